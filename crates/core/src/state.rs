@@ -1,0 +1,199 @@
+//! What is known of a destination: the trait that every state database implements.
+//!
+//! The state never claims what is not durable: the engine commits a [`Commit`] only after the store has published
+//! the files that it speaks of. One commit is one transaction.
+
+use async_trait::async_trait;
+use obsync_protocol::{PushMessage, Uid, VaultPath};
+
+use crate::store::FileMeta;
+use obsync_protocol::ContentHash;
+
+/// What is known of the vault as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VaultState {
+    /// The watermark: every change of the vault up to and including this version is applied, or recorded as
+    /// [`Deferred`].
+    pub version: u64,
+    /// Whether a first listing was handled to its end (the protocol's `initial` is its opposite).
+    pub listed: bool,
+    /// [Fingerprint](obsync_protocol::Filter::fingerprint) of the filter that decided which entries were deferred.
+    pub filter: Option<String>,
+}
+
+/// A file or folder that obsync has put into the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Where it is.
+    pub path: VaultPath,
+    /// What it is.
+    pub kind: RecordKind,
+}
+
+/// What a [`Record`] speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// A file, as obsync wrote it.
+    File(FileMeta),
+    /// A folder of the vault, with the version that brought it.
+    Folder(Uid),
+}
+
+impl Record {
+    /// The file's particulars, when this is a file.
+    pub fn file(&self) -> Option<&FileMeta> {
+        match &self.kind {
+            RecordKind::File(meta) => Some(meta),
+            RecordKind::Folder(_) => None,
+        }
+    }
+
+    /// The vault's version that this record stands for.
+    pub fn uid(&self) -> Uid {
+        match &self.kind {
+            RecordKind::File(meta) => meta.uid,
+            RecordKind::Folder(uid) => *uid,
+        }
+    }
+}
+
+/// A change of the vault that was not applied, kept so that it is not forgotten once the watermark has passed it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deferred {
+    /// What it is filed under; a later change of the same path takes its place.
+    pub key: DeferredKey,
+    /// The change as the server told it.
+    pub message: PushMessage,
+    /// Why it was not applied.
+    pub cause: DeferredCause,
+}
+
+/// What a [`Deferred`] is filed under: the plain path, or the encoded one when that cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeferredKey(String);
+
+impl DeferredKey {
+    /// The key for a path that could be decoded.
+    pub fn plain(path: &VaultPath) -> Self {
+        DeferredKey(path.as_str().to_owned())
+    }
+
+    /// The key for an encoded path that could not be decoded. No [`VaultPath`] begins with a slash, so the two
+    /// kinds cannot meet.
+    pub fn encoded(path: &str) -> Self {
+        DeferredKey(format!("//{path}"))
+    }
+
+    /// The key as read back from a database.
+    pub fn from_stored(text: String) -> Self {
+        DeferredKey(text)
+    }
+
+    /// The key as text, to be stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a change was deferred.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeferredCause {
+    /// The filter leaves it out; it is looked at again when the filter changes.
+    Filtered,
+    /// It could not be applied; it is tried again in every run.
+    Failed {
+        /// A sentence about what went wrong.
+        reason: String,
+    },
+}
+
+/// Which deferred changes to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeferredKind {
+    /// Those that the filter left out.
+    Filtered,
+    /// Those that failed.
+    Failed,
+}
+
+/// One transaction. In this order: `forgotten` records go, `records` are put (over older ones of their path),
+/// `settled` deferred changes go, `deferred` ones are put, `state` is set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Commit {
+    /// Records of what is no longer in the destination.
+    pub forgotten: Vec<VaultPath>,
+    /// Records of what is in the destination now.
+    pub records: Vec<Record>,
+    /// Deferred changes that are done with. A key that was never deferred is fine.
+    pub settled: Vec<DeferredKey>,
+    /// Changes that were not applied.
+    pub deferred: Vec<Deferred>,
+    /// The vault as a whole.
+    pub state: VaultState,
+}
+
+/// A database of what is known of one (vault, destination). Holding it means holding the destination's lock or lease.
+#[async_trait]
+pub trait StateStore: Send + Sync + 'static {
+    /// The state as committed last; the default for a destination that was never pulled to.
+    async fn load(&self) -> Result<VaultState, StateError>;
+
+    /// The records of these paths, in their order. Costs in proportion to the number of paths.
+    async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError>;
+
+    /// For each content the path of some recorded file that has it, in order. A database without an index by content
+    /// may answer `None` for what it has.
+    async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError>;
+
+    /// All records, in no order. Costs in proportion to the vault.
+    async fn all_records(&self) -> Result<Vec<Record>, StateError>;
+
+    /// The deferred changes of one kind, by ascending uid.
+    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError>;
+
+    /// Applies one transaction; durable when it returns.
+    async fn commit(&self, commit: Commit) -> Result<(), StateError>;
+}
+
+/// What can go wrong with a state database.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The database is damaged.
+    #[error(
+        "the state database {database} is damaged ({reason}); your notes are not affected. `obsync reset DEST` removes it, \
+         and the next pull adopts the files that are there without downloading them"
+    )]
+    Corrupt {
+        /// Which database.
+        database: String,
+        /// What was found.
+        reason: String,
+    },
+    /// The database was written by a newer obsync.
+    #[error(
+        "the state database {database} was written by a newer obsync (format {found}, this one knows {known}); update \
+         obsync, or remove the database with `obsync reset DEST`"
+    )]
+    Newer {
+        /// Which database.
+        database: String,
+        /// Its format.
+        found: i64,
+        /// The newest format that this program knows.
+        known: i64,
+    },
+    /// Another process works on the same destination.
+    #[error("another obsync is working on {destination}; wait for it to end, or stop it")]
+    Locked {
+        /// The destination.
+        destination: String,
+    },
+    /// The database cannot be read or written.
+    #[error("the state database {database} cannot be used: {reason}")]
+    Unavailable {
+        /// Which database.
+        database: String,
+        /// What is wrong.
+        reason: String,
+    },
+}

@@ -1,0 +1,279 @@
+//! Where a vault's files go: the trait that every destination implements.
+//!
+//! A file gets there in two steps. It is *staged* first: written completely, checked by the engine, and not
+//! visible under its name. A batch of staged files is then *published*: each becomes visible atomically, and when
+//! [`VaultStore::publish`] returns the whole batch is durable, so that the state may claim it. In a folder staging is a
+//! file in a hidden directory of the same file system and publishing a rename; in an object store it is an
+//! upload that is not completed yet.
+//!
+//! Nothing here trusts the paths that it is given beyond what [`VaultPath`] guarantees: a store must stay inside its
+//! own root whatever symbolic links lie there.
+
+use std::io;
+
+use async_trait::async_trait;
+use obsync_protocol::{ContentHash, Uid, VaultPath};
+
+/// What a stored file carries besides its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileMeta {
+    /// SHA-256 of the content.
+    pub hash: ContentHash,
+    /// Size of the content in bytes (plaintext).
+    pub size: u64,
+    /// Time of the last change, milliseconds since the epoch; becomes the file's modification time.
+    pub mtime: i64,
+    /// Time of creation, milliseconds since the epoch; kept where a store has a place for it.
+    pub ctime: i64,
+    /// The vault's version that brought this content to this path.
+    pub uid: Uid,
+}
+
+/// A file that is complete and checked but not visible yet.
+#[derive(Debug)]
+pub struct Staged {
+    /// Where it is to appear.
+    pub path: VaultPath,
+    /// What it is to carry.
+    pub meta: FileMeta,
+    /// The store's own name for it.
+    pub handle: String,
+}
+
+/// One file to be made visible by [`VaultStore::publish`].
+#[derive(Debug)]
+pub struct Publication {
+    /// What is made visible.
+    pub content: PublicationContent,
+    /// The content that the state says obsync last put at this path. Anything else found there was not written by
+    /// obsync in its present form, and is set aside rather than overwritten.
+    pub replaces: Option<ContentHash>,
+}
+
+/// Where the content of a [`Publication`] comes from.
+#[derive(Debug)]
+pub enum PublicationContent {
+    /// A staged file takes the place of whatever is there.
+    Staged(Staged),
+    /// The store holds this very content at this path already; only its times are to be set.
+    InPlace {
+        /// The path in question.
+        path: VaultPath,
+        /// What it carries.
+        meta: FileMeta,
+    },
+}
+
+impl Publication {
+    /// The path that is published.
+    pub fn path(&self) -> &VaultPath {
+        match &self.content {
+            PublicationContent::Staged(staged) => &staged.path,
+            PublicationContent::InPlace { path, .. } => path,
+        }
+    }
+}
+
+/// How a publication went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Where the file that was in the way is kept now, if there was one that obsync had not written.
+    pub conflict: Option<VaultPath>,
+}
+
+/// A publication that did not succeed; the staged content is handed back for another attempt.
+#[derive(Debug)]
+pub struct PublishFailure {
+    /// What was to be published.
+    pub publication: Publication,
+    /// Why it was not.
+    pub error: StoreError,
+}
+
+/// How a removal went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// The file is gone.
+    Removed,
+    /// There was nothing at that path.
+    Missing,
+    /// The file there is not what obsync wrote; it was left alone.
+    Kept,
+}
+
+/// A file to be removed, with the content that obsync wrote there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removable {
+    /// The file's path.
+    pub path: VaultPath,
+    /// Its content as obsync wrote it; a file with any other content is kept.
+    pub hash: ContentHash,
+}
+
+/// A question of [`VaultStore::holds`]: is this content at this path?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The path to look at.
+    pub path: VaultPath,
+    /// The content to look for.
+    pub hash: ContentHash,
+    /// The content's size in bytes, to answer without reading where that is possible.
+    pub size: u64,
+}
+
+/// A file found by [`VaultStore::list`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Where it is, relative to the store's root. Not a [`VaultPath`]: a store can hold names that no vault can.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Takes one file's content, in order, and stages it.
+///
+/// Dropping a writer without [`finish`](FileWriter::finish) discards what it took.
+#[async_trait]
+pub trait FileWriter: Send {
+    /// Takes the next stretch of the content.
+    async fn write(&mut self, chunk: Vec<u8>) -> Result<(), StoreError>;
+
+    /// Says that the content is complete and was checked.
+    async fn finish(self: Box<Self>) -> Result<Staged, StoreError>;
+}
+
+/// A place for a vault's files. See the module's text for the two steps of staging and publishing.
+#[async_trait]
+pub trait VaultStore: Send + Sync + 'static {
+    /// The place as a person would name it, for messages.
+    fn location(&self) -> String;
+
+    /// Whether two names that differ only in letter case (or Unicode composition) are one name here.
+    async fn folds_names(&self) -> Result<bool, StoreError>;
+
+    /// Whether the place holds anything at all, a folder's own bookkeeping aside.
+    async fn is_empty(&self) -> Result<bool, StoreError>;
+
+    /// Tells for each question whether the store holds exactly that content at that path, by reading it.
+    /// What cannot be read counts as not held.
+    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError>;
+
+    /// Begins a file.
+    async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError>;
+
+    /// Content that an interrupted run left staged, checked against its hash; `None` when there is none.
+    async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError>;
+
+    /// Stages a copy of what is at `from`, reading and checking it; `None` when `from` does not hold `meta.hash`.
+    async fn copy(&self, from: &VaultPath, to: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError>;
+
+    /// Makes a batch visible, each file atomically, parents made as needed, and durable. The answers are in the
+    /// order of the batch. An `Err` for one does not stop the others, unless it [is fatal](StoreError::is_fatal):
+    /// then the rest fails with it.
+    async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>>;
+
+    /// Removes files that still are what obsync wrote. Answers in order; durable after [`flush`](Self::flush).
+    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>>;
+
+    /// Makes folders with their parents; one that is there already is fine. Answers in order; durable after
+    /// [`flush`](Self::flush).
+    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<(), StoreError>>;
+
+    /// Removes folders, each only if it is empty, in the order given (so deepest first). `true`: it is gone (or was
+    /// not there). Durable after [`flush`](Self::flush).
+    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>>;
+
+    /// Moves whatever is at `path` to a free name beside it that says "Conflicted copy", and tells that name.
+    async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError>;
+
+    /// Makes removals and folders done so far durable.
+    async fn flush(&self) -> Result<(), StoreError>;
+
+    /// Discards what is still staged, from this run or an earlier one, and the place where it was staged.
+    async fn discard_staged(&self) -> Result<(), StoreError>;
+
+    /// All files of the place, in no order, obsync's own bookkeeping left out.
+    async fn list(&self) -> Result<Vec<StoredFile>, StoreError>;
+}
+
+/// What can go wrong in a store. Each is a sentence; what to do is in it where something can be done.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A segment or the whole path is longer than the store can name.
+    #[error("the name {path:?} is too long for {location}; shorten it in Obsidian")]
+    NameTooLong {
+        /// The path in question.
+        path: String,
+        /// The store.
+        location: String,
+    },
+    /// The store cannot have a name like this (for reasons other than its length).
+    #[error("{location} cannot have a file named {path:?} ({reason}); rename it in Obsidian")]
+    NameRefused {
+        /// The path in question.
+        path: String,
+        /// The store.
+        location: String,
+        /// Why.
+        reason: String,
+    },
+    /// A file is where a folder must be, or a folder where a file must be.
+    #[error("{occupant:?} is in the way of {path:?}")]
+    InTheWay {
+        /// The path that could not be made.
+        path: String,
+        /// What is in its way.
+        occupant: VaultPath,
+    },
+    /// A symbolic link leads out of the destination.
+    #[error("{path:?} leads out of {location} through a symbolic link, which obsync does not follow; remove the link")]
+    LeadsOut {
+        /// The path in question.
+        path: String,
+        /// The store.
+        location: String,
+    },
+    /// No right to write or read.
+    #[error("no permission to {action} {path:?} in {location}; check its owner and mode")]
+    PermissionDenied {
+        /// What was tried.
+        action: &'static str,
+        /// The path in question.
+        path: String,
+        /// The store.
+        location: String,
+    },
+    /// No space or quota is left. Fatal.
+    #[error("{location} is full; free some space and run the same command again, it goes on where it stopped")]
+    Full {
+        /// The store.
+        location: String,
+    },
+    /// The store as a whole cannot be used. Fatal.
+    #[error("{location} cannot be used: {reason}")]
+    Unavailable {
+        /// The store.
+        location: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Anything else the system says about one path.
+    #[error("cannot {action} {path:?} in {location}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The path in question.
+        path: String,
+        /// The store.
+        location: String,
+        /// The system's word.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// Whether going on with other files is pointless.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, StoreError::Full { .. } | StoreError::Unavailable { .. })
+    }
+}
