@@ -4,13 +4,36 @@
 //! This crate knows neither file systems nor databases: destinations implement [`VaultStore`] and state databases
 //! [`StateStore`]. It knows no terminal either: a program that wants to show progress implements [`Progress`].
 
+mod entry;
+mod error;
+mod folders;
+mod ledger;
+mod plan;
+mod progress;
+mod publish;
+mod pull;
+mod receive;
+mod report;
+mod rescue;
 mod state;
 mod store;
+mod transfer;
+mod verify;
+mod watermark;
+
+pub use error::PullError;
+pub use obsync_protocol::Filter;
+pub use plan::Mode;
+pub use progress::{NoProgress, Phase, Progress};
+pub use pull::{PullOptions, PullSource, pull};
+pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
+pub use verify::{Verification, VerifyError, verify};
 
 pub use state::{
-    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, Record, RecordKind, StateError, StateStore, VaultState,
+    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, Record, RecordKind, StateError, StateStore,
+    VaultState,
 };
 pub use store::{
-    FileMeta, FileWriter, Publication, PublicationContent, PublishFailure, Published, Removable, Removal, Staged, StoreError,
-    StoredFile, VaultStore, Wanted,
+    FileMeta, FileWriter, Publication, PublicationContent, PublishFailure, Published, Removable, Removal,
+    Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

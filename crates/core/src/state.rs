@@ -117,7 +117,8 @@ pub enum DeferredKind {
 }
 
 /// One transaction. In this order: `forgotten` records go, `records` are put (over older ones of their path),
-/// `settled` deferred changes go, `deferred` ones are put, `state` is set.
+/// `settled` deferred changes go, `deferred` ones are put, `announced` takes the place of what was announced before,
+/// `state` is set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
     /// Records of what is no longer in the destination.
@@ -128,6 +129,9 @@ pub struct Commit {
     pub settled: Vec<DeferredKey>,
     /// Changes that were not applied.
     pub deferred: Vec<Deferred>,
+    /// Records of the files that are published next. Should the process die between that and the commit of their
+    /// records, the next run knows by this that what it finds is its own work and no one else's.
+    pub announced: Vec<Record>,
     /// The vault as a whole.
     pub state: VaultState,
 }
@@ -150,6 +154,9 @@ pub trait StateStore: Send + Sync + 'static {
 
     /// The deferred changes of one kind, by ascending uid.
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError>;
+
+    /// What the last commit announced.
+    async fn announced(&self) -> Result<Vec<Record>, StateError>;
 
     /// Applies one transaction; durable when it returns.
     async fn commit(&self, commit: Commit) -> Result<(), StateError>;

@@ -165,7 +165,12 @@ pub trait VaultStore: Send + Sync + 'static {
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError>;
 
     /// Stages a copy of what is at `from`, reading and checking it; `None` when `from` does not hold `meta.hash`.
-    async fn copy(&self, from: &VaultPath, to: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError>;
+    async fn copy(
+        &self,
+        from: &VaultPath,
+        to: &VaultPath,
+        meta: &FileMeta,
+    ) -> Result<Option<Staged>, StoreError>;
 
     /// Makes a batch visible, each file atomically, parents made as needed, and durable. The answers are in the
     /// order of the batch. An `Err` for one does not stop the others, unless it [is fatal](StoreError::is_fatal):
@@ -175,9 +180,9 @@ pub trait VaultStore: Send + Sync + 'static {
     /// Removes files that still are what obsync wrote. Answers in order; durable after [`flush`](Self::flush).
     async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>>;
 
-    /// Makes folders with their parents; one that is there already is fine. Answers in order; durable after
-    /// [`flush`](Self::flush).
-    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<(), StoreError>>;
+    /// Makes folders with their parents. Answers in order: `true` for one that was made, `false` for one that was there
+    /// already. Durable after [`flush`](Self::flush).
+    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>>;
 
     /// Removes folders, each only if it is empty, in the order given (so deepest first). `true`: it is gone (or was
     /// not there). Durable after [`flush`](Self::flush).
@@ -226,7 +231,9 @@ pub enum StoreError {
         occupant: VaultPath,
     },
     /// A symbolic link leads out of the destination.
-    #[error("{path:?} leads out of {location} through a symbolic link, which obsync does not follow; remove the link")]
+    #[error(
+        "{path:?} leads out of {location} through a symbolic link, which obsync does not follow; remove the link"
+    )]
     LeadsOut {
         /// The path in question.
         path: String,
@@ -244,7 +251,9 @@ pub enum StoreError {
         location: String,
     },
     /// No space or quota is left. Fatal.
-    #[error("{location} is full; free some space and run the same command again, it goes on where it stopped")]
+    #[error(
+        "{location} is full; free some space and run the same command again, it goes on where it stopped"
+    )]
     Full {
         /// The store.
         location: String,

@@ -1,1 +1,48 @@
-//! Placeholder.
+//! The Obsidian Sync protocol without I/O: keys and ciphers, wire messages, names and filters.
+//!
+//! Everything here is a pure function of its arguments, so that it can be tested against recorded data
+//! and used by a client, a server for tests, or a tool alike. Nothing here opens a file or a socket, reads
+//! the clock or asks for random numbers: whoever calls brings those.
+//!
+//! - [`MasterKey`] and [`VaultKeys`]: from a vault password to the keys of a vault, and with them the
+//!   encoded forms of paths and content hashes.
+//! - [`ContentDecryptor`] and [`ContentEncryptor`]: file content, piece by piece in constant memory.
+//! - [`ClientMessage`] and [`ServerMessage`]: the text frames of a session; [`RestRequest`] and
+//!   [`RestReply`]: the bodies of the HTTP calls.
+//! - [`VaultPath`]: a path that was checked and can be joined to a root; [`Filter`]: which entries sync.
+//!
+//! "protocol.md section N" in the documentation of an item names the part of the project's protocol
+//! description that the item implements.
+
+mod content;
+mod filter;
+mod gcm;
+mod hash;
+mod ids;
+mod json;
+mod keys;
+mod messages;
+mod path;
+mod rest;
+mod secret;
+mod siv;
+
+pub use content::{
+    CONTENT_OVERHEAD, ContentDecryptor, ContentEncryptor, ContentError, NONCE_LENGTH, plain_size,
+};
+pub use filter::{
+    Choice, ConfigCategories, ConfigCategory, FileType, FileTypes, Filter, Selection, SelectionError,
+    SkipReason, Verdict,
+};
+pub use hash::{ContentHash, ContentHasher, HashError};
+pub use ids::{EncryptionVersion, IdError, Uid, UnsupportedEncryption, VaultId};
+pub use json::{FieldProblem, MessageError};
+pub use keys::{KeyError, KeyHash, MasterKey, NameDefect, NameError, VaultKeys};
+pub use messages::{Answer, ClientMessage, Init, PushMessage, PushRequest, ServerMessage};
+pub use path::{EncodedHash, EncodedPath, PathError, VaultPath, normalize_local_name};
+pub use rest::{
+    CreateVaultRequest, CreatedVault, Done, Region, Regions, RegionsRequest, RestError, RestReply,
+    RestRequest, SUPPORTED_ENCRYPTION_VERSION, ServiceError, SignInRequest, SignOutRequest, SignedIn,
+    UserInfo, UserInfoRequest, VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
+};
+pub use secrecy::{ExposeSecret, SecretString};

@@ -1,0 +1,178 @@
+//! Removes files and folders, and makes folders.
+
+use std::collections::BTreeMap;
+
+use obsync_protocol::{Uid, VaultPath};
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::error::PullError;
+use crate::plan::{FileRemoval, FolderChange};
+use crate::publish::Publisher;
+use crate::state::{Record, RecordKind};
+use crate::store::{Removal, StoreError};
+
+/// How many files are removed between two looks at whether to stop.
+const BATCH: usize = 512;
+
+impl Publisher<'_, '_> {
+    /// Removes files that still are what obsync wrote, then folders that are empty: those that the vault removed,
+    /// and those that only ever existed because a file was in them.
+    pub(crate) async fn remove(
+        &mut self,
+        removals: Vec<FileRemoval>,
+        folders: Vec<FolderChange>,
+        stop: &CancellationToken,
+    ) -> Result<(), PullError> {
+        let mut rest = removals.into_iter().peekable();
+        while rest.peek().is_some() && !stop.is_cancelled() {
+            let batch: Vec<FileRemoval> = rest.by_ref().take(BATCH).collect();
+            self.remove_files(batch).await?;
+        }
+        if !stop.is_cancelled() {
+            self.remove_folders(folders).await?;
+        }
+        Ok(self.ledger.commit().await?)
+    }
+
+    /// Removes one batch of files, and commits that.
+    pub(crate) async fn remove_files(&mut self, batch: Vec<FileRemoval>) -> Result<(), PullError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.emptied
+            .extend(batch.iter().flat_map(|removal| removal.file.path.ancestors()));
+        let files = batch.iter().map(|removal| removal.file.clone()).collect();
+        let outcomes = self.store.remove_files(files).await;
+        self.store.flush().await?;
+        let mut fatal = None;
+        for (outcome, FileRemoval { file, size, uid }) in outcomes.into_iter().zip(batch) {
+            match outcome {
+                Ok(removal) => {
+                    match removal {
+                        Removal::Removed => self.ledger.report.deleted.add(size),
+                        Removal::Missing => {}
+                        Removal::Kept => {
+                            self.progress.notice(&format!(
+                                "kept {}: it was changed here and deleted in the vault",
+                                file.path
+                            ));
+                            self.ledger.report.kept.push(file.path.clone());
+                        }
+                    }
+                    self.ledger.forgotten(file.path, uid);
+                }
+                Err(error) if error.is_fatal() => fatal = Some(error),
+                Err(error) => self.deletion_failed(file.path, uid, false, &error),
+            }
+        }
+        self.ledger.commit().await?;
+        fatal.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn remove_folders(&mut self, folders: Vec<FolderChange>) -> Result<(), PullError> {
+        let mut doomed: BTreeMap<VaultPath, Option<Uid>> = BTreeMap::new();
+        self.emptied
+            .extend(folders.iter().flat_map(|folder| folder.path.ancestors()));
+        let emptied: Vec<VaultPath> = std::mem::take(&mut self.emptied).into_iter().collect();
+        for (path, record) in emptied.iter().zip(self.state.records(&emptied).await?) {
+            if record.is_none() {
+                doomed.insert(path.clone(), None);
+            }
+        }
+        doomed.extend(folders.into_iter().map(|folder| (folder.path, Some(folder.uid))));
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        // What lies deeper sorts behind what contains it.
+        let doomed: Vec<(VaultPath, Option<Uid>)> = doomed.into_iter().rev().collect();
+        let outcomes = self
+            .store
+            .remove_folders(doomed.iter().map(|(path, _)| path.clone()).collect())
+            .await;
+        self.store.flush().await?;
+        for (outcome, (path, uid)) in outcomes.into_iter().zip(doomed) {
+            match (outcome, uid) {
+                // A folder that is not empty holds something that is not the vault's (or not yet removed).
+                (Ok(removed), Some(uid)) => {
+                    self.ledger.report.folders_deleted += u64::from(removed);
+                    self.ledger.forgotten(path, uid);
+                }
+                (Err(error), _) if error.is_fatal() => return Err(error.into()),
+                (Err(error), Some(uid)) => self.deletion_failed(path, uid, true, &error),
+                (Ok(_) | Err(_), None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn deletion_failed(&mut self, path: VaultPath, uid: Uid, folder: bool, error: &StoreError) {
+        let entry = RemoteEntry {
+            path,
+            uid,
+            kind: EntryKind::Deleted { folder },
+            mtime: 0,
+            ctime: 0,
+        };
+        self.ledger.failed(&entry, error.to_string());
+    }
+
+    /// Makes the vault's folders.
+    pub(crate) async fn create_folders(&mut self, folders: Vec<FolderChange>) -> Result<(), PullError> {
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let blocked = self.try_create_folders(folders).await?;
+        let occupants = blocked.iter().filter_map(|(_, error)| occupant(error)).collect();
+        let cleared = self.clear(occupants).await?;
+        let (retried, refused): (Vec<_>, Vec<_>) = blocked
+            .into_iter()
+            .partition(|(_, error)| occupant(error).is_some_and(|path| cleared.contains(&path)));
+        let retried = retried.into_iter().map(|(folder, _)| folder).collect();
+        let blocked_again = self.try_create_folders(retried).await?;
+        for (FolderChange { path, uid }, error) in refused.into_iter().chain(blocked_again) {
+            let entry = RemoteEntry {
+                path,
+                uid,
+                kind: EntryKind::Folder,
+                mtime: 0,
+                ctime: 0,
+            };
+            self.ledger.failed(&entry, error.to_string());
+        }
+        Ok(self.ledger.commit().await?)
+    }
+
+    async fn try_create_folders(
+        &mut self,
+        folders: Vec<FolderChange>,
+    ) -> Result<Vec<(FolderChange, StoreError)>, PullError> {
+        let mut blocked = Vec::new();
+        let outcomes = self
+            .store
+            .create_folders(folders.iter().map(|folder| folder.path.clone()).collect())
+            .await;
+        self.store.flush().await?;
+        for (outcome, folder) in outcomes.into_iter().zip(folders) {
+            match outcome {
+                Ok(made) => {
+                    self.ledger.report.folders_created += u64::from(made);
+                    self.ledger.recorded(Record {
+                        path: folder.path,
+                        kind: RecordKind::Folder(folder.uid),
+                    });
+                }
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(error) => blocked.push((folder, error)),
+            }
+        }
+        Ok(blocked)
+    }
+}
+
+fn occupant(error: &StoreError) -> Option<VaultPath> {
+    match error {
+        StoreError::InTheWay { occupant, .. } => Some(occupant.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,535 @@
+//! What is to be done: a pure function of the listing, the state, the filter and the mode. No I/O.
+//!
+//! The order in which a plan is carried out matters, and its fields are in that order: content that the plan itself is
+//! about to remove or overwrite is rescued first, then files and folders go, folders come, and the rest is
+//! copied or downloaded.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::state::{Record, RecordKind};
+use crate::store::{FileMeta, Removable};
+
+/// How thorough a pull is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Only what changed in the vault since the last pull.
+    #[default]
+    Incremental,
+    /// Every file of the vault is looked at again in the destination, and what the vault no longer has is removed.
+    Full,
+}
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub(crate) struct PlanInput<'a> {
+    /// The latest entry of each path that changed (in full mode, of each path).
+    pub(crate) entries: Vec<RemoteEntry>,
+    /// What is recorded of those paths; in full mode, of all paths.
+    pub(crate) records: HashMap<VaultPath, Record>,
+    /// For contents that are wanted, some recorded file that has them.
+    pub(crate) sources: HashMap<ContentHash, VaultPath>,
+    /// What is to be synced.
+    pub(crate) filter: &'a Filter,
+    /// How thorough to be.
+    pub(crate) mode: Mode,
+    /// Whether the destination takes names that differ only in case for one; then `records` holds all paths.
+    pub(crate) folds_names: bool,
+    /// Whether records that the listing does not mention are to be removed (full mode).
+    pub(crate) remove_unlisted: bool,
+}
+
+/// What is to be done, in order.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    /// Content that is here but that the plan is about to remove or overwrite, and that is wanted elsewhere.
+    pub(crate) rescues: Vec<Transfer>,
+    /// Files to be removed.
+    pub(crate) removals: Vec<FileRemoval>,
+    /// Folders to be removed if they are empty, deepest first.
+    pub(crate) folder_removals: Vec<FolderChange>,
+    /// Folders to be made, shortest path first.
+    pub(crate) folders: Vec<FolderChange>,
+    /// Files of which only the times changed; each has one target.
+    pub(crate) touches: Vec<Transfer>,
+    /// Contents to be brought into place, in order of uid.
+    pub(crate) transfers: Vec<Transfer>,
+    /// Records to be put without any other work (a newer uid for what is here already).
+    pub(crate) renewed: Vec<Record>,
+    /// Changes that need nothing at all.
+    pub(crate) settled: Vec<VaultPath>,
+    /// Changes that the filter leaves out.
+    pub(crate) filtered: Vec<RemoteEntry>,
+    /// Changes that cannot be applied to this destination, and why.
+    pub(crate) refused: Vec<(RemoteEntry, String)>,
+}
+
+/// One content and the paths that it is wanted at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) hash: ContentHash,
+    /// Bytes of plaintext.
+    pub(crate) size: u64,
+    pub(crate) source: Source,
+    /// At least one; the first is filled from the source, the others are copies of it.
+    pub(crate) targets: Vec<Target>,
+}
+
+/// Where a content comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// From the server.
+    Remote,
+    /// From a file of the destination.
+    Local(VaultPath),
+}
+
+impl Source {
+    /// The file of the destination, if it is one.
+    pub(crate) fn local(&self) -> Option<&VaultPath> {
+        match self {
+            Source::Remote => None,
+            Source::Local(path) => Some(path),
+        }
+    }
+}
+
+/// A path that a content is wanted at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) path: VaultPath,
+    pub(crate) uid: Uid,
+    pub(crate) mtime: i64,
+    pub(crate) ctime: i64,
+    /// The content that obsync put there last.
+    pub(crate) replaces: Option<ContentHash>,
+    /// Whether something of the vault is there, above it or below it until the plan's removals are done.
+    pub(crate) obstructed: bool,
+}
+
+/// A file to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileRemoval {
+    pub(crate) file: Removable,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    pub(crate) uid: Uid,
+}
+
+/// A folder to be made or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FolderChange {
+    pub(crate) path: VaultPath,
+    pub(crate) uid: Uid,
+}
+
+impl Target {
+    /// What the file is to carry.
+    pub(crate) fn meta(&self, hash: ContentHash, size: u64) -> FileMeta {
+        FileMeta {
+            hash,
+            size,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            uid: self.uid,
+        }
+    }
+}
+
+impl Plan {
+    /// Makes the plan.
+    pub(crate) fn new(input: PlanInput<'_>) -> Plan {
+        let mut planner = Planner::new(input.records, input.folds_names, input.mode);
+        let mut entries = planner.admit(input.entries, input.filter);
+        entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
+        if input.remove_unlisted {
+            planner.remove_unlisted(&entries, input.filter);
+        }
+        let mut wanted = Vec::new();
+        for entry in entries {
+            planner.place(entry, &mut wanted);
+        }
+        planner.plan_transfers(wanted, input.sources);
+        planner.finish()
+    }
+
+    /// Every change that is still to be done, by uid.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = Uid> {
+        let transfers = self.rescues.iter().chain(&self.touches).chain(&self.transfers);
+        transfers
+            .flat_map(|transfer| transfer.targets.iter().map(|target| target.uid))
+            .chain(self.removals.iter().map(|removal| removal.uid))
+            .chain(
+                self.folder_removals
+                    .iter()
+                    .chain(&self.folders)
+                    .map(|folder| folder.uid),
+            )
+            .chain(self.renewed.iter().map(Record::uid))
+            .chain(self.filtered.iter().map(|entry| entry.uid))
+            .chain(self.refused.iter().map(|(entry, _)| entry.uid))
+    }
+}
+
+/// A content wanted at one path.
+struct Wanted {
+    hash: ContentHash,
+    size: u64,
+    target: Target,
+}
+
+struct Planner {
+    plan: Plan,
+    records: HashMap<VaultPath, Record>,
+    folds_names: bool,
+    mode: Mode,
+    /// Contents that are here now and will not be when the plan's removals and overwrites are done.
+    vanishing: HashMap<ContentHash, VaultPath>,
+    vanishing_paths: HashSet<VaultPath>,
+}
+
+impl Planner {
+    fn new(records: HashMap<VaultPath, Record>, folds_names: bool, mode: Mode) -> Self {
+        Planner {
+            plan: Plan::default(),
+            records,
+            folds_names,
+            mode,
+            vanishing: HashMap::new(),
+            vanishing_paths: HashSet::new(),
+        }
+    }
+
+    /// Sorts out what the filter skips and what this destination cannot hold.
+    fn admit(&mut self, entries: Vec<RemoteEntry>, filter: &Filter) -> Vec<RemoteEntry> {
+        let (mut admitted, filtered): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|entry| matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync));
+        for entry in filtered {
+            // The deletion of something that never was here is not worth remembering.
+            if entry.is_live() || self.records.contains_key(&entry.path) {
+                self.plan.filtered.push(entry);
+            } else {
+                self.plan.settled.push(entry.path);
+            }
+        }
+        self.refuse_below_files(&mut admitted);
+        if self.folds_names {
+            self.refuse_same_names(&mut admitted);
+        }
+        admitted
+    }
+
+    /// Refuses entries that lie below a path that is a file in this same listing.
+    fn refuse_below_files(&mut self, entries: &mut Vec<RemoteEntry>) {
+        let files: HashSet<VaultPath> = entries
+            .iter()
+            .filter(|entry| matches!(entry.kind, EntryKind::File { .. }))
+            .map(|entry| entry.path.clone())
+            .collect();
+        let blocker = |entry: &RemoteEntry| {
+            entry
+                .is_live()
+                .then(|| entry.path.ancestors().find(|ancestor| files.contains(ancestor)))
+                .flatten()
+        };
+        let refused: Vec<_> = entries.extract_if(.., |entry| blocker(entry).is_some()).collect();
+        for entry in refused {
+            let reason = match blocker(&entry) {
+                Some(file) => format!(
+                    "the vault says that {:?}, which would have to be a folder, is a file",
+                    file.as_str()
+                ),
+                None => continue,
+            };
+            self.plan.refused.push((entry, reason));
+        }
+    }
+
+    /// Where names are folded, of several live entries with one folded name only one can be had: the one that is
+    /// here already, else the oldest.
+    fn refuse_same_names(&mut self, entries: &mut Vec<RemoteEntry>) {
+        entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
+        let leaving: HashSet<&VaultPath> = entries
+            .iter()
+            .filter(|entry| !entry.is_live())
+            .map(|entry| &entry.path)
+            .collect();
+        let mut holders: HashMap<String, (VaultPath, bool)> = self
+            .records
+            .values()
+            .filter(|record| !leaving.contains(&record.path))
+            .map(|record| {
+                (
+                    record.path.fold_key(),
+                    (record.path.clone(), record.file().is_none()),
+                )
+            })
+            .collect();
+        let mut refused = Vec::new();
+        entries.retain(|entry| {
+            if !entry.is_live() {
+                return true;
+            }
+            let is_folder = entry.is_folder();
+            let (holder, holder_is_folder) =
+                holders.entry(entry.path.fold_key()).or_insert_with(|| (entry.path.clone(), is_folder));
+            // Two folders of one folded name are one folder; nothing is lost by that.
+            if *holder == entry.path || (is_folder && *holder_is_folder) {
+                return true;
+            }
+            let reason = format!(
+                "its name differs only in letter case from {:?}, and this destination can hold only one of the two; rename \
+                 one of them in Obsidian",
+                holder.as_str()
+            );
+            refused.push((entry.clone(), reason));
+            false
+        });
+        self.plan.refused.extend(refused);
+    }
+
+    /// Plans the removal of what the vault does not list at all.
+    fn remove_unlisted(&mut self, entries: &[RemoteEntry], filter: &Filter) {
+        let listed: HashSet<&VaultPath> = entries
+            .iter()
+            .chain(&self.plan.filtered)
+            .chain(self.plan.refused.iter().map(|(entry, _)| entry))
+            .map(|entry| &entry.path)
+            .chain(&self.plan.settled)
+            .collect();
+        let unlisted: Vec<Record> = self
+            .records
+            .values()
+            .filter(|record| !listed.contains(&record.path))
+            // What a narrower filter left behind is not the vault's business any more.
+            .filter(|record| {
+                matches!(
+                    filter.verdict(&record.path, record.file().is_none()),
+                    Verdict::Sync
+                )
+            })
+            .cloned()
+            .collect();
+        for record in unlisted {
+            let uid = record.uid();
+            self.remove(record, uid);
+        }
+    }
+
+    /// Decides what one admitted entry needs.
+    fn place(&mut self, entry: RemoteEntry, wanted: &mut Vec<Wanted>) {
+        let record = self.records.get(&entry.path).cloned();
+        match (entry.kind, record) {
+            (EntryKind::Deleted { .. }, None) => self.plan.settled.push(entry.path),
+            (EntryKind::Deleted { .. }, Some(record)) => self.remove(record, entry.uid),
+            (
+                EntryKind::Folder,
+                Some(Record {
+                    kind: RecordKind::Folder(uid),
+                    path,
+                }),
+            ) => {
+                if self.mode == Mode::Full {
+                    self.plan.folders.push(FolderChange { path, uid: entry.uid });
+                } else if uid < entry.uid {
+                    self.plan.renewed.push(Record {
+                        path,
+                        kind: RecordKind::Folder(entry.uid),
+                    });
+                } else {
+                    self.plan.settled.push(path);
+                }
+            }
+            (EntryKind::Folder, record) => {
+                if let Some(record) = record {
+                    self.remove(record, entry.uid);
+                }
+                self.plan.folders.push(FolderChange {
+                    path: entry.path,
+                    uid: entry.uid,
+                });
+            }
+            (
+                EntryKind::File { hash, size },
+                Some(Record {
+                    kind: RecordKind::File(known),
+                    ..
+                }),
+            ) => {
+                self.place_over_file(entry, hash, size, known, wanted);
+            }
+            (EntryKind::File { hash, size }, record) => {
+                if let Some(record) = record {
+                    self.remove(record, entry.uid);
+                }
+                wanted.push(Wanted {
+                    hash,
+                    size,
+                    target: Target::new(entry, None),
+                });
+            }
+        }
+    }
+
+    fn place_over_file(
+        &mut self,
+        entry: RemoteEntry,
+        hash: ContentHash,
+        size: u64,
+        known: FileMeta,
+        wanted: &mut Vec<Wanted>,
+    ) {
+        if known.hash != hash {
+            self.vanish(known.hash, entry.path.clone());
+            wanted.push(Wanted {
+                hash,
+                size,
+                target: Target::new(entry, Some(known.hash)),
+            });
+        } else if self.mode == Mode::Full {
+            wanted.push(Wanted {
+                hash,
+                size,
+                target: Target::new(entry, Some(known.hash)),
+            });
+        } else if known.uid >= entry.uid {
+            self.plan.settled.push(entry.path);
+        } else {
+            let target = Target::new(entry, Some(hash));
+            if target.mtime == known.mtime {
+                let kind = RecordKind::File(target.meta(hash, known.size));
+                self.plan.renewed.push(Record {
+                    path: target.path,
+                    kind,
+                });
+            } else {
+                let transfer = Transfer {
+                    hash,
+                    size: known.size,
+                    source: Source::Remote,
+                    targets: vec![target],
+                };
+                self.plan.touches.push(transfer);
+            }
+        }
+    }
+
+    fn remove(&mut self, record: Record, uid: Uid) {
+        match record.kind {
+            RecordKind::File(meta) => {
+                self.vanish(meta.hash, record.path.clone());
+                let file = Removable {
+                    path: record.path,
+                    hash: meta.hash,
+                };
+                self.plan.removals.push(FileRemoval {
+                    file,
+                    size: meta.size,
+                    uid,
+                });
+            }
+            RecordKind::Folder(_) => self.plan.folder_removals.push(FolderChange {
+                path: record.path,
+                uid,
+            }),
+        }
+    }
+
+    fn vanish(&mut self, hash: ContentHash, path: VaultPath) {
+        self.vanishing_paths.insert(path.clone());
+        self.vanishing.entry(hash).or_insert(path);
+    }
+
+    /// Groups what is wanted by content, and finds a source for each.
+    fn plan_transfers(&mut self, wanted: Vec<Wanted>, sources: HashMap<ContentHash, VaultPath>) {
+        let mut index: HashMap<ContentHash, usize> = HashMap::with_capacity(wanted.len());
+        let mut transfers: Vec<Transfer> = Vec::with_capacity(wanted.len());
+        for Wanted { hash, size, target } in wanted {
+            match index.get(&hash) {
+                Some(&at) => transfers[at].targets.push(target),
+                None => {
+                    index.insert(hash, transfers.len());
+                    transfers.push(Transfer {
+                        hash,
+                        size,
+                        source: Source::Remote,
+                        targets: vec![target],
+                    });
+                }
+            }
+        }
+        for mut transfer in transfers {
+            let is_target = |path: &VaultPath| transfer.targets.iter().any(|target| target.path == *path);
+            let stays = sources
+                .get(&transfer.hash)
+                .filter(|path| !self.vanishing_paths.contains(path) && !is_target(path));
+            let vanishes = self.vanishing.get(&transfer.hash);
+            if let Some(from) = stays {
+                transfer.source = Source::Local(from.clone());
+                self.plan.transfers.push(transfer);
+            } else if let Some(from) = vanishes {
+                transfer.source = Source::Local(from.clone());
+                self.plan.rescues.push(transfer);
+            } else {
+                self.plan.transfers.push(transfer);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Plan {
+        let plan = &mut self.plan;
+        plan.folder_removals.sort_by(|a, b| b.path.cmp(&a.path));
+        plan.folders.sort_by(|a, b| a.path.cmp(&b.path));
+        let key = |path: &VaultPath| {
+            if self.folds_names {
+                path.fold_key()
+            } else {
+                path.as_str().to_owned()
+            }
+        };
+        let leaving: BTreeSet<String> = plan
+            .removals
+            .iter()
+            .map(|removal| key(&removal.file.path))
+            .chain(plan.folder_removals.iter().map(|folder| key(&folder.path)))
+            .collect();
+        for target in plan.rescues.iter_mut().flat_map(|rescue| &mut rescue.targets) {
+            target.obstructed = target.replaces.is_some() || is_obstructed(&key(&target.path), &leaving);
+        }
+        self.plan
+    }
+}
+
+impl Target {
+    fn new(entry: RemoteEntry, replaces: Option<ContentHash>) -> Self {
+        Target {
+            path: entry.path,
+            uid: entry.uid,
+            mtime: entry.mtime,
+            ctime: entry.ctime,
+            replaces,
+            obstructed: false,
+        }
+    }
+}
+
+/// Whether one of the paths that leave is `path`, above it or below it.
+fn is_obstructed(path: &str, leaving: &BTreeSet<String>) -> bool {
+    let above = path
+        .match_indices('/')
+        .any(|(at, _)| leaving.contains(&path[..at]));
+    let below = format!("{path}/");
+    above
+        || leaving.contains(path)
+        || leaving
+            .range(below.clone()..)
+            .next()
+            .is_some_and(|first| first.starts_with(&below))
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

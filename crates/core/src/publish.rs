@@ -1,0 +1,297 @@
+//! Makes staged files visible in batches and records them: the only place where "staged" becomes "there".
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use obsync_protocol::VaultPath;
+
+use crate::error::PullError;
+use crate::ledger::Ledger;
+use crate::plan::{Source, Target, Transfer};
+use crate::progress::Progress;
+use crate::report::Conflict;
+use crate::state::{Record, RecordKind, StateStore};
+use crate::store::{
+    FileMeta, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError, VaultStore,
+};
+
+/// A file that is ready to be published, with what depends on it.
+pub(crate) struct Ready {
+    pub(crate) content: PublicationContent,
+    pub(crate) origin: Origin,
+    /// What is published, and the targets that are to become copies of the first: the first target is the file itself.
+    pub(crate) transfer: Transfer,
+}
+
+/// How a content came to be ready, for the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Downloaded.
+    Pulled,
+    /// Copied within the destination.
+    Copied,
+    /// In place already, or left over from an interrupted run.
+    Adopted,
+    /// In place already, and nothing but its times change; not worth a line in the report.
+    Touched,
+}
+
+impl Ready {
+    /// A staged content for the first target of a transfer.
+    pub(crate) fn staged(staged: Staged, origin: Origin, transfer: Transfer) -> Self {
+        Ready {
+            content: PublicationContent::Staged(staged),
+            origin,
+            transfer,
+        }
+    }
+
+    /// A content that is at this target already.
+    pub(crate) fn in_place(target: Target, origin: Origin, transfer: &Transfer) -> Self {
+        let meta = target.meta(transfer.hash, transfer.size);
+        let content = PublicationContent::InPlace {
+            path: target.path.clone(),
+            meta,
+        };
+        Ready {
+            content,
+            origin,
+            transfer: Transfer {
+                targets: vec![target],
+                ..transfer.clone()
+            },
+        }
+    }
+
+    /// Bytes of its content.
+    pub(crate) fn size(&self) -> u64 {
+        self.meta().size
+    }
+
+    /// The record that stands for it once it is published.
+    fn record(&self) -> Option<Record> {
+        let path = self.transfer.targets.first()?.path.clone();
+        Some(Record {
+            path,
+            kind: RecordKind::File(self.meta().clone()),
+        })
+    }
+
+    fn meta(&self) -> &FileMeta {
+        match &self.content {
+            PublicationContent::Staged(staged) => &staged.meta,
+            PublicationContent::InPlace { meta, .. } => meta,
+        }
+    }
+}
+
+/// Publishes and records.
+pub(crate) struct Publisher<'a, 'r> {
+    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) ledger: &'a mut Ledger<'r>,
+    pub(crate) progress: Arc<dyn Progress>,
+    /// Folders that files were removed from, in this run.
+    pub(crate) emptied: BTreeSet<VaultPath>,
+}
+
+impl<'a, 'r> Publisher<'a, 'r> {
+    pub(crate) fn new(
+        store: Arc<dyn VaultStore>,
+        state: Arc<dyn StateStore>,
+        ledger: &'a mut Ledger<'r>,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
+        Publisher {
+            store,
+            state,
+            ledger,
+            progress,
+            emptied: BTreeSet::new(),
+        }
+    }
+
+    /// Publishes a batch with all its copies, and commits it.
+    ///
+    /// What failed for itself alone is in the ledger as failed; an error means that the run cannot go on. In either
+    /// case what was published is committed.
+    pub(crate) async fn publish(&mut self, batch: Vec<Ready>) -> Result<(), PullError> {
+        let mut batch = batch;
+        let mut outcome = Ok(());
+        while !batch.is_empty() && outcome.is_ok() {
+            let mut copies = Vec::new();
+            outcome = self.publish_once(batch, &mut copies).await;
+            batch = Vec::new();
+            if outcome.is_ok() {
+                match self.stage_copies(copies).await {
+                    Ok(staged) => batch = staged,
+                    Err(error) => outcome = Err(error),
+                }
+            }
+        }
+        self.ledger.commit().await?;
+        outcome
+    }
+
+    /// Publishes a batch; what was in the way and is not the vault's is moved aside, and that part tried once more.
+    async fn publish_once(&mut self, batch: Vec<Ready>, copies: &mut Vec<Transfer>) -> Result<(), PullError> {
+        let mut blocked = Vec::new();
+        let fatal = self.publish_batch(batch, copies, &mut blocked).await?;
+        let occupants = blocked.iter().map(|(_, occupant, _)| occupant.clone()).collect();
+        let cleared = self.clear(occupants).await?;
+        let mut retried = Vec::new();
+        for (ready, occupant, error) in blocked {
+            if cleared.contains(&occupant) {
+                retried.push(ready);
+            } else {
+                self.ledger.transfer_failed(&ready.transfer, &error.to_string());
+            }
+        }
+        let mut blocked_again = Vec::new();
+        let fatal = fatal.or(self.publish_batch(retried, copies, &mut blocked_again).await?);
+        for (ready, _, error) in blocked_again {
+            self.ledger.transfer_failed(&ready.transfer, &error.to_string());
+        }
+        fatal.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// One call of the store; tells the error that stops the run, if there was one.
+    async fn publish_batch(
+        &mut self,
+        batch: Vec<Ready>,
+        copies: &mut Vec<Transfer>,
+        blocked: &mut Vec<(Ready, VaultPath, StoreError)>,
+    ) -> Result<Option<StoreError>, PullError> {
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        self.ledger
+            .announce(batch.iter().filter_map(Ready::record).collect())
+            .await?;
+        let mut publications = Vec::with_capacity(batch.len());
+        let mut rest = Vec::with_capacity(batch.len());
+        for ready in batch {
+            let meta = ready.meta().clone();
+            let replaces = ready.transfer.targets.first().and_then(|target| target.replaces);
+            publications.push(Publication {
+                content: ready.content,
+                replaces,
+            });
+            rest.push((ready.transfer, ready.origin, meta));
+        }
+        let mut fatal = None;
+        let outcomes = self.store.publish(publications).await;
+        for (outcome, (transfer, origin, meta)) in outcomes.into_iter().zip(rest) {
+            match outcome {
+                Ok(published) => self.record(published, transfer, origin, meta, copies),
+                Err(PublishFailure { error, .. }) if error.is_fatal() => fatal = Some(error),
+                Err(PublishFailure { publication, error }) => match &error {
+                    StoreError::InTheWay { occupant, .. } => {
+                        let ready = Ready {
+                            content: publication.content,
+                            origin,
+                            transfer,
+                        };
+                        blocked.push((ready, occupant.clone(), error));
+                    }
+                    _ => self.ledger.transfer_failed(&transfer, &error.to_string()),
+                },
+            }
+        }
+        Ok(fatal)
+    }
+
+    /// Takes a published file into the account.
+    fn record(
+        &mut self,
+        published: Published,
+        mut transfer: Transfer,
+        origin: Origin,
+        meta: FileMeta,
+        copies: &mut Vec<Transfer>,
+    ) {
+        let target = transfer.targets.remove(0);
+        if let Some(kept_as) = published.conflict {
+            self.conflict(target.path.clone(), kept_as);
+        }
+        let report = &mut self.ledger.report;
+        match origin {
+            Origin::Pulled => report.pulled.add(meta.size),
+            Origin::Copied => report.copied.add(meta.size),
+            Origin::Adopted => report.adopted.add(meta.size),
+            Origin::Touched => {}
+        }
+        self.progress.placed(meta.size);
+        self.ledger.recorded(Record {
+            path: target.path.clone(),
+            kind: RecordKind::File(meta.clone()),
+        });
+        if !transfer.targets.is_empty() {
+            copies.push(Transfer {
+                source: Source::Local(target.path),
+                size: meta.size,
+                ..transfer
+            });
+        }
+    }
+
+    /// Stages the copies of contents that are published now.
+    async fn stage_copies(&mut self, copies: Vec<Transfer>) -> Result<Vec<Ready>, PullError> {
+        let mut staged = Vec::new();
+        for transfer in copies {
+            let Source::Local(from) = &transfer.source else {
+                continue;
+            };
+            for target in &transfer.targets {
+                let meta = target.meta(transfer.hash, transfer.size);
+                let single = Transfer {
+                    targets: vec![target.clone()],
+                    ..transfer.clone()
+                };
+                match self.store.copy(from, &target.path, &meta).await {
+                    Ok(Some(copy)) => staged.push(Ready::staged(copy, Origin::Copied, single)),
+                    Ok(None) => {
+                        let reason = format!("{from}, which it was to be a copy of, was changed meanwhile");
+                        self.ledger.transfer_failed(&single, &reason);
+                    }
+                    Err(error) if error.is_fatal() => return Err(error.into()),
+                    Err(error) => self.ledger.transfer_failed(&single, &error.to_string()),
+                }
+            }
+        }
+        Ok(staged)
+    }
+
+    /// Moves files and folders aside that are in the way and that the vault knows nothing of. Tells which.
+    pub(crate) async fn clear(
+        &mut self,
+        occupants: BTreeSet<VaultPath>,
+    ) -> Result<BTreeSet<VaultPath>, PullError> {
+        let mut cleared = BTreeSet::new();
+        if occupants.is_empty() {
+            return Ok(cleared);
+        }
+        self.ledger.commit().await?;
+        // Something is in the way only rarely, so that reading all records is cheap enough; a folder may hold files
+        // of the vault without being one of its folders.
+        let records = self.state.all_records().await?;
+        for occupant in occupants {
+            let is_vaults = records
+                .iter()
+                .any(|record| record.path == occupant || record.path.is_below(&occupant));
+            if is_vaults {
+                continue;
+            }
+            let kept_as = self.store.set_aside(&occupant).await?;
+            self.conflict(occupant.clone(), kept_as);
+            cleared.insert(occupant);
+        }
+        Ok(cleared)
+    }
+
+    fn conflict(&mut self, path: VaultPath, kept_as: VaultPath) {
+        self.progress
+            .notice(&format!("kept what was at {path} as {kept_as}"));
+        self.ledger.report.conflicts.push(Conflict { path, kept_as });
+    }
+}

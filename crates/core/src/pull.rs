@@ -1,0 +1,454 @@
+//! A pull from beginning to end: listing, plan, and carrying it out.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use obsync_client::{Client, FetchOptions, Session, SessionTarget, Token};
+use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::{EntryKind, Listing, RemoteEntry};
+use crate::error::PullError;
+use crate::ledger::Ledger;
+use crate::plan::{Mode, Plan, PlanInput};
+use crate::progress::{Phase, Progress};
+use crate::publish::Publisher;
+use crate::report::Report;
+use crate::state::{Commit, DeferredKey, DeferredKind, Record, StateStore, VaultState};
+use crate::store::{VaultStore, Wanted};
+use crate::transfer::{Link, Scout, TransferSummary};
+use crate::watermark::Watermark;
+
+/// How often a pull lists again because something that it wanted was replaced meanwhile.
+const ROUNDS: usize = 3;
+
+/// The vault to pull, and what is needed to reach and read it.
+#[derive(Clone, Debug)]
+pub struct PullSource {
+    /// The way to the service.
+    pub client: Client,
+    /// Who is asking.
+    pub token: Token,
+    /// The vault as the service lists it.
+    pub vault: VaultInfo,
+    /// Its keys.
+    pub keys: VaultKeys,
+}
+
+/// How to pull.
+#[derive(Clone, Debug, Default)]
+pub struct PullOptions {
+    /// What is to be synced.
+    pub filter: Filter,
+    /// How thorough to be.
+    pub mode: Mode,
+    /// Only tell what would be done.
+    pub dry_run: bool,
+    /// Connections and requests in flight.
+    pub fetch: FetchOptions,
+}
+
+/// Brings a destination in step with a vault.
+///
+/// A pull that was told to stop, or that could not apply every change, is a success with a report that says so.
+///
+/// # Errors
+///
+/// When the run as a whole cannot go on. What was done until then is recorded, and the next pull goes on from there.
+pub async fn pull(
+    source: &PullSource,
+    store: Arc<dyn VaultStore>,
+    state: Arc<dyn StateStore>,
+    options: &PullOptions,
+    progress: Arc<dyn Progress>,
+    stop: CancellationToken,
+) -> Result<Report, PullError> {
+    let begun = Instant::now();
+    let version = state.load().await?.version;
+    let mut report = Report::new(&source.vault, store.location(), version);
+    let pull = Pull {
+        source,
+        store,
+        state,
+        options,
+        progress,
+        stop,
+    };
+    let outcome = pull.rounds(&mut report).await;
+    report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    outcome?;
+    report.conclude(options.dry_run, pull.stop.is_cancelled());
+    Ok(report)
+}
+
+struct Pull<'a> {
+    source: &'a PullSource,
+    store: Arc<dyn VaultStore>,
+    state: Arc<dyn StateStore>,
+    options: &'a PullOptions,
+    progress: Arc<dyn Progress>,
+    stop: CancellationToken,
+}
+
+/// Whether another round is worthwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RoundEnd {
+    Done,
+    /// Some content was replaced on the server after it was listed.
+    Overtaken,
+}
+
+/// What a round found out before it does anything.
+struct Survey {
+    mode: Mode,
+    known: VaultState,
+    /// The destination holds nothing.
+    fresh: bool,
+    listing: Listing,
+    /// The version that the listing goes up to.
+    version: u64,
+    session: Session,
+}
+
+impl Pull<'_> {
+    async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
+        let mut mode = self.options.mode;
+        for round in 1..=ROUNDS {
+            let end = self.round(mode, round == ROUNDS, report).await?;
+            if end == RoundEnd::Done || self.stop.is_cancelled() {
+                break;
+            }
+            // Everything was looked at once; what is left is what changed since.
+            mode = Mode::Incremental;
+        }
+        Ok(())
+    }
+
+    async fn round(&self, mode: Mode, is_last: bool, report: &mut Report) -> Result<RoundEnd, PullError> {
+        let Some(mut survey) = self.survey(mode, report).await? else {
+            return Ok(RoundEnd::Done);
+        };
+        self.progress.phase(Phase::Planning);
+        let forgotten = self.add_deferred(&mut survey).await?;
+        let plan = self.plan(&mut survey).await?;
+        if self.options.dry_run {
+            report.connections += 1;
+            report.describe(&plan, &survey.listing);
+            return Ok(RoundEnd::Done);
+        }
+        self.progress.phase(Phase::Transferring);
+        self.carry_out(plan, survey, forgotten, is_last, report).await
+    }
+
+    /// Records what a run that died had put in place but not recorded yet.
+    async fn recover(&self, known: &VaultState) -> Result<(), PullError> {
+        let announced = self.state.announced().await?;
+        if announced.is_empty() || self.options.dry_run {
+            return Ok(());
+        }
+        let wanted = announced.iter().filter_map(|record| {
+            let meta = record.file()?;
+            Some(Wanted {
+                path: record.path.clone(),
+                hash: meta.hash,
+                size: meta.size,
+            })
+        });
+        let held = self.store.holds(wanted.collect()).await?;
+        let files = announced.into_iter().filter(|record| record.file().is_some());
+        let records = files
+            .zip(held)
+            .filter_map(|(record, held)| held.then_some(record))
+            .collect();
+        Ok(self
+            .state
+            .commit(Commit {
+                records,
+                state: known.clone(),
+                ..Commit::default()
+            })
+            .await?)
+    }
+
+    /// Connects and lists. `None`: told to stop.
+    async fn survey(&self, mode: Mode, report: &mut Report) -> Result<Option<Survey>, PullError> {
+        let known = self.state.load().await?;
+        self.recover(&known).await?;
+        let fresh = self.store.is_empty().await?;
+        let mode = self.mode_for(mode, fresh, &known).await?;
+        let listed = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Ok(None),
+            listed = self.list(mode, &known) => listed,
+        };
+        let (listing, version, session) = listed?;
+        report.listed += listing.received;
+        if mode == Mode::Full && version < known.version {
+            return Err(PullError::RolledBack {
+                server: version,
+                destination: known.version,
+            });
+        }
+        Ok(Some(Survey {
+            mode,
+            known,
+            fresh,
+            listing,
+            version,
+            session,
+        }))
+    }
+
+    /// An emptied destination is not one that is up to date, whatever the state says.
+    async fn mode_for(&self, mode: Mode, fresh: bool, known: &VaultState) -> Result<Mode, PullError> {
+        if mode == Mode::Full || !fresh || known.version == 0 {
+            return Ok(mode);
+        }
+        let records = self.state.all_records().await?;
+        if records.iter().all(|record| record.file().is_none()) {
+            return Ok(mode);
+        }
+        self.progress.notice(
+            "the destination is empty though the vault was pulled to it before: pulling all of it again",
+        );
+        Ok(Mode::Full)
+    }
+
+    async fn list(&self, mode: Mode, known: &VaultState) -> Result<(Listing, u64, Session), PullError> {
+        let (version, initial) = match mode {
+            Mode::Full => (0, true),
+            Mode::Incremental => (known.version, !known.listed),
+        };
+        let mut pauses = self.source.client.options().retry.pauses();
+        loop {
+            self.progress.phase(Phase::Connecting);
+            let mut session = Session::open(&self.source.client, &self.target(), version, initial).await?;
+            self.progress.phase(Phase::Listing);
+            let mut listing = Listing::default();
+            let listed = session
+                .listing(&mut |message| {
+                    listing.add(message, &self.source.keys);
+                    self.progress.listed(listing.received);
+                })
+                .await;
+            let error = match listed {
+                Ok(version) => return Ok((listing, version, session)),
+                Err(error) if !error.is_retryable() => return Err(error.into()),
+                Err(error) => error,
+            };
+            let Some(pause) = pauses.next() else {
+                return Err(error.into());
+            };
+            self.progress
+                .notice(&format!("the list of changes broke off ({error}); asking again"));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn target(&self) -> SessionTarget {
+        SessionTarget {
+            token: self.source.token.clone(),
+            vault_id: self.source.vault.id.clone(),
+            host: self.source.vault.host.clone(),
+            keys: self.source.keys.clone(),
+        }
+    }
+
+    /// Adds to the listing what earlier runs deferred and what is to be tried again now. Tells the keys that a full listing
+    /// makes obsolete.
+    async fn add_deferred(&self, survey: &mut Survey) -> Result<Vec<DeferredKey>, PullError> {
+        let failed = self.state.deferred(DeferredKind::Failed).await?;
+        let refiltered = survey
+            .known
+            .filter
+            .as_ref()
+            .is_some_and(|filter| *filter != self.options.filter.fingerprint());
+        let filtered = match survey.mode == Mode::Full || refiltered {
+            true => self.state.deferred(DeferredKind::Filtered).await?,
+            false => Vec::new(),
+        };
+        let deferred = failed.into_iter().chain(filtered);
+        if survey.mode == Mode::Full {
+            return Ok(deferred.map(|deferred| deferred.key).collect());
+        }
+        for deferred in deferred {
+            survey.listing.add_deferred(deferred, &self.source.keys);
+        }
+        Ok(Vec::new())
+    }
+
+    async fn plan(&self, survey: &mut Survey) -> Result<Plan, PullError> {
+        let entries: Vec<RemoteEntry> = survey.listing.entries.drain().map(|(_, entry)| entry).collect();
+        if entries.is_empty() && survey.mode == Mode::Incremental {
+            return Ok(Plan::default());
+        }
+        let folds_names = self.store.folds_names().await?;
+        let records = match survey.mode == Mode::Full || folds_names {
+            true => self.state.all_records().await?,
+            false => {
+                let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
+                self.state.records(&paths).await?.into_iter().flatten().collect()
+            }
+        };
+        let records: HashMap<VaultPath, Record> = records
+            .into_iter()
+            .map(|record| (record.path.clone(), record))
+            .collect();
+        let sources = self.sources(&entries, &records).await?;
+        Ok(Plan::new(PlanInput {
+            entries,
+            records,
+            sources,
+            filter: &self.options.filter,
+            mode: survey.mode,
+            folds_names,
+            remove_unlisted: survey.mode == Mode::Full,
+        }))
+    }
+
+    /// Looks up where the destination has the contents that are wanted.
+    async fn sources(
+        &self,
+        entries: &[RemoteEntry],
+        records: &HashMap<VaultPath, Record>,
+    ) -> Result<HashMap<ContentHash, VaultPath>, PullError> {
+        let wanted: HashSet<ContentHash> = entries
+            .iter()
+            .filter_map(|entry| match entry.kind {
+                EntryKind::File { hash, .. } => Some((entry, hash)),
+                EntryKind::Folder | EntryKind::Deleted { .. } => None,
+            })
+            .filter(|(entry, hash)| {
+                let known = records.get(&entry.path).and_then(Record::file);
+                known.is_none_or(|known| known.hash != *hash)
+            })
+            .map(|(_, hash)| hash)
+            .collect();
+        let wanted: Vec<ContentHash> = wanted.into_iter().collect();
+        let found = self.state.sources(&wanted).await?;
+        Ok(wanted
+            .into_iter()
+            .zip(found)
+            .filter_map(|(hash, path)| Some((hash, path?)))
+            .collect())
+    }
+
+    async fn carry_out(
+        &self,
+        plan: Plan,
+        survey: Survey,
+        obsolete: Vec<DeferredKey>,
+        is_last: bool,
+        report: &mut Report,
+    ) -> Result<RoundEnd, PullError> {
+        let mut watermark = Watermark::new(survey.known.version, survey.version);
+        let refused = survey
+            .listing
+            .refused
+            .values()
+            .map(|deferred| deferred.message.uid);
+        plan.pending().chain(refused).for_each(|uid| watermark.begin(uid));
+        let keys = self.source.keys.clone();
+        let mut ledger = Ledger::new(self.state.clone(), keys.clone(), watermark, survey.known, report);
+        obsolete
+            .into_iter()
+            .chain(survey.listing.withdrawn)
+            .for_each(|key| ledger.settled(key));
+        survey
+            .listing
+            .refused
+            .into_values()
+            .for_each(|deferred| ledger.undecodable(deferred));
+        let link = Link {
+            client: self.source.client.clone(),
+            target: self.target(),
+            version: survey.version,
+            options: self.options.fetch.clone(),
+            session: survey.session,
+        };
+        let scout = Scout {
+            store: self.store.clone(),
+            fresh: survey.fresh,
+        };
+        let mut publisher = Publisher::new(
+            self.store.clone(),
+            self.state.clone(),
+            &mut ledger,
+            self.progress.clone(),
+        );
+        let summary = self.apply(&mut publisher, plan, &scout, link, keys).await?;
+        ledger.report.connections += summary.fetched.connections.max(1);
+        ledger.report.requests += summary.fetched.requests;
+        ledger.report.bytes_received += summary.fetched.bytes;
+        self.finish(ledger, summary, is_last).await
+    }
+
+    /// Carries the plan out, in the order that its fields are in.
+    async fn apply(
+        &self,
+        publisher: &mut Publisher<'_, '_>,
+        plan: Plan,
+        scout: &Scout,
+        link: Link,
+        keys: VaultKeys,
+    ) -> Result<TransferSummary, PullError> {
+        let Plan {
+            rescues,
+            mut removals,
+            folder_removals,
+            folders,
+            touches,
+            mut transfers,
+            ..
+        } = publisher.note(plan);
+        publisher.ledger.commit().await?;
+        let planned = rescues.iter().chain(&transfers);
+        let (files, bytes) = planned.fold((0, 0), |(files, bytes), transfer| {
+            let targets = transfer.targets.len() as u64;
+            (files + targets, bytes + targets * transfer.size)
+        });
+        self.progress.planned(files, bytes);
+        publisher.touch(touches, scout).await?;
+        let rescued = publisher
+            .rescue(rescues, &mut removals, scout, &self.stop)
+            .await?;
+        publisher.remove(removals, folder_removals, &self.stop).await?;
+        if !self.stop.is_cancelled() {
+            publisher.publish(rescued.held).await?;
+            publisher.create_folders(folders).await?;
+        }
+        transfers.extend(rescued.later);
+        publisher.transfer(transfers, scout, link, keys, &self.stop).await
+    }
+
+    async fn finish(
+        &self,
+        mut ledger: Ledger<'_>,
+        summary: TransferSummary,
+        is_last: bool,
+    ) -> Result<RoundEnd, PullError> {
+        self.progress.phase(Phase::Finishing);
+        if self.stop.is_cancelled() {
+            // What is staged is kept for the next run.
+            ledger.commit().await?;
+            return Ok(RoundEnd::Done);
+        }
+        let overtaken = !summary.gone.is_empty();
+        if is_last {
+            for transfer in &summary.gone {
+                ledger.transfer_failed(
+                    transfer,
+                    "the server no longer has this version of it, and lists no newer one",
+                );
+            }
+        }
+        self.store.discard_staged().await?;
+        ledger.close(self.options.filter.fingerprint()).await?;
+        Ok(if overtaken {
+            RoundEnd::Overtaken
+        } else {
+            RoundEnd::Done
+        })
+    }
+}

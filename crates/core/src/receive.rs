@@ -1,0 +1,136 @@
+//! Takes one content from the server: decrypts and hashes it while it arrives, hands it to the store, and checks tag and
+//! hash before it may be staged as complete.
+
+use std::sync::Arc;
+
+use obsync_client::{ClientError, Content, PullRequest, Receiver};
+use obsync_protocol::{ContentError, ContentHash, ContentHasher, VaultKeys};
+
+use crate::plan::Transfer;
+use crate::progress::Progress;
+use crate::store::{FileWriter, Staged, StoreError, VaultStore};
+
+/// The engine's side of the fetch pool.
+pub(crate) struct ContentReceiver {
+    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) keys: VaultKeys,
+    pub(crate) progress: Arc<dyn Progress>,
+}
+
+/// Why a content that the server sent was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiveError {
+    /// The connection failed in the middle of it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// It is not what was encrypted with the vault's key.
+    #[error("what the server sent is damaged: {0}")]
+    Damaged(#[from] ContentError),
+    /// It decrypts to something else than the vault's list says.
+    #[error(
+        "what the server sent is not the file that the vault lists (its SHA-256 is {found}, not {expected})"
+    )]
+    WrongHash {
+        expected: ContentHash,
+        found: ContentHash,
+    },
+    /// It cannot be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Receiver for ContentReceiver {
+    type Job = Transfer;
+    type Output = Staged;
+    type Error = ReceiveError;
+
+    fn request(&self, job: &Transfer) -> PullRequest {
+        let size = if job.size == 0 {
+            0
+        } else {
+            job.size + obsync_protocol::CONTENT_OVERHEAD
+        };
+        PullRequest {
+            uid: job.targets[0].uid,
+            hash: job.hash,
+            size,
+        }
+    }
+
+    fn is_worth_another_try(&self, error: &ReceiveError) -> bool {
+        !matches!(error, ReceiveError::Store(_))
+    }
+
+    async fn receive(&self, job: &mut Transfer, content: &mut Content<'_>) -> Result<Staged, ReceiveError> {
+        let mut incoming = Incoming {
+            receiver: self,
+            job,
+            hasher: ContentHasher::new(),
+            writer: None,
+            received: 0,
+        };
+        let is_empty = content.size() == 0;
+        let mut decryptor = self.keys.content_decryptor();
+        while let Some(piece) = content.next_piece().await? {
+            let mut plain = Vec::with_capacity(piece.len());
+            decryptor.update(&piece, &mut plain)?;
+            drop(piece);
+            incoming.take(plain).await?;
+        }
+        // An empty file is not encrypted: it has neither nonce nor tag (protocol.md section 1).
+        if !is_empty {
+            decryptor.finish()?;
+        }
+        incoming.finish().await
+    }
+}
+
+/// One content on its way into the store.
+struct Incoming<'a> {
+    receiver: &'a ContentReceiver,
+    job: &'a Transfer,
+    hasher: ContentHasher,
+    writer: Option<Box<dyn FileWriter>>,
+    received: u64,
+}
+
+impl Incoming<'_> {
+    async fn take(&mut self, plain: Vec<u8>) -> Result<(), ReceiveError> {
+        if plain.is_empty() {
+            return Ok(());
+        }
+        self.hasher.update(&plain);
+        self.received += plain.len() as u64;
+        self.receiver.progress.received(plain.len() as u64);
+        let writer = self.take_writer().await?;
+        self.writer.insert(writer).write(plain).await?;
+        Ok(())
+    }
+
+    /// The writer of this content, begun when it is first needed.
+    async fn take_writer(&mut self) -> Result<Box<dyn FileWriter>, StoreError> {
+        match self.writer.take() {
+            Some(writer) => Ok(writer),
+            None => {
+                let target = &self.job.targets[0];
+                let meta = target.meta(self.job.hash, self.job.size);
+                self.receiver.store.begin(&target.path, &meta).await
+            }
+        }
+    }
+
+    async fn finish(mut self) -> Result<Staged, ReceiveError> {
+        let found = std::mem::take(&mut self.hasher).finish();
+        if found != self.job.hash {
+            return Err(ReceiveError::WrongHash {
+                expected: self.job.hash,
+                found,
+            });
+        }
+        let writer = self.take_writer().await?;
+        let mut staged = writer.finish().await?;
+        // The list's size is only the server's word; this one was counted and is covered by the hash.
+        staged.meta.size = self.received;
+        Ok(staged)
+    }
+}

@@ -1,0 +1,275 @@
+//! What a pull did, for people and for scripts (`obsync pull --json` prints this).
+
+use obsync_protocol::{Uid, VaultId, VaultInfo, VaultPath};
+use serde::Serialize;
+
+use crate::entry::{EntryKind, Listing};
+use crate::plan::{FolderChange, Plan, Source, Transfer};
+use crate::state::{Deferred, DeferredCause};
+
+/// How a pull ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The destination is what the vault was when it was listed.
+    Complete,
+    /// So it is, but for the failures reported.
+    Failures,
+    /// The pull was told to stop; what is done is kept, and the next one goes on from there.
+    Interrupted,
+    /// Nothing was done: this is what a pull would do.
+    DryRun,
+}
+
+/// A number of files and the bytes of their content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// How many files.
+    pub files: u64,
+    /// Bytes of their content (plaintext).
+    pub bytes: u64,
+}
+
+impl Tally {
+    /// Counts one more file.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// A change that could not be applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The path, or the encoded path where that could not be decoded.
+    pub path: String,
+    /// The vault's version of the change.
+    pub uid: Uid,
+    /// A sentence about what went wrong.
+    pub reason: String,
+}
+
+impl Failure {
+    /// The failure that a deferred change stands for, if it is one.
+    pub(crate) fn of_deferred(deferred: &Deferred) -> Option<Self> {
+        let DeferredCause::Failed { reason } = &deferred.cause else {
+            return None;
+        };
+        let path = deferred.message.path.as_str().to_owned();
+        Some(Failure {
+            path,
+            uid: deferred.message.uid,
+            reason: reason.clone(),
+        })
+    }
+}
+
+/// A file that was in the way and that obsync had not written in its present form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Conflict {
+    /// Where it was.
+    pub path: VaultPath,
+    /// Where it is now.
+    pub kept_as: VaultPath,
+}
+
+/// One step of a dry run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What would be done.
+    pub action: StepAction,
+    /// With which path.
+    pub path: VaultPath,
+    /// Bytes of content, for files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Where a copy would be made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<VaultPath>,
+}
+
+/// What a [`Step`] would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepAction {
+    /// Content would be downloaded (or found in place).
+    Download,
+    /// Content would be copied from another path.
+    Copy,
+    /// Only the times would be set.
+    Touch,
+    /// A file would be removed.
+    Remove,
+    /// A folder would be made.
+    CreateFolder,
+    /// A folder would be removed if it is empty.
+    RemoveFolder,
+}
+
+/// What a pull did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The vault's id.
+    pub vault_id: VaultId,
+    /// The vault's name.
+    pub vault: String,
+    /// Where it was pulled to.
+    pub destination: String,
+    /// The vault's version that the destination is complete up to (its watermark).
+    pub version: u64,
+    /// The watermark before this pull.
+    pub previous_version: u64,
+    /// Entries that the server listed.
+    pub listed: u64,
+    /// Downloaded.
+    pub pulled: Tally,
+    /// Copied from another path of the destination.
+    pub copied: Tally,
+    /// Found in place or left over from an interrupted run, so neither downloaded nor copied.
+    pub adopted: Tally,
+    /// Removed.
+    pub deleted: Tally,
+    /// Folders made.
+    pub folders_created: u64,
+    /// Folders removed.
+    pub folders_deleted: u64,
+    /// Left out by the filter.
+    pub skipped: Tally,
+    /// Deleted in the vault but changed here, so left alone.
+    pub kept: Vec<VaultPath>,
+    /// Set aside because they were in the way.
+    pub conflicts: Vec<Conflict>,
+    /// Not applied.
+    pub failures: Vec<Failure>,
+    /// What a dry run would do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// Connections opened.
+    pub connections: u64,
+    /// Contents asked for.
+    pub requests: u64,
+    /// Bytes of content received (encrypted).
+    pub bytes_received: u64,
+    /// Wall time, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl Report {
+    /// The report of a pull that has not done anything yet.
+    pub(crate) fn new(vault: &VaultInfo, destination: String, version: u64) -> Self {
+        Report {
+            outcome: Outcome::Complete,
+            vault_id: vault.id.clone(),
+            vault: vault.name.clone(),
+            destination,
+            version,
+            previous_version: version,
+            listed: 0,
+            pulled: Tally::default(),
+            copied: Tally::default(),
+            adopted: Tally::default(),
+            deleted: Tally::default(),
+            folders_created: 0,
+            folders_deleted: 0,
+            skipped: Tally::default(),
+            kept: Vec::new(),
+            conflicts: Vec::new(),
+            failures: Vec::new(),
+            steps: Vec::new(),
+            connections: 0,
+            requests: 0,
+            bytes_received: 0,
+            duration_ms: 0,
+        }
+    }
+
+    /// Says how it ended.
+    pub(crate) fn conclude(&mut self, dry_run: bool, stopped: bool) {
+        self.failures.sort_by(|a, b| a.path.cmp(&b.path));
+        self.outcome = match (dry_run, stopped, self.failures.is_empty()) {
+            (true, ..) => Outcome::DryRun,
+            (_, true, _) => Outcome::Interrupted,
+            (.., false) => Outcome::Failures,
+            (.., true) => Outcome::Complete,
+        };
+    }
+
+    /// Tells what a plan would do.
+    pub(crate) fn describe(&mut self, plan: &Plan, listing: &Listing) {
+        let step = |action, path: &VaultPath| Step {
+            action,
+            path: path.clone(),
+            size: None,
+            from: None,
+        };
+        for removal in &plan.removals {
+            self.steps.push(Step {
+                size: Some(removal.size),
+                ..step(StepAction::Remove, &removal.file.path)
+            });
+        }
+        let folders = |folders: &[FolderChange], action| -> Vec<Step> {
+            folders.iter().map(|folder| step(action, &folder.path)).collect()
+        };
+        self.steps
+            .extend(folders(&plan.folder_removals, StepAction::RemoveFolder));
+        self.steps
+            .extend(folders(&plan.folders, StepAction::CreateFolder));
+        for transfer in plan.rescues.iter().chain(&plan.transfers) {
+            self.steps.extend(describe_transfer(transfer));
+        }
+        for touch in plan.touches.iter().flat_map(|touch| &touch.targets) {
+            self.steps.push(step(StepAction::Touch, &touch.path));
+        }
+        for entry in &plan.filtered {
+            if let EntryKind::File { size, .. } = entry.kind {
+                self.skipped.add(size);
+            }
+        }
+        for (entry, reason) in &plan.refused {
+            let (path, uid, reason) = (entry.path.as_str().to_owned(), entry.uid, reason.clone());
+            self.failures.push(Failure { path, uid, reason });
+        }
+        self.failures
+            .extend(listing.refused.values().filter_map(Failure::of_deferred));
+    }
+
+    /// Whether nothing had to be done.
+    pub fn is_unchanged(&self) -> bool {
+        self.pulled.files == 0
+            && self.copied.files == 0
+            && self.adopted.files == 0
+            && self.deleted.files == 0
+            && self.folders_created == 0
+            && self.folders_deleted == 0
+            && self.conflicts.is_empty()
+            && self.failures.is_empty()
+            && self.kept.is_empty()
+    }
+}
+
+/// The first target is filled from the source, the others are copies of it.
+fn describe_transfer(transfer: &Transfer) -> impl Iterator<Item = Step> {
+    let first = transfer.targets.first();
+    transfer.targets.iter().map(move |target| {
+        let from = match &transfer.source {
+            Source::Local(from) => Some(from.clone()),
+            Source::Remote => first
+                .filter(|first| first.path != target.path)
+                .map(|first| first.path.clone()),
+        };
+        let action = if from.is_some() {
+            StepAction::Copy
+        } else {
+            StepAction::Download
+        };
+        Step {
+            action,
+            path: target.path.clone(),
+            size: Some(transfer.size),
+            from,
+        }
+    })
+}

@@ -1,0 +1,144 @@
+//! The parts of a plan that need no server: what is only to be noted, times, and content that is rescued before the plan
+//! itself removes or overwrites it (a renamed file, a swap of two).
+
+use std::collections::HashMap;
+
+use obsync_protocol::VaultPath;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::PullError;
+use crate::plan::{FileRemoval, Plan, Source, Target, Transfer};
+use crate::publish::{Publisher, Ready};
+use crate::state::{DeferredKey, Record, RecordKind};
+use crate::transfer::Scout;
+
+/// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
+const BATCH: usize = 256;
+
+/// What is left of the rescues when the sources may go.
+#[derive(Default)]
+pub(crate) struct Rescued {
+    /// Staged, but something of the vault is still in their place.
+    pub(crate) held: Vec<Ready>,
+    /// Not staged: copies of what is published now, or content that is to be downloaded after all.
+    pub(crate) later: Vec<Transfer>,
+}
+
+impl Publisher<'_, '_> {
+    /// Takes into the account what needs no work. Gives back the plan with the rest.
+    pub(crate) fn note(&mut self, mut plan: Plan) -> Plan {
+        for path in plan.settled.drain(..) {
+            self.ledger.settled(DeferredKey::plain(&path));
+        }
+        plan.renewed
+            .drain(..)
+            .for_each(|record| self.ledger.recorded(record));
+        plan.filtered
+            .drain(..)
+            .for_each(|entry| self.ledger.filtered(&entry));
+        plan.refused
+            .drain(..)
+            .for_each(|(entry, reason)| self.ledger.failed(&entry, reason));
+        plan
+    }
+
+    /// Sets times. A file that was changed here is left as it is.
+    pub(crate) async fn touch(&mut self, touches: Vec<Transfer>, scout: &Scout) -> Result<(), PullError> {
+        for batch in touches.chunks(BATCH) {
+            let mut changed = batch.to_vec();
+            let ready = scout.survey(&mut changed).await?;
+            for transfer in changed {
+                for target in &transfer.targets {
+                    let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
+                    self.ledger.recorded(Record {
+                        path: target.path.clone(),
+                        kind,
+                    });
+                }
+            }
+            self.publish(ready).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies what the plan is about to remove or overwrite to where it is wanted, and removes each batch's sources as
+    /// soon as its copies are durable.
+    pub(crate) async fn rescue(
+        &mut self,
+        rescues: Vec<Transfer>,
+        removals: &mut Vec<FileRemoval>,
+        scout: &Scout,
+        stop: &CancellationToken,
+    ) -> Result<Rescued, PullError> {
+        let mut rescued = Rescued::default();
+        if rescues.is_empty() {
+            return Ok(rescued);
+        }
+        let mut removable: HashMap<VaultPath, FileRemoval> = removals
+            .drain(..)
+            .map(|removal| (removal.file.path.clone(), removal))
+            .collect();
+        for batch in rescues.chunks(BATCH) {
+            if stop.is_cancelled() {
+                break;
+            }
+            let mut batch = batch.to_vec();
+            let sources: Vec<VaultPath> = batch
+                .iter()
+                .filter_map(|transfer| transfer.source.local().cloned())
+                .collect();
+            let mut ready = scout.survey(&mut batch).await?;
+            for transfer in batch {
+                self.rescue_one(transfer, scout, &mut ready, &mut rescued).await?;
+            }
+            self.publish(ready).await?;
+            let sources = sources.iter().filter_map(|path| removable.remove(path)).collect();
+            self.remove_files(sources).await?;
+        }
+        removals.extend(removable.into_values());
+        Ok(rescued)
+    }
+
+    async fn rescue_one(
+        &mut self,
+        mut transfer: Transfer,
+        scout: &Scout,
+        ready: &mut Vec<Ready>,
+        rescued: &mut Rescued,
+    ) -> Result<(), PullError> {
+        // A place that is free now comes first: from there the others are copied when theirs are.
+        transfer.targets.sort_by_key(|target| target.obstructed);
+        match scout.stage(&transfer).await {
+            Ok(None) => rescued.later.push(Transfer {
+                source: Source::Remote,
+                ..transfer
+            }),
+            Ok(Some((staged, origin))) if transfer.targets[0].obstructed => {
+                rescued.held.push(Ready::staged(staged, origin, transfer));
+            }
+            Ok(Some((staged, origin))) => {
+                let (blocked, free): (Vec<Target>, Vec<Target>) =
+                    transfer.targets.into_iter().partition(|target| target.obstructed);
+                if !blocked.is_empty() {
+                    let source = Source::Local(staged.path.clone());
+                    rescued.later.push(Transfer {
+                        source,
+                        targets: blocked,
+                        ..transfer
+                    });
+                }
+                ready.push(Ready::staged(
+                    staged,
+                    origin,
+                    Transfer {
+                        targets: free,
+                        ..transfer
+                    },
+                ));
+            }
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            Err(error) => self.ledger.transfer_failed(&transfer, &error.to_string()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! A vault on a development server and a destination that it is pulled to, as every test here needs them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use obsync_client::{Client, ClientOptions, FetchOptions};
+use obsync_core::{
+    Filter, Mode, NoProgress, Progress, PullError, PullOptions, PullSource, Report, StateStore, Verification,
+    pull, verify,
+};
+use obsync_protocol::{MasterKey, SecretString, VaultKeys};
+use obsync_stores::{FolderOptions, FolderStore, SqliteState, StateIdentity, canonical_destination};
+use obsync_testkit::{Expected, Server, ServerBuilder, VaultHandle, VaultSpec};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+const EMAIL: &str = "ada@example.com";
+const PASSWORD: &str = "account password";
+const VAULT: &str = "Notes";
+const VAULT_PASSWORD: &str = "vault password";
+
+/// A server with one vault, and a place to pull it to.
+pub(crate) struct Bench {
+    pub(crate) server: Server,
+    pub(crate) vault: VaultHandle,
+    pub(crate) source: PullSource,
+    pub(crate) options: PullOptions,
+    pub(crate) folder: FolderOptions,
+    home: TempDir,
+}
+
+impl Bench {
+    /// A bench with an empty vault.
+    pub(crate) async fn new() -> Self {
+        Self::with(|server| server).await
+    }
+
+    /// A bench whose server is set up further.
+    pub(crate) async fn with(set_up: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
+        let spec = VaultSpec::end_to_end(VAULT, VAULT_PASSWORD);
+        let server = set_up(Server::builder().user(EMAIL, PASSWORD).vault(spec))
+            .start()
+            .await
+            .unwrap();
+        let vault = server.vault(VAULT).unwrap();
+        let source = source(&server).await;
+        let options = PullOptions {
+            fetch: FetchOptions {
+                connections: 2,
+                ..FetchOptions::default()
+            },
+            ..PullOptions::default()
+        };
+        Bench {
+            server,
+            vault,
+            source,
+            options,
+            folder: FolderOptions::default(),
+            home: TempDir::new().unwrap(),
+        }
+    }
+
+    /// Where the vault is pulled to.
+    pub(crate) fn dest(&self) -> PathBuf {
+        self.home.path().join("notes")
+    }
+
+    fn identity(&self) -> StateIdentity {
+        StateIdentity {
+            vault_id: self.source.vault.id.clone(),
+            vault_name: VAULT.to_owned(),
+            destination: canonical_destination(&self.dest()).unwrap(),
+        }
+    }
+
+    /// The destination's state, opened (and locked) anew.
+    pub(crate) fn state(&self) -> Arc<SqliteState> {
+        Arc::new(SqliteState::open(&self.home.path().join("state.sqlite"), &self.identity()).unwrap())
+    }
+
+    /// The destination, opened anew.
+    pub(crate) fn store(&self) -> Arc<FolderStore> {
+        Arc::new(FolderStore::open(&self.dest(), self.folder.clone()).unwrap())
+    }
+
+    /// Waits until nothing of a pull whose future was dropped runs on: a process that dies takes its blocking calls
+    /// with it, a future does not.
+    pub(crate) async fn until_dead(&self) {
+        while !matches!(self.store().lock(), Ok(true)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let identity = self.identity();
+        while SqliteState::open(&self.home.path().join("state.sqlite"), &identity).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Pulls.
+    pub(crate) async fn try_pull(&self) -> Result<Report, PullError> {
+        self.pull_with(Arc::new(NoProgress), CancellationToken::new())
+            .await
+    }
+
+    /// Pulls, which must succeed.
+    pub(crate) async fn pull(&self) -> Report {
+        self.try_pull().await.unwrap()
+    }
+
+    /// Pulls with news and a way to stop.
+    pub(crate) async fn pull_with(
+        &self,
+        progress: Arc<dyn Progress>,
+        stop: CancellationToken,
+    ) -> Result<Report, PullError> {
+        pull(
+            &self.source,
+            self.store(),
+            self.state(),
+            &self.options,
+            progress,
+            stop,
+        )
+        .await
+    }
+
+    /// Pulls with everything looked at again.
+    pub(crate) async fn pull_full(&mut self) -> Report {
+        self.options.mode = Mode::Full;
+        let report = self.pull().await;
+        self.options.mode = Mode::Incremental;
+        report
+    }
+
+    /// Pulls under another filter from now on.
+    pub(crate) fn filter(&mut self, filter: Filter) {
+        self.options.filter = filter;
+    }
+
+    /// The destination holds exactly what the vault holds, and the state knows.
+    pub(crate) async fn assert_exact(&self) {
+        let differences = self.vault.expected().unwrap().differences(&self.dest()).unwrap();
+        assert!(differences.is_empty(), "{differences:#?}");
+        let verification = self.verify().await;
+        assert!(verification.is_clean(), "{verification:#?}");
+        assert_eq!(self.state().load().await.unwrap().version, self.vault.version().0);
+    }
+
+    /// Compares destination and state.
+    pub(crate) async fn verify(&self) -> Verification {
+        verify(self.store().as_ref(), self.state().as_ref(), &NoProgress)
+            .await
+            .unwrap()
+    }
+
+    /// All files and folders of the destination.
+    pub(crate) fn tree(&self) -> Expected {
+        Expected::of_directory(&self.dest()).unwrap()
+    }
+
+    /// The paths of all files of the destination.
+    pub(crate) fn files(&self) -> Vec<String> {
+        self.tree().files.into_iter().map(|file| file.path).collect()
+    }
+
+    /// The text of a file of the destination.
+    pub(crate) fn read(&self, path: impl AsRef<Path>) -> String {
+        std::fs::read_to_string(self.dest().join(path)).unwrap()
+    }
+
+    /// Writes a file of the destination, as its user would.
+    pub(crate) fn edit(&self, path: impl AsRef<Path>, text: &str) {
+        let path = self.dest().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+async fn source(server: &Server) -> PullSource {
+    let options = ClientOptions {
+        api_url: server.url(),
+        ..ClientOptions::default()
+    };
+    let client = Client::new(options).unwrap();
+    let token = client
+        .sign_in(EMAIL, &SecretString::from(PASSWORD), None)
+        .await
+        .unwrap()
+        .token;
+    let vault = client
+        .vaults(&token)
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|vault| vault.name == VAULT)
+        .unwrap();
+    let master = MasterKey::derive(&SecretString::from(VAULT_PASSWORD), &vault.salt);
+    let keys = VaultKeys::new(&master, vault.encryption().unwrap(), &vault.salt);
+    PullSource {
+        client,
+        token,
+        vault,
+        keys,
+    }
+}

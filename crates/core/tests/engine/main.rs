@@ -1,0 +1,5 @@
+//! The engine against a real server, a real folder and a real database.
+
+mod bench;
+mod histories;
+mod steps;

@@ -1,0 +1,387 @@
+//! What a pull does to a destination, in single steps. Each test is a sentence.
+
+use crate::bench::Bench;
+use obsync_core::{Filter, Outcome};
+use obsync_protocol::VaultPath;
+
+const T: i64 = 1_700_000_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_pull_brings_files_folders_and_times() {
+    let bench = Bench::new().await;
+    bench.vault.write("Daily/2026-01-01.md", "first", T).unwrap();
+    bench.vault.write("Empty.md", "", T + 1).unwrap();
+    bench.vault.create_folder("Really empty").unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 2));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_pull_with_nothing_new_makes_one_connection_and_asks_for_nothing() {
+    let bench = Bench::new().await;
+    bench.vault.write("a.md", "a", T).unwrap();
+    bench.pull().await;
+    let before = bench.server.stats();
+    let report = bench.pull().await;
+    assert!(report.is_unchanged());
+    let after = bench.server.stats();
+    assert_eq!(after.websocket_connections - before.websocket_connections, 1);
+    assert_eq!(after.pulls, before.pulls);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_is_not_downloaded() {
+    let bench = Bench::new().await;
+    bench.vault.write("Old/a.md", "text", T).unwrap();
+    bench.pull().await;
+    bench.vault.rename("Old", "New").unwrap();
+    let report = bench.pull().await;
+    assert_eq!(
+        (report.pulled.files, report.copied.files, report.deleted.files),
+        (0, 1, 1)
+    );
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_whose_deletion_shares_its_uid_is_a_rename_all_the_same() {
+    let bench = Bench::new().await;
+    bench.vault.write("a.md", "text", T).unwrap();
+    bench.pull().await;
+    bench.vault.rename_sharing_uid("a.md", "b.md").unwrap();
+    assert_eq!(bench.pull().await.pulled.files, 0);
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_renames_download_nothing() {
+    let bench = Bench::new().await;
+    for n in 0..1000 {
+        bench
+            .vault
+            .write(&format!("Inbox/{n}.md"), format!("note {n}"), T)
+            .unwrap();
+    }
+    bench.pull().await;
+    bench.vault.rename("Inbox", "Archive/2026").unwrap();
+    let report = bench.pull().await;
+    assert_eq!(
+        (report.pulled.files, report.copied.files, report.requests),
+        (0, 1000, 0)
+    );
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_content_at_many_paths_is_downloaded_once() {
+    let bench = Bench::new().await;
+    for n in 0..50 {
+        bench
+            .vault
+            .write(&format!("{n}.md"), "the same template", T + n)
+            .unwrap();
+    }
+    let report = bench.pull().await;
+    assert_eq!(
+        (report.pulled.files, report.copied.files, report.requests),
+        (1, 49, 1)
+    );
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_files_that_swap_their_contents_are_swapped_without_a_download() {
+    let bench = Bench::new().await;
+    bench.vault.write("a.md", "one", T).unwrap();
+    bench.vault.write("b.md", "two", T).unwrap();
+    bench.pull().await;
+    bench.vault.write("a.md", "two", T + 1).unwrap();
+    bench.vault.write("b.md", "one", T + 1).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.pulled.files, report.copied.files), (0, 2));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_becomes_a_folder_and_a_folder_a_file() {
+    let bench = Bench::new().await;
+    bench.vault.write("a", "was a file", T).unwrap();
+    bench.vault.write("b/c/d.md", "was below a folder", T).unwrap();
+    bench.pull().await;
+    bench.vault.delete("a").unwrap();
+    bench.vault.write("a/x.md", "was a file", T + 1).unwrap();
+    bench.vault.delete("b").unwrap();
+    bench.vault.write("b", "was below a folder", T + 1).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_time_is_set_without_a_download() {
+    let bench = Bench::new().await;
+    bench.vault.write("a.md", "a", T).unwrap();
+    bench.pull().await;
+    bench.vault.write("a.md", "a", T + 60_000).unwrap();
+    assert_eq!(bench.pull().await.requests, 0);
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_there_already_are_adopted_without_a_download() {
+    let bench = Bench::new().await;
+    bench.vault.write("Notes/a.md", "same", T).unwrap();
+    bench.edit("Notes/a.md", "same");
+    let report = bench.pull().await;
+    assert_eq!(
+        (report.pulled.files, report.adopted.files, report.requests),
+        (0, 1, 0)
+    );
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_different_file_in_the_way_is_kept_as_a_conflicted_copy() {
+    let bench = Bench::new().await;
+    bench.vault.write("a.md", "from the vault", T).unwrap();
+    bench.edit("a.md", "mine");
+    let report = bench.pull().await;
+    assert_eq!(bench.read("a.md"), "from the vault");
+    assert_eq!(report.conflicts.len(), 1);
+    assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_where_a_folder_must_be_is_kept_as_a_conflicted_copy() {
+    let bench = Bench::new().await;
+    for n in 0..10 {
+        bench
+            .vault
+            .write(&format!("a/{n}.md"), format!("{n}"), T)
+            .unwrap();
+    }
+    bench.edit("a", "mine");
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert_eq!(report.conflicts.len(), 1);
+    assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "mine");
+    assert_eq!(bench.read("a/3.md"), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_where_a_file_must_be_is_kept_under_another_name() {
+    let bench = Bench::new().await;
+    bench.vault.write("a", "from the vault", T).unwrap();
+    bench.edit("a/mine.md", "mine");
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert_eq!(bench.read("a"), "from the vault");
+    assert_eq!(
+        bench.read(format!("{}/mine.md", report.conflicts[0].kept_as)),
+        "mine"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_change_survives_an_overwrite_and_a_deletion_in_the_vault() {
+    let bench = Bench::new().await;
+    bench.vault.write("changed.md", "one", T).unwrap();
+    bench.vault.write("deleted.md", "one", T).unwrap();
+    bench.pull().await;
+    bench.edit("changed.md", "my words");
+    bench.edit("deleted.md", "my words");
+    bench.vault.write("changed.md", "two", T + 1).unwrap();
+    bench.vault.delete("deleted.md").unwrap();
+    let report = bench.pull().await;
+    assert_eq!(bench.read("changed.md"), "two");
+    assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "my words");
+    assert_eq!(bench.read("deleted.md"), "my words");
+    assert_eq!(report.kept, [VaultPath::parse("deleted.md").unwrap()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_restores_what_was_removed_or_changed_here_and_keeps_the_change() {
+    let mut bench = Bench::new().await;
+    for name in ["intact.md", "removed.md", "changed.md"] {
+        bench.vault.write(name, name, T).unwrap();
+    }
+    bench.pull().await;
+    std::fs::remove_file(bench.dest().join("removed.md")).unwrap();
+    bench.edit("changed.md", "my words");
+    let report = bench.pull_full().await;
+    assert_eq!(
+        report.requests, 2,
+        "what is intact is not downloaded: {report:#?}"
+    );
+    assert_eq!(bench.read("removed.md"), "removed.md");
+    assert_eq!(bench.read("changed.md"), "changed.md");
+    assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "my words");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_was_emptied_is_filled_again() {
+    let bench = Bench::new().await;
+    bench.vault.write("a/b.md", "text", T).unwrap();
+    bench.pull().await;
+    std::fs::remove_dir_all(bench.dest()).unwrap();
+    assert_eq!(bench.pull().await.pulled.files, 1);
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wider_filter_brings_in_what_was_left_out() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("a.md", "note", T).unwrap();
+    bench.vault.write("b.png", "image", T).unwrap();
+    bench.filter(Filter {
+        file_types: "none".parse().unwrap(),
+        ..Filter::default()
+    });
+    let report = bench.pull().await;
+    assert_eq!((report.pulled.files, report.skipped.files), (1, 1));
+    assert_eq!(bench.files(), ["a.md"]);
+    bench.vault.write("c.png", "another", T).unwrap();
+    assert_eq!(bench.pull().await.skipped.files, 1);
+    bench.filter(Filter::default());
+    assert_eq!(bench.pull().await.pulled.files, 2);
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_narrower_filter_leaves_what_is_here_alone() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("b.png", "image", T).unwrap();
+    bench.pull().await;
+    bench.filter(Filter {
+        file_types: "none".parse().unwrap(),
+        ..Filter::default()
+    });
+    bench.vault.delete("b.png").unwrap();
+    bench.pull().await;
+    assert_eq!(bench.files(), ["b.png"]);
+    bench.filter(Filter::default());
+    assert_eq!(bench.pull().await.deleted.files, 1);
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_is_reported_does_not_hold_the_rest_back_and_is_tried_again() {
+    let bench = Bench::new().await;
+    let bad = bench
+        .vault
+        .write_wrong_hash("bad.md", "not what it says")
+        .unwrap();
+    bench.vault.write("good.md", "good", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Failures);
+    assert_eq!(
+        (report.failures[0].path.as_str(), report.failures[0].uid),
+        ("bad.md", bad)
+    );
+    assert_eq!(
+        report.version,
+        bench.vault.version().0,
+        "a failure is recorded, so the watermark may pass it"
+    );
+    assert_eq!(bench.files(), ["good.md"]);
+    assert_eq!(
+        bench.pull().await.failures,
+        report.failures,
+        "it is tried in every run"
+    );
+    bench.vault.write("bad.md", "mended", T).unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+    assert!(bench.pull().await.is_unchanged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_paths_are_reported_and_nothing_is_written_outside() {
+    let bench = Bench::new().await;
+    let hostile = bench.vault.write_hostile_paths().unwrap();
+    bench.vault.write("good.md", "good", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(
+        (report.outcome, report.failures.len()),
+        (Outcome::Failures, hostile),
+        "{report:#?}"
+    );
+    assert_eq!(bench.files(), ["good.md"]);
+    let around: Vec<_> = std::fs::read_dir(bench.dest().parent().unwrap())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert!(
+        around
+            .iter()
+            .all(|name| name == "notes" || name.to_string_lossy().starts_with("state.sqlite")),
+        "{around:?}"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_symbolic_link_that_leads_out_is_not_followed() {
+    let bench = Bench::new().await;
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(bench.dest()).unwrap();
+    std::os::unix::fs::symlink(outside.path(), bench.dest().join("out")).unwrap();
+    bench.vault.write("out/a.md", "text", T).unwrap();
+    bench.vault.write("b.md", "text b", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert_eq!(report.outcome, Outcome::Failures);
+    assert_eq!(bench.read("b.md"), "text b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_names_that_differ_only_in_case_one_is_had_where_names_are_folded() {
+    let mut bench = Bench::new().await;
+    bench.folder.folds_names = Some(true);
+    bench.vault.write("Note.md", "one", T).unwrap();
+    bench.vault.write("note.md", "two", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.failures.len(), 1);
+    assert!(report.failures[0].reason.contains("letter case"));
+    assert_eq!(bench.files(), ["Note.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_was_rolled_back_on_the_server_deletes_nothing() {
+    let bench = Bench::new().await;
+    for n in 0..5 {
+        bench.vault.write(&format!("{n}.md"), format!("{n}"), T).unwrap();
+    }
+    bench.pull().await;
+    // Another server that knows a vault of the same id, with less in it, is what a roll-back looks like.
+    let mut after = Bench::new().await;
+    after.vault.write("only.md", "one", T).unwrap();
+    after.options.mode = obsync_core::Mode::Full;
+    let error = obsync_core::pull(
+        &after.source,
+        bench.store(),
+        bench.state(),
+        &after.options,
+        std::sync::Arc::new(obsync_core::NoProgress),
+        tokio_util::sync::CancellationToken::new(),
+    )
+    .await
+    .unwrap_err();
+    assert!(error.to_string().contains("rolled back"), "{error}");
+    assert_eq!(bench.files().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("a/b.md", "text", T).unwrap();
+    bench.options.dry_run = true;
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::DryRun);
+    assert_eq!(report.steps.len(), 2, "{report:#?}");
+    assert!(!bench.dest().exists());
+    bench.options.dry_run = false;
+    bench.pull().await;
+    bench.assert_exact().await;
+}

@@ -1,0 +1,129 @@
+//! Which entries of a vault sync: by kind of file, by kind of configuration, by folder.
+//!
+//! The rules and their order are those of the official client (protocol.md section 5), so that both see the
+//! same vault; what differs is that everything is on by default.
+
+mod choice;
+mod configuration;
+mod file_type;
+
+pub use choice::{Choice, Selection, SelectionError};
+pub use configuration::{ConfigCategories, ConfigCategory};
+pub use file_type::{FileType, FileTypes};
+
+use crate::VaultPath;
+
+/// Which entries sync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// The kinds of attachments that sync. Notes, canvases and bases always do.
+    pub file_types: FileTypes,
+    /// The kinds of configuration that sync.
+    pub configs: ConfigCategories,
+    /// Folders that do not sync, with all that is in them.
+    pub excluded: Vec<VaultPath>,
+    /// The configuration folder, a path in the vault.
+    pub config_dir: String,
+}
+
+impl Default for Filter {
+    /// Everything, with the configuration in `.obsidian`.
+    fn default() -> Self {
+        Self {
+            file_types: FileTypes::all(),
+            configs: ConfigCategories::all(),
+            excluded: Vec::new(),
+            config_dir: ".obsidian".to_owned(),
+        }
+    }
+}
+
+/// Whether an entry syncs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Sync,
+    /// It does not.
+    Skip(SkipReason),
+}
+
+/// Why an entry does not sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SkipReason {
+    /// It is an excluded folder or in one.
+    Excluded,
+    /// It is in the configuration folder and no kind of configuration that ever syncs.
+    NeverConfiguration,
+    /// It is of a kind of configuration that is not selected.
+    Configuration(ConfigCategory),
+    /// Its path begins with a dot.
+    Hidden,
+    /// It is of a kind of attachment that is not selected.
+    FileType(FileType),
+}
+
+impl Filter {
+    /// Whether an entry syncs. `folder` says whether it is one.
+    #[must_use]
+    pub fn verdict(&self, path: &VaultPath, folder: bool) -> Verdict {
+        match self.reason_to_skip(path, folder) {
+            None => Verdict::Sync,
+            Some(reason) => Verdict::Skip(reason),
+        }
+    }
+
+    fn reason_to_skip(&self, path: &VaultPath, folder: bool) -> Option<SkipReason> {
+        if self
+            .excluded
+            .iter()
+            .any(|excluded| path == excluded || path.is_below(excluded))
+        {
+            return Some(SkipReason::Excluded);
+        }
+        if let Some(inside) = self.inside_config_dir(path) {
+            return match ConfigCategory::of(inside, folder) {
+                None => Some(SkipReason::NeverConfiguration),
+                Some(category) if self.configs.contains(category) => None,
+                Some(category) => Some(SkipReason::Configuration(category)),
+            };
+        }
+        if path.as_str().starts_with('.') {
+            return Some(SkipReason::Hidden);
+        }
+        if folder {
+            return None;
+        }
+        // A webm holds sound or moving pictures, and which cannot be told by its name: either will do.
+        let types = FileType::of_extension(&path.extension());
+        match types.first() {
+            Some(first) if !types.iter().any(|kind| self.file_types.contains(*kind)) => {
+                Some(SkipReason::FileType(*first))
+            }
+            _ => None,
+        }
+    }
+
+    /// The part of a path below the configuration folder; `None` when it is not in there.
+    fn inside_config_dir<'p>(&self, path: &'p VaultPath) -> Option<&'p str> {
+        path.as_str()
+            .strip_prefix(self.config_dir.as_str())?
+            .strip_prefix('/')
+    }
+
+    /// A text that is the same for filters with the same verdicts, and stays so between runs: a stored one
+    /// tells whether the filter was changed since.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut excluded: Vec<&str> = self.excluded.iter().map(VaultPath::as_str).collect();
+        excluded.sort_unstable();
+        excluded.dedup();
+        // Paths have no control characters, so a line break ends one without doubt.
+        format!(
+            "rules 1\nfile types {}\nconfiguration {}\nconfiguration folder {:?}\nexcluded\n{}",
+            self.file_types,
+            self.configs,
+            self.config_dir,
+            excluded.join("\n")
+        )
+    }
+}

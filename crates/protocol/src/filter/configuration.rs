@@ -1,0 +1,86 @@
+//! The kinds of configuration, told by a file's place in the configuration folder.
+
+use super::{Choice, Selection};
+
+/// A kind of configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConfigCategory {
+    /// General settings.
+    App,
+    /// What the application looks like.
+    Appearance,
+    /// Keyboard shortcuts.
+    Hotkey,
+    /// Which of the built-in plugins are on.
+    CorePlugin,
+    /// Which of the installed plugins are on.
+    CommunityPlugin,
+    /// Themes and style snippets.
+    AppearanceData,
+    /// Settings of built-in plugins.
+    CorePluginData,
+    /// Installed plugins with their settings.
+    CommunityPluginData,
+}
+
+/// The kinds of configuration that sync.
+pub type ConfigCategories = Selection<ConfigCategory>;
+
+impl Choice for ConfigCategory {
+    const ALL: &'static [Self] = &[
+        Self::App,
+        Self::Appearance,
+        Self::Hotkey,
+        Self::CorePlugin,
+        Self::CommunityPlugin,
+        Self::AppearanceData,
+        Self::CorePluginData,
+        Self::CommunityPluginData,
+    ];
+    const KIND: &'static str = "configuration category";
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Appearance => "appearance",
+            Self::Hotkey => "hotkey",
+            Self::CorePlugin => "core-plugin",
+            Self::CommunityPlugin => "community-plugin",
+            Self::AppearanceData => "appearance-data",
+            Self::CorePluginData => "core-plugin-data",
+            Self::CommunityPluginData => "community-plugin-data",
+        }
+    }
+}
+
+impl ConfigCategory {
+    /// The kind of an entry, by its path below the configuration folder; `None` for what never syncs.
+    pub(super) fn of(inside: &str, folder: bool) -> Option<Self> {
+        let segments: Vec<&str> = inside.split('/').collect();
+        if folder
+            || segments
+                .iter()
+                .any(|segment| *segment == "node_modules" || segment.starts_with('.'))
+        {
+            return None;
+        }
+        match *segments {
+            // Where windows and panes are: of one device only.
+            ["workspace.json" | "workspace-mobile.json"] => None,
+            ["app.json" | "types.json"] => Some(Self::App),
+            ["appearance.json"] => Some(Self::Appearance),
+            ["hotkeys.json"] => Some(Self::Hotkey),
+            ["core-plugins.json" | "core-plugins-migration.json"] => Some(Self::CorePlugin),
+            ["community-plugins.json"] => Some(Self::CommunityPlugin),
+            [name] if name.ends_with(".json") => Some(Self::CorePluginData),
+            ["themes", _, "theme.css" | "manifest.json"] => Some(Self::AppearanceData),
+            ["snippets", name] if name.ends_with(".css") => Some(Self::AppearanceData),
+            [
+                "plugins",
+                _,
+                "manifest.json" | "main.js" | "styles.css" | "data.json",
+            ] => Some(Self::CommunityPluginData),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! From a vault's password to its keys, and with them the encoded forms of names (protocol.md section 1).
+
+use std::fmt;
+use std::sync::Arc;
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use hkdf::Hkdf;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use unicode_normalization::UnicodeNormalization as _;
+use zeroize::Zeroizing;
+
+use crate::content::{ContentDecryptor, ContentEncryptor, ContentError, NONCE_LENGTH};
+use crate::gcm::{GcmKey, NONCE, TAG};
+use crate::siv::Siv;
+use crate::{ContentHash, EncodedHash, EncodedPath, EncryptionVersion, PathError, VaultPath};
+
+/// The longest deterministic text that is encoded or decoded, in bytes of its plain form. No path is longer
+/// than 4096; the bound keeps a server from having memory taken for nonsense, and the 16-bit counter of
+/// the name cipher from coming round.
+const MAX_TEXT: usize = 32 * 1024;
+
+/// The key that everything else of a vault comes from: 32 bytes, wiped from memory when dropped.
+///
+/// Deriving it from the password is slow on purpose; a program keeps this key, protected as a password.
+#[derive(Clone)]
+pub struct MasterKey(Zeroizing<[u8; 32]>);
+
+impl MasterKey {
+    /// scrypt (RFC 7914) of the password with the vault's salt, both normalised to NFKC; N = 32768, r = 8,
+    /// p = 1. Takes 32 MiB of memory and tens of milliseconds of processor time.
+    #[must_use]
+    pub fn derive(password: &SecretString, salt: &str) -> Self {
+        let password: Zeroizing<String> = Zeroizing::new(password.expose_secret().nfkc().collect());
+        let salt: String = salt.nfkc().collect();
+        let mut key = Zeroizing::new([0; 32]);
+        scrypt_32768(password.as_bytes(), salt.as_bytes(), &mut key);
+        Self(key)
+    }
+
+    /// The key that [`expose_hex`](Self::expose_hex) wrote.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the text is not 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Result<Self, KeyError> {
+        let mut key = Zeroizing::new([0; 32]);
+        // The length first: the decoder wants an output of exactly the right size.
+        if text.len() != 64
+            || HEXLOWER_PERMISSIVE
+                .decode_mut(text.as_bytes(), &mut *key)
+                .is_err()
+        {
+            return Err(KeyError);
+        }
+        Ok(Self(key))
+    }
+
+    /// The key as 64 hexadecimal digits, for keeping it in a protected place.
+    #[must_use]
+    pub fn expose_hex(&self) -> SecretString {
+        HEXLOWER.encode(&*self.0).into()
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey([REDACTED])")
+    }
+}
+
+/// A text that is not a master key. The sentence does not show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a vault key has 64 hexadecimal digits; this one does not")]
+pub struct KeyError;
+
+#[expect(
+    clippy::expect_used,
+    reason = "the parameters and the length are constants that scrypt allows"
+)]
+fn scrypt_32768(password: &[u8], salt: &[u8], key: &mut [u8; 32]) {
+    let params = scrypt::Params::new(15, 8, 1).expect("valid scrypt parameters");
+    scrypt::scrypt(password, salt, &params, key).expect("valid scrypt output length");
+}
+
+/// HKDF-SHA-256 (RFC 5869), 32 bytes.
+#[expect(
+    clippy::expect_used,
+    reason = "32 bytes are one block of SHA-256, never too many"
+)]
+fn hkdf_key(master: &MasterKey, salt: &str, info: &str) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    let hkdf = Hkdf::<Sha256>::new(Some(salt.as_bytes()), &*master.0);
+    hkdf.expand(info.as_bytes(), &mut *key)
+        .expect("valid HKDF output length");
+    key
+}
+
+/// What proves to the service that a client has a vault's password: hexadecimal text, sent with `init`
+/// and `/vault/access`. It opens the vault to whoever has a token, so `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyHash(String);
+
+impl KeyHash {
+    /// The hexadecimal text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for KeyHash {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for KeyHash {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash([REDACTED])")
+    }
+}
+
+/// All keys of one vault, expanded and ready to use. Cloning shares them.
+#[derive(Clone)]
+pub struct VaultKeys(Arc<Keys>);
+
+struct Keys {
+    version: EncryptionVersion,
+    key_hash: KeyHash,
+    names: NameCipher,
+    content: GcmKey,
+}
+
+/// How deterministic text is encrypted.
+enum NameCipher {
+    /// Version 0: under the content key, the nonce made of the plaintext.
+    Gcm,
+    /// Versions 2 and 3. Boxed, as it is much larger than nothing.
+    Siv(Box<Siv>),
+}
+
+impl VaultKeys {
+    /// Derives the keys of a vault from its master key, its encryption version and its salt.
+    #[must_use]
+    pub fn new(master: &MasterKey, version: EncryptionVersion, salt: &str) -> Self {
+        let keys = match version {
+            EncryptionVersion::V0 => Keys {
+                version,
+                key_hash: KeyHash(HEXLOWER.encode(&Sha256::digest(master.0.as_slice()))),
+                names: NameCipher::Gcm,
+                content: GcmKey::new(&master.0),
+            },
+            EncryptionVersion::V2 | EncryptionVersion::V3 => Keys {
+                version,
+                key_hash: KeyHash(HEXLOWER.encode(&*hkdf_key(master, salt, "ObsidianKeyHash"))),
+                names: NameCipher::Siv(Box::new(Siv::new(
+                    &hkdf_key(master, salt, "ObsidianAesSivMac"),
+                    &hkdf_key(master, salt, "ObsidianAesSivEnc"),
+                ))),
+                content: GcmKey::new(&hkdf_key(master, "", "ObsidianAesGcm")),
+            },
+        };
+        Self(Arc::new(keys))
+    }
+
+    /// The version that these keys are for.
+    #[must_use]
+    pub fn encryption_version(&self) -> EncryptionVersion {
+        self.0.version
+    }
+
+    /// What proves the password to the service.
+    #[must_use]
+    pub fn key_hash(&self) -> &KeyHash {
+        &self.0.key_hash
+    }
+
+    /// The form in which a path travels. A path is encoded whole, not by segment.
+    #[must_use]
+    pub fn encode_path(&self, path: &VaultPath) -> EncodedPath {
+        self.encode(path.as_str()).into()
+    }
+
+    /// The path behind an encoded one.
+    ///
+    /// # Errors
+    /// [`NameError::Undecodable`] when the text was not made with these keys, [`NameError::Hostile`] when it
+    /// was and what it says is no path to be used.
+    pub fn decode_path(&self, encoded: impl AsRef<str>) -> Result<VaultPath, NameError> {
+        let path = self.decode_text(encoded.as_ref())?;
+        VaultPath::parse(&path).map_err(NameError::Hostile)
+    }
+
+    /// The form in which a content hash travels.
+    #[must_use]
+    pub fn encode_hash(&self, hash: &ContentHash) -> EncodedHash {
+        self.encode(&hash.to_string()).into()
+    }
+
+    /// The content hash behind an encoded one.
+    ///
+    /// # Errors
+    /// [`NameError::Undecodable`] when the text was not made with these keys or holds no hash.
+    pub fn decode_hash(&self, encoded: impl AsRef<str>) -> Result<ContentHash, NameError> {
+        let hash = self.decode_text(encoded.as_ref())?;
+        hash.parse()
+            .map_err(|_| NameError::Undecodable(NameDefect::NotAHash))
+    }
+
+    /// Deterministic text: equal texts have equal encodings.
+    ///
+    /// # Errors
+    /// [`NameError::Undecodable`] for a text of more than 32 KiB, which nobody could decode.
+    pub fn encode_text(&self, text: &str) -> Result<String, NameError> {
+        if text.len() > MAX_TEXT {
+            return Err(NameError::Undecodable(NameDefect::TooLong));
+        }
+        Ok(self.encode(text))
+    }
+
+    /// The text behind a deterministic encoding.
+    ///
+    /// # Errors
+    /// [`NameError::Undecodable`] with the reason.
+    pub fn decode_text(&self, encoded: &str) -> Result<String, NameError> {
+        let undecodable = NameError::Undecodable;
+        if encoded.len() > 2 * (MAX_TEXT + NONCE + TAG) {
+            return Err(undecodable(NameDefect::TooLong));
+        }
+        let bytes = HEXLOWER_PERMISSIVE
+            .decode(encoded.as_bytes())
+            .map_err(|_| undecodable(NameDefect::NotHexadecimal))?;
+        let plaintext = match &self.0.names {
+            NameCipher::Gcm => self.decrypt_text_v0(&bytes),
+            NameCipher::Siv(siv) => siv.decrypt(&bytes),
+        };
+        let plaintext = plaintext.ok_or(undecodable(NameDefect::Forged))?;
+        String::from_utf8(plaintext).map_err(|_| undecodable(NameDefect::NotText))
+    }
+
+    /// Decrypts one blob of content, piece by piece.
+    #[must_use]
+    pub fn content_decryptor(&self) -> ContentDecryptor {
+        ContentDecryptor::new(&self.0.content)
+    }
+
+    /// Encrypts one content, piece by piece.
+    ///
+    /// The nonce must be random and new: a second content under the same nonce gives both away.
+    #[must_use]
+    pub fn content_encryptor(&self, nonce: [u8; NONCE_LENGTH]) -> ContentEncryptor {
+        ContentEncryptor::new(&self.0.content, nonce)
+    }
+
+    /// The blob of a content that is at hand as a whole; for the nonce see
+    /// [`content_encryptor`](Self::content_encryptor).
+    ///
+    /// # Errors
+    /// [`ContentError::TooLong`] beyond 64 GiB.
+    pub fn seal(&self, nonce: [u8; NONCE_LENGTH], content: &[u8]) -> Result<Vec<u8>, ContentError> {
+        let mut blob = Vec::with_capacity(content.len() + NONCE + TAG);
+        let mut encryptor = self.content_encryptor(nonce);
+        encryptor.update(content, &mut blob)?;
+        encryptor.finish(&mut blob);
+        Ok(blob)
+    }
+
+    /// The content of a blob that is at hand as a whole.
+    ///
+    /// # Errors
+    /// [`ContentError`] as for [`ContentDecryptor::finish`].
+    pub fn open(&self, blob: &[u8]) -> Result<Vec<u8>, ContentError> {
+        let mut content = Vec::with_capacity(blob.len().saturating_sub(NONCE + TAG));
+        let mut decryptor = self.content_decryptor();
+        decryptor.update(blob, &mut content)?;
+        decryptor.finish()?;
+        Ok(content)
+    }
+
+    /// Encodes a text that is known to be short enough.
+    fn encode(&self, text: &str) -> String {
+        let bytes = match &self.0.names {
+            NameCipher::Gcm => self.encrypt_text_v0(text.as_bytes()),
+            NameCipher::Siv(siv) => siv.encrypt(text.as_bytes()),
+        };
+        HEXLOWER.encode(&bytes)
+    }
+
+    /// Version 0: a nonce that is a hash of the plaintext makes GCM deterministic.
+    #[expect(
+        clippy::expect_used,
+        reason = "callers pass texts of at most 32 KiB, GCM takes 64 GiB"
+    )]
+    fn encrypt_text_v0(&self, plaintext: &[u8]) -> Vec<u8> {
+        let hash: [u8; 32] = Sha256::digest(plaintext).into();
+        let mut nonce = [0; NONCE];
+        nonce.copy_from_slice(&hash[..NONCE]);
+        self.seal(nonce, plaintext).expect("a text short enough for GCM")
+    }
+
+    fn decrypt_text_v0(&self, text: &[u8]) -> Option<Vec<u8>> {
+        // A bare nonce is an empty content, but as a name it would be one that nobody authenticated.
+        if text.len() < NONCE + TAG {
+            return None;
+        }
+        self.open(text).ok()
+    }
+}
+
+impl fmt::Debug for VaultKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultKeys")
+            .field("version", &self.0.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why an encoded name gives no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// It cannot be decoded with this vault's keys.
+    #[error("the encoded name cannot be decoded: {0}")]
+    Undecodable(NameDefect),
+    /// It can, and must not be used as a path.
+    #[error("the name is refused: {0}")]
+    Hostile(#[source] PathError),
+}
+
+/// What is wrong with an encoded name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NameDefect {
+    /// More than 32 KiB.
+    #[error("it is too long for any name")]
+    TooLong,
+    /// Not hexadecimal text.
+    #[error("it is not hexadecimal")]
+    NotHexadecimal,
+    /// It fails the authentication check.
+    #[error("it is damaged or was made with another key")]
+    Forged,
+    /// The plaintext is not UTF-8.
+    #[error("it holds no text")]
+    NotText,
+    /// The plaintext is not a content hash.
+    #[error("it holds no content hash")]
+    NotAHash,
+}

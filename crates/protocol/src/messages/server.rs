@@ -1,0 +1,250 @@
+//! What a server says in a session.
+
+use serde::Serialize;
+
+use crate::json::{self, Message, MessageError};
+use crate::{EncodedHash, EncodedPath, Uid};
+
+/// What to say for an error that the server gave no text with.
+const NO_REASON: &str = "the server gave no reason";
+
+/// The longest error text that is passed on, in characters.
+const MAX_REASON: usize = 300;
+
+/// A text frame from the server.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum ServerMessage {
+    /// An entry as of one change: in the listing, live, or the echo of a push.
+    Push(PushMessage),
+    /// The listing is complete.
+    Ready {
+        /// The vault's version. It only ever grows.
+        version: u64,
+    },
+    /// The answer to a ping.
+    Pong,
+    /// The answer to a request. Answers come in the order of the requests and say nothing else of which.
+    #[serde(untagged)]
+    Answer(Answer),
+    /// Something that this program does not know, to be ignored.
+    #[serde(untagged)]
+    Unknown {
+        /// Its `op`, cut to 64 characters.
+        op: String,
+    },
+}
+
+/// An entry as of one change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PushMessage {
+    /// The change: the vault's version after it.
+    pub uid: Uid,
+    /// The entry.
+    pub path: EncodedPath,
+    /// The path that the entry had before a rename.
+    #[serde(rename = "relatedpath", skip_serializing_if = "Option::is_none")]
+    pub related_path: Option<EncodedPath>,
+    /// The encoded content hash; empty for folders and deletions.
+    pub hash: EncodedHash,
+    /// Size of the blob, in bytes; 0 for an empty file, which has none.
+    pub size: u64,
+    /// Creation time, in milliseconds since the epoch.
+    pub ctime: i64,
+    /// Modification time, in milliseconds since the epoch.
+    pub mtime: i64,
+    /// Whether the entry is a folder.
+    pub folder: bool,
+    /// Whether the entry is gone.
+    pub deleted: bool,
+    /// The name of the client that made the change.
+    pub device: String,
+    /// The account that made the change.
+    pub user: String,
+}
+
+/// The answer to a request: which fields are there depends on the request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Answer {
+    /// `ok`, `next` or `err`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub res: Option<String>,
+    /// `err`, where a server says so instead of by `res`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Something went wrong, with the reason; empty when it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub err: Option<String>,
+    /// The reason of an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub msg: Option<String>,
+    /// The reason of an error, by its other name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Pull: the encoded hash of the content that follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<EncodedHash>,
+    /// Pull: size of the blob that follows; size: what the vault takes; in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Pull: number of binary frames that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pieces: Option<u64>,
+    /// Pull: the content is gone or unknown, and no frames follow.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    /// Init: the largest file that can be uploaded, in bytes of plaintext (`perFileMax` or `max_size`).
+    #[serde(rename = "perFileMax", skip_serializing_if = "Option::is_none")]
+    pub per_file_max: Option<u64>,
+    /// Init: the account (`userId` or `user_id`).
+    #[serde(rename = "userId", skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<u64>,
+    /// Size: what the account allows, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Deleted, history: the entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<PushMessage>>,
+    /// History: there are older ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more: Option<bool>,
+}
+
+impl ServerMessage {
+    /// The text frame, as a server sends it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        super::to_json(self)
+    }
+
+    /// Reads a text frame. Fields that are not known are passed over.
+    ///
+    /// # Errors
+    /// [`MessageError`] when it is no JSON object, or a known message with missing or wrong fields.
+    pub fn parse(text: &str) -> Result<Self, MessageError> {
+        let fields = json::parse(text, "server message")?;
+        match fields.named("server message").text("op")? {
+            None => Answer::read(&fields.named("answer")).map(Self::Answer),
+            Some("push") => PushMessage::read(&fields.named("push message")).map(Self::Push),
+            Some("ready") => Ok(Self::Ready {
+                version: fields.named("ready message").required_count("version")?,
+            }),
+            Some("pong") => Ok(Self::Pong),
+            Some(other) => Ok(Self::Unknown {
+                op: json::clean(other, 64),
+            }),
+        }
+    }
+}
+
+impl PushMessage {
+    fn read(message: &Message<'_, '_>) -> Result<Self, MessageError> {
+        Ok(Self {
+            uid: Uid(message.required_count("uid")?),
+            path: message.required_text("path")?.into(),
+            related_path: message.text("relatedpath")?.map(EncodedPath::from),
+            hash: message.text("hash")?.unwrap_or_default().into(),
+            size: message.count("size")?.unwrap_or(0),
+            ctime: message.time("ctime")?,
+            mtime: message.time("mtime")?,
+            folder: message.flag("folder")?,
+            deleted: message.flag("deleted")?,
+            device: message.text_or_empty("device")?,
+            user: message.text_or_empty("user")?,
+        })
+    }
+}
+
+impl Answer {
+    /// `{"res":"ok"}`.
+    #[must_use]
+    pub fn ok() -> Self {
+        Self {
+            res: Some("ok".to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// `{"res":"next"}`.
+    #[must_use]
+    pub fn next() -> Self {
+        Self {
+            res: Some("next".to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// `{"res":"err","msg":…}`.
+    #[must_use]
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self {
+            res: Some("err".to_owned()),
+            msg: Some(reason.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the request is done.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.res.as_deref() == Some("ok") && self.error().is_none()
+    }
+
+    /// Whether the next frame of an upload is asked for.
+    #[must_use]
+    pub fn is_next(&self) -> bool {
+        self.res.as_deref() == Some("next") && self.error().is_none()
+    }
+
+    /// The server's reason when this answer is an error: one line of at most 300 characters.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        let says_err = |field: &Option<String>| field.as_deref() == Some("err");
+        if self.err.is_none() && !says_err(&self.res) && !says_err(&self.status) {
+            return None;
+        }
+        let reasons = [&self.msg, &self.message, &self.err];
+        let cleaned = reasons
+            .into_iter()
+            .flatten()
+            .map(|reason| json::clean(reason.trim(), MAX_REASON));
+        Some(
+            cleaned
+                .into_iter()
+                .find(|reason| !reason.is_empty())
+                .unwrap_or_else(|| NO_REASON.to_owned()),
+        )
+    }
+
+    fn read(message: &Message<'_, '_>) -> Result<Self, MessageError> {
+        let text = |field| Ok::<_, MessageError>(message.text(field)?.map(str::to_owned));
+        let first_count = |one, other| Ok(message.count(one)?.or(message.count(other)?));
+        let items = message.list("items")?.map(|items| {
+            items
+                .iter()
+                .map(|item| PushMessage::read(&item.named("item of the answer")))
+                .collect()
+        });
+        Ok(Self {
+            res: text("res")?,
+            status: text("status")?,
+            err: message.complaint("err"),
+            msg: text("msg")?,
+            message: text("message")?,
+            hash: message.text("hash")?.map(EncodedHash::from),
+            size: message.count("size")?,
+            pieces: message.count("pieces")?,
+            deleted: message.flag("deleted")?,
+            per_file_max: first_count("perFileMax", "max_size")?,
+            user_id: first_count("userId", "user_id")?,
+            limit: message.count("limit")?,
+            items: items.transpose()?,
+            more: if message.has("more") {
+                Some(message.flag("more")?)
+            } else {
+                None
+            },
+        })
+    }
+}

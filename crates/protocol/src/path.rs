@@ -1,0 +1,293 @@
+//! Paths inside a vault: the plain form, checked, and the encoded forms that travel.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use unicode_normalization::UnicodeNormalization;
+
+/// The longest plain path that is accepted, in bytes: what Linux takes in one system call.
+const MAX_PATH: usize = 4096;
+
+/// The plain path of an entry: relative, separated by `/`, safe to join to a root.
+///
+/// A value of this type has no empty, `.` or `..` segment, no backslash and no control character, so no
+/// path that a server sends can lead out of the folder that it is joined to by way of its text (protocol.md
+/// section 4). It is otherwise kept exactly as it came: two paths that differ in Unicode normalisation are
+/// two paths. The order is that of the bytes. Cloning is cheap, the text is shared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VaultPath(Arc<str>);
+
+impl VaultPath {
+    /// Checks a plain path.
+    ///
+    /// # Errors
+    /// [`PathError`] says which rule it breaks.
+    pub fn parse(path: &str) -> Result<Self, PathError> {
+        check(path)?;
+        Ok(Self(path.into()))
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The segments, outermost first; at least one.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The last segment.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
+    }
+
+    /// The folder that the entry is in; `None` for an entry at the root of the vault.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
+    }
+
+    /// The folders that the entry is in, the nearest first.
+    pub fn ancestors(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(self.parent(), Self::parent)
+    }
+
+    /// What the protocol calls the extension: the lower-case part of the name after its last dot; empty
+    /// when there is no dot or it is the name's first or last character (protocol.md section 3).
+    #[must_use]
+    pub fn extension(&self) -> String {
+        match self.file_name().rsplit_once('.') {
+            Some((stem, extension)) if !stem.is_empty() => extension.to_lowercase(),
+            _ => String::new(),
+        }
+    }
+
+    /// The path of an entry below this folder.
+    ///
+    /// # Errors
+    /// [`PathError`] when `below` is not a path by itself or the whole becomes too long.
+    pub fn join(&self, below: &str) -> Result<Self, PathError> {
+        check(below)?;
+        Self::parse(&format!("{}/{below}", self.0))
+    }
+
+    /// Whether this entry is inside that folder, at any depth. No path is below itself.
+    #[must_use]
+    pub fn is_below(&self, folder: &Self) -> bool {
+        self.0
+            .strip_prefix(&*folder.0)
+            .is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// A text that is equal for two paths which a case-insensitive file system may take for one: normalised
+    /// to NFC and lower-case.
+    #[must_use]
+    pub fn fold_key(&self) -> String {
+        // Each character by itself, and the final sigma as the other one: the lower case of a whole word
+        // depends on where its sigma stands, which no file system looks at.
+        let lower = self
+            .0
+            .nfc()
+            .flat_map(char::to_lowercase)
+            .map(|c| if c == 'ς' { 'σ' } else { c });
+        lower.nfc().collect()
+    }
+}
+
+/// Holds a path against the rules for [`VaultPath`].
+fn check(path: &str) -> Result<(), PathError> {
+    if path.is_empty() {
+        return Err(PathError::Empty);
+    }
+    if path.len() > MAX_PATH {
+        return Err(PathError::TooLong { bytes: path.len() });
+    }
+    if path.starts_with('/') {
+        return Err(PathError::Absolute);
+    }
+    if path.contains('\\') {
+        return Err(PathError::Backslash);
+    }
+    if path.chars().any(char::is_control) {
+        return Err(PathError::ControlCharacter);
+    }
+    for segment in path.split('/') {
+        match segment {
+            "" => return Err(PathError::EmptySegment),
+            "." | ".." => return Err(PathError::DotSegment),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for VaultPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for VaultPath {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VaultPath {
+    type Err = PathError;
+
+    fn from_str(path: &str) -> Result<Self, PathError> {
+        Self::parse(path)
+    }
+}
+
+impl TryFrom<String> for VaultPath {
+    type Error = PathError;
+
+    fn try_from(path: String) -> Result<Self, PathError> {
+        Self::parse(&path)
+    }
+}
+
+impl From<VaultPath> for String {
+    fn from(path: VaultPath) -> Self {
+        path.as_str().to_owned()
+    }
+}
+
+/// Why a text is refused as a path. The sentences leave the path out: it comes from the server, and the
+/// reader is told which entry it was by whoever reports the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PathError {
+    /// There is no path.
+    #[error("the path is empty")]
+    Empty,
+    /// It is longer than 4096 bytes.
+    #[error("the path has {bytes} bytes, more than the 4096 that are accepted")]
+    TooLong {
+        /// Its length in bytes.
+        bytes: usize,
+    },
+    /// It begins with a slash.
+    #[error("the path is absolute")]
+    Absolute,
+    /// Two slashes follow each other, or it ends with one.
+    #[error("the path has an empty segment")]
+    EmptySegment,
+    /// A segment is `.` or `..`.
+    #[error("the path has a `.` or `..` segment")]
+    DotSegment,
+    /// It has a backslash, a separator on Windows.
+    #[error("the path has a backslash")]
+    Backslash,
+    /// It has NUL or another control character.
+    #[error("the path has a control character")]
+    ControlCharacter,
+}
+
+/// Brings a name from a local file system to the form that paths have in a vault: NFC, no-break spaces
+/// (U+00A0, U+202F) as spaces, no empty segments (protocol.md section 4).
+///
+/// Separators other than `/` are the caller's to replace, since only it knows the platform: on Linux a
+/// backslash is part of a name, and turning it into a separator would name another file.
+#[must_use]
+pub fn normalize_local_name(name: &str) -> String {
+    let spaced = name.chars().map(|c| {
+        if matches!(c, '\u{a0}' | '\u{202f}') {
+            ' '
+        } else {
+            c
+        }
+    });
+    let normal: String = spaced.nfc().collect();
+    let segments: Vec<&str> = normal.split('/').filter(|segment| !segment.is_empty()).collect();
+    segments.join("/")
+}
+
+/// A path as it travels: the deterministic text that [`VaultKeys::encode_path`](crate::VaultKeys) makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EncodedPath(String);
+
+/// A content hash as it travels: the deterministic text that
+/// [`VaultKeys::encode_hash`](crate::VaultKeys) makes; empty for folders and deletions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EncodedHash(String);
+
+impl EncodedPath {
+    /// The encoded text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl EncodedHash {
+    /// The encoded text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is no hash, as for a folder or a deletion.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for EncodedPath {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for EncodedPath {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<String> for EncodedHash {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for EncodedHash {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl AsRef<str> for EncodedPath {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for EncodedHash {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EncodedPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for EncodedHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,222 @@
+//! What the service answers.
+
+use secrecy::SecretString;
+use serde::Serialize;
+
+use super::{RestError, RestReply, read};
+use crate::json::{FieldProblem, Fields, Message, MessageError};
+use crate::secret::{expose, expose_or_empty};
+use crate::{EncryptionVersion, UnsupportedEncryption, VaultId};
+
+/// An answer that says nothing but that the call succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Done {}
+
+/// Signed in.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignedIn {
+    /// What stands for the account in every other call.
+    #[serde(serialize_with = "expose")]
+    pub token: SecretString,
+    /// The user's name.
+    pub name: String,
+    /// The account.
+    pub email: String,
+}
+
+/// Whose token it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UserInfo {
+    /// The service's name for the account.
+    pub uid: String,
+    /// The user's name.
+    pub name: String,
+    /// The account.
+    pub email: String,
+    /// Whether signing in wants a second factor.
+    pub mfa: bool,
+}
+
+/// The account's vaults.
+#[derive(Clone, Debug, Serialize)]
+pub struct VaultList {
+    /// Its own.
+    pub vaults: Vec<VaultInfo>,
+    /// Those that others share with it.
+    pub shared: Vec<VaultInfo>,
+    /// How many vaults the account may have.
+    pub limit: Option<u64>,
+}
+
+/// One vault, as the service lists it.
+#[derive(Clone, Debug, Serialize)]
+pub struct VaultInfo {
+    /// The service's name for it.
+    pub id: VaultId,
+    /// Another name of the service for it, not used by the protocol.
+    pub uid: String,
+    /// The user's name for it. Two vaults can share one.
+    pub name: String,
+    /// The vault's password when the service keeps it ("standard" encryption); `None` when only the user
+    /// has it ("end-to-end").
+    #[serde(serialize_with = "expose_or_empty")]
+    pub password: Option<SecretString>,
+    /// What the master key is salted with: text, used as it is.
+    pub salt: String,
+    /// When it was made, in milliseconds since the epoch.
+    pub created: i64,
+    /// Where its sessions are: a host name, with or without a port.
+    pub host: String,
+    /// Where it is kept.
+    pub region: String,
+    /// What it takes, in bytes.
+    pub size: u64,
+    /// How it is encrypted. Any number, so that one vault of the future does not hide the others; see
+    /// [`encryption`](Self::encryption).
+    pub encryption_version: u64,
+}
+
+impl VaultInfo {
+    /// How it is encrypted.
+    ///
+    /// # Errors
+    /// [`UnsupportedEncryption`] for a version that this program does not know.
+    pub fn encryption(&self) -> Result<EncryptionVersion, UnsupportedEncryption> {
+        self.encryption_version.try_into()
+    }
+}
+
+/// Where a vault can be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Regions {
+    /// The choices.
+    pub regions: Vec<Region>,
+}
+
+/// A place where a vault can be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Region {
+    /// What to show.
+    pub name: String,
+    /// What to send.
+    pub value: String,
+}
+
+/// A vault was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CreatedVault {
+    /// The service's name for it.
+    pub id: VaultId,
+    /// The user's name for it.
+    pub name: String,
+    /// Where it is kept.
+    pub region: String,
+}
+
+impl RestReply for Done {
+    fn parse(body: &[u8]) -> Result<Self, RestError> {
+        read(body, "answer of the service", |_| Ok(Self {}))
+    }
+}
+
+impl RestReply for SignedIn {
+    fn parse(body: &[u8]) -> Result<Self, RestError> {
+        read(body, "answer to signing in", |message| {
+            let token = message.required_text("token")?;
+            if token.is_empty() {
+                return Err(message.error("token", FieldProblem::Invalid));
+            }
+            let name = message.text_or_empty("name")?;
+            Ok(Self {
+                token: token.into(),
+                name,
+                email: message.text_or_empty("email")?,
+            })
+        })
+    }
+}
+
+impl RestReply for UserInfo {
+    fn parse(body: &[u8]) -> Result<Self, RestError> {
+        read(body, "user information", |message| {
+            Ok(Self {
+                uid: message.text_or_number("uid")?,
+                name: message.text_or_empty("name")?,
+                email: message.text_or_empty("email")?,
+                mfa: message.flag("mfa")?,
+            })
+        })
+    }
+}
+
+impl RestReply for VaultList {
+    fn parse(body: &[u8]) -> Result<Self, RestError> {
+        read(body, "vault list", |message| {
+            let vaults = |list: Option<&[Fields<'_>]>| {
+                let vaults = list
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|vault| VaultInfo::read(&vault.named("vault of the list")));
+                vaults.collect::<Result<Vec<_>, _>>()
+            };
+            Ok(Self {
+                vaults: vaults(message.list("vaults")?)?,
+                shared: vaults(message.list("shared")?)?,
+                limit: message.count("limit")?,
+            })
+        })
+    }
+}
+
+impl VaultInfo {
+    fn read(message: &Message<'_, '_>) -> Result<Self, MessageError> {
+        let password = message.text("password")?.filter(|password| !password.is_empty());
+        Ok(Self {
+            id: vault_id(message)?,
+            uid: message.text_or_number("uid")?,
+            name: message.text_or_empty("name")?,
+            password: password.map(SecretString::from),
+            salt: message.text_or_empty("salt")?,
+            created: message.time("created")?,
+            host: message.required_text("host")?.to_owned(),
+            region: message.text_or_empty("region")?,
+            size: message.count("size")?.unwrap_or(0),
+            encryption_version: message.count("encryption_version")?.unwrap_or(0),
+        })
+    }
+}
+
+impl RestReply for Regions {
+    fn parse(body: &[u8]) -> Result<Self, RestError> {
+        read(body, "region list", |message| {
+            let regions = message.list("regions")?.unwrap_or_default().iter().map(|region| {
+                let region = region.named("region of the list");
+                let value = region.required_text("value")?.to_owned();
+                Ok(Region {
+                    name: region.text_or_empty("name")?,
+                    value,
+                })
+            });
+            Ok(Self {
+                regions: regions.collect::<Result<_, MessageError>>()?,
+            })
+        })
+    }
+}
+
+impl RestReply for CreatedVault {
+    fn parse(body: &[u8]) -> Result<Self, RestError> {
+        read(body, "created vault", |message| {
+            Ok(Self {
+                id: vault_id(message)?,
+                name: message.text_or_empty("name")?,
+                region: message.text_or_empty("region")?,
+            })
+        })
+    }
+}
+
+fn vault_id(message: &Message<'_, '_>) -> Result<VaultId, MessageError> {
+    let id = message.required_text("id")?;
+    VaultId::try_new(id).map_err(|_| message.error("id", FieldProblem::Invalid))
+}

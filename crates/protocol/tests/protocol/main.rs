@@ -1,0 +1,17 @@
+//! What the protocol crate promises, held against recorded data, independent ciphers and random input.
+
+#![allow(
+    clippy::expect_used,
+    reason = "in a test, an expectation that fails is the finding"
+)]
+
+mod content;
+mod filter;
+mod hostile;
+mod ids_and_paths;
+mod messages;
+mod names;
+mod rest;
+mod session;
+mod support;
+mod vectors;
