@@ -36,42 +36,28 @@ pub(crate) enum EntryKind {
 impl RemoteEntry {
     /// Decodes and checks what the server sent.
     pub(crate) fn decode(message: &PushMessage, keys: &VaultKeys) -> Result<Self, String> {
-        let path = keys
-            .decode_path(&message.path)
-            .map_err(|error| error.to_string())?;
+        let path = keys.decode_path(&message.path).map_err(|error| error.to_string())?;
         let kind = match (message.deleted, message.folder) {
             (true, folder) => EntryKind::Deleted { folder },
             (false, true) => EntryKind::Folder,
             (false, false) => {
-                let hash = keys
-                    .decode_hash(&message.hash)
-                    .map_err(|error| error.to_string())?;
+                let hash = keys.decode_hash(&message.hash).map_err(|error| error.to_string())?;
                 let size = plain_size(message.size).ok_or_else(|| {
-                    format!(
-                        "the server gives it {} bytes, which no encrypted file has",
-                        message.size
-                    )
+                    format!("the server gives it {} bytes, which no encrypted file has", message.size)
                 })?;
                 EntryKind::File { hash, size }
             }
         };
-        Ok(RemoteEntry {
-            path,
-            uid: message.uid,
-            kind,
-            mtime: message.mtime,
-            ctime: message.ctime,
-        })
+        Ok(RemoteEntry { path, uid: message.uid, kind, mtime: message.mtime, ctime: message.ctime })
     }
 
     /// The entry as the server would send it, to be kept with a deferred change.
     pub(crate) fn encode(&self, keys: &VaultKeys) -> PushMessage {
         let (hash, size) = match &self.kind {
             EntryKind::File { hash, size: 0 } => (keys.encode_hash(hash).as_str().to_owned(), 0),
-            EntryKind::File { hash, size } => (
-                keys.encode_hash(hash).as_str().to_owned(),
-                size + obsync_protocol::CONTENT_OVERHEAD,
-            ),
+            EntryKind::File { hash, size } => {
+                (keys.encode_hash(hash).as_str().to_owned(), size + obsync_protocol::CONTENT_OVERHEAD)
+            }
             EntryKind::Folder | EntryKind::Deleted { .. } => (String::new(), 0),
         };
         PushMessage {
@@ -91,11 +77,7 @@ impl RemoteEntry {
 
     /// The change as it is kept when it is not applied.
     pub(crate) fn defer(&self, cause: DeferredCause, keys: &VaultKeys) -> Deferred {
-        Deferred {
-            key: DeferredKey::plain(&self.path),
-            message: self.encode(keys),
-            cause,
-        }
+        Deferred { key: DeferredKey::plain(&self.path), message: self.encode(keys), cause }
     }
 
     /// Whether there is a folder or file at the path after this change.
@@ -136,11 +118,7 @@ impl Listing {
                     self.withdrawn.push(key);
                     return;
                 }
-                let refused = Deferred {
-                    key: key.clone(),
-                    message,
-                    cause: DeferredCause::Failed { reason },
-                };
+                let refused = Deferred { key: key.clone(), message, cause: DeferredCause::Failed { reason } };
                 self.refused.insert(key, refused);
             }
         }

@@ -40,8 +40,7 @@ impl Publisher<'_, '_> {
         if batch.is_empty() {
             return Ok(());
         }
-        self.emptied
-            .extend(batch.iter().flat_map(|removal| removal.file.path.ancestors()));
+        self.emptied.extend(batch.iter().flat_map(|removal| removal.file.path.ancestors()));
         let files = batch.iter().map(|removal| removal.file.clone()).collect();
         let outcomes = self.store.remove_files(files).await;
         self.store.flush().await?;
@@ -72,8 +71,7 @@ impl Publisher<'_, '_> {
 
     async fn remove_folders(&mut self, folders: Vec<FolderChange>) -> Result<(), PullError> {
         let mut doomed: BTreeMap<VaultPath, Option<Uid>> = BTreeMap::new();
-        self.emptied
-            .extend(folders.iter().flat_map(|folder| folder.path.ancestors()));
+        self.emptied.extend(folders.iter().flat_map(|folder| folder.path.ancestors()));
         let emptied: Vec<VaultPath> = std::mem::take(&mut self.emptied).into_iter().collect();
         for (path, record) in emptied.iter().zip(self.state.records(&emptied).await?) {
             if record.is_none() {
@@ -86,10 +84,7 @@ impl Publisher<'_, '_> {
         }
         // What lies deeper sorts behind what contains it.
         let doomed: Vec<(VaultPath, Option<Uid>)> = doomed.into_iter().rev().collect();
-        let outcomes = self
-            .store
-            .remove_folders(doomed.iter().map(|(path, _)| path.clone()).collect())
-            .await;
+        let outcomes = self.store.remove_folders(doomed.iter().map(|(path, _)| path.clone()).collect()).await;
         self.store.flush().await?;
         for (outcome, (path, uid)) in outcomes.into_iter().zip(doomed) {
             match (outcome, uid) {
@@ -107,13 +102,7 @@ impl Publisher<'_, '_> {
     }
 
     fn deletion_failed(&mut self, path: VaultPath, uid: Uid, folder: bool, error: &StoreError) {
-        let entry = RemoteEntry {
-            path,
-            uid,
-            kind: EntryKind::Deleted { folder },
-            mtime: 0,
-            ctime: 0,
-        };
+        let entry = RemoteEntry { path, uid, kind: EntryKind::Deleted { folder }, mtime: 0, ctime: 0 };
         self.ledger.failed(&entry, error.to_string());
     }
 
@@ -131,13 +120,7 @@ impl Publisher<'_, '_> {
         let retried = retried.into_iter().map(|(folder, _)| folder).collect();
         let blocked_again = self.try_create_folders(retried).await?;
         for (FolderChange { path, uid }, error) in refused.into_iter().chain(blocked_again) {
-            let entry = RemoteEntry {
-                path,
-                uid,
-                kind: EntryKind::Folder,
-                mtime: 0,
-                ctime: 0,
-            };
+            let entry = RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 };
             self.ledger.failed(&entry, error.to_string());
         }
         Ok(self.ledger.commit().await?)
@@ -148,19 +131,14 @@ impl Publisher<'_, '_> {
         folders: Vec<FolderChange>,
     ) -> Result<Vec<(FolderChange, StoreError)>, PullError> {
         let mut blocked = Vec::new();
-        let outcomes = self
-            .store
-            .create_folders(folders.iter().map(|folder| folder.path.clone()).collect())
-            .await;
+        let outcomes =
+            self.store.create_folders(folders.iter().map(|folder| folder.path.clone()).collect()).await;
         self.store.flush().await?;
         for (outcome, folder) in outcomes.into_iter().zip(folders) {
             match outcome {
                 Ok(made) => {
                     self.ledger.report.folders_created += u64::from(made);
-                    self.ledger.recorded(Record {
-                        path: folder.path,
-                        kind: RecordKind::Folder(folder.uid),
-                    });
+                    self.ledger.recorded(Record { path: folder.path, kind: RecordKind::Folder(folder.uid) });
                 }
                 Err(error) if error.is_fatal() => return Err(error.into()),
                 Err(error) => blocked.push((folder, error)),

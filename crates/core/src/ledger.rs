@@ -76,24 +76,16 @@ impl<'a> Ledger<'a> {
             self.report.skipped.add(size);
         }
         self.completed.push(entry.uid);
-        self.pending
-            .deferred
-            .push(entry.defer(DeferredCause::Filtered, &self.keys));
+        self.pending.deferred.push(entry.defer(DeferredCause::Filtered, &self.keys));
     }
 
     /// A change could not be applied.
     pub(crate) fn failed(&mut self, entry: &RemoteEntry, reason: String) {
         tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
         self.completed.push(entry.uid);
-        let cause = DeferredCause::Failed {
-            reason: reason.clone(),
-        };
+        let cause = DeferredCause::Failed { reason: reason.clone() };
         self.pending.deferred.push(entry.defer(cause, &self.keys));
-        self.report.failures.push(Failure {
-            path: entry.path.as_str().to_owned(),
-            uid: entry.uid,
-            reason,
-        });
+        self.report.failures.push(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
     }
 
     /// A content could not be brought to any of its targets.
@@ -105,27 +97,9 @@ impl<'a> Ledger<'a> {
 
     /// A content could not be brought to one target.
     pub(crate) fn target_failed(&mut self, transfer: &Transfer, target: &Target, reason: String) {
-        let kind = EntryKind::File {
-            hash: transfer.hash,
-            size: transfer.size,
-        };
-        let Target {
-            path,
-            uid,
-            mtime,
-            ctime,
-            ..
-        } = target.clone();
-        self.failed(
-            &RemoteEntry {
-                path,
-                uid,
-                kind,
-                mtime,
-                ctime,
-            },
-            reason,
-        );
+        let kind = EntryKind::File { hash: transfer.hash, size: transfer.size };
+        let Target { path, uid, mtime, ctime, .. } = target.clone();
+        self.failed(&RemoteEntry { path, uid, kind, mtime, ctime }, reason);
     }
 
     /// A change that cannot even be decoded; its deferred form says why.
@@ -156,12 +130,7 @@ impl<'a> Ledger<'a> {
         if is_empty && self.next == self.written {
             return Ok(());
         }
-        self.state
-            .commit(Commit {
-                state: self.next.clone(),
-                ..pending
-            })
-            .await?;
+        self.state.commit(Commit { state: self.next.clone(), ..pending }).await?;
         self.written = self.next.clone();
         self.report.version = self.written.version;
         Ok(())

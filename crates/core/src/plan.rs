@@ -128,13 +128,7 @@ pub(crate) struct FolderChange {
 impl Target {
     /// What the file is to carry.
     pub(crate) fn meta(&self, hash: ContentHash, size: u64) -> FileMeta {
-        FileMeta {
-            hash,
-            size,
-            mtime: self.mtime,
-            ctime: self.ctime,
-            uid: self.uid,
-        }
+        FileMeta { hash, size, mtime: self.mtime, ctime: self.ctime, uid: self.uid }
     }
 }
 
@@ -161,12 +155,7 @@ impl Plan {
         transfers
             .flat_map(|transfer| transfer.targets.iter().map(|target| target.uid))
             .chain(self.removals.iter().map(|removal| removal.uid))
-            .chain(
-                self.folder_removals
-                    .iter()
-                    .chain(&self.folders)
-                    .map(|folder| folder.uid),
-            )
+            .chain(self.folder_removals.iter().chain(&self.folders).map(|folder| folder.uid))
             .chain(self.renewed.iter().map(Record::uid))
             .chain(self.filtered.iter().map(|entry| entry.uid))
             .chain(self.refused.iter().map(|(entry, _)| entry.uid))
@@ -252,21 +241,13 @@ impl Planner {
     /// here already, else the oldest.
     fn refuse_same_names(&mut self, entries: &mut Vec<RemoteEntry>) {
         entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
-        let leaving: HashSet<&VaultPath> = entries
-            .iter()
-            .filter(|entry| !entry.is_live())
-            .map(|entry| &entry.path)
-            .collect();
+        let leaving: HashSet<&VaultPath> =
+            entries.iter().filter(|entry| !entry.is_live()).map(|entry| &entry.path).collect();
         let mut holders: HashMap<String, (VaultPath, bool)> = self
             .records
             .values()
             .filter(|record| !leaving.contains(&record.path))
-            .map(|record| {
-                (
-                    record.path.fold_key(),
-                    (record.path.clone(), record.file().is_none()),
-                )
-            })
+            .map(|record| (record.path.fold_key(), (record.path.clone(), record.file().is_none())))
             .collect();
         let mut refused = Vec::new();
         entries.retain(|entry| {
@@ -305,12 +286,7 @@ impl Planner {
             .values()
             .filter(|record| !listed.contains(&record.path))
             // What a narrower filter left behind is not the vault's business any more.
-            .filter(|record| {
-                matches!(
-                    filter.verdict(&record.path, record.file().is_none()),
-                    Verdict::Sync
-                )
-            })
+            .filter(|record| matches!(filter.verdict(&record.path, record.file().is_none()), Verdict::Sync))
             .cloned()
             .collect();
         for record in unlisted {
@@ -325,20 +301,11 @@ impl Planner {
         match (entry.kind, record) {
             (EntryKind::Deleted { .. }, None) => self.plan.settled.push(entry.path),
             (EntryKind::Deleted { .. }, Some(record)) => self.remove(record, entry.uid),
-            (
-                EntryKind::Folder,
-                Some(Record {
-                    kind: RecordKind::Folder(uid),
-                    path,
-                }),
-            ) => {
+            (EntryKind::Folder, Some(Record { kind: RecordKind::Folder(uid), path })) => {
                 if self.mode == Mode::Full {
                     self.plan.folders.push(FolderChange { path, uid: entry.uid });
                 } else if uid < entry.uid {
-                    self.plan.renewed.push(Record {
-                        path,
-                        kind: RecordKind::Folder(entry.uid),
-                    });
+                    self.plan.renewed.push(Record { path, kind: RecordKind::Folder(entry.uid) });
                 } else {
                     self.plan.settled.push(path);
                 }
@@ -347,29 +314,16 @@ impl Planner {
                 if let Some(record) = record {
                     self.remove(record, entry.uid);
                 }
-                self.plan.folders.push(FolderChange {
-                    path: entry.path,
-                    uid: entry.uid,
-                });
+                self.plan.folders.push(FolderChange { path: entry.path, uid: entry.uid });
             }
-            (
-                EntryKind::File { hash, size },
-                Some(Record {
-                    kind: RecordKind::File(known),
-                    ..
-                }),
-            ) => {
+            (EntryKind::File { hash, size }, Some(Record { kind: RecordKind::File(known), .. })) => {
                 self.place_over_file(entry, hash, size, known, wanted);
             }
             (EntryKind::File { hash, size }, record) => {
                 if let Some(record) = record {
                     self.remove(record, entry.uid);
                 }
-                wanted.push(Wanted {
-                    hash,
-                    size,
-                    target: Target::new(entry, None),
-                });
+                wanted.push(Wanted { hash, size, target: Target::new(entry, None) });
             }
         }
     }
@@ -384,34 +338,19 @@ impl Planner {
     ) {
         if known.hash != hash {
             self.vanish(known.hash, entry.path.clone());
-            wanted.push(Wanted {
-                hash,
-                size,
-                target: Target::new(entry, Some(known.hash)),
-            });
+            wanted.push(Wanted { hash, size, target: Target::new(entry, Some(known.hash)) });
         } else if self.mode == Mode::Full {
-            wanted.push(Wanted {
-                hash,
-                size,
-                target: Target::new(entry, Some(known.hash)),
-            });
+            wanted.push(Wanted { hash, size, target: Target::new(entry, Some(known.hash)) });
         } else if known.uid >= entry.uid {
             self.plan.settled.push(entry.path);
         } else {
             let target = Target::new(entry, Some(hash));
             if target.mtime == known.mtime {
                 let kind = RecordKind::File(target.meta(hash, known.size));
-                self.plan.renewed.push(Record {
-                    path: target.path,
-                    kind,
-                });
+                self.plan.renewed.push(Record { path: target.path, kind });
             } else {
-                let transfer = Transfer {
-                    hash,
-                    size: known.size,
-                    source: Source::Remote,
-                    targets: vec![target],
-                };
+                let transfer =
+                    Transfer { hash, size: known.size, source: Source::Remote, targets: vec![target] };
                 self.plan.touches.push(transfer);
             }
         }
@@ -421,20 +360,10 @@ impl Planner {
         match record.kind {
             RecordKind::File(meta) => {
                 self.vanish(meta.hash, record.path.clone());
-                let file = Removable {
-                    path: record.path,
-                    hash: meta.hash,
-                };
-                self.plan.removals.push(FileRemoval {
-                    file,
-                    size: meta.size,
-                    uid,
-                });
+                let file = Removable { path: record.path, hash: meta.hash };
+                self.plan.removals.push(FileRemoval { file, size: meta.size, uid });
             }
-            RecordKind::Folder(_) => self.plan.folder_removals.push(FolderChange {
-                path: record.path,
-                uid,
-            }),
+            RecordKind::Folder(_) => self.plan.folder_removals.push(FolderChange { path: record.path, uid }),
         }
     }
 
@@ -452,12 +381,7 @@ impl Planner {
                 Some(&at) => transfers[at].targets.push(target),
                 None => {
                     index.insert(hash, transfers.len());
-                    transfers.push(Transfer {
-                        hash,
-                        size,
-                        source: Source::Remote,
-                        targets: vec![target],
-                    });
+                    transfers.push(Transfer { hash, size, source: Source::Remote, targets: vec![target] });
                 }
             }
         }
@@ -484,11 +408,7 @@ impl Planner {
         plan.folder_removals.sort_by(|a, b| b.path.cmp(&a.path));
         plan.folders.sort_by(|a, b| a.path.cmp(&b.path));
         let key = |path: &VaultPath| {
-            if self.folds_names {
-                path.fold_key()
-            } else {
-                path.as_str().to_owned()
-            }
+            if self.folds_names { path.fold_key() } else { path.as_str().to_owned() }
         };
         let leaving: BTreeSet<String> = plan
             .removals
@@ -518,16 +438,11 @@ impl Target {
 
 /// Whether one of the paths that leave is `path`, above it or below it.
 fn is_obstructed(path: &str, leaving: &BTreeSet<String>) -> bool {
-    let above = path
-        .match_indices('/')
-        .any(|(at, _)| leaving.contains(&path[..at]));
+    let above = path.match_indices('/').any(|(at, _)| leaving.contains(&path[..at]));
     let below = format!("{path}/");
     above
         || leaving.contains(path)
-        || leaving
-            .range(below.clone()..)
-            .next()
-            .is_some_and(|first| first.starts_with(&below))
+        || leaving.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below))
 }
 
 #[cfg(test)]

@@ -11,27 +11,12 @@ fn hash(text: &str) -> ContentHash {
 }
 
 fn file(at: &str, content: &str, uid: u64) -> RemoteEntry {
-    let kind = EntryKind::File {
-        hash: hash(content),
-        size: content.len() as u64,
-    };
-    RemoteEntry {
-        path: path(at),
-        uid: Uid(uid),
-        kind,
-        mtime: 1000,
-        ctime: 500,
-    }
+    let kind = EntryKind::File { hash: hash(content), size: content.len() as u64 };
+    RemoteEntry { path: path(at), uid: Uid(uid), kind, mtime: 1000, ctime: 500 }
 }
 
 fn folder(at: &str, uid: u64) -> RemoteEntry {
-    RemoteEntry {
-        path: path(at),
-        uid: Uid(uid),
-        kind: EntryKind::Folder,
-        mtime: 0,
-        ctime: 0,
-    }
+    RemoteEntry { path: path(at), uid: Uid(uid), kind: EntryKind::Folder, mtime: 0, ctime: 0 }
 }
 
 fn deleted(at: &str, uid: u64) -> RemoteEntry {
@@ -45,24 +30,13 @@ fn deleted(at: &str, uid: u64) -> RemoteEntry {
 }
 
 fn known_file(at: &str, content: &str, uid: u64) -> Record {
-    let meta = FileMeta {
-        hash: hash(content),
-        size: content.len() as u64,
-        mtime: 1000,
-        ctime: 500,
-        uid: Uid(uid),
-    };
-    Record {
-        path: path(at),
-        kind: RecordKind::File(meta),
-    }
+    let meta =
+        FileMeta { hash: hash(content), size: content.len() as u64, mtime: 1000, ctime: 500, uid: Uid(uid) };
+    Record { path: path(at), kind: RecordKind::File(meta) }
 }
 
 fn known_folder(at: &str, uid: u64) -> Record {
-    Record {
-        path: path(at),
-        kind: RecordKind::Folder(Uid(uid)),
-    }
+    Record { path: path(at), kind: RecordKind::Folder(Uid(uid)) }
 }
 
 struct Given {
@@ -74,12 +48,7 @@ struct Given {
 
 fn given(records: impl IntoIterator<Item = Record>) -> Given {
     let records = records.into_iter().collect();
-    Given {
-        records,
-        filter: Filter::default(),
-        mode: Mode::Incremental,
-        folds_names: false,
-    }
+    Given { records, filter: Filter::default(), mode: Mode::Incremental, folds_names: false }
 }
 
 impl Given {
@@ -91,11 +60,7 @@ impl Given {
             .collect();
         Plan::new(PlanInput {
             entries: entries.into_iter().collect(),
-            records: self
-                .records
-                .into_iter()
-                .map(|record| (record.path.clone(), record))
-                .collect(),
+            records: self.records.into_iter().map(|record| (record.path.clone(), record)).collect(),
             sources,
             filter: &self.filter,
             mode: self.mode,
@@ -106,25 +71,15 @@ impl Given {
 }
 
 fn targets(transfer: &Transfer) -> Vec<&str> {
-    transfer
-        .targets
-        .iter()
-        .map(|target| target.path.as_str())
-        .collect()
+    transfer.targets.iter().map(|target| target.path.as_str()).collect()
 }
 
 fn removed(plan: &Plan) -> Vec<&str> {
-    plan.removals
-        .iter()
-        .map(|removal| removal.file.path.as_str())
-        .collect()
+    plan.removals.iter().map(|removal| removal.file.path.as_str()).collect()
 }
 
 fn refused(plan: &Plan) -> Vec<&str> {
-    plan.refused
-        .iter()
-        .map(|(entry, _)| entry.path.as_str())
-        .collect()
+    plan.refused.iter().map(|(entry, _)| entry.path.as_str()).collect()
 }
 
 #[test]
@@ -137,47 +92,25 @@ fn a_new_file_is_downloaded() {
 
 #[test]
 fn one_content_at_many_paths_is_downloaded_once() {
-    let plan = given([]).plan([
-        file("a.md", "same", 1),
-        file("b.md", "same", 2),
-        file("c.md", "other", 3),
-    ]);
-    assert_eq!(
-        plan.transfers.iter().map(targets).collect::<Vec<_>>(),
-        [vec!["a.md", "b.md"], vec!["c.md"]]
-    );
+    let plan = given([]).plan([file("a.md", "same", 1), file("b.md", "same", 2), file("c.md", "other", 3)]);
+    assert_eq!(plan.transfers.iter().map(targets).collect::<Vec<_>>(), [vec!["a.md", "b.md"], vec!["c.md"]]);
 }
 
 #[test]
 fn what_is_recorded_already_costs_nothing() {
     let plan = given([known_file("a.md", "one", 4)]).plan([file("a.md", "one", 4)]);
-    assert_eq!(
-        plan,
-        Plan {
-            settled: vec![path("a.md")],
-            ..Plan::default()
-        }
-    );
+    assert_eq!(plan, Plan { settled: vec![path("a.md")], ..Plan::default() });
 }
 
 #[test]
 fn a_newer_uid_for_the_same_content_only_renews_the_record() {
     let plan = given([known_file("a.md", "one", 4)]).plan([file("a.md", "one", 9)]);
-    assert_eq!(
-        plan,
-        Plan {
-            renewed: vec![known_file("a.md", "one", 9)],
-            ..Plan::default()
-        }
-    );
+    assert_eq!(plan, Plan { renewed: vec![known_file("a.md", "one", 9)], ..Plan::default() });
 }
 
 #[test]
 fn a_newer_time_for_the_same_content_is_set_without_a_transfer() {
-    let entry = RemoteEntry {
-        mtime: 2000,
-        ..file("a.md", "one", 9)
-    };
+    let entry = RemoteEntry { mtime: 2000, ..file("a.md", "one", 9) };
     let plan = given([known_file("a.md", "one", 4)]).plan([entry]);
     assert!(plan.transfers.is_empty());
     assert_eq!(targets(&plan.touches[0]), ["a.md"]);
@@ -236,52 +169,28 @@ fn a_folder_that_becomes_a_file_is_removed_first() {
 
 #[test]
 fn folders_are_removed_deepest_first_and_made_shallowest_first() {
-    let deleted_folder = |at, uid| RemoteEntry {
-        kind: EntryKind::Deleted { folder: true },
-        ..deleted(at, uid)
-    };
+    let deleted_folder =
+        |at, uid| RemoteEntry { kind: EntryKind::Deleted { folder: true }, ..deleted(at, uid) };
     let plan = given([known_folder("x", 1), known_folder("x/y", 2)]).plan([
         deleted_folder("x", 8),
         deleted_folder("x/y", 7),
         folder("p/q", 9),
         folder("p", 10),
     ]);
-    assert_eq!(
-        plan.folder_removals
-            .iter()
-            .map(|f| f.path.as_str())
-            .collect::<Vec<_>>(),
-        ["x/y", "x"]
-    );
-    assert_eq!(
-        plan.folders.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(),
-        ["p", "p/q"]
-    );
+    assert_eq!(plan.folder_removals.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["x/y", "x"]);
+    assert_eq!(plan.folders.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["p", "p/q"]);
 }
 
 #[test]
 fn the_deletion_of_what_never_was_here_needs_nothing() {
     let plan = given([]).plan([deleted("a.md", 1)]);
-    assert_eq!(
-        plan,
-        Plan {
-            settled: vec![path("a.md")],
-            ..Plan::default()
-        }
-    );
+    assert_eq!(plan, Plan { settled: vec![path("a.md")], ..Plan::default() });
 }
 
 #[test]
 fn what_the_filter_leaves_out_is_remembered_and_its_local_file_left_alone() {
-    let filter = Filter {
-        excluded: vec![path("private")],
-        ..Filter::default()
-    };
-    let plan = Given {
-        filter,
-        ..given([known_file("private/a.md", "one", 1)])
-    }
-    .plan([
+    let filter = Filter { excluded: vec![path("private")], ..Filter::default() };
+    let plan = Given { filter, ..given([known_file("private/a.md", "one", 1)]) }.plan([
         deleted("private/a.md", 2),
         file("private/b.md", "two", 3),
         deleted("private/c.md", 4),
@@ -303,11 +212,8 @@ fn what_lies_below_a_file_is_refused() {
 
 #[test]
 fn where_names_are_folded_the_older_of_two_is_kept_and_the_other_refused() {
-    let plan = Given {
-        folds_names: true,
-        ..given([])
-    }
-    .plan([file("Note.md", "one", 1), file("note.md", "two", 2)]);
+    let plan =
+        Given { folds_names: true, ..given([]) }.plan([file("Note.md", "one", 1), file("note.md", "two", 2)]);
     assert_eq!(targets(&plan.transfers[0]), ["Note.md"]);
     assert_eq!(refused(&plan), ["note.md"]);
     assert!(plan.refused[0].1.contains("letter case"));
@@ -315,58 +221,32 @@ fn where_names_are_folded_the_older_of_two_is_kept_and_the_other_refused() {
 
 #[test]
 fn where_names_are_folded_a_change_of_case_is_a_rename_that_waits_for_the_removal() {
-    let plan = Given {
-        folds_names: true,
-        ..given([known_file("Note.md", "one", 1)])
-    }
-    .plan([deleted("Note.md", 2), file("note.md", "one", 3)]);
+    let plan = Given { folds_names: true, ..given([known_file("Note.md", "one", 1)]) }
+        .plan([deleted("Note.md", 2), file("note.md", "one", 3)]);
     assert!(plan.refused.is_empty());
     assert!(plan.rescues[0].targets[0].obstructed);
 }
 
 #[test]
 fn where_names_are_folded_folders_that_differ_in_case_are_one() {
-    let plan = Given {
-        folds_names: true,
-        ..given([])
-    }
-    .plan([folder("Notes", 1), folder("notes", 2)]);
+    let plan = Given { folds_names: true, ..given([]) }.plan([folder("Notes", 1), folder("notes", 2)]);
     assert!(plan.refused.is_empty());
 }
 
 #[test]
 fn a_full_pull_looks_at_everything_again_and_removes_what_is_not_listed() {
-    let records = [
-        known_file("a.md", "one", 1),
-        known_file("gone.md", "two", 2),
-        known_folder("empty", 3),
-    ];
-    let plan = Given {
-        mode: Mode::Full,
-        ..given(records)
-    }
-    .plan([file("a.md", "one", 1)]);
+    let records = [known_file("a.md", "one", 1), known_file("gone.md", "two", 2), known_folder("empty", 3)];
+    let plan = Given { mode: Mode::Full, ..given(records) }.plan([file("a.md", "one", 1)]);
     assert_eq!(targets(&plan.transfers[0]), ["a.md"]);
-    assert_eq!(
-        plan.transfers[0].source,
-        Source::Remote,
-        "a file is no source for itself"
-    );
+    assert_eq!(plan.transfers[0].source, Source::Remote, "a file is no source for itself");
     assert_eq!(removed(&plan), ["gone.md"]);
     assert_eq!(plan.folder_removals[0].path, path("empty"));
 }
 
 #[test]
 fn a_full_pull_leaves_alone_what_a_narrower_filter_left_behind() {
-    let filter = Filter {
-        excluded: vec![path("private")],
-        ..Filter::default()
-    };
-    let given = Given {
-        mode: Mode::Full,
-        filter,
-        ..given([known_file("private/a.md", "one", 1)])
-    };
+    let filter = Filter { excluded: vec![path("private")], ..Filter::default() };
+    let given = Given { mode: Mode::Full, filter, ..given([known_file("private/a.md", "one", 1)]) };
     assert!(given.plan([]).removals.is_empty());
 }
 
@@ -377,10 +257,7 @@ fn every_change_that_is_to_be_done_holds_the_watermark_back() {
         file("new.md", "text", 3),
         folder("f", 4),
         file("fresh.md", "fresh", 5),
-        RemoteEntry {
-            mtime: 7,
-            ..file("t.md", "t", 6)
-        },
+        RemoteEntry { mtime: 7, ..file("t.md", "t", 6) },
         deleted("never.md", 7),
     ]);
     let mut pending: Vec<u64> = plan.pending().map(|uid| uid.0).collect();

@@ -39,28 +39,14 @@ pub(crate) enum Origin {
 impl Ready {
     /// A staged content for the first target of a transfer.
     pub(crate) fn staged(staged: Staged, origin: Origin, transfer: Transfer) -> Self {
-        Ready {
-            content: PublicationContent::Staged(staged),
-            origin,
-            transfer,
-        }
+        Ready { content: PublicationContent::Staged(staged), origin, transfer }
     }
 
     /// A content that is at this target already.
     pub(crate) fn in_place(target: Target, origin: Origin, transfer: &Transfer) -> Self {
         let meta = target.meta(transfer.hash, transfer.size);
-        let content = PublicationContent::InPlace {
-            path: target.path.clone(),
-            meta,
-        };
-        Ready {
-            content,
-            origin,
-            transfer: Transfer {
-                targets: vec![target],
-                ..transfer.clone()
-            },
-        }
+        let content = PublicationContent::InPlace { path: target.path.clone(), meta };
+        Ready { content, origin, transfer: Transfer { targets: vec![target], ..transfer.clone() } }
     }
 
     /// Bytes of its content.
@@ -71,10 +57,7 @@ impl Ready {
     /// The record that stands for it once it is published.
     fn record(&self) -> Option<Record> {
         let path = self.transfer.targets.first()?.path.clone();
-        Some(Record {
-            path,
-            kind: RecordKind::File(self.meta().clone()),
-        })
+        Some(Record { path, kind: RecordKind::File(self.meta().clone()) })
     }
 
     fn meta(&self) -> &FileMeta {
@@ -102,13 +85,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         ledger: &'a mut Ledger<'r>,
         progress: Arc<dyn Progress>,
     ) -> Self {
-        Publisher {
-            store,
-            state,
-            ledger,
-            progress,
-            emptied: BTreeSet::new(),
-        }
+        Publisher { store, state, ledger, progress, emptied: BTreeSet::new() }
     }
 
     /// Publishes a batch with all its copies, and commits it.
@@ -165,18 +142,13 @@ impl<'a, 'r> Publisher<'a, 'r> {
         if batch.is_empty() {
             return Ok(None);
         }
-        self.ledger
-            .announce(batch.iter().filter_map(Ready::record).collect())
-            .await?;
+        self.ledger.announce(batch.iter().filter_map(Ready::record).collect()).await?;
         let mut publications = Vec::with_capacity(batch.len());
         let mut rest = Vec::with_capacity(batch.len());
         for ready in batch {
             let meta = ready.meta().clone();
             let replaces = ready.transfer.targets.first().and_then(|target| target.replaces);
-            publications.push(Publication {
-                content: ready.content,
-                replaces,
-            });
+            publications.push(Publication { content: ready.content, replaces });
             rest.push((ready.transfer, ready.origin, meta));
         }
         let mut fatal = None;
@@ -187,11 +159,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
                 Err(PublishFailure { error, .. }) if error.is_fatal() => fatal = Some(error),
                 Err(PublishFailure { publication, error }) => match &error {
                     StoreError::InTheWay { occupant, .. } => {
-                        let ready = Ready {
-                            content: publication.content,
-                            origin,
-                            transfer,
-                        };
+                        let ready = Ready { content: publication.content, origin, transfer };
                         blocked.push((ready, occupant.clone(), error));
                     }
                     _ => self.ledger.transfer_failed(&transfer, &error.to_string()),
@@ -222,16 +190,9 @@ impl<'a, 'r> Publisher<'a, 'r> {
             Origin::Touched => {}
         }
         self.progress.placed(meta.size);
-        self.ledger.recorded(Record {
-            path: target.path.clone(),
-            kind: RecordKind::File(meta.clone()),
-        });
+        self.ledger.recorded(Record { path: target.path.clone(), kind: RecordKind::File(meta.clone()) });
         if !transfer.targets.is_empty() {
-            copies.push(Transfer {
-                source: Source::Local(target.path),
-                size: meta.size,
-                ..transfer
-            });
+            copies.push(Transfer { source: Source::Local(target.path), size: meta.size, ..transfer });
         }
     }
 
@@ -244,10 +205,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
             };
             for target in &transfer.targets {
                 let meta = target.meta(transfer.hash, transfer.size);
-                let single = Transfer {
-                    targets: vec![target.clone()],
-                    ..transfer.clone()
-                };
+                let single = Transfer { targets: vec![target.clone()], ..transfer.clone() };
                 match self.store.copy(from, &target.path, &meta).await {
                     Ok(Some(copy)) => staged.push(Ready::staged(copy, Origin::Copied, single)),
                     Ok(None) => {
@@ -276,9 +234,8 @@ impl<'a, 'r> Publisher<'a, 'r> {
         // of the vault without being one of its folders.
         let records = self.state.all_records().await?;
         for occupant in occupants {
-            let is_vaults = records
-                .iter()
-                .any(|record| record.path == occupant || record.path.is_below(&occupant));
+            let is_vaults =
+                records.iter().any(|record| record.path == occupant || record.path.is_below(&occupant));
             if is_vaults {
                 continue;
             }
@@ -290,8 +247,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
     }
 
     fn conflict(&mut self, path: VaultPath, kept_as: VaultPath) {
-        self.progress
-            .notice(&format!("kept what was at {path} as {kept_as}"));
+        self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
         self.ledger.report.conflicts.push(Conflict { path, kept_as });
     }
 }

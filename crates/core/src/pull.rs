@@ -67,14 +67,7 @@ pub async fn pull(
     let begun = Instant::now();
     let version = state.load().await?.version;
     let mut report = Report::new(&source.vault, store.location(), version);
-    let pull = Pull {
-        source,
-        store,
-        state,
-        options,
-        progress,
-        stop,
-    };
+    let pull = Pull { source, store, state, options, progress, stop };
     let outcome = pull.rounds(&mut report).await;
     report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     outcome?;
@@ -149,26 +142,12 @@ impl Pull<'_> {
         }
         let wanted = announced.iter().filter_map(|record| {
             let meta = record.file()?;
-            Some(Wanted {
-                path: record.path.clone(),
-                hash: meta.hash,
-                size: meta.size,
-            })
+            Some(Wanted { path: record.path.clone(), hash: meta.hash, size: meta.size })
         });
         let held = self.store.holds(wanted.collect()).await?;
         let files = announced.into_iter().filter(|record| record.file().is_some());
-        let records = files
-            .zip(held)
-            .filter_map(|(record, held)| held.then_some(record))
-            .collect();
-        Ok(self
-            .state
-            .commit(Commit {
-                records,
-                state: known.clone(),
-                ..Commit::default()
-            })
-            .await?)
+        let records = files.zip(held).filter_map(|(record, held)| held.then_some(record)).collect();
+        Ok(self.state.commit(Commit { records, state: known.clone(), ..Commit::default() }).await?)
     }
 
     /// Connects and lists. `None`: told to stop.
@@ -185,19 +164,9 @@ impl Pull<'_> {
         let (listing, version, session) = listed?;
         report.listed += listing.received;
         if mode == Mode::Full && version < known.version {
-            return Err(PullError::RolledBack {
-                server: version,
-                destination: known.version,
-            });
+            return Err(PullError::RolledBack { server: version, destination: known.version });
         }
-        Ok(Some(Survey {
-            mode,
-            known,
-            fresh,
-            listing,
-            version,
-            session,
-        }))
+        Ok(Some(Survey { mode, known, fresh, listing, version, session }))
     }
 
     /// An emptied destination is not one that is up to date, whatever the state says.
@@ -240,8 +209,7 @@ impl Pull<'_> {
             let Some(pause) = pauses.next() else {
                 return Err(error.into());
             };
-            self.progress
-                .notice(&format!("the list of changes broke off ({error}); asking again"));
+            self.progress.notice(&format!("the list of changes broke off ({error}); asking again"));
             tokio::time::sleep(pause).await;
         }
     }
@@ -259,11 +227,8 @@ impl Pull<'_> {
     /// makes obsolete.
     async fn add_deferred(&self, survey: &mut Survey) -> Result<Vec<DeferredKey>, PullError> {
         let failed = self.state.deferred(DeferredKind::Failed).await?;
-        let refiltered = survey
-            .known
-            .filter
-            .as_ref()
-            .is_some_and(|filter| *filter != self.options.filter.fingerprint());
+        let refiltered =
+            survey.known.filter.as_ref().is_some_and(|filter| *filter != self.options.filter.fingerprint());
         let filtered = match survey.mode == Mode::Full || refiltered {
             true => self.state.deferred(DeferredKind::Filtered).await?,
             false => Vec::new(),
@@ -291,10 +256,8 @@ impl Pull<'_> {
                 self.state.records(&paths).await?.into_iter().flatten().collect()
             }
         };
-        let records: HashMap<VaultPath, Record> = records
-            .into_iter()
-            .map(|record| (record.path.clone(), record))
-            .collect();
+        let records: HashMap<VaultPath, Record> =
+            records.into_iter().map(|record| (record.path.clone(), record)).collect();
         let sources = self.sources(&entries, &records).await?;
         Ok(Plan::new(PlanInput {
             entries,
@@ -327,11 +290,7 @@ impl Pull<'_> {
             .collect();
         let wanted: Vec<ContentHash> = wanted.into_iter().collect();
         let found = self.state.sources(&wanted).await?;
-        Ok(wanted
-            .into_iter()
-            .zip(found)
-            .filter_map(|(hash, path)| Some((hash, path?)))
-            .collect())
+        Ok(wanted.into_iter().zip(found).filter_map(|(hash, path)| Some((hash, path?))).collect())
     }
 
     async fn carry_out(
@@ -343,23 +302,12 @@ impl Pull<'_> {
         report: &mut Report,
     ) -> Result<RoundEnd, PullError> {
         let mut watermark = Watermark::new(survey.known.version, survey.version);
-        let refused = survey
-            .listing
-            .refused
-            .values()
-            .map(|deferred| deferred.message.uid);
+        let refused = survey.listing.refused.values().map(|deferred| deferred.message.uid);
         plan.pending().chain(refused).for_each(|uid| watermark.begin(uid));
         let keys = self.source.keys.clone();
         let mut ledger = Ledger::new(self.state.clone(), keys.clone(), watermark, survey.known, report);
-        obsolete
-            .into_iter()
-            .chain(survey.listing.withdrawn)
-            .for_each(|key| ledger.settled(key));
-        survey
-            .listing
-            .refused
-            .into_values()
-            .for_each(|deferred| ledger.undecodable(deferred));
+        obsolete.into_iter().chain(survey.listing.withdrawn).for_each(|key| ledger.settled(key));
+        survey.listing.refused.into_values().for_each(|deferred| ledger.undecodable(deferred));
         let link = Link {
             client: self.source.client.clone(),
             target: self.target(),
@@ -367,16 +315,9 @@ impl Pull<'_> {
             options: self.options.fetch.clone(),
             session: survey.session,
         };
-        let scout = Scout {
-            store: self.store.clone(),
-            fresh: survey.fresh,
-        };
-        let mut publisher = Publisher::new(
-            self.store.clone(),
-            self.state.clone(),
-            &mut ledger,
-            self.progress.clone(),
-        );
+        let scout = Scout { store: self.store.clone(), fresh: survey.fresh };
+        let mut publisher =
+            Publisher::new(self.store.clone(), self.state.clone(), &mut ledger, self.progress.clone());
         let summary = self.apply(&mut publisher, plan, &scout, link, keys).await?;
         ledger.report.connections += summary.fetched.connections.max(1);
         ledger.report.requests += summary.fetched.requests;
@@ -393,15 +334,8 @@ impl Pull<'_> {
         link: Link,
         keys: VaultKeys,
     ) -> Result<TransferSummary, PullError> {
-        let Plan {
-            rescues,
-            mut removals,
-            folder_removals,
-            folders,
-            touches,
-            mut transfers,
-            ..
-        } = publisher.note(plan);
+        let Plan { rescues, mut removals, folder_removals, folders, touches, mut transfers, .. } =
+            publisher.note(plan);
         publisher.ledger.commit().await?;
         let planned = rescues.iter().chain(&transfers);
         let (files, bytes) = planned.fold((0, 0), |(files, bytes), transfer| {
@@ -410,9 +344,7 @@ impl Pull<'_> {
         });
         self.progress.planned(files, bytes);
         publisher.touch(touches, scout).await?;
-        let rescued = publisher
-            .rescue(rescues, &mut removals, scout, &self.stop)
-            .await?;
+        let rescued = publisher.rescue(rescues, &mut removals, scout, &self.stop).await?;
         publisher.remove(removals, folder_removals, &self.stop).await?;
         if !self.stop.is_cancelled() {
             publisher.publish(rescued.held).await?;
@@ -445,10 +377,6 @@ impl Pull<'_> {
         }
         self.store.discard_staged().await?;
         ledger.close(self.options.filter.fingerprint()).await?;
-        Ok(if overtaken {
-            RoundEnd::Overtaken
-        } else {
-            RoundEnd::Done
-        })
+        Ok(if overtaken { RoundEnd::Overtaken } else { RoundEnd::Done })
     }
 }

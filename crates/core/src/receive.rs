@@ -30,10 +30,7 @@ pub(crate) enum ReceiveError {
     #[error(
         "what the server sent is not the file that the vault lists (its SHA-256 is {found}, not {expected})"
     )]
-    WrongHash {
-        expected: ContentHash,
-        found: ContentHash,
-    },
+    WrongHash { expected: ContentHash, found: ContentHash },
     /// It cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -45,16 +42,8 @@ impl Receiver for ContentReceiver {
     type Error = ReceiveError;
 
     fn request(&self, job: &Transfer) -> PullRequest {
-        let size = if job.size == 0 {
-            0
-        } else {
-            job.size + obsync_protocol::CONTENT_OVERHEAD
-        };
-        PullRequest {
-            uid: job.targets[0].uid,
-            hash: job.hash,
-            size,
-        }
+        let size = if job.size == 0 { 0 } else { job.size + obsync_protocol::CONTENT_OVERHEAD };
+        PullRequest { uid: job.targets[0].uid, hash: job.hash, size }
     }
 
     fn is_worth_another_try(&self, error: &ReceiveError) -> bool {
@@ -62,13 +51,8 @@ impl Receiver for ContentReceiver {
     }
 
     async fn receive(&self, job: &mut Transfer, content: &mut Content<'_>) -> Result<Staged, ReceiveError> {
-        let mut incoming = Incoming {
-            receiver: self,
-            job,
-            hasher: ContentHasher::new(),
-            writer: None,
-            received: 0,
-        };
+        let mut incoming =
+            Incoming { receiver: self, job, hasher: ContentHasher::new(), writer: None, received: 0 };
         let is_empty = content.size() == 0;
         let mut decryptor = self.keys.content_decryptor();
         while let Some(piece) = content.next_piece().await? {
@@ -122,10 +106,7 @@ impl Incoming<'_> {
     async fn finish(mut self) -> Result<Staged, ReceiveError> {
         let found = std::mem::take(&mut self.hasher).finish();
         if found != self.job.hash {
-            return Err(ReceiveError::WrongHash {
-                expected: self.job.hash,
-                found,
-            });
+            return Err(ReceiveError::WrongHash { expected: self.job.hash, found });
         }
         let writer = self.take_writer().await?;
         let mut staged = writer.finish().await?;

@@ -56,11 +56,7 @@ impl Failure {
             return None;
         };
         let path = deferred.message.path.as_str().to_owned();
-        Some(Failure {
-            path,
-            uid: deferred.message.uid,
-            reason: reason.clone(),
-        })
+        Some(Failure { path, uid: deferred.message.uid, reason: reason.clone() })
     }
 }
 
@@ -198,25 +194,16 @@ impl Report {
 
     /// Tells what a plan would do.
     pub(crate) fn describe(&mut self, plan: &Plan, listing: &Listing) {
-        let step = |action, path: &VaultPath| Step {
-            action,
-            path: path.clone(),
-            size: None,
-            from: None,
-        };
+        let step = |action, path: &VaultPath| Step { action, path: path.clone(), size: None, from: None };
         for removal in &plan.removals {
-            self.steps.push(Step {
-                size: Some(removal.size),
-                ..step(StepAction::Remove, &removal.file.path)
-            });
+            self.steps
+                .push(Step { size: Some(removal.size), ..step(StepAction::Remove, &removal.file.path) });
         }
         let folders = |folders: &[FolderChange], action| -> Vec<Step> {
             folders.iter().map(|folder| step(action, &folder.path)).collect()
         };
-        self.steps
-            .extend(folders(&plan.folder_removals, StepAction::RemoveFolder));
-        self.steps
-            .extend(folders(&plan.folders, StepAction::CreateFolder));
+        self.steps.extend(folders(&plan.folder_removals, StepAction::RemoveFolder));
+        self.steps.extend(folders(&plan.folders, StepAction::CreateFolder));
         for transfer in plan.rescues.iter().chain(&plan.transfers) {
             self.steps.extend(describe_transfer(transfer));
         }
@@ -232,8 +219,7 @@ impl Report {
             let (path, uid, reason) = (entry.path.as_str().to_owned(), entry.uid, reason.clone());
             self.failures.push(Failure { path, uid, reason });
         }
-        self.failures
-            .extend(listing.refused.values().filter_map(Failure::of_deferred));
+        self.failures.extend(listing.refused.values().filter_map(Failure::of_deferred));
     }
 
     /// Whether nothing had to be done.
@@ -256,20 +242,9 @@ fn describe_transfer(transfer: &Transfer) -> impl Iterator<Item = Step> {
     transfer.targets.iter().map(move |target| {
         let from = match &transfer.source {
             Source::Local(from) => Some(from.clone()),
-            Source::Remote => first
-                .filter(|first| first.path != target.path)
-                .map(|first| first.path.clone()),
+            Source::Remote => first.filter(|first| first.path != target.path).map(|first| first.path.clone()),
         };
-        let action = if from.is_some() {
-            StepAction::Copy
-        } else {
-            StepAction::Download
-        };
-        Step {
-            action,
-            path: target.path.clone(),
-            size: Some(transfer.size),
-            from,
-        }
+        let action = if from.is_some() { StepAction::Copy } else { StepAction::Download };
+        Step { action, path: target.path.clone(), size: Some(transfer.size), from }
     })
 }

@@ -30,15 +30,9 @@ impl Publisher<'_, '_> {
         for path in plan.settled.drain(..) {
             self.ledger.settled(DeferredKey::plain(&path));
         }
-        plan.renewed
-            .drain(..)
-            .for_each(|record| self.ledger.recorded(record));
-        plan.filtered
-            .drain(..)
-            .for_each(|entry| self.ledger.filtered(&entry));
-        plan.refused
-            .drain(..)
-            .for_each(|(entry, reason)| self.ledger.failed(&entry, reason));
+        plan.renewed.drain(..).for_each(|record| self.ledger.recorded(record));
+        plan.filtered.drain(..).for_each(|entry| self.ledger.filtered(&entry));
+        plan.refused.drain(..).for_each(|(entry, reason)| self.ledger.failed(&entry, reason));
         plan
     }
 
@@ -50,10 +44,7 @@ impl Publisher<'_, '_> {
             for transfer in changed {
                 for target in &transfer.targets {
                     let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
-                    self.ledger.recorded(Record {
-                        path: target.path.clone(),
-                        kind,
-                    });
+                    self.ledger.recorded(Record { path: target.path.clone(), kind });
                 }
             }
             self.publish(ready).await?;
@@ -74,19 +65,15 @@ impl Publisher<'_, '_> {
         if rescues.is_empty() {
             return Ok(rescued);
         }
-        let mut removable: HashMap<VaultPath, FileRemoval> = removals
-            .drain(..)
-            .map(|removal| (removal.file.path.clone(), removal))
-            .collect();
+        let mut removable: HashMap<VaultPath, FileRemoval> =
+            removals.drain(..).map(|removal| (removal.file.path.clone(), removal)).collect();
         for batch in rescues.chunks(BATCH) {
             if stop.is_cancelled() {
                 break;
             }
             let mut batch = batch.to_vec();
-            let sources: Vec<VaultPath> = batch
-                .iter()
-                .filter_map(|transfer| transfer.source.local().cloned())
-                .collect();
+            let sources: Vec<VaultPath> =
+                batch.iter().filter_map(|transfer| transfer.source.local().cloned()).collect();
             let mut ready = scout.survey(&mut batch).await?;
             for transfer in batch {
                 self.rescue_one(transfer, scout, &mut ready, &mut rescued).await?;
@@ -109,10 +96,7 @@ impl Publisher<'_, '_> {
         // A place that is free now comes first: from there the others are copied when theirs are.
         transfer.targets.sort_by_key(|target| target.obstructed);
         match scout.stage(&transfer).await {
-            Ok(None) => rescued.later.push(Transfer {
-                source: Source::Remote,
-                ..transfer
-            }),
+            Ok(None) => rescued.later.push(Transfer { source: Source::Remote, ..transfer }),
             Ok(Some((staged, origin))) if transfer.targets[0].obstructed => {
                 rescued.held.push(Ready::staged(staged, origin, transfer));
             }
@@ -121,20 +105,9 @@ impl Publisher<'_, '_> {
                     transfer.targets.into_iter().partition(|target| target.obstructed);
                 if !blocked.is_empty() {
                     let source = Source::Local(staged.path.clone());
-                    rescued.later.push(Transfer {
-                        source,
-                        targets: blocked,
-                        ..transfer
-                    });
+                    rescued.later.push(Transfer { source, targets: blocked, ..transfer });
                 }
-                ready.push(Ready::staged(
-                    staged,
-                    origin,
-                    Transfer {
-                        targets: free,
-                        ..transfer
-                    },
-                ));
+                ready.push(Ready::staged(staged, origin, Transfer { targets: free, ..transfer }));
             }
             Err(error) if error.is_fatal() => return Err(error.into()),
             Err(error) => self.ledger.transfer_failed(&transfer, &error.to_string()),

@@ -85,7 +85,7 @@ pub struct Published {
 #[derive(Debug)]
 pub struct PublishFailure {
     /// What was to be published.
-    pub publication: Publication,
+    pub publication: Box<Publication>,
     /// Why it was not.
     pub error: StoreError,
 }

@@ -81,9 +81,8 @@ impl Scout {
         let mut held = self.store.holds(wanted).await?.into_iter();
         let mut ready = Vec::new();
         for transfer in transfers.iter_mut() {
-            let (there, missing): (Vec<Target>, Vec<Target>) = std::mem::take(&mut transfer.targets)
-                .into_iter()
-                .partition(|_| held.next().unwrap_or(false));
+            let (there, missing): (Vec<Target>, Vec<Target>) =
+                std::mem::take(&mut transfer.targets).into_iter().partition(|_| held.next().unwrap_or(false));
             if let Some(target) = there.first() {
                 transfer.source = Source::Local(target.path.clone());
             }
@@ -91,11 +90,7 @@ impl Scout {
             ready.extend(there.into_iter().map(|target| {
                 // What obsync wrote and what is still there is no news.
                 let known = target.replaces == Some(transfer.hash);
-                Ready::in_place(
-                    target,
-                    if known { Origin::Touched } else { Origin::Adopted },
-                    transfer,
-                )
+                Ready::in_place(target, if known { Origin::Touched } else { Origin::Adopted }, transfer)
             }));
         }
         transfers.retain(|transfer| !transfer.targets.is_empty());
@@ -111,10 +106,7 @@ impl Scout {
         let meta = target.meta(transfer.hash, transfer.size);
         if transfer.hash == ContentHash::EMPTY {
             let meta = target.meta(transfer.hash, 0);
-            return Ok(Some((
-                self.store.begin(&target.path, &meta).await?.finish().await?,
-                Origin::Pulled,
-            )));
+            return Ok(Some((self.store.begin(&target.path, &meta).await?.finish().await?, Origin::Pulled)));
         }
         if let Some(staged) = self.store.recover(&target.path, &meta).await? {
             return Ok(Some((staged, Origin::Adopted)));
@@ -143,11 +135,7 @@ impl Publisher<'_, '_> {
         }
         // Cancelled when the caller says so, and when publishing fails for good.
         let halt = stop.child_token();
-        let receiver = ContentReceiver {
-            store: self.store.clone(),
-            keys,
-            progress: self.progress.clone(),
-        };
+        let receiver = ContentReceiver { store: self.store.clone(), keys, progress: self.progress.clone() };
         let (jobs, job_queue) = mpsc::channel(SURVEY);
         let (fetched, fetched_queue) = mpsc::channel(BACKLOG);
         let (arrivals, arrival_queue) = mpsc::channel(BACKLOG);
@@ -163,11 +151,7 @@ impl Publisher<'_, '_> {
             cancel: halt.clone(),
             first_session: Some(link.session),
         };
-        let mut inbox = Inbox {
-            arrivals: arrival_queue,
-            fetched: fetched_queue,
-            gone: Vec::new(),
-        };
+        let mut inbox = Inbox { arrivals: arrival_queue, fetched: fetched_queue, gone: Vec::new() };
         let publish = async {
             let outcome = self.publish_arrivals(&mut inbox).await;
             if outcome.is_err() {
@@ -178,10 +162,7 @@ impl Publisher<'_, '_> {
         };
         let ((), fetched, published) = tokio::join!(feed, fetch.run(), publish);
         published?;
-        Ok(TransferSummary {
-            fetched: fetched?,
-            gone: inbox.gone,
-        })
+        Ok(TransferSummary { fetched: fetched?, gone: inbox.gone })
     }
 
     /// Publishes what arrives, until nothing more will.
@@ -276,12 +257,7 @@ async fn feed_one(
         }
         Err(error) if error.is_fatal() => return Err(error),
         Err(error) => {
-            let _ = arrivals
-                .send(Arrival::Failed {
-                    transfer,
-                    reason: error.to_string(),
-                })
-                .await;
+            let _ = arrivals.send(Arrival::Failed { transfer, reason: error.to_string() }).await;
         }
     }
     Ok(())
@@ -298,10 +274,7 @@ impl Inbox {
     /// The next arrival; `None` when both sources have ended. Safe to cancel.
     async fn next(&mut self) -> Option<Arrival> {
         loop {
-            let FetchResult {
-                job: transfer,
-                outcome,
-            } = tokio::select! {
+            let FetchResult { job: transfer, outcome } = tokio::select! {
                 Some(arrival) = self.arrivals.recv() => return Some(arrival),
                 Some(result) = self.fetched.recv() => result,
                 else => return None,
@@ -315,10 +288,7 @@ impl Inbox {
                 Err(FetchFailure::Receiver(ReceiveError::Store(error))) if error.is_fatal() => {
                     Arrival::Fatal(error)
                 }
-                Err(failure) => Arrival::Failed {
-                    transfer,
-                    reason: failure.to_string(),
-                },
+                Err(failure) => Arrival::Failed { transfer, reason: failure.to_string() },
             });
         }
     }

@@ -53,32 +53,18 @@ pub async fn verify(
     progress: &dyn Progress,
 ) -> Result<Verification, VerifyError> {
     let version = state.load().await?.version;
-    let mut found: HashMap<String, u64> = store
-        .list()
-        .await?
-        .into_iter()
-        .map(|file| (file.path, file.size))
-        .collect();
-    let mut verification = Verification {
-        version,
-        ..Verification::default()
-    };
+    let mut found: HashMap<String, u64> =
+        store.list().await?.into_iter().map(|file| (file.path, file.size)).collect();
+    let mut verification = Verification { version, ..Verification::default() };
     let mut present = Vec::new();
     for record in state.all_records().await? {
         let Some(meta) = record.file() else { continue };
         match found.remove(record.path.as_str()) {
-            Some(_) => present.push(Wanted {
-                hash: meta.hash,
-                size: meta.size,
-                path: record.path,
-            }),
+            Some(_) => present.push(Wanted { hash: meta.hash, size: meta.size, path: record.path }),
             None => verification.missing.push(record.path),
         }
     }
-    progress.planned(
-        present.len() as u64,
-        present.iter().map(|wanted| wanted.size).sum(),
-    );
+    progress.planned(present.len() as u64, present.iter().map(|wanted| wanted.size).sum());
     for batch in present.chunks(BATCH) {
         let held = store.holds(batch.to_vec()).await?;
         for (wanted, intact) in batch.iter().zip(held) {

@@ -20,11 +20,7 @@ pub(crate) struct Watermark {
 impl Watermark {
     /// A watermark that stands at `floor` and may rise to `ceiling`, the version of the listing.
     pub(crate) fn new(floor: u64, ceiling: u64) -> Self {
-        Watermark {
-            floor,
-            ceiling: ceiling.max(floor),
-            pending: BTreeMap::new(),
-        }
+        Watermark { floor, ceiling: ceiling.max(floor), pending: BTreeMap::new() }
     }
 
     /// Says that the change `uid` is still to be done.

@@ -3,10 +3,7 @@
 //! Content is measured in the 2 MiB pieces in which it travels, beside the `aes-gcm` crate's one-shot call
 //! on the same piece, which is what the streaming cipher is to come near to.
 
-#![allow(
-    clippy::expect_used,
-    reason = "a benchmark that cannot be set up has nothing to measure"
-)]
+#![allow(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 
 use std::hint::black_box;
 
@@ -50,18 +47,14 @@ fn derive_vault_keys() -> VaultKeys {
 fn decode_path(bencher: Bencher<'_, '_>, version: EncryptionVersion) {
     let keys = keys(version);
     let encoded = keys.encode_path(&VaultPath::parse(PATH).expect("a path"));
-    bencher
-        .counter(ItemsCount::new(1_u32))
-        .bench(|| keys.decode_path(black_box(&encoded)));
+    bencher.counter(ItemsCount::new(1_u32)).bench(|| keys.decode_path(black_box(&encoded)));
 }
 
 #[divan::bench(args = [EncryptionVersion::V0, EncryptionVersion::V3])]
 fn decode_hash(bencher: Bencher<'_, '_>, version: EncryptionVersion) {
     let keys = keys(version);
     let encoded = keys.encode_hash(&ContentHash::EMPTY);
-    bencher
-        .counter(ItemsCount::new(1_u32))
-        .bench(|| keys.decode_hash(black_box(&encoded)));
+    bencher.counter(ItemsCount::new(1_u32)).bench(|| keys.decode_hash(black_box(&encoded)));
 }
 
 /// One entry of a listing, from its text.
@@ -74,9 +67,7 @@ fn parse_push_message(bencher: Bencher<'_, '_>) {
         r#"{{"op":"push","path":"{path}","hash":"{hash}","ctime":1795344174715,"mtime":1795344174715,
             "size":34,"folder":false,"deleted":false,"uid":3,"device":"Laptop","user":"a@example.com"}}"#
     );
-    bencher
-        .counter(ItemsCount::new(1_u32))
-        .bench(|| ServerMessage::parse(black_box(&text)));
+    bencher.counter(ItemsCount::new(1_u32)).bench(|| ServerMessage::parse(black_box(&text)));
 }
 
 /// Pieces of a long file, one after the other.
@@ -102,9 +93,7 @@ fn decrypt_and_hash_content(bencher: Bencher<'_, '_>) {
     let mut hasher = ContentHasher::new();
     bencher.counter(BytesCount::new(PIECE)).bench_local(|| {
         content.clear();
-        decryptor
-            .update(black_box(&piece), &mut content)
-            .expect("below 64 GiB");
+        decryptor.update(black_box(&piece), &mut content).expect("below 64 GiB");
         hasher.update(&content);
     });
 }
@@ -127,9 +116,7 @@ fn encrypt_content(bencher: Bencher<'_, '_>) {
 fn decrypt_small_content(bencher: Bencher<'_, '_>) {
     let keys = keys(EncryptionVersion::V3);
     let blob = keys.seal([1; 12], &[7; 2000]).expect("short");
-    bencher
-        .counter(BytesCount::new(2000_u32))
-        .bench(|| keys.open(black_box(&blob)));
+    bencher.counter(BytesCount::new(2000_u32)).bench(|| keys.open(black_box(&blob)));
 }
 
 /// `aes-gcm` on a piece: copied, as the streaming cipher does, then decrypted in place.
@@ -138,9 +125,7 @@ fn aes_gcm_one_shot(bencher: Bencher<'_, '_>) {
     let cipher = Aes256Gcm::new(&[7; 32].into());
     let nonce = Nonce::from([1; 12]);
     let mut sealed = vec![7; PIECE];
-    let tag = cipher
-        .encrypt_inout_detached(&nonce, b"", sealed.as_mut_slice().into())
-        .expect("short");
+    let tag = cipher.encrypt_inout_detached(&nonce, b"", sealed.as_mut_slice().into()).expect("short");
     let mut content = Vec::with_capacity(PIECE);
     bencher.counter(BytesCount::new(PIECE)).bench_local(|| {
         content.clear();

@@ -61,12 +61,7 @@ pub struct ContentDecryptor {
 
 impl ContentDecryptor {
     pub(crate) fn new(key: &GcmKey) -> Self {
-        Self {
-            key: key.clone(),
-            stream: None,
-            held: Held::default(),
-            received: 0,
-        }
+        Self { key: key.clone(), stream: None, held: Held::default(), received: 0 }
     }
 
     /// Takes the next piece of the blob, of any length, and appends to `out` the plaintext known so far.
@@ -107,9 +102,7 @@ impl ContentDecryptor {
     /// [`ContentError::Forged`] when it does not fit, [`ContentError::TooShort`] when the blob ended before
     /// there could be one. Either way what was given out must be discarded.
     pub fn finish(self) -> Result<(), ContentError> {
-        let too_short = ContentError::TooShort {
-            received: self.received,
-        };
+        let too_short = ContentError::TooShort { received: self.received };
         let stream = self.stream.ok_or(too_short)?;
         if self.held.length == 0 {
             return Ok(());
@@ -117,11 +110,7 @@ impl ContentDecryptor {
         if self.held.length < TAG {
             return Err(too_short);
         }
-        if stream.verify(&self.held.bytes) {
-            Ok(())
-        } else {
-            Err(ContentError::Forged)
-        }
+        if stream.verify(&self.held.bytes) { Ok(()) } else { Err(ContentError::Forged) }
     }
 }
 
@@ -169,10 +158,7 @@ pub struct ContentEncryptor {
 
 impl ContentEncryptor {
     pub(crate) fn new(key: &GcmKey, nonce: [u8; NONCE]) -> Self {
-        Self {
-            stream: key.start(&nonce),
-            nonce: Some(nonce),
-        }
+        Self { stream: key.start(&nonce), nonce: Some(nonce) }
     }
 
     /// Takes the next part of the content, of any length, and appends its part of the blob to `out`.
@@ -199,9 +185,7 @@ impl ContentEncryptor {
 
 impl std::fmt::Debug for ContentDecryptor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ContentDecryptor")
-            .field("received", &self.received)
-            .finish_non_exhaustive()
+        f.debug_struct("ContentDecryptor").field("received", &self.received).finish_non_exhaustive()
     }
 }
 

@@ -73,11 +73,7 @@ impl Filter {
     }
 
     fn reason_to_skip(&self, path: &VaultPath, folder: bool) -> Option<SkipReason> {
-        if self
-            .excluded
-            .iter()
-            .any(|excluded| path == excluded || path.is_below(excluded))
-        {
+        if self.excluded.iter().any(|excluded| path == excluded || path.is_below(excluded)) {
             return Some(SkipReason::Excluded);
         }
         if let Some(inside) = self.inside_config_dir(path) {
@@ -105,9 +101,7 @@ impl Filter {
 
     /// The part of a path below the configuration folder; `None` when it is not in there.
     fn inside_config_dir<'p>(&self, path: &'p VaultPath) -> Option<&'p str> {
-        path.as_str()
-            .strip_prefix(self.config_dir.as_str())?
-            .strip_prefix('/')
+        path.as_str().strip_prefix(self.config_dir.as_str())?.strip_prefix('/')
     }
 
     /// A text that is the same for filters with the same verdicts, and stays so between runs: a stored one

@@ -81,9 +81,7 @@ impl GcmStream {
             self.hash(chunk);
             let start = out.len();
             out.extend_from_slice(chunk);
-            self.keystream
-                .try_apply_keystream(&mut out[start..])
-                .map_err(|_| TooLong)?;
+            self.keystream.try_apply_keystream(&mut out[start..]).map_err(|_| TooLong)?;
         }
         Ok(())
     }
@@ -94,9 +92,7 @@ impl GcmStream {
         for chunk in plaintext.chunks(CHUNK) {
             let start = out.len();
             out.extend_from_slice(chunk);
-            self.keystream
-                .try_apply_keystream(&mut out[start..])
-                .map_err(|_| TooLong)?;
+            self.keystream.try_apply_keystream(&mut out[start..]).map_err(|_| TooLong)?;
             self.hash(&out[start..]);
         }
         Ok(())

@@ -109,11 +109,7 @@ pub(crate) struct Message<'m, 'a> {
 pub(crate) fn parse<'a>(text: &'a str, name: &'static str) -> Result<Fields<'a>, MessageError> {
     serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => MessageError::NotAnObject { message: name },
-        _ => MessageError::NotJson {
-            message: name,
-            line: error.line(),
-            column: error.column(),
-        },
+        _ => MessageError::NotJson { message: name, line: error.line(), column: error.column() },
     })
 }
 
@@ -127,11 +123,7 @@ impl<'a> Fields<'a> {
 impl<'m> Message<'m, '_> {
     /// The error for a field of this message.
     pub(crate) fn error(&self, field: &'static str, problem: FieldProblem) -> MessageError {
-        MessageError::Field {
-            message: self.name,
-            field,
-            problem,
-        }
+        MessageError::Field { message: self.name, field, problem }
     }
 
     /// Whether the field is there at all, be it with `null`.
@@ -142,9 +134,7 @@ impl<'m> Message<'m, '_> {
     /// The last value that was given for the field; `null` counts as none.
     fn value(&self, field: &str) -> Option<&'m Value<'m>> {
         let found = self.fields.0.iter().rev().find(|(name, _)| name == field);
-        found
-            .map(|(_, value)| value)
-            .filter(|value| **value != Value::Null)
+        found.map(|(_, value)| value).filter(|value| **value != Value::Null)
     }
 
     /// A text, if there is one.
@@ -163,8 +153,7 @@ impl<'m> Message<'m, '_> {
 
     /// A text that has to be there.
     pub(crate) fn required_text(&self, field: &'static str) -> Result<&'m str, MessageError> {
-        self.text(field)?
-            .ok_or_else(|| self.error(field, FieldProblem::Missing))
+        self.text(field)?.ok_or_else(|| self.error(field, FieldProblem::Missing))
     }
 
     /// A text made of a text or a whole number, empty when there is neither.
@@ -211,8 +200,7 @@ impl<'m> Message<'m, '_> {
 
     /// A count or size that has to be there.
     pub(crate) fn required_count(&self, field: &'static str) -> Result<u64, MessageError> {
-        self.count(field)?
-            .ok_or_else(|| self.error(field, FieldProblem::Missing))
+        self.count(field)?.ok_or_else(|| self.error(field, FieldProblem::Missing))
     }
 
     /// A time in milliseconds since the epoch, 0 when there is none. A fraction is cut off: file systems

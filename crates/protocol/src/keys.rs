@@ -47,11 +47,7 @@ impl MasterKey {
     pub fn from_hex(text: &str) -> Result<Self, KeyError> {
         let mut key = Zeroizing::new([0; 32]);
         // The length first: the decoder wants an output of exactly the right size.
-        if text.len() != 64
-            || HEXLOWER_PERMISSIVE
-                .decode_mut(text.as_bytes(), &mut *key)
-                .is_err()
-        {
+        if text.len() != 64 || HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut *key).is_err() {
             return Err(KeyError);
         }
         Ok(Self(key))
@@ -75,25 +71,18 @@ impl fmt::Debug for MasterKey {
 #[error("a vault key has 64 hexadecimal digits; this one does not")]
 pub struct KeyError;
 
-#[expect(
-    clippy::expect_used,
-    reason = "the parameters and the length are constants that scrypt allows"
-)]
+#[expect(clippy::expect_used, reason = "the parameters and the length are constants that scrypt allows")]
 fn scrypt_32768(password: &[u8], salt: &[u8], key: &mut [u8; 32]) {
     let params = scrypt::Params::new(15, 8, 1).expect("valid scrypt parameters");
     scrypt::scrypt(password, salt, &params, key).expect("valid scrypt output length");
 }
 
 /// HKDF-SHA-256 (RFC 5869), 32 bytes.
-#[expect(
-    clippy::expect_used,
-    reason = "32 bytes are one block of SHA-256, never too many"
-)]
+#[expect(clippy::expect_used, reason = "32 bytes are one block of SHA-256, never too many")]
 fn hkdf_key(master: &MasterKey, salt: &str, info: &str) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
     let hkdf = Hkdf::<Sha256>::new(Some(salt.as_bytes()), &*master.0);
-    hkdf.expand(info.as_bytes(), &mut *key)
-        .expect("valid HKDF output length");
+    hkdf.expand(info.as_bytes(), &mut *key).expect("valid HKDF output length");
     key
 }
 
@@ -212,8 +201,7 @@ impl VaultKeys {
     /// [`NameError::Undecodable`] when the text was not made with these keys or holds no hash.
     pub fn decode_hash(&self, encoded: impl AsRef<str>) -> Result<ContentHash, NameError> {
         let hash = self.decode_text(encoded.as_ref())?;
-        hash.parse()
-            .map_err(|_| NameError::Undecodable(NameDefect::NotAHash))
+        hash.parse().map_err(|_| NameError::Undecodable(NameDefect::NotAHash))
     }
 
     /// Deterministic text: equal texts have equal encodings.
@@ -296,10 +284,7 @@ impl VaultKeys {
     }
 
     /// Version 0: a nonce that is a hash of the plaintext makes GCM deterministic.
-    #[expect(
-        clippy::expect_used,
-        reason = "callers pass texts of at most 32 KiB, GCM takes 64 GiB"
-    )]
+    #[expect(clippy::expect_used, reason = "callers pass texts of at most 32 KiB, GCM takes 64 GiB")]
     fn encrypt_text_v0(&self, plaintext: &[u8]) -> Vec<u8> {
         let hash: [u8; 32] = Sha256::digest(plaintext).into();
         let mut nonce = [0; NONCE];
@@ -318,9 +303,7 @@ impl VaultKeys {
 
 impl fmt::Debug for VaultKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VaultKeys")
-            .field("version", &self.0.version)
-            .finish_non_exhaustive()
+        f.debug_struct("VaultKeys").field("version", &self.0.version).finish_non_exhaustive()
     }
 }
 

@@ -9,10 +9,7 @@ pub use server::{Answer, PushMessage, ServerMessage};
 use serde::Serialize;
 
 /// The JSON text of a message.
-#[expect(
-    clippy::expect_used,
-    reason = "messages hold texts, numbers and flags: nothing that JSON lacks"
-)]
+#[expect(clippy::expect_used, reason = "messages hold texts, numbers and flags: nothing that JSON lacks")]
 fn to_json(message: &impl Serialize) -> String {
     serde_json::to_string(message).expect("a message that JSON can hold")
 }

@@ -81,9 +81,7 @@ impl VaultPath {
     /// Whether this entry is inside that folder, at any depth. No path is below itself.
     #[must_use]
     pub fn is_below(&self, folder: &Self) -> bool {
-        self.0
-            .strip_prefix(&*folder.0)
-            .is_some_and(|rest| rest.starts_with('/'))
+        self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// A text that is equal for two paths which a case-insensitive file system may take for one: normalised
@@ -92,11 +90,7 @@ impl VaultPath {
     pub fn fold_key(&self) -> String {
         // Each character by itself, and the final sigma as the other one: the lower case of a whole word
         // depends on where its sigma stands, which no file system looks at.
-        let lower = self
-            .0
-            .nfc()
-            .flat_map(char::to_lowercase)
-            .map(|c| if c == 'ς' { 'σ' } else { c });
+        let lower = self.0.nfc().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c });
         lower.nfc().collect()
     }
 }
@@ -199,13 +193,7 @@ pub enum PathError {
 /// backslash is part of a name, and turning it into a separator would name another file.
 #[must_use]
 pub fn normalize_local_name(name: &str) -> String {
-    let spaced = name.chars().map(|c| {
-        if matches!(c, '\u{a0}' | '\u{202f}') {
-            ' '
-        } else {
-            c
-        }
-    });
+    let spaced = name.chars().map(|c| if matches!(c, '\u{a0}' | '\u{202f}') { ' ' } else { c });
     let normal: String = spaced.nfc().collect();
     let segments: Vec<&str> = normal.split('/').filter(|segment| !segment.is_empty()).collect();
     segments.join("/")

@@ -67,22 +67,14 @@ fn read<T>(
 ) -> Result<T, RestError> {
     let text = std::str::from_utf8(body).map_err(|error| {
         // A position in bytes is all that can be said of a body that is no text.
-        MessageError::NotJson {
-            message: name,
-            line: 1,
-            column: error.valid_up_to() + 1,
-        }
+        MessageError::NotJson { message: name, line: 1, column: error.valid_up_to() + 1 }
     })?;
     let parsed = json::parse(text, name)?;
     let message = parsed.named(name);
     if message.has("error") {
         let reason = message.complaint("error").unwrap_or_default();
         let reason = json::clean(reason.trim(), MAX_REASON);
-        return Err(RestError::Service(if reason.is_empty() {
-            NO_REASON.to_owned()
-        } else {
-            reason
-        }));
+        return Err(RestError::Service(if reason.is_empty() { NO_REASON.to_owned() } else { reason }));
     }
     Ok(fields(&message)?)
 }

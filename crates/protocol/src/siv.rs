@@ -28,12 +28,7 @@ impl Siv {
     pub(crate) fn new(mac_key: &[u8; 32], ctr_key: &[u8; 32]) -> Self {
         let mac = Aes256Enc::new(mac_key.into());
         let zero_mac = cmac(&mac, &[&[0; 16]]);
-        Self {
-            ctr: Aes256Enc::new(ctr_key.into()),
-            zero_mac_doubled: double(zero_mac),
-            zero_mac,
-            mac,
-        }
+        Self { ctr: Aes256Enc::new(ctr_key.into()), zero_mac_doubled: double(zero_mac), zero_mac, mac }
     }
 
     /// SIV ‖ ciphertext.

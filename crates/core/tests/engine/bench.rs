@@ -39,17 +39,11 @@ impl Bench {
     /// A bench whose server is set up further.
     pub(crate) async fn with(set_up: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let spec = VaultSpec::end_to_end(VAULT, VAULT_PASSWORD);
-        let server = set_up(Server::builder().user(EMAIL, PASSWORD).vault(spec))
-            .start()
-            .await
-            .unwrap();
+        let server = set_up(Server::builder().user(EMAIL, PASSWORD).vault(spec)).start().await.unwrap();
         let vault = server.vault(VAULT).unwrap();
         let source = source(&server).await;
         let options = PullOptions {
-            fetch: FetchOptions {
-                connections: 2,
-                ..FetchOptions::default()
-            },
+            fetch: FetchOptions { connections: 2, ..FetchOptions::default() },
             ..PullOptions::default()
         };
         Bench {
@@ -99,8 +93,7 @@ impl Bench {
 
     /// Pulls.
     pub(crate) async fn try_pull(&self) -> Result<Report, PullError> {
-        self.pull_with(Arc::new(NoProgress), CancellationToken::new())
-            .await
+        self.pull_with(Arc::new(NoProgress), CancellationToken::new()).await
     }
 
     /// Pulls, which must succeed.
@@ -114,15 +107,7 @@ impl Bench {
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
-        pull(
-            &self.source,
-            self.store(),
-            self.state(),
-            &self.options,
-            progress,
-            stop,
-        )
-        .await
+        pull(&self.source, self.store(), self.state(), &self.options, progress, stop).await
     }
 
     /// Pulls with everything looked at again.
@@ -149,9 +134,7 @@ impl Bench {
 
     /// Compares destination and state.
     pub(crate) async fn verify(&self) -> Verification {
-        verify(self.store().as_ref(), self.state().as_ref(), &NoProgress)
-            .await
-            .unwrap()
+        verify(self.store().as_ref(), self.state().as_ref(), &NoProgress).await.unwrap()
     }
 
     /// All files and folders of the destination.
@@ -178,29 +161,11 @@ impl Bench {
 }
 
 async fn source(server: &Server) -> PullSource {
-    let options = ClientOptions {
-        api_url: server.url(),
-        ..ClientOptions::default()
-    };
+    let options = ClientOptions { api_url: server.url(), ..ClientOptions::default() };
     let client = Client::new(options).unwrap();
-    let token = client
-        .sign_in(EMAIL, &SecretString::from(PASSWORD), None)
-        .await
-        .unwrap()
-        .token;
-    let vault = client
-        .vaults(&token)
-        .await
-        .unwrap()
-        .into_iter()
-        .find(|vault| vault.name == VAULT)
-        .unwrap();
+    let token = client.sign_in(EMAIL, &SecretString::from(PASSWORD), None).await.unwrap().token;
+    let vault = client.vaults(&token).await.unwrap().into_iter().find(|vault| vault.name == VAULT).unwrap();
     let master = MasterKey::derive(&SecretString::from(VAULT_PASSWORD), &vault.salt);
     let keys = VaultKeys::new(&master, vault.encryption().unwrap(), &vault.salt);
-    PullSource {
-        client,
-        token,
-        vault,
-        keys,
-    }
+    PullSource { client, token, vault, keys }
 }

@@ -85,10 +85,7 @@ struct Model {
 
 impl Model {
     fn is_or_is_below(path: &str, folder: &str) -> bool {
-        path == folder
-            || path
-                .strip_prefix(folder)
-                .is_some_and(|rest| rest.starts_with('/'))
+        path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
     }
 
     fn parents(path: &str) -> impl Iterator<Item = &str> {
@@ -112,12 +109,8 @@ impl Model {
 
     /// Every folder that must exist, those that are only parents included.
     fn all_folders(&self) -> BTreeSet<String> {
-        let parents = self
-            .files
-            .keys()
-            .chain(&self.folders)
-            .flat_map(|path| Self::parents(path))
-            .map(str::to_owned);
+        let parents =
+            self.files.keys().chain(&self.folders).flat_map(|path| Self::parents(path)).map(str::to_owned);
         parents.chain(self.folders.iter().cloned()).collect()
     }
 }
@@ -197,10 +190,7 @@ async fn pull(bench: &Bench, event: &Event) {
         if after == 0 {
             stop.cancel();
         }
-        Arc::new(StopAfter {
-            left: AtomicU64::new(after),
-            stop: stop.clone(),
-        })
+        Arc::new(StopAfter { left: AtomicU64::new(after), stop: stop.clone() })
     };
     match event {
         Event::Pull => assert_eq!(bench.pull().await.outcome, Outcome::Complete),
@@ -224,11 +214,8 @@ async fn pull(bench: &Bench, event: &Event) {
 
 async fn assert_equals_model(bench: &Bench, model: &Model) {
     let tree = bench.tree();
-    let found: BTreeMap<String, (u64, i64)> = tree
-        .files
-        .iter()
-        .map(|file| (file.path.clone(), (file.size, file.mtime_ms)))
-        .collect();
+    let found: BTreeMap<String, (u64, i64)> =
+        tree.files.iter().map(|file| (file.path.clone(), (file.size, file.mtime_ms))).collect();
     let expected = model
         .files
         .iter()
@@ -236,11 +223,7 @@ async fn assert_equals_model(bench: &Bench, model: &Model) {
         .collect();
     assert_eq!(found, expected);
     for (path, (content, _)) in &model.files {
-        assert_eq!(
-            &std::fs::read(bench.dest().join(path)).unwrap(),
-            content,
-            "{path}"
-        );
+        assert_eq!(&std::fs::read(bench.dest().join(path)).unwrap(), content, "{path}");
     }
     let found: BTreeSet<String> = tree.folders.into_iter().collect();
     assert_eq!(found, model.all_folders());

@@ -37,10 +37,7 @@ async fn a_rename_is_not_downloaded() {
     bench.pull().await;
     bench.vault.rename("Old", "New").unwrap();
     let report = bench.pull().await;
-    assert_eq!(
-        (report.pulled.files, report.copied.files, report.deleted.files),
-        (0, 1, 1)
-    );
+    assert_eq!((report.pulled.files, report.copied.files, report.deleted.files), (0, 1, 1));
     bench.assert_exact().await;
 }
 
@@ -58,18 +55,12 @@ async fn a_rename_whose_deletion_shares_its_uid_is_a_rename_all_the_same() {
 async fn a_thousand_renames_download_nothing() {
     let bench = Bench::new().await;
     for n in 0..1000 {
-        bench
-            .vault
-            .write(&format!("Inbox/{n}.md"), format!("note {n}"), T)
-            .unwrap();
+        bench.vault.write(&format!("Inbox/{n}.md"), format!("note {n}"), T).unwrap();
     }
     bench.pull().await;
     bench.vault.rename("Inbox", "Archive/2026").unwrap();
     let report = bench.pull().await;
-    assert_eq!(
-        (report.pulled.files, report.copied.files, report.requests),
-        (0, 1000, 0)
-    );
+    assert_eq!((report.pulled.files, report.copied.files, report.requests), (0, 1000, 0));
     bench.assert_exact().await;
 }
 
@@ -77,16 +68,10 @@ async fn a_thousand_renames_download_nothing() {
 async fn one_content_at_many_paths_is_downloaded_once() {
     let bench = Bench::new().await;
     for n in 0..50 {
-        bench
-            .vault
-            .write(&format!("{n}.md"), "the same template", T + n)
-            .unwrap();
+        bench.vault.write(&format!("{n}.md"), "the same template", T + n).unwrap();
     }
     let report = bench.pull().await;
-    assert_eq!(
-        (report.pulled.files, report.copied.files, report.requests),
-        (1, 49, 1)
-    );
+    assert_eq!((report.pulled.files, report.copied.files, report.requests), (1, 49, 1));
     bench.assert_exact().await;
 }
 
@@ -134,10 +119,7 @@ async fn files_that_are_there_already_are_adopted_without_a_download() {
     bench.vault.write("Notes/a.md", "same", T).unwrap();
     bench.edit("Notes/a.md", "same");
     let report = bench.pull().await;
-    assert_eq!(
-        (report.pulled.files, report.adopted.files, report.requests),
-        (0, 1, 0)
-    );
+    assert_eq!((report.pulled.files, report.adopted.files, report.requests), (0, 1, 0));
     bench.assert_exact().await;
 }
 
@@ -156,10 +138,7 @@ async fn a_different_file_in_the_way_is_kept_as_a_conflicted_copy() {
 async fn a_file_where_a_folder_must_be_is_kept_as_a_conflicted_copy() {
     let bench = Bench::new().await;
     for n in 0..10 {
-        bench
-            .vault
-            .write(&format!("a/{n}.md"), format!("{n}"), T)
-            .unwrap();
+        bench.vault.write(&format!("a/{n}.md"), format!("{n}"), T).unwrap();
     }
     bench.edit("a", "mine");
     let report = bench.pull().await;
@@ -177,10 +156,7 @@ async fn a_folder_where_a_file_must_be_is_kept_under_another_name() {
     let report = bench.pull().await;
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
     assert_eq!(bench.read("a"), "from the vault");
-    assert_eq!(
-        bench.read(format!("{}/mine.md", report.conflicts[0].kept_as)),
-        "mine"
-    );
+    assert_eq!(bench.read(format!("{}/mine.md", report.conflicts[0].kept_as)), "mine");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,10 +186,7 @@ async fn a_full_pull_restores_what_was_removed_or_changed_here_and_keeps_the_cha
     std::fs::remove_file(bench.dest().join("removed.md")).unwrap();
     bench.edit("changed.md", "my words");
     let report = bench.pull_full().await;
-    assert_eq!(
-        report.requests, 2,
-        "what is intact is not downloaded: {report:#?}"
-    );
+    assert_eq!(report.requests, 2, "what is intact is not downloaded: {report:#?}");
     assert_eq!(bench.read("removed.md"), "removed.md");
     assert_eq!(bench.read("changed.md"), "changed.md");
     assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "my words");
@@ -234,10 +207,7 @@ async fn a_wider_filter_brings_in_what_was_left_out() {
     let mut bench = Bench::new().await;
     bench.vault.write("a.md", "note", T).unwrap();
     bench.vault.write("b.png", "image", T).unwrap();
-    bench.filter(Filter {
-        file_types: "none".parse().unwrap(),
-        ..Filter::default()
-    });
+    bench.filter(Filter { file_types: "none".parse().unwrap(), ..Filter::default() });
     let report = bench.pull().await;
     assert_eq!((report.pulled.files, report.skipped.files), (1, 1));
     assert_eq!(bench.files(), ["a.md"]);
@@ -253,10 +223,7 @@ async fn a_narrower_filter_leaves_what_is_here_alone() {
     let mut bench = Bench::new().await;
     bench.vault.write("b.png", "image", T).unwrap();
     bench.pull().await;
-    bench.filter(Filter {
-        file_types: "none".parse().unwrap(),
-        ..Filter::default()
-    });
+    bench.filter(Filter { file_types: "none".parse().unwrap(), ..Filter::default() });
     bench.vault.delete("b.png").unwrap();
     bench.pull().await;
     assert_eq!(bench.files(), ["b.png"]);
@@ -268,28 +235,18 @@ async fn a_narrower_filter_leaves_what_is_here_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_is_reported_does_not_hold_the_rest_back_and_is_tried_again() {
     let bench = Bench::new().await;
-    let bad = bench
-        .vault
-        .write_wrong_hash("bad.md", "not what it says")
-        .unwrap();
+    let bad = bench.vault.write_wrong_hash("bad.md", "not what it says").unwrap();
     bench.vault.write("good.md", "good", T).unwrap();
     let report = bench.pull().await;
     assert_eq!(report.outcome, Outcome::Failures);
-    assert_eq!(
-        (report.failures[0].path.as_str(), report.failures[0].uid),
-        ("bad.md", bad)
-    );
+    assert_eq!((report.failures[0].path.as_str(), report.failures[0].uid), ("bad.md", bad));
     assert_eq!(
         report.version,
         bench.vault.version().0,
         "a failure is recorded, so the watermark may pass it"
     );
     assert_eq!(bench.files(), ["good.md"]);
-    assert_eq!(
-        bench.pull().await.failures,
-        report.failures,
-        "it is tried in every run"
-    );
+    assert_eq!(bench.pull().await.failures, report.failures, "it is tried in every run");
     bench.vault.write("bad.md", "mended", T).unwrap();
     assert_eq!(bench.pull().await.outcome, Outcome::Complete);
     bench.assert_exact().await;
@@ -302,20 +259,12 @@ async fn hostile_paths_are_reported_and_nothing_is_written_outside() {
     let hostile = bench.vault.write_hostile_paths().unwrap();
     bench.vault.write("good.md", "good", T).unwrap();
     let report = bench.pull().await;
-    assert_eq!(
-        (report.outcome, report.failures.len()),
-        (Outcome::Failures, hostile),
-        "{report:#?}"
-    );
+    assert_eq!((report.outcome, report.failures.len()), (Outcome::Failures, hostile), "{report:#?}");
     assert_eq!(bench.files(), ["good.md"]);
-    let around: Vec<_> = std::fs::read_dir(bench.dest().parent().unwrap())
-        .unwrap()
-        .map(|e| e.unwrap().file_name())
-        .collect();
+    let around: Vec<_> =
+        std::fs::read_dir(bench.dest().parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(
-        around
-            .iter()
-            .all(|name| name == "notes" || name.to_string_lossy().starts_with("state.sqlite")),
+        around.iter().all(|name| name == "notes" || name.to_string_lossy().starts_with("state.sqlite")),
         "{around:?}"
     );
 }

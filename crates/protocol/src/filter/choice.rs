@@ -46,10 +46,7 @@ impl<C: Choice> Selection<C> {
     /// No value.
     #[must_use]
     pub fn none() -> Self {
-        Self {
-            bits: 0,
-            of: PhantomData,
-        }
+        Self { bits: 0, of: PhantomData }
     }
 
     /// Whether a value is in it.
@@ -61,19 +58,13 @@ impl<C: Choice> Selection<C> {
     /// The same with one more value.
     #[must_use]
     pub fn with(self, value: C) -> Self {
-        Self {
-            bits: self.bits | bit(value),
-            ..self
-        }
+        Self { bits: self.bits | bit(value), ..self }
     }
 
     /// The same without one value.
     #[must_use]
     pub fn without(self, value: C) -> Self {
-        Self {
-            bits: self.bits & !bit(value),
-            ..self
-        }
+        Self { bits: self.bits & !bit(value), ..self }
     }
 
     /// The values in it, in the order of [`Choice::ALL`].
@@ -83,10 +74,7 @@ impl<C: Choice> Selection<C> {
 }
 
 fn bit<C: Choice>(value: C) -> u8 {
-    C::ALL
-        .iter()
-        .position(|other| *other == value)
-        .map_or(0, |place| 1 << place)
+    C::ALL.iter().position(|other| *other == value).map_or(0, |place| 1 << place)
 }
 
 impl<C: Choice> FromIterator<C> for Selection<C> {
@@ -125,19 +113,11 @@ impl<C: Choice> FromStr for Selection<C> {
         }
         let value = |name: &str| {
             let name = name.trim();
-            C::ALL
-                .iter()
-                .copied()
-                .find(|value| value.name() == name)
-                .ok_or_else(|| SelectionError {
-                    kind: C::KIND,
-                    name: name.to_owned(),
-                    choices: C::ALL
-                        .iter()
-                        .map(|value| value.name())
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                })
+            C::ALL.iter().copied().find(|value| value.name() == name).ok_or_else(|| SelectionError {
+                kind: C::KIND,
+                name: name.to_owned(),
+                choices: C::ALL.iter().map(|value| value.name()).collect::<Vec<_>>().join(", "),
+            })
         };
         text.split(',').map(value).collect()
     }

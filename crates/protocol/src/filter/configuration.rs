@@ -57,11 +57,7 @@ impl ConfigCategory {
     /// The kind of an entry, by its path below the configuration folder; `None` for what never syncs.
     pub(super) fn of(inside: &str, folder: bool) -> Option<Self> {
         let segments: Vec<&str> = inside.split('/').collect();
-        if folder
-            || segments
-                .iter()
-                .any(|segment| *segment == "node_modules" || segment.starts_with('.'))
-        {
+        if folder || segments.iter().any(|segment| *segment == "node_modules" || segment.starts_with('.')) {
             return None;
         }
         match *segments {
@@ -75,11 +71,9 @@ impl ConfigCategory {
             [name] if name.ends_with(".json") => Some(Self::CorePluginData),
             ["themes", _, "theme.css" | "manifest.json"] => Some(Self::AppearanceData),
             ["snippets", name] if name.ends_with(".css") => Some(Self::AppearanceData),
-            [
-                "plugins",
-                _,
-                "manifest.json" | "main.js" | "styles.css" | "data.json",
-            ] => Some(Self::CommunityPluginData),
+            ["plugins", _, "manifest.json" | "main.js" | "styles.css" | "data.json"] => {
+                Some(Self::CommunityPluginData)
+            }
             _ => None,
         }
     }

@@ -21,13 +21,7 @@ pub enum FileType {
 pub type FileTypes = Selection<FileType>;
 
 impl Choice for FileType {
-    const ALL: &'static [Self] = &[
-        Self::Image,
-        Self::Audio,
-        Self::Video,
-        Self::Pdf,
-        Self::Unsupported,
-    ];
+    const ALL: &'static [Self] = &[Self::Image, Self::Audio, Self::Video, Self::Pdf, Self::Unsupported];
     const KIND: &'static str = "file type";
 
     fn name(self) -> &'static str {

@@ -111,9 +111,7 @@ impl ClientMessage {
         let op = fields.named("request").required_text("op")?;
         match op {
             "init" => Init::read(&fields.named("init request")).map(Self::Init),
-            "pull" => Ok(Self::Pull {
-                uid: Uid(fields.named("pull request").required_count("uid")?),
-            }),
+            "pull" => Ok(Self::Pull { uid: Uid(fields.named("pull request").required_count("uid")?) }),
             "push" => PushRequest::read(&fields.named("push request")).map(Self::Push),
             "deleted" => {
                 let suppress_renames = fields.named("deleted request").flag("suppressrenames")?;
@@ -122,21 +120,16 @@ impl ClientMessage {
             "history" => {
                 let message = fields.named("history request");
                 let last = Uid(message.count("last")?.unwrap_or(0));
-                Ok(Self::History {
-                    path: message.required_text("path")?.into(),
-                    last,
-                })
+                Ok(Self::History { path: message.required_text("path")?.into(), last })
             }
-            "restore" => Ok(Self::Restore {
-                uid: Uid(fields.named("restore request").required_count("uid")?),
-            }),
+            "restore" => {
+                Ok(Self::Restore { uid: Uid(fields.named("restore request").required_count("uid")?) })
+            }
             "size" => Ok(Self::Size),
             "usernames" => Ok(Self::Usernames),
             "purge" => Ok(Self::Purge),
             "ping" => Ok(Self::Ping),
-            other => Err(MessageError::UnknownOp {
-                op: json::clean(other, 64),
-            }),
+            other => Err(MessageError::UnknownOp { op: json::clean(other, 64) }),
         }
     }
 }

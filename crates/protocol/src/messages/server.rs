@@ -127,13 +127,11 @@ impl ServerMessage {
         match fields.named("server message").text("op")? {
             None => Answer::read(&fields.named("answer")).map(Self::Answer),
             Some("push") => PushMessage::read(&fields.named("push message")).map(Self::Push),
-            Some("ready") => Ok(Self::Ready {
-                version: fields.named("ready message").required_count("version")?,
-            }),
+            Some("ready") => {
+                Ok(Self::Ready { version: fields.named("ready message").required_count("version")? })
+            }
             Some("pong") => Ok(Self::Pong),
-            Some(other) => Ok(Self::Unknown {
-                op: json::clean(other, 64),
-            }),
+            Some(other) => Ok(Self::Unknown { op: json::clean(other, 64) }),
         }
     }
 }
@@ -160,29 +158,19 @@ impl Answer {
     /// `{"res":"ok"}`.
     #[must_use]
     pub fn ok() -> Self {
-        Self {
-            res: Some("ok".to_owned()),
-            ..Self::default()
-        }
+        Self { res: Some("ok".to_owned()), ..Self::default() }
     }
 
     /// `{"res":"next"}`.
     #[must_use]
     pub fn next() -> Self {
-        Self {
-            res: Some("next".to_owned()),
-            ..Self::default()
-        }
+        Self { res: Some("next".to_owned()), ..Self::default() }
     }
 
     /// `{"res":"err","msg":…}`.
     #[must_use]
     pub fn failed(reason: impl Into<String>) -> Self {
-        Self {
-            res: Some("err".to_owned()),
-            msg: Some(reason.into()),
-            ..Self::default()
-        }
+        Self { res: Some("err".to_owned()), msg: Some(reason.into()), ..Self::default() }
     }
 
     /// Whether the request is done.
@@ -205,26 +193,15 @@ impl Answer {
             return None;
         }
         let reasons = [&self.msg, &self.message, &self.err];
-        let cleaned = reasons
-            .into_iter()
-            .flatten()
-            .map(|reason| json::clean(reason.trim(), MAX_REASON));
-        Some(
-            cleaned
-                .into_iter()
-                .find(|reason| !reason.is_empty())
-                .unwrap_or_else(|| NO_REASON.to_owned()),
-        )
+        let cleaned = reasons.into_iter().flatten().map(|reason| json::clean(reason.trim(), MAX_REASON));
+        Some(cleaned.into_iter().find(|reason| !reason.is_empty()).unwrap_or_else(|| NO_REASON.to_owned()))
     }
 
     fn read(message: &Message<'_, '_>) -> Result<Self, MessageError> {
         let text = |field| Ok::<_, MessageError>(message.text(field)?.map(str::to_owned));
         let first_count = |one, other| Ok(message.count(one)?.or(message.count(other)?));
         let items = message.list("items")?.map(|items| {
-            items
-                .iter()
-                .map(|item| PushMessage::read(&item.named("item of the answer")))
-                .collect()
+            items.iter().map(|item| PushMessage::read(&item.named("item of the answer"))).collect()
         });
         Ok(Self {
             res: text("res")?,
@@ -240,11 +217,7 @@ impl Answer {
             user_id: first_count("userId", "user_id")?,
             limit: message.count("limit")?,
             items: items.transpose()?,
-            more: if message.has("more") {
-                Some(message.flag("more")?)
-            } else {
-                None
-            },
+            more: if message.has("more") { Some(message.flag("more")?) } else { None },
         })
     }
 }

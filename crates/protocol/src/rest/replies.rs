@@ -127,11 +127,7 @@ impl RestReply for SignedIn {
                 return Err(message.error("token", FieldProblem::Invalid));
             }
             let name = message.text_or_empty("name")?;
-            Ok(Self {
-                token: token.into(),
-                name,
-                email: message.text_or_empty("email")?,
-            })
+            Ok(Self { token: token.into(), name, email: message.text_or_empty("email")? })
         })
     }
 }
@@ -192,14 +188,9 @@ impl RestReply for Regions {
             let regions = message.list("regions")?.unwrap_or_default().iter().map(|region| {
                 let region = region.named("region of the list");
                 let value = region.required_text("value")?.to_owned();
-                Ok(Region {
-                    name: region.text_or_empty("name")?,
-                    value,
-                })
+                Ok(Region { name: region.text_or_empty("name")?, value })
             });
-            Ok(Self {
-                regions: regions.collect::<Result<_, MessageError>>()?,
-            })
+            Ok(Self { regions: regions.collect::<Result<_, MessageError>>()? })
         })
     }
 }

@@ -20,11 +20,7 @@ fn sealed_elsewhere(nonce: [u8; NONCE_LENGTH], content: &[u8]) -> Vec<u8> {
     let key = HEXLOWER.decode(MASTER_KEY.as_bytes()).expect("hexadecimal");
     let cipher = Aes256Gcm::new_from_slice(&key).expect("32 bytes");
     let mut blob = nonce.to_vec();
-    blob.extend(
-        cipher
-            .encrypt(&Nonce::from(nonce), content)
-            .expect("a short content"),
-    );
+    blob.extend(cipher.encrypt(&Nonce::from(nonce), content).expect("a short content"));
     blob
 }
 
@@ -141,9 +137,7 @@ proptest! {
 
 #[test]
 fn a_blob_is_refused_under_the_keys_of_another_vault() {
-    let blob = keys(EncryptionVersion::V3)
-        .seal([1; NONCE_LENGTH], b"text")
-        .expect("short");
+    let blob = keys(EncryptionVersion::V3).seal([1; NONCE_LENGTH], b"text").expect("short");
     assert_eq!(keys_v0().open(&blob), Err(ContentError::Forged));
 }
 
@@ -151,11 +145,8 @@ fn a_blob_is_refused_under_the_keys_of_another_vault() {
 fn a_bare_nonce_is_an_empty_content_and_no_other_size_below_28_is_any() {
     for size in 0..28_u64 {
         let blob = vec![0; size as usize];
-        let expected = if size == 12 {
-            Ok(Vec::new())
-        } else {
-            Err(ContentError::TooShort { received: size })
-        };
+        let expected =
+            if size == 12 { Ok(Vec::new()) } else { Err(ContentError::TooShort { received: size }) };
         assert_eq!(keys_v0().open(&blob), expected, "{size} bytes");
     }
 }

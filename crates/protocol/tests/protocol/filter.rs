@@ -24,21 +24,13 @@ fn verdict(filter: &Filter, name: &str, folder: bool) -> String {
 fn check(filter: &Filter, cases: &[(&str, &str)]) {
     for (name, expected) in cases {
         let (name, folder) = name.strip_suffix('/').map_or((*name, false), |name| (name, true));
-        assert_eq!(
-            verdict(filter, name, folder),
-            *expected,
-            "{name} (folder: {folder})"
-        );
+        assert_eq!(verdict(filter, name, folder), *expected, "{name} (folder: {folder})");
     }
 }
 
 /// Nothing but what always syncs.
 fn strict() -> Filter {
-    Filter {
-        file_types: FileTypes::none(),
-        configs: ConfigCategories::none(),
-        ..Filter::default()
-    }
+    Filter { file_types: FileTypes::none(), configs: ConfigCategories::none(), ..Filter::default() }
 }
 
 /// Every place where a configuration file can be, with its category; `never` for what no setting lets in.
@@ -56,10 +48,7 @@ const CONFIGURATION: &[(&str, &str)] = &[
     (".obsidian/daily-notes.json", "core-plugin-data"),
     (".obsidian/workspaces.json", "core-plugin-data"),
     (".obsidian/graph.json", "core-plugin-data"),
-    (
-        ".obsidian/plugins/dataview/manifest.json",
-        "community-plugin-data",
-    ),
+    (".obsidian/plugins/dataview/manifest.json", "community-plugin-data"),
     (".obsidian/plugins/dataview/main.js", "community-plugin-data"),
     (".obsidian/plugins/dataview/styles.css", "community-plugin-data"),
     (".obsidian/plugins/dataview/data.json", "community-plugin-data"),
@@ -150,11 +139,7 @@ fn with_nothing_selected_only_notes_and_folders_sync() {
 #[test]
 fn by_default_everything_syncs_but_what_never_does() {
     for (name, expected) in CONFIGURATION.iter().chain(FILES).chain(HIDDEN) {
-        let expected = if matches!(*expected, "never" | "hidden") {
-            *expected
-        } else {
-            "yes"
-        };
+        let expected = if matches!(*expected, "never" | "hidden") { *expected } else { "yes" };
         check(&Filter::default(), &[(*name, expected)]);
     }
 }
@@ -162,16 +147,9 @@ fn by_default_everything_syncs_but_what_never_does() {
 #[test]
 fn one_category_lets_in_its_own_configuration_and_no_other() {
     for category in ConfigCategory::ALL {
-        let filter = Filter {
-            configs: ConfigCategories::none().with(*category),
-            ..Filter::default()
-        };
+        let filter = Filter { configs: ConfigCategories::none().with(*category), ..Filter::default() };
         for (name, expected) in CONFIGURATION {
-            let expected = if *expected == category.name() {
-                "yes"
-            } else {
-                *expected
-            };
+            let expected = if *expected == category.name() { "yes" } else { *expected };
             check(&filter, &[(*name, expected)]);
         }
     }
@@ -180,16 +158,9 @@ fn one_category_lets_in_its_own_configuration_and_no_other() {
 #[test]
 fn one_kind_lets_in_its_own_files_and_no_other() {
     for kind in FileType::ALL {
-        let filter = Filter {
-            file_types: FileTypes::none().with(*kind),
-            ..Filter::default()
-        };
+        let filter = Filter { file_types: FileTypes::none().with(*kind), ..Filter::default() };
         for (name, expected) in FILES {
-            let expected = if *expected == kind.name() {
-                "yes"
-            } else {
-                *expected
-            };
+            let expected = if *expected == kind.name() { "yes" } else { *expected };
             check(&filter, &[(*name, expected)]);
         }
     }
@@ -204,10 +175,7 @@ fn a_webm_is_let_in_as_sound_or_as_moving_pictures() {
         ("image,pdf,unsupported", "audio"),
         ("none", "audio"),
     ] {
-        let filter = Filter {
-            file_types: types.parse().expect("a selection"),
-            ..Filter::default()
-        };
+        let filter = Filter { file_types: types.parse().expect("a selection"), ..Filter::default() };
         check(&filter, &[("a.webm", expected)]);
     }
 }
@@ -215,10 +183,7 @@ fn a_webm_is_let_in_as_sound_or_as_moving_pictures() {
 #[test]
 fn an_excluded_folder_comes_before_every_other_rule() {
     let excluded = ["Private", "Work/Old", ".obsidian/plugins"].map(path).to_vec();
-    let filter = Filter {
-        excluded,
-        ..Filter::default()
-    };
+    let filter = Filter { excluded, ..Filter::default() };
     check(
         &filter,
         &[
@@ -239,30 +204,13 @@ fn an_excluded_folder_comes_before_every_other_rule() {
 
 #[test]
 fn another_configuration_folder_takes_the_place_of_the_usual_one() {
-    let filter = Filter {
-        config_dir: ".config".to_owned(),
-        ..strict()
-    };
+    let filter = Filter { config_dir: ".config".to_owned(), ..strict() };
     check(
         &filter,
-        &[
-            (".config/app.json", "app"),
-            (".config/x.md", "never"),
-            (".obsidian/app.json", "hidden"),
-        ],
+        &[(".config/app.json", "app"), (".config/x.md", "never"), (".obsidian/app.json", "hidden")],
     );
-    let filter = Filter {
-        config_dir: "settings".to_owned(),
-        ..strict()
-    };
-    check(
-        &filter,
-        &[
-            ("settings/hotkeys.json", "hotkey"),
-            ("settings/", "yes"),
-            ("settings.md", "yes"),
-        ],
-    );
+    let filter = Filter { config_dir: "settings".to_owned(), ..strict() };
+    check(&filter, &[("settings/hotkeys.json", "hotkey"), ("settings/", "yes"), ("settings.md", "yes")]);
 }
 
 #[test]
@@ -272,19 +220,13 @@ fn selections_are_read_as_they_are_written() {
     assert_eq!(types.to_string(), "image,pdf");
     assert_eq!("all".parse(), Ok(FileTypes::all()));
     assert_eq!(" none ".parse(), Ok(ConfigCategories::none()));
-    assert_eq!(
-        FileTypes::all().without(FileType::Audio).to_string(),
-        "image,video,pdf,unsupported"
-    );
+    assert_eq!(FileTypes::all().without(FileType::Audio).to_string(), "image,video,pdf,unsupported");
     assert_eq!(ConfigCategories::all().iter().count(), 8);
 }
 
 #[test]
 fn an_unknown_name_in_a_selection_is_answered_with_the_known_ones() {
-    let error = "image,vido"
-        .parse::<FileTypes>()
-        .expect_err("no such kind")
-        .to_string();
+    let error = "image,vido".parse::<FileTypes>().expect_err("no such kind").to_string();
     assert_eq!(
         error,
         "there is no file type `vido`; choose from image, audio, video, pdf, unsupported, \
@@ -305,28 +247,16 @@ fn a_fingerprint_tells_filters_apart_and_does_not_depend_on_the_order_of_folders
     let different = [
         base.clone(),
         strict(),
-        Filter {
-            file_types: FileTypes::all().without(FileType::Pdf),
-            ..base.clone()
-        },
-        Filter {
-            configs: ConfigCategories::none(),
-            ..base.clone()
-        },
-        Filter {
-            config_dir: "x\nexcluded\n".to_owned(),
-            ..base.clone()
-        },
+        Filter { file_types: FileTypes::all().without(FileType::Pdf), ..base.clone() },
+        Filter { configs: ConfigCategories::none(), ..base.clone() },
+        Filter { config_dir: "x\nexcluded\n".to_owned(), ..base.clone() },
         excluding(&["a"]),
         excluding(&["a", "b"]),
         excluding(&["a/b"]),
     ];
     let prints: std::collections::HashSet<_> = different.iter().map(Filter::fingerprint).collect();
     assert_eq!(prints.len(), different.len());
-    assert_eq!(
-        excluding(&["b", "a", "b"]).fingerprint(),
-        excluding(&["a", "b"]).fingerprint()
-    );
+    assert_eq!(excluding(&["b", "a", "b"]).fingerprint(), excluding(&["a", "b"]).fingerprint());
     assert_eq!(
         base.fingerprint(),
         "rules 1\nfile types all\nconfiguration all\nconfiguration folder \".obsidian\"\nexcluded\n",
@@ -357,9 +287,5 @@ proptest! {
 }
 
 fn chosen<C: Choice>(all: &[C], chosen: &[bool]) -> obsync_protocol::Selection<C> {
-    all.iter()
-        .zip(chosen)
-        .filter(|(_, chosen)| **chosen)
-        .map(|(value, _)| *value)
-        .collect()
+    all.iter().zip(chosen).filter(|(_, chosen)| **chosen).map(|(value, _)| *value).collect()
 }

@@ -20,12 +20,7 @@ fn decode_by_all(text: &str) {
         let _ = keys.open(text.as_bytes());
     }
     if let Ok(path) = VaultPath::parse(text) {
-        let _ = (
-            path.fold_key(),
-            path.extension(),
-            path.join(text),
-            path.is_below(&path),
-        );
+        let _ = (path.fold_key(), path.extension(), path.join(text), path.is_below(&path));
         let _ = Filter::default().verdict(&path, false);
     }
     let _ = text.parse::<ContentHash>();
@@ -77,10 +72,7 @@ fn any_field() -> impl Strategy<Value = String> {
 }
 
 fn object(fields: &[(String, String)]) -> String {
-    let fields: Vec<_> = fields
-        .iter()
-        .map(|(name, value)| format!("\"{name}\":{value}"))
-        .collect();
+    let fields: Vec<_> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}", fields.join(","))
 }
 
@@ -149,11 +141,6 @@ fn numbers_beyond_every_range_are_refused() {
 
 #[test]
 fn a_message_with_very_many_fields_is_read() {
-    let fields: Vec<_> = (0..100_000)
-        .map(|number| (format!("f{number}"), "1".to_owned()))
-        .collect();
-    assert_eq!(
-        ServerMessage::parse(&object(&fields)),
-        Ok(ServerMessage::Answer(Default::default()))
-    );
+    let fields: Vec<_> = (0..100_000).map(|number| (format!("f{number}"), "1".to_owned())).collect();
+    assert_eq!(ServerMessage::parse(&object(&fields)), Ok(ServerMessage::Answer(Default::default())));
 }

@@ -84,11 +84,7 @@ proptest! {
 
 /// Texts with much of what makes paths go wrong.
 fn any_text() -> impl Strategy<Value = String> {
-    prop_oneof![
-        ".{0,40}",
-        "[a./\\\\\u{0}\u{85} ]{0,12}",
-        "(\\.\\.|\\.|a|é|/|ǅ|Σ|ß|İ|\u{301}){0,12}"
-    ]
+    prop_oneof![".{0,40}", "[a./\\\\\u{0}\u{85} ]{0,12}", "(\\.\\.|\\.|a|é|/|ǅ|Σ|ß|İ|\u{301}){0,12}"]
 }
 
 #[test]
@@ -100,14 +96,8 @@ fn ids_of_any_other_shape_are_refused() {
 
 #[test]
 fn hashes_of_any_other_shape_are_refused() {
-    for bad in [
-        String::new(),
-        "0".repeat(63),
-        "0".repeat(65),
-        "A".repeat(64),
-        "g".repeat(64),
-        "é".repeat(32),
-    ] {
+    for bad in [String::new(), "0".repeat(63), "0".repeat(65), "A".repeat(64), "g".repeat(64), "é".repeat(32)]
+    {
         assert!(bad.parse::<ContentHash>().is_err(), "{bad:?}");
     }
 }
@@ -150,10 +140,7 @@ fn ordinary_paths_are_accepted() {
         "$HOME",
         "*?<>|\"",
     ] {
-        assert_eq!(
-            VaultPath::parse(good).map(|path| path.to_string()).as_deref(),
-            Ok(good)
-        );
+        assert_eq!(VaultPath::parse(good).map(|path| path.to_string()).as_deref(), Ok(good));
     }
 }
 
@@ -183,10 +170,7 @@ fn hostile_paths_are_refused_with_the_rule_that_they_break() {
         assert_eq!(VaultPath::parse(bad), Err(error), "{bad:?}");
     }
     assert_eq!(VaultPath::parse(&"a".repeat(4096)).map(|_| ()), Ok(()));
-    assert_eq!(
-        VaultPath::parse(&"a".repeat(4097)),
-        Err(PathError::TooLong { bytes: 4097 })
-    );
+    assert_eq!(VaultPath::parse(&"a".repeat(4097)), Err(PathError::TooLong { bytes: 4097 }));
 }
 
 #[test]
@@ -195,10 +179,7 @@ fn joining_does_not_let_a_hostile_part_in() {
     assert_eq!(path("a").join("../b"), Err(PathError::DotSegment));
     assert_eq!(path("a").join("/b"), Err(PathError::Absolute));
     assert_eq!(path("a").join(""), Err(PathError::Empty));
-    assert_eq!(
-        path("a").join(&"b".repeat(4095)),
-        Err(PathError::TooLong { bytes: 4097 })
-    );
+    assert_eq!(path("a").join(&"b".repeat(4095)), Err(PathError::TooLong { bytes: 4097 }));
 }
 
 #[test]

@@ -1,9 +1,6 @@
 //! What the protocol crate promises, held against recorded data, independent ciphers and random input.
 
-#![allow(
-    clippy::expect_used,
-    reason = "in a test, an expectation that fails is the finding"
-)]
+#![allow(clippy::expect_used, reason = "in a test, an expectation that fails is the finding")]
 
 mod content;
 mod filter;

@@ -33,11 +33,7 @@ fn refusal(text: &str) -> String {
 
 #[test]
 fn a_push_needs_no_more_than_uid_and_path() {
-    let expected = PushMessage {
-        uid: Uid(3),
-        path: "ab".into(),
-        ..PushMessage::default()
-    };
+    let expected = PushMessage { uid: Uid(3), path: "ab".into(), ..PushMessage::default() };
     assert_eq!(push(r#"{"op":"push","uid":3,"path":"ab"}"#), expected);
     let nulls = r#"{"op":"push","uid":3,"path":"ab","relatedpath":null,"hash":null,"size":null,
         "ctime":null,"mtime":null,"folder":null,"deleted":null,"device":null,"user":null}"#;
@@ -54,9 +50,7 @@ fn unknown_fields_are_passed_over_whatever_they_hold() {
 fn unknown_messages_are_known_as_such() {
     assert_eq!(
         parse(r#"{"op":"fireworks","uid":"x"}"#),
-        ServerMessage::Unknown {
-            op: "fireworks".to_owned()
-        }
+        ServerMessage::Unknown { op: "fireworks".to_owned() }
     );
     let ServerMessage::Unknown { op } = parse(&format!(r#"{{"op":"{}\n"}}"#, "x".repeat(1000))) else {
         panic!("an unknown message");
@@ -69,15 +63,9 @@ fn whole_numbers_may_be_written_as_any_number_that_is_whole() {
     let message =
         push(r#"{"op":"push","uid":3.0,"path":"ab","size":3.4e1,"mtime":1795344174715.732,"ctime":1.7e12}"#);
     assert_eq!((message.uid, message.size), (Uid(3), 34));
-    assert_eq!(
-        (message.mtime, message.ctime),
-        (1_795_344_174_715, 1_700_000_000_000)
-    );
+    assert_eq!((message.mtime, message.ctime), (1_795_344_174_715, 1_700_000_000_000));
     assert_eq!(push(r#"{"op":"push","uid":1,"path":"a","mtime":-5.5}"#).mtime, -5);
-    assert_eq!(
-        push(r#"{"op":"push","uid":18446744073709551615,"path":"a"}"#).uid,
-        Uid(u64::MAX)
-    );
+    assert_eq!(push(r#"{"op":"push","uid":18446744073709551615,"path":"a"}"#).uid, Uid(u64::MAX));
 }
 
 #[test]
@@ -88,42 +76,15 @@ fn of_a_field_that_comes_twice_the_last_one_counts() {
 #[test]
 fn wrong_messages_are_refused_with_message_and_field() {
     for (text, sentence) in [
-        (
-            r#"{"op":"push","path":"ab"}"#,
-            "push message: the field `uid` is missing",
-        ),
-        (
-            r#"{"op":"push","uid":1}"#,
-            "push message: the field `path` is missing",
-        ),
-        (
-            r#"{"op":"push","uid":1,"path":7}"#,
-            "push message: the field `path` is not text",
-        ),
-        (
-            r#"{"op":"push","uid":"1","path":"a"}"#,
-            "push message: the field `uid` is not a whole number",
-        ),
-        (
-            r#"{"op":"push","uid":1.5,"path":"a"}"#,
-            "push message: the field `uid` is not a whole number",
-        ),
-        (
-            r#"{"op":"push","uid":-1,"path":"a"}"#,
-            "push message: the field `uid` is negative",
-        ),
-        (
-            r#"{"op":"push","uid":1,"path":"a","size":-1}"#,
-            "push message: the field `size` is negative",
-        ),
-        (
-            r#"{"op":"push","uid":1,"path":"a","size":-1.0}"#,
-            "push message: the field `size` is negative",
-        ),
-        (
-            r#"{"op":"push","uid":1,"path":"a","size":1e300}"#,
-            "push message: the field `size` is too large",
-        ),
+        (r#"{"op":"push","path":"ab"}"#, "push message: the field `uid` is missing"),
+        (r#"{"op":"push","uid":1}"#, "push message: the field `path` is missing"),
+        (r#"{"op":"push","uid":1,"path":7}"#, "push message: the field `path` is not text"),
+        (r#"{"op":"push","uid":"1","path":"a"}"#, "push message: the field `uid` is not a whole number"),
+        (r#"{"op":"push","uid":1.5,"path":"a"}"#, "push message: the field `uid` is not a whole number"),
+        (r#"{"op":"push","uid":-1,"path":"a"}"#, "push message: the field `uid` is negative"),
+        (r#"{"op":"push","uid":1,"path":"a","size":-1}"#, "push message: the field `size` is negative"),
+        (r#"{"op":"push","uid":1,"path":"a","size":-1.0}"#, "push message: the field `size` is negative"),
+        (r#"{"op":"push","uid":1,"path":"a","size":1e300}"#, "push message: the field `size` is too large"),
         (
             r#"{"op":"push","uid":1,"path":"a","size":18446744073709551616}"#,
             "push message: the field `size` is too large",
@@ -136,37 +97,16 @@ fn wrong_messages_are_refused_with_message_and_field() {
             r#"{"op":"push","uid":1,"path":"a","folder":1}"#,
             "push message: the field `folder` is neither true nor false",
         ),
-        (
-            r#"{"op":"push","uid":1,"path":"a","hash":[]}"#,
-            "push message: the field `hash` is not text",
-        ),
-        (
-            r#"{"op":"ready"}"#,
-            "ready message: the field `version` is missing",
-        ),
+        (r#"{"op":"push","uid":1,"path":"a","hash":[]}"#, "push message: the field `hash` is not text"),
+        (r#"{"op":"ready"}"#, "ready message: the field `version` is missing"),
         (r#"{"op":7}"#, "server message: the field `op` is not text"),
-        (
-            r#"{"res":"ok","pieces":true}"#,
-            "answer: the field `pieces` is not a whole number",
-        ),
-        (
-            r#"{"items":[1]}"#,
-            "answer: the field `items` is not a list of objects",
-        ),
-        (
-            r#"{"items":{}}"#,
-            "answer: the field `items` is not a list of objects",
-        ),
-        (
-            r#"{"items":[{"uid":1}]}"#,
-            "item of the answer: the field `path` is missing",
-        ),
+        (r#"{"res":"ok","pieces":true}"#, "answer: the field `pieces` is not a whole number"),
+        (r#"{"items":[1]}"#, "answer: the field `items` is not a list of objects"),
+        (r#"{"items":{}}"#, "answer: the field `items` is not a list of objects"),
+        (r#"{"items":[{"uid":1}]}"#, "item of the answer: the field `path` is missing"),
         ("", "server message: not valid JSON (line 1, column 0)"),
         ("{\"op\":\n}", "server message: not valid JSON (line 2, column 1)"),
-        (
-            r#"{"op":"pong"}{}"#,
-            "server message: not valid JSON (line 1, column 14)",
-        ),
+        (r#"{"op":"pong"}{}"#, "server message: not valid JSON (line 1, column 14)"),
         ("[]", "server message: not a JSON object"),
         ("\"secret\"", "server message: not a JSON object"),
     ] {
@@ -193,14 +133,8 @@ fn errors_do_not_show_what_was_received() {
 #[test]
 fn every_way_of_saying_error_is_an_error() {
     for (text, reason) in [
-        (
-            r#"{"res":"err","msg":"Authentication failed"}"#,
-            "Authentication failed",
-        ),
-        (
-            r#"{"status":"err","message":"Vault not found"}"#,
-            "Vault not found",
-        ),
+        (r#"{"res":"err","msg":"Authentication failed"}"#, "Authentication failed"),
+        (r#"{"status":"err","message":"Vault not found"}"#, "Vault not found"),
         (r#"{"err":"no such file"}"#, "no such file"),
         (r#"{"err":"code 7","msg":"no such file"}"#, "no such file"),
         (r#"{"err":true}"#, "the server gave no reason"),
@@ -208,22 +142,14 @@ fn every_way_of_saying_error_is_an_error() {
         (r#"{"err":{"code":1}}"#, "the server gave no reason"),
         (r#"{"err":42}"#, "42"),
         (r#"{"res":"err"}"#, "the server gave no reason"),
-        (
-            r#"{"res":"ok","status":"err","msg":"  "}"#,
-            "the server gave no reason",
-        ),
+        (r#"{"res":"ok","status":"err","msg":"  "}"#, "the server gave no reason"),
     ] {
         let answer = answer(text);
         assert_eq!(answer.error().as_deref(), Some(reason), "{text}");
         assert!(!answer.is_ok() && !answer.is_next(), "{text}");
     }
-    for text in [
-        r#"{"res":"ok"}"#,
-        r#"{"err":null,"res":"next"}"#,
-        r#"{"err":false}"#,
-        r#"{"size":1}"#,
-        "{}",
-    ] {
+    for text in [r#"{"res":"ok"}"#, r#"{"err":null,"res":"next"}"#, r#"{"err":false}"#, r#"{"size":1}"#, "{}"]
+    {
         assert_eq!(answer(text).error(), None, "{text}");
     }
 }
@@ -238,10 +164,7 @@ fn the_words_of_the_server_are_cut_to_one_readable_line() {
 
 #[test]
 fn the_limit_of_uploads_has_two_names() {
-    assert_eq!(
-        answer(r#"{"res":"ok","perFileMax":5,"userId":7}"#).per_file_max,
-        Some(5)
-    );
+    assert_eq!(answer(r#"{"res":"ok","perFileMax":5,"userId":7}"#).per_file_max, Some(5));
     let other = answer(r#"{"res":"ok","max_size":5,"user_id":7}"#);
     assert_eq!((other.per_file_max, other.user_id), (Some(5), Some(7)));
     assert_eq!(answer(r#"{"res":"ok"}"#).per_file_max, None);
@@ -252,10 +175,7 @@ fn lists_of_entries_are_read() {
     let history =
         answer(r#"{"items":[{"uid":2,"path":"a","deleted":true},{"uid":1,"path":"a"}],"more":true}"#);
     let items = history.items.expect("items");
-    assert_eq!(
-        (items.len(), items[0].uid, items[0].deleted, history.more),
-        (2, Uid(2), true, Some(true))
-    );
+    assert_eq!((items.len(), items[0].uid, items[0].deleted, history.more), (2, Uid(2), true, Some(true)));
     assert_eq!(answer(r#"{"items":[]}"#).items, Some(Vec::new()));
     assert_eq!(answer(r#"{"size":10,"limit":100}"#).limit, Some(100));
 }
@@ -302,23 +222,12 @@ fn requests_are_written_as_the_protocol_has_them() {
                 r#""mtime":0,"folder":true,"deleted":false}"#
             ),
         ),
+        (ClientMessage::Deleted { suppress_renames: true }, r#"{"op":"deleted","suppressrenames":true}"#),
         (
-            ClientMessage::Deleted {
-                suppress_renames: true,
-            },
-            r#"{"op":"deleted","suppressrenames":true}"#,
-        ),
-        (
-            ClientMessage::History {
-                path: EncodedPath::from("ab"),
-                last: Uid(0),
-            },
+            ClientMessage::History { path: EncodedPath::from("ab"), last: Uid(0) },
             r#"{"op":"history","path":"ab","last":0}"#,
         ),
-        (
-            ClientMessage::Restore { uid: Uid(5) },
-            r#"{"op":"restore","uid":5}"#,
-        ),
+        (ClientMessage::Restore { uid: Uid(5) }, r#"{"op":"restore","uid":5}"#),
         (ClientMessage::Size, r#"{"op":"size"}"#),
         (ClientMessage::Usernames, r#"{"op":"usernames"}"#),
         (ClientMessage::Purge, r#"{"op":"purge"}"#),
@@ -341,10 +250,7 @@ fn wrong_requests_are_refused_without_showing_what_they_hold() {
         (r#"{"op":"explode"}"#, "unknown request `explode`"),
         (r#"{"uid":1}"#, "request: the field `op` is missing"),
         (r#"{"op":"pull"}"#, "pull request: the field `uid` is missing"),
-        (
-            r#"{"op":"init","token":["SECRET"]}"#,
-            "init request: the field `token` is not text",
-        ),
+        (r#"{"op":"init","token":["SECRET"]}"#, "init request: the field `token` is not text"),
         (
             r#"{"op":"init","token":"SECRET","id":"SECRET/","keyhash":"k"}"#,
             "init request: the field `id` has a value that it cannot have",
@@ -361,24 +267,12 @@ fn wrong_requests_are_refused_without_showing_what_they_hold() {
 #[test]
 fn server_messages_are_written_as_the_protocol_has_them() {
     for (message, text) in [
-        (
-            ServerMessage::Ready { version: 5 },
-            r#"{"op":"ready","version":5}"#,
-        ),
+        (ServerMessage::Ready { version: 5 }, r#"{"op":"ready","version":5}"#),
         (ServerMessage::Pong, r#"{"op":"pong"}"#),
         (ServerMessage::Answer(Answer::ok()), r#"{"res":"ok"}"#),
         (ServerMessage::Answer(Answer::next()), r#"{"res":"next"}"#),
-        (
-            ServerMessage::Answer(Answer::failed("no")),
-            r#"{"res":"err","msg":"no"}"#,
-        ),
-        (
-            ServerMessage::Answer(Answer {
-                deleted: true,
-                ..Answer::default()
-            }),
-            r#"{"deleted":true}"#,
-        ),
+        (ServerMessage::Answer(Answer::failed("no")), r#"{"res":"err","msg":"no"}"#),
+        (ServerMessage::Answer(Answer { deleted: true, ..Answer::default() }), r#"{"deleted":true}"#),
         (ServerMessage::Unknown { op: "new".to_owned() }, r#"{"op":"new"}"#),
     ] {
         assert_eq!(message.to_json(), text);
@@ -387,13 +281,7 @@ fn server_messages_are_written_as_the_protocol_has_them() {
 }
 
 fn any_push() -> impl Strategy<Value = PushMessage> {
-    let texts = (
-        any::<String>(),
-        any::<Option<String>>(),
-        any::<String>(),
-        any::<String>(),
-        any::<String>(),
-    );
+    let texts = (any::<String>(), any::<Option<String>>(), any::<String>(), any::<String>(), any::<String>());
     let numbers = (any::<u64>(), any::<u64>(), any::<i64>(), any::<i64>());
     (texts, numbers, any::<bool>(), any::<bool>()).prop_map(
         |((path, related, hash, device, user), (uid, size, ctime, mtime), folder, deleted)| PushMessage {

@@ -75,29 +75,20 @@ fn an_encoding_in_capitals_is_the_same_encoding() {
     for version in VERSIONS {
         let encoded = keys(version).encode_text("Note.md").expect("short");
         let bytes = HEXLOWER.decode(encoded.as_bytes()).expect("hexadecimal");
-        assert_eq!(
-            keys(version).decode_text(&HEXUPPER.encode(&bytes)).as_deref(),
-            Ok("Note.md")
-        );
+        assert_eq!(keys(version).decode_text(&HEXUPPER.encode(&bytes)).as_deref(), Ok("Note.md"));
     }
 }
 
 #[test]
 fn a_bare_nonce_is_no_name_though_it_is_a_content() {
     let nonce = "000102030405060708090a0b";
-    assert_eq!(
-        keys(EncryptionVersion::V0).decode_text(nonce),
-        undecodable(NameDefect::Forged)
-    );
+    assert_eq!(keys(EncryptionVersion::V0).decode_text(nonce), undecodable(NameDefect::Forged));
 }
 
 #[test]
 fn what_is_not_hexadecimal_is_refused_as_such() {
     for text in ["xyz", "abc", "0g", " ab", "äö"] {
-        assert_eq!(
-            keys(EncryptionVersion::V3).decode_text(text),
-            undecodable(NameDefect::NotHexadecimal)
-        );
+        assert_eq!(keys(EncryptionVersion::V3).decode_text(text), undecodable(NameDefect::NotHexadecimal));
     }
 }
 
@@ -138,11 +129,7 @@ fn a_hostile_path_is_refused_although_it_is_well_encoded() {
     ] {
         for version in VERSIONS {
             let encoded = keys(version).encode_text(path).expect("short");
-            assert_eq!(
-                keys(version).decode_path(&encoded),
-                Err(NameError::Hostile(error)),
-                "{path:?}"
-            );
+            assert_eq!(keys(version).decode_path(&encoded), Err(NameError::Hostile(error)), "{path:?}");
         }
     }
 }
@@ -151,10 +138,7 @@ fn a_hostile_path_is_refused_although_it_is_well_encoded() {
 fn a_name_that_holds_no_hash_is_refused_as_a_hash() {
     for version in VERSIONS {
         let encoded = keys(version).encode_text("Note.md").expect("short");
-        assert_eq!(
-            keys(version).decode_hash(&encoded),
-            undecodable(NameDefect::NotAHash)
-        );
+        assert_eq!(keys(version).decode_hash(&encoded), undecodable(NameDefect::NotAHash));
     }
 }
 
@@ -162,15 +146,8 @@ fn a_name_that_holds_no_hash_is_refused_as_a_hash() {
 fn secrets_are_not_shown() {
     let keys = keys(EncryptionVersion::V3);
     let master = obsync_protocol::MasterKey::from_hex(&"77".repeat(32)).expect("64 digits");
-    for shown in [
-        format!("{keys:?}"),
-        format!("{:?}", keys.key_hash()),
-        format!("{master:?}"),
-    ] {
-        assert!(
-            !shown.contains(keys.key_hash().as_str()) && !shown.contains("77"),
-            "{shown}"
-        );
+    for shown in [format!("{keys:?}"), format!("{:?}", keys.key_hash()), format!("{master:?}")] {
+        assert!(!shown.contains(keys.key_hash().as_str()) && !shown.contains("77"), "{shown}");
     }
 }
 
@@ -180,13 +157,7 @@ fn a_saved_master_key_is_read_back_and_nothing_else_is() {
     let text = "0f".repeat(32);
     let key = MasterKey::from_hex(&text).expect("64 digits");
     assert_eq!(key.expose_hex().expose_secret(), text);
-    for bad in [
-        String::new(),
-        "0f".repeat(31),
-        "0f".repeat(33),
-        "0g".repeat(32),
-        "é".repeat(32),
-    ] {
+    for bad in [String::new(), "0f".repeat(31), "0f".repeat(33), "0g".repeat(32), "é".repeat(32)] {
         assert_eq!(MasterKey::from_hex(&bad).map(|_| ()), Err(KeyError));
     }
 }

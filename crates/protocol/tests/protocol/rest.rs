@@ -27,15 +27,9 @@ fn refusal<R: RestReply>(body: &[u8]) -> String {
 #[test]
 fn requests_are_written_as_the_protocol_has_them() {
     let id = VaultId::try_new("abc").expect("an id");
-    let sign_in = SignInRequest {
-        email: "a@example.com".to_owned(),
-        password: token(),
-        mfa: "".into(),
-    };
-    let list = VaultListRequest {
-        token: token(),
-        supported_encryption_version: SUPPORTED_ENCRYPTION_VERSION,
-    };
+    let sign_in = SignInRequest { email: "a@example.com".to_owned(), password: token(), mfa: "".into() };
+    let list =
+        VaultListRequest { token: token(), supported_encryption_version: SUPPORTED_ENCRYPTION_VERSION };
     let managed = CreateVaultRequest {
         token: token(),
         name: "Notes".to_owned(),
@@ -57,35 +51,11 @@ fn requests_are_written_as_the_protocol_has_them() {
         encryption_version: EncryptionVersion::V0,
     };
     for ((path, body), (expected_path, expected)) in [
-        (
-            body(&sign_in),
-            (
-                "/user/signin",
-                json!({"email":"a@example.com","password":"SECRET","mfa":""}),
-            ),
-        ),
-        (
-            body(&SignOutRequest { token: token() }),
-            ("/user/signout", json!({"token":"SECRET"})),
-        ),
-        (
-            body(&UserInfoRequest { token: token() }),
-            ("/user/info", json!({"token":"SECRET"})),
-        ),
-        (
-            body(&list),
-            (
-                "/vault/list",
-                json!({"token":"SECRET","supported_encryption_version":3}),
-            ),
-        ),
-        (
-            body(&RegionsRequest {
-                token: token(),
-                host: None,
-            }),
-            ("/vault/regions", json!({"token":"SECRET"})),
-        ),
+        (body(&sign_in), ("/user/signin", json!({"email":"a@example.com","password":"SECRET","mfa":""}))),
+        (body(&SignOutRequest { token: token() }), ("/user/signout", json!({"token":"SECRET"}))),
+        (body(&UserInfoRequest { token: token() }), ("/user/info", json!({"token":"SECRET"}))),
+        (body(&list), ("/vault/list", json!({"token":"SECRET","supported_encryption_version":3}))),
+        (body(&RegionsRequest { token: token(), host: None }), ("/vault/regions", json!({"token":"SECRET"}))),
         (
             body(&managed),
             (
@@ -118,10 +88,7 @@ fn requests_are_written_as_the_protocol_has_them() {
 fn requests_can_be_read_by_a_server_for_tests() {
     let request: SignInRequest =
         serde_json::from_value(json!({"email":"a","password":"p","new":1})).expect("a request");
-    assert_eq!(
-        (request.password.expose_secret(), request.mfa.expose_secret()),
-        ("p", "")
-    );
+    assert_eq!((request.password.expose_secret(), request.mfa.expose_secret()), ("p", ""));
     let request: CreateVaultRequest =
         serde_json::from_value(json!({"token":"t","name":"n","keyhash":null,"encryption_version":3}))
             .expect("a request");
@@ -132,26 +99,17 @@ fn requests_can_be_read_by_a_server_for_tests() {
 fn an_error_in_an_answer_is_always_a_failure() {
     for (body, reason) in [
         (r#"{"error":"Login failed"}"#, "Login failed"),
-        (
-            r#"{"error":"2FA code is incorrect","token":"t"}"#,
-            "2FA code is incorrect",
-        ),
+        (r#"{"error":"2FA code is incorrect","token":"t"}"#, "2FA code is incorrect"),
         (r#"{"token":"t","error":""}"#, "the service gave no reason"),
         (r#"{"token":"t","error":null}"#, "the service gave no reason"),
-        (
-            r#"{"token":"t","error":{"code":1}}"#,
-            "the service gave no reason",
-        ),
+        (r#"{"token":"t","error":{"code":1}}"#, "the service gave no reason"),
         (r#"{"error":"two\nlines"}"#, "twolines"),
     ] {
         let expected = RestError::Service(reason.to_owned());
         assert_eq!(SignedIn::parse(body.as_bytes()).expect_err(body), expected);
         assert_eq!(Done::parse(body.as_bytes()), Err(expected));
     }
-    assert_eq!(
-        refusal::<Done>(br#"{"error":"overloaded"}"#),
-        "the service answered: overloaded"
-    );
+    assert_eq!(refusal::<Done>(br#"{"error":"overloaded"}"#), "the service answered: overloaded");
 }
 
 #[test]
@@ -159,14 +117,8 @@ fn signing_in_gives_a_token() {
     let signed_in = SignedIn::parse(br#"{"token":"t","name":"A","email":"a@example.com","license":""}"#);
     let signed_in = signed_in.expect("signed in");
     assert_eq!(signed_in.token.expose_secret(), "t");
-    assert_eq!(
-        (signed_in.name.as_str(), signed_in.email.as_str()),
-        ("A", "a@example.com")
-    );
-    assert_eq!(
-        refusal::<SignedIn>(b"{}"),
-        "answer to signing in: the field `token` is missing"
-    );
+    assert_eq!((signed_in.name.as_str(), signed_in.email.as_str()), ("A", "a@example.com"));
+    assert_eq!(refusal::<SignedIn>(b"{}"), "answer to signing in: the field `token` is missing");
     assert_eq!(
         refusal::<SignedIn>(br#"{"token":""}"#),
         "answer to signing in: the field `token` has a value that it cannot have"
@@ -191,15 +143,10 @@ fn vaults_are_listed_own_and_shared() {
     let body = json!({"vaults":[vault("a", "", 3), vault("b", "SECRET", 0), vault("c", "", 9)],
         "shared":[vault("d", "", 2)],"limit":5});
     let list = VaultList::parse(body.to_string().as_bytes()).expect("a list");
-    let [end_to_end, managed, future] = &list.vaults[..] else {
-        panic!("three vaults")
-    };
+    let [end_to_end, managed, future] = &list.vaults[..] else { panic!("three vaults") };
     assert!(end_to_end.password.is_none());
     assert_eq!(end_to_end.encryption(), Ok(EncryptionVersion::V3));
-    assert_eq!(
-        managed.password.as_ref().map(|password| password.expose_secret()),
-        Some("SECRET")
-    );
+    assert_eq!(managed.password.as_ref().map(|password| password.expose_secret()), Some("SECRET"));
     assert_eq!(future.encryption(), Err(UnsupportedEncryption(9)));
     assert_eq!((list.shared[0].id.as_str(), list.limit), ("d", Some(5)));
     assert_eq!(end_to_end.created, 1_700_000_000_000);
@@ -220,11 +167,7 @@ fn a_list_that_a_server_for_tests_writes_is_read_as_it_was() {
         size: 7,
         encryption_version: 3,
     };
-    let list = VaultList {
-        vaults: vec![vault],
-        shared: Vec::new(),
-        limit: None,
-    };
+    let list = VaultList { vaults: vec![vault], shared: Vec::new(), limit: None };
     let body = serde_json::to_value(&list).expect("a body is JSON");
     assert_eq!(body["vaults"][0]["password"], "SECRET");
     let read = VaultList::parse(body.to_string().as_bytes()).expect("just written");
@@ -234,19 +177,10 @@ fn a_list_that_a_server_for_tests_writes_is_read_as_it_was() {
 #[test]
 fn regions_and_created_vaults_are_read() {
     let regions = Regions::parse(br#"{"regions":[{"name":"Europe","value":"eu"}]}"#).expect("regions");
-    assert_eq!(
-        (
-            regions.regions[0].name.as_str(),
-            regions.regions[0].value.as_str()
-        ),
-        ("Europe", "eu")
-    );
+    assert_eq!((regions.regions[0].name.as_str(), regions.regions[0].value.as_str()), ("Europe", "eu"));
     let vault =
         CreatedVault::parse(br#"{"id":"abc","name":"Notes","region":"eu","host":"x"}"#).expect("a vault");
-    assert_eq!(
-        (vault.id.as_str(), vault.name.as_str(), vault.region.as_str()),
-        ("abc", "Notes", "eu")
-    );
+    assert_eq!((vault.id.as_str(), vault.name.as_str(), vault.region.as_str()), ("abc", "Notes", "eu"));
 }
 
 #[test]
@@ -256,14 +190,8 @@ fn wrong_answers_are_refused_without_showing_what_they_hold() {
             refusal::<SignedIn>(br#"{"token":["SECRET"]}"#),
             "answer to signing in: the field `token` is not text",
         ),
-        (
-            refusal::<SignedIn>(b"<html>SECRET"),
-            "answer to signing in: not valid JSON (line 1, column 1)",
-        ),
-        (
-            refusal::<SignedIn>(b"\"SECRET\""),
-            "answer to signing in: not a JSON object",
-        ),
+        (refusal::<SignedIn>(b"<html>SECRET"), "answer to signing in: not valid JSON (line 1, column 1)"),
+        (refusal::<SignedIn>(b"\"SECRET\""), "answer to signing in: not a JSON object"),
         (
             refusal::<SignedIn>(b"{\"token\":\"\xff\"}"),
             "answer to signing in: not valid JSON (line 1, column 11)",
@@ -280,10 +208,7 @@ fn wrong_answers_are_refused_without_showing_what_they_hold() {
             refusal::<VaultList>(br#"{"vaults":[{"id":"a","password":7,"host":"h"}]}"#),
             "vault of the list: the field `password` is not text",
         ),
-        (
-            refusal::<Regions>(br#"{"regions":[{}]}"#),
-            "region of the list: the field `value` is missing",
-        ),
+        (refusal::<Regions>(br#"{"regions":[{}]}"#), "region of the list: the field `value` is missing"),
     ] {
         assert_eq!(error, sentence);
     }
@@ -291,10 +216,6 @@ fn wrong_answers_are_refused_without_showing_what_they_hold() {
 
 #[test]
 fn secrets_in_requests_are_not_shown_by_debug() {
-    let request = SignInRequest {
-        email: "a".to_owned(),
-        password: token(),
-        mfa: "SECRET".into(),
-    };
+    let request = SignInRequest { email: "a".to_owned(), password: token(), mfa: "SECRET".into() };
     assert!(!format!("{request:?}").contains("SECRET"));
 }

@@ -7,12 +7,7 @@ use serde_json::Value;
 fn text_frames() -> Vec<(String, String)> {
     let lines = include_str!("../data/session-v2.frames.jsonl").lines();
     let frames = lines.map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
-    let text = |frame: Value| {
-        Some((
-            frame["dir"].as_str()?.to_owned(),
-            frame["text"].as_str()?.to_owned(),
-        ))
-    };
+    let text = |frame: Value| Some((frame["dir"].as_str()?.to_owned(), frame["text"].as_str()?.to_owned()));
     frames.filter_map(text).collect()
 }
 
@@ -60,10 +55,7 @@ fn every_server_frame_is_read_as_what_it_is() {
             assert_eq!(json(&message.to_json()), json(text), "written again as it was");
         }
     }
-    assert_eq!(
-        pushes.iter().map(|push| push.uid.0).collect::<Vec<_>>(),
-        [1, 2, 3, 4, 5, 1, 4, 5]
-    );
+    assert_eq!(pushes.iter().map(|push| push.uid.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 1, 4, 5]);
     assert_eq!(pushes.iter().filter(|push| push.folder).count(), 2);
     assert_eq!(pushes.iter().filter(|push| push.deleted).count(), 2);
     assert_eq!(pushes[2].size, 34);
@@ -71,22 +63,10 @@ fn every_server_frame_is_read_as_what_it_is() {
     assert_eq!(pushes[2].device, "Official client");
     assert_eq!(readies, [0, 3, 5]);
     assert!(answers.iter().all(|answer| answer.error().is_none()));
-    assert_eq!(
-        answers
-            .iter()
-            .filter(|answer| answer.per_file_max == Some(208_666_624))
-            .count(),
-        3
-    );
+    assert_eq!(answers.iter().filter(|answer| answer.per_file_max == Some(208_666_624)).count(), 3);
     assert_eq!(answers.iter().filter(|answer| answer.is_next()).count(), 2);
-    assert_eq!(
-        answers.iter().filter(|answer| **answer == Answer::ok()).count(),
-        5
-    );
+    assert_eq!(answers.iter().filter(|answer| **answer == Answer::ok()).count(), 5);
     let content = answers.last().expect("the answer to the pull");
-    assert_eq!(
-        (content.size, content.pieces, content.deleted),
-        (Some(39), Some(1), false)
-    );
+    assert_eq!((content.size, content.pieces, content.deleted), (Some(39), Some(1), false));
     assert_eq!(content.hash.as_ref(), Some(&pushes[4].hash));
 }
