@@ -1,1 +1,119 @@
-//! Placeholder.
+//! The program `obsync`: Obsidian Sync vaults in a folder, from a terminal or a script.
+//!
+//! Everything is behind [`main_with`], so that another program can offer obsync as a command of its own.
+//! [`args`] has the command line, [`commands`] one file a command, [`exit`] what the exit status says.
+
+mod args;
+mod ask;
+mod commands;
+mod console;
+mod context;
+mod credentials;
+mod destination;
+mod environment;
+mod exit;
+mod home;
+mod human;
+mod keys;
+mod known;
+mod logging;
+mod private_file;
+mod progress;
+mod pull_report;
+mod secret_text;
+mod sign_in;
+mod signals;
+mod table;
+mod totp;
+mod vault_choice;
+mod vault_keys;
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use args::{Arguments, Command};
+use console::Console;
+use context::Context;
+pub use exit::Exit;
+use exit::Failed;
+
+/// Runs the program with a command line, the program's name first, and returns its exit status ([`Exit`]).
+pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    match Arguments::try_parse_from(&args) {
+        Ok(arguments) => run(&arguments).into(),
+        Err(error) => refuse(&error, args.iter().any(|arg| arg == OsStr::new("--json"))).into(),
+    }
+}
+
+/// Help and the version are no errors, but come as such.
+fn refuse(error: &clap::Error, json: bool) -> Exit {
+    // Nothing is left to be done for a reader that went away.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Exit::Done,
+        _ if json => report(&Console::default(), &Failed::new(Exit::Usage, error.to_string().trim_end())),
+        _ => {}
+    }
+    Exit::Usage
+}
+
+fn run(arguments: &Arguments) -> Exit {
+    let console = Arc::new(Console::new(arguments.global.quiet));
+    logging::start(arguments.global.verbose, &console);
+    let result = runtime().and_then(|runtime| {
+        let result = runtime.block_on(async {
+            let stop = CancellationToken::new();
+            signals::listen(stop.clone());
+            let context = Context::new(&arguments.global, Arc::clone(&console), stop)?;
+            commands::run(&arguments.command, &context, arguments.global.verbose > 0).await
+        });
+        // A thread that waits for an answer at the terminal would be waited for.
+        runtime.shutdown_background();
+        result
+    });
+    result.unwrap_or_else(|failed| {
+        if wants_json(&arguments.command) {
+            report(&console, &failed);
+        }
+        console.error(&format!("obsync: {failed}"));
+        failed.exit
+    })
+}
+
+/// A runtime with no more threads than there are processors to run them, but two at least: one that computes must
+/// not keep the others' messages waiting.
+fn runtime() -> Result<Runtime, Failed> {
+    let workers = thread::available_parallelism().map_or(2, |count| count.get().max(2));
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::cannot("start", &error))
+}
+
+/// The failure as the one document on standard output.
+fn report(console: &Console, failed: &Failed) {
+    let document = json!({ "error": { "kind": failed.exit, "message": failed.message } });
+    if let Err(failed) = console.json(&document) {
+        console.error(&format!("obsync: {failed}"));
+    }
+}
+
+fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Vaults(options) => options.json,
+        Command::Pull(options) => options.json,
+        Command::Status(options) => options.json,
+        Command::Verify(options) => options.json,
+        _ => false,
+    }
+}

@@ -1,1 +1,41 @@
-//! Placeholder.
+//! Talks to the Obsidian Sync service, or to any server that speaks its protocol.
+//!
+//! - [`Client`]: the REST calls: signing in, the vaults of an account. It also carries the options, the limits and the
+//!   rules on hosts for everything else.
+//! - [`Session`]: one WebSocket connection to one vault: the listing, pushes, questions.
+//! - [`FetchPool`]: the contents of many files over several sessions.
+//!
+//! Every wait has a limit ([`Timeouts`]), every failure is a [`ClientError`] whose sentence says what happened and
+//! what to do, and nothing that is secret appears in an error, in `Debug` output or in the log.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), obsync_client::ClientError> {
+//! use obsync_client::{Client, ClientOptions};
+//!
+//! let client = Client::new(ClientOptions::default())?;
+//! let signed_in = client.sign_in("me@example.com", &"password".into(), None).await?;
+//! for vault in client.vaults(&signed_in.token).await? {
+//!     println!("{} {}", vault.id, vault.name);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod calls;
+mod client;
+mod error;
+mod fetch;
+mod host;
+mod options;
+mod session;
+mod tls;
+mod token;
+mod transport;
+
+pub use calls::{NewVault, NewVaultEncryption, SignedIn};
+pub use client::Client;
+pub use error::ClientError;
+pub use fetch::{FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, PullRequest, Receiver};
+pub use options::{ClientOptions, DEFAULT_API_URL, RetryPolicy, Timeouts};
+pub use session::{Content, History, PushFile, Session, SessionTarget, VaultSize};
+pub use token::Token;

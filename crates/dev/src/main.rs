@@ -1,2 +1,87 @@
-//! Placeholder.
-fn main() {}
+//! The program `obsync-dev`: a development server, generated vaults, a demonstration and benchmarks of obsync.
+//!
+//! [`args`] has the command line; each command is a module of its name. It needs no other program: where obsync is to
+//! run as a process of its own, [`child`] runs this one again.
+
+mod args;
+mod bench;
+mod check;
+mod child;
+mod console;
+mod demo;
+mod generate;
+mod human;
+mod measure;
+mod pull;
+mod server;
+mod values;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use tokio::runtime::Runtime;
+use tracing_subscriber::EnvFilter;
+
+use args::{Arguments, Command};
+
+/// How long interrupted work may take to end by itself.
+const INTERRUPTED: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    match child::serve(&args) {
+        Some(status) => status,
+        None => run(&Arguments::parse_from(args)),
+    }
+}
+
+/// Runs a command of this program; a failure is one sentence on standard error and the status 1.
+fn run(arguments: &Arguments) -> ExitCode {
+    log(arguments.verbose);
+    let result = Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            match &arguments.command {
+                Command::Server(options) => server::run(options).await,
+                Command::Generate(options) => generate::run(options),
+                Command::Demo(options) => or_interrupted(demo::run(options)).await,
+                Command::Bench(options) => or_interrupted(bench::run(options)).await,
+            }
+        })
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("obsync-dev: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lets Ctrl-C end some work so that its temporary folders go with it.
+async fn or_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::pin!(work);
+    tokio::select! {
+        result = &mut work => result,
+        _ = tokio::signal::ctrl_c() => {
+            // The process that it may be waiting for is interrupted too, and has files open in those folders.
+            let _ = tokio::time::timeout(INTERRUPTED, work).await;
+            bail!("interrupted")
+        }
+    }
+}
+
+/// Logs to standard error; what the server and the first device do, not what they hold.
+fn log(verbose: u8) {
+    let filter = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "info,obsync_testkit=debug,obsync_client=debug",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,1 +1,34 @@
-//! Placeholder.
+//! What tests, benchmarks and the program `obsync-dev` run against: a development server that speaks the
+//! whole protocol on loopback, with faults on request, and a generator of vaults.
+//!
+//! - [`Server`]: accounts, vaults, REST and WebSocket on one port; [`Stats`] says what happened there.
+//! - [`VaultHandle`]: writes into a vault as a device would, without a socket, honestly or not;
+//!   [`Expected`]: what a full pull must produce then.
+//! - [`Faults`]: what the server does wrong.
+//! - [`generate`]: vaults of any size, the same for a seed; [`fill_vault`], [`fill_directory`].
+//!
+//! Nothing here is for real data: the server speaks plain HTTP and listens on loopback only.
+
+mod accounts;
+mod disk;
+mod faults;
+mod generator;
+mod server;
+mod stats;
+mod vault;
+
+use std::path::PathBuf;
+
+pub use accounts::AccountError;
+pub use faults::{Chance, FaultControl, FaultError, Faults, PIECE_SIZE, PieceSizes};
+pub use generator::{Filled, GeneratedFile, GeneratorOptions, fill_directory, fill_vault, generate};
+pub use server::{Server, ServerBuilder, ServerError};
+pub use stats::{InitRecord, Stats};
+pub use vault::{Expected, ExpectedFile, RawEntry, Times, VaultHandle, VaultSpec, WriteError};
+
+/// The folder of a vault that the official client wrote: `official-v0`, `official-v2` or `official-managed`.
+///
+/// It holds `vault.json`, `entries.jsonl`, `blobs/` and `expected.json`: what a full pull must produce.
+pub fn fixture_dir(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}

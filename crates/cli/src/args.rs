@@ -1,0 +1,322 @@
+//! The command line: every option with the sentence that explains it.
+//!
+//! No option takes a secret: command lines are seen by every user of a computer. Secrets come from a prompt, from
+//! standard input or from the environment.
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
+use obsync_protocol::{ConfigCategories, FileTypes, VaultPath};
+
+use crate::destination::Destination;
+
+/// How the help of the program as a whole ends.
+const AFTER_HELP: &str = "\
+Examples:
+  obsync login                          sign in once; the token is kept
+  obsync vaults                         which vaults the account has
+  obsync pull \"My Vault\" ./notes        bring a vault here, and later what is new in it
+  obsync verify ./notes                 check every file against what was pulled
+
+Environment:
+  OBSIDIAN_EMAIL, OBSIDIAN_PASSWORD     sign in without being asked
+  OBSIDIAN_TOTP_SECRET                  base32 secret from which two-factor codes are computed
+  OBSIDIAN_AUTH_TOKEN                   a token, instead of signing in
+  OBSYNC_VAULT_PASSWORD                 password of an end-to-end encrypted vault
+  OBSYNC_HOME                           where obsync keeps its data (else the XDG folders)
+
+Exit status:
+  0  done
+  1  an error that none of the others describes (destination not writable, disk full, damaged state)
+  2  the command line cannot be understood
+  3  sign-in: account or vault password, two-factor code, expired token or subscription
+  4  no such vault or destination, or more than one
+  5  finished, but some files failed (pull) or differ (verify)
+  6  interrupted or cut off midway; the next run goes on where this one stopped
+  7  another obsync is working on the destination
+  8  the service was not reached, or may not be talked to; nothing was done";
+
+/// Brings Obsidian Sync vaults to a folder: exactly, and whatever happens on the way.
+#[derive(Debug, Parser)]
+#[command(name = "obsync", version, after_help = AFTER_HELP, disable_help_subcommand = true, max_term_width = 110)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Address of the sync service [default: https://api.obsidian.md/]
+    #[arg(long, value_name = "URL", env = "OBSYNC_API_URL", hide_env_values = true, global = true)]
+    pub(crate) api_url: Option<String>,
+    /// Host that vaults may lie on besides those under obsidian.md (HOST or HOST:PORT; repeatable)
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "OBSYNC_ALLOW_HOST",
+        hide_env_values = true,
+        value_delimiter = ',',
+        action = ArgAction::Append,
+        global = true
+    )]
+    pub(crate) allow_host: Vec<String>,
+    /// Longest wait for an answer of the service, in seconds [default: 60; connecting and silence: 120]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "OBSYNC_TIMEOUT",
+        hide_env_values = true,
+        value_parser = clap::value_parser!(u64).range(1..=3600),
+        global = true
+    )]
+    pub(crate) timeout: Option<u64>,
+    /// Tell more (-vv: much more), on standard error
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    /// Print nothing but errors and what was asked for
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Login(Login),
+    Logout(Logout),
+    Vaults(Vaults),
+    Pull(Pull),
+    Status(Status),
+    Verify(Verify),
+    Reset(Reset),
+    Totp(Totp),
+    Completions(Completions),
+}
+
+/// Sign in and keep the token
+///
+/// Asks for what is not given. The token is kept, readable only by you; the password is not.
+/// With OBSIDIAN_AUTH_TOKEN set nothing is kept: the token is only checked.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync login
+  obsync login --email me@example.com --mfa 123456
+  pass obsidian | obsync login --email me@example.com --password-stdin
+  OBSIDIAN_EMAIL=me@example.com OBSIDIAN_PASSWORD=… OBSIDIAN_TOTP_SECRET=… obsync login")]
+pub(crate) struct Login {
+    /// Email address of the account
+    #[arg(long, value_name = "EMAIL", env = "OBSIDIAN_EMAIL", hide_env_values = true)]
+    pub(crate) email: Option<String>,
+    /// Two-factor code, 6 digits [default: from OBSIDIAN_TOTP_SECRET, else asked for]
+    #[arg(long, value_name = "CODE", value_parser = mfa_code)]
+    pub(crate) mfa: Option<String>,
+    /// Read the password from the first line of standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+/// Sign out, and forget the token and the keys of vaults
+///
+/// The token becomes worthless at the service, and the derived keys of vaults of this service are removed.
+/// Pulled notes and their state stay.
+#[derive(Debug, Args)]
+pub(crate) struct Logout {
+    /// Keep the derived keys, so that vault passwords are not asked for again
+    #[arg(long)]
+    pub(crate) keep_keys: bool,
+}
+
+/// List the vaults of the account
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync vaults
+  obsync vaults --json | jq -r '.vaults[].name'")]
+pub(crate) struct Vaults {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Bring a vault to a folder, or what is new in it since the last pull
+///
+/// Files appear complete and checked, with their times, or not at all. What is there already is not downloaded,
+/// and a file that obsync did not write is never overwritten: it is kept as a conflicted copy. A pull that was
+/// stopped by anything goes on when it is run again.
+///
+/// All file types and the configuration are pulled unless you choose fewer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync pull \"My Vault\" ./notes
+  obsync pull \"My Vault\" ./notes --configs none --exclude Archive
+  obsync pull 4f2a… /backup/notes --json --quiet < /dev/null
+  pass vault | obsync pull \"My Vault\" ./notes --password-stdin
+
+The password of an end-to-end encrypted vault is asked for once; the key derived from it is kept, readable only
+by you. `obsync --help` lists the exit status.")]
+pub(crate) struct Pull {
+    /// Name or id of the vault
+    #[arg(value_name = "VAULT")]
+    pub(crate) vault: String,
+    /// Folder to bring it to; made if it is not there
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: Destination,
+    /// Read the vault password from the first line of standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    /// Check everything again from the vault's first version on; only what differs is downloaded
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Only tell what a pull would do
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Connections to download over, 1 to 10
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10), default_value = "4")]
+    pub(crate) connections: u8,
+    /// Print one JSON report at the end, also when it fails
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which files of a vault are wanted.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What to pull")]
+pub(crate) struct Choice {
+    /// Attachments: all, none, or a list of image, audio, video, pdf, unsupported (any other type)
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    pub(crate) file_types: FileTypes,
+    /// Configuration: all, none, or a list of app, appearance, hotkey, core-plugin, community-plugin,
+    /// appearance-data, core-plugin-data, community-plugin-data
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    pub(crate) configs: ConfigCategories,
+    /// Folder of the vault to leave out, with what is below it (repeatable)
+    #[arg(long, value_name = "FOLDER", value_parser = vault_folder)]
+    pub(crate) exclude: Vec<VaultPath>,
+    /// Name of the vault's configuration folder, if it was changed in Obsidian
+    #[arg(long, value_name = "NAME", default_value = ".obsidian", value_parser = config_folder)]
+    pub(crate) config_dir: String,
+}
+
+/// Show what is known of pulled vaults
+///
+/// Works without a connection. Files that failed are listed with their reason.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Only of this folder
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: Option<Destination>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Check every pulled file by its content
+///
+/// Reads and hashes all files of the folder and lists those that are missing, changed, or not of the vault.
+/// Works without a connection and changes nothing. Missing and changed files come back with
+/// `obsync pull --full`.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The folder
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: Destination,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Forget what is known of a pulled vault; no note is touched
+///
+/// The next pull compares every file and downloads only what differs. This also frees the folder for another
+/// vault, and removes a state database that is damaged.
+#[derive(Debug, Args)]
+pub(crate) struct Reset {
+    /// The folder
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: Destination,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Print the two-factor code of OBSIDIAN_TOTP_SECRET
+///
+/// The code goes to standard output, the seconds that it is still valid to standard error.
+#[derive(Debug, Args)]
+pub(crate) struct Totp {
+    /// Go on, with every new code, until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// Print the completion script of a shell
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync completions bash > ~/.local/share/bash-completion/completions/obsync
+  obsync completions fish > ~/.config/fish/completions/obsync.fish
+  obsync completions zsh > ~/.zfunc/_obsync")]
+pub(crate) struct Completions {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+/// A two-factor code; spaces as authenticator apps show them are fine.
+fn mfa_code(text: &str) -> Result<String, String> {
+    let code: String = text.chars().filter(|character| !character.is_whitespace()).collect();
+    if code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit()) {
+        Ok(code)
+    } else {
+        Err("a two-factor code has 6 digits".to_owned())
+    }
+}
+
+/// A folder as people write it: a slash at its end is fine.
+fn vault_folder(text: &str) -> Result<VaultPath, String> {
+    let folder = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
+    VaultPath::parse(folder).map_err(|error| format!("{error}; give it as it is in the vault, such as Archive/2020"))
+}
+
+fn config_folder(text: &str) -> Result<String, String> {
+    match VaultPath::parse(text) {
+        Ok(_) if !text.contains('/') => Ok(text.to_owned()),
+        _ => Err("it is the name of one folder, such as .obsidian".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn codes_are_taken_as_apps_show_them() {
+        assert_eq!(mfa_code("123 456").as_deref(), Ok("123456"));
+        for wrong in ["", "12345", "1234567", "12345a", "１２３４５６"] {
+            assert!(mfa_code(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn folders_are_taken_with_a_slash_at_the_end() {
+        assert_eq!(vault_folder("./Archive/2020/").unwrap().as_str(), "Archive/2020");
+        for wrong in ["", "/", "..", "/etc", "a//b"] {
+            assert!(vault_folder(wrong).is_err(), "{wrong}");
+        }
+        assert!(config_folder(".obsidian-phone").is_ok());
+        assert!(config_folder("a/b").is_err());
+    }
+}

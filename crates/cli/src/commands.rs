@@ -1,0 +1,36 @@
+//! The commands, one file each.
+
+use clap::CommandFactory;
+
+use crate::args::{Arguments, Command};
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+
+mod completions;
+mod login;
+mod logout;
+mod pull;
+mod reset;
+mod status;
+mod totp;
+mod vaults;
+mod verify;
+
+/// Runs a command; the answer is the exit status of one that did its work.
+///
+/// # Errors
+/// Why it did not.
+pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    match command {
+        // A pull ends in good order by itself when it is to stop.
+        Command::Pull(options) => pull::run(options, context, verbose).await,
+        Command::Login(options) => context.or_stopped(login::run(options, context)).await,
+        Command::Logout(options) => context.or_stopped(logout::run(options, context)).await,
+        Command::Vaults(options) => context.or_stopped(vaults::run(options, context)).await,
+        Command::Status(options) => context.or_stopped(status::run(options, context)).await,
+        Command::Verify(options) => context.or_stopped(verify::run(options, context)).await,
+        Command::Reset(options) => context.or_stopped(reset::run(options, context)).await,
+        Command::Totp(options) => context.or_stopped(totp::run(options, context)).await,
+        Command::Completions(options) => completions::run(options, &mut Arguments::command(), context),
+    }
+}

@@ -1,0 +1,58 @@
+//! `obsync login`: signs in and keeps the token.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::args::Login;
+use crate::ask;
+use crate::context::Context;
+use crate::environment;
+use crate::exit::{Exit, Failed};
+use crate::sign_in::Account;
+
+pub(super) async fn run(options: &Login, context: &Context) -> Result<Exit, Failed> {
+    let client = context.client()?;
+    if let Some(token) = environment::token()? {
+        let user = client.user_info(&token).await?;
+        context.say(&format!("OBSIDIAN_AUTH_TOKEN is valid: it is the token of {}. Nothing was kept.", user.email))?;
+        return Ok(Exit::Done);
+    }
+    let account =
+        Account { email: email(options).await?, password: password(options).await?, mfa: options.mfa.clone() };
+    let saved = account.sign_in(&client).await?;
+    context.credentials().save(context.api_url(), &saved, &context.console)?;
+    context.say(&format!("Signed in as {}. `obsync vaults` lists your vaults.", saved.email))?;
+    Ok(Exit::Done)
+}
+
+async fn email(options: &Login) -> Result<String, Failed> {
+    match options.email.as_deref().filter(|email| !email.is_empty()) {
+        Some(email) => Ok(email.to_owned()),
+        None if ask::can_ask() && !options.password_stdin => not_empty(ask::line("Email: ".to_owned()).await?, "email"),
+        None => Err(Failed::new(Exit::Usage, "the email address is missing; give --email EMAIL or set OBSIDIAN_EMAIL")),
+    }
+}
+
+async fn password(options: &Login) -> Result<SecretString, Failed> {
+    if options.password_stdin {
+        return ask::first_line_of_stdin("password").await;
+    }
+    if let Some(password) = environment::password()? {
+        return Ok(password);
+    }
+    if !ask::can_ask() {
+        return Err(Failed::new(
+            Exit::Usage,
+            "the password is missing; pipe it in with --password-stdin or set OBSIDIAN_PASSWORD",
+        ));
+    }
+    let password = ask::secret("Password: ".to_owned()).await?;
+    not_empty(password.expose_secret(), "password")?;
+    Ok(password)
+}
+
+fn not_empty<T: AsRef<str>>(answer: T, what: &str) -> Result<T, Failed> {
+    if answer.as_ref().is_empty() {
+        return Err(Failed::new(Exit::Usage, format!("the {what} is empty; nothing was done")));
+    }
+    Ok(answer)
+}

@@ -1,0 +1,34 @@
+//! `obsync logout`: makes the saved token worthless and forgets it, and the keys of vaults with it.
+
+use obsync_client::ClientError;
+
+use crate::args::Logout;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+
+pub(super) async fn run(options: &Logout, context: &Context) -> Result<Exit, Failed> {
+    let (credentials, console) = (context.credentials(), &context.console);
+    let saved = credentials.load(context.api_url(), console)?;
+    let client = context.client()?;
+    let signed_out = match &saved {
+        Some(saved) => client.sign_out(&saved.token).await,
+        None => Ok(()),
+    };
+    // Also when the service is out of reach: who signs out wants nothing left on this computer.
+    credentials.forget(context.api_url(), console)?;
+    if !options.keep_keys {
+        context.key_file().forget_all(context.api_url(), console)?;
+    }
+    match (signed_out, saved) {
+        (_, None) => context.say("You were not signed in.")?,
+        (Ok(()) | Err(ClientError::NotSignedIn), Some(saved)) => {
+            context.say(&format!("Signed out {}.", saved.email))?;
+        }
+        (Err(error), Some(_)) => {
+            let failed = Failed::from(error);
+            let message = format!("the token was forgotten here, but the service was not told so: {failed}");
+            return Err(Failed { message, ..failed });
+        }
+    }
+    Ok(Exit::Done)
+}

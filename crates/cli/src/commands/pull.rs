@@ -1,0 +1,93 @@
+//! `obsync pull`: brings a vault to a folder.
+
+use std::sync::Arc;
+
+use obsync_client::FetchOptions;
+use obsync_core::{Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, StateStore, VaultStore, pull};
+use obsync_protocol::Filter;
+
+use crate::args::{Choice, Pull};
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::known::Known;
+use crate::progress::Display;
+use crate::pull_report;
+use crate::sign_in;
+use crate::vault_choice::choose;
+use crate::vault_keys::Lock;
+
+pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    let known = Known::of(&options.destination, context)?;
+    let source = context.or_stopped(source(options, context)).await?;
+    let state: Arc<dyn StateStore> = Arc::new(known.state_for(&source.vault, options.dry_run)?);
+    let folder: Arc<dyn VaultStore> = Arc::new(known.folder(options.dry_run)?);
+    let display = Display::new(Arc::clone(&context.console));
+    let drawing = display.draw(verbose);
+    let progress: Arc<dyn Progress> = display.clone();
+    let result = pull(&source, folder, state, &pull_options(options), progress, context.stop.clone()).await;
+    drop(drawing);
+    conclude(&result.map_err(|error| failed(error, display.connected()))?, options, context)
+}
+
+/// Signs in, finds the vault and opens it: everything that can be refused before anything is written.
+async fn source(options: &Pull, context: &Context) -> Result<PullSource, Failed> {
+    let client = context.client()?;
+    let (token, vaults) = sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
+    let vault = choose(vaults, &options.vault)?;
+    let lock = Lock { context, client: &client, token: &token, vault: &vault };
+    let keys = lock.open(options.password_stdin).await?;
+    Ok(PullSource { client, token, vault, keys })
+}
+
+fn pull_options(options: &Pull) -> PullOptions {
+    PullOptions {
+        filter: filter(&options.choice),
+        mode: if options.full { Mode::Full } else { Mode::Incremental },
+        dry_run: options.dry_run,
+        fetch: FetchOptions { connections: options.connections.into(), ..FetchOptions::default() },
+    }
+}
+
+fn filter(choice: &Choice) -> Filter {
+    Filter {
+        file_types: choice.file_types.clone(),
+        configs: choice.configs.clone(),
+        excluded: choice.exclude.clone(),
+        config_dir: choice.config_dir.clone(),
+    }
+}
+
+/// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also with `-q`.
+fn conclude(report: &Report, options: &Pull, context: &Context) -> Result<Exit, Failed> {
+    if options.json {
+        context.console.json(report)?;
+    } else {
+        context.say(&pull_report::sentences(report))?;
+    }
+    if let Some(failures) = pull_report::failures(report) {
+        context.console.error(&failures);
+    }
+    Ok(match report.outcome {
+        Outcome::Complete | Outcome::DryRun => Exit::Done,
+        Outcome::Failures => Exit::Failures,
+        Outcome::Interrupted => {
+            context.console.error("obsync: interrupted; what was pulled is kept, and the next run goes on from here");
+            Exit::Unfinished
+        }
+    })
+}
+
+/// A pull that could not go on: cut off once it had begun, refused before that.
+fn failed(error: PullError, connected: bool) -> Failed {
+    match error {
+        PullError::Client(error) => match Failed::from(error) {
+            Failed { exit: Exit::Unreachable, message } if connected => {
+                let message = format!("{message}; what was pulled is kept, and the next run goes on from there");
+                Failed::new(Exit::Unfinished, message)
+            }
+            failed => failed,
+        },
+        PullError::State(error) => error.into(),
+        other => Failed::of(Exit::Error, &other),
+    }
+}

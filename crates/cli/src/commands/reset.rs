@@ -1,0 +1,33 @@
+//! `obsync reset`: forgets the state of a destination.
+
+use crate::args::Reset;
+use crate::ask;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::known::Known;
+
+pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Failed> {
+    let known = Known::of(&options.destination, context)?;
+    let databases = known.databases_there()?;
+    let destination = &options.destination;
+    if !options.yes {
+        if !ask::can_ask() {
+            let message = format!("there is nobody to ask whether to forget the state of {destination}; give --yes");
+            return Err(Failed::new(Exit::Usage, message));
+        }
+        let question = format!("Forget what is known of {destination}? No note is touched.");
+        if !ask::yes(&question).await? {
+            context.say("Nothing was done.")?;
+            return Ok(Exit::Done);
+        }
+    }
+    // Held to the end, so that no pull begins meanwhile.
+    let _folder = known.folder(false)?;
+    for database in databases {
+        known.forget(&database)?;
+    }
+    context.say(&format!(
+        "The state of {destination} is forgotten. The next pull compares every file and downloads only what differs."
+    ))?;
+    Ok(Exit::Done)
+}

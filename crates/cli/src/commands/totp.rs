@@ -1,0 +1,35 @@
+//! `obsync totp`: the two-factor code of the moment.
+
+use std::time::Duration;
+
+use crate::args::Totp;
+use crate::context::Context;
+use crate::environment;
+use crate::exit::{Exit, Failed};
+use crate::human;
+use crate::totp::{Generator, now};
+
+pub(super) async fn run(options: &Totp, context: &Context) -> Result<Exit, Failed> {
+    let generator = environment::totp()?.ok_or_else(|| {
+        Failed::new(
+            Exit::Usage,
+            "OBSIDIAN_TOTP_SECRET is not set; set it to the base32 secret of your account's two-factor \
+             authentication",
+        )
+    })?;
+    loop {
+        let left = print(&generator, context)?;
+        if !options.watch {
+            return Ok(Exit::Done);
+        }
+        tokio::time::sleep(Duration::from_secs(left)).await;
+    }
+}
+
+/// The code alone on standard output, for scripts; returns the seconds that it is still valid.
+fn print(generator: &Generator, context: &Context) -> Result<u64, Failed> {
+    let code = generator.at(now());
+    context.console.result(&code.digits)?;
+    context.console.note(&format!("valid for {} more", human::counted(code.seconds_left, "second", "seconds")));
+    Ok(code.seconds_left)
+}

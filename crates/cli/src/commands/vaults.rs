@@ -1,0 +1,80 @@
+//! `obsync vaults`: the vaults of the account and those shared with it.
+
+use obsync_protocol::{VaultInfo, VaultList};
+use serde::Serialize;
+
+use crate::args::Vaults;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::human;
+use crate::sign_in;
+use crate::table;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document {
+    vaults: Vec<Row>,
+}
+
+/// One vault, without its secrets.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    name: String,
+    region: String,
+    encryption: &'static str,
+    encryption_version: u64,
+    /// Encrypted, with older versions of files, in bytes.
+    size: u64,
+    /// Milliseconds since the epoch.
+    created: i64,
+    shared: bool,
+}
+
+pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Failed> {
+    let client = context.client()?;
+    let (_, list) = sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
+    let rows = rows(&list);
+    if options.json {
+        context.console.json(&Document { vaults: rows })?;
+    } else if rows.is_empty() {
+        context.console.note("The account has no vaults.");
+    } else {
+        context.console.result(&as_table(&rows))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn rows(list: &VaultList) -> Vec<Row> {
+    let own = list.vaults.iter().map(|vault| row(vault, false));
+    own.chain(list.shared.iter().map(|vault| row(vault, true))).collect()
+}
+
+fn row(vault: &VaultInfo, shared: bool) -> Row {
+    Row {
+        id: vault.id.to_string(),
+        name: vault.name.clone(),
+        region: vault.region.clone(),
+        encryption: if vault.password.is_some() { "standard" } else { "end-to-end" },
+        encryption_version: vault.encryption_version,
+        size: vault.size,
+        created: vault.created,
+        shared,
+    }
+}
+
+fn as_table(rows: &[Row]) -> String {
+    let heading = ["ID", "REGION", "ENCRYPTION", "SIZE", "CREATED", "NAME"].map(String::from).to_vec();
+    let lines = rows.iter().map(|row| {
+        let name = if row.shared { format!("{} (shared)", row.name) } else { row.name.clone() };
+        vec![
+            row.id.clone(),
+            row.region.clone(),
+            format!("{} v{}", row.encryption, row.encryption_version),
+            human::size(row.size),
+            human::date(row.created),
+            name,
+        ]
+    });
+    table::columns(&std::iter::once(heading).chain(lines).collect::<Vec<_>>(), &[3])
+}

@@ -1,0 +1,140 @@
+//! Everything that the program prints goes through here.
+//!
+//! Standard output takes results, standard error everything else. A reader that went away (`obsync vaults | head`)
+//! is no error. Control characters are printed as escapes, whoever sent them: names come from the network, and a
+//! terminal obeys them.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use indicatif::ProgressBar;
+
+use crate::exit::Failed;
+
+/// The program's output, shared by everything that has something to say.
+#[derive(Debug, Default)]
+pub(crate) struct Console {
+    quiet: bool,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Console {
+    /// With `quiet`, only errors and results that were asked for are printed.
+    pub(crate) fn new(quiet: bool) -> Self {
+        Console { quiet, bar: Mutex::default() }
+    }
+
+    /// Whether `-q` was given.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Whether someone can be shown a progress bar.
+    pub(crate) fn has_terminal() -> bool {
+        io::stderr().is_terminal()
+    }
+
+    /// Prints a result: one or more lines without the last line break.
+    ///
+    /// # Errors
+    /// When standard output cannot be written, other than for want of a reader.
+    pub(crate) fn result(&self, text: &str) -> Result<(), Failed> {
+        self.write_out(&format!("{}\n", printable(text)))
+    }
+
+    /// Prints text exactly as it is to standard output: for scripts and documents made by this program.
+    ///
+    /// # Errors
+    /// As for [`result`](Self::result).
+    pub(crate) fn write_out(&self, text: &str) -> Result<(), Failed> {
+        let write = || {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(text.as_bytes())?;
+            stdout.flush()
+        };
+        match self.around_bar(write) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failed::cannot("write to standard output", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Prints a document for scripts, as JSON.
+    ///
+    /// # Errors
+    /// As for [`result`](Self::result).
+    pub(crate) fn json(&self, document: &impl serde::Serialize) -> Result<(), Failed> {
+        let text =
+            serde_json::to_string_pretty(document).map_err(|error| Failed::cannot("write the JSON report", &error))?;
+        self.write_out(&format!("{text}\n"))
+    }
+
+    /// Tells something that is good to know; not with `-q`.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.write_err(&format!("{}\n", printable(text)));
+        }
+    }
+
+    /// Tells something that the user should see; not with `-q`.
+    pub(crate) fn warn(&self, text: &str) {
+        self.note(&format!("obsync: warning: {text}"));
+    }
+
+    /// Tells what went wrong.
+    pub(crate) fn error(&self, text: &str) {
+        self.write_err(&format!("{}\n", printable(text)));
+    }
+
+    /// Text to standard error. What cannot be written is dropped: there is nowhere left to tell it.
+    pub(crate) fn write_err(&self, text: &str) {
+        self.around_bar(|| {
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+        });
+    }
+
+    /// From now on lines are printed above this bar; `None` ends that.
+    pub(crate) fn set_bar(&self, bar: Option<ProgressBar>) {
+        *self.bar() = bar;
+    }
+
+    fn around_bar<T>(&self, write: impl FnOnce() -> T) -> T {
+        match self.bar().as_ref() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The text with every control character but the line break as an escape (`\u{1b}`), and the characters that
+/// reorder what is shown likewise.
+pub(crate) fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        let reorders = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if (character.is_control() && character != '\n') || reorders {
+            // Writing to a String cannot fail.
+            let _ = write!(safe, "{}", character.escape_unicode());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_command_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc\rd\u{202e}e"), "a\\u{1b}[2Jb\nc\\u{d}d\\u{202e}e");
+        assert_eq!(printable("Ünïcode עברית 日本 👩‍👩‍👧"), "Ünïcode עברית 日本 👩‍👩‍👧");
+    }
+}

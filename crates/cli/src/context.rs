@@ -1,0 +1,105 @@
+//! What every command works with: the console, the directories, the way to the service.
+
+use std::env;
+use std::sync::Arc;
+use std::time::Duration;
+
+use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, RetryPolicy, Timeouts};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::args::Global;
+use crate::console::Console;
+use crate::credentials::Credentials;
+use crate::exit::{Exit, Failed};
+use crate::home::Home;
+use crate::keys::KeyFile;
+
+/// The surroundings of one run of the program.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where everything is printed.
+    pub(crate) console: Arc<Console>,
+    /// Where everything is kept.
+    pub(crate) home: Home,
+    /// Cancelled when the program is to end early.
+    pub(crate) stop: CancellationToken,
+    /// The parsed form of the address in `options`.
+    api_url: Url,
+    options: ClientOptions,
+}
+
+impl Context {
+    /// From the options that every command has, and the environment.
+    pub(crate) fn new(global: &Global, console: Arc<Console>, stop: CancellationToken) -> Result<Self, Failed> {
+        let api_url = global.api_url.as_deref().filter(|url| !url.is_empty()).unwrap_or(DEFAULT_API_URL);
+        let api_url = Url::parse(api_url).map_err(|error| {
+            let message = format!("{api_url:?} is not the address of a service ({error}); give one such as {DEFAULT_API_URL}");
+            Failed::new(Exit::Usage, message)
+        })?;
+        let allow_hosts = global.allow_host.iter().map(|host| host.trim()).filter(|host| !host.is_empty());
+        let timeouts = global.timeout.map_or_else(Timeouts::default, |seconds| limited(Duration::from_secs(seconds)));
+        let options = ClientOptions {
+            api_url: api_url.to_string(),
+            allow_hosts: allow_hosts.map(str::to_owned).collect(),
+            retry: limited_retry(timeouts.rest_request),
+            timeouts,
+            ..ClientOptions::default()
+        };
+        Ok(Context { console, home: Home::find(env::var_os("OBSYNC_HOME"))?, stop, api_url, options })
+    }
+
+    /// The address of the service; tokens and keys are filed under it.
+    pub(crate) fn api_url(&self) -> &Url {
+        &self.api_url
+    }
+
+    /// A client of the service.
+    pub(crate) fn client(&self) -> Result<Client, Failed> {
+        Ok(Client::new(self.options.clone())?)
+    }
+
+    /// Where tokens are kept.
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials::new(&self.home)
+    }
+
+    /// Where derived keys are kept.
+    pub(crate) fn key_file(&self) -> KeyFile {
+        KeyFile::new(&self.home)
+    }
+
+    /// Prints a sentence about what was done to standard output; not with `-q`.
+    pub(crate) fn say(&self, text: &str) -> Result<(), Failed> {
+        if self.console.is_quiet() { Ok(()) } else { self.console.result(text) }
+    }
+
+    /// Ends early with [`Failed::interrupted`] when the program is to end.
+    pub(crate) async fn or_stopped<T>(&self, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+        tokio::select! {
+            result = work => result,
+            () = self.stop.cancelled() => Err(Failed::new(Exit::Unfinished, "interrupted")),
+        }
+    }
+}
+
+/// The usual limits, each brought down or up to what the user wants to wait for an answer.
+fn limited(wait: Duration) -> Timeouts {
+    let usual = Timeouts::default();
+    Timeouts {
+        rest_connect: usual.rest_connect.min(wait),
+        rest_request: wait,
+        connect: wait,
+        answer: wait,
+        // Half of it, so that the ping's answer can come before the connection is given up.
+        ping_after: usual.ping_after.min(wait / 2),
+        silence: wait,
+        stall: wait * 10,
+    }
+}
+
+/// The usual pauses between attempts, none longer than what the user wants to wait for an answer.
+fn limited_retry(wait: Duration) -> RetryPolicy {
+    let usual = RetryPolicy::default();
+    RetryPolicy { max_delay: usual.max_delay.min(wait), min_delay: usual.min_delay.min(wait / 4), ..usual }
+}

@@ -1,0 +1,102 @@
+//! The tokens of earlier sign-ins, by the service that gave them: a token never goes to another address.
+
+use std::collections::BTreeMap;
+
+use obsync_client::Token;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::console::Console;
+use crate::exit::Failed;
+use crate::home::Home;
+use crate::private_file::PrivateFile;
+
+/// The file `credentials.json`.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    file: PrivateFile,
+}
+
+/// A token that was kept, with the account that it is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Saved {
+    /// Opens the account.
+    pub(crate) token: Token,
+    /// The account's email address.
+    pub(crate) email: String,
+}
+
+/// What the file looks like.
+#[derive(Default, Serialize, Deserialize)]
+struct Content {
+    #[serde(default)]
+    accounts: BTreeMap<String, Account>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Account {
+    #[serde(with = "crate::secret_text")]
+    token: SecretString,
+    #[serde(default)]
+    email: String,
+}
+
+impl Credentials {
+    /// The file in its place; it need not exist.
+    pub(crate) fn new(home: &Home) -> Self {
+        let remedy = "remove it and sign in again with `obsync login`";
+        Credentials { file: PrivateFile::new(home.config(), "credentials.json", remedy) }
+    }
+
+    /// The token for the service at `api_url`, if there is one.
+    pub(crate) fn load(&self, api_url: &Url, console: &Console) -> Result<Option<Saved>, Failed> {
+        let mut content: Content = self.file.read(console)?;
+        Ok(content.accounts.remove(api_url.as_str()).map(|account| Saved {
+            token: Token::new(account.token.expose_secret()),
+            email: account.email,
+        }))
+    }
+
+    /// Keeps a token in place of the one before it.
+    pub(crate) fn save(&self, api_url: &Url, saved: &Saved, console: &Console) -> Result<(), Failed> {
+        self.file.update(console, |content: &mut Content| {
+            let account = Account { token: saved.token.expose().into(), email: saved.email.clone() };
+            content.accounts.insert(api_url.to_string(), account);
+            true
+        })
+    }
+
+    /// Forgets the token for the service at `api_url`.
+    pub(crate) fn forget(&self, api_url: &Url, console: &Console) -> Result<(), Failed> {
+        self.file.update(console, |content: &mut Content| content.accounts.remove(api_url.as_str()).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_only_found_under_the_address_that_gave_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::find(Some(directory.path().into())).unwrap();
+        let (credentials, console) = (Credentials::new(&home), Console::new(true));
+        let (mine, other) =
+            (Url::parse("https://api.obsidian.md").unwrap(), Url::parse("https://api.obsidian.md.example").unwrap());
+        let saved = Saved { token: Token::new("t0ken"), email: "me@example.com".to_owned() };
+        credentials.save(&mine, &saved, &console).unwrap();
+        assert_eq!(credentials.load(&mine, &console).unwrap().unwrap().token.expose(), "t0ken");
+        assert!(credentials.load(&other, &console).unwrap().is_none());
+        credentials.forget(&other, &console).unwrap();
+        assert!(credentials.load(&mine, &console).unwrap().is_some());
+        credentials.forget(&mine, &console).unwrap();
+        assert!(credentials.load(&mine, &console).unwrap().is_none());
+    }
+
+    #[test]
+    fn debug_output_has_no_token() {
+        let saved = Saved { token: Token::new("t0ken"), email: String::new() };
+        assert!(!format!("{saved:?}").contains("t0ken"));
+    }
+}

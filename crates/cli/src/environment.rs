@@ -1,0 +1,50 @@
+//! Credentials from the environment, for machines where nobody can be asked.
+
+use std::env;
+
+use obsync_client::Token;
+use secrecy::SecretString;
+
+use crate::exit::{Exit, Failed};
+use crate::totp::Generator;
+
+/// The variable with the vault password.
+pub(crate) const VAULT_PASSWORD: &str = "OBSYNC_VAULT_PASSWORD";
+
+/// `OBSIDIAN_EMAIL`.
+pub(crate) fn email() -> Result<Option<String>, Failed> {
+    variable("OBSIDIAN_EMAIL")
+}
+
+/// `OBSIDIAN_PASSWORD`.
+pub(crate) fn password() -> Result<Option<SecretString>, Failed> {
+    secret("OBSIDIAN_PASSWORD")
+}
+
+/// `OBSIDIAN_AUTH_TOKEN`.
+pub(crate) fn token() -> Result<Option<Token>, Failed> {
+    Ok(secret("OBSIDIAN_AUTH_TOKEN")?.map(Token::new))
+}
+
+/// `OBSYNC_VAULT_PASSWORD`.
+pub(crate) fn vault_password() -> Result<Option<SecretString>, Failed> {
+    secret(VAULT_PASSWORD)
+}
+
+/// What makes codes from `OBSIDIAN_TOTP_SECRET`.
+pub(crate) fn totp() -> Result<Option<Generator>, Failed> {
+    secret("OBSIDIAN_TOTP_SECRET")?.map(|secret| Generator::new(&secret)).transpose()
+}
+
+fn secret(name: &str) -> Result<Option<SecretString>, Failed> {
+    Ok(variable(name)?.map(SecretString::from))
+}
+
+/// An empty variable counts as unset: that is how container tools hand on what is not there.
+fn variable(name: &str) -> Result<Option<String>, Failed> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(Failed::new(Exit::Usage, format!("{name} is not UTF-8 text"))),
+    }
+}

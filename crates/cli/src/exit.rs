@@ -1,0 +1,199 @@
+//! How the program ends: the documented exit codes, and the one error type that carries a sentence to them.
+//!
+//! Everything that can go wrong below the program is an error enum of its crate. Here each is sorted into one
+//! of the codes that a script can act on; the sentence for people is kept whole, with its chain of reasons.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use obsync_client::ClientError;
+use obsync_core::StateError;
+use serde::Serialize;
+
+/// What the program's exit status says. `obsync --help` has the same table for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: an error that none of the others describes.
+    Error,
+    /// 2: the command line cannot be understood.
+    Usage,
+    /// 3: the account or vault password, the code, the token or the subscription is not accepted.
+    SignIn,
+    /// 4: no such vault or destination, or more than one.
+    NotFound,
+    /// 5: finished, but some files failed or differ.
+    Failures,
+    /// 6: interrupted or cut off midway; the next run goes on.
+    Unfinished,
+    /// 7: another obsync works on the destination.
+    AlreadyRunning,
+    /// 8: the service was not reached, or may not be talked to; nothing was done.
+    Unreachable,
+}
+
+impl Exit {
+    /// The number that the operating system is given.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Error => 1,
+            Exit::Usage => 2,
+            Exit::SignIn => 3,
+            Exit::NotFound => 4,
+            Exit::Failures => 5,
+            Exit::Unfinished => 6,
+            Exit::AlreadyRunning => 7,
+            Exit::Unreachable => 8,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// Why a command ended without doing its work: one sentence for people, one [`Exit`] for scripts.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// The code to end with.
+    pub(crate) exit: Exit,
+    /// What happened and what to do.
+    pub(crate) message: String,
+}
+
+impl Failed {
+    /// A failure with a sentence of its own.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Failed { exit, message: message.into() }
+    }
+
+    /// A failure told by an error of another crate, with its chain of reasons.
+    pub(crate) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+        Failed { exit, message: with_reasons(error) }
+    }
+
+    /// A failure of `action` (as in "cannot `action`") for the reason that `error` tells.
+    pub(crate) fn cannot(action: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
+        Failed { exit: Exit::Error, message: format!("cannot {action}: {}", with_reasons(error)) }
+    }
+
+    /// The work was stopped from outside before it was done.
+    pub(crate) fn interrupted() -> Self {
+        Failed::new(Exit::Unfinished, "interrupted; nothing was lost")
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl Error for Failed {}
+
+impl From<ClientError> for Failed {
+    /// Sorts what the service or the network says, taking it that nothing was done yet.
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            _ if error.is_auth() => Exit::SignIn,
+            ClientError::VaultNotFound => Exit::NotFound,
+            ClientError::InvalidOption { .. } => Exit::Usage,
+            ClientError::HostNotAllowed { .. } | ClientError::Tls { .. } | ClientError::Http { .. } => Exit::Unreachable,
+            _ if error.is_retryable() => Exit::Unreachable,
+            _ => Exit::Error,
+        };
+        let failed = Failed::of(exit, &error);
+        match remedy(&error) {
+            Some(remedy) => Failed { message: format!("{failed} ({remedy})"), ..failed },
+            None => failed,
+        }
+    }
+}
+
+impl From<StateError> for Failed {
+    fn from(error: StateError) -> Self {
+        let exit = match &error {
+            StateError::Locked { .. } => Exit::AlreadyRunning,
+            _ => Exit::Error,
+        };
+        Failed::of(exit, &error)
+    }
+}
+
+/// What to type, where the error's own sentence cannot know it.
+fn remedy(error: &ClientError) -> Option<String> {
+    match error {
+        ClientError::WrongCredentials | ClientError::MfaRequired | ClientError::MfaWrong | ClientError::NotSignedIn => {
+            Some("`obsync login`".to_owned())
+        }
+        ClientError::HostNotAllowed { host } => Some(format!("--allow-host {host}")),
+        _ => None,
+    }
+}
+
+/// The error's text and those of its sources, each once: many errors tell their source's text as part of their own.
+fn with_reasons(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(reason) = source {
+        let more = reason.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = reason.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Layer(&'static str, Option<Box<Layer>>);
+
+    impl fmt::Display for Layer {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str(self.0)
+        }
+    }
+
+    impl Error for Layer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|layer| layer as &(dyn Error + 'static))
+        }
+    }
+
+    #[test]
+    fn every_reason_is_told_once() {
+        let told = Layer("no route: timed out", Some(Box::new(Layer("timed out", None))));
+        assert_eq!(with_reasons(&told), "no route: timed out");
+        let chain = Layer("no route", Some(Box::new(Layer("cable", Some(Box::new(Layer("unplugged", None)))))));
+        assert_eq!(with_reasons(&chain), "no route: cable: unplugged");
+    }
+
+    #[test]
+    fn every_exit_has_its_own_code() {
+        let all = [
+            Exit::Done,
+            Exit::Error,
+            Exit::Usage,
+            Exit::SignIn,
+            Exit::NotFound,
+            Exit::Failures,
+            Exit::Unfinished,
+            Exit::AlreadyRunning,
+            Exit::Unreachable,
+        ];
+        for (number, exit) in all.into_iter().enumerate() {
+            assert_eq!(usize::from(exit.code()), number);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Where obsync keeps what it must remember: `OBSYNC_HOME`, else the XDG folders.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+
+use crate::exit::{Exit, Failed};
+
+/// The two directories of one user of obsync.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    config: PathBuf,
+    state: PathBuf,
+}
+
+impl Home {
+    /// Takes `OBSYNC_HOME` when it is set and not empty (then `config` and `state` below it), else the XDG folders.
+    pub(crate) fn find(obsync_home: Option<OsString>) -> Result<Self, Failed> {
+        match obsync_home.filter(|home| !home.is_empty()) {
+            Some(home) => {
+                let home = std::path::absolute(&home)
+                    .map_err(|error| Failed::cannot(format_args!("use OBSYNC_HOME {}", Path::new(&home).display()), &error))?;
+                Ok(Home { config: home.join("config"), state: home.join("state") })
+            }
+            None => Self::of_user(),
+        }
+    }
+
+    fn of_user() -> Result<Self, Failed> {
+        let base = etcetera::choose_base_strategy().map_err(|_| {
+            Failed::new(
+                Exit::Error,
+                "cannot find your home directory; set OBSYNC_HOME to a directory where obsync may keep its data",
+            )
+        })?;
+        // Windows has no folder for state.
+        let state = base.state_dir().unwrap_or_else(|| base.data_dir());
+        Ok(Home { config: base.config_dir().join("obsync"), state: state.join("obsync") })
+    }
+
+    /// The directory of tokens and derived keys; nobody else may read it.
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// The directory of the state databases.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn obsync_home_holds_both_directories() {
+        let home = Home::find(Some("/srv/obsync".into())).unwrap();
+        assert_eq!(home.config(), Path::new("/srv/obsync/config"));
+        assert_eq!(home.state(), Path::new("/srv/obsync/state"));
+    }
+
+    #[test]
+    fn an_empty_obsync_home_counts_as_unset() {
+        let home = Home::find(Some(OsString::new())).unwrap();
+        assert!(home.config().ends_with("obsync"));
+        assert_ne!(home.config(), home.state());
+    }
+}

@@ -1,0 +1,121 @@
+//! The master keys of end-to-end encrypted vaults, kept so that a vault's password is asked for once.
+//!
+//! A key is filed under everything that it was derived for. What is kept opens the vault's content but is not the
+//! password, which people use elsewhere too.
+
+use obsync_protocol::{EncryptionVersion, MasterKey, VaultId};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::console::Console;
+use crate::exit::Failed;
+use crate::home::Home;
+use crate::private_file::PrivateFile;
+
+/// The file `keys.json`.
+#[derive(Debug)]
+pub(crate) struct KeyFile {
+    file: PrivateFile,
+}
+
+/// What a key was derived for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Subject {
+    api_url: String,
+    vault: VaultId,
+    salt: String,
+    encryption_version: u8,
+}
+
+/// What the file looks like.
+#[derive(Default, Serialize, Deserialize)]
+struct Content {
+    #[serde(default)]
+    keys: Vec<Kept>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    subject: Subject,
+    /// 64 hexadecimal digits.
+    #[serde(with = "crate::secret_text")]
+    master_key: SecretString,
+}
+
+impl Subject {
+    /// A vault of the service at `api_url`.
+    pub(crate) fn new(api_url: &Url, vault: &VaultId, salt: &str, version: EncryptionVersion) -> Self {
+        Subject {
+            api_url: api_url.to_string(),
+            vault: vault.clone(),
+            salt: salt.to_owned(),
+            encryption_version: version.number(),
+        }
+    }
+}
+
+impl KeyFile {
+    /// The file in its place; it need not exist.
+    pub(crate) fn new(home: &Home) -> Self {
+        let remedy = "remove it, and obsync asks for the vault passwords again";
+        KeyFile { file: PrivateFile::new(home.config(), "keys.json", remedy) }
+    }
+
+    /// The key that was kept for `subject`. One that cannot be understood counts as none: it is asked for again.
+    pub(crate) fn load(&self, subject: &Subject, console: &Console) -> Result<Option<MasterKey>, Failed> {
+        let content: Content = self.file.read(console)?;
+        let kept = content.keys.iter().find(|kept| kept.subject == *subject);
+        Ok(kept.and_then(|kept| MasterKey::from_hex(kept.master_key.expose_secret()).ok()))
+    }
+
+    /// Keeps a key in place of the one before it.
+    pub(crate) fn save(&self, subject: &Subject, key: &MasterKey, console: &Console) -> Result<(), Failed> {
+        self.file.update(console, |content: &mut Content| {
+            content.keys.retain(|kept| kept.subject != *subject);
+            content.keys.push(Kept { subject: subject.clone(), master_key: key.expose_hex() });
+            true
+        })
+    }
+
+    /// Forgets the keys of all vaults of the service at `api_url`.
+    pub(crate) fn forget_all(&self, api_url: &Url, console: &Console) -> Result<(), Failed> {
+        self.file.update(console, |content: &mut Content| {
+            let before = content.keys.len();
+            content.keys.retain(|kept| kept.subject.api_url != api_url.as_str());
+            content.keys.len() != before
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(api_url: &str, salt: &str) -> Subject {
+        Subject::new(&Url::parse(api_url).unwrap(), &"vault-1".parse().unwrap(), salt, EncryptionVersion::V3)
+    }
+
+    fn load(keys: &KeyFile, subject: &Subject) -> Option<String> {
+        keys.load(subject, &Console::new(true)).unwrap().map(|key| key.expose_hex().expose_secret().to_owned())
+    }
+
+    #[test]
+    fn a_key_is_found_for_what_it_was_derived_for_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeyFile::new(&Home::find(Some(directory.path().into())).unwrap());
+        let (first, second) = ("11".repeat(32), "22".repeat(32));
+        let mine = subject("https://a.example", "salt");
+        for text in [&first, &second] {
+            keys.save(&mine, &MasterKey::from_hex(text).unwrap(), &Console::new(true)).unwrap();
+        }
+        assert_eq!(load(&keys, &mine), Some(second));
+        assert_eq!(load(&keys, &subject("https://a.example", "new salt")), None);
+        assert_eq!(load(&keys, &subject("https://b.example", "salt")), None);
+        keys.forget_all(&Url::parse("https://b.example").unwrap(), &Console::new(true)).unwrap();
+        assert!(load(&keys, &mine).is_some());
+        keys.forget_all(&Url::parse("https://a.example").unwrap(), &Console::new(true)).unwrap();
+        assert_eq!(load(&keys, &mine), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! Logs to standard error: warnings always, more with `-v`.
+//!
+//! Only obsync's own crates are heard. What the libraries below them log would show tokens (a WebSocket library
+//! logs its frames), so no variable or option turns that on.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::console::{Console, printable};
+
+/// Starts logging for `-v` given `verbosity` times. A program that has its own logging keeps it.
+pub(crate) fn start(verbosity: u8, console: &Arc<Console>) {
+    let level = match verbosity {
+        _ if console.is_quiet() => Level::ERROR,
+        0 => Level::WARN,
+        1 => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    // A target is matched by its beginning: this is every crate of obsync.
+    let registry = tracing_subscriber::registry().with(Targets::new().with_target("obsync", level));
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Log(Arc::clone(console)));
+    let _ = match verbosity {
+        0 => registry.with(layer.event_format(Sentence)).try_init(),
+        _ => registry.with(layer).try_init(),
+    };
+}
+
+/// Without `-v` a warning looks like every other line of the program.
+struct Sentence;
+
+impl<S, N> FormatEvent<S, N> for Sentence
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let kind = if *event.metadata().level() == Level::ERROR { "error" } else { "warning" };
+        write!(writer, "obsync: {kind}: ")?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// Writes through the console, so that a progress bar is not torn.
+#[derive(Debug)]
+struct Log(Arc<Console>);
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line(&self.0)
+    }
+}
+
+/// One line of the log.
+#[derive(Debug)]
+struct Line<'a>(&'a Console);
+
+impl Write for Line<'_> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.write_err(&printable(&String::from_utf8_lossy(text)));
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! A pull's report in plain sentences. (`--json` prints the [`Report`] itself.)
+
+use std::time::Duration;
+
+use obsync_core::{Outcome, Report, Step, StepAction, Tally};
+
+use crate::human;
+
+/// How many paths of one kind are named before "and N more".
+const MAX_NAMED: usize = 20;
+
+/// What was done, or would be, one sentence a line.
+pub(crate) fn sentences(report: &Report) -> String {
+    let mut lines = Vec::new();
+    match report.outcome {
+        Outcome::DryRun => dry_run(report, &mut lines),
+        _ => done(report, &mut lines),
+    }
+    if report.skipped.files > 0 {
+        lines.push(format!(
+            "Left out by your choice of what to pull: {} ({}).",
+            human::files(report.skipped.files),
+            human::size(report.skipped.bytes)
+        ));
+    }
+    lines.join("\n")
+}
+
+/// The failures with what to do, or `None` when there are none.
+pub(crate) fn failures(report: &Report) -> Option<String> {
+    if report.failures.is_empty() {
+        return None;
+    }
+    let count = report.failures.len() as u64;
+    let mut lines = vec![format!(
+        "{} could not be pulled; the next pull tries again:",
+        human::counted(count, "change", "changes")
+    )];
+    lines.extend(report.failures.iter().map(|failure| {
+        format!("  {} (version {}): {}", failure.path, failure.uid, failure.reason)
+    }));
+    Some(lines.join("\n"))
+}
+
+fn done(report: &Report, lines: &mut Vec<String>) {
+    let time = human::duration(Duration::from_millis(report.duration_ms));
+    let (vault, destination) = (&report.vault, &report.destination);
+    if report.is_unchanged() && report.outcome == Outcome::Complete {
+        lines.push(format!("{destination} is up to date with {vault:?} (version {}, {time}).", report.version));
+        return;
+    }
+    lines.push(format!(
+        "Pulled {} from {vault:?} to {destination} in {time} (version {}).",
+        tally(report.pulled),
+        report.version
+    ));
+    if report.adopted.files > 0 {
+        lines.push(format!("Found in place, so not downloaded: {}.", tally(report.adopted)));
+    }
+    if report.copied.files > 0 {
+        lines.push(format!("Copied here, as the vault has the same content twice: {}.", tally(report.copied)));
+    }
+    if report.folders_created > 0 {
+        lines.push(format!("Made {}.", human::folders(report.folders_created)));
+    }
+    if report.deleted.files > 0 || report.folders_deleted > 0 {
+        lines.push(format!(
+            "Deleted, as in the vault: {} and {}.",
+            human::files(report.deleted.files),
+            human::folders(report.folders_deleted)
+        ));
+    }
+    kept(report, lines);
+}
+
+fn kept(report: &Report, lines: &mut Vec<String>) {
+    if !report.kept.is_empty() {
+        lines.push(format!(
+            "Deleted in the vault but changed here, so kept: {}.",
+            human::files(report.kept.len() as u64)
+        ));
+        named(report.kept.iter().map(ToString::to_string), lines);
+    }
+    if !report.conflicts.is_empty() {
+        lines.push(format!(
+            "In the way of a file of the vault, so kept under another name: {}.",
+            human::files(report.conflicts.len() as u64)
+        ));
+        named(report.conflicts.iter().map(|conflict| format!("{} is now {}", conflict.path, conflict.kept_as)), lines);
+    }
+}
+
+fn dry_run(report: &Report, lines: &mut Vec<String>) {
+    let (vault, destination) = (&report.vault, &report.destination);
+    if report.steps.is_empty() {
+        lines.push(format!("A pull of {vault:?} to {destination} would change nothing."));
+        return;
+    }
+    let bytes = report.steps.iter().filter(|step| step.action == StepAction::Download).filter_map(|step| step.size).sum();
+    lines.push(format!(
+        "A pull of {vault:?} to {destination} would take {} and download at most {}:",
+        human::counted(report.steps.len() as u64, "step", "steps"),
+        human::size(bytes)
+    ));
+    lines.extend(report.steps.iter().map(step));
+}
+
+fn step(step: &Step) -> String {
+    let action = match step.action {
+        StepAction::Download => "download",
+        StepAction::Copy => "copy",
+        StepAction::Touch => "set times",
+        StepAction::Remove => "delete",
+        StepAction::CreateFolder => "make folder",
+        StepAction::RemoveFolder => "delete folder",
+    };
+    let size = step.size.map(|size| format!(" ({})", human::size(size))).unwrap_or_default();
+    let from = step.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
+    format!("  {action:<13}  {}{size}{from}", step.path)
+}
+
+fn named(paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {
+    let more = paths.len().saturating_sub(MAX_NAMED);
+    lines.extend(paths.take(MAX_NAMED).map(|path| format!("  {path}")));
+    if more > 0 {
+        lines.push(format!("  and {} more (--json names them all)", human::number(more as u64)));
+    }
+}
+
+fn tally(tally: Tally) -> String {
+    format!("{} ({})", human::files(tally.files), human::size(tally.bytes))
+}

@@ -1,0 +1,131 @@
+//! Sign-in codes (RFC 6238) from the secret that a user keeps in `OBSIDIAN_TOTP_SECRET`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use secrecy::{ExposeSecret, SecretString};
+use totp_rs::{Builder, Secret, Totp};
+use zeroize::Zeroizing;
+
+use crate::exit::{Exit, Failed};
+
+/// How long a code is valid, in seconds.
+pub(crate) const PERIOD: u64 = 30;
+
+/// How far the clocks of this machine and of the service may be apart before a refused code is taken to be wrong,
+/// in seconds.
+const SKEW: u64 = 5;
+
+/// Makes the codes of one account.
+pub(crate) struct Generator {
+    totp: Totp,
+}
+
+/// A code and how long it is valid.
+pub(crate) struct Code {
+    /// Six digits.
+    pub(crate) digits: String,
+    /// Seconds until the next code, 1 to [`PERIOD`].
+    pub(crate) seconds_left: u64,
+}
+
+impl Generator {
+    /// Takes the secret as services show it: base32, whatever its case, spaces, hyphens and padding.
+    pub(crate) fn new(secret: &SecretString) -> Result<Self, Failed> {
+        let plain: Zeroizing<String> = Zeroizing::new(
+            secret
+                .expose_secret()
+                .chars()
+                .filter(|character| !character.is_whitespace() && !matches!(character, '-' | '='))
+                .map(|character| character.to_ascii_uppercase())
+                .collect(),
+        );
+        let wrong = || {
+            Failed::new(
+                Exit::Usage,
+                "OBSIDIAN_TOTP_SECRET is not a base32 secret; set it to the text that was shown beside the QR code \
+                 when you turned two-factor authentication on (letters and the digits 2 to 7)",
+            )
+        };
+        let secret = Secret::try_from_base32(plain.as_str()).map_err(|_| wrong())?;
+        if secret.as_bytes().is_empty() {
+            return Err(wrong());
+        }
+        // RFC 4226 asks for 128 bits, but a service that hands out fewer has still to be signed in to.
+        Ok(Generator { totp: Builder::new().with_secret(secret).build_noncompliant() })
+    }
+
+    /// The code at `now`, in seconds since the epoch.
+    pub(crate) fn at(&self, now: u64) -> Code {
+        Code { digits: self.totp.generate(now).to_string(), seconds_left: PERIOD - now % PERIOD }
+    }
+}
+
+/// Seconds since the epoch.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// How long to wait before a code that was refused at `now` (seconds since the epoch) is worth another attempt.
+///
+/// Near the boundary of two periods the service may already be, or still be, in the other one. `None` when it is
+/// not near: the code was wrong for another reason.
+pub(crate) fn wait_past_boundary(now: u64) -> Option<Duration> {
+    let into = now % PERIOD;
+    let left = PERIOD - into;
+    if into <= SKEW {
+        Some(Duration::from_secs(SKEW + 1 - into))
+    } else if left <= SKEW {
+        Some(Duration::from_secs(left + SKEW + 1))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The seed of RFC 6238, appendix B, in base32.
+    const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+
+    fn generator(secret: &str) -> Result<Generator, Failed> {
+        Generator::new(&SecretString::from(secret))
+    }
+
+    #[test]
+    fn codes_are_those_of_rfc_6238() {
+        let generator = generator(SEED).unwrap();
+        // Appendix B has eight digits; six are the last six of them.
+        for (moment, digits) in [(59, "287082"), (1_111_111_109, "081804"), (20_000_000_000, "353130")] {
+            assert_eq!(generator.at(moment).digits, digits);
+        }
+        assert_eq!(generator.at(59).seconds_left, 1);
+        assert_eq!(generator.at(60).seconds_left, 30);
+    }
+
+    #[test]
+    fn a_secret_may_be_written_as_services_show_it() {
+        for way in ["gezd gnbv gy3t qojq gezd gnbv gy3t qojq", "GEZDGNBV-GY3TQOJQ-GEZDGNBV-GY3TQOJQ\n", &format!("{SEED}====")] {
+            assert_eq!(generator(way).unwrap().at(59).digits, "287082");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_none_is_refused_without_repeating_it() {
+        for wrong in ["", "   ", "0189!", "geheim1"] {
+            let failed = generator(wrong).err().unwrap();
+            assert_eq!(failed.exit, Exit::Usage);
+            assert!(!failed.message.contains("geheim"));
+        }
+    }
+
+    #[test]
+    fn only_a_code_near_a_boundary_is_tried_again() {
+        assert_eq!(wait_past_boundary(60), Some(Duration::from_secs(6)));
+        assert_eq!(wait_past_boundary(65), Some(Duration::from_secs(1)));
+        assert_eq!(wait_past_boundary(66), None);
+        assert_eq!(wait_past_boundary(84), None);
+        assert_eq!(wait_past_boundary(85), Some(Duration::from_secs(11)));
+        assert_eq!(wait_past_boundary(89), Some(Duration::from_secs(7)));
+    }
+}

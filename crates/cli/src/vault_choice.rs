@@ -1,0 +1,97 @@
+//! Which of the account's vaults is meant.
+
+use obsync_protocol::{VaultInfo, VaultList};
+
+use crate::exit::{Exit, Failed};
+
+/// How many vaults a message names.
+const MAX_NAMED: usize = 20;
+
+/// Finds a vault by its id, else by its name.
+///
+/// # Errors
+/// When there is none, or more than one of that name; the message says which there are.
+pub(crate) fn choose(list: VaultList, wanted: &str) -> Result<VaultInfo, Failed> {
+    let mut vaults: Vec<VaultInfo> = list.vaults.into_iter().chain(list.shared).collect();
+    if let Some(index) = vaults.iter().position(|vault| vault.id.as_str() == wanted) {
+        return Ok(vaults.swap_remove(index));
+    }
+    let named: Vec<usize> =
+        vaults.iter().enumerate().filter(|(_, vault)| vault.name == wanted).map(|(index, _)| index).collect();
+    match named.as_slice() {
+        [index] => Ok(vaults.swap_remove(*index)),
+        [] => Err(unknown(&vaults, wanted)),
+        _ => Err(ambiguous(named.iter().map(|index| &vaults[*index]), wanted)),
+    }
+}
+
+fn unknown(vaults: &[VaultInfo], wanted: &str) -> Failed {
+    let message = if vaults.is_empty() {
+        format!("there is no vault {wanted:?}: the account has none")
+    } else {
+        let names = vaults.iter().take(MAX_NAMED).map(|vault| format!("{:?}", vault.name));
+        let more = if vaults.len() > MAX_NAMED { ", …" } else { "" };
+        format!(
+            "there is no vault {wanted:?}; the account has {}{more}",
+            names.collect::<Vec<_>>().join(", ")
+        )
+    };
+    Failed::new(Exit::NotFound, message)
+}
+
+fn ambiguous<'a>(vaults: impl Iterator<Item = &'a VaultInfo>, wanted: &str) -> Failed {
+    let ids = vaults.take(MAX_NAMED).map(|vault| vault.id.to_string());
+    Failed::new(
+        Exit::NotFound,
+        format!("more than one vault is named {wanted:?}; use the id of one: {}", ids.collect::<Vec<_>>().join(", ")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(names: &[(&str, &str)]) -> VaultList {
+        let vault = |(id, name): &(&str, &str)| VaultInfo {
+            id: id.parse().unwrap(),
+            uid: String::new(),
+            name: (*name).to_owned(),
+            password: None,
+            salt: String::new(),
+            created: 0,
+            host: String::new(),
+            region: String::new(),
+            size: 0,
+            encryption_version: 3,
+        };
+        let (own, shared) = names.split_at(names.len() / 2);
+        VaultList {
+            vaults: own.iter().map(vault).collect(),
+            shared: shared.iter().map(vault).collect(),
+            limit: None,
+        }
+    }
+
+    #[test]
+    fn an_id_is_stronger_than_a_name() {
+        let vaults = list(&[("a", "b"), ("b", "Journal")]);
+        assert_eq!(choose(vaults, "b").unwrap().name, "Journal");
+    }
+
+    #[test]
+    fn a_name_must_be_of_one_vault() {
+        let vaults = || list(&[("a", "Notes"), ("b", "Work"), ("c", "Notes")]);
+        assert_eq!(choose(vaults(), "Work").unwrap().id.as_str(), "b");
+        let failed = choose(vaults(), "Notes").unwrap_err();
+        assert_eq!(failed.exit, Exit::NotFound);
+        assert_eq!(failed.message, "more than one vault is named \"Notes\"; use the id of one: a, c");
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_those_there_are() {
+        let failed = choose(list(&[("a", "Notes"), ("b", "Work")]), "notes").unwrap_err();
+        assert_eq!(failed.message, "there is no vault \"notes\"; the account has \"Notes\", \"Work\"");
+        let failed = choose(list(&[]), "x").unwrap_err();
+        assert_eq!(failed.message, "there is no vault \"x\": the account has none");
+    }
+}

@@ -1,0 +1,126 @@
+//! The keys of a vault: from the password that the service hands out, from a kept key, or from the user's password.
+//!
+//! Nothing leaves here that the service has not confirmed by `/vault/access`, so a wrong password is told before
+//! anything is written.
+
+use obsync_client::{Client, ClientError, Token};
+use obsync_protocol::{EncryptionVersion, MasterKey, VaultInfo, VaultKeys};
+use secrecy::SecretString;
+
+use crate::ask;
+use crate::context::Context;
+use crate::environment;
+use crate::exit::{Exit, Failed};
+use crate::keys::Subject;
+
+/// How often a password is asked for on a terminal.
+const ATTEMPTS: u32 = 3;
+
+/// A vault that is to be unlocked.
+pub(crate) struct Lock<'a> {
+    /// The program's surroundings.
+    pub(crate) context: &'a Context,
+    /// The way to the service.
+    pub(crate) client: &'a Client,
+    /// Opens the account.
+    pub(crate) token: &'a Token,
+    /// Which vault.
+    pub(crate) vault: &'a VaultInfo,
+}
+
+impl Lock<'_> {
+    /// Finds keys that open the vault. `password_stdin` says that the user pipes the password in.
+    ///
+    /// # Errors
+    /// That a password is wrong or missing, or what the service says.
+    pub(crate) async fn open(&self, password_stdin: bool) -> Result<VaultKeys, Failed> {
+        let version = self.vault.encryption().map_err(|error| Failed::of(Exit::Error, &error))?;
+        if let Some(password) = &self.vault.password {
+            return Ok(self.keys_if_accepted(&self.derive(password).await?, version).await?);
+        }
+        let subject = Subject::new(self.context.api_url(), &self.vault.id, &self.vault.salt, version);
+        if password_stdin {
+            let password = ask::first_line_of_stdin("vault password").await?;
+            return self.open_and_keep(&password, version, &subject).await;
+        }
+        let kept = self.context.key_file().load(&subject, &self.context.console)?;
+        let kept_is_stale = kept.is_some();
+        if let Some(master) = kept {
+            match self.keys_if_accepted(&master, version).await {
+                Err(ClientError::WrongVaultPassword) => {}
+                result => return Ok(result?),
+            }
+        }
+        match environment::vault_password()? {
+            Some(password) => self.open_and_keep(&password, version, &subject).await,
+            None if ask::can_ask() => self.open_by_asking(version, &subject, kept_is_stale).await,
+            None => Err(Failed::new(Exit::SignIn, missing(&self.vault.name, kept_is_stale))),
+        }
+    }
+
+    async fn open_by_asking(
+        &self,
+        version: EncryptionVersion,
+        subject: &Subject,
+        kept_is_stale: bool,
+    ) -> Result<VaultKeys, Failed> {
+        if kept_is_stale {
+            ask::tell("The kept key does not open the vault any more; its password was changed.");
+        }
+        let mut attempt = 1;
+        loop {
+            let password = ask::secret(format!("Password of the vault {:?}: ", self.vault.name)).await?;
+            match self.open_and_keep(&password, version, subject).await {
+                Err(failed) if failed.exit == Exit::SignIn && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    ask::tell(&failed.message);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn open_and_keep(
+        &self,
+        password: &SecretString,
+        version: EncryptionVersion,
+        subject: &Subject,
+    ) -> Result<VaultKeys, Failed> {
+        let master = self.derive(password).await?;
+        let keys = self.keys_if_accepted(&master, version).await?;
+        if let Err(failed) = self.context.key_file().save(subject, &master, &self.context.console) {
+            self.context.console.warn(&format!("the vault's key is not kept for the next time: {failed}"));
+        }
+        Ok(keys)
+    }
+
+    /// scrypt takes tens of milliseconds, too long for a thread of the runtime.
+    async fn derive(&self, password: &SecretString) -> Result<MasterKey, Failed> {
+        let (password, salt) = (password.clone(), self.vault.salt.clone());
+        tokio::task::spawn_blocking(move || MasterKey::derive(&password, &salt))
+            .await
+            .map_err(|error| Failed::cannot("derive the vault's key", &error))
+    }
+
+    async fn keys_if_accepted(
+        &self,
+        master: &MasterKey,
+        version: EncryptionVersion,
+    ) -> Result<VaultKeys, ClientError> {
+        let keys = VaultKeys::new(master, version, &self.vault.salt);
+        self.client.check_access(self.token, self.vault, keys.key_hash()).await?;
+        Ok(keys)
+    }
+}
+
+fn missing(vault: &str, kept_is_stale: bool) -> String {
+    let reason = if kept_is_stale {
+        "the kept key does not open it any more, as its password was changed"
+    } else {
+        "it is end-to-end encrypted"
+    };
+    format!(
+        "the password of the vault {vault:?} is needed ({reason}); pipe it in with --password-stdin, or set {}",
+        environment::VAULT_PASSWORD
+    )
+}

@@ -1,0 +1,258 @@
+//! What people and their computers get wrong: each is told in a sentence, with the right exit status, and nothing
+//! is lost.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use obsync_testkit::{Chance, Faults, VaultSpec};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, put, ran};
+
+const NOON: i64 = 1_767_268_800_000;
+
+/// A world whose vaults hold one note each.
+fn furnished() -> World {
+    let world = World::new();
+    for name in ["Notes", "Private"] {
+        world.vault(name).write("Welcome.md", "# Welcome", NOON).unwrap();
+    }
+    world
+}
+
+/// The program as a process that goes on while the test does something else.
+fn start(world: &World, home: &Path, args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_obsync"))
+        .args(args)
+        .current_dir(world.path(""))
+        .env_clear()
+        .env("OBSYNC_HOME", home)
+        .env("OBSYNC_API_URL", world.server.url())
+        .env("OBSIDIAN_EMAIL", EMAIL)
+        .env("OBSIDIAN_PASSWORD", PASSWORD)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// A pull that waits for a content that never comes.
+fn stalled_pull(world: &World) -> Child {
+    world.server.faults().set(Faults { stall_in_content: Chance::always(), ..Faults::default() });
+    let pull = start(world, &world.home(), &["pull", "Notes", "notes", "--json"]);
+    world.runtime.block_on(async {
+        let stalled = world.server.wait_for(|stats| stats.pulls > 0);
+        tokio::time::timeout(Duration::from_secs(60), stalled).await.unwrap();
+    });
+    pull
+}
+
+#[test]
+fn an_unknown_option_is_a_usage_error() {
+    let world = World::new();
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes", "--fast"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes"]).told(&world), @"");
+    let failed = world.run(&["pull", "Notes", "--json"]).expect(2);
+    assert_eq!(failed.json()["error"]["kind"], "usage");
+}
+
+#[test]
+fn values_that_cannot_be_are_usage_errors() {
+    let world = World::new();
+    for (option, value) in [
+        ("--connections", "0"),
+        ("--connections", "11"),
+        ("--file-types", "image,sound"),
+        ("--configs", "everything"),
+        ("--exclude", "../other"),
+        ("--config-dir", "a/b"),
+        ("--timeout", "0"),
+        ("--api-url", "not a url"),
+        ("--api-url", "http://example.com/"),
+        ("--allow-host", "https://example.com/path"),
+    ] {
+        let failed = world.run(&["pull", "Notes", "notes", option, value]);
+        assert_eq!(failed.code, 2, "{option} {value}: {}", failed.stderr);
+        assert!(!failed.stderr.is_empty());
+    }
+    assert_eq!(world.server.stats().rest_requests, 0);
+}
+
+#[test]
+fn an_object_store_is_not_supported_yet() {
+    let world = World::new();
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "s3://bucket/notes"]).told(&world), @"");
+}
+
+#[test]
+fn an_unknown_vault_is_answered_with_those_there_are() {
+    let world = furnished();
+    insta::assert_snapshot!(world.run(&["pull", "Nots", "notes"]).told(&world), @"");
+    let failed = world.run(&["pull", "Nots", "notes", "--json"]).expect(4).json();
+    assert_eq!(failed["error"]["kind"], "not_found");
+    assert!(failed["error"]["message"].as_str().unwrap().contains("\"Notes\""));
+    assert!(!world.path("notes").exists());
+}
+
+#[test]
+fn an_ambiguous_vault_is_answered_with_the_ids() {
+    let world = World::with(|builder| builder.vault(VaultSpec::managed("Twin")).vault(VaultSpec::managed("Twin")));
+    let failed = world.run(&["pull", "Twin", "twin"]).expect(4);
+    for vault in world.server.vaults() {
+        assert!(failed.stderr.contains(vault.id().as_str()), "{}", failed.stderr);
+    }
+    insta::assert_snapshot!(failed.told(&world), @"");
+}
+
+#[test]
+fn a_missing_vault_password_is_asked_for_by_naming_the_ways_to_give_it() {
+    let world = furnished();
+    insta::assert_snapshot!(world.run(&["pull", "Private", "private"]).told(&world), @"");
+}
+
+#[test]
+fn a_wrong_vault_password_is_refused_before_anything_is_written() {
+    let world = furnished();
+    let mut pull = world.command(&["pull", "Private", "private"]);
+    insta::assert_snapshot!(ran(pull.env("OBSYNC_VAULT_PASSWORD", "wr0ng")).told(&world), @"");
+    assert!(!world.path("private").exists() && !world.home().join("config/keys.json").exists());
+    assert_eq!(world.server.stats().websocket_connections, 0);
+}
+
+#[test]
+fn a_kept_key_that_is_not_accepted_any_more_is_told() {
+    let world = furnished();
+    ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
+    let file = world.home().join("config/keys.json");
+    let mut keys: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    keys["keys"][0]["master_key"] = json!("00".repeat(32));
+    fs::write(&file, keys.to_string()).unwrap();
+    insta::assert_snapshot!(world.run(&["pull", "Private", "private"]).told(&world), @"");
+    ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
+    world.must(&["pull", "Private", "private"]);
+}
+
+#[test]
+fn an_expired_subscription_is_told() {
+    let world = furnished();
+    world.server.set_subscription_expired(true).unwrap();
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
+    assert!(!world.path("notes").exists());
+}
+
+#[test]
+fn a_destination_that_is_a_file_is_left_alone() {
+    let world = furnished();
+    put(&world.path("notes"), "a file of mine");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes/below"]).told(&world), @"");
+    assert_eq!(fs::read_to_string(world.path("notes")).unwrap(), "a file of mine");
+}
+
+#[test]
+fn a_destination_that_cannot_be_made_is_told() {
+    let world = furnished();
+    // Nobody can make a folder there, not even root.
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "/proc/notes"]).told(&world), @"");
+}
+
+#[test]
+fn a_link_that_leads_out_is_not_followed() {
+    let world = furnished();
+    world.vault("Notes").write("Out/Secret.md", "stay inside", NOON).unwrap();
+    fs::create_dir_all(world.path("notes")).unwrap();
+    fs::create_dir_all(world.path("outside")).unwrap();
+    symlink(world.path("outside"), world.path("notes/Out")).unwrap();
+    let pull = world.run(&["pull", "Notes", "notes"]).expect(5);
+    insta::assert_snapshot!(pull.told(&world), @"");
+    assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(world.path("notes/Welcome.md")).unwrap(), "# Welcome");
+    fs::remove_file(world.path("notes/Out")).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
+
+#[test]
+fn a_name_too_long_for_the_file_system_does_not_hold_the_others_back() {
+    let world = furnished();
+    let name = format!("{}.md", "n".repeat(300));
+    world.vault("Notes").write(&name, "too long", NOON).unwrap();
+    world.vault("Notes").write("After.md", "after it", NOON).unwrap();
+    let pull = world.run(&["pull", "Notes", "notes"]).expect(5);
+    insta::assert_snapshot!(pull.told(&world).replace(&name, "[LONG NAME]"), @"");
+    assert_eq!(world.files("notes").len(), 2);
+    // It stays a failure until something is done about it.
+    world.run(&["pull", "Notes", "notes"]).expect(5);
+    world.vault("Notes").rename(&name, "Short.md").unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
+
+#[test]
+fn two_pulls_at_once_are_one_too_many() {
+    let world = furnished();
+    let mut first = stalled_pull(&world);
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
+    assert_eq!(world.run(&["pull", "Notes", "notes", "--json"]).expect(7).json()["error"]["kind"], "already_running");
+    world.run(&["reset", "notes", "--yes"]).expect(7);
+    // Another home does not know of the first one's state, but the folder itself is locked as well.
+    fs::create_dir_all(world.path("notes")).unwrap();
+    world.must(&["status"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    world.server.faults().clear();
+    world.must(&["pull", "Notes", "notes"]);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
+
+#[test]
+fn the_folder_is_locked_for_pulls_with_another_home_too() {
+    let world = furnished();
+    world.must(&["pull", "Notes", "notes"]);
+    world.vault("Notes").write("More.md", "more", NOON).unwrap();
+    let mut first = stalled_pull(&world);
+    let mut second = world.command(&["pull", "Notes", "notes"]);
+    ran(second.env("OBSYNC_HOME", world.path("other-home"))).expect(7);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_signal_ends_a_pull_in_good_order() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let world = furnished();
+        let pull = stalled_pull(&world);
+        kill_process(Pid::from_child(&pull), signal).unwrap();
+        let ended = pull.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(6), "{signal:?}");
+        let stderr = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(stderr, "obsync: interrupted; what was pulled is kept, and the next run goes on from here\n");
+        let report: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        assert_eq!(report["outcome"], "interrupted");
+        assert!(!world.path("notes/Welcome.md").exists());
+        world.server.faults().clear();
+        world.must(&["pull", "Notes", "notes"]);
+        assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_command_that_waits_for_the_service() {
+    let world = furnished();
+    world.server.faults().set("rest-hang".parse().unwrap());
+    let vaults = start(&world, &world.home(), &["vaults", "--json"]);
+    world.runtime.block_on(async {
+        let called = world.server.wait_for(|stats| stats.rest_requests > 0);
+        tokio::time::timeout(Duration::from_secs(60), called).await.unwrap();
+    });
+    kill_process(Pid::from_child(&vaults), Signal::INT).unwrap();
+    let ended = vaults.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(6));
+    let document: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(document, json!({ "error": { "kind": "unfinished", "message": "interrupted" } }));
+}

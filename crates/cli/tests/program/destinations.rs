@@ -1,0 +1,158 @@
+//! What is known of destinations: status, verify, reset.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::world::{World, put, ran};
+
+const NOON: i64 = 1_767_268_800_000;
+
+fn pulled() -> World {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    vault.write("Welcome.md", "# Welcome", NOON).unwrap();
+    vault.write("Daily/2026-01-01.md", "a quiet day", NOON).unwrap();
+    vault.write("Assets/tree.png", "not really a picture", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes", "--file-types", "none"]);
+    world
+}
+
+#[test]
+fn the_status_of_every_destination_is_shown_without_a_connection() {
+    let world = pulled();
+    world.must(&["pull", "Notes", "elsewhere"]);
+    let requests = world.server.stats().rest_requests;
+    let status = ran(&mut world.anonymous(&["status"])).expect(0);
+    assert_eq!(world.server.stats().rest_requests, requests);
+    let today = status.stdout.split_whitespace().find(|word| word.starts_with("20") && word.len() == 10).unwrap();
+    let mut blocks: Vec<String> =
+        world.redacted(&status.stdout).replace(today, "[DATE]").split_inclusive("1 change\n").map(str::to_owned).collect();
+    blocks.sort_by_key(|block| !block.contains("notes"));
+    insta::assert_snapshot!(blocks.concat(), @"");
+}
+
+#[test]
+fn the_status_of_one_destination_is_shown_for_scripts() {
+    let world = pulled();
+    world.must(&["pull", "Notes", "elsewhere"]);
+    let status = world.must(&["status", "./notes/", "--json"]).json();
+    let destinations = status["destinations"].as_array().unwrap();
+    assert_eq!(destinations.len(), 1);
+    let row = &destinations[0];
+    assert!(row["destination"].as_str().unwrap().ends_with("/notes"));
+    assert_eq!(row["vault"], "Notes");
+    assert_eq!(row["vault_id"], json!(world.vault("Notes").id().as_str()));
+    assert_eq!(row["version"], json!(world.vault("Notes").version().0));
+    assert_eq!((&row["files"], &row["bytes"], &row["folders"]), (&json!(2), &json!(20), &json!(2)));
+    assert_eq!((&row["filtered"], &row["failures"]), (&json!(1), &json!([])));
+}
+
+#[test]
+fn status_names_what_failed() {
+    let world = World::new();
+    world.vault("Notes").write_damaged("Broken.md", "lost").unwrap();
+    world.vault("Notes").write("Good.md", "fine", NOON).unwrap();
+    world.run(&["pull", "Notes", "notes"]).expect(5);
+    let status = world.must(&["status", "notes"]);
+    assert!(status.stdout.contains("1 change, tried again by the next pull:\n    Broken.md (version 1): "), "{status:?}");
+    let failures = &world.must(&["status", "notes", "--json"]).json()["destinations"][0]["failures"];
+    assert_eq!((&failures[0]["path"], &failures[0]["uid"]), (&json!("Broken.md"), &json!(1)));
+}
+
+#[test]
+fn a_destination_that_is_not_known_is_not_found() {
+    let world = World::new();
+    insta::assert_snapshot!(world.run(&["status"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["status", "nowhere"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["verify", "nowhere", "--json"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["reset", "nowhere", "--yes"]).told(&world), @"");
+}
+
+#[test]
+fn verify_is_content_with_what_was_pulled() {
+    let world = pulled();
+    insta::assert_snapshot!(world.run(&["verify", "notes"]).told(&world), @"");
+    let verified = world.must(&["verify", "notes", "--json"]).json();
+    assert_eq!((&verified["clean"], &verified["intact"]["files"]), (&json!(true), &json!(2)));
+}
+
+#[test]
+fn verify_finds_what_is_missing_changed_and_extra() {
+    let world = pulled();
+    fs::remove_file(world.path("notes/Welcome.md")).unwrap();
+    put(&world.path("notes/Daily/2026-01-01.md"), "A quiet day");
+    put(&world.path("notes/New.md"), "of mine");
+    insta::assert_snapshot!(world.run(&["verify", "notes"]).told(&world), @"");
+    let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
+    assert_eq!(verified["clean"], false);
+    assert_eq!(verified["missing"], json!(["Welcome.md"]));
+    assert_eq!(verified["changed"], json!(["Daily/2026-01-01.md"]));
+    assert_eq!(verified["extra"], json!(["New.md"]));
+}
+
+#[test]
+fn a_reset_forgets_the_state_and_touches_no_note() {
+    let world = pulled();
+    let before = world.files("notes");
+    let unasked = world.run(&["reset", "notes"]);
+    insta::assert_snapshot!(unasked.told(&world), @"");
+    insta::assert_snapshot!(world.run(&["reset", "notes", "--yes"]).told(&world), @"");
+    assert_eq!(world.files("notes"), before);
+    world.run(&["status", "notes"]).expect(4);
+    let pulls = world.server.stats().pulls;
+    let report = world.must(&["pull", "Notes", "notes", "--file-types", "none", "--json"]).json();
+    assert_eq!(report["adopted"]["files"], 2);
+    assert_eq!(world.server.stats().pulls, pulls, "what was there was downloaded again");
+}
+
+#[test]
+fn a_destination_is_of_one_vault_until_it_is_reset() {
+    let world = pulled();
+    let before = world.files("notes");
+    let mut other = world.command(&["pull", "Private", "notes"]);
+    insta::assert_snapshot!(ran(other.env("OBSYNC_VAULT_PASSWORD", crate::world::VAULT_PASSWORD)).told(&world), @"");
+    assert_eq!(world.files("notes"), before);
+    world.must(&["reset", "notes", "--yes"]);
+    world.must(&["pull", "Private", "notes"]);
+    assert_eq!(world.files("notes"), before);
+}
+
+#[test]
+fn a_damaged_state_is_told_and_can_be_reset() {
+    let world = pulled();
+    let database = fs::read_dir(world.home().join("state"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "sqlite"))
+        .unwrap();
+    fs::write(&database, "this is no database, but long enough to look at. ".repeat(100)).unwrap();
+    let told = |args: &[&str]| {
+        let ran = world.run(args).expect(1);
+        assert!(ran.stderr.contains("is damaged") && ran.stderr.contains("`obsync reset DEST`"), "{}", ran.stderr);
+    };
+    told(&["pull", "Notes", "notes"]);
+    told(&["status"]);
+    told(&["verify", "notes"]);
+    assert_eq!(world.run(&["status", "--json"]).json()["error"]["kind"], "error");
+    world.must(&["reset", "notes", "--yes"]);
+    let report = world.must(&["pull", "Notes", "notes", "--file-types", "none", "--json"]).json();
+    assert_eq!(report["adopted"]["files"], 2);
+}
+
+#[test]
+fn a_state_from_the_future_is_told_and_kept() {
+    let world = pulled();
+    let database = fs::read_dir(world.home().join("state"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "sqlite"))
+        .unwrap();
+    // SQLite keeps `user_version`, the format, as four bytes from the 60th on.
+    let mut bytes = fs::read(&database).unwrap();
+    bytes[60..64].copy_from_slice(&9999u32.to_be_bytes());
+    fs::write(&database, &bytes).unwrap();
+    let pull = world.run(&["pull", "Notes", "notes"]).expect(1);
+    assert!(pull.stderr.contains("written by a newer obsync (format 9999"), "{}", pull.stderr);
+    assert_eq!(fs::read(&database).unwrap(), bytes);
+}

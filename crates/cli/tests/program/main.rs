@@ -1,0 +1,16 @@
+//! The program as its users meet it: the real binary, run as a process of its own against the development server.
+//!
+//! One test binary, because each one links everything.
+
+mod bad_input;
+mod bad_server;
+mod destinations;
+mod fixtures;
+mod help;
+mod kill;
+mod noop;
+mod pull;
+mod scripts;
+mod sign_in;
+mod vaults;
+mod world;

@@ -1,0 +1,78 @@
+//! The list of vaults.
+
+use std::process::{Command, Stdio};
+
+use obsync_protocol::EncryptionVersion;
+use obsync_testkit::VaultSpec;
+use serde_json::json;
+
+use crate::world::{EMAIL, PASSWORD, World, ran};
+
+fn several() -> World {
+    World::with(|builder| {
+        builder
+            .vault(VaultSpec::managed("Journal").owner(EMAIL))
+            .vault(VaultSpec::end_to_end("日本 \u{1b}[2J", "pw").version(EncryptionVersion::V0).owner(EMAIL))
+            .vault(VaultSpec::managed("Team").owner("you@example.com").shared_with(EMAIL))
+    })
+}
+
+#[test]
+fn vaults_are_shown_as_a_table_with_the_shared_ones_marked() {
+    let world = several();
+    let vaults = world.must(&["vaults"]);
+    let today = vaults.stdout.split_whitespace().find(|word| word.starts_with("20") && word.len() == 10).unwrap();
+    let shown = world.redacted(&vaults.stdout).replace(today, "[DATE]");
+    insta::assert_snapshot!(shown, @"");
+}
+
+#[test]
+fn vaults_are_listed_for_scripts_without_secrets() {
+    let world = several();
+    let vaults = world.must(&["vaults", "--json"]).json();
+    let rows = vaults["vaults"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0]["id"], json!(world.vault("Journal").id().as_str()));
+    assert_eq!(rows[1]["encryption"], "end-to-end");
+    assert_eq!(rows[1]["encryption_version"], 0);
+    assert_eq!((&rows[0]["shared"], &rows[2]["shared"]), (&json!(false), &json!(true)));
+    let fields: Vec<&String> = rows[0].as_object().unwrap().keys().collect();
+    assert_eq!(
+        fields,
+        ["created", "encryption", "encryption_version", "id", "name", "region", "shared", "size"],
+        "no password, no salt"
+    );
+}
+
+#[test]
+fn an_account_without_vaults_is_no_error() {
+    let world = World::with(|builder| builder);
+    insta::assert_snapshot!(world.run(&["vaults"]).told(&world), @"");
+    assert_eq!(world.must(&["vaults", "--json"]).json(), json!({ "vaults": [] }));
+}
+
+#[test]
+fn who_is_not_signed_in_is_told_how() {
+    let world = several();
+    insta::assert_snapshot!(ran(&mut world.anonymous(&["vaults", "--json"])).told(&world), @"");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let world = several();
+    let mut vaults = Command::new(env!("CARGO_BIN_EXE_obsync"))
+        .arg("vaults")
+        .env_clear()
+        .env("OBSYNC_HOME", world.home())
+        .env("OBSYNC_API_URL", world.server.url())
+        .env("OBSIDIAN_EMAIL", EMAIL)
+        .env("OBSIDIAN_PASSWORD", PASSWORD)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(vaults.stdout.take());
+    let ended = vaults.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "");
+}

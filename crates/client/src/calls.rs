@@ -1,0 +1,210 @@
+//! The REST calls themselves: signing in and out, the vaults of an account, making one (protocol.md section 2).
+
+use obsync_protocol::{
+    CreateVaultRequest, CreatedVault, KeyHash, Region, RegionsRequest, SUPPORTED_ENCRYPTION_VERSION,
+    SecretString, SignInRequest, SignOutRequest, UserInfo, UserInfoRequest, VaultAccessRequest, VaultInfo,
+    VaultList, VaultListRequest,
+};
+
+use crate::client::{Client, Manner, Repeat};
+use crate::error::ClientError;
+use crate::token::Token;
+
+/// What a sign-in gives.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// Proves the sign-in from now on.
+    pub token: Token,
+    /// The user's name.
+    pub name: String,
+    /// The account's email.
+    pub email: String,
+}
+
+/// A vault to be made.
+#[derive(Clone, Debug)]
+pub struct NewVault {
+    /// What the user calls it.
+    pub name: String,
+    /// Where to keep it; "" lets the service choose.
+    pub region: String,
+    /// Who knows the password.
+    pub encryption: NewVaultEncryption,
+}
+
+/// Who knows the password of a vault to be made.
+#[derive(Clone, Debug)]
+pub enum NewVaultEncryption {
+    /// The service makes one and keeps it.
+    Managed,
+    /// Only the user does.
+    EndToEnd {
+        /// The proof of the password, of the newest encryption version.
+        key_hash: KeyHash,
+        /// 16 random bytes in hexadecimal, with which the key was derived.
+        salt: String,
+    },
+}
+
+impl Client {
+    /// Signs in. `mfa` is the six-digit code of an account with two-factor authentication.
+    ///
+    /// # Errors
+    /// [`ClientError::WrongCredentials`], [`ClientError::MfaRequired`] and [`ClientError::MfaWrong`] are final;
+    /// what may pass is tried again first.
+    pub async fn sign_in(
+        &self,
+        email: &str,
+        password: &SecretString,
+        mfa: Option<&str>,
+    ) -> Result<SignedIn, ClientError> {
+        let mfa = SecretString::from(mfa.unwrap_or_default());
+        let request = SignInRequest {
+            email: email.to_owned(),
+            password: password.clone(),
+            mfa,
+        };
+        let signed_in = self
+            .call(&request, Manner::FromWebSite, Repeat::Harmless)
+            .await
+            .map_err(sign_in_error)?;
+        Ok(SignedIn {
+            token: Token::new(signed_in.token),
+            name: signed_in.name,
+            email: signed_in.email,
+        })
+    }
+
+    /// Makes the token invalid.
+    ///
+    /// # Errors
+    /// [`ClientError::NotSignedIn`] when it is so already; whatever the network adds.
+    pub async fn sign_out(&self, token: &Token) -> Result<(), ClientError> {
+        let request = SignOutRequest {
+            token: token.secret().clone(),
+        };
+        self.call(&request, Manner::Plain, Repeat::Harmless)
+            .await
+            .map(|_| ())
+    }
+
+    /// Whose token it is.
+    ///
+    /// # Errors
+    /// [`ClientError::NotSignedIn`] for a token that the service does not accept; whatever the network adds.
+    pub async fn user_info(&self, token: &Token) -> Result<UserInfo, ClientError> {
+        let request = UserInfoRequest {
+            token: token.secret().clone(),
+        };
+        self.call(&request, Manner::Plain, Repeat::Harmless).await
+    }
+
+    /// The account's vaults: its own, then those that others share with it.
+    ///
+    /// # Errors
+    /// [`ClientError::NotSignedIn`] for a token that the service does not accept; whatever the network adds.
+    pub async fn vaults(&self, token: &Token) -> Result<Vec<VaultInfo>, ClientError> {
+        let mut list = self.vault_list(token).await?;
+        list.vaults.append(&mut list.shared);
+        Ok(list.vaults)
+    }
+
+    /// The account's vaults, its own and those of others apart.
+    ///
+    /// # Errors
+    /// As for [`Client::vaults`].
+    pub async fn vault_list(&self, token: &Token) -> Result<VaultList, ClientError> {
+        let request = VaultListRequest {
+            token: token.secret().clone(),
+            supported_encryption_version: SUPPORTED_ENCRYPTION_VERSION,
+        };
+        self.call(&request, Manner::Plain, Repeat::Harmless).await
+    }
+
+    /// Where a new vault could be kept.
+    ///
+    /// # Errors
+    /// As for [`Client::vaults`].
+    pub async fn regions(&self, token: &Token) -> Result<Vec<Region>, ClientError> {
+        let request = RegionsRequest {
+            token: token.secret().clone(),
+            host: None,
+        };
+        self.call(&request, Manner::Plain, Repeat::Harmless)
+            .await
+            .map(|reply| reply.regions)
+    }
+
+    /// Makes a vault. When the connection breaks before the answer it is not tried again: there could be two.
+    ///
+    /// # Errors
+    /// As for [`Client::vaults`], and [`ClientError::Service`] when the account can have no more vaults.
+    pub async fn create_vault(&self, token: &Token, vault: NewVault) -> Result<CreatedVault, ClientError> {
+        let (keyhash, salt) = match vault.encryption {
+            NewVaultEncryption::Managed => (None, None),
+            NewVaultEncryption::EndToEnd { key_hash, salt } => (Some(key_hash), Some(salt)),
+        };
+        let request = CreateVaultRequest {
+            token: token.secret().clone(),
+            name: vault.name,
+            keyhash,
+            salt,
+            region: vault.region,
+            encryption_version: SUPPORTED_ENCRYPTION_VERSION,
+        };
+        self.call(&request, Manner::Plain, Repeat::Unsent).await
+    }
+
+    /// Asks the service whether a key is the vault's.
+    ///
+    /// # Errors
+    /// [`ClientError::WrongVaultPassword`] when it is not.
+    pub async fn check_access(
+        &self,
+        token: &Token,
+        vault: &VaultInfo,
+        key_hash: &KeyHash,
+    ) -> Result<(), ClientError> {
+        let encryption_version = vault.encryption().map_err(|error| ClientError::Service {
+            message: error.to_string(),
+        })?;
+        let request = VaultAccessRequest {
+            token: token.secret().clone(),
+            vault_uid: vault.id.clone(),
+            keyhash: key_hash.clone(),
+            host: vault.host.clone(),
+            encryption_version,
+        };
+        match self.call(&request, Manner::Plain, Repeat::Harmless).await {
+            Ok(_) => Ok(()),
+            // Any refusal in words that are not known means the key (protocol.md section 2).
+            Err(ClientError::Service { .. }) => Err(ClientError::WrongVaultPassword),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Sorts the refusals of a sign-in. Texts are matched by substring (protocol.md section 2).
+fn sign_in_error(error: ClientError) -> ClientError {
+    let text = match &error {
+        ClientError::Service { message } => message.to_lowercase(),
+        // There is no token yet that could be invalid.
+        ClientError::NotSignedIn => return ClientError::WrongCredentials,
+        _ => return error,
+    };
+    let says = |part: &str| text.contains(part);
+    if says("2fa code") {
+        if says("incorrect") {
+            ClientError::MfaWrong
+        } else {
+            ClientError::MfaRequired
+        }
+    } else if ["password", "credentials", "email", "login failed"]
+        .iter()
+        .any(|part| says(part))
+    {
+        ClientError::WrongCredentials
+    } else {
+        error
+    }
+}

@@ -1,0 +1,264 @@
+//! What can go wrong between this program and the service, one sentence each: what happened and what to do.
+
+use std::time::Duration;
+
+use obsync_protocol::Uid;
+use thiserror::Error;
+
+/// The longest text of the server's that is repeated in an error, in characters.
+const MAX_SERVER_TEXT: usize = 300;
+
+/// A conversation with the service that did not give what was asked for.
+///
+/// No variant holds a token, a password or a key. The values can be cloned so that one lost connection can be
+/// the reason of several failures.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The account's email or password is not right.
+    #[error("the service did not accept this email and password; check both and sign in again")]
+    WrongCredentials,
+    /// The account has two-factor authentication and no code was given.
+    #[error("this account needs a two-factor code; sign in again with the 6 digits of the authenticator app")]
+    MfaRequired,
+    /// A two-factor code was given, and it was not the right one.
+    #[error("the two-factor code is not right; codes change every 30 seconds, try again with a fresh one")]
+    MfaWrong,
+    /// The service does not know the token (any more).
+    #[error("the sign-in is not valid (any more); sign in again")]
+    NotSignedIn,
+    /// The account may not use Obsidian Sync at present.
+    #[error("the subscription to Obsidian Sync has expired; renew it in the account's settings")]
+    SubscriptionExpired,
+    /// The service knows no such vault for this account.
+    #[error("the service does not find this vault; it may have been deleted, or be another account's")]
+    VaultNotFound,
+    /// The key that was derived from the vault password is not the vault's.
+    #[error("the password does not open this vault; give the vault's encryption password")]
+    WrongVaultPassword,
+    /// The vault lies on a host to which the token must not be sent.
+    #[error("the vault's host {host} is neither under obsidian.md nor allowed; allow it if you trust it")]
+    HostNotAllowed {
+        /// The host as the service gave it.
+        host: String,
+    },
+    /// An option of the client that cannot be used.
+    #[error("{reason}")]
+    InvalidOption {
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+    /// Encrypted connections cannot be made on this system.
+    #[error(
+        "no encrypted connection is possible: {reason}; check that the system's certificates are installed"
+    )]
+    Tls {
+        /// What the TLS library says.
+        reason: String,
+    },
+    /// No connection came about.
+    #[error("cannot reach {host}: {reason}; check the network, then try again")]
+    Unreachable {
+        /// Where the connection was to go.
+        host: String,
+        /// What the system or the other side said.
+        reason: String,
+    },
+    /// Something took longer than its limit.
+    #[error("{what} did not come within {}; the service may be overloaded, try again later", seconds(*.after))]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// The limit.
+        after: Duration,
+    },
+    /// The service says that it has too much to do.
+    #[error("the service is overloaded; try again in some minutes")]
+    Overloaded,
+    /// An HTTP answer with a status other than 2xx.
+    #[error(
+        "the service answered with HTTP status {status}; check the address of the service, or try again later"
+    )]
+    Http {
+        /// The status.
+        status: u16,
+    },
+    /// The service refused, in words for which there is no variant here.
+    #[error("the service refused: {message}")]
+    Service {
+        /// Its words, shortened and without control characters.
+        message: String,
+    },
+    /// The other side does not keep to the protocol.
+    #[error("the server does not keep to the protocol: {reason}; if this repeats, please report it")]
+    Protocol {
+        /// What was wrong.
+        reason: String,
+    },
+    /// A connection ended before its time.
+    #[error("the connection to the server was lost: {reason}; try again")]
+    ConnectionLost {
+        /// What the system or the other side said.
+        reason: String,
+    },
+    /// The content that was offered for an entry is another one's.
+    #[error(
+        "the server offered other content than that of version {uid}; if this repeats, upload the file again"
+    )]
+    WrongHash {
+        /// The entry's uid.
+        uid: Uid,
+    },
+    /// A file is larger than the vault takes.
+    #[error(
+        "the file has {size} bytes, the vault takes at most {limit} a file; leave it out or make it smaller"
+    )]
+    FileTooLarge {
+        /// The file's size in bytes.
+        size: u64,
+        /// The vault's limit in bytes.
+        limit: u64,
+    },
+    /// Something was to be sent before the listing was complete (protocol.md section 3).
+    #[error("the vault's listing has not been received yet; nothing may be sent before that")]
+    NotReady,
+    /// The content of a file to be sent could not be read.
+    #[error("the file to be sent could not be read: {reason}")]
+    Source {
+        /// What the reader said.
+        reason: String,
+    },
+}
+
+impl ClientError {
+    /// Whether the remedy lies with the account: signing in, a code, a subscription, a password.
+    #[must_use]
+    pub fn is_auth(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongCredentials
+                | Self::MfaRequired
+                | Self::MfaWrong
+                | Self::NotSignedIn
+                | Self::SubscriptionExpired
+                | Self::WrongVaultPassword
+        )
+    }
+
+    /// Whether the same request may succeed a little later without anybody doing anything.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Overloaded
+            | Self::Protocol { .. }
+            | Self::ConnectionLost { .. }
+            | Self::WrongHash { .. } => true,
+            Self::Http { status } => *status >= 500 || *status == 429,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn protocol(reason: impl Into<String>) -> Self {
+        Self::Protocol {
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn lost(reason: impl Into<String>) -> Self {
+        Self::ConnectionLost {
+            reason: reason.into(),
+        }
+    }
+
+    /// The error that a text of the server's stands for wherever it comes: known ones by substring
+    /// (protocol.md section 3), anything else as [`ClientError::Service`].
+    pub(crate) fn from_server_text(text: &str) -> Self {
+        let lower = text.to_lowercase();
+        let says = |part: &str| lower.contains(part);
+        if says("overloaded") {
+            Self::Overloaded
+        } else if says("authentication failed") || says("not logged in") || says("invalid token") {
+            Self::NotSignedIn
+        } else if says("vault not found") {
+            Self::VaultNotFound
+        } else if says("subscription") && says("expired") {
+            Self::SubscriptionExpired
+        } else {
+            Self::Service {
+                message: printable(text),
+            }
+        }
+    }
+}
+
+/// A server's text made fit for an error message or a terminal: bounded, and without control characters.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown: String = text
+        .chars()
+        .take(MAX_SERVER_TEXT)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if text.chars().nth(MAX_SERVER_TEXT).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The chain of an error's reasons in one line, for errors whose own text leaves the reason out.
+pub(crate) fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let source_text = source.to_string();
+        if !text.contains(&source_text) {
+            text.push_str(": ");
+            text.push_str(&source_text);
+        }
+        next = source.source();
+    }
+    printable(&text)
+}
+
+fn seconds(duration: Duration) -> String {
+    if duration.as_millis().is_multiple_of(1000) {
+        format!("{} s", duration.as_secs())
+    } else {
+        format!("{} ms", duration.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_texts_are_recognised_in_any_letter_case() {
+        use ClientError as E;
+        let kind = ClientError::from_server_text;
+        assert!(matches!(kind("Authentication failed."), E::NotSignedIn));
+        assert!(matches!(kind("ERROR: VAULT NOT FOUND!"), E::VaultNotFound));
+        assert!(matches!(
+            kind("Your subscription to Obsidian Sync has expired"),
+            E::SubscriptionExpired
+        ));
+        assert!(matches!(kind("Server overloaded, please retry"), E::Overloaded));
+        assert!(matches!(kind("Something else"), E::Service { message } if message == "Something else"));
+    }
+
+    #[test]
+    fn a_server_text_cannot_flood_or_steer_a_terminal() {
+        let hostile = format!("\u{1b}[2J{}", "x".repeat(1_000_000));
+        let shown = printable(&hostile);
+        assert!(!shown.contains('\u{1b}'));
+        assert!(shown.chars().count() <= MAX_SERVER_TEXT + 1);
+        assert!(shown.ends_with('…'));
+    }
+
+    #[test]
+    fn limits_are_told_in_the_unit_that_fits() {
+        assert_eq!(seconds(Duration::from_secs(60)), "60 s");
+        assert_eq!(seconds(Duration::from_millis(50)), "50 ms");
+    }
+}

@@ -1,0 +1,180 @@
+//! What a connection of the pool makes of an answer: take the content, ask again, or report a failure.
+
+use obsync_protocol::Uid;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::pool::Counters;
+use super::queue::Pending;
+use super::worker::{Stop, Worker, endless_pauses};
+use super::{FetchFailure, FetchResult, Receiver};
+use crate::error::{ClientError, printable};
+use crate::session::{Content, ContentHeader, PullAnswer, Session};
+
+/// How often a content that either side refuses is asked for in all.
+const CONTENT_ATTEMPTS: u32 = 3;
+
+/// Up to this many bytes of a content that nobody wants are received to keep the connection; for more it is
+/// cheaper to make a new one.
+const WORTH_DRAINING: u64 = 4 << 20;
+
+impl<R: Receiver> Worker<R> {
+    /// Receives the answer to the oldest request and what follows it. While that can fail for the connection's
+    /// sake, the job stays at the head of the window, where the blame for it is sought.
+    pub(super) async fn receive_head(&mut self, session: &mut Session) -> Result<(), Stop> {
+        let answer = session.pull_answer().await.map_err(Stop::Broken)?;
+        let Some(head) = self.window.front() else {
+            return Ok(());
+        };
+        match answer {
+            PullAnswer::Gone => self.head_is_gone().await,
+            PullAnswer::Refused(reason) => self.head_is_refused(reason).await,
+            PullAnswer::Content(header) => {
+                // The hash is the only thing that tells whose content this is.
+                if header.hash == self.shared.target.keys.encode_hash(&head.request.hash) {
+                    self.head_arrives(session, &header).await
+                } else if head.alone {
+                    self.head_is_wrong(session, &header).await
+                } else {
+                    Err(Stop::MixedUp)
+                }
+            }
+        }
+    }
+
+    async fn head_arrives(&mut self, session: &mut Session, header: &ContentHeader) -> Result<(), Stop> {
+        let Some(head) = self.window.front_mut() else {
+            return Ok(());
+        };
+        let mut content = session.content(header);
+        let received = self.shared.receiver.receive(&mut head.job, &mut content).await;
+        if let Some(error) = content.failure() {
+            return Err(Stop::Broken(error.clone()));
+        }
+        match received {
+            Ok(output) => self.settle_head(Ok(output)).await?,
+            Err(error) => {
+                let again = self.shared.receiver.is_worth_another_try(&error);
+                self.refuse_head(again, FetchFailure::Receiver(error)).await?;
+            }
+        }
+        self.leave(content).await
+    }
+
+    /// Asked for alone, and still another content: it is this file's own trouble.
+    async fn head_is_wrong(&mut self, session: &mut Session, header: &ContentHeader) -> Result<(), Stop> {
+        if let Some(head) = self.window.front()
+            && head.tries.doubtful
+        {
+            debug!(uid = %head.request.uid, "the server has another content for this file; it mixes nothing up");
+            self.serial = false;
+        }
+        let uid = self.window.front().map_or(Uid(0), |head| head.request.uid);
+        self.refuse_head(true, FetchFailure::Transport(ClientError::WrongHash { uid }))
+            .await?;
+        self.leave(session.content(header)).await
+    }
+
+    async fn head_is_gone(&mut self) -> Result<(), Stop> {
+        match self.window.front_mut() {
+            // The answer carries no hash: with other requests around it may be another file that is gone.
+            Some(head) if !head.alone => {
+                head.tries.doubtful = true;
+                self.put_head_back();
+                Ok(())
+            }
+            _ => self.settle_head(Err(FetchFailure::Gone)).await,
+        }
+    }
+
+    async fn head_is_refused(&mut self, reason: String) -> Result<(), Stop> {
+        match ClientError::from_server_text(&reason) {
+            ClientError::Overloaded => self.server_is_overloaded().await,
+            ClientError::Service { .. } => {
+                self.refuse_head(true, FetchFailure::Refused(printable(&reason)))
+                    .await
+            }
+            hopeless => Err(Stop::Hopeless(hopeless)),
+        }
+    }
+
+    async fn server_is_overloaded(&mut self) -> Result<(), Stop> {
+        let Some(head) = self.window.front_mut() else {
+            return Ok(());
+        };
+        head.tries.overloaded += 1;
+        if head.tries.overloaded >= self.shared.options.attempts.max(1) {
+            return self
+                .settle_head(Err(FetchFailure::Transport(ClientError::Overloaded)))
+                .await;
+        }
+        let pause = endless_pauses(&self.shared)
+            .nth(head.tries.overloaded as usize - 1)
+            .unwrap_or_default();
+        debug!(?pause, "the server is overloaded");
+        self.rest_until = Some(Instant::now() + pause);
+        self.put_head_back();
+        Ok(())
+    }
+
+    /// The connection broke while it was this job's turn.
+    pub(super) async fn blame_for_loss(&mut self, error: &ClientError) -> Result<(), Stop> {
+        let Some(head) = self.window.front_mut() else {
+            return Ok(());
+        };
+        head.tries.lost += 1;
+        if head.tries.lost >= self.shared.options.attempts.max(1) {
+            return self
+                .settle_head(Err(FetchFailure::Transport(error.clone())))
+                .await;
+        }
+        self.put_head_back();
+        Ok(())
+    }
+
+    /// Asks for the content again, or reports the failure after the last attempt.
+    async fn refuse_head(&mut self, again: bool, failure: FetchFailure<R::Error>) -> Result<(), Stop> {
+        let Some(head) = self.window.front_mut() else {
+            return Ok(());
+        };
+        head.tries.content += 1;
+        if again && head.tries.content < CONTENT_ATTEMPTS {
+            self.put_head_back();
+            return Ok(());
+        }
+        self.settle_head(Err(failure)).await
+    }
+
+    fn put_head_back(&mut self) {
+        if let Some(head) = self.window.pop_front() {
+            self.shared.queue.again(head);
+        }
+    }
+
+    async fn settle_head(&mut self, outcome: Result<R::Output, FetchFailure<R::Error>>) -> Result<(), Stop> {
+        let Some(Pending { job, .. }) = self.window.pop_front() else {
+            return Ok(());
+        };
+        if self.losses > 0 {
+            self.losses = 0;
+            self.pauses = endless_pauses(&self.shared);
+        }
+        // Without an await where that is possible: a run that is cancelled now still tells of this file.
+        let sent = match self.shared.results.try_send(FetchResult { job, outcome }) {
+            Err(TrySendError::Full(result)) => self.shared.results.send(result).await.is_ok(),
+            sent => sent.is_ok(),
+        };
+        self.shared.queue.settled();
+        if sent { Ok(()) } else { Err(Stop::NobodyListens) }
+    }
+
+    /// Leaves the connection at the next answer, receiving what is left of this content if that is not too much.
+    async fn leave(&mut self, mut content: Content<'_>) -> Result<(), Stop> {
+        let worth_it = content.remaining() <= WORTH_DRAINING;
+        // An error here is no job's fault any more.
+        let clean = content.is_complete() || (worth_it && content.drain().await.is_ok());
+        Counters::add(&self.shared.counters.bytes, content.received());
+        if clean { Ok(()) } else { Err(Stop::NotWorthKeeping) }
+    }
+}

@@ -1,0 +1,277 @@
+//! The jobs that wait, shared by all connections of a run.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::PullRequest;
+
+/// How much content may be under way on one connection beyond the first file, in bytes: enough to hide the round
+/// trip of a good line, and little enough that a connection which breaks costs little.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// A job on its way.
+#[derive(Debug)]
+pub(super) struct Pending<J> {
+    pub(super) job: J,
+    pub(super) request: PullRequest,
+    pub(super) tries: Tries,
+    /// No other request was under way on its connection: what came is what the server has for it.
+    pub(super) alone: bool,
+}
+
+/// How often something went wrong with a job, by what it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tries {
+    /// Its connection broke while it was its turn.
+    pub(super) lost: u32,
+    /// The content was refused by either side.
+    pub(super) content: u32,
+    /// The server was overloaded.
+    pub(super) overloaded: u32,
+    /// Its answer needs to be had again with no other request around.
+    pub(super) doubtful: bool,
+}
+
+impl Tries {
+    /// Whether the job is to be asked for with no other on the connection, so that it harms no other, and no other
+    /// is blamed for it.
+    pub(super) fn wants_to_be_alone(self) -> bool {
+        self.lost > 0 || self.content > 0 || self.doubtful
+    }
+}
+
+/// How much a connection may still take on.
+pub(super) struct Window {
+    requests: usize,
+    bytes: u64,
+    most: usize,
+}
+
+impl Window {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            requests: 0,
+            bytes: 0,
+            most: most.max(1),
+        }
+    }
+
+    /// Counts a request of `size` bytes in, if there is room. The first one always has.
+    pub(super) fn admit(&mut self, size: u64) -> bool {
+        // The bytes of the request at the head do not count: it is being received.
+        let bytes = if self.requests == 0 {
+            0
+        } else {
+            self.bytes.saturating_add(size)
+        };
+        if self.requests >= self.most || bytes > WINDOW_BYTES {
+            return false;
+        }
+        self.requests += 1;
+        self.bytes = bytes;
+        true
+    }
+}
+
+/// The queue. All methods are quick; nothing waits while the lock is held.
+#[derive(Debug)]
+pub(super) struct Queue<J> {
+    inner: Mutex<Inner<J>>,
+    /// Something came in, or the end is reached.
+    changed: Notify,
+    /// There is room again.
+    drained: Notify,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Inner<J> {
+    fresh: VecDeque<Pending<J>>,
+    again: VecDeque<Pending<J>>,
+    /// Jobs that were added and not settled, wherever they are.
+    open: usize,
+    /// No more will be added.
+    closed: bool,
+    /// Connections that have nothing to do, or are being made.
+    hungry: usize,
+}
+
+/// What there is to do for a connection that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Available,
+    /// Nothing now.
+    Later,
+    /// Nothing ever again.
+    Finished,
+}
+
+impl<J> Queue<J> {
+    /// A queue that wants to hold about `capacity` jobs.
+    pub(super) fn new(capacity: usize) -> Self {
+        let inner = Inner {
+            fresh: VecDeque::new(),
+            again: VecDeque::new(),
+            open: 0,
+            closed: false,
+            hungry: 0,
+        };
+        Self {
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+            drained: Notify::new(),
+            capacity: capacity.max(1),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<J>> {
+        // Nothing that can panic runs under the lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes new jobs in.
+    pub(super) fn add(&self, jobs: impl Iterator<Item = Pending<J>>) {
+        let mut inner = self.lock();
+        let before = inner.fresh.len();
+        inner.fresh.extend(jobs);
+        inner.open += inner.fresh.len() - before;
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// No more jobs will be added.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Room for how many more jobs there is.
+    pub(super) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.lock().fresh.len())
+    }
+
+    /// Waits until there may be room again.
+    pub(super) async fn drained(&self) {
+        self.drained.notified().await;
+    }
+
+    /// How many more connections the waiting jobs warrant: one for each full window that nobody is about to take,
+    /// and `at_least_one` for less than a window.
+    pub(super) fn connections_warranted(&self, in_flight: usize, at_least_one: bool) -> usize {
+        let inner = self.lock();
+        let mut windows = 0_usize;
+        let mut window = Window::new(in_flight);
+        for pending in &inner.fresh {
+            if !window.admit(pending.request.size) {
+                windows += 1;
+                window = Window::new(in_flight);
+                window.admit(pending.request.size);
+            }
+        }
+        if window.requests == in_flight.max(1) {
+            windows += 1;
+        }
+        if at_least_one && windows == 0 && !(inner.fresh.is_empty() && inner.again.is_empty()) {
+            windows = 1;
+        }
+        windows.saturating_sub(inner.hungry)
+    }
+
+    /// Whether everything that was and will be added is settled.
+    pub(super) fn is_finished(&self) -> bool {
+        let inner = self.lock();
+        inner.closed && inner.open == 0
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let inner = self.lock();
+        if !inner.fresh.is_empty() || !inner.again.is_empty() {
+            Work::Available
+        } else if inner.closed && inner.open == 0 {
+            Work::Finished
+        } else {
+            Work::Later
+        }
+    }
+
+    /// Waits until [`Queue::work`] says something else than [`Work::Later`].
+    pub(super) async fn wait(&self) -> Work {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            match self.work() {
+                Work::Later => changed.await,
+                work => return work,
+            }
+        }
+    }
+
+    /// Moves jobs to `taken` as far as `window` admits them. One that wants to be alone is taken only when nothing
+    /// else is to be had and `may_be_alone`.
+    pub(super) fn take(&self, window: &mut Window, may_be_alone: bool, taken: &mut VecDeque<Pending<J>>) {
+        let mut inner = self.lock();
+        let before = taken.len();
+        while inner.fresh.front().is_some_and(|next| window.admit(next.request.size)) {
+            taken.extend(inner.fresh.pop_front());
+        }
+        if taken.len() == before && may_be_alone {
+            taken.extend(inner.again.pop_front());
+        }
+        let low = inner.fresh.len() <= self.capacity / 2;
+        drop(inner);
+        if low {
+            self.drained.notify_one();
+        }
+    }
+
+    /// Takes jobs back that were not to blame for anything; they are the next to go.
+    pub(super) fn give_back(&self, jobs: impl DoubleEndedIterator<Item = Pending<J>>) {
+        let mut inner = self.lock();
+        for job in jobs.rev() {
+            if job.tries.wants_to_be_alone() {
+                inner.again.push_front(job);
+            } else {
+                inner.fresh.push_front(job);
+            }
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes a job back for another attempt, after all others.
+    pub(super) fn again(&self, job: Pending<J>) {
+        let mut inner = self.lock();
+        if job.tries.wants_to_be_alone() {
+            inner.again.push_back(job);
+        } else {
+            inner.fresh.push_back(job);
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// A job is done with.
+    pub(super) fn settled(&self) {
+        let mut inner = self.lock();
+        inner.open = inner.open.saturating_sub(1);
+        let finished = inner.closed && inner.open == 0;
+        drop(inner);
+        if finished {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Notes that a connection has begun, or ceased, to have nothing to do.
+    pub(super) fn set_hungry(&self, hungry: bool) {
+        let mut inner = self.lock();
+        inner.hungry = if hungry {
+            inner.hungry + 1
+        } else {
+            inner.hungry.saturating_sub(1)
+        };
+    }
+}

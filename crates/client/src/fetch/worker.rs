@@ -1,0 +1,304 @@
+//! One connection of the pool and what is under way on it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use backon::{BackoffBuilder, ExponentialBackoff};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info};
+
+use super::Receiver;
+use super::pool::{Counters, Shared};
+use super::queue::{Pending, Window, Work};
+use crate::error::ClientError;
+use crate::session::Session;
+
+/// How a connection's work ended.
+pub(super) enum End {
+    /// There is nothing left to do.
+    Finished,
+    /// Nobody takes results any more.
+    NobodyListens,
+    /// Too many connections broke in a row.
+    GaveUp(ClientError),
+    /// No connection will fare better.
+    Hopeless(ClientError),
+}
+
+/// Why a connection is not used any further.
+pub(super) enum Stop {
+    /// It broke, or the server broke the rules.
+    Broken(ClientError),
+    /// The head of the window got another file's content; it is asked for alone to see whose fault that was.
+    MixedUp,
+    /// It is in order, but a new one is cheaper than receiving what nobody wants.
+    NotWorthKeeping,
+    /// Nobody takes results any more.
+    NobodyListens,
+    /// The server said something after which no connection will fare better.
+    Hopeless(ClientError),
+}
+
+pub(super) struct Worker<R: Receiver> {
+    pub(super) shared: Arc<Shared<R>>,
+    session: Option<Session>,
+    /// Requests whose answers are due, in their order.
+    pub(super) window: VecDeque<Pending<R::Job>>,
+    /// A job that got another's content, to be asked for before any other.
+    suspect: Option<Pending<R::Job>>,
+    /// Answers were mixed up here: one request at a time.
+    pub(super) serial: bool,
+    hungry: bool,
+    /// Connections that broke in a row without a file in between.
+    pub(super) losses: u32,
+    pub(super) pauses: ExponentialBackoff,
+    /// No requests before this, because the server is overloaded.
+    pub(super) rest_until: Option<Instant>,
+    had_connection: bool,
+}
+
+impl<R: Receiver> Worker<R> {
+    pub(super) fn new(shared: Arc<Shared<R>>, session: Option<Session>) -> Self {
+        shared.queue.set_hungry(true);
+        let had_connection = session.is_some();
+        if had_connection {
+            Counters::add(&shared.counters.connections, 1);
+        }
+        Self {
+            pauses: endless_pauses(&shared),
+            shared,
+            session,
+            window: VecDeque::new(),
+            suspect: None,
+            serial: false,
+            hungry: true,
+            losses: 0,
+            rest_until: None,
+            had_connection,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> End {
+        let end = self.work().await;
+        self.shared.queue.give_back(self.window.drain(..));
+        self.shared.queue.give_back(self.suspect.take().into_iter());
+        self.set_hungry(false);
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+        end
+    }
+
+    async fn work(&mut self) -> End {
+        loop {
+            match self.wait_for_work().await {
+                Work::Finished => return End::Finished,
+                Work::Later => continue,
+                Work::Available => {}
+            }
+            let mut session = match self.session.take() {
+                Some(session) => session,
+                None => match self.connect().await {
+                    Ok(Some(session)) => session,
+                    Ok(None) => continue,
+                    Err(end) => return end,
+                },
+            };
+            match self.serve(&mut session).await {
+                Ok(()) => self.session = Some(session),
+                Err(stop) => {
+                    if let Some(end) = self.after(stop).await {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do and keeps the connection alive meanwhile.
+    async fn wait_for_work(&mut self) -> Work {
+        if self.suspect.is_some() {
+            return Work::Available;
+        }
+        if self.shared.queue.work() == Work::Available {
+            return Work::Available;
+        }
+        self.set_hungry(true);
+        let Some(session) = &mut self.session else {
+            return self.shared.queue.wait().await;
+        };
+        tokio::select! {
+            biased;
+            work = self.shared.queue.wait() => work,
+            error = session.idle() => {
+                // A server may well drop a connection that has nothing to do.
+                debug!(%error, "an idle connection ended");
+                self.session = None;
+                Work::Later
+            }
+        }
+    }
+
+    /// A new connection, after a pause if the last one brought nothing. `None`: it failed, look again whether
+    /// there is still something to do.
+    async fn connect(&mut self) -> Result<Option<Session>, End> {
+        if self.losses > 0
+            && let Some(pause) = self.pauses.next()
+        {
+            debug!(?pause, "pausing before the next connection");
+            sleep(pause).await;
+            if self.suspect.is_none() && self.shared.queue.work() != Work::Available {
+                return Ok(None);
+            }
+        }
+        match open(&self.shared).await {
+            Ok(session) => {
+                Counters::add(&self.shared.counters.connections, 1);
+                if std::mem::replace(&mut self.had_connection, true) {
+                    Counters::add(&self.shared.counters.reconnects, 1);
+                }
+                Ok(Some(session))
+            }
+            Err(error) if error.is_retryable() => match self.count_loss(&error) {
+                Some(end) => Err(end),
+                None => Ok(None),
+            },
+            // A server may have a limit on connections: the others are none the worse for it.
+            Err(error @ (ClientError::Service { .. } | ClientError::Http { .. })) => Err(End::GaveUp(error)),
+            Err(error) => Err(End::Hopeless(error)),
+        }
+    }
+
+    /// Fills the window, reads answers, fills it again, until there is nothing to do.
+    async fn serve(&mut self, session: &mut Session) -> Result<(), Stop> {
+        loop {
+            if self.window.len() <= self.most_in_flight() / 2 {
+                self.rest().await;
+                self.refill(session).await.map_err(Stop::Broken)?;
+            }
+            if self.window.is_empty() {
+                return Ok(());
+            }
+            self.set_hungry(false);
+            self.receive_head(session).await?;
+        }
+    }
+
+    fn most_in_flight(&self) -> usize {
+        if self.serial {
+            1
+        } else {
+            self.shared.options.in_flight.max(1)
+        }
+    }
+
+    /// Waits out an overload, once all answers under way have come.
+    async fn rest(&mut self) {
+        if let Some(until) = self.rest_until
+            && self.window.is_empty()
+        {
+            self.rest_until = None;
+            sleep_until(until).await;
+        }
+    }
+
+    /// Takes jobs and sends their requests, all in one go.
+    async fn refill(&mut self, session: &mut Session) -> Result<(), ClientError> {
+        let alone = self
+            .window
+            .front()
+            .is_some_and(|head| head.tries.wants_to_be_alone());
+        if alone || self.rest_until.is_some() {
+            return Ok(());
+        }
+        let before = self.window.len();
+        match self.suspect.take_if(|_| before == 0) {
+            Some(suspect) => self.window.push_back(suspect),
+            None => {
+                let mut room = Window::new(self.most_in_flight());
+                for pending in &self.window {
+                    room.admit(pending.request.size);
+                }
+                self.shared.queue.take(&mut room, before == 0, &mut self.window);
+            }
+        }
+        let sent = self.window.len() - before;
+        if sent == 0 {
+            return Ok(());
+        }
+        let alone = self.window.len() == 1;
+        for pending in &mut self.window {
+            pending.alone = alone;
+        }
+        for pending in self.window.range(before..) {
+            session.queue_pull(pending.request.uid)?;
+        }
+        Counters::add(&self.shared.counters.requests, sent as u64);
+        session.flush().await
+    }
+
+    fn set_hungry(&mut self, hungry: bool) {
+        if self.hungry != hungry {
+            self.hungry = hungry;
+            self.shared.queue.set_hungry(hungry);
+        }
+    }
+
+    /// Another connection broke without a file in between: is it time to give up?
+    fn count_loss(&mut self, error: &ClientError) -> Option<End> {
+        self.losses += 1;
+        info!(%error, losses = self.losses, "a connection was lost");
+        (self.losses >= self.shared.options.attempts.max(1)).then(|| End::GaveUp(error.clone()))
+    }
+
+    /// Puts everything in its place after a connection was given up.
+    async fn after(&mut self, stop: Stop) -> Option<End> {
+        let end = match stop {
+            Stop::Broken(error) => {
+                let settled = self.blame_for_loss(&error).await;
+                if settled.is_err() {
+                    Some(End::NobodyListens)
+                } else {
+                    self.count_loss(&error)
+                }
+            }
+            Stop::MixedUp => {
+                self.become_serial();
+                None
+            }
+            Stop::NotWorthKeeping => None,
+            Stop::NobodyListens => Some(End::NobodyListens),
+            Stop::Hopeless(error) => Some(End::Hopeless(error)),
+        };
+        self.shared.queue.give_back(self.window.drain(..));
+        self.set_hungry(true);
+        end
+    }
+
+    fn become_serial(&mut self) {
+        info!("the server mixed up answers; this connection goes on with one request at a time");
+        Counters::add(&self.shared.counters.serial_fallbacks, 1);
+        self.serial = true;
+        self.suspect = self.window.pop_front().map(|mut head| {
+            head.tries.doubtful = true;
+            head
+        });
+    }
+}
+
+async fn open<R: Receiver>(shared: &Shared<R>) -> Result<Session, ClientError> {
+    let mut session = Session::open_once(&shared.client, &shared.target, shared.version, false).await?;
+    // What is newer than the listing that the jobs come from is the next run's.
+    session.listing(&mut |_| {}).await?;
+    Ok(session)
+}
+
+pub(super) fn endless_pauses<R: Receiver>(shared: &Shared<R>) -> ExponentialBackoff {
+    shared
+        .client
+        .options()
+        .retry
+        .backoff()
+        .without_max_times()
+        .build()
+}

@@ -1,0 +1,113 @@
+//! What a caller can set about the client: where the service is, what to trust, how long to wait.
+
+use std::time::Duration;
+
+/// Where the official service answers REST calls (protocol.md section 2).
+pub const DEFAULT_API_URL: &str = "https://api.obsidian.md/";
+
+/// Settings of a [`Client`](crate::Client). Start from [`ClientOptions::default`] and change what differs.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Base address of the REST service. `https`; plain `http` only on loopback or on an allowed host.
+    pub api_url: String,
+    /// Hosts beyond `*.obsidian.md` and loopback to which a vault's session, and with it the token, may go:
+    /// `name` for any port or `name:port` for one.
+    pub allow_hosts: Vec<String>,
+    /// The name under which the vault's history shows this device.
+    pub device: String,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
+    /// When to try again.
+    pub retry: RetryPolicy,
+    /// The `User-Agent` of every call, `<client>/<version>`.
+    pub user_agent: String,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            api_url: DEFAULT_API_URL.to_owned(),
+            allow_hosts: Vec::new(),
+            device: String::from("obsync"),
+            timeouts: Timeouts::default(),
+            retry: RetryPolicy::default(),
+            user_agent: concat!("obsync/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Limits of every wait. The defaults are the protocol's (protocol.md section 3) where it has one; tests use
+/// milliseconds.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// Connecting for a REST call. 30 s.
+    pub rest_connect: Duration,
+    /// One REST call as a whole, connecting included. 60 s.
+    pub rest_request: Duration,
+    /// Connecting for a session: name, TCP, TLS and the WebSocket handshake together. 120 s.
+    pub connect: Duration,
+    /// From when an answer is due (its request sent, the answer before it complete) to its coming. 60 s.
+    pub answer: Duration,
+    /// Without a message for this long, a ping is sent. 10 s.
+    pub ping_after: Duration,
+    /// Without a byte for this long the connection is dead; so it is with no byte of ours taken, and with no byte of
+    /// a content that is due. 120 s.
+    pub silence: Duration,
+    /// The longest that one step (the next piece of a file, the next entry of a listing) may take however alive
+    /// the connection is. It is far above [`Timeouts::silence`] because a piece of 2 MiB on a slow line takes
+    /// minutes. 600 s.
+    pub stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            rest_connect: Duration::from_secs(30),
+            rest_request: Duration::from_secs(60),
+            connect: Duration::from_secs(120),
+            answer: Duration::from_secs(60),
+            ping_after: Duration::from_secs(10),
+            silence: Duration::from_secs(120),
+            stall: Duration::from_secs(600),
+        }
+    }
+}
+
+/// When and how often a failed call or connection is tried again: after a random time that doubles with each
+/// failure, so that many clients do not come back at once.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    /// How often in all, the first time included. At least 1 is used.
+    pub attempts: usize,
+    /// The shortest wait before the second attempt; up to the same again is added at random.
+    pub min_delay: Duration,
+    /// Where the doubling ends.
+    pub max_delay: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            min_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(30),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The waits between attempts, one for each attempt but the first.
+    pub fn pauses(&self) -> impl Iterator<Item = Duration> + Send + 'static {
+        backon::BackoffBuilder::build(self.backoff())
+    }
+
+    /// The back-off for `backon`.
+    pub(crate) fn backoff(&self) -> backon::ExponentialBuilder {
+        backon::ExponentialBuilder::default()
+            .with_jitter()
+            .with_factor(2.0)
+            .with_min_delay(self.min_delay)
+            .with_max_delay(self.max_delay)
+            .with_max_times(self.attempts.saturating_sub(1))
+    }
+}

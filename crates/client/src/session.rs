@@ -1,0 +1,295 @@
+//! A session: one WebSocket connection to one vault (protocol.md section 3).
+//!
+//! A session is owned by whoever uses it and has no task of its own: it reads, pings and keeps its limits while one
+//! of its methods is being awaited. What a cancelled call had queued for sending is not lost.
+
+mod pull;
+mod push;
+mod queries;
+mod wire;
+
+use std::fmt;
+
+use obsync_protocol::{Answer, ClientMessage, Init, PushMessage, ServerMessage, VaultId, VaultKeys};
+use tracing::{debug, info};
+
+pub use pull::Content;
+pub use push::PushFile;
+pub use queries::{History, VaultSize};
+
+pub(crate) use pull::{ContentHeader, PullAnswer};
+
+use crate::client::{Client, Pauses};
+use crate::error::ClientError;
+use crate::token::Token;
+use crate::transport::{Incoming, Socket};
+use wire::{Due, Wire};
+
+/// The largest file that a vault takes when the server names no limit, in bytes of plaintext.
+const DEFAULT_FILE_LIMIT: u64 = 199 << 20;
+
+/// The largest text message outside of answers with lists, in bytes. An entry with the longest path has 20 KB.
+const MAX_TEXT: usize = 1 << 20;
+
+/// Which vault to open and what opens it.
+#[derive(Clone, Debug)]
+pub struct SessionTarget {
+    /// The sign-in.
+    pub token: Token,
+    /// The vault.
+    pub vault_id: VaultId,
+    /// The vault's host as the service lists it, `name[:port]`.
+    pub host: String,
+    /// The vault's keys, which know the encryption version too.
+    pub keys: VaultKeys,
+}
+
+/// An open session.
+///
+/// Receiving the listing can be cancelled and taken up again. A push or a question that is cancelled leaves an answer
+/// on its way that nobody waits for: do not use the session after that.
+pub struct Session {
+    wire: Wire,
+    keys: VaultKeys,
+    version: u64,
+    ready: bool,
+    file_limit: u64,
+}
+
+/// A message, read.
+enum Event {
+    Push(Box<PushMessage>),
+    Ready,
+    Answer(Box<Answer>),
+    Piece(bytes::Bytes),
+    /// A sign of life that says nothing else.
+    Nothing,
+}
+
+impl Session {
+    /// Connects, and asks for the entries newer than `version`, what the caller has (0 at first). `initial` is true
+    /// until a listing has been received to its end once. Read the listing next.
+    ///
+    /// What may pass (no connection, a server that is overloaded) is tried again as the client's retry policy says.
+    ///
+    /// # Errors
+    /// [`ClientError::HostNotAllowed`] before anything is sent; [`ClientError::NotSignedIn`],
+    /// [`ClientError::VaultNotFound`], [`ClientError::SubscriptionExpired`], or whatever the network adds.
+    pub async fn open(
+        client: &Client,
+        target: &SessionTarget,
+        version: u64,
+        initial: bool,
+    ) -> Result<Self, ClientError> {
+        let mut pauses = Pauses::new(&client.options().retry);
+        loop {
+            let error = match Self::open_once(client, target, version, initial).await {
+                Ok(session) => return Ok(session),
+                Err(error) if may_come_back(&error) => error,
+                Err(error) => return Err(error),
+            };
+            let Some(pause) = pauses.next() else {
+                return Err(error);
+            };
+            info!(%error, ?pause, "connecting again after a pause");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// As [`Session::open`], with one attempt.
+    pub(crate) async fn open_once(
+        client: &Client,
+        target: &SessionTarget,
+        version: u64,
+        initial: bool,
+    ) -> Result<Self, ClientError> {
+        let options = client.options();
+        let address = client.hosts().sync_address(&target.host)?;
+        let tls = if address.tls { Some(client.tls()?) } else { None };
+        debug!(host = %address.name, port = address.port, vault = %target.vault_id, version, "opening a session");
+        let socket = Socket::connect(&address, tls, &options.user_agent, options.timeouts.connect).await?;
+        let mut session = Self {
+            wire: Wire::new(socket, options.timeouts.clone()),
+            keys: target.keys.clone(),
+            version,
+            ready: false,
+            file_limit: DEFAULT_FILE_LIMIT,
+        };
+        session.introduce(options.device.clone(), target, initial).await?;
+        Ok(session)
+    }
+
+    async fn introduce(
+        &mut self,
+        device: String,
+        target: &SessionTarget,
+        initial: bool,
+    ) -> Result<(), ClientError> {
+        self.wire.queue(&ClientMessage::Init(Init {
+            token: target.token.secret().clone(),
+            id: target.vault_id.clone(),
+            keyhash: self.keys.key_hash().clone(),
+            version: self.version,
+            initial,
+            device,
+            encryption_version: self.keys.encryption_version(),
+        }))?;
+        self.wire.flush().await?;
+        let due = self.wire.answer_due("the server's answer to opening the vault");
+        let answer = loop {
+            match self.event(&due, MAX_TEXT).await? {
+                Event::Answer(answer) => break answer,
+                Event::Nothing => {}
+                _ => {
+                    return Err(ClientError::protocol(
+                        "the server did not answer the opening first",
+                    ));
+                }
+            }
+        };
+        if let Some(error) = answer.error() {
+            return Err(ClientError::from_server_text(&error));
+        }
+        if !answer.is_ok() {
+            return Err(ClientError::protocol(
+                "the server neither accepted nor refused the opening",
+            ));
+        }
+        if let Some(limit) = answer.per_file_max {
+            self.file_limit = limit;
+        }
+        self.wire.start_heartbeat();
+        Ok(())
+    }
+
+    /// Receives the listing to its end: `on_entry` gets each entry, ascending by uid, and the result is the vault's
+    /// version.
+    ///
+    /// # Errors
+    /// [`ClientError::TimedOut`] when the listing stops moving, [`ClientError::Protocol`] for a message that
+    /// cannot be read, [`ClientError::ConnectionLost`].
+    pub async fn listing(
+        &mut self,
+        on_entry: &mut (dyn FnMut(PushMessage) + Send),
+    ) -> Result<u64, ClientError> {
+        let mut due = self.wire.step_due("the next entry of the listing");
+        while !self.ready {
+            match self.event(&due, MAX_TEXT).await? {
+                Event::Push(entry) => {
+                    on_entry(*entry);
+                    due = self.wire.step_due("the next entry of the listing");
+                }
+                // It is `event` that takes note of the version.
+                Event::Ready | Event::Nothing => {}
+                Event::Answer(_) => {
+                    return Err(ClientError::protocol("an answer came that nobody had asked for"));
+                }
+                Event::Piece(_) => {
+                    return Err(ClientError::protocol("content came that nobody had asked for"));
+                }
+            }
+        }
+        Ok(self.version)
+    }
+
+    /// The vault's version as the last `ready` told it; before that, what the caller has.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The largest file that the vault takes, in bytes of plaintext.
+    #[must_use]
+    pub fn file_limit(&self) -> u64 {
+        self.file_limit
+    }
+
+    /// Keeps the session alive until it ends, and says how. Can be cancelled at any time; that is what it is for.
+    pub(crate) async fn idle(&mut self) -> ClientError {
+        loop {
+            match self.event(&Due::never(), MAX_TEXT).await {
+                Ok(Event::Push(_) | Event::Ready | Event::Nothing) => {}
+                Ok(Event::Answer(_)) => {
+                    return ClientError::protocol("an answer came that nobody had asked for");
+                }
+                Ok(Event::Piece(_)) => {
+                    return ClientError::protocol("content came that nobody had asked for");
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Says goodbye and ends the connection.
+    pub async fn close(self) {
+        self.wire.close().await;
+    }
+
+    /// The next answer. Pushes, `ready` and signs of life may come before it.
+    async fn answer(&mut self, what: &'static str, max_text: usize) -> Result<Box<Answer>, ClientError> {
+        let due = self.wire.answer_due(what);
+        loop {
+            match self.event(&due, max_text).await? {
+                Event::Answer(answer) => return Ok(answer),
+                Event::Push(_) | Event::Ready | Event::Nothing => {}
+                Event::Piece(_) => {
+                    return Err(ClientError::protocol(
+                        "a piece of content came where an answer was due",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// The answer to a request that can only be done or refused.
+    async fn confirmation(&mut self, what: &'static str) -> Result<Box<Answer>, ClientError> {
+        let answer = self.answer(what, MAX_TEXT).await?;
+        match answer.error() {
+            Some(error) => Err(ClientError::from_server_text(&error)),
+            None => Ok(answer),
+        }
+    }
+
+    async fn event(&mut self, due: &Due, max_text: usize) -> Result<Event, ClientError> {
+        let text = match self.wire.next(due).await? {
+            Incoming::Binary(piece) => return Ok(Event::Piece(piece)),
+            Incoming::Text(text) => text,
+        };
+        if text.len() > max_text {
+            return Err(ClientError::protocol(format!(
+                "a message of {} bytes is too long",
+                text.len()
+            )));
+        }
+        match ServerMessage::parse(&text).map_err(|error| ClientError::protocol(error.to_string()))? {
+            ServerMessage::Push(entry) => Ok(Event::Push(Box::new(entry))),
+            ServerMessage::Ready { version } => {
+                // It only ever raises the version (protocol.md section 3).
+                self.version = self.version.max(version);
+                self.ready = true;
+                Ok(Event::Ready)
+            }
+            ServerMessage::Answer(answer) => Ok(Event::Answer(Box::new(answer))),
+            ServerMessage::Pong => Ok(Event::Nothing),
+            ServerMessage::Unknown { op } => {
+                debug!(op, "passing over a message of a kind that is not known");
+                Ok(Event::Nothing)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("version", &self.version)
+            .field("ready", &self.ready)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which failures of opening a session are worth another attempt. A limit that passed is not among them: the next
+/// attempt would take as long again.
+fn may_come_back(error: &ClientError) -> bool {
+    error.is_retryable() && !matches!(error, ClientError::TimedOut { .. } | ClientError::Protocol { .. })
+}

@@ -1,0 +1,228 @@
+//! Messages with limits: how long to wait, when to ask for a sign of life, when to give a connection up.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use obsync_protocol::ClientMessage;
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tracing::trace;
+
+use crate::error::ClientError;
+use crate::options::Timeouts;
+use crate::transport::{Incoming, Socket};
+
+/// How much is read ahead, in bytes, while the other side takes nothing from us.
+const READ_AHEAD: usize = 4 << 20;
+
+/// A connection with its limits.
+pub(super) struct Wire {
+    socket: Socket,
+    timeouts: Timeouts,
+    /// What came while something was being sent.
+    early: VecDeque<Incoming>,
+    early_bytes: usize,
+    heartbeat: bool,
+    last_message: Instant,
+    last_ping: Instant,
+    /// One timer for all limits. It is set to the earliest of them, and when it rings the clock is asked which
+    /// have passed: most messages come in time and need not touch it.
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What is being waited for and until when.
+pub(super) struct Due {
+    what: &'static str,
+    after: Duration,
+    at: Option<Instant>,
+    /// Since when content is waited for, where only content counts as progress.
+    content_since: Option<Instant>,
+}
+
+impl Due {
+    pub(super) fn never() -> Self {
+        Self { what: "", after: Duration::MAX, at: None, content_since: None }
+    }
+
+    fn in_time(what: &'static str, after: Duration) -> Self {
+        // A limit too far away for the clock is none.
+        Self { what, after, at: Instant::now().checked_add(after), content_since: None }
+    }
+
+    fn check(&self, now: Instant) -> Result<(), ClientError> {
+        match self.at {
+            Some(at) if at <= now => Err(ClientError::TimedOut { what: self.what, after: self.after }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Wire {
+    pub(super) fn new(socket: Socket, timeouts: Timeouts) -> Self {
+        let now = Instant::now();
+        Self {
+            socket,
+            early: VecDeque::new(),
+            early_bytes: 0,
+            heartbeat: false,
+            last_message: now,
+            last_ping: now,
+            timer: Box::pin(sleep(timeouts.ping_after)),
+            timeouts,
+        }
+    }
+
+    /// Pings may be sent from now on; the server has to answer the opening first.
+    pub(super) fn start_heartbeat(&mut self) {
+        self.heartbeat = true;
+    }
+
+    /// A limit for the first answer to a request.
+    pub(super) fn answer_due(&self, what: &'static str) -> Due {
+        Due::in_time(what, self.timeouts.answer)
+    }
+
+    /// A limit for the next step of something that is under way.
+    pub(super) fn step_due(&self, what: &'static str) -> Due {
+        Due::in_time(what, self.timeouts.stall)
+    }
+
+    /// A limit for the next piece of content. Signs of life do not extend it, but the bytes of a piece that is on
+    /// its way do.
+    pub(super) fn piece_due(&self, what: &'static str) -> Due {
+        Due { content_since: Some(Instant::now()), ..Due::in_time(what, self.timeouts.stall) }
+    }
+
+    /// Takes a request for sending; [`Wire::flush`] sends it.
+    pub(super) fn queue(&mut self, message: &ClientMessage) -> Result<(), ClientError> {
+        self.socket.queue_text(message.to_json())
+    }
+
+    /// Takes a piece of content for sending.
+    pub(super) fn queue_piece(&mut self, piece: bytes::Bytes) -> Result<(), ClientError> {
+        self.socket.queue_binary(piece)
+    }
+
+    /// Sends what is queued, and fails when the other side takes nothing for too long.
+    pub(super) async fn flush(&mut self) -> Result<(), ClientError> {
+        let started = Instant::now();
+        let silence = self.timeouts.silence;
+        loop {
+            let give_up = started.max(self.socket.last_write()) + silence;
+            if let Ok(flushed) = timeout_at(give_up, poll_fn(|cx| self.poll_flush(cx))).await {
+                return flushed;
+            }
+            if started.max(self.socket.last_write()) + silence <= Instant::now() {
+                return Err(ClientError::TimedOut {
+                    what: "the server's acceptance of data",
+                    after: silence,
+                });
+            }
+        }
+    }
+
+    /// Sends, and reads meanwhile: a server that waits for us to read would never come to read itself.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        if let Poll::Ready(flushed) = self.socket.poll_flush(cx) {
+            return Poll::Ready(flushed);
+        }
+        while self.early_bytes < READ_AHEAD {
+            match self.socket.poll_receive(cx) {
+                Poll::Ready(Ok(message)) => self.keep_early(message),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    }
+
+    fn keep_early(&mut self, message: Incoming) {
+        self.last_message = Instant::now();
+        self.early_bytes += message.size();
+        self.early.push_back(message);
+    }
+
+    /// The next message. Cancelling this loses nothing.
+    pub(super) async fn next(&mut self, due: &Due) -> Result<Incoming, ClientError> {
+        let started = Instant::now();
+        due.check(started)?;
+        if let Some(message) = self.early.pop_front() {
+            self.early_bytes -= message.size();
+            return Ok(message);
+        }
+        loop {
+            self.set_timer(due, started);
+            let Self { socket, timer, .. } = self;
+            tokio::select! {
+                biased;
+                message = poll_fn(|cx| socket.poll_receive(cx)) => {
+                    self.last_message = Instant::now();
+                    return message;
+                }
+                () = timer.as_mut() => self.look_at_clock(due, started).await?,
+            }
+        }
+    }
+
+    /// Sets the timer to the earliest limit, unless it rings before that in any case.
+    fn set_timer(&mut self, due: &Due, started: Instant) {
+        let mut earliest = self.dead_at(started);
+        if let Some(at) = self.content_at(due) {
+            earliest = earliest.min(at);
+        }
+        if self.heartbeat {
+            earliest = earliest.min(self.ping_at());
+        }
+        if let Some(at) = due.at {
+            earliest = earliest.min(at);
+        }
+        if self.timer.is_elapsed() || self.timer.deadline() > earliest {
+            self.timer.as_mut().reset(earliest);
+        }
+    }
+
+    async fn look_at_clock(&mut self, due: &Due, started: Instant) -> Result<(), ClientError> {
+        let now = Instant::now();
+        due.check(now)?;
+        if self.dead_at(started) <= now {
+            let after = self.timeouts.silence;
+            return Err(ClientError::TimedOut {
+                what: "a sign of life from the server",
+                after,
+            });
+        }
+        if self.content_at(due).is_some_and(|at| at <= now) {
+            return Err(ClientError::TimedOut { what: due.what, after: self.timeouts.silence });
+        }
+        if self.heartbeat && self.ping_at() <= now {
+            trace!("asking for a sign of life");
+            self.last_ping = now;
+            self.queue(&ClientMessage::Ping)?;
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// When the connection counts as dead. Time in which nobody listened does not count as silence.
+    fn dead_at(&self, started: Instant) -> Instant {
+        started.max(self.socket.last_read()) + self.timeouts.silence
+    }
+
+    /// When content that is waited for counts as never coming.
+    fn content_at(&self, due: &Due) -> Option<Instant> {
+        let last_read = self.socket.last_read();
+        // Bytes after the last whole message are those of one on its way.
+        let arriving = (last_read > self.last_message).then_some(last_read);
+        due.content_since.map(|since| arriving.map_or(since, |read| since.max(read)) + self.timeouts.silence)
+    }
+
+    fn ping_at(&self) -> Instant {
+        self.last_message.max(self.last_ping) + self.timeouts.ping_after
+    }
+
+    pub(super) async fn close(self) {
+        self.socket.close().await;
+    }
+}

@@ -1,0 +1,287 @@
+//! A WebSocket connection: TCP, TLS where the address wants it, the handshake, frames in and out.
+//!
+//! This is the only module that knows the WebSocket library. `tokio-tungstenite` was chosen by measurement
+//! (ARCHITECTURE.md has the figures): with a read buffer of 64 KiB it receives 2 MiB frames as fast as a loopback
+//! socket gives them, hands payloads over as `Bytes` without a copy, and its reads can be cancelled.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::USER_AGENT;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use crate::error::{ClientError, printable, reasons};
+use crate::host::SyncAddress;
+use crate::tls::is_certificate_trouble;
+
+/// The largest message that is accepted, in bytes. Pieces have 2 MiB (protocol.md section 3); the frame's own
+/// header is checked against this before memory is taken.
+pub(crate) const MAX_MESSAGE: usize = 16 << 20;
+
+/// Larger buffers were slower in the measurement, and small frames keep the buffer that they came in alive.
+const READ_BUFFER: usize = 64 << 10;
+
+/// How long a farewell may take.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// A message as it came. Control frames are dealt with below this level.
+pub(crate) enum Incoming {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+}
+
+impl Incoming {
+    /// Its length in bytes.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(piece) => piece.len(),
+        }
+    }
+}
+
+/// Anything that bytes can go through: plain TCP or TLS.
+trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> ByteStream for T {}
+
+/// An open WebSocket connection.
+pub(crate) struct Socket {
+    websocket: WebSocketStream<Metered>,
+}
+
+impl Socket {
+    /// Connects within `limit`.
+    pub(crate) async fn connect(
+        address: &SyncAddress,
+        tls: Option<Arc<ClientConfig>>,
+        user_agent: &str,
+        limit: Duration,
+    ) -> Result<Self, ClientError> {
+        let connecting = async {
+            let tcp = open_tcp(address).await?;
+            let stream: Box<dyn ByteStream> = match tls {
+                Some(config) => Box::new(secure(tcp, config, address).await?),
+                None => Box::new(tcp),
+            };
+            handshake(stream, address, user_agent).await
+        };
+        match timeout(limit, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(ClientError::TimedOut {
+                what: "a connection to the vault's server",
+                after: limit,
+            }),
+        }
+    }
+
+    /// Takes a text for sending; [`Socket::flush`] sends it. What is queued is never lost to a cancelled call.
+    pub(crate) fn queue_text(&mut self, text: String) -> Result<(), ClientError> {
+        self.queue(Message::text(text))
+    }
+
+    /// Takes a binary frame for sending.
+    pub(crate) fn queue_binary(&mut self, piece: Bytes) -> Result<(), ClientError> {
+        self.queue(Message::binary(piece))
+    }
+
+    fn queue(&mut self, message: Message) -> Result<(), ClientError> {
+        // The library's buffer has no upper limit, so there is nothing to wait for first; callers flush after
+        // a bounded number of messages.
+        Pin::new(&mut self.websocket)
+            .start_send(message)
+            .map_err(from_websocket)
+    }
+
+    /// Tries to send what is queued.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        Pin::new(&mut self.websocket)
+            .poll_flush(cx)
+            .map_err(from_websocket)
+    }
+
+    /// The next message. Pings are answered on the way.
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, ClientError>> {
+        loop {
+            return Poll::Ready(match ready!(Pin::new(&mut self.websocket).poll_next(cx)) {
+                Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
+                Some(Ok(Message::Binary(piece))) => Ok(Incoming::Binary(piece)),
+                Some(Ok(Message::Close(frame))) => Err(closed(frame)),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Err(error)) => Err(from_websocket(error)),
+                None => Err(ClientError::lost("it was closed")),
+            });
+        }
+    }
+
+    /// When the last byte came.
+    pub(crate) fn last_read(&self) -> Instant {
+        self.websocket.get_ref().last_read
+    }
+
+    /// When the system last took a byte from us.
+    pub(crate) fn last_write(&self) -> Instant {
+        self.websocket.get_ref().last_write
+    }
+
+    /// Says goodbye, if that is possible at once, and ends the connection.
+    pub(crate) async fn close(mut self) {
+        // The connection is given up in any case, so an error here concerns nobody.
+        let _ = timeout(CLOSE_LIMIT, self.websocket.close(None)).await;
+    }
+}
+
+async fn open_tcp(address: &SyncAddress) -> Result<TcpStream, ClientError> {
+    let unreachable = |error: io::Error| ClientError::Unreachable {
+        host: address.authority(),
+        reason: printable(&error.to_string()),
+    };
+    let tcp = TcpStream::connect((address.name.as_str(), address.port))
+        .await
+        .map_err(unreachable)?;
+    // Requests are small and answered one by one: waiting to fill a packet would cost a round trip each.
+    tcp.set_nodelay(true).map_err(unreachable)?;
+    Ok(tcp)
+}
+
+async fn secure(
+    tcp: TcpStream,
+    config: Arc<ClientConfig>,
+    address: &SyncAddress,
+) -> Result<TlsStream<TcpStream>, ClientError> {
+    let name = ServerName::try_from(address.name.clone()).map_err(|_| ClientError::HostNotAllowed {
+        host: printable(&address.name),
+    })?;
+    TlsConnector::from(config)
+        .connect(name, tcp)
+        .await
+        .map_err(|error| {
+            if is_certificate_trouble(&error) {
+                ClientError::Tls {
+                    reason: reasons(&error),
+                }
+            } else {
+                ClientError::Unreachable {
+                    host: address.authority(),
+                    reason: reasons(&error),
+                }
+            }
+        })
+}
+
+async fn handshake(
+    stream: Box<dyn ByteStream>,
+    address: &SyncAddress,
+    user_agent: &str,
+) -> Result<Socket, ClientError> {
+    let mut request = address.url().into_client_request().map_err(from_websocket)?;
+    let agent = HeaderValue::from_str(user_agent).map_err(|_| ClientError::InvalidOption {
+        reason: "the user agent has characters that a header cannot carry; use plain ASCII".to_owned(),
+    })?;
+    request.headers_mut().insert(USER_AGENT, agent);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_frame_size(Some(MAX_MESSAGE))
+        .max_message_size(Some(MAX_MESSAGE));
+    let (websocket, _) = client_async_with_config(request, Metered::new(stream), Some(config))
+        .await
+        .map_err(from_websocket)?;
+    Ok(Socket { websocket })
+}
+
+fn closed(frame: Option<CloseFrame>) -> ClientError {
+    match frame {
+        Some(frame) if !frame.reason.is_empty() => {
+            ClientError::lost(format!("the server closed it ({})", printable(&frame.reason)))
+        }
+        Some(frame) => ClientError::lost(format!("the server closed it (code {})", u16::from(frame.code))),
+        None => ClientError::lost("the server closed it"),
+    }
+}
+
+/// Sorts the library's errors into a lost connection and a server that breaks the rules.
+fn from_websocket(error: WsError) -> ClientError {
+    match error {
+        WsError::ConnectionClosed | WsError::AlreadyClosed => ClientError::lost("it was closed"),
+        WsError::Io(error) => ClientError::lost(reasons(&error)),
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            ClientError::lost("it broke off without a farewell")
+        }
+        WsError::Protocol(ProtocolError::HandshakeIncomplete) => {
+            ClientError::lost("it broke off at its beginning")
+        }
+        WsError::Http(response) => ClientError::Http {
+            status: response.status().as_u16(),
+        },
+        // The text of this error would repeat what the server sent.
+        WsError::Utf8(_) => ClientError::protocol("a text message is not UTF-8"),
+        other => ClientError::protocol(reasons(&other)),
+    }
+}
+
+/// Notes when bytes last moved. A piece of 2 MiB on a slow line is one message in minutes, and yet the connection
+/// is anything but dead.
+struct Metered {
+    stream: Box<dyn ByteStream>,
+    last_read: Instant,
+    last_write: Instant,
+}
+
+impl Metered {
+    fn new(stream: Box<dyn ByteStream>) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            last_read: now,
+            last_write: now,
+        }
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        if buffer.filled().len() > before {
+            self.last_read = Instant::now();
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.last_write = Instant::now();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

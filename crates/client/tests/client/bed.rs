@@ -1,0 +1,102 @@
+//! What most tests start from: a development server with one account and one vault, and a client of it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use obsync_client::{Client, ClientError, ClientOptions, RetryPolicy, Session, SessionTarget, Timeouts, Token};
+use obsync_protocol::{PushMessage, VaultKeys};
+use obsync_testkit::{Faults, Server, VaultHandle, VaultSpec};
+
+pub(crate) const EMAIL: &str = "someone@example.com";
+pub(crate) const PASSWORD: &str = "the account's password";
+pub(crate) const VAULT: &str = "Notes";
+
+/// No test may wait longer than this for anything.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A server, its vault, and what a client needs to open it.
+pub(crate) struct Bed {
+    pub(crate) server: Server,
+    pub(crate) vault: VaultHandle,
+    pub(crate) client: Client,
+    pub(crate) token: Token,
+}
+
+impl Bed {
+    pub(crate) async fn start() -> Self {
+        Self::with(|options| options).await
+    }
+
+    /// With other options than the tests' usual ones.
+    pub(crate) async fn with(change: impl FnOnce(ClientOptions) -> ClientOptions) -> Self {
+        let server = Server::builder()
+            .user(EMAIL, PASSWORD)
+            .vault(VaultSpec::end_to_end(VAULT, "the vault's password"))
+            .start()
+            .await
+            .unwrap();
+        let vault = server.vault(VAULT).unwrap();
+        let client = Client::new(change(options(&server.url()))).unwrap();
+        let token = client.sign_in(EMAIL, &PASSWORD.into(), None).await.unwrap().token;
+        Self { server, vault, client, token }
+    }
+
+    pub(crate) fn keys(&self) -> VaultKeys {
+        self.vault.keys().unwrap().clone()
+    }
+
+    pub(crate) fn target(&self) -> SessionTarget {
+        SessionTarget {
+            token: self.token.clone(),
+            vault_id: self.vault.id().clone(),
+            host: self.server.host(),
+            keys: self.keys(),
+        }
+    }
+
+    /// Lets the server do things wrong from now on.
+    pub(crate) fn fault(&self, faults: &str) {
+        self.server.faults().set(faults.parse::<Faults>().unwrap());
+    }
+
+    /// A session that has not received its listing.
+    pub(crate) async fn open(&self) -> Result<Session, ClientError> {
+        limited(Session::open(&self.client, &self.target(), 0, true)).await
+    }
+
+    /// A session with its listing.
+    pub(crate) async fn listed(&self) -> (Session, Vec<PushMessage>) {
+        let mut session = self.open().await.unwrap();
+        let mut entries = Vec::new();
+        limited(session.listing(&mut |entry| entries.push(entry))).await.unwrap();
+        (session, entries)
+    }
+}
+
+/// The options of tests: limits that no healthy loopback server comes near, pauses that nobody notices.
+pub(crate) fn options(api_url: &str) -> ClientOptions {
+    let seconds = Duration::from_secs(20);
+    ClientOptions {
+        api_url: api_url.to_owned(),
+        timeouts: Timeouts {
+            rest_connect: seconds,
+            rest_request: seconds,
+            connect: seconds,
+            answer: seconds,
+            ping_after: seconds,
+            silence: seconds,
+            stall: seconds,
+        },
+        retry: RetryPolicy {
+            attempts: 3,
+            min_delay: Duration::from_millis(1),
+            max_delay: Duration::from_millis(10),
+        },
+        ..ClientOptions::default()
+    }
+}
+
+/// Fails the test instead of hanging it.
+pub(crate) async fn limited<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, work).await.expect("the test takes too long")
+}

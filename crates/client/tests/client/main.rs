@@ -1,0 +1,14 @@
+//! The client against real servers over real sockets: the development server with its faults, and servers of
+//! a few lines where what is wrong lies below what a development server can do.
+
+mod bed;
+mod collector;
+mod fetching;
+mod fetching_faults;
+mod pushing;
+mod rest;
+mod rest_raw;
+mod rogue;
+mod rogue_sessions;
+mod secrets;
+mod sessions;

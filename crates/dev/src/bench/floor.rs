@@ -1,0 +1,120 @@
+//! The least that a pull of given files could take: somebody has to write them, and to decrypt and hash them.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use obsync_protocol::{ContentDecryptor, ContentHasher, NONCE_LENGTH, VaultKeys};
+use serde::Serialize;
+
+use crate::measure::median;
+
+/// The size of the pieces in which content is decrypted, as it comes over the wire, in bytes.
+const PIECE: usize = 2 << 20;
+
+/// The parts of the least time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Floor {
+    /// Copying the files with the standard library, without making them durable, in seconds.
+    pub(super) copy_seconds: f64,
+    /// Decrypting and hashing their content on one processor, in seconds.
+    pub(super) crypto_seconds: f64,
+}
+
+impl Floor {
+    /// One part after the other, in seconds.
+    pub(super) fn total(&self) -> f64 {
+        self.copy_seconds + self.crypto_seconds
+    }
+
+    /// The medians of each part.
+    pub(super) fn median(floors: &[(Duration, Duration)]) -> Option<Self> {
+        let copy = median(floors.iter().map(|(copy, _)| *copy))?;
+        let crypto = median(floors.iter().map(|(_, crypto)| *crypto))?;
+        Some(Self {
+            copy_seconds: copy.as_secs_f64(),
+            crypto_seconds: crypto.as_secs_f64(),
+        })
+    }
+}
+
+/// Measures both parts for the files of a folder: copying (to a folder that must not be there, and is removed), and
+/// decrypting and hashing.
+pub(super) fn of(keys: &VaultKeys, folder: &Path, copy: &Path) -> Result<(Duration, Duration)> {
+    let begun = Instant::now();
+    copy_tree(folder, copy).context("cannot copy the pulled folder")?;
+    let copying = begun.elapsed();
+    fs::remove_dir_all(copy).context("cannot remove the copied folder")?;
+    let mut crypto = Duration::ZERO;
+    open_tree(keys, folder, &mut crypto)?;
+    Ok((copying, crypto))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+fn open_tree(keys: &VaultKeys, folder: &Path, took: &mut Duration) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_tree(keys, &entry.path(), took)?;
+        } else {
+            *took += open_file(keys, File::open(entry.path())?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Encrypts a file piece by piece, and tells how long decrypting and hashing the pieces took.
+fn open_file(keys: &VaultKeys, mut file: File) -> Result<Duration> {
+    let mut encryptor = keys.content_encryptor([0; NONCE_LENGTH]);
+    let mut opening = Opening {
+        decryptor: keys.content_decryptor(),
+        hasher: ContentHasher::new(),
+        plain: Vec::new(),
+    };
+    let (mut read, mut sealed, mut took) = (vec![0; PIECE], Vec::new(), Duration::ZERO);
+    loop {
+        let count = file.read(&mut read)?;
+        if count == 0 {
+            break;
+        }
+        sealed.clear();
+        encryptor.update(&read[..count], &mut sealed)?;
+        took += opening.take(&sealed)?;
+    }
+    sealed.clear();
+    encryptor.finish(&mut sealed);
+    took += opening.take(&sealed)?;
+    opening.decryptor.finish()?;
+    Ok(took)
+}
+
+struct Opening {
+    decryptor: ContentDecryptor,
+    hasher: ContentHasher,
+    plain: Vec<u8>,
+}
+
+impl Opening {
+    fn take(&mut self, sealed: &[u8]) -> Result<Duration> {
+        let begun = Instant::now();
+        self.plain.clear();
+        self.decryptor.update(sealed, &mut self.plain)?;
+        self.hasher.update(&self.plain);
+        Ok(begun.elapsed())
+    }
+}

@@ -1,0 +1,195 @@
+//! The program obsync as a process of its own: this program, run again under another command, and measured.
+//!
+//! `obsync-dev obsync ARGS…` is the program obsync; `obsync-dev measured FILE ARGS…` runs that, waits for it, and
+//! writes to FILE what it took. Both come before the command line of this program is looked at, so that obsync has the
+//! process to itself.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::measure::{Usage, run_measured};
+use crate::pull::PullReport;
+
+/// The command that is the program obsync.
+const OBSYNC: &str = "obsync";
+
+/// The command that runs obsync and measures it.
+const MEASURED: &str = "measured";
+
+/// The exit status of a process that a signal ended, as shells have it for SIGKILL.
+const KILLED: u8 = 137;
+
+/// Does what the command line asks for if it is one of this module's commands.
+pub(crate) fn serve(args: &[OsString]) -> Option<ExitCode> {
+    match args.get(1)?.to_str()? {
+        OBSYNC => Some(obsync_cli::main_with(args[1..].iter().cloned())),
+        MEASURED => Some(measured(args)),
+        _ => None,
+    }
+}
+
+fn measured(args: &[OsString]) -> ExitCode {
+    let Some(file) = args.get(2) else {
+        return ExitCode::FAILURE;
+    };
+    let run = || -> Result<Option<i32>> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let (code, usage) = run_measured(command.arg(OBSYNC).args(&args[3..]))?;
+        fs::write(file, serde_json::to_vec(&usage)?)?;
+        Ok(code)
+    };
+    match run() {
+        Ok(code) => code
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(KILLED)
+            .into(),
+        Err(error) => {
+            eprintln!("obsync-dev: cannot run and measure obsync: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs obsync as one user of one server, with a home folder of its own.
+#[derive(Debug)]
+pub(crate) struct Obsync {
+    program: PathBuf,
+    home: PathBuf,
+    environment: Vec<(&'static str, SecretString)>,
+}
+
+/// A run of obsync that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// Its standard output.
+    pub(crate) output: String,
+    /// What it took.
+    pub(crate) usage: Usage,
+}
+
+/// Who obsync is for its server: the account, and the password of the vault.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// The account's address.
+    pub(crate) email: String,
+    /// The account's password.
+    pub(crate) password: SecretString,
+    /// The password of an end-to-end vault.
+    pub(crate) vault_password: Option<SecretString>,
+}
+
+impl Obsync {
+    /// obsync with its tokens and state below `home`, for the server at `url`.
+    pub(crate) fn new(home: &Path, url: &str, identity: &Identity) -> Result<Self> {
+        fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
+        let mut environment = vec![
+            ("OBSYNC_API_URL", SecretString::from(url)),
+            ("OBSIDIAN_EMAIL", SecretString::from(identity.email.as_str())),
+            ("OBSIDIAN_PASSWORD", identity.password.clone()),
+        ];
+        environment.extend(
+            identity
+                .vault_password
+                .clone()
+                .map(|password| ("OBSYNC_VAULT_PASSWORD", password)),
+        );
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        Ok(Self {
+            program,
+            home: home.to_path_buf(),
+            environment,
+        })
+    }
+
+    /// Runs a command of obsync to its end.
+    ///
+    /// # Errors
+    /// When it cannot be run, or ends with another status than 0.
+    pub(crate) fn run(&self, args: &[&OsStr]) -> Result<Finished> {
+        let usage_file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+        let mut command = Command::new(&self.program);
+        command
+            .arg(MEASURED)
+            .arg(usage_file.path())
+            .args(args)
+            .stdin(Stdio::null());
+        for (name, _) in std::env::vars_os() {
+            if is_ours(&name) {
+                command.env_remove(name);
+            }
+        }
+        command.env("OBSYNC_HOME", &self.home);
+        for (name, value) in &self.environment {
+            command.env(name, value.expose_secret());
+        }
+        let output = command.output().context("cannot run obsync")?;
+        if !output.status.success() {
+            bail!(
+                "`obsync {}` failed ({}):\n{}",
+                shown(args),
+                output.status,
+                told(&output)
+            );
+        }
+        let usage =
+            serde_json::from_slice(&fs::read(usage_file.path())?).context("obsync was not measured")?;
+        Ok(Finished {
+            output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            usage,
+        })
+    }
+
+    /// Signs in, so that later commands have a token.
+    pub(crate) fn login(&self) -> Result<Finished> {
+        self.run(&["login".as_ref(), "--quiet".as_ref()])
+    }
+
+    /// Pulls a vault into a folder.
+    pub(crate) fn pull(&self, vault: &str, folder: &Path) -> Result<(PullReport, Usage)> {
+        let options = ["--json", "--quiet"].map(OsStr::new);
+        let args = [
+            &["pull".as_ref(), vault.as_ref(), folder.as_os_str()],
+            &options[..],
+        ]
+        .concat();
+        let finished = self.run(&args)?;
+        let report: PullReport =
+            serde_json::from_str(&finished.output).context("the report of `obsync pull` cannot be read")?;
+        if report.outcome != "complete" {
+            let first = report
+                .failures
+                .first()
+                .map(|failure| format!("; {}: {}", failure.path, failure.reason));
+            bail!(
+                "`obsync pull` ended with the outcome {:?}{}",
+                report.outcome,
+                first.unwrap_or_default()
+            );
+        }
+        Ok((report, finished.usage))
+    }
+}
+
+/// Whether an environment variable concerns obsync, so that one of the user's must not come through.
+fn is_ours(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("OBSYNC_") || name.starts_with("OBSIDIAN_")
+}
+
+fn shown(args: &[&OsStr]) -> String {
+    args.iter()
+        .map(|arg| arg.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What a failed process said, its errors first.
+fn told(output: &std::process::Output) -> String {
+    let text = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+    text.join("\n").trim().to_owned()
+}

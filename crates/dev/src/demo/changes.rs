@@ -1,0 +1,124 @@
+//! What the writing device changes after the first pull: one of everything that people do to their notes.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use obsync_protocol::VaultPath;
+
+use super::device::{Device, LocalFile};
+use crate::human;
+
+/// How many notes are edited.
+const EDITS: usize = 3;
+
+/// How many notes are deleted.
+const DELETIONS: usize = 2;
+
+/// What was changed.
+#[derive(Debug)]
+pub(super) struct Changes {
+    edited: usize,
+    deleted: usize,
+    renamed: usize,
+    folder: VaultPath,
+    moved: usize,
+    made: usize,
+}
+
+impl Changes {
+    /// Contents that the vault did not have before: the most that a pull has to download.
+    pub(super) fn new_contents(&self) -> u64 {
+        (self.edited + self.made) as u64
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} edited, {} renamed, {} deleted, the folder {:?} moved with {}, {} in a new folder",
+            human::counted(self.edited as u64, "note", "notes"),
+            self.renamed,
+            self.deleted,
+            self.folder.as_str(),
+            human::files(self.moved as u64),
+            human::counted(self.made as u64, "new note", "new notes")
+        )
+    }
+}
+
+/// Makes the changes.
+pub(super) async fn make(device: &mut Device) -> Result<Changes> {
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    for number in 0..EDITS {
+        let path = note(device, number * 5)?;
+        let file = device.files().get(&path).cloned().context("the note is gone")?;
+        let content = [&file.content, format!("\n\nEdited, {number}.\n").as_bytes()].concat();
+        device
+            .write(
+                path.as_str(),
+                LocalFile {
+                    content,
+                    mtime: now,
+                    ..file
+                },
+            )
+            .await?;
+    }
+    let renamed = note(device, 7)?;
+    device.rename(&renamed, VaultPath::parse("Renamed.md")?).await?;
+    for _ in 0..DELETIONS {
+        let path = note(device, 11)?;
+        device.delete(&path).await?;
+    }
+    let folder = some_folder(device)?;
+    device.make_folder(&VaultPath::parse("Archive")?).await?;
+    let moved = device
+        .rename_folder(&folder, &VaultPath::parse("Archive/Moved")?)
+        .await?;
+    let content = b"# Autumn\n\nThe first note of the season.\n".to_vec();
+    device
+        .write(
+            "Seasons/Autumn/First.md",
+            LocalFile {
+                content,
+                ctime: now,
+                mtime: now,
+            },
+        )
+        .await?;
+    device.make_folder(&VaultPath::parse("Seasons/Winter")?).await?;
+    Ok(Changes {
+        edited: EDITS,
+        deleted: DELETIONS,
+        renamed: 1,
+        folder,
+        moved,
+        made: 1,
+    })
+}
+
+/// The note with this number, counted round.
+fn note(device: &Device, number: usize) -> Result<VaultPath> {
+    let notes: Vec<&VaultPath> = device.files().keys().filter(|path| is_note(path)).collect();
+    notes
+        .get(number % notes.len().max(1))
+        .copied()
+        .cloned()
+        .context("the vault has no notes")
+}
+
+fn is_note(path: &VaultPath) -> bool {
+    path.extension() == "md" && !path.as_str().starts_with('.')
+}
+
+/// A folder at the top of the vault: that of the first note that lies in one.
+fn some_folder(device: &Device) -> Result<VaultPath> {
+    let top = device
+        .files()
+        .keys()
+        .filter(|path| is_note(path))
+        .find_map(|path| path.ancestors().last());
+    top.context("the vault has no folder with notes")
+}

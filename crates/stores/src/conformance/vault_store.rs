@@ -1,0 +1,288 @@
+//! The promises of [`VaultStore`] about what is visible.
+
+use async_trait::async_trait;
+use obsync_core::{Publication, PublicationContent, Published, Removable, Removal, VaultStore, Wanted};
+use obsync_protocol::{ContentHash, VaultPath};
+
+use super::staging;
+use super::tools::{at, meta, place, publish_one, stage};
+
+/// A time with milliseconds, as vaults have them.
+pub(super) const TIME: i64 = 1_722_222_222_123;
+/// Another one, before the epoch.
+const OLD_TIME: i64 = -86_400_001;
+
+/// A place for one vault store, and a way to look at it that does not go through the store.
+#[async_trait]
+pub trait VaultStoreSite: Send + Sync {
+    /// The kind of store.
+    type Store: VaultStore;
+
+    /// The store, opened as a new run opens it.
+    async fn open(&self) -> Self::Store;
+
+    /// Puts a file there, as somebody else than obsync would.
+    async fn plant(&self, path: &str, content: &[u8]);
+
+    /// What is at a path.
+    async fn content(&self, path: &str) -> Option<Vec<u8>>;
+
+    /// The modification time of the file at a path, milliseconds since the epoch.
+    async fn mtime(&self, path: &str) -> Option<i64>;
+}
+
+/// Checks all promises of [`VaultStore`], each at an empty site made by `fresh`.
+///
+/// # Panics
+///
+/// If a promise is broken.
+pub async fn check_vault_store<S: VaultStoreSite>(fresh: impl AsyncFn() -> S) {
+    what_is_published_is_there_with_its_time(&fresh().await).await;
+    a_batch_is_answered_in_its_order(&fresh().await).await;
+    what_obsync_wrote_is_replaced(&fresh().await).await;
+    what_obsync_did_not_write_is_kept_beside(&fresh().await).await;
+    what_is_there_already_is_adopted(&fresh().await).await;
+    times_are_set_in_place(&fresh().await).await;
+    only_the_very_content_is_held(&fresh().await).await;
+    only_what_obsync_wrote_is_removed(&fresh().await).await;
+    folders_are_made_and_removed_when_empty(&fresh().await).await;
+    what_is_set_aside_gets_a_free_name(&fresh().await).await;
+    an_empty_store_says_so(&fresh().await).await;
+    staging::nothing_is_visible_before_it_is_published(&fresh().await).await;
+    staging::a_file_can_come_in_pieces_of_any_size(&fresh().await).await;
+    staging::a_writer_that_is_dropped_leaves_nothing(&fresh().await).await;
+    staging::staged_content_outlives_the_run(&fresh().await).await;
+    staging::what_does_not_hold_its_content_is_not_recovered(&fresh().await).await;
+    staging::a_copy_is_checked(&fresh().await).await;
+}
+
+/// Checks that the content and the time at a path are these.
+pub(super) async fn assert_file(site: &impl VaultStoreSite, path: &str, content: &[u8], mtime: i64) {
+    assert_eq!(
+        site.content(path).await.as_deref(),
+        Some(content),
+        "content of {path}"
+    );
+    assert_eq!(site.mtime(path).await, Some(mtime), "modification time of {path}");
+}
+
+/// The paths of all files, sorted.
+pub(super) async fn listed(store: &impl VaultStore) -> Vec<String> {
+    let mut paths: Vec<String> = store
+        .list()
+        .await
+        .expect("list")
+        .into_iter()
+        .map(|file| file.path)
+        .collect();
+    paths.sort();
+    paths
+}
+
+async fn what_is_published_is_there_with_its_time(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    assert_eq!(
+        place(&store, "deep/er/Note é.md", b"text", TIME, None).await,
+        Published::default()
+    );
+    place(&store, "empty.md", b"", OLD_TIME, None).await;
+    assert_file(site, "deep/er/Note é.md", b"text", TIME).await;
+    assert_file(site, "empty.md", b"", OLD_TIME).await;
+    assert_eq!(listed(&store).await, ["deep/er/Note é.md", "empty.md"]);
+}
+
+async fn a_batch_is_answered_in_its_order(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    site.plant("c.md", b"foreign").await;
+    let mut batch = Vec::new();
+    for path in ["a.md", "b/b.md", "c.md", "b/d.md"] {
+        let content = PublicationContent::Staged(stage(&store, path, path.as_bytes(), TIME).await);
+        batch.push(Publication {
+            content,
+            replaces: None,
+        });
+    }
+    let answers = store.publish(batch).await;
+    let conflicts: Vec<bool> = answers
+        .into_iter()
+        .map(|answer| answer.expect("published").conflict.is_some())
+        .collect();
+    assert_eq!(conflicts, [false, false, true, false]);
+    for path in ["a.md", "b/b.md", "c.md", "b/d.md"] {
+        assert_file(site, path, path.as_bytes(), TIME).await;
+    }
+}
+
+async fn what_obsync_wrote_is_replaced(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    place(&store, "a.md", b"first", TIME, None).await;
+    assert_eq!(
+        place(&store, "a.md", b"second", TIME + 1, Some(b"first")).await,
+        Published::default()
+    );
+    assert_file(site, "a.md", b"second", TIME + 1).await;
+    assert_eq!(listed(&store).await, ["a.md"]);
+}
+
+async fn what_obsync_did_not_write_is_kept_beside(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    place(&store, "a.md", b"first", TIME, None).await;
+    site.plant("a.md", b"edited here").await;
+    let conflict = place(&store, "a.md", b"second", TIME, Some(b"first"))
+        .await
+        .conflict
+        .expect("a conflict");
+    assert_file(site, "a.md", b"second", TIME).await;
+    assert_eq!(
+        site.content(conflict.as_str()).await.as_deref(),
+        Some(&b"edited here"[..])
+    );
+    assert!(
+        conflict.as_str().starts_with("a (Conflicted copy ") && conflict.as_str().ends_with(").md"),
+        "{conflict}"
+    );
+}
+
+async fn what_is_there_already_is_adopted(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    site.plant("a.md", b"same").await;
+    assert_eq!(
+        place(&store, "a.md", b"same", TIME, None).await,
+        Published::default()
+    );
+    assert_file(site, "a.md", b"same", TIME).await;
+    assert_eq!(listed(&store).await, ["a.md"]);
+}
+
+async fn times_are_set_in_place(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    site.plant("a.md", b"same").await;
+    let in_place = |path: VaultPath| Publication {
+        content: PublicationContent::InPlace {
+            path,
+            meta: meta(b"same", OLD_TIME),
+        },
+        replaces: None,
+    };
+    let mut answers = store
+        .publish(vec![in_place(at("a.md")), in_place(at("missing.md"))])
+        .await;
+    assert!(answers.pop().expect("two answers").is_err());
+    assert_eq!(
+        answers.pop().expect("two answers").expect("published"),
+        Published::default()
+    );
+    assert_file(site, "a.md", b"same", OLD_TIME).await;
+}
+
+async fn only_the_very_content_is_held(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    let wanted = |path: &str, content: &[u8]| Wanted {
+        path: at(path),
+        hash: ContentHash::of(content),
+        size: content.len() as u64,
+    };
+    assert_eq!(
+        store.holds(vec![wanted("a.md", b"")]).await.expect("holds"),
+        [false]
+    );
+    site.plant("a.md", b"text").await;
+    site.plant("empty.md", b"").await;
+    let questions = vec![
+        wanted("a.md", b"text"),
+        wanted("a.md", b"TEXT"),
+        wanted("a.md", b"longer text"),
+        wanted("b.md", b"text"),
+        wanted("no/folder.md", b"text"),
+        wanted("a.md/below", b"text"),
+        wanted("empty.md", b""),
+    ];
+    let held = store.holds(questions).await.expect("holds");
+    assert_eq!(held, [true, false, false, false, false, false, true]);
+}
+
+async fn only_what_obsync_wrote_is_removed(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    let file = |path: &str, content: &[u8]| Removable {
+        path: at(path),
+        hash: ContentHash::of(content),
+    };
+    place(&store, "a.md", b"ours", TIME, None).await;
+    site.plant("b.md", b"edited here").await;
+    let files = vec![
+        file("a.md", b"ours"),
+        file("b.md", b"ours"),
+        file("c.md", b"ours"),
+        file("no/folder.md", b"ours"),
+    ];
+    let removals: Vec<Removal> = store
+        .remove_files(files)
+        .await
+        .into_iter()
+        .map(|removal| removal.expect("an answer"))
+        .collect();
+    assert_eq!(
+        removals,
+        [
+            Removal::Removed,
+            Removal::Kept,
+            Removal::Missing,
+            Removal::Missing
+        ]
+    );
+    store.flush().await.expect("flush");
+    assert_eq!(listed(&store).await, ["b.md"]);
+}
+
+async fn folders_are_made_and_removed_when_empty(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    let made: Vec<bool> = store
+        .create_folders(vec![at("a/b/c"), at("a/b"), at("d")])
+        .await
+        .into_iter()
+        .map(|made| made.expect("a folder"))
+        .collect();
+    assert_eq!(made, [true, false, true]);
+    site.plant("a/b/note.md", b"text").await;
+    let gone: Vec<bool> = store
+        .remove_folders(vec![at("a/b/c"), at("a/b"), at("a"), at("d"), at("never/was")])
+        .await
+        .into_iter()
+        .map(|gone| gone.expect("an answer"))
+        .collect();
+    assert_eq!(gone, [true, false, false, true, true]);
+    store.flush().await.expect("flush");
+    assert_eq!(listed(&store).await, ["a/b/note.md"]);
+}
+
+async fn what_is_set_aside_gets_a_free_name(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    let mut names = Vec::new();
+    for content in ["one", "two", "three"] {
+        site.plant("a/note.md", content.as_bytes()).await;
+        let aside = store.set_aside(&at("a/note.md")).await.expect("set aside");
+        assert_eq!(site.content("a/note.md").await, None);
+        assert_eq!(aside.parent(), Some(at("a")));
+        names.push((aside, content));
+    }
+    for (aside, content) in names {
+        assert_eq!(
+            site.content(aside.as_str()).await.as_deref(),
+            Some(content.as_bytes())
+        );
+    }
+    assert!(store.set_aside(&at("a/note.md")).await.is_err());
+}
+
+async fn an_empty_store_says_so(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    assert!(store.is_empty().await.expect("is_empty"));
+    assert!(listed(&store).await.is_empty());
+    let staged = stage(&store, "a.md", b"text", TIME).await;
+    assert!(
+        store.is_empty().await.expect("is_empty"),
+        "what is staged does not count"
+    );
+    publish_one(&store, staged, None).await.expect("publish");
+    assert!(!store.is_empty().await.expect("is_empty"));
+}

@@ -1,0 +1,194 @@
+//! One entry of an open folder, named by a single segment: what it is, its content, its times. Links are never followed.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use obsync_protocol::{ContentHash, ContentHasher};
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
+
+use super::root::device;
+
+/// How much of a file is read at once, in bytes.
+pub(super) const READ_SIZE: usize = 128 * 1024;
+
+/// What kind of thing an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Folder,
+    /// A link, a device, a pipe or a socket: nothing that obsync makes.
+    Foreign,
+}
+
+/// What tells whether an entry is still the same, unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) kind: Kind,
+    pub(super) size: u64,
+    /// Device and inode.
+    pub(super) identity: (u64, u64),
+    /// Seconds and nanoseconds since the epoch of the last change of the content.
+    pub(super) modified: (i64, i64),
+    /// The same of the last change of any kind.
+    changed: (i64, i64),
+}
+
+// The fields of `Stat` have other types on each system.
+#[allow(clippy::unnecessary_cast)]
+impl From<&Stat> for Facts {
+    fn from(stat: &Stat) -> Self {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Folder,
+            _ => Kind::Foreign,
+        };
+        Facts {
+            kind,
+            size: stat.st_size as u64,
+            identity: (device(stat), stat.st_ino as u64),
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+}
+
+/// What is at `name` in `dir`, if anything.
+pub(super) fn look(dir: impl AsFd, name: &str) -> rustix::io::Result<Option<Facts>> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Facts::from(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The regular file at `name`, open for reading; `None` when there is none or something else is there.
+pub(super) fn open_file(dir: impl AsFd, name: &str) -> io::Result<Option<(File, Facts)>> {
+    // Looked at first: to open a device or a pipe can do something.
+    match look(&dir, name)? {
+        Some(facts) if facts.kind == Kind::File => {}
+        _ => return Ok(None),
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // Another process was quicker.
+        Err(Errno::NOENT | Errno::LOOP | Errno::MLINK) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let facts = Facts::from(&rustix::fs::fstat(&file)?);
+    Ok((facts.kind == Kind::File).then_some((file, facts)))
+}
+
+/// SHA-256 of the regular file at `name`, with the facts for which it holds; `None` when there is no such file.
+pub(super) fn content_of(dir: impl AsFd, name: &str) -> io::Result<Option<(ContentHash, Facts)>> {
+    let Some((file, facts)) = open_file(dir, name)? else {
+        return Ok(None);
+    };
+    Ok(Some((hash(&file, &mut |_| Ok(()))?, facts)))
+}
+
+/// Whether the regular file at `name` has exactly this content. The size saves reading a file that cannot be it.
+pub(super) fn has_content(dir: impl AsFd, name: &str, content: ContentHash, size: u64) -> io::Result<bool> {
+    match open_file(dir, name)? {
+        Some((file, facts)) if facts.size == size => Ok(hash(&file, &mut |_| Ok(()))? == content),
+        _ => Ok(false),
+    }
+}
+
+/// SHA-256 of what is left to read of `file`; `part` sees every stretch of it.
+pub(super) fn hash(
+    mut file: &File,
+    part: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<ContentHash> {
+    let mut hasher = ContentHasher::new();
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let stretch = buffer.get(..read).unwrap_or_default();
+        hasher.update(stretch);
+        part(stretch)?;
+    }
+}
+
+/// A time in milliseconds since the epoch as seconds and nanoseconds.
+pub(super) fn moment(milliseconds: i64) -> (i64, i64) {
+    (
+        milliseconds.div_euclid(1000),
+        milliseconds.rem_euclid(1000) * 1_000_000,
+    )
+}
+
+/// Sets the modification time of an open file that obsync has just written, milliseconds since the epoch.
+pub(super) fn set_file_time(file: &File, mtime: i64) -> rustix::io::Result<()> {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    match set_time(mtime, |times| rustix::fs::futimens(file, times)) {
+        // Some file systems of phones and network drives allow it to nobody. The content is worth more.
+        Err(error @ (Errno::PERM | Errno::ACCESS)) => {
+            if !WARNED.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%error, "the destination's file system does not let obsync set the times of files");
+            }
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Sets the modification time of the entry at `name`, milliseconds since the epoch.
+pub(super) fn set_entry_time(dir: impl AsFd, name: &str, mtime: i64) -> rustix::io::Result<()> {
+    set_time(mtime, |times| {
+        rustix::fs::utimensat(&dir, name, times, AtFlags::SYMLINK_NOFOLLOW)
+    })
+}
+
+/// Sets the time, or the nearest one that the file system takes: a vault can name the year 300,000.
+fn set_time(mtime: i64, set: impl Fn(&Timestamps) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    let (seconds, nanoseconds) = moment(mtime);
+    let ranges = [
+        (i64::MIN, i64::MAX),
+        (i64::from(i32::MIN), i64::from(i32::MAX)),
+        (0, i64::from(i32::MAX)),
+    ];
+    let mut result = Ok(());
+    for (least, most) in ranges {
+        let within = seconds.clamp(least, most);
+        result = set(&Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: within,
+                tv_nsec: if within == seconds { nanoseconds as _ } else { 0 },
+            },
+        });
+        match result {
+            Err(Errno::INVAL | Errno::OVERFLOW | Errno::RANGE) => {}
+            Err(error @ (Errno::NOSYS | Errno::OPNOTSUPP)) => {
+                tracing::debug!(%error, "the destination's file system keeps no times");
+                return Ok(());
+            }
+            _ => return result,
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_the_epoch_have_positive_nanoseconds() {
+        assert_eq!(moment(-1), (-1, 999_000_000));
+        assert_eq!(moment(1_700_000_000_123), (1_700_000_000, 123_000_000));
+        assert_eq!(moment(i64::MIN).0, i64::MIN.div_euclid(1000));
+    }
+}

@@ -1,0 +1,263 @@
+//! A vault as files of a local folder.
+//!
+//! Everything happens beneath the handle of the folder that was opened at the beginning: folders are opened through
+//! cap-std, which follows no link out of it (by `openat2` on Linux), and files are named by one segment in an open folder,
+//! where the last segment is never followed if it is a link.
+//!
+//! - [`shared`]: the destination, opened or made when needed; [`root`], its handle and lock; [`parents`], folders in it.
+//! - [`staging`] and [`writer`]: files that are not visible yet. [`publish`]: how they become so, with [`rename`],
+//!   [`aside`] (conflicted copies) and [`transplant`] (other file systems below the root).
+//! - [`remove`], [`walk`], [`folding`], [`sync`]: what their names say. [`entry`]: one entry of an open folder.
+//! - [`site`]: errors.
+
+mod aside;
+mod entry;
+mod folding;
+mod parents;
+mod publish;
+mod remove;
+mod rename;
+mod root;
+mod shared;
+mod site;
+mod staging;
+mod sync;
+mod transplant;
+mod walk;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use obsync_core::{
+    FileMeta, FileWriter, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError,
+    StoredFile, VaultStore, Wanted,
+};
+use obsync_protocol::VaultPath;
+
+pub use self::sync::Durability;
+
+use self::parents::Parents;
+use self::root::Root;
+use self::shared::{Shared, is_own};
+use self::site::{Action, again};
+use self::writer::FolderWriter;
+use crate::blocking::{blocking, lock};
+
+/// How a [`FolderStore`] works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FolderOptions {
+    /// Whether names that differ only in letter case are one name; found out when it is `None`.
+    pub folds_names: Option<bool>,
+    /// How files and folders are made durable.
+    pub durability: Durability,
+}
+
+/// A vault as files of a local folder. The folder need not exist: it is made when something is first written.
+///
+/// The folder `.obsync` in it is obsync's own and is there only while something is staged.
+#[derive(Clone, Debug)]
+pub struct FolderStore {
+    shared: Arc<Shared>,
+}
+
+impl FolderStore {
+    /// Opens the folder `dest`, or remembers to make it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if something else than a folder is there, or if it cannot be read.
+    pub fn open(dest: &Path, options: FolderOptions) -> Result<Self, StoreError> {
+        let shared = Shared::new(PathBuf::from(dest), options);
+        shared.root()?;
+        Ok(FolderStore {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Takes the lock on the folder, for as long as this store lives; `false` when another process has it. It is an
+    /// advisory lock on the folder itself: it writes nothing and dies with its holder. If the folder does not exist yet the
+    /// lock is taken when it is made. A file system without locks is tolerated with a warning.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the folder cannot be opened.
+    pub fn lock(&self) -> Result<bool, StoreError> {
+        self.shared.lock()
+    }
+
+    /// Runs `work` on a thread that may block.
+    async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    {
+        let shared = self.shared.clone();
+        blocking(move || work(&shared))
+            .await
+            .unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
+    }
+
+    /// Does `work` for each of `items`, in order, on a thread that may block. The root is made first if `make` says so;
+    /// without a root the answer is `without`.
+    async fn for_each<I, T, F>(
+        &self,
+        items: Vec<I>,
+        make: bool,
+        without: fn() -> T,
+        work: F,
+    ) -> Vec<Result<T, StoreError>>
+    where
+        I: Send + 'static,
+        T: Send + 'static,
+        F: Fn(&Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
+    {
+        let count = items.len();
+        let answers = self.run(move |shared| {
+            let root = if make && !items.is_empty() {
+                Some(shared.make_root()?)
+            } else {
+                shared.root()?
+            };
+            let Some(root) = root else {
+                return Ok(items.iter().map(|_| Ok(without())).collect());
+            };
+            let mut parents = Parents::new(&root);
+            Ok(items.iter().map(|item| work(&root, &mut parents, item)).collect())
+        });
+        answers
+            .await
+            .unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
+    }
+}
+
+#[async_trait]
+impl VaultStore for FolderStore {
+    fn location(&self) -> String {
+        self.shared.site.location()
+    }
+
+    async fn folds_names(&self) -> Result<bool, StoreError> {
+        if let Some(folds) = self.shared.options.folds_names {
+            return Ok(folds);
+        }
+        self.run(|shared| {
+            let root = shared.root()?;
+            Ok(*shared
+                .folds
+                .get_or_init(|| folding::folds_names(root.as_deref(), &shared.dest)))
+        })
+        .await
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(true), |root| walk::is_empty(&root)))
+            .await
+    }
+
+    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
+        self.run(move |shared| {
+            let Some(root) = shared.root()? else {
+                return Ok(vec![false; wanted.len()]);
+            };
+            let mut parents = Parents::new(&root);
+            Ok(wanted.iter().map(|wanted| holds(&mut parents, wanted)).collect())
+        })
+        .await
+    }
+
+    async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
+        self.shared.admit(path)?;
+        Ok(Box::new(FolderWriter::new(
+            self.shared.clone(),
+            path.clone(),
+            meta.clone(),
+        )))
+    }
+
+    async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError> {
+        let (path, meta) = (path.clone(), meta.clone());
+        self.run(move |shared| shared.recover(path, meta)).await
+    }
+
+    async fn copy(
+        &self,
+        from: &VaultPath,
+        to: &VaultPath,
+        meta: &FileMeta,
+    ) -> Result<Option<Staged>, StoreError> {
+        let (from, to, meta) = (from.clone(), to.clone(), meta.clone());
+        self.run(move |shared| shared.copy(&from, to, meta)).await
+    }
+
+    async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
+        // Shared with the thread, so that nothing of the batch is lost if that never runs.
+        let batch = Arc::new(Mutex::new(batch));
+        let (shared, handed) = (self.shared.clone(), batch.clone());
+        let published =
+            blocking(move || publish::publish(&shared, std::mem::take(&mut *lock(&handed)))).await;
+        published.unwrap_or_else(|stopped| {
+            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.shared.stopped(stopped))
+        })
+    }
+
+    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
+        self.for_each(files, false, || Removal::Missing, remove::remove_file)
+            .await
+    }
+
+    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+        let shared = self.shared.clone();
+        let create = move |_: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
+            shared.admit(folder)?;
+            if parents.find(Some(folder))?.is_some() {
+                return Ok(false);
+            }
+            parents.make(Some(folder), folder).map(|_| true)
+        };
+        self.for_each(folders, true, || false, create).await
+    }
+
+    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+        self.for_each(folders, false, || true, remove::remove_folder)
+            .await
+    }
+
+    async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
+        let path = path.clone();
+        self.run(move |shared| {
+            shared.admit(&path)?;
+            let missing = || shared.site.not_found(Action::SetAside, path.as_str());
+            let root = shared.root()?.ok_or_else(missing)?;
+            let dir = Parents::new(&root)
+                .find(path.parent().as_ref())?
+                .ok_or_else(missing)?;
+            aside::set_aside(&root, &dir, &path)
+        })
+        .await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(()), |root| root.flush()))
+            .await
+    }
+
+    async fn discard_staged(&self) -> Result<(), StoreError> {
+        self.run(Shared::discard_staged).await
+    }
+
+    async fn list(&self) -> Result<Vec<StoredFile>, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(Vec::new()), |root| walk::list(&root)))
+            .await
+    }
+}
+
+/// Whether a file has the wanted content. What cannot be read is not held.
+fn holds(parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
+    let Ok(Some(dir)) = parents.find(wanted.path.parent().as_ref()) else {
+        return false;
+    };
+    !is_own(&wanted.path)
+        && entry::has_content(&*dir, wanted.path.file_name(), wanted.hash, wanted.size).unwrap_or(false)
+}

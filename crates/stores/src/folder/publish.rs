@@ -1,0 +1,336 @@
+//! Makes staged files visible: each by one rename, whatever is in the way judged first, the batch durable at the end.
+//!
+//! The order is what keeps the promises. The content is flushed before it gets its name, so that no crash shows a
+//! name with half its content; the names are flushed before the batch is reported, so that the state never claims what a
+//! crash could take back.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+
+use cap_std::fs::Dir;
+use obsync_core::{FileMeta, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError};
+use obsync_protocol::{ContentHash, VaultPath};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::aside::{put_back, set_aside};
+use super::entry::{Facts, Kind, content_of, look, moment, open_file, set_entry_time};
+use super::parents::Parents;
+use super::rename::rename_new;
+use super::root::Root;
+use super::shared::Shared;
+use super::site::{Action, again};
+use super::staging::StagingFolder;
+use super::transplant::{Part, sweep, transplant};
+
+/// How often a publication is tried while something else keeps changing what is at its path.
+const ATTEMPTS: u32 = 16;
+
+type Answer = Result<Published, PublishFailure>;
+
+/// Publishes a batch. The answers are in its order.
+pub(super) fn publish(shared: &Shared, batch: Vec<Publication>) -> Vec<Answer> {
+    if batch.is_empty() {
+        return Vec::new();
+    }
+    let (root, staging) = match prepare(shared, &batch) {
+        Ok(ready) => ready,
+        Err(error) => return fail_all(batch, &error),
+    };
+    let mut publisher = Publisher {
+        shared,
+        root: &root,
+        staging,
+        parents: Parents::new(&root),
+        swept: HashSet::new(),
+    };
+    let mut fatal: Option<StoreError> = None;
+    let mut results = Vec::with_capacity(batch.len());
+    for publication in batch {
+        let result = match &fatal {
+            Some(error) => Err(again(error)),
+            None => publisher.publish(&publication),
+        };
+        if let (None, Err(error)) = (&fatal, &result)
+            && error.is_fatal()
+        {
+            fatal = Some(again(error));
+        }
+        results.push((publication, result));
+    }
+    let flushed = root.flush();
+    let answer = |(publication, result)| match (result, &flushed) {
+        (Ok(published), Ok(())) => Ok(published),
+        (Ok(_), Err(error)) => Err(PublishFailure { publication: Box::new(publication), error: again(error) }),
+        (Err(error), _) => Err(PublishFailure { publication: Box::new(publication), error }),
+    };
+    results.into_iter().map(answer).collect()
+}
+
+/// The answers when nothing of a batch could be done.
+pub(super) fn fail_all(batch: Vec<Publication>, error: &StoreError) -> Vec<Answer> {
+    batch
+        .into_iter()
+        .map(|publication| {
+            Err(PublishFailure { publication: Box::new(publication), error: again(error) })
+        })
+        .collect()
+}
+
+/// Opens what is needed and flushes the content of the staged files.
+fn prepare(
+    shared: &Shared,
+    batch: &[Publication],
+) -> Result<(Arc<Root>, Option<Arc<StagingFolder>>), StoreError> {
+    let root = shared.make_root()?;
+    let staged: Vec<&Staged> = batch.iter().filter_map(staged_of).collect();
+    if staged.is_empty() {
+        return Ok((root, None));
+    }
+    let staging = shared.staging_folder()?;
+    let flushed = if root.unsynced.each_file() {
+        staged
+            .iter()
+            .try_for_each(|staged| flush_file(&root, &staging.dir, &staged.handle, &staged.path))
+    } else {
+        root.flush()
+    };
+    if let Err(error) = flushed {
+        // The system says once that it lost something, not what; reading would show the content from memory. So
+        // nothing that is staged can be trusted.
+        shared
+            .discard_staged()
+            .unwrap_or_else(|error| tracing::warn!(%error, "what was staged cannot be discarded"));
+        return Err(error);
+    }
+    Ok((root, Some(staging)))
+}
+
+fn staged_of(publication: &Publication) -> Option<&Staged> {
+    match &publication.content {
+        PublicationContent::Staged(staged) => Some(staged),
+        PublicationContent::InPlace { .. } => None,
+    }
+}
+
+/// Flushes one file. One that is not there fails later, by itself.
+fn flush_file(root: &Root, dir: &Dir, name: &str, path: &VaultPath) -> Result<(), StoreError> {
+    match open_file(dir, name) {
+        Ok(Some((file, _))) => file
+            .sync_all()
+            .map_err(|error| root.site.root_error(Action::Flush, error)),
+        Ok(None) => Ok(()),
+        Err(error) => Err(root.site.error(Action::Read, path.as_str(), error)),
+    }
+}
+
+/// What to do about what is at the path of a publication.
+enum Occupant {
+    /// There is nothing any more.
+    Gone,
+    /// The very content that is to be published.
+    Same(Facts),
+    /// What obsync put there last, unchanged.
+    Ours(Facts),
+    /// Something else. It is kept.
+    Foreign,
+}
+
+struct Publisher<'a> {
+    shared: &'a Shared,
+    root: &'a Root,
+    staging: Option<Arc<StagingFolder>>,
+    parents: Parents<'a>,
+    /// Folders of other file systems in which the leftovers of transplants were removed.
+    swept: HashSet<Option<VaultPath>>,
+}
+
+impl Publisher<'_> {
+    fn publish(&mut self, publication: &Publication) -> Result<Published, StoreError> {
+        self.shared.admit(publication.path())?;
+        match (&publication.content, self.staging.clone()) {
+            (PublicationContent::Staged(staged), Some(staging)) => {
+                self.place(&staging, staged, publication.replaces)
+            }
+            (PublicationContent::Staged(staged), None) => {
+                Err(self.root.site.not_found(Action::Place, staged.path.as_str()))
+            }
+            (PublicationContent::InPlace { path, meta }, _) => self.touch(path, meta),
+        }
+    }
+
+    /// Sets the times of a file that has the content already.
+    fn touch(&mut self, path: &VaultPath, meta: &FileMeta) -> Result<Published, StoreError> {
+        let folder = path.parent();
+        let missing = || self.root.site.not_found(Action::SetTimes, path.as_str());
+        let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
+        let failed = |error: Errno| self.root.site.error(Action::SetTimes, path.as_str(), error);
+        let facts = look(&*dir, path.file_name()).map_err(failed)?;
+        let facts = facts
+            .filter(|facts| facts.kind == Kind::File)
+            .ok_or_else(missing)?;
+        self.settle(&dir, path, meta, facts)?;
+        Ok(Published::default())
+    }
+
+    /// Gives a file that is in place its times, if it has others, and counts it as changed.
+    fn settle(&self, dir: &Dir, path: &VaultPath, meta: &FileMeta, facts: Facts) -> Result<(), StoreError> {
+        if facts.modified != moment(meta.mtime) {
+            let failed = |error| self.root.site.error(Action::SetTimes, path.as_str(), error);
+            set_entry_time(dir, path.file_name(), meta.mtime).map_err(failed)?;
+        }
+        self.root.touched(path.parent().as_ref());
+        if self.root.unsynced.each_file() {
+            flush_file(self.root, dir, path.file_name(), path)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Gives a staged file its name.
+    fn place(
+        &mut self,
+        staging: &StagingFolder,
+        staged: &Staged,
+        replaces: Option<ContentHash>,
+    ) -> Result<Published, StoreError> {
+        let dir = self.parents.make(staged.path.parent().as_ref(), &staged.path)?;
+        let mut conflict = None;
+        let result = self.take_place(staging, staged, replaces, &dir, &mut conflict);
+        match (result, conflict) {
+            (Ok(()), conflict) => {
+                self.root.touched(staged.path.parent().as_ref());
+                Ok(Published { conflict })
+            }
+            (Err(error), conflict) => {
+                if let Some(aside) = conflict {
+                    put_back(self.root, &dir, &staged.path, &aside);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn take_place(
+        &mut self,
+        staging: &StagingFolder,
+        staged: &Staged,
+        replaces: Option<ContentHash>,
+        dir: &Arc<Dir>,
+        conflict: &mut Option<VaultPath>,
+    ) -> Result<(), StoreError> {
+        let name = staged.path.file_name();
+        let mut source = Source {
+            staging,
+            handle: &staged.handle,
+            part: None,
+        };
+        let mut replace = None;
+        for _ in 0..ATTEMPTS {
+            match source.rename(dir, name, replace.take()) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EXIST | Errno::ISDIR) => {}
+                Err(Errno::XDEV) if source.part.is_none() => {
+                    source.part = Some(self.transplant(staging, staged, dir)?);
+                    continue;
+                }
+                Err(error) => return Err(self.root.site.error(Action::Place, staged.path.as_str(), error)),
+            }
+            match self.judge(dir, staged, replaces)? {
+                Occupant::Gone => {}
+                Occupant::Ours(facts) => replace = Some(facts),
+                Occupant::Same(facts) => {
+                    self.settle(dir, &staged.path, &staged.meta, facts)?;
+                    staging.remove_file(&staged.handle);
+                    return Ok(());
+                }
+                Occupant::Foreign => *conflict = Some(set_aside(self.root, dir, &staged.path)?),
+            }
+        }
+        let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another program keeps changing it");
+        Err(self.root.site.error(Action::Place, staged.path.as_str(), busy))
+    }
+
+    /// Looks at what is where a staged file is to go. An empty folder there is removed.
+    fn judge(
+        &mut self,
+        dir: &Dir,
+        staged: &Staged,
+        replaces: Option<ContentHash>,
+    ) -> Result<Occupant, StoreError> {
+        let (path, name) = (&staged.path, staged.path.file_name());
+        let failed = |error: Errno| self.root.site.error(Action::Place, path.as_str(), error);
+        match look(dir, name).map_err(failed)?.map(|facts| facts.kind) {
+            None => Ok(Occupant::Gone),
+            Some(Kind::Foreign) => Ok(Occupant::Foreign),
+            Some(Kind::Folder) => match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {
+                    self.parents.forget(path);
+                    Ok(Occupant::Gone)
+                }
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Err(StoreError::InTheWay {
+                    path: path.as_str().to_owned(),
+                    occupant: path.clone(),
+                }),
+                Err(error) => Err(failed(error)),
+            },
+            Some(Kind::File) => Ok(match content_of(dir, name) {
+                Ok(None) => Occupant::Gone,
+                Ok(Some((content, facts))) if content == staged.meta.hash => Occupant::Same(facts),
+                Ok(Some((content, facts))) if Some(content) == replaces => Occupant::Ours(facts),
+                Ok(Some(_)) => Occupant::Foreign,
+                Err(error) => {
+                    tracing::debug!(%error, "what is in the way cannot be read, so it is kept");
+                    Occupant::Foreign
+                }
+            }),
+        }
+    }
+
+    fn transplant(
+        &mut self,
+        staging: &StagingFolder,
+        staged: &Staged,
+        dir: &Arc<Dir>,
+    ) -> Result<Part, StoreError> {
+        let site = &self.root.site;
+        if self.swept.insert(staged.path.parent()) {
+            sweep(dir).map_err(|error| site.error(Action::List, staged.path.as_str(), error))?;
+        }
+        transplant(
+            site,
+            staging,
+            &staged.handle,
+            &staged.meta,
+            dir,
+            staged.path.as_str(),
+        )
+    }
+}
+
+/// Where a staged file is renamed from: staging, or a copy of it in the target's file system.
+struct Source<'a> {
+    staging: &'a StagingFolder,
+    handle: &'a str,
+    part: Option<Part>,
+}
+
+impl Source<'_> {
+    /// Renames the file to `name`: over the file with these facts if `replace` tells some and it still is that file,
+    /// else only if the name is free. [`Errno::EXIST`] when it is not.
+    fn rename(&self, dir: &Dir, name: &str, replace: Option<Facts>) -> rustix::io::Result<()> {
+        let (from, handle) = match &self.part {
+            Some(part) => (&*part.dir, part.name.as_str()),
+            None => (&self.staging.dir, self.handle),
+        };
+        match replace {
+            Some(facts) if look(dir, name)? == Some(facts) => rustix::fs::renameat(from, handle, dir, name)?,
+            _ => rename_new(from, handle, dir, name)?,
+        }
+        if self.part.is_some() {
+            self.staging.remove_file(self.handle);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! Removes files that still are what obsync wrote, makes folders, and removes empty ones.
+
+use obsync_core::{Removable, Removal, StoreError};
+use obsync_protocol::VaultPath;
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::entry::{Kind, content_of, look};
+use super::parents::Parents;
+use super::root::Root;
+use super::shared::is_own;
+use super::site::Action;
+
+/// Removes one file if its content is what obsync wrote.
+pub(super) fn remove_file(
+    root: &Root,
+    parents: &mut Parents<'_>,
+    file: &Removable,
+) -> Result<Removal, StoreError> {
+    let (path, name) = (&file.path, file.path.file_name());
+    if is_own(path) {
+        return Ok(Removal::Kept);
+    }
+    let folder = path.parent();
+    let Some(dir) = parents.find(folder.as_ref())? else {
+        return Ok(Removal::Missing);
+    };
+    let failed = |error: std::io::Error| root.site.error(Action::Remove, path.as_str(), error);
+    match look(&*dir, name)
+        .map_err(|error| failed(error.into()))?
+        .map(|facts| facts.kind)
+    {
+        None => return Ok(Removal::Missing),
+        Some(Kind::Folder | Kind::Foreign) => return Ok(Removal::Kept),
+        Some(Kind::File) => {}
+    }
+    let Some((content, facts)) = content_of(&*dir, name).map_err(failed)? else {
+        return Ok(Removal::Missing);
+    };
+    // Looked at once more: reading can take long enough for somebody to save the file.
+    let now = look(&*dir, name).map_err(|error| failed(error.into()))?;
+    if content != file.hash || now.is_some_and(|now| now != facts) {
+        return Ok(Removal::Kept);
+    }
+    match rustix::fs::unlinkat(&*dir, name, AtFlags::empty()) {
+        Ok(()) => {
+            root.touched(folder.as_ref());
+            Ok(Removal::Removed)
+        }
+        Err(Errno::NOENT) => Ok(Removal::Missing),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// Removes one folder if it is empty; `true` when there is none there any more.
+pub(super) fn remove_folder(
+    root: &Root,
+    parents: &mut Parents<'_>,
+    folder: &VaultPath,
+) -> Result<bool, StoreError> {
+    let above = folder.parent();
+    let Some(dir) = parents.find(above.as_ref())? else {
+        return Ok(true);
+    };
+    match rustix::fs::unlinkat(&*dir, folder.file_name(), AtFlags::REMOVEDIR) {
+        Ok(()) => {
+            parents.forget(folder);
+            root.touched(above.as_ref());
+            Ok(true)
+        }
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
+        Err(error) => Err(root.site.error(Action::Remove, folder.as_str(), error)),
+    }
+}

@@ -1,0 +1,174 @@
+//! What all parts of a folder store share: the destination, opened or made when it is first needed, and its staging.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use obsync_core::{FileMeta, Staged, StoreError};
+use obsync_protocol::VaultPath;
+
+use super::FolderOptions;
+use super::entry::{hash, open_file, set_file_time};
+use super::parents::Parents;
+use super::root::Root;
+use super::site::{Action, Site};
+use super::staging::{OWN_FOLDER, StagedFile, Staging, StagingFolder};
+use crate::blocking::{Stopped, lock};
+
+/// The state of a folder store. Its methods block.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) site: Site,
+    pub(super) dest: PathBuf,
+    pub(super) options: FolderOptions,
+    pub(super) folds: OnceLock<bool>,
+    root: Mutex<Option<Arc<Root>>>,
+    lock_wanted: AtomicBool,
+    staging: Mutex<Staging>,
+}
+
+impl Shared {
+    pub(super) fn new(dest: PathBuf, options: FolderOptions) -> Self {
+        Shared {
+            site: Site::new(dest.display().to_string()),
+            dest,
+            options,
+            folds: OnceLock::new(),
+            root: Mutex::default(),
+            lock_wanted: AtomicBool::new(false),
+            staging: Mutex::default(),
+        }
+    }
+
+    /// The root, if the folder is there.
+    pub(super) fn root(&self) -> Result<Option<Arc<Root>>, StoreError> {
+        let mut kept = lock(&self.root);
+        if kept.is_none() {
+            let Some(root) = Root::open(&self.site, &self.dest, self.options.durability)? else {
+                return Ok(None);
+            };
+            if self.lock_wanted.load(Ordering::Acquire) && !root.lock()? {
+                return Err(self
+                    .site
+                    .unavailable("another obsync is working on it; wait for it to end, or stop it"));
+            }
+            *kept = Some(Arc::new(root));
+        }
+        Ok(kept.clone())
+    }
+
+    /// The root, made if it is not there.
+    pub(super) fn make_root(&self) -> Result<Arc<Root>, StoreError> {
+        if let Some(root) = self.root()? {
+            return Ok(root);
+        }
+        Root::create(&self.site, &self.dest)?;
+        self.root()?
+            .ok_or_else(|| self.site.unavailable("it was removed at once after it was made"))
+    }
+
+    /// Takes the lock now, or when the folder is made; `false` when another process has it.
+    pub(super) fn lock(&self) -> Result<bool, StoreError> {
+        let root = self.root()?;
+        self.lock_wanted.store(true, Ordering::Release);
+        root.map_or(Ok(true), |root| root.lock())
+    }
+
+    /// Refuses a path that could not be published, before anything is downloaded for it.
+    pub(super) fn admit(&self, path: &VaultPath) -> Result<(), StoreError> {
+        if is_own(path) {
+            return Err(self.site.refused(
+                path.as_str(),
+                "obsync keeps its own files in a folder of this name",
+            ));
+        }
+        match self.root()? {
+            Some(root) if path.segments().any(|segment| segment.len() > root.name_max()) => {
+                Err(self.site.too_long(path.as_str()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Creates an empty staged file.
+    pub(super) fn stage(&self, path: &VaultPath, meta: &FileMeta) -> Result<StagedFile, StoreError> {
+        self.staging_folder()?.create(path, meta.hash)
+    }
+
+    /// The staging folder, made if it is not there.
+    pub(super) fn staging_folder(&self) -> Result<Arc<StagingFolder>, StoreError> {
+        lock(&self.staging).make(&*self.make_root()?)
+    }
+
+    /// A complete file with this content that an earlier run left staged.
+    pub(super) fn recover(&self, path: VaultPath, meta: FileMeta) -> Result<Option<Staged>, StoreError> {
+        self.admit(&path)?;
+        let Some(root) = self.root()? else { return Ok(None) };
+        loop {
+            // Not in the condition of the loop: the lock would be held while the file is read.
+            let leftover = lock(&self.staging).leftover(&root, &meta)?;
+            let Some((folder, handle)) = leftover else {
+                return Ok(None);
+            };
+            if folder.check(&handle, &path, &meta)? {
+                return Ok(Some(Staged { path, meta, handle }));
+            }
+        }
+    }
+
+    /// Stages a copy of the file at `from`, if it has the content of `meta`.
+    pub(super) fn copy(
+        &self,
+        from: &VaultPath,
+        to: VaultPath,
+        meta: FileMeta,
+    ) -> Result<Option<Staged>, StoreError> {
+        self.admit(&to)?;
+        let Some(root) = self.root()? else { return Ok(None) };
+        if is_own(from) {
+            return Ok(None);
+        }
+        let Some(dir) = Parents::new(&root).find(from.parent().as_ref())? else {
+            return Ok(None);
+        };
+        let unread = |error| self.site.error(Action::Read, from.as_str(), error);
+        let source = match open_file(&*dir, from.file_name()).map_err(unread)? {
+            Some((source, facts)) if facts.size == meta.size => source,
+            _ => return Ok(None),
+        };
+        let mut staged = self.stage(&to, &meta)?;
+        let unwritten = |error| self.site.error(Action::Write, to.as_str(), error);
+        let copied = hash(&source, &mut |part| {
+            std::io::Write::write_all(&mut staged.file, part)
+        })
+        .map_err(unwritten)?;
+        if copied != meta.hash {
+            return Ok(None);
+        }
+        let untimed = |error| self.site.error(Action::SetTimes, to.as_str(), error);
+        set_file_time(&staged.file, meta.mtime).map_err(untimed)?;
+        Ok(Some(Staged {
+            path: to,
+            meta,
+            handle: staged.keep(),
+        }))
+    }
+
+    /// Removes everything that is staged.
+    pub(super) fn discard_staged(&self) -> Result<(), StoreError> {
+        let Some(root) = self.root()? else { return Ok(()) };
+        lock(&self.staging).discard(&root)
+    }
+
+    /// The error for work that was not begun any more.
+    pub(super) fn stopped(&self, _: Stopped) -> StoreError {
+        self.site.unavailable(Stopped::REASON)
+    }
+}
+
+/// Whether a path is in obsync's own folder, also where names are folded.
+pub(super) fn is_own(path: &VaultPath) -> bool {
+    path.segments()
+        .next()
+        .is_some_and(|first| first.eq_ignore_ascii_case(OWN_FOLDER))
+}

@@ -1,0 +1,251 @@
+//! What the system says about a path, told as the engine's [`StoreError`].
+
+use std::io;
+use std::sync::Arc;
+
+use obsync_core::StoreError;
+use rustix::io::Errno;
+
+/// What was tried when an error came up; completes the sentence "cannot … the file".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Read,
+    Write,
+    Place,
+    MakeFolder,
+    Remove,
+    SetAside,
+    SetTimes,
+    List,
+    Flush,
+}
+
+impl Action {
+    fn text(self) -> &'static str {
+        match self {
+            Action::Read => "read",
+            Action::Write => "write",
+            Action::Place => "put in place",
+            Action::MakeFolder => "create the folder",
+            Action::Remove => "remove",
+            Action::SetAside => "set aside",
+            Action::SetTimes => "set the times of",
+            Action::List => "list",
+            Action::Flush => "flush to disk",
+        }
+    }
+
+    /// Whether "invalid argument" can only mean the name: these calls take no other argument of ours.
+    fn gives_name(self) -> bool {
+        matches!(self, Action::Place | Action::MakeFolder | Action::SetAside)
+    }
+}
+
+/// The destination's name, with which every error is told.
+#[derive(Clone, Debug)]
+pub(super) struct Site(Arc<str>);
+
+impl Site {
+    pub(super) fn new(location: String) -> Self {
+        Site(location.into())
+    }
+
+    pub(super) fn location(&self) -> String {
+        self.0.to_string()
+    }
+
+    /// The error for what the system answered when `action` was tried on `path`.
+    pub(super) fn error(&self, action: Action, path: &str, error: impl Into<io::Error>) -> StoreError {
+        let error = error.into();
+        if is_escape(&error) {
+            return self.leads_out(path);
+        }
+        let (path, location) = (path.to_owned(), self.location());
+        match Errno::from_io_error(&error) {
+            Some(Errno::NAMETOOLONG) => StoreError::NameTooLong { path, location },
+            Some(Errno::NOSPC | Errno::DQUOT) => StoreError::Full { location },
+            Some(Errno::LOOP) => StoreError::LeadsOut { path, location },
+            Some(Errno::ILSEQ) => self.refused(&path, "its characters are not allowed there"),
+            Some(Errno::INVAL) if action.gives_name() => {
+                self.refused(&path, "the file system does not allow this name")
+            }
+            Some(Errno::ROFS) => self.unavailable(
+                "its file system can only be read; mount it for writing, or choose another destination",
+            ),
+            Some(Errno::ACCESS | Errno::PERM) => StoreError::PermissionDenied {
+                action: action.text(),
+                path,
+                location,
+            },
+            Some(Errno::STALE | Errno::NODEV | Errno::NOTCONN) => self.unavailable(
+                "its file system cannot be reached any more; mount it again and run the same command",
+            ),
+            Some(Errno::MFILE | Errno::NFILE) => self.unavailable(
+                "too many files are open; allow more (`ulimit -n`) and run the same command again",
+            ),
+            _ => StoreError::Io {
+                action: action.text(),
+                path,
+                location,
+                source: error,
+            },
+        }
+    }
+
+    /// The error for something that concerns the root as a whole: it ends the run.
+    pub(super) fn root_error(&self, action: Action, error: impl Into<io::Error>) -> StoreError {
+        match self.error(action, ".", error) {
+            fatal if fatal.is_fatal() => fatal,
+            StoreError::PermissionDenied { .. } => self.unavailable(
+                "no permission to write there; check the owner and mode of the folder, or choose another destination",
+            ),
+            StoreError::Io { source, .. } => self.unavailable(&format!("cannot {} it: {source}", action.text())),
+            other => self.unavailable(&other.to_string()),
+        }
+    }
+
+    pub(super) fn unavailable(&self, reason: &str) -> StoreError {
+        StoreError::Unavailable {
+            location: self.location(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    pub(super) fn leads_out(&self, path: &str) -> StoreError {
+        StoreError::LeadsOut {
+            path: path.to_owned(),
+            location: self.location(),
+        }
+    }
+
+    pub(super) fn too_long(&self, path: &str) -> StoreError {
+        StoreError::NameTooLong {
+            path: path.to_owned(),
+            location: self.location(),
+        }
+    }
+
+    pub(super) fn refused(&self, path: &str, reason: &str) -> StoreError {
+        StoreError::NameRefused {
+            path: path.to_owned(),
+            location: self.location(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    pub(super) fn not_found(&self, action: Action, path: &str) -> StoreError {
+        self.error(action, path, Errno::NOENT)
+    }
+}
+
+/// Whether a path led out of the root: cap-std says so by an error of its own, which has no number.
+pub(super) fn is_escape(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
+}
+
+/// Whether there is nothing at a path: it is not there, or something above it is not a folder.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR))
+}
+
+/// The same error once more, for the other members of a batch.
+pub(super) fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::NameTooLong { path, location } => StoreError::NameTooLong {
+            path: path.clone(),
+            location: location.clone(),
+        },
+        StoreError::NameRefused {
+            path,
+            location,
+            reason,
+        } => StoreError::NameRefused {
+            path: path.clone(),
+            location: location.clone(),
+            reason: reason.clone(),
+        },
+        StoreError::InTheWay { path, occupant } => StoreError::InTheWay {
+            path: path.clone(),
+            occupant: occupant.clone(),
+        },
+        StoreError::LeadsOut { path, location } => StoreError::LeadsOut {
+            path: path.clone(),
+            location: location.clone(),
+        },
+        StoreError::PermissionDenied {
+            action,
+            path,
+            location,
+        } => StoreError::PermissionDenied {
+            action,
+            path: path.clone(),
+            location: location.clone(),
+        },
+        StoreError::Full { location } => StoreError::Full {
+            location: location.clone(),
+        },
+        StoreError::Unavailable { location, reason } => StoreError::Unavailable {
+            location: location.clone(),
+            reason: reason.clone(),
+        },
+        StoreError::Io {
+            action,
+            path,
+            location,
+            source,
+        } => StoreError::Io {
+            action,
+            path: path.clone(),
+            location: location.clone(),
+            source: match source.raw_os_error() {
+                Some(number) => io::Error::from_raw_os_error(number),
+                None => io::Error::new(source.kind(), source.to_string()),
+            },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(action: Action, errno: Errno) -> StoreError {
+        Site::new("vault".to_owned()).error(action, "a.md", errno)
+    }
+
+    #[test]
+    fn a_full_disk_and_a_used_up_quota_are_both_full() {
+        assert!(matches!(
+            told(Action::Write, Errno::NOSPC),
+            StoreError::Full { .. }
+        ));
+        assert!(matches!(
+            told(Action::Place, Errno::DQUOT),
+            StoreError::Full { .. }
+        ));
+    }
+
+    #[test]
+    fn an_invalid_argument_means_the_name_only_where_a_name_is_given() {
+        assert!(matches!(
+            told(Action::Place, Errno::INVAL),
+            StoreError::NameRefused { .. }
+        ));
+        assert!(matches!(told(Action::Read, Errno::INVAL), StoreError::Io { .. }));
+        assert!(matches!(
+            told(Action::Read, Errno::ILSEQ),
+            StoreError::NameRefused { .. }
+        ));
+    }
+
+    #[test]
+    fn a_read_only_file_system_ends_the_run_but_one_forbidden_file_does_not() {
+        assert!(told(Action::Place, Errno::ROFS).is_fatal());
+        assert!(!told(Action::Place, Errno::ACCESS).is_fatal());
+        assert!(
+            Site::new("vault".to_owned())
+                .root_error(Action::Write, Errno::ACCESS)
+                .is_fatal()
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! Publishing into another file system that is mounted below the root, where a rename out of staging cannot reach:
+//! the content is copied to a hidden file beside the target first.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use cap_std::fs::Dir;
+use obsync_core::{FileMeta, StoreError};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::entry::{hash, open_file, set_file_time};
+use super::site::{Action, Site};
+use super::staging::StagingFolder;
+
+/// How the name of a copy begins; the content hash and [`SUFFIX`] follow. (Short of any file system's limit.)
+const PREFIX: &str = ".obsync-";
+const SUFFIX: &str = ".part";
+
+/// A complete, flushed copy beside its target. Removed when this is dropped, unless it was renamed before.
+pub(super) struct Part {
+    pub(super) dir: Arc<Dir>,
+    pub(super) name: String,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        match rustix::fs::unlinkat(&*self.dir, &self.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => tracing::debug!(%error, "a temporary copy cannot be removed"),
+        }
+    }
+}
+
+/// Copies the staged file `handle` into `dir`.
+pub(super) fn transplant(
+    site: &Site,
+    staging: &StagingFolder,
+    handle: &str,
+    meta: &FileMeta,
+    dir: &Arc<Dir>,
+    path: &str,
+) -> Result<Part, StoreError> {
+    let failed = |error: io::Error| site.error(Action::Place, path, error);
+    let source = open_file(&staging.dir, handle).map_err(failed)?;
+    let (source, _) = source.ok_or_else(|| site.not_found(Action::Read, path))?;
+    let part = Part {
+        dir: dir.clone(),
+        name: format!("{PREFIX}{}{SUFFIX}", meta.hash),
+    };
+    let copied = create(dir, &part.name)
+        .map_err(io::Error::from)
+        .and_then(|mut file| {
+            let copied = hash(&source, &mut |stretch| io::Write::write_all(&mut file, stretch))?;
+            set_file_time(&file, meta.mtime)?;
+            file.sync_all()?;
+            Ok(copied)
+        });
+    if copied.map_err(failed)? != meta.hash {
+        return Err(failed(io::Error::other(
+            "the staged file was changed by something else",
+        )));
+    }
+    Ok(part)
+}
+
+/// Removes what interrupted runs left of their copies in `dir`.
+pub(super) fn sweep(dir: &Dir) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable = Dir::from_std_file(File::from(rustix::fs::openat(dir, ".", flags, Mode::empty())?));
+    for entry in readable.entries()? {
+        if let Ok(name) = entry?.file_name().into_string()
+            && is_part(&name)
+        {
+            rustix::fs::unlinkat(dir, &name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name is one of these copies; no user's file is named so.
+pub(super) fn is_part(name: &str) -> bool {
+    let digits = name
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.strip_suffix(SUFFIX));
+    digits.is_some_and(|digits| digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+fn create(dir: &Dir, name: &str) -> rustix::io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o666)).map(File::from)
+}

@@ -1,0 +1,77 @@
+//! Looks through a destination: what is in it, and whether anything is.
+
+use std::path::{Path, PathBuf};
+
+use obsync_core::{StoreError, StoredFile};
+
+use super::root::Root;
+use super::site::{Action, is_missing};
+use super::staging::OWN_FOLDER;
+use super::transplant::is_part;
+
+/// Whether there is nothing but obsync's own folder.
+pub(super) fn is_empty(root: &Root) -> Result<bool, StoreError> {
+    let failed = |error| root.site.error(Action::List, ".", error);
+    for entry in root.dir.entries().map_err(failed)? {
+        if entry.map_err(failed)?.file_name() != OWN_FOLDER {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// All files and symbolic links; links are not followed. A name that is no text is told as nearly as text can.
+pub(super) fn list(root: &Root) -> Result<Vec<StoredFile>, StoreError> {
+    let mut files = Vec::new();
+    let mut pending = vec![PathBuf::new()];
+    while let Some(folder) = pending.pop() {
+        list_folder(root, &folder, &mut files, &mut pending)
+            .map_err(|error| root.site.error(Action::List, &folder.to_string_lossy(), error))?;
+    }
+    Ok(files)
+}
+
+fn list_folder(
+    root: &Root,
+    folder: &Path,
+    files: &mut Vec<StoredFile>,
+    pending: &mut Vec<PathBuf>,
+) -> std::io::Result<()> {
+    let at_root = folder.as_os_str().is_empty();
+    let entries = if at_root {
+        root.dir.entries()
+    } else {
+        root.dir.read_dir(folder)
+    };
+    for entry in gone_is_none(entries)?.into_iter().flatten() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if (at_root && name == OWN_FOLDER) || name.to_str().is_some_and(is_part) {
+            continue;
+        }
+        let Some(kind) = gone_is_none(entry.file_type())? else {
+            continue;
+        };
+        let path = folder.join(&name);
+        if kind.is_dir() {
+            pending.push(path);
+        } else if (kind.is_file() || kind.is_symlink())
+            && let Some(facts) = gone_is_none(entry.metadata())?
+        {
+            files.push(StoredFile {
+                path: path.to_string_lossy().into_owned(),
+                size: facts.len(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Nothing, where something was removed while it was being looked at.
+fn gone_is_none<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,166 @@
+//! Where the state databases of a machine are: one file for each (vault, destination) in one folder.
+//!
+//! A file is named `<first 16 hexadecimal digits of the SHA-256 of the destination>-<vault id>.sqlite`, so that those
+//! of a destination are found even when they cannot be read.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use obsync_core::StateError;
+use obsync_protocol::{ContentHash, VaultId};
+
+use super::errors::Database;
+use super::lock::{StateLock, beside};
+
+/// How many digits of the destination's hash are in a database's name.
+const DIGITS: usize = 16;
+const ENDING: &str = ".sqlite";
+/// What SQLite may leave beside a database, and what else goes with it.
+const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
+
+/// The state databases in one folder.
+#[derive(Clone, Debug)]
+pub struct StateCatalog {
+    folder: PathBuf,
+}
+
+impl StateCatalog {
+    /// The databases in `folder`, which need not exist.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        StateCatalog {
+            folder: folder.into(),
+        }
+    }
+
+    /// The file for the state of `vault` in `destination` (as [`canonical_destination`] tells it). It need not exist.
+    pub fn path_of(&self, destination: &str, vault: &VaultId) -> PathBuf {
+        self.folder
+            .join(format!("{}{vault}{ENDING}", prefix(destination)))
+    }
+
+    /// The files of all databases, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if the folder cannot be read. One that is not there has no databases.
+    pub fn databases(&self) -> Result<Vec<PathBuf>, StateError> {
+        self.find(is_database)
+    }
+
+    /// The files of the databases of one destination, sorted: more than one if several vaults were pulled into it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`databases`](Self::databases).
+    pub fn of_destination(&self, destination: &str) -> Result<Vec<PathBuf>, StateError> {
+        let prefix = prefix(destination);
+        self.find(|name| is_database(name) && name.starts_with(&prefix))
+    }
+
+    /// Removes a database and what belongs to it; one that is not there is fine. `destination` is told when it is in use.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Locked`] if a process works with it, [`StateError::Unavailable`] if it cannot be removed.
+    pub fn remove(&self, database: &Path, destination: &str) -> Result<(), StateError> {
+        if !database.exists() && !beside(database, ".lock").exists() {
+            return Ok(());
+        }
+        let told = Database::new(database);
+        let held = StateLock::take(&told, destination)?;
+        let failed = |error: io::Error| told.unavailable(format!("it cannot be removed: {error}"));
+        // The journal last: alone it means nothing, but a database without its journal could be half written.
+        gone(std::fs::remove_file(database)).map_err(failed)?;
+        for companion in COMPANIONS {
+            gone(std::fs::remove_file(beside(database, companion))).map_err(failed)?;
+        }
+        gone(held.remove()).map_err(failed)
+    }
+
+    fn find(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, StateError> {
+        let failed =
+            |error: io::Error| Database::new(&self.folder).unavailable(format!("cannot list it: {error}"));
+        let entries = match std::fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_str().is_some_and(&wanted) {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// The one text for a destination folder, whatever way leads to it, and the same before and after it is made: absolute,
+/// with the symbolic links on the way resolved as far as the way exists.
+///
+/// # Errors
+///
+/// If the system does not let the path be followed, or if it goes up (`..`) from a folder that is not there.
+pub fn canonical_destination(destination: &Path) -> io::Result<String> {
+    let absolute = std::path::absolute(destination)?;
+    let mut missing: Vec<&OsStr> = Vec::new();
+    let mut existing: &Path = &absolute;
+    let mut canonical = loop {
+        match existing.canonicalize() {
+            Ok(found) => break found,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) => match (existing.components().next_back(), existing.parent()) {
+                (Some(Component::Normal(name)), Some(above)) => {
+                    missing.push(name);
+                    existing = above;
+                }
+                (Some(Component::ParentDir), _) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        "it goes up (..) from a folder that is not there; give the path without it",
+                    ));
+                }
+                _ => return Err(error),
+            },
+        }
+    };
+    canonical.extend(missing.iter().rev());
+    Ok(as_text(&canonical))
+}
+
+/// A path as text; one that is none in a form that no other path has.
+fn as_text(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) => text.to_owned(),
+        None => format!(
+            "{} ({})",
+            path.display(),
+            ContentHash::of(path.as_os_str().as_encoded_bytes())
+        ),
+    }
+}
+
+fn prefix(destination: &str) -> String {
+    let mut digits = ContentHash::of(destination.as_bytes()).to_string();
+    digits.truncate(DIGITS);
+    digits + "-"
+}
+
+fn is_database(name: &str) -> bool {
+    let parts = name.strip_suffix(ENDING).and_then(|name| name.split_once('-'));
+    parts.is_some_and(|(digits, vault)| {
+        digits.len() == DIGITS
+            && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+            && VaultId::try_new(vault).is_ok()
+    })
+}
+
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

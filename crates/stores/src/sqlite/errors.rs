@@ -1,0 +1,88 @@
+//! What SQLite says of a database, told as the engine's [`StateError`].
+
+use std::path::{Path, PathBuf};
+
+use obsync_core::StateError;
+use rusqlite::ErrorCode;
+
+use super::commit::WriteError;
+use super::rows::ReadError;
+
+/// A database's file, with which every error is told.
+#[derive(Clone, Debug)]
+pub(super) struct Database(PathBuf);
+
+impl Database {
+    pub(super) fn new(path: &Path) -> Self {
+        Database(path.to_owned())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn corrupt(&self, reason: impl Into<String>) -> StateError {
+        StateError::Corrupt {
+            database: self.text(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(super) fn newer(&self, found: i64, known: i64) -> StateError {
+        StateError::Newer {
+            database: self.text(),
+            found,
+            known,
+        }
+    }
+
+    pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
+        StateError::Unavailable {
+            database: self.text(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The error for what SQLite answered.
+    pub(super) fn error(&self, error: &rusqlite::Error) -> StateError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => self.corrupt(error.to_string()),
+            // The statements are ours: if one cannot be understood, tables are missing or other than they were made.
+            Some(ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) => {
+                self.corrupt(error.to_string())
+            }
+            Some(ErrorCode::DiskFull) => self.unavailable(
+                "no space is left; free some and run the same command again, it goes on where it stopped",
+            ),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                self.unavailable("another program keeps it locked; close it and run the same command again")
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => self
+                .unavailable(format!(
+                    "{error}; check the owner and mode of the file and its folder"
+                )),
+            Some(_) => self.unavailable(error.to_string()),
+            // Not SQLite's but that of turning its values into ours.
+            None => self.corrupt(error.to_string()),
+        }
+    }
+
+    pub(super) fn read_error(&self, error: ReadError) -> StateError {
+        match error {
+            ReadError::Sqlite(error) => self.error(&error),
+            ReadError::Value(reason) => self.corrupt(reason),
+        }
+    }
+
+    pub(super) fn write_error(&self, error: WriteError) -> StateError {
+        match error {
+            WriteError::Sqlite(error) => self.error(&error),
+            WriteError::Read(error) => self.read_error(error),
+            WriteError::OutOfRange(what) => self.unavailable(format!("{what} is larger than it can hold")),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.0.display().to_string()
+    }
+}

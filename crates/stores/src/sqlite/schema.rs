@@ -1,0 +1,181 @@
+//! The tables of a state database, and opening one.
+
+use std::io;
+use std::time::Duration;
+
+use obsync_core::StateError;
+use rusqlite::{Connection, OpenFlags, Transaction};
+
+use super::errors::Database;
+use super::identity::StateIdentity;
+use super::lock::private_file;
+
+/// What SQLite keeps in the file's header to say whose format it is: "obsy".
+const APPLICATION_ID: i64 = 0x6f62_7379;
+/// The newest format that this program knows.
+const FORMAT: i64 = 1;
+/// How long to wait for another program that reads the database (`obsync status`).
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Prepared statements that are kept.
+const STATEMENTS: usize = 32;
+
+/// All versions and sizes are at most [`i64::MAX`]; times are milliseconds since the epoch.
+const TABLES: &str = "
+    CREATE TABLE vault (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        vault_id TEXT NOT NULL,
+        vault_name TEXT NOT NULL,
+        destination TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        committed INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        listed INTEGER NOT NULL,
+        filter TEXT
+    ) STRICT;
+    -- A folder has neither hash nor size nor times.
+    CREATE TABLE records (
+        path TEXT PRIMARY KEY,
+        uid INTEGER NOT NULL,
+        hash BLOB,
+        size INTEGER,
+        mtime INTEGER,
+        ctime INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX records_by_hash ON records (hash) WHERE hash IS NOT NULL;
+    -- Files that were about to be put in place when this was written.
+    CREATE TABLE announced (
+        path TEXT PRIMARY KEY,
+        uid INTEGER NOT NULL,
+        hash BLOB,
+        size INTEGER,
+        mtime INTEGER,
+        ctime INTEGER
+    ) STRICT, WITHOUT ROWID;
+    -- A change that the filter left out has no reason. From uid on: the server's message.
+    CREATE TABLE deferred (
+        key TEXT PRIMARY KEY,
+        failed INTEGER NOT NULL,
+        reason TEXT,
+        uid INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        related_path TEXT,
+        hash TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        ctime INTEGER NOT NULL,
+        mtime INTEGER NOT NULL,
+        folder INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        device TEXT NOT NULL,
+        user TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX deferred_by_uid ON deferred (failed, uid);
+";
+
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+/// Opens a database and checks that it is one of ours; `None` when there is none yet.
+pub(super) fn open(database: &Database, access: Access) -> Result<Option<Connection>, StateError> {
+    match std::fs::metadata(database.path()) {
+        Ok(found) if !found.is_file() => return Err(database.corrupt("it is not a file")),
+        // What is left when a first commit was interrupted.
+        Ok(found) if found.len() == 0 => return Ok(None),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(database.unavailable(error.to_string())),
+    }
+    let connection = connect(database, access)?;
+    let check = || -> rusqlite::Result<(i64, i64)> {
+        Ok((
+            pragma(&connection, "application_id")?,
+            pragma(&connection, "user_version")?,
+        ))
+    };
+    match check().map_err(|error| database.error(&error))? {
+        (APPLICATION_ID, FORMAT) => Ok(Some(connection)),
+        (APPLICATION_ID, newer) if newer > FORMAT => Err(database.newer(newer, FORMAT)),
+        (APPLICATION_ID, other) => Err(database.corrupt(format!("there never was a format {other}"))),
+        // Rolled back: a first commit was interrupted by something that the file system outlived.
+        (0, 0) if is_blank(&connection).map_err(|error| database.error(&error))? => Ok(None),
+        _ => Err(database.corrupt("it is a database of another program")),
+    }
+}
+
+/// Makes the file, readable only by its owner. Its tables are made by the first commit.
+pub(super) fn create(database: &Database) -> Result<Connection, StateError> {
+    private_file()
+        .create(true)
+        .open(database.path())
+        .map_err(|error| database.unavailable(format!("it cannot be made: {error}")))?;
+    connect(database, Access::Write)
+}
+
+/// Makes the tables if they are not there, with the one row that says whose state this is.
+pub(super) fn prepare(
+    transaction: &Transaction<'_>,
+    identity: &StateIdentity,
+    now: i64,
+) -> rusqlite::Result<()> {
+    if pragma(transaction, "user_version")? == FORMAT {
+        return Ok(());
+    }
+    transaction.execute_batch(TABLES)?;
+    transaction.execute(
+        "INSERT INTO vault (id, vault_id, vault_name, destination, created, committed, version, listed)
+         VALUES (1, ?1, ?2, ?3, ?4, ?4, 0, 0)",
+        (
+            identity.vault_id.as_str(),
+            &identity.vault_name,
+            &identity.destination,
+            now,
+        ),
+    )?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", FORMAT)
+}
+
+fn connect(database: &Database, access: Access) -> Result<Connection, StateError> {
+    let connect = |access: Access, flags: OpenFlags| -> rusqlite::Result<Connection> {
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(database.path(), flags)?;
+        configure(&connection, access)?;
+        Ok(connection)
+    };
+    let opened = match (access, connect(access, OpenFlags::SQLITE_OPEN_READ_WRITE)) {
+        // A reader opens it for writing too: only so can it roll back what a killed process left half written. Where it
+        // may not, it does without.
+        (Access::Read, Err(_)) => connect(access, OpenFlags::SQLITE_OPEN_READ_ONLY),
+        (_, opened) => opened,
+    };
+    opened.map_err(|error| database.error(&error))
+}
+
+fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
+    connection.busy_timeout(PATIENCE)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "cache_size", -8192)?;
+    match access {
+        Access::Read => connection.pragma_update(None, "query_only", true),
+        Access::Write => {
+            // EXTRA also flushes the folder when the journal is removed, which is what makes a commit durable.
+            connection.pragma_update(None, "synchronous", "EXTRA")?;
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
+            connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
+        }
+    }
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+fn is_blank(connection: &Connection) -> rusqlite::Result<bool> {
+    let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(tables == 0)
+}

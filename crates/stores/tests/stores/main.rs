@@ -1,0 +1,15 @@
+//! The stores, used as the engine uses them, on real folders and files.
+
+mod confined;
+mod conformance;
+mod database;
+mod destination;
+mod folder;
+mod folder_limits;
+mod folder_links;
+mod folder_model;
+mod folder_staging;
+mod sqlite;
+mod sqlite_catalog;
+mod sqlite_damage;
+mod sqlite_model;

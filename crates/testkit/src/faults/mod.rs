@@ -1,0 +1,372 @@
+//! What the development server can do wrong on purpose, every fault off unless asked for.
+//!
+//! A fault has a name for command lines (`corrupt-content`), a field of [`Faults`] (`corrupt_content`) and a
+//! [`Chance`] that says when it strikes. Settings that are no chances (a seed, a latency, the sizes of pieces)
+//! are fields and names beside them. [`Faults::set`] takes both, [`Faults::names`] lists them for a help text.
+
+mod chance;
+mod control;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use chance::Chance;
+pub use control::FaultControl;
+
+/// A fault setting that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// No fault or setting has this name.
+    #[error("there is no fault named {name:?}; the names are listed by Faults::names")]
+    Name {
+        /// The name as given.
+        name: String,
+    },
+    /// A chance is not written as [`Chance`] describes.
+    #[error(
+        "{text:?} does not say when a fault strikes; write always, 0.1, 10%, next:3, after:5, at-most:2 or uid:7, joined by +"
+    )]
+    Chance {
+        /// The chance as given.
+        text: String,
+    },
+    /// A setting has a value it cannot have.
+    #[error("{value:?} is no value for {name}; {expected}")]
+    Value {
+        /// The name of the setting.
+        name: &'static str,
+        /// The value as given.
+        value: String,
+        /// What it could be.
+        expected: &'static str,
+    },
+}
+
+/// The lengths of the binary frames that carry content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PieceSizes {
+    /// Each this many bytes, the last one shorter. The service sends 2 MiB.
+    Fixed(u32),
+    /// Drawn between 0 and this many bytes, by the seed and the uid.
+    Random(u32),
+    /// The whole content in one frame.
+    Whole,
+}
+
+/// The length of a piece as the service sends it (protocol.md section 3), in bytes.
+pub const PIECE_SIZE: u32 = 2 * 1024 * 1024;
+
+impl Default for PieceSizes {
+    fn default() -> Self {
+        Self::Fixed(PIECE_SIZE)
+    }
+}
+
+/// Defines the struct of faults, their kinds and their names from one table, so that none can lack a name.
+macro_rules! faults {
+    ($( $(#[doc = $help:literal])+ $field:ident $kind:ident $name:literal, )+) => {
+        /// What the development server does wrong: which faults, and when. The default is a faultless server.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Faults {
+            /// What the draws of probabilities depend on (name `seed`).
+            pub seed: u64,
+            /// How long the server waits before it answers anything (name `latency`, such as `20ms`).
+            pub latency: Duration,
+            /// The lengths of the frames of content (name `pieces`: bytes, `random:MAX` or `whole`).
+            pub pieces: PieceSizes,
+            /// How many frames a connection struck by `drop_after_frames` sends (name `frames`).
+            pub frames: u64,
+            /// The HTTP status of `rest_status_error` (name `rest-status`).
+            pub rest_status: u16,
+            /// The only REST path that REST faults concern, such as `/vault/list` (name `rest-path`).
+            pub rest_path: Option<String>,
+            /// The text of `init_error` (name `init-error-text`).
+            pub init_error_text: String,
+            /// The `host` that `/vault/list` gives instead of the server's own (name `listing-host`).
+            pub listing_host: Option<String>,
+            $( $(#[doc = $help])+ pub $field: Chance, )+
+        }
+
+        /// The faults that strike by chance.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub(crate) enum FaultKind { $( $kind, )+ }
+
+        impl FaultKind {
+            const ALL: &[Self] = &[$( Self::$kind, )+];
+
+            pub(crate) fn name(self) -> &'static str {
+                match self { $( Self::$kind => $name, )+ }
+            }
+
+            fn help(self) -> &'static str {
+                match self { $( Self::$kind => concat!($( $help ),+), )+ }
+            }
+        }
+
+        impl Default for Faults {
+            fn default() -> Self {
+                Self {
+                    seed: 0,
+                    latency: Duration::ZERO,
+                    pieces: PieceSizes::default(),
+                    frames: 100,
+                    rest_status: 503,
+                    rest_path: None,
+                    init_error_text: "Authentication failed".to_owned(),
+                    listing_host: None,
+                    $( $field: Chance::never(), )+
+                }
+            }
+        }
+
+        impl Faults {
+            pub(crate) fn chance(&self, kind: FaultKind) -> &Chance {
+                match kind { $( FaultKind::$kind => &self.$field, )+ }
+            }
+
+            fn chance_mut(&mut self, kind: FaultKind) -> &mut Chance {
+                match kind { $( FaultKind::$kind => &mut self.$field, )+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A WebSocket connection is dropped once it has sent `frames` frames.
+    drop_after_frames DropAfterFrames "drop-after-frames",
+    /// The connection is dropped instead of answering a request.
+    drop_on_request DropOnRequest "drop-on-request",
+    /// The connection is dropped in the middle of a file, in the middle of a frame.
+    drop_in_content DropInContent "drop-in-content",
+    /// The connection is dropped in the middle of the listing.
+    drop_in_listing DropInListing "drop-in-listing",
+    /// A request is never answered, nor is any later one on that connection.
+    stall_request StallRequest "stall-request",
+    /// The content stops in the middle of a file and nothing more comes.
+    stall_in_content StallInContent "stall-in-content",
+    /// The listing stops in the middle and `ready` never comes.
+    stall_in_listing StallInListing "stall-in-listing",
+    /// `init` is never answered.
+    stall_init StallInit "stall-init",
+    /// `init` is answered by an error with the text `init-error-text`.
+    init_error InitError "init-error",
+    /// The answer to `init` has none of its optional fields.
+    init_bare InitBare "init-bare",
+    /// A byte of the content is changed.
+    corrupt_content CorruptContent "corrupt-content",
+    /// The content ends early, and the header says so: it is well-formed but not the file.
+    truncate_content TruncateContent "truncate-content",
+    /// The last frame is shorter than the header promised.
+    short_piece ShortPiece "short-piece",
+    /// One frame more than announced is sent.
+    extra_piece ExtraPiece "extra-piece",
+    /// The last frame is left out.
+    missing_piece MissingPiece "missing-piece",
+    /// The header's `size` is not that of the frames, nor of the listing.
+    lie_size LieSize "lie-size",
+    /// The header announces an absurd size and number of pieces (memory must not be taken for it).
+    huge_header HugeHeader "huge-header",
+    /// The header carries the hash of another content.
+    wrong_hash WrongHash "wrong-hash",
+    /// The header carries no hash.
+    missing_hash MissingHash "missing-hash",
+    /// Two pipelined pulls are answered in the wrong order (it waits for the second request to come).
+    swap_answers SwapAnswers "swap-answers",
+    /// A pull is refused: `res` "err" with `msg`.
+    refuse_pull RefusePull "refuse-pull",
+    /// A pull is answered by `err` alone.
+    err_answer ErrAnswer "err-answer",
+    /// A pull is answered without `size` and `pieces`.
+    bare_answer BareAnswer "bare-answer",
+    /// A pull of something that exists is answered `deleted`.
+    gone_answer GoneAnswer "gone-answer",
+    /// A pull is answered by text that is no JSON.
+    garbage_answer GarbageAnswer "garbage-answer",
+    /// A pull is answered by a text message of four megabytes.
+    huge_text HugeText "huge-text",
+    /// A push is refused: `res` "err" with `msg`.
+    refuse_push RefusePush "refuse-push",
+    /// Messages with unknown `op`s, and a `pong`, come before answers and between frames of content.
+    unknown_ops UnknownOps "unknown-ops",
+    /// Another device writes a note in the middle of a content, and its push comes between the frames.
+    live_pushes LivePushes "live-pushes",
+    /// Entries with hostile paths (`..`, absolute, NUL, a backslash, ...) are in the vault when it is listed.
+    hostile_paths HostilePaths "hostile-paths",
+    /// The WebSocket handshake is answered 503.
+    refuse_upgrade RefuseUpgrade "refuse-upgrade",
+    /// The WebSocket handshake is never answered.
+    hang_upgrade HangUpgrade "hang-upgrade",
+    /// A REST call is answered 200 with an error that contains "overloaded".
+    rest_overloaded RestOverloaded "rest-overloaded",
+    /// A REST call is answered with the HTTP status `rest-status`.
+    rest_status_error RestStatusError "rest-status-error",
+    /// A REST call is never answered.
+    rest_hang RestHang "rest-hang",
+    /// A REST call's connection is closed without an answer.
+    rest_drop RestDrop "rest-drop",
+    /// A REST call is answered 200 with text that is no JSON.
+    rest_garbage RestGarbage "rest-garbage",
+}
+
+/// The settings that are no chances: name and help.
+const SETTINGS: &[(&str, &str)] = &[
+    ("seed", "What the draws of probabilities depend on, a number."),
+    ("latency", "How long the server waits before it answers anything, such as 20ms or 1s."),
+    ("pieces", "The lengths of frames of content: a number of bytes, random:MAX or whole."),
+    ("frames", "How many frames a connection struck by drop-after-frames sends."),
+    ("rest-status", "The HTTP status of rest-status-error."),
+    ("rest-path", "The only REST path that REST faults concern."),
+    ("init-error-text", "The text of init-error."),
+    ("listing-host", "The host that /vault/list gives instead of the server's own."),
+];
+
+impl Faults {
+    /// Every name that [`Faults::set`] knows, with a sentence for a help text.
+    pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let faults = FaultKind::ALL.iter().map(|kind| (kind.name(), kind.help().trim()));
+        SETTINGS.iter().copied().chain(faults)
+    }
+
+    /// Sets one fault from text: `NAME=VALUE`, or `NAME` alone for "always".
+    ///
+    /// # Errors
+    /// When there is no such name or the value is none that it can have.
+    pub fn set(&mut self, text: &str) -> Result<(), FaultError> {
+        let (name, value) = text.split_once('=').unwrap_or((text, "always"));
+        let (name, value) = (name.trim(), value.trim());
+        if let Some(kind) = FaultKind::ALL.iter().find(|kind| kind.name() == name) {
+            *self.chance_mut(*kind) = value.parse()?;
+            return Ok(());
+        }
+        self.set_setting(name, value)
+    }
+
+    fn set_setting(&mut self, name: &str, value: &str) -> Result<(), FaultError> {
+        const NUMBER: &str = "it is a whole number";
+        match name {
+            "seed" => self.seed = parsed("seed", value, NUMBER)?,
+            "latency" => self.latency = duration(value)?,
+            "pieces" => self.pieces = value.parse()?,
+            "frames" => self.frames = parsed("frames", value, NUMBER)?,
+            "rest-status" => self.rest_status = status(value)?,
+            "rest-path" => self.rest_path = Some(value.to_owned()),
+            "init-error-text" => self.init_error_text = value.to_owned(),
+            "listing-host" => self.listing_host = Some(value.to_owned()),
+            _ => {
+                return Err(FaultError::Name { name: name.to_owned() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Faults {
+    type Err = FaultError;
+
+    /// Reads settings as for [`Faults::set`], separated by commas.
+    fn from_str(text: &str) -> Result<Self, FaultError> {
+        let mut faults = Self::default();
+        for setting in text.split(',').map(str::trim).filter(|setting| !setting.is_empty()) {
+            faults.set(setting)?;
+        }
+        Ok(faults)
+    }
+}
+
+impl FromStr for PieceSizes {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, FaultError> {
+        const EXPECTED: &str = "it is a number of bytes above 0, random:MAX or whole";
+        if text == "whole" {
+            return Ok(Self::Whole);
+        }
+        let (random, digits) = match text.strip_prefix("random:") {
+            Some(digits) => (true, digits),
+            None => (false, text),
+        };
+        let bytes = parsed("pieces", digits, EXPECTED)?;
+        match bytes {
+            0 => Err(FaultError::Value { name: "pieces", value: text.to_owned(), expected: EXPECTED }),
+            _ if random => Ok(Self::Random(bytes)),
+            _ => Ok(Self::Fixed(bytes)),
+        }
+    }
+}
+
+impl fmt::Display for PieceSizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(bytes) => write!(f, "{bytes}"),
+            Self::Random(most) => write!(f, "random:{most}"),
+            Self::Whole => f.write_str("whole"),
+        }
+    }
+}
+
+fn parsed<T: FromStr>(name: &'static str, value: &str, expected: &'static str) -> Result<T, FaultError> {
+    value.parse().map_err(|_| FaultError::Value { name, value: value.to_owned(), expected })
+}
+
+/// An HTTP status code: a three-digit number.
+fn status(text: &str) -> Result<u16, FaultError> {
+    const EXPECTED: &str = "it is an HTTP status from 100 to 599";
+    let status = parsed("rest-status", text, EXPECTED)?;
+    if (100..600).contains(&status) {
+        return Ok(status);
+    }
+    Err(FaultError::Value { name: "rest-status", value: text.to_owned(), expected: EXPECTED })
+}
+
+/// A duration: a number followed by `ms` or `s`.
+fn duration(text: &str) -> Result<Duration, FaultError> {
+    const EXPECTED: &str = "it is a duration such as 20ms or 1.5s";
+    let (digits, unit) = match text.strip_suffix("ms") {
+        Some(digits) => (digits, 0.001),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let seconds = parsed::<f64>("latency", digits, EXPECTED)? * unit;
+    Duration::try_from_secs_f64(seconds).map_err(|_| FaultError::Value {
+        name: "latency",
+        value: text.to_owned(),
+        expected: EXPECTED,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_named_setting_can_be_set_from_text() {
+        let faults: Faults = "seed=7, latency=20ms, pieces=random:1000, frames=3, rest-status=500, \
+             rest-path=/vault/list, init-error-text=Vault not found, listing-host=evil.example, \
+             corrupt-content=next:2, rest-hang"
+            .parse()
+            .unwrap();
+        assert_eq!(faults.seed, 7);
+        assert_eq!(faults.latency, Duration::from_millis(20));
+        assert_eq!(faults.pieces, PieceSizes::Random(1000));
+        assert_eq!(faults.init_error_text, "Vault not found");
+        assert_eq!(faults.corrupt_content, Chance::next(2));
+        assert_eq!(faults.rest_hang, Chance::always());
+        assert_eq!((faults.rest_status, faults.frames), (500, 3));
+    }
+
+    #[test]
+    fn every_listed_name_is_known() {
+        for (name, help) in Faults::names() {
+            let unknown = FaultError::Name { name: name.to_owned() };
+            assert_ne!(Faults::default().set(name), Err(unknown));
+            assert!(help.ends_with('.'), "{name} is not explained by a sentence");
+        }
+    }
+
+    #[test]
+    fn settings_that_mean_nothing_are_refused() {
+        for text in ["nonsense", "seed=x", "latency=-1s", "pieces=0", "pieces=random:", "rest-status=7"] {
+            assert!(Faults::default().set(text).is_err(), "{text:?} was accepted");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The REST calls (protocol.md section 2): bodies in, bodies out; nothing of HTTP here.
+
+use obsync_protocol::{
+    CreateVaultRequest, Done, EncryptionVersion, ExposeSecret, Region, Regions, RegionsRequest, RestRequest,
+    SecretString, ServiceError, SignInRequest, SignOutRequest, SignedIn, UserInfo, UserInfoRequest,
+    VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::ServerError;
+use super::shared::Shared;
+use crate::accounts::Person;
+use crate::vault::{Encryption, REGION, Standing, Vault, VaultRecord, VaultSpec, new_id, now};
+
+/// How many vaults an account may have, as `/vault/list` gives it. Not enforced.
+const VAULT_LIMIT: u64 = 1000;
+
+/// The service's words for an expired subscription (protocol.md section 3).
+pub(super) const SUBSCRIPTION_EXPIRED: &str = "Your subscription to Obsidian Sync has expired";
+
+/// The calls there are.
+const PATHS: &[&str] = &[
+    SignInRequest::PATH,
+    SignOutRequest::PATH,
+    UserInfoRequest::PATH,
+    VaultListRequest::PATH,
+    RegionsRequest::PATH,
+    CreateVaultRequest::PATH,
+    VaultAccessRequest::PATH,
+];
+
+/// Why a call has no result.
+pub(super) enum Failure {
+    /// There is no such call.
+    NotFound,
+    /// An application error, told to the client with status 200.
+    Error(String),
+    /// The server cannot do its work.
+    Internal(ServerError),
+}
+
+impl<E: Into<ServerError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+/// The path as a constant, so that counting by path cannot be made to take memory.
+pub(super) fn known_path(path: &str) -> &'static str {
+    PATHS.iter().find(|known| **known == path).copied().unwrap_or("other")
+}
+
+/// A number for a path, for the draws of faults.
+pub(super) fn path_number(path: &str) -> u64 {
+    PATHS.iter().position(|known| *known == path).map_or(u64::MAX, |position| position as u64)
+}
+
+/// The body of an application error.
+pub(super) fn error_body(error: &str) -> String {
+    serde_json::to_string(&ServiceError { error: error.to_owned() }).unwrap_or_default()
+}
+
+/// Answers one call.
+pub(super) async fn call(path: &str, body: &[u8], shared: &Shared) -> Result<String, Failure> {
+    match path {
+        SignInRequest::PATH => reply(&sign_in(read(body)?, shared)?),
+        SignOutRequest::PATH => {
+            shared.accounts.sign_out(read::<SignOutRequest>(body)?.token.expose_secret())?;
+            reply(&Done {})
+        }
+        UserInfoRequest::PATH => {
+            let person = holder(shared, &read::<UserInfoRequest>(body)?.token)?;
+            let Person { uid, name, email, mfa, .. } = person;
+            reply(&UserInfo { uid: uid.to_string(), name, email, mfa })
+        }
+        VaultListRequest::PATH => reply(&list(&read(body)?, shared)?),
+        RegionsRequest::PATH => {
+            holder(shared, &read::<RegionsRequest>(body)?.token)?;
+            let region = Region { name: "Loopback".to_owned(), value: REGION.to_owned() };
+            reply(&Regions { regions: vec![region] })
+        }
+        CreateVaultRequest::PATH => reply(&create(read(body)?, shared).await?),
+        VaultAccessRequest::PATH => {
+            access(&read(body)?, shared)?;
+            reply(&Done {})
+        }
+        _ => Err(Failure::NotFound),
+    }
+}
+
+fn sign_in(request: SignInRequest, shared: &Shared) -> Result<SignedIn, Failure> {
+    if shared.allow_sign_up && !request.email.trim().is_empty() && !shared.accounts.exists(&request.email) {
+        shared.accounts.add(&request.email, &request.password, None)?;
+        tracing::info!("a new account signed up");
+    }
+    let mfa = request.mfa.expose_secret().trim();
+    match shared.accounts.sign_in(&request.email, &request.password, mfa)? {
+        Ok((token, person)) => Ok(SignedIn { token, name: person.name, email: person.email }),
+        Err(refusal) => Err(Failure::Error(refusal.to_string())),
+    }
+}
+
+fn list(request: &VaultListRequest, shared: &Shared) -> Result<VaultList, Failure> {
+    let person = holder(shared, &request.token)?;
+    let mut list = VaultList { vaults: Vec::new(), shared: Vec::new(), limit: Some(VAULT_LIMIT) };
+    for vault in shared.vaults() {
+        if vault.record.version > request.supported_encryption_version {
+            continue;
+        }
+        match vault.record.standing(&person.email) {
+            Standing::Own => list.vaults.push(info(&vault, shared)),
+            Standing::Shared => list.shared.push(info(&vault, shared)),
+            Standing::Hidden => {}
+        }
+    }
+    Ok(list)
+}
+
+async fn create(request: CreateVaultRequest, shared: &Shared) -> Result<VaultInfo, Failure> {
+    let person = holder(shared, &request.token)?;
+    subscribed(&person)?;
+    if request.name.trim().is_empty() {
+        return Err(Failure::Error("A vault needs a name".to_owned()));
+    }
+    let record = match (request.keyhash, request.salt) {
+        (Some(key_hash), Some(salt)) => VaultRecord {
+            id: new_id()?,
+            name: request.name,
+            version: request.encryption_version,
+            salt,
+            key_hash: key_hash.as_str().to_owned(),
+            encryption: Encryption::EndToEnd(None),
+            owner: Some(person.email),
+            shared_with: Vec::new(),
+            created: now(),
+            region: REGION.to_owned(),
+        },
+        (None, None) => build_managed(&request.name, request.encryption_version, &person.email).await?,
+        _ => {
+            return Err(Failure::Error("A vault needs both a key hash and a salt, or neither".to_owned()));
+        }
+    };
+    let vault = shared.add_vault(record)?;
+    Ok(info(&vault, shared))
+}
+
+/// Makes a vault with standard encryption, away from the connections: deriving its key takes a while.
+async fn build_managed(name: &str, version: EncryptionVersion, owner: &str) -> Result<VaultRecord, Failure> {
+    let spec = VaultSpec::managed(name).version(version).owner(owner);
+    Ok(tokio::task::spawn_blocking(move || spec.build()).await??)
+}
+
+fn access(request: &VaultAccessRequest, shared: &Shared) -> Result<(), Failure> {
+    let person = holder(shared, &request.token)?;
+    subscribed(&person)?;
+    let vault = shared
+        .visible_vault(request.vault_uid.as_str(), &person)
+        .ok_or_else(|| Failure::Error("Vault not found".to_owned()))?;
+    if !vault.record.admits(request.keyhash.as_str()) || vault.record.version != request.encryption_version {
+        return Err(Failure::Error("Incorrect vault password".to_owned()));
+    }
+    Ok(())
+}
+
+fn info(vault: &Vault, shared: &Shared) -> VaultInfo {
+    let record = &vault.record;
+    let password = record.listed_password();
+    let host = shared.faults.read(|faults| faults.listing_host.clone());
+    VaultInfo {
+        id: record.id.clone(),
+        uid: record.id.to_string(),
+        name: record.name.clone(),
+        password: (!password.is_empty()).then(|| SecretString::from(password)),
+        salt: record.salt.clone(),
+        created: i64::try_from(record.created).unwrap_or(i64::MAX),
+        host: host.unwrap_or_else(|| shared.host.clone()),
+        region: record.region.clone(),
+        size: vault.size(),
+        encryption_version: u64::from(record.version),
+    }
+}
+
+fn holder(shared: &Shared, token: &SecretString) -> Result<Person, Failure> {
+    let person = shared.accounts.holder(token.expose_secret());
+    person.ok_or_else(|| Failure::Error("Not logged in".to_owned()))
+}
+
+fn subscribed(person: &Person) -> Result<(), Failure> {
+    if person.subscribed { Ok(()) } else { Err(Failure::Error(SUBSCRIPTION_EXPIRED.to_owned())) }
+}
+
+/// Reads a body. The reason why it cannot be read is not told: it could quote a password.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|_| Failure::Error("The request could not be understood".to_owned()))
+}
+
+fn reply(answer: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(answer).map_err(|_| Failure::Error("The answer could not be written".to_owned()))
+}

@@ -1,0 +1,107 @@
+//! What every connection of a server shares: accounts, vaults, faults, counters.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use super::ServerError;
+use crate::accounts::{Accounts, Person};
+use crate::disk::VaultFolder;
+use crate::faults::FaultControl;
+use crate::stats::Recorder;
+use crate::vault::{Standing, Vault, VaultRecord};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) accounts: Accounts,
+    pub(crate) faults: FaultControl,
+    pub(crate) recorder: Recorder,
+    pub(crate) allow_sign_up: bool,
+    /// The largest file, in bytes of plaintext.
+    pub(crate) per_file_max: u64,
+    /// Where sessions are, as `/vault/list` gives it: `127.0.0.1:PORT`.
+    pub(crate) host: String,
+    pub(crate) data_dir: Option<PathBuf>,
+    vaults: Mutex<Vec<Arc<Vault>>>,
+    /// Ends every connection of the moment; a new one takes its place.
+    connections: Mutex<CancellationToken>,
+    shutdown: CancellationToken,
+}
+
+/// What a server is made of besides its vaults.
+pub(crate) struct Parts {
+    pub(crate) accounts: Accounts,
+    pub(crate) faults: FaultControl,
+    pub(crate) allow_sign_up: bool,
+    pub(crate) per_file_max: u64,
+    pub(crate) host: String,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts, vaults: Vec<Arc<Vault>>) -> Self {
+        Self {
+            accounts: parts.accounts,
+            faults: parts.faults,
+            recorder: Recorder::default(),
+            allow_sign_up: parts.allow_sign_up,
+            per_file_max: parts.per_file_max,
+            host: parts.host,
+            data_dir: parts.data_dir,
+            vaults: Mutex::new(vaults),
+            connections: Mutex::new(parts.shutdown.child_token()),
+            shutdown: parts.shutdown,
+        }
+    }
+
+    /// Adds a vault, with a folder of its own when the server keeps its data.
+    pub(crate) fn add_vault(&self, record: VaultRecord) -> Result<Arc<Vault>, ServerError> {
+        let folder = match &self.data_dir {
+            Some(data) => {
+                let dir = data.join(record.id.as_str());
+                let folder = VaultFolder::create(&dir, &record);
+                Some(folder.map_err(|source| ServerError::VaultFolder { path: dir, source })?)
+            }
+            None => None,
+        };
+        let vault = Arc::new(Vault::new(record, Vec::new(), folder));
+        self.lock_vaults().push(Arc::clone(&vault));
+        Ok(vault)
+    }
+
+    /// All vaults, in the order in which they were added.
+    pub(crate) fn vaults(&self) -> Vec<Arc<Vault>> {
+        self.lock_vaults().clone()
+    }
+
+    /// The vault with this id, if the person may see it.
+    pub(crate) fn visible_vault(&self, id: &str, person: &Person) -> Option<Arc<Vault>> {
+        let vaults = self.lock_vaults();
+        let visible = |vault: &&Arc<Vault>| {
+            vault.record.id.as_str() == id && vault.record.standing(&person.email) != Standing::Hidden
+        };
+        vaults.iter().find(visible).cloned()
+    }
+
+    /// Cancelled when the connections of this moment are to end.
+    pub(crate) fn connection_token(&self) -> CancellationToken {
+        self.lock_connections().clone()
+    }
+
+    /// Ends every connection there is.
+    pub(crate) fn disconnect_all(&self) {
+        let mut connections = self.lock_connections();
+        connections.cancel();
+        *connections = self.shutdown.child_token();
+    }
+
+    fn lock_vaults(&self) -> MutexGuard<'_, Vec<Arc<Vault>>> {
+        self.vaults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_connections(&self) -> MutexGuard<'_, CancellationToken> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

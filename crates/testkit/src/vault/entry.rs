@@ -1,0 +1,96 @@
+//! One change in a vault: what a push recorded, what a listing gives back.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use obsync_protocol::{EncodedHash, EncodedPath, PushMessage, ServerMessage, Uid};
+use serde::{Deserialize, Serialize};
+
+/// A recorded change; also a line of `entries.jsonl`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) uid: Uid,
+    pub(crate) path: EncodedPath,
+    pub(crate) relatedpath: Option<EncodedPath>,
+    #[serde(default)]
+    pub(crate) extension: String,
+    pub(crate) hash: EncodedHash,
+    /// Milliseconds since the epoch; 0 for folders and deletions.
+    pub(crate) ctime: i64,
+    /// Milliseconds since the epoch; 0 for folders and deletions.
+    pub(crate) mtime: i64,
+    pub(crate) folder: bool,
+    pub(crate) deleted: bool,
+    /// Bytes of the encrypted content.
+    pub(crate) size: u64,
+    #[serde(default)]
+    pub(crate) device: String,
+    #[serde(default)]
+    pub(crate) user: String,
+    /// Written to mislead: no correct client can take this content.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) damaged: bool,
+    /// The encrypted content; none for folders, deletions, empty files and what was purged.
+    #[serde(skip)]
+    pub(crate) content: Option<Content>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Encrypted content: in memory, or in a file of the data folder.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    Memory(Bytes),
+    File { path: Arc<Path>, size: u64 },
+}
+
+impl Content {
+    /// Bytes of the encrypted content.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { size, .. } => *size,
+        }
+    }
+
+    /// The content as a whole, from memory without a copy.
+    pub(crate) async fn bytes(&self) -> io::Result<Bytes> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.clone()),
+            Self::File { path, .. } => Ok(Bytes::from(tokio::fs::read(path).await?)),
+        }
+    }
+}
+
+impl Entry {
+    /// The entry as a device is told of it (protocol.md section 3).
+    pub(crate) fn to_message(&self) -> PushMessage {
+        PushMessage {
+            uid: self.uid,
+            path: self.path.clone(),
+            related_path: self.relatedpath.clone(),
+            hash: self.hash.clone(),
+            size: self.size,
+            ctime: self.ctime,
+            mtime: self.mtime,
+            folder: self.folder,
+            deleted: self.deleted,
+            device: self.device.clone(),
+            user: self.user.clone(),
+        }
+    }
+
+    /// The `push` message for this entry.
+    pub(crate) fn to_push(&self) -> String {
+        ServerMessage::Push(self.to_message()).to_json()
+    }
+
+    /// Whether this entry says that a file exists.
+    pub(crate) fn is_live_file(&self) -> bool {
+        !self.deleted && !self.folder
+    }
+}

@@ -1,0 +1,195 @@
+//! How a vault is described: what a test asks for, and what is kept of it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use obsync_protocol::{EncryptionVersion, MasterKey, VaultId, VaultKeys};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::accounts::{AccountError, random_hex};
+
+/// The only region: where else.
+pub(crate) const REGION: &str = "loopback";
+
+/// A vault to make: a name and how it is encrypted.
+#[derive(Debug, Clone)]
+pub struct VaultSpec {
+    name: String,
+    version: EncryptionVersion,
+    password: Option<SecretString>,
+    salt: Option<String>,
+    owner: Option<String>,
+    shared_with: Vec<String>,
+    region: String,
+}
+
+impl VaultSpec {
+    /// A vault with end-to-end encryption: only who knows the password can read it. Encryption version 3.
+    pub fn end_to_end(name: &str, password: &str) -> Self {
+        Self { password: Some(SecretString::from(password)), ..Self::managed(name) }
+    }
+
+    /// A vault with standard encryption: the service hands its password out. Encryption version 3.
+    pub fn managed(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: EncryptionVersion::V3,
+            password: None,
+            salt: None,
+            owner: None,
+            shared_with: Vec::new(),
+            region: REGION.to_owned(),
+        }
+    }
+
+    /// The same vault with another encryption version.
+    #[must_use]
+    pub fn version(mut self, version: EncryptionVersion) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// The same vault with this salt instead of a random one, so that its keys are known beforehand.
+    #[must_use]
+    pub fn salt(mut self, salt: &str) -> Self {
+        self.salt = Some(salt.to_owned());
+        self
+    }
+
+    /// The same vault, seen only by the account with this address and those it is shared with. A vault
+    /// without an owner belongs to every account.
+    #[must_use]
+    pub fn owner(mut self, email: &str) -> Self {
+        self.owner = Some(crate::accounts::normalize(email));
+        self
+    }
+
+    /// The same vault, listed under `shared` for the account with this address.
+    #[must_use]
+    pub fn shared_with(mut self, email: &str) -> Self {
+        self.shared_with.push(crate::accounts::normalize(email));
+        self
+    }
+
+    /// The vault's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes the vault: derives its keys, which takes tens of milliseconds.
+    pub(crate) fn build(self) -> Result<VaultRecord, AccountError> {
+        let salt = match self.salt {
+            Some(salt) => salt,
+            None => random_hex::<16>()?,
+        };
+        let encryption = match self.password {
+            Some(password) => Encryption::EndToEnd(Some(password)),
+            None => Encryption::Managed(SecretString::from(random_hex::<10>()?)),
+        };
+        let mut record = VaultRecord {
+            id: new_id()?,
+            name: self.name,
+            version: self.version,
+            salt,
+            key_hash: String::new(),
+            encryption,
+            owner: self.owner,
+            shared_with: self.shared_with,
+            created: now(),
+            region: self.region,
+        };
+        if let Some(keys) = record.keys() {
+            record.key_hash = keys.key_hash().as_str().to_owned();
+        }
+        Ok(record)
+    }
+}
+
+/// How a vault's password is kept.
+#[derive(Debug, Clone)]
+pub(crate) enum Encryption {
+    /// Standard encryption: `/vault/list` gives the password out.
+    Managed(SecretString),
+    /// End to end: the server knows the password only when a test told it.
+    EndToEnd(Option<SecretString>),
+}
+
+/// What is known of a vault besides its entries.
+#[derive(Debug, Clone)]
+pub(crate) struct VaultRecord {
+    pub(crate) id: VaultId,
+    pub(crate) name: String,
+    pub(crate) version: EncryptionVersion,
+    pub(crate) salt: String,
+    pub(crate) key_hash: String,
+    pub(crate) encryption: Encryption,
+    /// The owner's address; none for a vault of everybody.
+    pub(crate) owner: Option<String>,
+    pub(crate) shared_with: Vec<String>,
+    /// Milliseconds since the epoch.
+    pub(crate) created: u64,
+    pub(crate) region: String,
+}
+
+/// How a vault appears to an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Own,
+    Shared,
+    Hidden,
+}
+
+impl VaultRecord {
+    /// The password, as far as the server knows it.
+    pub(crate) fn password(&self) -> Option<&SecretString> {
+        match &self.encryption {
+            Encryption::Managed(password) => Some(password),
+            Encryption::EndToEnd(password) => password.as_ref(),
+        }
+    }
+
+    /// The keys, if the password is known and fits the key hash (one not yet known fits).
+    pub(crate) fn keys(&self) -> Option<VaultKeys> {
+        let keys = self.keys_from(self.password()?);
+        (self.key_hash.is_empty() || keys.key_hash().as_str() == self.key_hash).then_some(keys)
+    }
+
+    /// The keys that a password gives.
+    pub(crate) fn keys_from(&self, password: &SecretString) -> VaultKeys {
+        VaultKeys::new(&MasterKey::derive(password, &self.salt), self.version, &self.salt)
+    }
+
+    /// Whether the key hash is this vault's.
+    pub(crate) fn admits(&self, key_hash: &str) -> bool {
+        self.key_hash == key_hash
+    }
+
+    /// How the vault appears to the account with this address.
+    pub(crate) fn standing(&self, email: &str) -> Standing {
+        match &self.owner {
+            None => Standing::Own,
+            Some(owner) if owner == email => Standing::Own,
+            Some(_) if self.shared_with.iter().any(|other| other == email) => Standing::Shared,
+            Some(_) => Standing::Hidden,
+        }
+    }
+
+    /// The password that `/vault/list` gives: empty for an end-to-end vault.
+    pub(crate) fn listed_password(&self) -> &str {
+        match &self.encryption {
+            Encryption::Managed(password) => password.expose_secret(),
+            Encryption::EndToEnd(_) => "",
+        }
+    }
+}
+
+/// A new random vault id.
+pub(crate) fn new_id() -> Result<VaultId, AccountError> {
+    // 32 hexadecimal digits always are an id.
+    VaultId::try_new(random_hex::<16>()?).map_err(|error| AccountError::Randomness(error.to_string()))
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}

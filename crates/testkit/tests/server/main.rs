@@ -1,0 +1,9 @@
+//! Holds the development server to the protocol, over real sockets: REST, sessions, faults, data on disk.
+
+mod client;
+mod disk;
+mod faults;
+mod fixtures;
+mod rest;
+mod sessions;
+mod writing;
