@@ -2,4 +2,5 @@
 
 mod bench;
 mod histories;
+mod semantics;
 mod steps;
