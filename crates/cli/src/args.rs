@@ -156,8 +156,8 @@ Examples:
   obsync pull 4f2a… /backup/notes --json --quiet < /dev/null
   pass vault | obsync pull \"My Vault\" ./notes --password-stdin
 
-The password of an end-to-end encrypted vault is asked for once; the key derived from it is kept, readable only
-by you. `obsync --help` lists the exit status.")]
+The password of an end-to-end encrypted vault is asked for once; the key derived from it is kept, readable only by you. \
+`obsync --help` lists the exit status.")]
 pub(crate) struct Pull {
     /// Name or id of the vault
     #[arg(value_name = "VAULT")]

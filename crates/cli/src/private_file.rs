@@ -4,7 +4,7 @@
 //! crash leaves the old or the new one. Their directory has mode 0700.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ impl PrivateFile {
     fn text(&self, console: &Console) -> io::Result<Option<Zeroizing<String>>> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(error) => return Err(error),
         };
         if close_to_others(&file, 0o600)? {
@@ -81,7 +81,7 @@ impl PrivateFile {
         let mut text = Zeroizing::new(String::new());
         file.take(MAX_SIZE + 1).read_to_string(&mut text)?;
         if text.len() as u64 > MAX_SIZE {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large to be obsync's"));
+            return Err(io::Error::new(ErrorKind::FileTooLarge, "it is too large to be obsync's"));
         }
         Ok(Some(text))
     }
@@ -125,7 +125,7 @@ impl PrivateFile {
         // The lock is held, so a leftover of this name is nobody's.
         let temporary = self.path.with_extension("new");
         match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut file = private_options().create_new(true).open(&temporary)?;

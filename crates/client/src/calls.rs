@@ -59,20 +59,10 @@ impl Client {
         mfa: Option<&str>,
     ) -> Result<SignedIn, ClientError> {
         let mfa = SecretString::from(mfa.unwrap_or_default());
-        let request = SignInRequest {
-            email: email.to_owned(),
-            password: password.clone(),
-            mfa,
-        };
-        let signed_in = self
-            .call(&request, Manner::FromWebSite, Repeat::Harmless)
-            .await
-            .map_err(sign_in_error)?;
-        Ok(SignedIn {
-            token: Token::new(signed_in.token),
-            name: signed_in.name,
-            email: signed_in.email,
-        })
+        let request = SignInRequest { email: email.to_owned(), password: password.clone(), mfa };
+        let signed_in =
+            self.call(&request, Manner::FromWebSite, Repeat::Harmless).await.map_err(sign_in_error)?;
+        Ok(SignedIn { token: Token::new(signed_in.token), name: signed_in.name, email: signed_in.email })
     }
 
     /// Makes the token invalid.
@@ -80,12 +70,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotSignedIn`] when it is so already; whatever the network adds.
     pub async fn sign_out(&self, token: &Token) -> Result<(), ClientError> {
-        let request = SignOutRequest {
-            token: token.secret().clone(),
-        };
-        self.call(&request, Manner::Plain, Repeat::Harmless)
-            .await
-            .map(|_| ())
+        let request = SignOutRequest { token: token.secret().clone() };
+        self.call(&request, Manner::Plain, Repeat::Harmless).await.map(|_| ())
     }
 
     /// Whose token it is.
@@ -93,9 +79,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotSignedIn`] for a token that the service does not accept; whatever the network adds.
     pub async fn user_info(&self, token: &Token) -> Result<UserInfo, ClientError> {
-        let request = UserInfoRequest {
-            token: token.secret().clone(),
-        };
+        let request = UserInfoRequest { token: token.secret().clone() };
         self.call(&request, Manner::Plain, Repeat::Harmless).await
     }
 
@@ -126,13 +110,8 @@ impl Client {
     /// # Errors
     /// As for [`Client::vaults`].
     pub async fn regions(&self, token: &Token) -> Result<Vec<Region>, ClientError> {
-        let request = RegionsRequest {
-            token: token.secret().clone(),
-            host: None,
-        };
-        self.call(&request, Manner::Plain, Repeat::Harmless)
-            .await
-            .map(|reply| reply.regions)
+        let request = RegionsRequest { token: token.secret().clone(), host: None };
+        self.call(&request, Manner::Plain, Repeat::Harmless).await.map(|reply| reply.regions)
     }
 
     /// Makes a vault. When the connection breaks before the answer it is not tried again: there could be two.
@@ -165,9 +144,8 @@ impl Client {
         vault: &VaultInfo,
         key_hash: &KeyHash,
     ) -> Result<(), ClientError> {
-        let encryption_version = vault.encryption().map_err(|error| ClientError::Service {
-            message: error.to_string(),
-        })?;
+        let encryption_version =
+            vault.encryption().map_err(|error| ClientError::Service { message: error.to_string() })?;
         let request = VaultAccessRequest {
             token: token.secret().clone(),
             vault_uid: vault.id.clone(),
@@ -194,15 +172,8 @@ fn sign_in_error(error: ClientError) -> ClientError {
     };
     let says = |part: &str| text.contains(part);
     if says("2fa code") {
-        if says("incorrect") {
-            ClientError::MfaWrong
-        } else {
-            ClientError::MfaRequired
-        }
-    } else if ["password", "credentials", "email", "login failed"]
-        .iter()
-        .any(|part| says(part))
-    {
+        if says("incorrect") { ClientError::MfaWrong } else { ClientError::MfaRequired }
+    } else if ["password", "credentials", "email", "login failed"].iter().any(|part| says(part)) {
         ClientError::WrongCredentials
     } else {
         error

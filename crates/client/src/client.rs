@@ -81,15 +81,7 @@ impl Client {
             tls::trusting_nobody()?
         };
         let http = http_client(&options, rest_tls)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                http,
-                api_url,
-                options,
-                hosts,
-                tls,
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { http, api_url, options, hosts, tls }) })
     }
 
     /// The options that this client was made with.
@@ -136,12 +128,7 @@ impl Client {
         }
         let body = serde_json::to_vec(request)
             .map_err(|_| ClientError::protocol("a request could not be written"))?;
-        let mut call = self
-            .inner
-            .http
-            .post(url)
-            .header(CONTENT_TYPE, "application/json")
-            .body(body);
+        let mut call = self.inner.http.post(url).header(CONTENT_TYPE, "application/json").body(body);
         if manner == Manner::FromWebSite {
             call = call.header(ORIGIN, SIGN_IN_ORIGIN);
         }
@@ -149,9 +136,7 @@ impl Client {
         let response = call.send().await.map_err(|error| self.failed(error))?;
         let status = response.status();
         if !status.is_success() {
-            return Err(ClientError::Http {
-                status: status.as_u16(),
-            });
+            return Err(ClientError::Http { status: status.as_u16() });
         }
         let body = self.read(response).await?;
         R::Reply::parse(&body).map_err(|error| match error {
@@ -176,10 +161,7 @@ impl Client {
     async fn read(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
         let too_long =
             || ClientError::protocol(format!("the service's answer is longer than {MAX_ANSWER} bytes"));
-        if response
-            .content_length()
-            .is_some_and(|length| length > MAX_ANSWER as u64)
-        {
+        if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
             return Err(too_long());
         }
         let mut body = Vec::new();
@@ -204,15 +186,9 @@ impl Client {
         let timeouts = &self.inner.options.timeouts;
         if error.is_timeout() {
             return if error.is_connect() {
-                ClientError::TimedOut {
-                    what: "a connection to the service",
-                    after: timeouts.rest_connect,
-                }
+                ClientError::TimedOut { what: "a connection to the service", after: timeouts.rest_connect }
             } else {
-                ClientError::TimedOut {
-                    what: "the service's answer",
-                    after: timeouts.rest_request,
-                }
+                ClientError::TimedOut { what: "the service's answer", after: timeouts.rest_request }
             };
         }
         let reason = reasons(&error);
@@ -229,9 +205,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("options", &self.inner.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("options", &self.inner.options).finish_non_exhaustive()
     }
 }
 
@@ -244,9 +218,7 @@ fn http_client(options: &ClientOptions, tls: ClientConfig) -> Result<reqwest::Cl
         .connect_timeout(options.timeouts.rest_connect)
         .timeout(options.timeouts.rest_request)
         .build()
-        .map_err(|error| ClientError::InvalidOption {
-            reason: reasons(&error),
-        })
+        .map_err(|error| ClientError::InvalidOption { reason: reasons(&error) })
 }
 
 /// Which failures of a call the service may get over by itself. A limit that passed is not among them: the next

@@ -161,15 +161,11 @@ impl ClientError {
     }
 
     pub(crate) fn protocol(reason: impl Into<String>) -> Self {
-        Self::Protocol {
-            reason: reason.into(),
-        }
+        Self::Protocol { reason: reason.into() }
     }
 
     pub(crate) fn lost(reason: impl Into<String>) -> Self {
-        Self::ConnectionLost {
-            reason: reason.into(),
-        }
+        Self::ConnectionLost { reason: reason.into() }
     }
 
     /// The error that a text of the server's stands for wherever it comes: known ones by substring
@@ -186,20 +182,15 @@ impl ClientError {
         } else if says("subscription") && says("expired") {
             Self::SubscriptionExpired
         } else {
-            Self::Service {
-                message: printable(text),
-            }
+            Self::Service { message: printable(text) }
         }
     }
 }
 
 /// A server's text made fit for an error message or a terminal: bounded, and without control characters.
 pub(crate) fn printable(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(MAX_SERVER_TEXT)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut shown: String =
+        text.chars().take(MAX_SERVER_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(MAX_SERVER_TEXT).is_some() {
         shown.push('…');
     }
@@ -239,10 +230,7 @@ mod tests {
         let kind = ClientError::from_server_text;
         assert!(matches!(kind("Authentication failed."), E::NotSignedIn));
         assert!(matches!(kind("ERROR: VAULT NOT FOUND!"), E::VaultNotFound));
-        assert!(matches!(
-            kind("Your subscription to Obsidian Sync has expired"),
-            E::SubscriptionExpired
-        ));
+        assert!(matches!(kind("Your subscription to Obsidian Sync has expired"), E::SubscriptionExpired));
         assert!(matches!(kind("Server overloaded, please retry"), E::Overloaded));
         assert!(matches!(kind("Something else"), E::Service { message } if message == "Something else"));
     }

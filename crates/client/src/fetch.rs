@@ -73,11 +73,7 @@ pub struct FetchOptions {
 
 impl Default for FetchOptions {
     fn default() -> Self {
-        Self {
-            connections: 4,
-            in_flight: 16,
-            attempts: 5,
-        }
+        Self { connections: 4, in_flight: 16, attempts: 5 }
     }
 }
 
@@ -91,9 +87,7 @@ pub struct FetchResult<R: Receiver> {
 
 impl<R: Receiver> fmt::Debug for FetchResult<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FetchResult")
-            .field("fetched", &self.outcome.is_ok())
-            .finish_non_exhaustive()
+        f.debug_struct("FetchResult").field("fetched", &self.outcome.is_ok()).finish_non_exhaustive()
     }
 }
 

@@ -24,11 +24,7 @@ impl SyncAddress {
     /// `name:port`, or the name alone on the scheme's own port: what a `Host` header wants.
     pub(crate) fn authority(&self) -> String {
         let own_port = if self.tls { 443 } else { 80 };
-        if self.port == own_port {
-            self.name.clone()
-        } else {
-            format!("{}:{}", self.name, self.port)
-        }
+        if self.port == own_port { self.name.clone() } else { format!("{}:{}", self.name, self.port) }
     }
 
     /// The URL of the session.
@@ -64,9 +60,7 @@ impl HostRules {
 
     /// The address for a `host` of the vault list (`name[:port]`).
     pub(crate) fn sync_address(&self, host: &str) -> Result<SyncAddress, ClientError> {
-        let refused = || ClientError::HostNotAllowed {
-            host: printable(host),
-        };
+        let refused = || ClientError::HostNotAllowed { host: printable(host) };
         let (name, port) = split_host(host).ok_or_else(refused)?;
         let tls = name != "127.0.0.1" && name != "localhost";
         let port = port.unwrap_or(if tls { 443 } else { 80 });
@@ -79,11 +73,8 @@ impl HostRules {
     /// Checks the address of the REST service, which the user chose: any host by `https`, but passwords do
     /// not cross a network in the clear.
     pub(crate) fn check_api_url(&self, url: &Url) -> Result<(), ClientError> {
-        let invalid = |reason: &str| {
-            Err(ClientError::InvalidOption {
-                reason: format!("{reason}: {}", shown(url)),
-            })
-        };
+        let invalid =
+            |reason: &str| Err(ClientError::InvalidOption { reason: format!("{reason}: {}", shown(url)) });
         let Some(host) = url.host() else {
             return invalid("the service's address names no host; give one such as https://api.obsidian.md/");
         };
@@ -114,9 +105,7 @@ impl HostRules {
     }
 
     fn is_listed(&self, name: &str, port: u16) -> bool {
-        self.allowed
-            .iter()
-            .any(|(allowed, only)| allowed == name && only.is_none_or(|only| only == port))
+        self.allowed.iter().any(|(allowed, only)| allowed == name && only.is_none_or(|only| only == port))
     }
 }
 
@@ -126,8 +115,7 @@ fn shown(url: &Url) -> String {
 }
 
 fn is_service(name: &str) -> bool {
-    name.strip_suffix(SERVICE_DOMAIN)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    name.strip_suffix(SERVICE_DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -162,22 +150,13 @@ mod tests {
     #[test]
     fn hosts_of_the_service_and_loopback_are_allowed() {
         let rules = rules(&[]);
-        assert_eq!(
-            rules.sync_address("sync-7.obsidian.md").unwrap().url(),
-            "wss://sync-7.obsidian.md/"
-        );
-        assert_eq!(
-            rules.sync_address("Obsidian.MD").unwrap().url(),
-            "wss://obsidian.md/"
-        );
+        assert_eq!(rules.sync_address("sync-7.obsidian.md").unwrap().url(), "wss://sync-7.obsidian.md/");
+        assert_eq!(rules.sync_address("Obsidian.MD").unwrap().url(), "wss://obsidian.md/");
         assert_eq!(
             rules.sync_address("sync.obsidian.md:8443").unwrap().url(),
             "wss://sync.obsidian.md:8443/"
         );
-        assert_eq!(
-            rules.sync_address("127.0.0.1:4000").unwrap().url(),
-            "ws://127.0.0.1:4000/"
-        );
+        assert_eq!(rules.sync_address("127.0.0.1:4000").unwrap().url(), "ws://127.0.0.1:4000/");
         assert_eq!(rules.sync_address("localhost").unwrap().url(), "ws://localhost/");
     }
 
@@ -209,10 +188,7 @@ mod tests {
             "ѕync.obsidian.md",
         ] {
             let refused = rules(&[]).sync_address(host);
-            assert!(
-                matches!(refused, Err(ClientError::HostNotAllowed { .. })),
-                "{host:?} gave {refused:?}"
-            );
+            assert!(matches!(refused, Err(ClientError::HostNotAllowed { .. })), "{host:?} gave {refused:?}");
         }
     }
 
@@ -249,9 +225,7 @@ mod tests {
         ] {
             assert!(check(rules, url).is_err(), "{url}");
         }
-        let error = check(&none, "https://me:hunter2@api.obsidian.md/")
-            .unwrap_err()
-            .to_string();
+        let error = check(&none, "https://me:hunter2@api.obsidian.md/").unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
     }
 }

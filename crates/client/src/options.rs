@@ -87,11 +87,7 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self {
-            attempts: 5,
-            min_delay: Duration::from_millis(500),
-            max_delay: Duration::from_secs(30),
-        }
+        Self { attempts: 5, min_delay: Duration::from_millis(500), max_delay: Duration::from_secs(30) }
     }
 }
 

@@ -141,9 +141,7 @@ impl Session {
                 Event::Answer(answer) => break answer,
                 Event::Nothing => {}
                 _ => {
-                    return Err(ClientError::protocol(
-                        "the server did not answer the opening first",
-                    ));
+                    return Err(ClientError::protocol("the server did not answer the opening first"));
                 }
             }
         };
@@ -151,9 +149,7 @@ impl Session {
             return Err(ClientError::from_server_text(&error));
         }
         if !answer.is_ok() {
-            return Err(ClientError::protocol(
-                "the server neither accepted nor refused the opening",
-            ));
+            return Err(ClientError::protocol("the server neither accepted nor refused the opening"));
         }
         if let Some(limit) = answer.per_file_max {
             self.file_limit = limit;
@@ -233,9 +229,7 @@ impl Session {
                 Event::Answer(answer) => return Ok(answer),
                 Event::Push(_) | Event::Ready | Event::Nothing => {}
                 Event::Piece(_) => {
-                    return Err(ClientError::protocol(
-                        "a piece of content came where an answer was due",
-                    ));
+                    return Err(ClientError::protocol("a piece of content came where an answer was due"));
                 }
             }
         }
@@ -256,10 +250,7 @@ impl Session {
             Incoming::Text(text) => text,
         };
         if text.len() > max_text {
-            return Err(ClientError::protocol(format!(
-                "a message of {} bytes is too long",
-                text.len()
-            )));
+            return Err(ClientError::protocol(format!("a message of {} bytes is too long", text.len())));
         }
         match ServerMessage::parse(&text).map_err(|error| ClientError::protocol(error.to_string()))? {
             ServerMessage::Push(entry) => Ok(Event::Push(Box::new(entry))),

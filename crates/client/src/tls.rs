@@ -13,9 +13,7 @@ use crate::error::{ClientError, reasons};
 
 /// A configuration that trusts what the operating system trusts.
 pub(crate) fn trusting_the_system() -> Result<Arc<ClientConfig>, ClientError> {
-    let unusable = |error: rustls::Error| ClientError::Tls {
-        reason: reasons(&error),
-    };
+    let unusable = |error: rustls::Error| ClientError::Tls { reason: reasons(&error) };
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
@@ -30,9 +28,7 @@ pub(crate) fn trusting_the_system() -> Result<Arc<ClientConfig>, ClientError> {
 pub(crate) fn trusting_nobody() -> Result<ClientConfig, ClientError> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| ClientError::Tls {
-            reason: reasons(&error),
-        })?
+        .map_err(|error| ClientError::Tls { reason: reasons(&error) })?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
     Ok(config)
@@ -47,9 +43,7 @@ pub(crate) fn is_certificate_trouble(error: &(dyn std::error::Error + 'static)) 
             return true;
         }
         // io::Error hides the error that it wraps from `source`.
-        let wrapped = current
-            .downcast_ref::<std::io::Error>()
-            .and_then(|error| error.get_ref());
+        let wrapped = current.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
         if wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
             return true;
         }

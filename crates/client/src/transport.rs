@@ -85,10 +85,7 @@ impl Socket {
         };
         match timeout(limit, connecting).await {
             Ok(connected) => connected,
-            Err(_) => Err(ClientError::TimedOut {
-                what: "a connection to the vault's server",
-                after: limit,
-            }),
+            Err(_) => Err(ClientError::TimedOut { what: "a connection to the vault's server", after: limit }),
         }
     }
 
@@ -105,16 +102,12 @@ impl Socket {
     fn queue(&mut self, message: Message) -> Result<(), ClientError> {
         // The library's buffer has no upper limit, so there is nothing to wait for first; callers flush after
         // a bounded number of messages.
-        Pin::new(&mut self.websocket)
-            .start_send(message)
-            .map_err(from_websocket)
+        Pin::new(&mut self.websocket).start_send(message).map_err(from_websocket)
     }
 
     /// Tries to send what is queued.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
-        Pin::new(&mut self.websocket)
-            .poll_flush(cx)
-            .map_err(from_websocket)
+        Pin::new(&mut self.websocket).poll_flush(cx).map_err(from_websocket)
     }
 
     /// The next message. Pings are answered on the way.
@@ -153,9 +146,7 @@ async fn open_tcp(address: &SyncAddress) -> Result<TcpStream, ClientError> {
         host: address.authority(),
         reason: printable(&error.to_string()),
     };
-    let tcp = TcpStream::connect((address.name.as_str(), address.port))
-        .await
-        .map_err(unreachable)?;
+    let tcp = TcpStream::connect((address.name.as_str(), address.port)).await.map_err(unreachable)?;
     // Requests are small and answered one by one: waiting to fill a packet would cost a round trip each.
     tcp.set_nodelay(true).map_err(unreachable)?;
     Ok(tcp)
@@ -166,24 +157,15 @@ async fn secure(
     config: Arc<ClientConfig>,
     address: &SyncAddress,
 ) -> Result<TlsStream<TcpStream>, ClientError> {
-    let name = ServerName::try_from(address.name.clone()).map_err(|_| ClientError::HostNotAllowed {
-        host: printable(&address.name),
-    })?;
-    TlsConnector::from(config)
-        .connect(name, tcp)
-        .await
-        .map_err(|error| {
-            if is_certificate_trouble(&error) {
-                ClientError::Tls {
-                    reason: reasons(&error),
-                }
-            } else {
-                ClientError::Unreachable {
-                    host: address.authority(),
-                    reason: reasons(&error),
-                }
-            }
-        })
+    let name = ServerName::try_from(address.name.clone())
+        .map_err(|_| ClientError::HostNotAllowed { host: printable(&address.name) })?;
+    TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
+        if is_certificate_trouble(&error) {
+            ClientError::Tls { reason: reasons(&error) }
+        } else {
+            ClientError::Unreachable { host: address.authority(), reason: reasons(&error) }
+        }
+    })
 }
 
 async fn handshake(
@@ -227,9 +209,7 @@ fn from_websocket(error: WsError) -> ClientError {
         WsError::Protocol(ProtocolError::HandshakeIncomplete) => {
             ClientError::lost("it broke off at its beginning")
         }
-        WsError::Http(response) => ClientError::Http {
-            status: response.status().as_u16(),
-        },
+        WsError::Http(response) => ClientError::Http { status: response.status().as_u16() },
         // The text of this error would repeat what the server sent.
         WsError::Utf8(_) => ClientError::protocol("a text message is not UTF-8"),
         other => ClientError::protocol(reasons(&other)),
@@ -247,11 +227,7 @@ struct Metered {
 impl Metered {
     fn new(stream: Box<dyn ByteStream>) -> Self {
         let now = Instant::now();
-        Self {
-            stream,
-            last_read: now,
-            last_write: now,
-        }
+        Self { stream, last_read: now, last_write: now }
     }
 }
 

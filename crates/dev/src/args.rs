@@ -16,16 +16,16 @@ use crate::values::{Account, EndToEndVault, Fault, Loopback};
     max_term_width = 110,
     after_help = "\
 Examples:
-  obsync-dev demo                                   see obsync at work; nothing else is needed
-  obsync-dev server --sign-up --managed Notes       a sync service on this machine
-  obsync-dev generate --files 1000 --seed 7 ./vault a folder that looks like a vault
-  obsync-dev bench                                  how fast obsync is here, and how much memory it takes"
+  obsync-dev demo                                    see obsync at work; nothing else is needed
+  obsync-dev server --sign-up --managed Notes        a sync service on this machine
+  obsync-dev generate --files 1000 --seed 7 ./vault  a folder that looks like a vault
+  obsync-dev bench                                   how fast obsync is on this machine"
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
     /// Tell more (-vv: much more), on standard error
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, display_order = 100)]
     pub(crate) verbose: u8,
 }
 
@@ -71,8 +71,8 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_name = "NAME:PASSWORD[:VERSION]")]
     pub(crate) create: Vec<EndToEndVault>,
     /// Fill the vaults of --managed and --create, if they are empty, with this many generated files
-    #[arg(long, value_name = "FILES", default_value_t = 0)]
-    pub(crate) fill: usize,
+    #[arg(long, value_name = "FILES")]
+    pub(crate) fill: Option<usize>,
     /// Do something wrong; `--help` lists what there is (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) fault: Vec<Fault>,
@@ -82,19 +82,37 @@ const SERVER_EXAMPLES: &str = "\
 Examples:
   obsync-dev server --sign-up --managed Notes --fill 500
   obsync-dev server --user me@example.com:pw --create \"Diary:secret\" --data ./served
-  obsync-dev server --sign-up --vault crates/testkit/fixtures/official-v2 --fault latency=50ms --fault drop-in-content=2%";
+  obsync-dev server --sign-up --managed Notes --fill 500 --fault latency=50ms --fault drop-in-content=2%";
 
 /// The long help's end: the examples, and every fault.
 fn server_notes() -> String {
     let mut text = format!(
         "{SERVER_EXAMPLES}\n\n\
-         Faults strike always, or when VALUE says: 10% or 0.1 of the times, next:3, after:5, at-most:2, uid:7, or\n\
-         several of these joined by +. The first ones are settings.\n"
+         Faults (the first ones are settings). They strike always, or when VALUE says: 10% or 0.1 of the\n\
+         times, next:3, after:5, at-most:2, uid:7, or several of these joined by +.\n"
     );
     for (name, help) in Faults::names() {
-        text.push_str(&format!("  {name:<20} {help}\n"));
+        let mut heading = name;
+        for line in wrapped(help, 76) {
+            text.push_str(&format!("  {heading:<19} {line}\n"));
+            heading = "";
+        }
     }
     text
+}
+
+/// The text in lines of at most so many characters, broken between words.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.extend([" ", word])
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// Write a folder that looks like a vault: notes, attachments, configuration
@@ -224,18 +242,19 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_broken_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("longer than that", 3), ["longer", "than", "that"]);
+    }
+
+    #[test]
     fn every_option_of_the_server_is_understood() {
         let line = "obsync-dev server --listen 127.0.0.1:0 --data d --vault a --vault b --user a@b.c:pw \
                     --user d@e.f:pw:JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP --sign-up --managed Notes --create Diary:pw:2 \
                     --fill 10 --fault latency=20ms --fault rest-hang";
         let arguments = Arguments::try_parse_from(line.split_whitespace()).unwrap();
-        let Command::Server(options) = arguments.command else {
-            panic!("another command")
-        };
-        assert_eq!(
-            (options.vault.len(), options.user.len(), options.fault.len()),
-            (2, 2, 2)
-        );
+        let Command::Server(options) = arguments.command else { panic!("another command") };
+        assert_eq!((options.vault.len(), options.user.len(), options.fault.len()), (2, 2, 2));
         assert!(options.sign_up);
     }
 }

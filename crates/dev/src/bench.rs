@@ -45,10 +45,7 @@ pub(crate) async fn run(options: &BenchOptions) -> Result<()> {
         password: SecretString::from("the password of the account"),
         vault_password: Some(SecretString::from("the password of the vault")),
     };
-    let server = Server::builder()
-        .user(EMAIL, identity.password.expose_secret())
-        .start()
-        .await?;
+    let server = Server::builder().user(EMAIL, identity.password.expose_secret()).start().await?;
     let work = match &options.dir {
         Some(folder) => tempfile::tempdir_in(folder),
         None => tempfile::tempdir(),
@@ -67,22 +64,10 @@ pub(crate) async fn run(options: &BenchOptions) -> Result<()> {
     }
     if options.large_mb > 0 {
         let vault = large_file(&server, &bench, options.large_mb * 1_000_000)?;
-        rows.extend(
-            measure(
-                &bench,
-                vault,
-                format!("one file of {} MB", options.large_mb),
-                false,
-            )
-            .await?,
-        );
+        rows.extend(measure(&bench, vault, format!("one file of {} MB", options.large_mb), false).await?);
     }
     server.shutdown().await;
-    let results = Results {
-        machine,
-        runs: options.runs,
-        rows,
-    };
+    let results = Results { machine, runs: options.runs, rows };
     say(&if options.json {
         serde_json::to_string_pretty(&results)?
     } else {
@@ -103,12 +88,8 @@ async fn measure(bench: &Bench, vault: VaultHandle, name: String, again: bool) -
 /// A vault of notes: half of them shorter than 2 KiB, none longer than 64 KiB.
 fn small_files(server: &Server, bench: &Bench, files: usize) -> Result<VaultHandle> {
     let vault = server.create_vault(bench.vault(SMALL))?;
-    let options = GeneratorOptions {
-        files,
-        attachments: 0.0,
-        max_size: SMALL_FILE,
-        ..GeneratorOptions::default()
-    };
+    let options =
+        GeneratorOptions { files, attachments: 0.0, max_size: SMALL_FILE, ..GeneratorOptions::default() };
     fill_vault(&vault, &options)?;
     Ok(vault)
 }

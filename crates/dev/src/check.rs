@@ -13,14 +13,8 @@ const SHOWN: usize = 10;
 
 /// Refuses a folder that is not exactly what the vault has now: content, folders and times.
 pub(crate) fn same_as_vault(vault: &VaultHandle, folder: &Path) -> Result<()> {
-    let differences = vault
-        .expected()?
-        .differences(folder)
-        .context("the pulled folder cannot be read")?;
-    refuse(
-        &format!("the pulled folder differs from the vault {:?}", vault.name()),
-        &differences,
-    )
+    let differences = vault.expected()?.differences(folder).context("the pulled folder cannot be read")?;
+    refuse(&format!("the pulled folder differs from the vault {:?}", vault.name()), &differences)
 }
 
 /// What would show that something in a folder was written: the number, time of change and status change of everything.
@@ -39,10 +33,7 @@ impl Snapshot {
     /// Refuses a folder in which anything was written since.
     pub(crate) fn refuse_changes(&self, folder: &Path) -> Result<()> {
         let now = Self::of(folder)?.0;
-        let paths = self
-            .0
-            .keys()
-            .chain(now.keys().filter(|path| !self.0.contains_key(*path)));
+        let paths = self.0.keys().chain(now.keys().filter(|path| !self.0.contains_key(*path)));
         let changed: Vec<String> = paths
             .filter(|path| self.0.get(*path) != now.get(*path))
             .map(|path| path.display().to_string())
@@ -53,11 +44,7 @@ impl Snapshot {
 
 fn add(stamps: &mut BTreeMap<PathBuf, Stamp>, path: &Path) -> std::io::Result<()> {
     let found = fs::symlink_metadata(path)?;
-    let stamp = (
-        found.ino(),
-        (found.mtime(), found.mtime_nsec()),
-        (found.ctime(), found.ctime_nsec()),
-    );
+    let stamp = (found.ino(), (found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
     stamps.insert(path.to_path_buf(), stamp);
     if found.is_dir() {
         for entry in fs::read_dir(path)? {
@@ -99,11 +86,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_folder_that_is_not_the_vault_is_told_apart() {
-        let server = Server::builder()
-            .vault(VaultSpec::managed("Notes"))
-            .start()
-            .await
-            .unwrap();
+        let server = Server::builder().vault(VaultSpec::managed("Notes")).start().await.unwrap();
         let vault = server.vault("Notes").unwrap();
         vault.write("a.md", "one", 1_700_000_000_000).unwrap();
         let folder = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::console::note;
 use crate::measure::{Usage, run_measured};
 use crate::pull::PullReport;
 
@@ -44,12 +45,9 @@ fn measured(args: &[OsString]) -> ExitCode {
         Ok(code)
     };
     match run() {
-        Ok(code) => code
-            .and_then(|code| u8::try_from(code).ok())
-            .unwrap_or(KILLED)
-            .into(),
+        Ok(code) => code.and_then(|code| u8::try_from(code).ok()).unwrap_or(KILLED).into(),
         Err(error) => {
-            eprintln!("obsync-dev: cannot run and measure obsync: {error:#}");
+            note(&format!("obsync-dev: cannot run and measure obsync: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -92,18 +90,10 @@ impl Obsync {
             ("OBSIDIAN_EMAIL", SecretString::from(identity.email.as_str())),
             ("OBSIDIAN_PASSWORD", identity.password.clone()),
         ];
-        environment.extend(
-            identity
-                .vault_password
-                .clone()
-                .map(|password| ("OBSYNC_VAULT_PASSWORD", password)),
-        );
+        environment
+            .extend(identity.vault_password.clone().map(|password| ("OBSYNC_VAULT_PASSWORD", password)));
         let program = std::env::current_exe().context("cannot find this program's own file")?;
-        Ok(Self {
-            program,
-            home: home.to_path_buf(),
-            environment,
-        })
+        Ok(Self { program, home: home.to_path_buf(), environment })
     }
 
     /// Runs a command of obsync to its end.
@@ -113,11 +103,7 @@ impl Obsync {
     pub(crate) fn run(&self, args: &[&OsStr]) -> Result<Finished> {
         let usage_file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
         let mut command = Command::new(&self.program);
-        command
-            .arg(MEASURED)
-            .arg(usage_file.path())
-            .args(args)
-            .stdin(Stdio::null());
+        command.arg(MEASURED).arg(usage_file.path()).args(args).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             if is_ours(&name) {
                 command.env_remove(name);
@@ -129,19 +115,11 @@ impl Obsync {
         }
         let output = command.output().context("cannot run obsync")?;
         if !output.status.success() {
-            bail!(
-                "`obsync {}` failed ({}):\n{}",
-                shown(args),
-                output.status,
-                told(&output)
-            );
+            bail!("`obsync {}` failed ({}):\n{}", shown(args), output.status, told(&output));
         }
         let usage =
             serde_json::from_slice(&fs::read(usage_file.path())?).context("obsync was not measured")?;
-        Ok(Finished {
-            output: String::from_utf8_lossy(&output.stdout).into_owned(),
-            usage,
-        })
+        Ok(Finished { output: String::from_utf8_lossy(&output.stdout).into_owned(), usage })
     }
 
     /// Signs in, so that later commands have a token.
@@ -152,24 +130,14 @@ impl Obsync {
     /// Pulls a vault into a folder.
     pub(crate) fn pull(&self, vault: &str, folder: &Path) -> Result<(PullReport, Usage)> {
         let options = ["--json", "--quiet"].map(OsStr::new);
-        let args = [
-            &["pull".as_ref(), vault.as_ref(), folder.as_os_str()],
-            &options[..],
-        ]
-        .concat();
+        let args = [&["pull".as_ref(), vault.as_ref(), folder.as_os_str()], &options[..]].concat();
         let finished = self.run(&args)?;
         let report: PullReport =
             serde_json::from_str(&finished.output).context("the report of `obsync pull` cannot be read")?;
         if report.outcome != "complete" {
-            let first = report
-                .failures
-                .first()
-                .map(|failure| format!("; {}: {}", failure.path, failure.reason));
-            bail!(
-                "`obsync pull` ended with the outcome {:?}{}",
-                report.outcome,
-                first.unwrap_or_default()
-            );
+            let first =
+                report.failures.first().map(|failure| format!("; {}: {}", failure.path, failure.reason));
+            bail!("`obsync pull` ended with the outcome {:?}{}", report.outcome, first.unwrap_or_default());
         }
         Ok((report, finished.usage))
     }
@@ -182,10 +150,7 @@ fn is_ours(name: &OsStr) -> bool {
 }
 
 fn shown(args: &[&OsStr]) -> String {
-    args.iter()
-        .map(|arg| arg.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// What a failed process said, its errors first.

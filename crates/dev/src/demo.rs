@@ -42,10 +42,7 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
         password: SecretString::from("the password of the account"),
         vault_password: Some(SecretString::from("the password of the vault")),
     };
-    let server = Server::builder()
-        .user(EMAIL, identity.password.expose_secret())
-        .start()
-        .await?;
+    let server = Server::builder().user(EMAIL, identity.password.expose_secret()).start().await?;
     let mut story = Story::begin("obsync at work: two devices, one vault, a sync service on this machine");
 
     let mut laptop = write_vault(&mut story, &server, &identity, options).await?;
@@ -67,17 +64,11 @@ async fn write_vault(
     options: &DemoOptions,
 ) -> Result<Device> {
     story.step("The laptop signs in, makes an end-to-end encrypted vault and fills it");
-    story.tell(&format!(
-        "the service is a development server on {}",
-        server.url()
-    ));
+    story.tell(&format!("the service is a development server on {}", server.url()));
     let mut laptop = Device::with_new_vault(&server.url(), identity, VAULT).await?;
     let begun = std::time::Instant::now();
     for (path, file) in vault_files(options) {
-        laptop
-            .write(&path, file)
-            .await
-            .with_context(|| format!("the laptop cannot send {path}"))?;
+        laptop.write(&path, file).await.with_context(|| format!("the laptop cannot send {path}"))?;
     }
     let took = begun.elapsed();
     let (files, bytes) = laptop.totals();
@@ -112,9 +103,7 @@ fn vault_files(options: &DemoOptions) -> impl Iterator<Item = (String, LocalFile
     };
     let recording =
         generate(recording).map(|file| ("Attachments/Dawn chorus.m4a".to_owned(), LocalFile::from(&file)));
-    generate(notes)
-        .map(|file| (file.path.clone(), LocalFile::from(&file)))
-        .chain(recording)
+    generate(notes).map(|file| (file.path.clone(), LocalFile::from(&file))).chain(recording)
 }
 
 /// The device that pulls.
@@ -134,18 +123,8 @@ impl Demo {
         }
         let obsync = Obsync::new(&work.path().join("home"), &server.url(), identity)?;
         let folder = options.keep.clone().unwrap_or_else(|| work.path().join("notes"));
-        let shown = options
-            .keep
-            .as_deref()
-            .unwrap_or(Path::new("./notes"))
-            .display()
-            .to_string();
-        Ok(Self {
-            vault,
-            obsync: obsync.into(),
-            folder,
-            shown,
-        })
+        let shown = options.keep.as_deref().unwrap_or(Path::new("./notes")).display().to_string();
+        Ok(Self { vault, obsync: obsync.into(), folder, shown })
     }
 
     async fn first_pull(&self, story: &mut Story) -> Result<()> {
@@ -168,9 +147,7 @@ impl Demo {
 
     async fn pull_changes(&self, story: &mut Story, laptop: &mut Device) -> Result<()> {
         story.step("The laptop changes things, and the other device pulls the change");
-        let changes = changes::make(laptop)
-            .await
-            .context("the laptop cannot send its changes")?;
+        let changes = changes::make(laptop).await.context("the laptop cannot send its changes")?;
         story.tell(&changes.to_string());
         let (report, usage) = self.pull(story).await?;
         story.tell(&format!(
@@ -201,20 +178,9 @@ impl Demo {
             human::seconds(report.duration())
         ));
         story.tell(&figures(&report, &usage));
-        ensure!(
-            report.is_unchanged(),
-            "a pull with nothing new did something: {report:?}"
-        );
-        ensure!(
-            report.connections == 1,
-            "a pull with nothing new made {} connections",
-            report.connections
-        );
-        ensure!(
-            report.requests == 0,
-            "a pull with nothing new downloaded {} contents",
-            report.requests
-        );
+        ensure!(report.is_unchanged(), "a pull with nothing new did something: {report:?}");
+        ensure!(report.connections == 1, "a pull with nothing new made {} connections", report.connections);
+        ensure!(report.requests == 0, "a pull with nothing new downloaded {} contents", report.requests);
         before.refuse_changes(&self.folder)?;
         story.checked("one connection, no download, and nothing in the folder was written");
         Ok(())
@@ -259,16 +225,8 @@ impl Demo {
 
 /// What a pull cost.
 fn figures(report: &PullReport, usage: &Usage) -> String {
-    let Usage {
-        wall,
-        cpu,
-        peak_memory,
-    } = *usage;
-    let cpu = if cpu > Duration::ZERO {
-        human::seconds(cpu)
-    } else {
-        "none".to_owned()
-    };
+    let Usage { wall, cpu, peak_memory } = *usage;
+    let cpu = if cpu > Duration::ZERO { human::seconds(cpu) } else { "none".to_owned() };
     format!(
         "{} over {}; the process: {}, processor {cpu}, peak memory {}",
         human::counted(report.requests, "request", "requests"),
@@ -280,7 +238,5 @@ fn figures(report: &PullReport, usage: &Usage) -> String {
 
 /// Waits for a process without holding up the server, which is in this one.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .context("waiting for obsync failed")?
+    tokio::task::spawn_blocking(work).await.context("waiting for obsync failed")?
 }

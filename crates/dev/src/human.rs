@@ -17,11 +17,7 @@ pub(crate) fn number(value: u64) -> String {
 
 /// A number with its noun: `1 file`, `2 files`.
 pub(crate) fn counted(value: u64, one: &str, many: &str) -> String {
-    if value == 1 {
-        format!("1 {one}")
-    } else {
-        format!("{} {many}", number(value))
-    }
+    if value == 1 { format!("1 {one}") } else { format!("{} {many}", number(value)) }
 }
 
 /// `1 file`, `11,000 files`.
@@ -52,11 +48,7 @@ pub(crate) fn seconds(duration: Duration) -> String {
 /// How many a second: `1,234`; 0 where no time passed.
 pub(crate) fn per_second(count: u64, duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
-    number(if seconds > 0.0 {
-        (count as f64 / seconds).round() as u64
-    } else {
-        0
-    })
+    number(if seconds > 0.0 { (count as f64 / seconds).round() as u64 } else { 0 })
 }
 
 #[cfg(test)]

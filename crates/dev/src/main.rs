@@ -26,6 +26,7 @@ use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 use args::{Arguments, Command};
+use console::note;
 
 /// How long interrupted work may take to end by itself.
 const INTERRUPTED: Duration = Duration::from_secs(2);
@@ -54,10 +55,19 @@ fn run(arguments: &Arguments) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("obsync-dev: {error:#}");
+            note(&format!("obsync-dev: {}", with_reasons(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its reasons, each once: many errors tell their reason as part of their own sentence.
+fn with_reasons(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, reason| match text.contains(&reason) {
+        _ if text.is_empty() => reason,
+        true => text,
+        false => format!("{text}: {reason}"),
+    })
 }
 
 /// Lets Ctrl-C end some work so that its temporary folders go with it.
@@ -80,8 +90,5 @@ fn log(verbose: u8) {
         1 => "info",
         _ => "info,obsync_testkit=debug,obsync_client=debug",
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).init();
 }

@@ -33,14 +33,7 @@ pub(crate) fn run_measured(command: &mut Command) -> io::Result<(Option<i32>, Us
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let cpu = duration(usage.user_time()) + duration(usage.system_time());
     let peak_memory = bytes(usage.max_rss().unsigned_abs());
-    Ok((
-        status.code(),
-        Usage {
-            wall,
-            cpu,
-            peak_memory,
-        },
-    ))
+    Ok((status.code(), Usage { wall, cpu, peak_memory }))
 }
 
 fn duration(time: TimeVal) -> Duration {
@@ -49,11 +42,7 @@ fn duration(time: TimeVal) -> Duration {
 
 /// The size that `getrusage` gives as `ru_maxrss`: kilobytes, but for Apple's systems, where it is bytes.
 fn bytes(max_rss: u64) -> u64 {
-    if cfg!(target_vendor = "apple") {
-        max_rss
-    } else {
-        max_rss * 1024
-    }
+    if cfg!(target_vendor = "apple") { max_rss } else { max_rss * 1024 }
 }
 
 /// The middle one of some values, the lower of the two middle ones for an even number; `None` of none.

@@ -51,34 +51,22 @@ async fn start(options: &ServerOptions) -> Result<Server> {
     if let Some(folder) = &options.data {
         builder = builder.data_dir(folder);
     }
-    builder
-        .start()
-        .await
-        .context("cannot start the development server")
+    builder.start().await.context("cannot start the development server")
 }
 
 /// Makes the vaults asked for, but for those that the data folder has already, and fills the empty ones.
 fn make_vaults(server: &Server, options: &ServerOptions) -> Result<()> {
     let managed = options.managed.iter().map(|name| VaultSpec::managed(name));
     let specs = managed.chain(options.create.iter().map(|vault| vault.spec()));
-    let names = options
-        .managed
-        .iter()
-        .chain(options.create.iter().map(|vault| &vault.name));
+    let names = options.managed.iter().chain(options.create.iter().map(|vault| &vault.name));
     for (seed, (name, spec)) in names.zip(specs).enumerate() {
         let there = server.vaults().into_iter().find(|vault| vault.name() == name);
         let vault = match there {
             Some(vault) => vault,
-            None => server
-                .create_vault(spec)
-                .with_context(|| format!("cannot make the vault {name:?}"))?,
+            None => server.create_vault(spec).with_context(|| format!("cannot make the vault {name:?}"))?,
         };
-        if options.fill > 0 && vault.version().0 == 0 {
-            let generated = GeneratorOptions {
-                files: options.fill,
-                seed: seed as u64,
-                ..GeneratorOptions::default()
-            };
+        if let Some(files) = options.fill.filter(|_| vault.version().0 == 0) {
+            let generated = GeneratorOptions { files, seed: seed as u64, ..GeneratorOptions::default() };
             fill_vault(&vault, &generated).with_context(|| format!("cannot fill the vault {name:?}"))?;
         }
     }
@@ -88,38 +76,20 @@ fn make_vaults(server: &Server, options: &ServerOptions) -> Result<()> {
 /// Where the server is, what it has, and what to type next.
 fn welcome(server: &Server, options: &ServerOptions) -> String {
     let mut lines = vec![
-        format!(
-            "The development server listens on {} (this machine only). Ctrl-C ends it.",
-            server.url()
-        ),
+        format!("The development server listens on {} (this machine only). Ctrl-C ends it.", server.url()),
         String::new(),
     ];
     for account in &options.user {
-        let second = if account.totp_secret.is_some() {
-            ", with two-factor authentication"
-        } else {
-            ""
-        };
+        let second = if account.totp_secret.is_some() { ", with two-factor authentication" } else { "" };
         lines.push(format!("  account  {}{second}", account.email));
     }
     if options.sign_up {
         lines.push("  account  any address that signs in, with the password it gives first".to_owned());
     }
-    lines.extend(
-        server
-            .vaults()
-            .iter()
-            .map(|vault| format!("  vault    {}", described(vault))),
-    );
+    lines.extend(server.vaults().iter().map(|vault| format!("  vault    {}", described(vault))));
     lines.extend(options.fault.iter().map(|fault| format!("  fault    {fault}")));
-    let email = options
-        .user
-        .first()
-        .map_or("you@example.com", |account| account.email.as_str());
-    let vault = server
-        .vaults()
-        .first()
-        .map_or_else(|| "VAULT".to_owned(), |vault| vault.name().to_owned());
+    let email = options.user.first().map_or("you@example.com", |account| account.email.as_str());
+    let vault = server.vaults().first().map_or_else(|| "VAULT".to_owned(), |vault| vault.name().to_owned());
     lines.push(format!(
         "\nPoint obsync at it:\n  export OBSYNC_API_URL={}\n  obsync login --email {email}\n  obsync pull \"{vault}\" ./notes",
         server.url()

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use obsync_protocol::EncryptionVersion;
-use obsync_testkit::{Faults, VaultSpec};
+use obsync_testkit::{FaultError, Faults, VaultSpec};
 use secrecy::{ExposeSecret, SecretString};
 
 /// An address of this machine alone: the development server speaks plain HTTP and knows passwords.
@@ -19,9 +19,8 @@ impl FromStr for Loopback {
         let text = text
             .strip_prefix("localhost:")
             .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
-        let address: SocketAddr = text
-            .parse()
-            .map_err(|_| "it is an address with a port, such as 127.0.0.1:8787".to_owned())?;
+        let address: SocketAddr =
+            text.parse().map_err(|_| "it is an address with a port, such as 127.0.0.1:8787".to_owned())?;
         if !address.ip().is_loopback() {
             return Err("the server is for this machine alone; give 127.0.0.1:PORT or [::1]:PORT".to_owned());
         }
@@ -50,9 +49,10 @@ impl FromStr for Account {
                     totp_secret: totp_secret.map(SecretString::from),
                 })
             }
-            _ => Err(
-                "it is EMAIL:PASSWORD or EMAIL:PASSWORD:TOTP_SECRET; a password has no colon here".to_owned(),
-            ),
+            _ => {
+                Err("it is EMAIL:PASSWORD or EMAIL:PASSWORD:TOTP_SECRET; a password has no colon here"
+                    .to_owned())
+            }
         }
     }
 }
@@ -83,15 +83,11 @@ impl FromStr for EndToEndVault {
             }
             _ => {
                 return Err(
-                    "it is NAME:PASSWORD or NAME:PASSWORD:VERSION; neither part has a colon here".to_owned(),
+                    "it is NAME:PASSWORD or NAME:PASSWORD:VERSION; neither part has a colon here".to_owned()
                 );
             }
         };
-        let version = version
-            .unwrap_or("3")
-            .parse()
-            .ok()
-            .and_then(|number: u64| number.try_into().ok());
+        let version = version.unwrap_or("3").parse().ok().and_then(|number: u64| number.try_into().ok());
         Ok(Self {
             name: name.to_owned(),
             password: SecretString::from(password),
@@ -125,8 +121,13 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Faults::default().set(text).map_err(|error| error.to_string())?;
-        Ok(Self(text.to_owned()))
+        match Faults::default().set(text) {
+            Ok(()) => Ok(Self(text.to_owned())),
+            Err(FaultError::Name { name }) => Err(format!(
+                "there is no fault {name:?}; `obsync-dev server --help` lists those that there are"
+            )),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
@@ -141,14 +142,7 @@ mod tests {
         for text in ["127.0.0.1:80", "[::1]:80", "localhost:80", "127.8.0.1:0"] {
             assert!(text.parse::<Loopback>().is_ok(), "{text} was refused");
         }
-        for text in [
-            "0.0.0.0:80",
-            "[::]:80",
-            "192.0.2.1:80",
-            "127.0.0.1",
-            "80",
-            "example.com:80",
-        ] {
+        for text in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "127.0.0.1", "80", "example.com:80"] {
             assert!(text.parse::<Loopback>().is_err(), "{text} was taken");
         }
     }
@@ -159,13 +153,7 @@ mod tests {
         assert_eq!(account.email, "me@example.com");
         assert_eq!(account.password.expose_secret(), "hunter2");
         assert_eq!(account.totp_secret.unwrap().expose_secret(), "JBSWY3DPEHPK3PXP");
-        assert!(
-            "me@example.com:hunter2"
-                .parse::<Account>()
-                .unwrap()
-                .totp_secret
-                .is_none()
-        );
+        assert!("me@example.com:hunter2".parse::<Account>().unwrap().totp_secret.is_none());
         for text in ["me@example.com", "me@example.com:", "me:hunter2", ":hunter2"] {
             assert!(text.parse::<Account>().is_err(), "{text} was taken");
         }
@@ -174,14 +162,8 @@ mod tests {
     #[test]
     fn a_vault_has_the_newest_encryption_unless_told_otherwise() {
         let vault: EndToEndVault = "Notes:secret".parse().unwrap();
-        assert_eq!(
-            (vault.name.as_str(), vault.version),
-            ("Notes", EncryptionVersion::V3)
-        );
-        assert_eq!(
-            "Notes:secret:0".parse::<EndToEndVault>().unwrap().version,
-            EncryptionVersion::V0
-        );
+        assert_eq!((vault.name.as_str(), vault.version), ("Notes", EncryptionVersion::V3));
+        assert_eq!("Notes:secret:0".parse::<EndToEndVault>().unwrap().version, EncryptionVersion::V0);
         for text in ["Notes", ":secret", "Notes:", "Notes:secret:1", "Notes:secret:x"] {
             assert!(text.parse::<EndToEndVault>().is_err(), "{text} was taken");
         }
@@ -192,10 +174,7 @@ mod tests {
         let account: Account = "me@example.com:hunter2:JBSWY3DPEHPK3PXP".parse().unwrap();
         let vault: EndToEndVault = "Notes:correct horse".parse().unwrap();
         let shown = format!("{account:?} {vault:?}");
-        assert!(
-            !shown.contains("hunter2") && !shown.contains("JBSW") && !shown.contains("horse"),
-            "{shown}"
-        );
+        assert!(!shown.contains("hunter2") && !shown.contains("JBSW") && !shown.contains("horse"), "{shown}");
     }
 
     #[test]

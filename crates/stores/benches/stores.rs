@@ -1,5 +1,7 @@
 //! How fast the stores are: `cargo bench -p obsync-stores`. Each figure is the time for the whole lot.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot run is told by a panic")]
+
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use obsync_core::{
@@ -24,11 +26,7 @@ fn content(number: usize) -> Vec<u8> {
 }
 
 fn path(number: usize) -> String {
-    format!(
-        "Area {}/Topic {}/Note number {number}.md",
-        number / 1_000,
-        number / 50
-    )
+    format!("Area {}/Topic {}/Note number {number}.md", number / 1_000, number / 50)
 }
 
 fn runtime() -> Runtime {
@@ -40,10 +38,7 @@ async fn stage_and_publish(store: &FolderStore) {
         let mut batch = Vec::with_capacity(BATCH);
         for number in first..first + BATCH {
             let staged = stage(store, &path(number), &content(number), 1_700_000_000_000).await;
-            batch.push(Publication {
-                content: PublicationContent::Staged(staged),
-                replaces: None,
-            });
+            batch.push(Publication { content: PublicationContent::Staged(staged), replaces: None });
         }
         assert!(store.publish(batch).await.iter().all(Result::is_ok));
     }
@@ -54,10 +49,7 @@ async fn stage_and_publish(store: &FolderStore) {
 #[divan::bench(sample_count = 5, sample_size = 1, args = [Durability::FileSystem, Durability::EachFile])]
 fn pull_10000_files(bencher: Bencher<'_, '_>, durability: &Durability) {
     let runtime = runtime();
-    let options = FolderOptions {
-        durability: *durability,
-        ..FolderOptions::default()
-    };
+    let options = FolderOptions { durability: *durability, ..FolderOptions::default() };
     bencher
         .counter(ItemsCount::new(FILES))
         .with_inputs(|| {
@@ -73,32 +65,19 @@ fn pull_10000_files(bencher: Bencher<'_, '_>, durability: &Durability) {
 fn pull_190_megabytes(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
     let piece = vec![7; 2 << 20];
-    bencher
-        .with_inputs(|| TempDir::new().expect("a folder"))
-        .bench_refs(|home| {
-            runtime.block_on(async {
-                let store =
-                    FolderStore::open(&home.path().join("vault"), FolderOptions::default()).expect("a store");
-                let mut writer = store
-                    .begin(&at("large"), &meta(b"large", 0))
-                    .await
-                    .expect("begin");
-                for _ in 0..91 {
-                    writer.write(piece.clone()).await.expect("write");
-                }
-                let staged = writer.finish().await.expect("finish");
-                let content = PublicationContent::Staged(staged);
-                assert!(
-                    store
-                        .publish(vec![Publication {
-                            content,
-                            replaces: None
-                        }])
-                        .await[0]
-                        .is_ok()
-                );
-            });
+    bencher.with_inputs(|| TempDir::new().expect("a folder")).bench_refs(|home| {
+        runtime.block_on(async {
+            let store =
+                FolderStore::open(&home.path().join("vault"), FolderOptions::default()).expect("a store");
+            let mut writer = store.begin(&at("large"), &meta(b"large", 0)).await.expect("begin");
+            for _ in 0..91 {
+                writer.write(piece.clone()).await.expect("write");
+            }
+            let staged = writer.finish().await.expect("finish");
+            let content = PublicationContent::Staged(staged);
+            assert!(store.publish(vec![Publication { content, replaces: None }]).await[0].is_ok());
         });
+    });
 }
 
 fn database(home: &TempDir) -> SqliteState {
@@ -121,16 +100,8 @@ fn all_records() -> Commit {
             uid: Uid(number as u64),
         }),
     };
-    let state = VaultState {
-        version: RECORDS as u64,
-        listed: true,
-        filter: None,
-    };
-    Commit {
-        records: (0..RECORDS).map(record).collect(),
-        state,
-        ..Commit::default()
-    }
+    let state = VaultState { version: RECORDS as u64, listed: true, filter: None };
+    Commit { records: (0..RECORDS).map(record).collect(), state, ..Commit::default() }
 }
 
 /// 100,000 records in one transaction.
@@ -196,9 +167,8 @@ fn find_100000_sources(bencher: Bencher<'_, '_>) {
     let home = TempDir::new().expect("a folder");
     let state = database(&home);
     runtime.block_on(state.commit(all_records())).expect("commit");
-    let contents: Vec<ContentHash> = (0..RECORDS)
-        .map(|number| ContentHash::of(&number.to_le_bytes()))
-        .collect();
+    let contents: Vec<ContentHash> =
+        (0..RECORDS).map(|number| ContentHash::of(&number.to_le_bytes())).collect();
     bencher
         .counter(ItemsCount::new(RECORDS))
         .bench_local(|| runtime.block_on(state.sources(&contents)).expect("sources").len());

@@ -19,12 +19,10 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            Err(_cancelled) => Stopped,
-        })
+    tokio::task::spawn_blocking(work).await.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_cancelled) => Stopped,
+    })
 }
 
 /// Locks `mutex`, also after a panic elsewhere: nothing that these mutexes guard is left half changed by one.

@@ -28,7 +28,8 @@ pub use vault::{Expected, ExpectedFile, RawEntry, Times, VaultHandle, VaultSpec,
 
 /// The folder of a vault that the official client wrote: `official-v0`, `official-v2` or `official-managed`.
 ///
-/// It holds `vault.json`, `entries.jsonl`, `blobs/` and `expected.json`: what a full pull must produce.
+/// It holds `vault.json`, `entries.jsonl`, `blobs/` and `expected.json`: what a full pull must produce. Beside
+/// them, `session-v2.frames.jsonl` is a session that the official client held, frame by frame.
 pub fn fixture_dir(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }

@@ -55,8 +55,27 @@ fn stalled_pull(world: &World) -> Child {
 #[test]
 fn an_unknown_option_is_a_usage_error() {
     let world = World::new();
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes", "--fast"]).told(&world), @"");
-    insta::assert_snapshot!(world.run(&["pull", "Notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes", "--fast"]).told(&world), @"
+    exit status 2
+    --- stderr
+    error: unexpected argument '--fast' found
+
+      tip: to pass '--fast' as a value, use '-- --fast'
+
+    Usage: obsync pull <VAULT> <DEST>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(world.run(&["pull", "Notes"]).told(&world), @"
+    exit status 2
+    --- stderr
+    error: the following required arguments were not provided:
+      <DEST>
+
+    Usage: obsync pull --api-url <URL> <VAULT> <DEST>
+
+    For more information, try '--help'.
+    ");
     let failed = world.run(&["pull", "Notes", "--json"]).expect(2);
     assert_eq!(failed.json()["error"]["kind"], "usage");
 }
@@ -86,13 +105,23 @@ fn values_that_cannot_be_are_usage_errors() {
 #[test]
 fn an_object_store_is_not_supported_yet() {
     let world = World::new();
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "s3://bucket/notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "s3://bucket/notes"]).told(&world), @"
+    exit status 2
+    --- stderr
+    error: invalid value 's3://bucket/notes' for '<DEST>': destinations with s3:// are not supported yet; give a folder, such as ./notes
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
 fn an_unknown_vault_is_answered_with_those_there_are() {
     let world = furnished();
-    insta::assert_snapshot!(world.run(&["pull", "Nots", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Nots", "notes"]).told(&world), @r#"
+    exit status 4
+    --- stderr
+    obsync: there is no vault "Nots"; the account has "Notes", "Private"
+    "#);
     let failed = world.run(&["pull", "Nots", "notes", "--json"]).expect(4).json();
     assert_eq!(failed["error"]["kind"], "not_found");
     assert!(failed["error"]["message"].as_str().unwrap().contains("\"Notes\""));
@@ -106,20 +135,32 @@ fn an_ambiguous_vault_is_answered_with_the_ids() {
     for vault in world.server.vaults() {
         assert!(failed.stderr.contains(vault.id().as_str()), "{}", failed.stderr);
     }
-    insta::assert_snapshot!(failed.told(&world), @"");
+    insta::assert_snapshot!(failed.told(&world), @r#"
+    exit status 4
+    --- stderr
+    obsync: more than one vault is named "Twin"; use the id of one: [ID of Twin], [ID of Twin]
+    "#);
 }
 
 #[test]
 fn a_missing_vault_password_is_asked_for_by_naming_the_ways_to_give_it() {
     let world = furnished();
-    insta::assert_snapshot!(world.run(&["pull", "Private", "private"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Private", "private"]).told(&world), @r#"
+    exit status 3
+    --- stderr
+    obsync: the password of the vault "Private" is needed (it is end-to-end encrypted); pipe it in with --password-stdin, or set OBSYNC_VAULT_PASSWORD
+    "#);
 }
 
 #[test]
 fn a_wrong_vault_password_is_refused_before_anything_is_written() {
     let world = furnished();
     let mut pull = world.command(&["pull", "Private", "private"]);
-    insta::assert_snapshot!(ran(pull.env("OBSYNC_VAULT_PASSWORD", "wr0ng")).told(&world), @"");
+    insta::assert_snapshot!(ran(pull.env("OBSYNC_VAULT_PASSWORD", "wr0ng")).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: the password does not open this vault; give the vault's encryption password
+    ");
     assert!(!world.path("private").exists() && !world.home().join("config/keys.json").exists());
     assert_eq!(world.server.stats().websocket_connections, 0);
 }
@@ -132,7 +173,11 @@ fn a_kept_key_that_is_not_accepted_any_more_is_told() {
     let mut keys: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     keys["keys"][0]["master_key"] = json!("00".repeat(32));
     fs::write(&file, keys.to_string()).unwrap();
-    insta::assert_snapshot!(world.run(&["pull", "Private", "private"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Private", "private"]).told(&world), @r#"
+    exit status 3
+    --- stderr
+    obsync: the password of the vault "Private" is needed (the kept key does not open it any more, as its password was changed); pipe it in with --password-stdin, or set OBSYNC_VAULT_PASSWORD
+    "#);
     ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
     world.must(&["pull", "Private", "private"]);
 }
@@ -141,7 +186,11 @@ fn a_kept_key_that_is_not_accepted_any_more_is_told() {
 fn an_expired_subscription_is_told() {
     let world = furnished();
     world.server.set_subscription_expired(true).unwrap();
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: the subscription to Obsidian Sync has expired; renew it in the account's settings
+    ");
     assert!(!world.path("notes").exists());
 }
 
@@ -149,8 +198,16 @@ fn an_expired_subscription_is_told() {
 fn a_destination_that_is_a_file_is_left_alone() {
     let world = furnished();
     put(&world.path("notes"), "a file of mine");
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes/below"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"
+    exit status 1
+    --- stderr
+    obsync: notes cannot be used: it is not a folder; choose another destination
+    ");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes/below"]).told(&world), @"
+    exit status 1
+    --- stderr
+    obsync: cannot use notes/below: Not a directory (os error 20)
+    ");
     assert_eq!(fs::read_to_string(world.path("notes")).unwrap(), "a file of mine");
 }
 
@@ -158,7 +215,11 @@ fn a_destination_that_is_a_file_is_left_alone() {
 fn a_destination_that_cannot_be_made_is_told() {
     let world = furnished();
     // Nobody can make a folder there, not even root.
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "/proc/notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "/proc/notes"]).told(&world), @"
+    exit status 1
+    --- stderr
+    obsync: /proc/notes cannot be used: cannot create the folder it: No such file or directory (os error 2)
+    ");
 }
 
 #[test]
@@ -169,7 +230,15 @@ fn a_link_that_leads_out_is_not_followed() {
     fs::create_dir_all(world.path("outside")).unwrap();
     symlink(world.path("outside"), world.path("notes/Out")).unwrap();
     let pull = world.run(&["pull", "Notes", "notes"]).expect(5);
-    insta::assert_snapshot!(pull.told(&world), @"");
+    insta::assert_snapshot!(pull.told(&world), @r#"
+    exit status 5
+    --- stdout
+    Pulled 1 file (9 bytes) from "Notes" to notes in [TIME] s (version 3).
+    --- stderr
+    2 changes could not be pulled; the next pull tries again:
+      Out (version 2): "Out" leads out of notes through a symbolic link, which obsync does not follow; remove the link
+      Out/Secret.md (version 3): "Out/Secret.md" leads out of notes through a symbolic link, which obsync does not follow; remove the link
+    "#);
     assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 0);
     assert_eq!(fs::read_to_string(world.path("notes/Welcome.md")).unwrap(), "# Welcome");
     fs::remove_file(world.path("notes/Out")).unwrap();
@@ -184,7 +253,14 @@ fn a_name_too_long_for_the_file_system_does_not_hold_the_others_back() {
     world.vault("Notes").write(&name, "too long", NOON).unwrap();
     world.vault("Notes").write("After.md", "after it", NOON).unwrap();
     let pull = world.run(&["pull", "Notes", "notes"]).expect(5);
-    insta::assert_snapshot!(pull.told(&world).replace(&name, "[LONG NAME]"), @"");
+    insta::assert_snapshot!(pull.told(&world).replace(&name, "[LONG NAME]"), @r#"
+    exit status 5
+    --- stdout
+    Pulled 2 files (17 bytes) from "Notes" to notes in [TIME] s (version 3).
+    --- stderr
+    1 change could not be pulled; the next pull tries again:
+      [LONG NAME] (version 2): the name "[LONG NAME]" is too long for notes; shorten it in Obsidian
+    "#);
     assert_eq!(world.files("notes").len(), 2);
     // It stays a failure until something is done about it.
     world.run(&["pull", "Notes", "notes"]).expect(5);
@@ -197,12 +273,12 @@ fn a_name_too_long_for_the_file_system_does_not_hold_the_others_back() {
 fn two_pulls_at_once_are_one_too_many() {
     let world = furnished();
     let mut first = stalled_pull(&world);
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"
+    exit status 7
+    --- stderr
+    obsync: another obsync is working on [DIR]/notes; wait for it to end, or stop it
+    ");
     assert_eq!(world.run(&["pull", "Notes", "notes", "--json"]).expect(7).json()["error"]["kind"], "already_running");
-    world.run(&["reset", "notes", "--yes"]).expect(7);
-    // Another home does not know of the first one's state, but the folder itself is locked as well.
-    fs::create_dir_all(world.path("notes")).unwrap();
-    world.must(&["status"]);
     first.kill().unwrap();
     first.wait().unwrap();
     world.server.faults().clear();
@@ -218,6 +294,11 @@ fn the_folder_is_locked_for_pulls_with_another_home_too() {
     let mut first = stalled_pull(&world);
     let mut second = world.command(&["pull", "Notes", "notes"]);
     ran(second.env("OBSYNC_HOME", world.path("other-home"))).expect(7);
+    world.run(&["reset", "notes", "--yes"]).expect(7);
+    world.run(&["verify", "notes"]).expect(7);
+    // What only looks is not in the way.
+    world.must(&["status", "notes"]);
+    world.must(&["pull", "Notes", "notes", "--dry-run"]);
     first.kill().unwrap();
     first.wait().unwrap();
 }

@@ -2,6 +2,8 @@
 //! file appears under its name, and once it is over the next pull makes everything right.
 
 use std::net::TcpListener;
+use std::panic::resume_unwind;
+use std::thread;
 
 use obsync_testkit::{Chance, Faults};
 
@@ -25,6 +27,14 @@ fn pull_with(world: &World, faults: &str) -> crate::world::Ran {
     world.run(&["pull", "Notes", "notes", "--timeout", "1", "--connections", "1"])
 }
 
+/// Does the same for each of `troubles` at once, as each spends its time waiting; the answers in order.
+fn for_each<T: Sync, A: Send>(troubles: &[T], test: impl Fn(&T) -> A + Sync) -> Vec<A> {
+    thread::scope(|scope| {
+        let running: Vec<_> = troubles.iter().map(|trouble| scope.spawn(|| test(trouble))).collect();
+        running.into_iter().map(|test| test.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
 /// The trouble is over: the next pull has to bring everything.
 #[track_caller]
 fn heals(world: &World) {
@@ -46,27 +56,26 @@ fn a_server_that_is_down_is_told() {
 }
 
 #[test]
-fn trouble_before_any_work_is_exit_status_8() {
-    for fault in ["rest-hang", "rest-drop", "rest-garbage", "rest-overloaded", "rest-status-error", "hang-upgrade", "refuse-upgrade", "stall-init"] {
+fn trouble_before_any_work_is_told_and_nothing_is_done() {
+    let troubles = [
+        "rest-hang",
+        "rest-drop",
+        "rest-garbage",
+        "rest-overloaded",
+        "rest-status-error",
+        "hang-upgrade",
+        "refuse-upgrade",
+        "stall-init",
+    ];
+    let told = for_each(&troubles, |fault| {
         let world = three_files();
         let pull = pull_with(&world, fault);
         assert_eq!(pull.code, 8, "{fault}: {}", pull.stderr);
-        assert!(pull.stderr.starts_with("obsync: ") || pull.stderr.contains("\nobsync: "), "{fault}: {}", pull.stderr);
         assert!(!world.path("notes").exists(), "{fault}");
         heals(&world);
-    }
-}
-
-#[test]
-fn a_sentence_for_each_trouble_before_any_work() {
-    let mut told = String::new();
-    for fault in ["rest-hang", "rest-garbage", "rest-overloaded", "rest-status-error", "stall-init"] {
-        let world = three_files();
-        let stderr = pull_with(&world, fault).stderr;
-        told.push_str(&format!("{fault}: {}", world.redacted(stderr.lines().last().unwrap())));
-        told.push('\n');
-    }
-    insta::assert_snapshot!(told, @"");
+        format!("{fault}: {}", world.redacted(pull.stderr.lines().last().unwrap()))
+    });
+    insta::assert_snapshot!(told.join("\n"), @"");
 }
 
 #[test]
@@ -77,7 +86,11 @@ fn a_host_outside_the_allow_list_never_sees_the_token() {
     let host = evil.local_addr().unwrap().to_string();
     world.server.faults().set(format!("listing-host={host}").parse().unwrap());
     let pull = world.run(&["pull", "Notes", "notes"]);
-    insta::assert_snapshot!(pull.told(&world).replace(&host, "[EVIL]"), @"");
+    insta::assert_snapshot!(pull.told(&world).replace(&host, "[EVIL]"), @"
+    exit status 8
+    --- stderr
+    obsync: the vault's host [EVIL] is neither under obsidian.md nor allowed; allow it if you trust it (--allow-host [EVIL])
+    ");
     assert!(evil.accept().is_err(), "it was connected to");
     world.server.faults().set("listing-host=evil.example".parse().unwrap());
     let pull = world.run(&["pull", "Notes", "notes"]).expect(8);
@@ -95,40 +108,42 @@ fn a_host_that_the_user_allows_is_talked_to() {
 
 #[test]
 fn a_session_that_is_refused_is_told() {
-    for (text, code) in [
+    let refusals = [
         ("Authentication failed", 3),
         ("Vault not found", 4),
         ("Your subscription to Obsidian Sync has expired", 3),
         ("Something new", 1),
-    ] {
+    ];
+    let told = for_each(&refusals, |(text, code)| {
         let world = three_files();
-        let faults = Faults { init_error: Chance::always(), init_error_text: text.to_owned(), ..Faults::default() };
-        world.server.faults().set(faults);
-        let pull = world.run(&["pull", "Notes", "notes"]);
-        assert_eq!(pull.code, code, "{text}: {}", pull.stderr);
+        let init_error_text = (*text).to_owned();
+        world.server.faults().set(Faults { init_error: Chance::always(), init_error_text, ..Faults::default() });
+        let pull = world.run(&["pull", "Notes", "notes"]).expect(*code);
         assert!(!world.path("notes").exists());
         heals(&world);
-    }
+        pull.stderr
+    });
+    insta::assert_snapshot!(told.concat(), @"");
 }
 
 #[test]
 fn a_listing_that_never_comes_to_its_end_leaves_the_pull_unfinished() {
-    for fault in ["drop-in-listing", "stall-in-listing"] {
+    for_each(&["drop-in-listing", "stall-in-listing"], |fault| {
         let world = three_files();
         let pull = pull_with(&world, fault).expect(6);
         assert!(pull.stderr.contains("the next run goes on from there"), "{fault}: {}", pull.stderr);
         assert!(!world.path("notes").exists());
         heals(&world);
-    }
+    });
 }
 
 #[test]
 fn a_file_in_trouble_holds_no_other_back_and_leaves_nothing_under_its_name() {
-    let mut told = String::new();
-    for fault in [
+    let troubles = [
         "corrupt-content",
         "truncate-content",
-        "extra-piece",
+        "missing-piece",
+        "short-piece",
         "lie-size",
         "huge-header",
         "wrong-hash",
@@ -139,31 +154,50 @@ fn a_file_in_trouble_holds_no_other_back_and_leaves_nothing_under_its_name() {
         "garbage-answer",
         "huge-text",
         "drop-in-content",
-    ] {
+        "stall-in-content",
+    ];
+    let told = for_each(&troubles, |fault| {
         let world = three_files();
         let pull = pull_with(&world, &format!("{fault}=uid:2"));
         assert_eq!(pull.code, 5, "{fault}: {pull:?}");
         assert!(!world.path("notes/Trouble.bin").exists(), "{fault}");
         assert_eq!(world.files("notes").len(), 2, "{fault}");
-        let reason = pull.stderr.lines().find(|line| line.contains("Trouble.bin")).unwrap_or("no reason");
-        told.push_str(&format!("{fault}: {}\n", world.redacted(reason.trim())));
         heals(&world);
-    }
-    insta::assert_snapshot!(told, @"");
+        let reason = pull.stderr.lines().find(|line| line.contains("Trouble.bin")).unwrap_or("no reason");
+        format!("{fault}: {}", world.redacted(reason.trim()))
+    });
+    insta::assert_snapshot!(told.join("\n"), @"");
+}
+
+#[test]
+fn a_piece_too_many_is_noticed_and_does_no_harm() {
+    let world = three_files();
+    pull_with(&world, "extra-piece=at-most:1+uid:2").expect(0);
+    assert_eq!(world.server.faults().strikes("extra-piece"), 1);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
 }
 
 #[test]
 fn a_file_that_lies_about_itself_is_never_written() {
     let world = three_files();
     let vault = world.vault("Notes");
+    // Its content is what its hash says, so that its size is wrong in the listing does no harm.
+    vault.write_lying_size("Size.md", "a size that lies", 7_000_000).unwrap();
     vault.write_damaged("Damaged.md", "wrong tag").unwrap();
     vault.write_wrong_hash("Other.md", "not what it says").unwrap();
-    vault.write_lying_size("Size.md", "a size that lies", 7_000_000).unwrap();
     let pull = world.run(&["pull", "Notes", "notes"]).expect(5);
-    insta::assert_snapshot!(pull.told(&world), @"");
-    assert_eq!(world.files("notes").len(), 3);
+    insta::assert_snapshot!(pull.told(&world), @r#"
+    exit status 5
+    --- stdout
+    Pulled 4 files (10.0 kB) from "Notes" to notes in [TIME] s (version 6).
+    --- stderr
+    2 changes could not be pulled; the next pull tries again:
+      Damaged.md (version 5): what the server sent is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
+      Other.md (version 6): what the server sent is not the file that the vault lists (its SHA-256 is 6b376d889fee6f0084d859551757679f73276de4767a43e1d37f8a1c992e83ca, not f73f16ede021d01efecf627b5e658be52293f167cfe06c6b8d0e591cb25b68c9)
+    "#);
+    assert_eq!(world.files("notes").len(), 4);
     // Repaired by a new upload, they are pulled.
-    for path in ["Damaged.md", "Other.md", "Size.md"] {
+    for path in ["Damaged.md", "Other.md"] {
         vault.write(path, "repaired", NOON).unwrap();
     }
     world.must(&["pull", "Notes", "notes"]);

@@ -29,7 +29,19 @@ fn the_status_of_every_destination_is_shown_without_a_connection() {
     let mut blocks: Vec<String> =
         world.redacted(&status.stdout).replace(today, "[DATE]").split_inclusive("1 change\n").map(str::to_owned).collect();
     blocks.sort_by_key(|block| !block.contains("notes"));
-    insta::assert_snapshot!(blocks.concat(), @"");
+    insta::assert_snapshot!(blocks.concat(), @r#"
+    [DIR]/notes
+      vault      "Notes" ([ID of Notes])
+      contents   2 files (20 bytes), 2 folders
+      version    5
+      last news  [DATE]
+      left out   1 change
+    [DIR]/elsewhere
+      vault      "Notes" ([ID of Notes])
+      contents   3 files (40 bytes), 2 folders
+      version    5
+      last news  [DATE]
+    "#);
 }
 
 #[test]
@@ -63,16 +75,43 @@ fn status_names_what_failed() {
 #[test]
 fn a_destination_that_is_not_known_is_not_found() {
     let world = World::new();
-    insta::assert_snapshot!(world.run(&["status"]).told(&world), @"");
-    insta::assert_snapshot!(world.run(&["status", "nowhere"]).told(&world), @"");
-    insta::assert_snapshot!(world.run(&["verify", "nowhere", "--json"]).told(&world), @"");
-    insta::assert_snapshot!(world.run(&["reset", "nowhere", "--yes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["status"]).told(&world), @"
+    exit status 0
+    --- stdout
+    Nothing was pulled yet. `obsync pull --help` tells how.
+    ");
+    insta::assert_snapshot!(world.run(&["status", "nowhere"]).told(&world), @"
+    exit status 4
+    --- stderr
+    obsync: nothing was pulled to nowhere yet; `obsync status` lists the folders that obsync knows
+    ");
+    insta::assert_snapshot!(world.run(&["verify", "nowhere", "--json"]).told(&world), @r#"
+    exit status 4
+    --- stdout
+    {
+      "error": {
+        "kind": "not_found",
+        "message": "nothing was pulled to nowhere yet; `obsync status` lists the folders that obsync knows"
+      }
+    }
+    --- stderr
+    obsync: nothing was pulled to nowhere yet; `obsync status` lists the folders that obsync knows
+    "#);
+    insta::assert_snapshot!(world.run(&["reset", "nowhere", "--yes"]).told(&world), @"
+    exit status 4
+    --- stderr
+    obsync: nothing was pulled to nowhere yet; `obsync status` lists the folders that obsync knows
+    ");
 }
 
 #[test]
 fn verify_is_content_with_what_was_pulled() {
     let world = pulled();
-    insta::assert_snapshot!(world.run(&["verify", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["verify", "notes"]).told(&world), @"
+    exit status 0
+    --- stdout
+    All is well: 2 files (20 bytes) of notes as pulled (version 5).
+    ");
     let verified = world.must(&["verify", "notes", "--json"]).json();
     assert_eq!((&verified["clean"], &verified["intact"]["files"]), (&json!(true), &json!(2)));
 }
@@ -83,7 +122,18 @@ fn verify_finds_what_is_missing_changed_and_extra() {
     fs::remove_file(world.path("notes/Welcome.md")).unwrap();
     put(&world.path("notes/Daily/2026-01-01.md"), "A quiet day");
     put(&world.path("notes/New.md"), "of mine");
-    insta::assert_snapshot!(world.run(&["verify", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["verify", "notes"]).told(&world), @"
+    exit status 5
+    --- stdout
+    Missing: 1 file
+      Welcome.md
+    Changed: 1 file
+      Daily/2026-01-01.md
+    Not of the vault: 1 file
+      New.md
+    0 files (0 bytes) of notes as pulled (version 5).
+    `obsync pull --full` to notes brings back what is missing or changed; changed files are kept as conflicted copies.
+    ");
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
     assert_eq!(verified["clean"], false);
     assert_eq!(verified["missing"], json!(["Welcome.md"]));
@@ -96,8 +146,16 @@ fn a_reset_forgets_the_state_and_touches_no_note() {
     let world = pulled();
     let before = world.files("notes");
     let unasked = world.run(&["reset", "notes"]);
-    insta::assert_snapshot!(unasked.told(&world), @"");
-    insta::assert_snapshot!(world.run(&["reset", "notes", "--yes"]).told(&world), @"");
+    insta::assert_snapshot!(unasked.told(&world), @"
+    exit status 2
+    --- stderr
+    obsync: there is nobody to ask whether to forget the state of notes; give --yes
+    ");
+    insta::assert_snapshot!(world.run(&["reset", "notes", "--yes"]).told(&world), @"
+    exit status 0
+    --- stdout
+    The state of notes is forgotten. The next pull compares every file and downloads only what differs.
+    ");
     assert_eq!(world.files("notes"), before);
     world.run(&["status", "notes"]).expect(4);
     let pulls = world.server.stats().pulls;
@@ -111,7 +169,11 @@ fn a_destination_is_of_one_vault_until_it_is_reset() {
     let world = pulled();
     let before = world.files("notes");
     let mut other = world.command(&["pull", "Private", "notes"]);
-    insta::assert_snapshot!(ran(other.env("OBSYNC_VAULT_PASSWORD", crate::world::VAULT_PASSWORD)).told(&world), @"");
+    insta::assert_snapshot!(ran(other.env("OBSYNC_VAULT_PASSWORD", crate::world::VAULT_PASSWORD)).told(&world), @r#"
+    exit status 1
+    --- stderr
+    obsync: notes holds the vault "Notes" ([ID of Notes]) already; pull to another folder, or give this one up for that vault first with `obsync reset notes`
+    "#);
     assert_eq!(world.files("notes"), before);
     world.must(&["reset", "notes", "--yes"]);
     world.must(&["pull", "Private", "notes"]);

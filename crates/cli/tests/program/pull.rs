@@ -40,7 +40,13 @@ fn paths(world: &World) -> Vec<String> {
 fn a_first_pull_brings_everything_but_workspace_files() {
     let world = furnished();
     let pull = world.run(&["pull", "Notes", "notes"]);
-    insta::assert_snapshot!(pull.told(&world), @"");
+    insta::assert_snapshot!(pull.told(&world), @r#"
+    exit status 0
+    --- stdout
+    Pulled 10 files (69 bytes) from "Notes" to notes in [TIME] s (version 15).
+    Made 4 folders.
+    Left out by your choice of what to pull: 1 file (15 bytes).
+    "#);
     assert_eq!(world.differences("Notes", "notes"), ["missing file \".obsidian/workspace.json\""]);
 }
 
@@ -141,7 +147,18 @@ fn another_configuration_folder_can_be_named() {
 fn a_dry_run_tells_and_does_nothing() {
     let world = furnished();
     let dry = world.run(&["pull", "Notes", "notes", "--dry-run", "--configs", "none", "--exclude", "Assets"]);
-    insta::assert_snapshot!(dry.told(&world), @"");
+    insta::assert_snapshot!(dry.told(&world), @r#"
+    exit status 0
+    --- stdout
+    A pull of "Notes" to notes would take 6 steps and download at most 23 bytes:
+      make folder    Archive
+      make folder    Archive/2020
+      make folder    Daily
+      download       Welcome.md (9 bytes)
+      download       Daily/2026-01-01.md (11 bytes)
+      download       Archive/2020/Old.md (3 bytes)
+    Left out by your choice of what to pull: 8 files (61 bytes).
+    "#);
     assert!(!world.path("notes").exists());
     assert!(!world.home().join("state").exists());
     assert_eq!(world.server.stats().pulls, 0);
@@ -156,9 +173,20 @@ fn later_pulls_bring_what_is_new_and_tell_what_was_done() {
     vault.rename("Daily/2026-01-01.md", "Daily/New year.md").unwrap();
     vault.delete("Archive").unwrap();
     vault.create_folder("Empty").unwrap();
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @r#"
+    exit status 0
+    --- stdout
+    Pulled 1 file (14 bytes) from "Notes" to notes in [TIME] s (version 22).
+    Copied here, as the vault has the same content twice: 1 file (11 bytes).
+    Made 1 folder.
+    Deleted, as in the vault: 2 files and 2 folders.
+    "#);
     assert_eq!(world.differences("Notes", "notes"), ["missing file \".obsidian/workspace.json\""]);
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @r#"
+    exit status 0
+    --- stdout
+    notes is up to date with "Notes" (version 22, [TIME] s).
+    "#);
 }
 
 #[test]
@@ -169,7 +197,18 @@ fn what_is_there_is_adopted_and_what_differs_is_kept() {
     put(&world.path("notes/Unrelated.txt"), "not of the vault");
     let pull = world.run(&["pull", "Notes", "notes"]);
     let kept = paths(&world).into_iter().find(|path| path.contains("Conflicted copy")).unwrap();
-    insta::assert_snapshot!(pull.told(&world).replace(&kept, "[CONFLICTED COPY]"), @"");
+    insta::assert_snapshot!(pull.told(&world).replace(&kept, "[CONFLICTED COPY]"), @r#"
+    exit status 0
+    --- stdout
+    Pulled 9 files (60 bytes) from "Notes" to notes in [TIME] s (version 15).
+    Found in place, so not downloaded: 1 file (9 bytes).
+    Made 2 folders.
+    In the way of a file of the vault, so kept under another name: 1 file.
+      Archive/2020/Old.md is now [CONFLICTED COPY]
+    Left out by your choice of what to pull: 1 file (15 bytes).
+    --- stderr
+    obsync: warning: kept what was at Archive/2020/Old.md as [CONFLICTED COPY]
+    "#);
     assert_eq!(fs::read_to_string(world.path("notes").join(&kept)).unwrap(), "mine");
     assert_eq!(fs::read_to_string(world.path("notes/Archive/2020/Old.md")).unwrap(), "old");
     assert_eq!(fs::read_to_string(world.path("notes/Unrelated.txt")).unwrap(), "not of the vault");
@@ -181,7 +220,15 @@ fn a_note_changed_here_survives_its_deletion_there() {
     world.must(&["pull", "Notes", "notes"]);
     put(&world.path("notes/Welcome.md"), "my thoughts");
     world.vault("Notes").delete("Welcome.md").unwrap();
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @r#"
+    exit status 0
+    --- stdout
+    Pulled 0 files (0 bytes) from "Notes" to notes in [TIME] s (version 16).
+    Deleted in the vault but changed here, so kept: 1 file.
+      Welcome.md
+    --- stderr
+    obsync: warning: kept Welcome.md: it was changed here and deleted in the vault
+    "#);
     assert_eq!(fs::read_to_string(world.path("notes/Welcome.md")).unwrap(), "my thoughts");
 }
 

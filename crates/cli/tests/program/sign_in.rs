@@ -75,7 +75,11 @@ fn without_a_terminal_the_options_are_named() {
 fn a_wrong_account_password_is_refused_at_once() {
     let world = World::new();
     let mut login = world.command(&["login"]);
-    insta::assert_snapshot!(ran(login.env("OBSIDIAN_PASSWORD", "wr0ng")).told(&world), @"");
+    insta::assert_snapshot!(ran(login.env("OBSIDIAN_PASSWORD", "wr0ng")).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: the service did not accept this email and password; check both and sign in again (`obsync login`)
+    ");
     assert_eq!(world.server.stats().rest_by_path["/user/signin"], 1, "a wrong password was tried again");
     assert_eq!(saved_token(&world), None);
 }
@@ -83,16 +87,34 @@ fn a_wrong_account_password_is_refused_at_once() {
 #[test]
 fn a_missing_code_is_asked_for_by_naming_the_ways_to_give_it() {
     let world = with_second_factor();
-    insta::assert_snapshot!(world.run(&["login"]).told(&world), @"");
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["login"]).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: this account needs a two-factor code; run `obsync login --mfa CODE`, or set OBSIDIAN_TOTP_SECRET for obsync to compute the codes
+    ");
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: this account needs a two-factor code; run `obsync login --mfa CODE`, or set OBSIDIAN_TOTP_SECRET for obsync to compute the codes
+    ");
     assert!(!world.path("notes").exists());
 }
 
 #[test]
 fn a_wrong_code_is_refused() {
     let world = with_second_factor();
-    insta::assert_snapshot!(world.run(&["login", "--mfa", "000000"]).told(&world), @"");
-    insta::assert_snapshot!(world.run(&["login", "--mfa", "12345"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["login", "--mfa", "000000"]).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: the two-factor code is not right; codes change every 30 seconds, try again with a fresh one (`obsync login`)
+    ");
+    insta::assert_snapshot!(world.run(&["login", "--mfa", "12345"]).told(&world), @"
+    exit status 2
+    --- stderr
+    error: invalid value '12345' for '--mfa <CODE>': a two-factor code has 6 digits
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
@@ -124,7 +146,11 @@ fn a_wrong_secret_is_told_apart_from_a_wrong_code() {
     assert!(!refused.stderr.contains("JBSWY3DP"));
     let none = login("1nv4lid-s3cret").expect(2);
     assert!(!none.stderr.contains("1nv4lid"));
-    insta::assert_snapshot!(none.told(&world), @"");
+    insta::assert_snapshot!(none.told(&world), @"
+    exit status 2
+    --- stderr
+    obsync: OBSIDIAN_TOTP_SECRET is not a base32 secret; set it to the text that was shown beside the QR code when you turned two-factor authentication on (letters and the digits 2 to 7)
+    ");
 }
 
 #[test]
@@ -150,11 +176,23 @@ fn a_token_of_the_environment_is_checked_and_used_but_not_kept() {
         assert!(!ran.stdout.contains(token) && !ran.stderr.contains(token));
         ran
     };
-    insta::assert_snapshot!(with_token(&token, &["login"]).told(&world), @"");
+    insta::assert_snapshot!(with_token(&token, &["login"]).told(&world), @"
+    exit status 0
+    --- stdout
+    OBSIDIAN_AUTH_TOKEN is valid: it is the token of me@example.com. Nothing was kept.
+    ");
     with_token(&token, &["vaults"]).expect(0);
     assert_eq!(saved_token(&world), None);
-    insta::assert_snapshot!(with_token("n0-such-token", &["login"]).told(&world), @"");
-    insta::assert_snapshot!(with_token("n0-such-token", &["vaults"]).told(&world), @"");
+    insta::assert_snapshot!(with_token("n0-such-token", &["login"]).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: the sign-in is not valid (any more); sign in again (`obsync login`)
+    ");
+    insta::assert_snapshot!(with_token("n0-such-token", &["vaults"]).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: the service does not accept OBSIDIAN_AUTH_TOKEN (any more); set it to a valid token, or unset it and run `obsync login`
+    ");
 }
 
 #[test]
@@ -162,7 +200,11 @@ fn a_token_never_goes_to_another_address() {
     let (world, other) = (World::new(), World::new());
     world.must(&["login"]);
     let mut vaults = world.anonymous(&["vaults", "--api-url", &other.server.url()]);
-    insta::assert_snapshot!(ran(&mut vaults).told(&world), @"");
+    insta::assert_snapshot!(ran(&mut vaults).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD
+    ");
     assert_eq!(other.server.stats().rest_requests, 0);
 }
 
@@ -171,7 +213,11 @@ fn a_token_that_has_expired_is_renewed_where_there_are_credentials() {
     let world = World::new();
     world.must(&["login"]);
     world.server.expire_tokens().unwrap();
-    insta::assert_snapshot!(ran(&mut world.anonymous(&["vaults"])).told(&world), @"");
+    insta::assert_snapshot!(ran(&mut world.anonymous(&["vaults"])).told(&world), @"
+    exit status 3
+    --- stderr
+    obsync: the sign-in is not valid (any more); sign in again (`obsync login`)
+    ");
     world.must(&["pull", "Notes", "notes"]);
     assert_eq!(world.server.stats().rest_by_path["/user/signin"], 2);
     // The new token is the saved one now.
@@ -200,7 +246,11 @@ fn a_logout_makes_the_token_worthless_and_forgets_the_keys() {
     let mut pull = world.anonymous(&["pull", "Private", "private", "--password-stdin"]);
     ran(pull.write_stdin(format!("{VAULT_PASSWORD}\n"))).expect(0);
     let token = saved_token(&world).unwrap();
-    insta::assert_snapshot!(ran(&mut world.anonymous(&["logout"])).told(&world), @"");
+    insta::assert_snapshot!(ran(&mut world.anonymous(&["logout"])).told(&world), @"
+    exit status 0
+    --- stdout
+    Signed out me@example.com.
+    ");
     assert_eq!(saved_token(&world), None);
     ran(world.anonymous(&["vaults"]).env("OBSIDIAN_AUTH_TOKEN", &token)).expect(3);
     world.run(&["pull", "Private", "private"]).expect(3);
@@ -236,7 +286,11 @@ fn a_damaged_credentials_file_is_told_as_such() {
     fs::write(&file, "{ \"accounts\": { \"token-of-mine\"").unwrap();
     let vaults = world.run(&["vaults"]);
     assert!(!vaults.stderr.contains("token-of-mine"));
-    insta::assert_snapshot!(vaults.told(&world), @"");
+    insta::assert_snapshot!(vaults.told(&world), @"
+    exit status 1
+    --- stderr
+    obsync: [DIR]/home/config/credentials.json is damaged at line 1; remove it and sign in again with `obsync login`
+    ");
 }
 
 #[test]
@@ -247,7 +301,7 @@ fn a_credentials_file_that_others_can_read_is_closed_to_them() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let vaults = world.must(&["vaults"]);
     assert_eq!(mode(&file), 0o600);
-    insta::assert_snapshot!(world.redacted(&vaults.stderr), @"");
+    insta::assert_snapshot!(world.redacted(&vaults.stderr), @"obsync: warning: [DIR]/home/config/credentials.json could be read by other users of this computer; it cannot any more, but whoever did has your token or keys: `obsync logout` makes the token worthless");
 }
 
 #[test]

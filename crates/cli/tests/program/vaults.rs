@@ -23,7 +23,12 @@ fn vaults_are_shown_as_a_table_with_the_shared_ones_marked() {
     let vaults = world.must(&["vaults"]);
     let today = vaults.stdout.split_whitespace().find(|word| word.starts_with("20") && word.len() == 10).unwrap();
     let shown = world.redacted(&vaults.stdout).replace(today, "[DATE]");
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r"
+    ID                                REGION    ENCRYPTION        SIZE  CREATED     NAME
+    [ID of Journal]  loopback  standard v3    0 bytes  [DATE]  Journal
+    [ID of 日本 [2J]  loopback  end-to-end v0  0 bytes  [DATE]  日本 \u{1b}[2J
+    [ID of Team]  loopback  standard v3    0 bytes  [DATE]  Team (shared)
+    ");
 }
 
 #[test]
@@ -47,14 +52,29 @@ fn vaults_are_listed_for_scripts_without_secrets() {
 #[test]
 fn an_account_without_vaults_is_no_error() {
     let world = World::with(|builder| builder);
-    insta::assert_snapshot!(world.run(&["vaults"]).told(&world), @"");
+    insta::assert_snapshot!(world.run(&["vaults"]).told(&world), @"
+    exit status 0
+    --- stderr
+    The account has no vaults.
+    ");
     assert_eq!(world.must(&["vaults", "--json"]).json(), json!({ "vaults": [] }));
 }
 
 #[test]
 fn who_is_not_signed_in_is_told_how() {
     let world = several();
-    insta::assert_snapshot!(ran(&mut world.anonymous(&["vaults", "--json"])).told(&world), @"");
+    insta::assert_snapshot!(ran(&mut world.anonymous(&["vaults", "--json"])).told(&world), @r#"
+    exit status 3
+    --- stdout
+    {
+      "error": {
+        "kind": "sign_in",
+        "message": "you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD"
+      }
+    }
+    --- stderr
+    obsync: you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD
+    "#);
 }
 
 #[test]

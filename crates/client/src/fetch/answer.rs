@@ -71,8 +71,7 @@ impl<R: Receiver> Worker<R> {
             self.serial = false;
         }
         let uid = self.window.front().map_or(Uid(0), |head| head.request.uid);
-        self.refuse_head(true, FetchFailure::Transport(ClientError::WrongHash { uid }))
-            .await?;
+        self.refuse_head(true, FetchFailure::Transport(ClientError::WrongHash { uid })).await?;
         self.leave(session.content(header)).await
     }
 
@@ -92,8 +91,7 @@ impl<R: Receiver> Worker<R> {
         match ClientError::from_server_text(&reason) {
             ClientError::Overloaded => self.server_is_overloaded().await,
             ClientError::Service { .. } => {
-                self.refuse_head(true, FetchFailure::Refused(printable(&reason)))
-                    .await
+                self.refuse_head(true, FetchFailure::Refused(printable(&reason))).await
             }
             hopeless => Err(Stop::Hopeless(hopeless)),
         }
@@ -105,13 +103,9 @@ impl<R: Receiver> Worker<R> {
         };
         head.tries.overloaded += 1;
         if head.tries.overloaded >= self.shared.options.attempts.max(1) {
-            return self
-                .settle_head(Err(FetchFailure::Transport(ClientError::Overloaded)))
-                .await;
+            return self.settle_head(Err(FetchFailure::Transport(ClientError::Overloaded))).await;
         }
-        let pause = endless_pauses(&self.shared)
-            .nth(head.tries.overloaded as usize - 1)
-            .unwrap_or_default();
+        let pause = endless_pauses(&self.shared).nth(head.tries.overloaded as usize - 1).unwrap_or_default();
         debug!(?pause, "the server is overloaded");
         self.rest_until = Some(Instant::now() + pause);
         self.put_head_back();
@@ -125,9 +119,7 @@ impl<R: Receiver> Worker<R> {
         };
         head.tries.lost += 1;
         if head.tries.lost >= self.shared.options.attempts.max(1) {
-            return self
-                .settle_head(Err(FetchFailure::Transport(error.clone())))
-                .await;
+            return self.settle_head(Err(FetchFailure::Transport(error.clone()))).await;
         }
         self.put_head_back();
         Ok(())

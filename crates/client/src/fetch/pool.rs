@@ -106,9 +106,7 @@ impl<R: Receiver> FetchPool<R> {
         // Whatever ends this future ends the connections.
         let _guard = stop.clone().drop_guard();
         let connections = self.options.connections.max(1);
-        let capacity = connections
-            .saturating_mul(self.options.in_flight.max(1))
-            .saturating_mul(2);
+        let capacity = connections.saturating_mul(self.options.in_flight.max(1)).saturating_mul(2);
         let shared = Shared {
             client: self.client,
             target: self.target,
@@ -178,12 +176,7 @@ impl<R: Receiver> Run<R> {
         let receiver = &self.shared.receiver;
         self.shared.queue.add(batch.drain(..).map(|job| {
             let request = receiver.request(&job);
-            Pending {
-                job,
-                request,
-                tries: Tries::default(),
-                alone: false,
-            }
+            Pending { job, request, tries: Tries::default(), alone: false }
         }));
     }
 
@@ -207,9 +200,7 @@ impl<R: Receiver> Run<R> {
             let worker = Worker::new(Arc::clone(&self.shared), self.first_session.take());
             let stop = self.stop.clone();
             self.workers.spawn(async move {
-                stop.run_until_cancelled_owned(worker.run())
-                    .await
-                    .unwrap_or(End::Finished)
+                stop.run_until_cancelled_owned(worker.run()).await.unwrap_or(End::Finished)
             });
         }
         Ok(())

@@ -51,21 +51,13 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(most: usize) -> Self {
-        Self {
-            requests: 0,
-            bytes: 0,
-            most: most.max(1),
-        }
+        Self { requests: 0, bytes: 0, most: most.max(1) }
     }
 
     /// Counts a request of `size` bytes in, if there is room. The first one always has.
     pub(super) fn admit(&mut self, size: u64) -> bool {
         // The bytes of the request at the head do not count: it is being received.
-        let bytes = if self.requests == 0 {
-            0
-        } else {
-            self.bytes.saturating_add(size)
-        };
+        let bytes = if self.requests == 0 { 0 } else { self.bytes.saturating_add(size) };
         if self.requests >= self.most || bytes > WINDOW_BYTES {
             return false;
         }
@@ -111,13 +103,8 @@ pub(super) enum Work {
 impl<J> Queue<J> {
     /// A queue that wants to hold about `capacity` jobs.
     pub(super) fn new(capacity: usize) -> Self {
-        let inner = Inner {
-            fresh: VecDeque::new(),
-            again: VecDeque::new(),
-            open: 0,
-            closed: false,
-            hungry: 0,
-        };
+        let inner =
+            Inner { fresh: VecDeque::new(), again: VecDeque::new(), open: 0, closed: false, hungry: 0 };
         Self {
             inner: Mutex::new(inner),
             changed: Notify::new(),
@@ -268,10 +255,6 @@ impl<J> Queue<J> {
     /// Notes that a connection has begun, or ceased, to have nothing to do.
     pub(super) fn set_hungry(&self, hungry: bool) {
         let mut inner = self.lock();
-        inner.hungry = if hungry {
-            inner.hungry + 1
-        } else {
-            inner.hungry.saturating_sub(1)
-        };
+        inner.hungry = if hungry { inner.hungry + 1 } else { inner.hungry.saturating_sub(1) };
     }
 }

@@ -185,11 +185,7 @@ impl<R: Receiver> Worker<R> {
     }
 
     fn most_in_flight(&self) -> usize {
-        if self.serial {
-            1
-        } else {
-            self.shared.options.in_flight.max(1)
-        }
+        if self.serial { 1 } else { self.shared.options.in_flight.max(1) }
     }
 
     /// Waits out an overload, once all answers under way have come.
@@ -204,10 +200,7 @@ impl<R: Receiver> Worker<R> {
 
     /// Takes jobs and sends their requests, all in one go.
     async fn refill(&mut self, session: &mut Session) -> Result<(), ClientError> {
-        let alone = self
-            .window
-            .front()
-            .is_some_and(|head| head.tries.wants_to_be_alone());
+        let alone = self.window.front().is_some_and(|head| head.tries.wants_to_be_alone());
         if alone || self.rest_until.is_some() {
             return Ok(());
         }
@@ -256,11 +249,7 @@ impl<R: Receiver> Worker<R> {
         let end = match stop {
             Stop::Broken(error) => {
                 let settled = self.blame_for_loss(&error).await;
-                if settled.is_err() {
-                    Some(End::NobodyListens)
-                } else {
-                    self.count_loss(&error)
-                }
+                if settled.is_err() { Some(End::NobodyListens) } else { self.count_loss(&error) }
             }
             Stop::MixedUp => {
                 self.become_serial();
@@ -294,11 +283,5 @@ async fn open<R: Receiver>(shared: &Shared<R>) -> Result<Session, ClientError> {
 }
 
 pub(super) fn endless_pauses<R: Receiver>(shared: &Shared<R>) -> ExponentialBackoff {
-    shared
-        .client
-        .options()
-        .retry
-        .backoff()
-        .without_max_times()
-        .build()
+    shared.client.options().retry.backoff().without_max_times().build()
 }

@@ -56,9 +56,7 @@ impl Session {
 
     /// The answer to the oldest pull that has none yet.
     pub(crate) async fn pull_answer(&mut self) -> Result<PullAnswer, ClientError> {
-        let answer = self
-            .answer("the server's answer to a request for content", MAX_TEXT)
-            .await?;
+        let answer = self.answer("the server's answer to a request for content", MAX_TEXT).await?;
         if let Some(reason) = answer.error() {
             return Ok(PullAnswer::Refused(reason));
         }
@@ -67,15 +65,9 @@ impl Session {
         }
         let (Some(size), Some(pieces)) = (answer.size, answer.pieces) else {
             // The official client takes this for an empty file, and writes one over good content.
-            return Err(ClientError::protocol(
-                "an answer announces no content, and no error either",
-            ));
+            return Err(ClientError::protocol("an answer announces no content, and no error either"));
         };
-        let header = ContentHeader {
-            hash: answer.hash.unwrap_or_default(),
-            size,
-            pieces,
-        };
+        let header = ContentHeader { hash: answer.hash.unwrap_or_default(), size, pieces };
         header.check()?;
         Ok(PullAnswer::Content(header))
     }
@@ -151,9 +143,7 @@ impl Content<'_> {
                 Event::Piece(piece) => break piece,
                 Event::Push(_) | Event::Ready | Event::Nothing => {}
                 Event::Answer(_) => {
-                    return Err(ClientError::protocol(
-                        "an answer came where a piece of content was due",
-                    ));
+                    return Err(ClientError::protocol("an answer came where a piece of content was due"));
                 }
             }
         };

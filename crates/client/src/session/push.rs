@@ -64,10 +64,7 @@ impl Session {
         content: R,
     ) -> Result<(), ClientError> {
         if size > self.file_limit() {
-            return Err(ClientError::FileTooLarge {
-                size,
-                limit: self.file_limit(),
-            });
+            return Err(ClientError::FileTooLarge { size, limit: self.file_limit() });
         }
         // An empty file is not encrypted (protocol.md section 1).
         let encrypted = if size == 0 { 0 } else { size + CONTENT_OVERHEAD };
@@ -86,9 +83,7 @@ impl Session {
         match self.push(request).await? {
             Reply::Done => Ok(()),
             Reply::Next if encrypted > 0 => self.send_pieces(size, content).await,
-            Reply::Next => Err(ClientError::protocol(
-                "the server asks for the content of an empty file",
-            )),
+            Reply::Next => Err(ClientError::protocol("the server asks for the content of an empty file")),
         }
     }
 
@@ -107,9 +102,7 @@ impl Session {
         };
         match self.push(request).await? {
             Reply::Done => Ok(()),
-            Reply::Next => Err(ClientError::protocol(
-                "the server asks for content where there is none",
-            )),
+            Reply::Next => Err(ClientError::protocol("the server asks for content where there is none")),
         }
     }
 
@@ -143,22 +136,17 @@ impl Session {
             let count = content
                 .read(&mut plain)
                 .await
-                .map_err(|error| ClientError::Source {
-                    reason: reasons(&error),
-                })?;
+                .map_err(|error| ClientError::Source { reason: reasons(&error) })?;
             read += count as u64;
             if count == 0 || read > size {
                 break;
             }
             encryptor
                 .update(&plain[..count], &mut pending)
-                .map_err(|error| ClientError::Source {
-                    reason: error.to_string(),
-                })?;
+                .map_err(|error| ClientError::Source { reason: error.to_string() })?;
             while pending.len() > PIECE {
                 let rest = pending.split_off(PIECE);
-                self.send_piece(std::mem::replace(&mut pending, rest), false)
-                    .await?;
+                self.send_piece(std::mem::replace(&mut pending, rest), false).await?;
             }
         }
         if read != size {
@@ -169,8 +157,7 @@ impl Session {
         encryptor.finish(&mut pending);
         if pending.len() > PIECE {
             let rest = pending.split_off(PIECE);
-            self.send_piece(std::mem::replace(&mut pending, rest), false)
-                .await?;
+            self.send_piece(std::mem::replace(&mut pending, rest), false).await?;
         }
         self.send_piece(pending, true).await
     }
@@ -180,12 +167,12 @@ impl Session {
         self.wire.flush().await?;
         match (self.push_reply().await?, last) {
             (Reply::Done, true) | (Reply::Next, false) => Ok(()),
-            (Reply::Done, false) => Err(ClientError::protocol(
-                "the server took a file for complete before its end",
-            )),
-            (Reply::Next, true) => Err(ClientError::protocol(
-                "the server asks for more content than announced",
-            )),
+            (Reply::Done, false) => {
+                Err(ClientError::protocol("the server took a file for complete before its end"))
+            }
+            (Reply::Next, true) => {
+                Err(ClientError::protocol("the server asks for more content than announced"))
+            }
         }
     }
 }

@@ -31,14 +31,10 @@ impl Session {
     /// The server's refusal; whatever the network adds.
     pub async fn size(&mut self) -> Result<VaultSize, ClientError> {
         self.ask(&ClientMessage::Size).await?;
-        let answer = self
-            .confirmation("the server's answer about the vault's size")
-            .await?;
+        let answer = self.confirmation("the server's answer about the vault's size").await?;
         match (answer.size, answer.limit) {
             (Some(size), Some(limit)) => Ok(VaultSize { size, limit }),
-            _ => Err(ClientError::protocol(
-                "the answer about the vault's size names none",
-            )),
+            _ => Err(ClientError::protocol("the answer about the vault's size names none")),
         }
     }
 
@@ -47,18 +43,13 @@ impl Session {
     /// # Errors
     /// As for [`Session::size`].
     pub async fn deleted(&mut self) -> Result<Vec<PushMessage>, ClientError> {
-        self.ask(&ClientMessage::Deleted {
-            suppress_renames: true,
-        })
-        .await?;
+        self.ask(&ClientMessage::Deleted { suppress_renames: true }).await?;
         // A list of all deletions has no bound but the frame's.
         let answer = self.answer("the list of deleted entries", MAX_MESSAGE).await?;
         if let Some(error) = answer.error() {
             return Err(ClientError::from_server_text(&error));
         }
-        answer
-            .items
-            .ok_or_else(|| ClientError::protocol("the list of deleted entries is missing"))
+        answer.items.ok_or_else(|| ClientError::protocol("the list of deleted entries is missing"))
     }
 
     /// The states of an entry below the uid `last`; from the newest one for 0.
@@ -66,19 +57,13 @@ impl Session {
     /// # Errors
     /// As for [`Session::size`].
     pub async fn history(&mut self, path: &EncodedPath, last: Uid) -> Result<History, ClientError> {
-        self.ask(&ClientMessage::History {
-            path: path.clone(),
-            last,
-        })
-        .await?;
+        self.ask(&ClientMessage::History { path: path.clone(), last }).await?;
         let answer = self.answer("an entry's history", MAX_MESSAGE).await?;
         if let Some(error) = answer.error() {
             return Err(ClientError::from_server_text(&error));
         }
         let more = answer.more.unwrap_or(false);
-        let items = answer
-            .items
-            .ok_or_else(|| ClientError::protocol("an entry's history is missing"))?;
+        let items = answer.items.ok_or_else(|| ClientError::protocol("an entry's history is missing"))?;
         Ok(History { items, more })
     }
 
@@ -91,15 +76,11 @@ impl Session {
             return Err(ClientError::NotReady);
         }
         self.ask(&ClientMessage::Restore { uid }).await?;
-        let answer = self
-            .confirmation("the server's answer to restoring an entry")
-            .await?;
+        let answer = self.confirmation("the server's answer to restoring an entry").await?;
         if answer.is_ok() {
             Ok(())
         } else {
-            Err(ClientError::protocol(
-                "restoring was neither accepted nor refused",
-            ))
+            Err(ClientError::protocol("restoring was neither accepted nor refused"))
         }
     }
 

@@ -188,10 +188,7 @@ impl Wire {
         due.check(now)?;
         if self.dead_at(started) <= now {
             let after = self.timeouts.silence;
-            return Err(ClientError::TimedOut {
-                what: "a sign of life from the server",
-                after,
-            });
+            return Err(ClientError::TimedOut { what: "a sign of life from the server", after });
         }
         if self.content_at(due).is_some_and(|at| at <= now) {
             return Err(ClientError::TimedOut { what: due.what, after: self.timeouts.silence });

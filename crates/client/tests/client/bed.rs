@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use obsync_client::{Client, ClientError, ClientOptions, RetryPolicy, Session, SessionTarget, Timeouts, Token};
+use obsync_client::{
+    Client, ClientError, ClientOptions, RetryPolicy, Session, SessionTarget, Timeouts, Token,
+};
 use obsync_protocol::{PushMessage, VaultKeys};
 use obsync_testkit::{Faults, Server, VaultHandle, VaultSpec};
 

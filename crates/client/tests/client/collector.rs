@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use obsync_client::{
-    ClientError, Content, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, PullRequest, Receiver, Session,
+    ClientError, Content, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, PullRequest,
+    Receiver, Session,
 };
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultKeys};
 use tokio::sync::mpsc;
@@ -157,7 +158,12 @@ impl Run {
                 }
             }
         };
-        let mut fetched = Fetched { files: BTreeMap::new(), failures: BTreeMap::new(), run: Ok(FetchSummary::default()), calls: 0 };
+        let mut fetched = Fetched {
+            files: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            run: Ok(FetchSummary::default()),
+            calls: 0,
+        };
         let reading = async {
             let mut results = Vec::new();
             while let Some(result) = outcomes.recv().await {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use obsync_client::{ClientError, Content, FetchFailure, FetchOptions, FetchPool, PullRequest, Receiver, Session};
+use obsync_client::{
+    ClientError, Content, FetchFailure, FetchOptions, FetchPool, PullRequest, Receiver, Session,
+};
 use obsync_protocol::{ContentHash, Uid};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -92,7 +94,12 @@ async fn pieces_of_any_size_make_the_same_file() {
     for pieces in ["pieces=1009", "pieces=random:70000", "pieces=random:3", "pieces=whole"] {
         bed.fault(pieces);
         let fetched = Run::of(&bed).await.fetch(&bed).await;
-        assert_eq!((fetched.files.len(), fetched.failures.len()), (21, 0), "{pieces}: {:?}", fetched.failures);
+        assert_eq!(
+            (fetched.files.len(), fetched.failures.len()),
+            (21, 0),
+            "{pieces}: {:?}",
+            fetched.failures
+        );
     }
 }
 
@@ -124,11 +131,11 @@ async fn a_file_that_went_away_after_the_listing_is_gone_and_the_others_arrive()
 async fn jobs_may_come_slowly_while_the_connection_is_kept() {
     let bed = Bed::with(|mut options| {
         options.timeouts.ping_after = Duration::from_millis(20);
-        options.timeouts.silence = Duration::from_millis(400);
+        options.timeouts.silence = Duration::from_secs(2);
         options
     })
     .await;
-    small_files(&bed, 3);
+    small_files(&bed, 2);
     let run = Run::of(&bed).await;
     let (feed, jobs) = mpsc::channel(8);
     let (results, mut outcomes) = mpsc::channel(8);
@@ -146,7 +153,7 @@ async fn jobs_may_come_slowly_while_the_connection_is_kept() {
     let running = tokio::spawn(pool.run());
     for job in run.jobs {
         // Longer than the connection may be silent: only pings keep it.
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         feed.send(job).await.unwrap();
         limited(outcomes.recv()).await.unwrap().outcome.unwrap();
     }
@@ -176,7 +183,14 @@ impl Receiver for Slow {
 }
 
 /// A run of the [`Slow`] receiver, once it has begun to receive.
-async fn begun_run(bed: &Bed) -> (tokio::task::JoinHandle<Result<obsync_client::FetchSummary, ClientError>>, CancellationToken, mpsc::Sender<Job>, mpsc::Receiver<obsync_client::FetchResult<Slow>>) {
+async fn begun_run(
+    bed: &Bed,
+) -> (
+    tokio::task::JoinHandle<Result<obsync_client::FetchSummary, ClientError>>,
+    CancellationToken,
+    mpsc::Sender<Job>,
+    mpsc::Receiver<obsync_client::FetchResult<Slow>>,
+) {
     let run = Run::of(bed).await;
     let (feed, jobs) = mpsc::channel(1024);
     let (results, outcomes) = mpsc::channel(8);

@@ -12,22 +12,27 @@ use crate::fetching::small_files;
 
 const FILES: usize = 120;
 
-/// A bed with small files, on a server with these faults. What never comes is not waited for long.
-async fn bed(faults: &str) -> Bed {
+/// A bed with small files.
+async fn bed() -> Bed {
+    let bed = Bed::start().await;
+    small_files(&bed, FILES);
+    bed
+}
+
+/// The same, and what never comes is not waited for long.
+async fn impatient_bed() -> Bed {
     let bed = Bed::with(|mut options| {
-        options.timeouts.silence = Duration::from_millis(500);
+        options.timeouts.silence = Duration::from_secs(1);
         options
     })
     .await;
     small_files(&bed, FILES);
-    bed.fault(faults);
     bed
 }
 
 /// The uid of a file in the middle of [`bed`].
 fn victim(bed: &Bed) -> Uid {
-    let encoded_end = bed.vault.version().0;
-    Uid(encoded_end - 50)
+    Uid(bed.vault.version().0 - 50)
 }
 
 /// All files were fetched, and are what they should be: the receiver checks the hashes.
@@ -38,33 +43,41 @@ fn assert_complete(fetched: &Fetched, fault: &str) {
 
 #[tokio::test]
 async fn passing_trouble_with_connections_and_frames_is_mended() {
+    let bed = bed().await;
     for fault in [
-        "drop-on-request=next:5",
-        "drop-in-content=next:5",
-        "drop-after-frames=next:6,frames=150",
-        "extra-piece=next:5",
-        "missing-piece=next:5",
-        "short-piece=next:5",
-        "lie-size=next:5",
-        "huge-header=next:5",
-        "bare-answer=next:5",
-        "garbage-answer=next:5",
+        "drop-on-request=next:3",
+        "drop-in-content=next:3",
+        "drop-after-frames=next:4,frames=150",
+        "extra-piece=next:3",
+        "missing-piece=next:3",
+        "short-piece=next:3",
+        "lie-size=next:3",
+        "huge-header=next:3",
+        "bare-answer=next:3",
+        "garbage-answer=next:3",
         "huge-text=next:3",
-        "refuse-upgrade=next:3",
     ] {
-        let bed = bed(fault).await;
+        // Some faults are cast when a connection is made, so the listing's is of no use here.
+        let run = Run { session: None, ..Run::of(&bed).await };
+        bed.fault(fault);
         // One connection, so that none of the others can take over what is left of a broken one.
-        let connections = if fault.starts_with("refuse-upgrade") { 4 } else { 1 };
-        let fetched = Run::of(&bed).await.connections(connections).fetch(&bed).await;
+        let fetched = run.connections(1).fetch(&bed).await;
         assert_complete(&fetched, fault);
-        assert!(fetched.summary().reconnects > 0 || connections > 1, "{fault}");
+        assert!(fetched.summary().reconnects > 0, "{fault}");
     }
 }
 
 #[tokio::test]
 async fn passing_trouble_with_contents_is_mended_on_the_same_connection() {
-    for fault in ["corrupt-content=next:5", "truncate-content=next:5", "refuse-pull=next:5", "err-answer=next:5", "gone-answer=next:5"] {
-        let bed = bed(fault).await;
+    let bed = bed().await;
+    for fault in [
+        "corrupt-content=next:5",
+        "truncate-content=next:5",
+        "refuse-pull=next:5",
+        "err-answer=next:5",
+        "gone-answer=next:5",
+    ] {
+        bed.fault(fault);
         let fetched = Run::of(&bed).await.fetch(&bed).await;
         assert_complete(&fetched, fault);
         assert_eq!(fetched.summary().reconnects, 0, "{fault}");
@@ -74,12 +87,12 @@ async fn passing_trouble_with_contents_is_mended_on_the_same_connection() {
 
 #[tokio::test]
 async fn trouble_at_random_everywhere_loses_no_file() {
+    let bed = bed().await;
     for seed in 0..5 {
-        let bed = bed(&format!(
-            "seed={seed},corrupt-content=2%,drop-in-content=2%,drop-on-request=1%,wrong-hash=2%,gone-answer=2%,\
+        bed.fault(&format!(
+            "seed={seed},corrupt-content=2%,drop-in-content=2%,drop-on-request=1%,wrong-hash=2%,\
              missing-piece=1%,extra-piece=2%,refuse-pull=2%,unknown-ops=20%,pieces=random:500"
-        ))
-        .await;
+        ));
         let fetched = Run::of(&bed).await.fetch(&bed).await;
         assert!(fetched.run.is_ok(), "seed {seed}: {:?}", fetched.run);
         // One in a hundred thousand fails three times in a row by chance; none may be lost without a word.
@@ -91,26 +104,33 @@ async fn trouble_at_random_everywhere_loses_no_file() {
 #[tokio::test]
 async fn a_file_that_always_fails_is_reported_and_the_others_arrive() {
     type Expected = fn(&FetchFailure<String>) -> bool;
-    let protocol: Expected = |failure| matches!(failure, FetchFailure::Transport(ClientError::Protocol { .. }));
-    let lost: Expected = |failure| matches!(failure, FetchFailure::Transport(ClientError::ConnectionLost { .. }));
-    let cases: [(&str, Expected); 13] = [
+    let protocol: Expected =
+        |failure| matches!(failure, FetchFailure::Transport(ClientError::Protocol { .. }));
+    let lost: Expected =
+        |failure| matches!(failure, FetchFailure::Transport(ClientError::ConnectionLost { .. }));
+    let cases: [(&str, Expected); 12] = [
         ("corrupt-content", |failure| matches!(failure, FetchFailure::Receiver(_))),
         ("truncate-content", |failure| matches!(failure, FetchFailure::Receiver(_))),
         ("wrong-hash", |failure| matches!(failure, FetchFailure::Transport(ClientError::WrongHash { .. }))),
         ("missing-hash", |failure| matches!(failure, FetchFailure::Transport(ClientError::WrongHash { .. }))),
-        ("refuse-pull", |failure| matches!(failure, FetchFailure::Refused(reason) if reason.contains("cannot be read"))),
-        ("err-answer", |failure| matches!(failure, FetchFailure::Refused(reason) if reason == "Internal error")),
+        (
+            "refuse-pull",
+            |failure| matches!(failure, FetchFailure::Refused(reason) if reason.contains("cannot be read")),
+        ),
+        (
+            "err-answer",
+            |failure| matches!(failure, FetchFailure::Refused(reason) if reason == "Internal error"),
+        ),
         ("gone-answer", |failure| matches!(failure, FetchFailure::Gone)),
         ("drop-in-content", lost),
-        ("missing-piece", protocol),
         ("short-piece", protocol),
         ("lie-size", protocol),
         ("bare-answer", protocol),
         ("garbage-answer", protocol),
     ];
+    let bed = bed().await;
+    let victim = victim(&bed);
     for (fault, is_expected) in cases {
-        let bed = bed("").await;
-        let victim = victim(&bed);
         bed.fault(&format!("{fault}=uid:{victim}"));
         let fetched = Run::of(&bed).await.fetch(&bed).await;
         assert!(fetched.run.is_ok(), "{fault}: {:?}", fetched.run);
@@ -121,8 +141,21 @@ async fn a_file_that_always_fails_is_reported_and_the_others_arrive() {
 }
 
 #[tokio::test]
+async fn a_piece_that_never_comes_fails_its_file_only() {
+    let bed = impatient_bed().await;
+    bed.fault(&format!("missing-piece=uid:{}", victim(&bed)));
+    let mut run = Run::of(&bed).await;
+    run.options.attempts = 2;
+    let fetched = run.fetch(&bed).await;
+    // Asked for alone, nothing follows that could be in the place of the piece.
+    let failure = fetched.failure();
+    assert!(matches!(failure, FetchFailure::Transport(ClientError::TimedOut { .. })), "{failure:?}");
+    assert_eq!(fetched.files.len(), FILES - 1);
+}
+
+#[tokio::test]
 async fn a_content_that_fails_its_check_is_asked_for_three_times_in_all() {
-    let bed = bed("").await;
+    let bed = bed().await;
     let victim = victim(&bed);
     bed.fault(&format!("corrupt-content=uid:{victim}"));
     let fetched = Run::of(&bed).await.fetch(&bed).await;
@@ -133,7 +166,7 @@ async fn a_content_that_fails_its_check_is_asked_for_three_times_in_all() {
 
 #[tokio::test]
 async fn a_receiver_that_says_so_is_not_offered_a_file_again() {
-    let bed = bed("").await;
+    let bed = bed().await;
     let mut run = Run::of(&bed).await;
     run.collector.averse_to = Some(run.jobs[60].path.clone());
     run.collector.forgiving = false;
@@ -144,7 +177,7 @@ async fn a_receiver_that_says_so_is_not_offered_a_file_again() {
 
 #[tokio::test]
 async fn a_large_file_that_is_turned_down_is_not_received_for_nobody() {
-    let bed = bed("").await;
+    let bed = bed().await;
     bed.vault.write("large.bin", vec![1; 30_000_000], 1).unwrap();
     let mut run = Run::of(&bed).await;
     run.collector.averse_to = Some("large.bin".to_owned());
@@ -156,7 +189,8 @@ async fn a_large_file_that_is_turned_down_is_not_received_for_nobody() {
 
 #[tokio::test]
 async fn answers_in_the_wrong_order_are_noticed_and_asked_for_again_one_at_a_time() {
-    let bed = bed("swap-answers").await;
+    let bed = bed().await;
+    bed.fault("swap-answers");
     let fetched = Run::of(&bed).await.connections(2).fetch(&bed).await;
     assert_complete(&fetched, "swap-answers");
     let summary = fetched.summary();
@@ -168,7 +202,7 @@ async fn answers_in_the_wrong_order_are_noticed_and_asked_for_again_one_at_a_tim
 
 #[tokio::test]
 async fn one_file_with_a_wrong_hash_does_not_slow_the_others_down() {
-    let bed = bed("").await;
+    let bed = bed().await;
     let victim = victim(&bed);
     bed.fault(&format!("wrong-hash=uid:{victim}"));
     let fetched = Run::of(&bed).await.connections(1).fetch(&bed).await;
@@ -181,12 +215,7 @@ async fn one_file_with_a_wrong_hash_does_not_slow_the_others_down() {
 
 #[tokio::test]
 async fn a_content_that_stops_in_the_middle_is_given_up_and_asked_for_again() {
-    let bed = Bed::with(|mut options| {
-        options.timeouts.silence = Duration::from_millis(300);
-        options
-    })
-    .await;
-    small_files(&bed, FILES);
+    let bed = impatient_bed().await;
     for fault in ["stall-in-content=next:2", "stall-request=next:2"] {
         bed.fault(fault);
         let fetched = Run::of(&bed).await.fetch(&bed).await;
@@ -198,7 +227,7 @@ async fn a_content_that_stops_in_the_middle_is_given_up_and_asked_for_again() {
 
 #[tokio::test]
 async fn a_server_that_goes_away_fails_the_run_and_what_was_fetched_is_reported() {
-    let bed = bed("").await;
+    let bed = bed().await;
     let run = Run::of(&bed).await;
     bed.fault("drop-on-request=always+after:30,refuse-upgrade=always+after:3");
     let fetched = run.connections(2).fetch(&bed).await;
@@ -208,8 +237,17 @@ async fn a_server_that_goes_away_fails_the_run_and_what_was_fetched_is_reported(
 }
 
 #[tokio::test]
+async fn a_server_that_comes_back_is_found_again() {
+    let bed = bed().await;
+    let run = Run { session: None, ..Run::of(&bed).await };
+    bed.fault("refuse-upgrade=next:4");
+    let fetched = run.fetch(&bed).await;
+    assert_complete(&fetched, "refuse-upgrade");
+}
+
+#[tokio::test]
 async fn a_server_that_is_gone_at_once_fails_the_run() {
-    let bed = bed("").await;
+    let bed = bed().await;
     let run = Run { session: None, ..Run::of(&bed).await };
     bed.fault("refuse-upgrade");
     let fetched = run.fetch(&bed).await;
@@ -219,7 +257,7 @@ async fn a_server_that_is_gone_at_once_fails_the_run() {
 
 #[tokio::test]
 async fn a_sign_in_that_ends_during_the_run_fails_it_without_further_attempts() {
-    let bed = bed("").await;
+    let bed = bed().await;
     let run = Run { session: None, ..Run::of(&bed).await };
     bed.server.expire_tokens().unwrap();
     let fetched = run.connections(1).fetch(&bed).await;
@@ -229,7 +267,7 @@ async fn a_sign_in_that_ends_during_the_run_fails_it_without_further_attempts() 
 
 #[tokio::test]
 async fn a_server_with_a_limit_on_connections_is_served_by_those_it_allows() {
-    let bed = bed("").await;
+    let bed = bed().await;
     let run = Run::of(&bed).await;
     bed.fault("init-error,init-error-text=Too many connections");
     let fetched = run.fetch(&bed).await;
@@ -239,7 +277,8 @@ async fn a_server_with_a_limit_on_connections_is_served_by_those_it_allows() {
 
 #[tokio::test]
 async fn every_connection_is_lost_at_once_and_the_run_goes_on() {
-    let bed = bed("latency=2ms").await;
+    let bed = bed().await;
+    bed.fault("latency=2ms");
     let run = Run::of(&bed).await;
     let dropping = async {
         for answered in [20, 50, 90] {

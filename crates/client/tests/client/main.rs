@@ -1,6 +1,8 @@
 //! The client against real servers over real sockets: the development server with its faults, and servers of
 //! a few lines where what is wrong lies below what a development server can do.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 mod bed;
 mod collector;
 mod fetching;

@@ -11,7 +11,13 @@ fn path(text: &str) -> VaultPath {
 }
 
 fn file<'a>(path: &'a VaultPath, content: &[u8]) -> PushFile<'a> {
-    PushFile { path, hash: ContentHash::of(content), ctime: 1_700_000_000_000, mtime: 1_700_000_001_234, related: None }
+    PushFile {
+        path,
+        hash: ContentHash::of(content),
+        ctime: 1_700_000_000_000,
+        mtime: 1_700_000_001_234,
+        related: None,
+    }
 }
 
 /// Bytes that look like nothing in particular.
@@ -46,7 +52,8 @@ async fn files_folders_and_deletions_that_were_pushed_come_back_over_several_con
     session.close().await;
 
     let run = Run::of(&bed).await;
-    let fetched = Run { jobs: run.jobs.into_iter().filter(|job| job.path.starts_with("Daily/")).collect(), ..run };
+    let fetched =
+        Run { jobs: run.jobs.into_iter().filter(|job| job.path.starts_with("Daily/")).collect(), ..run };
     let fetched = fetched.fetch(&bed).await;
     assert!(fetched.failures.is_empty(), "{:?}", fetched.failures);
     assert!(fetched.summary().connections > 1);
@@ -90,7 +97,8 @@ async fn a_file_beyond_the_vaults_limit_is_not_sent() {
     let (mut session, _) = bed.listed().await;
     let large = path("large.bin");
     let size = session.file_limit() + 1;
-    let error = limited(session.push_file_from(&file(&large, b""), size, tokio::io::empty())).await.unwrap_err();
+    let error =
+        limited(session.push_file_from(&file(&large, b""), size, tokio::io::empty())).await.unwrap_err();
     assert!(matches!(error, ClientError::FileTooLarge { .. }), "{error:?}");
     // The session is none the worse for it.
     session.push_folder(&path("Still open")).await.unwrap();

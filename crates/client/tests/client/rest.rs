@@ -78,7 +78,12 @@ async fn a_token_that_has_expired_or_was_signed_out_asks_for_a_new_sign_in() {
 
 #[tokio::test]
 async fn an_overloaded_service_is_asked_again_until_it_answers() {
-    for fault in ["rest-overloaded=next:2", "rest-status-error=next:2,rest-status=503", "rest-status-error=next:2,rest-status=429", "rest-drop=next:2"] {
+    for fault in [
+        "rest-overloaded=next:2",
+        "rest-status-error=next:2,rest-status=503",
+        "rest-status-error=next:2,rest-status=429",
+        "rest-drop=next:2",
+    ] {
         let bed = Bed::start().await;
         bed.fault(fault);
         limited(bed.client.vaults(&bed.token)).await.unwrap();
@@ -101,7 +106,9 @@ async fn after_the_last_attempt_the_error_says_what_was_wrong() {
 
 #[tokio::test]
 async fn what_another_attempt_cannot_mend_is_not_tried_again() {
-    for (fault, expected) in [("rest-status-error,rest-status=404", "404"), ("rest-garbage", "not keep to the protocol")] {
+    for (fault, expected) in
+        [("rest-status-error,rest-status=404", "404"), ("rest-garbage", "not keep to the protocol")]
+    {
         let bed = Bed::start().await;
         bed.fault(fault);
         let error = limited(bed.client.vaults(&bed.token)).await.unwrap_err().to_string();
@@ -139,12 +146,16 @@ async fn a_service_that_is_down_is_named_as_unreachable() {
 async fn a_vault_can_be_made_and_opened_with_its_password_only() {
     let bed = Bed::start().await;
     let salt = "00112233445566778899aabbccddeeff";
-    let keys = |password: &str| VaultKeys::new(&MasterKey::derive(&password.into(), salt), EncryptionVersion::V3, salt);
+    let keys = |password: &str| {
+        VaultKeys::new(&MasterKey::derive(&password.into(), salt), EncryptionVersion::V3, salt)
+    };
     let right = keys("right");
-    let encryption = NewVaultEncryption::EndToEnd { key_hash: right.key_hash().clone(), salt: salt.to_owned() };
+    let encryption =
+        NewVaultEncryption::EndToEnd { key_hash: right.key_hash().clone(), salt: salt.to_owned() };
     let made = NewVault { name: "Made".to_owned(), region: String::new(), encryption };
     let made = bed.client.create_vault(&bed.token, made).await.unwrap();
-    let managed = NewVault { name: "Kept".to_owned(), region: String::new(), encryption: NewVaultEncryption::Managed };
+    let managed =
+        NewVault { name: "Kept".to_owned(), region: String::new(), encryption: NewVaultEncryption::Managed };
     bed.client.create_vault(&bed.token, managed).await.unwrap();
     let vaults = bed.client.vaults(&bed.token).await.unwrap();
     let vault = vaults.iter().find(|vault| vault.id == made.id).unwrap();
@@ -159,7 +170,8 @@ async fn a_vault_can_be_made_and_opened_with_its_password_only() {
 async fn making_a_vault_is_not_tried_again_when_it_may_have_been_done() {
     let bed = Bed::start().await;
     bed.fault("rest-drop=next:1");
-    let vault = NewVault { name: "Twice".to_owned(), region: String::new(), encryption: NewVaultEncryption::Managed };
+    let vault =
+        NewVault { name: "Twice".to_owned(), region: String::new(), encryption: NewVaultEncryption::Managed };
     let error = limited(bed.client.create_vault(&bed.token, vault)).await.unwrap_err();
     assert!(matches!(error, ClientError::ConnectionLost { .. }), "{error:?}");
     assert_eq!(calls(&bed.server, "/vault/create"), 1);
@@ -172,7 +184,10 @@ async fn a_host_outside_the_list_gets_neither_a_connection_nor_the_token() {
     let vaults = bed.client.vaults(&bed.token).await.unwrap();
     let target = SessionTarget { host: vaults[0].host.clone(), ..bed.target() };
     let error = Session::open(&bed.client, &target, 0, true).await.unwrap_err();
-    assert!(matches!(&error, ClientError::HostNotAllowed { host } if host == "sync.obsidian.md.example.com"), "{error:?}");
+    assert!(
+        matches!(&error, ClientError::HostNotAllowed { host } if host == "sync.obsidian.md.example.com"),
+        "{error:?}"
+    );
     assert!(!error.is_retryable());
 }
 

@@ -65,7 +65,9 @@ async fn a_sign_in_is_announced_by_options_and_comes_from_the_web_site() {
 async fn a_redirect_does_not_carry_the_token_elsewhere() {
     let (elsewhere, stolen) = raw_server(&ok("{}")).await;
     for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"] {
-        let answer = format!("HTTP/1.1 {status}\r\nLocation: {elsewhere}/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nLocation: {elsewhere}/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
         let (url, _) = raw_server(&answer).await;
         let client = Client::new(options(&url)).unwrap();
         let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
@@ -83,7 +85,10 @@ async fn an_answer_that_announces_or_sends_too_much_is_not_taken_into_memory() {
         let (url, _) = raw_server(&answer).await;
         let client = Client::new(options(&url)).unwrap();
         let error = limited(client.vaults(&Token::new("t"))).await.unwrap_err();
-        assert!(matches!(&error, ClientError::Protocol { reason } if reason.contains("longer than")), "{error:?}");
+        assert!(
+            matches!(&error, ClientError::Protocol { reason } if reason.contains("longer than")),
+            "{error:?}"
+        );
     }
 }
 

@@ -1,1 +1,343 @@
-//! x
+//! Servers that break the rules of the connection itself, and clocks: heartbeat, silence, slowness.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use obsync_client::{ClientError, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, Session};
+use obsync_protocol::{ContentHash, Uid};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::bed::limited;
+use crate::collector::{Collector, Job};
+use crate::rogue::{Peer, Rogue, keys};
+
+const CONTENT: &[u8] = b"what the file says";
+
+/// One job, and the text and content that answer it rightly.
+fn job() -> (Job, String, Vec<u8>) {
+    let blob = keys().seal([7; 12], CONTENT).unwrap();
+    let hash = ContentHash::of(CONTENT);
+    let header = format!(r#"{{"hash":"{}","size":{},"pieces":1}}"#, keys().encode_hash(&hash), blob.len());
+    (Job { path: "file.md".to_owned(), uid: Uid(1), hash, size: blob.len() as u64 }, header, blob)
+}
+
+/// Opens a session and receives its listing.
+async fn listed(rogue: &Rogue) -> Result<Session, ClientError> {
+    let mut session = limited(Session::open(&rogue.client, &rogue.target, 0, true)).await?;
+    limited(session.listing(&mut |_| {})).await?;
+    Ok(session)
+}
+
+/// Fetches the one file.
+async fn fetch(rogue: &Rogue) -> (Result<FetchSummary, ClientError>, Option<FetchResult<Collector>>) {
+    let (feed, jobs) = mpsc::channel(1);
+    let (results, mut outcomes) = mpsc::channel(1);
+    let pool = FetchPool {
+        client: rogue.client.clone(),
+        target: rogue.target.clone(),
+        version: 1,
+        options: FetchOptions::default(),
+        receiver: Arc::new(Collector::new(keys())),
+        jobs,
+        results,
+        cancel: CancellationToken::new(),
+        first_session: None,
+    };
+    feed.send(job().0).await.unwrap();
+    drop(feed);
+    limited(async { tokio::join!(pool.run(), outcomes.recv()) }).await
+}
+
+/// The error of a listing that the server spoils with `script`.
+async fn spoiled_listing<F>(script: impl Fn(Peer) -> F + Send + Sync + 'static) -> ClientError
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    listed(&Rogue::start(script).await).await.unwrap_err()
+}
+
+/// A server that lets the client in and then sends these bytes instead of the listing.
+async fn after_welcome(bytes: Vec<u8>) -> ClientError {
+    spoiled_listing(move |mut peer| {
+        let bytes = bytes.clone();
+        async move {
+            peer.text().await;
+            peer.send(r#"{"res":"ok"}"#).await;
+            peer.send_raw(&bytes).await;
+            peer.until_gone().await;
+        }
+    })
+    .await
+}
+
+fn is_protocol(error: &ClientError) -> bool {
+    matches!(error, ClientError::Protocol { .. })
+}
+
+#[tokio::test]
+async fn frames_that_break_the_rules_are_errors_and_take_no_memory() {
+    let text = |payload: &[u8]| [&[0x81, u8::try_from(payload.len()).unwrap()][..], payload].concat();
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("a frame of an exbibyte", vec![0x82, 127, 0x10, 0, 0, 0, 0, 0, 0, 0]),
+        ("a frame beyond the limit", vec![0x82, 127, 0, 0, 0, 0, 1, 0, 0, 1]),
+        ("a reserved opcode", vec![0x83, 0]),
+        ("reserved bits", vec![0xf1, 0]),
+        ("a masked frame", vec![0x81, 0x82, 1, 2, 3, 4, 5, 6]),
+        ("a continuation of nothing", vec![0x80, 0]),
+        ("a text that is not UTF-8", text(&[0xff, 0xfe])),
+        ("a text that is no JSON", text(b"hello")),
+        ("a push without a path", text(br#"{"op":"push","uid":1}"#)),
+    ];
+    for (what, bytes) in cases {
+        let error = after_welcome(bytes).await;
+        assert!(is_protocol(&error), "{what}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_many_fragments_is_bounded_as_a_whole() {
+    // 2 MiB a fragment, without end.
+    let mut fragments = vec![0x02, 127, 0, 0, 0, 0, 0, 0x20, 0, 0];
+    fragments.resize(10 + (2 << 20), 0);
+    let mut all = fragments.clone();
+    for _ in 0..9 {
+        let mut more = fragments.clone();
+        more[0] = 0;
+        all.extend(more);
+    }
+    let error = after_welcome(all).await;
+    assert!(is_protocol(&error), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_listing_with_content_answers_or_nothing_but_its_opening_is_refused() {
+    for spoil in ["binary", "answer", "long"] {
+        let error = spoiled_listing(move |mut peer| async move {
+            peer.text().await;
+            peer.send(r#"{"res":"ok"}"#).await;
+            match spoil {
+                "binary" => peer.send_binary(vec![1, 2, 3]).await,
+                "answer" => peer.send(r#"{"res":"ok"}"#).await,
+                _ => peer.send(&format!(r#"{{"op":"x","pad":"{}"}}"#, "x".repeat(1 << 20))).await,
+            }
+            peer.until_gone().await;
+        })
+        .await;
+        assert!(is_protocol(&error), "{spoil}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_opening_must_be_answered_first_and_clearly() {
+    for first in
+        [r#"{"op":"push","uid":1,"path":"00"}"#, r#"{"op":"ready","version":3}"#, r#"{"res":"maybe"}"#, "{}"]
+    {
+        let error = spoiled_listing(move |mut peer| async move {
+            peer.text().await;
+            peer.send(first).await;
+            peer.until_gone().await;
+        })
+        .await;
+        assert!(is_protocol(&error), "{first}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_websocket_is_named_so() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"220 mail.example.com ESMTP\r\n").await;
+        }
+    });
+    let rogue = Rogue::start(|mut peer| async move { peer.until_gone().await }).await;
+    let target = obsync_client::SessionTarget { host, ..rogue.target.clone() };
+    let error = limited(Session::open(&rogue.client, &target, 0, true)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Protocol { .. } | ClientError::ConnectionLost { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_version_of_a_ready_only_ever_raises_ours() {
+    let rogue = Rogue::start(|mut peer| async move {
+        peer.welcome().await;
+        peer.until_gone().await;
+    })
+    .await;
+    let mut session = limited(Session::open(&rogue.client, &rogue.target, 500, false)).await.unwrap();
+    assert_eq!(limited(session.listing(&mut |_| {})).await.unwrap(), 500);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_asked_for_a_sign_of_life_and_kept_while_it_gives_one() {
+    let pings = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&pings);
+    let quick = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.ping_after = Duration::from_millis(20);
+        options.timeouts.silence = Duration::from_secs(10);
+        options
+    };
+    let rogue = Rogue::with(quick, move |mut peer| {
+        let pings = Arc::clone(&counter);
+        async move {
+            peer.text().await;
+            peer.send(r#"{"res":"ok"}"#).await;
+            // The listing comes after five pings, one after the other.
+            while let Some(text) = peer.text().await {
+                assert_eq!(text, r#"{"op":"ping"}"#);
+                peer.send(r#"{"op":"pong"}"#).await;
+                if pings.fetch_add(1, Ordering::Relaxed) == 4 {
+                    peer.send(r#"{"op":"ready","version":1}"#).await;
+                }
+            }
+        }
+    })
+    .await;
+    listed(&rogue).await.unwrap();
+    assert!(pings.load(Ordering::Relaxed) >= 5);
+}
+
+#[tokio::test]
+async fn a_connection_without_any_sign_of_life_is_dead() {
+    let quick = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.ping_after = Duration::from_millis(20);
+        options.timeouts.silence = Duration::from_millis(300);
+        options
+    };
+    let rogue = Rogue::with(quick, |mut peer| async move {
+        peer.text().await;
+        peer.send(r#"{"res":"ok"}"#).await;
+        peer.until_gone().await;
+    })
+    .await;
+    let error = listed(&rogue).await.unwrap_err();
+    assert!(
+        matches!(&error, ClientError::TimedOut { what, .. } if what.contains("sign of life")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn signs_of_life_do_not_replace_an_answer() {
+    let quick = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.answer = Duration::from_millis(300);
+        options
+    };
+    let rogue = Rogue::with(quick, |mut peer| async move {
+        peer.welcome().await;
+        loop {
+            peer.send(r#"{"op":"pong"}"#).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let mut session = listed(&rogue).await.unwrap();
+    let error = limited(session.size()).await.unwrap_err();
+    assert!(
+        matches!(&error, ClientError::TimedOut { what, .. } if what.contains("vault's size")),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn signs_of_life_do_not_replace_a_piece_of_content() {
+    let quick = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.silence = Duration::from_millis(300);
+        options
+    };
+    let rogue = Rogue::with(quick, |mut peer| async move {
+        peer.welcome().await;
+        peer.text().await;
+        peer.send(&job().1).await;
+        loop {
+            peer.send(r#"{"op":"pong"}"#).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let (_, result) = fetch(&rogue).await;
+    let outcome = result.unwrap().outcome;
+    assert!(matches!(&outcome, Err(FetchFailure::Transport(ClientError::TimedOut { .. }))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_slow_piece_is_not_taken_for_silence() {
+    let quick = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.silence = Duration::from_secs(2);
+        options
+    };
+    let rogue = Rogue::with(quick, |mut peer| async move {
+        peer.welcome().await;
+        peer.text().await;
+        let (_, header, blob) = job();
+        peer.send(&header).await;
+        let frame = [&[0x82, u8::try_from(blob.len()).unwrap()][..], &blob].concat();
+        // A few bytes at a time: far longer in all than the connection may be silent.
+        for part in frame.chunks(4) {
+            peer.send_raw(part).await;
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        peer.until_gone().await;
+    })
+    .await;
+    let (summary, result) = fetch(&rogue).await;
+    assert_eq!(result.unwrap().outcome.unwrap(), CONTENT);
+    assert_eq!((summary.unwrap().reconnects, rogue.connections()), (0, 1));
+}
+
+#[tokio::test]
+async fn an_overloaded_server_is_asked_for_a_content_again_after_a_pause() {
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let rogue = Rogue::start(move |mut peer| {
+        let refusals = Arc::clone(&refusals);
+        async move {
+            peer.welcome().await;
+            while peer.text().await.is_some() {
+                if refusals.fetch_add(1, Ordering::Relaxed) < 3 {
+                    peer.send(r#"{"res":"err","msg":"We are overloaded"}"#).await;
+                } else {
+                    let (_, header, blob) = job();
+                    peer.send(&header).await;
+                    peer.send_binary(blob).await;
+                }
+            }
+        }
+    })
+    .await;
+    let (summary, result) = fetch(&rogue).await;
+    assert_eq!(result.unwrap().outcome.unwrap(), CONTENT);
+    assert_eq!((summary.unwrap().requests, rogue.connections()), (4, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_stays_overloaded_fails_the_file() {
+    let rogue = Rogue::start(|mut peer| async move {
+        peer.welcome().await;
+        while peer.text().await.is_some() {
+            peer.send(r#"{"err":"overloaded"}"#).await;
+        }
+    })
+    .await;
+    let (summary, result) = fetch(&rogue).await;
+    let outcome = result.unwrap().outcome;
+    assert!(matches!(&outcome, Err(FetchFailure::Transport(ClientError::Overloaded))), "{outcome:?}");
+    assert_eq!(summary.unwrap().requests, 5);
+}
+
+#[tokio::test]
+async fn a_farewell_with_a_reason_is_passed_on() {
+    let error = spoiled_listing(|mut peer| async move {
+        peer.text().await;
+        peer.send(r#"{"res":"ok"}"#).await;
+        // 1012, "restarting".
+        peer.send_raw(&[&[0x88, 12, 0x03, 0xf4][..], b"restarting"].concat()).await;
+        peer.until_gone().await;
+    })
+    .await;
+    assert!(
+        matches!(&error, ClientError::ConnectionLost { reason } if reason.contains("restarting")),
+        "{error:?}"
+    );
+}

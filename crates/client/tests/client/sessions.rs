@@ -64,7 +64,8 @@ async fn a_refused_opening_says_why() {
     let unknown = SessionTarget { vault_id: VaultId::try_new("no-such-vault").unwrap(), ..bed.target() };
     assert!(matches!(open(unknown).await, ClientError::VaultNotFound));
 
-    let other_keys = VaultKeys::new(&MasterKey::derive(&"other".into(), "salt"), bed.vault.encryption_version(), "salt");
+    let other_keys =
+        VaultKeys::new(&MasterKey::derive(&"other".into(), "salt"), bed.vault.encryption_version(), "salt");
     let locked_out = SessionTarget { keys: other_keys, ..bed.target() };
     assert!(open(locked_out).await.is_auth());
 
@@ -104,7 +105,10 @@ async fn a_server_that_is_down_is_named_as_unreachable() {
     let Bed { server, client, .. } = bed;
     server.shutdown().await;
     let error = limited(Session::open(&client, &target, 0, true)).await.unwrap_err();
-    assert!(matches!(&error, ClientError::Unreachable { host, .. } if host.starts_with("127.0.0.1:")), "{error:?}");
+    assert!(
+        matches!(&error, ClientError::Unreachable { host, .. } if host.starts_with("127.0.0.1:")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -125,7 +129,10 @@ async fn a_listing_that_stops_or_breaks_off_is_an_error() {
         bed.vault.write(&format!("{number}.md"), "x", 1).unwrap();
     }
     for (fault, is_expected) in [
-        ("stall-in-listing", (|error| matches!(error, ClientError::TimedOut { .. })) as fn(&ClientError) -> bool),
+        (
+            "stall-in-listing",
+            (|error| matches!(error, ClientError::TimedOut { .. })) as fn(&ClientError) -> bool,
+        ),
         ("drop-in-listing", |error| matches!(error, ClientError::ConnectionLost { .. })),
     ] {
         bed.fault(fault);
@@ -203,8 +210,12 @@ async fn the_servers_limit_on_files_is_taken_over() {
     let vault = server.vault("Small").unwrap();
     let client = obsync_client::Client::new(crate::bed::options(&server.url())).unwrap();
     let token = client.sign_in(crate::bed::EMAIL, &crate::bed::PASSWORD.into(), None).await.unwrap().token;
-    let target =
-        SessionTarget { token, vault_id: vault.id().clone(), host: server.host(), keys: vault.keys().unwrap().clone() };
+    let target = SessionTarget {
+        token,
+        vault_id: vault.id().clone(),
+        host: server.host(),
+        keys: vault.keys().unwrap().clone(),
+    };
     let session = limited(Session::open(&client, &target, 0, true)).await.unwrap();
     assert_eq!(session.file_limit(), 1000);
 }

@@ -33,10 +33,7 @@ impl Floor {
     pub(super) fn median(floors: &[(Duration, Duration)]) -> Option<Self> {
         let copy = median(floors.iter().map(|(copy, _)| *copy))?;
         let crypto = median(floors.iter().map(|(_, crypto)| *crypto))?;
-        Some(Self {
-            copy_seconds: copy.as_secs_f64(),
-            crypto_seconds: crypto.as_secs_f64(),
-        })
+        Some(Self { copy_seconds: copy.as_secs_f64(), crypto_seconds: crypto.as_secs_f64() })
     }
 }
 
@@ -81,11 +78,8 @@ fn open_tree(keys: &VaultKeys, folder: &Path, took: &mut Duration) -> Result<()>
 /// Encrypts a file piece by piece, and tells how long decrypting and hashing the pieces took.
 fn open_file(keys: &VaultKeys, mut file: File) -> Result<Duration> {
     let mut encryptor = keys.content_encryptor([0; NONCE_LENGTH]);
-    let mut opening = Opening {
-        decryptor: keys.content_decryptor(),
-        hasher: ContentHasher::new(),
-        plain: Vec::new(),
-    };
+    let mut opening =
+        Opening { decryptor: keys.content_decryptor(), hasher: ContentHasher::new(), plain: Vec::new() };
     let (mut read, mut sealed, mut took) = (vec![0; PIECE], Vec::new(), Duration::ZERO);
     loop {
         let count = file.read(&mut read)?;

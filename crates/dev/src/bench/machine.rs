@@ -25,13 +25,7 @@ impl Machine {
         let unknown = || "unknown".to_owned();
         let kernel = nix::sys::utsname::uname().map_or_else(
             |_| unknown(),
-            |kernel| {
-                format!(
-                    "{} {}",
-                    kernel.sysname().to_string_lossy(),
-                    kernel.release().to_string_lossy()
-                )
-            },
+            |kernel| format!("{} {}", kernel.sysname().to_string_lossy(), kernel.release().to_string_lossy()),
         );
         let release = field("/etc/os-release", "PRETTY_NAME", '=');
         Self {
@@ -39,28 +33,15 @@ impl Machine {
             processors: thread::available_parallelism().map_or(1, usize::from),
             system: release.map_or(kernel.clone(), |release| format!("{release}, {kernel}")),
             file_system: file_system(folder).unwrap_or_else(unknown),
-            build: if cfg!(debug_assertions) {
-                "debug"
-            } else {
-                "release"
-            },
+            build: if cfg!(debug_assertions) { "debug" } else { "release" },
         }
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            cpu,
-            processors,
-            system,
-            file_system,
-            build,
-        } = self;
-        write!(
-            formatter,
-            "{processors} × {cpu}; {system}; pulling to {file_system}; {build} build"
-        )?;
+        let Self { cpu, processors, system, file_system, build } = self;
+        write!(formatter, "{processors} × {cpu}; {system}; pulling to {file_system}; {build} build")?;
         if *build == "debug" {
             formatter.write_str("\nwarning: figures of a debug build say little; run it with --release")?;
         }

@@ -59,12 +59,7 @@ struct Device {
 
 impl Bench {
     pub(super) fn new(work: TempDir, url: String, identity: Identity, runs: u32) -> Self {
-        Self {
-            work: Arc::new(work),
-            url,
-            identity,
-            runs,
-        }
+        Self { work: Arc::new(work), url, identity, runs }
     }
 
     /// A vault that the identity can open.
@@ -84,18 +79,10 @@ impl Bench {
             same_as_vault(vault, &device.folder())?;
             if again {
                 let sample = device.pull(vault)?;
-                ensure!(
-                    sample.0.is_unchanged(),
-                    "a pull with nothing new did something: {:?}",
-                    sample.0
-                );
+                ensure!(sample.0.is_unchanged(), "a pull with nothing new did something: {:?}", sample.0);
                 second.push(sample);
             }
-            floors.push(floor::of(
-                vault.keys()?,
-                &device.folder(),
-                &device.home.path().join("copy"),
-            )?);
+            floors.push(floor::of(vault.keys()?, &device.folder(), &device.home.path().join("copy"))?);
         }
         let floor = Floor::median(&floors);
         let mut rows = vec![self.row(vault, format!("first pull, {name}"), &first, floor)?];

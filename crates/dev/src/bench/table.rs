@@ -5,18 +5,8 @@ use std::time::Duration;
 use super::scenario::Row;
 use crate::human;
 
-const HEADER: [&str; 10] = [
-    "",
-    "wall",
-    "processor",
-    "peak memory",
-    "conn.",
-    "requests",
-    "received",
-    "copy",
-    "crypto",
-    "× floor",
-];
+const HEADER: [&str; 10] =
+    ["", "wall", "processor", "peak memory", "conn.", "requests", "received", "copy", "crypto", "× floor"];
 
 /// The rows under a header, with a line that explains the last columns.
 pub(super) fn of(rows: &[Row], runs: u32) -> String {
@@ -27,11 +17,7 @@ pub(super) fn of(rows: &[Row], runs: u32) -> String {
         .collect();
     let mut text: Vec<String> = lines.iter().map(|line| aligned(line, &widths)).collect();
     text.extend(rows.iter().filter(|row| row.requests > 0).map(rate));
-    let measured = if runs == 1 {
-        "Measured once.".to_owned()
-    } else {
-        format!("Medians of {runs} runs.")
-    };
+    let measured = if runs == 1 { "Measured once.".to_owned() } else { format!("Medians of {runs} runs.") };
     text.push(format!(
         "{measured} The floor is copying the pulled files with the standard library (copy), and decrypting and\n\
          hashing them on one processor (crypto), one after the other."
@@ -52,10 +38,7 @@ fn cells(row: &Row) -> [String; 10] {
         human::size(row.bytes_received),
         of_floor(row.floor.map(|floor| seconds(floor.copy_seconds))),
         of_floor(row.floor.map(|floor| seconds(floor.crypto_seconds))),
-        of_floor(
-            row.floor
-                .map(|floor| format!("{:.1}", row.wall_seconds / floor.total())),
-        ),
+        of_floor(row.floor.map(|floor| format!("{:.1}", row.wall_seconds / floor.total()))),
     ]
 }
 
@@ -76,16 +59,15 @@ fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 
-/// How fast a first pull was, in files or in bytes, whichever says more.
+/// How fast a first pull was.
 fn rate(row: &Row) -> String {
     let time = Duration::from_secs_f64(row.wall_seconds);
     let bytes = (row.bytes as f64 / row.wall_seconds.max(f64::MIN_POSITIVE)) as u64;
-    format!(
-        "{}: {} files/s, {}/s",
-        row.scenario,
-        human::per_second(row.files, time),
-        human::size(bytes)
-    )
+    let files = match row.files {
+        1 => String::new(),
+        files => format!("{} files/s, ", human::per_second(files, time)),
+    };
+    format!("{}: {files}{}/s", row.scenario, human::size(bytes))
 }
 
 #[cfg(test)]
@@ -110,14 +92,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_the_ratio_is_of_wall_time_to_both_parts_of_the_floor() {
-        let floor = Floor {
-            copy_seconds: 0.6,
-            crypto_seconds: 0.2,
-        };
-        let text = of(
-            &[row("first pull", 10_000, Some(floor)), row("again", 0, None)],
-            3,
-        );
+        let floor = Floor { copy_seconds: 0.6, crypto_seconds: 0.2 };
+        let text = of(&[row("first pull", 10_000, Some(floor)), row("again", 0, None)], 3);
         let lines: Vec<&str> = text.lines().collect();
         let widths: Vec<usize> = lines[..3].iter().map(|line| line.chars().count()).collect();
         assert_eq!(widths, [widths[0]; 3], "{text}");

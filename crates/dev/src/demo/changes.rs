@@ -55,16 +55,7 @@ pub(super) async fn make(device: &mut Device) -> Result<Changes> {
         let path = note(device, number * 5)?;
         let file = device.files().get(&path).cloned().context("the note is gone")?;
         let content = [&file.content, format!("\n\nEdited, {number}.\n").as_bytes()].concat();
-        device
-            .write(
-                path.as_str(),
-                LocalFile {
-                    content,
-                    mtime: now,
-                    ..file
-                },
-            )
-            .await?;
+        device.write(path.as_str(), LocalFile { content, mtime: now, ..file }).await?;
     }
     let renamed = note(device, 7)?;
     device.rename(&renamed, VaultPath::parse("Renamed.md")?).await?;
@@ -74,39 +65,17 @@ pub(super) async fn make(device: &mut Device) -> Result<Changes> {
     }
     let folder = some_folder(device)?;
     device.make_folder(&VaultPath::parse("Archive")?).await?;
-    let moved = device
-        .rename_folder(&folder, &VaultPath::parse("Archive/Moved")?)
-        .await?;
+    let moved = device.rename_folder(&folder, &VaultPath::parse("Archive/Moved")?).await?;
     let content = b"# Autumn\n\nThe first note of the season.\n".to_vec();
-    device
-        .write(
-            "Seasons/Autumn/First.md",
-            LocalFile {
-                content,
-                ctime: now,
-                mtime: now,
-            },
-        )
-        .await?;
+    device.write("Seasons/Autumn/First.md", LocalFile { content, ctime: now, mtime: now }).await?;
     device.make_folder(&VaultPath::parse("Seasons/Winter")?).await?;
-    Ok(Changes {
-        edited: EDITS,
-        deleted: DELETIONS,
-        renamed: 1,
-        folder,
-        moved,
-        made: 1,
-    })
+    Ok(Changes { edited: EDITS, deleted: DELETIONS, renamed: 1, folder, moved, made: 1 })
 }
 
 /// The note with this number, counted round.
 fn note(device: &Device, number: usize) -> Result<VaultPath> {
     let notes: Vec<&VaultPath> = device.files().keys().filter(|path| is_note(path)).collect();
-    notes
-        .get(number % notes.len().max(1))
-        .copied()
-        .cloned()
-        .context("the vault has no notes")
+    notes.get(number % notes.len().max(1)).copied().cloned().context("the vault has no notes")
 }
 
 fn is_note(path: &VaultPath) -> bool {
@@ -115,10 +84,6 @@ fn is_note(path: &VaultPath) -> bool {
 
 /// A folder at the top of the vault: that of the first note that lies in one.
 fn some_folder(device: &Device) -> Result<VaultPath> {
-    let top = device
-        .files()
-        .keys()
-        .filter(|path| is_note(path))
-        .find_map(|path| path.ancestors().last());
+    let top = device.files().keys().filter(|path| is_note(path)).find_map(|path| path.ancestors().last());
     top.context("the vault has no folder with notes")
 }

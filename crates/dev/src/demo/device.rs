@@ -25,11 +25,7 @@ pub(super) struct LocalFile {
 
 impl From<&GeneratedFile> for LocalFile {
     fn from(file: &GeneratedFile) -> Self {
-        Self {
-            content: file.content(),
-            ctime: file.ctime,
-            mtime: file.mtime,
-        }
+        Self { content: file.content(), ctime: file.ctime, mtime: file.mtime }
     }
 }
 
@@ -50,45 +46,20 @@ impl Device {
             ..ClientOptions::default()
         };
         let client = Client::new(options)?;
-        let token = client
-            .sign_in(&identity.email, &identity.password, None)
-            .await?
-            .token;
+        let token = client.sign_in(&identity.email, &identity.password, None).await?.token;
         let salt = random_salt()?;
-        let password = identity
-            .vault_password
-            .clone()
-            .context("the vault needs a password")?;
+        let password = identity.vault_password.clone().context("the vault needs a password")?;
         let keys = derive(password, salt.clone()).await?;
-        let encryption = NewVaultEncryption::EndToEnd {
-            key_hash: keys.key_hash().clone(),
-            salt,
-        };
-        let vault = NewVault {
-            name: name.to_owned(),
-            region: String::new(),
-            encryption,
-        };
+        let encryption = NewVaultEncryption::EndToEnd { key_hash: keys.key_hash().clone(), salt };
+        let vault = NewVault { name: name.to_owned(), region: String::new(), encryption };
         let id = client.create_vault(&token, vault).await?.id;
         let vaults = client.vaults(&token).await?;
-        let host = vaults
-            .into_iter()
-            .find(|vault| vault.id == id)
-            .context("the new vault is not listed")?
-            .host;
-        let target = SessionTarget {
-            token,
-            vault_id: id,
-            host,
-            keys,
-        };
+        let host =
+            vaults.into_iter().find(|vault| vault.id == id).context("the new vault is not listed")?.host;
+        let target = SessionTarget { token, vault_id: id, host, keys };
         let mut session = Session::open(&client, &target, 0, true).await?;
         session.listing(&mut |_| {}).await?;
-        Ok(Self {
-            session,
-            files: BTreeMap::new(),
-            folders: BTreeSet::new(),
-        })
+        Ok(Self { session, files: BTreeMap::new(), folders: BTreeSet::new() })
     }
 
     /// The files that the device has.
@@ -129,18 +100,9 @@ impl Device {
 
     /// Moves a folder with everything in it; returns how many files that were.
     pub(super) async fn rename_folder(&mut self, from: &VaultPath, to: &VaultPath) -> Result<usize> {
-        let files: Vec<VaultPath> = self
-            .files
-            .keys()
-            .filter(|path| path.is_below(from))
-            .cloned()
-            .collect();
-        let mut folders: Vec<VaultPath> = self
-            .folders
-            .iter()
-            .filter(|path| *path == from || path.is_below(from))
-            .cloned()
-            .collect();
+        let files: Vec<VaultPath> = self.files.keys().filter(|path| path.is_below(from)).cloned().collect();
+        let mut folders: Vec<VaultPath> =
+            self.folders.iter().filter(|path| *path == from || path.is_below(from)).cloned().collect();
         for folder in &folders {
             self.make_folder(&moved(folder, from, to)?).await?;
         }
@@ -159,23 +121,14 @@ impl Device {
     async fn send(&mut self, path: VaultPath, file: LocalFile, related: Option<&VaultPath>) -> Result<()> {
         self.make_parents(&path).await?;
         let hash = ContentHash::of(&file.content);
-        let push = PushFile {
-            path: &path,
-            hash,
-            ctime: file.ctime,
-            mtime: file.mtime,
-            related,
-        };
+        let push = PushFile { path: &path, hash, ctime: file.ctime, mtime: file.mtime, related };
         self.session.push_file(&push, &file.content).await?;
         self.files.insert(path, file);
         Ok(())
     }
 
     async fn take(&mut self, path: &VaultPath) -> Result<LocalFile> {
-        let file = self
-            .files
-            .remove(path)
-            .with_context(|| format!("there is no file {path}"))?;
+        let file = self.files.remove(path).with_context(|| format!("there is no file {path}"))?;
         self.session.push_deletion(path, false).await?;
         Ok(file)
     }
@@ -209,7 +162,5 @@ fn random_salt() -> Result<String> {
 /// Derives the keys away from the runtime: it takes tens of milliseconds.
 async fn derive(password: SecretString, salt: String) -> Result<VaultKeys> {
     let derive = move || VaultKeys::new(&MasterKey::derive(&password, &salt), EncryptionVersion::V3, &salt);
-    tokio::task::spawn_blocking(derive)
-        .await
-        .context("the vault's keys were not derived")
+    tokio::task::spawn_blocking(derive).await.context("the vault's keys were not derived")
 }

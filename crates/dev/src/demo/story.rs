@@ -20,10 +20,7 @@ impl Story {
     /// The next step.
     pub(super) fn step(&mut self, title: &str) {
         self.step += 1;
-        say(&format!(
-            "\n{}",
-            styled(Style::Title, &format!("{}  {title}", self.step))
-        ));
+        say(&format!("\n{}", styled(Style::Title, &format!("{}  {title}", self.step))));
     }
 
     /// What a user would type.
@@ -43,12 +40,7 @@ impl Story {
 
     /// Ends well.
     pub(super) fn end(&self, kept: Option<&Path>) {
-        let kept = kept
-            .map(|folder| format!(" The notes are in {}.", folder.display()))
-            .unwrap_or_default();
-        say(&format!(
-            "\n{}{kept}",
-            styled(Style::Good, "All of it is as it must be.")
-        ));
+        let kept = kept.map(|folder| format!(" The notes are in {}.", folder.display())).unwrap_or_default();
+        say(&format!("\n{}{kept}", styled(Style::Good, "All of it is as it must be.")));
     }
 }

@@ -3,10 +3,7 @@
 //! A store's tests implement [`VaultStoreSite`] or [`StateStoreSite`] for a place where such a store can be opened, and call
 //! [`check_vault_store`] or [`check_state_store`].
 
-#![expect(
-    clippy::expect_used,
-    reason = "these are tests: a promise that is broken is told by a panic"
-)]
+#![expect(clippy::expect_used, reason = "these are tests: a promise that is broken is told by a panic")]
 
 mod staging;
 mod state_store;

@@ -12,25 +12,16 @@ pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl VaultS
     let staged = stage(&store, "a.md", b"new", TIME).await;
     assert_eq!(site.content("a.md").await.as_deref(), Some(&b"old"[..]));
     assert_eq!(listed(&store).await, ["a.md"]);
-    publish_one(&store, staged, Some(ContentHash::of(b"old")))
-        .await
-        .expect("publish");
+    publish_one(&store, staged, Some(ContentHash::of(b"old"))).await.expect("publish");
     assert_file(site, "a.md", b"new", TIME).await;
 }
 
 pub(super) async fn a_file_can_come_in_pieces_of_any_size(site: &impl VaultStoreSite) {
     let store = site.open().await;
     let content: Vec<u8> = (0..5_000_003_u32).map(|byte| (byte % 251) as u8).collect();
-    for (path, size) in [
-        ("one piece", content.len()),
-        ("large", 2 << 20),
-        ("odd", 65_537),
-        ("small", 4_099),
-    ] {
-        let mut writer = store
-            .begin(&at(path), &meta(&content, TIME))
-            .await
-            .expect("begin");
+    for (path, size) in [("one piece", content.len()), ("large", 2 << 20), ("odd", 65_537), ("small", 4_099)]
+    {
+        let mut writer = store.begin(&at(path), &meta(&content, TIME)).await.expect("begin");
         writer.write(Vec::new()).await.expect("an empty piece");
         for piece in content.chunks(size) {
             writer.write(piece.to_vec()).await.expect("write");
@@ -44,36 +35,21 @@ pub(super) async fn a_file_can_come_in_pieces_of_any_size(site: &impl VaultStore
 pub(super) async fn a_writer_that_is_dropped_leaves_nothing(site: &impl VaultStoreSite) {
     let store = site.open().await;
     let content = vec![7; 3 << 20];
-    let mut writer = store
-        .begin(&at("a.md"), &meta(&content, TIME))
-        .await
-        .expect("begin");
+    let mut writer = store.begin(&at("a.md"), &meta(&content, TIME)).await.expect("begin");
     writer.write(content.clone()).await.expect("write");
     drop(writer);
     drop(store);
     let store = site.open().await;
-    assert!(
-        store
-            .recover(&at("a.md"), &meta(&content, TIME))
-            .await
-            .expect("recover")
-            .is_none()
-    );
+    assert!(store.recover(&at("a.md"), &meta(&content, TIME)).await.expect("recover").is_none());
     assert!(store.is_empty().await.expect("is_empty"));
 }
 
 pub(super) async fn staged_content_outlives_the_run(site: &impl VaultStoreSite) {
     drop(stage(&site.open().await, "a.md", b"text", TIME).await);
     let store = site.open().await;
-    let staged = store
-        .recover(&at("b.md"), &meta(b"text", TIME + 5))
-        .await
-        .expect("recover")
-        .expect("the content");
-    let again = store
-        .recover(&at("c.md"), &meta(b"text", TIME))
-        .await
-        .expect("recover");
+    let staged =
+        store.recover(&at("b.md"), &meta(b"text", TIME + 5)).await.expect("recover").expect("the content");
+    let again = store.recover(&at("c.md"), &meta(b"text", TIME)).await.expect("recover");
     assert!(again.is_none(), "one content was staged, so one is found");
     publish_one(&store, staged, None).await.expect("publish");
     assert_file(site, "b.md", b"text", TIME + 5).await;
@@ -82,10 +58,7 @@ pub(super) async fn staged_content_outlives_the_run(site: &impl VaultStoreSite) 
     store.discard_staged().await.expect("discard");
     drop(store);
     let store = site.open().await;
-    let discarded = store
-        .recover(&at("d.md"), &meta(b"other text", TIME))
-        .await
-        .expect("recover");
+    let discarded = store.recover(&at("d.md"), &meta(b"other text", TIME)).await.expect("recover");
     assert!(discarded.is_none(), "what is discarded is gone");
     assert_eq!(listed(&store).await, ["b.md"]);
 }
@@ -94,23 +67,14 @@ pub(super) async fn what_does_not_hold_its_content_is_not_recovered(site: &impl 
     let store = site.open().await;
     // As a run leaves it that said what was coming and was killed before it had come.
     for (promised, came) in [(&b"the whole text"[..], &b"the who"[..]), (b"text", b"TEXT")] {
-        let mut writer = store
-            .begin(&at("a.md"), &meta(promised, TIME))
-            .await
-            .expect("begin");
+        let mut writer = store.begin(&at("a.md"), &meta(promised, TIME)).await.expect("begin");
         writer.write(came.to_vec()).await.expect("write");
         drop(writer.finish().await.expect("finish"));
     }
     drop(store);
     let store = site.open().await;
     for promised in [&b"the whole text"[..], b"text"] {
-        assert!(
-            store
-                .recover(&at("a.md"), &meta(promised, TIME))
-                .await
-                .expect("recover")
-                .is_none()
-        );
+        assert!(store.recover(&at("a.md"), &meta(promised, TIME)).await.expect("recover").is_none());
     }
 }
 
@@ -118,10 +82,7 @@ pub(super) async fn a_copy_is_checked(site: &impl VaultStoreSite) {
     let store = site.open().await;
     site.plant("a.md", b"text").await;
     let copy = async |from: &str, content: &[u8]| {
-        store
-            .copy(&at(from), &at("new/b.md"), &meta(content, TIME))
-            .await
-            .expect("copy")
+        store.copy(&at(from), &at("new/b.md"), &meta(content, TIME)).await.expect("copy")
     };
     assert!(copy("a.md", b"TEXT").await.is_none(), "other content");
     assert!(copy("a.md", b"longer text").await.is_none(), "another size");
@@ -130,9 +91,5 @@ pub(super) async fn a_copy_is_checked(site: &impl VaultStoreSite) {
     let staged = copy("a.md", b"text").await.expect("the content");
     publish_one(&store, staged, None).await.expect("publish");
     assert_file(site, "new/b.md", b"text", TIME).await;
-    assert_eq!(
-        site.content("a.md").await.as_deref(),
-        Some(&b"text"[..]),
-        "the source stays"
-    );
+    assert_eq!(site.content("a.md").await.as_deref(), Some(&b"text"[..]), "the source stays");
 }

@@ -32,33 +32,28 @@ pub async fn check_state_store<S: StateStoreSite>(fresh: impl AsyncFn() -> S) {
     a_source_has_the_content_that_is_asked_for(&fresh().await).await;
     deferred_changes_come_by_kind_and_version(&fresh().await).await;
     a_later_change_takes_the_place_of_a_deferred_one(&fresh().await).await;
+    what_was_announced_is_known_until_the_next_commit(&fresh().await).await;
 }
 
 fn file(path: &str, content: &[u8], uid: u64) -> Record {
-    let kind = RecordKind::File(FileMeta {
-        uid: Uid(uid),
-        ..meta(content, -5)
-    });
+    let kind = RecordKind::File(FileMeta { uid: Uid(uid), ..meta(content, -5) });
     Record { path: at(path), kind }
 }
 
 fn folder(path: &str, uid: u64) -> Record {
-    Record {
-        path: at(path),
-        kind: RecordKind::Folder(Uid(uid)),
-    }
+    Record { path: at(path), kind: RecordKind::Folder(Uid(uid)) }
 }
 
 fn deferred(key: DeferredKey, uid: u64, cause: DeferredCause) -> Deferred {
     let message = PushMessage {
         uid: Uid(uid),
         path: "encoded path".into(),
-        related_path: (uid % 2 == 0).then(|| "other encoded path".into()),
+        related_path: (uid.is_multiple_of(2)).then(|| "other encoded path".into()),
         hash: "encoded hash".into(),
         size: uid * 3,
         ctime: -1,
         mtime: i64::MAX,
-        folder: uid % 3 == 0,
+        folder: uid.is_multiple_of(3),
         deleted: uid % 3 == 1,
         device: "a 'device'".to_owned(),
         user: String::new(),
@@ -67,9 +62,7 @@ fn deferred(key: DeferredKey, uid: u64, cause: DeferredCause) -> Deferred {
 }
 
 fn failed() -> DeferredCause {
-    DeferredCause::Failed {
-        reason: "a \"reason\"".to_owned(),
-    }
+    DeferredCause::Failed { reason: "a \"reason\"".to_owned() }
 }
 
 fn sorted(mut records: Vec<Record>) -> Vec<Record> {
@@ -90,11 +83,9 @@ async fn a_new_destination_has_the_default_state(site: &impl StateStoreSite) {
     let state = site.open().await;
     assert_eq!(state.load().await.expect("load"), VaultState::default());
     assert_eq!(look_up(&state, &["a.md", "b.md"]).await, [None, None]);
-    assert_eq!(
-        state.sources(&[ContentHash::EMPTY]).await.expect("sources"),
-        [None]
-    );
+    assert_eq!(state.sources(&[ContentHash::EMPTY]).await.expect("sources"), [None]);
     assert_eq!(state.all_records().await.expect("all_records"), []);
+    assert_eq!(state.announced().await.expect("announced"), []);
     for kind in [DeferredKind::Filtered, DeferredKind::Failed] {
         assert_eq!(state.deferred(kind).await.expect("deferred"), []);
     }
@@ -107,49 +98,23 @@ async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreSite) 
     let whole = Commit {
         records: records.clone(),
         deferred: vec![filtered.clone(), failing.clone()],
-        state: VaultState {
-            version: 1 << 53,
-            listed: true,
-            filter: Some("a filter".to_owned()),
-        },
+        state: VaultState { version: 1 << 53, listed: true, filter: Some("a filter".to_owned()) },
         ..Commit::default()
     };
     commit(&site.open().await, whole.clone()).await;
     let state = site.open().await;
     assert_eq!(state.load().await.expect("load"), whole.state);
-    assert_eq!(
-        sorted(state.all_records().await.expect("all_records")),
-        sorted(records)
-    );
-    assert_eq!(
-        state.deferred(DeferredKind::Filtered).await.expect("deferred"),
-        [filtered]
-    );
-    assert_eq!(
-        state.deferred(DeferredKind::Failed).await.expect("deferred"),
-        [failing]
-    );
+    assert_eq!(sorted(state.all_records().await.expect("all_records")), sorted(records));
+    assert_eq!(state.deferred(DeferredKind::Filtered).await.expect("deferred"), [filtered]);
+    assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), [failing]);
 }
 
 async fn records_are_looked_up_in_the_order_of_the_paths(site: &impl StateStoreSite) {
     let state = site.open().await;
     let records = vec![file("a.md", b"a", 1), folder("b", 2)];
-    commit(
-        &state,
-        Commit {
-            records,
-            ..Commit::default()
-        },
-    )
-    .await;
+    commit(&state, Commit { records, ..Commit::default() }).await;
     let found = look_up(&state, &["b", "missing", "a.md", "A.md", "b"]).await;
-    let wanted = [
-        Some(folder("b", 2)),
-        None,
-        Some(file("a.md", b"a", 1)),
-        None,
-        Some(folder("b", 2)),
-    ];
+    let wanted = [Some(folder("b", 2)), None, Some(file("a.md", b"a", 1)), None, Some(folder("b", 2))];
     assert_eq!(found, wanted);
 }
 
@@ -167,10 +132,8 @@ async fn a_commit_is_applied_in_its_order(site: &impl StateStoreSite) {
         records: vec![folder("a.md", 4), file("c.md", b"c", 5), file("c.md", b"c2", 6)],
         settled: keys.to_vec(),
         deferred: vec![deferred(keys[1].clone(), 7, failed())],
-        state: VaultState {
-            version: 7,
-            ..VaultState::default()
-        },
+        announced: Vec::new(),
+        state: VaultState { version: 7, ..VaultState::default() },
     };
     commit(&state, second).await;
     let records = sorted(state.all_records().await.expect("all_records"));
@@ -183,26 +146,13 @@ async fn a_commit_is_applied_in_its_order(site: &impl StateStoreSite) {
 async fn a_source_has_the_content_that_is_asked_for(site: &impl StateStoreSite) {
     let state = site.open().await;
     let records = vec![file("a.md", b"a", 1), file("b.md", b"b", 2), folder("c", 3)];
-    commit(
-        &state,
-        Commit {
-            records,
-            ..Commit::default()
-        },
-    )
-    .await;
+    commit(&state, Commit { records, ..Commit::default() }).await;
     let contents = [&b"b"[..], b"none", b"a", b"b"].map(ContentHash::of);
     let sources = state.sources(&contents).await.expect("sources");
     assert_eq!(sources.len(), contents.len());
     // A database may have no index by content; but what it answers has to be right.
-    for (source, right) in sources
-        .iter()
-        .zip([Some("b.md"), None, Some("a.md"), Some("b.md")])
-    {
-        assert!(
-            source.is_none() || source.as_ref().map(VaultPath::as_str) == right,
-            "{source:?}"
-        );
+    for (source, right) in sources.iter().zip([Some("b.md"), None, Some("a.md"), Some("b.md")]) {
+        assert!(source.is_none() || source.as_ref().map(VaultPath::as_str) == right, "{source:?}");
     }
 }
 
@@ -216,22 +166,9 @@ async fn deferred_changes_come_by_kind_and_version(site: &impl StateStoreSite) {
         change(20, failed()),
         change(1, DeferredCause::Filtered),
     ];
-    commit(
-        &state,
-        Commit {
-            deferred: all.to_vec(),
-            ..Commit::default()
-        },
-    )
-    .await;
+    commit(&state, Commit { deferred: all.to_vec(), ..Commit::default() }).await;
     let uids = async |kind| -> Vec<u64> {
-        state
-            .deferred(kind)
-            .await
-            .expect("deferred")
-            .iter()
-            .map(|change| change.message.uid.0)
-            .collect()
+        state.deferred(kind).await.expect("deferred").iter().map(|change| change.message.uid.0).collect()
     };
     assert_eq!(uids(DeferredKind::Failed).await, [20, 30]);
     assert_eq!(uids(DeferredKind::Filtered).await, [1, 4]);
@@ -242,16 +179,22 @@ async fn a_later_change_takes_the_place_of_a_deferred_one(site: &impl StateStore
     let key = DeferredKey::plain(&at("a.md"));
     for (uid, cause) in [(1, failed()), (2, DeferredCause::Filtered)] {
         let deferred = vec![deferred(key.clone(), uid, cause)];
-        commit(
-            &state,
-            Commit {
-                deferred,
-                ..Commit::default()
-            },
-        )
-        .await;
+        commit(&state, Commit { deferred, ..Commit::default() }).await;
     }
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), []);
     let filtered = state.deferred(DeferredKind::Filtered).await.expect("deferred");
     assert_eq!(filtered, [deferred(key, 2, DeferredCause::Filtered)]);
+}
+
+async fn what_was_announced_is_known_until_the_next_commit(site: &impl StateStoreSite) {
+    let first = vec![file("a.md", b"a", 1), file("b.md", b"b", 2)];
+    commit(&site.open().await, Commit { announced: first.clone(), ..Commit::default() }).await;
+    let state = site.open().await;
+    assert_eq!(sorted(state.announced().await.expect("announced")), first);
+    assert_eq!(state.all_records().await.expect("all_records"), [], "to announce is not to record");
+    let second = vec![file("a.md", b"a2", 3)];
+    commit(&state, Commit { announced: second.clone(), ..Commit::default() }).await;
+    assert_eq!(state.announced().await.expect("announced"), second);
+    commit(&state, Commit::default()).await;
+    assert_eq!(state.announced().await.expect("announced"), []);
 }

@@ -10,21 +10,12 @@ pub fn at(path: &str) -> VaultPath {
 
 /// The particulars of a file with this content and modification time (milliseconds since the epoch).
 pub fn meta(content: &[u8], mtime: i64) -> FileMeta {
-    FileMeta {
-        hash: ContentHash::of(content),
-        size: content.len() as u64,
-        mtime,
-        ctime: mtime,
-        uid: Uid(1),
-    }
+    FileMeta { hash: ContentHash::of(content), size: content.len() as u64, mtime, ctime: mtime, uid: Uid(1) }
 }
 
 /// Stages a file.
 pub async fn stage(store: &dyn VaultStore, path: &str, content: &[u8], mtime: i64) -> Staged {
-    let mut writer = store
-        .begin(&at(path), &meta(content, mtime))
-        .await
-        .expect("begin");
+    let mut writer = store.begin(&at(path), &meta(content, mtime)).await.expect("begin");
     writer.write(content.to_vec()).await.expect("write");
     writer.finish().await.expect("finish")
 }
@@ -35,15 +26,8 @@ pub async fn publish_one(
     staged: Staged,
     replaces: Option<ContentHash>,
 ) -> Result<Published, PublishFailure> {
-    let publication = Publication {
-        content: PublicationContent::Staged(staged),
-        replaces,
-    };
-    store
-        .publish(vec![publication])
-        .await
-        .pop()
-        .expect("one answer for one publication")
+    let publication = Publication { content: PublicationContent::Staged(staged), replaces };
+    store.publish(vec![publication]).await.pop().expect("one answer for one publication")
 }
 
 /// Stages and publishes a file where obsync is said to have put `replaces`.
@@ -55,7 +39,5 @@ pub async fn place(
     replaces: Option<&[u8]>,
 ) -> Published {
     let staged = stage(store, path, content, mtime).await;
-    publish_one(store, staged, replaces.map(ContentHash::of))
-        .await
-        .expect("publish")
+    publish_one(store, staged, replaces.map(ContentHash::of)).await.expect("publish")
 }

@@ -58,33 +58,21 @@ pub async fn check_vault_store<S: VaultStoreSite>(fresh: impl AsyncFn() -> S) {
 
 /// Checks that the content and the time at a path are these.
 pub(super) async fn assert_file(site: &impl VaultStoreSite, path: &str, content: &[u8], mtime: i64) {
-    assert_eq!(
-        site.content(path).await.as_deref(),
-        Some(content),
-        "content of {path}"
-    );
+    assert_eq!(site.content(path).await.as_deref(), Some(content), "content of {path}");
     assert_eq!(site.mtime(path).await, Some(mtime), "modification time of {path}");
 }
 
 /// The paths of all files, sorted.
 pub(super) async fn listed(store: &impl VaultStore) -> Vec<String> {
-    let mut paths: Vec<String> = store
-        .list()
-        .await
-        .expect("list")
-        .into_iter()
-        .map(|file| file.path)
-        .collect();
+    let mut paths: Vec<String> =
+        store.list().await.expect("list").into_iter().map(|file| file.path).collect();
     paths.sort();
     paths
 }
 
 async fn what_is_published_is_there_with_its_time(site: &impl VaultStoreSite) {
     let store = site.open().await;
-    assert_eq!(
-        place(&store, "deep/er/Note é.md", b"text", TIME, None).await,
-        Published::default()
-    );
+    assert_eq!(place(&store, "deep/er/Note é.md", b"text", TIME, None).await, Published::default());
     place(&store, "empty.md", b"", OLD_TIME, None).await;
     assert_file(site, "deep/er/Note é.md", b"text", TIME).await;
     assert_file(site, "empty.md", b"", OLD_TIME).await;
@@ -97,16 +85,11 @@ async fn a_batch_is_answered_in_its_order(site: &impl VaultStoreSite) {
     let mut batch = Vec::new();
     for path in ["a.md", "b/b.md", "c.md", "b/d.md"] {
         let content = PublicationContent::Staged(stage(&store, path, path.as_bytes(), TIME).await);
-        batch.push(Publication {
-            content,
-            replaces: None,
-        });
+        batch.push(Publication { content, replaces: None });
     }
     let answers = store.publish(batch).await;
-    let conflicts: Vec<bool> = answers
-        .into_iter()
-        .map(|answer| answer.expect("published").conflict.is_some())
-        .collect();
+    let conflicts: Vec<bool> =
+        answers.into_iter().map(|answer| answer.expect("published").conflict.is_some()).collect();
     assert_eq!(conflicts, [false, false, true, false]);
     for path in ["a.md", "b/b.md", "c.md", "b/d.md"] {
         assert_file(site, path, path.as_bytes(), TIME).await;
@@ -116,10 +99,7 @@ async fn a_batch_is_answered_in_its_order(site: &impl VaultStoreSite) {
 async fn what_obsync_wrote_is_replaced(site: &impl VaultStoreSite) {
     let store = site.open().await;
     place(&store, "a.md", b"first", TIME, None).await;
-    assert_eq!(
-        place(&store, "a.md", b"second", TIME + 1, Some(b"first")).await,
-        Published::default()
-    );
+    assert_eq!(place(&store, "a.md", b"second", TIME + 1, Some(b"first")).await, Published::default());
     assert_file(site, "a.md", b"second", TIME + 1).await;
     assert_eq!(listed(&store).await, ["a.md"]);
 }
@@ -128,15 +108,9 @@ async fn what_obsync_did_not_write_is_kept_beside(site: &impl VaultStoreSite) {
     let store = site.open().await;
     place(&store, "a.md", b"first", TIME, None).await;
     site.plant("a.md", b"edited here").await;
-    let conflict = place(&store, "a.md", b"second", TIME, Some(b"first"))
-        .await
-        .conflict
-        .expect("a conflict");
+    let conflict = place(&store, "a.md", b"second", TIME, Some(b"first")).await.conflict.expect("a conflict");
     assert_file(site, "a.md", b"second", TIME).await;
-    assert_eq!(
-        site.content(conflict.as_str()).await.as_deref(),
-        Some(&b"edited here"[..])
-    );
+    assert_eq!(site.content(conflict.as_str()).await.as_deref(), Some(&b"edited here"[..]));
     assert!(
         conflict.as_str().starts_with("a (Conflicted copy ") && conflict.as_str().ends_with(").md"),
         "{conflict}"
@@ -146,10 +120,7 @@ async fn what_obsync_did_not_write_is_kept_beside(site: &impl VaultStoreSite) {
 async fn what_is_there_already_is_adopted(site: &impl VaultStoreSite) {
     let store = site.open().await;
     site.plant("a.md", b"same").await;
-    assert_eq!(
-        place(&store, "a.md", b"same", TIME, None).await,
-        Published::default()
-    );
+    assert_eq!(place(&store, "a.md", b"same", TIME, None).await, Published::default());
     assert_file(site, "a.md", b"same", TIME).await;
     assert_eq!(listed(&store).await, ["a.md"]);
 }
@@ -158,20 +129,12 @@ async fn times_are_set_in_place(site: &impl VaultStoreSite) {
     let store = site.open().await;
     site.plant("a.md", b"same").await;
     let in_place = |path: VaultPath| Publication {
-        content: PublicationContent::InPlace {
-            path,
-            meta: meta(b"same", OLD_TIME),
-        },
+        content: PublicationContent::InPlace { path, meta: meta(b"same", OLD_TIME) },
         replaces: None,
     };
-    let mut answers = store
-        .publish(vec![in_place(at("a.md")), in_place(at("missing.md"))])
-        .await;
+    let mut answers = store.publish(vec![in_place(at("a.md")), in_place(at("missing.md"))]).await;
     assert!(answers.pop().expect("two answers").is_err());
-    assert_eq!(
-        answers.pop().expect("two answers").expect("published"),
-        Published::default()
-    );
+    assert_eq!(answers.pop().expect("two answers").expect("published"), Published::default());
     assert_file(site, "a.md", b"same", OLD_TIME).await;
 }
 
@@ -182,10 +145,7 @@ async fn only_the_very_content_is_held(site: &impl VaultStoreSite) {
         hash: ContentHash::of(content),
         size: content.len() as u64,
     };
-    assert_eq!(
-        store.holds(vec![wanted("a.md", b"")]).await.expect("holds"),
-        [false]
-    );
+    assert_eq!(store.holds(vec![wanted("a.md", b"")]).await.expect("holds"), [false]);
     site.plant("a.md", b"text").await;
     site.plant("empty.md", b"").await;
     let questions = vec![
@@ -203,10 +163,7 @@ async fn only_the_very_content_is_held(site: &impl VaultStoreSite) {
 
 async fn only_what_obsync_wrote_is_removed(site: &impl VaultStoreSite) {
     let store = site.open().await;
-    let file = |path: &str, content: &[u8]| Removable {
-        path: at(path),
-        hash: ContentHash::of(content),
-    };
+    let file = |path: &str, content: &[u8]| Removable { path: at(path), hash: ContentHash::of(content) };
     place(&store, "a.md", b"ours", TIME, None).await;
     site.plant("b.md", b"edited here").await;
     let files = vec![
@@ -215,21 +172,9 @@ async fn only_what_obsync_wrote_is_removed(site: &impl VaultStoreSite) {
         file("c.md", b"ours"),
         file("no/folder.md", b"ours"),
     ];
-    let removals: Vec<Removal> = store
-        .remove_files(files)
-        .await
-        .into_iter()
-        .map(|removal| removal.expect("an answer"))
-        .collect();
-    assert_eq!(
-        removals,
-        [
-            Removal::Removed,
-            Removal::Kept,
-            Removal::Missing,
-            Removal::Missing
-        ]
-    );
+    let removals: Vec<Removal> =
+        store.remove_files(files).await.into_iter().map(|removal| removal.expect("an answer")).collect();
+    assert_eq!(removals, [Removal::Removed, Removal::Kept, Removal::Missing, Removal::Missing]);
     store.flush().await.expect("flush");
     assert_eq!(listed(&store).await, ["b.md"]);
 }
@@ -266,10 +211,7 @@ async fn what_is_set_aside_gets_a_free_name(site: &impl VaultStoreSite) {
         names.push((aside, content));
     }
     for (aside, content) in names {
-        assert_eq!(
-            site.content(aside.as_str()).await.as_deref(),
-            Some(content.as_bytes())
-        );
+        assert_eq!(site.content(aside.as_str()).await.as_deref(), Some(content.as_bytes()));
     }
     assert!(store.set_aside(&at("a/note.md")).await.is_err());
 }
@@ -279,10 +221,7 @@ async fn an_empty_store_says_so(site: &impl VaultStoreSite) {
     assert!(store.is_empty().await.expect("is_empty"));
     assert!(listed(&store).await.is_empty());
     let staged = stage(&store, "a.md", b"text", TIME).await;
-    assert!(
-        store.is_empty().await.expect("is_empty"),
-        "what is staged does not count"
-    );
+    assert!(store.is_empty().await.expect("is_empty"), "what is staged does not count");
     publish_one(&store, staged, None).await.expect("publish");
     assert!(!store.is_empty().await.expect("is_empty"));
 }

@@ -17,9 +17,7 @@ const COPIES: u32 = 10_000;
 /// renamed itself.
 pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<VaultPath, StoreError> {
     let failed = |error| root.site.error(Action::SetAside, path.as_str(), error);
-    let facts = look(dir, path.file_name())
-        .map_err(failed)?
-        .ok_or_else(|| failed(Errno::NOENT))?;
+    let facts = look(dir, path.file_name()).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
     let stamp = jiff::Zoned::now().strftime("%Y%m%d%H%M").to_string();
     let limit = root.name_max();
     for copy in 1..=COPIES {
@@ -84,18 +82,12 @@ mod tests {
             aside_name("Note.v2.md", false, STAMP, 1, 255),
             "Note.v2 (Conflicted copy obsync 202501312359).md"
         );
-        assert_eq!(
-            aside_name("Note", false, STAMP, 2, 255),
-            "Note (Conflicted copy obsync 202501312359 2)"
-        );
+        assert_eq!(aside_name("Note", false, STAMP, 2, 255), "Note (Conflicted copy obsync 202501312359 2)");
         assert_eq!(
             aside_name(".hidden", false, STAMP, 1, 255),
             ".hidden (Conflicted copy obsync 202501312359)"
         );
-        assert_eq!(
-            aside_name("v1.2", true, STAMP, 1, 255),
-            "v1.2 (Conflicted copy obsync 202501312359)"
-        );
+        assert_eq!(aside_name("v1.2", true, STAMP, 1, 255), "v1.2 (Conflicted copy obsync 202501312359)");
     }
 
     #[test]

@@ -120,10 +120,7 @@ pub(super) fn hash(
 
 /// A time in milliseconds since the epoch as seconds and nanoseconds.
 pub(super) fn moment(milliseconds: i64) -> (i64, i64) {
-    (
-        milliseconds.div_euclid(1000),
-        milliseconds.rem_euclid(1000) * 1_000_000,
-    )
+    (milliseconds.div_euclid(1000), milliseconds.rem_euclid(1000) * 1_000_000)
 }
 
 /// Sets the modification time of an open file that obsync has just written, milliseconds since the epoch.
@@ -143,27 +140,18 @@ pub(super) fn set_file_time(file: &File, mtime: i64) -> rustix::io::Result<()> {
 
 /// Sets the modification time of the entry at `name`, milliseconds since the epoch.
 pub(super) fn set_entry_time(dir: impl AsFd, name: &str, mtime: i64) -> rustix::io::Result<()> {
-    set_time(mtime, |times| {
-        rustix::fs::utimensat(&dir, name, times, AtFlags::SYMLINK_NOFOLLOW)
-    })
+    set_time(mtime, |times| rustix::fs::utimensat(&dir, name, times, AtFlags::SYMLINK_NOFOLLOW))
 }
 
 /// Sets the time, or the nearest one that the file system takes: a vault can name the year 300,000.
 fn set_time(mtime: i64, set: impl Fn(&Timestamps) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let (seconds, nanoseconds) = moment(mtime);
-    let ranges = [
-        (i64::MIN, i64::MAX),
-        (i64::from(i32::MIN), i64::from(i32::MAX)),
-        (0, i64::from(i32::MAX)),
-    ];
+    let ranges = [(i64::MIN, i64::MAX), (i64::from(i32::MIN), i64::from(i32::MAX)), (0, i64::from(i32::MAX))];
     let mut result = Ok(());
     for (least, most) in ranges {
         let within = seconds.clamp(least, most);
         result = set(&Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
             last_modification: Timespec {
                 tv_sec: within,
                 tv_nsec: if within == seconds { nanoseconds as _ } else { 0 },

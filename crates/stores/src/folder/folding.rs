@@ -20,9 +20,7 @@ const ENTRIES: usize = 256;
 /// judged by the folder that it would be made in.
 pub(super) fn folds_names(root: Option<&Root>, dest: &Path) -> bool {
     let known = match root {
-        Some(root) => by_entries(&root.handle)
-            .or_else(|| by_probe(root))
-            .or_else(|| by_own_name(dest)),
+        Some(root) => by_entries(&root.handle).or_else(|| by_probe(root)).or_else(|| by_own_name(dest)),
         None => by_ancestor(dest),
     };
     known.unwrap_or(cfg!(target_vendor = "apple"))
@@ -32,13 +30,8 @@ pub(super) fn folds_names(root: Option<&Root>, dest: &Path) -> bool {
 fn by_entries(dir: &File) -> Option<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let readable = rustix::fs::openat(dir, ".", flags, Mode::empty()).ok()?;
-    let entries = cap_std::fs::Dir::from_std_file(File::from(readable))
-        .entries()
-        .ok()?;
-    entries
-        .take(ENTRIES)
-        .flatten()
-        .find_map(|entry| by_entry(dir, &entry.file_name()))
+    let entries = cap_std::fs::Dir::from_std_file(File::from(readable)).entries().ok()?;
+    entries.take(ENTRIES).flatten().find_map(|entry| by_entry(dir, &entry.file_name()))
 }
 
 /// By one entry; nothing when its name has no letter to swap, or when it is gone.
@@ -84,11 +77,7 @@ fn is_same(one: &Stat, other: &Stat) -> bool {
 /// The name with the case of its ASCII letters swapped; nothing when it has none.
 fn swap_case(name: &OsStr) -> Option<OsString> {
     let swap = |byte: &u8| {
-        if byte.is_ascii_uppercase() {
-            byte.to_ascii_lowercase()
-        } else {
-            byte.to_ascii_uppercase()
-        }
+        if byte.is_ascii_uppercase() { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() }
     };
     let swapped: Vec<u8> = name.as_bytes().iter().map(swap).collect();
     (swapped != name.as_bytes()).then(|| OsString::from_vec(swapped))

@@ -8,7 +8,7 @@
 //! - [`staging`] and [`writer`]: files that are not visible yet. [`publish`]: how they become so, with [`rename`],
 //!   [`aside`] (conflicted copies) and [`transplant`] (other file systems below the root).
 //! - [`remove`], [`walk`], [`folding`], [`sync`]: what their names say. [`entry`]: one entry of an open folder.
-//! - [`site`]: errors.
+//! - [`site`][]: errors.
 
 mod aside;
 mod entry;
@@ -71,9 +71,7 @@ impl FolderStore {
     pub fn open(dest: &Path, options: FolderOptions) -> Result<Self, StoreError> {
         let shared = Shared::new(PathBuf::from(dest), options);
         shared.root()?;
-        Ok(FolderStore {
-            shared: Arc::new(shared),
-        })
+        Ok(FolderStore { shared: Arc::new(shared) })
     }
 
     /// Takes the lock on the folder, for as long as this store lives; `false` when another process has it. It is an
@@ -94,9 +92,7 @@ impl FolderStore {
         F: FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     {
         let shared = self.shared.clone();
-        blocking(move || work(&shared))
-            .await
-            .unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
+        blocking(move || work(&shared)).await.unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
     }
 
     /// Does `work` for each of `items`, in order, on a thread that may block. The root is made first if `make` says so;
@@ -115,20 +111,14 @@ impl FolderStore {
     {
         let count = items.len();
         let answers = self.run(move |shared| {
-            let root = if make && !items.is_empty() {
-                Some(shared.make_root()?)
-            } else {
-                shared.root()?
-            };
+            let root = if make && !items.is_empty() { Some(shared.make_root()?) } else { shared.root()? };
             let Some(root) = root else {
                 return Ok(items.iter().map(|_| Ok(without())).collect());
             };
             let mut parents = Parents::new(&root);
             Ok(items.iter().map(|item| work(&root, &mut parents, item)).collect())
         });
-        answers
-            .await
-            .unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
+        answers.await.unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
     }
 }
 
@@ -144,16 +134,13 @@ impl VaultStore for FolderStore {
         }
         self.run(|shared| {
             let root = shared.root()?;
-            Ok(*shared
-                .folds
-                .get_or_init(|| folding::folds_names(root.as_deref(), &shared.dest)))
+            Ok(*shared.folds.get_or_init(|| folding::folds_names(root.as_deref(), &shared.dest)))
         })
         .await
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(true), |root| walk::is_empty(&root)))
-            .await
+        self.run(|shared| shared.root()?.map_or(Ok(true), |root| walk::is_empty(&root))).await
     }
 
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
@@ -169,11 +156,7 @@ impl VaultStore for FolderStore {
 
     async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
         self.shared.admit(path)?;
-        Ok(Box::new(FolderWriter::new(
-            self.shared.clone(),
-            path.clone(),
-            meta.clone(),
-        )))
+        Ok(Box::new(FolderWriter::new(self.shared.clone(), path.clone(), meta.clone())))
     }
 
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError> {
@@ -203,8 +186,7 @@ impl VaultStore for FolderStore {
     }
 
     async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
-        self.for_each(files, false, || Removal::Missing, remove::remove_file)
-            .await
+        self.for_each(files, false, || Removal::Missing, remove::remove_file).await
     }
 
     async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
@@ -220,8 +202,7 @@ impl VaultStore for FolderStore {
     }
 
     async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        self.for_each(folders, false, || true, remove::remove_folder)
-            .await
+        self.for_each(folders, false, || true, remove::remove_folder).await
     }
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
@@ -230,17 +211,14 @@ impl VaultStore for FolderStore {
             shared.admit(&path)?;
             let missing = || shared.site.not_found(Action::SetAside, path.as_str());
             let root = shared.root()?.ok_or_else(missing)?;
-            let dir = Parents::new(&root)
-                .find(path.parent().as_ref())?
-                .ok_or_else(missing)?;
+            let dir = Parents::new(&root).find(path.parent().as_ref())?.ok_or_else(missing)?;
             aside::set_aside(&root, &dir, &path)
         })
         .await
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(()), |root| root.flush()))
-            .await
+        self.run(|shared| shared.root()?.map_or(Ok(()), |root| root.flush())).await
     }
 
     async fn discard_staged(&self) -> Result<(), StoreError> {
@@ -248,8 +226,7 @@ impl VaultStore for FolderStore {
     }
 
     async fn list(&self) -> Result<Vec<StoredFile>, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(Vec::new()), |root| walk::list(&root)))
-            .await
+        self.run(|shared| shared.root()?.map_or(Ok(Vec::new()), |root| walk::list(&root))).await
     }
 }
 

@@ -30,11 +30,7 @@ struct Kept {
 
 impl<'a> Parents<'a> {
     pub(super) fn new(root: &'a Root) -> Self {
-        Parents {
-            root,
-            open: HashMap::new(),
-            clock: 0,
-        }
+        Parents { root, open: HashMap::new(), clock: 0 }
     }
 
     /// The folder, the root when it is `None`; nothing when it is not there or is not a folder.
@@ -69,8 +65,7 @@ impl<'a> Parents<'a> {
 
     /// Forgets the handles of a folder and of what is below it, because it was removed or renamed.
     pub(super) fn forget(&mut self, folder: &VaultPath) {
-        self.open
-            .retain(|open, _| open != folder && !open.is_below(folder));
+        self.open.retain(|open, _| open != folder && !open.is_below(folder));
     }
 
     fn make_in_parent(&mut self, folder: &VaultPath, path: &VaultPath) -> Result<Arc<Dir>, StoreError> {
@@ -84,12 +79,11 @@ impl<'a> Parents<'a> {
             }
             Err(error) => return Err(self.root.site.error(Action::MakeFolder, folder.as_str(), error)),
         }
-        self.open(Some(folder))
-            .map_err(|error| match Errno::from_io_error(&error) {
-                // Something has the name and cannot be entered: a link to nowhere.
-                Some(Errno::NOENT | Errno::NOTDIR) => self.in_the_way(folder, path),
-                _ => self.root.site.error(Action::MakeFolder, folder.as_str(), error),
-            })
+        self.open(Some(folder)).map_err(|error| match Errno::from_io_error(&error) {
+            // Something has the name and cannot be entered: a link to nowhere.
+            Some(Errno::NOENT | Errno::NOTDIR) => self.in_the_way(folder, path),
+            _ => self.root.site.error(Action::MakeFolder, folder.as_str(), error),
+        })
     }
 
     /// The error for a folder that cannot be because it, or one above it, is something else.
@@ -97,17 +91,12 @@ impl<'a> Parents<'a> {
         let mut above: Vec<VaultPath> = folder.ancestors().collect();
         above.reverse();
         let not_a_folder = |error: std::io::Error| Errno::from_io_error(&error) == Some(Errno::NOTDIR);
-        let occupant = above
-            .into_iter()
-            .find(|one| self.open(Some(one)).is_err_and(not_a_folder));
+        let occupant = above.into_iter().find(|one| self.open(Some(one)).is_err_and(not_a_folder));
         self.in_the_way(&occupant.unwrap_or_else(|| folder.clone()), path)
     }
 
     fn in_the_way(&self, occupant: &VaultPath, path: &VaultPath) -> StoreError {
-        StoreError::InTheWay {
-            path: path.as_str().to_owned(),
-            occupant: occupant.clone(),
-        }
+        StoreError::InTheWay { path: path.as_str().to_owned(), occupant: occupant.clone() }
     }
 
     fn open(&mut self, folder: Option<&VaultPath>) -> std::io::Result<Arc<Dir>> {
@@ -123,23 +112,14 @@ impl<'a> Parents<'a> {
         let facts = rustix::fs::fstat(&*dir)?;
         self.root.entered(device(&facts), &dir)?;
         self.make_room();
-        self.open.insert(
-            folder.clone(),
-            Kept {
-                dir: dir.clone(),
-                used: self.clock,
-            },
-        );
+        self.open.insert(folder.clone(), Kept { dir: dir.clone(), used: self.clock });
         Ok(dir)
     }
 
     fn make_room(&mut self) {
         if self.open.len() >= KEPT
-            && let Some(oldest) = self
-                .open
-                .iter()
-                .min_by_key(|(_, kept)| kept.used)
-                .map(|(path, _)| path.clone())
+            && let Some(oldest) =
+                self.open.iter().min_by_key(|(_, kept)| kept.used).map(|(path, _)| path.clone())
         {
             self.open.remove(&oldest);
         }

@@ -26,10 +26,7 @@ pub(super) fn remove_file(
         return Ok(Removal::Missing);
     };
     let failed = |error: std::io::Error| root.site.error(Action::Remove, path.as_str(), error);
-    match look(&*dir, name)
-        .map_err(|error| failed(error.into()))?
-        .map(|facts| facts.kind)
-    {
+    match look(&*dir, name).map_err(|error| failed(error.into()))?.map(|facts| facts.kind) {
         None => return Ok(Removal::Missing),
         Some(Kind::Folder | Kind::Foreign) => return Ok(Removal::Kept),
         Some(Kind::File) => {}

@@ -47,9 +47,7 @@ impl Root {
             Err(error) => return Err(site.root_error(Action::Read, error)),
         };
         let facts = rustix::fs::fstat(&handle).map_err(|error| site.root_error(Action::Read, error))?;
-        let clone = handle
-            .try_clone()
-            .map_err(|error| site.root_error(Action::Read, error))?;
+        let clone = handle.try_clone().map_err(|error| site.root_error(Action::Read, error))?;
         let name_max = rustix::fs::fstatvfs(&handle).map_or(0, |told| told.f_namemax);
         Ok(Some(Root {
             site: site.clone(),
@@ -57,9 +55,7 @@ impl Root {
             device: device(&facts),
             handle,
             unsynced: Unsynced::new(durability),
-            name_max: usize::try_from(name_max)
-                .unwrap_or(COMMON_NAME_MAX)
-                .max(COMMON_NAME_MAX),
+            name_max: usize::try_from(name_max).unwrap_or(COMMON_NAME_MAX).max(COMMON_NAME_MAX),
             locked: AtomicBool::new(false),
         }))
     }
@@ -84,15 +80,11 @@ impl Root {
         })?;
         for folder in missing {
             // So that a folder whose files are durable is itself found again after a power failure.
-            let above = folder
-                .parent()
-                .filter(|above| !above.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
-            File::open(above)
-                .and_then(|above| above.sync_all())
-                .unwrap_or_else(
-                    |error| tracing::debug!(%error, "the folder above the destination cannot be flushed"),
-                );
+            let above =
+                folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(above).and_then(|above| above.sync_all()).unwrap_or_else(
+                |error| tracing::debug!(%error, "the folder above the destination cannot be flushed"),
+            );
         }
         Ok(())
     }
@@ -121,6 +113,7 @@ impl Root {
 }
 
 /// The device of a file, which has another type on each system.
+#[allow(clippy::unnecessary_cast)]
 pub(super) fn device(facts: &rustix::fs::Stat) -> u64 {
     facts.st_dev as u64
 }

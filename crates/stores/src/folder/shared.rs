@@ -63,8 +63,7 @@ impl Shared {
             return Ok(root);
         }
         Root::create(&self.site, &self.dest)?;
-        self.root()?
-            .ok_or_else(|| self.site.unavailable("it was removed at once after it was made"))
+        self.root()?.ok_or_else(|| self.site.unavailable("it was removed at once after it was made"))
     }
 
     /// Takes the lock now, or when the folder is made; `false` when another process has it.
@@ -77,10 +76,9 @@ impl Shared {
     /// Refuses a path that could not be published, before anything is downloaded for it.
     pub(super) fn admit(&self, path: &VaultPath) -> Result<(), StoreError> {
         if is_own(path) {
-            return Err(self.site.refused(
-                path.as_str(),
-                "obsync keeps its own files in a folder of this name",
-            ));
+            return Err(self
+                .site
+                .refused(path.as_str(), "obsync keeps its own files in a folder of this name"));
         }
         match self.root()? {
             Some(root) if path.segments().any(|segment| segment.len() > root.name_max()) => {
@@ -138,20 +136,14 @@ impl Shared {
         };
         let mut staged = self.stage(&to, &meta)?;
         let unwritten = |error| self.site.error(Action::Write, to.as_str(), error);
-        let copied = hash(&source, &mut |part| {
-            std::io::Write::write_all(&mut staged.file, part)
-        })
-        .map_err(unwritten)?;
+        let copied = hash(&source, &mut |part| std::io::Write::write_all(&mut staged.file, part))
+            .map_err(unwritten)?;
         if copied != meta.hash {
             return Ok(None);
         }
         let untimed = |error| self.site.error(Action::SetTimes, to.as_str(), error);
         set_file_time(&staged.file, meta.mtime).map_err(untimed)?;
-        Ok(Some(Staged {
-            path: to,
-            meta,
-            handle: staged.keep(),
-        }))
+        Ok(Some(Staged { path: to, meta, handle: staged.keep() }))
     }
 
     /// Removes everything that is staged.
@@ -168,7 +160,5 @@ impl Shared {
 
 /// Whether a path is in obsync's own folder, also where names are folded.
 pub(super) fn is_own(path: &VaultPath) -> bool {
-    path.segments()
-        .next()
-        .is_some_and(|first| first.eq_ignore_ascii_case(OWN_FOLDER))
+    path.segments().next().is_some_and(|first| first.eq_ignore_ascii_case(OWN_FOLDER))
 }

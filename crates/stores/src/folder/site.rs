@@ -72,23 +72,16 @@ impl Site {
             Some(Errno::ROFS) => self.unavailable(
                 "its file system can only be read; mount it for writing, or choose another destination",
             ),
-            Some(Errno::ACCESS | Errno::PERM) => StoreError::PermissionDenied {
-                action: action.text(),
-                path,
-                location,
-            },
+            Some(Errno::ACCESS | Errno::PERM) => {
+                StoreError::PermissionDenied { action: action.text(), path, location }
+            }
             Some(Errno::STALE | Errno::NODEV | Errno::NOTCONN) => self.unavailable(
                 "its file system cannot be reached any more; mount it again and run the same command",
             ),
             Some(Errno::MFILE | Errno::NFILE) => self.unavailable(
                 "too many files are open; allow more (`ulimit -n`) and run the same command again",
             ),
-            _ => StoreError::Io {
-                action: action.text(),
-                path,
-                location,
-                source: error,
-            },
+            _ => StoreError::Io { action: action.text(), path, location, source: error },
         }
     }
 
@@ -105,24 +98,15 @@ impl Site {
     }
 
     pub(super) fn unavailable(&self, reason: &str) -> StoreError {
-        StoreError::Unavailable {
-            location: self.location(),
-            reason: reason.to_owned(),
-        }
+        StoreError::Unavailable { location: self.location(), reason: reason.to_owned() }
     }
 
     pub(super) fn leads_out(&self, path: &str) -> StoreError {
-        StoreError::LeadsOut {
-            path: path.to_owned(),
-            location: self.location(),
-        }
+        StoreError::LeadsOut { path: path.to_owned(), location: self.location() }
     }
 
     pub(super) fn too_long(&self, path: &str) -> StoreError {
-        StoreError::NameTooLong {
-            path: path.to_owned(),
-            location: self.location(),
-        }
+        StoreError::NameTooLong { path: path.to_owned(), location: self.location() }
     }
 
     pub(super) fn refused(&self, path: &str, reason: &str) -> StoreError {
@@ -151,49 +135,26 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
 /// The same error once more, for the other members of a batch.
 pub(super) fn again(error: &StoreError) -> StoreError {
     match error {
-        StoreError::NameTooLong { path, location } => StoreError::NameTooLong {
-            path: path.clone(),
-            location: location.clone(),
-        },
-        StoreError::NameRefused {
-            path,
-            location,
-            reason,
-        } => StoreError::NameRefused {
-            path: path.clone(),
-            location: location.clone(),
-            reason: reason.clone(),
-        },
-        StoreError::InTheWay { path, occupant } => StoreError::InTheWay {
-            path: path.clone(),
-            occupant: occupant.clone(),
-        },
-        StoreError::LeadsOut { path, location } => StoreError::LeadsOut {
-            path: path.clone(),
-            location: location.clone(),
-        },
-        StoreError::PermissionDenied {
-            action,
-            path,
-            location,
-        } => StoreError::PermissionDenied {
-            action,
-            path: path.clone(),
-            location: location.clone(),
-        },
-        StoreError::Full { location } => StoreError::Full {
-            location: location.clone(),
-        },
-        StoreError::Unavailable { location, reason } => StoreError::Unavailable {
-            location: location.clone(),
-            reason: reason.clone(),
-        },
-        StoreError::Io {
-            action,
-            path,
-            location,
-            source,
-        } => StoreError::Io {
+        StoreError::NameTooLong { path, location } => {
+            StoreError::NameTooLong { path: path.clone(), location: location.clone() }
+        }
+        StoreError::NameRefused { path, location, reason } => {
+            StoreError::NameRefused { path: path.clone(), location: location.clone(), reason: reason.clone() }
+        }
+        StoreError::InTheWay { path, occupant } => {
+            StoreError::InTheWay { path: path.clone(), occupant: occupant.clone() }
+        }
+        StoreError::LeadsOut { path, location } => {
+            StoreError::LeadsOut { path: path.clone(), location: location.clone() }
+        }
+        StoreError::PermissionDenied { action, path, location } => {
+            StoreError::PermissionDenied { action, path: path.clone(), location: location.clone() }
+        }
+        StoreError::Full { location } => StoreError::Full { location: location.clone() },
+        StoreError::Unavailable { location, reason } => {
+            StoreError::Unavailable { location: location.clone(), reason: reason.clone() }
+        }
+        StoreError::Io { action, path, location, source } => StoreError::Io {
             action,
             path: path.clone(),
             location: location.clone(),
@@ -215,37 +176,21 @@ mod tests {
 
     #[test]
     fn a_full_disk_and_a_used_up_quota_are_both_full() {
-        assert!(matches!(
-            told(Action::Write, Errno::NOSPC),
-            StoreError::Full { .. }
-        ));
-        assert!(matches!(
-            told(Action::Place, Errno::DQUOT),
-            StoreError::Full { .. }
-        ));
+        assert!(matches!(told(Action::Write, Errno::NOSPC), StoreError::Full { .. }));
+        assert!(matches!(told(Action::Place, Errno::DQUOT), StoreError::Full { .. }));
     }
 
     #[test]
     fn an_invalid_argument_means_the_name_only_where_a_name_is_given() {
-        assert!(matches!(
-            told(Action::Place, Errno::INVAL),
-            StoreError::NameRefused { .. }
-        ));
+        assert!(matches!(told(Action::Place, Errno::INVAL), StoreError::NameRefused { .. }));
         assert!(matches!(told(Action::Read, Errno::INVAL), StoreError::Io { .. }));
-        assert!(matches!(
-            told(Action::Read, Errno::ILSEQ),
-            StoreError::NameRefused { .. }
-        ));
+        assert!(matches!(told(Action::Read, Errno::ILSEQ), StoreError::NameRefused { .. }));
     }
 
     #[test]
     fn a_read_only_file_system_ends_the_run_but_one_forbidden_file_does_not() {
         assert!(told(Action::Place, Errno::ROFS).is_fatal());
         assert!(!told(Action::Place, Errno::ACCESS).is_fatal());
-        assert!(
-            Site::new("vault".to_owned())
-                .root_error(Action::Write, Errno::ACCESS)
-                .is_fatal()
-        );
+        assert!(Site::new("vault".to_owned()).root_error(Action::Write, Errno::ACCESS).is_fatal());
     }
 }

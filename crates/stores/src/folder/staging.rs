@@ -98,11 +98,7 @@ impl StagingFolder {
         let own = open_own(root, &root.dir, OWN_FOLDER)?.ok_or_else(|| root.site.unavailable(REMOVED))?;
         make_private(root, &own, STAGING)?;
         let dir = open_own(root, &own, STAGING)?.ok_or_else(|| root.site.unavailable(REMOVED))?;
-        Ok(StagingFolder {
-            dir,
-            site: root.site.clone(),
-            counter: AtomicU64::new(1),
-        })
+        Ok(StagingFolder { dir, site: root.site.clone(), counter: AtomicU64::new(1) })
     }
 
     fn open(root: &Root) -> Result<Option<Self>, StoreError> {
@@ -110,11 +106,7 @@ impl StagingFolder {
             return Ok(None);
         };
         let dir = open_own(root, &own, STAGING)?;
-        Ok(dir.map(|dir| StagingFolder {
-            dir,
-            site: root.site.clone(),
-            counter: AtomicU64::new(1),
-        }))
+        Ok(dir.map(|dir| StagingFolder { dir, site: root.site.clone(), counter: AtomicU64::new(1) }))
     }
 
     /// Creates an empty file for this content, open for writing.

@@ -1,5 +1,6 @@
 //! Durability: what has to be flushed so that it outlives a power failure, and how.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::Mutex;
@@ -25,11 +26,7 @@ pub enum Durability {
 
 impl Default for Durability {
     fn default() -> Self {
-        if cfg!(target_os = "linux") {
-            Durability::FileSystem
-        } else {
-            Durability::EachFile
-        }
+        if cfg!(target_os = "linux") { Durability::FileSystem } else { Durability::EachFile }
     }
 }
 
@@ -45,11 +42,7 @@ pub(super) struct Unsynced {
 
 impl Unsynced {
     pub(super) fn new(durability: Durability) -> Self {
-        Unsynced {
-            durability,
-            mounted: Mutex::default(),
-            folders: Mutex::default(),
-        }
+        Unsynced { durability, mounted: Mutex::default(), folders: Mutex::default() }
     }
 
     /// Whether each file has to be flushed by itself.
@@ -70,8 +63,8 @@ impl Root {
     pub(super) fn entered(&self, device: u64, dir: &Dir) -> rustix::io::Result<()> {
         if device != self.device && !self.unsynced.each_file() {
             let mut mounted = lock(&self.unsynced.mounted);
-            if !mounted.contains_key(&device) {
-                mounted.insert(device, readable(dir)?);
+            if let Entry::Vacant(new) = mounted.entry(device) {
+                new.insert(readable(dir)?);
             }
         }
         Ok(())
@@ -79,11 +72,7 @@ impl Root {
 
     /// Makes durable what was written by [`Durability::FileSystem`] and every change that was [noted](Self::touched).
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        if self.unsynced.each_file() {
-            self.flush_folders()
-        } else {
-            self.flush_file_systems()
-        }
+        if self.unsynced.each_file() { self.flush_folders() } else { self.flush_file_systems() }
     }
 
     #[cfg(target_os = "linux")]

@@ -45,22 +45,15 @@ pub(super) fn transplant(
     let failed = |error: io::Error| site.error(Action::Place, path, error);
     let source = open_file(&staging.dir, handle).map_err(failed)?;
     let (source, _) = source.ok_or_else(|| site.not_found(Action::Read, path))?;
-    let part = Part {
-        dir: dir.clone(),
-        name: format!("{PREFIX}{}{SUFFIX}", meta.hash),
-    };
-    let copied = create(dir, &part.name)
-        .map_err(io::Error::from)
-        .and_then(|mut file| {
-            let copied = hash(&source, &mut |stretch| io::Write::write_all(&mut file, stretch))?;
-            set_file_time(&file, meta.mtime)?;
-            file.sync_all()?;
-            Ok(copied)
-        });
+    let part = Part { dir: dir.clone(), name: format!("{PREFIX}{}{SUFFIX}", meta.hash) };
+    let copied = create(dir, &part.name).map_err(io::Error::from).and_then(|mut file| {
+        let copied = hash(&source, &mut |stretch| io::Write::write_all(&mut file, stretch))?;
+        set_file_time(&file, meta.mtime)?;
+        file.sync_all()?;
+        Ok(copied)
+    });
     if copied.map_err(failed)? != meta.hash {
-        return Err(failed(io::Error::other(
-            "the staged file was changed by something else",
-        )));
+        return Err(failed(io::Error::other("the staged file was changed by something else")));
     }
     Ok(part)
 }
@@ -81,9 +74,7 @@ pub(super) fn sweep(dir: &Dir) -> io::Result<()> {
 
 /// Whether a name is one of these copies; no user's file is named so.
 pub(super) fn is_part(name: &str) -> bool {
-    let digits = name
-        .strip_prefix(PREFIX)
-        .and_then(|rest| rest.strip_suffix(SUFFIX));
+    let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
     digits.is_some_and(|digits| digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 

@@ -38,11 +38,7 @@ fn list_folder(
     pending: &mut Vec<PathBuf>,
 ) -> std::io::Result<()> {
     let at_root = folder.as_os_str().is_empty();
-    let entries = if at_root {
-        root.dir.entries()
-    } else {
-        root.dir.read_dir(folder)
-    };
+    let entries = if at_root { root.dir.entries() } else { root.dir.read_dir(folder) };
     for entry in gone_is_none(entries)?.into_iter().flatten() {
         let entry = entry?;
         let name = entry.file_name();
@@ -58,10 +54,7 @@ fn list_folder(
         } else if (kind.is_file() || kind.is_symlink())
             && let Some(facts) = gone_is_none(entry.metadata())?
         {
-            files.push(StoredFile {
-                path: path.to_string_lossy().into_owned(),
-                size: facts.len(),
-            });
+            files.push(StoredFile { path: path.to_string_lossy().into_owned(), size: facts.len() });
         }
     }
     Ok(())

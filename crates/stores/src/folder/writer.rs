@@ -30,13 +30,7 @@ pub(super) struct FolderWriter {
 
 impl FolderWriter {
     pub(super) fn new(shared: Arc<Shared>, path: VaultPath, meta: FileMeta) -> Self {
-        FolderWriter {
-            shared,
-            path,
-            meta,
-            gathered: Vec::new(),
-            file: None,
-        }
+        FolderWriter { shared, path, meta, gathered: Vec::new(), file: None }
     }
 
     /// What is gathered, on its way to the file. It owns all it needs: if the future that waits for it is dropped, the
@@ -77,16 +71,8 @@ impl Portion {
     fn finish(mut self) -> Result<Staged, StoreError> {
         let staged = self.write()?;
         let timed = set_file_time(&staged.file, self.meta.mtime);
-        timed.map_err(|error| {
-            self.shared
-                .site
-                .error(Action::SetTimes, self.path.as_str(), error)
-        })?;
-        Ok(Staged {
-            path: self.path,
-            meta: self.meta,
-            handle: staged.keep(),
-        })
+        timed.map_err(|error| self.shared.site.error(Action::SetTimes, self.path.as_str(), error))?;
+        Ok(Staged { path: self.path, meta: self.meta, handle: staged.keep() })
     }
 }
 
@@ -108,8 +94,6 @@ impl FileWriter for FolderWriter {
 
     async fn finish(mut self: Box<Self>) -> Result<Staged, StoreError> {
         let portion = self.take_out();
-        blocking(move || portion.finish())
-            .await
-            .unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
+        blocking(move || portion.finish()).await.unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
     }
 }

@@ -28,15 +28,12 @@ pub struct StateCatalog {
 impl StateCatalog {
     /// The databases in `folder`, which need not exist.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        StateCatalog {
-            folder: folder.into(),
-        }
+        StateCatalog { folder: folder.into() }
     }
 
     /// The file for the state of `vault` in `destination` (as [`canonical_destination`] tells it). It need not exist.
     pub fn path_of(&self, destination: &str, vault: &VaultId) -> PathBuf {
-        self.folder
-            .join(format!("{}{vault}{ENDING}", prefix(destination)))
+        self.folder.join(format!("{}{vault}{ENDING}", prefix(destination)))
     }
 
     /// The files of all databases, sorted.
@@ -135,11 +132,7 @@ pub fn canonical_destination(destination: &Path) -> io::Result<String> {
 fn as_text(path: &Path) -> String {
     match path.to_str() {
         Some(text) => text.to_owned(),
-        None => format!(
-            "{} ({})",
-            path.display(),
-            ContentHash::of(path.as_os_str().as_encoded_bytes())
-        ),
+        None => format!("{} ({})", path.display(), ContentHash::of(path.as_os_str().as_encoded_bytes())),
     }
 }
 

@@ -140,9 +140,7 @@ fn set_state(
     if rows == 1 {
         Ok(())
     } else {
-        Err(WriteError::Read(ReadError::Value(
-            "its vault's row is missing".to_owned(),
-        )))
+        Err(WriteError::Read(ReadError::Value("its vault's row is missing".to_owned())))
     }
 }
 

@@ -22,25 +22,15 @@ impl Database {
     }
 
     pub(super) fn corrupt(&self, reason: impl Into<String>) -> StateError {
-        StateError::Corrupt {
-            database: self.text(),
-            reason: reason.into(),
-        }
+        StateError::Corrupt { database: self.text(), reason: reason.into() }
     }
 
     pub(super) fn newer(&self, found: i64, known: i64) -> StateError {
-        StateError::Newer {
-            database: self.text(),
-            found,
-            known,
-        }
+        StateError::Newer { database: self.text(), found, known }
     }
 
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
-        StateError::Unavailable {
-            database: self.text(),
-            reason: reason.into(),
-        }
+        StateError::Unavailable { database: self.text(), reason: reason.into() }
     }
 
     /// The error for what SQLite answered.
@@ -57,10 +47,9 @@ impl Database {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 self.unavailable("another program keeps it locked; close it and run the same command again")
             }
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => self
-                .unavailable(format!(
-                    "{error}; check the owner and mode of the file and its folder"
-                )),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                self.unavailable(format!("{error}; check the owner and mode of the file and its folder"))
+            }
             Some(_) => self.unavailable(error.to_string()),
             // Not SQLite's but that of turning its values into ours.
             None => self.corrupt(error.to_string()),

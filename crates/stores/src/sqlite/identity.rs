@@ -42,9 +42,5 @@ pub(super) fn query(connection: &Connection) -> Result<StateIdentity, ReadError>
         connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let vault_id =
         VaultId::try_new(id).map_err(|_| ReadError::Value("its vault has no valid id".to_owned()))?;
-    Ok(StateIdentity {
-        vault_id,
-        vault_name,
-        destination,
-    })
+    Ok(StateIdentity { vault_id, vault_name, destination })
 }

@@ -36,9 +36,7 @@ impl StateLock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(StateError::Locked {
-                        destination: destination.to_owned(),
-                    });
+                    return Err(StateError::Locked { destination: destination.to_owned() });
                 }
                 Err(TryLockError::Error(error)) => return Err(unusable(error)),
             }
@@ -47,9 +45,7 @@ impl StateLock {
                 return Ok(StateLock { file, path });
             }
         }
-        Err(StateError::Locked {
-            destination: destination.to_owned(),
-        })
+        Err(StateError::Locked { destination: destination.to_owned() })
     }
 
     /// Removes the lock's file and lets go.

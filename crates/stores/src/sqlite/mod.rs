@@ -5,7 +5,7 @@
 //! reads leaves no other file beside the database.
 //!
 //! - [`schema`]: its tables, and opening it. [`rows`]: between rows and what they mean. [`commit`]: the one way to write.
-//! - [`lock`]: one process at a time. [`identity`]: whose state it is. [`errors`]: what SQLite says.
+//! - [`mod@lock`]: one process at a time. [`identity`]: whose state it is. [`errors`]: what SQLite says.
 //! - [`catalog`]: where the databases of a machine are. [`summary`]: one at a glance.
 
 mod catalog;
@@ -68,13 +68,7 @@ impl SqliteState {
         if let Some(connection) = &connection {
             identity.check(&identity::read(&database, connection)?, &database)?;
         }
-        Ok(Self::new(
-            database,
-            Access::Write,
-            Some(identity.clone()),
-            connection,
-            Some(held),
-        ))
+        Ok(Self::new(database, Access::Write, Some(identity.clone()), connection, Some(held)))
     }
 
     /// Opens the state in the file `path` to look at it: nothing is locked or written, and a commit is an error. A file
@@ -86,10 +80,8 @@ impl SqliteState {
     pub fn read(path: &Path) -> Result<Self, StateError> {
         let database = Database::new(path);
         let connection = schema::open(&database, Access::Read)?;
-        let identity = connection
-            .as_ref()
-            .map(|connection| identity::read(&database, connection))
-            .transpose()?;
+        let identity =
+            connection.as_ref().map(|connection| identity::read(&database, connection)).transpose()?;
         Ok(Self::new(database, Access::Read, identity, connection, None))
     }
 
@@ -111,15 +103,7 @@ impl SqliteState {
         held: Option<StateLock>,
     ) -> Self {
         let connection = Mutex::new(connection);
-        SqliteState {
-            inner: Arc::new(Inner {
-                database,
-                access,
-                identity,
-                connection,
-                _lock: held,
-            }),
-        }
+        SqliteState { inner: Arc::new(Inner { database, access, identity, connection, _lock: held }) }
     }
 
     /// Runs `work` on a thread that may block.
@@ -169,18 +153,12 @@ impl StateStore for SqliteState {
 
     async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError> {
         let paths = paths.to_vec();
-        self.query(vec![None; paths.len()], move |connection| {
-            rows::records(connection, &paths)
-        })
-        .await
+        self.query(vec![None; paths.len()], move |connection| rows::records(connection, &paths)).await
     }
 
     async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError> {
         let contents = contents.to_vec();
-        self.query(vec![None; contents.len()], move |connection| {
-            rows::sources(connection, &contents)
-        })
-        .await
+        self.query(vec![None; contents.len()], move |connection| rows::sources(connection, &contents)).await
     }
 
     async fn all_records(&self) -> Result<Vec<Record>, StateError> {
@@ -188,8 +166,7 @@ impl StateStore for SqliteState {
     }
 
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
-        self.query(Vec::new(), move |connection| rows::deferred(connection, kind))
-            .await
+        self.query(Vec::new(), move |connection| rows::deferred(connection, kind)).await
     }
 
     async fn announced(&self) -> Result<Vec<Record>, StateError> {

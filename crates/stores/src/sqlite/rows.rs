@@ -29,11 +29,7 @@ pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
         connection.prepare_cached("SELECT version, listed, filter FROM vault WHERE id = 1")?;
     let (version, listed, filter) =
         statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    Ok(VaultState {
-        version: unsigned(version, "the vault's version")?,
-        listed,
-        filter,
-    })
+    Ok(VaultState { version: unsigned(version, "the vault's version")?, listed, filter })
 }
 
 /// The records of some paths.
@@ -43,28 +39,19 @@ pub(super) fn records(connection: &Connection, paths: &[VaultPath]) -> Read<Vec<
     let find = |path: &VaultPath| -> Read<Option<Record>> {
         let mut rows = statement.query([path.as_str()])?;
         let Some(row) = rows.next()? else { return Ok(None) };
-        Ok(Some(Record {
-            path: path.clone(),
-            kind: record_kind(row, 0)?,
-        }))
+        Ok(Some(Record { path: path.clone(), kind: record_kind(row, 0)? }))
     };
     paths.iter().map(find).collect()
 }
 
 /// All records.
 pub(super) fn all_records(connection: &Connection) -> Read<Vec<Record>> {
-    whole_records(
-        connection,
-        "SELECT path, uid, hash, size, mtime, ctime FROM records",
-    )
+    whole_records(connection, "SELECT path, uid, hash, size, mtime, ctime FROM records")
 }
 
 /// What was about to be put in place.
 pub(super) fn announced(connection: &Connection) -> Read<Vec<Record>> {
-    whole_records(
-        connection,
-        "SELECT path, uid, hash, size, mtime, ctime FROM announced",
-    )
+    whole_records(connection, "SELECT path, uid, hash, size, mtime, ctime FROM announced")
 }
 
 fn whole_records(connection: &Connection, sql: &str) -> Read<Vec<Record>> {
@@ -72,10 +59,7 @@ fn whole_records(connection: &Connection, sql: &str) -> Read<Vec<Record>> {
     let mut rows = statement.query([])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
-        records.push(Record {
-            path: vault_path(text(row, 0)?)?,
-            kind: record_kind(row, 1)?,
-        });
+        records.push(Record { path: vault_path(text(row, 0)?)?, kind: record_kind(row, 1)? });
     }
     Ok(records)
 }
@@ -84,9 +68,7 @@ fn whole_records(connection: &Connection, sql: &str) -> Read<Vec<Record>> {
 pub(super) fn sources(connection: &Connection, contents: &[ContentHash]) -> Read<Vec<Option<VaultPath>>> {
     let mut statement = connection.prepare_cached("SELECT path FROM records WHERE hash = ?1 LIMIT 1")?;
     let mut find = |content: &ContentHash| -> Read<Option<VaultPath>> {
-        let path: Option<String> = statement
-            .query_row([content.as_bytes()], |row| row.get(0))
-            .optional()?;
+        let path: Option<String> = statement.query_row([content.as_bytes()], |row| row.get(0)).optional()?;
         path.as_deref().map(vault_path).transpose()
     };
     contents.iter().map(&mut find).collect()
@@ -106,11 +88,7 @@ pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<
             DeferredKind::Failed => DeferredCause::Failed { reason: row.get(1)? },
         };
         let key = DeferredKey::from_stored(row.get(0)?);
-        deferred.push(Deferred {
-            key,
-            message: message(row, 2)?,
-            cause,
-        });
+        deferred.push(Deferred { key, message: message(row, 2)?, cause });
     }
     Ok(deferred)
 }
@@ -136,10 +114,7 @@ fn message(row: &Row<'_>, first: usize) -> Read<PushMessage> {
 /// Columns uid, hash, size, mtime, ctime from `first` on.
 fn record_kind(row: &Row<'_>, first: usize) -> Read<RecordKind> {
     let uid = Uid(unsigned(row.get(first)?, "a record's version")?);
-    let hash = row
-        .get_ref(first + 1)?
-        .as_blob_or_null()
-        .map_err(rusqlite::Error::from)?;
+    let hash = row.get_ref(first + 1)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
     let Some(hash) = hash else {
         return Ok(RecordKind::Folder(uid));
     };

@@ -90,13 +90,18 @@ pub(super) fn open(database: &Database, access: Access) -> Result<Option<Connect
     }
     let connection = connect(database, access)?;
     let check = || -> rusqlite::Result<(i64, i64)> {
-        Ok((
-            pragma(&connection, "application_id")?,
-            pragma(&connection, "user_version")?,
-        ))
+        Ok((pragma(&connection, "application_id")?, pragma(&connection, "user_version")?))
+    };
+    // SQLite itself takes a last page that is cut off for one that ends in zeros.
+    let is_whole = || -> rusqlite::Result<bool> {
+        let pages = pragma(&connection, "page_count")?.saturating_mul(pragma(&connection, "page_size")?);
+        Ok(std::fs::metadata(database.path()).is_ok_and(|found| found.len() >= pages.unsigned_abs()))
     };
     match check().map_err(|error| database.error(&error))? {
-        (APPLICATION_ID, FORMAT) => Ok(Some(connection)),
+        (APPLICATION_ID, FORMAT) if is_whole().map_err(|error| database.error(&error))? => {
+            Ok(Some(connection))
+        }
+        (APPLICATION_ID, FORMAT) => Err(database.corrupt("its end is missing")),
         (APPLICATION_ID, newer) if newer > FORMAT => Err(database.newer(newer, FORMAT)),
         (APPLICATION_ID, other) => Err(database.corrupt(format!("there never was a format {other}"))),
         // Rolled back: a first commit was interrupted by something that the file system outlived.
@@ -127,12 +132,7 @@ pub(super) fn prepare(
     transaction.execute(
         "INSERT INTO vault (id, vault_id, vault_name, destination, created, committed, version, listed)
          VALUES (1, ?1, ?2, ?3, ?4, ?4, 0, 0)",
-        (
-            identity.vault_id.as_str(),
-            &identity.vault_name,
-            &identity.destination,
-            now,
-        ),
+        (identity.vault_id.as_str(), &identity.vault_name, &identity.destination, now),
     )?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", FORMAT)

@@ -56,11 +56,7 @@ fn summary(connection: &Connection) -> Result<StateSummary, ReadError> {
     let (files, folders, bytes): (u64, u64, i64) =
         connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let count = |failed: bool| -> rusqlite::Result<u64> {
-        connection.query_row(
-            "SELECT COUNT(*) FROM deferred WHERE failed = ?1",
-            [failed],
-            |row| row.get(0),
-        )
+        connection.query_row("SELECT COUNT(*) FROM deferred WHERE failed = ?1", [failed], |row| row.get(0))
     };
     Ok(StateSummary {
         identity: identity::query(connection)?,

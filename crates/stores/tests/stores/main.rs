@@ -1,5 +1,7 @@
 //! The stores, used as the engine uses them, on real folders and files.
 
+#![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
+
 mod confined;
 mod conformance;
 mod database;

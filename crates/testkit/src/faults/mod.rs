@@ -187,7 +187,8 @@ faults! {
     huge_text HugeText "huge-text",
     /// A push is refused: `res` "err" with `msg`.
     refuse_push RefusePush "refuse-push",
-    /// Messages with unknown `op`s, and a `pong`, come before answers and between frames of content.
+    /// Messages with unknown `op`s, and a `pong`, come before answers and between frames of content. The
+    /// official client 0.0.14 takes one before an answer for an empty file, and uploads that.
     unknown_ops UnknownOps "unknown-ops",
     /// Another device writes a note in the middle of a content, and its push comes between the frames.
     live_pushes LivePushes "live-pushes",

@@ -4,6 +4,7 @@ mod client;
 mod disk;
 mod faults;
 mod fixtures;
+mod recorded;
 mod rest;
 mod sessions;
 mod writing;

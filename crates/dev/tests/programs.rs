@@ -1,0 +1,241 @@
+//! Runs the program `obsync-dev` as a user would.
+
+#![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use obsync_client::{Client, ClientError, ClientOptions};
+use obsync_protocol::VaultInfo;
+use obsync_testkit::Expected;
+
+fn obsync_dev(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_obsync-dev"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn output(mut command: Command) -> Output {
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running server; it is ended with the test, however that ends.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl Running {
+    fn start(args: &[&str]) -> Self {
+        let args = [&["server", "--listen", "127.0.0.1:0"], args].concat();
+        let mut child = obsync_dev(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let url =
+            line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_default().to_owned();
+        Self { child, stdout, url }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(ClientOptions { api_url: self.url.clone(), ..ClientOptions::default() }).unwrap()
+    }
+
+    /// Asks it to end as service managers do; returns what else it printed, and whether it ended well.
+    fn stop(mut self) -> (String, bool) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGTERM).unwrap();
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (rest, self.child.wait().unwrap().success())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn vaults(server: &Running, email: &str, password: &str) -> Result<Vec<VaultInfo>, ClientError> {
+    let client = server.client();
+    let token = client.sign_in(email, &password.into(), None).await?.token;
+    client.vaults(&token).await
+}
+
+#[test]
+fn the_demonstration_ends_well_whatever_the_users_own_obsync_is_set_to() {
+    let home = tempfile::tempdir().unwrap();
+    let notes = home.path().join("notes");
+    let mut command = obsync_dev(&["demo", "--files", "60", "--keep", notes.to_str().unwrap()]);
+    command
+        .env("OBSYNC_HOME", home.path().join("of the user"))
+        .env("OBSYNC_VAULT_PASSWORD", "another")
+        .env("OBSIDIAN_AUTH_TOKEN", "no token");
+    let output = output(command);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}\n{}", text(&output.stderr));
+    assert!(told.contains("All of it is as it must be."), "{told}");
+    assert_eq!(told.matches("✓").count(), 4, "{told}");
+    assert!(told.contains("$ obsync pull \"Field notes\""), "{told}");
+    assert!(told.lines().count() < 40, "{told}");
+    assert!(notes.join("Seasons/Autumn/First.md").is_file());
+    assert!(!home.path().join("of the user").exists());
+}
+
+#[test]
+fn the_demonstration_does_not_mix_with_notes_of_the_user() {
+    let notes = tempfile::tempdir().unwrap();
+    fs::write(notes.path().join("mine.md"), "mine").unwrap();
+    let output = output(obsync_dev(&["demo", "--keep", notes.path().to_str().unwrap()]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is not empty"), "{}", text(&output.stderr));
+    assert_eq!(fs::read_dir(notes.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn the_same_seed_generates_the_same_folder_and_another_seed_another() {
+    let home = tempfile::tempdir().unwrap();
+    let generate = |name: &str, seed: &str| {
+        let folder = home.path().join(name);
+        let args = ["generate", "--files", "120", "--seed", seed, "--many-scripts", "--max-size", "50000"];
+        let mut command = obsync_dev(&args);
+        command.arg(&folder);
+        let output = output(command);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).starts_with("Wrote 120 files"), "{}", text(&output.stdout));
+        Expected::of_directory(&folder).unwrap()
+    };
+    let one = generate("one", "7");
+    assert_eq!(one.files.len(), 120);
+    assert_eq!(one, generate("the same", "7"));
+    assert_ne!(one, generate("another", "8"));
+}
+
+#[test]
+fn generated_files_do_not_mix_with_files_of_the_user() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("mine.md"), "mine").unwrap();
+    let mut command = obsync_dev(&["generate", "--files", "10", "--seed", "1"]);
+    command.arg(folder.path());
+    let output = output(command);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn the_server_has_what_it_was_told_to_have_and_ends_when_it_is_told_to() {
+    let fixture = obsync_testkit::fixture_dir("official-v0");
+    let server = Running::start(&[
+        "--user",
+        "me@example.com:hunter2",
+        "--managed",
+        "Notes",
+        "--create",
+        "Diary:secret:2",
+        "--fill",
+        "30",
+        "--vault",
+        fixture.to_str().unwrap(),
+    ]);
+    let found = vaults(&server, "me@example.com", "hunter2").await.unwrap();
+    let found: Vec<_> = found.iter().map(|vault| (vault.name.as_str(), vault.encryption_version)).collect();
+    assert_eq!(found, [("official-v0", 0), ("Notes", 3), ("Diary", 2)]);
+    let refused = vaults(&server, "you@example.com", "hunter2").await;
+    assert!(matches!(refused, Err(ClientError::WrongCredentials)), "{refused:?}");
+    let url = server.url.clone();
+    let (told, ended_well) = server.stop();
+    assert!(ended_well, "{told}");
+    assert!(told.contains(&format!("export OBSYNC_API_URL={url}")), "{told}");
+    assert!(told.contains("encryption version 2, 30 files"), "{told}");
+    assert!(told.contains("Served 3 REST calls"), "{told}");
+    assert!(!told.contains("hunter2") && !told.contains("secret"), "{told}");
+}
+
+#[tokio::test]
+async fn what_the_server_keeps_is_there_when_it_is_started_again() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join("served");
+    let args = ["--data", folder.to_str().unwrap(), "--managed", "Notes", "--fill", "20", "--sign-up"];
+    let server = Running::start(&args);
+    let first = vaults(&server, "me@example.com", "hunter2").await.unwrap();
+    server.stop();
+    let server = Running::start(&args);
+    let second = vaults(&server, "me@example.com", "hunter2").await.unwrap();
+    assert_eq!(first.len(), 1);
+    assert_eq!((&first[0].id, first[0].size), (&second[0].id, second[0].size));
+    assert!(first[0].size > 0);
+}
+
+#[tokio::test]
+async fn the_server_does_wrong_what_it_was_told_to() {
+    let server =
+        Running::start(&["--sign-up", "--fault", "rest-status-error=next:1", "--fault", "rest-status=418"]);
+    let first = vaults(&server, "me@example.com", "hunter2").await;
+    assert!(matches!(first, Err(ClientError::Http { status: 418 })), "{first:?}");
+    vaults(&server, "me@example.com", "hunter2").await.unwrap();
+}
+
+#[test]
+fn what_the_server_cannot_be_told_is_refused_with_a_sentence() {
+    for (args, status, sentence) in [
+        (&["--sign-up", "--listen", "0.0.0.0:0"][..], 2, "for this machine alone"),
+        (&["--sign-up", "--fault", "nonsense"], 2, "there is no fault \"nonsense\""),
+        (&["--sign-up", "--fault", "latency=soon"], 2, "it is a duration"),
+        (&["--user", "me@example.com"], 2, "EMAIL:PASSWORD"),
+        (&["--sign-up", "--create", "Diary:secret:1"], 2, "0, 2 or 3"),
+        (&["--sign-up", "--vault", "no/such/vault"], 1, "cannot be read"),
+        (&["--listen", "127.0.0.1:0"], 1, "nobody could sign in"),
+    ] {
+        let output = output(obsync_dev(&[&["server"], args].concat()));
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {told}");
+        assert!(told.contains(sentence), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn the_benchmark_measures_the_pulling_process_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let args = ["bench", "--files", "40", "--large-mb", "80", "--runs", "1", "--json", "--dir", dir];
+    let output = output(obsync_dev(&args));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = results["rows"].as_array().unwrap();
+    let scenarios: Vec<_> = rows.iter().map(|row| row["scenario"].as_str().unwrap()).collect();
+    assert_eq!(
+        scenarios,
+        ["first pull, 40 files", "pull again, nothing new", "first pull, one file of 80 MB"]
+    );
+    for row in rows {
+        // The benchmark itself has the large file in memory, the process that pulls never has it whole.
+        let memory = row["peak_memory_bytes"].as_u64().unwrap();
+        assert!((2_000_000..80_000_000).contains(&memory), "{row}");
+        assert!(row["wall_seconds"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert_eq!((rows[1]["requests"].as_u64(), rows[1]["connections"].as_u64()), (Some(0), Some(1)));
+    assert_eq!((rows[2]["requests"].as_u64(), rows[2]["bytes"].as_u64()), (Some(1), Some(80_000_000)));
+    assert!(is_empty(folder.path()), "the folder was not tidied up");
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[test]
+fn it_is_the_program_obsync_too() {
+    let output = output(obsync_dev(&["obsync", "--version"]));
+    assert!(output.status.success());
+    assert!(text(&output.stdout).starts_with("obsync "), "{}", text(&output.stdout));
+}
