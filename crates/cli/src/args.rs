@@ -281,7 +281,8 @@ fn mfa_code(text: &str) -> Result<String, String> {
 /// A folder as people write it: a slash at its end is fine.
 fn vault_folder(text: &str) -> Result<VaultPath, String> {
     let folder = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
-    VaultPath::parse(folder).map_err(|error| format!("{error}; give it as it is in the vault, such as Archive/2020"))
+    VaultPath::parse(folder)
+        .map_err(|error| format!("{error}; give it as it is in the vault, such as Archive/2020"))
 }
 
 fn config_folder(text: &str) -> Result<String, String> {

@@ -22,9 +22,8 @@ pub(crate) fn can_ask() -> bool {
 /// Asks for something that may be seen.
 pub(crate) async fn line(prompt: String) -> Result<String, Failed> {
     off_the_runtime(move || {
-        let mut stderr = io::stderr().lock();
-        stderr.write_all(prompt.as_bytes())?;
-        stderr.flush()?;
+        // Not locked while waiting: if the program is interrupted meanwhile, someone has to be able to say so.
+        io::stderr().write_all(prompt.as_bytes())?;
         let mut line = String::new();
         io::stdin().lock().take(MAX_LINE).read_line(&mut line)?;
         Ok(line.trim().to_owned())
@@ -53,7 +52,10 @@ pub(crate) async fn first_line_of_stdin(what: &'static str) -> Result<SecretStri
     })
     .await?;
     if secrecy::ExposeSecret::expose_secret(&line).is_empty() {
-        return Err(Failed::new(Exit::Usage, format!("standard input has no {what}; pipe it in as one line")));
+        return Err(Failed::new(
+            Exit::Usage,
+            format!("standard input has no {what}; pipe it in as one line"),
+        ));
     }
     Ok(line)
 }
@@ -71,5 +73,5 @@ async fn off_the_runtime<T: Send + 'static>(
 
 /// Tells something between two questions.
 pub(crate) fn tell(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+    let _ = writeln!(io::stderr(), "{}", printable(text));
 }

@@ -66,8 +66,8 @@ impl Console {
     /// # Errors
     /// As for [`result`](Self::result).
     pub(crate) fn json(&self, document: &impl serde::Serialize) -> Result<(), Failed> {
-        let text =
-            serde_json::to_string_pretty(document).map_err(|error| Failed::cannot("write the JSON report", &error))?;
+        let text = serde_json::to_string_pretty(document)
+            .map_err(|error| Failed::cannot("write the JSON report", &error))?;
         self.write_out(&format!("{text}\n"))
     }
 

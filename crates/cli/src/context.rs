@@ -31,14 +31,21 @@ pub(crate) struct Context {
 
 impl Context {
     /// From the options that every command has, and the environment.
-    pub(crate) fn new(global: &Global, console: Arc<Console>, stop: CancellationToken) -> Result<Self, Failed> {
+    pub(crate) fn new(
+        global: &Global,
+        console: Arc<Console>,
+        stop: CancellationToken,
+    ) -> Result<Self, Failed> {
         let api_url = global.api_url.as_deref().filter(|url| !url.is_empty()).unwrap_or(DEFAULT_API_URL);
         let api_url = Url::parse(api_url).map_err(|error| {
-            let message = format!("{api_url:?} is not the address of a service ({error}); give one such as {DEFAULT_API_URL}");
+            let message = format!(
+                "{api_url:?} is not the address of a service ({error}); give one such as {DEFAULT_API_URL}"
+            );
             Failed::new(Exit::Usage, message)
         })?;
         let allow_hosts = global.allow_host.iter().map(|host| host.trim()).filter(|host| !host.is_empty());
-        let timeouts = global.timeout.map_or_else(Timeouts::default, |seconds| limited(Duration::from_secs(seconds)));
+        let timeouts =
+            global.timeout.map_or_else(Timeouts::default, |seconds| limited(Duration::from_secs(seconds)));
         let options = ClientOptions {
             api_url: api_url.to_string(),
             allow_hosts: allow_hosts.map(str::to_owned).collect(),
@@ -75,7 +82,10 @@ impl Context {
     }
 
     /// Ends early with [`Failed::interrupted`] when the program is to end.
-    pub(crate) async fn or_stopped<T>(&self, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    pub(crate) async fn or_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
         tokio::select! {
             result = work => result,
             () = self.stop.cancelled() => Err(Failed::new(Exit::Unfinished, "interrupted")),

@@ -52,10 +52,10 @@ impl Credentials {
     /// The token for the service at `api_url`, if there is one.
     pub(crate) fn load(&self, api_url: &Url, console: &Console) -> Result<Option<Saved>, Failed> {
         let mut content: Content = self.file.read(console)?;
-        Ok(content.accounts.remove(api_url.as_str()).map(|account| Saved {
-            token: Token::new(account.token.expose_secret()),
-            email: account.email,
-        }))
+        Ok(content
+            .accounts
+            .remove(api_url.as_str())
+            .map(|account| Saved { token: Token::new(account.token.expose_secret()), email: account.email }))
     }
 
     /// Keeps a token in place of the one before it.
@@ -82,8 +82,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::find(Some(directory.path().into())).unwrap();
         let (credentials, console) = (Credentials::new(&home), Console::new(true));
-        let (mine, other) =
-            (Url::parse("https://api.obsidian.md").unwrap(), Url::parse("https://api.obsidian.md.example").unwrap());
+        let (mine, other) = (
+            Url::parse("https://api.obsidian.md").unwrap(),
+            Url::parse("https://api.obsidian.md.example").unwrap(),
+        );
         let saved = Saved { token: Token::new("t0ken"), email: "me@example.com".to_owned() };
         credentials.save(&mine, &saved, &console).unwrap();
         assert_eq!(credentials.load(&mine, &console).unwrap().unwrap().token.expose(), "t0ken");

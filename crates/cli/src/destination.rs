@@ -20,8 +20,12 @@ impl Destination {
             return Err("it is empty; give a folder, such as ./notes".to_owned());
         }
         match text.to_string_lossy().split_once("://") {
-            Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) => {
-                Err(format!("destinations with {scheme}:// are not supported yet; give a folder, such as ./notes"))
+            Some((scheme, _))
+                if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) =>
+            {
+                Err(format!(
+                    "destinations with {scheme}:// are not supported yet; give a folder, such as ./notes"
+                ))
             }
             _ => Ok(Destination(PathBuf::from(text))),
         }

@@ -45,6 +45,8 @@ fn variable(name: &str) -> Result<Option<String>, Failed> {
     match env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
         Err(env::VarError::NotPresent) => Ok(None),
-        Err(env::VarError::NotUnicode(_)) => Err(Failed::new(Exit::Usage, format!("{name} is not UTF-8 text"))),
+        Err(env::VarError::NotUnicode(_)) => {
+            Err(Failed::new(Exit::Usage, format!("{name} is not UTF-8 text")))
+        }
     }
 }

@@ -104,7 +104,9 @@ impl From<ClientError> for Failed {
             _ if error.is_auth() => Exit::SignIn,
             ClientError::VaultNotFound => Exit::NotFound,
             ClientError::InvalidOption { .. } => Exit::Usage,
-            ClientError::HostNotAllowed { .. } | ClientError::Tls { .. } | ClientError::Http { .. } => Exit::Unreachable,
+            ClientError::HostNotAllowed { .. } | ClientError::Tls { .. } | ClientError::Http { .. } => {
+                Exit::Unreachable
+            }
             _ if error.is_retryable() => Exit::Unreachable,
             _ => Exit::Error,
         };
@@ -129,9 +131,7 @@ impl From<StateError> for Failed {
 /// What to type, where the error's own sentence cannot know it.
 fn remedy(error: &ClientError) -> Option<String> {
     match error {
-        ClientError::WrongCredentials | ClientError::MfaRequired | ClientError::MfaWrong | ClientError::NotSignedIn => {
-            Some("`obsync login`".to_owned())
-        }
+        ClientError::NotSignedIn => Some("`obsync login`".to_owned()),
         ClientError::HostNotAllowed { host } => Some(format!("--allow-host {host}")),
         _ => None,
     }
@@ -175,7 +175,8 @@ mod tests {
     fn every_reason_is_told_once() {
         let told = Layer("no route: timed out", Some(Box::new(Layer("timed out", None))));
         assert_eq!(with_reasons(&told), "no route: timed out");
-        let chain = Layer("no route", Some(Box::new(Layer("cable", Some(Box::new(Layer("unplugged", None)))))));
+        let chain =
+            Layer("no route", Some(Box::new(Layer("cable", Some(Box::new(Layer("unplugged", None)))))));
         assert_eq!(with_reasons(&chain), "no route: cable: unplugged");
     }
 

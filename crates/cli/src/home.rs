@@ -19,8 +19,9 @@ impl Home {
     pub(crate) fn find(obsync_home: Option<OsString>) -> Result<Self, Failed> {
         match obsync_home.filter(|home| !home.is_empty()) {
             Some(home) => {
-                let home = std::path::absolute(&home)
-                    .map_err(|error| Failed::cannot(format_args!("use OBSYNC_HOME {}", Path::new(&home).display()), &error))?;
+                let home = std::path::absolute(&home).map_err(|error| {
+                    Failed::cannot(format_args!("use OBSYNC_HOME {}", Path::new(&home).display()), &error)
+                })?;
                 Ok(Home { config: home.join("config"), state: home.join("state") })
             }
             None => Self::of_user(),
@@ -34,7 +35,7 @@ impl Home {
                 "cannot find your home directory; set OBSYNC_HOME to a directory where obsync may keep its data",
             )
         })?;
-        // Windows has no folder for state.
+        // Not every convention has a folder for state.
         let state = base.state_dir().unwrap_or_else(|| base.data_dir());
         Ok(Home { config: base.config_dir().join("obsync"), state: state.join("obsync") })
     }

@@ -98,7 +98,9 @@ mod tests {
     }
 
     fn load(keys: &KeyFile, subject: &Subject) -> Option<String> {
-        keys.load(subject, &Console::new(true)).unwrap().map(|key| key.expose_hex().expose_secret().to_owned())
+        keys.load(subject, &Console::new(true))
+            .unwrap()
+            .map(|key| key.expose_hex().expose_secret().to_owned())
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl Known {
         let failed = |error| Failed::of(Exit::Error, &error);
         let folder = FolderStore::open(self.destination.path(), FolderOptions::default()).map_err(failed)?;
         if !looks && !folder.lock().map_err(failed)? {
-            let message = format!("another obsync is working on {}; wait for it to end, or stop it", self.destination);
+            let message =
+                format!("another obsync is working on {}; wait for it to end, or stop it", self.destination);
             return Err(Failed::new(Exit::AlreadyRunning, message));
         }
         Ok(folder)

@@ -16,6 +16,7 @@ mod home;
 mod human;
 mod keys;
 mod known;
+mod listing;
 mod logging;
 mod private_file;
 mod progress;

@@ -5,6 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,11 @@ impl PrivateFile {
     ///
     /// # Errors
     /// As for [`read`](Self::read), and when it cannot be written.
-    pub(crate) fn update<T>(&self, console: &Console, change: impl FnOnce(&mut T) -> bool) -> Result<(), Failed>
+    pub(crate) fn update<T>(
+        &self,
+        console: &Console,
+        change: impl FnOnce(&mut T) -> bool,
+    ) -> Result<(), Failed>
     where
         T: DeserializeOwned + Serialize + Default,
     {
@@ -61,14 +66,17 @@ impl PrivateFile {
             return Ok(());
         }
         let text = serde_json::to_string_pretty(&content).map(Zeroizing::new);
-        let text = text.map_err(|error| Failed::cannot(format_args!("write {}", self.path.display()), &error))?;
+        let text =
+            text.map_err(|error| Failed::cannot(format_args!("write {}", self.path.display()), &error))?;
         self.write(text.as_bytes()).map_err(|error| self.cannot("write", &error))
     }
 
     fn text(&self, console: &Console) -> io::Result<Option<Zeroizing<String>>> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         if close_to_others(&file, 0o600)? {
@@ -93,9 +101,7 @@ impl PrivateFile {
     fn make_directory(&self) -> io::Result<()> {
         let directory = self.directory();
         let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).mode(0o700);
         builder.create(directory)?;
         close_to_others(&File::open(directory)?, 0o700).map(drop)
     }
@@ -104,7 +110,8 @@ impl PrivateFile {
     fn lock(&self) -> Result<File, Failed> {
         let path = self.directory().join(".lock");
         let cannot = |error: &io::Error| Failed::cannot(format_args!("lock {}", path.display()), error);
-        let file = private_options().create(true).truncate(false).open(&path).map_err(|error| cannot(&error))?;
+        let file =
+            private_options().create(true).truncate(false).open(&path).map_err(|error| cannot(&error))?;
         let since = Instant::now();
         loop {
             match file.try_lock() {
@@ -113,7 +120,10 @@ impl PrivateFile {
                 Err(TryLockError::WouldBlock) if since.elapsed() > LOCK_WAIT => {
                     return Err(Failed::new(
                         Exit::AlreadyRunning,
-                        format!("another obsync has been writing {} for too long; try again", self.path.display()),
+                        format!(
+                            "another obsync has been writing {} for too long; try again",
+                            self.path.display()
+                        ),
                     ));
                 }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
@@ -148,16 +158,12 @@ impl PrivateFile {
 
 fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.write(true).mode(0o600);
     options
 }
 
 /// Takes all rights from group and others; `true` when there were any.
-#[cfg(unix)]
 fn close_to_others(file: &File, mode: u32) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt;
     if file.metadata()?.permissions().mode() & 0o077 == 0 {
         return Ok(false);
     }
@@ -165,18 +171,10 @@ fn close_to_others(file: &File, mode: u32) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Elsewhere the user's own folders are closed to others by default.
-#[cfg(not(unix))]
-fn close_to_others(_file: &File, _mode: u32) -> io::Result<bool> {
-    Ok(false)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+    use std::collections::BTreeMap;
 
     type Table = BTreeMap<String, u32>;
 
@@ -220,7 +218,9 @@ mod tests {
     fn a_damaged_file_is_said_to_be_damaged_but_not_quoted() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("table.json"), "{\n\"secret-token\": \"hush\"").unwrap();
-        let failed = PrivateFile::new(home.path(), "table.json", "remove it").read::<Table>(&Console::new(true)).unwrap_err();
+        let failed = PrivateFile::new(home.path(), "table.json", "remove it")
+            .read::<Table>(&Console::new(true))
+            .unwrap_err();
         assert!(failed.message.contains("table.json is damaged at line 2; remove it"), "{failed}");
         assert!(!failed.message.contains("hush") && !failed.message.contains("secret-token"));
     }
@@ -238,7 +238,8 @@ mod tests {
                 });
             }
         });
-        let table = PrivateFile::new(home.path(), "table.json", "").read::<Table>(&Console::new(true)).unwrap();
+        let table =
+            PrivateFile::new(home.path(), "table.json", "").read::<Table>(&Console::new(true)).unwrap();
         assert_eq!(table.len(), 20);
     }
 }

@@ -75,7 +75,8 @@ impl Display {
             drawing.bar = Some(bar.clone());
             drawing.ticking = Some(tokio::spawn(every(DRAW_EVERY, move || display.redraw(&bar))));
         } else {
-            drawing.ticking = Some(tokio::spawn(every(LINE_EVERY, move || display.console.note(&display.line()))));
+            drawing.ticking =
+                Some(tokio::spawn(every(LINE_EVERY, move || display.console.note(&display.line()))));
         }
         drawing
     }
@@ -95,7 +96,10 @@ impl Display {
     fn summary(&self) -> String {
         match self.phase.load(Ordering::Relaxed) {
             0 => "connecting".to_owned(),
-            1 => format!("listing: {}", human::counted(self.listed.load(Ordering::Relaxed), "change", "changes")),
+            1 => format!(
+                "listing: {}",
+                human::counted(self.listed.load(Ordering::Relaxed), "change", "changes")
+            ),
             2 => "comparing".to_owned(),
             _ => {
                 let (done, total) = self.bytes_done();
@@ -167,7 +171,7 @@ impl Drop for Drawing {
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:30} {msg}, {binary_bytes_per_sec}")
+    ProgressStyle::with_template("{bar:30} {msg}, {decimal_bytes_per_sec}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
 }

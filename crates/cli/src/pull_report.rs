@@ -5,9 +5,7 @@ use std::time::Duration;
 use obsync_core::{Outcome, Report, Step, StepAction, Tally};
 
 use crate::human;
-
-/// How many paths of one kind are named before "and N more".
-const MAX_NAMED: usize = 20;
+use crate::listing::named;
 
 /// What was done, or would be, one sentence a line.
 pub(crate) fn sentences(report: &Report) -> String {
@@ -36,9 +34,12 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
         "{} could not be pulled; the next pull tries again:",
         human::counted(count, "change", "changes")
     )];
-    lines.extend(report.failures.iter().map(|failure| {
-        format!("  {} (version {}): {}", failure.path, failure.uid, failure.reason)
-    }));
+    lines.extend(
+        report
+            .failures
+            .iter()
+            .map(|failure| format!("  {} (version {}): {}", failure.path, failure.uid, failure.reason)),
+    );
     Some(lines.join("\n"))
 }
 
@@ -46,7 +47,10 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     let time = human::duration(Duration::from_millis(report.duration_ms));
     let (vault, destination) = (&report.vault, &report.destination);
     if report.is_unchanged() && report.outcome == Outcome::Complete {
-        lines.push(format!("{destination} is up to date with {vault:?} (version {}, {time}).", report.version));
+        lines.push(format!(
+            "{destination} is up to date with {vault:?} (version {}, {time}).",
+            report.version
+        ));
         return;
     }
     lines.push(format!(
@@ -58,7 +62,8 @@ fn done(report: &Report, lines: &mut Vec<String>) {
         lines.push(format!("Found in place, so not downloaded: {}.", tally(report.adopted)));
     }
     if report.copied.files > 0 {
-        lines.push(format!("Copied here, as the vault has the same content twice: {}.", tally(report.copied)));
+        lines
+            .push(format!("Copied here, as the vault has the same content twice: {}.", tally(report.copied)));
     }
     if report.folders_created > 0 {
         lines.push(format!("Made {}.", human::folders(report.folders_created)));
@@ -86,7 +91,10 @@ fn kept(report: &Report, lines: &mut Vec<String>) {
             "In the way of a file of the vault, so kept under another name: {}.",
             human::files(report.conflicts.len() as u64)
         ));
-        named(report.conflicts.iter().map(|conflict| format!("{} is now {}", conflict.path, conflict.kept_as)), lines);
+        named(
+            report.conflicts.iter().map(|conflict| format!("{} is now {}", conflict.path, conflict.kept_as)),
+            lines,
+        );
     }
 }
 
@@ -96,7 +104,12 @@ fn dry_run(report: &Report, lines: &mut Vec<String>) {
         lines.push(format!("A pull of {vault:?} to {destination} would change nothing."));
         return;
     }
-    let bytes = report.steps.iter().filter(|step| step.action == StepAction::Download).filter_map(|step| step.size).sum();
+    let bytes = report
+        .steps
+        .iter()
+        .filter(|step| step.action == StepAction::Download)
+        .filter_map(|step| step.size)
+        .sum();
     lines.push(format!(
         "A pull of {vault:?} to {destination} would take {} and download at most {}:",
         human::counted(report.steps.len() as u64, "step", "steps"),
@@ -117,14 +130,6 @@ fn step(step: &Step) -> String {
     let size = step.size.map(|size| format!(" ({})", human::size(size))).unwrap_or_default();
     let from = step.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
     format!("  {action:<13}  {}{size}{from}", step.path)
-}
-
-fn named(paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {
-    let more = paths.len().saturating_sub(MAX_NAMED);
-    lines.extend(paths.take(MAX_NAMED).map(|path| format!("  {path}")));
-    if more > 0 {
-        lines.push(format!("  and {} more (--json names them all)", human::number(more as u64)));
-    }
 }
 
 fn tally(tally: Tally) -> String {

@@ -75,7 +75,9 @@ impl Account {
             result => return Ok(result?),
         }
         if let Some(wait) = wait_past_boundary(now()) {
-            tracing::warn!("the two-factor code was refused at the end of its time; trying again in {wait:?}");
+            tracing::warn!(
+                "the two-factor code was refused at the end of its time; trying again in {wait:?}"
+            );
             tokio::time::sleep(wait).await;
             match self.attempt(client, Some(&generator.at(now()).digits)).await {
                 Err(ClientError::MfaWrong) => {}
@@ -109,12 +111,7 @@ pub(crate) async fn with_token<T>(
     if let Some(token) = environment::token()? {
         return match call(&token).await {
             Ok(answer) => Ok((token, answer)),
-            Err(ClientError::NotSignedIn) => Err(Failed::new(
-                Exit::SignIn,
-                "the service does not accept OBSIDIAN_AUTH_TOKEN (any more); set it to a valid token, or unset it \
-                 and run `obsync login`",
-            )),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(environment_token_refused(error)),
         };
     }
     let account = Account::from_environment()?;
@@ -137,6 +134,18 @@ pub(crate) async fn with_token<T>(
     keep(context, &saved);
     let answer = call(&saved.token).await?;
     Ok((saved.token, answer))
+}
+
+/// What to say when the service answers `OBSIDIAN_AUTH_TOKEN` with an error.
+pub(crate) fn environment_token_refused(error: ClientError) -> Failed {
+    match error {
+        ClientError::NotSignedIn => Failed::new(
+            Exit::SignIn,
+            "the service does not accept OBSIDIAN_AUTH_TOKEN (any more); set it to a valid token, or unset it and run \
+             `obsync login`",
+        ),
+        error => error.into(),
+    }
 }
 
 /// The saved token, unless the environment names another account than the one it is for.

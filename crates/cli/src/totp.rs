@@ -105,7 +105,11 @@ mod tests {
 
     #[test]
     fn a_secret_may_be_written_as_services_show_it() {
-        for way in ["gezd gnbv gy3t qojq gezd gnbv gy3t qojq", "GEZDGNBV-GY3TQOJQ-GEZDGNBV-GY3TQOJQ\n", &format!("{SEED}====")] {
+        for way in [
+            "gezd gnbv gy3t qojq gezd gnbv gy3t qojq",
+            "GEZDGNBV-GY3TQOJQ-GEZDGNBV-GY3TQOJQ\n",
+            &format!("{SEED}===="),
+        ] {
             assert_eq!(generator(way).unwrap().at(59).digits, "287082");
         }
     }

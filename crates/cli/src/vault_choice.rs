@@ -43,7 +43,10 @@ fn ambiguous<'a>(vaults: impl Iterator<Item = &'a VaultInfo>, wanted: &str) -> F
     let ids = vaults.take(MAX_NAMED).map(|vault| vault.id.to_string());
     Failed::new(
         Exit::NotFound,
-        format!("more than one vault is named {wanted:?}; use the id of one: {}", ids.collect::<Vec<_>>().join(", ")),
+        format!(
+            "more than one vault is named {wanted:?}; use the id of one: {}",
+            ids.collect::<Vec<_>>().join(", ")
+        ),
     )
 }
 

@@ -99,6 +99,12 @@ impl Client {
         self.inner.tls.get_or_init(tls::trusting_the_system).clone()
     }
 
+    /// Trusts what a test wants to be trusted, for sessions.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(crate) fn trust(&self, config: Arc<ClientConfig>) {
+        assert!(self.inner.tls.set(Ok(config)).is_ok(), "the client has a TLS configuration already");
+    }
+
     /// Makes a call, again and again as far as the retry policy and `repeat` allow.
     pub(crate) async fn call<R: RestRequest + Sync>(
         &self,

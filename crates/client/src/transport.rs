@@ -89,7 +89,15 @@ impl Socket {
         }
     }
 
-    /// Takes a text for sending; [`Socket::flush`] sends it. What is queued is never lost to a cancelled call.
+    /// A connection over any stream, for tests of what lies above.
+    #[cfg(test)]
+    pub(crate) async fn over(stream: tokio::io::DuplexStream) -> Self {
+        let stream = Metered::new(Box::new(stream));
+        let role = tokio_tungstenite::tungstenite::protocol::Role::Client;
+        Self { websocket: WebSocketStream::from_raw_socket(stream, role, None).await }
+    }
+
+    /// Takes a text for sending; [`Socket::poll_flush`] sends it. What is queued is never lost to a cancelled call.
     pub(crate) fn queue_text(&mut self, text: String) -> Result<(), ClientError> {
         self.queue(Message::text(text))
     }

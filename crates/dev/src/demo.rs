@@ -5,10 +5,11 @@ mod device;
 mod story;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use obsync_testkit::{GeneratorOptions, Server, VaultHandle, generate};
+use obsync_testkit::{GeneratorOptions, PIECE_SIZE, Server, VaultHandle, generate};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
@@ -66,7 +67,7 @@ async fn write_vault(
     story.step("The laptop signs in, makes an end-to-end encrypted vault and fills it");
     story.tell(&format!("the service is a development server on {}", server.url()));
     let mut laptop = Device::with_new_vault(&server.url(), identity, VAULT).await?;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     for (path, file) in vault_files(options) {
         laptop.write(&path, file).await.with_context(|| format!("the laptop cannot send {path}"))?;
     }
@@ -78,7 +79,7 @@ async fn write_vault(
         human::size(bytes),
         human::seconds(took),
         human::size(RECORDING),
-        RECORDING.div_ceil(u64::from(obsync_testkit::PIECE_SIZE))
+        RECORDING.div_ceil(u64::from(PIECE_SIZE))
     ));
     Ok(laptop)
 }
@@ -109,7 +110,7 @@ fn vault_files(options: &DemoOptions) -> impl Iterator<Item = (String, LocalFile
 /// The device that pulls.
 struct Demo {
     vault: VaultHandle,
-    obsync: std::sync::Arc<Obsync>,
+    obsync: Arc<Obsync>,
     folder: PathBuf,
     /// The folder as commands are shown with it.
     shown: String,
@@ -225,14 +226,13 @@ impl Demo {
 
 /// What a pull cost.
 fn figures(report: &PullReport, usage: &Usage) -> String {
-    let Usage { wall, cpu, peak_memory } = *usage;
-    let cpu = if cpu > Duration::ZERO { human::seconds(cpu) } else { "none".to_owned() };
     format!(
-        "{} over {}; the process: {}, processor {cpu}, peak memory {}",
+        "{} over {}; the process: {}, processor {}, peak memory {}",
         human::counted(report.requests, "request", "requests"),
         human::counted(report.connections, "connection", "connections"),
-        human::seconds(wall),
-        human::size(peak_memory)
+        human::seconds(usage.wall),
+        human::seconds(usage.cpu),
+        human::size(usage.peak_memory)
     )
 }
 

@@ -7,17 +7,23 @@ use crate::ask;
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
-use crate::sign_in::Account;
+use crate::sign_in::{Account, environment_token_refused};
 
 pub(super) async fn run(options: &Login, context: &Context) -> Result<Exit, Failed> {
     let client = context.client()?;
     if let Some(token) = environment::token()? {
-        let user = client.user_info(&token).await?;
-        context.say(&format!("OBSIDIAN_AUTH_TOKEN is valid: it is the token of {}. Nothing was kept.", user.email))?;
+        let user = client.user_info(&token).await.map_err(environment_token_refused)?;
+        context.say(&format!(
+            "OBSIDIAN_AUTH_TOKEN is valid: it is the token of {}. Nothing was kept.",
+            user.email
+        ))?;
         return Ok(Exit::Done);
     }
-    let account =
-        Account { email: email(options).await?, password: password(options).await?, mfa: options.mfa.clone() };
+    let account = Account {
+        email: email(options).await?,
+        password: password(options).await?,
+        mfa: options.mfa.clone(),
+    };
     let saved = account.sign_in(&client).await?;
     context.credentials().save(context.api_url(), &saved, &context.console)?;
     context.say(&format!("Signed in as {}. `obsync vaults` lists your vaults.", saved.email))?;
@@ -27,8 +33,13 @@ pub(super) async fn run(options: &Login, context: &Context) -> Result<Exit, Fail
 async fn email(options: &Login) -> Result<String, Failed> {
     match options.email.as_deref().filter(|email| !email.is_empty()) {
         Some(email) => Ok(email.to_owned()),
-        None if ask::can_ask() && !options.password_stdin => not_empty(ask::line("Email: ".to_owned()).await?, "email"),
-        None => Err(Failed::new(Exit::Usage, "the email address is missing; give --email EMAIL or set OBSIDIAN_EMAIL")),
+        None if ask::can_ask() && !options.password_stdin => {
+            not_empty(ask::line("Email: ".to_owned()).await?, "email")
+        }
+        None => Err(Failed::new(
+            Exit::Usage,
+            "the email address is missing; give --email EMAIL or set OBSIDIAN_EMAIL",
+        )),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use obsync_client::FetchOptions;
-use obsync_core::{Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, StateStore, VaultStore, pull};
+use obsync_core::{
+    Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, StateStore, VaultStore, pull,
+};
 use obsync_protocol::Filter;
 
 use crate::args::{Choice, Pull};
@@ -32,7 +34,8 @@ pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Res
 /// Signs in, finds the vault and opens it: everything that can be refused before anything is written.
 async fn source(options: &Pull, context: &Context) -> Result<PullSource, Failed> {
     let client = context.client()?;
-    let (token, vaults) = sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
+    let (token, vaults) =
+        sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let vault = choose(vaults, &options.vault)?;
     let lock = Lock { context, client: &client, token: &token, vault: &vault };
     let keys = lock.open(options.password_stdin).await?;
@@ -71,7 +74,9 @@ fn conclude(report: &Report, options: &Pull, context: &Context) -> Result<Exit, 
         Outcome::Complete | Outcome::DryRun => Exit::Done,
         Outcome::Failures => Exit::Failures,
         Outcome::Interrupted => {
-            context.console.error("obsync: interrupted; what was pulled is kept, and the next run goes on from here");
+            context
+                .console
+                .error("obsync: interrupted; what was pulled is kept, and the next run goes on from here");
             Exit::Unfinished
         }
     })
@@ -82,12 +87,43 @@ fn failed(error: PullError, connected: bool) -> Failed {
     match error {
         PullError::Client(error) => match Failed::from(error) {
             Failed { exit: Exit::Unreachable, message } if connected => {
-                let message = format!("{message}; what was pulled is kept, and the next run goes on from there");
+                let message =
+                    format!("{message}; what was pulled is kept, and the next run goes on from there");
                 Failed::new(Exit::Unfinished, message)
             }
             failed => failed,
         },
         PullError::State(error) => error.into(),
         other => Failed::of(Exit::Error, &other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use obsync_client::ClientError;
+    use obsync_core::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn the_same_trouble_is_refused_before_and_unfinished_after_the_pull_has_begun() {
+        let lost =
+            || PullError::Client(ClientError::TimedOut { what: "an answer", after: Duration::from_secs(60) });
+        assert_eq!(failed(lost(), false).exit, Exit::Unreachable);
+        assert_eq!(failed(lost(), true).exit, Exit::Unfinished);
+        let expired = PullError::Client(ClientError::SubscriptionExpired);
+        assert_eq!(failed(expired, true).exit, Exit::SignIn);
+    }
+
+    #[test]
+    fn a_full_disk_says_what_to_do() {
+        let full = failed(PullError::Store(StoreError::Full { location: "notes".to_owned() }), true);
+        assert_eq!(full.exit, Exit::Error);
+        assert_eq!(
+            full.message,
+            "notes is full; free some space and run the same command again, it goes on where it stopped"
+        );
     }
 }

@@ -12,7 +12,8 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
     let destination = &options.destination;
     if !options.yes {
         if !ask::can_ask() {
-            let message = format!("there is nobody to ask whether to forget the state of {destination}; give --yes");
+            let message =
+                format!("there is nobody to ask whether to forget the state of {destination}; give --yes");
             return Err(Failed::new(Exit::Usage, message));
         }
         let question = format!("Forget what is known of {destination}? No note is touched.");

@@ -63,7 +63,9 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
         // A document that says nothing of what is damaged would mislead a script.
         Some(failed) if options.json => return Err(failed),
         _ if options.json => context.console.json(&Document { destinations: rows })?,
-        _ if databases.is_empty() => context.say("Nothing was pulled yet. `obsync pull --help` tells how.")?,
+        _ if databases.is_empty() => {
+            context.say("Nothing was pulled yet. `obsync pull --help` tells how.")?
+        }
         _ => context.console.result(&rows.iter().map(describe).collect::<Vec<_>>().join("\n"))?,
     }
     unreadable.map_or(Ok(Exit::Done), Err)
@@ -73,10 +75,7 @@ async fn row(database: &Path) -> Result<Option<Row>, StateError> {
     let state = SqliteState::read(database)?;
     let Some(summary) = state.summary()? else { return Ok(None) };
     let failures = state.deferred(DeferredKind::Failed).await?;
-    Ok(Some(Row {
-        failures: failures.iter().map(failure).collect(),
-        ..without_failures(summary)
-    }))
+    Ok(Some(Row { failures: failures.iter().map(failure).collect(), ..without_failures(summary) }))
 }
 
 fn without_failures(summary: StateSummary) -> Row {
@@ -116,8 +115,12 @@ fn describe(row: &Row) -> String {
             human::size(row.bytes),
             human::folders(row.folders)
         ),
-        format!("  version    {}{}", row.version, if row.listed { "" } else { " (the first pull is not complete)" }),
-        format!("  last news  {}", human::date(row.last_change)),
+        format!(
+            "  version    {}{}",
+            row.version,
+            if row.listed { "" } else { " (the first pull is not complete)" }
+        ),
+        format!("  changed    {}", human::date(row.last_change)),
     ];
     if row.filtered > 0 {
         lines.push(format!("  left out   {}", human::counted(row.filtered, "change", "changes")));
@@ -128,7 +131,10 @@ fn describe(row: &Row) -> String {
             human::counted(row.failures.len() as u64, "change", "changes")
         ));
         let failures = row.failures.iter();
-        lines.extend(failures.map(|failure| format!("    {} (version {}): {}", failure.path, failure.uid, failure.reason)));
+        lines
+            .extend(failures.map(|failure| {
+                format!("    {} (version {}): {}", failure.path, failure.uid, failure.reason)
+            }));
     }
     lines.join("\n")
 }

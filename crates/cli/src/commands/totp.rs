@@ -30,6 +30,8 @@ pub(super) async fn run(options: &Totp, context: &Context) -> Result<Exit, Faile
 fn print(generator: &Generator, context: &Context) -> Result<u64, Failed> {
     let code = generator.at(now());
     context.console.result(&code.digits)?;
-    context.console.note(&format!("valid for {} more", human::counted(code.seconds_left, "second", "seconds")));
+    context
+        .console
+        .note(&format!("valid for {} more", human::counted(code.seconds_left, "second", "seconds")));
     Ok(code.seconds_left)
 }

@@ -33,7 +33,8 @@ struct Row {
 
 pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Failed> {
     let client = context.client()?;
-    let (_, list) = sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
+    let (_, list) =
+        sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let rows = rows(&list);
     if options.json {
         context.console.json(&Document { vaults: rows })?;

@@ -11,10 +11,8 @@ use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::human;
 use crate::known::Known;
+use crate::listing::named;
 use crate::progress::Display;
-
-/// How many paths of one kind are named before "and N more".
-const MAX_NAMED: usize = 50;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -49,7 +47,7 @@ pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Fai
     if options.json {
         context.console.json(&document(options, &state, &verification))?;
     } else {
-        tell(options, &verification, context)?;
+        tell(options, &state, &verification, context)?;
     }
     Ok(if verification.is_clean() { Exit::Done } else { Exit::Failures })
 }
@@ -65,12 +63,18 @@ fn document<'a>(options: &Verify, state: &'a SqliteState, verification: &'a Veri
     }
 }
 
-fn tell(options: &Verify, verification: &Verification, context: &Context) -> Result<(), Failed> {
+fn tell(
+    options: &Verify,
+    state: &SqliteState,
+    verification: &Verification,
+    context: &Context,
+) -> Result<(), Failed> {
+    let destination = &options.destination;
     let intact = format!(
         "{} ({}) of {} as pulled (version {}).",
         human::files(verification.intact.files),
         human::size(verification.intact.bytes),
-        options.destination,
+        destination,
         verification.version
     );
     if verification.is_clean() {
@@ -82,24 +86,19 @@ fn tell(options: &Verify, verification: &Verification, context: &Context) -> Res
     list("Not of the vault", verification.extra.iter().cloned(), &mut lines);
     lines.push(intact);
     if !verification.missing.is_empty() || !verification.changed.is_empty() {
+        let vault = state.identity().map_or("VAULT", |identity| identity.vault_name.as_str());
         lines.push(format!(
-            "`obsync pull --full` to {} brings back what is missing or changed; changed files are kept as conflicted \
-             copies.",
-            options.destination
+            "`obsync pull {vault:?} {destination} --full` brings back what is missing or changed; a changed file is kept \
+             as a conflicted copy."
         ));
     }
     context.console.result(&lines.join("\n"))
 }
 
 fn list(heading: &str, paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {
-    if paths.len() == 0 {
-        return;
-    }
-    lines.push(format!("{heading}: {}", human::files(paths.len() as u64)));
-    let more = paths.len().saturating_sub(MAX_NAMED);
-    lines.extend(paths.take(MAX_NAMED).map(|path| format!("  {path}")));
-    if more > 0 {
-        lines.push(format!("  and {} more (--json names them all)", human::number(more as u64)));
+    if paths.len() > 0 {
+        lines.push(format!("{heading}: {}", human::files(paths.len() as u64)));
+        named(paths, lines);
     }
 }
 

@@ -130,7 +130,8 @@ fn an_unknown_vault_is_answered_with_those_there_are() {
 
 #[test]
 fn an_ambiguous_vault_is_answered_with_the_ids() {
-    let world = World::with(|builder| builder.vault(VaultSpec::managed("Twin")).vault(VaultSpec::managed("Twin")));
+    let world =
+        World::with(|builder| builder.vault(VaultSpec::managed("Twin")).vault(VaultSpec::managed("Twin")));
     let failed = world.run(&["pull", "Twin", "twin"]).expect(4);
     for vault in world.server.vaults() {
         assert!(failed.stderr.contains(vault.id().as_str()), "{}", failed.stderr);
@@ -168,7 +169,8 @@ fn a_wrong_vault_password_is_refused_before_anything_is_written() {
 #[test]
 fn a_kept_key_that_is_not_accepted_any_more_is_told() {
     let world = furnished();
-    ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
+    ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD))
+        .expect(0);
     let file = world.home().join("config/keys.json");
     let mut keys: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     keys["keys"][0]["master_key"] = json!("00".repeat(32));
@@ -178,7 +180,8 @@ fn a_kept_key_that_is_not_accepted_any_more_is_told() {
     --- stderr
     obsync: the password of the vault "Private" is needed (the kept key does not open it any more, as its password was changed); pipe it in with --password-stdin, or set OBSYNC_VAULT_PASSWORD
     "#);
-    ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
+    ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD))
+        .expect(0);
     world.must(&["pull", "Private", "private"]);
 }
 
@@ -278,7 +281,10 @@ fn two_pulls_at_once_are_one_too_many() {
     --- stderr
     obsync: another obsync is working on [DIR]/notes; wait for it to end, or stop it
     ");
-    assert_eq!(world.run(&["pull", "Notes", "notes", "--json"]).expect(7).json()["error"]["kind"], "already_running");
+    assert_eq!(
+        world.run(&["pull", "Notes", "notes", "--json"]).expect(7).json()["error"]["kind"],
+        "already_running"
+    );
     first.kill().unwrap();
     first.wait().unwrap();
     world.server.faults().clear();
@@ -312,7 +318,10 @@ fn a_signal_ends_a_pull_in_good_order() {
         let ended = pull.wait_with_output().unwrap();
         assert_eq!(ended.status.code(), Some(6), "{signal:?}");
         let stderr = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(stderr, "obsync: interrupted; what was pulled is kept, and the next run goes on from here\n");
+        assert_eq!(
+            stderr,
+            "obsync: interrupted; what was pulled is kept, and the next run goes on from here\n"
+        );
         let report: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
         assert_eq!(report["outcome"], "interrupted");
         assert!(!world.path("notes/Welcome.md").exists());

@@ -49,7 +49,8 @@ fn a_server_that_is_down_is_told() {
     let world = three_files();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{free}");
-    let pull = ran(&mut world.command(&["pull", "Notes", "notes", "--timeout", "1", "--api-url", &nobody])).expect(8);
+    let pull = ran(&mut world.command(&["pull", "Notes", "notes", "--timeout", "1", "--api-url", &nobody]))
+        .expect(8);
     assert!(pull.stderr.starts_with("obsync: cannot reach 127.0.0.1: "), "{}", pull.stderr);
     assert!(pull.stderr.ends_with("check the network, then try again\n"), "{}", pull.stderr);
     assert!(!world.path("notes").exists());
@@ -75,7 +76,16 @@ fn trouble_before_any_work_is_told_and_nothing_is_done() {
         heals(&world);
         format!("{fault}: {}", world.redacted(pull.stderr.lines().last().unwrap()))
     });
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @"
+    rest-hang: obsync: the service's answer did not come within 1 s; the service may be overloaded, try again later
+    rest-drop: obsync: the connection to the server was lost: error sending request: client error (SendRequest): connection closed before message completed; try again
+    rest-garbage: obsync: the server does not keep to the protocol: answer to signing in: not valid JSON (line 1, column 1); if this repeats, please report it
+    rest-overloaded: obsync: the service is overloaded; try again in some minutes
+    rest-status-error: obsync: the service answered with HTTP status 503; check the address of the service, or try again later
+    hang-upgrade: obsync: a connection to the vault's server did not come within 1 s; the service may be overloaded, try again later
+    refuse-upgrade: obsync: the service answered with HTTP status 503; check the address of the service, or try again later
+    stall-init: obsync: the server's answer to opening the vault did not come within 1 s; the service may be overloaded, try again later
+    ");
 }
 
 #[test]
@@ -103,7 +113,15 @@ fn a_host_that_the_user_allows_is_talked_to() {
     let world = three_files();
     let (name, port) = ("127.0.0.1", world.server.address().port());
     world.server.faults().set(format!("listing-host={name}:{port}").parse().unwrap());
-    world.must(&["pull", "Notes", "notes", "--allow-host", "sync.example.com", "--allow-host", "other.example:9000"]);
+    world.must(&[
+        "pull",
+        "Notes",
+        "notes",
+        "--allow-host",
+        "sync.example.com",
+        "--allow-host",
+        "other.example:9000",
+    ]);
 }
 
 #[test]
@@ -117,13 +135,22 @@ fn a_session_that_is_refused_is_told() {
     let told = for_each(&refusals, |(text, code)| {
         let world = three_files();
         let init_error_text = (*text).to_owned();
-        world.server.faults().set(Faults { init_error: Chance::always(), init_error_text, ..Faults::default() });
+        world.server.faults().set(Faults {
+            init_error: Chance::always(),
+            init_error_text,
+            ..Faults::default()
+        });
         let pull = world.run(&["pull", "Notes", "notes"]).expect(*code);
         assert!(!world.path("notes").exists());
         heals(&world);
         pull.stderr
     });
-    insta::assert_snapshot!(told.concat(), @"");
+    insta::assert_snapshot!(told.concat(), @"
+    obsync: the sign-in is not valid (any more); sign in again (`obsync login`)
+    obsync: the service does not find this vault; it may have been deleted, or be another account's
+    obsync: the subscription to Obsidian Sync has expired; renew it in the account's settings
+    obsync: the service refused: Something new
+    ");
 }
 
 #[test]
@@ -166,7 +193,23 @@ fn a_file_in_trouble_holds_no_other_back_and_leaves_nothing_under_its_name() {
         let reason = pull.stderr.lines().find(|line| line.contains("Trouble.bin")).unwrap_or("no reason");
         format!("{fault}: {}", world.redacted(reason.trim()))
     });
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @"
+    corrupt-content: Trouble.bin (version 2): what the server sent is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
+    truncate-content: Trouble.bin (version 2): what the server sent is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
+    missing-piece: Trouble.bin (version 2): the next piece of a file did not come within 1 s; the service may be overloaded, try again later
+    short-piece: Trouble.bin (version 2): the server does not keep to the protocol: the pieces of a file do not add up to the announced 10028 bytes; if this repeats, please report it
+    lie-size: Trouble.bin (version 2): the server does not keep to the protocol: the pieces of a file do not add up to the announced 10029 bytes; if this repeats, please report it
+    huge-header: Trouble.bin (version 2): the next piece of a file did not come within 1 s; the service may be overloaded, try again later
+    wrong-hash: Trouble.bin (version 2): the server offered other content than that of version 2; if this repeats, upload the file again
+    missing-hash: Trouble.bin (version 2): the server offered other content than that of version 2; if this repeats, upload the file again
+    refuse-pull: Trouble.bin (version 2): the server refuses to give this content: The content cannot be read just now
+    err-answer: Trouble.bin (version 2): the server refuses to give this content: Internal error
+    bare-answer: Trouble.bin (version 2): the server does not keep to the protocol: an answer announces no content, and no error either; if this repeats, please report it
+    garbage-answer: Trouble.bin (version 2): the server does not keep to the protocol: server message: not valid JSON (line 1, column 21); if this repeats, please report it
+    huge-text: Trouble.bin (version 2): the server does not keep to the protocol: a message of 4194330 bytes is too long; if this repeats, please report it
+    drop-in-content: Trouble.bin (version 2): the connection to the server was lost: it broke off without a farewell; try again
+    stall-in-content: Trouble.bin (version 2): a sign of life from the server did not come within 1 s; the service may be overloaded, try again later
+    ");
 }
 
 #[test]
@@ -197,7 +240,7 @@ fn a_file_that_lies_about_itself_is_never_written() {
     "#);
     assert_eq!(world.files("notes").len(), 4);
     // Repaired by a new upload, they are pulled.
-    for path in ["Damaged.md", "Other.md"] {
+    for path in ["Damaged.md", "Other.md", "Size.md"] {
         vault.write(path, "repaired", NOON).unwrap();
     }
     world.must(&["pull", "Notes", "notes"]);

@@ -25,22 +25,27 @@ fn the_status_of_every_destination_is_shown_without_a_connection() {
     let requests = world.server.stats().rest_requests;
     let status = ran(&mut world.anonymous(&["status"])).expect(0);
     assert_eq!(world.server.stats().rest_requests, requests);
-    let today = status.stdout.split_whitespace().find(|word| word.starts_with("20") && word.len() == 10).unwrap();
-    let mut blocks: Vec<String> =
-        world.redacted(&status.stdout).replace(today, "[DATE]").split_inclusive("1 change\n").map(str::to_owned).collect();
+    let today =
+        status.stdout.split_whitespace().find(|word| word.starts_with("20") && word.len() == 10).unwrap();
+    let mut blocks: Vec<String> = world
+        .redacted(&status.stdout)
+        .replace(today, "[DATE]")
+        .split_inclusive("1 change\n")
+        .map(str::to_owned)
+        .collect();
     blocks.sort_by_key(|block| !block.contains("notes"));
     insta::assert_snapshot!(blocks.concat(), @r#"
-    [DIR]/notes
-      vault      "Notes" ([ID of Notes])
-      contents   2 files (20 bytes), 2 folders
-      version    5
-      last news  [DATE]
-      left out   1 change
     [DIR]/elsewhere
       vault      "Notes" ([ID of Notes])
       contents   3 files (40 bytes), 2 folders
       version    5
-      last news  [DATE]
+      changed    [DATE]
+    [DIR]/notes
+      vault      "Notes" ([ID of Notes])
+      contents   2 files (20 bytes), 2 folders
+      version    5
+      changed    [DATE]
+      left out   1 change
     "#);
 }
 
@@ -67,7 +72,10 @@ fn status_names_what_failed() {
     world.vault("Notes").write("Good.md", "fine", NOON).unwrap();
     world.run(&["pull", "Notes", "notes"]).expect(5);
     let status = world.must(&["status", "notes"]);
-    assert!(status.stdout.contains("1 change, tried again by the next pull:\n    Broken.md (version 1): "), "{status:?}");
+    assert!(
+        status.stdout.contains("1 change, tried again by the next pull:\n    Broken.md (version 1): "),
+        "{status:?}"
+    );
     let failures = &world.must(&["status", "notes", "--json"]).json()["destinations"][0]["failures"];
     assert_eq!((&failures[0]["path"], &failures[0]["uid"]), (&json!("Broken.md"), &json!(1)));
 }
@@ -122,7 +130,7 @@ fn verify_finds_what_is_missing_changed_and_extra() {
     fs::remove_file(world.path("notes/Welcome.md")).unwrap();
     put(&world.path("notes/Daily/2026-01-01.md"), "A quiet day");
     put(&world.path("notes/New.md"), "of mine");
-    insta::assert_snapshot!(world.run(&["verify", "notes"]).told(&world), @"
+    insta::assert_snapshot!(world.run(&["verify", "notes"]).told(&world), @r#"
     exit status 5
     --- stdout
     Missing: 1 file
@@ -132,13 +140,21 @@ fn verify_finds_what_is_missing_changed_and_extra() {
     Not of the vault: 1 file
       New.md
     0 files (0 bytes) of notes as pulled (version 5).
-    `obsync pull --full` to notes brings back what is missing or changed; changed files are kept as conflicted copies.
-    ");
+    `obsync pull "Notes" notes --full` brings back what is missing or changed; a changed file is kept as a conflicted copy.
+    "#);
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
     assert_eq!(verified["clean"], false);
     assert_eq!(verified["missing"], json!(["Welcome.md"]));
     assert_eq!(verified["changed"], json!(["Daily/2026-01-01.md"]));
     assert_eq!(verified["extra"], json!(["New.md"]));
+
+    // What it says to do brings everything back and loses nothing.
+    world.must(&["pull", "Notes", "notes", "--full", "--file-types", "none"]);
+    let healed = world.run(&["verify", "notes", "--json"]).expect(5).json();
+    assert_eq!((&healed["missing"], &healed["changed"]), (&json!([]), &json!([])));
+    let kept = healed["extra"][0].as_str().unwrap();
+    assert!(kept.starts_with("Daily/2026-01-01 (Conflicted copy"), "{kept}");
+    assert_eq!(fs::read_to_string(world.path("notes").join(kept)).unwrap(), "A quiet day");
 }
 
 #[test]
@@ -191,7 +207,11 @@ fn a_damaged_state_is_told_and_can_be_reset() {
     fs::write(&database, "this is no database, but long enough to look at. ".repeat(100)).unwrap();
     let told = |args: &[&str]| {
         let ran = world.run(args).expect(1);
-        assert!(ran.stderr.contains("is damaged") && ran.stderr.contains("`obsync reset DEST`"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("is damaged") && ran.stderr.contains("`obsync reset DEST`"),
+            "{}",
+            ran.stderr
+        );
     };
     told(&["pull", "Notes", "notes"]);
     told(&["status"]);

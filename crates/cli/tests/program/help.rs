@@ -26,7 +26,9 @@ fn the_help_of_every_command_teaches_it() {
 fn help_does_not_show_what_is_in_the_environment() {
     let world = World::new();
     let mut command = world.command(&["login", "--help"]);
-    let help = ran(command.env("OBSIDIAN_EMAIL", "hidden@example.com").env("OBSYNC_API_URL", "http://hidden.example"));
+    let help = ran(command
+        .env("OBSIDIAN_EMAIL", "hidden@example.com")
+        .env("OBSYNC_API_URL", "http://hidden.example"));
     assert!(!help.stdout.contains("hidden"));
 }
 

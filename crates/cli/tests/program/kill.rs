@@ -85,5 +85,9 @@ fn fifty_kills_lose_nothing_and_cost_only_what_was_in_flight() {
     let in_flight = KILLS * CONNECTIONS * IN_FLIGHT;
     println!("{} bytes sent, {again} of {FILES} files sent again", stats.content_bytes);
     assert!(again <= in_flight as u64, "{again} files were sent again");
-    assert!(stats.content_bytes <= ((FILES + in_flight) * (SIZE + OVERHEAD)) as u64, "{} bytes", stats.content_bytes);
+    assert!(
+        stats.content_bytes <= ((FILES + in_flight) * (SIZE + OVERHEAD)) as u64,
+        "{} bytes",
+        stats.content_bytes
+    );
 }

@@ -12,5 +12,6 @@ mod noop;
 mod pull;
 mod scripts;
 mod sign_in;
+mod terminal;
 mod vaults;
 mod world;

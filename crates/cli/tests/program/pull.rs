@@ -85,7 +85,9 @@ fn the_report_is_one_document_for_scripts() {
     assert_eq!(report["pulled"]["files"], 10);
     assert_eq!(report["skipped"]["files"], 1);
     assert_eq!(report["failures"], json!([]));
-    for field in ["copied", "deleted", "adopted", "duration_ms", "connections", "bytes_received", "conflicts", "kept"] {
+    for field in
+        ["copied", "deleted", "adopted", "duration_ms", "connections", "bytes_received", "conflicts", "kept"]
+    {
         assert!(!report[field].is_null(), "{field} is missing");
     }
 }
@@ -117,7 +119,17 @@ fn verbose_tells_more_but_no_secret() {
 #[test]
 fn only_the_chosen_file_types_are_pulled() {
     let world = furnished();
-    world.must(&["pull", "Notes", "notes", "--file-types", "image,pdf", "--configs", "none", "--exclude", "Archive/"]);
+    world.must(&[
+        "pull",
+        "Notes",
+        "notes",
+        "--file-types",
+        "image,pdf",
+        "--configs",
+        "none",
+        "--exclude",
+        "Archive/",
+    ]);
     assert_eq!(paths(&world), ["Assets/paper.pdf", "Assets/tree.png", "Daily/2026-01-01.md", "Welcome.md"]);
     // A wider choice brings the rest, a narrower one takes nothing away.
     world.must(&["pull", "Notes", "notes"]);
@@ -129,7 +141,17 @@ fn only_the_chosen_file_types_are_pulled() {
 #[test]
 fn only_the_chosen_configuration_is_pulled() {
     let world = furnished();
-    world.must(&["pull", "Notes", "notes", "--configs", "app", "--file-types", "none", "--exclude", "Archive"]);
+    world.must(&[
+        "pull",
+        "Notes",
+        "notes",
+        "--configs",
+        "app",
+        "--file-types",
+        "none",
+        "--exclude",
+        "Archive",
+    ]);
     assert_eq!(paths(&world), [".obsidian/app.json", "Daily/2026-01-01.md", "Welcome.md"]);
 }
 

@@ -78,7 +78,7 @@ fn a_wrong_account_password_is_refused_at_once() {
     insta::assert_snapshot!(ran(login.env("OBSIDIAN_PASSWORD", "wr0ng")).told(&world), @"
     exit status 3
     --- stderr
-    obsync: the service did not accept this email and password; check both and sign in again (`obsync login`)
+    obsync: the service did not accept this email and password; check both and sign in again
     ");
     assert_eq!(world.server.stats().rest_by_path["/user/signin"], 1, "a wrong password was tried again");
     assert_eq!(saved_token(&world), None);
@@ -106,7 +106,7 @@ fn a_wrong_code_is_refused() {
     insta::assert_snapshot!(world.run(&["login", "--mfa", "000000"]).told(&world), @"
     exit status 3
     --- stderr
-    obsync: the two-factor code is not right; codes change every 30 seconds, try again with a fresh one (`obsync login`)
+    obsync: the two-factor code is not right; codes change every 30 seconds, try again with a fresh one
     ");
     insta::assert_snapshot!(world.run(&["login", "--mfa", "12345"]).told(&world), @"
     exit status 2
@@ -162,7 +162,11 @@ fn the_code_of_the_moment_is_printed_for_scripts() {
     let after = world.server.totp_code(EMAIL).unwrap();
     assert!([before, after].contains(&printed.stdout.trim().to_owned()), "{printed:?}");
     assert!(printed.stderr.starts_with("valid for ") && printed.stderr.ends_with(" more\n"), "{printed:?}");
-    insta::assert_snapshot!(ran(&mut world.anonymous(&["totp"])).told(&world), @"");
+    insta::assert_snapshot!(ran(&mut world.anonymous(&["totp"])).told(&world), @"
+    exit status 2
+    --- stderr
+    obsync: OBSIDIAN_TOTP_SECRET is not set; set it to the base32 secret of your account's two-factor authentication
+    ");
 }
 
 #[test]
@@ -186,7 +190,7 @@ fn a_token_of_the_environment_is_checked_and_used_but_not_kept() {
     insta::assert_snapshot!(with_token("n0-such-token", &["login"]).told(&world), @"
     exit status 3
     --- stderr
-    obsync: the sign-in is not valid (any more); sign in again (`obsync login`)
+    obsync: the service does not accept OBSIDIAN_AUTH_TOKEN (any more); set it to a valid token, or unset it and run `obsync login`
     ");
     insta::assert_snapshot!(with_token("n0-such-token", &["vaults"]).told(&world), @"
     exit status 3
@@ -263,7 +267,8 @@ fn a_logout_makes_the_token_worthless_and_forgets_the_keys() {
 #[test]
 fn a_logout_can_leave_the_keys() {
     let world = World::new();
-    ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
+    ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD))
+        .expect(0);
     world.must(&["logout", "--keep-keys"]);
     world.must(&["pull", "Private", "private"]);
 }
@@ -274,7 +279,9 @@ fn a_logout_without_the_service_forgets_the_token_all_the_same() {
     world.must(&["login"]);
     world.server.faults().set("rest-drop".parse().unwrap());
     let logout = ran(&mut world.anonymous(&["logout", "--timeout", "1"])).expect(8);
-    assert!(logout.stderr.starts_with("obsync: the token was forgotten here, but the service was not told so: "));
+    assert!(
+        logout.stderr.starts_with("obsync: the token was forgotten here, but the service was not told so: ")
+    );
     assert_eq!(saved_token(&world), None);
 }
 
@@ -311,6 +318,9 @@ fn where_nothing_can_be_kept_the_work_goes_on() {
     fs::create_dir_all(world.home()).unwrap();
     fs::write(world.home().join("config"), "").unwrap();
     let vaults = world.must(&["vaults"]);
-    assert!(vaults.stderr.contains("warning: the sign-in is not kept for the next time: cannot "), "{vaults:?}");
+    assert!(
+        vaults.stderr.contains("warning: the sign-in is not kept for the next time: cannot "),
+        "{vaults:?}"
+    );
     world.run(&["login"]).expect(1);
 }

@@ -21,7 +21,8 @@ fn several() -> World {
 fn vaults_are_shown_as_a_table_with_the_shared_ones_marked() {
     let world = several();
     let vaults = world.must(&["vaults"]);
-    let today = vaults.stdout.split_whitespace().find(|word| word.starts_with("20") && word.len() == 10).unwrap();
+    let today =
+        vaults.stdout.split_whitespace().find(|word| word.starts_with("20") && word.len() == 10).unwrap();
     let shown = world.redacted(&vaults.stdout).replace(today, "[DATE]");
     insta::assert_snapshot!(shown, @r"
     ID                                REGION    ENCRYPTION        SIZE  CREATED     NAME

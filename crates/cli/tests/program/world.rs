@@ -40,9 +40,7 @@ impl World {
     /// A server with the account [`EMAIL`] and the vaults `Notes` (standard) and `Private` (end-to-end).
     pub(crate) fn new() -> Self {
         Self::with(|builder| {
-            builder
-                .vault(VaultSpec::managed("Notes"))
-                .vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD))
+            builder.vault(VaultSpec::managed("Notes")).vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD))
         })
     }
 
@@ -163,7 +161,10 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
     let (stdout, stderr) = (text(stdout), text(stderr));
     let code = status.code().unwrap_or_else(|| panic!("{status}\nstdout:\n{stdout}\nstderr:\n{stderr}"));
     for secret in [PASSWORD, VAULT_PASSWORD] {
-        assert!(!stdout.contains(secret) && !stderr.contains(secret), "a secret was printed:\n{stdout}\n{stderr}");
+        assert!(
+            !stdout.contains(secret) && !stderr.contains(secret),
+            "a secret was printed:\n{stdout}\n{stderr}"
+        );
     }
     assert!(!stderr.contains("panicked"), "{stderr}");
     Ran { code, stdout, stderr }
@@ -173,7 +174,8 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
 fn without_durations(text: &str) -> String {
     let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
     for index in 1..words.len() {
-        let unit = words[index].trim_end_matches(|c: char| !c.is_alphanumeric()).split('\n').next() == Some("s");
+        let unit =
+            words[index].trim_end_matches(|c: char| !c.is_alphanumeric()).split('\n').next() == Some("s");
         let number = words[index - 1].trim_start_matches('(').to_owned();
         if unit && number.contains('.') && number.parse::<f64>().is_ok() {
             words[index - 1] = words[index - 1].replace(&number, "[TIME]");

@@ -50,6 +50,7 @@ impl<R: Receiver> Worker<R> {
         let mut content = session.content(header);
         let received = self.shared.receiver.receive(&mut head.job, &mut content).await;
         if let Some(error) = content.failure() {
+            Counters::add(&self.shared.counters.bytes, content.received());
             return Err(Stop::Broken(error.clone()));
         }
         match received {
@@ -148,10 +149,7 @@ impl<R: Receiver> Worker<R> {
         let Some(Pending { job, .. }) = self.window.pop_front() else {
             return Ok(());
         };
-        if self.losses > 0 {
-            self.losses = 0;
-            self.pauses = endless_pauses(&self.shared);
-        }
+        self.progress = true;
         // Without an await where that is possible: a run that is cancelled now still tells of this file.
         let sent = match self.shared.results.try_send(FetchResult { job, outcome }) {
             Err(TrySendError::Full(result)) => self.shared.results.send(result).await.is_ok(),

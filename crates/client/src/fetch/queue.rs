@@ -258,3 +258,78 @@ impl<J> Queue<J> {
         inner.hungry = if hungry { inner.hungry + 1 } else { inner.hungry.saturating_sub(1) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use obsync_protocol::{ContentHash, Uid};
+
+    use super::*;
+
+    fn pending(uid: u64, size: u64) -> Pending<u64> {
+        let request = PullRequest { uid: Uid(uid), hash: ContentHash::EMPTY, size };
+        Pending { job: uid, request, tries: Tries::default(), alone: false }
+    }
+
+    fn queue(sizes: &[u64]) -> Queue<u64> {
+        let queue = Queue::new(64);
+        queue.add(sizes.iter().zip(0..).map(|(size, uid)| pending(uid, *size)));
+        queue
+    }
+
+    fn take(queue: &Queue<u64>, most: usize, may_be_alone: bool) -> Vec<u64> {
+        let mut taken = VecDeque::new();
+        queue.take(&mut Window::new(most), may_be_alone, &mut taken);
+        taken.into_iter().map(|pending| pending.job).collect()
+    }
+
+    #[test]
+    fn a_window_is_bounded_by_requests_and_by_bytes_beyond_the_first() {
+        assert_eq!(take(&queue(&[10; 40]), 16, true).len(), 16);
+        assert_eq!(take(&queue(&[50 << 20, 600 << 10, 400 << 10, 400 << 10]), 16, true), [0, 1, 2]);
+        assert_eq!(take(&queue(&[50 << 20, 50 << 20]), 16, true), [0]);
+        assert_eq!(take(&queue(&[u64::MAX, u64::MAX]), 16, true), [0]);
+        assert_eq!(take(&queue(&[1, 1]), 0, true), [0]);
+    }
+
+    #[test]
+    fn connections_are_warranted_by_full_windows_that_nobody_is_about_to_take() {
+        let warranted = |sizes: &[u64], at_least_one| queue(sizes).connections_warranted(16, at_least_one);
+        assert_eq!((warranted(&[], true), warranted(&[1], true), warranted(&[1], false)), (0, 1, 0));
+        assert_eq!(
+            (warranted(&[1; 15], false), warranted(&[1; 16], false), warranted(&[1; 40], false)),
+            (0, 1, 2)
+        );
+        assert_eq!(warranted(&[50 << 20; 3], false), 2);
+        let queue = queue(&[1; 48]);
+        queue.set_hungry(true);
+        assert_eq!(queue.connections_warranted(16, false), 2);
+        queue.set_hungry(false);
+        assert_eq!(queue.connections_warranted(16, false), 3);
+    }
+
+    #[test]
+    fn a_job_that_failed_is_taken_alone_and_after_all_others() {
+        let queue = queue(&[1; 3]);
+        let mut taken = VecDeque::new();
+        queue.take(&mut Window::new(1), true, &mut taken);
+        let mut failed = taken.pop_front().unwrap();
+        failed.tries.lost = 1;
+        queue.again(failed);
+        assert_eq!(take(&queue, 16, true), [1, 2]);
+        assert!(take(&queue, 16, false).is_empty());
+        assert_eq!(take(&queue, 16, true), [0]);
+    }
+
+    #[test]
+    fn the_queue_is_finished_when_it_is_closed_and_every_job_is_settled() {
+        let queue = queue(&[1, 1]);
+        assert_eq!(queue.work(), Work::Available);
+        assert_eq!(take(&queue, 16, true).len(), 2);
+        queue.close();
+        queue.settled();
+        assert_eq!(queue.work(), Work::Later);
+        queue.settled();
+        assert_eq!(queue.work(), Work::Finished);
+        assert!(queue.is_finished());
+    }
+}

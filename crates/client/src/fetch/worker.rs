@@ -49,9 +49,11 @@ pub(super) struct Worker<R: Receiver> {
     /// Answers were mixed up here: one request at a time.
     pub(super) serial: bool,
     hungry: bool,
-    /// Connections that broke in a row without a file in between.
-    pub(super) losses: u32,
-    pub(super) pauses: ExponentialBackoff,
+    /// Whether the present connection has settled any job.
+    pub(super) progress: bool,
+    /// Connections that broke in a row without settling any job.
+    losses: u32,
+    pauses: ExponentialBackoff,
     /// No requests before this, because the server is overloaded.
     pub(super) rest_until: Option<Instant>,
     had_connection: bool,
@@ -72,6 +74,7 @@ impl<R: Receiver> Worker<R> {
             suspect: None,
             serial: false,
             hungry: true,
+            progress: false,
             losses: 0,
             rest_until: None,
             had_connection,
@@ -139,8 +142,8 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    /// A new connection, after a pause if the last one brought nothing. `None`: it failed, look again whether
-    /// there is still something to do.
+    /// A new connection, after a pause if the last one brought nothing. `None`: look again whether there is still
+    /// something to do.
     async fn connect(&mut self) -> Result<Option<Session>, End> {
         if self.losses > 0
             && let Some(pause) = self.pauses.next()
@@ -237,10 +240,17 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    /// Another connection broke without a file in between: is it time to give up?
+    /// A connection broke, or did not come about: is it time to give up? One that settled jobs first is replaced
+    /// at once and counts for nothing.
     fn count_loss(&mut self, error: &ClientError) -> Option<End> {
+        if std::mem::take(&mut self.progress) {
+            debug!(%error, "a connection was lost");
+            self.losses = 0;
+            self.pauses = endless_pauses(&self.shared);
+            return None;
+        }
         self.losses += 1;
-        info!(%error, losses = self.losses, "a connection was lost");
+        info!(%error, losses = self.losses, "a connection was lost before it brought anything");
         (self.losses >= self.shared.options.attempts.max(1)).then(|| End::GaveUp(error.clone()))
     }
 
@@ -248,7 +258,10 @@ impl<R: Receiver> Worker<R> {
     async fn after(&mut self, stop: Stop) -> Option<End> {
         let end = match stop {
             Stop::Broken(error) => {
+                let progress = self.progress;
                 let settled = self.blame_for_loss(&error).await;
+                // A job that failed for the last time is settled, but that is no progress.
+                self.progress = progress;
                 if settled.is_err() { Some(End::NobodyListens) } else { self.count_loss(&error) }
             }
             Stop::MixedUp => {

@@ -185,3 +185,28 @@ impl Content<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(size: u64, pieces: u64) -> bool {
+        ContentHeader { hash: EncodedHash::from(""), size, pieces }.check().is_ok()
+    }
+
+    #[test]
+    fn numbers_that_can_be_true_are_accepted() {
+        for (size, pieces) in [(0, 0), (0, 1), (28, 1), (29, 29), (29, 40), (2 << 20, 1), (208_666_652, 100)]
+        {
+            assert!(check(size, pieces), "{size} bytes in {pieces} pieces");
+        }
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_true_are_refused_before_anything_is_received() {
+        for (size, pieces) in [(1, 0), ((16 << 20) + 1, 1), (u64::MAX, 1 << 30), (0, 1 << 30), (28, u64::MAX)]
+        {
+            assert!(!check(size, pieces), "{size} bytes in {pieces} pieces");
+        }
+    }
+}

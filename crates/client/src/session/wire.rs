@@ -14,6 +14,9 @@ use crate::error::ClientError;
 use crate::options::Timeouts;
 use crate::transport::{Incoming, Socket};
 
+/// The longest limit that is told from none. Beyond it clocks overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How much is read ahead, in bytes, while the other side takes nothing from us.
 const READ_AHEAD: usize = 4 << 20;
 
@@ -60,8 +63,11 @@ impl Due {
 }
 
 impl Wire {
-    pub(super) fn new(socket: Socket, timeouts: Timeouts) -> Self {
+    pub(super) fn new(socket: Socket, mut timeouts: Timeouts) -> Self {
         let now = Instant::now();
+        for limit in [&mut timeouts.silence, &mut timeouts.ping_after] {
+            *limit = (*limit).min(LONGEST);
+        }
         Self {
             socket,
             early: VecDeque::new(),
@@ -221,5 +227,76 @@ impl Wire {
 
     pub(super) async fn close(self) {
         self.socket.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    /// A wire, and the other end of a line that holds 1 KiB.
+    async fn narrow(timeouts: Timeouts) -> (Wire, WebSocketStream<tokio::io::DuplexStream>) {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let wire = Wire::new(Socket::over(ours).await, timeouts);
+        (wire, WebSocketStream::from_raw_socket(theirs, Role::Server, None).await)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_speaks_before_it_listens_does_not_block_a_large_message() {
+        let (mut wire, mut peer) = narrow(Timeouts::default()).await;
+        let server = tokio::spawn(async move {
+            for number in 0..100 {
+                peer.send(Message::text(format!("{number} {}", "x".repeat(1000)))).await.unwrap();
+            }
+            peer.next().await.unwrap().unwrap().len()
+        });
+        wire.queue_piece(bytes::Bytes::from(vec![1; 300_000])).unwrap();
+        wire.flush().await.unwrap();
+        assert_eq!(server.await.unwrap(), 300_000);
+        // What was read meanwhile is still there, in its order.
+        for number in 0..100 {
+            let Incoming::Text(text) = wire.next(&Due::never()).await.unwrap() else { panic!("no text") };
+            assert!(text.starts_with(&format!("{number} ")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_nothing_is_given_up() {
+        let silence = Duration::from_millis(50);
+        let (mut wire, _peer) = narrow(Timeouts { silence, ..Timeouts::default() }).await;
+        wire.queue_piece(bytes::Bytes::from(vec![1; 300_000])).unwrap();
+        let error = wire.flush().await.unwrap_err();
+        assert!(matches!(error, ClientError::TimedOut { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_wait_loses_no_message() {
+        let (mut wire, mut peer) = narrow(Timeouts::default()).await;
+        let server = tokio::spawn(async move {
+            for number in 0..50 {
+                peer.send(Message::text(format!("{number} {}", "x".repeat(3000)))).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            peer
+        });
+        let (mut number, due) = (0, Due::never());
+        while number < 50 {
+            tokio::select! {
+                biased;
+                message = wire.next(&due) => {
+                    let Incoming::Text(text) = message.unwrap() else { panic!("no text") };
+                    assert!(text.starts_with(&format!("{number} ")));
+                    number += 1;
+                }
+                // Cancels the wait, in the middle of a message most of the time.
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        server.await.unwrap();
     }
 }

@@ -37,13 +37,12 @@ impl Floor {
     }
 }
 
-/// Measures both parts for the files of a folder: copying (to a folder that must not be there, and is removed), and
-/// decrypting and hashing.
+/// Measures both parts for the files of a folder: copying (to a folder that must not be there), and decrypting and
+/// hashing.
 pub(super) fn of(keys: &VaultKeys, folder: &Path, copy: &Path) -> Result<(Duration, Duration)> {
     let begun = Instant::now();
     copy_tree(folder, copy).context("cannot copy the pulled folder")?;
     let copying = begun.elapsed();
-    fs::remove_dir_all(copy).context("cannot remove the copied folder")?;
     let mut crypto = Duration::ZERO;
     open_tree(keys, folder, &mut crypto)?;
     Ok((copying, crypto))

@@ -51,9 +51,12 @@ pub(super) struct Row {
 /// One pull, measured.
 type Sample = (PullReport, Usage);
 
-/// A folder that was pulled to, and the obsync that did it. Dropping it removes both.
+/// A folder that was pulled to, and the obsync that did it.
+///
+/// Both stay until all is measured: ext4 is slow to make files for minutes after many were deleted, because it looks
+/// for places that were not in use lately.
 struct Device {
-    home: TempDir,
+    home: PathBuf,
     obsync: Obsync,
 }
 
@@ -82,7 +85,7 @@ impl Bench {
                 ensure!(sample.0.is_unchanged(), "a pull with nothing new did something: {:?}", sample.0);
                 second.push(sample);
             }
-            floors.push(floor::of(vault.keys()?, &device.folder(), &device.home.path().join("copy"))?);
+            floors.push(floor::of(vault.keys()?, &device.folder(), &device.home.join("copy"))?);
         }
         let floor = Floor::median(&floors);
         let mut rows = vec![self.row(vault, format!("first pull, {name}"), &first, floor)?];
@@ -94,9 +97,11 @@ impl Bench {
 
     /// A device that has signed in and has nothing yet.
     fn new_device(&self) -> Result<Device> {
-        let home = tempfile::tempdir_in(self.work.path()).context("cannot make a folder to pull to")?;
-        let obsync = Obsync::new(&home.path().join("home"), &self.url, &self.identity)?;
+        let home = tempfile::tempdir_in(self.work.path()).context("cannot make a folder to pull to")?.keep();
+        let obsync = Obsync::new(&home.join("home"), &self.url, &self.identity)?;
         obsync.login()?;
+        // A pull makes its files durable and would have to wait for what others, the last copying too, left to write.
+        nix::unistd::sync();
         Ok(Device { home, obsync })
     }
 
@@ -128,7 +133,7 @@ impl Bench {
 
 impl Device {
     fn folder(&self) -> PathBuf {
-        self.home.path().join("notes")
+        self.home.join("notes")
     }
 
     fn pull(&self, vault: &VaultHandle) -> Result<Sample> {

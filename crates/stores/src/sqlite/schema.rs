@@ -105,7 +105,7 @@ pub(super) fn open(database: &Database, access: Access) -> Result<Option<Connect
         (APPLICATION_ID, newer) if newer > FORMAT => Err(database.newer(newer, FORMAT)),
         (APPLICATION_ID, other) => Err(database.corrupt(format!("there never was a format {other}"))),
         // Rolled back: a first commit was interrupted by something that the file system outlived.
-        (0, 0) if is_blank(&connection).map_err(|error| database.error(&error))? => Ok(None),
+        (0, 0) if std::fs::metadata(database.path()).is_ok_and(|found| found.len() == 0) => Ok(None),
         _ => Err(database.corrupt("it is a database of another program")),
     }
 }
@@ -173,9 +173,4 @@ fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, name, |row| row.get(0))
-}
-
-fn is_blank(connection: &Connection) -> rusqlite::Result<bool> {
-    let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    Ok(tables == 0)
 }

@@ -77,10 +77,11 @@ fn walk(folder: &Path, prefix: &str, tree: &mut Vec<String>) {
 /// The modification time of a file, milliseconds since the epoch.
 pub(crate) fn mtime(path: &Path) -> Option<i64> {
     let modified = fs::symlink_metadata(path).ok()?.modified().unwrap();
-    Some(match modified.duration_since(UNIX_EPOCH) {
-        Ok(since) => since.as_millis() as i64,
-        Err(before) => -(before.duration().as_millis() as i64),
-    })
+    let milliseconds = match modified.duration_since(UNIX_EPOCH) {
+        Ok(since) => since.as_millis() as i128,
+        Err(before) => -(before.duration().as_millis() as i128),
+    };
+    Some(milliseconds.try_into().unwrap())
 }
 
 #[async_trait]

@@ -67,7 +67,7 @@ fn a_truncated_database_is_corrupt() {
     let (file, bytes) = filled();
     for kept in [1, 99, 100, 1_000, 4_096, 4_097, bytes.len() / 2, bytes.len() - 4_096, bytes.len() - 1] {
         fs::write(file.path(), &bytes[..kept]).unwrap();
-        let error = use_it(&file).unwrap_err();
+        let error = use_it(&file).expect_err(&format!("{kept} of {} bytes", bytes.len()));
         assert!(matches!(error, StateError::Corrupt { .. }), "{kept} bytes: {error}");
     }
 }
@@ -132,6 +132,27 @@ fn values_that_cannot_be_are_corrupt() {
         let error = use_it(&file).expect_err(sql);
         assert!(matches!(error, StateError::Corrupt { .. }), "{sql}: {error}");
     }
+}
+
+#[test]
+fn a_first_commit_that_a_kill_interrupted_never_happened() {
+    let file = DatabaseFile::new();
+    drop(file.state());
+    fs::write(file.path(), "").unwrap();
+    let mut connection = rusqlite::Connection::open(file.path()).unwrap();
+    connection.pragma_update(None, "cache_size", 1).unwrap();
+    let transaction = connection.transaction().unwrap();
+    transaction.execute_batch("CREATE TABLE a (b); CREATE TABLE c (d); CREATE TABLE e (f)").unwrap();
+    transaction.execute("INSERT INTO a SELECT randomblob(90000)", []).unwrap();
+    let journal = file.path().with_extension("sqlite-journal");
+    let (torn, saved) = (fs::read(file.path()).unwrap(), fs::read(&journal).unwrap());
+    drop(transaction);
+    drop(connection);
+    assert!(!torn.is_empty() && !saved.is_empty());
+    fs::write(file.path(), &torn).unwrap();
+    fs::write(&journal, &saved).unwrap();
+    use_it(&file).unwrap();
+    assert_eq!(block_on(file.state().load()).unwrap().version, 301);
 }
 
 #[test]

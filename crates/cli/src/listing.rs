@@ -1,0 +1,31 @@
+//! Lists of paths that do not flood a terminal.
+
+use crate::human;
+
+/// How many paths of one kind are named before "and N more".
+const MAX_NAMED: usize = 30;
+
+/// Adds a line for each of `paths` to `lines`, indented; beyond a number of them only how many more there are.
+pub(crate) fn named(paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {
+    let more = paths.len().saturating_sub(MAX_NAMED);
+    lines.extend(paths.take(MAX_NAMED).map(|path| format!("  {path}")));
+    if more > 0 {
+        lines.push(format!("  and {} more (--json names them all)", human::number(more as u64)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_paths_are_summed_up() {
+        let mut lines = Vec::new();
+        named((0..2).map(|number| format!("{number}.md")), &mut lines);
+        assert_eq!(lines, ["  0.md", "  1.md"]);
+        lines.clear();
+        named((0..2030).map(|number| format!("{number}.md")), &mut lines);
+        assert_eq!(lines.len(), 31);
+        assert_eq!(lines[30], "  and 2,000 more (--json names them all)");
+    }
+}

@@ -1,0 +1,203 @@
+//! What the program asks and shows on a terminal.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Child;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use obsync_testkit::{Faults, VaultSpec};
+use pty_process::blocking::{Command, open};
+
+use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World};
+
+/// Nothing takes as long to appear, unless it never does.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A terminal in which the program runs.
+struct Terminal {
+    keyboard: fs::File,
+    screen: Receiver<Vec<u8>>,
+    program: Child,
+    /// Everything that appeared so far.
+    shown: String,
+    /// How much of it was waited for.
+    read: usize,
+}
+
+impl Terminal {
+    fn run(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let (terminal, inside) = open().unwrap();
+        terminal.resize(pty_process::Size::new(24, 100)).unwrap();
+        let program = Command::new(env!("CARGO_BIN_EXE_obsync"))
+            .args(args)
+            .current_dir(world.path(""))
+            .env_clear()
+            .env("TERM", "xterm")
+            .env("OBSYNC_HOME", world.home())
+            .env("OBSYNC_API_URL", world.server.url())
+            .envs(environment.iter().copied())
+            .spawn(inside)
+            .unwrap();
+        let keyboard: OwnedFd = terminal.as_fd().try_clone_to_owned().unwrap();
+        let (sender, screen) = channel();
+        thread::spawn(move || {
+            let mut terminal = terminal;
+            let mut buffer = [0; 4096];
+            // A terminal that nobody is in any more is an error to read.
+            while let Ok(length) = terminal.read(&mut buffer) {
+                if length == 0 || sender.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Terminal { keyboard: keyboard.into(), screen, program, shown: String::new(), read: 0 }
+    }
+
+    /// Waits until `text` appears after what was waited for before.
+    #[track_caller]
+    fn expect(&mut self, text: &str) {
+        loop {
+            if let Some(found) = self.shown[self.read..].find(text) {
+                self.read += found + text.len();
+                return;
+            }
+            match self.screen.recv_timeout(LIMIT) {
+                Ok(more) => self.shown.push_str(&String::from_utf8_lossy(&more)),
+                Err(_) => panic!("{text:?} did not appear after {:?}", &self.shown),
+            }
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for the program's end: its exit status and everything that appeared.
+    #[track_caller]
+    fn end(mut self) -> (Option<i32>, String) {
+        loop {
+            match self.screen.recv_timeout(LIMIT) {
+                Ok(more) => self.shown.push_str(&String::from_utf8_lossy(&more)),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end: {:?}", self.shown),
+            }
+        }
+        let code = self.program.wait().unwrap().code();
+        for secret in [PASSWORD, VAULT_PASSWORD] {
+            assert!(!self.shown.contains(secret), "a secret was shown: {:?}", self.shown);
+        }
+        (code, self.shown)
+    }
+}
+
+const CREDENTIALS: [(&str, &str); 2] = [("OBSIDIAN_EMAIL", EMAIL), ("OBSIDIAN_PASSWORD", PASSWORD)];
+
+#[test]
+fn a_login_asks_for_what_is_missing() {
+    let world = World::new();
+    let mut terminal = Terminal::run(&world, &["login"], &[]);
+    terminal.expect("Email: ");
+    terminal.press(&format!("{EMAIL}\n"));
+    terminal.expect("Password: ");
+    terminal.press(&format!("{PASSWORD}\n"));
+    terminal.expect("Signed in as me@example.com.");
+    assert_eq!(terminal.end().0, Some(0));
+}
+
+#[test]
+fn a_login_asks_for_a_code_again_when_it_was_wrong() {
+    let world = World::without_account(|builder| {
+        builder.user_with_totp(EMAIL, PASSWORD, "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")
+    });
+    let mut terminal = Terminal::run(&world, &["login"], &CREDENTIALS);
+    terminal.expect("Two-factor code: ");
+    terminal.press("000000\n");
+    terminal.expect("the two-factor code is not right");
+    terminal.expect("Two-factor code: ");
+    let code = world.server.totp_code(EMAIL).unwrap();
+    terminal.press(&format!("{} {}\n", &code[..3], &code[3..]));
+    terminal.expect("Signed in as me@example.com.");
+    assert_eq!(terminal.end().0, Some(0));
+}
+
+#[test]
+fn a_pull_asks_for_the_vault_password_until_it_is_right_and_then_never_again() {
+    let world = World::new();
+    world.vault("Private").write("Diary.md", "dear diary", 1_700_000_000_000).unwrap();
+    let pull = ["pull", "Private", "private"];
+    let mut terminal = Terminal::run(&world, &pull, &CREDENTIALS);
+    terminal.expect("Password of the vault \"Private\": ");
+    terminal.press("wr0ng\n");
+    terminal.expect("the password does not open this vault");
+    terminal.expect("Password of the vault \"Private\": ");
+    terminal.press(&format!("{VAULT_PASSWORD}\n"));
+    terminal.expect("Pulled 1 file");
+    assert_eq!(terminal.end().0, Some(0));
+    let mut terminal = Terminal::run(&world, &pull, &CREDENTIALS);
+    terminal.expect("is up to date");
+    assert_eq!(terminal.end().0, Some(0));
+}
+
+#[test]
+fn wrong_vault_passwords_come_to_an_end() {
+    let world = World::new();
+    let mut terminal = Terminal::run(&world, &["pull", "Private", "private"], &CREDENTIALS);
+    for _ in 0..3 {
+        terminal.expect("Password of the vault \"Private\": ");
+        terminal.press("wr0ng\n");
+    }
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(3));
+    assert!(shown.ends_with(
+        "obsync: the password does not open this vault; give the vault's encryption password\r\n"
+    ));
+}
+
+#[test]
+fn an_interrupted_question_leaves_everything_as_it_was() {
+    let world = World::new();
+    for prompt in ["Email: ", "Password: "] {
+        let environment = if prompt == "Email: " { &[][..] } else { &CREDENTIALS[..1] };
+        let mut terminal = Terminal::run(&world, &["login"], environment);
+        terminal.expect(prompt);
+        terminal.press("\u{3}");
+        let (code, shown) = terminal.end();
+        assert_eq!(code, Some(6), "{shown:?}");
+        assert!(shown.contains("obsync: interrupted"), "{shown:?}");
+    }
+    assert_eq!(world.server.stats().rest_requests, 0);
+}
+
+#[test]
+fn a_reset_asks_first() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "a note", 1_700_000_000_000).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    for (answer, told, known) in [("\n", "Nothing was done.", 0), ("yes\n", "is forgotten.", 4)] {
+        let mut terminal = Terminal::run(&world, &["reset", "notes"], &[]);
+        terminal.expect("Forget what is known of notes? No note is touched. [y/N] ");
+        terminal.press(answer);
+        terminal.expect(told);
+        assert_eq!(terminal.end().0, Some(0));
+        world.run(&["status", "notes"]).expect(known);
+    }
+}
+
+#[test]
+fn a_pull_shows_how_far_it_is() {
+    let world = World::with(|builder| builder.vault(VaultSpec::managed("Notes")));
+    for number in 0..100 {
+        world
+            .vault("Notes")
+            .write(&format!("{number}.md"), format!("note {number}"), 1_700_000_000_000)
+            .unwrap();
+    }
+    world.server.faults().set(Faults { latency: Duration::from_millis(20), ..Faults::default() });
+    let mut terminal = Terminal::run(&world, &["pull", "Notes", "notes", "--connections", "1"], &CREDENTIALS);
+    terminal.expect(" of 100 files, ");
+    terminal.expect("Pulled 100 files (690 bytes)");
+    assert_eq!(terminal.end().0, Some(0));
+}
