@@ -3,9 +3,13 @@
 //! No option takes a secret: command lines are seen by every user of a computer. Secrets come from a prompt, from
 //! standard input or from the environment.
 
+use std::time::Duration;
+
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use obsync_client::DEFAULT_API_URL;
 use obsync_protocol::{ConfigCategories, FileTypes, VaultPath};
+use url::Url;
 
 use crate::destination::Destination;
 
@@ -49,9 +53,17 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Address of the sync service [default: https://api.obsidian.md/]
-    #[arg(long, value_name = "URL", env = "OBSYNC_API_URL", hide_env_values = true, global = true)]
-    pub(crate) api_url: Option<String>,
+    /// Address of the sync service
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OBSYNC_API_URL",
+        hide_env_values = true,
+        default_value = DEFAULT_API_URL,
+        value_parser = api_url,
+        global = true
+    )]
+    pub(crate) api_url: Url,
     /// Host that vaults may lie on besides those under obsidian.md (HOST or HOST:PORT; repeatable)
     #[arg(
         long,
@@ -69,10 +81,10 @@ pub(crate) struct Global {
         value_name = "SECONDS",
         env = "OBSYNC_TIMEOUT",
         hide_env_values = true,
-        value_parser = clap::value_parser!(u64).range(1..=3600),
+        value_parser = patience,
         global = true
     )]
-    pub(crate) timeout: Option<u64>,
+    pub(crate) timeout: Option<Patience>,
     /// Tell more (-vv: much more), on standard error
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
@@ -80,6 +92,10 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 }
+
+/// How long to wait for an answer, where the user has a say in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience(pub(crate) Option<Duration>);
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -268,6 +284,21 @@ pub(crate) struct Completions {
     pub(crate) shell: Shell,
 }
 
+/// The service's address. An empty variable counts as unset: that is how container tools hand on what is not there.
+fn api_url(text: &str) -> Result<Url, String> {
+    let text = if text.is_empty() { DEFAULT_API_URL } else { text };
+    Url::parse(text).map_err(|error| format!("{error}; give an address such as {DEFAULT_API_URL}"))
+}
+
+/// Seconds, from one to an hour; empty as for [`api_url`].
+fn patience(text: &str) -> Result<Patience, String> {
+    match text.parse() {
+        _ if text.is_empty() => Ok(Patience(None)),
+        Ok(seconds @ 1..=3600) => Ok(Patience(Some(Duration::from_secs(seconds)))),
+        _ => Err("it is a number of seconds from 1 to 3600".to_owned()),
+    }
+}
+
 /// A two-factor code; spaces as authenticator apps show them are fine.
 fn mfa_code(text: &str) -> Result<String, String> {
     let code: String = text.chars().filter(|character| !character.is_whitespace()).collect();
@@ -301,6 +332,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        assert_eq!(api_url("").unwrap().as_str(), DEFAULT_API_URL);
+        assert_eq!(patience(""), Ok(Patience(None)));
+        assert_eq!(patience("90"), Ok(Patience(Some(Duration::from_secs(90)))));
+        for wrong in ["0", "3601", "-1", "1.5", "soon"] {
+            assert!(patience(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

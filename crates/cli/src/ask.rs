@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use secrecy::SecretString;
-use secrecy::zeroize::Zeroizing;
+use zeroize::Zeroizing;
 
 use crate::console::printable;
 use crate::exit::{Exit, Failed};

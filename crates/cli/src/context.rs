@@ -4,7 +4,7 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
-use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, RetryPolicy, Timeouts};
+use obsync_client::{Client, ClientOptions, RetryPolicy, Timeouts};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -36,16 +36,10 @@ impl Context {
         console: Arc<Console>,
         stop: CancellationToken,
     ) -> Result<Self, Failed> {
-        let api_url = global.api_url.as_deref().filter(|url| !url.is_empty()).unwrap_or(DEFAULT_API_URL);
-        let api_url = Url::parse(api_url).map_err(|error| {
-            let message = format!(
-                "{api_url:?} is not the address of a service ({error}); give one such as {DEFAULT_API_URL}"
-            );
-            Failed::new(Exit::Usage, message)
-        })?;
+        let api_url = global.api_url.clone();
         let allow_hosts = global.allow_host.iter().map(|host| host.trim()).filter(|host| !host.is_empty());
-        let timeouts =
-            global.timeout.map_or_else(Timeouts::default, |seconds| limited(Duration::from_secs(seconds)));
+        let patience = global.timeout.and_then(|patience| patience.0);
+        let timeouts = patience.map_or_else(Timeouts::default, limited);
         let options = ClientOptions {
             api_url: api_url.to_string(),
             allow_hosts: allow_hosts.map(str::to_owned).collect(),

@@ -1,7 +1,7 @@
 //! The program `obsync`: Obsidian Sync vaults in a folder, from a terminal or a script.
 //!
 //! Everything is behind [`main_with`], so that another program can offer obsync as a command of its own.
-//! [`args`] has the command line, [`commands`] one file a command, [`exit`] what the exit status says.
+//! `args` has the command line, `commands` one file a command, `exit` what the exit status says.
 
 mod args;
 mod ask;

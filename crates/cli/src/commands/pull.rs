@@ -53,8 +53,8 @@ fn pull_options(options: &Pull) -> PullOptions {
 
 fn filter(choice: &Choice) -> Filter {
     Filter {
-        file_types: choice.file_types.clone(),
-        configs: choice.configs.clone(),
+        file_types: choice.file_types,
+        configs: choice.configs,
         excluded: choice.exclude.clone(),
         config_dir: choice.config_dir.clone(),
     }

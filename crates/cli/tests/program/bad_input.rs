@@ -221,7 +221,7 @@ fn a_destination_that_cannot_be_made_is_told() {
     insta::assert_snapshot!(world.run(&["pull", "Notes", "/proc/notes"]).told(&world), @"
     exit status 1
     --- stderr
-    obsync: /proc/notes cannot be used: cannot create the folder it: No such file or directory (os error 2)
+    obsync: /proc/notes cannot be used: cannot create it: No such file or directory (os error 2)
     ");
 }
 

@@ -76,7 +76,7 @@ impl Bench {
 
     /// The destination, opened anew.
     pub(crate) fn store(&self) -> Arc<FolderStore> {
-        Arc::new(FolderStore::open(&self.dest(), self.folder.clone()).unwrap())
+        Arc::new(FolderStore::open(&self.dest(), self.folder).unwrap())
     }
 
     /// Waits until nothing of a pull whose future was dropped runs on: a process that dies takes its blocking calls

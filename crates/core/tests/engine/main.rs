@@ -1,5 +1,7 @@
 //! The engine against a real server, a real folder and a real database.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 mod bench;
 mod histories;
 mod semantics;

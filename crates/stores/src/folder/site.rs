@@ -26,7 +26,7 @@ impl Action {
             Action::Read => "read",
             Action::Write => "write",
             Action::Place => "put in place",
-            Action::MakeFolder => "create the folder",
+            Action::MakeFolder => "create",
             Action::Remove => "remove",
             Action::SetAside => "set aside",
             Action::SetTimes => "set the times of",
