@@ -30,6 +30,11 @@ impl DatabaseFile {
         self.home.path().join("state/one.sqlite")
     }
 
+    /// The file that SQLite keeps beside the database while there are commits.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path().with_extension("sqlite-journal")
+    }
+
     pub(crate) fn try_open(&self) -> Result<SqliteState, StateError> {
         SqliteState::open(&self.path(), &self.identity)
     }

@@ -144,7 +144,7 @@ fn a_first_commit_that_a_kill_interrupted_never_happened() {
     let transaction = connection.transaction().unwrap();
     transaction.execute_batch("CREATE TABLE a (b); CREATE TABLE c (d); CREATE TABLE e (f)").unwrap();
     transaction.execute("INSERT INTO a SELECT randomblob(90000)", []).unwrap();
-    let journal = file.path().with_extension("sqlite-journal");
+    let journal = file.journal();
     let (torn, saved) = (fs::read(file.path()).unwrap(), fs::read(&journal).unwrap());
     drop(transaction);
     drop(connection);
@@ -163,7 +163,7 @@ fn a_commit_that_a_kill_interrupted_is_rolled_back_by_who_comes_next() {
     connection.pragma_update(None, "cache_size", 1).unwrap();
     let transaction = connection.transaction().unwrap();
     transaction.execute_batch("UPDATE records SET uid = 999; UPDATE vault SET version = 999").unwrap();
-    let journal = file.path().with_extension("sqlite-journal");
+    let journal = file.journal();
     let (torn, saved) = (fs::read(file.path()).unwrap(), fs::read(&journal).unwrap());
     drop(transaction);
     drop(connection);
