@@ -1,7 +1,7 @@
 //! The command line: every option with the sentence that explains it.
 //!
-//! No option takes a secret: command lines are seen by every user of a computer. Secrets come from a prompt, from
-//! standard input or from the environment.
+//! No option takes a secret: command lines are seen by every user of a computer. Secrets come from a prompt,
+//! from standard input or from the environment.
 
 use std::time::Duration;
 
@@ -159,9 +159,9 @@ pub(crate) struct Vaults {
 
 /// Bring a vault to a folder, or what is new in it since the last pull
 ///
-/// Files appear complete and checked, with their times, or not at all. What is there already is not downloaded,
-/// and a file that obsync did not write is never overwritten: it is kept as a conflicted copy. A pull that was
-/// stopped by anything goes on when it is run again.
+/// Files appear complete and checked, with their times, or not at all. What is there already is not
+/// downloaded, and a file that obsync did not write is never overwritten: it is kept as a conflicted copy. A
+/// pull that was stopped by anything goes on when it is run again.
 ///
 /// All file types and the configuration are pulled unless you choose fewer.
 #[derive(Debug, Args)]
@@ -284,7 +284,8 @@ pub(crate) struct Completions {
     pub(crate) shell: Shell,
 }
 
-/// The service's address. An empty variable counts as unset: that is how container tools hand on what is not there.
+/// The service's address. An empty variable counts as unset: that is how container tools hand on what is not
+/// there.
 fn api_url(text: &str) -> Result<Url, String> {
     let text = if text.is_empty() { DEFAULT_API_URL } else { text };
     Url::parse(text).map_err(|error| format!("{error}; give an address such as {DEFAULT_API_URL}"))

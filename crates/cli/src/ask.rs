@@ -22,7 +22,8 @@ pub(crate) fn can_ask() -> bool {
 /// Asks for something that may be seen.
 pub(crate) async fn line(prompt: String) -> Result<String, Failed> {
     off_the_runtime(move || {
-        // Not locked while waiting: if the program is interrupted meanwhile, someone has to be able to say so.
+        // Not locked while waiting: if the program is interrupted meanwhile, someone has to be able to say
+        // so.
         io::stderr().write_all(prompt.as_bytes())?;
         let mut line = String::new();
         io::stdin().lock().take(MAX_LINE).read_line(&mut line)?;

@@ -1,8 +1,8 @@
 //! Everything that the program prints goes through here.
 //!
-//! Standard output takes results, standard error everything else. A reader that went away (`obsync vaults | head`)
-//! is no error. Control characters are printed as escapes, whoever sent them: names come from the network, and a
-//! terminal obeys them.
+//! Standard output takes results, standard error everything else. A reader that went away (`obsync vaults |
+//! head`) is no error. Control characters are printed as escapes, whoever sent them: names come from the
+//! network, and a terminal obeys them.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};

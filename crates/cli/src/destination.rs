@@ -9,7 +9,8 @@ use obsync_stores::canonical_destination;
 
 use crate::exit::Failed;
 
-/// A folder as the user wrote it. Messages show it so; its state is filed under the [canonical](Self::canonical) form.
+/// A folder as the user wrote it. Messages show it so; its state is filed under the
+/// [canonical](Self::canonical) form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Destination(PathBuf);
 

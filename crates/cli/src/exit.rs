@@ -8,7 +8,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use obsync_client::ClientError;
-use obsync_core::StateError;
+use obsync_core::{StateError, StoreError};
 use serde::Serialize;
 
 /// What the program's exit status says. `obsync --help` has the same table for people.
@@ -128,6 +128,16 @@ impl From<StateError> for Failed {
     }
 }
 
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        let exit = match &error {
+            StoreError::Locked { .. } => Exit::AlreadyRunning,
+            _ => Exit::Error,
+        };
+        Failed::of(exit, &error)
+    }
+}
+
 /// What to type, where the error's own sentence cannot know it.
 fn remedy(error: &ClientError) -> Option<String> {
     match error {
@@ -137,7 +147,8 @@ fn remedy(error: &ClientError) -> Option<String> {
     }
 }
 
-/// The error's text and those of its sources, each once: many errors tell their source's text as part of their own.
+/// The error's text and those of its sources, each once: many errors tell their source's text as part of
+/// their own.
 fn with_reasons(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

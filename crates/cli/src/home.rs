@@ -15,7 +15,8 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Takes `OBSYNC_HOME` when it is set and not empty (then `config` and `state` below it), else the XDG folders.
+    /// Takes `OBSYNC_HOME` when it is set and not empty (then `config` and `state` below it), else the XDG
+    /// folders.
     pub(crate) fn find(obsync_home: Option<OsString>) -> Result<Self, Failed> {
         match obsync_home.filter(|home| !home.is_empty()) {
             Some(home) => {

@@ -1,7 +1,7 @@
 //! The master keys of end-to-end encrypted vaults, kept so that a vault's password is asked for once.
 //!
-//! A key is filed under everything that it was derived for. What is kept opens the vault's content but is not the
-//! password, which people use elsewhere too.
+//! A key is filed under everything that it was derived for. What is kept opens the vault's content but is not
+//! the password, which people use elsewhere too.
 
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultId};
 use secrecy::{ExposeSecret, SecretString};
@@ -63,7 +63,8 @@ impl KeyFile {
         KeyFile { file: PrivateFile::new(home.config(), "keys.json", remedy) }
     }
 
-    /// The key that was kept for `subject`. One that cannot be understood counts as none: it is asked for again.
+    /// The key that was kept for `subject`. One that cannot be understood counts as none: it is asked for
+    /// again.
     pub(crate) fn load(&self, subject: &Subject, console: &Console) -> Result<Option<MasterKey>, Failed> {
         let content: Content = self.file.read(console)?;
         let kept = content.keys.iter().find(|kept| kept.subject == *subject);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use obsync_core::StoreError;
 use obsync_protocol::VaultInfo;
 use obsync_stores::{FolderOptions, FolderStore, SqliteState, StateCatalog, StateIdentity};
 
@@ -57,12 +58,10 @@ impl Known {
     /// # Errors
     /// When it cannot be used, or another process works on it.
     pub(crate) fn folder(&self, looks: bool) -> Result<FolderStore, Failed> {
-        let failed = |error| Failed::of(Exit::Error, &error);
-        let folder = FolderStore::open(self.destination.path(), FolderOptions::default()).map_err(failed)?;
-        if !looks && !folder.lock().map_err(failed)? {
-            let message =
-                format!("another obsync is working on {}; wait for it to end, or stop it", self.destination);
-            return Err(Failed::new(Exit::AlreadyRunning, message));
+        let folder = FolderStore::open(self.destination.path(), FolderOptions::default())?;
+        if !looks && !folder.lock()? {
+            let location = self.destination.to_string();
+            return Err(StoreError::Locked { location }.into());
         }
         Ok(folder)
     }

@@ -90,8 +90,8 @@ fn run(arguments: &Arguments) -> Exit {
     })
 }
 
-/// A runtime with no more threads than there are processors to run them, but two at least: one that computes must
-/// not keep the others' messages waiting.
+/// A runtime with no more threads than there are processors to run them, but two at least: one that computes
+/// must not keep the others' messages waiting.
 fn runtime() -> Result<Runtime, Failed> {
     let workers = thread::available_parallelism().map_or(2, |count| count.get().max(2));
     Builder::new_multi_thread()

@@ -5,7 +5,8 @@ use crate::human;
 /// How many paths of one kind are named before "and N more".
 const MAX_NAMED: usize = 30;
 
-/// Adds a line for each of `paths` to `lines`, indented; beyond a number of them only how many more there are.
+/// Adds a line for each of `paths` to `lines`, indented; beyond a number of them only how many more there
+/// are.
 pub(crate) fn named(paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {
     let more = paths.len().saturating_sub(MAX_NAMED);
     lines.extend(paths.take(MAX_NAMED).map(|path| format!("  {path}")));

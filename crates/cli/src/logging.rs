@@ -1,7 +1,7 @@
 //! Logs to standard error: warnings always, more with `-v`.
 //!
-//! Only obsync's own crates are heard. What the libraries below them log would show tokens (a WebSocket library
-//! logs its frames), so no variable or option turns that on.
+//! Only obsync's own crates are heard. What the libraries below them log would show tokens (a WebSocket
+//! library logs its frames), so no variable or option turns that on.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -1,7 +1,7 @@
 //! Small JSON files that nobody else may read: tokens and derived keys.
 //!
-//! They are written to a temporary file (mode 0600 from its first byte) that then takes the old one's name, so a
-//! crash leaves the old or the new one. Their directory has mode 0700.
+//! They are written to a temporary file (mode 0600 from its first byte) that then takes the old one's name,
+//! so a crash leaves the old or the new one. Their directory has mode 0700.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -47,7 +47,8 @@ impl PrivateFile {
         }
     }
 
-    /// Changes the file: reads it, applies `change`, and writes the result unless `change` says that nothing changed.
+    /// Changes the file: reads it, applies `change`, and writes the result unless `change` says that nothing
+    /// changed.
     ///
     /// # Errors
     /// As for [`read`](Self::read), and when it cannot be written.

@@ -114,7 +114,8 @@ impl Display {
         }
     }
 
-    /// Bytes done and in all. A file counts while it arrives, and one that needs no download once it is in place.
+    /// Bytes done and in all. A file counts while it arrives, and one that needs no download once it is in
+    /// place.
     fn bytes_done(&self) -> (u64, u64) {
         let total = self.bytes.load(Ordering::Relaxed);
         let done = self.bytes_received.load(Ordering::Relaxed).max(self.bytes_placed.load(Ordering::Relaxed));

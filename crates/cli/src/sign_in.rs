@@ -1,5 +1,5 @@
-//! From what there is — a token in the environment, a saved one, credentials, a person to ask — to a token that the
-//! service accepts.
+//! From what there is — a token in the environment, a saved one, credentials, a person to ask — to a token
+//! that the service accepts.
 
 use obsync_client::{Client, ClientError, Token};
 use secrecy::SecretString;
@@ -99,7 +99,8 @@ impl Account {
 
 /// Calls the service with the best token there is, and returns that token with the answer.
 ///
-/// A saved token that the service does not know any more is renewed once, when the environment has credentials.
+/// A saved token that the service does not know any more is renewed once, when the environment has
+/// credentials.
 ///
 /// # Errors
 /// That nobody is signed in, or what the service says.
@@ -154,7 +155,8 @@ fn saved_token(context: &Context, account: Option<&Account>) -> Result<Option<Sa
     Ok(saved.filter(|saved| account.is_none_or(|account| account.email.eq_ignore_ascii_case(&saved.email))))
 }
 
-/// Keeps a token that was got on the way. Where nothing can be kept (a read-only container), the work goes on.
+/// Keeps a token that was got on the way. Where nothing can be kept (a read-only container), the work goes
+/// on.
 fn keep(context: &Context, saved: &Saved) {
     if let Err(failed) = context.credentials().save(context.api_url(), saved, &context.console) {
         context.console.warn(&format!("the sign-in is not kept for the next time: {failed}"));

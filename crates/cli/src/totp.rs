@@ -11,8 +11,8 @@ use crate::exit::{Exit, Failed};
 /// How long a code is valid, in seconds.
 pub(crate) const PERIOD: u64 = 30;
 
-/// How far the clocks of this machine and of the service may be apart before a refused code is taken to be wrong,
-/// in seconds.
+/// How far the clocks of this machine and of the service may be apart before a refused code is taken to be
+/// wrong, in seconds.
 const SKEW: u64 = 5;
 
 /// Makes the codes of one account.
@@ -65,10 +65,11 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// How long to wait before a code that was refused at `now` (seconds since the epoch) is worth another attempt.
+/// How long to wait before a code that was refused at `now` (seconds since the epoch) is worth another
+/// attempt.
 ///
-/// Near the boundary of two periods the service may already be, or still be, in the other one. `None` when it is
-/// not near: the code was wrong for another reason.
+/// Near the boundary of two periods the service may already be, or still be, in the other one. `None` when it
+/// is not near: the code was wrong for another reason.
 pub(crate) fn wait_past_boundary(now: u64) -> Option<Duration> {
     let into = now % PERIOD;
     let left = PERIOD - into;

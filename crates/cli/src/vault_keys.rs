@@ -1,7 +1,8 @@
-//! The keys of a vault: from the password that the service hands out, from a kept key, or from the user's password.
+//! The keys of a vault: from the password that the service hands out, from a kept key, or from the user's
+//! password.
 //!
-//! Nothing leaves here that the service has not confirmed by `/vault/access`, so a wrong password is told before
-//! anything is written.
+//! Nothing leaves here that the service has not confirmed by `/vault/access`, so a wrong password is told
+//! before anything is written.
 
 use obsync_client::{Client, ClientError, Token};
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultInfo, VaultKeys};

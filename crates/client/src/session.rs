@@ -53,6 +53,8 @@ pub struct Session {
     keys: VaultKeys,
     version: u64,
     ready: bool,
+    /// What the last `ready` said, which may be less than `version`.
+    server_version: Option<u64>,
     file_limit: u64,
 }
 
@@ -113,6 +115,7 @@ impl Session {
             keys: target.keys.clone(),
             version,
             ready: false,
+            server_version: None,
             file_limit: DEFAULT_FILE_LIMIT,
         };
         session.introduce(options.device.clone(), target, initial).await?;
@@ -188,6 +191,13 @@ impl Session {
         Ok(self.version)
     }
 
+    /// The version that the last `ready` told, even if the caller has a higher one: then the vault was replaced or rolled
+    /// back on the server.
+    #[must_use]
+    pub fn server_version(&self) -> Option<u64> {
+        self.server_version
+    }
+
     /// The vault's version as the last `ready` told it; before that, what the caller has.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -257,6 +267,7 @@ impl Session {
             ServerMessage::Ready { version } => {
                 // It only ever raises the version (protocol.md section 3).
                 self.version = self.version.max(version);
+                self.server_version = Some(version);
                 self.ready = true;
                 Ok(Event::Ready)
             }

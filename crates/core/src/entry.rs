@@ -18,6 +18,24 @@ pub(crate) struct RemoteEntry {
     pub(crate) ctime: i64,
 }
 
+/// Why an entry makes no sense.
+#[derive(Debug)]
+pub(crate) struct Undecodable {
+    /// The path, when that at least could be decoded.
+    path: Option<VaultPath>,
+    reason: String,
+}
+
+impl Undecodable {
+    /// What the entry is filed under until the vault mends it.
+    fn key(&self, message: &PushMessage) -> DeferredKey {
+        match &self.path {
+            Some(path) => DeferredKey::plain(path),
+            None => DeferredKey::encoded(message.path.as_str()),
+        }
+    }
+}
+
 /// What an entry says about its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntryKind {
@@ -35,15 +53,23 @@ pub(crate) enum EntryKind {
 
 impl RemoteEntry {
     /// Decodes and checks what the server sent.
-    pub(crate) fn decode(message: &PushMessage, keys: &VaultKeys) -> Result<Self, String> {
-        let path = keys.decode_path(&message.path).map_err(|error| error.to_string())?;
+    pub(crate) fn decode(message: &PushMessage, keys: &VaultKeys) -> Result<Self, Undecodable> {
+        let path = keys
+            .decode_path(&message.path)
+            .map_err(|error| Undecodable { path: None, reason: error.to_string() })?;
+        let refused = |reason| Undecodable { path: Some(path.clone()), reason };
         let kind = match (message.deleted, message.folder) {
             (true, folder) => EntryKind::Deleted { folder },
             (false, true) => EntryKind::Folder,
             (false, false) => {
-                let hash = keys.decode_hash(&message.hash).map_err(|error| error.to_string())?;
+                let hash = keys
+                    .decode_hash(&message.hash)
+                    .map_err(|error| refused(format!("its content hash makes no sense: {error}")))?;
                 let size = plain_size(message.size).ok_or_else(|| {
-                    format!("the server gives it {} bytes, which no encrypted file has", message.size)
+                    refused(format!(
+                        "the server gives it {} bytes, which no encrypted file has",
+                        message.size
+                    ))
                 })?;
                 EntryKind::File { hash, size }
             }
@@ -109,17 +135,24 @@ impl Listing {
     pub(crate) fn add(&mut self, message: PushMessage, keys: &VaultKeys) {
         self.received += 1;
         match RemoteEntry::decode(&message, keys) {
-            Ok(entry) => self.add_entry(entry),
-            Err(reason) => {
-                let key = DeferredKey::encoded(message.path.as_str());
+            Ok(entry) => {
+                self.refused.remove(&DeferredKey::plain(&entry.path));
+                self.add_entry(entry);
+            }
+            Err(error) => {
+                let key = error.key(&message);
                 if message.deleted {
                     // A deletion of what could never be stored needs nothing but forgetting it.
                     self.refused.remove(&key);
                     self.withdrawn.push(key);
                     return;
                 }
-                let refused = Deferred { key: key.clone(), message, cause: DeferredCause::Failed { reason } };
-                self.refused.insert(key, refused);
+                // What an earlier entry said of the path is not its state any more.
+                if let Some(path) = &error.path {
+                    self.entries.remove(path);
+                }
+                let cause = DeferredCause::Failed { reason: error.reason };
+                self.refused.insert(key.clone(), Deferred { key, message, cause });
             }
         }
     }
@@ -145,6 +178,7 @@ impl Listing {
             Ok(entry) => {
                 self.entries.insert(entry.path.clone(), entry);
             }
+            Err(error) if error.path.as_ref().and_then(|path| self.entries.get(path)).is_some_and(later) => {}
             Err(_) => {
                 self.refused.entry(deferred.key.clone()).or_insert(deferred);
             }

@@ -1,6 +1,6 @@
 //! Removes files and folders, and makes folders.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -40,9 +40,12 @@ impl Publisher<'_, '_> {
         if batch.is_empty() {
             return Ok(());
         }
-        self.emptied.extend(batch.iter().flat_map(|removal| removal.file.path.ancestors()));
+        let parents: BTreeSet<VaultPath> =
+            batch.iter().flat_map(|removal| removal.file.path.ancestors()).collect();
         let files = batch.iter().map(|removal| removal.file.clone()).collect();
         let outcomes = self.store.remove_files(files).await;
+        // Before the records go: a run that dies here removes the folders when it removes the files once more.
+        self.prune(parents).await?;
         self.store.flush().await?;
         let mut fatal = None;
         for (outcome, FileRemoval { file, size, uid }) in outcomes.into_iter().zip(batch) {
@@ -69,33 +72,36 @@ impl Publisher<'_, '_> {
         fatal.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    async fn remove_folders(&mut self, folders: Vec<FolderChange>) -> Result<(), PullError> {
-        let mut doomed: BTreeMap<VaultPath, Option<Uid>> = BTreeMap::new();
-        self.emptied.extend(folders.iter().flat_map(|folder| folder.path.ancestors()));
-        let emptied: Vec<VaultPath> = std::mem::take(&mut self.emptied).into_iter().collect();
-        for (path, record) in emptied.iter().zip(self.state.records(&emptied).await?) {
-            if record.is_none() {
-                doomed.insert(path.clone(), None);
-            }
+    /// Removes empty folders that are not the vault's: they only existed because something was in them.
+    async fn prune(&mut self, folders: BTreeSet<VaultPath>) -> Result<(), PullError> {
+        let folders: Vec<VaultPath> = folders.into_iter().collect();
+        let records = self.state.records(&folders).await?;
+        // What lies deeper sorts behind what contains it.
+        let implied = folders.into_iter().zip(records).rev().filter(|(_, record)| record.is_none());
+        let outcomes = self.store.remove_folders(implied.map(|(path, _)| path).collect()).await;
+        match outcomes.into_iter().filter_map(Result::err).find(StoreError::is_fatal) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
         }
-        doomed.extend(folders.into_iter().map(|folder| (folder.path, Some(folder.uid))));
-        if doomed.is_empty() {
+    }
+
+    async fn remove_folders(&mut self, folders: Vec<FolderChange>) -> Result<(), PullError> {
+        if folders.is_empty() {
             return Ok(());
         }
-        // What lies deeper sorts behind what contains it.
-        let doomed: Vec<(VaultPath, Option<Uid>)> = doomed.into_iter().rev().collect();
-        let outcomes = self.store.remove_folders(doomed.iter().map(|(path, _)| path.clone()).collect()).await;
+        let outcomes =
+            self.store.remove_folders(folders.iter().map(|folder| folder.path.clone()).collect()).await;
+        self.prune(folders.iter().flat_map(|folder| folder.path.ancestors()).collect()).await?;
         self.store.flush().await?;
-        for (outcome, (path, uid)) in outcomes.into_iter().zip(doomed) {
-            match (outcome, uid) {
+        for (outcome, FolderChange { path, uid }) in outcomes.into_iter().zip(folders) {
+            match outcome {
                 // A folder that is not empty holds something that is not the vault's (or not yet removed).
-                (Ok(removed), Some(uid)) => {
+                Ok(removed) => {
                     self.ledger.report.folders_deleted += u64::from(removed);
                     self.ledger.forgotten(path, uid);
                 }
-                (Err(error), _) if error.is_fatal() => return Err(error.into()),
-                (Err(error), Some(uid)) => self.deletion_failed(path, uid, true, &error),
-                (Ok(_) | Err(_), None) => {}
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(error) => self.deletion_failed(path, uid, true, &error),
             }
         }
         Ok(())

@@ -2,12 +2,13 @@
 //!
 //! Everything durable goes through [`Ledger::commit`], so that state and report cannot disagree.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use obsync_protocol::{Uid, VaultKeys, VaultPath};
 
 use crate::entry::{EntryKind, RemoteEntry};
-use crate::plan::{Target, Transfer};
+use crate::plan::{Mode, Transfer};
 use crate::report::{Failure, Report};
 use crate::state::{
     Commit, Deferred, DeferredCause, DeferredKey, Record, StateError, StateStore, VaultState,
@@ -28,6 +29,8 @@ pub(crate) struct Ledger<'a> {
     pending: Commit,
     /// Changes that the next commit completes.
     completed: Vec<Uid>,
+    /// What was deferred in this round.
+    deferred: HashSet<DeferredKey>,
 }
 
 impl<'a> Ledger<'a> {
@@ -39,6 +42,7 @@ impl<'a> Ledger<'a> {
         report: &'a mut Report,
     ) -> Self {
         let next = written.clone();
+        let deferred = HashSet::new();
         Ledger {
             state,
             keys,
@@ -48,6 +52,7 @@ impl<'a> Ledger<'a> {
             report,
             pending: Commit::default(),
             completed: Vec::new(),
+            deferred,
         }
     }
 
@@ -65,6 +70,11 @@ impl<'a> Ledger<'a> {
         self.pending.forgotten.push(path);
     }
 
+    /// Nothing is claimed of this path any more.
+    pub(crate) fn abandoned(&mut self, path: VaultPath) {
+        self.pending.forgotten.push(path);
+    }
+
     /// A change needs nothing (any more).
     pub(crate) fn settled(&mut self, key: DeferredKey) {
         self.pending.settled.push(key);
@@ -76,37 +86,60 @@ impl<'a> Ledger<'a> {
             self.report.skipped.add(size);
         }
         self.completed.push(entry.uid);
-        self.pending.deferred.push(entry.defer(DeferredCause::Filtered, &self.keys));
+        self.defer(entry.defer(DeferredCause::Filtered, &self.keys));
     }
 
     /// A change could not be applied.
     pub(crate) fn failed(&mut self, entry: &RemoteEntry, reason: String) {
+        self.postponed(entry, reason.clone());
+        self.report.failures.push(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
+    }
+
+    /// A change could not be applied now, and the next round or run will try again; not worth a line in the report yet.
+    fn postponed(&mut self, entry: &RemoteEntry, reason: String) {
         tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
         self.completed.push(entry.uid);
-        let cause = DeferredCause::Failed { reason: reason.clone() };
-        self.pending.deferred.push(entry.defer(cause, &self.keys));
-        self.report.failures.push(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
+        self.defer(entry.defer(DeferredCause::Failed { reason }, &self.keys));
     }
 
     /// A content could not be brought to any of its targets.
     pub(crate) fn transfer_failed(&mut self, transfer: &Transfer, reason: &str) {
-        for target in &transfer.targets {
-            self.target_failed(transfer, target, reason.to_owned());
+        self.missing(transfer);
+        for entry in transfer.entries() {
+            self.failed(&entry, reason.to_owned());
         }
     }
 
-    /// A content could not be brought to one target.
-    pub(crate) fn target_failed(&mut self, transfer: &Transfer, target: &Target, reason: String) {
-        let kind = EntryKind::File { hash: transfer.hash, size: transfer.size };
-        let Target { path, uid, mtime, ctime, .. } = target.clone();
-        self.failed(&RemoteEntry { path, uid, kind, mtime, ctime }, reason);
+    /// A content could not be had now, and the next round or run will try again.
+    pub(crate) fn transfer_postponed(&mut self, transfer: &Transfer, reason: &str) {
+        self.missing(transfer);
+        for entry in transfer.entries() {
+            self.postponed(&entry, reason.to_owned());
+        }
+    }
+
+    /// Where the state claims the very content that was to be brought back, it does so no longer: else the next attempt
+    /// would find nothing to do.
+    fn missing(&mut self, transfer: &Transfer) {
+        let claimed = transfer.targets.iter().filter(|target| target.replaces == Some(transfer.hash));
+        self.pending.forgotten.extend(claimed.map(|target| target.path.clone()));
+    }
+
+    /// Whether the change of this path was deferred in this round.
+    pub(crate) fn has_deferred(&self, path: &VaultPath) -> bool {
+        self.deferred.contains(&DeferredKey::plain(path))
+    }
+
+    fn defer(&mut self, deferred: Deferred) {
+        self.deferred.insert(deferred.key.clone());
+        self.pending.deferred.push(deferred);
     }
 
     /// A change that cannot even be decoded; its deferred form says why.
     pub(crate) fn undecodable(&mut self, deferred: Deferred) {
         self.report.failures.extend(Failure::of_deferred(&deferred));
         self.completed.push(deferred.message.uid);
-        self.pending.deferred.push(deferred);
+        self.defer(deferred);
     }
 
     /// Says durably which files are published next (see [`Commit::announced`]), along with what came together so far.
@@ -136,9 +169,27 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
-    /// Writes what is left, and that the listing was handled to its end under this filter.
-    pub(crate) async fn close(&mut self, filter: String) -> Result<(), StateError> {
+    /// Says durably, before anything is done, how thorough this round is and whether its filter is a new one: if the
+    /// round is cut short, the next one has to make up for it.
+    pub(crate) async fn open(&mut self, mode: Mode, filter: &str) -> Result<(), StateError> {
+        self.next.rechecking |= mode == Mode::Full;
+        if self.next.filter.as_deref() != Some(filter) {
+            self.next.filter = None;
+        }
+        self.commit().await
+    }
+
+    /// Writes what is left, and that the listing was handled to its end under this filter. What was deferred before, and
+    /// not again, is `obsolete`.
+    pub(crate) async fn close(
+        &mut self,
+        filter: String,
+        obsolete: Vec<DeferredKey>,
+    ) -> Result<(), StateError> {
+        let obsolete = obsolete.into_iter().filter(|key| !self.deferred.contains(key));
+        self.pending.settled.extend(obsolete);
         self.next.listed = true;
+        self.next.rechecking = false;
         self.next.filter = Some(filter);
         self.commit().await
     }

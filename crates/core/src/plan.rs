@@ -10,7 +10,7 @@ use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::state::{Record, RecordKind};
-use crate::store::{FileMeta, Removable};
+use crate::store::{FileMeta, Removable, Wanted};
 
 /// How thorough a pull is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +37,6 @@ pub(crate) struct PlanInput<'a> {
     pub(crate) mode: Mode,
     /// Whether the destination takes names that differ only in case for one; then `records` holds all paths.
     pub(crate) folds_names: bool,
-    /// Whether records that the listing does not mention are to be removed (full mode).
-    pub(crate) remove_unlisted: bool,
 }
 
 /// What is to be done, in order.
@@ -60,6 +58,9 @@ pub(crate) struct Plan {
     pub(crate) renewed: Vec<Record>,
     /// Changes that need nothing at all.
     pub(crate) settled: Vec<VaultPath>,
+    /// What is recorded of files that the filter leaves out, to be looked at in a full pull: where that is no longer so the
+    /// state must not claim it, or a wider filter would find nothing to do.
+    pub(crate) doubted: Vec<Wanted>,
     /// Changes that the filter leaves out.
     pub(crate) filtered: Vec<RemoteEntry>,
     /// Changes that cannot be applied to this destination, and why.
@@ -75,6 +76,20 @@ pub(crate) struct Transfer {
     pub(crate) source: Source,
     /// At least one; the first is filled from the source, the others are copies of it.
     pub(crate) targets: Vec<Target>,
+}
+
+impl Transfer {
+    /// The changes that it stands for.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = RemoteEntry> {
+        let kind = EntryKind::File { hash: self.hash, size: self.size };
+        self.targets.iter().map(move |target| RemoteEntry {
+            path: target.path.clone(),
+            uid: target.uid,
+            kind,
+            mtime: target.mtime,
+            ctime: target.ctime,
+        })
+    }
 }
 
 /// Where a content comes from.
@@ -136,17 +151,49 @@ impl Plan {
     /// Makes the plan.
     pub(crate) fn new(input: PlanInput<'_>) -> Plan {
         let mut planner = Planner::new(input.records, input.folds_names, input.mode);
+        if input.mode == Mode::Full {
+            planner.remove_unlisted(&input.entries, input.filter);
+        }
         let mut entries = planner.admit(input.entries, input.filter);
         entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
-        if input.remove_unlisted {
-            planner.remove_unlisted(&entries, input.filter);
-        }
         let mut wanted = Vec::new();
         for entry in entries {
             planner.place(entry, &mut wanted);
         }
         planner.plan_transfers(wanted, input.sources);
         planner.finish()
+    }
+
+    /// Takes out what the destination could not name. A file whose new name is among it keeps its old one.
+    pub(crate) fn refuse(&mut self, admits: impl Fn(&VaultPath) -> Result<(), String>) {
+        let mut kept = HashSet::new();
+        for transfer in self.rescues.iter_mut().chain(&mut self.transfers) {
+            let whole = transfer.clone();
+            let (good, bad): (Vec<_>, Vec<_>) =
+                transfer.targets.drain(..).partition(|target| admits(&target.path).is_ok());
+            transfer.targets = good;
+            if bad.is_empty() {
+                continue;
+            }
+            kept.extend(transfer.source.local().cloned());
+            let bad = Transfer { targets: bad, ..whole };
+            self.refused.extend(
+                bad.entries().filter_map(|entry| Some((admits(&entry.path).err()?, entry))).map(swap),
+            );
+        }
+        self.rescues.retain(|transfer| !transfer.targets.is_empty());
+        self.transfers.retain(|transfer| !transfer.targets.is_empty());
+        for removal in self.removals.extract_if(.., |removal| kept.contains(&removal.file.path)) {
+            let kind = EntryKind::Deleted { folder: false };
+            let entry = RemoteEntry { path: removal.file.path, uid: removal.uid, kind, mtime: 0, ctime: 0 };
+            self.refused.push((entry, "kept, because this destination cannot have its new name".to_owned()));
+        }
+        for FolderChange { path, uid } in self.folders.extract_if(.., |folder| admits(&folder.path).is_err())
+        {
+            let Err(reason) = admits(&path) else { continue };
+            self.refused
+                .push((RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 }, reason));
+        }
     }
 
     /// Every change that is still to be done, by uid.
@@ -162,8 +209,8 @@ impl Plan {
     }
 }
 
-/// A content wanted at one path.
-struct Wanted {
+/// A content and the one path that it is wanted at.
+struct Want {
     hash: ContentHash,
     size: u64,
     target: Target,
@@ -197,6 +244,14 @@ impl Planner {
             .into_iter()
             .partition(|entry| matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync));
         for entry in filtered {
+            let known = self.records.get(&entry.path).and_then(Record::file);
+            if let (Mode::Full, Some(known)) = (self.mode, known) {
+                self.plan.doubted.push(Wanted {
+                    path: entry.path.clone(),
+                    hash: known.hash,
+                    size: known.size,
+                });
+            }
             // The deletion of something that never was here is not worth remembering.
             if entry.is_live() || self.records.contains_key(&entry.path) {
                 self.plan.filtered.push(entry);
@@ -241,8 +296,10 @@ impl Planner {
     /// here already, else the oldest.
     fn refuse_same_names(&mut self, entries: &mut Vec<RemoteEntry>) {
         entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
-        let leaving: HashSet<&VaultPath> =
-            entries.iter().filter(|entry| !entry.is_live()).map(|entry| &entry.path).collect();
+        let unlisted =
+            self.plan.folder_removals.iter().map(|folder| &folder.path).chain(&self.vanishing_paths);
+        let deleted = entries.iter().filter(|entry| !entry.is_live()).map(|entry| &entry.path);
+        let leaving: HashSet<&VaultPath> = unlisted.chain(deleted).collect();
         let mut holders: HashMap<String, (VaultPath, bool)> = self
             .records
             .values()
@@ -274,13 +331,7 @@ impl Planner {
 
     /// Plans the removal of what the vault does not list at all.
     fn remove_unlisted(&mut self, entries: &[RemoteEntry], filter: &Filter) {
-        let listed: HashSet<&VaultPath> = entries
-            .iter()
-            .chain(&self.plan.filtered)
-            .chain(self.plan.refused.iter().map(|(entry, _)| entry))
-            .map(|entry| &entry.path)
-            .chain(&self.plan.settled)
-            .collect();
+        let listed: HashSet<&VaultPath> = entries.iter().map(|entry| &entry.path).collect();
         let unlisted: Vec<Record> = self
             .records
             .values()
@@ -296,7 +347,7 @@ impl Planner {
     }
 
     /// Decides what one admitted entry needs.
-    fn place(&mut self, entry: RemoteEntry, wanted: &mut Vec<Wanted>) {
+    fn place(&mut self, entry: RemoteEntry, wanted: &mut Vec<Want>) {
         let record = self.records.get(&entry.path).cloned();
         match (entry.kind, record) {
             (EntryKind::Deleted { .. }, None) => self.plan.settled.push(entry.path),
@@ -323,7 +374,7 @@ impl Planner {
                 if let Some(record) = record {
                     self.remove(record, entry.uid);
                 }
-                wanted.push(Wanted { hash, size, target: Target::new(entry, None) });
+                wanted.push(Want { hash, size, target: Target::new(entry, None) });
             }
         }
     }
@@ -334,13 +385,13 @@ impl Planner {
         hash: ContentHash,
         size: u64,
         known: FileMeta,
-        wanted: &mut Vec<Wanted>,
+        wanted: &mut Vec<Want>,
     ) {
         if known.hash != hash {
             self.vanish(known.hash, entry.path.clone());
-            wanted.push(Wanted { hash, size, target: Target::new(entry, Some(known.hash)) });
+            wanted.push(Want { hash, size, target: Target::new(entry, Some(known.hash)) });
         } else if self.mode == Mode::Full {
-            wanted.push(Wanted { hash, size, target: Target::new(entry, Some(known.hash)) });
+            wanted.push(Want { hash, size, target: Target::new(entry, Some(known.hash)) });
         } else if known.uid >= entry.uid {
             self.plan.settled.push(entry.path);
         } else {
@@ -373,10 +424,10 @@ impl Planner {
     }
 
     /// Groups what is wanted by content, and finds a source for each.
-    fn plan_transfers(&mut self, wanted: Vec<Wanted>, sources: HashMap<ContentHash, VaultPath>) {
+    fn plan_transfers(&mut self, wanted: Vec<Want>, sources: HashMap<ContentHash, VaultPath>) {
         let mut index: HashMap<ContentHash, usize> = HashMap::with_capacity(wanted.len());
         let mut transfers: Vec<Transfer> = Vec::with_capacity(wanted.len());
-        for Wanted { hash, size, target } in wanted {
+        for Want { hash, size, target } in wanted {
             match index.get(&hash) {
                 Some(&at) => transfers[at].targets.push(target),
                 None => {
@@ -434,6 +485,10 @@ impl Target {
             obstructed: false,
         }
     }
+}
+
+fn swap((reason, entry): (String, RemoteEntry)) -> (RemoteEntry, String) {
+    (entry, reason)
 }
 
 /// Whether one of the paths that leave is `path`, above it or below it.

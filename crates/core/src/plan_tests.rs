@@ -65,7 +65,6 @@ impl Given {
             filter: &self.filter,
             mode: self.mode,
             folds_names: self.folds_names,
-            remove_unlisted: self.mode == Mode::Full,
         })
     }
 }

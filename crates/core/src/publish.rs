@@ -51,20 +51,7 @@ impl Ready {
 
     /// Bytes of its content.
     pub(crate) fn size(&self) -> u64 {
-        self.meta().size
-    }
-
-    /// The record that stands for it once it is published.
-    fn record(&self) -> Option<Record> {
-        let path = self.transfer.targets.first()?.path.clone();
-        Some(Record { path, kind: RecordKind::File(self.meta().clone()) })
-    }
-
-    fn meta(&self) -> &FileMeta {
-        match &self.content {
-            PublicationContent::Staged(staged) => &staged.meta,
-            PublicationContent::InPlace { meta, .. } => meta,
-        }
+        self.content.meta().size
     }
 }
 
@@ -74,8 +61,8 @@ pub(crate) struct Publisher<'a, 'r> {
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) ledger: &'a mut Ledger<'r>,
     pub(crate) progress: Arc<dyn Progress>,
-    /// Folders that files were removed from, in this run.
-    pub(crate) emptied: BTreeSet<VaultPath>,
+    /// Contents of which one target failed: the others are tried again without it.
+    pub(crate) left_over: Vec<Transfer>,
 }
 
 impl<'a, 'r> Publisher<'a, 'r> {
@@ -85,7 +72,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         ledger: &'a mut Ledger<'r>,
         progress: Arc<dyn Progress>,
     ) -> Self {
-        Publisher { store, state, ledger, progress, emptied: BTreeSet::new() }
+        Publisher { store, state, ledger, progress, left_over: Vec::new() }
     }
 
     /// Publishes a batch with all its copies, and commits it.
@@ -121,13 +108,13 @@ impl<'a, 'r> Publisher<'a, 'r> {
             if cleared.contains(&occupant) {
                 retried.push(ready);
             } else {
-                self.ledger.transfer_failed(&ready.transfer, &error.to_string());
+                self.first_target_failed(ready.transfer, &error.to_string());
             }
         }
         let mut blocked_again = Vec::new();
         let fatal = fatal.or(self.publish_batch(retried, copies, &mut blocked_again).await?);
         for (ready, _, error) in blocked_again {
-            self.ledger.transfer_failed(&ready.transfer, &error.to_string());
+            self.first_target_failed(ready.transfer, &error.to_string());
         }
         fatal.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -142,11 +129,11 @@ impl<'a, 'r> Publisher<'a, 'r> {
         if batch.is_empty() {
             return Ok(None);
         }
-        self.ledger.announce(batch.iter().filter_map(Ready::record).collect()).await?;
+        self.ledger.announce(batch.iter().map(|ready| ready.content.record()).collect()).await?;
         let mut publications = Vec::with_capacity(batch.len());
         let mut rest = Vec::with_capacity(batch.len());
         for ready in batch {
-            let meta = ready.meta().clone();
+            let meta = ready.content.meta().clone();
             let replaces = ready.transfer.targets.first().and_then(|target| target.replaces);
             publications.push(Publication { content: ready.content, replaces });
             rest.push((ready.transfer, ready.origin, meta));
@@ -162,11 +149,20 @@ impl<'a, 'r> Publisher<'a, 'r> {
                         let ready = Ready { content: publication.content, origin, transfer };
                         blocked.push((ready, occupant.clone(), error));
                     }
-                    _ => self.ledger.transfer_failed(&transfer, &error.to_string()),
+                    _ => self.first_target_failed(transfer, &error.to_string()),
                 },
             }
         }
         Ok(fatal)
+    }
+
+    /// A content could not be brought to its first target, for a reason that is that target's alone.
+    pub(crate) fn first_target_failed(&mut self, mut transfer: Transfer, reason: &str) {
+        let others = transfer.targets.split_off(1);
+        self.ledger.transfer_failed(&transfer, reason);
+        if !others.is_empty() {
+            self.left_over.push(Transfer { targets: others, ..transfer });
+        }
     }
 
     /// Takes a published file into the account.
@@ -239,9 +235,15 @@ impl<'a, 'r> Publisher<'a, 'r> {
             if is_vaults {
                 continue;
             }
-            let kept_as = self.store.set_aside(&occupant).await?;
-            self.conflict(occupant.clone(), kept_as);
-            cleared.insert(occupant);
+            match self.store.set_aside(&occupant).await {
+                Ok(kept_as) => {
+                    self.conflict(occupant.clone(), kept_as);
+                    cleared.insert(occupant);
+                }
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                // It stays in the way of what is below it, and of nothing else.
+                Err(error) => tracing::debug!(%error, "what is in the way cannot be moved"),
+            }
         }
         Ok(cleared)
     }

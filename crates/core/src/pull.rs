@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use crate::entry::{EntryKind, Listing, RemoteEntry};
 use crate::error::PullError;
 use crate::ledger::Ledger;
-use crate::plan::{Mode, Plan, PlanInput};
+use crate::plan::{Mode, Plan, PlanInput, Transfer};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::report::Report;
 use crate::state::{Commit, DeferredKey, DeferredKind, Record, StateStore, VaultState};
-use crate::store::{VaultStore, Wanted};
-use crate::transfer::{Link, Scout, TransferSummary};
+use crate::store::{FileMeta, Publication, PublicationContent, VaultStore, Wanted};
+use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 
 /// How often a pull lists again because something that it wanted was replaced meanwhile.
@@ -108,6 +108,8 @@ impl Pull<'_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let mut mode = self.options.mode;
         for round in 1..=ROUNDS {
+            // A round tries all again that failed in the one before.
+            report.failures.clear();
             let end = self.round(mode, round == ROUNDS, report).await?;
             if end == RoundEnd::Done || self.stop.is_cancelled() {
                 break;
@@ -140,14 +142,30 @@ impl Pull<'_> {
         if announced.is_empty() || self.options.dry_run {
             return Ok(());
         }
-        let wanted = announced.iter().filter_map(|record| {
-            let meta = record.file()?;
-            Some(Wanted { path: record.path.clone(), hash: meta.hash, size: meta.size })
+        let files: Vec<(&VaultPath, &FileMeta)> =
+            announced.iter().filter_map(|record| Some((&record.path, record.file()?))).collect();
+        let wanted = files.iter().map(|(path, meta)| Wanted {
+            path: (*path).clone(),
+            hash: meta.hash,
+            size: meta.size,
         });
         let held = self.store.holds(wanted.collect()).await?;
-        let files = announced.into_iter().filter(|record| record.file().is_some());
-        let records = files.zip(held).filter_map(|(record, held)| held.then_some(record)).collect();
-        Ok(self.state.commit(Commit { records, state: known.clone(), ..Commit::default() }).await?)
+        // Published once more, in place: that run may have died before it was durable.
+        let publications =
+            files.into_iter().zip(held).filter(|(_, held)| *held).map(|((path, meta), _)| Publication {
+                content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
+                replaces: Some(meta.hash),
+            });
+        let publications: Vec<Publication> = publications.collect();
+        let records: Vec<Record> =
+            publications.iter().map(|publication| publication.content.record()).collect();
+        let published = self.store.publish(publications).await;
+        let records = records
+            .into_iter()
+            .zip(published)
+            .filter_map(|(record, published)| published.ok().map(|_| record));
+        let commit = Commit { records: records.collect(), state: known.clone(), ..Commit::default() };
+        Ok(self.state.commit(commit).await?)
     }
 
     /// Connects and lists. `None`: told to stop.
@@ -163,14 +181,24 @@ impl Pull<'_> {
         };
         let (listing, version, session) = listed?;
         report.listed += listing.received;
-        if mode == Mode::Full && version < known.version {
-            return Err(PullError::RolledBack { server: version, destination: known.version });
+        let server = session.server_version().unwrap_or(version);
+        if server < known.version {
+            let rolled_back = PullError::RolledBack { server, destination: known.version };
+            if mode == Mode::Full {
+                return Err(rolled_back);
+            }
+            // An official server was seen to tell the version as it is, but not that it always does.
+            self.progress.notice(&rolled_back.to_string());
+            report.warnings.push(rolled_back.to_string());
         }
         Ok(Some(Survey { mode, known, fresh, listing, version, session }))
     }
 
     /// An emptied destination is not one that is up to date, whatever the state says.
     async fn mode_for(&self, mode: Mode, fresh: bool, known: &VaultState) -> Result<Mode, PullError> {
+        if known.rechecking {
+            return Ok(Mode::Full);
+        }
         if mode == Mode::Full || !fresh || known.version == 0 {
             return Ok(mode);
         }
@@ -227,8 +255,7 @@ impl Pull<'_> {
     /// makes obsolete.
     async fn add_deferred(&self, survey: &mut Survey) -> Result<Vec<DeferredKey>, PullError> {
         let failed = self.state.deferred(DeferredKind::Failed).await?;
-        let refiltered =
-            survey.known.filter.as_ref().is_some_and(|filter| *filter != self.options.filter.fingerprint());
+        let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
         let filtered = match survey.mode == Mode::Full || refiltered {
             true => self.state.deferred(DeferredKind::Filtered).await?,
             false => Vec::new(),
@@ -259,15 +286,16 @@ impl Pull<'_> {
         let records: HashMap<VaultPath, Record> =
             records.into_iter().map(|record| (record.path.clone(), record)).collect();
         let sources = self.sources(&entries, &records).await?;
-        Ok(Plan::new(PlanInput {
+        let mut plan = Plan::new(PlanInput {
             entries,
             records,
             sources,
             filter: &self.options.filter,
             mode: survey.mode,
             folds_names,
-            remove_unlisted: survey.mode == Mode::Full,
-        }))
+        });
+        plan.refuse(|path| self.store.admits(path).map_err(|error| error.to_string()));
+        Ok(plan)
     }
 
     /// Looks up where the destination has the contents that are wanted.
@@ -295,7 +323,7 @@ impl Pull<'_> {
 
     async fn carry_out(
         &self,
-        plan: Plan,
+        mut plan: Plan,
         survey: Survey,
         obsolete: Vec<DeferredKey>,
         is_last: bool,
@@ -306,23 +334,24 @@ impl Pull<'_> {
         plan.pending().chain(refused).for_each(|uid| watermark.begin(uid));
         let keys = self.source.keys.clone();
         let mut ledger = Ledger::new(self.state.clone(), keys.clone(), watermark, survey.known, report);
-        obsolete.into_iter().chain(survey.listing.withdrawn).for_each(|key| ledger.settled(key));
+        survey.listing.withdrawn.into_iter().for_each(|key| ledger.settled(key));
         survey.listing.refused.into_values().for_each(|deferred| ledger.undecodable(deferred));
-        let link = Link {
+        let mut link = Link {
             client: self.source.client.clone(),
             target: self.target(),
             version: survey.version,
             options: self.options.fetch.clone(),
-            session: survey.session,
+            session: Some(survey.session),
         };
         let scout = Scout { store: self.store.clone(), fresh: survey.fresh };
         let mut publisher =
             Publisher::new(self.store.clone(), self.state.clone(), &mut ledger, self.progress.clone());
-        let summary = self.apply(&mut publisher, plan, &scout, link, keys).await?;
-        ledger.report.connections += summary.fetched.connections.max(1);
-        ledger.report.requests += summary.fetched.requests;
-        ledger.report.bytes_received += summary.fetched.bytes;
-        self.finish(ledger, summary, is_last).await
+        publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
+        publisher.ledger.open(survey.mode, &self.options.filter.fingerprint()).await?;
+        let gone = self.apply(&mut publisher, plan, &scout, &mut link, &keys).await?;
+        // A session that nothing was fetched over is one connection all the same.
+        ledger.report.connections += u64::from(link.session.is_some());
+        self.finish(ledger, gone, obsolete, is_last).await
     }
 
     /// Carries the plan out, in the order that its fields are in.
@@ -331,9 +360,9 @@ impl Pull<'_> {
         publisher: &mut Publisher<'_, '_>,
         plan: Plan,
         scout: &Scout,
-        link: Link,
-        keys: VaultKeys,
-    ) -> Result<TransferSummary, PullError> {
+        link: &mut Link,
+        keys: &VaultKeys,
+    ) -> Result<Vec<Transfer>, PullError> {
         let Plan { rescues, mut removals, folder_removals, folders, touches, mut transfers, .. } =
             publisher.note(plan);
         publisher.ledger.commit().await?;
@@ -351,13 +380,25 @@ impl Pull<'_> {
             publisher.create_folders(folders).await?;
         }
         transfers.extend(rescued.later);
-        publisher.transfer(transfers, scout, link, keys, &self.stop).await
+        let mut gone = Vec::new();
+        while !transfers.is_empty() && !self.stop.is_cancelled() {
+            let summary = publisher.transfer(transfers, scout, link, keys, &self.stop).await?;
+            gone.extend(summary.gone);
+            let report = &mut publisher.ledger.report;
+            report.connections += summary.fetched.connections;
+            report.requests += summary.fetched.requests;
+            report.bytes_received += summary.fetched.bytes;
+            // Each time round these have one target less.
+            transfers = std::mem::take(&mut publisher.left_over);
+        }
+        Ok(gone)
     }
 
     async fn finish(
         &self,
         mut ledger: Ledger<'_>,
-        summary: TransferSummary,
+        gone: Vec<Transfer>,
+        obsolete: Vec<DeferredKey>,
         is_last: bool,
     ) -> Result<RoundEnd, PullError> {
         self.progress.phase(Phase::Finishing);
@@ -366,17 +407,16 @@ impl Pull<'_> {
             ledger.commit().await?;
             return Ok(RoundEnd::Done);
         }
-        let overtaken = !summary.gone.is_empty();
-        if is_last {
-            for transfer in &summary.gone {
-                ledger.transfer_failed(
-                    transfer,
-                    "the server no longer has this version of it, and lists no newer one",
-                );
+        for transfer in &gone {
+            let reason = "the server no longer has this version of it, and lists no newer one";
+            if is_last {
+                ledger.transfer_failed(transfer, reason);
+            } else {
+                ledger.transfer_postponed(transfer, reason);
             }
         }
         self.store.discard_staged().await?;
-        ledger.close(self.options.filter.fingerprint()).await?;
-        Ok(if overtaken { RoundEnd::Overtaken } else { RoundEnd::Done })
+        ledger.close(self.options.filter.fingerprint(), obsolete).await?;
+        Ok(if gone.is_empty() { RoundEnd::Done } else { RoundEnd::Overtaken })
     }
 }

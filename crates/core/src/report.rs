@@ -55,7 +55,7 @@ impl Failure {
         let DeferredCause::Failed { reason } = &deferred.cause else {
             return None;
         };
-        let path = deferred.message.path.as_str().to_owned();
+        let path = deferred.key.shown().to_owned();
         Some(Failure { path, uid: deferred.message.uid, reason: reason.clone() })
     }
 }
@@ -137,6 +137,9 @@ pub struct Report {
     pub kept: Vec<VaultPath>,
     /// Set aside because they were in the way.
     pub conflicts: Vec<Conflict>,
+    /// What the user should know though nothing failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Not applied.
     pub failures: Vec<Failure>,
     /// What a dry run would do.
@@ -172,6 +175,7 @@ impl Report {
             skipped: Tally::default(),
             kept: Vec::new(),
             conflicts: Vec::new(),
+            warnings: Vec::new(),
             failures: Vec::new(),
             steps: Vec::new(),
             connections: 0,

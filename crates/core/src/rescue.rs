@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
+use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::plan::{FileRemoval, Plan, Source, Target, Transfer};
 use crate::publish::{Publisher, Ready};
 use crate::state::{DeferredKey, Record, RecordKind};
+use crate::store::Wanted;
 use crate::transfer::Scout;
 
 /// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
@@ -34,6 +36,15 @@ impl Publisher<'_, '_> {
         plan.filtered.drain(..).for_each(|entry| self.ledger.filtered(&entry));
         plan.refused.drain(..).for_each(|(entry, reason)| self.ledger.failed(&entry, reason));
         plan
+    }
+
+    /// Looks at files whose records are in doubt, and claims nothing any more of those that are not as recorded.
+    pub(crate) async fn doubt(&mut self, doubted: Vec<Wanted>) -> Result<(), PullError> {
+        let held = self.store.holds(doubted.clone()).await?;
+        for (Wanted { path, .. }, _) in doubted.into_iter().zip(held).filter(|(_, held)| !held) {
+            self.ledger.abandoned(path);
+        }
+        Ok(())
     }
 
     /// Sets times. A file that was changed here is left as it is.
@@ -72,18 +83,37 @@ impl Publisher<'_, '_> {
                 break;
             }
             let mut batch = batch.to_vec();
-            let sources: Vec<VaultPath> =
-                batch.iter().filter_map(|transfer| transfer.source.local().cloned()).collect();
-            let mut ready = scout.survey(&mut batch).await?;
+            let sources: Vec<(VaultPath, Vec<Target>)> = batch
+                .iter()
+                .filter_map(|transfer| Some((transfer.source.local()?.clone(), transfer.targets.clone())))
+                .collect();
+            scout.mark_held(&mut batch).await?;
+            let mut ready = Vec::new();
             for transfer in batch {
                 self.rescue_one(transfer, scout, &mut ready, &mut rescued).await?;
             }
             self.publish(ready).await?;
-            let sources = sources.iter().filter_map(|path| removable.remove(path)).collect();
-            self.remove_files(sources).await?;
+            let mut done = Vec::new();
+            for (path, targets) in sources {
+                let Some(removal) = removable.remove(&path) else { continue };
+                match targets.iter().find(|target| self.ledger.has_deferred(&target.path)) {
+                    None => done.push(removal),
+                    Some(target) => self.keep_until_renamed(removal, target),
+                }
+            }
+            self.remove_files(done).await?;
         }
         removals.extend(removable.into_values());
         Ok(rescued)
+    }
+
+    /// Leaves a file where it is as long as its new name cannot be made: better the old name than none.
+    fn keep_until_renamed(&mut self, removal: FileRemoval, target: &Target) {
+        let FileRemoval { file, uid, .. } = removal;
+        let kind = EntryKind::Deleted { folder: false };
+        let reason =
+            format!("kept, because it could not be brought to its new name {:?}", target.path.as_str());
+        self.ledger.failed(&RemoteEntry { path: file.path, uid, kind, mtime: 0, ctime: 0 }, reason);
     }
 
     async fn rescue_one(
@@ -110,7 +140,7 @@ impl Publisher<'_, '_> {
                 ready.push(Ready::staged(staged, origin, Transfer { targets: free, ..transfer }));
             }
             Err(error) if error.is_fatal() => return Err(error.into()),
-            Err(error) => self.ledger.transfer_failed(&transfer, &error.to_string()),
+            Err(error) => self.first_target_failed(transfer, &error.to_string()),
         }
         Ok(())
     }

@@ -17,8 +17,11 @@ pub struct VaultState {
     pub version: u64,
     /// Whether a first listing was handled to its end (the protocol's `initial` is its opposite).
     pub listed: bool,
-    /// [Fingerprint](obsync_protocol::Filter::fingerprint) of the filter that decided which entries were deferred.
+    /// [Fingerprint](obsync_protocol::Filter::fingerprint) of the filter that decided which entries were deferred;
+    /// `None` while a run with another filter is at work, so that an interrupted one is not taken for complete.
     pub filter: Option<String>,
+    /// A full pull was begun and has not come to its end: the next one must be full too.
+    pub rechecking: bool,
 }
 
 /// A file or folder that obsync has put into the destination.
@@ -82,6 +85,11 @@ impl DeferredKey {
     /// kinds cannot meet.
     pub fn encoded(path: &str) -> Self {
         DeferredKey(format!("//{path}"))
+    }
+
+    /// The path, plain or encoded, for people.
+    pub fn shown(&self) -> &str {
+        self.0.strip_prefix("//").unwrap_or(&self.0)
     }
 
     /// The key as read back from a database.

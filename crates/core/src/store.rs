@@ -14,6 +14,8 @@ use std::io;
 use async_trait::async_trait;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
+use crate::state::{Record, RecordKind};
+
 /// What a stored file carries besides its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileMeta {
@@ -67,10 +69,30 @@ pub enum PublicationContent {
 impl Publication {
     /// The path that is published.
     pub fn path(&self) -> &VaultPath {
-        match &self.content {
+        self.content.path()
+    }
+}
+
+impl PublicationContent {
+    /// Where it is, or is to be.
+    pub fn path(&self) -> &VaultPath {
+        match self {
             PublicationContent::Staged(staged) => &staged.path,
             PublicationContent::InPlace { path, .. } => path,
         }
+    }
+
+    /// What it carries.
+    pub fn meta(&self) -> &FileMeta {
+        match self {
+            PublicationContent::Staged(staged) => &staged.meta,
+            PublicationContent::InPlace { meta, .. } => meta,
+        }
+    }
+
+    /// The record that stands for it once it is published.
+    pub(crate) fn record(&self) -> Record {
+        Record { path: self.path().clone(), kind: RecordKind::File(self.meta().clone()) }
     }
 }
 
@@ -151,6 +173,12 @@ pub trait VaultStore: Send + Sync + 'static {
     /// Whether two names that differ only in letter case (or Unicode composition) are one name here.
     async fn folds_names(&self) -> Result<bool, StoreError>;
 
+    /// Whether the store could have a file or folder of this path, as far as that can be told without trying.
+    fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
+        let _ = path;
+        Ok(())
+    }
+
     /// Whether the place holds anything at all, a folder's own bookkeeping aside.
     async fn is_empty(&self) -> Result<bool, StoreError>;
 
@@ -223,7 +251,7 @@ pub enum StoreError {
         reason: String,
     },
     /// A file is where a folder must be, or a folder where a file must be.
-    #[error("{occupant:?} is in the way of {path:?}")]
+    #[error("{:?} is in the way of {path:?}; move it away", occupant.as_str())]
     InTheWay {
         /// The path that could not be made.
         path: String,
@@ -258,6 +286,12 @@ pub enum StoreError {
         /// The store.
         location: String,
     },
+    /// Another process works on the same destination. Fatal.
+    #[error("another obsync is working on {location}; wait for it to end, or stop it")]
+    Locked {
+        /// The store.
+        location: String,
+    },
     /// The store as a whole cannot be used. Fatal.
     #[error("{location} cannot be used: {reason}")]
     Unavailable {
@@ -283,6 +317,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether going on with other files is pointless.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, StoreError::Full { .. } | StoreError::Unavailable { .. })
+        matches!(self, StoreError::Full { .. } | StoreError::Locked { .. } | StoreError::Unavailable { .. })
     }
 }

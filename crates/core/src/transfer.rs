@@ -36,8 +36,8 @@ pub(crate) struct Link {
     /// The version of the listing: further sessions ask for changes after it only.
     pub(crate) version: u64,
     pub(crate) options: FetchOptions,
-    /// The session that the listing came over.
-    pub(crate) session: Session,
+    /// The session that the listing came over, until it is used up.
+    pub(crate) session: Option<Session>,
 }
 
 /// What the transfers of one round came to, besides what is in the ledger.
@@ -52,7 +52,16 @@ pub(crate) struct TransferSummary {
 /// What reaches the publishing side.
 enum Arrival {
     Ready(Box<Ready>),
-    Failed { transfer: Transfer, reason: String },
+    /// The content cannot be had.
+    Failed {
+        transfer: Transfer,
+        reason: String,
+    },
+    /// The first target cannot be written.
+    FirstTargetFailed {
+        transfer: Transfer,
+        reason: String,
+    },
     Fatal(StoreError),
 }
 
@@ -69,16 +78,7 @@ impl Scout {
         if self.fresh {
             return Ok(Vec::new());
         }
-        let wanted = transfers
-            .iter()
-            .flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)))
-            .map(|(transfer, target)| Wanted {
-                path: target.path.clone(),
-                hash: transfer.hash,
-                size: transfer.size,
-            })
-            .collect();
-        let mut held = self.store.holds(wanted).await?.into_iter();
+        let mut held = self.store.holds(wanted(transfers)).await?.into_iter();
         let mut ready = Vec::new();
         for transfer in transfers.iter_mut() {
             let (there, missing): (Vec<Target>, Vec<Target>) =
@@ -95,6 +95,16 @@ impl Scout {
         }
         transfers.retain(|transfer| !transfer.targets.is_empty());
         Ok(ready)
+    }
+
+    /// Marks targets of rescues that seem to hold their content already as obstructed. They must not be taken for done:
+    /// on a file system that folds names, or through a link, that may be the very file that is about to go.
+    pub(crate) async fn mark_held(&self, rescues: &mut [Transfer]) -> Result<(), StoreError> {
+        let mut held = self.store.holds(wanted(rescues)).await?.into_iter();
+        for target in rescues.iter_mut().flat_map(|rescue| &mut rescue.targets) {
+            target.obstructed |= held.next().unwrap_or(false);
+        }
+        Ok(())
     }
 
     /// Stages a content from what is at hand: leftovers of an interrupted run, a file of the destination, or nothing at all
@@ -120,14 +130,27 @@ impl Scout {
     }
 }
 
+/// What the targets of these transfers are to hold, in order.
+fn wanted(transfers: &[Transfer]) -> Vec<Wanted> {
+    let targets =
+        transfers.iter().flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)));
+    targets
+        .map(|(transfer, target)| Wanted {
+            path: target.path.clone(),
+            hash: transfer.hash,
+            size: transfer.size,
+        })
+        .collect()
+}
+
 impl Publisher<'_, '_> {
     /// Carries the transfers out. Returns early when told to stop; what was finished until then is committed.
     pub(crate) async fn transfer(
         &mut self,
         transfers: Vec<Transfer>,
         scout: &Scout,
-        link: Link,
-        keys: VaultKeys,
+        link: &mut Link,
+        keys: &VaultKeys,
         stop: &CancellationToken,
     ) -> Result<TransferSummary, PullError> {
         if transfers.is_empty() {
@@ -135,21 +158,25 @@ impl Publisher<'_, '_> {
         }
         // Cancelled when the caller says so, and when publishing fails for good.
         let halt = stop.child_token();
-        let receiver = ContentReceiver { store: self.store.clone(), keys, progress: self.progress.clone() };
+        let receiver = ContentReceiver {
+            store: self.store.clone(),
+            keys: keys.clone(),
+            progress: self.progress.clone(),
+        };
         let (jobs, job_queue) = mpsc::channel(SURVEY);
         let (fetched, fetched_queue) = mpsc::channel(BACKLOG);
         let (arrivals, arrival_queue) = mpsc::channel(BACKLOG);
         let feed = feed(transfers, scout, jobs, arrivals, &halt);
         let fetch = FetchPool {
-            client: link.client,
-            target: link.target,
+            client: link.client.clone(),
+            target: link.target.clone(),
             version: link.version,
-            options: link.options,
+            options: link.options.clone(),
             receiver: Arc::new(receiver),
             jobs: job_queue,
             results: fetched,
             cancel: halt.clone(),
-            first_session: Some(link.session),
+            first_session: link.session.take(),
         };
         let mut inbox = Inbox { arrivals: arrival_queue, fetched: fetched_queue, gone: Vec::new() };
         let publish = async {
@@ -199,6 +226,9 @@ impl Publisher<'_, '_> {
                     deadline.get_or_insert_with(|| Instant::now() + BATCH_LINGER);
                 }
                 Arrival::Failed { transfer, reason } => self.ledger.transfer_failed(&transfer, &reason),
+                Arrival::FirstTargetFailed { transfer, reason } => {
+                    self.first_target_failed(transfer, &reason)
+                }
                 Arrival::Fatal(error) => return Some(error),
             }
         }
@@ -257,7 +287,7 @@ async fn feed_one(
         }
         Err(error) if error.is_fatal() => return Err(error),
         Err(error) => {
-            let _ = arrivals.send(Arrival::Failed { transfer, reason: error.to_string() }).await;
+            let _ = arrivals.send(Arrival::FirstTargetFailed { transfer, reason: error.to_string() }).await;
         }
     }
     Ok(())
@@ -287,6 +317,9 @@ impl Inbox {
                 }
                 Err(FetchFailure::Receiver(ReceiveError::Store(error))) if error.is_fatal() => {
                     Arrival::Fatal(error)
+                }
+                Err(FetchFailure::Receiver(ReceiveError::Store(error))) => {
+                    Arrival::FirstTargetFailed { transfer, reason: error.to_string() }
                 }
                 Err(failure) => Arrival::Failed { transfer, reason: failure.to_string() },
             });

@@ -100,7 +100,7 @@ fn all_records() -> Commit {
             uid: Uid(number as u64),
         }),
     };
-    let state = VaultState { version: RECORDS as u64, listed: true, filter: None };
+    let state = VaultState { version: RECORDS as u64, listed: true, ..VaultState::default() };
     Commit { records: (0..RECORDS).map(record).collect(), state, ..Commit::default() }
 }
 

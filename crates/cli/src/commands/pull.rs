@@ -60,7 +60,8 @@ fn filter(choice: &Choice) -> Filter {
     }
 }
 
-/// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also with `-q`.
+/// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
+/// with `-q`.
 fn conclude(report: &Report, options: &Pull, context: &Context) -> Result<Exit, Failed> {
     if options.json {
         context.console.json(report)?;
@@ -94,6 +95,7 @@ fn failed(error: PullError, connected: bool) -> Failed {
             failed => failed,
         },
         PullError::State(error) => error.into(),
+        PullError::Store(error) => error.into(),
         other => Failed::of(Exit::Error, &other),
     }
 }

@@ -59,6 +59,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
             Err(error) => unreadable = Some(Failed::from(error)),
         }
     }
+    rows.sort_by(|one: &Row, other| one.destination.cmp(&other.destination));
     match unreadable {
         // A document that says nothing of what is damaged would mislead a script.
         Some(failed) if options.json => return Err(failed),
@@ -96,7 +97,7 @@ fn without_failures(summary: StateSummary) -> Row {
 
 fn failure(deferred: &Deferred) -> FailureRow {
     FailureRow {
-        path: deferred.key.as_str().trim_start_matches('/').to_owned(),
+        path: deferred.key.shown().to_owned(),
         uid: deferred.message.uid.0,
         reason: match &deferred.cause {
             DeferredCause::Failed { reason } => reason.clone(),

@@ -105,6 +105,6 @@ fn list(heading: &str, paths: impl ExactSizeIterator<Item = String>, lines: &mut
 fn failed(error: VerifyError) -> Failed {
     match error {
         VerifyError::State(error) => error.into(),
-        other => Failed::of(Exit::Error, &other),
+        VerifyError::Store(error) => error.into(),
     }
 }

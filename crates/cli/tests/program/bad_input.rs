@@ -1,5 +1,5 @@
-//! What people and their computers get wrong: each is told in a sentence, with the right exit status, and nothing
-//! is lost.
+//! What people and their computers get wrong: each is told in a sentence, with the right exit status, and
+//! nothing is lost.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -44,9 +44,10 @@ fn start(world: &World, home: &Path, args: &[&str]) -> Child {
 /// A pull that waits for a content that never comes.
 fn stalled_pull(world: &World) -> Child {
     world.server.faults().set(Faults { stall_in_content: Chance::always(), ..Faults::default() });
+    let pulls = world.server.stats().pulls;
     let pull = start(world, &world.home(), &["pull", "Notes", "notes", "--json"]);
     world.runtime.block_on(async {
-        let stalled = world.server.wait_for(|stats| stats.pulls > 0);
+        let stalled = world.server.wait_for(|stats| stats.pulls > pulls);
         tokio::time::timeout(Duration::from_secs(60), stalled).await.unwrap();
     });
     pull

@@ -1,5 +1,5 @@
-//! What the service and the network get wrong: each is told in a sentence, with the right exit status, no partial
-//! file appears under its name, and once it is over the next pull makes everything right.
+//! What the service and the network get wrong: each is told in a sentence, with the right exit status, no
+//! partial file appears under its name, and once it is over the next pull makes everything right.
 
 use std::net::TcpListener;
 use std::panic::resume_unwind;

@@ -1,5 +1,5 @@
-//! SIGKILL at random moments, from another process: nothing is lost, nothing is wrong, and nothing is downloaded
-//! twice but what was on its way.
+//! SIGKILL at random moments, from another process: nothing is lost, nothing is wrong, and nothing is
+//! downloaded twice but what was on its way.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};

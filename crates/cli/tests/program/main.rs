@@ -1,4 +1,5 @@
-//! The program as its users meet it: the real binary, run as a process of its own against the development server.
+//! The program as its users meet it: the real binary, run as a process of its own against the development
+//! server.
 //!
 //! One test binary, because each one links everything.
 

@@ -9,7 +9,8 @@ use obsync_testkit::{GeneratorOptions, fill_vault};
 
 use crate::world::World;
 
-/// Everything about a file or folder that writing to it would change. (Reading changes the time of access only.)
+/// Everything about a file or folder that writing to it would change. (Reading changes the time of access
+/// only.)
 #[derive(Debug, PartialEq, Eq)]
 struct Trace {
     inode: u64,

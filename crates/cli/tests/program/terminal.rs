@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use obsync_testkit::{Faults, VaultSpec};
 use pty_process::blocking::{Command, open};
+use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World};
 
@@ -71,6 +72,18 @@ impl Terminal {
         }
     }
 
+    /// Waits for a question whose answer must not be seen, and until the terminal really does not show it:
+    /// the program says so to the terminal a moment after the question.
+    #[track_caller]
+    fn expect_secretly(&mut self, text: &str) {
+        self.expect(text);
+        let since = Instant::now();
+        while tcgetattr(&self.keyboard).unwrap().local_modes.contains(LocalModes::ECHO) {
+            assert!(since.elapsed() < LIMIT, "{text:?} would show the answer");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
@@ -101,7 +114,7 @@ fn a_login_asks_for_what_is_missing() {
     let mut terminal = Terminal::run(&world, &["login"], &[]);
     terminal.expect("Email: ");
     terminal.press(&format!("{EMAIL}\n"));
-    terminal.expect("Password: ");
+    terminal.expect_secretly("Password: ");
     terminal.press(&format!("{PASSWORD}\n"));
     terminal.expect("Signed in as me@example.com.");
     assert_eq!(terminal.end().0, Some(0));
@@ -129,10 +142,10 @@ fn a_pull_asks_for_the_vault_password_until_it_is_right_and_then_never_again() {
     world.vault("Private").write("Diary.md", "dear diary", 1_700_000_000_000).unwrap();
     let pull = ["pull", "Private", "private"];
     let mut terminal = Terminal::run(&world, &pull, &CREDENTIALS);
-    terminal.expect("Password of the vault \"Private\": ");
+    terminal.expect_secretly("Password of the vault \"Private\": ");
     terminal.press("wr0ng\n");
     terminal.expect("the password does not open this vault");
-    terminal.expect("Password of the vault \"Private\": ");
+    terminal.expect_secretly("Password of the vault \"Private\": ");
     terminal.press(&format!("{VAULT_PASSWORD}\n"));
     terminal.expect("Pulled 1 file");
     assert_eq!(terminal.end().0, Some(0));
@@ -146,7 +159,7 @@ fn wrong_vault_passwords_come_to_an_end() {
     let world = World::new();
     let mut terminal = Terminal::run(&world, &["pull", "Private", "private"], &CREDENTIALS);
     for _ in 0..3 {
-        terminal.expect("Password of the vault \"Private\": ");
+        terminal.expect_secretly("Password of the vault \"Private\": ");
         terminal.press("wr0ng\n");
     }
     let (code, shown) = terminal.end();
@@ -162,7 +175,10 @@ fn an_interrupted_question_leaves_everything_as_it_was() {
     for prompt in ["Email: ", "Password: "] {
         let environment = if prompt == "Email: " { &[][..] } else { &CREDENTIALS[..1] };
         let mut terminal = Terminal::run(&world, &["login"], environment);
-        terminal.expect(prompt);
+        match prompt {
+            "Email: " => terminal.expect(prompt),
+            _ => terminal.expect_secretly(prompt),
+        }
         terminal.press("\u{3}");
         let (code, shown) = terminal.end();
         assert_eq!(code, Some(6), "{shown:?}");

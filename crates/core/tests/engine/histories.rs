@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bench::Bench;
-use obsync_core::{Outcome, Progress};
+use obsync_core::{Filter, Mode, Outcome, Progress};
+use obsync_protocol::VaultPath;
 use obsync_testkit::VaultHandle;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,12 @@ const PATHS: [&str; 14] = [
     "\u{e9}.md",
     ".obsidian/app.json",
 ];
+
+/// Folders that a choice may leave out.
+const EXCLUDED: [&str; 2] = ["a", "x"];
+
+/// Faults of the server, by their names in the testkit.
+const TROUBLES: [&str; 4] = ["refuse-pull", "corrupt-content", "gone-answer", "wrong-hash"];
 
 const CONFIG: &str = ".obsidian";
 
@@ -61,6 +68,21 @@ enum Event {
     Killed {
         after: u64,
     },
+    /// From now on pulls leave a folder out, or nothing.
+    Choose {
+        without: Option<usize>,
+    },
+    /// From now on pulls look at everything again, or do not.
+    Thoroughness {
+        full: bool,
+    },
+    /// The destination is emptied by its user.
+    Emptied,
+    /// The server refuses, damages or mislays contents, the next so many times.
+    Trouble {
+        fault: usize,
+        times: u64,
+    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -73,6 +95,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Pull),
         1 => (0u64..6).prop_map(|after| Event::Stopped { after }),
         1 => (0u64..6).prop_map(|after| Event::Killed { after }),
+        1 => prop::option::of(0..EXCLUDED.len()).prop_map(|without| Event::Choose { without }),
+        1 => any::<bool>().prop_map(|full| Event::Thoroughness { full }),
+        1 => Just(Event::Emptied),
+        1 => (0..TROUBLES.len(), 1u64..8).prop_map(|(fault, times)| Event::Trouble { fault, times }),
     ]
 }
 
@@ -134,7 +160,31 @@ fn change(vault: &VaultHandle, model: &mut Model, event: &Event) {
             vault.create_folder(path).unwrap();
             model.folders.insert(path.to_owned());
         }
-        Event::Folder { .. } | Event::Pull | Event::Stopped { .. } | Event::Killed { .. } => {}
+        _ => {}
+    }
+}
+
+/// Changes how pulls go on from here.
+fn arrange(bench: &mut Bench, event: &Event) {
+    match event {
+        Event::Choose { without } => {
+            let excluded = without.iter().map(|at| VaultPath::parse(EXCLUDED[*at]).unwrap()).collect();
+            bench.options.filter = Filter { excluded, ..Filter::default() };
+        }
+        Event::Thoroughness { full } => {
+            bench.options.mode = if *full { Mode::Full } else { Mode::Incremental }
+        }
+        Event::Emptied => {
+            std::fs::remove_dir_all(bench.dest()).unwrap();
+            std::fs::create_dir_all(bench.dest()).unwrap();
+        }
+        Event::Trouble { fault, times } => {
+            bench
+                .server
+                .faults()
+                .update(|faults| faults.set(&format!("{}=next:{times}", TROUBLES[*fault])).unwrap());
+        }
+        _ => {}
     }
 }
 
@@ -193,7 +243,7 @@ async fn pull(bench: &Bench, event: &Event) {
         Arc::new(StopAfter { left: AtomicU64::new(after), stop: stop.clone() })
     };
     match event {
-        Event::Pull => assert_eq!(bench.pull().await.outcome, Outcome::Complete),
+        Event::Pull => assert_ne!(bench.pull().await.outcome, Outcome::Interrupted),
         Event::Stopped { after } => {
             let progress = stop_after(*after);
             bench.pull_with(progress, stop.clone()).await.unwrap();
@@ -237,14 +287,18 @@ proptest! {
     fn whatever_happens_the_destination_ends_as_the_vault(events in prop::collection::vec(event(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let bench = Bench::new().await;
+            let mut bench = Bench::new().await;
             let mut model = Model::default();
             std::fs::create_dir_all(bench.dest()).unwrap();
             for event in &events {
                 change(&bench.vault, &mut model, event);
+                arrange(&mut bench, event);
                 pull(&bench, event).await;
             }
-            pull(&bench, &Event::Pull).await;
+            bench.server.faults().clear();
+            bench.options.filter = Filter::default();
+            bench.options.mode = Mode::Incremental;
+            assert_eq!(bench.pull().await.outcome, Outcome::Complete);
             assert_equals_model(&bench, &model).await;
         });
     }

@@ -98,7 +98,12 @@ async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreSite) 
     let whole = Commit {
         records: records.clone(),
         deferred: vec![filtered.clone(), failing.clone()],
-        state: VaultState { version: 1 << 53, listed: true, filter: Some("a filter".to_owned()) },
+        state: VaultState {
+            version: 1 << 53,
+            listed: true,
+            filter: Some("a filter".to_owned()),
+            rechecking: true,
+        },
         ..Commit::default()
     };
     commit(&site.open().await, whole.clone()).await;

@@ -128,6 +128,10 @@ impl VaultStore for FolderStore {
         self.shared.site.location()
     }
 
+    fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
+        self.shared.admit(path)
+    }
+
     async fn folds_names(&self) -> Result<bool, StoreError> {
         if let Some(folds) = self.shared.options.folds_names {
             return Ok(folds);

@@ -15,7 +15,7 @@ use super::site::{Action, Site, is_missing};
 use super::sync::{Durability, Unsynced};
 
 /// The longest segment that any file system in use takes, in bytes, and the least that [`Root::name_max`] says.
-const COMMON_NAME_MAX: usize = 255;
+pub(super) const COMMON_NAME_MAX: usize = 255;
 
 /// An open destination. Paths are resolved beneath its handle and nowhere else.
 #[derive(Debug)]

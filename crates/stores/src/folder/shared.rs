@@ -10,7 +10,7 @@ use obsync_protocol::VaultPath;
 use super::FolderOptions;
 use super::entry::{hash, open_file, set_file_time};
 use super::parents::Parents;
-use super::root::Root;
+use super::root::{COMMON_NAME_MAX, Root};
 use super::site::{Action, Site};
 use super::staging::{OWN_FOLDER, StagedFile, Staging, StagingFolder};
 use crate::blocking::{Stopped, lock};
@@ -48,9 +48,7 @@ impl Shared {
                 return Ok(None);
             };
             if self.lock_wanted.load(Ordering::Acquire) && !root.lock()? {
-                return Err(self
-                    .site
-                    .unavailable("another obsync is working on it; wait for it to end, or stop it"));
+                return Err(StoreError::Locked { location: self.site.location() });
             }
             *kept = Some(Arc::new(root));
         }
@@ -80,11 +78,10 @@ impl Shared {
                 .site
                 .refused(path.as_str(), "obsync keeps its own files in a folder of this name"));
         }
-        match self.root()? {
-            Some(root) if path.segments().any(|segment| segment.len() > root.name_max()) => {
-                Err(self.site.too_long(path.as_str()))
-            }
-            _ => Ok(()),
+        let name_max = self.root()?.map_or(COMMON_NAME_MAX, |root| root.name_max());
+        match path.segments().any(|segment| segment.len() > name_max) {
+            true => Err(self.site.too_long(path.as_str())),
+            false => Ok(()),
         }
     }
 

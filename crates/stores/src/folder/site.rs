@@ -150,6 +150,7 @@ pub(super) fn again(error: &StoreError) -> StoreError {
         StoreError::PermissionDenied { action, path, location } => {
             StoreError::PermissionDenied { action, path: path.clone(), location: location.clone() }
         }
+        StoreError::Locked { location } => StoreError::Locked { location: location.clone() },
         StoreError::Full { location } => StoreError::Full { location: location.clone() },
         StoreError::Unavailable { location, reason } => {
             StoreError::Unavailable { location: location.clone(), reason: reason.clone() }

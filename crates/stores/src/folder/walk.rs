@@ -45,15 +45,15 @@ fn list_folder(
         if (at_root && name == OWN_FOLDER) || name.to_str().is_some_and(is_part) {
             continue;
         }
-        let Some(kind) = gone_is_none(entry.file_type())? else {
+        // Not the type that reading the folder gives: some file systems give none.
+        let Some(facts) = gone_is_none(entry.metadata())? else {
             continue;
         };
+        let kind = facts.file_type();
         let path = folder.join(&name);
         if kind.is_dir() {
             pending.push(path);
-        } else if (kind.is_file() || kind.is_symlink())
-            && let Some(facts) = gone_is_none(entry.metadata())?
-        {
+        } else if kind.is_file() || kind.is_symlink() {
             files.push(StoredFile { path: path.to_string_lossy().into_owned(), size: facts.len() });
         }
     }

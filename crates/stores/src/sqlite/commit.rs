@@ -133,10 +133,17 @@ fn set_state(
     state: &VaultState,
     now: i64,
 ) -> Written {
-    let sql = "UPDATE vault SET vault_name = ?1, committed = ?2, version = ?3, listed = ?4, filter = ?5 WHERE id = 1";
+    let sql = "UPDATE vault SET vault_name = ?1, committed = ?2, version = ?3, listed = ?4, filter = ?5, rechecking = ?6 WHERE id = 1";
     let version = signed(state.version, "the vault's version")?;
     let mut statement = transaction.prepare_cached(sql)?;
-    let rows = statement.execute((&identity.vault_name, now, version, state.listed, &state.filter))?;
+    let rows = statement.execute((
+        &identity.vault_name,
+        now,
+        version,
+        state.listed,
+        &state.filter,
+        state.rechecking,
+    ))?;
     if rows == 1 {
         Ok(())
     } else {

@@ -1,8 +1,8 @@
 //! What is known of one destination, in one SQLite database.
 //!
 //! The database is made by the first commit, so that a run that finds nothing to do, or only looks, writes nothing. Each
-//! commit is one transaction with a rollback journal, which is gone when the state is closed: a run that only reads
-//! makes none.
+//! commit is one transaction with a rollback journal, which is gone when the commit returns: a run that only
+//! reads leaves no other file beside the database.
 //!
 //! - [`schema`]: its tables, and opening it. [`rows`]: between rows and what they mean. [`commit`]: the one way to write.
 //! - [`mod@lock`]: one process at a time. [`identity`]: whose state it is. [`errors`]: what SQLite says.
@@ -30,7 +30,7 @@ pub use self::identity::StateIdentity;
 pub use self::summary::StateSummary;
 
 use self::errors::Database;
-use self::lock::{StateLock, beside};
+use self::lock::StateLock;
 use self::schema::Access;
 use crate::blocking::{Stopped, blocking, lock};
 
@@ -142,19 +142,6 @@ impl Inner {
             None => kept.insert(schema::create(&self.database)?),
         };
         commit::apply(connection, identity, commit).map_err(|error| self.database.write_error(error))
-    }
-}
-
-/// Removes the journal that the commits of this run (or of one that was killed) have kept.
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if self.access == Access::Write
-            && let Some(connection) = &*lock(&self.connection)
-            && beside(self.database.path(), "-journal").exists()
-            && let Err(error) = schema::remove_journal(connection)
-        {
-            tracing::debug!(%error, "the state's journal stays");
-        }
     }
 }
 

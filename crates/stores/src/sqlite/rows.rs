@@ -26,10 +26,10 @@ type Read<T> = Result<T, ReadError>;
 /// The row of the vault as a whole.
 pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
     let mut statement =
-        connection.prepare_cached("SELECT version, listed, filter FROM vault WHERE id = 1")?;
-    let (version, listed, filter) =
-        statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    Ok(VaultState { version: unsigned(version, "the vault's version")?, listed, filter })
+        connection.prepare_cached("SELECT version, listed, filter, rechecking FROM vault WHERE id = 1")?;
+    let (version, listed, filter, rechecking) =
+        statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    Ok(VaultState { version: unsigned(version, "the vault's version")?, listed, filter, rechecking })
 }
 
 /// The records of some paths.

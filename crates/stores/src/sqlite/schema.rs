@@ -16,8 +16,6 @@ const APPLICATION_ID: i64 = 0x6f62_7379;
 const FORMAT: i64 = 1;
 /// How long to wait for another program that reads the database (`obsync status`).
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest journal that is kept from one commit to the next, in bytes.
-const JOURNAL_LIMIT: i64 = 16 * 1024 * 1024;
 /// Prepared statements that are kept.
 const STATEMENTS: usize = 32;
 
@@ -32,7 +30,8 @@ const TABLES: &str = "
         committed INTEGER NOT NULL,
         version INTEGER NOT NULL,
         listed INTEGER NOT NULL,
-        filter TEXT
+        filter TEXT,
+        rechecking INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     -- A folder has neither hash nor size nor times.
     CREATE TABLE records (
@@ -165,23 +164,12 @@ fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
     match access {
         Access::Read => connection.pragma_update(None, "query_only", true),
         Access::Write => {
-            connection.pragma_update(None, "synchronous", "FULL")?;
+            // EXTRA also flushes the folder when the journal is removed, which is what makes a commit durable.
+            connection.pragma_update(None, "synchronous", "EXTRA")?;
             connection.pragma_update(None, "temp_store", "MEMORY")?;
-            // Kept from commit to commit, the journal's beginning overwritten to end each: a commit then changes no
-            // folder, which takes less than half the time.
-            connection.pragma_update(None, "journal_size_limit", JOURNAL_LIMIT)?;
-            journal_mode(connection, "PERSIST")
+            connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
         }
     }
-}
-
-/// Removes the journal that commits have kept.
-pub(super) fn remove_journal(connection: &Connection) -> rusqlite::Result<()> {
-    journal_mode(connection, "DELETE")
-}
-
-fn journal_mode(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
-    connection.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))
 }
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {

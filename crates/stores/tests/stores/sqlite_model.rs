@@ -73,8 +73,8 @@ fn deferred() -> impl Strategy<Value = Deferred> {
 }
 
 fn commit() -> impl Strategy<Value = Commit> {
-    let state = (number(), any::<bool>(), option::of(any::<String>()))
-        .prop_map(|(version, listed, filter)| VaultState { version, listed, filter });
+    let state = (number(), any::<bool>(), option::of(any::<String>()), any::<bool>())
+        .prop_map(|(version, listed, filter, rechecking)| VaultState { version, listed, filter, rechecking });
     (
         prop::collection::vec(path(), 0..4),
         prop::collection::vec(record(), 0..6),
