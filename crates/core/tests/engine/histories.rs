@@ -11,6 +11,7 @@ use obsync_core::{Filter, Mode, Outcome, Progress};
 use obsync_protocol::VaultPath;
 use obsync_testkit::VaultHandle;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use tokio_util::sync::CancellationToken;
 
 const T: i64 = 1_700_000_000_000;
@@ -280,8 +281,20 @@ async fn assert_equals_model(bench: &Bench, model: &Model) {
     bench.assert_exact().await;
 }
 
+/// The same histories every time, so that a run of the tests means the same everywhere; `PROPTEST_RNG_SEED` and
+/// `PROPTEST_CASES` ask for others.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let rng_seed = match default.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(20_261_122),
+        chosen => chosen,
+    };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 48 };
+    ProptestConfig { cases, rng_seed, max_shrink_iters: 200, failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn whatever_happens_the_destination_ends_as_the_vault(events in prop::collection::vec(event(), 1..60)) {

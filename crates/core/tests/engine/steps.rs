@@ -1,8 +1,11 @@
 //! What a pull does to a destination, in single steps. Each test is a sentence.
 
 use crate::bench::Bench;
-use obsync_core::{Filter, Outcome};
+use std::sync::Arc;
+
+use obsync_core::{Filter, Outcome, Progress};
 use obsync_protocol::VaultPath;
+use tokio_util::sync::CancellationToken;
 
 const T: i64 = 1_700_000_000_000;
 
@@ -333,4 +336,115 @@ async fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
     bench.options.dry_run = false;
     bench.pull().await;
     bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_that_was_stopped_is_full_again_until_one_comes_to_its_end() {
+    let bench = Bench::new().await;
+    for n in 0..600 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    bench.pull().await;
+    std::fs::remove_dir_all(bench.dest()).unwrap();
+    let stop = CancellationToken::new();
+    let report = bench.pull_with(Arc::new(StopAtFirst(stop.clone())), stop).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    assert!(bench.files().len() < 600, "it was stopped midway");
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+/// Stops a pull as soon as bytes come.
+struct StopAtFirst(CancellationToken);
+
+impl Progress for StopAtFirst {
+    fn received(&self, _bytes: u64) {
+        self.0.cancel();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stopped_run_left_out_comes_with_the_filter_of_the_next() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("private/a.md", "mine", T).unwrap();
+    for n in 0..600 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    bench.filter(Filter { excluded: vec![VaultPath::parse("private").unwrap()], ..Filter::default() });
+    let stop = CancellationToken::new();
+    bench.pull_with(Arc::new(StopAtFirst(stop.clone())), stop).await.unwrap();
+    bench.filter(Filter::default());
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_the_server_mislays_in_a_full_pull_is_not_forgotten() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("a.md", "text", T).unwrap();
+    bench.pull().await;
+    std::fs::remove_file(bench.dest().join("a.md")).unwrap();
+    bench.edit("keep.md", "so that the destination is not empty");
+    bench.server.faults().update(|faults| faults.set("gone-answer=always").unwrap());
+    let report = bench.pull_full().await;
+    assert_eq!((report.outcome, report.failures.len()), (Outcome::Failures, 1), "{report:#?}");
+    bench.server.faults().clear();
+    assert_eq!(bench.pull().await.pulled.files, 1);
+    assert_eq!(bench.read("a.md"), "text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_cannot_be_fails_alone_even_where_others_have_its_content() {
+    let bench = Bench::new().await;
+    let too_long = format!("{}.md", "語".repeat(85));
+    bench.vault.write(&too_long, "the same", T).unwrap();
+    bench.vault.write("short.md", "the same", T).unwrap();
+    bench.vault.write("short too.md", "the same", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.failures.iter().map(|failure| &failure.path).collect::<Vec<_>>(), [&too_long]);
+    assert_eq!(bench.files(), ["short too.md", "short.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_new_name_cannot_be_keeps_its_old_one() {
+    let bench = Bench::new().await;
+    bench.vault.write("a.md", "text", T).unwrap();
+    bench.pull().await;
+    let too_long = format!("{}.md", "語".repeat(85));
+    bench.vault.rename("a.md", &too_long).unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Failures);
+    assert_eq!(bench.read("a.md"), "text");
+    bench.vault.rename(&too_long, "b.md").unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_onto_another_name_of_the_same_place_loses_nothing() {
+    let bench = Bench::new().await;
+    bench.vault.write("Folder/note.md", "text", T).unwrap();
+    bench.pull().await;
+    // As on a file system that folds names, "folder" is "Folder".
+    std::os::unix::fs::symlink("Folder", bench.dest().join("folder")).unwrap();
+    bench.vault.write("folder/note.md", "text", T).unwrap();
+    bench.vault.delete("Folder/note.md").unwrap();
+    bench.pull().await;
+    assert_eq!(bench.read("folder/note.md"), "text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_was_rolled_back_on_the_server_is_told_in_every_pull() {
+    let bench = Bench::new().await;
+    for n in 0..5 {
+        bench.vault.write(&format!("{n}.md"), format!("{n}"), T).unwrap();
+    }
+    bench.pull().await;
+    let after = Bench::new().await;
+    after.vault.write("only.md", "one", T).unwrap();
+    let none = (Arc::new(obsync_core::NoProgress), CancellationToken::new());
+    let report =
+        obsync_core::pull(&after.source, bench.store(), bench.state(), &after.options, none.0, none.1);
+    let report = report.await.unwrap();
+    assert!(report.warnings[0].contains("rolled back"), "{report:#?}");
 }
