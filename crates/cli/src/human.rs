@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 /// A size in decimal units: `0 bytes`, `1 byte`, `999 bytes`, `1.0 kB`, `38.2 MB`.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
         return counted(bytes, "byte", "bytes");
@@ -22,7 +22,7 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// A number in groups of three digits: `11,000`.
-pub(crate) fn number(value: u64) -> String {
+pub fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -35,22 +35,22 @@ pub(crate) fn number(value: u64) -> String {
 }
 
 /// A number with its noun: `1 file`, `2 files`.
-pub(crate) fn counted(value: u64, one: &str, many: &str) -> String {
+pub fn counted(value: u64, one: &str, many: &str) -> String {
     if value == 1 { format!("1 {one}") } else { format!("{} {many}", number(value)) }
 }
 
 /// `1 file`, `11,000 files`.
-pub(crate) fn files(value: u64) -> String {
+pub fn files(value: u64) -> String {
     counted(value, "file", "files")
 }
 
 /// `1 folder`, `7 folders`.
-pub(crate) fn folders(value: u64) -> String {
+pub fn folders(value: u64) -> String {
     counted(value, "folder", "folders")
 }
 
 /// A duration: `0.4 s`, `12.3 s`, `1 min 12 s`, `2 h 3 min`.
-pub(crate) fn duration(duration: Duration) -> String {
+pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     // Rounding first keeps 59.97 s from becoming "60.0 s".
     let whole = seconds.round() as u64;
@@ -64,7 +64,7 @@ pub(crate) fn duration(duration: Duration) -> String {
 }
 
 /// The local date of a moment in milliseconds since the epoch, or `-` for one that no calendar holds.
-pub(crate) fn date(milliseconds: i64) -> String {
+pub fn date(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds)
         .map_or_else(|_| "-".to_owned(), |moment| moment.to_zoned(TimeZone::system()).date().to_string())
 }

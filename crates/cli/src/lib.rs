@@ -13,7 +13,7 @@ mod destination;
 mod environment;
 mod exit;
 mod home;
-mod human;
+pub mod human;
 mod keys;
 mod known;
 mod listing;

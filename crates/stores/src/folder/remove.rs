@@ -1,4 +1,4 @@
-//! Removes files that still are what obsync wrote, makes folders, and removes empty ones.
+//! Removes files that still are what obsync wrote, and folders that are empty.
 
 use obsync_core::{Removable, Removal, StoreError};
 use obsync_protocol::VaultPath;
