@@ -167,6 +167,8 @@ impl Publisher<'_, '_> {
         let (fetched, fetched_queue) = mpsc::channel(BACKLOG);
         let (arrivals, arrival_queue) = mpsc::channel(BACKLOG);
         let feed = feed(transfers, scout, jobs, arrivals, &halt);
+        let given = link.session.take();
+        let open_already = u64::from(given.is_some());
         let fetch = FetchPool {
             client: link.client.clone(),
             target: link.target.clone(),
@@ -176,7 +178,7 @@ impl Publisher<'_, '_> {
             jobs: job_queue,
             results: fetched,
             cancel: halt.clone(),
-            first_session: link.session.take(),
+            first_session: given,
         };
         let mut inbox = Inbox { arrivals: arrival_queue, fetched: fetched_queue, gone: Vec::new() };
         let publish = async {
@@ -189,7 +191,10 @@ impl Publisher<'_, '_> {
         };
         let ((), fetched, published) = tokio::join!(feed, fetch.run(), publish);
         published?;
-        Ok(TransferSummary { fetched: fetched?, gone: inbox.gone })
+        let mut fetched = fetched?;
+        // The session that the listing came over counts even if nothing was to be fetched over it.
+        fetched.connections = fetched.connections.max(open_already);
+        Ok(TransferSummary { fetched, gone: inbox.gone })
     }
 
     /// Publishes what arrives, until nothing more will.

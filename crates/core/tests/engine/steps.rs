@@ -41,6 +41,7 @@ async fn a_rename_is_not_downloaded() {
     bench.vault.rename("Old", "New").unwrap();
     let report = bench.pull().await;
     assert_eq!((report.pulled.files, report.copied.files, report.deleted.files), (0, 1, 1));
+    assert_eq!((report.connections, report.requests), (1, 0));
     bench.assert_exact().await;
 }
 
