@@ -53,7 +53,7 @@ impl Publisher<'_, '_> {
                 Ok(removal) => {
                     match removal {
                         Removal::Removed => self.ledger.report.deleted.add(size),
-                        Removal::Missing => {}
+                        Removal::Missing | Removal::Retained => {}
                         Removal::Kept => {
                             self.progress.notice(&format!(
                                 "kept {}: it was changed here and deleted in the vault",
@@ -74,6 +74,9 @@ impl Publisher<'_, '_> {
 
     /// Removes empty folders that are not the vault's: they only existed because something was in them.
     async fn prune(&mut self, folders: BTreeSet<VaultPath>) -> Result<(), PullError> {
+        if !self.store.has_folders() {
+            return Ok(());
+        }
         let folders: Vec<VaultPath> = folders.into_iter().collect();
         let records = self.state.records(&folders).await?;
         // What lies deeper sorts behind what contains it.

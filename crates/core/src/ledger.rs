@@ -8,7 +8,7 @@ use std::sync::Arc;
 use obsync_protocol::{Uid, VaultKeys, VaultPath};
 
 use crate::entry::{EntryKind, RemoteEntry};
-use crate::plan::{Mode, Transfer};
+use crate::plan::Transfer;
 use crate::report::{Failure, Report};
 use crate::state::{
     Commit, Deferred, DeferredCause, DeferredKey, Record, StateError, StateStore, VaultState,
@@ -20,6 +20,8 @@ pub(crate) struct Ledger<'a> {
     state: Arc<dyn StateStore>,
     keys: VaultKeys,
     watermark: Watermark,
+    /// The same for a full pull: up to where everything was looked at again.
+    rechecked: Option<Watermark>,
     /// What the database holds.
     written: VaultState,
     /// What the next commit makes of it; the version comes from the watermark.
@@ -47,6 +49,7 @@ impl<'a> Ledger<'a> {
             state,
             keys,
             watermark,
+            rechecked: None,
             written,
             next,
             report,
@@ -148,12 +151,22 @@ impl<'a> Ledger<'a> {
         self.commit().await
     }
 
+    /// The run ends without knowing whether this file of the batch came into place: a service that was cut off may have
+    /// done what it did not answer for.
+    pub(crate) fn still_announced(&mut self, record: Record) {
+        self.pending.announced.push(record);
+    }
+
     /// Writes what came together since the last time, if anything did.
     pub(crate) async fn commit(&mut self) -> Result<(), StateError> {
         for uid in self.completed.drain(..) {
             self.watermark.done(uid);
+            self.rechecked.iter_mut().for_each(|rechecked| rechecked.done(uid));
         }
         self.next.version = self.watermark.version();
+        if let Some(rechecked) = &self.rechecked {
+            self.next.rechecking = Some(rechecked.version());
+        }
         let pending = std::mem::take(&mut self.pending);
         let is_empty = pending.records.is_empty()
             && pending.forgotten.is_empty()
@@ -171,8 +184,12 @@ impl<'a> Ledger<'a> {
 
     /// Says durably, before anything is done, how thorough this round is and whether its filter is a new one: if the
     /// round is cut short, the next one has to make up for it.
-    pub(crate) async fn open(&mut self, mode: Mode, filter: &str) -> Result<(), StateError> {
-        self.next.rechecking |= mode == Mode::Full;
+    pub(crate) async fn open(
+        &mut self,
+        rechecked: Option<Watermark>,
+        filter: &str,
+    ) -> Result<(), StateError> {
+        self.rechecked = rechecked;
         if self.next.filter.as_deref() != Some(filter) {
             self.next.filter = None;
         }
@@ -189,7 +206,8 @@ impl<'a> Ledger<'a> {
         let obsolete = obsolete.into_iter().filter(|key| !self.deferred.contains(key));
         self.pending.settled.extend(obsolete);
         self.next.listed = true;
-        self.next.rechecking = false;
+        self.rechecked = None;
+        self.next.rechecking = None;
         self.next.filter = Some(filter);
         self.commit().await
     }

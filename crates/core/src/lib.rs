@@ -7,6 +7,7 @@
 mod entry;
 mod error;
 mod folders;
+mod governor;
 mod ledger;
 mod plan;
 mod progress;
@@ -22,6 +23,7 @@ mod verify;
 mod watermark;
 
 pub use error::PullError;
+pub use governor::{Governor, Reservation};
 pub use obsync_protocol::Filter;
 pub use plan::Mode;
 pub use progress::{NoProgress, Phase, Progress};
@@ -34,6 +36,6 @@ pub use state::{
     VaultState,
 };
 pub use store::{
-    FileMeta, FileWriter, Publication, PublicationContent, PublishFailure, Published, Removable, Removal,
-    Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, FileMeta, FileWriter, Publication, PublicationContent, PublishFailure, Published, Removable,
+    Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

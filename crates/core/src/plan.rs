@@ -35,6 +35,8 @@ pub(crate) struct PlanInput<'a> {
     pub(crate) filter: &'a Filter,
     /// How thorough to be.
     pub(crate) mode: Mode,
+    /// Up to this version an earlier full pull, which was cut short, looked at everything again.
+    pub(crate) rechecked: u64,
     /// Whether the destination takes names that differ only in case for one; then `records` holds all paths.
     pub(crate) folds_names: bool,
 }
@@ -150,7 +152,7 @@ impl Target {
 impl Plan {
     /// Makes the plan.
     pub(crate) fn new(input: PlanInput<'_>) -> Plan {
-        let mut planner = Planner::new(input.records, input.folds_names, input.mode);
+        let mut planner = Planner::new(input.records, input.folds_names, input.mode, input.rechecked);
         if input.mode == Mode::Full {
             planner.remove_unlisted(&input.entries, input.filter);
         }
@@ -221,21 +223,28 @@ struct Planner {
     records: HashMap<VaultPath, Record>,
     folds_names: bool,
     mode: Mode,
+    rechecked: u64,
     /// Contents that are here now and will not be when the plan's removals and overwrites are done.
     vanishing: HashMap<ContentHash, VaultPath>,
     vanishing_paths: HashSet<VaultPath>,
 }
 
 impl Planner {
-    fn new(records: HashMap<VaultPath, Record>, folds_names: bool, mode: Mode) -> Self {
+    fn new(records: HashMap<VaultPath, Record>, folds_names: bool, mode: Mode, rechecked: u64) -> Self {
         Planner {
             plan: Plan::default(),
             records,
             folds_names,
             mode,
+            rechecked,
             vanishing: HashMap::new(),
             vanishing_paths: HashSet::new(),
         }
+    }
+
+    /// Whether what is here already is to be looked at again.
+    fn looks_at(&self, uid: Uid) -> bool {
+        self.mode == Mode::Full && uid.0 > self.rechecked
     }
 
     /// Sorts out what the filter skips and what this destination cannot hold.
@@ -245,7 +254,9 @@ impl Planner {
             .partition(|entry| matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync));
         for entry in filtered {
             let known = self.records.get(&entry.path).and_then(Record::file);
-            if let (Mode::Full, Some(known)) = (self.mode, known) {
+            if let Some(known) = known
+                && self.looks_at(entry.uid)
+            {
                 self.plan.doubted.push(Wanted {
                     path: entry.path.clone(),
                     hash: known.hash,
@@ -353,7 +364,7 @@ impl Planner {
             (EntryKind::Deleted { .. }, None) => self.plan.settled.push(entry.path),
             (EntryKind::Deleted { .. }, Some(record)) => self.remove(record, entry.uid),
             (EntryKind::Folder, Some(Record { kind: RecordKind::Folder(uid), path })) => {
-                if self.mode == Mode::Full {
+                if self.looks_at(entry.uid) {
                     self.plan.folders.push(FolderChange { path, uid: entry.uid });
                 } else if uid < entry.uid {
                     self.plan.renewed.push(Record { path, kind: RecordKind::Folder(entry.uid) });
@@ -390,7 +401,7 @@ impl Planner {
         if known.hash != hash {
             self.vanish(known.hash, entry.path.clone());
             wanted.push(Want { hash, size, target: Target::new(entry, Some(known.hash)) });
-        } else if self.mode == Mode::Full {
+        } else if self.looks_at(entry.uid) {
             wanted.push(Want { hash, size, target: Target::new(entry, Some(known.hash)) });
         } else if known.uid >= entry.uid {
             self.plan.settled.push(entry.path);

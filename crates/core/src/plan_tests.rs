@@ -43,12 +43,13 @@ struct Given {
     records: Vec<Record>,
     filter: Filter,
     mode: Mode,
+    rechecked: u64,
     folds_names: bool,
 }
 
 fn given(records: impl IntoIterator<Item = Record>) -> Given {
     let records = records.into_iter().collect();
-    Given { records, filter: Filter::default(), mode: Mode::Incremental, folds_names: false }
+    Given { records, filter: Filter::default(), mode: Mode::Incremental, rechecked: 0, folds_names: false }
 }
 
 impl Given {
@@ -64,6 +65,7 @@ impl Given {
             sources,
             filter: &self.filter,
             mode: self.mode,
+            rechecked: self.rechecked,
             folds_names: self.folds_names,
         })
     }
@@ -240,6 +242,16 @@ fn a_full_pull_looks_at_everything_again_and_removes_what_is_not_listed() {
     assert_eq!(plan.transfers[0].source, Source::Remote, "a file is no source for itself");
     assert_eq!(removed(&plan), ["gone.md"]);
     assert_eq!(plan.folder_removals[0].path, path("empty"));
+}
+
+#[test]
+fn a_full_pull_that_goes_on_looks_only_at_what_was_not_looked_at() {
+    let records = [known_file("a.md", "one", 1), known_file("b.md", "two", 2), known_folder("f", 1)];
+    let listed = [file("a.md", "one", 1), file("b.md", "two", 2), folder("f", 1), file("lost.md", "lost", 1)];
+    let plan = Given { mode: Mode::Full, rechecked: 1, ..given(records) }.plan(listed);
+    let wanted: Vec<&str> = plan.transfers.iter().flat_map(targets).collect();
+    assert_eq!(wanted, ["lost.md", "b.md"], "what is not recorded is wanted all the same");
+    assert!(plan.folders.is_empty());
 }
 
 #[test]

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use obsync_protocol::VaultPath;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::PullError;
+use crate::governor::Reservation;
 use crate::ledger::Ledger;
 use crate::plan::{Source, Target, Transfer};
 use crate::progress::Progress;
@@ -21,6 +23,8 @@ pub(crate) struct Ready {
     pub(crate) origin: Origin,
     /// What is published, and the targets that are to become copies of the first: the first target is the file itself.
     pub(crate) transfer: Transfer,
+    /// What it may hold until it is published.
+    pub(crate) reservation: Reservation,
 }
 
 /// How a content came to be ready, for the report.
@@ -39,14 +43,21 @@ pub(crate) enum Origin {
 impl Ready {
     /// A staged content for the first target of a transfer.
     pub(crate) fn staged(staged: Staged, origin: Origin, transfer: Transfer) -> Self {
-        Ready { content: PublicationContent::Staged(staged), origin, transfer }
+        let content = PublicationContent::Staged(staged);
+        Ready { content, origin, transfer, reservation: Reservation::default() }
     }
 
     /// A content that is at this target already.
     pub(crate) fn in_place(target: Target, origin: Origin, transfer: &Transfer) -> Self {
         let meta = target.meta(transfer.hash, transfer.size);
         let content = PublicationContent::InPlace { path: target.path.clone(), meta };
-        Ready { content, origin, transfer: Transfer { targets: vec![target], ..transfer.clone() } }
+        let transfer = Transfer { targets: vec![target], ..transfer.clone() };
+        Ready { content, origin, transfer, reservation: Reservation::default() }
+    }
+
+    /// Whether something else than what obsync wrote there before is to be found at the path afterwards.
+    fn is_news(&self) -> bool {
+        self.origin != Origin::Touched
     }
 
     /// Bytes of its content.
@@ -61,6 +72,8 @@ pub(crate) struct Publisher<'a, 'r> {
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) ledger: &'a mut Ledger<'r>,
     pub(crate) progress: Arc<dyn Progress>,
+    /// Cancelled when nothing new is to be begun.
+    stop: CancellationToken,
     /// Contents of which one target failed: the others are tried again without it.
     pub(crate) left_over: Vec<Transfer>,
 }
@@ -71,14 +84,15 @@ impl<'a, 'r> Publisher<'a, 'r> {
         state: Arc<dyn StateStore>,
         ledger: &'a mut Ledger<'r>,
         progress: Arc<dyn Progress>,
+        stop: CancellationToken,
     ) -> Self {
-        Publisher { store, state, ledger, progress, left_over: Vec::new() }
+        Publisher { store, state, ledger, progress, stop, left_over: Vec::new() }
     }
 
     /// Publishes a batch with all its copies, and commits it.
     ///
-    /// What failed for itself alone is in the ledger as failed; an error means that the run cannot go on. In either
-    /// case what was published is committed.
+    /// What failed for itself alone is in the ledger as failed; an error means that the run cannot go on, or was told to
+    /// stop. In either case what was published is committed.
     pub(crate) async fn publish(&mut self, batch: Vec<Ready>) -> Result<(), PullError> {
         let mut batch = batch;
         let mut outcome = Ok(());
@@ -129,24 +143,34 @@ impl<'a, 'r> Publisher<'a, 'r> {
         if batch.is_empty() {
             return Ok(None);
         }
-        self.ledger.announce(batch.iter().map(|ready| ready.content.record()).collect()).await?;
+        self.ledger
+            .announce(
+                batch.iter().filter(|ready| ready.is_news()).map(|ready| ready.content.record()).collect(),
+            )
+            .await?;
         let mut publications = Vec::with_capacity(batch.len());
         let mut rest = Vec::with_capacity(batch.len());
         for ready in batch {
             let meta = ready.content.meta().clone();
             let replaces = ready.transfer.targets.first().and_then(|target| target.replaces);
             publications.push(Publication { content: ready.content, replaces });
-            rest.push((ready.transfer, ready.origin, meta));
+            rest.push((ready.transfer, ready.origin, meta, ready.reservation));
         }
         let mut fatal = None;
-        let outcomes = self.store.publish(publications).await;
-        for (outcome, (transfer, origin, meta)) in outcomes.into_iter().zip(rest) {
+        let outcomes = self.store.publish_until(publications, &self.stop).await;
+        for (outcome, (transfer, origin, meta, reservation)) in outcomes.into_iter().zip(rest) {
             match outcome {
                 Ok(published) => self.record(published, transfer, origin, meta, copies),
-                Err(PublishFailure { error, .. }) if error.is_fatal() => fatal = Some(error),
+                Err(PublishFailure { error, publication }) if error.is_fatal() => {
+                    if origin != Origin::Touched {
+                        self.ledger.still_announced(publication.content.record());
+                    }
+                    fatal = Some(error);
+                }
                 Err(PublishFailure { publication, error }) => match &error {
                     StoreError::InTheWay { occupant, .. } => {
-                        let ready = Ready { content: publication.content, origin, transfer };
+                        let content = publication.content;
+                        let ready = Ready { content, origin, transfer, reservation };
                         blocked.push((ready, occupant.clone(), error));
                     }
                     _ => self.first_target_failed(transfer, &error.to_string()),
@@ -202,7 +226,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
             for target in &transfer.targets {
                 let meta = target.meta(transfer.hash, transfer.size);
                 let single = Transfer { targets: vec![target.clone()], ..transfer.clone() };
-                match self.store.copy(from, &target.path, &meta).await {
+                match self.store.copy(from, &target.path, &meta, true).await {
                     Ok(Some(copy)) => staged.push(Ready::staged(copy, Origin::Copied, single)),
                     Ok(None) => {
                         let reason = format!("{from}, which it was to be a copy of, was changed meanwhile");

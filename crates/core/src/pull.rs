@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryKind, Listing, RemoteEntry};
 use crate::error::PullError;
+use crate::governor::Governor;
 use crate::ledger::Ledger;
 use crate::plan::{Mode, Plan, PlanInput, Transfer};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::report::Report;
 use crate::state::{Commit, DeferredKey, DeferredKind, Record, StateStore, VaultState};
-use crate::store::{FileMeta, Publication, PublicationContent, VaultStore, Wanted};
+use crate::store::{FileMeta, Publication, PublicationContent, StoreError, VaultStore, Wanted};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 
@@ -47,6 +48,8 @@ pub struct PullOptions {
     pub dry_run: bool,
     /// Connections and requests in flight.
     pub fetch: FetchOptions,
+    /// How much the transfers may hold in memory.
+    pub governor: Governor,
 }
 
 /// Brings a destination in step with a vault.
@@ -69,6 +72,7 @@ pub async fn pull(
     let mut report = Report::new(&source.vault, store.location(), version);
     let pull = Pull { source, store, state, options, progress, stop };
     let outcome = pull.rounds(&mut report).await;
+    pull.store.end_run().await;
     report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     outcome?;
     report.conclude(options.dry_run, pull.stop.is_cancelled());
@@ -137,7 +141,7 @@ impl Pull<'_> {
     }
 
     /// Records what a run that died had put in place but not recorded yet.
-    async fn recover(&self, known: &VaultState) -> Result<(), PullError> {
+    async fn recover(&self, known: &VaultState, report: &mut Report) -> Result<(), PullError> {
         let announced = self.state.announced().await?;
         if announced.is_empty() || self.options.dry_run {
             return Ok(());
@@ -160,26 +164,43 @@ impl Pull<'_> {
         let records: Vec<Record> =
             publications.iter().map(|publication| publication.content.record()).collect();
         let published = self.store.publish(publications).await;
-        let records = records
+        let records: Vec<Record> = records
             .into_iter()
             .zip(published)
-            .filter_map(|(record, published)| published.ok().map(|_| record));
-        let commit = Commit { records: records.collect(), state: known.clone(), ..Commit::default() };
-        Ok(self.state.commit(commit).await?)
+            .filter_map(|(record, published)| published.ok().map(|_| record))
+            .collect();
+        let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
+        self.state.commit(Commit { records, state: known.clone(), ..Commit::default() }).await?;
+        // To that run they do not count: it did not come to say so.
+        self.progress.planned(sizes.len() as u64, sizes.iter().sum());
+        for size in sizes {
+            report.adopted.add(size);
+            self.progress.placed(size);
+        }
+        Ok(())
     }
 
     /// Connects and lists. `None`: told to stop.
     async fn survey(&self, mode: Mode, report: &mut Report) -> Result<Option<Survey>, PullError> {
-        let known = self.state.load().await?;
-        self.recover(&known).await?;
-        let fresh = self.store.is_empty().await?;
-        let mode = self.mode_for(mode, fresh, &known).await?;
-        let listed = tokio::select! {
+        // A service that does not answer must not keep whoever wants to stop waiting.
+        tokio::select! {
             biased;
-            () = self.stop.cancelled() => return Ok(None),
-            listed = self.list(mode, &known) => listed,
-        };
-        let (listing, version, session) = listed?;
+            () = self.stop.cancelled() => Ok(None),
+            survey = self.look(mode, report) => survey.map(Some),
+        }
+    }
+
+    /// Looks at the state, the destination and the vault.
+    async fn look(&self, mode: Mode, report: &mut Report) -> Result<Survey, PullError> {
+        let mut known = self.state.load().await?;
+        self.recover(&known, report).await?;
+        let fresh = self.store.is_empty().await?;
+        if fresh || mode == Mode::Full {
+            // What was looked at is gone, or everything is wanted to be looked at from the beginning.
+            known.rechecking = known.rechecking.map(|_| 0);
+        }
+        let mode = self.mode_for(mode, fresh, &known).await?;
+        let (listing, version, session) = self.list(mode, &known).await?;
         report.listed += listing.received;
         let server = session.server_version().unwrap_or(version);
         if server < known.version {
@@ -191,12 +212,12 @@ impl Pull<'_> {
             self.progress.notice(&rolled_back.to_string());
             report.warnings.push(rolled_back.to_string());
         }
-        Ok(Some(Survey { mode, known, fresh, listing, version, session }))
+        Ok(Survey { mode, known, fresh, listing, version, session })
     }
 
     /// An emptied destination is not one that is up to date, whatever the state says.
     async fn mode_for(&self, mode: Mode, fresh: bool, known: &VaultState) -> Result<Mode, PullError> {
-        if known.rechecking {
+        if known.rechecking.is_some() {
             return Ok(Mode::Full);
         }
         if mode == Mode::Full || !fresh || known.version == 0 {
@@ -292,6 +313,7 @@ impl Pull<'_> {
             sources,
             filter: &self.options.filter,
             mode: survey.mode,
+            rechecked: survey.known.rechecking.unwrap_or_default(),
             folds_names,
         });
         plan.refuse(|path| self.store.admits(path).map_err(|error| error.to_string()));
@@ -331,7 +353,12 @@ impl Pull<'_> {
     ) -> Result<RoundEnd, PullError> {
         let mut watermark = Watermark::new(survey.known.version, survey.version);
         let refused = survey.listing.refused.values().map(|deferred| deferred.message.uid);
-        plan.pending().chain(refused).for_each(|uid| watermark.begin(uid));
+        let mut rechecked = (survey.mode == Mode::Full)
+            .then(|| Watermark::new(survey.known.rechecking.unwrap_or_default(), survey.version));
+        plan.pending().chain(refused).for_each(|uid| {
+            watermark.begin(uid);
+            rechecked.iter_mut().for_each(|rechecked| rechecked.begin(uid));
+        });
         let keys = self.source.keys.clone();
         let mut ledger = Ledger::new(self.state.clone(), keys.clone(), watermark, survey.known, report);
         survey.listing.withdrawn.into_iter().for_each(|key| ledger.settled(key));
@@ -342,13 +369,17 @@ impl Pull<'_> {
             version: survey.version,
             options: self.options.fetch.clone(),
             session: Some(survey.session),
+            governor: self.options.governor.clone(),
         };
         let scout = Scout { store: self.store.clone(), fresh: survey.fresh };
-        let mut publisher =
-            Publisher::new(self.store.clone(), self.state.clone(), &mut ledger, self.progress.clone());
+        let (store, state, progress) = (self.store.clone(), self.state.clone(), self.progress.clone());
+        let mut publisher = Publisher::new(store, state, &mut ledger, progress, self.stop.clone());
         publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
-        publisher.ledger.open(survey.mode, &self.options.filter.fingerprint()).await?;
-        let gone = self.apply(&mut publisher, plan, &scout, &mut link, &keys).await?;
+        publisher.ledger.open(rechecked, &self.options.filter.fingerprint()).await?;
+        let gone = match self.apply(&mut publisher, plan, &scout, &mut link, &keys).await {
+            Err(PullError::Store(StoreError::Stopped { .. })) => Vec::new(),
+            applied => applied?,
+        };
         // A session that nothing was fetched over is one connection all the same.
         ledger.report.connections += u64::from(link.session.is_some());
         self.finish(ledger, gone, obsolete, is_last).await

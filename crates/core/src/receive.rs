@@ -9,6 +9,7 @@ use obsync_protocol::{ContentError, ContentHash, ContentHasher, VaultKeys};
 use crate::plan::Transfer;
 use crate::progress::Progress;
 use crate::store::{FileWriter, Staged, StoreError, VaultStore};
+use crate::transfer::Job;
 
 /// The engine's side of the fetch pool.
 pub(crate) struct ContentReceiver {
@@ -37,11 +38,11 @@ pub(crate) enum ReceiveError {
 }
 
 impl Receiver for ContentReceiver {
-    type Job = Transfer;
+    type Job = Job;
     type Output = Staged;
     type Error = ReceiveError;
 
-    fn request(&self, job: &Transfer) -> PullRequest {
+    fn request(&self, Job { transfer: job, .. }: &Job) -> PullRequest {
         let size = if job.size == 0 { 0 } else { job.size + obsync_protocol::CONTENT_OVERHEAD };
         PullRequest { uid: job.targets[0].uid, hash: job.hash, size }
     }
@@ -50,9 +51,14 @@ impl Receiver for ContentReceiver {
         !matches!(error, ReceiveError::Store(_))
     }
 
-    async fn receive(&self, job: &mut Transfer, content: &mut Content<'_>) -> Result<Staged, ReceiveError> {
-        let mut incoming =
-            Incoming { receiver: self, job, hasher: ContentHasher::new(), writer: None, received: 0 };
+    async fn receive(&self, job: &mut Job, content: &mut Content<'_>) -> Result<Staged, ReceiveError> {
+        let mut incoming = Incoming {
+            receiver: self,
+            job: &job.transfer,
+            hasher: ContentHasher::new(),
+            writer: None,
+            received: 0,
+        };
         let is_empty = content.size() == 0;
         let mut decryptor = self.keys.content_decryptor();
         while let Some(piece) = content.next_piece().await? {

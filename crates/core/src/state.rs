@@ -20,8 +20,9 @@ pub struct VaultState {
     /// [Fingerprint](obsync_protocol::Filter::fingerprint) of the filter that decided which entries were deferred;
     /// `None` while a run with another filter is at work, so that an interrupted one is not taken for complete.
     pub filter: Option<String>,
-    /// A full pull was begun and has not come to its end: the next one must be full too.
-    pub rechecking: bool,
+    /// A full pull was begun and has not come to its end: the next one must be full too. Up to this version everything
+    /// was looked at again already.
+    pub rechecking: Option<u64>,
 }
 
 /// A file or folder that obsync has put into the destination.
@@ -200,6 +201,15 @@ pub enum StateError {
     /// Another process works on the same destination.
     #[error("another obsync is working on {destination}; wait for it to end, or stop it")]
     Locked {
+        /// The destination.
+        destination: String,
+    },
+    /// Another process took the destination over, because this one gave no sign of life for too long.
+    #[error(
+        "another obsync took over {destination} while this one was held up; nothing is lost, and what this one had \
+         recorded counts"
+    )]
+    LeaseLost {
         /// The destination.
         destination: String,
     },

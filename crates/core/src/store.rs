@@ -13,6 +13,7 @@ use std::io;
 
 use async_trait::async_trait;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
+use tokio_util::sync::CancellationToken;
 
 use crate::state::{Record, RecordKind};
 
@@ -121,6 +122,8 @@ pub enum Removal {
     Missing,
     /// The file there is not what obsync wrote; it was left alone.
     Kept,
+    /// The store is told to keep what the vault deletes.
+    Retained,
 }
 
 /// A file to be removed, with the content that obsync wrote there.
@@ -152,6 +155,22 @@ pub struct StoredFile {
     pub size: u64,
 }
 
+/// How much a store takes in one [`VaultStore::publish`] at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimit {
+    /// How many files.
+    pub files: usize,
+    /// How many bytes of content. A batch is closed by the file that reaches it.
+    pub bytes: u64,
+}
+
+impl Default for BatchLimit {
+    /// As suits a file system, where a batch costs two flushes however large it is.
+    fn default() -> Self {
+        BatchLimit { files: 1024, bytes: 256 << 20 }
+    }
+}
+
 /// Takes one file's content, in order, and stages it.
 ///
 /// Dropping a writer without [`finish`](FileWriter::finish) discards what it took.
@@ -173,6 +192,11 @@ pub trait VaultStore: Send + Sync + 'static {
     /// Whether two names that differ only in letter case (or Unicode composition) are one name here.
     async fn folds_names(&self) -> Result<bool, StoreError>;
 
+    /// Whether folders are something of their own here, which can be empty and have to be removed.
+    fn has_folders(&self) -> bool {
+        true
+    }
+
     /// Whether the store could have a file or folder of this path, as far as that can be told without trying.
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
         let _ = path;
@@ -186,24 +210,46 @@ pub trait VaultStore: Send + Sync + 'static {
     /// What cannot be read counts as not held.
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError>;
 
+    /// Bytes of memory that a content of `size` bytes holds at most from its first piece until it is published.
+    fn memory_for(&self, size: u64) -> u64 {
+        /// A piece as it came, and decrypted.
+        const TWO_PIECES: u64 = 4 << 20;
+        size.min(TWO_PIECES)
+    }
+
     /// Begins a file.
     async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError>;
 
     /// Content that an interrupted run left staged, checked against its hash; `None` when there is none.
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError>;
 
-    /// Stages a copy of what is at `from`, reading and checking it; `None` when `from` does not hold `meta.hash`.
+    /// Stages a copy of what is at `from`, checking it; `None` when `from` does not hold `meta.hash`.
+    ///
+    /// `source_stays` promises that what is at `from` is neither removed nor replaced by obsync until the copy is
+    /// published, so that a store may leave the copying until then.
     async fn copy(
         &self,
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
+        source_stays: bool,
     ) -> Result<Option<Staged>, StoreError>;
 
     /// Makes a batch visible, each file atomically, parents made as needed, and durable. The answers are in the
     /// order of the batch. An `Err` for one does not stop the others, unless it [is fatal](StoreError::is_fatal):
     /// then the rest fails with it.
     async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>>;
+
+    /// [Publishes](Self::publish) for a run that may be told to stop meanwhile. A store that needs long for a batch begins
+    /// nothing more then, and gives up what does not end soon: both fail with [`StoreError::Stopped`].
+    async fn publish_until(
+        &self,
+        batch: Vec<Publication>,
+        stop: &CancellationToken,
+    ) -> Vec<Result<Published, PublishFailure>> {
+        let _ = stop;
+        self.publish(batch).await
+    }
 
     /// Removes files that still are what obsync wrote. Answers in order; durable after [`flush`](Self::flush).
     async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>>;
@@ -224,6 +270,15 @@ pub trait VaultStore: Send + Sync + 'static {
 
     /// Discards what is still staged, from this run or an earlier one, and the place where it was staged.
     async fn discard_staged(&self) -> Result<(), StoreError>;
+
+    /// Says that the run is over, however it ended: a store lets go of what no later run could
+    /// [recover](Self::recover), and waits (not long) for what it does in the background.
+    async fn end_run(&self) {}
+
+    /// How much to publish in one go.
+    fn batch_limit(&self) -> BatchLimit {
+        BatchLimit::default()
+    }
 
     /// All files of the place, in no order, obsync's own bookkeeping left out.
     async fn list(&self) -> Result<Vec<StoredFile>, StoreError>;
@@ -292,6 +347,12 @@ pub enum StoreError {
         /// The store.
         location: String,
     },
+    /// The run was told to stop before this was done, or was known to be done. Fatal, but nothing is wrong.
+    #[error("the run was told to stop before everything was in {location}; the next one goes on there")]
+    Stopped {
+        /// The store.
+        location: String,
+    },
     /// The store as a whole cannot be used. Fatal.
     #[error("{location} cannot be used: {reason}")]
     Unavailable {
@@ -317,6 +378,12 @@ pub enum StoreError {
 impl StoreError {
     /// Whether going on with other files is pointless.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, StoreError::Full { .. } | StoreError::Locked { .. } | StoreError::Unavailable { .. })
+        matches!(
+            self,
+            StoreError::Full { .. }
+                | StoreError::Locked { .. }
+                | StoreError::Stopped { .. }
+                | StoreError::Unavailable { .. }
+        )
     }
 }

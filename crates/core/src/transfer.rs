@@ -13,18 +13,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::PullError;
+use crate::governor::{Governor, Reservation};
 use crate::plan::{Source, Target, Transfer};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::receive::{ContentReceiver, ReceiveError};
 use crate::store::{Staged, StoreError, VaultStore, Wanted};
 
-/// How many files at most become visible in one go. A batch costs two flushes of the file system, however large it is.
-const BATCH_FILES: usize = 1024;
-/// How many bytes of content at most become visible in one go.
-const BATCH_BYTES: u64 = 256 << 20;
 /// How long a finished file waits for others before it becomes visible.
 const BATCH_LINGER: Duration = Duration::from_millis(250);
-/// How many contents are compared with what the destination holds at a time.
+/// How many contents are compared with what the destination holds at a time, at most.
 const SURVEY: usize = 256;
 /// How many finished files may wait for the batch before them.
 const BACKLOG: usize = 1024;
@@ -38,6 +35,15 @@ pub(crate) struct Link {
     pub(crate) options: FetchOptions,
     /// The session that the listing came over, until it is used up.
     pub(crate) session: Option<Session>,
+    /// Admits what is to be downloaded.
+    pub(crate) governor: Governor,
+}
+
+/// A content on its way from the server, with the memory that it may hold until it is published.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) transfer: Transfer,
+    pub(crate) reservation: Reservation,
 }
 
 /// What the transfers of one round came to, besides what is in the ledger.
@@ -121,8 +127,10 @@ impl Scout {
         if let Some(staged) = self.store.recover(&target.path, &meta).await? {
             return Ok(Some((staged, Origin::Adopted)));
         }
+        // What waits for its place to become free may outlast its source.
+        let source_stays = !target.obstructed;
         if let Source::Local(from) = &transfer.source
-            && let Some(staged) = self.store.copy(from, &target.path, &meta).await?
+            && let Some(staged) = self.store.copy(from, &target.path, &meta, source_stays).await?
         {
             return Ok(Some((staged, Origin::Copied)));
         }
@@ -166,7 +174,8 @@ impl Publisher<'_, '_> {
         let (jobs, job_queue) = mpsc::channel(SURVEY);
         let (fetched, fetched_queue) = mpsc::channel(BACKLOG);
         let (arrivals, arrival_queue) = mpsc::channel(BACKLOG);
-        let feed = feed(transfers, scout, jobs, arrivals, &halt);
+        let feeder = Feeder { scout, governor: link.governor.clone(), jobs, arrivals };
+        let feed = feeder.feed(transfers, &halt);
         let given = link.session.take();
         let open_already = u64::from(given.is_some());
         let fetch = FetchPool {
@@ -197,13 +206,19 @@ impl Publisher<'_, '_> {
         Ok(TransferSummary { fetched, gone: inbox.gone })
     }
 
-    /// Publishes what arrives, until nothing more will.
+    /// Publishes what arrives, until nothing more will, or until the store says that it was told to stop.
     async fn publish_arrivals(&mut self, inbox: &mut Inbox) -> Result<(), PullError> {
         loop {
             let mut batch = Vec::new();
             let fatal = self.gather(inbox, &mut batch).await;
             let is_last = batch.is_empty();
-            self.publish(batch).await?;
+            match self.publish(batch).await {
+                Err(PullError::Store(StoreError::Stopped { .. })) => {
+                    inbox.close();
+                    return Ok(());
+                }
+                published => published?,
+            }
             match fatal {
                 Some(error) => return Err(error.into()),
                 None if is_last => return Ok(()),
@@ -214,9 +229,10 @@ impl Publisher<'_, '_> {
 
     /// Collects the next batch: what there is, and what comes within a moment of it. An empty one is the end.
     async fn gather(&mut self, inbox: &mut Inbox, batch: &mut Vec<Ready>) -> Option<StoreError> {
+        let limit = self.store.batch_limit();
         let mut bytes = 0;
         let mut deadline: Option<Instant> = None;
-        while batch.len() < BATCH_FILES && bytes < BATCH_BYTES {
+        while batch.len() < limit.files.max(1) && bytes < limit.bytes.max(1) {
             let arrival = match deadline {
                 None => inbox.next().await,
                 Some(deadline) => match tokio::time::timeout_at(deadline, inbox.next()).await {
@@ -242,60 +258,67 @@ impl Publisher<'_, '_> {
 }
 
 /// Sends each transfer on its way: straight to publishing when its content is at hand, else to the fetch pool.
-async fn feed(
-    transfers: Vec<Transfer>,
-    scout: &Scout,
-    jobs: mpsc::Sender<Transfer>,
+///
+/// A queue whose other end is gone belongs to a run that is ending: there is nobody left to tell.
+struct Feeder<'a> {
+    scout: &'a Scout,
+    governor: Governor,
+    jobs: mpsc::Sender<Job>,
     arrivals: mpsc::Sender<Arrival>,
-    halt: &CancellationToken,
-) {
-    let mut rest = transfers.into_iter().peekable();
-    while rest.peek().is_some() && !halt.is_cancelled() {
-        let mut chunk: Vec<Transfer> = rest.by_ref().take(SURVEY).collect();
-        let fed = async {
-            for ready in scout.survey(&mut chunk).await? {
-                let _ = arrivals.send(Arrival::Ready(Box::new(ready))).await;
-            }
-            for transfer in chunk {
-                feed_one(transfer, scout, &jobs, &arrivals).await?;
-            }
-            Ok(())
-        };
-        // Whoever halts does not wait for a queue to empty.
-        let outcome = tokio::select! {
-            biased;
-            () = halt.cancelled() => return,
-            outcome = fed => outcome,
-        };
-        if let Err(error) = outcome {
-            let _ = arrivals.send(Arrival::Fatal(error)).await;
-            return;
-        }
-    }
 }
 
-/// Sends one transfer on its way. An error is one that stops the run. (A queue whose other end is gone belongs to a
-/// run that is ending: there is nobody left to tell.)
-async fn feed_one(
-    transfer: Transfer,
-    scout: &Scout,
-    jobs: &mpsc::Sender<Transfer>,
-    arrivals: &mpsc::Sender<Arrival>,
-) -> Result<(), StoreError> {
-    match scout.stage(&transfer).await {
-        Ok(Some((staged, origin))) => {
-            let ready = Box::new(Ready::staged(staged, origin, transfer));
-            let _ = arrivals.send(Arrival::Ready(ready)).await;
-        }
-        Ok(None) => {
-            let _ = jobs.send(transfer).await;
-        }
-        Err(error) if error.is_fatal() => return Err(error),
-        Err(error) => {
-            let _ = arrivals.send(Arrival::FirstTargetFailed { transfer, reason: error.to_string() }).await;
+impl Feeder<'_> {
+    async fn feed(self, transfers: Vec<Transfer>, halt: &CancellationToken) {
+        // Not more than one batch: what was looked at and is not committed is looked at again when the run is cut short.
+        let at_once = SURVEY.min(self.scout.store.batch_limit().files).max(1);
+        let mut rest = transfers.into_iter().peekable();
+        while rest.peek().is_some() && !halt.is_cancelled() && !self.jobs.is_closed() {
+            let chunk = rest.by_ref().take(at_once).collect();
+            // Whoever halts does not wait for a queue to empty.
+            let outcome = tokio::select! {
+                biased;
+                () = halt.cancelled() => return,
+                outcome = self.feed_chunk(chunk) => outcome,
+            };
+            if let Err(error) = outcome {
+                self.arrive(Arrival::Fatal(error)).await;
+                return;
+            }
         }
     }
-    Ok(())
+
+    async fn feed_chunk(&self, mut chunk: Vec<Transfer>) -> Result<(), StoreError> {
+        for ready in self.scout.survey(&mut chunk).await? {
+            self.arrive(Arrival::Ready(Box::new(ready))).await;
+        }
+        for transfer in chunk {
+            self.feed_one(transfer).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends one transfer on its way. An error is one that stops the run.
+    async fn feed_one(&self, transfer: Transfer) -> Result<(), StoreError> {
+        match self.scout.stage(&transfer).await {
+            Ok(Some((staged, origin))) => {
+                self.arrive(Arrival::Ready(Box::new(Ready::staged(staged, origin, transfer)))).await;
+            }
+            Ok(None) => {
+                let held = self.scout.store.memory_for(transfer.size);
+                let reservation = self.governor.admit(held).await;
+                let _ = self.jobs.send(Job { transfer, reservation }).await;
+            }
+            Err(error) if error.is_fatal() => return Err(error),
+            Err(error) => {
+                self.arrive(Arrival::FirstTargetFailed { transfer, reason: error.to_string() }).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn arrive(&self, arrival: Arrival) {
+        let _ = self.arrivals.send(arrival).await;
+    }
 }
 
 /// Where publishing takes its work from: what was at hand, and what the pool fetched.
@@ -309,13 +332,16 @@ impl Inbox {
     /// The next arrival; `None` when both sources have ended. Safe to cancel.
     async fn next(&mut self) -> Option<Arrival> {
         loop {
-            let FetchResult { job: transfer, outcome } = tokio::select! {
+            let FetchResult { job: Job { transfer, reservation }, outcome } = tokio::select! {
                 Some(arrival) = self.arrivals.recv() => return Some(arrival),
                 Some(result) = self.fetched.recv() => result,
                 else => return None,
             };
             return Some(match outcome {
-                Ok(staged) => Arrival::Ready(Box::new(Ready::staged(staged, Origin::Pulled, transfer))),
+                Ok(staged) => {
+                    let ready = Ready::staged(staged, Origin::Pulled, transfer);
+                    Arrival::Ready(Box::new(Ready { reservation, ..ready }))
+                }
                 Err(FetchFailure::Gone) => {
                     self.gone.push(transfer);
                     continue;

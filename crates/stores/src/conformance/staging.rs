@@ -3,7 +3,7 @@
 use obsync_core::VaultStore;
 use obsync_protocol::ContentHash;
 
-use super::tools::{at, meta, publish_one, stage};
+use super::tools::{at, meta, place, publish_one, stage};
 use super::vault_store::{TIME, VaultStoreSite, assert_file, listed};
 
 pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl VaultStoreSite) {
@@ -45,6 +45,9 @@ pub(super) async fn a_writer_that_is_dropped_leaves_nothing(site: &impl VaultSto
 }
 
 pub(super) async fn staged_content_outlives_the_run(site: &impl VaultStoreSite) {
+    if !site.keeps_staged() {
+        return;
+    }
     drop(stage(&site.open().await, "a.md", b"text", TIME).await);
     let store = site.open().await;
     let staged =
@@ -53,13 +56,22 @@ pub(super) async fn staged_content_outlives_the_run(site: &impl VaultStoreSite) 
     assert!(again.is_none(), "one content was staged, so one is found");
     publish_one(&store, staged, None).await.expect("publish");
     assert_file(site, "b.md", b"text", TIME + 5).await;
+}
 
-    drop(stage(&store, "d.md", b"other text", TIME).await);
+pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    drop(stage(&store, "a.md", b"text", TIME).await);
+    site.plant("b.md", b"copied").await;
+    let copy = store.copy(&at("b.md"), &at("c.md"), &meta(b"copied", TIME), false).await.expect("copy");
+    drop(copy.expect("the content"));
     store.discard_staged().await.expect("discard");
+    store.end_run().await;
     drop(store);
     let store = site.open().await;
-    let discarded = store.recover(&at("d.md"), &meta(b"other text", TIME)).await.expect("recover");
-    assert!(discarded.is_none(), "what is discarded is gone");
+    for content in [&b"text"[..], b"copied"] {
+        let found = store.recover(&at("a.md"), &meta(content, TIME)).await.expect("recover");
+        assert!(found.is_none(), "what is discarded is gone");
+    }
     assert_eq!(listed(&store).await, ["b.md"]);
 }
 
@@ -82,7 +94,7 @@ pub(super) async fn a_copy_is_checked(site: &impl VaultStoreSite) {
     let store = site.open().await;
     site.plant("a.md", b"text").await;
     let copy = async |from: &str, content: &[u8]| {
-        store.copy(&at(from), &at("new/b.md"), &meta(content, TIME)).await.expect("copy")
+        store.copy(&at(from), &at("new/b.md"), &meta(content, TIME), true).await.expect("copy")
     };
     assert!(copy("a.md", b"TEXT").await.is_none(), "other content");
     assert!(copy("a.md", b"longer text").await.is_none(), "another size");
@@ -92,4 +104,29 @@ pub(super) async fn a_copy_is_checked(site: &impl VaultStoreSite) {
     publish_one(&store, staged, None).await.expect("publish");
     assert_file(site, "new/b.md", b"text", TIME).await;
     assert_eq!(site.content("a.md").await.as_deref(), Some(&b"text"[..]), "the source stays");
+}
+
+pub(super) async fn a_copy_can_outlast_its_source(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    for (path, content) in [("a.md", &b"one"[..]), ("b.md", b"two")] {
+        place(&store, path, content, TIME, None).await;
+    }
+    // Two files change places, and one of them gets a third.
+    let mut swap = Vec::new();
+    for (from, to, content) in
+        [("a.md", "b.md", &b"one"[..]), ("b.md", "a.md", b"two"), ("a.md", "c.md", b"one")]
+    {
+        let copy = store.copy(&at(from), &at(to), &meta(content, TIME + 1), false).await.expect("copy");
+        swap.push(copy.expect("the content"));
+    }
+    site.plant("a.md", b"a foreign text").await;
+    for staged in swap {
+        let path = staged.path.clone();
+        publish_one(&store, staged, Some(ContentHash::of(b"two"))).await.expect("publish");
+        assert_eq!(site.mtime(path.as_str()).await, Some(TIME + 1));
+    }
+    assert_file(site, "a.md", b"two", TIME + 1).await;
+    assert_file(site, "b.md", b"one", TIME + 1).await;
+    assert_file(site, "c.md", b"one", TIME + 1).await;
+    assert_eq!(listed(&store).await.len(), 4, "three files and a conflicted copy");
 }

@@ -102,7 +102,7 @@ async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreSite) 
             version: 1 << 53,
             listed: true,
             filter: Some("a filter".to_owned()),
-            rechecking: true,
+            rechecking: Some(7),
         },
         ..Commit::default()
     };

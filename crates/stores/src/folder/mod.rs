@@ -5,7 +5,7 @@
 //! where the last segment is never followed if it is a link.
 //!
 //! - [`shared`]: the destination, opened or made when needed; [`root`], its handle and lock; [`parents`], folders in it.
-//! - [`staging`] and [`writer`]: files that are not visible yet. [`publish`]: how they become so, with [`rename`],
+//! - [`staging`], [`writer`] and [`held`]: files that are not visible yet. [`publish`]: how they become so, with [`rename`],
 //!   [`aside`] (conflicted copies) and [`transplant`] (other file systems below the root).
 //! - [`remove`], [`walk`], [`folding`], [`sync`]: what their names say. [`entry`]: one entry of an open folder.
 //! - [`site`][]: errors.
@@ -13,6 +13,7 @@
 mod aside;
 mod entry;
 mod folding;
+mod held;
 mod parents;
 mod publish;
 mod remove;
@@ -164,6 +165,10 @@ impl VaultStore for FolderStore {
     }
 
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError> {
+        self.shared.admit(path)?;
+        if self.shared.has_no_leftover(meta.hash) {
+            return Ok(None);
+        }
         let (path, meta) = (path.clone(), meta.clone());
         self.run(move |shared| shared.recover(path, meta)).await
     }
@@ -173,6 +178,7 @@ impl VaultStore for FolderStore {
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
+        _source_stays: bool,
     ) -> Result<Option<Staged>, StoreError> {
         let (from, to, meta) = (from.clone(), to.clone(), meta.clone());
         self.run(move |shared| shared.copy(&from, to, meta)).await

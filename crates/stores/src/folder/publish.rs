@@ -35,9 +35,13 @@ const FLUSHERS: usize = 8;
 type Answer = Result<Published, PublishFailure>;
 
 /// Publishes a batch. The answers are in its order.
-pub(super) fn publish(shared: &Shared, batch: Vec<Publication>) -> Vec<Answer> {
+pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answer> {
     if batch.is_empty() {
         return Vec::new();
+    }
+    let mut unwritten = shared.held.settle(batch.iter_mut().map(staged_in));
+    if let Some(fatal) = unwritten.values().find(|error| error.is_fatal()) {
+        return fail_all(batch, fatal);
     }
     let (root, staging) = match prepare(shared, &batch) {
         Ok(ready) => ready,
@@ -47,10 +51,11 @@ pub(super) fn publish(shared: &Shared, batch: Vec<Publication>) -> Vec<Answer> {
         Publisher { shared, root: &root, staging, parents: Parents::new(&root), swept: HashSet::new() };
     let mut fatal: Option<StoreError> = None;
     let mut results = Vec::with_capacity(batch.len());
-    for publication in batch {
-        let result = match &fatal {
-            Some(error) => Err(again(error)),
-            None => publisher.publish(&publication),
+    for (index, publication) in batch.into_iter().enumerate() {
+        let result = match (&fatal, unwritten.remove(&index)) {
+            (Some(error), _) => Err(again(error)),
+            (None, Some(error)) => Err(error),
+            (None, None) => publisher.publish(&publication),
         };
         if let (None, Err(error)) = (&fatal, &result)
             && error.is_fatal()
@@ -100,6 +105,13 @@ fn prepare(
         return Err(error);
     }
     Ok((root, Some(staging)))
+}
+
+fn staged_in(publication: &mut Publication) -> Option<&mut Staged> {
+    match &mut publication.content {
+        PublicationContent::Staged(staged) => Some(staged),
+        PublicationContent::InPlace { .. } => None,
+    }
 }
 
 fn staged_of(publication: &Publication) -> Option<&Staged> {

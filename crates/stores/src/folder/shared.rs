@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use obsync_core::{FileMeta, Staged, StoreError};
-use obsync_protocol::VaultPath;
+use obsync_protocol::{ContentHash, VaultPath};
 
 use super::FolderOptions;
 use super::entry::{hash, open_file, set_file_time};
+use super::held::Held;
 use super::parents::Parents;
 use super::root::{COMMON_NAME_MAX, Root};
 use super::site::{Action, Site};
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     root: Mutex<Option<Arc<Root>>>,
     lock_wanted: AtomicBool,
     staging: Mutex<Staging>,
+    pub(super) held: Held,
 }
 
 impl Shared {
@@ -37,6 +39,7 @@ impl Shared {
             root: Mutex::default(),
             lock_wanted: AtomicBool::new(false),
             staging: Mutex::default(),
+            held: Held::default(),
         }
     }
 
@@ -95,10 +98,23 @@ impl Shared {
         lock(&self.staging).make(&*self.make_root()?)
     }
 
+    /// Whether something was staged already: the first file goes there at once, so that a destination that cannot be
+    /// written to is found out before more is downloaded.
+    pub(super) fn has_staging(&self) -> bool {
+        lock(&self.staging).is_open()
+    }
+
+    /// Whether it is known, without looking, that no earlier run left a file that promises this content.
+    pub(super) fn has_no_leftover(&self, content: ContentHash) -> bool {
+        lock(&self.staging).has_no_leftover(content)
+    }
+
     /// A complete file with this content that an earlier run left staged.
     pub(super) fn recover(&self, path: VaultPath, meta: FileMeta) -> Result<Option<Staged>, StoreError> {
-        self.admit(&path)?;
-        let Some(root) = self.root()? else { return Ok(None) };
+        let Some(root) = self.root()? else {
+            lock(&self.staging).has_nothing();
+            return Ok(None);
+        };
         loop {
             // Not in the condition of the loop: the lock would be held while the file is read.
             let leftover = lock(&self.staging).leftover(&root, &meta)?;
@@ -145,6 +161,7 @@ impl Shared {
 
     /// Removes everything that is staged.
     pub(super) fn discard_staged(&self) -> Result<(), StoreError> {
+        self.held.discard();
         let Some(root) = self.root()? else { return Ok(()) };
         lock(&self.staging).discard(&root)
     }

@@ -152,6 +152,7 @@ pub(super) fn again(error: &StoreError) -> StoreError {
         }
         StoreError::Locked { location } => StoreError::Locked { location: location.clone() },
         StoreError::Full { location } => StoreError::Full { location: location.clone() },
+        StoreError::Stopped { location } => StoreError::Stopped { location: location.clone() },
         StoreError::Unavailable { location, reason } => {
             StoreError::Unavailable { location: location.clone(), reason: reason.clone() }
         }

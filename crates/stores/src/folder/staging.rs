@@ -33,7 +33,8 @@ const HASH_DIGITS: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Staging {
     folder: Option<Arc<StagingFolder>>,
-    /// Names that an earlier run left, by the content that they promise; read once.
+    /// Names that an earlier run left, by the content that they promise; read once, before this run stages anything, so
+    /// that what it stages itself is not among them.
     leftovers: Option<HashMap<ContentHash, Vec<String>>>,
 }
 
@@ -46,6 +47,11 @@ impl Staging {
         let folder = Arc::new(StagingFolder::make(root)?);
         self.folder = Some(folder.clone());
         Ok(folder)
+    }
+
+    /// Whether the folder was made or found already, so that nothing but a disk's limits stands in the way of a file.
+    pub(super) fn is_open(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// The folder, if it is there.
@@ -63,6 +69,7 @@ impl Staging {
         meta: &FileMeta,
     ) -> Result<Option<(Arc<StagingFolder>, String)>, StoreError> {
         let Some(folder) = self.find(root)? else {
+            self.has_nothing();
             return Ok(None);
         };
         if self.leftovers.is_none() {
@@ -70,6 +77,16 @@ impl Staging {
         }
         let names = self.leftovers.as_mut().and_then(|left| left.get_mut(&meta.hash));
         Ok(names.and_then(Vec::pop).map(|name| (folder, name)))
+    }
+
+    /// Says that no earlier run left anything.
+    pub(super) fn has_nothing(&mut self) {
+        self.leftovers.get_or_insert_default();
+    }
+
+    /// Whether what was left is known, and this content is not among it.
+    pub(super) fn has_no_leftover(&self, content: ContentHash) -> bool {
+        self.leftovers.as_ref().is_some_and(|left| left.get(&content).is_none_or(Vec::is_empty))
     }
 
     /// Removes everything that is staged, and the folder.

@@ -1,5 +1,6 @@
 //! Takes one file's content and stages it.
 
+use std::fmt;
 use std::io::Write;
 use std::mem;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use obsync_core::{FileMeta, FileWriter, Staged, StoreError};
 use obsync_protocol::VaultPath;
 
 use super::entry::set_file_time;
+use super::held::Holding;
 use super::shared::Shared;
 use super::site::Action;
 use super::staging::StagedFile;
@@ -47,7 +49,7 @@ impl FolderWriter {
 }
 
 /// The next stretch of a file, to be written on a thread that may block.
-struct Portion {
+pub(super) struct Portion {
     shared: Arc<Shared>,
     path: VaultPath,
     meta: FileMeta,
@@ -55,7 +57,28 @@ struct Portion {
     file: Option<StagedFile>,
 }
 
+impl fmt::Debug for Portion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Portion").field("size", &self.content.len()).finish_non_exhaustive()
+    }
+}
+
 impl Portion {
+    /// Bytes that it holds.
+    pub(super) fn held(&self) -> usize {
+        self.content.len()
+    }
+
+    /// Whether it is a whole file that may wait.
+    pub(super) fn may_wait(&self) -> bool {
+        self.file.is_none() && self.shared.has_staging()
+    }
+
+    /// The file as staged under this handle.
+    pub(super) fn staged_as(&self, handle: String) -> Staged {
+        Staged { path: self.path.clone(), meta: self.meta.clone(), handle }
+    }
+
     /// Writes it, creating the file for the first one.
     fn write(&mut self) -> Result<StagedFile, StoreError> {
         let mut staged = match self.file.take() {
@@ -68,7 +91,7 @@ impl Portion {
     }
 
     /// Writes it as the last one.
-    fn finish(mut self) -> Result<Staged, StoreError> {
+    pub(super) fn finish(mut self) -> Result<Staged, StoreError> {
         let staged = self.write()?;
         let timed = set_file_time(&staged.file, self.meta.mtime);
         timed.map_err(|error| self.shared.site.error(Action::SetTimes, self.path.as_str(), error))?;
@@ -94,6 +117,19 @@ impl FileWriter for FolderWriter {
 
     async fn finish(mut self: Box<Self>) -> Result<Staged, StoreError> {
         let portion = self.take_out();
-        blocking(move || portion.finish()).await.unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
+        match self.shared.held.hold(portion) {
+            Holding::Held { staged, wake } => {
+                if wake {
+                    // Not waited for: publishing does what this has not done by then, and discarding waits for it.
+                    let shared = self.shared.clone();
+                    drop(tokio::task::spawn_blocking(move || shared.held.write_all()));
+                }
+                Ok(staged)
+            }
+            Holding::Refused(portion) => {
+                let staged = blocking(move || portion.finish()).await;
+                staged.unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
+            }
+        }
     }
 }

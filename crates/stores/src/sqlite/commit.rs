@@ -135,15 +135,11 @@ fn set_state(
 ) -> Written {
     let sql = "UPDATE vault SET vault_name = ?1, committed = ?2, version = ?3, listed = ?4, filter = ?5, rechecking = ?6 WHERE id = 1";
     let version = signed(state.version, "the vault's version")?;
+    let rechecking = state.rechecking.map_or(0, |version| version.saturating_add(1));
+    let rechecking = signed(rechecking, "how far the vault was looked at again")?;
     let mut statement = transaction.prepare_cached(sql)?;
-    let rows = statement.execute((
-        &identity.vault_name,
-        now,
-        version,
-        state.listed,
-        &state.filter,
-        state.rechecking,
-    ))?;
+    let rows =
+        statement.execute((&identity.vault_name, now, version, state.listed, &state.filter, rechecking))?;
     if rows == 1 {
         Ok(())
     } else {

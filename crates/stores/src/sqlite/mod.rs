@@ -11,6 +11,8 @@
 mod catalog;
 mod commit;
 mod errors;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod identity;
 mod lock;
 mod rows;

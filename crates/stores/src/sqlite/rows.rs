@@ -29,7 +29,13 @@ pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
         connection.prepare_cached("SELECT version, listed, filter, rechecking FROM vault WHERE id = 1")?;
     let (version, listed, filter, rechecking) =
         statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-    Ok(VaultState { version: unsigned(version, "the vault's version")?, listed, filter, rechecking })
+    Ok(VaultState {
+        version: unsigned(version, "the vault's version")?,
+        listed,
+        filter,
+        // 0: none; else one more than the version.
+        rechecking: unsigned(rechecking, "how far the vault was looked at again")?.checked_sub(1),
+    })
 }
 
 /// The records of some paths.

@@ -31,6 +31,7 @@ const TABLES: &str = "
         version INTEGER NOT NULL,
         listed INTEGER NOT NULL,
         filter TEXT,
+        -- 0, or one more than the version up to which a full pull at work looked at everything again.
         rechecking INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     -- A folder has neither hash nor size nor times.

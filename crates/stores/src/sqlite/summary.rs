@@ -46,7 +46,7 @@ impl SqliteState {
     }
 }
 
-fn summary(connection: &Connection) -> Result<StateSummary, ReadError> {
+pub(super) fn summary(connection: &Connection) -> Result<StateSummary, ReadError> {
     let state = vault_state(connection)?;
     let (created, committed) =
         connection.query_row("SELECT created, committed FROM vault WHERE id = 1", [], |row| {

@@ -43,7 +43,7 @@ async fn look_at_everything(store: &FolderStore) {
     store.list().await.unwrap();
     store.holds(Vec::new()).await.unwrap();
     assert!(store.recover(&at("b.md"), &meta(b"b", 0)).await.unwrap().is_none());
-    assert!(store.copy(&at("b.md"), &at("c.md"), &meta(b"b", 0)).await.unwrap().is_none());
+    assert!(store.copy(&at("b.md"), &at("c.md"), &meta(b"b", 0), true).await.unwrap().is_none());
     assert!(store.publish(Vec::new()).await.is_empty());
     drop(store.begin(&at("b.md"), &meta(b"b", 0)).await.unwrap());
     store.flush().await.unwrap();

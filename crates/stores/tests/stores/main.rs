@@ -7,6 +7,7 @@ mod conformance;
 mod database;
 mod destination;
 mod folder;
+mod folder_held;
 mod folder_limits;
 mod folder_links;
 mod folder_model;

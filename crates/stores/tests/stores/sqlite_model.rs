@@ -73,7 +73,7 @@ fn deferred() -> impl Strategy<Value = Deferred> {
 }
 
 fn commit() -> impl Strategy<Value = Commit> {
-    let state = (number(), any::<bool>(), option::of(any::<String>()), any::<bool>())
+    let state = (number(), any::<bool>(), option::of(any::<String>()), prop::option::of(0..2_000_u64))
         .prop_map(|(version, listed, filter, rechecking)| VaultState { version, listed, filter, rechecking });
     (
         prop::collection::vec(path(), 0..4),

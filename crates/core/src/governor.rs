@@ -1,0 +1,129 @@
+//! Keeps a pull inside its memory: transfers are admitted by the bytes that they will hold, not by their number.
+//!
+//! Every transfer reserves what it will hold until it is published. Nothing new is admitted while the budget is spent, or while
+//! a watcher of real usage says to pause. A transfer larger than the whole budget is admitted alone, so that it can
+//! go through at all: contents are streamed, so what it really holds is bounded.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// What one permit of the semaphore stands for, in bytes: a `u32` of permits is enough for terabytes then.
+const GRAIN: u64 = 4096;
+
+/// Admits transfers by bytes. Cheap to clone; clones share the budget.
+#[derive(Clone, Debug)]
+pub struct Governor {
+    /// `None`: no limit.
+    budget: Option<Budget>,
+    paused: watch::Sender<bool>,
+}
+
+#[derive(Clone, Debug)]
+struct Budget {
+    semaphore: Arc<Semaphore>,
+    grains: u32,
+}
+
+/// Bytes that a transfer may hold; given back when dropped.
+#[derive(Debug, Default)]
+pub struct Reservation {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Governor {
+    fn default() -> Self {
+        Governor { budget: None, paused: watch::Sender::new(false) }
+    }
+}
+
+impl Governor {
+    /// A governor with a budget in bytes for all transfers together.
+    pub fn with_budget(bytes: u64) -> Self {
+        let grains = grains(bytes).max(1);
+        let budget = Budget { semaphore: Arc::new(Semaphore::new(grains as usize)), grains };
+        Governor { budget: Some(budget), ..Governor::default() }
+    }
+
+    /// Admits nothing new (`true`), or goes on (`false`). What was admitted is not touched.
+    pub fn pause(&self, paused: bool) {
+        self.paused.send_if_modified(|now| std::mem::replace(now, paused) != paused);
+    }
+
+    /// Whether admission is paused.
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    /// Bytes that may still be reserved; `None` without a limit.
+    pub fn available(&self) -> Option<u64> {
+        self.budget.as_ref().map(|budget| budget.semaphore.available_permits() as u64 * GRAIN)
+    }
+
+    /// Whether nothing is reserved at all, so that waiting would free nothing; `false` without a limit, when nobody counts.
+    pub fn is_idle(&self) -> bool {
+        self.budget
+            .as_ref()
+            .is_some_and(|budget| budget.semaphore.available_permits() == budget.grains as usize)
+    }
+
+    /// Waits until `bytes` can be held. Requests are served in their order, so a large one is not starved. Safe to cancel.
+    pub async fn admit(&self, bytes: u64) -> Reservation {
+        let mut paused = self.paused.subscribe();
+        // The sender is `self`, so waiting can only end with admission open.
+        let _ = paused.wait_for(|paused| !paused).await;
+        let Some(budget) = &self.budget else { return Reservation::default() };
+        let grains = grains(bytes).min(budget.grains);
+        let permit = budget.semaphore.clone().acquire_many_owned(grains).await;
+        Reservation { _permit: permit.ok() }
+    }
+}
+
+fn grains(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX >> 4).min(u32::MAX >> 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn is_admitted(governor: &Governor, bytes: u64) -> Option<Reservation> {
+        tokio::time::timeout(Duration::from_millis(50), governor.admit(bytes)).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_fit_waits_until_something_is_given_back() {
+        let governor = Governor::with_budget(100 * GRAIN);
+        let first = is_admitted(&governor, 60 * GRAIN).await.unwrap();
+        assert!(is_admitted(&governor, 60 * GRAIN).await.is_none());
+        drop(first);
+        assert!(is_admitted(&governor, 60 * GRAIN).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_larger_than_the_budget_is_admitted_alone() {
+        let governor = Governor::with_budget(10 * GRAIN);
+        let small = is_admitted(&governor, GRAIN).await.unwrap();
+        assert!(is_admitted(&governor, 1 << 40).await.is_none());
+        drop(small);
+        let large = is_admitted(&governor, 1 << 40).await.unwrap();
+        assert!(is_admitted(&governor, GRAIN).await.is_none());
+        assert!(!governor.is_idle());
+        drop(large);
+        assert_eq!(governor.available(), Some(10 * GRAIN));
+        assert!(governor.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_back_what_is_new_and_leaves_what_is_admitted() {
+        let governor = Governor::default();
+        let held = is_admitted(&governor, 1).await;
+        governor.pause(true);
+        assert!(is_admitted(&governor, 1).await.is_none());
+        governor.pause(false);
+        assert!(is_admitted(&governor, 1).await.is_some());
+        drop(held);
+    }
+}
