@@ -175,6 +175,8 @@ faults! {
     swap_answers SwapAnswers "swap-answers",
     /// A pull is refused: `res` "err" with `msg`.
     refuse_pull RefusePull "refuse-pull",
+    /// A pull is refused because the server is overloaded.
+    overload_pull OverloadPull "overload-pull",
     /// A pull is answered by `err` alone.
     err_answer ErrAnswer "err-answer",
     /// A pull is answered without `size` and `pieces`.

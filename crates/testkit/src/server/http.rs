@@ -171,6 +171,7 @@ async fn upgrade(request: Request<Incoming>, shared: Arc<Shared>, tasks: &Tasks)
     if shared.faults.strikes_at(FaultKind::RefuseUpgrade, 0) {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "struck by a fault");
     }
+    tokio::time::sleep(shared.faults.read(|faults| faults.latency)).await;
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
         return plain(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key");
     };

@@ -100,6 +100,8 @@ impl Session {
         let strikes = |kind| shared.faults.strikes_content(kind, uid);
         if strikes(FaultKind::RefusePull) {
             self.send_answer(Answer::failed("The content cannot be read just now")).await?;
+        } else if strikes(FaultKind::OverloadPull) {
+            self.send_answer(Answer::failed("The server is overloaded, please try again later.")).await?;
         } else if strikes(FaultKind::ErrAnswer) {
             let err = Some("Internal error".to_owned());
             self.send_answer(Answer { err, ..Answer::default() }).await?;

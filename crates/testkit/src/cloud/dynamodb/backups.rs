@@ -1,0 +1,55 @@
+//! Point-in-time recovery, which the engine does not have: it can be turned on and asked about.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::super::http::FullBody;
+use super::super::json_api::{json_answer, json_error};
+use super::proxy::JSON;
+
+/// The tables that can be restored.
+#[derive(Debug, Default)]
+pub(super) struct Backups(Mutex<HashSet<String>>);
+
+impl Backups {
+    /// Answers what is asked about recovery; `None` for what is not.
+    pub(super) fn answer(
+        &self,
+        database: &dynoxide::Database,
+        operation: &str,
+        body: &[u8],
+    ) -> Option<Response<FullBody>> {
+        let request: Value = match operation {
+            "DescribeContinuousBackups" | "UpdateContinuousBackups" => {
+                serde_json::from_slice(body).unwrap_or_default()
+            }
+            _ => return None,
+        };
+        let table = request["TableName"].as_str().unwrap_or_default();
+        if !is_there(database, table) {
+            let kind = "com.amazonaws.dynamodb.v20120810#TableNotFoundException";
+            let message = format!("Table not found: {table}");
+            return Some(json_error(StatusCode::BAD_REQUEST, JSON, kind, &message));
+        }
+        let mut restorable = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &request["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] {
+            Value::Bool(true) => drop(restorable.insert(table.to_owned())),
+            Value::Bool(false) => drop(restorable.remove(table)),
+            _ => {}
+        }
+        let status = if restorable.contains(table) { "ENABLED" } else { "DISABLED" };
+        let answer = json!({ "ContinuousBackupsDescription": {
+            "ContinuousBackupsStatus": "ENABLED",
+            "PointInTimeRecoveryDescription": { "PointInTimeRecoveryStatus": status },
+        }});
+        Some(json_answer(StatusCode::OK, JSON, &answer))
+    }
+}
+
+fn is_there(database: &dynoxide::Database, table: &str) -> bool {
+    serde_json::from_value(json!({ "TableName": table }))
+        .is_ok_and(|request| database.describe_table(request).is_ok())
+}

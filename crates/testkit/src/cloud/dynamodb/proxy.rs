@@ -1,0 +1,132 @@
+//! What stands between clients and the engine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode, Uri, header};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::super::faults::Verdict;
+use super::super::gate::Gate;
+use super::super::http::{self, Dropped, FullBody, Tasks};
+use super::super::json_api::{fault_answer, json_error};
+use super::super::log::Service;
+use super::backups::Backups;
+use super::batch::{self, HeldBack};
+
+/// The largest request that DynamoDB takes, in bytes.
+const BODY_MAX: usize = 16 * 1024 * 1024;
+
+/// How long the engine may take for a request; it is in this process, so it takes milliseconds.
+const ENGINE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The content type of the protocol.
+pub(super) const JSON: &str = "application/x-amz-json-1.0";
+
+struct Proxy {
+    gate: Gate,
+    engine: SocketAddr,
+    client: Client<HttpConnector, Full<Bytes>>,
+    database: dynoxide::Database,
+    backups: Backups,
+}
+
+/// Serves clients at `listener` by asking the engine, which listens at `engine` and keeps its tables in `database`.
+pub(super) fn serve(
+    listener: TcpListener,
+    tasks: &Tasks,
+    gate: Gate,
+    engine: SocketAddr,
+    database: dynoxide::Database,
+) {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let proxy = Arc::new(Proxy { gate, engine, client, database, backups: Backups::default() });
+    http::serve(listener, tasks, move |request| {
+        let proxy = Arc::clone(&proxy);
+        async move { proxy.answer(request).await }
+    });
+}
+
+impl Proxy {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<FullBody>, Dropped> {
+        let (parts, body) = request.into_parts();
+        let body = match http::whole_body(body, BODY_MAX).await {
+            Ok(body) => body,
+            Err(response) => return Ok(response),
+        };
+        let target = http::header_text(&parts.headers, "x-amz-target");
+        let operation = target.rsplit_once('.').map_or("Unknown", |(_, operation)| operation).to_owned();
+        let table = batch::table_of(&body);
+        let admitted = self.gate.admit(Service::DynamoDb, &operation, table, body.len() as u64).await;
+        if admitted.verdict == Verdict::Dropped {
+            return Err(Dropped);
+        }
+        let response = match fault_answer(Service::DynamoDb, &operation, JSON, admitted.verdict) {
+            Some(response) => response,
+            None => self.carry_out(parts, &operation, body).await,
+        };
+        if admitted.verdict == Verdict::LostAnswer {
+            return Err(Dropped);
+        }
+        self.gate.answered(admitted, response.status().as_u16());
+        Ok(response)
+    }
+
+    /// Asks the engine; of a batch that a fault struck, for the first half only.
+    async fn carry_out(&self, parts: Parts, operation: &str, body: Bytes) -> Response<FullBody> {
+        let is_batch = matches!(operation, "BatchWriteItem" | "BatchGetItem");
+        if is_batch
+            && self.gate.faults.leaves_unprocessed()
+            && let Some((first, held_back)) = HeldBack::split(operation, &body)
+        {
+            let Some(first) = first else {
+                return http::answer(StatusCode::OK, JSON, held_back.alone());
+            };
+            let response = self.forward(parts, first).await;
+            return held_back.add_to(response).await;
+        }
+        if let Some(answer) = self.backups.answer(&self.database, operation, &body) {
+            return answer;
+        }
+        self.forward(parts, body).await
+    }
+
+    async fn forward(&self, parts: Parts, body: Bytes) -> Response<FullBody> {
+        match self.ask(parts, body).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::warn!(error, "the database engine cannot be asked");
+                json_error(StatusCode::INTERNAL_SERVER_ERROR, JSON, "InternalServerError", &error)
+            }
+        }
+    }
+
+    async fn ask(&self, mut parts: Parts, body: Bytes) -> Result<Response<FullBody>, String> {
+        let uri = format!("http://{}/", self.engine);
+        parts.uri = uri.parse::<Uri>().map_err(|error| error.to_string())?;
+        // Both speak of the connection and the body that came, not of those that go on.
+        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::HOST] {
+            parts.headers.remove(name);
+        }
+        let request = Request::from_parts(parts, Full::new(body));
+        let whole = async {
+            let (parts, body) =
+                self.client.request(request).await.map_err(|error| error.to_string())?.into_parts();
+            let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+            Ok::<_, String>((parts, body))
+        };
+        let in_time = timeout(ENGINE_LIMIT, whole).await;
+        let (mut parts, body) = in_time.map_err(|_| format!("no answer within {ENGINE_LIMIT:?}"))??;
+        parts.headers.remove(header::TRANSFER_ENCODING);
+        Ok(Response::from_parts(parts, Full::new(body)))
+    }
+}

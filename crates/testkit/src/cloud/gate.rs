@@ -1,0 +1,58 @@
+//! The gate before each service: writes the request down and lets the faults decide what becomes of it.
+
+use std::sync::Arc;
+
+use super::faults::{CloudFaultControl, CloudFaults, Verdict};
+use super::http;
+use super::log::{RequestLog, RequestRecord, Service};
+
+/// What every service of a cloud shares.
+#[derive(Debug, Clone)]
+pub(super) struct Gate {
+    pub(super) faults: Arc<CloudFaultControl>,
+    pub(super) log: Arc<RequestLog>,
+}
+
+/// A request that went through the gate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admitted {
+    number: u64,
+    pub(super) verdict: Verdict,
+}
+
+impl Gate {
+    pub(super) fn new(faults: CloudFaults) -> Self {
+        Self { faults: Arc::new(CloudFaultControl::new(faults)), log: Arc::default() }
+    }
+
+    /// Writes the request down, waits as long as the faults say, and tells what is to become of it.
+    pub(super) async fn admit(
+        &self,
+        service: Service,
+        operation: &str,
+        resource: String,
+        body: u64,
+    ) -> Admitted {
+        let (latency, verdict) = self.faults.judge(service, operation);
+        let admitted = Admitted { verdict, ..self.note(service, operation, resource, body) };
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        if verdict == Verdict::Hang {
+            match http::never().await {}
+        }
+        admitted
+    }
+
+    /// Writes down a request that never came as far as the gate.
+    pub(super) fn note(&self, service: Service, operation: &str, resource: String, body: u64) -> Admitted {
+        let operation = operation.to_owned();
+        let number = self.log.arrived(RequestRecord { service, operation, resource, body, status: None });
+        Admitted { number, verdict: Verdict::Pass }
+    }
+
+    /// Writes down what was answered.
+    pub(super) fn answered(&self, admitted: Admitted, status: u16) {
+        self.log.answered(admitted.number, status);
+    }
+}

@@ -1,0 +1,207 @@
+//! The process that runs a function: started with nothing but Lambda's environment, watched, stopped.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::super::CloudError;
+use super::super::http::Tasks;
+use super::logs::Logs;
+use super::memory::{self, Cgroup, MemoryLimit, mib};
+use super::runtime::LambdaOptions;
+
+/// How often the memory is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What a test asks of a process while it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Kill,
+    Freeze,
+    Thaw,
+}
+
+/// Why a process did not get as far as it was waited for.
+#[derive(Debug)]
+pub(super) enum Ended {
+    TimedOut,
+    OutOfMemory,
+    Killed,
+    Exited(ExitStatus),
+}
+
+pub(super) struct Process {
+    child: Child,
+    pub(super) logs: Arc<Logs>,
+    /// Above it the process is killed, in bytes.
+    watched_limit: Option<u64>,
+    /// The highest memory seen since the last reset, in bytes.
+    peak: Option<u64>,
+    /// Dropped after the child, so that the group is empty then.
+    cgroup: Option<Cgroup>,
+}
+
+impl Process {
+    /// Starts the program with these variables and no others.
+    pub(super) fn start(
+        options: &LambdaOptions,
+        memory_mb: u32,
+        variables: &[(String, String)],
+        tasks: &Tasks,
+    ) -> Result<Self, CloudError> {
+        let failed = |source| CloudError::Function { program: options.program.clone(), source };
+        let program = options.program.canonicalize().map_err(failed)?;
+        let name = format!("obsync-function-{}-{memory_mb}", unique());
+        let cgroup = match &options.memory_limit {
+            MemoryLimit::Cgroup(parent) => Some(Cgroup::create(parent, &name, memory_mb).map_err(failed)?),
+            MemoryLimit::Measure | MemoryLimit::Watch => None,
+        };
+        let (logs, output) = Logs::open(tasks, options.log_sink.clone()).map_err(failed)?;
+        let errors = output.try_clone().map_err(failed)?;
+        let mut command = command(&program, &options.args, cgroup.as_ref());
+        command
+            .env_clear()
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(program.parent().unwrap_or(Path::new("/")))
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(output))
+            .stderr(Stdio::from(errors))
+            .kill_on_drop(true);
+        let child = command.spawn().map_err(failed)?;
+        // The command holds the writing ends of the pipe: without it, the pipe ends with the program.
+        drop(command);
+        let watched_limit = (options.memory_limit != MemoryLimit::Measure).then(|| mib(memory_mb));
+        Ok(Self { child, logs, watched_limit, peak: None, cgroup })
+    }
+
+    /// Waits for `until`, but not beyond the deadline, and carries out orders meanwhile.
+    ///
+    /// After an error the process is dead.
+    pub(super) async fn supervise<T>(
+        &mut self,
+        until: impl Future<Output = T>,
+        deadline: Instant,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+    ) -> Result<T, Ended> {
+        let ended = tokio::select! {
+            biased;
+            done = until => return Ok(done),
+            ended = self.watch(deadline, orders) => ended,
+        };
+        self.kill().await;
+        Err(match ended {
+            Ended::Exited(_) if self.cgroup.as_ref().is_some_and(Cgroup::killed_for_memory) => {
+                Ended::OutOfMemory
+            }
+            ended => ended,
+        })
+    }
+
+    async fn watch(&mut self, deadline: Instant, orders: &mut mpsc::UnboundedReceiver<Order>) -> Ended {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                Some(order) = orders.recv() => match order {
+                    Order::Kill => return Ended::Killed,
+                    Order::Freeze => self.signal(Signal::STOP),
+                    Order::Thaw => self.signal(Signal::CONT),
+                },
+                status = self.child.wait() => match status {
+                    Ok(status) => return Ended::Exited(status),
+                    Err(error) => {
+                        tracing::warn!(%error, "a function cannot be waited for");
+                        return Ended::Killed;
+                    }
+                },
+                () = sleep_until(deadline) => return Ended::TimedOut,
+                _ = looks.tick() => {
+                    self.look();
+                    if self.is_above_limit() {
+                        return Ended::OutOfMemory;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the memory; the highest since the last reset, in bytes.
+    pub(super) fn look(&mut self) -> Option<u64> {
+        let now = self.child.id().and_then(memory::peak);
+        self.peak = self.peak.max(now);
+        self.peak
+    }
+
+    /// Whether the memory was above the limit that is watched.
+    pub(super) fn is_above_limit(&self) -> bool {
+        self.watched_limit.zip(self.peak).is_some_and(|(limit, peak)| peak > limit)
+    }
+
+    /// Begins a new measurement.
+    pub(super) fn reset_peak(&mut self) {
+        self.peak = None;
+        if let Some(pid) = self.child.id() {
+            memory::reset_peak(pid);
+        }
+    }
+
+    /// Whether the process has ended by itself.
+    pub(super) fn has_exited(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Stops the process where it is, as Lambda does between invocations.
+    pub(super) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a stopped process go on.
+    pub(super) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Kills the process, stopped or not, and waits until it is gone.
+    pub(super) async fn kill(&mut self) {
+        if let Err(error) = self.child.kill().await {
+            tracing::debug!(%error, "a function was gone before it was killed");
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        // The id is there only as long as the process was not waited for, so it is nobody else's.
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        if let Some(Err(error)) = pid.map(|pid| kill_process(pid, signal)) {
+            tracing::debug!(%error, "a function cannot be signalled");
+        }
+    }
+}
+
+/// The command, by way of a shell that joins the control group first: from its first page on, the program's
+/// memory counts there.
+fn command(program: &Path, args: &[OsString], cgroup: Option<&Cgroup>) -> Command {
+    let mut command = match cgroup {
+        Some(cgroup) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", r#"echo $$ > "$0" && exec "$@""#]).arg(cgroup.procs()).arg(program);
+            shell
+        }
+        None => Command::new(program),
+    };
+    command.args(args);
+    command
+}
+
+/// A number that no other process and no other call of this one has.
+fn unique() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,275 @@
+//! What tests run functions with.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::{Mutex, mpsc};
+
+use super::super::credentials::SESSION_TOKEN;
+use super::super::{Cloud, CloudError};
+use super::api::Lambda;
+use super::environment::{Environment, Run};
+use super::invocation::{Invocation, InvokeOptions};
+use super::memory::MemoryLimit;
+use super::process::Order;
+
+/// The time that a function has unless something else is said.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The memory that a function has unless something else is said, in MiB: the least that Lambda gives.
+const MEMORY_MB: u32 = 128;
+
+/// Takes the log lines of a function as they come.
+#[derive(Clone)]
+pub struct LogSink(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl LogSink {
+    /// A sink that hands each line, without its end, to `take`.
+    pub fn new(take: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    pub(super) fn line(&self, line: &str) {
+        (self.0)(line);
+    }
+}
+
+impl fmt::Debug for LogSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogSink")
+    }
+}
+
+/// A function as it is configured.
+#[derive(Clone)]
+pub struct LambdaOptions {
+    /// The program, which speaks the Lambda Runtime API: `bootstrap` in a zip for `provided.al2023`.
+    pub program: PathBuf,
+    /// Arguments, which Lambda never gives; for functions inside of other programs.
+    pub args: Vec<OsString>,
+    /// The function's name.
+    pub function: String,
+    /// Its memory size in MiB.
+    pub memory_mb: u32,
+    /// How it is held to that.
+    pub memory_limit: MemoryLimit,
+    /// How long an invocation may take.
+    pub timeout: Duration,
+    /// Its own variables; those of Lambda and of the cloud are there besides, and nothing else.
+    pub env: Vec<(String, String)>,
+    /// Whether the process is stopped (`SIGSTOP`) between invocations, as Lambda does.
+    pub freeze_between: bool,
+    /// Sees each log line as it comes.
+    pub log_sink: Option<LogSink>,
+}
+
+impl LambdaOptions {
+    /// A function of 128 MiB and a minute with no variables of its own.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            function: "obsync".to_owned(),
+            memory_mb: MEMORY_MB,
+            memory_limit: MemoryLimit::default(),
+            timeout: TIMEOUT,
+            env: Vec::new(),
+            freeze_between: true,
+            log_sink: None,
+        }
+    }
+}
+
+impl fmt::Debug for LambdaOptions {
+    /// Variables by name only: their values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("LambdaOptions")
+            .field("program", &self.program)
+            .field("function", &self.function)
+            .field("memory_mb", &self.memory_mb)
+            .field("memory_limit", &self.memory_limit)
+            .field("timeout", &self.timeout)
+            .field("env", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+type Orders = Arc<StdMutex<Option<mpsc::UnboundedSender<Order>>>>;
+
+/// One execution environment of a function: a process that is started when an event comes and kept for the
+/// next one. Two at once for one function are two of these.
+///
+/// Dropping it kills the process.
+pub struct LambdaRuntime {
+    options: LambdaOptions,
+    cloud: Vec<(String, String)>,
+    environment: Mutex<Option<Environment>>,
+    /// The way to an invocation in flight.
+    in_flight: Orders,
+}
+
+impl fmt::Debug for LambdaRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LambdaRuntime").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Ends the way to an invocation when it ends, however that is.
+struct InFlight(Orders);
+
+impl InFlight {
+    fn begin(orders: &Orders) -> (Self, mpsc::UnboundedReceiver<Order>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *orders.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        (Self(Arc::clone(orders)), receiver)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl LambdaRuntime {
+    /// A function of this cloud, which it finds by its variables; nothing is started yet.
+    pub fn new(cloud: &Cloud, options: LambdaOptions) -> Self {
+        cloud.lambda().add_function(&options.function);
+        let mut variables = cloud.env();
+        // The credentials of a function always are those of a role that it has for a while.
+        variables.push(("AWS_SESSION_TOKEN".to_owned(), SESSION_TOKEN.to_owned()));
+        Self::with(variables, options)
+    }
+
+    /// A function that finds everything by its own variables: a cloud of another process, or AWS itself.
+    pub fn elsewhere(options: LambdaOptions) -> Self {
+        Self::with(Vec::new(), options)
+    }
+
+    fn with(cloud: Vec<(String, String)>, options: LambdaOptions) -> Self {
+        Self { options, cloud, environment: Mutex::new(None), in_flight: Orders::default() }
+    }
+
+    /// The function as it is configured.
+    pub fn options(&self) -> &LambdaOptions {
+        &self.options
+    }
+
+    /// Runs the function with this event: in the process of the last invocation if that still waits for
+    /// one, else in a new process. Invocations at the same time wait for each other.
+    ///
+    /// # Errors
+    /// When the program cannot be started at all; everything else is an [`Outcome`](super::Outcome).
+    pub async fn invoke(&self, event: &Value, options: InvokeOptions) -> Result<Invocation, CloudError> {
+        let mut slot = self.environment.lock().await;
+        let memory_mb = options.memory_mb.unwrap_or(self.options.memory_mb);
+        let mut environment = match slot.take() {
+            Some(mut kept) => {
+                if kept.memory_mb == memory_mb && kept.is_usable() {
+                    kept
+                } else {
+                    kept.end().await;
+                    Environment::start(&self.options, &self.cloud, memory_mb).await?
+                }
+            }
+            None => Environment::start(&self.options, &self.cloud, memory_mb).await?,
+        };
+        let (in_flight, mut orders) = InFlight::begin(&self.in_flight);
+        let run = Run {
+            request_id: options.request_id.unwrap_or_else(request_id),
+            payload: Bytes::from(event.to_string()),
+            timeout: options.timeout.unwrap_or(self.options.timeout),
+        };
+        let invocation = environment.run(run, &mut orders).await;
+        drop(in_flight);
+        if environment.is_usable() {
+            *slot = Some(environment);
+        } else {
+            environment.end().await;
+        }
+        Ok(invocation)
+    }
+
+    /// Runs the function with this event and then with each event that it sent to itself, `most` at most.
+    ///
+    /// # Errors
+    /// When the program cannot be started at all.
+    pub async fn invoke_chain(
+        &self,
+        lambda: &Lambda,
+        event: &Value,
+        options: InvokeOptions,
+        most: usize,
+    ) -> Result<Vec<Invocation>, CloudError> {
+        let mut invocations = vec![self.invoke(event, options.clone()).await?];
+        while invocations.len() < most {
+            let Some(queued) = lambda.take_event() else {
+                break;
+            };
+            // A request id is for one invocation.
+            let options = InvokeOptions { request_id: None, ..options.clone() };
+            invocations.push(self.invoke(&queued.event, options).await?);
+        }
+        Ok(invocations)
+    }
+
+    /// Kills the process, in the middle of an invocation or between two; the next one starts cold.
+    pub async fn kill(&self) {
+        if self.order(Order::Kill) {
+            return;
+        }
+        if let Some(environment) = self.environment.lock().await.take() {
+            environment.end().await;
+        }
+    }
+
+    /// Stops the process where it is, in the middle of an invocation or between two; deadlines go on.
+    pub async fn freeze(&self) {
+        if !self.order(Order::Freeze) {
+            self.environment.lock().await.as_ref().inspect(|environment| environment.freeze());
+        }
+    }
+
+    /// Lets a stopped process go on.
+    pub async fn thaw(&self) {
+        if !self.order(Order::Thaw) {
+            self.environment.lock().await.as_ref().inspect(|environment| environment.thaw());
+        }
+    }
+
+    /// Gives an order to the invocation in flight; whether there is one.
+    fn order(&self, order: Order) -> bool {
+        let orders = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.as_ref().is_some_and(|orders| orders.send(order).is_ok())
+    }
+}
+
+/// A request id as Lambda's look (a random UUID, RFC 9562 section 5.4).
+fn request_id() -> String {
+    let mut bytes = [0_u8; 16];
+    // An id without randomness is an id still.
+    let _ = getrandom::fill(&mut bytes);
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = data_encoding::HEXLOWER.encode(&bytes);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_random_uuids() {
+        let id = request_id();
+        assert_eq!(id.len(), 36);
+        assert_eq!(id.as_bytes()[14], b'4');
+        assert_ne!(id, request_id());
+    }
+}

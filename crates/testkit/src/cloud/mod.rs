@@ -1,0 +1,188 @@
+//! A cloud on loopback for tests and for `obsync-dev cloud`: S3, DynamoDB, Secrets Manager and Lambda.
+//!
+//! [`Cloud::start`] serves each on a port of its own, in this process and in memory; [`Cloud::env`] says
+//! how the AWS SDKs find them. What was asked is counted ([`Cloud::counts`]) and written down
+//! ([`Cloud::requests`]), and [`CloudFaults`] say what goes wrong. [`Cloud::s3`] and its like look inside
+//! without requests.
+
+mod credentials;
+mod dynamodb;
+mod error;
+mod faults;
+mod gate;
+mod http;
+mod json_api;
+mod lambda;
+mod log;
+mod s3;
+mod secrets;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gate::Gate;
+use http::Tasks;
+
+pub use dynamodb::DynamoDb;
+pub use error::CloudError;
+pub use faults::{CloudFaultControl, CloudFaults, ServiceFaults};
+#[cfg(unix)]
+pub use lambda::{Invocation, InvokeOptions, LambdaOptions, LambdaRuntime, LogSink, MemoryLimit, Outcome};
+pub use lambda::{Lambda, QueuedEvent};
+pub use log::{RequestCounts, RequestRecord, Service};
+pub use s3::{BucketSettings, S3, StoredObject, UploadInProgress};
+pub use secrets::Secrets;
+
+/// How long a test waits for something to happen.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a cloud is to be.
+#[derive(Debug, Clone, Default)]
+pub struct CloudOptions {
+    /// The ports: this one for S3, and the next for DynamoDB, Secrets Manager and Lambda in that order; any
+    /// free ports when none, or 0, is given.
+    pub first_port: Option<u16>,
+    /// What goes wrong from the start.
+    pub faults: CloudFaults,
+}
+
+/// Where the services listen.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    s3: SocketAddr,
+    dynamodb: SocketAddr,
+    secrets_manager: SocketAddr,
+    lambda: SocketAddr,
+}
+
+/// A running cloud. Dropping it stops it; [`Cloud::shutdown`] also waits for that.
+#[derive(Debug)]
+pub struct Cloud {
+    addresses: Addresses,
+    gate: Gate,
+    tasks: Tasks,
+    s3: S3,
+    dynamodb: DynamoDb,
+    secrets: Secrets,
+    lambda: Lambda,
+}
+
+impl Cloud {
+    /// Starts an empty cloud.
+    ///
+    /// # Errors
+    /// When a port is taken.
+    pub async fn start(options: CloudOptions) -> Result<Self, CloudError> {
+        let first = options.first_port.filter(|port| *port != 0);
+        let port = |offset: u16| first.map_or(0, |first| first.saturating_add(offset));
+        let (s3_listener, s3) = http::listen(port(0)).await?;
+        let (dynamodb_listener, dynamodb) = http::listen(port(1)).await?;
+        let (secrets_listener, secrets_manager) = http::listen(port(2)).await?;
+        let (lambda_listener, lambda) = http::listen(port(3)).await?;
+        let addresses = Addresses { s3, dynamodb, secrets_manager, lambda };
+        let tasks = Tasks::default();
+        let gate = Gate::new(options.faults);
+        // What can fail comes first: nothing is left running then.
+        let dynamodb = dynamodb::start(dynamodb_listener, &tasks, gate.clone()).await?;
+        let s3 = s3::start(s3_listener, &tasks, gate.clone());
+        let secrets = secrets::start(secrets_listener, &tasks, gate.clone());
+        let lambda = lambda::start(lambda_listener, &tasks, gate.clone());
+        tracing::info!(?addresses, "the loopback cloud listens");
+        Ok(Self { addresses, gate, tasks, s3, dynamodb, secrets, lambda })
+    }
+
+    /// The variables by which the AWS SDKs find this cloud and sign for it.
+    pub fn env(&self) -> Vec<(String, String)> {
+        [
+            ("AWS_ENDPOINT_URL_S3", self.endpoint(Service::S3)),
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.endpoint(Service::DynamoDb)),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.endpoint(Service::SecretsManager)),
+            ("AWS_ENDPOINT_URL_LAMBDA", self.endpoint(Service::Lambda)),
+            ("AWS_ACCESS_KEY_ID", credentials::ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", credentials::SECRET_KEY.to_owned()),
+            ("AWS_REGION", credentials::REGION.to_owned()),
+            ("AWS_DEFAULT_REGION", credentials::REGION.to_owned()),
+            // Nobody is to look for a metadata service when the keys are wrong.
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+
+    /// Where a service is: `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self, service: Service) -> String {
+        let address = match service {
+            Service::S3 => self.addresses.s3,
+            Service::DynamoDb => self.addresses.dynamodb,
+            Service::SecretsManager => self.addresses.secrets_manager,
+            Service::Lambda => self.addresses.lambda,
+        };
+        format!("http://{address}")
+    }
+
+    /// The access key id and its secret.
+    pub fn credentials(&self) -> (&'static str, &'static str) {
+        (credentials::ACCESS_KEY, credentials::SECRET_KEY)
+    }
+
+    /// The region that everything is in.
+    pub fn region(&self) -> &'static str {
+        credentials::REGION
+    }
+
+    /// The buckets.
+    pub fn s3(&self) -> &S3 {
+        &self.s3
+    }
+
+    /// The tables.
+    pub fn dynamodb(&self) -> &DynamoDb {
+        &self.dynamodb
+    }
+
+    /// The secrets.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// The functions by name, and the events that wait for them.
+    pub fn lambda(&self) -> &Lambda {
+        &self.lambda
+    }
+
+    /// What goes wrong, to be changed at any time.
+    pub fn faults(&self) -> &CloudFaultControl {
+        &self.gate.faults
+    }
+
+    /// How often each operation was asked for so far.
+    pub fn counts(&self) -> RequestCounts {
+        self.gate.log.counts()
+    }
+
+    /// The last requests (200,000 at most), in the order in which they came.
+    pub fn requests(&self) -> Vec<RequestRecord> {
+        self.gate.log.records()
+    }
+
+    /// Waits until what was asked meets a condition, for a minute at most.
+    ///
+    /// # Panics
+    /// When the minute is over: what the test waits for does not happen.
+    pub async fn wait_for(&self, condition: impl Fn(&RequestCounts) -> bool) {
+        if tokio::time::timeout(WAIT_LIMIT, self.gate.log.wait_for(condition)).await.is_err() {
+            panic!("what was waited for did not happen; what did: {}", self.counts());
+        }
+    }
+
+    /// Stops the cloud and waits until every task of it has ended and the ports are free.
+    pub async fn shutdown(self) {
+        self.tasks.stop().await;
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        self.tasks.shutdown.cancel();
+    }
+}

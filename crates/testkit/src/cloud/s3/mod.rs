@@ -1,0 +1,49 @@
+//! S3 in memory: the API over HTTP by `s3s`, and a look inside for tests.
+//!
+//! What there is: buckets with their settings (versioning is recorded, but versions are not kept), objects
+//! with user metadata, storage class and encryption as given, conditional reads and writes, copies with
+//! metadata replaced or kept, multipart uploads, listing by pages, deletion in bulk. Addressing is
+//! path-style, and signatures are checked. Everything else answers `NotImplemented`.
+
+mod buckets;
+mod conditions;
+mod content;
+mod listing;
+mod objects;
+mod server;
+mod service;
+mod store;
+mod uploads;
+mod view;
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use super::gate::Gate;
+use super::http::Tasks;
+use store::{State, Store};
+pub use view::{BucketSettings, S3, StoredObject, UploadInProgress};
+
+/// What carries out the operations.
+#[derive(Debug, Clone)]
+struct Backend {
+    store: Arc<Store>,
+    gate: Gate,
+}
+
+impl Backend {
+    /// Counts an object written, for the fault that makes its bucket vanish.
+    fn written(&self, state: &mut State, bucket: &str) {
+        if self.gate.faults.bucket_vanishes() {
+            state.vanish(bucket);
+        }
+    }
+}
+
+/// Serves an S3 on this listener.
+pub(super) fn start(listener: TcpListener, tasks: &Tasks, gate: Gate) -> S3 {
+    let store = Arc::new(Store::default());
+    server::serve(listener, tasks, Backend { store: Arc::clone(&store), gate });
+    S3::new(store)
+}

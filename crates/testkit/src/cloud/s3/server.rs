@@ -1,0 +1,120 @@
+//! The S3 endpoint: signatures, the gate, and the answers.
+
+use std::sync::{Arc, OnceLock};
+
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::path::S3Path;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, S3Result, s3_error};
+use tokio::net::TcpListener;
+
+use super::super::credentials::{ACCESS_KEY, SECRET_KEY};
+use super::super::faults::Verdict;
+use super::super::gate::{Admitted, Gate};
+use super::super::http::{self, Dropped, Tasks};
+use super::super::log::Service;
+use super::Backend;
+
+/// The largest body taken, in bytes: parts of an upload are far smaller.
+const BODY_MAX: usize = 512 * 1024 * 1024;
+
+/// What the gate said, handed from inside the service to the connection.
+#[derive(Debug, Clone, Default)]
+struct Passage(Arc<OnceLock<Admitted>>);
+
+/// Knows the one key that there is.
+struct Keys;
+
+#[async_trait::async_trait]
+impl S3Auth for Keys {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key == ACCESS_KEY {
+            return Ok(SecretKey::from(SECRET_KEY));
+        }
+        let message = "The AWS Access Key Id you provided does not exist in our records.";
+        Err(s3_error!(InvalidAccessKeyId, "{message}"))
+    }
+}
+
+/// Lets signed requests through the gate once their operation is known.
+struct Access {
+    gate: Gate,
+}
+
+#[async_trait::async_trait]
+impl S3Access for Access {
+    async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let resource = match cx.s3_path() {
+            S3Path::Root => String::new(),
+            S3Path::Bucket { bucket } => bucket.to_string(),
+            S3Path::Object { bucket, key } => format!("{bucket}/{key}"),
+        };
+        let length = http::header_text(cx.headers(), "content-length").parse().unwrap_or_default();
+        let operation = cx.s3_op().name().to_owned();
+        let admitted = self.gate.admit(Service::S3, &operation, resource, length).await;
+        if let Some(passage) = cx.extensions_mut().get::<Passage>() {
+            // Each request passes once.
+            let _ = passage.0.set(admitted);
+        }
+        match admitted.verdict {
+            Verdict::Throttled => Err(s3_error!(SlowDown, "Please reduce your request rate.")),
+            Verdict::Forbidden => Err(s3_error!(AccessDenied, "Access Denied")),
+            Verdict::InternalError => {
+                Err(s3_error!(InternalError, "We encountered an internal error. Please try again."))
+            }
+            Verdict::Dropped => Err(s3_error!(InternalError, "dropped on purpose")),
+            Verdict::Pass | Verdict::LostAnswer | Verdict::Hang => match cx.credentials() {
+                Some(_) => Ok(()),
+                None => Err(s3_error!(AccessDenied, "Access Denied: the request is not signed")),
+            },
+        }
+    }
+}
+
+/// Serves the buckets on this listener.
+pub(super) fn serve(listener: TcpListener, tasks: &Tasks, backend: Backend) {
+    let gate = backend.gate.clone();
+    let mut builder = S3ServiceBuilder::new(backend);
+    builder.set_auth(Keys);
+    builder.set_access(Access { gate: gate.clone() });
+    let service = builder.build();
+    http::serve(listener, tasks, move |request| answer(request, service.clone(), gate.clone()));
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    service: S3Service,
+    gate: Gate,
+) -> Result<Response<Body>, Dropped> {
+    let (mut parts, body) = request.into_parts();
+    // Whole before it is looked at: an answer given early would reset the connection under a client that
+    // is still sending, and which of the two it notices first would be chance.
+    let body = match http::whole_body(body, BODY_MAX).await {
+        Ok(body) => body,
+        Err(response) => return Ok(response.map(Body::http_body)),
+    };
+    let passage = Passage::default();
+    parts.extensions.insert(passage.clone());
+    let length = body.len() as u64;
+    let path = parts.uri.path().to_owned();
+    let response = service.call(Request::from_parts(parts, Body::from(body))).await;
+    let response = response.unwrap_or_else(|error| {
+        tracing::warn!(?error, "an S3 request failed");
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    });
+    let admitted = match passage.0.get() {
+        Some(admitted) => *admitted,
+        // Refused before its operation was known.
+        None => gate.note(Service::S3, "Unknown", path, length),
+    };
+    if matches!(admitted.verdict, Verdict::Dropped | Verdict::LostAnswer) {
+        return Err(Dropped);
+    }
+    gate.answered(admitted, response.status().as_u16());
+    Ok(response)
+}
