@@ -1,0 +1,87 @@
+//! The way to the services: one HTTP client for each store, which counts its requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use object_store::ClientOptions;
+use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
+use rustls::ClientConfig;
+use rustls::crypto::ring;
+use rustls_platform_verifier::BuilderVerifierExt;
+
+use super::traffic::Traffic;
+
+/// How long a connection may take to be made.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long a request may take as a whole: a part of 8 MiB at 30 kB/s.
+const REQUEST_LIMIT: Duration = Duration::from_secs(300);
+/// How long an answer may pause.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Makes the HTTP client that the library and our own requests share.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    client: HttpClient,
+}
+
+impl Connector {
+    /// A client for a service with TLS, or without it (`plain`): then it needs no certificates, of which a container may
+    /// have none.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about what is wrong with the system's certificates.
+    pub(super) fn new(plain: bool, traffic: Traffic) -> Result<Self, String> {
+        let tls = tls(plain).map_err(|error| format!("the system's certificates cannot be used: {error}"))?;
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("obsync/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .connect_timeout(CONNECT_LIMIT)
+            .timeout(REQUEST_LIMIT)
+            .read_timeout(SILENCE_LIMIT)
+            // A redirect would be signed for the wrong host; what it means is that the region is wrong.
+            .redirect(reqwest::redirect::Policy::none());
+        let builder = if plain { builder.no_proxy() } else { builder };
+        let client = builder.build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
+        Ok(Connector { client: HttpClient::new(Counting { client, traffic }) })
+    }
+
+    /// The client.
+    #[cfg(feature = "s3")]
+    pub(super) fn client(&self) -> &HttpClient {
+        &self.client
+    }
+}
+
+/// Cryptography is ring's, named explicitly so that no process-wide default has to be installed.
+fn tls(plain: bool) -> Result<ClientConfig, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    Ok(if plain {
+        config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+    } else {
+        config.with_platform_verifier()?.with_no_client_auth()
+    })
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(self.client.clone())
+    }
+}
+
+#[derive(Debug)]
+struct Counting {
+    client: reqwest::Client,
+    traffic: Traffic,
+}
+
+#[async_trait]
+impl HttpService for Counting {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.traffic.count();
+        HttpService::call(&self.client, request).await
+    }
+}

@@ -1,0 +1,122 @@
+//! How a bucket store works.
+
+use std::time::Duration;
+
+use obsync_protocol::VaultId;
+
+use super::retries::Retries;
+
+/// The least that a part of a multipart upload may hold, unless it is the last one (S3 user guide, "Multipart upload
+/// limits").
+pub(super) const PART_MIN: usize = 5 << 20;
+/// The most that a part may hold here: well below what S3 takes (5 GiB), so that memory stays bounded.
+const PART_MAX: usize = 1 << 30;
+/// The most parts that an upload may have (S3 user guide, "Multipart upload limits").
+const PARTS_MAX: u64 = 10_000;
+/// How many parts of one upload are held at a time: one that arrives and one that is on its way.
+pub(super) const PARTS_HELD: usize = 2;
+
+/// How a [`BucketStore`](super::BucketStore) works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketOptions {
+    /// The vault whose files are written. Objects carry it, so that those of another vault in the same place are told from
+    /// earlier versions of this one's. `None` where nothing is written.
+    pub vault: Option<VaultId>,
+    /// The KMS key that S3 is to encrypt objects with; `None`: what the bucket is set to.
+    pub sse_kms_key: Option<String>,
+    /// The storage class of objects, as the service calls it (`STANDARD_IA`, `NEARLINE`, `Cool`); `None`: the service's
+    /// default.
+    pub storage_class: Option<String>,
+    /// Whether objects stay that the vault deleted. Renamed files stay under their old name as well.
+    pub keep_deleted: bool,
+    /// Bytes of one part of a multipart upload. Content that is no larger waits in memory and becomes visible by one PUT.
+    /// At least 5 MiB.
+    pub part_size: usize,
+    /// How many requests are in flight at a time.
+    pub concurrency: usize,
+    /// How many bytes of content may wait in memory at a time. Contents are begun only when there is room for them; one that
+    /// needs more than all of it gets all of it.
+    pub memory: usize,
+    /// How many files become visible in one go at most.
+    pub batch_files: usize,
+    /// For how long a multipart upload of this vault must have been open, or a copy of obsync's own been there, before it
+    /// counts as left by a run that was killed, and is removed. A lease on the state lets this be zero; without one, it must
+    /// be longer than another machine may take for one file.
+    pub abandoned_after: Duration,
+    /// How long what is under way may take to end once the run is told to stop. What takes longer is given up; whether it
+    /// happened is seen by the next run.
+    pub grace: Duration,
+    /// The service's address, for S3-compatible services; buckets are named in the path there. `None`: as
+    /// `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile say, else Amazon's.
+    pub endpoint: Option<String>,
+    /// How persistent requests are.
+    pub retries: Retries,
+}
+
+impl Default for BucketOptions {
+    fn default() -> Self {
+        BucketOptions {
+            vault: None,
+            sse_kms_key: None,
+            storage_class: None,
+            keep_deleted: false,
+            part_size: 8 << 20,
+            concurrency: 16,
+            memory: 128 << 20,
+            batch_files: 1024,
+            abandoned_after: Duration::from_secs(3600),
+            grace: Duration::from_secs(10),
+            endpoint: None,
+            retries: Retries::default(),
+        }
+    }
+}
+
+impl BucketOptions {
+    /// The same with every number in its bounds.
+    pub(super) fn in_bounds(self) -> Self {
+        BucketOptions {
+            part_size: self.part_size.clamp(PART_MIN, PART_MAX),
+            concurrency: self.concurrency.clamp(1, 1024),
+            memory: self.memory.max(1),
+            batch_files: self.batch_files.max(1),
+            ..self
+        }
+    }
+
+    /// Bytes of one part of a content of `size` bytes: more than usual if there were too many parts else.
+    pub(super) fn part_size_for(&self, size: u64) -> usize {
+        let least = usize::try_from(size.div_ceil(PARTS_MAX)).unwrap_or(usize::MAX);
+        self.part_size.max(least)
+    }
+
+    /// Bytes of memory that a content of `size` bytes takes from its beginning until it is published.
+    pub fn memory_for(&self, size: u64) -> u64 {
+        let part_size = self.part_size_for(size) as u64;
+        if size <= part_size { size } else { part_size * PARTS_HELD as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_kept_in_their_bounds() {
+        let options = BucketOptions { part_size: 1, concurrency: 0, memory: 0, ..BucketOptions::default() };
+        let options = options.in_bounds();
+        assert_eq!((options.part_size, options.concurrency, options.memory), (PART_MIN, 1, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_upload_has_too_many_parts_and_memory_stays_bounded(size in 0_u64..1 << 42) {
+            let options = BucketOptions::default();
+            let part = options.part_size_for(size) as u64;
+            prop_assert!(size.div_ceil(part) <= PARTS_MAX);
+            prop_assert!(options.memory_for(size) <= (part * 2).max(size.min(part)));
+        }
+    }
+}

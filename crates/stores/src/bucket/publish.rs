@@ -1,0 +1,326 @@
+//! Makes staged contents visible, many at a time, each by one request that happens as a whole or not at all.
+//!
+//! What is in the way is judged first. Where obsync expects nothing, it writes on the condition that there is nothing; where
+//! it knows a version, on the condition that it still is that version. So what others write at the same moment is seen,
+//! judged again, and kept. (Completing a multipart upload has no condition: there the last look is a moment old.)
+//!
+//! The judgement on an object that is in the way:
+//!
+//! - It has the content that is to come, or the one that is to be replaced: it is replaced.
+//! - It is an earlier version of the same vault's (by its stamp: the same vault and no higher uid): an earlier life of this
+//!   destination put it there, and it is replaced.
+//! - It is a later version of the same vault's: another obsync is further than this one. It stays, and the publication fails
+//!   for this file; the next run looks again.
+//! - It is anything else, another vault's object included: somebody else's. It is kept as a conflicted copy, and replaced.
+
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
+use futures_util::{StreamExt, stream};
+use object_store::path::Path;
+use object_store::{Attributes, UpdateVersion};
+use obsync_core::{FileMeta, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError};
+use obsync_protocol::{ContentHash, VaultId, VaultPath};
+use tokio_util::sync::CancellationToken;
+
+use super::aside::keep_beside;
+use super::known::Occupant;
+use super::objects::Guard;
+use super::shared::Shared;
+use super::stages::Stage;
+use super::stamp::{self, Facts};
+use super::trouble::{Action, Trouble, again};
+
+/// How often a publication is tried while somebody else keeps changing what is at its path.
+const ATTEMPTS: usize = 8;
+
+type Answer = Result<Published, PublishFailure>;
+
+/// Publishes a batch. The answers are in its order. Once `stop` is cancelled nothing more is begun, and what is under way
+/// has [some time](super::BucketOptions::grace) to end.
+///
+/// What could not be published is not staged any more: it would take memory until the end of the run.
+pub(super) async fn publish(
+    shared: &Shared,
+    batch: Vec<Publication>,
+    stop: &CancellationToken,
+) -> Vec<Answer> {
+    let fatal: OnceLock<StoreError> = OnceLock::new();
+    let mut answers: Vec<(usize, Answer, Option<Path>)> = stream::iter(batch.into_iter().enumerate())
+        .map(|(index, publication)| {
+            let fatal = &fatal;
+            async move {
+                let mut parked = None;
+                let outcome = match fatal.get() {
+                    Some(error) => Err(again(error)),
+                    None => publish_until(stop, shared, &publication, &mut parked).await,
+                };
+                if let Err(error) = &outcome
+                    && error.is_fatal()
+                {
+                    fatal.get_or_init(|| again(error));
+                }
+                let answer =
+                    outcome.map_err(|error| PublishFailure { publication: Box::new(publication), error });
+                (index, answer, parked)
+            }
+        })
+        .buffer_unordered(shared.options.concurrency)
+        .collect()
+        .await;
+    answers.sort_unstable_by_key(|(index, ..)| *index);
+    let (answers, parked): (Vec<Answer>, Vec<Option<Path>>) =
+        answers.into_iter().map(|(_, answer, parked)| (answer, parked)).unzip();
+    shared.discard_parked(parked.into_iter().flatten().collect()).await;
+    answers
+}
+
+async fn publish_until(
+    stop: &CancellationToken,
+    shared: &Shared,
+    publication: &Publication,
+    parked: &mut Option<Path>,
+) -> Result<Published, StoreError> {
+    if stop.is_cancelled() {
+        return Err(shared.site.stopped());
+    }
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(shared.options.grace).await;
+    };
+    tokio::select! {
+        biased;
+        outcome = publish_one(shared, publication, parked) => outcome,
+        () = too_late => Err(shared.site.stopped()),
+    }
+}
+
+async fn publish_one(
+    shared: &Shared,
+    publication: &Publication,
+    parked: &mut Option<Path>,
+) -> Result<Published, StoreError> {
+    match &publication.content {
+        PublicationContent::InPlace { path, meta } => {
+            touch(shared, path, meta).await?;
+            Ok(Published::default())
+        }
+        PublicationContent::Staged(staged) => {
+            let stage = shared.stages.take(&staged.handle).ok_or_else(|| {
+                shared.site.io(Action::Write, staged.path.as_str(), "nothing is staged for it any more")
+            })?;
+            if let Stage::Parked(key, _) = &stage {
+                *parked = Some(key.clone());
+            }
+            let key = shared.keys.of(&staged.path)?;
+            Place { shared, staged, key, stage, conflict: None }.take(publication.replaces).await
+        }
+    }
+}
+
+/// Gives an object that has the content already what it is to carry.
+async fn touch(shared: &Shared, path: &VaultPath, meta: &FileMeta) -> Result<(), StoreError> {
+    let key = shared.keys.of(path)?;
+    let attributes = shared.attributes(path, meta);
+    for _ in 0..ATTEMPTS {
+        let Occupant::Object(facts) = shared.recall(path, &key).await? else {
+            break;
+        };
+        if facts.is_exactly(meta, shared.vault()) {
+            return Ok(());
+        }
+        if shared.content_of(path, &key, &facts).await? != Some(meta.hash) {
+            break;
+        }
+        let guard = Guard::Version(facts.version.clone());
+        shared.known.forget(path);
+        match shared.objects.copy(&key, &facts.version, &key, Some(&attributes), &guard).await {
+            Ok(version) => {
+                shared.wrote(path, &key, version, meta);
+                return Ok(());
+            }
+            // It may have been this very request, whose first answer was lost: that is seen by looking again.
+            Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {}
+            Err(trouble) => return Err(shared.failed(Action::Write, path, &trouble)),
+        }
+    }
+    Err(shared.site.io(Action::Write, path.as_str(), "it was changed or removed meanwhile"))
+}
+
+/// What to do about what is at the path of a publication.
+enum Verdict {
+    /// There is nothing.
+    Free,
+    /// It is exactly what is to be published.
+    Done,
+    /// It may be replaced: obsync wrote it for this vault, or it has the content already.
+    Replace(UpdateVersion),
+    /// A later version of the same vault's. It stays.
+    Newer,
+    /// Somebody else wrote it. It is kept.
+    Foreign(Facts),
+}
+
+/// A staged content on its way to its path. (It can be sent, but not shared, because an upload cannot: so its methods all
+/// take it mutably.)
+struct Place<'a> {
+    shared: &'a Shared,
+    staged: &'a Staged,
+    key: Path,
+    stage: Stage,
+    conflict: Option<VaultPath>,
+}
+
+impl Place<'_> {
+    async fn take(mut self, replaces: Option<ContentHash>) -> Result<Published, StoreError> {
+        let Staged { path, meta, .. } = self.staged;
+        let mut remembered = self.remembered(replaces);
+        for _ in 0..ATTEMPTS {
+            let was_remembered = remembered.is_some();
+            let found = match remembered.take() {
+                Some(found) => found,
+                None => self.shared.look(path, &self.key).await?,
+            };
+            let guard = match self.judge(&found, replaces).await? {
+                // Only a write has a condition that tells if this is not so any more.
+                Some(Verdict::Done | Verdict::Newer | Verdict::Foreign(_)) if was_remembered => continue,
+                Some(Verdict::Done) => return Ok(Published { conflict: self.conflict }),
+                None => continue,
+                Some(Verdict::Free) => Guard::Nothing,
+                Some(Verdict::Replace(version)) => Guard::Version(version),
+                Some(Verdict::Newer) => return Err(self.is_behind()),
+                Some(Verdict::Foreign(facts)) => {
+                    match keep_beside(self.shared, path, &self.key, &facts).await? {
+                        // Should the write fail now, the copy stays: an error can mean that it happened nevertheless.
+                        Some(aside) => {
+                            self.conflict = Some(aside);
+                            Guard::Version(facts.version)
+                        }
+                        None => continue,
+                    }
+                }
+            };
+            self.shared.known.forget(path);
+            match self.write(&guard).await {
+                Ok(version) => {
+                    self.shared.wrote(path, &self.key, version, meta);
+                    return Ok(Published { conflict: self.conflict });
+                }
+                Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {
+                    self.check_original(&trouble).await?;
+                }
+                Err(trouble) => return Err(self.shared.failed(Action::Write, path, &trouble)),
+            }
+        }
+        Err(self.shared.site.io(Action::Write, path.as_str(), "another program keeps changing it"))
+    }
+
+    /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
+    fn remembered(&self, replaces: Option<ContentHash>) -> Option<Occupant> {
+        let fresh = self.shared.fresh.load(Ordering::Relaxed);
+        // Without conditions nothing would tell that it is not so any more.
+        if self.shared.objects.is_unconditional() && !fresh {
+            return None;
+        }
+        let is_new = replaces.is_none();
+        let supposed_free = match &self.stage {
+            Stage::Content { .. } => is_new,
+            // Conditional copies are young: not every service that says nothing about the condition looks at it.
+            Stage::Original(..) | Stage::Parked(..) => is_new && fresh,
+            Stage::Upload { .. } => return None,
+        };
+        self.shared.known.get(&self.staged.path).or(supposed_free.then_some(Occupant::Nothing))
+    }
+
+    /// `None`: it is something else by now.
+    async fn judge(
+        &mut self,
+        occupant: &Occupant,
+        replaces: Option<ContentHash>,
+    ) -> Result<Option<Verdict>, StoreError> {
+        let Some(facts) = occupant.facts() else {
+            return Ok(Some(Verdict::Free));
+        };
+        let meta = &self.staged.meta;
+        if facts.is_exactly(meta, self.shared.vault()) {
+            return Ok(Some(Verdict::Done));
+        }
+        // It is worth reading only if it can be what is to come or what obsync once put there.
+        if facts.content().is_none() && facts.size != meta.size && replaces.is_none() {
+            return Ok(Some(Verdict::Foreign(facts.clone())));
+        }
+        let content = self.shared.content_of(&self.staged.path, &self.key, facts).await?;
+        let ours = facts.stamp.as_ref().filter(|stamp| stamp.vault.as_ref() == self.shared.vault());
+        Ok(content.map(|content| match ours {
+            _ if content == meta.hash || Some(content) == replaces => Verdict::Replace(facts.version.clone()),
+            Some(stamp) if stamp.uid <= meta.uid => Verdict::Replace(facts.version.clone()),
+            Some(_) => Verdict::Newer,
+            None => Verdict::Foreign(facts.clone()),
+        }))
+    }
+
+    fn is_behind(&self) -> StoreError {
+        let reason =
+            "a newer version of it is there already, written by another obsync; the next run looks again";
+        self.shared.site.io(Action::Write, self.staged.path.as_str(), reason)
+    }
+
+    async fn write(&mut self, guard: &Guard) -> Result<UpdateVersion, Trouble> {
+        let Staged { path, meta, .. } = self.staged;
+        let objects = &self.shared.objects;
+        let attributes = self.shared.attributes(path, meta);
+        match &mut self.stage {
+            Stage::Content { payload, .. } => {
+                objects.put(&self.key, payload.clone(), attributes, guard).await
+            }
+            Stage::Upload { upload, .. } => match upload.complete().await {
+                Ok(version) => Ok(version),
+                // The answer may be lost and the upload complete.
+                Err(trouble) => match objects.head(&self.key).await? {
+                    Some(facts) if facts.is_exactly(meta, self.shared.vault()) => Ok(facts.version),
+                    _ => Err(trouble.into_final()),
+                },
+            },
+            Stage::Original(from, facts) | Stage::Parked(from, facts) => {
+                objects.copy(from, &facts.version, &self.key, Some(&attributes), guard).await
+            }
+        }
+    }
+
+    /// After a conflict: an error if it is the original of a copy that changed and not what is at the copy's place.
+    async fn check_original(&mut self, trouble: &Trouble) -> Result<(), StoreError> {
+        let (Stage::Original(from, facts) | Stage::Parked(from, facts)) = &self.stage else {
+            return Ok(());
+        };
+        let found = self.shared.objects.head(from).await;
+        let found = found.map_err(|trouble| self.shared.failed(Action::Look, &self.staged.path, &trouble))?;
+        if found.is_some_and(|found| found.version.e_tag == facts.version.e_tag) && trouble.is_conflict() {
+            return Ok(());
+        }
+        let reason = "the file that it was to be a copy of was changed meanwhile";
+        Err(self.shared.site.io(Action::Copy, self.staged.path.as_str(), reason))
+    }
+}
+
+impl Shared {
+    /// What a file's object is to carry.
+    pub(super) fn attributes(&self, path: &VaultPath, meta: &FileMeta) -> Attributes {
+        stamp::attributes(path, meta, self.vault(), self.options.storage_class.as_deref())
+    }
+
+    /// The vault whose files are written, if it is known.
+    pub(super) fn vault(&self) -> Option<&VaultId> {
+        self.options.vault.as_ref()
+    }
+
+    /// Notes what was written at a path.
+    fn wrote(&self, path: &VaultPath, key: &Path, version: UpdateVersion, meta: &FileMeta) {
+        self.site.wrote();
+        self.listing.wrote(key, meta.size);
+        // Without a version nothing can be made conditional on it.
+        match version.e_tag {
+            Some(_) => self.known.put(path, Occupant::Object(Facts::of_written(version, meta, self.vault()))),
+            None => self.known.forget(path),
+        }
+    }
+}

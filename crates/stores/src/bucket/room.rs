@@ -1,0 +1,69 @@
+//! The memory that contents may take together between their arrival and their publication.
+//!
+//! Room is taken for the whole of a content before it begins: one that waits for room holds none, so that those which are
+//! on their way always come to their end and make some free.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Room is counted in units of this many bytes.
+const UNIT: u64 = 1024;
+/// The most units: 256 GiB, and less than a semaphore has permits anywhere.
+const UNITS_MAX: u32 = 1 << 28;
+/// How long a content waits for room. What holds room is published within a fraction of a second of its arrival, at the speed
+/// of the network.
+const PATIENCE: Duration = Duration::from_secs(1800);
+
+/// Room for contents.
+#[derive(Debug)]
+pub(super) struct Room {
+    free: Arc<Semaphore>,
+    units: u32,
+}
+
+impl Room {
+    /// Room for `bytes` in all.
+    pub(super) fn new(bytes: usize) -> Self {
+        let units = units(bytes as u64).clamp(1, UNITS_MAX);
+        Room { free: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// Waits for room for `bytes`, or for all of it if that is less. `None` if there is none for a very long time.
+    pub(super) async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let wanted = self.free.clone().acquire_many_owned(units(bytes).min(self.units));
+        tokio::time::timeout(PATIENCE, wanted).await.ok()?.ok()
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_content_waits_until_there_is_room_for_all_of_it() {
+        let room = Room::new(10 << 10);
+        let most = room.take(7 << 10).await.unwrap();
+        assert!(room.take(4 << 10).now_or_never().is_none(), "there is room for 3 KiB");
+        assert!(room.take(3 << 10).now_or_never().is_some());
+        drop(most);
+        assert!(room.take(4 << 10).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_content_that_is_larger_than_all_room_gets_all_of_it() {
+        let room = Room::new(10 << 10);
+        let all = room.take(u64::MAX).await.unwrap();
+        assert!(room.take(1).now_or_never().is_none());
+        assert!(room.take(0).now_or_never().is_some(), "what needs no room does not wait");
+        drop(all);
+        assert!(room.take(1).now_or_never().is_some());
+    }
+}

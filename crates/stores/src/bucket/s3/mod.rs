@@ -1,0 +1,38 @@
+//! What obsync asks of S3 that the object store library does not offer: copies with other metadata, listings that stand any
+//! key, and the multipart uploads that are open.
+//!
+//! - [`request`]: one request, signed by the library, repeated as the library repeats its own.
+//! - [`copy`], [`list`], [`uploads`]: the three kinds.
+//! - [`credentials`]: where the signature comes from. [`open`]: the library's S3 client, set up.
+
+mod copy;
+mod credentials;
+mod list;
+mod open;
+mod request;
+mod uploads;
+
+use std::sync::Arc;
+
+use object_store::aws::AmazonS3;
+use object_store::client::HttpClient;
+
+use super::retries::Retries;
+
+pub use open::load_aws_config;
+
+pub(super) use copy::CopyOrder;
+#[cfg(feature = "aws-admin")]
+pub(super) use open::configured_endpoint;
+pub(super) use open::open;
+
+/// A bucket of S3.
+#[derive(Clone, Debug)]
+pub(super) struct S3 {
+    store: Arc<AmazonS3>,
+    http: HttpClient,
+    bucket: String,
+    retries: Retries,
+    sse_kms_key: Option<String>,
+    storage_class: Option<String>,
+}

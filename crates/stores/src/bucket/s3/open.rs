@@ -1,0 +1,105 @@
+//! Sets the library's S3 client up, as the AWS tools are set up: region, address and credentials from wherever the SDK's
+//! standard chains find them.
+
+use std::sync::Arc;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use object_store::aws::AmazonS3Builder;
+use object_store::client::{HttpRequest, HttpRequestBody};
+use object_store::signer::Method;
+
+use super::S3;
+use super::credentials::Chain;
+use crate::bucket::http::Connector;
+use crate::bucket::options::BucketOptions;
+use crate::bucket::traffic::Traffic;
+
+/// The region that signatures name where a service of another maker does not care.
+const ANY_REGION: &str = "us-east-1";
+
+/// What the AWS SDK finds in the environment: credentials, region, addresses. One can serve many stores and clients.
+pub async fn load_aws_config() -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http.build_https()).load().await
+}
+
+/// Opens a bucket.
+///
+/// # Errors
+///
+/// A sentence about what is wrong with the configuration.
+pub(in crate::bucket) async fn open(
+    bucket: &str,
+    options: &BucketOptions,
+    config: &SdkConfig,
+    traffic: &Traffic,
+) -> Result<S3, String> {
+    let endpoint = endpoint(options, config);
+    let plain = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let connector = Connector::new(plain, traffic.clone())?;
+    let region = match (config.region(), &endpoint) {
+        (Some(region), _) => region.as_ref().to_owned(),
+        (None, Some(_)) => ANY_REGION.to_owned(),
+        (None, None) => region_of(bucket, &connector).await?,
+    };
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region(&region)
+        .with_allow_http(plain)
+        .with_retry(options.retries.of_library())
+        .with_credentials(Arc::new(Chain::new(config.credentials_provider())))
+        .with_http_connector(connector.clone());
+    builder = match endpoint.or_else(|| chinese_endpoint(&region)) {
+        Some(endpoint) => builder.with_endpoint(endpoint),
+        // A bucket with dots in its name has no certificate as a host.
+        None => builder.with_virtual_hosted_style_request(!bucket.contains('.')),
+    };
+    if let Some(key) = &options.sse_kms_key {
+        builder = builder.with_sse_kms_encryption(key);
+    }
+    let store = builder.build().map_err(|error| format!("its configuration cannot be used: {error}"))?;
+    Ok(S3 {
+        store: Arc::new(store),
+        http: connector.client().clone(),
+        bucket: bucket.to_owned(),
+        retries: options.retries,
+        sse_kms_key: options.sse_kms_key.clone(),
+        storage_class: options.storage_class.clone(),
+    })
+}
+
+impl S3 {
+    /// The library's store.
+    pub(in crate::bucket) fn store(&self) -> Arc<dyn object_store::ObjectStore> {
+        self.store.clone()
+    }
+}
+
+/// The address of the service, if it is not Amazon's. Empty variables count as unset, as in the SDK.
+fn endpoint(options: &BucketOptions, config: &SdkConfig) -> Option<String> {
+    options.endpoint.clone().or_else(|| configured_endpoint(config))
+}
+
+/// The address of the service as the environment and the profile say.
+pub(in crate::bucket) fn configured_endpoint(config: &SdkConfig) -> Option<String> {
+    let for_s3 = || std::env::var("AWS_ENDPOINT_URL_S3").ok().filter(|endpoint| !endpoint.is_empty());
+    for_s3().or_else(|| config.endpoint_url().map(str::to_owned))
+}
+
+/// Regions in China have a domain of their own, which the library does not know.
+fn chinese_endpoint(region: &str) -> Option<String> {
+    region.starts_with("cn-").then(|| format!("https://s3.{region}.amazonaws.com.cn"))
+}
+
+/// The region of a bucket of Amazon's, which it tells everybody.
+async fn region_of(bucket: &str, connector: &Connector) -> Result<String, String> {
+    let unknown = || "no region is set, and the bucket does not tell; set AWS_REGION".to_owned();
+    let uri = format!("https://{bucket}.s3.amazonaws.com/").parse().map_err(|_| unknown())?;
+    let mut request = HttpRequest::new(HttpRequestBody::empty());
+    *request.method_mut() = Method::HEAD;
+    *request.uri_mut() = uri;
+    let answer = connector.client().execute(request).await.map_err(|_| unknown())?;
+    let region = answer.headers().get("x-amz-bucket-region").and_then(|region| region.to_str().ok());
+    region.map(str::to_owned).ok_or_else(unknown)
+}

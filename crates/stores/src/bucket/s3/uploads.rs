@@ -1,0 +1,111 @@
+//! Multipart uploads that were begun and neither completed nor aborted: what a run that was killed leaves behind, invisible
+//! and paid for.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use object_store::HeaderMap;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::signer::Method;
+use serde::Deserialize;
+
+use super::S3;
+use super::request::Request;
+use crate::bucket::objects::{OpenUpload, is_older};
+use crate::bucket::trouble::{Kind, Trouble};
+
+/// From how many on no more are asked for. What is left is for a later run.
+const MOST: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    #[serde(default)]
+    upload: Vec<Upload>,
+    next_key_marker: Option<String>,
+    next_upload_id_marker: Option<String>,
+    #[serde(default)]
+    is_truncated: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Upload {
+    key: String,
+    upload_id: String,
+    initiated: String,
+}
+
+impl S3 {
+    /// The uploads below a prefix that have been open for at least `age`: as many as one run needs to look at.
+    pub(in crate::bucket) async fn open_uploads(
+        &self,
+        prefix: &str,
+        age: Duration,
+    ) -> Result<Vec<OpenUpload>, Trouble> {
+        let mut open = Vec::new();
+        let mut markers = Vec::new();
+        loop {
+            let answer = self.uploads_page(prefix, markers).await?;
+            open.extend(answer.upload.into_iter().filter_map(|upload| old_one(upload, age)));
+            markers = match (answer.is_truncated, answer.next_key_marker, answer.next_upload_id_marker) {
+                (true, Some(key), Some(id)) if open.len() < MOST => {
+                    vec![("key-marker", key), ("upload-id-marker", id)]
+                }
+                _ => return Ok(open),
+            };
+        }
+    }
+
+    async fn uploads_page(
+        &self,
+        prefix: &str,
+        markers: Vec<(&'static str, String)>,
+    ) -> Result<Answer, Trouble> {
+        let mut query = vec![("uploads", String::new()), ("prefix", prefix.to_owned())];
+        query.extend(markers);
+        let request = Request { method: Method::GET, key: Path::ROOT, query, headers: HeaderMap::new() };
+        quick_xml::de::from_str(&self.send(&request).await?).map_err(|error| {
+            Trouble::without_answer(Kind::Other, &format!("the list of uploads makes no sense: {error}"))
+        })
+    }
+
+    /// Aborts an upload; `false` if it is not there any more.
+    pub(in crate::bucket) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, Trouble> {
+        match self.store.abort_multipart(&upload.key, &upload.id).await.map_err(Trouble::from) {
+            Ok(()) => Ok(true),
+            Err(trouble) if trouble.is_missing_object() => Ok(false),
+            Err(trouble) => Err(trouble),
+        }
+    }
+}
+
+/// An upload, if it was begun at least `age` ago, at a time (ISO 8601) that makes sense, and for a key that obsync could
+/// have written.
+fn old_one(upload: Upload, age: Duration) -> Option<OpenUpload> {
+    let initiated: Timestamp = upload.initiated.parse().ok()?;
+    let key = Path::parse(&upload.key).ok()?;
+    is_older(initiated, age).then_some(OpenUpload { key, id: upload.upload_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_old(initiated: &str, age: Duration) -> bool {
+        let upload =
+            Upload { key: "a.md".to_owned(), upload_id: "1".to_owned(), initiated: initiated.to_owned() };
+        old_one(upload, age).is_some()
+    }
+
+    #[test]
+    fn only_what_is_old_enough_is_old() {
+        let hour = Duration::from_secs(3600);
+        assert!(is_old("2020-01-01T00:00:00.000Z", hour));
+        assert!(!is_old(&Timestamp::now().to_string(), hour));
+        assert!(is_old(&Timestamp::now().to_string(), Duration::ZERO));
+        assert!(!is_old("2999-01-01T00:00:00Z", hour), "in the future");
+        assert!(!is_old("yesterday", Duration::ZERO));
+    }
+}

@@ -1,0 +1,105 @@
+//! A multipart upload: parts go up while the content arrives, and nothing of it is visible before it is completed.
+//!
+//! An upload that is dropped is aborted in the background, so that no parts are left that nobody sees and somebody pays for.
+//! Those that even that cannot reach, because the process was killed, are for a later run to find
+//! ([`Objects::open_uploads`](super::objects::Objects::open_uploads)) where it can tell that they are ours, else for the
+//! bucket's life cycle rules.
+
+use bytes::Bytes;
+use object_store::{MultipartUpload, PutPayload, UpdateVersion};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+
+use super::options::PARTS_HELD;
+use super::parts::Parts;
+use super::trouble::{Kind, Trouble};
+
+/// An upload that was begun.
+#[derive(Debug)]
+pub(super) struct Upload {
+    /// `None` once it is completed.
+    open: Option<Box<dyn MultipartUpload>>,
+    parts: Parts,
+    /// Parts that are on their way.
+    flying: JoinSet<object_store::Result<()>>,
+    background: TaskTracker,
+}
+
+impl Upload {
+    pub(super) fn new(open: Box<dyn MultipartUpload>, part_size: usize, background: TaskTracker) -> Self {
+        Upload { open: Some(open), parts: Parts::new(part_size), flying: JoinSet::new(), background }
+    }
+
+    /// Takes the next stretch of the content. Waits while as many parts are on their way as may be.
+    pub(super) async fn write(&mut self, stretch: Bytes) -> Result<(), Trouble> {
+        self.parts.push(stretch);
+        while let Some(part) = self.parts.next_full() {
+            self.send(part).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that the content is complete, and waits until all of it has arrived.
+    pub(super) async fn finish(&mut self) -> Result<(), Trouble> {
+        let rest = self.parts.rest();
+        if rest.content_length() > 0 {
+            self.send(rest).await?;
+        }
+        self.wait_for(0).await
+    }
+
+    /// Makes it visible and tells its version.
+    pub(super) async fn complete(&mut self) -> Result<UpdateVersion, Trouble> {
+        let open = self.open.as_mut().ok_or_else(over)?;
+        let version = open.complete().await?.into();
+        self.open = None;
+        Ok(version)
+    }
+
+    async fn send(&mut self, part: PutPayload) -> Result<(), Trouble> {
+        self.wait_for(PARTS_HELD - 2).await?;
+        let open = self.open.as_mut().ok_or_else(over)?;
+        self.flying.spawn(open.put_part(part));
+        Ok(())
+    }
+
+    /// Waits until no more than `most` parts are on their way.
+    async fn wait_for(&mut self, most: usize) -> Result<(), Trouble> {
+        while self.flying.len() > most {
+            match self.flying.join_next().await {
+                Some(Ok(sent)) => sent?,
+                Some(Err(error)) => return Err(Trouble::without_answer(Kind::Other, &error.to_string())),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn over() -> Trouble {
+    Trouble::without_answer(Kind::Other, "the upload is over already")
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(mut open) = self.open.take() else {
+            return;
+        };
+        // Without a runtime the process is ending, and a later run does this.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let mut flying = std::mem::take(&mut self.flying);
+        let abort = async move {
+            // A part that arrives after the abort would stay.
+            flying.shutdown().await;
+            if let Err(error) = open.abort().await.map_err(Trouble::from)
+                && !error.is_missing_object()
+            {
+                tracing::warn!(?error, "an upload could not be aborted; a later run does it");
+            }
+        };
+        self.background.spawn_on(abort, &runtime);
+    }
+}

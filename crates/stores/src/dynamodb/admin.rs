@@ -1,0 +1,237 @@
+//! Making the table: what `obsync aws init` does, or would do.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
+    TableStatus as Status, TimeToLiveSpecification, TimeToLiveStatus,
+};
+use obsync_core::StateError;
+use tokio::time::Instant;
+
+use super::attributes::VAULT_ID;
+use super::errors::{CallError, Trouble, trouble};
+use super::progress::TTL;
+use super::table::DynamoTable;
+
+/// How long a table may take to become ready. It usually is within seconds.
+pub(super) const SETTLING: Duration = Duration::from_secs(180);
+/// How often to look whether it is.
+pub(super) const LOOK: Duration = Duration::from_millis(500);
+
+/// What there is under a table's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableStatus {
+    /// Nothing.
+    Missing,
+    /// A table that is being made or changed; it is ready in a moment.
+    Settling,
+    /// A table to work with.
+    Ready {
+        /// Whether items are removed when their `ttl` is over.
+        expires_items: bool,
+        /// Whether it can be brought back as it was at any second of the last weeks; true as well where the service does
+        /// not offer that.
+        restorable: bool,
+    },
+    /// A table that cannot be worked with.
+    Unusable {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Something to be done before a table can be worked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableStep {
+    /// Make the table.
+    Create,
+    /// Have items removed when their `ttl` is over.
+    ExpireItems,
+    /// Have it restorable as it was at any second of the last weeks.
+    MakeRestorable,
+}
+
+impl fmt::Display for TableStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TableStep::Create => {
+                "make the table, with the key `vault_id`, billed by request, encrypted at rest"
+            }
+            TableStep::ExpireItems => "have items removed when their `ttl` is over",
+            TableStep::MakeRestorable => "turn point-in-time recovery on",
+        })
+    }
+}
+
+impl TableStatus {
+    /// What is to be done, in order; nothing for a table that cannot be worked with.
+    pub fn steps(&self) -> Vec<TableStep> {
+        let (create, expires_items, restorable) = match self {
+            TableStatus::Missing => (true, false, false),
+            TableStatus::Settling => (false, false, false),
+            TableStatus::Ready { expires_items, restorable } => (false, *expires_items, *restorable),
+            TableStatus::Unusable { .. } => (false, true, true),
+        };
+        [
+            (create, TableStep::Create),
+            (!expires_items, TableStep::ExpireItems),
+            (!restorable, TableStep::MakeRestorable),
+        ]
+        .into_iter()
+        .filter_map(|(needed, step)| needed.then_some(step))
+        .collect()
+    }
+}
+
+impl DynamoTable {
+    /// Looks what there is under the table's name. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if DynamoDB does not answer or does not allow it.
+    pub async fn status(&self) -> Result<TableStatus, StateError> {
+        let name = self.name().as_str();
+        let request = |client: &Client| client.describe_table().table_name(name).send();
+        let answer = self.call_judged(request, or_condition("ResourceNotFoundException")).await;
+        let table = match answer {
+            Ok(answer) => answer.table,
+            Err(CallError::Refused(_)) => return Ok(TableStatus::Missing),
+            Err(CallError::Failed(error)) => return Err(error),
+        };
+        match table.as_ref().map_or(TableStatus::Missing, status_of) {
+            TableStatus::Ready { .. } => Ok(TableStatus::Ready {
+                expires_items: self.expires_items().await?,
+                restorable: self.is_restorable().await?,
+            }),
+            other => Ok(other),
+        }
+    }
+
+    /// Does what is to be done before the table can be worked with, and waits until it can. Tells what was done: nothing,
+    /// where all was well.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if DynamoDB does not answer or does not allow it, or if the table has another key.
+    pub async fn set_up(&self) -> Result<Vec<TableStep>, StateError> {
+        let mut done = Vec::new();
+        if self.status().await? == TableStatus::Missing {
+            self.create().await?;
+            done.push(TableStep::Create);
+        }
+        for step in self.settled().await?.steps() {
+            match step {
+                TableStep::Create => self.create().await?,
+                TableStep::ExpireItems => self.expire_items().await?,
+                TableStep::MakeRestorable => self.make_restorable().await?,
+            }
+            done.push(step);
+        }
+        Ok(done)
+    }
+
+    /// Waits until the table is ready.
+    async fn settled(&self) -> Result<TableStatus, StateError> {
+        let deadline = Instant::now() + SETTLING;
+        loop {
+            match self.status().await? {
+                ready @ TableStatus::Ready { .. } => return Ok(ready),
+                TableStatus::Unusable { reason } => return Err(self.unavailable(reason)),
+                TableStatus::Settling | TableStatus::Missing if Instant::now() > deadline => {
+                    let waited = SETTLING.as_secs();
+                    return Err(
+                        self.unavailable(format!("it is not ready after {waited} s; look again later"))
+                    );
+                }
+                TableStatus::Settling | TableStatus::Missing => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    async fn create(&self) -> Result<(), StateError> {
+        let failed = |error: aws_sdk_dynamodb::error::BuildError| self.unavailable(error.to_string());
+        let key = KeySchemaElement::builder().attribute_name(VAULT_ID).key_type(KeyType::Hash);
+        let key = key.build().map_err(failed)?;
+        let attribute = AttributeDefinition::builder().attribute_name(VAULT_ID);
+        let attribute = attribute.attribute_type(ScalarAttributeType::S).build().map_err(failed)?;
+        let request = |client: &Client| {
+            client
+                .create_table()
+                .table_name(self.name().as_str())
+                .key_schema(key.clone())
+                .attribute_definitions(attribute.clone())
+                .billing_mode(BillingMode::PayPerRequest)
+                .send()
+        };
+        // Somebody else makes it at this very moment.
+        match self.call_judged(request, or_condition("ResourceInUseException")).await {
+            Ok(_) | Err(CallError::Refused(_)) => Ok(()),
+            Err(CallError::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn expires_items(&self) -> Result<bool, StateError> {
+        let name = self.name().as_str();
+        let request = |client: &Client| client.describe_time_to_live().table_name(name).send();
+        let answer = self.call(request).await.map_err(|error| self.without_condition(error))?;
+        Ok(answer.time_to_live_description.is_some_and(|found| {
+            let is_on = matches!(
+                found.time_to_live_status,
+                Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
+            );
+            is_on && found.attribute_name.as_deref() == Some(TTL)
+        }))
+    }
+
+    async fn expire_items(&self) -> Result<(), StateError> {
+        let specification = TimeToLiveSpecification::builder().attribute_name(TTL).enabled(true).build();
+        let specification = specification.map_err(|error| self.unavailable(error.to_string()))?;
+        let request = |client: &Client| {
+            client
+                .update_time_to_live()
+                .table_name(self.name().as_str())
+                .time_to_live_specification(specification.clone())
+                .send()
+        };
+        self.call(request).await.map_err(|error| self.without_condition(error))?;
+        Ok(())
+    }
+}
+
+/// What can be said of a table by its description.
+fn status_of(table: &TableDescription) -> TableStatus {
+    let has_our_key = match table.key_schema() {
+        [key] => key.attribute_name() == VAULT_ID && key.key_type() == &KeyType::Hash,
+        _ => false,
+    };
+    let is_text = table.attribute_definitions().iter().any(|attribute| {
+        attribute.attribute_name() == VAULT_ID && attribute.attribute_type() == &ScalarAttributeType::S
+    });
+    if !has_our_key || !is_text {
+        let reason = "its key is not a text named `vault_id` alone; choose another name for the table";
+        return TableStatus::Unusable { reason: reason.to_owned() };
+    }
+    match table.table_status() {
+        Some(Status::Active) => TableStatus::Ready { expires_items: false, restorable: false },
+        Some(Status::Creating | Status::Updating) => TableStatus::Settling,
+        Some(other) => {
+            TableStatus::Unusable { reason: format!("it is {}", other.as_str().to_ascii_lowercase()) }
+        }
+        None => TableStatus::Settling,
+    }
+}
+
+/// Hands an error of this code back; what it means depends on the request.
+pub(super) fn or_condition<E>(code: &'static str) -> impl Fn(&SdkError<E>) -> Trouble
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    move |error| match error.as_service_error().and_then(ProvideErrorMetadata::code) {
+        Some(found) if found == code => Trouble::Condition,
+        _ => trouble(error),
+    }
+}

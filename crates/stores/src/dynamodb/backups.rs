@@ -1,0 +1,61 @@
+//! Point-in-time recovery: a table that can be brought back as it was at any second of the last weeks.
+//!
+//! Nothing depends on it (without its state a destination is adopted as it is, at the price of looking at everything), and
+//! services that speak DynamoDB's protocol need not have it.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{PointInTimeRecoverySpecification, PointInTimeRecoveryStatus};
+use obsync_core::StateError;
+use tokio::time::Instant;
+
+use super::admin::{LOOK, SETTLING, or_condition};
+use super::errors::CallError;
+use super::table::DynamoTable;
+
+/// What a service says that has no such thing.
+const NOT_OFFERED: &str = "UnknownOperationException";
+/// What DynamoDB says of a table that was made a moment ago.
+const TOO_SOON: &str = "ContinuousBackupsUnavailableException";
+
+impl DynamoTable {
+    /// Whether the table can be restored, or the service does not offer that.
+    pub(super) async fn is_restorable(&self) -> Result<bool, StateError> {
+        let name = self.name().as_str();
+        let request = |client: &Client| client.describe_continuous_backups().table_name(name).send();
+        let answer = match self.call_judged(request, or_condition(NOT_OFFERED)).await {
+            Ok(answer) => answer,
+            Err(CallError::Refused(_)) => return Ok(true),
+            Err(CallError::Failed(error)) => return Err(error),
+        };
+        let backups = answer.continuous_backups_description;
+        let recovery = backups.and_then(|backups| backups.point_in_time_recovery_description);
+        let status = recovery.and_then(|recovery| recovery.point_in_time_recovery_status);
+        Ok(status == Some(PointInTimeRecoveryStatus::Enabled))
+    }
+
+    /// Has the table be restorable from now on.
+    pub(super) async fn make_restorable(&self) -> Result<(), StateError> {
+        let specification = PointInTimeRecoverySpecification::builder().point_in_time_recovery_enabled(true);
+        let specification = specification.build().map_err(|error| self.unavailable(error.to_string()))?;
+        let request = |client: &Client| {
+            client
+                .update_continuous_backups()
+                .table_name(self.name().as_str())
+                .point_in_time_recovery_specification(specification.clone())
+                .send()
+        };
+        let deadline = Instant::now() + SETTLING;
+        loop {
+            match self.call_judged(request, or_condition(TOO_SOON)).await {
+                Ok(_) => return Ok(()),
+                Err(CallError::Failed(error)) => return Err(error),
+                Err(CallError::Refused(_)) if Instant::now() > deadline => {
+                    let waited = SETTLING.as_secs();
+                    let reason = format!("it cannot be made restorable after {waited} s; try again later");
+                    return Err(self.unavailable(reason));
+                }
+                Err(CallError::Refused(_)) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Many items at once: looked up by 100, or found by a scan. What DynamoDB leaves undone is asked for again.
+
+use aws_sdk_dynamodb::types::KeysAndAttributes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use obsync_core::StateError;
+
+use super::attributes::{Item, VAULT_ID, key, text};
+use super::errors::{CallError, Trouble};
+use super::table::DynamoTable;
+
+/// How many items one request looks up at most, by DynamoDB's rules.
+const LOOKED_UP: usize = 100;
+/// How many requests of a large look-up are made at a time.
+const AT_A_TIME: usize = 4;
+
+/// Which items a scan is to find.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted<'a> {
+    /// Those whose key begins so.
+    BeginningWith(&'a str),
+    /// Those whose key has this in it, and of them the key only.
+    KeysWith(&'a str),
+    /// Those whose key does not have this in it.
+    Without(&'a str),
+}
+
+impl DynamoTable {
+    /// One item, as last written.
+    pub(super) async fn get(&self, item: &str) -> Result<Option<Item>, StateError> {
+        let name = self.name().as_str();
+        let request = |client: &aws_sdk_dynamodb::Client| {
+            client.get_item().table_name(name).set_key(Some(key(item))).consistent_read(true).send()
+        };
+        let answer = self.call(request).await;
+        Ok(answer.map_err(|error| self.without_condition(error))?.item)
+    }
+
+    /// The items of these keys (none twice), in no order; what is not there is left out.
+    pub(super) async fn look_up(&self, keys: Vec<String>) -> Result<Vec<Item>, StateError> {
+        let batches: Vec<Vec<String>> = keys.chunks(LOOKED_UP).map(<[String]>::to_vec).collect();
+        let answers =
+            stream::iter(batches).map(|batch| self.look_up_batch(batch)).buffer_unordered(AT_A_TIME);
+        answers.try_concat().await
+    }
+
+    async fn look_up_batch(&self, keys: Vec<String>) -> Result<Vec<Item>, StateError> {
+        let mut found = Vec::with_capacity(keys.len());
+        let mut wanted: Vec<Item> = keys.into_iter().map(key).collect();
+        let mut pauses = self.options().pauses();
+        while !wanted.is_empty() {
+            let asked = wanted.len();
+            let keys = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
+            let keys = keys.map_err(|error| self.unavailable(error.to_string()))?;
+            let request = |client: &aws_sdk_dynamodb::Client| {
+                client.batch_get_item().request_items(self.name().as_str(), keys.clone()).send()
+            };
+            let answer = self.call(request).await.map_err(|error| self.without_condition(error))?;
+            found.extend(answer.responses.into_iter().flatten().flat_map(|(_, items)| items));
+            let left = answer.unprocessed_keys.into_iter().flatten();
+            wanted = left.flat_map(|(_, keys)| keys.keys).collect();
+            self.pause_for_rest(asked, wanted.len(), &mut pauses).await?;
+        }
+        Ok(found)
+    }
+
+    /// Hands all items that are wanted to `take`. Reads the whole table, a megabyte a request.
+    pub(super) async fn scan(
+        &self,
+        wanted: Wanted<'_>,
+        mut take: impl FnMut(Item) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let mut from: Option<Item> = None;
+        loop {
+            let request = |client: &aws_sdk_dynamodb::Client| {
+                let scan = client.scan().table_name(self.name().as_str()).consistent_read(true);
+                let (filter, sought, attributes) = match wanted {
+                    Wanted::BeginningWith(prefix) => ("begins_with(#key, :sought)", prefix, None),
+                    Wanted::KeysWith(part) => ("contains(#key, :sought)", part, Some("#key".to_owned())),
+                    Wanted::Without(part) => ("NOT contains(#key, :sought)", part, None),
+                };
+                scan.filter_expression(filter)
+                    .set_projection_expression(attributes)
+                    .expression_attribute_names("#key", VAULT_ID)
+                    .expression_attribute_values(":sought", text(sought))
+                    .set_exclusive_start_key(from.clone())
+                    .send()
+            };
+            let answer = self.call(request).await.map_err(|error| self.without_condition(error))?;
+            answer.items.into_iter().flatten().try_for_each(&mut take)?;
+            from = answer.last_evaluated_key;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits before the rest of a batch is asked for again. As long as some of it is done each time it goes on.
+    async fn pause_for_rest(
+        &self,
+        asked: usize,
+        left: usize,
+        pauses: &mut (impl Iterator<Item = std::time::Duration> + Send + 'static),
+    ) -> Result<(), StateError> {
+        if left == 0 {
+            return Ok(());
+        }
+        let pause = match left < asked {
+            true => self.options().min_delay,
+            false => pauses.next().ok_or_else(|| self.error(Trouble::Throttled))?,
+        };
+        tracing::debug!(asked, left, ?pause, "DynamoDB left a part of a batch undone");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// The error of a request that has no condition.
+    pub(super) fn without_condition<E>(&self, error: CallError<E>) -> StateError {
+        error.unconditional(|| self.error(Trouble::Condition))
+    }
+}

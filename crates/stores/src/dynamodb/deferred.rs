@@ -1,0 +1,235 @@
+//! The changes that were not applied: reading them, and what a commit makes of their pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use obsync_core::{Commit, Deferred, DeferredCause, DeferredKind, StateError};
+
+use super::attributes::Reader;
+use super::head::{Counts, Head};
+use super::index::Index;
+use super::keys::ItemKeys;
+use super::pages::{self, Fingerprint, LARGEST_PAGE, Page, Pages, kind_name};
+use super::rows::{self, DeferredRow, stored_key};
+use super::table::DynamoTable;
+use super::transaction::Write;
+
+/// How many pages are in memory at a time while many are read.
+const AT_A_TIME: usize = 25;
+
+/// What a commit does to the changes of one kind.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// Those that are not deferred any more, or not for this reason.
+    gone: BTreeSet<String>,
+    /// Those of them that are deferred for the other reason from now on.
+    moved: BTreeSet<String>,
+    /// Those that are, over older ones with their keys.
+    put: BTreeMap<String, DeferredRow>,
+}
+
+/// What is written for it.
+#[derive(Debug, Default)]
+pub(super) struct PagesPlan {
+    /// What is written before the head tells of it.
+    pub(super) before: Vec<Write>,
+    /// What is removed once the head does not tell of it any more.
+    pub(super) after: Vec<Write>,
+    /// How many pages there are from then on.
+    pub(super) pages: u32,
+    /// What the head's counts change by from then on, beyond what single writes change.
+    pub(super) delta: Counts,
+    /// Whether a change leaves these pages for those of the other kind. It must be there before it is gone here.
+    pub(super) has_moved: bool,
+}
+
+impl Changed {
+    /// What a commit does to the changes of each kind.
+    pub(super) fn of(commit: &Commit) -> [(DeferredKind, Changed); 2] {
+        let settled =
+            || Changed { gone: commit.settled.iter().map(stored_key).collect(), ..Changed::default() };
+        let (mut failed, mut filtered) = (settled(), settled());
+        for deferred in &commit.deferred {
+            let row = DeferredRow::from(deferred);
+            let (here, there) = match deferred.cause {
+                DeferredCause::Failed { .. } => (&mut failed, &mut filtered),
+                DeferredCause::Filtered => (&mut filtered, &mut failed),
+            };
+            there.put.remove(&row.key);
+            there.gone.insert(row.key.clone());
+            there.moved.insert(row.key.clone());
+            here.gone.remove(&row.key);
+            here.moved.remove(&row.key);
+            here.put.insert(row.key.clone(), row);
+        }
+        [(DeferredKind::Failed, failed), (DeferredKind::Filtered, filtered)]
+    }
+
+    /// The part of it that only adds.
+    pub(super) fn arrivals(self) -> Self {
+        Changed { put: self.put, ..Changed::default() }
+    }
+}
+
+/// The pages of one kind of changes in the table.
+pub(super) struct DeferredPages<'a> {
+    table: &'a DynamoTable,
+    keys: &'a ItemKeys,
+    kind: DeferredKind,
+    /// How many there are.
+    pages: u32,
+    /// How many changes are on them.
+    count: i64,
+}
+
+impl<'a> DeferredPages<'a> {
+    pub(super) fn new(table: &'a DynamoTable, keys: &'a ItemKeys, kind: DeferredKind, head: &Head) -> Self {
+        let (pages, count) = match kind {
+            DeferredKind::Failed => (head.failed_pages, head.counts.failed),
+            DeferredKind::Filtered => (head.filtered_pages, head.counts.filtered),
+        };
+        DeferredPages { table, keys, kind, pages, count }
+    }
+
+    /// All changes, by ascending uid.
+    pub(super) async fn all(&self, index: &mut Index) -> Result<Vec<Deferred>, StateError> {
+        let mut all = Vec::new();
+        let numbers: Vec<u32> = (0..self.pages).collect();
+        for numbers in numbers.chunks(AT_A_TIME) {
+            for (number, page) in self.read(numbers).await? {
+                index.learn(number, &page);
+                all.extend(page.into_values().map(DeferredRow::deferred));
+            }
+        }
+        all.sort_by(|one, other| (one.message.uid, &one.key).cmp(&(other.message.uid, &other.key)));
+        Ok(all)
+    }
+
+    /// What is to be written for a change of changes.
+    pub(super) async fn plan(&self, changed: Changed, index: &mut Index) -> Result<PagesPlan, StateError> {
+        let Changed { gone, moved, put } = changed;
+        if self.pages == 0 {
+            return match put.is_empty() {
+                true => Ok(PagesPlan::default()),
+                false => self.division(put.into_values(), 0, index),
+            };
+        }
+        let page_of = |key: &String| Fingerprint::of(key).page(self.pages);
+        let touched: BTreeSet<u32> = gone.iter().chain(put.keys()).map(page_of).collect();
+        for numbers in index.unknown(&touched).chunks(AT_A_TIME) {
+            self.read(numbers).await?.iter().for_each(|(number, page)| index.learn(*number, page));
+        }
+        let leaving: Vec<&String> =
+            gone.iter().filter(|key| index.has(page_of(key), Fingerprint::of(key))).collect();
+        let has_moved = leaving.iter().any(|key| moved.contains(*key));
+        let affected: BTreeSet<u32> = leaving.into_iter().chain(put.keys()).map(page_of).collect();
+        let affected: Vec<u32> = affected.into_iter().collect();
+        let old = self.read(&affected).await?;
+        let mut new = old.clone();
+        for (number, page) in &mut new {
+            page.retain(|key, _| !gone.contains(key));
+            let arriving = put.iter().filter(|(key, _)| page_of(key) == *number);
+            page.extend(arriving.map(|(key, row)| (key.clone(), row.clone())));
+        }
+        let plan = match new.values().any(|page| pages::is_too_large(page, self.pages)) {
+            true => self.redivision(old, new, index).await?,
+            false => self.rewriting(&old, &new, index)?,
+        };
+        Ok(PagesPlan { has_moved, ..plan })
+    }
+
+    /// Pages that are written over what they were, if they change; all are removed when nothing is left on any.
+    fn rewriting(&self, old: &Pages, new: &Pages, index: &mut Index) -> Result<PagesPlan, StateError> {
+        let lengths = |pages: &Pages| pages.values().map(Page::len).sum::<usize>();
+        if lengths(new) == 0 && i64::try_from(lengths(old)) == Ok(self.count) {
+            index.reset(&Pages::new());
+            let delta = self.counts(0, lengths(old));
+            return Ok(PagesPlan { after: self.removal(), delta, ..PagesPlan::default() });
+        }
+        let mut plan = PagesPlan { pages: self.pages, ..PagesPlan::default() };
+        for ((number, page), old) in new.iter().zip(old.values()).filter(|((_, new), old)| new != old) {
+            plan.before.push(self.write(self.pages, *number, page, self.counts(page.len(), old.len()))?);
+            index.learn(*number, page);
+        }
+        Ok(plan)
+    }
+
+    /// More pages than there were, with everything that is on them.
+    async fn redivision(
+        &self,
+        old: Pages,
+        mut new: Pages,
+        index: &mut Index,
+    ) -> Result<PagesPlan, StateError> {
+        let others: Vec<u32> = (0..self.pages).filter(|number| !new.contains_key(number)).collect();
+        let mut count: usize = old.values().map(Page::len).sum();
+        for (number, page) in self.read(&others).await? {
+            count += page.len();
+            new.insert(number, page);
+        }
+        self.division(new.into_values().flat_map(Page::into_values), count, index)
+    }
+
+    /// A new division of all changes into pages, where there were `old` of them. The keys of its items are not those of the
+    /// old one, so that it does not count before the head says so.
+    fn division(
+        &self,
+        rows: impl IntoIterator<Item = DeferredRow>,
+        old: usize,
+        index: &mut Index,
+    ) -> Result<PagesPlan, StateError> {
+        let (pages, content) = pages::divide(rows, self.pages * 2);
+        let mut plan = PagesPlan { pages, after: self.removal(), ..PagesPlan::default() };
+        for (number, page) in &content {
+            plan.before.push(self.write(pages, *number, page, Counts::default())?);
+        }
+        plan.delta = self.counts(content.values().map(Page::len).sum(), old);
+        index.reset(&content);
+        Ok(plan)
+    }
+
+    /// What removes all pages that there are.
+    fn removal(&self) -> Vec<Write> {
+        let page = |number| self.keys.page(kind_name(self.kind), self.pages, number);
+        (0..self.pages).map(|number| Write::removal(page(number), Counts::default())).collect()
+    }
+
+    fn write(&self, pages: u32, number: u32, page: &Page, delta: Counts) -> Result<Write, StateError> {
+        let key = self.keys.page(kind_name(self.kind), pages, number);
+        if pages::page_size(page) > LARGEST_PAGE {
+            return Err(self
+                .table
+                .unavailable(format!("there are too many {} changes", kind_name(self.kind))));
+        }
+        let rows: Vec<&DeferredRow> = page.values().collect();
+        let item = rows::item(&key, &rows).map_err(|damage| self.table.unavailable(damage))?;
+        Ok(Write::put(key, item, delta))
+    }
+
+    fn counts(&self, new: usize, old: usize) -> Counts {
+        let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let more = signed(new) - signed(old);
+        match self.kind {
+            DeferredKind::Failed => Counts { failed: more, ..Counts::default() },
+            DeferredKind::Filtered => Counts { filtered: more, ..Counts::default() },
+        }
+    }
+
+    /// Some pages, each of which must be there.
+    async fn read(&self, numbers: &[u32]) -> Result<Pages, StateError> {
+        let key = |number: u32| self.keys.page(kind_name(self.kind), self.pages, number);
+        let mut wanted: BTreeMap<String, u32> =
+            numbers.iter().map(|number| (key(*number), *number)).collect();
+        let items = self.table.look_up(wanted.keys().cloned().collect()).await?;
+        let mut pages = Pages::new();
+        for item in items {
+            let key = Reader(&item).key().unwrap_or_default();
+            let Some(number) = wanted.remove(key) else { continue };
+            let rows = rows::read::<DeferredRow>(&item).map_err(|damage| self.table.corrupt(key, damage))?;
+            pages.insert(number, rows.into_iter().map(|row| (row.key.clone(), row)).collect());
+        }
+        match wanted.pop_first() {
+            None => Ok(pages),
+            Some((missing, _)) => Err(self.table.corrupt(&missing, "it is not there")),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What DynamoDB says of a request, told as what is to be done about it.
+
+use aws_sdk_dynamodb::error::{ConnectorError, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use obsync_core::StateError;
+
+use super::table::TableName;
+
+/// What DynamoDB says, among other words, of a request whose key is not the table's.
+const WRONG_KEY: [&str; 4] = ["key element", "schema", "mismatch for key", "keys is invalid"];
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(super) enum CallError<E> {
+    /// The condition of the request was not met. Nothing was written.
+    Refused(E),
+    /// Anything else.
+    Failed(StateError),
+}
+
+impl<E> CallError<E> {
+    /// The error of a request that has no condition.
+    pub(super) fn unconditional(self, unexpected: impl FnOnce() -> StateError) -> StateError {
+        match self {
+            CallError::Refused(_) => unexpected(),
+            CallError::Failed(error) => error,
+        }
+    }
+}
+
+/// What is wrong with a request, or with the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// A condition was not met.
+    Condition,
+    /// The table or the account takes no more requests for now.
+    Throttled,
+    /// Another request works on the same items.
+    Contended,
+    /// No answer, or one that says that the service is not well.
+    Unreachable(String),
+    /// There is no such table.
+    NoTable,
+    /// The caller may not do this.
+    Forbidden(String),
+    /// Nobody knows who is calling.
+    NoCredentials(String),
+    /// The clock here is too far from that of AWS for signatures to be valid.
+    WrongClock(String),
+    /// The table has another key than ours.
+    WrongKey(String),
+    /// An item has attributes of kinds that it cannot have.
+    Damaged(String),
+    /// Anything else that the service says.
+    Other(String),
+}
+
+impl Trouble {
+    /// Whether the same request can succeed a little later.
+    pub(super) fn passes(&self) -> bool {
+        matches!(self, Trouble::Throttled | Trouble::Contended | Trouble::Unreachable(_))
+    }
+
+    /// What to tell a person.
+    pub(super) fn sentence(&self, table: &TableName, attempts: usize) -> String {
+        let name = table.as_str();
+        match self {
+            Trouble::Condition => "a request was refused that has no condition".to_owned(),
+            Trouble::Throttled => format!(
+                "it throttled {attempts} attempts in a row; give it on-demand capacity, or run again later: what was done is \
+                 recorded"
+            ),
+            Trouble::Contended => {
+                format!("{attempts} attempts in a row met other work on the same items; run again")
+            }
+            Trouble::Unreachable(reason) => format!("it does not answer ({reason}); run again later"),
+            Trouble::NoTable => format!(
+                "there is no table {name} in this account and region; make it with `obsync aws init`, or check the table's \
+                 name and AWS_REGION"
+            ),
+            Trouble::Forbidden(reason) => {
+                format!("AWS does not allow it ({reason}); allow this role or user to use the table {name}")
+            }
+            Trouble::NoCredentials(reason) => {
+                format!("there are no valid AWS credentials ({reason}); sign in to AWS, or check the profile")
+            }
+            Trouble::WrongClock(reason) => format!("the clock of this machine is wrong ({reason}); set it"),
+            Trouble::WrongKey(reason) => format!(
+                "its key is not a text named `vault_id` alone ({reason}); have `obsync aws init` make another table"
+            ),
+            Trouble::Damaged(reason) | Trouble::Other(reason) => reason.clone(),
+        }
+    }
+}
+
+/// What is wrong when a request ended with this error.
+pub(super) fn trouble<E>(error: &SdkError<E>) -> Trouble
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match error {
+        SdkError::ServiceError(service) => {
+            let (code, message) = (service.err().code(), service.err().message());
+            by_code(code.unwrap_or_default(), message.unwrap_or_default(), service.raw().status().as_u16())
+        }
+        SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(broke_off) => {
+            Trouble::Unreachable(reason(error))
+        }
+        SdkError::TimeoutError(_) => Trouble::Unreachable("the time for an answer ran out".to_owned()),
+        SdkError::ResponseError(_) => Trouble::Unreachable(reason(error)),
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) | _ => {
+            let reason = reason(error);
+            match reason.to_ascii_lowercase() {
+                text if text.contains("credential") || text.contains("identity") => {
+                    Trouble::NoCredentials(reason)
+                }
+                _ => Trouble::Other(reason),
+            }
+        }
+    }
+}
+
+/// Whether the connection is to blame. One that the other side closes before it has answered is an "other" error, of the
+/// only kind that other errors are told with: one that passes.
+fn broke_off(error: &ConnectorError) -> bool {
+    error.is_io() || error.is_timeout() || error.as_other().is_some()
+}
+
+/// As [`trouble`], for a transaction: a cancelled one says for each of its items why.
+pub(super) fn transaction_trouble(error: &SdkError<TransactWriteItemsError>) -> Trouble {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error()
+    else {
+        return trouble(error);
+    };
+    let reasons = cancelled.cancellation_reasons();
+    let has = |code: &str| reasons.iter().any(|reason| reason.code() == Some(code));
+    if has("ConditionalCheckFailed") {
+        return Trouble::Condition;
+    }
+    if has("ProvisionedThroughputExceeded") || has("ThrottlingError") {
+        return Trouble::Throttled;
+    }
+    if has("TransactionConflict") {
+        return Trouble::Contended;
+    }
+    let told = reasons.iter().find_map(|reason| reason.message());
+    Trouble::Other(told.or(cancelled.message()).unwrap_or("a transaction was cancelled").to_owned())
+}
+
+fn by_code(code: &str, message: &str, status: u16) -> Trouble {
+    let told = || if message.is_empty() { code.to_owned() } else { message.to_owned() };
+    match code {
+        "ConditionalCheckFailedException" => Trouble::Condition,
+        "ProvisionedThroughputExceededException"
+        | "RequestLimitExceeded"
+        | "ThrottlingException"
+        | "Throttling" => Trouble::Throttled,
+        "TransactionConflictException" | "TransactionInProgressException" => Trouble::Contended,
+        "ResourceNotFoundException" | "TableNotFoundException" => Trouble::NoTable,
+        "AccessDeniedException" | "AccessDenied" => Trouble::Forbidden(told()),
+        "RequestExpired" | "RequestTimeTooSkewed" => Trouble::WrongClock(told()),
+        "InvalidSignatureException"
+            if message.contains("Signature expired") || message.contains("not yet current") =>
+        {
+            Trouble::WrongClock(told())
+        }
+        "UnrecognizedClientException"
+        | "ExpiredTokenException"
+        | "ExpiredToken"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationTokenException"
+        | "IncompleteSignatureException"
+        | "InvalidClientTokenId" => Trouble::NoCredentials(told()),
+        "ValidationException" if WRONG_KEY.iter().any(|part| message.contains(part)) => {
+            Trouble::WrongKey(told())
+        }
+        "ValidationException" if message.contains("incorrect data type") => Trouble::Damaged(told()),
+        _ if status >= 500 => Trouble::Unreachable(told()),
+        _ => Trouble::Other(told()),
+    }
+}
+
+/// The whole chain of reasons on one line.
+fn reason<E>(error: &SdkError<E>) -> String
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_service_says_is_told_as_what_to_do() {
+        let table = TableName::default();
+        let told = |code: &str, message: &str, status| {
+            let trouble = by_code(code, message, status);
+            (trouble.passes(), trouble.sentence(&table, 3))
+        };
+        let lasting = |code: &str, message: &str, part: &str| {
+            let (passes, sentence) = told(code, message, 400);
+            assert!(!passes && sentence.contains(part), "{code}: {sentence}");
+        };
+        lasting("ResourceNotFoundException", "", "obsync aws init");
+        lasting("AccessDeniedException", "not authorized to perform: dynamodb:Scan", "dynamodb:Scan");
+        lasting("ExpiredTokenException", "expired", "sign in");
+        lasting("InvalidSignatureException", "does not match the signature", "sign in");
+        lasting("InvalidSignatureException", "Signature expired: 2020 is now earlier than 2026", "clock");
+        lasting("InvalidSignatureException", "Signature not yet current: 2026 is still later", "clock");
+        let schema = "The provided key element does not match the schema";
+        lasting("ValidationException", schema, "make another table");
+        lasting("ValidationException", "The number of conditions on the keys is invalid", "another table");
+        lasting("ValidationException", "Item size has exceeded the maximum", "Item size");
+        for (code, status) in [
+            ("ProvisionedThroughputExceededException", 400),
+            ("ThrottlingException", 400),
+            ("RequestLimitExceeded", 400),
+            ("TransactionInProgressException", 400),
+            ("InternalServerError", 500),
+            ("", 503),
+        ] {
+            assert!(told(code, "", status).0, "{code} passes");
+        }
+    }
+}

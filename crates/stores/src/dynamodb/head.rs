@@ -1,0 +1,224 @@
+//! The head of a state: the one item that every commit updates, with version, counts and lease.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use obsync_core::VaultState;
+
+use super::attributes::{Changes, Damage, Item, Reader, number, text};
+use super::pages::MOST_PAGES;
+
+/// The newest format of states that this program knows.
+pub(super) const FORMAT: i64 = 1;
+
+pub(super) mod names {
+    //! The head's attributes.
+
+    pub(crate) const FORMAT: &str = "format";
+    pub(crate) const VAULT_NAME: &str = "vault_name";
+    pub(crate) const DESTINATION: &str = "destination";
+    pub(crate) const CREATED: &str = "created";
+    pub(crate) const LAST_SYNC: &str = "last_sync";
+    pub(crate) const VERSION: &str = "version";
+    pub(crate) const LISTED: &str = "listed";
+    pub(crate) const FILTER: &str = "filter";
+    pub(crate) const RECHECKING: &str = "rechecking";
+    pub(crate) const RECORDED: &str = "recorded";
+    pub(crate) const FILES: &str = "files";
+    pub(crate) const FOLDERS: &str = "folders";
+    pub(crate) const BYTES: &str = "bytes";
+    pub(crate) const FAILED: &str = "failed";
+    pub(crate) const FAILED_PAGES: &str = "failed_pages";
+    pub(crate) const FILTERED: &str = "filtered";
+    pub(crate) const FILTERED_PAGES: &str = "filtered_pages";
+    pub(crate) const ANNOUNCED_PAGES: &str = "announced_pages";
+    pub(crate) const LEASE_OWNER: &str = "lease_owner";
+    pub(crate) const LEASE_ID: &str = "lease_id";
+    pub(crate) const LEASE_EXPIRES: &str = "lease_expires";
+    pub(crate) const FENCING: &str = "fencing";
+    pub(crate) const REVISION: &str = "revision";
+    pub(crate) const RESETTING: &str = "resetting";
+
+    /// What tells who works on the destination.
+    pub(crate) const LEASE: [&str; 3] = [LEASE_OWNER, LEASE_ID, LEASE_EXPIRES];
+    /// What tells of the vault and its files.
+    pub(crate) const STATE: [&str; 16] = [
+        LAST_SYNC,
+        VERSION,
+        LISTED,
+        FILTER,
+        RECHECKING,
+        RECORDED,
+        FILES,
+        FOLDERS,
+        BYTES,
+        FAILED,
+        FAILED_PAGES,
+        FILTERED,
+        FILTERED_PAGES,
+        ANNOUNCED_PAGES,
+        REVISION,
+        RESETTING,
+    ];
+}
+
+/// How many there are of what a state holds; as a difference, how many more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) files: i64,
+    pub(super) folders: i64,
+    /// The files' bytes.
+    pub(super) bytes: i64,
+    /// Changes that could not be applied.
+    pub(super) failed: i64,
+    /// Changes that the filter left out.
+    pub(super) filtered: i64,
+}
+
+impl Counts {
+    /// These and those.
+    pub(super) fn plus(self, more: Counts) -> Counts {
+        Counts {
+            files: self.files.saturating_add(more.files),
+            folders: self.folders.saturating_add(more.folders),
+            bytes: self.bytes.saturating_add(more.bytes),
+            failed: self.failed.saturating_add(more.failed),
+            filtered: self.filtered.saturating_add(more.filtered),
+        }
+    }
+}
+
+/// Who works on a destination, and until when without a sign of life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// The owner as told to people.
+    pub(super) owner: String,
+    /// Tells this lease from every other.
+    pub(super) id: String,
+    /// Milliseconds since the epoch.
+    pub(super) expires: i64,
+}
+
+/// The head of a state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Head {
+    pub(super) vault_name: String,
+    pub(super) destination: String,
+    /// When the state was begun, milliseconds since the epoch.
+    pub(super) created: i64,
+    /// When something was last committed, milliseconds since the epoch.
+    pub(super) last_sync: Option<i64>,
+    pub(super) state: VaultState,
+    /// Whether there ever was a record. As long as there was none, none needs to be looked for.
+    pub(super) recorded: bool,
+    pub(super) counts: Counts,
+    /// How many pages the failed changes are divided into; 0 when there are none.
+    pub(super) failed_pages: u32,
+    /// How many pages the filtered changes are divided into; 0 when there are none.
+    pub(super) filtered_pages: u32,
+    /// How many items hold what is announced.
+    pub(super) announced_pages: u32,
+    /// The number of the last lease that was given.
+    pub(super) fencing: u64,
+    /// The number of the last transaction under that lease.
+    pub(super) revision: u64,
+    /// Whether a reset was begun and did not come to its end: some items are gone, and others may be there.
+    pub(super) resetting: bool,
+    pub(super) holder: Option<Holder>,
+}
+
+impl Head {
+    /// The format of the state that an item is the head of; anything written by an obsync has one.
+    pub(super) fn format(item: &Item) -> Result<i64, Damage> {
+        Reader(item).number(names::FORMAT)
+    }
+
+    /// Reads a head.
+    pub(super) fn read(item: &Item) -> Result<Self, Damage> {
+        let item = Reader(item);
+        let state = VaultState {
+            version: item.find_number(names::VERSION)?.unwrap_or_default(),
+            listed: item.flag(names::LISTED)?,
+            filter: item.find_text(names::FILTER)?.map(str::to_owned),
+            rechecking: item.find_number(names::RECHECKING)?,
+        };
+        let counts = Counts {
+            files: item.find_number(names::FILES)?.unwrap_or_default(),
+            folders: item.find_number(names::FOLDERS)?.unwrap_or_default(),
+            bytes: item.find_number(names::BYTES)?.unwrap_or_default(),
+            failed: item.find_number(names::FAILED)?.unwrap_or_default(),
+            filtered: item.find_number(names::FILTERED)?.unwrap_or_default(),
+        };
+        Ok(Head {
+            vault_name: item.text(names::VAULT_NAME)?.to_owned(),
+            destination: item.text(names::DESTINATION)?.to_owned(),
+            created: item.number(names::CREATED)?,
+            last_sync: item.find_number(names::LAST_SYNC)?,
+            state,
+            recorded: item.flag(names::RECORDED)?,
+            counts,
+            failed_pages: pages(item, names::FAILED_PAGES)?,
+            filtered_pages: pages(item, names::FILTERED_PAGES)?,
+            announced_pages: pages(item, names::ANNOUNCED_PAGES)?,
+            fencing: item.number(names::FENCING)?,
+            revision: item.find_number(names::REVISION)?.unwrap_or_default(),
+            resetting: item.flag(names::RESETTING)?,
+            holder: Holder::read(item)?,
+        })
+    }
+
+    /// Why no run can work with it, though it can be read.
+    pub(super) fn obstacle(&self) -> Option<Damage> {
+        self.resetting.then(|| "a reset of it did not come to its end".to_owned())
+    }
+
+    /// The update that a transaction makes: everything but whose state it is and who holds the lease.
+    pub(super) fn changes(&self) -> Changes {
+        let mut changes = Changes::default();
+        let mut set = |name: &str, value: i64| changes.set(name, number(value));
+        set(names::FILES, self.counts.files);
+        set(names::FOLDERS, self.counts.folders);
+        set(names::BYTES, self.counts.bytes);
+        set(names::FAILED, self.counts.failed);
+        set(names::FILTERED, self.counts.filtered);
+        set(names::FAILED_PAGES, self.failed_pages.into());
+        set(names::FILTERED_PAGES, self.filtered_pages.into());
+        set(names::ANNOUNCED_PAGES, self.announced_pages.into());
+        if let Some(last_sync) = self.last_sync {
+            set(names::LAST_SYNC, last_sync);
+        }
+        changes.set(names::VERSION, number(self.state.version));
+        let mut flag = |name: &str, value: bool| changes.set(name, AttributeValue::Bool(value));
+        flag(names::LISTED, self.state.listed);
+        flag(names::RECORDED, self.recorded);
+        match self.state.rechecking {
+            Some(version) => changes.set(names::RECHECKING, number(version)),
+            None => changes.remove(names::RECHECKING),
+        }
+        match &self.state.filter {
+            Some(filter) => changes.set(names::FILTER, text(filter)),
+            None => changes.remove(names::FILTER),
+        }
+        changes
+    }
+}
+
+/// A number of pages. It decides how much is asked for, so a number that there never is must not be believed.
+fn pages(item: Reader<'_>, name: &str) -> Result<u32, Damage> {
+    match item.find_number(name)?.unwrap_or_default() {
+        pages if pages <= MOST_PAGES => Ok(pages),
+        pages => Err(format!("`{name}` is {pages}, more than there ever are")),
+    }
+}
+
+impl Holder {
+    /// Reads who holds the lease of a head; nobody does when it was let go.
+    pub(super) fn read(item: Reader<'_>) -> Result<Option<Self>, Damage> {
+        let Some(expires) = item.find_number::<f64>(names::LEASE_EXPIRES)? else {
+            return Ok(None);
+        };
+        Ok(Some(Holder {
+            owner: item.text(names::LEASE_OWNER)?.to_owned(),
+            id: item.text(names::LEASE_ID)?.to_owned(),
+            expires: (expires * 1000.0).round() as i64,
+        }))
+    }
+}

@@ -1,0 +1,128 @@
+//! A lease while it is held: renewed in the background until its owner lets go of it or is gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use obsync_core::StateError;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::keys::ItemKeys;
+use super::lease::{self, Lease};
+use super::table::DynamoTable;
+
+/// A lease, and what has become of it.
+#[derive(Debug)]
+pub(super) struct Holding {
+    pub(super) lease: Lease,
+    /// See [`Writer::revisions`](super::transaction::Writer::revisions).
+    pub(super) revisions: AtomicU64,
+    /// When it was last taken or renewed.
+    renewed: watch::Sender<Instant>,
+    /// Whether another run has it now.
+    lost: watch::Sender<bool>,
+    /// Nothing is to be written under it any more.
+    closed: AtomicBool,
+    /// Others can have it.
+    released: AtomicBool,
+}
+
+/// Renews a lease until it is stopped or dropped.
+#[derive(Debug)]
+pub(super) struct Keeper(AbortHandle);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Keeper {
+    /// Starts to renew a lease. Must be called within a tokio runtime.
+    pub(super) fn of(table: &DynamoTable, keys: &ItemKeys, holding: &Arc<Holding>) -> Self {
+        let (table, keys, holding) = (table.clone(), keys.clone(), holding.clone());
+        Keeper(tokio::spawn(async move { holding.keep(&table, &keys).await }).abort_handle())
+    }
+
+    /// Does not renew it any more.
+    pub(super) fn stop(&self) {
+        self.0.abort();
+    }
+}
+
+impl Holding {
+    /// A lease that was taken this moment.
+    pub(super) fn new(lease: Lease) -> Self {
+        Holding {
+            lease,
+            revisions: AtomicU64::new(0),
+            renewed: watch::Sender::new(Instant::now()),
+            lost: watch::Sender::new(false),
+            closed: AtomicBool::new(false),
+            released: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that the lease was renewed, with a commit or without.
+    pub(super) fn note_renewal(&self) {
+        self.renewed.send_replace(Instant::now());
+    }
+
+    /// Notes that another run has the lease.
+    pub(super) fn note_loss(&self) {
+        self.lost.send_replace(true);
+    }
+
+    /// Whether it is known that another run has the lease.
+    pub(super) fn is_lost(&self) -> bool {
+        *self.lost.borrow()
+    }
+
+    /// Returns when another run has the lease.
+    pub(super) async fn lost(&self) {
+        // The sender lives as long as this borrow, so there always is an answer.
+        if self.lost.subscribe().wait_for(|lost| *lost).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Has nothing written under it any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is to be written under it any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Lets others have it, unless they have it already. Can be called again after an error.
+    pub(super) async fn release(&self, table: &DynamoTable, keys: &ItemKeys) -> Result<(), StateError> {
+        if !self.is_lost() && !self.released.load(Ordering::Relaxed) {
+            lease::release(table, keys, &self.lease).await?;
+            self.released.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Renews the lease whenever a third of it has passed, unless a commit did.
+    async fn keep(&self, table: &DynamoTable, keys: &ItemKeys) {
+        let (due, soon) = (self.lease.duration / 3, self.lease.duration / 12);
+        loop {
+            let left = due.saturating_sub(self.renewed.borrow().elapsed());
+            if !left.is_zero() {
+                tokio::time::sleep(left).await;
+                continue;
+            }
+            match lease::renew(table, keys, &self.lease).await {
+                Ok(true) => self.note_renewal(),
+                Ok(false) => return self.note_loss(),
+                Err(error) => {
+                    tracing::warn!(%error, "the lease could not be renewed; trying again");
+                    tokio::time::sleep(soon).await;
+                }
+            }
+        }
+    }
+}

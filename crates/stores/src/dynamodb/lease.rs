@@ -1,0 +1,358 @@
+//! One run at a time: a lease in the head, which expires unless its holder shows that it lives.
+//!
+//! Each lease that is given has a number, one higher than the last (the fencing number). Everything that the holder writes is
+//! conditional on that number, so what a lease guarantees for the state does not depend on clocks: they only decide when
+//! another run may take over.
+//!
+//! # Clocks
+//!
+//! When a lease runs out is written by the clock of its holder and read by that of whoever wants it. Of two machines whose
+//! clocks differ by less than two thirds of a lease (it is renewed at a third), none takes over from the other while that
+//! one lives. Where they differ by more, the one that is ahead can: its predecessor learns of it at its next renewal or
+//! commit, stops, and has written nothing since. The one that is behind waits for the difference in vain. What
+//! claims to run out more than a day ahead was not written by any obsync: it is told as damage, not waited for.
+//!
+//! # The destination
+//!
+//! A lease does not fence the destination itself. A run that was frozen while it published can wake up and finish that
+//! batch, but no other: every batch is announced first, under the lease. How much harm that one could do is the store's
+//! affair; a bucket refuses to replace objects that changed meanwhile.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use obsync_core::StateError;
+
+use super::attributes::{Changes, Damage, Item, Reader, key, number, text};
+use super::errors::CallError;
+use super::head::{FORMAT, Head, Holder, names};
+use super::keys::{ItemKeys, StateKey};
+use super::rows::shorten;
+use super::table::DynamoTable;
+
+/// The shortest lease, so that renewing it is not all that a run does.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// The longest lease: how long a destination can be out of reach after its run died.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+/// How far ahead the end of a lease can be by a clock that is wrong, in milliseconds.
+const FARTHEST: i64 = 24 * 60 * 60 * 1000;
+/// The longest name of a vault or an owner that is kept whole, in bytes.
+const LONGEST_NAME: usize = 1 << 10;
+
+/// Who takes a lease, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseOptions {
+    /// Who works on the destination, as told to others that want to: a host and process, a request id.
+    pub owner: String,
+    /// How long after the last sign of life another run may take over. Renewed at a third of it. Less than 100 ms is
+    /// taken as that, more than an hour as an hour.
+    pub duration: Duration,
+}
+
+impl LeaseOptions {
+    /// A lease of a minute.
+    pub fn new(owner: impl Into<String>) -> Self {
+        LeaseOptions { owner: owner.into(), duration: Duration::from_secs(60) }
+    }
+}
+
+/// A lease that this run was given.
+#[derive(Clone, Debug)]
+pub(super) struct Lease {
+    /// Its number.
+    pub(super) fencing: u64,
+    /// Tells it from every other, even from those of a state that was removed and begun anew.
+    pub(super) id: String,
+    /// How long it lasts without being renewed.
+    pub(super) duration: Duration,
+}
+
+impl Lease {
+    /// Whether a head has this lease.
+    pub(super) fn holds(&self, head: &Head) -> bool {
+        head.fencing == self.fencing && head.holder.as_ref().is_some_and(|holder| holder.id == self.id)
+    }
+
+    /// The condition that a head still has this lease.
+    pub(super) fn held(&self, changes: &mut Changes) -> String {
+        let fencing = changes.attribute(names::FENCING);
+        let id = changes.attribute(names::LEASE_ID);
+        let number = changes.operand(names::FENCING, number(self.fencing));
+        let text = changes.operand(names::LEASE_ID, text(&self.id));
+        format!("{fencing} = {number} AND {id} = {text}")
+    }
+}
+
+/// A lease that was taken, with the head as it is then.
+pub(super) struct Taken {
+    pub(super) keys: ItemKeys,
+    pub(super) lease: Lease,
+    pub(super) head: Head,
+}
+
+/// Why a lease was not given.
+#[derive(Debug)]
+pub(super) enum Denied {
+    /// The head is damaged.
+    Damaged {
+        /// Whose head it is.
+        keys: ItemKeys,
+        /// What is wrong with it.
+        error: StateError,
+    },
+    /// Anything else.
+    Error(StateError),
+}
+
+impl Denied {
+    fn damaged(table: &DynamoTable, keys: ItemKeys, damage: Damage) -> Self {
+        Denied::Damaged { error: table.corrupt(keys.head(), damage), keys }
+    }
+}
+
+impl From<Denied> for StateError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Damaged { error, .. } | Denied::Error(error) => error,
+        }
+    }
+}
+
+/// Takes the lease of a state. One request, for a vault's further destinations two.
+pub(super) async fn take(
+    table: &DynamoTable,
+    state: &StateKey,
+    options: &LeaseOptions,
+) -> Result<Taken, Denied> {
+    let id = random_id(table).map_err(Denied::Error)?;
+    let duration = options.duration.clamp(SHORTEST, LONGEST);
+    let (vaults, destinations) = (ItemKeys::of_vault(&state.vault_id), ItemKeys::of_destination(state));
+    let (keys, item) = match take_head(table, state, options, &vaults, &id).await? {
+        Some(item) => (vaults, item),
+        None => match take_head(table, state, options, &destinations, &id).await? {
+            Some(item) => (destinations, item),
+            None => {
+                let damage = "it is the state of another destination".to_owned();
+                return Err(Denied::damaged(table, destinations, damage));
+            }
+        },
+    };
+    match Head::read(&item) {
+        Ok(head) => Ok(Taken { lease: Lease { fencing: head.fencing, id, duration }, keys, head }),
+        Err(damage) => {
+            // It is of no use to us, and must not keep a reset out. If this fails, the lease runs out.
+            if let Err(error) = give_back(table, &keys, &id).await {
+                tracing::debug!(%error, "the lease of a damaged state could not be given back");
+            }
+            Err(Denied::damaged(table, keys, damage))
+        }
+    }
+}
+
+/// Takes the lease in one head. `None`: it is that of another destination.
+async fn take_head(
+    table: &DynamoTable,
+    state: &StateKey,
+    options: &LeaseOptions,
+    keys: &ItemKeys,
+    id: &str,
+) -> Result<Option<Item>, Denied> {
+    let (changes, condition) = taking(state, options, id);
+    let request = |client: &Client| {
+        client
+            .update_item()
+            .table_name(table.name().as_str())
+            .set_key(Some(key(keys.head())))
+            .update_expression(changes.expression())
+            .condition_expression(&condition)
+            .set_expression_attribute_names(Some(changes.names.clone()))
+            .set_expression_attribute_values(changes.values())
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+    };
+    match table.call(request).await {
+        Ok(answer) => Ok(Some(answer.attributes.unwrap_or_default())),
+        Err(CallError::Failed(error @ StateError::Corrupt { .. })) => {
+            Err(Denied::Damaged { keys: keys.clone(), error })
+        }
+        Err(CallError::Failed(error)) => Err(Denied::Error(error)),
+        Err(CallError::Refused(refusal)) => {
+            let found = found_item(refusal).unwrap_or_default();
+            let damaged = |damage| Denied::damaged(table, keys.clone(), damage);
+            match is_others(state, &found).map_err(damaged)? {
+                true => Ok(None),
+                false => match obstacle(table, state, &found, id).map_err(damaged)? {
+                    None => Ok(Some(found)),
+                    Some(error) => Err(Denied::Error(error)),
+                },
+            }
+        }
+    }
+}
+
+/// The update that takes a lease, and the condition that it is free.
+fn taking(state: &StateKey, options: &LeaseOptions, id: &str) -> (Changes, String) {
+    let now = now();
+    let mut changes = Changes::default();
+    changes.set(names::FORMAT, number(FORMAT));
+    changes.set(names::VAULT_NAME, text(shorten(&state.vault_name, LONGEST_NAME)));
+    changes.set(names::DESTINATION, text(&state.destination));
+    changes.set(names::LEASE_OWNER, text(shorten(&options.owner, LONGEST_NAME)));
+    changes.set(names::LEASE_ID, text(id));
+    changes
+        .set(names::LEASE_EXPIRES, number(seconds(expiry(now, options.duration.clamp(SHORTEST, LONGEST)))));
+    changes.set(names::REVISION, number(0));
+    for (name, value) in
+        [("zero", number(0)), ("one", number(1)), ("now", number(seconds(now))), ("now_ms", number(now))]
+    {
+        changes.operand(name, value);
+    }
+    changes.set_expression(names::FENCING, "if_not_exists(#fencing, :zero) + :one");
+    changes.set_expression(names::CREATED, "if_not_exists(#created, :now_ms)");
+    let condition = "(attribute_not_exists(#destination) OR #destination = :destination) \
+                     AND (attribute_not_exists(#format) OR #format <= :format) \
+                     AND (attribute_not_exists(#lease_expires) OR #lease_expires < :now)";
+    (changes, condition.to_owned())
+}
+
+/// Whether a head is that of another destination.
+fn is_others(state: &StateKey, found: &Item) -> Result<bool, Damage> {
+    let destination = Reader(found).find_text(names::DESTINATION)?;
+    Ok(destination.is_some_and(|destination| destination != state.destination))
+}
+
+/// Why the lease in a head was refused. `None`: an earlier attempt of ours, whose answer was lost, has got it.
+pub(super) fn obstacle(
+    table: &DynamoTable,
+    state: &StateKey,
+    found: &Item,
+    id: &str,
+) -> Result<Option<StateError>, Damage> {
+    let reader = Reader(found);
+    let format = reader.find_number::<i64>(names::FORMAT)?.unwrap_or(FORMAT);
+    if let Some(error) = too_new(table, format) {
+        return Ok(Some(error));
+    }
+    match Holder::read(reader)? {
+        Some(holder) if holder.id == id => Ok(None),
+        Some(holder) if holder.expires > now().saturating_add(FARTHEST) => {
+            Err(format!("`{}` is further ahead than any lease lasts", names::LEASE_EXPIRES))
+        }
+        holder => {
+            let destination = held_by(&state.destination, holder);
+            Ok(Some(StateError::Locked { destination }))
+        }
+    }
+}
+
+/// A destination with who works on it.
+fn held_by(destination: &str, holder: Option<Holder>) -> String {
+    match holder {
+        Some(Holder { owner, expires, .. }) => {
+            let left = expires.saturating_sub(now()).max(0).saturating_add(999) / 1000;
+            format!("{destination} ({owner}; its lease runs out in {left} s unless it is renewed)")
+        }
+        None => destination.to_owned(),
+    }
+}
+
+/// The error for a state whose format this program does not know.
+pub(super) fn too_new(table: &DynamoTable, format: i64) -> Option<StateError> {
+    (format > FORMAT).then(|| StateError::Newer {
+        database: table.name().to_string(),
+        found: format,
+        known: FORMAT,
+    })
+}
+
+/// Gives a lease another term. `false`: it is not ours any more.
+pub(super) async fn renew(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
+    let mut changes = Changes::default();
+    changes.set(names::LEASE_EXPIRES, number(seconds(expiry(now(), lease.duration))));
+    update_held(table, keys, lease, changes).await
+}
+
+/// Lets go of a lease. `false`: it was not ours any more.
+pub(super) async fn release(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
+    let mut changes = Changes::default();
+    names::LEASE.iter().for_each(|name| changes.remove(name));
+    update_held(table, keys, lease, changes).await
+}
+
+/// Lets go of a lease whose number is unknown, because the head that it is in is damaged.
+async fn give_back(table: &DynamoTable, keys: &ItemKeys, id: &str) -> Result<bool, StateError> {
+    let mut changes = Changes::default();
+    names::LEASE.iter().for_each(|name| changes.remove(name));
+    let (attribute, operand) =
+        (changes.attribute(names::LEASE_ID), changes.operand(names::LEASE_ID, text(id)));
+    update_if(table, keys, changes, &format!("{attribute} = {operand}")).await
+}
+
+/// Updates a head as long as it has this lease.
+pub(super) async fn update_held(
+    table: &DynamoTable,
+    keys: &ItemKeys,
+    lease: &Lease,
+    mut changes: Changes,
+) -> Result<bool, StateError> {
+    let condition = lease.held(&mut changes);
+    update_if(table, keys, changes, &condition).await
+}
+
+/// Updates a head on a condition. `false`: it was not met.
+async fn update_if(
+    table: &DynamoTable,
+    keys: &ItemKeys,
+    changes: Changes,
+    condition: &str,
+) -> Result<bool, StateError> {
+    let request = |client: &Client| {
+        client
+            .update_item()
+            .table_name(table.name().as_str())
+            .set_key(Some(key(keys.head())))
+            .update_expression(changes.expression())
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(changes.names.clone()))
+            .set_expression_attribute_values(changes.values())
+            .send()
+    };
+    match table.call(request).await {
+        Ok(_) => Ok(true),
+        Err(CallError::Refused(_)) => Ok(false),
+        Err(CallError::Failed(error)) => Err(error),
+    }
+}
+
+fn found_item(refusal: UpdateItemError) -> Option<Item> {
+    match refusal {
+        UpdateItemError::ConditionalCheckFailedException(failed) => failed.item,
+        _ => None,
+    }
+}
+
+/// Now, in milliseconds since the epoch.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// When a lease runs out that is taken or renewed now.
+pub(super) fn expiry(now: i64, duration: Duration) -> i64 {
+    now.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Milliseconds as a number of seconds, as DynamoDB's own times are.
+pub(super) fn seconds(milliseconds: i64) -> String {
+    format!("{}.{:03}", milliseconds.div_euclid(1000), milliseconds.rem_euclid(1000))
+}
+
+fn random_id(table: &DynamoTable) -> Result<String, StateError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| table.unavailable(format!("the system gives no random numbers ({error})")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,205 @@
+//! How far a run is: an item of its own for each state, with the progress as JSON and a time to live.
+//!
+//! Nothing depends on it. What counts is the state; a progress record that is missing, unreadable or out of date costs at
+//! most that something is looked at once more.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use obsync_core::StateError;
+use obsync_protocol::VaultId;
+use serde::{Deserialize, Serialize};
+
+use super::attributes::{Damage, Item, Reader, VAULT_ID, number, text};
+use super::head::Counts;
+use super::keys::ItemKeys;
+use super::lease::now;
+use super::table::DynamoTable;
+use super::transaction::Write;
+
+/// The attribute with the record as JSON.
+const DATA: &str = "data";
+/// The attribute by which DynamoDB removes the item, in seconds since the epoch.
+pub(super) const TTL: &str = "ttl";
+/// How long a record is kept, in seconds.
+const KEPT: i64 = 24 * 60 * 60;
+/// The longest error that is kept whole, in bytes.
+const LONGEST_ERROR: usize = 4 << 10;
+/// The longest resume token that is kept, in bytes of JSON: an item has at most 400 KB.
+const LONGEST_TOKEN: usize = 256 << 10;
+
+/// What a run is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProgressStatus {
+    /// At work, or killed at it.
+    Running,
+    /// It ended before everything was done, as it was meant to, and can be gone on with.
+    Interrupted,
+    /// Everything is done.
+    Complete,
+    /// It could not go on.
+    Failed,
+}
+
+/// How far a run is, over all invocations that it took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressRecord {
+    /// The vault.
+    pub vault_id: VaultId,
+    /// When it began.
+    #[serde(with = "rfc3339")]
+    pub start_time: Timestamp,
+    /// When this was written.
+    #[serde(with = "rfc3339")]
+    pub last_update: Timestamp,
+    /// Files to be brought over in all.
+    pub files_total: u64,
+    /// Files that are there and recorded.
+    pub files_complete: u64,
+    /// Bytes to be brought over in all.
+    pub bytes_total: u64,
+    /// Bytes that are there and recorded.
+    pub bytes_complete: u64,
+    /// What it is at.
+    pub status: ProgressStatus,
+    /// What went wrong, if something did.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// Whether a next run may go on with what is in flight here.
+    pub resumable: bool,
+    /// The vault's version that the state had when this was written.
+    pub last_version: u64,
+    /// What is in flight, as whoever wrote it understands it.
+    #[serde(default)]
+    pub resume_token: Option<String>,
+    /// How many invocations it took so far.
+    pub invocations: u32,
+}
+
+mod rfc3339 {
+    //! Points in time as texts of RFC 3339, in UTC.
+
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(time)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// What is found where a progress record should be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoredProgress {
+    /// Nothing, or a record whose time is over.
+    Missing,
+    /// Something that is not a progress record.
+    Unreadable {
+        /// Why it is not.
+        reason: String,
+    },
+    /// A record.
+    Found(ProgressRecord),
+}
+
+/// What a next run can go on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// What was in flight.
+    Token(String),
+    /// The last checkpoint: what the state says.
+    Checkpoint {
+        /// Why there is no more than that.
+        reason: String,
+    },
+}
+
+impl ProgressRecord {
+    /// How long a resume token counts unless something else is said.
+    pub const FRESHNESS: Duration = Duration::from_secs(60 * 60);
+
+    /// The item of a record.
+    fn item(&self, keys: &ItemKeys) -> Result<Item, Damage> {
+        let data = serde_json::to_string(&self.bounded()).map_err(|error| error.to_string())?;
+        let ttl = now() / 1000 + KEPT;
+        Ok(Item::from([
+            (VAULT_ID.to_owned(), text(keys.progress())),
+            (DATA.to_owned(), text(data)),
+            (TTL.to_owned(), number(ttl)),
+        ]))
+    }
+
+    /// What writes a record.
+    pub(super) fn write(&self, keys: &ItemKeys) -> Result<Write, Damage> {
+        Ok(Write::put(keys.progress(), self.item(keys)?, Counts::default()))
+    }
+
+    /// The record, small enough for an item.
+    pub(super) fn bounded(&self) -> Self {
+        let mut record = self.clone();
+        if let Some(error) = &mut record.error {
+            error.truncate(error.floor_char_boundary(LONGEST_ERROR));
+        }
+        let length = |token: &String| serde_json::to_string(token).map_or(usize::MAX, |json| json.len());
+        record.resume_token = record.resume_token.filter(|token| length(token) <= LONGEST_TOKEN);
+        record
+    }
+}
+
+impl StoredProgress {
+    /// What a run that begins now can go on with. A resume token counts for as long as `freshness` after it was
+    /// written.
+    pub fn resumption(&self, freshness: Duration) -> Resumption {
+        let checkpoint = |reason: &str| Resumption::Checkpoint { reason: reason.to_owned() };
+        let record = match self {
+            StoredProgress::Missing => return checkpoint("there is no progress record"),
+            StoredProgress::Unreadable { reason } => {
+                return checkpoint(&format!("the progress record is unreadable ({reason})"));
+            }
+            StoredProgress::Found(record) => record,
+        };
+        let age = Timestamp::now().duration_since(record.last_update);
+        match &record.resume_token {
+            _ if !record.resumable => checkpoint("the progress record is marked as not resumable"),
+            _ if record.status == ProgressStatus::Complete => checkpoint("the last run was complete"),
+            None => checkpoint("the progress record has no resume token"),
+            // A clock that is behind makes a record look younger than none.
+            Some(_) if Duration::try_from(age).is_ok_and(|age| age > freshness) => {
+                checkpoint(&format!("the resume token is older than {} s", freshness.as_secs()))
+            }
+            Some(token) => Resumption::Token(token.clone()),
+        }
+    }
+
+    pub(super) fn of_item(item: Option<&Item>) -> Self {
+        let Some(item) = item.map(Reader) else { return StoredProgress::Missing };
+        let read = || -> Result<Self, Damage> {
+            // DynamoDB takes its time, up to days, to remove what is over.
+            if item.find_number::<i64>(TTL)?.is_some_and(|ttl| ttl <= now() / 1000) {
+                return Ok(StoredProgress::Missing);
+            }
+            let record = serde_json::from_str(item.text(DATA)?).map_err(|error| error.to_string())?;
+            Ok(StoredProgress::Found(record))
+        };
+        read().unwrap_or_else(|reason| StoredProgress::Unreadable { reason })
+    }
+}
+
+impl DynamoTable {
+    /// How far the last run came that brought a vault to its first destination. One request.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if the table cannot be used. A record that is damaged is not an error.
+    pub async fn progress(&self, vault: &VaultId) -> Result<StoredProgress, StateError> {
+        self.read_progress(&ItemKeys::of_vault(vault)).await
+    }
+
+    pub(super) async fn read_progress(&self, keys: &ItemKeys) -> Result<StoredProgress, StateError> {
+        Ok(StoredProgress::of_item(self.get(&keys.progress()).await?.as_ref()))
+    }
+}

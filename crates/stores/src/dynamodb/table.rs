@@ -1,0 +1,226 @@
+//! One DynamoDB table and the way to talk to it: every request is counted, limited in time, and made again where that can
+//! help.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
+use obsync_core::StateError;
+
+use super::errors::{CallError, Trouble, trouble};
+use super::options::DynamoOptions;
+
+/// What a location that names a table begins with.
+const SCHEME: &str = "dynamodb://";
+
+/// The name of a table, 3 to 255 characters of `a-z`, `A-Z`, `0-9`, `_`, `-` and `.`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TableName(String);
+
+/// A text that is not the name of a table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name:?} is not the name of a DynamoDB table: it needs 3 to 255 characters, letters, digits, `_`, `-` and `.` only"
+)]
+pub struct TableNameError {
+    /// The text in question.
+    pub name: String,
+}
+
+impl TableName {
+    /// The table that is meant when none is named.
+    pub const DEFAULT: &str = "obsync-state";
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for TableName {
+    fn default() -> Self {
+        TableName(Self::DEFAULT.to_owned())
+    }
+}
+
+/// Takes a plain name or `dynamodb://NAME`; `dynamodb://` alone is the default table.
+impl FromStr for TableName {
+    type Err = TableNameError;
+
+    fn from_str(text: &str) -> Result<Self, TableNameError> {
+        let name = match text.strip_prefix(SCHEME) {
+            Some("") => Self::DEFAULT,
+            Some(name) => name,
+            None => text,
+        };
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        match (3..=255).contains(&name.len()) && name.bytes().all(allowed) {
+            true => Ok(TableName(name.to_owned())),
+            false => Err(TableNameError { name: text.to_owned() }),
+        }
+    }
+}
+
+/// `dynamodb://NAME`.
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}", self.0)
+    }
+}
+
+/// A table for the states of vaults. Cheap to clone; clones share connections and the count of requests.
+#[derive(Clone, Debug)]
+pub struct DynamoTable {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    name: TableName,
+    options: DynamoOptions,
+    requests: Arc<AtomicU64>,
+}
+
+impl DynamoTable {
+    /// The table of this name as `client` reaches it. Nothing is asked yet. The client's own retries are replaced by those of
+    /// `options`, and its limit for one attempt set to that of `options` unless it has one.
+    pub fn new(client: &Client, name: TableName, options: DynamoOptions) -> Self {
+        let requests = Arc::new(AtomicU64::new(0));
+        let limits = TimeoutConfig::builder().operation_attempt_timeout(options.answer).build();
+        let mut timeouts = client.config().timeout_config().cloned().unwrap_or(limits.clone());
+        timeouts.take_defaults_from(&limits);
+        let config = client
+            .config()
+            .to_builder()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .interceptor(Counter(requests.clone()))
+            .build();
+        let client = Client::from_conf(config);
+        DynamoTable { inner: Arc::new(Inner { client, name, options, requests }) }
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &TableName {
+        &self.inner.name
+    }
+
+    /// How many requests were sent so far, by all clones, attempts counted one by one.
+    pub fn requests(&self) -> u64 {
+        self.inner.requests.load(Ordering::Relaxed)
+    }
+
+    /// How patient it is.
+    pub(super) fn options(&self) -> &DynamoOptions {
+        &self.inner.options
+    }
+
+    /// Makes a request, again and again while the answer is one that passes. A condition that was not met is handed back.
+    pub(super) async fn call<T, E, F>(&self, request: impl Fn(&Client) -> F) -> Result<T, CallError<E>>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        self.call_judged(request, trouble).await
+    }
+
+    /// As [`call`](Self::call), with another judgement of errors.
+    pub(super) async fn call_judged<T, E, F>(
+        &self,
+        request: impl Fn(&Client) -> F,
+        judge: impl Fn(&SdkError<E>) -> Trouble,
+    ) -> Result<T, CallError<E>>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+    {
+        let mut pauses = self.inner.options.pauses();
+        loop {
+            let error = match request(&self.inner.client).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let trouble = judge(&error);
+            if trouble.passes()
+                && let Some(pause) = pauses.next()
+            {
+                tracing::debug!(table = self.name().as_str(), ?trouble, ?pause, "asking DynamoDB again");
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            return Err(match (trouble, error) {
+                (Trouble::Condition, SdkError::ServiceError(refused)) => {
+                    CallError::Refused(refused.into_err())
+                }
+                (trouble, _) => CallError::Failed(self.error(trouble)),
+            });
+        }
+    }
+
+    /// The error for what is wrong.
+    pub(super) fn error(&self, trouble: Trouble) -> StateError {
+        if let Trouble::Damaged(reason) = trouble {
+            return StateError::Corrupt { database: self.inner.name.to_string(), reason };
+        }
+        self.unavailable(trouble.sentence(&self.inner.name, self.inner.options.attempts))
+    }
+
+    /// The error for a table that cannot be used.
+    pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
+        StateError::Unavailable { database: self.inner.name.to_string(), reason: reason.into() }
+    }
+
+    /// The error for an item that is not what obsync wrote.
+    pub(super) fn corrupt(&self, item: &str, reason: impl fmt::Display) -> StateError {
+        StateError::Corrupt {
+            database: self.inner.name.to_string(),
+            reason: format!("item {item}: {reason}"),
+        }
+    }
+}
+
+/// Counts what is sent.
+#[derive(Debug)]
+struct Counter(Arc<AtomicU64>);
+
+impl Intercept for Counter {
+    fn name(&self) -> &'static str {
+        "RequestCounter"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_can_be_named_plainly_or_as_a_location() {
+        for text in ["obsync-state", "dynamodb://obsync-state", "dynamodb://"] {
+            assert_eq!(text.parse::<TableName>(), Ok(TableName::default()));
+        }
+        assert_eq!(
+            "my.table_2".parse::<TableName>().map(|name| name.to_string()),
+            Ok("dynamodb://my.table_2".to_owned())
+        );
+        for text in ["", "ab", "dynamodb://a/b", "s3://bucket", "na me", &"x".repeat(256)] {
+            assert!(text.parse::<TableName>().is_err(), "{text}");
+        }
+    }
+}

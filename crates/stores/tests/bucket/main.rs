@@ -1,0 +1,19 @@
+//! The bucket store, used as the engine uses it: in memory, and over sockets with the loopback cloud's S3.
+
+#![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
+
+mod bench;
+mod conflicts;
+mod conformance;
+mod copies;
+mod engine;
+mod looking;
+mod memory;
+mod model;
+mod objects;
+mod removing;
+mod sites;
+mod stopping;
+mod trouble;
+mod unconditional;
+mod uploads;
