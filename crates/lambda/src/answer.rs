@@ -1,0 +1,382 @@
+//! What the function answers: one shape for every kind of event, and the failures of an invocation.
+
+use lambda_runtime::Diagnostic;
+use obsync_core::{Conflict, Failure, Outcome, Report, Tally};
+use obsync_protocol::VaultPath;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// How many paths of a kind are listed for a vault; Lambda takes answers of 6 MB.
+const MOST_LISTED: usize = 100;
+
+/// How the work on a vault ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum VaultStatus {
+    /// The bucket is what the vault was when it was listed.
+    Complete,
+    /// So it is, but for some files that are tried again next time.
+    Partial,
+    /// The time was over; the next invocation goes on.
+    Incomplete,
+    /// Another run works on it.
+    Skipped,
+    /// The vault as a whole could not be synced.
+    Failed,
+}
+
+/// What is left to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Remaining {
+    /// Files that were to be brought over and were not yet.
+    pub(crate) files: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+}
+
+/// The report on one vault.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct VaultReport {
+    /// The vault's id, or what the event called it.
+    pub(crate) vault_id: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) name: String,
+    /// Where it goes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) destination: String,
+    /// How it ended.
+    pub(crate) status: VaultStatus,
+    /// The same in a sentence.
+    pub(crate) message: String,
+    /// The version that the destination is complete up to.
+    pub(crate) version: u64,
+    /// That version before.
+    pub(crate) previous_version: u64,
+    /// Downloaded.
+    pub(crate) pulled: Tally,
+    /// Copied within the bucket.
+    pub(crate) copied: Tally,
+    /// Found in place.
+    pub(crate) adopted: Tally,
+    /// Removed.
+    pub(crate) deleted: Tally,
+    /// Left out by the filter.
+    pub(crate) skipped: Tally,
+    /// What the time did not suffice for.
+    pub(crate) remaining: Remaining,
+    /// How many changes could not be applied.
+    pub(crate) failed_files: usize,
+    /// The first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failures: Vec<Failure>,
+    /// Objects that others had written, and where they are kept now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) conflicts: Vec<Conflict>,
+    /// What its owner should know though nothing failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
+    /// Objects that others had changed, so that they were not removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) kept: Vec<VaultPath>,
+    /// Requests made of S3.
+    pub(crate) s3_requests: u64,
+    /// Wall time.
+    pub(crate) duration_ms: u64,
+    /// In how many invocations the run got here.
+    pub(crate) invocations: u32,
+}
+
+impl VaultReport {
+    /// A report in which nothing was done.
+    pub(crate) fn nothing(vault_id: &str, name: &str, status: VaultStatus, message: String) -> Self {
+        VaultReport {
+            vault_id: vault_id.to_owned(),
+            name: name.to_owned(),
+            destination: String::new(),
+            status,
+            message,
+            version: 0,
+            previous_version: 0,
+            pulled: Tally::default(),
+            copied: Tally::default(),
+            adopted: Tally::default(),
+            deleted: Tally::default(),
+            skipped: Tally::default(),
+            remaining: Remaining::default(),
+            failed_files: 0,
+            failures: Vec::new(),
+            conflicts: Vec::new(),
+            warnings: Vec::new(),
+            kept: Vec::new(),
+            s3_requests: 0,
+            duration_ms: 0,
+            invocations: 1,
+        }
+    }
+
+    /// The report of a pull that came to its end, with what was left to do then.
+    pub(crate) fn of_pull(report: Report, remaining: Remaining) -> Self {
+        let status = match report.outcome {
+            Outcome::Interrupted => VaultStatus::Incomplete,
+            Outcome::Failures => VaultStatus::Partial,
+            Outcome::Complete | Outcome::DryRun => VaultStatus::Complete,
+        };
+        let message = match status {
+            VaultStatus::Incomplete => format!(
+                "the time was over with {} files ({} bytes) left; the next invocation goes on there",
+                remaining.files, remaining.bytes
+            ),
+            VaultStatus::Partial => format!(
+                "all but {} changes are applied; those are tried again next time",
+                report.failures.len()
+            ),
+            _ if report.is_unchanged() => "nothing had changed".to_owned(),
+            _ => "the bucket is what the vault is".to_owned(),
+        };
+        let remaining = if status == VaultStatus::Incomplete { remaining } else { Remaining::default() };
+        VaultReport {
+            destination: report.destination,
+            version: report.version,
+            previous_version: report.previous_version,
+            pulled: report.pulled,
+            copied: report.copied,
+            adopted: report.adopted,
+            deleted: report.deleted,
+            skipped: report.skipped,
+            remaining,
+            failed_files: report.failures.len(),
+            failures: first(report.failures),
+            conflicts: first(report.conflicts),
+            warnings: first(report.warnings),
+            kept: first(report.kept),
+            duration_ms: report.duration_ms,
+            ..VaultReport::nothing(report.vault_id.as_str(), &report.vault, status, message)
+        }
+    }
+
+    /// Files that are in place because of this run.
+    pub(crate) fn files(&self) -> u64 {
+        self.pulled.files + self.copied.files + self.adopted.files
+    }
+
+    /// Their bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.pulled.bytes + self.copied.bytes + self.adopted.bytes
+    }
+
+    /// Whether anything came of it.
+    pub(crate) fn is_progress(&self) -> bool {
+        self.files() + self.deleted.files > 0 || self.version > self.previous_version
+    }
+}
+
+fn first<T>(mut list: Vec<T>) -> Vec<T> {
+    list.truncate(MOST_LISTED);
+    list
+}
+
+/// What an invocation did for one event.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Answer {
+    /// Nothing failed. What is left to do is no failure.
+    pub(crate) success: bool,
+    /// `complete`, `incomplete`, `partial`, `skipped`, `failed`; `ok` for the action `status`.
+    pub(crate) status: &'static str,
+    /// The same in a sentence.
+    pub(crate) message: String,
+    /// Vaults that are complete now.
+    pub(crate) vaults_synced: usize,
+    /// Files that are in place because of this invocation.
+    pub(crate) files_count: u64,
+    /// What went wrong, a sentence each.
+    pub(crate) errors: Vec<String>,
+    /// The circumstances.
+    pub(crate) metadata: Value,
+    /// A report for each vault.
+    pub(crate) vaults: Vec<Value>,
+}
+
+impl Answer {
+    /// The answer to a sync, of its reports.
+    pub(crate) fn of_sync(reports: &[VaultReport]) -> Self {
+        let count = |status| reports.iter().filter(|report| report.status == status).count();
+        let [complete, partial, incomplete, skipped, failed] = [
+            VaultStatus::Complete,
+            VaultStatus::Partial,
+            VaultStatus::Incomplete,
+            VaultStatus::Skipped,
+            VaultStatus::Failed,
+        ]
+        .map(count);
+        let status = match reports.len() {
+            0 => "complete",
+            all if failed == all => "failed",
+            all if skipped == all => "skipped",
+            _ if failed + partial > 0 => "partial",
+            _ if incomplete > 0 => "incomplete",
+            _ => "complete",
+        };
+        let counts = [
+            (complete, "complete"),
+            (partial, "with failures"),
+            (incomplete, "incomplete"),
+            (skipped, "skipped, as another run works on it"),
+            (failed, "failed"),
+        ];
+        let told: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let message = match told.is_empty() {
+            true => "there is no vault that there are credentials for".to_owned(),
+            false => format!("vaults: {}", told.join(", ")),
+        };
+        let errors = reports
+            .iter()
+            .filter(|report| matches!(report.status, VaultStatus::Failed | VaultStatus::Partial))
+            .map(|report| format!("{}: {}", report.vault_id, report.message));
+        Answer {
+            success: failed + partial == 0,
+            status,
+            message,
+            vaults_synced: complete,
+            files_count: reports.iter().map(VaultReport::files).sum(),
+            errors: errors.collect(),
+            metadata: Value::Null,
+            vaults: reports.iter().map(|report| serde_json::to_value(report).unwrap_or_default()).collect(),
+        }
+    }
+
+    /// The answer to the question how things are.
+    pub(crate) fn of_status(vaults: Vec<Value>) -> Self {
+        Answer {
+            success: true,
+            status: "ok",
+            message: format!("{} vaults", vaults.len()),
+            vaults_synced: 0,
+            files_count: 0,
+            errors: Vec::new(),
+            metadata: Value::Null,
+            vaults,
+        }
+    }
+
+    /// The answer as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// An invocation that failed as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InvocationError {
+    /// What kind of failure it is, as alarms and logs see it.
+    pub kind: &'static str,
+    /// What went wrong and what to do.
+    pub message: String,
+}
+
+impl InvocationError {
+    /// A failure of a kind.
+    pub(crate) fn new(kind: &'static str, error: impl ToString) -> Self {
+        InvocationError { kind, message: error.to_string() }
+    }
+
+    /// The failure that an answer is in which nothing succeeded; else the answer.
+    pub(crate) fn unless_any_success(answer: Answer) -> Result<Answer, Self> {
+        match answer.status {
+            "failed" => Err(InvocationError::new("SyncFailed", answer.errors.join("; "))),
+            _ => Ok(answer),
+        }
+    }
+
+    /// The answer to someone who speaks HTTP, where a failed invocation could not say why.
+    pub(crate) fn http(&self) -> Value {
+        let status = match self.kind {
+            "InvalidEvent" => 400,
+            "VaultNotFound" => 404,
+            _ => 500,
+        };
+        let body =
+            json!({ "success": false, "status": "failed", "message": self.message, "error": self.kind });
+        http_answer(status, &body)
+    }
+}
+
+impl From<InvocationError> for Diagnostic {
+    fn from(error: InvocationError) -> Self {
+        Diagnostic { error_type: error.kind.to_owned(), error_message: error.message }
+    }
+}
+
+/// An answer for a function URL or API Gateway.
+pub(crate) fn http_answer(status: u16, body: &Value) -> Value {
+    json!({
+        "statusCode": status,
+        "headers": { "content-type": "application/json", "cache-control": "no-store" },
+        "body": body.to_string(),
+        "isBase64Encoded": false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(id: &str, status: VaultStatus) -> VaultReport {
+        VaultReport::nothing(id, "Notes", status, format!("{id} is {status:?}"))
+    }
+
+    fn status(statuses: &[VaultStatus]) -> (&'static str, bool) {
+        let reports: Vec<VaultReport> = statuses.iter().map(|status| report("v", *status)).collect();
+        let answer = Answer::of_sync(&reports);
+        (answer.status, answer.success)
+    }
+
+    #[test]
+    fn the_whole_is_what_its_worst_part_is_unless_all_failed() {
+        use VaultStatus::{Complete, Failed, Incomplete, Partial, Skipped};
+        assert_eq!(status(&[]), ("complete", true));
+        assert_eq!(status(&[Complete, Complete]), ("complete", true));
+        assert_eq!(status(&[Complete, Skipped]), ("complete", true));
+        assert_eq!(status(&[Skipped]), ("skipped", true));
+        assert_eq!(status(&[Complete, Incomplete]), ("incomplete", true));
+        assert_eq!(status(&[Partial, Incomplete]), ("partial", false));
+        assert_eq!(status(&[Complete, Failed]), ("partial", false));
+        assert_eq!(status(&[Failed, Failed]), ("failed", false));
+    }
+
+    #[test]
+    fn a_total_failure_is_a_failed_invocation_and_a_partial_one_is_not() {
+        let total = Answer::of_sync(&[report("a", VaultStatus::Failed), report("b", VaultStatus::Failed)]);
+        let error = InvocationError::unless_any_success(total).unwrap_err();
+        assert_eq!(error.kind, "SyncFailed");
+        assert_eq!(error.message, "a: a is Failed; b: b is Failed");
+        let partial =
+            Answer::of_sync(&[report("a", VaultStatus::Failed), report("b", VaultStatus::Complete)]);
+        let answer = InvocationError::unless_any_success(partial).unwrap();
+        assert_eq!(answer.errors, ["a: a is Failed"]);
+        assert_eq!(answer.vaults_synced, 1);
+    }
+
+    #[test]
+    fn an_answer_has_every_field() {
+        let json = Answer::of_sync(&[report("a", VaultStatus::Complete)]).json();
+        for name in
+            ["success", "status", "message", "vaults_synced", "files_count", "errors", "metadata", "vaults"]
+        {
+            assert!(json.get(name).is_some(), "{name}");
+        }
+        assert_eq!(json["vaults"][0]["status"], "complete");
+    }
+
+    #[test]
+    fn who_speaks_http_is_told_whose_fault_it_is() {
+        for (kind, status) in [("SyncFailed", 500), ("InvalidEvent", 400), ("VaultNotFound", 404)] {
+            assert_eq!(InvocationError::new(kind, "no").http()["statusCode"], json!(status), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! What the function is set to: every environment variable that it knows, read once.
+//!
+//! Everything that is wrong is told at once ([`ConfigError`]), each problem with the name of its variable, so
+//! that a deployment is put right in one go. No value is repeated in an error: some of them are secrets.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::time::Duration;
+
+use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, Token};
+use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath};
+use obsync_stores::dynamodb::TableName;
+use obsync_stores::{BucketLocation, LocationError};
+use secrecy::SecretString;
+
+use crate::totp::Generator;
+use crate::variables::Variables;
+
+/// How long before its end an invocation begins nothing new, unless it is set otherwise.
+pub(crate) const TIMEOUT_BUFFER: Duration = Duration::from_secs(30);
+
+/// The function's settings. [`Config::from_env`] has the names of the variables.
+#[derive(Debug)]
+pub struct Config {
+    /// Below which place vaults get their places.
+    pub(crate) root: BucketLocation,
+    /// How objects are written.
+    pub(crate) objects: ObjectSettings,
+    /// The table that the states are in.
+    pub(crate) table: TableName,
+    /// Memory in bytes, where the platform's word is not to be taken for it.
+    pub(crate) memory: Option<u64>,
+    /// Files in a checkpoint at most.
+    pub(crate) checkpoint_files: usize,
+    /// Connections over which contents are fetched, and vaults that are worked on, at a time at most.
+    pub(crate) concurrency: usize,
+    /// How long before its end an invocation begins nothing new; `None`: as long as is usual.
+    pub(crate) timeout_buffer: Option<Duration>,
+    /// Whether progress is recorded.
+    pub(crate) progress: bool,
+    /// For how long an interrupted run's details count.
+    pub(crate) resume_within: Duration,
+    /// How often memory is looked at while there is enough of it.
+    pub(crate) memory_check: Duration,
+    /// How many bytes of `/tmp` must be free for the function to be at ease.
+    pub(crate) scratch: u64,
+    /// How often an unfinished run may be gone on with by invoking the function again; 0: never.
+    pub(crate) continuations: u32,
+    /// How long a lease lasts without a sign of life.
+    pub(crate) lease: Duration,
+    /// The way to the service.
+    pub(crate) client: Client,
+    /// What the environment says of the account.
+    pub(crate) account: AccountSettings,
+    /// The name or ARN of the secret that has the credentials.
+    pub(crate) secret: Option<String>,
+    /// What is synced.
+    pub(crate) filter: Filter,
+}
+
+/// How objects are written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ObjectSettings {
+    /// The KMS key that they are encrypted with.
+    pub(crate) sse_kms_key: Option<String>,
+    /// Their storage class.
+    pub(crate) storage_class: Option<String>,
+    /// Whether they stay when the vault deletes its file.
+    pub(crate) keep_deleted: bool,
+}
+
+/// What the environment says of the account.
+#[derive(Default)]
+pub(crate) struct AccountSettings {
+    /// Email address and password.
+    pub(crate) credentials: Option<(String, SecretString)>,
+    /// Makes two-factor codes.
+    pub(crate) totp: Option<Generator>,
+    /// A token in place of credentials.
+    pub(crate) token: Option<Token>,
+    /// Opens end-to-end encrypted vaults that the secret says nothing of.
+    pub(crate) vault_password: Option<SecretString>,
+}
+
+impl fmt::Debug for AccountSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountSettings")
+            .field("credentials", &self.credentials.is_some())
+            .field("totp", &self.totp.is_some())
+            .field("token", &self.token.is_some())
+            .field("vault_password", &self.vault_password.is_some())
+            .finish()
+    }
+}
+
+/// Everything that is wrong with the environment.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the function is not configured rightly: {}", list(.problems))]
+pub struct ConfigError {
+    /// What is wrong with each variable, by its name.
+    pub problems: BTreeMap<&'static str, String>,
+}
+
+fn list(problems: &BTreeMap<&'static str, String>) -> String {
+    problems.iter().map(|(name, problem)| format!("{name} {problem}")).collect::<Vec<_>>().join("; ")
+}
+
+impl Config {
+    /// Reads this process's environment.
+    ///
+    /// | variable | meaning | default |
+    /// | --- | --- | --- |
+    /// | `S3_BUCKET`, `S3_PREFIX` | where the vaults go | –, none |
+    /// | `S3_SSE_KMS_KEY_ID`, `S3_STORAGE_CLASS` | how objects are kept | as the bucket is set |
+    /// | `STATE_TABLE_NAME` | the DynamoDB table | `obsync-state` |
+    /// | `LAMBDA_MAX_MEMORY_MB` | memory to stay in | the function's |
+    /// | `LAMBDA_BATCH_SIZE` | files in a checkpoint | 100 |
+    /// | `LAMBDA_MAX_CONCURRENT` | connections, and vaults, at a time | 5 |
+    /// | `LAMBDA_TIMEOUT_BUFFER` | seconds to end in | 30, or a fifth of the time when that is less |
+    /// | `LAMBDA_ENABLE_PROGRESS` | record progress | `true` |
+    /// | `OBSYNC_SECRET_NAME` | secret with account and vault credentials | – |
+    /// | `OBSIDIAN_EMAIL`, `OBSIDIAN_PASSWORD`, `OBSIDIAN_TOTP_SECRET` | the account | – |
+    /// | `OBSIDIAN_AUTH_TOKEN` | a token in place of them | – |
+    /// | `OBSYNC_VAULT_PASSWORD` | opens vaults that the secret does not name | – |
+    /// | `OBSYNC_API_URL`, `OBSYNC_ALLOW_HOST` | the service | the official one |
+    /// | `OBSYNC_FILE_TYPES`, `OBSYNC_CONFIGS`, `OBSYNC_EXCLUDE` | what is synced | everything |
+    /// | `OBSYNC_KEEP_DELETED` | keep what the vault deletes | `false` |
+    /// | `OBSYNC_SELF_CONTINUE` | go on by invoking itself | `false` |
+    /// | `OBSYNC_SELF_CONTINUE_LIMIT` | how often in a row | 50 |
+    /// | `OBSYNC_RESUME_SECONDS` | how long the details of an interrupted run count | 3600 |
+    /// | `OBSYNC_LEASE_SECONDS` | how long a dead run keeps others out | 60 |
+    /// | `OBSYNC_MEMORY_CHECK_SECONDS` | how often memory is looked at | 5 |
+    /// | `OBSYNC_TMP_BUDGET_MB` | how much of `/tmp` is to be free | 400 |
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Config::read(|name| env::var_os(name))
+    }
+
+    /// Reads the environment that `get` looks variables up in.
+    pub(crate) fn read(get: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let mut variables = Variables::new(&get);
+        let config = read_from(&mut variables);
+        match (config, variables.problems()) {
+            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(ConfigError { problems }),
+        }
+    }
+}
+
+/// Reads all variables, whatever is wrong with those before; `None` if there is no telling where to put
+/// vaults.
+fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
+    let secret = variables.text("OBSYNC_SECRET_NAME");
+    let account = read_account(variables, secret.is_some());
+    let root = read_root(variables);
+    let objects = ObjectSettings {
+        sse_kms_key: variables.text("S3_SSE_KMS_KEY_ID"),
+        storage_class: variables.text("S3_STORAGE_CLASS"),
+        keep_deleted: variables.flag("OBSYNC_KEEP_DELETED", false),
+    };
+    let table = variables.parsed("STATE_TABLE_NAME").unwrap_or_default();
+    let memory = variables.number("LAMBDA_MAX_MEMORY_MB", 64..=1 << 20).map(|mib| mib << 20);
+    let checkpoint_files = variables.number("LAMBDA_BATCH_SIZE", 1..=10_000).unwrap_or(100);
+    let concurrency = variables.number("LAMBDA_MAX_CONCURRENT", 1..=64).unwrap_or(5);
+    let timeout_buffer = variables.number("LAMBDA_TIMEOUT_BUFFER", 1..=900).map(Duration::from_secs);
+    let progress = variables.flag("LAMBDA_ENABLE_PROGRESS", true);
+    let seconds = |value: Option<u64>, usual| Duration::from_secs(value.unwrap_or(usual));
+    let resume_within = seconds(variables.number("OBSYNC_RESUME_SECONDS", 0..=86_400), 3600);
+    let lease = seconds(variables.number("OBSYNC_LEASE_SECONDS", 1..=900), 60);
+    let memory_check = seconds(variables.number("OBSYNC_MEMORY_CHECK_SECONDS", 1..=60), 5);
+    let scratch = variables.number("OBSYNC_TMP_BUDGET_MB", 0..=10_240).unwrap_or(400) << 20;
+    let limit = variables.number("OBSYNC_SELF_CONTINUE_LIMIT", 1..=1000).unwrap_or(50);
+    let continues = variables.flag("OBSYNC_SELF_CONTINUE", false);
+    let client = read_service(variables);
+    let filter = read_filter(variables);
+    Some(Config {
+        root: root?,
+        objects,
+        table,
+        memory,
+        checkpoint_files: usize::try_from(checkpoint_files).unwrap_or(usize::MAX),
+        concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
+        timeout_buffer,
+        progress,
+        resume_within,
+        memory_check,
+        scratch,
+        continuations: if continues { u32::try_from(limit).unwrap_or(u32::MAX) } else { 0 },
+        lease,
+        client: client?,
+        account,
+        secret,
+        filter,
+    })
+}
+
+fn read_account(variables: &mut Variables<'_>, has_secret: bool) -> AccountSettings {
+    let email = variables.text("OBSIDIAN_EMAIL");
+    let password = variables.secret("OBSIDIAN_PASSWORD");
+    let token = variables.secret("OBSIDIAN_AUTH_TOKEN").map(Token::new);
+    let totp =
+        match variables.secret("OBSIDIAN_TOTP_SECRET").map(|secret| Generator::new(&secret)).transpose() {
+            Ok(totp) => totp,
+            Err(error) => {
+                variables.refuse("OBSIDIAN_TOTP_SECRET", error.to_string());
+                None
+            }
+        };
+    match (&email, &password) {
+        (Some(_), None) => variables.refuse("OBSIDIAN_PASSWORD", "is not set, though OBSIDIAN_EMAIL is"),
+        (None, Some(_)) => variables.refuse("OBSIDIAN_EMAIL", "is not set, though OBSIDIAN_PASSWORD is"),
+        (None, None) if token.is_none() && !has_secret => variables.refuse(
+            "OBSYNC_SECRET_NAME",
+            "is not set; set it to the secret that holds the credentials, or set OBSIDIAN_EMAIL and \
+             OBSIDIAN_PASSWORD",
+        ),
+        _ => {}
+    }
+    let vault_password = variables.secret("OBSYNC_VAULT_PASSWORD");
+    AccountSettings { credentials: email.zip(password), totp, token, vault_password }
+}
+
+fn read_root(variables: &mut Variables<'_>) -> Option<BucketLocation> {
+    let prefix = variables.text("S3_PREFIX").unwrap_or_default();
+    let bucket = variables.text("S3_BUCKET");
+    if bucket.is_none() {
+        variables.refuse("S3_BUCKET", "is not set; set it to the name of the bucket that the vaults go to");
+    }
+    // Any bucket will do to tell whether the prefix is one.
+    match location(bucket.as_deref().unwrap_or("any-bucket"), &prefix) {
+        Ok(root) => bucket.map(|_| root),
+        Err(LocationError::BadPrefix { source, .. }) => {
+            variables.refuse("S3_PREFIX", format!("cannot begin the keys of objects: {source}"));
+            None
+        }
+        Err(_) => {
+            variables.refuse(
+                "S3_BUCKET",
+                "is not the name of a bucket (3 to 63 letters, digits, dots and hyphens)",
+            );
+            None
+        }
+    }
+}
+
+/// A place in a bucket of S3, of its two parts. Slashes around the prefix say nothing.
+pub(crate) fn location(bucket: &str, prefix: &str) -> Result<BucketLocation, LocationError> {
+    if bucket.contains('/') {
+        return Err(LocationError::BadName { text: bucket.to_owned() });
+    }
+    BucketLocation::parse(&format!("s3://{bucket}/{}", prefix.trim_matches('/')))
+}
+
+fn read_service(variables: &mut Variables<'_>) -> Option<Client> {
+    let hosts = variables.text("OBSYNC_ALLOW_HOST").unwrap_or_default();
+    let options = ClientOptions {
+        api_url: variables.text("OBSYNC_API_URL").unwrap_or_else(|| DEFAULT_API_URL.to_owned()),
+        allow_hosts: items(&hosts).map(str::to_owned).collect(),
+        device: "obsync-lambda".to_owned(),
+        ..ClientOptions::default()
+    };
+    let only_hosts = ClientOptions { api_url: DEFAULT_API_URL.to_owned(), ..options.clone() };
+    match Client::new(options) {
+        Ok(client) => Some(client),
+        Err(error) => {
+            // With the address at its default, it is the hosts that are wrong.
+            let hosts_are_wrong = !hosts.is_empty() && Client::new(only_hosts).is_err();
+            let name = if hosts_are_wrong { "OBSYNC_ALLOW_HOST" } else { "OBSYNC_API_URL" };
+            variables.refuse(name, format!("cannot be used: {error}"));
+            None
+        }
+    }
+}
+
+fn read_filter(variables: &mut Variables<'_>) -> Filter {
+    let mut filter = Filter::default();
+    if let Some(types) = variables.parsed::<FileTypes>("OBSYNC_FILE_TYPES") {
+        filter.file_types = types;
+    }
+    if let Some(configs) = variables.parsed::<ConfigCategories>("OBSYNC_CONFIGS") {
+        filter.configs = configs;
+    }
+    for folder in items(&variables.text("OBSYNC_EXCLUDE").unwrap_or_default()) {
+        match VaultPath::parse(folder.trim_end_matches('/')) {
+            Ok(folder) => filter.excluded.push(folder),
+            Err(error) => {
+                variables.refuse("OBSYNC_EXCLUDE", format!("has a folder that cannot be one: {error}"))
+            }
+        }
+    }
+    filter
+}
+
+/// The items of a list that is separated by commas.
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    const LEAST: [(&str, &str); 2] = [("S3_BUCKET", "my-bucket"), ("OBSYNC_SECRET_NAME", "obsync")];
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables: HashMap<&str, &str> = variables.iter().copied().collect();
+        Config::read(|name| variables.get(name).map(OsString::from))
+    }
+
+    fn with(more: &[(&'static str, &'static str)]) -> Result<Config, ConfigError> {
+        read(&[&LEAST[..], more].concat())
+    }
+
+    #[test]
+    fn a_bucket_and_a_secret_are_enough() {
+        let config = read(&LEAST).unwrap();
+        assert_eq!(config.root.to_string(), "s3://my-bucket");
+        assert_eq!(config.table.as_str(), "obsync-state");
+        assert_eq!((config.checkpoint_files, config.concurrency), (100, 5));
+        assert_eq!((config.timeout_buffer, config.memory), (None, None));
+        assert!(config.progress);
+        assert_eq!(config.continuations, 0);
+        assert_eq!(config.resume_within, Duration::from_secs(3600));
+        assert_eq!(config.memory_check, Duration::from_secs(5));
+        assert_eq!(config.scratch, 400 << 20);
+    }
+
+    #[test]
+    fn every_variable_is_taken() {
+        let config = with(&[
+            ("S3_PREFIX", "/notes/all/"),
+            ("STATE_TABLE_NAME", "states"),
+            ("LAMBDA_MAX_MEMORY_MB", "128"),
+            ("LAMBDA_BATCH_SIZE", "7"),
+            ("LAMBDA_MAX_CONCURRENT", "2"),
+            ("LAMBDA_TIMEOUT_BUFFER", "10"),
+            ("LAMBDA_ENABLE_PROGRESS", "FALSE"),
+            ("OBSYNC_SELF_CONTINUE", "true"),
+            ("OBSYNC_SELF_CONTINUE_LIMIT", "3"),
+            ("OBSYNC_EXCLUDE", "Archive/, Private"),
+            ("OBSYNC_FILE_TYPES", "image,pdf"),
+            ("S3_STORAGE_CLASS", "STANDARD_IA"),
+            ("OBSYNC_KEEP_DELETED", "1"),
+        ])
+        .unwrap();
+        assert_eq!(config.root.to_string(), "s3://my-bucket/notes/all");
+        assert_eq!(config.table.as_str(), "states");
+        assert_eq!(config.memory, Some(128 << 20));
+        assert_eq!((config.checkpoint_files, config.concurrency), (7, 2));
+        assert_eq!(config.timeout_buffer, Some(Duration::from_secs(10)));
+        assert!(!config.progress);
+        assert_eq!(config.continuations, 3);
+        assert_eq!(config.filter.excluded.len(), 2);
+        assert_eq!(config.objects.storage_class.as_deref(), Some("STANDARD_IA"));
+        assert!(config.objects.keep_deleted);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_with_the_names_of_their_variables() {
+        let error = read(&[
+            ("S3_PREFIX", "a//b"),
+            ("S3_BUCKET", "my-bucket"),
+            ("STATE_TABLE_NAME", "a table"),
+            ("LAMBDA_MAX_MEMORY_MB", "lots"),
+            ("LAMBDA_BATCH_SIZE", "0"),
+            ("LAMBDA_MAX_CONCURRENT", "-1"),
+            ("LAMBDA_TIMEOUT_BUFFER", "30s"),
+            ("LAMBDA_ENABLE_PROGRESS", "maybe"),
+            ("OBSIDIAN_EMAIL", "me@example.com"),
+            ("OBSIDIAN_TOTP_SECRET", "geheim1"),
+            ("OBSYNC_API_URL", "http://example.com"),
+            ("OBSYNC_FILE_TYPES", "images"),
+            ("OBSYNC_EXCLUDE", "../x"),
+        ])
+        .unwrap_err();
+        let names: Vec<&str> = error.problems.keys().copied().collect();
+        assert_eq!(
+            names,
+            [
+                "LAMBDA_BATCH_SIZE",
+                "LAMBDA_ENABLE_PROGRESS",
+                "LAMBDA_MAX_CONCURRENT",
+                "LAMBDA_MAX_MEMORY_MB",
+                "LAMBDA_TIMEOUT_BUFFER",
+                "OBSIDIAN_PASSWORD",
+                "OBSIDIAN_TOTP_SECRET",
+                "OBSYNC_API_URL",
+                "OBSYNC_EXCLUDE",
+                "OBSYNC_FILE_TYPES",
+                "S3_PREFIX",
+                "STATE_TABLE_NAME",
+            ]
+        );
+        let text = error.to_string();
+        assert!(names.iter().all(|name| text.contains(name)), "{text}");
+        assert!(!text.contains("geheim"), "{text}");
+    }
+
+    #[test]
+    fn nothing_set_is_told_as_what_is_needed() {
+        let error = read(&[("S3_BUCKET", "")]).unwrap_err();
+        assert_eq!(error.problems.keys().copied().collect::<Vec<_>>(), ["OBSYNC_SECRET_NAME", "S3_BUCKET"]);
+    }
+
+    #[test]
+    fn a_bad_prefix_is_told_though_there_is_no_bucket() {
+        let error = read(&[("OBSYNC_SECRET_NAME", "obsync"), ("S3_PREFIX", "a//b")]).unwrap_err();
+        assert_eq!(error.problems.keys().copied().collect::<Vec<_>>(), ["S3_BUCKET", "S3_PREFIX"]);
+    }
+
+    #[test]
+    fn some_time_is_always_kept_to_end_in() {
+        let error = with(&[("LAMBDA_TIMEOUT_BUFFER", "0")]).unwrap_err();
+        assert!(error.problems["LAMBDA_TIMEOUT_BUFFER"].contains("from 1 to 900"), "{error}");
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let config = read(&[
+            ("S3_BUCKET", "my-bucket"),
+            ("OBSIDIAN_EMAIL", "me@example.com"),
+            ("OBSIDIAN_PASSWORD", "hunter2"),
+            ("OBSIDIAN_AUTH_TOKEN", "hunter3"),
+            ("OBSYNC_VAULT_PASSWORD", "hunter4"),
+            ("OBSIDIAN_TOTP_SECRET", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"),
+        ])
+        .unwrap();
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter") && !shown.contains("GEZD"), "{shown}");
+    }
+
+    #[test]
+    fn a_bucket_cannot_bring_a_prefix() {
+        for bucket in ["a/b", "s3://bucket", "x", "b ucket"] {
+            assert!(location(bucket, "").is_err(), "{bucket}");
+        }
+        assert_eq!(location("bucket", "/").unwrap().to_string(), "s3://bucket");
+    }
+}

@@ -1,0 +1,126 @@
+//! What the fuzz targets of this crate do with an input, and the same over a few seeds as tests (docs/FUZZING.md).
+//!
+//! A panic is a finding; so is a property that does not hold.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::event::{Action, Event, EventError, MAX_VAULTS};
+use crate::secrets::{Secret, VaultSecret};
+
+/// What the function is invoked with, as JSON.
+pub fn lambda_event(data: &[u8]) {
+    let Ok(payload) = serde_json::from_slice::<Value>(data) else { return };
+    match Event::parse(&payload) {
+        Ok(Event::Direct(action)) | Ok(Event::Http(Ok(action))) => an_action_can_be_gone_on_with(&action),
+        Ok(Event::Http(Err(error))) | Err(error) => told(&error),
+        Ok(Event::Queue(messages)) => {
+            for message in messages {
+                match message.action {
+                    Ok(action) => an_action_can_be_gone_on_with(&action),
+                    Err(error) => told(&error),
+                }
+            }
+        }
+    }
+}
+
+/// The event that asks for the rest of a request is understood, and asks for the same.
+fn an_action_can_be_gone_on_with(action: &Action) {
+    let Action::Sync(request) = action else { return };
+    assert!(request.vaults.len() <= MAX_VAULTS);
+    let vaults = match request.vaults.is_empty() {
+        true => ["vault-1".to_owned()].into(),
+        false => request.vaults.clone(),
+    };
+    let continued = Event::parse(&request.continued(vaults.iter().cloned()));
+    let Ok(Event::Direct(Action::Sync(next))) = continued else { panic!("{continued:?}") };
+    assert_eq!(next.vaults, vaults);
+    assert_eq!(next.continuation, request.continuation.saturating_add(1));
+    assert_eq!((next.mode, &next.bucket, &next.prefix), (request.mode, &request.bucket, &request.prefix));
+}
+
+/// What an error repeats of an event is little.
+fn told(error: &EventError) {
+    let sentence = error.to_string();
+    assert!(sentence.len() < 4000, "{sentence}");
+}
+
+/// The text of the secret. No error repeats anything of it.
+pub fn secret(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Secret::parse(text) {
+        Ok(secret) => {
+            assert!(
+                secret.credentials.as_ref().is_none_or(|(_, password)| !password.expose_secret().is_empty())
+            );
+            if let Some(totp) = &secret.totp {
+                assert!(totp.code().len() == 6 && totp.code().bytes().all(|digit| digit.is_ascii_digit()));
+            }
+            for opening in secret.vaults() {
+                match opening {
+                    VaultSecret::Password(password) => assert!(!password.expose_secret().is_empty()),
+                    VaultSecret::Key(key) => assert_eq!(key.expose_hex().expose_secret().len(), 64),
+                }
+            }
+        }
+        Err(problem) => {
+            // The sentences are ours but for numbers, so none has a text of the secret's that is not in all of them.
+            let sentence = problem.to_string();
+            assert!(sentence.len() < 200 && !sentence.contains('\n'), "{sentence}");
+        }
+    }
+}
+
+/// The function's settings: each line of the input is a variable and its value, not always text.
+pub fn settings(data: &[u8]) {
+    let lines: Vec<(&[u8], &[u8])> =
+        data.split(|byte| *byte == b'\n').filter_map(|line| split_once(line, b'=')).collect();
+    let read = Config::read(|name| {
+        let value = lines.iter().find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| *value);
+        value.map(|value| OsString::from_vec(value.to_vec()))
+    });
+    match read {
+        Ok(config) => {
+            assert!(
+                (1..=10_000).contains(&config.checkpoint_files) && (1..=64).contains(&config.concurrency)
+            );
+            let _ = format!("{config:?}");
+        }
+        Err(error) => assert!(!error.problems.is_empty()),
+    }
+}
+
+fn split_once(line: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let place = line.iter().position(|byte| *byte == at)?;
+    Some((&line[..place], &line[place + 1..]))
+}
+
+#[cfg(test)]
+#[path = "../../../fuzz/seeds.rs"]
+mod seeds;
+
+#[cfg(test)]
+mod tests {
+    use super::seeds::run;
+
+    #[test]
+    fn lambda_event() {
+        run("lambda_event", 1500, super::lambda_event);
+    }
+
+    #[test]
+    fn secret() {
+        run("secret", 1500, super::secret);
+    }
+
+    #[test]
+    fn settings() {
+        // Few, as each begins with reading the certificates of the system.
+        run("settings", 40, super::settings);
+    }
+}

@@ -1,0 +1,85 @@
+//! obsync on AWS Lambda: a function that keeps a bucket in step with vaults, in as many invocations as that
+//! takes.
+//!
+//! The way of an event: `event` understands it, `handler` finds the vaults that are meant and their places
+//! (`placement`), `fan_out` works on several at a time, `sync` on each: lease, pull, progress, report. Around
+//! that:
+//!
+//! - `config` (of `variables`), `secrets`, `totp`: what the function is given. `warm`: what it keeps between
+//!   invocations.
+//! - `memory` (by `gauge`) and `deadline`: the two limits that it works within. `chain`: going on by itself.
+//! - `tracker`: how far a run is. `answer`, `queue`, `status`: what is answered. `logging`, `metrics`: what
+//!   CloudWatch is told.
+
+mod answer;
+mod chain;
+mod config;
+mod deadline;
+mod event;
+mod fan_out;
+/// Entry points of the fuzz targets.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod gauge;
+mod handler;
+mod logging;
+mod memory;
+mod metrics;
+mod placement;
+mod queue;
+mod secrets;
+mod status;
+mod sync;
+mod totp;
+mod tracker;
+mod variables;
+mod warm;
+
+use std::env;
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use lambda_runtime::{Context, LambdaEvent, service_fn};
+use serde_json::Value;
+
+pub use answer::InvocationError;
+pub use config::{Config, ConfigError};
+use handler::Handler;
+
+/// What the Lambda runtime sets in every function (Lambda developer guide, "Defined runtime environment
+/// variables").
+const RUNTIME: [&str; 4] = [
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+];
+
+/// Serves invocations until the platform ends the process.
+pub async fn serve() -> ExitCode {
+    logging::start();
+    if let Some(missing) = RUNTIME.iter().find(|name| env::var_os(name).is_none()) {
+        eprintln!(
+            "bootstrap: {missing} is not set: this program is run by AWS Lambda; on a computer use `obsync \
+             pull VAULT s3://BUCKET/PREFIX`, or `obsync-dev invoke` to try the function out"
+        );
+        return ExitCode::FAILURE;
+    }
+    let handler = Handler::new(Config::from_env()).await;
+    let service = service_fn(|event: LambdaEvent<Value>| {
+        let handler = &handler;
+        // Boxed, for the compiler gives up on a type as deep as the whole of it.
+        Box::pin(async move {
+            let context: &Context = &event.context;
+            handler.handle(&event.payload, context).await
+        }) as Pin<Box<dyn Future<Output = _>>>
+    });
+    match lambda_runtime::run(service).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the Lambda runtime cannot be spoken with");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Where each vault's objects lie: `<prefix>/<vault name>/`, the name made safe.
+//!
+//! Two vaults of one name both get their id added. A vault that was given a place once keeps it, whatever it
+//! is called later (the table remembers, see
+//! [`DynamoTable::places`](obsync_stores::dynamodb::DynamoTable::places)), and no other vault is ever given
+//! that place.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use obsync_protocol::{VaultId, VaultInfo, VaultPath, normalize_local_name};
+
+/// The longest name that is made of a vault's, in bytes: keys have 1,024 in all.
+const LONGEST: usize = 200;
+/// What a vault is called of whose name nothing is left.
+const NAMELESS: &str = "vault";
+
+/// The names that the `wanted` vaults are to lie under, given those that are taken already. `all` are the
+/// account's vaults: what a vault is given does not depend on which of them are synced.
+pub(crate) fn places(
+    all: &[VaultInfo],
+    wanted: &[&VaultInfo],
+    taken: &BTreeMap<VaultId, String>,
+) -> BTreeMap<VaultId, String> {
+    let mut namesakes: HashMap<String, usize> = HashMap::new();
+    for vault in all {
+        *namesakes.entry(folded(&safe_name(&vault.name))).or_default() += 1;
+    }
+    let mut occupied: HashSet<String> = taken.values().map(|name| folded(name)).collect();
+    let mut given = BTreeMap::new();
+    for vault in wanted {
+        if let Some(name) = taken.get(&vault.id) {
+            given.insert(vault.id.clone(), name.clone());
+            continue;
+        }
+        let name = safe_name(&vault.name);
+        let is_alone = namesakes.get(&folded(&name)).is_none_or(|count| *count <= 1);
+        let with_id = format!("{name} ({})", vault.id);
+        let choices = is_alone.then_some(name).into_iter().chain([with_id, vault.id.to_string()]);
+        let name = choices.into_iter().find(|name| !occupied.contains(&folded(name)));
+        // Whoever holds all three names took this vault's id for a name of its own.
+        let name = name.unwrap_or_else(|| format!("{NAMELESS} {}", vault.id));
+        occupied.insert(folded(&name));
+        given.insert(vault.id.clone(), name);
+    }
+    given
+}
+
+/// A vault's name as one segment of a key that every tool and file system can have.
+pub(crate) fn safe_name(name: &str) -> String {
+    let plain: String = normalize_local_name(name)
+        .chars()
+        .map(|character| if is_awkward(character) { '-' } else { character })
+        .collect();
+    let end = plain.floor_char_boundary(LONGEST);
+    // A leading dot hides, a trailing one is lost on Windows.
+    let trimmed = plain[..end].trim_matches(|character: char| character == '.' || character.is_whitespace());
+    match VaultPath::parse(trimmed) {
+        Ok(path) => path.as_str().to_owned(),
+        Err(_) => NAMELESS.to_owned(),
+    }
+}
+
+fn is_awkward(character: char) -> bool {
+    character.is_control() || "/\\:*?\"<>|".contains(character)
+}
+
+/// Names that are one to a file system that does not tell upper case from lower.
+fn folded(name: &str) -> String {
+    VaultPath::parse(name).map_or_else(|_| name.to_lowercase(), |path| path.fold_key())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn vault(id: &str, name: &str) -> VaultInfo {
+        VaultInfo {
+            id: id.parse().unwrap(),
+            uid: String::new(),
+            name: name.to_owned(),
+            password: None,
+            salt: String::new(),
+            created: 0,
+            host: String::new(),
+            region: String::new(),
+            size: 0,
+            encryption_version: 3,
+        }
+    }
+
+    fn given(vaults: &[VaultInfo], taken: &[(&str, &str)]) -> Vec<String> {
+        let taken = taken.iter().map(|(id, name)| (id.parse().unwrap(), (*name).to_owned())).collect();
+        let wanted: Vec<&VaultInfo> = vaults.iter().collect();
+        let given = places(vaults, &wanted, &taken);
+        vaults.iter().map(|vault| given[&vault.id].clone()).collect()
+    }
+
+    #[test]
+    fn a_vault_lies_under_its_name_and_namesakes_under_their_ids_too() {
+        let vaults = [vault("a", "Notes"), vault("b", "Work"), vault("c", "notes")];
+        assert_eq!(given(&vaults, &[]), ["Notes (a)", "Work", "notes (c)"]);
+    }
+
+    #[test]
+    fn a_renamed_vault_stays_and_its_old_name_is_not_given_away() {
+        let vaults = [vault("a", "Diary"), vault("b", "Notes")];
+        assert_eq!(given(&vaults, &[("a", "Notes")]), ["Notes", "Notes (b)"]);
+    }
+
+    #[test]
+    fn a_place_does_not_depend_on_which_vaults_are_synced() {
+        let vaults = [vault("a", "Notes"), vault("b", "Notes")];
+        let given = places(&vaults, &[&vaults[1]], &BTreeMap::new());
+        assert_eq!(given.into_values().collect::<Vec<_>>(), ["Notes (b)"]);
+    }
+
+    #[test]
+    fn names_are_made_safe() {
+        for (name, safe) in [
+            ("My Vault", "My Vault"),
+            ("a/b\\c:d", "a-b-c-d"),
+            ("..", "vault"),
+            ("", "vault"),
+            (" .hidden. ", "hidden"),
+            ("Ω\u{7}x", "Ω-x"),
+            ("日記", "日記"),
+        ] {
+            assert_eq!(safe_name(name), safe, "{name:?}");
+        }
+        assert!(safe_name(&"ä".repeat(500)).len() <= LONGEST);
+    }
+
+    proptest! {
+        #[test]
+        fn every_vault_gets_a_place_of_its_own_that_can_be_a_key(
+            names in proptest::collection::vec("[aAbB./ ()0-3\\p{Cc}]{0,6}", 1..6),
+            taken in proptest::collection::btree_map("[0-5]", "[aAb]( \\([0-5]\\))?", 0..3),
+        ) {
+            let vaults: Vec<VaultInfo> =
+                names.iter().enumerate().map(|(id, name)| vault(&id.to_string(), name)).collect();
+            let mut distinct = HashSet::new();
+            let taken: Vec<(&str, &str)> = taken
+                .iter()
+                .filter(|(_, name)| distinct.insert(folded(name)))
+                .map(|(id, name)| (id.as_str(), name.as_str()))
+                .collect();
+            let mut seen = HashSet::new();
+            for name in given(&vaults, &taken) {
+                let path = VaultPath::parse(&name);
+                prop_assert!(path.is_ok_and(|path| path.segments().count() == 1), "{name:?}");
+                prop_assert!(seen.insert(folded(&name)), "{name:?}");
+            }
+        }
+    }
+}

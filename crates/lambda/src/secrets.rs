@@ -1,0 +1,341 @@
+//! The secret that holds the credentials, as AWS Secrets Manager keeps it.
+//!
+//! Two forms are understood. The full one has the account and the vaults, each vault by its id or its name:
+//!
+//! ```json
+//! {"auth": {"email": "…", "password": "…", "totp_secret": "…"},
+//!  "vaults": {"My Vault": {"password": "…"}, "0123abcd": {"key": "64 hexadecimal digits"}}}
+//! ```
+//!
+//! with `{"token": "…"}` as `auth` where the password is to stay at home. The flat one has vault passwords
+//! only: `{"My Vault": "…"}`. No error repeats anything of a secret, and what is read is wiped from memory
+//! when dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use obsync_client::Token;
+use obsync_protocol::{ContentHash, MasterKey, VaultInfo};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::{IgnoredAny, Visitor};
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
+
+use crate::totp::Generator;
+
+/// What a secret holds.
+#[derive(Default)]
+pub(crate) struct Secret {
+    /// Email address and password of the account.
+    pub(crate) credentials: Option<(String, SecretString)>,
+    /// Makes two-factor codes.
+    pub(crate) totp: Option<Generator>,
+    /// A token.
+    pub(crate) token: Option<Token>,
+    vaults: BTreeMap<String, VaultSecret>,
+    /// Of its text, to tell whether that was changed; `None` if there is no secret.
+    hash: Option<ContentHash>,
+}
+
+/// What opens a vault.
+pub(crate) enum VaultSecret {
+    /// Its password.
+    Password(SecretString),
+    /// What its password makes, so that the password stays with its owner.
+    Key(MasterKey),
+}
+
+/// Why there are no credentials.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SecretError {
+    #[error(
+        "there is no secret {name} in this account and region; make it with `obsync credentials export`, or \
+         check OBSYNC_SECRET_NAME"
+    )]
+    Missing { name: String },
+    #[error(
+        "AWS does not allow the function to read the secret {name} ({reason}); allow its role \
+         secretsmanager:GetSecretValue"
+    )]
+    Forbidden { name: String, reason: String },
+    #[error("the secret {name} cannot be read: {reason}")]
+    Unavailable { name: String, reason: String },
+    #[error("the secret {name} is malformed: {problem}; make it anew with `obsync credentials export`")]
+    Malformed { name: String, problem: Malformed },
+}
+
+/// What is wrong with the text of a secret. Nothing of it is repeated but the names of fields.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("it has no text")]
+    NoText,
+    #[error("it is not a JSON object (line {line}, column {column})")]
+    NotJson { line: usize, column: usize },
+    #[error(
+        "at line {line}, column {column} a field is unknown or missing, or its text is empty or no text at all"
+    )]
+    WrongForm { line: usize, column: usize },
+    #[error("\"auth\" needs either \"email\" and \"password\", or \"token\"")]
+    BadAuth,
+    #[error("\"totp_secret\" {0}")]
+    BadTotp(crate::totp::NotBase32),
+    #[error("each vault needs either \"password\" or \"key\"; number {number} has not")]
+    BadVault { number: usize },
+    #[error("the \"key\" of vault number {number} is not 64 hexadecimal digits")]
+    BadKey { number: usize },
+}
+
+/// A secret text on its way out of JSON.
+struct Text(SecretString);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Take;
+        impl Visitor<'_> for Take {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text, E> {
+                match text {
+                    "" => Err(E::custom("an empty text")),
+                    text => Ok(Text(text.into())),
+                }
+            }
+        }
+        deserializer.deserialize_str(Take)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Full {
+    auth: Option<Auth>,
+    #[serde(default)]
+    vaults: BTreeMap<String, Vault>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auth {
+    email: Option<String>,
+    password: Option<Text>,
+    totp_secret: Option<Text>,
+    token: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vault {
+    password: Option<Text>,
+    key: Option<Text>,
+}
+
+impl Secret {
+    /// Reads the current version of a secret.
+    pub(crate) async fn load(client: &Client, name: &str) -> Result<Self, SecretError> {
+        let answer = client.get_secret_value().secret_id(name).send().await;
+        let mut answer = answer.map_err(|error| failed(name, &error))?;
+        let text = Zeroizing::new(answer.secret_string.take().unwrap_or_default());
+        let secret = Secret::parse(&text);
+        let secret = secret.map_err(|problem| SecretError::Malformed { name: name.to_owned(), problem })?;
+        Ok(Secret { hash: Some(ContentHash::of(text.as_bytes())), ..secret })
+    }
+
+    /// Whether both were read of the same text.
+    pub(crate) fn is_same(&self, other: &Secret) -> bool {
+        self.hash == other.hash
+    }
+
+    /// Understands the text of a secret.
+    pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
+        if text.trim().is_empty() {
+            return Err(Malformed::NoText);
+        }
+        // A list is a sequence of fields to the parser.
+        if !text.trim_start().starts_with('{') {
+            return Err(Malformed::NotJson { line: 1, column: 1 });
+        }
+        let keys: BTreeMap<String, IgnoredAny> = read(text)?;
+        let keys: BTreeSet<&str> = keys.keys().map(String::as_str).collect();
+        if keys.contains("auth") || keys.contains("vaults") {
+            return read::<Full>(text)?.secret();
+        }
+        let passwords: BTreeMap<String, Text> = read(text)?;
+        let vaults = passwords.into_iter().map(|(name, password)| (name, VaultSecret::Password(password.0)));
+        Ok(Secret { vaults: vaults.collect(), ..Secret::default() })
+    }
+
+    /// What opens each vault that it has.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn vaults(&self) -> impl Iterator<Item = &VaultSecret> {
+        self.vaults.values()
+    }
+
+    /// What opens a vault: by its id, else by its name.
+    pub(crate) fn of_vault(&self, vault: &VaultInfo) -> Option<&VaultSecret> {
+        self.vaults.get(vault.id.as_str()).or_else(|| self.vaults.get(&vault.name))
+    }
+}
+
+/// The parser's own message would repeat what it found.
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Malformed> {
+    serde_json::from_str(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        match error.is_data() {
+            true => Malformed::WrongForm { line, column },
+            false => Malformed::NotJson { line, column },
+        }
+    })
+}
+
+impl Full {
+    fn secret(self) -> Result<Secret, Malformed> {
+        let mut secret = Secret::default();
+        if let Some(auth) = self.auth {
+            let has_account = auth.email.is_some() && auth.password.is_some();
+            if auth.email.is_some() != auth.password.is_some() || (!has_account && auth.token.is_none()) {
+                return Err(Malformed::BadAuth);
+            }
+            secret.credentials = auth.email.zip(auth.password.map(|password| password.0));
+            secret.token = auth.token.map(|token| Token::new(token.0));
+            let totp = auth.totp_secret.map(|totp| Generator::new(&totp.0)).transpose();
+            secret.totp = totp.map_err(Malformed::BadTotp)?;
+        }
+        for (index, (name, vault)) in self.vaults.into_iter().enumerate() {
+            secret.vaults.insert(name, vault.secret(index + 1)?);
+        }
+        Ok(secret)
+    }
+}
+
+impl Vault {
+    fn secret(self, number: usize) -> Result<VaultSecret, Malformed> {
+        match (self.password, self.key) {
+            (Some(password), None) => Ok(VaultSecret::Password(password.0)),
+            (None, Some(key)) => MasterKey::from_hex(key.0.expose_secret())
+                .map(VaultSecret::Key)
+                .map_err(|_| Malformed::BadKey { number }),
+            _ => Err(Malformed::BadVault { number }),
+        }
+    }
+}
+
+fn failed(name: &str, error: &SdkError<GetSecretValueError>) -> SecretError {
+    let name = name.to_owned();
+    let message = error.message().map(str::to_owned);
+    let reason = message.unwrap_or_else(|| DisplayErrorContext(error).to_string());
+    match error.code() {
+        Some("ResourceNotFoundException") => SecretError::Missing { name },
+        Some("AccessDeniedException" | "DecryptionFailure" | "DecryptionFailureException") => {
+            SecretError::Forbidden { name, reason }
+        }
+        _ => SecretError::Unavailable { name, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+    fn vault(id: &str, name: &str) -> VaultInfo {
+        VaultInfo {
+            id: id.parse().unwrap(),
+            uid: String::new(),
+            name: name.to_owned(),
+            password: None,
+            salt: String::new(),
+            created: 0,
+            host: String::new(),
+            region: String::new(),
+            size: 0,
+            encryption_version: 3,
+        }
+    }
+
+    fn password(secret: &Secret, id: &str, name: &str) -> Option<String> {
+        match secret.of_vault(&vault(id, name))? {
+            VaultSecret::Password(password) => Some(password.expose_secret().to_owned()),
+            VaultSecret::Key(key) => Some(key.expose_hex().expose_secret().to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_full_form_has_account_and_vaults() {
+        let text = format!(
+            r#"{{"auth":{{"email":"me@example.com","password":"pw","totp_secret":"GEZDGNBVGY3TQOJQ"}},
+                "vaults":{{"id-1":{{"password":"one"}},"My Vault":{{"key":"{KEY}"}}}}}}"#
+        );
+        let secret = Secret::parse(&text).unwrap();
+        assert_eq!(secret.credentials.as_ref().unwrap().0, "me@example.com");
+        assert!(secret.totp.is_some() && secret.token.is_none());
+        assert_eq!(password(&secret, "id-1", "x").as_deref(), Some("one"));
+        assert_eq!(password(&secret, "id-2", "My Vault").as_deref(), Some(KEY));
+        assert_eq!(password(&secret, "id-3", "x"), None);
+    }
+
+    /// The tests of the program `obsync` compare what it exports with this very text.
+    #[test]
+    fn what_obsync_exports_is_understood() {
+        let exported = include_str!("../../cli/tests/program/cloud/exported-secret.json");
+        let secret = Secret::parse(exported).unwrap();
+        assert_eq!(secret.token.as_ref().unwrap().expose(), "TOKEN");
+        assert!(secret.credentials.is_none());
+        assert_eq!(password(&secret, "VAULT_ID", "x").as_deref(), Some(KEY));
+    }
+
+    #[test]
+    fn a_token_stands_for_the_account() {
+        let secret = Secret::parse(r#"{"auth":{"token":"t"}}"#).unwrap();
+        assert_eq!(secret.token.unwrap().expose(), "t");
+        assert!(secret.credentials.is_none());
+    }
+
+    #[test]
+    fn the_flat_form_has_passwords_of_vaults() {
+        let secret = Secret::parse(r#"{"id-1":"one","My Vault":"two"}"#).unwrap();
+        assert_eq!(password(&secret, "id-1", "My Vault").as_deref(), Some("one"));
+        assert_eq!(password(&secret, "id-2", "My Vault").as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_without_repeating_it() {
+        for text in [
+            "",
+            "hunter2",
+            "[]",
+            r#"["hunter2"]"#,
+            r#"{"a": 1}"#,
+            r#"{"a": ""}"#,
+            r#"{"auth": "hunter2"}"#,
+            r#"{"auth": {"email": "hunter2"}}"#,
+            r#"{"auth": {"token": "x", "hunter2": "y"}}"#,
+            r#"{"auth": {"token": "x", "totp_secret": "hunter2!"}}"#,
+            r#"{"vaults": {"hunter2": {}}}"#,
+            r#"{"vaults": {"v": {"key": "hunter2"}}}"#,
+            r#"{"vaults": {"v": {"key": "hunter2", "password": "hunter2"}}}"#,
+            r#"{"vaults": {}, "more": "hunter2"}"#,
+        ] {
+            let problem = Secret::parse(text).err().unwrap_or_else(|| panic!("{text}"));
+            let error = SecretError::Malformed { name: "s".to_owned(), problem }.to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange_to_be_judged(text in ".{0,80}") {
+            let _ = Secret::parse(&text);
+            let _ = Secret::parse(&format!("{{\"auth\":{text}}}"));
+        }
+    }
+}

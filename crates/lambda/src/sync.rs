@@ -1,0 +1,270 @@
+//! One vault into the bucket: takes the lease, pulls, records how far it came, reports.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use obsync_client::{ClientError, FetchOptions};
+use obsync_core::{
+    Governor, Mode, Outcome, PullError, PullOptions, PullSource, Report, StateError, StoreError,
+    VaultStore as _, pull,
+};
+use obsync_protocol::VaultInfo;
+use obsync_stores::dynamodb::{DynamoState, LeaseOptions, ProgressStatus, StateKey, StoredProgress};
+use obsync_stores::{BucketLocation, BucketOptions, BucketStore};
+use tokio::time::timeout_at;
+
+use crate::answer::{Remaining, VaultReport, VaultStatus};
+use crate::deadline::Deadline;
+use crate::memory::Allowance;
+use crate::tracker::{Tracked, Tracker};
+use crate::warm::{Account, AccountError, Warm};
+
+/// What all vaults of an invocation share.
+pub(crate) struct Invocation {
+    /// What the process keeps.
+    pub(crate) warm: Arc<Warm>,
+    /// The account as of now.
+    pub(crate) account: Arc<Account>,
+    /// When it ends.
+    pub(crate) deadline: Arc<Deadline>,
+    /// Admits transfers.
+    pub(crate) governor: Governor,
+    /// What each vault may take.
+    pub(crate) allowance: Allowance,
+    /// Connections that each vault may have.
+    pub(crate) connections: usize,
+    /// How thorough to be.
+    pub(crate) mode: Mode,
+    /// The word for that.
+    pub(crate) sync_type: &'static str,
+    /// Who takes leases, as told to others.
+    pub(crate) owner: String,
+}
+
+/// A vault and where it goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    /// The vault.
+    pub(crate) vault: VaultInfo,
+    /// The place.
+    pub(crate) place: BucketLocation,
+}
+
+/// Why a vault could not be synced.
+#[derive(Debug, thiserror::Error)]
+enum SyncError {
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    #[error(
+        "the time was over before the run could stop; the next invocation goes on from the last checkpoint"
+    )]
+    CutOff,
+    #[error("the time was over before the vault's turn came; the next invocation takes it up")]
+    NotBegun,
+    #[error("another run took the vault over while this one was held up; what this one had recorded counts")]
+    TakenOver,
+}
+
+impl SyncError {
+    /// What the service refused, if it did.
+    fn refusal(&self) -> Option<&ClientError> {
+        match self {
+            SyncError::Account(AccountError::Client(error)) | SyncError::Pull(PullError::Client(error)) => {
+                Some(error).filter(|error| Warm::is_refusal(error))
+            }
+            _ => None,
+        }
+    }
+
+    fn status(&self) -> VaultStatus {
+        match self {
+            SyncError::State(StateError::Locked { .. }) | SyncError::TakenOver => VaultStatus::Skipped,
+            SyncError::CutOff | SyncError::NotBegun => VaultStatus::Incomplete,
+            _ => VaultStatus::Failed,
+        }
+    }
+}
+
+impl Invocation {
+    /// Syncs one vault. Whatever happens is in the report.
+    pub(crate) async fn sync(&self, job: &Job) -> VaultReport {
+        let begun = Instant::now();
+        let mut ended = self.attempt(job, &self.account).await;
+        if let Some(reason) = ended.as_ref().err().and_then(SyncError::refusal).cloned() {
+            let remedy = self.warm.remedy(&self.account, &job.vault, &reason);
+            ended = match self.or_cut_off(remedy).await {
+                Ok(Ok(Some(account))) => self.attempt(job, &account).await,
+                Ok(Ok(None)) => ended,
+                Ok(Err(error)) => Err(error.into()),
+                Err(error) => Err(error),
+            };
+        }
+        let mut report = ended.unwrap_or_else(|error| unfinished(job, &error));
+        report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report
+    }
+
+    async fn attempt(&self, job: &Job, account: &Account) -> Result<VaultReport, SyncError> {
+        let keys = tokio::select! {
+            biased;
+            // A key takes memory and time, which would be for nothing now.
+            () = self.deadline.stop().cancelled() => return Err(SyncError::NotBegun),
+            keys = self.warm.keys(account, &job.vault) => keys?,
+        };
+        let source = PullSource {
+            client: self.warm.client().clone(),
+            token: account.token.clone(),
+            vault: job.vault.clone(),
+            keys,
+        };
+        let key = StateKey {
+            vault_id: job.vault.id.clone(),
+            vault_name: job.vault.name.clone(),
+            destination: job.place.to_string(),
+        };
+        let lease = LeaseOptions { owner: self.owner.clone(), duration: self.warm.config.lease };
+        let opened = self.or_cut_off(DynamoState::open(&self.warm.table, key, &lease)).await?;
+        let state = Arc::new(opened?);
+        let result = self.pull_under_lease(&source, job, &state).await;
+        // What was not let go of runs out by itself.
+        match timeout_at(self.deadline.farewell(), state.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lease could not be given back"),
+            Err(_) => tracing::warn!("there was no time to give the lease back"),
+        }
+        result
+    }
+
+    async fn pull_under_lease(
+        &self,
+        source: &PullSource,
+        job: &Job,
+        state: &Arc<DynamoState>,
+    ) -> Result<VaultReport, SyncError> {
+        let config = &self.warm.config;
+        let stored = match config.progress {
+            true => self.or_cut_off(state.progress()).await??,
+            false => StoredProgress::Missing,
+        };
+        let vault = &job.vault.id;
+        let tracker = Arc::new(Tracker::new(vault, self.sync_type, &stored, config.resume_within));
+        let store = self
+            .or_cut_off(BucketStore::open_s3(&job.place, self.store_options(job), &self.warm.aws))
+            .await?;
+        let store = Arc::new(store?);
+        let pulled = self.pull(source, &store, state, &tracker).await;
+        if config.progress {
+            self.record_end(state, &tracker, &pulled).await;
+        }
+        let remaining = tracker.remaining();
+        let report = match pulled {
+            Ok(report) => VaultReport::of_pull(report, remaining),
+            // The token may be renewed, and all of this tried again.
+            Err(error) if error.refusal().is_some() => return Err(error),
+            Err(error) => {
+                // What it had in flight is not to be there still when the next invocation begins.
+                let _ = timeout_at(self.deadline.farewell(), store.end_run()).await;
+                let remaining =
+                    if matches!(error, SyncError::CutOff) { remaining } else { Remaining::default() };
+                VaultReport { remaining, ..tracker.so_far(unfinished(job, &error)) }
+            }
+        };
+        Ok(VaultReport { s3_requests: store.requests(), invocations: tracker.invocations(), ..report })
+    }
+
+    fn store_options(&self, job: &Job) -> BucketOptions {
+        let objects = &self.warm.config.objects;
+        BucketOptions {
+            vault: Some(job.vault.id.clone()),
+            sse_kms_key: objects.sse_kms_key.clone(),
+            storage_class: objects.storage_class.clone(),
+            keep_deleted: objects.keep_deleted,
+            part_size: self.allowance.part_size,
+            memory: usize::try_from(self.allowance.budget).unwrap_or(usize::MAX),
+            batch_files: self.warm.config.checkpoint_files,
+            // Whoever holds the lease knows that nobody else is at work below the prefix.
+            abandoned_after: Duration::ZERO,
+            grace: self.deadline.grace(),
+            ..BucketOptions::default()
+        }
+    }
+
+    /// Pulls until it is done, the time is over, or another run has the lease.
+    async fn pull(
+        &self,
+        source: &PullSource,
+        store: &Arc<BucketStore>,
+        state: &Arc<DynamoState>,
+        tracker: &Arc<Tracker>,
+    ) -> Result<Report, SyncError> {
+        let options = PullOptions {
+            filter: self.warm.config.filter.clone(),
+            // A run that goes on with a complete one goes on with its checks, instead of beginning them again.
+            mode: if tracker.goes_on() { Mode::Incremental } else { self.mode },
+            dry_run: false,
+            fetch: FetchOptions { connections: self.connections, ..FetchOptions::default() },
+            governor: self.governor.clone(),
+        };
+        let notes = self.warm.config.progress;
+        let states = Arc::new(Tracked { state: state.clone(), tracker: tracker.clone(), notes });
+        let stop = self.deadline.stop().child_token();
+        let pulling = pull(source, store.clone(), states, &options, tracker.clone(), stop.clone());
+        tokio::select! {
+            biased;
+            // Nothing that this run could still do would count.
+            () = state.lost() => Err(SyncError::TakenOver),
+            report = pulling => match report {
+                Err(PullError::State(StateError::LeaseLost { .. })) => Err(SyncError::TakenOver),
+                report => Ok(report?),
+            },
+            () = self.deadline.over() => Err(SyncError::CutOff),
+        }
+    }
+
+    /// Says in the progress record how it ended.
+    async fn record_end(&self, state: &DynamoState, tracker: &Tracker, end: &Result<Report, SyncError>) {
+        let (status, error) = match end {
+            Ok(report) => match report.outcome {
+                Outcome::Interrupted => (ProgressStatus::Interrupted, None),
+                Outcome::Failures => {
+                    let error = format!("{} changes could not be applied", report.failures.len());
+                    (ProgressStatus::Complete, Some(error))
+                }
+                Outcome::Complete | Outcome::DryRun => (ProgressStatus::Complete, None),
+            },
+            // Whoever has the lease now has its own to say.
+            Err(SyncError::TakenOver) => return,
+            Err(error @ SyncError::CutOff) => (ProgressStatus::Interrupted, Some(error.to_string())),
+            Err(error) => (ProgressStatus::Failed, Some(error.to_string())),
+        };
+        let record = tracker.record(status, tracker.version(), error);
+        let write = state.write_progress(&record);
+        match timeout_at(self.deadline.farewell(), write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the progress record could not be written"),
+            Err(_) => tracing::warn!("there was no time to write the progress record"),
+        }
+    }
+
+    /// What comes of the work, if it ends in time.
+    async fn or_cut_off<T>(&self, work: impl Future<Output = T>) -> Result<T, SyncError> {
+        tokio::select! {
+            biased;
+            result = work => Ok(result),
+            () = self.deadline.over() => Err(SyncError::CutOff),
+        }
+    }
+}
+
+/// The report on a vault whose run came to no end.
+fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
+    let (id, name) = (job.vault.id.as_str(), &job.vault.name);
+    let destination = job.place.to_string();
+    VaultReport { destination, ..VaultReport::nothing(id, name, error.status(), error.to_string()) }
+}

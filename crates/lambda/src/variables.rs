@@ -1,0 +1,92 @@
+//! Reading variables one by one, and noting what is wrong with each.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use secrecy::SecretString;
+
+/// An environment, with what was found to be wrong in it.
+pub(crate) struct Variables<'a> {
+    get: &'a dyn Fn(&str) -> Option<OsString>,
+    problems: BTreeMap<&'static str, String>,
+}
+
+impl<'a> Variables<'a> {
+    /// The environment that `get` looks variables up in.
+    pub(crate) fn new(get: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
+        Variables { get, problems: BTreeMap::new() }
+    }
+
+    /// What is wrong, by the names of the variables.
+    pub(crate) fn problems(self) -> BTreeMap<&'static str, String> {
+        self.problems
+    }
+
+    /// Notes what is wrong with a variable. The first problem of each is the one that is told.
+    pub(crate) fn refuse(&mut self, name: &'static str, problem: impl Into<String>) {
+        self.problems.entry(name).or_insert_with(|| problem.into());
+    }
+
+    /// A text. An empty variable counts as unset: that is what templates make of a parameter that is left
+    /// out.
+    pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
+        match (self.get)(name)?.into_string() {
+            Ok(value) => Some(value.trim().to_owned()).filter(|value| !value.is_empty()),
+            Err(_) => {
+                self.refuse(name, "is not UTF-8 text");
+                None
+            }
+        }
+    }
+
+    /// A secret, exactly as it is.
+    pub(crate) fn secret(&mut self, name: &'static str) -> Option<SecretString> {
+        match (self.get)(name)?.into_string() {
+            Ok(value) => Some(value).filter(|value| !value.is_empty()).map(SecretString::from),
+            Err(_) => {
+                self.refuse(name, "is not UTF-8 text");
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`, as people write them.
+    pub(crate) fn flag(&mut self, name: &'static str, usual: bool) -> bool {
+        let Some(value) = self.text(name) else { return usual };
+        match value.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => true,
+            "false" | "0" | "no" | "off" => false,
+            _ => {
+                self.refuse(name, "is neither true nor false");
+                usual
+            }
+        }
+    }
+
+    /// A whole number within bounds.
+    pub(crate) fn number(&mut self, name: &'static str, bounds: RangeInclusive<u64>) -> Option<u64> {
+        let value = self.text(name)?.parse().ok().filter(|value| bounds.contains(value));
+        if value.is_none() {
+            self.refuse(name, format!("is not a whole number from {} to {}", bounds.start(), bounds.end()));
+        }
+        value
+    }
+
+    /// Anything that tells itself what is wrong with a text.
+    pub(crate) fn parsed<T>(&mut self, name: &'static str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        match self.text(name)?.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.refuse(name, format!("cannot be used: {error}"));
+                None
+            }
+        }
+    }
+}

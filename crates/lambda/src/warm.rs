@@ -1,0 +1,335 @@
+//! What one process keeps from invocation to invocation: clients, the secret, the token, and the keys of
+//! vaults.
+//!
+//! Nothing of a run is kept: states, stores and reports are made anew each time. What the service refuses is
+//! made anew once: for a refused token that is the token, for a vault that does not open what the secret says
+//! of it. Neither takes anything else along.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use obsync_client::{Client, ClientError, Token};
+use obsync_protocol::{EncryptionVersion, MasterKey, UnsupportedEncryption, VaultId, VaultInfo, VaultKeys};
+use obsync_stores::dynamodb::{DynamoOptions, DynamoTable};
+use obsync_stores::load_aws_config;
+use secrecy::SecretString;
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::config::Config;
+use crate::secrets::{Secret, SecretError, VaultSecret};
+use crate::totp::{Generator, until_next_code};
+
+/// How long one attempt at a call of AWS may take.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
+/// How long a call of AWS may take with all its attempts.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How old what was read of the secret must be to be read again for a vault that it has nothing for.
+const SECRET_AGE: Duration = Duration::from_secs(5 * 60);
+
+/// What a process keeps.
+pub(crate) struct Warm {
+    /// The settings.
+    pub(crate) config: Config,
+    /// The table of states.
+    pub(crate) table: DynamoTable,
+    /// What AWS clients are made of.
+    pub(crate) aws: aws_config::SdkConfig,
+    secrets: aws_sdk_secretsmanager::Client,
+    account: AsyncMutex<Option<Arc<Account>>>,
+    /// Keys that the service accepted.
+    keys: Mutex<HashMap<Subject, VaultKeys>>,
+    /// Keys are derived one at a time: each takes 32 MiB of memory for a moment (protocol.md section 1).
+    deriving: Arc<AsyncMutex<()>>,
+}
+
+/// An account that is signed in to.
+pub(crate) struct Account {
+    /// What stands for it.
+    pub(crate) token: Token,
+    secret: Secret,
+    /// When the secret was read.
+    read: Instant,
+}
+
+/// What keys were derived for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Subject {
+    vault: VaultId,
+    salt: String,
+    version: EncryptionVersion,
+}
+
+/// Why the service cannot be used, or a vault not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AccountError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(
+        "there is nothing to sign in with; put \"auth\" into the secret, or set OBSIDIAN_EMAIL and \
+         OBSIDIAN_PASSWORD"
+    )]
+    NoCredentials,
+    #[error(
+        "the service does not accept the token (any more); export it anew with `obsync credentials export`, \
+         or give the function email and password to renew it with"
+    )]
+    TokenRefused,
+    #[error(
+        "this account needs a two-factor code; put \"totp_secret\" into the secret, or set \
+         OBSIDIAN_TOTP_SECRET"
+    )]
+    NoTotp,
+    #[error(
+        "the vault is end-to-end encrypted and there is no password for it; add it to the secret under \
+         its id or name"
+    )]
+    NoPassword,
+    #[error(transparent)]
+    Encryption(#[from] UnsupportedEncryption),
+    #[error("the key could not be derived: {0}")]
+    Derivation(String),
+}
+
+impl Warm {
+    /// Makes the clients of AWS; nothing is asked yet.
+    pub(crate) async fn new(config: Config) -> Self {
+        let limits = TimeoutConfig::builder()
+            .operation_attempt_timeout(ATTEMPT_LIMIT)
+            .operation_timeout(CALL_LIMIT)
+            .build();
+        let aws = load_aws_config().await.into_builder().timeout_config(limits).build();
+        let table = DynamoTable::new(
+            &aws_sdk_dynamodb::Client::new(&aws),
+            config.table.clone(),
+            DynamoOptions::default(),
+        );
+        let secrets = aws_sdk_secretsmanager::Client::new(&aws);
+        Warm {
+            config,
+            table,
+            aws,
+            secrets,
+            account: AsyncMutex::default(),
+            keys: Mutex::default(),
+            deriving: Arc::default(),
+        }
+    }
+
+    /// The way to the service.
+    pub(crate) fn client(&self) -> &Client {
+        &self.config.client
+    }
+
+    /// The account and its vaults as they are now. A token that was kept too long is renewed once, and a
+    /// secret that has nothing for one of the vaults read again, if that was long ago.
+    pub(crate) async fn vaults(&self) -> Result<(Arc<Account>, Vec<VaultInfo>), AccountError> {
+        let (account, vaults) = self.listed().await?;
+        let is_complete = vaults.iter().all(|vault| self.can_open(&account, vault));
+        if is_complete || account.read.elapsed() < SECRET_AGE {
+            return Ok((account, vaults));
+        }
+        let account = self.read_again(&account).await.unwrap_or(account);
+        Ok((account, vaults))
+    }
+
+    async fn listed(&self) -> Result<(Arc<Account>, Vec<VaultInfo>), AccountError> {
+        let account = self.account().await?;
+        match self.client().vaults(&account.token).await {
+            Ok(vaults) => Ok((account, vaults)),
+            Err(ClientError::NotSignedIn) => {
+                let account = self.renewed(&account).await?;
+                let vaults = self.client().vaults(&account.token).await?;
+                Ok((account, vaults))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The account, signed in to if that was not done yet.
+    async fn account(&self) -> Result<Arc<Account>, AccountError> {
+        let mut kept = self.account.lock().await;
+        if let Some(account) = &*kept {
+            return Ok(Arc::clone(account));
+        }
+        let account = Arc::new(self.sign_in(None).await?);
+        *kept = Some(Arc::clone(&account));
+        Ok(account)
+    }
+
+    /// The account with which a vault is to be tried once more, after the service refused it with `refused`;
+    /// `None` if there is nothing that would help.
+    pub(crate) async fn remedy(
+        &self,
+        refused: &Arc<Account>,
+        vault: &VaultInfo,
+        reason: &ClientError,
+    ) -> Result<Option<Arc<Account>>, AccountError> {
+        match reason {
+            ClientError::NotSignedIn => self.renewed(refused).await.map(Some),
+            ClientError::WrongVaultPassword => Ok(self.reopened(refused, vault).await),
+            _ => Ok(None),
+        }
+    }
+
+    /// The account signed in to anew, because the service refused its token. Whoever asks second gets what
+    /// the first one got.
+    async fn renewed(&self, refused: &Account) -> Result<Arc<Account>, AccountError> {
+        let mut kept = self.account.lock().await;
+        let is_other = |account: &&Arc<Account>| account.token.expose() != refused.token.expose();
+        if let Some(account) = kept.as_ref().filter(is_other) {
+            return Ok(Arc::clone(account));
+        }
+        tracing::info!("the service refused the token; reading the secret and signing in anew");
+        *kept = None;
+        let account = Arc::new(self.sign_in(Some(&refused.token)).await?);
+        *kept = Some(Arc::clone(&account));
+        Ok(account)
+    }
+
+    /// The account with a secret that may open a vault that `refused` did not open.
+    async fn reopened(&self, refused: &Arc<Account>, vault: &VaultInfo) -> Option<Arc<Account>> {
+        let had_keys = {
+            let mut keys = self.kept_keys();
+            let before = keys.len();
+            keys.retain(|subject, _| subject.vault != vault.id);
+            keys.len() < before
+        };
+        let account = self.read_again(refused).await;
+        let is_news = |account: &Arc<Account>| had_keys || !account.secret.is_same(&refused.secret);
+        account.filter(is_news)
+    }
+
+    /// The account with the secret read again; the token stays what it is. `None` if that was not possible:
+    /// then what was read before still counts. Whoever asks second gets what the first one got.
+    async fn read_again(&self, before: &Arc<Account>) -> Option<Arc<Account>> {
+        self.config.secret.as_ref()?;
+        let mut kept = self.account.lock().await;
+        if let Some(account) = kept.as_ref().filter(|account| !Arc::ptr_eq(account, before)) {
+            return Some(Arc::clone(account));
+        }
+        tracing::info!("reading the secret again: it did not open every vault");
+        match self.secret().await {
+            Ok(secret) => {
+                let account = Account { token: before.token.clone(), secret, read: Instant::now() };
+                Some(Arc::clone(kept.insert(Arc::new(account))))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the secret could not be read again");
+                None
+            }
+        }
+    }
+
+    /// Whether there may be a [`remedy`](Self::remedy) for this.
+    pub(crate) fn is_refusal(error: &ClientError) -> bool {
+        matches!(error, ClientError::NotSignedIn | ClientError::WrongVaultPassword)
+    }
+
+    /// What the secret holds now.
+    async fn secret(&self) -> Result<Secret, SecretError> {
+        match &self.config.secret {
+            Some(name) => Secret::load(&self.secrets, name).await,
+            None => Ok(Secret::default()),
+        }
+    }
+
+    /// Reads the secret and finds a token that is not the refused one.
+    async fn sign_in(&self, refused: Option<&Token>) -> Result<Account, AccountError> {
+        let (secret, read) = (self.secret().await?, Instant::now());
+        let settings = &self.config.account;
+        let is_good = |token: &&Token| refused.is_none_or(|refused| refused.expose() != token.expose());
+        let tokens = [secret.token.as_ref(), settings.token.as_ref()];
+        let token = match tokens.into_iter().flatten().find(is_good) {
+            Some(token) => token.clone(),
+            None => {
+                let credentials = secret.credentials.as_ref().or(settings.credentials.as_ref());
+                let Some((email, password)) = credentials else {
+                    let has_token = tokens.iter().any(Option::is_some);
+                    return Err(if has_token {
+                        AccountError::TokenRefused
+                    } else {
+                        AccountError::NoCredentials
+                    });
+                };
+                let totp = secret.totp.as_ref().or(settings.totp.as_ref());
+                sign_in(self.client(), email, password, totp).await?
+            }
+        };
+        Ok(Account { token, secret, read })
+    }
+
+    /// Whether there is something to open this vault with.
+    pub(crate) fn can_open(&self, account: &Account, vault: &VaultInfo) -> bool {
+        vault.password.is_some()
+            || account.secret.of_vault(vault).is_some()
+            || self.config.account.vault_password.is_some()
+    }
+
+    /// The keys of a vault; those that were accepted once are not derived again.
+    pub(crate) async fn keys(&self, account: &Account, vault: &VaultInfo) -> Result<VaultKeys, AccountError> {
+        let version = vault.encryption()?;
+        let subject = Subject { vault: vault.id.clone(), salt: vault.salt.clone(), version };
+        if let Some(keys) = self.kept_keys().get(&subject) {
+            return Ok(keys.clone());
+        }
+        let keys = self.derive(account, vault, version).await?;
+        self.client().check_access(&account.token, vault, keys.key_hash()).await?;
+        self.kept_keys().insert(subject, keys.clone());
+        Ok(keys)
+    }
+
+    /// What opens the vault, not accepted by the service yet.
+    async fn derive(
+        &self,
+        account: &Account,
+        vault: &VaultInfo,
+        version: EncryptionVersion,
+    ) -> Result<VaultKeys, AccountError> {
+        let password = match (&vault.password, account.secret.of_vault(vault)) {
+            (Some(password), _) | (None, Some(VaultSecret::Password(password))) => password.clone(),
+            (None, Some(VaultSecret::Key(key))) => return Ok(VaultKeys::new(key, version, &vault.salt)),
+            (None, None) => self.config.account.vault_password.clone().ok_or(AccountError::NoPassword)?,
+        };
+        let salt = vault.salt.clone();
+        let turn = Arc::clone(&self.deriving).lock_owned().await;
+        let derived = tokio::task::spawn_blocking(move || {
+            // Nothing ends this thread early, so that the turn is over when it is, whoever still waits for it.
+            let _turn = turn;
+            VaultKeys::new(&MasterKey::derive(&password, &salt), version, &salt)
+        });
+        derived.await.map_err(|error| AccountError::Derivation(error.to_string()))
+    }
+
+    fn kept_keys(&self) -> std::sync::MutexGuard<'_, HashMap<Subject, VaultKeys>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Signs in, with a two-factor code where the service wants one. One that is refused was perhaps used
+/// already, or late: the next one is tried.
+async fn sign_in(
+    client: &Client,
+    email: &str,
+    password: &SecretString,
+    totp: Option<&Generator>,
+) -> Result<Token, AccountError> {
+    match client.sign_in(email, password, None).await {
+        Ok(signed_in) => return Ok(signed_in.token),
+        Err(ClientError::MfaRequired) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let totp = totp.ok_or(AccountError::NoTotp)?;
+    match client.sign_in(email, password, Some(&totp.code())).await {
+        Ok(signed_in) => return Ok(signed_in.token),
+        Err(ClientError::MfaWrong) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let pause = until_next_code();
+    tracing::warn!(?pause, "the two-factor code was refused; waiting for the next one");
+    tokio::time::sleep(pause).await;
+    Ok(client.sign_in(email, password, Some(&totp.code())).await?.token)
+}

@@ -1,0 +1,13 @@
+//! The real program `bootstrap`, run as Lambda runs it, against a cloud and a sync server on loopback.
+
+#![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
+
+mod events;
+mod exact;
+mod interrupted;
+mod memory;
+mod recheck;
+mod together;
+mod troubles;
+mod warm;
+mod world;

@@ -1,0 +1,60 @@
+//! Complete syncs that one invocation has no time for.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::world::{BUCKET, World, answered, invoke, invoke_for, report, sync, write_notes};
+
+/// Looking at an object takes its time from now on.
+fn look_slowly(world: &World) {
+    world.cloud.faults().update(|faults| {
+        faults.s3.operations = vec!["HeadObject".to_owned()];
+        faults.s3.latency = Duration::from_millis(250);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_sync_that_takes_several_invocations_comes_to_its_end() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 700);
+    let function = world.function_with(&[("LAMBDA_BATCH_SIZE", "20")]);
+    answered(&invoke(&function, &sync("Notes")).await);
+    // Looked at last, as it is the newest.
+    world.cloud.s3().delete(BUCKET, "notes/Notes/folder 6/note 699.md");
+    look_slowly(&world);
+    let event = json!({ "action": "sync", "vault_id": "Notes", "sync_type": "complete" });
+    let mut invocations = 0;
+    loop {
+        invocations += 1;
+        let invocation = invoke_for(&function, &event, 4000).await;
+        let answer = answered(&invocation);
+        if answer["status"] == "complete" {
+            break;
+        }
+        assert_eq!(
+            (&answer["status"], &answer["files_count"]),
+            (&json!("incomplete"), &json!(0)),
+            "{answer}"
+        );
+        assert!(invocations < 15, "no invocation looks at everything again: {answer}");
+    }
+    assert!(invocations > 2, "the test wants several invocations");
+    world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduled_sync_goes_on_with_a_complete_one_that_was_cut_short() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 400);
+    let function = world.function_with(&[("LAMBDA_BATCH_SIZE", "20")]);
+    answered(&invoke(&function, &sync("Notes")).await);
+    world.cloud.s3().delete(BUCKET, "notes/Notes/folder 0/note 399.md");
+    look_slowly(&world);
+    let event = json!({ "action": "sync", "vault_id": "Notes", "sync_type": "complete" });
+    assert_eq!(answered(&invoke_for(&function, &event, 3000).await)["status"], "incomplete");
+    world.cloud.faults().clear();
+    let invocation = invoke(&function, &sync("Notes")).await;
+    assert_eq!(report(answered(&invocation))["status"], "complete");
+    world.assert_exact("Notes");
+}

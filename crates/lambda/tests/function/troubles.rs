@@ -1,0 +1,182 @@
+//! What can be wrong with everything around the function: each has its clear word, and nothing is lost.
+
+use std::time::Duration;
+
+use obsync_testkit::Chance;
+use obsync_testkit::cloud::Service;
+use serde_json::json;
+
+use crate::world::{BUCKET, SECRET, TABLE, World, answered, failed, invoke, invoke_for, sync, write_notes};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_is_wrong_is_told_as_a_whole() {
+    let world = World::new().await;
+    let wrong = [("S3_BUCKET", ""), ("LAMBDA_BATCH_SIZE", "many"), ("LAMBDA_TIMEOUT_BUFFER", "-1")];
+    let invocation = invoke(&world.function_with(&wrong), &json!({})).await;
+    let (kind, message) = failed(&invocation);
+    assert_eq!(kind, "InvalidConfiguration");
+    assert!(wrong.iter().all(|(name, _)| message.contains(name)), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_action_is_told_with_those_there_are() {
+    let world = World::new().await;
+    let invocation = invoke(&world.function(), &json!({ "action": "dance" })).await;
+    let (kind, message) = failed(&invocation);
+    assert_eq!(kind, "InvalidEvent");
+    assert!(message.contains("\"dance\"") && message.contains("\"sync\""), "{message}");
+    assert_eq!(world.cloud.counts().total(Service::SecretsManager), 0, "nothing was begun");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_missing_forbidden_or_malformed() {
+    let world = World::new().await;
+    world.cloud.secrets().remove(SECRET);
+    let invocation = invoke(&world.function(), &sync("Notes")).await;
+    assert!(failed(&invocation).1.contains("there is no secret obsync"), "{:?}", invocation.outcome);
+    for text in ["hunter2", "{\"auth\":{\"email\":\"hunter2\"}}"] {
+        world.cloud.secrets().put(SECRET, text);
+        let invocation = invoke(&world.function(), &sync("Notes")).await;
+        let (kind, message) = failed(&invocation);
+        assert_eq!(kind, "SecretUnavailable");
+        assert!(message.contains("is malformed") && !message.contains("hunter2"), "{message}");
+        assert!(!invocation.logs.join("\n").contains("hunter2"));
+    }
+    world.cloud.faults().update(|faults| faults.secrets_manager.forbidden = Chance::always());
+    let invocation = invoke(&world.function(), &sync("Notes")).await;
+    assert!(failed(&invocation).1.contains("secretsmanager:GetSecretValue"), "{:?}", invocation.outcome);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_missing_or_forbidden() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 3);
+    let function = world.function();
+    world.cloud.faults().update(|faults| faults.s3.forbidden = Chance::always());
+    let invocation = invoke(&function, &sync("Notes")).await;
+    assert_eq!(failed(&invocation).0, "SyncFailed");
+    world.cloud.faults().clear();
+    world.cloud.s3().remove_bucket(BUCKET);
+    let invocation = invoke(&function, &sync("Notes")).await;
+    let (kind, message) = failed(&invocation);
+    assert_eq!(kind, "SyncFailed");
+    assert!(message.contains("bucket"), "{message}");
+    world.cloud.s3().create_bucket(BUCKET);
+    answered(&invoke(&function, &sync("Notes")).await);
+    world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_disappears_midway_is_gone_on_with_once_it_is_back() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 100);
+    let function = world.function_with(&[("LAMBDA_BATCH_SIZE", "10")]);
+    world.cloud.faults().update(|faults| faults.bucket_vanishes_after = Some(30));
+    let invocation = invoke(&function, &sync("Notes")).await;
+    assert_eq!(failed(&invocation).0, "SyncFailed");
+    world.cloud.faults().clear();
+    assert!(world.cloud.s3().restore_bucket(BUCKET));
+    answered(&invoke(&function, &sync("Notes")).await);
+    world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_missing_or_forbidden() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 3);
+    let function = world.function();
+    world.cloud.faults().update(|faults| faults.dynamodb.forbidden = Chance::always());
+    let invocation = invoke(&function, &sync("Notes")).await;
+    assert_eq!(failed(&invocation).0, "StateUnavailable");
+    world.cloud.faults().clear();
+    world.cloud.dynamodb().delete_table(TABLE).unwrap();
+    let invocation = invoke(&function, &sync("Notes")).await;
+    let (kind, message) = failed(&invocation);
+    assert_eq!(kind, "StateUnavailable");
+    assert!(
+        message.contains("there is no table obsync-state") && message.contains("obsync aws init"),
+        "{message}"
+    );
+    assert!(world.cloud.s3().objects(BUCKET, "").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn throttling_is_borne() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 100);
+    world.cloud.faults().update(|faults| {
+        faults.s3.throttled = Chance::probability(0.1);
+        faults.dynamodb.throttled = Chance::probability(0.1);
+        faults.unprocessed = Chance::probability(0.2);
+    });
+    let invocation = invoke(&world.function(), &sync("Notes")).await;
+    assert_eq!(answered(&invocation)["status"], "complete");
+    world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn throttling_without_end_is_answered_in_time_and_gone_on_with() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 20);
+    let function = world.function_with(&[("OBSYNC_LEASE_SECONDS", "1")]);
+    world.cloud.faults().update(|faults| faults.s3.throttled = Chance::always());
+    let invocation = invoke_for(&function, &sync("Notes"), 4000).await;
+    assert_eq!(answered(&invocation)["status"], "incomplete");
+    world.cloud.faults().clear();
+    world.cloud.faults().update(|faults| faults.dynamodb.throttled = Chance::always());
+    let invocation = invoke_for(&function, &sync("Notes"), 4000).await;
+    let (kind, message) = failed(&invocation);
+    assert!(matches!(kind, "TimeOver" | "StateUnavailable" | "SyncFailed"), "{kind}: {message}");
+    world.cloud.faults().clear();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(answered(&invoke(&function, &sync("Notes")).await)["status"], "complete");
+    world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_too_long_fails_alone() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 3);
+    vault.write(&format!("{}/x.md", ["long"; 220].join("/")), "x", 1_700_000_000_000).unwrap();
+    let invocation = invoke(&world.function(), &sync("Notes")).await;
+    let answer = answered(&invocation);
+    assert_eq!((&answer["status"], &answer["success"]), (&json!("partial"), &json!(false)), "{answer}");
+    assert_eq!(answer["vaults"][0]["pulled"]["files"], 3);
+    let reason = answer["vaults"][0]["failures"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("too long"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_vault_that_fails_does_not_hold_the_others_back() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 3);
+    let event = json!({ "action": "sync", "vaults": ["Notes", "No such vault"] });
+    let invocation = invoke(&world.function(), &event).await;
+    let answer = answered(&invocation);
+    assert_eq!((&answer["status"], &answer["vaults_synced"]), (&json!("partial"), &json!(1)), "{answer}");
+    assert!(answer["errors"][0].as_str().unwrap().contains("no vault of this id or name"), "{answer}");
+    let measured = invocation.json_logs().into_iter().filter(|line| line["message"] == "Sync metrics");
+    assert_eq!(measured.count(), 1, "what is no vault has no metric");
+    let invocation = invoke(&world.function(), &sync("No such vault")).await;
+    assert_eq!(failed(&invocation).0, "SyncFailed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_progress_record_that_is_damaged_costs_nothing() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 5);
+    let function = world.function();
+    answered(&invoke(&function, &sync("Notes")).await);
+    let key = format!("progress#{}", vault.id());
+    for data in ["not json", "{}", "{\"vault_id\":1}"] {
+        let item = json!({ "vault_id": { "S": key }, "data": { "S": data }, "ttl": { "N": "99999999999" } });
+        world.cloud.dynamodb().put_item(TABLE, item).unwrap();
+        let invocation = invoke(&function, &sync("Notes")).await;
+        assert_eq!(
+            (&answered(&invocation)["status"], &answered(&invocation)["files_count"]),
+            (&json!("complete"), &json!(0))
+        );
+    }
+}
