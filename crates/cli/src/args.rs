@@ -3,6 +3,8 @@
 //! No option takes a secret: command lines are seen by every user of a computer. Secrets come from a prompt,
 //! from standard input or from the environment.
 
+mod cloud;
+
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -13,12 +15,17 @@ use url::Url;
 
 use crate::destination::Destination;
 
+pub(crate) use cloud::{
+    Aws, AwsCommand, AwsInit, Credentials, CredentialsCommand, CredentialsExport, Objects, StateOption,
+};
+
 /// How the help of the program as a whole ends.
 const AFTER_HELP: &str = "\
 Examples:
   obsync login                          sign in once; the token is kept
   obsync vaults                         which vaults the account has
   obsync pull \"My Vault\" ./notes        bring a vault here, and later what is new in it
+  obsync pull \"My Vault\" s3://b/notes   the same into a bucket; gs:// and az://, too
   obsync verify ./notes                 check every file against what was pulled
 
 Environment:
@@ -27,10 +34,16 @@ Environment:
   OBSIDIAN_AUTH_TOKEN                   a token, instead of signing in
   OBSYNC_VAULT_PASSWORD                 password of an end-to-end encrypted vault
   OBSYNC_HOME                           where obsync keeps its data (else the XDG folders)
+  OBSYNC_STATE                          where states are kept, as --state
+  OBSYNC_LEASE_SECONDS                  with a table: how long a run that died keeps others out [60]
+  AWS_PROFILE, AWS_REGION, …            s3:// and dynamodb://: as AWS's own tools have it
+  AWS_ENDPOINT_URL_S3                   address of an S3-compatible service of another maker
+  GOOGLE_APPLICATION_CREDENTIALS, …     gs://: as Google's tools have it
+  AZURE_STORAGE_ACCOUNT_NAME, …_KEY     az://: the account and its key
 
 Exit status:
   0  done
-  1  an error that none of the others describes (destination not writable, disk full, damaged state)
+  1  an error that none of the others describes (destination not usable, disk full, damaged state)
   2  the command line cannot be understood
   3  sign-in: account or vault password, two-factor code, expired token or subscription
   4  no such vault or destination, or more than one
@@ -39,7 +52,7 @@ Exit status:
   7  another obsync is working on the destination
   8  the service was not reached, or may not be talked to; nothing was done";
 
-/// Brings Obsidian Sync vaults to a folder: exactly, and whatever happens on the way.
+/// Brings Obsidian Sync vaults to a folder or a bucket: exactly, and whatever happens on the way.
 #[derive(Debug, Parser)]
 #[command(name = "obsync", version, after_help = AFTER_HELP, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Arguments {
@@ -75,7 +88,8 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) allow_host: Vec<String>,
-    /// Longest wait for an answer of the service, in seconds [default: 60; connecting and silence: 120]
+    /// Longest wait for an answer of the service, in seconds [default: 60; connecting and silence: 120]; and
+    /// for that of a bucket, repeated attempts included [default: 180]
     #[arg(
         long,
         value_name = "SECONDS",
@@ -107,6 +121,8 @@ pub(crate) enum Command {
     Status(Status),
     Verify(Verify),
     Reset(Reset),
+    Credentials(Credentials),
+    Aws(Aws),
     Totp(Totp),
     Completions(Completions),
 }
@@ -157,7 +173,7 @@ pub(crate) struct Vaults {
     pub(crate) json: bool,
 }
 
-/// Bring a vault to a folder, or what is new in it since the last pull
+/// Bring a vault to a folder or a bucket, or what is new in it since the last pull
 ///
 /// Files appear complete and checked, with their times, or not at all. What is there already is not
 /// downloaded, and a file that obsync did not write is never overwritten: it is kept as a conflicted copy. A
@@ -169,8 +185,13 @@ pub(crate) struct Vaults {
 Examples:
   obsync pull \"My Vault\" ./notes
   obsync pull \"My Vault\" ./notes --configs none --exclude Archive
+  obsync pull \"My Vault\" s3://bucket/notes
+  obsync pull \"My Vault\" s3://bucket/notes --state dynamodb://obsync-state
   obsync pull 4f2a… /backup/notes --json --quiet < /dev/null
   pass vault | obsync pull \"My Vault\" ./notes --password-stdin
+
+In a bucket each file is one object, with its SHA-256 and its times as metadata (sha256, mtime, ctime, uid). A vault has a \
+bucket, or a prefix in it, to itself. The bucket must be there: `obsync aws init` makes one.
 
 The password of an end-to-end encrypted vault is asked for once; the key derived from it is kept, readable only by you. \
 `obsync --help` lists the exit status.")]
@@ -178,14 +199,15 @@ pub(crate) struct Pull {
     /// Name or id of the vault
     #[arg(value_name = "VAULT")]
     pub(crate) vault: String,
-    /// Folder to bring it to; made if it is not there
+    /// Folder to bring it to, made if it is not there; or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX,
+    /// az://CONTAINER/PREFIX
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
     /// Read the vault password from the first line of standard input
     #[arg(long)]
     pub(crate) password_stdin: bool,
-    #[command(flatten)]
-    pub(crate) choice: Choice,
     /// Check everything again from the vault's first version on; only what differs is downloaded
     #[arg(long)]
     pub(crate) full: bool,
@@ -198,6 +220,10 @@ pub(crate) struct Pull {
     /// Print one JSON report at the end, also when it fails
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    #[command(flatten)]
+    pub(crate) objects: Objects,
 }
 
 /// Which files of a vault are wanted.
@@ -221,12 +247,22 @@ pub(crate) struct Choice {
 
 /// Show what is known of pulled vaults
 ///
-/// Works without a connection. Files that failed are listed with their reason.
+/// Works without a connection to the service. Files that failed are listed with their reason.
+///
+/// A table also tells who works on a vault at this moment, and how far the function on AWS Lambda came with it.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync status
+  obsync status ./notes
+  obsync status --state dynamodb://obsync-state \"My Vault\"
+  obsync status --state dynamodb://obsync-state s3://bucket/notes --json")]
 pub(crate) struct Status {
-    /// Only of this folder
+    /// Only of this folder or bucket; with a table, of this bucket or this vault, by name or id
     #[arg(value_name = "DEST")]
-    pub(crate) destination: Option<Destination>,
+    pub(crate) wanted: Option<Destination>,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -235,13 +271,18 @@ pub(crate) struct Status {
 /// Check every pulled file by its content
 ///
 /// Reads and hashes all files of the folder and lists those that are missing, changed, or not of the vault.
-/// Works without a connection and changes nothing. Missing and changed files come back with
+/// Works without a connection to the service and changes nothing. Missing and changed files come back with
 /// `obsync pull --full`.
+///
+/// In a bucket, every object is listed; of each its size and the SHA-256 that obsync wrote beside it are compared
+/// (whoever replaces an object replaces that, too), and an object without it is read and hashed.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The folder
+    /// The folder or bucket
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -249,13 +290,15 @@ pub(crate) struct Verify {
 
 /// Forget what is known of a pulled vault; no note is touched
 ///
-/// The next pull compares every file and downloads only what differs. This also frees the folder for another
-/// vault, and removes a state database that is damaged.
+/// The next pull compares every file and downloads only what differs. This also frees the folder or bucket for
+/// another vault, and removes a state that is damaged.
 #[derive(Debug, Args)]
 pub(crate) struct Reset {
-    /// The folder
+    /// The folder or bucket
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,

@@ -2,11 +2,13 @@
 
 use clap::CommandFactory;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, AwsCommand, Command, CredentialsCommand};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 
+mod aws;
 mod completions;
+mod credentials;
 mod login;
 mod logout;
 mod pull;
@@ -30,6 +32,14 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         Command::Status(options) => context.or_stopped(status::run(options, context)).await,
         Command::Verify(options) => context.or_stopped(verify::run(options, context)).await,
         Command::Reset(options) => context.or_stopped(reset::run(options, context)).await,
+        Command::Credentials(credentials) => {
+            let CredentialsCommand::Export(options) = &credentials.command;
+            context.or_stopped(credentials::export(options, context)).await
+        }
+        Command::Aws(aws) => {
+            let AwsCommand::Init(options) = &aws.command;
+            context.or_stopped(aws::init(options, context)).await
+        }
         Command::Totp(options) => context.or_stopped(totp::run(options, context)).await,
         Command::Completions(options) => completions::run(options, &mut Arguments::command(), context),
     }

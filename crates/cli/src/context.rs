@@ -4,11 +4,15 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use obsync_client::{Client, ClientOptions, RetryPolicy, Timeouts};
+use obsync_stores::Retries;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::args::Global;
+use crate::aws;
 use crate::console::Console;
 use crate::credentials::Credentials;
 use crate::exit::{Exit, Failed};
@@ -27,6 +31,10 @@ pub(crate) struct Context {
     /// The parsed form of the address in `options`.
     api_url: Url,
     options: ClientOptions,
+    /// How long the user wants to wait for an answer.
+    patience: Option<Duration>,
+    /// Looked for when it is needed, which few commands do: it can take a while.
+    aws: OnceCell<SdkConfig>,
 }
 
 impl Context {
@@ -47,7 +55,8 @@ impl Context {
             timeouts,
             ..ClientOptions::default()
         };
-        Ok(Context { console, home: Home::find(env::var_os("OBSYNC_HOME"))?, stop, api_url, options })
+        let home = Home::find(env::var_os("OBSYNC_HOME"))?;
+        Ok(Context { console, home, stop, api_url, options, patience, aws: OnceCell::new() })
     }
 
     /// The address of the service; tokens and keys are filed under it.
@@ -58,6 +67,17 @@ impl Context {
     /// A client of the service.
     pub(crate) fn client(&self) -> Result<Client, Failed> {
         Ok(Client::new(self.options.clone())?)
+    }
+
+    /// How AWS is reached.
+    pub(crate) async fn aws(&self) -> &SdkConfig {
+        self.aws.get_or_init(aws::load).await
+    }
+
+    /// How persistent requests to a bucket are.
+    pub(crate) fn bucket_retries(&self) -> Retries {
+        let usual = Retries::default();
+        Retries { within: self.patience.unwrap_or(usual.within), ..usual }
     }
 
     /// Where tokens are kept.

@@ -2,53 +2,88 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
-use obsync_stores::canonical_destination;
+use obsync_stores::{BucketLocation, Service, canonical_destination};
 
 use crate::exit::Failed;
 
-/// A folder as the user wrote it. Messages show it so; its state is filed under the
+/// What may be given besides a folder.
+const BUCKETS: &str = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX";
+
+/// A place for a vault. Messages show it as the user wrote it; its state is filed under the
 /// [canonical](Self::canonical) form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Destination(PathBuf);
+pub(crate) enum Destination {
+    /// A folder, which need not exist.
+    Folder(PathBuf),
+    /// A bucket and a prefix in it.
+    Bucket(BucketLocation),
+}
 
 impl Destination {
-    /// Takes a path; refuses what is meant for an object store.
+    /// Takes a path or the location of a bucket.
     fn parse(text: OsString) -> Result<Self, String> {
         if text.is_empty() {
             return Err("it is empty; give a folder, such as ./notes".to_owned());
         }
-        match text.to_string_lossy().split_once("://") {
-            Some((scheme, _))
-                if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) =>
-            {
-                Err(format!(
-                    "destinations with {scheme}:// are not supported yet; give a folder, such as ./notes"
-                ))
-            }
-            _ => Ok(Destination(PathBuf::from(text))),
+        let shown = text.to_string_lossy();
+        let Some(scheme) = scheme(&shown) else {
+            return match ["s3:", "gs:", "az:"].into_iter().find(|start| shown.starts_with(start)) {
+                Some(start) => {
+                    Err(format!("write {start}//BUCKET/PREFIX, or ./{shown} for a folder of that name"))
+                }
+                None => Ok(Destination::Folder(PathBuf::from(text))),
+            };
+        };
+        if text.to_str().is_none() {
+            return Err("it is not UTF-8 text".to_owned());
+        }
+        match BucketLocation::is_one(&shown).then(|| BucketLocation::parse(&shown)) {
+            // What is in this process's memory ends with it.
+            Some(Ok(bucket)) if bucket.service() != Service::Memory => Ok(Destination::Bucket(bucket)),
+            Some(Err(error)) => Err(error.to_string()),
+            _ if scheme == "file" => Err("give the folder's path without file://".to_owned()),
+            _ => Err(format!(
+                "destinations with {scheme}:// are not supported; give a folder, such as ./notes, or {BUCKETS}"
+            )),
         }
     }
 
-    /// The folder, which need not exist.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// The one text for the folder, whatever way leads to it.
+    /// The one text for the place, whatever way leads to it.
     ///
     /// # Errors
-    /// When the system does not let the path be followed.
+    /// When the system does not let the path of a folder be followed.
     pub(crate) fn canonical(&self) -> Result<String, Failed> {
-        canonical_destination(&self.0).map_err(|error| Failed::cannot(format_args!("use {self}"), &error))
+        match self {
+            Destination::Folder(path) => canonical_destination(path)
+                .map_err(|error| Failed::cannot(format_args!("use {self}"), &error)),
+            Destination::Bucket(bucket) => Ok(bucket.to_string()),
+        }
     }
+
+    /// What it is, in a word.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Destination::Folder(_) => "folder",
+            Destination::Bucket(_) => "bucket or prefix",
+        }
+    }
+}
+
+/// What stands before `://`, if it could be the name of a protocol.
+fn scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once("://")?;
+    scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)).then_some(scheme)
 }
 
 impl fmt::Display for Destination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.display().fmt(formatter)
+        match self {
+            Destination::Folder(path) => path.display().fmt(formatter),
+            Destination::Bucket(bucket) => bucket.fmt(formatter),
+        }
     }
 }
 
@@ -62,6 +97,8 @@ impl ValueParserFactory for Destination {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Destination, String> {
@@ -69,12 +106,37 @@ mod tests {
     }
 
     #[test]
-    fn object_stores_are_refused_by_name() {
-        for url in ["s3://bucket/notes", "gs://bucket", "az://container", "file:///notes"] {
-            let scheme = url.split(':').next().unwrap();
-            assert!(parse(url).unwrap_err().contains(&format!("{scheme}:// are not supported yet")), "{url}");
+    fn buckets_and_folders_are_told_apart() {
+        for bucket in ["s3://bucket/my notes", "gs://bucket", "az://container/a/b"] {
+            let destination = parse(bucket).unwrap();
+            assert!(matches!(destination, Destination::Bucket(_)), "{bucket}");
+            assert_eq!(destination.canonical().unwrap(), bucket);
         }
-        assert!(parse("").is_err());
-        assert!(parse("./odd ://name").is_ok());
+        assert_eq!(parse("s3://bucket/notes/").unwrap().canonical().unwrap(), "s3://bucket/notes");
+        for folder in ["notes", "./s3:", "./odd ://name", "/a/s3://b"] {
+            assert!(matches!(parse(folder), Ok(Destination::Folder(_))), "{folder}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_is_told_with_what_to_write() {
+        for (text, told) in [
+            ("", "give a folder"),
+            ("ftp://host/notes", "ftp:// are not supported"),
+            ("S3://bucket", "S3:// are not supported"),
+            ("memory://", "memory:// are not supported"),
+            ("file:///notes", "without file://"),
+            ("s3:bucket/notes", "write s3://BUCKET/PREFIX"),
+            ("az:/container", "write az://BUCKET/PREFIX"),
+            ("s3://", "names no bucket"),
+            ("s3://a b/notes", "names no bucket"),
+            ("gs://bucket/a//b", "the prefix"),
+            ("s3://bucket/../x", "the prefix"),
+        ] {
+            let refused = parse(text).unwrap_err();
+            assert!(refused.contains(told), "{text}: {refused}");
+        }
+        let odd = OsString::from_vec(b"s3://bucket/\xff".to_vec());
+        assert!(Destination::parse(odd).unwrap_err().contains("UTF-8"));
     }
 }

@@ -1,6 +1,7 @@
-//! Credentials from the environment, for machines where nobody can be asked.
+//! Credentials and settings from the environment, for machines where nobody can be asked.
 
 use std::env;
+use std::time::Duration;
 
 use obsync_client::Token;
 use secrecy::SecretString;
@@ -34,6 +35,17 @@ pub(crate) fn vault_password() -> Result<Option<SecretString>, Failed> {
 /// What makes codes from `OBSIDIAN_TOTP_SECRET`.
 pub(crate) fn totp() -> Result<Option<Generator>, Failed> {
     secret("OBSIDIAN_TOTP_SECRET")?.map(|secret| Generator::new(&secret)).transpose()
+}
+
+/// `OBSYNC_LEASE_SECONDS`: how long a process that died keeps others out of a destination whose state is in a
+/// table.
+pub(crate) fn lease() -> Result<Option<Duration>, Failed> {
+    let name = "OBSYNC_LEASE_SECONDS";
+    let Some(text) = variable(name)? else { return Ok(None) };
+    match text.parse() {
+        Ok(seconds @ 1..=900) => Ok(Some(Duration::from_secs(seconds))),
+        _ => Err(Failed::new(Exit::Usage, format!("{name} is not a number of seconds from 1 to 900"))),
+    }
 }
 
 fn secret(name: &str) -> Result<Option<SecretString>, Failed> {

@@ -121,7 +121,7 @@ impl From<ClientError> for Failed {
 impl From<StateError> for Failed {
     fn from(error: StateError) -> Self {
         let exit = match &error {
-            StateError::Locked { .. } => Exit::AlreadyRunning,
+            StateError::Locked { .. } | StateError::LeaseLost { .. } => Exit::AlreadyRunning,
             _ => Exit::Error,
         };
         Failed::of(exit, &error)

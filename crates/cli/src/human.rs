@@ -69,6 +69,14 @@ pub fn date(milliseconds: i64) -> String {
         .map_or_else(|_| "-".to_owned(), |moment| moment.to_zoned(TimeZone::system()).date().to_string())
 }
 
+/// The local date and time of a moment in milliseconds since the epoch, or `-` for one that no calendar holds.
+pub fn time(milliseconds: i64) -> String {
+    Timestamp::from_millisecond(milliseconds).map_or_else(
+        |_| "-".to_owned(),
+        |moment| moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +114,6 @@ mod tests {
     #[test]
     fn impossible_dates_are_a_dash() {
         assert_eq!(date(i64::MAX), "-");
+        assert_eq!(time(i64::MAX), "-");
     }
 }

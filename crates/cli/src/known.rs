@@ -1,109 +1,178 @@
-//! What is known of destinations: their state databases, and the folders themselves.
+//! A destination and what is known of it.
 
-use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use obsync_core::StoreError;
-use obsync_protocol::VaultInfo;
-use obsync_stores::{FolderOptions, FolderStore, SqliteState, StateCatalog, StateIdentity};
+use obsync_core::{StoreError, VaultStore};
+use obsync_protocol::{VaultId, VaultInfo};
+use obsync_stores::{BucketLocation, BucketOptions, BucketStore, FolderOptions, FolderStore, Service};
 
 use crate::context::Context;
 use crate::destination::Destination;
 use crate::exit::{Exit, Failed};
+use crate::state_place::StatePlace;
+use crate::states::{Found, Registry, State, StateVault};
 
 /// A destination and where its state is, if there is any.
 #[derive(Debug)]
 pub(crate) struct Known {
-    catalog: StateCatalog,
+    registry: Registry,
+    place: StatePlace,
     destination: Destination,
     canonical: String,
-}
-
-/// All state databases of this user.
-pub(crate) fn catalog(context: &Context) -> StateCatalog {
-    StateCatalog::new(context.home.state())
+    /// The vault that is pulled to it, once the state is open for that.
+    pulled: OnceLock<VaultId>,
 }
 
 impl Known {
-    /// Of a folder given by the user.
-    pub(crate) fn of(destination: &Destination, context: &Context) -> Result<Self, Failed> {
+    /// Of a destination given by the user, whose state is in this place.
+    ///
+    /// # Errors
+    /// When that place is not for such a destination.
+    pub(crate) async fn of(
+        destination: &Destination,
+        place: &StatePlace,
+        context: &Context,
+    ) -> Result<Self, Failed> {
+        if let (Destination::Folder(_), StatePlace::Table(_)) = (destination, place) {
+            // The path means another folder on the next computer that uses the table.
+            let message = format!(
+                "the state of the folder {destination} is kept on this computer, not in {place}, which other computers \
+                 use, too; give --state local, or pull to a bucket"
+            );
+            return Err(Failed::new(Exit::Usage, message));
+        }
         Ok(Known {
-            catalog: catalog(context),
+            registry: Registry::of(place, context).await,
+            place: place.clone(),
             destination: destination.clone(),
             canonical: destination.canonical()?,
+            pulled: OnceLock::new(),
         })
     }
 
     /// Opens the state for a pull of `vault`, and locks it unless the pull only `looks`.
     ///
     /// # Errors
-    /// When the folder is another vault's, another process has the state, or it cannot be used.
-    pub(crate) fn state_for(&self, vault: &VaultInfo, looks: bool) -> Result<SqliteState, Failed> {
-        let database = self.catalog.path_of(&self.canonical, &vault.id);
-        if let Some(other) = self.databases()?.into_iter().find(|found| *found != database) {
-            return Err(self.taken_by(&other));
+    /// When the destination is another vault's, another process has the state, or it cannot be used.
+    pub(crate) async fn state_for(&self, vault: &VaultInfo, looks: bool) -> Result<State, Failed> {
+        match self.registry.open(vault, &self.canonical, looks).await? {
+            Ok(state) => {
+                self.pulled.get_or_init(|| vault.id.clone());
+                Ok(state)
+            }
+            Err(other) => Err(self.taken_by(&other).await),
         }
-        if looks {
-            return Ok(SqliteState::read(&database)?);
-        }
-        let identity = StateIdentity {
-            vault_id: vault.id.clone(),
-            vault_name: vault.name.clone(),
-            destination: self.canonical.clone(),
-        };
-        Ok(SqliteState::open(&database, &identity)?)
     }
 
-    /// Opens the folder, and locks it unless it is only to be `looked` at.
+    /// Opens the place itself, for the vault of the state that was opened before, if one was. A folder is locked, unless it is only to be `looked` at; a bucket is as locked
+    /// as its state is.
     ///
     /// # Errors
     /// When it cannot be used, or another process works on it.
-    pub(crate) fn folder(&self, looks: bool) -> Result<FolderStore, Failed> {
-        let folder = FolderStore::open(self.destination.path(), FolderOptions::default())?;
-        if !looks && !folder.lock()? {
-            let location = self.destination.to_string();
-            return Err(StoreError::Locked { location }.into());
+    pub(crate) async fn store(
+        &self,
+        options: BucketOptions,
+        looks: bool,
+        context: &Context,
+    ) -> Result<Arc<dyn VaultStore>, Failed> {
+        match &self.destination {
+            Destination::Folder(path) => {
+                let folder = FolderStore::open(path, FolderOptions::default())?;
+                if !looks && !folder.lock()? {
+                    let location = self.destination.to_string();
+                    return Err(StoreError::Locked { location }.into());
+                }
+                Ok(Arc::new(folder))
+            }
+            Destination::Bucket(location) => {
+                let abandoned_after = match self.place {
+                    StatePlace::Local => options.abandoned_after,
+                    // Whoever holds the lease knows that nobody else is at work there.
+                    StatePlace::Table(_) => Duration::ZERO,
+                };
+                let retries = context.bucket_retries();
+                let vault = self.pulled.get().cloned();
+                let options = BucketOptions { vault, abandoned_after, retries, ..options };
+                Ok(Arc::new(open_bucket(location, options, context).await?))
+            }
         }
-        Ok(folder)
     }
 
-    /// The databases of this destination: one, unless nothing was pulled or something went wrong.
-    pub(crate) fn databases(&self) -> Result<Vec<PathBuf>, Failed> {
-        Ok(self.catalog.of_destination(&self.canonical)?)
-    }
-
-    /// The databases of this destination, of which there is one at least.
+    /// The states of this destination, of which there is one at least.
     ///
     /// # Errors
     /// When there is none.
-    pub(crate) fn databases_there(&self) -> Result<Vec<PathBuf>, Failed> {
-        let databases = self.databases()?;
-        if databases.is_empty() {
+    pub(crate) async fn found_there(&self) -> Result<Vec<Found>, Failed> {
+        let found = self.registry.of_destination(&self.canonical).await?;
+        if found.is_empty() {
             let message = format!(
-                "nothing was pulled to {} yet; `obsync status` lists the folders that obsync knows",
-                self.destination
+                "nothing was pulled to {} yet; `{}` lists the destinations that obsync knows",
+                self.destination,
+                self.command("status")
             );
             return Err(Failed::new(Exit::NotFound, message));
         }
-        Ok(databases)
+        Ok(found)
     }
 
-    /// Forgets what one database says.
-    pub(crate) fn forget(&self, database: &Path) -> Result<(), Failed> {
-        Ok(self.catalog.remove(database, &self.canonical)?)
+    /// Opens the one state of this destination to look at it.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub(crate) async fn only_state(&self) -> Result<State, Failed> {
+        let found = self.found_there().await?;
+        let [found] = found.as_slice() else {
+            let message = format!(
+                "more than one vault was pulled to {0}, so what should be there is not known; `{1}` forgets both",
+                self.destination,
+                self.command(&format!("reset {}", self.destination))
+            );
+            return Err(Failed::new(Exit::NotFound, message));
+        };
+        Ok(self.registry.read(found).await?)
     }
 
-    fn taken_by(&self, database: &Path) -> Failed {
-        let vault = match SqliteState::read(database).map(|state| state.identity().cloned()) {
-            Ok(Some(identity)) => format!("the vault {:?} ({})", identity.vault_name, identity.vault_id),
-            _ => "another vault".to_owned(),
+    /// Forgets what a state says.
+    pub(crate) async fn forget(&self, found: &Found) -> Result<(), Failed> {
+        self.registry.forget(found, &self.canonical).await
+    }
+
+    /// A command to type, for the states in this place.
+    pub(crate) fn command(&self, command: &str) -> String {
+        match &self.place {
+            StatePlace::Local => format!("obsync {command}"),
+            table @ StatePlace::Table(_) => format!("obsync {command} --state {table}"),
+        }
+    }
+
+    async fn taken_by(&self, other: &Found) -> Failed {
+        let state = self.registry.read(other).await;
+        let vault = match state.ok().and_then(|state| state.vault()) {
+            Some(StateVault { id, name }) => format!("the vault {name:?} ({id})"),
+            None => "another vault".to_owned(),
         };
         let destination = &self.destination;
         Failed::new(
             Exit::Error,
             format!(
-                "{destination} holds {vault} already; pull to another folder, or give this one up for that vault \
-                 first with `obsync reset {destination}`"
+                "{destination} holds {vault} already; pull to another {}, or give this one up for that vault \
+                 first with `{}`",
+                destination.kind(),
+                self.command(&format!("reset {destination}"))
             ),
         )
+    }
+}
+
+/// Opens a bucket as its service's own tools would. No request is sent yet.
+async fn open_bucket(
+    location: &BucketLocation,
+    options: BucketOptions,
+    context: &Context,
+) -> Result<BucketStore, StoreError> {
+    match location.service() {
+        Service::S3 => Box::pin(BucketStore::open_s3(location, options, context.aws().await)).await,
+        _ => Box::pin(BucketStore::open(location, options)).await,
     }
 }

@@ -1,10 +1,11 @@
-//! The program `obsync`: Obsidian Sync vaults in a folder, from a terminal or a script.
+//! The program `obsync`: Obsidian Sync vaults in a folder or a bucket, from a terminal or a script.
 //!
 //! Everything is behind [`main_with`], so that another program can offer obsync as a command of its own.
 //! `args` has the command line, `commands` one file a command, `exit` what the exit status says.
 
 mod args;
 mod ask;
+mod aws;
 mod commands;
 mod console;
 mod context;
@@ -12,18 +13,26 @@ mod credentials;
 mod destination;
 mod environment;
 mod exit;
+/// Entry point of the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod home;
 pub mod human;
 mod keys;
 mod known;
 mod listing;
 mod logging;
+mod objects;
 mod private_file;
 mod progress;
 mod pull_report;
 mod secret_text;
 mod sign_in;
 mod signals;
+mod state_place;
+mod state_row;
+mod states;
 mod table;
 mod totp;
 mod vault_choice;
@@ -40,7 +49,7 @@ use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use args::{Arguments, Command};
+use args::{Arguments, Aws, AwsCommand, Command};
 use console::Console;
 use context::Context;
 pub use exit::Exit;
@@ -115,6 +124,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Pull(options) => options.json,
         Command::Status(options) => options.json,
         Command::Verify(options) => options.json,
+        Command::Aws(Aws { command: AwsCommand::Init(options) }) => options.json,
         _ => false,
     }
 }

@@ -157,6 +157,18 @@ impl PrivateFile {
     }
 }
 
+/// Makes a file that only its owner may read, at a place that the user named. One that is there is replaced only
+/// if the user said so.
+pub(crate) fn create_private(path: &Path, replace: bool) -> io::Result<File> {
+    if replace {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    private_options().create_new(true).open(path)
+}
+
 fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);

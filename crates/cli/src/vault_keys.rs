@@ -29,15 +29,23 @@ pub(crate) struct Lock<'a> {
     pub(crate) vault: &'a VaultInfo,
 }
 
+/// What opens a vault, as the service has confirmed.
+pub(crate) struct Unlocked {
+    /// What the password makes.
+    pub(crate) master: MasterKey,
+    /// What that makes.
+    pub(crate) keys: VaultKeys,
+}
+
 impl Lock<'_> {
     /// Finds keys that open the vault. `password_stdin` says that the user pipes the password in.
     ///
     /// # Errors
     /// That a password is wrong or missing, or what the service says.
-    pub(crate) async fn open(&self, password_stdin: bool) -> Result<VaultKeys, Failed> {
+    pub(crate) async fn open(&self, password_stdin: bool) -> Result<Unlocked, Failed> {
         let version = self.vault.encryption().map_err(|error| Failed::of(Exit::Error, &error))?;
         if let Some(password) = &self.vault.password {
-            return Ok(self.keys_if_accepted(&self.derive(password).await?, version).await?);
+            return Ok(self.if_accepted(self.derive(password).await?, version).await?);
         }
         let subject = Subject::new(self.context.api_url(), &self.vault.id, &self.vault.salt, version);
         if password_stdin {
@@ -47,7 +55,7 @@ impl Lock<'_> {
         let kept = self.context.key_file().load(&subject, &self.context.console)?;
         let kept_is_stale = kept.is_some();
         if let Some(master) = kept {
-            match self.keys_if_accepted(&master, version).await {
+            match self.if_accepted(master, version).await {
                 Err(ClientError::WrongVaultPassword) => {}
                 result => return Ok(result?),
             }
@@ -64,7 +72,7 @@ impl Lock<'_> {
         version: EncryptionVersion,
         subject: &Subject,
         kept_is_stale: bool,
-    ) -> Result<VaultKeys, Failed> {
+    ) -> Result<Unlocked, Failed> {
         if kept_is_stale {
             ask::tell("The kept key does not open the vault any more; its password was changed.");
         }
@@ -86,13 +94,13 @@ impl Lock<'_> {
         password: &SecretString,
         version: EncryptionVersion,
         subject: &Subject,
-    ) -> Result<VaultKeys, Failed> {
+    ) -> Result<Unlocked, Failed> {
         let master = self.derive(password).await?;
-        let keys = self.keys_if_accepted(&master, version).await?;
-        if let Err(failed) = self.context.key_file().save(subject, &master, &self.context.console) {
+        let unlocked = self.if_accepted(master, version).await?;
+        if let Err(failed) = self.context.key_file().save(subject, &unlocked.master, &self.context.console) {
             self.context.console.warn(&format!("the vault's key is not kept for the next time: {failed}"));
         }
-        Ok(keys)
+        Ok(unlocked)
     }
 
     /// scrypt takes tens of milliseconds, too long for a thread of the runtime.
@@ -103,14 +111,14 @@ impl Lock<'_> {
             .map_err(|error| Failed::cannot("derive the vault's key", &error))
     }
 
-    async fn keys_if_accepted(
+    async fn if_accepted(
         &self,
-        master: &MasterKey,
+        master: MasterKey,
         version: EncryptionVersion,
-    ) -> Result<VaultKeys, ClientError> {
-        let keys = VaultKeys::new(master, version, &self.vault.salt);
+    ) -> Result<Unlocked, ClientError> {
+        let keys = VaultKeys::new(&master, version, &self.vault.salt);
         self.client.check_access(self.token, self.vault, keys.key_hash()).await?;
-        Ok(keys)
+        Ok(Unlocked { master, keys })
     }
 }
 

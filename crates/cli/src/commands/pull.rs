@@ -1,10 +1,10 @@
-//! `obsync pull`: brings a vault to a folder.
+//! `obsync pull`: brings a vault to a folder or a bucket.
 
 use std::sync::Arc;
 
 use obsync_client::FetchOptions;
 use obsync_core::{
-    Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, StateStore, VaultStore, pull,
+    Governor, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull,
 };
 use obsync_protocol::Filter;
 
@@ -15,20 +15,48 @@ use crate::known::Known;
 use crate::progress::Display;
 use crate::pull_report;
 use crate::sign_in;
+use crate::states::State;
 use crate::vault_choice::choose;
 use crate::vault_keys::Lock;
 
 pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
-    let known = Known::of(&options.destination, context)?;
+    let objects = options.objects.for_destination(&options.destination)?;
+    let known = Known::of(&options.destination, &options.state.place, context).await?;
     let source = context.or_stopped(source(options, context)).await?;
-    let state: Arc<dyn StateStore> = Arc::new(known.state_for(&source.vault, options.dry_run)?);
-    let folder: Arc<dyn VaultStore> = Arc::new(known.folder(options.dry_run)?);
+    let state = context.or_stopped(known.state_for(&source.vault, options.dry_run)).await?;
+    let result = match context.or_stopped(known.store(objects, options.dry_run, context)).await {
+        Ok(store) => pull_into(&source, store, &state, options, context, verbose).await,
+        Err(failed) => Err(failed),
+    };
+    state.close().await;
+    conclude(&result?, options, context)
+}
+
+/// Pulls until it is done, the program is to end, or another process has the destination.
+async fn pull_into(
+    source: &PullSource,
+    store: Arc<dyn VaultStore>,
+    state: &State,
+    options: &Pull,
+    context: &Context,
+    verbose: bool,
+) -> Result<Report, Failed> {
     let display = Display::new(Arc::clone(&context.console));
-    let drawing = display.draw(verbose);
+    let _drawing = display.draw(verbose);
     let progress: Arc<dyn Progress> = display.clone();
-    let result = pull(&source, folder, state, &pull_options(options), progress, context.stop.clone()).await;
-    drop(drawing);
-    conclude(&result.map_err(|error| failed(error, display.connected()))?, options, context)
+    let (stop, pull_options) = (context.stop.child_token(), pull_options(options));
+    let mut pulling = Box::pin(pull(source, store, state.store(), &pull_options, progress, stop.clone()));
+    let result = tokio::select! {
+        biased;
+        result = &mut pulling => result,
+        lost = state.lost() => {
+            stop.cancel();
+            // It ends in good order; what it has to say does not count any more.
+            let _ = pulling.await;
+            return Err(lost.into());
+        }
+    };
+    result.map_err(|error| failed(error, display.connected()))
 }
 
 /// Signs in, finds the vault and opens it: everything that can be refused before anything is written.
@@ -38,7 +66,7 @@ async fn source(options: &Pull, context: &Context) -> Result<PullSource, Failed>
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let vault = choose(vaults, &options.vault)?;
     let lock = Lock { context, client: &client, token: &token, vault: &vault };
-    let keys = lock.open(options.password_stdin).await?;
+    let keys = lock.open(options.password_stdin).await?.keys;
     Ok(PullSource { client, token, vault, keys })
 }
 
@@ -48,6 +76,7 @@ fn pull_options(options: &Pull) -> PullOptions {
         mode: if options.full { Mode::Full } else { Mode::Incremental },
         dry_run: options.dry_run,
         fetch: FetchOptions { connections: options.connections.into(), ..FetchOptions::default() },
+        governor: Governor::default(),
     }
 }
 

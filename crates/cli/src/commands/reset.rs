@@ -1,5 +1,7 @@
 //! `obsync reset`: forgets the state of a destination.
 
+use obsync_stores::BucketOptions;
+
 use crate::args::Reset;
 use crate::ask;
 use crate::context::Context;
@@ -7,8 +9,8 @@ use crate::exit::{Exit, Failed};
 use crate::known::Known;
 
 pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Failed> {
-    let known = Known::of(&options.destination, context)?;
-    let databases = known.databases_there()?;
+    let known = Known::of(&options.destination, &options.state.place, context).await?;
+    let states = known.found_there().await?;
     let destination = &options.destination;
     if !options.yes {
         if !ask::can_ask() {
@@ -23,9 +25,9 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
         }
     }
     // Held to the end, so that no pull begins meanwhile.
-    let _folder = known.folder(false)?;
-    for database in databases {
-        known.forget(&database)?;
+    let _store = known.store(BucketOptions::default(), false, context).await?;
+    for state in &states {
+        known.forget(state).await?;
     }
     context.say(&format!(
         "The state of {destination} is forgotten. The next pull compares every file and downloads only what differs."

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use obsync_core::{Phase, Progress, Verification, VerifyError, verify};
-use obsync_stores::SqliteState;
+use obsync_stores::BucketOptions;
 use serde::Serialize;
 
 use crate::args::Verify;
@@ -13,6 +13,7 @@ use crate::human;
 use crate::known::Known;
 use crate::listing::named;
 use crate::progress::Display;
+use crate::states::StateVault;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -26,47 +27,43 @@ struct Document<'a> {
 }
 
 pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Failed> {
-    let known = Known::of(&options.destination, context)?;
-    let databases = known.databases_there()?;
-    let [database] = databases.as_slice() else {
-        let message = format!(
-            "more than one vault was pulled to {0}, so what should be there is not known; `obsync reset {0}` forgets \
-             both",
-            options.destination
-        );
-        return Err(Failed::new(Exit::NotFound, message));
-    };
-    let folder = known.folder(false)?;
-    let state = SqliteState::read(database)?;
+    let known = Known::of(&options.destination, &options.state.place, context).await?;
+    let state = known.only_state().await?;
+    let store = known.store(BucketOptions::default(), false, context).await?;
     let display = Display::new(Arc::clone(&context.console));
     display.phase(Phase::Transferring);
     let drawing = display.draw(false);
-    let result = verify(&folder, &state, display.as_ref()).await;
+    let result = verify(store.as_ref(), state.store().as_ref(), display.as_ref()).await;
     drop(drawing);
     let verification = result.map_err(failed)?;
+    let vault = state.vault();
     if options.json {
-        context.console.json(&document(options, &state, &verification))?;
+        context.console.json(&document(options, vault.as_ref(), &verification))?;
     } else {
-        tell(options, &state, &verification, context)?;
+        tell(&known, vault.as_ref(), &verification, options, context)?;
     }
     Ok(if verification.is_clean() { Exit::Done } else { Exit::Failures })
 }
 
-fn document<'a>(options: &Verify, state: &'a SqliteState, verification: &'a Verification) -> Document<'a> {
-    let identity = state.identity();
+fn document<'a>(
+    options: &Verify,
+    vault: Option<&'a StateVault>,
+    verification: &'a Verification,
+) -> Document<'a> {
     Document {
         destination: options.destination.to_string(),
-        vault: identity.map(|identity| identity.vault_name.as_str()),
-        vault_id: identity.map(|identity| identity.vault_id.as_str()),
+        vault: vault.map(|vault| vault.name.as_str()),
+        vault_id: vault.map(|vault| vault.id.as_str()),
         clean: verification.is_clean(),
         verification,
     }
 }
 
 fn tell(
-    options: &Verify,
-    state: &SqliteState,
+    known: &Known,
+    vault: Option<&StateVault>,
     verification: &Verification,
+    options: &Verify,
     context: &Context,
 ) -> Result<(), Failed> {
     let destination = &options.destination;
@@ -86,10 +83,10 @@ fn tell(
     list("Not of the vault", verification.extra.iter().cloned(), &mut lines);
     lines.push(intact);
     if !verification.missing.is_empty() || !verification.changed.is_empty() {
-        let vault = state.identity().map_or("VAULT", |identity| identity.vault_name.as_str());
+        let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
         lines.push(format!(
-            "`obsync pull {vault:?} {destination} --full` brings back what is missing or changed; a changed file is kept \
-             as a conflicted copy."
+            "`{}` brings back what is missing or changed; a changed file is kept as a conflicted copy.",
+            known.command(&format!("pull {vault:?} {destination} --full"))
         ));
     }
     context.console.result(&lines.join("\n"))

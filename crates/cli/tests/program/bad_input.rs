@@ -104,12 +104,12 @@ fn values_that_cannot_be_are_usage_errors() {
 }
 
 #[test]
-fn an_object_store_is_not_supported_yet() {
+fn a_destination_of_an_unknown_kind_is_refused() {
     let world = World::new();
-    insta::assert_snapshot!(world.run(&["pull", "Notes", "s3://bucket/notes"]).told(&world), @"
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "ftp://host/notes"]).told(&world), @"
     exit status 2
     --- stderr
-    error: invalid value 's3://bucket/notes' for '<DEST>': destinations with s3:// are not supported yet; give a folder, such as ./notes
+    error: invalid value 'ftp://host/notes' for '<DEST>': destinations with ftp:// are not supported; give a folder, such as ./notes, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
 
     For more information, try '--help'.
     ");

@@ -84,7 +84,7 @@ fn a_destination_that_is_not_known_is_not_found() {
     insta::assert_snapshot!(world.run(&["status", "nowhere"]).told(&world), @"
     exit status 4
     --- stderr
-    obsync: nothing was pulled to nowhere yet; `obsync status` lists the folders that obsync knows
+    obsync: nothing was pulled to nowhere yet; `obsync status` lists the destinations that obsync knows
     ");
     insta::assert_snapshot!(world.run(&["verify", "nowhere", "--json"]).told(&world), @r#"
     exit status 4
@@ -92,16 +92,16 @@ fn a_destination_that_is_not_known_is_not_found() {
     {
       "error": {
         "kind": "not_found",
-        "message": "nothing was pulled to nowhere yet; `obsync status` lists the folders that obsync knows"
+        "message": "nothing was pulled to nowhere yet; `obsync status` lists the destinations that obsync knows"
       }
     }
     --- stderr
-    obsync: nothing was pulled to nowhere yet; `obsync status` lists the folders that obsync knows
+    obsync: nothing was pulled to nowhere yet; `obsync status` lists the destinations that obsync knows
     "#);
     insta::assert_snapshot!(world.run(&["reset", "nowhere", "--yes"]).told(&world), @"
     exit status 4
     --- stderr
-    obsync: nothing was pulled to nowhere yet; `obsync status` lists the folders that obsync knows
+    obsync: nothing was pulled to nowhere yet; `obsync status` lists the destinations that obsync knows
     ");
 }
 

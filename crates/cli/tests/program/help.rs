@@ -17,8 +17,23 @@ fn the_help_of_the_program_teaches_it() {
 
 #[test]
 fn the_help_of_every_command_teaches_it() {
-    for command in ["login", "logout", "vaults", "pull", "status", "verify", "reset", "totp", "completions"] {
-        insta::assert_snapshot!(format!("obsync {command}"), help_of(&[command]));
+    for command in [
+        "login",
+        "logout",
+        "vaults",
+        "pull",
+        "status",
+        "verify",
+        "reset",
+        "credentials",
+        "credentials export",
+        "aws",
+        "aws init",
+        "totp",
+        "completions",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        insta::assert_snapshot!(format!("obsync {command}"), help_of(&words));
     }
 }
 

@@ -1,0 +1,153 @@
+//! The part of the command line that is about buckets, tables and functions.
+
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+use obsync_stores::dynamodb::TableName;
+
+use crate::state_place::StatePlace;
+
+/// Where the state of a destination is.
+#[derive(Debug, Args)]
+pub(crate) struct StateOption {
+    /// Where what is known of the destination is kept: local, a database of this computer; or dynamodb://TABLE, which
+    /// several computers and functions can use in turn
+    #[arg(
+        long = "state",
+        value_name = "STATE",
+        env = "OBSYNC_STATE",
+        hide_env_values = true,
+        default_value = "local"
+    )]
+    pub(crate) place: StatePlace,
+}
+
+/// How objects are written.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Buckets only")]
+pub(crate) struct Objects {
+    /// Keep objects that the vault deletes, and those that it renames under their old name, too
+    #[arg(long)]
+    pub(crate) keep_deleted: bool,
+    /// KMS key that S3 encrypts objects with, by id, ARN or alias [default: as the bucket is set]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) sse_kms_key: Option<String>,
+    /// Storage class of objects, as the service calls it (STANDARD_IA, NEARLINE, Cool) [default: the service's]
+    #[arg(long, value_name = "CLASS", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) storage_class: Option<String>,
+}
+
+/// Hand the account's credentials on to a function
+#[derive(Debug, Args)]
+pub(crate) struct Credentials {
+    #[command(subcommand)]
+    pub(crate) command: CredentialsCommand,
+}
+
+/// What to do with them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CredentialsCommand {
+    Export(CredentialsExport),
+}
+
+/// Write a secret for the function on AWS Lambda, without any password
+///
+/// It has the token of the account and the derived keys of end-to-end encrypted vaults, as AWS Secrets Manager is to
+/// keep it. Passwords stay with you; they are asked for as `obsync pull` does. With no VAULT, every vault that can be
+/// opened is in it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync credentials export \"My Vault\" --output secret.json
+  aws secretsmanager create-secret --name obsync --secret-string file://secret.json
+
+The token is good until `obsync logout`.")]
+pub(crate) struct CredentialsExport {
+    /// Names or ids of vaults
+    #[arg(value_name = "VAULT")]
+    pub(crate) vaults: Vec<String>,
+    /// File to write, readable only by you [default: standard output, if that is not a terminal]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Read vault passwords from standard input, one a line in the order of VAULT
+    #[arg(long, requires = "vaults")]
+    pub(crate) password_stdin: bool,
+    /// Replace FILE if it is there; or print the secret to a terminal
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Set up AWS for vaults
+#[derive(Debug, Args)]
+pub(crate) struct Aws {
+    #[command(subcommand)]
+    pub(crate) command: AwsCommand,
+}
+
+/// What to do there.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AwsCommand {
+    Init(AwsInit),
+}
+
+/// Make a bucket for vaults and a table for their state
+///
+/// The bucket is closed to the public, encrypted, keeps earlier versions, and aborts uploads that were not finished
+/// within a day. The table is billed by request and can be restored. What is there already is left as it is, and what
+/// it lacks is added; run it as often as you like.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync aws init --bucket my-notes --dry-run
+  obsync aws init --bucket my-notes --table obsync-state --region eu-central-1
+
+Credentials are found as AWS's own tools find them: environment, profile, SSO, container, instance.")]
+pub(crate) struct AwsInit {
+    /// Name of the bucket
+    #[arg(long, value_name = "NAME", value_parser = bucket_name)]
+    pub(crate) bucket: String,
+    /// Name of the DynamoDB table
+    #[arg(long, value_name = "NAME", default_value = TableName::DEFAULT)]
+    pub(crate) table: TableName,
+    /// Region of both [default: as AWS's own tools find it]
+    #[arg(long, value_name = "REGION", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) region: Option<String>,
+    /// KMS key to encrypt objects with, by id or ARN [default: keys of S3's own]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) kms_key: Option<String>,
+    /// Only tell what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The name of a bucket of S3 (S3 user guide, "General purpose bucket naming rules").
+fn bucket_name(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("s3://").unwrap_or(text).trim_end_matches('/');
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    let is_edge =
+        |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let edges_are_good = is_edge(name.bytes().next()) && is_edge(name.bytes().last());
+    match (3..=63).contains(&name.len()) && edges_are_good && name.bytes().all(allowed) {
+        true => Ok(name.to_owned()),
+        false => Err("a bucket's name has 3 to 63 lower-case letters, digits, hyphens and dots".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_has_a_name_that_s3_takes() {
+        for name in ["my-notes", "s3://my-notes/", "my.notes.2026"] {
+            assert!(bucket_name(name).is_ok(), "{name}");
+        }
+        for wrong in ["", "ab", "My-Notes", "-notes", "notes-", "a/b", "s3://a/b", &"x".repeat(64)] {
+            assert!(bucket_name(wrong).is_err(), "{wrong}");
+        }
+    }
+}

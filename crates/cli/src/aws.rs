@@ -1,0 +1,41 @@
+//! The way to AWS: configured as AWS's own tools are, with limits to every wait.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::timeout::TimeoutConfig;
+use obsync_stores::dynamodb::{DynamoOptions, DynamoTable, LeaseOptions, TableName};
+use obsync_stores::load_aws_config;
+
+use crate::environment;
+use crate::exit::Failed;
+
+/// How long one attempt at a call may take.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
+/// How long a call may take with all its attempts.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the standard chain finds: environment, profile, SSO, web identity, container, instance.
+pub(crate) async fn load() -> SdkConfig {
+    let limits = TimeoutConfig::builder()
+        .operation_attempt_timeout(ATTEMPT_LIMIT)
+        .operation_timeout(CALL_LIMIT)
+        .build();
+    Box::pin(load_aws_config()).await.into_builder().timeout_config(limits).build()
+}
+
+/// A table of states. Nothing is asked yet.
+pub(crate) fn table(config: &SdkConfig, name: &TableName) -> DynamoTable {
+    DynamoTable::new(&aws_sdk_dynamodb::Client::new(config), name.clone(), DynamoOptions::default())
+}
+
+/// How this process holds leases in a table, and how it is called there.
+///
+/// # Errors
+/// When the environment has a term for leases that cannot be one.
+pub(crate) fn lease() -> Result<LeaseOptions, Failed> {
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let usual = LeaseOptions::new(format!("obsync on {host}, process {}", std::process::id()));
+    Ok(LeaseOptions { duration: environment::lease()?.unwrap_or(usual.duration), ..usual })
+}

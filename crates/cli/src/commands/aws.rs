@@ -1,0 +1,125 @@
+//! `obsync aws init`: makes a bucket and a table for vaults, or tells what it would do.
+
+use aws_config::{Region, SdkConfig};
+use obsync_stores::dynamodb::{TableStatus, TableStep};
+use obsync_stores::{BucketSetup, BucketStep};
+use serde::Serialize;
+
+use crate::args::AwsInit;
+use crate::aws;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document {
+    dry_run: bool,
+    region: String,
+    bucket: Place,
+    table: Place,
+}
+
+/// What was done with a bucket or a table, or would be.
+#[derive(Serialize)]
+struct Place {
+    name: String,
+    /// Words for scripts.
+    steps: Vec<&'static str>,
+    #[serde(skip)]
+    sentences: Vec<String>,
+}
+
+pub(super) async fn init(options: &AwsInit, context: &Context) -> Result<Exit, Failed> {
+    let config = config(options, context).await;
+    let Some(region) = config.region() else {
+        let message = "no AWS region is set; give --region REGION, such as eu-central-1, or set AWS_REGION";
+        return Err(Failed::new(Exit::Usage, message));
+    };
+    // The bucket first: its name can be somebody else's, and then nothing is to be done.
+    let bucket = Box::pin(bucket(options, &config)).await?;
+    let table = Box::pin(table(options, &config)).await?;
+    let region = region.to_string();
+    let document = Document { dry_run: options.dry_run, region, bucket, table };
+    match options.json {
+        true => context.console.json(&document)?,
+        false => context.say(&document.describe())?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn config(options: &AwsInit, context: &Context) -> SdkConfig {
+    let config = context.aws().await.clone();
+    match options.region.clone() {
+        Some(region) => config.into_builder().region(Region::new(region)).build(),
+        None => config,
+    }
+}
+
+async fn bucket(options: &AwsInit, config: &SdkConfig) -> Result<Place, Failed> {
+    let setup = BucketSetup::new(config, &options.bucket, options.kms_key.clone());
+    let steps = if options.dry_run { setup.missing().await? } else { setup.set_up().await? };
+    Ok(Place {
+        name: format!("s3://{}", options.bucket),
+        steps: steps.iter().copied().map(bucket_word).collect(),
+        sentences: steps.iter().map(ToString::to_string).collect(),
+    })
+}
+
+async fn table(options: &AwsInit, config: &SdkConfig) -> Result<Place, Failed> {
+    let table = aws::table(config, &options.table);
+    let steps = if options.dry_run {
+        let status = table.status().await?;
+        if let TableStatus::Unusable { reason } = status {
+            let message = format!("the table {} cannot be used: {reason}", options.table);
+            return Err(Failed::new(Exit::Error, message));
+        }
+        status.steps()
+    } else {
+        table.set_up().await?
+    };
+    Ok(Place {
+        name: options.table.to_string(),
+        steps: steps.iter().copied().map(table_word).collect(),
+        sentences: steps.iter().map(ToString::to_string).collect(),
+    })
+}
+
+impl Document {
+    fn describe(&self) -> String {
+        let mut lines = Vec::new();
+        for place in [&self.bucket, &self.table] {
+            let name = &place.name;
+            lines.push(match (place.sentences.is_empty(), self.dry_run) {
+                (true, _) => format!("{name} in {} is ready.", self.region),
+                (false, true) => format!("{name} in {}, to be done:", self.region),
+                (false, false) => format!("{name} in {}, done:", self.region),
+            });
+            lines.extend(place.sentences.iter().map(|sentence| format!("  {sentence}")));
+        }
+        if !self.dry_run {
+            lines.push(format!(
+                "Next: `obsync pull VAULT {}/PREFIX --state {}`.",
+                self.bucket.name, self.table.name
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+fn bucket_word(step: BucketStep) -> &'static str {
+    match step {
+        BucketStep::Create => "create",
+        BucketStep::BlockPublicAccess => "block_public_access",
+        BucketStep::KeepVersions => "keep_versions",
+        BucketStep::Encrypt => "encrypt",
+        BucketStep::AbortUploads => "abort_uploads",
+    }
+}
+
+fn table_word(step: TableStep) -> &'static str {
+    match step {
+        TableStep::Create => "create",
+        TableStep::ExpireItems => "expire_items",
+        TableStep::MakeRestorable => "make_restorable",
+    }
+}

@@ -1,0 +1,118 @@
+//! `obsync credentials export`: what a function needs in order to pull vaults, without any password.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use obsync_client::{Client, Token};
+use obsync_protocol::{VaultInfo, VaultList};
+use secrecy::SecretString;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::args::CredentialsExport;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::human;
+use crate::private_file::create_private;
+use crate::sign_in;
+use crate::vault_choice::choose;
+use crate::vault_keys::Lock;
+
+/// The secret, as the function reads it.
+#[derive(Serialize)]
+struct Secret {
+    auth: Auth,
+    /// By the ids of the vaults.
+    vaults: BTreeMap<String, VaultKey>,
+}
+
+#[derive(Serialize)]
+struct Auth {
+    #[serde(with = "crate::secret_text")]
+    token: SecretString,
+}
+
+#[derive(Serialize)]
+struct VaultKey {
+    /// 64 hexadecimal digits.
+    #[serde(with = "crate::secret_text")]
+    key: SecretString,
+}
+
+pub(super) async fn export(options: &CredentialsExport, context: &Context) -> Result<Exit, Failed> {
+    if options.output.is_none() && !options.force && io::stdout().is_terminal() {
+        let message = "the secret would be shown on this terminal; give --output FILE, or send it to a file or \
+                       program, or give --force";
+        return Err(Failed::new(Exit::Usage, message));
+    }
+    let client = context.client()?;
+    let (token, list) =
+        sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
+    let vaults = keys(options, context, &client, &token, list).await?;
+    let secret = Secret { auth: Auth { token: token.expose().into() }, vaults };
+    let count = human::counted(secret.vaults.len() as u64, "key", "keys");
+    let text = serde_json::to_string_pretty(&secret).map(|text| Zeroizing::new(text + "\n"));
+    let text = text.map_err(|error| Failed::cannot("write the secret", &error))?;
+    match &options.output {
+        Some(file) => write(file, &text, options.force)?,
+        None => context.console.write_out(&text)?,
+    }
+    context.console.note(&format!(
+        "obsync: this is secret: a token of the account, and {count}. Whoever has it can read the vaults. The token is good \
+         until `obsync logout`."
+    ));
+    Ok(Exit::Done)
+}
+
+/// The keys of the vaults that are wanted, and that the service does not hand out with the token.
+async fn keys(
+    options: &CredentialsExport,
+    context: &Context,
+    client: &Client,
+    token: &Token,
+    list: VaultList,
+) -> Result<BTreeMap<String, VaultKey>, Failed> {
+    let takes_all = options.vaults.is_empty();
+    let mut keys = BTreeMap::new();
+    for vault in wanted(options, list)? {
+        if vault.password.is_some() {
+            context.console.note(&format!("obsync: {:?} needs no key: the token opens it", vault.name));
+            continue;
+        }
+        let lock = Lock { context, client, token, vault: &vault };
+        match lock.open(options.password_stdin).await {
+            Ok(open) => {
+                keys.insert(vault.id.to_string(), VaultKey { key: open.master.expose_hex() });
+            }
+            // Nobody asked for this one in particular.
+            Err(failed) if takes_all && failed.exit == Exit::SignIn => {
+                context.console.warn(&format!("{:?} is left out: {failed}", vault.name));
+            }
+            Err(failed) => return Err(failed),
+        }
+    }
+    Ok(keys)
+}
+
+fn wanted(options: &CredentialsExport, list: VaultList) -> Result<Vec<VaultInfo>, Failed> {
+    if options.vaults.is_empty() {
+        return Ok(list.vaults.into_iter().chain(list.shared).collect());
+    }
+    options.vaults.iter().map(|wanted| choose(list.clone(), wanted)).collect()
+}
+
+/// Writes a file that only its owner may read.
+fn write(path: &Path, text: &str, replace: bool) -> Result<(), Failed> {
+    let result = create_private(path, replace).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let message = format!("{} is there already; give --force to replace it", path.display());
+            Err(Failed::new(Exit::Usage, message))
+        }
+        result => result.map_err(|error| Failed::cannot(format_args!("write {}", path.display()), &error)),
+    }
+}

@@ -1,0 +1,195 @@
+//! What a state says, for `obsync status`: as JSON and in lines for people.
+
+use obsync_core::{Deferred, DeferredCause, DeferredKind, StateError, StateStore};
+use obsync_stores::dynamodb::{
+    DynamoState, DynamoSummary, LeaseHolder, ProgressRecord, ProgressStatus, StateKey, StoredProgress,
+};
+use obsync_stores::{SqliteState, StateSummary};
+use serde::Serialize;
+
+use crate::human;
+
+/// One state.
+#[derive(Debug, Serialize)]
+pub(crate) struct StateRow {
+    /// The destination's canonical text.
+    pub(crate) destination: String,
+    vault_id: String,
+    vault: String,
+    version: u64,
+    /// Whether a first pull has listed the whole vault.
+    listed: bool,
+    files: u64,
+    bytes: u64,
+    folders: u64,
+    /// Changes that the choice of what to pull leaves out.
+    filtered: u64,
+    failures: Vec<FailureRow>,
+    /// Milliseconds since the epoch.
+    last_change: Option<i64>,
+    /// Who works on the destination now, as a table knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<LeaseRow>,
+    /// How far the function's last run came, as a table knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<ProgressRecord>,
+}
+
+/// A change that could not be applied.
+#[derive(Debug, Serialize)]
+struct FailureRow {
+    path: String,
+    uid: u64,
+    reason: String,
+}
+
+/// Who works on a destination.
+#[derive(Debug, Serialize)]
+struct LeaseRow {
+    owner: String,
+    /// Milliseconds since the epoch.
+    expires: i64,
+}
+
+impl StateRow {
+    /// What a database says; `None` if it says nothing yet.
+    pub(crate) async fn of_database(state: &SqliteState) -> Result<Option<Self>, StateError> {
+        let Some(summary) = state.summary()? else { return Ok(None) };
+        let failures = state.deferred(DeferredKind::Failed).await?;
+        Ok(Some(StateRow { failures: failures.iter().map(FailureRow::new).collect(), ..summary.into() }))
+    }
+
+    /// What an entry of a table says, of which this was found.
+    pub(crate) async fn of_entry(state: &DynamoState, summary: &DynamoSummary) -> Result<Self, StateError> {
+        let failures = state.deferred(DeferredKind::Failed).await?;
+        let progress = match state.progress().await? {
+            StoredProgress::Found(record) => Some(record),
+            // Nothing depends on it.
+            StoredProgress::Missing | StoredProgress::Unreadable { .. } => None,
+        };
+        let failures = failures.iter().map(FailureRow::new).collect();
+        Ok(StateRow { failures, progress, ..StateRow::of_summary(state.key(), summary) })
+    }
+
+    fn of_summary(key: &StateKey, summary: &DynamoSummary) -> Self {
+        StateRow {
+            destination: key.destination.clone(),
+            vault_id: key.vault_id.to_string(),
+            vault: summary.vault_name.clone(),
+            version: summary.version,
+            listed: summary.listed,
+            files: summary.files,
+            bytes: summary.bytes,
+            folders: summary.folders,
+            filtered: summary.filtered,
+            failures: Vec::new(),
+            last_change: summary.committed,
+            lease: summary.holder.as_ref().map(LeaseRow::new),
+            progress: None,
+        }
+    }
+
+    /// The row for people.
+    pub(crate) fn describe(&self) -> String {
+        let mut lines = vec![
+            self.destination.clone(),
+            format!("  vault      {:?} ({})", self.vault, self.vault_id),
+            format!(
+                "  contents   {} ({}), {}",
+                human::files(self.files),
+                human::size(self.bytes),
+                human::folders(self.folders)
+            ),
+            format!(
+                "  version    {}{}",
+                self.version,
+                if self.listed { "" } else { " (the first pull is not complete)" }
+            ),
+            format!("  changed    {}", self.last_change.map_or_else(|| "never".to_owned(), human::date)),
+        ];
+        lines.extend(self.lease.as_ref().map(LeaseRow::describe));
+        lines.extend(self.progress.as_ref().map(describe_progress));
+        if self.filtered > 0 {
+            lines.push(format!("  left out   {}", human::counted(self.filtered, "change", "changes")));
+        }
+        self.describe_failures(&mut lines);
+        lines.join("\n")
+    }
+
+    fn describe_failures(&self, lines: &mut Vec<String>) {
+        if self.failures.is_empty() {
+            return;
+        }
+        lines.push(format!(
+            "  failed     {}, tried again by the next pull:",
+            human::counted(self.failures.len() as u64, "change", "changes")
+        ));
+        let failures = self.failures.iter();
+        lines
+            .extend(failures.map(|failure| {
+                format!("    {} (version {}): {}", failure.path, failure.uid, failure.reason)
+            }));
+    }
+}
+
+impl From<StateSummary> for StateRow {
+    fn from(summary: StateSummary) -> Self {
+        StateRow {
+            destination: summary.identity.destination,
+            vault_id: summary.identity.vault_id.to_string(),
+            vault: summary.identity.vault_name,
+            version: summary.version,
+            listed: summary.listed,
+            files: summary.files,
+            bytes: summary.bytes,
+            folders: summary.folders,
+            filtered: summary.filtered,
+            failures: Vec::new(),
+            last_change: Some(summary.committed),
+            lease: None,
+            progress: None,
+        }
+    }
+}
+
+impl FailureRow {
+    fn new(deferred: &Deferred) -> Self {
+        FailureRow {
+            path: deferred.key.shown().to_owned(),
+            uid: deferred.message.uid.0,
+            reason: match &deferred.cause {
+                DeferredCause::Failed { reason } => reason.clone(),
+                DeferredCause::Filtered => "left out".to_owned(),
+            },
+        }
+    }
+}
+
+impl LeaseRow {
+    fn new(holder: &LeaseHolder) -> Self {
+        LeaseRow { owner: holder.owner.clone(), expires: holder.expires }
+    }
+
+    fn describe(&self) -> String {
+        format!("  at work    {}, until {} unless it goes on", self.owner, human::time(self.expires))
+    }
+}
+
+fn describe_progress(progress: &ProgressRecord) -> String {
+    let status = match progress.status {
+        ProgressStatus::Running => "running",
+        ProgressStatus::Interrupted => "interrupted",
+        ProgressStatus::Complete => "complete",
+        ProgressStatus::Failed => "failed",
+    };
+    let error = progress.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    format!(
+        "  progress   {} of {}, {} of {}, {status} after {} ({}){error}",
+        human::number(progress.files_complete),
+        human::files(progress.files_total),
+        human::size(progress.bytes_complete),
+        human::size(progress.bytes_total),
+        human::counted(progress.invocations.into(), "invocation", "invocations"),
+        human::time(progress.last_update.as_millisecond()),
+    )
+}

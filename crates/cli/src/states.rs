@@ -1,0 +1,219 @@
+//! What is known of destinations, wherever it is kept: in databases of this computer, or in a DynamoDB table.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use obsync_core::{StateError, StateStore};
+use obsync_protocol::VaultInfo;
+use obsync_stores::dynamodb::{DynamoState, DynamoTable, FoundState, StateKey};
+use obsync_stores::{SqliteState, StateCatalog, StateIdentity};
+
+use crate::aws;
+use crate::context::Context;
+use crate::exit::Failed;
+use crate::state_place::StatePlace;
+
+/// All states in one place.
+#[derive(Debug)]
+pub(crate) enum Registry {
+    /// Those of this user on this computer.
+    Local(StateCatalog),
+    /// Those in a table.
+    Table(DynamoTable),
+}
+
+/// A state that was found and not opened yet.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A database.
+    Database(PathBuf),
+    /// An entry of a table.
+    Entry(Box<FoundState>),
+}
+
+/// A state that is open.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    /// A database.
+    Database(Arc<SqliteState>),
+    /// An entry of a table; with its lease, unless it is only looked at.
+    Entry(Arc<DynamoState>),
+}
+
+/// The vault of a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StateVault {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its name when it was last pulled.
+    pub(crate) name: String,
+}
+
+impl Registry {
+    /// The states in this place. Nothing is asked yet.
+    pub(crate) async fn of(place: &StatePlace, context: &Context) -> Registry {
+        match place {
+            StatePlace::Local => Registry::Local(StateCatalog::new(context.home.state())),
+            StatePlace::Table(name) => Registry::Table(aws::table(context.aws().await, name)),
+        }
+    }
+
+    /// Every state that says something.
+    pub(crate) async fn all(&self) -> Result<Vec<Found>, Failed> {
+        Ok(match self {
+            Registry::Local(catalog) => catalog.databases()?.into_iter().map(Found::Database).collect(),
+            Registry::Table(table) => {
+                let states = table.states().await?;
+                let said = states.into_iter().filter(|state| !state.is_blank());
+                said.map(|state| Found::Entry(Box::new(state))).collect()
+            }
+        })
+    }
+
+    /// The states of one destination, by its canonical text: one, unless nothing was pulled or something
+    /// went wrong.
+    pub(crate) async fn of_destination(&self, canonical: &str) -> Result<Vec<Found>, Failed> {
+        match self {
+            Registry::Local(catalog) => {
+                Ok(catalog.of_destination(canonical)?.into_iter().map(Found::Database).collect())
+            }
+            Registry::Table(_) => {
+                let mut all = self.all().await?;
+                all.retain(
+                    |found| matches!(found, Found::Entry(state) if state.key.destination == canonical),
+                );
+                Ok(all)
+            }
+        }
+    }
+
+    /// Opens the state of a vault in a destination, and locks it unless it is only `looked` at. `Err` of
+    /// `Ok` is the state of another vault that is there already.
+    pub(crate) async fn open(
+        &self,
+        vault: &VaultInfo,
+        canonical: &str,
+        looks: bool,
+    ) -> Result<Result<State, Found>, Failed> {
+        match self {
+            Registry::Local(catalog) => {
+                let database = catalog.path_of(canonical, &vault.id);
+                let others = catalog.of_destination(canonical)?;
+                if let Some(other) = others.into_iter().find(|found| *found != database) {
+                    return Ok(Err(Found::Database(other)));
+                }
+                let identity = StateIdentity {
+                    vault_id: vault.id.clone(),
+                    vault_name: vault.name.clone(),
+                    destination: canonical.to_owned(),
+                };
+                let state = match looks {
+                    true => SqliteState::read(&database)?,
+                    false => SqliteState::open(&database, &identity)?,
+                };
+                Ok(Ok(State::Database(Arc::new(state))))
+            }
+            Registry::Table(table) => self.open_entry(table, vault, canonical, looks).await,
+        }
+    }
+
+    async fn open_entry(
+        &self,
+        table: &DynamoTable,
+        vault: &VaultInfo,
+        canonical: &str,
+        looks: bool,
+    ) -> Result<Result<State, Found>, Failed> {
+        let key = StateKey {
+            vault_id: vault.id.clone(),
+            vault_name: vault.name.clone(),
+            destination: canonical.to_owned(),
+        };
+        let state = DynamoState::read(table, key.clone()).await?;
+        // All others are only looked through when this is the first pull: that reads the whole table.
+        if state.summary().await?.is_none() {
+            let there = self.of_destination(canonical).await?;
+            let is_other =
+                |found: &Found| matches!(found, Found::Entry(state) if state.key.vault_id != vault.id);
+            if let Some(other) = there.into_iter().find(is_other) {
+                return Ok(Err(other));
+            }
+        }
+        let state = match looks {
+            true => state,
+            false => DynamoState::open(table, key, &aws::lease()?).await?,
+        };
+        Ok(Ok(State::Entry(Arc::new(state))))
+    }
+
+    /// Opens a state to look at it.
+    pub(crate) async fn read(&self, found: &Found) -> Result<State, StateError> {
+        match (self, found) {
+            (Registry::Table(table), Found::Entry(state)) => {
+                Ok(State::Entry(Arc::new(DynamoState::read(table, state.key.clone()).await?)))
+            }
+            (_, Found::Database(database)) => Ok(State::Database(Arc::new(SqliteState::read(database)?))),
+            (Registry::Local(_), Found::Entry(state)) => Err(StateError::Unavailable {
+                database: state.key.destination.clone(),
+                reason: "it is in a table".to_owned(),
+            }),
+        }
+    }
+
+    /// Forgets what a state of this destination says.
+    pub(crate) async fn forget(&self, found: &Found, canonical: &str) -> Result<(), Failed> {
+        match (self, found) {
+            (Registry::Table(table), Found::Entry(state)) => {
+                Ok(table.reset(&state.key, &aws::lease()?).await?)
+            }
+            (Registry::Local(catalog), Found::Database(database)) => Ok(catalog.remove(database, canonical)?),
+            // What was found elsewhere is not here.
+            _ => Ok(()),
+        }
+    }
+}
+
+impl State {
+    /// The state as the engine uses it.
+    pub(crate) fn store(&self) -> Arc<dyn StateStore> {
+        match self {
+            State::Database(state) => state.clone(),
+            State::Entry(state) => state.clone(),
+        }
+    }
+
+    /// Whose state it is; `None` if there is none.
+    pub(crate) fn vault(&self) -> Option<StateVault> {
+        let vault = |id: &obsync_protocol::VaultId, name: &str| StateVault {
+            id: id.to_string(),
+            name: name.to_owned(),
+        };
+        match self {
+            State::Database(state) => {
+                state.identity().map(|identity| vault(&identity.vault_id, &identity.vault_name))
+            }
+            State::Entry(state) => Some(vault(&state.key().vault_id, &state.key().vault_name)),
+        }
+    }
+
+    /// Returns when another process has taken the destination over, with the error that says so. The lock of
+    /// a database cannot be taken from its holder.
+    pub(crate) async fn lost(&self) -> StateError {
+        match self {
+            State::Database(_) => std::future::pending().await,
+            State::Entry(state) => {
+                state.lost().await;
+                StateError::LeaseLost { destination: state.key().destination.clone() }
+            }
+        }
+    }
+
+    /// Lets the next process work on the destination at once. The lock of a database goes with it.
+    pub(crate) async fn close(&self) {
+        if let State::Entry(state) = self
+            && let Err(error) = state.close().await
+        {
+            tracing::warn!("the lease could not be given back, so it has to run out: {error}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `obsync aws init`.
+
+use obsync_testkit::Chance;
+use obsync_testkit::cloud::{BucketSettings, Service};
+
+use super::place::{Place, TABLE};
+use crate::world::{World, ran};
+
+const INIT: [&str; 4] = ["aws", "init", "--bucket", "my-notes"];
+
+fn settings(place: &Place) -> BucketSettings {
+    place.cloud.s3().settings("my-notes").unwrap()
+}
+
+#[test]
+fn a_bucket_and_a_table_are_made_once_and_can_be_pulled_to() {
+    let place = Place::empty(World::new());
+    insta::assert_snapshot!(place.run(&INIT).told(&place.world), @"
+    exit status 0
+    --- stdout
+    s3://my-notes in us-east-1, done:
+      make the bucket
+      close it to the public
+      keep earlier versions of objects
+      encrypt objects
+      abort uploads that were not finished within a day
+    dynamodb://obsync-state in us-east-1, done:
+      make the table, with the key `vault_id`, billed by request, encrypted at rest
+      have items removed when their `ttl` is over
+      turn point-in-time recovery on
+    Next: `obsync pull VAULT s3://my-notes/PREFIX --state dynamodb://obsync-state`.
+    ");
+    let made = settings(&place);
+    assert!(made.versioned && made.public_access_blocked, "{made:?}");
+    assert_eq!((made.encryption.as_deref(), made.lifecycle_rules), (Some("AES256"), 1));
+    insta::assert_snapshot!(place.run(&INIT).told(&place.world), @"
+    exit status 0
+    --- stdout
+    s3://my-notes in us-east-1 is ready.
+    dynamodb://obsync-state in us-east-1 is ready.
+    Next: `obsync pull VAULT s3://my-notes/PREFIX --state dynamodb://obsync-state`.
+    ");
+    assert_eq!(settings(&place), made);
+    place.write("Note.md", "a note");
+    place.must(&["pull", "Notes", "s3://my-notes/prefix", "--state", TABLE]);
+}
+
+#[test]
+fn a_dry_run_tells_what_is_to_be_done_and_does_nothing() {
+    let place = Place::empty(World::new());
+    let dry = [&INIT[..], &["--dry-run"]].concat();
+    insta::assert_snapshot!(place.run(&dry).told(&place.world), @"
+    exit status 0
+    --- stdout
+    s3://my-notes in us-east-1, to be done:
+      make the bucket
+      close it to the public
+      keep earlier versions of objects
+      encrypt objects
+      abort uploads that were not finished within a day
+    dynamodb://obsync-state in us-east-1, to be done:
+      make the table, with the key `vault_id`, billed by request, encrypted at rest
+      have items removed when their `ttl` is over
+      turn point-in-time recovery on
+    ");
+    assert_eq!(place.cloud.s3().buckets(), [""; 0]);
+    assert_eq!(place.cloud.counts().of(Service::DynamoDb, "CreateTable"), 0);
+}
+
+#[test]
+fn scripts_are_told_in_json_and_a_key_and_a_region_are_taken() {
+    let place = Place::empty(World::new());
+    let more = ["--table", "states", "--region", "eu-central-1", "--kms-key", "alias/notes", "--json"];
+    let done = place.must(&[&INIT[..], &more].concat()).json();
+    assert_eq!((&done["dry_run"], &done["region"]), (&false.into(), &"eu-central-1".into()));
+    assert_eq!(
+        (&done["bucket"]["name"], &done["bucket"]["steps"][0]),
+        (&"s3://my-notes".into(), &"create".into())
+    );
+    assert_eq!(done["table"]["name"], "dynamodb://states");
+    let made = settings(&place);
+    assert_eq!((made.encryption.as_deref(), made.kms_key.as_deref()), (Some("aws:kms"), Some("alias/notes")));
+    assert_eq!(made.region.as_deref(), Some("eu-central-1"));
+    let again = place.must(&[&INIT[..], &more].concat()).json();
+    assert_eq!(
+        (&again["bucket"]["steps"], &again["table"]["steps"]),
+        (&[0; 0][..].into(), &[0; 0][..].into())
+    );
+}
+
+#[test]
+fn what_is_there_gets_what_it_lacks_and_keeps_what_it_has() {
+    let place = Place::empty(World::new());
+    place.cloud.s3().put("my-notes", "mine.txt", "mine", &[]);
+    place.cloud.dynamodb().create_table("obsync-state").unwrap();
+    let done = place.must(&[&INIT[..], &["--json"]].concat()).json();
+    let steps = done["bucket"]["steps"].as_array().unwrap();
+    assert!(steps.contains(&"keep_versions".into()) && !steps.contains(&"create".into()), "{done}");
+    assert_eq!(done["table"]["steps"], serde_json::json!(["expire_items", "make_restorable"]));
+    assert!(settings(&place).versioned);
+    assert!(place.cloud.s3().object("my-notes", "mine.txt").is_some());
+}
+
+#[test]
+fn a_bucket_of_somebody_else_is_left_alone_and_no_table_is_made() {
+    let place = Place::empty(World::new());
+    place.fault(|faults| faults.s3.forbidden = Chance::always());
+    let refused = place.run(&INIT).expect(1).stderr;
+    assert!(refused.contains("it is somebody else's"), "{refused}");
+    assert_eq!(place.cloud.counts().of(Service::DynamoDb, "CreateTable"), 0);
+}
+
+#[test]
+fn a_right_that_is_missing_is_named() {
+    let place = Place::empty(World::new());
+    place.fault(|faults| {
+        faults.s3.operations = vec!["PutBucketVersioning".to_owned()];
+        faults.s3.forbidden = Chance::always();
+    });
+    let refused = place.run(&INIT).expect(1).stderr;
+    assert!(refused.contains("s3:PutBucketVersioning"), "{refused}");
+    place.fault(|faults| faults.dynamodb.forbidden = Chance::always());
+    let refused = place.run(&INIT).expect(1).stderr;
+    assert!(refused.contains("AWS does not allow it"), "{refused}");
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let place = Place::empty(World::new());
+    for args in [&["--bucket", "No_Bucket"][..], &["--bucket", "fine", "--table", "no table"], &[]] {
+        place.run(&[&["aws", "init"], args].concat()).expect(2);
+    }
+    let mut init = place.command(&INIT);
+    let refused = ran(init.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION")).expect(2).stderr;
+    assert!(refused.contains("--region"), "{refused}");
+    let mut wrong = place.command(&INIT);
+    let refused = ran(wrong.env("AWS_SECRET_ACCESS_KEY", "wr0ng")).expect(1).stderr;
+    assert!(refused.contains("the credentials cannot be used") && !refused.contains("wr0ng"), "{refused}");
+}

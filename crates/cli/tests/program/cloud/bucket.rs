@@ -1,0 +1,219 @@
+//! A bucket as a destination, from the command line.
+
+use obsync_testkit::cloud::Service;
+use serde_json::json;
+
+use super::place::{BUCKET, DEST, NOON, PREFIX, Place};
+use crate::world::{VAULT_PASSWORD, ran};
+
+fn pulled() -> Place {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    place.write("Daily/2026-01-01.md", "a quiet day");
+    place.write("Assets/tree.png", "not really a picture");
+    place.pull(&[]);
+    place
+}
+
+#[test]
+fn what_is_told_of_a_bucket() {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    insta::assert_snapshot!(place.run(&["pull", "Notes", DEST]).told(&place.world), @r#"
+    exit status 0
+    --- stdout
+    Pulled 1 file (9 bytes) from "Notes" to s3://vaults/my notes in [TIME] s (version 1).
+    "#);
+    insta::assert_snapshot!(place.run(&["pull", "Notes", DEST]).told(&place.world), @r#"
+    exit status 0
+    --- stdout
+    s3://vaults/my notes is up to date with "Notes" (version 1, [TIME] s).
+    "#);
+    insta::assert_snapshot!(place.run(&["verify", DEST]).told(&place.world), @"
+    exit status 0
+    --- stdout
+    All is well: 1 file (9 bytes) of s3://vaults/my notes as pulled (version 1).
+    ");
+    insta::assert_snapshot!(place.run(&["reset", DEST, "--yes"]).told(&place.world), @"
+    exit status 0
+    --- stdout
+    The state of s3://vaults/my notes is forgotten. The next pull compares every file and downloads only what differs.
+    ");
+    insta::assert_snapshot!(place.run(&["status", DEST]).told(&place.world), @"
+    exit status 4
+    --- stderr
+    obsync: nothing was pulled to s3://vaults/my notes yet; `obsync status` lists the destinations that obsync knows
+    ");
+}
+
+#[test]
+fn renames_are_copies_in_the_bucket_and_download_nothing() {
+    let place = Place::new();
+    for number in 0..50 {
+        place.write(&format!("Inbox/{number}.md"), &format!("note {number}"));
+    }
+    place.pull(&[]);
+    place.world.vault("Notes").rename("Inbox", "Archive/2026").unwrap();
+    let (before, pulls) = (place.cloud.counts(), place.world.server.stats().pulls);
+    let report = place.pull(&[]);
+    assert_eq!((&report["copied"]["files"], &report["pulled"]["files"]), (&json!(50), &json!(0)));
+    let counts = place.cloud.counts().since(&before);
+    let of = |operation| counts.of(Service::S3, operation);
+    assert_eq!((of("CopyObject"), of("GetObject"), of("PutObject")), (50, 0, 0), "{counts}");
+    assert_eq!(place.world.server.stats().pulls, pulls);
+    place.assert_exact();
+}
+
+#[test]
+fn what_the_vault_deletes_goes_unless_it_is_to_be_kept() {
+    let place = pulled();
+    place.world.vault("Notes").delete("Welcome.md").unwrap();
+    place.pull(&["--keep-deleted"]);
+    assert!(place.object("Welcome.md").is_some());
+    place.world.vault("Notes").delete("Assets/tree.png").unwrap();
+    place.pull(&[]);
+    assert!(place.object("Assets/tree.png").is_none());
+}
+
+#[test]
+fn a_dry_run_tells_and_writes_nothing() {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    let report = place.pull(&["--dry-run"]);
+    assert_eq!((&report["outcome"], &report["steps"][0]["action"]), (&json!("dry_run"), &json!("download")));
+    assert_eq!(place.cloud.s3().objects(BUCKET, ""), []);
+    place.run(&["status", DEST]).expect(4);
+}
+
+#[test]
+fn what_somebody_else_put_there_is_kept_as_a_conflicted_copy() {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    place.cloud.s3().put(BUCKET, &format!("{PREFIX}/Welcome.md"), "mine", &[]);
+    let report = place.pull(&[]);
+    let kept = report["conflicts"][0]["kept_as"].as_str().unwrap();
+    assert_eq!(place.object(kept).unwrap().content.as_ref(), b"mine");
+    assert_eq!(place.object("Welcome.md").unwrap().content.as_ref(), b"# Welcome");
+}
+
+#[test]
+fn objects_are_written_as_asked_for() {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    place.pull(&["--sse-kms-key", "alias/notes", "--storage-class", "STANDARD_IA", "--configs", "none"]);
+    let object = place.object("Welcome.md").unwrap();
+    assert_eq!(object.encryption.as_deref(), Some("aws:kms"));
+    assert_eq!(object.kms_key.as_deref(), Some("alias/notes"));
+    assert_eq!(object.storage_class.as_deref(), Some("STANDARD_IA"));
+}
+
+#[test]
+fn a_choice_of_files_holds_in_a_bucket_too() {
+    let place = Place::new();
+    place.write("Note.md", "a note");
+    place.write("Song.mp3", "la la la");
+    let report = place.pull(&["--file-types", "none"]);
+    assert_eq!(report["skipped"]["files"], 1);
+    assert_eq!(place.paths(), ["Note.md"]);
+    place.pull(&[]);
+    place.assert_exact();
+}
+
+#[test]
+fn verify_finds_what_is_missing_changed_and_extra() {
+    let place = pulled();
+    let key = |path: &str| format!("{PREFIX}/{path}");
+    place.cloud.s3().delete(BUCKET, &key("Welcome.md"));
+    place.cloud.s3().put(BUCKET, &key("Daily/2026-01-01.md"), "A quiet day", &[]);
+    place.cloud.s3().put(BUCKET, &key("New.md"), "of mine", &[]);
+    let verified = place.run(&["verify", DEST, "--json"]).expect(5).json();
+    assert_eq!(verified["missing"], json!(["Welcome.md"]));
+    assert_eq!(verified["changed"], json!(["Daily/2026-01-01.md"]));
+    assert_eq!(verified["extra"], json!(["New.md"]));
+    let told = place.run(&["verify", DEST]).expect(5).stdout;
+    assert!(told.contains("`obsync pull \"Notes\" s3://vaults/my notes --full`"), "{told}");
+    place.pull(&["--full"]);
+    let healed = place.run(&["verify", DEST, "--json"]).expect(5).json();
+    assert_eq!((&healed["missing"], &healed["changed"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn a_bucket_whose_state_was_forgotten_is_adopted() {
+    let place = pulled();
+    place.must(&["reset", DEST, "--yes"]);
+    let pulls = place.world.server.stats().pulls;
+    assert_eq!(place.pull(&[])["adopted"]["files"], 3);
+    assert_eq!(place.world.server.stats().pulls, pulls, "what was there was downloaded again");
+    place.assert_exact();
+}
+
+#[test]
+fn status_lists_folders_and_buckets() {
+    let place = pulled();
+    place.must(&["pull", "Notes", "notes"]);
+    let status = place.must(&["status", "--json"]).json();
+    let destinations: Vec<&str> = status["destinations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["destination"].as_str().unwrap())
+        .collect();
+    assert_eq!(destinations.len(), 2);
+    assert!(destinations[0].ends_with("/notes"));
+    assert_eq!(destinations[1], DEST);
+    let rows = place.must(&["status", &format!("{DEST}/"), "--json"]).json();
+    assert_eq!(rows["destinations"][0]["files"], 3);
+}
+
+#[test]
+fn a_prefix_is_of_one_vault_until_it_is_reset() {
+    let place = pulled();
+    let mut other = place.command(&["pull", "Private", DEST]);
+    let refused = ran(other.env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(1);
+    assert!(refused.stderr.contains("holds the vault \"Notes\""), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`obsync reset s3://vaults/my notes`"), "{}", refused.stderr);
+    place.assert_exact();
+}
+
+#[test]
+fn a_destination_that_cannot_be_one_is_refused_before_anything_is_asked() {
+    let place = Place::new();
+    for (destination, told) in [
+        ("file:///notes", "without file://"),
+        ("ftp://host/notes", "ftp:// are not supported"),
+        ("memory://", "memory:// are not supported"),
+        ("s3://", "names no bucket"),
+        ("s3://vaults/../x", "the prefix"),
+        ("s3:vaults", "write s3://"),
+    ] {
+        let refused = place.run(&["pull", "Notes", destination]).expect(2);
+        assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    }
+    for (option, value) in
+        [("--keep-deleted", None), ("--sse-kms-key", Some("k")), ("--storage-class", Some("COLD"))]
+    {
+        let args: Vec<&str> = ["pull", "Notes", "notes", option].into_iter().chain(value).collect();
+        let refused = place.run(&args).expect(2);
+        assert!(refused.stderr.contains(&format!("{option} is for buckets only")), "{}", refused.stderr);
+    }
+    let refused = place.run(&["pull", "Notes", "gs://bucket", "--sse-kms-key", "k"]).expect(2);
+    assert!(refused.stderr.contains("for buckets of S3 only"), "{}", refused.stderr);
+    assert_eq!(place.world.server.stats().rest_requests, 0);
+    assert_eq!(place.cloud.requests().len(), 0);
+}
+
+#[test]
+fn a_second_run_on_this_computer_is_kept_out() {
+    let place = Place::new();
+    place.world.vault("Notes").write("Note.md", "a note", NOON).unwrap();
+    place.fault(|faults| {
+        faults.s3.operations = vec!["PutObject".to_owned()];
+        faults.s3.hang = obsync_testkit::Chance::always();
+    });
+    let mut first = place.start(&[], &[]);
+    place.wait_for(|counts| counts.of(Service::S3, "PutObject") > 0);
+    let second = place.run(&["pull", "Notes", DEST]).expect(7);
+    assert!(second.stderr.contains("another obsync is working on s3://vaults/my notes"), "{}", second.stderr);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}

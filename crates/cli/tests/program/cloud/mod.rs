@@ -1,0 +1,10 @@
+//! Buckets and tables, on a loopback cloud.
+
+mod aws_init;
+mod bucket;
+mod credentials;
+mod exact;
+mod interrupted;
+mod place;
+mod table;
+mod troubles;

@@ -1,0 +1,164 @@
+//! State in a DynamoDB table.
+
+use obsync_testkit::Chance;
+use obsync_testkit::cloud::Service;
+use serde_json::{Value, json};
+
+use super::place::{DEST, Place, TABLE};
+use crate::world::{VAULT_PASSWORD, ran};
+
+const WITH: [&str; 2] = ["--state", TABLE];
+
+fn pulled() -> Place {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    place.write("Daily/2026-01-01.md", "a quiet day");
+    place.pull(&WITH);
+    place
+}
+
+/// The only row that `status` shows of the table.
+fn row(place: &Place, wanted: &[&str]) -> Value {
+    let status = place.must(&[&["status", "--json"], &WITH[..], wanted].concat()).json();
+    assert_eq!(status["destinations"].as_array().unwrap().len(), 1, "{status}");
+    status["destinations"][0].clone()
+}
+
+#[test]
+fn a_pull_and_the_next_one_with_a_table() {
+    let place = pulled();
+    place.assert_exact();
+    assert!(!place.world.home().join("state").exists(), "nothing is kept on this computer");
+    place.write("Welcome.md", "# Welcome back");
+    // Another computer with the same table.
+    let mut elsewhere = place.command(&["pull", "Notes", DEST, "--json"]);
+    let home = place.world.path("another home");
+    let report = ran(elsewhere.env("OBSYNC_HOME", home).env("OBSYNC_STATE", TABLE)).expect(0).json();
+    assert_eq!((&report["pulled"]["files"], &report["previous_version"]), (&json!(1), &json!(3)));
+    place.assert_exact();
+    place.must(&["verify", DEST, "--state", TABLE]);
+}
+
+#[test]
+fn the_status_of_a_table_is_shown_by_destination_and_by_vault() {
+    let place = pulled();
+    let vault = place.world.vault("Notes");
+    for wanted in [&[][..], &["Notes"], &[vault.id().as_str()], &[DEST]] {
+        let row = row(&place, wanted);
+        assert_eq!((&row["destination"], &row["vault"]), (&json!(DEST), &json!("Notes")));
+        assert_eq!((&row["files"], &row["version"]), (&json!(2), &json!(vault.version().0)));
+        assert_eq!(row.get("lease"), None, "nobody is at work");
+    }
+    for unknown in ["Private", "s3://vaults/elsewhere"] {
+        let ran = place.run(&["status", unknown, "--state", TABLE]).expect(4);
+        assert!(ran.stderr.contains("`obsync status --state dynamodb://obsync-state`"), "{}", ran.stderr);
+    }
+    let local = place.must(&["status"]).stdout;
+    assert!(local.contains("Nothing was pulled yet"), "{local}");
+}
+
+#[test]
+fn status_shows_how_far_the_function_came_and_what_failed() {
+    let place = Place::new();
+    place.world.vault("Notes").write_damaged("Broken.md", "lost").unwrap();
+    place.write("Good.md", "fine");
+    place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(5);
+    let id = place.world.vault("Notes").id().to_string();
+    let progress = json!({
+        "vault_id": id, "start_time": "2026-01-01T10:00:00Z", "last_update": "2026-01-01T10:20:30Z",
+        "files_total": 3000, "files_complete": 2100, "bytes_total": 3_000_000, "bytes_complete": 2_000_000,
+        "status": "interrupted", "error": null, "resumable": true, "last_version": 7, "resume_token": "x",
+        "invocations": 3,
+    });
+    let item = json!({
+        "vault_id": { "S": format!("progress#{id}") },
+        "data": { "S": progress.to_string() },
+        "ttl": { "N": "99999999999" },
+    });
+    place.cloud.dynamodb().put_item("obsync-state", item).unwrap();
+    let told = place.must(&["status", "--state", TABLE]).stdout;
+    let line = "  progress   2,100 of 3,000 files, 2.0 MB of 3.0 MB, interrupted after 3 invocations \
+                (2026-01-01 10:20:30)";
+    assert!(told.contains(line), "{told}");
+    assert!(told.contains("1 change, tried again by the next pull:\n    Broken.md (version 1): "), "{told}");
+    let row = row(&place, &[]);
+    assert_eq!(row["progress"]["files_complete"], 2100);
+    assert_eq!(row["failures"][0]["path"], "Broken.md");
+}
+
+#[test]
+fn a_second_run_at_once_is_kept_out_and_told_who_is_at_work() {
+    let place = pulled();
+    place.write("New.md", "new");
+    place.fault(|faults| {
+        faults.s3.operations = vec!["PutObject".to_owned()];
+        faults.s3.hang = Chance::always();
+    });
+    let before = place.cloud.counts();
+    let mut first = place.start(&WITH, &[]);
+    place.wait_for(|counts| counts.since(&before).of(Service::S3, "PutObject") > 0);
+    let second = place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(7);
+    let process = format!("process {}", first.id());
+    assert!(second.stderr.contains(&process), "{}", second.stderr);
+    assert!(row(&place, &[])["lease"]["owner"].as_str().unwrap().contains(&process));
+    place.run(&["reset", DEST, "--state", TABLE, "--yes"]).expect(7);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_dry_run_takes_no_lease_and_writes_nothing() {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    let report = place.pull(&["--dry-run", "--state", TABLE]);
+    assert_eq!(report["outcome"], "dry_run");
+    assert_eq!(place.cloud.dynamodb().items("obsync-state").unwrap().len(), 0);
+}
+
+#[test]
+fn a_reset_forgets_the_state_in_the_table() {
+    let place = pulled();
+    place.must(&["reset", DEST, "--state", TABLE, "--yes"]);
+    place.run(&["verify", DEST, "--state", TABLE]).expect(4);
+    place.run(&["status", DEST, "--state", TABLE]).expect(4);
+    assert_eq!(place.pull(&WITH)["adopted"]["files"], 2);
+    place.assert_exact();
+}
+
+#[test]
+fn a_damaged_state_is_told_and_can_be_reset() {
+    let place = pulled();
+    let id = place.world.vault("Notes").id().to_string();
+    let mut head = place.cloud.dynamodb().item("obsync-state", &id).unwrap().unwrap();
+    head["version"] = json!({ "S": "not a number" });
+    place.cloud.dynamodb().put_item("obsync-state", head).unwrap();
+    for args in [&["pull", "Notes", DEST][..], &["verify", DEST], &["status"], &["status", "--json"]] {
+        let told = place.run(&[args, &WITH].concat()).expect(1).stderr;
+        assert!(told.contains("is damaged") && told.contains("`obsync reset DEST`"), "{told}");
+    }
+    place.must(&["reset", DEST, "--state", TABLE, "--yes"]);
+    place.pull(&WITH);
+    place.assert_exact();
+}
+
+#[test]
+fn a_prefix_is_of_one_vault_in_a_table_too() {
+    let place = pulled();
+    let mut other = place.command(&["pull", "Private", DEST, "--state", TABLE]);
+    let refused = ran(other.env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(1).stderr;
+    assert!(refused.contains("holds the vault \"Notes\""), "{refused}");
+    let reset = "`obsync reset s3://vaults/my notes --state dynamodb://obsync-state`";
+    assert!(refused.contains(reset), "{refused}");
+    place.assert_exact();
+}
+
+#[test]
+fn the_state_of_a_folder_is_not_kept_in_a_table() {
+    let place = Place::new();
+    let refused = place.run(&["pull", "Notes", "notes", "--state", TABLE]).expect(2).stderr;
+    assert!(refused.contains("--state local"), "{refused}");
+    let mut pull = place.command(&["pull", "Notes", "notes", "--state", "local"]);
+    ran(pull.env("OBSYNC_STATE", TABLE)).expect(0);
+    let refused = place.run(&["status", "--state", "obsync-state"]).expect(2).stderr;
+    assert!(refused.contains("it is local or dynamodb://TABLE"), "{refused}");
+}

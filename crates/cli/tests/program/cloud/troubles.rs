@@ -1,0 +1,110 @@
+//! Buckets and tables that cannot be used: what is told, and with which exit status.
+
+use obsync_testkit::Chance;
+use obsync_testkit::cloud::Service;
+
+use super::place::{BUCKET, DEST, Place, TABLE};
+use crate::world::{Ran, ran};
+
+fn with_a_note() -> Place {
+    let place = Place::new();
+    place.write("Note.md", "a note");
+    place
+}
+
+#[track_caller]
+fn tells(ran: Ran, code: i32, all: &[&str]) {
+    let ran = ran.expect(code);
+    for told in all {
+        assert!(ran.stderr.contains(told), "{told:?} is not in {:?}", ran.stderr);
+    }
+}
+
+/// Pulls with one variable of the environment set to something else.
+fn pull_with(place: &Place, options: &[&str], variable: &str, value: &str) -> Ran {
+    ran(place.command(&[&["pull", "Notes", DEST], options].concat()).env(variable, value))
+}
+
+#[test]
+fn a_bucket_that_is_not_there() {
+    let place = with_a_note();
+    let pull = place.run(&["pull", "Notes", "s3://not-there/notes"]);
+    tells(pull, 1, &["s3://not-there/notes cannot be used", "there is no such bucket", "`obsync aws init`"]);
+}
+
+#[test]
+fn a_bucket_that_may_not_be_used() {
+    let place = with_a_note();
+    place.fault(|faults| faults.s3.forbidden = Chance::always());
+    tells(place.run(&["pull", "Notes", DEST]), 1, &["access is denied", "s3:ListBucket", "s3:PutObject"]);
+    let json = place.run(&["pull", "Notes", DEST, "--json"]).expect(1).json();
+    assert_eq!(json["error"]["kind"], "error");
+}
+
+#[test]
+fn a_bucket_that_goes_away_midway_loses_nothing() {
+    let place = Place::new();
+    for number in 0..50 {
+        place.write(&format!("{number}.md"), &format!("note {number}"));
+    }
+    place.fault(|faults| faults.bucket_vanishes_after = Some(10));
+    tells(place.run(&["pull", "Notes", DEST]), 1, &["there is no such bucket"]);
+    place.cloud.faults().clear();
+    assert!(place.cloud.s3().restore_bucket(BUCKET));
+    place.pull(&[]);
+    place.assert_exact();
+}
+
+#[test]
+fn a_table_that_is_not_there() {
+    let place = with_a_note();
+    let told = ["there is no table not-there", "`obsync aws init`", "AWS_REGION"];
+    for args in [&["pull", "Notes", DEST][..], &["status"], &["verify", DEST], &["reset", DEST, "--yes"]] {
+        tells(place.run(&[args, &["--state", "dynamodb://not-there"]].concat()), 1, &told);
+    }
+    assert_eq!(place.objects(), []);
+}
+
+#[test]
+fn a_table_that_may_not_be_used() {
+    let place = with_a_note();
+    place.fault(|faults| faults.dynamodb.forbidden = Chance::always());
+    tells(place.run(&["pull", "Notes", DEST, "--state", TABLE]), 1, &["AWS does not allow it"]);
+}
+
+#[test]
+fn credentials_that_are_wrong() {
+    let place = with_a_note();
+    let pull = pull_with(&place, &[], "AWS_SECRET_ACCESS_KEY", "wr0ng-s3cret");
+    assert!(!pull.stderr.contains("wr0ng"), "{}", pull.stderr);
+    tells(pull, 1, &["the credentials cannot be used"]);
+}
+
+#[test]
+fn credentials_that_are_not_there() {
+    let place = with_a_note();
+    for (options, told) in [(&[][..], "credentials"), (&["--state", TABLE], "credentials")] {
+        let mut pull = place.command(&[&["pull", "Notes", DEST], options].concat());
+        pull.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        tells(ran(&mut pull), 1, &[told]);
+    }
+}
+
+#[test]
+fn a_service_that_throttles_is_borne() {
+    let place = with_a_note();
+    place.fault(|faults| {
+        faults.s3.throttled = Chance::next(3);
+        faults.dynamodb.throttled = Chance::next(3);
+    });
+    place.pull(&["--state", TABLE]);
+    place.assert_exact();
+}
+
+#[test]
+fn a_service_that_does_not_answer() {
+    let place = with_a_note();
+    place.fault(|faults| faults.s3.dropped = Chance::always());
+    tells(place.run(&["pull", "Notes", DEST, "--timeout", "3"]), 1, &["it cannot be reached"]);
+    assert_eq!(place.cloud.counts().of(Service::S3, "PutObject"), 0);
+}
