@@ -1,11 +1,12 @@
 //! The command line: every option with the sentence that explains it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use obsync_testkit::Faults;
 
-use crate::values::{Account, EndToEndVault, Fault, Loopback};
+use crate::values::{Account, Bucket, EndToEndVault, Fault, Loopback};
 
 /// Tools for working on obsync, and for trying it without an account.
 #[derive(Debug, Parser)]
@@ -18,8 +19,11 @@ use crate::values::{Account, EndToEndVault, Fault, Loopback};
 Examples:
   obsync-dev demo                                    see obsync at work; nothing else is needed
   obsync-dev server --sign-up --managed Notes        a sync service on this machine
+  obsync-dev cloud --server                          a cloud on this machine, and a vault to bring there
+  obsync-dev invoke --local deploy/events/empty.json the function, run as AWS Lambda would
   obsync-dev generate --files 1000 --seed 7 ./vault  a folder that looks like a vault
-  obsync-dev bench                                   how fast obsync is on this machine"
+  obsync-dev bench                                   how fast obsync is on this machine
+  obsync-dev soak --minutes 10                       whether it stands a bad line for long"
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -33,9 +37,12 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Server(ServerOptions),
+    Cloud(CloudOptions),
+    Invoke(InvokeOptions),
     Generate(GenerateOptions),
     Demo(DemoOptions),
     Bench(BenchOptions),
+    Soak(SoakOptions),
 }
 
 /// Run a development server that speaks the sync protocol, on this machine alone
@@ -115,6 +122,83 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Run a cloud for the function and for obsync, on this machine alone: S3, DynamoDB, Secrets Manager, Lambda
+///
+/// Each service listens on a port of its own, until Ctrl-C, and keeps everything in memory. It makes a bucket and a
+/// table, prints the variables by which obsync, the function (`obsync-dev invoke`) and any other client of AWS find
+/// them, and tells at the end what was asked of each service.
+///
+/// Lambda only takes events, for functions that invoke themselves again; it does not run them. Requests to S3 must be
+/// signed with the key that is printed; it is worth nothing anywhere else.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync-dev cloud --server              with a sync server, a vault, and the secret that opens it
+  obsync-dev cloud --server --fill 10000
+  OBSYNC_API_URL=http://127.0.0.1:8787 obsync-dev cloud --secret secret.json")]
+pub(crate) struct CloudOptions {
+    /// The bucket to make
+    #[arg(long, value_name = "NAME", default_value = "vaults")]
+    pub(crate) bucket: Bucket,
+    /// The table to make
+    #[arg(long, value_name = "NAME", default_value = "obsync-state")]
+    pub(crate) table: String,
+    /// Make the secret `obsync` with the text of this file, JSON as `obsync credentials export` writes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret: Option<PathBuf>,
+    /// Where S3 listens; the three ports after it are DynamoDB's, Secrets Manager's and Lambda's. 0 takes any four that
+    /// are free
+    #[arg(long, value_name = "PORT", default_value_t = 8790, value_parser = first_of_four)]
+    pub(crate) port: u16,
+    /// Run a sync server too, with a vault, and make the secret that opens it unless --secret is given
+    #[arg(long)]
+    pub(crate) server: bool,
+    /// How many generated files the vault of --server has
+    #[arg(long, value_name = "FILES", default_value_t = 300, requires = "server")]
+    pub(crate) fill: usize,
+    /// The sync server that the function is to ask, where it is not --server [default: the official one]
+    #[arg(long, value_name = "URL", env = "OBSYNC_API_URL")]
+    pub(crate) api_url: Option<String>,
+}
+
+/// Run the function as AWS Lambda would: the real program, with a deadline and a memory limit
+///
+/// The program is the `bootstrap` that was built beside this one, else this program in its place. It gets the variables
+/// of this terminal that begin with AWS_, OBSYNC_, OBSIDIAN_, S3_, STATE_ or LAMBDA_, so it works with what
+/// `obsync-dev cloud` started in another terminal as well as with AWS itself.
+///
+/// Its logs, and a line on each invocation, are on standard error; its answers on standard output, as JSON. Once an
+/// invocation fails, the exit status is 1.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync-dev invoke --local deploy/events/empty.json      to try it: nothing else is needed
+  obsync-dev invoke deploy/events/sync-single-vault.json --memory 256
+  echo '{\"action\":\"sync\"}' | obsync-dev invoke - --timeout 5 --invocations 20")]
+pub(crate) struct InvokeOptions {
+    /// The event: a file with JSON, or - for standard input
+    #[arg(value_name = "EVENT.json")]
+    pub(crate) event: PathBuf,
+    /// The function's memory size in MB, which is told to it and which it is held to
+    #[arg(long, value_name = "MB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(64..=10_240))]
+    pub(crate) memory: u32,
+    /// How many seconds an invocation may take before it is killed
+    #[arg(long, value_name = "S", default_value = "60", value_parser = timeout)]
+    pub(crate) timeout: Duration,
+    /// Invoke it again, so many times in all at most, while the answer is `incomplete`; the process stays the same
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) invocations: u32,
+    /// The program to run [default: bootstrap beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) function: Option<PathBuf>,
+    /// Start a cloud and a sync server with a generated vault for it, in this program, and end them after it
+    #[arg(long)]
+    pub(crate) local: bool,
+    /// How many files the vault of --local has
+    #[arg(long, value_name = "FILES", default_value_t = 300, requires = "local")]
+    pub(crate) files: usize,
+}
+
 /// Write a folder that looks like a vault: notes, attachments, configuration
 ///
 /// Half of the notes are shorter than 2 KiB, some are long, and attachments are noise, as compressed pictures are. The
@@ -151,10 +235,12 @@ pub(crate) struct GenerateOptions {
     pub(crate) folder: PathBuf,
 }
 
-/// See obsync at work: one device writes a vault, another pulls it with `obsync pull`, the first changes it
+/// See obsync at work: one device writes a vault, another pulls it with `obsync pull`, the function for AWS Lambda
+/// brings it to a bucket, and the first device changes it
 ///
-/// Everything runs on this machine: the server in this program, obsync as a process of its own, so that its memory can
-/// be measured. Each result is compared with what the vault holds; a difference is an error.
+/// Everything runs on this machine: the server and the cloud in this program, obsync and the function as processes of
+/// their own, so that their memory can be measured and limited. Each result is compared with what the vault holds; a
+/// difference is an error.
 #[derive(Debug, Args)]
 pub(crate) struct DemoOptions {
     /// How many files the first device writes
@@ -170,23 +256,32 @@ pub(crate) struct DemoOptions {
 
 /// Measure obsync on this machine: time, processor time and memory of pulls over loopback
 ///
-/// The server is in this program, obsync a process of its own, and what is measured is that process from its start to
-/// its end. Beside each result stands a floor, measured in the same run on the same bytes: copying the files with the
-/// standard library and decrypting and hashing them on one processor. It tells how far from possible obsync is on any
-/// machine. Every pulled folder is compared with the vault.
+/// The server and the cloud are in this program, obsync a process of its own, and what is measured is that process from
+/// its start to its end. Beside each result stand floors, measured in the same run on the same bytes: copying the files
+/// with the standard library, decrypting and hashing them on one processor, putting them to S3, waiting for round
+/// trips. They tell how far from possible obsync is on any machine. What was pulled is compared with the vault each
+/// time.
+///
+/// Without options this takes about two minutes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   obsync-dev bench
-  obsync-dev bench --files 100000 --large-mb 0 --runs 1
-  obsync-dev bench --json > bench.json")]
+  obsync-dev bench --only small-100k,large-1gb --runs 1
+  obsync-dev bench --full --json > bench.json")]
 pub(crate) struct BenchOptions {
-    /// Files of the vault of small files; 0 leaves it out
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub(crate) files: usize,
-    /// Size of the one large file in MB (10^6 bytes); 0 leaves it out
-    #[arg(long, value_name = "MB", default_value_t = 190, value_parser = clap::value_parser!(u64).range(..=2_000))]
-    pub(crate) large_mb: u64,
+    /// Only these scenarios (repeatable, or a list)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// List the scenarios, and measure nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// The scenarios that take minutes or gigabytes, too
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// What to multiply the vaults' numbers of small files and their large files' sizes by
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = vault_factor)]
+    pub(crate) scale: f64,
     /// How often to measure; the medians are shown
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) runs: u32,
@@ -198,12 +293,61 @@ pub(crate) struct BenchOptions {
     pub(crate) json: bool,
 }
 
-/// The demonstration's changes need something to change.
+/// Pull a large vault over and over through a line that breaks and a server that errs, and look for what grows
+///
+/// The server is in this program; the pulls are made by one process of their own. In each round a new folder is filled
+/// from nothing and then brought up to date after changes, while connections are cut and stall, contents are refused
+/// and the server is overloaded. After each round the folder must be exactly the vault. At the end no file may be open,
+/// and no task be alive, that was not in the first half, memory must not have grown, and its peak must be below the
+/// limit.
+///
+/// Prints a line for each round. A miss is an error.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync-dev soak
+  obsync-dev soak --minutes 1 --files 1000 --seed 7")]
+pub(crate) struct SoakOptions {
+    /// How long to go on; the round that has begun is finished, and there are three at least
+    #[arg(long, value_name = "M", default_value_t = 10.0, value_parser = minutes)]
+    pub(crate) minutes: f64,
+    /// How much memory the process that pulls may have resident at most, in MB (10^6 bytes)
+    #[arg(long, value_name = "MB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=100_000))]
+    pub(crate) memory: u32,
+    /// Files of the vault, besides two large ones
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_20)]
+    pub(crate) files: usize,
+    /// What faults and changes depend on, a number
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Pull to this folder's file system [default: that of the temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// The other devices' changes need something to change.
 fn at_least_20(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(files @ 20..) => Ok(files),
         _ => Err("it is a number from 20 on".to_owned()),
     }
+}
+
+/// The first of four ports, or 0.
+fn first_of_four(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(port @ ..=65_532) => Ok(port),
+        _ => Err("it is a number up to 65532: three more ports follow".to_owned()),
+    }
+}
+
+/// How long a function may take, in seconds.
+fn timeout(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (0.1..=900.0).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "it is a number of seconds from 0.1 to 900".to_owned())
 }
 
 /// A share of a whole.
@@ -212,6 +356,22 @@ fn share(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| "it is a number from 0 to 1".to_owned())
+}
+
+/// How long something goes on, in minutes.
+fn minutes(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|minutes| (0.0..=10_000.0).contains(minutes))
+        .ok_or_else(|| "it is a number of minutes from 0 to 10,000".to_owned())
+}
+
+/// What vaults are multiplied by.
+fn vault_factor(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|factor| (0.001..=10.0).contains(factor))
+        .ok_or_else(|| "it is a number from 0.001 to 10".to_owned())
 }
 
 /// What sizes are multiplied by.

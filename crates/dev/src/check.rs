@@ -1,4 +1,4 @@
-//! Whether a pulled folder is what it must be.
+//! Whether a pulled folder, or a bucket, is what it must be.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use obsync_testkit::VaultHandle;
+use obsync_protocol::ContentHash;
+use obsync_testkit::cloud::StoredObject;
+use obsync_testkit::{ExpectedFile, VaultHandle};
 
 /// How many differences are shown.
 const SHOWN: usize = 10;
@@ -15,6 +17,37 @@ const SHOWN: usize = 10;
 pub(crate) fn same_as_vault(vault: &VaultHandle, folder: &Path) -> Result<()> {
     let differences = vault.expected()?.differences(folder).context("the pulled folder cannot be read")?;
     refuse(&format!("the pulled folder differs from the vault {:?}", vault.name()), &differences)
+}
+
+/// Refuses objects that are not exactly what the vault has now: keys below `place`, content and metadata.
+pub(crate) fn same_as_bucket(vault: &VaultHandle, objects: &[StoredObject], place: &str) -> Result<()> {
+    let expected = vault.expected()?;
+    let mut found: BTreeMap<&str, &StoredObject> = objects
+        .iter()
+        .map(|object| (object.key.strip_prefix(place).unwrap_or(&object.key), object))
+        .collect();
+    let mut differences = Vec::new();
+    for file in &expected.files {
+        match found.remove(file.path.as_str()) {
+            None => differences.push(format!("missing object {:?}", file.path)),
+            Some(object) if !is_right(object, file) => {
+                differences.push(format!("wrong object {:?}: {:?}", file.path, object.metadata));
+            }
+            Some(_) => {}
+        }
+    }
+    differences.extend(found.keys().map(|path| format!("extra object {path:?}")));
+    refuse(&format!("the bucket differs from the vault {:?}", vault.name()), &differences)
+}
+
+fn is_right(object: &StoredObject, file: &ExpectedFile) -> bool {
+    let metadata = |name: &str| object.metadata.get(name).map_or("", String::as_str);
+    ContentHash::of(&object.content).to_string() == file.sha256
+        && metadata("sha256") == file.sha256
+        && metadata("mtime") == file.mtime_ms.to_string()
+        && !metadata("uid").is_empty()
+        && !metadata("ctime").is_empty()
+        && object.content_type.is_some()
 }
 
 /// What would show that something in a folder was written: the number, time of change and status change of everything.

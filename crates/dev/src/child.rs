@@ -1,8 +1,8 @@
 //! The program obsync as a process of its own: this program, run again under another command, and measured.
 //!
 //! `obsync-dev obsync ARGS…` is the program obsync; `obsync-dev measured FILE ARGS…` runs that, waits for it, and
-//! writes to FILE what it took. Both come before the command line of this program is looked at, so that obsync has the
-//! process to itself.
+//! writes to FILE what it took; `obsync-dev bootstrap` is the function for AWS Lambda; `obsync-dev soaking` pulls for the
+//! soak test. All come before the command line of this program is looked at, so that obsync has the process to itself.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,16 +11,21 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Builder;
 
 use crate::console::note;
 use crate::measure::{Usage, run_measured};
 use crate::pull::PullReport;
+use crate::soak::{self, SOAKING};
 
 /// The command that is the program obsync.
 const OBSYNC: &str = "obsync";
 
 /// The command that runs obsync and measures it.
 const MEASURED: &str = "measured";
+
+/// The command that is the function for AWS Lambda, the program `bootstrap`.
+pub(crate) const BOOTSTRAP: &str = "bootstrap";
 
 /// The exit status of a process that a signal ended, as shells have it for SIGKILL.
 const KILLED: u8 = 137;
@@ -30,7 +35,20 @@ pub(crate) fn serve(args: &[OsString]) -> Option<ExitCode> {
     match args.get(1)?.to_str()? {
         OBSYNC => Some(obsync_cli::main_with(args[1..].iter().cloned())),
         MEASURED => Some(measured(args)),
+        BOOTSTRAP => Some(bootstrap()),
+        SOAKING => Some(soak::worker::serve()),
         _ => None,
+    }
+}
+
+/// Serves invocations as the program `bootstrap` does, with as many threads.
+fn bootstrap() -> ExitCode {
+    match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime.block_on(obsync_lambda::serve()),
+        Err(error) => {
+            note(&format!("obsync-dev: the function cannot start: {error}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -58,7 +76,7 @@ fn measured(args: &[OsString]) -> ExitCode {
 pub(crate) struct Obsync {
     program: PathBuf,
     home: PathBuf,
-    environment: Vec<(&'static str, SecretString)>,
+    environment: Vec<(String, SecretString)>,
 }
 
 /// A run of obsync that has ended.
@@ -86,14 +104,19 @@ impl Obsync {
     pub(crate) fn new(home: &Path, url: &str, identity: &Identity) -> Result<Self> {
         fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
         let mut environment = vec![
-            ("OBSYNC_API_URL", SecretString::from(url)),
-            ("OBSIDIAN_EMAIL", SecretString::from(identity.email.as_str())),
-            ("OBSIDIAN_PASSWORD", identity.password.clone()),
+            ("OBSYNC_API_URL".to_owned(), SecretString::from(url)),
+            ("OBSIDIAN_EMAIL".to_owned(), SecretString::from(identity.email.as_str())),
+            ("OBSIDIAN_PASSWORD".to_owned(), identity.password.clone()),
         ];
-        environment
-            .extend(identity.vault_password.clone().map(|password| ("OBSYNC_VAULT_PASSWORD", password)));
+        let vault_password = identity.vault_password.clone();
+        environment.extend(vault_password.map(|password| ("OBSYNC_VAULT_PASSWORD".to_owned(), password)));
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         Ok(Self { program, home: home.to_path_buf(), environment })
+    }
+
+    /// Gives it more variables, by which it finds a cloud.
+    pub(crate) fn with_environment(&mut self, variables: Vec<(String, String)>) {
+        self.environment.extend(variables.into_iter().map(|(name, value)| (name, SecretString::from(value))));
     }
 
     /// Runs a command of obsync to its end.
@@ -127,10 +150,10 @@ impl Obsync {
         self.run(&["login".as_ref(), "--quiet".as_ref()])
     }
 
-    /// Pulls a vault into a folder.
-    pub(crate) fn pull(&self, vault: &str, folder: &Path) -> Result<(PullReport, Usage)> {
+    /// Pulls a vault into a folder or a bucket.
+    pub(crate) fn pull(&self, vault: &str, destination: impl AsRef<OsStr>) -> Result<(PullReport, Usage)> {
         let options = ["--json", "--quiet"].map(OsStr::new);
-        let args = [&["pull".as_ref(), vault.as_ref(), folder.as_os_str()], &options[..]].concat();
+        let args = [&["pull".as_ref(), vault.as_ref(), destination.as_ref()], &options[..]].concat();
         let finished = self.run(&args)?;
         let report: PullReport =
             serde_json::from_str(&finished.output).context("the report of `obsync pull` cannot be read")?;
@@ -146,7 +169,7 @@ impl Obsync {
 /// Whether an environment variable concerns obsync, so that one of the user's must not come through.
 fn is_ours(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.starts_with("OBSYNC_") || name.starts_with("OBSIDIAN_")
+    ["OBSYNC_", "OBSIDIAN_", "AWS_"].iter().any(|beginning| name.starts_with(beginning))
 }
 
 fn shown(args: &[&OsStr]) -> String {

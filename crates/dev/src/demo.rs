@@ -1,5 +1,6 @@
-//! `obsync-dev demo`: obsync at work between two devices, every result compared with what it must be.
+//! `obsync-dev demo`: obsync at work between two devices and into a bucket, every result compared with what it must be.
 
+mod bucket;
 mod changes;
 mod device;
 mod story;
@@ -20,6 +21,7 @@ use crate::generate::refuse_occupied;
 use crate::human;
 use crate::measure::Usage;
 use crate::pull::{PullReport, Verification};
+use bucket::InTheCloud;
 use device::{Device, LocalFile};
 use story::Story;
 
@@ -44,7 +46,8 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
         vault_password: Some(SecretString::from("the password of the vault")),
     };
     let server = Server::builder().user(EMAIL, identity.password.expose_secret()).start().await?;
-    let mut story = Story::begin("obsync at work: two devices, one vault, a sync service on this machine");
+    let mut story =
+        Story::begin("obsync at work: two devices, one vault, a sync service and a cloud on this machine");
 
     let mut laptop = write_vault(&mut story, &server, &identity, options).await?;
     let demo = Demo::new(&server, &identity, options, &work)?;
@@ -52,6 +55,10 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
     demo.pull_changes(&mut story, &mut laptop).await?;
     demo.pull_nothing(&mut story).await?;
     demo.verify(&mut story).await?;
+    let cloud = InTheCloud::start(&server, &demo.vault, &identity).await?;
+    cloud.first_sync(&mut story).await?;
+    cloud.changes(&mut story, &mut laptop).await?;
+    cloud.end().await;
     story.end(options.keep.as_deref());
     server.shutdown().await;
     Ok(())

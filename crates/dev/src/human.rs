@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub(crate) use obsync_cli::human::{counted, files, number, size};
+pub(crate) use obsync_cli::human::{counted, date, files, number, size};
 
 /// A duration in seconds, with more digits the shorter it is: `0.043 s`, `1.27 s`, `25.3 s`.
 pub(crate) fn seconds(duration: Duration) -> String {

@@ -1,4 +1,5 @@
-//! The program `obsync-dev`: a development server, generated vaults, a demonstration and benchmarks of obsync.
+//! The program `obsync-dev`: a development server and a cloud, the function as Lambda runs it, generated vaults, a
+//! demonstration, benchmarks and a soak test of obsync.
 //!
 //! [`args`] has the command line; each command is a module of its name. It needs no other program: where obsync is to
 //! run as a process of its own, [`child`] runs this one again.
@@ -7,13 +8,18 @@ mod args;
 mod bench;
 mod check;
 mod child;
+mod cloud;
 mod console;
 mod demo;
+mod function;
 mod generate;
 mod human;
+mod invoke;
 mod measure;
 mod pull;
 mod server;
+mod services;
+mod soak;
 mod values;
 
 use std::ffi::OsString;
@@ -46,9 +52,12 @@ fn run(arguments: &Arguments) -> ExitCode {
         runtime.block_on(async {
             match &arguments.command {
                 Command::Server(options) => server::run(options).await,
+                Command::Cloud(options) => cloud::run(options).await,
+                Command::Invoke(options) => or_interrupted(invoke::run(options)).await,
                 Command::Generate(options) => generate::run(options),
                 Command::Demo(options) => or_interrupted(demo::run(options)).await,
                 Command::Bench(options) => or_interrupted(bench::run(options)).await,
+                Command::Soak(options) => or_interrupted(soak::run(options)).await,
             }
         })
     });

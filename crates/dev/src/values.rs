@@ -1,4 +1,4 @@
-//! Values of the command line that have parts: addresses, accounts, vaults, faults.
+//! Values of the command line that have parts or rules: addresses, accounts, vaults, buckets, faults.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -96,6 +96,28 @@ impl FromStr for EndToEndVault {
     }
 }
 
+/// The name of a bucket (S3 user guide, bucket naming rules).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bucket(pub(crate) String);
+
+impl FromStr for Bucket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_edge = |one: char| one.is_ascii_lowercase() || one.is_ascii_digit();
+        let is_name = (3..=63).contains(&text.len())
+            && text.chars().all(|one| is_edge(one) || one == '-' || one == '.')
+            && text.starts_with(is_edge)
+            && text.ends_with(is_edge);
+        match is_name {
+            true => Ok(Self(text.to_owned())),
+            false => {
+                Err("a bucket has a name of 3 to 63 lower-case letters, digits, hyphens and dots".to_owned())
+            }
+        }
+    }
+}
+
 /// One setting of what the server does wrong: `NAME=VALUE`, or `NAME` for "always".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault(String);
@@ -166,6 +188,16 @@ mod tests {
         assert_eq!("Notes:secret:0".parse::<EndToEndVault>().unwrap().version, EncryptionVersion::V0);
         for text in ["Notes", ":secret", "Notes:", "Notes:secret:1", "Notes:secret:x"] {
             assert!(text.parse::<EndToEndVault>().is_err(), "{text} was taken");
+        }
+    }
+
+    #[test]
+    fn a_bucket_has_a_name_that_s3_takes() {
+        for text in ["vaults", "my-notes.2", "123"] {
+            assert!(text.parse::<Bucket>().is_ok(), "{text} was refused");
+        }
+        for text in ["", "ab", "Vaults", "-ab", "ab.", "a b c", "a$(b)c"] {
+            assert!(text.parse::<Bucket>().is_err(), "{text} was taken");
         }
     }
 

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use obsync_client::{Client, ClientError, ClientOptions};
 use obsync_protocol::VaultInfo;
 use obsync_testkit::Expected;
+use serde_json::Value;
 
 fn obsync_dev(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_obsync-dev"));
@@ -86,9 +87,22 @@ fn the_demonstration_ends_well_whatever_the_users_own_obsync_is_set_to() {
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}\n{}", text(&output.stderr));
     assert!(told.contains("All of it is as it must be."), "{told}");
-    assert_eq!(told.matches("✓").count(), 4, "{told}");
+    assert_eq!(told.matches("✓").count(), 6, "{told}");
     assert!(told.contains("$ obsync pull \"Field notes\""), "{told}");
-    assert!(told.lines().count() < 40, "{told}");
+    for told_of_the_bucket in [
+        "incomplete in ",
+        "complete in ",
+        "warm start",
+        " of 128 MB",
+        "progress in the table: 59 of 59 files, complete",
+        "metrics in the log: metric_type \"sync_performance\"",
+        "requests: S3 ",
+        "vaults/notes/Field notes/ has 59 objects",
+        "sha256 ",
+    ] {
+        assert!(told.contains(told_of_the_bucket), "{told_of_the_bucket} is missing:\n{told}");
+    }
+    assert!(told.lines().count() < 70, "{told}");
     assert!(notes.join("Seasons/Autumn/First.md").is_file());
     assert!(!home.path().join("of the user").exists());
 }
@@ -208,29 +222,79 @@ fn what_the_server_cannot_be_told_is_refused_with_a_sentence() {
 fn the_benchmark_measures_the_pulling_process_alone() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
-    let args = ["bench", "--files", "40", "--large-mb", "80", "--runs", "1", "--json", "--dir", dir];
+    let args = ["bench", "--only", "large-200mb", "--scale", "0.4", "--runs", "1", "--json", "--dir", dir];
     let output = output(obsync_dev(&args));
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let rows = results["rows"].as_array().unwrap();
-    let scenarios: Vec<_> = rows.iter().map(|row| row["scenario"].as_str().unwrap()).collect();
-    assert_eq!(
-        scenarios,
-        ["first pull, 40 files", "pull again, nothing new", "first pull, one file of 80 MB"]
-    );
-    for row in rows {
-        // The benchmark itself has the large file in memory, the process that pulls never has it whole.
-        let memory = row["peak_memory_bytes"].as_u64().unwrap();
-        assert!((2_000_000..80_000_000).contains(&memory), "{row}");
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let first = &results["rows"][0];
+    assert_eq!((first["requests"].as_u64(), first["bytes"].as_u64()), (Some(4), Some(80_000_000)));
+    // The benchmark itself has the vault in memory, the process that pulls never has it whole.
+    let memory = first["peak_memory_bytes"].as_u64().unwrap();
+    assert!((2_000_000..75_000_000).contains(&memory), "{first}");
+    assert!(is_empty(folder.path()), "the folder was not tidied up");
+}
+
+#[test]
+fn each_step_of_a_benchmark_stands_beside_its_floors() {
+    let args = ["bench", "--only", "s3-10k,rtt20-10k", "--scale", "0.004", "--runs", "1", "--json"];
+    let output = output(obsync_dev(&args));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows: Vec<Value> = results["rows"].as_array().unwrap().clone();
+    let told: Vec<String> = rows.iter().map(named).collect();
+    let steps = ["first", "again", "changed", "renamed"];
+    let both = ["rtt20-10k", "s3-10k"].iter().flat_map(|name| steps.map(|step| format!("{name} {step}")));
+    assert_eq!(told, both.collect::<Vec<_>>());
+    assert_eq!(floors(&rows[0]), ["latency"]);
+    assert_eq!(floors(&rows[1]), ["trips"]);
+    assert_eq!(floors(&rows[4]), ["puts"]);
+    for row in &rows {
         assert!(row["wall_seconds"].as_f64().unwrap() > 0.0, "{row}");
     }
-    assert_eq!((rows[1]["requests"].as_u64(), rows[1]["connections"].as_u64()), (Some(0), Some(1)));
-    assert_eq!((rows[2]["requests"].as_u64(), rows[2]["bytes"].as_u64()), (Some(1), Some(80_000_000)));
-    assert!(is_empty(folder.path()), "the folder was not tidied up");
+    assert!(rows[4]["s3_requests"].as_u64().unwrap() >= 40, "{}", rows[4]);
+    assert_eq!([&rows[1], &rows[3]].map(|row| row["requests"].as_u64()), [Some(0); 2]);
+}
+
+fn named(row: &Value) -> String {
+    [&row["scenario"], &row["step"]].map(|part| part.as_str().unwrap()).join(" ")
+}
+
+fn floors(row: &Value) -> Vec<&str> {
+    row["floors"].as_array().unwrap().iter().map(|floor| floor["kind"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_benchmark_lists_its_scenarios_and_refuses_others() {
+    let listed = output(obsync_dev(&["bench", "--list"]));
+    assert!(text(&listed.stdout).contains("rtt20-10k      10,000 small files to a folder, round trip 20 ms"));
+    let refused = output(obsync_dev(&["bench", "--only", "nonsense"]));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("there is no scenario \"nonsense\""), "{}", text(&refused.stderr));
 }
 
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[test]
+fn pulls_through_everything_that_goes_wrong_are_exact_and_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let output =
+        output(obsync_dev(&["soak", "--minutes", "0", "--files", "300", "--seed", "3", "--dir", dir]));
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}\n{}", text(&output.stderr));
+    assert_eq!(told.matches("\nround ").count(), 3, "{told}");
+    assert!(told.contains("3 rounds, each exact."), "{told}");
+    assert!(told.contains("No descriptor and no task was left."), "{told}");
+    assert!(is_empty(folder.path()), "the folder was not tidied up");
+}
+
+#[test]
+fn memory_above_the_limit_of_a_soak_is_a_miss() {
+    let output = output(obsync_dev(&["soak", "--minutes", "0", "--files", "20", "--memory", "16"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("the memory's peak was"), "{}", text(&output.stderr));
 }
 
 #[test]

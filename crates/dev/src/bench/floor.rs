@@ -7,35 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use obsync_protocol::{ContentDecryptor, ContentHasher, NONCE_LENGTH, VaultKeys};
-use serde::Serialize;
-
-use crate::measure::median;
 
 /// The size of the pieces in which content is decrypted, as it comes over the wire, in bytes.
 const PIECE: usize = 2 << 20;
-
-/// The parts of the least time.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Floor {
-    /// Copying the files with the standard library, without making them durable, in seconds.
-    pub(super) copy_seconds: f64,
-    /// Decrypting and hashing their content on one processor, in seconds.
-    pub(super) crypto_seconds: f64,
-}
-
-impl Floor {
-    /// One part after the other, in seconds.
-    pub(super) fn total(&self) -> f64 {
-        self.copy_seconds + self.crypto_seconds
-    }
-
-    /// The medians of each part.
-    pub(super) fn median(floors: &[(Duration, Duration)]) -> Option<Self> {
-        let copy = median(floors.iter().map(|(copy, _)| *copy))?;
-        let crypto = median(floors.iter().map(|(_, crypto)| *crypto))?;
-        Some(Self { copy_seconds: copy.as_secs_f64(), crypto_seconds: crypto.as_secs_f64() })
-    }
-}
 
 /// Measures both parts for the files of a folder: copying (to a folder that must not be there), and decrypting and
 /// hashing.

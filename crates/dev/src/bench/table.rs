@@ -2,13 +2,26 @@
 
 use std::time::Duration;
 
-use super::scenario::Row;
+use super::row::Row;
 use crate::human;
 
-const HEADER: [&str; 10] =
-    ["", "wall", "processor", "peak memory", "conn.", "requests", "received", "copy", "crypto", "× floor"];
+const HEADER: [&str; 10] = [
+    "scenario",
+    "step",
+    "wall",
+    "processor",
+    "peak memory",
+    "conn.",
+    "requests",
+    "received",
+    "to S3",
+    "× floor",
+];
 
-/// The rows under a header, with a line that explains the last columns.
+/// How many columns stand to the left; figures stand to the right, but for the last column.
+const WORDS: usize = 2;
+
+/// The rows under a header, then what is wanted of them, and a line that explains the floors.
 pub(super) fn of(rows: &[Row], runs: u32) -> String {
     let mut lines = vec![HEADER.map(str::to_owned)];
     lines.extend(rows.iter().map(cells));
@@ -16,39 +29,45 @@ pub(super) fn of(rows: &[Row], runs: u32) -> String {
         .map(|column| lines.iter().map(|line| width(&line[column])).max().unwrap_or(0))
         .collect();
     let mut text: Vec<String> = lines.iter().map(|line| aligned(line, &widths)).collect();
-    text.extend(rows.iter().filter(|row| row.requests > 0).map(rate));
+    text.extend(aims(rows));
     let measured = if runs == 1 { "Measured once.".to_owned() } else { format!("Medians of {runs} runs.") };
     text.push(format!(
-        "{measured} The floor is copying the pulled files with the standard library (copy), and decrypting and\n\
-         hashing them on one processor (crypto), one after the other."
+        "\n{measured} The floors: copying the pulled files with the standard library (copy); decrypting and hashing\n\
+         them on one processor (crypto); requests × round trip ÷ (connections × requests in flight) (latency); the\n\
+         round trips before anything can be asked for (trips); bare PutObjects of the same bytes (puts)."
     ));
     text.join("\n")
 }
 
 fn cells(row: &Row) -> [String; 10] {
     let seconds = |seconds| human::seconds(Duration::from_secs_f64(seconds));
-    let of_floor = |part: Option<String>| part.unwrap_or_else(|| "-".to_owned());
+    let floors: Vec<String> = row
+        .floors
+        .iter()
+        .map(|floor| format!("{:.2} ({} {})", floor.ratio, floor.kind.name(), seconds(floor.seconds)))
+        .collect();
     [
-        row.scenario.clone(),
+        row.scenario.to_owned(),
+        row.step.name().to_owned(),
         seconds(row.wall_seconds),
         seconds(row.cpu_seconds),
         human::size(row.peak_memory_bytes),
         human::number(row.connections),
         human::number(row.requests),
         human::size(row.bytes_received),
-        of_floor(row.floor.map(|floor| seconds(floor.copy_seconds))),
-        of_floor(row.floor.map(|floor| seconds(floor.crypto_seconds))),
-        of_floor(row.floor.map(|floor| format!("{:.1}", row.wall_seconds / floor.total()))),
+        human::number(row.s3_requests),
+        if floors.is_empty() { "-".to_owned() } else { floors.join(", ") },
     ]
 }
 
-/// The first column to the left, figures to the right.
 fn aligned(cells: &[String; 10], widths: &[usize]) -> String {
     let mut line = String::new();
     for (column, (cell, wide)) in cells.iter().zip(widths).enumerate() {
         let padding = " ".repeat(wide.saturating_sub(width(cell)));
         match column {
             0 => line.extend([cell, padding.as_str()]),
+            1..WORDS => line.extend(["  ", cell, padding.as_str()]),
+            _ if column == cells.len() - 1 => line.extend(["  ", cell]),
             _ => line.extend(["  ", padding.as_str(), cell]),
         }
     }
@@ -59,47 +78,59 @@ fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 
-/// How fast a first pull was.
-fn rate(row: &Row) -> String {
-    let time = Duration::from_secs_f64(row.wall_seconds);
-    let bytes = (row.bytes as f64 / row.wall_seconds.max(f64::MIN_POSITIVE)) as u64;
-    let files = match row.files {
-        1 => String::new(),
-        files => format!("{} files/s, ", human::per_second(files, time)),
-    };
-    format!("{}: {files}{}/s", row.scenario, human::size(bytes))
+/// What is wanted and holds, and what does not.
+fn aims(rows: &[Row]) -> Vec<String> {
+    let findings = rows.iter().flat_map(|row| row.aims.iter().map(move |finding| (row, finding)));
+    let lines = findings.map(|(row, finding)| {
+        let verdict = if finding.holds { "holds " } else { "MISSED" };
+        format!("  {verdict}  {}, {}: {}", row.scenario, row.step.name(), finding.what)
+    });
+    let mut lines: Vec<String> = lines.collect();
+    if !lines.is_empty() {
+        lines.insert(0, "\nWanted:".to_owned());
+    }
+    lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::floor::Floor;
+    use super::super::aims::Finding;
+    use super::super::row::{Floor, FloorKind, Step};
     use super::*;
 
-    fn row(scenario: &str, requests: u64, floor: Option<Floor>) -> Row {
+    fn row(step: Step, floors: Vec<Floor>, aims: Vec<Finding>) -> Row {
         Row {
-            scenario: scenario.to_owned(),
+            scenario: "small-10k",
+            step,
+            what: "10,000 small files to a folder".to_owned(),
+            round_trip_ms: 0,
             files: 10_000,
             bytes: 50_000_000,
             wall_seconds: 2.0,
             cpu_seconds: 2.5,
             peak_memory_bytes: 48_200_000,
             connections: 4,
-            requests,
+            requests: 10_000,
             bytes_received: 50_280_000,
-            floor,
+            s3_requests: 0,
+            floors,
+            aims,
         }
     }
 
     #[test]
-    fn columns_are_aligned_and_the_ratio_is_of_wall_time_to_both_parts_of_the_floor() {
-        let floor = Floor { copy_seconds: 0.6, crypto_seconds: 0.2 };
-        let text = of(&[row("first pull", 10_000, Some(floor)), row("again", 0, None)], 3);
+    fn columns_are_aligned_and_each_floor_stands_with_its_ratio() {
+        let floor = Floor { kind: FloorKind::Copy, seconds: 0.8, ratio: 2.5 };
+        let aim = Finding { what: "at most 2.00 × copy: 2.50".to_owned(), holds: false };
+        let text =
+            of(&[row(Step::First, vec![floor], vec![aim]), row(Step::Again, Vec::new(), Vec::new())], 3);
         let lines: Vec<&str> = text.lines().collect();
-        let widths: Vec<usize> = lines[..3].iter().map(|line| line.chars().count()).collect();
-        assert_eq!(widths, [widths[0]; 3], "{text}");
-        assert!(lines[1].ends_with("2.5"), "{text}");
-        assert!(lines[2].ends_with('-'), "{text}");
-        assert!(text.contains("first pull: 5,000 files/s, 25.0 MB/s"), "{text}");
+        assert!(lines[1].ends_with("2.50 (copy 0.800 s)"), "{text}");
+        assert!(lines[2].ends_with("  -"), "{text}");
+        let place =
+            |line: &str, what: &str| line.chars().count() - line.split(what).last().unwrap().chars().count();
+        assert_eq!(place(lines[0], "to S3"), place(lines[2], "  0"), "{text}");
+        assert!(text.contains("MISSED  small-10k, first pull: at most 2.00 × copy: 2.50"), "{text}");
         assert!(text.contains("Medians of 3 runs."), "{text}");
     }
 }

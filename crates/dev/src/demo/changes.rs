@@ -52,10 +52,7 @@ impl fmt::Display for Changes {
 pub(super) async fn make(device: &mut Device) -> Result<Changes> {
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     for number in 0..EDITS {
-        let path = note(device, number * 5)?;
-        let file = device.files().get(&path).cloned().context("the note is gone")?;
-        let content = [&file.content, format!("\n\nEdited, {number}.\n").as_bytes()].concat();
-        device.write(path.as_str(), LocalFile { content, mtime: now, ..file }).await?;
+        edit(device, &note(device, number * 5)?, &number.to_string(), now).await?;
     }
     let renamed = note(device, 7)?;
     device.rename(&renamed, VaultPath::parse("Renamed.md")?).await?;
@@ -70,6 +67,29 @@ pub(super) async fn make(device: &mut Device) -> Result<Changes> {
     device.write("Seasons/Autumn/First.md", LocalFile { content, ctime: now, mtime: now }).await?;
     device.make_folder(&VaultPath::parse("Seasons/Winter")?).await?;
     Ok(Changes { edited: EDITS, deleted: DELETIONS, renamed: 1, folder, moved, made: 1 })
+}
+
+/// Makes a few changes, as people do within minutes, and tells which.
+pub(super) async fn make_few(device: &mut Device) -> Result<String> {
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    for number in 0..EDITS {
+        edit(device, &note(device, number * 3)?, &format!("{number}, again"), now).await?;
+    }
+    let renamed = note(device, 8)?;
+    device.rename(&renamed, VaultPath::parse("Renamed again.md")?).await?;
+    let deleted = note(device, 2)?;
+    device.delete(&deleted).await?;
+    let content = b"# Winter\n\nSnow.\n".to_vec();
+    device.write("Seasons/Winter/First.md", LocalFile { content, ctime: now, mtime: now }).await?;
+    let edited = human::counted(EDITS as u64, "note", "notes");
+    Ok(format!("{edited} edited, 1 renamed, 1 deleted, 1 new note"))
+}
+
+/// Adds a line to a note.
+async fn edit(device: &mut Device, path: &VaultPath, what: &str, now: i64) -> Result<()> {
+    let file = device.files().get(path).cloned().context("the note is gone")?;
+    let content = [&file.content, format!("\n\nEdited, {what}.\n").as_bytes()].concat();
+    device.write(path.as_str(), LocalFile { content, mtime: now, ..file }).await
 }
 
 /// The note with this number, counted round.

@@ -1,0 +1,93 @@
+//! The steps of a scenario, in order and as often as they are to be measured, each beside its floors.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+
+use super::catalog::Scenario;
+use super::row::{FloorKind, Row, Runs, Step};
+use super::stage::{Device, Pulled, Stage};
+use super::{bare_puts, floor, vaults};
+
+/// Measures a scenario: a row for each step.
+pub(super) async fn measure(scenario: &Scenario, work: TempDir, runs: u32) -> Result<Vec<Row>> {
+    let stage = Arc::new(Stage::start(scenario, work).await?);
+    let measuring = Measuring { scenario: *scenario, stage: Arc::clone(&stage), steps: BTreeMap::new() };
+    // Away from the runtime, where the server is.
+    let rows =
+        tokio::task::spawn_blocking(move || measuring.run(runs)).await.context("the measurement failed")?;
+    if let Some(stage) = Arc::into_inner(stage) {
+        stage.shutdown().await;
+    }
+    rows
+}
+
+struct Measuring {
+    scenario: Scenario,
+    stage: Arc<Stage>,
+    steps: BTreeMap<Step, Runs>,
+}
+
+impl Measuring {
+    fn run(mut self, runs: u32) -> Result<Vec<Row>> {
+        for round in 0..runs {
+            let device = self.stage.new_device()?;
+            self.first(&device)?;
+            let pulled = self.step(Step::Again, &device)?;
+            ensure!(pulled, "a pull with nothing new did something");
+            vaults::change_one_percent(&self.stage.vault, round)?;
+            self.step(Step::Changed, &device)?;
+            if self.scenario.is_of_small_files() {
+                vaults::rename(&self.stage.vault, round)?;
+                self.step(Step::Renamed, &device)?;
+            }
+        }
+        Ok(self.steps.iter().map(|(step, runs)| runs.row(&self.scenario, *step)).collect())
+    }
+
+    /// The first pull of a device, and the floors for it.
+    fn first(&mut self, device: &Device) -> Result<()> {
+        let pulled = self.stage.pull(device)?;
+        let mut floors = Vec::new();
+        match &self.stage.cloud {
+            // Where round trips are waited for, they are the floor.
+            None if !self.scenario.round_trip.is_zero() => {}
+            None => {
+                let keys = self.stage.vault.keys()?;
+                let (copy, crypto) = floor::of(keys, &device.folder(), &device.copy())?;
+                floors.extend([(FloorKind::Copy, copy), (FloorKind::Crypto, crypto)]);
+            }
+            Some(cloud) => {
+                let puts = Handle::current().block_on(bare_puts::of(cloud, self.stage.objects(device)))?;
+                floors.push((FloorKind::Puts, puts));
+            }
+        }
+        floors.push((FloorKind::Latency, self.latency(&pulled)));
+        let runs = self.steps.entry(Step::First).or_default();
+        runs.pulls.push(pulled);
+        runs.floors.extend(floors);
+        Ok(())
+    }
+
+    /// A later pull; whether it found nothing to do.
+    fn step(&mut self, step: Step, device: &Device) -> Result<bool> {
+        let pulled = self.stage.pull(device)?;
+        let trips = self.scenario.round_trip.saturating_mul(u32::try_from(pulled.trips)?);
+        let is_unchanged = pulled.report.is_unchanged();
+        let runs = self.steps.entry(step).or_default();
+        runs.pulls.push(pulled);
+        runs.floors.push((FloorKind::Trips, trips));
+        Ok(is_unchanged)
+    }
+
+    /// The round trips of all requests, with as many connections and requests in flight as the server ever saw.
+    fn latency(&self, pulled: &Pulled) -> Duration {
+        let stats = self.stage.server.stats();
+        let under_way = stats.max_open_websockets.max(1) * stats.max_pulls_in_flight.max(1);
+        self.scenario.round_trip.mul_f64(pulled.report.requests as f64 / under_way as f64)
+    }
+}

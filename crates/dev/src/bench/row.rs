@@ -1,0 +1,153 @@
+//! A measured step of a scenario, as it is shown: medians of its runs beside their floors.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::aims::Finding;
+use super::catalog::Scenario;
+use super::stage::Pulled;
+use crate::measure::{Usage, median};
+use crate::pull::PullReport;
+
+/// What a device does with a vault, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Step {
+    /// It pulls everything.
+    First,
+    /// Nothing is new.
+    Again,
+    /// One file in a hundred has new content.
+    Changed,
+    /// A thousand files have new names.
+    Renamed,
+}
+
+impl Step {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::First => "first pull",
+            Self::Again => "nothing new",
+            Self::Changed => "1 % changed",
+            Self::Renamed => "renamed",
+        }
+    }
+}
+
+/// What a time is compared with: the least that some part of the work could take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FloorKind {
+    /// Copying the files with the standard library, without making them durable.
+    Copy,
+    /// Decrypting and hashing their content on one processor.
+    Crypto,
+    /// The requests' round trips, with as many under way as were: requests × RTT ÷ (connections × in flight).
+    Latency,
+    /// The round trips before anything can be asked for.
+    Trips,
+    /// Bare `PutObject`s of the same bytes, as many at a time.
+    Puts,
+}
+
+impl FloorKind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Crypto => "crypto",
+            Self::Latency => "latency",
+            Self::Trips => "trips",
+            Self::Puts => "puts",
+        }
+    }
+}
+
+/// A floor, and how many times as long it took.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Floor {
+    pub(super) kind: FloorKind,
+    pub(super) seconds: f64,
+    pub(super) ratio: f64,
+}
+
+/// What one step took: the medians of its runs.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) scenario: &'static str,
+    pub(super) step: Step,
+    /// The scenario in words.
+    pub(super) what: String,
+    pub(super) round_trip_ms: u64,
+    /// Files and bytes of the vault.
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    /// The process, from its start to its end, in seconds.
+    pub(super) wall_seconds: f64,
+    /// Its processor time, in the program and in the system, in seconds.
+    pub(super) cpu_seconds: f64,
+    /// The most memory that it had resident, in bytes.
+    pub(super) peak_memory_bytes: u64,
+    pub(super) connections: u64,
+    /// Contents asked for.
+    pub(super) requests: u64,
+    /// Encrypted content received, in bytes.
+    pub(super) bytes_received: u64,
+    /// Requests to S3.
+    pub(super) s3_requests: u64,
+    /// What the wall time is compared with.
+    pub(super) floors: Vec<Floor>,
+    /// What the project wants of it, and whether it is so.
+    pub(super) aims: Vec<Finding>,
+}
+
+/// The runs of one step: what each pull took, and the floors that were measured beside it.
+#[derive(Default)]
+pub(super) struct Runs {
+    pub(super) pulls: Vec<Pulled>,
+    pub(super) floors: Vec<(FloorKind, Duration)>,
+}
+
+impl Runs {
+    /// The medians.
+    pub(super) fn row(&self, scenario: &Scenario, step: Step) -> Row {
+        let usage =
+            |value: fn(&Usage) -> Duration| self.median_of(|pulled| value(&pulled.usage)).as_secs_f64();
+        let report = |value: fn(&PullReport) -> u64| self.median_of(|pulled| value(&pulled.report));
+        let wall_seconds = usage(|usage| usage.wall);
+        let row = Row {
+            scenario: scenario.name,
+            step,
+            what: scenario.to_string(),
+            round_trip_ms: u64::try_from(scenario.round_trip.as_millis()).unwrap_or(u64::MAX),
+            files: self.median_of(|pulled| pulled.files),
+            bytes: self.median_of(|pulled| pulled.bytes),
+            wall_seconds,
+            cpu_seconds: usage(|usage| usage.cpu),
+            peak_memory_bytes: self.median_of(|pulled| pulled.usage.peak_memory),
+            connections: report(|report| report.connections),
+            requests: report(|report| report.requests),
+            bytes_received: report(|report| report.bytes_received),
+            s3_requests: self.median_of(|pulled| pulled.s3_requests),
+            floors: self.floors(wall_seconds),
+            aims: Vec::new(),
+        };
+        Row { aims: super::aims::of(scenario, &row), ..row }
+    }
+
+    fn median_of<T: Ord + Copy + Default>(&self, value: impl Fn(&Pulled) -> T) -> T {
+        median(self.pulls.iter().map(value)).unwrap_or_default()
+    }
+
+    fn floors(&self, wall: f64) -> Vec<Floor> {
+        let mut kinds: Vec<FloorKind> = self.floors.iter().map(|(kind, _)| *kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let of_kind = |kind| self.floors.iter().filter(move |(of, _)| *of == kind).map(|(_, took)| *took);
+        let floor = |kind| {
+            let seconds = median(of_kind(kind))?.as_secs_f64();
+            (seconds > 0.0).then_some(Floor { kind, seconds, ratio: wall / seconds })
+        };
+        kinds.into_iter().filter_map(floor).collect()
+    }
+}

@@ -1,0 +1,165 @@
+//! What a scenario is measured on: a server with the vault, a cloud where there is a bucket, and devices that pull.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use obsync_testkit::cloud::{
+    Cloud, CloudFaults, CloudOptions, RequestCounts, Service, ServiceFaults, StoredObject,
+};
+use obsync_testkit::{Faults, Server, Stats, VaultHandle, VaultSpec};
+use secrecy::{ExposeSecret, SecretString};
+use tempfile::TempDir;
+
+use super::catalog::{Destination, Scenario};
+use super::vaults;
+use crate::check::{same_as_bucket, same_as_vault};
+use crate::child::{Identity, Obsync};
+use crate::measure::Usage;
+use crate::pull::PullReport;
+
+const EMAIL: &str = "bench@example.com";
+const VAULT: &str = "Notes";
+const BUCKET: &str = "vaults";
+
+/// The services of one scenario. They have a server of their own so that its memory is free again afterwards, and what
+/// it counts is of this scenario.
+pub(super) struct Stage {
+    pub(super) server: Server,
+    pub(super) cloud: Option<Cloud>,
+    pub(super) vault: VaultHandle,
+    identity: Identity,
+    work: TempDir,
+}
+
+/// What a device pulls to, and the obsync that does it.
+///
+/// A folder stays until its scenario is over: ext4 is slow to make files for minutes after many were deleted, because
+/// it looks for places that were not in use lately.
+pub(super) struct Device {
+    home: PathBuf,
+    obsync: Obsync,
+    /// Below which key of the bucket it pulls to.
+    prefix: Option<String>,
+}
+
+/// One pull, measured.
+pub(super) struct Pulled {
+    pub(super) report: PullReport,
+    pub(super) usage: Usage,
+    /// Files and bytes of the vault then.
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    /// Requests to S3.
+    pub(super) s3_requests: u64,
+    /// How many times in a row something had to come back from the server before the first content could be asked for.
+    pub(super) trips: u64,
+}
+
+impl Stage {
+    /// Starts the services and fills the vault; folders are made below `work`.
+    pub(super) async fn start(scenario: &Scenario, work: TempDir) -> Result<Self> {
+        let identity = Identity {
+            email: EMAIL.to_owned(),
+            password: SecretString::from("the password of the account"),
+            vault_password: Some(SecretString::from("the password of the vault")),
+        };
+        let vault_password = identity.vault_password.as_ref().map_or("", ExposeSecret::expose_secret);
+        let server = Server::builder()
+            .user(EMAIL, identity.password.expose_secret())
+            .vault(VaultSpec::end_to_end(VAULT, vault_password))
+            .faults(Faults { latency: scenario.round_trip, ..Faults::default() })
+            .start()
+            .await?;
+        let vault = server.vault(VAULT)?;
+        vaults::fill(&vault, scenario.content)?;
+        let cloud = match scenario.destination {
+            Destination::Folder => None,
+            Destination::Bucket => Some(cloud(scenario.round_trip).await?),
+        };
+        Ok(Self { server, cloud, vault, identity, work })
+    }
+
+    /// A device that has signed in and has nothing yet.
+    pub(super) fn new_device(&self) -> Result<Device> {
+        let home = tempfile::tempdir_in(self.work.path()).context("cannot make a folder to pull to")?.keep();
+        let mut obsync = Obsync::new(&home.join("home"), &self.server.url(), &self.identity)?;
+        if let Some(cloud) = &self.cloud {
+            obsync.with_environment(cloud.env());
+        }
+        obsync.login()?;
+        // A pull makes its files durable and would have to wait for what others, the last copying too, left to write.
+        nix::unistd::sync();
+        let name = home.file_name().context("a folder without a name")?.to_string_lossy().into_owned();
+        Ok(Device { home, obsync, prefix: self.cloud.as_ref().map(|_| name) })
+    }
+
+    /// Pulls, and compares what is there then with the vault.
+    pub(super) fn pull(&self, device: &Device) -> Result<Pulled> {
+        let (before, s3_before) = (self.server.stats(), self.s3_counts());
+        let (report, usage) = device.obsync.pull(self.vault.name(), device.destination())?;
+        let s3_requests = self.s3_counts().since(&s3_before).total(Service::S3);
+        let trips = trips(&before, &self.server.stats());
+        match &device.prefix {
+            None => same_as_vault(&self.vault, &device.folder())?,
+            Some(prefix) => same_as_bucket(&self.vault, &self.objects(device), &format!("{prefix}/"))?,
+        }
+        let content = self.vault.expected()?;
+        let (files, bytes) = (content.files.len() as u64, content.total_size());
+        Ok(Pulled { report, usage, files, bytes, s3_requests, trips })
+    }
+
+    /// What the device brought to the bucket.
+    pub(super) fn objects(&self, device: &Device) -> Vec<StoredObject> {
+        match (&self.cloud, &device.prefix) {
+            (Some(cloud), Some(prefix)) => cloud.s3().objects(BUCKET, &format!("{prefix}/")),
+            _ => Vec::new(),
+        }
+    }
+
+    fn s3_counts(&self) -> RequestCounts {
+        self.cloud.as_ref().map(Cloud::counts).unwrap_or_default()
+    }
+
+    /// Ends the services.
+    pub(super) async fn shutdown(self) {
+        self.server.shutdown().await;
+        if let Some(cloud) = self.cloud {
+            cloud.shutdown().await;
+        }
+    }
+}
+
+impl Device {
+    pub(super) fn folder(&self) -> PathBuf {
+        self.home.join("notes")
+    }
+
+    /// Where the pulled files may be copied to.
+    pub(super) fn copy(&self) -> PathBuf {
+        self.home.join("copy")
+    }
+
+    fn destination(&self) -> OsString {
+        match &self.prefix {
+            None => self.folder().into_os_string(),
+            Some(prefix) => format!("s3://{BUCKET}/{prefix}").into(),
+        }
+    }
+}
+
+/// A cloud that answers after so long, with the bucket.
+async fn cloud(latency: Duration) -> Result<Cloud> {
+    let faults =
+        CloudFaults { s3: ServiceFaults { latency, ..ServiceFaults::default() }, ..CloudFaults::default() };
+    let cloud = Cloud::start(CloudOptions { faults, ..CloudOptions::default() }).await?;
+    cloud.s3().create_bucket(BUCKET);
+    Ok(cloud)
+}
+
+/// The REST calls, and of the first connection the handshake and `init`; connections that follow are made meanwhile.
+fn trips(before: &Stats, after: &Stats) -> u64 {
+    let opened = after.websocket_connections - before.websocket_connections;
+    after.rest_requests - before.rest_requests + if opened > 0 { 2 } else { 0 }
+}

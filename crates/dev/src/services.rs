@@ -1,0 +1,124 @@
+//! Everything that the function needs, on this machine: a cloud with a bucket, a table and a secret, and a sync server
+//! with a vault where one is wanted.
+
+use anyhow::{Context, Result};
+use obsync_testkit::cloud::{Cloud, CloudOptions, RequestCounts, Service};
+use obsync_testkit::{GeneratorOptions, Server, VaultSpec, fill_vault};
+use serde_json::json;
+
+use crate::human;
+
+/// The account of the sync server that is started along.
+pub(crate) const EMAIL: &str = "me@example.com";
+/// Its password, which guards nothing.
+pub(crate) const PASSWORD: &str = "loopback";
+/// Its vault.
+pub(crate) const VAULT: &str = "Notes";
+/// The name of the secret.
+pub(crate) const SECRET: &str = "obsync";
+/// The name of the function.
+pub(crate) const FUNCTION: &str = "obsync";
+
+/// What is to be started.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The bucket to be made.
+    pub(crate) bucket: String,
+    /// The table to be made.
+    pub(crate) table: String,
+    /// The first of four ports; any that are free when it is 0.
+    pub(crate) port: u16,
+    /// The text of the secret to be made.
+    pub(crate) secret: Option<String>,
+    /// The sync server's vault is filled with as many generated files; no sync server without.
+    pub(crate) files: Option<usize>,
+    /// Another sync server.
+    pub(crate) api_url: Option<String>,
+}
+
+/// What was started.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) cloud: Cloud,
+    pub(crate) server: Option<Server>,
+    pub(crate) bucket: String,
+    pub(crate) table: String,
+    pub(crate) has_secret: bool,
+    api_url: Option<String>,
+}
+
+impl Services {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When a port is taken, or the table's name is none.
+    pub(crate) async fn start(setup: Setup) -> Result<Self> {
+        let server = match setup.files {
+            Some(files) => Some(serve_a_vault(files).await?),
+            None => None,
+        };
+        let options = CloudOptions { first_port: Some(setup.port), ..CloudOptions::default() };
+        let cloud = Cloud::start(options).await.context("cannot start the cloud")?;
+        cloud.s3().create_bucket(&setup.bucket);
+        let table = cloud.dynamodb().create_table(&setup.table);
+        table.with_context(|| format!("cannot make the table {:?}", setup.table))?;
+        cloud.lambda().add_function(FUNCTION);
+        let secret = setup.secret.or_else(|| server.is_some().then(secret_of_the_account));
+        if let Some(text) = &secret {
+            cloud.secrets().put(SECRET, text);
+        }
+        let api_url = server.as_ref().map(Server::url).or(setup.api_url);
+        let has_secret = secret.is_some();
+        Ok(Self { cloud, server, bucket: setup.bucket, table: setup.table, has_secret, api_url })
+    }
+
+    /// The variables of the function's own by which it finds what was made.
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        let secret = self.has_secret.then_some(("OBSYNC_SECRET_NAME", SECRET));
+        let api_url = self.api_url.as_deref().map(|url| ("OBSYNC_API_URL", url));
+        let always = [("S3_BUCKET", self.bucket.as_str()), ("STATE_TABLE_NAME", self.table.as_str())];
+        let all = always.into_iter().chain(secret).chain(api_url);
+        all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Ends everything.
+    pub(crate) async fn shutdown(self) {
+        self.cloud.shutdown().await;
+        if let Some(server) = self.server {
+            server.shutdown().await;
+        }
+    }
+}
+
+async fn serve_a_vault(files: usize) -> Result<Server> {
+    let builder = Server::builder().user(EMAIL, PASSWORD).vault(VaultSpec::managed(VAULT));
+    let server = builder.start().await.context("cannot start the sync server")?;
+    let generated = GeneratorOptions { files, max_size: 2_000_000, ..GeneratorOptions::default() };
+    fill_vault(&server.vault(VAULT)?, &generated).context("cannot fill the vault")?;
+    Ok(server)
+}
+
+fn secret_of_the_account() -> String {
+    json!({ "auth": { "email": EMAIL, "password": PASSWORD } }).to_string()
+}
+
+/// Requests by service, and by operation the most frequent first: `S3 312 (PutObject 300, …), DynamoDB 24 (…)`.
+pub(crate) fn requests(counts: &RequestCounts) -> String {
+    let services = [Service::S3, Service::DynamoDb, Service::SecretsManager, Service::Lambda];
+    let told: Vec<String> = services
+        .into_iter()
+        .filter(|service| counts.total(*service) > 0)
+        .map(|service| {
+            let mut operations: Vec<(&str, u64)> = counts
+                .iter()
+                .filter(|(of, _, _)| *of == service)
+                .map(|(_, operation, count)| (operation, count))
+                .collect();
+            operations.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            let operations: Vec<String> =
+                operations.iter().map(|(name, count)| format!("{name} {}", human::number(*count))).collect();
+            format!("{service} {} ({})", human::number(counts.total(service)), operations.join(", "))
+        })
+        .collect();
+    if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+}

@@ -1,0 +1,200 @@
+//! The process that pulls: orders on standard input, what came of each on standard output, a line of JSON each.
+//!
+//! It waits far shorter for a silent server than obsync does, or most of the time would go into waiting for stalled
+//! connections; everything else is as it is in obsync.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use obsync_client::{Client, ClientOptions, RetryPolicy, Timeouts};
+use obsync_core::{NoProgress, Outcome, PullError, PullOptions, PullSource, Report, pull};
+use obsync_protocol::{EncryptionVersion, MasterKey, VaultKeys};
+use obsync_stores::{FolderOptions, FolderStore, SqliteState, StateIdentity, canonical_destination};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::CancellationToken;
+
+use crate::console::note;
+
+/// How often a pull that was cut off goes on before that counts as no progress.
+const ATTEMPTS: u32 = 50;
+
+/// Without a sign of life for this long, a connection is given up.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long what a pull leaves behind may take to go: sockets that are being closed, threads that end.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// Who it is, and which vault it pulls: the first line. The account is one of a server on loopback, made for this.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Setup {
+    pub(super) url: String,
+    pub(super) email: String,
+    pub(super) password: String,
+    pub(super) vault: String,
+}
+
+/// Where to pull to: every other line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) folder: PathBuf,
+    pub(super) state: PathBuf,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// How many pulls it took until nothing was left to do.
+    pub(super) attempts: u32,
+    /// Contents asked for.
+    pub(super) requests: u64,
+    pub(super) connections: u64,
+    /// Encrypted content received, in bytes.
+    pub(super) bytes: u64,
+    /// Memory of the process afterwards, in bytes.
+    pub(super) resident: u64,
+    /// The most that it ever was, in bytes.
+    pub(super) peak: u64,
+    /// Open descriptors of the process afterwards.
+    pub(super) descriptors: u64,
+    /// Tasks of its runtime afterwards.
+    pub(super) tasks: u64,
+}
+
+/// Serves orders until there are no more.
+pub(crate) fn serve() -> ExitCode {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let mut lines = io::stdin().lines();
+        let setup = lines.next().context("there is nothing to do")??;
+        let source = runtime.block_on(source(&serde_json::from_str(&setup)?))?;
+        let idle = Held::now(runtime.handle())?;
+        for order in lines {
+            let told = runtime.block_on(carry_out(&source, &serde_json::from_str(&order?)?, idle))?;
+            let mut output = io::stdout().lock();
+            writeln!(output, "{}", serde_json::to_string(&told)?)?;
+            output.flush()?;
+        }
+        Ok(())
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(&format!("obsync-dev: the process that pulls failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Signs in, and opens the vault, whose password the server hands out.
+async fn source(setup: &Setup) -> Result<PullSource> {
+    let timeouts = Timeouts {
+        answer: SILENCE,
+        silence: SILENCE,
+        ping_after: SILENCE / 4,
+        stall: SILENCE * 10,
+        ..Timeouts::default()
+    };
+    let retry = RetryPolicy {
+        min_delay: Duration::from_millis(5),
+        max_delay: Duration::from_millis(200),
+        ..RetryPolicy::default()
+    };
+    let client = Client::new(ClientOptions {
+        api_url: setup.url.clone(),
+        timeouts,
+        retry,
+        ..ClientOptions::default()
+    })?;
+    let password = SecretString::from(setup.password.as_str());
+    let token = client.sign_in(&setup.email, &password, None).await?.token;
+    let vaults = client.vaults(&token).await?;
+    let vault =
+        vaults.into_iter().find(|vault| vault.name == setup.vault).context("there is no such vault")?;
+    let password = vault.password.as_ref().context("the vault's password is not handed out")?;
+    let master = MasterKey::derive(password, &vault.salt);
+    let keys = VaultKeys::new(&master, EncryptionVersion::try_from(vault.encryption_version)?, &vault.salt);
+    Ok(PullSource { client, token, vault, keys })
+}
+
+/// Pulls until nothing is left to do, and looks at what is left of it in this process.
+async fn carry_out(source: &PullSource, order: &Order, idle: Held) -> Result<Told> {
+    let mut told = Told::default();
+    while told.attempts < ATTEMPTS {
+        told.attempts += 1;
+        match attempt(source, order).await {
+            Ok(report) => {
+                told.requests += report.requests;
+                told.connections += report.connections;
+                told.bytes += report.bytes_received;
+                if report.outcome == Outcome::Complete {
+                    return settled(told, idle).await;
+                }
+            }
+            Err(PullError::Client(error)) if error.is_retryable() => {}
+            Err(error) => return Err(error).context("a pull failed"),
+        }
+    }
+    bail!("the vault is not there after {ATTEMPTS} pulls")
+}
+
+async fn attempt(source: &PullSource, order: &Order) -> Result<Report, PullError> {
+    let store = Arc::new(FolderStore::open(&order.folder, FolderOptions::default())?);
+    let identity = StateIdentity {
+        vault_id: source.vault.id.clone(),
+        vault_name: source.vault.name.clone(),
+        destination: canonical_destination(&order.folder).unwrap_or_default(),
+    };
+    let state = Arc::new(SqliteState::open(&order.state, &identity)?);
+    pull(source, store, state, &PullOptions::default(), Arc::new(NoProgress), CancellationToken::new()).await
+}
+
+/// What this process holds that a pull may leave behind.
+#[derive(Clone, Copy)]
+struct Held {
+    descriptors: u64,
+    tasks: u64,
+}
+
+impl Held {
+    fn now(runtime: &Handle) -> Result<Self> {
+        Ok(Self { descriptors: descriptors()?, tasks: runtime.metrics().num_alive_tasks() as u64 })
+    }
+}
+
+/// Looks at the process until it holds no more than it did before the first pull, for a moment at most.
+async fn settled(told: Told, idle: Held) -> Result<Told> {
+    const STEP: Duration = Duration::from_millis(20);
+    let (mut waited, mut held) = (Duration::ZERO, Held::now(&Handle::current())?);
+    while waited < SETTLING && (held.tasks > idle.tasks || held.descriptors > idle.descriptors) {
+        tokio::time::sleep(STEP).await;
+        waited += STEP;
+        held = Held::now(&Handle::current())?;
+    }
+    let status =
+        fs::read_to_string("/proc/self/status").context("this system does not tell what memory is used")?;
+    let (resident, peak) = (size(&status, "VmRSS:")?, size(&status, "VmHWM:")?);
+    Ok(Told { resident, peak, descriptors: held.descriptors, tasks: held.tasks, ..told })
+}
+
+/// How many descriptors this process has open, the one for looking aside.
+fn descriptors() -> Result<u64> {
+    let folder = Path::new("/proc/self/fd");
+    let open = fs::read_dir(folder).context("this system does not tell which files are open")?.count();
+    ensure!(open > 0, "nothing is open");
+    Ok(open as u64 - 1)
+}
+
+/// A size of `/proc/self/status` (proc(5)), in bytes.
+fn size(status: &str, name: &str) -> Result<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).context("the memory is not told")?;
+    let kilobytes: u64 =
+        line.trim().trim_end_matches("kB").trim().parse().context("the memory is no number")?;
+    Ok(kilobytes * 1024)
+}
