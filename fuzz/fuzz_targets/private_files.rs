@@ -1,0 +1,14 @@
+//! The files with tokens and derived keys.
+
+#![no_main]
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+
+/// Where the files are written; one directory for each fuzzer that runs.
+static HOME: LazyLock<PathBuf> =
+    LazyLock::new(|| std::env::temp_dir().join(format!("obsync-fuzz-{}", std::process::id())));
+
+fuzz_target!(|data: &[u8]| obsync_cli::fuzzing::private_files(&HOME, data));
