@@ -16,6 +16,10 @@
 
 mod content;
 mod filter;
+/// Entry points of the fuzz targets.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gcm;
 mod hash;
 mod ids;
