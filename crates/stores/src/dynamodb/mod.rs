@@ -50,12 +50,12 @@
 //!
 //! # Rooms
 //!
-//! - [`table`]: the way to the table; [`options`]: patience with it; [`errors`]: what it says.
-//! - [`keys`]: names of items; [`attributes`]: between attributes and values; [`batch`]: many items at once.
-//! - [`head`], [`records`], [`rows`], [`pages`], [`index`], [`deferred`]: what the items mean.
-//! - [`lease`]: one run at a time; [`holding`]: a lease while it is held; [`state`]: the state itself; [`commit`], [`transaction`]: the one way to write.
-//! - [`progress`]: how far a run is. [`places`]: where vaults lie. [`summary`]: a state at a glance. [`reset`]: removing one.
-//! - [`admin`]: making the table; [`backups`]: keeping it restorable.
+//! - `table`: the way to the table; `options`: patience with it; `errors`: what it says.
+//! - `keys`: names of items; `attributes`: between attributes and values; `batch`: many items at once.
+//! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
+//! - `lease`: one run at a time; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
+//! - `progress`: how far a run is. `places`: where vaults lie. `summary`: a state at a glance. `reset`: removing one.
+//! - `admin`: making the table; `backups`: keeping it restorable.
 
 mod admin;
 mod attributes;
