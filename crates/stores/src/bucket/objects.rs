@@ -54,6 +54,8 @@ pub(super) struct OpenUpload {
     pub(super) key: Path,
     /// The service's name for it.
     pub(super) id: String,
+    /// When it was begun.
+    pub(super) begun: Timestamp,
 }
 
 /// Whether a time is at least `age` ago. Every time is if `age` is zero, even by a clock that is ahead of this one.

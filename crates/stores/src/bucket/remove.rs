@@ -17,6 +17,8 @@ use super::shared::Shared;
 use super::stages::Stage;
 use super::trouble::{Action, Trouble};
 
+/// After how long an upload of which nothing tells whose it is counts as forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// How long the end of a run waits for uploads to be aborted. What is not by then is aborted by a later run.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 
@@ -137,25 +139,31 @@ impl Shared {
         Ok(())
     }
 
-    /// Aborts this vault's uploads that nobody will complete, and tells how many. All others, such as other programs' and
-    /// those of other places below the prefix, are for their owners and the bucket's life cycle rules.
+    /// Aborts this vault's uploads that nobody will complete, and tells how many. Those of which nothing tells whose they are
+    /// (a file that was renamed or deleted since its upload was killed leaves such) are aborted after a day; all
+    /// others, such as other vaults' and other programs', are for their owners and the bucket's life cycle rules.
     async fn abort_uploads(&self) -> Result<usize, Trouble> {
         let open = self.objects.open_uploads(self.keys.prefix(), self.options.abandoned_after).await?;
         stream::iter(open)
             .map(|upload| async move {
-                Ok(self.is_ours(&upload.key).await? && self.objects.abort_upload(&upload).await?)
+                let is_left = match self.is_ours(&upload.key).await? {
+                    Some(is_ours) => is_ours,
+                    None => is_older(upload.begun, FORGOTTEN),
+                };
+                Ok(is_left && self.objects.abort_upload(&upload).await?)
             })
             .buffer_unordered(self.options.concurrency)
             .try_fold(0, async |aborted, was_open| Ok(aborted + usize::from(was_open)))
             .await
     }
 
-    /// Whether an upload for this key is ours: this run began one, or what is there is this vault's.
-    async fn is_ours(&self, key: &Path) -> Result<bool, Trouble> {
+    /// Whether an upload for this key is ours: this run began one, or what is there is this vault's. `None`: there is nothing
+    /// that tells.
+    async fn is_ours(&self, key: &Path) -> Result<Option<bool>, Trouble> {
         if lock(&self.begun).contains(key) {
-            return Ok(true);
+            return Ok(Some(true));
         }
-        let stamp = self.objects.head(key).await?.and_then(|facts| facts.stamp);
-        Ok(stamp.is_some_and(|stamp| stamp.vault.as_ref() == self.vault()))
+        let Some(facts) = self.objects.head(key).await? else { return Ok(None) };
+        Ok(Some(facts.stamp.is_some_and(|stamp| stamp.vault.as_ref() == self.vault())))
     }
 }

@@ -86,7 +86,7 @@ impl S3 {
 fn old_one(upload: Upload, age: Duration) -> Option<OpenUpload> {
     let initiated: Timestamp = upload.initiated.parse().ok()?;
     let key = Path::parse(&upload.key).ok()?;
-    is_older(initiated, age).then_some(OpenUpload { key, id: upload.upload_id })
+    is_older(initiated, age).then_some(OpenUpload { key, id: upload.upload_id, begun: initiated })
 }
 
 #[cfg(test)]
