@@ -3,12 +3,12 @@ locals {
 }
 
 resource "aws_cloudwatch_metric_alarm" "errors" {
-  alarm_name          = "${var.name}-errors"
-  alarm_description   = "Invocations of obsync fail as a whole. The log says why."
-  namespace           = "AWS/Lambda"
-  metric_name         = "Errors"
-  dimensions          = { FunctionName = aws_lambda_function.obsync.function_name }
-  statistic           = "Sum"
+  alarm_name        = "${var.name}-errors"
+  alarm_description = "Invocations of obsync fail as a whole. The log says why."
+  namespace         = "AWS/Lambda"
+  metric_name       = "Errors"
+  dimensions        = { FunctionName = aws_lambda_function.obsync.function_name }
+  statistic         = "Sum"
   # Longer than a schedule usually is: the failures of two invocations need not be in one short period.
   period              = 3600
   evaluation_periods  = 1

@@ -55,7 +55,8 @@ impl Handler {
 
     /// Answers an event.
     pub(crate) async fn handle(&self, payload: &Value, context: &Context) -> Result<Value, InvocationError> {
-        let result = self.answer(payload, context).await;
+        // Boxed, for the compiler gives up on a type as deep as the whole of it.
+        let result = Box::pin(self.answer(payload, context)).await;
         if let Err(error) = &result {
             tracing::error!(kind = error.kind, error = %error, "the invocation failed");
         }

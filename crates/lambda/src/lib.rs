@@ -57,7 +57,15 @@ const RUNTIME: [&str; 4] = [
 ];
 
 /// Serves invocations until the platform ends the process.
-pub async fn serve() -> ExitCode {
+///
+/// Boxed here, and not inlined, so that no program that calls this has to lay out the whole of it: the compiler gives up
+/// on a type as deep.
+#[inline(never)]
+pub fn serve() -> Pin<Box<dyn Future<Output = ExitCode>>> {
+    Box::pin(serve_all())
+}
+
+async fn serve_all() -> ExitCode {
     logging::start();
     if let Some(missing) = RUNTIME.iter().find(|name| env::var_os(name).is_none()) {
         eprintln!(
