@@ -33,6 +33,8 @@ pub(crate) struct Ledger<'a> {
     completed: Vec<Uid>,
     /// What was deferred in this round.
     deferred: HashSet<DeferredKey>,
+    /// A commit failed.
+    failed: bool,
 }
 
 impl<'a> Ledger<'a> {
@@ -56,6 +58,7 @@ impl<'a> Ledger<'a> {
             pending: Commit::default(),
             completed: Vec::new(),
             deferred,
+            failed: false,
         }
     }
 
@@ -145,7 +148,8 @@ impl<'a> Ledger<'a> {
         self.defer(deferred);
     }
 
-    /// Says durably which files are published next (see [`Commit::announced`]), along with what came together so far.
+    /// Says durably which files are published next (see [`Commit::announced`]), along with what came together so far: the
+    /// batch before them above all.
     pub(crate) async fn announce(&mut self, records: Vec<Record>) -> Result<(), StateError> {
         self.pending.announced = records;
         self.commit().await
@@ -158,7 +162,13 @@ impl<'a> Ledger<'a> {
     }
 
     /// Writes what came together since the last time, if anything did.
+    ///
+    /// Nothing is written any more once that failed: what was to be written then is lost, and what comes after it must not
+    /// seem to be all. The next run finds it out.
     pub(crate) async fn commit(&mut self) -> Result<(), StateError> {
+        if self.failed {
+            return Ok(());
+        }
         for uid in self.completed.drain(..) {
             self.watermark.done(uid);
             self.rechecked.iter_mut().for_each(|rechecked| rechecked.done(uid));
@@ -176,10 +186,17 @@ impl<'a> Ledger<'a> {
         if is_empty && self.next == self.written {
             return Ok(());
         }
-        self.state.commit(Commit { state: self.next.clone(), ..pending }).await?;
+        let committed = self.state.commit(Commit { state: self.next.clone(), ..pending }).await;
+        self.failed = committed.is_err();
+        committed?;
         self.written = self.next.clone();
         self.report.version = self.written.version;
         Ok(())
+    }
+
+    /// Whether there is something to commit.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.completed.is_empty()
     }
 
     /// Says durably, before anything is done, how thorough this round is and whether its filter is a new one: if the

@@ -94,21 +94,24 @@ impl<'a, 'r> Publisher<'a, 'r> {
     /// What failed for itself alone is in the ledger as failed; an error means that the run cannot go on, or was told to
     /// stop. In either case what was published is committed.
     pub(crate) async fn publish(&mut self, batch: Vec<Ready>) -> Result<(), PullError> {
-        let mut batch = batch;
-        let mut outcome = Ok(());
-        while !batch.is_empty() && outcome.is_ok() {
-            let mut copies = Vec::new();
-            outcome = self.publish_once(batch, &mut copies).await;
-            batch = Vec::new();
-            if outcome.is_ok() {
-                match self.stage_copies(copies).await {
-                    Ok(staged) => batch = staged,
-                    Err(error) => outcome = Err(error),
-                }
-            }
-        }
+        let outcome = self.publish_all(batch).await;
         self.ledger.commit().await?;
         outcome
+    }
+
+    async fn publish_all(&mut self, mut batch: Vec<Ready>) -> Result<(), PullError> {
+        while !batch.is_empty() {
+            batch = self.publish_next(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a batch and stages the copies that are to be made of it, to be published with the next. The batch is not
+    /// committed yet: that is for the next announcement to do, or for whoever finds that nothing follows soon.
+    pub(crate) async fn publish_next(&mut self, batch: Vec<Ready>) -> Result<Vec<Ready>, PullError> {
+        let mut copies = Vec::new();
+        self.publish_once(batch, &mut copies).await?;
+        self.stage_copies(copies).await
     }
 
     /// Publishes a batch; what was in the way and is not the vault's is moved aside, and that part tried once more.

@@ -167,7 +167,7 @@ pub struct BatchLimit {
 impl Default for BatchLimit {
     /// As suits a file system, where a batch costs two flushes however large it is.
     fn default() -> Self {
-        BatchLimit { files: 1024, bytes: 256 << 20 }
+        BatchLimit { files: 4096, bytes: 256 << 20 }
     }
 }
 

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use obsync_client::{
     Client, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, Session, SessionTarget,
 };
 use obsync_protocol::{ContentHash, VaultKeys};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::task::unconstrained;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::PullError;
@@ -23,8 +25,10 @@ use crate::store::{Staged, StoreError, VaultStore, Wanted};
 const BATCH_LINGER: Duration = Duration::from_millis(250);
 /// How many contents are compared with what the destination holds at a time, at most.
 const SURVEY: usize = 256;
+/// How many files are worth a batch while more are on their way.
+const ENOUGH: usize = 1024;
 /// How many finished files may wait for the batch before them.
-const BACKLOG: usize = 1024;
+const BACKLOG: usize = 4096;
 
 /// What a transfer talks to.
 pub(crate) struct Link {
@@ -208,17 +212,23 @@ impl Publisher<'_, '_> {
 
     /// Publishes what arrives, until nothing more will, or until the store says that it was told to stop.
     async fn publish_arrivals(&mut self, inbox: &mut Inbox) -> Result<(), PullError> {
+        let published = self.publish_batches(inbox).await;
+        // However it ended, what is in place is recorded.
+        let committed = self.ledger.commit().await;
+        match published {
+            Err(PullError::Store(StoreError::Stopped { .. })) => inbox.close(),
+            published => published?,
+        }
+        Ok(committed?)
+    }
+
+    async fn publish_batches(&mut self, inbox: &mut Inbox) -> Result<(), PullError> {
+        let mut batch = Vec::new();
         loop {
-            let mut batch = Vec::new();
-            let fatal = self.gather(inbox, &mut batch).await;
+            let fatal = self.gather(inbox, &mut batch).await?;
             let is_last = batch.is_empty();
-            match self.publish(batch).await {
-                Err(PullError::Store(StoreError::Stopped { .. })) => {
-                    inbox.close();
-                    return Ok(());
-                }
-                published => published?,
-            }
+            // The copies of what is published now go with what arrives next.
+            batch = self.publish_next(batch).await?;
             match fatal {
                 Some(error) => return Err(error.into()),
                 None if is_last => return Ok(()),
@@ -227,33 +237,57 @@ impl Publisher<'_, '_> {
         }
     }
 
-    /// Collects the next batch: what there is, and what comes within a moment of it. An empty one is the end.
-    async fn gather(&mut self, inbox: &mut Inbox, batch: &mut Vec<Ready>) -> Option<StoreError> {
+    /// Collects the next batch: what there is, and what comes within a moment of it. An empty one is the end. Tells the
+    /// error of a store that stops the run; the other one is the state's.
+    async fn gather(
+        &mut self,
+        inbox: &mut Inbox,
+        batch: &mut Vec<Ready>,
+    ) -> Result<Option<StoreError>, PullError> {
         let limit = self.store.batch_limit();
-        let mut bytes = 0;
-        let mut deadline: Option<Instant> = None;
+        let mut bytes: u64 = batch.iter().map(Ready::size).sum();
+        let mut deadline = (!batch.is_empty()).then(|| Instant::now() + BATCH_LINGER);
         while batch.len() < limit.files.max(1) && bytes < limit.bytes.max(1) {
             let arrival = match deadline {
-                None => inbox.next().await,
-                Some(deadline) => match tokio::time::timeout_at(deadline, inbox.next()).await {
+                None => self.first_arrival(inbox).await?,
+                // There is enough to publish, and it is better done while the next arrive.
+                Some(_) if batch.len() >= ENOUGH => match unconstrained(inbox.next()).now_or_never() {
+                    Some(arrival) => arrival,
+                    None => break,
+                },
+                Some(deadline) => match timeout_at(deadline, inbox.next()).await {
                     Ok(arrival) => arrival,
                     Err(_) => break,
                 },
             };
-            match arrival? {
-                Arrival::Ready(ready) => {
+            match arrival {
+                None => break,
+                Some(Arrival::Ready(ready)) => {
                     bytes += ready.size();
                     batch.push(*ready);
                     deadline.get_or_insert_with(|| Instant::now() + BATCH_LINGER);
                 }
-                Arrival::Failed { transfer, reason } => self.ledger.transfer_failed(&transfer, &reason),
-                Arrival::FirstTargetFailed { transfer, reason } => {
-                    self.first_target_failed(transfer, &reason)
+                Some(Arrival::Failed { transfer, reason }) => {
+                    self.ledger.transfer_failed(&transfer, &reason);
                 }
-                Arrival::Fatal(error) => return Some(error),
+                Some(Arrival::FirstTargetFailed { transfer, reason }) => {
+                    self.first_target_failed(transfer, &reason);
+                }
+                Some(Arrival::Fatal(error)) => return Ok(Some(error)),
             }
         }
-        None
+        Ok(None)
+    }
+
+    /// The first arrival of a batch. If that takes a while, the batch before it is committed without it.
+    async fn first_arrival(&mut self, inbox: &mut Inbox) -> Result<Option<Arrival>, PullError> {
+        if self.ledger.is_behind() {
+            if let Ok(arrival) = timeout(BATCH_LINGER, inbox.next()).await {
+                return Ok(arrival);
+            }
+            self.ledger.commit().await?;
+        }
+        Ok(inbox.next().await)
     }
 }
 

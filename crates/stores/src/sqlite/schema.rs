@@ -44,15 +44,15 @@ const TABLES: &str = "
         ctime INTEGER
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX records_by_hash ON records (hash) WHERE hash IS NOT NULL;
-    -- Files that were about to be put in place when this was written.
+    -- Files that were about to be put in place when this was written. Written and emptied as a whole, so without an order.
     CREATE TABLE announced (
-        path TEXT PRIMARY KEY,
+        path TEXT NOT NULL,
         uid INTEGER NOT NULL,
         hash BLOB,
         size INTEGER,
         mtime INTEGER,
         ctime INTEGER
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;
     -- A change that the filter left out has no reason. From uid on: the server's message.
     CREATE TABLE deferred (
         key TEXT PRIMARY KEY,

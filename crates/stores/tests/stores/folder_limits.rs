@@ -64,7 +64,7 @@ async fn a_disk_that_is_full_while_publishing_fails_the_rest_of_the_batch_and_gi
     let Some(disk) = confined(test, Confinement::Disk("size=2m,nr_inodes=7")) else { return };
     let store = open(&disk);
     let mut batch = Vec::new();
-    for path in ["a/a.md", "b/b.md", "c.md"] {
+    for path in ["a/a.md", "b/b.md", "c/c.md"] {
         let content = PublicationContent::Staged(stage(&store, path, path.as_bytes(), 0).await);
         batch.push(Publication { content, replaces: None });
     }
