@@ -98,7 +98,7 @@ impl Held {
         slot
     }
 
-    /// Has everything that waits written, then gives each of these its file in the staging folder. Blocks.
+    /// Has what waits of a batch written, and gives each of these its file in the staging folder. Blocks.
     ///
     /// # Errors
     ///

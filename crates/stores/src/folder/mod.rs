@@ -5,12 +5,13 @@
 //! where the last segment is never followed if it is a link.
 //!
 //! - [`shared`]: the destination, opened or made when needed; [`root`], its handle and lock; [`parents`], folders in it.
-//! - [`staging`], [`writer`] and [`held`]: files that are not visible yet. [`publish`]: how they become so, with [`rename`],
+//! - [`staging`], [`writer`], [`held`] and [`early`]: files that are not visible yet. [`publish`]: how they become so, with [`rename`],
 //!   [`aside`] (conflicted copies) and [`transplant`] (other file systems below the root).
 //! - [`remove`], [`walk`], [`folding`], [`sync`]: what their names say. [`entry`]: one entry of an open folder.
 //! - [`site`][]: errors.
 
 mod aside;
+mod early;
 mod entry;
 mod folding;
 mod held;

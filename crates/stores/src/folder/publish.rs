@@ -50,21 +50,21 @@ pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answe
     let mut publisher =
         Publisher { shared, root: &root, staging, parents: Parents::new(&root), swept: HashSet::new() };
     let mut fatal: Option<StoreError> = None;
-    let mut results = Vec::with_capacity(batch.len());
-    for (index, publication) in batch.into_iter().enumerate() {
+    let mut results: Vec<_> = batch.iter().map(|_| Ok(Published::default())).collect();
+    for index in by_folder(&batch) {
         let result = match (&fatal, unwritten.remove(&index)) {
             (Some(error), _) => Err(again(error)),
             (None, Some(error)) => Err(error),
-            (None, None) => publisher.publish(&publication),
+            (None, None) => publisher.publish(&batch[index]),
         };
         if let (None, Err(error)) = (&fatal, &result)
             && error.is_fatal()
         {
             fatal = Some(again(error));
         }
-        results.push((publication, result));
+        results[index] = result;
     }
-    let flushed = root.flush();
+    let flushed = shared.early.flush_now(|| root.flush()).inspect_err(|_| distrust(shared));
     let answer = |(publication, result)| match (result, &flushed) {
         (Ok(published), Ok(())) => Ok(published),
         (Ok(_), Err(error)) => {
@@ -72,7 +72,17 @@ pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answe
         }
         (Err(error), _) => Err(PublishFailure { publication: Box::new(publication), error }),
     };
-    results.into_iter().map(answer).collect()
+    batch.into_iter().zip(results).map(answer).collect()
+}
+
+/// The order in which a batch is published: folder by folder, so that each is opened once.
+fn by_folder(batch: &[Publication]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..batch.len()).collect();
+    order.sort_by_key(|index| {
+        let path = batch[*index].path().as_str();
+        path.rsplit_once('/').map_or("", |(folder, _)| folder)
+    });
+    order
 }
 
 /// The answers when nothing of a batch could be done.
@@ -94,17 +104,23 @@ fn prepare(
         return Ok((root, None));
     }
     let staging = shared.staging_folder()?;
-    let flushed =
-        if root.unsynced.each_file() { flush_files(&root, &staging.dir, &staged) } else { root.flush() };
-    if let Err(error) = flushed {
-        // The system says once that it lost something, not what; reading would show the content from memory. So
-        // nothing that is staged can be trusted.
-        shared
-            .discard_staged()
-            .unwrap_or_else(|error| tracing::warn!(%error, "what was staged cannot be discarded"));
-        return Err(error);
-    }
+    let flushed = match root.unsynced.each_file() {
+        true => flush_files(&root, &staging.dir, &staged),
+        false => {
+            let names = staged.iter().map(|staged| staged.handle.as_str());
+            shared.early.make_durable(names, || root.flush())
+        }
+    };
+    flushed.inspect_err(|_| distrust(shared))?;
     Ok((root, Some(staging)))
+}
+
+/// Discards what is staged after a flush failed. The system says once that it lost something, not what; reading would show
+/// the content from memory. So nothing that is staged can be trusted.
+fn distrust(shared: &Shared) {
+    shared
+        .discard_staged()
+        .unwrap_or_else(|error| tracing::warn!(%error, "what was staged cannot be discarded"));
 }
 
 fn staged_in(publication: &mut Publication) -> Option<&mut Staged> {

@@ -8,6 +8,7 @@ use obsync_core::{FileMeta, Staged, StoreError};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::FolderOptions;
+use super::early::Early;
 use super::entry::{hash, open_file, set_file_time};
 use super::held::Held;
 use super::parents::Parents;
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     lock_wanted: AtomicBool,
     staging: Mutex<Staging>,
     pub(super) held: Held,
+    pub(super) early: Early,
 }
 
 impl Shared {
@@ -40,6 +42,7 @@ impl Shared {
             lock_wanted: AtomicBool::new(false),
             staging: Mutex::default(),
             held: Held::default(),
+            early: Early::default(),
         }
     }
 
@@ -81,7 +84,8 @@ impl Shared {
                 .site
                 .refused(path.as_str(), "obsync keeps its own files in a folder of this name"));
         }
-        let name_max = self.root()?.map_or(COMMON_NAME_MAX, |root| root.name_max());
+        // A folder that is not there yet is not looked for anew for every path.
+        let name_max = lock(&self.root).as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
         match path.segments().any(|segment| segment.len() > name_max) {
             true => Err(self.site.too_long(path.as_str())),
             false => Ok(()),
@@ -91,6 +95,13 @@ impl Shared {
     /// Creates an empty staged file.
     pub(super) fn stage(&self, path: &VaultPath, meta: &FileMeta) -> Result<StagedFile, StoreError> {
         self.staging_folder()?.create(path, meta.hash)
+    }
+
+    /// Says that a staged file is complete, closes it and gives its name.
+    pub(super) fn keep(&self, staged: StagedFile) -> String {
+        let name = staged.keep();
+        self.early.completed(&name);
+        name
     }
 
     /// The staging folder, made if it is not there.
@@ -156,12 +167,13 @@ impl Shared {
         }
         let untimed = |error| self.site.error(Action::SetTimes, to.as_str(), error);
         set_file_time(&staged.file, meta.mtime).map_err(untimed)?;
-        Ok(Some(Staged { path: to, meta, handle: staged.keep() }))
+        Ok(Some(Staged { path: to, meta, handle: self.keep(staged) }))
     }
 
     /// Removes everything that is staged.
     pub(super) fn discard_staged(&self) -> Result<(), StoreError> {
         self.held.discard();
+        self.early.forget();
         let Some(root) = self.root()? else { return Ok(()) };
         lock(&self.staging).discard(&root)
     }

@@ -30,6 +30,13 @@ impl Default for Durability {
     }
 }
 
+impl Durability {
+    /// Whether each file has to be flushed by itself.
+    pub(super) fn is_by_file(self) -> bool {
+        self == Durability::EachFile || cfg!(not(target_os = "linux"))
+    }
+}
+
 /// What was changed and is not known to be durable.
 #[derive(Debug)]
 pub(super) struct Unsynced {
@@ -47,7 +54,7 @@ impl Unsynced {
 
     /// Whether each file has to be flushed by itself.
     pub(super) fn each_file(&self) -> bool {
-        self.durability == Durability::EachFile || cfg!(not(target_os = "linux"))
+        self.durability.is_by_file()
     }
 }
 

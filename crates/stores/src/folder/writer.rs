@@ -87,6 +87,8 @@ impl Portion {
         };
         let written = staged.file.write_all(&self.content);
         written.map_err(|error| self.shared.site.error(Action::Write, self.path.as_str(), error))?;
+        self.shared.early.wrote(self.content.len());
+        self.shared.flush_early();
         Ok(staged)
     }
 
@@ -95,7 +97,7 @@ impl Portion {
         let staged = self.write()?;
         let timed = set_file_time(&staged.file, self.meta.mtime);
         timed.map_err(|error| self.shared.site.error(Action::SetTimes, self.path.as_str(), error))?;
-        Ok(Staged { path: self.path, meta: self.meta, handle: staged.keep() })
+        Ok(Staged { path: self.path, meta: self.meta, handle: self.shared.keep(staged) })
     }
 }
 
