@@ -4,6 +4,10 @@
 //! This crate knows neither file systems nor databases: destinations implement [`VaultStore`] and state databases
 //! [`StateStore`]. It knows no terminal either: a program that wants to show progress implements [`Progress`].
 
+/// Entry points of the benchmarks.
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 mod entry;
 mod error;
 mod folders;

@@ -1,0 +1,102 @@
+//! The parts of the engine that take time for each entry of a vault, for the benchmarks: what a pull does with a listing
+//! before anything is transferred. Nobody else needs them.
+
+use std::collections::HashMap;
+
+use obsync_protocol::{ContentHash, Filter, PushMessage, Uid, VaultKeys, VaultPath};
+
+use crate::entry::{Listing, RemoteEntry};
+use crate::plan::{Mode, Plan, PlanInput};
+use crate::state::Record;
+use crate::watermark::Watermark;
+
+/// What the server listed.
+pub struct Listed(Listing);
+
+/// Takes in what the server sends, an entry after the other.
+pub fn list(messages: Vec<PushMessage>, keys: &VaultKeys) -> Listed {
+    let mut listing = Listing::default();
+    for message in messages {
+        listing.add(message, keys);
+    }
+    Listed(listing)
+}
+
+impl Listed {
+    /// How many paths it speaks of.
+    pub fn paths(&self) -> usize {
+        self.0.entries.len()
+    }
+
+    /// Its entries, ready to be planned.
+    pub fn entries(self) -> Entries {
+        Entries(self.0.entries.into_values().collect())
+    }
+}
+
+/// The latest entry of each path.
+#[derive(Clone)]
+pub struct Entries(Vec<RemoteEntry>);
+
+/// What is known of a destination that a plan is made for.
+#[derive(Clone)]
+pub struct Destination {
+    /// What is recorded.
+    pub records: Vec<Record>,
+    /// Which paths have a content that is wanted.
+    pub sources: HashMap<ContentHash, VaultPath>,
+    /// Whether names that differ only in case are one.
+    pub folds_names: bool,
+    /// How thorough the pull is.
+    pub mode: Mode,
+}
+
+/// What a plan comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Contents to be downloaded, or copied from a file that stays.
+    pub transfers: usize,
+    /// Contents to be copied from a file that goes.
+    pub rescues: usize,
+    /// Files to be removed.
+    pub removals: usize,
+    /// Changes that need nothing.
+    pub settled: usize,
+}
+
+/// A plan, kept so that giving its memory back is not part of the time.
+pub struct Made(Plan);
+
+/// Makes the plan, for a destination that can hold every name.
+pub fn plan(entries: Entries, destination: Destination, filter: &Filter) -> Made {
+    let Destination { records, sources, folds_names, mode } = destination;
+    let records = records.into_iter().map(|record| (record.path.clone(), record)).collect();
+    let input = PlanInput { entries: entries.0, records, sources, filter, mode, rechecked: 0, folds_names };
+    let mut plan = Plan::new(input);
+    plan.refuse(|_| Ok(()));
+    Made(plan)
+}
+
+impl Made {
+    /// What it comes to.
+    pub fn summary(&self) -> Planned {
+        Planned {
+            transfers: self.0.transfers.len(),
+            rescues: self.0.rescues.len(),
+            removals: self.0.removals.len(),
+            settled: self.0.settled.len(),
+        }
+    }
+}
+
+/// Counts changes as begun and, in another order, as done: the version after each batch of `batch`.
+pub fn count(changes: &[Uid], done: &[Uid], batch: usize) -> u64 {
+    let mut watermark = Watermark::new(0, changes.len() as u64);
+    changes.iter().for_each(|uid| watermark.begin(*uid));
+    let mut version = 0;
+    for part in done.chunks(batch) {
+        part.iter().for_each(|uid| watermark.done(*uid));
+        version = watermark.version();
+    }
+    version
+}
