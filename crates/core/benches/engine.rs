@@ -5,13 +5,17 @@
 
 use std::collections::HashMap;
 
-use divan::Bencher;
 use divan::counter::ItemsCount;
+use divan::{AllocProfiler, Bencher};
 use obsync_core::benching::{Destination, Entries, Planned, count, list, plan};
 use obsync_core::{FileMeta, Filter, Mode, Record, RecordKind};
 use obsync_protocol::{
     CONTENT_OVERHEAD, ContentHash, EncryptionVersion, MasterKey, PushMessage, Uid, VaultKeys, VaultPath,
 };
+
+/// Counts what is allocated, and the most that is held at a time.
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
 const ENTRIES: usize = 100_000;
 const RENAMES: usize = 1_000;
