@@ -1,6 +1,7 @@
 //! Entries of the vault as the server lists them, decoded and checked, the latest of each path.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultKeys, VaultPath, plain_size};
 
@@ -136,7 +137,9 @@ impl Listing {
         self.received += 1;
         match RemoteEntry::decode(&message, keys) {
             Ok(entry) => {
-                self.refused.remove(&DeferredKey::plain(&entry.path));
+                if !self.refused.is_empty() {
+                    self.refused.remove(&DeferredKey::plain(&entry.path));
+                }
                 self.add_entry(entry);
             }
             Err(error) => {
@@ -158,13 +161,15 @@ impl Listing {
     }
 
     fn add_entry(&mut self, entry: RemoteEntry) {
-        match self.entries.get_mut(&entry.path) {
+        match self.entries.entry(entry.path.clone()) {
             // A rename can give the deletion and the new entry one uid (protocol.md section 3): for one path
             // what came last in the listing counts.
-            Some(known) if known.uid > entry.uid => {}
-            Some(known) => *known = entry,
-            None => {
-                self.entries.insert(entry.path.clone(), entry);
+            Entry::Occupied(known) if known.get().uid > entry.uid => {}
+            Entry::Occupied(mut known) => {
+                known.insert(entry);
+            }
+            Entry::Vacant(new) => {
+                new.insert(entry);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! about to remove or overwrite is rescued first, then files and folders go, folders come, and the rest is
 //! copied or downloaded.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
@@ -158,11 +159,10 @@ impl Plan {
         }
         let mut entries = planner.admit(input.entries, input.filter);
         entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
-        let mut wanted = Vec::new();
         for entry in entries {
-            planner.place(entry, &mut wanted);
+            planner.place(entry);
         }
-        planner.plan_transfers(wanted, input.sources);
+        planner.find_sources(&input.sources);
         planner.finish()
     }
 
@@ -170,13 +170,13 @@ impl Plan {
     pub(crate) fn refuse(&mut self, admits: impl Fn(&VaultPath) -> Result<(), String>) {
         let mut kept = HashSet::new();
         for transfer in self.rescues.iter_mut().chain(&mut self.transfers) {
+            if transfer.targets.iter().all(|target| admits(&target.path).is_ok()) {
+                continue;
+            }
             let whole = transfer.clone();
             let (good, bad): (Vec<_>, Vec<_>) =
                 transfer.targets.drain(..).partition(|target| admits(&target.path).is_ok());
             transfer.targets = good;
-            if bad.is_empty() {
-                continue;
-            }
             kept.extend(transfer.source.local().cloned());
             let bad = Transfer { targets: bad, ..whole };
             self.refused.extend(
@@ -211,13 +211,6 @@ impl Plan {
     }
 }
 
-/// A content and the one path that it is wanted at.
-struct Want {
-    hash: ContentHash,
-    size: u64,
-    target: Target,
-}
-
 struct Planner {
     plan: Plan,
     records: HashMap<VaultPath, Record>,
@@ -227,6 +220,8 @@ struct Planner {
     /// Contents that are here now and will not be when the plan's removals and overwrites are done.
     vanishing: HashMap<ContentHash, VaultPath>,
     vanishing_paths: HashSet<VaultPath>,
+    /// Where in the plan's transfers a content is.
+    wanted: HashMap<ContentHash, usize>,
 }
 
 impl Planner {
@@ -239,6 +234,7 @@ impl Planner {
             rechecked,
             vanishing: HashMap::new(),
             vanishing_paths: HashSet::new(),
+            wanted: HashMap::new(),
         }
     }
 
@@ -248,11 +244,11 @@ impl Planner {
     }
 
     /// Sorts out what the filter skips and what this destination cannot hold.
-    fn admit(&mut self, entries: Vec<RemoteEntry>, filter: &Filter) -> Vec<RemoteEntry> {
-        let (mut admitted, filtered): (Vec<_>, Vec<_>) = entries
-            .into_iter()
-            .partition(|entry| matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync));
-        for entry in filtered {
+    fn admit(&mut self, mut entries: Vec<RemoteEntry>, filter: &Filter) -> Vec<RemoteEntry> {
+        let is_left_out = |entry: &mut RemoteEntry| {
+            !matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync)
+        };
+        for entry in entries.extract_if(.., is_left_out) {
             let known = self.records.get(&entry.path).and_then(Record::file);
             if let Some(known) = known
                 && self.looks_at(entry.uid)
@@ -270,20 +266,30 @@ impl Planner {
                 self.plan.settled.push(entry.path);
             }
         }
-        self.refuse_below_files(&mut admitted);
+        self.refuse_below_files(&mut entries);
         if self.folds_names {
-            self.refuse_same_names(&mut admitted);
+            self.refuse_same_names(&mut entries);
         }
-        admitted
+        entries
     }
 
     /// Refuses entries that lie below a path that is a file in this same listing.
     fn refuse_below_files(&mut self, entries: &mut Vec<RemoteEntry>) {
+        // Folders are far fewer than files, and nearly always none of them is one.
+        let mut folders: HashSet<&str> = HashSet::new();
+        for entry in entries.iter().filter(|entry| entry.is_live()) {
+            // What is above a folder that is known already is known too.
+            let _ = above(&entry.path).all(|folder| folders.insert(folder));
+        }
         let files: HashSet<VaultPath> = entries
             .iter()
             .filter(|entry| matches!(entry.kind, EntryKind::File { .. }))
+            .filter(|entry| folders.contains(entry.path.as_str()))
             .map(|entry| entry.path.clone())
             .collect();
+        if files.is_empty() {
+            return;
+        }
         let blocker = |entry: &RemoteEntry| {
             entry
                 .is_live()
@@ -353,17 +359,18 @@ impl Planner {
             .collect();
         for record in unlisted {
             let uid = record.uid();
-            self.remove(record, uid);
+            self.remove(record.path, record.kind, uid);
         }
     }
 
     /// Decides what one admitted entry needs.
-    fn place(&mut self, entry: RemoteEntry, wanted: &mut Vec<Want>) {
-        let record = self.records.get(&entry.path).cloned();
-        match (entry.kind, record) {
+    fn place(&mut self, entry: RemoteEntry) {
+        let known = self.records.get(&entry.path).map(|record| record.kind.clone());
+        match (entry.kind, known) {
             (EntryKind::Deleted { .. }, None) => self.plan.settled.push(entry.path),
-            (EntryKind::Deleted { .. }, Some(record)) => self.remove(record, entry.uid),
-            (EntryKind::Folder, Some(Record { kind: RecordKind::Folder(uid), path })) => {
+            (EntryKind::Deleted { .. }, Some(kind)) => self.remove(entry.path, kind, entry.uid),
+            (EntryKind::Folder, Some(RecordKind::Folder(uid))) => {
+                let path = entry.path;
                 if self.looks_at(entry.uid) {
                     self.plan.folders.push(FolderChange { path, uid: entry.uid });
                 } else if uid < entry.uid {
@@ -372,37 +379,30 @@ impl Planner {
                     self.plan.settled.push(path);
                 }
             }
-            (EntryKind::Folder, record) => {
-                if let Some(record) = record {
-                    self.remove(record, entry.uid);
+            (EntryKind::Folder, known) => {
+                if let Some(kind) = known {
+                    self.remove(entry.path.clone(), kind, entry.uid);
                 }
                 self.plan.folders.push(FolderChange { path: entry.path, uid: entry.uid });
             }
-            (EntryKind::File { hash, size }, Some(Record { kind: RecordKind::File(known), .. })) => {
-                self.place_over_file(entry, hash, size, known, wanted);
+            (EntryKind::File { hash, size }, Some(RecordKind::File(known))) => {
+                self.place_over_file(entry, hash, size, known);
             }
-            (EntryKind::File { hash, size }, record) => {
-                if let Some(record) = record {
-                    self.remove(record, entry.uid);
+            (EntryKind::File { hash, size }, known) => {
+                if let Some(kind) = known {
+                    self.remove(entry.path.clone(), kind, entry.uid);
                 }
-                wanted.push(Want { hash, size, target: Target::new(entry, None) });
+                self.want(hash, size, Target::new(entry, None));
             }
         }
     }
 
-    fn place_over_file(
-        &mut self,
-        entry: RemoteEntry,
-        hash: ContentHash,
-        size: u64,
-        known: FileMeta,
-        wanted: &mut Vec<Want>,
-    ) {
+    fn place_over_file(&mut self, entry: RemoteEntry, hash: ContentHash, size: u64, known: FileMeta) {
         if known.hash != hash {
             self.vanish(known.hash, entry.path.clone());
-            wanted.push(Want { hash, size, target: Target::new(entry, Some(known.hash)) });
+            self.want(hash, size, Target::new(entry, Some(known.hash)));
         } else if self.looks_at(entry.uid) {
-            wanted.push(Want { hash, size, target: Target::new(entry, Some(known.hash)) });
+            self.want(hash, size, Target::new(entry, Some(known.hash)));
         } else if known.uid >= entry.uid {
             self.plan.settled.push(entry.path);
         } else {
@@ -418,14 +418,26 @@ impl Planner {
         }
     }
 
-    fn remove(&mut self, record: Record, uid: Uid) {
-        match record.kind {
+    /// A content is wanted at one more path.
+    fn want(&mut self, hash: ContentHash, size: u64, target: Target) {
+        let transfers = &mut self.plan.transfers;
+        match self.wanted.entry(hash) {
+            Entry::Occupied(at) => transfers[*at.get()].targets.push(target),
+            Entry::Vacant(new) => {
+                new.insert(transfers.len());
+                transfers.push(Transfer { hash, size, source: Source::Remote, targets: vec![target] });
+            }
+        }
+    }
+
+    fn remove(&mut self, path: VaultPath, kind: RecordKind, uid: Uid) {
+        match kind {
             RecordKind::File(meta) => {
-                self.vanish(meta.hash, record.path.clone());
-                let file = Removable { path: record.path, hash: meta.hash };
+                self.vanish(meta.hash, path.clone());
+                let file = Removable { path, hash: meta.hash };
                 self.plan.removals.push(FileRemoval { file, size: meta.size, uid });
             }
-            RecordKind::Folder(_) => self.plan.folder_removals.push(FolderChange { path: record.path, uid }),
+            RecordKind::Folder(_) => self.plan.folder_removals.push(FolderChange { path, uid }),
         }
     }
 
@@ -434,41 +446,30 @@ impl Planner {
         self.vanishing.entry(hash).or_insert(path);
     }
 
-    /// Groups what is wanted by content, and finds a source for each.
-    fn plan_transfers(&mut self, wanted: Vec<Want>, sources: HashMap<ContentHash, VaultPath>) {
-        let mut index: HashMap<ContentHash, usize> = HashMap::with_capacity(wanted.len());
-        let mut transfers: Vec<Transfer> = Vec::with_capacity(wanted.len());
-        for Want { hash, size, target } in wanted {
-            match index.get(&hash) {
-                Some(&at) => transfers[at].targets.push(target),
-                None => {
-                    index.insert(hash, transfers.len());
-                    transfers.push(Transfer { hash, size, source: Source::Remote, targets: vec![target] });
-                }
-            }
-        }
-        for mut transfer in transfers {
+    /// Finds a source for each content that is wanted. What comes from a file that goes is a rescue.
+    fn find_sources(&mut self, sources: &HashMap<ContentHash, VaultPath>) {
+        let Planner { plan, vanishing, vanishing_paths, .. } = self;
+        let rescues = plan.transfers.extract_if(.., |transfer| {
             let is_target = |path: &VaultPath| transfer.targets.iter().any(|target| target.path == *path);
             let stays = sources
                 .get(&transfer.hash)
-                .filter(|path| !self.vanishing_paths.contains(path) && !is_target(path));
-            let vanishes = self.vanishing.get(&transfer.hash);
-            if let Some(from) = stays {
+                .filter(|path| !vanishing_paths.contains(*path) && !is_target(path));
+            let vanishes = vanishing.get(&transfer.hash);
+            if let Some(from) = stays.or(vanishes) {
                 transfer.source = Source::Local(from.clone());
-                self.plan.transfers.push(transfer);
-            } else if let Some(from) = vanishes {
-                transfer.source = Source::Local(from.clone());
-                self.plan.rescues.push(transfer);
-            } else {
-                self.plan.transfers.push(transfer);
             }
-        }
+            stays.is_none() && vanishes.is_some()
+        });
+        plan.rescues.extend(rescues);
     }
 
     fn finish(mut self) -> Plan {
         let plan = &mut self.plan;
         plan.folder_removals.sort_by(|a, b| b.path.cmp(&a.path));
         plan.folders.sort_by(|a, b| a.path.cmp(&b.path));
+        if plan.rescues.is_empty() {
+            return self.plan;
+        }
         let key = |path: &VaultPath| {
             if self.folds_names { path.fold_key() } else { path.as_str().to_owned() }
         };
@@ -500,6 +501,12 @@ impl Target {
 
 fn swap((reason, entry): (String, RemoteEntry)) -> (RemoteEntry, String) {
     (entry, reason)
+}
+
+/// The paths of the folders that something is in, the nearest first.
+fn above(path: &VaultPath) -> impl Iterator<Item = &str> {
+    let path = path.as_str();
+    path.rmatch_indices('/').map(|(at, _)| &path[..at])
 }
 
 /// Whether one of the paths that leave is `path`, above it or below it.
