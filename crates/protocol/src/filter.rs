@@ -90,7 +90,7 @@ impl Filter {
             return None;
         }
         // A webm holds sound or moving pictures, and which cannot be told by its name: either will do.
-        let types = FileType::of_extension(&path.extension());
+        let types = FileType::of_extension(&path.lower_case_extension());
         match types.first() {
             Some(first) if !types.iter().any(|kind| self.file_types.contains(*kind)) => {
                 Some(SkipReason::FileType(*first))

@@ -1,5 +1,6 @@
 //! Paths inside a vault: the plain form, checked, and the encoded forms that travel.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -63,9 +64,15 @@ impl VaultPath {
     /// when there is no dot or it is the name's first or last character (protocol.md section 3).
     #[must_use]
     pub fn extension(&self) -> String {
+        self.lower_case_extension().into_owned()
+    }
+
+    /// The [`extension`](Self::extension), borrowed where it is lower-case as it stands.
+    pub(crate) fn lower_case_extension(&self) -> Cow<'_, str> {
         match self.file_name().rsplit_once('.') {
-            Some((stem, extension)) if !stem.is_empty() => extension.to_lowercase(),
-            _ => String::new(),
+            Some(("", _)) | None => Cow::Borrowed(""),
+            Some((_, extension)) if extension.bytes().all(is_lower_case) => Cow::Borrowed(extension),
+            Some((_, extension)) => Cow::Owned(extension.to_lowercase()),
         }
     }
 
@@ -88,11 +95,19 @@ impl VaultPath {
     /// to NFC and lower-case.
     #[must_use]
     pub fn fold_key(&self) -> String {
+        if self.0.is_ascii() {
+            return self.0.to_ascii_lowercase();
+        }
         // Each character by itself, and the final sigma as the other one: the lower case of a whole word
         // depends on where its sigma stands, which no file system looks at.
         let lower = self.0.nfc().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c });
         lower.nfc().collect()
     }
+}
+
+/// Whether a byte is a character by itself whose lower case it is.
+fn is_lower_case(byte: u8) -> bool {
+    byte.is_ascii() && !byte.is_ascii_uppercase()
 }
 
 /// Holds a path against the rules for [`VaultPath`].

@@ -41,12 +41,11 @@ impl Siv {
         text
     }
 
-    /// The plaintext of SIV ‖ ciphertext; `None` when it was not made with these keys.
-    pub(crate) fn decrypt(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let (siv, ciphertext) = text.split_first_chunk::<SIV_LENGTH>()?;
-        let mut plaintext = ciphertext.to_vec();
-        self.apply_keystream(siv, &mut plaintext);
-        bool::from(self.s2v(&plaintext).ct_eq(siv)).then_some(plaintext)
+    /// The plaintext of SIV ‖ ciphertext, in its place; `None` when it was not made with these keys.
+    pub(crate) fn decrypt<'t>(&self, text: &'t mut [u8]) -> Option<&'t [u8]> {
+        let (siv, text) = text.split_first_chunk_mut::<SIV_LENGTH>()?;
+        self.apply_keystream(siv, text);
+        bool::from(self.s2v(text).ct_eq(siv)).then_some(text)
     }
 
     /// S2V of RFC 5297 section 2.4 with the plaintext as its only component.

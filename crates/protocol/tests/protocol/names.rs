@@ -111,6 +111,21 @@ fn the_longest_text_that_is_encoded_is_decoded() {
 }
 
 #[test]
+fn short_and_long_texts_are_decoded_alike() {
+    // Up to 512 bytes of encrypted text are decoded without taking memory.
+    for version in VERSIONS {
+        for length in 480..=513 {
+            let encoded = keys(version).encode_text(&"x".repeat(length)).expect("short");
+            assert_eq!(keys(version).decode_text(&encoded), Ok("x".repeat(length)));
+            let odd = &encoded[1..];
+            assert_eq!(keys(version).decode_text(odd), undecodable(NameDefect::NotHexadecimal));
+            let cut = &encoded[2..];
+            assert_eq!(keys(version).decode_text(cut), undecodable(NameDefect::Forged));
+        }
+    }
+}
+
+#[test]
 fn a_name_of_another_vault_is_refused() {
     let encoded = keys(EncryptionVersion::V3).encode_text("Note.md").expect("short");
     let other = obsync_protocol::MasterKey::from_hex(&"77".repeat(32)).expect("64 digits");
