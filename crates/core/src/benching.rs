@@ -23,20 +23,22 @@ pub fn list(messages: Vec<PushMessage>, keys: &VaultKeys) -> Listed {
 }
 
 impl Listed {
-    /// How many paths it speaks of.
-    pub fn paths(&self) -> usize {
-        self.0.entries.len()
-    }
-
     /// Its entries, ready to be planned.
-    pub fn entries(self) -> Entries {
-        Entries(self.0.entries.into_values().collect())
+    pub fn entries(mut self) -> Entries {
+        Entries(self.0.entries.take())
     }
 }
 
 /// The latest entry of each path.
 #[derive(Clone)]
 pub struct Entries(Vec<RemoteEntry>);
+
+impl Entries {
+    /// How many paths they speak of.
+    pub fn paths(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// What is known of a destination that a plan is made for.
 #[derive(Clone)]

@@ -118,11 +118,56 @@ impl RemoteEntry {
     }
 }
 
+/// The latest entry of each path, in the order in which the paths were first listed.
+#[derive(Debug, Default)]
+pub(crate) struct Latest {
+    entries: Vec<RemoteEntry>,
+    /// Where the entry of a path is. The entries by themselves would make a large table, which is copied whenever it
+    /// grows and has room for up to twice of what it holds.
+    places: HashMap<VaultPath, usize>,
+}
+
+impl Latest {
+    /// The entry of a path.
+    fn get(&self, path: &VaultPath) -> Option<&RemoteEntry> {
+        self.places.get(path).and_then(|place| self.entries.get(*place))
+    }
+
+    /// Takes an entry in, in place of the one of its path if `yields` says so of that.
+    fn put(&mut self, entry: RemoteEntry, yields: impl FnOnce(&RemoteEntry) -> bool) {
+        match self.places.entry(entry.path.clone()) {
+            Entry::Occupied(place) => {
+                let known = &mut self.entries[*place.get()];
+                if yields(known) {
+                    *known = entry;
+                }
+            }
+            Entry::Vacant(new) => {
+                new.insert(self.entries.len());
+                self.entries.push(entry);
+            }
+        }
+    }
+
+    fn remove(&mut self, path: &VaultPath) {
+        let Some(place) = self.places.remove(path) else { return };
+        self.entries.swap_remove(place);
+        if let Some(moved) = self.entries.get(place) {
+            self.places.insert(moved.path.clone(), place);
+        }
+    }
+
+    /// All entries; none are left, and no memory is held for them.
+    pub(crate) fn take(&mut self) -> Vec<RemoteEntry> {
+        std::mem::take(self).entries
+    }
+}
+
 /// The changes of a vault since some version: for each path the latest, and what could not be decoded.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     /// The latest entry of each path.
-    pub(crate) entries: HashMap<VaultPath, RemoteEntry>,
+    pub(crate) entries: Latest,
     /// Entries that make no sense, by their encoded path.
     pub(crate) refused: HashMap<DeferredKey, Deferred>,
     /// Keys of such entries that the vault has deleted since.
@@ -140,7 +185,10 @@ impl Listing {
                 if !self.refused.is_empty() {
                     self.refused.remove(&DeferredKey::plain(&entry.path));
                 }
-                self.add_entry(entry);
+                // A rename can give the deletion and the new entry one uid (protocol.md section 3): for one path
+                // what came last in the listing counts.
+                let uid = entry.uid;
+                self.entries.put(entry, |known| known.uid <= uid);
             }
             Err(error) => {
                 let key = error.key(&message);
@@ -160,33 +208,101 @@ impl Listing {
         }
     }
 
-    fn add_entry(&mut self, entry: RemoteEntry) {
-        match self.entries.entry(entry.path.clone()) {
-            // A rename can give the deletion and the new entry one uid (protocol.md section 3): for one path
-            // what came last in the listing counts.
-            Entry::Occupied(known) if known.get().uid > entry.uid => {}
-            Entry::Occupied(mut known) => {
-                known.insert(entry);
-            }
-            Entry::Vacant(new) => {
-                new.insert(entry);
-            }
-        }
-    }
-
     /// Takes in a change that an earlier run deferred, unless the listing has something later for its path.
-    /// Whether it was taken.
     pub(crate) fn add_deferred(&mut self, deferred: Deferred, keys: &VaultKeys) {
-        let later = |known: &RemoteEntry| known.uid >= deferred.message.uid;
+        let uid = deferred.message.uid;
+        let later = |known: &RemoteEntry| known.uid >= uid;
         match RemoteEntry::decode(&deferred.message, keys) {
-            Ok(entry) if self.entries.get(&entry.path).is_some_and(later) => {}
-            Ok(entry) => {
-                self.entries.insert(entry.path.clone(), entry);
-            }
+            Ok(entry) => self.entries.put(entry, |known| !later(known)),
             Err(error) if error.path.as_ref().and_then(|path| self.entries.get(path)).is_some_and(later) => {}
             Err(_) => {
                 self.refused.entry(deferred.key.clone()).or_insert(deferred);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use obsync_protocol::{EncryptionVersion, MasterKey};
+
+    use super::*;
+
+    fn keys() -> VaultKeys {
+        VaultKeys::new(&MasterKey::from_hex(&"5a".repeat(32)).unwrap(), EncryptionVersion::V3, "salt")
+    }
+
+    fn path(text: &str) -> VaultPath {
+        VaultPath::parse(text).unwrap()
+    }
+
+    fn folder(at: &str, uid: u64) -> PushMessage {
+        PushMessage {
+            uid: Uid(uid),
+            path: keys().encode_path(&path(at)),
+            folder: true,
+            ..PushMessage::default()
+        }
+    }
+
+    /// A file whose path can be decoded and whose hash cannot.
+    fn nonsense(at: &str, uid: u64) -> PushMessage {
+        PushMessage { hash: "00".into(), folder: false, ..folder(at, uid) }
+    }
+
+    fn listing(messages: impl IntoIterator<Item = PushMessage>) -> Listing {
+        let mut listing = Listing::default();
+        messages.into_iter().for_each(|message| listing.add(message, &keys()));
+        listing
+    }
+
+    fn taken(listing: &mut Listing) -> Vec<(String, u64)> {
+        listing.entries.take().iter().map(|entry| (entry.path.to_string(), entry.uid.0)).collect()
+    }
+
+    fn entries(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+        expected.iter().map(|(path, uid)| ((*path).to_owned(), *uid)).collect()
+    }
+
+    #[test]
+    fn of_each_path_the_latest_entry_stays_and_of_two_with_one_uid_the_second() {
+        let mut listing = listing([folder("a", 3), folder("b", 2), folder("a", 1), folder("b", 4)]);
+        listing.add(PushMessage { deleted: true, ..folder("a", 3) }, &keys());
+        assert!(!listing.entries.get(&path("a")).unwrap().is_live());
+        assert_eq!(taken(&mut listing), entries(&[("a", 3), ("b", 4)]));
+        assert_eq!(taken(&mut listing), entries(&[]), "what was taken is gone");
+    }
+
+    #[test]
+    fn an_entry_that_makes_no_sense_takes_out_the_earlier_one_of_its_path_and_no_other() {
+        let mut listing = listing([folder("a", 1), folder("b", 2), folder("c", 3), nonsense("a", 4)]);
+        assert_eq!(listing.refused.len(), 1);
+        for (at, uid) in [("b", 5), ("c", 6)] {
+            listing.add(folder(at, uid), &keys());
+        }
+        listing.add(nonsense("c", 7), &keys());
+        assert_eq!(taken(&mut listing), entries(&[("b", 5)]));
+    }
+
+    #[test]
+    fn an_entry_that_makes_sense_again_is_not_refused_any_more() {
+        let mut listing = listing([nonsense("a", 1), folder("a", 2)]);
+        assert!(listing.refused.is_empty());
+        assert_eq!(taken(&mut listing), entries(&[("a", 2)]));
+    }
+
+    #[test]
+    fn a_deferred_change_counts_unless_the_listing_has_a_later_one() {
+        let deferred = |message: PushMessage| Deferred {
+            key: DeferredKey::encoded(message.path.as_str()),
+            message,
+            cause: DeferredCause::Filtered,
+        };
+        let mut listing = listing([folder("a", 3), folder("b", 3)]);
+        for message in [folder("a", 2), folder("b", 4), folder("c", 1), nonsense("b", 2), nonsense("d", 1)] {
+            listing.add_deferred(deferred(message), &keys());
+        }
+        assert_eq!(listing.refused.len(), 1);
+        assert_eq!(taken(&mut listing), entries(&[("a", 3), ("b", 4), ("c", 1)]));
     }
 }

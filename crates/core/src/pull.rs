@@ -292,7 +292,7 @@ impl Pull<'_> {
     }
 
     async fn plan(&self, survey: &mut Survey) -> Result<Plan, PullError> {
-        let entries: Vec<RemoteEntry> = survey.listing.entries.drain().map(|(_, entry)| entry).collect();
+        let entries = survey.listing.entries.take();
         if entries.is_empty() && survey.mode == Mode::Incremental {
             return Ok(Plan::default());
         }
