@@ -4,10 +4,10 @@ use std::env;
 use std::time::Duration;
 
 use obsync_client::Token;
+use obsync_client::totp::{Generator, NotBase32};
 use secrecy::SecretString;
 
 use crate::exit::{Exit, Failed};
-use crate::totp::Generator;
 
 /// The variable with the vault password.
 pub(crate) const VAULT_PASSWORD: &str = "OBSYNC_VAULT_PASSWORD";
@@ -34,7 +34,14 @@ pub(crate) fn vault_password() -> Result<Option<SecretString>, Failed> {
 
 /// What makes codes from `OBSIDIAN_TOTP_SECRET`.
 pub(crate) fn totp() -> Result<Option<Generator>, Failed> {
-    secret("OBSIDIAN_TOTP_SECRET")?.map(|secret| Generator::new(&secret)).transpose()
+    let generator = secret("OBSIDIAN_TOTP_SECRET")?.map(|secret| Generator::new(&secret)).transpose();
+    generator.map_err(|NotBase32| {
+        Failed::new(
+            Exit::Usage,
+            "OBSIDIAN_TOTP_SECRET is not a base32 secret; set it to the text that was shown beside the QR code \
+             when you turned two-factor authentication on (letters and the digits 2 to 7)",
+        )
+    })
 }
 
 /// `OBSYNC_LEASE_SECONDS`: how long a process that died keeps others out of a destination whose state is in a

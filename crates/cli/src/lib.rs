@@ -34,7 +34,6 @@ mod state_place;
 mod state_row;
 mod states;
 mod table;
-mod totp;
 mod vault_choice;
 mod vault_keys;
 

@@ -1,6 +1,7 @@
 //! From what there is — a token in the environment, a saved one, credentials, a person to ask — to a token
 //! that the service accepts.
 
+use obsync_client::totp::{Generator, now, wait_past_boundary};
 use obsync_client::{Client, ClientError, Token};
 use secrecy::SecretString;
 
@@ -9,7 +10,6 @@ use crate::context::Context;
 use crate::credentials::Saved;
 use crate::environment;
 use crate::exit::{Exit, Failed};
-use crate::totp::{Generator, now, wait_past_boundary};
 
 /// How often a code is asked for on a terminal.
 const CODE_ATTEMPTS: u32 = 3;
@@ -70,7 +70,7 @@ impl Account {
 
     /// A code that was refused near the end of its period was perhaps only late: then the next one is tried.
     async fn sign_in_with_generator(&self, client: &Client, generator: &Generator) -> Result<Saved, Failed> {
-        match self.attempt(client, Some(&generator.at(now()).digits)).await {
+        match self.attempt(client, Some(&generator.current().digits)).await {
             Err(ClientError::MfaWrong) => {}
             result => return Ok(result?),
         }
@@ -79,7 +79,7 @@ impl Account {
                 "the two-factor code was refused at the end of its time; trying again in {wait:?}"
             );
             tokio::time::sleep(wait).await;
-            match self.attempt(client, Some(&generator.at(now()).digits)).await {
+            match self.attempt(client, Some(&generator.current().digits)).await {
                 Err(ClientError::MfaWrong) => {}
                 result => return Ok(result?),
             }

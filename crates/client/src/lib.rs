@@ -4,6 +4,7 @@
 //!   rules on hosts for everything else.
 //! - [`Session`]: one WebSocket connection to one vault: the listing, pushes, questions.
 //! - [`FetchPool`]: the contents of many files over several sessions.
+//! - [`totp`]: two-factor codes from the secret that they are computed from.
 //!
 //! Every wait has a limit ([`Timeouts`]), every failure is a [`ClientError`] whose sentence says what happened and
 //! what to do, and nothing that is secret appears in an error, in `Debug` output or in the log.
@@ -30,6 +31,7 @@ mod options;
 mod session;
 mod tls;
 mod token;
+pub mod totp;
 mod transport;
 
 pub use calls::{NewVault, NewVaultEncryption, SignedIn};

@@ -9,13 +9,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
+use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, Token};
 use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath};
 use obsync_stores::dynamodb::TableName;
 use obsync_stores::{BucketLocation, LocationError};
 use secrecy::SecretString;
 
-use crate::totp::Generator;
 use crate::variables::Variables;
 
 /// How long before its end an invocation begins nothing new, unless it is set otherwise.

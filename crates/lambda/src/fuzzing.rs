@@ -59,7 +59,8 @@ pub fn secret(data: &[u8]) {
                 secret.credentials.as_ref().is_none_or(|(_, password)| !password.expose_secret().is_empty())
             );
             if let Some(totp) = &secret.totp {
-                assert!(totp.code().len() == 6 && totp.code().bytes().all(|digit| digit.is_ascii_digit()));
+                let code = totp.current().digits;
+                assert!(code.len() == 6 && code.bytes().all(|digit| digit.is_ascii_digit()));
             }
             for opening in secret.vaults() {
                 match opening {

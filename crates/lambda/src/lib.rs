@@ -5,7 +5,7 @@
 //! (`placement`), `fan_out` works on several at a time, `sync` on each: lease, pull, progress, report. Around
 //! that:
 //!
-//! - `config` (of `variables`), `secrets`, `totp`: what the function is given. `warm`: what it keeps between
+//! - `config` (of `variables`), `secrets`: what the function is given. `warm`: what it keeps between
 //!   invocations.
 //! - `memory` (by `gauge`) and `deadline`: the two limits that it works within. `chain`: going on by itself.
 //! - `tracker`: how far a run is. `answer`, `queue`, `status`: what is answered. `logging`, `metrics`: what
@@ -31,7 +31,6 @@ mod queue;
 mod secrets;
 mod status;
 mod sync;
-mod totp;
 mod tracker;
 mod variables;
 mod warm;

@@ -18,13 +18,12 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use obsync_client::Token;
+use obsync_client::totp::{Generator, NotBase32};
 use obsync_protocol::{ContentHash, MasterKey, VaultInfo};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
-
-use crate::totp::Generator;
 
 /// What a secret holds.
 #[derive(Default)]
@@ -81,7 +80,7 @@ pub(crate) enum Malformed {
     #[error("\"auth\" needs either \"email\" and \"password\", or \"token\"")]
     BadAuth,
     #[error("\"totp_secret\" {0}")]
-    BadTotp(crate::totp::NotBase32),
+    BadTotp(NotBase32),
     #[error("each vault needs either \"password\" or \"key\"; number {number} has not")]
     BadVault { number: usize },
     #[error("the \"key\" of vault number {number} is not 64 hexadecimal digits")]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientError, Token};
 use obsync_protocol::{EncryptionVersion, MasterKey, UnsupportedEncryption, VaultId, VaultInfo, VaultKeys};
 use obsync_stores::dynamodb::{DynamoOptions, DynamoTable};
@@ -19,7 +20,6 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::config::Config;
 use crate::secrets::{Secret, SecretError, VaultSecret};
-use crate::totp::{Generator, until_next_code};
 
 /// How long one attempt at a call of AWS may take.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
@@ -323,13 +323,13 @@ async fn sign_in(
         Err(error) => return Err(error.into()),
     }
     let totp = totp.ok_or(AccountError::NoTotp)?;
-    match client.sign_in(email, password, Some(&totp.code())).await {
+    match client.sign_in(email, password, Some(&totp.current().digits)).await {
         Ok(signed_in) => return Ok(signed_in.token),
         Err(ClientError::MfaWrong) => {}
         Err(error) => return Err(error.into()),
     }
-    let pause = until_next_code();
+    let pause = Duration::from_secs(totp.current().seconds_left);
     tracing::warn!(?pause, "the two-factor code was refused; waiting for the next one");
     tokio::time::sleep(pause).await;
-    Ok(client.sign_in(email, password, Some(&totp.code())).await?.token)
+    Ok(client.sign_in(email, password, Some(&totp.current().digits)).await?.token)
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use obsync_client::totp::Generator;
+
 use crate::args::Totp;
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::human;
-use crate::totp::{Generator, now};
 
 pub(super) async fn run(options: &Totp, context: &Context) -> Result<Exit, Failed> {
     let generator = environment::totp()?.ok_or_else(|| {
@@ -28,7 +29,7 @@ pub(super) async fn run(options: &Totp, context: &Context) -> Result<Exit, Faile
 
 /// The code alone on standard output, for scripts; returns the seconds that it is still valid.
 fn print(generator: &Generator, context: &Context) -> Result<u64, Failed> {
-    let code = generator.at(now());
+    let code = generator.current();
     context.console.result(&code.digits)?;
     context
         .console

@@ -1,36 +1,43 @@
-//! Sign-in codes (RFC 6238) from the secret that a user keeps in `OBSIDIAN_TOTP_SECRET`.
+//! Sign-in codes (RFC 6238) from the secret that a user keeps, for where nobody can be asked for a code.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use secrecy::{ExposeSecret, SecretString};
+use obsync_protocol::{ExposeSecret, SecretString};
+use thiserror::Error;
 use totp_rs::{Builder, Secret, Totp};
 use zeroize::Zeroizing;
 
-use crate::exit::{Exit, Failed};
-
 /// How long a code is valid, in seconds.
-pub(crate) const PERIOD: u64 = 30;
+const PERIOD: u64 = 30;
 
 /// How far the clocks of this machine and of the service may be apart before a refused code is taken to be
 /// wrong, in seconds.
 const SKEW: u64 = 5;
 
 /// Makes the codes of one account.
-pub(crate) struct Generator {
+pub struct Generator {
     totp: Totp,
 }
 
 /// A code and how long it is valid.
-pub(crate) struct Code {
+pub struct Code {
     /// Six digits.
-    pub(crate) digits: String,
-    /// Seconds until the next code, 1 to [`PERIOD`].
-    pub(crate) seconds_left: u64,
+    pub digits: String,
+    /// Seconds until the next code, 1 to 30.
+    pub seconds_left: u64,
 }
+
+/// A text that no codes can be made from. It is not repeated: it may be a secret with a typing error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("is not a base32 secret: the text shown beside the QR code has letters and the digits 2 to 7 only")]
+pub struct NotBase32;
 
 impl Generator {
     /// Takes the secret as services show it: base32, whatever its case, spaces, hyphens and padding.
-    pub(crate) fn new(secret: &SecretString) -> Result<Self, Failed> {
+    ///
+    /// # Errors
+    /// When it is not such a secret, or an empty one.
+    pub fn new(secret: &SecretString) -> Result<Self, NotBase32> {
         let plain: Zeroizing<String> = Zeroizing::new(
             secret
                 .expose_secret()
@@ -39,29 +46,30 @@ impl Generator {
                 .map(|character| character.to_ascii_uppercase())
                 .collect(),
         );
-        let wrong = || {
-            Failed::new(
-                Exit::Usage,
-                "OBSIDIAN_TOTP_SECRET is not a base32 secret; set it to the text that was shown beside the QR code \
-                 when you turned two-factor authentication on (letters and the digits 2 to 7)",
-            )
-        };
-        let secret = Secret::try_from_base32(plain.as_str()).map_err(|_| wrong())?;
+        let secret = Secret::try_from_base32(plain.as_str()).map_err(|_| NotBase32)?;
         if secret.as_bytes().is_empty() {
-            return Err(wrong());
+            return Err(NotBase32);
         }
         // RFC 4226 asks for 128 bits, but a service that hands out fewer has still to be signed in to.
         Ok(Generator { totp: Builder::new().with_secret(secret).build_noncompliant() })
     }
 
+    /// The code of this moment.
+    #[must_use]
+    pub fn current(&self) -> Code {
+        self.at(now())
+    }
+
     /// The code at `now`, in seconds since the epoch.
-    pub(crate) fn at(&self, now: u64) -> Code {
+    #[must_use]
+    pub fn at(&self, now: u64) -> Code {
         Code { digits: self.totp.generate(now).to_string(), seconds_left: PERIOD - now % PERIOD }
     }
 }
 
 /// Seconds since the epoch.
-pub(crate) fn now() -> u64 {
+#[must_use]
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
@@ -70,7 +78,8 @@ pub(crate) fn now() -> u64 {
 ///
 /// Near the boundary of two periods the service may already be, or still be, in the other one. `None` when it
 /// is not near: the code was wrong for another reason.
-pub(crate) fn wait_past_boundary(now: u64) -> Option<Duration> {
+#[must_use]
+pub fn wait_past_boundary(now: u64) -> Option<Duration> {
     let into = now % PERIOD;
     let left = PERIOD - into;
     if into <= SKEW {
@@ -89,7 +98,7 @@ mod tests {
     /// The seed of RFC 6238, appendix B, in base32.
     const SEED: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
-    fn generator(secret: &str) -> Result<Generator, Failed> {
+    fn generator(secret: &str) -> Result<Generator, NotBase32> {
         Generator::new(&SecretString::from(secret))
     }
 
@@ -118,9 +127,8 @@ mod tests {
     #[test]
     fn a_secret_that_is_none_is_refused_without_repeating_it() {
         for wrong in ["", "   ", "0189!", "geheim1"] {
-            let failed = generator(wrong).err().unwrap();
-            assert_eq!(failed.exit, Exit::Usage);
-            assert!(!failed.message.contains("geheim"));
+            let refused = generator(wrong).err().unwrap();
+            assert!(!refused.to_string().contains("geheim"));
         }
     }
 
