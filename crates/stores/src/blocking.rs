@@ -1,7 +1,8 @@
 //! Work that blocks, handed to the threads that may.
 
 use std::panic::resume_unwind;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub(crate) use crate::locking::lock;
 
 /// The runtime ended before the work was begun.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +24,4 @@ where
         Ok(panic) => resume_unwind(panic),
         Err(_cancelled) => Stopped,
     })
-}
-
-/// Locks `mutex`, also after a panic elsewhere: nothing that these mutexes guard is left half changed by one.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

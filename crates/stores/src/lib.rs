@@ -26,6 +26,8 @@ mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(any(feature = "bucket", feature = "dynamodb", feature = "folder", feature = "sqlite"))]
+mod locking;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

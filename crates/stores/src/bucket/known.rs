@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use obsync_protocol::VaultPath;
 
-use super::lock;
 use super::stamp::Facts;
+use crate::locking::lock;
 
 /// How many paths are remembered at most; a few hundred bytes each.
 const MOST: usize = 8192;

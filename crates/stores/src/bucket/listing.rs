@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 
-use super::lock;
 use super::objects::Objects;
 use super::trouble::Trouble;
+use crate::locking::lock;
 
 /// How many objects a request for a list tells of (S3 API reference, ListObjectsV2).
 pub(super) const PAGE: usize = 1000;

@@ -54,8 +54,8 @@ mod trouble;
 mod upload;
 mod writer;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
@@ -83,6 +83,7 @@ use self::stamp::Facts;
 use self::traffic::Traffic;
 use self::trouble::Action;
 use self::writer::BucketWriter;
+use crate::locking::lock;
 
 /// How many objects are asked for to see whether there is any.
 const FEW: usize = 10;
@@ -266,9 +267,4 @@ impl VaultStore for BucketStore {
         });
         files.try_collect().await.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))
     }
-}
-
-/// Locks `mutex`, also after a panic elsewhere: nothing that these mutexes guard is left half changed by one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,11 +11,11 @@ use obsync_protocol::VaultPath;
 use super::aside::keep_beside;
 use super::known::Occupant;
 use super::listing::PAGE;
-use super::lock;
 use super::objects::is_older;
 use super::shared::Shared;
 use super::stages::Stage;
 use super::trouble::{Action, Trouble};
+use crate::locking::lock;
 
 /// After how long an upload of which nothing tells whose it is counts as forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);

@@ -10,9 +10,9 @@ use object_store::PutPayload;
 use object_store::path::Path;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::lock;
 use super::stamp::Facts;
 use super::upload::Upload;
+use crate::locking::lock;
 
 /// One staged content.
 #[derive(Debug)]

@@ -9,11 +9,11 @@ use obsync_core::{FileMeta, FileWriter, Staged, StoreError};
 use obsync_protocol::VaultPath;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::lock;
 use super::shared::Shared;
 use super::stages::Stage;
 use super::trouble::{Action, Trouble};
 use super::upload::Upload;
+use crate::locking::lock;
 
 /// One file on its way.
 pub(super) struct BucketWriter {

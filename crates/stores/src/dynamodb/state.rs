@@ -1,7 +1,7 @@
 //! The state of one destination in a table, held by one run at a time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex as Slot, PoisonError};
+use std::sync::{Arc, Mutex as Slot};
 
 use async_trait::async_trait;
 use obsync_core::{Commit, Deferred, DeferredKind, Record, StateError, StateStore, VaultState};
@@ -21,6 +21,7 @@ use super::records::Presence;
 use super::rows::{self, RecordRow};
 use super::table::DynamoTable;
 use super::transaction::{WriteError, WritePlan, Writer};
+use crate::locking::lock;
 
 /// How often a commit is planned anew because an earlier request was carried out late.
 const PLANS: usize = 5;
@@ -134,7 +135,7 @@ impl DynamoState {
     /// Has the next commit that changes anything write how far the run is, in the same transaction: that costs no further
     /// request. Its `last_version` becomes that of the commit.
     pub fn note_progress(&self, record: ProgressRecord) {
-        *self.progress_slot() = Some(record);
+        *lock(&self.progress) = Some(record);
     }
 
     /// Writes how far the run is now. One request.
@@ -144,7 +145,7 @@ impl DynamoState {
     /// [`StateError::LeaseLost`] if another run has the lease, [`StateError::Unavailable`] if the table cannot be used.
     pub async fn write_progress(&self, record: &ProgressRecord) -> Result<(), StateError> {
         let holding = self.holding()?;
-        *self.progress_slot() = None;
+        *lock(&self.progress) = None;
         let write = record.write(&self.keys).map_err(|damage| self.table.unavailable(damage))?;
         let _alone = self.known.lock().await;
         match self.writer(holding).write_beside(&[write]).await {
@@ -188,10 +189,6 @@ impl DynamoState {
 
     fn writer<'a>(&'a self, holding: &'a Holding) -> Writer<'a> {
         Writer { table: &self.table, keys: &self.keys, lease: &holding.lease, revisions: &holding.revisions }
-    }
-
-    fn progress_slot(&self) -> std::sync::MutexGuard<'_, Option<ProgressRecord>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known, read again if need be. It is in the place that is locked.
@@ -282,7 +279,7 @@ impl DynamoState {
             }
             plan = self.or_overtaken(known.plan(&self.table, &self.keys, commit).await).await?;
         }
-        let noted = self.progress_slot().clone();
+        let noted = lock(&self.progress).clone();
         if let Some(note) = &noted {
             let note = ProgressRecord { last_version: commit.state.version, ..note.clone() };
             let note = note.write(&self.keys).map_err(|damage| self.table.unavailable(damage))?;
@@ -292,7 +289,7 @@ impl DynamoState {
         if is_done {
             *place = Some(known);
             // One that was noted meanwhile waits for the next commit.
-            self.progress_slot().take_if(|newer| noted.as_ref() == Some(newer));
+            lock(&self.progress).take_if(|newer| noted.as_ref() == Some(newer));
         }
         Ok(is_done)
     }
