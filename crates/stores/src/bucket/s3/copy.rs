@@ -3,11 +3,15 @@
 use object_store::path::Path;
 use object_store::signer::{HeaderName, HeaderValue, Method};
 use object_store::{Attribute, Attributes, HeaderMap, UpdateVersion};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 use super::S3;
 use super::request::Request;
 use crate::bucket::objects::Guard;
 use crate::bucket::trouble::{Kind, Trouble};
+
+/// What is escaped in a key: all but the unreserved characters (RFC 3986, section 2.3) and the slash.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// A copy to be made.
 #[derive(Debug)]
@@ -100,18 +104,8 @@ impl Headers {
 }
 
 /// A key as it is named in a header: percent-encoded, except for what needs it nowhere.
-fn escaped(key: &str) -> String {
-    use std::fmt::Write as _;
-    let mut escaped = String::with_capacity(key.len() * 2);
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a text does not fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
+fn escaped(key: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(key, ESCAPED)
 }
 
 #[cfg(test)]
@@ -120,6 +114,6 @@ mod tests {
 
     #[test]
     fn a_key_is_escaped_byte_by_byte() {
-        assert_eq!(escaped("a b/ü+%~.md"), "a%20b/%C3%BC%2B%25~.md");
+        assert_eq!(escaped("a b/ü+%~.md").to_string(), "a%20b/%C3%BC%2B%25~.md");
     }
 }

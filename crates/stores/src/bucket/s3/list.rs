@@ -4,6 +4,7 @@
 use object_store::HeaderMap;
 use object_store::path::Path;
 use object_store::signer::Method;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::S3;
@@ -71,24 +72,7 @@ fn parse(xml: &str) -> Result<Page, Trouble> {
 
 /// A key as S3 encodes it in XML on request: percent-encoded, and spaces as plus signs.
 fn decoded(key: &str) -> String {
-    let mut bytes = Vec::with_capacity(key.len());
-    let mut rest = key.bytes();
-    while let Some(byte) = rest.next() {
-        let after = rest.clone();
-        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => match (digit(), digit()) {
-                (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
-                _ => {
-                    bytes.push(b'%');
-                    rest = after;
-                }
-            },
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(&key.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
