@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use obsync_client::ClientError;
 use obsync_core::{StateError, StoreError};
+use obsync_protocol::with_reasons;
 use serde::Serialize;
 
 /// What the program's exit status says. `obsync --help` has the same table for people.
@@ -147,49 +148,9 @@ fn remedy(error: &ClientError) -> Option<String> {
     }
 }
 
-/// The error's text and those of its sources, each once: many errors tell their source's text as part of
-/// their own.
-fn with_reasons(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(reason) = source {
-        let more = reason.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = reason.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug)]
-    struct Layer(&'static str, Option<Box<Layer>>);
-
-    impl fmt::Display for Layer {
-        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str(self.0)
-        }
-    }
-
-    impl Error for Layer {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            self.1.as_deref().map(|layer| layer as &(dyn Error + 'static))
-        }
-    }
-
-    #[test]
-    fn every_reason_is_told_once() {
-        let told = Layer("no route: timed out", Some(Box::new(Layer("timed out", None))));
-        assert_eq!(with_reasons(&told), "no route: timed out");
-        let chain =
-            Layer("no route", Some(Box::new(Layer("cable", Some(Box::new(Layer("unplugged", None)))))));
-        assert_eq!(with_reasons(&chain), "no route: cable: unplugged");
-    }
 
     #[test]
     fn every_exit_has_its_own_code() {

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use obsync_protocol::Uid;
+pub(crate) use obsync_protocol::printable;
+use obsync_protocol::{Uid, with_reasons};
 use thiserror::Error;
-
-/// The longest text of the server's that is repeated in an error, in characters.
-const MAX_SERVER_TEXT: usize = 300;
 
 /// A conversation with the service that did not give what was asked for.
 ///
@@ -187,29 +185,9 @@ impl ClientError {
     }
 }
 
-/// A server's text made fit for an error message or a terminal: bounded, and without control characters.
-pub(crate) fn printable(text: &str) -> String {
-    let mut shown: String =
-        text.chars().take(MAX_SERVER_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(MAX_SERVER_TEXT).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-/// The chain of an error's reasons in one line, for errors whose own text leaves the reason out.
+/// An error and its reasons in one line, for errors whose own text leaves the reason out.
 pub(crate) fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let source_text = source.to_string();
-        if !text.contains(&source_text) {
-            text.push_str(": ");
-            text.push_str(&source_text);
-        }
-        next = source.source();
-    }
-    printable(&text)
+    printable(&with_reasons(error))
 }
 
 fn seconds(duration: Duration) -> String {
@@ -233,15 +211,6 @@ mod tests {
         assert!(matches!(kind("Your subscription to Obsidian Sync has expired"), E::SubscriptionExpired));
         assert!(matches!(kind("Server overloaded, please retry"), E::Overloaded));
         assert!(matches!(kind("Something else"), E::Service { message } if message == "Something else"));
-    }
-
-    #[test]
-    fn a_server_text_cannot_flood_or_steer_a_terminal() {
-        let hostile = format!("\u{1b}[2J{}", "x".repeat(1_000_000));
-        let shown = printable(&hostile);
-        assert!(!shown.contains('\u{1b}'));
-        assert!(shown.chars().count() <= MAX_SERVER_TEXT + 1);
-        assert!(shown.ends_with('…'));
     }
 
     #[test]

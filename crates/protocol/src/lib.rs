@@ -10,6 +10,7 @@
 //! - [`ClientMessage`] and [`ServerMessage`]: the text frames of a session; [`RestRequest`] and
 //!   [`RestReply`]: the bodies of the HTTP calls.
 //! - [`VaultPath`]: a path that was checked and can be joined to a root; [`Filter`]: which entries sync.
+//! - [`with_reasons`] and [`printable`]: how errors are told, and texts of others repeated.
 //!
 //! "protocol.md section N" in the documentation of an item names the part of the project's protocol
 //! description that the item implements.
@@ -30,6 +31,7 @@ mod path;
 mod rest;
 mod secret;
 mod siv;
+mod told;
 
 pub use content::{
     CONTENT_OVERHEAD, ContentDecryptor, ContentEncryptor, ContentError, NONCE_LENGTH, plain_size,
@@ -50,3 +52,4 @@ pub use rest::{
     UserInfo, UserInfoRequest, VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
 };
 pub use secrecy::{ExposeSecret, SecretString};
+pub use told::{printable, with_reasons};

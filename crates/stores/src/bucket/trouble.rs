@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use object_store::client::HttpError;
 use obsync_core::StoreError;
-
-/// The longest message of a service that is passed on, in characters.
-const MESSAGE_MAX: usize = 300;
+use obsync_protocol::printable;
 
 /// What was tried when something went wrong; completes the sentence "cannot … the file".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,14 +104,14 @@ impl Trouble {
         let message = match (message.trim(), &code) {
             ("", Some(code)) => code.clone(),
             ("", None) => format!("the service answers with status {status}"),
-            (message, _) => shortened(message),
+            (message, _) => printable(message),
         };
         Trouble { kind, code, message }
     }
 
     /// The trouble that there is no answer, or none that makes sense.
     pub(super) fn without_answer(kind: Kind, message: &str) -> Self {
-        Trouble { kind, code: None, message: shortened(message) }
+        Trouble { kind, code: None, message: printable(message) }
     }
 
     /// The trouble that no answer came.
@@ -216,19 +214,6 @@ fn status_in(text: &str) -> Option<u16> {
 fn element<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
-}
-
-/// A message of a service on one line, without what would disturb a terminal, and not too long.
-fn shortened(message: &str) -> String {
-    message
-        .split_whitespace()
-        .flat_map(|word| [word, " "])
-        .collect::<String>()
-        .trim_end()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MESSAGE_MAX)
-        .collect()
 }
 
 /// Tells troubles as the engine's [`StoreError`].

@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use obsync_core::StateError;
+use obsync_protocol::with_reasons;
 
 use super::table::TableName;
 
@@ -104,12 +105,12 @@ where
             by_code(code.unwrap_or_default(), message.unwrap_or_default(), service.raw().status().as_u16())
         }
         SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(broke_off) => {
-            Trouble::Unreachable(reason(error))
+            Trouble::Unreachable(with_reasons(error))
         }
         SdkError::TimeoutError(_) => Trouble::Unreachable("the time for an answer ran out".to_owned()),
-        SdkError::ResponseError(_) => Trouble::Unreachable(reason(error)),
+        SdkError::ResponseError(_) => Trouble::Unreachable(with_reasons(error)),
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) | _ => {
-            let reason = reason(error);
+            let reason = with_reasons(error);
             match reason.to_ascii_lowercase() {
                 text if text.contains("credential") || text.contains("identity") => {
                     Trouble::NoCredentials(reason)
@@ -178,24 +179,6 @@ fn by_code(code: &str, message: &str, status: u16) -> Trouble {
         _ if status >= 500 => Trouble::Unreachable(told()),
         _ => Trouble::Other(told()),
     }
-}
-
-/// The whole chain of reasons on one line.
-fn reason<E>(error: &SdkError<E>) -> String
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

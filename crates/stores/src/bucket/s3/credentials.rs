@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
+use obsync_protocol::with_reasons;
 use tokio::sync::Mutex;
 
 use crate::bucket::trouble::NoCredentials;
@@ -46,7 +47,7 @@ impl Chain {
         let found = tokio::time::timeout(LIMIT, provider.provide_credentials())
             .await
             .map_err(|_| none("finding AWS credentials takes too long"))?
-            .map_err(|error| none(&reasons(&error)))?;
+            .map_err(|error| none(&with_reasons(&error)))?;
         let credential = AwsCredential {
             key_id: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned(),
@@ -79,18 +80,4 @@ impl CredentialProvider for Chain {
 
 fn none(reason: &str) -> NoCredentials {
     NoCredentials(reason.to_owned())
-}
-
-/// A chain of reasons as one sentence.
-fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(reason) = next {
-        let reason_text = reason.to_string();
-        if !text.contains(&reason_text) {
-            text = format!("{text}: {reason_text}");
-        }
-        next = reason.source();
-    }
-    text
 }
