@@ -52,21 +52,12 @@ fn ambiguous<'a>(vaults: impl Iterator<Item = &'a VaultInfo>, wanted: &str) -> F
 
 #[cfg(test)]
 mod tests {
+    use obsync_testkit::vault_info;
+
     use super::*;
 
     fn list(names: &[(&str, &str)]) -> VaultList {
-        let vault = |(id, name): &(&str, &str)| VaultInfo {
-            id: id.parse().unwrap(),
-            uid: String::new(),
-            name: (*name).to_owned(),
-            password: None,
-            salt: String::new(),
-            created: 0,
-            host: String::new(),
-            region: String::new(),
-            size: 0,
-            encryption_version: 3,
-        };
+        let vault = |(id, name): &(&str, &str)| vault_info(id, name);
         let (own, shared) = names.split_at(names.len() / 2);
         VaultList {
             vaults: own.iter().map(vault).collect(),

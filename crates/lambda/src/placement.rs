@@ -71,24 +71,10 @@ fn folded(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use obsync_testkit::vault_info as vault;
     use proptest::prelude::*;
 
     use super::*;
-
-    fn vault(id: &str, name: &str) -> VaultInfo {
-        VaultInfo {
-            id: id.parse().unwrap(),
-            uid: String::new(),
-            name: name.to_owned(),
-            password: None,
-            salt: String::new(),
-            created: 0,
-            host: String::new(),
-            region: String::new(),
-            size: 0,
-            encryption_version: 3,
-        }
-    }
 
     fn given(vaults: &[VaultInfo], taken: &[(&str, &str)]) -> Vec<String> {
         let taken = taken.iter().map(|(id, name)| (id.parse().unwrap(), (*name).to_owned())).collect();

@@ -240,29 +240,15 @@ fn failed(name: &str, error: &SdkError<GetSecretValueError>) -> SecretError {
 
 #[cfg(test)]
 mod tests {
+    use obsync_testkit::vault_info;
     use proptest::prelude::*;
 
     use super::*;
 
     const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-    fn vault(id: &str, name: &str) -> VaultInfo {
-        VaultInfo {
-            id: id.parse().unwrap(),
-            uid: String::new(),
-            name: name.to_owned(),
-            password: None,
-            salt: String::new(),
-            created: 0,
-            host: String::new(),
-            region: String::new(),
-            size: 0,
-            encryption_version: 3,
-        }
-    }
-
     fn password(secret: &Secret, id: &str, name: &str) -> Option<String> {
-        match secret.of_vault(&vault(id, name))? {
+        match secret.of_vault(&vault_info(id, name))? {
             VaultSecret::Password(password) => Some(password.expose_secret().to_owned()),
             VaultSecret::Key(key) => Some(key.expose_hex().expose_secret().to_owned()),
         }

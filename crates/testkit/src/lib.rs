@@ -6,6 +6,7 @@
 //!   [`Expected`]: what a full pull must produce then.
 //! - [`Faults`]: what the server does wrong.
 //! - `cloud` (feature `cloud`): S3, DynamoDB, Secrets Manager and Lambda on loopback.
+//! - [`vault_info`]: a vault as a list of vaults names it, for tests that need no server.
 //! - [`generate`]: vaults of any size, the same for a seed; [`fill_vault`], [`fill_directory`].
 //!
 //! Nothing here is for real data: the server speaks plain HTTP and listens on loopback only.
@@ -27,7 +28,7 @@ pub use faults::{Chance, FaultControl, FaultError, Faults, PIECE_SIZE, PieceSize
 pub use generator::{Filled, GeneratedFile, GeneratorOptions, fill_directory, fill_vault, generate};
 pub use server::{Server, ServerBuilder, ServerError};
 pub use stats::{InitRecord, Stats};
-pub use vault::{Expected, ExpectedFile, RawEntry, Times, VaultHandle, VaultSpec, WriteError};
+pub use vault::{Expected, ExpectedFile, RawEntry, Times, VaultHandle, VaultSpec, WriteError, vault_info};
 
 /// The folder of a vault that the official client wrote: `official-v0`, `official-v2` or `official-managed`.
 ///

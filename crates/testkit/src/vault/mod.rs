@@ -4,6 +4,7 @@ mod entry;
 mod expected;
 mod handle;
 mod hostile;
+mod listed;
 mod spec;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ pub(crate) use entry::{Content, Entry};
 pub use expected::{Expected, ExpectedFile};
 pub use handle::{Times, VaultHandle, WriteError};
 pub use hostile::RawEntry;
+pub use listed::vault_info;
 pub use spec::VaultSpec;
 pub(crate) use spec::{Encryption, REGION, Standing, VaultRecord, new_id, now};
 
