@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use obsync_core::StateError;
 
@@ -161,14 +162,7 @@ async fn take_head(
 ) -> Result<Option<Item>, Denied> {
     let (changes, condition) = taking(state, options, id);
     let request = |client: &Client| {
-        client
-            .update_item()
-            .table_name(table.name().as_str())
-            .set_key(Some(key(keys.head())))
-            .update_expression(changes.expression())
-            .condition_expression(&condition)
-            .set_expression_attribute_names(Some(changes.names.clone()))
-            .set_expression_attribute_values(changes.values())
+        updating(client, table, keys, &changes, &condition)
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
@@ -309,22 +303,30 @@ async fn update_if(
     changes: Changes,
     condition: &str,
 ) -> Result<bool, StateError> {
-    let request = |client: &Client| {
-        client
-            .update_item()
-            .table_name(table.name().as_str())
-            .set_key(Some(key(keys.head())))
-            .update_expression(changes.expression())
-            .condition_expression(condition)
-            .set_expression_attribute_names(Some(changes.names.clone()))
-            .set_expression_attribute_values(changes.values())
-            .send()
-    };
+    let request = |client: &Client| updating(client, table, keys, &changes, condition).send();
     match table.call(request).await {
         Ok(_) => Ok(true),
         Err(CallError::Refused(_)) => Ok(false),
         Err(CallError::Failed(error)) => Err(error),
     }
+}
+
+/// A request to update a head on a condition.
+fn updating(
+    client: &Client,
+    table: &DynamoTable,
+    keys: &ItemKeys,
+    changes: &Changes,
+    condition: &str,
+) -> UpdateItemFluentBuilder {
+    client
+        .update_item()
+        .table_name(table.name().as_str())
+        .set_key(Some(key(keys.head())))
+        .update_expression(changes.expression())
+        .condition_expression(condition)
+        .set_expression_attribute_names(Some(changes.names.clone()))
+        .set_expression_attribute_values(changes.values())
 }
 
 fn found_item(refusal: UpdateItemError) -> Option<Item> {
