@@ -12,6 +12,8 @@ use obsync_core::{StateError, StoreError};
 use obsync_protocol::with_reasons;
 use serde::Serialize;
 
+use crate::shell;
+
 /// What the program's exit status says. `obsync --help` has the same table for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -143,7 +145,7 @@ impl From<StoreError> for Failed {
 fn remedy(error: &ClientError) -> Option<String> {
     match error {
         ClientError::NotSignedIn => Some("`obsync login`".to_owned()),
-        ClientError::HostNotAllowed { host } => Some(format!("--allow-host {host}")),
+        ClientError::HostNotAllowed { host } => Some(format!("--allow-host {}", shell::word(host))),
         _ => None,
     }
 }

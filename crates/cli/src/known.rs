@@ -10,6 +10,7 @@ use obsync_stores::{BucketLocation, BucketOptions, BucketStore, FolderOptions, F
 use crate::context::Context;
 use crate::destination::Destination;
 use crate::exit::{Exit, Failed};
+use crate::shell;
 use crate::state_place::StatePlace;
 use crate::states::{Found, Registry, State, StateVault};
 
@@ -109,7 +110,7 @@ impl Known {
             let message = format!(
                 "nothing was pulled to {} yet; `{}` lists the destinations that obsync knows",
                 self.destination,
-                self.command("status")
+                self.command(&["status"])
             );
             return Err(Failed::new(Exit::NotFound, message));
         }
@@ -126,7 +127,7 @@ impl Known {
             let message = format!(
                 "more than one vault was pulled to {0}, so what should be there is not known; `{1}` forgets both",
                 self.destination,
-                self.command(&format!("reset {}", self.destination))
+                self.command(&["reset", &self.destination.to_string()])
             );
             return Err(Failed::new(Exit::NotFound, message));
         };
@@ -139,11 +140,13 @@ impl Known {
     }
 
     /// A command to type, for the states in this place.
-    pub(crate) fn command(&self, command: &str) -> String {
-        match &self.place {
-            StatePlace::Local => format!("obsync {command}"),
-            table @ StatePlace::Table(_) => format!("obsync {command} --state {table}"),
-        }
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        let state = match &self.place {
+            StatePlace::Local => None,
+            table @ StatePlace::Table(_) => Some(table.to_string()),
+        };
+        let option = state.iter().flat_map(|table| ["--state", table.as_str()]);
+        shell::command(["obsync"].into_iter().chain(words.iter().copied()).chain(option))
     }
 
     async fn taken_by(&self, other: &Found) -> Failed {
@@ -159,7 +162,7 @@ impl Known {
                 "{destination} holds {vault} already; pull to another {}, or give this one up for that vault \
                  first with `{}`",
                 destination.kind(),
-                self.command(&format!("reset {destination}"))
+                self.command(&["reset", &destination.to_string()])
             ),
         )
     }

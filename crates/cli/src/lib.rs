@@ -28,6 +28,7 @@ mod private_file;
 mod progress;
 mod pull_report;
 mod secret_text;
+mod shell;
 mod sign_in;
 mod signals;
 mod state_place;

@@ -131,7 +131,7 @@ fn verify_finds_what_is_missing_changed_and_extra() {
     assert_eq!(verified["changed"], json!(["Daily/2026-01-01.md"]));
     assert_eq!(verified["extra"], json!(["New.md"]));
     let told = place.run(&["verify", DEST]).expect(5).stdout;
-    assert!(told.contains("`obsync pull \"Notes\" s3://vaults/my notes --full`"), "{told}");
+    assert!(told.contains("`obsync pull Notes 's3://vaults/my notes' --full`"), "{told}");
     place.pull(&["--full"]);
     let healed = place.run(&["verify", DEST, "--json"]).expect(5).json();
     assert_eq!((&healed["missing"], &healed["changed"]), (&json!([]), &json!([])));
@@ -171,7 +171,7 @@ fn a_prefix_is_of_one_vault_until_it_is_reset() {
     let mut other = place.command(&["pull", "Private", DEST]);
     let refused = ran(other.env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(1);
     assert!(refused.stderr.contains("holds the vault \"Notes\""), "{}", refused.stderr);
-    assert!(refused.stderr.contains("`obsync reset s3://vaults/my notes`"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`obsync reset 's3://vaults/my notes'`"), "{}", refused.stderr);
     place.assert_exact();
 }
 
