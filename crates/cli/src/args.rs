@@ -89,7 +89,7 @@ pub(crate) struct Global {
     )]
     pub(crate) allow_host: Vec<String>,
     /// Longest wait for an answer of the service, in seconds [default: 60; connecting and silence: 120]; and
-    /// for that of a bucket, repeated attempts included [default: 180]
+    /// for that of a bucket or a table, repeated attempts included [default: 180]
     #[arg(
         long,
         value_name = "SECONDS",

@@ -12,21 +12,23 @@ use crate::exit::Failed;
 
 /// How long one attempt at a call may take.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
-/// How long a call may take with all its attempts.
+/// How long a call may take with all its attempts, unless the user says so.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
-/// What the standard chain finds: environment, profile, SSO, web identity, container, instance.
-pub(crate) async fn load() -> SdkConfig {
+/// What the standard chain finds: environment, profile, SSO, web identity, container, instance. A call takes no longer
+/// than the user's `patience`.
+pub(crate) async fn load(patience: Option<Duration>) -> SdkConfig {
+    let call = patience.unwrap_or(CALL_LIMIT);
     let limits = TimeoutConfig::builder()
-        .operation_attempt_timeout(ATTEMPT_LIMIT)
-        .operation_timeout(CALL_LIMIT)
+        .operation_attempt_timeout(ATTEMPT_LIMIT.min(call))
+        .operation_timeout(call)
         .build();
     Box::pin(load_aws_config()).await.into_builder().timeout_config(limits).build()
 }
 
 /// A table of states. Nothing is asked yet.
-pub(crate) fn table(config: &SdkConfig, name: &TableName) -> DynamoTable {
-    DynamoTable::new(&aws_sdk_dynamodb::Client::new(config), name.clone(), DynamoOptions::default())
+pub(crate) fn table(config: &SdkConfig, name: &TableName, options: DynamoOptions) -> DynamoTable {
+    DynamoTable::new(&aws_sdk_dynamodb::Client::new(config), name.clone(), options)
 }
 
 /// How this process holds leases in a table, and how it is called there.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use obsync_client::{Client, ClientOptions, RetryPolicy, Timeouts};
 use obsync_stores::Retries;
+use obsync_stores::dynamodb::DynamoOptions;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -71,13 +72,19 @@ impl Context {
 
     /// How AWS is reached.
     pub(crate) async fn aws(&self) -> &SdkConfig {
-        self.aws.get_or_init(aws::load).await
+        self.aws.get_or_init(|| aws::load(self.patience)).await
     }
 
     /// How persistent requests to a bucket are.
     pub(crate) fn bucket_retries(&self) -> Retries {
         let usual = Retries::default();
         Retries { within: self.patience.unwrap_or(usual.within), ..usual }
+    }
+
+    /// How persistent requests to a table are.
+    pub(crate) fn table_retries(&self) -> DynamoOptions {
+        let usual = DynamoOptions::default();
+        DynamoOptions { within: self.patience.unwrap_or(usual.within), ..usual }
     }
 
     /// Where tokens are kept.

@@ -54,7 +54,9 @@ impl Registry {
     pub(crate) async fn of(place: &StatePlace, context: &Context) -> Registry {
         match place {
             StatePlace::Local => Registry::Local(StateCatalog::new(context.home.state())),
-            StatePlace::Table(name) => Registry::Table(aws::table(context.aws().await, name)),
+            StatePlace::Table(name) => {
+                Registry::Table(aws::table(context.aws().await, name, context.table_retries()))
+            }
         }
     }
 

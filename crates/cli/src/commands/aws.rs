@@ -37,7 +37,7 @@ pub(super) async fn init(options: &AwsInit, context: &Context) -> Result<Exit, F
     };
     // The bucket first: its name can be somebody else's, and then nothing is to be done.
     let bucket = Box::pin(bucket(options, &config)).await?;
-    let table = Box::pin(table(options, &config)).await?;
+    let table = Box::pin(table(options, &config, context)).await?;
     let region = region.to_string();
     let document = Document { dry_run: options.dry_run, region, bucket, table };
     match options.json {
@@ -65,8 +65,8 @@ async fn bucket(options: &AwsInit, config: &SdkConfig) -> Result<Place, Failed> 
     })
 }
 
-async fn table(options: &AwsInit, config: &SdkConfig) -> Result<Place, Failed> {
-    let table = aws::table(config, &options.table);
+async fn table(options: &AwsInit, config: &SdkConfig, context: &Context) -> Result<Place, Failed> {
+    let table = aws::table(config, &options.table, context.table_retries());
     let steps = if options.dry_run {
         let status = table.status().await?;
         if let TableStatus::Unusable { reason } = status {

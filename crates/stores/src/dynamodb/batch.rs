@@ -6,6 +6,7 @@ use obsync_core::StateError;
 
 use super::attributes::{Item, VAULT_ID, key, text};
 use super::errors::{CallError, Trouble};
+use super::options::Pauses;
 use super::table::DynamoTable;
 
 /// How many items one request looks up at most, by DynamoDB's rules.
@@ -95,18 +96,13 @@ impl DynamoTable {
     }
 
     /// Waits before the rest of a batch is asked for again. As long as some of it is done each time it goes on.
-    async fn pause_for_rest(
-        &self,
-        asked: usize,
-        left: usize,
-        pauses: &mut (impl Iterator<Item = std::time::Duration> + Send + 'static),
-    ) -> Result<(), StateError> {
+    async fn pause_for_rest(&self, asked: usize, left: usize, pauses: &mut Pauses) -> Result<(), StateError> {
         if left == 0 {
             return Ok(());
         }
         let pause = match left < asked {
             true => self.options().min_delay,
-            false => pauses.next().ok_or_else(|| self.error(Trouble::Throttled))?,
+            false => pauses.next().ok_or_else(|| self.error(Trouble::Throttled, pauses.attempts()))?,
         };
         tracing::debug!(asked, left, ?pause, "DynamoDB left a part of a batch undone");
         tokio::time::sleep(pause).await;
@@ -115,6 +111,6 @@ impl DynamoTable {
 
     /// The error of a request that has no condition.
     pub(super) fn without_condition<E>(&self, error: CallError<E>) -> StateError {
-        error.unconditional(|| self.error(Trouble::Condition))
+        error.unconditional(|| self.error(Trouble::Condition, 1))
     }
 }

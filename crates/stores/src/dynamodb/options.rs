@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
 
 /// How often and how long to try. The defaults bear about twenty seconds of throttling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct DynamoOptions {
     pub max_delay: Duration,
     /// How long to wait for the answer to one attempt.
     pub answer: Duration,
+    /// After how long no further attempt is made.
+    pub within: Duration,
 }
 
 impl Default for DynamoOptions {
@@ -24,19 +27,64 @@ impl Default for DynamoOptions {
             min_delay: Duration::from_millis(50),
             max_delay: Duration::from_secs(5),
             answer: Duration::from_secs(5),
+            within: Duration::from_secs(180),
         }
     }
 }
 
 impl DynamoOptions {
-    /// The pauses between the attempts of one request.
-    pub(super) fn pauses(&self) -> impl Iterator<Item = Duration> + Send + 'static {
-        ExponentialBuilder::default()
+    /// The pauses between the attempts of one request, the first of which is made now.
+    pub(super) fn pauses(&self) -> Pauses {
+        let delays = ExponentialBuilder::default()
             .with_jitter()
             .with_factor(2.0)
             .with_min_delay(self.min_delay)
             .with_max_delay(self.max_delay)
             .with_max_times(self.attempts.saturating_sub(1))
-            .build()
+            .build();
+        Pauses { delays, attempts: 1, begun: Instant::now(), within: self.within }
+    }
+}
+
+/// Pauses between attempts, until there were enough, or it took too long.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    delays: ExponentialBackoff,
+    attempts: usize,
+    begun: Instant,
+    within: Duration,
+}
+
+impl Pauses {
+    /// How many attempts were made.
+    pub(super) fn attempts(&self) -> usize {
+        self.attempts
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let delay = self.delays.next()?;
+        if self.begun.elapsed().saturating_add(delay) >= self.within {
+            return None;
+        }
+        self.attempts += 1;
+        Some(delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_pauses_as_are_wanted_and_none_beyond_the_time() {
+        let options = DynamoOptions::default();
+        let mut pauses = options.pauses();
+        assert_eq!((pauses.by_ref().count(), pauses.attempts()), (9, 10));
+        let mut short = DynamoOptions { within: Duration::from_millis(1), ..options }.pauses();
+        assert_eq!((short.next(), short.attempts()), (None, 1));
     }
 }

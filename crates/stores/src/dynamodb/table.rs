@@ -159,17 +159,17 @@ impl DynamoTable {
                 (Trouble::Condition, SdkError::ServiceError(refused)) => {
                     CallError::Refused(refused.into_err())
                 }
-                (trouble, _) => CallError::Failed(self.error(trouble)),
+                (trouble, _) => CallError::Failed(self.error(trouble, pauses.attempts())),
             });
         }
     }
 
-    /// The error for what is wrong.
-    pub(super) fn error(&self, trouble: Trouble) -> StateError {
+    /// The error for what is wrong after this many attempts.
+    pub(super) fn error(&self, trouble: Trouble, attempts: usize) -> StateError {
         if let Trouble::Damaged(reason) = trouble {
             return StateError::Corrupt { database: self.inner.name.to_string(), reason };
         }
-        self.unavailable(trouble.sentence(&self.inner.name, self.inner.options.attempts))
+        self.unavailable(trouble.sentence(&self.inner.name, attempts))
     }
 
     /// The error for a table that cannot be used.

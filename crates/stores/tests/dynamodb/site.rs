@@ -139,6 +139,7 @@ pub(crate) fn quick() -> DynamoOptions {
         min_delay: Duration::from_millis(1),
         max_delay: Duration::from_millis(10),
         answer: Duration::from_secs(10),
+        ..DynamoOptions::default()
     }
 }
 

@@ -108,3 +108,13 @@ fn a_service_that_does_not_answer() {
     tells(place.run(&["pull", "Notes", DEST, "--timeout", "3"]), 1, &["it cannot be reached"]);
     assert_eq!(place.cloud.counts().of(Service::S3, "PutObject"), 0);
 }
+
+#[test]
+fn a_table_that_does_not_answer_is_given_up_in_the_time_that_was_given() {
+    let place = with_a_note();
+    place.fault(|faults| faults.dynamodb.hang = Chance::always());
+    let pull = place.run(&["pull", "Notes", DEST, "--state", TABLE, "--timeout", "1"]);
+    tells(pull, 1, &["it does not answer", "run again later"]);
+    // Attempts of ten seconds, ten times, would be what it does of itself.
+    assert_eq!(place.cloud.counts().total(Service::DynamoDb), 1);
+}
