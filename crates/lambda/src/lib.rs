@@ -2,8 +2,8 @@
 //! takes.
 //!
 //! The way of an event: `event` understands it, `handler` finds the vaults that are meant and their places
-//! (`placement`), `fan_out` works on several at a time, `sync` on each: lease, pull, progress, report. Around
-//! that:
+//! (`placement`), `fan_out` works on several at a time, `sync` on each: lease, a look at the other places
+//! (`nesting`), pull, progress, report. Around that:
 //!
 //! - `config` (of `variables`), `secrets`: what the function is given. `warm`: what it keeps between
 //!   invocations.
@@ -26,6 +26,7 @@ mod handler;
 mod logging;
 mod memory;
 mod metrics;
+mod nesting;
 mod placement;
 mod queue;
 mod secrets;

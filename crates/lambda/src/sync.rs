@@ -16,6 +16,7 @@ use tokio::time::timeout_at;
 use crate::answer::{Remaining, VaultReport, VaultStatus};
 use crate::deadline::Deadline;
 use crate::memory::Allowance;
+use crate::nesting::{Nested, nested};
 use crate::tracker::{Tracked, Tracker};
 use crate::warm::{Account, AccountError, Warm};
 
@@ -61,6 +62,8 @@ enum SyncError {
     State(#[from] StateError),
     #[error(transparent)]
     Pull(#[from] PullError),
+    #[error(transparent)]
+    Nested(#[from] Nested),
     #[error(
         "the time was over before the run could stop; the next invocation goes on from the last checkpoint"
     )]
@@ -147,6 +150,9 @@ impl Invocation {
         job: &Job,
         state: &Arc<DynamoState>,
     ) -> Result<VaultReport, SyncError> {
+        if let Some(nested) = self.or_cut_off(nested(state, &job.place)).await?? {
+            return Err(nested.into());
+        }
         let config = &self.warm.config;
         let stored = match config.progress {
             true => self.or_cut_off(state.progress()).await??,

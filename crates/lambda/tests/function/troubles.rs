@@ -180,3 +180,43 @@ async fn a_progress_record_that_is_damaged_costs_nothing() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_inside_another_vaults_is_refused_both_ways() {
+    let world = World::new().await;
+    let function = world.function();
+    let (notes, private) = (world.vault("Notes"), world.vault("Private"));
+    write_notes(&notes, 3);
+    write_notes(&private, 3);
+    let to =
+        |vault: &str, prefix: &str| json!({ "action": "sync", "vault_id": vault, "dest_prefix": prefix });
+    answered(&invoke(&function, &sync("Notes")).await);
+    answered(&invoke(&function, &to("Private", "deep/Notes")).await);
+    for (vault, prefix, relation) in [
+        ("Private", "notes/Notes", "it is inside s3://vaults/notes/Notes"),
+        ("Notes", "deep", "it holds s3://vaults/deep/Notes/Private"),
+    ] {
+        // The second time it has a place that the table remembers.
+        for _ in 0..2 {
+            let invocation = invoke(&function, &to(vault, prefix)).await;
+            let (kind, message) = failed(&invocation);
+            assert_eq!(kind, "SyncFailed");
+            let ids = [notes.id(), private.id()];
+            assert!(
+                message.contains(relation) && ids.iter().all(|id| message.contains(id.as_str())),
+                "{message}"
+            );
+        }
+        assert!(
+            world
+                .cloud
+                .s3()
+                .objects(BUCKET, &format!("{prefix}/{vault}/"))
+                .iter()
+                .all(|object| { object.key.starts_with("deep/Notes/Private/") })
+        );
+    }
+    answered(&invoke(&function, &to("Private", "notes/Notes 2")).await);
+    answered(&invoke(&function, &sync("Notes")).await);
+    world.assert_exact("Notes");
+}

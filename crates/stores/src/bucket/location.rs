@@ -120,6 +120,17 @@ impl BucketLocation {
         Ok(BucketLocation { prefix: Some(prefix), ..self.clone() })
     }
 
+    /// Whether the other place is this one, or lies inside it.
+    pub fn holds(&self, other: &Self) -> bool {
+        let is_below = |prefix: &VaultPath| match &other.prefix {
+            Some(other) => other == prefix || other.is_below(prefix),
+            None => false,
+        };
+        self.service == other.service
+            && self.bucket == other.bucket
+            && self.prefix.as_ref().is_none_or(is_below)
+    }
+
     /// The service.
     pub fn service(&self) -> Service {
         self.service
@@ -187,6 +198,20 @@ mod tests {
         let below = root.join("notes").unwrap().join("My Vault").unwrap();
         assert_eq!(below.to_string(), "s3://my-bucket/notes/My Vault");
         assert!(matches!(root.join(".."), Err(LocationError::BadPrefix { .. })));
+    }
+
+    #[test]
+    fn a_place_holds_itself_and_what_is_below() {
+        let holds = |one: &str, other: &str| {
+            BucketLocation::parse(one).unwrap().holds(&BucketLocation::parse(other).unwrap())
+        };
+        for below in ["s3://bucket", "s3://bucket/notes", "s3://bucket/notes/My Vault"] {
+            assert!(holds("s3://bucket", below) && holds(below, below), "{below}");
+        }
+        assert!(holds("s3://bucket/notes", "s3://bucket/notes/My Vault"));
+        for beside in ["s3://bucket", "s3://bucket/notes 2", "s3://other/notes/a", "gs://bucket/notes"] {
+            assert!(!holds("s3://bucket/notes", beside), "{beside}");
+        }
     }
 
     #[test]

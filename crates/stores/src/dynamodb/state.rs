@@ -132,6 +132,15 @@ impl DynamoState {
         &self.key
     }
 
+    /// Whether nothing was ever recorded: no run has done anything yet. Costs a request only after a failed commit.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::LeaseLost`] if another run has the lease, [`StateError::Unavailable`] if the table cannot be used.
+    pub async fn is_blank(&self) -> Result<bool, StateError> {
+        Ok(self.known().await?.get().head.last_sync.is_none())
+    }
+
     /// Has the next commit that changes anything write how far the run is, in the same transaction: that costs no further
     /// request. Its `last_version` becomes that of the commit.
     pub fn note_progress(&self, record: ProgressRecord) {

@@ -1,0 +1,58 @@
+//! No vault's place lies inside another's: each takes what lies in its place for its own.
+//!
+//! Below one root that cannot be, for each vault has a name of its own there. But roots differ: by events that name
+//! another, by functions and command lines that use the same table. So a vault that has nothing in its place yet
+//! looks at the places of all others, under its lease: of two that begin at once, one sees the other.
+
+use obsync_core::StateError;
+use obsync_stores::BucketLocation;
+use obsync_stores::dynamodb::{DynamoState, FoundState, StateKey};
+
+/// Two places of which one is the other or holds it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the vault {vault} cannot have {place}: {relation} {other_place}, which is the place of the vault {other_vault}; \
+     choose another prefix, or give that place up first (`obsync reset` with `--state {table}`)"
+)]
+pub(crate) struct Nested {
+    vault: String,
+    place: String,
+    relation: &'static str,
+    other_vault: String,
+    other_place: String,
+    table: String,
+}
+
+/// The place that a vault's own cannot be had beside, if the vault has nothing there yet.
+pub(crate) async fn nested(
+    state: &DynamoState,
+    place: &BucketLocation,
+) -> Result<Option<Nested>, StateError> {
+    if !state.is_blank().await? {
+        return Ok(None);
+    }
+    let (table, key) = (state.table(), state.key());
+    let others = table.states().await?;
+    let others = others.iter().filter(|other| !other.is_blank() && !is_same(&other.key, key));
+    Ok(others.into_iter().find_map(|other: &FoundState| {
+        let other_place = BucketLocation::parse(&other.key.destination).ok()?;
+        let relation = match (other_place.holds(place), place.holds(&other_place)) {
+            (true, true) => "it is",
+            (true, false) => "it is inside",
+            (false, true) => "it holds",
+            (false, false) => return None,
+        };
+        Some(Nested {
+            vault: key.vault_id.to_string(),
+            place: place.to_string(),
+            relation,
+            other_vault: other.key.vault_id.to_string(),
+            other_place: other_place.to_string(),
+            table: table.name().to_string(),
+        })
+    }))
+}
+
+fn is_same(one: &StateKey, other: &StateKey) -> bool {
+    one.vault_id == other.vault_id && one.destination == other.destination
+}
