@@ -21,7 +21,7 @@ pub(crate) struct Known {
     place: StatePlace,
     destination: Destination,
     canonical: String,
-    /// The vault that is pulled to it, once the state is open for that.
+    /// The vault that is pulled to it, once its state is open.
     pulled: OnceLock<VaultId>,
 }
 
@@ -131,7 +131,11 @@ impl Known {
             );
             return Err(Failed::new(Exit::NotFound, message));
         };
-        Ok(self.registry.read(found).await?)
+        let state = self.registry.read(found).await?;
+        if let Some(vault) = state.vault().and_then(|vault| vault.id.parse().ok()) {
+            self.pulled.get_or_init(|| vault);
+        }
+        Ok(state)
     }
 
     /// Forgets what a state says.

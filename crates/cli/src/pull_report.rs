@@ -75,6 +75,10 @@ fn done(report: &Report, lines: &mut Vec<String>) {
             human::folders(report.folders_deleted)
         ));
     }
+    if report.retained.files > 0 {
+        lines
+            .push(format!("Deleted or renamed in the vault, kept as you asked: {}.", tally(report.retained)));
+    }
     kept(report, lines);
 }
 

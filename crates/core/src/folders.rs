@@ -53,7 +53,8 @@ impl Publisher<'_, '_> {
                 Ok(removal) => {
                     match removal {
                         Removal::Removed => self.ledger.report.deleted.add(size),
-                        Removal::Missing | Removal::Retained => {}
+                        Removal::Retained => self.ledger.report.retained.add(size),
+                        Removal::Missing => {}
                         Removal::Kept => {
                             self.progress.notice(&format!(
                                 "kept {}: it was changed here and deleted in the vault",

@@ -127,6 +127,8 @@ pub struct Report {
     pub adopted: Tally,
     /// Removed.
     pub deleted: Tally,
+    /// Deleted in the vault, or renamed there, and left at their paths because the store is told to keep such files.
+    pub retained: Tally,
     /// Folders made.
     pub folders_created: u64,
     /// Folders removed.
@@ -170,6 +172,7 @@ impl Report {
             copied: Tally::default(),
             adopted: Tally::default(),
             deleted: Tally::default(),
+            retained: Tally::default(),
             folders_created: 0,
             folders_deleted: 0,
             skipped: Tally::default(),
@@ -232,6 +235,7 @@ impl Report {
             && self.copied.files == 0
             && self.adopted.files == 0
             && self.deleted.files == 0
+            && self.retained.files == 0
             && self.folders_created == 0
             && self.folders_deleted == 0
             && self.conflicts.is_empty()

@@ -282,6 +282,12 @@ pub trait VaultStore: Send + Sync + 'static {
 
     /// All files of the place, in no order, obsync's own bookkeeping left out.
     async fn list(&self) -> Result<Vec<StoredFile>, StoreError>;
+
+    /// Which of these files, none of which is the vault's any more, say of themselves that they were: they were kept when
+    /// the vault deleted them. Answers in order; a store whose files say nothing of themselves knows of none.
+    async fn retained(&self, files: Vec<StoredFile>) -> Result<Vec<bool>, StoreError> {
+        Ok(vec![false; files.len()])
+    }
 }
 
 /// What can go wrong in a store. Each is a sentence; what to do is in it where something can be done.

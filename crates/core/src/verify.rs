@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::progress::Progress;
 use crate::report::Tally;
 use crate::state::{StateError, StateStore};
-use crate::store::{StoreError, VaultStore, Wanted};
+use crate::store::{StoreError, StoredFile, VaultStore, Wanted};
 
 /// How many files are asked for at once: enough to keep a disk busy, few enough for progress to move.
 const BATCH: usize = 256;
@@ -24,12 +24,14 @@ pub struct Verification {
     pub missing: Vec<VaultPath>,
     /// Files of the vault with other content than obsync wrote.
     pub changed: Vec<VaultPath>,
+    /// Files that the vault deleted, or renamed, and that were kept: they say themselves that they are of this vault.
+    pub retained: Vec<String>,
     /// Files that are not of the vault (as far as it was pulled).
     pub extra: Vec<String>,
 }
 
 impl Verification {
-    /// Whether the destination is exactly what the state says.
+    /// Whether the destination is exactly what the state says, but for what was kept on purpose.
     pub fn is_clean(&self) -> bool {
         self.missing.is_empty() && self.changed.is_empty() && self.extra.is_empty()
     }
@@ -76,9 +78,17 @@ pub async fn verify(
             }
         }
     }
-    verification.extra.extend(found.into_keys());
+    let rest: Vec<StoredFile> = found.into_iter().map(|(path, size)| StoredFile { path, size }).collect();
+    for batch in rest.chunks(BATCH) {
+        let retained = store.retained(batch.to_vec()).await?;
+        for (file, is_retained) in batch.iter().zip(retained) {
+            let list = if is_retained { &mut verification.retained } else { &mut verification.extra };
+            list.push(file.path.clone());
+        }
+    }
     verification.missing.sort();
     verification.changed.sort();
+    verification.retained.sort();
     verification.extra.sort();
     Ok(verification)
 }

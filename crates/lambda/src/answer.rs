@@ -61,6 +61,8 @@ pub(crate) struct VaultReport {
     pub(crate) adopted: Tally,
     /// Removed.
     pub(crate) deleted: Tally,
+    /// Left where they were though the vault deleted them, because the function is told to.
+    pub(crate) retained: Tally,
     /// Left out by the filter.
     pub(crate) skipped: Tally,
     /// What the time did not suffice for.
@@ -102,6 +104,7 @@ impl VaultReport {
             copied: Tally::default(),
             adopted: Tally::default(),
             deleted: Tally::default(),
+            retained: Tally::default(),
             skipped: Tally::default(),
             remaining: Remaining::default(),
             failed_files: 0,
@@ -143,6 +146,7 @@ impl VaultReport {
             copied: report.copied,
             adopted: report.adopted,
             deleted: report.deleted,
+            retained: report.retained,
             skipped: report.skipped,
             remaining,
             failed_files: report.failures.len(),

@@ -74,10 +74,12 @@ fn tell(
         destination,
         verification.version
     );
-    if verification.is_clean() {
-        return context.say(&format!("All is well: {intact}"));
-    }
     let mut lines = Vec::new();
+    list("Deleted in the vault, and kept", verification.retained.iter().cloned(), &mut lines);
+    if verification.is_clean() {
+        lines.push(format!("All is well: {intact}"));
+        return context.say(&lines.join("\n"));
+    }
     list("Missing", verification.missing.iter().map(ToString::to_string), &mut lines);
     list("Changed", verification.changed.iter().map(ToString::to_string), &mut lines);
     list("Not of the vault", verification.extra.iter().cloned(), &mut lines);

@@ -1,7 +1,8 @@
-//! Tells which contents are where they are wanted.
+//! Tells which contents are where they are wanted, and which objects are of the vault though nobody wants them.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use obsync_core::{StoreError, Wanted};
+use obsync_core::{StoreError, StoredFile, Wanted};
+use obsync_protocol::VaultPath;
 
 use super::known::Occupant;
 use super::shared::Shared;
@@ -34,4 +35,23 @@ async fn holds_one(shared: &Shared, wanted: &Wanted) -> Result<bool, StoreError>
         }
         Occupant::Object(_) | Occupant::Nothing => Ok(false),
     }
+}
+
+/// Whether each object says that it is of this vault. Answers in order; none is if nobody said which vault this is.
+pub(super) async fn are_of_vault(shared: &Shared, files: Vec<StoredFile>) -> Result<Vec<bool>, StoreError> {
+    if shared.vault().is_none() {
+        return Ok(vec![false; files.len()]);
+    }
+    stream::iter(files)
+        .map(|file| async move {
+            // A key that is no path of any vault is not of this one either.
+            let Ok(path) = VaultPath::parse(&file.path) else { return Ok(false) };
+            let Occupant::Object(facts) = shared.look(&path, &shared.keys.of(&path)?).await? else {
+                return Ok(false);
+            };
+            Ok(facts.stamp.is_some_and(|stamp| stamp.vault.as_ref() == shared.vault()))
+        })
+        .buffered(shared.options.concurrency)
+        .try_collect()
+        .await
 }

@@ -267,4 +267,8 @@ impl VaultStore for BucketStore {
         });
         files.try_collect().await.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))
     }
+
+    async fn retained(&self, files: Vec<StoredFile>) -> Result<Vec<bool>, StoreError> {
+        holds::are_of_vault(&self.shared, files).await
+    }
 }

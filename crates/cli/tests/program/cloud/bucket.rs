@@ -217,3 +217,36 @@ fn a_second_run_on_this_computer_is_kept_out() {
     first.kill().unwrap();
     first.wait().unwrap();
 }
+
+#[test]
+fn what_is_kept_is_told_by_pull_and_known_to_verify() {
+    let place = pulled();
+    let vault = place.world.vault("Notes");
+    vault.delete("Welcome.md").unwrap();
+    vault.rename("Daily/2026-01-01.md", "Old/2026-01-01.md").unwrap();
+    let kept = json!(["Daily/2026-01-01.md", "Welcome.md"]);
+    let report = place.pull(&["--keep-deleted"]);
+    assert_eq!((&report["deleted"]["files"], &report["retained"]["files"]), (&json!(0), &json!(2)));
+    let verified = place.must(&["verify", DEST, "--json"]).json();
+    assert_eq!((&verified["clean"], &verified["retained"]), (&json!(true), &kept));
+    let told = place.must(&["verify", DEST]).stdout;
+    assert!(told.contains("Deleted in the vault, and kept: 2 files\n  Daily/2026-01-01.md\n"), "{told}");
+    assert!(told.contains("All is well"), "{told}");
+
+    // What others put there is another matter, also what is stamped with another vault.
+    let stamp = place.object("Welcome.md").unwrap().metadata;
+    let stamp = stamp.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let stamp: Vec<_> =
+        stamp.map(|(name, value)| (name, if name == "vault" { "x" } else { value })).collect();
+    place.cloud.s3().put(BUCKET, &format!("{PREFIX}/Of another.md"), "# Welcome", &stamp);
+    place.cloud.s3().put(BUCKET, &format!("{PREFIX}/New.md"), "of mine", &[]);
+    let verified = place.run(&["verify", DEST, "--json"]).expect(5).json();
+    assert_eq!((&verified["extra"], &verified["retained"]), (&json!(["New.md", "Of another.md"]), &kept));
+
+    vault.delete("Old/2026-01-01.md").unwrap();
+    let told = place.must(&["pull", "Notes", DEST, "--keep-deleted"]).stdout;
+    assert!(
+        told.contains("Deleted or renamed in the vault, kept as you asked: 1 file (11 bytes)."),
+        "{told}"
+    );
+}
