@@ -25,15 +25,6 @@ pub(crate) enum VaultStatus {
     Failed,
 }
 
-/// What is left to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Remaining {
-    /// Files that were to be brought over and were not yet.
-    pub(crate) files: u64,
-    /// Their bytes.
-    pub(crate) bytes: u64,
-}
-
 /// The report on one vault.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct VaultReport {
@@ -66,7 +57,7 @@ pub(crate) struct VaultReport {
     /// Left out by the filter.
     pub(crate) skipped: Tally,
     /// What the time did not suffice for.
-    pub(crate) remaining: Remaining,
+    pub(crate) remaining: Tally,
     /// How many changes could not be applied.
     pub(crate) failed_files: usize,
     /// The first of them.
@@ -106,7 +97,7 @@ impl VaultReport {
             deleted: Tally::default(),
             retained: Tally::default(),
             skipped: Tally::default(),
-            remaining: Remaining::default(),
+            remaining: Tally::default(),
             failed_files: 0,
             failures: Vec::new(),
             conflicts: Vec::new(),
@@ -119,7 +110,7 @@ impl VaultReport {
     }
 
     /// The report of a pull that came to its end, with what was left to do then.
-    pub(crate) fn of_pull(report: Report, remaining: Remaining) -> Self {
+    pub(crate) fn of_pull(report: Report, remaining: Tally) -> Self {
         let status = match report.outcome {
             Outcome::Interrupted => VaultStatus::Incomplete,
             Outcome::Failures => VaultStatus::Partial,
@@ -137,7 +128,7 @@ impl VaultReport {
             _ if report.is_unchanged() => "nothing had changed".to_owned(),
             _ => "the bucket is what the vault is".to_owned(),
         };
-        let remaining = if status == VaultStatus::Incomplete { remaining } else { Remaining::default() };
+        let remaining = if status == VaultStatus::Incomplete { remaining } else { Tally::default() };
         VaultReport {
             destination: report.destination,
             version: report.version,

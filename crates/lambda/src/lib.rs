@@ -8,8 +8,7 @@
 //! - `config` (of `variables`), `secrets`: what the function is given. `warm`: what it keeps between
 //!   invocations.
 //! - `memory` (by `gauge`) and `deadline`: the two limits that it works within. `chain`: going on by itself.
-//! - `tracker`: how far a run is. `answer`, `queue`, `status`: what is answered. `logging`, `metrics`: what
-//!   CloudWatch is told.
+//! - `answer`, `queue`, `status`: what is answered. `logging`, `metrics`: what CloudWatch is told.
 
 mod answer;
 mod chain;
@@ -32,7 +31,6 @@ mod queue;
 mod secrets;
 mod status;
 mod sync;
-mod tracker;
 mod variables;
 mod warm;
 

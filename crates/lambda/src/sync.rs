@@ -5,19 +5,20 @@ use std::time::{Duration, Instant};
 
 use obsync_client::{ClientError, FetchOptions};
 use obsync_core::{
-    Governor, Mode, Outcome, PullError, PullOptions, PullSource, Report, StateError, StoreError,
+    Governor, Mode, PullError, PullOptions, PullSource, Report, StateError, StoreError, Tally,
     VaultStore as _, pull,
 };
 use obsync_protocol::VaultInfo;
-use obsync_stores::dynamodb::{DynamoState, LeaseOptions, ProgressStatus, StateKey, StoredProgress};
+use obsync_stores::dynamodb::{
+    DynamoState, LeaseOptions, ProgressStatus, StateKey, StoredProgress, TrackedState, Tracker,
+};
 use obsync_stores::{BucketLocation, BucketOptions, BucketStore};
 use tokio::time::timeout_at;
 
-use crate::answer::{Remaining, VaultReport, VaultStatus};
+use crate::answer::{VaultReport, VaultStatus};
 use crate::deadline::Deadline;
 use crate::memory::Allowance;
 use crate::nesting::{Nested, nested};
-use crate::tracker::{Tracked, Tracker};
 use crate::warm::{Account, AccountError, Warm};
 
 /// What all vaults of an invocation share.
@@ -176,9 +177,8 @@ impl Invocation {
             Err(error) => {
                 // What it had in flight is not to be there still when the next invocation begins.
                 let _ = timeout_at(self.deadline.farewell(), store.end_run()).await;
-                let remaining =
-                    if matches!(error, SyncError::CutOff) { remaining } else { Remaining::default() };
-                VaultReport { remaining, ..tracker.so_far(unfinished(job, &error)) }
+                let remaining = if matches!(error, SyncError::CutOff) { remaining } else { Tally::default() };
+                VaultReport { remaining, ..so_far(&tracker, unfinished(job, &error)) }
             }
         };
         Ok(VaultReport { s3_requests: store.requests(), invocations: tracker.invocations(), ..report })
@@ -218,7 +218,7 @@ impl Invocation {
             governor: self.governor.clone(),
         };
         let notes = self.warm.config.progress;
-        let states = Arc::new(Tracked { state: state.clone(), tracker: tracker.clone(), notes });
+        let states = Arc::new(TrackedState::new(state.clone(), tracker.clone(), notes));
         let stop = self.deadline.stop().child_token();
         let pulling = pull(source, store.clone(), states, &options, tracker.clone(), stop.clone());
         tokio::select! {
@@ -235,21 +235,15 @@ impl Invocation {
 
     /// Says in the progress record how it ended.
     async fn record_end(&self, state: &DynamoState, tracker: &Tracker, end: &Result<Report, SyncError>) {
-        let (status, error) = match end {
-            Ok(report) => match report.outcome {
-                Outcome::Interrupted => (ProgressStatus::Interrupted, None),
-                Outcome::Failures => {
-                    let error = format!("{} changes could not be applied", report.failures.len());
-                    (ProgressStatus::Complete, Some(error))
-                }
-                Outcome::Complete | Outcome::DryRun => (ProgressStatus::Complete, None),
-            },
+        let unfinished =
+            |status, error: &SyncError| tracker.record(status, tracker.version(), Some(error.to_string()));
+        let record = match end {
+            Ok(report) => tracker.record_of(report),
             // Whoever has the lease now has its own to say.
             Err(SyncError::TakenOver) => return,
-            Err(error @ SyncError::CutOff) => (ProgressStatus::Interrupted, Some(error.to_string())),
-            Err(error) => (ProgressStatus::Failed, Some(error.to_string())),
+            Err(error @ SyncError::CutOff) => unfinished(ProgressStatus::Interrupted, error),
+            Err(error) => unfinished(ProgressStatus::Failed, error),
         };
-        let record = tracker.record(status, tracker.version(), error);
         let write = state.write_progress(&record);
         match timeout_at(self.deadline.farewell(), write).await {
             Ok(Ok(())) => {}
@@ -273,4 +267,14 @@ fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
     let (id, name) = (job.vault.id.as_str(), &job.vault.name);
     let destination = job.place.to_string();
     VaultReport { destination, ..VaultReport::nothing(id, name, error.status(), error.to_string()) }
+}
+
+/// The same with what the run did until then.
+fn so_far(tracker: &Tracker, report: VaultReport) -> VaultReport {
+    VaultReport {
+        pulled: tracker.placed_so_far(),
+        version: tracker.version(),
+        previous_version: tracker.previous_version(),
+        ..report
+    }
 }

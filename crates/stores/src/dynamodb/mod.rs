@@ -54,7 +54,7 @@
 //! - `keys`: names of items; `attributes`: between attributes and values; `batch`: many items at once.
 //! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
 //! - `lease`: one run at a time; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
-//! - `progress`: how far a run is. `places`: where vaults lie. `summary`: a state at a glance. `reset`: removing one.
+//! - `progress`: how far a run is; `tracker`: counting that. `places`: where vaults lie. `summary`: a state at a glance. `reset`: removing one.
 //! - `admin`: making the table; `backups`: keeping it restorable.
 
 mod admin;
@@ -81,6 +81,7 @@ mod rows;
 mod state;
 mod summary;
 mod table;
+mod tracker;
 mod transaction;
 
 pub use self::admin::{TableStatus, TableStep};
@@ -91,3 +92,4 @@ pub use self::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgr
 pub use self::state::DynamoState;
 pub use self::summary::{DynamoSummary, FoundState, LeaseHolder};
 pub use self::table::{DynamoTable, TableName, TableNameError};
+pub use self::tracker::{TrackedState, Tracker};

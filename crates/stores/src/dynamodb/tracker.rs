@@ -1,22 +1,24 @@
-//! How far the run on a vault is, for the progress record and for the answer; over all the invocations that
-//! it takes.
+//! How far the run on a vault is, for its progress record and for whoever reports on it; over all the invocations that it
+//! takes, be they of a function or of the command line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Progress, Record, StateError, StateStore, Tally, VaultState,
+    Commit, Deferred, DeferredKind, Outcome, Progress, Record, Report, StateError, StateStore, Tally,
+    VaultState,
 };
 use obsync_protocol::{ContentHash, VaultId, VaultPath};
-use obsync_stores::dynamodb::{DynamoState, ProgressRecord, ProgressStatus, Resumption, StoredProgress};
 
-use crate::answer::{Remaining, VaultReport};
+use super::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgress};
+use super::state::DynamoState;
+use crate::locking::lock;
 
-/// Counts what a run does.
+/// Counts what a run does, as the engine's [`Progress`].
 #[derive(Debug)]
-pub(crate) struct Tracker {
+pub struct Tracker {
     vault: VaultId,
     /// Tells whether a later invocation goes on with this run: the kind of sync that it is.
     token: String,
@@ -56,8 +58,8 @@ impl Count {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn get(&self) -> (u64, u64) {
-        (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    fn get(&self) -> Tally {
+        Tally { files: self.files.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 }
 
@@ -65,7 +67,9 @@ impl Tracker {
     /// Goes on with what was stored, if its resume token counts still and is of the same kind of sync; else
     /// begins at the checkpoint, with new counts. That costs nothing but the counts: what is done is in the
     /// state.
-    pub(crate) fn new(vault: &VaultId, sync_type: &str, stored: &StoredProgress, within: Duration) -> Self {
+    ///
+    /// `sync_type` is the word for how thorough the run is, `within` how long a resume token counts.
+    pub fn new(vault: &VaultId, sync_type: &str, stored: &StoredProgress, within: Duration) -> Self {
         let now = jiff::Timestamp::now();
         let token = format!("{sync_type}/1");
         let before = match (stored.resumption(within), stored) {
@@ -92,59 +96,65 @@ impl Tracker {
         }
     }
 
-    fn versions(&self) -> MutexGuard<'_, Versions> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The version that the destination is known to be complete up to.
-    pub(crate) fn version(&self) -> u64 {
-        self.versions().now
+    pub fn version(&self) -> u64 {
+        lock(&self.versions).now
     }
 
-    /// The report on a run that came to no end, with what it did until then.
-    pub(crate) fn so_far(&self, report: VaultReport) -> VaultReport {
-        let ((files, bytes), versions) = (self.placed.get(), *self.versions());
-        VaultReport {
-            pulled: Tally { files, bytes },
-            version: versions.now,
-            previous_version: versions.before.unwrap_or_default(),
-            ..report
-        }
+    /// That version when the run began.
+    pub fn previous_version(&self) -> u64 {
+        lock(&self.versions).before.unwrap_or_default()
+    }
+
+    /// What is in place because of this invocation.
+    pub fn placed_so_far(&self) -> Tally {
+        self.placed.get()
     }
 
     /// Whether this goes on with a run of the same kind that was cut short.
-    pub(crate) fn goes_on(&self) -> bool {
+    pub fn goes_on(&self) -> bool {
         self.before.invocations > 0
     }
 
     /// What was planned and is not in place.
-    pub(crate) fn remaining(&self) -> Remaining {
-        let ((files, bytes), (placed_files, placed_bytes)) = (self.planned.get(), self.placed.get());
-        Remaining { files: files.saturating_sub(placed_files), bytes: bytes.saturating_sub(placed_bytes) }
+    pub fn remaining(&self) -> Tally {
+        let (planned, placed) = (self.planned.get(), self.placed.get());
+        Tally {
+            files: planned.files.saturating_sub(placed.files),
+            bytes: planned.bytes.saturating_sub(placed.bytes),
+        }
     }
 
     /// In how many invocations the run got here, this one included.
-    pub(crate) fn invocations(&self) -> u32 {
+    pub fn invocations(&self) -> u32 {
         self.before.invocations.saturating_add(1)
     }
 
+    /// The progress record of a run that came to its end.
+    pub fn record_of(&self, report: &Report) -> ProgressRecord {
+        let (status, error) = match report.outcome {
+            Outcome::Interrupted => (ProgressStatus::Interrupted, None),
+            Outcome::Failures => {
+                let error = format!("{} changes could not be applied", report.failures.len());
+                (ProgressStatus::Complete, Some(error))
+            }
+            Outcome::Complete | Outcome::DryRun => (ProgressStatus::Complete, None),
+        };
+        self.record(status, self.version(), error)
+    }
+
     /// The progress record as of now.
-    pub(crate) fn record(
-        &self,
-        status: ProgressStatus,
-        version: u64,
-        error: Option<String>,
-    ) -> ProgressRecord {
-        let ((files, bytes), (placed_files, placed_bytes)) = (self.planned.get(), self.placed.get());
+    pub fn record(&self, status: ProgressStatus, version: u64, error: Option<String>) -> ProgressRecord {
+        let (planned, placed) = (self.planned.get(), self.placed.get());
         let resumable = status != ProgressStatus::Complete;
         ProgressRecord {
             vault_id: self.vault.clone(),
             start_time: self.before.start,
             last_update: jiff::Timestamp::now(),
-            files_total: self.before.files + files,
-            files_complete: self.before.files + placed_files,
-            bytes_total: self.before.bytes + bytes,
-            bytes_complete: self.before.bytes + placed_bytes,
+            files_total: self.before.files + planned.files,
+            files_complete: self.before.files + placed.files,
+            bytes_total: self.before.bytes + planned.bytes,
+            bytes_complete: self.before.bytes + placed.bytes,
             status,
             error,
             resumable,
@@ -171,20 +181,25 @@ impl Progress for Tracker {
 }
 
 /// A state that writes, with each commit, how far the run is.
-pub(crate) struct Tracked {
-    /// The state itself.
-    pub(crate) state: Arc<DynamoState>,
-    /// Knows how far the run is.
-    pub(crate) tracker: Arc<Tracker>,
-    /// Whether that is written.
-    pub(crate) notes: bool,
+#[derive(Debug)]
+pub struct TrackedState {
+    state: Arc<DynamoState>,
+    tracker: Arc<Tracker>,
+    notes: bool,
+}
+
+impl TrackedState {
+    /// This state, for the run that `tracker` follows; without `notes` nothing is written of it.
+    pub fn new(state: Arc<DynamoState>, tracker: Arc<Tracker>, notes: bool) -> Self {
+        TrackedState { state, tracker, notes }
+    }
 }
 
 #[async_trait]
-impl StateStore for Tracked {
+impl StateStore for TrackedState {
     async fn load(&self) -> Result<VaultState, StateError> {
         let state = self.state.load().await?;
-        let mut versions = self.tracker.versions();
+        let mut versions = lock(&self.tracker.versions);
         versions.before.get_or_insert(state.version);
         versions.now = state.version;
         drop(versions);
@@ -218,7 +233,7 @@ impl StateStore for Tracked {
             self.state.note_progress(self.tracker.record(ProgressStatus::Running, version, None));
         }
         self.state.commit(commit).await?;
-        self.tracker.versions().now = version;
+        lock(&self.tracker.versions).now = version;
         Ok(())
     }
 }
@@ -239,7 +254,7 @@ mod tests {
         for _ in 0..4 {
             tracker.placed(100);
         }
-        assert_eq!(tracker.remaining(), Remaining { files: 6, bytes: 600 });
+        assert_eq!(tracker.remaining(), Tally { files: 6, bytes: 600 });
         tracker.record(ProgressStatus::Interrupted, 7, None)
     }
 
