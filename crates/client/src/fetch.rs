@@ -5,6 +5,7 @@
 //! again, alone, and after its last attempt reported as a failure while the others go on.
 
 mod answer;
+mod pace;
 mod pool;
 mod queue;
 mod worker;
@@ -64,7 +65,8 @@ pub trait Receiver: Send + Sync + 'static {
 pub struct FetchOptions {
     /// At most this many connections; they are opened only as there is work for them. 4.
     pub connections: usize,
-    /// At most this many requests under way on one connection. 16.
+    /// At most this many requests under way on one connection. It begins with 16, takes more where the line is long and
+    /// fewer while the server has trouble. 32.
     pub in_flight: usize,
     /// How often a file is asked for when its connections break or the server is overloaded, and how many
     /// connections may break in a row without a single file in between. 5.
@@ -73,7 +75,7 @@ pub struct FetchOptions {
 
 impl Default for FetchOptions {
     fn default() -> Self {
-        Self { connections: 4, in_flight: 16, attempts: 5 }
+        Self { connections: 4, in_flight: 32, attempts: 5 }
     }
 }
 

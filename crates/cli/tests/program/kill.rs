@@ -25,7 +25,7 @@ const LAST_KILL: u64 = 2600;
 
 const CONNECTIONS: usize = 2;
 /// What a session asks for ahead (`FetchOptions::in_flight`).
-const IN_FLIGHT: usize = 16;
+const IN_FLIGHT: usize = 32;
 
 fn fill(world: &World) {
     let vault = world.vault("Notes");

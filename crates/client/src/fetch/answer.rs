@@ -27,6 +27,9 @@ impl<R: Receiver> Worker<R> {
         let Some(head) = self.window.front() else {
             return Ok(());
         };
+        if let Some(sent) = head.sent {
+            self.pace.answered(sent, Instant::now());
+        }
         match answer {
             PullAnswer::Gone => self.head_is_gone().await,
             PullAnswer::Refused(reason) => self.head_is_refused(reason).await,
@@ -102,6 +105,7 @@ impl<R: Receiver> Worker<R> {
         let Some(head) = self.window.front_mut() else {
             return Ok(());
         };
+        self.pace.trouble();
         head.tries.overloaded += 1;
         if head.tries.overloaded >= self.shared.options.attempts.max(1) {
             return self.settle_head(Err(FetchFailure::Transport(ClientError::Overloaded))).await;

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::pace::START;
 use super::queue::{Pending, Queue, Tries};
 use super::worker::{End, Worker};
 use super::{FetchOptions, FetchResult, FetchSummary, Receiver};
@@ -176,7 +177,7 @@ impl<R: Receiver> Run<R> {
         let receiver = &self.shared.receiver;
         self.shared.queue.add(batch.drain(..).map(|job| {
             let request = receiver.request(&job);
-            Pending { job, request, tries: Tries::default(), alone: false }
+            Pending { job, request, tries: Tries::default(), sent: None, alone: false }
         }));
     }
 
@@ -184,7 +185,7 @@ impl<R: Receiver> Run<R> {
     /// no connection may be opened any more.
     fn open_connections(&mut self) -> Result<(), ClientError> {
         let open = self.workers.len();
-        let in_flight = self.shared.options.in_flight;
+        let in_flight = self.shared.options.in_flight.min(START);
         if open >= self.limit && open > 0 {
             return Ok(());
         }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::PullRequest;
 
@@ -17,6 +18,8 @@ pub(super) struct Pending<J> {
     pub(super) job: J,
     pub(super) request: PullRequest,
     pub(super) tries: Tries,
+    /// When it was last asked for.
+    pub(super) sent: Option<Instant>,
     /// No other request was under way on its connection: what came is what the server has for it.
     pub(super) alone: bool,
 }
@@ -267,7 +270,7 @@ mod tests {
 
     fn pending(uid: u64, size: u64) -> Pending<u64> {
         let request = PullRequest { uid: Uid(uid), hash: ContentHash::EMPTY, size };
-        Pending { job: uid, request, tries: Tries::default(), alone: false }
+        Pending { job: uid, request, tries: Tries::default(), sent: None, alone: false }
     }
 
     fn queue(sizes: &[u64]) -> Queue<u64> {

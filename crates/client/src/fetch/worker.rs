@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
 use super::Receiver;
+use super::pace::Pace;
 use super::pool::{Counters, Shared};
 use super::queue::{Pending, Window, Work};
 use crate::error::ClientError;
@@ -46,6 +47,8 @@ pub(super) struct Worker<R: Receiver> {
     pub(super) window: VecDeque<Pending<R::Job>>,
     /// A job that got another's content, to be asked for before any other.
     suspect: Option<Pending<R::Job>>,
+    /// How many requests may be under way.
+    pub(super) pace: Pace,
     /// Answers were mixed up here: one request at a time.
     pub(super) serial: bool,
     hungry: bool,
@@ -68,6 +71,7 @@ impl<R: Receiver> Worker<R> {
         }
         Self {
             pauses: endless_pauses(&shared),
+            pace: Pace::new(shared.options.in_flight),
             shared,
             session,
             window: VecDeque::new(),
@@ -188,7 +192,7 @@ impl<R: Receiver> Worker<R> {
     }
 
     fn most_in_flight(&self) -> usize {
-        if self.serial { 1 } else { self.shared.options.in_flight.max(1) }
+        if self.serial { 1 } else { self.pace.requests() }
     }
 
     /// Waits out an overload, once all answers under way have come.
@@ -226,8 +230,10 @@ impl<R: Receiver> Worker<R> {
         for pending in &mut self.window {
             pending.alone = alone;
         }
-        for pending in self.window.range(before..) {
+        let now = Instant::now();
+        for pending in self.window.range_mut(before..) {
             session.queue_pull(pending.request.uid)?;
+            pending.sent = Some(now);
         }
         Counters::add(&self.shared.counters.requests, sent as u64);
         session.flush().await
@@ -258,6 +264,7 @@ impl<R: Receiver> Worker<R> {
     async fn after(&mut self, stop: Stop) -> Option<End> {
         let end = match stop {
             Stop::Broken(error) => {
+                self.pace.trouble();
                 let progress = self.progress;
                 let settled = self.blame_for_loss(&error).await;
                 // A job that failed for the last time is settled, but that is no progress.

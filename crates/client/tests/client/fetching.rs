@@ -44,6 +44,18 @@ async fn every_file_of_a_vault_arrives_once_over_several_connections() {
 }
 
 #[tokio::test]
+async fn over_a_long_line_more_requests_are_under_way_up_to_the_limit() {
+    let bed = Bed::start().await;
+    small_files(&bed, 1500);
+    bed.fault("latency=100ms");
+    let mut run = Run::of(&bed).await;
+    run.options = FetchOptions { connections: 1, in_flight: 24, ..FetchOptions::default() };
+    let fetched = run.fetch(&bed).await;
+    assert_eq!(fetched.files.len(), 1500);
+    assert_eq!(bed.server.stats().max_pulls_in_flight, 24);
+}
+
+#[tokio::test]
 async fn the_sessions_of_a_run_begin_at_the_listings_version_and_end_with_it() {
     let bed = Bed::start().await;
     small_files(&bed, 300);
