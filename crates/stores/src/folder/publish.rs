@@ -78,7 +78,7 @@ pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answe
 /// The order in which a batch is published: folder by folder, so that each is opened once.
 fn by_folder(batch: &[Publication]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..batch.len()).collect();
-    order.sort_by_key(|index| {
+    order.sort_by_cached_key(|index| {
         let path = batch[*index].path().as_str();
         path.rsplit_once('/').map_or("", |(folder, _)| folder)
     });
