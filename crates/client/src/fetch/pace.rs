@@ -52,7 +52,7 @@ impl Pace {
         if self.now < START.min(self.most) {
             self.now += 1;
         } else if round_trip >= NEAR && window < round_trip + round_trip / 4 {
-            self.now = (self.now + (self.now / 4).max(1)).min(self.most);
+            self.now = (self.now + (self.now / 2).max(1)).min(self.most);
         }
     }
 
