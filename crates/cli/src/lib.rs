@@ -13,6 +13,7 @@ mod credentials;
 mod destination;
 mod environment;
 mod exit;
+mod followed;
 /// Entry point of the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

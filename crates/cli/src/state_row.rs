@@ -30,7 +30,7 @@ pub(crate) struct StateRow {
     /// Who works on the destination now, as a table knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     lease: Option<LeaseRow>,
-    /// How far the function's last run came, as a table knows.
+    /// How far the last run came, as a table knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressRecord>,
 }

@@ -7,10 +7,12 @@ use obsync_core::{
     Governor, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull,
 };
 use obsync_protocol::Filter;
+use tokio_util::sync::CancellationToken;
 
 use crate::args::{Choice, Pull};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::followed::Followed;
 use crate::known::Known;
 use crate::progress::Display;
 use crate::pull_report;
@@ -32,7 +34,7 @@ pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Res
     conclude(&result?, options, context)
 }
 
-/// Pulls until it is done, the program is to end, or another process has the destination.
+/// Pulls, and has a table say how far that is and how it ended.
 async fn pull_into(
     source: &PullSource,
     store: Arc<dyn VaultStore>,
@@ -43,9 +45,32 @@ async fn pull_into(
 ) -> Result<Report, Failed> {
     let display = Display::new(Arc::clone(&context.console));
     let _drawing = display.draw(verbose);
-    let progress: Arc<dyn Progress> = display.clone();
-    let (stop, pull_options) = (context.stop.child_token(), pull_options(options));
-    let mut pulling = Box::pin(pull(source, store, state.store(), &pull_options, progress, stop.clone()));
+    let pull_options = pull_options(options);
+    let followed = match options.dry_run {
+        true => None,
+        false => Followed::begin(state, pull_options.mode).await?,
+    };
+    let (states, progress) = match &followed {
+        Some(followed) => (followed.store(), followed.progress(display.clone())),
+        None => (state.store(), display.clone() as Arc<dyn Progress>),
+    };
+    let stop = context.stop.child_token();
+    let pulling = pull(source, store, states, &pull_options, progress, stop.clone());
+    let result = or_lost(pulling, state, &stop, &display).await;
+    if let Some(followed) = &followed {
+        followed.end(&result).await;
+    }
+    result
+}
+
+/// Pulls until it is done, the program is to end, or another process has the destination.
+async fn or_lost(
+    pulling: impl Future<Output = Result<Report, PullError>>,
+    state: &State,
+    stop: &CancellationToken,
+    display: &Display,
+) -> Result<Report, Failed> {
+    let mut pulling = Box::pin(pulling);
     let result = tokio::select! {
         biased;
         result = &mut pulling => result,

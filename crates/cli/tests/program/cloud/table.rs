@@ -162,3 +162,37 @@ fn the_state_of_a_folder_is_not_kept_in_a_table() {
     let refused = place.run(&["status", "--state", "obsync-state"]).expect(2).stderr;
     assert!(refused.contains("it is local or dynamodb://TABLE"), "{refused}");
 }
+
+#[test]
+fn a_table_tells_how_far_the_last_pull_came() {
+    let place = Place::new();
+    place.write("Note.md", "a note");
+    let progress = || {
+        place.must(&["status", "Notes", "--state", TABLE, "--json"]).json()["destinations"][0]["progress"]
+            .clone()
+    };
+    place.world.vault("Notes").write_damaged("Broken.md", "lost").unwrap();
+    place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(5);
+    let first = progress();
+    assert_eq!(
+        (&first["status"], &first["error"]),
+        (&json!("complete"), &json!("1 changes could not be applied"))
+    );
+    assert_eq!((&first["files_total"], &first["files_complete"]), (&json!(2), &json!(1)));
+    assert_eq!((&first["last_version"], &first["invocations"]), (&json!(2), &json!(1)));
+
+    place.write("Broken.md", "found");
+    place.fault(|faults| faults.s3.forbidden = Chance::always());
+    place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(1);
+    let failed = progress();
+    assert_eq!((&failed["status"], &failed["resumable"]), (&json!("failed"), &json!(true)));
+    assert!(failed["error"].as_str().unwrap().contains("access is denied"), "{failed}");
+
+    place.cloud.faults().clear();
+    place.pull(&["--state", TABLE, "--dry-run"]);
+    assert_eq!(progress(), failed, "a dry run writes nothing");
+    place.pull(&WITH);
+    let last = progress();
+    assert_eq!((&last["status"], &last["invocations"]), (&json!("complete"), &json!(2)));
+    place.assert_exact();
+}
