@@ -12,10 +12,9 @@ use super::shared::Shared;
 use super::site::again;
 use crate::blocking::lock;
 
-/// A flush is begun when so many files ...
+/// A flush is begun when so many files are complete since the last one began. Their bytes do not count: flushing large
+/// files while they are written makes the writers wait, and was slower.
 const FILES: u64 = 512;
-/// ... or bytes were written since the last one began.
-const BYTES: u64 = 16 << 20;
 
 /// What is known of the durability of staged files.
 #[derive(Debug, Default)]
@@ -33,9 +32,8 @@ struct Account {
     durable: u64,
     /// The numbers of files by their names in the staging folder.
     numbers: HashMap<String, u64>,
-    /// Files and bytes since the last flush began.
+    /// How many of them since the last flush began.
     files: u64,
-    bytes: u64,
     /// A flush was ordered and has not begun.
     ordered: bool,
     /// Why a flush failed. The system tells it only once.
@@ -43,11 +41,6 @@ struct Account {
 }
 
 impl Early {
-    /// Notes that so many bytes were written.
-    pub(super) fn wrote(&self, bytes: usize) {
-        lock(&self.account).bytes += bytes as u64;
-    }
-
     /// Notes that the staged file of this name is complete.
     pub(super) fn completed(&self, name: &str) {
         let mut account = lock(&self.account);
@@ -60,7 +53,7 @@ impl Early {
     /// Whether it is time for a flush, which the caller then has to see to.
     fn is_due(&self) -> bool {
         let mut account = lock(&self.account);
-        let due = !account.ordered && (account.files >= FILES || account.bytes >= BYTES);
+        let due = !account.ordered && account.files >= FILES;
         account.ordered |= due;
         due
     }
@@ -103,7 +96,7 @@ impl Early {
     pub(super) fn flush_now(&self, flush: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
         let covered = {
             let mut account = lock(&self.account);
-            (account.files, account.bytes, account.ordered) = (0, 0, false);
+            (account.files, account.ordered) = (0, false);
             account.completed
         };
         flush()?;
@@ -196,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_is_due_after_so_many_files_or_bytes_and_ordered_once() {
+    fn a_flush_is_due_after_so_many_files_and_ordered_once() {
         let early = Early::default();
         (1..FILES).for_each(|number| early.completed(&number.to_string()));
         assert!(!early.is_due());
@@ -205,7 +198,7 @@ mod tests {
         assert!(!early.is_due());
         early.flush(|| Ok(()));
         assert!(!early.is_due());
-        early.wrote(BYTES as usize);
+        (0..FILES).for_each(|number| early.completed(&format!("again {number}")));
         assert!(early.is_due());
     }
 }

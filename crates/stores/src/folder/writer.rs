@@ -87,8 +87,6 @@ impl Portion {
         };
         let written = staged.file.write_all(&self.content);
         written.map_err(|error| self.shared.site.error(Action::Write, self.path.as_str(), error))?;
-        self.shared.early.wrote(self.content.len());
-        self.shared.flush_early();
         Ok(staged)
     }
 
@@ -97,7 +95,9 @@ impl Portion {
         let staged = self.write()?;
         let timed = set_file_time(&staged.file, self.meta.mtime);
         timed.map_err(|error| self.shared.site.error(Action::SetTimes, self.path.as_str(), error))?;
-        Ok(Staged { path: self.path, meta: self.meta, handle: self.shared.keep(staged) })
+        let staged = Staged { path: self.path, meta: self.meta, handle: self.shared.keep(staged) };
+        self.shared.flush_early();
+        Ok(staged)
     }
 }
 
