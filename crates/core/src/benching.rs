@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use obsync_protocol::{ContentHash, Filter, PushMessage, Uid, VaultKeys, VaultPath};
 
-use crate::entry::{Listing, RemoteEntry};
+use crate::entry::{Listing, RemoteEntry, Unclear};
 use crate::plan::{Mode, Plan, PlanInput};
 use crate::state::Record;
 use crate::watermark::Watermark;
@@ -73,7 +73,16 @@ pub struct Made(Plan);
 pub fn plan(entries: Entries, destination: Destination, filter: &Filter) -> Made {
     let Destination { records, sources, folds_names, mode } = destination;
     let records = records.into_iter().map(|record| (record.path.clone(), record)).collect();
-    let input = PlanInput { entries: entries.0, records, sources, filter, mode, rechecked: 0, folds_names };
+    let input = PlanInput {
+        entries: entries.0,
+        unclear: Unclear::default(),
+        records,
+        sources,
+        filter,
+        mode,
+        rechecked: 0,
+        folds_names,
+    };
     let mut plan = Plan::new(input);
     plan.refuse(|_| Ok(()));
     Made(plan)

@@ -1,9 +1,11 @@
 //! Entries of the vault as the server lists them, decoded and checked, the latest of each path.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
-use obsync_protocol::{ContentHash, PushMessage, Uid, VaultKeys, VaultPath, plain_size};
+use obsync_protocol::{
+    ContentHash, NameDefect, NameError, PushMessage, Uid, VaultKeys, VaultPath, plain_size,
+};
 
 use crate::state::{Deferred, DeferredCause, DeferredKey};
 
@@ -163,6 +165,15 @@ impl Latest {
     }
 }
 
+/// What the vault lists besides the entries that make sense.
+#[derive(Debug, Default)]
+pub(crate) struct Unclear {
+    /// Paths at which there is something of which nobody knows what.
+    pub(crate) paths: HashSet<VaultPath>,
+    /// How many entries say nothing that could be read, not even where: each may be that of any path.
+    pub(crate) nowhere: usize,
+}
+
 /// The changes of a vault since some version: for each path the latest, and what could not be decoded.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
@@ -206,6 +217,22 @@ impl Listing {
                 self.refused.insert(key.clone(), Deferred { key, message, cause });
             }
         }
+    }
+
+    /// What is listed and makes no sense. A path that was read and is none that a vault may use is not among it: nothing
+    /// that was ever pulled is there.
+    pub(crate) fn unclear(&self, keys: &VaultKeys) -> Unclear {
+        let mut unclear = Unclear::default();
+        for deferred in self.refused.values() {
+            match keys.decode_path(&deferred.message.path) {
+                Ok(path) => {
+                    unclear.paths.insert(path);
+                }
+                Err(NameError::Hostile(_) | NameError::Undecodable(NameDefect::NotText)) => {}
+                Err(NameError::Undecodable(_)) => unclear.nowhere += 1,
+            }
+        }
+        unclear
     }
 
     /// Takes in a change that an earlier run deferred, unless the listing has something later for its path.

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 
-use crate::entry::{EntryKind, RemoteEntry};
+use crate::entry::{EntryKind, RemoteEntry, Unclear};
 use crate::state::{Record, RecordKind};
 use crate::store::{FileMeta, Removable, Wanted};
 
@@ -28,6 +28,8 @@ pub enum Mode {
 pub(crate) struct PlanInput<'a> {
     /// The latest entry of each path that changed (in full mode, of each path).
     pub(crate) entries: Vec<RemoteEntry>,
+    /// What else the vault lists, as far as that is known.
+    pub(crate) unclear: Unclear,
     /// What is recorded of those paths; in full mode, of all paths.
     pub(crate) records: HashMap<VaultPath, Record>,
     /// For contents that are wanted, some recorded file that has them.
@@ -61,9 +63,11 @@ pub(crate) struct Plan {
     pub(crate) renewed: Vec<Record>,
     /// Changes that need nothing at all.
     pub(crate) settled: Vec<VaultPath>,
-    /// What is recorded of files that the filter leaves out, to be looked at in a full pull: where that is no longer so the
-    /// state must not claim it, or a wider filter would find nothing to do.
+    /// What is recorded of files that the filter leaves out, or whose entries make no sense, to be looked at in a full pull:
+    /// where that is no longer so the state must not claim it, or a wider filter or a better entry would find nothing to do.
     pub(crate) doubted: Vec<Wanted>,
+    /// What the vault does not list and what stays all the same, because there are entries that may be its.
+    pub(crate) unlisted: Vec<VaultPath>,
     /// Changes that the filter leaves out.
     pub(crate) filtered: Vec<RemoteEntry>,
     /// Changes that cannot be applied to this destination, and why.
@@ -155,7 +159,7 @@ impl Plan {
     pub(crate) fn new(input: PlanInput<'_>) -> Plan {
         let mut planner = Planner::new(input.records, input.folds_names, input.mode, input.rechecked);
         if input.mode == Mode::Full {
-            planner.remove_unlisted(&input.entries, input.filter);
+            planner.remove_unlisted(&input.entries, &input.unclear, input.filter);
         }
         let mut entries = planner.admit(input.entries, input.filter);
         entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
@@ -346,9 +350,18 @@ impl Planner {
         self.plan.refused.extend(refused);
     }
 
-    /// Plans the removal of what the vault does not list at all.
-    fn remove_unlisted(&mut self, entries: &[RemoteEntry], filter: &Filter) {
-        let listed: HashSet<&VaultPath> = entries.iter().map(|entry| &entry.path).collect();
+    /// Plans the removal of what the vault does not list at all. What it lists in a way that makes no sense stays, and as
+    /// long as it cannot be told what that is, everything does: better a file too many than the wrong one removed.
+    fn remove_unlisted(&mut self, entries: &[RemoteEntry], unclear: &Unclear, filter: &Filter) {
+        let files =
+            unclear.paths.iter().filter_map(|path| self.records.get(path)?.file().map(|known| (path, known)));
+        self.plan.doubted.extend(files.map(|(path, known)| Wanted {
+            path: path.clone(),
+            hash: known.hash,
+            size: known.size,
+        }));
+        let listed: HashSet<&VaultPath> =
+            entries.iter().map(|entry| &entry.path).chain(&unclear.paths).collect();
         let unlisted: Vec<Record> = self
             .records
             .values()
@@ -357,6 +370,10 @@ impl Planner {
             .filter(|record| matches!(filter.verdict(&record.path, record.file().is_none()), Verdict::Sync))
             .cloned()
             .collect();
+        if unclear.nowhere > 0 {
+            self.plan.unlisted.extend(unlisted.into_iter().map(|record| record.path));
+            return;
+        }
         for record in unlisted {
             let uid = record.uid();
             self.remove(record.path, record.kind, uid);

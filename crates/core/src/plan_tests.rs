@@ -41,6 +41,7 @@ fn known_folder(at: &str, uid: u64) -> Record {
 
 struct Given {
     records: Vec<Record>,
+    unclear: Unclear,
     filter: Filter,
     mode: Mode,
     rechecked: u64,
@@ -49,7 +50,14 @@ struct Given {
 
 fn given(records: impl IntoIterator<Item = Record>) -> Given {
     let records = records.into_iter().collect();
-    Given { records, filter: Filter::default(), mode: Mode::Incremental, rechecked: 0, folds_names: false }
+    Given {
+        records,
+        unclear: Unclear::default(),
+        filter: Filter::default(),
+        mode: Mode::Incremental,
+        rechecked: 0,
+        folds_names: false,
+    }
 }
 
 impl Given {
@@ -61,6 +69,7 @@ impl Given {
             .collect();
         Plan::new(PlanInput {
             entries: entries.into_iter().collect(),
+            unclear: self.unclear,
             records: self.records.into_iter().map(|record| (record.path.clone(), record)).collect(),
             sources,
             filter: &self.filter,
@@ -242,6 +251,26 @@ fn a_full_pull_looks_at_everything_again_and_removes_what_is_not_listed() {
     assert_eq!(plan.transfers[0].source, Source::Remote, "a file is no source for itself");
     assert_eq!(removed(&plan), ["gone.md"]);
     assert_eq!(plan.folder_removals[0].path, path("empty"));
+}
+
+#[test]
+fn a_full_pull_keeps_what_is_listed_in_a_way_that_makes_no_sense_and_doubts_it() {
+    let unclear = Unclear { paths: [path("a.md"), path("never.md")].into(), nowhere: 0 };
+    let records = [known_file("a.md", "one", 1), known_file("gone.md", "two", 2)];
+    let plan = Given { mode: Mode::Full, unclear, ..given(records) }.plan([]);
+    assert_eq!(removed(&plan), ["gone.md"]);
+    assert_eq!(plan.doubted, [Wanted { path: path("a.md"), hash: hash("one"), size: 3 }]);
+}
+
+#[test]
+fn a_full_pull_removes_nothing_unlisted_while_something_is_listed_nobody_knows_where() {
+    let unclear = Unclear { paths: HashSet::new(), nowhere: 1 };
+    let records = [known_file("a.md", "one", 1), known_folder("empty", 2), known_file("there.md", "two", 3)];
+    let plan = Given { mode: Mode::Full, unclear, ..given(records) }.plan([file("there.md", "two", 3)]);
+    assert!(plan.removals.is_empty() && plan.folder_removals.is_empty());
+    let mut unlisted = plan.unlisted;
+    unlisted.sort();
+    assert_eq!(unlisted, [path("a.md"), path("empty")]);
 }
 
 #[test]

@@ -131,6 +131,11 @@ impl Pull<'_> {
         self.progress.phase(Phase::Planning);
         let forgotten = self.add_deferred(&mut survey).await?;
         let plan = self.plan(&mut survey).await?;
+        if !plan.unlisted.is_empty() {
+            let warning = kept_unlisted(plan.unlisted.len());
+            self.progress.notice(&warning);
+            report.warnings.push(warning);
+        }
         if self.options.dry_run {
             report.connections += 1;
             report.describe(&plan, &survey.listing);
@@ -309,6 +314,7 @@ impl Pull<'_> {
         let sources = self.sources(&entries, &records).await?;
         let mut plan = Plan::new(PlanInput {
             entries,
+            unclear: survey.listing.unclear(&self.source.keys),
             records,
             sources,
             filter: &self.options.filter,
@@ -450,4 +456,12 @@ impl Pull<'_> {
         ledger.close(self.options.filter.fingerprint(), obsolete).await?;
         Ok(if gone.is_empty() { RoundEnd::Done } else { RoundEnd::Overtaken })
     }
+}
+
+/// What to tell of files and folders that a full pull does not remove though the vault does not list them.
+fn kept_unlisted(count: usize) -> String {
+    format!(
+        "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
+         list any more was kept ({count} paths). When that is mended, `obsync pull --full` removes them"
+    )
 }

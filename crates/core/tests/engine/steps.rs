@@ -3,8 +3,9 @@
 use crate::bench::Bench;
 use std::sync::Arc;
 
-use obsync_core::{Filter, Outcome, Progress};
-use obsync_protocol::VaultPath;
+use obsync_core::{Commit, FileMeta, Filter, Outcome, Progress, Record, RecordKind, StateStore};
+use obsync_protocol::{ContentHash, Uid, VaultPath};
+use obsync_testkit::RawEntry;
 use tokio_util::sync::CancellationToken;
 
 const T: i64 = 1_700_000_000_000;
@@ -194,6 +195,53 @@ async fn a_full_pull_restores_what_was_removed_or_changed_here_and_keeps_the_cha
     assert_eq!(bench.read("removed.md"), "removed.md");
     assert_eq!(bench.read("changed.md"), "changed.md");
     assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "my words");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_removes_nothing_that_the_vault_lists_however_senseless() {
+    let mut bench = Bench::new().await;
+    for name in ["size.md", "hash.md", "gone.md"] {
+        bench.vault.write(name, name, T).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.write_lying_size("size.md", "x", 15).unwrap();
+    let path = bench.source.keys.encode_path(&VaultPath::parse("hash.md").unwrap()).as_str().to_owned();
+    bench.vault.write_raw(RawEntry { path, hash: "none".into(), size: 40, ..RawEntry::default() }).unwrap();
+    // A path that no vault may use stands for nothing that was pulled.
+    bench.vault.write_hostile_path("../outside.md", "x").unwrap();
+    bench.vault.delete("gone.md").unwrap();
+    let report = bench.pull_full().await;
+    assert_eq!((report.failures.len(), report.deleted.files), (3, 1), "{report:#?}");
+    assert!(report.warnings.is_empty(), "{report:#?}");
+    assert_eq!(bench.files(), ["hash.md", "size.md"]);
+    bench.vault.delete("size.md").unwrap();
+    assert_eq!(bench.pull().await.deleted.files, 1, "it is the vault's as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_removes_nothing_unlisted_while_a_path_cannot_be_read() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("a.md", "a", T).unwrap();
+    bench.vault.write("deleted.md", "gone", T).unwrap();
+    bench.pull().await;
+    bench.vault.delete("deleted.md").unwrap();
+    // The server has forgotten a file, or lists it in a way that nobody can read.
+    bench.edit("b.md", "b.md");
+    let meta = FileMeta { hash: ContentHash::of(b"b.md"), size: 4, mtime: T, ctime: T, uid: Uid(1) };
+    let records = vec![Record { path: VaultPath::parse("b.md").unwrap(), kind: RecordKind::File(meta) }];
+    let state = bench.state().load().await.unwrap();
+    bench.state().commit(Commit { records, state, ..Commit::default() }).await.unwrap();
+    bench.vault.write_raw(RawEntry { path: "00ff".into(), ..RawEntry::default() }).unwrap();
+    let report = bench.pull_full().await;
+    assert_eq!((report.failures.len(), report.deleted.files), (1, 1), "{report:#?}");
+    assert!(report.warnings[0].contains("was kept (1 paths)"), "{report:#?}");
+    assert_eq!(bench.files(), ["a.md", "b.md"]);
+    let raw = RawEntry { path: "00ff".into(), deleted: true, ..RawEntry::default() };
+    bench.vault.write_raw(raw).unwrap();
+    let report = bench.pull_full().await;
+    assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 1), "{report:#?}");
+    assert!(report.warnings.is_empty(), "{report:#?}");
+    bench.assert_exact().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
