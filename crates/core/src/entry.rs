@@ -181,8 +181,8 @@ pub(crate) struct Listing {
     pub(crate) entries: Latest,
     /// Entries that make no sense, by their encoded path.
     pub(crate) refused: HashMap<DeferredKey, Deferred>,
-    /// Keys of such entries that the vault has deleted since.
-    pub(crate) withdrawn: Vec<DeferredKey>,
+    /// Such entries that the vault has deleted since, and by which version.
+    pub(crate) withdrawn: HashMap<DeferredKey, Uid>,
     /// How many entries were received.
     pub(crate) received: u64,
 }
@@ -194,7 +194,11 @@ impl Listing {
         match RemoteEntry::decode(&message, keys) {
             Ok(entry) => {
                 if !self.refused.is_empty() {
-                    self.refused.remove(&DeferredKey::plain(&entry.path));
+                    let key = DeferredKey::plain(&entry.path);
+                    if self.refused.get(&key).is_some_and(|refused| refused.message.uid > entry.uid) {
+                        return;
+                    }
+                    self.refused.remove(&key);
                 }
                 // A rename can give the deletion and the new entry one uid (protocol.md section 3): for one path
                 // what came last in the listing counts.
@@ -203,20 +207,35 @@ impl Listing {
             }
             Err(error) => {
                 let key = error.key(&message);
+                if self.newest(&key, error.path.as_ref()).is_some_and(|known| known > message.uid) {
+                    return;
+                }
                 if message.deleted {
                     // A deletion of what could never be stored needs nothing but forgetting it.
                     self.refused.remove(&key);
-                    self.withdrawn.push(key);
+                    self.withdrawn.insert(key, message.uid);
                     return;
                 }
-                // What an earlier entry said of the path is not its state any more.
-                if let Some(path) = &error.path {
-                    self.entries.remove(path);
-                }
                 let cause = DeferredCause::Failed { reason: error.reason };
-                self.refused.insert(key.clone(), Deferred { key, message, cause });
+                self.refuse(Deferred { key, message, cause }, error.path.as_ref());
             }
         }
+    }
+
+    /// The version of what is known of a path.
+    fn newest(&self, key: &DeferredKey, path: Option<&VaultPath>) -> Option<Uid> {
+        let sound = path.and_then(|path| self.entries.get(path)).map(|entry| entry.uid);
+        let refused = self.refused.get(key).map(|refused| refused.message.uid);
+        sound.max(refused).max(self.withdrawn.get(key).copied())
+    }
+
+    /// Takes in what makes no sense. What an earlier entry said of the path is not its state any more.
+    fn refuse(&mut self, deferred: Deferred, path: Option<&VaultPath>) {
+        if let Some(path) = path {
+            self.entries.remove(path);
+        }
+        self.withdrawn.remove(&deferred.key);
+        self.refused.insert(deferred.key.clone(), deferred);
     }
 
     /// What is listed and makes no sense. A path that was read and is none that a vault may use is not among it: nothing
@@ -238,13 +257,17 @@ impl Listing {
     /// Takes in a change that an earlier run deferred, unless the listing has something later for its path.
     pub(crate) fn add_deferred(&mut self, deferred: Deferred, keys: &VaultKeys) {
         let uid = deferred.message.uid;
-        let later = |known: &RemoteEntry| known.uid >= uid;
-        match RemoteEntry::decode(&deferred.message, keys) {
-            Ok(entry) => self.entries.put(entry, |known| !later(known)),
-            Err(error) if error.path.as_ref().and_then(|path| self.entries.get(path)).is_some_and(later) => {}
-            Err(_) => {
-                self.refused.entry(deferred.key.clone()).or_insert(deferred);
-            }
+        let decoded = RemoteEntry::decode(&deferred.message, keys);
+        let path = match &decoded {
+            Ok(entry) => Some(&entry.path),
+            Err(error) => error.path.as_ref(),
+        };
+        if self.newest(&deferred.key, path).is_some_and(|known| known >= uid) {
+            return;
+        }
+        match decoded {
+            Ok(entry) => self.entries.put(entry, |_| true),
+            Err(error) => self.refuse(deferred, error.path.as_ref()),
         }
     }
 }
@@ -319,9 +342,46 @@ mod tests {
     }
 
     #[test]
+    fn of_entries_out_of_order_the_latest_counts_whether_it_makes_sense_or_not() {
+        let mut sound = listing([folder("a", 5), nonsense("a", 4)]);
+        assert!(sound.refused.is_empty());
+        assert_eq!(taken(&mut sound), entries(&[("a", 5)]));
+        let mut senseless = listing([nonsense("a", 5), folder("a", 4), nonsense("a", 3)]);
+        assert_eq!(taken(&mut senseless), entries(&[]));
+        assert_eq!(senseless.refused[&DeferredKey::plain(&path("a"))].message.uid, Uid(5));
+    }
+
+    #[test]
+    fn a_deletion_of_what_cannot_be_read_counts_unless_something_later_is_listed() {
+        let unreadable = |uid| PushMessage { uid: Uid(uid), path: "00".into(), ..PushMessage::default() };
+        let deletion = |uid| PushMessage { deleted: true, ..unreadable(uid) };
+        let key = DeferredKey::encoded("00");
+        let mut gone = listing([deletion(5), unreadable(4)]);
+        let cause = DeferredCause::Failed { reason: String::new() };
+        gone.add_deferred(Deferred { key: key.clone(), message: unreadable(3), cause }, &keys());
+        assert!(gone.refused.is_empty());
+        assert_eq!(gone.withdrawn[&key], Uid(5));
+        let back = listing([unreadable(6), deletion(5)]);
+        assert!(back.withdrawn.is_empty());
+        assert!(back.refused.contains_key(&key));
+    }
+
+    #[test]
+    fn a_deferred_change_does_not_come_back_when_its_path_makes_no_sense_any_more() {
+        let mut listing = listing([nonsense("a", 5)]);
+        let (key, cause) = (DeferredKey::plain(&path("a")), DeferredCause::Filtered);
+        listing.add_deferred(Deferred { key, message: folder("a", 2), cause }, &keys());
+        assert_eq!(taken(&mut listing), entries(&[]));
+        assert_eq!(listing.refused.len(), 1);
+    }
+
+    #[test]
     fn a_deferred_change_counts_unless_the_listing_has_a_later_one() {
         let deferred = |message: PushMessage| Deferred {
-            key: DeferredKey::encoded(message.path.as_str()),
+            key: match keys().decode_path(&message.path) {
+                Ok(path) => DeferredKey::plain(&path),
+                Err(_) => DeferredKey::encoded(message.path.as_str()),
+            },
             message,
             cause: DeferredCause::Filtered,
         };

@@ -367,7 +367,7 @@ impl Pull<'_> {
         });
         let keys = self.source.keys.clone();
         let mut ledger = Ledger::new(self.state.clone(), keys.clone(), watermark, survey.known, report);
-        survey.listing.withdrawn.into_iter().for_each(|key| ledger.settled(key));
+        survey.listing.withdrawn.into_keys().for_each(|key| ledger.settled(key));
         survey.listing.refused.into_values().for_each(|deferred| ledger.undecodable(deferred));
         let mut link = Link {
             client: self.source.client.clone(),

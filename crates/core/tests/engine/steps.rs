@@ -306,6 +306,17 @@ async fn what_fails_is_reported_does_not_hold_the_rest_back_and_is_tried_again()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_read_is_forgotten_when_the_vault_deletes_it() {
+    let bench = Bench::new().await;
+    let raw = RawEntry { path: "00ff".into(), ..RawEntry::default() };
+    bench.vault.write_raw(raw.clone()).unwrap();
+    assert_eq!(bench.pull().await.failures.len(), 1);
+    bench.vault.write_raw(RawEntry { deleted: true, ..raw }).unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hostile_paths_are_reported_and_nothing_is_written_outside() {
     let bench = Bench::new().await;
     let hostile = bench.vault.write_hostile_paths().unwrap();
