@@ -1,6 +1,6 @@
 //! Makes staged files visible in batches and records them: the only place where "staged" becomes "there".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use obsync_protocol::VaultPath;
@@ -74,6 +74,8 @@ pub(crate) struct Publisher<'a, 'r> {
     pub(crate) progress: Arc<dyn Progress>,
     /// Cancelled when nothing new is to be begun.
     stop: CancellationToken,
+    /// Copies that are to be made of what is published: each has one target, and its source is in place.
+    copies: VecDeque<Transfer>,
     /// Contents of which one target failed: the others are tried again without it.
     pub(crate) left_over: Vec<Transfer>,
 }
@@ -86,10 +88,10 @@ impl<'a, 'r> Publisher<'a, 'r> {
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Self {
-        Publisher { store, state, ledger, progress, stop, left_over: Vec::new() }
+        Publisher { store, state, ledger, progress, stop, copies: VecDeque::new(), left_over: Vec::new() }
     }
 
-    /// Publishes a batch with all its copies, and commits it.
+    /// Publishes a batch with all its copies (as many as are made before the run is told to stop), and commits it.
     ///
     /// What failed for itself alone is in the ledger as failed; an error means that the run cannot go on, or was told to
     /// stop. In either case what was published is committed.
@@ -106,18 +108,18 @@ impl<'a, 'r> Publisher<'a, 'r> {
         Ok(())
     }
 
-    /// Publishes a batch and stages the copies that are to be made of it, to be published with the next. The batch is not
-    /// committed yet: that is for the next announcement to do, or for whoever finds that nothing follows soon.
+    /// Publishes a batch and stages copies that are to be made of what is in place, to be published with the next; there
+    /// are none when none is left to be made, or when the run is told to stop. The batch is not committed yet: that is for
+    /// the next announcement to do, or for whoever finds that nothing follows soon.
     pub(crate) async fn publish_next(&mut self, batch: Vec<Ready>) -> Result<Vec<Ready>, PullError> {
-        let mut copies = Vec::new();
-        self.publish_once(batch, &mut copies).await?;
-        self.stage_copies(copies).await
+        self.publish_once(batch).await?;
+        self.stage_copies().await
     }
 
     /// Publishes a batch; what was in the way and is not the vault's is moved aside, and that part tried once more.
-    async fn publish_once(&mut self, batch: Vec<Ready>, copies: &mut Vec<Transfer>) -> Result<(), PullError> {
+    async fn publish_once(&mut self, batch: Vec<Ready>) -> Result<(), PullError> {
         let mut blocked = Vec::new();
-        let fatal = self.publish_batch(batch, copies, &mut blocked).await?;
+        let fatal = self.publish_batch(batch, &mut blocked).await?;
         let occupants = blocked.iter().map(|(_, occupant, _)| occupant.clone()).collect();
         let cleared = self.clear(occupants).await?;
         let mut retried = Vec::new();
@@ -129,7 +131,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
             }
         }
         let mut blocked_again = Vec::new();
-        let fatal = fatal.or(self.publish_batch(retried, copies, &mut blocked_again).await?);
+        let fatal = fatal.or(self.publish_batch(retried, &mut blocked_again).await?);
         for (ready, _, error) in blocked_again {
             self.first_target_failed(ready.transfer, &error.to_string());
         }
@@ -140,7 +142,6 @@ impl<'a, 'r> Publisher<'a, 'r> {
     async fn publish_batch(
         &mut self,
         batch: Vec<Ready>,
-        copies: &mut Vec<Transfer>,
         blocked: &mut Vec<(Ready, VaultPath, StoreError)>,
     ) -> Result<Option<StoreError>, PullError> {
         if batch.is_empty() {
@@ -163,7 +164,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         let outcomes = self.store.publish_until(publications, &self.stop).await;
         for (outcome, (transfer, origin, meta, reservation)) in outcomes.into_iter().zip(rest) {
             match outcome {
-                Ok(published) => self.record(published, transfer, origin, meta, copies),
+                Ok(published) => self.record(published, transfer, origin, meta),
                 Err(PublishFailure { error, publication }) if error.is_fatal() => {
                     if origin != Origin::Touched {
                         self.ledger.still_announced(publication.content.record());
@@ -193,15 +194,9 @@ impl<'a, 'r> Publisher<'a, 'r> {
     }
 
     /// Takes a published file into the account.
-    fn record(
-        &mut self,
-        published: Published,
-        mut transfer: Transfer,
-        origin: Origin,
-        meta: FileMeta,
-        copies: &mut Vec<Transfer>,
-    ) {
-        let target = transfer.targets.remove(0);
+    fn record(&mut self, published: Published, mut transfer: Transfer, origin: Origin, meta: FileMeta) {
+        let others = transfer.targets.split_off(1);
+        let Some(target) = transfer.targets.pop() else { return };
         if let Some(kept_as) = published.conflict {
             self.conflict(target.path.clone(), kept_as);
         }
@@ -214,30 +209,32 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
         self.progress.placed(meta.size);
         self.ledger.recorded(Record { path: target.path.clone(), kind: RecordKind::File(meta.clone()) });
-        if !transfer.targets.is_empty() {
-            copies.push(Transfer { source: Source::Local(target.path), size: meta.size, ..transfer });
-        }
+        let (hash, size) = (transfer.hash, meta.size);
+        self.copies.extend(others.into_iter().map(|other| {
+            let source = Source::Local(target.path.clone());
+            Transfer { hash, size, source, targets: vec![other] }
+        }));
     }
 
-    /// Stages the copies of contents that are published now.
-    async fn stage_copies(&mut self, copies: Vec<Transfer>) -> Result<Vec<Ready>, PullError> {
-        let mut staged = Vec::new();
-        for transfer in copies {
-            let Source::Local(from) = &transfer.source else {
-                continue;
-            };
-            for target in &transfer.targets {
-                let meta = target.meta(transfer.hash, transfer.size);
-                let single = Transfer { targets: vec![target.clone()], ..transfer.clone() };
-                match self.store.copy(from, &target.path, &meta, true).await {
-                    Ok(Some(copy)) => staged.push(Ready::staged(copy, Origin::Copied, single)),
-                    Ok(None) => {
-                        let reason = format!("{from}, which it was to be a copy of, was changed meanwhile");
-                        self.ledger.transfer_failed(&single, &reason);
-                    }
-                    Err(error) if error.is_fatal() => return Err(error.into()),
-                    Err(error) => self.ledger.transfer_failed(&single, &error.to_string()),
+    /// Stages copies of what is in place, not more than make a batch.
+    async fn stage_copies(&mut self) -> Result<Vec<Ready>, PullError> {
+        let limit = self.store.batch_limit();
+        let (mut staged, mut bytes) = (Vec::new(), 0);
+        while staged.len() < limit.files.max(1) && bytes < limit.bytes.max(1) && !self.stop.is_cancelled() {
+            let Some(copy) = self.copies.pop_front() else { break };
+            let (Some(from), Some(target)) = (copy.source.local(), copy.targets.first()) else { continue };
+            let meta = target.meta(copy.hash, copy.size);
+            match self.store.copy(from, &target.path, &meta, true).await {
+                Ok(Some(content)) => {
+                    bytes += copy.size;
+                    staged.push(Ready::staged(content, Origin::Copied, copy));
                 }
+                Ok(None) => {
+                    let reason = format!("{from}, which it was to be a copy of, was changed meanwhile");
+                    self.ledger.transfer_failed(&copy, &reason);
+                }
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(error) => self.ledger.transfer_failed(&copy, &error.to_string()),
             }
         }
         Ok(staged)

@@ -6,3 +6,4 @@ mod bench;
 mod histories;
 mod semantics;
 mod steps;
+mod stopping;

@@ -1,12 +1,13 @@
 //! What a pull does to a destination, in single steps. Each test is a sentence.
 
-use crate::bench::Bench;
 use std::sync::Arc;
 
-use obsync_core::{Commit, FileMeta, Filter, Outcome, Progress, Record, RecordKind, StateStore};
+use obsync_core::{Commit, FileMeta, Filter, Outcome, Record, RecordKind, StateStore};
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use obsync_testkit::RawEntry;
 use tokio_util::sync::CancellationToken;
+
+use crate::bench::Bench;
 
 const T: i64 = 1_700_000_000_000;
 
@@ -375,7 +376,7 @@ async fn a_vault_that_was_rolled_back_on_the_server_deletes_nothing() {
         bench.store(),
         bench.state(),
         &after.options,
-        std::sync::Arc::new(obsync_core::NoProgress),
+        Arc::new(obsync_core::NoProgress),
         tokio_util::sync::CancellationToken::new(),
     )
     .await
@@ -394,47 +395,6 @@ async fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
     assert_eq!(report.steps.len(), 2, "{report:#?}");
     assert!(!bench.dest().exists());
     bench.options.dry_run = false;
-    bench.pull().await;
-    bench.assert_exact().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_pull_that_was_stopped_is_full_again_until_one_comes_to_its_end() {
-    let bench = Bench::new().await;
-    for n in 0..600 {
-        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
-    }
-    bench.pull().await;
-    std::fs::remove_dir_all(bench.dest()).unwrap();
-    let stop = CancellationToken::new();
-    let report = bench.pull_with(Arc::new(StopAtFirst(stop.clone())), stop).await.unwrap();
-    assert_eq!(report.outcome, Outcome::Interrupted);
-    let pulled = if bench.dest().exists() { bench.files().len() } else { 0 };
-    assert!(pulled < 600, "it was stopped midway");
-    bench.pull().await;
-    bench.assert_exact().await;
-}
-
-/// Stops a pull as soon as bytes come.
-struct StopAtFirst(CancellationToken);
-
-impl Progress for StopAtFirst {
-    fn received(&self, _bytes: u64) {
-        self.0.cancel();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_stopped_run_left_out_comes_with_the_filter_of_the_next() {
-    let mut bench = Bench::new().await;
-    bench.vault.write("private/a.md", "mine", T).unwrap();
-    for n in 0..600 {
-        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
-    }
-    bench.filter(Filter { excluded: vec![VaultPath::parse("private").unwrap()], ..Filter::default() });
-    let stop = CancellationToken::new();
-    bench.pull_with(Arc::new(StopAtFirst(stop.clone())), stop).await.unwrap();
-    bench.filter(Filter::default());
     bench.pull().await;
     bench.assert_exact().await;
 }

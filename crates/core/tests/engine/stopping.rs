@@ -1,0 +1,137 @@
+//! Pulls that are told to stop midway, and what is published in one go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use obsync_core::{
+    Commit, Deferred, DeferredKind, Filter, NoProgress, Outcome, Progress, Record, StateError, StateStore,
+    VaultState, VaultStore, pull,
+};
+use obsync_protocol::{ContentHash, VaultPath};
+use obsync_stores::SqliteState;
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_that_was_stopped_is_full_again_until_one_comes_to_its_end() {
+    let bench = Bench::new().await;
+    for n in 0..600 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    bench.pull().await;
+    std::fs::remove_dir_all(bench.dest()).unwrap();
+    let stop = CancellationToken::new();
+    let report = bench.pull_with(Arc::new(StopAtFirst(stop.clone())), stop).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    let pulled = if bench.dest().exists() { bench.files().len() } else { 0 };
+    assert!(pulled < 600, "it was stopped midway");
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stopped_run_left_out_comes_with_the_filter_of_the_next() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("private/a.md", "mine", T).unwrap();
+    for n in 0..600 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    bench.filter(Filter { excluded: vec![VaultPath::parse("private").unwrap()], ..Filter::default() });
+    let stop = CancellationToken::new();
+    bench.pull_with(Arc::new(StopAtFirst(stop.clone())), stop).await.unwrap();
+    bench.filter(Filter::default());
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_told_to_stop_makes_no_more_copies_and_the_next_makes_them() {
+    let bench = Bench::new().await;
+    for n in 0..1500 {
+        bench.vault.write(&format!("{n}.md"), "the same template", T + n).unwrap();
+    }
+    let stop = CancellationToken::new();
+    let report = bench.pull_with(Arc::new(StopAtFirstPlaced(stop.clone())), stop).await.unwrap();
+    assert_eq!((report.outcome, report.pulled.files, report.copied.files), (Outcome::Interrupted, 1, 0));
+    assert_eq!(bench.files().len(), 1);
+    assert_eq!(bench.verify().await.intact.files, 1, "what was published is recorded");
+    let report = bench.pull().await;
+    assert_eq!((report.pulled.files, report.copied.files, report.requests), (0, 1499, 0));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_published_in_batches_of_what_the_store_takes() {
+    let bench = Bench::new().await;
+    let most = bench.store().batch_limit().files;
+    for n in 0..most + 100 {
+        bench.vault.write(&format!("{}/{n}.md", n % 10), "the same template", T).unwrap();
+    }
+    let state = Arc::new(Batches { state: bench.state(), largest: AtomicUsize::new(0) });
+    let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
+    let report = pull(&bench.source, bench.store(), state.clone(), &bench.options, none, stop).await.unwrap();
+    assert_eq!((report.pulled.files, report.copied.files), (1, most as u64 + 99));
+    assert_eq!(state.largest.load(Ordering::Relaxed), most);
+    drop(state);
+    bench.assert_exact().await;
+}
+
+/// Stops a pull as soon as a file is in place.
+struct StopAtFirstPlaced(CancellationToken);
+
+impl Progress for StopAtFirstPlaced {
+    fn placed(&self, _bytes: u64) {
+        self.0.cancel();
+    }
+}
+
+/// Stops a pull as soon as bytes come.
+struct StopAtFirst(CancellationToken);
+
+impl Progress for StopAtFirst {
+    fn received(&self, _bytes: u64) {
+        self.0.cancel();
+    }
+}
+
+/// A state that keeps in mind how many files were announced at once, at most.
+struct Batches {
+    state: Arc<SqliteState>,
+    largest: AtomicUsize,
+}
+
+#[async_trait]
+impl StateStore for Batches {
+    async fn load(&self) -> Result<VaultState, StateError> {
+        self.state.load().await
+    }
+
+    async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError> {
+        self.state.records(paths).await
+    }
+
+    async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError> {
+        self.state.sources(contents).await
+    }
+
+    async fn all_records(&self) -> Result<Vec<Record>, StateError> {
+        self.state.all_records().await
+    }
+
+    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
+        self.state.deferred(kind).await
+    }
+
+    async fn announced(&self) -> Result<Vec<Record>, StateError> {
+        self.state.announced().await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), StateError> {
+        self.largest.fetch_max(commit.announced.len(), Ordering::Relaxed);
+        self.state.commit(commit).await
+    }
+}
