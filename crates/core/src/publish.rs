@@ -73,7 +73,7 @@ pub(crate) struct Publisher<'a, 'r> {
     pub(crate) ledger: &'a mut Ledger<'r>,
     pub(crate) progress: Arc<dyn Progress>,
     /// Cancelled when nothing new is to be begun.
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     /// Copies that are to be made of what is published: each has one target, and its source is in place.
     copies: VecDeque<Transfer>,
     /// Contents of which one target failed: the others are tried again without it.

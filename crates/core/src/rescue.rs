@@ -50,6 +50,9 @@ impl Publisher<'_, '_> {
     /// Sets times. A file that was changed here is left as it is.
     pub(crate) async fn touch(&mut self, touches: Vec<Transfer>, scout: &Scout) -> Result<(), PullError> {
         for batch in touches.chunks(BATCH) {
+            if self.stop.is_cancelled() {
+                break;
+            }
             let mut changed = batch.to_vec();
             let ready = scout.survey(&mut changed).await?;
             for transfer in changed {

@@ -80,6 +80,24 @@ async fn copies_are_published_in_batches_of_what_the_store_takes() {
     bench.assert_exact().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_told_to_stop_sets_no_more_times_and_the_next_sets_them() {
+    let bench = Bench::new().await;
+    for (n, time) in (0..600).map(|n| (n, T)).chain((0..600).map(|n| (n, T + 60_000))) {
+        if (n, time) == (0, T + 60_000) {
+            bench.pull().await;
+        }
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), time).unwrap();
+    }
+    let stop = CancellationToken::new();
+    let report = bench.pull_with(Arc::new(StopAtFirstPlaced(stop.clone())), stop).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    let differences = bench.vault.expected().unwrap().differences(&bench.dest()).unwrap();
+    assert!((1..600).contains(&differences.len()), "{} are to be set yet", differences.len());
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
 /// Stops a pull as soon as a file is in place.
 struct StopAtFirstPlaced(CancellationToken);
 
