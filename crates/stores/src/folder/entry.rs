@@ -12,7 +12,9 @@ use rustix::io::Errno;
 use super::root::device;
 
 /// How much of a file is read at once, in bytes.
-pub(super) const READ_SIZE: usize = 128 * 1024;
+const READ_SIZE: usize = 128 * 1024;
+/// And at least: what a file grew by since it was looked at is not read byte by byte.
+const LEAST_READ: usize = 4 * 1024;
 
 /// What kind of thing an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,24 +89,25 @@ pub(super) fn content_of(dir: impl AsFd, name: &str) -> io::Result<Option<(Conte
     let Some((file, facts)) = open_file(dir, name)? else {
         return Ok(None);
     };
-    Ok(Some((hash(&file, &mut |_| Ok(()))?, facts)))
+    Ok(Some((hash(&file, facts.size, &mut |_| Ok(()))?, facts)))
 }
 
 /// Whether the regular file at `name` has exactly this content. The size saves reading a file that cannot be it.
 pub(super) fn has_content(dir: impl AsFd, name: &str, content: ContentHash, size: u64) -> io::Result<bool> {
     match open_file(dir, name)? {
-        Some((file, facts)) if facts.size == size => Ok(hash(&file, &mut |_| Ok(()))? == content),
+        Some((file, facts)) if facts.size == size => Ok(hash(&file, size, &mut |_| Ok(()))? == content),
         _ => Ok(false),
     }
 }
 
-/// SHA-256 of what is left to read of `file`; `part` sees every stretch of it.
+/// SHA-256 of what is left to read of `file`, which is about `size` bytes; `part` sees every stretch of it.
 pub(super) fn hash(
     mut file: &File,
+    size: u64,
     part: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<ContentHash> {
     let mut hasher = ContentHasher::new();
-    let mut buffer = vec![0; READ_SIZE];
+    let mut buffer = vec![0; read_size(size)];
     loop {
         let read = match file.read(&mut buffer) {
             Ok(0) => return Ok(hasher.finish()),
@@ -116,6 +119,11 @@ pub(super) fn hash(
         hasher.update(stretch);
         part(stretch)?;
     }
+}
+
+/// How much to read at once of a file of `size` bytes, both in bytes: most notes are far smaller than the most that is.
+fn read_size(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(READ_SIZE).clamp(LEAST_READ, READ_SIZE)
 }
 
 /// A time in milliseconds since the epoch as seconds and nanoseconds.
@@ -172,6 +180,31 @@ fn set_time(mtime: i64, set: impl Fn(&Timestamps) -> rustix::io::Result<()>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_file_is_read_in_little_memory_and_a_large_one_in_large_stretches() {
+        assert_eq!(read_size(0), LEAST_READ);
+        assert_eq!(read_size(2000), LEAST_READ);
+        assert_eq!(read_size(100_000), 100_000);
+        assert_eq!(read_size(u64::MAX), READ_SIZE);
+    }
+
+    #[test]
+    fn a_file_is_hashed_to_its_end_whatever_its_size_is_thought_to_be() {
+        let content = vec![b'x'; 3 * READ_SIZE + 1];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, &content).unwrap();
+        for size in [0, 1, content.len() as u64, u64::MAX] {
+            let mut seen = 0;
+            let mut count = |part: &[u8]| {
+                seen += part.len();
+                Ok(())
+            };
+            let hashed = hash(&File::open(&path).unwrap(), size, &mut count).unwrap();
+            assert_eq!((hashed, seen), (ContentHash::of(&content), content.len()));
+        }
+    }
 
     #[test]
     fn times_before_the_epoch_have_positive_nanoseconds() {

@@ -160,7 +160,7 @@ impl Shared {
         };
         let mut staged = self.stage(&to, &meta)?;
         let unwritten = |error| self.site.error(Action::Write, to.as_str(), error);
-        let copied = hash(&source, &mut |part| std::io::Write::write_all(&mut staged.file, part))
+        let copied = hash(&source, meta.size, &mut |part| std::io::Write::write_all(&mut staged.file, part))
             .map_err(unwritten)?;
         if copied != meta.hash {
             return Ok(None);

@@ -47,7 +47,7 @@ pub(super) fn transplant(
     let (source, _) = source.ok_or_else(|| site.not_found(Action::Read, path))?;
     let part = Part { dir: dir.clone(), name: format!("{PREFIX}{}{SUFFIX}", meta.hash) };
     let copied = create(dir, &part.name).map_err(io::Error::from).and_then(|mut file| {
-        let copied = hash(&source, &mut |stretch| io::Write::write_all(&mut file, stretch))?;
+        let copied = hash(&source, meta.size, &mut |stretch| io::Write::write_all(&mut file, stretch))?;
         set_file_time(&file, meta.mtime)?;
         file.sync_all()?;
         Ok(copied)
