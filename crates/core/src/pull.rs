@@ -301,7 +301,10 @@ impl Pull<'_> {
         if entries.is_empty() && survey.mode == Mode::Incremental {
             return Ok(Plan::default());
         }
-        let folds_names = self.store.folds_names().await?;
+        let folds_names = match self.options.dry_run {
+            true => self.store.seems_to_fold_names().await?,
+            false => self.store.folds_names().await?,
+        };
         let records = match survey.mode == Mode::Full || folds_names {
             true => self.state.all_records().await?,
             false => {

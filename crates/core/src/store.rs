@@ -192,6 +192,11 @@ pub trait VaultStore: Send + Sync + 'static {
     /// Whether two names that differ only in letter case (or Unicode composition) are one name here.
     async fn folds_names(&self) -> Result<bool, StoreError>;
 
+    /// The same, found out without writing anything, and so perhaps only a guess: for a run that is not to change anything.
+    async fn seems_to_fold_names(&self) -> Result<bool, StoreError> {
+        self.folds_names().await
+    }
+
     /// Whether folders are something of their own here, which can be empty and have to be removed.
     fn has_folders(&self) -> bool {
         true

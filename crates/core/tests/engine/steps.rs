@@ -1,6 +1,7 @@
 //! What a pull does to a destination, in single steps. Each test is a sentence.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use obsync_core::{Commit, FileMeta, Filter, Outcome, Record, RecordKind, StateStore};
 use obsync_protocol::{ContentHash, Uid, VaultPath};
@@ -397,6 +398,22 @@ async fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
     bench.options.dry_run = false;
     bench.pull().await;
     bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_does_not_touch_an_empty_destination() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("a/b.md", "text", T).unwrap();
+    std::fs::create_dir(bench.dest()).unwrap();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::open(bench.dest()).unwrap().set_modified(long_ago).unwrap();
+    bench.options.dry_run = true;
+    assert_eq!(bench.pull().await.steps.len(), 2);
+    assert_eq!(
+        std::fs::metadata(bench.dest()).unwrap().modified().unwrap(),
+        long_ago,
+        "nothing came and went"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,8 +19,15 @@ const ENTRIES: usize = 256;
 /// in an empty folder a name has to be made for that, which is removed at once. A destination that is not there yet is
 /// judged by the folder that it would be made in.
 pub(super) fn folds_names(root: Option<&Root>, dest: &Path) -> bool {
+    let probed = root.and_then(|root| by_entries(&root.handle).or_else(|| by_probe(root)));
+    probed.unwrap_or_else(|| seems_to_fold_names(root, dest))
+}
+
+/// The same without making anything: an empty folder is judged by its own name. (A folder can differ in this from the one
+/// that it is in, but hardly any does.)
+pub(super) fn seems_to_fold_names(root: Option<&Root>, dest: &Path) -> bool {
     let known = match root {
-        Some(root) => by_entries(&root.handle).or_else(|| by_probe(root)).or_else(|| by_own_name(dest)),
+        Some(root) => by_entries(&root.handle).or_else(|| by_own_name(dest)),
         None => by_ancestor(dest),
     };
     known.unwrap_or(cfg!(target_vendor = "apple"))

@@ -145,6 +145,13 @@ impl VaultStore for FolderStore {
         .await
     }
 
+    async fn seems_to_fold_names(&self) -> Result<bool, StoreError> {
+        if let Some(folds) = self.shared.options.folds_names {
+            return Ok(folds);
+        }
+        self.run(|shared| Ok(folding::seems_to_fold_names(shared.root()?.as_deref(), &shared.dest))).await
+    }
+
     async fn is_empty(&self) -> Result<bool, StoreError> {
         self.run(|shared| shared.root()?.map_or(Ok(true), |root| walk::is_empty(&root))).await
     }
