@@ -167,6 +167,18 @@ async fn a_folder_where_a_file_must_be_is_kept_under_another_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_empty_folder_where_a_file_must_be_makes_way() {
+    let bench = Bench::new().await;
+    bench.vault.write("a", "from the vault", T).unwrap();
+    std::fs::create_dir_all(bench.dest().join("a")).unwrap();
+    bench.edit("b.md", "so that the destination is not empty");
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
+    assert_eq!(bench.read("a"), "from the vault");
+    assert_eq!(bench.files(), ["a", "b.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_local_change_survives_an_overwrite_and_a_deletion_in_the_vault() {
     let bench = Bench::new().await;
     bench.vault.write("changed.md", "one", T).unwrap();

@@ -283,7 +283,7 @@ impl Publisher<'_> {
         Err(self.root.site.error(Action::Place, staged.path.as_str(), busy))
     }
 
-    /// Looks at what is where a staged file is to go. An empty folder there is removed.
+    /// Looks at what is where a staged file is to go. An empty folder there is removed: there is nothing in it to be kept.
     fn judge(
         &mut self,
         dir: &Dir,
