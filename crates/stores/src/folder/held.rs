@@ -139,11 +139,7 @@ impl Held {
 impl Slot {
     /// Writes the content if that is not done yet.
     fn write(&self) {
-        let mut content = lock(&self.content);
-        *content = match std::mem::replace(&mut *content, Content::Taken) {
-            Content::Waiting(portion) => Content::Written(portion.finish()),
-            done => done,
-        };
+        lock(&self.content).write();
     }
 
     /// Takes the written content out.
@@ -153,5 +149,58 @@ impl Slot {
             Content::Written(result) => Some(result),
             Content::Waiting(_) | Content::Taken => None,
         }
+    }
+}
+
+impl Content {
+    fn write(&mut self) {
+        *self = match std::mem::replace(self, Content::Taken) {
+            Content::Waiting(portion) => Content::Written(portion.finish()),
+            done => done,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use obsync_core::{FileMeta, VaultStore};
+    use obsync_protocol::{ContentHash, Uid, VaultPath};
+
+    use super::super::{FolderOptions, FolderStore};
+    use super::*;
+
+    async fn stage(store: &FolderStore, path: &str) -> Staged {
+        let hash = ContentHash::of(path.as_bytes());
+        let meta = FileMeta { hash, size: path.len() as u64, mtime: 0, ctime: 0, uid: Uid(1) };
+        let mut writer = store.begin(&VaultPath::parse(path).unwrap(), &meta).await.unwrap();
+        writer.write(path.into()).await.unwrap();
+        writer.finish().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn discarding_waits_for_what_is_being_written_and_removes_it() {
+        let home = tempfile::tempdir().unwrap();
+        let store = FolderStore::open(home.path(), FolderOptions::default()).unwrap();
+        stage(&store, "first.md").await;
+        let handle = stage(&store, "second.md").await.handle;
+        let held = &store.shared.held;
+        let slot = lock(&held.0).slots[&handle].clone();
+        let mut content = lock(&slot.content);
+        thread::scope(|scope| {
+            let discarding = scope.spawn(|| store.shared.discard_staged());
+            while !lock(&held.0).slots.is_empty() {
+                thread::yield_now();
+            }
+            assert!(matches!(*content, Content::Waiting(_)));
+            content.write();
+            assert!(matches!(*content, Content::Written(Ok(_))), "the ground is still there");
+            assert!(!discarding.is_finished());
+            drop(content);
+            discarding.join().unwrap().unwrap();
+        });
+        assert!(matches!(*lock(&slot.content), Content::Taken));
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "nothing is left");
     }
 }

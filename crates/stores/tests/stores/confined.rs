@@ -1,5 +1,5 @@
-//! Runs a test once more in a child process that has less than this one: a small disk, a disk that can only be read, no
-//! rights.
+//! Runs a test once more in a child process that has less than this one: a small disk, a disk that can only be read, small
+//! files only, no rights.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ pub(crate) const OTHERS: (&str, &str) = ("others.md", "somebody's");
 pub(crate) enum Confinement {
     /// A folder with a small memory file system, mounted with these options.
     Disk(&'static str),
+    /// A folder in which no file can have more than a few KiB.
+    SmallFiles,
     /// A folder, and not the rights of a superuser. Where the parent has them, the folder has a file [`OTHERS`].
     NoPrivileges,
 }
@@ -50,6 +52,12 @@ fn command(confinement: Confinement, place: &str) -> Option<Command> {
             let mut command = Command::new("unshare");
             let script = "mount -t tmpfs -o \"$1\" none \"$2\" && shift 2 && exec \"$@\"";
             command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", options, place]);
+            command
+        }
+        Confinement::SmallFiles => {
+            let mut command = Command::new("sh");
+            // Without the signal the system says it as an error.
+            command.args(["-c", "trap '' XFSZ && ulimit -f 8 && exec \"$@\"", "sh"]);
             command
         }
         Confinement::NoPrivileges if rustix::process::geteuid().is_root() => {

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use obsync_core::{FileWriter, Publication, PublicationContent, Staged, StoreError, VaultStore};
-use obsync_protocol::VaultPath;
+use obsync_protocol::{ContentHash, VaultPath};
 use obsync_stores::conformance::{at, meta, place, publish_one, stage};
 use obsync_stores::{FolderOptions, FolderStore};
 
@@ -54,6 +55,70 @@ async fn a_full_disk_is_fatal_and_leaves_no_part_of_the_file() {
     fs::remove_file(disk.join("filler")).unwrap();
     let staged = try_stage(&store, "gathered.bin", 900_000).await.unwrap();
     publish_one(&store, staged, None).await.unwrap();
+}
+
+/// Waits until a file with this content is in the staging folder: written by the thread that was woken for it.
+async fn until_written(root: &Path, content: &[u8]) {
+    let file = root.join(".obsync/staging").join(ContentHash::of(content).to_string());
+    for _ in 0..10_000 {
+        if file.exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("nobody wrote {}", file.display());
+}
+
+fn publication(staged: Staged) -> Publication {
+    Publication { content: PublicationContent::Staged(staged), replaces: None }
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_while_small_files_were_written_ends_the_run_when_they_are_published() {
+    let test = "folder_limits::a_disk_that_was_full_while_small_files_were_written_ends_the_run_when_they_are_published";
+    let Some(disk) = confined(test, Confinement::Disk("size=1m")) else { return };
+    let store = open(&disk);
+    place(&store, "first.md", b"fits", 0, None).await;
+    fs::write(disk.join("filler"), vec![0; 2 << 20]).unwrap_err();
+    // As many as a thread is woken for. The last one is empty, and so fits all the same.
+    let contents: Vec<String> = (1..32).rev().map(|size| "x".repeat(size)).chain([String::new()]).collect();
+    let mut batch = Vec::new();
+    for (number, content) in contents.iter().enumerate() {
+        batch.push(publication(stage(&store, &format!("{number}.md"), content.as_bytes(), 0).await));
+    }
+    until_written(&disk, b"").await;
+    fs::remove_file(disk.join("filler")).unwrap();
+    let answers = store.publish(batch).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Err(failure) if failure.error.is_fatal())));
+    assert_eq!(names(&disk), [".obsync", "first.md"]);
+    assert_eq!(names(&disk.join(".obsync/staging")), [ContentHash::of(b"").to_string()], "no part is left");
+    for (number, content) in contents.iter().enumerate() {
+        place(&store, &format!("{number}.md"), content.as_bytes(), 0, None).await;
+    }
+}
+
+#[tokio::test]
+async fn a_small_file_that_could_not_be_written_fails_alone_when_it_is_published() {
+    let test = "folder_limits::a_small_file_that_could_not_be_written_fails_alone_when_it_is_published";
+    let Some(home) = confined(test, Confinement::SmallFiles) else { return };
+    let root = home.join("vault");
+    let store = open(&root);
+    place(&store, "first.md", b"fits", 0, None).await;
+    let mut batch = Vec::new();
+    for number in 0..32 {
+        let size = if number == 5 { 64 << 10 } else { number };
+        batch.push(publication(stage(&store, &format!("{number}.md"), &vec![b'x'; size], 0).await));
+    }
+    until_written(&root, &[b'x'; 31]).await;
+    for (number, answer) in store.publish(batch).await.into_iter().enumerate() {
+        match answer {
+            Ok(_) => assert_ne!(number, 5),
+            Err(failure) => assert!(number == 5 && !failure.error.is_fatal(), "{number}: {}", failure.error),
+        }
+    }
+    assert!(!root.join("5.md").exists());
+    assert_eq!(names(&root).len(), 33, "obsync's own folder, the first and 31 others");
+    assert_eq!(names(&root.join(".obsync/staging")), [""; 0], "no part is left");
 }
 
 #[tokio::test]
