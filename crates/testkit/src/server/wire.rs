@@ -48,7 +48,9 @@ impl Wire {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE))
-            .write_buffer_size(128 * 1024);
+            .write_buffer_size(128 * 1024)
+            // Requests are small, and the library fills the whole buffer with zeros before each read.
+            .read_buffer_size(8 * 1024);
         let socket =
             WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Server, Some(config)).await;
         Self { socket, frames_left: None }
