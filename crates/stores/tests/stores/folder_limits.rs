@@ -1,12 +1,15 @@
 //! Destinations that cannot take everything: full, not writable, no folder at all, names that they cannot have.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use obsync_core::{FileWriter, Publication, PublicationContent, Staged, StoreError, VaultStore};
+use obsync_core::{
+    FileWriter, Publication, PublicationContent, PublishFailure, Staged, StoreError, VaultStore,
+};
 use obsync_protocol::{ContentHash, VaultPath};
 use obsync_stores::conformance::{at, meta, place, publish_one, stage};
 use obsync_stores::{FolderOptions, FolderStore};
@@ -113,7 +116,10 @@ async fn a_small_file_that_could_not_be_written_fails_alone_when_it_is_published
     for (number, answer) in store.publish(batch).await.into_iter().enumerate() {
         match answer {
             Ok(_) => assert_ne!(number, 5),
-            Err(failure) => assert!(number == 5 && !failure.error.is_fatal(), "{number}: {}", failure.error),
+            Err(PublishFailure { error: StoreError::Io { source, .. }, .. }) => {
+                assert_eq!((number, source.kind()), (5, ErrorKind::FileTooLarge));
+            }
+            Err(failure) => panic!("{number}: {}", failure.error),
         }
     }
     assert!(!root.join("5.md").exists());
