@@ -97,7 +97,7 @@ impl Publisher<'_, '_> {
             self.store.remove_folders(folders.iter().map(|folder| folder.path.clone()).collect()).await;
         self.prune(folders.iter().flat_map(|folder| folder.path.ancestors()).collect()).await?;
         self.store.flush().await?;
-        for (outcome, FolderChange { path, uid }) in outcomes.into_iter().zip(folders) {
+        for (outcome, FolderChange { path, uid, .. }) in outcomes.into_iter().zip(folders) {
             match outcome {
                 // A folder that is not empty holds something that is not the vault's (or not yet removed).
                 Ok(removed) => {
@@ -129,7 +129,7 @@ impl Publisher<'_, '_> {
             .partition(|(_, error)| occupant(error).is_some_and(|path| cleared.contains(&path)));
         let retried = retried.into_iter().map(|(folder, _)| folder).collect();
         let blocked_again = self.try_create_folders(retried).await?;
-        for (FolderChange { path, uid }, error) in refused.into_iter().chain(blocked_again) {
+        for (FolderChange { path, uid, .. }, error) in refused.into_iter().chain(blocked_again) {
             let entry = RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 };
             self.ledger.failed(&entry, error.to_string());
         }
@@ -148,7 +148,12 @@ impl Publisher<'_, '_> {
             match outcome {
                 Ok(made) => {
                     self.ledger.report.folders_created += u64::from(made);
-                    self.ledger.recorded(Record { path: folder.path, kind: RecordKind::Folder(folder.uid) });
+                    if folder.recorded && !made {
+                        self.ledger.confirmed(folder.uid);
+                    } else {
+                        let kind = RecordKind::Folder(folder.uid);
+                        self.ledger.recorded(Record { path: folder.path, kind });
+                    }
                 }
                 Err(error) if error.is_fatal() => return Err(error.into()),
                 Err(error) => blocked.push((folder, error)),

@@ -69,6 +69,12 @@ impl<'a> Ledger<'a> {
         self.pending.records.push(record);
     }
 
+    /// A file or folder was looked at again and is as the state says, in every detail: that need not be written once more.
+    /// (If its change was deferred once, the end of the full pull makes that obsolete.)
+    pub(crate) fn confirmed(&mut self, uid: Uid) {
+        self.completed.push(uid);
+    }
+
     /// A file or folder is gone, durably (or is not the vault's any more).
     pub(crate) fn forgotten(&mut self, path: VaultPath, uid: Uid) {
         self.completed.push(uid);

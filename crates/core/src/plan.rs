@@ -129,6 +129,8 @@ pub(crate) struct Target {
     pub(crate) replaces: Option<ContentHash>,
     /// Whether something of the vault is there, above it or below it until the plan's removals are done.
     pub(crate) obstructed: bool,
+    /// Whether the state says of it already what it is to say, in every detail.
+    pub(crate) recorded: bool,
 }
 
 /// A file to be removed.
@@ -145,6 +147,8 @@ pub(crate) struct FileRemoval {
 pub(crate) struct FolderChange {
     pub(crate) path: VaultPath,
     pub(crate) uid: Uid,
+    /// Whether the state says of it already what it is to say.
+    pub(crate) recorded: bool,
 }
 
 impl Target {
@@ -194,7 +198,8 @@ impl Plan {
             let entry = RemoteEntry { path: removal.file.path, uid: removal.uid, kind, mtime: 0, ctime: 0 };
             self.refused.push((entry, "kept, because this destination cannot have its new name".to_owned()));
         }
-        for FolderChange { path, uid } in self.folders.extract_if(.., |folder| admits(&folder.path).is_err())
+        for FolderChange { path, uid, .. } in
+            self.folders.extract_if(.., |folder| admits(&folder.path).is_err())
         {
             let Err(reason) = admits(&path) else { continue };
             self.refused
@@ -389,7 +394,8 @@ impl Planner {
             (EntryKind::Folder, Some(RecordKind::Folder(uid))) => {
                 let path = entry.path;
                 if self.looks_at(entry.uid) {
-                    self.plan.folders.push(FolderChange { path, uid: entry.uid });
+                    let recorded = uid == entry.uid;
+                    self.plan.folders.push(FolderChange { path, uid: entry.uid, recorded });
                 } else if uid < entry.uid {
                     self.plan.renewed.push(Record { path, kind: RecordKind::Folder(entry.uid) });
                 } else {
@@ -400,7 +406,7 @@ impl Planner {
                 if let Some(kind) = known {
                     self.remove(entry.path.clone(), kind, entry.uid);
                 }
-                self.plan.folders.push(FolderChange { path: entry.path, uid: entry.uid });
+                self.plan.folders.push(FolderChange { path: entry.path, uid: entry.uid, recorded: false });
             }
             (EntryKind::File { hash, size }, Some(RecordKind::File(known))) => {
                 self.place_over_file(entry, hash, size, known);
@@ -419,7 +425,9 @@ impl Planner {
             self.vanish(known.hash, entry.path.clone());
             self.want(hash, size, Target::new(entry, Some(known.hash)));
         } else if self.looks_at(entry.uid) {
-            self.want(hash, size, Target::new(entry, Some(known.hash)));
+            let mut target = Target::new(entry, Some(known.hash));
+            target.recorded = target.meta(hash, size) == known;
+            self.want(hash, size, target);
         } else if known.uid >= entry.uid {
             self.plan.settled.push(entry.path);
         } else {
@@ -454,7 +462,9 @@ impl Planner {
                 let file = Removable { path, hash: meta.hash };
                 self.plan.removals.push(FileRemoval { file, size: meta.size, uid });
             }
-            RecordKind::Folder(_) => self.plan.folder_removals.push(FolderChange { path, uid }),
+            RecordKind::Folder(_) => {
+                self.plan.folder_removals.push(FolderChange { path, uid, recorded: false });
+            }
         }
     }
 
@@ -512,6 +522,7 @@ impl Target {
             ctime: entry.ctime,
             replaces,
             obstructed: false,
+            recorded: false,
         }
     }
 }

@@ -291,6 +291,25 @@ fn a_full_pull_leaves_alone_what_a_narrower_filter_left_behind() {
 }
 
 #[test]
+fn a_full_pull_knows_of_what_the_state_says_everything_already() {
+    let records = [
+        known_file("same.md", "one", 1),
+        known_file("newer.md", "two", 2),
+        known_file("later.md", "three", 3),
+    ];
+    let later = RemoteEntry { mtime: 2000, ..file("later.md", "three", 3) };
+    let listed =
+        [file("same.md", "one", 1), file("newer.md", "two", 4), later, folder("f", 5), folder("g", 6)];
+    let records = records.into_iter().chain([known_folder("f", 5), known_folder("g", 5)]);
+    let plan = Given { mode: Mode::Full, ..given(records) }.plan(listed);
+    let files = plan.transfers.iter().flat_map(|transfer| &transfer.targets);
+    let recorded: Vec<&VaultPath> =
+        files.filter(|target| target.recorded).map(|target| &target.path).collect();
+    assert_eq!(recorded, [&path("same.md")]);
+    assert_eq!(plan.folders.iter().map(|folder| folder.recorded).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
 fn every_change_that_is_to_be_done_holds_the_watermark_back() {
     let plan = given([known_file("old.md", "text", 1), known_file("t.md", "t", 1)]).plan([
         deleted("old.md", 2),

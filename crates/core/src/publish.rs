@@ -208,7 +208,12 @@ impl<'a, 'r> Publisher<'a, 'r> {
             Origin::Touched => {}
         }
         self.progress.placed(meta.size);
-        self.ledger.recorded(Record { path: target.path.clone(), kind: RecordKind::File(meta.clone()) });
+        // What had to be brought is recorded in any case: that is what takes its announcement back.
+        if origin == Origin::Touched && target.recorded {
+            self.ledger.confirmed(target.uid);
+        } else {
+            self.ledger.recorded(Record { path: target.path.clone(), kind: RecordKind::File(meta.clone()) });
+        }
         let (hash, size) = (transfer.hash, meta.size);
         self.copies.extend(others.into_iter().map(|other| {
             let source = Source::Local(target.path.clone());

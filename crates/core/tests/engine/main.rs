@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod bench;
+mod full_pulls;
 mod histories;
 mod semantics;
 mod steps;
 mod stopping;
+mod watched;

@@ -1,18 +1,13 @@
 //! Pulls that are told to stop midway, and what is published in one go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
-use obsync_core::{
-    Commit, Deferred, DeferredKind, Filter, NoProgress, Outcome, Progress, Record, StateError, StateStore,
-    VaultState, VaultStore, pull,
-};
-use obsync_protocol::{ContentHash, VaultPath};
-use obsync_stores::SqliteState;
+use obsync_core::{Filter, NoProgress, Outcome, Progress, VaultStore, pull};
+use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
+use crate::watched::WatchedState;
 
 const T: i64 = 1_700_000_000_000;
 
@@ -71,11 +66,12 @@ async fn copies_are_published_in_batches_of_what_the_store_takes() {
     for n in 0..most + 100 {
         bench.vault.write(&format!("{}/{n}.md", n % 10), "the same template", T).unwrap();
     }
-    let state = Arc::new(Batches { state: bench.state(), largest: AtomicUsize::new(0) });
+    let state = Arc::new(WatchedState::new(bench.state()));
     let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
     let report = pull(&bench.source, bench.store(), state.clone(), &bench.options, none, stop).await.unwrap();
     assert_eq!((report.pulled.files, report.copied.files), (1, most as u64 + 99));
-    assert_eq!(state.largest.load(Ordering::Relaxed), most);
+    let largest = state.commits().iter().map(|commit| commit.announced.len()).max();
+    assert_eq!(largest, Some(most));
     drop(state);
     bench.assert_exact().await;
 }
@@ -113,43 +109,5 @@ struct StopAtFirst(CancellationToken);
 impl Progress for StopAtFirst {
     fn received(&self, _bytes: u64) {
         self.0.cancel();
-    }
-}
-
-/// A state that keeps in mind how many files were announced at once, at most.
-struct Batches {
-    state: Arc<SqliteState>,
-    largest: AtomicUsize,
-}
-
-#[async_trait]
-impl StateStore for Batches {
-    async fn load(&self) -> Result<VaultState, StateError> {
-        self.state.load().await
-    }
-
-    async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError> {
-        self.state.records(paths).await
-    }
-
-    async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError> {
-        self.state.sources(contents).await
-    }
-
-    async fn all_records(&self) -> Result<Vec<Record>, StateError> {
-        self.state.all_records().await
-    }
-
-    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
-        self.state.deferred(kind).await
-    }
-
-    async fn announced(&self) -> Result<Vec<Record>, StateError> {
-        self.state.announced().await
-    }
-
-    async fn commit(&self, commit: Commit) -> Result<(), StateError> {
-        self.largest.fetch_max(commit.announced.len(), Ordering::Relaxed);
-        self.state.commit(commit).await
     }
 }

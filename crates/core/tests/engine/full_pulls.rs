@@ -1,0 +1,94 @@
+//! What a full pull writes to the state: what is not as it says, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+
+use obsync_core::{Commit, Mode, NoProgress, Record, Report, pull};
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::Bench;
+use crate::watched::WatchedState;
+
+const T: i64 = 1_700_000_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_writes_no_record_of_what_is_as_it_was() {
+    let bench = with_notes().await;
+    let (report, commits) = full_pull(&bench).await;
+    assert!(report.is_unchanged(), "{report:#?}");
+    assert_eq!((paths(&commits, announced), paths(&commits, recorded)), (set([]), set([])));
+    let version = bench.vault.version().0;
+    let passed = commits.iter().any(|commit| commit.state.rechecking == Some(version));
+    assert!(passed, "what was looked at is not looked at again by a run that has to go on: {commits:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_announces_and_records_what_is_new_changed_or_missing() {
+    let bench = with_notes().await;
+    bench.vault.write("folder/changed.md", "another note", T).unwrap();
+    bench.vault.write("folder/new.md", "a new note", T).unwrap();
+    fs::remove_file(bench.dest().join("folder/missing.md")).unwrap();
+    fs::remove_dir(bench.dest().join("empty")).unwrap();
+    bench.vault.create_folder("new folder").unwrap();
+    let (report, commits) = full_pull(&bench).await;
+    assert_eq!((report.pulled.files, report.folders_created), (3, 2), "{report:#?}");
+    let brought = ["folder/changed.md", "folder/new.md", "folder/missing.md"];
+    assert_eq!(paths(&commits, announced), set(brought));
+    assert_eq!(&paths(&commits, recorded) - &set(brought), set(["empty", "new folder"]));
+    assert!(commits.last().unwrap().announced.is_empty(), "nothing stays announced");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_records_other_times_and_versions_of_contents_that_are_in_place() {
+    let bench = with_notes().await;
+    bench.vault.write("folder/changed.md", "changed", T + 60_000).unwrap();
+    bench.vault.write("folder/missing.md", "missing", T).unwrap();
+    // What was done to the times here is mended, and is nothing that the state would have to be told.
+    let file = fs::File::options().append(true).open(bench.dest().join("folder/7.md")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    let (report, commits) = full_pull(&bench).await;
+    assert_eq!(report.requests, 0, "{report:#?}");
+    assert_eq!(paths(&commits, announced), set([]));
+    assert_eq!(paths(&commits, recorded), set(["folder/changed.md", "folder/missing.md"]));
+    bench.assert_exact().await;
+}
+
+/// A destination that is in step with a vault of notes and folders.
+async fn with_notes() -> Bench {
+    let bench = Bench::new().await;
+    for name in (0..50).map(|n| n.to_string()).chain(["changed".to_owned(), "missing".to_owned()]) {
+        bench.vault.write(&format!("folder/{name}.md"), &name, T).unwrap();
+    }
+    bench.vault.create_folder("empty").unwrap();
+    bench.pull().await;
+    bench
+}
+
+/// Pulls with everything looked at again, and tells what was committed.
+async fn full_pull(bench: &Bench) -> (Report, Vec<Commit>) {
+    let mut options = bench.options.clone();
+    options.mode = Mode::Full;
+    let state = Arc::new(WatchedState::new(bench.state()));
+    let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
+    let report = pull(&bench.source, bench.store(), state.clone(), &options, none, stop).await.unwrap();
+    (report, state.commits())
+}
+
+fn announced(commit: &Commit) -> &[Record] {
+    &commit.announced
+}
+
+fn recorded(commit: &Commit) -> &[Record] {
+    &commit.records
+}
+
+fn paths(commits: &[Commit], of: fn(&Commit) -> &[Record]) -> BTreeSet<String> {
+    commits.iter().flat_map(of).map(|record| record.path.to_string()).collect()
+}
+
+fn set<const N: usize>(paths: [&str; N]) -> BTreeSet<String> {
+    paths.map(str::to_owned).into()
+}

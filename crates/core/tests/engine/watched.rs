@@ -1,0 +1,57 @@
+//! A state that keeps in mind what was committed to it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use obsync_core::{Commit, Deferred, DeferredKind, Record, StateError, StateStore, VaultState};
+use obsync_protocol::{ContentHash, VaultPath};
+use obsync_stores::SqliteState;
+
+/// A state with everything that was committed to it since it was opened.
+pub(crate) struct WatchedState {
+    state: Arc<SqliteState>,
+    commits: Mutex<Vec<Commit>>,
+}
+
+impl WatchedState {
+    pub(crate) fn new(state: Arc<SqliteState>) -> Self {
+        WatchedState { state, commits: Mutex::default() }
+    }
+
+    /// The commits, in order.
+    pub(crate) fn commits(&self) -> Vec<Commit> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl StateStore for WatchedState {
+    async fn load(&self) -> Result<VaultState, StateError> {
+        self.state.load().await
+    }
+
+    async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError> {
+        self.state.records(paths).await
+    }
+
+    async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError> {
+        self.state.sources(contents).await
+    }
+
+    async fn all_records(&self) -> Result<Vec<Record>, StateError> {
+        self.state.all_records().await
+    }
+
+    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
+        self.state.deferred(kind).await
+    }
+
+    async fn announced(&self) -> Result<Vec<Record>, StateError> {
+        self.state.announced().await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), StateError> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner).push(commit.clone());
+        self.state.commit(commit).await
+    }
+}
