@@ -130,6 +130,8 @@ impl Publisher<'_, '_> {
         let retried = retried.into_iter().map(|(folder, _)| folder).collect();
         let blocked_again = self.try_create_folders(retried).await?;
         for (FolderChange { path, uid, .. }, error) in refused.into_iter().chain(blocked_again) {
+            // It may have been there once: a record of it would make the next attempt find nothing to do.
+            self.ledger.abandoned(path.clone());
             let entry = RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 };
             self.ledger.failed(&entry, error.to_string());
         }

@@ -56,6 +56,20 @@ async fn a_full_pull_records_other_times_and_versions_of_contents_that_are_in_pl
     bench.assert_exact().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_a_full_pull_could_not_make_again_is_made_by_the_next_pull() {
+    let bench = with_notes().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::remove_dir(bench.dest().join("empty")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), bench.dest().join("empty")).unwrap();
+    let (report, _) = full_pull(&bench).await;
+    assert_eq!(report.failures.len(), 1, "{report:#?}");
+    fs::remove_file(bench.dest().join("empty")).unwrap();
+    let report = bench.pull().await;
+    assert!(report.failures.is_empty(), "{report:#?}");
+    bench.assert_exact().await;
+}
+
 /// A destination that is in step with a vault of notes and folders.
 async fn with_notes() -> Bench {
     let bench = Bench::new().await;
