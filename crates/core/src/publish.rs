@@ -147,11 +147,11 @@ impl<'a, 'r> Publisher<'a, 'r> {
         if batch.is_empty() {
             return Ok(None);
         }
-        self.ledger
-            .announce(
-                batch.iter().filter(|ready| ready.is_news()).map(|ready| ready.content.record()).collect(),
-            )
-            .await?;
+        let news = batch.iter().filter(|ready| ready.is_news()).map(|ready| ready.content.record()).collect();
+        let staged = batch.iter().filter_map(|ready| ready.content.staged());
+        let handles = staged.map(|staged| staged.handle.clone()).collect();
+        let (announced, ()) = tokio::join!(self.ledger.announce(news), self.store.prepare(handles));
+        announced?;
         let mut publications = Vec::with_capacity(batch.len());
         let mut rest = Vec::with_capacity(batch.len());
         for ready in batch {

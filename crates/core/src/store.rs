@@ -75,6 +75,14 @@ impl Publication {
 }
 
 impl PublicationContent {
+    /// What is staged, if it is not in place.
+    pub fn staged(&self) -> Option<&Staged> {
+        match self {
+            PublicationContent::Staged(staged) => Some(staged),
+            PublicationContent::InPlace { .. } => None,
+        }
+    }
+
     /// Where it is, or is to be.
     pub fn path(&self) -> &VaultPath {
         match self {
@@ -239,6 +247,11 @@ pub trait VaultStore: Send + Sync + 'static {
         meta: &FileMeta,
         source_stays: bool,
     ) -> Result<Option<Staged>, StoreError>;
+
+    /// Does ahead what [`publish`](Self::publish) would have to do before it can make what has these
+    /// [handles](Staged::handle) visible, as far as that is possible. A help, not a duty: what goes wrong is told when it is
+    /// published.
+    async fn prepare(&self, _handles: Vec<String>) {}
 
     /// Makes a batch visible, each file atomically, parents made as needed, and durable. The answers are in the
     /// order of the batch. An `Err` for one does not stop the others, unless it [is fatal](StoreError::is_fatal):

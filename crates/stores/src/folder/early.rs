@@ -58,6 +58,12 @@ impl Early {
         due
     }
 
+    /// Whether everything that is complete is durable.
+    fn is_level(&self) -> bool {
+        let account = lock(&self.account);
+        account.durable == account.completed
+    }
+
     /// Flushes what is complete so far. An error is kept for [`make_durable`](Self::make_durable).
     fn flush(&self, flush: impl FnOnce() -> Result<(), StoreError>) {
         let _one = lock(&self.flushing);
@@ -113,6 +119,17 @@ impl Early {
 }
 
 impl Shared {
+    /// Flushes what is staged and not durable yet. Blocks.
+    pub(super) fn flush_behind(&self) {
+        if !self.options.durability.is_by_file() && !self.early.is_level() {
+            self.early.flush(|| self.flush_root());
+        }
+    }
+
+    pub(super) fn flush_root(&self) -> Result<(), StoreError> {
+        self.root()?.map_or(Ok(()), |root| root.flush())
+    }
+
     /// Has what is staged flushed by a thread of its own, if it is time for that. For threads that may block.
     pub(super) fn flush_early(self: &Arc<Self>) {
         if self.options.durability.is_by_file() || !self.early.is_due() {
@@ -121,7 +138,7 @@ impl Shared {
         let shared = self.clone();
         // Not waited for here: publishing does, and discarding.
         drop(tokio::task::spawn_blocking(move || {
-            shared.early.flush(|| shared.root()?.map_or(Ok(()), |root| root.flush()));
+            shared.early.flush(|| shared.flush_root());
         }));
     }
 }

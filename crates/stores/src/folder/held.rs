@@ -98,6 +98,16 @@ impl Held {
         slot
     }
 
+    /// Writes what waits of these. Blocks.
+    pub(super) fn write_these(&self, handles: &[String]) {
+        for handle in handles.iter().filter(|handle| handle.starts_with(MARK)) {
+            let slot = lock(&self.0).slots.get(handle).cloned();
+            if let Some(slot) = slot {
+                slot.write();
+            }
+        }
+    }
+
     /// Has what waits of a batch written, and gives each of these its file in the staging folder. Blocks.
     ///
     /// # Errors

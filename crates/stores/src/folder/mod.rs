@@ -192,6 +192,16 @@ impl VaultStore for FolderStore {
         self.run(move |shared| shared.copy(&from, to, meta)).await
     }
 
+    async fn prepare(&self, handles: Vec<String>) {
+        let shared = self.shared.clone();
+        // What goes wrong waits for whoever publishes it.
+        let _ = blocking(move || {
+            shared.held.write_these(&handles);
+            shared.flush_behind();
+        })
+        .await;
+    }
+
     async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
         // Shared with the thread, so that nothing of the batch is lost if that never runs.
         let batch = Arc::new(Mutex::new(batch));
@@ -236,7 +246,7 @@ impl VaultStore for FolderStore {
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(()), |root| root.flush())).await
+        self.run(Shared::flush_root).await
     }
 
     async fn discard_staged(&self) -> Result<(), StoreError> {

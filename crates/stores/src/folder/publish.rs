@@ -99,7 +99,7 @@ fn prepare(
     batch: &[Publication],
 ) -> Result<(Arc<Root>, Option<Arc<StagingFolder>>), StoreError> {
     let root = shared.make_root()?;
-    let staged: Vec<&Staged> = batch.iter().filter_map(staged_of).collect();
+    let staged: Vec<&Staged> = batch.iter().filter_map(|publication| publication.content.staged()).collect();
     if staged.is_empty() {
         return Ok((root, None));
     }
@@ -125,13 +125,6 @@ fn distrust(shared: &Shared) {
 
 fn staged_in(publication: &mut Publication) -> Option<&mut Staged> {
     match &mut publication.content {
-        PublicationContent::Staged(staged) => Some(staged),
-        PublicationContent::InPlace { .. } => None,
-    }
-}
-
-fn staged_of(publication: &Publication) -> Option<&Staged> {
-    match &publication.content {
         PublicationContent::Staged(staged) => Some(staged),
         PublicationContent::InPlace { .. } => None,
     }

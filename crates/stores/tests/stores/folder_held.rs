@@ -52,6 +52,19 @@ async fn many_small_files_come_out_exact_with_their_times() {
 }
 
 #[tokio::test]
+async fn what_is_prepared_is_written_and_only_that() {
+    let destination = Destination::new();
+    let store = destination.store();
+    let mut staged = stage_many(&store, 20, 40).await;
+    let later = staged.split_off(10);
+    store.prepare(staged.iter().map(|staged| staged.handle.clone()).collect()).await;
+    assert_eq!(staged_files(&destination), 10);
+    publish_all(&store, staged).await;
+    publish_all(&store, later).await;
+    assert_eq!(destination.tree().iter().filter(|path| path.ends_with(".md")).count(), 20);
+}
+
+#[tokio::test]
 async fn the_first_file_is_written_at_once_and_the_next_small_ones_wait() {
     let destination = Destination::new();
     let store = destination.store();
