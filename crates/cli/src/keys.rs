@@ -1,7 +1,8 @@
-//! The master keys of end-to-end encrypted vaults, kept so that a vault's password is asked for once.
+//! The master keys of vaults, kept so that a vault's password is asked for once, and a key derived once.
 //!
-//! A key is filed under everything that it was derived for. What is kept opens the vault's content but is not
-//! the password, which people use elsewhere too.
+//! A key is filed under everything that it was derived for but the password. What is kept opens the vault's content
+//! but is not the password, which people use elsewhere too, nor anything that helps to guess it faster than the key
+//! itself does. Whether the password is still the same, only the service can tell.
 
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultId};
 use secrecy::{ExposeSecret, SecretString};
@@ -26,6 +27,9 @@ pub(crate) struct Subject {
     vault: VaultId,
     salt: String,
     encryption_version: u8,
+    /// Whether the service handed out the password.
+    #[serde(default)]
+    handed_out: bool,
 }
 
 /// What the file looks like.
@@ -45,14 +49,21 @@ struct Kept {
 }
 
 impl Subject {
-    /// A vault of the service at `api_url`.
+    /// A vault of the service at `api_url`, with a password that its owner gives.
     pub(crate) fn new(api_url: &Url, vault: &VaultId, salt: &str, version: EncryptionVersion) -> Self {
         Subject {
             api_url: api_url.to_string(),
             vault: vault.clone(),
             salt: salt.to_owned(),
             encryption_version: version.number(),
+            handed_out: false,
         }
+    }
+
+    /// The same vault, with a password that the service hands out. The keys are kept apart: one that the service has
+    /// chosen must never open a vault that is said to be end-to-end encrypted.
+    pub(crate) fn with_password_of_the_service(self) -> Self {
+        Subject { handed_out: true, ..self }
     }
 }
 
@@ -116,6 +127,7 @@ mod tests {
         assert_eq!(load(&keys, &mine), Some(second));
         assert_eq!(load(&keys, &subject("https://a.example", "new salt")), None);
         assert_eq!(load(&keys, &subject("https://b.example", "salt")), None);
+        assert_eq!(load(&keys, &mine.clone().with_password_of_the_service()), None);
         keys.forget_all(&Url::parse("https://b.example").unwrap(), &Console::new(true)).unwrap();
         assert!(load(&keys, &mine).is_some());
         keys.forget_all(&Url::parse("https://a.example").unwrap(), &Console::new(true)).unwrap();

@@ -1,5 +1,4 @@
-//! The keys of a vault: from the password that the service hands out, from a kept key, or from the user's
-//! password.
+//! The keys of a vault: from a kept key, or else from the password that the service hands out, or the user's.
 //!
 //! Nothing leaves here that the service has not confirmed by `/vault/access`, so a wrong password is told
 //! before anything is written.
@@ -44,26 +43,59 @@ impl Lock<'_> {
     /// That a password is wrong or missing, or what the service says.
     pub(crate) async fn open(&self, password_stdin: bool) -> Result<Unlocked, Failed> {
         let version = self.vault.encryption().map_err(|error| Failed::of(Exit::Error, &error))?;
-        if let Some(password) = &self.vault.password {
-            return Ok(self.if_accepted(self.derive(password).await?, version).await?);
-        }
         let subject = Subject::new(self.context.api_url(), &self.vault.id, &self.vault.salt, version);
+        if let Some(password) = &self.vault.password {
+            return self.open_managed(password, version, &subject.with_password_of_the_service()).await;
+        }
         if password_stdin {
             let password = ask::first_line_of_stdin("vault password").await?;
             return self.open_and_keep(&password, version, &subject).await;
         }
         let kept = self.context.key_file().load(&subject, &self.context.console)?;
         let kept_is_stale = kept.is_some();
-        if let Some(master) = kept {
-            match self.if_accepted(master, version).await {
-                Err(ClientError::WrongVaultPassword) => {}
-                result => return Ok(result?),
-            }
+        if let Some(unlocked) = self.open_with_kept(kept, version).await? {
+            return Ok(unlocked);
         }
         match environment::vault_password()? {
             Some(password) => self.open_and_keep(&password, version, &subject).await,
             None if ask::can_ask() => self.open_by_asking(version, &subject, kept_is_stale).await,
             None => Err(Failed::new(Exit::SignIn, missing(&self.vault.name, kept_is_stale))),
+        }
+    }
+
+    /// Keeping the key only spares its derivation, so nothing that happens to the file is worth more than a line in the
+    /// log. The kept one is tried first: the service, which knows the password, refuses one that was made of another.
+    async fn open_managed(
+        &self,
+        password: &SecretString,
+        version: EncryptionVersion,
+        subject: &Subject,
+    ) -> Result<Unlocked, Failed> {
+        let (file, console) = (self.context.key_file(), &self.context.console);
+        let kept = file.load(subject, console).unwrap_or_else(|failed| {
+            tracing::debug!(%failed, "the vault's key is derived, as the kept one cannot be read");
+            None
+        });
+        if let Some(unlocked) = self.open_with_kept(kept, version).await? {
+            return Ok(unlocked);
+        }
+        let unlocked = self.if_accepted(self.derive(password).await?, version).await?;
+        if let Err(failed) = file.save(subject, &unlocked.master, console) {
+            tracing::debug!(%failed, "the vault's key is not kept for the next time");
+        }
+        Ok(unlocked)
+    }
+
+    /// Nothing when there is no kept key, or it does not open the vault any more.
+    async fn open_with_kept(
+        &self,
+        kept: Option<MasterKey>,
+        version: EncryptionVersion,
+    ) -> Result<Option<Unlocked>, ClientError> {
+        let Some(master) = kept else { return Ok(None) };
+        match self.if_accepted(master, version).await {
+            Err(ClientError::WrongVaultPassword) => Ok(None),
+            result => result.map(Some),
         }
     }
 

@@ -11,6 +11,7 @@ mod cloud;
 mod destinations;
 mod fixtures;
 mod help;
+mod kept_keys;
 mod kill;
 mod noop;
 mod pull;

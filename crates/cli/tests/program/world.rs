@@ -56,6 +56,16 @@ impl World {
         World { server, runtime, directory: tempfile::tempdir().unwrap() }
     }
 
+    /// Ends the server, and has another at the same address, with the account [`EMAIL`] too.
+    pub(crate) fn serve_instead(&mut self, more: impl FnOnce(ServerBuilder) -> ServerBuilder) {
+        let address = self.server.address();
+        self.server = self.runtime.block_on(async {
+            let stand_in = Server::builder().start().await.unwrap();
+            std::mem::replace(&mut self.server, stand_in).shutdown().await;
+            more(Server::builder().listen(address).user(EMAIL, PASSWORD)).start().await.unwrap()
+        });
+    }
+
     /// The vault with this name, to be written to.
     pub(crate) fn vault(&self, name: &str) -> VaultHandle {
         self.server.vault(name).unwrap()
