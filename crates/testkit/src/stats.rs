@@ -18,7 +18,7 @@ pub struct Stats {
     pub websocket_connections: u64,
     /// WebSocket connections open now.
     pub open_websockets: u64,
-    /// The most WebSocket connections that were open at a time.
+    /// The most WebSocket connections that were open at a time, since the maxima were begun anew.
     pub max_open_websockets: u64,
     /// The `init` messages received, in order.
     pub inits: Vec<InitRecord>,
@@ -28,7 +28,8 @@ pub struct Stats {
     pub pulls: u64,
     /// Pulls whose content was sent to its end.
     pub pulls_answered: u64,
-    /// The most pull requests that were waiting on one connection (the one being answered included).
+    /// The most pull requests that were waiting on one connection (the one being answered included), since the maxima
+    /// were begun anew.
     pub max_pulls_in_flight: u64,
     /// Encrypted bytes of content handed to the network, those of contents cut off included.
     pub content_bytes: u64,
@@ -75,6 +76,14 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) fn snapshot(&self) -> Stats {
         self.lock().clone()
+    }
+
+    /// Of counters a difference can be taken, of maxima not.
+    pub(crate) fn begin_maxima_anew(&self) {
+        self.record(|stats| {
+            stats.max_open_websockets = stats.open_websockets;
+            stats.max_pulls_in_flight = 0;
+        });
     }
 
     pub(crate) fn record(&self, change: impl FnOnce(&mut Stats)) {

@@ -84,10 +84,8 @@ impl Measuring {
         Ok(is_unchanged)
     }
 
-    /// The round trips of all requests, with as many connections and requests in flight as the server ever saw.
+    /// The round trips of all requests, with as many connections and requests in flight as the server saw in that pull.
     fn latency(&self, pulled: &Pulled) -> Duration {
-        let stats = self.stage.server.stats();
-        let under_way = stats.max_open_websockets.max(1) * stats.max_pulls_in_flight.max(1);
-        self.scenario.round_trip.mul_f64(pulled.report.requests as f64 / under_way as f64)
+        self.scenario.round_trip.mul_f64(pulled.report.requests as f64 / pulled.under_way as f64)
     }
 }

@@ -11,6 +11,7 @@ use obsync_testkit::cloud::{
 use obsync_testkit::{Faults, Server, Stats, VaultHandle, VaultSpec};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 use super::catalog::{Destination, Scenario};
 use super::vaults;
@@ -22,6 +23,9 @@ use crate::pull::PullReport;
 const EMAIL: &str = "bench@example.com";
 const VAULT: &str = "Notes";
 const BUCKET: &str = "vaults";
+
+/// How long the server may take to see that the connections of a process that has ended are closed.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// The services of one scenario. They have a server of their own so that its memory is free again afterwards, and what
 /// it counts is of this scenario.
@@ -55,6 +59,8 @@ pub(super) struct Pulled {
     pub(super) s3_requests: u64,
     /// How many times in a row something had to come back from the server before the first content could be asked for.
     pub(super) trips: u64,
+    /// The most requests under way at a time, as the server saw them: connections times requests in flight.
+    pub(super) under_way: u64,
 }
 
 impl Stage {
@@ -97,17 +103,29 @@ impl Stage {
 
     /// Pulls, and compares what is there then with the vault.
     pub(super) fn pull(&self, device: &Device) -> Result<Pulled> {
+        self.nobody_is_connected()?;
+        self.server.begin_maxima_anew();
         let (before, s3_before) = (self.server.stats(), self.s3_counts());
         let (report, usage) = device.obsync.pull(self.vault.name(), device.destination())?;
         let s3_requests = self.s3_counts().since(&s3_before).total(Service::S3);
-        let trips = trips(&before, &self.server.stats());
+        let after = self.server.stats();
+        let trips = trips(&before, &after);
+        let under_way = after.max_open_websockets.max(1) * after.max_pulls_in_flight.max(1);
         match &device.prefix {
             None => same_as_vault(&self.vault, &device.folder())?,
             Some(prefix) => same_as_bucket(&self.vault, &self.objects(device), &format!("{prefix}/"))?,
         }
         let content = self.vault.expected()?;
         let (files, bytes) = (content.files.len() as u64, content.total_size());
-        Ok(Pulled { report, usage, files, bytes, s3_requests, trips })
+        Ok(Pulled { report, usage, files, bytes, s3_requests, trips, under_way })
+    }
+
+    /// What the server sees from now on is of the next pull.
+    fn nobody_is_connected(&self) -> Result<()> {
+        Handle::current().block_on(async {
+            let closed = self.server.wait_for(|stats| stats.open_websockets == 0);
+            tokio::time::timeout(CLOSING, closed).await.context("a connection of the last pull is still open")
+        })
     }
 
     /// What the device brought to the bucket.

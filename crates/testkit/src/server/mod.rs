@@ -264,6 +264,11 @@ impl Server {
         self.shared.recorder.snapshot()
     }
 
+    /// Begins the maxima of [`Stats`] anew, with what is open now; everything else is counted on.
+    pub fn begin_maxima_anew(&self) {
+        self.shared.recorder.begin_maxima_anew();
+    }
+
     /// Waits until what happened meets a condition, for a minute at most.
     ///
     /// # Panics

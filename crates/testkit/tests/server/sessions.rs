@@ -390,6 +390,25 @@ async fn every_connection_ends_when_it_is_asked_to_and_at_shutdown() -> Outcome 
 }
 
 #[tokio::test]
+async fn the_maxima_can_be_begun_anew() -> Outcome {
+    let (server, vault) = server().await?;
+    vault.write("a.md", b"a", 1)?;
+    let (mut one, ..) = Device::listed(&server, &vault, "one", 0).await?;
+    let (other, ..) = Device::listed(&server, &vault, "other", 0).await?;
+    one.pull(1).await?;
+    drop(other);
+    server.wait_for(|stats| stats.open_websockets == 1).await;
+    assert_eq!((server.stats().max_open_websockets, server.stats().max_pulls_in_flight), (2, 1));
+    server.begin_maxima_anew();
+    let stats = server.stats();
+    assert_eq!((stats.max_open_websockets, stats.max_pulls_in_flight), (1, 0));
+    assert_eq!((stats.websocket_connections, stats.pulls), (2, 1));
+    one.pull(1).await?;
+    assert_eq!((server.stats().max_open_websockets, server.stats().max_pulls_in_flight), (1, 1));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_test_can_wait_for_what_happens() -> Outcome {
     let (server, vault) = server().await?;
     vault.write("a.md", b"a", 1)?;
