@@ -1,8 +1,9 @@
-//! Whether something grew from round to round.
+//! Whether something was left after a round, or grew from round to round.
 
 use anyhow::{Result, ensure};
 
 use super::round::Round;
+use super::worker::{Held, Told};
 use crate::human;
 use crate::measure::median;
 
@@ -18,22 +19,33 @@ const SLACK: u64 = 4_000_000;
 struct Level {
     resident: u64,
     peak: u64,
-    descriptors: u64,
-    tasks: u64,
+    /// What was held after each of its pulls and not when idle.
+    left: Held,
 }
 
-/// Tells that nothing grew.
+/// Tells that nothing was left and nothing grew.
 ///
 /// # Errors
-/// When something did, or the memory's peak was above the limit, in bytes.
+/// When something was or did, or the memory's peak was above the limit, in bytes.
 pub(super) fn verdict(rounds: &[Round], limit: u64) -> Result<String> {
     let levels = rounds.iter().map(|round| Level {
         resident: round.second.resident,
         peak: round.second.peak,
-        descriptors: round.second.descriptors,
-        tasks: round.second.tasks,
+        left: most(left(&round.first), left(&round.second)),
     });
     judge(&levels.collect::<Vec<_>>(), limit)
+}
+
+/// What a pull left: descriptors and tasks beyond those that the process held when idle.
+fn left(told: &Told) -> Held {
+    Held {
+        descriptors: told.held.descriptors.saturating_sub(told.idle.descriptors),
+        tasks: told.held.tasks.saturating_sub(told.idle.tasks),
+    }
+}
+
+fn most(one: Held, other: Held) -> Held {
+    Held { descriptors: one.descriptors.max(other.descriptors), tasks: one.tasks.max(other.tasks) }
 }
 
 fn judge(levels: &[Level], limit: u64) -> Result<String> {
@@ -42,13 +54,12 @@ fn judge(levels: &[Level], limit: u64) -> Result<String> {
     let (early, late) = settled.split_at(settled.len().div_ceil(2));
     let peak = levels.iter().map(|level| level.peak).max().unwrap_or_default();
     ensure!(peak <= limit, "the memory's peak was {}, above {}", human::size(peak), human::size(limit));
-    let lowest = |value: fn(&Level) -> u64, of: &[Level]| of.iter().map(value).min().unwrap_or_default();
-    for (what, value) in [
-        ("open descriptors", (|level| level.descriptors) as fn(&Level) -> u64),
-        ("tasks", |level| level.tasks),
-    ] {
-        let (before, after) = (lowest(value, early), lowest(value, late));
-        ensure!(after <= before, "there were {before} {what} in the first half, and {after} in the second");
+    for (number, Level { left, .. }) in (1..).zip(levels) {
+        let Held { descriptors, tasks } = left;
+        ensure!(
+            *descriptors == 0 && *tasks == 0,
+            "after a pull of round {number}, descriptors ({descriptors}) and tasks ({tasks}) were left"
+        );
     }
     let memory = |of: &[Level]| median(of.iter().map(|level| level.resident)).unwrap_or_default();
     let (before, after) = (memory(early), memory(late));
@@ -66,7 +77,8 @@ fn judge(levels: &[Level], limit: u64) -> Result<String> {
 mod tests {
     use super::*;
 
-    const LEVEL: Level = Level { resident: 30_000_000, peak: 50_000_000, descriptors: 12, tasks: 2 };
+    const NOTHING: Held = Held { descriptors: 0, tasks: 0 };
+    const LEVEL: Level = Level { resident: 30_000_000, peak: 50_000_000, left: NOTHING };
 
     fn judged(last: Level) -> Result<String> {
         let first = Level { resident: 20_000_000, ..LEVEL };
@@ -84,11 +96,37 @@ mod tests {
         for (last, word) in [
             (Level { resident: 40_000_000, ..LEVEL }, "memory grows"),
             (Level { peak: 70_000_000, ..LEVEL }, "above"),
-            (Level { descriptors: 13, ..LEVEL }, "descriptors"),
-            (Level { tasks: 3, ..LEVEL }, "tasks"),
         ] {
             let error = judged(last).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn what_every_pull_leaves_is_told_although_it_does_not_grow() {
+        for (left, told) in [
+            (Held { descriptors: 1, ..NOTHING }, "round 1, descriptors (1) and tasks (0) were left"),
+            (Held { tasks: 2, ..NOTHING }, "round 1, descriptors (0) and tasks (2) were left"),
+        ] {
+            let error = judge(&[Level { left, ..LEVEL }; 6], 60_000_000).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_one_pull_of_the_last_round_leaves_is_told() {
+        let error = judged(Level { left: Held { descriptors: 1, tasks: 0 }, ..LEVEL }).unwrap_err();
+        assert!(error.to_string().contains("round 5"), "{error}");
+    }
+
+    #[test]
+    fn left_is_what_is_held_beyond_what_was_held_when_idle() {
+        let told = |descriptors, tasks| Told {
+            idle: Held { descriptors: 10, tasks: 0 },
+            held: Held { descriptors, tasks },
+            ..Told::default()
+        };
+        let left = most(left(&told(9, 3)), left(&told(12, 1)));
+        assert_eq!((left.descriptors, left.tasks), (2, 3));
     }
 }

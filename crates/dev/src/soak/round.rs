@@ -26,7 +26,7 @@ pub(super) struct Rounds<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
     took: Duration,
-    first: Told,
+    pub(super) first: Told,
     /// After the changes, and so at the end of the round.
     pub(super) second: Told,
     /// How often a fault struck.
@@ -122,8 +122,8 @@ impl fmt::Display for Round {
             human::size(first.bytes + second.bytes),
             human::size(second.resident),
             human::size(second.peak),
-            second.descriptors,
-            second.tasks
+            second.held.descriptors,
+            second.held.tasks
         )
     }
 }

@@ -29,7 +29,7 @@ const ATTEMPTS: u32 = 50;
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long what a pull leaves behind may take to go: sockets that are being closed, threads that end.
-const SETTLING: Duration = Duration::from_secs(3);
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// Who it is, and which vault it pulls: the first line. The account is one of a server on loopback, made for this.
 #[derive(Serialize, Deserialize)]
@@ -61,9 +61,18 @@ pub(super) struct Told {
     pub(super) resident: u64,
     /// The most that it ever was, in bytes.
     pub(super) peak: u64,
-    /// Open descriptors of the process afterwards.
+    /// What the process held before it had talked to anybody.
+    pub(super) idle: Held,
+    /// What it holds afterwards.
+    pub(super) held: Held,
+}
+
+/// What a process holds that a pull may leave behind.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Held {
+    /// Open descriptors.
     pub(super) descriptors: u64,
-    /// Tasks of its runtime afterwards.
+    /// Tasks of its runtime.
     pub(super) tasks: u64,
 }
 
@@ -73,8 +82,8 @@ pub(crate) fn serve() -> ExitCode {
     let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let mut lines = io::stdin().lines();
         let setup = lines.next().context("there is nothing to do")??;
-        let source = runtime.block_on(source(&serde_json::from_str(&setup)?))?;
         let idle = Held::now(runtime.handle())?;
+        let source = runtime.block_on(source(&serde_json::from_str(&setup)?))?;
         for order in lines {
             let told = runtime.block_on(carry_out(&source, &serde_json::from_str(&order?)?, idle))?;
             let mut output = io::stdout().lock();
@@ -106,21 +115,21 @@ async fn source(setup: &Setup) -> Result<PullSource> {
         max_delay: Duration::from_millis(200),
         ..RetryPolicy::default()
     };
-    let client = Client::new(ClientOptions {
-        api_url: setup.url.clone(),
-        timeouts,
-        retry,
-        ..ClientOptions::default()
-    })?;
+    let new_client = || {
+        let (timeouts, retry) = (timeouts.clone(), retry.clone());
+        Client::new(ClientOptions { api_url: setup.url.clone(), timeouts, retry, ..ClientOptions::default() })
+    };
+    // A client of its own: the connection that it keeps open goes with it, and hides nothing that a pull leaves.
+    let signing_in = new_client()?;
     let password = SecretString::from(setup.password.as_str());
-    let token = client.sign_in(&setup.email, &password, None).await?.token;
-    let vaults = client.vaults(&token).await?;
+    let token = signing_in.sign_in(&setup.email, &password, None).await?.token;
+    let vaults = signing_in.vaults(&token).await?;
     let vault =
         vaults.into_iter().find(|vault| vault.name == setup.vault).context("there is no such vault")?;
     let password = vault.password.as_ref().context("the vault's password is not handed out")?;
     let master = MasterKey::derive(password, &vault.salt);
     let keys = VaultKeys::new(&master, EncryptionVersion::try_from(vault.encryption_version)?, &vault.salt);
-    Ok(PullSource { client, token, vault, keys })
+    Ok(PullSource { client: new_client()?, token, vault, keys })
 }
 
 /// Pulls until nothing is left to do, and looks at what is left of it in this process.
@@ -155,20 +164,13 @@ async fn attempt(source: &PullSource, order: &Order) -> Result<Report, PullError
     pull(source, store, state, &PullOptions::default(), Arc::new(NoProgress), CancellationToken::new()).await
 }
 
-/// What this process holds that a pull may leave behind.
-#[derive(Clone, Copy)]
-struct Held {
-    descriptors: u64,
-    tasks: u64,
-}
-
 impl Held {
     fn now(runtime: &Handle) -> Result<Self> {
         Ok(Self { descriptors: descriptors()?, tasks: runtime.metrics().num_alive_tasks() as u64 })
     }
 }
 
-/// Looks at the process until it holds no more than it did before the first pull, for a moment at most.
+/// Looks at the process until it holds no more than it did when idle, for a moment at most; what it holds then is told.
 async fn settled(told: Told, idle: Held) -> Result<Told> {
     const STEP: Duration = Duration::from_millis(20);
     let (mut waited, mut held) = (Duration::ZERO, Held::now(&Handle::current())?);
@@ -180,7 +182,7 @@ async fn settled(told: Told, idle: Held) -> Result<Told> {
     let status =
         fs::read_to_string("/proc/self/status").context("this system does not tell what memory is used")?;
     let (resident, peak) = (size(&status, "VmRSS:")?, size(&status, "VmHWM:")?);
-    Ok(Told { resident, peak, descriptors: held.descriptors, tasks: held.tasks, ..told })
+    Ok(Told { resident, peak, idle, held, ..told })
 }
 
 /// How many descriptors this process has open, the one for looking aside.
