@@ -20,11 +20,17 @@ async fn one_works_and_the_other_answers_skipped() {
     let world = World::new().await;
     write_notes(&world.vault("Notes"), 60);
     slow(&world);
-    let (first, second) = (world.function(), world.function());
+    // What is seen is that the lease keeps the other out, so it must not run out meanwhile.
+    let lease = [("OBSYNC_LEASE_SECONDS", "900")];
+    let (first, second) = (world.function_with(&lease), world.function_with(&lease));
     let event = sync("Notes");
     let later = async {
         world.cloud.wait_for(|counts| counts.of(Service::S3, "PutObject") > 0).await;
-        invoke(&second, &event).await
+        // In the middle of its work, however long the other takes to start.
+        first.freeze().await;
+        let answer = invoke(&second, &event).await;
+        first.thaw().await;
+        answer
     };
     let (worked, skipped) = tokio::join!(invoke(&first, &event), later);
     assert_eq!(answered(&worked)["status"], "complete");
@@ -39,9 +45,11 @@ async fn when_one_dies_the_next_takes_over_after_the_lease_ran_out() {
     let world = World::new().await;
     write_notes(&world.vault("Notes"), 60);
     slow(&world);
-    let lease = [("OBSYNC_LEASE_SECONDS", "2")];
+    let lease = [("OBSYNC_LEASE_SECONDS", "5")];
     let (first, second) = (world.function_with(&lease), world.function_with(&lease));
     let event = sync("Notes");
+    // It has started when its turn comes, which is before the lease runs out.
+    answered(&invoke(&second, &sync("Private")).await);
     let kill = async {
         world.cloud.wait_for(|counts| counts.of(Service::S3, "PutObject") > 0).await;
         first.kill().await;
@@ -49,7 +57,7 @@ async fn when_one_dies_the_next_takes_over_after_the_lease_ran_out() {
     tokio::join!(invoke(&first, &event), kill);
     let answer = invoke(&second, &event).await;
     assert_eq!(answered(&answer)["status"], "skipped");
-    tokio::time::sleep(Duration::from_millis(2100)).await;
+    tokio::time::sleep(Duration::from_millis(5100)).await;
     let answer = invoke(&second, &event).await;
     assert_eq!(answered(&answer)["status"], "complete");
     world.assert_exact("Notes");

@@ -81,6 +81,8 @@ impl World {
             memory_mb: 256,
             memory_limit: obsync_testkit::cloud::MemoryLimit::Measure,
             timeout: Duration::from_secs(120),
+            // How fast it starts is measured elsewhere, on a machine that does nothing else.
+            init_timeout: Duration::from_secs(120),
             ..LambdaOptions::new(program())
         }
     }

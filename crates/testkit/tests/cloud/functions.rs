@@ -205,6 +205,22 @@ async fn a_process_that_ends_or_cannot_start_says_how() -> Outcome {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_function_that_does_not_start_in_its_time_has_failed() -> Outcome {
+    let cloud = cloud().await?;
+    let options = LambdaOptions {
+        program: "/bin/sh".into(),
+        args: ["-c", "sleep 60"].map(Into::into).to_vec(),
+        init_timeout: Duration::from_millis(200),
+        ..options()?
+    };
+    let ended = LambdaRuntime::new(&cloud, options).invoke(&json!({}), InvokeOptions::default()).await?;
+    let Ended::InitFailed { kind, message } = &ended.outcome else { panic!("{ended:?}") };
+    assert_eq!(kind, "Sandbox.Timedout");
+    assert!(message.ends_with("within 200ms"), "{message}");
+    Ok(())
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_function_above_its_memory_is_killed_unless_it_is_measured_only() -> Outcome {

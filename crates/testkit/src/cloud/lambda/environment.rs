@@ -19,9 +19,6 @@ use super::process::{Ended, Order, Process};
 use super::runtime::LambdaOptions;
 use super::runtime_api::{self, Event, Exchange, ExchangeSender, Reply};
 
-/// How long a program may take until it asks for its first event (Lambda, init phase).
-const INIT_LIMIT: Duration = Duration::from_secs(10);
-
 /// What an invocation is run with.
 pub(super) struct Run {
     pub(super) request_id: String,
@@ -36,6 +33,7 @@ pub(super) struct Environment {
     pub(super) memory_mb: u32,
     function: String,
     freezes: bool,
+    init_limit: Duration,
     started: Instant,
     /// Whether it waits for an event, and nothing else is known of it.
     idle: bool,
@@ -63,6 +61,7 @@ impl Environment {
             memory_mb,
             function: options.function.clone(),
             freezes: options.freeze_between,
+            init_limit: options.init_timeout,
             started,
             idle: true,
             fresh: true,
@@ -131,7 +130,8 @@ impl Environment {
             let state = changes.wait_for(|state| state.at_next || state.init_failure.is_some()).await;
             state.ok().and_then(|state| state.init_failure.clone())
         };
-        let deadline = self.started + INIT_LIMIT;
+        let limit = self.init_limit;
+        let deadline = self.started + limit;
         match self.process.supervise(ready, deadline, orders).await {
             Ok(None) => Ok(()),
             Ok(Some(failure)) => match outcome_of_reply(failure) {
@@ -140,9 +140,9 @@ impl Environment {
             },
             Err(Ended::TimedOut) => Err(Outcome::InitFailed {
                 kind: "Sandbox.Timedout".to_owned(),
-                message: format!("the program did not ask for an event within {INIT_LIMIT:?}"),
+                message: format!("the program did not ask for an event within {limit:?}"),
             }),
-            Err(ended) => Err(self.outcome_of(ended, INIT_LIMIT)),
+            Err(ended) => Err(self.outcome_of(ended, limit)),
         }
     }
 

@@ -21,6 +21,9 @@ use super::process::Order;
 /// The time that a function has unless something else is said.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a program has to start (Lambda, init phase).
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The memory that a function has unless something else is said, in MiB: the least that Lambda gives.
 const MEMORY_MB: u32 = 128;
 
@@ -60,6 +63,8 @@ pub struct LambdaOptions {
     pub memory_limit: MemoryLimit,
     /// How long an invocation may take.
     pub timeout: Duration,
+    /// How long the program may take until it asks for its first event; Lambda gives it 10 s.
+    pub init_timeout: Duration,
     /// Its own variables; those of Lambda and of the cloud are there besides, and nothing else.
     pub env: Vec<(String, String)>,
     /// Whether the process is stopped (`SIGSTOP`) between invocations, as Lambda does.
@@ -78,6 +83,7 @@ impl LambdaOptions {
             memory_mb: MEMORY_MB,
             memory_limit: MemoryLimit::default(),
             timeout: TIMEOUT,
+            init_timeout: INIT_TIMEOUT,
             env: Vec::new(),
             freeze_between: true,
             log_sink: None,
@@ -95,6 +101,7 @@ impl fmt::Debug for LambdaOptions {
             .field("memory_mb", &self.memory_mb)
             .field("memory_limit", &self.memory_limit)
             .field("timeout", &self.timeout)
+            .field("init_timeout", &self.init_timeout)
             .field("env", &names)
             .finish_non_exhaustive()
     }
