@@ -297,9 +297,8 @@ pub(crate) struct BenchOptions {
 ///
 /// The server is in this program; the pulls are made by one process of their own. In each round a new folder is filled
 /// from nothing and then brought up to date after changes, while connections are cut and stall, contents are refused
-/// and the server is overloaded. After each round the folder must be exactly the vault. At the end no file may be open,
-/// and no task be alive, that was not in the first half, memory must not have grown, and its peak must be below the
-/// limit.
+/// and the server is overloaded. After each pull the folder must be exactly the vault, no file may be open and no task be
+/// alive that was not before the first; at the end memory must not have grown, and its peak must be below the limit.
 ///
 /// Prints a line for each round. A miss is an error.
 #[derive(Debug, Args)]
