@@ -5,6 +5,7 @@
 //! again, alone, and after its last attempt reported as a failure while the others go on.
 
 mod answer;
+mod limit;
 mod pace;
 mod pool;
 mod queue;
@@ -63,13 +64,15 @@ pub trait Receiver: Send + Sync + 'static {
 /// How much is done at once, and how often.
 #[derive(Clone, Debug)]
 pub struct FetchOptions {
-    /// At most this many connections; they are opened only as there is work for them. 4.
+    /// At most this many connections; they are opened only as there is work for them. Trouble halves them, and they
+    /// come back one by one when it has passed. 4.
     pub connections: usize,
     /// At most this many requests under way on one connection. It begins with 16, takes more where the line is long and
     /// fewer while the server has trouble. 32.
     pub in_flight: usize,
     /// How often a file is asked for when its connections break or the server is overloaded, and how many
-    /// connections may break in a row without a single file in between. 5.
+    /// connections may break in a row without a single file in between, in the place of one; the run fails when that
+    /// is so of the last one. 5.
     pub attempts: u32,
 }
 

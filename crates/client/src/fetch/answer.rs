@@ -95,6 +95,10 @@ impl<R: Receiver> Worker<R> {
         match ClientError::from_server_text(&reason) {
             ClientError::Overloaded => self.server_is_overloaded().await,
             ClientError::Service { .. } => {
+                // The first time it may be the server's trouble, after that it is the file's.
+                if self.window.front().is_some_and(|head| !head.tries.wants_to_be_alone()) {
+                    self.slow_down();
+                }
                 self.refuse_head(true, FetchFailure::Refused(printable(&reason))).await
             }
             hopeless => Err(Stop::Hopeless(hopeless)),
@@ -102,10 +106,10 @@ impl<R: Receiver> Worker<R> {
     }
 
     async fn server_is_overloaded(&mut self) -> Result<(), Stop> {
+        self.slow_down();
         let Some(head) = self.window.front_mut() else {
             return Ok(());
         };
-        self.pace.trouble();
         head.tries.overloaded += 1;
         if head.tries.overloaded >= self.shared.options.attempts.max(1) {
             return self.settle_head(Err(FetchFailure::Transport(ClientError::Overloaded))).await;
@@ -154,6 +158,9 @@ impl<R: Receiver> Worker<R> {
             return Ok(());
         };
         self.progress = true;
+        if outcome.is_ok() {
+            self.shared.limit.answered(Instant::now());
+        }
         // Without an await where that is possible: a run that is cancelled now still tells of this file.
         let sent = match self.shared.results.try_send(FetchResult { job, outcome }) {
             Err(TrySendError::Full(result)) => self.shared.results.send(result).await.is_ok(),

@@ -1,13 +1,15 @@
-//! A run of the pool: takes jobs in, opens connections as they are warranted, brings everything to an end.
+//! A run of the pool: takes jobs in, opens connections as they are warranted and allowed, brings everything to an end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::limit::Limit;
 use super::pace::START;
 use super::queue::{Pending, Queue, Tries};
 use super::worker::{End, Worker};
@@ -15,6 +17,10 @@ use super::{FetchOptions, FetchResult, FetchSummary, Receiver};
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::session::{Session, SessionTarget};
+
+/// How many times the shortest pause of the retry policy it must be calm after trouble until one more connection is
+/// opened: eight seconds by default.
+const CALM: u32 = 16;
 
 /// Everything that a run needs. See [`FetchPool::run`].
 #[derive(Debug)]
@@ -49,6 +55,7 @@ pub(super) struct Shared<R: Receiver> {
     pub(super) receiver: Arc<R>,
     pub(super) results: mpsc::Sender<FetchResult<R>>,
     pub(super) queue: Queue<R::Job>,
+    pub(super) limit: Limit,
     pub(super) counters: Counters,
 }
 
@@ -88,9 +95,6 @@ struct Run<R: Receiver> {
     workers: JoinSet<End>,
     first_session: Option<Session>,
     closed: bool,
-    /// How many connections may be open: what the options say, less those that were given up.
-    limit: usize,
-    last_error: Option<ClientError>,
 }
 
 impl<R: Receiver> FetchPool<R> {
@@ -107,6 +111,7 @@ impl<R: Receiver> FetchPool<R> {
         // Whatever ends this future ends the connections.
         let _guard = stop.clone().drop_guard();
         let connections = self.options.connections.max(1);
+        let calm = self.client.options().retry.min_delay.saturating_mul(CALM);
         let capacity = connections.saturating_mul(self.options.in_flight.max(1)).saturating_mul(2);
         let shared = Shared {
             client: self.client,
@@ -116,6 +121,7 @@ impl<R: Receiver> FetchPool<R> {
             receiver: self.receiver,
             results: self.results,
             queue: Queue::new(capacity),
+            limit: Limit::new(connections, calm),
             counters: Counters::default(),
         };
         let run = Run {
@@ -125,8 +131,6 @@ impl<R: Receiver> FetchPool<R> {
             workers: JoinSet::new(),
             first_session: self.first_session,
             closed: false,
-            limit: connections,
-            last_error: None,
         };
         run.finish().await
     }
@@ -143,7 +147,7 @@ impl<R: Receiver> Run<R> {
     async fn drive(&mut self) -> Result<(), ClientError> {
         let mut batch = Vec::new();
         loop {
-            self.open_connections()?;
+            self.open_connections();
             if self.shared.queue.is_finished() && self.workers.is_empty() {
                 return Ok(());
             }
@@ -164,6 +168,7 @@ impl<R: Receiver> Run<R> {
                     self.take_in(count, &mut batch);
                 }
                 () = self.shared.queue.drained(), if !self.closed && room == 0 => {}
+                () = self.shared.limit.raised() => {}
             }
         }
     }
@@ -181,44 +186,42 @@ impl<R: Receiver> Run<R> {
         }));
     }
 
-    /// Opens as many connections as the waiting jobs warrant and the limit allows. Fails when there is work and
-    /// no connection may be opened any more.
-    fn open_connections(&mut self) -> Result<(), ClientError> {
+    /// Opens as many connections as the waiting jobs warrant and the limit allows.
+    fn open_connections(&mut self) {
+        // Those that were let go count until they have ended: the options' number is never exceeded.
         let open = self.workers.len();
+        let room = self.shared.limit.connections().saturating_sub(open);
+        if room == 0 {
+            return;
+        }
         let in_flight = self.shared.options.in_flight.min(START);
-        if open >= self.limit && open > 0 {
-            return Ok(());
-        }
         let warranted = self.shared.queue.connections_warranted(in_flight, open == 0);
-        if warranted == 0 {
-            return Ok(());
-        }
-        if self.limit == 0 {
-            let unknown = || ClientError::lost("no connection could be held");
-            return Err(self.last_error.take().unwrap_or_else(unknown));
-        }
-        for _ in 0..warranted.min(self.limit - open) {
+        for _ in 0..warranted.min(room) {
+            self.shared.limit.opening();
             let worker = Worker::new(Arc::clone(&self.shared), self.first_session.take());
             let stop = self.stop.clone();
             self.workers.spawn(async move {
                 stop.run_until_cancelled_owned(worker.run()).await.unwrap_or(End::Finished)
             });
         }
-        Ok(())
     }
 
     /// Draws the consequences of a connection's end; true when the whole run is over.
     fn after(&mut self, end: End) -> Result<bool, ClientError> {
+        if !matches!(end, End::LetGo) {
+            self.shared.limit.ended();
+        }
         match end {
-            End::Finished => Ok(false),
+            End::Finished | End::LetGo => Ok(false),
             End::NobodyListens => {
                 debug!("the results are no longer wanted");
                 Ok(true)
             }
+            // Where nothing is left to do, the last one needs no other.
+            End::GaveUp(error) if self.workers.is_empty() && !self.shared.queue.is_finished() => Err(error),
             End::GaveUp(error) => {
-                warn!(%error, "going on with one connection less");
-                self.limit -= 1;
-                self.last_error = Some(error);
+                warn!(%error, "going on with one connection less for now");
+                self.shared.limit.gave_up(self.workers.len(), Instant::now());
                 Ok(false)
             }
             End::Hopeless(error) => Err(error),

@@ -18,6 +18,8 @@ use crate::session::Session;
 pub(super) enum End {
     /// There is nothing left to do.
     Finished,
+    /// There are more connections than may be now.
+    LetGo,
     /// Nobody takes results any more.
     NobodyListens,
     /// Too many connections broke in a row.
@@ -60,6 +62,8 @@ pub(super) struct Worker<R: Receiver> {
     /// No requests before this, because the server is overloaded.
     pub(super) rest_until: Option<Instant>,
     had_connection: bool,
+    /// It is one connection too many: no new requests.
+    let_go: bool,
 }
 
 impl<R: Receiver> Worker<R> {
@@ -82,6 +86,7 @@ impl<R: Receiver> Worker<R> {
             losses: 0,
             rest_until: None,
             had_connection,
+            let_go: false,
         }
     }
 
@@ -98,6 +103,9 @@ impl<R: Receiver> Worker<R> {
 
     async fn work(&mut self) -> End {
         loop {
+            if self.is_let_go() {
+                return End::LetGo;
+            }
             match self.wait_for_work().await {
                 Work::Finished => return End::Finished,
                 Work::Later => continue,
@@ -154,7 +162,7 @@ impl<R: Receiver> Worker<R> {
         {
             debug!(?pause, "pausing before the next connection");
             sleep(pause).await;
-            if self.suspect.is_none() && self.shared.queue.work() != Work::Available {
+            if self.is_let_go() || self.suspect.is_none() && self.shared.queue.work() != Work::Available {
                 return Ok(None);
             }
         }
@@ -170,8 +178,16 @@ impl<R: Receiver> Worker<R> {
                 Some(end) => Err(end),
                 None => Ok(None),
             },
-            // A server may have a limit on connections: the others are none the worse for it.
-            Err(error @ (ClientError::Service { .. } | ClientError::Http { .. })) => Err(End::GaveUp(error)),
+            Err(error @ (ClientError::Service { .. } | ClientError::Http { .. })) => {
+                // A server may have a limit on connections. The others are none the worse for it; where there are
+                // none, it may take a moment to notice that the last one has ended.
+                let end = if self.shared.limit.has_others() {
+                    Some(End::GaveUp(error))
+                } else {
+                    self.count_loss(&error)
+                };
+                end.map_or(Ok(None), Err)
+            }
             Err(error) => Err(End::Hopeless(error)),
         }
     }
@@ -179,7 +195,7 @@ impl<R: Receiver> Worker<R> {
     /// Fills the window, reads answers, fills it again, until there is nothing to do.
     async fn serve(&mut self, session: &mut Session) -> Result<(), Stop> {
         loop {
-            if self.window.len() <= self.most_in_flight() / 2 {
+            if self.window.len() <= self.most_in_flight() / 2 && !self.is_let_go() {
                 self.rest().await;
                 self.refill(session).await.map_err(Stop::Broken)?;
             }
@@ -189,6 +205,21 @@ impl<R: Receiver> Worker<R> {
             self.set_hungry(false);
             self.receive_head(session).await?;
         }
+    }
+
+    /// Whether this connection is to end once what it has under way is done.
+    fn is_let_go(&mut self) -> bool {
+        self.let_go = self.let_go || self.shared.limit.lets_go();
+        self.let_go
+    }
+
+    /// The server has trouble with the head of the window, on this connection or at all: fewer requests at once, and
+    /// fewer connections.
+    pub(super) fn slow_down(&mut self) {
+        self.pace.trouble();
+        let now = Instant::now();
+        let asked = self.window.front().and_then(|head| head.sent).unwrap_or(now);
+        self.shared.limit.trouble(asked, now);
     }
 
     fn most_in_flight(&self) -> usize {
@@ -264,7 +295,9 @@ impl<R: Receiver> Worker<R> {
     async fn after(&mut self, stop: Stop) -> Option<End> {
         let end = match stop {
             Stop::Broken(error) => {
-                self.pace.trouble();
+                if self.window.front().is_none_or(|head| !head.tries.wants_to_be_alone()) {
+                    self.slow_down();
+                }
                 let progress = self.progress;
                 let settled = self.blame_for_loss(&error).await;
                 // A job that failed for the last time is settled, but that is no progress.

@@ -6,6 +6,7 @@
 mod bed;
 mod collector;
 mod fetching;
+mod fetching_connections;
 mod fetching_faults;
 mod pushing;
 mod rest;

@@ -1,0 +1,100 @@
+//! How many connections a run has while the server is in trouble, and after it: by what the server counts.
+
+use std::time::Duration;
+
+use crate::bed::{Bed, limited};
+use crate::collector::{Fetched, Run};
+use crate::fetching::small_files;
+
+/// So many that a run outlasts what is done to it.
+const FILES: usize = 4000;
+
+/// What keeps a run from being over too soon.
+const LATENCY: &str = "latency=10ms";
+
+async fn bed() -> Bed {
+    let bed = Bed::start().await;
+    small_files(&bed, FILES);
+    bed.fault(LATENCY);
+    bed
+}
+
+fn assert_complete(fetched: &Fetched) {
+    assert!(fetched.run.is_ok(), "{:?}", fetched.run);
+    assert_eq!((fetched.files.len(), fetched.failures.len()), (FILES, 0), "{:?}", fetched.failures);
+}
+
+#[tokio::test]
+async fn a_server_in_trouble_has_fewer_connections_and_all_again_when_it_is_well() {
+    // The second one strikes each file once at most: those that were refused are asked for again last.
+    for fault in ["overload-pull=30%", "err-answer=next:300"] {
+        let bed = bed().await;
+        let mut run = Run::of(&bed).await;
+        run.options.attempts = 100;
+        let watching = async {
+            bed.server.wait_for(|stats| stats.open_websockets == 4).await;
+            bed.fault(&format!("{LATENCY},{fault}"));
+            bed.server.wait_for(|stats| (1..=2).contains(&stats.open_websockets)).await;
+            bed.fault(LATENCY);
+            bed.server.wait_for(|stats| stats.open_websockets == 4).await;
+        };
+        let (fetched, ()) = limited(async { tokio::join!(run.fetch(&bed), watching) }).await;
+        assert_complete(&fetched);
+        let (summary, stats) = (fetched.summary(), bed.server.stats());
+        assert!(summary.connections >= 6 && summary.reconnects == 0, "{fault}: {summary:?}");
+        assert_eq!(stats.max_open_websockets, 4, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn of_connections_that_break_together_half_are_made_again() {
+    let bed = Bed::with(|mut options| {
+        // None comes back while this runs. One that has brought something is replaced without a pause.
+        options.retry.min_delay = Duration::from_secs(60);
+        options
+    })
+    .await;
+    small_files(&bed, FILES);
+    bed.fault(LATENCY);
+    let run = Run::of(&bed).await;
+    let breaking = async {
+        bed.server.wait_for(|stats| stats.open_websockets == 4 && stats.pulls_answered > 500).await;
+        bed.server.disconnect_all();
+    };
+    let (fetched, ()) = limited(async { tokio::join!(run.fetch(&bed), breaking) }).await;
+    assert_complete(&fetched);
+    let reconnects = fetched.summary().reconnects;
+    assert!((1..=2).contains(&reconnects), "{:?}", fetched.summary());
+    assert_eq!(bed.server.stats().websocket_connections, 4 + reconnects);
+}
+
+#[tokio::test]
+async fn connections_that_are_refused_for_a_while_are_made_later() {
+    for (fault, refused) in [
+        ("init-error,init-error-text=Too many connections", "init-error"),
+        ("refuse-upgrade", "refuse-upgrade"),
+    ] {
+        let bed = bed().await;
+        let run = Run::of(&bed).await;
+        bed.fault(&format!("{LATENCY},{fault}"));
+        let watching = async {
+            bed.server.wait_for(|stats| stats.pulls_answered > 300).await;
+            let strikes = bed.server.faults().strikes(refused);
+            assert!(strikes >= 3 && bed.server.stats().open_websockets < 4, "{refused}: {strikes}");
+            bed.fault(LATENCY);
+            bed.server.wait_for(|stats| stats.open_websockets == 4).await;
+        };
+        let (fetched, ()) = limited(async { tokio::join!(run.fetch(&bed), watching) }).await;
+        assert_complete(&fetched);
+    }
+}
+
+#[tokio::test]
+async fn the_only_connection_is_made_again_also_where_it_is_refused_at_first() {
+    let bed = bed().await;
+    let run = Run::of(&bed).await;
+    bed.fault("drop-on-request=next:1+after:500,init-error=next:2,init-error-text=Too many connections");
+    let fetched = run.connections(1).fetch(&bed).await;
+    assert_complete(&fetched);
+    assert_eq!((fetched.summary().reconnects, bed.server.faults().strikes("init-error")), (1, 2));
+}
