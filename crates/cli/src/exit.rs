@@ -145,7 +145,7 @@ impl From<StoreError> for Failed {
 fn remedy(error: &ClientError) -> Option<String> {
     match error {
         ClientError::NotSignedIn => Some("`obsync login`".to_owned()),
-        ClientError::HostNotAllowed { host } => Some(format!("--allow-host {}", shell::word(host))),
+        ClientError::HostNotAllowed { host } => Some(shell::option("--allow-host", host)),
         _ => None,
     }
 }

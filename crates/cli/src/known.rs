@@ -110,7 +110,7 @@ impl Known {
             let message = format!(
                 "nothing was pulled to {} yet; `{}` lists the destinations that obsync knows",
                 self.destination,
-                self.command(&["status"])
+                self.command("status", &[], &[])
             );
             return Err(Failed::new(Exit::NotFound, message));
         }
@@ -127,7 +127,7 @@ impl Known {
             let message = format!(
                 "more than one vault was pulled to {0}, so what should be there is not known; `{1}` forgets both",
                 self.destination,
-                self.command(&["reset", &self.destination.to_string()])
+                self.command("reset", &[&self.destination.to_string()], &[])
             );
             return Err(Failed::new(Exit::NotFound, message));
         };
@@ -144,13 +144,14 @@ impl Known {
     }
 
     /// A command to type, for the states in this place.
-    pub(crate) fn command(&self, words: &[&str]) -> String {
+    pub(crate) fn command(&self, subcommand: &str, operands: &[&str], options: &[&str]) -> String {
         let state = match &self.place {
             StatePlace::Local => None,
             table @ StatePlace::Table(_) => Some(table.to_string()),
         };
-        let option = state.iter().flat_map(|table| ["--state", table.as_str()]);
-        shell::command(["obsync"].into_iter().chain(words.iter().copied()).chain(option))
+        let place = state.iter().flat_map(|table| ["--state", table.as_str()]);
+        let options: Vec<&str> = options.iter().copied().chain(place).collect();
+        shell::command(subcommand, operands, &options)
     }
 
     async fn taken_by(&self, other: &Found) -> Failed {
@@ -166,7 +167,7 @@ impl Known {
                 "{destination} holds {vault} already; pull to another {}, or give this one up for that vault \
                  first with `{}`",
                 destination.kind(),
-                self.command(&["reset", &destination.to_string()])
+                self.command("reset", &[&destination.to_string()], &[])
             ),
         )
     }

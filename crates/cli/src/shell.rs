@@ -2,9 +2,25 @@
 
 use std::borrow::Cow;
 
-/// A command line of these words, each quoted where a POSIX shell would take it for something else.
-pub(crate) fn command<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+/// A command line of obsync, each word quoted where a POSIX shell would take it for something else. Operands that begin
+/// with a hyphen would be taken for options by obsync itself: then they come last, after a `--`.
+pub(crate) fn command(subcommand: &str, operands: &[&str], options: &[&str]) -> String {
+    let mut words = vec!["obsync", subcommand];
+    if operands.iter().any(|operand| operand.starts_with('-')) {
+        words.extend(options);
+        words.push("--");
+        words.extend(operands);
+    } else {
+        words.extend(operands);
+        words.extend(options);
+    }
     words.into_iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// An option and its value, which is not taken for another option if it begins with a hyphen.
+pub(crate) fn option(name: &str, value: &str) -> String {
+    let between = if value.starts_with('-') { '=' } else { ' ' };
+    format!("{name}{between}{}", word(value))
 }
 
 /// A word of a command line. One with a zero byte is told as it is: no argument of a program can have one.
@@ -18,7 +34,7 @@ mod tests {
 
     #[test]
     fn words_are_quoted_where_they_need_it() {
-        assert_eq!(command(["obsync", "reset", "./notes"]), "obsync reset ./notes");
+        assert_eq!(command("reset", &["./notes"], &[]), "obsync reset ./notes");
         for (text, quoted) in
             [("my notes", "'my notes'"), ("$HOME", "'$HOME'"), ("a;b", "'a;b'"), ("~", "'~'"), ("", "''")]
         {
@@ -30,7 +46,31 @@ mod tests {
     fn a_shell_reads_what_was_quoted() {
         for text in ["my notes", "it's", "\"both\" 'kinds'", "$(reboot) `x` \\ !", "*", "日記 🗒", "a\nb"]
         {
-            assert_eq!(shlex::split(&command(["obsync", text])).unwrap(), ["obsync", text]);
+            assert_eq!(shlex::split(&command("reset", &[text], &[])).unwrap(), ["obsync", "reset", text]);
         }
+    }
+
+    #[test]
+    fn what_begins_with_a_hyphen_is_not_taken_for_an_option() {
+        assert_eq!(command("pull", &["Notes", "./n"], &["--full"]), "obsync pull Notes ./n --full");
+        assert_eq!(
+            command("pull", &["-My notes", "./n"], &["--full"]),
+            "obsync pull --full -- '-My notes' ./n"
+        );
+        assert_eq!(command("reset", &["--all"], &[]), "obsync reset -- --all");
+        assert_eq!(option("--allow-host", "example.com"), "--allow-host example.com");
+        assert_eq!(option("--allow-host", "-v"), "--allow-host=-v");
+    }
+
+    #[test]
+    fn the_program_reads_operands_and_options_as_they_were_meant() {
+        use clap::Parser;
+
+        use crate::args::{Arguments, Command};
+
+        let line = command("pull", &["-v", "--help"], &["--full", "--state", "dynamodb://table"]);
+        let arguments = Arguments::try_parse_from(shlex::split(&line).unwrap()).unwrap();
+        let Command::Pull(pull) = arguments.command else { panic!("{line} is another command") };
+        assert_eq!((pull.vault.as_str(), pull.full), ("-v", true));
     }
 }

@@ -88,7 +88,7 @@ fn tell(
         let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
         lines.push(format!(
             "`{}` brings back what is missing or changed; a changed file is kept as a conflicted copy.",
-            known.command(&["pull", vault, &destination.to_string(), "--full"])
+            known.command("pull", &[vault, &destination.to_string()], &["--full"])
         ));
     }
     context.console.result(&lines.join("\n"))
