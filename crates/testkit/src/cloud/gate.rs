@@ -5,12 +5,14 @@ use std::sync::Arc;
 use super::faults::{CloudFaultControl, CloudFaults, Verdict};
 use super::http;
 use super::log::{RequestLog, RequestRecord, Service};
+use super::under_way::UnderWay;
 
 /// What every service of a cloud shares.
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
     pub(super) faults: Arc<CloudFaultControl>,
     pub(super) log: Arc<RequestLog>,
+    pub(super) under_way: UnderWay,
 }
 
 /// A request that went through the gate.
@@ -22,7 +24,11 @@ pub(super) struct Admitted {
 
 impl Gate {
     pub(super) fn new(faults: CloudFaults) -> Self {
-        Self { faults: Arc::new(CloudFaultControl::new(faults)), log: Arc::default() }
+        Self {
+            faults: Arc::new(CloudFaultControl::new(faults)),
+            log: Arc::default(),
+            under_way: UnderWay::default(),
+        }
     }
 
     /// Writes the request down, waits as long as the faults say, and tells what is to become of it.

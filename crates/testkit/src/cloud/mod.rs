@@ -16,6 +16,7 @@ mod lambda;
 mod log;
 mod s3;
 mod secrets;
+mod under_way;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -158,6 +159,17 @@ impl Cloud {
     /// How often each operation was asked for so far.
     pub fn counts(&self) -> RequestCounts {
         self.gate.log.counts()
+    }
+
+    /// The most requests to S3 or DynamoDB that were under way at a time, since the cloud started or
+    /// [`Self::begin_maxima_anew`] was called. (Those to other services are not counted.)
+    pub fn most_under_way(&self, service: Service) -> usize {
+        self.gate.under_way.most(service)
+    }
+
+    /// Begins anew with [`Self::most_under_way`].
+    pub fn begin_maxima_anew(&self) {
+        self.gate.under_way.begin_anew();
     }
 
     /// The last requests (200,000 at most), in the order in which they came.

@@ -58,6 +58,7 @@ pub(super) fn serve(
 
 impl Proxy {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<FullBody>, Dropped> {
+        let _under_way = self.gate.under_way.enter(Service::DynamoDb);
         let (parts, body) = request.into_parts();
         let body = match http::whole_body(body, BODY_MAX).await {
             Ok(body) => body,

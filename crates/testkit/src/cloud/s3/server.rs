@@ -89,6 +89,7 @@ async fn answer(
     service: S3Service,
     gate: Gate,
 ) -> Result<Response<Body>, Dropped> {
+    let _under_way = gate.under_way.enter(Service::S3);
     let (mut parts, body) = request.into_parts();
     // Whole before it is looked at: an answer given early would reset the connection under a client that
     // is still sending, and which of the two it notices first would be chance.
