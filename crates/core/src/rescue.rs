@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::plan::{FileRemoval, Plan, Source, Target, Transfer};
-use crate::publish::{Publisher, Ready};
+use crate::publish::{Origin, Publisher, Ready};
 use crate::state::{DeferredKey, Record, RecordKind};
-use crate::store::Wanted;
+use crate::store::{Staged, StoreError, Wanted};
 use crate::transfer::Scout;
 
 /// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
@@ -91,9 +91,17 @@ impl Publisher<'_, '_> {
                 .filter_map(|transfer| Some((transfer.source.local()?.clone(), transfer.targets.clone())))
                 .collect();
             scout.mark_held(&mut batch).await?;
+            // A place that is free now comes first: from there the others are copied when theirs are.
+            batch.iter_mut().for_each(|transfer| transfer.targets.sort_by_key(|target| target.obstructed));
+            let staged = tokio::select! {
+                biased;
+                // Whoever says so does not wait for all copies of a batch. Nothing of it is visible, and all sources are there.
+                () = stop.cancelled() => break,
+                staged = scout.stage_all(batch) => staged,
+            };
             let mut ready = Vec::new();
-            for transfer in batch {
-                self.rescue_one(transfer, scout, &mut ready, &mut rescued).await?;
+            for (transfer, staged) in staged {
+                self.rescue_one(transfer, staged, &mut ready, &mut rescued)?;
             }
             self.publish(ready).await?;
             let mut done = Vec::new();
@@ -119,16 +127,14 @@ impl Publisher<'_, '_> {
         self.ledger.failed(&RemoteEntry { path: file.path, uid, kind, mtime: 0, ctime: 0 }, reason);
     }
 
-    async fn rescue_one(
+    fn rescue_one(
         &mut self,
-        mut transfer: Transfer,
-        scout: &Scout,
+        transfer: Transfer,
+        staged: Result<Option<(Staged, Origin)>, StoreError>,
         ready: &mut Vec<Ready>,
         rescued: &mut Rescued,
     ) -> Result<(), PullError> {
-        // A place that is free now comes first: from there the others are copied when theirs are.
-        transfer.targets.sort_by_key(|target| target.obstructed);
-        match scout.stage(&transfer).await {
+        match staged {
             Ok(None) => rescued.later.push(Transfer { source: Source::Remote, ..transfer }),
             Ok(Some((staged, origin))) if transfer.targets[0].obstructed => {
                 rescued.held.push(Ready::staged(staged, origin, transfer));

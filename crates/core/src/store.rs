@@ -293,6 +293,12 @@ pub trait VaultStore: Send + Sync + 'static {
     /// [recover](Self::recover), and waits (not long) for what it does in the background.
     async fn end_run(&self) {}
 
+    /// How many files to look for and to copy at a time, before they are staged. Where each costs a round trip, many are
+    /// worth it.
+    fn at_a_time(&self) -> usize {
+        1
+    }
+
     /// How much to publish in one go.
     fn batch_limit(&self) -> BatchLimit {
         BatchLimit::default()

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream};
 use obsync_client::{
     Client, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, Session, SessionTarget,
 };
@@ -117,9 +117,33 @@ impl Scout {
         Ok(())
     }
 
+    /// [Stages](Self::stage) many contents, as many at a time as the store takes. In order, up to the first error that stops
+    /// the run.
+    pub(crate) async fn stage_all(
+        &self,
+        transfers: Vec<Transfer>,
+    ) -> Vec<(Transfer, Result<Option<(Staged, Origin)>, StoreError>)> {
+        let mut staging = stream::iter(transfers)
+            .map(|transfer| async move {
+                let staged = self.stage(&transfer).await;
+                (transfer, staged)
+            })
+            .buffered(self.store.at_a_time().max(1));
+        let mut outcomes = Vec::new();
+        // To the end, before anything else is waited for: requests that nobody drives would hold what others wait for.
+        while let Some((transfer, staged)) = staging.next().await {
+            let is_fatal = matches!(&staged, Err(error) if error.is_fatal());
+            outcomes.push((transfer, staged));
+            if is_fatal {
+                break;
+            }
+        }
+        outcomes
+    }
+
     /// Stages a content from what is at hand: leftovers of an interrupted run, a file of the destination, or nothing at all
     /// for an empty file. `None`: it must be downloaded.
-    pub(crate) async fn stage(&self, transfer: &Transfer) -> Result<Option<(Staged, Origin)>, StoreError> {
+    async fn stage(&self, transfer: &Transfer) -> Result<Option<(Staged, Origin)>, StoreError> {
         let Some(target) = transfer.targets.first() else {
             return Ok(None);
         };
@@ -325,15 +349,19 @@ impl Feeder<'_> {
         for ready in self.scout.survey(&mut chunk).await? {
             self.arrive(Arrival::Ready(Box::new(ready))).await;
         }
-        for transfer in chunk {
-            self.feed_one(transfer).await?;
+        for (transfer, staged) in self.scout.stage_all(chunk).await {
+            self.feed_one(transfer, staged).await?;
         }
         Ok(())
     }
 
     /// Sends one transfer on its way. An error is one that stops the run.
-    async fn feed_one(&self, transfer: Transfer) -> Result<(), StoreError> {
-        match self.scout.stage(&transfer).await {
+    async fn feed_one(
+        &self,
+        transfer: Transfer,
+        staged: Result<Option<(Staged, Origin)>, StoreError>,
+    ) -> Result<(), StoreError> {
+        match staged {
             Ok(Some((staged, origin))) => {
                 self.arrive(Arrival::Ready(Box::new(Ready::staged(staged, origin, transfer)))).await;
             }
