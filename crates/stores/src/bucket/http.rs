@@ -1,4 +1,5 @@
-//! The way to the services: one HTTP client for each store, which counts its requests.
+//! The way to the services: one HTTP client for each store, which counts its requests and lets them go one after the other
+//! when there are many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use rustls::crypto::ring;
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use super::traffic::Traffic;
+use super::turns::Turns;
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -27,12 +29,12 @@ pub(super) struct Connector {
 
 impl Connector {
     /// A client for a service with TLS, or without it (`plain`): then it needs no certificates, of which a container may
-    /// have none.
+    /// have none. At most `most` requests are under way at a time.
     ///
     /// # Errors
     ///
     /// A sentence about what is wrong with the system's certificates.
-    pub(super) fn new(plain: bool, traffic: Traffic) -> Result<Self, String> {
+    pub(super) fn new(plain: bool, most: usize, traffic: Traffic) -> Result<Self, String> {
         let tls = tls(plain).map_err(|error| format!("the system's certificates cannot be used: {error}"))?;
         let builder = reqwest::Client::builder()
             .user_agent(concat!("obsync/", env!("CARGO_PKG_VERSION")))
@@ -41,11 +43,13 @@ impl Connector {
             .connect_timeout(CONNECT_LIMIT)
             .timeout(REQUEST_LIMIT)
             .read_timeout(SILENCE_LIMIT)
+            .pool_max_idle_per_host(most)
             // A redirect would be signed for the wrong host; what it means is that the region is wrong.
             .redirect(reqwest::redirect::Policy::none());
         let builder = if plain { builder.no_proxy() } else { builder };
         let client = builder.build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
-        Ok(Connector { client: HttpClient::new(Counting { client, traffic }) })
+        let turns = Turns::new(most, traffic.clone());
+        Ok(Connector { client: HttpClient::new(Paced { client, traffic, turns }) })
     }
 
     /// The client.
@@ -73,15 +77,19 @@ impl HttpConnector for Connector {
 }
 
 #[derive(Debug)]
-struct Counting {
+struct Paced {
     client: reqwest::Client,
     traffic: Traffic,
+    turns: Turns,
 }
 
 #[async_trait]
-impl HttpService for Counting {
+impl HttpService for Paced {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let turn = self.turns.take(&request).await;
         self.traffic.count();
-        HttpService::call(&self.client, request).await
+        let outcome = HttpService::call(&self.client, request).await;
+        turn.is_over(&outcome);
+        outcome
     }
 }

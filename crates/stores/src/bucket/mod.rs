@@ -19,8 +19,8 @@
 //!
 //! - [`location`], [`keys`], [`options`]: where it is and how it works. [`stamp`]: what objects say of themselves.
 //! - [`objects`]: one bucket's objects, one request each; [`rewrite`] and (for S3) [`s3`] add what the object store library
-//!   lacks; `http` is the way there, [`traffic`] counts what goes on it, [`trouble`] tells what goes wrong, [`retries`] what is
-//!   done about that.
+//!   lacks; `http` is the way there, `turns` and `pace` say how many requests are on it at a time, [`traffic`] counts them,
+//!   [`trouble`] tells what goes wrong, [`retries`] what is done about that.
 //! - [`writer`], [`upload`], [`parts`], [`stages`], [`room`]: contents on their way. [`publish`], [`aside`]: how they become
 //!   visible. [`holds`], [`listing`], [`known`]: what is there already. [`remove`]: what goes.
 //! - `admin` (feature `aws-admin`): making the bucket in the first place.
@@ -38,6 +38,8 @@ mod location;
 mod objects;
 mod open;
 mod options;
+#[cfg(feature = "http")]
+mod pace;
 mod parts;
 mod publish;
 mod remove;
@@ -51,6 +53,8 @@ mod stages;
 mod stamp;
 mod traffic;
 mod trouble;
+#[cfg(feature = "http")]
+mod turns;
 mod upload;
 mod writer;
 
@@ -80,7 +84,6 @@ use self::objects::Guard;
 use self::shared::Shared;
 use self::stages::Stage;
 use self::stamp::Facts;
-use self::traffic::Traffic;
 use self::trouble::Action;
 use self::writer::BucketWriter;
 use crate::locking::lock;
@@ -94,7 +97,6 @@ const TWO_PIECES: u64 = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct BucketStore {
     shared: Arc<Shared>,
-    traffic: Traffic,
 }
 
 impl BucketStore {
@@ -105,7 +107,7 @@ impl BucketStore {
 
     /// How many HTTP requests were sent so far, repeated ones included.
     pub fn requests(&self) -> u64 {
-        self.traffic.requests()
+        self.shared.traffic.requests()
     }
 
     /// Copies an object aside while its place is taken by another.
@@ -250,6 +252,10 @@ impl VaultStore for BucketStore {
     /// What waits here, and what is between the network and here.
     fn memory_for(&self, size: u64) -> u64 {
         self.shared.options.memory_for(size).saturating_add(size.min(TWO_PIECES))
+    }
+
+    fn at_a_time(&self) -> usize {
+        self.shared.options.concurrency
     }
 
     /// Half of the memory: so much is published while as much arrives.

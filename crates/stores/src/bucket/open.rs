@@ -26,10 +26,10 @@ impl BucketStore {
         match location.service() {
             Service::S3 => open_s3(location, options).await,
             Service::Gcs | Service::Azure | Service::Memory => {
-                let traffic = Traffic::default();
+                let options = options.in_bounds();
+                let traffic = Traffic::new(options.concurrency);
                 let store = open_other(location, &options, &traffic)
                     .map_err(|reason| unavailable(location, reason))?;
-                let options = options.in_bounds();
                 Ok(Self::with(location, Objects::new(store, &options), options, traffic))
             }
         }
@@ -49,7 +49,8 @@ impl BucketStore {
         if location.service() != Service::S3 {
             return Self::open(location, options).await;
         }
-        let (options, traffic) = (options.in_bounds(), Traffic::default());
+        let options = options.in_bounds();
+        let traffic = Traffic::new(options.concurrency);
         let s3 = super::s3::open(location.bucket(), &options, config, &traffic)
             .await
             .map_err(|reason| unavailable(location, reason))?;
@@ -59,11 +60,12 @@ impl BucketStore {
     /// A vault in an object store that is open already. Copies with new metadata pass through this process there.
     pub fn over(store: Arc<dyn ObjectStore>, location: &BucketLocation, options: BucketOptions) -> Self {
         let options = options.in_bounds();
-        Self::with(location, Objects::new(store, &options), options, Traffic::default())
+        let traffic = Traffic::new(options.concurrency);
+        Self::with(location, Objects::new(store, &options), options, traffic)
     }
 
     fn with(location: &BucketLocation, objects: Objects, options: BucketOptions, traffic: Traffic) -> Self {
-        BucketStore { shared: Shared::new(location.clone(), options, objects), traffic }
+        BucketStore { shared: Shared::new(location.clone(), options, objects, traffic) }
     }
 }
 
@@ -98,7 +100,7 @@ fn open_gcs(
     let store = object_store::gcp::GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(location.bucket())
         .with_retry(options.retries.of_library())
-        .with_http_connector(super::http::Connector::new(false, traffic.clone())?)
+        .with_http_connector(super::http::Connector::new(false, options.concurrency, traffic.clone())?)
         .build()
         .map_err(|error| format!("its configuration cannot be used: {error}"))?;
     Ok(Arc::new(store))
@@ -118,7 +120,7 @@ fn open_azure(
     let store = object_store::azure::MicrosoftAzureBuilder::from_env()
         .with_container_name(location.bucket())
         .with_retry(options.retries.of_library())
-        .with_http_connector(super::http::Connector::new(false, traffic.clone())?)
+        .with_http_connector(super::http::Connector::new(false, options.concurrency, traffic.clone())?)
         .build()
         .map_err(|error| format!("its configuration cannot be used: {error}"))?;
     Ok(Arc::new(store))

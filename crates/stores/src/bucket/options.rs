@@ -32,7 +32,8 @@ pub struct BucketOptions {
     /// Bytes of one part of a multipart upload. Content that is no larger waits in memory and becomes visible by one PUT.
     /// At least 5 MiB.
     pub part_size: usize,
-    /// How many requests are in flight at a time.
+    /// How many requests are in flight at a time at most. There are 16 at first, more while they are answered as quickly, and
+    /// half as many when the service throttles.
     pub concurrency: usize,
     /// How many bytes of content may wait in memory at a time. Contents are begun only when there is room for them; one that
     /// needs more than all of it gets all of it.
@@ -61,7 +62,7 @@ impl Default for BucketOptions {
             storage_class: None,
             keep_deleted: false,
             part_size: 8 << 20,
-            concurrency: 16,
+            concurrency: 64,
             memory: 128 << 20,
             batch_files: 1024,
             abandoned_after: Duration::from_secs(3600),

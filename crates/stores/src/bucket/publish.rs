@@ -16,7 +16,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
 use object_store::{Attributes, UpdateVersion};
 use obsync_core::{FileMeta, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError};
@@ -46,33 +47,48 @@ pub(super) async fn publish(
     stop: &CancellationToken,
 ) -> Vec<Answer> {
     let fatal: OnceLock<StoreError> = OnceLock::new();
-    let mut answers: Vec<(usize, Answer, Option<Path>)> = stream::iter(batch.into_iter().enumerate())
-        .map(|(index, publication)| {
+    let mut waiting = batch.into_iter().enumerate();
+    let (mut under_way, mut answers) = (FuturesUnordered::new(), Vec::new());
+    loop {
+        // How many there may be at a time changes meanwhile. What is begun is not stopped any more.
+        let more = shared.traffic.at_a_time().saturating_sub(under_way.len());
+        under_way.extend(waiting.by_ref().take(more).map(|(index, publication)| {
             let fatal = &fatal;
             async move {
-                let mut parked = None;
-                let outcome = match fatal.get() {
-                    Some(error) => Err(again(error)),
-                    None => publish_until(stop, shared, &publication, &mut parked).await,
-                };
-                if let Err(error) = &outcome
-                    && error.is_fatal()
-                {
-                    fatal.get_or_init(|| again(error));
-                }
-                let answer =
-                    outcome.map_err(|error| PublishFailure { publication: Box::new(publication), error });
+                let (answer, parked) = publish_unless(fatal, stop, shared, publication).await;
                 (index, answer, parked)
             }
-        })
-        .buffer_unordered(shared.options.concurrency)
-        .collect()
-        .await;
+        }));
+        match under_way.next().await {
+            Some(answer) => answers.push(answer),
+            None => break,
+        }
+    }
     answers.sort_unstable_by_key(|(index, ..)| *index);
     let (answers, parked): (Vec<Answer>, Vec<Option<Path>>) =
         answers.into_iter().map(|(_, answer, parked)| (answer, parked)).unzip();
     shared.discard_parked(parked.into_iter().flatten().collect()).await;
     answers
+}
+
+/// Publishes one file, unless the run cannot go on. Tells which parked copy is not needed any more.
+async fn publish_unless(
+    fatal: &OnceLock<StoreError>,
+    stop: &CancellationToken,
+    shared: &Shared,
+    publication: Publication,
+) -> (Answer, Option<Path>) {
+    let mut parked = None;
+    let outcome = match fatal.get() {
+        Some(error) => Err(again(error)),
+        None => publish_until(stop, shared, &publication, &mut parked).await,
+    };
+    if let Err(error) = &outcome
+        && error.is_fatal()
+    {
+        fatal.get_or_init(|| again(error));
+    }
+    (outcome.map_err(|error| PublishFailure { publication: Box::new(publication), error }), parked)
 }
 
 async fn publish_until(
@@ -225,11 +241,14 @@ impl Place<'_> {
         let is_new = replaces.is_none();
         let supposed_free = match &self.stage {
             Stage::Content { .. } => is_new,
-            // Conditional copies are young: not every service that says nothing about the condition looks at it.
+            // Conditional copies are young: not every service that says nothing about the condition looks at it, so that
+            // something of this run must have looked.
             Stage::Original(..) | Stage::Parked(..) => is_new && fresh,
             Stage::Upload { .. } => return None,
         };
-        self.shared.known.get(&self.staged.path).or(supposed_free.then_some(Occupant::Nothing))
+        // What the list lacks was looked at in this run, too.
+        let is_free = supposed_free || is_new && self.shared.listing.lacks(&self.key);
+        self.shared.known.get(&self.staged.path).or(is_free.then_some(Occupant::Nothing))
     }
 
     /// `None`: it is something else by now.

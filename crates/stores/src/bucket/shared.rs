@@ -18,6 +18,7 @@ use super::options::BucketOptions;
 use super::room::Room;
 use super::stages::Stages;
 use super::stamp::Facts;
+use super::traffic::Traffic;
 use super::trouble::{Action, Site, Trouble};
 
 /// The state of a bucket store.
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) site: Site,
     pub(super) keys: Keys,
     pub(super) objects: Objects,
+    pub(super) traffic: Traffic,
     pub(super) stages: Stages,
     pub(super) room: Room,
     pub(super) known: Known,
@@ -43,7 +45,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(location: BucketLocation, options: BucketOptions, objects: Objects) -> Arc<Self> {
+    pub(super) fn new(
+        location: BucketLocation,
+        options: BucketOptions,
+        objects: Objects,
+        traffic: Traffic,
+    ) -> Arc<Self> {
         Arc::new(Shared {
             site: Site::new(location.to_string()),
             keys: Keys::new(&location),
@@ -58,6 +65,7 @@ impl Shared {
             swept: AtomicBool::new(false),
             location,
             options,
+            traffic,
         })
     }
 

@@ -11,6 +11,7 @@ mod looking;
 mod memory;
 mod model;
 mod objects;
+mod pace;
 mod removing;
 mod sites;
 mod stopping;

@@ -37,7 +37,7 @@ pub(in crate::bucket) async fn open(
 ) -> Result<S3, String> {
     let endpoint = endpoint(options, config);
     let plain = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let connector = Connector::new(plain, traffic.clone())?;
+    let connector = Connector::new(plain, options.concurrency, traffic.clone())?;
     let region = match (config.region(), &endpoint) {
         (Some(region), _) => region.as_ref().to_owned(),
         (None, Some(_)) => ANY_REGION.to_owned(),

@@ -1,0 +1,111 @@
+//! Lets as many requests go to a service at a time as its [pace](super::pace) says.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::pace::{Pace, Sort};
+use super::traffic::Traffic;
+use crate::locking::lock;
+
+/// Objects of up to this many bytes take about the same time on their way.
+const SMALL: usize = 64 << 10;
+
+/// Turns to send requests. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Turns {
+    free: Arc<Semaphore>,
+    state: Arc<Mutex<State>>,
+    traffic: Traffic,
+}
+
+#[derive(Debug)]
+struct State {
+    pace: Pace,
+    /// How many turns there are, free or taken: more than the pace says until some of them are over.
+    given: usize,
+}
+
+/// The right to send one request. Whoever drops it without a word of the answer gave the request up.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Turns,
+    permit: Option<OwnedSemaphorePermit>,
+    /// No other request could be begun beside this one.
+    is_last: bool,
+    sort: Option<Sort>,
+    sent: Instant,
+}
+
+impl Turns {
+    /// At most so many at a time. What that comes to is told to `traffic`.
+    pub(super) fn new(most: usize, traffic: Traffic) -> Self {
+        let pace = Pace::new(most);
+        let given = pace.requests();
+        traffic.set_at_a_time(given);
+        let state = Arc::new(Mutex::new(State { pace, given }));
+        Turns { free: Arc::new(Semaphore::new(given)), state, traffic }
+    }
+
+    /// Waits for the turn of a request.
+    pub(super) async fn take(&self, request: &HttpRequest) -> Turn {
+        // It is never closed.
+        let permit = self.free.clone().acquire_owned().await.ok();
+        let is_last = self.free.available_permits() == 0;
+        Turn { turns: self.clone(), permit, is_last, sort: sort(request), sent: Instant::now() }
+    }
+
+    /// Takes a turn back, and brings their number in step with the pace.
+    fn take_back(&self, permit: OwnedSemaphorePermit) {
+        let mut state = lock(&self.state);
+        let wanted = state.pace.requests();
+        self.traffic.set_at_a_time(wanted);
+        if wanted < state.given {
+            // Whoever waits would get it at once if it were given back.
+            permit.forget();
+            state.given -= 1;
+            return;
+        }
+        self.free.add_permits(wanted - state.given);
+        state.given = wanted;
+    }
+}
+
+impl Turn {
+    /// Takes note of how the request went.
+    pub(super) fn is_over(self, outcome: &Result<HttpResponse, HttpError>) {
+        let now = Instant::now();
+        let mut state = lock(&self.turns.state);
+        match (outcome, self.sort) {
+            (Ok(answer), _) if matches!(answer.status().as_u16(), 429 | 503) => {
+                state.pace.trouble(self.sent, now);
+            }
+            (Ok(answer), Some(sort)) if answer.status().as_u16() < 500 => {
+                state.pace.answered(sort, self.sent, now, self.is_last);
+            }
+            (Err(error), _) if error.kind() == HttpErrorKind::Timeout => state.pace.trouble(self.sent, now),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.turns.take_back(permit);
+        }
+    }
+}
+
+/// The sort of a request, if it is one that tells something.
+fn sort(request: &HttpRequest) -> Option<Sort> {
+    let size = request.body().content_length();
+    match request.method().as_str() {
+        "HEAD" => Some(Sort::Look),
+        "PUT" if request.headers().contains_key("x-amz-copy-source") => Some(Sort::Copy),
+        "PUT" if size > 0 && size <= SMALL => Some(Sort::Put),
+        _ => None,
+    }
+}

@@ -1,0 +1,115 @@
+//! How many requests a bucket is asked at a time.
+
+use std::time::{Duration, Instant};
+
+use obsync_core::{Publication, PublicationContent, VaultStore};
+use obsync_stores::conformance::stage;
+use obsync_stores::{BucketOptions, BucketStore};
+use obsync_testkit::Chance;
+use obsync_testkit::cloud::{RequestCounts, Service, ServiceFaults};
+
+use crate::bench::Bench;
+use crate::sites::S3Bucket;
+
+const T: i64 = 1_722_222_222_123;
+/// Far enough that nothing else takes as long.
+const FAR: Duration = Duration::from_millis(60);
+
+fn far_away(bucket: &S3Bucket) {
+    bucket.cloud.faults().update(|faults| faults.s3.latency = FAR);
+}
+
+/// Publishes so many small files at once.
+async fn publish(store: &BucketStore, round: &str, files: usize) {
+    let mut batch = Vec::with_capacity(files);
+    for number in 0..files {
+        let text = format!("note {number} of {round}");
+        let staged = stage(store, &format!("{round}/{number}.md"), text.as_bytes(), 1).await;
+        batch.push(Publication { content: PublicationContent::Staged(staged), replaces: None });
+    }
+    let published = store.publish(batch).await;
+    assert!(published.iter().all(Result::is_ok));
+}
+
+fn most(bucket: &S3Bucket) -> usize {
+    bucket.cloud.most_under_way(Service::S3)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_far_away_is_asked_more_at_a_time_and_never_more_than_is_allowed() {
+    let bucket = S3Bucket::new().await;
+    far_away(&bucket);
+    publish(&bucket.store().await, "many", 1500).await;
+    assert!((17..=64).contains(&most(&bucket)), "{}", most(&bucket));
+
+    bucket.cloud.begin_maxima_anew();
+    let few = bucket.store_with(BucketOptions { concurrency: 5, ..bucket.options.clone() }).await;
+    publish(&few, "few", 50).await;
+    assert_eq!(most(&bucket), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_throttles_is_asked_half_as_much_at_a_time() {
+    let bucket = S3Bucket::new().await;
+    bucket.cloud.faults().update(|faults| {
+        faults.s3 = ServiceFaults { latency: FAR, throttled: Chance::next(1), ..ServiceFaults::default() };
+    });
+    let store = bucket.store().await;
+    publish(&store, "throttled", 16).await;
+    bucket.cloud.begin_maxima_anew();
+    publish(&store, "next", 24).await;
+    assert!((8..16).contains(&most(&bucket)), "{}", most(&bucket));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renames_are_made_many_at_a_time_and_cost_three_requests_each() {
+    let bench = Bench::new().await;
+    const RENAMED: u64 = 300;
+    for number in 0..RENAMED {
+        bench.vault.write(&format!("Inbox/{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.rename("Inbox", "Archive").unwrap();
+    far_away(&bench.bucket);
+    bench.bucket.cloud.begin_maxima_anew();
+    let before = bench.bucket.cloud.counts();
+    let begun = Instant::now();
+    let report = bench.pull().await;
+    let took = begun.elapsed();
+    assert_eq!((report.copied.files, report.deleted.files, report.requests), (RENAMED, RENAMED, 0));
+    let counts = bench.bucket.cloud.counts().since(&before);
+    let of = |operation| counts.of(Service::S3, operation);
+    // Its facts, the copy, and a last look before it goes; where it goes to is free by the list.
+    assert_eq!((of("HeadObject"), of("CopyObject")), (2 * RENAMED, RENAMED), "{counts}");
+    assert!(counts.total(Service::S3) <= 3 * RENAMED + 10, "{counts}");
+    assert!(most(&bench.bucket) >= 16, "{}", most(&bench.bucket));
+    // One after the other, the first look at each file alone would take that long.
+    assert!(took < FAR * u32::try_from(RENAMED).unwrap(), "{took:?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_to_be_at_a_new_name_after_the_list_was_read_is_kept() {
+    let bench = Bench::new().await;
+    for number in 0..100 {
+        bench.vault.write(&format!("Inbox/{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.rename("Inbox", "Archive").unwrap();
+    far_away(&bench.bucket);
+    let listed = bench.bucket.count("ListObjectsV2");
+    let looked = bench.bucket.count("HeadObject");
+    let intruder = async {
+        // The list was read when the first object is looked at.
+        let is_listed = |counts: &RequestCounts| {
+            counts.of(Service::S3, "ListObjectsV2") > listed && counts.of(Service::S3, "HeadObject") > looked
+        };
+        bench.bucket.cloud.wait_for(is_listed).await;
+        bench.bucket.put("Archive/7.md", b"somebody else's");
+    };
+    let (report, ()) = tokio::join!(bench.pull(), intruder);
+    assert_eq!(report.conflicts.len(), 1, "{report:#?}");
+    assert_eq!(bench.bucket.text("Archive/7.md").as_deref(), Some("note 7"));
+    let kept = bench.bucket.text(report.conflicts[0].kept_as.as_str());
+    assert_eq!(kept.as_deref(), Some("somebody else's"));
+}
