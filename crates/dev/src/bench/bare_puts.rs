@@ -11,14 +11,16 @@ use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStoreExt};
 use obsync_testkit::cloud::{Cloud, Service, StoredObject};
 
-/// How many objects are put at a time, as obsync does (the default of `BucketOptions::concurrency`).
-const CONCURRENCY: usize = 16;
+/// How many objects are put at a time, as obsync does where no round trips are waited for.
+const NEAR: usize = 16;
+/// The same where they are (the default of `BucketOptions::concurrency`).
+const FAR: usize = 64;
 
 /// The bucket that is made for it, and removed.
 const BUCKET: &str = "floor";
 
 /// Puts copies of these objects into a bucket of their own, and tells how long it took.
-pub(super) async fn of(cloud: &Cloud, objects: Vec<StoredObject>) -> Result<Duration> {
+pub(super) async fn of(cloud: &Cloud, is_near: bool, objects: Vec<StoredObject>) -> Result<Duration> {
     cloud.s3().create_bucket(BUCKET);
     let store = Arc::new(client(cloud)?);
     let begun = Instant::now();
@@ -27,7 +29,7 @@ pub(super) async fn of(cloud: &Cloud, objects: Vec<StoredObject>) -> Result<Dura
             let store = Arc::clone(&store);
             async move { store.put(&Path::from(object.key), object.content.into()).await }
         })
-        .buffer_unordered(CONCURRENCY)
+        .buffer_unordered(if is_near { NEAR } else { FAR })
         .try_for_each(|_| async { Ok(()) })
         .await
         .context("cannot put an object")?;

@@ -26,6 +26,8 @@ pub(super) enum Destination {
     Folder,
     /// A bucket of the loopback cloud.
     Bucket,
+    /// The same, with the state in a table of DynamoDB.
+    BucketAndTable,
 }
 
 /// A vault that is pulled for the first time, again with nothing new, and after changes.
@@ -41,10 +43,10 @@ pub(super) struct Scenario {
 }
 
 use Content::{Large, Mix, Small};
-use Destination::{Bucket, Folder};
+use Destination::{Bucket, BucketAndTable, Folder};
 
 /// Every scenario, in the order in which they are measured.
-const ALL: [Scenario; 13] = [
+const ALL: [Scenario; 14] = [
     usual("small-1k", Small(1_000), Folder, 0),
     usual("small-10k", Small(10_000), Folder, 0),
     full("small-100k", Small(100_000), Folder, 0),
@@ -58,6 +60,7 @@ const ALL: [Scenario; 13] = [
     usual("s3-200mb", Large(4, 50), Bucket, 0),
     full("s3-1gb", Large(20, 50), Bucket, 0),
     full("s3-rtt20-10k", Small(10_000), Bucket, 20),
+    full("dynamodb-rtt20-10k", Small(10_000), BucketAndTable, 20),
 ];
 
 const fn usual(
@@ -100,7 +103,7 @@ pub(super) fn chosen(options: &BenchOptions) -> Result<Vec<Scenario>> {
 pub(super) fn list() -> String {
     let lines = ALL.map(|scenario| {
         let full = if scenario.is_full { " (--full)" } else { "" };
-        format!("{:<13}  {scenario}{full}", scenario.name)
+        format!("{:<18}  {scenario}{full}", scenario.name)
     });
     lines.join("\n")
 }
@@ -132,6 +135,7 @@ impl fmt::Display for Scenario {
         formatter.write_str(match self.destination {
             Folder => " to a folder",
             Bucket => " to S3",
+            BucketAndTable => " to S3, state in DynamoDB",
         })?;
         match self.round_trip.as_millis() {
             0 => Ok(()),

@@ -62,7 +62,11 @@ impl Measuring {
                 floors.extend([(FloorKind::Copy, copy), (FloorKind::Crypto, crypto)]);
             }
             Some(cloud) => {
-                let puts = Handle::current().block_on(bare_puts::of(cloud, self.stage.objects(device)))?;
+                let puts = Handle::current().block_on(bare_puts::of(
+                    cloud,
+                    self.scenario.round_trip.is_zero(),
+                    self.stage.objects(device),
+                ))?;
                 floors.push((FloorKind::Puts, puts));
             }
         }

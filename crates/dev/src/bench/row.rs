@@ -93,8 +93,8 @@ pub(super) struct Row {
     pub(super) requests: u64,
     /// Encrypted content received, in bytes.
     pub(super) bytes_received: u64,
-    /// Requests to S3.
-    pub(super) s3_requests: u64,
+    /// Requests to S3 and DynamoDB.
+    pub(super) cloud_requests: u64,
     /// What the wall time is compared with.
     pub(super) floors: Vec<Floor>,
     /// What the project wants of it, and whether it is so.
@@ -128,7 +128,7 @@ impl Runs {
             connections: report(|report| report.connections),
             requests: report(|report| report.requests),
             bytes_received: report(|report| report.bytes_received),
-            s3_requests: self.median_of(|pulled| pulled.s3_requests),
+            cloud_requests: self.median_of(|pulled| pulled.cloud_requests),
             floors: self.floors(wall_seconds),
             aims: Vec::new(),
         };

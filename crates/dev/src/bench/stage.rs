@@ -23,6 +23,7 @@ use crate::pull::PullReport;
 const EMAIL: &str = "bench@example.com";
 const VAULT: &str = "Notes";
 const BUCKET: &str = "vaults";
+const TABLE: &str = "obsync-state";
 
 /// How long the server may take to see that the connections of a process that has ended are closed.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ const CLOSING: Duration = Duration::from_secs(10);
 pub(super) struct Stage {
     pub(super) server: Server,
     pub(super) cloud: Option<Cloud>,
+    /// Whether devices keep their states in the cloud's table.
+    has_table: bool,
     pub(super) vault: VaultHandle,
     identity: Identity,
     work: TempDir,
@@ -55,8 +58,8 @@ pub(super) struct Pulled {
     /// Files and bytes of the vault then.
     pub(super) files: u64,
     pub(super) bytes: u64,
-    /// Requests to S3.
-    pub(super) s3_requests: u64,
+    /// Requests to S3 and DynamoDB.
+    pub(super) cloud_requests: u64,
     /// How many times in a row something had to come back from the server before the first content could be asked for.
     pub(super) trips: u64,
     /// The most requests under way at a time, as the server saw them: connections times requests in flight.
@@ -82,9 +85,10 @@ impl Stage {
         vaults::fill(&vault, scenario.content)?;
         let cloud = match scenario.destination {
             Destination::Folder => None,
-            Destination::Bucket => Some(cloud(scenario.round_trip).await?),
+            Destination::Bucket | Destination::BucketAndTable => Some(cloud(scenario.round_trip).await?),
         };
-        Ok(Self { server, cloud, vault, identity, work })
+        let has_table = scenario.destination == Destination::BucketAndTable;
+        Ok(Self { server, cloud, has_table, vault, identity, work })
     }
 
     /// A device that has signed in and has nothing yet.
@@ -93,6 +97,9 @@ impl Stage {
         let mut obsync = Obsync::new(&home.join("home"), &self.server.url(), &self.identity)?;
         if let Some(cloud) = &self.cloud {
             obsync.with_environment(cloud.env());
+        }
+        if self.has_table {
+            obsync.with_environment(vec![("OBSYNC_STATE".to_owned(), format!("dynamodb://{TABLE}"))]);
         }
         obsync.login()?;
         // A pull makes its files durable and would have to wait for what others, the last copying too, left to write.
@@ -105,9 +112,10 @@ impl Stage {
     pub(super) fn pull(&self, device: &Device) -> Result<Pulled> {
         self.nobody_is_connected()?;
         self.server.begin_maxima_anew();
-        let (before, s3_before) = (self.server.stats(), self.s3_counts());
+        let (before, cloud_before) = (self.server.stats(), self.cloud_counts());
         let (report, usage) = device.obsync.pull(self.vault.name(), device.destination())?;
-        let s3_requests = self.s3_counts().since(&s3_before).total(Service::S3);
+        let asked = self.cloud_counts().since(&cloud_before);
+        let cloud_requests = asked.total(Service::S3) + asked.total(Service::DynamoDb);
         let after = self.server.stats();
         let trips = trips(&before, &after);
         let under_way = after.max_open_websockets.max(1) * after.max_pulls_in_flight.max(1);
@@ -117,7 +125,7 @@ impl Stage {
         }
         let content = self.vault.expected()?;
         let (files, bytes) = (content.files.len() as u64, content.total_size());
-        Ok(Pulled { report, usage, files, bytes, s3_requests, trips, under_way })
+        Ok(Pulled { report, usage, files, bytes, cloud_requests, trips, under_way })
     }
 
     /// What the server sees from now on is of the next pull.
@@ -136,7 +144,7 @@ impl Stage {
         }
     }
 
-    fn s3_counts(&self) -> RequestCounts {
+    fn cloud_counts(&self) -> RequestCounts {
         self.cloud.as_ref().map(Cloud::counts).unwrap_or_default()
     }
 
@@ -167,12 +175,13 @@ impl Device {
     }
 }
 
-/// A cloud that answers after so long, with the bucket.
+/// A cloud that answers after so long, with the bucket and the table.
 async fn cloud(latency: Duration) -> Result<Cloud> {
-    let faults =
-        CloudFaults { s3: ServiceFaults { latency, ..ServiceFaults::default() }, ..CloudFaults::default() };
+    let late = ServiceFaults { latency, ..ServiceFaults::default() };
+    let faults = CloudFaults { s3: late.clone(), dynamodb: late, ..CloudFaults::default() };
     let cloud = Cloud::start(CloudOptions { faults, ..CloudOptions::default() }).await?;
     cloud.s3().create_bucket(BUCKET);
+    cloud.dynamodb().create_table(TABLE)?;
     Ok(cloud)
 }
 

@@ -14,7 +14,7 @@ const HEADER: [&str; 10] = [
     "conn.",
     "requests",
     "received",
-    "to S3",
+    "to the cloud",
     "× floor",
 ];
 
@@ -55,7 +55,7 @@ fn cells(row: &Row) -> [String; 10] {
         human::number(row.connections),
         human::number(row.requests),
         human::size(row.bytes_received),
-        human::number(row.s3_requests),
+        human::number(row.cloud_requests),
         if floors.is_empty() { "-".to_owned() } else { floors.join(", ") },
     ]
 }
@@ -112,7 +112,7 @@ mod tests {
             connections: 4,
             requests: 10_000,
             bytes_received: 50_280_000,
-            s3_requests: 0,
+            cloud_requests: 0,
             floors,
             aims,
         }
@@ -129,7 +129,7 @@ mod tests {
         assert!(lines[2].ends_with("  -"), "{text}");
         let place =
             |line: &str, what: &str| line.chars().count() - line.split(what).last().unwrap().chars().count();
-        assert_eq!(place(lines[0], "to S3"), place(lines[2], "  0"), "{text}");
+        assert_eq!(place(lines[0], "to the cloud"), place(lines[2], "  0"), "{text}");
         assert!(text.contains("MISSED  small-10k, first pull: at most 2.00 × copy: 2.50"), "{text}");
         assert!(text.contains("Medians of 3 runs."), "{text}");
     }

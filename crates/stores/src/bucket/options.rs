@@ -29,8 +29,8 @@ pub struct BucketOptions {
     pub storage_class: Option<String>,
     /// Whether objects stay that the vault deleted. Renamed files stay under their old name as well.
     pub keep_deleted: bool,
-    /// Bytes of one part of a multipart upload. Content that is no larger waits in memory and becomes visible by one PUT.
-    /// At least 5 MiB.
+    /// Bytes of the largest content that waits in memory and becomes visible by one PUT. At least 5 MiB. A larger one goes up
+    /// in parts of 5 MiB, which take no longer than larger ones and less memory.
     pub part_size: usize,
     /// How many requests are in flight at a time at most. There are 16 at first, more while they are answered as quickly, and
     /// half as many when the service throttles.
@@ -85,10 +85,11 @@ impl BucketOptions {
         }
     }
 
-    /// Bytes of one part of a content of `size` bytes: more than usual if there were too many parts else.
+    /// Bytes of one part of a content of `size` bytes, which is all of it if it goes up by one PUT: more than usual if there
+    /// were too many parts else.
     pub(super) fn part_size_for(&self, size: u64) -> usize {
         let least = usize::try_from(size.div_ceil(PARTS_MAX)).unwrap_or(usize::MAX);
-        self.part_size.max(least)
+        if size <= self.part_size as u64 { self.part_size } else { PART_MIN.max(least) }
     }
 
     /// Bytes of memory that a content of `size` bytes takes from its beginning until it is published.
