@@ -66,6 +66,40 @@ impl Ready {
     }
 }
 
+/// A file that cannot be published because of what is in its way.
+type Blocked = (Ready, VaultPath, StoreError);
+
+/// What is to be known of a file once it is published.
+struct Account {
+    transfer: Transfer,
+    origin: Origin,
+    meta: FileMeta,
+    reservation: Reservation,
+}
+
+/// A batch in portions of so many files.
+fn portions(batch: Vec<Ready>, files: usize) -> impl Iterator<Item = Vec<Ready>> {
+    let mut rest = batch.into_iter();
+    std::iter::from_fn(move || {
+        let portion: Vec<Ready> = rest.by_ref().take(files.max(1)).collect();
+        (!portion.is_empty()).then_some(portion)
+    })
+}
+
+/// What is to be announced of a portion.
+fn news(portion: &[Ready]) -> Vec<Record> {
+    portion.iter().filter(|ready| ready.is_news()).map(|ready| ready.content.record()).collect()
+}
+
+fn take_apart(portion: Vec<Ready>) -> (Vec<Publication>, Vec<Account>) {
+    let parts = portion.into_iter().map(|Ready { content, origin, transfer, reservation }| {
+        let meta = content.meta().clone();
+        let replaces = transfer.targets.first().and_then(|target| target.replaces);
+        (Publication { content, replaces }, Account { transfer, origin, meta, reservation })
+    });
+    parts.unzip()
+}
+
 /// Publishes and records.
 pub(crate) struct Publisher<'a, 'r> {
     pub(crate) store: Arc<dyn VaultStore>,
@@ -138,31 +172,58 @@ impl<'a, 'r> Publisher<'a, 'r> {
         fatal.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// One call of the store; tells the error that stops the run, if there was one.
+    /// Publishes a batch, portion by portion; tells the error that stops the run, if there was one.
+    ///
+    /// While a portion is published the next is announced, with the records of the one before. So there are two that are
+    /// announced and not recorded, at most.
     async fn publish_batch(
         &mut self,
         batch: Vec<Ready>,
-        blocked: &mut Vec<(Ready, VaultPath, StoreError)>,
+        blocked: &mut Vec<Blocked>,
     ) -> Result<Option<StoreError>, PullError> {
-        if batch.is_empty() {
-            return Ok(None);
+        let mut portions = portions(batch, self.store.batch_limit().portion);
+        let Some(mut portion) = portions.next() else { return Ok(None) };
+        self.announce(&portion, Vec::new()).await?;
+        loop {
+            let next = portions.next();
+            let under_way = news(&portion);
+            let (publications, accounts) = take_apart(portion);
+            let (store, stop) = (self.store.clone(), self.stop.clone());
+            let announcing = async {
+                match &next {
+                    Some(next) => self.announce(next, under_way).await,
+                    None => Ok(()),
+                }
+            };
+            let (outcomes, announced) = tokio::join!(store.publish_until(publications, &stop), announcing);
+            let fatal = self.take_in(outcomes, accounts, blocked);
+            announced?;
+            match (fatal, next) {
+                (None, Some(next)) => portion = next,
+                (fatal, _) => return Ok(fatal),
+            }
         }
-        let news = batch.iter().filter(|ready| ready.is_news()).map(|ready| ready.content.record()).collect();
-        let staged = batch.iter().filter_map(|ready| ready.content.staged());
+    }
+
+    /// Says durably that this portion is published next, while `under_way` is; meanwhile the store prepares it.
+    async fn announce(&mut self, portion: &[Ready], under_way: Vec<Record>) -> Result<(), PullError> {
+        let staged = portion.iter().filter_map(|ready| ready.content.staged());
         let handles = staged.map(|staged| staged.handle.clone()).collect();
-        let (announced, ()) = tokio::join!(self.ledger.announce(news), self.store.prepare(handles));
-        announced?;
-        let mut publications = Vec::with_capacity(batch.len());
-        let mut rest = Vec::with_capacity(batch.len());
-        for ready in batch {
-            let meta = ready.content.meta().clone();
-            let replaces = ready.transfer.targets.first().and_then(|target| target.replaces);
-            publications.push(Publication { content: ready.content, replaces });
-            rest.push((ready.transfer, ready.origin, meta, ready.reservation));
-        }
+        let records = under_way.into_iter().chain(news(portion)).collect();
+        let (announced, ()) = tokio::join!(self.ledger.announce(records), self.store.prepare(handles));
+        Ok(announced?)
+    }
+
+    /// Takes what became of a portion into the account; tells the error that stops the run, if there was one.
+    fn take_in(
+        &mut self,
+        outcomes: Vec<Result<Published, PublishFailure>>,
+        accounts: Vec<Account>,
+        blocked: &mut Vec<Blocked>,
+    ) -> Option<StoreError> {
         let mut fatal = None;
-        let outcomes = self.store.publish_until(publications, &self.stop).await;
-        for (outcome, (transfer, origin, meta, reservation)) in outcomes.into_iter().zip(rest) {
+        for (outcome, account) in outcomes.into_iter().zip(accounts) {
+            let Account { transfer, origin, meta, reservation } = account;
             match outcome {
                 Ok(published) => self.record(published, transfer, origin, meta),
                 Err(PublishFailure { error, publication }) if error.is_fatal() => {
@@ -181,7 +242,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
                 },
             }
         }
-        Ok(fatal)
+        fatal
     }
 
     /// A content could not be brought to its first target, for a reason that is that target's alone.

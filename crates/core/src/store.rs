@@ -163,19 +163,22 @@ pub struct StoredFile {
     pub size: u64,
 }
 
-/// How much a store takes in one [`VaultStore::publish`] at most.
+/// How much is published in one go at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimit {
     /// How many files.
     pub files: usize,
     /// How many bytes of content. A batch is closed by the file that reaches it.
     pub bytes: u64,
+    /// How many of its files go to one [`VaultStore::publish`], while those that follow are announced to the state. Fewer
+    /// than `files` where that takes round trips.
+    pub portion: usize,
 }
 
 impl Default for BatchLimit {
-    /// As suits a file system, where a batch costs two flushes however large it is.
+    /// As suits a file system, where each call costs two flushes however large it is.
     fn default() -> Self {
-        BatchLimit { files: 4096, bytes: 256 << 20 }
+        BatchLimit { files: 4096, bytes: 256 << 20, portion: 4096 }
     }
 }
 

@@ -90,6 +90,9 @@ use crate::locking::lock;
 
 /// How many objects are asked for to see whether there is any.
 const FEW: usize = 10;
+/// How many portions, each of as many files as become visible in one go, make a batch: one is announced while another is
+/// published.
+const PORTIONS: usize = 4;
 /// Bytes of a piece of content as it came, and decrypted.
 const TWO_PIECES: u64 = 4 << 20;
 
@@ -260,8 +263,9 @@ impl VaultStore for BucketStore {
 
     /// Half of the memory: so much is published while as much arrives.
     fn batch_limit(&self) -> BatchLimit {
-        let files = self.shared.options.batch_files;
-        BatchLimit { files, bytes: (self.shared.options.memory as u64 / 2).max(1) }
+        let portion = self.shared.options.batch_files;
+        let files = portion.saturating_mul(PORTIONS);
+        BatchLimit { files, bytes: (self.shared.options.memory as u64 / 2).max(1), portion }
     }
 
     async fn list(&self) -> Result<Vec<StoredFile>, StoreError> {

@@ -38,7 +38,8 @@ pub struct BucketOptions {
     /// How many bytes of content may wait in memory at a time. Contents are begun only when there is room for them; one that
     /// needs more than all of it gets all of it.
     pub memory: usize,
-    /// How many files become visible in one go at most.
+    /// How many files become visible in one go at most, while the next are announced to the state. The requests to a table
+    /// that they take, a hundred files each, are about as long under way as their own.
     pub batch_files: usize,
     /// For how long a multipart upload of this vault must have been open, or a copy of obsync's own been there, before it
     /// counts as left by a run that was killed, and is removed. A lease on the state lets this be zero; without one, it must
@@ -64,7 +65,7 @@ impl Default for BucketOptions {
             part_size: 8 << 20,
             concurrency: 64,
             memory: 128 << 20,
-            batch_files: 1024,
+            batch_files: 256,
             abandoned_after: Duration::from_secs(3600),
             grace: Duration::from_secs(10),
             endpoint: None,

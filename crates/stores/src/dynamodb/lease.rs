@@ -14,9 +14,9 @@
 //!
 //! # The destination
 //!
-//! A lease does not fence the destination itself. A run that was frozen while it published can wake up and finish that
-//! batch, but no other: every batch is announced first, under the lease. How much harm that one could do is the store's
-//! affair; a bucket refuses to replace objects that changed meanwhile.
+//! A lease does not fence the destination itself. A run that was frozen while it published can wake up and finish what is
+//! announced (that portion of a batch and the next), but nothing else: everything is announced first, under the lease. How
+//! much harm that could do is the store's affair; a bucket refuses to replace objects that changed meanwhile.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

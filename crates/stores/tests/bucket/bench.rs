@@ -86,8 +86,18 @@ impl Bench {
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
+        self.pull_to(self.state().await, progress, stop).await
+    }
+
+    /// The same with this state.
+    pub(crate) async fn pull_to(
+        &self,
+        state: Arc<dyn StateStore>,
+        progress: Arc<dyn Progress>,
+        stop: CancellationToken,
+    ) -> Result<Report, PullError> {
         let store = Arc::new(self.bucket.store().await);
-        pull(&self.source, store, self.state().await, &self.options, progress, stop).await
+        pull(&self.source, store, state, &self.options, progress, stop).await
     }
 
     /// Pulls with everything looked at again.

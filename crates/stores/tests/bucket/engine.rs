@@ -227,7 +227,9 @@ async fn a_pull_that_is_stopped_goes_on_where_it_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pulls_that_die_at_any_moment_lose_nothing_and_leave_nothing() {
-    let bench = Bench::new().await;
+    // Small portions, so that many are announced while others are published.
+    let portions = BucketOptions { batch_files: 10, ..options() };
+    let bench = Bench::with(S3Bucket::with(portions).await).await;
     fill_vault(&bench.vault, &some_files(600)).unwrap();
     bench.vault.write("Film.mp4", vec![5; 30 << 20], T).unwrap();
     for moment in 1..=20 {

@@ -12,6 +12,7 @@ mod memory;
 mod model;
 mod objects;
 mod pace;
+mod portions;
 mod removing;
 mod sites;
 mod stopping;
