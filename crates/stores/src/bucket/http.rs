@@ -89,7 +89,7 @@ impl HttpService for Paced {
         let turn = self.turns.take(&request).await;
         self.traffic.count();
         let outcome = HttpService::call(&self.client, request).await;
-        turn.is_over(&outcome);
+        turn.end(&outcome);
         outcome
     }
 }

@@ -75,7 +75,7 @@ impl Turns {
 
 impl Turn {
     /// Takes note of how the request went.
-    pub(super) fn is_over(self, outcome: &Result<HttpResponse, HttpError>) {
+    pub(super) fn end(self, outcome: &Result<HttpResponse, HttpError>) {
         let now = Instant::now();
         let mut state = lock(&self.turns.state);
         match (outcome, self.sort) {
