@@ -30,7 +30,7 @@ pub(crate) struct Allowance {
     pub(crate) budget: u64,
     /// Connections at most.
     pub(crate) connections: usize,
-    /// Bytes of a part of a multipart upload.
+    /// Bytes of the largest content that waits in memory and goes up by one PUT.
     pub(crate) part_size: usize,
 }
 
