@@ -327,8 +327,9 @@ struct Feeder<'a> {
 
 impl Feeder<'_> {
     async fn feed(self, transfers: Vec<Transfer>, halt: &CancellationToken) {
-        // Not more than one batch: what was looked at and is not committed is looked at again when the run is cut short.
-        let at_once = SURVEY.min(self.scout.store.batch_limit().files).max(1);
+        // Not more than becomes visible in one go: what was looked at and is not committed is looked at again when the run is
+        // cut short.
+        let at_once = SURVEY.min(self.scout.store.batch_limit().portion).max(1);
         let mut rest = transfers.into_iter().peekable();
         while rest.peek().is_some() && !halt.is_cancelled() && !self.jobs.is_closed() {
             let chunk = rest.by_ref().take(at_once).collect();
