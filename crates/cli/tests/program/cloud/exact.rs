@@ -72,5 +72,5 @@ fn a_file_of_many_parts_goes_up_while_it_arrives() {
     place.write("Film.mp4", &film);
     place.pull(&[]);
     place.assert_exact();
-    assert_eq!(place.object("Film.mp4").unwrap().parts, Some(4));
+    assert_eq!(place.object("Film.mp4").unwrap().parts, Some(5));
 }
