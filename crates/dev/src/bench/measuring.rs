@@ -80,8 +80,10 @@ impl Measuring {
     /// A later pull; whether it found nothing to do.
     fn step(&mut self, step: Step, device: &Device) -> Result<bool> {
         let pulled = self.stage.pull(device)?;
-        let trips = self.scenario.round_trip.saturating_mul(u32::try_from(pulled.trips)?);
         let is_unchanged = pulled.report.is_unchanged();
+        // What is asked of a bucket and a table where there is nothing to do is asked one after the other, too.
+        let trips = pulled.trips + if is_unchanged { pulled.cloud_requests } else { 0 };
+        let trips = self.scenario.round_trip.saturating_mul(u32::try_from(trips)?);
         let runs = self.steps.entry(step).or_default();
         runs.pulls.push(pulled);
         runs.floors.push((FloorKind::Trips, trips));

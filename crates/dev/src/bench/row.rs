@@ -45,7 +45,7 @@ pub(super) enum FloorKind {
     Crypto,
     /// The requests' round trips, with as many under way as were: requests × RTT ÷ (connections × in flight).
     Latency,
-    /// The round trips before anything can be asked for.
+    /// The round trips before anything can be asked for; with nothing new, those to bucket and table as well.
     Trips,
     /// Bare `PutObject`s of the same bytes, as many at a time.
     Puts,
