@@ -153,7 +153,10 @@ impl<'a, 'r> Publisher<'a, 'r> {
     /// Publishes a batch; what was in the way and is not the vault's is moved aside, and that part tried once more.
     async fn publish_once(&mut self, batch: Vec<Ready>) -> Result<(), PullError> {
         let mut blocked = Vec::new();
-        let fatal = self.publish_batch(batch, &mut blocked).await?;
+        if let Some(error) = self.publish_batch(batch, &mut blocked).await? {
+            // What may be in place stays announced, which nothing that is published after it may change.
+            return Err(error.into());
+        }
         let occupants = blocked.iter().map(|(_, occupant, _)| occupant.clone()).collect();
         let cleared = self.clear(occupants).await?;
         let mut retried = Vec::new();
@@ -165,7 +168,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
             }
         }
         let mut blocked_again = Vec::new();
-        let fatal = fatal.or(self.publish_batch(retried, &mut blocked_again).await?);
+        let fatal = self.publish_batch(retried, &mut blocked_again).await?;
         for (ready, _, error) in blocked_again {
             self.first_target_failed(ready.transfer, &error.to_string());
         }

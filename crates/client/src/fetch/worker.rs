@@ -91,7 +91,11 @@ impl<R: Receiver> Worker<R> {
     }
 
     pub(super) async fn run(mut self) -> End {
-        let end = self.work().await;
+        let end = match self.work().await {
+            // It does not count any more.
+            End::Finished | End::GaveUp(_) if self.let_go => End::LetGo,
+            end => end,
+        };
         self.shared.queue.give_back(self.window.drain(..));
         self.shared.queue.give_back(self.suspect.take().into_iter());
         self.set_hungry(false);

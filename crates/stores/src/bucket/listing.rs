@@ -68,14 +68,6 @@ impl Listing {
         }
     }
 
-    /// Whether there was nothing at a key when the list was fetched, and nothing was written there since.
-    pub(super) fn lacks(&self, key: &Path) -> bool {
-        match &*lock(&self.sizes) {
-            Sizes::Known(sizes) => !sizes.contains_key(&self.hasher.hash_one(key.as_ref())),
-            Sizes::Unasked | Sizes::TooMany => false,
-        }
-    }
-
     /// Notes an object that was written.
     pub(super) fn wrote(&self, key: &Path, size: u64) {
         if let Sizes::Known(sizes) = &mut *lock(&self.sizes) {

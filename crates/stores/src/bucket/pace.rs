@@ -27,9 +27,11 @@ pub(super) enum Sort {
     Put,
     /// Has the service copy an object.
     Copy,
+    /// Anything else, which takes as long as it takes: it tells only that trouble has passed.
+    Other,
 }
 
-const SORTS: usize = 3;
+const SORTS: usize = 4;
 
 /// Answers to requests of one sort.
 #[derive(Debug, Default)]
@@ -75,7 +77,8 @@ impl Pace {
 
     /// Takes note of the answer to a request that was sent at `sent`; `full`: as many as may be were under way then.
     pub(super) fn answered(&mut self, sort: Sort, sent: Instant, now: Instant, full: bool) {
-        if self.since.is_some_and(|since| sent < since) {
+        let has_recovered = self.now >= START.min(self.most);
+        if self.since.is_some_and(|since| sent < since) || sort == Sort::Other && has_recovered {
             return;
         }
         let window = &mut self.windows[sort as usize];
@@ -225,6 +228,18 @@ mod tests {
         assert_eq!(pace.requests(), 1);
         keep(&mut pace, &mut now, Sort::Put, FAR, 100);
         assert_eq!(pace.requests(), 64);
+    }
+
+    #[test]
+    fn requests_of_any_sort_tell_that_trouble_has_passed_and_nothing_more() {
+        let (mut pace, mut now) = (Pace::new(64), Instant::now());
+        for _ in 0..5 {
+            now += Duration::from_secs(1);
+            pace.trouble(now, now);
+        }
+        assert_eq!(pace.requests(), 1);
+        keep(&mut pace, &mut now, Sort::Other, FAR, 100);
+        assert_eq!(pace.requests(), START);
     }
 
     #[test]

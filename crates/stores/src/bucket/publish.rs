@@ -246,9 +246,7 @@ impl Place<'_> {
             Stage::Original(..) | Stage::Parked(..) => is_new && fresh,
             Stage::Upload { .. } => return None,
         };
-        // What the list lacks was looked at in this run, too.
-        let is_free = supposed_free || is_new && self.shared.listing.lacks(&self.key);
-        self.shared.known.get(&self.staged.path).or(is_free.then_some(Occupant::Nothing))
+        self.shared.known.get(&self.staged.path).or(supposed_free.then_some(Occupant::Nothing))
     }
 
     /// `None`: it is something else by now.

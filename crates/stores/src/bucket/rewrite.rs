@@ -6,8 +6,13 @@ use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Attributes, UpdateVersion};
 
+use tokio::sync::Semaphore;
+
 use super::objects::{Guard, Objects};
 use super::trouble::Trouble;
+
+/// How many contents pass through at a time: each takes up to two parts of memory, which nothing else accounts for.
+static PASSING: Semaphore = Semaphore::const_new(4);
 
 /// Reads `from` and writes it to `to` (which may be the same key).
 pub(super) async fn rewrite(
@@ -18,6 +23,8 @@ pub(super) async fn rewrite(
     attributes: Attributes,
     guard: &Guard,
 ) -> Result<UpdateVersion, Trouble> {
+    // It is never closed.
+    let _turn = PASSING.acquire().await.ok();
     let mut content = objects.read(from, version).await?;
     let mut small: Vec<Bytes> = Vec::new();
     let mut size = 0;

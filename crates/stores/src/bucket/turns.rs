@@ -35,7 +35,7 @@ pub(super) struct Turn {
     permit: Option<OwnedSemaphorePermit>,
     /// No other request could be begun beside this one.
     is_last: bool,
-    sort: Option<Sort>,
+    sort: Sort,
     sent: Instant,
 }
 
@@ -78,14 +78,12 @@ impl Turn {
     pub(super) fn end(self, outcome: &Result<HttpResponse, HttpError>) {
         let now = Instant::now();
         let mut state = lock(&self.turns.state);
-        match (outcome, self.sort) {
-            (Ok(answer), _) if matches!(answer.status().as_u16(), 429 | 503) => {
-                state.pace.trouble(self.sent, now);
+        match outcome {
+            Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => state.pace.trouble(self.sent, now),
+            Ok(answer) if answer.status().as_u16() < 500 => {
+                state.pace.answered(self.sort, self.sent, now, self.is_last);
             }
-            (Ok(answer), Some(sort)) if answer.status().as_u16() < 500 => {
-                state.pace.answered(sort, self.sent, now, self.is_last);
-            }
-            (Err(error), _) if error.kind() == HttpErrorKind::Timeout => state.pace.trouble(self.sent, now),
+            Err(error) if error.kind() == HttpErrorKind::Timeout => state.pace.trouble(self.sent, now),
             _ => {}
         }
     }
@@ -99,13 +97,13 @@ impl Drop for Turn {
     }
 }
 
-/// The sort of a request, if it is one that tells something.
-fn sort(request: &HttpRequest) -> Option<Sort> {
+/// The sort of a request.
+fn sort(request: &HttpRequest) -> Sort {
     let size = request.body().content_length();
     match request.method().as_str() {
-        "HEAD" => Some(Sort::Look),
-        "PUT" if request.headers().contains_key("x-amz-copy-source") => Some(Sort::Copy),
-        "PUT" if size > 0 && size <= SMALL => Some(Sort::Put),
-        _ => None,
+        "HEAD" => Sort::Look,
+        "PUT" if request.headers().contains_key("x-amz-copy-source") => Sort::Copy,
+        "PUT" if size > 0 && size <= SMALL => Sort::Put,
+        _ => Sort::Other,
     }
 }

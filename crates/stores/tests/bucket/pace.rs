@@ -86,7 +86,7 @@ async fn copies_of_files_that_stay_are_staged_many_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn renames_are_made_many_at_a_time_and_cost_three_requests_each() {
+async fn renames_are_made_many_at_a_time_and_cost_four_requests_each() {
     let bench = Bench::new().await;
     const RENAMED: u64 = 300;
     for number in 0..RENAMED {
@@ -101,9 +101,9 @@ async fn renames_are_made_many_at_a_time_and_cost_three_requests_each() {
     assert_eq!((report.copied.files, report.deleted.files, report.requests), (RENAMED, RENAMED, 0));
     let counts = bench.bucket.cloud.counts().since(&before);
     let of = |operation| counts.of(Service::S3, operation);
-    // Its facts, the copy, and a last look before it goes; where it goes to is free by the list.
-    assert_eq!((of("HeadObject"), of("CopyObject")), (2 * RENAMED, RENAMED), "{counts}");
-    assert!(counts.total(Service::S3) <= 3 * RENAMED + 10, "{counts}");
+    // Its facts, a look at where it goes to, the copy, and a last look before it goes.
+    assert_eq!((of("HeadObject"), of("CopyObject")), (3 * RENAMED, RENAMED), "{counts}");
+    assert!(counts.total(Service::S3) <= 4 * RENAMED + 10, "{counts}");
     assert!(staging >= 16, "{staging}");
     bench.assert_exact().await;
 }
