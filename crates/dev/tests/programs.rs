@@ -251,7 +251,7 @@ fn each_step_of_a_benchmark_stands_beside_its_floors() {
     for row in &rows {
         assert!(row["wall_seconds"].as_f64().unwrap() > 0.0, "{row}");
     }
-    assert!(rows[4]["s3_requests"].as_u64().unwrap() >= 40, "{}", rows[4]);
+    assert!(rows[4]["cloud_requests"].as_u64().unwrap() >= 40, "{}", rows[4]);
     assert_eq!([&rows[1], &rows[3]].map(|row| row["requests"].as_u64()), [Some(0); 2]);
 }
 
@@ -266,7 +266,9 @@ fn floors(row: &Value) -> Vec<&str> {
 #[test]
 fn the_benchmark_lists_its_scenarios_and_refuses_others() {
     let listed = output(obsync_dev(&["bench", "--list"]));
-    assert!(text(&listed.stdout).contains("rtt20-10k      10,000 small files to a folder, round trip 20 ms"));
+    assert!(
+        text(&listed.stdout).contains("rtt20-10k           10,000 small files to a folder, round trip 20 ms")
+    );
     let refused = output(obsync_dev(&["bench", "--only", "nonsense"]));
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("there is no scenario \"nonsense\""), "{}", text(&refused.stderr));
