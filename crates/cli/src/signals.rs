@@ -2,30 +2,27 @@
 //!
 //! Ending at once is safe too, as a power failure is: nothing is recorded that is not durable.
 
-use std::io;
-
-use tokio::signal::ctrl_c;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
 
 /// Cancels `stop` on the first signal. Must be called on a runtime.
 pub(crate) fn listen(stop: CancellationToken) {
+    // Here, not in the task: what comes before the task first runs must not end the program at once.
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
     tokio::spawn(async move {
-        if next_signal().await.is_ok() {
-            stop.cancel();
-            if next_signal().await.is_ok() {
-                std::process::exit(Exit::Unfinished.code().into());
-            }
-        }
+        either(&mut interrupt, &mut terminate).await;
+        stop.cancel();
+        either(&mut interrupt, &mut terminate).await;
+        std::process::exit(Exit::Unfinished.code().into());
     });
 }
 
-async fn next_signal() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
+async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
     tokio::select! {
-        result = ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
