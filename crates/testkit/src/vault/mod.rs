@@ -36,7 +36,7 @@ pub(crate) struct Vault {
 
 #[derive(Debug, Default)]
 struct State {
-    log: Vec<Arc<Entry>>,
+    log: Vec<Logged>,
     /// Position in the log of the last entry for each path.
     latest: HashMap<EncodedPath, usize>,
     /// Every content ever received, by encoded hash: what is known is not sent again.
@@ -45,6 +45,15 @@ struct State {
     devices: Vec<Device>,
     next_device: u64,
     folder: Option<VaultFolder>,
+}
+
+/// An entry in the log, with what is asked of many entries at a time: none of them has to be looked up for that.
+#[derive(Debug)]
+struct Logged {
+    uid: Uid,
+    /// A later entry has its path.
+    is_replaced: bool,
+    entry: Arc<Entry>,
 }
 
 #[derive(Debug)]
@@ -104,11 +113,8 @@ impl Vault {
     /// Starts listening: the latest entry of every path that is newer than `version`, deleted ones included.
     pub(crate) fn subscribe(&self, version: Uid) -> Subscription {
         let mut state = self.lock();
-        let newer = state.log.partition_point(|entry| entry.uid <= version);
-        let entries = (newer..state.log.len())
-            .filter(|position| state.latest.get(&state.log[*position].path) == Some(position))
-            .map(|position| Arc::clone(&state.log[position]))
-            .collect();
+        let newer = state.log.partition_point(|logged| logged.uid <= version);
+        let entries = latest(&state.log[newer..]);
         let (sender, pushes) = unbounded_channel();
         let device = state.next_device;
         state.next_device += 1;
@@ -124,29 +130,27 @@ impl Vault {
     /// The entry with this uid; of two that share it (a rename), the one with content.
     pub(crate) fn entry(&self, uid: Uid) -> Option<Arc<Entry>> {
         let state = self.lock();
-        let first = state.log.partition_point(|entry| entry.uid < uid);
-        let same = state.log[first..].iter().take_while(|entry| entry.uid == uid);
-        same.max_by_key(|entry| entry.is_live_file()).cloned()
+        let first = state.log.partition_point(|logged| logged.uid < uid);
+        let same = state.log[first..].iter().take_while(|logged| logged.uid == uid);
+        same.map(|logged| &logged.entry).max_by_key(|entry| entry.is_live_file()).cloned()
     }
 
     /// The last entry for a path.
     pub(crate) fn latest(&self, path: &EncodedPath) -> Option<Arc<Entry>> {
         let state = self.lock();
-        state.latest.get(path).map(|position| Arc::clone(&state.log[*position]))
+        state.latest.get(path).map(|position| Arc::clone(&state.log[*position].entry))
     }
 
     /// The last entry of every path, ascending by uid.
     pub(crate) fn all_latest(&self) -> Vec<Arc<Entry>> {
-        let state = self.lock();
-        let mut positions: Vec<usize> = state.latest.values().copied().collect();
-        positions.sort_unstable();
-        positions.into_iter().map(|position| Arc::clone(&state.log[position])).collect()
+        latest(&self.lock().log)
     }
 
     /// Every entry for a path, newest first.
     pub(crate) fn history(&self, path: &EncodedPath) -> Vec<Arc<Entry>> {
         let state = self.lock();
-        state.log.iter().rev().filter(|entry| entry.path == *path).cloned().collect()
+        let entries = state.log.iter().rev().map(|logged| &logged.entry);
+        entries.filter(|entry| entry.path == *path).cloned().collect()
     }
 
     /// The content with this hash, if it was ever received.
@@ -166,11 +170,10 @@ impl Vault {
         state.log.clear();
         state.latest.clear();
         state.contents.clear();
-        for entry in entries {
-            state.index(entry);
+        for entry in &entries {
+            state.index(Arc::clone(entry));
         }
-        let State { folder, log, .. } = &mut *state;
-        folder.as_mut().map_or(Ok(()), |folder| folder.rewrite(log))
+        state.folder.as_mut().map_or(Ok(()), |folder| folder.rewrite(&entries))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -200,7 +203,14 @@ impl State {
         {
             self.contents.entry(entry.hash.clone()).or_insert_with(|| content.clone());
         }
-        self.latest.insert(entry.path.clone(), self.log.len());
-        self.log.push(entry);
+        if let Some(replaced) = self.latest.insert(entry.path.clone(), self.log.len()) {
+            self.log[replaced].is_replaced = true;
+        }
+        self.log.push(Logged { uid: entry.uid, is_replaced: false, entry });
     }
+}
+
+/// The entries of this stretch of a log that none replaced.
+fn latest(log: &[Logged]) -> Vec<Arc<Entry>> {
+    log.iter().filter(|logged| !logged.is_replaced).map(|logged| Arc::clone(&logged.entry)).collect()
 }
