@@ -403,7 +403,7 @@ impl Pull<'_> {
         link: &mut Link,
         keys: &VaultKeys,
     ) -> Result<Vec<Transfer>, PullError> {
-        let Plan { rescues, mut removals, folder_removals, folders, touches, mut transfers, .. } =
+        let Plan { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
             publisher.note(plan);
         publisher.ledger.commit().await?;
         let planned = rescues.iter().chain(&transfers);
@@ -417,12 +417,16 @@ impl Pull<'_> {
         publisher.remove(removals, folder_removals, &self.stop).await?;
         if !self.stop.is_cancelled() {
             publisher.publish(rescued.held).await?;
-            publisher.create_folders(folders).await?;
+        }
+        if !scout.fresh && !self.stop.is_cancelled() {
+            publisher.create_folders(std::mem::take(&mut folders)).await?;
         }
         transfers.extend(rescued.later);
         let mut gone = Vec::new();
         while !transfers.is_empty() && !self.stop.is_cancelled() {
-            let summary = publisher.transfer(transfers, scout, link, keys, &self.stop).await?;
+            // Where there was nothing, no folder is in the way of anything, and nothing in the way of a folder.
+            let meanwhile = std::mem::take(&mut folders);
+            let summary = publisher.transfer(meanwhile, transfers, scout, link, keys, &self.stop).await?;
             gone.extend(summary.gone);
             let report = &mut publisher.ledger.report;
             report.connections += summary.fetched.connections;
@@ -430,6 +434,9 @@ impl Pull<'_> {
             report.bytes_received += summary.fetched.bytes;
             // Each time round these have one target less.
             transfers = std::mem::take(&mut publisher.left_over);
+        }
+        if !self.stop.is_cancelled() {
+            publisher.create_folders(folders).await?;
         }
         Ok(gone)
     }

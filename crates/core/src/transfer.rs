@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::PullError;
 use crate::governor::{Governor, Reservation};
-use crate::plan::{Source, Target, Transfer};
+use crate::plan::{FolderChange, Source, Target, Transfer};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::receive::{ContentReceiver, ReceiveError};
 use crate::store::{Staged, StoreError, VaultStore, Wanted};
@@ -180,18 +180,17 @@ fn wanted(transfers: &[Transfer]) -> Vec<Wanted> {
 }
 
 impl Publisher<'_, '_> {
-    /// Carries the transfers out. Returns early when told to stop; what was finished until then is committed.
+    /// Makes folders, and carries the transfers out meanwhile. Returns early when told to stop; what was finished until then
+    /// is committed.
     pub(crate) async fn transfer(
         &mut self,
+        folders: Vec<FolderChange>,
         transfers: Vec<Transfer>,
         scout: &Scout,
         link: &mut Link,
         keys: &VaultKeys,
         stop: &CancellationToken,
     ) -> Result<TransferSummary, PullError> {
-        if transfers.is_empty() {
-            return Ok(TransferSummary::default());
-        }
         // Cancelled when the caller says so, and when publishing fails for good.
         let halt = stop.child_token();
         let receiver = ContentReceiver {
@@ -219,7 +218,10 @@ impl Publisher<'_, '_> {
         };
         let mut inbox = Inbox { arrivals: arrival_queue, fetched: fetched_queue, gone: Vec::new() };
         let publish = async {
-            let outcome = self.publish_arrivals(&mut inbox).await;
+            let outcome = match self.create_folders(folders).await {
+                Ok(()) => self.publish_arrivals(&mut inbox).await,
+                Err(error) => Err(error),
+            };
             if outcome.is_err() {
                 halt.cancel();
                 inbox.close();
