@@ -77,9 +77,13 @@ impl Limit {
         too_many
     }
 
-    /// Whether there is a connection besides the one that asks.
-    pub(super) fn has_others(&self) -> bool {
-        self.lock().open > 1
+    /// Takes the connection that asks out of the account, as ended, if there is another one; whether there was. That
+    /// other one is not let go then, so that there is always one that goes on.
+    pub(super) fn leaves_to_others(&self) -> bool {
+        let mut inner = self.lock();
+        let has_others = inner.open > 1;
+        inner.open -= usize::from(has_others);
+        has_others
     }
 
     /// Something went wrong with a request that was sent at `asked`.
@@ -149,7 +153,16 @@ mod tests {
         }
         assert_eq!(limit.connections(), 1);
         assert_eq!((0..8).filter(|_| limit.lets_go()).count(), 3);
-        assert!(!limit.has_others());
+        assert!(!limit.leaves_to_others());
+    }
+
+    #[test]
+    fn of_two_connections_one_leaves_and_the_other_stays() {
+        let (limit, begin) = limit(2);
+        limit.trouble(begin, begin);
+        assert!(limit.leaves_to_others());
+        assert!(!limit.lets_go());
+        assert!(!limit.leaves_to_others());
     }
 
     #[test]

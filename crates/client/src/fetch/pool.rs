@@ -208,7 +208,7 @@ impl<R: Receiver> Run<R> {
 
     /// Draws the consequences of a connection's end; true when the whole run is over.
     fn after(&mut self, end: End) -> Result<bool, ClientError> {
-        if !matches!(end, End::LetGo) {
+        if !matches!(end, End::LetGo | End::LeftToOthers(_)) {
             self.shared.limit.ended();
         }
         match end {
@@ -219,7 +219,7 @@ impl<R: Receiver> Run<R> {
             }
             // Where nothing is left to do, the last one needs no other.
             End::GaveUp(error) if self.workers.is_empty() && !self.shared.queue.is_finished() => Err(error),
-            End::GaveUp(error) => {
+            End::GaveUp(error) | End::LeftToOthers(error) => {
                 warn!(%error, "going on with one connection less for now");
                 self.shared.limit.gave_up(self.workers.len(), Instant::now());
                 Ok(false)

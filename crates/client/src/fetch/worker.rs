@@ -24,6 +24,8 @@ pub(super) enum End {
     NobodyListens,
     /// Too many connections broke in a row.
     GaveUp(ClientError),
+    /// No connection could be made beside those that there are, and it does not count any more.
+    LeftToOthers(ClientError),
     /// No connection will fare better.
     Hopeless(ClientError),
 }
@@ -185,8 +187,8 @@ impl<R: Receiver> Worker<R> {
             Err(error @ (ClientError::Service { .. } | ClientError::Http { .. })) => {
                 // A server may have a limit on connections. The others are none the worse for it; where there are
                 // none, it may take a moment to notice that the last one has ended.
-                let end = if self.shared.limit.has_others() {
-                    Some(End::GaveUp(error))
+                let end = if self.shared.limit.leaves_to_others() {
+                    Some(End::LeftToOthers(error))
                 } else {
                     self.count_loss(&error)
                 };
