@@ -9,7 +9,7 @@ use object_store::{Attributes, UpdateVersion};
 use tokio::sync::Semaphore;
 
 use super::objects::{Guard, Objects};
-use super::trouble::Trouble;
+use super::trouble::{Kind, Trouble};
 
 /// How many contents pass through at a time: each takes up to two parts of memory, which nothing else accounts for.
 static PASSING: Semaphore = Semaphore::const_new(4);
@@ -40,8 +40,57 @@ pub(super) async fn rewrite(
                 upload.write(stretch).await?;
             }
             upload.finish().await?;
+            expect(objects, to, guard).await?;
             return upload.complete().await;
         }
     }
     objects.put(to, small.into_iter().collect(), attributes, guard).await
+}
+
+/// Looks whether what must be at a key is there, at the last moment: an upload is completed without a condition. What
+/// somebody writes between this look and that request is lost.
+async fn expect(objects: &Objects, key: &Path, guard: &Guard) -> Result<(), Trouble> {
+    let is_as_expected = match guard {
+        Guard::Anything => true,
+        Guard::Nothing => objects.head(key).await?.is_none(),
+        Guard::Version(version) => {
+            objects.head(key).await?.is_some_and(|found| found.version.e_tag == version.e_tag)
+        }
+    };
+    let changed = || Trouble::without_answer(Kind::Changed, "something else was written there meanwhile");
+    is_as_expected.then_some(()).ok_or_else(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::super::options::BucketOptions;
+    use super::*;
+
+    async fn put(objects: &Objects, key: &Path, content: Vec<u8>) -> UpdateVersion {
+        objects.put(key, content.into(), Attributes::new(), &Guard::Anything).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_large_copy_takes_no_place_that_somebody_took_meanwhile() {
+        let options = BucketOptions::default();
+        let objects = Objects::new(Arc::new(InMemory::new()), &options);
+        let (from, to) = (Path::from("film.mp4"), Path::from("renamed.mp4"));
+        let film = put(&objects, &from, vec![7; options.part_size + 1]).await;
+        let copy = async |guard: &Guard| rewrite(&objects, &from, &film, &to, Attributes::new(), guard).await;
+
+        let theirs = put(&objects, &to, b"somebody else's".to_vec()).await;
+        assert!(copy(&Guard::Nothing).await.unwrap_err().is_conflict());
+        let known = Guard::Version(theirs);
+        put(&objects, &to, b"written once more".to_vec()).await;
+        assert!(copy(&known).await.unwrap_err().is_conflict());
+        assert_eq!(objects.head(&to).await.unwrap().unwrap().size, 17, "what was written last is there");
+
+        objects.delete(vec![to.clone()]).await;
+        copy(&Guard::Nothing).await.unwrap();
+        assert_eq!(objects.head(&to).await.unwrap().unwrap().size, options.part_size as u64 + 1);
+    }
 }

@@ -49,7 +49,7 @@ impl Turns {
         Turns { free: Arc::new(Semaphore::new(given)), state, traffic }
     }
 
-    /// Waits for the turn of a request.
+    /// Waits for the turn of a request: as long as those before it take, and each of them has a limit of time.
     pub(super) async fn take(&self, request: &HttpRequest) -> Turn {
         // It is never closed.
         let permit = self.free.clone().acquire_owned().await.ok();
