@@ -67,16 +67,29 @@ async fn most_before_the_first_copy(bucket: &S3Bucket) -> usize {
     most(bucket)
 }
 
+fn write_notes(bench: &Bench, folder: &str, files: u64, mtime: i64) {
+    for number in 0..files {
+        bench.vault.write(&format!("{folder}/{number}.md"), format!("note {number}"), mtime).unwrap();
+    }
+}
+
+/// A vault in a bucket far away, in which a folder of so many notes was renamed since.
+async fn renamed_far_away(files: u64) -> Bench {
+    let bench = Bench::new().await;
+    write_notes(&bench, "Inbox", files, T);
+    bench.pull().await;
+    bench.vault.rename("Inbox", "Archive").unwrap();
+    far_away(&bench.bucket);
+    bench.bucket.cloud.begin_maxima_anew();
+    bench
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_of_files_that_stay_are_staged_many_at_a_time() {
     let bench = Bench::new().await;
-    for number in 0..100 {
-        bench.vault.write(&format!("Templates/{number}.md"), format!("note {number}"), T).unwrap();
-    }
+    write_notes(&bench, "Templates", 100, T);
     bench.pull().await;
-    for number in 0..100 {
-        bench.vault.write(&format!("Copies/{number}.md"), format!("note {number}"), T + 1).unwrap();
-    }
+    write_notes(&bench, "Copies", 100, T + 1);
     far_away(&bench.bucket);
     bench.bucket.cloud.begin_maxima_anew();
     let (report, staging) = tokio::join!(bench.pull(), most_before_the_first_copy(&bench.bucket));
@@ -87,15 +100,8 @@ async fn copies_of_files_that_stay_are_staged_many_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn renames_are_made_many_at_a_time_and_cost_four_requests_each() {
-    let bench = Bench::new().await;
     const RENAMED: u64 = 300;
-    for number in 0..RENAMED {
-        bench.vault.write(&format!("Inbox/{number}.md"), format!("note {number}"), T).unwrap();
-    }
-    bench.pull().await;
-    bench.vault.rename("Inbox", "Archive").unwrap();
-    far_away(&bench.bucket);
-    bench.bucket.cloud.begin_maxima_anew();
+    let bench = renamed_far_away(RENAMED).await;
     let before = bench.bucket.cloud.counts();
     let (report, staging) = tokio::join!(bench.pull(), most_before_the_first_copy(&bench.bucket));
     assert_eq!((report.copied.files, report.deleted.files, report.requests), (RENAMED, RENAMED, 0));
@@ -110,13 +116,7 @@ async fn renames_are_made_many_at_a_time_and_cost_four_requests_each() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_to_be_at_a_new_name_after_the_list_was_read_is_kept() {
-    let bench = Bench::new().await;
-    for number in 0..100 {
-        bench.vault.write(&format!("Inbox/{number}.md"), format!("note {number}"), T).unwrap();
-    }
-    bench.pull().await;
-    bench.vault.rename("Inbox", "Archive").unwrap();
-    far_away(&bench.bucket);
+    let bench = renamed_far_away(100).await;
     let listed = bench.bucket.count("ListObjectsV2");
     let looked = bench.bucket.count("HeadObject");
     let intruder = async {
