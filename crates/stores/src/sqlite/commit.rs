@@ -37,6 +37,9 @@ pub(super) fn apply(connection: &mut Connection, identity: &StateIdentity, commi
     schema::prepare(&transaction, identity, now)?;
     forget(&transaction, commit)?;
     put_records(&transaction, "records", &commit.records)?;
+    if commit.state.listed {
+        schema::index_contents(&transaction)?;
+    }
     settle(&transaction, commit)?;
     defer(&transaction, &commit.deferred)?;
     transaction.execute("DELETE FROM announced", [])?;

@@ -1,10 +1,14 @@
 //! Between the rows of a state database and what they mean. Nothing in a row is trusted to be what was once written.
 
+use std::collections::{HashMap, HashSet};
+
 use obsync_core::{
     Deferred, DeferredCause, DeferredKey, DeferredKind, FileMeta, Record, RecordKind, VaultState,
 };
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::schema::has_contents_indexed;
 
 /// Why something could not be read.
 #[derive(Debug)]
@@ -72,6 +76,14 @@ fn whole_records(connection: &Connection, sql: &str) -> Read<Vec<Record>> {
 
 /// For each content a path that has it.
 pub(super) fn sources(connection: &Connection, contents: &[ContentHash]) -> Read<Vec<Option<VaultPath>>> {
+    if !has_contents_indexed(connection)? {
+        let wanted: HashSet<&ContentHash> = contents.iter().collect();
+        let records = all_records(connection)?.into_iter();
+        let paths = records.filter_map(|record| Some((record.file()?.hash, record.path)));
+        let found: HashMap<ContentHash, VaultPath> =
+            paths.filter(|(content, _)| wanted.contains(content)).collect();
+        return Ok(contents.iter().map(|content| found.get(content).cloned()).collect());
+    }
     let mut statement = connection.prepare_cached("SELECT path FROM records WHERE hash = ?1 LIMIT 1")?;
     let mut find = |content: &ContentHash| -> Read<Option<VaultPath>> {
         let path: Option<String> = statement.query_row([content.as_bytes()], |row| row.get(0)).optional()?;

@@ -16,6 +16,8 @@ const APPLICATION_ID: i64 = 0x6f62_7379;
 const FORMAT: i64 = 1;
 /// How long to wait for another program that reads the database (`obsync status`).
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Memory for pages, in KiB: the indexes of some 100,000 records.
+const CACHE: i64 = 16 * 1024;
 /// Prepared statements that are kept.
 const STATEMENTS: usize = 32;
 
@@ -34,16 +36,17 @@ const TABLES: &str = "
         -- 0, or one more than the version up to which a full pull at work looked at everything again.
         rechecking INTEGER NOT NULL DEFAULT 0
     ) STRICT;
-    -- A folder has neither hash nor size nor times.
+    -- A folder has neither hash nor size nor times. Rows are in the order in which they came, and only an index is in that
+    -- of the paths: files come in another, so that each commit touches most pages of whatever is ordered so, and those of
+    -- an index are few. (Databases made before that order whole rows by path.)
     CREATE TABLE records (
-        path TEXT PRIMARY KEY,
+        path TEXT NOT NULL UNIQUE,
         uid INTEGER NOT NULL,
         hash BLOB,
         size INTEGER,
         mtime INTEGER,
         ctime INTEGER
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX records_by_hash ON records (hash) WHERE hash IS NOT NULL;
+    ) STRICT;
     -- Files that were about to be put in place when this was written. Written and emptied as a whole, so without an order.
     CREATE TABLE announced (
         path TEXT NOT NULL,
@@ -140,6 +143,19 @@ pub(super) fn prepare(
     transaction.pragma_update(None, "user_version", FORMAT)
 }
 
+/// Has records found by their content from now on, without looking at all of them. That index is in an order in which
+/// nothing comes, so it is made when the first pull has brought everything, in one go: 0.06 s for 100,000, against 0.2 to 0.5 s.
+pub(super) fn index_contents(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction
+        .execute_batch("CREATE INDEX IF NOT EXISTS records_by_hash ON records (hash) WHERE hash IS NOT NULL")
+}
+
+/// Whether records are found by their content without looking at all of them.
+pub(super) fn has_contents_indexed(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = 'records_by_hash'";
+    connection.prepare_cached(sql)?.exists([])
+}
+
 fn connect(database: &Database, access: Access) -> Result<Connection, StateError> {
     let connect = |access: Access, flags: OpenFlags| -> rusqlite::Result<Connection> {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -161,7 +177,7 @@ fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "cache_size", -8192)?;
+    connection.pragma_update(None, "cache_size", -CACHE)?;
     match access {
         Access::Read => connection.pragma_update(None, "query_only", true),
         Access::Write => {

@@ -53,6 +53,48 @@ async fn a_run_that_finds_nothing_new_writes_nothing() {
 }
 
 #[tokio::test]
+async fn contents_are_found_before_they_are_indexed_and_are_when_the_first_pull_is_done() {
+    let file = DatabaseFile::new();
+    let is_indexed = || {
+        let sql = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'records_by_hash'";
+        let database = rusqlite::Connection::open(file.path()).unwrap();
+        database.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap() == 1
+    };
+    let contents = [7u64, 99, 3].map(|number| ContentHash::of(&number.to_le_bytes()));
+    let expected = [Some(at("folder 7/note.md")), None, Some(at("folder 3/note.md"))];
+    let state = file.state();
+    let done = commit_of(10);
+    let under_way = VaultState { listed: false, ..done.state.clone() };
+    state.commit(Commit { state: under_way, ..done.clone() }).await.unwrap();
+    assert!(!is_indexed());
+    assert_eq!(state.sources(&contents).await.unwrap(), expected);
+    state.commit(Commit { state: done.state, ..Commit::default() }).await.unwrap();
+    assert!(is_indexed());
+    assert_eq!(state.sources(&contents).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_on_with() {
+    let file = DatabaseFile::new();
+    file.state().commit(commit_of(3)).await.unwrap();
+    let earlier = "
+        DROP INDEX records_by_hash;
+        ALTER TABLE records RENAME TO newer;
+        CREATE TABLE records (path TEXT PRIMARY KEY, uid INTEGER NOT NULL, hash BLOB, size INTEGER, mtime INTEGER,
+                              ctime INTEGER) STRICT, WITHOUT ROWID;
+        CREATE INDEX records_by_hash ON records (hash) WHERE hash IS NOT NULL;
+        INSERT INTO records SELECT * FROM newer;
+        DROP TABLE newer;";
+    rusqlite::Connection::open(file.path()).unwrap().execute_batch(earlier).unwrap();
+    let state = file.state();
+    // Three that are known, and two that are not.
+    state.commit(commit_of(5)).await.unwrap();
+    assert_eq!(state.all_records().await.unwrap().len(), 10);
+    let content = ContentHash::of(&4u64.to_le_bytes());
+    assert_eq!(state.sources(&[content]).await.unwrap(), [Some(at("folder 4/note.md"))]);
+}
+
+#[tokio::test]
 async fn only_its_owner_can_read_it() {
     let file = DatabaseFile::new();
     file.state().commit(commit_of(1)).await.unwrap();
