@@ -1,6 +1,8 @@
 //! A world of its own for each test: a server, and a home and a working directory for the program.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use assert_cmd::Command;
 use obsync_testkit::{Expected, Server, ServerBuilder, VaultHandle, VaultSpec};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// The account of every world.
@@ -26,6 +29,13 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) runtime: Runtime,
     directory: TempDir,
+}
+
+/// Waits until an address can be listened at: another test may have been given its port the moment it was free.
+async fn until_free(address: SocketAddr) {
+    while TcpListener::bind(address).await.is_err_and(|error| error.kind() == ErrorKind::AddrInUse) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// How a run of the program ended, and what it printed.
@@ -62,6 +72,7 @@ impl World {
         self.server = self.runtime.block_on(async {
             let stand_in = Server::builder().start().await.unwrap();
             std::mem::replace(&mut self.server, stand_in).shutdown().await;
+            tokio::time::timeout(LIMIT, until_free(address)).await.expect("the address stays taken");
             more(Server::builder().listen(address).user(EMAIL, PASSWORD)).start().await.unwrap()
         });
     }
