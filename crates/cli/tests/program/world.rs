@@ -72,7 +72,7 @@ impl World {
         self.server = self.runtime.block_on(async {
             let stand_in = Server::builder().start().await.unwrap();
             std::mem::replace(&mut self.server, stand_in).shutdown().await;
-            tokio::time::timeout(LIMIT, until_free(address)).await.expect("the address stays taken");
+            tokio::time::timeout(LIMIT, until_free(address)).await.unwrap();
             more(Server::builder().listen(address).user(EMAIL, PASSWORD)).start().await.unwrap()
         });
     }
