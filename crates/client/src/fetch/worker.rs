@@ -24,7 +24,7 @@ pub(super) enum End {
     NobodyListens,
     /// Too many connections broke in a row.
     GaveUp(ClientError),
-    /// No connection could be made beside those that there are, and it does not count any more.
+    /// No connection could be made or held beside those that there are, and it does not count any more.
     LeftToOthers(ClientError),
     /// No connection will fare better.
     Hopeless(ClientError),
@@ -96,6 +96,7 @@ impl<R: Receiver> Worker<R> {
         let end = match self.work().await {
             // It does not count any more.
             End::Finished | End::GaveUp(_) if self.let_go => End::LetGo,
+            End::GaveUp(error) if self.shared.limit.leaves_to_others() => End::LeftToOthers(error),
             end => end,
         };
         self.shared.queue.give_back(self.window.drain(..));
