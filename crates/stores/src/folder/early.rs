@@ -86,6 +86,19 @@ impl Early {
         if self.covers(names)? { Ok(()) } else { self.flush_now(flush) }
     }
 
+    /// Flushes for the sake of what is not staged: names, folders.
+    ///
+    /// # Errors
+    ///
+    /// That a flush failed, this one or one before it, which may have been told what this one is not.
+    pub(super) fn flush_all(&self, flush: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let _one = lock(&self.flushing);
+        if let Some(error) = &lock(&self.account).failed {
+            return Err(again(error));
+        }
+        self.flush_now(flush)
+    }
+
     /// Whether all of these are durable. Each is asked for once.
     fn covers<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<bool, StoreError> {
         let mut account = lock(&self.account);
@@ -99,7 +112,7 @@ impl Early {
     }
 
     /// Flushes, and takes into the account what that covers.
-    pub(super) fn flush_now(&self, flush: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    fn flush_now(&self, flush: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
         let covered = {
             let mut account = lock(&self.account);
             (account.files, account.ordered) = (0, false);
@@ -126,7 +139,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn flush_root(&self) -> Result<(), StoreError> {
+    /// Flushes everything. Blocks.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        self.early.flush_all(|| self.flush_root())
+    }
+
+    fn flush_root(&self) -> Result<(), StoreError> {
         self.root()?.map_or(Ok(()), |root| root.flush())
     }
 
@@ -200,6 +218,8 @@ mod tests {
             let published = early.make_durable([name].into_iter(), || Ok(()));
             assert!(matches!(published, Err(StoreError::Unavailable { .. })), "{published:?}");
         }
+        let folders = early.flush_all(|| Ok(()));
+        assert!(matches!(folders, Err(StoreError::Unavailable { .. })), "{folders:?}");
         early.forget();
         early.completed("c");
         assert!(flushes(&early, &["c"]));

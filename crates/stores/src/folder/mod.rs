@@ -246,7 +246,7 @@ impl VaultStore for FolderStore {
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
-        self.run(Shared::flush_root).await
+        self.run(Shared::flush).await
     }
 
     async fn discard_staged(&self) -> Result<(), StoreError> {

@@ -64,7 +64,7 @@ pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answe
         }
         results[index] = result;
     }
-    let flushed = shared.early.flush_now(|| root.flush()).inspect_err(|_| distrust(shared));
+    let flushed = shared.early.flush_all(|| root.flush()).inspect_err(|_| distrust(shared));
     let answer = |(publication, result)| match (result, &flushed) {
         (Ok(published), Ok(())) => Ok(published),
         (Ok(_), Err(error)) => {

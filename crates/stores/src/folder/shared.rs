@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) options: FolderOptions,
     pub(super) folds: OnceLock<bool>,
     root: Mutex<Option<Arc<Root>>>,
+    /// Held while the root is made: until that is durable nobody else may claim what is in it.
+    making: Mutex<()>,
     lock_wanted: AtomicBool,
     staging: Mutex<Staging>,
     pub(super) held: Held,
@@ -39,6 +41,7 @@ impl Shared {
             options,
             folds: OnceLock::new(),
             root: Mutex::default(),
+            making: Mutex::default(),
             lock_wanted: AtomicBool::new(false),
             staging: Mutex::default(),
             held: Held::default(),
@@ -63,6 +66,7 @@ impl Shared {
 
     /// The root, made if it is not there.
     pub(super) fn make_root(&self) -> Result<Arc<Root>, StoreError> {
+        let _one = lock(&self.making);
         if let Some(root) = self.root()? {
             return Ok(root);
         }
