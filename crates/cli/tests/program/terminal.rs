@@ -47,10 +47,14 @@ impl Terminal {
         thread::spawn(move || {
             let mut terminal = terminal;
             let mut buffer = [0; 4096];
-            // A terminal that nobody is in any more is an error to read.
-            while let Ok(length) = terminal.read(&mut buffer) {
-                if length == 0 || sender.send(buffer[..length].to_vec()).is_err() {
-                    return;
+            // A terminal that nobody is in any more is an error to read. It is asked twice: the system looks for text first
+            // and for somebody then, and a program may write its last words and go between the two.
+            let mut is_left = false;
+            loop {
+                match terminal.read(&mut buffer) {
+                    Err(_) if !is_left => is_left = true,
+                    Ok(length @ 1..) if sender.send(buffer[..length].to_vec()).is_ok() => is_left = false,
+                    _ => return,
                 }
             }
         });
