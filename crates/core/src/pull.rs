@@ -418,15 +418,17 @@ impl Pull<'_> {
         if !self.stop.is_cancelled() {
             publisher.publish(rescued.held).await?;
         }
-        if !scout.fresh && !self.stop.is_cancelled() {
+        transfers.extend(rescued.later);
+        // Where there was nothing, no folder is in the way of anything, and nothing in the way of a folder: they are made
+        // while contents are fetched.
+        let may_wait = scout.fresh && !transfers.is_empty();
+        if !may_wait && !self.stop.is_cancelled() {
             publisher.create_folders(std::mem::take(&mut folders)).await?;
         }
-        transfers.extend(rescued.later);
         let mut gone = Vec::new();
         while !transfers.is_empty() && !self.stop.is_cancelled() {
-            // Where there was nothing, no folder is in the way of anything, and nothing in the way of a folder.
-            let meanwhile = std::mem::take(&mut folders);
-            let summary = publisher.transfer(meanwhile, transfers, scout, link, keys, &self.stop).await?;
+            let folders = std::mem::take(&mut folders);
+            let summary = publisher.transfer(folders, transfers, scout, link, keys, &self.stop).await?;
             gone.extend(summary.gone);
             let report = &mut publisher.ledger.report;
             report.connections += summary.fetched.connections;
@@ -434,9 +436,6 @@ impl Pull<'_> {
             report.bytes_received += summary.fetched.bytes;
             // Each time round these have one target less.
             transfers = std::mem::take(&mut publisher.left_over);
-        }
-        if !self.stop.is_cancelled() {
-            publisher.create_folders(folders).await?;
         }
         Ok(gone)
     }

@@ -76,7 +76,7 @@ fn whole_records(connection: &Connection, sql: &str) -> Read<Vec<Record>> {
 
 /// For each content a path that has it.
 pub(super) fn sources(connection: &Connection, contents: &[ContentHash]) -> Read<Vec<Option<VaultPath>>> {
-    if !has_contents_indexed(connection)? {
+    if !contents.is_empty() && !has_contents_indexed(connection)? {
         let wanted: HashSet<&ContentHash> = contents.iter().collect();
         let records = all_records(connection)?.into_iter();
         let paths = records.filter_map(|record| Some((record.file()?.hash, record.path)));
