@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::session::Session;
 use super::wire::End;
 use crate::faults::FaultKind;
-use crate::vault::{Content, Entry};
+use crate::vault::{Content, Entry, Told};
 
 impl Session {
     pub(super) async fn push(&mut self, request: PushRequest) -> Result<(), End> {
@@ -111,6 +111,7 @@ impl Session {
             user: self.person.email.clone(),
             damaged: false,
             content: None,
+            told: Told::default(),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use obsync_protocol::{EncodedHash, EncodedPath, PushMessage, ServerMessage, Uid};
 use serde::{Deserialize, Serialize};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// A recorded change; also a line of `entries.jsonl`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +36,19 @@ pub(crate) struct Entry {
     /// The encrypted content; none for folders, deletions, empty files and what was purged.
     #[serde(skip)]
     pub(crate) content: Option<Content>,
+    #[serde(skip)]
+    pub(crate) told: Told,
+}
+
+/// The message that an entry is told by, once it was told: a server lists the same entries again and again. A copy of an
+/// entry, which may become another one, begins without.
+#[derive(Debug, Default)]
+pub(crate) struct Told(OnceLock<Utf8Bytes>);
+
+impl Clone for Told {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -85,12 +99,26 @@ impl Entry {
     }
 
     /// The `push` message for this entry.
-    pub(crate) fn to_push(&self) -> String {
-        ServerMessage::Push(self.to_message()).to_json()
+    pub(crate) fn to_push(&self) -> Utf8Bytes {
+        self.told.0.get_or_init(|| ServerMessage::Push(self.to_message()).to_json().into()).clone()
     }
 
     /// Whether this entry says that a file exists.
     pub(crate) fn is_live_file(&self) -> bool {
         !self.deleted && !self.folder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_becomes_another_entry_is_told_as_that() {
+        let line = r#"{"uid":1,"path":"a","relatedpath":null,"hash":"","ctime":0,"mtime":0,"folder":false,"deleted":false,"size":0}"#;
+        let entry: Entry = serde_json::from_str(line).unwrap();
+        assert!(entry.to_push().contains(r#""uid":1"#), "{}", entry.to_push());
+        let moved = Entry { uid: Uid(2), path: EncodedPath::from("b".to_owned()), ..entry.clone() };
+        assert!(moved.to_push().contains(r#""uid":2"#), "{}", moved.to_push());
     }
 }

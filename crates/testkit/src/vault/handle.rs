@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use super::expected::Expected;
 use super::spec::now;
-use super::{Content, Entry, Vault};
+use super::{Content, Entry, Told, Vault};
 
 /// A change that the vault does not take.
 #[derive(Debug, thiserror::Error)]
@@ -347,6 +347,7 @@ impl VaultHandle {
             user: self.user.to_string(),
             damaged: false,
             content: None,
+            told: Told::default(),
         }
     }
 

@@ -15,7 +15,7 @@ use obsync_protocol::{EncodedHash, EncodedPath, Uid, VaultKeys};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-pub(crate) use entry::{Content, Entry};
+pub(crate) use entry::{Content, Entry, Told};
 pub use expected::{Expected, ExpectedFile};
 pub use handle::{Times, VaultHandle, WriteError};
 pub use hostile::RawEntry;
@@ -190,7 +190,7 @@ impl State {
         let entry = Arc::new(entry);
         self.index(Arc::clone(&entry));
         if !self.devices.is_empty() {
-            let push = Utf8Bytes::from(entry.to_push());
+            let push = entry.to_push();
             self.devices.retain(|device| device.pushes.send(push.clone()).is_ok());
         }
         Ok(entry)
