@@ -35,11 +35,11 @@ pub(super) fn apply(connection: &mut Connection, identity: &StateIdentity, commi
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let now = jiff::Timestamp::now().as_millisecond();
     schema::prepare(&transaction, identity, now)?;
-    forget(&transaction, commit)?;
-    put_records(&transaction, "records", &commit.records)?;
-    if commit.state.listed {
+    if vault_state(&transaction).map_err(WriteError::Read)?.listed {
         schema::index_contents(&transaction)?;
     }
+    forget(&transaction, commit)?;
+    put_records(&transaction, "records", &commit.records)?;
     settle(&transaction, commit)?;
     defer(&transaction, &commit.deferred)?;
     transaction.execute("DELETE FROM announced", [])?;

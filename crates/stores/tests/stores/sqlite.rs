@@ -53,7 +53,7 @@ async fn a_run_that_finds_nothing_new_writes_nothing() {
 }
 
 #[tokio::test]
-async fn contents_are_found_before_they_are_indexed_and_are_when_the_first_pull_is_done() {
+async fn contents_are_found_before_they_are_indexed_which_is_with_the_first_commit_after_the_first_pull() {
     let file = DatabaseFile::new();
     let is_indexed = || {
         let sql = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'records_by_hash'";
@@ -68,7 +68,11 @@ async fn contents_are_found_before_they_are_indexed_and_are_when_the_first_pull_
     state.commit(Commit { state: under_way, ..done.clone() }).await.unwrap();
     assert!(!is_indexed());
     assert_eq!(state.sources(&contents).await.unwrap(), expected);
-    state.commit(Commit { state: done.state, ..Commit::default() }).await.unwrap();
+    state.commit(Commit { state: done.state.clone(), ..Commit::default() }).await.unwrap();
+    assert!(!is_indexed());
+    assert_eq!(state.sources(&contents).await.unwrap(), expected);
+    let later = VaultState { version: done.state.version + 1, ..done.state };
+    state.commit(Commit { state: later, ..Commit::default() }).await.unwrap();
     assert!(is_indexed());
     assert_eq!(state.sources(&contents).await.unwrap(), expected);
 }
@@ -78,7 +82,6 @@ async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_
     let file = DatabaseFile::new();
     file.state().commit(commit_of(3)).await.unwrap();
     let earlier = "
-        DROP INDEX records_by_hash;
         ALTER TABLE records RENAME TO newer;
         CREATE TABLE records (path TEXT PRIMARY KEY, uid INTEGER NOT NULL, hash BLOB, size INTEGER, mtime INTEGER,
                               ctime INTEGER) STRICT, WITHOUT ROWID;
