@@ -8,18 +8,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use obsync_protocol::{ContentDecryptor, ContentHasher, NONCE_LENGTH, VaultKeys};
 
+use super::row::FloorKind;
+
 /// The size of the pieces in which content is decrypted, as it comes over the wire, in bytes.
 const PIECE: usize = 2 << 20;
 
-/// Measures both parts for the files of a folder: copying (to a folder that must not be there), and decrypting and
-/// hashing.
-pub(super) fn of(keys: &VaultKeys, folder: &Path, copy: &Path) -> Result<(Duration, Duration)> {
+/// Measures the parts for the files of a folder: copying (to a folder that must not be there) without and with making the
+/// copy durable, and decrypting and hashing.
+pub(super) fn of(keys: &VaultKeys, folder: &Path, copy: &Path) -> Result<[(FloorKind, Duration); 3]> {
     let begun = Instant::now();
     copy_tree(folder, copy).context("cannot copy the pulled folder")?;
-    let copying = begun.elapsed();
+    let copied = begun.elapsed();
+    // One flush for all of it: the least that durability can cost.
+    nix::unistd::syncfs(File::open(copy)?).context("cannot flush the copy of the pulled folder")?;
+    let flushed = begun.elapsed();
     let mut crypto = Duration::ZERO;
     open_tree(keys, folder, &mut crypto)?;
-    Ok((copying, crypto))
+    Ok([(FloorKind::Copy, copied), (FloorKind::DurableCopy, flushed), (FloorKind::Crypto, crypto)])
 }
 
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {

@@ -58,8 +58,7 @@ impl Measuring {
             None if !self.scenario.round_trip.is_zero() => {}
             None => {
                 let keys = self.stage.vault.keys()?;
-                let (copy, crypto) = floor::of(keys, &device.folder(), &device.copy())?;
-                floors.extend([(FloorKind::Copy, copy), (FloorKind::Crypto, crypto)]);
+                floors.extend(floor::of(keys, &device.folder(), &device.copy())?);
             }
             Some(cloud) => {
                 let puts = Handle::current().block_on(bare_puts::of(

@@ -41,6 +41,8 @@ impl Step {
 pub(super) enum FloorKind {
     /// Copying the files with the standard library, without making them durable.
     Copy,
+    /// The same, and one flush at the end.
+    DurableCopy,
     /// Decrypting and hashing their content on one processor.
     Crypto,
     /// The requests' round trips, with as many under way as were: requests × RTT ÷ (connections × in flight).
@@ -55,6 +57,7 @@ impl FloorKind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Copy => "copy",
+            Self::DurableCopy => "durable copy",
             Self::Crypto => "crypto",
             Self::Latency => "latency",
             Self::Trips => "trips",

@@ -32,9 +32,10 @@ pub(super) fn of(rows: &[Row], runs: u32) -> String {
     text.extend(aims(rows));
     let measured = if runs == 1 { "Measured once.".to_owned() } else { format!("Medians of {runs} runs.") };
     text.push(format!(
-        "\n{measured} The floors: copying the pulled files with the standard library (copy); decrypting and hashing\n\
-         them on one processor (crypto); requests × round trip ÷ (connections × requests in flight) (latency); the\n\
-         round trips before anything can be asked for (trips); bare PutObjects of the same bytes (puts)."
+        "\n{measured} The floors: copying the pulled files with the standard library (copy), and flushing that\n\
+         copy once (durable copy); decrypting and hashing them on one processor (crypto); requests × round trip ÷\n\
+         (connections × requests in flight) (latency); the round trips before anything can be asked for (trips); bare\n\
+         PutObjects of the same bytes (puts)."
     ));
     text.join("\n")
 }
