@@ -1,6 +1,6 @@
 //! Between the rows of a state database and what they mean. Nothing in a row is trusted to be what was once written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use obsync_core::{
     Deferred, DeferredCause, DeferredKey, DeferredKind, FileMeta, Record, RecordKind, VaultState,
@@ -77,12 +77,7 @@ fn whole_records(connection: &Connection, sql: &str) -> Read<Vec<Record>> {
 /// For each content a path that has it.
 pub(super) fn sources(connection: &Connection, contents: &[ContentHash]) -> Read<Vec<Option<VaultPath>>> {
     if !contents.is_empty() && !has_contents_indexed(connection)? {
-        let wanted: HashSet<&ContentHash> = contents.iter().collect();
-        let records = all_records(connection)?.into_iter();
-        let paths = records.filter_map(|record| Some((record.file()?.hash, record.path)));
-        let found: HashMap<ContentHash, VaultPath> =
-            paths.filter(|(content, _)| wanted.contains(content)).collect();
-        return Ok(contents.iter().map(|content| found.get(content).cloned()).collect());
+        return sources_by_reading(connection, contents);
     }
     let mut statement = connection.prepare_cached("SELECT path FROM records WHERE hash = ?1 LIMIT 1")?;
     let mut find = |content: &ContentHash| -> Read<Option<VaultPath>> {
@@ -90,6 +85,21 @@ pub(super) fn sources(connection: &Connection, contents: &[ContentHash]) -> Read
         path.as_deref().map(vault_path).transpose()
     };
     contents.iter().map(&mut find).collect()
+}
+
+/// The same where there is no index: by reading all records once, and keeping what is asked for.
+fn sources_by_reading(connection: &Connection, contents: &[ContentHash]) -> Read<Vec<Option<VaultPath>>> {
+    let mut found: HashMap<ContentHash, Option<VaultPath>> =
+        contents.iter().map(|content| (*content, None)).collect();
+    let mut statement = connection.prepare_cached("SELECT path, hash FROM records WHERE hash IS NOT NULL")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let hash = content_hash(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        if let Some(source @ None) = found.get_mut(&hash) {
+            *source = Some(vault_path(text(row, 0)?)?);
+        }
+    }
+    Ok(contents.iter().map(|content| found.get(content).cloned().flatten()).collect())
 }
 
 /// The deferred changes of one kind.
@@ -136,15 +146,19 @@ fn record_kind(row: &Row<'_>, first: usize) -> Read<RecordKind> {
     let Some(hash) = hash else {
         return Ok(RecordKind::Folder(uid));
     };
-    let hash = <[u8; 32]>::try_from(hash)
-        .map_err(|_| ReadError::Value(format!("a record's hash has {} bytes", hash.len())))?;
     Ok(RecordKind::File(FileMeta {
-        hash: ContentHash::from_bytes(hash),
+        hash: content_hash(hash)?,
         size: unsigned(row.get(first + 2)?, "a record's size")?,
         mtime: row.get(first + 3)?,
         ctime: row.get(first + 4)?,
         uid,
     }))
+}
+
+fn content_hash(hash: &[u8]) -> Read<ContentHash> {
+    let hash = <[u8; 32]>::try_from(hash)
+        .map_err(|_| ReadError::Value(format!("a record's hash has {} bytes", hash.len())))?;
+    Ok(ContentHash::from_bytes(hash))
 }
 
 fn text<'a>(row: &'a Row<'_>, column: usize) -> Read<&'a str> {
