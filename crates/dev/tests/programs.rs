@@ -231,6 +231,9 @@ fn the_benchmark_measures_the_pulling_process_alone() {
     // The benchmark itself has the vault in memory, the process that pulls never has it whole.
     let memory = first["peak_memory_bytes"].as_u64().unwrap();
     assert!((2_000_000..75_000_000).contains(&memory), "{first}");
+    let floors: Vec<&str> =
+        first["floors"].as_array().unwrap().iter().map(|floor| floor["kind"].as_str().unwrap()).collect();
+    assert_eq!(floors, ["copy", "durable_copy", "crypto"]);
     assert!(is_empty(folder.path()), "the folder was not tidied up");
 }
 

@@ -160,13 +160,20 @@ fn look_up_100000_paths(bencher: Bencher<'_, '_>) {
         .bench_local(|| runtime.block_on(state.records(&paths)).expect("records").len());
 }
 
-/// A path for each of 100,000 contents.
-#[divan::bench(sample_count = 5, sample_size = 1)]
-fn find_100000_sources(bencher: Bencher<'_, '_>) {
+/// A path for each of 100,000 contents: after a first pull, when contents have no index yet, and after another commit,
+/// when they have.
+#[divan::bench(sample_count = 5, sample_size = 1, args = [false, true])]
+fn find_100000_sources(bencher: Bencher<'_, '_>, is_indexed: bool) {
     let runtime = runtime();
     let home = TempDir::new().expect("a folder");
     let state = database(&home);
-    runtime.block_on(state.commit(all_records())).expect("commit");
+    let commit = all_records();
+    let version = commit.state.version + 1;
+    let next = Commit { state: VaultState { version, ..commit.state.clone() }, ..Commit::default() };
+    runtime.block_on(state.commit(commit)).expect("commit");
+    if is_indexed {
+        runtime.block_on(state.commit(next)).expect("commit");
+    }
     let contents: Vec<ContentHash> =
         (0..RECORDS).map(|number| ContentHash::of(&number.to_le_bytes())).collect();
     bencher

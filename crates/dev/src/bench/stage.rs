@@ -102,7 +102,7 @@ impl Stage {
             obsync.with_environment(vec![("OBSYNC_STATE".to_owned(), format!("dynamodb://{TABLE}"))]);
         }
         obsync.login()?;
-        // A pull makes its files durable and would have to wait for what others, the last copying too, left to write.
+        // A pull makes its files durable and would have to wait for what others left to write.
         nix::unistd::sync();
         let name = home.file_name().context("a folder without a name")?.to_string_lossy().into_owned();
         Ok(Device { home, obsync, prefix: self.cloud.as_ref().map(|_| name) })

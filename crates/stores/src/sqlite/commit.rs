@@ -146,13 +146,8 @@ fn set_state(
     let rechecking = state.rechecking.map_or(0, |version| version.saturating_add(1));
     let rechecking = signed(rechecking, "how far the vault was looked at again")?;
     let mut statement = transaction.prepare_cached(sql)?;
-    let rows =
-        statement.execute((&identity.vault_name, now, version, state.listed, &state.filter, rechecking))?;
-    if rows == 1 {
-        Ok(())
-    } else {
-        Err(WriteError::Read(ReadError::Value("its vault's row is missing".to_owned())))
-    }
+    statement.execute((&identity.vault_name, now, version, state.listed, &state.filter, rechecking))?;
+    Ok(())
 }
 
 fn signed(value: u64, what: &'static str) -> Written<i64> {

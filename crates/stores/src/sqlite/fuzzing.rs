@@ -46,6 +46,8 @@ pub fn sqlite_rows(data: &[u8]) {
         assert_eq!(rows::vault_state(&connection).ok(), Some(commit.state));
         assert_eq!(identity::query(&connection).ok(), Some(identity));
     }
+    // Once more, for contents may be indexed now.
+    let _ = read_all(&connection, &database);
     drop(connection.close().map_err(|(_, closing)| error(closing)));
 }
 

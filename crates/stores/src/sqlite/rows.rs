@@ -31,8 +31,9 @@ type Read<T> = Result<T, ReadError>;
 pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
     let mut statement =
         connection.prepare_cached("SELECT version, listed, filter, rechecking FROM vault WHERE id = 1")?;
+    let row = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
     let (version, listed, filter, rechecking) =
-        statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        row.optional()?.ok_or_else(|| ReadError::Value("its vault's row is missing".to_owned()))?;
     Ok(VaultState {
         version: unsigned(version, "the vault's version")?,
         listed,

@@ -145,7 +145,7 @@ pub(super) fn prepare(
 
 /// Has records found by their content from now on, without looking at all of them. That index is in an order in which
 /// nothing comes, so it is made once a first pull has brought everything, in one go: 0.06 s for 100,000, against 0.2 to
-/// 0.5 s. Who pulls once and never again has no use for it, so it is left to the first commit after that pull.
+/// 0.5 s. Who pulls once and never again has no use for it, so it is left to the first commit that finds one done.
 pub(super) fn index_contents(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction
         .execute_batch("CREATE INDEX IF NOT EXISTS records_by_hash ON records (hash) WHERE hash IS NOT NULL")

@@ -11,9 +11,10 @@ use proptest::prelude::*;
 
 use crate::database::{DatabaseFile, commit_of};
 
-/// A database with a few hundred rows, and its bytes.
+/// A database with a few hundred rows, and its bytes. Its contents are indexed, which takes two commits.
 fn filled() -> (DatabaseFile, Vec<u8>) {
     let file = DatabaseFile::new();
+    block_on(file.state().commit(commit_of(299))).unwrap();
     block_on(file.state().commit(commit_of(300))).unwrap();
     let bytes = fs::read(file.path()).unwrap();
     (file, bytes)
