@@ -258,9 +258,9 @@ pub(crate) struct DemoOptions {
 ///
 /// The server and the cloud are in this program, obsync a process of its own, and what is measured is that process from
 /// its start to its end. Beside each result stand floors, measured in the same run on the same bytes: copying the files
-/// with the standard library (durably, too), decrypting and hashing them on one processor, putting them to S3, waiting for round
-/// trips. They tell how far from possible obsync is on any machine. What was pulled is compared with the vault each
-/// time.
+/// with the standard library (durably, too), decrypting and hashing them on one processor, putting them to S3, waiting
+/// for round trips. They tell how far from possible obsync is on any machine. What was pulled is compared with the vault
+/// each time.
 ///
 /// Without options this takes about two minutes.
 #[derive(Debug, Args)]
