@@ -10,6 +10,7 @@
 //! - [`ClientMessage`] and [`ServerMessage`]: the text frames of a session; [`RestRequest`] and
 //!   [`RestReply`]: the bodies of the HTTP calls.
 //! - [`VaultPath`]: a path that was checked and can be joined to a root; [`Filter`]: which entries sync.
+//! - [`limits`]: every limit on what others may cost, in one place.
 //! - [`with_reasons`] and [`printable`]: how errors are told, and texts of others repeated.
 //!
 //! "protocol.md section N" in the documentation of an item names the part of the project's protocol
@@ -26,6 +27,7 @@ mod hash;
 mod ids;
 mod json;
 mod keys;
+pub mod limits;
 mod messages;
 mod path;
 mod rest;

@@ -6,6 +6,7 @@ mod content;
 mod filter;
 mod hostile;
 mod ids_and_paths;
+mod limits;
 mod messages;
 mod names;
 mod rest;

@@ -1,0 +1,96 @@
+//! Every limit that obsync puts on what a server, a file or an argument may cost it: memory, disk, time, output.
+//!
+//! Each constant has a row in docs/LIMITS.md with its way out for an honest user (a flag, or why none is needed), the
+//! exit status, and whether an entry or the run fails; a test holds the page to this file. Limits that belong to one
+//! algorithm (batch sizes, read buffers) stay beside it.
+
+use std::time::Duration;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+// The connection.
+
+/// Bytes that wait to be sent over one WebSocket connection: two pieces of a push.
+pub const WRITE_BUFFER: usize = 4 * MIB;
+/// Bytes of [`WRITE_BUFFER`] that pongs may take. A server that sends pings and reads no pongs is disconnected.
+pub const PONG_BUFFER: usize = 64 * KIB;
+/// The longest frame on the first connection of a run, in bytes. The official client sends 2 MiB (protocol.md section 3).
+pub const FIRST_CONNECTION_FRAME: usize = 16 * MIB;
+/// The longest frame on every further connection, in bytes.
+pub const FURTHER_CONNECTION_FRAME: usize = 4 * MIB;
+/// Control frames and empty fragments between two data frames that are accepted at once.
+pub const CONTROL_FRAMES: u64 = 1000;
+/// Control frames and empty fragments that are accepted beyond [`CONTROL_FRAMES`] for each second between data frames.
+pub const CONTROL_FRAMES_PER_SECOND: u64 = 10;
+/// The longest text message outside of answers with lists, in bytes. An entry with the longest path has 20 KB.
+pub const TEXT_MESSAGE: usize = 64 * KIB;
+/// The longest answer to `history` or `deleted`, in bytes.
+pub const LIST_MESSAGE: usize = 16 * MIB;
+
+// REST.
+
+/// The longest answer to a call that lists vaults or regions, in bytes. A vault has some hundred bytes.
+pub const REST_LIST_ANSWER: usize = 4 * MIB;
+/// The longest answer to any other call, in bytes.
+pub const REST_ANSWER: usize = 64 * KIB;
+/// Vaults that one account may list.
+pub const VAULTS_LISTED: usize = 10_000;
+
+// Texts of the service that are kept.
+
+/// Bytes of a token.
+pub const TOKEN: usize = 8 * KIB;
+/// Bytes of a salt. The official client makes 32 characters.
+pub const SALT: usize = KIB;
+/// Bytes of a password that the service hands out.
+pub const HANDED_OUT_PASSWORD: usize = KIB;
+/// Bytes of a host with its port.
+pub const HOST: usize = 261;
+/// Bytes of the name of a vault, a user, a region or a device, and of an e-mail address.
+pub const NAME: usize = KIB;
+/// The shortest salt of a vault of encryption version 2 or 3, in bytes, that is accepted for a vault not yet known.
+pub const LEAST_SALT: usize = 16;
+
+// The listing.
+
+/// Paths of one vault that a run keeps in memory.
+pub const ENTRIES_KEPT: u64 = 2_000_000;
+/// Entries of one listing, older ones of the same paths and deletions included.
+pub const ENTRIES_RECEIVED: u64 = 20_000_000;
+/// The largest uid, size or time that JSON numbers hold exactly.
+pub const LARGEST_NUMBER: u64 = 1 << 53;
+/// Segments of a path.
+pub const PATH_SEGMENTS: usize = 100;
+/// Entries of the listing that a further connection of a pool passes over before it is given up.
+pub const FURTHER_LISTING_ENTRIES: u64 = 100_000;
+/// How long a further connection of a pool may list.
+pub const FURTHER_LISTING_TIME: Duration = Duration::from_secs(60);
+
+// Contents.
+
+/// Frames that a content of any size may come in.
+pub const CONTENT_FRAMES: u64 = 1024;
+/// Beyond [`CONTENT_FRAMES`], one frame more for each so many bytes.
+pub const BYTES_PER_CONTENT_FRAME: u64 = 256;
+
+// Time.
+
+/// The least speed while an answer is due and this side reads, in bytes a second over [`LEAST_SPEED_OVER`], all
+/// connections together.
+pub const LEAST_SPEED: u64 = 1024;
+/// The time over which [`LEAST_SPEED`] is measured.
+pub const LEAST_SPEED_OVER: Duration = Duration::from_secs(600);
+/// How long the first entry of a listing may take.
+pub const FIRST_ENTRY: Duration = Duration::from_secs(600);
+/// How long a run goes on without any success while the service says that it is overloaded.
+pub const OVERLOADED: Duration = Duration::from_secs(600);
+
+// Output.
+
+/// Characters of a name from elsewhere that are shown.
+pub const NAME_SHOWN: usize = 200;
+/// Failures that a report lists; the others are counted.
+pub const FAILURES_LISTED: usize = 1000;
+/// Secrets shorter than this, in bytes, are not searched for in a text; the text as a whole is withheld.
+pub const LEAST_SECRET_SEARCHED: usize = 8;
