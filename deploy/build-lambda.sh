@@ -3,6 +3,7 @@
 #
 # Cross-compiling, and building on systems with a newer C library than Amazon Linux 2023 has, needs cargo-zigbuild and zig
 # (https://github.com/rust-cross/cargo-zigbuild) and the Rust target (rustup target add aarch64-unknown-linux-gnu).
+# Python 3 packs the zip, with the notices of everything that the program is built of.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,15 +41,8 @@ fi
 
 mkdir -p target/lambda
 zip=target/lambda/obsync-lambda-$architecture.zip
-# The same program makes the same zip: python3 is everywhere, and writes no times into it when told one.
-python3 - "$directory/$target/lambda/bootstrap" "$zip" <<'PYTHON'
-import sys, zipfile
-program, path = sys.argv[1:]
-entry = zipfile.ZipInfo("bootstrap", (1980, 1, 1, 0, 0, 0))
-entry.external_attr = 0o100755 << 16
-entry.compress_type = zipfile.ZIP_DEFLATED
-with zipfile.ZipFile(path, "w") as archive, open(program, "rb") as file:
-    archive.writestr(entry, file.read(), compresslevel=9)
-PYTHON
+notices=target/lambda/THIRD-PARTY-NOTICES-$architecture.txt
+deploy/notices.py obsync-lambda "$target" > "$notices"
+deploy/pack-lambda.py "$directory/$target/lambda/bootstrap" "$notices" "$zip"
 cp "$zip" target/lambda/obsync-lambda.zip
 ls -l "$zip"

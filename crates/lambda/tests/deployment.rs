@@ -194,3 +194,50 @@ fn every_reference_leads_to_something() {
         assert!(name.starts_with("AWS::") || known.contains(&name), "{name}");
     }
 }
+
+/// Runs a script of `deploy/`, and gives what it wrote to standard output.
+fn run(script: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = std::process::Command::new(deploy().join(script)).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn the_zip_has_the_program_its_notices_and_the_licences() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let notices = run("notices.py", &["obsync-lambda", "x86_64-unknown-linux-gnu"]);
+    let text = String::from_utf8(notices.clone()).unwrap();
+    for linked in
+        ["\nrustls 0.", "\nring 0.", "\naws-sdk-dynamodb 1.", "Copyright", "Permission is hereby granted"]
+    {
+        assert!(text.contains(linked), "{linked}");
+    }
+    // What only tests, builds or another program use is no part of it.
+    for absent in ["\nproptest ", "\ndynoxide-rs ", "\nrusqlite ", "\nserde_derive "] {
+        assert!(!text.contains(absent), "{absent}");
+    }
+    fs::write(path("notices"), &notices).unwrap();
+    fs::write(path("program"), "program").unwrap();
+    for zip in ["one.zip", "two.zip"] {
+        run("pack-lambda.py", &[&path("program"), &path("notices"), &path(zip)]);
+    }
+    let zip = fs::read(path("one.zip")).unwrap();
+    assert!(zip == fs::read(path("two.zip")).unwrap(), "the same program makes the same zip");
+    let list = std::process::Command::new("python3").args(["-m", "zipfile", "-l", &path("one.zip")]).output();
+    let list = String::from_utf8(list.unwrap().stdout).unwrap();
+    let names: Vec<&str> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["bootstrap", "THIRD-PARTY-NOTICES.txt", "LICENSE-APACHE", "LICENSE-MIT"]);
+    assert!(read("build-lambda.sh").contains("deploy/pack-lambda.py"));
+}
+
+#[test]
+fn images_are_named_by_digest() {
+    let text = read("Dockerfile");
+    let images: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
+    assert_eq!(images, ["${RUST_IMAGE} AS build", "${DEBIAN_IMAGE}"]);
+    for name in ["RUST_IMAGE", "DEBIAN_IMAGE"] {
+        assert!(text.contains(&format!("\nARG {name}\n")), "{name} has no default");
+        assert!(text.contains(&format!("case \"${name}\" in *@sha256:*) ;; *)")), "{name} needs a digest");
+    }
+}
