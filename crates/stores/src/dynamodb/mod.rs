@@ -88,6 +88,7 @@ pub use self::admin::{TableStatus, TableStep};
 pub use self::keys::StateKey;
 pub use self::lease::LeaseOptions;
 pub use self::options::DynamoOptions;
+pub use self::places::Places;
 pub use self::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgress};
 pub use self::state::DynamoState;
 pub use self::summary::{DynamoSummary, FoundState, LeaseHolder};

@@ -4,7 +4,7 @@
 //! The item is written on the condition that it still is as it was read, so two runs that give out places at
 //! the same time never give one to two vaults.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -25,43 +25,55 @@ const REVISION: &str = "revision";
 /// How often places are given out anew because another run was faster.
 const ATTEMPTS: usize = 10;
 
-/// The places below one root, as read.
+/// The names below one root under which vaults lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The name of each vault that has one.
+    pub names: BTreeMap<VaultId, String>,
+    /// Vaults whose entry is no name: their place is unknown until somebody corrects or removes the entry.
+    pub damaged: BTreeSet<VaultId>,
+}
+
+/// The item of one root, as read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Remembered {
     pub(super) revision: u64,
     pub(super) places: BTreeMap<VaultId, String>,
+    /// Entries that are no vault's name, as they are: written again unchanged, so that no vault loses its place
+    /// by the damage of another's.
+    damaged: HashMap<String, AttributeValue>,
 }
 
 impl DynamoTable {
     /// The names below `root` (such as `s3://bucket/prefix`) under which vaults lie, by their ids, after
     /// `give` was asked for those of vaults that have none yet. What `give` returns is added to what it is
-    /// shown, and remembered; it may be asked again, if another run was faster. One request, one more if
-    /// there is anything new.
+    /// shown, and remembered; it may be asked again, if another run was faster. A vault whose entry is damaged
+    /// is given nothing. One request, one more if there is anything new.
     ///
     /// # Errors
     ///
-    /// [`StateError::Corrupt`] if the item is damaged, [`StateError::Unavailable`] if the table cannot be
-    /// used.
+    /// [`StateError::Corrupt`] if the item as a whole is damaged, [`StateError::Unavailable`] if the table
+    /// cannot be used.
     pub async fn places(
         &self,
         root: &str,
         give: impl Fn(&BTreeMap<VaultId, String>) -> BTreeMap<VaultId, String>,
-    ) -> Result<BTreeMap<VaultId, String>, StateError> {
+    ) -> Result<Places, StateError> {
         let key = keys::places(root);
         for _ in 0..ATTEMPTS {
             let known = match self.get(&key).await? {
                 Some(item) => Remembered::read(&item).map_err(|damage| self.corrupt(&key, damage))?,
                 None => Remembered::default(),
             };
-            let given = give(&known.places);
-            if given.keys().all(|vault| known.places.contains_key(vault)) {
-                return Ok(known.places);
+            let mut places = give(&known.places);
+            places.retain(|vault, _| !known.damaged.contains_key(vault.as_str()));
+            if places.keys().all(|vault| known.places.contains_key(vault)) {
+                return Ok(known.into());
             }
-            let mut places = given;
             places.extend(known.places.clone());
             let next = known.next(places);
             if self.remember(&key, root, known.revision, &next).await? {
-                return Ok(next.places);
+                return Ok(next.into());
             }
         }
         Err(self.unavailable("other runs keep giving out places; run again later"))
@@ -97,21 +109,23 @@ impl DynamoTable {
 impl Remembered {
     /// What it is to be after this one. There is room: see [`read`](Self::read).
     pub(super) fn next(&self, places: BTreeMap<VaultId, String>) -> Self {
-        Remembered { revision: self.revision + 1, places }
+        Remembered { revision: self.revision + 1, places, damaged: self.damaged.clone() }
     }
 
     /// The item of this key.
     pub(super) fn item(&self, key: &str, root: &str) -> Item {
         let names = self.places.iter().map(|(vault, name)| (vault.as_str().to_owned(), text(name)));
+        let damaged = self.damaged.iter().map(|(vault, entry)| (vault.clone(), entry.clone()));
         Item::from([
             (VAULT_ID.to_owned(), text(key)),
             (ROOT.to_owned(), text(root)),
             (REVISION.to_owned(), number(self.revision)),
-            (PLACES.to_owned(), AttributeValue::M(names.collect())),
+            (PLACES.to_owned(), AttributeValue::M(names.chain(damaged).collect())),
         ])
     }
 
-    /// Reads an item. One that could not be written again, for its revision is at its end, is refused.
+    /// Reads an item; an entry that is no vault's name damages nothing but itself. An item that could not be written
+    /// again, for its revision is at its end, is refused.
     pub(super) fn read(item: &Item) -> Result<Self, Damage> {
         let empty = HashMap::new();
         let names = match item.get(PLACES) {
@@ -119,14 +133,24 @@ impl Remembered {
             Some(AttributeValue::M(names)) => names,
             Some(_) => return Err(format!("`{PLACES}` is not a map")),
         };
-        let places = names.iter().map(|(vault, name)| match (VaultId::try_new(vault.as_str()), name) {
-            (Ok(vault), AttributeValue::S(name)) => Ok((vault, name.clone())),
-            _ => Err(format!("`{PLACES}` has something else than names of vaults")),
-        });
+        let (mut places, mut damaged) = (BTreeMap::new(), HashMap::new());
+        for (vault, name) in names {
+            match (VaultId::try_new(vault.as_str()), name) {
+                (Ok(vault), AttributeValue::S(name)) => drop(places.insert(vault, name.clone())),
+                _ => drop(damaged.insert(vault.clone(), name.clone())),
+            }
+        }
         let revision = match Reader(item).number(REVISION)? {
             u64::MAX => return Err(format!("`{REVISION}` is higher than it ever gets")),
             revision => revision,
         };
-        Ok(Remembered { revision, places: places.collect::<Result<_, _>>()? })
+        Ok(Remembered { revision, places, damaged })
+    }
+}
+
+impl From<Remembered> for Places {
+    fn from(remembered: Remembered) -> Self {
+        let damaged = remembered.damaged.keys().filter_map(|vault| VaultId::try_new(vault.as_str()).ok());
+        Places { damaged: damaged.collect(), names: remembered.places }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use obsync_core::StateError;
 use obsync_protocol::VaultId;
+use obsync_stores::dynamodb::Places;
 use obsync_testkit::Chance;
 use obsync_testkit::cloud::{Service, ServiceFaults};
 use serde_json::json;
 
-use crate::site::{Site, TABLE};
+use crate::site::Site;
 
 const ROOT: &str = "s3://bucket/prefix";
 
@@ -26,8 +27,8 @@ fn give(prefix: &str, vaults: &[&str]) -> impl Fn(&BTreeMap<VaultId, String>) ->
     }
 }
 
-fn names(places: &BTreeMap<VaultId, String>) -> Vec<&str> {
-    places.values().map(String::as_str).collect()
+fn names(places: &Places) -> Vec<&str> {
+    places.names.values().map(String::as_str).collect()
 }
 
 #[tokio::test]
@@ -74,17 +75,25 @@ async fn a_revision_that_nothing_can_follow_is_told() {
 }
 
 #[tokio::test]
-async fn damaged_places_are_told() {
+async fn places_that_are_damaged_as_a_whole_are_told() {
     let site = Site::new().await;
     site.table().places(ROOT, give("n", &["a"])).await.unwrap();
     let key = site.keys().pop().unwrap();
-    for places in
-        [json!({ "S": "x" }), json!({ "M": { "a": { "N": "1" } } }), json!({ "M": { "a/b": { "S": "x" } } })]
-    {
-        let mut item = site.item(&key).unwrap();
-        item["places"] = places;
-        site.cloud.dynamodb().put_item(TABLE, item).unwrap();
-        let error = site.table().places(ROOT, give("n", &["b"])).await.unwrap_err();
-        assert!(matches!(error, StateError::Corrupt { .. }), "{error}");
-    }
+    site.spoil(&key, "places", json!({ "S": "x" }));
+    let error = site.table().places(ROOT, give("n", &["b"])).await.unwrap_err();
+    assert!(matches!(error, StateError::Corrupt { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_entry_costs_its_own_vault_its_place_and_no_other() {
+    let site = Site::new().await;
+    site.table().places(ROOT, give("n", &["a"])).await.unwrap();
+    let key = site.keys().pop().unwrap();
+    let damaged = json!({ "M": { "a": { "S": "n-0" }, "b": { "N": "1" }, "c/d": { "S": "x" } } });
+    site.spoil(&key, "places", damaged);
+    let places = site.table().places(ROOT, give("n", &["a", "b", "e"])).await.unwrap();
+    assert_eq!(places.names.keys().map(VaultId::as_str).collect::<Vec<_>>(), ["a", "e"]);
+    assert_eq!(places.damaged.iter().map(VaultId::as_str).collect::<Vec<_>>(), ["b"]);
+    let kept = &site.item(&key).unwrap()["places"]["M"];
+    assert_eq!((&kept["b"], &kept["c/d"]), (&json!({ "N": "1" }), &json!({ "S": "x" })), "kept as it was");
 }
