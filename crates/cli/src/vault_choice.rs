@@ -7,17 +7,22 @@ use crate::exit::{Exit, Failed};
 /// How many vaults a message names.
 const MAX_NAMED: usize = 20;
 
-/// Finds a vault by its id, else by its name.
+/// Finds a vault by its id, else by its name. A name means a vault of the account's own before one that somebody
+/// else shares with it: whoever shares a vault chooses its name.
 ///
 /// # Errors
 /// When there is none, or more than one of that name; the message says which there are.
 pub(crate) fn choose(list: VaultList, wanted: &str) -> Result<VaultInfo, Failed> {
+    let own = list.vaults.len();
     let mut vaults: Vec<VaultInfo> = list.vaults.into_iter().chain(list.shared).collect();
     if let Some(index) = vaults.iter().position(|vault| vault.id.as_str() == wanted) {
         return Ok(vaults.swap_remove(index));
     }
-    let named: Vec<usize> =
+    let mut named: Vec<usize> =
         vaults.iter().enumerate().filter(|(_, vault)| vault.name == wanted).map(|(index, _)| index).collect();
+    if named.first().is_some_and(|first| *first < own) {
+        named.retain(|index| *index < own);
+    }
     match named.as_slice() {
         [index] => Ok(vaults.swap_remove(*index)),
         [] => Err(unknown(&vaults, wanted)),
@@ -74,11 +79,19 @@ mod tests {
 
     #[test]
     fn a_name_must_be_of_one_vault() {
-        let vaults = || list(&[("a", "Notes"), ("b", "Work"), ("c", "Notes")]);
+        let vaults = || list(&[("b", "Work"), ("a", "Notes"), ("c", "Notes")]);
         assert_eq!(choose(vaults(), "Work").unwrap().id.as_str(), "b");
         let failed = choose(vaults(), "Notes").unwrap_err();
         assert_eq!(failed.exit, Exit::NotFound);
         assert_eq!(failed.message, "more than one vault is named \"Notes\"; use the id of one: a, c");
+    }
+
+    #[test]
+    fn an_own_vault_wins_over_a_shared_one_of_the_same_name() {
+        let vaults = list(&[("a", "Notes"), ("b", "Work"), ("c", "Notes"), ("d", "Team")]);
+        assert_eq!(choose(vaults.clone(), "Notes").unwrap().id.as_str(), "a");
+        assert_eq!(choose(vaults.clone(), "c").unwrap().id.as_str(), "c", "a shared one is had by its id");
+        assert_eq!(choose(vaults, "Team").unwrap().id.as_str(), "d");
     }
 
     #[test]
