@@ -24,12 +24,14 @@ resource "aws_lambda_function" "obsync" {
 
   environment {
     variables = {
-      S3_BUCKET            = aws_s3_bucket.vaults.id
-      S3_PREFIX            = var.prefix
-      S3_SSE_KMS_KEY_ID    = var.kms_key_arn
-      STATE_TABLE_NAME     = aws_dynamodb_table.state.name
-      OBSYNC_SECRET_NAME   = var.secret_name
-      OBSYNC_SELF_CONTINUE = tostring(var.self_continue)
+      S3_BUCKET                 = aws_s3_bucket.vaults.id
+      S3_PREFIX                 = var.prefix
+      S3_SSE_KMS_KEY_ID         = var.kms_key_arn
+      STATE_TABLE_NAME          = aws_dynamodb_table.state.name
+      OBSYNC_SECRET_NAME        = var.secret_name
+      OBSYNC_VAULTS             = join(",", var.vaults)
+      OBSYNC_ALLOW_DESTINATIONS = join(",", var.allow_destinations)
+      OBSYNC_SELF_CONTINUE      = tostring(var.self_continue)
     }
   }
 }
@@ -48,7 +50,7 @@ resource "aws_lambda_function_event_invoke_config" "obsync" {
 
 resource "aws_cloudwatch_event_rule" "schedule" {
   name                = var.name
-  description         = "Syncs every vault that there are credentials for."
+  description         = "Syncs the vaults that the secret and the settings name."
   schedule_expression = var.schedule
 }
 

@@ -27,6 +27,18 @@ variable "prefix" {
   }
 }
 
+variable "vaults" {
+  description = "Vaults that the schedule syncs, by name or id. Empty for those of the secret."
+  type        = list(string)
+  default     = []
+}
+
+variable "allow_destinations" {
+  description = "Other places that events may send vaults to: BUCKET or BUCKET/PREFIX. Empty for none."
+  type        = list(string)
+  default     = []
+}
+
 variable "zip" {
   description = "The zip that build-lambda.sh made."
   type        = string
@@ -45,7 +57,7 @@ variable "architecture" {
 }
 
 variable "schedule" {
-  description = "When all vaults are synced, as a rate or cron expression of EventBridge."
+  description = "When the vaults are synced, as a rate or cron expression of EventBridge."
   type        = string
   default     = "rate(15 minutes)"
 }

@@ -76,8 +76,10 @@ impl Services {
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let secret = self.has_secret.then_some(("OBSYNC_SECRET_NAME", SECRET));
         let api_url = self.api_url.as_deref().map(|url| ("OBSYNC_API_URL", url));
+        // A standard vault is synced when somebody names it.
+        let vaults = self.server.is_some().then_some(("OBSYNC_VAULTS", VAULT));
         let always = [("S3_BUCKET", self.bucket.as_str()), ("STATE_TABLE_NAME", self.table.as_str())];
-        let all = always.into_iter().chain(secret).chain(api_url);
+        let all = always.into_iter().chain(secret).chain(api_url).chain(vaults);
         all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 

@@ -36,6 +36,9 @@ pub(crate) struct VaultReport {
     /// Where it goes.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) destination: String,
+    /// How the service says that it is encrypted: `standard` or `end-to-end`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(crate) encryption: &'static str,
     /// How it ended.
     pub(crate) status: VaultStatus,
     /// The same in a sentence.
@@ -87,6 +90,7 @@ impl VaultReport {
             vault_id: vault_id.to_owned(),
             name: name.to_owned(),
             destination: String::new(),
+            encryption: "",
             status,
             message,
             version: 0,

@@ -16,6 +16,7 @@ use obsync_stores::dynamodb::TableName;
 use obsync_stores::{BucketLocation, LocationError};
 use secrecy::SecretString;
 
+use crate::trust::Kind;
 use crate::variables::Variables;
 
 /// How long before its end an invocation begins nothing new, unless it is set otherwise.
@@ -26,6 +27,10 @@ pub(crate) const TIMEOUT_BUFFER: Duration = Duration::from_secs(30);
 pub struct Config {
     /// Below which place vaults get their places.
     pub(crate) root: BucketLocation,
+    /// Where events may send vaults instead: these places and whatever lies in them.
+    pub(crate) destinations: Vec<BucketLocation>,
+    /// The ids or names of vaults that events mean which name none.
+    pub(crate) vaults: Vec<String>,
     /// How objects are written.
     pub(crate) objects: ObjectSettings,
     /// The table that the states are in.
@@ -56,6 +61,8 @@ pub struct Config {
     pub(crate) account: AccountSettings,
     /// The name or ARN of the secret that has the credentials.
     pub(crate) secret: Option<String>,
+    /// The only kind of encryption that is to be opened.
+    pub(crate) encryption: Option<Kind>,
     /// What is synced.
     pub(crate) filter: Filter,
 }
@@ -113,6 +120,8 @@ impl Config {
     /// | variable | meaning | default |
     /// | --- | --- | --- |
     /// | `S3_BUCKET`, `S3_PREFIX` | where the vaults go | –, none |
+    /// | `OBSYNC_VAULTS` | vaults, by id or name, that events mean which name none | see `choice` |
+    /// | `OBSYNC_ALLOW_DESTINATIONS` | where events may send vaults instead | nowhere |
     /// | `S3_SSE_KMS_KEY_ID`, `S3_STORAGE_CLASS` | how objects are kept | as the bucket is set |
     /// | `STATE_TABLE_NAME` | the DynamoDB table | `obsync-state` |
     /// | `LAMBDA_MAX_MEMORY_MB` | memory to stay in | the function's |
@@ -124,6 +133,7 @@ impl Config {
     /// | `OBSIDIAN_EMAIL`, `OBSIDIAN_PASSWORD`, `OBSIDIAN_TOTP_SECRET` | the account | – |
     /// | `OBSIDIAN_AUTH_TOKEN` | a token in place of them | – |
     /// | `OBSYNC_VAULT_PASSWORD` | opens vaults that the secret does not name | – |
+    /// | `OBSYNC_ENCRYPTION` | the only kind that is opened, `standard` or `end-to-end` | either |
     /// | `OBSYNC_API_URL`, `OBSYNC_ALLOW_HOST` | the service | the official one |
     /// | `OBSYNC_FILE_TYPES`, `OBSYNC_CONFIGS`, `OBSYNC_EXCLUDE` | what is synced | everything |
     /// | `OBSYNC_KEEP_DELETED` | keep what the vault deletes | `false` |
@@ -177,8 +187,13 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
     let continues = variables.flag("OBSYNC_SELF_CONTINUE", false);
     let client = read_service(variables);
     let filter = read_filter(variables);
+    let encryption = variables.parsed("OBSYNC_ENCRYPTION");
+    let destinations = read_destinations(variables);
+    let vaults = items(&variables.text("OBSYNC_VAULTS").unwrap_or_default()).map(str::to_owned).collect();
     Some(Config {
         root: root?,
+        destinations,
+        vaults,
         objects,
         table,
         memory,
@@ -194,6 +209,7 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
         client: client?,
         account,
         secret,
+        encryption,
         filter,
     })
 }
@@ -245,6 +261,22 @@ fn read_root(variables: &mut Variables<'_>) -> Option<BucketLocation> {
             None
         }
     }
+}
+
+fn read_destinations(variables: &mut Variables<'_>) -> Vec<BucketLocation> {
+    let mut destinations = Vec::new();
+    for item in items(&variables.text("OBSYNC_ALLOW_DESTINATIONS").unwrap_or_default()) {
+        let (bucket, prefix) = item.split_once('/').unwrap_or((item, ""));
+        match location(bucket, prefix) {
+            Ok(place) if !item.contains('*') => destinations.push(place),
+            _ => variables.refuse(
+                "OBSYNC_ALLOW_DESTINATIONS",
+                "has something else than BUCKET or BUCKET/PREFIX, separated by commas, without wildcards: each allows \
+                 whatever lies in it",
+            ),
+        }
+    }
+    destinations
 }
 
 /// A place in a bucket of S3, of its two parts. Slashes around the prefix say nothing.
@@ -362,6 +394,17 @@ mod tests {
     }
 
     #[test]
+    fn destinations_of_events_are_buckets_or_prefixes() {
+        let config = with(&[("OBSYNC_ALLOW_DESTINATIONS", "copies, archive/2026/notes/")]).unwrap();
+        let places: Vec<String> = config.destinations.iter().map(BucketLocation::to_string).collect();
+        assert_eq!(places, ["s3://copies", "s3://archive/2026/notes"]);
+        for wrong in ["*", "copies/*", "s3://copies", "copies/../x", "x"] {
+            let error = read(&[LEAST[0], LEAST[1], ("OBSYNC_ALLOW_DESTINATIONS", wrong)]).unwrap_err();
+            assert!(error.problems.contains_key("OBSYNC_ALLOW_DESTINATIONS"), "{wrong}");
+        }
+    }
+
+    #[test]
     fn all_problems_are_told_at_once_with_the_names_of_their_variables() {
         let error = read(&[
             ("S3_PREFIX", "a//b"),
@@ -375,6 +418,7 @@ mod tests {
             ("OBSIDIAN_EMAIL", "me@example.com"),
             ("OBSIDIAN_TOTP_SECRET", "geheim1"),
             ("OBSYNC_API_URL", "http://example.com"),
+            ("OBSYNC_ENCRYPTION", "strong"),
             ("OBSYNC_FILE_TYPES", "images"),
             ("OBSYNC_EXCLUDE", "../x"),
         ])
@@ -391,6 +435,7 @@ mod tests {
                 "OBSIDIAN_PASSWORD",
                 "OBSIDIAN_TOTP_SECRET",
                 "OBSYNC_API_URL",
+                "OBSYNC_ENCRYPTION",
                 "OBSYNC_EXCLUDE",
                 "OBSYNC_FILE_TYPES",
                 "S3_PREFIX",

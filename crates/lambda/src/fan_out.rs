@@ -48,7 +48,12 @@ pub(crate) async fn sync_all(
         let Some((index, job)) = names.remove(&id) else { continue };
         let report = report.unwrap_or_else(|error| {
             let message = format!("the run broke down ({error}); please report this");
-            VaultReport::nothing(job.vault.id.as_str(), &job.vault.name, VaultStatus::Failed, message)
+            VaultReport::nothing(
+                job.vault.info.id.as_str(),
+                &job.vault.info.name,
+                VaultStatus::Failed,
+                message,
+            )
         });
         done(&report);
         if let Some(slot) = reports.get_mut(index) {

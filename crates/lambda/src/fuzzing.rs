@@ -65,7 +65,7 @@ pub fn secret(data: &[u8]) {
             for opening in secret.vaults() {
                 match opening {
                     VaultSecret::Password(password) => assert!(!password.expose_secret().is_empty()),
-                    VaultSecret::Key(key) => assert_eq!(key.expose_hex().expose_secret().len(), 64),
+                    VaultSecret::Key { key, .. } => assert_eq!(key.expose_hex().expose_secret().len(), 64),
                 }
             }
         }

@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use lambda_runtime::Context;
 use obsync_core::{Governor, StateError};
-use obsync_protocol::{VaultId, VaultInfo};
+use obsync_protocol::VaultId;
 use obsync_stores::BucketLocation;
+use obsync_stores::dynamodb::Places;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, InvocationError, VaultReport, VaultStatus, http_answer};
 use crate::chain::{self, Continuation};
+use crate::choice::{Choice, Chosen, Listed};
 use crate::config::{Config, ConfigError, location};
 use crate::deadline::Deadline;
 use crate::event::{Action, Event, SyncRequest};
@@ -19,6 +21,7 @@ use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
 use crate::queue::{self, Synced};
 use crate::sync::{Invocation, Job};
+use crate::trust::Kind;
 use crate::warm::{Account, AccountError, Warm};
 use crate::{fan_out, logging, metrics, placement, status};
 
@@ -81,8 +84,11 @@ impl Call<'_> {
     async fn act(&self, action: &Action) -> Result<Answer, InvocationError> {
         match action {
             Action::Sync(request) => {
-                let Synced { reports, goes_on } = self.sync(request).await?;
+                let Synced { reports, goes_on, notice } = self.sync(request).await?;
                 let mut answer = Answer::of_sync(&reports);
+                if let Some(notice) = notice {
+                    answer.message = format!("{}; {notice}", answer.message);
+                }
                 answer.metadata = self.metadata("sync");
                 answer.metadata["goes_on_by_itself"] = json!(goes_on);
                 answer.metadata["sync_type"] = json!(request.sync_type());
@@ -131,25 +137,49 @@ impl Call<'_> {
         let deadline = Arc::new(Deadline::at(self.context.deadline, self.warm.config.timeout_buffer));
         let root = self.root(request)?;
         let (account, vaults) = self.vaults(&deadline).await?;
-        let (chosen, mut reports) = self.choose(&account, &vaults, &request.vaults);
-        let jobs = within(&deadline, self.place(&root, &vaults, &chosen)).await?;
+        let known = within(&deadline, self.places(&root)).await?;
+        let choice = self.choose(&account, &vaults, &request.vaults, &known);
+        let notice = choice.notice();
+        let (chosen, refused) = self.trusted(&account, &choice, &known);
+        let (jobs, placeless) = within(&deadline, self.place(&root, &vaults, &chosen, &known)).await?;
         tracing::info!(vaults = jobs.len(), sync_type = request.sync_type(), "syncing");
+        if let Some(notice) = &notice {
+            tracing::warn!("{notice}");
+        }
+        let mut reports = choice.mistaken;
+        reports.extend(refused.into_iter().chain(placeless));
         // No metric of theirs: whatever an event calls a vault would become one of its own.
         reports.iter().for_each(note);
         reports.extend(self.sync_jobs(request, account, &deadline, jobs).await);
         let goes_on = self.go_on(request, &reports, &deadline).await;
-        Ok(Synced { reports, goes_on })
+        Ok(Synced { reports, goes_on, notice })
     }
 
-    /// Where vaults go, for this event.
+    /// Where vaults go, for this event: where the settings say, unless the event names another place that the settings
+    /// allow. That can be no place inside the usual one, or around it, which belongs to vaults of that name, also to
+    /// those that are yet to come.
     fn root(&self, request: &SyncRequest) -> Result<BucketLocation, InvocationError> {
-        let usual = &self.warm.config.root;
-        let bucket = request.bucket.as_deref().unwrap_or(usual.bucket());
-        let prefix = request.prefix.as_deref().unwrap_or(usual.prefix());
-        location(bucket, prefix).map_err(|error| InvocationError::new("InvalidEvent", error))
+        let config = &self.warm.config;
+        let invalid = |reason: String| InvocationError::new("InvalidEvent", reason);
+        let bucket = request.bucket.as_deref().unwrap_or(config.root.bucket());
+        let prefix = request.prefix.as_deref().unwrap_or(config.root.prefix());
+        let asked = location(bucket, prefix).map_err(|error| invalid(error.to_string()))?;
+        match (asked.holds(&config.root), config.root.holds(&asked)) {
+            (true, true) => Ok(asked),
+            _ if !config.destinations.iter().any(|allowed| allowed.holds(&asked)) => Err(invalid(format!(
+                "the event names the destination {asked}, and OBSYNC_ALLOW_DESTINATIONS does not: leave \"dest_bucket\" \
+                 and \"dest_prefix\" out, or have whoever sets the function up allow the destination"
+            ))),
+            (false, false) => Ok(asked),
+            _ => Err(invalid(format!(
+                "the event names the destination {asked}, which overlaps {}, where the function keeps its vaults: \
+                 name another one",
+                config.root
+            ))),
+        }
     }
 
-    async fn vaults(&self, deadline: &Deadline) -> Result<(Arc<Account>, Vec<VaultInfo>), InvocationError> {
+    async fn vaults(&self, deadline: &Deadline) -> Result<(Arc<Account>, Vec<Listed>), InvocationError> {
         let listed = async {
             let listed = self.warm.vaults().await;
             listed.map_err(|error| InvocationError::new(kind_of(&error), error))
@@ -157,51 +187,88 @@ impl Call<'_> {
         within(deadline, listed).await
     }
 
-    /// The vaults that are meant, and reports on those that there is no telling.
+    /// What the table remembers of the places below a root.
+    async fn places(&self, root: &BucketLocation) -> Result<Places, InvocationError> {
+        let places = self.warm.table.places(&root.to_string(), |_| BTreeMap::new()).await;
+        places.map_err(|error| InvocationError::new("StateUnavailable", error))
+    }
+
+    /// The vaults that are meant.
     fn choose<'v>(
         &self,
         account: &Account,
-        vaults: &'v [VaultInfo],
-        wanted: &BTreeSet<String>,
-    ) -> (Vec<&'v VaultInfo>, Vec<VaultReport>) {
-        if wanted.is_empty() {
-            let openable = vaults.iter().filter(|vault| self.warm.can_open(account, vault));
-            return (openable.collect(), Vec::new());
+        vaults: &'v [Listed],
+        names: &BTreeSet<String>,
+        known: &Places,
+    ) -> Choice<'v> {
+        if !names.is_empty() {
+            return Choice::of_names(vaults, names);
         }
-        let mut chosen: BTreeMap<&VaultId, &VaultInfo> = BTreeMap::new();
-        let mut reports = Vec::new();
-        for name in wanted {
-            match choose(vaults, name) {
-                Ok(vault) => {
-                    chosen.insert(&vault.id, vault);
-                }
-                Err(problem) => {
-                    reports.push(VaultReport::nothing(name, "", VaultStatus::Failed, problem.to_owned()));
-                }
-            }
-        }
-        (chosen.into_values().collect(), reports)
+        let has_place = |vault: &VaultId| known.names.contains_key(vault) || known.damaged.contains(vault);
+        Choice::unasked(
+            vaults,
+            &self.warm.config.vaults,
+            |vault| self.warm.opening(account, vault),
+            has_place,
+        )
     }
 
-    /// Gives each vault its place.
+    /// The vaults of a choice that get a place, and reports on the others: newcomers that may not be opened as they are
+    /// listed. Those that have a place already are looked at when their turn comes.
+    fn trusted<'v>(
+        &self,
+        account: &Account,
+        choice: &Choice<'v>,
+        known: &Places,
+    ) -> (Vec<Chosen<'v>>, Vec<VaultReport>) {
+        let mut refused = Vec::new();
+        let mut chosen = choice.vaults.clone();
+        chosen.retain(|Chosen { vault, .. }| {
+            if has_place(known, &vault.info.id) {
+                return true;
+            }
+            let trusted = self.warm.trust(account, vault, false);
+            refused.extend(trusted.as_ref().err().map(|error| refusal(vault, error.to_string())));
+            trusted.is_ok()
+        });
+        (chosen, refused)
+    }
+
+    /// Gives each vault its place. One whose place is damaged in the table fails alone, and is reported in the second
+    /// list.
     async fn place(
         &self,
         root: &BucketLocation,
-        all: &[VaultInfo],
-        chosen: &[&VaultInfo],
-    ) -> Result<Vec<Job>, InvocationError> {
-        if chosen.is_empty() {
-            return Ok(Vec::new());
+        all: &[Listed],
+        chosen: &[Chosen<'_>],
+        before: &Places,
+    ) -> Result<(Vec<Job>, Vec<VaultReport>), InvocationError> {
+        let wanted: Vec<&Listed> = chosen.iter().map(|chosen| chosen.vault).collect();
+        let mut known = before.clone();
+        if !wanted.iter().all(|vault| has_place(before, &vault.info.id)) {
+            let give = |taken: &BTreeMap<VaultId, String>| placement::places(all, &wanted, taken);
+            let given = self.warm.table.places(&root.to_string(), give).await;
+            known = given.map_err(|error| InvocationError::new("StateUnavailable", error))?;
         }
-        let give = |taken: &BTreeMap<VaultId, String>| placement::places(all, chosen, taken);
-        let places = self.warm.table.places(&root.to_string(), give).await;
-        let places = places.map_err(|error| InvocationError::new("StateUnavailable", error))?;
-        let jobs = chosen.iter().filter_map(|vault| Some((*vault, places.get(&vault.id)?)));
-        jobs.map(|(vault, name)| {
-            let place = root.join(name).map_err(|error| InvocationError::new("InvalidEvent", error))?;
-            Ok(Job { vault: vault.clone(), place })
-        })
-        .collect()
+        let (mut jobs, mut refused) = (Vec::new(), Vec::new());
+        for chosen in chosen {
+            let (vault, warning) = (chosen.vault.clone(), chosen.warning());
+            let was_synced = has_place(before, &vault.info.id);
+            let name = known.names.get(&vault.info.id);
+            let name = name.filter(|_| placement::is_sound(&vault.info.id, &known.names));
+            match name.and_then(|name| root.join(name).ok()) {
+                Some(place) => jobs.push(Job { vault, place, was_synced, warning }),
+                None => {
+                    let message = format!(
+                        "the table {} has a place for this vault below {root} that obsync did not write: correct or \
+                         remove the vault's entry in `places`",
+                        self.warm.config.table
+                    );
+                    refused.push(refusal(&vault, message));
+                }
+            }
+        }
+        Ok((jobs, refused))
     }
 
     async fn sync_jobs(
@@ -258,25 +325,27 @@ impl Call<'_> {
     async fn status(&self, wanted: &BTreeSet<String>) -> Result<Vec<Value>, InvocationError> {
         let deadline = Deadline::at(self.context.deadline, self.warm.config.timeout_buffer);
         let (account, vaults) = self.vaults(&deadline).await?;
-        let (chosen, mistaken) = self.choose(&account, &vaults, wanted);
-        if let Some(report) = mistaken.first() {
+        let known = within(&deadline, self.places(&self.warm.config.root)).await?;
+        let choice = self.choose(&account, &vaults, wanted, &known);
+        if let Some(report) = choice.mistaken.first().filter(|_| !wanted.is_empty()) {
             return Err(InvocationError::new(
                 "VaultNotFound",
                 format!("{:?}: {}", report.vault_id, report.message),
             ));
         }
-        within(&deadline, self.documents(&chosen)).await
+        within(&deadline, self.documents(&choice, &known)).await
     }
 
     /// What the table knows of these vaults.
-    async fn documents(&self, chosen: &[&VaultInfo]) -> Result<Vec<Value>, InvocationError> {
+    async fn documents(&self, choice: &Choice<'_>, known: &Places) -> Result<Vec<Value>, InvocationError> {
         let failed = |error: StateError| InvocationError::new("StateUnavailable", error);
         let root = &self.warm.config.root;
-        let places = self.warm.table.places(&root.to_string(), |_| BTreeMap::new()).await.map_err(failed)?;
         let mut documents = Vec::new();
-        for vault in chosen {
-            let name = places.get(&vault.id).cloned().unwrap_or_else(|| placement::safe_name(&vault.name));
-            let place = root.join(&name).map_err(|error| InvocationError::new("InvalidEvent", error))?;
+        for vault in choice.vaults.iter().map(|chosen| &chosen.vault.info) {
+            let name =
+                known.names.get(&vault.id).cloned().unwrap_or_else(|| placement::safe_name(&vault.name));
+            // A place that cannot be is told when the vault is synced.
+            let Ok(place) = root.join(&name) else { continue };
             documents.push(status::of_vault(self.warm, vault, place.to_string()).await.map_err(failed)?);
         }
         Ok(documents)
@@ -299,18 +368,32 @@ async fn within<T>(
     }
 }
 
+/// Whether the table has an entry for a vault, be it damaged.
+fn has_place(known: &Places, vault: &VaultId) -> bool {
+    known.names.contains_key(vault) || known.damaged.contains(vault)
+}
+
+/// The report on a vault that is not even begun with.
+fn refusal(vault: &Listed, message: String) -> VaultReport {
+    let (id, name) = (vault.info.id.as_str(), &vault.info.name);
+    let encryption = Kind::of(&vault.info).as_str();
+    VaultReport { encryption, ..VaultReport::nothing(id, name, VaultStatus::Failed, message) }
+}
+
 /// What is logged about a vault: nothing that its owner wrote.
 fn note(report: &VaultReport) {
     match report.status {
         VaultStatus::Failed => {
             tracing::error!(
                 vault_id = report.vault_id,
+                encryption = report.encryption,
                 reason = report.message,
                 "the vault could not be synced"
             );
         }
         status => tracing::info!(
             vault_id = report.vault_id,
+            encryption = report.encryption,
             ?status,
             version = report.version,
             files = report.files(),
@@ -327,19 +410,6 @@ fn note(report: &VaultReport) {
     }
 }
 
-/// A vault by its id, else by its name.
-fn choose<'v>(vaults: &'v [VaultInfo], wanted: &str) -> Result<&'v VaultInfo, &'static str> {
-    if let Some(vault) = vaults.iter().find(|vault| vault.id.as_str() == wanted) {
-        return Ok(vault);
-    }
-    let mut named = vaults.iter().filter(|vault| vault.name == wanted);
-    match (named.next(), named.next()) {
-        (Some(vault), None) => Ok(vault),
-        (Some(_), Some(_)) => Err("more than one vault has this name; use the id"),
-        (None, _) => Err("the account has no vault of this id or name"),
-    }
-}
-
 /// What kind of failure it is that there is no account.
 fn kind_of(error: &AccountError) -> &'static str {
     match error {
@@ -347,6 +417,9 @@ fn kind_of(error: &AccountError) -> &'static str {
         AccountError::Client(error) if error.is_auth() => "SignInFailed",
         AccountError::Client(_) => "ServiceUnavailable",
         AccountError::NoCredentials | AccountError::TokenRefused | AccountError::NoTotp => "SignInFailed",
-        AccountError::NoPassword | AccountError::Encryption(_) | AccountError::Derivation(_) => "VaultLocked",
+        AccountError::NoPassword
+        | AccountError::Encryption(_)
+        | AccountError::Distrust(_)
+        | AccountError::Derivation(_) => "VaultLocked",
     }
 }

@@ -1,17 +1,19 @@
 //! obsync on AWS Lambda: a function that keeps a bucket in step with vaults, in as many invocations as that
 //! takes.
 //!
-//! The way of an event: `event` understands it, `handler` finds the vaults that are meant and their places
+//! The way of an event: `event` understands it, `handler` finds the vaults that are meant (`choice`) and their places
 //! (`placement`), `fan_out` works on several at a time, `sync` on each: lease, a look at the other places
 //! (`nesting`), pull, progress, report. Around that:
 //!
-//! - `config` (of `variables`), `secrets`: what the function is given. `warm`: what it keeps between
+//! - `config` (of `variables`), `secrets`: what the function is given. `trust`: what it does not take the service's word
+//!   for. `warm`: what it keeps between
 //!   invocations.
 //! - `memory` (by `gauge`) and `deadline`: the two limits that it works within. `chain`: going on by itself.
 //! - `answer`, `queue`, `status`: what is answered. `logging`, `metrics`: what CloudWatch is told.
 
 mod answer;
 mod chain;
+mod choice;
 mod config;
 mod deadline;
 mod event;
@@ -31,6 +33,7 @@ mod queue;
 mod secrets;
 mod status;
 mod sync;
+mod trust;
 mod variables;
 mod warm;
 

@@ -1,13 +1,15 @@
 //! Where each vault's objects lie: `<prefix>/<vault name>/`, the name made safe.
 //!
-//! Two vaults of one name both get their id added. A vault that was given a place once keeps it, whatever it
+//! Two vaults of one name both get their id added; of an own vault and a shared one, the shared one. A vault that was given a place once keeps it, whatever it
 //! is called later (the table remembers, see
 //! [`DynamoTable::places`](obsync_stores::dynamodb::DynamoTable::places)), and no other vault is ever given
 //! that place.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use obsync_protocol::{VaultId, VaultInfo, VaultPath, normalize_local_name};
+use obsync_protocol::{VaultId, VaultPath, normalize_local_name};
+
+use crate::choice::Listed;
 
 /// The longest name that is made of a vault's, in bytes: keys have 1,024 in all.
 const LONGEST: usize = 200;
@@ -17,32 +19,47 @@ const NAMELESS: &str = "vault";
 /// The names that the `wanted` vaults are to lie under, given those that are taken already. `all` are the
 /// account's vaults: what a vault is given does not depend on which of them are synced.
 pub(crate) fn places(
-    all: &[VaultInfo],
-    wanted: &[&VaultInfo],
+    all: &[Listed],
+    wanted: &[&Listed],
     taken: &BTreeMap<VaultId, String>,
 ) -> BTreeMap<VaultId, String> {
-    let mut namesakes: HashMap<String, usize> = HashMap::new();
+    // Of each name, how many vaults have it, and how many of these are the account's own.
+    let mut namesakes: HashMap<String, (usize, usize)> = HashMap::new();
     for vault in all {
-        *namesakes.entry(folded(&safe_name(&vault.name))).or_default() += 1;
+        let (count, own) = namesakes.entry(folded(&safe_name(&vault.info.name))).or_default();
+        *count += 1;
+        *own += usize::from(!vault.is_shared);
     }
     let mut occupied: HashSet<String> = taken.values().map(|name| folded(name)).collect();
     let mut given = BTreeMap::new();
     for vault in wanted {
-        if let Some(name) = taken.get(&vault.id) {
-            given.insert(vault.id.clone(), name.clone());
+        let id = &vault.info.id;
+        if let Some(name) = taken.get(id) {
+            given.insert(id.clone(), name.clone());
             continue;
         }
-        let name = safe_name(&vault.name);
-        let is_alone = namesakes.get(&folded(&name)).is_none_or(|count| *count <= 1);
-        let with_id = format!("{name} ({})", vault.id);
-        let choices = is_alone.then_some(name).into_iter().chain([with_id, vault.id.to_string()]);
+        let name = safe_name(&vault.info.name);
+        let rivals = namesakes.get(&folded(&name));
+        let is_alone =
+            rivals.is_none_or(|(count, own)| if vault.is_shared { *count <= 1 } else { *own <= 1 });
+        let with_id = format!("{name} ({id})");
+        let choices = is_alone.then_some(name).into_iter().chain([with_id, id.to_string()]);
         let name = choices.into_iter().find(|name| !occupied.contains(&folded(name)));
         // Whoever holds all three names took this vault's id for a name of its own.
-        let name = name.unwrap_or_else(|| format!("{NAMELESS} {}", vault.id));
+        let name = name.unwrap_or_else(|| format!("{NAMELESS} {id}"));
         occupied.insert(folded(&name));
-        given.insert(vault.id.clone(), name);
+        given.insert(id.clone(), name);
     }
     given
+}
+
+/// Whether what the table remembers of a vault's place is a name of its own: one segment of a key, and no other
+/// vault's. Anything else was not written by obsync.
+pub(crate) fn is_sound(vault: &VaultId, names: &BTreeMap<VaultId, String>) -> bool {
+    let Some(name) = names.get(vault) else { return false };
+    let is_one_segment = VaultPath::parse(name).is_ok_and(|path| path.segments().count() == 1);
+    let key = folded(name);
+    is_one_segment && names.iter().all(|(other, name)| other == vault || folded(name) != key)
 }
 
 /// A vault's name as one segment of a key that every tool and file system can have.
@@ -71,22 +88,46 @@ fn folded(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use obsync_testkit::vault_info as vault;
+    use obsync_testkit::vault_info;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn given(vaults: &[VaultInfo], taken: &[(&str, &str)]) -> Vec<String> {
+    fn vault(id: &str, name: &str) -> Listed {
+        Listed { info: vault_info(id, name), is_shared: false, goes_by_name: true }
+    }
+
+    fn shared(id: &str, name: &str) -> Listed {
+        Listed { is_shared: true, ..vault(id, name) }
+    }
+
+    fn given(vaults: &[Listed], taken: &[(&str, &str)]) -> Vec<String> {
         let taken = taken.iter().map(|(id, name)| (id.parse().unwrap(), (*name).to_owned())).collect();
-        let wanted: Vec<&VaultInfo> = vaults.iter().collect();
+        let wanted: Vec<&Listed> = vaults.iter().collect();
         let given = places(vaults, &wanted, &taken);
-        vaults.iter().map(|vault| given[&vault.id].clone()).collect()
+        vaults.iter().map(|vault| given[&vault.info.id].clone()).collect()
     }
 
     #[test]
     fn a_vault_lies_under_its_name_and_namesakes_under_their_ids_too() {
         let vaults = [vault("a", "Notes"), vault("b", "Work"), vault("c", "notes")];
         assert_eq!(given(&vaults, &[]), ["Notes (a)", "Work", "notes (c)"]);
+    }
+
+    #[test]
+    fn a_shared_vault_does_not_change_the_place_of_an_own_one() {
+        let vaults = [vault("a", "Notes"), shared("b", "notes"), shared("c", "Team")];
+        assert_eq!(given(&vaults, &[]), ["Notes", "notes (b)", "Team"]);
+    }
+
+    #[test]
+    fn what_obsync_would_not_have_written_is_no_place() {
+        let names = [("a", "Notes"), ("b", "x/y"), ("c", ".."), ("d", "Work"), ("e", "work"), ("f", "")];
+        let names: BTreeMap<VaultId, String> =
+            names.into_iter().map(|(id, name)| (id.parse().unwrap(), name.to_owned())).collect();
+        let sound: Vec<&str> =
+            names.keys().filter(|vault| is_sound(vault, &names)).map(VaultId::as_str).collect();
+        assert_eq!(sound, ["a"]);
     }
 
     #[test]
@@ -124,7 +165,7 @@ mod tests {
             names in proptest::collection::vec("[aAbB./ ()0-3\\p{Cc}]{0,6}", 1..6),
             taken in proptest::collection::btree_map("[0-5]", "[aAb]( \\([0-5]\\))?", 0..3),
         ) {
-            let vaults: Vec<VaultInfo> =
+            let vaults: Vec<Listed> =
                 names.iter().enumerate().map(|(id, name)| vault(&id.to_string(), name)).collect();
             let mut distinct = HashSet::new();
             let taken: Vec<(&str, &str)> = taken

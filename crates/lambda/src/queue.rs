@@ -16,6 +16,8 @@ pub(crate) struct Synced {
     pub(crate) reports: Vec<VaultReport>,
     /// Another invocation was started for what is left.
     pub(crate) goes_on: bool,
+    /// What whoever asked should know besides.
+    pub(crate) notice: Option<String>,
 }
 
 /// What became of a message.
@@ -149,7 +151,7 @@ mod tests {
         let calls = RefCell::new(0);
         let result = answer(messages, async |_: &SyncRequest| {
             *calls.borrow_mut() += 1;
-            Ok(Synced { reports: reports.clone(), goes_on: false })
+            Ok(Synced { reports: reports.clone(), goes_on: false, notice: None })
         })
         .await;
         (result, calls.into_inner())
@@ -190,7 +192,7 @@ mod tests {
     async fn what_another_invocation_goes_on_with_is_served() {
         let reports = vec![report("a", VaultStatus::Incomplete)];
         let answer = answer(vec![message("m", "a")], async |_: &SyncRequest| {
-            Ok(Synced { reports: reports.clone(), goes_on: true })
+            Ok(Synced { reports: reports.clone(), goes_on: true, notice: None })
         });
         assert!(ids(&answer.await.unwrap()).is_empty());
     }

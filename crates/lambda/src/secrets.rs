@@ -4,7 +4,8 @@
 //!
 //! ```json
 //! {"auth": {"email": "…", "password": "…", "totp_secret": "…"},
-//!  "vaults": {"My Vault": {"password": "…"}, "0123abcd": {"key": "64 hexadecimal digits"}}}
+//!  "vaults": {"My Vault": {"password": "…"}, "0123abcd": {
+//!    "key": "64 hexadecimal digits", "encryption_version": 3, "salt": "…"}}}
 //! ```
 //!
 //! with `{"token": "…"}` as `auth` where the password is to stay at home. The flat one has vault passwords
@@ -19,11 +20,13 @@ use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata, S
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use obsync_client::Token;
 use obsync_client::totp::{Generator, NotBase32};
-use obsync_protocol::{ContentHash, MasterKey, VaultInfo};
+use obsync_protocol::{ContentHash, EncryptionVersion, MasterKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
+
+use crate::choice::Listed;
 
 /// What a secret holds.
 #[derive(Default)]
@@ -44,7 +47,21 @@ pub(crate) enum VaultSecret {
     /// Its password.
     Password(SecretString),
     /// What its password makes, so that the password stays with its owner.
-    Key(MasterKey),
+    Key {
+        /// The master key.
+        key: MasterKey,
+        /// What it was made for; secrets of early releases do not say.
+        of: Option<KeySubject>,
+    },
+}
+
+/// What a key was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeySubject {
+    /// The encryption version.
+    pub(crate) version: EncryptionVersion,
+    /// The salt.
+    pub(crate) salt: String,
 }
 
 /// Why there are no credentials.
@@ -85,6 +102,10 @@ pub(crate) enum Malformed {
     BadVault { number: usize },
     #[error("the \"key\" of vault number {number} is not 64 hexadecimal digits")]
     BadKey { number: usize },
+    #[error(
+        "vault number {number} needs both \"encryption_version\" and \"salt\", of a version that obsync knows"
+    )]
+    BadSubject { number: usize },
 }
 
 /// A secret text on its way out of JSON.
@@ -133,6 +154,8 @@ struct Auth {
 struct Vault {
     password: Option<Text>,
     key: Option<Text>,
+    encryption_version: Option<u64>,
+    salt: Option<String>,
 }
 
 impl Secret {
@@ -176,9 +199,10 @@ impl Secret {
         self.vaults.values()
     }
 
-    /// What opens a vault: by its id, else by its name.
-    pub(crate) fn of_vault(&self, vault: &VaultInfo) -> Option<&VaultSecret> {
-        self.vaults.get(vault.id.as_str()).or_else(|| self.vaults.get(&vault.name))
+    /// What opens a vault: by its id, else by its name, if that means it.
+    pub(crate) fn of_vault(&self, vault: &Listed) -> Option<&VaultSecret> {
+        let by_name = || self.vaults.get(&vault.info.name).filter(|_| vault.goes_by_name);
+        self.vaults.get(vault.info.id.as_str()).or_else(by_name)
     }
 }
 
@@ -215,10 +239,19 @@ impl Full {
 
 impl Vault {
     fn secret(self, number: usize) -> Result<VaultSecret, Malformed> {
+        let of = match (self.encryption_version, self.salt) {
+            (Some(version), Some(salt)) => {
+                let version = EncryptionVersion::try_from(version);
+                let version = version.map_err(|_| Malformed::BadSubject { number })?;
+                Some(KeySubject { version, salt })
+            }
+            (None, None) => None,
+            _ => return Err(Malformed::BadSubject { number }),
+        };
         match (self.password, self.key) {
             (Some(password), None) => Ok(VaultSecret::Password(password.0)),
             (None, Some(key)) => MasterKey::from_hex(key.0.expose_secret())
-                .map(VaultSecret::Key)
+                .map(|key| VaultSecret::Key { key, of })
                 .map_err(|_| Malformed::BadKey { number }),
             _ => Err(Malformed::BadVault { number }),
         }
@@ -248,9 +281,10 @@ mod tests {
     const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
     fn password(secret: &Secret, id: &str, name: &str) -> Option<String> {
-        match secret.of_vault(&vault_info(id, name))? {
+        let vault = Listed { info: vault_info(id, name), is_shared: false, goes_by_name: true };
+        match secret.of_vault(&vault)? {
             VaultSecret::Password(password) => Some(password.expose_secret().to_owned()),
-            VaultSecret::Key(key) => Some(key.expose_hex().expose_secret().to_owned()),
+            VaultSecret::Key { key, .. } => Some(key.expose_hex().expose_secret().to_owned()),
         }
     }
 
@@ -276,6 +310,8 @@ mod tests {
         assert_eq!(secret.token.as_ref().unwrap().expose(), "TOKEN");
         assert!(secret.credentials.is_none());
         assert_eq!(password(&secret, "VAULT_ID", "x").as_deref(), Some(KEY));
+        let Some(VaultSecret::Key { of: Some(of), .. }) = secret.vaults().next() else { panic!("no key") };
+        assert_eq!(of, &KeySubject { version: EncryptionVersion::V3, salt: "SALT".to_owned() });
     }
 
     #[test]
@@ -293,6 +329,13 @@ mod tests {
     }
 
     #[test]
+    fn the_password_of_an_own_vault_is_not_tried_on_a_shared_one_of_the_same_name() {
+        let secret = Secret::parse(r#"{"Notes":"one"}"#).unwrap();
+        let shared = Listed { info: vault_info("b", "Notes"), is_shared: true, goes_by_name: false };
+        assert!(secret.of_vault(&shared).is_none());
+    }
+
+    #[test]
     fn what_is_malformed_is_refused_without_repeating_it() {
         for text in [
             "",
@@ -307,6 +350,8 @@ mod tests {
             r#"{"auth": {"token": "x", "totp_secret": "hunter2!"}}"#,
             r#"{"vaults": {"hunter2": {}}}"#,
             r#"{"vaults": {"v": {"key": "hunter2"}}}"#,
+            r#"{"vaults": {"v": {"password": "hunter2", "salt": "hunter2"}}}"#,
+            r#"{"vaults": {"v": {"password": "hunter2", "salt": "hunter2", "encryption_version": 1}}}"#,
             r#"{"vaults": {"v": {"key": "hunter2", "password": "hunter2"}}}"#,
             r#"{"vaults": {}, "more": "hunter2"}"#,
         ] {

@@ -8,7 +8,6 @@ use obsync_core::{
     Governor, Mode, PullError, PullOptions, PullSource, Report, StateError, StoreError, Tally,
     VaultStore as _, pull,
 };
-use obsync_protocol::VaultInfo;
 use obsync_stores::dynamodb::{
     DynamoState, LeaseOptions, ProgressStatus, StateKey, StoredProgress, TrackedState, Tracker,
 };
@@ -16,9 +15,11 @@ use obsync_stores::{BucketLocation, BucketOptions, BucketStore};
 use tokio::time::timeout_at;
 
 use crate::answer::{VaultReport, VaultStatus};
+use crate::choice::Listed;
 use crate::deadline::Deadline;
 use crate::memory::Allowance;
 use crate::nesting::{Nested, nested};
+use crate::trust::Kind;
 use crate::warm::{Account, AccountError, Warm};
 
 /// What all vaults of an invocation share.
@@ -47,7 +48,11 @@ pub(crate) struct Invocation {
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     /// The vault.
-    pub(crate) vault: VaultInfo,
+    pub(crate) vault: Listed,
+    /// It had a place before this invocation, so it was synced before.
+    pub(crate) was_synced: bool,
+    /// What its owner should know before anything else.
+    pub(crate) warning: Option<String>,
     /// The place.
     pub(crate) place: BucketLocation,
 }
@@ -101,7 +106,7 @@ impl Invocation {
         let begun = Instant::now();
         let mut ended = self.attempt(job, &self.account).await;
         if let Some(reason) = ended.as_ref().err().and_then(SyncError::refusal).cloned() {
-            let remedy = self.warm.remedy(&self.account, &job.vault, &reason);
+            let remedy = self.warm.remedy(&self.account, &job.vault.info, &reason);
             ended = match self.or_cut_off(remedy).await {
                 Ok(Ok(Some(account))) => self.attempt(job, &account).await,
                 Ok(Ok(None)) => ended,
@@ -110,6 +115,8 @@ impl Invocation {
             };
         }
         let mut report = ended.unwrap_or_else(|error| unfinished(job, &error));
+        report.encryption = Kind::of(&job.vault.info).as_str();
+        report.warnings.splice(0..0, job.warning.clone());
         report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         report
     }
@@ -119,17 +126,17 @@ impl Invocation {
             biased;
             // A key takes memory and time, which would be for nothing now.
             () = self.deadline.stop().cancelled() => return Err(SyncError::NotBegun),
-            keys = self.warm.keys(account, &job.vault) => keys?,
+            keys = self.warm.keys(account, &job.vault, job.was_synced) => keys?,
         };
         let source = PullSource {
             client: self.warm.client().clone(),
             token: account.token.clone(),
-            vault: job.vault.clone(),
+            vault: job.vault.info.clone(),
             keys,
         };
         let key = StateKey {
-            vault_id: job.vault.id.clone(),
-            vault_name: job.vault.name.clone(),
+            vault_id: job.vault.info.id.clone(),
+            vault_name: job.vault.info.name.clone(),
             destination: job.place.to_string(),
         };
         let lease = LeaseOptions { owner: self.owner.clone(), duration: self.warm.config.lease };
@@ -159,7 +166,7 @@ impl Invocation {
             true => self.or_cut_off(state.progress()).await??,
             false => StoredProgress::Missing,
         };
-        let vault = &job.vault.id;
+        let vault = &job.vault.info.id;
         let tracker = Arc::new(Tracker::new(vault, self.sync_type, &stored, config.resume_within));
         let store = self
             .or_cut_off(BucketStore::open_s3(&job.place, self.store_options(job), &self.warm.aws))
@@ -187,7 +194,7 @@ impl Invocation {
     fn store_options(&self, job: &Job) -> BucketOptions {
         let objects = &self.warm.config.objects;
         BucketOptions {
-            vault: Some(job.vault.id.clone()),
+            vault: Some(job.vault.info.id.clone()),
             sse_kms_key: objects.sse_kms_key.clone(),
             storage_class: objects.storage_class.clone(),
             keep_deleted: objects.keep_deleted,
@@ -264,7 +271,7 @@ impl Invocation {
 
 /// The report on a vault whose run came to no end.
 fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
-    let (id, name) = (job.vault.id.as_str(), &job.vault.name);
+    let (id, name) = (job.vault.info.id.as_str(), &job.vault.info.name);
     let destination = job.place.to_string();
     VaultReport { destination, ..VaultReport::nothing(id, name, error.status(), error.to_string()) }
 }

@@ -18,8 +18,10 @@ use obsync_stores::load_aws_config;
 use secrecy::SecretString;
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::choice::{Listed, Opening};
 use crate::config::Config;
 use crate::secrets::{Secret, SecretError, VaultSecret};
+use crate::trust::{self, Distrust, Knowledge};
 
 /// How long one attempt at a call of AWS may take.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
@@ -90,6 +92,8 @@ pub(crate) enum AccountError {
     NoPassword,
     #[error(transparent)]
     Encryption(#[from] UnsupportedEncryption),
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
     #[error("the key could not be derived: {0}")]
     Derivation(String),
 }
@@ -126,9 +130,15 @@ impl Warm {
 
     /// The account and its vaults as they are now. A token that was kept too long is renewed once, and a
     /// secret that has nothing for one of the vaults read again, if that was long ago.
-    pub(crate) async fn vaults(&self) -> Result<(Arc<Account>, Vec<VaultInfo>), AccountError> {
+    pub(crate) async fn vaults(&self) -> Result<(Arc<Account>, Vec<Listed>), AccountError> {
         let (account, vaults) = self.listed().await?;
-        let is_complete = vaults.iter().all(|vault| self.can_open(&account, vault));
+        // Also where the secret is at odds with what is listed: its owner may have mended it.
+        let is_open = |vault: &Listed| match self.opening(&account, vault) {
+            Opening::Nothing => false,
+            Opening::Own => self.trust(&account, vault, true).is_ok(),
+            Opening::HandedOut | Opening::Global => true,
+        };
+        let is_complete = vaults.iter().all(is_open);
         if is_complete || account.read.elapsed() < SECRET_AGE {
             return Ok((account, vaults));
         }
@@ -136,14 +146,14 @@ impl Warm {
         Ok((account, vaults))
     }
 
-    async fn listed(&self) -> Result<(Arc<Account>, Vec<VaultInfo>), AccountError> {
+    async fn listed(&self) -> Result<(Arc<Account>, Vec<Listed>), AccountError> {
         let account = self.account().await?;
-        match self.client().vaults(&account.token).await {
-            Ok(vaults) => Ok((account, vaults)),
+        match self.client().vault_list(&account.token).await {
+            Ok(list) => Ok((account, Listed::all(list))),
             Err(ClientError::NotSignedIn) => {
                 let account = self.renewed(&account).await?;
-                let vaults = self.client().vaults(&account.token).await?;
-                Ok((account, vaults))
+                let list = self.client().vault_list(&account.token).await?;
+                Ok((account, Listed::all(list)))
             }
             Err(error) => Err(error.into()),
         }
@@ -262,22 +272,56 @@ impl Warm {
         Ok(Account { token, secret, read })
     }
 
-    /// Whether there is something to open this vault with.
-    pub(crate) fn can_open(&self, account: &Account, vault: &VaultInfo) -> bool {
-        vault.password.is_some()
-            || account.secret.of_vault(vault).is_some()
-            || self.config.account.vault_password.is_some()
+    /// What there is to open this vault with.
+    pub(crate) fn opening(&self, account: &Account, vault: &Listed) -> Opening {
+        if account.secret.of_vault(vault).is_some() {
+            Opening::Own
+        } else if vault.info.password.is_some() {
+            Opening::HandedOut
+        } else if self.config.account.vault_password.is_some() {
+            Opening::Global
+        } else {
+            Opening::Nothing
+        }
     }
 
-    /// The keys of a vault; those that were accepted once are not derived again.
-    pub(crate) async fn keys(&self, account: &Account, vault: &VaultInfo) -> Result<VaultKeys, AccountError> {
-        let version = vault.encryption()?;
-        let subject = Subject { vault: vault.id.clone(), salt: vault.salt.clone(), version };
+    /// Whether a vault may be opened as it is listed. `was_synced` says whether it was synced before.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn trust(
+        &self,
+        account: &Account,
+        vault: &Listed,
+        was_synced: bool,
+    ) -> Result<EncryptionVersion, AccountError> {
+        let version = vault.info.encryption()?;
+        let known = Knowledge {
+            secret: account.secret.of_vault(vault),
+            has_global_password: self.config.account.vault_password.is_some(),
+            wanted: self.config.encryption,
+            was_synced,
+        };
+        trust::check(&vault.info, version, &known)?;
+        Ok(version)
+    }
+
+    /// The keys of a vault, if it may be opened as it is listed; those that were accepted once are not derived again.
+    /// `was_synced` says whether it was synced before.
+    pub(crate) async fn keys(
+        &self,
+        account: &Account,
+        vault: &Listed,
+        was_synced: bool,
+    ) -> Result<VaultKeys, AccountError> {
+        let info = &vault.info;
+        let version = self.trust(account, vault, was_synced)?;
+        let subject = Subject { vault: info.id.clone(), salt: info.salt.clone(), version };
         if let Some(keys) = self.kept_keys().get(&subject) {
             return Ok(keys.clone());
         }
         let keys = self.derive(account, vault, version).await?;
-        self.client().check_access(&account.token, vault, keys.key_hash()).await?;
+        self.client().check_access(&account.token, info, keys.key_hash()).await?;
         self.kept_keys().insert(subject, keys.clone());
         Ok(keys)
     }
@@ -286,15 +330,18 @@ impl Warm {
     async fn derive(
         &self,
         account: &Account,
-        vault: &VaultInfo,
+        vault: &Listed,
         version: EncryptionVersion,
     ) -> Result<VaultKeys, AccountError> {
-        let password = match (&vault.password, account.secret.of_vault(vault)) {
+        let info = &vault.info;
+        let password = match (&info.password, account.secret.of_vault(vault)) {
             (Some(password), _) | (None, Some(VaultSecret::Password(password))) => password.clone(),
-            (None, Some(VaultSecret::Key(key))) => return Ok(VaultKeys::new(key, version, &vault.salt)),
+            (None, Some(VaultSecret::Key { key, .. })) => {
+                return Ok(VaultKeys::new(key, version, &info.salt));
+            }
             (None, None) => self.config.account.vault_password.clone().ok_or(AccountError::NoPassword)?,
         };
-        let salt = vault.salt.clone();
+        let salt = info.salt.clone();
         let turn = Arc::clone(&self.deriving).lock_owned().await;
         let derived = tokio::task::spawn_blocking(move || {
             // Nothing ends this thread early, so that the turn is over when it is, whoever still waits for it.

@@ -38,6 +38,9 @@ struct VaultKey {
     /// 64 hexadecimal digits.
     #[serde(with = "crate::secret_text")]
     key: SecretString,
+    /// What the key was derived for: the function opens nothing else with it.
+    encryption_version: u64,
+    salt: String,
 }
 
 pub(super) async fn export(options: &CredentialsExport, context: &Context) -> Result<Exit, Failed> {
@@ -83,7 +86,12 @@ async fn keys(
         let lock = Lock { context, client, token, vault: &vault };
         match lock.open(options.password_stdin).await {
             Ok(open) => {
-                keys.insert(vault.id.to_string(), VaultKey { key: open.master.expose_hex() });
+                let key = VaultKey {
+                    key: open.master.expose_hex(),
+                    encryption_version: vault.encryption_version,
+                    salt: vault.salt.clone(),
+                };
+                keys.insert(vault.id.to_string(), key);
             }
             // Nobody asked for this one in particular.
             Err(failed) if takes_all && failed.exit == Exit::SignIn => {

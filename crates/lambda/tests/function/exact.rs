@@ -14,7 +14,7 @@ async fn comes_out_exactly(fixture: &str) {
     let vaults = password.map_or(json!({}), |password| json!({ (fixture): { "password": password } }));
     let auth = json!({ "email": crate::world::EMAIL, "password": crate::world::PASSWORD });
     world.put_secret(&json!({ "auth": auth, "vaults": vaults }));
-    let invocation = invoke(&world.function(), &json!({})).await;
+    let invocation = invoke(&world.function(), &sync(fixture)).await;
     let answer = answered(&invocation);
     assert_eq!((&answer["status"], &answer["success"]), (&json!("complete"), &json!(true)), "{answer}");
     let expected = Expected::load(&fixture_dir(fixture)).unwrap();
@@ -78,7 +78,8 @@ async fn every_vault_that_there_are_credentials_for_is_synced_by_a_schedule() {
         write_notes(&world.vault(vault), 5);
     }
     let text = include_str!("../../../../deploy/events/scheduled.json");
-    let invocation = invoke(&world.function(), &serde_json::from_str(text).unwrap()).await;
+    let function = world.function_with(&[("OBSYNC_VAULTS", "Notes")]);
+    let invocation = invoke(&function, &serde_json::from_str(text).unwrap()).await;
     let answer = answered(&invocation);
     assert_eq!((&answer["vaults_synced"], &answer["files_count"]), (&json!(2), &json!(10)), "{answer}");
     world.assert_exact("Notes");
@@ -94,7 +95,8 @@ async fn vaults_of_one_name_do_not_meet() {
             .await;
     let vaults = world.server.vaults();
     vaults.iter().for_each(|vault| write_notes(vault, 3));
-    answered(&invoke(&world.function(), &json!({ "action": "sync" })).await);
+    let ids: Vec<String> = vaults.iter().map(|vault| vault.id().to_string()).collect();
+    answered(&invoke(&world.function(), &json!({ "action": "sync", "vaults": ids })).await);
     for vault in &vaults {
         let place = format!("{} ({})", vault.name(), vault.id());
         assert_eq!(world.differences(&place, &vault.expected().unwrap()), [""; 0]);
@@ -117,19 +119,5 @@ async fn a_complete_sync_removes_what_the_vault_no_longer_has() {
     let event = json!({ "action": "sync", "vault_id": "Notes", "sync_type": "complete" });
     let complete = invoke(&function, &event).await;
     assert_eq!(report(answered(&complete))["deleted"]["files"], 1);
-    world.assert_exact("Notes");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn another_destination_holds_for_its_event_only() {
-    let world = World::new().await;
-    let function = world.function();
-    write_notes(&world.vault("Notes"), 3);
-    world.cloud.s3().create_bucket("other");
-    let event = json!({ "action": "sync", "vault_id": "Notes", "dest_bucket": "other", "dest_prefix": "" });
-    answered(&invoke(&function, &event).await);
-    assert_eq!(world.cloud.s3().objects("other", "Notes/").len(), 3);
-    assert!(world.cloud.s3().objects(BUCKET, "").is_empty());
-    answered(&invoke(&function, &sync("Notes")).await);
     world.assert_exact("Notes");
 }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
+mod choice;
+mod destinations;
+mod encryption;
 mod events;
 mod exact;
 mod interrupted;

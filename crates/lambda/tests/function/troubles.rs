@@ -188,17 +188,17 @@ async fn a_place_inside_another_vaults_is_refused_both_ways() {
     let (notes, private) = (world.vault("Notes"), world.vault("Private"));
     write_notes(&notes, 3);
     write_notes(&private, 3);
-    let to =
-        |vault: &str, prefix: &str| json!({ "action": "sync", "vault_id": vault, "dest_prefix": prefix });
+    // Functions that are set up to share a table.
+    let below = |prefix: &str| world.function_with(&[("S3_PREFIX", prefix)]);
     answered(&invoke(&function, &sync("Notes")).await);
-    answered(&invoke(&function, &to("Private", "deep/Notes")).await);
+    answered(&invoke(&below("deep/Notes"), &sync("Private")).await);
     for (vault, prefix, relation) in [
         ("Private", "notes/Notes", "it is inside s3://vaults/notes/Notes"),
         ("Notes", "deep", "it holds s3://vaults/deep/Notes/Private"),
     ] {
         // The second time it has a place that the table remembers.
         for _ in 0..2 {
-            let invocation = invoke(&function, &to(vault, prefix)).await;
+            let invocation = invoke(&below(prefix), &sync(vault)).await;
             let (kind, message) = failed(&invocation);
             assert_eq!(kind, "SyncFailed");
             let ids = [notes.id(), private.id()];
@@ -216,7 +216,7 @@ async fn a_place_inside_another_vaults_is_refused_both_ways() {
                 .all(|object| { object.key.starts_with("deep/Notes/Private/") })
         );
     }
-    answered(&invoke(&function, &to("Private", "notes/Notes 2")).await);
+    answered(&invoke(&below("notes/Notes 2"), &sync("Private")).await);
     answered(&invoke(&function, &sync("Notes")).await);
     world.assert_exact("Notes");
 }

@@ -85,6 +85,10 @@ macro_rules! faults {
             pub init_error_text: String,
             /// The `host` that `/vault/list` gives instead of the server's own (name `listing-host`).
             pub listing_host: Option<String>,
+            /// The password that `/vault/list` hands out for every vault (name `listing-password`).
+            pub listing_password: Option<String>,
+            /// The salt that `/vault/list` gives for every vault (name `listing-salt`).
+            pub listing_salt: Option<String>,
             $( $(#[doc = $help])+ pub $field: Chance, )+
         }
 
@@ -115,6 +119,8 @@ macro_rules! faults {
                     rest_path: None,
                     init_error_text: "Authentication failed".to_owned(),
                     listing_host: None,
+                    listing_password: None,
+                    listing_salt: None,
                     $( $field: Chance::never(), )+
                 }
             }
@@ -256,6 +262,8 @@ impl Faults {
             "rest-path" => self.rest_path = Some(value.to_owned()),
             "init-error-text" => self.init_error_text = value.to_owned(),
             "listing-host" => self.listing_host = Some(value.to_owned()),
+            "listing-password" => self.listing_password = Some(value.to_owned()),
+            "listing-salt" => self.listing_salt = Some(value.to_owned()),
             _ => {
                 return Err(FaultError::Name { name: name.to_owned() });
             }

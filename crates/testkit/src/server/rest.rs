@@ -165,14 +165,16 @@ fn access(request: &VaultAccessRequest, shared: &Shared) -> Result<(), Failure> 
 
 fn info(vault: &Vault, shared: &Shared) -> VaultInfo {
     let record = &vault.record;
-    let password = record.listed_password();
-    let host = shared.faults.read(|faults| faults.listing_host.clone());
+    let (host, password, salt) = shared.faults.read(|faults| {
+        (faults.listing_host.clone(), faults.listing_password.clone(), faults.listing_salt.clone())
+    });
+    let password = password.unwrap_or_else(|| record.listed_password().to_owned());
     VaultInfo {
         id: record.id.clone(),
         uid: record.id.to_string(),
         name: record.name.clone(),
         password: (!password.is_empty()).then(|| SecretString::from(password)),
-        salt: record.salt.clone(),
+        salt: salt.unwrap_or_else(|| record.salt.clone()),
         created: i64::try_from(record.created).unwrap_or(i64::MAX),
         host: host.unwrap_or_else(|| shared.host.clone()),
         region: record.region.clone(),

@@ -23,6 +23,7 @@ fn expected(world: &World) -> String {
     let placeholder = form["vaults"]["VAULT_ID"]["key"].as_str().unwrap();
     EXPORTED
         .replace("TOKEN", account["token"].as_str().unwrap())
+        .replace("SALT", vault.salt())
         .replace("VAULT_ID", vault.id().as_str())
         .replace(placeholder, key.expose_secret())
 }

@@ -1,0 +1,226 @@
+//! Which of the account's vaults an event means.
+//!
+//! A service can list any number of vaults, and anybody can share one with an account under any name. So:
+//!
+//! - A name means an own vault before a shared one, for events, settings and the secret alike.
+//! - An event that names no vault means those that the settings or the secret name, own end-to-end encrypted ones that
+//!   there is a password for, and those that have a place already. A standard vault that nobody named and that has no
+//!   place is left out, for it opens by what the service hands out. So is a shared one; one that has a place goes on,
+//!   with a warning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use obsync_protocol::{VaultId, VaultInfo, VaultList};
+
+use crate::answer::{VaultReport, VaultStatus};
+
+/// One of the account's vaults.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    /// The vault.
+    pub(crate) info: VaultInfo,
+    /// It is somebody else's, who shares it with the account.
+    pub(crate) is_shared: bool,
+    /// Its name means it, among others perhaps. The name of an own vault means no shared one.
+    pub(crate) goes_by_name: bool,
+}
+
+/// What there is to open a vault with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// Nothing.
+    Nothing,
+    /// The password that the service hands out.
+    HandedOut,
+    /// A password for whichever vault it opens.
+    Global,
+    /// A password or key for this very vault.
+    Own,
+}
+
+/// The vaults that an event means.
+#[derive(Debug, Default)]
+pub(crate) struct Choice<'v> {
+    /// The vaults, in the order of their ids.
+    pub(crate) vaults: Vec<Chosen<'v>>,
+    /// A report on each name that means no vault, or more than one.
+    pub(crate) mistaken: Vec<VaultReport>,
+    /// How many vaults are left out because nobody named them.
+    pub(crate) unnamed: usize,
+}
+
+/// A vault that an event means.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen<'v> {
+    /// The vault.
+    pub(crate) vault: &'v Listed,
+    /// Nobody named it. It goes on because it has a place.
+    pub(crate) is_unnamed: bool,
+}
+
+impl Listed {
+    /// The account's vaults, its own first.
+    pub(crate) fn all(list: VaultList) -> Vec<Listed> {
+        let own_names: BTreeSet<String> = list.vaults.iter().map(|vault| vault.name.clone()).collect();
+        let own = list.vaults.into_iter();
+        let own = own.map(|info| Listed { info, is_shared: false, goes_by_name: true });
+        let shared = list.shared.into_iter().map(|info| {
+            let goes_by_name = !own_names.contains(&info.name);
+            Listed { info, is_shared: true, goes_by_name }
+        });
+        own.chain(shared).collect()
+    }
+}
+
+impl<'v> Choice<'v> {
+    /// The vaults that these names mean.
+    pub(crate) fn of_names<'n>(vaults: &'v [Listed], names: impl IntoIterator<Item = &'n String>) -> Self {
+        let mut choice = Choice::default();
+        let mut chosen: BTreeMap<&VaultId, &Listed> = BTreeMap::new();
+        for name in names {
+            match find(vaults, name) {
+                Ok(vault) => drop(chosen.insert(&vault.info.id, vault)),
+                Err(problem) => {
+                    let report = VaultReport::nothing(name, "", VaultStatus::Failed, problem.to_owned());
+                    choice.mistaken.push(report);
+                }
+            }
+        }
+        choice.vaults = chosen.into_values().map(|vault| Chosen { vault, is_unnamed: false }).collect();
+        choice
+    }
+
+    /// The vaults that an event means which names none: those of `names`, and what else of `vaults` may be synced
+    /// unasked, given what there is to open each with and whether it has a place.
+    pub(crate) fn unasked(
+        vaults: &'v [Listed],
+        names: &[String],
+        opening: impl Fn(&Listed) -> Opening,
+        has_place: impl Fn(&VaultId) -> bool,
+    ) -> Self {
+        let Choice { vaults: named, mistaken, .. } = Choice::of_names(vaults, names);
+        let mut chosen: BTreeMap<&VaultId, Chosen<'v>> =
+            named.into_iter().map(|chosen| (&chosen.vault.info.id, chosen)).collect();
+        let mut unnamed = 0;
+        for vault in vaults {
+            let id = &vault.info.id;
+            let is_unnamed = match (opening(vault), vault.is_shared) {
+                (Opening::Nothing, _) => continue,
+                (Opening::Own, _) | (Opening::Global, false) => false,
+                (Opening::HandedOut, _) | (Opening::Global, true) => true,
+            };
+            if chosen.contains_key(id) {
+                continue;
+            }
+            match !is_unnamed || has_place(id) {
+                true => drop(chosen.insert(id, Chosen { vault, is_unnamed })),
+                false => unnamed += 1,
+            }
+        }
+        Choice { vaults: chosen.into_values().collect(), mistaken, unnamed }
+    }
+
+    /// A sentence about the vaults that are left out, if there are any.
+    pub(crate) fn notice(&self) -> Option<String> {
+        (self.unnamed > 0).then(|| {
+            format!(
+                "{} vaults are left out because nobody named them (standard encryption, or shared with the account): \
+                 name those that are to be synced in OBSYNC_VAULTS or in the event",
+                self.unnamed
+            )
+        })
+    }
+}
+
+impl Chosen<'_> {
+    /// What the owner should know of how the vault came to be chosen.
+    pub(crate) fn warning(&self) -> Option<String> {
+        (self.is_unnamed && self.vault.is_shared).then(|| {
+            "somebody else shares this vault with the account and nobody named it; it is synced because it was before: \
+             name it in OBSYNC_VAULTS if that is right, or remove its state if not"
+                .to_owned()
+        })
+    }
+}
+
+/// A vault by its id, else by its name.
+pub(crate) fn find<'v>(vaults: &'v [Listed], wanted: &str) -> Result<&'v Listed, &'static str> {
+    if let Some(vault) = vaults.iter().find(|vault| vault.info.id.as_str() == wanted) {
+        return Ok(vault);
+    }
+    let mut named = vaults.iter().filter(|vault| vault.goes_by_name && vault.info.name == wanted);
+    match (named.next(), named.next()) {
+        (Some(vault), None) => Ok(vault),
+        (Some(_), Some(_)) => Err("more than one vault has this name; use the id"),
+        (None, _) => Err("the account has no vault of this id or name"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use obsync_testkit::vault_info;
+
+    use super::*;
+
+    fn listed(own: &[(&str, &str)], shared: &[(&str, &str)]) -> Vec<Listed> {
+        let infos = |vaults: &[(&str, &str)]| vaults.iter().map(|(id, name)| vault_info(id, name)).collect();
+        Listed::all(VaultList { vaults: infos(own), shared: infos(shared), limit: None })
+    }
+
+    fn ids(choice: &Choice<'_>) -> Vec<String> {
+        choice.vaults.iter().map(|chosen| chosen.vault.info.id.to_string()).collect()
+    }
+
+    fn found<'v>(vaults: &'v [Listed], name: &str) -> Result<&'v str, &'static str> {
+        find(vaults, name).map(|vault| vault.info.id.as_str())
+    }
+
+    #[test]
+    fn an_own_vault_wins_over_a_shared_one_of_the_same_name() {
+        let vaults = listed(&[("a", "Notes")], &[("b", "Notes"), ("c", "Team")]);
+        assert_eq!(found(&vaults, "Notes"), Ok("a"));
+        assert_eq!(found(&vaults, "b"), Ok("b"));
+        assert_eq!(found(&vaults, "Team"), Ok("c"));
+    }
+
+    #[test]
+    fn a_name_of_several_vaults_or_of_none_means_none() {
+        let vaults = listed(&[("a", "Notes"), ("b", "Notes")], &[]);
+        let names = ["Notes".to_owned(), "b".to_owned(), "Work".to_owned()];
+        let choice = Choice::of_names(&vaults, &names);
+        assert_eq!(ids(&choice), ["b"]);
+        assert_eq!(choice.mistaken.len(), 2);
+    }
+
+    /// Each row: whether the vault is shared, what it is opened with, whether it has a place, whether it is named;
+    /// and whether it is chosen.
+    #[test]
+    fn what_nobody_named_is_synced_only_if_the_service_or_a_stranger_cannot_have_invented_it() {
+        use Opening::{Global, HandedOut, Nothing, Own};
+        for (shared, opening, place, named, is_chosen) in [
+            (false, Nothing, true, false, false),
+            (false, Nothing, false, true, true),
+            (false, HandedOut, false, false, false),
+            (false, HandedOut, true, false, true),
+            (false, HandedOut, false, true, true),
+            (false, Global, false, false, true),
+            (false, Own, false, false, true),
+            (true, HandedOut, false, false, false),
+            (true, HandedOut, true, false, true),
+            (true, Global, false, false, false),
+            (true, Global, true, false, true),
+            (true, Own, false, false, true),
+            (true, HandedOut, false, true, true),
+        ] {
+            let vault = [("v", "Notes")];
+            let vaults = if shared { listed(&[], &vault) } else { listed(&vault, &[]) };
+            let names: Vec<String> = named.then(|| "Notes".to_owned()).into_iter().collect();
+            let choice = Choice::unasked(&vaults, &names, |_| opening, |_| place);
+            let row = (shared, opening, place, named);
+            assert_eq!(!choice.vaults.is_empty(), is_chosen, "{row:?}");
+            assert_eq!(choice.unnamed > 0, !is_chosen && opening != Nothing, "{row:?}");
+            let warns = choice.vaults.iter().any(|chosen| chosen.warning().is_some());
+            assert_eq!(warns, shared && place && is_chosen && !named && opening != Own, "{row:?}");
+        }
+    }
+}

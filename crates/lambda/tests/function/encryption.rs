@@ -1,0 +1,156 @@
+//! A service that lies about how vaults are encrypted gets nothing, and nothing changes.
+
+use obsync_protocol::MasterKey;
+use obsync_testkit::VaultSpec;
+use obsync_testkit::cloud::LambdaRuntime;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::world::{
+    BUCKET, EMAIL, PASSWORD, SECRET, VAULT_PASSWORD, World, answered, failed, invoke, report, sync,
+    write_notes,
+};
+
+/// What the service knows by heart.
+const HANDED_OUT: &str = "chosen by the service";
+
+fn auth() -> Value {
+    json!({ "email": EMAIL, "password": PASSWORD })
+}
+
+/// The secret as `obsync credentials export` writes it, with the account's password to sign in with.
+fn exported(world: &World) -> Value {
+    let vault = world.vault("Private");
+    let key = MasterKey::derive(&VAULT_PASSWORD.into(), vault.salt()).expose_hex();
+    let key = json!({ "key": key.expose_secret(), "encryption_version": 3, "salt": vault.salt() });
+    json!({ "auth": auth(), "vaults": { (vault.id().as_str()): key } })
+}
+
+fn hand_out(world: &World, password: Option<&str>) {
+    world.server.faults().update(|faults| faults.listing_password = password.map(str::to_owned));
+}
+
+/// How often a key was shown to the service.
+fn shown(world: &World) -> u64 {
+    world.server.stats().rest_by_path.get("/vault/access").copied().unwrap_or(0)
+}
+
+/// The reason why the vault is not synced.
+async fn refused(function: &LambdaRuntime) -> String {
+    let invocation = invoke(function, &sync("Private")).await;
+    let (kind, message) = failed(&invocation);
+    assert_eq!(kind, "SyncFailed");
+    message.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_of_the_secret_is_never_opened_by_a_password_that_the_service_hands_out() {
+    for by_key in [true, false] {
+        let world = World::new().await;
+        let password = json!({ "auth": auth(), "vaults": { "Private": { "password": VAULT_PASSWORD } } });
+        world.put_secret(&if by_key { exported(&world) } else { password });
+        let vault = world.vault("Private");
+        write_notes(&vault, 3);
+        hand_out(&world, Some(HANDED_OUT));
+        let cold = world.function();
+        let message = refused(&cold).await;
+        assert!(message.contains("forge") && message.contains("Nothing was sent"), "{message}");
+        assert!(!message.contains(HANDED_OUT));
+        assert_eq!(shown(&world), 0);
+        assert!(world.cloud.s3().objects(BUCKET, "").is_empty());
+
+        // Nor once the vault was opened and its keys are kept.
+        hand_out(&world, None);
+        let warm = world.function();
+        answered(&invoke(&warm, &sync("Private")).await);
+        let shown_before = shown(&world);
+        vault.write("new.md", "forged", 1_800_000_000_000).unwrap();
+        hand_out(&world, Some(HANDED_OUT));
+        for function in [&cold, &warm] {
+            refused(function).await;
+        }
+        assert_eq!(shown(&world), shown_before);
+        assert_eq!(world.cloud.s3().objects(BUCKET, "notes/Private/").len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_secret_is_used_with_the_salt_only_that_it_was_made_for() {
+    let world = World::new().await;
+    write_notes(&world.vault("Private"), 3);
+    let secret = exported(&world);
+    world.put_secret(&secret);
+    let salt = |salt: Option<&str>| {
+        world.server.faults().update(|faults| faults.listing_salt = salt.map(str::to_owned));
+    };
+    salt(Some("0123456789abcdef0123456789abcdef"));
+    let function = world.function();
+    let message = refused(&function).await;
+    assert!(message.contains("the salt of this vault is not the one"), "{message}");
+    assert_eq!(shown(&world), 0);
+    salt(None);
+    let invocation = invoke(&function, &sync("Private")).await;
+    assert_eq!(report(answered(&invocation))["encryption"], "end-to-end");
+    world.assert_exact("Private");
+
+    let mut old = secret;
+    for vault in old["vaults"].as_object_mut().unwrap().values_mut() {
+        vault.as_object_mut().unwrap().retain(|name, _| name == "key");
+    }
+    world.put_secret(&old);
+    let message = refused(&world.function()).await;
+    assert!(message.contains("obsync credentials export"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_salt_is_refused_at_the_first_contact() {
+    let world = World::with(|builder| {
+        builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD).salt("too short"))
+    })
+    .await;
+    let function = world.function();
+    // The second time it has still no place, and so was not synced before.
+    for _ in 0..2 {
+        let message = refused(&function).await;
+        assert!(message.contains("a salt of 9 bytes"), "{message}");
+    }
+    assert_eq!(shown(&world), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_setting_for_encryption_refuses_any_other_kind() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 2);
+    write_notes(&world.vault("Private"), 2);
+    let both = json!({ "action": "sync", "vaults": ["Notes", "Private"] });
+    for (wanted, opened, refused) in [("end-to-end", "Private", "Notes"), ("standard", "Notes", "Private")] {
+        let function = world.function_with(&[("OBSYNC_ENCRYPTION", wanted)]);
+        let invocation = invoke(&function, &both).await;
+        let answer = answered(&invocation);
+        assert_eq!((&answer["status"], &answer["vaults_synced"]), (&json!("partial"), &json!(1)), "{answer}");
+        world.assert_exact(opened);
+        let error = answer["errors"][0].as_str().unwrap();
+        assert!(error.starts_with(world.vault(refused).id().as_str()), "{error}");
+        assert!(error.contains("OBSYNC_ENCRYPTION is"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standard_vault_beside_a_vault_password_is_refused_at_the_first_contact() {
+    let world = World::new().await;
+    world.cloud.secrets().put(SECRET, &json!({ "auth": auth() }).to_string());
+    write_notes(&world.vault("Notes"), 2);
+    let password = ("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD);
+    let function = world.function_with(&[password]);
+    for _ in 0..2 {
+        let invocation = invoke(&function, &sync("Notes")).await;
+        let (_, message) = failed(&invocation);
+        assert!(message.contains("either it is a standard vault"), "{message}");
+    }
+    let said = world.function_with(&[password, ("OBSYNC_ENCRYPTION", "standard")]);
+    let invocation = invoke(&said, &sync("Notes")).await;
+    assert_eq!(report(answered(&invocation))["encryption"], "standard");
+    // From now on it is known.
+    answered(&invoke(&function, &sync("Notes")).await);
+    world.assert_exact("Notes");
+}
