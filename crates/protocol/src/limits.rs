@@ -86,6 +86,19 @@ pub const FIRST_ENTRY: Duration = Duration::from_secs(600);
 /// How long a run goes on without any success while the service says that it is overloaded.
 pub const OVERLOADED: Duration = Duration::from_secs(600);
 
+// The user's own cloud.
+
+/// The longest answer of a cloud service that is read into memory, in bytes: 16 MB of items of DynamoDB as JSON.
+pub const CLOUD_ANSWER: usize = 32 * MIB;
+/// How deep such an answer may be nested. Items of DynamoDB have at most 32 levels, of two brackets each.
+pub const CLOUD_ANSWER_DEPTH: usize = 128;
+/// Objects below the prefix of a vault that are listed.
+pub const OBJECTS_LISTED: u64 = 4_000_000;
+/// Pages in a row of a bucket's list that may be empty.
+pub const EMPTY_PAGES: usize = 1000;
+/// Pages of a table, of up to 1 MB each, that one scan reads.
+pub const TABLE_PAGES: usize = 100_000;
+
 // Output.
 
 /// Characters of a name from elsewhere that are shown.

@@ -5,8 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
+use futures_util::TryStreamExt;
 use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
+use object_store::signer::Method;
+use obsync_protocol::limits;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -76,6 +82,33 @@ impl HttpConnector for Connector {
     }
 }
 
+/// Whether a request is for the content of an object, which is handed on as it comes. Everything else that a service
+/// answers is read into memory as a whole.
+fn asks_for_content(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    let is_list = names.any(|name| ["list-type", "uploads", "uploadId", "comp", "restype"].contains(&name));
+    request.method() == Method::GET && !is_list
+}
+
+/// Reads an answer as a whole, if it is no longer than any honest one.
+async fn bounded(answer: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (head, body) = answer.into_parts();
+    let mut stretches = body.bytes_stream();
+    let mut whole = BytesMut::new();
+    while let Some(stretch) = stretches.try_next().await? {
+        if whole.len() + stretch.len() > limits::CLOUD_ANSWER {
+            return Err(HttpError::new(HttpErrorKind::Decode, TooLong));
+        }
+        whole.extend_from_slice(&stretch);
+    }
+    Ok(HttpResponse::from_parts(head, whole.freeze().into()))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the service's answer is too long")]
+struct TooLong;
+
 #[derive(Debug)]
 struct Paced {
     client: reqwest::Client,
@@ -88,8 +121,13 @@ impl HttpService for Paced {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let turn = self.turns.take(&request).await;
         self.traffic.count();
+        let is_of_content = asks_for_content(&request);
         let outcome = HttpService::call(&self.client, request).await;
         turn.end(&outcome);
-        outcome
+        match outcome {
+            Ok(answer) if is_of_content && answer.status().is_success() => Ok(answer),
+            Ok(answer) => bounded(answer).await,
+            Err(error) => Err(error),
+        }
     }
 }

@@ -12,14 +12,14 @@ use object_store::{
     Attributes, CopyMode, CopyOptions, GetOptions, ObjectStore, PutMode, PutMultipartOptions, PutOptions,
     PutPayload, UpdateVersion,
 };
-use obsync_protocol::{ContentHash, ContentHasher};
+use obsync_protocol::{ContentHash, ContentHasher, limits};
 use tokio_util::task::TaskTracker;
 
 use super::options::BucketOptions;
 use super::retries::Retries;
 use super::rewrite;
 #[cfg(feature = "s3")]
-use super::s3::{CopyOrder, S3};
+use super::s3::{CopyOrder, Pages, S3};
 use super::stamp::Facts;
 use super::trouble::{Kind, Trouble};
 use super::upload::Upload;
@@ -120,7 +120,14 @@ impl Objects {
     ) -> Result<BoxStream<'static, Result<bytes::Bytes, Trouble>>, Trouble> {
         let options = GetOptions { if_match: version.e_tag.clone(), ..GetOptions::default() };
         let found = self.store.get_opts(key, options).await?;
-        Ok(found.into_stream().map_err(Trouble::from).boxed())
+        let mut left = found.meta.size;
+        let bounded = found.into_stream().map_err(Trouble::from).and_then(move |stretch| {
+            let rest = left.checked_sub(stretch.len() as u64);
+            left = rest.unwrap_or_default();
+            let longer = || Trouble::without_answer(Kind::Other, "it has more content than the service says");
+            std::future::ready(rest.map(|_| stretch).ok_or_else(longer))
+        });
+        Ok(bounded.boxed())
     }
 
     /// SHA-256 of this version of an object.
@@ -230,7 +237,22 @@ impl Objects {
 
     /// The objects whose keys begin with `prefix` (which is empty or ends with a slash), asked for page by page as far as
     /// they are taken, at most `page` at a time.
+    ///
+    /// A list of more than [`limits::OBJECTS_LISTED`] objects is an error, and so is one whose pages lead nowhere.
     pub(super) fn list(&self, prefix: &str, page: usize) -> BoxStream<'_, Result<Listed, Trouble>> {
+        let mut listed = 0;
+        let list = self.pages(prefix, page);
+        let bounded = list.map(move |object| {
+            listed += 1;
+            if listed > limits::OBJECTS_LISTED {
+                return Err(Trouble::without_answer(Kind::Other, &too_many()));
+            }
+            object
+        });
+        bounded.boxed()
+    }
+
+    fn pages(&self, prefix: &str, page: usize) -> BoxStream<'_, Result<Listed, Trouble>> {
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
             return s3_list(s3, prefix.to_owned(), page).boxed();
@@ -303,21 +325,27 @@ impl Objects {
     }
 }
 
+fn too_many() -> String {
+    format!(
+        "the list of its objects has more than {} of them; give the vault a prefix of its own",
+        limits::OBJECTS_LISTED
+    )
+}
+
 #[cfg(feature = "s3")]
 fn s3_list(
     s3: &S3,
     prefix: String,
     page: usize,
 ) -> impl futures_util::Stream<Item = Result<Listed, Trouble>> {
-    let first = Some(None);
-    stream::try_unfold(first, move |next| {
+    stream::try_unfold(Some(Pages::default()), move |pages| {
         let prefix = prefix.clone();
         async move {
-            let Some(token) = next else {
+            let Some(pages) = pages else {
                 return Ok::<_, Trouble>(None);
             };
-            let page = s3.page(&prefix, page, token).await?;
-            let more = page.next.map(Some);
+            let page = s3.page(&prefix, page, pages.next.clone()).await?;
+            let more = pages.after(page.objects.len(), page.next)?;
             Ok(Some((stream::iter(page.objects.into_iter().map(Ok)), more)))
         }
     })

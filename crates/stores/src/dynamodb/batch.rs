@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use obsync_core::StateError;
+use obsync_protocol::limits;
 
 use super::attributes::{Item, VAULT_ID, key, text};
 use super::errors::{CallError, Trouble};
@@ -58,7 +59,7 @@ impl DynamoTable {
             let answer = self.call(request).await.map_err(|error| self.without_condition(error))?;
             found.extend(answer.responses.into_iter().flatten().flat_map(|(_, items)| items));
             let left = answer.unprocessed_keys.into_iter().flatten();
-            wanted = left.flat_map(|(_, keys)| keys.keys).collect();
+            wanted = left.flat_map(|(_, keys)| keys.keys).take(asked).collect();
             self.pause_for_rest(asked, wanted.len(), &mut pauses).await?;
         }
         Ok(found)
@@ -71,7 +72,7 @@ impl DynamoTable {
         mut take: impl FnMut(Item) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         let mut from: Option<Item> = None;
-        loop {
+        for _ in 0..limits::TABLE_PAGES {
             let request = |client: &aws_sdk_dynamodb::Client| {
                 let scan = client.scan().table_name(self.name().as_str()).consistent_read(true);
                 let (filter, sought, attributes) = match wanted {
@@ -88,11 +89,16 @@ impl DynamoTable {
             };
             let answer = self.call(request).await.map_err(|error| self.without_condition(error))?;
             answer.items.into_iter().flatten().try_for_each(&mut take)?;
-            from = answer.last_evaluated_key;
-            if from.is_none() {
+            let next = answer.last_evaluated_key;
+            if next.is_none() {
                 return Ok(());
             }
+            if next == from {
+                break;
+            }
+            from = next;
         }
+        Err(self.unavailable("the table has no end: it names the same page again, or has more than 100 GB"))
     }
 
     /// Waits before the rest of a batch is asked for again. As long as some of it is done each time it goes on.

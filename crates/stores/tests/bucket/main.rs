@@ -14,6 +14,7 @@ mod objects;
 mod pace;
 mod portions;
 mod removing;
+mod rogue;
 mod sites;
 mod stopping;
 mod trouble;

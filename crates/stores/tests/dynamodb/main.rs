@@ -14,5 +14,6 @@ mod model;
 mod places;
 mod progress;
 mod reset;
+mod rogue;
 mod site;
 mod wire;

@@ -14,6 +14,7 @@ mod http;
 mod json_api;
 mod lambda;
 mod log;
+mod rogue;
 mod s3;
 mod secrets;
 mod under_way;
@@ -31,6 +32,7 @@ pub use faults::{CloudFaultControl, CloudFaults, ServiceFaults};
 pub use lambda::{Invocation, InvokeOptions, LambdaOptions, LambdaRuntime, LogSink, MemoryLimit, Outcome};
 pub use lambda::{Lambda, QueuedEvent};
 pub use log::{RequestCounts, RequestRecord, Service};
+pub use rogue::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
 pub use s3::{BucketSettings, S3, StoredObject, UploadInProgress};
 pub use secrets::Secrets;
 

@@ -3,12 +3,15 @@
 //!
 //! - [`request`]: one request, signed by the library, repeated as the library repeats its own.
 //! - [`copy`], [`list`], [`uploads`]: the three kinds.
+//! - [`answers`], [`pages`]: bounds on what the service answers.
 //! - [`credentials`]: where the signature comes from. [`open`]: the library's S3 client, set up.
 
+mod answers;
 mod copy;
 mod credentials;
 mod list;
 mod open;
+mod pages;
 mod request;
 mod uploads;
 
@@ -19,12 +22,13 @@ use object_store::client::HttpClient;
 
 use super::retries::Retries;
 
-pub use open::load_aws_config;
+pub use open::{aws_http_client, load_aws_config};
 
 pub(super) use copy::CopyOrder;
 #[cfg(feature = "aws-admin")]
 pub(super) use open::configured_endpoint;
 pub(super) use open::open;
+pub(super) use pages::Pages;
 
 /// A bucket of S3.
 #[derive(Clone, Debug)]

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::signer::Method;
 
 use super::S3;
+use super::answers::bounded;
 use super::credentials::Chain;
 use crate::bucket::http::Connector;
 use crate::bucket::options::BucketOptions;
@@ -20,8 +22,14 @@ const ANY_REGION: &str = "us-east-1";
 
 /// What the AWS SDK finds in the environment: credentials, region, addresses. One can serve many stores and clients.
 pub async fn load_aws_config() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest()).http_client(aws_http_client()).load().await
+}
+
+/// The way of AWS clients to their services: with ring's TLS, and with bounds on what is read as an answer
+/// ([`limits::CLOUD_ANSWER`](obsync_protocol::limits::CLOUD_ANSWER) and its like).
+pub fn aws_http_client() -> SharedHttpClient {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
-    aws_config::defaults(BehaviorVersion::latest()).http_client(http.build_https()).load().await
+    bounded(http.build_https())
 }
 
 /// Opens a bucket.

@@ -11,6 +11,7 @@ use object_store::signer::Method;
 use serde::Deserialize;
 
 use super::S3;
+use super::pages::Pages;
 use super::request::Request;
 use crate::bucket::objects::{OpenUpload, is_older};
 use crate::bucket::trouble::{Kind, Trouble};
@@ -45,16 +46,18 @@ impl S3 {
         age: Duration,
     ) -> Result<Vec<OpenUpload>, Trouble> {
         let mut open = Vec::new();
-        let mut markers = Vec::new();
+        let mut pages = Pages::default();
         loop {
-            let answer = self.uploads_page(prefix, markers).await?;
+            let markers = pages.next.clone().map(|(key, id)| [("key-marker", key), ("upload-id-marker", id)]);
+            let answer = self.uploads_page(prefix, markers.into_iter().flatten().collect()).await?;
+            let count = answer.upload.len();
             open.extend(answer.upload.into_iter().filter_map(|upload| old_one(upload, age)));
-            markers = match (answer.is_truncated, answer.next_key_marker, answer.next_upload_id_marker) {
-                (true, Some(key), Some(id)) if open.len() < MOST => {
-                    vec![("key-marker", key), ("upload-id-marker", id)]
-                }
-                _ => return Ok(open),
-            };
+            let next = answer.next_key_marker.zip(answer.next_upload_id_marker);
+            let next = next.filter(|_| answer.is_truncated && open.len() < MOST);
+            match pages.after(count, next)? {
+                Some(more) => pages = more,
+                None => return Ok(open),
+            }
         }
     }
 
