@@ -50,7 +50,8 @@ Exit status:
   5  finished, but some files failed (pull) or differ (verify)
   6  interrupted or cut off midway; the next run goes on where this one stopped
   7  another obsync is working on the destination
-  8  the service was not reached, or may not be talked to; nothing was done";
+  8  the service was not reached, or may not be talked to; nothing was done
+ 11  the vault on the server is older than the destination; nothing was removed";
 
 /// Brings Obsidian Sync vaults to a folder or a bucket: exactly, and whatever happens on the way.
 #[derive(Debug, Parser)]
@@ -211,6 +212,10 @@ pub(crate) struct Pull {
     /// Check everything again from the vault's first version on; only what differs is downloaded
     #[arg(long)]
     pub(crate) full: bool,
+    /// Go on from the vault's version though it is older than that of DEST (exit status 11). Files that the vault does
+    /// not list are only removed with --full
+    #[arg(long)]
+    pub(crate) accept_older_vault: bool,
     /// Only tell what a pull would do
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -36,6 +36,8 @@ pub enum Exit {
     AlreadyRunning,
     /// 8: the service was not reached, or may not be talked to; nothing was done.
     Unreachable,
+    /// 11: the vault on the server is older than the destination; nothing was removed.
+    VaultOlder,
 }
 
 impl Exit {
@@ -51,6 +53,7 @@ impl Exit {
             Exit::Unfinished => 6,
             Exit::AlreadyRunning => 7,
             Exit::Unreachable => 8,
+            Exit::VaultOlder => 11,
         }
     }
 }
@@ -166,9 +169,9 @@ mod tests {
             Exit::Unfinished,
             Exit::AlreadyRunning,
             Exit::Unreachable,
+            Exit::VaultOlder,
         ];
-        for (number, exit) in all.into_iter().enumerate() {
-            assert_eq!(usize::from(exit.code()), number);
-        }
+        let codes: Vec<u8> = all.into_iter().map(Exit::code).collect();
+        assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
     }
 }

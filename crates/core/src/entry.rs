@@ -185,12 +185,15 @@ pub(crate) struct Listing {
     pub(crate) withdrawn: HashMap<DeferredKey, Uid>,
     /// How many entries were received.
     pub(crate) received: u64,
+    /// The highest uid that was received.
+    pub(crate) newest: u64,
 }
 
 impl Listing {
     /// Takes an entry in; of two with one path the later (the one received last when uids are equal) stays.
     pub(crate) fn add(&mut self, message: PushMessage, keys: &VaultKeys) {
         self.received += 1;
+        self.newest = self.newest.max(message.uid.0);
         match RemoteEntry::decode(&message, keys) {
             Ok(entry) => {
                 if !self.refused.is_empty() {

@@ -17,16 +17,4 @@ pub enum PullError {
     /// The state database.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The server's vault is older than the destination.
-    #[error(
-        "the vault on the server is at version {server}, but the destination was pulled from version {destination}: the vault \
-         was replaced or rolled back, so nothing was touched. If that is intended, run `obsync reset` on the \
-         destination and pull again"
-    )]
-    RolledBack {
-        /// The version of the server's vault.
-        server: u64,
-        /// The version that the destination is at.
-        destination: u64,
-    },
 }

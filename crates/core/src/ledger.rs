@@ -229,8 +229,10 @@ impl<'a> Ledger<'a> {
         let obsolete = obsolete.into_iter().filter(|key| !self.deferred.contains(key));
         self.pending.settled.extend(obsolete);
         self.next.listed = true;
-        self.rechecked = None;
-        self.next.rechecking = None;
+        // A full pull that was begun before is still due after a run that could not be one.
+        if self.rechecked.take().is_some() {
+            self.next.rechecking = None;
+        }
         self.next.filter = Some(filter);
         self.commit().await
     }

@@ -23,6 +23,29 @@ pub enum Mode {
     Full,
 }
 
+/// How far a plan may go with files and folders that are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// They become what the vault lists.
+    #[default]
+    Everything,
+    /// The same, but what the vault does not list at all stays, and records follow entries to lower versions too. The user
+    /// accepted a vault that is older than the destination.
+    Listed,
+    /// Nothing is removed, and only entries above a path's record are applied. The vault is older than the destination.
+    Additions,
+    /// Nothing is removed or replaced: what is not as the vault lists it is given up, and kept under another name where
+    /// it is in the way.
+    KeepEverything,
+}
+
+impl Reach {
+    /// Whether records follow entries to lower versions.
+    pub(crate) fn lowers(self) -> bool {
+        matches!(self, Reach::Listed | Reach::KeepEverything)
+    }
+}
+
 /// What a plan is made from.
 #[derive(Debug)]
 pub(crate) struct PlanInput<'a> {
@@ -38,6 +61,9 @@ pub(crate) struct PlanInput<'a> {
     pub(crate) filter: &'a Filter,
     /// How thorough to be.
     pub(crate) mode: Mode,
+    /// How far to go with what is recorded. All but [`Reach::Everything`] need a listing from the first version on, and all
+    /// records.
+    pub(crate) reach: Reach,
     /// Up to this version an earlier full pull, which was cut short, looked at everything again.
     pub(crate) rechecked: u64,
     /// Whether the destination takes names that differ only in case for one; then `records` holds all paths.
@@ -66,6 +92,9 @@ pub(crate) struct Plan {
     /// What is recorded of files that the filter leaves out, or whose entries make no sense, to be looked at in a full pull:
     /// where that is no longer so the state must not claim it, or a wider filter or a better entry would find nothing to do.
     pub(crate) doubted: Vec<Wanted>,
+    /// Paths of which the state is to claim nothing any more, before anything else is done: what is there is kept, as if
+    /// somebody else had put it there.
+    pub(crate) released: Vec<VaultPath>,
     /// What the vault does not list and what stays all the same, because there are entries that may be its.
     pub(crate) unlisted: Vec<VaultPath>,
     /// Changes that the filter leaves out.
@@ -160,10 +189,16 @@ impl Target {
 
 impl Plan {
     /// Makes the plan.
-    pub(crate) fn new(input: PlanInput<'_>) -> Plan {
-        let mut planner = Planner::new(input.records, input.folds_names, input.mode, input.rechecked);
-        if input.mode == Mode::Full {
-            planner.remove_unlisted(&input.entries, &input.unclear, input.filter);
+    pub(crate) fn new(mut input: PlanInput<'_>) -> Plan {
+        let records = std::mem::take(&mut input.records);
+        let mut planner = Planner::new(records, &input);
+        match input.reach {
+            Reach::Everything if input.mode == Mode::Full => {
+                planner.remove_unlisted(&input.entries, &input.unclear, input.filter);
+            }
+            Reach::Everything | Reach::Listed => {}
+            Reach::Additions => input.entries.retain(|entry| planner.is_addition(entry)),
+            Reach::KeepEverything => planner.release(&input.entries),
         }
         let mut entries = planner.admit(input.entries, input.filter);
         entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
@@ -225,6 +260,7 @@ struct Planner {
     records: HashMap<VaultPath, Record>,
     folds_names: bool,
     mode: Mode,
+    reach: Reach,
     rechecked: u64,
     /// Contents that are here now and will not be when the plan's removals and overwrites are done.
     vanishing: HashMap<ContentHash, VaultPath>,
@@ -234,13 +270,14 @@ struct Planner {
 }
 
 impl Planner {
-    fn new(records: HashMap<VaultPath, Record>, folds_names: bool, mode: Mode, rechecked: u64) -> Self {
+    fn new(records: HashMap<VaultPath, Record>, input: &PlanInput<'_>) -> Self {
         Planner {
             plan: Plan::default(),
             records,
-            folds_names,
-            mode,
-            rechecked,
+            folds_names: input.folds_names,
+            mode: input.mode,
+            reach: input.reach,
+            rechecked: input.rechecked,
             vanishing: HashMap::new(),
             vanishing_paths: HashSet::new(),
             wanted: HashMap::new(),
@@ -250,6 +287,11 @@ impl Planner {
     /// Whether what is here already is to be looked at again.
     fn looks_at(&self, uid: Uid) -> bool {
         self.mode == Mode::Full && uid.0 > self.rechecked
+    }
+
+    /// Whether an entry at `listed` takes a record at `known` to another version.
+    fn is_renewal(&self, known: Uid, listed: Uid) -> bool {
+        known < listed || (self.reach.lowers() && known != listed)
     }
 
     /// Sorts out what the filter skips and what this destination cannot hold.
@@ -385,6 +427,38 @@ impl Planner {
         }
     }
 
+    /// Whether an entry of a vault that is older than the destination is news all the same: it is above its path's record,
+    /// removes nothing, and puts no file in a folder's place or the other way round.
+    fn is_addition(&self, entry: &RemoteEntry) -> bool {
+        let is_newer = |known: &Record| {
+            known.uid() < entry.uid && known.file().is_none() == (entry.kind == EntryKind::Folder)
+        };
+        entry.is_live() && self.records.get(&entry.path).is_none_or(is_newer)
+    }
+
+    /// Gives up every record that the listing does not confirm.
+    fn release(&mut self, entries: &[RemoteEntry]) {
+        let listed: HashMap<&VaultPath, EntryKind> =
+            entries.iter().map(|entry| (&entry.path, entry.kind)).collect();
+        let is_confirmed = |record: &Record| match (&record.kind, listed.get(&record.path)) {
+            (RecordKind::File(known), Some(EntryKind::File { hash, .. })) => known.hash == *hash,
+            (RecordKind::Folder(_), Some(EntryKind::Folder)) => true,
+            _ => false,
+        };
+        let Planner { records, plan, vanishing, vanishing_paths, .. } = self;
+        for (path, record) in records.extract_if(|_, record| !is_confirmed(record)) {
+            // What is in the way of a listed file is moved aside, so whoever else wants its content takes it before.
+            if let Some(known) = record.file()
+                && matches!(listed.get(&path), Some(EntryKind::File { .. } | EntryKind::Folder))
+            {
+                vanishing_paths.insert(path.clone());
+                vanishing.entry(known.hash).or_insert_with(|| path.clone());
+            }
+            plan.released.push(path);
+        }
+        plan.released.sort_unstable();
+    }
+
     /// Decides what one admitted entry needs.
     fn place(&mut self, entry: RemoteEntry) {
         let known = self.records.get(&entry.path).map(|record| record.kind.clone());
@@ -396,7 +470,7 @@ impl Planner {
                 if self.looks_at(entry.uid) {
                     let recorded = uid == entry.uid;
                     self.plan.folders.push(FolderChange { path, uid: entry.uid, recorded });
-                } else if uid < entry.uid {
+                } else if self.is_renewal(uid, entry.uid) {
                     self.plan.renewed.push(Record { path, kind: RecordKind::Folder(entry.uid) });
                 } else {
                     self.plan.settled.push(path);
@@ -428,7 +502,7 @@ impl Planner {
             let mut target = Target::new(entry, Some(known.hash));
             target.recorded = target.meta(hash, size) == known;
             self.want(hash, size, target);
-        } else if known.uid >= entry.uid {
+        } else if !self.is_renewal(known.uid, entry.uid) {
             self.plan.settled.push(entry.path);
         } else {
             let target = Target::new(entry, Some(hash));

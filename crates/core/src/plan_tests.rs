@@ -44,6 +44,7 @@ struct Given {
     unclear: Unclear,
     filter: Filter,
     mode: Mode,
+    reach: Reach,
     rechecked: u64,
     folds_names: bool,
 }
@@ -55,6 +56,7 @@ fn given(records: impl IntoIterator<Item = Record>) -> Given {
         unclear: Unclear::default(),
         filter: Filter::default(),
         mode: Mode::Incremental,
+        reach: Reach::Everything,
         rechecked: 0,
         folds_names: false,
     }
@@ -74,6 +76,7 @@ impl Given {
             sources,
             filter: &self.filter,
             mode: self.mode,
+            reach: self.reach,
             rechecked: self.rechecked,
             folds_names: self.folds_names,
         })
@@ -322,4 +325,62 @@ fn every_change_that_is_to_be_done_holds_the_watermark_back() {
     let mut pending: Vec<u64> = plan.pending().map(|uid| uid.0).collect();
     pending.sort_unstable();
     assert_eq!(pending, [2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn of_an_older_vault_only_entries_above_their_records_are_applied_and_nothing_is_removed() {
+    let known = [
+        known_file("newer.md", "one", 5),
+        known_file("same.md", "one", 5),
+        known_file("deleted.md", "one", 5),
+        known_file("unlisted.md", "one", 5),
+        known_file("becomes a folder", "one", 5),
+        known_folder("becomes a file", 5),
+    ];
+    let plan = Given { reach: Reach::Additions, ..given(known) }.plan([
+        file("newer.md", "two", 6),
+        file("same.md", "two", 4),
+        deleted("deleted.md", 7),
+        folder("becomes a folder", 7),
+        file("becomes a file", "two", 7),
+        file("new.md", "three", 3),
+    ]);
+    let wanted: Vec<_> = plan.transfers.iter().flat_map(targets).collect();
+    assert_eq!(wanted, ["new.md", "newer.md"]);
+    assert!(plan.removals.is_empty() && plan.folder_removals.is_empty() && plan.folders.is_empty());
+}
+
+#[test]
+fn a_vault_that_was_accepted_though_it_is_older_replaces_and_renews_but_keeps_what_it_does_not_list() {
+    let known = [known_file("a.md", "one", 5), known_file("b.md", "one", 5), known_file("c.md", "c", 5)];
+    let plan =
+        Given { reach: Reach::Listed, ..given(known) }.plan([file("a.md", "old", 2), file("b.md", "one", 3)]);
+    assert_eq!(targets(&plan.transfers[0]), ["a.md"]);
+    assert_eq!(plan.renewed[0].uid(), Uid(3));
+    assert!(plan.removals.is_empty());
+}
+
+#[test]
+fn a_plan_that_keeps_everything_gives_up_what_differs_and_removes_nothing() {
+    let known = [
+        known_file("same.md", "same", 5),
+        known_file("differs.md", "mine", 5),
+        known_file("deleted.md", "mine too", 5),
+        known_file("unlisted.md", "mine as well", 5),
+        known_folder("folder", 5),
+        known_file("folder/a.md", "a", 5),
+    ];
+    let plan = Given { reach: Reach::KeepEverything, ..given(known) }.plan([
+        file("same.md", "same", 1),
+        file("differs.md", "other", 2),
+        deleted("deleted.md", 3),
+        file("folder", "a file now", 4),
+    ]);
+    let released: Vec<_> = plan.released.iter().map(VaultPath::as_str).collect();
+    assert_eq!(released, ["deleted.md", "differs.md", "folder", "folder/a.md", "unlisted.md"]);
+    assert!(plan.removals.is_empty() && plan.folder_removals.is_empty());
+    assert!(
+        plan.transfers.iter().flat_map(|transfer| &transfer.targets).all(|target| target.replaces.is_none())
+    );
+    assert_eq!(plan.renewed[0].uid(), Uid(1));
 }

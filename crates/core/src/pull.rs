@@ -12,7 +12,7 @@ use crate::entry::{EntryKind, Listing, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
 use crate::ledger::Ledger;
-use crate::plan::{Mode, Plan, PlanInput, Transfer};
+use crate::plan::{Mode, Plan, PlanInput, Reach, Transfer};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::report::Report;
@@ -46,6 +46,13 @@ pub struct PullOptions {
     pub mode: Mode,
     /// Only tell what would be done.
     pub dry_run: bool,
+    /// Take a vault for what it says that is older on the server than in the destination: the version of the destination
+    /// falls to that of the vault. What the vault does not list is only removed in [`Mode::Full`].
+    pub accept_older_vault: bool,
+    /// List the vault from its first version on, remove nothing, and keep what differs under another name: what is not as
+    /// the vault lists it belongs to the user from then on. For a vault that is not the one that was pulled before, or not
+    /// in the form that it had.
+    pub keep_everything: bool,
     /// Connections and requests in flight.
     pub fetch: FetchOptions,
     /// How much the transfers may hold in memory.
@@ -99,13 +106,43 @@ enum RoundEnd {
 /// What a round found out before it does anything.
 struct Survey {
     mode: Mode,
+    reach: Reach,
     known: VaultState,
+    /// The version below which nothing has to be done again.
+    floor: u64,
     /// The destination holds nothing.
     fresh: bool,
     listing: Listing,
     /// The version that the listing goes up to.
     version: u64,
     session: Session,
+}
+
+impl Survey {
+    /// Whether the listing stands for the whole vault, so that nothing that was deferred before counts beside it.
+    fn is_whole(&self) -> bool {
+        self.mode == Mode::Full || self.reach.lowers()
+    }
+}
+
+/// What the server listed.
+struct Listed {
+    listing: Listing,
+    session: Session,
+    /// The version that was asked from.
+    start: u64,
+}
+
+impl Listed {
+    /// The version that the listing goes up to: the highest uid that was received, whatever `ready` says.
+    fn version(&self) -> u64 {
+        self.start.max(self.listing.newest)
+    }
+
+    /// The newest version that the server knows of, by its own word or by an entry.
+    fn server_version(&self) -> u64 {
+        self.session.server_version().unwrap_or_default().max(self.listing.newest)
+    }
 }
 
 impl Pull<'_> {
@@ -132,9 +169,10 @@ impl Pull<'_> {
         let forgotten = self.add_deferred(&mut survey).await?;
         let plan = self.plan(&mut survey).await?;
         if !plan.unlisted.is_empty() {
-            let warning = kept_unlisted(plan.unlisted.len());
-            self.progress.notice(&warning);
-            report.warnings.push(warning);
+            self.warn(kept_unlisted(plan.unlisted.len()), report);
+        }
+        if !plan.released.is_empty() {
+            self.warn(released(plan.released.len()), report);
         }
         if self.options.dry_run {
             report.connections += 1;
@@ -205,19 +243,55 @@ impl Pull<'_> {
             known.rechecking = known.rechecking.map(|_| 0);
         }
         let mode = self.mode_for(mode, fresh, &known).await?;
-        let (listing, version, session) = self.list(mode, &known).await?;
-        report.listed += listing.received;
-        let server = session.server_version().unwrap_or(version);
-        if server < known.version {
-            let rolled_back = PullError::RolledBack { server, destination: known.version };
-            if mode == Mode::Full {
-                return Err(rolled_back);
-            }
-            // An official server was seen to tell the version as it is, but not that it always does.
-            self.progress.notice(&rolled_back.to_string());
-            report.warnings.push(rolled_back.to_string());
+        let start = match mode {
+            Mode::Incremental if !self.options.keep_everything => known.version,
+            _ => 0,
+        };
+        let mut listed = self.list(start, &known).await?;
+        report.listed += listed.listing.received;
+        let server = listed.server_version();
+        let reach = self.reach(mode, server < known.version);
+        if reach != Reach::Everything && start > 0 {
+            listed = self.list(0, &known).await?;
+            report.listed += listed.listing.received;
         }
-        Ok(Survey { mode, known, fresh, listing, version, session })
+        let mode = match reach {
+            Reach::Additions => {
+                report.older_vault = Some(server);
+                self.warn(older(server, known.version), report);
+                // Files are compared with what is listed, not looked at: the listing is not to be trusted that far.
+                Mode::Incremental
+            }
+            _ => mode,
+        };
+        let floor = match reach {
+            Reach::Everything if server >= known.version => known.version,
+            Reach::Additions => known.version,
+            Reach::Everything | Reach::Listed | Reach::KeepEverything => 0,
+        };
+        if floor < known.version {
+            known.rechecking = known.rechecking.map(|_| 0);
+        }
+        let version = listed.version();
+        let Listed { listing, session, .. } = listed;
+        Ok(Survey { mode, reach, known, floor, fresh, listing, version, session })
+    }
+
+    /// How far to go with what is recorded, when the vault is older than the destination or not.
+    fn reach(&self, mode: Mode, is_older: bool) -> Reach {
+        match (is_older, self.options.accept_older_vault) {
+            _ if self.options.keep_everything => Reach::KeepEverything,
+            (true, false) => Reach::Additions,
+            (true, true) if mode == Mode::Incremental => Reach::Listed,
+            _ => Reach::Everything,
+        }
+    }
+
+    fn warn(&self, warning: String, report: &mut Report) {
+        self.progress.notice(&warning);
+        if !report.warnings.contains(&warning) {
+            report.warnings.push(warning);
+        }
     }
 
     /// An emptied destination is not one that is up to date, whatever the state says.
@@ -238,15 +312,13 @@ impl Pull<'_> {
         Ok(Mode::Full)
     }
 
-    async fn list(&self, mode: Mode, known: &VaultState) -> Result<(Listing, u64, Session), PullError> {
-        let (version, initial) = match mode {
-            Mode::Full => (0, true),
-            Mode::Incremental => (known.version, !known.listed),
-        };
+    /// Lists the entries after `start`.
+    async fn list(&self, start: u64, known: &VaultState) -> Result<Listed, PullError> {
+        let initial = start == 0 || !known.listed;
         let mut pauses = self.source.client.options().retry.pauses();
         loop {
             self.progress.phase(Phase::Connecting);
-            let mut session = Session::open(&self.source.client, &self.target(), version, initial).await?;
+            let mut session = Session::open(&self.source.client, &self.target(), start, initial).await?;
             self.progress.phase(Phase::Listing);
             let mut listing = Listing::default();
             let listed = session
@@ -256,7 +328,7 @@ impl Pull<'_> {
                 })
                 .await;
             let error = match listed {
-                Ok(version) => return Ok((listing, version, session)),
+                Ok(_) => return Ok(Listed { listing, session, start }),
                 Err(error) if !error.is_retryable() => return Err(error.into()),
                 Err(error) => error,
             };
@@ -282,12 +354,12 @@ impl Pull<'_> {
     async fn add_deferred(&self, survey: &mut Survey) -> Result<Vec<DeferredKey>, PullError> {
         let failed = self.state.deferred(DeferredKind::Failed).await?;
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
-        let filtered = match survey.mode == Mode::Full || refiltered {
+        let filtered = match survey.is_whole() || refiltered {
             true => self.state.deferred(DeferredKind::Filtered).await?,
             false => Vec::new(),
         };
         let deferred = failed.into_iter().chain(filtered);
-        if survey.mode == Mode::Full {
+        if survey.is_whole() {
             return Ok(deferred.map(|deferred| deferred.key).collect());
         }
         for deferred in deferred {
@@ -298,14 +370,17 @@ impl Pull<'_> {
 
     async fn plan(&self, survey: &mut Survey) -> Result<Plan, PullError> {
         let entries = survey.listing.entries.take();
-        if entries.is_empty() && survey.mode == Mode::Incremental {
+        let is_partial = survey.mode == Mode::Incremental && survey.reach == Reach::Everything;
+        if entries.is_empty() && is_partial {
             return Ok(Plan::default());
         }
         let folds_names = match self.options.dry_run {
             true => self.store.seems_to_fold_names().await?,
             false => self.store.folds_names().await?,
         };
-        let records = match survey.mode == Mode::Full || folds_names {
+        let records = match !is_partial || folds_names {
+            // The destination was emptied: whatever the state says, none of it is there.
+            _ if survey.reach == Reach::Additions && survey.fresh => Vec::new(),
             true => self.state.all_records().await?,
             false => {
                 let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
@@ -322,6 +397,7 @@ impl Pull<'_> {
             sources,
             filter: &self.options.filter,
             mode: survey.mode,
+            reach: survey.reach,
             rechecked: survey.known.rechecking.unwrap_or_default(),
             folds_names,
         });
@@ -360,7 +436,7 @@ impl Pull<'_> {
         is_last: bool,
         report: &mut Report,
     ) -> Result<RoundEnd, PullError> {
-        let mut watermark = Watermark::new(survey.known.version, survey.version);
+        let mut watermark = Watermark::new(survey.floor, survey.version);
         let refused = survey.listing.refused.values().map(|deferred| deferred.message.uid);
         let mut rechecked = (survey.mode == Mode::Full)
             .then(|| Watermark::new(survey.known.rechecking.unwrap_or_default(), survey.version));
@@ -384,6 +460,7 @@ impl Pull<'_> {
         let (store, state, progress) = (self.store.clone(), self.state.clone(), self.progress.clone());
         let mut publisher = Publisher::new(store, state, &mut ledger, progress, self.stop.clone());
         publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
+        plan.released.drain(..).for_each(|path| publisher.ledger.abandoned(path));
         publisher.ledger.open(rechecked, &self.options.filter.fingerprint()).await?;
         let gone = match self.apply(&mut publisher, plan, &scout, &mut link, &keys).await {
             Err(PullError::Store(StoreError::Stopped { .. })) => Vec::new(),
@@ -472,5 +549,22 @@ fn kept_unlisted(count: usize) -> String {
     format!(
         "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
          list any more was kept ({count} paths). When that is mended, `obsync pull --full` removes them"
+    )
+}
+
+/// What to tell of files and folders that a pull that keeps everything does not count to the vault any more.
+fn released(count: usize) -> String {
+    format!(
+        "{count} files and folders of earlier pulls are not as the vault lists them; they were kept, and obsync neither \
+         changes nor removes them any more"
+    )
+}
+
+/// What to tell of a vault that is older than the destination.
+fn older(server: u64, destination: u64) -> String {
+    format!(
+        "the vault on the server is at version {server}, but the destination was pulled from version {destination}: the \
+         vault was rolled back or replaced. Nothing was removed, and only what is newer than the files here was brought; \
+         README.md says under \"Exit status\" how to go on"
     )
 }

@@ -15,6 +15,9 @@ pub enum Outcome {
     Complete,
     /// So it is, but for the failures reported.
     Failures,
+    /// The vault on the server is older than the destination. Nothing was removed, and only what is newer than the files
+    /// here was brought.
+    VaultOlder,
     /// The pull was told to stop; what is done is kept, and the next one goes on from there.
     Interrupted,
     /// Nothing was done: this is what a pull would do.
@@ -117,6 +120,9 @@ pub struct Report {
     pub version: u64,
     /// The watermark before this pull.
     pub previous_version: u64,
+    /// The version of the vault on the server, when that is older than the destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub older_vault: Option<u64>,
     /// Entries that the server listed.
     pub listed: u64,
     /// Downloaded.
@@ -167,6 +173,7 @@ impl Report {
             destination,
             version,
             previous_version: version,
+            older_vault: None,
             listed: 0,
             pulled: Tally::default(),
             copied: Tally::default(),
@@ -194,6 +201,7 @@ impl Report {
         self.outcome = match (dry_run, stopped, self.failures.is_empty()) {
             (true, ..) => Outcome::DryRun,
             (_, true, _) => Outcome::Interrupted,
+            _ if self.older_vault.is_some() => Outcome::VaultOlder,
             (.., false) => Outcome::Failures,
             (.., true) => Outcome::Complete,
         };

@@ -117,10 +117,13 @@ impl VaultReport {
     pub(crate) fn of_pull(report: Report, remaining: Tally) -> Self {
         let status = match report.outcome {
             Outcome::Interrupted => VaultStatus::Incomplete,
-            Outcome::Failures => VaultStatus::Partial,
+            Outcome::Failures | Outcome::VaultOlder => VaultStatus::Partial,
             Outcome::Complete | Outcome::DryRun => VaultStatus::Complete,
         };
         let message = match status {
+            _ if report.outcome == Outcome::VaultOlder => {
+                "the vault on the server is older than the bucket: nothing was removed".to_owned()
+            }
             VaultStatus::Incomplete => format!(
                 "the time was over with {} files ({} bytes) left; the next invocation goes on there",
                 remaining.files, remaining.bytes

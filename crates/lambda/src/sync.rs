@@ -220,9 +220,9 @@ impl Invocation {
             filter: self.warm.config.filter.clone(),
             // A run that goes on with a complete one goes on with its checks, instead of beginning them again.
             mode: if tracker.goes_on() { Mode::Incremental } else { self.mode },
-            dry_run: false,
             fetch: FetchOptions { connections: self.connections, ..FetchOptions::default() },
             governor: self.governor.clone(),
+            ..PullOptions::default()
         };
         let notes = self.warm.config.progress;
         let states = Arc::new(TrackedState::new(state.clone(), tracker.clone(), notes));

@@ -24,7 +24,7 @@ mod vault;
 use std::path::PathBuf;
 
 pub use accounts::AccountError;
-pub use faults::{Chance, FaultControl, FaultError, Faults, PIECE_SIZE, PieceSizes};
+pub use faults::{Chance, FaultControl, FaultError, Faults, Flood, FloodKind, PIECE_SIZE, PieceSizes};
 pub use generator::{Filled, GeneratedFile, GeneratorOptions, fill_directory, fill_vault, generate};
 pub use server::{Server, ServerBuilder, ServerError};
 pub use stats::{InitRecord, Stats};

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use obsync_client::FetchOptions;
-use obsync_core::{
-    Governor, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull,
-};
+use obsync_core::{Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull};
 use obsync_protocol::Filter;
 use tokio_util::sync::CancellationToken;
 
@@ -100,8 +98,9 @@ fn pull_options(options: &Pull) -> PullOptions {
         filter: filter(&options.choice),
         mode: if options.full { Mode::Full } else { Mode::Incremental },
         dry_run: options.dry_run,
+        accept_older_vault: options.accept_older_vault,
         fetch: FetchOptions { connections: options.connections.into(), ..FetchOptions::default() },
-        governor: Governor::default(),
+        ..PullOptions::default()
     }
 }
 
@@ -128,6 +127,16 @@ fn conclude(report: &Report, options: &Pull, context: &Context) -> Result<Exit, 
     Ok(match report.outcome {
         Outcome::Complete | Outcome::DryRun => Exit::Done,
         Outcome::Failures => Exit::Failures,
+        Outcome::VaultOlder => {
+            // With -q the warnings of the run were not printed.
+            if context.console.is_quiet() {
+                report
+                    .warnings
+                    .iter()
+                    .for_each(|warning| context.console.error(&format!("obsync: {warning}")));
+            }
+            Exit::VaultOlder
+        }
         Outcome::Interrupted => {
             context
                 .console

@@ -5,6 +5,7 @@
 mod bench;
 mod full_pulls;
 mod histories;
+mod older_vaults;
 mod semantics;
 mod steps;
 mod stopping;

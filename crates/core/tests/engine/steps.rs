@@ -1,12 +1,10 @@
 //! What a pull does to a destination, in single steps. Each test is a sentence.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use obsync_core::{Commit, FileMeta, Filter, Outcome, Record, RecordKind, StateStore};
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use obsync_testkit::RawEntry;
-use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
 
@@ -374,31 +372,6 @@ async fn of_two_names_that_differ_only_in_case_one_is_had_where_names_are_folded
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vault_that_was_rolled_back_on_the_server_deletes_nothing() {
-    let bench = Bench::new().await;
-    for n in 0..5 {
-        bench.vault.write(&format!("{n}.md"), format!("{n}"), T).unwrap();
-    }
-    bench.pull().await;
-    // Another server that knows a vault of the same id, with less in it, is what a roll-back looks like.
-    let mut after = Bench::new().await;
-    after.vault.write("only.md", "one", T).unwrap();
-    after.options.mode = obsync_core::Mode::Full;
-    let error = obsync_core::pull(
-        &after.source,
-        bench.store(),
-        bench.state(),
-        &after.options,
-        Arc::new(obsync_core::NoProgress),
-        tokio_util::sync::CancellationToken::new(),
-    )
-    .await
-    .unwrap_err();
-    assert!(error.to_string().contains("rolled back"), "{error}");
-    assert_eq!(bench.files().len(), 5);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
     let mut bench = Bench::new().await;
     bench.vault.write("a/b.md", "text", T).unwrap();
@@ -481,20 +454,4 @@ async fn a_rename_onto_another_name_of_the_same_place_loses_nothing() {
     bench.vault.delete("Folder/note.md").unwrap();
     bench.pull().await;
     assert_eq!(bench.read("folder/note.md"), "text");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_vault_that_was_rolled_back_on_the_server_is_told_in_every_pull() {
-    let bench = Bench::new().await;
-    for n in 0..5 {
-        bench.vault.write(&format!("{n}.md"), format!("{n}"), T).unwrap();
-    }
-    bench.pull().await;
-    let after = Bench::new().await;
-    after.vault.write("only.md", "one", T).unwrap();
-    let none = (Arc::new(obsync_core::NoProgress), CancellationToken::new());
-    let report =
-        obsync_core::pull(&after.source, bench.store(), bench.state(), &after.options, none.0, none.1);
-    let report = report.await.unwrap();
-    assert!(report.warnings[0].contains("rolled back"), "{report:#?}");
 }

@@ -138,6 +138,10 @@ impl Tracker {
                 let error = format!("{} changes could not be applied", report.failures.len());
                 (ProgressStatus::Complete, Some(error))
             }
+            Outcome::VaultOlder => (
+                ProgressStatus::Complete,
+                Some("the vault on the server is older than the destination".to_owned()),
+            ),
             Outcome::Complete | Outcome::DryRun => (ProgressStatus::Complete, None),
         };
         self.record(status, self.version(), error)

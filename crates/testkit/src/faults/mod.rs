@@ -6,6 +6,7 @@
 
 mod chance;
 mod control;
+mod flood;
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use chance::Chance;
 pub use control::FaultControl;
+pub use flood::{Flood, FloodKind};
 
 /// A fault setting that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +91,10 @@ macro_rules! faults {
             pub listing_password: Option<String>,
             /// The salt that `/vault/list` gives for every vault (name `listing-salt`).
             pub listing_salt: Option<String>,
+            /// The version that `ready` says instead of the vault's own (name `ready-version`).
+            pub ready_version: Option<u64>,
+            /// Entries that each listing has after those of the vault (name `flood`).
+            pub flood: Option<Flood>,
             $( $(#[doc = $help])+ pub $field: Chance, )+
         }
 
@@ -121,6 +127,8 @@ macro_rules! faults {
                     listing_host: None,
                     listing_password: None,
                     listing_salt: None,
+                    ready_version: None,
+                    flood: None,
                     $( $field: Chance::never(), )+
                 }
             }
@@ -228,6 +236,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("rest-path", "The only REST path that REST faults concern."),
     ("init-error-text", "The text of init-error."),
     ("listing-host", "The host that /vault/list gives instead of the server's own."),
+    ("ready-version", "The version that `ready` says instead of the vault's own."),
+    ("flood", "Entries that each listing has after those of the vault, such as undecodable:1000000."),
 ];
 
 impl Faults {
@@ -264,6 +274,8 @@ impl Faults {
             "listing-host" => self.listing_host = Some(value.to_owned()),
             "listing-password" => self.listing_password = Some(value.to_owned()),
             "listing-salt" => self.listing_salt = Some(value.to_owned()),
+            "ready-version" => self.ready_version = Some(parsed("ready-version", value, NUMBER)?),
+            "flood" => self.flood = Some(value.parse()?),
             _ => {
                 return Err(FaultError::Name { name: name.to_owned() });
             }

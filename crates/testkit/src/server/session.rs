@@ -257,8 +257,24 @@ impl Session {
         if middle.is_some() {
             return self.cut_off(stall).await;
         }
-        let ready = ServerMessage::Ready { version: subscription.version.0 };
+        self.flood(subscription.version).await?;
+        let claimed = self.shared.faults.read(|faults| faults.ready_version);
+        let ready = ServerMessage::Ready { version: claimed.unwrap_or(subscription.version.0) };
         self.wire.send_text(ready.to_json()).await
+    }
+
+    /// Sends the entries that no vault has.
+    async fn flood(&mut self, version: Uid) -> Result<(), End> {
+        let Some(flood) = self.shared.faults.read(|faults| faults.flood) else {
+            return Ok(());
+        };
+        for number in 0..flood.count {
+            let Some(entry) = flood.message(number, version, self.vault.keys()) else {
+                return Ok(());
+            };
+            self.wire.send_text(entry).await?;
+        }
+        Ok(())
     }
 
     /// Passes on what is there to pass on, then answers one message.
