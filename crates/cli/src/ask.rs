@@ -8,8 +8,8 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::console::printable;
 use crate::exit::{Exit, Failed};
+use obsync_protocol::escaped_lines;
 
 /// The longest password that is read, in bytes.
 const MAX_LINE: u64 = 64 << 10;
@@ -74,5 +74,5 @@ async fn off_the_runtime<T: Send + 'static>(
 
 /// Tells something between two questions.
 pub(crate) fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", printable(text));
+    let _ = writeln!(io::stderr(), "{}", escaped_lines(text));
 }

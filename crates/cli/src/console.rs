@@ -1,14 +1,16 @@
 //! Everything that the program prints goes through here.
 //!
 //! Standard output takes results, standard error everything else. A reader that went away (`obsync vaults |
-//! head`) is no error. Control characters are printed as escapes, whoever sent them: names come from the
-//! network, and a terminal obeys them.
+//! head`) is no error. Control characters and those that reorder text are printed as escapes, whoever sent them: names
+//! come from the network, and a terminal obeys them. Known secrets are printed by nothing but the commands whose result
+//! they are.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
+use obsync_protocol::{Redactor, escaped_json, escaped_lines};
 
 use crate::exit::Failed;
 
@@ -16,13 +18,27 @@ use crate::exit::Failed;
 #[derive(Debug, Default)]
 pub(crate) struct Console {
     quiet: bool,
+    redactor: Redactor,
     bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Console {
     /// With `quiet`, only errors and results that were asked for are printed.
     pub(crate) fn new(quiet: bool) -> Self {
-        Console { quiet, bar: Mutex::default() }
+        Console { quiet, ..Console::default() }
+    }
+
+    /// The secrets that are not printed.
+    pub(crate) fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// A text of this program, with names and texts from elsewhere in it, as it is printed.
+    pub(crate) fn printable<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.redactor.take_out_of_own(text) {
+            Cow::Borrowed(text) => escaped_lines(text),
+            Cow::Owned(text) => Cow::Owned(escaped_lines(&text).into_owned()),
+        }
     }
 
     /// Whether `-q` was given.
@@ -40,7 +56,7 @@ impl Console {
     /// # Errors
     /// When standard output cannot be written, other than for want of a reader.
     pub(crate) fn result(&self, text: &str) -> Result<(), Failed> {
-        self.write_out(&format!("{}\n", printable(text)))
+        self.write_out(&format!("{}\n", self.printable(text)))
     }
 
     /// Prints text exactly as it is to standard output: for scripts and documents made by this program.
@@ -68,13 +84,14 @@ impl Console {
     pub(crate) fn json(&self, document: &impl serde::Serialize) -> Result<(), Failed> {
         let text = serde_json::to_string_pretty(document)
             .map_err(|error| Failed::cannot("write the JSON report", &error))?;
-        self.write_out(&format!("{text}\n"))
+        let text = self.redactor.take_out_of_own(&text);
+        self.write_out(&format!("{}\n", escaped_json(&text)))
     }
 
     /// Tells something that is good to know; not with `-q`.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.write_err(&format!("{}\n", printable(text)));
+            self.write_err(&format!("{}\n", self.printable(text)));
         }
     }
 
@@ -85,7 +102,7 @@ impl Console {
 
     /// Tells what went wrong.
     pub(crate) fn error(&self, text: &str) {
-        self.write_err(&format!("{}\n", printable(text)));
+        self.write_err(&format!("{}\n", self.printable(text)));
     }
 
     /// Text to standard error. What cannot be written is dropped: there is nowhere left to tell it.
@@ -112,29 +129,21 @@ impl Console {
     }
 }
 
-/// The text with every control character but the line break as an escape (`\u{1b}`), and the characters that
-/// reorder what is shown likewise.
-pub(crate) fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        let reorders = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if (character.is_control() && character != '\n') || reorders {
-            // Writing to a String cannot fail.
-            let _ = write!(safe, "{}", character.escape_unicode());
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_name_cannot_command_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\nc\rd\u{202e}e"), "a\\u{1b}[2Jb\nc\\u{d}d\\u{202e}e");
-        assert_eq!(printable("Ünïcode עברית 日本 👩‍👩‍👧"), "Ünïcode עברית 日本 👩‍👩‍👧");
+        let console = Console::new(false);
+        assert_eq!(console.printable("a\u{1b}[2Jb\nc\rd\u{202e}e"), "a\\u{1b}[2Jb\nc\\u{d}d\\u{202e}e");
+        assert_eq!(console.printable("Ünïcode עברית 日本 👩‍👩‍👧"), "Ünïcode עברית 日本 👩‍👩‍👧");
+    }
+
+    #[test]
+    fn a_secret_that_the_service_repeats_is_not_printed() {
+        let console = Console::new(false);
+        console.redactor().know("0123abcd0123abcd");
+        assert_eq!(console.printable("the vault \"0123abcd0123abcd\""), "the vault \"[secret]\"");
     }
 }

@@ -54,6 +54,7 @@ impl Context {
             allow_hosts: allow_hosts.map(str::to_owned).collect(),
             retry: limited_retry(timeouts.rest_request),
             timeouts,
+            redactor: console.redactor().clone(),
             ..ClientOptions::default()
         };
         let home = Home::find(env::var_os("OBSYNC_HOME"))?;

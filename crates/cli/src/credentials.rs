@@ -52,6 +52,9 @@ impl Credentials {
     /// The token for the service at `api_url`, if there is one.
     pub(crate) fn load(&self, api_url: &Url, console: &Console) -> Result<Option<Saved>, Failed> {
         let mut content: Content = self.file.read(console)?;
+        for account in content.accounts.values() {
+            console.redactor().know(account.token.expose_secret());
+        }
         Ok(content
             .accounts
             .remove(api_url.as_str())

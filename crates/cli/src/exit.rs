@@ -12,8 +12,6 @@ use obsync_core::{StateError, StoreError};
 use obsync_protocol::with_reasons;
 use serde::Serialize;
 
-use crate::shell;
-
 /// What the program's exit status says. `obsync --help` has the same table for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,11 +142,11 @@ impl From<StoreError> for Failed {
     }
 }
 
-/// What to type, where the error's own sentence cannot know it.
+/// What to type, where the error's own sentence cannot know it. Nothing that the service said is made into a command: it
+/// could name a host of its own to be allowed.
 fn remedy(error: &ClientError) -> Option<String> {
     match error {
         ClientError::NotSignedIn => Some("`obsync login`".to_owned()),
-        ClientError::HostNotAllowed { host } => Some(shell::option("--allow-host", host)),
         _ => None,
     }
 }

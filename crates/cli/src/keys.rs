@@ -4,7 +4,7 @@
 //! but is not the password, which people use elsewhere too, nor anything that helps to guess it faster than the key
 //! itself does. Whether the password is still the same, only the service can tell.
 
-use obsync_protocol::{EncryptionVersion, MasterKey, VaultId};
+use obsync_protocol::{EncryptionVersion, MasterKey, VaultId, VaultKeys};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -80,6 +80,20 @@ impl KeyFile {
         let content: Content = self.file.read(console)?;
         let kept = content.keys.iter().find(|kept| kept.subject == *subject);
         Ok(kept.and_then(|kept| MasterKey::from_hex(kept.master_key.expose_secret()).ok()))
+    }
+
+    /// Tells the console what the kept keys are, and what they prove to the service, so that it prints neither.
+    pub(crate) fn hide(&self, console: &Console) -> Result<(), Failed> {
+        let content: Content = self.file.read(console)?;
+        for Kept { subject, master_key } in &content.keys {
+            console.redactor().know(master_key.expose_secret());
+            let version = EncryptionVersion::try_from(u64::from(subject.encryption_version));
+            if let (Ok(version), Ok(key)) = (version, MasterKey::from_hex(master_key.expose_secret())) {
+                let keys = VaultKeys::new(&key, version, &subject.salt);
+                console.redactor().know(keys.key_hash().as_str());
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a key in place of the one before it.

@@ -1,15 +1,17 @@
 //! Lists of paths that do not flood a terminal.
 
+use obsync_protocol::shown_name;
+
 use crate::human;
 
 /// How many paths of one kind are named before "and N more".
 const MAX_NAMED: usize = 30;
 
-/// Adds a line for each of `paths` to `lines`, indented; beyond a number of them only how many more there
+/// Adds a line for each of `paths` to `lines`, indented and safe to print; beyond a number of them only how many more there
 /// are.
 pub(crate) fn named(paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {
     let more = paths.len().saturating_sub(MAX_NAMED);
-    lines.extend(paths.take(MAX_NAMED).map(|path| format!("  {path}")));
+    lines.extend(paths.take(MAX_NAMED).map(|path| format!("  {}", shown_name(&path))));
     if more > 0 {
         lines.push(format!("  and {} more (--json names them all)", human::number(more as u64)));
     }

@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::console::{Console, printable};
+use crate::console::Console;
 
 /// Starts logging for `-v` given `verbosity` times. A program that has its own logging keeps it.
 pub(crate) fn start(verbosity: u8, console: &Arc<Console>) {
@@ -73,7 +73,7 @@ struct Line<'a>(&'a Console);
 
 impl Write for Line<'_> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.write_err(&printable(&String::from_utf8_lossy(text)));
+        self.0.write_err(&self.0.printable(&String::from_utf8_lossy(text)));
         Ok(text.len())
     }
 

@@ -17,12 +17,6 @@ pub(crate) fn command(subcommand: &str, operands: &[&str], options: &[&str]) -> 
     words.into_iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// An option and its value, which is not taken for another option if it begins with a hyphen.
-pub(crate) fn option(name: &str, value: &str) -> String {
-    let between = if value.starts_with('-') { '=' } else { ' ' };
-    format!("{name}{between}{}", word(value))
-}
-
 /// A word of a command line. One with a zero byte is told as it is: no argument of a program can have one.
 pub(crate) fn word(text: &str) -> Cow<'_, str> {
     shlex::try_quote(text).unwrap_or(Cow::Borrowed(text))
@@ -58,8 +52,6 @@ mod tests {
             "obsync pull --full -- '-My notes' ./n"
         );
         assert_eq!(command("reset", &["--all"], &[]), "obsync reset -- --all");
-        assert_eq!(option("--allow-host", "example.com"), "--allow-host example.com");
-        assert_eq!(option("--allow-host", "-v"), "--allow-host=-v");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a state says, for `obsync status`: as JSON and in lines for people.
 
 use obsync_core::{Deferred, DeferredCause, DeferredKind, StateError, StateStore};
+use obsync_protocol::{Redactor, printable, shown_name};
 use obsync_stores::dynamodb::{
     DynamoState, DynamoSummary, LeaseHolder, ProgressRecord, ProgressStatus, StateKey, StoredProgress,
 };
@@ -53,21 +54,34 @@ struct LeaseRow {
 
 impl StateRow {
     /// What a database says; `None` if it says nothing yet.
-    pub(crate) async fn of_database(state: &SqliteState) -> Result<Option<Self>, StateError> {
+    pub(crate) async fn of_database(
+        state: &SqliteState,
+        redactor: &Redactor,
+    ) -> Result<Option<Self>, StateError> {
         let Some(summary) = state.summary()? else { return Ok(None) };
         let failures = state.deferred(DeferredKind::Failed).await?;
-        Ok(Some(StateRow { failures: failures.iter().map(FailureRow::new).collect(), ..summary.into() }))
+        Ok(Some(StateRow {
+            failures: failures.iter().map(|failure| FailureRow::new(failure, redactor)).collect(),
+            ..summary.into()
+        }))
     }
 
     /// What an entry of a table says, of which this was found.
-    pub(crate) async fn of_entry(state: &DynamoState, summary: &DynamoSummary) -> Result<Self, StateError> {
+    pub(crate) async fn of_entry(
+        state: &DynamoState,
+        summary: &DynamoSummary,
+        redactor: &Redactor,
+    ) -> Result<Self, StateError> {
         let failures = state.deferred(DeferredKind::Failed).await?;
         let progress = match state.progress().await? {
-            StoredProgress::Found(record) => Some(record),
+            StoredProgress::Found(record) => {
+                let error = record.error.as_deref().map(|error| redactor.printable(error));
+                Some(ProgressRecord { error, ..record })
+            }
             // Nothing depends on it.
             StoredProgress::Missing | StoredProgress::Unreadable { .. } => None,
         };
-        let failures = failures.iter().map(FailureRow::new).collect();
+        let failures = failures.iter().map(|failure| FailureRow::new(failure, redactor)).collect();
         Ok(StateRow { failures, progress, ..StateRow::of_summary(state.key(), summary) })
     }
 
@@ -125,10 +139,10 @@ impl StateRow {
             human::counted(self.failures.len() as u64, "change", "changes")
         ));
         let failures = self.failures.iter();
-        lines
-            .extend(failures.map(|failure| {
-                format!("    {} (version {}): {}", failure.path, failure.uid, failure.reason)
-            }));
+        lines.extend(failures.map(|failure| {
+            let (path, reason) = (shown_name(&failure.path), printable(&failure.reason));
+            format!("    {path} (version {}): {reason}", failure.uid)
+        }));
     }
 }
 
@@ -153,12 +167,13 @@ impl From<StateSummary> for StateRow {
 }
 
 impl FailureRow {
-    fn new(deferred: &Deferred) -> Self {
+    /// What was stored may be of a release that took no secrets out.
+    fn new(deferred: &Deferred, redactor: &Redactor) -> Self {
         FailureRow {
             path: deferred.key.shown().to_owned(),
             uid: deferred.message.uid.0,
             reason: match &deferred.cause {
-                DeferredCause::Failed { reason } => reason.clone(),
+                DeferredCause::Failed { reason } => redactor.take_out(reason).into_owned(),
                 DeferredCause::Filtered => "left out".to_owned(),
             },
         }
@@ -171,7 +186,11 @@ impl LeaseRow {
     }
 
     fn describe(&self) -> String {
-        format!("  at work    {}, until {} unless it goes on", self.owner, human::time(self.expires))
+        format!(
+            "  at work    {}, until {} unless it goes on",
+            shown_name(&self.owner),
+            human::time(self.expires)
+        )
     }
 }
 
@@ -182,7 +201,7 @@ fn describe_progress(progress: &ProgressRecord) -> String {
         ProgressStatus::Complete => "complete",
         ProgressStatus::Failed => "failed",
     };
-    let error = progress.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let error = progress.error.as_ref().map(|error| format!(": {}", printable(error))).unwrap_or_default();
     format!(
         "  progress   {} of {}, {} of {}, {status} after {} ({}){error}",
         human::number(progress.files_complete),

@@ -5,7 +5,7 @@
 
 use obsync_client::{Client, ClientError, Token};
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultInfo, VaultKeys};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::ask;
 use crate::context::Context;
@@ -137,6 +137,7 @@ impl Lock<'_> {
 
     /// scrypt takes tens of milliseconds, too long for a thread of the runtime.
     async fn derive(&self, password: &SecretString) -> Result<MasterKey, Failed> {
+        self.client.redactor().know(password.expose_secret());
         let (password, salt) = (password.clone(), self.vault.salt.clone());
         tokio::task::spawn_blocking(move || MasterKey::derive(&password, &salt))
             .await

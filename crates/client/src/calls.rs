@@ -1,9 +1,9 @@
 //! The REST calls themselves: signing in and out, the vaults of an account, making one (protocol.md section 2).
 
 use obsync_protocol::{
-    CreateVaultRequest, CreatedVault, KeyHash, Region, RegionsRequest, SUPPORTED_ENCRYPTION_VERSION,
-    SecretString, SignInRequest, SignOutRequest, UserInfo, UserInfoRequest, VaultAccessRequest, VaultInfo,
-    VaultList, VaultListRequest,
+    CreateVaultRequest, CreatedVault, ExposeSecret, KeyHash, Region, RegionsRequest,
+    SUPPORTED_ENCRYPTION_VERSION, SecretString, SignInRequest, SignOutRequest, UserInfo, UserInfoRequest,
+    VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
 };
 
 use crate::client::{Client, Manner, Repeat};
@@ -58,11 +58,15 @@ impl Client {
         password: &SecretString,
         mfa: Option<&str>,
     ) -> Result<SignedIn, ClientError> {
+        let redactor = self.redactor();
+        redactor.know(password.expose_secret());
+        redactor.know(mfa.unwrap_or_default());
         let mfa = SecretString::from(mfa.unwrap_or_default());
         let request = SignInRequest { email: email.to_owned(), password: password.clone(), mfa };
-        let signed_in =
-            self.call(&request, Manner::FromWebSite, Repeat::Harmless).await.map_err(sign_in_error)?;
-        Ok(SignedIn { token: Token::new(signed_in.token), name: signed_in.name, email: signed_in.email })
+        let signed_in = self.call(&request, Manner::FromWebSite, Repeat::Harmless).await?;
+        let token = Token::new(signed_in.token);
+        redactor.know(token.expose());
+        Ok(SignedIn { token, name: signed_in.name, email: signed_in.email })
     }
 
     /// Makes the token invalid.
@@ -70,7 +74,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotSignedIn`] when it is so already; whatever the network adds.
     pub async fn sign_out(&self, token: &Token) -> Result<(), ClientError> {
-        let request = SignOutRequest { token: token.secret().clone() };
+        let request = SignOutRequest { token: self.known(token) };
         self.call(&request, Manner::Plain, Repeat::Harmless).await.map(|_| ())
     }
 
@@ -79,7 +83,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotSignedIn`] for a token that the service does not accept; whatever the network adds.
     pub async fn user_info(&self, token: &Token) -> Result<UserInfo, ClientError> {
-        let request = UserInfoRequest { token: token.secret().clone() };
+        let request = UserInfoRequest { token: self.known(token) };
         self.call(&request, Manner::Plain, Repeat::Harmless).await
     }
 
@@ -99,10 +103,14 @@ impl Client {
     /// As for [`Client::vaults`].
     pub async fn vault_list(&self, token: &Token) -> Result<VaultList, ClientError> {
         let request = VaultListRequest {
-            token: token.secret().clone(),
+            token: self.known(token),
             supported_encryption_version: SUPPORTED_ENCRYPTION_VERSION,
         };
-        self.call(&request, Manner::Plain, Repeat::Harmless).await
+        let list = self.call(&request, Manner::Plain, Repeat::Harmless).await?;
+        for password in list.vaults.iter().chain(&list.shared).filter_map(|vault| vault.password.as_ref()) {
+            self.redactor().know(password.expose_secret());
+        }
+        Ok(list)
     }
 
     /// Where a new vault could be kept.
@@ -110,7 +118,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::vaults`].
     pub async fn regions(&self, token: &Token) -> Result<Vec<Region>, ClientError> {
-        let request = RegionsRequest { token: token.secret().clone(), host: None };
+        let request = RegionsRequest { token: self.known(token), host: None };
         self.call(&request, Manner::Plain, Repeat::Harmless).await.map(|reply| reply.regions)
     }
 
@@ -124,7 +132,7 @@ impl Client {
             NewVaultEncryption::EndToEnd { key_hash, salt } => (Some(key_hash), Some(salt)),
         };
         let request = CreateVaultRequest {
-            token: token.secret().clone(),
+            token: self.known(token),
             name: vault.name,
             keyhash,
             salt,
@@ -147,7 +155,7 @@ impl Client {
         let encryption_version =
             vault.encryption().map_err(|error| ClientError::Service { message: error.to_string() })?;
         let request = VaultAccessRequest {
-            token: token.secret().clone(),
+            token: self.known(token),
             vault_uid: vault.id.clone(),
             keyhash: key_hash.clone(),
             host: vault.host.clone(),
@@ -162,20 +170,10 @@ impl Client {
     }
 }
 
-/// Sorts the refusals of a sign-in. Texts are matched by substring (protocol.md section 2).
-fn sign_in_error(error: ClientError) -> ClientError {
-    let text = match &error {
-        ClientError::Service { message } => message.to_lowercase(),
-        // There is no token yet that could be invalid.
-        ClientError::NotSignedIn => return ClientError::WrongCredentials,
-        _ => return error,
-    };
-    let says = |part: &str| text.contains(part);
-    if says("2fa code") {
-        if says("incorrect") { ClientError::MfaWrong } else { ClientError::MfaRequired }
-    } else if ["password", "credentials", "email", "login failed"].iter().any(|part| says(part)) {
-        ClientError::WrongCredentials
-    } else {
-        error
+impl Client {
+    /// The token for a request, which from now on no text of the service repeats.
+    fn known(&self, token: &Token) -> SecretString {
+        self.redactor().know(token.expose());
+        token.secret().clone()
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use backon::{BackoffBuilder, ExponentialBackoff};
-use obsync_protocol::{RestError, RestReply, RestRequest};
+use obsync_protocol::{Redactor, RestError, RestReply, RestRequest};
 use reqwest::header::{CONTENT_TYPE, ORIGIN};
 use reqwest::{Method, Response, redirect};
 use rustls::ClientConfig;
@@ -72,6 +72,7 @@ impl Client {
             ),
         })?;
         hosts.check_api_url(&api_url)?;
+        let hosts = hosts.beside(&api_url);
         let tls = OnceLock::new();
         let rest_tls = if api_url.scheme() == "https" {
             let config = tls::trusting_the_system()?;
@@ -88,6 +89,12 @@ impl Client {
     #[must_use]
     pub fn options(&self) -> &ClientOptions {
         &self.inner.options
+    }
+
+    /// The secrets that no text of the service may repeat.
+    #[must_use]
+    pub fn redactor(&self) -> &Redactor {
+        &self.inner.options.redactor
     }
 
     pub(crate) fn hosts(&self) -> &HostRules {
@@ -117,10 +124,10 @@ impl Client {
             let error = match self.call_once(request, manner).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) if may_repeat(&error, repeat) => error,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.without_secrets(self.redactor())),
             };
             let Some(pause) = pauses.next() else {
-                return Err(error);
+                return Err(error.without_secrets(self.redactor()));
             };
             info!(call = R::PATH, %error, ?pause, "trying again after a pause");
             tokio::time::sleep(pause).await;
@@ -146,7 +153,10 @@ impl Client {
         }
         let body = self.read(response).await?;
         R::Reply::parse(&body).map_err(|error| match error {
-            RestError::Service(text) => ClientError::from_server_text(&text),
+            RestError::Service(text) if manner == Manner::FromWebSite => {
+                ClientError::from_sign_in_refusal(&text, self.redactor())
+            }
+            RestError::Service(text) => ClientError::from_server_text(&text, self.redactor()),
             RestError::Message(error) => ClientError::protocol(error.to_string()),
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 pub(crate) use obsync_protocol::printable;
-use obsync_protocol::{Uid, with_reasons};
+use obsync_protocol::{Redactor, Uid, with_reasons};
 use thiserror::Error;
 
 /// A conversation with the service that did not give what was asked for.
@@ -35,7 +35,11 @@ pub enum ClientError {
     #[error("the password does not open this vault; give the vault's encryption password")]
     WrongVaultPassword,
     /// The vault lies on a host to which the token must not be sent.
-    #[error("the vault's host {host} is neither under obsidian.md nor allowed; allow it if you trust it")]
+    #[error(
+        "the service says that the vault is on the host {host:?}, which is neither under obsidian.md nor one that you \
+         allowed, so the token was not sent there. Obsidian's own servers are all under obsidian.md. With a server of your \
+         own, ask whoever runs it for the name and compare the two before you allow it"
+    )]
     HostNotAllowed {
         /// The host as the service gave it.
         host: String,
@@ -167,8 +171,8 @@ impl ClientError {
     }
 
     /// The error that a text of the server's stands for wherever it comes: known ones by substring
-    /// (protocol.md section 3), anything else as [`ClientError::Service`].
-    pub(crate) fn from_server_text(text: &str) -> Self {
+    /// (protocol.md section 3), anything else as [`ClientError::Service`], without the secrets that `redactor` knows.
+    pub(crate) fn from_server_text(text: &str, redactor: &Redactor) -> Self {
         let lower = text.to_lowercase();
         let says = |part: &str| lower.contains(part);
         if says("overloaded") {
@@ -180,8 +184,41 @@ impl ClientError {
         } else if says("subscription") && says("expired") {
             Self::SubscriptionExpired
         } else {
-            Self::Service { message: printable(text) }
+            Self::Service { message: redactor.printable(text) }
         }
+    }
+
+    /// The error that a refusal of a sign-in stands for. Texts are matched by substring (protocol.md section 2), before
+    /// anything is taken out of them.
+    pub(crate) fn from_sign_in_refusal(text: &str, redactor: &Redactor) -> Self {
+        let lower = text.to_lowercase();
+        let says = |part: &str| lower.contains(part);
+        match Self::from_server_text(text, redactor) {
+            // There is no token yet that could be invalid.
+            Self::NotSignedIn => Self::WrongCredentials,
+            Self::Service { .. } if says("2fa code") && says("incorrect") => Self::MfaWrong,
+            Self::Service { .. } if says("2fa code") => Self::MfaRequired,
+            Self::Service { .. }
+                if ["password", "credentials", "email", "login failed"].iter().any(|part| says(part)) =>
+            {
+                Self::WrongCredentials
+            }
+            other => other,
+        }
+    }
+
+    /// The same error without secrets in what it repeats of the other side.
+    pub(crate) fn without_secrets(mut self, redactor: &Redactor) -> Self {
+        if let Self::HostNotAllowed { host: text }
+        | Self::Tls { reason: text }
+        | Self::Unreachable { reason: text, .. }
+        | Self::Service { message: text }
+        | Self::Protocol { reason: text }
+        | Self::ConnectionLost { reason: text } = &mut self
+        {
+            *text = redactor.take_out(text).into_owned();
+        }
+        self
     }
 }
 
@@ -205,7 +242,7 @@ mod tests {
     #[test]
     fn known_texts_are_recognised_in_any_letter_case() {
         use ClientError as E;
-        let kind = ClientError::from_server_text;
+        let kind = |text: &str| ClientError::from_server_text(text, &Redactor::default());
         assert!(matches!(kind("Authentication failed."), E::NotSignedIn));
         assert!(matches!(kind("ERROR: VAULT NOT FOUND!"), E::VaultNotFound));
         assert!(matches!(kind("Your subscription to Obsidian Sync has expired"), E::SubscriptionExpired));

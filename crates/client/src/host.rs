@@ -37,6 +37,8 @@ impl SyncAddress {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostRules {
     allowed: Vec<(String, Option<u16>)>,
+    /// The service itself is on this machine, so its vaults may be.
+    loopback: bool,
 }
 
 impl HostRules {
@@ -51,11 +53,23 @@ impl HostRules {
             })?;
             allowed.push(parts);
         }
-        Ok(Self { allowed })
+        Ok(Self { allowed, loopback: false })
+    }
+
+    /// The same rules for the vaults of a service at this address. Only one on this machine names hosts that are on this
+    /// machine; from any other a loopback host would lead to whatever program has opened that port here.
+    pub(crate) fn beside(self, api_url: &Url) -> Self {
+        let loopback = match api_url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => is_loopback(name),
+            None => false,
+        };
+        Self { loopback, ..self }
     }
 
     fn allows(&self, name: &str, port: u16) -> bool {
-        is_service(name) || is_loopback(name) || self.is_listed(name, port)
+        is_service(name) || (self.loopback && is_loopback(name)) || self.is_listed(name, port)
     }
 
     /// The address for a `host` of the vault list (`name[:port]`).
@@ -148,8 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_the_service_and_loopback_are_allowed() {
-        let rules = rules(&[]);
+    fn hosts_of_the_service_are_allowed_and_loopback_beside_a_service_on_loopback() {
+        let rules = rules(&[]).beside(&Url::parse("http://127.0.0.1:4000/").unwrap());
         assert_eq!(rules.sync_address("sync-7.obsidian.md").unwrap().url(), "wss://sync-7.obsidian.md/");
         assert_eq!(rules.sync_address("Obsidian.MD").unwrap().url(), "wss://obsidian.md/");
         assert_eq!(
@@ -158,6 +172,19 @@ mod tests {
         );
         assert_eq!(rules.sync_address("127.0.0.1:4000").unwrap().url(), "ws://127.0.0.1:4000/");
         assert_eq!(rules.sync_address("localhost").unwrap().url(), "ws://localhost/");
+    }
+
+    #[test]
+    fn a_service_elsewhere_cannot_send_the_token_to_a_port_of_this_machine() {
+        for api_url in ["https://api.obsidian.md/", "https://example.com/", "https://localhost.example.com/"]
+        {
+            let beside = |allow: &[&str]| rules(allow).beside(&Url::parse(api_url).unwrap());
+            for host in ["127.0.0.1:4000", "localhost:4000", "LOCALHOST", "127.0.0.1"] {
+                assert!(beside(&[]).sync_address(host).is_err(), "{api_url} {host}");
+            }
+            assert!(beside(&["localhost:4000"]).sync_address("localhost:4000").is_ok());
+            assert!(beside(&["localhost:4000"]).sync_address("localhost:4001").is_err());
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use obsync_protocol::Redactor;
+
 /// Where the official service answers REST calls (protocol.md section 2).
 pub const DEFAULT_API_URL: &str = "https://api.obsidian.md/";
 
@@ -10,7 +12,7 @@ pub const DEFAULT_API_URL: &str = "https://api.obsidian.md/";
 pub struct ClientOptions {
     /// Base address of the REST service. `https`; plain `http` only on loopback or on an allowed host.
     pub api_url: String,
-    /// Hosts beyond `*.obsidian.md` and loopback to which a vault's session, and with it the token, may go:
+    /// Hosts beyond `*.obsidian.md` (and loopback, when the service itself is there) to which a vault's session, and with it the token, may go:
     /// `name` for any port or `name:port` for one.
     pub allow_hosts: Vec<String>,
     /// The name under which the vault's history shows this device.
@@ -21,6 +23,8 @@ pub struct ClientOptions {
     pub retry: RetryPolicy,
     /// The `User-Agent` of every call, `<client>/<version>`.
     pub user_agent: String,
+    /// Secrets that no text of the service may bring into an error or a name. The client adds those that it sends.
+    pub redactor: Redactor,
 }
 
 impl Default for ClientOptions {
@@ -32,6 +36,7 @@ impl Default for ClientOptions {
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
             user_agent: concat!("obsync/", env!("CARGO_PKG_VERSION")).to_owned(),
+            redactor: Redactor::default(),
         }
     }
 }

@@ -10,7 +10,9 @@ mod wire;
 
 use std::fmt;
 
-use obsync_protocol::{Answer, ClientMessage, Init, PushMessage, ServerMessage, VaultId, VaultKeys};
+use obsync_protocol::{
+    Answer, ClientMessage, Init, PushMessage, Redactor, ServerMessage, VaultId, VaultKeys,
+};
 use tracing::{debug, info};
 
 pub use pull::Content;
@@ -50,6 +52,7 @@ pub struct SessionTarget {
 /// on its way that nobody waits for: do not use the session after that.
 pub struct Session {
     wire: Wire,
+    redactor: Redactor,
     keys: VaultKeys,
     version: u64,
     ready: bool,
@@ -106,12 +109,17 @@ impl Session {
         initial: bool,
     ) -> Result<Self, ClientError> {
         let options = client.options();
-        let address = client.hosts().sync_address(&target.host)?;
+        let redactor = client.redactor();
+        redactor.know(target.token.expose());
+        redactor.know(target.keys.key_hash().as_str());
+        let address =
+            client.hosts().sync_address(&target.host).map_err(|error| error.without_secrets(redactor))?;
         let tls = if address.tls { Some(client.tls()?) } else { None };
         debug!(host = %address.name, port = address.port, vault = %target.vault_id, version, "opening a session");
         let socket = Socket::connect(&address, tls, &options.user_agent, options.timeouts.connect).await?;
         let mut session = Self {
             wire: Wire::new(socket, options.timeouts.clone()),
+            redactor: redactor.clone(),
             keys: target.keys.clone(),
             version,
             ready: false,
@@ -149,7 +157,7 @@ impl Session {
             }
         };
         if let Some(error) = answer.error() {
-            return Err(ClientError::from_server_text(&error));
+            return Err(ClientError::from_server_text(&error, &self.redactor));
         }
         if !answer.is_ok() {
             return Err(ClientError::protocol("the server neither accepted nor refused the opening"));
@@ -249,13 +257,13 @@ impl Session {
     async fn confirmation(&mut self, what: &'static str) -> Result<Box<Answer>, ClientError> {
         let answer = self.answer(what, MAX_TEXT).await?;
         match answer.error() {
-            Some(error) => Err(ClientError::from_server_text(&error)),
+            Some(error) => Err(ClientError::from_server_text(&error, &self.redactor)),
             None => Ok(answer),
         }
     }
 
     async fn event(&mut self, due: &Due, max_text: usize) -> Result<Event, ClientError> {
-        let text = match self.wire.next(due).await? {
+        let text = match self.wire.next(due).await.map_err(|error| error.without_secrets(&self.redactor))? {
             Incoming::Binary(piece) => return Ok(Event::Piece(piece)),
             Incoming::Text(text) => text,
         };

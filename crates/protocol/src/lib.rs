@@ -11,7 +11,8 @@
 //!   [`RestReply`]: the bodies of the HTTP calls.
 //! - [`VaultPath`]: a path that was checked and can be joined to a root; [`Filter`]: which entries sync.
 //! - [`limits`]: every limit on what others may cost, in one place.
-//! - [`with_reasons`] and [`printable`]: how errors are told, and texts of others repeated.
+//! - [`with_reasons`], [`printable`] and [`escaped`]: errors with their reasons, and texts of others made safe to print;
+//!   [`Redactor`]: the secrets that no such text may repeat.
 //!
 //! "protocol.md section N" in the documentation of an item names the part of docs/PROTOCOL.md that the item implements.
 
@@ -29,10 +30,11 @@ mod keys;
 pub mod limits;
 mod messages;
 mod path;
+mod redactor;
 mod rest;
 mod secret;
 mod siv;
-mod told;
+mod untrusted;
 
 pub use content::{
     CONTENT_OVERHEAD, ContentDecryptor, ContentEncryptor, ContentError, NONCE_LENGTH, plain_size,
@@ -47,10 +49,11 @@ pub use json::{FieldProblem, MessageError};
 pub use keys::{KeyError, KeyHash, MasterKey, NameDefect, NameError, VaultKeys};
 pub use messages::{Answer, ClientMessage, Init, PushMessage, PushRequest, ServerMessage};
 pub use path::{EncodedHash, EncodedPath, PathError, VaultPath, normalize_local_name};
+pub use redactor::Redactor;
 pub use rest::{
     CreateVaultRequest, CreatedVault, Done, Region, Regions, RegionsRequest, RestError, RestReply,
     RestRequest, SUPPORTED_ENCRYPTION_VERSION, ServiceError, SignInRequest, SignOutRequest, SignedIn,
     UserInfo, UserInfoRequest, VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
 };
 pub use secrecy::{ExposeSecret, SecretString};
-pub use told::{printable, with_reasons};
+pub use untrusted::{escaped, escaped_json, escaped_lines, printable, shown_name, with_reasons};

@@ -1,6 +1,7 @@
 //! `obsync status`: what is known of destinations, without a connection to the service.
 
 use obsync_core::StateError;
+use obsync_protocol::Redactor;
 use serde::Serialize;
 
 use crate::args::Status;
@@ -18,12 +19,15 @@ struct Document {
 }
 
 pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Failed> {
+    // Without them the status is as good, so a file that cannot be read is another command's trouble.
+    let _ = context.credentials().load(context.api_url(), &context.console);
+    let _ = context.key_file().hide(&context.console);
     let registry = Registry::of(&options.state.place, context).await;
     let states = wanted(options, &registry, context).await?;
     let mut rows = Vec::new();
     let mut unreadable = None;
     for found in &states {
-        match row(&registry, found).await {
+        match row(&registry, found, context.console.redactor()).await {
             Ok(row) => rows.extend(row),
             // The others are still worth showing.
             Err(failed) => unreadable = Some(failed),
@@ -70,11 +74,11 @@ async fn of_vault(vault: &str, options: &Status, registry: &Registry) -> Result<
     Ok(states)
 }
 
-async fn row(registry: &Registry, found: &Found) -> Result<Option<StateRow>, Failed> {
+async fn row(registry: &Registry, found: &Found, redactor: &Redactor) -> Result<Option<StateRow>, Failed> {
     match (registry.read(found).await?, found) {
-        (State::Database(state), _) => Ok(StateRow::of_database(&state).await?),
+        (State::Database(state), _) => Ok(StateRow::of_database(&state, redactor).await?),
         (State::Entry(state), Found::Entry(entry)) => match &entry.summary {
-            Ok(summary) => Ok(Some(StateRow::of_entry(&state, summary).await?)),
+            Ok(summary) => Ok(Some(StateRow::of_entry(&state, summary, redactor).await?)),
             Err(error) => Err(Failed::of(Exit::Error, error)),
         },
         (State::Entry(state), Found::Database(database)) => {

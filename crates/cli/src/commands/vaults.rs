@@ -1,6 +1,6 @@
 //! `obsync vaults`: the vaults of the account and those shared with it.
 
-use obsync_protocol::{VaultInfo, VaultList};
+use obsync_protocol::{VaultInfo, VaultList, shown_name};
 use serde::Serialize;
 
 use crate::args::Vaults;
@@ -67,10 +67,11 @@ fn row(vault: &VaultInfo, shared: bool) -> Row {
 fn as_table(rows: &[Row]) -> String {
     let heading = ["ID", "REGION", "ENCRYPTION", "SIZE", "CREATED", "NAME"].map(String::from).to_vec();
     let lines = rows.iter().map(|row| {
-        let name = if row.shared { format!("{} (shared)", row.name) } else { row.name.clone() };
+        let name = shown_name(&row.name);
+        let name = if row.shared { format!("{name} (shared)") } else { name.into_owned() };
         vec![
-            row.id.clone(),
-            row.region.clone(),
+            shown_name(&row.id).into_owned(),
+            shown_name(&row.region).into_owned(),
             format!("{} v{}", row.encryption, row.encryption_version),
             human::size(row.size),
             human::date(row.created),

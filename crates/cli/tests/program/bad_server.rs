@@ -99,7 +99,7 @@ fn a_host_outside_the_allow_list_never_sees_the_token() {
     insta::assert_snapshot!(pull.told(&world).replace(&host, "[EVIL]"), @"
     exit status 8
     --- stderr
-    obsync: the vault's host [EVIL] is neither under obsidian.md nor allowed; allow it if you trust it (--allow-host [EVIL])
+    obsync: the service says that the vault is on the host "[EVIL]", which is neither under obsidian.md nor one that you allowed, so the token was not sent there. Obsidian's own servers are all under obsidian.md. With a server of your own, ask whoever runs it for the name and compare the two before you allow it
     ");
     assert!(evil.accept().is_err(), "it was connected to");
     world.server.faults().set("listing-host=evil.example".parse().unwrap());
@@ -122,6 +122,53 @@ fn a_host_that_the_user_allows_is_talked_to() {
         "--allow-host",
         "other.example:9000",
     ]);
+}
+
+#[test]
+fn secrets_that_the_server_repeats_are_not_printed_nor_kept() {
+    let world = three_files();
+    for text in ["no, {token}", "hash {keyhash} of {token}!", "{token}{token}", "{keyhash}"] {
+        world.server.faults().set(Faults {
+            init_error: Chance::always(),
+            init_error_text: text.to_owned(),
+            ..Faults::default()
+        });
+        let pull = world.run(&["pull", "Notes", "notes", "--json", "-vv"]);
+        let shown = world.redacted(&format!("{}{}", pull.stdout, pull.stderr));
+        assert!(shown.contains("[secret]"), "{shown}");
+        assert!(!shown.contains("{keyhash}") && !shown.contains("{token}"), "the server did not fill it in");
+        let longest = shown.split(|c: char| !c.is_ascii_alphanumeric()).map(str::len).max();
+        assert!(longest < Some(32), "a token or a key hash is shown: {shown}");
+    }
+}
+
+#[test]
+fn names_of_the_service_cannot_draw_on_a_terminal_or_forge_a_line() {
+    let evil = "Notes\u{1b}[2J\u{202e}gpj.\u{2066}\nobsync: all is well\u{85}\u{9b}31m\u{2028}";
+    let world = World::with(|builder| {
+        builder
+            .vault(obsync_testkit::VaultSpec::managed("Fine"))
+            .vault(obsync_testkit::VaultSpec::managed(evil))
+    });
+    let dangerous = |text: &str| {
+        text.chars().any(|c| {
+            (c.is_control() && c != '\n')
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}')
+        })
+    };
+    let table = world.must(&["vaults"]).stdout;
+    assert!(!dangerous(&table), "{table:?}");
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.contains("Notes\\u{1b}[2J\\u{202e}gpj.\\u{2066}\\u{a}obsync"), "{table}");
+    let json = world.must(&["vaults", "--json"]).stdout;
+    assert!(!dangerous(&json), "{json:?}");
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(document["vaults"].as_array().unwrap().iter().any(|vault| vault["name"] == evil));
+    let pull = world.run(&["pull", evil, "notes"]);
+    assert!(!dangerous(&pull.stdout) && !dangerous(&pull.stderr), "{pull:?}");
+    assert!(
+        !pull.stdout.lines().chain(pull.stderr.lines()).any(|line| line.starts_with("obsync: all is well"))
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::pool::Counters;
 use super::queue::Pending;
 use super::worker::{Stop, Worker, endless_pauses};
 use super::{FetchFailure, FetchResult, Receiver};
-use crate::error::{ClientError, printable};
+use crate::error::ClientError;
 use crate::session::{Content, ContentHeader, PullAnswer, Session};
 
 /// How often a content that either side refuses is asked for in all.
@@ -92,14 +92,14 @@ impl<R: Receiver> Worker<R> {
     }
 
     async fn head_is_refused(&mut self, reason: String) -> Result<(), Stop> {
-        match ClientError::from_server_text(&reason) {
+        match ClientError::from_server_text(&reason, self.shared.client.redactor()) {
             ClientError::Overloaded => self.server_is_overloaded().await,
-            ClientError::Service { .. } => {
+            ClientError::Service { message } => {
                 // The first time it may be the server's trouble, after that it is the file's.
                 if self.window.front().is_some_and(|head| !head.tries.wants_to_be_alone()) {
                     self.slow_down();
                 }
-                self.refuse_head(true, FetchFailure::Refused(printable(&reason))).await
+                self.refuse_head(true, FetchFailure::Refused(message)).await
             }
             hopeless => Err(Stop::Hopeless(hopeless)),
         }

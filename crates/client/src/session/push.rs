@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use obsync_protocol::{
-    Answer, CONTENT_OVERHEAD, ClientMessage, ContentHash, EncodedHash, NONCE_LENGTH, PushRequest, VaultPath,
+    Answer, CONTENT_OVERHEAD, ClientMessage, ContentHash, EncodedHash, NONCE_LENGTH, PushRequest, Redactor,
+    VaultPath,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -117,7 +118,7 @@ impl Session {
 
     async fn push_reply(&mut self) -> Result<Reply, ClientError> {
         let answer = self.answer("the server's answer to a change", MAX_TEXT).await?;
-        Reply::read(&answer)
+        Reply::read(&answer, &self.redactor)
     }
 
     /// Encrypts and sends, piece by piece; each piece is answered, the last one by `ok`.
@@ -184,9 +185,9 @@ enum Reply {
 }
 
 impl Reply {
-    fn read(answer: &Answer) -> Result<Self, ClientError> {
+    fn read(answer: &Answer, redactor: &Redactor) -> Result<Self, ClientError> {
         if let Some(error) = answer.error() {
-            return Err(ClientError::from_server_text(&error));
+            return Err(ClientError::from_server_text(&error, redactor));
         }
         if answer.is_ok() {
             Ok(Self::Done)

@@ -47,7 +47,7 @@ impl Session {
         // A list of all deletions has no bound but the frame's.
         let answer = self.answer("the list of deleted entries", MAX_MESSAGE).await?;
         if let Some(error) = answer.error() {
-            return Err(ClientError::from_server_text(&error));
+            return Err(ClientError::from_server_text(&error, &self.redactor));
         }
         answer.items.ok_or_else(|| ClientError::protocol("the list of deleted entries is missing"))
     }
@@ -60,7 +60,7 @@ impl Session {
         self.ask(&ClientMessage::History { path: path.clone(), last }).await?;
         let answer = self.answer("an entry's history", MAX_MESSAGE).await?;
         if let Some(error) = answer.error() {
-            return Err(ClientError::from_server_text(&error));
+            return Err(ClientError::from_server_text(&error, &self.redactor));
         }
         let more = answer.more.unwrap_or(false);
         let items = answer.items.ok_or_else(|| ClientError::protocol("an entry's history is missing"))?;

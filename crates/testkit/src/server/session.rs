@@ -109,7 +109,10 @@ async fn open(mut wire: Wire, shared: &Arc<Shared>, number: u64) -> Result<(Sess
     }
     tokio::time::sleep(faults.read(|faults| faults.latency)).await;
     let admitted = if faults.strikes_at(FaultKind::InitError, number) {
-        Err(faults.read(|faults| faults.init_error_text.clone()))
+        Err(faults
+            .read(|faults| faults.init_error_text.clone())
+            .replace("{token}", init.token.expose_secret())
+            .replace("{keyhash}", init.keyhash.as_str()))
     } else {
         admit(&init, shared)
     };

@@ -1,0 +1,163 @@
+//! Takes known secrets out of text that comes from elsewhere, before it becomes an error, a report or a stored reason.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use zeroize::Zeroizing;
+
+use crate::limits::LEAST_SECRET_SEARCHED;
+use crate::printable;
+
+/// What stands in the place of a secret.
+const REDACTED: &str = "[secret]";
+/// What stands in the place of a text.
+const WITHHELD: &str = "[withheld: the text repeats a secret]";
+/// Letters and digits that a secret must have to be looked for in what is left of a text without everything else.
+const LEAST_SQUEEZED: usize = 6;
+
+/// The secrets of one program: tokens, passwords, codes, key hashes. Clones share them.
+///
+/// The server knows most of them, and can repeat them in any text: logs and reports go to places where they do not belong.
+#[derive(Clone, Default)]
+pub struct Redactor(Arc<RwLock<Vec<Secret>>>);
+
+struct Secret {
+    plain: Zeroizing<String>,
+    squeezed: Zeroizing<String>,
+}
+
+impl Redactor {
+    /// Takes a secret in. An empty one is none.
+    pub fn know(&self, secret: &str) {
+        if secret.is_empty() {
+            return;
+        }
+        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if secrets.iter().all(|known| *known.plain != secret) {
+            let squeezed = Zeroizing::new(squeeze(secret));
+            secrets.push(Secret { plain: Zeroizing::new(secret.to_owned()), squeezed });
+        }
+    }
+
+    /// A text of the other side without the secrets, in any letter case. The whole text is withheld when a secret of less
+    /// than [`LEAST_SECRET_SEARCHED`] bytes is in it, or one whose letters and digits are there with something between.
+    #[must_use]
+    pub fn take_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.replace(text, &secrets);
+        if secrets.is_empty() {
+            return left;
+        }
+        let squeezed = Zeroizing::new(squeeze(&left));
+        let is_repeated = |secret: &Secret| {
+            let is_short = secret.plain.len() < LEAST_SECRET_SEARCHED;
+            (is_short && find(&left, &secret.plain).is_some())
+                || (secret.squeezed.len() >= LEAST_SQUEEZED && squeezed.contains(secret.squeezed.as_str()))
+        };
+        if secrets.iter().any(is_repeated) {
+            left = Cow::Borrowed(WITHHELD);
+        }
+        left
+    }
+
+    /// The same for a text of which a part may be this program's own, such as a whole document: secrets of at least
+    /// [`LEAST_SECRET_SEARCHED`] bytes are replaced, and nothing else is touched.
+    #[must_use]
+    pub fn take_out_of_own<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        self.replace(text, &secrets)
+    }
+
+    /// A text of the other side for an error message: without the secrets, and [`printable`].
+    #[must_use]
+    pub fn printable(&self, text: &str) -> String {
+        printable(&self.take_out(text))
+    }
+
+    fn replace<'t>(&self, text: &'t str, secrets: &[Secret]) -> Cow<'t, str> {
+        let mut left = Cow::Borrowed(text);
+        for secret in secrets.iter().filter(|secret| secret.plain.len() >= LEAST_SECRET_SEARCHED) {
+            let mut from = 0;
+            while let Some(at) = left.get(from..).and_then(|rest| find(rest, &secret.plain)) {
+                let at = from + at;
+                left.to_mut().replace_range(at..at + secret.plain.len(), REDACTED);
+                from = at + REDACTED.len();
+            }
+        }
+        left
+    }
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redactor")
+    }
+}
+
+/// Where a secret is in a text, letters of ASCII in any case.
+fn find(text: &str, secret: &str) -> Option<usize> {
+    let (text_bytes, secret) = (text.as_bytes(), secret.as_bytes());
+    let last = text_bytes.len().checked_sub(secret.len())?;
+    (0..=last).find(|&at| {
+        text.is_char_boundary(at)
+            && text.is_char_boundary(at + secret.len())
+            && text_bytes.get(at..at + secret.len()).is_some_and(|part| part.eq_ignore_ascii_case(secret))
+    })
+}
+
+/// The letters and digits of a text, lower-case.
+fn squeeze(text: &str) -> String {
+    text.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn knowing(secrets: &[&str]) -> Redactor {
+        let redactor = Redactor::default();
+        secrets.iter().for_each(|secret| redactor.know(secret));
+        redactor
+    }
+
+    #[test]
+    fn a_secret_is_taken_out_wherever_it_stands_and_however_often() {
+        let redactor = knowing(&["0123abcd0123abcd", "correct horse"]);
+        assert_eq!(
+            redactor.take_out("0123ABCD0123abcd: token 0123abcd0123abcd, or correct horse?"),
+            "[secret]: token [secret], or [secret]?"
+        );
+        assert_eq!(redactor.take_out("no such vault"), "no such vault");
+        assert!(matches!(redactor.take_out("no such vault"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_text_that_repeats_a_short_secret_is_withheld_whole() {
+        let redactor = knowing(&["123456", "pw"]);
+        for text in ["the code 123456 is wrong", "123456", "x123456x", "PW", "1-2-3 4\u{200b}56"] {
+            assert_eq!(redactor.take_out(text), WITHHELD, "{text:?}");
+        }
+        assert_eq!(redactor.take_out("the code is wrong"), "the code is wrong");
+    }
+
+    #[test]
+    fn a_secret_with_something_between_its_letters_is_not_repeated_either() {
+        let redactor = knowing(&["0123abcd-0123abcd"]);
+        for text in ["0123 abcd 0123 abcd", "0\u{0}123abcd\n0123abcd", "x 0.1.2.3.a.b.c.d.0.1.2.3.a.b.c.d"] {
+            assert_eq!(redactor.take_out(text), WITHHELD, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_at_the_end_of_a_long_text_is_not_cut_into_view() {
+        let redactor = knowing(&["0123abcd0123abcd"]);
+        let shown = redactor.printable(&format!("{}0123abcd0123abcd", "x".repeat(292)));
+        assert!(!shown.contains("0123abcd"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_known_is_not_shown() {
+        assert_eq!(format!("{:?}", knowing(&["0123abcd0123abcd"])), "Redactor");
+    }
+}
