@@ -242,6 +242,10 @@ pub(crate) struct Choice {
     /// appearance-data, core-plugin-data, community-plugin-data
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub(crate) configs: ConfigCategories,
+    /// Leave out what Obsidian runs or applies by itself: plugins (main.js, styles.css, the list of those that are on),
+    /// themes and snippets. What was pulled earlier stays
+    #[arg(long)]
+    pub(crate) no_code: bool,
     /// Folder of the vault to leave out, with what is below it (repeatable)
     #[arg(long, value_name = "FOLDER", value_parser = vault_folder)]
     pub(crate) exclude: Vec<VaultPath>,
@@ -367,7 +371,7 @@ fn vault_folder(text: &str) -> Result<VaultPath, String> {
 
 fn config_folder(text: &str) -> Result<String, String> {
     match VaultPath::parse(text) {
-        Ok(_) if !text.contains('/') => Ok(text.to_owned()),
+        Ok(path) if !text.contains('/') && path.check_to_write().is_ok() => Ok(text.to_owned()),
         _ => Err("it is the name of one folder, such as .obsidian".to_owned()),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use obsync_core::{Outcome, Report, Step, StepAction, Tally};
+use obsync_protocol::{printable, shown_name};
 
 use crate::human;
 use crate::listing::named;
@@ -16,9 +17,10 @@ pub(crate) fn sentences(report: &Report) -> String {
     }
     if report.skipped.files > 0 {
         lines.push(format!(
-            "Left out by your choice of what to pull: {} ({}).",
+            "Left out of what to pull: {} ({}): {}.",
             human::files(report.skipped.files),
-            human::size(report.skipped.bytes)
+            human::size(report.skipped.bytes),
+            reasons(report)
         ));
     }
     lines.join("\n")
@@ -29,17 +31,18 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
     if report.failures.is_empty() {
         return None;
     }
-    let count = report.failures.len() as u64;
+    let count = report.failed();
     let mut lines = vec![format!(
         "{} could not be pulled; the next pull tries again:",
         human::counted(count, "change", "changes")
     )];
-    lines.extend(
-        report
-            .failures
-            .iter()
-            .map(|failure| format!("  {} (version {}): {}", failure.path, failure.uid, failure.reason)),
-    );
+    lines.extend(report.failures.iter().map(|failure| {
+        let (path, reason) = (shown_name(&failure.path), printable(&failure.reason));
+        format!("  {path} (version {}): {reason}", failure.uid)
+    }));
+    if report.failures_unlisted > 0 {
+        lines.push(format!("  and {} more", human::number(report.failures_unlisted)));
+    }
     Some(lines.join("\n"))
 }
 
@@ -80,6 +83,34 @@ fn done(report: &Report, lines: &mut Vec<String>) {
             .push(format!("Deleted or renamed in the vault, kept as you asked: {}.", tally(report.retained)));
     }
     kept(report, lines);
+    code(report, lines);
+}
+
+/// What has other content now and is run or applied by Obsidian without being asked for.
+fn code(report: &Report, lines: &mut Vec<String>) {
+    if !report.code.is_empty() {
+        lines.push(format!(
+            "Code with new content, which Obsidian runs or applies when it opens the vault: {}.",
+            human::files(report.code.len() as u64)
+        ));
+        named(report.code.iter().map(ToString::to_string), lines);
+    }
+}
+
+/// How many files were left out for which reason.
+fn reasons(report: &Report) -> String {
+    let reason = |(name, tally): (&&str, &Tally)| {
+        let text = match *name {
+            "excluded" => "in excluded folders",
+            "never_synced" => "never synced by Obsidian",
+            "configuration" => "configuration that you did not choose",
+            "hidden" => "hidden by a dot",
+            "code" => "code",
+            _ => "file types that you did not choose",
+        };
+        format!("{} {text}", human::number(tally.files))
+    };
+    report.skipped_reasons.iter().map(reason).collect::<Vec<_>>().join(", ")
 }
 
 fn kept(report: &Report, lines: &mut Vec<String>) {
@@ -120,6 +151,7 @@ fn dry_run(report: &Report, lines: &mut Vec<String>) {
         human::size(bytes)
     ));
     lines.extend(report.steps.iter().map(step));
+    code(report, lines);
 }
 
 fn step(step: &Step) -> String {
@@ -132,8 +164,9 @@ fn step(step: &Step) -> String {
         StepAction::RemoveFolder => "delete folder",
     };
     let size = step.size.map(|size| format!(" ({})", human::size(size))).unwrap_or_default();
-    let from = step.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
-    format!("  {action:<13}  {}{size}{from}", step.path)
+    let from =
+        step.from.as_ref().map(|from| format!(" from {}", shown_name(from.as_str()))).unwrap_or_default();
+    format!("  {action:<13}  {}{size}{from}", shown_name(step.path.as_str()))
 }
 
 fn tally(tally: Tally) -> String {

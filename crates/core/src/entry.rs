@@ -61,6 +61,10 @@ impl RemoteEntry {
             .decode_path(&message.path)
             .map_err(|error| Undecodable { path: None, reason: error.to_string() })?;
         let refused = |reason| Undecodable { path: Some(path.clone()), reason };
+        // A deletion passes: what an older release wrote there may go.
+        if !message.deleted {
+            path.check_to_write().map_err(|error| refused(format!("the name is refused: {error}")))?;
+        }
         let kind = match (message.deleted, message.folder) {
             (true, folder) => EntryKind::Deleted { folder },
             (false, true) => EntryKind::Folder,

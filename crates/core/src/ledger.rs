@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use obsync_protocol::{Uid, VaultKeys, VaultPath};
+use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::plan::Transfer;
@@ -19,6 +19,7 @@ use crate::watermark::Watermark;
 pub(crate) struct Ledger<'a> {
     state: Arc<dyn StateStore>,
     keys: VaultKeys,
+    pub(crate) filter: Filter,
     watermark: Watermark,
     /// The same for a full pull: up to where everything was looked at again.
     rechecked: Option<Watermark>,
@@ -41,6 +42,7 @@ impl<'a> Ledger<'a> {
     pub(crate) fn new(
         state: Arc<dyn StateStore>,
         keys: VaultKeys,
+        filter: Filter,
         watermark: Watermark,
         written: VaultState,
         report: &'a mut Report,
@@ -50,6 +52,7 @@ impl<'a> Ledger<'a> {
         Ledger {
             state,
             keys,
+            filter,
             watermark,
             rechecked: None,
             written,
@@ -94,8 +97,10 @@ impl<'a> Ledger<'a> {
 
     /// The filter leaves a change out.
     pub(crate) fn filtered(&mut self, entry: &RemoteEntry) {
-        if let EntryKind::File { size, .. } = entry.kind {
-            self.report.skipped.add(size);
+        if let (EntryKind::File { size, .. }, Verdict::Skip(reason)) =
+            (entry.kind, self.filter.verdict(&entry.path, false))
+        {
+            self.report.skip(reason, size);
         }
         self.completed.push(entry.uid);
         self.defer(entry.defer(DeferredCause::Filtered, &self.keys));
@@ -104,7 +109,7 @@ impl<'a> Ledger<'a> {
     /// A change could not be applied.
     pub(crate) fn failed(&mut self, entry: &RemoteEntry, reason: String) {
         self.postponed(entry, reason.clone());
-        self.report.failures.push(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
+        self.report.fail(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
     }
 
     /// A change could not be applied now, and the next round or run will try again; not worth a line in the report yet.
@@ -149,7 +154,9 @@ impl<'a> Ledger<'a> {
 
     /// A change that cannot even be decoded; its deferred form says why.
     pub(crate) fn undecodable(&mut self, deferred: Deferred) {
-        self.report.failures.extend(Failure::of_deferred(&deferred));
+        if let Some(failure) = Failure::of_deferred(&deferred) {
+            self.report.fail(failure);
+        }
         self.completed.push(deferred.message.uid);
         self.defer(deferred);
     }

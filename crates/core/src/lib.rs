@@ -19,6 +19,7 @@ mod publish;
 mod pull;
 mod receive;
 mod report;
+mod repositories;
 mod rescue;
 mod state;
 mod store;
@@ -33,6 +34,7 @@ pub use plan::Mode;
 pub use progress::{NoProgress, Phase, Progress};
 pub use pull::{PullOptions, PullSource, pull};
 pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
+pub use repositories::repository_parts_among;
 pub use verify::{Verification, VerifyError, verify};
 
 pub use state::{

@@ -115,6 +115,11 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
+    /// The paths that get other content than they have.
+    pub(crate) fn renewed_targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|target| target.replaces != Some(self.hash))
+    }
+
     /// The changes that it stands for.
     pub(crate) fn entries(&self) -> impl Iterator<Item = RemoteEntry> {
         let kind = EntryKind::File { hash: self.hash, size: self.size };
@@ -240,6 +245,12 @@ impl Plan {
             self.refused
                 .push((RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 }, reason));
         }
+    }
+
+    /// The paths of all files and folders that it would bring, or look at again.
+    pub(crate) fn wanted_paths(&self) -> impl Iterator<Item = &VaultPath> {
+        let targets = self.rescues.iter().chain(&self.transfers).flat_map(|transfer| &transfer.targets);
+        targets.map(|target| &target.path).chain(self.folders.iter().map(|folder| &folder.path))
     }
 
     /// Every change that is still to be done, by uid.

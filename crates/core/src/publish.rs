@@ -271,6 +271,9 @@ impl<'a, 'r> Publisher<'a, 'r> {
             Origin::Adopted => report.adopted.add(meta.size),
             Origin::Touched => {}
         }
+        if matches!(origin, Origin::Pulled | Origin::Copied) {
+            report.note_code(&target.path, &self.ledger.filter);
+        }
         self.progress.placed(meta.size);
         // What had to be brought is recorded in any case: that is what takes its announcement back.
         if origin == Origin::Touched && target.recorded {

@@ -16,6 +16,7 @@ use crate::plan::{Mode, Plan, PlanInput, Reach, Transfer};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::report::Report;
+use crate::repositories::Repositories;
 use crate::state::{Commit, DeferredKey, DeferredKind, Record, StateStore, VaultState};
 use crate::store::{FileMeta, Publication, PublicationContent, StoreError, VaultStore, Wanted};
 use crate::transfer::{Link, Scout};
@@ -150,7 +151,7 @@ impl Pull<'_> {
         let mut mode = self.options.mode;
         for round in 1..=ROUNDS {
             // A round tries all again that failed in the one before.
-            report.failures.clear();
+            report.forget_failures();
             let end = self.round(mode, round == ROUNDS, report).await?;
             if end == RoundEnd::Done || self.stop.is_cancelled() {
                 break;
@@ -176,7 +177,7 @@ impl Pull<'_> {
         }
         if self.options.dry_run {
             report.connections += 1;
-            report.describe(&plan, &survey.listing);
+            report.describe(&plan, &survey.listing, &self.options.filter);
             return Ok(RoundEnd::Done);
         }
         self.progress.phase(Phase::Transferring);
@@ -401,8 +402,24 @@ impl Pull<'_> {
             rechecked: survey.known.rechecking.unwrap_or_default(),
             folds_names,
         });
-        plan.refuse(|path| self.store.admits(path).map_err(|error| error.to_string()));
+        let repositories = self.repositories(&plan, survey.fresh).await?;
+        plan.refuse(|path| {
+            self.store.admits(path).map_err(|error| error.to_string())?;
+            repositories.admits(path)
+        });
         Ok(plan)
+    }
+
+    /// Looks where the plan would complete a bare git repository, in a destination that holds nothing if it is `fresh`.
+    async fn repositories(&self, plan: &Plan, fresh: bool) -> Result<Repositories, PullError> {
+        let mut repositories = Repositories::wanted(plan.wanted_paths());
+        if !fresh {
+            let folders = repositories.folders();
+            if !folders.is_empty() {
+                repositories.present(self.store.repository_parts(folders).await?);
+            }
+        }
+        Ok(repositories)
     }
 
     /// Looks up where the destination has the contents that are wanted.
@@ -445,7 +462,14 @@ impl Pull<'_> {
             rechecked.iter_mut().for_each(|rechecked| rechecked.begin(uid));
         });
         let keys = self.source.keys.clone();
-        let mut ledger = Ledger::new(self.state.clone(), keys.clone(), watermark, survey.known, report);
+        let mut ledger = Ledger::new(
+            self.state.clone(),
+            keys.clone(),
+            self.options.filter.clone(),
+            watermark,
+            survey.known,
+            report,
+        );
         survey.listing.withdrawn.into_keys().for_each(|key| ledger.settled(key));
         survey.listing.refused.into_values().for_each(|deferred| ledger.undecodable(deferred));
         let mut link = Link {
@@ -548,7 +572,7 @@ impl Pull<'_> {
 fn kept_unlisted(count: usize) -> String {
     format!(
         "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
-         list any more was kept ({count} paths). When that is mended, `obsync pull --full` removes them"
+         list any more was kept ({count} paths). When that is mended, a full pull removes them"
     )
 }
 

@@ -1,6 +1,9 @@
 //! What a pull did, for people and for scripts (`obsync pull --json` prints this).
 
-use obsync_protocol::{Uid, VaultId, VaultInfo, VaultPath};
+use std::collections::BTreeMap;
+
+use obsync_protocol::limits::FAILURES_LISTED;
+use obsync_protocol::{Filter, SkipReason, Uid, VaultId, VaultInfo, VaultPath, Verdict};
 use serde::Serialize;
 
 use crate::entry::{EntryKind, Listing};
@@ -141,6 +144,11 @@ pub struct Report {
     pub folders_deleted: u64,
     /// Left out by the filter.
     pub skipped: Tally,
+    /// The same by [`SkipReason::name`].
+    pub skipped_reasons: BTreeMap<&'static str, Tally>,
+    /// Files that Obsidian runs or applies by itself ([`Filter::is_code`]) and that have other content than before; the
+    /// first [`FAILURES_LISTED`].
+    pub code: Vec<VaultPath>,
     /// Deleted in the vault but changed here, so left alone.
     pub kept: Vec<VaultPath>,
     /// Set aside because they were in the way.
@@ -148,8 +156,10 @@ pub struct Report {
     /// What the user should know though nothing failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Not applied.
+    /// Not applied; the first [`FAILURES_LISTED`].
     pub failures: Vec<Failure>,
+    /// Not applied either, and not in `failures`.
+    pub failures_unlisted: u64,
     /// What a dry run would do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
@@ -183,10 +193,13 @@ impl Report {
             folders_created: 0,
             folders_deleted: 0,
             skipped: Tally::default(),
+            skipped_reasons: BTreeMap::new(),
+            code: Vec::new(),
             kept: Vec::new(),
             conflicts: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
+            failures_unlisted: 0,
             steps: Vec::new(),
             connections: 0,
             requests: 0,
@@ -198,6 +211,8 @@ impl Report {
     /// Says how it ended.
     pub(crate) fn conclude(&mut self, dry_run: bool, stopped: bool) {
         self.failures.sort_by(|a, b| a.path.cmp(&b.path));
+        self.code.sort();
+        self.code.dedup();
         self.outcome = match (dry_run, stopped, self.failures.is_empty()) {
             (true, ..) => Outcome::DryRun,
             (_, true, _) => Outcome::Interrupted,
@@ -207,8 +222,41 @@ impl Report {
         };
     }
 
+    /// How many changes were not applied.
+    pub fn failed(&self) -> u64 {
+        self.failures.len() as u64 + self.failures_unlisted
+    }
+
+    /// Takes in a change that was not applied.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        if self.failures.len() < FAILURES_LISTED {
+            self.failures.push(failure);
+        } else {
+            self.failures_unlisted += 1;
+        }
+    }
+
+    /// Forgets the changes that were not applied, because all of them are tried again.
+    pub(crate) fn forget_failures(&mut self) {
+        self.failures.clear();
+        self.failures_unlisted = 0;
+    }
+
+    /// Takes in a file that the filter leaves out.
+    pub(crate) fn skip(&mut self, reason: SkipReason, bytes: u64) {
+        self.skipped.add(bytes);
+        self.skipped_reasons.entry(reason.name()).or_default().add(bytes);
+    }
+
+    /// Names a file with new content if it is code.
+    pub(crate) fn note_code(&mut self, path: &VaultPath, filter: &Filter) {
+        if self.code.len() < FAILURES_LISTED && filter.is_code(path) {
+            self.code.push(path.clone());
+        }
+    }
+
     /// Tells what a plan would do.
-    pub(crate) fn describe(&mut self, plan: &Plan, listing: &Listing) {
+    pub(crate) fn describe(&mut self, plan: &Plan, listing: &Listing, filter: &Filter) {
         let step = |action, path: &VaultPath| Step { action, path: path.clone(), size: None, from: None };
         for removal in &plan.removals {
             self.steps
@@ -225,16 +273,23 @@ impl Report {
         for touch in plan.touches.iter().flat_map(|touch| &touch.targets) {
             self.steps.push(step(StepAction::Touch, &touch.path));
         }
+        for target in plan.rescues.iter().chain(&plan.transfers).flat_map(Transfer::renewed_targets) {
+            self.note_code(&target.path, filter);
+        }
         for entry in &plan.filtered {
-            if let EntryKind::File { size, .. } = entry.kind {
-                self.skipped.add(size);
+            if let (EntryKind::File { size, .. }, Verdict::Skip(reason)) =
+                (entry.kind, filter.verdict(&entry.path, false))
+            {
+                self.skip(reason, size);
             }
         }
         for (entry, reason) in &plan.refused {
             let (path, uid, reason) = (entry.path.as_str().to_owned(), entry.uid, reason.clone());
-            self.failures.push(Failure { path, uid, reason });
+            self.fail(Failure { path, uid, reason });
         }
-        self.failures.extend(listing.refused.values().filter_map(Failure::of_deferred));
+        for failure in listing.refused.values().filter_map(Failure::of_deferred) {
+            self.fail(failure);
+        }
     }
 
     /// Whether nothing had to be done.

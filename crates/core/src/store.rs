@@ -9,12 +9,14 @@
 //! Nothing here trusts the paths that it is given beyond what [`VaultPath`] guarantees: a store must stay inside its
 //! own root whatever symbolic links lie there.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use async_trait::async_trait;
-use obsync_protocol::{ContentHash, Uid, VaultPath};
+use obsync_protocol::{ContentHash, RepositoryPart, Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::repositories::repository_parts_among;
 use crate::state::{Record, RecordKind};
 
 /// What a stored file carries besides its bytes.
@@ -217,6 +219,16 @@ pub trait VaultStore: Send + Sync + 'static {
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
         let _ = path;
         Ok(())
+    }
+
+    /// For each of these folders (`None`: the top of the place), what there is directly in it that is a part of a bare git
+    /// repository. In order; a folder that is not there has none.
+    async fn repository_parts(
+        &self,
+        folders: Vec<Option<VaultPath>>,
+    ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
+        let files = self.list().await?;
+        Ok(repository_parts_among(files.iter().map(|file| file.path.as_str()), &folders))
     }
 
     /// Whether the place holds anything at all, a folder's own bookkeeping aside.

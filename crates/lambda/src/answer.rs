@@ -1,5 +1,7 @@
 //! What the function answers: one shape for every kind of event, and the failures of an invocation.
 
+use std::collections::BTreeMap;
+
 use lambda_runtime::Diagnostic;
 use obsync_core::{Conflict, Failure, Outcome, Report, Tally};
 use obsync_protocol::VaultPath;
@@ -59,6 +61,12 @@ pub(crate) struct VaultReport {
     pub(crate) retained: Tally,
     /// Left out by the filter.
     pub(crate) skipped: Tally,
+    /// The same by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) skipped_reasons: BTreeMap<&'static str, Tally>,
+    /// Files with new content that Obsidian runs or applies by itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) code: Vec<VaultPath>,
     /// What the time did not suffice for.
     pub(crate) remaining: Tally,
     /// How many changes could not be applied.
@@ -101,6 +109,8 @@ impl VaultReport {
             deleted: Tally::default(),
             retained: Tally::default(),
             skipped: Tally::default(),
+            skipped_reasons: BTreeMap::new(),
+            code: Vec::new(),
             remaining: Tally::default(),
             failed_files: 0,
             failures: Vec::new(),
@@ -128,13 +138,13 @@ impl VaultReport {
                 "the time was over with {} files ({} bytes) left; the next invocation goes on there",
                 remaining.files, remaining.bytes
             ),
-            VaultStatus::Partial => format!(
-                "all but {} changes are applied; those are tried again next time",
-                report.failures.len()
-            ),
+            VaultStatus::Partial => {
+                format!("all but {} changes are applied; those are tried again next time", report.failed())
+            }
             _ if report.is_unchanged() => "nothing had changed".to_owned(),
             _ => "the bucket is what the vault is".to_owned(),
         };
+        let failed = report.failed();
         let remaining = if status == VaultStatus::Incomplete { remaining } else { Tally::default() };
         VaultReport {
             destination: report.destination,
@@ -146,8 +156,10 @@ impl VaultReport {
             deleted: report.deleted,
             retained: report.retained,
             skipped: report.skipped,
+            skipped_reasons: report.skipped_reasons,
+            code: first(report.code),
             remaining,
-            failed_files: report.failures.len(),
+            failed_files: usize::try_from(failed).unwrap_or(usize::MAX),
             failures: first(report.failures),
             conflicts: first(report.conflicts),
             warnings: first(report.warnings),

@@ -136,6 +136,7 @@ impl Config {
     /// | `OBSYNC_ENCRYPTION` | the only kind that is opened, `standard` or `end-to-end` | either |
     /// | `OBSYNC_API_URL`, `OBSYNC_ALLOW_HOST` | the service | the official one |
     /// | `OBSYNC_FILE_TYPES`, `OBSYNC_CONFIGS`, `OBSYNC_EXCLUDE` | what is synced | everything |
+    /// | `OBSYNC_NO_CODE` | `true`: plugins, themes and snippets are left out | `false` |
     /// | `OBSYNC_KEEP_DELETED` | keep what the vault deletes | `false` |
     /// | `OBSYNC_SELF_CONTINUE` | go on by invoking itself | `false` |
     /// | `OBSYNC_SELF_CONTINUE_LIMIT` | how often in a row | 50 |
@@ -316,6 +317,7 @@ fn read_filter(variables: &mut Variables<'_>) -> Filter {
     if let Some(configs) = variables.parsed::<ConfigCategories>("OBSYNC_CONFIGS") {
         filter.configs = configs;
     }
+    filter.code = !variables.flag("OBSYNC_NO_CODE", false);
     for folder in items(&variables.text("OBSYNC_EXCLUDE").unwrap_or_default()) {
         match VaultPath::parse(folder.trim_end_matches('/')) {
             Ok(folder) => filter.excluded.push(folder),

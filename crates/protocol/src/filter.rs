@@ -1,7 +1,9 @@
 //! Which entries of a vault sync: by kind of file, by kind of configuration, by folder.
 //!
 //! The rules and their order are those of the official client (protocol.md section 5), so that both see the
-//! same vault; what differs is that everything is on by default.
+//! same vault. Two things differ: everything is on by default, and a path with a dot segment below the root is left out.
+//! The official client takes such a path from the server, but no scan of it finds one, so no honest device lists it,
+//! while programs act on many of them (`.envrc`, `.vscode`).
 
 mod choice;
 mod configuration;
@@ -24,6 +26,8 @@ pub struct Filter {
     pub excluded: Vec<VaultPath>,
     /// The configuration folder, a path in the vault.
     pub config_dir: String,
+    /// Whether what Obsidian runs or applies by itself syncs: see [`Filter::is_code`].
+    pub code: bool,
 }
 
 impl Default for Filter {
@@ -34,6 +38,7 @@ impl Default for Filter {
             configs: ConfigCategories::all(),
             excluded: Vec::new(),
             config_dir: ".obsidian".to_owned(),
+            code: true,
         }
     }
 }
@@ -56,10 +61,27 @@ pub enum SkipReason {
     NeverConfiguration,
     /// It is of a kind of configuration that is not selected.
     Configuration(ConfigCategory),
-    /// Its path begins with a dot.
+    /// A segment of its path begins with a dot.
     Hidden,
+    /// It is code, and that is not selected.
+    Code,
     /// It is of a kind of attachment that is not selected.
     FileType(FileType),
+}
+
+impl SkipReason {
+    /// One word for reports. All kinds of configuration have one, and so have all file types.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Excluded => "excluded",
+            Self::NeverConfiguration => "never_synced",
+            Self::Configuration(_) => "configuration",
+            Self::Hidden => "hidden",
+            Self::Code => "code",
+            Self::FileType(_) => "file_type",
+        }
+    }
 }
 
 impl Filter {
@@ -79,11 +101,12 @@ impl Filter {
         if let Some(inside) = self.inside_config_dir(path) {
             return match ConfigCategory::of(inside, folder) {
                 None => Some(SkipReason::NeverConfiguration),
+                Some(_) if !self.code && configuration::is_code(inside) => Some(SkipReason::Code),
                 Some(category) if self.configs.contains(category) => None,
                 Some(category) => Some(SkipReason::Configuration(category)),
             };
         }
-        if path.as_str().starts_with('.') {
+        if path.as_str().starts_with('.') || path.as_str().contains("/.") {
             return Some(SkipReason::Hidden);
         }
         if folder {
@@ -97,6 +120,13 @@ impl Filter {
             }
             _ => None,
         }
+    }
+
+    /// Whether Obsidian runs a file of the configuration by itself or applies it to what it shows: the program and styles
+    /// of a plugin, the list of plugins that are on, themes and style snippets.
+    #[must_use]
+    pub fn is_code(&self, path: &VaultPath) -> bool {
+        self.inside_config_dir(path).is_some_and(configuration::is_code)
     }
 
     /// The part of a path below the configuration folder; `None` when it is not in there.
@@ -113,10 +143,11 @@ impl Filter {
         excluded.dedup();
         // Paths have no control characters, so a line break ends one without doubt.
         format!(
-            "rules 1\nfile types {}\nconfiguration {}\nconfiguration folder {:?}\nexcluded\n{}",
+            "rules 2\nfile types {}\nconfiguration {}\nconfiguration folder {:?}\ncode {}\nexcluded\n{}",
             self.file_types,
             self.configs,
             self.config_dir,
+            self.code,
             excluded.join("\n")
         )
     }

@@ -320,7 +320,11 @@ impl VaultKeys {
         if text.len() < NONCE + TAG {
             return None;
         }
-        self.open(text).ok()
+        let plaintext = self.open(text).ok()?;
+        // Contents are encrypted with the same key, each under a random nonce. Without this check the server could pass a
+        // content off as a name.
+        let hash = Sha256::digest(&plaintext);
+        (text.get(..NONCE) == hash.get(..NONCE)).then_some(plaintext)
     }
 }
 

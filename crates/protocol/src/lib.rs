@@ -23,6 +23,7 @@ mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gcm;
+mod git_names;
 mod hash;
 mod ids;
 mod json;
@@ -43,6 +44,7 @@ pub use filter::{
     Choice, ConfigCategories, ConfigCategory, FileType, FileTypes, Filter, Selection, SelectionError,
     SkipReason, Verdict,
 };
+pub use git_names::{RepositoryPart, alias_key};
 pub use hash::{ContentHash, ContentHasher, HashError};
 pub use ids::{EncryptionVersion, IdError, Uid, UnsupportedEncryption, VaultId};
 pub use json::{FieldProblem, MessageError};

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
 
+use crate::git_names::is_git_folder;
+use crate::limits::PATH_SEGMENTS;
+
 /// The longest plain path that is accepted, in bytes: what Linux takes in one system call.
 const MAX_PATH: usize = 4096;
 
@@ -30,6 +33,23 @@ impl VaultPath {
     pub fn parse(path: &str) -> Result<Self, PathError> {
         check(path)?;
         Ok(Self(path.into()))
+    }
+
+    /// Checks what is refused of a path at which something is to be written, beyond what makes it a path: no segment that
+    /// a file system may take for `.git`, and at most [`PATH_SEGMENTS`] of them. What is there already can still be
+    /// removed.
+    ///
+    /// # Errors
+    /// [`PathError::GitFolder`] or [`PathError::TooDeep`].
+    pub fn check_to_write(&self) -> Result<(), PathError> {
+        let mut segments = 0;
+        for segment in self.segments() {
+            segments += 1;
+            if is_git_folder(segment) {
+                return Err(PathError::GitFolder);
+            }
+        }
+        if segments > PATH_SEGMENTS { Err(PathError::TooDeep { segments }) } else { Ok(()) }
     }
 
     /// The path as text.
@@ -199,6 +219,19 @@ pub enum PathError {
     /// It has NUL or another control character.
     #[error("the path has a control character")]
     ControlCharacter,
+    /// A segment is `.git`, or some file system takes it for that.
+    #[error(
+        "a file system may take a part of the path for `.git`, from which git runs programs; rename it in Obsidian"
+    )]
+    GitFolder,
+    /// It has more than [`PATH_SEGMENTS`] segments.
+    #[error(
+        "the path has {segments} parts, more than the {PATH_SEGMENTS} that are accepted; move it up in the vault"
+    )]
+    TooDeep {
+        /// How many it has.
+        segments: usize,
+    },
 }
 
 /// Brings a name from a local file system to the form that paths have in a vault: NFC, no-break spaces

@@ -110,6 +110,7 @@ fn filter(choice: &Choice) -> Filter {
         configs: choice.configs,
         excluded: choice.exclude.clone(),
         config_dir: choice.config_dir.clone(),
+        code: !choice.no_code,
     }
 }
 

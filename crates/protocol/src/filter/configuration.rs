@@ -78,3 +78,13 @@ impl ConfigCategory {
         }
     }
 }
+
+/// Whether a file of the configuration, by its path below that folder, is something that Obsidian runs or applies.
+pub(super) fn is_code(inside: &str) -> bool {
+    let segments: Vec<&str> = inside.split('/').collect();
+    match *segments {
+        ["community-plugins.json"] | ["plugins", _, "main.js"] => true,
+        ["plugins" | "themes", _, name] | ["snippets", name] => name.ends_with(".css"),
+        _ => false,
+    }
+}

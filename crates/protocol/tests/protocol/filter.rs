@@ -16,7 +16,7 @@ fn verdict(filter: &Filter, name: &str, folder: bool) -> String {
         Verdict::Skip(SkipReason::Excluded) => "excluded".to_owned(),
         Verdict::Skip(SkipReason::NeverConfiguration) => "never".to_owned(),
         Verdict::Skip(SkipReason::Configuration(category)) => category.name().to_owned(),
-        Verdict::Skip(SkipReason::Hidden) => "hidden".to_owned(),
+        Verdict::Skip(reason @ (SkipReason::Hidden | SkipReason::Code)) => reason.name().to_owned(),
         Verdict::Skip(SkipReason::FileType(kind)) => kind.name().to_owned(),
     }
 }
@@ -83,8 +83,6 @@ const FILES: &[(&str, &str)] = &[
     ("table.base", "yes"),
     ("folder/", "yes"),
     ("folder.png/", "yes"),
-    ("a/.b.md", "yes"),
-    ("a/.hidden/", "yes"),
     ("a.bmp", "image"),
     ("a.png", "image"),
     ("a.JPG", "image"),
@@ -113,12 +111,10 @@ const FILES: &[(&str, &str)] = &[
     ("a.heic", "unsupported"),
     ("a.md.", "unsupported"),
     ("README", "unsupported"),
-    ("a/.md", "unsupported"),
     ("obsidian/app.json", "unsupported"),
-    ("a/.obsidian/app.json", "unsupported"),
 ];
 
-/// What begins with a dot and is not in the configuration folder.
+/// What has a segment that begins with a dot and is not in the configuration folder.
 const HIDDEN: &[(&str, &str)] = &[
     (".hidden.md", "hidden"),
     (".trash/note.md", "hidden"),
@@ -127,6 +123,13 @@ const HIDDEN: &[(&str, &str)] = &[
     (".obsidian", "hidden"),
     (".obsidian2/app.json", "hidden"),
     (".obsidian.json", "hidden"),
+    ("a/.b.md", "hidden"),
+    ("a/.md", "hidden"),
+    ("a/.hidden/", "hidden"),
+    ("a/.hidden/b.md", "hidden"),
+    ("a/.obsidian/app.json", "hidden"),
+    ("Projects/.envrc", "hidden"),
+    ("Projects/.vscode/tasks.json", "hidden"),
 ];
 
 #[test]
@@ -214,6 +217,45 @@ fn another_configuration_folder_takes_the_place_of_the_usual_one() {
 }
 
 #[test]
+fn a_configuration_folder_below_the_root_keeps_its_files_and_only_those() {
+    let filter = Filter { config_dir: "work/.obsidian".to_owned(), ..Filter::default() };
+    check(
+        &filter,
+        &[
+            ("work/.obsidian/app.json", "yes"),
+            ("work/.obsidian/plugins/x/.env", "never"),
+            ("work/.git2/x", "hidden"),
+        ],
+    );
+}
+
+#[test]
+fn without_code_plugins_and_styles_stay_out_and_settings_come() {
+    let filter = Filter { code: false, ..Filter::default() };
+    let code = [
+        ".obsidian/community-plugins.json",
+        ".obsidian/plugins/dataview/main.js",
+        ".obsidian/plugins/dataview/styles.css",
+        ".obsidian/themes/Minimal/theme.css",
+        ".obsidian/snippets/wide.css",
+    ];
+    for file in code {
+        assert_eq!(filter.verdict(&path(file), false), Verdict::Skip(SkipReason::Code), "{file}");
+        assert!(filter.is_code(&path(file)));
+    }
+    for file in [
+        ".obsidian/app.json",
+        ".obsidian/plugins/dataview/data.json",
+        ".obsidian/plugins/dataview/manifest.json",
+        "plugins/x/main.js",
+        "snippets/wide.css",
+    ] {
+        assert_eq!(filter.verdict(&path(file), false), Verdict::Sync, "{file}");
+        assert!(!filter.is_code(&path(file)));
+    }
+}
+
+#[test]
 fn selections_are_read_as_they_are_written() {
     let types: FileTypes = "image, pdf".parse().expect("two kinds");
     assert_eq!(types, FileTypes::none().with(FileType::Image).with(FileType::Pdf));
@@ -249,6 +291,7 @@ fn a_fingerprint_tells_filters_apart_and_does_not_depend_on_the_order_of_folders
         strict(),
         Filter { file_types: FileTypes::all().without(FileType::Pdf), ..base.clone() },
         Filter { configs: ConfigCategories::none(), ..base.clone() },
+        Filter { code: false, ..base.clone() },
         Filter { config_dir: "x\nexcluded\n".to_owned(), ..base.clone() },
         excluding(&["a"]),
         excluding(&["a", "b"]),
@@ -259,7 +302,7 @@ fn a_fingerprint_tells_filters_apart_and_does_not_depend_on_the_order_of_folders
     assert_eq!(excluding(&["b", "a", "b"]).fingerprint(), excluding(&["a", "b"]).fingerprint());
     assert_eq!(
         base.fingerprint(),
-        "rules 1\nfile types all\nconfiguration all\nconfiguration folder \".obsidian\"\nexcluded\n",
+        "rules 2\nfile types all\nconfiguration all\nconfiguration folder \".obsidian\"\ncode true\nexcluded\n",
         "stored fingerprints are compared with this: change the number of the rules when they change"
     );
 }

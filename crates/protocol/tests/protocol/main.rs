@@ -4,6 +4,7 @@
 
 mod content;
 mod filter;
+mod git_names;
 mod hostile;
 mod ids_and_paths;
 mod limits;

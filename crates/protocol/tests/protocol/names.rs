@@ -150,6 +150,15 @@ fn a_hostile_path_is_refused_although_it_is_well_encoded() {
 }
 
 #[test]
+fn a_content_is_no_name_though_version_0_encrypts_both_with_one_key() {
+    for version in VERSIONS {
+        let content = keys(version).seal([7; 12], b"Projects/evil.md").expect("short");
+        let hex: String = content.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(keys(version).decode_path(&hex), undecodable(NameDefect::Forged));
+    }
+}
+
+#[test]
 fn a_name_that_holds_no_hash_is_refused_as_a_hash() {
     for version in VERSIONS {
         let encoded = keys(version).encode_text("Note.md").expect("short");

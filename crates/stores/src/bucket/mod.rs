@@ -58,6 +58,7 @@ mod turns;
 mod upload;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -66,9 +67,9 @@ use futures_util::TryStreamExt;
 use object_store::path::Path;
 use obsync_core::{
     BatchLimit, FileMeta, FileWriter, Publication, PublishFailure, Published, Removable, Removal, Staged,
-    StoreError, StoredFile, VaultStore, Wanted,
+    StoreError, StoredFile, VaultStore, Wanted, repository_parts_among,
 };
-use obsync_protocol::VaultPath;
+use obsync_protocol::{RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "aws-admin")]
@@ -113,6 +114,17 @@ impl BucketStore {
         self.shared.traffic.requests()
     }
 
+    /// The files whose keys begin with `prefix`, which is that of the place or goes on from it.
+    async fn list_below(&self, prefix: &str) -> Result<Vec<StoredFile>, StoreError> {
+        let shared = &self.shared;
+        let objects = shared.objects.list(prefix, PAGE);
+        let files = objects.try_filter_map(async |object| {
+            let path = shared.keys.path_of(&object.key);
+            Ok(path.map(|path| StoredFile { path: path.to_owned(), size: object.size }))
+        });
+        files.try_collect().await.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))
+    }
+
     /// Copies an object aside while its place is taken by another.
     async fn park(
         &self,
@@ -144,6 +156,24 @@ impl VaultStore for BucketStore {
 
     fn has_folders(&self) -> bool {
         false
+    }
+
+    async fn repository_parts(
+        &self,
+        folders: Vec<Option<VaultPath>>,
+    ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
+        if folders.len() > FEW || folders.contains(&None) {
+            let files = self.list().await?;
+            return Ok(repository_parts_among(files.iter().map(|file| file.path.as_str()), &folders));
+        }
+        let mut found = Vec::with_capacity(folders.len());
+        for folder in folders {
+            let prefix = folder.as_ref().map_or_else(String::new, |folder| format!("{folder}/"));
+            let files = self.list_below(&format!("{}{prefix}", self.shared.keys.prefix())).await?;
+            let files = files.iter().map(|file| file.path.as_str());
+            found.extend(repository_parts_among(files, &[folder]));
+        }
+        Ok(found)
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
@@ -269,13 +299,7 @@ impl VaultStore for BucketStore {
     }
 
     async fn list(&self) -> Result<Vec<StoredFile>, StoreError> {
-        let shared = &self.shared;
-        let objects = shared.objects.list(shared.keys.prefix(), PAGE);
-        let files = objects.try_filter_map(async |object| {
-            let path = shared.keys.path_of(&object.key);
-            Ok(path.map(|path| StoredFile { path: path.to_owned(), size: object.size }))
-        });
-        files.try_collect().await.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))
+        self.list_below(self.shared.keys.prefix()).await
     }
 
     async fn retained(&self, files: Vec<StoredFile>) -> Result<Vec<bool>, StoreError> {

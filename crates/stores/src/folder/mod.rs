@@ -13,6 +13,7 @@
 mod aside;
 mod early;
 mod entry;
+mod file_system;
 mod folding;
 mod held;
 mod parents;
@@ -28,6 +29,7 @@ mod transplant;
 mod walk;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -36,7 +38,7 @@ use obsync_core::{
     FileMeta, FileWriter, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError,
     StoredFile, VaultStore, Wanted,
 };
-use obsync_protocol::VaultPath;
+use obsync_protocol::{RepositoryPart, VaultPath};
 
 pub use self::sync::Durability;
 
@@ -52,6 +54,8 @@ use crate::blocking::{blocking, lock};
 pub struct FolderOptions {
     /// Whether names that differ only in letter case are one name; found out when it is `None`.
     pub folds_names: Option<bool>,
+    /// Whether names must not have a colon; found out by the type of the file system when it is `None`.
+    pub refuses_colons: Option<bool>,
     /// How files and folders are made durable.
     pub durability: Durability,
 }
@@ -150,6 +154,17 @@ impl VaultStore for FolderStore {
             return Ok(folds);
         }
         self.run(|shared| Ok(folding::seems_to_fold_names(shared.root()?.as_deref(), &shared.dest))).await
+    }
+
+    async fn repository_parts(
+        &self,
+        folders: Vec<Option<VaultPath>>,
+    ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
+        self.run(move |shared| match shared.root()? {
+            Some(root) => walk::repository_parts(&root, &folders),
+            None => Ok(vec![BTreeSet::new(); folders.len()]),
+        })
+        .await
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {

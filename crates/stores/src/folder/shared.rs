@@ -10,6 +10,7 @@ use obsync_protocol::{ContentHash, VaultPath};
 use super::FolderOptions;
 use super::early::Early;
 use super::entry::{hash, open_file, set_file_time};
+use super::file_system;
 use super::held::Held;
 use super::parents::Parents;
 use super::root::{COMMON_NAME_MAX, Root};
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     pub(super) dest: PathBuf,
     pub(super) options: FolderOptions,
     pub(super) folds: OnceLock<bool>,
+    colons: OnceLock<Option<&'static str>>,
     root: Mutex<Option<Arc<Root>>>,
     /// Held while the root is made: until that is durable nobody else may claim what is in it.
     making: Mutex<()>,
@@ -40,6 +42,7 @@ impl Shared {
             dest,
             options,
             folds: OnceLock::new(),
+            colons: OnceLock::new(),
             root: Mutex::default(),
             making: Mutex::default(),
             lock_wanted: AtomicBool::new(false),
@@ -88,11 +91,27 @@ impl Shared {
                 .site
                 .refused(path.as_str(), "obsync keeps its own files in a folder of this name"));
         }
+        if path.as_str().contains(':')
+            && let Some(kind) = self.without_colons()
+        {
+            let reason = format!(
+                "a name with a colon is not a file of its own on this file system ({kind}); rename it in Obsidian"
+            );
+            return Err(self.site.refused(path.as_str(), &reason));
+        }
         // A folder that is not there yet is not looked for anew for every path.
         let name_max = lock(&self.root).as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
         match path.segments().any(|segment| segment.len() > name_max) {
             true => Err(self.site.too_long(path.as_str())),
             false => Ok(()),
+        }
+    }
+
+    /// The type of the file system, if names on it must not have a colon.
+    fn without_colons(&self) -> Option<&'static str> {
+        match self.options.refuses_colons {
+            Some(refuses) => refuses.then_some("as it was set"),
+            None => *self.colons.get_or_init(|| file_system::without_colons(&self.dest)),
         }
     }
 

@@ -1,9 +1,13 @@
 //! Looks through a destination: what is in it, and whether anything is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use cap_std::fs::Dir;
 use obsync_core::{StoreError, StoredFile};
+use obsync_protocol::{RepositoryPart, VaultPath};
 
+use super::parents::Parents;
 use super::root::Root;
 use super::site::{Action, is_missing};
 use super::staging::OWN_FOLDER;
@@ -18,6 +22,37 @@ pub(super) fn is_empty(root: &Root) -> Result<bool, StoreError> {
         }
     }
     Ok(true)
+}
+
+/// For each of the folders, the parts of a bare git repository that are directly in it. Names are read, not asked for, so
+/// that every spelling is found.
+pub(super) fn repository_parts(
+    root: &Root,
+    folders: &[Option<VaultPath>],
+) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
+    let mut parents = Parents::new(root);
+    let look = |folder: &Option<VaultPath>| {
+        let Some(dir) = parents.find(folder.as_ref())? else {
+            return Ok(BTreeSet::new());
+        };
+        let place = folder.as_ref().map_or(".", VaultPath::as_str);
+        parts_in(&dir).map_err(|error| root.site.error(Action::List, place, error))
+    };
+    folders.iter().map(look).collect()
+}
+
+fn parts_in(dir: &Dir) -> std::io::Result<BTreeSet<RepositoryPart>> {
+    let mut parts = BTreeSet::new();
+    for entry in dir.entries()? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(part) = RepositoryPart::of(&name.to_string_lossy()) else { continue };
+        // Git takes no folder for a head.
+        if part == RepositoryPart::Body || !entry.file_type()?.is_dir() {
+            parts.insert(part);
+        }
+    }
+    Ok(parts)
 }
 
 /// All files and symbolic links; links are not followed. A name that is no text is told as nearly as text can.

@@ -350,3 +350,38 @@ async fn obsyncs_own_folder_is_no_place_for_files_of_a_vault() {
     let nested: VaultPath = at("notes/.obsync");
     assert!(store.begin(&nested, &meta(b"", 0)).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_name_with_a_colon_is_refused_where_it_would_name_a_stream_of_another_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = |refuses| FolderOptions { refuses_colons: Some(refuses), ..FolderOptions::default() };
+    let store = FolderStore::open(&folder.path().join("notes"), options(true)).unwrap();
+    for path in ["a.md:x", "a:b/c.md", "a.md::$DATA"] {
+        assert!(matches!(store.admits(&at(path)), Err(StoreError::NameRefused { .. })), "{path}");
+        assert!(try_stage(&store, path, 10).await.is_err(), "{path}");
+    }
+    store.admits(&at("a.md")).unwrap();
+    let store = FolderStore::open(&folder.path().join("notes"), options(false)).unwrap();
+    store.admits(&at("10:30.md")).unwrap();
+}
+
+#[tokio::test]
+async fn the_parts_of_a_repository_are_found_in_every_spelling_and_only_where_they_are() {
+    use obsync_protocol::RepositoryPart::{Body, Head};
+    let folder = tempfile::tempdir().unwrap();
+    for made in ["a/Objects", "b/HEAD", "c/refs", "c"] {
+        fs::create_dir_all(folder.path().join(made)).unwrap();
+    }
+    fs::write(folder.path().join("c/head."), "x").unwrap();
+    fs::write(folder.path().join("HEAD"), "x").unwrap();
+    let store = open(folder.path());
+    let asked = vec![Some(at("a")), Some(at("b")), Some(at("c")), Some(at("missing")), None];
+    let found: Vec<Vec<_>> = store
+        .repository_parts(asked)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|parts| parts.into_iter().collect())
+        .collect();
+    assert_eq!(found, [vec![Body], vec![], vec![Head, Body], vec![], vec![Head]]);
+}

@@ -49,7 +49,16 @@ pub(crate) const HOSTILE_PATHS: &[&str] = &[
     "escape\u{1b}[31m.md",
     "delete\u{7f}.md",
     "next-line\u{85}.md",
+    "Projects/.git/config",
+    ".GIT/hooks/post-checkout",
+    "Projects/git~1/config",
+    "Projects/.git::$INDEX_ALLOCATION/config",
+    "Projects/.g\u{200c}it/config",
+    "Projects/.git. ./config",
 ];
+
+/// What makes a folder a git repository, beside the `config` of it.
+const REPOSITORY: &[(&str, &str)] = &[("HEAD", "ref: refs/heads/main\n"), ("objects/info/packs", "\n")];
 
 impl VaultHandle {
     /// Writes an entry exactly as given and returns its uid.
@@ -90,6 +99,26 @@ impl VaultHandle {
             self.write_hostile_path(path, b"must not be written")?;
         }
         Ok(HOSTILE_PATHS.len())
+    }
+
+    /// Writes the files of a git repository below `folder`, with a configuration that has git run `program` as soon as
+    /// somebody asks for the status; a bare one if `folder` is not called `.git`. Returns the paths.
+    ///
+    /// # Errors
+    /// When the vault is locked.
+    pub fn write_git_repository(&self, folder: &str, program: &str) -> Result<Vec<String>, WriteError> {
+        let work_tree = if folder.ends_with(".git") { "" } else { "\tworktree = .\n" };
+        let config = format!(
+            "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tfsmonitor = {program}\n{work_tree}"
+        );
+        let files = REPOSITORY.iter().copied().chain([("config", config.as_str()), ("refs/main", "\n")]);
+        let mut paths = Vec::new();
+        for (name, content) in files {
+            let path = format!("{folder}/{name}");
+            self.write_hostile_path(&path, content)?;
+            paths.push(path);
+        }
+        Ok(paths)
     }
 
     /// Whether the hostile paths were written already.
@@ -164,7 +193,8 @@ mod tests {
     #[test]
     fn every_hostile_path_is_one_that_must_be_refused() {
         for path in HOSTILE_PATHS {
-            assert!(VaultPath::parse(path).is_err(), "{path:?} is taken");
+            let checked = VaultPath::parse(path).and_then(|path| path.check_to_write());
+            assert!(checked.is_err(), "{path:?} is taken");
         }
     }
 }

@@ -1,0 +1,98 @@
+//! What a pull leaves out, refuses entry by entry, and names because Obsidian would run it.
+
+use obsync_core::{Filter, Outcome};
+use obsync_protocol::VaultPath;
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_out_is_counted_by_its_reason() {
+    let mut bench = Bench::new().await;
+    for path in
+        ["a/.envrc", "Projects/.vscode/tasks.json", "a/.b.md", ".hidden.md", "picture.png", "private/x.md"]
+    {
+        bench.vault.write(path, "text", T).unwrap();
+    }
+    bench.vault.write(".obsidian/workspace.json", "{}", T).unwrap();
+    bench.vault.write("a/good.md", "good", T).unwrap();
+    bench.filter(Filter {
+        file_types: "none".parse().unwrap(),
+        excluded: vec![VaultPath::parse("private").unwrap()],
+        ..Filter::default()
+    });
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.skipped.files), (Outcome::Complete, 7));
+    let reasons: Vec<(&str, u64)> =
+        report.skipped_reasons.iter().map(|(name, tally)| (*name, tally.files)).collect();
+    assert_eq!(reasons, [("excluded", 1), ("file_type", 1), ("hidden", 4), ("never_synced", 1)]);
+    assert_eq!(bench.files(), ["a/good.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_with_new_content_is_named() {
+    let bench = Bench::new().await;
+    let code = ["community-plugins.json", "plugins/x/main.js", "plugins/x/styles.css", "snippets/wide.css"];
+    let named = |report: &obsync_core::Report| -> Vec<String> {
+        report.code.iter().map(ToString::to_string).collect()
+    };
+    let paths = code.map(|path| format!(".obsidian/{path}"));
+    for path in &paths {
+        bench.vault.write(path, "first", T).unwrap();
+    }
+    bench.vault.write(".obsidian/plugins/x/data.json", "{}", T).unwrap();
+    bench.vault.write("main.js", "a note", T).unwrap();
+    assert_eq!(named(&bench.pull().await), paths);
+    assert_eq!(named(&bench.pull().await), [""; 0]);
+    bench.vault.write(".obsidian/plugins/x/main.js", "second", T).unwrap();
+    bench.vault.write(".obsidian/app.json", "{}", T).unwrap();
+    assert_eq!(named(&bench.pull().await), [".obsidian/plugins/x/main.js"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_code_plugins_and_styles_are_left_out_and_counted() {
+    let mut bench = Bench::new().await;
+    bench.vault.write(".obsidian/plugins/x/main.js", "code", T).unwrap();
+    bench.vault.write(".obsidian/plugins/x/data.json", "{}", T).unwrap();
+    bench.filter(Filter { code: false, ..Filter::default() });
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.skipped_reasons["code"].files), (Outcome::Complete, 1));
+    assert_eq!(bench.files(), [".obsidian/plugins/x/data.json"]);
+    bench.filter(Filter::default());
+    assert_eq!(bench.pull().await.pulled.files, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_lists_a_thousand_failures_and_counts_the_others() {
+    let bench = Bench::new().await;
+    for n in 0..1005 {
+        bench.vault.write_hostile_path(&format!("p/.git/{n}"), "x").unwrap();
+    }
+    let report = bench.pull().await;
+    assert_eq!((report.failures.len(), report.failures_unlisted, report.failed()), (1000, 5, 1005));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_of_more_than_a_hundred_parts_fails_alone() {
+    let bench = Bench::new().await;
+    let deep = |parts: usize| vec!["a"; parts - 1].join("/") + "/x.md";
+    bench.vault.write(&deep(100), "deep", T).unwrap();
+    bench.vault.write(&deep(101), "deeper", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.failures.len(), report.pulled.files), (1, 1));
+    assert_eq!(report.failures[0].path, deep(101));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_with_a_colon_fails_alone_where_it_would_name_a_stream() {
+    let mut bench = Bench::new().await;
+    bench.folder.refuses_colons = Some(true);
+    bench.vault.write("a.md", "a", T).unwrap();
+    bench.vault.write("a.md:hidden", "stream", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.failures.len(), report.outcome), (1, Outcome::Failures));
+    assert_eq!(bench.files(), ["a.md"]);
+    bench.folder.refuses_colons = Some(false);
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+}

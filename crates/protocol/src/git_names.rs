@@ -1,0 +1,139 @@
+//! Names that git acts on, in every spelling that some file system takes for them.
+//!
+//! Git runs programs that the configuration of a repository names, so whoever can write `.git/config`, or the files of a
+//! bare repository, runs programs on the machine of anyone who calls git there. The rules are those that git itself
+//! checks before it writes a path (`is_ntfs_dotgit` in its path.c, `is_hfs_dotgit` in its utf8.c), and more: case folding
+//! directories of ext4 ignore all code points that Unicode calls default ignorable, and ZFS can compare names by
+//! compatibility (NFKD).
+
+use std::borrow::Cow;
+
+use unicode_normalization::UnicodeNormalization as _;
+
+/// What a name is to a bare repository. Git takes a folder for one when it has a head and a body, or a head and a
+/// `commondir` that names the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RepositoryPart {
+    /// `HEAD`.
+    Head,
+    /// `objects`, `refs` or `commondir`.
+    Body,
+}
+
+impl RepositoryPart {
+    /// What a segment of a path, or a name in a folder, is to a bare repository; `None` for nearly all names.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        if name.is_ascii() && !name.bytes().next().is_some_and(|first| b"hHoOrRcC".contains(&first)) {
+            return None;
+        }
+        if is_of_another_script(name) {
+            return None;
+        }
+        match &*fold(name) {
+            "head" => Some(Self::Head),
+            "objects" | "refs" | "commondir" => Some(Self::Body),
+            _ => None,
+        }
+    }
+}
+
+/// A text that is equal for two paths which some file system takes for one, the least discerning included.
+#[must_use]
+pub fn alias_key(path: &str) -> String {
+    let mut key = String::with_capacity(path.len());
+    for segment in path.split('/') {
+        key.push_str(&fold(segment));
+        key.push('/');
+    }
+    key
+}
+
+/// Whether some file system takes this segment for `.git`.
+pub(crate) fn is_git_folder(segment: &str) -> bool {
+    if is_of_another_script(segment) {
+        return false;
+    }
+    if segment.is_ascii() && !segment.bytes().next().is_some_and(|first| b".gG".contains(&first)) {
+        return false;
+    }
+    let folded = fold(segment);
+    // The short name of `.git` on NTFS is `git~1`, or a later number where that was taken.
+    let short = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    folded == ".git" || folded.strip_prefix("git~").is_some_and(short)
+}
+
+/// A name as the least discerning file system compares it: without ignorable code points, in lower case, without an
+/// NTFS stream, and without trailing dots and spaces.
+pub(crate) fn fold(name: &str) -> Cow<'_, str> {
+    let folded = match name {
+        plain if plain.is_ascii() && !plain.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            Cow::Borrowed(plain)
+        }
+        ascii if ascii.is_ascii() => Cow::Owned(ascii.to_ascii_lowercase()),
+        other => Cow::Owned(
+            other
+                .chars()
+                .filter(|character| !is_ignorable(*character))
+                .nfkd()
+                .flat_map(char::to_lowercase)
+                .map(|character| if character == 'ı' { 'i' } else { character })
+                .collect(),
+        ),
+    };
+    match folded {
+        Cow::Borrowed(text) => Cow::Borrowed(without_tail(text)),
+        Cow::Owned(text) if without_tail(&text).len() == text.len() => Cow::Owned(text),
+        Cow::Owned(text) => Cow::Owned(without_tail(&text).to_owned()),
+    }
+}
+
+/// Whether a name has a letter that no folding turns into one of ASCII: nearly all names that are not ASCII do, and are
+/// not folded for nothing.
+fn is_of_another_script(name: &str) -> bool {
+    let is_other = |character: char| {
+        let other = matches!(
+            character,
+            '\u{c0}'..='\u{12f}'
+                | '\u{132}'..='\u{17e}'
+                | '\u{180}'..='\u{2af}'
+                | '\u{300}'..='\u{36f}'
+                | '\u{3b1}'..='\u{1cff}'
+                | '\u{3041}'..='\u{30ff}'
+                | '\u{3400}'..='\u{9fff}'
+                | '\u{ac00}'..='\u{d7a3}'
+        );
+        other && !is_ignorable(character)
+    };
+    !name.is_ascii() && name.chars().any(is_other)
+}
+
+fn without_tail(name: &str) -> &str {
+    let name = name.split_once(':').map_or(name, |(name, _stream)| name);
+    name.trim_end_matches(['.', ' '])
+}
+
+/// The code points with the property `Default_Ignorable_Code_Point` of Unicode. HFS+ ignores some of them, directories of
+/// ext4 that fold case all.
+fn is_ignorable(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}

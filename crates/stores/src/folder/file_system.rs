@@ -1,0 +1,67 @@
+//! What the file system of a destination makes of a colon in a name.
+
+use std::path::Path;
+
+/// Types of file systems (statfs(2), linux/magic.h, and the sources of ntfs3 and of the SMB client) on which a name with a
+/// colon names a stream of another file, or becomes another name. NTFS-3G is one of many behind FUSE, and a folder of
+/// Windows in WSL is behind 9P, which do not tell what is behind them.
+const WITH_STREAMS: &[(u64, &str)] = &[
+    (0x5346_544e, "NTFS"),
+    (0x7366_746e, "NTFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "SMB"),
+    (0xfe53_4d42, "SMB"),
+    (0x4d44, "FAT"),
+    (0x2011_bab0, "exFAT"),
+    (0x6573_5546, "FUSE, which may be NTFS"),
+    (0x0102_1997, "9P, which may be NTFS"),
+];
+
+/// The name of the type of the file system that a path is on, or would be if it existed, when names there must not have a
+/// colon. The official client writes no such name anywhere (docs/PROTOCOL.md, names), so nothing honest is lost.
+pub(super) fn without_colons(path: &Path) -> Option<&'static str> {
+    let existing = path.ancestors().find_map(|above| {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        type_of(above)
+    })?;
+    name_of(existing)
+}
+
+fn name_of(kind: u64) -> Option<&'static str> {
+    WITH_STREAMS.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
+}
+
+#[cfg(target_os = "linux")]
+fn type_of(path: &Path) -> Option<u64> {
+    // The number is one of 32 bits, in a field that is signed on some machines.
+    rustix::fs::statfs(path).ok().map(|facts| u64::from(facts.f_type as u32))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn type_of(_path: &Path) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_with_streams_take_no_colons_and_others_do() {
+        for kind in
+            [0x5346_544e, 0x7366_746e, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x4d44, 0x2011_bab0, 0x6573_5546]
+        {
+            assert!(name_of(kind).is_some(), "{kind:x}");
+        }
+        // ext4, btrfs, XFS, tmpfs, ZFS, NFS, overlay
+        for kind in [0xef53, 0x9123_683e, 0x5846_5342, 0x0102_1994, 0x2fc1_2fc1, 0x6969, 0x794c_7630] {
+            assert_eq!(name_of(kind), None, "{kind:x}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_yet_is_on_the_file_system_of_what_is_above_it() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(without_colons(&folder.path().join("a/b/c")), without_colons(folder.path()));
+    }
+}
