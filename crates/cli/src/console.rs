@@ -143,7 +143,11 @@ mod tests {
     #[test]
     fn a_secret_that_the_service_repeats_is_not_printed() {
         let console = Console::new(false);
-        console.redactor().know("0123abcd0123abcd");
-        assert_eq!(console.printable("the vault \"0123abcd0123abcd\""), "the vault \"[secret]\"");
+        console.redactor().know("0123abcd0123abcd0123abcd");
+        console.redactor().know("obsidian");
+        assert_eq!(
+            console.printable("\"0123abcd0123abcd0123abcd\" at .obsidian/app.json"),
+            "\"[secret]\" at .obsidian/app.json"
+        );
     }
 }

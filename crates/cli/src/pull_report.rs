@@ -17,7 +17,7 @@ pub(crate) fn sentences(report: &Report) -> String {
     }
     if report.skipped.files > 0 {
         lines.push(format!(
-            "Left out of what to pull: {} ({}): {}.",
+            "Left out: {} ({}): {}.",
             human::files(report.skipped.files),
             human::size(report.skipped.bytes),
             reasons(report)
@@ -103,10 +103,10 @@ fn reasons(report: &Report) -> String {
         let text = match *name {
             "excluded" => "in excluded folders",
             "never_synced" => "never synced by Obsidian",
-            "configuration" => "configuration that you did not choose",
+            "configuration" => "of configuration that you did not choose",
             "hidden" => "hidden by a dot",
             "code" => "code",
-            _ => "file types that you did not choose",
+            _ => "of file types that you did not choose",
         };
         format!("{} {text}", human::number(tally.files))
     };

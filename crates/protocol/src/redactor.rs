@@ -13,6 +13,9 @@ use crate::printable;
 const REDACTED: &str = "[secret]";
 /// What stands in the place of a text.
 const WITHHELD: &str = "[withheld: the text repeats a secret]";
+/// Bytes that a secret must have to be looked for in this program's own output: tokens and keys do. A password may be a
+/// word, and taking that out of every path would damage a report and give the password away.
+const LEAST_IN_OWN: usize = 20;
 /// Letters and digits that a secret must have to be looked for in what is left of a text without everything else.
 const LEAST_SQUEEZED: usize = 6;
 
@@ -45,7 +48,7 @@ impl Redactor {
     #[must_use]
     pub fn take_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let mut left = self.replace(text, &secrets);
+        let mut left = replace(text, &secrets, LEAST_SECRET_SEARCHED);
         if secrets.is_empty() {
             return left;
         }
@@ -61,12 +64,12 @@ impl Redactor {
         left
     }
 
-    /// The same for a text of which a part may be this program's own, such as a whole document: secrets of at least
-    /// [`LEAST_SECRET_SEARCHED`] bytes are replaced, and nothing else is touched.
+    /// The same for a text of which a part is this program's own, such as a whole report: secrets of at least 20 bytes are
+    /// replaced, and nothing else is touched.
     #[must_use]
     pub fn take_out_of_own<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        self.replace(text, &secrets)
+        replace(text, &secrets, LEAST_IN_OWN)
     }
 
     /// A text of the other side for an error message: without the secrets, and [`printable`].
@@ -74,19 +77,20 @@ impl Redactor {
     pub fn printable(&self, text: &str) -> String {
         printable(&self.take_out(text))
     }
+}
 
-    fn replace<'t>(&self, text: &'t str, secrets: &[Secret]) -> Cow<'t, str> {
-        let mut left = Cow::Borrowed(text);
-        for secret in secrets.iter().filter(|secret| secret.plain.len() >= LEAST_SECRET_SEARCHED) {
-            let mut from = 0;
-            while let Some(at) = left.get(from..).and_then(|rest| find(rest, &secret.plain)) {
-                let at = from + at;
-                left.to_mut().replace_range(at..at + secret.plain.len(), REDACTED);
-                from = at + REDACTED.len();
-            }
+/// Puts something else in the place of all secrets of at least so many bytes.
+fn replace<'t>(text: &'t str, secrets: &[Secret], least: usize) -> Cow<'t, str> {
+    let mut left = Cow::Borrowed(text);
+    for secret in secrets.iter().filter(|secret| secret.plain.len() >= least) {
+        let mut from = 0;
+        while let Some(at) = left.get(from..).and_then(|rest| find(rest, &secret.plain)) {
+            let at = from + at;
+            left.to_mut().replace_range(at..at + secret.plain.len(), REDACTED);
+            from = at + REDACTED.len();
         }
-        left
     }
+    left
 }
 
 impl fmt::Debug for Redactor {

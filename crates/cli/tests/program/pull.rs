@@ -45,7 +45,9 @@ fn a_first_pull_brings_everything_but_workspace_files() {
     --- stdout
     Pulled 10 files (69 bytes) from "Notes" to notes in [TIME] s (version 15).
     Made 4 folders.
-    Left out by your choice of what to pull: 1 file (15 bytes).
+    Code with new content, which Obsidian runs or applies when it opens the vault: 1 file.
+      .obsidian/plugins/dataview/main.js
+    Left out: 1 file (15 bytes): 1 never synced by Obsidian.
     "#);
     assert_eq!(world.differences("Notes", "notes"), ["missing file \".obsidian/workspace.json\""]);
 }
@@ -179,7 +181,7 @@ fn a_dry_run_tells_and_does_nothing() {
       download       Welcome.md (9 bytes)
       download       Daily/2026-01-01.md (11 bytes)
       download       Archive/2020/Old.md (3 bytes)
-    Left out by your choice of what to pull: 8 files (61 bytes).
+    Left out: 8 files (61 bytes): 2 of configuration that you did not choose, 5 in excluded folders, 1 never synced by Obsidian.
     "#);
     assert!(!world.path("notes").exists());
     assert!(!world.home().join("state").exists());
@@ -227,7 +229,9 @@ fn what_is_there_is_adopted_and_what_differs_is_kept() {
     Made 2 folders.
     In the way of a file of the vault, so kept under another name: 1 file.
       Archive/2020/Old.md is now [CONFLICTED COPY]
-    Left out by your choice of what to pull: 1 file (15 bytes).
+    Code with new content, which Obsidian runs or applies when it opens the vault: 1 file.
+      .obsidian/plugins/dataview/main.js
+    Left out: 1 file (15 bytes): 1 never synced by Obsidian.
     --- stderr
     obsync: warning: kept what was at Archive/2020/Old.md as [CONFLICTED COPY]
     "#);
