@@ -96,11 +96,11 @@ fn a_host_outside_the_allow_list_never_sees_the_token() {
     let host = evil.local_addr().unwrap().to_string();
     world.server.faults().set(format!("listing-host={host}").parse().unwrap());
     let pull = world.run(&["pull", "Notes", "notes"]);
-    insta::assert_snapshot!(pull.told(&world).replace(&host, "[EVIL]"), @"
+    insta::assert_snapshot!(pull.told(&world).replace(&host, "[EVIL]"), @r#"
     exit status 8
     --- stderr
     obsync: the service says that the vault is on the host "[EVIL]", which is neither under obsidian.md nor one that you allowed, so the token was not sent there. Obsidian's own servers are all under obsidian.md. With a server of your own, ask whoever runs it for the name and compare the two before you allow it
-    ");
+    "#);
     assert!(evil.accept().is_err(), "it was connected to");
     world.server.faults().set("listing-host=evil.example".parse().unwrap());
     let pull = world.run(&["pull", "Notes", "notes"]).expect(8);
