@@ -13,7 +13,8 @@
 //! - [`limits`]: every limit on what others may cost, in one place.
 //! - [`with_reasons`] and [`printable`]: how errors are told, and texts of others repeated.
 //!
-//! "protocol.md section N" in the documentation of an item names the part of docs/PROTOCOL.md that the item implements.
+//! "protocol.md section N" in the documentation of an item names the part of the project's protocol
+//! description that the item implements.
 
 mod content;
 mod filter;
