@@ -54,6 +54,7 @@ impl Context {
             allow_hosts: allow_hosts.map(str::to_owned).collect(),
             retry: limited_retry(timeouts.rest_request),
             timeouts,
+            min_speed: global.min_speed,
             ..ClientOptions::default()
         };
         let home = Home::find(env::var_os("OBSYNC_HOME"))?;
@@ -126,6 +127,7 @@ fn limited(wait: Duration) -> Timeouts {
         ping_after: usual.ping_after.min(wait / 2),
         silence: wait,
         stall: wait * 10,
+        ..usual
     }
 }
 

@@ -6,6 +6,8 @@ use obsync_protocol::{
     VaultList, VaultListRequest,
 };
 
+use tracing::warn;
+
 use crate::client::{Client, Manner, Repeat};
 use crate::error::ClientError;
 use crate::token::Token;
@@ -102,7 +104,14 @@ impl Client {
             token: token.secret().clone(),
             supported_encryption_version: SUPPORTED_ENCRYPTION_VERSION,
         };
-        self.call(&request, Manner::Plain, Repeat::Harmless).await
+        let list = self.call(&request, Manner::Plain, Repeat::Harmless).await?;
+        if list.unreadable > 0 {
+            warn!(
+                vaults = list.unreadable,
+                "the service lists vaults that cannot be read; they are passed over"
+            );
+        }
+        Ok(list)
     }
 
     /// Where a new vault could be kept.
