@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use obsync_client::DEFAULT_API_URL;
+use obsync_protocol::limits::LEAST_SPEED;
 use obsync_protocol::{ConfigCategories, FileTypes, VaultPath};
 use url::Url;
 
@@ -35,6 +36,7 @@ Environment:
   OBSYNC_VAULT_PASSWORD                 password of an end-to-end encrypted vault
   OBSYNC_HOME                           where obsync keeps its data (else the XDG folders)
   OBSYNC_STATE                          where states are kept, as --state
+  OBSYNC_MIN_SPEED                      least speed of the service, as --min-speed
   OBSYNC_LEASE_SECONDS                  with a table: how long a run that died keeps others out [60]
   AWS_PROFILE, AWS_REGION, …            s3:// and dynamodb://: as AWS's own tools have it
   AWS_ENDPOINT_URL_S3                   address of an S3-compatible service of another maker
@@ -100,6 +102,17 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) timeout: Option<Patience>,
+    /// Least that the service has to send while an answer is due, in bytes a second over ten minutes; 0 for any speed
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "OBSYNC_MIN_SPEED",
+        hide_env_values = true,
+        default_value_t = LEAST_SPEED,
+        value_parser = min_speed,
+        global = true
+    )]
+    pub(crate) min_speed: u64,
     /// Tell more (-vv: much more), on standard error
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
@@ -222,6 +235,9 @@ pub(crate) struct Pull {
     /// Connections to download over, 1 to 10
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10), default_value = "4")]
     pub(crate) connections: u8,
+    /// Stop in good order after this time, as for Ctrl-C (such as 90s, 30m or 2h); the next pull goes on
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_time: Option<Duration>,
     /// Print one JSON report at the end, also when it fails
     #[arg(long)]
     pub(crate) json: bool,
@@ -343,6 +359,15 @@ fn api_url(text: &str) -> Result<Url, String> {
     Url::parse(text).map_err(|error| format!("{error}; give an address such as {DEFAULT_API_URL}"))
 }
 
+/// Bytes a second; empty as for [`api_url`].
+fn min_speed(text: &str) -> Result<u64, String> {
+    if text.is_empty() {
+        Ok(LEAST_SPEED)
+    } else {
+        text.parse().map_err(|_| "it is a number of bytes".to_owned())
+    }
+}
+
 /// Seconds, from one to an hour; empty as for [`api_url`].
 fn patience(text: &str) -> Result<Patience, String> {
     match text.parse() {
@@ -350,6 +375,20 @@ fn patience(text: &str) -> Result<Patience, String> {
         Ok(seconds @ 1..=3600) => Ok(Patience(Some(Duration::from_secs(seconds)))),
         _ => Err("it is a number of seconds from 1 to 3600".to_owned()),
     }
+}
+
+/// A whole number of seconds, minutes or hours: `90s`, `30m`, `2h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "it is a number followed by s, m or h, such as 90s, 30m or 2h".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    if number == 0 { Err(wrong()) } else { Ok(Duration::from_secs(u64::from(number) * seconds)) }
 }
 
 /// A two-factor code; spaces as authenticator apps show them are fine.
@@ -391,9 +430,20 @@ mod tests {
     fn an_empty_variable_counts_as_unset() {
         assert_eq!(api_url("").unwrap().as_str(), DEFAULT_API_URL);
         assert_eq!(patience(""), Ok(Patience(None)));
+        assert_eq!((min_speed(""), min_speed("0")), (Ok(LEAST_SPEED), Ok(0)));
         assert_eq!(patience("90"), Ok(Patience(Some(Duration::from_secs(90)))));
         for wrong in ["0", "3601", "-1", "1.5", "soon"] {
             assert!(patience(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("30m"), Ok(Duration::from_secs(1800)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for wrong in ["", "90", "0s", "s", "1.5h", "2d", "-1s", "9ü"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -55,6 +55,7 @@ impl Context {
             retry: limited_retry(timeouts.rest_request),
             timeouts,
             redactor: console.redactor().clone(),
+            min_speed: global.min_speed,
             ..ClientOptions::default()
         };
         let home = Home::find(env::var_os("OBSYNC_HOME"))?;
@@ -127,6 +128,7 @@ fn limited(wait: Duration) -> Timeouts {
         ping_after: usual.ping_after.min(wait / 2),
         silence: wait,
         stall: wait * 10,
+        ..usual
     }
 }
 

@@ -111,7 +111,7 @@ impl From<ClientError> for Failed {
             ClientError::HostNotAllowed { .. } | ClientError::Tls { .. } | ClientError::Http { .. } => {
                 Exit::Unreachable
             }
-            _ if error.is_retryable() => Exit::Unreachable,
+            _ if error.is_retryable() || error.ends_run() => Exit::Unreachable,
             _ => Exit::Error,
         };
         let failed = Failed::of(exit, &error);

@@ -68,6 +68,7 @@ mod tests {
             vaults: own.iter().map(vault).collect(),
             shared: shared.iter().map(vault).collect(),
             limit: None,
+            unreadable: 0,
         }
     }
 

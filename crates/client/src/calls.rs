@@ -6,6 +6,8 @@ use obsync_protocol::{
     VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
 };
 
+use tracing::warn;
+
 use crate::client::{Client, Manner, Repeat};
 use crate::error::ClientError;
 use crate::token::Token;
@@ -109,6 +111,12 @@ impl Client {
         let list = self.call(&request, Manner::Plain, Repeat::Harmless).await?;
         for password in list.vaults.iter().chain(&list.shared).filter_map(|vault| vault.password.as_ref()) {
             self.redactor().know(password.expose_secret());
+        }
+        if list.unreadable > 0 {
+            warn!(
+                vaults = list.unreadable,
+                "the service lists vaults that cannot be read; they are passed over"
+            );
         }
         Ok(list)
     }

@@ -18,10 +18,8 @@ use url::Url;
 use crate::error::{ClientError, reasons};
 use crate::host::HostRules;
 use crate::options::{ClientOptions, RetryPolicy};
+use crate::speed::Speed;
 use crate::tls;
-
-/// The longest answer that is read, in bytes. A vault list has some hundred bytes a vault.
-const MAX_ANSWER: usize = 8 << 20;
 
 /// What the service wants to see as the page that a sign-in comes from (protocol.md section 2).
 const SIGN_IN_ORIGIN: &str = "https://obsidian.md";
@@ -30,6 +28,7 @@ const SIGN_IN_ORIGIN: &str = "https://obsidian.md";
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    speed: Arc<Speed>,
 }
 
 struct Inner {
@@ -82,7 +81,20 @@ impl Client {
             tls::trusting_nobody()?
         };
         let http = http_client(&options, rest_tls)?;
-        Ok(Self { inner: Arc::new(Inner { http, api_url, options, hosts, tls }) })
+        let speed = Arc::new(Speed::new(options.min_speed, options.timeouts.speed_over));
+        Ok(Self { inner: Arc::new(Inner { http, api_url, options, hosts, tls }), speed })
+    }
+
+    /// The same client with an account of speed of its own, for one run. Clones share the account.
+    #[must_use]
+    pub fn for_run(&self) -> Self {
+        let options = self.options();
+        let speed = Speed::new(options.min_speed, options.timeouts.speed_over);
+        Self { inner: Arc::clone(&self.inner), speed: Arc::new(speed) }
+    }
+
+    pub(crate) fn speed(&self) -> Arc<Speed> {
+        Arc::clone(&self.speed)
     }
 
     /// The options that this client was made with.
@@ -151,7 +163,7 @@ impl Client {
         if !status.is_success() {
             return Err(ClientError::Http { status: status.as_u16() });
         }
-        let body = self.read(response).await?;
+        let body = self.read(response, R::LONGEST_ANSWER).await?;
         R::Reply::parse(&body).map_err(|error| match error {
             RestError::Service(text) if manner == Manner::FromWebSite => {
                 ClientError::from_sign_in_refusal(&text, self.redactor())
@@ -173,16 +185,16 @@ impl Client {
         Ok(())
     }
 
-    /// Reads an answer's body as it comes, so that a length that lies takes no memory.
-    async fn read(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
+    /// Reads an answer's body of at most `longest` bytes as it comes, so that a length that lies takes no memory.
+    async fn read(&self, mut response: Response, longest: usize) -> Result<Vec<u8>, ClientError> {
         let too_long =
-            || ClientError::protocol(format!("the service's answer is longer than {MAX_ANSWER} bytes"));
-        if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
+            || ClientError::protocol(format!("the service's answer is longer than {longest} bytes"));
+        if response.content_length().is_some_and(|length| length > longest as u64) {
             return Err(too_long());
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
-            if body.len() + chunk.len() > MAX_ANSWER {
+            if body.len() + chunk.len() > longest {
                 return Err(too_long());
             }
             body.extend_from_slice(&chunk);

@@ -74,6 +74,33 @@ pub enum ClientError {
         /// The limit.
         after: Duration,
     },
+    /// A listing did not begin within its limit, though the connection was alive. Asking again would take as long.
+    #[error(
+        "the first entry of the vault's list did not come within {}; the service may be overloaded, try again later",
+        seconds(*.after)
+    )]
+    NoListing {
+        /// The limit.
+        after: Duration,
+    },
+    /// The server sends, but so slowly that the run would take for ever.
+    #[error(
+        "the server sent less than {least} bytes a second over {}; try again later, or accept any speed with \
+         --min-speed 0",
+        seconds(*.over)
+    )]
+    TooSlow {
+        /// The least speed in bytes a second.
+        least: u64,
+        /// Over how long it was measured.
+        over: Duration,
+    },
+    /// The service said for long that it has too much to do, and gave nothing meanwhile.
+    #[error("the service was overloaded for {} and gave nothing; try again later", seconds(*.after))]
+    OverloadedForLong {
+        /// The limit.
+        after: Duration,
+    },
     /// The service says that it has too much to do.
     #[error("the service is overloaded; try again in some minutes")]
     Overloaded,
@@ -110,6 +137,32 @@ pub enum ClientError {
     WrongHash {
         /// The entry's uid.
         uid: Uid,
+    },
+    /// The content that was offered for an entry has another size than the listing says.
+    #[error(
+        "the server offered {offered} bytes for version {uid}, where the vault lists {listed}; if this repeats, upload \
+         the file again"
+    )]
+    WrongSize {
+        /// The entry's uid.
+        uid: Uid,
+        /// The size of the encrypted content in bytes as the listing gave it.
+        listed: u64,
+        /// The size that was offered in bytes.
+        offered: u64,
+    },
+    /// The content that was offered for an entry is cut into more pieces than any honest one, or into none.
+    #[error(
+        "the server offered {size} bytes for version {uid} in {pieces} pieces, which cannot be; if this repeats, upload \
+         the file again"
+    )]
+    WrongPieces {
+        /// The entry's uid.
+        uid: Uid,
+        /// The size that was offered in bytes.
+        size: u64,
+        /// The number of pieces.
+        pieces: u64,
     },
     /// A file is larger than the vault takes.
     #[error(
@@ -156,10 +209,19 @@ impl ClientError {
             | Self::Overloaded
             | Self::Protocol { .. }
             | Self::ConnectionLost { .. }
-            | Self::WrongHash { .. } => true,
+            | Self::WrongHash { .. }
+            | Self::WrongSize { .. }
+            | Self::WrongPieces { .. } => true,
             Self::Http { status } => *status >= 500 || *status == 429,
             _ => false,
         }
+    }
+
+    /// Whether a run is over because the server gave nothing, or too little, for as long as a limit allows. Neither
+    /// another attempt nor another connection helps, and no file is to blame.
+    #[must_use]
+    pub fn ends_run(&self) -> bool {
+        matches!(self, Self::NoListing { .. } | Self::TooSlow { .. } | Self::OverloadedForLong { .. })
     }
 
     pub(crate) fn protocol(reason: impl Into<String>) -> Self {

@@ -29,7 +29,8 @@ pub struct PullRequest {
     pub uid: Uid,
     /// The hash that the content must have.
     pub hash: ContentHash,
-    /// The size of the encrypted content in bytes, as the listing gave it.
+    /// The size of the encrypted content in bytes, as the listing gave it. An answer that announces another one is
+    /// refused before its first piece, as this job's failure alone.
     pub size: u64,
 }
 
@@ -70,7 +71,7 @@ pub struct FetchOptions {
     /// At most this many requests under way on one connection. It begins with 16, takes more where the line is long and
     /// fewer while the server has trouble. 32.
     pub in_flight: usize,
-    /// How often a file is asked for when its connections break or the server is overloaded, and how many
+    /// How often a file is asked for when its connections break, and how many
     /// connections may break in a row without a single file in between, in the place of one; the run fails when that
     /// is so of the last one. 5.
     pub attempts: u32,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use obsync_protocol::Redactor;
+use obsync_protocol::{Redactor, limits};
 
 /// Where the official service answers REST calls (protocol.md section 2).
 pub const DEFAULT_API_URL: &str = "https://api.obsidian.md/";
@@ -25,6 +25,9 @@ pub struct ClientOptions {
     pub user_agent: String,
     /// Secrets that no text of the service may bring into an error or a name. The client adds those that it sends.
     pub redactor: Redactor,
+    /// The least that the server has to send while an answer is due and this side reads, in bytes a second over
+    /// [`Timeouts::speed_over`], all connections of a run together; 0 for any speed. 1,024.
+    pub min_speed: u64,
 }
 
 impl Default for ClientOptions {
@@ -37,6 +40,7 @@ impl Default for ClientOptions {
             retry: RetryPolicy::default(),
             user_agent: concat!("obsync/", env!("CARGO_PKG_VERSION")).to_owned(),
             redactor: Redactor::default(),
+            min_speed: limits::LEAST_SPEED,
         }
     }
 }
@@ -58,10 +62,13 @@ pub struct Timeouts {
     /// Without a byte for this long the connection is dead; so it is with no byte of ours taken, and with no byte of
     /// a content that is due. 120 s.
     pub silence: Duration,
-    /// The longest that one step (the next piece of a file, the next entry of a listing) may take however alive
-    /// the connection is. It is far above [`Timeouts::silence`] because a piece of 2 MiB on a slow line takes
-    /// minutes. 600 s.
+    /// The longest that the first entry of a listing, or the next one, may take however alive the connection is. A
+    /// content has no such limit but the least speed: four pieces of 2 MiB at once take long on a slow line. 600 s.
     pub stall: Duration,
+    /// Over how long the least speed is measured. 600 s.
+    pub speed_over: Duration,
+    /// How long a run goes on without any success while the service says that it is overloaded. 600 s.
+    pub overloaded: Duration,
 }
 
 impl Default for Timeouts {
@@ -73,7 +80,9 @@ impl Default for Timeouts {
             answer: Duration::from_secs(60),
             ping_after: Duration::from_secs(10),
             silence: Duration::from_secs(120),
-            stall: Duration::from_secs(600),
+            stall: limits::FIRST_ENTRY,
+            speed_over: limits::LEAST_SPEED_OVER,
+            overloaded: limits::OVERLOADED,
         }
     }
 }

@@ -10,6 +10,9 @@ mod wire;
 
 use std::fmt;
 
+use obsync_protocol::limits::{
+    FIRST_CONNECTION_FRAME, FURTHER_LISTING_ENTRIES, FURTHER_LISTING_TIME, TEXT_MESSAGE,
+};
 use obsync_protocol::{
     Answer, ClientMessage, Init, PushMessage, Redactor, ServerMessage, VaultId, VaultKeys,
 };
@@ -29,9 +32,6 @@ use wire::{Due, Wire};
 
 /// The largest file that a vault takes when the server names no limit, in bytes of plaintext.
 const DEFAULT_FILE_LIMIT: u64 = 199 << 20;
-
-/// The largest text message outside of answers with lists, in bytes. An entry with the longest path has 20 KB.
-const MAX_TEXT: usize = 1 << 20;
 
 /// Which vault to open and what opens it.
 #[derive(Clone, Debug)]
@@ -54,9 +54,10 @@ pub struct Session {
     wire: Wire,
     redactor: Redactor,
     keys: VaultKeys,
+    /// The highest uid that was received, at least what the caller had.
     version: u64,
     ready: bool,
-    /// What the last `ready` said, which may be less than `version`.
+    /// What the last `ready` said, which only confirms: it may be more or less than `version`.
     server_version: Option<u64>,
     file_limit: u64,
 }
@@ -88,7 +89,8 @@ impl Session {
     ) -> Result<Self, ClientError> {
         let mut pauses = Pauses::new(&client.options().retry);
         loop {
-            let error = match Self::open_once(client, target, version, initial).await {
+            let error = match Self::open_once(client, target, version, initial, FIRST_CONNECTION_FRAME).await
+            {
                 Ok(session) => return Ok(session),
                 Err(error) if may_come_back(&error) => error,
                 Err(error) => return Err(error),
@@ -101,12 +103,13 @@ impl Session {
         }
     }
 
-    /// As [`Session::open`], with one attempt.
+    /// As [`Session::open`], with one attempt and frames of at most `longest` bytes.
     pub(crate) async fn open_once(
         client: &Client,
         target: &SessionTarget,
         version: u64,
         initial: bool,
+        longest: usize,
     ) -> Result<Self, ClientError> {
         let options = client.options();
         let redactor = client.redactor();
@@ -116,9 +119,10 @@ impl Session {
             client.hosts().sync_address(&target.host).map_err(|error| error.without_secrets(redactor))?;
         let tls = if address.tls { Some(client.tls()?) } else { None };
         debug!(host = %address.name, port = address.port, vault = %target.vault_id, version, "opening a session");
-        let socket = Socket::connect(&address, tls, &options.user_agent, options.timeouts.connect).await?;
+        let socket =
+            Socket::connect(&address, tls, &options.user_agent, longest, options.timeouts.connect).await?;
         let mut session = Self {
-            wire: Wire::new(socket, options.timeouts.clone()),
+            wire: Wire::new(socket, options.timeouts.clone(), client.speed()),
             redactor: redactor.clone(),
             keys: target.keys.clone(),
             version,
@@ -148,7 +152,7 @@ impl Session {
         self.wire.flush().await?;
         let due = self.wire.answer_due("the server's answer to opening the vault");
         let answer = loop {
-            match self.event(&due, MAX_TEXT).await? {
+            match self.event(&due, TEXT_MESSAGE).await? {
                 Event::Answer(answer) => break answer,
                 Event::Nothing => {}
                 _ => {
@@ -169,19 +173,22 @@ impl Session {
         Ok(())
     }
 
-    /// Receives the listing to its end: `on_entry` gets each entry, ascending by uid, and the result is the vault's
-    /// version.
+    /// Receives the listing to its end: `on_entry` gets each entry, ascending by uid. The result is the highest uid
+    /// that was received, or what the caller had if there was none above: the version to ask from the next time. That
+    /// of `ready` is not, since one number would hide all that comes later. Entries whose uid makes no sense do not
+    /// raise it.
     ///
     /// # Errors
-    /// [`ClientError::TimedOut`] when the listing stops moving, [`ClientError::Protocol`] for a message that
+    /// [`ClientError::NoListing`] when nothing comes of it, [`ClientError::TimedOut`] when it stops moving,
+    /// [`ClientError::TooSlow`] when it moves too slowly, [`ClientError::Protocol`] for a message that
     /// cannot be read, [`ClientError::ConnectionLost`].
     pub async fn listing(
         &mut self,
         on_entry: &mut (dyn FnMut(PushMessage) + Send),
     ) -> Result<u64, ClientError> {
-        let mut due = self.wire.step_due("the next entry of the listing");
+        let mut due = self.wire.first_entry_due();
         while !self.ready {
-            match self.event(&due, MAX_TEXT).await? {
+            match self.event(&due, TEXT_MESSAGE).await? {
                 Event::Push(entry) => {
                     on_entry(*entry);
                     due = self.wire.step_due("the next entry of the listing");
@@ -199,14 +206,37 @@ impl Session {
         Ok(self.version)
     }
 
-    /// The version that the last `ready` told, even if the caller has a higher one: then the vault was replaced or rolled
-    /// back on the server.
+    /// Receives the listing for nobody: what is newer than the listing that the jobs come from is the next run's.
+    /// Nothing is kept of it, and one without end is given up.
+    pub(crate) async fn pass_over_listing(&mut self) -> Result<(), ClientError> {
+        let endless = || ClientError::lost("the list of changes on a further connection does not end");
+        tokio::time::timeout(FURTHER_LISTING_TIME, async {
+            let due = self.wire.step_due("the list of changes on a further connection");
+            let mut entries = 0;
+            while !self.ready {
+                match self.event(&due, TEXT_MESSAGE).await? {
+                    Event::Push(_) if entries == FURTHER_LISTING_ENTRIES => return Err(endless()),
+                    Event::Push(_) => entries += 1,
+                    Event::Ready | Event::Nothing => {}
+                    Event::Answer(_) | Event::Piece(_) => {
+                        return Err(ClientError::protocol("something came that nobody had asked for"));
+                    }
+                }
+            }
+            Ok(())
+        })
+        .await
+        .unwrap_or_else(|_| Err(endless()))
+    }
+
+    /// The version that the last `ready` told, whatever was received. If the caller has a higher one, the vault was
+    /// replaced or rolled back on the server.
     #[must_use]
     pub fn server_version(&self) -> Option<u64> {
         self.server_version
     }
 
-    /// The vault's version as the last `ready` told it; before that, what the caller has.
+    /// The highest uid that was received in the listing or live, at least what the caller had.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
@@ -221,7 +251,7 @@ impl Session {
     /// Keeps the session alive until it ends, and says how. Can be cancelled at any time; that is what it is for.
     pub(crate) async fn idle(&mut self) -> ClientError {
         loop {
-            match self.event(&Due::never(), MAX_TEXT).await {
+            match self.event(&Due::never(), TEXT_MESSAGE).await {
                 Ok(Event::Push(_) | Event::Ready | Event::Nothing) => {}
                 Ok(Event::Answer(_)) => {
                     return ClientError::protocol("an answer came that nobody had asked for");
@@ -255,7 +285,7 @@ impl Session {
 
     /// The answer to a request that can only be done or refused.
     async fn confirmation(&mut self, what: &'static str) -> Result<Box<Answer>, ClientError> {
-        let answer = self.answer(what, MAX_TEXT).await?;
+        let answer = self.answer(what, TEXT_MESSAGE).await?;
         match answer.error() {
             Some(error) => Err(ClientError::from_server_text(&error, &self.redactor)),
             None => Ok(answer),
@@ -271,10 +301,13 @@ impl Session {
             return Err(ClientError::protocol(format!("a message of {} bytes is too long", text.len())));
         }
         match ServerMessage::parse(&text).map_err(|error| ClientError::protocol(error.to_string()))? {
-            ServerMessage::Push(entry) => Ok(Event::Push(Box::new(entry))),
+            ServerMessage::Push(entry) => {
+                if entry.has_sound_uid() {
+                    self.version = self.version.max(entry.uid.0);
+                }
+                Ok(Event::Push(Box::new(entry)))
+            }
             ServerMessage::Ready { version } => {
-                // It only ever raises the version (protocol.md section 3).
-                self.version = self.version.max(version);
                 self.server_version = Some(version);
                 self.ready = true;
                 Ok(Event::Ready)

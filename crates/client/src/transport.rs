@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
+#[cfg(test)]
+use obsync_protocol::limits::FIRST_CONNECTION_FRAME;
+use obsync_protocol::limits::{PONG_BUFFER, WRITE_BUFFER};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,15 +31,15 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::error::{ClientError, printable, reasons};
+use crate::frames::{Flood, Frames};
 use crate::host::SyncAddress;
 use crate::tls::is_certificate_trouble;
 
-/// The largest message that is accepted, in bytes. Pieces have 2 MiB (protocol.md section 3); the frame's own
-/// header is checked against this before memory is taken.
-pub(crate) const MAX_MESSAGE: usize = 16 << 20;
-
 /// Larger buffers were slower in the measurement, and small frames keep the buffer that they came in alive.
 const READ_BUFFER: usize = 64 << 10;
+
+/// The header and the mask of a pong, in bytes.
+const PONG_OVERHEAD: usize = 6;
 
 /// How long a farewell may take.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
@@ -55,6 +58,15 @@ impl Incoming {
             Self::Binary(piece) => piece.len(),
         }
     }
+
+    /// The same message in memory of its own. A small one is a part of a whole read buffer otherwise.
+    pub(crate) fn detached(self) -> Self {
+        match self {
+            Self::Text(text) if text.len() < READ_BUFFER => Self::Text(text.as_str().into()),
+            Self::Binary(piece) if piece.len() < READ_BUFFER => Self::Binary(Bytes::copy_from_slice(&piece)),
+            large => large,
+        }
+    }
 }
 
 /// Anything that bytes can go through: plain TCP or TLS.
@@ -68,11 +80,13 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Connects within `limit`.
+    /// Connects within `limit`. A frame or message longer than `longest` bytes ends the connection before memory is
+    /// taken for it.
     pub(crate) async fn connect(
         address: &SyncAddress,
         tls: Option<Arc<ClientConfig>>,
         user_agent: &str,
+        longest: usize,
         limit: Duration,
     ) -> Result<Self, ClientError> {
         let connecting = async {
@@ -81,7 +95,7 @@ impl Socket {
                 Some(config) => Box::new(secure(tcp, config, address).await?),
                 None => Box::new(tcp),
             };
-            handshake(stream, address, user_agent).await
+            handshake(stream, address, user_agent, longest).await
         };
         match timeout(limit, connecting).await {
             Ok(connected) => connected,
@@ -92,9 +106,10 @@ impl Socket {
     /// A connection over any stream, for tests of what lies above.
     #[cfg(test)]
     pub(crate) async fn over(stream: tokio::io::DuplexStream) -> Self {
-        let stream = Metered::new(Box::new(stream));
+        let stream = Metered::new(Box::new(stream), Frames::new(Instant::now()));
         let role = tokio_tungstenite::tungstenite::protocol::Role::Client;
-        Self { websocket: WebSocketStream::from_raw_socket(stream, role, None).await }
+        let config = config(FIRST_CONNECTION_FRAME);
+        Self { websocket: WebSocketStream::from_raw_socket(stream, role, Some(config)).await }
     }
 
     /// Takes a text for sending; [`Socket::poll_flush`] sends it. What is queued is never lost to a cancelled call.
@@ -108,8 +123,8 @@ impl Socket {
     }
 
     fn queue(&mut self, message: Message) -> Result<(), ClientError> {
-        // The library's buffer has no upper limit, so there is nothing to wait for first; callers flush after
-        // a bounded number of messages.
+        // Callers flush after a bounded number of messages, so the library's buffer is full only if the server takes
+        // nothing at all.
         Pin::new(&mut self.websocket).start_send(message).map_err(from_websocket)
     }
 
@@ -118,18 +133,43 @@ impl Socket {
         Pin::new(&mut self.websocket).poll_flush(cx).map_err(from_websocket)
     }
 
-    /// The next message. Pings are answered on the way.
+    /// The next message. Pings are answered on the way; how many may come is up to [`Frames`].
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, ClientError>> {
         loop {
             return Poll::Ready(match ready!(Pin::new(&mut self.websocket).poll_next(cx)) {
                 Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
                 Some(Ok(Message::Binary(piece))) => Ok(Incoming::Binary(piece)),
                 Some(Ok(Message::Close(frame))) => Err(closed(frame)),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Ok(Message::Ping(payload))) => match self.answer_waits(payload.len()) {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
+                Some(Ok(Message::Pong(_) | Message::Frame(_))) => continue,
                 Some(Err(error)) => Err(from_websocket(error)),
                 None => Err(ClientError::lost("it was closed")),
             });
         }
+    }
+
+    /// The library has queued the answer to a ping. Without this limit a server that sends pings and reads nothing
+    /// would fill the write buffer.
+    fn answer_waits(&mut self, payload: usize) -> Result<(), ClientError> {
+        let waiting = &mut self.websocket.get_mut().pongs_waiting;
+        *waiting += payload + PONG_OVERHEAD;
+        if *waiting > PONG_BUFFER {
+            return Err(ClientError::protocol("it sends pings and does not read the answers"));
+        }
+        Ok(())
+    }
+
+    /// Bytes of messages that came so far, without headers and control frames.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.websocket.get_ref().frames.data_bytes()
+    }
+
+    /// When the last byte of content came.
+    pub(crate) fn last_content(&self) -> Instant {
+        self.websocket.get_ref().frames.last_binary()
     }
 
     /// When the last byte came.
@@ -180,20 +220,25 @@ async fn handshake(
     stream: Box<dyn ByteStream>,
     address: &SyncAddress,
     user_agent: &str,
+    longest: usize,
 ) -> Result<Socket, ClientError> {
     let mut request = address.url().into_client_request().map_err(from_websocket)?;
     let agent = HeaderValue::from_str(user_agent).map_err(|_| ClientError::InvalidOption {
         reason: "the user agent has characters that a header cannot carry; use plain ASCII".to_owned(),
     })?;
     request.headers_mut().insert(USER_AGENT, agent);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .max_frame_size(Some(MAX_MESSAGE))
-        .max_message_size(Some(MAX_MESSAGE));
-    let (websocket, _) = client_async_with_config(request, Metered::new(stream), Some(config))
-        .await
-        .map_err(from_websocket)?;
+    let stream = Metered::new(stream, Frames::after_handshake(Instant::now()));
+    let (websocket, _) =
+        client_async_with_config(request, stream, Some(config(longest))).await.map_err(from_websocket)?;
     Ok(Socket { websocket })
+}
+
+fn config(longest: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_write_buffer_size(WRITE_BUFFER)
+        .max_frame_size(Some(longest))
+        .max_message_size(Some(longest))
 }
 
 fn closed(frame: Option<CloseFrame>) -> ClientError {
@@ -210,7 +255,11 @@ fn closed(frame: Option<CloseFrame>) -> ClientError {
 fn from_websocket(error: WsError) -> ClientError {
     match error {
         WsError::ConnectionClosed | WsError::AlreadyClosed => ClientError::lost("it was closed"),
-        WsError::Io(error) => ClientError::lost(reasons(&error)),
+        WsError::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Flood>()) {
+            Some(flood) => ClientError::protocol(flood.to_string()),
+            None => ClientError::lost(reasons(&error)),
+        },
+        WsError::WriteBufferFull(_) => ClientError::lost("the server takes nothing of what is sent to it"),
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
             ClientError::lost("it broke off without a farewell")
         }
@@ -224,18 +273,21 @@ fn from_websocket(error: WsError) -> ClientError {
     }
 }
 
-/// Notes when bytes last moved. A piece of 2 MiB on a slow line is one message in minutes, and yet the connection
+/// Notes when bytes last moved, and follows the frames that come. A piece of 2 MiB on a slow line is one message in minutes, and yet the connection
 /// is anything but dead.
 struct Metered {
     stream: Box<dyn ByteStream>,
     last_read: Instant,
     last_write: Instant,
+    frames: Frames,
+    /// Bytes of answers to pings since all that was queued was last sent.
+    pongs_waiting: usize,
 }
 
 impl Metered {
-    fn new(stream: Box<dyn ByteStream>) -> Self {
+    fn new(stream: Box<dyn ByteStream>, frames: Frames) -> Self {
         let now = Instant::now();
-        Self { stream, last_read: now, last_write: now }
+        Self { stream, last_read: now, last_write: now, frames, pongs_waiting: 0 }
     }
 }
 
@@ -246,11 +298,13 @@ impl AsyncRead for Metered {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            self.last_read = Instant::now();
+            let now = Instant::now();
+            self.last_read = now;
+            self.frames.take(&buffer.filled()[before..], now).map_err(io::Error::other)?;
         }
-        Poll::Ready(result)
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -262,7 +316,10 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        // The library flushes the stream once its own buffer is empty.
+        self.pongs_waiting = 0;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

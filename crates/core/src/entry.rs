@@ -65,6 +65,9 @@ impl RemoteEntry {
         if !message.deleted {
             path.check_to_write().map_err(|error| refused(format!("the name is refused: {error}")))?;
         }
+        if !message.has_sound_uid() {
+            return Err(refused("the server gives it a version that no vault can have".to_owned()));
+        }
         let kind = match (message.deleted, message.folder) {
             (true, folder) => EntryKind::Deleted { folder },
             (false, true) => EntryKind::Folder,
@@ -72,12 +75,13 @@ impl RemoteEntry {
                 let hash = keys
                     .decode_hash(&message.hash)
                     .map_err(|error| refused(format!("its content hash makes no sense: {error}")))?;
-                let size = plain_size(message.size).ok_or_else(|| {
-                    refused(format!(
-                        "the server gives it {} bytes, which no encrypted file has",
-                        message.size
-                    ))
-                })?;
+                let size =
+                    plain_size(message.size).filter(|_| message.has_sound_size()).ok_or_else(|| {
+                        refused(format!(
+                            "the server gives it {} bytes, which no encrypted file has",
+                            message.size
+                        ))
+                    })?;
                 EntryKind::File { hash, size }
             }
         };
@@ -189,16 +193,21 @@ pub(crate) struct Listing {
     pub(crate) withdrawn: HashMap<DeferredKey, Uid>,
     /// How many entries were received.
     pub(crate) received: u64,
-    /// The highest uid that was received.
+    /// The highest uid that was received, which is what an entry is filed under whose own makes no sense.
     pub(crate) newest: u64,
 }
 
 impl Listing {
     /// Takes an entry in; of two with one path the later (the one received last when uids are equal) stays.
-    pub(crate) fn add(&mut self, message: PushMessage, keys: &VaultKeys) {
+    pub(crate) fn add(&mut self, mut message: PushMessage, keys: &VaultKeys) {
         self.received += 1;
-        self.newest = self.newest.max(message.uid.0);
-        match RemoteEntry::decode(&message, keys) {
+        let decoded = RemoteEntry::decode(&message, keys);
+        if message.has_sound_uid() {
+            self.newest = self.newest.max(message.uid.0);
+        } else {
+            message.uid = Uid(self.newest);
+        }
+        match decoded {
             Ok(entry) => {
                 if !self.refused.is_empty() {
                     let key = DeferredKey::plain(&entry.path);
@@ -356,6 +365,17 @@ mod tests {
         let mut senseless = listing([nonsense("a", 5), folder("a", 4), nonsense("a", 3)]);
         assert_eq!(taken(&mut senseless), entries(&[]));
         assert_eq!(senseless.refused[&DeferredKey::plain(&path("a"))].message.uid, Uid(5));
+    }
+
+    #[test]
+    fn an_entry_whose_version_or_size_makes_no_sense_is_refused_and_no_other() {
+        let vast = PushMessage { uid: Uid(PushMessage::SENSELESS), ..folder("a", 1) };
+        let huge = PushMessage { folder: false, size: PushMessage::SENSELESS, ..folder("b", 6) };
+        let huge = PushMessage { hash: keys().encode_hash(&ContentHash::EMPTY), ..huge };
+        let mut listing = listing([folder("c", 5), vast, huge, folder("d", 7)]);
+        let refused = |at| listing.refused[&DeferredKey::plain(&path(at))].message.uid;
+        assert_eq!((refused("a"), refused("b")), (Uid(5), Uid(6)));
+        assert_eq!(taken(&mut listing), entries(&[("c", 5), ("d", 7)]));
     }
 
     #[test]

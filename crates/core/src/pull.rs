@@ -25,6 +25,9 @@ use crate::watermark::Watermark;
 /// How often a pull lists again because something that it wanted was replaced meanwhile.
 const ROUNDS: usize = 3;
 
+/// A listing that broke off after so many entries is no failed attempt.
+const GOOD_PART: u64 = 256;
+
 /// The vault to pull, and what is needed to reach and read it.
 #[derive(Clone, Debug)]
 pub struct PullSource {
@@ -78,6 +81,7 @@ pub async fn pull(
     let begun = Instant::now();
     let version = state.load().await?.version;
     let mut report = Report::new(&source.vault, store.location(), version);
+    let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let pull = Pull { source, store, state, options, progress, stop };
     let outcome = pull.rounds(&mut report).await;
     pull.store.end_run().await;
@@ -316,12 +320,16 @@ impl Pull<'_> {
     /// Lists the entries after `start`.
     async fn list(&self, start: u64, known: &VaultState) -> Result<Listed, PullError> {
         let initial = start == 0 || !known.listed;
-        let mut pauses = self.source.client.options().retry.pauses();
+        let retry = &self.source.client.options().retry;
+        let mut pauses = retry.pauses();
+        let mut listing = Listing::default();
+        // Where a listing that broke off goes on.
+        let mut from = start;
         loop {
             self.progress.phase(Phase::Connecting);
-            let mut session = Session::open(&self.source.client, &self.target(), start, initial).await?;
+            let mut session = Session::open(&self.source.client, &self.target(), from, initial).await?;
             self.progress.phase(Phase::Listing);
-            let mut listing = Listing::default();
+            let before = listing.received;
             let listed = session
                 .listing(&mut |message| {
                     listing.add(message, &self.source.keys);
@@ -333,10 +341,16 @@ impl Pull<'_> {
                 Err(error) if !error.is_retryable() => return Err(error.into()),
                 Err(error) => error,
             };
+            // The highest uid that was received once more: a rename's two entries can share one (protocol.md section 3).
+            from = from.max(session.version().saturating_sub(1));
+            if listing.received - before >= GOOD_PART {
+                pauses = retry.pauses();
+            }
             let Some(pause) = pauses.next() else {
                 return Err(error.into());
             };
-            self.progress.notice(&format!("the list of changes broke off ({error}); asking again"));
+            self.progress
+                .notice(&format!("the list of changes broke off ({error}); going on from version {from}"));
             tokio::time::sleep(pause).await;
         }
     }

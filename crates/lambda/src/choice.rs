@@ -164,7 +164,7 @@ mod tests {
 
     fn listed(own: &[(&str, &str)], shared: &[(&str, &str)]) -> Vec<Listed> {
         let infos = |vaults: &[(&str, &str)]| vaults.iter().map(|(id, name)| vault_info(id, name)).collect();
-        Listed::all(VaultList { vaults: infos(own), shared: infos(shared), limit: None })
+        Listed::all(VaultList { vaults: infos(own), shared: infos(shared), limit: None, unreadable: 0 })
     }
 
     fn ids(choice: &Choice<'_>) -> Vec<String> {

@@ -3,17 +3,28 @@
 //! serde's derived readers quote what they did not like, and that can be a token or a password. Here an
 //! object is read as it is, borrowing its texts, and then asked for its fields one by one; an error names
 //! the message and the field and never shows a value.
+//!
+//! What is kept takes no more memory than a small multiple of the text: an object has at most [`FIELDS`] fields,
+//! lists are read only in the fields where the message has one and only up to a number of elements, and everything
+//! else is read over.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use thiserror::Error;
+
+use crate::limits;
 
 /// The largest whole number that a JSON number written with a fraction or exponent may stand for: beyond
 /// 2^53 such numbers are not exact.
-const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+const MAX_EXACT: f64 = limits::LARGEST_NUMBER as f64;
+
+/// The most fields of one object, known or not. The longest message has 16.
+const FIELDS: usize = 64;
+
+/// Room for the usual message, made when its first field comes.
+const USUAL_FIELDS: usize = 12;
 
 /// Why a message cannot be used. No variant holds anything of what was received but an `op`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -31,6 +42,12 @@ pub enum MessageError {
     /// It is JSON, but no object.
     #[error("{message}: not a JSON object")]
     NotAnObject {
+        /// What it should have been.
+        message: &'static str,
+    },
+    /// It has more fields than any message.
+    #[error("{message}: more than {FIELDS} fields")]
+    TooManyFields {
         /// What it should have been.
         message: &'static str,
     },
@@ -76,6 +93,12 @@ pub enum FieldProblem {
     /// It is something other than a list of objects.
     #[error("is not a list of objects")]
     NotAList,
+    /// It is a text longer than its limit (docs/LIMITS.md).
+    #[error("is too long")]
+    TooLong,
+    /// It is a list with more elements than its limit (docs/LIMITS.md).
+    #[error("has too many elements")]
+    TooMany,
     /// It has the right type and a value that cannot be.
     #[error("has a value that it cannot have")]
     Invalid,
@@ -90,8 +113,22 @@ enum Value<'a> {
     Fraction(f64),
     Text(Cow<'a, str>),
     List(Vec<Fields<'a>>),
-    /// An object, or a list with something other than objects in it: read over, not kept.
+    /// A list with more elements than it may have: read over, not kept.
+    LongList,
+    /// An object, or a list that no message has: read over, not kept.
     Other,
+}
+
+/// The fields that are lists of objects, and how many elements each may have. Elements have no lists.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lists {
+    pub(crate) fields: &'static [&'static str],
+    pub(crate) most: usize,
+}
+
+impl Lists {
+    /// For messages without any.
+    pub(crate) const NONE: Self = Self { fields: &[], most: 0 };
 }
 
 /// The fields of one object, in the order in which they came.
@@ -105,12 +142,16 @@ pub(crate) struct Message<'m, 'a> {
     fields: &'m Fields<'a>,
 }
 
-/// Reads the text of a message.
-pub(crate) fn parse<'a>(text: &'a str, name: &'static str) -> Result<Fields<'a>, MessageError> {
-    serde_json::from_str(text).map_err(|error| match error.classify() {
+/// Reads the text of a message; of its lists those that `lists` names.
+pub(crate) fn parse<'a>(text: &'a str, name: &'static str, lists: Lists) -> Result<Fields<'a>, MessageError> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let seed = FieldsSeed { lists, usual: USUAL_FIELDS };
+    let parsed = seed.deserialize(&mut reader).and_then(|fields| reader.end().map(|()| fields));
+    let fields = parsed.map_err(|error| match error.classify() {
         serde_json::error::Category::Data => MessageError::NotAnObject { message: name },
         _ => MessageError::NotJson { message: name, line: error.line(), column: error.column() },
-    })
+    })?;
+    if fields.0.len() > FIELDS { Err(MessageError::TooManyFields { message: name }) } else { Ok(fields) }
 }
 
 impl<'a> Fields<'a> {
@@ -131,6 +172,11 @@ impl<'m> Message<'m, '_> {
         self.fields.0.iter().any(|(name, _)| name == field)
     }
 
+    /// Whether the field is there with something other than `null`.
+    pub(crate) fn holds(&self, field: &str) -> bool {
+        self.value(field).is_some()
+    }
+
     /// The last value that was given for the field; `null` counts as none.
     fn value(&self, field: &str) -> Option<&'m Value<'m>> {
         let found = self.fields.0.iter().rev().find(|(name, _)| name == field);
@@ -146,6 +192,24 @@ impl<'m> Message<'m, '_> {
         }
     }
 
+    /// A text of at most `most` bytes, empty when there is none.
+    pub(crate) fn short_text(&self, field: &'static str, most: usize) -> Result<String, MessageError> {
+        match self.text(field)?.unwrap_or_default() {
+            text if text.len() > most => Err(self.error(field, FieldProblem::TooLong)),
+            text => Ok(text.to_owned()),
+        }
+    }
+
+    /// A text of at most `most` bytes that has to be there.
+    pub(crate) fn required_short_text(
+        &self,
+        field: &'static str,
+        most: usize,
+    ) -> Result<String, MessageError> {
+        self.required_text(field)?;
+        self.short_text(field, most)
+    }
+
     /// A text, empty when there is none.
     pub(crate) fn text_or_empty(&self, field: &'static str) -> Result<String, MessageError> {
         Ok(self.text(field)?.unwrap_or_default().to_owned())
@@ -156,11 +220,15 @@ impl<'m> Message<'m, '_> {
         self.text(field)?.ok_or_else(|| self.error(field, FieldProblem::Missing))
     }
 
-    /// A text made of a text or a whole number, empty when there is neither.
-    pub(crate) fn text_or_number(&self, field: &'static str) -> Result<String, MessageError> {
+    /// A text of at most `most` bytes made of a text or a whole number, empty when there is neither.
+    pub(crate) fn short_text_or_number(
+        &self,
+        field: &'static str,
+        most: usize,
+    ) -> Result<String, MessageError> {
         match self.value(field) {
             Some(Value::Whole(number)) => Ok(number.to_string()),
-            _ => self.text_or_empty(field),
+            _ => self.short_text(field, most),
         }
     }
 
@@ -220,6 +288,7 @@ impl<'m> Message<'m, '_> {
         match self.value(field) {
             None => Ok(None),
             Some(Value::List(items)) => Ok(Some(items)),
+            Some(Value::LongList) => Err(self.error(field, FieldProblem::TooMany)),
             Some(_) => Err(self.error(field, FieldProblem::NotAList)),
         }
     }
@@ -238,15 +307,22 @@ pub(crate) fn clean(text: &str, limit: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(limit).collect()
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
+/// Reads an object; of its lists those that `lists` names.
+struct FieldsSeed {
+    lists: Lists,
+    /// Room to make for fields when the first one comes.
+    usual: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for FieldsSeed {
+    type Value = Fields<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields<'de>, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
+impl<'de> Visitor<'de> for FieldsSeed {
     type Value = Fields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -254,38 +330,65 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-        // The usual message has about a dozen fields.
-        let mut fields = Vec::with_capacity(16);
-        while let Some(name) = map.next_key_seed(TextSeed)? {
-            fields.push((name, map.next_value()?));
+        let mut fields = Vec::new();
+        while let Some(name) = map.next_key_seed(NameSeed)? {
+            if fields.is_empty() {
+                fields.reserve(self.usual);
+            }
+            let most = if self.lists.fields.contains(&&*name) { self.lists.most } else { 0 };
+            fields.push((name, map.next_value_seed(ValueSeed { most })?));
+            if fields.len() > FIELDS {
+                // Refused by whoever sees that there is one too many.
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                break;
+            }
         }
         Ok(Fields(fields))
     }
 }
 
 /// Reads a field's name, borrowed where it has no escapes.
-struct TextSeed;
+struct NameSeed;
 
-impl<'de> DeserializeSeed<'de> for TextSeed {
+impl<'de> DeserializeSeed<'de> for NameSeed {
     type Value = Cow<'de, str>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::Text(text) => Ok(text),
-            _ => Err(D::Error::custom("a field name that is not text")),
-        }
+        deserializer.deserialize_str(self)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+impl<'de> Visitor<'de> for NameSeed {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(name.to_owned()))
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(name))
     }
 }
 
-struct ValueVisitor;
+/// Reads a value; a list only if it may have elements.
+struct ValueSeed {
+    /// How many elements a list may have here.
+    most: usize,
+}
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl<'de> DeserializeSeed<'de> for ValueSeed {
+    type Value = Value<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed {
     type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -322,17 +425,18 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value<'de>, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = list.next_element::<Item<'de>>()? {
-            match item {
-                Item::Object(fields) => items.push(fields),
-                // Not a list that any message has: the rest is read over and takes no memory.
-                Item::Other => {
-                    while list.next_element::<IgnoredAny>()?.is_some() {}
-                    return Ok(Value::Other);
-                }
+        let mut kind = None;
+        while kind.is_none() && self.most > 0 {
+            match list.next_element_seed(ItemSeed)? {
+                None => return Ok(Value::List(items)),
+                Some(_) if items.len() == self.most => kind = Some(Value::LongList),
+                Some(Some(item)) => items.push(item),
+                Some(None) => kind = Some(Value::Other),
             }
         }
-        Ok(Value::List(items))
+        // The rest is read over and takes no memory.
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(kind.unwrap_or(Value::Other))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
@@ -341,57 +445,55 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 }
 
-/// One element of a list.
-enum Item<'a> {
-    Object(Fields<'a>),
-    Other,
-}
+/// Reads one element of a list: an object, or something else that is not kept.
+struct ItemSeed;
 
-impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ItemVisitor)
+impl<'de> DeserializeSeed<'de> for ItemSeed {
+    type Value = Option<Fields<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<Fields<'de>>, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct ItemVisitor;
-
-impl<'de> Visitor<'de> for ItemVisitor {
-    type Value = Item<'de>;
+impl<'de> Visitor<'de> for ItemSeed {
+    type Value = Option<Fields<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an element")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item<'de>, A::Error> {
-        FieldsVisitor.visit_map(map).map(Item::Object)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<Fields<'de>>, A::Error> {
+        let fields = FieldsSeed { lists: Lists::NONE, usual: 0 }.visit_map(map)?;
+        Ok((fields.0.len() <= FIELDS).then_some(fields))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Item<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<Fields<'de>>, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Item::Other)
+        Ok(None)
     }
 
-    fn visit_unit<E>(self) -> Result<Item<'de>, E> {
-        Ok(Item::Other)
+    fn visit_unit<E>(self) -> Result<Option<Fields<'de>>, E> {
+        Ok(None)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Item<'de>, E> {
-        Ok(Item::Other)
+    fn visit_bool<E>(self, _: bool) -> Result<Option<Fields<'de>>, E> {
+        Ok(None)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Item<'de>, E> {
-        Ok(Item::Other)
+    fn visit_i64<E>(self, _: i64) -> Result<Option<Fields<'de>>, E> {
+        Ok(None)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Item<'de>, E> {
-        Ok(Item::Other)
+    fn visit_u64<E>(self, _: u64) -> Result<Option<Fields<'de>>, E> {
+        Ok(None)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Item<'de>, E> {
-        Ok(Item::Other)
+    fn visit_f64<E>(self, _: f64) -> Result<Option<Fields<'de>>, E> {
+        Ok(None)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Item<'de>, E> {
-        Ok(Item::Other)
+    fn visit_str<E>(self, _: &str) -> Result<Option<Fields<'de>>, E> {
+        Ok(None)
     }
 }

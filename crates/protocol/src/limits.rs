@@ -27,6 +27,8 @@ pub const CONTROL_FRAMES_PER_SECOND: u64 = 10;
 pub const TEXT_MESSAGE: usize = 64 * KIB;
 /// The longest answer to `history` or `deleted`, in bytes.
 pub const LIST_MESSAGE: usize = 16 * MIB;
+/// Entries of such an answer. An entry has at least 200 bytes, so this is more than [`LIST_MESSAGE`] has room for.
+pub const LIST_ITEMS: usize = 100_000;
 
 // REST.
 

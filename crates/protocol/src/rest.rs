@@ -15,7 +15,8 @@ pub use requests::{
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::json::{self, Message, MessageError};
+use crate::json::{self, Lists, Message, MessageError};
+use crate::limits;
 
 /// What to say for an application error that came without text.
 const NO_REASON: &str = "the service gave no reason";
@@ -29,6 +30,8 @@ pub trait RestRequest: Serialize {
     const PATH: &'static str;
     /// What the service answers.
     type Reply: RestReply;
+    /// The longest answer that is read, in bytes.
+    const LONGEST_ANSWER: usize = limits::REST_ANSWER;
 }
 
 /// The body of an answer.
@@ -63,13 +66,14 @@ pub struct ServiceError {
 fn read<T>(
     body: &[u8],
     name: &'static str,
+    lists: Lists,
     fields: impl FnOnce(&Message<'_, '_>) -> Result<T, MessageError>,
 ) -> Result<T, RestError> {
     let text = std::str::from_utf8(body).map_err(|error| {
         // A position in bytes is all that can be said of a body that is no text.
         MessageError::NotJson { message: name, line: 1, column: error.valid_up_to() + 1 }
     })?;
-    let parsed = json::parse(text, name)?;
+    let parsed = json::parse(text, name, lists)?;
     let message = parsed.named(name);
     if message.has("error") {
         let reason = message.complaint("error").unwrap_or_default();

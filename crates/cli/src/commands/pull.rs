@@ -1,10 +1,13 @@
 //! `obsync pull`: brings a vault to a folder or a bucket.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use obsync_client::FetchOptions;
 use obsync_core::{Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull};
 use obsync_protocol::Filter;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Choice, Pull};
@@ -20,6 +23,60 @@ use crate::vault_choice::choose;
 use crate::vault_keys::Lock;
 
 pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    let limit = TimeLimit::begin(options.max_time, &context.stop);
+    bring(options, context, verbose, &limit).await.map_err(|failed| limit.explain(failed))
+}
+
+/// The time that the user gave the run. When it is over, the run is asked to stop as by Ctrl-C.
+struct TimeLimit {
+    after: Option<Duration>,
+    passed: Arc<AtomicBool>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl TimeLimit {
+    fn begin(after: Option<Duration>, stop: &CancellationToken) -> Self {
+        let passed = Arc::new(AtomicBool::new(false));
+        let task = after.map(|after| {
+            let (passed, stop) = (Arc::clone(&passed), stop.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                passed.store(true, Ordering::Relaxed);
+                stop.cancel();
+            })
+        });
+        Self { after, passed, task }
+    }
+
+    /// Why the run was stopped, for people.
+    fn cause(&self) -> String {
+        match self.after {
+            Some(after) if self.passed.load(Ordering::Relaxed) => {
+                format!("stopped after the {} s of --max-time", after.as_secs())
+            }
+            _ => "interrupted".to_owned(),
+        }
+    }
+
+    fn explain(&self, failed: Failed) -> Failed {
+        match failed.exit {
+            Exit::Unfinished if self.passed.load(Ordering::Relaxed) => {
+                Failed::new(Exit::Unfinished, format!("{}; the next run goes on", self.cause()))
+            }
+            _ => failed,
+        }
+    }
+}
+
+impl Drop for TimeLimit {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLimit) -> Result<Exit, Failed> {
     let objects = options.objects.for_destination(&options.destination)?;
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let source = context.or_stopped(source(options, context)).await?;
@@ -29,7 +86,7 @@ pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Res
         Err(failed) => Err(failed),
     };
     state.close().await;
-    conclude(&result?, options, context)
+    conclude(&result?, options, context, limit)
 }
 
 /// Pulls, and has a table say how far that is and how it ended.
@@ -116,7 +173,7 @@ fn filter(choice: &Choice) -> Filter {
 
 /// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
 /// with `-q`.
-fn conclude(report: &Report, options: &Pull, context: &Context) -> Result<Exit, Failed> {
+fn conclude(report: &Report, options: &Pull, context: &Context, limit: &TimeLimit) -> Result<Exit, Failed> {
     if options.json {
         context.console.json(report)?;
     } else {
@@ -139,9 +196,10 @@ fn conclude(report: &Report, options: &Pull, context: &Context) -> Result<Exit, 
             Exit::VaultOlder
         }
         Outcome::Interrupted => {
-            context
-                .console
-                .error("obsync: interrupted; what was pulled is kept, and the next run goes on from here");
+            let cause = limit.cause();
+            context.console.error(&format!(
+                "obsync: {cause}; what was pulled is kept, and the next run goes on from here"
+            ));
             Exit::Unfinished
         }
     })
@@ -166,8 +224,6 @@ fn failed(error: PullError, connected: bool) -> Failed {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use obsync_client::ClientError;
     use obsync_core::StoreError;
 

@@ -212,6 +212,15 @@ fn a_listing_that_never_comes_to_its_end_leaves_the_pull_unfinished() {
 }
 
 #[test]
+fn a_pull_stops_in_good_order_when_its_time_is_over() {
+    let world = three_files();
+    world.server.faults().set("stall-init".parse().unwrap());
+    let pull = world.run(&["pull", "Notes", "notes", "--max-time", "1s"]).expect(6);
+    assert!(pull.stderr.contains("stopped after the 1 s of --max-time"), "{}", pull.stderr);
+    heals(&world);
+}
+
+#[test]
 fn a_file_in_trouble_holds_no_other_back_and_leaves_nothing_under_its_name() {
     let troubles = [
         "corrupt-content",
@@ -242,11 +251,11 @@ fn a_file_in_trouble_holds_no_other_back_and_leaves_nothing_under_its_name() {
     });
     insta::assert_snapshot!(told.join("\n"), @"
     corrupt-content: Trouble.bin (version 2): what the server sent is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
-    truncate-content: Trouble.bin (version 2): what the server sent is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
+    truncate-content: Trouble.bin (version 2): the server offered 5961 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
     missing-piece: Trouble.bin (version 2): the next piece of a file did not come within 1 s; the service may be overloaded, try again later
     short-piece: Trouble.bin (version 2): the server does not keep to the protocol: the pieces of a file do not add up to the announced 10028 bytes; if this repeats, please report it
-    lie-size: Trouble.bin (version 2): the server does not keep to the protocol: the pieces of a file do not add up to the announced 10029 bytes; if this repeats, please report it
-    huge-header: Trouble.bin (version 2): the next piece of a file did not come within 1 s; the service may be overloaded, try again later
+    lie-size: Trouble.bin (version 2): the server offered 10029 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
+    huge-header: Trouble.bin (version 2): the server offered 4503599627370496 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
     wrong-hash: Trouble.bin (version 2): the server offered other content than that of version 2; if this repeats, upload the file again
     missing-hash: Trouble.bin (version 2): the server offered other content than that of version 2; if this repeats, upload the file again
     refuse-pull: Trouble.bin (version 2): the server refuses to give this content: The content cannot be read just now
@@ -271,7 +280,7 @@ fn a_piece_too_many_is_noticed_and_does_no_harm() {
 fn a_file_that_lies_about_itself_is_never_written() {
     let world = three_files();
     let vault = world.vault("Notes");
-    // Its content is what its hash says, so that its size is wrong in the listing does no harm.
+    // Its content is what its hash says, but the size of the listing is what disk and memory were reckoned by.
     vault.write_lying_size("Size.md", "a size that lies", 7_000_000).unwrap();
     vault.write_damaged("Damaged.md", "wrong tag").unwrap();
     vault.write_wrong_hash("Other.md", "not what it says").unwrap();
@@ -279,13 +288,14 @@ fn a_file_that_lies_about_itself_is_never_written() {
     insta::assert_snapshot!(pull.told(&world), @r#"
     exit status 5
     --- stdout
-    Pulled 4 files (10.0 kB) from "Notes" to notes in [TIME] s (version 6).
+    Pulled 3 files (10.0 kB) from "Notes" to notes in [TIME] s (version 6).
     --- stderr
-    2 changes could not be pulled; the next pull tries again:
+    3 changes could not be pulled; the next pull tries again:
       Damaged.md (version 5): what the server sent is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
       Other.md (version 6): what the server sent is not the file that the vault lists (its SHA-256 is 6b376d889fee6f0084d859551757679f73276de4767a43e1d37f8a1c992e83ca, not f73f16ede021d01efecf627b5e658be52293f167cfe06c6b8d0e591cb25b68c9)
+      Size.md (version 4): the server offered 44 bytes for version 4, where the vault lists 7000000; if this repeats, upload the file again
     "#);
-    assert_eq!(world.files("notes").len(), 4);
+    assert_eq!(world.files("notes").len(), 3);
     // Repaired by a new upload, they are pulled.
     for path in ["Damaged.md", "Other.md", "Size.md"] {
         vault.write(path, "repaired", NOON).unwrap();

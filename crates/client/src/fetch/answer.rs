@@ -2,18 +2,24 @@
 
 use obsync_protocol::Uid;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant, timeout};
 use tracing::debug;
 
 use super::pool::Counters;
 use super::queue::Pending;
 use super::worker::{Stop, Worker, endless_pauses};
-use super::{FetchFailure, FetchResult, Receiver};
+use super::{FetchFailure, FetchResult, PullRequest, Receiver};
 use crate::error::ClientError;
 use crate::session::{Content, ContentHeader, PullAnswer, Session};
 
+/// For so long a content that nobody wants is received to keep the connection: a lie must not cost more.
+const WORTH_WAITING: Duration = Duration::from_secs(2);
+
 /// How often a content that either side refuses is asked for in all.
 const CONTENT_ATTEMPTS: u32 = 3;
+
+/// After so many doublings pauses while the server is overloaded do not become longer.
+const LONGEST_OVERLOAD_PAUSE: u32 = 16;
 
 /// Up to this many bytes of a content that nobody wants are received to keep the connection; for more it is
 /// cheaper to make a new one.
@@ -50,6 +56,9 @@ impl<R: Receiver> Worker<R> {
         let Some(head) = self.window.front_mut() else {
             return Ok(());
         };
+        if let Some(lie) = lie(&head.request, header) {
+            return self.head_is_lied_about(session, header, lie).await;
+        }
         let mut content = session.content(header);
         let received = self.shared.receiver.receive(&mut head.job, &mut content).await;
         if let Some(error) = content.failure() {
@@ -76,7 +85,18 @@ impl<R: Receiver> Worker<R> {
         }
         let uid = self.window.front().map_or(Uid(0), |head| head.request.uid);
         self.refuse_head(true, FetchFailure::Transport(ClientError::WrongHash { uid })).await?;
-        self.leave(session.content(header)).await
+        self.leave_unwanted(session, header).await
+    }
+
+    /// The hash is right, and yet the announcement cannot be: that is this file's own trouble, whatever is under way.
+    async fn head_is_lied_about(
+        &mut self,
+        session: &mut Session,
+        header: &ContentHeader,
+        lie: ClientError,
+    ) -> Result<(), Stop> {
+        self.refuse_head(true, FetchFailure::Transport(lie)).await?;
+        self.leave_unwanted(session, header).await
     }
 
     async fn head_is_gone(&mut self) -> Result<(), Stop> {
@@ -107,13 +127,14 @@ impl<R: Receiver> Worker<R> {
 
     async fn server_is_overloaded(&mut self) -> Result<(), Stop> {
         self.slow_down();
+        let after = self.shared.client.options().timeouts.overloaded;
+        if self.shared.overloaded_for(Instant::now()) >= after {
+            return Err(Stop::Hopeless(ClientError::OverloadedForLong { after }));
+        }
         let Some(head) = self.window.front_mut() else {
             return Ok(());
         };
-        head.tries.overloaded += 1;
-        if head.tries.overloaded >= self.shared.options.attempts.max(1) {
-            return self.settle_head(Err(FetchFailure::Transport(ClientError::Overloaded))).await;
-        }
+        head.tries.overloaded = (head.tries.overloaded + 1).min(LONGEST_OVERLOAD_PAUSE);
         let pause = endless_pauses(&self.shared).nth(head.tries.overloaded as usize - 1).unwrap_or_default();
         debug!(?pause, "the server is overloaded");
         self.rest_until = Some(Instant::now() + pause);
@@ -159,6 +180,7 @@ impl<R: Receiver> Worker<R> {
         };
         self.progress = true;
         if outcome.is_ok() {
+            self.shared.gave();
             self.shared.limit.answered(Instant::now());
         }
         // Without an await where that is possible: a run that is cancelled now still tells of this file.
@@ -170,6 +192,15 @@ impl<R: Receiver> Worker<R> {
         if sent { Ok(()) } else { Err(Stop::NobodyListens) }
     }
 
+    /// Leaves the connection at the next answer after a content of which nothing is wanted, if its pieces come to an end.
+    async fn leave_unwanted(&mut self, session: &mut Session, header: &ContentHeader) -> Result<(), Stop> {
+        if !header.has_possible_pieces() {
+            return Err(Stop::NotWorthKeeping);
+        }
+        let left = timeout(WORTH_WAITING, self.leave(session.content(header))).await;
+        left.unwrap_or(Err(Stop::NotWorthKeeping))
+    }
+
     /// Leaves the connection at the next answer, receiving what is left of this content if that is not too much.
     async fn leave(&mut self, mut content: Content<'_>) -> Result<(), Stop> {
         let worth_it = content.remaining() <= WORTH_DRAINING;
@@ -178,4 +209,14 @@ impl<R: Receiver> Worker<R> {
         Counters::add(&self.shared.counters.bytes, content.received());
         if clean { Ok(()) } else { Err(Stop::NotWorthKeeping) }
     }
+}
+
+/// What is wrong with the announcement of a content, before its first piece.
+fn lie(asked: &PullRequest, header: &ContentHeader) -> Option<ClientError> {
+    let &ContentHeader { size, pieces, .. } = header;
+    let uid = asked.uid;
+    if size != asked.size {
+        return Some(ClientError::WrongSize { uid, listed: asked.size, offered: size });
+    }
+    (!header.has_possible_pieces()).then_some(ClientError::WrongPieces { uid, size, pieces })
 }

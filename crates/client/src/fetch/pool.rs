@@ -1,11 +1,11 @@
 //! A run of the pool: takes jobs in, opens connections as they are warranted and allowed, brings everything to an end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -29,7 +29,8 @@ pub struct FetchPool<R: Receiver> {
     pub client: Client,
     /// The vault.
     pub target: SessionTarget,
-    /// The vault's version of the listing that the jobs come from: further connections begin there.
+    /// The vault's version of the listing that the jobs come from: further connections begin there, or at a newer one
+    /// that was heard of since.
     pub version: u64,
     /// How much at once.
     pub options: FetchOptions,
@@ -50,13 +51,46 @@ pub struct FetchPool<R: Receiver> {
 pub(super) struct Shared<R: Receiver> {
     pub(super) client: Client,
     pub(super) target: SessionTarget,
-    pub(super) version: u64,
+    /// The newest version that was heard of over any connection: further ones begin there.
+    newest: AtomicU64,
+    /// Since when the server says that it is overloaded and gives nothing.
+    overloaded: Mutex<Option<Instant>>,
     pub(super) options: FetchOptions,
     pub(super) receiver: Arc<R>,
     pub(super) results: mpsc::Sender<FetchResult<R>>,
     pub(super) queue: Queue<R::Job>,
     pub(super) limit: Limit,
     pub(super) counters: Counters,
+}
+
+impl<R: Receiver> Shared<R> {
+    pub(super) fn newest(&self) -> u64 {
+        self.newest.load(Ordering::Relaxed)
+    }
+
+    /// A connection heard of this version.
+    pub(super) fn heard(&self, version: u64) {
+        self.newest.fetch_max(version, Ordering::Relaxed);
+    }
+
+    /// The server gave a content.
+    pub(super) fn gave(&self) {
+        *self.overloaded.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The server says that it is overloaded: for how long it has said so without giving anything.
+    pub(super) fn overloaded_for(&self, now: Instant) -> Duration {
+        let mut since = self.overloaded.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(*since.get_or_insert(now))
+    }
+
+    /// Waits, but not for longer than until there is nothing left to do; whether it was waited to the end.
+    pub(super) async fn pause_until(&self, until: Instant) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => true,
+            () = self.queue.finished() => false,
+        }
+    }
 }
 
 /// The figures of [`FetchSummary`] while they grow.
@@ -104,8 +138,9 @@ impl<R: Receiver> FetchPool<R> {
     /// A run that is cancelled ends well, with the figures up to then.
     ///
     /// # Errors
-    /// What no job is to blame for: the sign-in, the vault or the subscription is not accepted (any more), or no
-    /// connection can be made or held.
+    /// What no job is to blame for: the sign-in, the vault or the subscription is not accepted (any more), no
+    /// connection can be made or held, the server is too slow ([`ClientError::TooSlow`]) or overloaded for long
+    /// ([`ClientError::OverloadedForLong`]).
     pub async fn run(self) -> Result<FetchSummary, ClientError> {
         let stop = self.cancel.child_token();
         // Whatever ends this future ends the connections.
@@ -116,7 +151,8 @@ impl<R: Receiver> FetchPool<R> {
         let shared = Shared {
             client: self.client,
             target: self.target,
-            version: self.version,
+            newest: AtomicU64::new(self.version),
+            overloaded: Mutex::new(None),
             options: self.options,
             receiver: self.receiver,
             results: self.results,

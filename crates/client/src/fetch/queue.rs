@@ -200,6 +200,19 @@ impl<J> Queue<J> {
         }
     }
 
+    /// Waits until everything that was and will be added is settled.
+    pub(super) async fn finished(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_finished() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Moves jobs to `taken` as far as `window` admits them. One that wants to be alone is taken only when nothing
     /// else is to be had and `may_be_alone`.
     pub(super) fn take(&self, window: &mut Window, may_be_alone: bool, taken: &mut VecDeque<Pending<J>>) {

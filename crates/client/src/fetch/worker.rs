@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use backon::{BackoffBuilder, ExponentialBackoff};
-use tokio::time::{Instant, sleep, sleep_until};
+use obsync_protocol::limits::{FIRST_CONNECTION_FRAME, FURTHER_CONNECTION_FRAME};
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::Receiver;
@@ -126,7 +127,9 @@ impl<R: Receiver> Worker<R> {
                     Err(end) => return end,
                 },
             };
-            match self.serve(&mut session).await {
+            let served = self.serve(&mut session).await;
+            self.shared.heard(session.version());
+            match served {
                 Ok(()) => self.session = Some(session),
                 Err(stop) => {
                     if let Some(end) = self.after(stop).await {
@@ -168,12 +171,18 @@ impl<R: Receiver> Worker<R> {
             && let Some(pause) = self.pauses.next()
         {
             debug!(?pause, "pausing before the next connection");
-            sleep(pause).await;
+            self.shared.pause_until(Instant::now() + pause).await;
             if self.is_let_go() || self.suspect.is_none() && self.shared.queue.work() != Work::Available {
                 return Ok(None);
             }
         }
-        match open(&self.shared).await {
+        let opened = tokio::select! {
+            biased;
+            opened = open(&self.shared) => opened,
+            // A run that is done waits for no further connection.
+            () = self.shared.queue.finished() => return Ok(None),
+        };
+        match opened {
             Ok(session) => {
                 Counters::add(&self.shared.counters.connections, 1);
                 if std::mem::replace(&mut self.had_connection, true) {
@@ -239,7 +248,7 @@ impl<R: Receiver> Worker<R> {
             && self.window.is_empty()
         {
             self.rest_until = None;
-            sleep_until(until).await;
+            self.shared.pause_until(until).await;
         }
     }
 
@@ -301,6 +310,7 @@ impl<R: Receiver> Worker<R> {
     /// Puts everything in its place after a connection was given up.
     async fn after(&mut self, stop: Stop) -> Option<End> {
         let end = match stop {
+            Stop::Broken(error) if error.ends_run() => Some(End::Hopeless(error)),
             Stop::Broken(error) => {
                 if self.window.front().is_none_or(|head| !head.tries.wants_to_be_alone()) {
                     self.slow_down();
@@ -336,9 +346,13 @@ impl<R: Receiver> Worker<R> {
 }
 
 async fn open<R: Receiver>(shared: &Shared<R>) -> Result<Session, ClientError> {
-    let mut session = Session::open_once(&shared.client, &shared.target, shared.version, false).await?;
-    // What is newer than the listing that the jobs come from is the next run's.
-    session.listing(&mut |_| {}).await?;
+    // With one connection at a time, this one takes the place of the first.
+    let longest =
+        if shared.options.connections <= 1 { FIRST_CONNECTION_FRAME } else { FURTHER_CONNECTION_FRAME };
+    let mut session =
+        Session::open_once(&shared.client, &shared.target, shared.newest(), false, longest).await?;
+    session.pass_over_listing().await?;
+    shared.heard(session.version());
     Ok(session)
 }
 

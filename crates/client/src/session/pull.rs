@@ -1,14 +1,11 @@
 //! One pull: the request, its answer, and the pieces of content that follow.
 
 use bytes::Bytes;
+use obsync_protocol::limits::{BYTES_PER_CONTENT_FRAME, CONTENT_FRAMES, TEXT_MESSAGE};
 use obsync_protocol::{ClientMessage, EncodedHash, Uid};
 
-use super::{Event, MAX_TEXT, Session};
+use super::{Event, Session};
 use crate::error::ClientError;
-use crate::transport::MAX_MESSAGE;
-
-/// How many pieces without a byte are accepted in any case.
-const MOST_EMPTY_PIECES: u64 = 1024;
 
 /// What the server says to a pull.
 pub(crate) enum PullAnswer {
@@ -56,7 +53,7 @@ impl Session {
 
     /// The answer to the oldest pull that has none yet.
     pub(crate) async fn pull_answer(&mut self) -> Result<PullAnswer, ClientError> {
-        let answer = self.answer("the server's answer to a request for content", MAX_TEXT).await?;
+        let answer = self.answer("the server's answer to a request for content", TEXT_MESSAGE).await?;
         if let Some(reason) = answer.error() {
             return Ok(PullAnswer::Refused(reason));
         }
@@ -67,9 +64,7 @@ impl Session {
             // The official client takes this for an empty file, and writes one over good content.
             return Err(ClientError::protocol("an answer announces no content, and no error either"));
         };
-        let header = ContentHeader { hash: answer.hash.unwrap_or_default(), size, pieces };
-        header.check()?;
-        Ok(PullAnswer::Content(header))
+        Ok(PullAnswer::Content(ContentHeader { hash: answer.hash.unwrap_or_default(), size, pieces }))
     }
 
     /// The content that `header` announced.
@@ -86,18 +81,11 @@ impl Session {
 }
 
 impl ContentHeader {
-    /// Refuses numbers that cannot both be true, before anything is received on their strength.
-    fn check(&self) -> Result<(), ClientError> {
-        let largest = self.pieces.saturating_mul(MAX_MESSAGE as u64);
-        // Pieces may have any length (protocol.md section 3), so some may be empty, but not without end.
-        let most_pieces = self.size.saturating_mul(4).saturating_add(MOST_EMPTY_PIECES);
-        if self.size > largest || self.pieces > most_pieces {
-            return Err(ClientError::protocol(format!(
-                "{} bytes of content cannot come in {} pieces",
-                self.size, self.pieces
-            )));
-        }
-        Ok(())
+    /// Whether so many bytes can come in so many pieces. Pieces may have any length (protocol.md section 3), so some may
+    /// be short or empty, but not without end.
+    pub(crate) fn has_possible_pieces(&self) -> bool {
+        let most = CONTENT_FRAMES.saturating_add(self.size / BYTES_PER_CONTENT_FRAME);
+        self.pieces <= most && (self.pieces > 0 || self.size == 0)
     }
 }
 
@@ -139,7 +127,7 @@ impl Content<'_> {
     async fn receive(&mut self) -> Result<Bytes, ClientError> {
         let due = self.session.wire.piece_due("the next piece of a file");
         let piece = loop {
-            match self.session.event(&due, MAX_TEXT).await? {
+            match self.session.event(&due, TEXT_MESSAGE).await? {
                 Event::Piece(piece) => break piece,
                 Event::Push(_) | Event::Ready | Event::Nothing => {}
                 Event::Answer(_) => {
@@ -190,23 +178,25 @@ impl Content<'_> {
 mod tests {
     use super::*;
 
-    fn check(size: u64, pieces: u64) -> bool {
-        ContentHeader { hash: EncodedHash::from(""), size, pieces }.check().is_ok()
+    fn is_possible(size: u64, pieces: u64) -> bool {
+        ContentHeader { hash: EncodedHash::from(""), size, pieces }.has_possible_pieces()
     }
 
     #[test]
-    fn numbers_that_can_be_true_are_accepted() {
-        for (size, pieces) in [(0, 0), (0, 1), (28, 1), (29, 29), (29, 40), (2 << 20, 1), (208_666_652, 100)]
+    fn pieces_of_any_length_are_possible() {
+        // 13 bytes each are possible up to 14 KB: 1,024 pieces and one more for each 256 bytes.
+        for (size, pieces) in
+            [(0, 0), (0, 1), (28, 1), (29, 29), (29, 1024), (14_000, 1077), (2 << 20, 1), (208_666_652, 100)]
         {
-            assert!(check(size, pieces), "{size} bytes in {pieces} pieces");
+            assert!(is_possible(size, pieces), "{size} bytes in {pieces} pieces");
         }
     }
 
     #[test]
-    fn numbers_that_cannot_be_true_are_refused_before_anything_is_received() {
-        for (size, pieces) in [(1, 0), ((16 << 20) + 1, 1), (u64::MAX, 1 << 30), (0, 1 << 30), (28, u64::MAX)]
-        {
-            assert!(!check(size, pieces), "{size} bytes in {pieces} pieces");
+    fn pieces_without_end_are_not() {
+        for (size, pieces) in [(1, 0), (255, 1025), (1 << 20, 5121), (0, 1 << 30), (28, u64::MAX)] {
+            assert!(!is_possible(size, pieces), "{size} bytes in {pieces} pieces");
         }
+        assert!(is_possible(1 << 20, 5120));
     }
 }

@@ -1,13 +1,14 @@
 //! Sending changes: folders, deletions, files in pieces (protocol.md section 3).
 
 use bytes::Bytes;
+use obsync_protocol::limits::TEXT_MESSAGE;
 use obsync_protocol::{
     Answer, CONTENT_OVERHEAD, ClientMessage, ContentHash, EncodedHash, NONCE_LENGTH, PushRequest, Redactor,
     VaultPath,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::{MAX_TEXT, Session};
+use super::Session;
 use crate::error::{ClientError, reasons};
 
 /// The size of all pieces but the last, in bytes.
@@ -117,7 +118,7 @@ impl Session {
     }
 
     async fn push_reply(&mut self) -> Result<Reply, ClientError> {
-        let answer = self.answer("the server's answer to a change", MAX_TEXT).await?;
+        let answer = self.answer("the server's answer to a change", TEXT_MESSAGE).await?;
         Reply::read(&answer, &self.redactor)
     }
 

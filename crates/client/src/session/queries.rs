@@ -1,10 +1,10 @@
 //! What can be asked of a vault besides its contents: its size, what was deleted, an entry's past.
 
+use obsync_protocol::limits::LIST_MESSAGE;
 use obsync_protocol::{ClientMessage, EncodedPath, PushMessage, Uid};
 
 use super::Session;
 use crate::error::ClientError;
-use crate::transport::MAX_MESSAGE;
 
 /// How much room a vault takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Session {
     pub async fn deleted(&mut self) -> Result<Vec<PushMessage>, ClientError> {
         self.ask(&ClientMessage::Deleted { suppress_renames: true }).await?;
         // A list of all deletions has no bound but the frame's.
-        let answer = self.answer("the list of deleted entries", MAX_MESSAGE).await?;
+        let answer = self.answer("the list of deleted entries", LIST_MESSAGE).await?;
         if let Some(error) = answer.error() {
             return Err(ClientError::from_server_text(&error, &self.redactor));
         }
@@ -58,7 +58,7 @@ impl Session {
     /// As for [`Session::size`].
     pub async fn history(&mut self, path: &EncodedPath, last: Uid) -> Result<History, ClientError> {
         self.ask(&ClientMessage::History { path: path.clone(), last }).await?;
-        let answer = self.answer("an entry's history", MAX_MESSAGE).await?;
+        let answer = self.answer("an entry's history", LIST_MESSAGE).await?;
         if let Some(error) = answer.error() {
             return Err(ClientError::from_server_text(&error, &self.redactor));
         }

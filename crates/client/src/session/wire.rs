@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tracing::trace;
 
 use crate::error::ClientError;
 use crate::options::Timeouts;
+use crate::speed::Speed;
 use crate::transport::{Incoming, Socket};
 
 /// The longest limit that is told from none. Beyond it clocks overflow.
@@ -19,6 +21,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How much is read ahead, in bytes, while the other side takes nothing from us.
 const READ_AHEAD: usize = 4 << 20;
+
+/// What a message takes that is read ahead, beyond its own bytes.
+const EARLY_OVERHEAD: usize = 128;
 
 /// A connection with its limits.
 pub(super) struct Wire {
@@ -33,6 +38,9 @@ pub(super) struct Wire {
     /// One timer for all limits. It is set to the earliest of them, and when it rings the clock is asked which
     /// have passed: most messages come in time and need not touch it.
     timer: Pin<Box<Sleep>>,
+    speed: Arc<Speed>,
+    /// Bytes of messages that `speed` was told.
+    told: u64,
 }
 
 /// What is being waited for and until when.
@@ -42,20 +50,24 @@ pub(super) struct Due {
     at: Option<Instant>,
     /// Since when content is waited for, where only content counts as progress.
     content_since: Option<Instant>,
+    /// Whether the server has to keep to the least speed meanwhile.
+    is_measured: bool,
 }
 
 impl Due {
     pub(super) fn never() -> Self {
-        Self { what: "", after: Duration::MAX, at: None, content_since: None }
+        Self { what: "", after: Duration::MAX, at: None, content_since: None, is_measured: false }
     }
 
     fn in_time(what: &'static str, after: Duration) -> Self {
         // A limit too far away for the clock is none.
-        Self { what, after, at: Instant::now().checked_add(after), content_since: None }
+        Self { what, after, at: Instant::now().checked_add(after), content_since: None, is_measured: true }
     }
 
     fn check(&self, now: Instant) -> Result<(), ClientError> {
         match self.at {
+            // Only the first entry of a listing is waited for without a measure.
+            Some(at) if at <= now && !self.is_measured => Err(ClientError::NoListing { after: self.after }),
             Some(at) if at <= now => Err(ClientError::TimedOut { what: self.what, after: self.after }),
             _ => Ok(()),
         }
@@ -63,7 +75,7 @@ impl Due {
 }
 
 impl Wire {
-    pub(super) fn new(socket: Socket, mut timeouts: Timeouts) -> Self {
+    pub(super) fn new(socket: Socket, mut timeouts: Timeouts, speed: Arc<Speed>) -> Self {
         let now = Instant::now();
         for limit in [&mut timeouts.silence, &mut timeouts.ping_after] {
             *limit = (*limit).min(LONGEST);
@@ -77,6 +89,8 @@ impl Wire {
             last_ping: now,
             timer: Box::pin(sleep(timeouts.ping_after)),
             timeouts,
+            speed,
+            told: 0,
         }
     }
 
@@ -95,10 +109,16 @@ impl Wire {
         Due::in_time(what, self.timeouts.stall)
     }
 
+    /// A limit for the first entry of a listing, which a server may have to look for.
+    pub(super) fn first_entry_due(&self) -> Due {
+        Due { is_measured: false, ..self.step_due("the first entry of the listing") }
+    }
+
     /// A limit for the next piece of content. Signs of life do not extend it, but the bytes of a piece that is on
-    /// its way do.
+    /// its way do; how many have to come is up to the least speed.
     pub(super) fn piece_due(&self, what: &'static str) -> Due {
-        Due { content_since: Some(Instant::now()), ..Due::in_time(what, self.timeouts.stall) }
+        let content_since = Some(Instant::now());
+        Due { what, after: self.timeouts.silence, at: None, content_since, is_measured: true }
     }
 
     /// Takes a request for sending; [`Wire::flush`] sends it.
@@ -115,12 +135,17 @@ impl Wire {
     pub(super) async fn flush(&mut self) -> Result<(), ClientError> {
         let started = Instant::now();
         let silence = self.timeouts.silence;
+        // However little at a time it takes, it has to come to an end.
+        let last = started.checked_add(self.timeouts.stall);
         loop {
             let give_up = started.max(self.socket.last_write()) + silence;
+            let give_up = last.map_or(give_up, |last| give_up.min(last));
             if let Ok(flushed) = timeout_at(give_up, poll_fn(|cx| self.poll_flush(cx))).await {
                 return flushed;
             }
-            if started.max(self.socket.last_write()) + silence <= Instant::now() {
+            let now = Instant::now();
+            let is_last = last.is_some_and(|last| last <= now);
+            if is_last || started.max(self.socket.last_write()) + silence <= now {
                 return Err(ClientError::TimedOut {
                     what: "the server's acceptance of data",
                     after: silence,
@@ -146,34 +171,50 @@ impl Wire {
 
     fn keep_early(&mut self, message: Incoming) {
         self.last_message = Instant::now();
-        self.early_bytes += message.size();
-        self.early.push_back(message);
+        self.early_bytes += message.size() + EARLY_OVERHEAD;
+        self.early.push_back(message.detached());
     }
 
     /// The next message. Cancelling this loses nothing.
     pub(super) async fn next(&mut self, due: &Due) -> Result<Incoming, ClientError> {
         let started = Instant::now();
+        // Here too, for messages that come without a pause would keep the timer from being looked at.
         due.check(started)?;
+        self.check_content(due, started)?;
         if let Some(message) = self.early.pop_front() {
-            self.early_bytes -= message.size();
+            self.early_bytes -= message.size() + EARLY_OVERHEAD;
             return Ok(message);
         }
+        let (mut waiting, mut now) = (None, started);
         loop {
-            self.set_timer(due, started);
-            let Self { socket, timer, .. } = self;
+            self.set_timer(due, started, now);
+            let Self { socket, timer, speed, told, .. } = self;
             tokio::select! {
                 biased;
-                message = poll_fn(|cx| socket.poll_receive(cx)) => {
+                message = poll_fn(|cx| {
+                    let received = socket.poll_receive(cx);
+                    if received.is_pending() && waiting.is_none() && due.is_measured {
+                        waiting = Some(speed.wait(untold(socket, told)));
+                    }
+                    received
+                }) => {
                     self.last_message = Instant::now();
+                    if let Some(waiting) = &mut waiting {
+                        waiting.received = untold(socket, told);
+                    }
                     return message;
                 }
-                () = timer.as_mut() => self.look_at_clock(due, started).await?,
+                // Its turn comes even if the socket has used up what a task may do at once.
+                () = tokio::task::unconstrained(timer.as_mut()) => {
+                    now = Instant::now();
+                    self.look_at_clock(due, started, now).await?;
+                }
             }
         }
     }
 
     /// Sets the timer to the earliest limit, unless it rings before that in any case.
-    fn set_timer(&mut self, due: &Due, started: Instant) {
+    fn set_timer(&mut self, due: &Due, started: Instant, now: Instant) {
         let mut earliest = self.dead_at(started);
         if let Some(at) = self.content_at(due) {
             earliest = earliest.min(at);
@@ -184,20 +225,23 @@ impl Wire {
         if let Some(at) = due.at {
             earliest = earliest.min(at);
         }
+        if let Some(at) = now.checked_add(self.speed.look_after()).filter(|_| due.is_measured) {
+            earliest = earliest.min(at);
+        }
         if self.timer.is_elapsed() || self.timer.deadline() > earliest {
             self.timer.as_mut().reset(earliest);
         }
     }
 
-    async fn look_at_clock(&mut self, due: &Due, started: Instant) -> Result<(), ClientError> {
-        let now = Instant::now();
+    async fn look_at_clock(&mut self, due: &Due, started: Instant, now: Instant) -> Result<(), ClientError> {
         due.check(now)?;
         if self.dead_at(started) <= now {
             let after = self.timeouts.silence;
             return Err(ClientError::TimedOut { what: "a sign of life from the server", after });
         }
-        if self.content_at(due).is_some_and(|at| at <= now) {
-            return Err(ClientError::TimedOut { what: due.what, after: self.timeouts.silence });
+        self.check_content(due, now)?;
+        if due.is_measured {
+            self.speed.check(untold(&self.socket, &mut self.told))?;
         }
         if self.heartbeat && self.ping_at() <= now {
             trace!("asking for a sign of life");
@@ -215,10 +259,16 @@ impl Wire {
 
     /// When content that is waited for counts as never coming.
     fn content_at(&self, due: &Due) -> Option<Instant> {
-        let last_read = self.socket.last_read();
-        // Bytes after the last whole message are those of one on its way.
-        let arriving = (last_read > self.last_message).then_some(last_read);
-        due.content_since.map(|since| arriving.map_or(since, |read| since.max(read)) + self.timeouts.silence)
+        due.content_since.map(|since| since.max(self.socket.last_content()) + self.timeouts.silence)
+    }
+
+    fn check_content(&self, due: &Due, now: Instant) -> Result<(), ClientError> {
+        match self.content_at(due) {
+            Some(at) if at <= now => {
+                Err(ClientError::TimedOut { what: due.what, after: self.timeouts.silence })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn ping_at(&self) -> Instant {
@@ -230,9 +280,16 @@ impl Wire {
     }
 }
 
+/// The bytes of messages since `told` was last brought up to date, which it is now.
+fn untold(socket: &Socket, told: &mut u64) -> u64 {
+    let received = socket.data_bytes();
+    received - std::mem::replace(told, received)
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::{SinkExt, StreamExt};
+    use obsync_protocol::limits::LEAST_SPEED;
     use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::Message;
     use tokio_tungstenite::tungstenite::protocol::Role;
@@ -242,7 +299,8 @@ mod tests {
     /// A wire, and the other end of a line that holds 1 KiB.
     async fn narrow(timeouts: Timeouts) -> (Wire, WebSocketStream<tokio::io::DuplexStream>) {
         let (ours, theirs) = tokio::io::duplex(1024);
-        let wire = Wire::new(Socket::over(ours).await, timeouts);
+        let speed = Arc::new(Speed::new(LEAST_SPEED, timeouts.speed_over));
+        let wire = Wire::new(Socket::over(ours).await, timeouts, speed);
         (wire, WebSocketStream::from_raw_socket(theirs, Role::Server, None).await)
     }
 
@@ -262,6 +320,55 @@ mod tests {
         for number in 0..100 {
             let Incoming::Text(text) = wire.next(&Due::never()).await.unwrap() else { panic!("no text") };
             assert!(text.starts_with(&format!("{number} ")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_read_the_answers_to_its_pings_is_given_up() {
+        let (mut wire, mut peer) = narrow(Timeouts::default()).await;
+        let server = tokio::spawn(async move {
+            // Data frames between the pings, so that these are few enough between two of them.
+            loop {
+                for message in [Message::Ping(vec![0; 125].into()), Message::text("{}")] {
+                    if peer.feed(message).await.is_err() || peer.flush().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let mut messages = 0;
+        let error = loop {
+            match wire.next(&Due::never()).await {
+                Ok(_) => messages += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains("does not read the answers"), "{error}");
+        assert!((400..600).contains(&messages), "{messages}");
+        drop(wire);
+        server.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_of_250_mb_over_64_kbit_a_second_that_breaks_twice_is_no_slow_server() {
+        let speed = Arc::new(Speed::new(LEAST_SPEED, Timeouts::default().speed_over));
+        let entry = format!(r#"{{"op":"push","uid":1,"path":"{}"}}"#, "ab".repeat(1900));
+        let entries = 250_000_000 / entry.len() / 3;
+        for _ in 0..3 {
+            let (ours, theirs) = tokio::io::duplex(8192);
+            let mut wire = Wire::new(Socket::over(ours).await, Timeouts::default(), Arc::clone(&speed));
+            let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+            let text = entry.clone();
+            let server = tokio::spawn(async move {
+                for _ in 0..entries {
+                    sleep(Duration::from_secs_f64(text.len() as f64 / 8000.0)).await;
+                    peer.send(Message::text(text.as_str())).await.unwrap();
+                }
+            });
+            for _ in 0..entries {
+                wire.next(&wire.step_due("the next entry")).await.unwrap();
+            }
+            server.await.unwrap();
         }
     }
 

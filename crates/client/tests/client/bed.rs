@@ -88,6 +88,8 @@ pub(crate) fn options(api_url: &str) -> ClientOptions {
             ping_after: seconds,
             silence: seconds,
             stall: seconds,
+            speed_over: seconds,
+            overloaded: seconds,
         },
         retry: RetryPolicy {
             attempts: 3,

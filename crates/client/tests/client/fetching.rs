@@ -83,7 +83,10 @@ async fn a_few_large_files_get_a_connection_each() {
     for number in 0..3_u8 {
         bed.vault.write(&format!("{number}.bin"), vec![number; 3_000_000], 1).unwrap();
     }
-    let fetched = Run::of(&bed).await.fetch(&bed).await;
+    let run = Run::of(&bed).await;
+    // Else the first connection may have all of them before there is a second.
+    bed.fault("latency=100ms");
+    let fetched = run.fetch(&bed).await;
     assert_eq!(fetched.files.len(), 3);
     assert!(fetched.summary().connections >= 2, "{:?}", fetched.summary());
     assert_eq!(bed.server.stats().max_pulls_in_flight, 1);
@@ -103,7 +106,7 @@ async fn pieces_of_any_size_make_the_same_file() {
     let bed = Bed::start().await;
     bed.vault.write("a.bin", (0..100_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>(), 1).unwrap();
     small_files(&bed, 20);
-    for pieces in ["pieces=1009", "pieces=random:70000", "pieces=random:3", "pieces=whole"] {
+    for pieces in ["pieces=1009", "pieces=random:70000", "pieces=random:1000", "pieces=whole"] {
         bed.fault(pieces);
         let fetched = Run::of(&bed).await.fetch(&bed).await;
         assert_eq!(
@@ -113,6 +116,16 @@ async fn pieces_of_any_size_make_the_same_file() {
             fetched.failures
         );
     }
+}
+
+#[tokio::test]
+async fn frames_of_thirteen_bytes_are_honest() {
+    let bed = Bed::start().await;
+    bed.vault.write("a.md", vec![7; 13_000], 1).unwrap();
+    small_files(&bed, 20);
+    bed.fault("pieces=13");
+    let fetched = Run::of(&bed).await.fetch(&bed).await;
+    assert_eq!((fetched.files.len(), fetched.failures.len()), (21, 0), "{:?}", fetched.failures);
 }
 
 #[tokio::test]

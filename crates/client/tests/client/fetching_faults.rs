@@ -109,9 +109,11 @@ async fn a_file_that_always_fails_is_reported_and_the_others_arrive() {
         |failure| matches!(failure, FetchFailure::Transport(ClientError::Protocol { .. }));
     let lost: Expected =
         |failure| matches!(failure, FetchFailure::Transport(ClientError::ConnectionLost { .. }));
-    let cases: [(&str, Expected); 12] = [
+    let wrong_size: Expected =
+        |failure| matches!(failure, FetchFailure::Transport(ClientError::WrongSize { .. }));
+    let cases: [(&str, Expected); 13] = [
         ("corrupt-content", |failure| matches!(failure, FetchFailure::Receiver(_))),
-        ("truncate-content", |failure| matches!(failure, FetchFailure::Receiver(_))),
+        ("truncate-content", wrong_size),
         ("wrong-hash", |failure| matches!(failure, FetchFailure::Transport(ClientError::WrongHash { .. }))),
         ("missing-hash", |failure| matches!(failure, FetchFailure::Transport(ClientError::WrongHash { .. }))),
         (
@@ -125,7 +127,8 @@ async fn a_file_that_always_fails_is_reported_and_the_others_arrive() {
         ("gone-answer", |failure| matches!(failure, FetchFailure::Gone)),
         ("drop-in-content", lost),
         ("short-piece", protocol),
-        ("lie-size", protocol),
+        ("lie-size", wrong_size),
+        ("huge-header", wrong_size),
         ("bare-answer", protocol),
         ("garbage-answer", protocol),
     ];

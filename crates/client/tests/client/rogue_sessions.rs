@@ -79,7 +79,7 @@ fn is_protocol(error: &ClientError) -> bool {
 #[tokio::test]
 async fn frames_that_break_the_rules_are_errors_and_take_no_memory() {
     let text = |payload: &[u8]| [&[0x81, u8::try_from(payload.len()).unwrap()][..], payload].concat();
-    let cases: [(&str, Vec<u8>); 9] = [
+    let cases: [(&str, Vec<u8>); 8] = [
         ("a frame of an exbibyte", vec![0x82, 127, 0x10, 0, 0, 0, 0, 0, 0, 0]),
         ("a frame beyond the limit", vec![0x82, 127, 0, 0, 0, 0, 1, 0, 0, 1]),
         ("a reserved opcode", vec![0x83, 0]),
@@ -88,7 +88,6 @@ async fn frames_that_break_the_rules_are_errors_and_take_no_memory() {
         ("a continuation of nothing", vec![0x80, 0]),
         ("a text that is not UTF-8", text(&[0xff, 0xfe])),
         ("a text that is no JSON", text(b"hello")),
-        ("a push without a path", text(br#"{"op":"push","uid":1}"#)),
     ];
     for (what, bytes) in cases {
         let error = after_welcome(bytes).await;
@@ -160,14 +159,25 @@ async fn a_server_that_speaks_no_websocket_is_named_so() {
 }
 
 #[tokio::test]
-async fn the_version_of_a_ready_only_ever_raises_ours() {
-    let rogue = Rogue::start(|mut peer| async move {
-        peer.welcome().await;
-        peer.until_gone().await;
-    })
-    .await;
-    let mut session = limited(Session::open(&rogue.client, &rogue.target, 500, false)).await.unwrap();
-    assert_eq!(limited(session.listing(&mut |_| {})).await.unwrap(), 500);
+async fn the_version_is_the_highest_uid_received_whatever_ready_says() {
+    for (list, version) in [
+        (r#"{"op":"pong"}"#, 500),
+        (r#"{"op":"push","uid":700,"path":"a"}"#, 700),
+        (r#"{"op":"push","uid":400,"path":"a"}"#, 500),
+        (r#"{"op":"push","uid":9007199254740993,"path":"a"}"#, 500),
+    ] {
+        let rogue = Rogue::start(move |mut peer| async move {
+            peer.text().await;
+            for text in [r#"{"res":"ok"}"#, list, r#"{"op":"ready","version":9007199254740992}"#] {
+                peer.send(text).await;
+            }
+            peer.until_gone().await;
+        })
+        .await;
+        let mut session = limited(Session::open(&rogue.client, &rogue.target, 500, false)).await.unwrap();
+        assert_eq!(limited(session.listing(&mut |_| {})).await.unwrap(), version, "{list}");
+        assert_eq!((session.version(), session.server_version()), (version, Some(1 << 53)), "{list}");
+    }
 }
 
 #[tokio::test]
@@ -312,8 +322,12 @@ async fn an_overloaded_server_is_asked_for_a_content_again_after_a_pause() {
 }
 
 #[tokio::test]
-async fn a_server_that_stays_overloaded_fails_the_file() {
-    let rogue = Rogue::start(|mut peer| async move {
+async fn a_server_that_stays_overloaded_ends_the_run_and_no_file_is_blamed() {
+    let quick = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.overloaded = Duration::from_millis(200);
+        options
+    };
+    let rogue = Rogue::with(quick, |mut peer| async move {
         peer.welcome().await;
         while peer.text().await.is_some() {
             peer.send(r#"{"err":"overloaded"}"#).await;
@@ -321,9 +335,135 @@ async fn a_server_that_stays_overloaded_fails_the_file() {
     })
     .await;
     let (summary, result) = fetch(&rogue).await;
-    let outcome = result.unwrap().outcome;
-    assert!(matches!(&outcome, Err(FetchFailure::Transport(ClientError::Overloaded))), "{outcome:?}");
-    assert_eq!(summary.unwrap().requests, 5);
+    assert!(matches!(summary, Err(ClientError::OverloadedForLong { .. })), "{summary:?}");
+    assert!(result.is_none());
+}
+
+/// The failure of the one file, which the server announces so and of which it sends one piece of `size` bytes.
+async fn announced(header: String, size: usize) -> FetchFailure<String> {
+    let rogue = Rogue::start(move |mut peer| {
+        let header = header.clone();
+        async move {
+            peer.welcome().await;
+            while peer.text().await.is_some() {
+                peer.send(&header).await;
+                // What is there of it comes, too.
+                peer.send_binary(vec![0; size]).await;
+            }
+        }
+    })
+    .await;
+    let (summary, result) = fetch(&rogue).await;
+    assert!(summary.is_ok(), "{summary:?}");
+    result.unwrap().outcome.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_content_of_another_size_than_listed_is_refused_before_its_first_piece() {
+    let (job, _, _) = job();
+    let hash = keys().encode_hash(&job.hash);
+    for size in [0, job.size - 1, job.size + 1, 1 << 52] {
+        let failure =
+            announced(format!(r#"{{"hash":"{hash}","size":{size},"pieces":1}}"#), size.min(100) as usize)
+                .await;
+        let refused = matches!(
+            &failure,
+            FetchFailure::Transport(ClientError::WrongSize { listed, offered, .. })
+                if (*listed, *offered) == (job.size, size)
+        );
+        assert!(refused, "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_content_in_more_pieces_than_any_honest_one_is_refused_before_its_first_piece() {
+    let (job, _, _) = job();
+    let hash = keys().encode_hash(&job.hash);
+    for pieces in [0, 1025, 1_u64 << 40] {
+        let failure =
+            announced(format!(r#"{{"hash":"{hash}","size":{},"pieces":{pieces}}}"#, job.size), 0).await;
+        assert!(matches!(failure, FetchFailure::Transport(ClientError::WrongPieces { .. })), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_trickles_ends_the_run_and_no_file_is_blamed() {
+    let slow = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.speed_over = Duration::from_secs(1);
+        options
+    };
+    let rogue = Rogue::with(slow, |mut peer| async move {
+        peer.welcome().await;
+        peer.text().await;
+        let (_, header, blob) = job();
+        peer.send(&header).await;
+        peer.send_raw(&[0x82, u8::try_from(blob.len()).unwrap()]).await;
+        for byte in blob.chunks(1) {
+            peer.send_raw(byte).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        peer.until_gone().await;
+    })
+    .await;
+    let (summary, result) = fetch(&rogue).await;
+    assert!(matches!(summary, Err(ClientError::TooSlow { least: 1024, .. })), "{summary:?}");
+    assert!(result.is_none());
+}
+
+#[tokio::test]
+async fn a_run_that_is_done_does_not_wait_for_the_listing_of_a_further_connection() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let rogue = Rogue::start(move |mut peer| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if number > 0 {
+                peer.text().await;
+                peer.send(r#"{"res":"ok"}"#).await;
+                // For ever, as long as somebody listens.
+                for uid in 2..100_000 {
+                    peer.send(&format!(r#"{{"op":"push","uid":{uid},"path":"a"}}"#)).await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                return;
+            }
+            peer.welcome().await;
+            let (_, header, blob) = job();
+            while peer.text().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                peer.send(&header).await;
+                peer.send_binary(blob.clone()).await;
+            }
+        }
+    })
+    .await;
+    let session = listed(&rogue).await.unwrap();
+    let (feed, jobs) = mpsc::channel(64);
+    let (results, mut outcomes) = mpsc::channel(64);
+    for _ in 0..64 {
+        feed.send(job().0).await.unwrap();
+    }
+    drop(feed);
+    let pool = FetchPool {
+        client: rogue.client.clone(),
+        target: rogue.target.clone(),
+        version: 1,
+        options: FetchOptions::default(),
+        receiver: Arc::new(Collector::new(keys())),
+        jobs,
+        results,
+        cancel: CancellationToken::new(),
+        first_session: Some(session),
+    };
+    let begun = std::time::Instant::now();
+    limited(pool.run()).await.unwrap();
+    // The listing takes 100 s.
+    assert!(begun.elapsed() < Duration::from_secs(30) && rogue.connections() > 1);
+    let mut fetched = 0;
+    while let Some(result) = outcomes.recv().await {
+        assert!(result.outcome.is_ok());
+        fetched += 1;
+    }
+    assert_eq!(fetched, 64);
 }
 
 #[tokio::test]

@@ -455,3 +455,20 @@ async fn a_rename_onto_another_name_of_the_same_place_loses_nothing() {
     bench.pull().await;
     assert_eq!(bench.read("folder/note.md"), "text");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_breaks_off_goes_on_from_the_last_entry_received() {
+    const FILES: u64 = 1000;
+    let bench = Bench::new().await;
+    for number in 0..FILES {
+        bench.vault.write(&format!("{number}.md"), "x", T).unwrap();
+    }
+    bench.server.faults().set("drop-in-listing=next:2".parse().unwrap());
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.assert_exact().await;
+    // The first half, half of the rest, the rest; each time but the first the last entry once more.
+    let inits: Vec<(u64, bool)> =
+        bench.server.stats().inits[..3].iter().map(|init| (init.version, init.initial)).collect();
+    assert_eq!(inits, [(0, true), (FILES / 2 - 1, true), (FILES * 3 / 4 - 1, true)]);
+}

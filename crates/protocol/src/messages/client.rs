@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use serde::Serialize;
 
-use crate::json::{self, FieldProblem, Message, MessageError};
+use crate::json::{self, FieldProblem, Lists, Message, MessageError};
 use crate::{EncodedHash, EncodedPath, EncryptionVersion, KeyHash, Uid, VaultId};
 
 /// A text frame from a client.
@@ -107,7 +107,7 @@ impl ClientMessage {
     /// # Errors
     /// [`MessageError`] when it is no request, or one with missing or wrong fields.
     pub fn parse(text: &str) -> Result<Self, MessageError> {
-        let fields = json::parse(text, "request")?;
+        let fields = json::parse(text, "request", Lists::NONE)?;
         let op = fields.named("request").required_text("op")?;
         match op {
             "init" => Init::read(&fields.named("init request")).map(Self::Init),

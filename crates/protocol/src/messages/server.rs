@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::json::{self, Message, MessageError};
+use crate::json::{self, Lists, Message, MessageError};
+use crate::limits;
 use crate::{EncodedHash, EncodedPath, Uid};
 
 /// What to say for an error that the server gave no text with.
@@ -10,6 +11,9 @@ const NO_REASON: &str = "the server gave no reason";
 
 /// The longest error text that is passed on, in characters.
 const MAX_REASON: usize = 300;
+
+/// The answers to `deleted` and `history` have entries.
+const LISTS: Lists = Lists { fields: &["items"], most: limits::LIST_ITEMS };
 
 /// A text frame from the server.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,7 +39,8 @@ pub enum ServerMessage {
     },
 }
 
-/// An entry as of one change.
+/// An entry as of one change, as the server tells it: nothing is decoded, and numbers may make no sense
+/// ([`PushMessage::has_sound_uid`], [`PushMessage::has_sound_size`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PushMessage {
     /// The change: the vault's version after it.
@@ -123,10 +128,10 @@ impl ServerMessage {
     /// # Errors
     /// [`MessageError`] when it is no JSON object, or a known message with missing or wrong fields.
     pub fn parse(text: &str) -> Result<Self, MessageError> {
-        let fields = json::parse(text, "server message")?;
+        let fields = json::parse(text, "server message", LISTS)?;
         match fields.named("server message").text("op")? {
             None => Answer::read(&fields.named("answer")).map(Self::Answer),
-            Some("push") => PushMessage::read(&fields.named("push message")).map(Self::Push),
+            Some("push") => Ok(Self::Push(PushMessage::read(&fields.named("push message")))),
             Some("ready") => {
                 Ok(Self::Ready { version: fields.named("ready message").required_count("version")? })
             }
@@ -137,20 +142,46 @@ impl ServerMessage {
 }
 
 impl PushMessage {
-    fn read(message: &Message<'_, '_>) -> Result<Self, MessageError> {
-        Ok(Self {
-            uid: Uid(message.required_count("uid")?),
-            path: message.required_text("path")?.into(),
-            related_path: message.text("relatedpath")?.map(EncodedPath::from),
-            hash: message.text("hash")?.unwrap_or_default().into(),
-            size: message.count("size")?.unwrap_or(0),
-            ctime: message.time("ctime")?,
-            mtime: message.time("mtime")?,
-            folder: message.flag("folder")?,
-            deleted: message.flag("deleted")?,
-            device: message.text_or_empty("device")?,
-            user: message.text_or_empty("user")?,
-        })
+    /// What stands for a uid or a size that is missing, no number, or beyond the range of exact ones: the smallest
+    /// number beyond the range.
+    pub const SENSELESS: u64 = limits::LARGEST_NUMBER + 1;
+
+    /// Whether its uid can be the version of a vault. An entry for which this is not so is to be refused, by itself.
+    #[must_use]
+    pub fn has_sound_uid(&self) -> bool {
+        self.uid.0 <= limits::LARGEST_NUMBER
+    }
+
+    /// Whether its size can be that of a content. An entry with a content for which this is not so is to be refused,
+    /// by itself.
+    #[must_use]
+    pub fn has_sound_size(&self) -> bool {
+        self.size <= limits::LARGEST_NUMBER
+    }
+
+    /// Reads an entry whatever its fields hold: one that another client spoiled must not hide the others. A path or
+    /// hash that is no text becomes an empty one, which decodes to nothing; a uid, size or flag that makes no sense
+    /// becomes [`Self::SENSELESS`] or a uid of that; a time that makes no sense is none.
+    fn read(message: &Message<'_, '_>) -> Self {
+        let number =
+            |field| message.required_count(field).map_or(Self::SENSELESS, |n| n.min(Self::SENSELESS));
+        let text = |field| message.text(field).ok().flatten().unwrap_or_default();
+        let time = |field| message.time(field).unwrap_or_default();
+        let (folder, deleted) = (message.flag("folder"), message.flag("deleted"));
+        let uid = if folder.is_ok() && deleted.is_ok() { number("uid") } else { Self::SENSELESS };
+        Self {
+            uid: Uid(uid),
+            path: text("path").into(),
+            related_path: message.text("relatedpath").ok().flatten().map(EncodedPath::from),
+            hash: text("hash").into(),
+            size: if message.holds("size") { number("size") } else { 0 },
+            ctime: time("ctime"),
+            mtime: time("mtime"),
+            folder: folder.unwrap_or_default(),
+            deleted: deleted.unwrap_or_default(),
+            device: message.short_text("device", limits::NAME).unwrap_or_default(),
+            user: message.short_text("user", limits::NAME).unwrap_or_default(),
+        }
     }
 }
 
@@ -216,7 +247,7 @@ impl Answer {
             per_file_max: first_count("perFileMax", "max_size")?,
             user_id: first_count("userId", "user_id")?,
             limit: message.count("limit")?,
-            items: items.transpose()?,
+            items,
             more: if message.has("more") { Some(message.flag("more")?) } else { None },
         })
     }

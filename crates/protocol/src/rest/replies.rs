@@ -4,9 +4,16 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::{RestError, RestReply, read};
-use crate::json::{FieldProblem, Fields, Message, MessageError};
+use crate::json::{FieldProblem, Fields, Lists, Message, MessageError};
+use crate::limits;
 use crate::secret::{expose, expose_or_empty};
 use crate::{EncryptionVersion, UnsupportedEncryption, VaultId};
+
+/// The lists of a vault list. Each may have as many elements as both together.
+const VAULTS: Lists = Lists { fields: &["vaults", "shared"], most: limits::VAULTS_LISTED };
+
+/// The list of a region list.
+const REGIONS: Lists = Lists { fields: &["regions"], most: limits::VAULTS_LISTED };
 
 /// An answer that says nothing but that the call succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -46,6 +53,10 @@ pub struct VaultList {
     pub shared: Vec<VaultInfo>,
     /// How many vaults the account may have.
     pub limit: Option<u64>,
+    /// How many vaults were listed that cannot be read: a field is missing, wrong or longer than docs/LIMITS.md has
+    /// it. They do not hide the others.
+    #[serde(skip)]
+    pub unreadable: usize,
 }
 
 /// One vault, as the service lists it.
@@ -115,30 +126,30 @@ pub struct CreatedVault {
 
 impl RestReply for Done {
     fn parse(body: &[u8]) -> Result<Self, RestError> {
-        read(body, "answer of the service", |_| Ok(Self {}))
+        read(body, "answer of the service", Lists::NONE, |_| Ok(Self {}))
     }
 }
 
 impl RestReply for SignedIn {
     fn parse(body: &[u8]) -> Result<Self, RestError> {
-        read(body, "answer to signing in", |message| {
-            let token = message.required_text("token")?;
+        read(body, "answer to signing in", Lists::NONE, |message| {
+            let token = message.required_short_text("token", limits::TOKEN)?;
             if token.is_empty() {
                 return Err(message.error("token", FieldProblem::Invalid));
             }
-            let name = message.text_or_empty("name")?;
-            Ok(Self { token: token.into(), name, email: message.text_or_empty("email")? })
+            let name = message.short_text("name", limits::NAME)?;
+            Ok(Self { token: token.into(), name, email: message.short_text("email", limits::NAME)? })
         })
     }
 }
 
 impl RestReply for UserInfo {
     fn parse(body: &[u8]) -> Result<Self, RestError> {
-        read(body, "user information", |message| {
+        read(body, "user information", Lists::NONE, |message| {
             Ok(Self {
-                uid: message.text_or_number("uid")?,
-                name: message.text_or_empty("name")?,
-                email: message.text_or_empty("email")?,
+                uid: message.short_text_or_number("uid", limits::NAME)?,
+                name: message.short_text("name", limits::NAME)?,
+                email: message.short_text("email", limits::NAME)?,
                 mfa: message.flag("mfa")?,
             })
         })
@@ -147,35 +158,32 @@ impl RestReply for UserInfo {
 
 impl RestReply for VaultList {
     fn parse(body: &[u8]) -> Result<Self, RestError> {
-        read(body, "vault list", |message| {
-            let vaults = |list: Option<&[Fields<'_>]>| {
-                let vaults = list
-                    .unwrap_or_default()
-                    .iter()
-                    .map(|vault| VaultInfo::read(&vault.named("vault of the list")));
-                vaults.collect::<Result<Vec<_>, _>>()
+        read(body, "vault list", VAULTS, |message| {
+            let mut unreadable = 0;
+            let mut vaults = |list: Option<&[Fields<'_>]>| {
+                let vaults = list.unwrap_or_default().iter();
+                let vaults = vaults.map(|vault| VaultInfo::read(&vault.named("vault of the list")));
+                let readable = vaults.filter_map(|vault| vault.inspect_err(|_| unreadable += 1).ok());
+                readable.collect::<Vec<_>>()
             };
-            Ok(Self {
-                vaults: vaults(message.list("vaults")?)?,
-                shared: vaults(message.list("shared")?)?,
-                limit: message.count("limit")?,
-            })
+            let (own, shared) = (vaults(message.list("vaults")?), vaults(message.list("shared")?));
+            Ok(Self { vaults: own, shared, limit: message.count("limit")?, unreadable })
         })
     }
 }
 
 impl VaultInfo {
     fn read(message: &Message<'_, '_>) -> Result<Self, MessageError> {
-        let password = message.text("password")?.filter(|password| !password.is_empty());
+        let password = Some(message.short_text("password", limits::HANDED_OUT_PASSWORD)?);
         Ok(Self {
             id: vault_id(message)?,
-            uid: message.text_or_number("uid")?,
-            name: message.text_or_empty("name")?,
-            password: password.map(SecretString::from),
-            salt: message.text_or_empty("salt")?,
+            uid: message.short_text_or_number("uid", limits::NAME)?,
+            name: message.short_text("name", limits::NAME)?,
+            password: password.filter(|password| !password.is_empty()).map(SecretString::from),
+            salt: message.short_text("salt", limits::SALT)?,
             created: message.time("created")?,
-            host: message.required_text("host")?.to_owned(),
-            region: message.text_or_empty("region")?,
+            host: message.required_short_text("host", limits::HOST)?,
+            region: message.short_text("region", limits::NAME)?,
             size: message.count("size")?.unwrap_or(0),
             encryption_version: message.count("encryption_version")?.unwrap_or(0),
         })
@@ -184,11 +192,11 @@ impl VaultInfo {
 
 impl RestReply for Regions {
     fn parse(body: &[u8]) -> Result<Self, RestError> {
-        read(body, "region list", |message| {
+        read(body, "region list", REGIONS, |message| {
             let regions = message.list("regions")?.unwrap_or_default().iter().map(|region| {
                 let region = region.named("region of the list");
-                let value = region.required_text("value")?.to_owned();
-                Ok(Region { name: region.text_or_empty("name")?, value })
+                let value = region.required_short_text("value", limits::NAME)?;
+                Ok(Region { name: region.short_text("name", limits::NAME)?, value })
             });
             Ok(Self { regions: regions.collect::<Result<_, MessageError>>()? })
         })
@@ -197,11 +205,11 @@ impl RestReply for Regions {
 
 impl RestReply for CreatedVault {
     fn parse(body: &[u8]) -> Result<Self, RestError> {
-        read(body, "created vault", |message| {
+        read(body, "created vault", Lists::NONE, |message| {
             Ok(Self {
                 id: vault_id(message)?,
-                name: message.text_or_empty("name")?,
-                region: message.text_or_empty("region")?,
+                name: message.short_text("name", limits::NAME)?,
+                region: message.short_text("region", limits::NAME)?,
             })
         })
     }

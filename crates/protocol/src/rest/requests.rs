@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::{CreatedVault, Done, Regions, RestRequest, SignedIn, UserInfo, VaultList};
+use crate::limits;
 use crate::secret::expose;
 use crate::{EncryptionVersion, KeyHash, VaultId};
 
@@ -117,11 +118,13 @@ impl RestRequest for UserInfoRequest {
 impl RestRequest for VaultListRequest {
     const PATH: &'static str = "/vault/list";
     type Reply = VaultList;
+    const LONGEST_ANSWER: usize = limits::REST_LIST_ANSWER;
 }
 
 impl RestRequest for RegionsRequest {
     const PATH: &'static str = "/vault/regions";
     type Reply = Regions;
+    const LONGEST_ANSWER: usize = limits::REST_LIST_ANSWER;
 }
 
 impl RestRequest for CreateVaultRequest {

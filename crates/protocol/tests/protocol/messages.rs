@@ -65,7 +65,49 @@ fn whole_numbers_may_be_written_as_any_number_that_is_whole() {
     assert_eq!((message.uid, message.size), (Uid(3), 34));
     assert_eq!((message.mtime, message.ctime), (1_795_344_174_715, 1_700_000_000_000));
     assert_eq!(push(r#"{"op":"push","uid":1,"path":"a","mtime":-5.5}"#).mtime, -5);
-    assert_eq!(push(r#"{"op":"push","uid":18446744073709551615,"path":"a"}"#).uid, Uid(u64::MAX));
+    assert_eq!(push(r#"{"op":"push","uid":9007199254740992,"path":"a"}"#).uid, Uid(1 << 53));
+}
+
+#[test]
+fn an_entry_with_numbers_that_make_no_sense_is_read_and_known_as_such() {
+    let number_of = |number: &str| {
+        let entry =
+            push(&format!(r#"{{"op":"push","uid":{number},"path":"a","size":{number},"folder":true}}"#));
+        assert_eq!((entry.path.as_str(), entry.folder), ("a", true));
+        (entry.has_sound_uid(), entry.has_sound_size())
+    };
+    assert_eq!(number_of("9007199254740992"), (true, true));
+    for number in ["9007199254740993", "18446744073709551616", "1e300", "-1", "-1.0", "1.5", "\"1\"", "{}"] {
+        assert_eq!(number_of(number), (false, false), "{number}");
+    }
+    assert!(!push(r#"{"op":"push","path":"a"}"#).has_sound_uid());
+    assert!(push(r#"{"op":"push","uid":1,"path":"a"}"#).has_sound_size());
+    assert!(!push(r#"{"op":"push","uid":1,"path":"a","deleted":"yes"}"#).has_sound_uid());
+}
+
+#[test]
+fn an_entry_with_texts_or_times_that_make_no_sense_is_read_without_them() {
+    let long = "x".repeat(2000);
+    let text = format!(
+        r#"{{"op":"push","uid":1,"path":7,"hash":[],"relatedpath":{{}},"mtime":9223372036854775808,"ctime":"x",
+            "device":"{long}","user":[]}}"#
+    );
+    assert_eq!(push(&text), PushMessage { uid: Uid(1), ..PushMessage::default() });
+}
+
+#[test]
+fn an_object_that_no_message_has_takes_no_memory_for_its_fields() {
+    let fields: Vec<_> = (0..65).map(|number| format!(r#""f{number}":1"#)).collect();
+    assert_eq!(refusal(&format!("{{{}}}", fields.join(","))), "server message: more than 64 fields");
+    assert_eq!(answer(&format!("{{{}}}", fields[..64].join(","))), Answer::default());
+}
+
+#[test]
+fn a_list_longer_than_any_answer_has_is_refused() {
+    let list = vec!["{}"; 100_001].join(",");
+    let sentence = "answer: the field `items` has too many elements";
+    assert_eq!(refusal(&format!(r#"{{"items":[{list}]}}"#)), sentence);
+    assert_eq!(answer(&format!(r#"{{"other":[{list}]}}"#)), Answer::default());
 }
 
 #[test]
@@ -76,34 +118,11 @@ fn of_a_field_that_comes_twice_the_last_one_counts() {
 #[test]
 fn wrong_messages_are_refused_with_message_and_field() {
     for (text, sentence) in [
-        (r#"{"op":"push","path":"ab"}"#, "push message: the field `uid` is missing"),
-        (r#"{"op":"push","uid":1}"#, "push message: the field `path` is missing"),
-        (r#"{"op":"push","uid":1,"path":7}"#, "push message: the field `path` is not text"),
-        (r#"{"op":"push","uid":"1","path":"a"}"#, "push message: the field `uid` is not a whole number"),
-        (r#"{"op":"push","uid":1.5,"path":"a"}"#, "push message: the field `uid` is not a whole number"),
-        (r#"{"op":"push","uid":-1,"path":"a"}"#, "push message: the field `uid` is negative"),
-        (r#"{"op":"push","uid":1,"path":"a","size":-1}"#, "push message: the field `size` is negative"),
-        (r#"{"op":"push","uid":1,"path":"a","size":-1.0}"#, "push message: the field `size` is negative"),
-        (r#"{"op":"push","uid":1,"path":"a","size":1e300}"#, "push message: the field `size` is too large"),
-        (
-            r#"{"op":"push","uid":1,"path":"a","size":18446744073709551616}"#,
-            "push message: the field `size` is too large",
-        ),
-        (
-            r#"{"op":"push","uid":1,"path":"a","mtime":9223372036854775808}"#,
-            "push message: the field `mtime` is too large",
-        ),
-        (
-            r#"{"op":"push","uid":1,"path":"a","folder":1}"#,
-            "push message: the field `folder` is neither true nor false",
-        ),
-        (r#"{"op":"push","uid":1,"path":"a","hash":[]}"#, "push message: the field `hash` is not text"),
         (r#"{"op":"ready"}"#, "ready message: the field `version` is missing"),
         (r#"{"op":7}"#, "server message: the field `op` is not text"),
         (r#"{"res":"ok","pieces":true}"#, "answer: the field `pieces` is not a whole number"),
         (r#"{"items":[1]}"#, "answer: the field `items` is not a list of objects"),
         (r#"{"items":{}}"#, "answer: the field `items` is not a list of objects"),
-        (r#"{"items":[{"uid":1}]}"#, "item of the answer: the field `path` is missing"),
         ("", "server message: not valid JSON (line 1, column 0)"),
         ("{\"op\":\n}", "server message: not valid JSON (line 2, column 1)"),
         (r#"{"op":"pong"}{}"#, "server message: not valid JSON (line 1, column 14)"),
@@ -116,14 +135,9 @@ fn wrong_messages_are_refused_with_message_and_field() {
 
 #[test]
 fn errors_do_not_show_what_was_received() {
-    for text in [
-        r#"{"op":"push","uid":"SECRET","path":"a"}"#,
-        r#"{"op":"push","uid":1,"path":["SECRET"]}"#,
-        r#""SECRET""#,
-        r#"{"SECRET"}"#,
-        r#"{"res":SECRET}"#,
-        r#"{"op":"ready","version":{"SECRET":1}}"#,
-    ] {
+    for text in
+        [r#""SECRET""#, r#"{"SECRET"}"#, r#"{"res":SECRET}"#, r#"{"op":"ready","version":{"SECRET":1}}"#]
+    {
         assert!(!refusal(text).contains("SECRET"), "{text}");
         let error = ServerMessage::parse(text).expect_err("refused");
         assert!(!format!("{error:?}").contains("SECRET"), "{text}");
@@ -282,7 +296,8 @@ fn server_messages_are_written_as_the_protocol_has_them() {
 
 fn any_push() -> impl Strategy<Value = PushMessage> {
     let texts = (any::<String>(), any::<Option<String>>(), any::<String>(), any::<String>(), any::<String>());
-    let numbers = (any::<u64>(), any::<u64>(), any::<i64>(), any::<i64>());
+    let exact = || 0..=PushMessage::SENSELESS;
+    let numbers = (exact(), exact(), any::<i64>(), any::<i64>());
     (texts, numbers, any::<bool>(), any::<bool>()).prop_map(
         |((path, related, hash, device, user), (uid, size, ctime, mtime), folder, deleted)| PushMessage {
             uid: Uid(uid),

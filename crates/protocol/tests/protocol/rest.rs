@@ -154,6 +154,43 @@ fn vaults_are_listed_own_and_shared() {
 }
 
 #[test]
+fn a_vault_that_cannot_be_read_does_not_hide_the_others() {
+    let vault = |id: &str, field: &str, value: serde_json::Value| {
+        let mut vault = json!({"id":id,"name":"Notes","salt":"s","host":"sync-1.obsidian.md"});
+        vault[field] = value;
+        vault
+    };
+    let long = |length: usize| json!("x".repeat(length));
+    let body = json!({"vaults":[
+        vault("!", "size", json!(1)),
+        vault("a", "host", long(262)),
+        vault("b", "salt", long(1025)),
+        vault("c", "password", long(1025)),
+        vault("d", "name", long(1025)),
+        vault("e", "password", json!(7)),
+        vault("f", "size", json!(1e300)),
+        vault("g", "name", long(1024)),
+    ]});
+    let list = VaultList::parse(body.to_string().as_bytes()).expect("a list");
+    assert_eq!((list.vaults.len(), list.unreadable), (1, 7));
+    assert_eq!(list.vaults[0].id.as_str(), "g");
+}
+
+#[test]
+fn texts_that_would_be_kept_are_refused_when_they_are_longer_than_their_limits() {
+    let signed_in = |token: usize, name: usize| {
+        let body = json!({"token":"t".repeat(token),"name":"n".repeat(name)});
+        SignedIn::parse(body.to_string().as_bytes()).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(signed_in(8192, 1024), Ok(()));
+    assert_eq!(signed_in(5 << 20, 1), Err("answer to signing in: the field `token` is too long".to_owned()));
+    assert_eq!(signed_in(1, 1025), Err("answer to signing in: the field `name` is too long".to_owned()));
+    let vaults = vec!["{}"; 10_001].join(",");
+    let body = format!(r#"{{"vaults":[{vaults}]}}"#);
+    assert_eq!(refusal::<VaultList>(body.as_bytes()), "vault list: the field `vaults` has too many elements");
+}
+
+#[test]
 fn a_list_that_a_server_for_tests_writes_is_read_as_it_was() {
     let vault = VaultInfo {
         id: VaultId::try_new("abc").expect("an id"),
@@ -167,7 +204,7 @@ fn a_list_that_a_server_for_tests_writes_is_read_as_it_was() {
         size: 7,
         encryption_version: 3,
     };
-    let list = VaultList { vaults: vec![vault], shared: Vec::new(), limit: None };
+    let list = VaultList { vaults: vec![vault], shared: Vec::new(), limit: None, unreadable: 0 };
     let body = serde_json::to_value(&list).expect("a body is JSON");
     assert_eq!(body["vaults"][0]["password"], "SECRET");
     let read = VaultList::parse(body.to_string().as_bytes()).expect("just written");
@@ -199,14 +236,6 @@ fn wrong_answers_are_refused_without_showing_what_they_hold() {
         (
             refusal::<VaultList>(br#"{"vaults":["SECRET"]}"#),
             "vault list: the field `vaults` is not a list of objects",
-        ),
-        (
-            refusal::<VaultList>(br#"{"vaults":[{"id":"SECRET!"}]}"#),
-            "vault of the list: the field `id` has a value that it cannot have",
-        ),
-        (
-            refusal::<VaultList>(br#"{"vaults":[{"id":"a","password":7,"host":"h"}]}"#),
-            "vault of the list: the field `password` is not text",
         ),
         (refusal::<Regions>(br#"{"regions":[{}]}"#), "region of the list: the field `value` is missing"),
     ] {

@@ -161,6 +161,16 @@ faults! {
     stall_in_content StallInContent "stall-in-content",
     /// The listing stops in the middle and `ready` never comes.
     stall_in_listing StallInListing "stall-in-listing",
+    /// The listing begins with a ping, and pings follow without end; their answers are not read.
+    flood_pings FloodPings "flood-pings",
+    /// The listing begins with a pong that nobody asked for, and pongs follow without end.
+    flood_pongs FloodPongs "flood-pongs",
+    /// The listing begins with a message of empty fragments that has no end.
+    flood_fragments FloodFragments "flood-fragments",
+    /// The listing has no end: folders without a name that could be read, one after the other.
+    endless_listing EndlessListing "endless-listing",
+    /// The content comes a byte every 50 milliseconds.
+    trickle_content TrickleContent "trickle-content",
     /// `init` is never answered.
     stall_init StallInit "stall-init",
     /// `init` is answered by an error with the text `init-error-text`.
@@ -222,6 +232,10 @@ faults! {
     rest_hang RestHang "rest-hang",
     /// A REST call's connection is closed without an answer.
     rest_drop RestDrop "rest-drop",
+    /// A REST call is answered 200 with a list of more than a million empty objects.
+    rest_many_objects RestManyObjects "rest-many-objects",
+    /// A sign-in is answered with a token of five megabytes.
+    huge_token HugeToken "huge-token",
     /// A REST call is answered 200 with text that is no JSON.
     rest_garbage RestGarbage "rest-garbage",
 }

@@ -152,6 +152,14 @@ async fn faulty(path: &str, shared: &Shared) -> Result<Option<Response<Body>>, D
     if strikes(FaultKind::RestOverloaded) {
         return Ok(Some(json(rest::error_body("The server is overloaded, please try again later."))));
     }
+    if strikes(FaultKind::RestManyObjects) {
+        let objects = vec!["{}"; 1_300_000].join(",");
+        return Ok(Some(json(format!(r#"{{"vaults":[{objects}]}}"#))));
+    }
+    if strikes(FaultKind::HugeToken) {
+        let token = "t".repeat(5_000_000);
+        return Ok(Some(json(format!(r#"{{"token":"{token}"}}"#))));
+    }
     if strikes(FaultKind::RestGarbage) {
         return Ok(Some(plain(StatusCode::OK, "<html>this is no JSON</html>")));
     }

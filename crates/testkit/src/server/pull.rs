@@ -1,5 +1,7 @@
 //! Answering a pull: a header, then the content in pieces; and everything that can go wrong with it.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use obsync_protocol::{Answer, EncodedHash, Uid};
 use rand::RngExt;
@@ -8,6 +10,9 @@ use super::session::Session;
 use super::wire::End;
 use crate::faults::{FaultControl, FaultKind, PieceSizes};
 use crate::vault::{Entry, VaultHandle};
+
+/// How long `trickle-content` waits after each byte.
+const TRICKLE: Duration = Duration::from_millis(50);
 
 /// An answer to a pull, before it is sent.
 struct Delivery {
@@ -74,7 +79,10 @@ impl Session {
                 return self.cut_off(cut == Some(Cut::Stall)).await;
             }
             let length = frame.len() as u64;
-            self.wire.send_binary(frame).await?;
+            match self.shared.faults.strikes_content(FaultKind::TrickleContent, uid) {
+                true => self.wire.send_slowly(&frame, TRICKLE).await?,
+                false => self.wire.send_binary(frame).await?,
+            }
             self.shared.recorder.record(|stats| stats.content_bytes += length);
         }
         Ok(())

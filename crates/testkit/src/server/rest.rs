@@ -103,7 +103,8 @@ fn sign_in(request: SignInRequest, shared: &Shared) -> Result<SignedIn, Failure>
 
 fn list(request: &VaultListRequest, shared: &Shared) -> Result<VaultList, Failure> {
     let person = holder(shared, &request.token)?;
-    let mut list = VaultList { vaults: Vec::new(), shared: Vec::new(), limit: Some(VAULT_LIMIT) };
+    let mut list =
+        VaultList { vaults: Vec::new(), shared: Vec::new(), limit: Some(VAULT_LIMIT), unreadable: 0 };
     for vault in shared.vaults() {
         if vault.record.version > request.supported_encryption_version {
             continue;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use obsync_protocol::{Answer, ClientMessage, ExposeSecret, Init, ServerMessage, Uid};
+use obsync_protocol::{Answer, ClientMessage, ExposeSecret, Init, PushMessage, ServerMessage, Uid};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
@@ -246,6 +246,9 @@ impl Session {
     async fn list(&mut self, subscription: Subscription) -> Result<(), End> {
         let faults = Arc::clone(&self.shared);
         let faults = &faults.faults;
+        if !faults.quiet() {
+            self.never_end().await?;
+        }
         let stall = faults.strikes_at(FaultKind::StallInListing, self.number);
         let drop = faults.strikes_at(FaultKind::DropInListing, self.number);
         let middle = (stall || drop).then_some(subscription.entries.len() / 2);
@@ -276,6 +279,33 @@ impl Session {
                 return Ok(());
             };
             self.wire.send_text(entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends something without end, if such a fault strikes, until the client goes.
+    async fn never_end(&mut self) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let strikes = |kind| shared.faults.strikes_at(kind, self.number);
+        if strikes(FaultKind::FloodPings) {
+            return self.wire.send_for_ever(&[], &[0x89, 4, b'p', b'i', b'n', b'g']).await;
+        }
+        if strikes(FaultKind::FloodPongs) {
+            return self.wire.send_for_ever(&[], &[0x8a, 0]).await;
+        }
+        if strikes(FaultKind::FloodFragments) {
+            return self.wire.send_for_ever(&[0x01, 1, b'{'], &[0x00, 0]).await;
+        }
+        if strikes(FaultKind::EndlessListing) {
+            for uid in 1_u64.. {
+                let entry = PushMessage {
+                    uid: Uid(uid),
+                    path: format!("{uid:064x}").into(),
+                    folder: true,
+                    ..PushMessage::default()
+                };
+                self.wire.send_text(ServerMessage::Push(entry).to_json()).await?;
+            }
         }
         Ok(())
     }

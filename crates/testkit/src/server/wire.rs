@@ -1,6 +1,7 @@
 //! The server's end of a WebSocket: frames out, batched; messages in, as far as they have come.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -83,6 +84,29 @@ impl Wire {
         self.socket.flush().await?;
         self.write_raw(&frame_header(content.len() as u64)).await?;
         self.write_raw(&content[..content.len() / 2]).await
+    }
+
+    /// Sends frames as they are, past the WebSocket library, until the client goes: first one, then the others again and
+    /// again. Nothing is read meanwhile.
+    pub(super) async fn send_for_ever(&mut self, first: &[u8], others: &[u8]) -> Result<(), End> {
+        const AT_ONCE: usize = 1000;
+        self.socket.flush().await?;
+        self.write_raw(first).await?;
+        let others = others.repeat(AT_ONCE);
+        loop {
+            self.write_raw(&others).await?;
+        }
+    }
+
+    /// Sends a binary frame a byte at a time, pausing between them.
+    pub(super) async fn send_slowly(&mut self, content: &Bytes, pause: Duration) -> Result<(), End> {
+        self.socket.flush().await?;
+        self.write_raw(&frame_header(content.len() as u64)).await?;
+        for byte in content {
+            self.write_raw(std::slice::from_ref(byte)).await?;
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
     }
 
     /// Hands everything sent so far to the network.

@@ -1,0 +1,204 @@
+//! The least speed of a run: what the server sends over all connections together while an answer is due and this side
+//! reads.
+//!
+//! Time in which nobody waits (contents are written, a pause is made, a connection idles) does not count, so a slow
+//! destination is not taken for a slow server. The time that counts is cut into ten parts; when ten are full and their
+//! bytes are too few, the run ends.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::ClientError;
+
+/// Into how many parts the time is cut: a server that becomes too slow is noticed within one part more than the time.
+const PARTS: u32 = 10;
+
+/// The speed of a run, shared by its connections.
+pub(crate) struct Speed {
+    /// Bytes a second; 0 allows any speed.
+    least: u64,
+    over: Duration,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// Connections that wait for something that is due.
+    waiting: usize,
+    /// When the account was last brought up to date.
+    at: Instant,
+    /// Time waited and bytes received in the present part.
+    waited: Duration,
+    bytes: u64,
+    /// Bytes of the parts before it, at most [`PARTS`].
+    parts: VecDeque<u64>,
+}
+
+/// A connection waits as long as this lives.
+pub(crate) struct Waiting {
+    speed: Arc<Speed>,
+    /// Bytes that it received and that were not told otherwise.
+    pub(crate) received: u64,
+}
+
+impl Speed {
+    /// At least `least` bytes a second over each stretch of `over`; 0 for any speed.
+    pub(crate) fn new(least: u64, over: Duration) -> Self {
+        let inner = Inner {
+            waiting: 0,
+            at: Instant::now(),
+            waited: Duration::ZERO,
+            bytes: 0,
+            parts: VecDeque::new(),
+        };
+        Self { least, over: over.max(Duration::from_millis(1)), inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing that can panic runs under the lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn part(&self) -> Duration {
+        self.over / PARTS
+    }
+
+    /// How long a connection may wait until it asks again whether the speed is enough.
+    pub(crate) fn look_after(&self) -> Duration {
+        if self.least == 0 { Duration::MAX } else { self.part() }
+    }
+
+    /// A connection begins to wait for something that is due, having received `bytes` since it last said so.
+    pub(crate) fn wait(self: &Arc<Self>, bytes: u64) -> Waiting {
+        let mut inner = self.lock();
+        inner.bytes += bytes;
+        inner.advance(self.part());
+        inner.waiting += 1;
+        drop(inner);
+        Waiting { speed: Arc::clone(self), received: 0 }
+    }
+
+    /// Adds bytes, and asks whether they are enough.
+    pub(crate) fn check(&self, bytes: u64) -> Result<(), ClientError> {
+        let mut inner = self.lock();
+        inner.bytes += bytes;
+        inner.advance(self.part());
+        if self.least == 0 {
+            return Ok(());
+        }
+        let wanted = self.least.saturating_mul(self.over.as_secs().max(1));
+        if inner.parts.len() < PARTS as usize || inner.parts.iter().sum::<u64>() >= wanted {
+            return Ok(());
+        }
+        // Whoever goes on in spite of it begins anew.
+        inner.parts.clear();
+        Err(ClientError::TooSlow { least: self.least, over: self.over })
+    }
+}
+
+impl Inner {
+    fn advance(&mut self, part: Duration) {
+        let now = Instant::now();
+        if self.waiting > 0 {
+            self.waited += now.saturating_duration_since(self.at);
+        }
+        self.at = now;
+        for _ in 0..PARTS {
+            if self.waited < part {
+                return;
+            }
+            self.waited -= part;
+            if self.parts.len() == PARTS as usize {
+                self.parts.pop_front();
+            }
+            self.parts.push_back(std::mem::take(&mut self.bytes));
+        }
+        self.waited = self.waited.min(part);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut inner = self.speed.lock();
+        inner.bytes += self.received;
+        inner.advance(self.speed.part());
+        inner.waiting = inner.waiting.saturating_sub(1);
+    }
+}
+
+impl fmt::Debug for Speed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Speed").field("least", &self.least).field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const OVER: Duration = Duration::from_secs(600);
+
+    fn speed() -> Arc<Speed> {
+        Arc::new(Speed::new(1024, OVER))
+    }
+
+    /// Waits for so many minutes and receives so many bytes in each; the minute in which it was too slow.
+    async fn receive(speed: &Arc<Speed>, minutes: u64, bytes: u64) -> Option<u64> {
+        for minute in 1..=minutes {
+            let mut waiting = speed.wait(0);
+            advance(Duration::from_secs(60)).await;
+            waiting.received = bytes;
+            drop(waiting);
+            if speed.check(0).is_err() {
+                return Some(minute);
+            }
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_is_too_slow_after_ten_minutes() {
+        assert_eq!(receive(&speed(), 100, 1).await, Some(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_becomes_slow_is_noticed_within_twice_the_time() {
+        let speed = speed();
+        assert_eq!(receive(&speed, 100, 1 << 20).await, None);
+        let minute = receive(&speed, 100, 0).await.unwrap();
+        assert!(minute <= 12, "{minute}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_least_speed_itself_is_enough() {
+        assert_eq!(receive(&speed(), 1000, 60 * 1024).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_waits_does_not_count() {
+        let speed = speed();
+        for _ in 0..1000 {
+            advance(OVER).await;
+            speed.check(1).unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_wait_at_once_wait_once() {
+        let speed = speed();
+        let waiting: Vec<_> = (0..10).map(|_| speed.wait(0)).collect();
+        advance(OVER - Duration::from_secs(1)).await;
+        speed.check(0).unwrap();
+        drop(waiting);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_speed_is_enough_when_the_least_is_none() {
+        assert_eq!(receive(&Arc::new(Speed::new(0, OVER)), 1000, 0).await, None);
+    }
+}
