@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
-use obsync_core::{Publication, PublicationContent, StoreError, VaultStore};
+use obsync_core::{
+    Publication, PublicationContent, Recorded, Removable, Removal, StoreError, VaultStore, Wanted,
+};
 use obsync_protocol::ContentHash;
 use obsync_stores::conformance::{at, meta, place, publish_one, stage};
 use obsync_stores::{FolderOptions, FolderStore};
@@ -172,6 +174,25 @@ async fn a_time_that_no_file_system_has_becomes_the_nearest_one() {
 }
 
 #[tokio::test]
+async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
+    let destination = Destination::new();
+    let store = destination.store();
+    // Each reading of one of these would take minutes.
+    for name in ["in-the-way.md", "ours-once.md", "to-be-removed.md", "source.md"] {
+        destination.write(name, b"");
+        fs::File::options().write(true).open(destination.path(name)).unwrap().set_len(1 << 40).unwrap();
+    }
+    let aside = place(&store, "in-the-way.md", b"text", 0, None).await.conflict;
+    assert!(aside.is_some() && destination.read("in-the-way.md") == "text");
+    assert!(place(&store, "ours-once.md", b"text", 0, Some(b"older")).await.conflict.is_some());
+    let removable = Removable { path: at("to-be-removed.md"), content: Recorded::of(b"text") };
+    assert_eq!(store.remove_files(vec![removable]).await.pop().unwrap().unwrap(), Removal::Kept);
+    let wanted = Wanted { path: at("source.md"), hash: ContentHash::of(b"text"), size: 4 };
+    assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
+    assert!(store.copy(&at("source.md"), &at("b.md"), &meta(b"text", 0), true).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn one_store_at_a_time_has_the_lock() {
     let destination = Destination::new();
     fs::create_dir_all(destination.root()).unwrap();
@@ -242,8 +263,7 @@ async fn a_file_changed_since_obsync_wrote_it_survives_with_its_own_time() {
     let edited = fs::File::options().write(true).open(destination.path("a.md")).unwrap();
     edited.set_modified(std::time::UNIX_EPOCH).unwrap();
     let staged = stage(&store, "a.md", b"new!", 5_000).await;
-    let conflict =
-        publish_one(&store, staged, Some(ContentHash::of(b"ours"))).await.unwrap().conflict.unwrap();
+    let conflict = publish_one(&store, staged, Some(Recorded::of(b"ours"))).await.unwrap().conflict.unwrap();
     assert_eq!(destination.read(conflict.as_str()), "hers");
     assert_eq!(mtime(&destination.path(conflict.as_str())), Some(0));
     assert_eq!(mtime(&destination.path("a.md")), Some(5_000));
