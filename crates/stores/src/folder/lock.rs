@@ -91,7 +91,10 @@ fn open(root: &Root, access: Access) -> Result<Option<File>, StoreError> {
     if access == Access::Write {
         make_private(root, &root.dir, OWN_FOLDER)?;
     }
-    let failed = |error: io::Error| root.site.unavailable(&format!("it cannot be locked: {error}"));
+    let failed = |error: io::Error| match error.raw_os_error() {
+        Some(_) => root.site.root_error(Action::Write, error),
+        None => root.site.unavailable(&format!("it cannot be locked: {error}")),
+    };
     let dir = match own_folder(root)? {
         Own::Private(dir) => dir,
         Own::Absent => return Ok(None),
