@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use obsync_client::Token;
+use obsync_protocol::limits;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -10,7 +11,7 @@ use url::Url;
 use crate::console::Console;
 use crate::exit::Failed;
 use crate::home::Home;
-use crate::private_file::PrivateFile;
+use crate::private_file::{self, PrivateFile};
 
 /// The file `credentials.json`.
 #[derive(Debug)]
@@ -40,6 +41,14 @@ struct Account {
     token: SecretString,
     #[serde(default)]
     email: String,
+}
+
+impl private_file::Content for Content {
+    fn drop_oversized(&mut self) {
+        self.accounts.retain(|_, account| {
+            account.token.expose_secret().len() <= limits::TOKEN && account.email.len() <= limits::NAME
+        });
+    }
 }
 
 impl Credentials {

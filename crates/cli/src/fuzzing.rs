@@ -51,7 +51,7 @@ fn put(directory: &Path, data: &[u8]) -> std::io::Result<()> {
 fn told(message: &str, file: &str) {
     let rest = message.split_once(file).map(|(_, rest)| rest);
     let is_ours = rest.is_some_and(|rest| {
-        rest.starts_with(" is damaged at line ") || rest.contains("UTF-8") || rest.contains("too large")
+        rest.starts_with(" is damaged at line ") || rest.contains("UTF-8") || rest.contains("larger than")
     });
     assert!(is_ours && message.len() < 1000, "{message}");
 }

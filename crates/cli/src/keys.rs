@@ -4,7 +4,7 @@
 //! but is not the password, which people use elsewhere too, nor anything that helps to guess it faster than the key
 //! itself does. Whether the password is still the same, only the service can tell.
 
-use obsync_protocol::{EncryptionVersion, MasterKey, VaultId, VaultKeys};
+use obsync_protocol::{EncryptionVersion, MasterKey, VaultId, VaultKeys, limits};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -12,7 +12,7 @@ use url::Url;
 use crate::console::Console;
 use crate::exit::Failed;
 use crate::home::Home;
-use crate::private_file::PrivateFile;
+use crate::private_file::{self, PrivateFile};
 
 /// The file `keys.json`.
 #[derive(Debug)]
@@ -46,6 +46,14 @@ struct Kept {
     /// 64 hexadecimal digits.
     #[serde(with = "crate::secret_text")]
     master_key: SecretString,
+}
+
+impl private_file::Content for Content {
+    fn drop_oversized(&mut self) {
+        self.keys.retain(|kept| {
+            kept.subject.salt.len() <= limits::SALT && kept.master_key.expose_secret().len() <= limits::NAME
+        });
+    }
 }
 
 impl Subject {

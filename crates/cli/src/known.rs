@@ -57,12 +57,24 @@ impl Known {
     /// # Errors
     /// When the destination is another vault's, another process has the state, or it cannot be used.
     pub(crate) async fn state_for(&self, vault: &VaultInfo, looks: bool) -> Result<State, Failed> {
-        match self.registry.open(vault, &self.canonical, looks).await? {
+        let opened = self.registry.open(vault, &self.canonical, looks).await;
+        match opened.map_err(|failed| self.with_holder(failed))? {
             Ok(state) => {
                 self.pulled.get_or_init(|| vault.id.clone());
                 Ok(state)
             }
             Err(other) => Err(self.taken_by(&other).await),
+        }
+    }
+
+    /// Names the holder of a folder's lock, where a state is locked.
+    fn with_holder(&self, failed: Failed) -> Failed {
+        match &self.destination {
+            Destination::Folder(path) if failed.exit == Exit::AlreadyRunning => {
+                let folder = FolderStore::open(path, FolderOptions::default());
+                folder.map_or(failed, |folder| folder.locked().into())
+            }
+            _ => failed,
         }
     }
 
@@ -80,9 +92,8 @@ impl Known {
         match &self.destination {
             Destination::Folder(path) => {
                 let folder = FolderStore::open(path, FolderOptions::default())?;
-                if !looks && !folder.lock()? {
-                    let location = self.destination.to_string();
-                    return Err(StoreError::Locked { location }.into());
+                if !looks {
+                    folder.lock()?;
                 }
                 Ok(Arc::new(folder))
             }

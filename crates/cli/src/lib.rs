@@ -78,6 +78,7 @@ fn refuse(error: &clap::Error, json: bool) -> Exit {
 }
 
 fn run(arguments: &Arguments) -> Exit {
+    obsync_private::refuse_core_dumps();
     let console = Arc::new(Console::new(arguments.global.quiet));
     logging::start(arguments.global.verbose, &console);
     let result = runtime().and_then(|runtime| {

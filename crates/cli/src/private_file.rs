@@ -1,14 +1,17 @@
 //! Small JSON files that nobody else may read: tokens and derived keys.
 //!
 //! They are written to a temporary file (mode 0600 from its first byte) that then takes the old one's name,
-//! so a crash leaves the old or the new one. Their directory has mode 0700.
+//! so a crash leaves the old or the new one. Their directory has mode 0700. None is written that is too large to be read
+//! again, and one that an earlier release made too large is mended when it is read.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use obsync_private::{Access, Folder};
+use obsync_protocol::limits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -16,16 +19,23 @@ use zeroize::Zeroizing;
 use crate::console::Console;
 use crate::exit::{Exit, Failed};
 
-/// Far more than any number of accounts and vaults takes, in bytes.
-const MAX_SIZE: u64 = 4 << 20;
-
 /// How long to wait for another process that is writing the same file.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// The lock on the files of a directory.
+const LOCK: &str = ".lock";
+
+/// What such a file holds.
+pub(crate) trait Content: DeserializeOwned + Serialize + Default {
+    /// Removes what no honest service makes as large as it is. A limit on what is received keeps it out nowadays.
+    fn drop_oversized(&mut self);
+}
 
 /// One such file, which holds a `T` and stands for `T::default()` while it does not exist.
 #[derive(Debug)]
 pub(crate) struct PrivateFile {
     path: PathBuf,
+    name: String,
     /// What to do when it is damaged, as the end of a sentence.
     remedy: &'static str,
 }
@@ -33,35 +43,51 @@ pub(crate) struct PrivateFile {
 impl PrivateFile {
     /// The file `name` in `directory`.
     pub(crate) fn new(directory: &Path, name: &str, remedy: &'static str) -> Self {
-        PrivateFile { path: directory.join(name), remedy }
+        PrivateFile { path: directory.join(name), name: name.to_owned(), remedy }
     }
 
     /// Reads the file. One that others can read is closed to them first, with a warning.
     ///
     /// # Errors
-    /// When it is there but cannot be read or understood.
-    pub(crate) fn read<T: DeserializeOwned + Default>(&self, console: &Console) -> Result<T, Failed> {
-        match self.text(console).map_err(|error| self.cannot("read", &error))? {
-            None => Ok(T::default()),
-            Some(text) => serde_json::from_str(&text).map_err(|error| self.damaged(&error)),
+    /// When it is there but cannot be read or understood, or when another user can change it.
+    pub(crate) fn read<T: Content>(&self, console: &Console) -> Result<T, Failed> {
+        let Some(file) = self.open(console).map_err(|error| self.cannot("read", &error))? else {
+            return Ok(T::default());
+        };
+        let size = file.metadata().map_err(|error| self.cannot("read", &error))?.len();
+        if size > limits::PRIVATE_FILE_MENDED {
+            return self.set_aside(console);
         }
+        let mut text = Zeroizing::new(String::new());
+        file.take(limits::PRIVATE_FILE_MENDED)
+            .read_to_string(&mut text)
+            .map_err(|error| self.cannot("read", &error))?;
+        let mut content: T = serde_json::from_str(&text).map_err(|error| self.damaged(&error))?;
+        if text.len() as u64 > limits::PRIVATE_FILE {
+            content.drop_oversized();
+            console.warn(&format!(
+                "{} is larger than it can be; what is too large in it is left out now, and goes when the file is written \
+                 next. If obsync asks for something that it knew before, give it once more",
+                self.path.display()
+            ));
+        }
+        Ok(content)
     }
 
     /// Changes the file: reads it, applies `change`, and writes the result unless `change` says that nothing
     /// changed.
     ///
     /// # Errors
-    /// As for [`read`](Self::read), and when it cannot be written.
-    pub(crate) fn update<T>(
+    /// As for [`read`](Self::read), and when it cannot be written or would be too large to be read again.
+    pub(crate) fn update<T: Content>(
         &self,
         console: &Console,
         change: impl FnOnce(&mut T) -> bool,
-    ) -> Result<(), Failed>
-    where
-        T: DeserializeOwned + Serialize + Default,
-    {
-        self.make_directory().map_err(|error| self.cannot("make the directory of", &error))?;
-        let _lock = self.lock()?;
+    ) -> Result<(), Failed> {
+        let folder =
+            Folder::make(self.directory()).map_err(|error| self.cannot("make the directory of", &error))?;
+        folder.close_to_others();
+        let _lock = self.lock(&folder)?;
         let mut content: T = self.read(console)?;
         if !change(&mut content) {
             return Ok(());
@@ -69,50 +95,59 @@ impl PrivateFile {
         let text = serde_json::to_string_pretty(&content).map(Zeroizing::new);
         let text =
             text.map_err(|error| Failed::cannot(format_args!("write {}", self.path.display()), &error))?;
-        self.write(text.as_bytes()).map_err(|error| self.cannot("write", &error))
+        if text.len() as u64 > limits::PRIVATE_FILE {
+            return Err(self.too_large());
+        }
+        folder.replace(&self.name, text.as_bytes()).map_err(|error| self.cannot("write", &error))
     }
 
-    fn text(&self, console: &Console) -> io::Result<Option<Zeroizing<String>>> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        if close_to_others(&file, 0o600)? {
+    fn open(&self, console: &Console) -> io::Result<Option<File>> {
+        let Some(folder) = Folder::open_to_read(self.directory())? else { return Ok(None) };
+        let Some(opened) = folder.file(&self.name, Access::Read)? else { return Ok(None) };
+        if opened.was_open {
             console.warn(&format!(
                 "{} could be read by other users of this computer; it cannot any more, but whoever did has your token \
                  or keys: `obsync logout` makes the token worthless",
                 self.path.display()
             ));
         }
-        let mut text = Zeroizing::new(String::new());
-        file.take(MAX_SIZE + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MAX_SIZE {
-            return Err(io::Error::new(ErrorKind::FileTooLarge, "it is too large to be obsync's"));
-        }
-        Ok(Some(text))
+        Ok(Some(opened.file))
+    }
+
+    /// Gives the file another name, where it is too large to be mended.
+    fn set_aside<T: Content>(&self, console: &Console) -> Result<T, Failed> {
+        let aside = format!("{}.too-large", self.name);
+        let moved = Folder::open(self.directory())
+            .and_then(|folder| folder.map_or(Ok(()), |folder| folder.rename(&self.name, &aside)));
+        moved.map_err(|error| self.cannot("set aside", &error))?;
+        console.warn(&format!(
+            "{} was far larger than it can be and is called {aside} now; remove that. obsync asks for what was in it once \
+             more",
+            self.path.display()
+        ));
+        Ok(T::default())
+    }
+
+    fn too_large(&self) -> Failed {
+        let message = format!(
+            "{} would be larger than {} MiB, more than obsync reads, so it is left as it was; {}",
+            self.path.display(),
+            limits::PRIVATE_FILE >> 20,
+            self.remedy
+        );
+        Failed::new(Exit::Error, message)
     }
 
     fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
     }
 
-    fn make_directory(&self) -> io::Result<()> {
-        let directory = self.directory();
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(directory)?;
-        close_to_others(&File::open(directory)?, 0o700).map(drop)
-    }
-
     /// Keeps two processes from writing over each other's change. The lock ends with its holder.
-    fn lock(&self) -> Result<File, Failed> {
-        let path = self.directory().join(".lock");
+    fn lock(&self, folder: &Folder) -> Result<File, Failed> {
+        let path = self.directory().join(LOCK);
         let cannot = |error: &io::Error| Failed::cannot(format_args!("lock {}", path.display()), error);
-        let file =
-            private_options().create(true).truncate(false).open(&path).map_err(|error| cannot(&error))?;
+        let opened = folder.file(LOCK, Access::Write).map_err(|error| cannot(&error))?;
+        let file = opened.ok_or_else(|| cannot(&ErrorKind::NotFound.into()))?.file;
         let since = Instant::now();
         loop {
             match file.try_lock() {
@@ -130,20 +165,6 @@ impl PrivateFile {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
-    }
-
-    fn write(&self, content: &[u8]) -> io::Result<()> {
-        // The lock is held, so a leftover of this name is nobody's.
-        let temporary = self.path.with_extension("new");
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = private_options().create_new(true).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        File::open(self.directory())?.sync_all()
     }
 
     fn cannot(&self, action: &str, error: &io::Error) -> Failed {
@@ -175,21 +196,20 @@ fn private_options() -> OpenOptions {
     options
 }
 
-/// Takes all rights from group and others; `true` when there were any.
-fn close_to_others(file: &File, mode: u32) -> io::Result<bool> {
-    if file.metadata()?.permissions().mode() & 0o077 == 0 {
-        return Ok(false);
-    }
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     type Table = BTreeMap<String, u32>;
+
+    /// Keys of more than 100 bytes are oversized.
+    impl Content for Table {
+        fn drop_oversized(&mut self) {
+            self.retain(|key, _| key.len() <= 100);
+        }
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -254,5 +274,63 @@ mod tests {
         let table =
             PrivateFile::new(home.path(), "table.json", "").read::<Table>(&Console::new(true)).unwrap();
         assert_eq!(table.len(), 20);
+    }
+
+    #[test]
+    fn nothing_is_written_that_would_be_too_large_to_be_read_again() {
+        let home = tempfile::tempdir().unwrap();
+        let file = PrivateFile::new(home.path(), "table.json", "forget something");
+        put(&file, "a", 1);
+        let large = "x".repeat(5 << 20);
+        let failed = file.update(&Console::new(true), |table: &mut Table| table.insert(large, 2).is_none());
+        let message = failed.unwrap_err().message;
+        assert!(message.ends_with("left as it was; forget something"), "{message}");
+        assert_eq!(file.read::<Table>(&Console::new(true)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_already_loses_what_makes_it_so() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("table.json");
+        fs::write(&path, format!("{{\"{}\": 1, \"mine\": 2}}", "x".repeat(5 << 20))).unwrap();
+        let file = PrivateFile::new(home.path(), "table.json", "");
+        assert_eq!(file.read::<Table>(&Console::new(true)).unwrap(), Table::from([("mine".to_owned(), 2)]));
+        put(&file, "more", 3);
+        assert!(fs::metadata(&path).unwrap().len() < 100);
+    }
+
+    #[test]
+    fn a_file_that_is_far_too_large_is_set_aside() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("table.json");
+        File::create(&path).unwrap().set_len(limits::PRIVATE_FILE_MENDED + 1).unwrap();
+        let file = PrivateFile::new(home.path(), "table.json", "");
+        assert_eq!(file.read::<Table>(&Console::new(true)).unwrap(), Table::new());
+        assert!(!path.exists() && home.path().join("table.json.too-large").exists());
+        put(&file, "a", 1);
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_is_refused_without_waiting() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["table.json", ".lock"] {
+            let made = std::process::Command::new("mkfifo").arg(home.path().join(name)).status().unwrap();
+            assert!(made.success());
+        }
+        let file = PrivateFile::new(home.path(), "table.json", "");
+        let failed = file.read::<Table>(&Console::new(true)).unwrap_err();
+        assert!(failed.message.contains("table.json is not a regular file; move it elsewhere"), "{failed}");
+        let failed = file.update(&Console::new(true), |_: &mut Table| true).unwrap_err();
+        assert!(failed.message.contains(".lock is not a regular file"), "{failed}");
+    }
+
+    #[test]
+    fn a_file_that_is_a_link_of_the_user_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("dotfiles")).unwrap();
+        fs::write(home.path().join("dotfiles/table.json"), "{\"a\": 1}").unwrap();
+        symlink("dotfiles/table.json", home.path().join("table.json")).unwrap();
+        let file = PrivateFile::new(home.path(), "table.json", "");
+        assert_eq!(file.read::<Table>(&Console::new(true)).unwrap()["a"], 1);
     }
 }

@@ -42,6 +42,6 @@ pub use state::{
     VaultState,
 };
 pub use store::{
-    BatchLimit, FileMeta, FileWriter, Publication, PublicationContent, PublishFailure, Published, Removable,
-    Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, FileMeta, FileWriter, Publication, PublicationContent, PublishFailure, Published, Recorded,
+    Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

@@ -11,7 +11,7 @@ use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry, Unclear};
 use crate::state::{Record, RecordKind};
-use crate::store::{FileMeta, Removable, Wanted};
+use crate::store::{FileMeta, Recorded, Removable, Wanted};
 
 /// How thorough a pull is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,7 +160,7 @@ pub(crate) struct Target {
     pub(crate) mtime: i64,
     pub(crate) ctime: i64,
     /// The content that obsync put there last.
-    pub(crate) replaces: Option<ContentHash>,
+    pub(crate) replaces: Option<Recorded>,
     /// Whether something of the vault is there, above it or below it until the plan's removals are done.
     pub(crate) obstructed: bool,
     /// Whether the state says of it already what it is to say, in every detail.
@@ -508,15 +508,15 @@ impl Planner {
     fn place_over_file(&mut self, entry: RemoteEntry, hash: ContentHash, size: u64, known: FileMeta) {
         if known.hash != hash {
             self.vanish(known.hash, entry.path.clone());
-            self.want(hash, size, Target::new(entry, Some(known.hash)));
+            self.want(hash, size, Target::new(entry, Some(Recorded::from(&known))));
         } else if self.looks_at(entry.uid) {
-            let mut target = Target::new(entry, Some(known.hash));
+            let mut target = Target::new(entry, Some(Recorded::from(&known)));
             target.recorded = target.meta(hash, size) == known;
             self.want(hash, size, target);
         } else if !self.is_renewal(known.uid, entry.uid) {
             self.plan.settled.push(entry.path);
         } else {
-            let target = Target::new(entry, Some(hash));
+            let target = Target::new(entry, Some(Recorded::from(&known)));
             if target.mtime == known.mtime {
                 let kind = RecordKind::File(target.meta(hash, known.size));
                 self.plan.renewed.push(Record { path: target.path, kind });
@@ -544,7 +544,7 @@ impl Planner {
         match kind {
             RecordKind::File(meta) => {
                 self.vanish(meta.hash, path.clone());
-                let file = Removable { path, hash: meta.hash };
+                let file = Removable { path, content: Recorded::from(&meta) };
                 self.plan.removals.push(FileRemoval { file, size: meta.size, uid });
             }
             RecordKind::Folder(_) => {
@@ -599,7 +599,7 @@ impl Planner {
 }
 
 impl Target {
-    fn new(entry: RemoteEntry, replaces: Option<ContentHash>) -> Self {
+    fn new(entry: RemoteEntry, replaces: Option<Recorded>) -> Self {
         Target {
             path: entry.path,
             uid: entry.uid,
@@ -609,6 +609,11 @@ impl Target {
             obstructed: false,
             recorded: false,
         }
+    }
+
+    /// Whether the state says that this content is there already.
+    pub(crate) fn is_recorded_as(&self, hash: ContentHash) -> bool {
+        self.replaces.is_some_and(|recorded| recorded.hash == hash)
     }
 }
 

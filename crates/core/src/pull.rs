@@ -18,7 +18,7 @@ use crate::publish::Publisher;
 use crate::report::Report;
 use crate::repositories::Repositories;
 use crate::state::{Commit, DeferredKey, DeferredKind, Record, StateStore, VaultState};
-use crate::store::{FileMeta, Publication, PublicationContent, StoreError, VaultStore, Wanted};
+use crate::store::{FileMeta, Publication, PublicationContent, Recorded, StoreError, VaultStore, Wanted};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 
@@ -206,7 +206,7 @@ impl Pull<'_> {
         let publications =
             files.into_iter().zip(held).filter(|(_, held)| *held).map(|((path, meta), _)| Publication {
                 content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
-                replaces: Some(meta.hash),
+                replaces: Some(Recorded::from(meta)),
             });
         let publications: Vec<Publication> = publications.collect();
         let records: Vec<Record> =

@@ -52,7 +52,30 @@ pub struct Publication {
     pub content: PublicationContent,
     /// The content that the state says obsync last put at this path. Anything else found there was not written by
     /// obsync in its present form, and is set aside rather than overwritten.
-    pub replaces: Option<ContentHash>,
+    pub replaces: Option<Recorded>,
+}
+
+/// A content that the state says obsync put at a path. A store compares the size first: a file of any other size is not
+/// worth reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its hash.
+    pub hash: ContentHash,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl Recorded {
+    /// These bytes.
+    pub fn of(content: &[u8]) -> Self {
+        Recorded { hash: ContentHash::of(content), size: content.len() as u64 }
+    }
+}
+
+impl From<&FileMeta> for Recorded {
+    fn from(meta: &FileMeta) -> Self {
+        Recorded { hash: meta.hash, size: meta.size }
+    }
 }
 
 /// Where the content of a [`Publication`] comes from.
@@ -142,7 +165,7 @@ pub struct Removable {
     /// The file's path.
     pub path: VaultPath,
     /// Its content as obsync wrote it; a file with any other content is kept.
-    pub hash: ContentHash,
+    pub content: Recorded,
 }
 
 /// A question of [`VaultStore::holds`]: is this content at this path?

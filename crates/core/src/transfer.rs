@@ -99,7 +99,7 @@ impl Scout {
             transfer.targets = missing;
             ready.extend(there.into_iter().map(|target| {
                 // What obsync wrote and what is still there is no news.
-                let known = target.replaces == Some(transfer.hash);
+                let known = target.is_recorded_as(transfer.hash);
                 Ready::in_place(target, if known { Origin::Touched } else { Origin::Adopted }, transfer)
             }));
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
+    obsync_private::refuse_core_dumps();
     // Two threads are enough for two processors, and each takes memory that a small function has little of.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {

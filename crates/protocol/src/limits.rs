@@ -76,6 +76,13 @@ pub const CONTENT_FRAMES: u64 = 1024;
 /// Beyond [`CONTENT_FRAMES`], one frame more for each so many bytes.
 pub const BYTES_PER_CONTENT_FRAME: u64 = 256;
 
+// Files that obsync keeps.
+
+/// Bytes of `credentials.json` and `keys.json`, when they are read and when they are written.
+pub const PRIVATE_FILE: u64 = 4 << 20;
+/// A larger one is read up to this many bytes, to take out what is too large in it.
+pub const PRIVATE_FILE_MENDED: u64 = 64 << 20;
+
 // Time.
 
 /// The least speed while an answer is due and this side reads, in bytes a second over [`LEAST_SPEED_OVER`], all

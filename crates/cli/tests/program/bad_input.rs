@@ -280,7 +280,7 @@ fn two_pulls_at_once_are_one_too_many() {
     insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @"
     exit status 7
     --- stderr
-    obsync: another obsync is working on [DIR]/notes; wait for it to end, or stop it
+    obsync: another obsync is working on notes; wait for it to end, or stop it
     ");
     assert_eq!(
         world.run(&["pull", "Notes", "notes", "--json"]).expect(7).json()["error"]["kind"],

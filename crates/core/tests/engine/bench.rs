@@ -82,7 +82,7 @@ impl Bench {
     /// Waits until nothing of a pull whose future was dropped runs on: a process that dies takes its blocking calls
     /// with it, a future does not.
     pub(crate) async fn until_dead(&self) {
-        while !matches!(self.store().lock(), Ok(true)) {
+        while self.store().lock().is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let identity = self.identity();

@@ -84,12 +84,19 @@ pub(super) fn open_file(dir: impl AsFd, name: &str) -> io::Result<Option<(File, 
     Ok((facts.kind == Kind::File).then_some((file, facts)))
 }
 
-/// SHA-256 of the regular file at `name`, with the facts for which it holds; `None` when there is no such file.
-pub(super) fn content_of(dir: impl AsFd, name: &str) -> io::Result<Option<(ContentHash, Facts)>> {
+/// SHA-256 of the regular file at `name` if its size is one of `sizes` (bytes), with the facts for which it holds; `None`
+/// when there is no such file. A file of another size is not read: a sparse one of terabytes takes an hour.
+pub(super) fn content_of(
+    dir: impl AsFd,
+    name: &str,
+    sizes: &[u64],
+) -> io::Result<Option<(Option<ContentHash>, Facts)>> {
     let Some((file, facts)) = open_file(dir, name)? else {
         return Ok(None);
     };
-    Ok(Some((hash(&file, facts.size, &mut |_| Ok(()))?, facts)))
+    let hash = |size| hash(&file, size, &mut |_| Ok(()));
+    let content = sizes.contains(&facts.size).then(|| hash(facts.size)).transpose()?;
+    Ok(Some((content, facts)))
 }
 
 /// Whether the regular file at `name` has exactly this content. The size saves reading a file that cannot be it.

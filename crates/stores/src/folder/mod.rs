@@ -4,7 +4,7 @@
 //! cap-std, which follows no link out of it (by `openat2` on Linux), and files are named by one segment in an open folder,
 //! where the last segment is never followed if it is a link.
 //!
-//! - [`shared`]: the destination, opened or made when needed; [`root`], its handle and lock; [`parents`], folders in it.
+//! - [`shared`]: the destination, opened or made when needed; [`root`], its handle; [`mod@lock`], the lock on it; [`parents`], folders in it.
 //! - [`staging`], [`writer`], [`held`] and [`early`]: files that are not visible yet. [`publish`]: how they become so, with [`rename`],
 //!   [`aside`] (conflicted copies) and [`transplant`] (other file systems below the root).
 //! - [`remove`], [`walk`], [`folding`], [`sync`]: what their names say. [`entry`]: one entry of an open folder.
@@ -16,6 +16,7 @@ mod entry;
 mod file_system;
 mod folding;
 mod held;
+mod lock;
 mod parents;
 mod publish;
 mod remove;
@@ -62,7 +63,7 @@ pub struct FolderOptions {
 
 /// A vault as files of a local folder. The folder need not exist: it is made when something is first written.
 ///
-/// The folder `.obsync` in it is obsync's own and is there only while something is staged.
+/// The folder `.obsync` in it is obsync's own: it has the [lock](Self::lock), and what is staged.
 #[derive(Clone, Debug)]
 pub struct FolderStore {
     shared: Arc<Shared>,
@@ -80,15 +81,23 @@ impl FolderStore {
         Ok(FolderStore { shared: Arc::new(shared) })
     }
 
-    /// Takes the lock on the folder, for as long as this store lives; `false` when another process has it. It is an
-    /// advisory lock on the folder itself: it writes nothing and dies with its holder. If the folder does not exist yet the
-    /// lock is taken when it is made. A file system without locks is tolerated with a warning.
+    /// Takes the lock on the folder, for as long as this store lives: an advisory lock on the file `.obsync/lock`, which
+    /// dies with its holder. If that file, or the folder, does not exist yet the lock is taken before the first write, so
+    /// that a run that only reads leaves nothing. A file system without locks is tolerated with a warning.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if the folder cannot be opened.
-    pub fn lock(&self) -> Result<bool, StoreError> {
+    /// [`StoreError::Locked`] with the holder's name if another process has it, [`StoreError::Unavailable`] if the folder
+    /// cannot be opened.
+    pub fn lock(&self) -> Result<(), StoreError> {
         self.shared.lock()
+    }
+
+    /// The error for a folder that another process works on, which was found out by another lock than the folder's own.
+    pub fn locked(&self) -> StoreError {
+        let root = self.shared.root().ok().flatten();
+        let location = root.map_or_else(|| self.shared.site.location(), |root| lock::held(&root));
+        StoreError::Locked { location }
     }
 
     /// Runs `work` on a thread that may block.
@@ -117,7 +126,11 @@ impl FolderStore {
     {
         let count = items.len();
         let answers = self.run(move |shared| {
-            let root = if make && !items.is_empty() { Some(shared.make_root()?) } else { shared.root()? };
+            let root = match (items.is_empty(), make) {
+                (true, _) => return Ok(Vec::new()),
+                (false, true) => Some(shared.make_root()?),
+                (false, false) => shared.root_to_write()?,
+            };
             let Some(root) = root else {
                 return Ok(items.iter().map(|_| Ok(without())).collect());
             };
@@ -253,7 +266,7 @@ impl VaultStore for FolderStore {
         self.run(move |shared| {
             shared.admit(&path)?;
             let missing = || shared.site.not_found(Action::SetAside, path.as_str());
-            let root = shared.root()?.ok_or_else(missing)?;
+            let root = shared.root_to_write()?.ok_or_else(missing)?;
             let dir = Parents::new(&root).find(path.parent().as_ref())?.ok_or_else(missing)?;
             aside::set_aside(&root, &dir, &path)
         })

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::thread;
 
 use cap_std::fs::Dir;
-use obsync_core::{FileMeta, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError};
-use obsync_protocol::{ContentHash, VaultPath};
+use obsync_core::{
+    FileMeta, Publication, PublicationContent, PublishFailure, Published, Recorded, Staged, StoreError,
+};
+use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
@@ -217,7 +219,7 @@ impl Publisher<'_> {
         &mut self,
         staging: &StagingFolder,
         staged: &Staged,
-        replaces: Option<ContentHash>,
+        replaces: Option<Recorded>,
     ) -> Result<Published, StoreError> {
         let dir = self.parents.make(staged.path.parent().as_ref(), &staged.path)?;
         let mut conflict = None;
@@ -240,7 +242,7 @@ impl Publisher<'_> {
         &mut self,
         staging: &StagingFolder,
         staged: &Staged,
-        replaces: Option<ContentHash>,
+        replaces: Option<Recorded>,
         dir: &Arc<Dir>,
         conflict: &mut Option<VaultPath>,
     ) -> Result<(), StoreError> {
@@ -281,7 +283,7 @@ impl Publisher<'_> {
         &mut self,
         dir: &Dir,
         staged: &Staged,
-        replaces: Option<ContentHash>,
+        replaces: Option<Recorded>,
     ) -> Result<Occupant, StoreError> {
         let (path, name) = (&staged.path, staged.path.file_name());
         let failed = |error: Errno| self.root.site.error(Action::Place, path.as_str(), error);
@@ -298,10 +300,12 @@ impl Publisher<'_> {
                 }
                 Err(error) => Err(failed(error)),
             },
-            Some(Kind::File) => Ok(match content_of(dir, name) {
+            Some(Kind::File) => Ok(match content_of(dir, name, &worth_reading(staged, replaces)) {
                 Ok(None) => Occupant::Gone,
-                Ok(Some((content, facts))) if content == staged.meta.hash => Occupant::Same(facts),
-                Ok(Some((content, facts))) if Some(content) == replaces => Occupant::Ours(facts),
+                Ok(Some((Some(content), facts))) if content == staged.meta.hash => Occupant::Same(facts),
+                Ok(Some((Some(content), facts))) if replaces.is_some_and(|ours| ours.hash == content) => {
+                    Occupant::Ours(facts)
+                }
                 Ok(Some(_)) => Occupant::Foreign,
                 Err(error) => {
                     tracing::debug!(%error, "what is in the way cannot be read, so it is kept");
@@ -323,6 +327,11 @@ impl Publisher<'_> {
         }
         transplant(site, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())
     }
+}
+
+/// The sizes, in bytes, of the contents that make a difference at the place of a staged file.
+fn worth_reading(staged: &Staged, replaces: Option<Recorded>) -> [u64; 2] {
+    [staged.meta.size, replaces.map_or(staged.meta.size, |ours| ours.size)]
 }
 
 /// Where a staged file is renamed from: staging, or a copy of it in the target's file system.

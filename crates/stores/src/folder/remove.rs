@@ -31,12 +31,12 @@ pub(super) fn remove_file(
         Some(Kind::Folder | Kind::Foreign) => return Ok(Removal::Kept),
         Some(Kind::File) => {}
     }
-    let Some((content, facts)) = content_of(&*dir, name).map_err(failed)? else {
+    let Some((content, facts)) = content_of(&*dir, name, &[file.content.size]).map_err(failed)? else {
         return Ok(Removal::Missing);
     };
     // Looked at once more: reading can take long enough for somebody to save the file.
     let now = look(&*dir, name).map_err(|error| failed(error.into()))?;
-    if content != file.hash || now.is_some_and(|now| now != facts) {
+    if content != Some(file.content.hash) || now.is_some_and(|now| now != facts) {
         return Ok(Removal::Kept);
     }
     match rustix::fs::unlinkat(&*dir, name, AtFlags::empty()) {

@@ -1,18 +1,20 @@
 //! The root of a destination: its handle, which confines everything, and the lock on it.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io;
+use std::fs::{self, DirBuilder, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cap_std::fs::Dir;
 use obsync_core::StoreError;
+use obsync_private::Access;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::lock::FolderLock;
 use super::site::{Action, Site, is_missing};
 use super::sync::{Durability, Unsynced};
+use crate::blocking as mutex;
 
 /// The longest segment that any file system in use takes, in bytes, and the least that [`Root::name_max`] says.
 pub(super) const COMMON_NAME_MAX: usize = 255;
@@ -30,7 +32,9 @@ pub(super) struct Root {
     /// What was changed and is not known to be durable.
     pub(super) unsynced: Unsynced,
     name_max: usize,
-    locked: AtomicBool,
+    lock: Mutex<Option<FolderLock>>,
+    /// The lock is held for writing, as far as there is one.
+    claimed: AtomicBool,
 }
 
 impl Root {
@@ -56,7 +60,8 @@ impl Root {
             handle,
             unsynced: Unsynced::new(durability),
             name_max: usize::try_from(name_max).unwrap_or(COMMON_NAME_MAX).max(COMMON_NAME_MAX),
-            locked: AtomicBool::new(false),
+            lock: Mutex::default(),
+            claimed: AtomicBool::new(false),
         }))
     }
 
@@ -89,21 +94,38 @@ impl Root {
         Ok(())
     }
 
-    /// Takes the lock, which lasts as long as this root is open and dies with the process; `false` when another
-    /// process has it. Some network file systems have no locks; there the lock of the state has to do.
-    pub(super) fn lock(&self) -> Result<bool, StoreError> {
-        if self.locked.load(Ordering::Acquire) {
-            return Ok(true);
+    /// Takes the lock if its file is there. It lasts as long as this root is open and dies with the process.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] if another process has it.
+    pub(super) fn lock(&self) -> Result<(), StoreError> {
+        self.take_lock(Access::Update).map(drop)
+    }
+
+    /// Takes the lock, making its file if need be, and says in it who has it. To be called before something is written.
+    ///
+    /// # Errors
+    ///
+    /// As for [`lock`](Self::lock).
+    pub(super) fn claim(&self) -> Result<(), StoreError> {
+        if self.claimed.load(Ordering::Acquire) {
+            return Ok(());
         }
-        match self.handle.try_lock() {
-            Ok(()) => self.locked.store(true, Ordering::Release),
-            Err(TryLockError::WouldBlock) => return Ok(false),
-            Err(TryLockError::Error(error)) if cannot_lock(&error) => {
-                tracing::warn!(%error, "the destination's file system has no locks; do not pull to it from two machines at once");
-            }
-            Err(TryLockError::Error(error)) => return Err(self.site.root_error(Action::Read, error)),
+        let held = self.take_lock(Access::Write)?;
+        if let Some(lock) = &*held {
+            lock.name();
         }
-        Ok(true)
+        self.claimed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn take_lock(&self, access: Access) -> Result<MutexGuard<'_, Option<FolderLock>>, StoreError> {
+        let mut held = mutex::lock(&self.lock);
+        if held.is_none() {
+            *held = FolderLock::take(self, access)?;
+        }
+        Ok(held)
     }
 
     /// The longest segment, in bytes, that may be tried here.
@@ -116,13 +138,6 @@ impl Root {
 #[allow(clippy::unnecessary_cast)]
 pub(super) fn device(facts: &rustix::fs::Stat) -> u64 {
     facts.st_dev as u64
-}
-
-fn cannot_lock(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::BADF | Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
-    )
 }
 
 fn not_a_folder(dest: &Path) -> String {

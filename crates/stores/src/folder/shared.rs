@@ -15,7 +15,7 @@ use super::held::Held;
 use super::parents::Parents;
 use super::root::{COMMON_NAME_MAX, Root};
 use super::site::{Action, Site};
-use super::staging::{OWN_FOLDER, StagedFile, Staging, StagingFolder};
+use super::staging::{StagedFile, Staging, StagingFolder, is_own_name};
 use crate::blocking::{Stopped, lock};
 
 /// The state of a folder store. Its methods block.
@@ -59,8 +59,8 @@ impl Shared {
             let Some(root) = Root::open(&self.site, &self.dest, self.options.durability)? else {
                 return Ok(None);
             };
-            if self.lock_wanted.load(Ordering::Acquire) && !root.lock()? {
-                return Err(StoreError::Locked { location: self.site.location() });
+            if self.lock_wanted.load(Ordering::Acquire) {
+                root.lock()?;
             }
             *kept = Some(Arc::new(root));
         }
@@ -70,18 +70,29 @@ impl Shared {
     /// The root, made if it is not there.
     pub(super) fn make_root(&self) -> Result<Arc<Root>, StoreError> {
         let _one = lock(&self.making);
-        if let Some(root) = self.root()? {
+        if let Some(root) = self.root_to_write()? {
             return Ok(root);
         }
         Root::create(&self.site, &self.dest)?;
-        self.root()?.ok_or_else(|| self.site.unavailable("it was removed at once after it was made"))
+        self.root_to_write()?.ok_or_else(|| self.site.unavailable("it was removed at once after it was made"))
     }
 
-    /// Takes the lock now, or when the folder is made; `false` when another process has it.
-    pub(super) fn lock(&self) -> Result<bool, StoreError> {
+    /// The root, if the folder is there, with the lock that writing to it needs.
+    pub(super) fn root_to_write(&self) -> Result<Option<Arc<Root>>, StoreError> {
+        let root = self.root()?;
+        if let Some(root) = &root
+            && self.lock_wanted.load(Ordering::Acquire)
+        {
+            root.claim()?;
+        }
+        Ok(root)
+    }
+
+    /// Takes the lock now if its file is there, else before the first write.
+    pub(super) fn lock(&self) -> Result<(), StoreError> {
         let root = self.root()?;
         self.lock_wanted.store(true, Ordering::Release);
-        root.map_or(Ok(true), |root| root.lock())
+        root.map_or(Ok(()), |root| root.lock())
     }
 
     /// Refuses a path that could not be published, before anything is downloaded for it.
@@ -209,5 +220,5 @@ impl Shared {
 
 /// Whether a path is in obsync's own folder, also where names are folded.
 pub(super) fn is_own(path: &VaultPath) -> bool {
-    path.segments().next().is_some_and(|first| first.eq_ignore_ascii_case(OWN_FOLDER))
+    path.segments().next().is_some_and(is_own_name)
 }

@@ -1,6 +1,7 @@
 //! What the system says about a path, told as the engine's [`StoreError`].
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use obsync_core::StoreError;
@@ -52,6 +53,11 @@ impl Site {
 
     pub(super) fn location(&self) -> String {
         self.0.to_string()
+    }
+
+    /// The destination's name as a path, to be shown.
+    pub(super) fn path(&self) -> &Path {
+        Path::new(&*self.0)
     }
 
     /// The error for what the system answered when `action` was tried on `path`.

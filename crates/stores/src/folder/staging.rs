@@ -1,6 +1,9 @@
 //! The hidden folder where files are written before they have a name: `.obsync/staging` in the root, so that it is on
 //! the same file system and publishing is a rename.
 //!
+//! Nobody else can write to it, so that what is published is what was verified. Where `.obsync` or the folder in it is
+//! another user's, or stays open to others, it is left alone, and `.obsync-` with random digits is used instead.
+//!
 //! A staged file is named after its content hash. That name is only where to look for it again after an interrupted
 //! run: whether it really holds that content is told by hashing it.
 
@@ -11,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::fs::Dir;
 use obsync_core::{FileMeta, StoreError};
+use obsync_private::{Judgement, close_folder, judge_folder};
 use obsync_protocol::{ContentHash, VaultPath};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -26,6 +30,13 @@ const STAGING: &str = "staging";
 /// What to tell when the ground is gone from under a run.
 const REMOVED: &str =
     "it, or .obsync in it, was removed while obsync was working; run the same command again";
+/// How the name of a folder in the root begins that is used where [`OWN_FOLDER`] cannot be; random digits follow.
+const ELSEWHERE: &str = ".obsync-";
+/// How many digits.
+const RANDOM_DIGITS: usize = 16;
+/// What to tell when every folder made there can be written by others.
+const OPEN_TO_ALL: &str = "every folder that is made in it can be changed by other users; take that from them, or choose another destination";
+const NO_RANDOM: &str = "the system has no random numbers; run the same command again";
 /// Length of a content hash in hexadecimal digits.
 const HASH_DIGITS: usize = 64;
 
@@ -105,25 +116,70 @@ impl Staging {
 #[derive(Debug)]
 pub(super) struct StagingFolder {
     pub(super) dir: Dir,
+    /// Its name in the root, if it is not the usual one.
+    elsewhere: Option<String>,
     site: Site,
     counter: AtomicU64,
 }
 
 impl StagingFolder {
     fn make(root: &Root) -> Result<Self, StoreError> {
+        if let Some(folder) = Self::open(root)? {
+            return Ok(folder);
+        }
         make_private(root, &root.dir, OWN_FOLDER)?;
-        let own = open_own(root, &root.dir, OWN_FOLDER)?.ok_or_else(|| root.site.unavailable(REMOVED))?;
-        make_private(root, &own, STAGING)?;
-        let dir = open_own(root, &own, STAGING)?.ok_or_else(|| root.site.unavailable(REMOVED))?;
-        Ok(StagingFolder { dir, site: root.site.clone(), counter: AtomicU64::new(1) })
+        if let Own::Private(own) = own_folder(root)? {
+            make_private(root, &own, STAGING)?;
+            if let Own::Private(dir) = open_judged(root, &own, STAGING)? {
+                return Ok(Self::new(root, dir, None));
+            }
+        }
+        Self::make_elsewhere(root)
     }
 
+    /// What an earlier run left elsewhere is only looked for where the usual folder cannot be used.
     fn open(root: &Root) -> Result<Option<Self>, StoreError> {
-        let Some(own) = open_own(root, &root.dir, OWN_FOLDER)? else {
-            return Ok(None);
+        let staging = match own_folder(root)? {
+            Own::Private(own) => open_judged(root, &own, STAGING)?,
+            Own::Absent => Own::Absent,
+            Own::Foreign => Own::Foreign,
         };
-        let dir = open_own(root, &own, STAGING)?;
-        Ok(dir.map(|dir| StagingFolder { dir, site: root.site.clone(), counter: AtomicU64::new(1) }))
+        match staging {
+            Own::Private(dir) => Ok(Some(Self::new(root, dir, None))),
+            Own::Absent => Ok(None),
+            Own::Foreign => Self::open_elsewhere(root),
+        }
+    }
+
+    fn make_elsewhere(root: &Root) -> Result<Self, StoreError> {
+        let random = obsync_private::random_name().ok_or_else(|| root.site.unavailable(NO_RANDOM))?;
+        let name = format!("{ELSEWHERE}{random}");
+        tracing::warn!("{OWN_FOLDER} is open to other users and left alone; files are staged in {name}");
+        rustix::fs::mkdirat(&root.dir, &name, Mode::from_raw_mode(0o700))
+            .map_err(|error| root.site.root_error(Action::Write, error))?;
+        match open_judged(root, &root.dir, &name)? {
+            Own::Private(dir) => Ok(Self::new(root, dir, Some(name))),
+            Own::Foreign => Err(root.site.unavailable(OPEN_TO_ALL)),
+            Own::Absent => Err(root.site.unavailable(REMOVED)),
+        }
+    }
+
+    fn open_elsewhere(root: &Root) -> Result<Option<Self>, StoreError> {
+        let failed = |error| root.site.root_error(Action::List, error);
+        for entry in root.dir.entries().map_err(failed)? {
+            let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
+            if name != OWN_FOLDER
+                && is_own_name(&name)
+                && let Own::Private(dir) = open_judged(root, &root.dir, &name)?
+            {
+                return Ok(Some(Self::new(root, dir, Some(name))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn new(root: &Root, dir: Dir, elsewhere: Option<String>) -> Self {
+        StagingFolder { dir, elsewhere, site: root.site.clone(), counter: AtomicU64::new(1) }
     }
 
     /// Creates an empty file for this content, open for writing.
@@ -207,10 +263,12 @@ impl StagingFolder {
 
     /// Removes the folder and the one above it, if they are empty.
     fn remove(&self, root: &Root) -> Result<(), StoreError> {
-        let Some(own) = open_own(root, &root.dir, OWN_FOLDER)? else {
-            return Ok(());
+        let own = match &self.elsewhere {
+            Some(_) => None,
+            None => open_own(root, &root.dir, OWN_FOLDER)?,
         };
-        for (dir, name) in [(&own, STAGING), (&*root.dir, OWN_FOLDER)] {
+        let root_name = self.elsewhere.as_deref().unwrap_or(OWN_FOLDER);
+        for (dir, name) in own.iter().map(|own| (own, STAGING)).chain([(&*root.dir, root_name)]) {
             match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => {
@@ -250,7 +308,7 @@ impl Drop for StagedFile {
     }
 }
 
-fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), StoreError> {
+pub(super) fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), StoreError> {
     match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(Errno::NOENT) => Err(root.site.unavailable(REMOVED)),
@@ -258,8 +316,69 @@ fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), StoreError> {
     }
 }
 
+/// Whether an entry of the root is a folder of obsync's own, also where names are folded.
+pub(super) fn is_own_name(name: &str) -> bool {
+    let digits = name.get(..ELSEWHERE.len()).filter(|start| start.eq_ignore_ascii_case(ELSEWHERE));
+    let digits = digits.and_then(|_| name.get(ELSEWHERE.len()..)).unwrap_or_default();
+    name.eq_ignore_ascii_case(OWN_FOLDER)
+        || (digits.len() == RANDOM_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// One of obsync's own folders, as it is found.
+pub(super) enum Own {
+    /// Nobody else can write there.
+    Private(Dir),
+    /// It is another user's, or others can write there.
+    Foreign,
+    Absent,
+}
+
+/// The folder [`OWN_FOLDER`].
+pub(super) fn own_folder(root: &Root) -> Result<Own, StoreError> {
+    open_judged(root, &root.dir, OWN_FOLDER)
+}
+
+/// Opens one of obsync's own folders, and closes it to others if it is this user's. What they may have put there by then is
+/// not to be trusted, so that files that an earlier run staged are removed.
+fn open_judged(root: &Root, dir: &Dir, name: &str) -> Result<Own, StoreError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+        // Root made it, say.
+        Err(Errno::ACCESS | Errno::PERM) => return Ok(Own::Foreign),
+        Err(_) => open_own(root, dir, name)?,
+        Ok(handle) => Some(Dir::from_std_file(File::from(handle))),
+    };
+    let Some(opened) = opened else { return Ok(Own::Absent) };
+    let judgement = judge_folder(&opened).map_err(|error| root.site.root_error(Action::Read, error))?;
+    Ok(match judgement {
+        Judgement::Private => Own::Private(opened),
+        Judgement::Open if close_folder(&opened) => {
+            distrust(root, &opened, name);
+            Own::Private(opened)
+        }
+        Judgement::Open | Judgement::Roots | Judgement::Foreign => Own::Foreign,
+    })
+}
+
+/// Removes what is staged in a folder that was open to others until now. (A staging folder that they made themselves is
+/// theirs, and found out by that.)
+fn distrust(root: &Root, dir: &Dir, name: &str) {
+    tracing::warn!("{name} in {} could be written by other users; it cannot any more", root.site.location());
+    let inner = (name == OWN_FOLDER).then(|| open_own(root, dir, STAGING));
+    let staging = match &inner {
+        None => dir,
+        Some(Ok(Some(staging))) => staging,
+        Some(_) => return,
+    };
+    for entry in staging.entries().into_iter().flatten().flatten() {
+        if let Err(error) = staging.remove_file(entry.file_name()) {
+            tracing::debug!(%error, "a staged file that others could change stays");
+        }
+    }
+}
+
 /// Opens one of obsync's own folders; a link in its place is not followed.
-fn open_own(root: &Root, dir: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
+pub(super) fn open_own(root: &Root, dir: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Ok(handle) => Ok(Some(Dir::from_std_file(File::from(handle)))),

@@ -10,14 +10,14 @@ use obsync_protocol::{RepositoryPart, VaultPath};
 use super::parents::Parents;
 use super::root::Root;
 use super::site::{Action, is_missing};
-use super::staging::OWN_FOLDER;
+use super::staging::is_own_name;
 use super::transplant::is_part;
 
-/// Whether there is nothing but obsync's own folder.
+/// Whether there is nothing but obsync's own folders.
 pub(super) fn is_empty(root: &Root) -> Result<bool, StoreError> {
     let failed = |error| root.site.error(Action::List, ".", error);
     for entry in root.dir.entries().map_err(failed)? {
-        if entry.map_err(failed)?.file_name() != OWN_FOLDER {
+        if !entry.map_err(failed)?.file_name().to_str().is_some_and(is_own_name) {
             return Ok(false);
         }
     }
@@ -77,7 +77,7 @@ fn list_folder(
     for entry in gone_is_none(entries)?.into_iter().flatten() {
         let entry = entry?;
         let name = entry.file_name();
-        if (at_root && name == OWN_FOLDER) || name.to_str().is_some_and(is_part) {
+        if name.to_str().is_some_and(|name| (at_root && is_own_name(name)) || is_part(name)) {
             continue;
         }
         // Not the type that reading the folder gives: some file systems give none.

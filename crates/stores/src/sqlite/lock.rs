@@ -1,10 +1,13 @@
 //! One process at a time: an advisory lock on a file beside the database. It dies with its holder, and the file stays.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use obsync_core::StateError;
+use obsync_private::{Access, Folder, Opened};
 
 use super::errors::Database;
 
@@ -21,18 +24,15 @@ pub(super) struct StateLock {
 impl StateLock {
     /// Takes the lock of `database`, making its folder if need be. `destination` is told when another process has it.
     pub(super) fn take(database: &Database, destination: &str) -> Result<Self, StateError> {
-        let path = beside(database.path(), ".lock");
+        let (folder, name) = private_folder(database)?;
+        let name = name + ".lock";
+        let path = folder.path().join(&name);
         let unusable =
             |error: io::Error| database.unavailable(format!("{} cannot be locked: {error}", path.display()));
-        if let Some(folder) = path.parent() {
-            make_private_folder(folder).map_err(|error| {
-                database.unavailable(format!(
-                    "its folder cannot be made ({error}); set OBSYNC_HOME to a folder that can"
-                ))
-            })?;
-        }
         for _ in 0..ATTEMPTS {
-            let file = private_file().create(true).open(&path).map_err(unusable)?;
+            let Some(Opened { file, .. }) = folder.file(&name, Access::Write).map_err(unusable)? else {
+                continue;
+            };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -63,35 +63,27 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(text)
 }
 
-/// Makes a folder that only its owner may enter; one that is there stays as it is.
-fn make_private_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+/// The folder of a database, made if need be, and the database's name in it.
+pub(super) fn private_folder(database: &Database) -> Result<(Folder, String), StateError> {
+    let (folder, name) = parts(database)?;
+    let folder = Folder::make(folder).map_err(|error| {
+        database
+            .unavailable(format!("its folder cannot be used ({error}); set OBSYNC_HOME to a folder that can"))
+    })?;
+    Ok((folder, name))
 }
 
-/// Options to open a file for writing that only its owner may read, should it be made.
-pub(super) fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
+/// The path of a database's folder, and the database's name in it.
+pub(super) fn parts(database: &Database) -> Result<(&Path, String), StateError> {
+    let (path, name) = (database.path(), database.path().file_name().and_then(OsStr::to_str));
+    let name = name.ok_or_else(|| database.unavailable("its name is not UTF-8 text"))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok((folder.unwrap_or(Path::new(".")), name.to_owned()))
 }
 
-#[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), std::fs::metadata(path)) {
+    match (file.metadata(), std::fs::symlink_metadata(path)) {
         (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
         _ => false,
     }
-}
-
-/// Elsewhere a file that is open cannot be removed.
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
-    path.exists()
 }

@@ -1,14 +1,16 @@
 //! The tables of a state database, and opening one.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use obsync_core::StateError;
+use obsync_private::{Folder, Refusal};
 use rusqlite::{Connection, OpenFlags, Transaction};
 
 use super::errors::Database;
 use super::identity::StateIdentity;
-use super::lock::private_file;
+use super::lock::{parts, private_folder};
 
 /// What SQLite keeps in the file's header to say whose format it is: "obsy".
 const APPLICATION_ID: i64 = 0x6f62_7379;
@@ -85,15 +87,12 @@ pub(super) enum Access {
 
 /// Opens a database and checks that it is one of ours; `None` when there is none yet.
 pub(super) fn open(database: &Database, access: Access) -> Result<Option<Connection>, StateError> {
-    match std::fs::metadata(database.path()) {
-        Ok(found) if !found.is_file() => return Err(database.corrupt("it is not a file")),
-        // What is left when a first commit was interrupted.
-        Ok(found) if found.len() == 0 => return Ok(None),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(database.unavailable(error.to_string())),
+    let Some((place, size)) = find(database)? else { return Ok(None) };
+    // What is left when a first commit was interrupted.
+    if size == 0 {
+        return Ok(None);
     }
-    let connection = connect(database, access)?;
+    let connection = connect(database, &place, access)?;
     let check = || -> rusqlite::Result<(i64, i64)> {
         Ok((pragma(&connection, "application_id")?, pragma(&connection, "user_version")?))
     };
@@ -117,11 +116,27 @@ pub(super) fn open(database: &Database, access: Access) -> Result<Option<Connect
 
 /// Makes the file, readable only by its owner. Its tables are made by the first commit.
 pub(super) fn create(database: &Database) -> Result<Connection, StateError> {
-    private_file()
-        .create(true)
-        .open(database.path())
+    let (folder, name) = private_folder(database)?;
+    folder
+        .file(&name, obsync_private::Access::Write)
         .map_err(|error| database.unavailable(format!("it cannot be made: {error}")))?;
-    connect(database, Access::Write)
+    connect(database, &folder.path().join(name), Access::Write)
+}
+
+/// Where the file is, without links, and its size in bytes; `None` when there is none. Nobody else can write to the file or
+/// its folder, in which SQLite looks for a journal.
+fn find(database: &Database) -> Result<Option<(PathBuf, u64)>, StateError> {
+    let refused = |error: io::Error| match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(Refusal::NotAFile { .. }) => database.corrupt("it is not a file"),
+        _ => database.unavailable(error.to_string()),
+    };
+    let (folder, name) = parts(database)?;
+    let Some(folder) = Folder::open(folder).map_err(refused)? else { return Ok(None) };
+    let Some(opened) = folder.file(&name, obsync_private::Access::Read).map_err(refused)? else {
+        return Ok(None);
+    };
+    let size = opened.file.metadata().map_err(refused)?.len();
+    Ok(Some((folder.path().join(name), size)))
 }
 
 /// Makes the tables if they are not there, with the one row that says whose state this is.
@@ -157,10 +172,10 @@ pub(super) fn has_contents_indexed(connection: &Connection) -> rusqlite::Result<
     connection.prepare_cached(sql)?.exists([])
 }
 
-fn connect(database: &Database, access: Access) -> Result<Connection, StateError> {
+fn connect(database: &Database, place: &Path, access: Access) -> Result<Connection, StateError> {
     let connect = |access: Access, flags: OpenFlags| -> rusqlite::Result<Connection> {
-        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(database.path(), flags)?;
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(place, flags)?;
         configure(&connection, access)?;
         Ok(connection)
     };

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
-use obsync_core::{Publication, PublicationContent, StoreError, VaultStore};
+use obsync_core::{
+    Publication, PublicationContent, Recorded, Removable, Removal, StoreError, VaultStore, Wanted,
+};
 use obsync_protocol::ContentHash;
 use obsync_stores::conformance::{at, meta, place, publish_one, stage};
 use obsync_stores::{FolderOptions, FolderStore};
@@ -15,7 +17,7 @@ use crate::destination::{Destination, mtime};
 async fn a_folder_that_is_not_there_is_made_by_the_first_write_only() {
     let destination = Destination::new();
     let store = destination.store();
-    assert!(store.lock().unwrap());
+    store.lock().unwrap();
     look_at_everything(&store).await;
     assert!(!destination.root().exists(), "looking made the folder");
     place(&store, "a.md", b"text", 0, None).await;
@@ -28,7 +30,7 @@ async fn looking_changes_nothing_in_a_folder() {
     destination.write("a.md", b"text");
     let before = fs::metadata(destination.root()).unwrap();
     let store = destination.store();
-    assert!(store.lock().unwrap());
+    store.lock().unwrap();
     look_at_everything(&store).await;
     drop(store);
     let after = fs::metadata(destination.root()).unwrap();
@@ -172,23 +174,70 @@ async fn a_time_that_no_file_system_has_becomes_the_nearest_one() {
 }
 
 #[tokio::test]
+async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
+    let destination = Destination::new();
+    let store = destination.store();
+    // Each reading of one of these would take minutes.
+    for name in ["in-the-way.md", "ours-once.md", "to-be-removed.md", "source.md"] {
+        destination.write(name, b"");
+        fs::File::options().write(true).open(destination.path(name)).unwrap().set_len(1 << 40).unwrap();
+    }
+    let aside = place(&store, "in-the-way.md", b"text", 0, None).await.conflict;
+    assert!(aside.is_some() && destination.read("in-the-way.md") == "text");
+    assert!(place(&store, "ours-once.md", b"text", 0, Some(b"older")).await.conflict.is_some());
+    let removable = Removable { path: at("to-be-removed.md"), content: Recorded::of(b"text") };
+    assert_eq!(store.remove_files(vec![removable]).await.pop().unwrap().unwrap(), Removal::Kept);
+    let wanted = Wanted { path: at("source.md"), hash: ContentHash::of(b"text"), size: 4 };
+    assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
+    assert!(store.copy(&at("source.md"), &at("b.md"), &meta(b"text", 0), true).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn one_store_at_a_time_has_the_lock() {
     let destination = Destination::new();
     fs::create_dir_all(destination.root()).unwrap();
     let first = destination.store();
     let second = destination.store();
-    assert!(first.lock().unwrap());
-    assert!(first.lock().unwrap(), "taking it twice is fine");
-    assert!(!second.lock().unwrap());
+    first.lock().unwrap();
+    assert_eq!(destination.tree(), [""; 0], "nothing is written for the lock alone");
+    place(&first, "a.md", b"text", 0, None).await;
+    first.lock().unwrap();
+    let error = second.lock().unwrap_err().to_string();
+    let holder = format!(", process {} since 2", std::process::id());
+    assert!(error.contains("vault (held by host ") && error.contains(&holder), "{error}");
     drop(first);
-    assert!(second.lock().unwrap());
+    second.lock().unwrap();
+    assert_eq!(destination.read(".obsync/lock"), "");
+}
+
+#[tokio::test]
+async fn the_lock_of_a_killed_run_is_free_and_its_name_is_not_told_again() {
+    let destination = Destination::new();
+    destination.write(".obsync/lock", b"host long-gone, process 1 since 2001");
+    let (first, second) = (destination.store(), destination.store());
+    first.lock().unwrap();
+    assert!(!second.lock().unwrap_err().to_string().contains("long-gone"));
+}
+
+#[tokio::test]
+async fn whoever_reads_the_folder_cannot_keep_its_owner_out() {
+    let destination = Destination::new();
+    fs::create_dir_all(destination.root()).unwrap();
+    let reader = fs::File::open(destination.root()).unwrap();
+    reader.lock().unwrap();
+    let store = destination.store();
+    store.lock().unwrap();
+    place(&store, "a.md", b"text", 0, None).await;
+    let mode = fs::metadata(destination.path(".obsync/lock")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "nor can whoever reads everything in it");
 }
 
 #[tokio::test]
 async fn a_lock_on_a_folder_that_is_not_there_yet_is_taken_when_it_is_made() {
     let destination = Destination::new();
     let (first, second) = (destination.store(), destination.store());
-    assert!(first.lock().unwrap() && second.lock().unwrap());
+    first.lock().unwrap();
+    second.lock().unwrap();
     place(&first, "a.md", b"text", 0, None).await;
     let error = second.create_folders(vec![at("b")]).await.pop().unwrap().unwrap_err();
     assert!(error.is_fatal() && matches!(error, StoreError::Locked { .. }), "{error}");
@@ -242,8 +291,7 @@ async fn a_file_changed_since_obsync_wrote_it_survives_with_its_own_time() {
     let edited = fs::File::options().write(true).open(destination.path("a.md")).unwrap();
     edited.set_modified(std::time::UNIX_EPOCH).unwrap();
     let staged = stage(&store, "a.md", b"new!", 5_000).await;
-    let conflict =
-        publish_one(&store, staged, Some(ContentHash::of(b"ours"))).await.unwrap().conflict.unwrap();
+    let conflict = publish_one(&store, staged, Some(Recorded::of(b"ours"))).await.unwrap().conflict.unwrap();
     assert_eq!(destination.read(conflict.as_str()), "hers");
     assert_eq!(mtime(&destination.path(conflict.as_str())), Some(0));
     assert_eq!(mtime(&destination.path("a.md")), Some(5_000));

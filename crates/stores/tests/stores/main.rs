@@ -11,6 +11,7 @@ mod folder_held;
 mod folder_limits;
 mod folder_links;
 mod folder_model;
+mod folder_others;
 mod folder_staging;
 mod sqlite;
 mod sqlite_catalog;

@@ -1,0 +1,225 @@
+//! An open folder that nobody else can write to, and the files in it.
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::trust::{
+    Judgement, OPEN, Refusal, can_others_write, close, close_folder, is_ours, judge_folder, keeps_entries,
+    mode, secure_file,
+};
+use crate::walk::Walk;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// For reading.
+    Read,
+    /// For reading and writing.
+    Update,
+    /// For reading and writing; it is made (mode 0600) if it is not there.
+    Write,
+}
+
+/// An open file of a [`Folder`].
+#[derive(Debug)]
+pub struct Opened {
+    /// The file.
+    pub file: File,
+    /// Whether it was open to others, and is not any more.
+    pub was_open: bool,
+}
+
+/// An open folder that is this user's or root's. Files are opened by one segment in it.
+#[derive(Debug)]
+pub struct Folder {
+    handle: OwnedFd,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens the folder at `path`; `None` when there is none. One of this user's that others can write to is closed to
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if others can write there all the same, or what the system says.
+    pub fn open(path: &Path) -> io::Result<Option<Self>> {
+        let folder = match Self::walk(path) {
+            Ok(folder) => folder,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        folder.secure()?;
+        Ok(Some(folder))
+    }
+
+    /// Opens the folder at `path`, which is only read from. Where others can make files, but not take the place of those
+    /// that are there (a mount of Kubernetes secrets is such a folder), it is taken as it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_to_read(path: &Path) -> io::Result<Option<Self>> {
+        let folder = match Self::walk(path) {
+            Ok(folder) => folder,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !keeps_entries(&folder.handle)? {
+            folder.secure()?;
+        }
+        Ok(Some(folder))
+    }
+
+    /// An open folder that was [judged](judge_folder) already, at `path`.
+    pub fn of(handle: OwnedFd, path: PathBuf) -> Self {
+        Folder { handle, path }
+    }
+
+    /// Opens the folder at `path`, made with those above it (mode 0700) if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn make(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = Self::open(path)? {
+            return Ok(folder);
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Self::open(path)?.ok_or_else(|| Errno::NOENT.into())
+    }
+
+    /// Takes every right from the group and others, if the folder is this user's. Where that has no effect it is left.
+    pub fn close_to_others(&self) {
+        if let Ok(stat) = rustix::fs::fstat(&self.handle)
+            && is_ours(&stat)
+            && mode(&stat) & OPEN != 0
+        {
+            close(&self.handle, mode(&stat) & !OPEN);
+        }
+    }
+
+    /// Its path, without links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file `name`; `None` when there is none and it is not to be [made](Access::Write).
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if others can change it, or what the system says.
+    pub fn file(&self, name: &str, access: Access) -> io::Result<Option<Opened>> {
+        match open_file(self.handle.as_fd(), OsStr::new(name), access) {
+            Ok(file) => Self::opened(self.handle.as_fd(), file, &self.path.join(name)).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::LOOP | Errno::MLINK) => self.linked(name, access),
+            // A pipe that nobody reads, a socket, a folder.
+            Err(Errno::NXIO | Errno::ISDIR | Errno::NODEV) => {
+                Err(Refusal::NotAFile { path: self.path.join(name) }.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the file `name` this content. It is written to a file beside it first, `name` with the ending `.new`, so that a
+    /// crash leaves the old or the new one. One writer at a time is for the caller to see to.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let temporary = format!("{name}.new");
+        match rustix::fs::unlinkat(&self.handle, &temporary, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.handle, &temporary, flags, Mode::from_raw_mode(0o600))?;
+        let mut file = File::from(file);
+        file.write_all(content)?;
+        file.sync_all()?;
+        rustix::fs::renameat(&self.handle, &temporary, &self.handle, name)?;
+        File::from(self.handle.try_clone()?).sync_all()
+    }
+
+    /// Renames a file of the folder, over whatever has the new name.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?)
+    }
+
+    fn walk(path: &Path) -> io::Result<Self> {
+        let mut walk = Walk::begin(path)?;
+        walk.enter(path)?;
+        // The one of the walk may be good for lookups only.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(&walk.folder, ".", flags, Mode::empty())?;
+        Ok(Folder { handle, path: walk.path })
+    }
+
+    fn secure(&self) -> io::Result<()> {
+        let stat = rustix::fs::fstat(&self.handle)?;
+        match judge_folder(&self.handle)? {
+            Judgement::Private | Judgement::Roots => Ok(()),
+            Judgement::Open if close_folder(&self.handle) => Ok(()),
+            _ if can_others_write(&stat) => Err(Refusal::Writable { path: self.path.clone() }.into()),
+            _ => Err(Refusal::Owner { path: self.path.clone(), owner: stat.st_uid }.into()),
+        }
+    }
+
+    /// The file that a link leads to.
+    fn linked(&self, name: &str, access: Access) -> io::Result<Option<Opened>> {
+        let mut walk = Walk::from(self.handle.try_clone()?, self.path.clone());
+        let not_a_file = |path: &Path| io::Error::from(Refusal::NotAFile { path: path.to_owned() });
+        let Some(target) = walk.follow(Path::new(name))? else {
+            return Err(not_a_file(&walk.path));
+        };
+        let path = walk.path.join(&target);
+        if !keeps_entries(&walk.folder)? {
+            return Err(Refusal::Link { path: self.path.join(name) }.into());
+        }
+        match open_file(walk.folder.as_fd(), &target, access) {
+            Ok(file) => Self::opened(walk.folder.as_fd(), file, &path).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NXIO | Errno::ISDIR | Errno::NODEV) => Err(not_a_file(&path)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn opened(folder: BorrowedFd<'_>, file: OwnedFd, path: &Path) -> io::Result<Opened> {
+        let was_open = secure_file(folder, &file, path)?;
+        Ok(Opened { file: File::from(file), was_open })
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+/// Opens without waiting for the other end of a pipe, and without following a link.
+fn open_file(folder: BorrowedFd<'_>, name: &OsStr, access: Access) -> rustix::io::Result<OwnedFd> {
+    let flags = match access {
+        Access::Read => OFlags::RDONLY,
+        Access::Update => OFlags::RDWR,
+        Access::Write => OFlags::RDWR | OFlags::CREATE,
+    };
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR))
+}

@@ -1,0 +1,197 @@
+//! The judgement of one file or folder by its owner and mode.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// The bits that let the group and others write.
+const WRITABLE: u32 = 0o022;
+/// The bits that let the group and others do anything.
+pub(crate) const OPEN: u32 = 0o077;
+/// Only who made an entry of such a folder can rename or remove it.
+const STICKY: u32 = 0o1000;
+
+/// Why a file or folder is not used. In an [`io::Error`] of the kind `PermissionDenied`.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// It belongs to somebody else.
+    #[error(
+        "{} belongs to the user with the number {owner}, who could change it at any time; give it to the user who runs \
+         obsync (`chown`), or run obsync as that user", .path.display()
+    )]
+    Owner {
+        /// Where it is.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// Others can write to it, and this user cannot end that.
+    #[error("{} can be written by other users; take that from them with `chmod go-w`", .path.display())]
+    Writable {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// It is a pipe, a device, a folder or a link to nowhere.
+    #[error("{} is not a regular file; move it elsewhere", .path.display())]
+    NotAFile {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// There is something else at a folder's place.
+    #[error("{} is not a folder; move it elsewhere", .path.display())]
+    NotAFolder {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// It is, or leads through, a link that others can change.
+    #[error(
+        "{} is a link that other users can change; put the file or folder itself there, or give the link and the folder \
+         that it is in to the user who runs obsync", .path.display()
+    )]
+    Link {
+        /// Where the link is.
+        path: PathBuf,
+    },
+}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        io::Error::new(io::ErrorKind::PermissionDenied, refusal)
+    }
+}
+
+/// What is to be done about a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is this user's, and nobody else can write there.
+    Private,
+    /// It is root's, and only root can write there.
+    Roots,
+    /// It is this user's, and others can write there, until their right is taken from them.
+    Open,
+    /// It is somebody else's, or root's and others can write there.
+    Foreign,
+}
+
+/// Judges an open folder.
+///
+/// # Errors
+///
+/// What the system says about it.
+pub fn judge_folder(folder: impl AsFd) -> io::Result<Judgement> {
+    let folder = folder.as_fd();
+    let stat = rustix::fs::fstat(folder)?;
+    Ok(match (is_trusted_owner(folder, &stat), can_others_write(&stat)) {
+        (true, false) if is_ours(&stat) || stat.st_uid != 0 => Judgement::Private,
+        (true, false) => Judgement::Roots,
+        (true, true) if has_no_modes(folder) => Judgement::Private,
+        (true, true) if is_ours(&stat) => Judgement::Open,
+        _ => Judgement::Foreign,
+    })
+}
+
+/// Takes from others the right to write to an open folder of this user's; `false` when that does not work.
+pub fn close_folder(folder: impl AsFd) -> bool {
+    let folder = folder.as_fd();
+    rustix::fs::fstat(folder).is_ok_and(|stat| close(folder, mode(&stat) & !WRITABLE))
+        && judge_folder(folder).is_ok_and(|judgement| judgement == Judgement::Private)
+}
+
+/// Whether a folder is one in which nobody but this user and root can put another entry in the place of theirs. Many
+/// systems give each user a group of their own, whose members are that user: such a group may write.
+pub(crate) fn keeps_entries(folder: impl AsFd) -> io::Result<bool> {
+    let folder = folder.as_fd();
+    let stat = rustix::fs::fstat(folder)?;
+    let is_closed = match mode(&stat) & WRITABLE {
+        0 => true,
+        0o020 if stat.st_gid == rustix::process::getegid().as_raw() => true,
+        _ => mode(&stat) & STICKY != 0 || has_no_modes(folder),
+    };
+    Ok(is_closed && is_trusted_owner(folder, &stat))
+}
+
+/// Whether an entry with these facts, of the open folder, is this user's or root's.
+pub(crate) fn is_trusted_owner(folder: BorrowedFd<'_>, stat: &Stat) -> bool {
+    is_ours(stat) || stat.st_uid == 0 || owner_of_new(folder).is_some_and(|(owner, _)| owner == stat.st_uid)
+}
+
+/// Judges an open file of an open folder, and closes it to others if it is this user's; `true` when it was open to them.
+///
+/// # Errors
+///
+/// A [`Refusal`], or what the system says about it.
+pub(crate) fn secure_file(folder: BorrowedFd<'_>, file: impl AsFd, path: &Path) -> io::Result<bool> {
+    let file = file.as_fd();
+    let stat = rustix::fs::fstat(file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Refusal::NotAFile { path: path.to_owned() }.into());
+    }
+    if !is_trusted_owner(folder, &stat) {
+        return Err(Refusal::Owner { path: path.to_owned(), owner: stat.st_uid }.into());
+    }
+    if mode(&stat) & OPEN == 0 {
+        return Ok(false);
+    }
+    if is_ours(&stat) && close(file, mode(&stat) & !OPEN) {
+        return Ok(true);
+    }
+    if can_others_write(&stat) && !has_no_modes(folder) {
+        return Err(Refusal::Writable { path: path.to_owned() }.into());
+    }
+    // Root's, or without modes: who may read it is not for this user to say.
+    Ok(false)
+}
+
+/// Sets a mode; `false` when that does not work, or has no effect as on FAT.
+pub(crate) fn close(file: impl AsFd, wanted: u32) -> bool {
+    let file = file.as_fd();
+    let set = rustix::fs::fchmod(file, Mode::from_raw_mode(wanted as _)).is_ok();
+    set && rustix::fs::fstat(file).is_ok_and(|stat| mode(&stat) & OPEN & !wanted == 0)
+}
+
+/// The permission bits, which have another type on each system.
+#[allow(clippy::unnecessary_cast)]
+pub(crate) fn mode(stat: &Stat) -> u32 {
+    stat.st_mode as u32 & 0o7777
+}
+
+pub(crate) fn is_ours(stat: &Stat) -> bool {
+    stat.st_uid == rustix::process::geteuid().as_raw()
+}
+
+pub(crate) fn can_others_write(stat: &Stat) -> bool {
+    mode(stat) & WRITABLE != 0
+}
+
+/// Whether files of this folder have modes that say nothing: one that nobody else is to write is made writable for all.
+fn has_no_modes(folder: BorrowedFd<'_>) -> bool {
+    owner_of_new(folder).is_some_and(|(_, mode)| mode & WRITABLE != 0)
+}
+
+/// The owner and mode that a private file has that is made in this folder; `None` if none can be made. Asked only for what
+/// is not fine otherwise.
+fn owner_of_new(folder: BorrowedFd<'_>) -> Option<(u32, u32)> {
+    let name = format!(".obsync-probe-{}", random_name()?);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(folder, &name, flags, Mode::from_raw_mode(0o600)) {
+        Err(Errno::BADF) => {
+            // The folder was opened for lookups only.
+            let here = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let folder = rustix::fs::openat(folder, ".", here, Mode::empty()).ok()?;
+            rustix::fs::openat(folder, &name, flags, Mode::from_raw_mode(0o600))
+        }
+        opened => opened,
+    };
+    let stat = rustix::fs::fstat(&file.ok()?);
+    // One that stays behind is empty and in nobody's way.
+    let _ = rustix::fs::unlinkat(folder, &name, AtFlags::empty());
+    stat.ok().map(|stat| (stat.st_uid, mode(&stat)))
+}
+
+/// Sixteen hexadecimal digits that nobody can guess; `None` if the system has no random numbers.
+pub fn random_name() -> Option<String> {
+    Some(format!("{:016x}", getrandom::u64().ok()?))
+}

@@ -1,0 +1,143 @@
+//! The lock on a destination: an advisory lock on the file `.obsync/lock`, which only this user can read. It dies with its
+//! holder; the file stays. (A lock on the destination itself could be taken by whoever may read it.)
+//!
+//! A run that finds nothing to do writes nothing. So a file that is not there is made, and the holder's name written to it,
+//! by the first write of a run. Until then the lock has no name, and none is held where there was no file.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use obsync_core::StoreError;
+use obsync_private::{Access, Folder};
+use rustix::io::Errno;
+
+use super::root::Root;
+use super::site::{Action, Site};
+use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
+
+/// The file in [`OWN_FOLDER`].
+const FILE: &str = "lock";
+/// What is read of a holder's name, in bytes.
+const NAME: u64 = 512;
+
+/// The lock of one destination, held until this is dropped.
+#[derive(Debug)]
+pub(super) struct FolderLock {
+    file: File,
+    named: AtomicBool,
+}
+
+impl FolderLock {
+    /// Takes the lock; `None` where there is none to take: the file is not there and is not to be made, or the file system
+    /// has no locks, or `.obsync` is another user's.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] with the holder's name if another process has it.
+    pub(super) fn take(root: &Root, access: Access) -> Result<Option<Self>, StoreError> {
+        let Some(mut file) = open(root, access)? else {
+            return Ok(None);
+        };
+        match file.try_lock() {
+            Ok(()) => {
+                let lock = FolderLock { file, named: AtomicBool::new(false) };
+                lock.clear();
+                Ok(Some(lock))
+            }
+            Err(TryLockError::WouldBlock) => {
+                Err(StoreError::Locked { location: held_by(&root.site, name_in(&mut file)) })
+            }
+            Err(TryLockError::Error(error)) if cannot_lock(&error) => {
+                tracing::warn!(%error, "the destination's file system has no locks; do not pull to it from two machines at once");
+                Ok(None)
+            }
+            Err(TryLockError::Error(error)) => Err(root.site.root_error(Action::Read, error)),
+        }
+    }
+
+    /// Says in the file who holds the lock. It is for people, so that nothing depends on it.
+    pub(super) fn name(&self) {
+        if self.named.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let host = rustix::system::uname();
+        let since = jiff::Timestamp::now().strftime("%F %T UTC");
+        let host = host.nodename().to_string_lossy();
+        let name = format!("host {host}, process {} since {since}\n", std::process::id());
+        if let Err(error) = (&self.file).write_all(name.as_bytes()) {
+            tracing::debug!(%error, "the holder of the lock cannot be named");
+        }
+    }
+
+    /// Removes the name of a holder that did not live to do it.
+    fn clear(&self) {
+        let is_empty = self.file.metadata().is_ok_and(|facts| facts.len() == 0);
+        if !is_empty && let Err(error) = self.file.set_len(0) {
+            tracing::debug!(%error, "the name of an earlier holder of the lock stays");
+        }
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        if self.named.load(Ordering::Acquire) {
+            self.clear();
+        }
+    }
+}
+
+fn open(root: &Root, access: Access) -> Result<Option<File>, StoreError> {
+    if access == Access::Write {
+        make_private(root, &root.dir, OWN_FOLDER)?;
+    }
+    let failed = |error: io::Error| match error.raw_os_error() {
+        Some(_) => root.site.root_error(Action::Write, error),
+        None => root.site.unavailable(&format!("it cannot be locked: {error}")),
+    };
+    let dir = match own_folder(root)? {
+        Own::Private(dir) => dir,
+        Own::Absent => return Ok(None),
+        Own::Foreign => {
+            if access == Access::Write {
+                tracing::warn!(
+                    "{OWN_FOLDER} in {} belongs to another user, or can be written by others, so that nothing keeps two \
+                     runs with different homes apart; remove it",
+                    root.site.location()
+                );
+            }
+            return Ok(None);
+        }
+    };
+    let handle = dir.into_std_file().into();
+    let folder = Folder::of(handle, root.site.path().join(OWN_FOLDER));
+    folder.file(FILE, access).map(|opened| opened.map(|opened| opened.file)).map_err(failed)
+}
+
+/// The destination with who holds its lock, as far as a file says that.
+pub(super) fn held(root: &Root) -> String {
+    let file = open(root, Access::Read).ok().flatten();
+    held_by(&root.site, file.and_then(|mut file| name_in(&mut file)))
+}
+
+fn held_by(site: &Site, holder: Option<String>) -> String {
+    match holder {
+        Some(holder) => format!("{} (held by {holder})", site.location()),
+        None => site.location(),
+    }
+}
+
+fn name_in(file: &mut File) -> Option<String> {
+    let mut name = Vec::new();
+    file.rewind().ok()?;
+    file.take(NAME).read_to_end(&mut name).ok()?;
+    let name: String = String::from_utf8_lossy(&name).trim().chars().filter(|c| !c.is_control()).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+fn cannot_lock(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::BADF | Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
+    )
+}
