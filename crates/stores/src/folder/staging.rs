@@ -250,7 +250,7 @@ impl Drop for StagedFile {
     }
 }
 
-fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), StoreError> {
+pub(super) fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), StoreError> {
     match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(Errno::NOENT) => Err(root.site.unavailable(REMOVED)),
@@ -259,7 +259,7 @@ fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), StoreError> {
 }
 
 /// Opens one of obsync's own folders; a link in its place is not followed.
-fn open_own(root: &Root, dir: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
+pub(super) fn open_own(root: &Root, dir: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Ok(handle) => Ok(Some(Dir::from_std_file(File::from(handle)))),
