@@ -13,6 +13,7 @@ mod error;
 mod folders;
 mod governor;
 mod ledger;
+pub mod pin;
 mod plan;
 mod progress;
 mod publish;

@@ -27,7 +27,7 @@ pub(crate) struct Listed {
 
 /// What there is to open a vault with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opening {
+pub(crate) enum Means {
     /// Nothing.
     Nothing,
     /// The password that the service hands out.
@@ -95,7 +95,7 @@ impl<'v> Choice<'v> {
     pub(crate) fn unasked(
         vaults: &'v [Listed],
         names: &[String],
-        opening: impl Fn(&Listed) -> Opening,
+        means: impl Fn(&Listed) -> Means,
         has_place: impl Fn(&VaultId) -> bool,
     ) -> Self {
         let Choice { vaults: named, mistaken, .. } = Choice::of_names(vaults, names);
@@ -104,10 +104,10 @@ impl<'v> Choice<'v> {
         let mut unnamed = 0;
         for vault in vaults {
             let id = &vault.info.id;
-            let is_unnamed = match (opening(vault), vault.is_shared) {
-                (Opening::Nothing, _) => continue,
-                (Opening::Own, _) | (Opening::Global, false) => false,
-                (Opening::HandedOut, _) | (Opening::Global, true) => true,
+            let is_unnamed = match (means(vault), vault.is_shared) {
+                (Means::Nothing, _) => continue,
+                (Means::Own, _) | (Means::Global, false) => false,
+                (Means::HandedOut, _) | (Means::Global, true) => true,
             };
             if chosen.contains_key(id) {
                 continue;
@@ -196,8 +196,8 @@ mod tests {
     /// and whether it is chosen.
     #[test]
     fn what_nobody_named_is_synced_only_if_the_service_or_a_stranger_cannot_have_invented_it() {
-        use Opening::{Global, HandedOut, Nothing, Own};
-        for (shared, opening, place, named, is_chosen) in [
+        use Means::{Global, HandedOut, Nothing, Own};
+        for (shared, means, place, named, is_chosen) in [
             (false, Nothing, true, false, false),
             (false, Nothing, false, true, true),
             (false, HandedOut, false, false, false),
@@ -215,12 +215,12 @@ mod tests {
             let vault = [("v", "Notes")];
             let vaults = if shared { listed(&[], &vault) } else { listed(&vault, &[]) };
             let names: Vec<String> = named.then(|| "Notes".to_owned()).into_iter().collect();
-            let choice = Choice::unasked(&vaults, &names, |_| opening, |_| place);
-            let row = (shared, opening, place, named);
+            let choice = Choice::unasked(&vaults, &names, |_| means, |_| place);
+            let row = (shared, means, place, named);
             assert_eq!(!choice.vaults.is_empty(), is_chosen, "{row:?}");
-            assert_eq!(choice.unnamed > 0, !is_chosen && opening != Nothing, "{row:?}");
+            assert_eq!(choice.unnamed > 0, !is_chosen && means != Nothing, "{row:?}");
             let warns = choice.vaults.iter().any(|chosen| chosen.warning().is_some());
-            assert_eq!(warns, shared && place && is_chosen && !named && opening != Own, "{row:?}");
+            assert_eq!(warns, shared && place && is_chosen && !named && means != Own, "{row:?}");
         }
     }
 }

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, Token};
+use obsync_core::pin::VaultKind;
 use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath};
 use obsync_stores::dynamodb::TableName;
 use obsync_stores::{BucketLocation, LocationError};
 use secrecy::SecretString;
 
-use crate::trust::Kind;
 use crate::variables::Variables;
 
 /// How long before its end an invocation begins nothing new, unless it is set otherwise.
@@ -62,7 +62,7 @@ pub struct Config {
     /// The name or ARN of the secret that has the credentials.
     pub(crate) secret: Option<String>,
     /// The only kind of encryption that is to be opened.
-    pub(crate) encryption: Option<Kind>,
+    pub(crate) encryption: Option<VaultKind>,
     /// What is synced.
     pub(crate) filter: Filter,
 }

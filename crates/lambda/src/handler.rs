@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lambda_runtime::Context;
+use obsync_core::pin::VaultKind;
 use obsync_core::{Governor, StateError};
 use obsync_protocol::VaultId;
 use obsync_stores::BucketLocation;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{Answer, InvocationError, VaultReport, VaultStatus, http_answer};
 use crate::chain::{self, Continuation};
-use crate::choice::{Choice, Chosen, Listed};
+use crate::choice::{Choice, Listed};
 use crate::config::{Config, ConfigError, location};
 use crate::deadline::Deadline;
 use crate::event::{Action, Event, SyncRequest};
@@ -21,7 +22,6 @@ use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
 use crate::queue::{self, Synced};
 use crate::sync::{Invocation, Job};
-use crate::trust::Kind;
 use crate::warm::{Account, AccountError, Warm};
 use crate::{fan_out, logging, metrics, placement, status};
 
@@ -61,7 +61,7 @@ impl Handler {
         // Boxed, for the compiler gives up on a type as deep as the whole of it.
         let result = Box::pin(self.answer(payload, context)).await;
         if let Err(error) = &result {
-            tracing::error!(kind = error.kind, error = %error, "the invocation failed");
+            failed(error, "the invocation failed");
         }
         result
     }
@@ -114,7 +114,7 @@ impl Call<'_> {
         match result {
             Ok(answer) => http_answer(if answer.success { 200 } else { 207 }, &answer.json()),
             Err(error) => {
-                tracing::error!(kind = error.kind, %error, "the request failed");
+                failed(&error, "the request failed");
                 error.http()
             }
         }
@@ -140,14 +140,13 @@ impl Call<'_> {
         let known = within(&deadline, self.places(&root)).await?;
         let choice = self.choose(&account, &vaults, &request.vaults, &known);
         let notice = choice.notice();
-        let (chosen, refused) = self.trusted(&account, &choice, &known);
-        let (jobs, placeless) = within(&deadline, self.place(&root, &vaults, &chosen, &known)).await?;
+        let (jobs, placeless) = within(&deadline, self.place(&root, &vaults, &choice, known)).await?;
         tracing::info!(vaults = jobs.len(), sync_type = request.sync_type(), "syncing");
         if let Some(notice) = &notice {
             tracing::warn!("{notice}");
         }
         let mut reports = choice.mistaken;
-        reports.extend(refused.into_iter().chain(placeless));
+        reports.extend(placeless);
         // No metric of theirs: whatever an event calls a vault would become one of its own.
         reports.iter().for_each(note);
         reports.extend(self.sync_jobs(request, account, &deadline, jobs).await);
@@ -204,34 +203,12 @@ impl Call<'_> {
         if !names.is_empty() {
             return Choice::of_names(vaults, names);
         }
-        let has_place = |vault: &VaultId| known.names.contains_key(vault) || known.damaged.contains(vault);
         Choice::unasked(
             vaults,
             &self.warm.config.vaults,
-            |vault| self.warm.opening(account, vault),
-            has_place,
+            |vault| self.warm.means(account, vault),
+            |vault| has_place(known, vault),
         )
-    }
-
-    /// The vaults of a choice that get a place, and reports on the others: newcomers that may not be opened as they are
-    /// listed. Those that have a place already are looked at when their turn comes.
-    fn trusted<'v>(
-        &self,
-        account: &Account,
-        choice: &Choice<'v>,
-        known: &Places,
-    ) -> (Vec<Chosen<'v>>, Vec<VaultReport>) {
-        let mut refused = Vec::new();
-        let mut chosen = choice.vaults.clone();
-        chosen.retain(|Chosen { vault, .. }| {
-            if has_place(known, &vault.info.id) {
-                return true;
-            }
-            let trusted = self.warm.trust(account, vault, false);
-            refused.extend(trusted.as_ref().err().map(|error| refusal(vault, error.to_string())));
-            trusted.is_ok()
-        });
-        (chosen, refused)
     }
 
     /// Gives each vault its place. One whose place is damaged in the table fails alone, and is reported in the second
@@ -240,35 +217,33 @@ impl Call<'_> {
         &self,
         root: &BucketLocation,
         all: &[Listed],
-        chosen: &[Chosen<'_>],
-        before: &Places,
+        choice: &Choice<'_>,
+        mut known: Places,
     ) -> Result<(Vec<Job>, Vec<VaultReport>), InvocationError> {
-        let wanted: Vec<&Listed> = chosen.iter().map(|chosen| chosen.vault).collect();
-        let mut known = before.clone();
-        if !wanted.iter().all(|vault| has_place(before, &vault.info.id)) {
+        let wanted: Vec<&Listed> = choice.vaults.iter().map(|chosen| chosen.vault).collect();
+        if !wanted.iter().all(|vault| has_place(&known, &vault.info.id)) {
             let give = |taken: &BTreeMap<VaultId, String>| placement::places(all, &wanted, taken);
             let given = self.warm.table.places(&root.to_string(), give).await;
             known = given.map_err(|error| InvocationError::new("StateUnavailable", error))?;
         }
-        let (mut jobs, mut refused) = (Vec::new(), Vec::new());
-        for chosen in chosen {
+        let (mut jobs, mut placeless) = (Vec::new(), Vec::new());
+        for chosen in &choice.vaults {
             let (vault, warning) = (chosen.vault.clone(), chosen.warning());
-            let was_synced = has_place(before, &vault.info.id);
             let name = known.names.get(&vault.info.id);
             let name = name.filter(|_| placement::is_sound(&vault.info.id, &known.names));
             match name.and_then(|name| root.join(name).ok()) {
-                Some(place) => jobs.push(Job { vault, place, was_synced, warning }),
+                Some(place) => jobs.push(Job { vault, place, warning }),
                 None => {
                     let message = format!(
                         "the table {} has a place for this vault below {root} that obsync did not write: correct or \
                          remove the vault's entry in `places`",
                         self.warm.config.table
                     );
-                    refused.push(refusal(&vault, message));
+                    placeless.push(refusal(&vault, message));
                 }
             }
         }
-        Ok((jobs, refused))
+        Ok((jobs, placeless))
     }
 
     async fn sync_jobs(
@@ -376,18 +351,31 @@ fn has_place(known: &Places, vault: &VaultId) -> bool {
 /// The report on a vault that is not even begun with.
 fn refusal(vault: &Listed, message: String) -> VaultReport {
     let (id, name) = (vault.info.id.as_str(), &vault.info.name);
-    let encryption = Kind::of(&vault.info).as_str();
+    let encryption = VaultKind::of(&vault.info).as_str();
     VaultReport { encryption, ..VaultReport::nothing(id, name, VaultStatus::Failed, message) }
+}
+
+/// Logs a failure. What every vault failed of was logged with each, without its name.
+fn failed(error: &InvocationError, what: &str) {
+    match error.kind {
+        "SyncFailed" => tracing::error!(kind = error.kind, "{what}: no vault could be synced"),
+        kind => tracing::error!(kind, %error, "{what}"),
+    }
 }
 
 /// What is logged about a vault: nothing that its owner wrote.
 fn note(report: &VaultReport) {
+    // Errors may name the vault.
+    let untitled = |text: &str| match report.name.as_str() {
+        "" => text.to_owned(),
+        name => text.replace(&format!("{name:?}"), "(name not logged)"),
+    };
     match report.status {
         VaultStatus::Failed => {
             tracing::error!(
                 vault_id = report.vault_id,
                 encryption = report.encryption,
-                reason = report.message,
+                reason = untitled(&report.message),
                 "the vault could not be synced"
             );
         }
@@ -406,7 +394,7 @@ fn note(report: &VaultReport) {
         ),
     }
     for warning in &report.warnings {
-        tracing::warn!(vault_id = report.vault_id, "{warning}");
+        tracing::warn!(vault_id = report.vault_id, "{}", untitled(warning));
     }
 }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use obsync_client::{ClientError, FetchOptions};
+use obsync_core::pin::VaultKind;
 use obsync_core::{
     Governor, Mode, PullError, PullOptions, PullSource, Report, StateError, StoreError, Tally,
     VaultStore as _, pull,
 };
+use obsync_protocol::VaultKeys;
 use obsync_stores::dynamodb::{
     DynamoState, LeaseOptions, ProgressStatus, StateKey, StoredProgress, TrackedState, Tracker,
 };
@@ -19,8 +21,10 @@ use crate::choice::Listed;
 use crate::deadline::Deadline;
 use crate::memory::Allowance;
 use crate::nesting::{Nested, nested};
-use crate::trust::Kind;
 use crate::warm::{Account, AccountError, Warm};
+
+/// How often pins are judged anew because another run wrote one meanwhile.
+const PIN_ATTEMPTS: usize = 5;
 
 /// What all vaults of an invocation share.
 pub(crate) struct Invocation {
@@ -49,8 +53,6 @@ pub(crate) struct Invocation {
 pub(crate) struct Job {
     /// The vault.
     pub(crate) vault: Listed,
-    /// It had a place before this invocation, so it was synced before.
-    pub(crate) was_synced: bool,
     /// What its owner should know before anything else.
     pub(crate) warning: Option<String>,
     /// The place.
@@ -76,6 +78,8 @@ enum SyncError {
     CutOff,
     #[error("the time was over before the vault's turn came; the next invocation takes it up")]
     NotBegun,
+    #[error("other runs keep writing down how the vault is encrypted; the next invocation tries again")]
+    PinsChange,
     #[error("another run took the vault over while this one was held up; what this one had recorded counts")]
     TakenOver,
 }
@@ -115,19 +119,14 @@ impl Invocation {
             };
         }
         let mut report = ended.unwrap_or_else(|error| unfinished(job, &error));
-        report.encryption = Kind::of(&job.vault.info).as_str();
+        report.encryption = VaultKind::of(&job.vault.info).as_str();
         report.warnings.splice(0..0, job.warning.clone());
         report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         report
     }
 
     async fn attempt(&self, job: &Job, account: &Account) -> Result<VaultReport, SyncError> {
-        let keys = tokio::select! {
-            biased;
-            // A key takes memory and time, which would be for nothing now.
-            () = self.deadline.stop().cancelled() => return Err(SyncError::NotBegun),
-            keys = self.warm.keys(account, &job.vault, job.was_synced) => keys?,
-        };
+        let (keys, notices) = self.open(job, account).await?;
         let source = PullSource {
             client: self.warm.client().clone(),
             token: account.token.clone(),
@@ -142,7 +141,10 @@ impl Invocation {
         let lease = LeaseOptions { owner: self.owner.clone(), duration: self.warm.config.lease };
         let opened = self.or_cut_off(DynamoState::open(&self.warm.table, key, &lease)).await?;
         let state = Arc::new(opened?);
-        let result = self.pull_under_lease(&source, job, &state).await;
+        let mut result = self.pull_under_lease(&source, job, &state).await;
+        if let Ok(report) = &mut result {
+            report.warnings.splice(0..0, notices);
+        }
         // What was not let go of runs out by itself.
         match timeout_at(self.deadline.farewell(), state.close()).await {
             Ok(Ok(())) => {}
@@ -150,6 +152,31 @@ impl Invocation {
             Err(_) => tracing::warn!("there was no time to give the lease back"),
         }
         result
+    }
+
+    /// The keys of a vault that may be opened as it is listed, and what its owner should know about that. How it is
+    /// encrypted is pinned in the table, once the service has confirmed the key and before anything is published.
+    async fn open(&self, job: &Job, account: &Account) -> Result<(VaultKeys, Vec<String>), SyncError> {
+        let listed = self.warm.listed_pin(&job.vault)?;
+        let (table, destination) = (&self.warm.table, job.place.to_string());
+        for _ in 0..PIN_ATTEMPTS {
+            let pins = self.or_cut_off(table.pins(&listed, &destination)).await??;
+            let opening = self.warm.judge(account, &job.vault, pins.found())?;
+            let keys = tokio::select! {
+                biased;
+                // A key takes memory and time, which would be for nothing now.
+                () = self.deadline.stop().cancelled() => return Err(SyncError::NotBegun),
+                keys = self.warm.keys(account, &job.vault) => keys?,
+            };
+            if self.or_cut_off(table.keep_pin(&opening.pin, &pins)).await?? {
+                let kind = opening.pin.encryption.kind();
+                if opening.is_first_contact {
+                    tracing::warn!(vault_id = job.vault.info.id.as_str(), %kind, "the vault is opened for the first time");
+                }
+                return Ok((keys, opening.notices.iter().map(ToString::to_string).collect()));
+            }
+        }
+        Err(SyncError::PinsChange)
     }
 
     async fn pull_under_lease(

@@ -1,43 +1,36 @@
 //! Whether a vault may be opened as the service lists it.
 //!
 //! The service says how each vault is encrypted, and hands out the password of standard ones. Nothing proves what it says.
-//! So it is compared with the secret and the settings before a key is derived, sent, or taken from what the process kept:
-//! a vault for which the owner gave a password or key is never opened by a password that the service hands out.
+//! So it is compared with the pins in the table, with the secret and with the settings before a key is derived, sent, or
+//! taken from what the process kept: a vault for which the owner gave a password or key, or that was end-to-end encrypted
+//! before, is never opened by a password that the service hands out. [`obsync_core::pin`] decides; this adds what the secret
+//! says.
 
-use std::fmt;
-use std::str::FromStr;
+use obsync_core::pin::{
+    Decision, FoundPin, Opening, PasswordAtHand, Pin, PinPlace, PinRefusal, VaultEncryption, VaultKind, Wish,
+    check,
+};
 
-use obsync_protocol::{EncryptionVersion, VaultInfo, limits};
-
-use crate::secrets::VaultSecret;
-
-/// Who knows the password of a vault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The service, which hands it out.
-    Standard,
-    /// Its owner alone.
-    EndToEnd,
-}
+use crate::secrets::{KeySubject, VaultSecret};
 
 /// What is known of a vault without the service.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Knowledge<'a> {
     /// What the secret has for it.
     pub(crate) secret: Option<&'a VaultSecret>,
     /// Whether there is a password that does not say for which vault it is.
     pub(crate) has_global_password: bool,
     /// The only kind that is to be opened.
-    pub(crate) wanted: Option<Kind>,
-    /// Whether it was synced before.
-    pub(crate) was_synced: bool,
+    pub(crate) wanted: Option<VaultKind>,
+    /// The pins of the table.
+    pub(crate) pins: Vec<FoundPin>,
 }
 
 /// Why a vault is not opened. Nothing was derived or sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Distrust {
-    #[error("the vault is listed as {listed} encrypted, and OBSYNC_ENCRYPTION is {wanted}; nothing was sent")]
-    NotAsWanted { listed: Kind, wanted: Kind },
+    #[error("{0}; deploy/README.md (\"Encryption\") has what concerns the function")]
+    Pin(#[from] PinRefusal),
     #[error(
         "the service hands out a password for this vault, but the secret has a password or key for it, so it was end-to-end \
          encrypted: whoever controls the service could read and forge its notes. Nothing was sent or changed; \
@@ -45,128 +38,77 @@ pub(crate) enum Distrust {
     )]
     Weaker,
     #[error(
-        "the {what} of this vault is not the one that the key in the secret was made for, so a key for it could help whoever \
-         controls the service to guess its password. Nothing was sent or changed; deploy/README.md (\"Encryption\") says how \
-         to go on if you encrypted the vault anew yourself"
-    )]
-    Changed { what: &'static str },
-    #[error(
-        "the key in the secret does not say for which encryption version and salt it was made; make the secret anew with \
-         `obsync credentials export`"
+        "the key in the secret does not say for which encryption version and salt it was made, and no pin in the table does; \
+         make the secret anew with `obsync credentials export`"
     )]
     KeyOfUnknownSalt,
-    #[error(
-        "OBSYNC_VAULT_PASSWORD is set, but the service hands out a password itself for this vault, which was not synced \
-         before: either it is a standard vault and the password is for another one, or it is yours and somebody wants to pass \
-         another off as it. Nothing was sent; deploy/README.md (\"Encryption\") says how to tell the function which it is"
-    )]
-    InDoubt,
-    #[error(
-        "the vault has a salt of {bytes} bytes and was not synced before; {} are the least for its encryption version, as a \
-         short one helps to guess the password. Nothing was sent; make a new vault in Obsidian, and move the notes there",
-        limits::LEAST_SALT
-    )]
-    ShortSalt { bytes: usize },
 }
 
-impl Kind {
-    /// The kind of a listed vault: the service hands a password out, or it does not.
-    pub(crate) fn of(vault: &VaultInfo) -> Self {
-        match &vault.password {
-            Some(_) => Kind::Standard,
-            None => Kind::EndToEnd,
-        }
-    }
-
-    /// The word for it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Kind::Standard => "standard",
-            Kind::EndToEnd => "end-to-end",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Kind {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Kind::Standard, Kind::EndToEnd]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or("it is neither standard nor end-to-end")
-    }
-}
-
-/// Compares what the service lists of a vault, whose encryption version is known, with what is known of it.
+/// Compares what the service lists of a vault (its [pin](Pin::of)) with what is known of it.
 ///
 /// # Errors
 /// [`Distrust`] if the vault must not be opened.
-pub(crate) fn check(
-    listed: &VaultInfo,
-    version: EncryptionVersion,
-    known: &Knowledge<'_>,
-) -> Result<(), Distrust> {
-    let kind = Kind::of(listed);
-    if let Some(wanted) = known.wanted.filter(|wanted| *wanted != kind) {
-        return Err(Distrust::NotAsWanted { listed: kind, wanted });
+pub(crate) fn judge(listed: &Pin, known: &Knowledge<'_>) -> Result<Opening, Distrust> {
+    let kind = listed.encryption.kind();
+    if kind == VaultKind::Standard && known.secret.is_some() {
+        return Err(Distrust::Weaker);
     }
-    match kind {
-        Kind::Standard if known.secret.is_some() => Err(Distrust::Weaker),
-        Kind::Standard => {
-            let in_doubt = known.has_global_password && known.wanted.is_none() && !known.was_synced;
-            if in_doubt { Err(Distrust::InDoubt) } else { Ok(()) }
-        }
-        Kind::EndToEnd => match known.secret {
-            Some(VaultSecret::Key { of: None, .. }) => Err(Distrust::KeyOfUnknownSalt),
-            Some(VaultSecret::Key { of: Some(of), .. }) if of.version != version => {
-                Err(Distrust::Changed { what: "encryption version" })
-            }
-            Some(VaultSecret::Key { of: Some(of), .. }) if of.salt != listed.salt => {
-                Err(Distrust::Changed { what: "salt" })
-            }
-            // Whoever exported the key has looked at the salt.
-            Some(VaultSecret::Key { .. }) => Ok(()),
-            Some(VaultSecret::Password(_)) | None => long_enough(listed, version, known),
-        },
+    let password = match known.secret {
+        Some(_) => PasswordAtHand::OfThisVault,
+        None if known.has_global_password => PasswordAtHand::Unnamed,
+        None => PasswordAtHand::None,
+    };
+    let wish = Wish { encryption: known.wanted, password, accepts_change: false };
+    let mut found = known.pins.clone();
+    found.extend(known.secret.and_then(|secret| pin_of(secret, listed)));
+    let opening = match check(listed.clone(), &found, &wish) {
+        Decision::Open(opening) => *opening,
+        // Nobody can be asked.
+        Decision::Ask(_, refusal) | Decision::Refuse(refusal) => return Err(refusal.into()),
+    };
+    let is_pinned = || found.iter().any(|found| is_same(&found.pin, listed));
+    match known.secret {
+        Some(VaultSecret::Key { of: None, .. }) if !is_pinned() => Err(Distrust::KeyOfUnknownSalt),
+        _ => Ok(opening),
     }
 }
 
-/// A short salt of versions 2 and 3 is refused for a vault that was not synced before.
-fn long_enough(
-    listed: &VaultInfo,
-    version: EncryptionVersion,
-    known: &Knowledge<'_>,
-) -> Result<(), Distrust> {
-    let bytes = listed.salt.len();
-    let is_short = version != EncryptionVersion::V0 && bytes < limits::LEAST_SALT;
-    if is_short && !known.was_synced { Err(Distrust::ShortSalt { bytes }) } else { Ok(()) }
+/// What a key in the secret was made for, as a pin.
+fn pin_of(secret: &VaultSecret, listed: &Pin) -> Option<FoundPin> {
+    let VaultSecret::Key { of: Some(KeySubject { version, salt }), .. } = secret else { return None };
+    let encryption = VaultEncryption::EndToEnd { version: *version, salt: salt.clone() };
+    let pin = Pin::new(&listed.service, listed.vault.clone(), &listed.name, encryption);
+    Some(FoundPin { place: PinPlace::Secret, is_of_destination: false, pin })
+}
+
+fn is_same(pin: &Pin, listed: &Pin) -> bool {
+    pin.service == listed.service && pin.vault == listed.vault && pin.encryption == listed.encryption
 }
 
 #[cfg(test)]
 mod tests {
-    use obsync_protocol::MasterKey;
-    use obsync_testkit::vault_info;
+    use obsync_protocol::{EncryptionVersion, MasterKey};
 
     use super::*;
-    use crate::secrets::KeySubject;
 
     const SALT: &str = "0123456789abcdef0123456789abcdef";
     const NOTHING: Knowledge<'_> =
-        Knowledge { secret: None, has_global_password: false, wanted: None, was_synced: false };
+        Knowledge { secret: None, has_global_password: false, wanted: None, pins: Vec::new() };
 
-    fn end_to_end(salt: &str) -> VaultInfo {
-        VaultInfo { salt: salt.to_owned(), ..vault_info("v", "Notes") }
+    fn pin(encryption: VaultEncryption) -> Pin {
+        Pin::new("https://api.example/", "v".parse().unwrap(), "Notes", encryption)
     }
 
-    fn standard() -> VaultInfo {
-        VaultInfo { password: Some("handed out".into()), ..end_to_end("short") }
+    fn end_to_end(version: EncryptionVersion, salt: &str) -> VaultEncryption {
+        VaultEncryption::EndToEnd { version, salt: salt.to_owned() }
+    }
+
+    fn usual() -> Pin {
+        pin(end_to_end(EncryptionVersion::V3, SALT))
+    }
+
+    fn standard() -> Pin {
+        pin(VaultEncryption::Standard)
     }
 
     fn key(of: Option<(EncryptionVersion, &str)>) -> VaultSecret {
@@ -174,64 +116,48 @@ mod tests {
         VaultSecret::Key { key, of: of.map(|(version, salt)| KeySubject { version, salt: salt.to_owned() }) }
     }
 
-    fn checked(listed: &VaultInfo, known: &Knowledge<'_>) -> Result<(), Distrust> {
-        check(listed, EncryptionVersion::V3, known)
+    fn in_table(pin: Pin) -> Vec<FoundPin> {
+        vec![FoundPin { place: PinPlace::Table, is_of_destination: false, pin }]
     }
 
     #[test]
     fn a_vault_of_the_secret_is_never_opened_by_a_password_that_the_service_hands_out() {
-        for secret in [key(Some((EncryptionVersion::V3, "short"))), VaultSecret::Password("mine".into())] {
-            for was_synced in [false, true] {
-                let known = Knowledge { secret: Some(&secret), was_synced, ..NOTHING };
-                assert_eq!(checked(&standard(), &known), Err(Distrust::Weaker));
-                let known = Knowledge { wanted: Some(Kind::Standard), ..known };
-                assert_eq!(checked(&standard(), &known), Err(Distrust::Weaker));
+        for secret in [key(Some((EncryptionVersion::V3, SALT))), VaultSecret::Password("mine".into())] {
+            for wanted in [None, Some(VaultKind::Standard)] {
+                let known = Knowledge { secret: Some(&secret), wanted, ..NOTHING };
+                assert_eq!(judge(&standard(), &known), Err(Distrust::Weaker));
             }
         }
-        assert_eq!(checked(&standard(), &NOTHING), Ok(()));
+        assert!(judge(&standard(), &NOTHING).is_ok());
+    }
+
+    #[test]
+    fn a_vault_that_the_table_knows_as_end_to_end_encrypted_is_not_opened_as_a_standard_one() {
+        let known = Knowledge { pins: in_table(usual()), ..NOTHING };
+        let refused = judge(&standard(), &known);
+        assert!(matches!(refused, Err(Distrust::Pin(PinRefusal::Weaker { .. }))), "{refused:?}");
+        assert!(judge(&usual(), &known).is_ok());
     }
 
     #[test]
     fn a_key_opens_only_what_it_was_made_for() {
-        let with =
-            |secret: &VaultSecret| checked(&end_to_end(SALT), &Knowledge { secret: Some(secret), ..NOTHING });
-        assert_eq!(with(&key(Some((EncryptionVersion::V3, SALT)))), Ok(()));
-        assert_eq!(
-            with(&key(Some((EncryptionVersion::V2, SALT)))),
-            Err(Distrust::Changed { what: "encryption version" })
-        );
-        assert_eq!(
-            with(&key(Some((EncryptionVersion::V3, "other")))),
-            Err(Distrust::Changed { what: "salt" })
-        );
-        assert_eq!(with(&key(None)), Err(Distrust::KeyOfUnknownSalt));
+        let with = |secret: &VaultSecret, pins| {
+            judge(&usual(), &Knowledge { secret: Some(secret), pins, ..NOTHING })
+        };
+        let is_changed = |judged| matches!(judged, Err(Distrust::Pin(PinRefusal::Changed { .. })));
+        assert!(with(&key(Some((EncryptionVersion::V3, SALT))), Vec::new()).is_ok());
+        assert!(is_changed(with(&key(Some((EncryptionVersion::V2, SALT))), Vec::new())));
+        assert!(is_changed(with(&key(Some((EncryptionVersion::V3, "other"))), Vec::new())));
+        assert_eq!(with(&key(None), Vec::new()).map(drop), Err(Distrust::KeyOfUnknownSalt));
+        assert!(with(&key(None), in_table(usual())).is_ok(), "the pin in the table agrees");
     }
 
     #[test]
-    fn only_the_wanted_kind_is_opened() {
-        let with =
-            |listed: &VaultInfo, wanted| checked(listed, &Knowledge { wanted: Some(wanted), ..NOTHING });
-        let refused = |listed, wanted| Err(Distrust::NotAsWanted { listed, wanted });
-        assert_eq!(with(&standard(), Kind::EndToEnd), refused(Kind::Standard, Kind::EndToEnd));
-        assert_eq!(with(&end_to_end(SALT), Kind::Standard), refused(Kind::EndToEnd, Kind::Standard));
-        assert_eq!(with(&end_to_end(SALT), Kind::EndToEnd), Ok(()));
-        assert_eq!(with(&standard(), Kind::Standard), Ok(()));
-    }
-
-    #[test]
-    fn a_standard_vault_beside_a_password_is_refused_until_it_was_synced_or_said_to_be_one() {
+    fn a_standard_vault_beside_a_password_is_refused_until_it_is_pinned_or_said_to_be_one() {
         let known = Knowledge { has_global_password: true, ..NOTHING };
-        assert_eq!(checked(&standard(), &known), Err(Distrust::InDoubt));
-        assert_eq!(checked(&standard(), &Knowledge { was_synced: true, ..known }), Ok(()));
-        assert_eq!(checked(&standard(), &Knowledge { wanted: Some(Kind::Standard), ..known }), Ok(()));
-    }
-
-    #[test]
-    fn a_short_salt_is_refused_for_a_vault_that_was_not_synced_before() {
-        let password = VaultSecret::Password("mine".into());
-        let known = Knowledge { secret: Some(&password), ..NOTHING };
-        assert_eq!(checked(&end_to_end("short"), &known), Err(Distrust::ShortSalt { bytes: 5 }));
-        assert_eq!(checked(&end_to_end("short"), &Knowledge { was_synced: true, ..known }), Ok(()));
-        assert_eq!(check(&end_to_end("short"), EncryptionVersion::V0, &known), Ok(()));
+        let refused = judge(&standard(), &known);
+        assert!(matches!(refused, Err(Distrust::Pin(PinRefusal::PasswordUnused { .. }))), "{refused:?}");
+        assert!(judge(&standard(), &Knowledge { pins: in_table(standard()), ..known.clone() }).is_ok());
+        assert!(judge(&standard(), &Knowledge { wanted: Some(VaultKind::Standard), ..known }).is_ok());
     }
 }

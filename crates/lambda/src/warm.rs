@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientError, Token};
+use obsync_core::pin::{FoundPin, Opening, Pin};
 use obsync_protocol::{EncryptionVersion, MasterKey, UnsupportedEncryption, VaultId, VaultInfo, VaultKeys};
 use obsync_stores::dynamodb::{DynamoOptions, DynamoTable};
 use obsync_stores::load_aws_config;
 use secrecy::SecretString;
 use tokio::sync::Mutex as AsyncMutex;
+use url::Url;
 
-use crate::choice::{Listed, Opening};
+use crate::choice::{Listed, Means};
 use crate::config::Config;
 use crate::secrets::{Secret, SecretError, VaultSecret};
 use crate::trust::{self, Distrust, Knowledge};
@@ -38,6 +40,8 @@ pub(crate) struct Warm {
     pub(crate) table: DynamoTable,
     /// What AWS clients are made of.
     pub(crate) aws: aws_config::SdkConfig,
+    /// The address of the service, as pins name it.
+    service: String,
     secrets: aws_sdk_secretsmanager::Client,
     account: AsyncMutex<Option<Arc<Account>>>,
     /// Keys that the service accepted.
@@ -112,8 +116,11 @@ impl Warm {
             DynamoOptions::default(),
         );
         let secrets = aws_sdk_secretsmanager::Client::new(&aws);
+        let address = &config.client.options().api_url;
+        let service = Url::parse(address).map_or_else(|_| address.clone(), |address| address.to_string());
         Warm {
             config,
+            service,
             table,
             aws,
             secrets,
@@ -133,10 +140,10 @@ impl Warm {
     pub(crate) async fn vaults(&self) -> Result<(Arc<Account>, Vec<Listed>), AccountError> {
         let (account, vaults) = self.listed().await?;
         // Also where the secret is at odds with what is listed: its owner may have mended it.
-        let is_open = |vault: &Listed| match self.opening(&account, vault) {
-            Opening::Nothing => false,
-            Opening::Own => self.trust(&account, vault, true).is_ok(),
-            Opening::HandedOut | Opening::Global => true,
+        let is_open = |vault: &Listed| match self.means(&account, vault) {
+            Means::Nothing => false,
+            Means::Own => self.judge(&account, vault, Vec::new()).is_ok(),
+            Means::HandedOut | Means::Global => true,
         };
         let is_complete = vaults.iter().all(is_open);
         if is_complete || account.read.elapsed() < SECRET_AGE {
@@ -273,49 +280,49 @@ impl Warm {
     }
 
     /// What there is to open this vault with.
-    pub(crate) fn opening(&self, account: &Account, vault: &Listed) -> Opening {
+    pub(crate) fn means(&self, account: &Account, vault: &Listed) -> Means {
         if account.secret.of_vault(vault).is_some() {
-            Opening::Own
+            Means::Own
         } else if vault.info.password.is_some() {
-            Opening::HandedOut
+            Means::HandedOut
         } else if self.config.account.vault_password.is_some() {
-            Opening::Global
+            Means::Global
         } else {
-            Opening::Nothing
+            Means::Nothing
         }
     }
 
-    /// Whether a vault may be opened as it is listed. `was_synced` says whether it was synced before.
+    /// Whether a vault may be opened as it is listed, given the pins of the table.
     ///
     /// # Errors
-    /// Why not.
-    pub(crate) fn trust(
+    /// Why not. Nothing was derived or sent.
+    pub(crate) fn judge(
         &self,
         account: &Account,
         vault: &Listed,
-        was_synced: bool,
-    ) -> Result<EncryptionVersion, AccountError> {
-        let version = vault.info.encryption()?;
+        pins: Vec<FoundPin>,
+    ) -> Result<Opening, AccountError> {
         let known = Knowledge {
             secret: account.secret.of_vault(vault),
             has_global_password: self.config.account.vault_password.is_some(),
             wanted: self.config.encryption,
-            was_synced,
+            pins,
         };
-        trust::check(&vault.info, version, &known)?;
-        Ok(version)
+        Ok(trust::judge(&self.listed_pin(vault)?, &known)?)
     }
 
-    /// The keys of a vault, if it may be opened as it is listed; those that were accepted once are not derived again.
-    /// `was_synced` says whether it was synced before.
-    pub(crate) async fn keys(
-        &self,
-        account: &Account,
-        vault: &Listed,
-        was_synced: bool,
-    ) -> Result<VaultKeys, AccountError> {
+    /// How the service says that a vault is encrypted.
+    ///
+    /// # Errors
+    /// When this program does not know its encryption version.
+    pub(crate) fn listed_pin(&self, vault: &Listed) -> Result<Pin, AccountError> {
+        Ok(Pin::of(&self.service, &vault.info)?)
+    }
+
+    /// The keys of a vault that was [judged](Self::judge); those that were accepted once are not derived again.
+    pub(crate) async fn keys(&self, account: &Account, vault: &Listed) -> Result<VaultKeys, AccountError> {
         let info = &vault.info;
-        let version = self.trust(account, vault, was_synced)?;
+        let version = info.encryption()?;
         let subject = Subject { vault: info.id.clone(), salt: info.salt.clone(), version };
         if let Some(keys) = self.kept_keys().get(&subject) {
             return Ok(keys.clone());

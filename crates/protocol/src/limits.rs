@@ -53,6 +53,8 @@ pub const HOST: usize = 261;
 pub const NAME: usize = KIB;
 /// The shortest salt of a vault of encryption version 2 or 3, in bytes, that is accepted for a vault not yet known.
 pub const LEAST_SALT: usize = 16;
+/// Bytes of a written pin: a salt and five names as JSON, in which a character can take six times its size.
+pub const PIN: usize = 64 * KIB;
 
 // The listing.
 

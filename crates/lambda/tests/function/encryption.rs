@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::world::{
-    BUCKET, EMAIL, PASSWORD, SECRET, VAULT_PASSWORD, World, answered, failed, invoke, report, sync,
+    BUCKET, EMAIL, PASSWORD, SECRET, TABLE, VAULT_PASSWORD, World, answered, failed, invoke, report, sync,
     write_notes,
 };
 
@@ -30,6 +30,13 @@ fn hand_out(world: &World, password: Option<&str>) {
     world.server.faults().update(|faults| faults.listing_password = password.map(str::to_owned));
 }
 
+/// The keys of the pins in the table.
+fn pins(world: &World) -> Vec<String> {
+    let items = world.cloud.dynamodb().items(TABLE).unwrap();
+    let keys = items.iter().filter_map(|item| item["vault_id"]["S"].as_str());
+    keys.filter(|key| key.starts_with("pin#")).map(str::to_owned).collect()
+}
+
 /// How often a key was shown to the service.
 fn shown(world: &World) -> u64 {
     world.server.stats().rest_by_path.get("/vault/access").copied().unwrap_or(0)
@@ -40,6 +47,8 @@ async fn refused(function: &LambdaRuntime) -> String {
     let invocation = invoke(function, &sync("Private")).await;
     let (kind, message) = failed(&invocation);
     assert_eq!(kind, "SyncFailed");
+    let logs = invocation.logs.join("\n");
+    assert!(!logs.contains("Private"), "no name is logged: {logs}");
     message.to_owned()
 }
 
@@ -86,18 +95,23 @@ async fn a_key_of_the_secret_is_used_with_the_salt_only_that_it_was_made_for() {
     salt(Some("0123456789abcdef0123456789abcdef"));
     let function = world.function();
     let message = refused(&function).await;
-    assert!(message.contains("the salt of this vault is not the one"), "{message}");
+    assert!(message.contains("the salt of the end-to-end encrypted vault"), "{message}");
     assert_eq!(shown(&world), 0);
     salt(None);
     let invocation = invoke(&function, &sync("Private")).await;
     assert_eq!(report(answered(&invocation))["encryption"], "end-to-end");
     world.assert_exact("Private");
 
+    // A secret of an early release, where the pin in the table says the same.
     let mut old = secret;
     for vault in old["vaults"].as_object_mut().unwrap().values_mut() {
         vault.as_object_mut().unwrap().retain(|name, _| name == "key");
     }
     world.put_secret(&old);
+    answered(&invoke(&world.function(), &sync("Private")).await);
+    // Where the table knows nothing, nobody says which salt the key is for.
+    world.cloud.dynamodb().delete_table(TABLE).unwrap();
+    world.cloud.dynamodb().create_table(TABLE).unwrap();
     let message = refused(&world.function()).await;
     assert!(message.contains("obsync credentials export"), "{message}");
 }
@@ -109,7 +123,7 @@ async fn a_short_salt_is_refused_at_the_first_contact() {
     })
     .await;
     let function = world.function();
-    // The second time it has still no place, and so was not synced before.
+    // Also the second time: it has a place then, but no pin.
     for _ in 0..2 {
         let message = refused(&function).await;
         assert!(message.contains("a salt of 9 bytes"), "{message}");
@@ -131,7 +145,7 @@ async fn the_setting_for_encryption_refuses_any_other_kind() {
         world.assert_exact(opened);
         let error = answer["errors"][0].as_str().unwrap();
         assert!(error.starts_with(world.vault(refused).id().as_str()), "{error}");
-        assert!(error.contains("OBSYNC_ENCRYPTION is"), "{error}");
+        assert!(error.contains("encryption is to be opened"), "{error}");
     }
 }
 
@@ -153,4 +167,35 @@ async fn a_standard_vault_beside_a_vault_password_is_refused_at_the_first_contac
     // From now on it is known.
     answered(&invoke(&function, &sync("Notes")).await);
     world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_was_end_to_end_encrypted_is_not_opened_by_a_password_that_the_service_hands_out() {
+    let world = World::new().await;
+    world.put_secret(&json!({ "auth": auth() }));
+    let vault = world.vault("Private");
+    write_notes(&vault, 3);
+    let password = ("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD);
+    answered(&invoke(&world.function_with(&[password]), &sync("Private")).await);
+    assert_eq!(pins(&world).len(), 3, "for the vault, its name and its destination");
+    vault.write("new.md", "forged", 1_800_000_000_000).unwrap();
+    hand_out(&world, Some(HANDED_OUT));
+    let before = shown(&world);
+    // The password is gone from the settings, too: nothing but the table knows what the vault was.
+    for function in [world.function_with(&[password]), world.function()] {
+        let message = refused(&function).await;
+        assert!(message.contains("the table knows it as end-to-end encrypted"), "{message}");
+    }
+    let said = world.function_with(&[("OBSYNC_ENCRYPTION", "standard")]);
+    refused(&said).await;
+    assert_eq!(shown(&world), before);
+    assert_eq!(world.cloud.s3().objects(BUCKET, "notes/Private/").len(), 3);
+    // One that cannot be read is no first contact.
+    hand_out(&world, None);
+    for key in pins(&world) {
+        let item = json!({ "vault_id": { "S": key }, "pin": { "S": "{}" } });
+        world.cloud.dynamodb().put_item(TABLE, item).unwrap();
+    }
+    let message = refused(&world.function_with(&[password])).await;
+    assert!(message.contains("cannot be understood"), "{message}");
 }

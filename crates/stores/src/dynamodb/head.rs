@@ -6,8 +6,9 @@ use obsync_core::VaultState;
 use super::attributes::{Changes, Damage, Item, Reader, number, text};
 use super::pages::MOST_PAGES;
 
-/// The newest format of states that this program knows.
-pub(super) const FORMAT: i64 = 1;
+/// The newest format of states that this program knows. Format 2 says that the table has pins: a release that knows none
+/// refuses the state, instead of passing them over. States of format 1 are read, and written as format 2.
+pub(super) const FORMAT: i64 = 2;
 
 pub(super) mod names {
     //! The head's attributes.

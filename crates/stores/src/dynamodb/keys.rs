@@ -6,6 +6,8 @@ use obsync_protocol::{ContentHash, VaultId, VaultPath};
 const PATH_DIGITS: usize = 32;
 /// How many hexadecimal digits of a destination's hash are in the keys of a vault's further destinations.
 const DESTINATION_DIGITS: usize = 16;
+/// How many hexadecimal digits of a hash are in the key of a pin: all, as it guards against a service that chooses names.
+const PIN_DIGITS: usize = 64;
 
 /// Whose state it is.
 ///
@@ -92,6 +94,12 @@ impl ItemKeys {
 /// The item that remembers where the vaults below a place lie.
 pub(super) fn places(root: &str) -> String {
     format!("places#{}", digits(root, PATH_DIGITS))
+}
+
+/// The item of a pin that is filed under these texts. The lengths keep two lists of texts apart.
+pub(super) fn pin(under: &[&str]) -> String {
+    let text: String = under.iter().map(|text| format!("{}:{text}", text.len())).collect();
+    format!("pin#{}", digits(&text, PIN_DIGITS))
 }
 
 /// The first hexadecimal digits of a text's SHA-256.

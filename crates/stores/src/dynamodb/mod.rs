@@ -11,6 +11,7 @@
 //! | `announced#<key>` | the files that are published next |
 //! | `progress#<key>` | how far a run has come, as JSON, with a `ttl` |
 //! | `places#<hash of a place>` | the names below that place which vaults were given, by their ids |
+//! | `pin#<hash>` | how a vault was encrypted when it was last opened, under the vault, its name and the destination |
 //!
 //! # What a commit guarantees
 //!
@@ -54,7 +55,7 @@
 //! - `keys`: names of items; `attributes`: between attributes and values; `batch`: many items at once.
 //! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
 //! - `lease`: one run at a time; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
-//! - `progress`: how far a run is; `tracker`: counting that. `places`: where vaults lie. `summary`: a state at a glance. `reset`: removing one.
+//! - `progress`: how far a run is; `tracker`: counting that. `places`: where vaults lie. `pins`: how they are encrypted. `summary`: a state at a glance. `reset`: removing one.
 //! - `admin`: making the table; `backups`: keeping it restorable.
 
 mod admin;
@@ -73,6 +74,7 @@ mod keys;
 mod lease;
 mod options;
 mod pages;
+mod pins;
 mod places;
 mod progress;
 mod records;
@@ -89,6 +91,7 @@ pub use self::keys::StateKey;
 pub use self::lease::LeaseOptions;
 pub use self::options::DynamoOptions;
 pub use self::places::Places;
+pub use self::pins::TablePins;
 pub use self::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgress};
 pub use self::state::DynamoState;
 pub use self::summary::{DynamoSummary, FoundState, LeaseHolder};

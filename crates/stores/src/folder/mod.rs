@@ -8,7 +8,7 @@
 //! - [`staging`], [`writer`], [`held`] and [`early`]: files that are not visible yet. [`publish`]: how they become so, with [`rename`],
 //!   [`aside`] (conflicted copies) and [`transplant`] (other file systems below the root).
 //! - [`remove`], [`walk`], [`folding`], [`sync`]: what their names say. [`entry`]: one entry of an open folder.
-//! - [`site`][]: errors.
+//! - [`pin`]: how the vault was encrypted. [`site`][]: errors.
 
 mod aside;
 mod early;
@@ -18,6 +18,7 @@ mod folding;
 mod held;
 mod lock;
 mod parents;
+mod pin;
 mod publish;
 mod remove;
 mod rename;
@@ -35,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use obsync_core::pin::Pin;
 use obsync_core::{
     FileMeta, FileWriter, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError,
     StoredFile, VaultStore, Wanted,
@@ -63,7 +65,7 @@ pub struct FolderOptions {
 
 /// A vault as files of a local folder. The folder need not exist: it is made when something is first written.
 ///
-/// The folder `.obsync` in it is obsync's own: it has the [lock](Self::lock), and what is staged.
+/// The folder `.obsync` in it is obsync's own: it has the [lock](Self::lock), the [pin](obsync_core::pin), and what is staged.
 #[derive(Clone, Debug)]
 pub struct FolderStore {
     shared: Arc<Shared>,
@@ -98,6 +100,25 @@ impl FolderStore {
         let root = self.shared.root().ok().flatten();
         let location = root.map_or_else(|| self.shared.site.location(), |root| lock::held(&root));
         StoreError::Locked { location }
+    }
+
+    /// How the vault was encrypted that was brought here last; `None` if nobody wrote that down.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it cannot be read or understood, which is never a first contact.
+    pub async fn pin(&self) -> Result<Option<Pin>, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(None), |root| pin::read(&root))).await
+    }
+
+    /// Writes that down, durably. The folder is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it cannot be written.
+    pub async fn keep_pin(&self, pin: &Pin) -> Result<(), StoreError> {
+        let pin = pin.clone();
+        self.run(move |shared| pin::write(&*shared.make_root()?, &pin)).await
     }
 
     /// Runs `work` on a thread that may block.

@@ -88,10 +88,10 @@ async fn a_reset_of_a_damaged_state_leaves_those_of_other_destinations_alone() {
 #[tokio::test]
 async fn a_state_of_a_newer_obsync_is_left_alone() {
     let site = filled().await;
-    site.spoil(VAULT, "format", json!({ "N": "2" }));
+    site.spoil(VAULT, "format", json!({ "N": "3" }));
     let before = site.item(VAULT);
     let error = site.try_open("a test").await.unwrap_err();
-    assert!(matches!(error, StateError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StateError::Newer { found: 3, known: 2, .. }), "{error}");
     let error = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap_err();
     assert!(matches!(error, StateError::Newer { .. }), "{error}");
     assert_eq!(site.item(VAULT), before);

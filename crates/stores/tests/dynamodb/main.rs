@@ -11,6 +11,7 @@ mod faults;
 mod kill;
 mod lease;
 mod model;
+mod pins;
 mod places;
 mod progress;
 mod reset;

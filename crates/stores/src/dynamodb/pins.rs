@@ -1,0 +1,127 @@
+//! Pins of vaults in a table, shared by every machine that uses it.
+//!
+//! A pin is filed three times: under the vault, under its name and under the destination, so that neither a new id under
+//! an old name nor another vault for the same destination is a first contact. The three are written in one transaction, on
+//! the condition that each is as it was read. No reset removes them.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
+use obsync_core::StateError;
+use obsync_core::pin::{FoundPin, Pin, PinPlace};
+
+use super::attributes::{Damage, Item, Reader, VAULT_ID, text};
+use super::errors::{CallError, transaction_trouble};
+use super::keys;
+use super::table::DynamoTable;
+
+/// The attribute with the pin, as JSON.
+const PIN: &str = "pin";
+
+/// The pins that concern one vault and one destination, as read.
+#[derive(Clone, Debug)]
+pub struct TablePins {
+    filed: [Filed; 3],
+}
+
+/// A place for a pin.
+#[derive(Clone, Debug)]
+struct Filed {
+    key: String,
+    is_of_destination: bool,
+    /// The pin that was found there, and its text.
+    found: Option<(Pin, String)>,
+}
+
+impl TablePins {
+    /// The pins that were found.
+    pub fn found(&self) -> Vec<FoundPin> {
+        let found = |filed: &Filed| {
+            let (pin, _) = filed.found.clone()?;
+            Some(FoundPin { place: PinPlace::Table, is_of_destination: filed.is_of_destination, pin })
+        };
+        self.filed.iter().filter_map(found).collect()
+    }
+
+    /// Whether they all are this one, so that nothing needs to be written.
+    pub fn are(&self, pin: &Pin) -> bool {
+        self.filed.iter().all(|filed| filed.found.as_ref().is_some_and(|(found, _)| found == pin))
+    }
+}
+
+impl DynamoTable {
+    /// The pins of a vault (`listed` is the [pin](Pin::of) of what the service lists) and of a destination, which is
+    /// always written the same way (`s3://bucket/prefix`). One request.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if one cannot be understood (that is never a first contact), or the table cannot be used.
+    pub async fn pins(&self, listed: &Pin, destination: &str) -> Result<TablePins, StateError> {
+        let filed = |key, is_of_destination| Filed { key, is_of_destination, found: None };
+        let (service, vault) = (&listed.service, listed.vault.as_str());
+        let mut filed = [
+            filed(keys::pin(&["vault", service, vault]), false),
+            filed(keys::pin(&["name", service, &listed.name]), false),
+            filed(keys::pin(&["destination", destination]), true),
+        ];
+        for item in self.look_up(filed.iter().map(|filed| filed.key.clone()).collect()).await? {
+            let reader = Reader(&item);
+            let key = reader.key().unwrap_or_default();
+            if let Some(filed) = filed.iter_mut().find(|filed| filed.key == key) {
+                filed.found = Some(read(reader).map_err(|damage| self.unreadable_pin(key, &damage))?);
+            }
+        }
+        Ok(TablePins { filed })
+    }
+
+    /// Files a pin in place of those that were found. `false`: another run filed one meanwhile; they are to be read and
+    /// judged again. One request, and none if they are this one already.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if the table cannot be used.
+    pub async fn keep_pin(&self, pin: &Pin, seen: &TablePins) -> Result<bool, StateError> {
+        if seen.are(pin) {
+            return Ok(true);
+        }
+        let pin = pin.to_text().map_err(|error| self.unavailable(error.to_string()))?;
+        let puts = seen.filed.iter().map(|filed| self.put_pin(filed, &pin));
+        let puts: Vec<TransactWriteItem> = puts.collect::<Result<_, _>>()?;
+        let request =
+            |client: &Client| client.transact_write_items().set_transact_items(Some(puts.clone())).send();
+        match self.call_judged(request, transaction_trouble).await {
+            Ok(_) => Ok(true),
+            Err(CallError::Refused(_)) => Ok(false),
+            Err(CallError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// No reset helps here, nor would it be right.
+    fn unreadable_pin(&self, key: &str, damage: &str) -> StateError {
+        self.unavailable(format!(
+            "its item {key}, which says how a vault was encrypted, cannot be understood: {damage}. Restore the item from a \
+             backup of the table; docs/SEMANTICS.md (\"Encryption that changes\") says what else can be done"
+        ))
+    }
+
+    fn put_pin(&self, filed: &Filed, pin: &str) -> Result<TransactWriteItem, StateError> {
+        let item = Item::from([(VAULT_ID.to_owned(), text(&filed.key)), (PIN.to_owned(), text(pin))]);
+        let put = Put::builder()
+            .table_name(self.name().as_str())
+            .set_item(Some(item))
+            .expression_attribute_names("#pin", PIN);
+        let put = match &filed.found {
+            None => put.condition_expression("attribute_not_exists(#pin)"),
+            Some((_, seen)) => {
+                put.condition_expression("#pin = :seen").expression_attribute_values(":seen", text(seen))
+            }
+        };
+        let put = put.build().map_err(|error| self.unavailable(error.to_string()))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+}
+
+fn read(item: Reader<'_>) -> Result<(Pin, String), Damage> {
+    let text = item.text(PIN)?;
+    let pin = Pin::from_text(text).map_err(|error| error.to_string())?;
+    Ok((pin, text.to_owned()))
+}

@@ -1,0 +1,84 @@
+//! The pin in the folder: how the vault was encrypted that was brought here last, in `.obsync/pin.json`. It holds no secret
+//! and stays when a run ends, so that neither a lost home nor a lost state makes the next pull a first contact.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use cap_std::fs::Dir;
+use obsync_core::StoreError;
+use obsync_core::pin::Pin;
+use obsync_protocol::limits;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::root::Root;
+use super::site::Action;
+use super::staging::{OWN_FOLDER, make_private, open_own};
+
+/// The pin's file in [`OWN_FOLDER`].
+const FILE: &str = "pin.json";
+/// What becomes that file.
+const NEW_FILE: &str = "pin.json.new";
+/// Keeps git from seeing the folder.
+const IGNORE_FILE: &str = ".gitignore";
+
+/// The pin, if there is one.
+///
+/// One that cannot be read is an error: it must not pass for a first contact.
+pub(super) fn read(root: &Root) -> Result<Option<Pin>, StoreError> {
+    let Some(own) = open_own(root, &root.dir, OWN_FOLDER)? else { return Ok(None) };
+    let unreadable = |reason: &str| {
+        root.site.unavailable(&format!(
+            "its file {OWN_FOLDER}/{FILE}, which says how the vault was encrypted, cannot be used: {reason}. Restore the file \
+             from a copy; docs/SEMANTICS.md (\"Encryption that changes\") says what else can be done"
+        ))
+    };
+    // Opening a FIFO would wait for somebody to write to it.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(&own, FILE, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(unreadable(&error.to_string())),
+    };
+    let facts = rustix::fs::fstat(&file).map_err(|error| unreadable(&error.to_string()))?;
+    if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
+        return Err(unreadable("it is no ordinary file"));
+    }
+    let mut text = String::new();
+    let read = file.take(limits::PIN as u64 + 1).read_to_string(&mut text);
+    read.map_err(|error| unreadable(&error.to_string()))?;
+    Pin::from_text(&text).map(Some).map_err(|error| unreadable(&error.to_string()))
+}
+
+/// Writes the pin durably, in place of the one before it.
+pub(super) fn write(root: &Root, pin: &Pin) -> Result<(), StoreError> {
+    let text = pin.to_text().map_err(|error| root.site.unavailable(&format!("its pin: {error}")))?;
+    make_private(root, &root.dir, OWN_FOLDER)?;
+    let own = open_own(root, &root.dir, OWN_FOLDER)?
+        .ok_or_else(|| root.site.unavailable("it was removed while obsync was working"))?;
+    let written = replace(&own, &text).and_then(|()| {
+        rustix::fs::fsync(&own)?;
+        root.handle.sync_all()
+    });
+    written.map_err(|error| root.site.root_error(Action::Write, error))
+}
+
+fn replace(own: &Dir, text: &str) -> io::Result<()> {
+    match rustix::fs::unlinkat(own, NEW_FILE, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    create(own, NEW_FILE, text)?;
+    rustix::fs::renameat(own, NEW_FILE, own, FILE)?;
+    match create(own, IGNORE_FILE, "*\n") {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+fn create(own: &Dir, name: &str, text: &str) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(own, name, flags, Mode::from_raw_mode(0o600))?);
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
