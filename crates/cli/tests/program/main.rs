@@ -14,6 +14,7 @@ mod help;
 mod kept_keys;
 mod kill;
 mod noop;
+mod pins;
 mod pull;
 mod scripts;
 mod sign_in;
