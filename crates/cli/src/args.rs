@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use obsync_client::DEFAULT_API_URL;
+use obsync_core::pin::VaultKind;
 use obsync_protocol::limits::LEAST_SPEED;
 use obsync_protocol::{ConfigCategories, FileTypes, VaultPath};
 use url::Url;
@@ -34,6 +35,7 @@ Environment:
   OBSIDIAN_TOTP_SECRET                  base32 secret from which two-factor codes are computed
   OBSIDIAN_AUTH_TOKEN                   a token, instead of signing in
   OBSYNC_VAULT_PASSWORD                 password of an end-to-end encrypted vault
+  OBSYNC_ENCRYPTION                     open vaults of this kind only, as --encryption
   OBSYNC_HOME                           where obsync keeps its data (else the XDG folders)
   OBSYNC_STATE                          where states are kept, as --state
   OBSYNC_MIN_SPEED                      least speed of the service, as --min-speed
@@ -47,7 +49,8 @@ Exit status:
   0  done
   1  an error that none of the others describes (destination not usable, disk full, damaged state)
   2  the command line cannot be understood
-  3  sign-in: account or vault password, two-factor code, expired token or subscription
+  3  sign-in: account or vault password, two-factor code, expired token or subscription; or a vault is
+     encrypted otherwise than before
   4  no such vault or destination, or more than one
   5  finished, but some files failed (pull) or differ (verify)
   6  interrupted or cut off midway; the next run goes on where this one stopped
@@ -208,6 +211,9 @@ In a bucket each file is one object, with its SHA-256 and its times as metadata 
 bucket, or a prefix in it, to itself. The bucket must be there: `obsync aws init` makes one.
 
 The password of an end-to-end encrypted vault is asked for once; the key derived from it is kept, readable only by you. \
+How a vault is encrypted is written down when it is first opened, here and with the destination; a vault that the service \
+lists otherwise later is refused. If you converted it yourself in Obsidian, say --accept-encryption-change once.
+
 `obsync --help` lists the exit status.")]
 pub(crate) struct Pull {
     /// Name or id of the vault
@@ -222,6 +228,12 @@ pub(crate) struct Pull {
     /// Read the vault password from the first line of standard input
     #[arg(long)]
     pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    pub(crate) encryption: EncryptionOption,
+    /// Go on although the vault is encrypted otherwise than before. Asks for the password again if the vault is end-to-end
+    /// encrypted; this run removes nothing, and keeps what differs as conflicted copies
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) accept_encryption_change: bool,
     /// Check everything again from the vault's first version on; only what differs is downloaded
     #[arg(long)]
     pub(crate) full: bool,
@@ -246,6 +258,31 @@ pub(crate) struct Pull {
     #[command(flatten)]
     pub(crate) objects: Objects,
 }
+
+/// How a vault must be encrypted.
+#[derive(Debug, Args)]
+pub(crate) struct EncryptionOption {
+    /// Open a vault only if it is encrypted so: standard (the service has the password) or end-to-end (only you have it)
+    #[arg(
+        long = "encryption",
+        value_name = "KIND",
+        env = "OBSYNC_ENCRYPTION",
+        hide_env_values = true,
+        value_parser = wanted_kind
+    )]
+    kind: Option<WantedKind>,
+}
+
+impl EncryptionOption {
+    /// The only kind that is to be opened; `None` for any.
+    pub(crate) fn kind(&self) -> Option<VaultKind> {
+        self.kind.and_then(|WantedKind(kind)| kind)
+    }
+}
+
+/// A kind of encryption, where the user has a say in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct WantedKind(Option<VaultKind>);
 
 /// Which files of a vault are wanted.
 #[derive(Debug, Args)]
@@ -389,6 +426,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: u32 = number.parse().map_err(|_| wrong())?;
     if number == 0 { Err(wrong()) } else { Ok(Duration::from_secs(u64::from(number) * seconds)) }
+}
+
+/// Empty as for [`api_url`].
+fn wanted_kind(text: &str) -> Result<WantedKind, String> {
+    match text {
+        "" => Ok(WantedKind(None)),
+        text => text.parse().map(|kind| WantedKind(Some(kind))),
+    }
 }
 
 /// A two-factor code; spaces as authenticator apps show them are fine.

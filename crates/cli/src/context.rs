@@ -19,6 +19,7 @@ use crate::credentials::Credentials;
 use crate::exit::{Exit, Failed};
 use crate::home::Home;
 use crate::keys::KeyFile;
+use crate::pins::PinFile;
 
 /// The surroundings of one run of the program.
 #[derive(Debug)]
@@ -97,6 +98,11 @@ impl Context {
     /// Where derived keys are kept.
     pub(crate) fn key_file(&self) -> KeyFile {
         KeyFile::new(&self.home)
+    }
+
+    /// Where pins are kept.
+    pub(crate) fn pin_file(&self) -> PinFile {
+        PinFile::new(&self.home)
     }
 
     /// Prints a sentence about what was done to standard output; not with `-q`.

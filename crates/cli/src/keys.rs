@@ -4,6 +4,7 @@
 //! but is not the password, which people use elsewhere too, nor anything that helps to guess it faster than the key
 //! itself does. Whether the password is still the same, only the service can tell.
 
+use obsync_core::pin::{Pin, VaultEncryption};
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultId, VaultKeys, limits};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use url::Url;
 use crate::console::Console;
 use crate::exit::Failed;
 use crate::home::Home;
+use crate::pins::{KeptPin, key_fingerprint};
 use crate::private_file::{self, PrivateFile};
 
 /// The file `keys.json`.
@@ -104,6 +106,18 @@ impl KeyFile {
         Ok(())
     }
 
+    /// The pins that the keys of end-to-end encrypted vaults stand for, one a vault: that of its last key.
+    pub(crate) fn pins(&self, console: &Console) -> Result<Vec<KeptPin>, Failed> {
+        let content: Content = self.file.read(console)?;
+        let mut pins: Vec<KeptPin> = Vec::new();
+        for kept in content.keys.iter().filter(|kept| !kept.subject.handed_out) {
+            let Some(pin) = kept.pin() else { continue };
+            pins.retain(|known| known.pin.service != pin.pin.service || known.pin.vault != pin.pin.vault);
+            pins.push(pin);
+        }
+        Ok(pins)
+    }
+
     /// Keeps a key in place of the one before it.
     pub(crate) fn save(&self, subject: &Subject, key: &MasterKey, console: &Console) -> Result<(), Failed> {
         self.file.update(console, |content: &mut Content| {
@@ -120,6 +134,18 @@ impl KeyFile {
             content.keys.retain(|kept| kept.subject.api_url != api_url.as_str());
             content.keys.len() != before
         })
+    }
+}
+
+impl Kept {
+    /// The pin that the key stands for, if it can be understood. The vault's name was not kept.
+    fn pin(&self) -> Option<KeptPin> {
+        let Subject { api_url, vault, salt, encryption_version, .. } = &self.subject;
+        let version = EncryptionVersion::try_from(u64::from(*encryption_version)).ok()?;
+        let encryption = VaultEncryption::EndToEnd { version, salt: salt.clone() };
+        let key = MasterKey::from_hex(self.master_key.expose_secret()).ok();
+        let key_fingerprint = key.map(|key| key_fingerprint(&key));
+        Some(KeptPin { pin: Pin::new(api_url, vault.clone(), "", encryption), key_fingerprint })
     }
 }
 

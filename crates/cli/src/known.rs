@@ -3,8 +3,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use obsync_core::pin::{FoundPin, Pin, PinPlace};
 use obsync_core::{StoreError, VaultStore};
 use obsync_protocol::{VaultId, VaultInfo};
+use obsync_stores::dynamodb::TablePins;
 use obsync_stores::{BucketLocation, BucketOptions, BucketStore, FolderOptions, FolderStore, Service};
 
 use crate::context::Context;
@@ -23,6 +25,30 @@ pub(crate) struct Known {
     canonical: String,
     /// The vault that is pulled to it, once its state is open.
     pulled: OnceLock<VaultId>,
+}
+
+/// The pins that were found with a destination.
+#[derive(Debug)]
+pub(crate) enum KnownPins {
+    /// There is no place for them.
+    None,
+    /// That of a folder.
+    Folder(Option<Pin>),
+    /// Those of a table.
+    Table(Box<TablePins>),
+}
+
+impl KnownPins {
+    /// All of them.
+    pub(crate) fn found(&self) -> Vec<FoundPin> {
+        match self {
+            KnownPins::None | KnownPins::Folder(None) => Vec::new(),
+            KnownPins::Folder(Some(pin)) => {
+                vec![FoundPin { place: PinPlace::Destination, is_of_destination: true, pin: pin.clone() }]
+            }
+            KnownPins::Table(pins) => pins.found(),
+        }
+    }
 }
 
 impl Known {
@@ -111,6 +137,56 @@ impl Known {
         }
     }
 
+    /// The pins that concern a listed vault and this destination, outside of the home.
+    ///
+    /// # Errors
+    /// When one cannot be read: that is never a first contact.
+    pub(crate) async fn pins(&self, listed: &Pin) -> Result<KnownPins, Failed> {
+        Ok(match (&self.destination, &self.registry) {
+            (Destination::Folder(path), _) => {
+                KnownPins::Folder(FolderStore::open(path, FolderOptions::default())?.pin().await?)
+            }
+            (Destination::Bucket(_), Registry::Table(table)) => {
+                KnownPins::Table(Box::new(table.pins(listed, &self.canonical).await?))
+            }
+            (Destination::Bucket(_), Registry::Local(_)) => KnownPins::None,
+        })
+    }
+
+    /// Keeps a pin where [`pins`](Self::pins) looks for it, while the destination is locked. `false`: another run filed one
+    /// since these were seen.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) async fn keep_pin(&self, pin: &Pin, seen: &KnownPins) -> Result<bool, Failed> {
+        match (&self.destination, &self.registry, seen) {
+            (Destination::Folder(path), _, KnownPins::Folder(seen)) => {
+                if seen.as_ref() == Some(pin) {
+                    return Ok(true);
+                }
+                let folder = FolderStore::open(path, FolderOptions::default())?;
+                if folder.pin().await? != *seen {
+                    return Ok(false);
+                }
+                folder.keep_pin(pin).await?;
+                Ok(true)
+            }
+            (_, Registry::Table(table), KnownPins::Table(seen)) => Ok(table.keep_pin(pin, seen).await?),
+            _ => Ok(true),
+        }
+    }
+
+    /// Forgets all states of this destination, of which there may be none.
+    ///
+    /// # Errors
+    /// When another process works on it, or one cannot be removed.
+    pub(crate) async fn forget_all(&self) -> Result<(), Failed> {
+        for found in self.registry.of_destination(&self.canonical).await? {
+            self.forget(&found).await?;
+        }
+        Ok(())
+    }
+
     /// The states of this destination, of which there is one at least.
     ///
     /// # Errors
@@ -175,10 +251,9 @@ impl Known {
         Failed::new(
             Exit::Error,
             format!(
-                "{destination} holds {vault} already; pull to another {}, or give this one up for that vault \
-                 first with `{}`",
+                "{destination} holds {vault} already; pull to another {}. `obsync reset --help` says how to give this one up \
+                 for that vault",
                 destination.kind(),
-                self.command("reset", &[&destination.to_string()], &[])
             ),
         )
     }

@@ -3,6 +3,7 @@
 //! Everything is behind [`main_with`], so that another program can offer obsync as a command of its own.
 //! `args` has the command line, `commands` one file a command, `exit` what the exit status says.
 
+mod admission;
 mod args;
 mod ask;
 mod aws;
@@ -25,6 +26,7 @@ mod known;
 mod listing;
 mod logging;
 mod objects;
+mod pins;
 mod private_file;
 mod progress;
 mod pull_report;

@@ -1,5 +1,6 @@
 //! What a state says, for `obsync status`: as JSON and in lines for people.
 
+use obsync_core::pin::VaultKind;
 use obsync_core::{Deferred, DeferredCause, DeferredKind, StateError, StateStore};
 use obsync_protocol::{Redactor, printable, shown_name};
 use obsync_stores::dynamodb::{
@@ -17,6 +18,8 @@ pub(crate) struct StateRow {
     pub(crate) destination: String,
     vault_id: String,
     vault: String,
+    /// How the vault was encrypted when it was last opened; unknown where no pin says so.
+    pub(crate) encryption: Option<VaultKind>,
     version: u64,
     /// Whether a first pull has listed the whole vault.
     listed: bool,
@@ -90,6 +93,7 @@ impl StateRow {
             destination: key.destination.clone(),
             vault_id: key.vault_id.to_string(),
             vault: summary.vault_name.clone(),
+            encryption: None,
             version: summary.version,
             listed: summary.listed,
             files: summary.files,
@@ -103,11 +107,17 @@ impl StateRow {
         }
     }
 
+    /// The vault's id.
+    pub(crate) fn vault_id(&self) -> &str {
+        &self.vault_id
+    }
+
     /// The row for people.
     pub(crate) fn describe(&self) -> String {
         let mut lines = vec![
             self.destination.clone(),
             format!("  vault      {:?} ({})", self.vault, self.vault_id),
+            format!("  encryption {}", self.encryption.map_or("unknown", VaultKind::as_str)),
             format!(
                 "  contents   {} ({}), {}",
                 human::files(self.files),
@@ -152,6 +162,7 @@ impl From<StateSummary> for StateRow {
             destination: summary.identity.destination,
             vault_id: summary.identity.vault_id.to_string(),
             vault: summary.identity.vault_name,
+            encryption: None,
             version: summary.version,
             listed: summary.listed,
             files: summary.files,

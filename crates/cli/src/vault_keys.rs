@@ -7,6 +7,7 @@ use obsync_client::{Client, ClientError, Token};
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultInfo, VaultKeys};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::admission::Admitted;
 use crate::ask;
 use crate::context::Context;
 use crate::environment;
@@ -37,11 +38,11 @@ pub(crate) struct Unlocked {
 }
 
 impl Lock<'_> {
-    /// Finds keys that open the vault. `password_stdin` says that the user pipes the password in.
+    /// Finds keys that open a vault that was admitted. `password_stdin` says that the user pipes the password in.
     ///
     /// # Errors
     /// That a password is wrong or missing, or what the service says.
-    pub(crate) async fn open(&self, password_stdin: bool) -> Result<Unlocked, Failed> {
+    pub(crate) async fn open(&self, admitted: &Admitted, password_stdin: bool) -> Result<Unlocked, Failed> {
         let version = self.vault.encryption().map_err(|error| Failed::of(Exit::Error, &error))?;
         let subject = Subject::new(self.context.api_url(), &self.vault.id, &self.vault.salt, version);
         if let Some(password) = &self.vault.password {
@@ -49,16 +50,20 @@ impl Lock<'_> {
         }
         if password_stdin {
             let password = ask::first_line_of_stdin("vault password").await?;
-            return self.open_and_keep(&password, version, &subject).await;
+            return self.open_and_keep(&password, version, &subject, admitted).await;
         }
-        let kept = self.context.key_file().load(&subject, &self.context.console)?;
+        // Who accepts another encryption shows by the password that it is theirs.
+        let kept = match admitted.accepts_change() {
+            true => None,
+            false => self.context.key_file().load(&subject, &self.context.console)?,
+        };
         let kept_is_stale = kept.is_some();
         if let Some(unlocked) = self.open_with_kept(kept, version).await? {
             return Ok(unlocked);
         }
         match environment::vault_password()? {
-            Some(password) => self.open_and_keep(&password, version, &subject).await,
-            None if ask::can_ask() => self.open_by_asking(version, &subject, kept_is_stale).await,
+            Some(password) => self.open_and_keep(&password, version, &subject, admitted).await,
+            None if ask::can_ask() => self.open_by_asking(version, &subject, admitted, kept_is_stale).await,
             None => Err(Failed::new(Exit::SignIn, missing(&self.vault.name, kept_is_stale))),
         }
     }
@@ -103,6 +108,7 @@ impl Lock<'_> {
         &self,
         version: EncryptionVersion,
         subject: &Subject,
+        admitted: &Admitted,
         kept_is_stale: bool,
     ) -> Result<Unlocked, Failed> {
         if kept_is_stale {
@@ -111,7 +117,7 @@ impl Lock<'_> {
         let mut attempt = 1;
         loop {
             let password = ask::secret(format!("Password of the vault {:?}: ", self.vault.name)).await?;
-            match self.open_and_keep(&password, version, subject).await {
+            match self.open_and_keep(&password, version, subject, admitted).await {
                 Err(failed) if failed.exit == Exit::SignIn && attempt < ATTEMPTS => {
                     attempt += 1;
                     ask::tell(&failed.message);
@@ -126,8 +132,12 @@ impl Lock<'_> {
         password: &SecretString,
         version: EncryptionVersion,
         subject: &Subject,
+        admitted: &Admitted,
     ) -> Result<Unlocked, Failed> {
         let master = self.derive(password).await?;
+        if admitted.is_other_key(&master) {
+            return Err(Failed::new(Exit::SignIn, other_password(&self.vault.name)));
+        }
         let unlocked = self.if_accepted(master, version).await?;
         if let Err(failed) = self.context.key_file().save(subject, &unlocked.master, &self.context.console) {
             self.context.console.warn(&format!("the vault's key is not kept for the next time: {failed}"));
@@ -153,6 +163,13 @@ impl Lock<'_> {
         self.client.check_access(self.token, self.vault, keys.key_hash()).await?;
         Ok(Unlocked { master, keys })
     }
+}
+
+fn other_password(vault: &str) -> String {
+    format!(
+        "this is not the password that opened the vault {vault:?} before; nothing was sent. If you changed the password, \
+         docs/SEMANTICS.md (\"Encryption that changes\") says how to go on"
+    )
 }
 
 fn missing(vault: &str, kept_is_stale: bool) -> String {

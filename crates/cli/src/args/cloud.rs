@@ -6,6 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use obsync_stores::dynamodb::TableName;
 
+use super::EncryptionOption;
 use crate::state_place::StatePlace;
 
 /// Where the state of a destination is.
@@ -73,6 +74,8 @@ pub(crate) struct CredentialsExport {
     /// Read vault passwords from standard input, one a line in the order of VAULT
     #[arg(long, requires = "vaults")]
     pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    pub(crate) encryption: EncryptionOption,
     /// Replace FILE if it is there; or print the secret to a terminal
     #[arg(long)]
     pub(crate) force: bool,

@@ -5,11 +5,13 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use obsync_client::{Client, Token};
+use obsync_core::pin::{PasswordAtHand, VaultKind};
 use obsync_protocol::{VaultInfo, VaultList};
 use secrecy::SecretString;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::admission::{admit, wish};
 use crate::args::CredentialsExport;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
@@ -79,18 +81,11 @@ async fn keys(
     let takes_all = options.vaults.is_empty();
     let mut keys = BTreeMap::new();
     for vault in wanted(options, list)? {
-        if vault.password.is_some() {
-            context.console.note(&format!("obsync: {:?} needs no key: the token opens it", vault.name));
-            continue;
-        }
-        let lock = Lock { context, client, token, vault: &vault };
-        match lock.open(options.password_stdin).await {
-            Ok(open) => {
-                let key = VaultKey {
-                    key: open.master.expose_hex(),
-                    encryption_version: vault.encryption_version,
-                    salt: vault.salt.clone(),
-                };
+        match key(options, context, client, token, &vault).await {
+            Ok(None) => {
+                context.console.note(&format!("obsync: {:?} needs no key: the token opens it", vault.name));
+            }
+            Ok(Some(key)) => {
                 keys.insert(vault.id.to_string(), key);
             }
             // Nobody asked for this one in particular.
@@ -101,6 +96,34 @@ async fn keys(
         }
     }
     Ok(keys)
+}
+
+/// The key of a vault; none of one that the service hands out with the token, and that was never known as anything else.
+async fn key(
+    options: &CredentialsExport,
+    context: &Context,
+    client: &Client,
+    token: &Token,
+    vault: &VaultInfo,
+) -> Result<Option<VaultKey>, Failed> {
+    let mut wish = wish(options.encryption.kind(), options.password_stdin, false)?;
+    if VaultKind::of(vault) == VaultKind::Standard && !options.password_stdin {
+        // It is not opened here, so a password for another vault is no contradiction.
+        wish.password = PasswordAtHand::None;
+    }
+    let admitted = admit(vault, None, wish, context).await?;
+    if admitted.kind() == VaultKind::Standard {
+        return Ok(None);
+    }
+    let lock = Lock { context, client, token, vault };
+    let open = lock.open(&admitted, options.password_stdin).await?;
+    admitted.tell(context);
+    admitted.keep_in_home(&open.master, context);
+    Ok(Some(VaultKey {
+        key: open.master.expose_hex(),
+        encryption_version: vault.encryption_version,
+        salt: vault.salt.clone(),
+    }))
 }
 
 fn wanted(options: &CredentialsExport, list: VaultList) -> Result<Vec<VaultInfo>, Failed> {

@@ -17,6 +17,7 @@ pub(super) async fn run(options: &Logout, context: &Context) -> Result<Exit, Fai
     // Also when the service is out of reach: who signs out wants nothing left on this computer.
     credentials.forget(context.api_url(), console)?;
     if !options.keep_keys {
+        context.pin_file().take_over(&context.key_file(), console)?;
         context.key_file().forget_all(context.api_url(), console)?;
     }
     match (signed_out, saved) {

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use obsync_client::FetchOptions;
+use obsync_core::pin::VaultKind;
 use obsync_core::{Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull};
-use obsync_protocol::Filter;
+use obsync_protocol::{Filter, MasterKey};
+use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{Admitted, admit, wish};
 use crate::args::{Choice, Pull};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
@@ -20,7 +23,7 @@ use crate::pull_report;
 use crate::sign_in;
 use crate::states::State;
 use crate::vault_choice::choose;
-use crate::vault_keys::Lock;
+use crate::vault_keys::{Lock, Unlocked};
 
 pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     let limit = TimeLimit::begin(options.max_time, &context.stop);
@@ -79,14 +82,31 @@ impl Drop for TimeLimit {
 async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLimit) -> Result<Exit, Failed> {
     let objects = options.objects.for_destination(&options.destination)?;
     let known = Known::of(&options.destination, &options.state.place, context).await?;
-    let source = context.or_stopped(source(options, context)).await?;
+    let Opened { source, key, mut admitted } = context.or_stopped(source(options, &known, context)).await?;
+    if admitted.is_changed(&key) {
+        // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
+        // change is accepted: should this run be cut off, the next one keeps everything, too, or is refused.
+        context.or_stopped(known.forget_all()).await?;
+    }
+    admitted.keep_in_home(&key, context);
     let state = context.or_stopped(known.state_for(&source.vault, options.dry_run)).await?;
     let result = match context.or_stopped(known.store(objects, options.dry_run, context)).await {
-        Ok(store) => pull_into(&source, store, &state, options, context, verbose).await,
+        Ok(store) => match pinned(&mut admitted, &known, options).await {
+            Ok(()) => pull_into(&source, store, &state, options, context, verbose).await,
+            Err(failed) => Err(failed),
+        },
         Err(failed) => Err(failed),
     };
     state.close().await;
-    conclude(&result?, options, context, limit)
+    conclude(&result?, admitted.kind(), options, context, limit)
+}
+
+/// Writes down with the destination how the vault is encrypted, before anything is published there.
+async fn pinned(admitted: &mut Admitted, known: &Known, options: &Pull) -> Result<(), Failed> {
+    match options.dry_run {
+        true => Ok(()),
+        false => admitted.keep_beside(known).await,
+    }
 }
 
 /// Pulls, and has a table say how far that is and how it ended.
@@ -140,14 +160,34 @@ async fn or_lost(
 }
 
 /// Signs in, finds the vault and opens it: everything that can be refused before anything is written.
-async fn source(options: &Pull, context: &Context) -> Result<PullSource, Failed> {
+async fn source(options: &Pull, known: &Known, context: &Context) -> Result<Opened, Failed> {
     let client = context.client()?;
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let vault = choose(vaults, &options.vault)?;
     let lock = Lock { context, client: &client, token: &token, vault: &vault };
-    let keys = lock.open(options.password_stdin).await?.keys;
-    Ok(PullSource { client, token, vault, keys })
+    let wish = wish(options.encryption.kind(), options.password_stdin, options.accept_encryption_change)?;
+    let admitted = admit(&vault, Some(known), wish, context).await?;
+    admitted.tell_change(context);
+    let Unlocked { master, keys } = lock.open(&admitted, options.password_stdin).await?;
+    admitted.tell(context);
+    Ok(Opened { source: PullSource { client, token, vault, keys }, key: master, admitted })
+}
+
+/// A vault that is open, and why it may be.
+struct Opened {
+    source: PullSource,
+    key: MasterKey,
+    admitted: Admitted,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    /// `standard` or `end-to-end`.
+    encryption: VaultKind,
 }
 
 fn pull_options(options: &Pull) -> PullOptions {
@@ -173,9 +213,15 @@ fn filter(choice: &Choice) -> Filter {
 
 /// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
 /// with `-q`.
-fn conclude(report: &Report, options: &Pull, context: &Context, limit: &TimeLimit) -> Result<Exit, Failed> {
+fn conclude(
+    report: &Report,
+    encryption: VaultKind,
+    options: &Pull,
+    context: &Context,
+    limit: &TimeLimit,
+) -> Result<Exit, Failed> {
     if options.json {
-        context.console.json(report)?;
+        context.console.json(&Document { report, encryption })?;
     } else {
         context.say(&pull_report::sentences(report))?;
     }

@@ -1,6 +1,7 @@
 //! `obsync status`: what is known of destinations, without a connection to the service.
 
 use obsync_core::StateError;
+use obsync_core::pin::VaultEncryption;
 use obsync_protocol::Redactor;
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use crate::context::Context;
 use crate::destination::Destination;
 use crate::exit::{Exit, Failed};
 use crate::known::Known;
+use crate::pins::HomePins;
 use crate::state_row::StateRow;
 use crate::states::{Found, Registry, State};
 
@@ -26,9 +28,11 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     let states = wanted(options, &registry, context).await?;
     let mut rows = Vec::new();
     let mut unreadable = None;
+    // What it says is shown; what it does not, too.
+    let pins = context.pin_file().load(&context.key_file(), &context.console).unwrap_or_default();
     for found in &states {
         match row(&registry, found, context.console.redactor()).await {
-            Ok(row) => rows.extend(row),
+            Ok(row) => rows.extend(row.map(|row| with_encryption(row, &pins))),
             // The others are still worth showing.
             Err(failed) => unreadable = Some(failed),
         }
@@ -42,6 +46,12 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
         _ => context.console.result(&rows.iter().map(StateRow::describe).collect::<Vec<_>>().join("\n"))?,
     }
     unreadable.map_or(Ok(Exit::Done), Err)
+}
+
+/// The row with what the pins of this user say of its vault.
+fn with_encryption(mut row: StateRow, pins: &HomePins) -> StateRow {
+    row.encryption = pins.of_vault(row.vault_id()).map(VaultEncryption::kind);
+    row
 }
 
 /// The states that are asked for.

@@ -1,5 +1,6 @@
 //! `obsync vaults`: the vaults of the account and those shared with it.
 
+use obsync_core::pin::{VaultKind, fingerprint};
 use obsync_protocol::{VaultInfo, VaultList, shown_name};
 use serde::Serialize;
 
@@ -22,8 +23,10 @@ struct Row {
     id: String,
     name: String,
     region: String,
-    encryption: &'static str,
+    encryption: VaultKind,
     encryption_version: u64,
+    /// Of kind, version and salt, to compare between machines.
+    fingerprint: String,
     /// Encrypted, with older versions of files, in bytes.
     size: u64,
     /// Milliseconds since the epoch.
@@ -56,8 +59,9 @@ fn row(vault: &VaultInfo, shared: bool) -> Row {
         id: vault.id.to_string(),
         name: vault.name.clone(),
         region: vault.region.clone(),
-        encryption: if vault.password.is_some() { "standard" } else { "end-to-end" },
+        encryption: VaultKind::of(vault),
         encryption_version: vault.encryption_version,
+        fingerprint: fingerprint(vault),
         size: vault.size,
         created: vault.created,
         shared,
@@ -65,7 +69,8 @@ fn row(vault: &VaultInfo, shared: bool) -> Row {
 }
 
 fn as_table(rows: &[Row]) -> String {
-    let heading = ["ID", "REGION", "ENCRYPTION", "SIZE", "CREATED", "NAME"].map(String::from).to_vec();
+    let heading =
+        ["ID", "REGION", "ENCRYPTION", "FINGERPRINT", "SIZE", "CREATED", "NAME"].map(String::from).to_vec();
     let lines = rows.iter().map(|row| {
         let name = shown_name(&row.name);
         let name = if row.shared { format!("{name} (shared)") } else { name.into_owned() };
@@ -73,10 +78,11 @@ fn as_table(rows: &[Row]) -> String {
             shown_name(&row.id).into_owned(),
             shown_name(&row.region).into_owned(),
             format!("{} v{}", row.encryption, row.encryption_version),
+            row.fingerprint.clone(),
             human::size(row.size),
             human::date(row.created),
             name,
         ]
     });
-    table::columns(&std::iter::once(heading).chain(lines).collect::<Vec<_>>(), &[3])
+    table::columns(&std::iter::once(heading).chain(lines).collect::<Vec<_>>(), &[4])
 }

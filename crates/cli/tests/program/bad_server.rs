@@ -188,9 +188,9 @@ fn a_session_that_is_refused_is_told() {
             ..Faults::default()
         });
         let pull = world.run(&["pull", "Notes", "notes"]).expect(*code);
-        assert!(!world.path("notes").exists());
+        assert_eq!(world.files("notes"), []);
         heals(&world);
-        pull.stderr
+        pull.troubles()
     });
     insta::assert_snapshot!(told.concat(), @"
     obsync: the sign-in is not valid (any more); sign in again (`obsync login`)

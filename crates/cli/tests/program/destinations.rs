@@ -30,11 +30,13 @@ fn the_status_of_every_destination_is_shown_without_a_connection() {
     insta::assert_snapshot!(world.redacted(&status.stdout).replace(today, "[DATE]"), @r#"
     [DIR]/elsewhere
       vault      "Notes" ([ID of Notes])
+      encryption standard
       contents   3 files (40 bytes), 2 folders
       version    5
       changed    [DATE]
     [DIR]/notes
       vault      "Notes" ([ID of Notes])
+      encryption standard
       contents   2 files (20 bytes), 2 folders
       version    5
       changed    [DATE]
@@ -181,7 +183,7 @@ fn a_destination_is_of_one_vault_until_it_is_reset() {
     insta::assert_snapshot!(ran(other.env("OBSYNC_VAULT_PASSWORD", crate::world::VAULT_PASSWORD)).told(&world), @r#"
     exit status 1
     --- stderr
-    obsync: notes holds the vault "Notes" ([ID of Notes]) already; pull to another folder, or give this one up for that vault first with `obsync reset notes`
+    obsync: notes holds the vault "Notes" ([ID of Notes]) already; pull to another folder. `obsync reset --help` says how to give this one up for that vault
     "#);
     assert_eq!(world.files("notes"), before);
     world.must(&["reset", "notes", "--yes"]);

@@ -49,7 +49,7 @@ fn keys_shown(world: &World, destination: &str) -> u64 {
     let shown = || world.server.stats().rest_by_path.get("/vault/access").copied().unwrap_or_default();
     let before = shown();
     let pull = world.must(&["pull", "Notes", destination, "--quiet"]);
-    assert_eq!(pull.stderr, "");
+    assert_eq!(pull.troubles(), "");
     assert_eq!(world.differences("Notes", destination), [""; 0]);
     shown() - before
 }
@@ -116,9 +116,10 @@ fn a_key_is_derived_anew_when_the_password_or_the_salt_is_another() {
 #[test]
 fn a_key_that_the_service_chose_never_opens_an_end_to_end_vault() {
     let place = tempfile::tempdir().unwrap();
-    let mut world = world_with(place.path(), MANAGED, "chosen", "salt");
+    let salt = "0123456789abcdef0123456789abcdef";
+    let mut world = world_with(place.path(), MANAGED, "chosen", salt);
     world.must(&["pull", "Notes", "first"]);
-    now_with(&mut world, place.path(), END_TO_END, "chosen", "salt");
+    now_with(&mut world, place.path(), END_TO_END, "chosen", salt);
     let refused = world.run(&["pull", "Notes", "second"]).expect(3);
     assert!(refused.stderr.contains("(it is end-to-end encrypted)"), "{refused:?}");
 }
@@ -127,6 +128,7 @@ fn a_key_that_the_service_chose_never_opens_an_end_to_end_vault() {
 fn a_standard_vault_is_pulled_where_no_key_can_be_read_or_kept() {
     let place = tempfile::tempdir().unwrap();
     let world = world_with(place.path(), MANAGED, "handed-0ut", "salt");
+    assert_eq!(keys_shown(&world, "notes"), 1);
     put(&world.home().join("config/keys.json"), "{ \"keys");
     assert_eq!(keys_shown(&world, "notes"), 1);
 }

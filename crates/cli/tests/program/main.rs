@@ -15,6 +15,7 @@ mod kept_keys;
 mod kill;
 mod noop;
 mod others;
+mod pins;
 mod pull;
 mod scripts;
 mod sign_in;

@@ -79,7 +79,8 @@ fn the_report_is_one_document_for_scripts() {
     let world = furnished();
     let pull = world.must(&["pull", "Notes", "notes", "--json", "--quiet"]);
     let report = pull.json();
-    assert_eq!(pull.stderr, "");
+    assert_eq!(pull.stderr.lines().count(), 1, "only the kind of encryption: {}", pull.stderr);
+    assert_eq!(report["encryption"], "standard");
     assert_eq!(report["outcome"], "complete");
     assert_eq!(report["vault"], "Notes");
     assert_eq!(report["vault_id"], json!(world.vault("Notes").id().as_str()));
@@ -97,6 +98,8 @@ fn the_report_is_one_document_for_scripts() {
 #[test]
 fn quiet_is_quiet() {
     let world = furnished();
+    // The first pull says how the vault is encrypted.
+    world.must(&["-q", "pull", "Notes", "notes"]);
     let pull = world.must(&["-q", "pull", "Notes", "notes"]);
     assert_eq!((pull.stdout.as_str(), pull.stderr.as_str()), ("", ""));
 }

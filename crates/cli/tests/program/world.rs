@@ -162,10 +162,16 @@ impl Ran {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
     }
 
-    /// Everything that was printed, for a snapshot.
+    /// What was told on standard error but the line on a vault that is opened for the first time.
+    pub(crate) fn troubles(&self) -> String {
+        let lines = self.stderr.split_inclusive('\n');
+        lines.filter(|line| !line.contains("is opened for the first time")).collect()
+    }
+
+    /// Everything that was printed, for a snapshot, but for that line.
     pub(crate) fn told(&self, world: &World) -> String {
         let mut told = format!("exit status {}\n", self.code);
-        for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+        for (name, text) in [("stdout", &self.stdout), ("stderr", &self.troubles())] {
             if !text.is_empty() {
                 told.push_str(&format!("--- {name}\n{}", world.redacted(text)));
             }

@@ -46,7 +46,8 @@ impl Expected {
         Ok(expected)
     }
 
-    /// Reads a directory: every file with its hash, and every folder, those without files included.
+    /// Reads a directory: every file with its hash, and every folder, those without files included. What obsync keeps there
+    /// when all is well (the pin, see `PIN`) is left out; anything else in its folder is not.
     ///
     /// # Errors
     /// When something in it cannot be read, has a name that is not UTF-8, or is neither file nor folder.
@@ -133,8 +134,14 @@ impl Expected {
             let name = item.file_name().into_string().map_err(|name| unusual(&format!("{name:?}")))?;
             let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
             let kind = item.file_type()?;
-            if kind.is_dir() {
+            if PIN.contains(&path.as_str()) {
+                continue;
+            } else if kind.is_dir() {
+                let before = self.files.len();
                 self.read_directory(&item.path(), &path)?;
+                if path == OWN_FOLDER && self.files.len() == before {
+                    continue;
+                }
                 self.folders.push(path);
             } else if kind.is_file() {
                 self.files.push(read_file(&item.path(), path)?);
@@ -145,6 +152,11 @@ impl Expected {
         Ok(())
     }
 }
+
+/// obsync's own folder in a destination.
+const OWN_FOLDER: &str = ".obsync";
+/// What stays in it: how the vault was encrypted, and what keeps git from seeing it.
+const PIN: [&str; 2] = [".obsync/pin.json", ".obsync/.gitignore"];
 
 fn read_file(file: &Path, path: String) -> io::Result<ExpectedFile> {
     let (hash, size) = hash_file(file)?;

@@ -5,6 +5,7 @@ mod bucket;
 mod credentials;
 mod exact;
 mod interrupted;
+mod pins;
 mod place;
 mod table;
 mod troubles;

@@ -147,8 +147,7 @@ fn a_prefix_is_of_one_vault_in_a_table_too() {
     let mut other = place.command(&["pull", "Private", DEST, "--state", TABLE]);
     let refused = ran(other.env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(1).stderr;
     assert!(refused.contains("holds the vault \"Notes\""), "{refused}");
-    let reset = "`obsync reset 's3://vaults/my notes' --state dynamodb://obsync-state`";
-    assert!(refused.contains(reset), "{refused}");
+    assert!(refused.contains("`obsync reset --help`"), "{refused}");
     place.assert_exact();
 }
 

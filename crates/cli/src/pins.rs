@@ -1,0 +1,152 @@
+//! The pins of this user: how each vault was encrypted when it was last opened, in `pins.json`.
+//!
+//! Neither `logout` nor `reset` removes them. Releases before pins kept the keys of end-to-end encrypted vaults, so those
+//! are pins, too, until the file has better ones. Beside a pin lies a fingerprint of the key, so that a mistyped password
+//! is not sent to the service. It has 16 bits: enough to notice a mistake, too few to guess the password by.
+
+use obsync_core::pin::{FoundPin, Pin, PinPlace, VaultEncryption};
+use obsync_protocol::{ContentHash, MasterKey, VaultId};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::console::Console;
+use crate::exit::{Exit, Failed};
+use crate::home::Home;
+use crate::keys::KeyFile;
+use crate::private_file::PrivateFile;
+
+/// The form of the file that this program writes. Form 0 is a file that is not there.
+const FORMAT: u32 = 1;
+/// Hexadecimal digits of a key's fingerprint.
+const FINGERPRINT_DIGITS: usize = 4;
+
+/// The file `pins.json`.
+#[derive(Debug)]
+pub(crate) struct PinFile {
+    file: PrivateFile,
+}
+
+/// What the file looks like.
+#[derive(Default, Serialize, Deserialize)]
+struct Content {
+    format: u32,
+    pins: Vec<KeptPin>,
+}
+
+/// A pin of this user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptPin {
+    /// The pin.
+    pub(crate) pin: Pin,
+    /// Of the vault's key, if the vault is end-to-end encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key_fingerprint: Option<String>,
+}
+
+/// All pins of this user.
+#[derive(Debug, Default)]
+pub(crate) struct HomePins(Vec<KeptPin>);
+
+impl PinFile {
+    /// The file in its place; it need not exist.
+    pub(crate) fn new(home: &Home) -> Self {
+        let remedy = "restore it from a copy; docs/SEMANTICS.md (\"Encryption that changes\") says what else can be done";
+        PinFile { file: PrivateFile::new(home.config(), "pins.json", remedy) }
+    }
+
+    /// All pins, those among them that kept keys stand for.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood; or when it was never written, and the file of keys cannot.
+    pub(crate) fn load(&self, keys: &KeyFile, console: &Console) -> Result<HomePins, Failed> {
+        let content: Content = self.file.read(console)?;
+        let of_keys = match (content.format, keys.pins(console)) {
+            (0 | FORMAT, Ok(pins)) => pins,
+            // The keys were taken over when the file was begun.
+            (FORMAT, Err(_)) => Vec::new(),
+            (0, Err(failed)) => return Err(failed),
+            _ => return Err(Failed::new(Exit::Error, "a newer obsync wrote pins.json; update obsync")),
+        };
+        let mut pins = content.pins;
+        for kept in of_keys {
+            if !pins.iter().any(|known| known.is_of(&kept.pin.service, &kept.pin.vault)) {
+                pins.push(kept);
+            }
+        }
+        Ok(HomePins(pins))
+    }
+
+    /// Keeps a pin in place of the one before it, and those that kept keys stand for.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load), and when the file cannot be written.
+    pub(crate) fn keep(&self, kept: &KeptPin, keys: &KeyFile, console: &Console) -> Result<(), Failed> {
+        let HomePins(mut pins) = self.load(keys, console)?;
+        if pins.contains(kept) && self.is_begun(console)? {
+            return Ok(());
+        }
+        // Those of other processes that came meanwhile stay.
+        self.file.update(console, |content: &mut Content| {
+            pins.retain(|pin| {
+                !content.pins.iter().any(|known| known.is_of(&pin.pin.service, &pin.pin.vault))
+            });
+            content.pins.append(&mut pins);
+            content.pins.retain(|known| !known.is_of(&kept.pin.service, &kept.pin.vault));
+            content.pins.push(kept.clone());
+            content.format = FORMAT;
+            true
+        })
+    }
+
+    /// Takes over the pins that kept keys stand for, before the keys are removed.
+    ///
+    /// # Errors
+    /// As for [`keep`](Self::keep).
+    pub(crate) fn take_over(&self, keys: &KeyFile, console: &Console) -> Result<(), Failed> {
+        let HomePins(pins) = self.load(keys, console)?;
+        pins.iter().try_for_each(|pin| self.keep(pin, keys, console))
+    }
+
+    fn is_begun(&self, console: &Console) -> Result<bool, Failed> {
+        Ok(self.file.read::<Content>(console)?.format == FORMAT)
+    }
+}
+
+impl HomePins {
+    /// All of them, as found in the home.
+    pub(crate) fn found(&self) -> Vec<FoundPin> {
+        let found = |kept: &KeptPin| FoundPin {
+            place: PinPlace::Home,
+            is_of_destination: false,
+            pin: kept.pin.clone(),
+        };
+        self.0.iter().map(found).collect()
+    }
+
+    /// The fingerprint of the key that opened a vault as it is listed.
+    pub(crate) fn key_fingerprint(&self, listed: &Pin) -> Option<&str> {
+        let kept = self.0.iter().find(|kept| kept.is_of(&listed.service, &listed.vault))?;
+        kept.key_fingerprint.as_deref().filter(|_| kept.pin.encryption == listed.encryption)
+    }
+
+    /// How a vault of any service is pinned.
+    pub(crate) fn of_vault(&self, vault: &str) -> Option<&VaultEncryption> {
+        let kept = self.0.iter().find(|kept| kept.pin.vault.as_str() == vault)?;
+        Some(&kept.pin.encryption)
+    }
+}
+
+impl KeptPin {
+    fn is_of(&self, service: &str, vault: &VaultId) -> bool {
+        self.pin.service == service && self.pin.vault == *vault
+    }
+}
+
+/// A fingerprint of a vault's key.
+pub(crate) fn key_fingerprint(key: &MasterKey) -> String {
+    let text = Zeroizing::new(format!("obsync key fingerprint\n{}", key.expose_hex().expose_secret()));
+    let mut digits = ContentHash::of(text.as_bytes()).to_string();
+    digits.truncate(FINGERPRINT_DIGITS);
+    digits
+}
