@@ -27,6 +27,9 @@ const LOCK: &str = ".lock";
 
 /// What such a file holds.
 pub(crate) trait Content: DeserializeOwned + Serialize + Default {
+    /// Whether it can be had again once it is gone. What cannot is never set aside.
+    const IS_REPLACEABLE: bool = true;
+
     /// Removes what no honest service makes as large as it is. A limit on what is received keeps it out nowadays.
     fn drop_oversized(&mut self);
 }
@@ -56,7 +59,7 @@ impl PrivateFile {
         };
         let size = file.metadata().map_err(|error| self.cannot("read", &error))?.len();
         if size > limits::PRIVATE_FILE_MENDED {
-            return self.set_aside(console);
+            return if T::IS_REPLACEABLE { self.set_aside(console) } else { Err(self.too_large()) };
         }
         let mut text = Zeroizing::new(String::new());
         file.take(limits::PRIVATE_FILE_MENDED)

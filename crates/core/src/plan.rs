@@ -117,7 +117,7 @@ pub(crate) struct Transfer {
 impl Transfer {
     /// The paths that get other content than they have.
     pub(crate) fn renewed_targets(&self) -> impl Iterator<Item = &Target> {
-        self.targets.iter().filter(|target| target.replaces != Some(self.hash))
+        self.targets.iter().filter(|target| target.replaces.is_none_or(|known| known.hash != self.hash))
     }
 
     /// The changes that it stands for.
