@@ -25,6 +25,8 @@ pub(crate) struct Known {
     canonical: String,
     /// The vault that is pulled to it, once its state is open.
     pulled: OnceLock<VaultId>,
+    /// The folder, once it is open for writing.
+    folder: OnceLock<FolderStore>,
 }
 
 /// The pins that were found with a destination.
@@ -75,6 +77,7 @@ impl Known {
             destination: destination.clone(),
             canonical: destination.canonical()?,
             pulled: OnceLock::new(),
+            folder: OnceLock::new(),
         })
     }
 
@@ -120,6 +123,7 @@ impl Known {
                 let folder = FolderStore::open(path, FolderOptions::default())?;
                 if !looks {
                     folder.lock()?;
+                    self.folder.get_or_init(|| folder.clone());
                 }
                 Ok(Arc::new(folder))
             }
@@ -168,7 +172,11 @@ impl Known {
                 if folder.pin().await? != *seen {
                     return Ok(false);
                 }
-                folder.keep_pin(pin).await?;
+                match (seen, self.folder.get()) {
+                    // A run that writes nothing leaves nothing.
+                    (None, Some(opened)) => opened.pin_before_writing(pin),
+                    _ => folder.keep_pin(pin).await?,
+                }
                 Ok(true)
             }
             (_, Registry::Table(table), KnownPins::Table(seen)) => Ok(table.keep_pin(pin, seen).await?),

@@ -54,8 +54,14 @@ impl PrivateFile {
     /// # Errors
     /// When it is there but cannot be read or understood, or when another user can change it.
     pub(crate) fn read<T: Content>(&self, console: &Console) -> Result<T, Failed> {
-        let Some(file) = self.open(console).map_err(|error| self.cannot("read", &error))? else {
-            return Ok(T::default());
+        let file = match self.open(console) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(T::default()),
+            // Nothing was ever kept where no folder can be.
+            Err(error) if T::IS_REPLACEABLE && error.kind() == ErrorKind::NotADirectory => {
+                return Ok(T::default());
+            }
+            Err(error) => return Err(self.cannot("read", &error)),
         };
         let size = file.metadata().map_err(|error| self.cannot("read", &error))?.len();
         if size > limits::PRIVATE_FILE_MENDED {

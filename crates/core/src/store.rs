@@ -356,7 +356,7 @@ pub trait VaultStore: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A segment or the whole path is longer than the store can name.
-    #[error("the name {path:?} is too long for {location}; shorten it in Obsidian")]
+    #[error("the name is too long for {location}; shorten it in Obsidian")]
     NameTooLong {
         /// The path in question.
         path: String,

@@ -59,7 +59,11 @@ pub enum Refusal {
 
 impl From<Refusal> for io::Error {
     fn from(refusal: Refusal) -> Self {
-        io::Error::new(io::ErrorKind::PermissionDenied, refusal)
+        let kind = match refusal {
+            Refusal::NotAFolder { .. } => io::ErrorKind::NotADirectory,
+            _ => io::ErrorKind::PermissionDenied,
+        };
+        io::Error::new(kind, refusal)
     }
 }
 

@@ -84,7 +84,7 @@ async fn an_answer_that_announces_or_sends_too_much_is_not_taken_into_memory() {
     for answer in [announced, sent] {
         let (url, _) = raw_server(&answer).await;
         let client = Client::new(options(&url)).unwrap();
-        let error = limited(client.vaults(&Token::new("t"))).await.unwrap_err();
+        let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
         assert!(
             matches!(&error, ClientError::Protocol { reason } if reason.contains("longer than")),
             "{error:?}"
@@ -96,7 +96,7 @@ async fn an_answer_that_announces_or_sends_too_much_is_not_taken_into_memory() {
 async fn an_answer_that_breaks_off_is_a_lost_connection() {
     let (url, requests) = raw_server("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"vaults\":").await;
     let client = Client::new(options(&url)).unwrap();
-    let error = limited(client.vaults(&Token::new("t"))).await.unwrap_err();
+    let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
     assert!(matches!(error, ClientError::ConnectionLost { .. }), "{error:?}");
     assert_eq!(requests.lock().unwrap().len(), 3);
 }
@@ -105,7 +105,7 @@ async fn an_answer_that_breaks_off_is_a_lost_connection() {
 async fn what_the_service_says_reaches_a_terminal_without_control_characters() {
     let (url, _) = raw_server(&ok(r#"{"error":"No \u001b[31mroom\u0007 left"}"#)).await;
     let client = Client::new(options(&url)).unwrap();
-    let error = limited(client.vaults(&Token::new("t"))).await.unwrap_err().to_string();
+    let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err().to_string();
     assert!(error.starts_with("the service refused: No "), "{error}");
     assert!(!error.chars().any(char::is_control), "{error:?}");
 }

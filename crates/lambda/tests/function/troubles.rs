@@ -138,7 +138,9 @@ async fn a_key_that_is_too_long_fails_alone() {
     let world = World::new().await;
     let vault = world.vault("Notes");
     write_notes(&vault, 3);
-    vault.write(&format!("{}/x.md", ["long"; 220].join("/")), "x", 1_700_000_000_000).unwrap();
+    vault
+        .write(&format!("{}/x.md", ["the long name of a folder"; 60].join("/")), "x", 1_700_000_000_000)
+        .unwrap();
     let invocation = invoke(&world.function(), &sync("Notes")).await;
     let answer = answered(&invocation);
     assert_eq!((&answer["status"], &answer["success"]), (&json!("partial"), &json!(false)), "{answer}");

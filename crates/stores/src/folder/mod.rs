@@ -111,6 +111,11 @@ impl FolderStore {
         self.run(|shared| shared.root()?.map_or(Ok(None), |root| pin::read(&root))).await
     }
 
+    /// Has that written down before this store writes anything else.
+    pub fn pin_before_writing(&self, pin: &Pin) {
+        self.shared.pin_before_writing(pin.clone());
+    }
+
     /// Writes that down, durably. The folder is made if it is not there.
     ///
     /// # Errors

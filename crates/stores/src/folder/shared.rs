@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use obsync_core::pin::Pin;
 use obsync_core::{FileMeta, Staged, StoreError};
 use obsync_protocol::{ContentHash, VaultPath};
 
@@ -13,6 +14,7 @@ use super::entry::{hash, open_file, set_file_time};
 use super::file_system;
 use super::held::Held;
 use super::parents::Parents;
+use super::pin;
 use super::root::{COMMON_NAME_MAX, Root};
 use super::site::{Action, Site};
 use super::staging::{StagedFile, Staging, StagingFolder, is_own_name};
@@ -30,6 +32,8 @@ pub(super) struct Shared {
     /// Held while the root is made: until that is durable nobody else may claim what is in it.
     making: Mutex<()>,
     lock_wanted: AtomicBool,
+    /// What is to be written before anything else is.
+    pin: Mutex<Option<Pin>>,
     staging: Mutex<Staging>,
     pub(super) held: Held,
     pub(super) early: Early,
@@ -46,6 +50,7 @@ impl Shared {
             root: Mutex::default(),
             making: Mutex::default(),
             lock_wanted: AtomicBool::new(false),
+            pin: Mutex::default(),
             staging: Mutex::default(),
             held: Held::default(),
             early: Early::default(),
@@ -77,15 +82,24 @@ impl Shared {
         self.root_to_write()?.ok_or_else(|| self.site.unavailable("it was removed at once after it was made"))
     }
 
-    /// The root, if the folder is there, with the lock that writing to it needs.
+    /// The root, if the folder is there, with the lock that writing to it needs, and with the pin in it.
     pub(super) fn root_to_write(&self) -> Result<Option<Arc<Root>>, StoreError> {
-        let root = self.root()?;
-        if let Some(root) = &root
-            && self.lock_wanted.load(Ordering::Acquire)
-        {
+        let Some(root) = self.root()? else { return Ok(None) };
+        if self.lock_wanted.load(Ordering::Acquire) {
             root.claim()?;
         }
-        Ok(root)
+        let mut pin = lock(&self.pin);
+        if let Some(waiting) = &*pin {
+            pin::write(&root, waiting)?;
+            *pin = None;
+        }
+        drop(pin);
+        Ok(Some(root))
+    }
+
+    /// Has a pin written before anything else is.
+    pub(super) fn pin_before_writing(&self, pin: Pin) {
+        *lock(&self.pin) = Some(pin);
     }
 
     /// Takes the lock now if its file is there, else before the first write.

@@ -47,7 +47,7 @@ impl Expected {
     }
 
     /// Reads a directory: every file with its hash, and every folder, those without files included. What obsync keeps there
-    /// when all is well (the pin, see `PIN`) is left out; anything else in its folder is not.
+    /// when all is well (see `STAYS`) is left out; anything else in its folder is not.
     ///
     /// # Errors
     /// When something in it cannot be read, has a name that is not UTF-8, or is neither file nor folder.
@@ -134,7 +134,7 @@ impl Expected {
             let name = item.file_name().into_string().map_err(|name| unusual(&format!("{name:?}")))?;
             let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
             let kind = item.file_type()?;
-            if PIN.contains(&path.as_str()) {
+            if STAYS.contains(&path.as_str()) {
                 continue;
             } else if kind.is_dir() {
                 let before = self.files.len();
@@ -155,8 +155,8 @@ impl Expected {
 
 /// obsync's own folder in a destination.
 const OWN_FOLDER: &str = ".obsync";
-/// What stays in it: how the vault was encrypted, and what keeps git from seeing it.
-const PIN: [&str; 2] = [".obsync/pin.json", ".obsync/.gitignore"];
+/// What stays in it: how the vault was encrypted, the lock's file, and what keeps git from seeing either.
+const STAYS: [&str; 3] = [".obsync/pin.json", ".obsync/lock", ".obsync/.gitignore"];
 
 fn read_file(file: &Path, path: String) -> io::Result<ExpectedFile> {
     let (hash, size) = hash_file(file)?;
