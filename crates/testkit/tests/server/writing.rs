@@ -107,8 +107,9 @@ async fn what_no_correct_client_takes_is_not_expected() -> Outcome {
 
     let (mut device, entries, _) = Device::listed(&server, &vault, "one", 0).await?;
     assert_eq!(entries.len(), 5 + hostile);
-    let undecodable = |path: &str| vault.keys().is_ok_and(|keys| keys.decode_path(path).is_err());
-    let refused = entries.iter().filter(|entry| undecodable(entry.path.as_str())).count();
+    let keys = vault.keys()?;
+    let is_refused = |path| keys.decode_path(path).map_or(true, |path| path.check_to_write().is_err());
+    let refused = entries.iter().filter(|entry| is_refused(&entry.path)).count();
     assert_eq!(refused, hostile + 1);
     let (_, content) = device.pull(damaged.0).await?;
     assert!(vault.keys()?.open(&content).is_err());
