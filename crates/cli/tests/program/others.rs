@@ -59,7 +59,9 @@ fn whatever_the_umask_nobody_else_can_use_the_home_or_the_lock() {
 fn a_home_that_another_user_can_change_is_refused_with_a_remedy() {
     let world = furnished();
     world.must(&["pull", "Notes", "notes"]);
-    for (part, command) in [("config", ["vaults"].as_slice()), ("state", &["pull", "Notes", "notes"])] {
+    for (part, command) in
+        [("config", ["vaults"].as_slice()), ("state", ["pull", "Notes", "notes"].as_slice())]
+    {
         if lchown(world.home().join(part), Some(NOBODY), None).is_err() {
             eprintln!("NOT TESTED: only root can give a folder to another user");
             return;
