@@ -4,8 +4,6 @@
 
 mod bench;
 mod full_pulls;
-#[cfg(unix)]
-mod git;
 mod histories;
 mod older_vaults;
 mod refusals;

@@ -1,4 +1,14 @@
 //! Nothing in a destination has git run a program that the vault names. The real git is asked.
+//!
+//! These tests are a program of their own, one at a time: between its fork and its exec a child holds the locks of
+//! whatever else the process has open.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+#[path = "../engine/bench.rs"]
+#[allow(dead_code, reason = "the engine's tests use more of it")]
+mod bench;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -6,8 +16,11 @@ use std::process::Command;
 
 use obsync_core::{Commit, FileMeta, Outcome, Record, RecordKind, StateStore};
 use obsync_protocol::{ContentHash, VaultPath};
+use tokio::sync::Mutex;
 
-use crate::bench::Bench;
+use bench::Bench;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 const T: i64 = 1_700_000_000_000;
 
@@ -55,8 +68,9 @@ impl Trap {
     }
 }
 
-#[test]
-fn the_attack_works_where_nothing_refuses_it() {
+#[tokio::test]
+async fn the_attack_works_where_nothing_refuses_it() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let trap = Trap::new();
     let place = tempfile::tempdir().unwrap();
     for folder in ["a/.git", "b"] {
@@ -78,6 +92,7 @@ fn the_attack_works_where_nothing_refuses_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_git_folder_is_written_and_git_runs_nothing() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let (bench, trap) = (Bench::new().await, Trap::new());
     let mut refused = 0;
     for folder in
@@ -95,6 +110,7 @@ async fn no_git_folder_is_written_and_git_runs_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bare_repository_stays_without_its_head() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let (mut bench, trap) = (Bench::new().await, Trap::new());
     bench.vault.write_git_repository("Archive", &trap.program_text()).unwrap();
     for pull in 0..2 {
@@ -109,6 +125,7 @@ async fn a_bare_repository_stays_without_its_head() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bare_repository_that_comes_in_several_runs_is_never_complete() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     for head_first in [true, false] {
         let (mut bench, trap) = (Bench::new().await, Trap::new());
         let config = format!(
@@ -145,6 +162,7 @@ async fn a_bare_repository_that_comes_in_several_runs_is_never_complete() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_lies_in_the_destination_counts_like_what_the_vault_lists() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let (bench, trap) = (Bench::new().await, Trap::new());
     for folder in ["r/objects", "r/refs"] {
         std::fs::create_dir_all(bench.dest().join(folder)).unwrap();
