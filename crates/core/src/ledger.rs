@@ -133,7 +133,10 @@ impl<'a> Ledger<'a> {
     /// Where the state claims the very content that was to be brought back, it does so no longer: else the next attempt
     /// would find nothing to do.
     fn missing(&mut self, transfer: &Transfer) {
-        let claimed = transfer.targets.iter().filter(|target| target.replaces == Some(transfer.hash));
+        let claimed = transfer
+            .targets
+            .iter()
+            .filter(|target| target.replaces.is_some_and(|known| known.hash == transfer.hash));
         self.pending.forgotten.extend(claimed.map(|target| target.path.clone()));
     }
 

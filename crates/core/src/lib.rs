@@ -13,6 +13,7 @@ mod error;
 mod folders;
 mod governor;
 mod ledger;
+mod listing;
 mod plan;
 mod progress;
 mod publish;
@@ -20,6 +21,7 @@ mod pull;
 mod receive;
 mod report;
 mod rescue;
+mod space;
 mod state;
 mod store;
 mod transfer;
@@ -40,6 +42,6 @@ pub use state::{
     VaultState,
 };
 pub use store::{
-    BatchLimit, FileMeta, FileWriter, Publication, PublicationContent, PublishFailure, Published, Removable,
-    Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, FileMeta, FileWriter, KnownContent, Publication, PublicationContent, PublishFailure,
+    Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

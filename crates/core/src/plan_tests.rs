@@ -133,7 +133,7 @@ fn a_newer_time_for_the_same_content_is_set_without_a_transfer() {
 #[test]
 fn an_overwritten_file_says_what_it_replaces() {
     let plan = given([known_file("a.md", "one", 1)]).plan([file("a.md", "two", 2)]);
-    assert_eq!(plan.transfers[0].targets[0].replaces, Some(hash("one")));
+    assert_eq!(plan.transfers[0].targets[0].replaces, Some(KnownContent::of(b"one")));
 }
 
 #[test]
@@ -383,4 +383,15 @@ fn a_plan_that_keeps_everything_gives_up_what_differs_and_removes_nothing() {
         plan.transfers.iter().flat_map(|transfer| &transfer.targets).all(|target| target.replaces.is_none())
     );
     assert_eq!(plan.renewed[0].uid(), Uid(1));
+}
+
+#[test]
+fn an_entry_that_lies_about_its_size_is_a_transfer_of_its_own() {
+    let kind = EntryKind::File { hash: hash("same"), size: 1 << 40 };
+    let plan = given([]).plan([
+        file("a.md", "same", 1),
+        RemoteEntry { kind, ..file("b.md", "same", 2) },
+        file("c.md", "same", 3),
+    ]);
+    assert_eq!(plan.transfers.iter().map(targets).collect::<Vec<_>>(), [vec!["a.md", "c.md"], vec!["b.md"]]);
 }

@@ -3,7 +3,8 @@
 use obsync_protocol::{Uid, VaultId, VaultInfo, VaultPath};
 use serde::Serialize;
 
-use crate::entry::{EntryKind, Listing};
+use crate::entry::EntryKind;
+use crate::listing::Listing;
 use crate::plan::{FolderChange, Plan, Source, Transfer};
 use crate::state::{Deferred, DeferredCause};
 
@@ -37,7 +38,7 @@ impl Tally {
     /// Counts one more file.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.files += 1;
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
@@ -234,7 +235,9 @@ impl Report {
             let (path, uid, reason) = (entry.path.as_str().to_owned(), entry.uid, reason.clone());
             self.failures.push(Failure { path, uid, reason });
         }
-        self.failures.extend(listing.refused.values().filter_map(Failure::of_deferred));
+        let refused = listing.refused.values();
+        self.failures.extend(refused.filter_map(|refused| Failure::of_deferred(&refused.deferred)));
+        self.failures.extend(listing.impossible.iter().map(|(failure, _)| failure.clone()));
     }
 
     /// Whether nothing had to be done.

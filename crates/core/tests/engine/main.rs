@@ -7,6 +7,7 @@ mod full_pulls;
 mod histories;
 mod older_vaults;
 mod semantics;
+mod sizes;
 mod steps;
 mod stopping;
 mod watched;

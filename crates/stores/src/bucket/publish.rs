@@ -20,8 +20,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
 use object_store::{Attributes, UpdateVersion};
-use obsync_core::{FileMeta, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError};
-use obsync_protocol::{ContentHash, VaultId, VaultPath};
+use obsync_core::{
+    FileMeta, KnownContent, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError,
+};
+use obsync_protocol::{VaultId, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use super::aside::keep_beside;
@@ -188,7 +190,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    async fn take(mut self, replaces: Option<ContentHash>) -> Result<Published, StoreError> {
+    async fn take(mut self, replaces: Option<KnownContent>) -> Result<Published, StoreError> {
         let Staged { path, meta, .. } = self.staged;
         let mut remembered = self.remembered(replaces);
         for _ in 0..ATTEMPTS {
@@ -232,7 +234,7 @@ impl Place<'_> {
     }
 
     /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
-    fn remembered(&self, replaces: Option<ContentHash>) -> Option<Occupant> {
+    fn remembered(&self, replaces: Option<KnownContent>) -> Option<Occupant> {
         let fresh = self.shared.fresh.load(Ordering::Relaxed);
         // Without conditions nothing would tell that it is not so any more.
         if self.shared.objects.is_unconditional() && !fresh {
@@ -253,7 +255,7 @@ impl Place<'_> {
     async fn judge(
         &mut self,
         occupant: &Occupant,
-        replaces: Option<ContentHash>,
+        replaces: Option<KnownContent>,
     ) -> Result<Option<Verdict>, StoreError> {
         let Some(facts) = occupant.facts() else {
             return Ok(Some(Verdict::Free));
@@ -263,13 +265,18 @@ impl Place<'_> {
             return Ok(Some(Verdict::Done));
         }
         // It is worth reading only if it can be what is to come or what obsync once put there.
-        if facts.content().is_none() && facts.size != meta.size && replaces.is_none() {
+        if facts.content().is_none()
+            && facts.size != meta.size
+            && replaces.is_none_or(|known| known.size != facts.size)
+        {
             return Ok(Some(Verdict::Foreign(facts.clone())));
         }
         let content = self.shared.content_of(&self.staged.path, &self.key, facts).await?;
         let ours = facts.stamp.as_ref().filter(|stamp| stamp.vault.as_ref() == self.shared.vault());
         Ok(content.map(|content| match ours {
-            _ if content == meta.hash || Some(content) == replaces => Verdict::Replace(facts.version.clone()),
+            _ if content == meta.hash || replaces.is_some_and(|known| known.hash == content) => {
+                Verdict::Replace(facts.version.clone())
+            }
             Some(stamp) if stamp.uid <= meta.uid => Verdict::Replace(facts.version.clone()),
             Some(_) => Verdict::Newer,
             None => Verdict::Foreign(facts.clone()),

@@ -64,8 +64,11 @@ async fn fate(shared: &Shared, file: Removable) -> Result<Fate, StoreError> {
     let Occupant::Object(facts) = shared.look(&file.path, &key).await? else {
         return Ok(Fate::Known(Ok(Removal::Missing)));
     };
+    if facts.size != file.content.size {
+        return Ok(Fate::Known(Ok(Removal::Kept)));
+    }
     let content = shared.content_of(&file.path, &key, &facts).await?;
-    Ok(match content == Some(file.hash) {
+    Ok(match content == Some(file.content.hash) {
         true => Fate::Doomed(file.path, key),
         false => Fate::Known(Ok(Removal::Kept)),
     })

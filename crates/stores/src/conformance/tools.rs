@@ -1,6 +1,8 @@
 //! Short ways to do with a store what most checks begin with.
 
-use obsync_core::{FileMeta, Publication, PublicationContent, PublishFailure, Published, Staged, VaultStore};
+use obsync_core::{
+    FileMeta, KnownContent, Publication, PublicationContent, PublishFailure, Published, Staged, VaultStore,
+};
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
 /// A path that is known to be valid.
@@ -24,7 +26,7 @@ pub async fn stage(store: &dyn VaultStore, path: &str, content: &[u8], mtime: i6
 pub async fn publish_one(
     store: &dyn VaultStore,
     staged: Staged,
-    replaces: Option<ContentHash>,
+    replaces: Option<KnownContent>,
 ) -> Result<Published, PublishFailure> {
     let publication = Publication { content: PublicationContent::Staged(staged), replaces };
     store.publish(vec![publication]).await.pop().expect("one answer for one publication")
@@ -39,5 +41,5 @@ pub async fn place(
     replaces: Option<&[u8]>,
 ) -> Published {
     let staged = stage(store, path, content, mtime).await;
-    publish_one(store, staged, replaces.map(ContentHash::of)).await.expect("publish")
+    publish_one(store, staged, replaces.map(KnownContent::of)).await.expect("publish")
 }

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::thread;
 
 use cap_std::fs::Dir;
-use obsync_core::{FileMeta, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError};
-use obsync_protocol::{ContentHash, VaultPath};
+use obsync_core::{
+    FileMeta, KnownContent, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError,
+};
+use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
@@ -217,7 +219,7 @@ impl Publisher<'_> {
         &mut self,
         staging: &StagingFolder,
         staged: &Staged,
-        replaces: Option<ContentHash>,
+        replaces: Option<KnownContent>,
     ) -> Result<Published, StoreError> {
         let dir = self.parents.make(staged.path.parent().as_ref(), &staged.path)?;
         let mut conflict = None;
@@ -240,7 +242,7 @@ impl Publisher<'_> {
         &mut self,
         staging: &StagingFolder,
         staged: &Staged,
-        replaces: Option<ContentHash>,
+        replaces: Option<KnownContent>,
         dir: &Arc<Dir>,
         conflict: &mut Option<VaultPath>,
     ) -> Result<(), StoreError> {
@@ -281,11 +283,15 @@ impl Publisher<'_> {
         &mut self,
         dir: &Dir,
         staged: &Staged,
-        replaces: Option<ContentHash>,
+        replaces: Option<KnownContent>,
     ) -> Result<Occupant, StoreError> {
         let (path, name) = (&staged.path, staged.path.file_name());
         let failed = |error: Errno| self.root.site.error(Action::Place, path.as_str(), error);
-        match look(dir, name).map_err(failed)?.map(|facts| facts.kind) {
+        let found = look(dir, name).map_err(failed)?;
+        let size = found.as_ref().map(|facts| facts.size);
+        let is_possible =
+            |size| size == staged.meta.size || replaces.is_some_and(|known: KnownContent| known.size == size);
+        match found.map(|facts| facts.kind) {
             None => Ok(Occupant::Gone),
             Some(Kind::Foreign) => Ok(Occupant::Foreign),
             Some(Kind::Folder) => match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
@@ -298,10 +304,14 @@ impl Publisher<'_> {
                 }
                 Err(error) => Err(failed(error)),
             },
+            // Only a file that can be what is to come or what obsync put there is worth reading.
+            Some(Kind::File) if size.is_some_and(|size| !is_possible(size)) => Ok(Occupant::Foreign),
             Some(Kind::File) => Ok(match content_of(dir, name) {
                 Ok(None) => Occupant::Gone,
                 Ok(Some((content, facts))) if content == staged.meta.hash => Occupant::Same(facts),
-                Ok(Some((content, facts))) if Some(content) == replaces => Occupant::Ours(facts),
+                Ok(Some((content, facts))) if replaces.is_some_and(|known| known.hash == content) => {
+                    Occupant::Ours(facts)
+                }
                 Ok(Some(_)) => Occupant::Foreign,
                 Err(error) => {
                     tracing::debug!(%error, "what is in the way cannot be read, so it is kept");

@@ -1,7 +1,6 @@
 //! Files that the vault deleted go in bulk, or stay if they are to.
 
-use obsync_core::{Removable, Removal, VaultStore};
-use obsync_protocol::ContentHash;
+use obsync_core::{KnownContent, Removable, Removal, VaultStore};
 use obsync_stores::BucketOptions;
 use obsync_stores::conformance::{at, place};
 use obsync_testkit::Chance;
@@ -10,7 +9,7 @@ use obsync_testkit::cloud::ServiceFaults;
 use crate::sites::{S3Bucket, options};
 
 fn file(path: &str, content: &[u8]) -> Removable {
-    Removable { path: at(path), hash: ContentHash::of(content) }
+    Removable { path: at(path), content: KnownContent::of(content) }
 }
 
 #[tokio::test]

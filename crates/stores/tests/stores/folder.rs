@@ -4,8 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
-use obsync_core::{Publication, PublicationContent, StoreError, VaultStore};
-use obsync_protocol::ContentHash;
+use obsync_core::{KnownContent, Publication, PublicationContent, StoreError, VaultStore};
 use obsync_stores::conformance::{at, meta, place, publish_one, stage};
 use obsync_stores::{FolderOptions, FolderStore};
 
@@ -243,7 +242,7 @@ async fn a_file_changed_since_obsync_wrote_it_survives_with_its_own_time() {
     edited.set_modified(std::time::UNIX_EPOCH).unwrap();
     let staged = stage(&store, "a.md", b"new!", 5_000).await;
     let conflict =
-        publish_one(&store, staged, Some(ContentHash::of(b"ours"))).await.unwrap().conflict.unwrap();
+        publish_one(&store, staged, Some(KnownContent::of(b"ours"))).await.unwrap().conflict.unwrap();
     assert_eq!(destination.read(conflict.as_str()), "hers");
     assert_eq!(mtime(&destination.path(conflict.as_str())), Some(0));
     assert_eq!(mtime(&destination.path("a.md")), Some(5_000));
