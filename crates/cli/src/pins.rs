@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::exit::{Exit, Failed};
 use crate::home::Home;
 use crate::keys::KeyFile;
-use crate::private_file::PrivateFile;
+use crate::private_file::{self, PrivateFile};
 
 /// The form of the file that this program writes. Form 0 is a file that is not there.
 const FORMAT: u32 = 1;
@@ -32,6 +32,11 @@ pub(crate) struct PinFile {
 struct Content {
     format: u32,
     pins: Vec<KeptPin>,
+}
+
+impl private_file::Content for Content {
+    /// Nothing: a pin that went would be a first contact again.
+    fn drop_oversized(&mut self) {}
 }
 
 /// A pin of this user.

@@ -10,6 +10,7 @@ mod histories;
 mod older_vaults;
 mod refusals;
 mod semantics;
+mod sizes;
 mod steps;
 mod stopping;
 mod watched;
