@@ -468,7 +468,7 @@ mod tests {
         assert!(one < 1000, "{one}");
         listing.add(folder("a", 9), &keys());
         assert_eq!(listing.unreadable_memory, 0);
-        for number in 0..UNREADABLE_ENTRIES as u64 {
+        for number in 0..=UNREADABLE_ENTRIES as u64 {
             listing.add(
                 PushMessage { path: format!("{number:032x}").into(), ..folder("a", 10 + number) },
                 &keys(),
