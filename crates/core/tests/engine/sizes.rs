@@ -37,7 +37,7 @@ async fn an_entry_that_lies_about_its_size_does_not_fail_other_paths_of_its_cont
 #[tokio::test(flavor = "multi_thread")]
 async fn a_size_beyond_all_space_fails_alone_before_anything_is_asked_for() {
     let bench = Bench::new().await;
-    bench.vault.write_lying_size("huge.bin", "x", 9 << 50).unwrap();
+    bench.vault.write_lying_size("huge.bin", "x", 7 << 50).unwrap();
     bench.vault.write("honest.md", "text", T).unwrap();
     let report = bench.pull().await;
     assert_eq!((report.failures.len(), report.pulled.files, report.requests), (1, 1, 1), "{report:#?}");
@@ -48,7 +48,7 @@ async fn a_size_beyond_all_space_fails_alone_before_anything_is_asked_for() {
 async fn what_is_there_already_needs_no_space() {
     let bench = Bench::new().await;
     // A file with a hole as large as the disk: it is there, though nothing of its size could be written.
-    bench.vault.write_lying_size("huge.bin", "x", 9 << 50).unwrap();
+    bench.vault.write_lying_size("huge.bin", "x", 7 << 50).unwrap();
     bench.vault.write("there.md", "text", T).unwrap();
     bench.edit("there.md", "text");
     let report = bench.pull().await;
