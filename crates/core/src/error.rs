@@ -17,4 +17,43 @@ pub enum PullError {
     /// The state database.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The service lists entries without end.
+    #[error(
+        "the service listed more than {limit} changes of the vault, which no vault has; nothing was changed"
+    )]
+    TooManyEntries {
+        /// The most that are received.
+        limit: u64,
+    },
+    /// The vault has more paths than a listing may have.
+    #[error(
+        "the vault lists more than {limit} files and folders, which is more than obsync takes; nothing was changed"
+    )]
+    TooManyPaths {
+        /// The most that are kept.
+        limit: u64,
+    },
+    /// The service lists entries without end that cannot be read.
+    #[error(
+        "more than {limit} entries of the vault cannot be read, or take more memory than they may; nothing was changed. \
+         They are not what devices with the vault's key write"
+    )]
+    TooManyUnreadable {
+        /// The most that are remembered.
+        limit: usize,
+    },
+    /// The list of the vault takes more memory than it may.
+    #[error(
+        "the list of the vault has {entries} entries and takes about {} MiB of memory, of which it may use {} MiB; nothing \
+         was changed. A function needs {} MB of memory for it",
+        needed.div_ceil(1 << 20), allowed >> 20, needed.div_ceil(1 << 20).saturating_mul(3)
+    )]
+    ListingTooLarge {
+        /// How many entries were received.
+        entries: u64,
+        /// Bytes of memory that they take, at most.
+        needed: u64,
+        /// Bytes of memory that they may take.
+        allowed: u64,
+    },
 }

@@ -13,6 +13,7 @@ mod error;
 mod folders;
 mod governor;
 mod ledger;
+mod listing;
 pub mod pin;
 mod plan;
 mod progress;
@@ -22,6 +23,7 @@ mod receive;
 mod report;
 mod repositories;
 mod rescue;
+mod space;
 mod state;
 mod store;
 mod transfer;
@@ -43,6 +45,6 @@ pub use state::{
     VaultState,
 };
 pub use store::{
-    BatchLimit, FileMeta, FileWriter, Publication, PublicationContent, PublishFailure, Published, Recorded,
-    Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, FileMeta, FileWriter, KnownContent, Publication, PublicationContent, PublishFailure,
+    Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

@@ -9,9 +9,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 
-use crate::entry::{EntryKind, RemoteEntry, Unclear};
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::listing::Unclear;
 use crate::state::{Record, RecordKind};
-use crate::store::{FileMeta, Recorded, Removable, Wanted};
+use crate::store::{FileMeta, KnownContent, Removable, Wanted};
 
 /// How thorough a pull is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +118,7 @@ pub(crate) struct Transfer {
 impl Transfer {
     /// The paths that get other content than they have.
     pub(crate) fn renewed_targets(&self) -> impl Iterator<Item = &Target> {
-        self.targets.iter().filter(|target| target.replaces.is_none_or(|known| known.hash != self.hash))
+        self.targets.iter().filter(|target| !target.is_recorded_as(self.hash))
     }
 
     /// The changes that it stands for.
@@ -160,7 +161,7 @@ pub(crate) struct Target {
     pub(crate) mtime: i64,
     pub(crate) ctime: i64,
     /// The content that obsync put there last.
-    pub(crate) replaces: Option<Recorded>,
+    pub(crate) replaces: Option<KnownContent>,
     /// Whether something of the vault is there, above it or below it until the plan's removals are done.
     pub(crate) obstructed: bool,
     /// Whether the state says of it already what it is to say, in every detail.
@@ -276,8 +277,8 @@ struct Planner {
     /// Contents that are here now and will not be when the plan's removals and overwrites are done.
     vanishing: HashMap<ContentHash, VaultPath>,
     vanishing_paths: HashSet<VaultPath>,
-    /// Where in the plan's transfers a content is.
-    wanted: HashMap<ContentHash, usize>,
+    /// Where in the plan's transfers a content of some size is: an entry that lies about its size must not fail the others.
+    wanted: HashMap<(ContentHash, u64), usize>,
 }
 
 impl Planner {
@@ -508,15 +509,16 @@ impl Planner {
     fn place_over_file(&mut self, entry: RemoteEntry, hash: ContentHash, size: u64, known: FileMeta) {
         if known.hash != hash {
             self.vanish(known.hash, entry.path.clone());
-            self.want(hash, size, Target::new(entry, Some(Recorded::from(&known))));
+            self.want(hash, size, Target::new(entry, Some((&known).into())));
         } else if self.looks_at(entry.uid) {
-            let mut target = Target::new(entry, Some(Recorded::from(&known)));
-            target.recorded = target.meta(hash, size) == known;
-            self.want(hash, size, target);
+            // The size was counted when this content came; the entry's is only the server's word.
+            let mut target = Target::new(entry, Some((&known).into()));
+            target.recorded = target.meta(hash, known.size) == known;
+            self.want(hash, known.size, target);
         } else if !self.is_renewal(known.uid, entry.uid) {
             self.plan.settled.push(entry.path);
         } else {
-            let target = Target::new(entry, Some(Recorded::from(&known)));
+            let target = Target::new(entry, Some((&known).into()));
             if target.mtime == known.mtime {
                 let kind = RecordKind::File(target.meta(hash, known.size));
                 self.plan.renewed.push(Record { path: target.path, kind });
@@ -531,7 +533,7 @@ impl Planner {
     /// A content is wanted at one more path.
     fn want(&mut self, hash: ContentHash, size: u64, target: Target) {
         let transfers = &mut self.plan.transfers;
-        match self.wanted.entry(hash) {
+        match self.wanted.entry((hash, size)) {
             Entry::Occupied(at) => transfers[*at.get()].targets.push(target),
             Entry::Vacant(new) => {
                 new.insert(transfers.len());
@@ -544,7 +546,7 @@ impl Planner {
         match kind {
             RecordKind::File(meta) => {
                 self.vanish(meta.hash, path.clone());
-                let file = Removable { path, content: Recorded::from(&meta) };
+                let file = Removable { path, content: (&meta).into() };
                 self.plan.removals.push(FileRemoval { file, size: meta.size, uid });
             }
             RecordKind::Folder(_) => {
@@ -599,7 +601,7 @@ impl Planner {
 }
 
 impl Target {
-    fn new(entry: RemoteEntry, replaces: Option<Recorded>) -> Self {
+    fn new(entry: RemoteEntry, replaces: Option<KnownContent>) -> Self {
         Target {
             path: entry.path,
             uid: entry.uid,

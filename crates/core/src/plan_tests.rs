@@ -384,3 +384,14 @@ fn a_plan_that_keeps_everything_gives_up_what_differs_and_removes_nothing() {
     );
     assert_eq!(plan.renewed[0].uid(), Uid(1));
 }
+
+#[test]
+fn an_entry_that_lies_about_its_size_is_a_transfer_of_its_own() {
+    let kind = EntryKind::File { hash: hash("same"), size: 1 << 40 };
+    let plan = given([]).plan([
+        file("a.md", "same", 1),
+        RemoteEntry { kind, ..file("b.md", "same", 2) },
+        file("c.md", "same", 3),
+    ]);
+    assert_eq!(plan.transfers.iter().map(targets).collect::<Vec<_>>(), [vec!["a.md", "c.md"], vec!["b.md"]]);
+}

@@ -4,21 +4,23 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use obsync_client::{Client, FetchOptions, Session, SessionTarget, Token};
+use obsync_client::{Client, ClientError, FetchOptions, Session, SessionTarget, Token};
+use obsync_protocol::limits::{ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_MEMORY, UNREADABLE_ENTRIES};
 use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-use crate::entry::{EntryKind, Listing, RemoteEntry};
+use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
 use crate::ledger::Ledger;
+use crate::listing::{Excess, Listing};
 use crate::plan::{Mode, Plan, PlanInput, Reach, Transfer};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::report::Report;
 use crate::repositories::Repositories;
 use crate::state::{Commit, DeferredKey, DeferredKind, Record, StateStore, VaultState};
-use crate::store::{FileMeta, Publication, PublicationContent, Recorded, StoreError, VaultStore, Wanted};
+use crate::store::{FileMeta, Publication, PublicationContent, StoreError, VaultStore, Wanted};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 
@@ -61,6 +63,8 @@ pub struct PullOptions {
     pub fetch: FetchOptions,
     /// How much the transfers may hold in memory.
     pub governor: Governor,
+    /// How much the listing may take in memory, in bytes; `None`: [`LISTING_MEMORY`].
+    pub listing_memory: Option<u64>,
 }
 
 /// Brings a destination in step with a vault.
@@ -171,7 +175,7 @@ impl Pull<'_> {
             return Ok(RoundEnd::Done);
         };
         self.progress.phase(Phase::Planning);
-        let forgotten = self.add_deferred(&mut survey).await?;
+        let obsolete = self.add_deferred(&mut survey, report).await?;
         let plan = self.plan(&mut survey).await?;
         if !plan.unlisted.is_empty() {
             self.warn(kept_unlisted(plan.unlisted.len()), report);
@@ -185,7 +189,7 @@ impl Pull<'_> {
             return Ok(RoundEnd::Done);
         }
         self.progress.phase(Phase::Transferring);
-        self.carry_out(plan, survey, forgotten, is_last, report).await
+        self.carry_out(plan, survey, obsolete, is_last, report).await
     }
 
     /// Records what a run that died had put in place but not recorded yet.
@@ -206,7 +210,7 @@ impl Pull<'_> {
         let publications =
             files.into_iter().zip(held).filter(|(_, held)| *held).map(|((path, meta), _)| Publication {
                 content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
-                replaces: Some(Recorded::from(meta)),
+                replaces: Some(meta.into()),
             });
         let publications: Vec<Publication> = publications.collect();
         let records: Vec<Record> =
@@ -322,7 +326,7 @@ impl Pull<'_> {
         let initial = start == 0 || !known.listed;
         let retry = &self.source.client.options().retry;
         let mut pauses = retry.pauses();
-        let mut listing = Listing::default();
+        let mut listing = Listing::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY));
         // Where a listing that broke off goes on.
         let mut from = start;
         loop {
@@ -330,12 +334,10 @@ impl Pull<'_> {
             let mut session = Session::open(&self.source.client, &self.target(), from, initial).await?;
             self.progress.phase(Phase::Listing);
             let before = listing.received;
-            let listed = session
-                .listing(&mut |message| {
-                    listing.add(message, &self.source.keys);
-                    self.progress.listed(listing.received);
-                })
-                .await;
+            let listed = self.receive(&mut session, &mut listing).await;
+            if let Some(excess) = listing.excess {
+                return Err(self.too_large(excess, &listing));
+            }
             let error = match listed {
                 Ok(_) => return Ok(Listed { listing, session, start }),
                 Err(error) if !error.is_retryable() => return Err(error.into()),
@@ -355,6 +357,36 @@ impl Pull<'_> {
         }
     }
 
+    /// Receives a listing to its end, or to where it is too large: where only memory is short, to its end all the same, to
+    /// say how much it takes.
+    async fn receive(&self, session: &mut Session, listing: &mut Listing) -> Result<(), ClientError> {
+        let enough = CancellationToken::new();
+        let mut take = |message| {
+            listing.add(message, &self.source.keys);
+            self.progress.listed(listing.received);
+            if matches!(listing.excess, Some(Excess::Received | Excess::Paths | Excess::Unreadable)) {
+                enough.cancel();
+            }
+        };
+        tokio::select! {
+            biased;
+            () = enough.cancelled() => Ok(()),
+            listed = session.listing(&mut take) => listed.map(|_| ()),
+        }
+    }
+
+    fn too_large(&self, excess: Excess, listing: &Listing) -> PullError {
+        match excess {
+            Excess::Received => PullError::TooManyEntries { limit: ENTRIES_RECEIVED },
+            Excess::Unreadable => PullError::TooManyUnreadable { limit: UNREADABLE_ENTRIES },
+            Excess::Paths => PullError::TooManyPaths { limit: ENTRIES_KEPT },
+            Excess::Memory => {
+                let allowed = self.options.listing_memory.unwrap_or(LISTING_MEMORY);
+                PullError::ListingTooLarge { entries: listing.received, needed: listing.memory, allowed }
+            }
+        }
+    }
+
     fn target(&self) -> SessionTarget {
         SessionTarget {
             token: self.source.token.clone(),
@@ -364,9 +396,13 @@ impl Pull<'_> {
         }
     }
 
-    /// Adds to the listing what earlier runs deferred and what is to be tried again now. Tells the keys that a full listing
-    /// makes obsolete.
-    async fn add_deferred(&self, survey: &mut Survey) -> Result<Vec<DeferredKey>, PullError> {
+    /// Adds to the listing what earlier runs deferred and what is to be tried again now. Tells the keys that are obsolete: a
+    /// full listing stands for them, or they are too many.
+    async fn add_deferred(
+        &self,
+        survey: &mut Survey,
+        report: &mut Report,
+    ) -> Result<Vec<DeferredKey>, PullError> {
         let failed = self.state.deferred(DeferredKind::Failed).await?;
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
         let filtered = match survey.is_whole() || refiltered {
@@ -377,10 +413,17 @@ impl Pull<'_> {
         if survey.is_whole() {
             return Ok(deferred.map(|deferred| deferred.key).collect());
         }
+        let mut obsolete = Vec::new();
         for deferred in deferred {
-            survey.listing.add_deferred(deferred, &self.source.keys);
+            let key = deferred.key.clone();
+            if !survey.listing.add_deferred(deferred, &self.source.keys) {
+                obsolete.push(key);
+            }
         }
-        Ok(Vec::new())
+        if !obsolete.is_empty() {
+            self.warn(forgotten(obsolete.len()), report);
+        }
+        Ok(obsolete)
     }
 
     async fn plan(&self, survey: &mut Survey) -> Result<Plan, PullError> {
@@ -407,7 +450,7 @@ impl Pull<'_> {
         let sources = self.sources(&entries, &records).await?;
         let mut plan = Plan::new(PlanInput {
             entries,
-            unclear: survey.listing.unclear(&self.source.keys),
+            unclear: survey.listing.unclear(),
             records,
             sources,
             filter: &self.options.filter,
@@ -468,7 +511,7 @@ impl Pull<'_> {
         report: &mut Report,
     ) -> Result<RoundEnd, PullError> {
         let mut watermark = Watermark::new(survey.floor, survey.version);
-        let refused = survey.listing.refused.values().map(|deferred| deferred.message.uid);
+        let refused = survey.listing.refused.values().map(|refused| refused.deferred.message.uid);
         let mut rechecked = (survey.mode == Mode::Full)
             .then(|| Watermark::new(survey.known.rechecking.unwrap_or_default(), survey.version));
         plan.pending().chain(refused).for_each(|uid| {
@@ -485,7 +528,8 @@ impl Pull<'_> {
             report,
         );
         survey.listing.withdrawn.into_keys().for_each(|key| ledger.settled(key));
-        survey.listing.refused.into_values().for_each(|deferred| ledger.undecodable(deferred));
+        survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused.deferred));
+        survey.listing.impossible.into_iter().for_each(|(failure, _)| ledger.report.fail(failure));
         let mut link = Link {
             client: self.source.client.clone(),
             target: self.target(),
@@ -522,9 +566,9 @@ impl Pull<'_> {
             publisher.note(plan);
         publisher.ledger.commit().await?;
         let planned = rescues.iter().chain(&transfers);
-        let (files, bytes) = planned.fold((0, 0), |(files, bytes), transfer| {
+        let (files, bytes) = planned.fold((0, 0_u64), |(files, bytes), transfer| {
             let targets = transfer.targets.len() as u64;
-            (files + targets, bytes + targets * transfer.size)
+            (files + targets, bytes.saturating_add(targets.saturating_mul(transfer.size)))
         });
         self.progress.planned(files, bytes);
         publisher.touch(touches, scout).await?;
@@ -540,6 +584,7 @@ impl Pull<'_> {
         if !may_wait && !self.stop.is_cancelled() {
             publisher.create_folders(std::mem::take(&mut folders)).await?;
         }
+        publisher.refuse_what_does_not_fit(&mut transfers, scout).await?;
         let mut gone = Vec::new();
         while !transfers.is_empty() && !self.stop.is_cancelled() {
             let folders = std::mem::take(&mut folders);
@@ -587,6 +632,14 @@ fn kept_unlisted(count: usize) -> String {
     format!(
         "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
          list any more was kept ({count} paths). When that is mended, a full pull removes them"
+    )
+}
+
+/// What to tell of deferred changes that cannot be read and are too many.
+fn forgotten(count: usize) -> String {
+    format!(
+        "{count} entries that cannot be read and that earlier pulls remembered were forgotten, because there are too many; \
+         a pull with `--full` lists them again"
     )
 }
 

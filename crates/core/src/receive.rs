@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use obsync_client::{ClientError, Content, PullRequest, Receiver};
-use obsync_protocol::{ContentError, ContentHash, ContentHasher, VaultKeys};
+use obsync_protocol::{CONTENT_OVERHEAD, ContentError, ContentHash, ContentHasher, VaultKeys};
 
 use crate::plan::Transfer;
 use crate::progress::Progress;
@@ -32,6 +32,12 @@ pub(crate) enum ReceiveError {
         "what the server sent is not the file that the vault lists (its SHA-256 is {found}, not {expected})"
     )]
     WrongHash { expected: ContentHash, found: ContentHash },
+    /// It is not as large as the vault's list says.
+    #[error(
+        "the server announces {announced} bytes for it, but the vault lists {listed}; nothing of it was taken. Save the file \
+         again in Obsidian"
+    )]
+    WrongSize { listed: u64, announced: u64 },
     /// It cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -43,8 +49,7 @@ impl Receiver for ContentReceiver {
     type Error = ReceiveError;
 
     fn request(&self, Job { transfer: job, .. }: &Job) -> PullRequest {
-        let size = if job.size == 0 { 0 } else { job.size + obsync_protocol::CONTENT_OVERHEAD };
-        PullRequest { uid: job.targets[0].uid, hash: job.hash, size }
+        PullRequest { uid: job.targets[0].uid, hash: job.hash, size: encrypted_size(job) }
     }
 
     fn is_worth_another_try(&self, error: &ReceiveError) -> bool {
@@ -52,6 +57,11 @@ impl Receiver for ContentReceiver {
     }
 
     async fn receive(&self, job: &mut Job, content: &mut Content<'_>) -> Result<Staged, ReceiveError> {
+        let (listed, announced) = (encrypted_size(&job.transfer), content.size());
+        // 12 bytes are a nonce alone, which is another way to say nothing (protocol.md section 1).
+        if announced != listed && (job.transfer.size, announced) != (0, 12) {
+            return Err(ReceiveError::WrongSize { listed, announced });
+        }
         let mut incoming = Incoming {
             receiver: self,
             job: &job.transfer,
@@ -75,6 +85,11 @@ impl Receiver for ContentReceiver {
     }
 }
 
+/// The size of what the server is to send, as its entry says.
+fn encrypted_size(transfer: &Transfer) -> u64 {
+    if transfer.size == 0 { 0 } else { transfer.size.saturating_add(CONTENT_OVERHEAD) }
+}
+
 /// One content on its way into the store.
 struct Incoming<'a> {
     receiver: &'a ContentReceiver,
@@ -91,6 +106,9 @@ impl Incoming<'_> {
         }
         self.hasher.update(&plain);
         self.received += plain.len() as u64;
+        if self.received > self.job.size {
+            return Err(self.wrong_size());
+        }
         self.receiver.progress.received(plain.len() as u64);
         let writer = self.take_writer().await?;
         self.writer.insert(writer).write(plain).await?;
@@ -114,10 +132,15 @@ impl Incoming<'_> {
         if found != self.job.hash {
             return Err(ReceiveError::WrongHash { expected: self.job.hash, found });
         }
+        if self.received != self.job.size {
+            return Err(self.wrong_size());
+        }
         let writer = self.take_writer().await?;
-        let mut staged = writer.finish().await?;
-        // The list's size is only the server's word; this one was counted and is covered by the hash.
-        staged.meta.size = self.received;
-        Ok(staged)
+        Ok(writer.finish().await?)
+    }
+
+    fn wrong_size(&self) -> ReceiveError {
+        let announced = self.received.saturating_add(CONTENT_OVERHEAD);
+        ReceiveError::WrongSize { listed: encrypted_size(self.job), announced }
     }
 }

@@ -6,7 +6,8 @@ use obsync_protocol::limits::FAILURES_LISTED;
 use obsync_protocol::{Filter, SkipReason, Uid, VaultId, VaultInfo, VaultPath, Verdict};
 use serde::Serialize;
 
-use crate::entry::{EntryKind, Listing};
+use crate::entry::EntryKind;
+use crate::listing::Listing;
 use crate::plan::{FolderChange, Plan, Source, Transfer};
 use crate::state::{Deferred, DeferredCause};
 
@@ -40,7 +41,7 @@ impl Tally {
     /// Counts one more file.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.files += 1;
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
@@ -287,7 +288,8 @@ impl Report {
             let (path, uid, reason) = (entry.path.as_str().to_owned(), entry.uid, reason.clone());
             self.fail(Failure { path, uid, reason });
         }
-        for failure in listing.refused.values().filter_map(Failure::of_deferred) {
+        let refused = listing.refused.values().filter_map(|refused| Failure::of_deferred(&refused.deferred));
+        for failure in refused.chain(listing.impossible.iter().map(|(failure, _)| failure.clone())) {
             self.fail(failure);
         }
     }

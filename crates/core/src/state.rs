@@ -3,11 +3,13 @@
 //! The state never claims what is not durable: the engine commits a [`Commit`] only after the store has published
 //! the files that it speaks of. One commit is one transaction.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
-use obsync_protocol::{PushMessage, Uid, VaultPath};
+use obsync_protocol::limits::{LARGEST_NUMBER, UNREADABLE_HASH, UNREADABLE_PATH};
+use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 
 use crate::store::FileMeta;
-use obsync_protocol::ContentHash;
 
 /// What is known of the vault as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +78,41 @@ pub struct Deferred {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeferredKey(String);
 
+impl Deferred {
+    /// The same with nothing in it that could be of any length: an entry that cannot be read is not kept whole. Also for
+    /// what earlier releases kept.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        if let Some(encoded) = self.key.0.strip_prefix("//") {
+            self.key = DeferredKey::encoded(encoded);
+            self.message.path = shortened(self.message.path.as_str()).into_owned().into();
+        }
+        if self.message.hash.as_str().len() > UNREADABLE_HASH {
+            self.message.hash = beginning(self.message.hash.as_str(), UNREADABLE_HASH).into();
+        }
+        // Beyond what a database holds, and refused all the same when it is tried again.
+        self.message.size = self.message.size.min(LARGEST_NUMBER + 1);
+        self.message.related_path = None;
+        self.message.device = String::new();
+        self.message.user = String::new();
+        self
+    }
+}
+
+/// An encoded path that may be of any length, as it is kept: the same for the same path, and short.
+fn shortened(path: &str) -> Cow<'_, str> {
+    if path.len() <= UNREADABLE_PATH {
+        return Cow::Borrowed(path);
+    }
+    let shown = UNREADABLE_PATH - 2 * ContentHash::EMPTY.as_bytes().len() - '…'.len_utf8();
+    // Neither is a whole path mistaken for a shortened one: no encoded path has this character.
+    Cow::Owned(format!("{}…{}", beginning(path, shown), ContentHash::of(path.as_bytes())))
+}
+
+fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
 impl DeferredKey {
     /// The key for a path that could be decoded.
     pub fn plain(path: &VaultPath) -> Self {
@@ -83,9 +120,9 @@ impl DeferredKey {
     }
 
     /// The key for an encoded path that could not be decoded. No [`VaultPath`] begins with a slash, so the two
-    /// kinds cannot meet.
+    /// kinds cannot meet. A long path is shortened to its beginning and a hash of it ([`UNREADABLE_PATH`]).
     pub fn encoded(path: &str) -> Self {
-        DeferredKey(format!("//{path}"))
+        DeferredKey(format!("//{}", shortened(path)))
     }
 
     /// The path, plain or encoded, for people.
@@ -221,4 +258,31 @@ pub enum StateError {
         /// What is wrong.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_entry_that_cannot_be_read_little_is_kept_and_the_same_each_time() {
+        let path = "ab".repeat(1 << 20);
+        let message = PushMessage {
+            uid: Uid(7),
+            path: path.clone().into(),
+            hash: "é".repeat(1000).into(),
+            device: "d".repeat(1000),
+            related_path: Some("x".repeat(1000).into()),
+            ..PushMessage::default()
+        };
+        let cause = DeferredCause::Failed { reason: String::new() };
+        // As an earlier release kept it.
+        let deferred = Deferred { key: DeferredKey(format!("//{path}")), message, cause }.bounded();
+        assert_eq!(deferred.key, DeferredKey::encoded(&path));
+        let kept = deferred.key.as_str().len() + deferred.message.path.as_str().len();
+        assert!(kept <= 2 * UNREADABLE_PATH + 2, "{kept}");
+        assert!(deferred.message.hash.as_str().len() <= UNREADABLE_HASH);
+        assert_eq!(deferred.clone().bounded(), deferred);
+        assert_ne!(DeferredKey::encoded(&format!("{path}a")), deferred.key);
+    }
 }

@@ -34,6 +34,28 @@ pub struct FileMeta {
     pub uid: Uid,
 }
 
+/// A content that obsync once put somewhere. The size saves reading a file that cannot have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownContent {
+    /// SHA-256 of the content.
+    pub hash: ContentHash,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl KnownContent {
+    /// These bytes as a content.
+    pub fn of(content: &[u8]) -> Self {
+        KnownContent { hash: ContentHash::of(content), size: content.len() as u64 }
+    }
+}
+
+impl From<&FileMeta> for KnownContent {
+    fn from(meta: &FileMeta) -> Self {
+        KnownContent { hash: meta.hash, size: meta.size }
+    }
+}
+
 /// A file that is complete and checked but not visible yet.
 #[derive(Debug)]
 pub struct Staged {
@@ -52,30 +74,7 @@ pub struct Publication {
     pub content: PublicationContent,
     /// The content that the state says obsync last put at this path. Anything else found there was not written by
     /// obsync in its present form, and is set aside rather than overwritten.
-    pub replaces: Option<Recorded>,
-}
-
-/// A content that the state says obsync put at a path. A store compares the size first: a file of any other size is not
-/// worth reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// Its hash.
-    pub hash: ContentHash,
-    /// Its size in bytes.
-    pub size: u64,
-}
-
-impl Recorded {
-    /// These bytes.
-    pub fn of(content: &[u8]) -> Self {
-        Recorded { hash: ContentHash::of(content), size: content.len() as u64 }
-    }
-}
-
-impl From<&FileMeta> for Recorded {
-    fn from(meta: &FileMeta) -> Self {
-        Recorded { hash: meta.hash, size: meta.size }
-    }
+    pub replaces: Option<KnownContent>,
 }
 
 /// Where the content of a [`Publication`] comes from.
@@ -165,7 +164,7 @@ pub struct Removable {
     /// The file's path.
     pub path: VaultPath,
     /// Its content as obsync wrote it; a file with any other content is kept.
-    pub content: Recorded,
+    pub content: KnownContent,
 }
 
 /// A question of [`VaultStore::holds`]: is this content at this path?
@@ -268,7 +267,13 @@ pub trait VaultStore: Send + Sync + 'static {
         size.min(TWO_PIECES)
     }
 
-    /// Begins a file.
+    /// Bytes that can be written before the place is full, those counted that earlier runs left staged there. `None` where
+    /// nobody can tell.
+    async fn free_space(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+
+    /// Begins a file. Its writer takes no more bytes than `meta` says.
     async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError>;
 
     /// Content that an interrupted run left staged, checked against its hash; `None` when there is none.

@@ -271,7 +271,7 @@ impl Publisher<'_, '_> {
         batch: &mut Vec<Ready>,
     ) -> Result<Option<StoreError>, PullError> {
         let limit = self.store.batch_limit();
-        let mut bytes: u64 = batch.iter().map(Ready::size).sum();
+        let mut bytes = batch.iter().map(Ready::size).fold(0, u64::saturating_add);
         let mut deadline = (!batch.is_empty()).then(|| Instant::now() + BATCH_LINGER);
         while batch.len() < limit.files.max(1) && bytes < limit.bytes.max(1) {
             let arrival = match deadline {
@@ -289,7 +289,7 @@ impl Publisher<'_, '_> {
             match arrival {
                 None => break,
                 Some(Arrival::Ready(ready)) => {
-                    bytes += ready.size();
+                    bytes = bytes.saturating_add(ready.size());
                     batch.push(*ready);
                     deadline.get_or_insert_with(|| Instant::now() + BATCH_LINGER);
                 }

@@ -19,6 +19,8 @@ const FASTER: u32 = 10;
 const FILL: u64 = 60;
 /// The least budget, as a part of the limit.
 const LEAST: u64 = 8;
+/// The part of the limit that the list of a vault may take.
+const LISTING: u64 = 3;
 /// What one connection holds besides what is counted: a piece as it comes, and decrypted (design: 2 MiB
 /// each).
 const CONNECTION: u64 = 4 << 20;
@@ -32,6 +34,8 @@ pub(crate) struct Allowance {
     pub(crate) connections: usize,
     /// Bytes of the largest content that waits in memory and goes up by one PUT.
     pub(crate) part_size: usize,
+    /// Bytes that the list of a vault may take.
+    pub(crate) listing: u64,
 }
 
 impl Allowance {
@@ -44,7 +48,7 @@ impl Allowance {
         let connections = connections.clamp(1, affordable);
         let budget = room.saturating_sub(connections as u64 * CONNECTION).max(limit / LEAST);
         let part_size = if budget < 64 << 20 { 5 << 20 } else { 8 << 20 };
-        Allowance { budget, connections, part_size }
+        Allowance { budget, connections, part_size, listing: limit / LISTING }
     }
 }
 

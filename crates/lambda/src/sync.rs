@@ -249,6 +249,7 @@ impl Invocation {
             mode: if tracker.goes_on() { Mode::Incremental } else { self.mode },
             fetch: FetchOptions { connections: self.connections, ..FetchOptions::default() },
             governor: self.governor.clone(),
+            listing_memory: Some(self.allowance.listing),
             ..PullOptions::default()
         };
         let notes = self.warm.config.progress;

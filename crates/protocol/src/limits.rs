@@ -58,10 +58,21 @@ pub const PIN: usize = 64 * KIB;
 
 // The listing.
 
-/// Paths of one vault that a run keeps in memory.
+/// Files and folders of one vault that a run keeps in memory. Deletions count by their memory only.
 pub const ENTRIES_KEPT: u64 = 2_000_000;
 /// Entries of one listing, older ones of the same paths and deletions included.
 pub const ENTRIES_RECEIVED: u64 = 20_000_000;
+/// Memory for the entries of a listing, in bytes, where the caller sets no other bound: some 300 for each with its path.
+pub const LISTING_MEMORY: u64 = 1 << 30;
+/// Entries of one vault that cannot be read and are remembered: listed now, or deferred by earlier runs.
+pub const UNREADABLE_ENTRIES: usize = 100_000;
+/// Memory for the entries that [`UNREADABLE_ENTRIES`] counts, in bytes.
+pub const UNREADABLE_MEMORY: u64 = 64 << 20;
+/// The longest encoded path that is kept whole of an entry whose path cannot be decoded, in bytes. Of a longer one its
+/// beginning and a hash are kept.
+pub const UNREADABLE_PATH: usize = 128;
+/// The longest encoded content hash that is kept of an entry that cannot be read, in bytes. A sound one is shorter.
+pub const UNREADABLE_HASH: usize = 256;
 /// The largest uid, size or time that JSON numbers hold exactly.
 pub const LARGEST_NUMBER: u64 = 1 << 53;
 /// Segments of a path.

@@ -8,6 +8,7 @@ mod histories;
 mod older_vaults;
 mod refusals;
 mod semantics;
+mod sizes;
 mod steps;
 mod stopping;
 mod watched;

@@ -86,10 +86,19 @@ impl BucketOptions {
         }
     }
 
+    /// The largest content that can be written: all parts that an upload may have, each as large as the memory allows.
+    pub(super) fn largest(&self) -> u64 {
+        (self.largest_part() as u64).saturating_mul(PARTS_MAX)
+    }
+
+    fn largest_part(&self) -> usize {
+        (self.memory / PARTS_HELD).clamp(PART_MIN, PART_MAX)
+    }
+
     /// Bytes of one part of a content of `size` bytes, which is all of it if it goes up by one PUT: more than usual if there
     /// were too many parts else.
     pub(super) fn part_size_for(&self, size: u64) -> usize {
-        let least = usize::try_from(size.div_ceil(PARTS_MAX)).unwrap_or(usize::MAX);
+        let least = usize::try_from(size.div_ceil(PARTS_MAX)).unwrap_or(usize::MAX).min(self.largest_part());
         if size <= self.part_size as u64 { self.part_size } else { PART_MIN.max(least) }
     }
 
@@ -115,11 +124,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_upload_has_too_many_parts_and_memory_stays_bounded(size in 0_u64..1 << 42) {
+        fn no_upload_has_too_many_parts_and_memory_stays_bounded(size in 0_u64..1 << 39) {
             let options = BucketOptions::default();
             let part = options.part_size_for(size) as u64;
             prop_assert!(size.div_ceil(part) <= PARTS_MAX);
             prop_assert!(options.memory_for(size) <= (part * 2).max(size.min(part)));
+        }
+
+        #[test]
+        fn no_size_that_is_listed_takes_more_memory_than_there_is(size in any::<u64>(), memory in 0_usize..1 << 30) {
+            let options = BucketOptions { memory, ..BucketOptions::default() }.in_bounds();
+            prop_assert!(options.memory_for(size) <= (memory as u64).max(2 * PART_MIN as u64));
+            prop_assert!(size > options.largest() || size.div_ceil(options.part_size_for(size) as u64) <= PARTS_MAX);
         }
     }
 }

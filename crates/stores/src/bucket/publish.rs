@@ -21,7 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
 use object_store::{Attributes, UpdateVersion};
 use obsync_core::{
-    FileMeta, Publication, PublicationContent, PublishFailure, Published, Recorded, Staged, StoreError,
+    FileMeta, KnownContent, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError,
 };
 use obsync_protocol::{VaultId, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -190,7 +190,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    async fn take(mut self, replaces: Option<Recorded>) -> Result<Published, StoreError> {
+    async fn take(mut self, replaces: Option<KnownContent>) -> Result<Published, StoreError> {
         let Staged { path, meta, .. } = self.staged;
         let mut remembered = self.remembered(replaces);
         for _ in 0..ATTEMPTS {
@@ -234,7 +234,7 @@ impl Place<'_> {
     }
 
     /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
-    fn remembered(&self, replaces: Option<Recorded>) -> Option<Occupant> {
+    fn remembered(&self, replaces: Option<KnownContent>) -> Option<Occupant> {
         let fresh = self.shared.fresh.load(Ordering::Relaxed);
         // Without conditions nothing would tell that it is not so any more.
         if self.shared.objects.is_unconditional() && !fresh {
@@ -255,7 +255,7 @@ impl Place<'_> {
     async fn judge(
         &mut self,
         occupant: &Occupant,
-        replaces: Option<Recorded>,
+        replaces: Option<KnownContent>,
     ) -> Result<Option<Verdict>, StoreError> {
         let Some(facts) = occupant.facts() else {
             return Ok(Some(Verdict::Free));

@@ -40,6 +40,14 @@ impl BucketWriter {
         meta: &FileMeta,
     ) -> Result<Self, StoreError> {
         let options = &shared.options;
+        if meta.size > options.largest() {
+            let reason = format!(
+                "the vault lists {} bytes for it, and with this much memory at most {} go into one object",
+                meta.size,
+                options.largest()
+            );
+            return Err(shared.site.io(Action::Write, path.as_str(), &reason));
+        }
         let room = shared.room.take(options.memory_for(meta.size)).await.ok_or_else(|| {
             shared.site.unavailable("the files that came before are not written; check the network, and run the same command again")
         })?;
@@ -61,13 +69,12 @@ impl BucketWriter {
 impl FileWriter for BucketWriter {
     async fn write(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
         self.received += chunk.len() as u64;
+        if self.received > self.meta.size {
+            let reason = format!("it is larger than the {} bytes that the vault lists", self.meta.size);
+            return Err(self.shared.site.io(Action::Write, self.path.as_str(), &reason));
+        }
         match &mut self.taken {
             Taken::Memory(chunks) => {
-                if self.received > self.meta.size {
-                    let reason =
-                        format!("it is larger than the {} bytes that the vault lists", self.meta.size);
-                    return Err(self.shared.site.io(Action::Write, self.path.as_str(), &reason));
-                }
                 if !chunk.is_empty() {
                     chunks.push(Bytes::from(chunk));
                 }

@@ -1,6 +1,6 @@
 //! The promises of [`VaultStore`] about what is staged.
 
-use obsync_core::{Recorded, VaultStore};
+use obsync_core::{KnownContent, VaultStore};
 
 use super::tools::{at, meta, place, publish_one, stage};
 use super::vault_store::{TIME, VaultStoreSite, assert_file, listed};
@@ -11,7 +11,7 @@ pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl VaultS
     let staged = stage(&store, "a.md", b"new", TIME).await;
     assert_eq!(site.content("a.md").await.as_deref(), Some(&b"old"[..]));
     assert_eq!(listed(&store).await, ["a.md"]);
-    publish_one(&store, staged, Some(Recorded::of(b"old"))).await.expect("publish");
+    publish_one(&store, staged, Some(KnownContent::of(b"old"))).await.expect("publish");
     assert_file(site, "a.md", b"new", TIME).await;
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn a_copy_can_outlast_its_source(site: &impl VaultStoreSite) {
     site.plant("a.md", b"a foreign text").await;
     for staged in swap {
         let path = staged.path.clone();
-        publish_one(&store, staged, Some(Recorded::of(b"two"))).await.expect("publish");
+        publish_one(&store, staged, Some(KnownContent::of(b"two"))).await.expect("publish");
         assert_eq!(site.mtime(path.as_str()).await, Some(TIME + 1));
     }
     assert_file(site, "a.md", b"two", TIME + 1).await;

@@ -1,7 +1,7 @@
 //! Short ways to do with a store what most checks begin with.
 
 use obsync_core::{
-    FileMeta, Publication, PublicationContent, PublishFailure, Published, Recorded, Staged, VaultStore,
+    FileMeta, KnownContent, Publication, PublicationContent, PublishFailure, Published, Staged, VaultStore,
 };
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
@@ -26,7 +26,7 @@ pub async fn stage(store: &dyn VaultStore, path: &str, content: &[u8], mtime: i6
 pub async fn publish_one(
     store: &dyn VaultStore,
     staged: Staged,
-    replaces: Option<Recorded>,
+    replaces: Option<KnownContent>,
 ) -> Result<Published, PublishFailure> {
     let publication = Publication { content: PublicationContent::Staged(staged), replaces };
     store.publish(vec![publication]).await.pop().expect("one answer for one publication")
@@ -41,5 +41,5 @@ pub async fn place(
     replaces: Option<&[u8]>,
 ) -> Published {
     let staged = stage(store, path, content, mtime).await;
-    publish_one(store, staged, replaces.map(Recorded::of)).await.expect("publish")
+    publish_one(store, staged, replaces.map(KnownContent::of)).await.expect("publish")
 }

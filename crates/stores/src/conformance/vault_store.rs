@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use obsync_core::{
-    Publication, PublicationContent, Published, Recorded, Removable, Removal, VaultStore, Wanted,
+    KnownContent, Publication, PublicationContent, Published, Removable, Removal, VaultStore, Wanted,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 
@@ -177,7 +177,7 @@ async fn only_the_very_content_is_held(site: &impl VaultStoreSite) {
 
 async fn only_what_obsync_wrote_is_removed(site: &impl VaultStoreSite) {
     let store = site.open().await;
-    let file = |path: &str, content: &[u8]| Removable { path: at(path), content: Recorded::of(content) };
+    let file = |path: &str, content: &[u8]| Removable { path: at(path), content: KnownContent::of(content) };
     place(&store, "a.md", b"ours", TIME, None).await;
     site.plant("b.md", b"edited here").await;
     let files = vec![

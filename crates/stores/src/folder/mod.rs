@@ -221,6 +221,10 @@ impl VaultStore for FolderStore {
         .await
     }
 
+    async fn free_space(&self) -> Result<Option<u64>, StoreError> {
+        self.run(Shared::free_space).await
+    }
+
     async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
         self.shared.admit(path)?;
         Ok(Box::new(FolderWriter::new(self.shared.clone(), path.clone(), meta.clone())))

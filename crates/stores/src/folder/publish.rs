@@ -12,7 +12,7 @@ use std::thread;
 
 use cap_std::fs::Dir;
 use obsync_core::{
-    FileMeta, Publication, PublicationContent, PublishFailure, Published, Recorded, Staged, StoreError,
+    FileMeta, KnownContent, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError,
 };
 use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
@@ -219,7 +219,7 @@ impl Publisher<'_> {
         &mut self,
         staging: &StagingFolder,
         staged: &Staged,
-        replaces: Option<Recorded>,
+        replaces: Option<KnownContent>,
     ) -> Result<Published, StoreError> {
         let dir = self.parents.make(staged.path.parent().as_ref(), &staged.path)?;
         let mut conflict = None;
@@ -242,7 +242,7 @@ impl Publisher<'_> {
         &mut self,
         staging: &StagingFolder,
         staged: &Staged,
-        replaces: Option<Recorded>,
+        replaces: Option<KnownContent>,
         dir: &Arc<Dir>,
         conflict: &mut Option<VaultPath>,
     ) -> Result<(), StoreError> {
@@ -283,7 +283,7 @@ impl Publisher<'_> {
         &mut self,
         dir: &Dir,
         staged: &Staged,
-        replaces: Option<Recorded>,
+        replaces: Option<KnownContent>,
     ) -> Result<Occupant, StoreError> {
         let (path, name) = (&staged.path, staged.path.file_name());
         let failed = |error: Errno| self.root.site.error(Action::Place, path.as_str(), error);
@@ -330,7 +330,7 @@ impl Publisher<'_> {
 }
 
 /// The sizes, in bytes, of the contents that make a difference at the place of a staged file.
-fn worth_reading(staged: &Staged, replaces: Option<Recorded>) -> [u64; 2] {
+fn worth_reading(staged: &Staged, replaces: Option<KnownContent>) -> [u64; 2] {
     [staged.meta.size, replaces.map_or(staged.meta.size, |ours| ours.size)]
 }
 

@@ -26,10 +26,11 @@ pub(super) fn remove_file(
         return Ok(Removal::Missing);
     };
     let failed = |error: std::io::Error| root.site.error(Action::Remove, path.as_str(), error);
-    match look(&*dir, name).map_err(|error| failed(error.into()))?.map(|facts| facts.kind) {
+    match look(&*dir, name).map_err(|error| failed(error.into()))? {
         None => return Ok(Removal::Missing),
-        Some(Kind::Folder | Kind::Foreign) => return Ok(Removal::Kept),
-        Some(Kind::File) => {}
+        // A file of another size is not worth reading.
+        Some(facts) if facts.kind == Kind::File && facts.size == file.content.size => {}
+        Some(_) => return Ok(Removal::Kept),
     }
     let Some((content, facts)) = content_of(&*dir, name, &[file.content.size]).map_err(failed)? else {
         return Ok(Removal::Missing);

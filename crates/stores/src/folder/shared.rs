@@ -218,6 +218,27 @@ impl Shared {
         Ok(Some(Staged { path: to, meta, handle: self.keep(staged) }))
     }
 
+    /// Bytes that can be written here, counting those of earlier runs that are staged and will be used or removed. `None` if
+    /// the file system does not say: some report nothing but zeros.
+    pub(super) fn free_space(&self) -> Result<Option<u64>, StoreError> {
+        // A destination that is not there yet is made where the nearest folder above it is.
+        let Some(facts) = self.dest.ancestors().find_map(|folder| {
+            let folder = if folder.as_os_str().is_empty() { std::path::Path::new(".") } else { folder };
+            rustix::fs::statvfs(folder).ok()
+        }) else {
+            return Ok(None);
+        };
+        if facts.f_blocks == 0 {
+            return Ok(None);
+        }
+        let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+        let staged = match self.root()? {
+            Some(root) => lock(&self.staging).find(&root)?.map_or(0, |folder| folder.size()),
+            None => 0,
+        };
+        Ok(Some(free.saturating_add(staged)))
+    }
+
     /// Removes everything that is staged.
     pub(super) fn discard_staged(&self) -> Result<(), StoreError> {
         self.held.discard();

@@ -19,7 +19,7 @@ use obsync_protocol::{ContentHash, VaultPath};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::entry::{has_content, set_entry_time};
+use super::entry::{has_content, look, set_entry_time};
 use super::root::Root;
 use super::site::{Action, Site};
 
@@ -229,6 +229,13 @@ impl StagingFolder {
         if let Err(error) = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
             tracing::debug!(%error, "a staged file cannot be removed");
         }
+    }
+
+    /// Bytes of all staged files. Those that cannot be looked at count for nothing.
+    pub(super) fn size(&self) -> u64 {
+        let names = self.names().unwrap_or_default();
+        let sizes = names.iter().filter_map(|name| Some(look(&self.dir, name).ok()??.size));
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// Removes all staged files.

@@ -1,7 +1,7 @@
 //! Takes one file's content and stages it.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::mem;
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ pub(super) struct FolderWriter {
     shared: Arc<Shared>,
     path: VaultPath,
     meta: FileMeta,
+    received: u64,
     gathered: Vec<u8>,
     /// Once there is too much to gather.
     file: Option<StagedFile>,
@@ -32,7 +33,7 @@ pub(super) struct FolderWriter {
 
 impl FolderWriter {
     pub(super) fn new(shared: Arc<Shared>, path: VaultPath, meta: FileMeta) -> Self {
-        FolderWriter { shared, path, meta, gathered: Vec::new(), file: None }
+        FolderWriter { shared, path, meta, received: 0, gathered: Vec::new(), file: None }
     }
 
     /// What is gathered, on its way to the file. It owns all it needs: if the future that waits for it is dropped, the
@@ -104,6 +105,11 @@ impl Portion {
 #[async_trait]
 impl FileWriter for FolderWriter {
     async fn write(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
+        self.received = self.received.saturating_add(chunk.len() as u64);
+        if self.received > self.meta.size {
+            let reason = format!("it is larger than the {} bytes that the vault lists", self.meta.size);
+            return Err(self.shared.site.error(Action::Write, self.path.as_str(), io::Error::other(reason)));
+        }
         if self.gathered.is_empty() {
             self.gathered = chunk;
         } else {

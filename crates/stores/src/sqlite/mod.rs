@@ -17,6 +17,7 @@ mod identity;
 mod lock;
 mod rows;
 mod schema;
+mod shrink;
 mod summary;
 
 use std::path::Path;
@@ -66,9 +67,15 @@ impl SqliteState {
     pub fn open(path: &Path, identity: &StateIdentity) -> Result<Self, StateError> {
         let database = Database::new(path);
         let held = StateLock::take(&database, &identity.destination)?;
-        let connection = schema::open(&database, Access::Write)?;
-        if let Some(connection) = &connection {
+        let mut connection = schema::open(&database, Access::Write)?;
+        if let Some(connection) = &mut connection {
             identity.check(&identity::read(&database, connection)?, &database)?;
+            let shrunk = shrink::shrink(connection).map_err(|error| database.error(&error))?;
+            if shrunk > 0 {
+                tracing::warn!(
+                    "{shrunk} entries that cannot be read took more of the state database than they may, and were                      shortened; `obsync pull --full` lists them again"
+                );
+            }
         }
         Ok(Self::new(database, Access::Write, Some(identity.clone()), connection, Some(held)))
     }

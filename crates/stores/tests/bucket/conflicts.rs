@@ -1,6 +1,6 @@
 //! What somebody else wrote is never lost.
 
-use obsync_core::{FileMeta, Publication, PublicationContent, Published, Recorded, VaultStore};
+use obsync_core::{FileMeta, KnownContent, Publication, PublicationContent, Published, VaultStore};
 use obsync_protocol::{ContentHash, Uid, VaultId};
 use obsync_stores::conformance::{at, meta, place, publish_one, stage};
 use obsync_stores::{BucketOptions, BucketStore};
@@ -76,7 +76,7 @@ async fn what_is_written_between_looking_and_writing_is_kept() {
         let content = if large { vec![1; 9 << 20] } else { b"second".to_vec() };
         let staged = stage(&store, "a.md", &content, TIME).await;
         bucket.put("a.md", b"edited meanwhile");
-        let published = publish_one(&store, staged, Some(Recorded::of(b"first"))).await.unwrap();
+        let published = publish_one(&store, staged, Some(KnownContent::of(b"first"))).await.unwrap();
         let aside = published.conflict.unwrap();
         assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("edited meanwhile"));
         assert_eq!(bucket.object("a.md").unwrap().content, content);
@@ -112,7 +112,7 @@ async fn times_are_not_set_on_what_somebody_else_wrote() {
     place(&store, "a.md", b"text", TIME, None).await;
     bucket.put("a.md", b"edited");
     let in_place = PublicationContent::InPlace { path: at("a.md"), meta: meta(b"text", TIME + 1) };
-    let publication = Publication { content: in_place, replaces: Some(Recorded::of(b"text")) };
+    let publication = Publication { content: in_place, replaces: Some(KnownContent::of(b"text")) };
     let answer = store.publish(vec![publication]).await.pop().unwrap();
     assert!(!answer.unwrap_err().error.is_fatal());
     assert_eq!(bucket.text("a.md").as_deref(), Some("edited"));
@@ -202,7 +202,7 @@ async fn times_are_set_though_the_answer_is_lost() {
     place(&store, "a.md", b"text", TIME, None).await;
     lose_the_answer_of_a_copy(&bucket);
     let in_place = PublicationContent::InPlace { path: at("a.md"), meta: meta(b"text", TIME + 1) };
-    let publication = Publication { content: in_place, replaces: Some(Recorded::of(b"text")) };
+    let publication = Publication { content: in_place, replaces: Some(KnownContent::of(b"text")) };
     store.publish(vec![publication]).await.pop().unwrap().unwrap();
     assert_eq!(bucket.object("a.md").unwrap().metadata["mtime"], (TIME + 1).to_string());
 }

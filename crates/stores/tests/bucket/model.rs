@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use obsync_core::{Recorded, Removable, Removal, VaultStore, Wanted};
+use obsync_core::{KnownContent, Removable, Removal, VaultStore, Wanted};
 use obsync_protocol::ContentHash;
 use obsync_stores::conformance::{VaultStoreSite as _, at, meta, publish_one, stage};
 use proptest::prelude::*;
@@ -117,7 +117,7 @@ async fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Remove { path } => {
                 let Some(content) = model.recorded.remove(&path) else { continue };
-                let file = Removable { path: at(PATHS[path]), content: Recorded::of(&content) };
+                let file = Removable { path: at(PATHS[path]), content: KnownContent::of(&content) };
                 let removal = store.remove_files(vec![file]).await.pop().unwrap().unwrap();
                 let expected = match model.there.get(&path) {
                     None => Removal::Missing,
@@ -159,7 +159,7 @@ async fn finish(
     staged: obsync_core::Staged,
 ) -> Result<(), TestCaseError> {
     let foreign = model.is_foreign(path, &content, replaces.as_ref()).then(|| model.there[&path].clone());
-    let published = match publish_one(store, staged, replaces.as_deref().map(Recorded::of)).await {
+    let published = match publish_one(store, staged, replaces.as_deref().map(KnownContent::of)).await {
         Ok(published) => published,
         Err(failure) if failure.error.to_string().contains("changed meanwhile") => return Ok(()),
         Err(failure) => return Err(TestCaseError::fail(failure.error.to_string())),

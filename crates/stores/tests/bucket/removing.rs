@@ -1,6 +1,6 @@
 //! Files that the vault deleted go in bulk, or stay if they are to.
 
-use obsync_core::{Recorded, Removable, Removal, VaultStore};
+use obsync_core::{KnownContent, Removable, Removal, VaultStore};
 use obsync_stores::BucketOptions;
 use obsync_stores::conformance::{at, place};
 use obsync_testkit::Chance;
@@ -9,7 +9,7 @@ use obsync_testkit::cloud::ServiceFaults;
 use crate::sites::{S3Bucket, options};
 
 fn file(path: &str, content: &[u8]) -> Removable {
-    Removable { path: at(path), content: Recorded::of(content) }
+    Removable { path: at(path), content: KnownContent::of(content) }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
 use obsync_core::{
-    Publication, PublicationContent, Recorded, Removable, Removal, StoreError, VaultStore, Wanted,
+    KnownContent, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore, Wanted,
 };
 use obsync_protocol::ContentHash;
 use obsync_stores::conformance::{at, meta, place, publish_one, stage};
@@ -185,7 +185,7 @@ async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
     let aside = place(&store, "in-the-way.md", b"text", 0, None).await.conflict;
     assert!(aside.is_some() && destination.read("in-the-way.md") == "text");
     assert!(place(&store, "ours-once.md", b"text", 0, Some(b"older")).await.conflict.is_some());
-    let removable = Removable { path: at("to-be-removed.md"), content: Recorded::of(b"text") };
+    let removable = Removable { path: at("to-be-removed.md"), content: KnownContent::of(b"text") };
     assert_eq!(store.remove_files(vec![removable]).await.pop().unwrap().unwrap(), Removal::Kept);
     let wanted = Wanted { path: at("source.md"), hash: ContentHash::of(b"text"), size: 4 };
     assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
@@ -291,7 +291,8 @@ async fn a_file_changed_since_obsync_wrote_it_survives_with_its_own_time() {
     let edited = fs::File::options().write(true).open(destination.path("a.md")).unwrap();
     edited.set_modified(std::time::UNIX_EPOCH).unwrap();
     let staged = stage(&store, "a.md", b"new!", 5_000).await;
-    let conflict = publish_one(&store, staged, Some(Recorded::of(b"ours"))).await.unwrap().conflict.unwrap();
+    let conflict =
+        publish_one(&store, staged, Some(KnownContent::of(b"ours"))).await.unwrap().conflict.unwrap();
     assert_eq!(destination.read(conflict.as_str()), "hers");
     assert_eq!(mtime(&destination.path(conflict.as_str())), Some(0));
     assert_eq!(mtime(&destination.path("a.md")), Some(5_000));

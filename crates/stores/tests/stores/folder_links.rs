@@ -3,8 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use obsync_core::{Recorded, Removable, Removal, StoreError, VaultStore, Wanted};
-use obsync_protocol::ContentHash;
+use obsync_core::{KnownContent, Removable, Removal, StoreError, VaultStore, Wanted};
 use obsync_stores::conformance::{at, meta, place, publish_one, stage};
 
 use crate::destination::Destination;
@@ -62,15 +61,15 @@ async fn no_folder_is_made_through_a_link_that_leads_out() {
 async fn nothing_is_read_or_removed_through_a_link_that_leads_out() {
     let destination = trapped();
     let store = destination.store();
-    let hash = ContentHash::of(b"secret");
+    let content = KnownContent::of(b"secret");
     for link in LINKS {
         let path = at(&format!("{link}/secret.md"));
-        let wanted = Wanted { path: path.clone(), hash, size: 6 };
+        let wanted = Wanted { path: path.clone(), hash: content.hash, size: content.size };
         assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
         assert!(!matches!(store.copy(&path, &at("b.md"), &meta(b"secret", 0), true).await, Ok(Some(_))));
         assert!(store.set_aside(&path).await.is_err());
         let removal = store
-            .remove_files(vec![Removable { path, content: Recorded::of(b"secret") }])
+            .remove_files(vec![Removable { path, content: KnownContent::of(b"secret") }])
             .await
             .pop()
             .unwrap();
@@ -86,10 +85,10 @@ async fn a_link_at_the_place_of_a_file_is_set_aside_itself() {
     let destination = trapped();
     symlink("../outside/secret.md", destination.path("note.md")).unwrap();
     let store = destination.store();
-    let hash = ContentHash::of(b"secret");
-    let wanted = Wanted { path: at("note.md"), hash, size: 6 };
+    let content = KnownContent::of(b"secret");
+    let wanted = Wanted { path: at("note.md"), hash: content.hash, size: content.size };
     assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false], "a link is not the file");
-    let file = Removable { path: at("note.md"), content: Recorded::of(b"secret") };
+    let file = Removable { path: at("note.md"), content: KnownContent::of(b"secret") };
     assert_eq!(store.remove_files(vec![file]).await.pop().unwrap().unwrap(), Removal::Kept);
     let conflict = place(&store, "note.md", b"text", 0, Some(b"secret")).await.conflict.unwrap();
     assert!(fs::symlink_metadata(destination.path("note.md")).unwrap().is_file());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use obsync_core::{Recorded, Removable, Removal, StoreError, VaultStore};
+use obsync_core::{KnownContent, Removable, Removal, StoreError, VaultStore};
 use obsync_protocol::VaultPath;
 use obsync_stores::conformance::{at, meta, publish_one, stage};
 use obsync_stores::{Durability, FolderOptions, FolderStore};
@@ -141,7 +141,7 @@ impl World {
     }
 
     async fn publish(&mut self, path: &str, content: &str, staged: obsync_core::Staged) {
-        let replaces = self.model.ours.get(path).map(|ours| Recorded::of(ours.as_bytes()));
+        let replaces = self.model.ours.get(path).map(|ours| KnownContent::of(ours.as_bytes()));
         let answer = publish_one(&self.store, staged, replaces).await;
         match (answer, self.model.place(&at(path), content)) {
             (Ok(published), Ok(conflict)) => {
@@ -172,7 +172,7 @@ impl World {
 
     async fn remove(&mut self, path: &str) {
         let Some(ours) = self.model.ours.remove(path) else { return };
-        let file = Removable { path: at(path), content: Recorded::of(ours.as_bytes()) };
+        let file = Removable { path: at(path), content: KnownContent::of(ours.as_bytes()) };
         let expected = match self.model.nodes.get(path) {
             None => Removal::Missing,
             Some(Node::File(there)) if *there == ours => Removal::Removed,

@@ -191,6 +191,32 @@ async fn a_summary_counts_what_is_there() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_release_kept_whole_of_unreadable_entries_is_shortened_when_a_state_is_opened() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    let unreadable = |number: u64| {
+        let path = format!("{number:04}{}", "ab".repeat(1 << 19));
+        let message = PushMessage {
+            uid: Uid(number),
+            path: path.as_str().into(),
+            hash: "c".repeat(1 << 20).into(),
+            ..PushMessage::default()
+        };
+        let cause = DeferredCause::Failed { reason: "a reason".to_owned() };
+        Deferred { key: DeferredKey::from_stored(format!("//{path}")), message, cause }
+    };
+    let deferred: Vec<Deferred> = (0..20).map(unreadable).collect();
+    state.commit(Commit { deferred: deferred.clone(), ..commit_of(1) }).await.unwrap();
+    drop(state);
+    assert!(std::fs::metadata(file.path()).unwrap().len() > 50 << 20);
+    let state = file.state();
+    let expected: Vec<Deferred> = deferred.into_iter().map(Deferred::bounded).collect();
+    assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), expected);
+    drop(state);
+    assert!(std::fs::metadata(file.path()).unwrap().len() < 1 << 20);
+}
+
+#[tokio::test]
 async fn a_version_that_is_too_large_is_refused_and_nothing_of_its_commit_is_kept() {
     let file = DatabaseFile::new();
     let state = file.state();

@@ -1,0 +1,479 @@
+//! The listing of a vault: the latest entry of each path, and those that cannot be read, within bounds of memory.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+use obsync_protocol::limits::{
+    ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_MEMORY, UNREADABLE_ENTRIES, UNREADABLE_MEMORY,
+};
+use obsync_protocol::{PushMessage, Uid, VaultKeys, VaultPath};
+
+use crate::entry::{Place, RemoteEntry, Undecodable};
+use crate::report::Failure;
+use crate::state::{Deferred, DeferredCause, DeferredKey};
+
+/// Memory that an entry takes besides its path, in bytes: itself, and its place in a table that has room to grow.
+const ENTRY: u64 = 220;
+
+/// The latest entry of each path, in the order in which the paths were first listed.
+#[derive(Debug, Default)]
+pub(crate) struct Latest {
+    entries: Vec<RemoteEntry>,
+    /// Where the entry of a path is. The entries by themselves would make a large table, which is copied whenever it
+    /// grows and has room for up to twice of what it holds.
+    places: HashMap<VaultPath, usize>,
+    /// How many of them are files and folders, not deletions.
+    live: usize,
+}
+
+impl Latest {
+    /// The entry of a path.
+    fn get(&self, path: &VaultPath) -> Option<&RemoteEntry> {
+        self.places.get(path).and_then(|place| self.entries.get(*place))
+    }
+
+    /// Takes an entry in, in place of the one of its path if `yields` says so of that. Tells whether its path is new.
+    fn put(&mut self, entry: RemoteEntry, yields: impl FnOnce(&RemoteEntry) -> bool) -> bool {
+        match self.places.entry(entry.path.clone()) {
+            Entry::Occupied(place) => {
+                let known = &mut self.entries[*place.get()];
+                if yields(known) {
+                    self.live = self.live + usize::from(entry.is_live()) - usize::from(known.is_live());
+                    *known = entry;
+                }
+                false
+            }
+            Entry::Vacant(new) => {
+                new.insert(self.entries.len());
+                self.live += usize::from(entry.is_live());
+                self.entries.push(entry);
+                true
+            }
+        }
+    }
+
+    fn remove(&mut self, path: &VaultPath) {
+        let Some(place) = self.places.remove(path) else { return };
+        self.live -= usize::from(self.entries.swap_remove(place).is_live());
+        if let Some(moved) = self.entries.get(place) {
+            self.places.insert(moved.path.clone(), place);
+        }
+    }
+
+    /// All entries; none are left, and no memory is held for them.
+    pub(crate) fn take(&mut self) -> Vec<RemoteEntry> {
+        std::mem::take(self).entries
+    }
+}
+
+/// What the vault lists besides the entries that make sense.
+#[derive(Debug, Default)]
+pub(crate) struct Unclear {
+    /// Paths at which there is something of which nobody knows what.
+    pub(crate) paths: HashSet<VaultPath>,
+    /// How many entries say nothing that could be read, not even where: each may be that of any path.
+    pub(crate) nowhere: usize,
+}
+
+/// An entry that cannot be read.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) deferred: Deferred,
+    place: Place,
+}
+
+impl Refused {
+    /// Bytes of memory that it takes, roughly.
+    fn cost(&self) -> u64 {
+        let Deferred { key, message, cause } = &self.deferred;
+        let reason = match cause {
+            DeferredCause::Failed { reason } => reason.len(),
+            DeferredCause::Filtered => 0,
+        };
+        let place = self.place.path().map_or(0, |path| path.as_str().len());
+        let texts = 2 * key.as_str().len()
+            + message.path.as_str().len()
+            + message.hash.as_str().len()
+            + reason
+            + place;
+        ENTRY + texts as u64
+    }
+}
+
+/// Why a vault is not listed any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Excess {
+    /// More entries than a listing may have.
+    Received,
+    /// More paths than a listing may have.
+    Paths,
+    /// More memory for paths than there is.
+    Memory,
+    /// More entries that cannot be read than are remembered.
+    Unreadable,
+}
+
+/// The changes of a vault since some version: for each path the latest, and what could not be decoded.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// The latest entry of each path.
+    pub(crate) entries: Latest,
+    /// Entries that cannot be read, by what they are filed under.
+    pub(crate) refused: HashMap<DeferredKey, Refused>,
+    /// Such entries that the vault has deleted since, and by which version.
+    pub(crate) withdrawn: HashMap<DeferredKey, Uid>,
+    /// Entries with a version that none can have. They are listed again each time, so that they are not deferred.
+    pub(crate) impossible: Vec<(Failure, Place)>,
+    /// How many entries were received.
+    pub(crate) received: u64,
+    /// The highest uid that was received.
+    pub(crate) newest: u64,
+    /// Set when nothing more is taken in.
+    pub(crate) excess: Option<Excess>,
+    /// Bytes that `entries` takes; once there is an [`Excess::Memory`], that they would take.
+    pub(crate) memory: u64,
+    memory_limit: u64,
+    /// Bytes that entries take which cannot be read.
+    unreadable_memory: u64,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Listing::within(LISTING_MEMORY)
+    }
+}
+
+impl Listing {
+    /// A listing whose entries may take so many bytes of memory.
+    pub(crate) fn within(memory: u64) -> Self {
+        Listing {
+            entries: Latest::default(),
+            refused: HashMap::new(),
+            withdrawn: HashMap::new(),
+            impossible: Vec::new(),
+            received: 0,
+            newest: 0,
+            excess: None,
+            memory: 0,
+            memory_limit: memory,
+            unreadable_memory: 0,
+        }
+    }
+
+    /// Takes an entry in; of two with one path the later (the one received last when uids are equal) stays.
+    pub(crate) fn add(&mut self, message: PushMessage, keys: &VaultKeys) {
+        self.received += 1;
+        if self.received > ENTRIES_RECEIVED {
+            self.excess = Some(Excess::Received);
+        }
+        if self.excess.is_some() {
+            // Only counted, to say how much memory it would have taken.
+            let path = message.path.as_str().len() as u64 / 2;
+            self.memory = self.memory.saturating_add(ENTRY + path);
+            return;
+        }
+        if message.has_sound_uid() {
+            self.newest = self.newest.max(message.uid.0);
+        }
+        match RemoteEntry::decode(&message, keys) {
+            Ok(entry) => self.add_sound(entry),
+            Err(error) if !message.has_sound_uid() => self.add_impossible(&message, error),
+            Err(error) => self.add_unreadable(message, error),
+        }
+    }
+
+    fn add_sound(&mut self, entry: RemoteEntry) {
+        if !self.refused.is_empty() {
+            let key = DeferredKey::plain(&entry.path);
+            if self.refused.get(&key).is_some_and(|refused| refused.deferred.message.uid > entry.uid) {
+                return;
+            }
+            self.forget_refused(&key);
+        }
+        // A rename can give the deletion and the new entry one uid (protocol.md section 3): for one path
+        // what came last in the listing counts.
+        let (uid, cost) = (entry.uid, ENTRY + entry.path.as_str().len() as u64);
+        if self.entries.put(entry, |known| known.uid <= uid) {
+            self.memory += cost;
+            if self.memory > self.memory_limit {
+                self.excess = Some(Excess::Memory);
+            } else if self.entries.live as u64 > ENTRIES_KEPT {
+                self.excess = Some(Excess::Paths);
+            }
+        }
+    }
+
+    fn add_impossible(&mut self, message: &PushMessage, error: Undecodable) {
+        let path = error.key(message).shown().to_owned();
+        let failure = Failure { path, uid: message.uid, reason: error.reason };
+        self.count_unreadable(ENTRY + failure.path.len() as u64);
+        self.impossible.push((failure, error.place));
+    }
+
+    fn add_unreadable(&mut self, message: PushMessage, error: Undecodable) {
+        let key = error.key(&message);
+        if self.newest_of(&key, error.place.path()).is_some_and(|known| known > message.uid) {
+            return;
+        }
+        if message.deleted {
+            // A deletion of what could never be stored needs nothing but forgetting it.
+            self.forget_refused(&key);
+            self.count_unreadable(ENTRY + key.as_str().len() as u64);
+            self.withdrawn.insert(key, message.uid);
+            return;
+        }
+        let cause = DeferredCause::Failed { reason: error.reason };
+        let deferred = Deferred { key, message, cause }.bounded();
+        self.refuse(Refused { deferred, place: error.place });
+    }
+
+    /// The version of what is known of a path.
+    fn newest_of(&self, key: &DeferredKey, path: Option<&VaultPath>) -> Option<Uid> {
+        let sound = path.and_then(|path| self.entries.get(path)).map(|entry| entry.uid);
+        let refused = self.refused.get(key).map(|refused| refused.deferred.message.uid);
+        sound.max(refused).max(self.withdrawn.get(key).copied())
+    }
+
+    /// Takes in what cannot be read. What an earlier entry said of the path is not its state any more.
+    fn refuse(&mut self, refused: Refused) {
+        if let Some(path) = refused.place.path() {
+            self.entries.remove(path);
+        }
+        let key = refused.deferred.key.clone();
+        self.withdrawn.remove(&key);
+        self.forget_refused(&key);
+        self.count_unreadable(refused.cost());
+        self.refused.insert(key, refused);
+    }
+
+    fn forget_refused(&mut self, key: &DeferredKey) {
+        if let Some(refused) = self.refused.remove(key) {
+            self.unreadable_memory = self.unreadable_memory.saturating_sub(refused.cost());
+        }
+    }
+
+    /// Counts one more entry that cannot be read, of so many bytes.
+    fn count_unreadable(&mut self, bytes: u64) {
+        self.unreadable_memory += bytes;
+        if !self.has_room_for_unreadable() {
+            self.excess = Some(Excess::Unreadable);
+        }
+    }
+
+    fn has_room_for_unreadable(&self) -> bool {
+        let count = self.refused.len() + self.withdrawn.len() + self.impossible.len();
+        count < UNREADABLE_ENTRIES && self.unreadable_memory < UNREADABLE_MEMORY
+    }
+
+    /// What is listed and cannot be read. A path that was read and is none that a vault may use is not among it: nothing
+    /// that was ever pulled is there.
+    pub(crate) fn unclear(&self) -> Unclear {
+        let mut unclear = Unclear::default();
+        let impossible = self.impossible.iter().map(|(_, place)| place);
+        for place in self.refused.values().map(|refused| &refused.place).chain(impossible) {
+            match place {
+                Place::At(path) => {
+                    unclear.paths.insert(path.clone());
+                }
+                Place::Impossible => {}
+                Place::Unknown => unclear.nowhere += 1,
+            }
+        }
+        unclear
+    }
+
+    /// Takes in a change that an earlier run deferred, unless the listing has something later for its path. Tells whether
+    /// there was room for it: what cannot be read is not remembered without end.
+    pub(crate) fn add_deferred(&mut self, deferred: Deferred, keys: &VaultKeys) -> bool {
+        let uid = deferred.message.uid;
+        let decoded = RemoteEntry::decode(&deferred.message, keys);
+        let path = match &decoded {
+            Ok(entry) => Some(&entry.path),
+            Err(error) => error.place.path(),
+        };
+        if self.newest_of(&deferred.key, path).is_some_and(|known| known >= uid) {
+            return true;
+        }
+        match decoded {
+            Ok(entry) => {
+                self.entries.put(entry, |_| true);
+            }
+            Err(_) if !self.has_room_for_unreadable() => return false,
+            Err(error) => self.refuse(Refused { deferred: deferred.bounded(), place: error.place }),
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use obsync_protocol::{EncryptionVersion, MasterKey};
+
+    use obsync_protocol::limits::LARGEST_NUMBER;
+
+    use super::*;
+
+    fn keys() -> VaultKeys {
+        VaultKeys::new(&MasterKey::from_hex(&"5a".repeat(32)).unwrap(), EncryptionVersion::V3, "salt")
+    }
+
+    fn path(text: &str) -> VaultPath {
+        VaultPath::parse(text).unwrap()
+    }
+
+    fn folder(at: &str, uid: u64) -> PushMessage {
+        PushMessage {
+            uid: Uid(uid),
+            path: keys().encode_path(&path(at)),
+            folder: true,
+            ..PushMessage::default()
+        }
+    }
+
+    /// A file whose path can be decoded and whose hash cannot.
+    fn nonsense(at: &str, uid: u64) -> PushMessage {
+        PushMessage { hash: "00".into(), folder: false, ..folder(at, uid) }
+    }
+
+    fn listing(messages: impl IntoIterator<Item = PushMessage>) -> Listing {
+        let mut listing = Listing::default();
+        messages.into_iter().for_each(|message| listing.add(message, &keys()));
+        listing
+    }
+
+    fn taken(listing: &mut Listing) -> Vec<(String, u64)> {
+        listing.entries.take().iter().map(|entry| (entry.path.to_string(), entry.uid.0)).collect()
+    }
+
+    fn entries(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+        expected.iter().map(|(path, uid)| ((*path).to_owned(), *uid)).collect()
+    }
+
+    #[test]
+    fn of_each_path_the_latest_entry_stays_and_of_two_with_one_uid_the_second() {
+        let mut listing = listing([folder("a", 3), folder("b", 2), folder("a", 1), folder("b", 4)]);
+        listing.add(PushMessage { deleted: true, ..folder("a", 3) }, &keys());
+        assert!(!listing.entries.get(&path("a")).unwrap().is_live());
+        assert_eq!(taken(&mut listing), entries(&[("a", 3), ("b", 4)]));
+        assert_eq!(taken(&mut listing), entries(&[]), "what was taken is gone");
+    }
+
+    #[test]
+    fn an_entry_that_makes_no_sense_takes_out_the_earlier_one_of_its_path_and_no_other() {
+        let mut listing = listing([folder("a", 1), folder("b", 2), folder("c", 3), nonsense("a", 4)]);
+        assert_eq!(listing.refused.len(), 1);
+        for (at, uid) in [("b", 5), ("c", 6)] {
+            listing.add(folder(at, uid), &keys());
+        }
+        listing.add(nonsense("c", 7), &keys());
+        assert_eq!(taken(&mut listing), entries(&[("b", 5)]));
+    }
+
+    #[test]
+    fn an_entry_that_makes_sense_again_is_not_refused_any_more() {
+        let mut listing = listing([nonsense("a", 1), folder("a", 2)]);
+        assert!(listing.refused.is_empty());
+        assert_eq!(taken(&mut listing), entries(&[("a", 2)]));
+    }
+
+    #[test]
+    fn of_entries_out_of_order_the_latest_counts_whether_it_makes_sense_or_not() {
+        let mut sound = listing([folder("a", 5), nonsense("a", 4)]);
+        assert!(sound.refused.is_empty());
+        assert_eq!(taken(&mut sound), entries(&[("a", 5)]));
+        let mut senseless = listing([nonsense("a", 5), folder("a", 4), nonsense("a", 3)]);
+        assert_eq!(taken(&mut senseless), entries(&[]));
+        assert_eq!(senseless.refused[&DeferredKey::plain(&path("a"))].deferred.message.uid, Uid(5));
+    }
+
+    #[test]
+    fn a_deletion_of_what_cannot_be_read_counts_unless_something_later_is_listed() {
+        let unreadable = |uid| PushMessage { uid: Uid(uid), path: "00".into(), ..PushMessage::default() };
+        let deletion = |uid| PushMessage { deleted: true, ..unreadable(uid) };
+        let key = DeferredKey::encoded("00");
+        let mut gone = listing([deletion(5), unreadable(4)]);
+        let cause = DeferredCause::Failed { reason: String::new() };
+        gone.add_deferred(Deferred { key: key.clone(), message: unreadable(3), cause }, &keys());
+        assert!(gone.refused.is_empty());
+        assert_eq!(gone.withdrawn[&key], Uid(5));
+        let back = listing([unreadable(6), deletion(5)]);
+        assert!(back.withdrawn.is_empty());
+        assert!(back.refused.contains_key(&key));
+    }
+
+    #[test]
+    fn a_deferred_change_does_not_come_back_when_its_path_makes_no_sense_any_more() {
+        let mut listing = listing([nonsense("a", 5)]);
+        let (key, cause) = (DeferredKey::plain(&path("a")), DeferredCause::Filtered);
+        listing.add_deferred(Deferred { key, message: folder("a", 2), cause }, &keys());
+        assert_eq!(taken(&mut listing), entries(&[]));
+        assert_eq!(listing.refused.len(), 1);
+    }
+
+    #[test]
+    fn a_deferred_change_counts_unless_the_listing_has_a_later_one() {
+        let deferred = |message: PushMessage| Deferred {
+            key: match keys().decode_path(&message.path) {
+                Ok(path) => DeferredKey::plain(&path),
+                Err(_) => DeferredKey::encoded(message.path.as_str()),
+            },
+            message,
+            cause: DeferredCause::Filtered,
+        };
+        let mut listing = listing([folder("a", 3), folder("b", 3)]);
+        for message in [folder("a", 2), folder("b", 4), folder("c", 1), nonsense("b", 2), nonsense("d", 1)] {
+            listing.add_deferred(deferred(message), &keys());
+        }
+        assert_eq!(listing.refused.len(), 1);
+        assert_eq!(taken(&mut listing), entries(&[("a", 3), ("b", 4), ("c", 1)]));
+    }
+
+    #[test]
+    fn numbers_beyond_all_that_can_be_are_that_entrys_failure_alone() {
+        let huge = PushMessage { uid: Uid(LARGEST_NUMBER + 1), ..folder("a", 1) };
+        let size = PushMessage { size: 1 << 63, ..nonsense("b", 2) };
+        let mut listing = listing([folder("a", 1), huge, size, folder("c", 3)]);
+        assert_eq!((listing.newest, listing.impossible.len(), listing.refused.len()), (3, 1, 1));
+        assert_eq!(listing.unclear().paths, HashSet::from([path("a"), path("b")]));
+        assert_eq!(taken(&mut listing), entries(&[("a", 1), ("c", 3)]));
+    }
+
+    #[test]
+    fn a_listing_that_takes_more_memory_than_there_is_says_how_much_it_would_have_taken() {
+        let mut listing = Listing::within(10 * ENTRY);
+        (0..20).for_each(|number| listing.add(folder(&number.to_string(), number), &keys()));
+        assert_eq!((listing.excess, listing.received), (Some(Excess::Memory), 20));
+        assert!(listing.entries.entries.len() < 11);
+        assert!((20 * ENTRY..23 * ENTRY).contains(&listing.memory), "{}", listing.memory);
+    }
+
+    #[test]
+    fn a_vault_of_500_000_notes_with_two_million_deletions_behind_it_is_listed() {
+        let keys = keys();
+        let mut listing = Listing::default();
+        for number in 0..2_500_000 {
+            let path = path(&format!("Journal/{}/a note with a usual name {number}.md", number % 1000));
+            let (uid, path) = (Uid(number + 1), keys.encode_path(&path));
+            let deleted = number % 5 != 0;
+            listing.add(PushMessage { uid, path, folder: true, deleted, ..PushMessage::default() }, &keys);
+        }
+        assert_eq!((listing.excess, listing.entries.live), (None, 500_000));
+        assert_eq!(listing.entries.take().len(), 2_500_000);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_kept_up_to_a_number_and_forgotten_where_the_vault_mends_it() {
+        let mut listing = listing((0..5).map(|uid| nonsense("a", uid)));
+        let one = listing.unreadable_memory;
+        assert!(one < 1000, "{one}");
+        listing.add(folder("a", 9), &keys());
+        assert_eq!(listing.unreadable_memory, 0);
+        for number in 0..=UNREADABLE_ENTRIES as u64 {
+            listing.add(
+                PushMessage { path: format!("{number:032x}").into(), ..folder("a", 10 + number) },
+                &keys(),
+            );
+        }
+        assert_eq!(listing.excess, Some(Excess::Unreadable));
+    }
+}

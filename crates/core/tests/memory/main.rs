@@ -1,0 +1,108 @@
+//! What a hostile listing takes of memory: the peak of this process, which the server shares.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+#[path = "../engine/bench.rs"]
+#[allow(dead_code, reason = "shared with the tests of the engine")]
+mod bench;
+
+use std::fs;
+
+use obsync_core::{DeferredKind, Outcome, PullError, StateStore};
+use tokio::sync::Mutex;
+
+use bench::Bench;
+
+/// What a pull may take above what the process takes before it, in bytes.
+const MOST: u64 = 150 << 20;
+
+/// The peak is that of the process, so that one test runs at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_entries_that_cannot_be_read_ends_the_run_within_its_memory() {
+    let _alone = ALONE.lock().await;
+    for kind in ["undecodable", "undecodable-deletions"] {
+        let bench = flooded(&format!("{kind}:1000000")).await;
+        let (result, taken) = measured(&bench).await;
+        let error = result.unwrap_err();
+        assert!(matches!(error, PullError::TooManyUnreadable { .. }), "{error}");
+        assert!(taken < MOST, "{kind} took {} MB", taken >> 20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_paths_that_cannot_be_read_cost_little_now_and_in_every_later_run() {
+    let _alone = ALONE.lock().await;
+    let bench = flooded("undecodable-long:20000").await;
+    let (result, taken) = measured(&bench).await;
+    assert_eq!(result.unwrap().outcome, Outcome::Failures);
+    assert!(taken < MOST, "the first run took {} MB", taken >> 20);
+    bench.server.faults().clear();
+    let (result, taken) = measured(&bench).await;
+    assert_eq!(result.unwrap().outcome, Outcome::Failures, "they are remembered");
+    assert_eq!(bench.state().deferred(DeferredKind::Failed).await.unwrap().len(), 20_000);
+    assert!(taken < MOST, "the second run took {} MB", taken >> 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_repeat_one_path_and_version_take_the_place_of_one() {
+    let _alone = ALONE.lock().await;
+    let bench = flooded("repeated:1000000").await;
+    let (result, taken) = measured(&bench).await;
+    let report = result.unwrap();
+    assert_eq!((report.outcome, report.listed), (Outcome::Complete, 1_000_001));
+    assert!(taken < MOST, "it took {} MB", taken >> 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_takes_more_memory_than_it_may_says_how_much_is_needed() {
+    let _alone = ALONE.lock().await;
+    let mut bench = flooded("folders:500000").await;
+    bench.options.listing_memory = Some(32 << 20);
+    let (result, taken) = measured(&bench).await;
+    let error = result.unwrap_err();
+    assert!(matches!(error, PullError::ListingTooLarge { entries: 500_001, .. }), "{error}");
+    assert!(error.to_string().contains("A function needs"), "{error}");
+    assert!(taken < MOST, "it took {} MB", taken >> 20);
+}
+
+/// The cap of two million paths takes a while to reach: set `OBSYNC_TEST_LARGE`.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_paths_than_a_listing_may_have_end_the_run() {
+    if std::env::var_os("OBSYNC_TEST_LARGE").is_none() {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    let bench = flooded("folders:4000000").await;
+    let (result, taken) = measured(&bench).await;
+    let error = result.unwrap_err();
+    assert!(matches!(error, PullError::TooManyPaths { .. }), "{error}");
+    // Two million entries, and what is allowed above them.
+    assert!(taken < (900 << 20) + MOST, "it took {} MB", taken >> 20);
+}
+
+/// A vault with one note whose server floods each listing.
+async fn flooded(flood: &str) -> Bench {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", 1_700_000_000_000).unwrap();
+    bench.server.faults().update(|faults| faults.set(&format!("flood={flood}")).unwrap());
+    bench
+}
+
+/// Pulls, and tells by how much the peak of the process was above what it took before, in bytes.
+async fn measured(bench: &Bench) -> (Result<obsync_core::Report, PullError>, u64) {
+    // Resets the peak (proc(5), clear_refs).
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmRSS");
+    let result = bench.try_pull().await;
+    (result, status("VmHWM").saturating_sub(before))
+}
+
+/// A value of this process in bytes (proc(5), status).
+fn status(name: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kilobytes << 10
+}
