@@ -264,6 +264,7 @@ fn failed(error: PullError, connected: bool) -> Failed {
         },
         PullError::State(error) => error.into(),
         PullError::Store(error) => error.into(),
+        other => Failed::of(Exit::Error, &other),
     }
 }
 
