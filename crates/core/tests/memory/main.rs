@@ -40,8 +40,13 @@ async fn long_paths_that_cannot_be_read_cost_little_now_and_in_every_later_run()
     assert!(taken < MOST, "the first run took {} MB", taken >> 20);
     bench.server.faults().clear();
     let (result, taken) = measured(&bench).await;
-    assert_eq!(result.unwrap().outcome, Outcome::Failures, "they are remembered");
-    assert_eq!(bench.state().deferred(DeferredKind::Failed).await.unwrap().len(), 20_000);
+    // The flood carried higher versions than the vault has.
+    assert_eq!(result.unwrap().outcome, Outcome::VaultOlder);
+    assert_eq!(
+        bench.state().deferred(DeferredKind::Failed).await.unwrap().len(),
+        20_000,
+        "they are remembered"
+    );
     assert!(taken < MOST, "the second run took {} MB", taken >> 20);
 }
 
