@@ -533,7 +533,7 @@ impl Planner {
         match kind {
             RecordKind::File(meta) => {
                 self.vanish(meta.hash, path.clone());
-                let file = Removable { path, hash: meta.hash };
+                let file = Removable { path, hash: meta.hash, size: meta.size };
                 self.plan.removals.push(FileRemoval { file, size: meta.size, uid });
             }
             RecordKind::Folder(_) => {

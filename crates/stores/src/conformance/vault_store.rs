@@ -175,7 +175,11 @@ async fn only_the_very_content_is_held(site: &impl VaultStoreSite) {
 
 async fn only_what_obsync_wrote_is_removed(site: &impl VaultStoreSite) {
     let store = site.open().await;
-    let file = |path: &str, content: &[u8]| Removable { path: at(path), hash: ContentHash::of(content) };
+    let file = |path: &str, content: &[u8]| Removable {
+        path: at(path),
+        hash: ContentHash::of(content),
+        size: content.len() as u64,
+    };
     place(&store, "a.md", b"ours", TIME, None).await;
     site.plant("b.md", b"edited here").await;
     let files = vec![

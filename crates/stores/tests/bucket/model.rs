@@ -117,7 +117,11 @@ async fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Remove { path } => {
                 let Some(content) = model.recorded.remove(&path) else { continue };
-                let file = Removable { path: at(PATHS[path]), hash: ContentHash::of(&content) };
+                let file = Removable {
+                    path: at(PATHS[path]),
+                    hash: ContentHash::of(&content),
+                    size: content.len() as u64,
+                };
                 let removal = store.remove_files(vec![file]).await.pop().unwrap().unwrap();
                 let expected = match model.there.get(&path) {
                     None => Removal::Missing,

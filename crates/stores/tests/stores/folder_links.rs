@@ -69,7 +69,7 @@ async fn nothing_is_read_or_removed_through_a_link_that_leads_out() {
         assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
         assert!(!matches!(store.copy(&path, &at("b.md"), &meta(b"secret", 0), true).await, Ok(Some(_))));
         assert!(store.set_aside(&path).await.is_err());
-        let removal = store.remove_files(vec![Removable { path, hash }]).await.pop().unwrap();
+        let removal = store.remove_files(vec![Removable { path, hash, size: 6 }]).await.pop().unwrap();
         assert!(matches!(removal, Err(StoreError::LeadsOut { .. })));
     }
     let listed: Vec<String> = store.list().await.unwrap().into_iter().map(|file| file.path).collect();
@@ -85,7 +85,7 @@ async fn a_link_at_the_place_of_a_file_is_set_aside_itself() {
     let hash = ContentHash::of(b"secret");
     let wanted = Wanted { path: at("note.md"), hash, size: 6 };
     assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false], "a link is not the file");
-    let file = Removable { path: at("note.md"), hash };
+    let file = Removable { path: at("note.md"), hash, size: 6 };
     assert_eq!(store.remove_files(vec![file]).await.pop().unwrap().unwrap(), Removal::Kept);
     let conflict = place(&store, "note.md", b"text", 0, Some(b"secret")).await.conflict.unwrap();
     assert!(fs::symlink_metadata(destination.path("note.md")).unwrap().is_file());

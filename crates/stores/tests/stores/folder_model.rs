@@ -172,7 +172,8 @@ impl World {
 
     async fn remove(&mut self, path: &str) {
         let Some(ours) = self.model.ours.remove(path) else { return };
-        let file = Removable { path: at(path), hash: ContentHash::of(ours.as_bytes()) };
+        let file =
+            Removable { path: at(path), hash: ContentHash::of(ours.as_bytes()), size: ours.len() as u64 };
         let expected = match self.model.nodes.get(path) {
             None => Removal::Missing,
             Some(Node::File(there)) if *there == ours => Removal::Removed,
