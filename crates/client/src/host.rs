@@ -16,7 +16,7 @@ pub(crate) struct SyncAddress {
     /// Name or IPv4 address, lower case.
     pub(crate) name: String,
     pub(crate) port: u16,
-    /// Whether TLS is spoken; only loopback names do without.
+    /// Whether TLS is spoken; only loopback names do without, and those not if the service is there and has it.
     pub(crate) tls: bool,
 }
 
@@ -37,6 +37,8 @@ impl SyncAddress {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostRules {
     allowed: Vec<(String, Option<u16>)>,
+    /// Whether sessions with loopback use TLS, too.
+    loopback_has_tls: bool,
 }
 
 impl HostRules {
@@ -51,7 +53,18 @@ impl HostRules {
             })?;
             allowed.push(parts);
         }
-        Ok(Self { allowed })
+        Ok(Self { allowed, loopback_has_tls: false })
+    }
+
+    /// The same rules for a service at `api_url`: sessions with loopback follow its scheme if it is there itself.
+    pub(crate) fn for_service(self, api_url: &Url) -> Self {
+        let on_loopback = match api_url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => is_loopback(name),
+            None => false,
+        };
+        Self { loopback_has_tls: on_loopback && api_url.scheme() == "https", ..self }
     }
 
     fn allows(&self, name: &str, port: u16) -> bool {
@@ -62,7 +75,7 @@ impl HostRules {
     pub(crate) fn sync_address(&self, host: &str) -> Result<SyncAddress, ClientError> {
         let refused = || ClientError::HostNotAllowed { host: printable(host) };
         let (name, port) = split_host(host).ok_or_else(refused)?;
-        let tls = name != "127.0.0.1" && name != "localhost";
+        let tls = self.loopback_has_tls || !is_loopback(&name);
         let port = port.unwrap_or(if tls { 443 } else { 80 });
         if !self.allows(&name, port) {
             return Err(refused());

@@ -24,12 +24,13 @@
 
 mod calls;
 mod client;
+mod connect;
 mod error;
 mod fetch;
 mod host;
+mod http;
 mod options;
 mod session;
-mod tls;
 mod token;
 pub mod totp;
 mod transport;

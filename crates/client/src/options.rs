@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use obsync_net::Network;
+
 /// Where the official service answers REST calls (protocol.md section 2).
 pub const DEFAULT_API_URL: &str = "https://api.obsidian.md/";
 
@@ -21,6 +23,8 @@ pub struct ClientOptions {
     pub retry: RetryPolicy,
     /// The `User-Agent` of every call, `<client>/<version>`.
     pub user_agent: String,
+    /// Proxies and certificates.
+    pub network: Network,
 }
 
 impl Default for ClientOptions {
@@ -32,6 +36,7 @@ impl Default for ClientOptions {
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
             user_agent: concat!("obsync/", env!("CARGO_PKG_VERSION")).to_owned(),
+            network: Network::default(),
         }
     }
 }
@@ -44,7 +49,8 @@ pub struct Timeouts {
     pub rest_connect: Duration,
     /// One REST call as a whole, connecting included. 60 s.
     pub rest_request: Duration,
-    /// Connecting for a session: name, TCP, TLS and the WebSocket handshake together. 120 s.
+    /// Connecting for a session: name, TCP, TLS and the WebSocket handshake together. A resolver that does not work yet
+    /// is waited for that long, for calls too. 120 s.
     pub connect: Duration,
     /// From when an answer is due (its request sent, the answer before it complete) to its coming. 60 s.
     pub answer: Duration,

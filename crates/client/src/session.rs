@@ -107,9 +107,10 @@ impl Session {
     ) -> Result<Self, ClientError> {
         let options = client.options();
         let address = client.hosts().sync_address(&target.host)?;
-        let tls = if address.tls { Some(client.tls()?) } else { None };
+        let connector = client.session_connector(address.tls)?;
         debug!(host = %address.name, port = address.port, vault = %target.vault_id, version, "opening a session");
-        let socket = Socket::connect(&address, tls, &options.user_agent, options.timeouts.connect).await?;
+        let socket =
+            Socket::connect(&address, &connector, &options.user_agent, options.timeouts.connect).await?;
         let mut session = Self {
             wire: Wire::new(socket, options.timeouts.clone()),
             keys: target.keys.clone(),
