@@ -25,6 +25,7 @@ mod known;
 mod listing;
 mod logging;
 mod objects;
+mod password;
 mod private_file;
 mod progress;
 mod pull_report;

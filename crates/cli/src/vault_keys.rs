@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::keys::Subject;
+use crate::password::{Password, from_command};
 
 /// How often a password is asked for on a terminal.
 const ATTEMPTS: u32 = 3;
@@ -26,6 +27,8 @@ pub(crate) struct Lock<'a> {
     pub(crate) token: &'a Token,
     /// Which vault.
     pub(crate) vault: &'a VaultInfo,
+    /// A program that prints the vault's password.
+    pub(crate) password_command: Option<&'a str>,
 }
 
 /// What opens a vault, as the service has confirmed.
@@ -56,8 +59,8 @@ impl Lock<'_> {
         if let Some(unlocked) = self.open_with_kept(kept, version).await? {
             return Ok(unlocked);
         }
-        match environment::vault_password()? {
-            Some(password) => self.open_and_keep(&password, version, &subject).await,
+        match self.given_password().await? {
+            Some(password) => self.open_with_given(&password, version, &subject).await,
             None if ask::can_ask() => self.open_by_asking(version, &subject, kept_is_stale).await,
             None => Err(Failed::new(Exit::SignIn, missing(&self.vault.name, kept_is_stale))),
         }
@@ -96,6 +99,33 @@ impl Lock<'_> {
         match self.if_accepted(master, version).await {
             Err(ClientError::WrongVaultPassword) => Ok(None),
             result => result.map(Some),
+        }
+    }
+
+    async fn given_password(&self) -> Result<Option<Password>, Failed> {
+        match self.password_command {
+            Some(command) => from_command(command, "vault password").await.map(Some),
+            None => environment::vault_password(),
+        }
+    }
+
+    /// With the password as it is, then without the line break at its end.
+    async fn open_with_given(
+        &self,
+        password: &Password,
+        version: EncryptionVersion,
+        subject: &Subject,
+    ) -> Result<Unlocked, Failed> {
+        let opened = self.open_and_keep(password.as_given(), version, subject).await;
+        let Some(other) = password.without_line_end() else { return opened };
+        match opened {
+            Err(failed) if failed.exit == Exit::SignIn => {
+                let unlocked = self.open_and_keep(other, version, subject).await;
+                let unlocked = unlocked.map_err(|failed| password.refused(failed))?;
+                password.tell_of_line_end();
+                Ok(unlocked)
+            }
+            opened => opened,
         }
     }
 
@@ -161,7 +191,7 @@ fn missing(vault: &str, kept_is_stale: bool) -> String {
         "it is end-to-end encrypted"
     };
     format!(
-        "the password of the vault {vault:?} is needed ({reason}); pipe it in with --password-stdin, or set {}",
+        "the password of the vault {vault:?} is needed ({reason}); pipe it in with --password-stdin, or set {0} or {0}_FILE",
         environment::VAULT_PASSWORD
     )
 }

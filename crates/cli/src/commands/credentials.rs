@@ -83,7 +83,7 @@ async fn keys(
             context.console.note(&format!("obsync: {:?} needs no key: the token opens it", vault.name));
             continue;
         }
-        let lock = Lock { context, client, token, vault: &vault };
+        let lock = Lock { context, client, token, vault: &vault, password_command: None };
         match lock.open(options.password_stdin).await {
             Ok(open) => {
                 let key = VaultKey {

@@ -88,7 +88,8 @@ async fn source(options: &Pull, context: &Context) -> Result<PullSource, Failed>
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let vault = choose(vaults, &options.vault)?;
-    let lock = Lock { context, client: &client, token: &token, vault: &vault };
+    let password_command = options.password_command.as_deref();
+    let lock = Lock { context, client: &client, token: &token, vault: &vault, password_command };
     let keys = lock.open(options.password_stdin).await?.keys;
     Ok(PullSource { client, token, vault, keys })
 }

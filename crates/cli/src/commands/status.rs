@@ -18,7 +18,7 @@ struct Document {
 }
 
 pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Failed> {
-    let registry = Registry::of(&options.state.place, context).await;
+    let registry = Registry::of(&options.state.place, context).await?;
     let states = wanted(options, &registry, context).await?;
     let mut rows = Vec::new();
     let mut unreadable = None;
