@@ -49,8 +49,9 @@ fn most(one: Held, other: Held) -> Held {
 }
 
 fn judge(levels: &[Level], limit: u64) -> Result<String> {
-    // After the first round the allocator has not yet seen all that pulls ask of it.
-    let settled = levels.get(1..).unwrap_or_default();
+    // In the first rounds the allocator has not yet seen everything that pulls ask of it: resident memory climbs by 3 to 5 MB
+    // and stays there.
+    let settled = levels.get(levels.len() / 3..).unwrap_or_default();
     let (early, late) = settled.split_at(settled.len().div_ceil(2));
     let peak = levels.iter().map(|level| level.peak).max().unwrap_or_default();
     ensure!(peak <= limit, "the memory's peak was {}, above {}", human::size(peak), human::size(limit));
