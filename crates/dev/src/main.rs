@@ -95,8 +95,7 @@ async fn or_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
 /// Logs to standard error; what the server and the first device do, not what they hold.
 fn log(verbose: u8) {
     let filter = match verbose {
-        // The table is asked on conditions that do not hold; that is no news.
-        0 => "warn,dynoxide=error",
+        0 => "warn",
         1 => "info",
         _ => "info,obsync_testkit=debug,obsync_client=debug",
     };

@@ -86,7 +86,7 @@ impl Cloud {
         let tasks = Tasks::default();
         let gate = Gate::new(options.faults);
         // What can fail comes first: nothing is left running then.
-        let dynamodb = dynamodb::start(dynamodb_listener, &tasks, gate.clone()).await?;
+        let dynamodb = dynamodb::start(dynamodb_listener, &tasks, gate.clone())?;
         let s3 = s3::start(s3_listener, &tasks, gate.clone());
         let secrets = secrets::start(secrets_listener, &tasks, gate.clone());
         let lambda = lambda::start(lambda_listener, &tasks, gate.clone());

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::http::FullBody;
 use super::super::json_api::{json_answer, json_error};
+use super::engine::Engine;
 use super::proxy::JSON;
 
 /// The tables that can be restored.
@@ -16,12 +17,7 @@ pub(super) struct Backups(Mutex<HashSet<String>>);
 
 impl Backups {
     /// Answers what is asked about recovery; `None` for what is not.
-    pub(super) fn answer(
-        &self,
-        database: &dynoxide::Database,
-        operation: &str,
-        body: &[u8],
-    ) -> Option<Response<FullBody>> {
+    pub(super) fn answer(&self, engine: &Engine, operation: &str, body: &[u8]) -> Option<Response<FullBody>> {
         let request: Value = match operation {
             "DescribeContinuousBackups" | "UpdateContinuousBackups" => {
                 serde_json::from_slice(body).unwrap_or_default()
@@ -29,7 +25,7 @@ impl Backups {
             _ => return None,
         };
         let table = request["TableName"].as_str().unwrap_or_default();
-        if !is_there(database, table) {
+        if !is_there(engine, table) {
             let kind = "com.amazonaws.dynamodb.v20120810#TableNotFoundException";
             let message = format!("Table not found: {table}");
             return Some(json_error(StatusCode::BAD_REQUEST, JSON, kind, &message));
@@ -49,7 +45,6 @@ impl Backups {
     }
 }
 
-fn is_there(database: &dynoxide::Database, table: &str) -> bool {
-    serde_json::from_value(json!({ "TableName": table }))
-        .is_ok_and(|request| database.describe_table(request).is_ok())
+fn is_there(engine: &Engine, table: &str) -> bool {
+    engine.call("DescribeTable", json!({ "TableName": table })).is_ok()
 }

@@ -1,6 +1,5 @@
 //! What stands between clients and the engine.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +21,12 @@ use super::super::json_api::{fault_answer, json_error};
 use super::super::log::Service;
 use super::backups::Backups;
 use super::batch::{self, HeldBack};
+use super::engine::Engine;
 
 /// The largest request that DynamoDB takes, in bytes.
 const BODY_MAX: usize = 16 * 1024 * 1024;
 
-/// How long the engine may take for a request; it is in this process, so it takes milliseconds.
+/// How long the engine may take for a request; it is on this machine, so it takes milliseconds.
 const ENGINE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The content type of the protocol.
@@ -34,22 +34,15 @@ pub(super) const JSON: &str = "application/x-amz-json-1.0";
 
 struct Proxy {
     gate: Gate,
-    engine: SocketAddr,
+    engine: Arc<Engine>,
     client: Client<HttpConnector, Full<Bytes>>,
-    database: dynoxide::Database,
     backups: Backups,
 }
 
-/// Serves clients at `listener` by asking the engine, which listens at `engine` and keeps its tables in `database`.
-pub(super) fn serve(
-    listener: TcpListener,
-    tasks: &Tasks,
-    gate: Gate,
-    engine: SocketAddr,
-    database: dynoxide::Database,
-) {
+/// Serves clients at `listener` by asking the engine.
+pub(super) fn serve(listener: TcpListener, tasks: &Tasks, gate: Gate, engine: Arc<Engine>) {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let proxy = Arc::new(Proxy { gate, engine, client, database, backups: Backups::default() });
+    let proxy = Arc::new(Proxy { gate, engine, client, backups: Backups::default() });
     http::serve(listener, tasks, move |request| {
         let proxy = Arc::clone(&proxy);
         async move { proxy.answer(request).await }
@@ -95,7 +88,7 @@ impl Proxy {
             let response = self.forward(parts, first).await;
             return held_back.add_to(response).await;
         }
-        if let Some(answer) = self.backups.answer(&self.database, operation, &body) {
+        if let Some(answer) = self.backups.answer(&self.engine, operation, &body) {
             return answer;
         }
         self.forward(parts, body).await
@@ -112,7 +105,7 @@ impl Proxy {
     }
 
     async fn ask(&self, mut parts: Parts, body: Bytes) -> Result<Response<FullBody>, String> {
-        let uri = format!("http://{}/", self.engine);
+        let uri = format!("http://{}/", self.engine.address);
         parts.uri = uri.parse::<Uri>().map_err(|error| error.to_string())?;
         // Both speak of the connection and the body that came, not of those that go on.
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::HOST] {

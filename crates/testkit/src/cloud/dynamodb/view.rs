@@ -1,16 +1,17 @@
 //! The tables as tests see them, without requests and without faults.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::super::CloudError;
+use super::engine::Engine;
 
 /// The tables of a cloud, seen from inside: no request is counted, no fault strikes.
 ///
 /// Items are in the JSON of the DynamoDB API: `{"vault_id": {"S": "…"}, …}`.
 pub struct DynamoDb {
-    database: dynoxide::Database,
+    engine: Arc<Engine>,
 }
 
 impl std::fmt::Debug for DynamoDb {
@@ -20,8 +21,8 @@ impl std::fmt::Debug for DynamoDb {
 }
 
 impl DynamoDb {
-    pub(super) fn new(database: dynoxide::Database) -> Self {
-        Self { database }
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
     }
 
     /// Makes a table with the hash key `vault_id`, paid by request.
@@ -35,7 +36,7 @@ impl DynamoDb {
             "KeySchema": [{ "AttributeName": "vault_id", "KeyType": "HASH" }],
             "AttributeDefinitions": [{ "AttributeName": "vault_id", "AttributeType": "S" }],
         });
-        self.call(table, |database, request| database.create_table(request)).map(drop)
+        self.engine.call("CreateTable", table).map(drop)
     }
 
     /// Deletes a table with everything in it.
@@ -44,7 +45,7 @@ impl DynamoDb {
     /// When there is no such table.
     pub fn delete_table(&self, name: &str) -> Result<(), CloudError> {
         let request = json!({ "TableName": name });
-        self.call(request, |database, request| database.delete_table(request)).map(drop)
+        self.engine.call("DeleteTable", request).map(drop)
     }
 
     /// Every item of a table, in no order.
@@ -59,7 +60,7 @@ impl DynamoDb {
             if !start.is_null() {
                 request["ExclusiveStartKey"] = start;
             }
-            let mut page = self.call(request, |database, request| database.scan(request))?;
+            let mut page = self.engine.call("Scan", request)?;
             if let Some(Value::Array(found)) = page.get_mut("Items").map(Value::take) {
                 items.extend(found);
             }
@@ -80,7 +81,7 @@ impl DynamoDb {
             "ConsistentRead": true,
             "Key": { "vault_id": { "S": vault_id } },
         });
-        let mut answer = self.call(request, |database, request| database.get_item(request))?;
+        let mut answer = self.engine.call("GetItem", request)?;
         Ok(answer.get_mut("Item").map(Value::take).filter(|item| !item.is_null()))
     }
 
@@ -90,26 +91,14 @@ impl DynamoDb {
     /// When there is no such table, or the item is none.
     pub fn put_item(&self, table: &str, item: Value) -> Result<(), CloudError> {
         let request = json!({ "TableName": table, "Item": item });
-        self.call(request, |database, request| database.put_item(request)).map(drop)
+        self.engine.call("PutItem", request).map(drop)
     }
 
     /// Deletes what is past its time to live, as AWS does within days; how many items that were.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn sweep_ttl(&self) -> Result<usize, CloudError> {
-        self.database.sweep_ttl().map_err(|error| CloudError::Database(error.to_string()))
-    }
-
-    fn call<Q: DeserializeOwned, A: Serialize>(
-        &self,
-        request: Value,
-        operation: impl FnOnce(&dynoxide::Database, Q) -> Result<A, dynoxide::DynoxideError>,
-    ) -> Result<Value, CloudError> {
-        let failed = |error: serde_json::Error| CloudError::Database(error.to_string());
-        let request = serde_json::from_str(&request.to_string()).map_err(failed)?;
-        let answer =
-            operation(&self.database, request).map_err(|error| CloudError::Database(error.to_string()))?;
-        serde_json::to_value(answer).map_err(failed)
+    pub fn sweep_ttl(&self) -> Result<u64, CloudError> {
+        Ok(self.engine.call("SweepTtl", Value::Null)?.as_u64().unwrap_or_default())
     }
 }
