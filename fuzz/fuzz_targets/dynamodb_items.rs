@@ -2,4 +2,11 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| obsync_stores::fuzzing::dynamodb_items(data));
+use obsync_fuzz::{KB, bounded};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded(
+    data,
+    256 * KB,
+    256,
+    obsync_stores::fuzzing::dynamodb_items
+));

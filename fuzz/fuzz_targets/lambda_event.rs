@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| obsync_lambda::fuzzing::lambda_event(data));
+use obsync_fuzz::{KB, bounded};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded(data, 64 * KB, 64, obsync_lambda::fuzzing::lambda_event));

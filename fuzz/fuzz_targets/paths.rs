@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| obsync_protocol::fuzzing::paths(data));
+use obsync_fuzz::{KB, bounded};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded(data, 64 * KB, 64, obsync_protocol::fuzzing::paths));

@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| obsync_stores::fuzzing::sqlite_rows(data));
+use obsync_fuzz::{KB, bounded};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded(data, 2000 * KB, 256, obsync_stores::fuzzing::sqlite_rows));

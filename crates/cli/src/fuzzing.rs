@@ -14,9 +14,10 @@ use crate::console::Console;
 use crate::credentials::Credentials;
 use crate::home::Home;
 use crate::keys::{KeyFile, Subject};
+use crate::pins::PinFile;
 use crate::private_file::create_private;
 
-/// The files with tokens and derived keys. The input is taken for each, as it is found below `directory`, which is
+/// The files with tokens, derived keys and pins. The input is taken for each, as it is found below `directory`, which is
 /// the fuzzer's to write to.
 pub fn private_files(directory: &Path, data: &[u8]) {
     let console = Console::new(true);
@@ -36,12 +37,16 @@ pub fn private_files(directory: &Path, data: &[u8]) {
         Ok(key) => assert!(key.is_none_or(|key| key.expose_hex().expose_secret().len() == 64)),
         Err(failed) => told(&failed.message, "keys.json"),
     }
+    // An unreadable pin is a refusal: what is read as none must be a file without any.
+    if let Ok(pins) = PinFile::new(&home).load(&KeyFile::new(&home), &console) {
+        assert!(pins.found().len() <= data.len());
+    }
 }
 
-/// Makes both files, for their owner only.
+/// Makes the files, for their owner only.
 fn put(directory: &Path, data: &[u8]) -> std::io::Result<()> {
     fs::create_dir_all(directory)?;
-    for name in ["credentials.json", "keys.json"] {
+    for name in ["credentials.json", "keys.json", "pins.json"] {
         create_private(&directory.join(name), true)?.write_all(data)?;
     }
     Ok(())

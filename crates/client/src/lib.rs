@@ -27,6 +27,9 @@ mod client;
 mod error;
 mod fetch;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod options;
 mod session;

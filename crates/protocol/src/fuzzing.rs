@@ -4,10 +4,12 @@
 
 use std::sync::LazyLock;
 
+use crate::limits;
 use crate::{
     ClientMessage, ConfigCategories, ContentError, ContentHash, CreatedVault, Done, EncryptionVersion,
-    FileTypes, Filter, MasterKey, Regions, RestError, RestReply, ServerMessage, SignedIn, SkipReason,
-    UserInfo, VaultId, VaultKeys, VaultList, VaultPath, Verdict, normalize_local_name,
+    FileTypes, Filter, MasterKey, Redactor, Regions, RestError, RestReply, ServerMessage, SignedIn,
+    SkipReason, UserInfo, VaultId, VaultKeys, VaultList, VaultPath, Verdict, escaped, escaped_json,
+    escaped_lines, normalize_local_name, printable, shown_name,
 };
 
 /// The keys of a vault of each encryption version.
@@ -156,6 +158,36 @@ fn open_in_pieces(keys: &VaultKeys, blob: &[u8], cuts: &[u8]) -> Result<Vec<u8>,
     Ok(content)
 }
 
+/// Texts of the other side. The first line of the input is a secret, the second another, the rest a text that may repeat
+/// them.
+pub fn texts(data: &[u8]) {
+    let Ok(input) = std::str::from_utf8(data) else { return };
+    let mut parts = input.splitn(3, '\n');
+    let mut part = || parts.next().unwrap_or_default();
+    let (secrets, text) = ([part(), part()], part());
+    let redactor = Redactor::default();
+    secrets.iter().for_each(|secret| redactor.know(secret));
+    let left = redactor.take_out(text).to_ascii_lowercase();
+    let own = redactor.take_out_of_own(text).to_ascii_lowercase();
+    for secret in secrets.iter().map(|secret| secret.to_ascii_lowercase()) {
+        // Words of what stands in a secret's place.
+        let is_a_word_of_ours = "[secret] [withheld: the text repeats a secret]".contains(&secret);
+        let overlaps = secret.starts_with(['s', 'e', 'c', 'r', 't', ']'])
+            || secret.ends_with(['[', 's', 'e', 'c', 'r', 't']);
+        if !is_a_word_of_ours && !overlaps {
+            assert!(!left.contains(&secret), "{left:?} repeats {secret:?}");
+            assert!(secret.len() < 20 || !own.contains(&secret), "{own:?} repeats {secret:?}");
+        }
+    }
+    let shown = printable(text);
+    assert!(shown.chars().count() <= 301 * 10 && !has_control(&shown));
+    assert!(!has_control(&escaped(text)) && !has_control(&escaped_lines(text).replace('\n', "")));
+    assert!(shown_name(text).chars().count() <= limits::NAME_SHOWN * 10 + 1);
+    if let Ok(value) = serde_json::from_str::<serde_json::Value>(text) {
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped_json(text)).ok(), Some(value));
+    }
+}
+
 /// Paths, names and filters. The lines of the input are a path, an excluded folder, kinds of files, kinds of
 /// configuration, and the configuration folder.
 pub fn paths(data: &[u8]) {
@@ -193,6 +225,8 @@ fn a_path_stays_inside(path: &VaultPath) {
     assert!(names.iter().all(|name| matches!(name, Component::Normal(_))), "{text:?}");
     assert_eq!(names.len(), path.segments().count());
     assert!(text.len() <= 4096 && !has_control(text) && !text.contains('\\'));
+    assert!(names.len() <= limits::PATH_SEGMENTS);
+    assert!(!path.segments().any(is_git_folder), "{text:?}");
     assert_eq!(path.segments().next_back(), Some(path.file_name()));
     assert_eq!(path.ancestors().count() + 1, names.len());
     for folder in path.ancestors() {
@@ -207,6 +241,18 @@ fn a_path_stays_inside(path: &VaultPath) {
         assert_eq!(path.fold_key(), folded);
     }
     let _ = path.extension();
+}
+
+/// Whether NTFS or HFS+ takes a name for `.git`, by the words of git's own checks (`is_ntfs_dotgit`, `is_hfs_dotgit`) rather
+/// than by the code that is tried here.
+fn is_git_folder(name: &str) -> bool {
+    let is_ignored = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
+    let seen = name.chars().filter(|c| !is_ignored(*c)).collect::<String>().to_ascii_lowercase();
+    let on_ntfs =
+        |name: &str| name.split(':').next().unwrap_or_default().trim_end_matches([' ', '.']).to_owned();
+    [seen.clone(), on_ntfs(&seen), on_ntfs(&name.to_ascii_lowercase())]
+        .iter()
+        .any(|n| n == ".git" || n == "git~1")
 }
 
 fn a_filter_decides(filter: &Filter, path: &VaultPath) {
@@ -242,6 +288,11 @@ mod tests {
     #[test]
     fn content() {
         run("content", 1000, super::content);
+    }
+
+    #[test]
+    fn texts() {
+        run("texts", 1500, super::texts);
     }
 
     #[test]

@@ -1,0 +1,55 @@
+//! What the fuzz target of this crate does with an input, and the same over a few seeds as a test (docs/FUZZING.md).
+//!
+//! A panic is a finding; so is a property that does not hold.
+
+use std::time::Duration;
+
+use obsync_protocol::limits::{CONTROL_FRAMES, CONTROL_FRAMES_PER_SECOND};
+use tokio::time::Instant;
+
+use crate::frames::{Flood, Frames};
+
+/// The frames of a connection, below the WebSocket library. The first byte says where the stream is cut, the second how many
+/// seconds pass at each cut; the rest is the stream, with its handshake if it begins with a letter.
+///
+/// However it is cut: the same bytes count as data, no more of them than came, and a flood is found in a stream that has one.
+pub fn frames(data: &[u8]) {
+    let Some((&[cut, seconds], stream)) = data.split_first_chunk::<2>() else { return };
+    let whole = follow(stream, stream.len().max(1), 0);
+    let cut_up = follow(stream, usize::from(cut).max(1), 0);
+    assert_eq!(whole, cut_up, "cut every {cut} bytes");
+    let (data_bytes, is_flood) = whole;
+    assert!(data_bytes <= stream.len() as u64);
+    // Every frame has two bytes at least: a shorter stream cannot hold a flood.
+    assert!(!is_flood || stream.len() as u64 >= 2 * CONTROL_FRAMES);
+    // Slower is never a flood where quicker was none.
+    let slower =
+        follow(stream, usize::from(cut).max(1), u64::from(seconds).saturating_mul(CONTROL_FRAMES_PER_SECOND));
+    assert!(is_flood || !slower.1);
+}
+
+/// The bytes of data frames, and whether there was a flood.
+fn follow(stream: &[u8], cut: usize, seconds: u64) -> (u64, bool) {
+    let mut now = Instant::now();
+    let has_handshake = stream.first().is_some_and(u8::is_ascii_alphabetic);
+    let mut frames = if has_handshake { Frames::after_handshake(now) } else { Frames::new(now) };
+    for part in stream.chunks(cut) {
+        if let Err(Flood) = frames.take(part, now) {
+            return (0, true);
+        }
+        now += Duration::from_secs(seconds);
+    }
+    (frames.data_bytes(), false)
+}
+
+#[cfg(test)]
+#[path = "../../../fuzz/seeds.rs"]
+mod seeds;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn frames() {
+        super::seeds::run("frames", 1500, super::frames);
+    }
+}

@@ -1,0 +1,7 @@
+//! Texts that repeat secrets, and texts for a terminal.
+
+#![no_main]
+
+use obsync_fuzz::{KB, bounded};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded(data, 64 * KB, 64, obsync_protocol::fuzzing::texts));
