@@ -110,12 +110,13 @@ impl Admitted {
         known.is_some_and(|known| known != key_fingerprint(key))
     }
 
-    /// Whether the vault is not what it was, which the user accepts: what is known of the destination is of another vault
-    /// then, so to speak.
+    /// Whether the vault is not what it was, or nobody knows what it was, which the user accepts: what is known of the
+    /// destination is of another vault then, so to speak.
     pub(crate) fn is_changed(&self, key: &MasterKey) -> bool {
         let is_other_key =
             || self.key_fingerprint.as_deref().is_some_and(|known| known != key_fingerprint(key));
-        self.accepts_change() && (self.opening.accepted.is_some() || is_other_key())
+        let is_news = !self.opening.notices.is_empty() || self.opening.is_first_contact;
+        self.accepts_change() && (self.opening.accepted.is_some() || is_news || is_other_key())
     }
 
     /// Keeps the pin in the home, now that the service has confirmed the key. Where nothing can be kept (a read-only

@@ -13,8 +13,11 @@ use url::Url;
 use crate::console::Console;
 use crate::exit::Failed;
 use crate::home::Home;
-use crate::pins::{KeptPin, key_fingerprint};
+use crate::pins::{KeptPin, PinFile, key_fingerprint};
 use crate::private_file::{self, PrivateFile};
+
+/// The file's name.
+const FILE: &str = "keys.json";
 
 /// The file `keys.json`.
 #[derive(Debug)]
@@ -80,8 +83,19 @@ impl Subject {
 impl KeyFile {
     /// The file in its place; it need not exist.
     pub(crate) fn new(home: &Home) -> Self {
-        let remedy = "remove it, and obsync asks for the vault passwords again";
-        KeyFile { file: PrivateFile::new(home.config(), "keys.json", remedy) }
+        // Until there are pins, the keys are what shows that a vault was end-to-end encrypted.
+        let file = match PinFile::is_there(home) {
+            true => {
+                PrivateFile::new(home.config(), FILE, "remove it, and obsync asks for the vault passwords again")
+            }
+            false => PrivateFile::new(
+                home.config(),
+                FILE,
+                "restore it from a copy; docs/SEMANTICS.md (\"Encryption that changes\") says what else can be done",
+            )
+            .irreplaceable(),
+        };
+        KeyFile { file }
     }
 
     /// The key that was kept for `subject`. One that cannot be understood counts as none: it is asked for

@@ -184,6 +184,18 @@ impl Known {
         }
     }
 
+    /// Writes down, after a run that changed nothing, the pin that waits for the first file: whoever upgrades with a complete
+    /// copy of the vault has one from then on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) async fn keep_waiting_pin(&self) -> Result<(), Failed> {
+        match self.folder.get() {
+            Some(folder) => Ok(folder.keep_waiting_pin().await?),
+            None => Ok(()),
+        }
+    }
+
     /// Forgets all states of this destination, of which there may be none.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 use obsync_core::pin::{FoundPin, Pin, PinPlace, VaultEncryption};
 use obsync_protocol::{ContentHash, MasterKey, VaultId};
+use obsync_stores::{SqliteState, StateCatalog};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -18,6 +19,8 @@ use crate::private_file::{self, PrivateFile};
 
 /// The form of the file that this program writes. Form 0 is a file that is not there.
 const FORMAT: u32 = 1;
+/// The file's name.
+const FILE: &str = "pins.json";
 /// Hexadecimal digits of a key's fingerprint.
 const FINGERPRINT_DIGITS: usize = 4;
 
@@ -25,6 +28,7 @@ const FINGERPRINT_DIGITS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct PinFile {
     file: PrivateFile,
+    states: StateCatalog,
 }
 
 /// What the file looks like.
@@ -35,9 +39,6 @@ struct Content {
 }
 
 impl private_file::Content for Content {
-    /// Without it, a vault that was opened before would be a first contact.
-    const IS_REPLACEABLE: bool = false;
-
     /// Pins have their bound when they are made.
     fn drop_oversized(&mut self) {}
 }
@@ -60,7 +61,9 @@ impl PinFile {
     /// The file in its place; it need not exist.
     pub(crate) fn new(home: &Home) -> Self {
         let remedy = "restore it from a copy; docs/SEMANTICS.md (\"Encryption that changes\") says what else can be done";
-        PinFile { file: PrivateFile::new(home.config(), "pins.json", remedy) }
+        // Without it, a vault that was opened before would be a first contact.
+        let file = PrivateFile::new(home.config(), FILE, remedy).irreplaceable();
+        PinFile { file, states: StateCatalog::new(home.state()) }
     }
 
     /// All pins, those among them that kept keys stand for.
@@ -82,7 +85,29 @@ impl PinFile {
                 pins.push(kept);
             }
         }
+        self.name(&mut pins);
         Ok(HomePins(pins))
+    }
+
+    /// Whether it was ever written: if not, keys that were kept before there were pins are all that is known.
+    pub(crate) fn is_there(home: &Home) -> bool {
+        home.config().join(FILE).symlink_metadata().is_ok()
+    }
+
+    /// Gives pins that kept keys stand for the names that the states of this user know: a key was kept without one. A state
+    /// that cannot be read knows none.
+    fn name(&self, pins: &mut [KeptPin]) {
+        if pins.iter().all(|kept| !kept.pin.name.is_empty()) {
+            return;
+        }
+        for database in self.states.databases().unwrap_or_default() {
+            let Ok(state) = SqliteState::read(&database) else { continue };
+            let Some(identity) = state.identity() else { continue };
+            for pin in pins.iter_mut().map(|kept| &mut kept.pin).filter(|pin| pin.vault == identity.vault_id)
+            {
+                pin.learn_name(&identity.vault_name);
+            }
+        }
     }
 
     /// Keeps a pin in place of the one before it, and those that kept keys stand for.

@@ -27,9 +27,6 @@ const LOCK: &str = ".lock";
 
 /// What such a file holds.
 pub(crate) trait Content: DeserializeOwned + Serialize + Default {
-    /// Whether it can be had again once it is gone. What cannot is never set aside.
-    const IS_REPLACEABLE: bool = true;
-
     /// Removes what no honest service makes as large as it is. A limit on what is received keeps it out nowadays.
     fn drop_oversized(&mut self);
 }
@@ -41,12 +38,19 @@ pub(crate) struct PrivateFile {
     name: String,
     /// What to do when it is damaged, as the end of a sentence.
     remedy: &'static str,
+    /// Whether what it holds can be had again once it is gone. What cannot is never set aside.
+    is_replaceable: bool,
 }
 
 impl PrivateFile {
     /// The file `name` in `directory`.
     pub(crate) fn new(directory: &Path, name: &str, remedy: &'static str) -> Self {
-        PrivateFile { path: directory.join(name), name: name.to_owned(), remedy }
+        PrivateFile { path: directory.join(name), name: name.to_owned(), remedy, is_replaceable: true }
+    }
+
+    /// The same for what cannot be had again.
+    pub(crate) fn irreplaceable(self) -> Self {
+        PrivateFile { is_replaceable: false, ..self }
     }
 
     /// Reads the file. One that others can read is closed to them first, with a warning.
@@ -58,14 +62,14 @@ impl PrivateFile {
             Ok(Some(file)) => file,
             Ok(None) => return Ok(T::default()),
             // Nothing was ever kept where no folder can be.
-            Err(error) if T::IS_REPLACEABLE && error.kind() == ErrorKind::NotADirectory => {
+            Err(error) if self.is_replaceable && error.kind() == ErrorKind::NotADirectory => {
                 return Ok(T::default());
             }
             Err(error) => return Err(self.cannot("read", &error)),
         };
         let size = file.metadata().map_err(|error| self.cannot("read", &error))?.len();
         if size > limits::PRIVATE_FILE_MENDED {
-            return if T::IS_REPLACEABLE { self.set_aside(console) } else { Err(self.too_large()) };
+            return if self.is_replaceable { self.set_aside(console) } else { Err(self.too_large()) };
         }
         let mut text = Zeroizing::new(String::new());
         file.take(limits::PRIVATE_FILE_MENDED)

@@ -46,6 +46,7 @@ impl Lock<'_> {
         let version = self.vault.encryption().map_err(|error| Failed::of(Exit::Error, &error))?;
         let subject = Subject::new(self.context.api_url(), &self.vault.id, &self.vault.salt, version);
         if let Some(password) = &self.vault.password {
+            self.client.redactor().know(password.expose_secret());
             return self.open_managed(password, version, &subject.with_password_of_the_service()).await;
         }
         if password_stdin {
@@ -61,7 +62,12 @@ impl Lock<'_> {
         if let Some(unlocked) = self.open_with_kept(kept, version).await? {
             return Ok(unlocked);
         }
-        match environment::vault_password()? {
+        // Given again means given to this run: a variable may have been set for years.
+        let at_hand = match admitted.accepts_change() {
+            true => None,
+            false => environment::vault_password()?,
+        };
+        match at_hand {
             Some(password) => self.open_and_keep(&password, version, &subject, admitted).await,
             None if ask::can_ask() => self.open_by_asking(version, &subject, admitted, kept_is_stale).await,
             None => Err(Failed::new(Exit::SignIn, missing(&self.vault.name, kept_is_stale))),

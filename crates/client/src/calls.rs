@@ -1,11 +1,11 @@
 //! The REST calls themselves: signing in and out, the vaults of an account, making one (protocol.md section 2).
 
+use obsync_protocol::limits::HANDED_OUT_PASSWORDS_KNOWN;
 use obsync_protocol::{
     CreateVaultRequest, CreatedVault, ExposeSecret, KeyHash, Region, RegionsRequest,
     SUPPORTED_ENCRYPTION_VERSION, SecretString, SignInRequest, SignOutRequest, UserInfo, UserInfoRequest,
     VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
 };
-
 use tracing::warn;
 
 use crate::client::{Client, Manner, Repeat};
@@ -109,7 +109,10 @@ impl Client {
             supported_encryption_version: SUPPORTED_ENCRYPTION_VERSION,
         };
         let list = self.call(&request, Manner::Plain, Repeat::Harmless).await?;
-        for password in list.vaults.iter().chain(&list.shared).filter_map(|vault| vault.password.as_ref()) {
+        // Not all of them: every text is searched for every secret, and the service can list thousands of its own. That of
+        // a vault that is opened is known in any case.
+        let passwords = list.vaults.iter().chain(&list.shared).filter_map(|vault| vault.password.as_ref());
+        for password in passwords.take(HANDED_OUT_PASSWORDS_KNOWN) {
             self.redactor().know(password.expose_secret());
         }
         if list.unreadable > 0 {

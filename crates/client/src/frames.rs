@@ -40,7 +40,7 @@ pub(crate) struct Frames {
     idle: u64,
     /// When the last data frame began.
     since: Instant,
-    data_bytes: u64,
+    binary_bytes: u64,
     last_binary: Instant,
 }
 
@@ -80,12 +80,12 @@ impl Frames {
 
     /// For a connection that begins with a frame.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { state: State::HEADER, binary: false, idle: 0, since: now, data_bytes: 0, last_binary: now }
+        Self { state: State::HEADER, binary: false, idle: 0, since: now, binary_bytes: 0, last_binary: now }
     }
 
-    /// Bytes of data frames so far, without headers.
-    pub(crate) fn data_bytes(&self) -> u64 {
-        self.data_bytes
+    /// Bytes of binary messages so far, without headers.
+    pub(crate) fn binary_bytes(&self) -> u64 {
+        self.binary_bytes
     }
 
     /// When the last byte of a binary message came; before the first one, when the connection began.
@@ -121,10 +121,8 @@ impl Frames {
                 State::Payload { left, kind } => {
                     let count = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= count as u64;
-                    if *kind != Kind::Control {
-                        self.data_bytes += count as u64;
-                    }
                     if *kind == Kind::Binary {
+                        self.binary_bytes += count as u64;
                         self.last_binary = now;
                     }
                     if *left == 0 {
@@ -221,7 +219,7 @@ mod tests {
             for part in stream.chunks(cut) {
                 frames.take(part, now).unwrap();
             }
-            assert_eq!(frames.data_bytes(), 301, "cut every {cut} bytes");
+            assert_eq!(frames.binary_bytes(), 300, "cut every {cut} bytes");
             assert_eq!(frames.idle, 0);
         }
     }

@@ -12,14 +12,14 @@ use crate::frames::{Flood, Frames};
 /// The frames of a connection, below the WebSocket library. The first byte says where the stream is cut, the second how many
 /// seconds pass at each cut; the rest is the stream, with its handshake if it begins with a letter.
 ///
-/// However it is cut: the same bytes count as data, no more of them than came, and a flood is found in a stream that has one.
+/// However it is cut: the same bytes count as content, no more of them than came, and a flood is found in a stream that has one.
 pub fn frames(data: &[u8]) {
     let Some((&[cut, seconds], stream)) = data.split_first_chunk::<2>() else { return };
     let whole = follow(stream, stream.len().max(1), 0);
     let cut_up = follow(stream, usize::from(cut).max(1), 0);
     assert_eq!(whole, cut_up, "cut every {cut} bytes");
-    let (data_bytes, is_flood) = whole;
-    assert!(data_bytes <= stream.len() as u64);
+    let (bytes, is_flood) = whole;
+    assert!(bytes <= stream.len() as u64);
     // Every frame has two bytes at least: a shorter stream cannot hold a flood.
     assert!(!is_flood || stream.len() as u64 >= 2 * CONTROL_FRAMES);
     // Slower is never a flood where quicker was none.
@@ -28,7 +28,7 @@ pub fn frames(data: &[u8]) {
     assert!(is_flood || !slower.1);
 }
 
-/// The bytes of data frames, and whether there was a flood.
+/// The bytes of binary messages, and whether there was a flood.
 fn follow(stream: &[u8], cut: usize, seconds: u64) -> (u64, bool) {
     let mut now = Instant::now();
     let has_handshake = stream.first().is_some_and(u8::is_ascii_alphabetic);
@@ -39,7 +39,7 @@ fn follow(stream: &[u8], cut: usize, seconds: u64) -> (u64, bool) {
         }
         now += Duration::from_secs(seconds);
     }
-    (frames.data_bytes(), false)
+    (frames.binary_bytes(), false)
 }
 
 #[cfg(test)]

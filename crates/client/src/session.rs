@@ -191,7 +191,7 @@ impl Session {
             match self.event(&due, TEXT_MESSAGE).await? {
                 Event::Push(entry) => {
                     on_entry(*entry);
-                    due = self.wire.step_due("the next entry of the listing");
+                    due = self.wire.next_entry_due();
                 }
                 // It is `event` that takes note of the version.
                 Event::Ready | Event::Nothing => {}
@@ -300,7 +300,12 @@ impl Session {
         if text.len() > max_text {
             return Err(ClientError::protocol(format!("a message of {} bytes is too long", text.len())));
         }
-        match ServerMessage::parse(&text).map_err(|error| ClientError::protocol(error.to_string()))? {
+        let message =
+            ServerMessage::parse(&text).map_err(|error| ClientError::protocol(error.to_string()))?;
+        if !matches!(message, ServerMessage::Pong | ServerMessage::Unknown { .. }) {
+            self.wire.accept(text.len());
+        }
+        match message {
             ServerMessage::Push(entry) => {
                 if entry.has_sound_uid() {
                     self.version = self.version.max(entry.uid.0);
@@ -314,8 +319,9 @@ impl Session {
             }
             ServerMessage::Answer(answer) => Ok(Event::Answer(Box::new(answer))),
             ServerMessage::Pong => Ok(Event::Nothing),
-            ServerMessage::Unknown { op } => {
-                debug!(op, "passing over a message of a kind that is not known");
+            // Its kind is a text of the server's, and could repeat a part of a secret.
+            ServerMessage::Unknown { .. } => {
+                debug!("passing over a message of a kind that is not known");
                 Ok(Event::Nothing)
             }
         }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) struct Speed {
     /// Bytes a second; 0 allows any speed.
     least: u64,
     over: Duration,
+    /// Whether an entry of a listing came in this run.
+    has_listed: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -54,7 +57,19 @@ impl Speed {
             bytes: 0,
             parts: VecDeque::new(),
         };
-        Self { least, over: over.max(Duration::from_millis(1)), inner: Mutex::new(inner) }
+        let (over, has_listed) = (over.max(Duration::from_millis(1)), AtomicBool::new(false));
+        Self { least, over, has_listed, inner: Mutex::new(inner) }
+    }
+
+    /// Whether the first entry of the run's listing came already. Only until then a server may be looking for it; one that
+    /// lets the listing break off again and again is not given that time anew.
+    pub(crate) fn has_listed(&self) -> bool {
+        self.has_listed.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that an entry of a listing came.
+    pub(crate) fn listed(&self) {
+        self.has_listed.store(true, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

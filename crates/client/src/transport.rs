@@ -162,9 +162,9 @@ impl Socket {
         Ok(())
     }
 
-    /// Bytes of messages that came so far, without headers and control frames.
-    pub(crate) fn data_bytes(&self) -> u64 {
-        self.websocket.get_ref().frames.data_bytes()
+    /// The bytes of binary messages so far.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        self.websocket.get_ref().frames.binary_bytes()
     }
 
     /// When the last byte of content came.

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use obsync_protocol::limits::{FAILED_CHANGES, FAILED_MEMORY};
 use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
@@ -14,6 +15,44 @@ use crate::state::{
     Commit, Deferred, DeferredCause, DeferredKey, Record, StateError, StateStore, VaultState,
 };
 use crate::watermark::Watermark;
+
+/// The changes that failed and are remembered, those of earlier runs among them. A server can list millions that cannot be
+/// applied, and every later run would hold all of them.
+pub(crate) struct Remembered {
+    keys: HashSet<DeferredKey>,
+    bytes: u64,
+    most_bytes: u64,
+    /// Changes for which there was no room.
+    left_out: u64,
+}
+
+impl Remembered {
+    /// Room for what takes so many bytes, and not more than [`FAILED_MEMORY`].
+    pub(crate) fn within(memory: u64) -> Self {
+        let most_bytes = memory.min(FAILED_MEMORY);
+        Remembered { keys: HashSet::new(), bytes: 0, most_bytes, left_out: 0 }
+    }
+
+    /// Counts a change that an earlier run remembered, whether there would be room for it or not.
+    pub(crate) fn add(&mut self, deferred: &Deferred) {
+        self.bytes = self.bytes.saturating_add(deferred.cost());
+        self.keys.insert(deferred.key.clone());
+    }
+
+    /// Whether a change can be remembered. It counts from then on.
+    pub(crate) fn has_room_for(&mut self, deferred: &Deferred) -> bool {
+        if self.keys.contains(&deferred.key) {
+            return true;
+        }
+        let has_room =
+            self.keys.len() < FAILED_CHANGES && self.bytes.saturating_add(deferred.cost()) <= self.most_bytes;
+        match has_room {
+            true => self.add(deferred),
+            false => self.left_out += 1,
+        }
+        has_room
+    }
+}
 
 /// The account of one round of a pull.
 pub(crate) struct Ledger<'a> {
@@ -34,6 +73,7 @@ pub(crate) struct Ledger<'a> {
     completed: Vec<Uid>,
     /// What was deferred in this round.
     deferred: HashSet<DeferredKey>,
+    remembered: Remembered,
     /// A commit failed.
     failed: bool,
 }
@@ -45,6 +85,7 @@ impl<'a> Ledger<'a> {
         filter: Filter,
         watermark: Watermark,
         written: VaultState,
+        remembered: Remembered,
         report: &'a mut Report,
     ) -> Self {
         let next = written.clone();
@@ -61,6 +102,7 @@ impl<'a> Ledger<'a> {
             pending: Commit::default(),
             completed: Vec::new(),
             deferred,
+            remembered,
             failed: false,
         }
     }
@@ -115,8 +157,12 @@ impl<'a> Ledger<'a> {
     /// A change could not be applied now, and the next round or run will try again; not worth a line in the report yet.
     fn postponed(&mut self, entry: &RemoteEntry, reason: String) {
         tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
-        self.completed.push(entry.uid);
-        self.defer(entry.defer(DeferredCause::Failed { reason }, &self.keys));
+        let deferred = entry.defer(DeferredCause::Failed { reason }, &self.keys);
+        // Without room it stays to be done: the version remains below it, and the next run lists it anew.
+        if self.remembered.has_room_for(&deferred) {
+            self.completed.push(entry.uid);
+            self.defer(deferred);
+        }
     }
 
     /// A content could not be brought to any of its targets.
@@ -233,11 +279,19 @@ impl<'a> Ledger<'a> {
         filter: String,
         obsolete: Vec<DeferredKey>,
     ) -> Result<(), StateError> {
+        if self.remembered.left_out > 0 {
+            let warning = format!(
+                "{} changes could not be applied beyond the {} that are remembered; the next pull lists them again",
+                self.remembered.left_out,
+                self.remembered.keys.len()
+            );
+            self.report.warnings.push(warning);
+        }
         let obsolete = obsolete.into_iter().filter(|key| !self.deferred.contains(key));
         self.pending.settled.extend(obsolete);
         self.next.listed = true;
         // A full pull that was begun before is still due after a run that could not be one.
-        if self.rechecked.take().is_some() {
+        if self.rechecked.take_if(|_| self.remembered.left_out == 0).is_some() {
             self.next.rechecking = None;
         }
         self.next.filter = Some(filter);

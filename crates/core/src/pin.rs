@@ -185,6 +185,12 @@ impl Pin {
         self.name == name || self.former_names.iter().any(|former| former == name)
     }
 
+    /// Whether a user can have meant this vault by a name or an id, whichever of them the text was taken for.
+    #[must_use]
+    pub fn goes_by(&self, text: &str) -> bool {
+        self.vault.as_str() == text || self.has_name(text)
+    }
+
     /// The pin as text, for a file or a table.
     ///
     /// # Errors
@@ -228,6 +234,15 @@ impl Pin {
         let at = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         self.accepted = Some(Acceptance { by: by.chars().take(200).collect(), at });
         self
+    }
+
+    /// Takes in a name that the vault has, or had.
+    pub fn learn_name(&mut self, name: &str) {
+        if self.name.is_empty() {
+            name.clone_into(&mut self.name);
+        } else if !name.is_empty() && !self.has_name(name) && self.former_names.len() < FORMER_NAMES {
+            self.former_names.push(name.to_owned());
+        }
     }
 
     /// The same with the names of an older pin of the same vault. The first one is never forgotten: scripts were written

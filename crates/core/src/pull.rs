@@ -5,21 +5,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use obsync_client::{Client, ClientError, FetchOptions, Session, SessionTarget, Token};
-use obsync_protocol::limits::{ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_MEMORY, UNREADABLE_ENTRIES};
+use obsync_protocol::limits::{
+    ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_BREAKS, LISTING_MEMORY, UNREADABLE_ENTRIES,
+};
 use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Remembered};
 use crate::listing::{Excess, Listing};
 use crate::plan::{Mode, Plan, PlanInput, Reach, Transfer};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::report::Report;
 use crate::repositories::Repositories;
-use crate::state::{Commit, DeferredKey, DeferredKind, Record, StateStore, VaultState};
+use crate::state::{Commit, DeferredCause, DeferredKey, DeferredKind, Record, StateStore, VaultState};
 use crate::store::{FileMeta, Publication, PublicationContent, StoreError, VaultStore, Wanted};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
@@ -134,6 +136,14 @@ impl Survey {
     }
 }
 
+/// Changes that earlier runs deferred.
+struct Earlier {
+    /// Those that nothing has to be known of any more.
+    obsolete: Vec<DeferredKey>,
+    /// Those that failed.
+    remembered: Remembered,
+}
+
 /// What the server listed.
 struct Listed {
     listing: Listing,
@@ -175,7 +185,7 @@ impl Pull<'_> {
             return Ok(RoundEnd::Done);
         };
         self.progress.phase(Phase::Planning);
-        let obsolete = self.add_deferred(&mut survey, report).await?;
+        let (obsolete, remembered) = self.add_deferred(&mut survey, report).await?;
         let plan = self.plan(&mut survey).await?;
         if !plan.unlisted.is_empty() {
             self.warn(kept_unlisted(plan.unlisted.len()), report);
@@ -189,7 +199,7 @@ impl Pull<'_> {
             return Ok(RoundEnd::Done);
         }
         self.progress.phase(Phase::Transferring);
-        self.carry_out(plan, survey, obsolete, is_last, report).await
+        self.carry_out(plan, survey, Earlier { obsolete, remembered }, is_last, report).await
     }
 
     /// Records what a run that died had put in place but not recorded yet.
@@ -251,6 +261,7 @@ impl Pull<'_> {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.
             known.rechecking = known.rechecking.map(|_| 0);
         }
+        let asked = mode;
         let mode = self.mode_for(mode, fresh, &known).await?;
         let start = match mode {
             Mode::Incremental if !self.options.keep_everything => known.version,
@@ -259,7 +270,16 @@ impl Pull<'_> {
         let mut listed = self.list(start, &known).await?;
         report.listed += listed.listing.received;
         let server = listed.server_version();
-        let reach = self.reach(mode, server < known.version);
+        let is_older = server < known.version;
+        let mode = match is_older && self.options.accept_older_vault && !fresh {
+            // A full pull that was cut off wanted the vault as it was then; this one may remove only if the user says so.
+            true => {
+                known.rechecking = known.rechecking.filter(|_| asked == Mode::Full);
+                asked
+            }
+            false => mode,
+        };
+        let reach = self.reach(mode, is_older);
         if reach != Reach::Everything && start > 0 {
             listed = self.list(0, &known).await?;
             report.listed += listed.listing.received;
@@ -328,12 +348,12 @@ impl Pull<'_> {
         let mut pauses = retry.pauses();
         let mut listing = Listing::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY));
         // Where a listing that broke off goes on.
-        let mut from = start;
+        let (mut from, mut breaks) = (start, 0);
         loop {
             self.progress.phase(Phase::Connecting);
             let mut session = Session::open(&self.source.client, &self.target(), from, initial).await?;
             self.progress.phase(Phase::Listing);
-            let before = listing.received;
+            let (before, newest) = (listing.received, listing.newest);
             let listed = self.receive(&mut session, &mut listing).await;
             if let Some(excess) = listing.excess {
                 return Err(self.too_large(excess, &listing));
@@ -345,7 +365,10 @@ impl Pull<'_> {
             };
             // The highest uid that was received once more: a rename's two entries can share one (protocol.md section 3).
             from = from.max(session.version().saturating_sub(1));
-            if listing.received - before >= GOOD_PART {
+            // The same entries over and over are no progress, and nothing goes on in ever smaller steps.
+            let is_good = listing.received - before >= GOOD_PART && listing.newest > newest;
+            if is_good && breaks < LISTING_BREAKS {
+                breaks += 1;
                 pauses = retry.pauses();
             }
             let Some(pause) = pauses.next() else {
@@ -402,7 +425,8 @@ impl Pull<'_> {
         &self,
         survey: &mut Survey,
         report: &mut Report,
-    ) -> Result<Vec<DeferredKey>, PullError> {
+    ) -> Result<(Vec<DeferredKey>, Remembered), PullError> {
+        let mut remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 4);
         let failed = self.state.deferred(DeferredKind::Failed).await?;
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
         let filtered = match survey.is_whole() || refiltered {
@@ -411,11 +435,14 @@ impl Pull<'_> {
         };
         let deferred = failed.into_iter().chain(filtered);
         if survey.is_whole() {
-            return Ok(deferred.map(|deferred| deferred.key).collect());
+            return Ok((deferred.map(|deferred| deferred.key).collect(), remembered));
         }
         let mut obsolete = Vec::new();
         for deferred in deferred {
             let key = deferred.key.clone();
+            if matches!(deferred.cause, DeferredCause::Failed { .. }) {
+                remembered.add(&deferred);
+            }
             if !survey.listing.add_deferred(deferred, &self.source.keys) {
                 obsolete.push(key);
             }
@@ -423,7 +450,7 @@ impl Pull<'_> {
         if !obsolete.is_empty() {
             self.warn(forgotten(obsolete.len()), report);
         }
-        Ok(obsolete)
+        Ok((obsolete, remembered))
     }
 
     async fn plan(&self, survey: &mut Survey) -> Result<Plan, PullError> {
@@ -506,7 +533,7 @@ impl Pull<'_> {
         &self,
         mut plan: Plan,
         survey: Survey,
-        obsolete: Vec<DeferredKey>,
+        earlier: Earlier,
         is_last: bool,
         report: &mut Report,
     ) -> Result<RoundEnd, PullError> {
@@ -525,6 +552,7 @@ impl Pull<'_> {
             self.options.filter.clone(),
             watermark,
             survey.known,
+            earlier.remembered,
             report,
         );
         survey.listing.withdrawn.into_keys().for_each(|key| ledger.settled(key));
@@ -550,7 +578,7 @@ impl Pull<'_> {
         };
         // A session that nothing was fetched over is one connection all the same.
         ledger.report.connections += u64::from(link.session.is_some());
-        self.finish(ledger, gone, obsolete, is_last).await
+        self.finish(ledger, gone, earlier.obsolete, is_last).await
     }
 
     /// Carries the plan out, in the order that its fields are in.

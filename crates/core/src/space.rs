@@ -1,10 +1,15 @@
 //! Compares what is to be written with the space that there is, before it is written: what cannot fit fails alone.
 
+use std::collections::VecDeque;
+
 use crate::error::PullError;
 use crate::plan::Transfer;
 use crate::publish::Publisher;
 use crate::store::{VaultStore, Wanted};
 use crate::transfer::Scout;
+
+/// How many files may be complete and not yet in place: a batch, and those that arrive while it is published.
+const STAGED_AT_ONCE: usize = 8192;
 
 /// A transfer that does not fit, and how much space it takes, in bytes.
 type TooLarge = (Transfer, u64);
@@ -17,12 +22,12 @@ impl Publisher<'_, '_> {
         scout: &Scout,
     ) -> Result<(), PullError> {
         let Some(free) = self.store.free_space().await? else { return Ok(()) };
-        if transfers.iter().map(space).fold(0, u64::saturating_add) <= free {
+        if transfers.iter().map(Need::of).fold(0, |sum: u64, need| sum.saturating_add(need.written)) <= free {
             return Ok(());
         }
         // What is there already takes none. To look is worth it only now: it reads files.
         let needs = match scout.fresh {
-            true => transfers.iter().map(space).collect(),
+            true => transfers.iter().map(Need::of).collect(),
             false => missing_space(self.store.as_ref(), transfers).await?,
         };
         let (fitting, too_large) = divide(std::mem::take(transfers), needs, free);
@@ -39,15 +44,30 @@ impl Publisher<'_, '_> {
     }
 }
 
-/// Bytes that a transfer adds: all its targets, less what they replace.
-fn space(transfer: &Transfer) -> u64 {
-    let added = transfer.size.saturating_mul(transfer.targets.len() as u64);
-    let replaced = transfer.targets.iter().filter_map(|target| target.replaces).map(|known| known.size);
-    replaced.fold(added, u64::saturating_sub)
+/// Bytes of a transfer.
+#[derive(Clone, Copy)]
+struct Need {
+    /// Of all its targets.
+    written: u64,
+    /// Of what they replace, which is there until they are complete beside it.
+    replaced: u64,
+}
+
+impl Need {
+    fn of(transfer: &Transfer) -> Self {
+        let written = transfer.size.saturating_mul(transfer.targets.len() as u64);
+        let replaced = transfer.targets.iter().filter_map(|target| target.replaces).map(|known| known.size);
+        Need { written, replaced: replaced.fold(0, u64::saturating_add) }
+    }
+
+    /// Bytes that stay taken.
+    fn added(self) -> u64 {
+        self.written.saturating_sub(self.replaced)
+    }
 }
 
 /// The same for each transfer, without the targets that hold their content already.
-async fn missing_space(store: &dyn VaultStore, transfers: &[Transfer]) -> Result<Vec<u64>, PullError> {
+async fn missing_space(store: &dyn VaultStore, transfers: &[Transfer]) -> Result<Vec<Need>, PullError> {
     let wanted = |transfer: &Transfer| -> Vec<Wanted> {
         let one = |path| Wanted { path, hash: transfer.hash, size: transfer.size };
         transfer.targets.iter().map(|target| one(target.path.clone())).collect()
@@ -56,26 +76,40 @@ async fn missing_space(store: &dyn VaultStore, transfers: &[Transfer]) -> Result
     let missing = |transfer: &Transfer| {
         let mut missing = transfer.clone();
         missing.targets.retain(|_| !held.next().unwrap_or(false));
-        space(&missing)
+        Need::of(&missing)
     };
     Ok(transfers.iter().map(missing).collect())
 }
 
-/// Divides transfers into those that fit and those that do not. The smallest first: one that claims a size beyond all that
+/// Divides transfers into those that fit and those that do not, in whatever order they are made: beside all that stays, what
+/// is replaced is there twice until it is published, for as many files as are staged at once. The smallest first: one that claims a size beyond all that
 /// there is must not keep the others out. Both in the order in which they came.
-fn divide(transfers: Vec<Transfer>, needs: Vec<u64>, free: u64) -> (Vec<Transfer>, Vec<TooLarge>) {
-    let mut by_need: Vec<usize> = (0..needs.len()).collect();
-    by_need.sort_by_key(|at| needs[*at]);
-    let (mut left, mut fits) = (free, vec![false; needs.len()]);
-    for at in by_need {
-        let Some(rest) = left.checked_sub(needs[at]) else { break };
-        (left, fits[at]) = (rest, true);
+fn divide(transfers: Vec<Transfer>, needs: Vec<Need>, free: u64) -> (Vec<Transfer>, Vec<TooLarge>) {
+    let mut smallest_first: Vec<usize> = (0..needs.len()).collect();
+    smallest_first.sort_by_key(|at| needs[*at].written);
+    let (mut added, mut fits) = (0_u64, vec![false; needs.len()]);
+    // The smallest come first, so that the last ones are the largest.
+    let (mut twice, mut all_twice) = (VecDeque::new(), 0_u64);
+    for at in smallest_first {
+        let need = needs[at];
+        let of_it = need.replaced.min(need.written);
+        let oldest =
+            if twice.len() >= STAGED_AT_ONCE { twice.front().copied().unwrap_or_default() } else { 0 };
+        let with_it = (all_twice - oldest).saturating_add(of_it);
+        if added.saturating_add(need.added()).saturating_add(with_it) > free {
+            continue;
+        }
+        (added, all_twice, fits[at]) = (added + need.added(), with_it, true);
+        twice.push_back(of_it);
+        if twice.len() > STAGED_AT_ONCE {
+            twice.pop_front();
+        }
     }
     let (mut fitting, mut too_large) = (Vec::new(), Vec::new());
     for ((transfer, need), fits) in transfers.into_iter().zip(needs).zip(fits) {
         match fits {
             true => fitting.push(transfer),
-            false => too_large.push((transfer, need)),
+            false => too_large.push((transfer, need.written)),
         }
     }
     (fitting, too_large)
@@ -104,7 +138,7 @@ mod tests {
     }
 
     fn divided(transfers: Vec<Transfer>, free: u64) -> (Vec<String>, Vec<String>) {
-        let needs = transfers.iter().map(space).collect();
+        let needs = transfers.iter().map(Need::of).collect();
         let (fitting, too_large) = divide(transfers, needs, free);
         let path = |transfer: &Transfer| transfer.targets[0].path.to_string();
         (fitting.iter().map(path).collect(), too_large.iter().map(|(transfer, _)| path(transfer)).collect())
@@ -122,8 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replaced_makes_room() {
-        let (fitting, _) = divided(vec![transfer("a.md", 150, Some(100))], 50);
-        assert_eq!(fitting, ["a.md"]);
+    fn what_is_replaced_makes_room_once_the_new_content_is_complete_beside_it() {
+        let replacing = || transfer("a.md", 150, Some(100));
+        assert_eq!(divided(vec![replacing()], 50).0, [] as [String; 0]);
+        assert_eq!(divided(vec![replacing()], 150).0, ["a.md"]);
+        // Of three that are replaced, all can be complete before the first is in place.
+        let three = ["a.md", "b.md", "c.md"].map(|path| transfer(path, 100, Some(100)));
+        assert_eq!(divided(three.to_vec(), 299).0.len(), 2);
+        assert_eq!(divided(three.to_vec(), 300).0.len(), 3);
+        // Not more than are staged at once, so that a whole vault can be replaced on a disk that it half fills.
+        let many: Vec<_> =
+            (0..10 * STAGED_AT_ONCE).map(|n| transfer(&format!("{n}.md"), 100, Some(100))).collect();
+        assert!(divided(many, 100 * STAGED_AT_ONCE as u64).1.is_empty());
     }
 }

@@ -79,6 +79,20 @@ pub struct Deferred {
 pub struct DeferredKey(String);
 
 impl Deferred {
+    /// Bytes of memory that it takes, roughly.
+    pub(crate) fn cost(&self) -> u64 {
+        /// Without its texts, with its share of a map.
+        const FIXED: u64 = 400;
+        let Deferred { key, message, cause } = self;
+        let reason = match cause {
+            DeferredCause::Failed { reason } => reason.len(),
+            DeferredCause::Filtered => 0,
+        };
+        let texts =
+            2 * key.as_str().len() + message.path.as_str().len() + message.hash.as_str().len() + reason;
+        FIXED + texts as u64
+    }
+
     /// The same with nothing in it that could be of any length: an entry that cannot be read is not kept whole. Also for
     /// what earlier releases kept.
     #[must_use]

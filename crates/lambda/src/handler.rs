@@ -404,6 +404,7 @@ fn kind_of(error: &AccountError) -> &'static str {
         AccountError::Secret(_) => "SecretUnavailable",
         AccountError::Client(error) if error.is_auth() => "SignInFailed",
         AccountError::Client(_) => "ServiceUnavailable",
+        AccountError::State(_) => "StateUnavailable",
         AccountError::NoCredentials | AccountError::TokenRefused | AccountError::NoTotp => "SignInFailed",
         AccountError::NoPassword
         | AccountError::Encryption(_)

@@ -204,6 +204,16 @@ impl Secret {
         let by_name = || self.vaults.get(&vault.info.name).filter(|_| vault.goes_by_name);
         self.vaults.get(vault.info.id.as_str()).or_else(by_name)
     }
+
+    /// Whether it has something for any vault.
+    pub(crate) fn has_vaults(&self) -> bool {
+        !self.vaults.is_empty()
+    }
+
+    /// Whether it has something for a vault of this name.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        self.vaults.contains_key(name)
+    }
 }
 
 /// The parser's own message would repeat what it found.

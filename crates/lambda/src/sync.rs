@@ -161,6 +161,7 @@ impl Invocation {
         let (table, destination) = (&self.warm.table, job.place.to_string());
         for _ in 0..PIN_ATTEMPTS {
             let pins = self.or_cut_off(table.pins(&listed, &destination)).await??;
+            self.or_cut_off(self.warm.check_former_name(account, &job.vault, &pins.found())).await??;
             let opening = self.warm.judge(account, &job.vault, pins.found())?;
             let keys = tokio::select! {
                 biased;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientError, Token};
+use obsync_core::StateError;
 use obsync_core::pin::{FoundPin, Opening, Pin};
 use obsync_protocol::{EncryptionVersion, MasterKey, UnsupportedEncryption, VaultId, VaultInfo, VaultKeys};
 use obsync_stores::dynamodb::{DynamoOptions, DynamoTable};
@@ -65,6 +66,8 @@ struct Subject {
     vault: VaultId,
     salt: String,
     version: EncryptionVersion,
+    /// Whether the service handed out the password. Such a key opens nothing that is listed without one.
+    is_handed_out: bool,
 }
 
 /// Why the service cannot be used, or a vault not be opened.
@@ -98,6 +101,8 @@ pub(crate) enum AccountError {
     Encryption(#[from] UnsupportedEncryption),
     #[error(transparent)]
     Distrust(#[from] Distrust),
+    #[error(transparent)]
+    State(StateError),
     #[error("the key could not be derived: {0}")]
     Derivation(String),
 }
@@ -311,6 +316,28 @@ impl Warm {
         Ok(trust::judge(&self.listed_pin(vault)?, &known)?)
     }
 
+    /// Refuses a vault for which the service hands out a password, and for which the secret has one under the name that its
+    /// state in the table remembers: the service can rename a vault, and no pin says more where an older release was at work.
+    ///
+    /// # Errors
+    /// [`Distrust::Weaker`], or that the table cannot be read.
+    pub(crate) async fn check_former_name(
+        &self,
+        account: &Account,
+        vault: &Listed,
+        pins: &[FoundPin],
+    ) -> Result<(), AccountError> {
+        let is_pinned = pins.iter().any(|found| found.pin.vault == vault.info.id);
+        if vault.info.password.is_none() || vault.is_shared || is_pinned || !account.secret.has_vaults() {
+            return Ok(());
+        }
+        let known = self.table.summary(&vault.info.id).await.map_err(AccountError::State)?;
+        match known.is_some_and(|known| account.secret.has_name(&known.vault_name)) {
+            true => Err(Distrust::Weaker.into()),
+            false => Ok(()),
+        }
+    }
+
     /// How the service says that a vault is encrypted.
     ///
     /// # Errors
@@ -323,7 +350,8 @@ impl Warm {
     pub(crate) async fn keys(&self, account: &Account, vault: &Listed) -> Result<VaultKeys, AccountError> {
         let info = &vault.info;
         let version = info.encryption()?;
-        let subject = Subject { vault: info.id.clone(), salt: info.salt.clone(), version };
+        let (vault_id, is_handed_out) = (info.id.clone(), info.password.is_some());
+        let subject = Subject { vault: vault_id, salt: info.salt.clone(), version, is_handed_out };
         if let Some(keys) = self.kept_keys().get(&subject) {
             return Ok(keys.clone());
         }

@@ -30,7 +30,7 @@ pub fn messages(data: &[u8]) {
         Ok(message) => {
             if let ServerMessage::Answer(answer) = &message {
                 assert!(
-                    answer.error().is_none_or(|error| error.chars().count() <= 300 && !has_control(&error))
+                    answer.error().is_none_or(|error| error.len() <= text.len() + 64 && !has_control(&error))
                 );
             }
             assert_eq!(ServerMessage::parse(&message.to_json()), Ok(message));
@@ -49,7 +49,10 @@ pub fn messages(data: &[u8]) {
 
 fn rest_replies(body: &[u8]) {
     fn read<R: RestReply>(body: &[u8]) -> Option<R> {
-        let refused = |error: &RestError| told(&error.to_string());
+        let refused = |error: &RestError| match error {
+            RestError::Service(reason) => assert!(!has_control(reason)),
+            RestError::Message(error) => told(&error.to_string()),
+        };
         R::parse(body).inspect_err(refused).ok()
     }
     let _ = (read::<Done>(body), read::<SignedIn>(body), read::<CreatedVault>(body));

@@ -307,6 +307,12 @@ pub(crate) fn clean(text: &str, limit: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(limit).collect()
 }
 
+/// The reason that the other side gives for a refusal. As long as a message can be: a secret that was
+/// cut off could not be found in it any more.
+pub(crate) fn reason(text: &str) -> String {
+    clean(text.trim(), limits::TEXT_MESSAGE)
+}
+
 /// Reads an object; of its lists those that `lists` names.
 struct FieldsSeed {
     lists: Lists,

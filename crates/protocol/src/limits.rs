@@ -62,12 +62,20 @@ pub const PIN: usize = 64 * KIB;
 pub const ENTRIES_KEPT: u64 = 2_000_000;
 /// Entries of one listing, older ones of the same paths and deletions included.
 pub const ENTRIES_RECEIVED: u64 = 20_000_000;
-/// Memory for the entries of a listing, in bytes, where the caller sets no other bound: some 300 for each with its path.
-pub const LISTING_MEMORY: u64 = 1 << 30;
+/// Memory that a run may take for the entries of a listing, in bytes, where the caller sets no other bound: some 950 for a
+/// file or folder with its path, 350 for a deletion.
+pub const LISTING_MEMORY: u64 = 2 << 30;
+/// How often a listing may break off and go on while it brings something.
+pub const LISTING_BREAKS: usize = 1000;
 /// Entries of one vault that cannot be read and are remembered: listed now, or deferred by earlier runs.
 pub const UNREADABLE_ENTRIES: usize = 100_000;
 /// Memory for the entries that [`UNREADABLE_ENTRIES`] counts, in bytes.
 pub const UNREADABLE_MEMORY: u64 = 64 << 20;
+/// Changes of one vault that could not be applied and are remembered, to be tried again. Beyond them the version stays below
+/// what failed, so that the next run lists it anew.
+pub const FAILED_CHANGES: usize = 100_000;
+/// Memory for the changes that [`FAILED_CHANGES`] counts, in bytes.
+pub const FAILED_MEMORY: u64 = 64 << 20;
 /// The longest encoded path that is kept whole of an entry whose path cannot be decoded, in bytes. Of a longer one its
 /// beginning and a hash are kept.
 pub const UNREADABLE_PATH: usize = 128;
@@ -127,5 +135,7 @@ pub const TABLE_PAGES: usize = 100_000;
 pub const NAME_SHOWN: usize = 200;
 /// Failures that a report lists; the others are counted.
 pub const FAILURES_LISTED: usize = 1000;
+/// Passwords of a list of vaults that texts of the service are searched for, besides that of the vault that is opened.
+pub const HANDED_OUT_PASSWORDS_KNOWN: usize = 100;
 /// Secrets shorter than this, in bytes, are not searched for in a text; the text as a whole is withheld.
 pub const LEAST_SECRET_SEARCHED: usize = 8;

@@ -21,9 +21,6 @@ use crate::limits;
 /// What to say for an application error that came without text.
 const NO_REASON: &str = "the service gave no reason";
 
-/// The longest error text that is passed on, in characters.
-const MAX_REASON: usize = 300;
-
 /// The body of a call.
 pub trait RestRequest: Serialize {
     /// Where it is posted, below the base URL.
@@ -47,7 +44,8 @@ pub trait RestReply: Sized {
 /// Why an answer holds no result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RestError {
-    /// The service refused: its own words, one line of at most 300 characters.
+    /// The service refused: its own words, without control characters. They may repeat secrets: whoever shows them takes
+    /// these out first, and shortens the text then.
     #[error("the service answered: {0}")]
     Service(String),
     /// The body is not what it should be.
@@ -77,7 +75,7 @@ fn read<T>(
     let message = parsed.named(name);
     if message.has("error") {
         let reason = message.complaint("error").unwrap_or_default();
-        let reason = json::clean(reason.trim(), MAX_REASON);
+        let reason = json::reason(&reason);
         return Err(RestError::Service(if reason.is_empty() { NO_REASON.to_owned() } else { reason }));
     }
     Ok(fields(&message)?)

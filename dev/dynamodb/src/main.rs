@@ -40,6 +40,7 @@ fn answer(database: &Database, line: &str) -> Result<Value, Failure> {
     let request = asked["request"].take();
     match asked["operation"].as_str().unwrap_or_default() {
         "CreateTable" => call(request, |request| database.create_table(request)),
+        "DeleteItem" => call(request, |request| database.delete_item(request)),
         "DeleteTable" => call(request, |request| database.delete_table(request)),
         "DescribeTable" => call(request, |request| database.describe_table(request)),
         "GetItem" => call(request, |request| database.get_item(request)),

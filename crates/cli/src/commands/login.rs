@@ -26,7 +26,8 @@ pub(super) async fn run(options: &Login, context: &Context) -> Result<Exit, Fail
     };
     let saved = account.sign_in(&client).await?;
     context.credentials().save(context.api_url(), &saved, &context.console)?;
-    context.say(&format!("Signed in as {}. `obsync vaults` lists your vaults.", saved.email))?;
+    let email = client.redactor().take_out(&saved.email);
+    context.say(&format!("Signed in as {email}. `obsync vaults` lists your vaults."))?;
     Ok(Exit::Done)
 }
 

@@ -92,7 +92,13 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
     let state = context.or_stopped(known.state_for(&source.vault, options.dry_run)).await?;
     let result = match context.or_stopped(known.store(objects, options.dry_run, context)).await {
         Ok(store) => match pinned(&mut admitted, &known, options).await {
-            Ok(()) => pull_into(&source, store, &state, options, context, verbose).await,
+            Ok(()) => match pull_into(&source, store, &state, options, context, verbose).await {
+                // The state of an empty vault says nothing that a pin would have to protect.
+                Ok(report) if report.version > 0 && !options.dry_run => {
+                    known.keep_waiting_pin().await.map(|()| report)
+                }
+                ended => ended,
+            },
             Err(failed) => Err(failed),
         },
         Err(failed) => Err(failed),
@@ -228,19 +234,15 @@ fn conclude(
     if let Some(failures) = pull_report::failures(report) {
         context.console.error(&failures);
     }
+    // With -q the warnings of the run were not printed.
+    if report.older_vault.is_some() && context.console.is_quiet() {
+        report.warnings.iter().for_each(|warning| context.console.error(&format!("obsync: {warning}")));
+    }
     Ok(match report.outcome {
+        Outcome::DryRun if report.older_vault.is_some() => Exit::VaultOlder,
         Outcome::Complete | Outcome::DryRun => Exit::Done,
         Outcome::Failures => Exit::Failures,
-        Outcome::VaultOlder => {
-            // With -q the warnings of the run were not printed.
-            if context.console.is_quiet() {
-                report
-                    .warnings
-                    .iter()
-                    .for_each(|warning| context.console.error(&format!("obsync: {warning}")));
-            }
-            Exit::VaultOlder
-        }
+        Outcome::VaultOlder => Exit::VaultOlder,
         Outcome::Interrupted => {
             let cause = limit.cause();
             context.console.error(&format!(

@@ -1,7 +1,7 @@
 //! `obsync vaults`: the vaults of the account and those shared with it.
 
 use obsync_core::pin::{VaultKind, fingerprint};
-use obsync_protocol::{VaultInfo, VaultList, shown_name};
+use obsync_protocol::{Redactor, VaultInfo, VaultList, shown_name};
 use serde::Serialize;
 
 use crate::args::Vaults;
@@ -38,7 +38,7 @@ pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Fai
     let client = context.client()?;
     let (_, list) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
-    let rows = rows(&list);
+    let rows = rows(&list, client.redactor());
     if options.json {
         context.console.json(&Document { vaults: rows })?;
     } else if rows.is_empty() {
@@ -49,16 +49,17 @@ pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-fn rows(list: &VaultList) -> Vec<Row> {
-    let own = list.vaults.iter().map(|vault| row(vault, false));
-    own.chain(list.shared.iter().map(|vault| row(vault, true))).collect()
+fn rows(list: &VaultList, redactor: &Redactor) -> Vec<Row> {
+    let own = list.vaults.iter().map(|vault| row(vault, false, redactor));
+    own.chain(list.shared.iter().map(|vault| row(vault, true, redactor))).collect()
 }
 
-fn row(vault: &VaultInfo, shared: bool) -> Row {
+fn row(vault: &VaultInfo, shared: bool, redactor: &Redactor) -> Row {
+    let own = |text: &str| redactor.take_out(text).into_owned();
     Row {
         id: vault.id.to_string(),
-        name: vault.name.clone(),
-        region: vault.region.clone(),
+        name: own(&vault.name),
+        region: own(&vault.region),
         encryption: VaultKind::of(vault),
         encryption_version: vault.encryption_version,
         fingerprint: fingerprint(vault),

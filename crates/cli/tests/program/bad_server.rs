@@ -3,13 +3,16 @@
 
 use std::net::TcpListener;
 use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
 use std::thread;
 
+use obsync_protocol::{EncryptionVersion, MasterKey, VaultKeys};
 use obsync_testkit::{Chance, Faults};
 
-use crate::world::{World, ran};
+use crate::world::{World, put, ran};
 
 const NOON: i64 = 1_767_268_800_000;
+const SALT: &str = "0123456789abcdef0123456789abcdef";
 
 /// A world whose vault `Notes` holds three files; the one in the middle is the one in trouble.
 fn three_files() -> World {
@@ -127,7 +130,9 @@ fn a_host_that_the_user_allows_is_talked_to() {
 #[test]
 fn secrets_that_the_server_repeats_are_not_printed_nor_kept() {
     let world = three_files();
-    for text in ["no, {token}", "hash {keyhash} of {token}!", "{token}{token}", "{keyhash}"] {
+    // The last one would be cut in the middle of the token.
+    let long = format!("{}{{token}}", "x ".repeat(145));
+    for text in ["no, {token}", "hash {keyhash} of {token}!", "{token}{token}", "{keyhash}", &long] {
         world.server.faults().set(Faults {
             init_error: Chance::always(),
             init_error_text: text.to_owned(),
@@ -140,6 +145,59 @@ fn secrets_that_the_server_repeats_are_not_printed_nor_kept() {
         let longest = shown.split(|c: char| !c.is_ascii_alphanumeric()).map(str::len).max();
         assert!(longest < Some(32), "a token or a key hash is shown: {shown}");
     }
+}
+
+#[test]
+fn a_password_that_comes_back_as_a_name_is_not_printed() {
+    let world = World::with(|builder| builder.vault(obsync_testkit::VaultSpec::managed("Fine")));
+    world
+        .server
+        .faults()
+        .set("listing-name=handed-0ut-w0rd,listing-password=handed-0ut-w0rd".parse().unwrap());
+    for more in [&["vaults"][..], &["vaults", "--json"]] {
+        let listed = world.must(more);
+        assert!(
+            !listed.stdout.contains("handed-0ut-w0rd") && listed.stdout.contains("[secret]"),
+            "{listed:?}"
+        );
+    }
+}
+
+/// A folder for a server's vault `Notes`, always with the same id.
+fn vault_of_one_id(folder: &Path) -> PathBuf {
+    let master = MasterKey::derive(&"handed-0ut".into(), SALT);
+    let vault = serde_json::json!({
+        "id": "11".repeat(16),
+        "name": "Notes",
+        "encryption_version": 3,
+        "salt": SALT,
+        "managed_password": "handed-0ut",
+        "keyhash": VaultKeys::new(&master, EncryptionVersion::V3, SALT).key_hash().as_str(),
+    });
+    put(&folder.join("vault.json"), &vault.to_string());
+    folder.to_owned()
+}
+
+#[test]
+fn a_vault_that_is_older_on_the_server_has_an_exit_status_of_its_own_also_with_quiet() {
+    let vaults = tempfile::tempdir().unwrap();
+    let folder = |name: &str| vault_of_one_id(&vaults.path().join(name));
+    let mut world = World::with(|builder| builder.vault_dir(folder("newer")));
+    for name in ["First.md", "Second.md", "Third.md"] {
+        world.vault("Notes").write(name, name, NOON).unwrap();
+    }
+    world.must(&["pull", "Notes", "notes"]);
+    world.serve_instead(|builder| builder.vault_dir(folder("older")));
+    world.vault("Notes").write("First.md", "First.md", NOON).unwrap();
+    for more in [&[][..], &["--quiet"], &["--dry-run"], &["--dry-run", "--quiet"], &["--json"], &["--full"]] {
+        let pull = world.run(&[&["pull", "Notes", "notes"], more].concat()).expect(11);
+        assert!(pull.stderr.contains("rolled back"), "{more:?}: {pull:?}");
+        assert_eq!(world.files("notes").len(), 3, "{more:?}");
+    }
+    world.must(&["pull", "Notes", "notes", "--accept-older-vault"]);
+    assert_eq!(world.files("notes").len(), 3, "only a full pull removes");
+    world.must(&["pull", "Notes", "notes", "--full"]);
+    assert_eq!(world.files("notes").len(), 1);
 }
 
 #[test]

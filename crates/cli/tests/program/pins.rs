@@ -146,6 +146,16 @@ fn a_lost_home_does_not_undo_the_pin_of_a_folder() {
 }
 
 #[test]
+fn a_folder_that_an_older_release_filled_gets_its_pin_from_a_run_that_changes_nothing() {
+    let mut play = pulled();
+    fs::remove_dir_all(play.world.path("notes/.obsync")).unwrap();
+    play.pull_with_password(&[]).expect(0);
+    fs::remove_dir_all(play.world.home()).unwrap();
+    play.now(FORGED);
+    play.refused(&mut play.pull(&[]));
+}
+
+#[test]
 fn a_lost_state_and_a_lost_folder_do_not_undo_the_pin_of_the_home() {
     let mut play = pulled();
     fs::remove_dir_all(play.world.home().join("state")).unwrap();
@@ -203,6 +213,64 @@ fn a_new_id_under_the_old_name_or_for_the_old_folder_is_not_opened_with_weaker_e
     fs::remove_dir_all(play.world.home()).unwrap();
     let refused = play.refused(&mut play.pull(&[]));
     assert!(refused.stderr.contains("the vault that was brought there"), "{refused:?}");
+}
+
+#[test]
+fn an_id_that_was_a_name_and_a_name_that_was_an_id_are_refused_like_the_name() {
+    let play = pulled();
+    let id = FIRST_ID.repeat(16);
+    play.world.server.faults().set(format!("listing-name={id},listing-password=handed-0ut").parse().unwrap());
+    // The same id is a known vault; under a new one the name alone would be a first contact.
+    play.refused(&mut play.world.command(&["pull", &id, "elsewhere"]));
+}
+
+#[test]
+fn the_names_of_vaults_whose_keys_were_kept_before_there_were_pins_are_pinned_too() {
+    let mut play = pulled();
+    fs::remove_file(play.world.home().join("config/pins.json")).unwrap();
+    play.now(Shown { id: "22", ..FORGED });
+    play.refused(&mut play.world.command(&["pull", "Notes", "elsewhere"]));
+}
+
+#[test]
+fn keys_that_are_all_that_is_known_are_neither_set_aside_nor_to_be_removed() {
+    let mut play = pulled();
+    fs::remove_file(play.world.home().join("config/pins.json")).unwrap();
+    fs::remove_dir_all(play.world.path("notes/.obsync")).unwrap();
+    let keys = play.world.home().join("config/keys.json");
+    let kept = fs::read(&keys).unwrap();
+    play.now(FORGED);
+    for damaged in [vec![b' '; 65 << 20], kept[..kept.len() - 3].to_vec()] {
+        fs::write(&keys, &damaged).unwrap();
+        let refused = ran(&mut play.pull(&[])).expect(1);
+        assert!(refused.stderr.contains("restore it from a copy"), "{refused:?}");
+        assert_eq!(fs::metadata(&keys).unwrap().len(), damaged.len() as u64);
+    }
+    fs::write(&keys, kept).unwrap();
+    play.refused(&mut play.pull(&[]));
+}
+
+#[test]
+fn accepting_a_change_without_any_pin_keeps_everything_too() {
+    let mut play = pulled();
+    play.world.vault("Notes").write("Gone.md", "mine", NOON).unwrap();
+    play.pull_with_password(&[]).expect(0);
+    fs::remove_file(play.world.home().join("config/pins.json")).unwrap();
+    fs::remove_file(play.world.home().join("config/keys.json")).unwrap();
+    fs::remove_dir_all(play.world.path("notes/.obsync")).unwrap();
+    play.now(FORGED);
+    ran(&mut play.pull(&["--full", "--accept-encryption-change"])).expect(0);
+    let files = play.world.files("notes");
+    let has = |content: &str| files.iter().any(|(_, found)| found == content);
+    assert!(has("my own words") && has("mine") && has("forged"), "{files:?}");
+}
+
+#[test]
+fn accepting_a_change_accepts_no_password_that_the_vault_does_not_need() {
+    let play = Play::with(FORGED);
+    play.pull_with_password(&["--accept-encryption-change"]).expect(3);
+    let mut piped = play.pull(&["--accept-encryption-change", "--password-stdin"]);
+    ran(piped.write_stdin("mine\n")).expect(3);
 }
 
 #[test]

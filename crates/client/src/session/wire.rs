@@ -39,8 +39,8 @@ pub(super) struct Wire {
     /// have passed: most messages come in time and need not touch it.
     timer: Pin<Box<Sleep>>,
     speed: Arc<Speed>,
-    /// Bytes of messages that `speed` was told.
-    told: u64,
+    /// The bytes that `speed` knows of.
+    counted: Counted,
 }
 
 /// What is being waited for and until when.
@@ -90,7 +90,7 @@ impl Wire {
             timer: Box::pin(sleep(timeouts.ping_after)),
             timeouts,
             speed,
-            told: 0,
+            counted: Counted::default(),
         }
     }
 
@@ -111,7 +111,13 @@ impl Wire {
 
     /// A limit for the first entry of a listing, which a server may have to look for.
     pub(super) fn first_entry_due(&self) -> Due {
-        Due { is_measured: false, ..self.step_due("the first entry of the listing") }
+        Due { is_measured: self.speed.has_listed(), ..self.step_due("the first entry of the listing") }
+    }
+
+    /// A limit for the entry after one that came.
+    pub(super) fn next_entry_due(&self) -> Due {
+        self.speed.listed();
+        self.step_due("the next entry of the listing")
     }
 
     /// A limit for the next piece of content. Signs of life do not extend it, but the bytes of a piece that is on
@@ -119,6 +125,11 @@ impl Wire {
     pub(super) fn piece_due(&self, what: &'static str) -> Due {
         let content_since = Some(Instant::now());
         Due { what, after: self.timeouts.silence, at: None, content_since, is_measured: true }
+    }
+
+    /// Counts a text of so many bytes as progress. What says nothing is none: it must not hide that nothing comes.
+    pub(super) fn accept(&mut self, bytes: usize) {
+        self.counted.texts += bytes as u64;
     }
 
     /// Takes a request for sending; [`Wire::flush`] sends it.
@@ -188,19 +199,19 @@ impl Wire {
         let (mut waiting, mut now) = (None, started);
         loop {
             self.set_timer(due, started, now);
-            let Self { socket, timer, speed, told, .. } = self;
+            let Self { socket, timer, speed, counted, .. } = self;
             tokio::select! {
                 biased;
                 message = poll_fn(|cx| {
                     let received = socket.poll_receive(cx);
                     if received.is_pending() && waiting.is_none() && due.is_measured {
-                        waiting = Some(speed.wait(untold(socket, told)));
+                        waiting = Some(speed.wait(counted.progress(socket, due)));
                     }
                     received
                 }) => {
                     self.last_message = Instant::now();
                     if let Some(waiting) = &mut waiting {
-                        waiting.received = untold(socket, told);
+                        waiting.received = counted.progress(socket, due);
                     }
                     return message;
                 }
@@ -241,7 +252,7 @@ impl Wire {
         }
         self.check_content(due, now)?;
         if due.is_measured {
-            self.speed.check(untold(&self.socket, &mut self.told))?;
+            self.speed.check(self.counted.progress(&self.socket, due))?;
         }
         if self.heartbeat && self.ping_at() <= now {
             trace!("asking for a sign of life");
@@ -280,10 +291,26 @@ impl Wire {
     }
 }
 
-/// The bytes of messages since `told` was last brought up to date, which it is now.
-fn untold(socket: &Socket, told: &mut u64) -> u64 {
-    let received = socket.data_bytes();
-    received - std::mem::replace(told, received)
+/// Bytes received so far that are progress.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    /// Of texts that said something.
+    texts: u64,
+    /// Of pieces of content, the one that is on its way included.
+    content: u64,
+}
+
+impl Counted {
+    /// The bytes received since the last call that are progress. While content is due only content is: texts that nobody
+    /// asked for must not hide that it trickles.
+    fn progress(&mut self, socket: &Socket, due: &Due) -> u64 {
+        let content = socket.content_bytes();
+        let before = std::mem::replace(self, Self { texts: 0, content });
+        match due.content_since {
+            Some(_) => content - before.content,
+            None => before.texts,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -367,6 +394,7 @@ mod tests {
             });
             for _ in 0..entries {
                 wire.next(&wire.step_due("the next entry")).await.unwrap();
+                wire.accept(entry.len());
             }
             server.await.unwrap();
         }

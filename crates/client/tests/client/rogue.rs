@@ -36,6 +36,11 @@ impl Peer {
         let _ = self.websocket.send(Message::text(text)).await;
     }
 
+    /// Whether a text could still be sent.
+    pub(crate) async fn is_sent(&mut self, text: &str) -> bool {
+        self.websocket.send(Message::text(text)).await.is_ok()
+    }
+
     pub(crate) async fn send_binary(&mut self, piece: Vec<u8>) {
         let _ = self.websocket.send(Message::binary(piece)).await;
     }

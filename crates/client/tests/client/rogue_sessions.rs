@@ -411,20 +411,87 @@ async fn a_server_that_trickles_ends_the_run_and_no_file_is_blamed() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_done_does_not_wait_for_the_listing_of_a_further_connection() {
+async fn texts_that_nobody_asked_for_do_not_hide_that_content_trickles() {
+    let slow = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.speed_over = Duration::from_secs(1);
+        options
+    };
+    let rogue = Rogue::with(slow, |mut peer| async move {
+        peer.welcome().await;
+        peer.text().await;
+        let (_, header, blob) = job();
+        peer.send(&header.replace(r#""pieces":1"#, &format!(r#""pieces":{}"#, blob.len()))).await;
+        let noise = format!(r#"{{"op":"noise","text":"{}"}}"#, "x".repeat(2000));
+        for byte in blob {
+            peer.send_binary(vec![byte]).await;
+            peer.send(&noise).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        peer.until_gone().await;
+    })
+    .await;
+    let (summary, result) = fetch(&rogue).await;
+    assert!(matches!(summary, Err(ClientError::TooSlow { least: 1024, .. })), "{summary:?}");
+    assert!(result.is_none());
+}
+
+#[tokio::test]
+async fn texts_that_say_nothing_do_not_hide_that_a_listing_trickles() {
+    let slow = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.speed_over = Duration::from_secs(1);
+        options
+    };
+    let rogue = Rogue::with(slow, |mut peer| async move {
+        peer.text().await;
+        peer.send(r#"{"res":"ok"}"#).await;
+        let noise = format!(r#"{{"op":"noise","text":"{}"}}"#, "x".repeat(2000));
+        for uid in 1.. {
+            let path = keys().encode_text(&format!("{uid}.md")).unwrap();
+            peer.send(&format!(r#"{{"op":"push","uid":{uid},"path":"{path}","folder":true}}"#)).await;
+            for _ in 0..5 {
+                peer.send(&noise).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    })
+    .await;
+    let error = listed(&rogue).await.unwrap_err();
+    assert!(matches!(error, ClientError::TooSlow { least: 1024, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_listing_of_which_no_entry_comes_is_given_up() {
+    let impatient = |mut options: obsync_client::ClientOptions| {
+        options.timeouts.stall = Duration::from_millis(200);
+        options
+    };
+    let rogue = Rogue::with(impatient, |mut peer| async move {
+        peer.text().await;
+        peer.send(r#"{"res":"ok"}"#).await;
+        loop {
+            peer.send(r#"{"op":"noise"}"#).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let error = listed(&rogue).await.unwrap_err();
+    assert!(matches!(error, ClientError::NoListing { .. }), "{error:?}");
+}
+
+/// Fetches 64 files from a server that answers on the first connection as it should, and runs `script` on all others once
+/// they are let in. Returns how long that took and over how many connections; each file has to come.
+async fn fetch_beside<F>(script: impl Fn(Peer) -> F + Clone + Send + Sync + 'static) -> (Duration, usize)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let count = Arc::new(AtomicUsize::new(0));
     let rogue = Rogue::start(move |mut peer| {
-        let number = count.fetch_add(1, Ordering::Relaxed);
+        let (number, script) = (count.fetch_add(1, Ordering::Relaxed), script.clone());
         async move {
             if number > 0 {
                 peer.text().await;
                 peer.send(r#"{"res":"ok"}"#).await;
-                // For ever, as long as somebody listens.
-                for uid in 2..100_000 {
-                    peer.send(&format!(r#"{{"op":"push","uid":{uid},"path":"a"}}"#)).await;
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                return;
+                return script(peer).await;
             }
             peer.welcome().await;
             let (_, header, blob) = job();
@@ -456,14 +523,65 @@ async fn a_run_that_is_done_does_not_wait_for_the_listing_of_a_further_connectio
     };
     let begun = std::time::Instant::now();
     limited(pool.run()).await.unwrap();
-    // The listing takes 100 s.
-    assert!(begun.elapsed() < Duration::from_secs(30) && rogue.connections() > 1);
+    let took = begun.elapsed();
     let mut fetched = 0;
     while let Some(result) = outcomes.recv().await {
         assert!(result.outcome.is_ok());
         fetched += 1;
     }
     assert_eq!(fetched, 64);
+    (took, rogue.connections())
+}
+
+#[tokio::test]
+async fn a_run_that_is_done_does_not_wait_for_the_listing_of_a_further_connection() {
+    let (took, connections) = fetch_beside(|mut peer| async move {
+        // For ever, as long as somebody listens.
+        for uid in 2..100_000 {
+            peer.send(&format!(r#"{{"op":"push","uid":{uid},"path":"a"}}"#)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    // The listing takes 100 s.
+    assert!(took < Duration::from_secs(30) && connections > 1, "{took:?}, {connections} connections");
+}
+
+#[tokio::test]
+async fn a_further_connection_whose_listing_does_not_end_is_given_up() {
+    let passed_over = Arc::new(AtomicUsize::new(0));
+    let sent = Arc::clone(&passed_over);
+    let (took, _) = fetch_beside(move |mut peer| {
+        let sent = Arc::clone(&sent);
+        async move {
+            for uid in 2..300_000 {
+                if !peer.is_sent(&format!(r#"{{"op":"push","uid":{uid},"path":"a"}}"#)).await {
+                    return;
+                }
+                sent.fetch_max(uid, Ordering::Relaxed);
+            }
+            peer.until_gone().await;
+        }
+    })
+    .await;
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    let most = passed_over.load(Ordering::Relaxed);
+    // What was on its way when the connection was given up comes on top.
+    assert!(most < 250_000, "{most} entries were taken");
+}
+
+#[tokio::test]
+async fn a_frame_above_four_mebibytes_ends_a_further_connection_and_no_file() {
+    let (_, connections) = fetch_beside(|mut peer| async move {
+        peer.send(r#"{"op":"ready","version":1}"#).await;
+        while peer.text().await.is_some() {
+            let header = job().1;
+            peer.send(&header).await;
+            peer.send_binary(vec![0; (4 << 20) + 1]).await;
+        }
+    })
+    .await;
+    assert!(connections > 1);
 }
 
 #[tokio::test]

@@ -221,9 +221,13 @@ pub fn check(listed: Pin, found: &[FoundPin], wish: &Wish) -> Decision {
         return Decision::Refuse(PinRefusal::NotAsWished { name: listed.name.clone(), wanted, listed: kind });
     }
     let relevant = relevant(&listed, found);
-    let refusal = conflict(&listed, &relevant).or_else(|| password_given(&listed, wish));
+    let refusal = conflict(&listed, &relevant);
     if let Some(refusal) = refusal.as_ref().filter(|_| !wish.accepts_change) {
         return Decision::Refuse(refusal.clone());
+    }
+    // No change of the encryption, so that nothing of it can be accepted.
+    if let Some(refusal) = password_given(&listed, wish) {
+        return Decision::Refuse(refusal);
     }
     let mut notices = Vec::new();
     match short_salt(&listed, &relevant) {
@@ -243,8 +247,7 @@ pub fn check(listed: Pin, found: &[FoundPin], wish: &Wish) -> Decision {
     let in_doubt = is_first_contact
         && kind == VaultKind::Standard
         && wish.password == PasswordAtHand::Unnamed
-        && wish.encryption.is_none()
-        && !wish.accepts_change;
+        && wish.encryption.is_none();
     match in_doubt {
         true => Decision::Ask(opening, PinRefusal::PasswordUnused { name }),
         false => Decision::Open(opening),
@@ -261,14 +264,26 @@ fn relevant<'a>(listed: &Pin, found: &'a [FoundPin]) -> Vec<Relevant<'a>> {
     let is_of_vault = |found: &FoundPin| {
         found.pin.vault == listed.vault && (found.is_of_destination || found.pin.service == listed.service)
     };
-    let is_of_name =
-        |found: &FoundPin| found.pin.service == listed.service && found.pin.has_name(&listed.name);
-    // A vault that is known by this very name is no newcomer under it.
-    let has_its_name = found.iter().any(|found| is_of_vault(found) && is_of_name(found));
+    // The service chooses both: a new vault whose id is the old name, or whose name is the old id, is what a script that
+    // names the old one would open.
+    let is_of_name = |found: &FoundPin| {
+        found.pin.service == listed.service
+            && (found.pin.goes_by(&listed.name) || found.pin.goes_by(listed.vault.as_str()))
+    };
+    // A vault that is known by this very name is no newcomer under it: where the other pin is, or where somebody accepted it.
+    // What one machine saw first says nothing about what all of them share.
+    let is_known_beside = |other: &FoundPin| {
+        found.iter().any(|found| {
+            is_of_vault(found)
+                && found.pin.service == listed.service
+                && found.pin.has_name(&listed.name)
+                && (found.place == other.place || found.pin.accepted.is_some())
+        })
+    };
     let subject = |found: &FoundPin| match () {
         () if is_of_vault(found) => Some(PinSubject::Vault),
         () if found.is_of_destination => Some(PinSubject::Destination),
-        () if !has_its_name && is_of_name(found) => Some(PinSubject::Name),
+        () if is_of_name(found) && !is_known_beside(found) => Some(PinSubject::Name),
         () => None,
     };
     found.iter().filter_map(|found| subject(found).map(|subject| Relevant { found, subject })).collect()
@@ -330,7 +345,7 @@ fn short_salt(listed: &Pin, relevant: &[Relevant<'_>]) -> Option<Result<PinNotic
 /// What is to be kept: what is listed, with what older pins of the vault say of it beyond that.
 fn renewed(listed: Pin, known: &[&Pin]) -> Pin {
     let accepted =
-        known.iter().find(|pin| pin.encryption == listed.encryption).and_then(|pin| pin.accepted.clone());
+        known.iter().filter(|pin| pin.encryption == listed.encryption).find_map(|pin| pin.accepted.clone());
     let renewed = known.iter().fold(listed, |pin, older| pin.with_names_of(older));
     Pin { accepted, ..renewed }
 }

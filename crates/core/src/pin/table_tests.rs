@@ -92,12 +92,42 @@ fn a_new_id_under_a_pinned_name_or_for_a_pinned_destination_is_held_to_the_kind_
 }
 
 #[test]
+fn an_id_that_was_a_name_and_a_name_that_was_an_id_are_pinned_as_well() {
+    let strong = [found(PinPlace::Home, pin("a1b2", "Notes", end_to_end(SALT)))];
+    let standard = |id, name| pin(id, name, VaultEncryption::Standard);
+    assert_eq!(word(standard("Notes", "Zzz"), &strong, &silent()), "weaker");
+    assert_eq!(word(standard("ffff", "a1b2"), &strong, &silent()), "weaker");
+    assert_eq!(word(standard("ffff", "Zzz"), &strong, &silent()), "first");
+}
+
+#[test]
 fn a_vault_that_is_known_by_its_name_is_no_newcomer_under_it_but_one_that_took_the_name_is() {
     let strong = found(PinPlace::Home, pin("a", "Notes", end_to_end(SALT)));
     let own = |name: &str| found(PinPlace::Home, pin("b", name, VaultEncryption::Standard));
     let listed = || pin("b", "Notes", VaultEncryption::Standard);
     assert_eq!(word(listed(), &[strong.clone(), own("Notes")], &silent()), "open");
     assert_eq!(word(listed(), &[strong, own("Recipes")], &silent()), "weaker");
+}
+
+#[test]
+fn what_one_machine_knows_by_a_name_does_not_undo_what_the_table_knows_by_it() {
+    let strong = found(PinPlace::Table, pin("a", "Notes", end_to_end(SALT)));
+    let weak = pin("b", "Notes", VaultEncryption::Standard);
+    let at_home = found(PinPlace::Home, weak.clone());
+    assert_eq!(word(weak.clone(), &[strong.clone(), at_home.clone()], &silent()), "weaker");
+    let in_table = found(PinPlace::Table, weak.clone());
+    assert_eq!(word(weak.clone(), &[strong.clone(), at_home, in_table], &silent()), "open");
+    let accepted = found(PinPlace::Home, weak.clone().accepted_by("me@host"));
+    assert_eq!(word(weak, &[strong, accepted], &silent()), "open");
+}
+
+#[test]
+fn who_accepted_a_change_is_kept_although_another_place_does_not_know_it() {
+    let known = pin("a", "Notes", VaultEncryption::Standard);
+    let accepted = known.clone().accepted_by("me@host");
+    let found = [found(PinPlace::Home, known.clone()), found(PinPlace::Table, accepted.clone())];
+    let Decision::Open(opening) = check(known, &found, &silent()) else { panic!("it is refused") };
+    assert_eq!(opening.pin.accepted, accepted.accepted);
 }
 
 #[test]
@@ -143,6 +173,10 @@ fn what_the_user_says_is_held_to() {
         assert_eq!(word(listed(), &[], &wish), new, "{wish:?}");
         assert_eq!(word(listed(), &known, &wish), of_known, "{wish:?}");
         assert_eq!(word(pin("a", "Notes", end_to_end(SALT)), &[], &wish), encrypted, "{wish:?}");
+        // Accepting a change accepts nothing else.
+        let accepting = Wish { accepts_change: true, ..wish };
+        assert_eq!(word(listed(), &[], &accepting), new, "{wish:?}");
+        assert_eq!(word(listed(), &known, &accepting), of_known, "{wish:?}");
     }
 }
 

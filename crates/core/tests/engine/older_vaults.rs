@@ -72,6 +72,21 @@ async fn an_older_vault_that_is_accepted_lowers_the_version_and_removes_only_in_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_older_vault_that_is_accepted_removes_nothing_for_a_full_pull_that_was_cut_off_before() {
+    let (bench, mut after) = rolled_back().await;
+    let begun = obsync_core::VaultState { rechecking: Some(0), ..bench.state().load().await.unwrap() };
+    let commit = obsync_core::Commit { state: begun, ..obsync_core::Commit::default() };
+    bench.state().commit(commit).await.unwrap();
+    after.options.accept_older_vault = true;
+    let report = pull_from(&after, &bench).await;
+    assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 0), "{report:#?}");
+    after.options.accept_older_vault = false;
+    let report = pull_from(&after, &bench).await;
+    assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 0), "{report:#?}");
+    assert_eq!(bench.files().len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_destination_is_filled_from_an_older_vault() {
     let (bench, after) = rolled_back().await;
     std::fs::remove_dir_all(bench.dest()).unwrap();

@@ -50,6 +50,26 @@ async fn long_paths_that_cannot_be_read_cost_little_now_and_in_every_later_run()
     assert!(taken < MOST, "the second run took {} MB", taken >> 20);
 }
 
+/// What can be read and not be applied is remembered, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_applied_is_remembered_up_to_a_bound_and_costs_later_runs_little() {
+    let _alone = ALONE.lock().await;
+    let bench = flooded("below-a-file:250000").await;
+    let report = measured(&bench).await.0.unwrap();
+    assert_eq!((report.outcome, report.failed()), (Outcome::Failures, 250_000), "{:?}", report.warnings);
+    let remembered = || async { bench.state().deferred(DeferredKind::Failed).await.unwrap().len() };
+    let first = remembered().await;
+    assert!((50_000..=100_000).contains(&first), "{first}");
+    // The version stays below what is not remembered, so that it is listed again.
+    assert!(report.version < 250_000, "{}", report.version);
+    measured(&bench).await.0.unwrap();
+    assert!(remembered().await <= 100_000);
+    bench.server.faults().clear();
+    let (result, taken) = measured(&bench).await;
+    result.unwrap();
+    assert!(taken < MOST, "a later run took {} MB", taken >> 20);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_that_repeat_one_path_and_version_take_the_place_of_one() {
     let _alone = ALONE.lock().await;

@@ -117,6 +117,41 @@ async fn a_key_of_the_secret_is_used_with_the_salt_only_that_it_was_made_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_kept_of_a_password_of_the_service_opens_no_end_to_end_vault() {
+    let world = World::new().await;
+    world.put_secret(&json!({ "auth": auth() }));
+    write_notes(&world.vault("Private"), 3);
+    hand_out(&world, Some(VAULT_PASSWORD));
+    let function = world.function();
+    let invocation = invoke(&function, &sync("Private")).await;
+    assert_eq!(report(answered(&invocation))["encryption"], "standard");
+    hand_out(&world, None);
+    let message = refused(&function).await;
+    assert!(message.contains("there is no password for it"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_of_the_secret_is_known_by_its_former_name_where_an_older_release_left_no_pin() {
+    let world = World::with(|builder| builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD))).await;
+    let vault = world.vault("Private");
+    write_notes(&vault, 3);
+    answered(&invoke(&world.function(), &sync("Private")).await);
+    for key in pins(&world) {
+        let request = json!({ "vault_id": { "S": key } });
+        world.cloud.dynamodb().delete_item(TABLE, request).unwrap();
+    }
+    vault.write("new.md", "forged", 1_800_000_000_000).unwrap();
+    world.server.faults().update(|faults| faults.listing_name = Some("Other".to_owned()));
+    hand_out(&world, Some(HANDED_OUT));
+    let before = shown(&world);
+    let invocation = invoke(&world.function(), &json!({ "action": "sync" })).await;
+    let (_, message) = failed(&invocation);
+    assert!(message.contains("whoever controls the service could read and forge"), "{message}");
+    assert_eq!(shown(&world), before);
+    assert_eq!(world.cloud.s3().objects(BUCKET, "").len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_short_salt_is_refused_at_the_first_contact() {
     let world = World::with(|builder| {
         builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD).salt("too short"))

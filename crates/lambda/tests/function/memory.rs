@@ -2,7 +2,7 @@
 
 use obsync_testkit::cloud::{LambdaOptions, LambdaRuntime, MemoryLimit, Service};
 
-use crate::world::{World, answered, invoke, many, sync, write_notes};
+use crate::world::{World, answered, failed, invoke, many, sync, write_notes};
 
 /// Many small files, and one that is larger than all of the memory.
 #[tokio::test(flavor = "multi_thread")]
@@ -22,4 +22,34 @@ async fn many_files_and_one_larger_than_all_memory_go_through_128_mb() {
     assert!(peak < 128 << 20, "{} MiB", peak >> 20);
     assert!(world.cloud.counts().of(Service::S3, "UploadPart") >= 38, "it went up in parts of 5 MiB");
     world.assert_exact("Notes");
+}
+
+/// The list of a vault is refused before it takes the function's memory; what is below the bound goes through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_whose_list_takes_too_much_memory_is_refused_with_a_sentence_and_the_function_lives() {
+    for kind in ["folders", "below-a-file", "undecodable"] {
+        for (count, is_refused) in [(many(30_000), false), (many(100_000), true)] {
+            let world = World::new().await;
+            world.vault("Notes").write("note.md", "text", 1_700_000_000_000).unwrap();
+            world.server.faults().update(|faults| faults.set(&format!("flood={kind}:{count}")).unwrap());
+            let memory_limit = MemoryLimit::strongest();
+            let options = LambdaOptions { memory_mb: 128, memory_limit, ..world.options() };
+            let function = LambdaRuntime::new(&world.cloud, options);
+            for _ in 0..2 {
+                let invocation = invoke(&function, &sync("Notes")).await;
+                let peak = invocation.max_rss.unwrap_or_default() >> 20;
+                println!("{count} {kind}: {peak} MiB in {:?}", invocation.duration);
+                assert!(peak < 128, "{count} {kind}: {peak} MiB");
+                if is_refused {
+                    let (_, message) = failed(&invocation);
+                    assert!(
+                        message.contains("memory") || message.contains("too many"),
+                        "{count} {kind}: {message}"
+                    );
+                } else if kind != "undecodable" {
+                    answered(&invocation);
+                }
+            }
+        }
+    }
 }

@@ -9,9 +9,6 @@ use crate::{EncodedHash, EncodedPath, Uid};
 /// What to say for an error that the server gave no text with.
 const NO_REASON: &str = "the server gave no reason";
 
-/// The longest error text that is passed on, in characters.
-const MAX_REASON: usize = 300;
-
 /// The answers to `deleted` and `history` have entries.
 const LISTS: Lists = Lists { fields: &["items"], most: limits::LIST_ITEMS };
 
@@ -216,7 +213,8 @@ impl Answer {
         self.res.as_deref() == Some("next") && self.error().is_none()
     }
 
-    /// The server's reason when this answer is an error: one line of at most 300 characters.
+    /// The server's reason when this answer is an error: without control characters. It may repeat secrets: whoever shows it
+    /// takes them out first, and shortens it then.
     #[must_use]
     pub fn error(&self) -> Option<String> {
         let says_err = |field: &Option<String>| field.as_deref() == Some("err");
@@ -224,7 +222,7 @@ impl Answer {
             return None;
         }
         let reasons = [&self.msg, &self.message, &self.err];
-        let cleaned = reasons.into_iter().flatten().map(|reason| json::clean(reason.trim(), MAX_REASON));
+        let cleaned = reasons.into_iter().flatten().map(|reason| json::reason(reason));
         Some(cleaned.into_iter().find(|reason| !reason.is_empty()).unwrap_or_else(|| NO_REASON.to_owned()))
     }
 

@@ -4,6 +4,8 @@
 //! an old name nor another vault for the same destination is a first contact. The three are written in one transaction, on
 //! the condition that each is as it was read. No reset removes them.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use obsync_core::StateError;
@@ -21,6 +23,8 @@ const PIN: &str = "pin";
 #[derive(Clone, Debug)]
 pub struct TablePins {
     filed: [Filed; 3],
+    /// Pins of other vaults that go by the id of this one, or by its name as an id. Never written.
+    others: [Filed; 2],
 }
 
 /// A place for a pin.
@@ -39,7 +43,7 @@ impl TablePins {
             let (pin, _) = filed.found.clone()?;
             Some(FoundPin { place: PinPlace::Table, is_of_destination: filed.is_of_destination, pin })
         };
-        self.filed.iter().filter_map(found).collect()
+        self.filed.iter().chain(&self.others).filter_map(found).collect()
     }
 
     /// Whether they all are this one, so that nothing needs to be written.
@@ -56,21 +60,27 @@ impl DynamoTable {
     ///
     /// [`StateError::Unavailable`] if one cannot be understood (that is never a first contact), or the table cannot be used.
     pub async fn pins(&self, listed: &Pin, destination: &str) -> Result<TablePins, StateError> {
-        let filed = |key, is_of_destination| Filed { key, is_of_destination, found: None };
+        let place = |key, is_of_destination| Filed { key, is_of_destination, found: None };
         let (service, vault) = (&listed.service, listed.vault.as_str());
         let mut filed = [
-            filed(keys::pin(&["vault", service, vault]), false),
-            filed(keys::pin(&["name", service, &listed.name]), false),
-            filed(keys::pin(&["destination", destination]), true),
+            place(keys::pin(&["vault", service, vault]), false),
+            place(keys::pin(&["name", service, &listed.name]), false),
+            place(keys::pin(&["destination", destination]), true),
         ];
-        for item in self.look_up(filed.iter().map(|filed| filed.key.clone()).collect()).await? {
+        let mut others = [
+            place(keys::pin(&["name", service, vault]), false),
+            place(keys::pin(&["vault", service, &listed.name]), false),
+        ];
+        // One request must not ask for a key twice.
+        let keys: BTreeSet<String> = filed.iter().chain(&others).map(|filed| filed.key.clone()).collect();
+        for item in self.look_up(keys.into_iter().collect()).await? {
             let reader = Reader(&item);
             let key = reader.key().unwrap_or_default();
-            if let Some(filed) = filed.iter_mut().find(|filed| filed.key == key) {
+            for filed in filed.iter_mut().chain(&mut others).filter(|filed| filed.key == key) {
                 filed.found = Some(read(reader).map_err(|damage| self.unreadable_pin(key, &damage))?);
             }
         }
-        Ok(TablePins { filed })
+        Ok(TablePins { filed, others })
     }
 
     /// Files a pin in place of those that were found. `false`: another run filed one meanwhile; they are to be read and

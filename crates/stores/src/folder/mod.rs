@@ -116,6 +116,15 @@ impl FolderStore {
         self.shared.pin_before_writing(pin.clone());
     }
 
+    /// Writes that down now if it was not, and the folder is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it cannot be written.
+    pub async fn keep_waiting_pin(&self) -> Result<(), StoreError> {
+        self.run(|shared| shared.root_to_write().map(drop)).await
+    }
+
     /// Writes that down, durably. The folder is made if it is not there.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::root::Root;
 use super::site::Action;
-use super::staging::{OWN_FOLDER, make_private, open_own};
+use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
 /// The pin's file in [`OWN_FOLDER`].
 const FILE: &str = "pin.json";
@@ -26,7 +26,8 @@ const IGNORE_FILE: &str = ".gitignore";
 ///
 /// One that cannot be read is an error: it must not pass for a first contact.
 pub(super) fn read(root: &Root) -> Result<Option<Pin>, StoreError> {
-    let Some(own) = open_own(root, &root.dir, OWN_FOLDER)? else { return Ok(None) };
+    // What others can change neither proves nor refutes anything.
+    let Own::Private(own) = own_folder(root)? else { return Ok(None) };
     let unreadable = |reason: &str| {
         root.site.unavailable(&format!(
             "its file {OWN_FOLDER}/{FILE}, which says how the vault was encrypted, cannot be used: {reason}. Restore the file \
@@ -54,8 +55,17 @@ pub(super) fn read(root: &Root) -> Result<Option<Pin>, StoreError> {
 pub(super) fn write(root: &Root, pin: &Pin) -> Result<(), StoreError> {
     let text = pin.to_text().map_err(|error| root.site.unavailable(&format!("its pin: {error}")))?;
     make_private(root, &root.dir, OWN_FOLDER)?;
-    let own = open_own(root, &root.dir, OWN_FOLDER)?
-        .ok_or_else(|| root.site.unavailable("it was removed while obsync was working"))?;
+    let own = match own_folder(root)? {
+        Own::Private(own) => own,
+        Own::Absent => return Err(root.site.unavailable("it was removed while obsync was working")),
+        Own::Foreign => {
+            tracing::warn!(
+                "how the vault is encrypted is not written down in {}: {OWN_FOLDER} in it is not obsync's alone",
+                root.site.location()
+            );
+            return Ok(());
+        }
+    };
     let written = replace(&own, &text).and_then(|()| {
         rustix::fs::fsync(&own)?;
         root.handle.sync_all()

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cap_std::fs::Dir;
 use obsync_core::{FileMeta, StoreError};
 use obsync_private::{Judgement, close_folder, judge_folder};
-use obsync_protocol::{ContentHash, VaultPath};
+use obsync_protocol::{ContentHash, VaultPath, alias_key};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -327,7 +327,7 @@ pub(super) fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), Sto
 pub(super) fn is_own_name(name: &str) -> bool {
     let digits = name.get(..ELSEWHERE.len()).filter(|start| start.eq_ignore_ascii_case(ELSEWHERE));
     let digits = digits.and_then(|_| name.get(ELSEWHERE.len()..)).unwrap_or_default();
-    name.eq_ignore_ascii_case(OWN_FOLDER)
+    alias_key(name) == alias_key(OWN_FOLDER)
         || (digits.len() == RANDOM_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
@@ -335,7 +335,7 @@ pub(super) fn is_own_name(name: &str) -> bool {
 pub(super) enum Own {
     /// Nobody else can write there.
     Private(Dir),
-    /// It is another user's, or others can write there.
+    /// It is another user's, or others can write there, or it is no folder.
     Foreign,
     Absent,
 }
@@ -352,6 +352,8 @@ fn open_judged(root: &Root, dir: &Dir, name: &str) -> Result<Own, StoreError> {
     let opened = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         // Root made it, say.
         Err(Errno::ACCESS | Errno::PERM) => return Ok(Own::Foreign),
+        // A file or a link of somebody who has another use for the name, or who wants to keep obsync out.
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => return Ok(Own::Foreign),
         Err(_) => open_own(root, dir, name)?,
         Ok(handle) => Some(Dir::from_std_file(File::from(handle))),
     };

@@ -29,6 +29,9 @@ async fn a_pin_is_found_by_vault_by_name_and_by_destination() {
         (VAULT, "x", "s3://x/x", 1),
         ("x", "Notes", "s3://x/x", 1),
         ("x", "x", DESTINATION, 1),
+        ("Notes", "x", "s3://x/x", 1),
+        ("x", VAULT, "s3://x/x", 1),
+        ("same", "same", "s3://x/x", 0),
         ("x", "x", "s3://x/x", 0),
     ] {
         assert_eq!(count(&site, vault, name, destination).await, expected, "{vault} {name} {destination}");

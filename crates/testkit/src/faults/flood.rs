@@ -20,6 +20,8 @@ pub struct Flood {
 pub enum FloodKind {
     /// Folders with paths of their own (`folders`).
     Folders,
+    /// Folders below the file `note.md`, with paths of their own in every version of the vault (`below-a-file`).
+    BelowAFile,
     /// Deletions of paths of their own (`deletions`).
     Deletions,
     /// Files of one path under one uid (`repeated`).
@@ -34,6 +36,7 @@ pub enum FloodKind {
 
 const KINDS: &[(&str, FloodKind)] = &[
     ("folders", FloodKind::Folders),
+    ("below-a-file", FloodKind::BelowAFile),
     ("deletions", FloodKind::Deletions),
     ("repeated", FloodKind::Repeated),
     ("undecodable", FloodKind::Undecodable),
@@ -49,6 +52,7 @@ impl Flood {
         let random = |digits: usize| Some(EncodedPath::from(format!("{number:0>digits$x}")));
         let (path, folder, deleted) = match self.kind {
             FloodKind::Folders => (own(format!("flood/{number}"))?, true, false),
+            FloodKind::BelowAFile => (own(format!("note.md/{}-{number}", version.0))?, true, false),
             FloodKind::Deletions => (own(format!("flood/{number}.md"))?, false, true),
             FloodKind::Repeated => (own("flood.md".to_owned())?, true, false),
             FloodKind::Undecodable => (random(120)?, false, false),
@@ -70,7 +74,7 @@ impl FromStr for Flood {
             let (_, kind) = KINDS.iter().find(|(known, _)| *known == name)?;
             Some(Self { kind: *kind, count: count.parse().ok()? })
         });
-        let expected = "it is a kind (folders, deletions, repeated, undecodable, undecodable-long, \
+        let expected = "it is a kind (folders, below-a-file, deletions, repeated, undecodable, undecodable-long, \
                         undecodable-deletions), a colon and a number";
         parsed.ok_or_else(|| FaultError::Value { name: "flood", value: text.to_owned(), expected })
     }

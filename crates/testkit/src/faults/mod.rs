@@ -87,6 +87,8 @@ macro_rules! faults {
             pub init_error_text: String,
             /// The `host` that `/vault/list` gives instead of the server's own (name `listing-host`).
             pub listing_host: Option<String>,
+            /// The name that `/vault/list` gives every vault (name `listing-name`).
+            pub listing_name: Option<String>,
             /// The password that `/vault/list` hands out for every vault (name `listing-password`).
             pub listing_password: Option<String>,
             /// The salt that `/vault/list` gives for every vault (name `listing-salt`).
@@ -125,6 +127,7 @@ macro_rules! faults {
                     rest_path: None,
                     init_error_text: "Authentication failed".to_owned(),
                     listing_host: None,
+                    listing_name: None,
                     listing_password: None,
                     listing_salt: None,
                     ready_version: None,
@@ -286,6 +289,7 @@ impl Faults {
             "rest-path" => self.rest_path = Some(value.to_owned()),
             "init-error-text" => self.init_error_text = value.to_owned(),
             "listing-host" => self.listing_host = Some(value.to_owned()),
+            "listing-name" => self.listing_name = Some(value.to_owned()),
             "listing-password" => self.listing_password = Some(value.to_owned()),
             "listing-salt" => self.listing_salt = Some(value.to_owned()),
             "ready-version" => self.ready_version = Some(parsed("ready-version", value, NUMBER)?),

@@ -169,11 +169,12 @@ fn info(vault: &Vault, shared: &Shared) -> VaultInfo {
     let (host, password, salt) = shared.faults.read(|faults| {
         (faults.listing_host.clone(), faults.listing_password.clone(), faults.listing_salt.clone())
     });
+    let name = shared.faults.read(|faults| faults.listing_name.clone());
     let password = password.unwrap_or_else(|| record.listed_password().to_owned());
     VaultInfo {
         id: record.id.clone(),
         uid: record.id.to_string(),
-        name: record.name.clone(),
+        name: name.unwrap_or_else(|| record.name.clone()),
         password: (!password.is_empty()).then(|| SecretString::from(password)),
         salt: salt.unwrap_or_else(|| record.salt.clone()),
         created: i64::try_from(record.created).unwrap_or(i64::MAX),

@@ -94,6 +94,15 @@ impl DynamoDb {
         self.engine.call("PutItem", request).map(drop)
     }
 
+    /// Deletes an item by its key, as somebody else would.
+    ///
+    /// # Errors
+    /// When there is no such table.
+    pub fn delete_item(&self, table: &str, key: Value) -> Result<(), CloudError> {
+        let request = json!({ "TableName": table, "Key": key });
+        self.engine.call("DeleteItem", request).map(drop)
+    }
+
     /// Deletes what is past its time to live, as AWS does within days; how many items that were.
     ///
     /// # Errors
