@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use lambda_runtime::Diagnostic;
 use obsync_core::{Conflict, Failure, Outcome, Report, Tally};
-use obsync_protocol::VaultPath;
+use obsync_protocol::{VaultPath, escaped, escaped_json};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// How many paths of a kind are listed for a vault; Lambda takes answers of 6 MB.
@@ -322,8 +323,16 @@ impl InvocationError {
 
 impl From<InvocationError> for Diagnostic {
     fn from(error: InvocationError) -> Self {
-        Diagnostic { error_type: error.kind.to_owned(), error_message: error.message }
+        Diagnostic { error_type: error.kind.to_owned(), error_message: escaped(&error.message).into_owned() }
     }
+}
+
+/// The same document for whoever parses it, and harmless for whoever prints it: names of the vault are in it.
+pub(crate) fn harmless(answer: &Value) -> Box<RawValue> {
+    let text = answer.to_string();
+    let escaped = escaped_json(&text).into_owned();
+    // It is JSON with some of its characters written otherwise.
+    RawValue::from_string(escaped).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// An answer for a function URL or API Gateway.
@@ -331,7 +340,7 @@ pub(crate) fn http_answer(status: u16, body: &Value) -> Value {
     json!({
         "statusCode": status,
         "headers": { "content-type": "application/json", "cache-control": "no-store" },
-        "body": body.to_string(),
+        "body": escaped_json(&body.to_string()),
         "isBase64Encoded": false,
     })
 }
@@ -339,6 +348,18 @@ pub(crate) fn http_answer(status: u16, body: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_draws_on_no_terminal_and_says_the_same() {
+        let evil = "Notes\u{202e}gpj.\u{9b}31m\u{2066}\u{85}";
+        let harmless = super::harmless(&json!({ "name": evil }));
+        assert!(harmless.get().chars().all(|character| character.is_ascii()), "{harmless}");
+        assert_eq!(serde_json::from_str::<Value>(harmless.get()).unwrap()["name"], evil);
+        let http = http_answer(200, &json!({ "name": evil }));
+        assert!(http["body"].as_str().unwrap().is_ascii(), "{http}");
+        let error = Diagnostic::from(InvocationError::new("SyncFailed", evil));
+        assert!(error.error_message.is_ascii(), "{error:?}");
+    }
 
     fn report(id: &str, status: VaultStatus) -> VaultReport {
         VaultReport::nothing(id, "Notes", status, format!("{id} is {status:?}"))

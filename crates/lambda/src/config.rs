@@ -12,6 +12,7 @@ use std::time::Duration;
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, Token};
 use obsync_core::pin::VaultKind;
+use obsync_protocol::limits::LEAST_SPEED;
 use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath};
 use obsync_stores::dynamodb::TableName;
 use obsync_stores::{BucketLocation, LocationError};
@@ -136,6 +137,7 @@ impl Config {
     /// | `OBSYNC_ENCRYPTION` | the only kind that is opened, `standard` or `end-to-end` | either |
     /// | `OBSYNC_API_URL`, `OBSYNC_ALLOW_HOST` | the service | the official one |
     /// | `OBSYNC_FILE_TYPES`, `OBSYNC_CONFIGS`, `OBSYNC_EXCLUDE` | what is synced | everything |
+    /// | `OBSYNC_MIN_SPEED` | Bytes a second that the service sends at least, over ten minutes; `0`: any | 1024 |
     /// | `OBSYNC_NO_CODE` | `true`: plugins, themes and snippets are left out | `false` |
     /// | `OBSYNC_KEEP_DELETED` | keep what the vault deletes | `false` |
     /// | `OBSYNC_SELF_CONTINUE` | go on by invoking itself | `false` |
@@ -294,6 +296,7 @@ fn read_service(variables: &mut Variables<'_>) -> Option<Client> {
         api_url: variables.text("OBSYNC_API_URL").unwrap_or_else(|| DEFAULT_API_URL.to_owned()),
         allow_hosts: items(&hosts).map(str::to_owned).collect(),
         device: "obsync-lambda".to_owned(),
+        min_speed: variables.number("OBSYNC_MIN_SPEED", 0..=u64::MAX).unwrap_or(LEAST_SPEED),
         ..ClientOptions::default()
     };
     let only_hosts = ClientOptions { api_url: DEFAULT_API_URL.to_owned(), ..options.clone() };

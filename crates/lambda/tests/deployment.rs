@@ -232,6 +232,14 @@ fn the_zip_has_the_program_its_notices_and_the_licences() {
 }
 
 #[test]
+fn a_release_builds_nothing_before_the_dependencies_were_checked() {
+    let script = read("release.sh");
+    let place = |command: &str| script.find(command).unwrap();
+    assert!(place("\ndeploy/check-dependencies.sh --release\n") < place("deploy/build-lambda.sh"));
+    assert!(script.contains("\nset -euo pipefail\n"));
+}
+
+#[test]
 fn images_are_named_by_digest() {
     let text = read("Dockerfile");
     let images: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();

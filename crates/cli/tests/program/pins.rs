@@ -217,10 +217,10 @@ fn a_new_id_under_the_old_name_or_for_the_old_folder_is_not_opened_with_weaker_e
 
 #[test]
 fn an_id_that_was_a_name_and_a_name_that_was_an_id_are_refused_like_the_name() {
-    let play = pulled();
+    let mut play = pulled();
     let id = FIRST_ID.repeat(16);
-    play.world.server.faults().set(format!("listing-name={id},listing-password=handed-0ut").parse().unwrap());
-    // The same id is a known vault; under a new one the name alone would be a first contact.
+    play.now(Shown { id: "22", ..FORGED });
+    play.world.server.faults().set(format!("listing-name={id}").parse().unwrap());
     play.refused(&mut play.world.command(&["pull", &id, "elsewhere"]));
 }
 

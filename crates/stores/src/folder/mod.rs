@@ -122,7 +122,7 @@ impl FolderStore {
     ///
     /// [`StoreError::Unavailable`] if it cannot be written.
     pub async fn keep_waiting_pin(&self) -> Result<(), StoreError> {
-        self.run(|shared| shared.root_to_write().map(drop)).await
+        self.run(Shared::write_waiting_pin).await
     }
 
     /// Writes that down, durably. The folder is made if it is not there.

@@ -102,6 +102,12 @@ impl Shared {
         *lock(&self.pin) = Some(pin);
     }
 
+    /// Writes it now, if one waits. A run that has none to write touches nothing.
+    pub(super) fn write_waiting_pin(&self) -> Result<(), StoreError> {
+        let waits = lock(&self.pin).is_some();
+        if waits { self.root_to_write().map(drop) } else { Ok(()) }
+    }
+
     /// Takes the lock now if its file is there, else before the first write.
     pub(super) fn lock(&self) -> Result<(), StoreError> {
         let root = self.root()?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use obsync_core::VaultStore;
+use obsync_core::pin::{Pin, VaultEncryption};
 use obsync_protocol::ContentHash;
 use obsync_stores::conformance::{at, meta, place, publish_one, stage};
 
@@ -69,6 +70,36 @@ async fn staging_that_another_user_prepared_is_left_alone_and_nothing_is_replace
         assert!(destination.path(".obsync/staging/theirs").exists(), "what is theirs stays");
         let elsewhere = |path: &String| path.starts_with(".obsync-");
         assert!(!destination.tree().iter().any(elsewhere), "{:?}", destination.tree());
+    }
+}
+
+#[tokio::test]
+async fn a_file_or_a_link_of_another_user_in_place_of_the_own_folder_is_left_alone() {
+    for is_link in [false, true] {
+        let destination = Destination::new();
+        fs::create_dir_all(destination.root()).unwrap();
+        let theirs = destination.path(".obsync");
+        match is_link {
+            true => std::os::unix::fs::symlink("/tmp", &theirs).unwrap(),
+            false => fs::write(&theirs, "theirs").unwrap(),
+        }
+        if lchown(&theirs, Some(NOBODY), Some(NOBODY)).is_err() {
+            eprintln!("NOT TESTED: only root can act as another user");
+            return;
+        }
+        let store = destination.store();
+        store.lock().unwrap();
+        store.pin_before_writing(&Pin::new(
+            "https://api.example/",
+            "v".parse().unwrap(),
+            "Notes",
+            VaultEncryption::Standard,
+        ));
+        place(&store, "a.md", b"a note", 0, None).await;
+        store.discard_staged().await.unwrap();
+        assert_eq!(destination.read("a.md"), "a note");
+        assert_eq!(store.pin().await.unwrap(), None, "nothing of theirs is believed");
+        assert_eq!(fs::symlink_metadata(&theirs).unwrap().is_symlink(), is_link, "it stays");
     }
 }
 
