@@ -63,15 +63,14 @@ async fn what_is_staged_anew_does_not_disturb_what_was_left() {
 }
 
 #[tokio::test]
-async fn a_file_named_obsync_is_said_to_be_in_the_way() {
+async fn a_file_named_obsync_is_left_alone_and_files_are_staged_elsewhere() {
     let destination = Destination::new();
     destination.write(".obsync", b"somebody's");
     let store = destination.store();
-    let mut writer = store.begin(&at("a.md"), &meta(b"text", 0)).await.unwrap();
-    writer.write(b"text".to_vec()).await.unwrap();
-    let error = writer.finish().await.unwrap_err();
-    assert!(error.is_fatal() && error.to_string().contains("named .obsync"), "{error}");
-    assert_eq!(destination.read(".obsync"), "somebody's");
+    place(&store, "a.md", b"text", 0, None).await;
+    store.discard_staged().await.unwrap();
+    assert_eq!((destination.read("a.md"), destination.read(".obsync")), ("text".to_owned(), "somebody's".to_owned()));
+    assert_eq!(destination.tree(), [".obsync", "a.md"], "nothing else is left");
 }
 
 #[tokio::test]
