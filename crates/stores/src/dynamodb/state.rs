@@ -219,12 +219,13 @@ impl DynamoState {
         }
     }
 
-    /// Finds out why something was not as the head says: because another run took over, which is the error then, or is at
-    /// work while this one only looks, in which case it is to be read again. If neither, it is damaged.
+    /// Finds out why something was not as the head says: because another run took over, which is the error then; or because
+    /// another run is at work while this one only looks, or a request that this one gave up was carried out after all, in
+    /// which cases it is to be read again. If neither, it is damaged.
     async fn is_overtaken(&self) -> Result<bool, StateError> {
         let head = self.read_head().await?;
         let mut place = self.known.lock().await;
-        let is_overtaken = self.held.is_none() && place.as_ref().is_none_or(|known| known.head != head);
+        let is_overtaken = place.as_ref().is_none_or(|known| known.head != head);
         if is_overtaken {
             *place = Some(Known::new(head));
         }
@@ -278,15 +279,20 @@ impl DynamoState {
             *place = Some(known);
             return Ok(true);
         }
-        let mut plan = self.or_overtaken(known.plan(&self.table, &self.keys, commit).await).await?;
+        let before = known.head.clone();
+        let plan = known.plan(&self.table, &self.keys, commit).await;
+        let Some(mut plan) = self.unless_stale(plan, &before).await? else { return Ok(false) };
         if plan.needs_arrivals {
             known = Known::new(known.head);
             let arrivals = known.plan_arrivals(&self.table, &self.keys, commit).await;
-            let arrivals = self.or_overtaken(arrivals).await?;
+            let Some(arrivals) = self.unless_stale(arrivals, &known.head).await? else { return Ok(false) };
             if !self.carry_out(holding, arrivals, &mut known).await? {
                 return Ok(false);
             }
-            plan = self.or_overtaken(known.plan(&self.table, &self.keys, commit).await).await?;
+            let before = known.head.clone();
+            let anew = known.plan(&self.table, &self.keys, commit).await;
+            let Some(anew) = self.unless_stale(anew, &before).await? else { return Ok(false) };
+            plan = anew;
         }
         let noted = lock(&self.progress).clone();
         if let Some(note) = &noted {
@@ -303,11 +309,16 @@ impl DynamoState {
         Ok(is_done)
     }
 
-    /// A plan; what looks like damage to a run that has been overtaken is the work of its successor.
-    async fn or_overtaken(&self, plan: Result<WritePlan, StateError>) -> Result<WritePlan, StateError> {
+    /// A plan that was made from the head `before`. What looks like damage to a run that has been overtaken is the work of its
+    /// successor, an error then; and `None` if a request that was given up earlier came between.
+    async fn unless_stale(
+        &self,
+        plan: Result<WritePlan, StateError>,
+        before: &Head,
+    ) -> Result<Option<WritePlan>, StateError> {
         match plan {
-            Err(error @ StateError::Corrupt { .. }) => Err(self.read_head().await.err().unwrap_or(error)),
-            plan => plan,
+            Err(StateError::Corrupt { .. }) if self.read_head().await? != *before => Ok(None),
+            plan => plan.map(Some),
         }
     }
 
