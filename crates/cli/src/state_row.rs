@@ -107,6 +107,11 @@ impl StateRow {
         }
     }
 
+    /// The destination, as it is always written.
+    pub(crate) fn destination(&self) -> &str {
+        &self.destination
+    }
+
     /// The vault's id.
     pub(crate) fn vault_id(&self) -> &str {
         &self.vault_id

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use obsync_core::StateError;
+use obsync_core::pin::VaultKind;
 use obsync_protocol::VaultInfo;
 use obsync_stores::dynamodb::{DynamoState, DynamoSummary, StateKey, StoredProgress};
 use serde_json::{Value, json};
@@ -18,7 +19,9 @@ pub(crate) async fn of_vault(
     let state = DynamoState::read(&warm.table, key.clone()).await?;
     let summary = state.summary().await?;
     let progress = state.progress().await?;
-    Ok(document(&key, summary.as_ref(), &progress))
+    let mut document = document(&key, summary.as_ref(), &progress);
+    document["encryption"] = json!(warm.pinned_kind(vault, &key.destination).await?.map(VaultKind::as_str));
+    Ok(document)
 }
 
 fn document(key: &StateKey, summary: Option<&DynamoSummary>, progress: &StoredProgress) -> Value {

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientError, Token};
 use obsync_core::StateError;
-use obsync_core::pin::{FoundPin, Opening, Pin};
+use obsync_core::pin::{FoundPin, Opening, Pin, VaultEncryption, VaultKind};
 use obsync_protocol::{EncryptionVersion, MasterKey, UnsupportedEncryption, VaultId, VaultInfo, VaultKeys};
 use obsync_stores::dynamodb::{DynamoOptions, DynamoTable};
 use obsync_stores::load_aws_config;
@@ -336,6 +336,20 @@ impl Warm {
             true => Err(Distrust::Weaker.into()),
             false => Ok(()),
         }
+    }
+
+    /// How a vault was encrypted when it was last opened, by its pin in the table.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or a pin in it not be understood.
+    pub(crate) async fn pinned_kind(
+        &self,
+        vault: &VaultInfo,
+        destination: &str,
+    ) -> Result<Option<VaultKind>, StateError> {
+        let wanted = Pin::new(&self.service, vault.id.clone(), &vault.name, VaultEncryption::Standard);
+        let found = self.table.pins(&wanted, destination).await?.found();
+        Ok(found.iter().find(|found| found.pin.vault == vault.id).map(|found| found.pin.encryption.kind()))
     }
 
     /// How the service says that a vault is encrypted.

@@ -1,8 +1,11 @@
 //! `obsync status`: what is known of destinations, without a connection to the service.
 
+use std::path::Path;
+
 use obsync_core::StateError;
-use obsync_core::pin::VaultEncryption;
-use obsync_protocol::Redactor;
+use obsync_core::pin::{Pin, VaultEncryption, VaultKind};
+use obsync_protocol::{Redactor, VaultId};
+use obsync_stores::{FolderOptions, FolderStore};
 use serde::Serialize;
 
 use crate::args::Status;
@@ -29,10 +32,17 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     let mut rows = Vec::new();
     let mut unreadable = None;
     // What it says is shown; what it does not, too.
-    let pins = context.pin_file().load(&context.key_file(), &context.console).unwrap_or_default();
+    let pins = context.pin_file().load(&context.key_file(), &context.console).unwrap_or_else(|failed| {
+        context.console.warn(&format!("how vaults are encrypted is not known here: {failed}"));
+        HomePins::default()
+    });
     for found in &states {
         match row(&registry, found, context.console.redactor()).await {
-            Ok(row) => rows.extend(row.map(|row| with_encryption(row, &pins))),
+            Ok(Some(mut row)) => {
+                row.encryption = encryption(&row, &registry, &pins, context).await;
+                rows.push(row);
+            }
+            Ok(None) => {}
             // The others are still worth showing.
             Err(failed) => unreadable = Some(failed),
         }
@@ -48,10 +58,32 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     unreadable.map_or(Ok(Exit::Done), Err)
 }
 
-/// The row with what the pins of this user say of its vault.
-fn with_encryption(mut row: StateRow, pins: &HomePins) -> StateRow {
-    row.encryption = pins.of_vault(row.vault_id()).map(VaultEncryption::kind);
-    row
+/// How the vault of a state is encrypted: by the pins of this user, else by the one in the folder, or those in the table. One
+/// that cannot be read says nothing here; a pull is refused by it.
+async fn encryption(
+    row: &StateRow,
+    registry: &Registry,
+    pins: &HomePins,
+    context: &Context,
+) -> Option<VaultKind> {
+    if let Some(encryption) = pins.of_vault(row.vault_id()) {
+        return Some(encryption.kind());
+    }
+    let vault = VaultId::try_new(row.vault_id()).ok()?;
+    let found: Vec<Pin> = match registry {
+        // A bucket without a table has no pin of its own.
+        Registry::Local(_) => {
+            let folder = Some(Path::new(row.destination())).filter(|path| path.is_absolute())?;
+            let folder = FolderStore::open(folder, FolderOptions::default()).ok()?;
+            folder.pin().await.ok()?.into_iter().collect()
+        }
+        Registry::Table(table) => {
+            let wanted = Pin::new(context.api_url().as_str(), vault.clone(), "", VaultEncryption::Standard);
+            let found = table.pins(&wanted, row.destination()).await.ok()?.found();
+            found.into_iter().map(|found| found.pin).collect()
+        }
+    };
+    found.iter().find(|pin| pin.vault == vault).map(|pin| pin.encryption.kind())
 }
 
 /// The states that are asked for.

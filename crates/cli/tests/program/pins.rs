@@ -350,6 +350,17 @@ fn the_kind_is_told_on_first_contact_in_json_and_in_the_status() {
     let status = play.world.must(&["status", "--json"]).json();
     assert_eq!(status["destinations"][0]["encryption"], "end-to-end");
     assert!(play.world.must(&["status"]).stdout.contains("encryption end-to-end"));
+    // The folder knows it, too.
+    let pins = play.world.home().join("config/pins.json");
+    for name in ["pins.json", "keys.json"] {
+        fs::remove_file(play.world.home().join("config").join(name)).unwrap();
+    }
+    let status = play.world.must(&["status", "--json"]).json();
+    assert_eq!(status["destinations"][0]["encryption"], "end-to-end");
+    put(&pins, "{");
+    let status = play.world.must(&["status"]);
+    assert!(status.stdout.contains("encryption end-to-end"), "{status:?}");
+    assert!(status.stderr.contains("pins.json is damaged"), "{status:?}");
 }
 
 #[test]

@@ -62,6 +62,7 @@ async fn a_status_tells_how_things_are_and_changes_nothing() {
     let about = report(answered(&after));
     assert_eq!((&about["status"], &about["files"]), (&json!("complete"), &json!(3)), "{about}");
     assert_eq!(about["destination"], "s3://vaults/notes/Notes");
+    assert_eq!(about["encryption"], "standard");
     assert_eq!(about["progress"]["files_complete"], 3);
 }
 
