@@ -6,11 +6,13 @@ use std::sync::Arc;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::service_config::ServiceConfigKey;
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::signer::Method;
 
 use super::S3;
+use super::address::{Address, Style};
 use super::answers::bounded;
 use super::credentials::Chain;
 use crate::bucket::http::Connector;
@@ -51,18 +53,17 @@ pub(in crate::bucket) async fn open(
         (None, Some(_)) => ANY_REGION.to_owned(),
         (None, None) => region_of(bucket, &connector).await?,
     };
+    let address = Address::of(bucket, &region, endpoint.as_deref(), style(config)?)?;
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(&region)
         .with_allow_http(plain)
         .with_retry(options.retries.of_library())
         .with_credentials(Arc::new(Chain::new(config.credentials_provider())))
-        .with_http_connector(connector.clone());
-    builder = match endpoint.or_else(|| chinese_endpoint(&region)) {
-        Some(endpoint) => builder.with_endpoint(endpoint),
-        // A bucket with dots in its name has no certificate as a host.
-        None => builder.with_virtual_hosted_style_request(!bucket.contains('.')),
-    };
+        .with_http_connector(connector.clone())
+        // The library takes the address of the bucket as it is then, wherever the bucket is named in it.
+        .with_virtual_hosted_style_request(true)
+        .with_endpoint(&address.url);
     if let Some(key) = &options.sse_kms_key {
         builder = builder.with_sse_kms_encryption(key);
     }
@@ -70,10 +71,14 @@ pub(in crate::bucket) async fn open(
     Ok(S3 {
         store: Arc::new(store),
         http: connector.client().clone(),
+        address,
         bucket: bucket.to_owned(),
+        region,
         retries: options.retries,
         sse_kms_key: options.sse_kms_key.clone(),
         storage_class: options.storage_class.clone(),
+        checksums: Arc::default(),
+        encoding: Arc::default(),
     })
 }
 
@@ -95,9 +100,25 @@ pub(in crate::bucket) fn configured_endpoint(config: &SdkConfig) -> Option<Strin
     for_s3().or_else(|| config.endpoint_url().map(str::to_owned))
 }
 
-/// Regions in China have a domain of their own, which the library does not know.
-fn chinese_endpoint(region: &str) -> Option<String> {
-    region.starts_with("cn-").then(|| format!("https://s3.{region}.amazonaws.com.cn"))
+/// How the bucket is to be addressed, as the environment and the profile say.
+fn style(config: &SdkConfig) -> Result<Style, String> {
+    if let Ok(style) = std::env::var("AWS_S3_ADDRESSING_STYLE")
+        && !style.is_empty()
+    {
+        return style.parse().map_err(|error| format!("AWS_S3_ADDRESSING_STYLE: {error}"));
+    }
+    let key = ServiceConfigKey::builder().service_id("s3").env("AWS_S3").profile("s3").build();
+    let section = config.service_config().zip(key.ok()).and_then(|(found, key)| found.load_config(key));
+    match section.as_deref().and_then(style_in) {
+        Some(style) => style.parse().map_err(|error| format!("the AWS profile: {error}")),
+        None => Ok(Style::Auto),
+    }
+}
+
+/// The addressing style in the `s3` section of a profile: lines of names and values.
+fn style_in(section: &str) -> Option<&str> {
+    let mut settings = section.lines().filter_map(|line| line.split_once('='));
+    settings.find(|(name, _)| name.trim() == "addressing_style").map(|(_, style)| style.trim())
 }
 
 /// The region of a bucket of Amazon's, which it tells everybody.
@@ -110,4 +131,16 @@ async fn region_of(bucket: &str, connector: &Connector) -> Result<String, String
     let answer = connector.client().execute(request).await.map_err(|_| unknown())?;
     let region = answer.headers().get("x-amz-bucket-region").and_then(|region| region.to_str().ok());
     region.map(str::to_owned).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addressing_style_of_a_profile_is_found_among_other_settings() {
+        assert_eq!(style_in("\nmax_concurrent_requests = 20\naddressing_style = virtual"), Some("virtual"));
+        assert_eq!(style_in("max_concurrent_requests=20"), None);
+        assert_eq!(style_in(""), None);
+    }
 }
