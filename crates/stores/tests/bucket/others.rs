@@ -36,6 +36,8 @@ impl Elsewhere {
             variable("OBSYNC_INTEROP_KEY"),
             variable("OBSYNC_INTEROP_SECRET"),
         );
+        // The library's own client, which nothing else here makes, takes the process's provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let beside = AmazonS3Builder::new()
             .with_bucket_name(BUCKET)
             .with_endpoint(&endpoint)
