@@ -270,9 +270,9 @@ impl Objects {
         if let Some(s3) = &self.s3
             && !self.copies_not.load(Ordering::Relaxed)
         {
-            let guard = self.sent(Conditional::Copy, guard);
-            let copied = s3.copy(&CopyOrder { from, version, to, attributes, guard }).await;
-            let refused = match self.learn(Conditional::Copy, guard, copied) {
+            let sent = self.sent(Conditional::Copy, guard);
+            let copied = s3.copy(&CopyOrder { from, version, to, attributes, guard: sent }).await;
+            let refused = match self.learn(Conditional::Copy, sent, copied) {
                 Err(trouble) if trouble.next() == Some(Next::AnotherWay) => trouble,
                 copied => return copied,
             };
