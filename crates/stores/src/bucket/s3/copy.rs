@@ -64,3 +64,42 @@ impl S3 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_config::{BehaviorVersion, Region, SdkConfig};
+
+    use super::super::open::open;
+    use super::*;
+    use crate::bucket::options::BucketOptions;
+    use crate::bucket::traffic::Traffic;
+
+    #[tokio::test]
+    async fn r2_gets_the_conditions_of_copies_in_headers_of_its_own() {
+        let config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
+        let config = config.region(Region::new("auto")).build();
+        for (endpoint, if_match, other) in [
+            ("http://abc.r2.cloudflarestorage.com", "cf-copy-destination-if-match", "if-match"),
+            ("http://s3.example.com", "if-match", "cf-copy-destination-if-match"),
+        ] {
+            let options = BucketOptions { endpoint: Some(endpoint.to_owned()), ..BucketOptions::default() };
+            let s3 = open("notes", &options, &config, &Traffic::new(1)).await.unwrap();
+            let version = UpdateVersion { e_tag: Some("\"1\"".to_owned()), version: None };
+            let (from, to) = (Path::from("a.md"), Path::from("b.md"));
+            let guard = Guard::Version(version.clone());
+            let order =
+                CopyOrder { from: &from, version: &version, to: &to, attributes: None, guard: &guard };
+            let request = s3.copy_request(&order).unwrap();
+            assert_eq!(request.header_value(if_match), Some("\"1\""), "{endpoint}");
+            assert_eq!(request.header_value(other), None, "{endpoint}");
+            assert_eq!(request.header_value("x-amz-copy-source-if-match"), Some("\"1\""));
+            let order = CopyOrder { guard: &Guard::Nothing, ..order };
+            let request = s3.copy_request(&order).unwrap();
+            assert_eq!(
+                request.header_value(&if_match.replace("match", "none-match")),
+                Some("*"),
+                "{endpoint}"
+            );
+        }
+    }
+}

@@ -102,9 +102,12 @@ pub(in crate::bucket) fn configured_endpoint(config: &SdkConfig) -> Option<Strin
 
 /// How the bucket is to be addressed, as the environment and the profile say.
 fn style(config: &SdkConfig) -> Result<Style, String> {
-    if let Ok(style) = std::env::var("AWS_S3_ADDRESSING_STYLE")
-        && !style.is_empty()
-    {
+    style_said(std::env::var("AWS_S3_ADDRESSING_STYLE").ok(), config)
+}
+
+/// The same with the value of the variable. An empty one counts as unset.
+fn style_said(variable: Option<String>, config: &SdkConfig) -> Result<Style, String> {
+    if let Some(style) = variable.filter(|style| !style.is_empty()) {
         return style.parse().map_err(|error| format!("AWS_S3_ADDRESSING_STYLE: {error}"));
     }
     let key = ServiceConfigKey::builder().service_id("s3").env("AWS_S3").profile("s3").build();
@@ -135,7 +138,33 @@ async fn region_of(bucket: &str, connector: &Connector) -> Result<String, String
 
 #[cfg(test)]
 mod tests {
+    #[expect(deprecated, reason = "the crate that they moved to is no dependency")]
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+
     use super::*;
+
+    #[expect(deprecated, reason = "the crate that they moved to is no dependency")]
+    async fn config(profile: &str) -> SdkConfig {
+        let files = ProfileFiles::builder().with_contents(ProfileFileKind::Config, profile).build();
+        let config = aws_config::defaults(BehaviorVersion::latest()).profile_files(files);
+        config.http_client(aws_http_client()).region("eu-central-1").no_credentials().load().await
+    }
+
+    #[tokio::test]
+    async fn the_addressing_style_is_the_variables_or_else_the_profiles() {
+        let by_profile =
+            config("[default]\ns3 =\n  max_concurrent_requests = 20\n  addressing_style = virtual\n").await;
+        assert_eq!(style_said(None, &by_profile), Ok(Style::Virtual));
+        assert_eq!(style_said(Some(String::new()), &by_profile), Ok(Style::Virtual));
+        assert_eq!(style_said(Some("path".to_owned()), &by_profile), Ok(Style::Path));
+        assert!(
+            style_said(Some("vhost".to_owned()), &by_profile)
+                .unwrap_err()
+                .contains("AWS_S3_ADDRESSING_STYLE")
+        );
+        let without = config("[default]\n").await;
+        assert_eq!(style_said(None, &without), Ok(Style::Auto));
+    }
 
     #[test]
     fn the_addressing_style_of_a_profile_is_found_among_other_settings() {

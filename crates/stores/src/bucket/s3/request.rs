@@ -129,6 +129,12 @@ impl Request {
         self.header("content-md5", &checksum)
     }
 
+    /// The value of a header.
+    #[cfg(test)]
+    pub(super) fn header_value(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
     fn is_checksummed(&self) -> bool {
         self.headers.contains_key("content-md5")
     }
