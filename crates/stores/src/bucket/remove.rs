@@ -147,7 +147,11 @@ async fn fate(shared: &Shared, file: &Removable) -> Result<Fate, StoreError> {
 /// Moves what is at `path` to a free name beside it.
 pub(super) async fn set_aside(shared: &Shared, path: &VaultPath) -> Result<VaultPath, StoreError> {
     let key = shared.keys.of(path)?;
-    while let Occupant::Object(facts) = shared.look(path, &key).await? {
+    // A service that calls every removal a conflict would get one copy after the other.
+    for _ in 0..ATTEMPTS {
+        let Occupant::Object(facts) = shared.look(path, &key).await? else {
+            return Err(shared.site.io(Action::Look, path.as_str(), "there is nothing there"));
+        };
         let Some(aside) = keep_beside(shared, path, &key, &facts).await? else {
             continue;
         };
@@ -162,7 +166,7 @@ pub(super) async fn set_aside(shared: &Shared, path: &VaultPath) -> Result<Vault
             Err(trouble) => return Err(shared.failed(Action::Remove, path, &trouble)),
         }
     }
-    Err(shared.site.io(Action::Look, path.as_str(), "there is nothing there"))
+    Err(shared.site.io(Action::Remove, path.as_str(), "another program keeps changing it"))
 }
 
 impl Shared {

@@ -99,7 +99,7 @@ struct Asked {
 impl Trouble {
     /// The trouble that an answer with this status and body speaks of.
     pub(super) fn of_answer(status: u16, body: &str) -> Self {
-        let code = element(body, "Code").map(str::to_owned);
+        let code = element(body, "Code").map(printable);
         let message = element(body, "Message").unwrap_or_default();
         let kind = match (status, code.as_deref()) {
             (

@@ -1,6 +1,8 @@
 //! Removals: many objects by one request (`DeleteObjects`), each only if it still is the version that was looked at, or one by
 //! one (`DeleteObject`).
 
+use std::collections::HashMap;
+
 use object_store::path::Path;
 use object_store::signer::Method;
 use quick_xml::escape::escape;
@@ -89,21 +91,18 @@ fn list(doomed: &[Doomed]) -> String {
 
 /// Rows are about objects by their keys; what has none is removed.
 fn answers(doomed: &[Doomed], answer: Answer) -> Vec<Result<(), Trouble>> {
-    let mut answers: Vec<Result<(), Trouble>> = doomed.iter().map(|_| Ok(())).collect();
-    for row in answer.rows {
-        let Row::Error(Refusal { key, code, message }) = row else { continue };
-        let (code, message) = (code.unwrap_or_default(), message.unwrap_or_default());
-        for (object, answer) in
-            doomed.iter().zip(&mut answers).filter(|(object, _)| object.key.as_ref() == key)
-        {
-            let conditional = object.e_tag.is_some();
-            let trouble = Trouble::of_row(Operation::Delete, conditional, &code, &message);
-            if !trouble.is_missing_object() {
-                *answer = Err(trouble);
-            }
-        }
-    }
-    answers
+    let refusals = answer.rows.into_iter().filter_map(|row| match row {
+        Row::Error(refusal) => Some((refusal.key.clone(), refusal)),
+        Row::Other => None,
+    });
+    let refusals: HashMap<String, Refusal> = refusals.collect();
+    let answer = |object: &Doomed| {
+        let Some(Refusal { code, message, .. }) = refusals.get(object.key.as_ref()) else { return Ok(()) };
+        let (code, message) = (code.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default());
+        let trouble = Trouble::of_row(Operation::Delete, object.e_tag.is_some(), code, message);
+        if trouble.is_missing_object() { Ok(()) } else { Err(trouble) }
+    };
+    doomed.iter().map(answer).collect()
 }
 
 #[cfg(test)]
