@@ -42,6 +42,7 @@ Environment:
   OBSYNC_LEASE_SECONDS                  with a table: how long a run that died keeps others out [60]
   AWS_PROFILE, AWS_REGION, …            s3:// and dynamodb://: as AWS's own tools have it
   AWS_ENDPOINT_URL_S3                   address of an S3-compatible service of another maker
+  AWS_S3_ADDRESSING_STYLE               how it names buckets: path, virtual (in the host) or auto
   GOOGLE_APPLICATION_CREDENTIALS, …     gs://: as Google's tools have it
   AZURE_STORAGE_ACCOUNT_NAME, …_KEY     az://: the account and its key
 

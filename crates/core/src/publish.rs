@@ -241,6 +241,10 @@ impl<'a, 'r> Publisher<'a, 'r> {
                         let ready = Ready { content, origin, transfer, reservation };
                         blocked.push((ready, occupant.clone(), error));
                     }
+                    StoreError::ContentNeeded { .. } => {
+                        tracing::debug!(%error, "to be downloaded");
+                        self.left_over.push(Transfer { source: Source::Remote, ..transfer });
+                    }
                     _ => self.first_target_failed(transfer, &error.to_string()),
                 },
             }

@@ -90,6 +90,7 @@ pub async fn pull(
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let pull = Pull { source, store, state, options, progress, stop };
     let outcome = pull.rounds(&mut report).await;
+    report.warnings.extend(pull.store.warnings());
     pull.store.end_run().await;
     report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     outcome?;
@@ -606,6 +607,7 @@ impl Pull<'_> {
             publisher.publish(rescued.held).await?;
         }
         transfers.extend(rescued.later);
+        transfers.extend(std::mem::take(&mut publisher.left_over));
         // Where there was nothing, no folder is in the way of anything, and nothing in the way of a folder: they are made
         // while contents are fetched.
         let may_wait = scout.fresh && !transfers.is_empty();

@@ -336,6 +336,11 @@ pub trait VaultStore: Send + Sync + 'static {
     /// [recover](Self::recover), and waits (not long) for what it does in the background.
     async fn end_run(&self) {}
 
+    /// What the store found out about the place that people should know, as sentences for the report.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How many files to look for and to copy at a time, before they are staged. Where each costs a round trip, many are
     /// worth it.
     fn at_a_time(&self) -> usize {
@@ -395,6 +400,17 @@ pub enum StoreError {
         path: String,
         /// The store.
         location: String,
+    },
+    /// What was staged for this path is of no use any more, and cannot be had from the place itself: the content is to be
+    /// downloaded. A store says so at most once for each path in a run.
+    #[error("the content of {path:?} must come from the vault, because {location} refuses it ({reason})")]
+    ContentNeeded {
+        /// The path in question.
+        path: String,
+        /// The store.
+        location: String,
+        /// The place's own words.
+        reason: String,
     },
     /// No right to write or read.
     #[error("no permission to {action} {path:?} in {location}; check its owner and mode")]

@@ -1,6 +1,7 @@
 //! The way to the services: one HTTP client for each store, which counts its requests and lets them go one after the other
 //! when there are many.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use object_store::client::{
 };
 use object_store::signer::Method;
 use obsync_protocol::limits;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -50,6 +52,7 @@ impl Connector {
             .timeout(REQUEST_LIMIT)
             .read_timeout(SILENCE_LIMIT)
             .pool_max_idle_per_host(most)
+            .dns_resolver(Loopback)
             // A redirect would be signed for the wrong host; what it means is that the region is wrong.
             .redirect(reqwest::redirect::Policy::none());
         let builder = if plain { builder.no_proxy() } else { builder };
@@ -62,6 +65,24 @@ impl Connector {
     #[cfg(feature = "s3")]
     pub(super) fn client(&self) -> &HttpClient {
         &self.client
+    }
+}
+
+/// The system's resolver, but for names below `localhost`, which are this machine wherever they are asked (RFC 6761, section
+/// 6.3): `bucket.localhost` is how services on loopback name buckets by host, and not every system knows such names.
+struct Loopback;
+
+impl Resolve for Loopback {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            if name.as_str().ends_with(".localhost") {
+                let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                return Ok(Box::new(std::iter::once(loopback)) as Addrs);
+            }
+            // The port is set by the client.
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
     }
 }
 

@@ -67,6 +67,19 @@ impl Keys {
         )
     }
 
+    /// A key at which there is never anything, for requests that are to be refused.
+    pub(super) fn of_probe(&self, run: u64) -> Path {
+        Path::from_iter(self.own_prefix().split_terminator('/').chain([format!("{run:016x}-probe").as_str()]))
+    }
+
+    /// Whether a key is one that obsync gives to objects of its own.
+    pub(super) fn is_own(&self, key: &str) -> bool {
+        let name = key.strip_prefix(&self.own_prefix()).and_then(|name| name.split_once('-'));
+        let is_run = |run: &str| run.len() == 16 && run.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_number = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        name.is_some_and(|(run, rest)| is_run(run) && (rest == "probe" || is_number(rest)))
+    }
+
     /// How many bytes the name of a file in the folder of `path` may have.
     pub(super) fn room_beside(&self, path: &VaultPath) -> usize {
         let folder = path.as_str().len() - path.file_name().len();
@@ -102,6 +115,20 @@ mod tests {
         assert_eq!(keys("s3://bucket").of(&at("a.md")).unwrap().as_ref(), "a.md");
         assert_eq!(keys("s3://bucket").of_parked(1, 2).as_ref(), ".obsync/0000000000000001-2");
         assert_eq!(keys("s3://bucket/x y").of_parked(1, 2).as_ref(), "x y/.obsync/0000000000000001-2");
+    }
+
+    #[test]
+    fn only_what_obsync_names_so_is_its_own() {
+        let keys = keys("s3://bucket/my notes");
+        assert!(keys.is_own(keys.of_parked(7, 12).as_ref()) && keys.is_own(keys.of_probe(7).as_ref()));
+        for key in [
+            "my notes/.obsync/id",
+            "my+notes/.obsync/0000000000000001-2",
+            "my notes/.obsync/1-2",
+            "my notes/a.md",
+        ] {
+            assert!(!keys.is_own(key), "{key}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) enum Occupant {
     /// Nothing.
     Nothing,
     /// An object.
-    Object(Facts),
+    Object(Box<Facts>),
 }
 
 impl Occupant {

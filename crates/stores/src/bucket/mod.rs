@@ -20,7 +20,8 @@
 //! - [`location`], [`keys`], [`options`]: where it is and how it works. [`stamp`]: what objects say of themselves.
 //! - [`objects`]: one bucket's objects, one request each; [`rewrite`] and (for S3) [`s3`] add what the object store library
 //!   lacks; `http` is the way there, `turns` and `pace` say how many requests are on it at a time, [`traffic`] counts them,
-//!   [`trouble`] tells what goes wrong, [`retries`] what is done about that.
+//!   [`trouble`] tells what goes wrong, [`refusal`] and [`retries`] what is done about that, [`conditions`] which conditions
+//!   the service keeps.
 //! - [`writer`], [`upload`], [`parts`], [`stages`], [`room`]: contents on their way. [`publish`], [`aside`]: how they become
 //!   visible. [`holds`], [`listing`], [`known`]: what is there already. [`remove`]: what goes.
 //! - `admin` (feature `aws-admin`): making the bucket in the first place.
@@ -28,6 +29,7 @@
 #[cfg(feature = "aws-admin")]
 mod admin;
 mod aside;
+mod conditions;
 mod holds;
 #[cfg(feature = "http")]
 mod http;
@@ -42,6 +44,7 @@ mod options;
 mod pace;
 mod parts;
 mod publish;
+mod refusal;
 mod remove;
 mod retries;
 mod rewrite;
@@ -82,6 +85,7 @@ pub use self::s3::{aws_http_client, load_aws_config};
 
 use self::listing::PAGE;
 use self::objects::Guard;
+use self::refusal::Next;
 use self::shared::Shared;
 use self::stages::Stage;
 use self::stamp::Facts;
@@ -139,6 +143,8 @@ impl BucketStore {
         match shared.objects.copy(from, &facts.version, &key, Some(&attributes), &Guard::Anything).await {
             Ok(version) => Ok(Some(Stage::Parked(key, Facts::of_written(version, meta, shared.vault())))),
             Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => Ok(None),
+            // It comes from the vault.
+            Err(trouble) if trouble.next() == Some(Next::AnotherWay) => Ok(None),
             Err(trouble) => Err(shared.failed(Action::Copy, to, &trouble)),
         }
     }
@@ -278,8 +284,13 @@ impl VaultStore for BucketStore {
         self.shared.known.clear();
         self.shared.listing.clear();
         lock(&self.shared.begun).clear();
+        lock(&self.shared.needed).clear();
         self.shared.fresh.store(false, Ordering::Relaxed);
         self.shared.swept.store(false, Ordering::Relaxed);
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.shared.objects.warnings()
     }
 
     /// What waits here, and what is between the network and here.

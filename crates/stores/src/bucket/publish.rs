@@ -2,7 +2,7 @@
 //!
 //! What is in the way is judged first. Where obsync expects nothing, it writes on the condition that there is nothing; where
 //! it knows a version, on the condition that it still is that version. So what others write at the same moment is seen,
-//! judged again, and kept. (Completing a multipart upload has no condition: there the last look is a moment old.)
+//! judged again, and kept. Where the service [does not keep conditions](super::conditions), the last look is a moment old.
 //!
 //! The judgement on an object that is in the way:
 //!
@@ -27,12 +27,14 @@ use obsync_protocol::{VaultId, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use super::aside::keep_beside;
+use super::conditions::Conditional;
 use super::known::Occupant;
 use super::objects::Guard;
+use super::refusal::Next;
 use super::shared::Shared;
 use super::stages::Stage;
 use super::stamp::{self, Facts};
-use super::trouble::{Action, Trouble, again};
+use super::trouble::{Action, Kind, Trouble, again};
 
 /// How often a publication is tried while somebody else keeps changing what is at its path.
 const ATTEMPTS: usize = 8;
@@ -159,6 +161,14 @@ async fn touch(shared: &Shared, path: &VaultPath, meta: &FileMeta) -> Result<(),
             }
             // It may have been this very request, whose first answer was lost: that is seen by looking again.
             Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {}
+            // The content is as it is to be, and cannot be had from here to write it once more.
+            Err(trouble) if trouble.next() == Some(Next::AnotherWay) => {
+                shared.objects.warn(format!(
+                    "objects that the service neither copies nor gives out keep the times that they had ({})",
+                    trouble.said()
+                ));
+                return Ok(());
+            }
             Err(trouble) => return Err(shared.failed(Action::Write, path, &trouble)),
         }
     }
@@ -192,7 +202,7 @@ struct Place<'a> {
 impl Place<'_> {
     async fn take(mut self, replaces: Option<KnownContent>) -> Result<Published, StoreError> {
         let Staged { path, meta, .. } = self.staged;
-        let mut remembered = self.remembered(replaces);
+        let mut remembered = self.remembered(replaces).await?;
         for _ in 0..ATTEMPTS {
             let was_remembered = remembered.is_some();
             let found = match remembered.take() {
@@ -224,6 +234,9 @@ impl Place<'_> {
                     self.shared.wrote(path, &self.key, version, meta);
                     return Ok(Published { conflict: self.conflict });
                 }
+                Err(trouble) if self.needs_content(&trouble) => {
+                    return Err(self.shared.content_needed(path, &trouble));
+                }
                 Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {
                     self.check_original(&trouble).await?;
                 }
@@ -234,21 +247,50 @@ impl Place<'_> {
     }
 
     /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
-    fn remembered(&self, replaces: Option<KnownContent>) -> Option<Occupant> {
-        let fresh = self.shared.fresh.load(Ordering::Relaxed);
-        // Without conditions nothing would tell that it is not so any more.
-        if self.shared.objects.is_unconditional() && !fresh {
-            return None;
-        }
-        let is_new = replaces.is_none();
-        let supposed_free = match &self.stage {
-            Stage::Content { .. } => is_new,
-            // Conditional copies are young: not every service that says nothing about the condition looks at it, so that
-            // something of this run must have looked.
-            Stage::Original(..) | Stage::Parked(..) => is_new && fresh,
-            Stage::Upload { .. } => return None,
+    async fn remembered(&mut self, replaces: Option<KnownContent>) -> Result<Option<Occupant>, StoreError> {
+        let shared = self.shared;
+        let kind = match &self.stage {
+            Stage::Content { .. } => Conditional::Put,
+            Stage::Original(..) | Stage::Parked(..) => Conditional::Copy,
+            Stage::Upload { .. } => return Ok(None),
         };
-        self.shared.known.get(&self.staged.path).or(supposed_free.then_some(Occupant::Nothing))
+        let fresh = shared.fresh.load(Ordering::Relaxed);
+        if !fresh {
+            let found_out = self.find_out_about(kind).await;
+            found_out.map_err(|trouble| shared.failed(Action::Write, &self.staged.path, &trouble))?;
+        }
+        // Without conditions nothing would tell that it is not so any more.
+        if !fresh && !shared.objects.keeps(kind) {
+            return Ok(None);
+        }
+        let supposed_free = replaces.is_none().then_some(Occupant::Nothing);
+        Ok(shared.known.get(&self.staged.path).or(supposed_free))
+    }
+
+    /// Finds out whether the service keeps conditions of such a write, unless that is known.
+    #[cfg(feature = "s3")]
+    async fn find_out_about(&mut self, kind: Conditional) -> Result<(), Trouble> {
+        let objects = &self.shared.objects;
+        let probe = self.shared.keys.of_probe(self.shared.run);
+        match (kind, &self.stage) {
+            (Conditional::Put, _) => objects.find_out_about_writes(&probe).await,
+            (_, Stage::Original(from, _) | Stage::Parked(from, _)) => {
+                objects.find_out_about_copies(from, &probe).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "s3"))]
+    async fn find_out_about(&mut self, _kind: Conditional) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    /// Whether what is staged is of no use any more, so that the content must come from the vault: it cannot be copied here, or
+    /// its parts are gone.
+    fn needs_content(&self, trouble: &Trouble) -> bool {
+        let is_gone = matches!(self.stage, Stage::Upload { .. }) && trouble.kind == Kind::Missing;
+        is_gone || trouble.next() == Some(Next::AnotherWay)
     }
 
     /// `None`: it is something else by now.
@@ -293,14 +335,14 @@ impl Place<'_> {
         let attributes = self.shared.attributes(path, meta);
         match &mut self.stage {
             Stage::Content { payload, .. } => {
-                objects.put(&self.key, payload.clone(), attributes, guard).await
+                objects.put(&self.key, payload.clone(), Some(meta.hash), attributes, guard).await
             }
-            Stage::Upload { upload, .. } => match upload.complete().await {
+            Stage::Upload { upload, .. } => match objects.complete(upload, guard).await {
                 Ok(version) => Ok(version),
                 // The answer may be lost and the upload complete.
                 Err(trouble) => match objects.head(&self.key).await? {
                     Some(facts) if facts.is_exactly(meta, self.shared.vault()) => Ok(facts.version),
-                    _ => Err(trouble.into_final()),
+                    _ => Err(trouble),
                 },
             },
             Stage::Original(from, facts) | Stage::Parked(from, facts) => {
@@ -341,7 +383,9 @@ impl Shared {
         self.listing.wrote(key, meta.size);
         // Without a version nothing can be made conditional on it.
         match version.e_tag {
-            Some(_) => self.known.put(path, Occupant::Object(Facts::of_written(version, meta, self.vault()))),
+            Some(_) => self
+                .known
+                .put(path, Occupant::Object(Box::new(Facts::of_written(version, meta, self.vault())))),
             None => self.known.forget(path),
         }
     }

@@ -9,9 +9,10 @@ use obsync_core::{Removable, Removal, StoreError};
 use obsync_protocol::VaultPath;
 
 use super::aside::keep_beside;
+use super::conditions::Conditional;
 use super::known::Occupant;
 use super::listing::PAGE;
-use super::objects::is_older;
+use super::objects::{Doomed, is_older};
 use super::shared::Shared;
 use super::stages::Stage;
 use super::trouble::{Action, Trouble};
@@ -22,10 +23,13 @@ const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// How long the end of a run waits for uploads to be aborted. What is not by then is aborted by a later run.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 
+/// How often a removal is tried while somebody else keeps changing what is at its path.
+const ATTEMPTS: usize = 4;
+
 /// What is to be done about one file.
 enum Fate {
     Known(Result<Removal, StoreError>),
-    Doomed(VaultPath, Path),
+    Doomed(Doomed),
 }
 
 /// Removes files whose content still is what obsync wrote. Answers in order.
@@ -33,44 +37,109 @@ pub(super) async fn remove_files(shared: &Shared, files: Vec<Removable>) -> Vec<
     if shared.options.keep_deleted {
         return files.into_iter().map(|_| Ok(Removal::Retained)).collect();
     }
-    let fates: Vec<Fate> = stream::iter(files)
-        .map(|file| async move { fate(shared, file).await.unwrap_or_else(|error| Fate::Known(Err(error))) })
+    let mut answers: Vec<Option<Result<Removal, StoreError>>> = files.iter().map(|_| None).collect();
+    find_out(shared, &files, &mut answers).await;
+    for _ in 0..ATTEMPTS {
+        let open: Vec<usize> = (0..files.len()).filter(|index| answers[*index].is_none()).collect();
+        if open.is_empty() {
+            break;
+        }
+        for (index, answer) in remove_once(shared, &files, open).await {
+            answers[index] = Some(answer);
+        }
+    }
+    let changing = |file: &Removable| {
+        Err(shared.site.io(Action::Remove, file.path.as_str(), "another program keeps changing it"))
+    };
+    let answers = files.iter().zip(answers);
+    answers.map(|(file, answer)| answer.unwrap_or_else(|| changing(file))).collect()
+}
+
+/// Finds out by the first file that may go whether the service keeps conditions of removals, unless that is known: if it does, what
+/// is known of the others spares a look at each.
+async fn find_out(shared: &Shared, files: &[Removable], answers: &mut [Option<Result<Removal, StoreError>>]) {
+    for (file, answer) in files.iter().zip(answers) {
+        if !shared.objects.is_unknown(Conditional::Delete) {
+            return;
+        }
+        match fate(shared, file).await {
+            Ok(Fate::Doomed(doomed)) => {
+                if shared.objects.find_out_about_removals(&doomed).await {
+                    shared.known.put(&file.path, Occupant::Nothing);
+                    *answer = Some(Ok(Removal::Removed));
+                }
+                return;
+            }
+            Ok(Fate::Known(known)) => *answer = Some(known),
+            Err(error) => *answer = Some(Err(error)),
+        }
+    }
+}
+
+/// Removes those of the files that may go. Those that became others meanwhile have no answer.
+async fn remove_once(
+    shared: &Shared,
+    files: &[Removable],
+    open: Vec<usize>,
+) -> Vec<(usize, Result<Removal, StoreError>)> {
+    let fates: Vec<(usize, Fate)> = stream::iter(open)
+        .map(|index| async move {
+            let fate = fate(shared, &files[index]).await;
+            (index, fate.unwrap_or_else(|error| Fate::Known(Err(error))))
+        })
         .buffered(shared.options.concurrency)
         .collect()
         .await;
-    let doomed = fates.iter().filter_map(|fate| match fate {
-        Fate::Doomed(_, key) => Some(key.clone()),
+    let doomed = fates.iter().filter_map(|(_, fate)| match fate {
+        Fate::Doomed(doomed) => Some(doomed.clone()),
         Fate::Known(_) => None,
     });
     let mut removed = shared.objects.delete(doomed.collect()).await.into_iter();
-    fates
-        .into_iter()
-        .map(|fate| match fate {
+    let mut answers = Vec::with_capacity(fates.len());
+    for (index, fate) in fates {
+        let path = &files[index].path;
+        let answer = match fate {
             Fate::Known(answer) => answer,
-            Fate::Doomed(path, _) => match removed.next() {
+            Fate::Doomed(_) => match removed.next() {
                 Some(Ok(())) => {
-                    shared.known.put(&path, Occupant::Nothing);
+                    shared.site.succeeded(Action::Remove);
+                    shared.known.put(path, Occupant::Nothing);
                     Ok(Removal::Removed)
                 }
-                Some(Err(trouble)) => Err(shared.failed(Action::Remove, &path, &trouble)),
+                Some(Err(trouble)) if trouble.is_conflict() => {
+                    shared.known.forget(path);
+                    continue;
+                }
+                Some(Err(trouble)) => Err(shared.failed(Action::Remove, path, &trouble)),
                 None => Err(shared.site.io(Action::Remove, path.as_str(), "there was no answer for it")),
             },
-        })
-        .collect()
+        };
+        answers.push((index, answer));
+    }
+    answers
 }
 
-async fn fate(shared: &Shared, file: Removable) -> Result<Fate, StoreError> {
+async fn fate(shared: &Shared, file: &Removable) -> Result<Fate, StoreError> {
     let key = shared.keys.of(&file.path)?;
-    let Occupant::Object(facts) = shared.look(&file.path, &key).await? else {
+    // What is known is enough where the removal tells if it is not so any more.
+    let known = match shared.objects.keeps(Conditional::Delete) {
+        true => shared.known.get(&file.path).filter(|occupant| occupant.facts().is_some()),
+        false => None,
+    };
+    let occupant = match known {
+        Some(occupant) => occupant,
+        None => shared.look(&file.path, &key).await?,
+    };
+    let Occupant::Object(facts) = occupant else {
         return Ok(Fate::Known(Ok(Removal::Missing)));
     };
-    // An object of another size is not worth reading.
-    if facts.content().is_none() && facts.size != file.content.size {
+    // Whoever changes an object can keep what it says of itself.
+    if facts.size != file.content.size {
         return Ok(Fate::Known(Ok(Removal::Kept)));
     }
     let content = shared.content_of(&file.path, &key, &facts).await?;
     Ok(match content == Some(file.content.hash) {
-        true => Fate::Doomed(file.path, key),
+        true => Fate::Doomed(Doomed { key, version: Some(facts.version) }),
         false => Fate::Known(Ok(Removal::Kept)),
     })
 }
@@ -78,16 +147,26 @@ async fn fate(shared: &Shared, file: Removable) -> Result<Fate, StoreError> {
 /// Moves what is at `path` to a free name beside it.
 pub(super) async fn set_aside(shared: &Shared, path: &VaultPath) -> Result<VaultPath, StoreError> {
     let key = shared.keys.of(path)?;
-    while let Occupant::Object(facts) = shared.look(path, &key).await? {
+    // A service that calls every removal a conflict would get one copy after the other.
+    for _ in 0..ATTEMPTS {
+        let Occupant::Object(facts) = shared.look(path, &key).await? else {
+            return Err(shared.site.io(Action::Look, path.as_str(), "there is nothing there"));
+        };
         let Some(aside) = keep_beside(shared, path, &key, &facts).await? else {
             continue;
         };
-        let removed = shared.objects.delete(vec![key]).await.pop().unwrap_or(Ok(()));
-        removed.map_err(|trouble| shared.failed(Action::Remove, path, &trouble))?;
-        shared.known.put(path, Occupant::Nothing);
-        return Ok(aside);
+        let doomed = Doomed { key: key.clone(), version: Some(facts.version) };
+        match shared.objects.delete(vec![doomed]).await.pop().unwrap_or(Ok(())) {
+            Ok(()) => {
+                shared.known.put(path, Occupant::Nothing);
+                return Ok(aside);
+            }
+            // What is there now is kept as well.
+            Err(trouble) if trouble.is_conflict() => {}
+            Err(trouble) => return Err(shared.failed(Action::Remove, path, &trouble)),
+        }
     }
-    Err(shared.site.io(Action::Look, path.as_str(), "there is nothing there"))
+    Err(shared.site.io(Action::Remove, path.as_str(), "another program keeps changing it"))
 }
 
 impl Shared {
@@ -96,6 +175,7 @@ impl Shared {
         if parked.is_empty() {
             return;
         }
+        let parked = parked.into_iter().map(|key| Doomed { key, version: None }).collect();
         for trouble in self.objects.delete(parked).await.into_iter().filter_map(Result::err) {
             tracing::warn!(
                 ?trouble,
@@ -129,7 +209,8 @@ impl Shared {
         let (own, age) = (self.keys.own_prefix(), self.options.abandoned_after);
         let left = self.objects.list(&own, PAGE).try_filter_map(async |object| {
             // A younger one may be in the hands of another machine.
-            let is_left = object.modified.is_some_and(|modified| is_older(modified, age));
+            let is_left = object.modified.is_some_and(|modified| is_older(modified, age))
+                && self.keys.is_own(&object.key);
             Ok(if is_left { Path::parse(object.key).ok() } else { None })
         });
         let left: Vec<Path> = left.try_collect().await.map_err(list)?;

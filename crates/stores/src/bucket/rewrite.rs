@@ -14,18 +14,19 @@ use super::trouble::{Kind, Trouble};
 /// How many contents pass through at a time: each takes up to two parts of memory, which nothing else accounts for.
 static PASSING: Semaphore = Semaphore::const_new(4);
 
-/// Reads `from` and writes it to `to` (which may be the same key).
+/// Reads `from` and writes it to `to` (which may be the same key), with these attributes or with its own.
 pub(super) async fn rewrite(
     objects: &Objects,
     from: &Path,
     version: &UpdateVersion,
     to: &Path,
-    attributes: Attributes,
+    attributes: Option<Attributes>,
     guard: &Guard,
 ) -> Result<UpdateVersion, Trouble> {
     // It is never closed.
     let _turn = PASSING.acquire().await.ok();
-    let mut content = objects.read(from, version).await?;
+    let (own, mut content) = objects.read(from, version).await?;
+    let attributes = attributes.unwrap_or(own);
     let mut small: Vec<Bytes> = Vec::new();
     let mut size = 0;
     while let Some(stretch) = content.try_next().await? {
@@ -41,14 +42,14 @@ pub(super) async fn rewrite(
             }
             upload.finish().await?;
             expect(objects, to, guard).await?;
-            return upload.complete().await;
+            return objects.complete(&mut upload, guard).await;
         }
     }
-    objects.put(to, small.into_iter().collect(), attributes, guard).await
+    objects.put(to, small.into_iter().collect(), None, attributes, guard).await
 }
 
-/// Looks whether what must be at a key is there, at the last moment: an upload is completed without a condition. What
-/// somebody writes between this look and that request is lost.
+/// Looks whether what must be at a key is there, at the last moment: not every service completes an upload on a condition. There,
+/// what somebody writes between this look and that request is lost.
 async fn expect(objects: &Objects, key: &Path, guard: &Guard) -> Result<(), Trouble> {
     let is_as_expected = match guard {
         Guard::Anything => true,
@@ -67,11 +68,12 @@ mod tests {
 
     use object_store::memory::InMemory;
 
+    use super::super::objects::Doomed;
     use super::super::options::BucketOptions;
     use super::*;
 
     async fn put(objects: &Objects, key: &Path, content: Vec<u8>) -> UpdateVersion {
-        objects.put(key, content.into(), Attributes::new(), &Guard::Anything).await.unwrap()
+        objects.put(key, content.into(), None, Attributes::new(), &Guard::Anything).await.unwrap()
     }
 
     #[tokio::test]
@@ -80,7 +82,7 @@ mod tests {
         let objects = Objects::new(Arc::new(InMemory::new()), &options);
         let (from, to) = (Path::from("film.mp4"), Path::from("renamed.mp4"));
         let film = put(&objects, &from, vec![7; options.part_size + 1]).await;
-        let copy = async |guard: &Guard| rewrite(&objects, &from, &film, &to, Attributes::new(), guard).await;
+        let copy = async |guard: &Guard| rewrite(&objects, &from, &film, &to, None, guard).await;
 
         let theirs = put(&objects, &to, b"somebody else's".to_vec()).await;
         assert!(copy(&Guard::Nothing).await.unwrap_err().is_conflict());
@@ -89,7 +91,7 @@ mod tests {
         assert!(copy(&known).await.unwrap_err().is_conflict());
         assert_eq!(objects.head(&to).await.unwrap().unwrap().size, 17, "what was written last is there");
 
-        objects.delete(vec![to.clone()]).await;
+        objects.delete(vec![Doomed { key: to.clone(), version: None }]).await;
         copy(&Guard::Nothing).await.unwrap();
         assert_eq!(objects.head(&to).await.unwrap().unwrap().size, options.part_size as u64 + 1);
     }

@@ -20,6 +20,7 @@ use super::stages::Stages;
 use super::stamp::Facts;
 use super::traffic::Traffic;
 use super::trouble::{Action, Site, Trouble};
+use crate::locking::lock;
 
 /// The state of a bucket store.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     pub(super) fresh: AtomicBool,
     /// Keys of uploads that this run began.
     pub(super) begun: Mutex<HashSet<Path>>,
+    /// Files whose contents were asked for once more in this run.
+    pub(super) needed: Mutex<HashSet<VaultPath>>,
     /// Leftovers of earlier runs were looked for.
     pub(super) swept: AtomicBool,
 }
@@ -51,8 +54,13 @@ impl Shared {
         objects: Objects,
         traffic: Traffic,
     ) -> Arc<Self> {
+        let site = Site::new(location.to_string());
+        #[cfg(feature = "s3")]
+        if let Some(address) = objects.address() {
+            site.at_address(address);
+        }
         Arc::new(Shared {
-            site: Site::new(location.to_string()),
+            site,
             keys: Keys::new(&location),
             objects,
             stages: Stages::default(),
@@ -62,6 +70,7 @@ impl Shared {
             run: RandomState::new().hash_one(std::process::id()),
             fresh: AtomicBool::new(false),
             begun: Mutex::default(),
+            needed: Mutex::default(),
             swept: AtomicBool::new(false),
             location,
             options,
@@ -73,7 +82,7 @@ impl Shared {
     pub(super) async fn look(&self, path: &VaultPath, key: &Path) -> Result<Occupant, StoreError> {
         let found =
             self.objects.head(key).await.map_err(|trouble| self.failed(Action::Look, path, &trouble))?;
-        let occupant = found.map_or(Occupant::Nothing, Occupant::Object);
+        let occupant = found.map_or(Occupant::Nothing, |facts| Occupant::Object(Box::new(facts)));
         self.known.put(path, occupant.clone());
         Ok(occupant)
     }
@@ -98,7 +107,7 @@ impl Shared {
         }
         match self.objects.hash(key, &facts.version).await {
             Ok(content) => {
-                self.known.put(path, Occupant::Object(facts.clone().with_content(content)));
+                self.known.put(path, Occupant::Object(Box::new(facts.clone().with_content(content))));
                 Ok(Some(content))
             }
             Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {
@@ -106,6 +115,19 @@ impl Shared {
                 Ok(None)
             }
             Err(trouble) => Err(self.failed(Action::Read, path, &trouble)),
+        }
+    }
+
+    /// The error that a content is needed again, which the engine gets from the vault. Asked for once for each file in a run, so
+    /// that nothing goes round in circles.
+    pub(super) fn content_needed(&self, path: &VaultPath, trouble: &Trouble) -> StoreError {
+        if !lock(&self.needed).insert(path.clone()) {
+            return self.failed(Action::Write, path, &trouble.clone().into_final());
+        }
+        StoreError::ContentNeeded {
+            path: path.as_str().to_owned(),
+            location: self.site.location(),
+            reason: trouble.said(),
         }
     }
 

@@ -10,6 +10,7 @@ const MTIME: &str = "mtime";
 const CTIME: &str = "ctime";
 const UID: &str = "uid";
 const VAULT: &str = "vault";
+const SIZE: &str = "size";
 
 /// The user metadata that obsync gives an object. One that has it was written by obsync: whoever else writes an object
 /// writes its metadata too.
@@ -25,6 +26,8 @@ pub(super) struct Stamp {
     pub(super) uid: Uid,
     /// The vault that the file is of, if whoever wrote it knew.
     pub(super) vault: Option<VaultId>,
+    /// Bytes of the content. Objects of releases before 0.2 do not say.
+    size: Option<u64>,
 }
 
 impl Stamp {
@@ -36,6 +39,7 @@ impl Stamp {
             ctime: Some(meta.ctime),
             uid: meta.uid,
             vault: vault.cloned(),
+            size: Some(meta.size),
         }
     }
 
@@ -46,7 +50,8 @@ impl Stamp {
         let hash = text(SHA256)?.parse().ok()?;
         let uid = Uid(text(UID)?.parse().ok()?);
         let vault = text(VAULT).map(str::parse).transpose().ok()?;
-        Some(Stamp { hash, mtime: time(MTIME), ctime: time(CTIME), uid, vault })
+        let size = text(SIZE).map(str::parse).transpose().ok()?;
+        Some(Stamp { hash, mtime: time(MTIME), ctime: time(CTIME), uid, vault, size })
     }
 }
 
@@ -65,6 +70,7 @@ pub(super) fn attributes(
         metadata(MTIME, meta.mtime.to_string()),
         metadata(CTIME, meta.ctime.to_string()),
         metadata(UID, meta.uid.to_string()),
+        metadata(SIZE, meta.size.to_string()),
     ]
     .into_iter()
     .chain(vault.map(|vault| metadata(VAULT, vault.to_string())))
@@ -98,7 +104,9 @@ pub(super) struct Facts {
 impl Facts {
     /// The facts of an object with these attributes.
     pub(super) fn new(version: UpdateVersion, size: u64, attributes: &Attributes) -> Self {
-        Facts { version, size, stamp: Stamp::read(attributes), read: None }
+        // Some programs keep what an object says of itself when they change its content.
+        let stamp = Stamp::read(attributes).filter(|stamp| stamp.size.is_none_or(|said| said == size));
+        Facts { version, size, stamp, read: None }
     }
 
     /// The facts of an object as it was just written.
@@ -118,7 +126,9 @@ impl Facts {
 
     /// Whether it is exactly what obsync would write for this file of this vault.
     pub(super) fn is_exactly(&self, meta: &FileMeta, vault: Option<&VaultId>) -> bool {
-        self.size == meta.size && self.stamp == Some(Stamp::of(meta, vault))
+        let expected = Stamp::of(meta, vault);
+        let said = self.stamp.clone().map(|stamp| Stamp { size: expected.size, ..stamp });
+        self.size == meta.size && said == Some(expected)
     }
 }
 

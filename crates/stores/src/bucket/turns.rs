@@ -1,8 +1,9 @@
 //! Lets as many requests go to a service at a time as its [pace](super::pace) says.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use object_store::HeaderMap;
 use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -12,6 +13,9 @@ use crate::locking::lock;
 
 /// Objects of up to this many bytes take about the same time on their way.
 const SMALL: usize = 64 << 10;
+
+/// The longest pause that a service is granted by `Retry-After`: as long as requests are repeated at all.
+const REST_MAX: Duration = Duration::from_secs(120);
 
 /// Turns to send requests. Clones share them.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ struct State {
     pace: Pace,
     /// How many turns there are, free or taken: more than the pace says until some of them are over.
     given: usize,
+    /// Until when the service asked not to be asked.
+    rest: Option<Instant>,
 }
 
 /// The right to send one request. Whoever drops it without a word of the answer gave the request up.
@@ -45,7 +51,7 @@ impl Turns {
         let pace = Pace::new(most);
         let given = pace.requests();
         traffic.set_at_a_time(given);
-        let state = Arc::new(Mutex::new(State { pace, given }));
+        let state = Arc::new(Mutex::new(State { pace, given, rest: None }));
         Turns { free: Arc::new(Semaphore::new(given)), state, traffic }
     }
 
@@ -54,6 +60,10 @@ impl Turns {
         // It is never closed.
         let permit = self.free.clone().acquire_owned().await.ok();
         let is_last = self.free.available_permits() == 0;
+        let rest = lock(&self.state).rest;
+        if let Some(rest) = rest {
+            tokio::time::sleep_until(rest.into()).await;
+        }
         Turn { turns: self.clone(), permit, is_last, sort: sort(request), sent: Instant::now() }
     }
 
@@ -79,7 +89,11 @@ impl Turn {
         let now = Instant::now();
         let mut state = lock(&self.turns.state);
         match outcome {
-            Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => state.pace.trouble(self.sent, now),
+            Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => {
+                state.pace.trouble(self.sent, now);
+                let rest = retry_after(answer.headers()).map(|pause| now + pause.min(REST_MAX));
+                state.rest = state.rest.max(rest);
+            }
             Ok(answer) if answer.status().as_u16() < 500 => {
                 state.pace.answered(self.sort, self.sent, now, self.is_last);
             }
@@ -97,6 +111,16 @@ impl Drop for Turn {
     }
 }
 
+/// How long the service asks to wait (RFC 9110, section 10.2.3): seconds, or a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("retry-after")?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()
+}
+
 /// The sort of a request.
 fn sort(request: &HttpRequest) -> Sort {
     let size = request.body().content_length();
@@ -105,5 +129,27 @@ fn sort(request: &HttpRequest) -> Sort {
         "PUT" if request.headers().contains_key("x-amz-copy-source") => Sort::Copy,
         "PUT" if size > 0 && size <= SMALL => Sort::Put,
         _ => Sort::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(text: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", text.parse().unwrap());
+        retry_after(&headers)
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        let in_an_hour = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+        let date = jiff::fmt::rfc2822::to_string(&in_an_hour.to_zoned(jiff::tz::TimeZone::UTC)).unwrap();
+        let pause = asked(&date).unwrap();
+        assert!(pause > Duration::from_secs(3500) && pause <= Duration::from_secs(3600), "{pause:?}");
+        assert!(asked("Fri, 31 Dec 1999 23:59:59 GMT").is_none(), "it is over");
+        assert!(asked("soon").is_none());
     }
 }

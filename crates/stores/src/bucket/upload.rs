@@ -11,23 +11,35 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use super::objects::Guard;
 use super::options::PARTS_HELD;
 use super::parts::Parts;
+#[cfg(feature = "s3")]
+use super::s3::S3Upload;
 use super::trouble::{Kind, Trouble};
+
+/// An upload as the service knows it.
+#[derive(Debug)]
+pub(super) enum Open {
+    /// One of the library's, which is completed without a condition.
+    Library(Box<dyn MultipartUpload>),
+    #[cfg(feature = "s3")]
+    S3(Box<S3Upload>),
+}
 
 /// An upload that was begun.
 #[derive(Debug)]
 pub(super) struct Upload {
     /// `None` once it is completed.
-    open: Option<Box<dyn MultipartUpload>>,
+    open: Option<Open>,
     parts: Parts,
     /// Parts that are on their way.
-    flying: JoinSet<object_store::Result<()>>,
+    flying: JoinSet<Result<(), Trouble>>,
     background: TaskTracker,
 }
 
 impl Upload {
-    pub(super) fn new(open: Box<dyn MultipartUpload>, part_size: usize, background: TaskTracker) -> Self {
+    pub(super) fn new(open: Open, part_size: usize, background: TaskTracker) -> Self {
         Upload { open: Some(open), parts: Parts::new(part_size), flying: JoinSet::new(), background }
     }
 
@@ -49,18 +61,32 @@ impl Upload {
         self.wait_for(0).await
     }
 
-    /// Makes it visible and tells its version.
-    pub(super) async fn complete(&mut self) -> Result<UpdateVersion, Trouble> {
-        let open = self.open.as_mut().ok_or_else(over)?;
-        let version = open.complete().await?.into();
+    /// Makes it visible, where the service can on this condition, and tells its version.
+    pub(super) async fn complete(&mut self, guard: &Guard) -> Result<UpdateVersion, Trouble> {
+        let version = match self.open.as_mut().ok_or_else(over)? {
+            Open::Library(open) => open.complete().await?.into(),
+            #[cfg(feature = "s3")]
+            Open::S3(open) => open.complete(guard).await?,
+        };
+        #[cfg(not(feature = "s3"))]
+        let _ = guard;
         self.open = None;
         Ok(version)
     }
 
     async fn send(&mut self, part: PutPayload) -> Result<(), Trouble> {
         self.wait_for(PARTS_HELD - 2).await?;
-        let open = self.open.as_mut().ok_or_else(over)?;
-        self.flying.spawn(open.put_part(part));
+        match self.open.as_mut().ok_or_else(over)? {
+            Open::Library(open) => {
+                let sent = open.put_part(part);
+                self.flying.spawn(async { sent.await.map_err(Trouble::from) });
+            }
+            #[cfg(feature = "s3")]
+            Open::S3(open) => {
+                let number = open.next_part();
+                self.flying.spawn(open.clone().put_part(number, part));
+            }
+        }
         Ok(())
     }
 
@@ -94,7 +120,12 @@ impl Drop for Upload {
         let abort = async move {
             // A part that arrives after the abort would stay.
             flying.shutdown().await;
-            if let Err(error) = open.abort().await.map_err(Trouble::from)
+            let aborted = match &mut open {
+                Open::Library(open) => open.abort().await.map_err(Trouble::from),
+                #[cfg(feature = "s3")]
+                Open::S3(open) => open.abort().await.map(drop),
+            };
+            if let Err(error) = aborted
                 && !error.is_missing_object()
             {
                 tracing::warn!(?error, "an upload could not be aborted; a later run does it");

@@ -144,6 +144,11 @@ pub(super) fn again(error: &StoreError) -> StoreError {
         StoreError::NameTooLong { path, location } => {
             StoreError::NameTooLong { path: path.clone(), location: location.clone() }
         }
+        StoreError::ContentNeeded { path, location, reason } => StoreError::ContentNeeded {
+            path: path.clone(),
+            location: location.clone(),
+            reason: reason.clone(),
+        },
         StoreError::NameRefused { path, location, reason } => {
             StoreError::NameRefused { path: path.clone(), location: location.clone(), reason: reason.clone() }
         }

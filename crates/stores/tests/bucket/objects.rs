@@ -36,7 +36,13 @@ async fn an_object_says_what_it_is() {
     let metadata: Vec<(&str, &str)> =
         object.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let hash = ContentHash::of(b"text").to_string();
-    let expected = [("ctime", "-5"), ("mtime", "1722222222123"), ("sha256", hash.as_str()), ("uid", "77")];
+    let expected = [
+        ("ctime", "-5"),
+        ("mtime", "1722222222123"),
+        ("sha256", hash.as_str()),
+        ("size", "4"),
+        ("uid", "77"),
+    ];
     assert_eq!(metadata, expected);
 }
 

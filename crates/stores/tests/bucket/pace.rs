@@ -99,7 +99,7 @@ async fn copies_of_files_that_stay_are_staged_many_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn renames_are_made_many_at_a_time_and_cost_four_requests_each() {
+async fn renames_are_made_many_at_a_time_and_cost_two_requests_each() {
     const RENAMED: u64 = 300;
     let bench = renamed_far_away(RENAMED).await;
     let before = bench.bucket.cloud.counts();
@@ -107,9 +107,9 @@ async fn renames_are_made_many_at_a_time_and_cost_four_requests_each() {
     assert_eq!((report.copied.files, report.deleted.files, report.requests), (RENAMED, RENAMED, 0));
     let counts = bench.bucket.cloud.counts().since(&before);
     let of = |operation| counts.of(Service::S3, operation);
-    // Its facts, a look at where it goes to, the copy, and a last look before it goes.
-    assert_eq!((of("HeadObject"), of("CopyObject")), (3 * RENAMED, RENAMED), "{counts}");
-    assert!(counts.total(Service::S3) <= 4 * RENAMED + 10, "{counts}");
+    // Its facts and the copy; a few more to find out that the service keeps conditions.
+    assert!(of("HeadObject") <= RENAMED + 2 && of("CopyObject") == RENAMED + 1, "{counts}");
+    assert!(counts.total(Service::S3) <= 2 * RENAMED + 12, "{counts}");
     assert!(staging >= 16, "{staging}");
     bench.assert_exact().await;
 }

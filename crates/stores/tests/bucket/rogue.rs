@@ -1,5 +1,7 @@
 //! A bucket service that attacks whoever asks it: each answer is bounded in memory, and each list comes to an end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use obsync_core::{StoreError, VaultStore};
@@ -95,4 +97,31 @@ async fn an_object_with_more_content_than_it_has_is_not_read_to_its_end() {
     assert!(matches!(held.as_deref(), Ok([false]) | Err(StoreError::Unavailable { .. })) || held.is_err());
     assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
     assert!(rogue.sent() < (64 << 20), "{} bytes", rogue.sent());
+}
+
+#[tokio::test]
+async fn a_service_that_calls_every_removal_a_conflict_does_not_get_one_copy_after_the_other() {
+    let copies = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&copies);
+    let object = "text/plain\r\nlast-modified: Mon, 12 Oct 2009 17:50:30 GMT\r\netag: \"1\"";
+    let (_rogue, store) = bucket(move |first, _| {
+        let (method, target) = first.split_once(' ').unwrap();
+        match method {
+            "HEAD" if target.contains("onflict") => rogue_answer(404, XML, ""),
+            "HEAD" => rogue_answer(200, object, ""),
+            "PUT" => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                rogue_answer(200, XML, "<CopyObjectResult><ETag>&quot;1&quot;</ETag></CopyObjectResult>")
+            }
+            _ => rogue_answer(
+                200,
+                XML,
+                "<DeleteResult><Error><Key>notes/My Vault/a.md</Key><Code>PreconditionFailed</Code></Error></DeleteResult>",
+            ),
+        }
+    })
+    .await;
+    let refused = store.set_aside(&at("a.md")).await.unwrap_err();
+    assert!(!refused.is_fatal(), "{refused}");
+    assert!(copies.load(Ordering::Relaxed) <= 4, "{copies:?} copies");
 }

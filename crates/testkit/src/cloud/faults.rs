@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::Service;
+use super::s3::{Asked, Refusal, S3Manners};
 use crate::faults::Chance;
 
 /// What one service does wrong; nothing by default.
@@ -39,6 +40,8 @@ pub struct CloudFaults {
     pub seed: u64,
     /// Faults of S3.
     pub s3: ServiceFaults,
+    /// How S3 differs from Amazon's.
+    pub s3_manners: S3Manners,
     /// Faults of DynamoDB.
     pub dynamodb: ServiceFaults,
     /// Faults of Secrets Manager.
@@ -79,6 +82,8 @@ pub(super) enum Verdict {
 enum Kind {
     Service(Service, Verdict),
     Unprocessed,
+    /// The refusal of this place in the list.
+    Refused(usize),
 }
 
 #[derive(Debug)]
@@ -171,6 +176,32 @@ impl CloudFaultControl {
             .into_iter()
             .find(|(verdict, chance)| state.strikes(Kind::Service(service, *verdict), chance));
         (faults.latency, struck.map_or(Verdict::Pass, |(verdict, _)| verdict))
+    }
+
+    /// The refusal that a request to S3 meets.
+    pub(super) fn refusal(&self, operation: &str, resource: &str, asked: Asked) -> Option<Refusal> {
+        let mut state = self.lock();
+        let refusals = state.faults.s3_manners.refusals.clone();
+        let mut fitting =
+            refusals.into_iter().enumerate().filter(|(_, refusal)| refusal.fits(operation, resource, asked));
+        let (_, refusal) =
+            fitting.find(|(place, refusal)| state.strikes(Kind::Refused(*place), &refusal.chance))?;
+        Some(refusal)
+    }
+
+    /// Whether S3 carries this operation out whatever its conditions say.
+    pub(super) fn ignores_conditions(&self, operation: &str) -> bool {
+        self.lock().faults.s3_manners.ignored_conditions.iter().any(|ignored| ignored == operation)
+    }
+
+    /// How S3 writes keys in listings.
+    pub(super) fn listed_keys(&self) -> super::s3::ListedKeys {
+        self.lock().faults.s3_manners.keys
+    }
+
+    /// Whether S3 takes buckets only by host.
+    pub(super) fn hosts_only(&self) -> bool {
+        self.lock().faults.s3_manners.hosts_only
     }
 
     /// Whether this batch is to be left half done.

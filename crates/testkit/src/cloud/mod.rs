@@ -33,7 +33,9 @@ pub use lambda::{Invocation, InvokeOptions, LambdaOptions, LambdaRuntime, LogSin
 pub use lambda::{Lambda, QueuedEvent};
 pub use log::{RequestCounts, RequestRecord, Service};
 pub use rogue::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
-pub use s3::{BucketSettings, S3, StoredObject, UploadInProgress};
+pub use s3::{
+    BucketSettings, ListedKeys, Refusal, RefusedWhen, S3, S3Manners, StoredObject, UploadInProgress,
+};
 pub use secrets::Secrets;
 
 /// How long a test waits for something to happen.

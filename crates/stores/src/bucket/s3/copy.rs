@@ -1,20 +1,18 @@
 //! Copies within a bucket, made by the service (`CopyObject`): no content passes through here.
 
 use object_store::path::Path;
-use object_store::signer::{HeaderName, HeaderValue, Method};
-use object_store::{Attribute, Attributes, HeaderMap, UpdateVersion};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use object_store::signer::Method;
+use object_store::{Attributes, UpdateVersion};
 
 use super::S3;
-use super::request::Request;
+use super::address::Maker;
+use super::request::{Request, escaped};
 use crate::bucket::objects::Guard;
+use crate::bucket::refusal::Operation;
 use crate::bucket::trouble::{Kind, Trouble};
 
-/// What is escaped in a key: all but the unreserved characters (RFC 3986, section 2.3) and the slash.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-
 /// A copy to be made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::bucket) struct CopyOrder<'a> {
     pub(in crate::bucket) from: &'a Path,
     /// The version that is to be copied; any other is not.
@@ -35,85 +33,73 @@ struct CopyResult {
 impl S3 {
     /// Makes a copy and tells its version.
     pub(in crate::bucket) async fn copy(&self, order: &CopyOrder<'_>) -> Result<UpdateVersion, Trouble> {
-        let request = Request {
-            method: Method::PUT,
-            key: order.to.clone(),
-            query: Vec::new(),
-            headers: self.headers(order)?,
-        };
-        let answer = self.send(&request).await?;
-        let result: CopyResult = quick_xml::de::from_str(&answer).map_err(|error| {
-            Trouble::without_answer(Kind::Other, &format!("the answer to a copy makes no sense: {error}"))
+        let answer = self.send(self.copy_request(order)?).await?;
+        let result: CopyResult = quick_xml::de::from_str(&answer.body).map_err(|error| {
+            Trouble::without_answer(Kind::Other, &format!("the answer to a copy cannot be read: {error}"))
         })?;
         Ok(UpdateVersion { e_tag: result.e_tag, version: None })
     }
 
-    fn headers(&self, order: &CopyOrder<'_>) -> Result<HeaderMap, Trouble> {
-        let mut headers = Headers::default();
-        headers.set("x-amz-copy-source", &format!("/{}/{}", self.bucket, escaped(order.from.as_ref())))?;
+    fn copy_request(&self, order: &CopyOrder<'_>) -> Result<Request, Trouble> {
+        // R2 ignores the standard headers (R2 documentation, "Extensions", conditional operations in CopyObject).
+        let (if_match, if_none_match) = match self.address.maker {
+            Maker::Cloudflare => ("cf-copy-destination-if-match", "cf-copy-destination-if-none-match"),
+            Maker::Amazon | Maker::Other => ("if-match", "if-none-match"),
+        };
+        let source = format!("/{}/{}", self.bucket, escaped(order.from.as_ref()));
+        let mut request = Request::of_object(Operation::Copy, Method::PUT, order.to)
+            .header("x-amz-copy-source", &source)?
+            .guard(order.guard, if_match, if_none_match)?;
         if let Some(e_tag) = &order.version.e_tag {
-            headers.set("x-amz-copy-source-if-match", e_tag)?;
-        }
-        match order.guard {
-            Guard::Nothing => headers.set("if-none-match", "*")?,
-            Guard::Version(UpdateVersion { e_tag: Some(e_tag), .. }) => headers.set("if-match", e_tag)?,
-            Guard::Version(_) | Guard::Anything => {}
+            request = request.header("x-amz-copy-source-if-match", e_tag)?;
         }
         // Neither encryption nor storage class are copied with an object.
-        if let Some(key) = &self.sse_kms_key {
-            headers.set("x-amz-server-side-encryption", "aws:kms")?;
-            headers.set("x-amz-server-side-encryption-aws-kms-key-id", key)?;
-        }
+        request = self.encrypted(request)?;
         if let Some(class) = &self.storage_class {
-            headers.set("x-amz-storage-class", class)?;
+            request = request.header("x-amz-storage-class", class)?;
         }
         match order.attributes {
-            None => headers.set("x-amz-metadata-directive", "COPY")?,
-            Some(attributes) => {
-                headers.set("x-amz-metadata-directive", "REPLACE")?;
-                headers.describe(attributes)?;
-            }
+            None => request.header("x-amz-metadata-directive", "COPY"),
+            Some(attributes) => request.header("x-amz-metadata-directive", "REPLACE")?.describe(attributes),
         }
-        Ok(headers.0)
     }
-}
-
-#[derive(Default)]
-struct Headers(HeaderMap);
-
-impl Headers {
-    fn set(&mut self, name: &str, value: &str) -> Result<(), Trouble> {
-        let unfit =
-            || Trouble::without_answer(Kind::Other, &format!("{name} cannot have the value {value:?}"));
-        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit())?;
-        self.0.insert(header, HeaderValue::from_str(value).map_err(|_| unfit())?);
-        Ok(())
-    }
-
-    fn describe(&mut self, attributes: &Attributes) -> Result<(), Trouble> {
-        for (attribute, value) in attributes {
-            match attribute {
-                Attribute::ContentType => self.set("content-type", value)?,
-                Attribute::Metadata(name) => self.set(&format!("x-amz-meta-{name}"), value)?,
-                // The storage class is set above; obsync gives objects no other attribute.
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A key as it is named in a header: percent-encoded, except for what needs it nowhere.
-fn escaped(key: &str) -> PercentEncode<'_> {
-    utf8_percent_encode(key, ESCAPED)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use aws_config::{BehaviorVersion, Region, SdkConfig};
 
-    #[test]
-    fn a_key_is_escaped_byte_by_byte() {
-        assert_eq!(escaped("a b/ü+%~.md").to_string(), "a%20b/%C3%BC%2B%25~.md");
+    use super::super::open::open;
+    use super::*;
+    use crate::bucket::options::BucketOptions;
+    use crate::bucket::traffic::Traffic;
+
+    #[tokio::test]
+    async fn r2_gets_the_conditions_of_copies_in_headers_of_its_own() {
+        let config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
+        let config = config.region(Region::new("auto")).build();
+        for (endpoint, if_match, other) in [
+            ("http://abc.r2.cloudflarestorage.com", "cf-copy-destination-if-match", "if-match"),
+            ("http://s3.example.com", "if-match", "cf-copy-destination-if-match"),
+        ] {
+            let options = BucketOptions { endpoint: Some(endpoint.to_owned()), ..BucketOptions::default() };
+            let s3 = open("notes", &options, &config, &Traffic::new(1)).await.unwrap();
+            let version = UpdateVersion { e_tag: Some("\"1\"".to_owned()), version: None };
+            let (from, to) = (Path::from("a.md"), Path::from("b.md"));
+            let guard = Guard::Version(version.clone());
+            let order =
+                CopyOrder { from: &from, version: &version, to: &to, attributes: None, guard: &guard };
+            let request = s3.copy_request(&order).unwrap();
+            assert_eq!(request.header_value(if_match), Some("\"1\""), "{endpoint}");
+            assert_eq!(request.header_value(other), None, "{endpoint}");
+            assert_eq!(request.header_value("x-amz-copy-source-if-match"), Some("\"1\""));
+            let order = CopyOrder { guard: &Guard::Nothing, ..order };
+            let request = s3.copy_request(&order).unwrap();
+            assert_eq!(
+                request.header_value(&if_match.replace("match", "none-match")),
+                Some("*"),
+                "{endpoint}"
+            );
+        }
     }
 }

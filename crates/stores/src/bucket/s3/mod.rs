@@ -1,21 +1,27 @@
-//! What obsync asks of S3 that the object store library does not offer: copies with other metadata, listings that stand any
-//! key, and the multipart uploads that are open.
+//! What obsync asks of S3 by requests of its own: everything that writes, so that each has the conditions, checksums and
+//! repetitions that this service takes; and listings that stand any key. The object store library looks at objects and reads
+//! them.
 //!
-//! - [`request`]: one request, signed by the library, repeated as the library repeats its own.
-//! - [`copy`], [`list`], [`uploads`]: the three kinds.
+//! - [`request`]: one request, signed, repeated as the table of refusals says. [`address`]: where it goes.
+//! - [`put`], [`upload`], [`copy`], [`delete`], [`list`], [`uploads`]: the kinds of requests.
 //! - [`answers`], [`pages`]: bounds on what the service answers.
-//! - [`credentials`]: where the signature comes from. [`open`]: the library's S3 client, set up.
+//! - [`credentials`]: where the signature comes from. [`open`]: the bucket, set up as the AWS tools are.
 
+mod address;
 mod answers;
 mod copy;
 mod credentials;
+mod delete;
 mod list;
 mod open;
 mod pages;
+mod put;
 mod request;
+mod upload;
 mod uploads;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use object_store::aws::AmazonS3;
 use object_store::client::HttpClient;
@@ -24,19 +30,44 @@ use super::retries::Retries;
 
 pub use open::{aws_http_client, load_aws_config};
 
+pub(super) use address::{Address, Maker};
 pub(super) use copy::CopyOrder;
+pub(super) use delete::Doomed;
 #[cfg(feature = "aws-admin")]
 pub(super) use open::configured_endpoint;
 pub(super) use open::open;
 pub(super) use pages::Pages;
+pub(super) use upload::S3Upload;
 
-/// A bucket of S3.
+/// A bucket of S3. Clones share what is learned about the service.
 #[derive(Clone, Debug)]
 pub(super) struct S3 {
     store: Arc<AmazonS3>,
     http: HttpClient,
+    address: Address,
     bucket: String,
+    /// The region that requests are signed for.
+    region: String,
     retries: Retries,
     sse_kms_key: Option<String>,
     storage_class: Option<String>,
+    /// The bucket demands checksums.
+    checksums: Arc<AtomicBool>,
+    /// How keys are encoded in listings: a [`list::Encoding`], once it is known.
+    encoding: Arc<AtomicU8>,
+}
+
+impl S3 {
+    /// Where the bucket is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn demand_checksums(&self) {
+        self.checksums.store(true, Ordering::Relaxed);
+    }
+
+    fn demands_checksums(&self) -> bool {
+        self.checksums.load(Ordering::Relaxed)
+    }
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::service_config::ServiceConfigKey;
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::signer::Method;
 
 use super::S3;
+use super::address::{Address, Style};
 use super::answers::bounded;
 use super::credentials::Chain;
 use crate::bucket::http::Connector;
@@ -51,18 +53,17 @@ pub(in crate::bucket) async fn open(
         (None, Some(_)) => ANY_REGION.to_owned(),
         (None, None) => region_of(bucket, &connector).await?,
     };
+    let address = Address::of(bucket, &region, endpoint.as_deref(), style(config)?)?;
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(&region)
         .with_allow_http(plain)
         .with_retry(options.retries.of_library())
         .with_credentials(Arc::new(Chain::new(config.credentials_provider())))
-        .with_http_connector(connector.clone());
-    builder = match endpoint.or_else(|| chinese_endpoint(&region)) {
-        Some(endpoint) => builder.with_endpoint(endpoint),
-        // A bucket with dots in its name has no certificate as a host.
-        None => builder.with_virtual_hosted_style_request(!bucket.contains('.')),
-    };
+        .with_http_connector(connector.clone())
+        // The library takes the address of the bucket as it is then, wherever the bucket is named in it.
+        .with_virtual_hosted_style_request(true)
+        .with_endpoint(&address.url);
     if let Some(key) = &options.sse_kms_key {
         builder = builder.with_sse_kms_encryption(key);
     }
@@ -70,10 +71,14 @@ pub(in crate::bucket) async fn open(
     Ok(S3 {
         store: Arc::new(store),
         http: connector.client().clone(),
+        address,
         bucket: bucket.to_owned(),
+        region,
         retries: options.retries,
         sse_kms_key: options.sse_kms_key.clone(),
         storage_class: options.storage_class.clone(),
+        checksums: Arc::default(),
+        encoding: Arc::default(),
     })
 }
 
@@ -95,9 +100,28 @@ pub(in crate::bucket) fn configured_endpoint(config: &SdkConfig) -> Option<Strin
     for_s3().or_else(|| config.endpoint_url().map(str::to_owned))
 }
 
-/// Regions in China have a domain of their own, which the library does not know.
-fn chinese_endpoint(region: &str) -> Option<String> {
-    region.starts_with("cn-").then(|| format!("https://s3.{region}.amazonaws.com.cn"))
+/// How the bucket is to be addressed, as the environment and the profile say.
+fn style(config: &SdkConfig) -> Result<Style, String> {
+    style_said(std::env::var("AWS_S3_ADDRESSING_STYLE").ok(), config)
+}
+
+/// The same with the value of the variable. An empty one counts as unset.
+fn style_said(variable: Option<String>, config: &SdkConfig) -> Result<Style, String> {
+    if let Some(style) = variable.filter(|style| !style.is_empty()) {
+        return style.parse().map_err(|error| format!("AWS_S3_ADDRESSING_STYLE: {error}"));
+    }
+    let key = ServiceConfigKey::builder().service_id("s3").env("AWS_S3").profile("s3").build();
+    let section = config.service_config().zip(key.ok()).and_then(|(found, key)| found.load_config(key));
+    match section.as_deref().and_then(style_in) {
+        Some(style) => style.parse().map_err(|error| format!("the AWS profile: {error}")),
+        None => Ok(Style::Auto),
+    }
+}
+
+/// The addressing style in the `s3` section of a profile: lines of names and values.
+fn style_in(section: &str) -> Option<&str> {
+    let mut settings = section.lines().filter_map(|line| line.split_once('='));
+    settings.find(|(name, _)| name.trim() == "addressing_style").map(|(_, style)| style.trim())
 }
 
 /// The region of a bucket of Amazon's, which it tells everybody.
@@ -110,4 +134,42 @@ async fn region_of(bucket: &str, connector: &Connector) -> Result<String, String
     let answer = connector.client().execute(request).await.map_err(|_| unknown())?;
     let region = answer.headers().get("x-amz-bucket-region").and_then(|region| region.to_str().ok());
     region.map(str::to_owned).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    #[expect(deprecated, reason = "the crate that they moved to is no dependency")]
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+
+    use super::*;
+
+    #[expect(deprecated, reason = "the crate that they moved to is no dependency")]
+    async fn config(profile: &str) -> SdkConfig {
+        let files = ProfileFiles::builder().with_contents(ProfileFileKind::Config, profile).build();
+        let config = aws_config::defaults(BehaviorVersion::latest()).profile_files(files);
+        config.http_client(aws_http_client()).region("eu-central-1").no_credentials().load().await
+    }
+
+    #[tokio::test]
+    async fn the_addressing_style_is_the_variables_or_else_the_profiles() {
+        let by_profile =
+            config("[default]\ns3 =\n  max_concurrent_requests = 20\n  addressing_style = virtual\n").await;
+        assert_eq!(style_said(None, &by_profile), Ok(Style::Virtual));
+        assert_eq!(style_said(Some(String::new()), &by_profile), Ok(Style::Virtual));
+        assert_eq!(style_said(Some("path".to_owned()), &by_profile), Ok(Style::Path));
+        assert!(
+            style_said(Some("vhost".to_owned()), &by_profile)
+                .unwrap_err()
+                .contains("AWS_S3_ADDRESSING_STYLE")
+        );
+        let without = config("[default]\n").await;
+        assert_eq!(style_said(None, &without), Ok(Style::Auto));
+    }
+
+    #[test]
+    fn the_addressing_style_of_a_profile_is_found_among_other_settings() {
+        assert_eq!(style_in("\nmax_concurrent_requests = 20\naddressing_style = virtual"), Some("virtual"));
+        assert_eq!(style_in("max_concurrent_requests=20"), None);
+        assert_eq!(style_in(""), None);
+    }
 }

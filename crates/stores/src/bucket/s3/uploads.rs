@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use object_store::HeaderMap;
-use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::signer::Method;
 use serde::Deserialize;
@@ -14,6 +12,7 @@ use super::S3;
 use super::pages::Pages;
 use super::request::Request;
 use crate::bucket::objects::{OpenUpload, is_older};
+use crate::bucket::refusal::Operation;
 use crate::bucket::trouble::{Kind, Trouble};
 
 /// From how many on no more are asked for. What is left is for a later run.
@@ -66,21 +65,17 @@ impl S3 {
         prefix: &str,
         markers: Vec<(&'static str, String)>,
     ) -> Result<Answer, Trouble> {
-        let mut query = vec![("uploads", String::new()), ("prefix", prefix.to_owned())];
-        query.extend(markers);
-        let request = Request { method: Method::GET, key: Path::ROOT, query, headers: HeaderMap::new() };
-        quick_xml::de::from_str(&self.send(&request).await?).map_err(|error| {
-            Trouble::without_answer(Kind::Other, &format!("the list of uploads makes no sense: {error}"))
+        let request = Request::of_bucket(Operation::ListUploads, Method::GET).query("uploads", "");
+        let request = request.query("prefix", prefix);
+        let request = markers.into_iter().fold(request, |request, (name, value)| request.query(name, value));
+        quick_xml::de::from_str(&self.send(request).await?.body).map_err(|error| {
+            Trouble::without_answer(Kind::Other, &format!("the list of uploads cannot be read: {error}"))
         })
     }
 
     /// Aborts an upload; `false` if it is not there any more.
     pub(in crate::bucket) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, Trouble> {
-        match self.store.abort_multipart(&upload.key, &upload.id).await.map_err(Trouble::from) {
-            Ok(()) => Ok(true),
-            Err(trouble) if trouble.is_missing_object() => Ok(false),
-            Err(trouble) => Err(trouble),
-        }
+        self.abort(&upload.key, &upload.id).await
     }
 }
 

@@ -39,8 +39,9 @@ pub(super) fn list(
     let delimiter = input.delimiter.as_deref().unwrap_or_default();
     let (entries, last, truncated) =
         page(&bucket.objects, &prefix, delimiter, after.as_deref(), most as usize);
-    let encode: fn(&str) -> String =
-        if input.encoding_type.is_some() { percent_encode } else { str::to_owned };
+    let manner = backend.gate.faults.listed_keys();
+    let is_encoded = input.encoding_type.is_some();
+    let encode = |key: &str| if is_encoded { manner.encode(key) } else { key.to_owned() };
     let mut contents = Vec::new();
     let mut common_prefixes = Vec::new();
     for entry in &entries {
@@ -127,19 +128,6 @@ fn decode_token(token: &str) -> S3Result<String> {
     String::from_utf8(key).map_err(|_| wrong())
 }
 
-/// `encoding-type=url`: everything but unreserved characters and `/` as `%XX`.
-fn percent_encode(key: &str) -> String {
-    let mut encoded = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,10 +169,5 @@ mod tests {
         let keys = ["a", "b/1", "b/2", "b0", "c/d/e"];
         assert_eq!(pages(&keys, "", "/", 1), [vec!["a"], vec!["b/"], vec!["b0"], vec!["c/"]]);
         assert_eq!(pages(&keys, "c/", "/", 9), [vec!["c/d/"]]);
-    }
-
-    #[test]
-    fn percent_encoding_leaves_only_what_urls_and_paths_keep() {
-        assert_eq!(percent_encode("a b/ü+~.md"), "a%20b/%C3%BC%2B~.md");
     }
 }

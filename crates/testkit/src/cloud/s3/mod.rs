@@ -2,13 +2,14 @@
 //!
 //! What there is: buckets with their settings (versioning is recorded, but versions are not kept), objects
 //! with user metadata, storage class and encryption as given, conditional reads and writes, copies with
-//! metadata replaced or kept, multipart uploads, listing by pages, deletion in bulk. Addressing is
-//! path-style, and signatures are checked. Everything else answers `NotImplemented`.
+//! metadata replaced or kept, multipart uploads, listing by pages, deletion in bulk. Buckets are named by path
+//! or by host (`bucket.localhost`), and signatures are checked. [`S3Manners`] make it another maker's service. Everything else answers `NotImplemented`.
 
 mod buckets;
 mod conditions;
 mod content;
 mod listing;
+mod manners;
 mod objects;
 mod server;
 mod service;
@@ -22,6 +23,8 @@ use tokio::net::TcpListener;
 
 use super::gate::Gate;
 use super::http::Tasks;
+pub(super) use manners::Asked;
+pub use manners::{ListedKeys, Refusal, RefusedWhen, S3Manners};
 use store::{State, Store};
 pub use view::{BucketSettings, S3, StoredObject, UploadInProgress};
 
@@ -33,6 +36,11 @@ struct Backend {
 }
 
 impl Backend {
+    /// The condition of an operation, unless it is ignored.
+    fn heeded<C>(&self, operation: &str, condition: Option<C>) -> Option<C> {
+        condition.filter(|_| !self.gate.faults.ignores_conditions(operation))
+    }
+
     /// Counts an object written, for the fault that makes its bucket vanish.
     fn written(&self, state: &mut State, bucket: &str) {
         if self.gate.faults.bucket_vanishes() {

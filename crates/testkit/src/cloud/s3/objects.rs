@@ -8,6 +8,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::Backend;
 use super::conditions::{check_read, check_write, etag, from_header};
 use super::content::{Claims, receive};
+use super::manners::Asked;
 use super::store::{Attributes, Object, State};
 
 /// The longest that names and values of user metadata may be together, in bytes.
@@ -82,7 +83,9 @@ pub(super) async fn put(
     let attributes = settle(attributes, &mut state, &input.bucket)?;
     let bucket = state.bucket(&input.bucket)?;
     let there = bucket.objects.get(&input.key).map(Arc::as_ref);
-    check_write(there, input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let (if_match, if_none_match) = (input.if_match.as_ref(), input.if_none_match.as_ref());
+    let heeded = |condition| backend.heeded("PutObject", condition);
+    check_write(there, heeded(if_match), heeded(if_none_match))?;
     let object = Object { checksum: checksum.clone(), ..Object::whole(content, attributes) };
     let output = PutObjectOutput {
         e_tag: etag(&object.etag),
@@ -230,7 +233,8 @@ pub(super) fn copy(
     let attributes = settle(given, &mut state, &input.bucket)?;
     let bucket = state.bucket(&input.bucket)?;
     let there = bucket.objects.get(&input.key).map(Arc::as_ref);
-    check_write(there, if_match.as_ref(), if_none_match.as_ref())?;
+    let heeded = |condition| backend.heeded("CopyObject", condition);
+    check_write(there, heeded(if_match.as_ref()), heeded(if_none_match.as_ref()))?;
     let mut object = Object::whole(source.content.clone(), attributes);
     object.checksum = source.checksum.clone();
     let output = CopyObjectOutput {
@@ -255,15 +259,17 @@ pub(super) fn delete(
     let input = req.input;
     let mut state = backend.store.lock();
     let bucket = state.bucket(&input.bucket)?;
-    if input.if_match.is_some() {
+    if let Some(if_match) = backend.heeded("DeleteObject", input.if_match.as_ref()) {
         let there = bucket.objects.get(&input.key).map(Arc::as_ref);
-        check_write(there, input.if_match.as_ref(), None)?;
+        check_write(there, Some(if_match), None)?;
     }
     // Deleting what is not there is no error.
     bucket.objects.remove(&input.key);
     Ok(S3Response::new(DeleteObjectOutput::default()))
 }
 
+/// The name of one object's removal in a request for many, for [refusals](super::Refusal).
+const ROW: &str = "DeleteObjects row";
 /// The most keys that one request may delete.
 const DELETE_MAX: usize = 1000;
 
@@ -277,12 +283,33 @@ pub(super) fn delete_many(
     }
     let mut state = backend.store.lock();
     let bucket = state.bucket(&input.bucket)?;
-    let mut deleted = Vec::new();
+    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for object in input.delete.objects {
-        bucket.objects.remove(&object.key);
-        deleted.push(DeletedObject { key: Some(object.key), ..DeletedObject::default() });
+        // Each row fails for itself (S3 user guide, conditional deletes).
+        let resource = format!("{}/{}", input.bucket, object.key);
+        let refusal = backend.gate.faults.refusal(ROW, &resource, Asked::nothing());
+        let condition = backend.heeded("DeleteObjects", object.e_tag.map(ETagCondition::ETag));
+        let there = bucket.objects.get(&object.key).map(Arc::as_ref);
+        let checked = match (refusal, &condition) {
+            (Some(refusal), _) => Err(refusal.error()),
+            (None, Some(_)) => check_write(there, condition.as_ref(), None),
+            (None, None) => Ok(()),
+        };
+        match checked {
+            Ok(()) => {
+                bucket.objects.remove(&object.key);
+                deleted.push(DeletedObject { key: Some(object.key), ..DeletedObject::default() });
+            }
+            Err(error) => errors.push(s3s::dto::Error {
+                code: Some(error.code().as_str().to_owned()),
+                key: Some(object.key),
+                message: error.message().map(str::to_owned),
+                version_id: None,
+            }),
+        }
     }
     let quiet = input.delete.quiet.unwrap_or_default();
     let deleted = (!quiet).then_some(deleted);
-    Ok(S3Response::new(DeleteObjectsOutput { deleted, ..DeleteObjectsOutput::default() }))
+    let errors = (!errors.is_empty()).then_some(errors);
+    Ok(S3Response::new(DeleteObjectsOutput { deleted, errors, ..DeleteObjectsOutput::default() }))
 }

@@ -6,9 +6,10 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
+use s3s::host::{S3Host, VirtualHost};
 use s3s::path::S3Path;
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{Body, S3Result, s3_error};
+use s3s::{Body, S3Error, S3ErrorCode, S3Result, s3_error};
 use tokio::net::TcpListener;
 
 use super::super::credentials::{ACCESS_KEY, SECRET_KEY};
@@ -17,6 +18,7 @@ use super::super::gate::{Admitted, Gate};
 use super::super::http::{self, Dropped, Tasks};
 use super::super::log::Service;
 use super::Backend;
+use super::manners::Asked;
 
 /// The largest body taken, in bytes: parts of an upload are far smaller.
 const BODY_MAX: usize = 512 * 1024 * 1024;
@@ -54,10 +56,18 @@ impl S3Access for Access {
         };
         let length = http::header_text(cx.headers(), "content-length").parse().unwrap_or_default();
         let operation = cx.s3_op().name().to_owned();
+        let named = resource.clone();
         let admitted = self.gate.admit(Service::S3, &operation, resource, length).await;
         if let Some(passage) = cx.extensions_mut().get::<Passage>() {
             // Each request passes once.
             let _ = passage.0.set(admitted);
+        }
+        if self.gate.faults.hosts_only() && !names_bucket(http::header_text(cx.headers(), "host")) {
+            return Err(by_path());
+        }
+        let asked = Asked::by(cx.headers());
+        if let Some(refusal) = self.gate.faults.refusal(&operation, &named, asked) {
+            return Err(refusal.error());
         }
         match admitted.verdict {
             Verdict::Throttled => Err(s3_error!(SlowDown, "Please reduce your request rate.")),
@@ -74,11 +84,39 @@ impl S3Access for Access {
     }
 }
 
+/// The refusal of services that take buckets only by host.
+fn by_path() -> S3Error {
+    let code = S3ErrorCode::Custom("SecondLevelDomainForbidden".into());
+    let message = "Please use virtual hosted style to access.";
+    let mut error = S3Error::with_message(code, message);
+    error.set_status_code(StatusCode::FORBIDDEN);
+    error
+}
+
+/// Whether a host is one of a bucket.
+fn names_bucket(host: &str) -> bool {
+    host.split_once(':').map_or(host, |(name, _)| name).ends_with(".localhost")
+}
+
+/// Buckets are below `localhost`; every other host names none.
+struct Hosts;
+
+impl S3Host for Hosts {
+    fn parse_host_header<'a>(&'a self, host: &'a str) -> S3Result<VirtualHost<'a>> {
+        let name = host.split_once(':').map_or(host, |(name, _)| name);
+        Ok(match name.strip_suffix(".localhost") {
+            Some(bucket) => VirtualHost::new("localhost").with_bucket(bucket),
+            None => VirtualHost::new(host),
+        })
+    }
+}
+
 /// Serves the buckets on this listener.
 pub(super) fn serve(listener: TcpListener, tasks: &Tasks, backend: Backend) {
     let gate = backend.gate.clone();
     let mut builder = S3ServiceBuilder::new(backend);
     builder.set_auth(Keys);
+    builder.set_host(Hosts);
     builder.set_access(Access { gate: gate.clone() });
     let service = builder.build();
     http::serve(listener, tasks, move |request| answer(request, service.clone(), gate.clone()));

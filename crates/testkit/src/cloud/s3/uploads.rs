@@ -127,7 +127,8 @@ pub(super) fn complete(
     let object = assemble(upload, &named)?;
     let there = bucket.objects.get(&input.key).map(Arc::as_ref);
     // An upload whose condition fails stays, to be aborted (S3 user guide, conditional writes).
-    check_write(there, input.if_match.as_ref(), input.if_none_match.as_ref())?;
+    let heeded = |condition| backend.heeded("CompleteMultipartUpload", condition);
+    check_write(there, heeded(input.if_match.as_ref()), heeded(input.if_none_match.as_ref()))?;
     let output = CompleteMultipartUploadOutput {
         bucket: Some(input.bucket.clone()),
         key: Some(input.key.clone()),

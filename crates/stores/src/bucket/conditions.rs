@@ -1,0 +1,139 @@
+//! Which conditions a service keeps, known separately for each kind of request: a service can know `If-None-Match` of a PUT
+//! and ignore `<ETag>` of removals.
+//!
+//! A condition that is kept spares a look before the request. A condition that is refused (501) is not sent any more. One that
+//! is ignored without a word is the dangerous case: it is found out by a request whose condition cannot hold.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// The kinds of requests that can have a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conditional {
+    Put,
+    Complete,
+    Copy,
+    Delete,
+}
+
+impl Conditional {
+    /// Completes the sentence "the service … conditions on …".
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Conditional::Put => "writes",
+            Conditional::Complete => "completing uploads",
+            Conditional::Copy => "copies",
+            Conditional::Delete => "removals",
+        }
+    }
+}
+
+/// What is known of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Standing {
+    /// Nothing: conditions are sent, and not relied upon.
+    Unknown,
+    /// A request whose condition did not hold was refused.
+    Kept,
+    /// A request whose condition did not hold was carried out.
+    Ignored,
+    /// Requests with conditions are not known.
+    Refused,
+    /// That cannot be found out: conditions are sent, and not relied upon.
+    Unclear,
+}
+
+/// What is known of all kinds.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    kinds: [Kind; 4],
+}
+
+#[derive(Debug, Default)]
+struct Kind {
+    standing: AtomicU8,
+    /// Held by whoever finds out.
+    asking: Mutex<()>,
+}
+
+impl Conditions {
+    /// Those of a service that documents every one of them.
+    pub(super) fn all_kept() -> Self {
+        let conditions = Conditions::default();
+        for kind in &conditions.kinds {
+            kind.standing.store(Standing::Kept as u8, Ordering::Relaxed);
+        }
+        conditions
+    }
+
+    pub(super) fn standing(&self, kind: Conditional) -> Standing {
+        match self.kind(kind).standing.load(Ordering::Relaxed) {
+            1 => Standing::Kept,
+            2 => Standing::Ignored,
+            3 => Standing::Refused,
+            4 => Standing::Unclear,
+            _ => Standing::Unknown,
+        }
+    }
+
+    /// Whether a request's condition tells if what was supposed is not so.
+    pub(super) fn are_kept(&self, kind: Conditional) -> bool {
+        self.standing(kind) == Standing::Kept
+    }
+
+    /// Whether a condition is worth sending.
+    pub(super) fn are_sent(&self, kind: Conditional) -> bool {
+        matches!(self.standing(kind), Standing::Kept | Standing::Unknown | Standing::Unclear)
+    }
+
+    /// Notes what was found out; whether it is news.
+    pub(super) fn learn(&self, kind: Conditional, standing: Standing) -> bool {
+        self.kind(kind).standing.swap(standing as u8, Ordering::Relaxed) != standing as u8
+    }
+
+    /// Waits until nobody else finds out about a kind; `None` once it is known.
+    pub(super) async fn ask(&self, kind: Conditional) -> Option<MutexGuard<'_, ()>> {
+        let asking = self.kind(kind).asking.lock().await;
+        (self.standing(kind) == Standing::Unknown).then_some(asking)
+    }
+
+    fn kind(&self, kind: Conditional) -> &Kind {
+        &self.kinds[kind as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [Conditional; 4] =
+        [Conditional::Put, Conditional::Complete, Conditional::Copy, Conditional::Delete];
+
+    #[test]
+    fn each_kind_is_known_by_itself() {
+        for learned in KINDS {
+            let conditions = Conditions::default();
+            assert!(conditions.learn(learned, Standing::Refused));
+            assert!(!conditions.learn(learned, Standing::Refused), "it is no news any more");
+            for kind in KINDS {
+                assert_eq!(conditions.are_sent(kind), kind != learned, "{kind:?} after {learned:?}");
+                assert!(!conditions.are_kept(kind));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_finds_out_and_the_others_wait_for_it() {
+        let conditions = Conditions::default();
+        let asking = conditions.ask(Conditional::Put).await.unwrap();
+        let other = conditions.ask(Conditional::Put);
+        tokio::pin!(other);
+        assert!(futures_util::poll!(&mut other).is_pending());
+        conditions.learn(Conditional::Put, Standing::Kept);
+        drop(asking);
+        assert!(other.await.is_none());
+        assert!(conditions.ask(Conditional::Copy).await.is_some());
+    }
+}

@@ -1,0 +1,238 @@
+//! The table of refusals: what to do next when a service refuses a request, by operation, status and the service's own code.
+//!
+//! A refusal is about one request. Only the rows that say so end the run or change how later requests are made. The sources
+//! are the services' API references (S3: "Error responses", CopyObject, CompleteMultipartUpload, DeleteObjects; R2, OSS and
+//! Ceph: their lists of unsupported requests).
+
+/// The requests that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Operation {
+    /// HEAD of an object.
+    Look,
+    /// GET of an object.
+    Read,
+    /// PUT of an object.
+    Put,
+    /// CreateMultipartUpload.
+    Begin,
+    /// UploadPart.
+    Part,
+    /// CompleteMultipartUpload.
+    Complete,
+    /// AbortMultipartUpload.
+    Abort,
+    /// CopyObject.
+    Copy,
+    /// DeleteObject.
+    Delete,
+    /// DeleteObjects.
+    DeleteMany,
+    /// ListObjectsV2.
+    List,
+    /// ListMultipartUploads.
+    ListUploads,
+}
+
+/// A request that was refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused<'a> {
+    pub(super) operation: Operation,
+    /// It had a condition on what must be at its key.
+    pub(super) conditional: bool,
+    /// It had a checksum of its body.
+    pub(super) checksummed: bool,
+    pub(super) status: u16,
+    /// The service's code; empty if it gave none.
+    pub(super) code: &'a str,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The same request again, after a pause.
+    Repeat,
+    /// Something else is there than was expected: look, and decide again.
+    LookAgain,
+    /// There is no such object (or upload).
+    Missing,
+    /// The same by other requests: a copy through this process or from the vault, many removals one by one, an upload from
+    /// its beginning.
+    AnotherWay,
+    /// The service does not know conditions for this operation: without one, from now on.
+    WithoutCondition,
+    /// The bucket demands checksums: with one, from now on.
+    WithChecksum,
+    /// It is about this request alone and nothing else is affected.
+    Fail,
+    /// Every other request would be refused as well.
+    EndRun,
+}
+
+/// Codes for what passes by itself.
+const PASSING: &[&str] = &[
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TooManyRequests",
+    "ServerBusy",
+    "ServiceUnavailable",
+    "InternalError",
+    "RequestTimeout",
+];
+/// Codes for what is wrong with the bucket, the account, the address or the clock, whatever is asked.
+const GENERAL: &[&str] = &[
+    "NoSuchBucket",
+    "ContainerNotFound",
+    "ContainerBeingDeleted",
+    "AllAccessDisabled",
+    "AccountProblem",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "AuthenticationFailed",
+    "InvalidSecurity",
+    "RequestTimeTooSkewed",
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "SecondLevelDomainForbidden",
+    "InvalidStorageClass",
+    "QuotaExceeded",
+    "XMinioStorageFull",
+    "InsufficientStorage",
+];
+
+/// The table.
+pub(super) fn next(refused: &Refused<'_>) -> Next {
+    let Refused { operation, conditional, checksummed, status, code } = *refused;
+    let is_copy = operation == Operation::Copy;
+    match (operation, status, code) {
+        (_, _, code) if GENERAL.contains(&code) => Next::EndRun,
+        (_, 301 | 302 | 307 | 308 | 401, _) => Next::EndRun,
+        // "NotImplemented" says which header is not known, but in words that differ: the condition is the youngest.
+        (_, 501, _) | (_, _, "NotImplemented") if conditional => Next::WithoutCondition,
+        (Operation::DeleteMany, 501 | 405, _)
+        | (Operation::DeleteMany, 400, "MalformedXML" | "InvalidRequest" | "InvalidArgument") => {
+            if conditional {
+                Next::WithoutCondition
+            } else {
+                Next::AnotherWay
+            }
+        }
+        (
+            Operation::Put | Operation::Part,
+            400,
+            "InvalidRequest" | "InvalidArgument" | "MissingContentMD5",
+        ) if !checksummed => Next::WithChecksum,
+        // Archived, encrypted with a key that came with the request, or by one that these credentials may not use.
+        (Operation::Copy, 403, _) => Next::AnotherWay,
+        (Operation::Copy, 405 | 501, _) | (Operation::Copy, _, "NotImplemented") => Next::AnotherWay,
+        (Operation::Copy, 400, _) => Next::AnotherWay,
+        (_, _, code) if is_copy && code.starts_with("KMS.") => Next::AnotherWay,
+        (_, 501 | 405, _) | (_, _, "NotImplemented") => Next::Fail,
+        (_, _, code) if PASSING.contains(&code) => Next::Repeat,
+        (_, 408 | 429 | 500 | 502.., _) => Next::Repeat,
+        // Whoever completes an upload while its key changes is to begin anew (S3 API reference).
+        (Operation::Complete, 409, _) => Next::AnotherWay,
+        (_, 409, _) => Next::Repeat,
+        (_, 304 | 412, _) => Next::LookAgain,
+        // With a condition on a version, a missing object is not one that is missing but one that changed. An upload that is
+        // not there any more was completed by a request whose answer was lost, or aborted.
+        (_, 404, _) if conditional || operation == Operation::Complete => Next::LookAgain,
+        (_, 404, _) => Next::Missing,
+        _ => Next::Fail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Operation::*;
+
+    /// Operation, status and code, whether it had a condition and a checksum, and what follows.
+    const ROWS: &[(Operation, u16, &str, bool, bool, Next)] = &[
+        // Copies.
+        (Copy, 403, "InvalidObjectState", true, false, Next::AnotherWay),
+        (Copy, 403, "AccessDenied", false, false, Next::AnotherWay),
+        (Copy, 400, "InvalidRequest", false, false, Next::AnotherWay),
+        (Copy, 400, "KMS.DisabledException", true, false, Next::AnotherWay),
+        (Copy, 501, "NotImplemented", false, false, Next::AnotherWay),
+        (Copy, 405, "MethodNotAllowed", false, false, Next::AnotherWay),
+        (Copy, 501, "NotImplemented", true, false, Next::WithoutCondition),
+        (Copy, 412, "PreconditionFailed", true, false, Next::LookAgain),
+        (Copy, 404, "NoSuchKey", true, false, Next::LookAgain),
+        (Copy, 404, "NoSuchKey", false, false, Next::Missing),
+        (Copy, 200, "InternalError", true, false, Next::Repeat),
+        // Many removals by one request.
+        (DeleteMany, 501, "NotImplemented", false, true, Next::AnotherWay),
+        (DeleteMany, 405, "MethodNotAllowed", false, true, Next::AnotherWay),
+        (DeleteMany, 400, "MalformedXML", false, true, Next::AnotherWay),
+        (DeleteMany, 400, "InvalidRequest", false, true, Next::AnotherWay),
+        (DeleteMany, 400, "InvalidArgument", false, true, Next::AnotherWay),
+        (DeleteMany, 400, "UserKeyMustBeSpecified", false, true, Next::Fail),
+        (DeleteMany, 403, "AccessDenied", false, true, Next::Fail),
+        (DeleteMany, 501, "NotImplemented", true, true, Next::WithoutCondition),
+        (DeleteMany, 400, "MalformedXML", true, true, Next::WithoutCondition),
+        // One removal.
+        (Delete, 412, "PreconditionFailed", true, false, Next::LookAgain),
+        (Delete, 501, "NotImplemented", true, false, Next::WithoutCondition),
+        (Delete, 403, "AccessDenied", false, false, Next::Fail),
+        (Delete, 404, "NoSuchKey", false, false, Next::Missing),
+        // Whole objects and parts.
+        (Put, 400, "InvalidRequest", true, false, Next::WithChecksum),
+        (Part, 400, "InvalidRequest", false, false, Next::WithChecksum),
+        (Put, 400, "InvalidRequest", true, true, Next::Fail),
+        (Put, 501, "NotImplemented", true, false, Next::WithoutCondition),
+        (Put, 501, "NotImplemented", false, false, Next::Fail),
+        (Put, 412, "PreconditionFailed", true, false, Next::LookAgain),
+        (Put, 404, "NoSuchKey", true, false, Next::LookAgain),
+        (Put, 409, "ConditionalRequestConflict", true, false, Next::Repeat),
+        (Put, 403, "AccessDenied", false, false, Next::Fail),
+        (Put, 400, "KeyTooLongError", false, true, Next::Fail),
+        (Put, 404, "NoSuchBucket", true, false, Next::EndRun),
+        (Put, 403, "InvalidAccessKeyId", true, false, Next::EndRun),
+        (Put, 400, "InvalidStorageClass", false, false, Next::EndRun),
+        (Put, 507, "InsufficientStorage", false, false, Next::EndRun),
+        // Uploads.
+        (Complete, 409, "ConditionalRequestConflict", true, false, Next::AnotherWay),
+        (Complete, 409, "OperationAborted", false, false, Next::AnotherWay),
+        (Complete, 412, "PreconditionFailed", true, false, Next::LookAgain),
+        (Complete, 501, "NotImplemented", true, false, Next::WithoutCondition),
+        (Complete, 404, "NoSuchUpload", false, false, Next::LookAgain),
+        (Begin, 403, "AccessDenied", false, false, Next::Fail),
+        (Abort, 404, "NoSuchUpload", false, false, Next::Missing),
+        (ListUploads, 501, "NotImplemented", false, false, Next::Fail),
+        // Looking, reading, listing.
+        (Look, 404, "", false, false, Next::Missing),
+        (Read, 403, "InvalidObjectState", false, false, Next::Fail),
+        (Read, 412, "PreconditionFailed", true, false, Next::LookAgain),
+        (List, 403, "SecondLevelDomainForbidden", false, false, Next::EndRun),
+        (List, 301, "PermanentRedirect", false, false, Next::EndRun),
+        // What passes.
+        (Put, 503, "SlowDown", true, false, Next::Repeat),
+        (List, 503, "ServiceUnavailable", false, false, Next::Repeat),
+        (Put, 429, "", false, false, Next::Repeat),
+        (Look, 500, "", false, false, Next::Repeat),
+        (Part, 400, "RequestTimeout", false, true, Next::Repeat),
+        (Complete, 200, "InternalError", true, false, Next::Repeat),
+    ];
+
+    #[test]
+    fn every_row_of_the_table_says_what_to_do_next() {
+        for (operation, status, code, conditional, checksummed, expected) in ROWS.iter().copied() {
+            let refused = Refused { operation, conditional, checksummed, status, code };
+            assert_eq!(next(&refused), expected, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_condition_is_forgotten_only_where_the_request_had_one() {
+        for (operation, status, code, _, checksummed, _) in ROWS.iter().copied() {
+            let refused = Refused { operation, conditional: false, checksummed, status, code };
+            assert_ne!(next(&refused), Next::WithoutCondition, "{refused:?}");
+        }
+    }
+}
