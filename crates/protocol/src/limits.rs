@@ -126,6 +126,10 @@ pub const CLOUD_ANSWER_DEPTH: usize = 128;
 pub const OBJECTS_LISTED: u64 = 4_000_000;
 /// Pages in a row of a bucket's list that may be empty.
 pub const EMPTY_PAGES: usize = 1000;
+/// The longest pause that a service is granted by `Retry-After`: as long as requests are repeated at all.
+pub const RETRY_AFTER: Duration = Duration::from_secs(120);
+/// Warnings of a run about a service that are kept: its words in them can differ each time.
+pub const CLOUD_WARNINGS: usize = 20;
 /// Pages of a table, of up to 1 MB each, that one scan reads.
 pub const TABLE_PAGES: usize = 100_000;
 

@@ -33,8 +33,6 @@ const SINGLES: usize = 16;
 #[cfg(feature = "s3")]
 const NOBODYS: &str = "\"00000000000000000000000000000000\"";
 
-/// How many warnings of a run are kept: the service's words in them can differ each time.
-const WARNINGS_MAX: usize = 20;
 /// How many objects the services remove by one request (S3 API reference, DeleteObjects).
 const DELETE_MAX: usize = 1000;
 
@@ -450,7 +448,7 @@ impl Objects {
     /// Notes something that people should know.
     pub(super) fn warn(&self, warning: String) {
         let mut warnings = lock(&self.warnings);
-        if warnings.len() < WARNINGS_MAX && !warnings.contains(&warning) {
+        if warnings.len() < limits::CLOUD_WARNINGS && !warnings.contains(&warning) {
             warnings.push(warning);
         }
     }

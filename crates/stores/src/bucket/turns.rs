@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use object_store::HeaderMap;
 use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
+use obsync_protocol::limits::RETRY_AFTER;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::pace::{Pace, Sort};
@@ -13,9 +14,6 @@ use crate::locking::lock;
 
 /// Objects of up to this many bytes take about the same time on their way.
 const SMALL: usize = 64 << 10;
-
-/// The longest pause that a service is granted by `Retry-After`: as long as requests are repeated at all.
-const REST_MAX: Duration = Duration::from_secs(120);
 
 /// Turns to send requests. Clones share them.
 #[derive(Clone, Debug)]
@@ -91,7 +89,7 @@ impl Turn {
         match outcome {
             Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => {
                 state.pace.trouble(self.sent, now);
-                let rest = retry_after(answer.headers()).map(|pause| now + pause.min(REST_MAX));
+                let rest = retry_after(answer.headers()).map(|pause| now + pause.min(RETRY_AFTER));
                 state.rest = state.rest.max(rest);
             }
             Ok(answer) if answer.status().as_u16() < 500 => {
