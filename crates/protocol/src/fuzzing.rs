@@ -228,8 +228,11 @@ fn a_path_stays_inside(path: &VaultPath) {
     assert!(names.iter().all(|name| matches!(name, Component::Normal(_))), "{text:?}");
     assert_eq!(names.len(), path.segments().count());
     assert!(text.len() <= 4096 && !has_control(text) && !text.contains('\\'));
-    assert!(names.len() <= limits::PATH_SEGMENTS);
-    assert!(!path.segments().any(is_git_folder), "{text:?}");
+    // What a vault may write; paths of older states are read whatever they are.
+    if path.check_to_write().is_ok() {
+        assert!(names.len() <= limits::PATH_SEGMENTS);
+        assert!(!path.segments().any(is_git_folder), "{text:?}");
+    }
     assert_eq!(path.segments().next_back(), Some(path.file_name()));
     assert_eq!(path.ancestors().count() + 1, names.len());
     for folder in path.ancestors() {

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod bad_server;
+mod certificates;
 mod cloud;
 mod destinations;
 mod fixtures;

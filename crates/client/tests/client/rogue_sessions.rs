@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use obsync_client::{ClientError, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, Session};
+use obsync_client::{
+    ClientError, ClientOptions, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, Session,
+};
 use obsync_protocol::{ContentHash, Uid};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -184,7 +186,7 @@ async fn the_version_is_the_highest_uid_received_whatever_ready_says() {
 async fn a_silent_connection_is_asked_for_a_sign_of_life_and_kept_while_it_gives_one() {
     let pings = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&pings);
-    let quick = |mut options: obsync_client::ClientOptions| {
+    let quick = |mut options: ClientOptions| {
         options.timeouts.ping_after = Duration::from_millis(20);
         options.timeouts.silence = Duration::from_secs(10);
         options
@@ -211,7 +213,7 @@ async fn a_silent_connection_is_asked_for_a_sign_of_life_and_kept_while_it_gives
 
 #[tokio::test]
 async fn a_connection_without_any_sign_of_life_is_dead() {
-    let quick = |mut options: obsync_client::ClientOptions| {
+    let quick = |mut options: ClientOptions| {
         options.timeouts.ping_after = Duration::from_millis(20);
         options.timeouts.silence = Duration::from_millis(300);
         options
@@ -231,7 +233,7 @@ async fn a_connection_without_any_sign_of_life_is_dead() {
 
 #[tokio::test]
 async fn signs_of_life_do_not_replace_an_answer() {
-    let quick = |mut options: obsync_client::ClientOptions| {
+    let quick = |mut options: ClientOptions| {
         options.timeouts.answer = Duration::from_millis(300);
         options
     };
@@ -253,7 +255,7 @@ async fn signs_of_life_do_not_replace_an_answer() {
 
 #[tokio::test]
 async fn signs_of_life_do_not_replace_a_piece_of_content() {
-    let quick = |mut options: obsync_client::ClientOptions| {
+    let quick = |mut options: ClientOptions| {
         options.timeouts.silence = Duration::from_millis(300);
         options
     };
@@ -274,7 +276,7 @@ async fn signs_of_life_do_not_replace_a_piece_of_content() {
 
 #[tokio::test]
 async fn a_slow_piece_is_not_taken_for_silence() {
-    let quick = |mut options: obsync_client::ClientOptions| {
+    let quick = |mut options: ClientOptions| {
         options.timeouts.silence = Duration::from_secs(2);
         options
     };
@@ -323,7 +325,7 @@ async fn an_overloaded_server_is_asked_for_a_content_again_after_a_pause() {
 
 #[tokio::test]
 async fn a_server_that_stays_overloaded_ends_the_run_and_no_file_is_blamed() {
-    let quick = |mut options: obsync_client::ClientOptions| {
+    let quick = |mut options: ClientOptions| {
         options.timeouts.overloaded = Duration::from_millis(200);
         options
     };
@@ -386,13 +388,22 @@ async fn a_content_in_more_pieces_than_any_honest_one_is_refused_before_its_firs
     }
 }
 
+/// Fetches the one file, which ends the run for its speed and says nothing of the file.
+async fn is_too_slow(rogue: &Rogue) {
+    let (summary, result) = fetch(rogue).await;
+    assert!(matches!(summary, Err(ClientError::TooSlow { least: 1024, .. })), "{summary:?}");
+    assert!(result.is_none());
+}
+
+/// The least speed holds over each second, so that a test need not last ten minutes.
+fn measured_each_second(mut options: ClientOptions) -> ClientOptions {
+    options.timeouts.speed_over = Duration::from_secs(1);
+    options
+}
+
 #[tokio::test]
 async fn a_server_that_trickles_ends_the_run_and_no_file_is_blamed() {
-    let slow = |mut options: obsync_client::ClientOptions| {
-        options.timeouts.speed_over = Duration::from_secs(1);
-        options
-    };
-    let rogue = Rogue::with(slow, |mut peer| async move {
+    let rogue = Rogue::with(measured_each_second, |mut peer| async move {
         peer.welcome().await;
         peer.text().await;
         let (_, header, blob) = job();
@@ -405,18 +416,12 @@ async fn a_server_that_trickles_ends_the_run_and_no_file_is_blamed() {
         peer.until_gone().await;
     })
     .await;
-    let (summary, result) = fetch(&rogue).await;
-    assert!(matches!(summary, Err(ClientError::TooSlow { least: 1024, .. })), "{summary:?}");
-    assert!(result.is_none());
+    is_too_slow(&rogue).await;
 }
 
 #[tokio::test]
 async fn texts_that_nobody_asked_for_do_not_hide_that_content_trickles() {
-    let slow = |mut options: obsync_client::ClientOptions| {
-        options.timeouts.speed_over = Duration::from_secs(1);
-        options
-    };
-    let rogue = Rogue::with(slow, |mut peer| async move {
+    let rogue = Rogue::with(measured_each_second, |mut peer| async move {
         peer.welcome().await;
         peer.text().await;
         let (_, header, blob) = job();
@@ -430,18 +435,12 @@ async fn texts_that_nobody_asked_for_do_not_hide_that_content_trickles() {
         peer.until_gone().await;
     })
     .await;
-    let (summary, result) = fetch(&rogue).await;
-    assert!(matches!(summary, Err(ClientError::TooSlow { least: 1024, .. })), "{summary:?}");
-    assert!(result.is_none());
+    is_too_slow(&rogue).await;
 }
 
 #[tokio::test]
 async fn texts_that_say_nothing_do_not_hide_that_a_listing_trickles() {
-    let slow = |mut options: obsync_client::ClientOptions| {
-        options.timeouts.speed_over = Duration::from_secs(1);
-        options
-    };
-    let rogue = Rogue::with(slow, |mut peer| async move {
+    let rogue = Rogue::with(measured_each_second, |mut peer| async move {
         peer.text().await;
         peer.send(r#"{"res":"ok"}"#).await;
         let noise = format!(r#"{{"op":"noise","text":"{}"}}"#, "x".repeat(2000));
@@ -461,7 +460,7 @@ async fn texts_that_say_nothing_do_not_hide_that_a_listing_trickles() {
 
 #[tokio::test]
 async fn a_listing_of_which_no_entry_comes_is_given_up() {
-    let impatient = |mut options: obsync_client::ClientOptions| {
+    let impatient = |mut options: ClientOptions| {
         options.timeouts.stall = Duration::from_millis(200);
         options
     };
