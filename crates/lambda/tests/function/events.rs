@@ -87,5 +87,6 @@ async fn ten_changes_in_a_large_vault_cost_few_requests() {
     let since = world.cloud.counts().since(&before);
     let requests = since.total(Service::S3) + since.total(Service::DynamoDb);
     println!("{requests} requests");
-    assert!(requests < 40, "{since}");
+    // Up to four of them ask once in a run whether the service keeps conditions of writes, copies and removals.
+    assert!(requests <= 44, "{since}");
 }
