@@ -40,10 +40,9 @@ Environment:
   OBSYNC_ENCRYPTION                     open vaults of this kind only, as --encryption
   OBSYNC_HOME                           where obsync keeps its data (else the XDG folders)
   OBSYNC_STATE                          where states are kept, as --state
-  OBSYNC_CA_FILE                        as --ca-file; SSL_CERT_FILE replaces the system's certificates (Linux),
-                                        AWS_CA_BUNDLE those for s3:// and AWS
-  HTTPS_PROXY, ALL_PROXY, NO_PROXY      the way out, with http://, https:// or socks5h:// (not to AWS); loopback
-                                        and plain http go direct
+  OBSYNC_CA_FILE                        as --ca-file
+  SSL_CERT_FILE, AWS_CA_BUNDLE          in place of the system's certificates; for AWS only
+  HTTPS_PROXY, ALL_PROXY, NO_PROXY      the way out; loopback and plain http go direct
   OBSYNC_MIN_SPEED                      least speed of the service, as --min-speed
   OBSYNC_LEASE_SECONDS                  with a table: how long a run that died keeps others out [60]
   AWS_PROFILE, AWS_REGION, …            s3:// and dynamodb://: as AWS's own tools have it
