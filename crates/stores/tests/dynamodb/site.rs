@@ -9,8 +9,8 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Region};
 use obsync_core::{
     Commit, Deferred, DeferredCause, DeferredKey, FileMeta, Record, RecordKind, StateError, VaultState,
 };
-use obsync_protocol::{ContentHash, PushMessage, Uid, VaultId};
 use obsync_net::Network;
+use obsync_protocol::{ContentHash, PushMessage, Uid, VaultId};
 use obsync_stores::AwsHttp;
 use obsync_stores::conformance::{StateStoreSite, at};
 use obsync_stores::dynamodb::{DynamoOptions, DynamoState, DynamoTable, LeaseOptions, StateKey, TableName};
