@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use obsync_core::VaultStore;
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
-use obsync_core::{StoreError, VaultStore};
 use obsync_protocol::{VaultId, VaultInfo};
 use obsync_stores::dynamodb::TablePins;
 use obsync_stores::{BucketLocation, BucketOptions, BucketStore, FolderOptions, FolderStore, Service};

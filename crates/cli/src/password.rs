@@ -8,6 +8,7 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use obsync_protocol::limits::GIVEN_SECRET;
 use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
@@ -15,9 +16,6 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failed};
-
-/// The longest password that is read, in bytes.
-const MAX_SIZE: u64 = 64 << 10;
 
 /// How long a program may take to print a password; some ask for one of their own first.
 const COMMAND_LIMIT: Duration = Duration::from_secs(300);
@@ -96,7 +94,7 @@ pub(crate) async fn from_command(line: &str, what: &str) -> Result<Password, Fai
     let mut printed = Zeroizing::new(Vec::new());
     let running = async {
         if let Some(output) = child.stdout.take() {
-            output.take(MAX_SIZE + 1).read_to_end(&mut printed).await?;
+            output.take(GIVEN_SECRET + 1).read_to_end(&mut printed).await?;
         }
         child.wait().await
     };
@@ -107,8 +105,8 @@ pub(crate) async fn from_command(line: &str, what: &str) -> Result<Password, Fai
     if !status.success() {
         return Err(cannot(&format_args!("it ended with {status}")));
     }
-    if printed.len() as u64 > MAX_SIZE {
-        return Err(cannot(&format_args!("it printed more than {MAX_SIZE} bytes")));
+    if printed.len() as u64 > GIVEN_SECRET {
+        return Err(cannot(&format_args!("it printed more than {GIVEN_SECRET} bytes")));
     }
     let text = std::str::from_utf8(&printed).map_err(|_| cannot(&"it did not print UTF-8 text"))?;
     match without_line_end(text) {
@@ -128,9 +126,9 @@ pub(crate) fn from_file(path: &std::path::Path) -> io::Result<SecretString> {
         return Err(io::Error::other("it is not a file"));
     }
     let mut text = Zeroizing::new(String::new());
-    std::fs::File::open(path)?.take(MAX_SIZE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_SIZE {
-        return Err(io::Error::other(format!("it has more than {MAX_SIZE} bytes")));
+    std::fs::File::open(path)?.take(GIVEN_SECRET + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > GIVEN_SECRET {
+        return Err(io::Error::other(format!("it has more than {GIVEN_SECRET} bytes")));
     }
     match without_line_end(&text) {
         "" => Err(io::Error::other("it is empty")),

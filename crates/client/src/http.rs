@@ -14,6 +14,7 @@ use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use obsync_net::{ConnectError, Connector};
+use obsync_protocol::limits::ANSWER_HEAD;
 
 use crate::connect::from_connect;
 use crate::error::{ClientError, printable, reasons};
@@ -37,6 +38,7 @@ impl HttpClient {
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
+            .http1_max_buf_size(ANSWER_HEAD)
             .build(connector);
         Ok(Self { client, user_agent })
     }

@@ -16,6 +16,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use obsync_protocol::limits::CERTIFICATE_FILE;
 use obsync_protocol::with_reasons;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
@@ -24,9 +25,6 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 use crate::NetworkError;
-
-/// A bundle of all public authorities has a quarter of a MiB.
-const MAX_FILE: u64 = 8 << 20;
 
 /// The certificates of a PEM file, and its text.
 #[derive(Clone, Default)]
@@ -47,10 +45,10 @@ impl Bundle {
         }
         let mut pem = Vec::new();
         File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut pem))
+            .and_then(|file| file.take(CERTIFICATE_FILE + 1).read_to_end(&mut pem))
             .map_err(unreadable)?;
-        if pem.len() as u64 > MAX_FILE {
-            return Err(failed(format!("{} has more than {MAX_FILE} bytes", path.display())));
+        if pem.len() as u64 > CERTIFICATE_FILE {
+            return Err(failed(format!("{} has more than {CERTIFICATE_FILE} bytes", path.display())));
         }
         let certificates =
             Self::parse(&pem).map_err(|reason| failed(format!("{}: {reason}", path.display())))?;

@@ -13,6 +13,7 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::client::legacy::connect::proxy::SocksV5;
 use hyper_util::rt::TokioIo;
+use obsync_protocol::limits::ANSWER_HEAD;
 use obsync_protocol::{printable, with_reasons};
 use tower_service::Service;
 
@@ -37,7 +38,11 @@ impl Tunnel<'_> {
 
     async fn by_connect(&self, stream: Stream) -> Result<Stream, ConnectError> {
         let broken = |error: hyper::Error| self.failed(printable(&with_reasons(&error)), true);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(ANSWER_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
         let mut connection = pin!(connection.with_upgrades());
         let request = self.request()?;
         let mut asking = pin!(async move {

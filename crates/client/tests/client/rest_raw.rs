@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use obsync_client::{Client, ClientError, Session, SessionTarget, Token};
+use obsync_protocol::limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -142,6 +143,16 @@ async fn an_answer_that_announces_or_sends_too_much_is_not_taken_into_memory() {
             "{error:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_answer_with_a_head_beyond_its_limit_is_refused() {
+    let cookie = "x".repeat(limits::ANSWER_HEAD);
+    let head = format!("HTTP/1.1 200 OK\r\nSet-Cookie: {cookie}\r\nContent-Length: 2\r\n\r\n{{}}");
+    let (url, _) = raw_server(&head).await;
+    let client = Client::new(options(&url)).unwrap();
+    let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
+    assert!(matches!(error, ClientError::ConnectionLost { .. }), "{error:?}");
 }
 
 #[tokio::test]
