@@ -278,7 +278,9 @@ fn accepting_a_change_accepts_no_password_that_the_vault_does_not_need() {
 #[test]
 fn a_program_that_prints_the_password_says_that_the_vault_has_one() {
     let play = Play::with(FORGED);
-    play.refused(&mut play.pull(&["--password-command", "echo mine"]));
+    ran(&mut play.pull(&["--password-command", "echo mine"])).expect(3);
+    let stats = play.world.server.stats();
+    assert_eq!((stats.rest_by_path.get("/vault/access"), stats.websocket_connections), (None, 0));
 }
 
 #[test]

@@ -200,8 +200,8 @@ impl<R: Receiver> Worker<R> {
                 | ClientError::NotTheService { .. }
                 | ClientError::Proxy { .. }),
             ) => {
-                // A server, or what stands before it, may have a limit on connections. The others are none the worse for it; where there are
-                // none, it may take a moment to notice that the last one has ended.
+                // A server, or what stands before it, may have a limit on connections. The others are none the worse
+                // for it; where there are none, it may take a moment to notice that the last one has ended.
                 let end = if self.shared.limit.leaves_to_others() {
                     Some(End::LeftToOthers(error))
                 } else {
