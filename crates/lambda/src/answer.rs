@@ -353,7 +353,7 @@ mod tests {
     fn an_answer_draws_on_no_terminal_and_says_the_same() {
         let evil = "Notes\u{202e}gpj.\u{9b}31m\u{2066}\u{85}";
         let harmless = super::harmless(&json!({ "name": evil }));
-        assert!(harmless.get().chars().all(|character| character.is_ascii()), "{harmless}");
+        assert!(harmless.get().is_ascii(), "{harmless}");
         assert_eq!(serde_json::from_str::<Value>(harmless.get()).unwrap()["name"], evil);
         let http = http_answer(200, &json!({ "name": evil }));
         assert!(http["body"].as_str().unwrap().is_ascii(), "{http}");

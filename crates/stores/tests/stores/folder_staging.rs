@@ -69,7 +69,10 @@ async fn a_file_named_obsync_is_left_alone_and_files_are_staged_elsewhere() {
     let store = destination.store();
     place(&store, "a.md", b"text", 0, None).await;
     store.discard_staged().await.unwrap();
-    assert_eq!((destination.read("a.md"), destination.read(".obsync")), ("text".to_owned(), "somebody's".to_owned()));
+    assert_eq!(
+        (destination.read("a.md"), destination.read(".obsync")),
+        ("text".to_owned(), "somebody's".to_owned())
+    );
     assert_eq!(destination.tree(), [".obsync", "a.md"], "nothing else is left");
 }
 
