@@ -138,6 +138,18 @@ async fn a_certificate_of_an_unknown_authority_or_for_other_names_says_how_to_go
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_not_trusted_ends_a_session_and_a_call_before_they_begin() {
+    let site = Site::start(Flaw::None).await;
+    let client = site.client("127.0.0.1", Network::default());
+    let of_session = limited(Session::open(&client, &site.target("127.0.0.1"), 0, true)).await.unwrap_err();
+    let of_call = limited(client.vaults(&site.bed.token)).await.unwrap_err();
+    for error in [of_session, of_call] {
+        assert!(matches!(error, ClientError::Certificate(_)) && !error.is_retryable(), "{error:?}");
+    }
+    assert_eq!(site.bed.server.stats().websocket_connections, 0);
+}
+
+#[tokio::test]
 async fn a_file_without_certificates_is_refused_before_anything_is_connected() {
     let network = Network { ca_file: Some("/nowhere/ca.pem".into()), ..Network::default() };
     let options = ClientOptions { network, ..options("https://127.0.0.1:1/") };
