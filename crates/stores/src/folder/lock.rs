@@ -84,6 +84,10 @@ impl Drop for FolderLock {
         if self.named.load(Ordering::Acquire) {
             self.clear();
         }
+        // To close the file would not do while a child that this process is just starting has a copy of the handle.
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the lock stays until its file is closed");
+        }
     }
 }
 

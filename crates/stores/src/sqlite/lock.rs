@@ -50,9 +50,16 @@ impl StateLock {
 
     /// Removes the lock's file and lets go.
     pub(super) fn remove(self) -> io::Result<()> {
-        let removed = std::fs::remove_file(&self.path);
-        drop(self.file);
-        removed
+        std::fs::remove_file(&self.path)
+    }
+}
+
+impl Drop for StateLock {
+    fn drop(&mut self) {
+        // To close the file would not do while a child that this process is just starting has a copy of the handle.
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the lock stays until its file is closed");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use obsync_core::{
     KnownContent, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore, Wanted,
@@ -208,6 +209,23 @@ async fn one_store_at_a_time_has_the_lock() {
     drop(first);
     second.lock().unwrap();
     assert_eq!(destination.read(".obsync/lock"), "");
+}
+
+#[tokio::test]
+async fn a_lock_is_given_back_though_children_of_the_process_are_being_started() {
+    let destination = Destination::new();
+    destination.write(".obsync/lock", b"");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                Command::new("true").status().unwrap();
+            }
+        });
+        let refused = (0..300).filter(|_| destination.store().lock().is_err()).count();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(refused, 0);
+    });
 }
 
 #[tokio::test]
