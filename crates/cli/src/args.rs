@@ -5,6 +5,7 @@
 
 mod cloud;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -35,9 +36,13 @@ Environment:
   OBSIDIAN_TOTP_SECRET                  base32 secret from which two-factor codes are computed
   OBSIDIAN_AUTH_TOKEN                   a token, instead of signing in
   OBSYNC_VAULT_PASSWORD                 password of an end-to-end encrypted vault
+  OBSIDIAN_PASSWORD_FILE, …             any of these four secrets from a file: its name with _FILE
   OBSYNC_ENCRYPTION                     open vaults of this kind only, as --encryption
   OBSYNC_HOME                           where obsync keeps its data (else the XDG folders)
   OBSYNC_STATE                          where states are kept, as --state
+  OBSYNC_CA_FILE                        as --ca-file
+  SSL_CERT_FILE, AWS_CA_BUNDLE          in place of the system's certificates; for AWS only
+  HTTPS_PROXY, ALL_PROXY, NO_PROXY      the way out; loopback and plain http go direct
   OBSYNC_MIN_SPEED                      least speed of the service, as --min-speed
   OBSYNC_LEASE_SECONDS                  with a table: how long a run that died keeps others out [60]
   AWS_PROFILE, AWS_REGION, …            s3:// and dynamodb://: as AWS's own tools have it
@@ -117,6 +122,9 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) min_speed: u64,
+    /// PEM file with certificates to trust besides the system's, for the service, buckets and tables
+    #[arg(long, value_name = "FILE", env = "OBSYNC_CA_FILE", hide_env_values = true, global = true)]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Tell more (-vv: much more), on standard error
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
@@ -166,6 +174,9 @@ pub(crate) struct Login {
     /// Read the password from the first line of standard input
     #[arg(long)]
     pub(crate) password_stdin: bool,
+    /// Take the password from the output of a program, run without a shell (as in "pass show obsidian")
+    #[arg(long, value_name = "COMMAND", conflicts_with = "password_stdin")]
+    pub(crate) password_command: Option<String>,
 }
 
 /// Sign out, and forget the token and the keys of vaults
@@ -229,6 +240,9 @@ pub(crate) struct Pull {
     /// Read the vault password from the first line of standard input
     #[arg(long)]
     pub(crate) password_stdin: bool,
+    /// Take the vault password from the output of a program, run without a shell, when no kept key opens the vault
+    #[arg(long, value_name = "COMMAND", conflicts_with = "password_stdin")]
+    pub(crate) password_command: Option<String>,
     #[command(flatten)]
     pub(crate) encryption: EncryptionOption,
     /// Go on although the vault is encrypted otherwise than before. Asks for the password again if the vault is end-to-end

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
+use obsync_net::Network;
 use obsync_stores::dynamodb::{DynamoOptions, DynamoTable, LeaseOptions, TableName};
-use obsync_stores::load_aws_config;
+use obsync_stores::{AwsHttp, load_aws_config};
 
 use crate::environment;
-use crate::exit::Failed;
+use crate::exit::{Exit, Failed};
 
 /// How long one attempt at a call may take.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
@@ -17,13 +18,17 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the standard chain finds: environment, profile, SSO, web identity, container, instance. A call takes no longer
 /// than the user's `patience`.
-pub(crate) async fn load(patience: Option<Duration>) -> SdkConfig {
+///
+/// # Errors
+/// When certificates or proxy cannot be used.
+pub(crate) async fn load(network: &Network, patience: Option<Duration>) -> Result<SdkConfig, Failed> {
+    let http = AwsHttp::new(network).map_err(|error| Failed::of(Exit::Usage, &error))?;
     let call = patience.unwrap_or(CALL_LIMIT);
     let limits = TimeoutConfig::builder()
         .operation_attempt_timeout(ATTEMPT_LIMIT.min(call))
         .operation_timeout(call)
         .build();
-    Box::pin(load_aws_config()).await.into_builder().timeout_config(limits).build()
+    Ok(Box::pin(load_aws_config(http)).await.into_builder().timeout_config(limits).build())
 }
 
 /// A table of states. Nothing is asked yet.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use obsync_client::{Client, ClientOptions, RetryPolicy, Timeouts};
+use obsync_net::Network;
 use obsync_stores::Retries;
 use obsync_stores::dynamodb::DynamoOptions;
 use tokio::sync::OnceCell;
@@ -57,6 +58,7 @@ impl Context {
             timeouts,
             redactor: console.redactor().clone(),
             min_speed: global.min_speed,
+            network: network(global)?,
             ..ClientOptions::default()
         };
         let home = Home::find(env::var_os("OBSYNC_HOME"))?;
@@ -74,8 +76,16 @@ impl Context {
     }
 
     /// How AWS is reached.
-    pub(crate) async fn aws(&self) -> &SdkConfig {
-        self.aws.get_or_init(|| aws::load(self.patience)).await
+    ///
+    /// # Errors
+    /// When certificates or proxy cannot be used.
+    pub(crate) async fn aws(&self) -> Result<&SdkConfig, Failed> {
+        self.aws.get_or_try_init(|| aws::load(self.network(), self.patience)).await
+    }
+
+    /// Proxies and certificates.
+    pub(crate) fn network(&self) -> &Network {
+        &self.options.network
     }
 
     /// How persistent requests to a bucket are.
@@ -120,6 +130,13 @@ impl Context {
             () = self.stop.cancelled() => Err(Failed::new(Exit::Unfinished, "interrupted")),
         }
     }
+}
+
+/// As the environment says, with the certificates of `--ca-file`.
+fn network(global: &Global) -> Result<Network, Failed> {
+    let network = Network::from_env().map_err(|error| Failed::of(Exit::Usage, &error))?;
+    let ca_file = global.ca_file.clone().filter(|path| !path.as_os_str().is_empty());
+    Ok(Network { ca_file, ..network })
 }
 
 /// The usual limits, each brought down or up to what the user wants to wait for an answer.

@@ -1,41 +1,43 @@
 //! Credentials and settings from the environment, for machines where nobody can be asked.
 
 use std::env;
+use std::path::Path;
 use std::time::Duration;
 
 use obsync_client::Token;
 use obsync_client::totp::{Generator, NotBase32};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::exit::{Exit, Failed};
+use crate::password::{Password, from_file};
 
 /// The variable with the vault password.
 pub(crate) const VAULT_PASSWORD: &str = "OBSYNC_VAULT_PASSWORD";
 
 /// `OBSIDIAN_EMAIL`.
 pub(crate) fn email() -> Result<Option<String>, Failed> {
-    variable("OBSIDIAN_EMAIL")
+    Ok(variable("OBSIDIAN_EMAIL")?.map(|email| email.trim().to_owned()).filter(|email| !email.is_empty()))
 }
 
-/// `OBSIDIAN_PASSWORD`.
-pub(crate) fn password() -> Result<Option<SecretString>, Failed> {
-    secret("OBSIDIAN_PASSWORD")
+/// `OBSIDIAN_PASSWORD`, or the file that `OBSIDIAN_PASSWORD_FILE` names.
+pub(crate) fn password() -> Result<Option<Password>, Failed> {
+    secret("OBSIDIAN_PASSWORD", "OBSIDIAN_PASSWORD_FILE")
 }
 
-/// `OBSIDIAN_AUTH_TOKEN`.
+/// `OBSIDIAN_AUTH_TOKEN`, or the file that `OBSIDIAN_AUTH_TOKEN_FILE` names.
 pub(crate) fn token() -> Result<Option<Token>, Failed> {
-    Ok(secret("OBSIDIAN_AUTH_TOKEN")?.map(Token::new))
+    Ok(word("OBSIDIAN_AUTH_TOKEN", "OBSIDIAN_AUTH_TOKEN_FILE")?.map(Token::new))
 }
 
-/// `OBSYNC_VAULT_PASSWORD`.
-pub(crate) fn vault_password() -> Result<Option<SecretString>, Failed> {
-    secret(VAULT_PASSWORD)
+/// `OBSYNC_VAULT_PASSWORD`, or the file that `OBSYNC_VAULT_PASSWORD_FILE` names.
+pub(crate) fn vault_password() -> Result<Option<Password>, Failed> {
+    secret(VAULT_PASSWORD, "OBSYNC_VAULT_PASSWORD_FILE")
 }
 
-/// What makes codes from `OBSIDIAN_TOTP_SECRET`.
+/// What makes codes from `OBSIDIAN_TOTP_SECRET`, or from the file that `OBSIDIAN_TOTP_SECRET_FILE` names.
 pub(crate) fn totp() -> Result<Option<Generator>, Failed> {
-    let generator = secret("OBSIDIAN_TOTP_SECRET")?.map(|secret| Generator::new(&secret)).transpose();
-    generator.map_err(|NotBase32| {
+    let secret = word("OBSIDIAN_TOTP_SECRET", "OBSIDIAN_TOTP_SECRET_FILE")?;
+    secret.map(|secret| Generator::new(&secret)).transpose().map_err(|NotBase32| {
         Failed::new(
             Exit::Usage,
             "OBSIDIAN_TOTP_SECRET is not a base32 secret; set it to the text that was shown beside the QR code \
@@ -55,8 +57,25 @@ pub(crate) fn lease() -> Result<Option<Duration>, Failed> {
     }
 }
 
-fn secret(name: &str) -> Result<Option<SecretString>, Failed> {
-    Ok(variable(name)?.map(SecretString::from))
+/// A secret in which spaces and line breaks have no place: they are not part of it.
+fn word(name: &'static str, file: &'static str) -> Result<Option<SecretString>, Failed> {
+    let secret = secret(name, file)?;
+    let word = secret.map(|secret| SecretString::from(secret.as_given().expose_secret().trim()));
+    Ok(word.filter(|word| !word.expose_secret().is_empty()))
+}
+
+/// The secret in the variable `name`, or in the file that the variable `file` names, as Docker and Kubernetes lay them out.
+fn secret(name: &'static str, file: &'static str) -> Result<Option<Password>, Failed> {
+    match (variable(name)?, variable(file)?) {
+        (Some(_), Some(_)) => {
+            Err(Failed::new(Exit::Usage, format!("both {name} and {file} are set; unset one of them")))
+        }
+        (Some(value), None) => Ok(Some(Password::of_variable(value, name))),
+        (None, Some(path)) => from_file(Path::new(&path)).map(Password::exactly).map(Some).map_err(|error| {
+            Failed::new(Exit::Usage, format!("cannot read the file {path} that {file} names: {error}"))
+        }),
+        (None, None) => Ok(None),
+    }
 }
 
 /// An empty variable counts as unset: that is how container tools hand on what is not there.

@@ -108,9 +108,12 @@ impl From<ClientError> for Failed {
             _ if error.is_auth() => Exit::SignIn,
             ClientError::VaultNotFound => Exit::NotFound,
             ClientError::InvalidOption { .. } => Exit::Usage,
-            ClientError::HostNotAllowed { .. } | ClientError::Tls { .. } | ClientError::Http { .. } => {
-                Exit::Unreachable
-            }
+            ClientError::HostNotAllowed { .. }
+            | ClientError::Tls { .. }
+            | ClientError::Certificate(_)
+            | ClientError::Proxy { .. }
+            | ClientError::NotTheService { .. }
+            | ClientError::Http { .. } => Exit::Unreachable,
             _ if error.is_retryable() || error.ends_run() => Exit::Unreachable,
             _ => Exit::Error,
         };

@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use obsync_core::VaultStore;
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
-use obsync_core::{StoreError, VaultStore};
 use obsync_protocol::{VaultId, VaultInfo};
 use obsync_stores::dynamodb::TablePins;
 use obsync_stores::{BucketLocation, BucketOptions, BucketStore, FolderOptions, FolderStore, Service};
@@ -72,7 +72,7 @@ impl Known {
             return Err(Failed::new(Exit::Usage, message));
         }
         Ok(Known {
-            registry: Registry::of(place, context).await,
+            registry: Registry::of(place, context).await?,
             place: place.clone(),
             destination: destination.clone(),
             canonical: destination.canonical()?,
@@ -135,7 +135,8 @@ impl Known {
                 };
                 let retries = context.bucket_retries();
                 let vault = self.pulled.get().cloned();
-                let options = BucketOptions { vault, abandoned_after, retries, ..options };
+                let network = context.network().clone();
+                let options = BucketOptions { vault, abandoned_after, retries, network, ..options };
                 Ok(Arc::new(open_bucket(location, options, context).await?))
             }
         }
@@ -284,9 +285,10 @@ async fn open_bucket(
     location: &BucketLocation,
     options: BucketOptions,
     context: &Context,
-) -> Result<BucketStore, StoreError> {
-    match location.service() {
-        Service::S3 => Box::pin(BucketStore::open_s3(location, options, context.aws().await)).await,
+) -> Result<BucketStore, Failed> {
+    let opened = match location.service() {
+        Service::S3 => Box::pin(BucketStore::open_s3(location, options, context.aws().await?)).await,
         _ => Box::pin(BucketStore::open(location, options)).await,
-    }
+    };
+    Ok(opened?)
 }

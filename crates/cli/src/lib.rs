@@ -26,6 +26,7 @@ mod known;
 mod listing;
 mod logging;
 mod objects;
+mod password;
 mod pins;
 mod private_file;
 mod progress;

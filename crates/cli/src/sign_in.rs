@@ -2,14 +2,15 @@
 //! that the service accepts.
 
 use obsync_client::totp::{Generator, now, wait_past_boundary};
-use obsync_client::{Client, ClientError, Token};
-use secrecy::SecretString;
+use obsync_client::{Client, ClientError, SignedIn, Token};
+use secrecy::ExposeSecret;
 
 use crate::ask;
 use crate::context::Context;
 use crate::credentials::Saved;
 use crate::environment;
 use crate::exit::{Exit, Failed};
+use crate::password::Password;
 
 /// How often a code is asked for on a terminal.
 const CODE_ATTEMPTS: u32 = 3;
@@ -20,7 +21,7 @@ pub(crate) struct Account {
     /// The account's email address.
     pub(crate) email: String,
     /// The account's password.
-    pub(crate) password: SecretString,
+    pub(crate) password: Password,
     /// A two-factor code that was given with the command.
     pub(crate) mfa: Option<String>,
 }
@@ -39,6 +40,9 @@ impl Account {
     pub(crate) async fn sign_in(&self, client: &Client) -> Result<Saved, Failed> {
         match self.attempt(client, self.mfa.as_deref()).await {
             Err(ClientError::MfaRequired) => self.sign_in_with_code(client).await,
+            Err(ClientError::WrongCredentials) => {
+                Err(self.password.refused(ClientError::WrongCredentials.into()))
+            }
             result => Ok(result?),
         }
     }
@@ -92,8 +96,28 @@ impl Account {
     }
 
     async fn attempt(&self, client: &Client, code: Option<&str>) -> Result<Saved, ClientError> {
-        let signed_in = client.sign_in(&self.email, &self.password, code).await?;
+        if let Some(password) = self.password.without_line_end() {
+            client.redactor().know(password.expose_secret());
+        }
+        let signed_in = match client.sign_in(&self.email, self.password.as_given(), code).await {
+            Err(ClientError::WrongCredentials) => self.attempt_without_line_end(client, code).await?,
+            result => result?,
+        };
         Ok(Saved { token: signed_in.token, email: signed_in.email })
+    }
+
+    /// The password with the line break that it has was refused.
+    async fn attempt_without_line_end(
+        &self,
+        client: &Client,
+        code: Option<&str>,
+    ) -> Result<SignedIn, ClientError> {
+        let Some(password) = self.password.without_line_end() else {
+            return Err(ClientError::WrongCredentials);
+        };
+        let signed_in = client.sign_in(&self.email, password, code).await?;
+        self.password.tell_of_line_end();
+        Ok(signed_in)
     }
 }
 

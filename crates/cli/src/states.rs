@@ -51,13 +51,16 @@ pub(crate) struct StateVault {
 
 impl Registry {
     /// The states in this place. Nothing is asked yet.
-    pub(crate) async fn of(place: &StatePlace, context: &Context) -> Registry {
-        match place {
+    ///
+    /// # Errors
+    /// When certificates or proxy cannot be used.
+    pub(crate) async fn of(place: &StatePlace, context: &Context) -> Result<Registry, Failed> {
+        Ok(match place {
             StatePlace::Local => Registry::Local(StateCatalog::new(context.home.state())),
             StatePlace::Table(name) => {
-                Registry::Table(aws::table(context.aws().await, name, context.table_retries()))
+                Registry::Table(aws::table(context.aws().await?, name, context.table_retries()))
             }
-        }
+        })
     }
 
     /// Every state that says something.

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::keys::Subject;
+use crate::password::{Password, from_command};
 
 /// How often a password is asked for on a terminal.
 const ATTEMPTS: u32 = 3;
@@ -27,6 +28,8 @@ pub(crate) struct Lock<'a> {
     pub(crate) token: &'a Token,
     /// Which vault.
     pub(crate) vault: &'a VaultInfo,
+    /// A program that prints the vault's password.
+    pub(crate) password_command: Option<&'a str>,
 }
 
 /// What opens a vault, as the service has confirmed.
@@ -62,13 +65,8 @@ impl Lock<'_> {
         if let Some(unlocked) = self.open_with_kept(kept, version).await? {
             return Ok(unlocked);
         }
-        // Given again means given to this run: a variable may have been set for years.
-        let at_hand = match admitted.accepts_change() {
-            true => None,
-            false => environment::vault_password()?,
-        };
-        match at_hand {
-            Some(password) => self.open_and_keep(&password, version, &subject, admitted).await,
+        match self.given_password(admitted).await? {
+            Some(password) => self.open_with_given(&password, version, &subject, admitted).await,
             None if ask::can_ask() => self.open_by_asking(version, &subject, admitted, kept_is_stale).await,
             None => Err(Failed::new(Exit::SignIn, missing(&self.vault.name, kept_is_stale))),
         }
@@ -107,6 +105,38 @@ impl Lock<'_> {
         match self.if_accepted(master, version).await {
             Err(ClientError::WrongVaultPassword) => Ok(None),
             result => result.map(Some),
+        }
+    }
+
+    async fn given_password(&self, admitted: &Admitted) -> Result<Option<Password>, Failed> {
+        match self.password_command {
+            Some(command) => from_command(command, "vault password").await.map(Some),
+            // Given again means given to this run: a variable may have been set for years.
+            None if admitted.accepts_change() => Ok(None),
+            None => environment::vault_password(),
+        }
+    }
+
+    /// With the password as it is, then without the line break at its end.
+    async fn open_with_given(
+        &self,
+        password: &Password,
+        version: EncryptionVersion,
+        subject: &Subject,
+        admitted: &Admitted,
+    ) -> Result<Unlocked, Failed> {
+        let Some(other) = password.without_line_end() else {
+            return self.open_and_keep(password.as_given(), version, subject, admitted).await;
+        };
+        self.client.redactor().know(other.expose_secret());
+        match self.open_and_keep(password.as_given(), version, subject, admitted).await {
+            Err(failed) if failed.exit == Exit::SignIn => {
+                let unlocked = self.open_and_keep(other, version, subject, admitted).await;
+                let unlocked = unlocked.map_err(|failed| password.refused(failed))?;
+                password.tell_of_line_end();
+                Ok(unlocked)
+            }
+            opened => opened,
         }
     }
 
@@ -185,7 +215,7 @@ fn missing(vault: &str, kept_is_stale: bool) -> String {
         "it is end-to-end encrypted"
     };
     format!(
-        "the password of the vault {vault:?} is needed ({reason}); pipe it in with --password-stdin, or set {}",
+        "the password of the vault {vault:?} is needed ({reason}); pipe it in with --password-stdin, or set {0} or {0}_FILE",
         environment::VAULT_PASSWORD
     )
 }

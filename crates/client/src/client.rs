@@ -1,25 +1,28 @@
 //! The way to the REST service: one HTTP client, limits on time and size, and when to try again.
 //!
-//! What is called lies in [`calls`](crate::calls). Redirects are not followed, since they would carry the token to
-//! wherever an answer points. Proxies are not used: sessions could not go through them, and half of a
-//! conversation behind a proxy helps nobody.
+//! What is called lies in [`calls`](crate::calls).
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use ::http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN};
+use ::http::{Method, Request, request};
 use backon::{BackoffBuilder, ExponentialBackoff};
+use bytes::Bytes;
+use http_body_util::Full;
+use obsync_net::{Connector, NameWait, Network};
 use obsync_protocol::{Redactor, RestError, RestReply, RestRequest};
-use reqwest::header::{CONTENT_TYPE, ORIGIN};
-use reqwest::{Method, Response, redirect};
 use rustls::ClientConfig;
+use tokio::time::timeout;
 use tracing::{debug, info};
 use url::Url;
 
-use crate::error::{ClientError, reasons};
+use crate::connect::from_network;
+use crate::error::ClientError;
 use crate::host::HostRules;
+use crate::http::{Head, HttpClient, is_page, read};
 use crate::options::{ClientOptions, RetryPolicy};
 use crate::speed::Speed;
-use crate::tls;
 
 /// What the service wants to see as the page that a sign-in comes from (protocol.md section 2).
 const SIGN_IN_ORIGIN: &str = "https://obsidian.md";
@@ -32,7 +35,7 @@ pub struct Client {
 }
 
 struct Inner {
-    http: reqwest::Client,
+    http: HttpClient,
     api_url: Url,
     options: ClientOptions,
     hosts: HostRules,
@@ -74,13 +77,14 @@ impl Client {
         let hosts = hosts.beside(&api_url);
         let tls = OnceLock::new();
         let rest_tls = if api_url.scheme() == "https" {
-            let config = tls::trusting_the_system()?;
+            let config = Arc::new(options.network.tls().map_err(|error| from_network(&error))?);
             let _ = tls.set(Ok(Arc::clone(&config)));
-            ClientConfig::clone(&config)
+            config
         } else {
-            tls::trusting_nobody()?
+            no_tls()?
         };
-        let http = http_client(&options, rest_tls)?;
+        let connector = Connector::new(options.network.clone(), rest_tls, options.timeouts.rest_connect);
+        let http = HttpClient::new(connector, &options.user_agent)?;
         let speed = Arc::new(Speed::new(options.min_speed, options.timeouts.speed_over));
         Ok(Self { inner: Arc::new(Inner { http, api_url, options, hosts, tls }), speed })
     }
@@ -113,15 +117,13 @@ impl Client {
         &self.inner.hosts
     }
 
-    /// The TLS configuration of sessions, which is that of REST calls where those use TLS.
-    pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, ClientError> {
-        self.inner.tls.get_or_init(tls::trusting_the_system).clone()
-    }
-
-    /// Trusts what a test wants to be trusted, for sessions.
-    #[cfg(all(test, target_os = "linux"))]
-    pub(crate) fn trust(&self, config: Arc<ClientConfig>) {
-        assert!(self.inner.tls.set(Ok(config)).is_ok(), "the client has a TLS configuration already");
+    /// Opens the connections of sessions, with the TLS configuration of REST calls where those use TLS.
+    pub(crate) fn session_connector(&self, with_tls: bool) -> Result<Connector, ClientError> {
+        let Inner { options, tls, .. } = &*self.inner;
+        let config = || options.network.tls().map(Arc::new).map_err(|error| from_network(&error));
+        let tls = if with_tls { tls.get_or_init(config).clone()? } else { no_tls()? };
+        let limit = options.timeouts.connect;
+        Ok(Connector::new(options.network.clone(), tls, limit).waiting_for_names(limit))
     }
 
     /// Makes a call, again and again as far as the retry policy and `repeat` allow.
@@ -132,9 +134,14 @@ impl Client {
         repeat: Repeat,
     ) -> Result<R::Reply, ClientError> {
         let mut pauses = Pauses::new(&self.inner.options.retry);
+        let mut names = NameWait::new(self.inner.options.timeouts.connect);
         loop {
             let error = match self.call_once(request, manner).await {
                 Ok(reply) => return Ok(reply),
+                Err(error @ ClientError::NoAddress { temporary: true, .. }) => {
+                    self.wait_for_names(&mut names, error).await?;
+                    continue;
+                }
                 Err(error) if may_repeat(&error, repeat) => error,
                 Err(error) => return Err(error.without_secrets(self.redactor())),
             };
@@ -146,24 +153,41 @@ impl Client {
         }
     }
 
+    /// Waits for a resolver that does not work yet, or gives the error back.
+    async fn wait_for_names(&self, names: &mut NameWait, error: ClientError) -> Result<(), ClientError> {
+        let ClientError::NoAddress { host, reason, .. } = &error else { return Err(error) };
+        if names.pause(host, reason).await { Ok(()) } else { Err(error) }
+    }
+
     async fn call_once<R: RestRequest>(&self, request: &R, manner: Manner) -> Result<R::Reply, ClientError> {
-        let url = self.url(R::PATH);
+        let limit = self.inner.options.timeouts.rest_request;
+        let late = |_| ClientError::TimedOut { what: "the service's answer", after: limit };
+        timeout(limit, self.attempt(request, manner)).await.map_err(late)?
+    }
+
+    async fn attempt<R: RestRequest>(&self, request: &R, manner: Manner) -> Result<R::Reply, ClientError> {
         if manner == Manner::FromWebSite {
-            self.announce(url.clone()).await?;
+            self.announce(R::PATH).await?;
         }
         let body = serde_json::to_vec(request)
             .map_err(|_| ClientError::protocol("a request could not be written"))?;
-        let mut call = self.inner.http.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let mut call = self.request(Method::POST, R::PATH).header(CONTENT_TYPE, "application/json");
         if manner == Manner::FromWebSite {
             call = call.header(ORIGIN, SIGN_IN_ORIGIN);
         }
         debug!(call = R::PATH, "calling the service");
-        let response = call.send().await.map_err(|error| self.failed(error))?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(ClientError::Http { status: status.as_u16() });
+        let (head, body) = self.inner.http.send(complete(call, body.into())?).await?.into_parts();
+        let (host, seen) = (self.host(), Head { status: head.status, headers: &head.headers });
+        if let Some(error) = seen.not_the_service(host) {
+            return Err(error);
         }
-        let body = self.read(response, R::LONGEST_ANSWER).await?;
+        if !head.status.is_success() {
+            return Err(ClientError::Http { status: head.status.as_u16() });
+        }
+        let body = read(body, R::LONGEST_ANSWER).await?;
+        if is_page(&body) {
+            return Err(seen.error(host));
+        }
         R::Reply::parse(&body).map_err(|error| match error {
             RestError::Service(text) if manner == Manner::FromWebSite => {
                 ClientError::from_sign_in_refusal(&text, self.redactor())
@@ -174,32 +198,23 @@ impl Client {
     }
 
     /// The `OPTIONS` that a browser sends before a sign-in. Whatever the service answers, the call follows.
-    async fn announce(&self, url: Url) -> Result<(), ClientError> {
-        let options = self.inner.http.request(Method::OPTIONS, url);
+    async fn announce(&self, path: &str) -> Result<(), ClientError> {
+        let options = self.request(Method::OPTIONS, path);
         let options = options
             .header(ORIGIN, SIGN_IN_ORIGIN)
-            .header("access-control-request-method", "POST")
-            .header("access-control-request-headers", "content-type");
-        let response = options.send().await.map_err(|error| self.failed(error))?;
+            .header(ACCESS_CONTROL_REQUEST_METHOD, "POST")
+            .header(ACCESS_CONTROL_REQUEST_HEADERS, "content-type");
+        let response = self.inner.http.send(complete(options, Bytes::new())?).await?;
         debug!(status = response.status().as_u16(), "announced a sign-in");
         Ok(())
     }
 
-    /// Reads an answer's body of at most `longest` bytes as it comes, so that a length that lies takes no memory.
-    async fn read(&self, mut response: Response, longest: usize) -> Result<Vec<u8>, ClientError> {
-        let too_long =
-            || ClientError::protocol(format!("the service's answer is longer than {longest} bytes"));
-        if response.content_length().is_some_and(|length| length > longest as u64) {
-            return Err(too_long());
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
-            if body.len() + chunk.len() > longest {
-                return Err(too_long());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+    fn request(&self, method: Method, path: &str) -> request::Builder {
+        Request::builder().method(method).uri(self.url(path).as_str())
+    }
+
+    fn host(&self) -> &str {
+        self.inner.api_url.host_str().unwrap_or_default()
     }
 
     fn url(&self, path: &str) -> Url {
@@ -207,27 +222,6 @@ impl Client {
         let base = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{base}{path}"));
         url
-    }
-
-    fn failed(&self, error: reqwest::Error) -> ClientError {
-        let error = error.without_url();
-        let timeouts = &self.inner.options.timeouts;
-        if error.is_timeout() {
-            return if error.is_connect() {
-                ClientError::TimedOut { what: "a connection to the service", after: timeouts.rest_connect }
-            } else {
-                ClientError::TimedOut { what: "the service's answer", after: timeouts.rest_request }
-            };
-        }
-        let reason = reasons(&error);
-        if tls::is_certificate_trouble(&error) {
-            ClientError::Tls { reason }
-        } else if error.is_connect() {
-            let host = self.inner.api_url.host_str().unwrap_or_default().to_owned();
-            ClientError::Unreachable { host, reason }
-        } else {
-            ClientError::ConnectionLost { reason }
-        }
     }
 }
 
@@ -237,23 +231,24 @@ impl fmt::Debug for Client {
     }
 }
 
-fn http_client(options: &ClientOptions, tls: ClientConfig) -> Result<reqwest::Client, ClientError> {
-    reqwest::Client::builder()
-        .user_agent(&options.user_agent)
-        .tls_backend_preconfigured(tls)
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(options.timeouts.rest_connect)
-        .timeout(options.timeouts.rest_request)
-        .build()
-        .map_err(|error| ClientError::InvalidOption { reason: reasons(&error) })
+fn no_tls() -> Result<Arc<ClientConfig>, ClientError> {
+    Network::tls_for_nobody().map(Arc::new).map_err(|error| from_network(&error))
+}
+
+fn complete(call: request::Builder, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
+    call.body(Full::new(body)).map_err(|error| ClientError::InvalidOption {
+        reason: format!(
+            "the service's address cannot be called ({error}); give one such as https://api.obsidian.md/"
+        ),
+    })
 }
 
 /// Which failures of a call the service may get over by itself. A limit that passed is not among them: the next
 /// attempt would make a person wait as long again.
 fn may_repeat(error: &ClientError, repeat: Repeat) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::Overloaded => true,
+        ClientError::Unreachable { .. } | ClientError::NoAddress { .. } | ClientError::Overloaded => true,
+        ClientError::Proxy { temporary, .. } => *temporary,
         ClientError::Http { status } => *status == 429 || (*status >= 500 && repeat == Repeat::Harmless),
         ClientError::ConnectionLost { .. } => repeat == Repeat::Harmless,
         _ => false,

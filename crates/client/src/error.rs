@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use obsync_net::CertificateProblem;
 pub(crate) use obsync_protocol::printable;
 use obsync_protocol::{Redactor, Uid, with_reasons};
 use thiserror::Error;
@@ -51,12 +52,45 @@ pub enum ClientError {
         reason: String,
     },
     /// Encrypted connections cannot be made on this system.
-    #[error(
-        "no encrypted connection is possible: {reason}; check that the system's certificates are installed"
-    )]
+    #[error("no encrypted connection is possible: {reason}")]
     Tls {
-        /// What the TLS library says.
+        /// What the TLS library says, and what to do.
         reason: String,
+    },
+    /// A certificate is not accepted.
+    #[error(transparent)]
+    Certificate(CertificateProblem),
+    /// A host's name has no address.
+    #[error("cannot find the address of {host}: {reason}; check the network and the name, then try again")]
+    NoAddress {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        reason: String,
+        /// Whether the resolver may know better in a moment.
+        temporary: bool,
+    },
+    /// The proxy did not let a connection through.
+    #[error("{reason}")]
+    Proxy {
+        /// Which proxy, what it answered and what to do.
+        reason: String,
+        /// Whether the same may succeed a little later.
+        temporary: bool,
+    },
+    /// Something else than the service answered: a sign-in page of the network, a filter, another web server.
+    #[error(
+        "{host} answered {} (HTTP status {status}) instead of the service's answer; a network that wants you to sign in, \
+         a proxy or a filter may be in the way, or the address of the service is wrong: open it in a browser to see",
+        with_what(redirect.as_deref())
+    )]
+    NotTheService {
+        /// The host that was called.
+        host: String,
+        /// The status.
+        status: u16,
+        /// Where the answer leads, if it leads elsewhere.
+        redirect: Option<String>,
     },
     /// No connection came about.
     #[error("cannot reach {host}: {reason}; check the network, then try again")]
@@ -209,9 +243,11 @@ impl ClientError {
             | Self::Overloaded
             | Self::Protocol { .. }
             | Self::ConnectionLost { .. }
+            | Self::NoAddress { .. }
             | Self::WrongHash { .. }
             | Self::WrongSize { .. }
             | Self::WrongPieces { .. } => true,
+            Self::Proxy { temporary, .. } => *temporary,
             Self::Http { status } => *status >= 500 || *status == 429,
             _ => false,
         }
@@ -274,6 +310,9 @@ impl ClientError {
         if let Self::HostNotAllowed { host: text }
         | Self::Tls { reason: text }
         | Self::Unreachable { reason: text, .. }
+        | Self::NoAddress { reason: text, .. }
+        | Self::Proxy { reason: text, .. }
+        | Self::NotTheService { redirect: Some(text), .. }
         | Self::Service { message: text }
         | Self::Protocol { reason: text }
         | Self::ConnectionLost { reason: text } = &mut self
@@ -287,6 +326,13 @@ impl ClientError {
 /// An error and its reasons in one line, for errors whose own text leaves the reason out.
 pub(crate) fn reasons(error: &dyn std::error::Error) -> String {
     printable(&with_reasons(error))
+}
+
+fn with_what(redirect: Option<&str>) -> String {
+    match redirect {
+        Some(place) => format!("with a way to {place}"),
+        None => "with a web page".to_owned(),
+    }
 }
 
 fn seconds(duration: Duration) -> String {

@@ -16,7 +16,7 @@ pub(crate) struct SyncAddress {
     /// Name or IPv4 address, lower case.
     pub(crate) name: String,
     pub(crate) port: u16,
-    /// Whether TLS is spoken; only loopback names do without.
+    /// Whether TLS is spoken; only loopback names do without, and those not if the service is there and has it.
     pub(crate) tls: bool,
 }
 
@@ -39,6 +39,8 @@ pub(crate) struct HostRules {
     allowed: Vec<(String, Option<u16>)>,
     /// The service itself is on this machine, so its vaults may be.
     loopback: bool,
+    /// Sessions with loopback use TLS, because the service on loopback does.
+    loopback_has_tls: bool,
 }
 
 impl HostRules {
@@ -53,11 +55,12 @@ impl HostRules {
             })?;
             allowed.push(parts);
         }
-        Ok(Self { allowed, loopback: false })
+        Ok(Self { allowed, loopback: false, loopback_has_tls: false })
     }
 
     /// The same rules for the vaults of a service at this address. Only one on this machine names hosts that are on this
-    /// machine; from any other a loopback host would lead to whatever program has opened that port here.
+    /// machine; from any other a loopback host would lead to whatever program has opened that port here. Sessions with
+    /// loopback follow the scheme of a service on loopback.
     pub(crate) fn beside(self, api_url: &Url) -> Self {
         let loopback = match api_url.host() {
             Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -65,7 +68,7 @@ impl HostRules {
             Some(Host::Domain(name)) => is_loopback(name),
             None => false,
         };
-        Self { loopback, ..self }
+        Self { loopback, loopback_has_tls: loopback && api_url.scheme() == "https", ..self }
     }
 
     fn allows(&self, name: &str, port: u16) -> bool {
@@ -76,7 +79,7 @@ impl HostRules {
     pub(crate) fn sync_address(&self, host: &str) -> Result<SyncAddress, ClientError> {
         let refused = || ClientError::HostNotAllowed { host: printable(host) };
         let (name, port) = split_host(host).ok_or_else(refused)?;
-        let tls = name != "127.0.0.1" && name != "localhost";
+        let tls = self.loopback_has_tls || !is_loopback(&name);
         let port = port.unwrap_or(if tls { 443 } else { 80 });
         if !self.allows(&name, port) {
             return Err(refused());

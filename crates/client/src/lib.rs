@@ -24,6 +24,7 @@
 
 mod calls;
 mod client;
+mod connect;
 mod error;
 mod fetch;
 mod frames;
@@ -31,10 +32,10 @@ mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;
+mod http;
 mod options;
 mod session;
 mod speed;
-mod tls;
 mod token;
 pub mod totp;
 mod transport;

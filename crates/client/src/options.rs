@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use obsync_net::Network;
 use obsync_protocol::{Redactor, limits};
 
 /// Where the official service answers REST calls (protocol.md section 2).
@@ -23,6 +24,8 @@ pub struct ClientOptions {
     pub retry: RetryPolicy,
     /// The `User-Agent` of every call, `<client>/<version>`.
     pub user_agent: String,
+    /// Proxies and certificates.
+    pub network: Network,
     /// Secrets that no text of the service may bring into an error or a name. The client adds those that it sends.
     pub redactor: Redactor,
     /// The least that the server has to send while an answer is due and this side reads, in bytes a second over
@@ -39,6 +42,7 @@ impl Default for ClientOptions {
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
             user_agent: concat!("obsync/", env!("CARGO_PKG_VERSION")).to_owned(),
+            network: Network::default(),
             redactor: Redactor::default(),
             min_speed: limits::LEAST_SPEED,
         }
@@ -53,7 +57,8 @@ pub struct Timeouts {
     pub rest_connect: Duration,
     /// One REST call as a whole, connecting included. 60 s.
     pub rest_request: Duration,
-    /// Connecting for a session: name, TCP, TLS and the WebSocket handshake together. 120 s.
+    /// Connecting for a session: name, TCP, TLS and the WebSocket handshake together. A resolver that does not work yet
+    /// is waited for that long, for calls too. 120 s.
     pub connect: Duration,
     /// From when an answer is due (its request sent, the answer before it complete) to its coming. 60 s.
     pub answer: Duration,

@@ -117,10 +117,12 @@ impl Session {
         redactor.know(target.keys.key_hash().as_str());
         let address =
             client.hosts().sync_address(&target.host).map_err(|error| error.without_secrets(redactor))?;
-        let tls = if address.tls { Some(client.tls()?) } else { None };
+        let connector = client.session_connector(address.tls)?;
         debug!(host = %address.name, port = address.port, vault = %target.vault_id, version, "opening a session");
-        let socket =
-            Socket::connect(&address, tls, &options.user_agent, longest, options.timeouts.connect).await?;
+        let limit = options.timeouts.connect;
+        let socket = Socket::connect(&address, &connector, &options.user_agent, longest, limit)
+            .await
+            .map_err(|error| error.without_secrets(redactor))?;
         let mut session = Self {
             wire: Wire::new(socket, options.timeouts.clone(), client.speed()),
             redactor: redactor.clone(),

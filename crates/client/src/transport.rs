@@ -1,4 +1,4 @@
-//! A WebSocket connection: TCP, TLS where the address wants it, the handshake, frames in and out.
+//! A WebSocket connection: the handshake, frames in and out.
 //!
 //! This is the only module that knows the WebSocket library. `tokio-tungstenite` was chosen by measurement
 //! (ARCHITECTURE.md has the figures): with a read buffer of 64 KiB it receives 2 MiB frames as fast as a loopback
@@ -6,22 +6,17 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
+use obsync_net::Connector;
 #[cfg(test)]
 use obsync_protocol::limits::FIRST_CONNECTION_FRAME;
 use obsync_protocol::limits::{PONG_BUFFER, WRITE_BUFFER};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -30,16 +25,20 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use crate::connect::from_connect;
 use crate::error::{ClientError, printable, reasons};
 use crate::frames::{Flood, Frames};
 use crate::host::SyncAddress;
-use crate::tls::is_certificate_trouble;
+use crate::http::Head;
 
 /// Larger buffers were slower in the measurement, and small frames keep the buffer that they came in alive.
 const READ_BUFFER: usize = 64 << 10;
 
 /// The header and the mask of a pong, in bytes.
 const PONG_OVERHEAD: usize = 6;
+
+/// What is waited for in the beginning.
+const CONNECTION: &str = "a connection to the vault's server";
 
 /// How long a farewell may take.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
@@ -84,22 +83,19 @@ impl Socket {
     /// taken for it.
     pub(crate) async fn connect(
         address: &SyncAddress,
-        tls: Option<Arc<ClientConfig>>,
+        connector: &Connector,
         user_agent: &str,
         longest: usize,
         limit: Duration,
     ) -> Result<Self, ClientError> {
         let connecting = async {
-            let tcp = open_tcp(address).await?;
-            let stream: Box<dyn ByteStream> = match tls {
-                Some(config) => Box::new(secure(tcp, config, address).await?),
-                None => Box::new(tcp),
-            };
-            handshake(stream, address, user_agent, longest).await
+            let stream = connector.open(&address.name, address.port, address.tls).await;
+            let stream = stream.map_err(|error| from_connect(&error, CONNECTION))?;
+            handshake(Box::new(stream), address, user_agent, longest).await
         };
         match timeout(limit, connecting).await {
             Ok(connected) => connected,
-            Err(_) => Err(ClientError::TimedOut { what: "a connection to the vault's server", after: limit }),
+            Err(_) => Err(ClientError::TimedOut { what: CONNECTION, after: limit }),
         }
     }
 
@@ -189,33 +185,6 @@ impl Socket {
     }
 }
 
-async fn open_tcp(address: &SyncAddress) -> Result<TcpStream, ClientError> {
-    let unreachable = |error: io::Error| ClientError::Unreachable {
-        host: address.authority(),
-        reason: printable(&error.to_string()),
-    };
-    let tcp = TcpStream::connect((address.name.as_str(), address.port)).await.map_err(unreachable)?;
-    // Requests are small and answered one by one: waiting to fill a packet would cost a round trip each.
-    tcp.set_nodelay(true).map_err(unreachable)?;
-    Ok(tcp)
-}
-
-async fn secure(
-    tcp: TcpStream,
-    config: Arc<ClientConfig>,
-    address: &SyncAddress,
-) -> Result<TlsStream<TcpStream>, ClientError> {
-    let name = ServerName::try_from(address.name.clone())
-        .map_err(|_| ClientError::HostNotAllowed { host: printable(&address.name) })?;
-    TlsConnector::from(config).connect(name, tcp).await.map_err(|error| {
-        if is_certificate_trouble(&error) {
-            ClientError::Tls { reason: reasons(&error) }
-        } else {
-            ClientError::Unreachable { host: address.authority(), reason: reasons(&error) }
-        }
-    })
-}
-
 async fn handshake(
     stream: Box<dyn ByteStream>,
     address: &SyncAddress,
@@ -228,8 +197,9 @@ async fn handshake(
     })?;
     request.headers_mut().insert(USER_AGENT, agent);
     let stream = Metered::new(stream, Frames::after_handshake(Instant::now()));
-    let (websocket, _) =
-        client_async_with_config(request, stream, Some(config(longest))).await.map_err(from_websocket)?;
+    let (websocket, _) = client_async_with_config(request, stream, Some(config(longest)))
+        .await
+        .map_err(|error| refused(&address.authority(), error))?;
     Ok(Socket { websocket })
 }
 
@@ -248,6 +218,17 @@ fn closed(frame: Option<CloseFrame>) -> ClientError {
         }
         Some(frame) => ClientError::lost(format!("the server closed it (code {})", u16::from(frame.code))),
         None => ClientError::lost("the server closed it"),
+    }
+}
+
+/// An answer to the handshake that is not the service's is called by its name.
+fn refused(host: &str, error: WsError) -> ClientError {
+    match error {
+        WsError::Http(response) => {
+            let head = Head { status: response.status(), headers: response.headers() };
+            head.not_the_service(host).unwrap_or(ClientError::Http { status: response.status().as_u16() })
+        }
+        other => from_websocket(other),
     }
 }
 

@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, Token};
 use obsync_core::pin::VaultKind;
+use obsync_net::{Network, NetworkError};
 use obsync_protocol::limits::LEAST_SPEED;
 use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath};
 use obsync_stores::dynamodb::TableName;
-use obsync_stores::{BucketLocation, LocationError};
+use obsync_stores::{AwsHttp, BucketLocation, LocationError};
 use secrecy::SecretString;
 
 use crate::variables::Variables;
@@ -58,6 +60,10 @@ pub struct Config {
     pub(crate) lease: Duration,
     /// The way to the service.
     pub(crate) client: Client,
+    /// Proxies and certificates.
+    pub(crate) network: Network,
+    /// The way to AWS by them.
+    pub(crate) aws_http: AwsHttp,
     /// What the environment says of the account.
     pub(crate) account: AccountSettings,
     /// The name or ARN of the secret that has the credentials.
@@ -136,6 +142,8 @@ impl Config {
     /// | `OBSYNC_VAULT_PASSWORD` | opens vaults that the secret does not name | – |
     /// | `OBSYNC_ENCRYPTION` | the only kind that is opened, `standard` or `end-to-end` | either |
     /// | `OBSYNC_API_URL`, `OBSYNC_ALLOW_HOST` | the service | the official one |
+    /// | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | the way out | direct |
+    /// | `OBSYNC_CA_FILE`, `AWS_CA_BUNDLE` | certificates to trust besides the system's; in place of them, for AWS | – |
     /// | `OBSYNC_FILE_TYPES`, `OBSYNC_CONFIGS`, `OBSYNC_EXCLUDE` | what is synced | everything |
     /// | `OBSYNC_MIN_SPEED` | Bytes a second that the service sends at least, over ten minutes; `0`: any | 1024 |
     /// | `OBSYNC_NO_CODE` | `true`: plugins, themes and snippets are left out | `false` |
@@ -188,7 +196,10 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
     let scratch = variables.number("OBSYNC_TMP_BUDGET_MB", 0..=10_240).unwrap_or(400) << 20;
     let limit = variables.number("OBSYNC_SELF_CONTINUE_LIMIT", 1..=1000).unwrap_or(50);
     let continues = variables.flag("OBSYNC_SELF_CONTINUE", false);
-    let client = read_service(variables);
+    let network = read_network(variables);
+    let aws_http =
+        AwsHttp::new(&network).map_err(|error| variables.refuse("HTTPS_PROXY", refused(&error))).ok();
+    let client = read_service(variables, &network);
     let filter = read_filter(variables);
     let encryption = variables.parsed("OBSYNC_ENCRYPTION");
     let destinations = read_destinations(variables);
@@ -210,6 +221,8 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
         continuations: if continues { u32::try_from(limit).unwrap_or(u32::MAX) } else { 0 },
         lease,
         client: client?,
+        network,
+        aws_http: aws_http?,
         account,
         secret,
         encryption,
@@ -220,15 +233,16 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
 fn read_account(variables: &mut Variables<'_>, has_secret: bool) -> AccountSettings {
     let email = variables.text("OBSIDIAN_EMAIL");
     let password = variables.secret("OBSIDIAN_PASSWORD");
-    let token = variables.secret("OBSIDIAN_AUTH_TOKEN").map(Token::new);
-    let totp =
-        match variables.secret("OBSIDIAN_TOTP_SECRET").map(|secret| Generator::new(&secret)).transpose() {
-            Ok(totp) => totp,
-            Err(error) => {
-                variables.refuse("OBSIDIAN_TOTP_SECRET", error.to_string());
-                None
-            }
-        };
+    // Neither has spaces or line breaks in it; those come from the files that they were copied from.
+    let token = variables.word("OBSIDIAN_AUTH_TOKEN").map(Token::new);
+    let totp = match variables.word("OBSIDIAN_TOTP_SECRET").map(|secret| Generator::new(&secret)).transpose()
+    {
+        Ok(totp) => totp,
+        Err(error) => {
+            variables.refuse("OBSIDIAN_TOTP_SECRET", error.to_string());
+            None
+        }
+    };
     match (&email, &password) {
         (Some(_), None) => variables.refuse("OBSIDIAN_PASSWORD", "is not set, though OBSIDIAN_EMAIL is"),
         (None, Some(_)) => variables.refuse("OBSIDIAN_EMAIL", "is not set, though OBSIDIAN_PASSWORD is"),
@@ -290,13 +304,38 @@ pub(crate) fn location(bucket: &str, prefix: &str) -> Result<BucketLocation, Loc
     BucketLocation::parse(&format!("s3://{bucket}/{}", prefix.trim_matches('/')))
 }
 
-fn read_service(variables: &mut Variables<'_>) -> Option<Client> {
+/// Proxies and certificates. What cannot be used is left out, since nothing is begun then.
+fn read_network(variables: &mut Variables<'_>) -> Network {
+    let names =
+        ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "AWS_CA_BUNDLE"];
+    let read: BTreeMap<_, _> = names.iter().filter_map(|&name| Some((name, variables.text(name)?))).collect();
+    let network = Network::read(|name| read.get(name).cloned()).unwrap_or_else(|error| {
+        variables.refuse("HTTPS_PROXY", refused(&error));
+        Network::default()
+    });
+    let network = Network { ca_file: variables.text("OBSYNC_CA_FILE").map(PathBuf::from), ..network };
+    match network.pem_for_aws() {
+        Ok(_) => network,
+        Err(error) => {
+            let name = if network.ca_file.is_some() { "OBSYNC_CA_FILE" } else { "AWS_CA_BUNDLE" };
+            variables.refuse(name, refused(&error));
+            Network { ca_file: None, aws_ca_bundle: None, ..network }
+        }
+    }
+}
+
+fn refused(error: &NetworkError) -> String {
+    format!("cannot be used: {error}")
+}
+
+fn read_service(variables: &mut Variables<'_>, network: &Network) -> Option<Client> {
     let hosts = variables.text("OBSYNC_ALLOW_HOST").unwrap_or_default();
     let options = ClientOptions {
         api_url: variables.text("OBSYNC_API_URL").unwrap_or_else(|| DEFAULT_API_URL.to_owned()),
         allow_hosts: items(&hosts).map(str::to_owned).collect(),
         device: "obsync-lambda".to_owned(),
         min_speed: variables.number("OBSYNC_MIN_SPEED", 0..=u64::MAX).unwrap_or(LEAST_SPEED),
+        network: network.clone(),
         ..ClientOptions::default()
     };
     let only_hosts = ClientOptions { api_url: DEFAULT_API_URL.to_owned(), ..options.clone() };
@@ -468,6 +507,29 @@ mod tests {
     fn some_time_is_always_kept_to_end_in() {
         let error = with(&[("LAMBDA_TIMEOUT_BUFFER", "0")]).unwrap_err();
         assert!(error.problems["LAMBDA_TIMEOUT_BUFFER"].contains("from 1 to 900"), "{error}");
+    }
+
+    #[test]
+    fn line_breaks_around_a_token_or_a_secret_of_codes_are_not_part_of_it() {
+        let config = with(&[
+            ("OBSIDIAN_AUTH_TOKEN", "token\n"),
+            ("OBSIDIAN_TOTP_SECRET", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\r\n"),
+        ])
+        .unwrap();
+        assert_eq!(config.account.token.unwrap().expose(), "token");
+        assert!(config.account.totp.is_some());
+    }
+
+    #[test]
+    fn a_proxy_or_a_file_of_certificates_that_cannot_be_used_is_told_with_its_variable() {
+        let error = with(&[("ALL_PROXY", "ftp://me:geheim@proxy")]).unwrap_err();
+        assert!(error.problems["HTTPS_PROXY"].contains("ALL_PROXY"), "{error}");
+        assert!(!error.to_string().contains("geheim"), "{error}");
+        let error = with(&[("AWS_CA_BUNDLE", "/nowhere.pem")]).unwrap_err();
+        assert!(error.problems["AWS_CA_BUNDLE"].contains("/nowhere.pem"), "{error}");
+        let error = with(&[("OBSYNC_CA_FILE", "/nowhere.pem")]).unwrap_err();
+        assert!(error.problems["OBSYNC_CA_FILE"].contains("/nowhere.pem"), "{error}");
+        assert!(with(&[("HTTPS_PROXY", "http://proxy:3128"), ("NO_PROXY", "localhost")]).is_ok());
     }
 
     #[test]

@@ -232,6 +232,7 @@ impl Invocation {
             // Whoever holds the lease knows that nobody else is at work below the prefix.
             abandoned_after: Duration::ZERO,
             grace: self.deadline.grace(),
+            network: self.warm.config.network.clone(),
             ..BucketOptions::default()
         }
     }

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// An environment, with what was found to be wrong in it.
 pub(crate) struct Variables<'a> {
@@ -51,6 +51,12 @@ impl<'a> Variables<'a> {
                 None
             }
         }
+    }
+
+    /// A secret in which spaces and line breaks have no place: they are not part of it.
+    pub(crate) fn word(&mut self, name: &'static str) -> Option<SecretString> {
+        let secret = self.secret(name)?;
+        Some(secret.expose_secret().trim()).filter(|word| !word.is_empty()).map(SecretString::from)
     }
 
     /// `true` or `false`, as people write them.

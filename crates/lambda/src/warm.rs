@@ -114,7 +114,8 @@ impl Warm {
             .operation_attempt_timeout(ATTEMPT_LIMIT)
             .operation_timeout(CALL_LIMIT)
             .build();
-        let aws = load_aws_config().await.into_builder().timeout_config(limits).build();
+        let aws =
+            load_aws_config(config.aws_http.clone()).await.into_builder().timeout_config(limits).build();
         let table = DynamoTable::new(
             &aws_sdk_dynamodb::Client::new(&aws),
             config.table.clone(),

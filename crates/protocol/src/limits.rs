@@ -36,6 +36,8 @@ pub const LIST_ITEMS: usize = 100_000;
 pub const REST_LIST_ANSWER: usize = 4 * MIB;
 /// The longest answer to any other call, in bytes.
 pub const REST_ANSWER: usize = 64 * KIB;
+/// The head of an answer to a call, and of a proxy's answer to `CONNECT`, in bytes.
+pub const ANSWER_HEAD: usize = 64 * KIB;
 /// Vaults that one account may list.
 pub const VAULTS_LISTED: usize = 10_000;
 
@@ -103,6 +105,13 @@ pub const BYTES_PER_CONTENT_FRAME: u64 = 256;
 pub const PRIVATE_FILE: u64 = 4 << 20;
 /// A larger one is read up to this many bytes, to take out what is too large in it.
 pub const PRIVATE_FILE_MENDED: u64 = 64 << 20;
+
+// Files and programs that the user names.
+
+/// Bytes of a file with certificates. A bundle of all public authorities has a quarter of a MiB.
+pub const CERTIFICATE_FILE: u64 = 8 << 20;
+/// Bytes of a secret in a file, or printed by a program.
+pub const GIVEN_SECRET: u64 = 64 << 10;
 
 // Time.
 

@@ -31,12 +31,12 @@ mod locking;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "s3")]
+pub use bucket::{AwsHttp, load_aws_config};
 #[cfg(feature = "bucket")]
 pub use bucket::{BucketLocation, BucketOptions, BucketStore, LocationError, Retries, Service};
 #[cfg(feature = "aws-admin")]
 pub use bucket::{BucketSetup, BucketStep};
-#[cfg(feature = "s3")]
-pub use bucket::{aws_http_client, load_aws_config};
 #[cfg(all(feature = "folder", unix))]
 pub use folder::{Durability, FolderOptions, FolderStore};
 #[cfg(feature = "sqlite")]

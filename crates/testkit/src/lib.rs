@@ -6,6 +6,7 @@
 //!   [`Expected`]: what a full pull must produce then.
 //! - [`Faults`]: what the server does wrong.
 //! - `cloud` (feature `cloud`): S3, DynamoDB, Secrets Manager and Lambda on loopback.
+//! - `network` (feature `network`): authorities, proxies and dead addresses on loopback.
 //! - [`vault_info`]: a vault as a list of vaults names it, for tests that need no server.
 //! - [`generate`]: vaults of any size, the same for a seed; [`fill_vault`], [`fill_directory`].
 //!
@@ -17,6 +18,8 @@ pub mod cloud;
 mod disk;
 mod faults;
 mod generator;
+#[cfg(feature = "network")]
+pub mod network;
 mod server;
 mod stats;
 mod vault;

@@ -30,7 +30,7 @@ struct Place {
 }
 
 pub(super) async fn init(options: &AwsInit, context: &Context) -> Result<Exit, Failed> {
-    let config = config(options, context).await;
+    let config = config(options, context).await?;
     let Some(region) = config.region() else {
         let message = "no AWS region is set; give --region REGION, such as eu-central-1, or set AWS_REGION";
         return Err(Failed::new(Exit::Usage, message));
@@ -47,12 +47,12 @@ pub(super) async fn init(options: &AwsInit, context: &Context) -> Result<Exit, F
     Ok(Exit::Done)
 }
 
-async fn config(options: &AwsInit, context: &Context) -> SdkConfig {
-    let config = context.aws().await.clone();
-    match options.region.clone() {
+async fn config(options: &AwsInit, context: &Context) -> Result<SdkConfig, Failed> {
+    let config = context.aws().await?.clone();
+    Ok(match options.region.clone() {
         Some(region) => config.into_builder().region(Region::new(region)).build(),
         None => config,
-    }
+    })
 }
 
 async fn bucket(options: &AwsInit, config: &SdkConfig) -> Result<Place, Failed> {

@@ -115,7 +115,7 @@ async fn key(
     if admitted.kind() == VaultKind::Standard {
         return Ok(None);
     }
-    let lock = Lock { context, client, token, vault };
+    let lock = Lock { context, client, token, vault, password_command: None };
     let open = lock.open(&admitted, options.password_stdin).await?;
     admitted.tell(context);
     admitted.keep_in_home(&open.master, context);

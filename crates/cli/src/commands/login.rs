@@ -1,12 +1,13 @@
 //! `obsync login`: signs in and keeps the token.
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use crate::args::Login;
 use crate::ask;
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
+use crate::password::{Password, from_command};
 use crate::sign_in::{Account, environment_token_refused};
 
 pub(super) async fn run(options: &Login, context: &Context) -> Result<Exit, Failed> {
@@ -44,9 +45,12 @@ async fn email(options: &Login) -> Result<String, Failed> {
     }
 }
 
-async fn password(options: &Login) -> Result<SecretString, Failed> {
+async fn password(options: &Login) -> Result<Password, Failed> {
     if options.password_stdin {
-        return ask::first_line_of_stdin("password").await;
+        return ask::first_line_of_stdin("password").await.map(Password::exactly);
+    }
+    if let Some(command) = &options.password_command {
+        return from_command(command, "password").await;
     }
     if let Some(password) = environment::password()? {
         return Ok(password);
@@ -54,12 +58,12 @@ async fn password(options: &Login) -> Result<SecretString, Failed> {
     if !ask::can_ask() {
         return Err(Failed::new(
             Exit::Usage,
-            "the password is missing; pipe it in with --password-stdin or set OBSIDIAN_PASSWORD",
+            "the password is missing; pipe it in with --password-stdin, or set OBSIDIAN_PASSWORD or OBSIDIAN_PASSWORD_FILE",
         ));
     }
     let password = ask::secret("Password: ".to_owned()).await?;
     not_empty(password.expose_secret(), "password")?;
-    Ok(password)
+    Ok(Password::exactly(password))
 }
 
 fn not_empty<T: AsRef<str>>(answer: T, what: &str) -> Result<T, Failed> {

@@ -171,8 +171,10 @@ async fn source(options: &Pull, known: &Known, context: &Context) -> Result<Open
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let vault = choose(vaults, &options.vault)?;
-    let lock = Lock { context, client: &client, token: &token, vault: &vault };
-    let wish = wish(options.encryption.kind(), options.password_stdin, options.accept_encryption_change)?;
+    let password_command = options.password_command.as_deref();
+    let lock = Lock { context, client: &client, token: &token, vault: &vault, password_command };
+    let has_password = options.password_stdin || password_command.is_some();
+    let wish = wish(options.encryption.kind(), has_password, options.accept_encryption_change)?;
     let admitted = admit(&vault, Some(known), wish, context).await?;
     admitted.tell_change(context);
     let Unlocked { master, keys } = lock.open(&admitted, options.password_stdin).await?;

@@ -27,7 +27,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     // Without them the status is as good, so a file that cannot be read is another command's trouble.
     let _ = context.credentials().load(context.api_url(), &context.console);
     let _ = context.key_file().hide(&context.console);
-    let registry = Registry::of(&options.state.place, context).await;
+    let registry = Registry::of(&options.state.place, context).await?;
     let states = wanted(options, &registry, context).await?;
     let mut rows = Vec::new();
     let mut unreadable = None;

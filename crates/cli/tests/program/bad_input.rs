@@ -150,7 +150,7 @@ fn a_missing_vault_password_is_asked_for_by_naming_the_ways_to_give_it() {
     insta::assert_snapshot!(world.run(&["pull", "Private", "private"]).told(&world), @r#"
     exit status 3
     --- stderr
-    obsync: the password of the vault "Private" is needed (it is end-to-end encrypted); pipe it in with --password-stdin, or set OBSYNC_VAULT_PASSWORD
+    obsync: the password of the vault "Private" is needed (it is end-to-end encrypted); pipe it in with --password-stdin, or set OBSYNC_VAULT_PASSWORD or OBSYNC_VAULT_PASSWORD_FILE
     "#);
 }
 
@@ -179,7 +179,7 @@ fn a_kept_key_that_is_not_accepted_any_more_is_told() {
     insta::assert_snapshot!(world.run(&["pull", "Private", "private"]).told(&world), @r#"
     exit status 3
     --- stderr
-    obsync: the password of the vault "Private" is needed (the kept key does not open it any more, as its password was changed); pipe it in with --password-stdin, or set OBSYNC_VAULT_PASSWORD
+    obsync: the password of the vault "Private" is needed (the kept key does not open it any more, as its password was changed); pipe it in with --password-stdin, or set OBSYNC_VAULT_PASSWORD or OBSYNC_VAULT_PASSWORD_FILE
     "#);
     ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD))
         .expect(0);

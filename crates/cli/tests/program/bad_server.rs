@@ -54,7 +54,7 @@ fn a_server_that_is_down_is_told() {
     let nobody = format!("http://{free}");
     let pull = ran(&mut world.command(&["pull", "Notes", "notes", "--timeout", "1", "--api-url", &nobody]))
         .expect(8);
-    assert!(pull.stderr.starts_with("obsync: cannot reach 127.0.0.1: "), "{}", pull.stderr);
+    assert!(pull.stderr.starts_with("obsync: cannot reach 127.0.0.1:"), "{}", pull.stderr);
     assert!(pull.stderr.ends_with("check the network, then try again\n"), "{}", pull.stderr);
     assert!(!world.path("notes").exists());
 }
@@ -81,8 +81,8 @@ fn trouble_before_any_work_is_told_and_nothing_is_done() {
     });
     insta::assert_snapshot!(told.join("\n"), @"
     rest-hang: obsync: the service's answer did not come within 1 s; the service may be overloaded, try again later
-    rest-drop: obsync: the connection to the server was lost: error sending request: client error (SendRequest): connection closed before message completed; try again
-    rest-garbage: obsync: the server does not keep to the protocol: answer to signing in: not valid JSON (line 1, column 1); if this repeats, please report it
+    rest-drop: obsync: the connection to the server was lost: client error (SendRequest): connection closed before message completed; try again
+    rest-garbage: obsync: 127.0.0.1 answered with a web page (HTTP status 200) instead of the service's answer; a network that wants you to sign in, a proxy or a filter may be in the way, or the address of the service is wrong: open it in a browser to see
     rest-overloaded: obsync: the service is overloaded; try again in some minutes
     rest-status-error: obsync: the service answered with HTTP status 503; check the address of the service, or try again later
     hang-upgrade: obsync: a connection to the vault's server did not come within 1 s; the service may be overloaded, try again later

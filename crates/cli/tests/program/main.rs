@@ -14,6 +14,7 @@ mod fixtures;
 mod help;
 mod kept_keys;
 mod kill;
+mod networks;
 mod noop;
 mod others;
 mod pins;

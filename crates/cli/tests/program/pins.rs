@@ -271,6 +271,24 @@ fn accepting_a_change_accepts_no_password_that_the_vault_does_not_need() {
     play.pull_with_password(&["--accept-encryption-change"]).expect(3);
     let mut piped = play.pull(&["--accept-encryption-change", "--password-stdin"]);
     ran(piped.write_stdin("mine\n")).expect(3);
+    let program = ["--accept-encryption-change", "--password-command", "echo mine"];
+    ran(&mut play.pull(&program)).expect(3);
+}
+
+#[test]
+fn a_program_that_prints_the_password_says_that_the_vault_has_one() {
+    let play = Play::with(FORGED);
+    ran(&mut play.pull(&["--password-command", "echo mine"])).expect(3);
+    let stats = play.world.server.stats();
+    assert_eq!((stats.rest_by_path.get("/vault/access"), stats.websocket_connections), (None, 0));
+}
+
+#[test]
+fn an_owner_who_encrypts_anew_may_give_the_password_by_a_program() {
+    let mut play = pulled();
+    play.now(Shown { salt: OTHER_SALT, password: "another-s3cret", ..OWN });
+    let program = ["--accept-encryption-change", "--password-command", "echo another-s3cret"];
+    ran(&mut play.pull(&program)).expect(0);
 }
 
 #[test]

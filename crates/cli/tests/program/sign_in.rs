@@ -67,7 +67,7 @@ fn without_a_terminal_the_options_are_named() {
     insta::assert_snapshot!(ran(&mut world.anonymous(&["login", "--email", EMAIL])).told(&world), @r"
     exit status 2
     --- stderr
-    obsync: the password is missing; pipe it in with --password-stdin or set OBSIDIAN_PASSWORD
+    obsync: the password is missing; pipe it in with --password-stdin, or set OBSIDIAN_PASSWORD or OBSIDIAN_PASSWORD_FILE
     ");
 }
 

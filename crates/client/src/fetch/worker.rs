@@ -194,9 +194,14 @@ impl<R: Receiver> Worker<R> {
                 Some(end) => Err(end),
                 None => Ok(None),
             },
-            Err(error @ (ClientError::Service { .. } | ClientError::Http { .. })) => {
-                // A server may have a limit on connections. The others are none the worse for it; where there are
-                // none, it may take a moment to notice that the last one has ended.
+            Err(
+                error @ (ClientError::Service { .. }
+                | ClientError::Http { .. }
+                | ClientError::NotTheService { .. }
+                | ClientError::Proxy { .. }),
+            ) => {
+                // A server, or what stands before it, may have a limit on connections. The others are none the worse
+                // for it; where there are none, it may take a moment to notice that the last one has ended.
                 let end = if self.shared.limit.leaves_to_others() {
                     Some(End::LeftToOthers(error))
                 } else {

@@ -98,3 +98,15 @@ async fn the_only_connection_is_made_again_also_where_it_is_refused_at_first() {
     assert_complete(&fetched);
     assert_eq!((fetched.summary().reconnects, bed.server.faults().strikes("init-error")), (1, 2));
 }
+
+#[tokio::test]
+async fn connections_that_are_cut_while_idle_cost_a_reconnect_and_no_file() {
+    let bed = Bed::start().await;
+    small_files(&bed, 100);
+    let run = Run::of(&bed).await;
+    bed.server.disconnect_all();
+    limited(bed.server.wait_for(|stats| stats.open_websockets == 0)).await;
+    let fetched = run.fetch(&bed).await;
+    assert_eq!((fetched.files.len(), fetched.failures.len()), (100, 0), "{:?}", fetched.failures);
+    assert!(bed.server.stats().websocket_connections >= 2);
+}

@@ -8,6 +8,7 @@ mod collector;
 mod fetching;
 mod fetching_connections;
 mod fetching_faults;
+mod networks;
 mod pushing;
 mod rest;
 mod rest_raw;

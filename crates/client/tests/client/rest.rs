@@ -106,9 +106,7 @@ async fn after_the_last_attempt_the_error_says_what_was_wrong() {
 
 #[tokio::test]
 async fn what_another_attempt_cannot_mend_is_not_tried_again() {
-    for (fault, expected) in
-        [("rest-status-error,rest-status=404", "404"), ("rest-garbage", "not keep to the protocol")]
-    {
+    for (fault, expected) in [("rest-status-error,rest-status=404", "404"), ("rest-garbage", "a web page")] {
         let bed = Bed::start().await;
         bed.fault(fault);
         let error = limited(bed.client.vaults(&bed.token)).await.unwrap_err().to_string();
@@ -138,7 +136,10 @@ async fn a_service_that_is_down_is_named_as_unreachable() {
     server.shutdown().await;
     let client = Client::new(options(&url)).unwrap();
     let error = limited(client.sign_in(EMAIL, &PASSWORD.into(), None)).await.unwrap_err();
-    assert!(matches!(&error, ClientError::Unreachable { host, .. } if host == "127.0.0.1"), "{error:?}");
+    assert!(
+        matches!(&error, ClientError::Unreachable { host, .. } if host.starts_with("127.0.0.1:")),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("refused"), "{error}");
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use obsync_client::{Client, ClientError, Token};
+use obsync_client::{Client, ClientError, Session, SessionTarget, Token};
+use obsync_protocol::limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::bed::{limited, options};
+use crate::bed::{Bed, limited, options};
 
 /// Answers every request with `answer` and keeps what it was sent.
 async fn raw_server(answer: &str) -> (String, Arc<Mutex<Vec<String>>>) {
@@ -71,9 +72,61 @@ async fn a_redirect_does_not_carry_the_token_elsewhere() {
         let (url, _) = raw_server(&answer).await;
         let client = Client::new(options(&url)).unwrap();
         let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
-        assert!(matches!(error, ClientError::Http { status: 301 | 307 | 308 }), "{error:?}");
+        assert!(
+            matches!(&error, ClientError::NotTheService { status: 301 | 307 | 308, redirect: Some(to), .. } if to == "127.0.0.1"),
+            "{error:?}"
+        );
     }
     assert!(stolen.lock().unwrap().is_empty());
+}
+
+fn page(status: &str, kind: &str) -> String {
+    let body = "\r\n <!DOCTYPE html><html><body>Please sign in to the hotel's network</body></html>";
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+#[tokio::test]
+async fn a_web_page_in_place_of_the_service_is_called_that_and_not_asked_for_again() {
+    let cases = [
+        page("200 OK", "text/html; charset=utf-8"),
+        page("200 OK", "application/json"),
+        page("403 Forbidden", "text/html"),
+        page("404 Not Found", "TEXT/HTML"),
+        page("511 Network Authentication Required", "text/html"),
+        "HTTP/1.1 302 Found\r\nLocation: http://portal.example/\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    ];
+    for answer in cases {
+        let (url, requests) = raw_server(&answer).await;
+        let client = Client::new(options(&url)).unwrap();
+        let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
+        assert!(matches!(error, ClientError::NotTheService { .. }), "{error:?}");
+        assert!(!error.is_retryable() && error.to_string().contains("127.0.0.1"), "{error}");
+        assert_eq!(requests.lock().unwrap().len(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_about_an_overloaded_server_is_its_status_and_passes() {
+    let (url, requests) = raw_server(&page("503 Service Unavailable", "text/html")).await;
+    let client = Client::new(options(&url)).unwrap();
+    let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
+    assert!(matches!(error, ClientError::Http { status: 503 }), "{error:?}");
+    assert_eq!(requests.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_web_page_in_place_of_a_session_is_called_that() {
+    let bed = Bed::start().await;
+    for answer in [page("200 OK", "text/html"), page("403 Forbidden", "text/html")] {
+        let (url, requests) = raw_server(&answer).await;
+        let target = SessionTarget { host: url.replace("http://", ""), ..bed.target() };
+        let error = limited(Session::open(&bed.client, &target, 0, true)).await.unwrap_err();
+        assert!(matches!(error, ClientError::NotTheService { .. }), "{error:?}");
+        assert_eq!(requests.lock().unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]
@@ -90,6 +143,17 @@ async fn an_answer_that_announces_or_sends_too_much_is_not_taken_into_memory() {
             "{error:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_answer_with_a_head_beyond_its_limit_is_refused() {
+    // The HTTP library compares between reads, so a head slightly above the limit passes.
+    let cookie = "x".repeat(4 * limits::ANSWER_HEAD);
+    let head = format!("HTTP/1.1 200 OK\r\nSet-Cookie: {cookie}\r\nContent-Length: 2\r\n\r\n{{}}");
+    let (url, _) = raw_server(&head).await;
+    let client = Client::new(options(&url)).unwrap();
+    let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
+    assert!(matches!(error, ClientError::ConnectionLost { .. }), "{error:?}");
 }
 
 #[tokio::test]

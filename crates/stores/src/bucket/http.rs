@@ -2,7 +2,6 @@
 //! when there are many.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,11 +12,10 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::signer::Method;
-use obsync_protocol::limits;
+use obsync_net::{CertificateProblem, NetworkError, Proxies};
+use obsync_protocol::{limits, with_reasons};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
-use rustls::crypto::ring;
-use rustls_platform_verifier::BuilderVerifierExt;
 
 use super::traffic::Traffic;
 use super::turns::Turns;
@@ -36,14 +34,19 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// A client for a service with TLS, or without it (`plain`): then it needs no certificates, of which a container may
-    /// have none. At most `most` requests are under way at a time.
+    /// A client with a TLS configuration, whose connections with TLS go through `proxies`. At most `most` requests are under
+    /// way at a time.
     ///
     /// # Errors
     ///
-    /// A sentence about what is wrong with the system's certificates.
-    pub(super) fn new(plain: bool, most: usize, traffic: Traffic) -> Result<Self, String> {
-        let tls = tls(plain).map_err(|error| format!("the system's certificates cannot be used: {error}"))?;
+    /// A sentence about what is wrong with the certificates or the proxy.
+    pub(super) fn new(
+        tls: Result<ClientConfig, NetworkError>,
+        proxies: &Proxies,
+        most: usize,
+        traffic: Traffic,
+    ) -> Result<Self, String> {
+        let tls = tls.map_err(|error| error.to_string())?;
         let builder = reqwest::Client::builder()
             .user_agent(concat!("obsync/", env!("CARGO_PKG_VERSION")))
             .tls_backend_preconfigured(tls)
@@ -54,8 +57,13 @@ impl Connector {
             .pool_max_idle_per_host(most)
             .dns_resolver(Loopback)
             // A redirect would be signed for the wrong host; what it means is that the region is wrong.
-            .redirect(reqwest::redirect::Policy::none());
-        let builder = if plain { builder.no_proxy() } else { builder };
+            .redirect(reqwest::redirect::Policy::none())
+            // The environment is read by `proxies` alone.
+            .no_proxy();
+        let builder = match proxies.url() {
+            Some(url) => builder.proxy(proxy(url, &proxies.direct())?),
+            None => builder,
+        };
         let client = builder.build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
         let turns = Turns::new(most, traffic.clone());
         Ok(Connector { client: HttpClient::new(Paced { client, traffic, turns }) })
@@ -86,15 +94,29 @@ impl Resolve for Loopback {
     }
 }
 
-/// Cryptography is ring's, named explicitly so that no process-wide default has to be installed.
-fn tls(plain: bool) -> Result<ClientConfig, rustls::Error> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?;
-    Ok(if plain {
-        config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-    } else {
-        config.with_platform_verifier()?.with_no_client_auth()
-    })
+/// The way through a proxy. Its address is not repeated in errors: it may hold a password.
+fn proxy(url: &str, direct: &str) -> Result<reqwest::Proxy, String> {
+    let proxy = reqwest::Proxy::https(url).map_err(|_| "the proxy's address cannot be used".to_owned())?;
+    Ok(proxy.no_proxy(reqwest::NoProxy::from_string(direct)))
+}
+
+/// A way that is closed, and will be the next time as well.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoWay(pub(super) String);
+
+/// The same error, but as one after which nobody tries again if that cannot help: of a certificate that is not accepted,
+/// of a proxy that wants another password.
+fn settled(host: &str, error: HttpError) -> HttpError {
+    if let Some(problem) = CertificateProblem::within(host, &error) {
+        return HttpError::new(HttpErrorKind::Unknown, NoWay(problem.to_string()));
+    }
+    if with_reasons(&error).contains("proxy authorization required") {
+        let reason =
+            "the proxy wants another user and password than the address in HTTPS_PROXY or ALL_PROXY has";
+        return HttpError::new(HttpErrorKind::Unknown, NoWay(reason.to_owned()));
+    }
+    error
 }
 
 impl HttpConnector for Connector {
@@ -143,7 +165,8 @@ impl HttpService for Paced {
         let turn = self.turns.take(&request).await;
         self.traffic.count();
         let is_of_content = asks_for_content(&request);
-        let outcome = HttpService::call(&self.client, request).await;
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let outcome = HttpService::call(&self.client, request).await.map_err(|error| settled(&host, error));
         turn.end(&outcome);
         match outcome {
             Ok(answer) if is_of_content && answer.status().is_success() => Ok(answer),

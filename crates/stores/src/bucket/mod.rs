@@ -81,7 +81,7 @@ pub use self::location::{BucketLocation, LocationError, Service};
 pub use self::options::BucketOptions;
 pub use self::retries::Retries;
 #[cfg(feature = "s3")]
-pub use self::s3::{aws_http_client, load_aws_config};
+pub use self::s3::{AwsHttp, load_aws_config};
 
 use self::listing::PAGE;
 use self::objects::Guard;

@@ -71,7 +71,9 @@ impl BucketStore {
 
 #[cfg(feature = "s3")]
 async fn open_s3(location: &BucketLocation, options: BucketOptions) -> Result<BucketStore, StoreError> {
-    Box::pin(BucketStore::open_s3(location, options, &super::load_aws_config().await)).await
+    let http =
+        super::AwsHttp::new(&options.network).map_err(|error| unavailable(location, error.to_string()))?;
+    Box::pin(BucketStore::open_s3(location, options, &super::load_aws_config(http).await)).await
 }
 
 #[cfg(not(feature = "s3"))]
@@ -91,6 +93,12 @@ fn open_other(
     }
 }
 
+#[cfg(any(feature = "gcs", feature = "azure"))]
+fn connector(options: &BucketOptions, traffic: &Traffic) -> Result<super::http::Connector, String> {
+    let network = &options.network;
+    super::http::Connector::new(network.tls(), &network.proxies, options.concurrency, traffic.clone())
+}
+
 #[cfg(feature = "gcs")]
 fn open_gcs(
     location: &BucketLocation,
@@ -100,7 +108,7 @@ fn open_gcs(
     let store = object_store::gcp::GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(location.bucket())
         .with_retry(options.retries.of_library())
-        .with_http_connector(super::http::Connector::new(false, options.concurrency, traffic.clone())?)
+        .with_http_connector(connector(options, traffic)?)
         .build()
         .map_err(|error| format!("its configuration cannot be used: {error}"))?;
     Ok(Arc::new(store))
@@ -120,7 +128,7 @@ fn open_azure(
     let store = object_store::azure::MicrosoftAzureBuilder::from_env()
         .with_container_name(location.bucket())
         .with_retry(options.retries.of_library())
-        .with_http_connector(super::http::Connector::new(false, options.concurrency, traffic.clone())?)
+        .with_http_connector(connector(options, traffic)?)
         .build()
         .map_err(|error| format!("its configuration cannot be used: {error}"))?;
     Ok(Arc::new(store))

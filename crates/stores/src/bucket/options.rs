@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use obsync_net::Network;
 use obsync_protocol::VaultId;
 
 use super::retries::Retries;
@@ -53,6 +54,8 @@ pub struct BucketOptions {
     pub endpoint: Option<String>,
     /// How persistent requests are.
     pub retries: Retries,
+    /// Proxies and certificates.
+    pub network: Network,
 }
 
 impl Default for BucketOptions {
@@ -70,6 +73,7 @@ impl Default for BucketOptions {
             grace: Duration::from_secs(10),
             endpoint: None,
             retries: Retries::default(),
+            network: Network::default(),
         }
     }
 }

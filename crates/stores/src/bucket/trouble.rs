@@ -62,6 +62,8 @@ pub(super) enum Kind {
     Failing,
     /// No answer, still after repeated attempts.
     Unreachable,
+    /// There is no way to it: a certificate that is not accepted, a proxy that wants another password.
+    NoWay,
     /// It is somewhere else.
     Moved,
     /// The service does not know this kind of request.
@@ -185,6 +187,11 @@ impl Trouble {
 
     /// The trouble that no answer came.
     pub(super) fn unreachable(failure: &HttpError) -> Self {
+        #[cfg(feature = "http")]
+        if let Some(closed) = std::error::Error::source(failure).and_then(|source| source.downcast_ref()) {
+            let super::http::NoWay(reason) = closed;
+            return Trouble::without_answer(Kind::NoWay, reason);
+        }
         Trouble::without_answer(Kind::Unreachable, &innermost(failure))
     }
 
@@ -244,6 +251,10 @@ impl From<object_store::Error> for Trouble {
         use object_store::Error;
         if let Some(missing) = find::<NoCredentials>(&error) {
             return Trouble::without_answer(Kind::Unauthenticated, &missing.to_string());
+        }
+        #[cfg(feature = "http")]
+        if let Some(closed) = find::<super::http::NoWay>(&error) {
+            return Trouble::without_answer(Kind::NoWay, &closed.to_string());
         }
         // The library keeps the status and the body of an answer to itself, except in its text.
         let text = error.to_string();
@@ -426,6 +437,7 @@ impl Site {
             | (Kind::Unauthenticated, _) => {
                 format!("the credentials cannot be used ({message}); check or renew them")
             }
+            (Kind::NoWay, _) => format!("there is no way to it: {message}"),
             (Kind::Moved, _)
             | (
                 _,

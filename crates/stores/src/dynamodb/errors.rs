@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use obsync_core::StateError;
+use obsync_net::CertificateProblem;
 use obsync_protocol::with_reasons;
 
 use super::table::TableName;
@@ -40,6 +41,8 @@ pub(super) enum Trouble {
     Contended,
     /// No answer, or one that says that the service is not well.
     Unreachable(String),
+    /// There is no way to the service, and there will be none in a moment.
+    NoWay(String),
     /// There is no such table.
     NoTable,
     /// The caller may not do this.
@@ -89,7 +92,7 @@ impl Trouble {
             Trouble::WrongKey(reason) => format!(
                 "its key is not a text named `vault_id` alone ({reason}); have `obsync aws init` make another table"
             ),
-            Trouble::Damaged(reason) | Trouble::Other(reason) => reason.clone(),
+            Trouble::NoWay(reason) | Trouble::Damaged(reason) | Trouble::Other(reason) => reason.clone(),
         }
     }
 }
@@ -99,6 +102,9 @@ pub(super) fn trouble<E>(error: &SdkError<E>) -> Trouble
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
+    if let Some(problem) = CertificateProblem::within("DynamoDB", error) {
+        return Trouble::NoWay(problem.to_string());
+    }
     match error {
         SdkError::ServiceError(service) => {
             let (code, message) = (service.err().code(), service.err().message());

@@ -10,6 +10,7 @@ mod engine;
 mod looking;
 mod memory;
 mod model;
+mod networks;
 mod objects;
 mod others;
 mod pace;

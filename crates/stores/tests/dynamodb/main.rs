@@ -11,6 +11,8 @@ mod faults;
 mod kill;
 mod lease;
 mod model;
+#[cfg(feature = "s3")]
+mod networks;
 mod pins;
 mod places;
 mod progress;

@@ -9,8 +9,9 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Region};
 use obsync_core::{
     Commit, Deferred, DeferredCause, DeferredKey, FileMeta, Record, RecordKind, StateError, VaultState,
 };
+use obsync_net::Network;
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultId};
-use obsync_stores::aws_http_client;
+use obsync_stores::AwsHttp;
 use obsync_stores::conformance::{StateStoreSite, at};
 use obsync_stores::dynamodb::{DynamoOptions, DynamoState, DynamoTable, LeaseOptions, StateKey, TableName};
 use obsync_testkit::cloud::{Cloud, CloudOptions, RequestCounts, Service};
@@ -129,7 +130,7 @@ pub(crate) fn client(endpoint: &str, region: &str, (key, secret): (&str, &str)) 
         .endpoint_url(endpoint)
         .region(Region::new(region.to_owned()))
         .credentials_provider(Credentials::from_keys(key, secret, None))
-        .http_client(aws_http_client());
+        .http_client(AwsHttp::new(&Network::default()).unwrap().client());
     Client::from_conf(config.build())
 }
 

@@ -79,6 +79,7 @@ pub enum ServerError {
 #[must_use]
 pub struct ServerBuilder {
     address: SocketAddr,
+    public_host: Option<String>,
     users: Vec<(String, SecretString, Option<String>)>,
     allow_sign_up: bool,
     vault_dirs: Vec<PathBuf>,
@@ -92,6 +93,12 @@ impl ServerBuilder {
     /// Listens on this address, which must be a loopback one; 127.0.0.1 and any free port by default.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.address = address;
+        self
+    }
+
+    /// Names this `host:port` as that of its vaults, for a server that something else stands in front of.
+    pub fn public_host(mut self, host: impl Into<String>) -> Self {
+        self.public_host = Some(host.into());
         self
     }
 
@@ -155,7 +162,8 @@ impl ServerBuilder {
         let listener = TcpListener::bind(self.address).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let shutdown = CancellationToken::new();
-        let shared = Arc::new(self.build(host_of(address), shutdown.clone()).await?);
+        let host = self.public_host.clone().unwrap_or_else(|| host_of(address));
+        let shared = Arc::new(self.build(host, shutdown.clone()).await?);
         let tasks = Tasks { tracker: TaskTracker::new(), shutdown };
         tasks.tracker.spawn(http::accept(listener, Arc::clone(&shared), tasks.clone()));
         tracing::info!(%address, "the development server listens");
@@ -234,6 +242,7 @@ impl Server {
     pub fn builder() -> ServerBuilder {
         ServerBuilder {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            public_host: None,
             users: Vec::new(),
             allow_sign_up: false,
             vault_dirs: Vec::new(),

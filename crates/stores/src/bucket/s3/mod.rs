@@ -28,7 +28,7 @@ use object_store::client::HttpClient;
 
 use super::retries::Retries;
 
-pub use open::{aws_http_client, load_aws_config};
+pub use open::{AwsHttp, load_aws_config};
 
 pub(super) use address::{Address, Maker};
 pub(super) use copy::CopyOrder;

@@ -1,0 +1,24 @@
+//! What failed while a connection was made, in this crate's words.
+
+use obsync_net::{ConnectError, NetworkError};
+
+use crate::error::ClientError;
+
+/// `what` was waited for, as in "a connection to the service".
+pub(crate) fn from_connect(error: &ConnectError, what: &'static str) -> ClientError {
+    match error.clone() {
+        ConnectError::NoAddress { host, reason, temporary } => {
+            ClientError::NoAddress { host, reason, temporary }
+        }
+        ConnectError::Unreachable { host, reason } => ClientError::Unreachable { host, reason },
+        ConnectError::Certificate(problem) => ClientError::Certificate(problem),
+        ConnectError::TimedOut { after, .. } => ClientError::TimedOut { what, after },
+        ConnectError::Tls { host, reason } => ClientError::Tls { reason: format!("{host}: {reason}") },
+        error => ClientError::Proxy { reason: error.to_string(), temporary: error.is_temporary() },
+    }
+}
+
+/// Certificates that cannot be used.
+pub(crate) fn from_network(error: &NetworkError) -> ClientError {
+    ClientError::Tls { reason: error.to_string() }
+}

@@ -1,0 +1,103 @@
+//! From a host's name to its addresses, and how long to wait for a resolver that does not work yet.
+//!
+//! A job that a timer starts at boot is often faster than the network. The resolver then says "try again", and that is
+//! done, within a limit, and said once.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// The pause before the resolver is asked for the second time; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The addresses of a name, when they are known.
+pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
+
+/// Finds the addresses of names. Usually the system does that.
+pub trait Resolve: std::fmt::Debug + Send + Sync {
+    /// The addresses of `host`, each with `port`.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a>;
+}
+
+/// The system's resolver.
+#[derive(Debug)]
+pub(crate) struct System;
+
+impl Resolve for System {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+}
+
+/// Whether a resolver may know better in a moment. The system's errors have no other form than their text: a name that
+/// nobody has is a definite answer, all else is trouble of the resolver.
+pub(crate) fn is_temporary(error: &io::Error) -> bool {
+    let text = error.to_string().to_lowercase();
+    let definite =
+        ["not known", "no address associated", "does not resolve", "non-recoverable", "not supported"];
+    error.kind() != io::ErrorKind::InvalidInput && !definite.iter().any(|part| text.contains(part))
+}
+
+/// Waits for a resolver that does not work yet, with growing pauses until a limit.
+#[derive(Debug)]
+pub struct NameWait {
+    until: Instant,
+    limit: Duration,
+    pause: Duration,
+}
+
+impl NameWait {
+    /// From now on, for `limit` at most.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        Self { until: Instant::now() + limit, limit, pause: FIRST_PAUSE }
+    }
+
+    /// Waits before the resolver is asked once more, and says so the first time; `false` if the limit is near.
+    pub async fn pause(&mut self, host: &str, reason: &str) -> bool {
+        if Instant::now() + self.pause >= self.until {
+            return false;
+        }
+        if self.pause == FIRST_PAUSE {
+            let seconds = self.limit.as_secs();
+            tracing::warn!(
+                "cannot find the address of {host} yet ({reason}); trying again for up to {seconds} s"
+            );
+        } else {
+            tracing::debug!(host, reason, "the resolver does not work yet");
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_has_is_a_definite_answer_and_a_silent_resolver_is_not() {
+        let says = |text: &str| is_temporary(&io::Error::other(text));
+        assert!(says("failed to lookup address information: Temporary failure in name resolution"));
+        assert!(says("failed to lookup address information: Try again"));
+        assert!(!says("failed to lookup address information: Name or service not known"));
+        assert!(!says("failed to lookup address information: Name does not resolve"));
+        assert!(!says("failed to lookup address information: nodename nor servname provided, or not known"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_ends_within_its_limit() {
+        let begun = Instant::now();
+        let mut wait = NameWait::new(Duration::from_secs(60));
+        while wait.pause("host", "no network").await {}
+        assert!((50..60).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    }
+}

@@ -1,0 +1,123 @@
+//! What the user and the environment say about the way to other machines.
+
+use std::env;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use crate::names::{Resolve, System};
+use crate::trust::{self, Bundle};
+use crate::{NetworkError, Proxies};
+
+/// The way to other machines. By default it is direct, and the system's certificates are trusted.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Which connections go through a proxy.
+    pub proxies: Proxies,
+    /// A PEM file with certificates that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A PEM file with certificates that are trusted in place of the system's, for AWS and buckets of S3.
+    pub aws_ca_bundle: Option<PathBuf>,
+    /// Finds the addresses of names.
+    pub resolver: Arc<dyn Resolve>,
+}
+
+/// The certificates for clients that take PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PemTrust {
+    /// Whether the system's are trusted as well.
+    pub system: bool,
+    /// PEM texts, each checked to hold certificates only.
+    pub pem: Vec<Vec<u8>>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { proxies: Proxies::default(), ca_file: None, aws_ca_bundle: None, resolver: Arc::new(System) }
+    }
+}
+
+/// Two that lead the same way.
+impl PartialEq for Network {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { proxies, ca_file, aws_ca_bundle, resolver } = self;
+        *proxies == other.proxies
+            && *ca_file == other.ca_file
+            && *aws_ca_bundle == other.aws_ca_bundle
+            && Arc::ptr_eq(resolver, &other.resolver)
+    }
+}
+
+impl Eq for Network {}
+
+impl Network {
+    /// As `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE` say.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the variable that cannot be used.
+    pub fn from_env() -> Result<Self, NetworkError> {
+        Self::read(|name| env::var(name).ok())
+    }
+
+    /// The same of the environment that `get` looks variables up in.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, NetworkError> {
+        let bundle = get("AWS_CA_BUNDLE").filter(|path| !path.is_empty());
+        Ok(Self { proxies: Proxies::read(get)?, aws_ca_bundle: bundle.map(PathBuf::from), ..Self::default() })
+    }
+
+    /// The TLS configuration for the service, and for all that is not AWS.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the certificates, and where they were to come from.
+    pub fn tls(&self) -> Result<ClientConfig, NetworkError> {
+        trust::system_and(self.more()?.unwrap_or_default())
+    }
+
+    /// The TLS configuration for AWS and buckets of S3.
+    ///
+    /// # Errors
+    ///
+    /// As [`tls`](Self::tls).
+    pub fn tls_for_aws(&self) -> Result<ClientConfig, NetworkError> {
+        match self.aws()? {
+            Some(bundle) => trust::only([Some(bundle), self.more()?].into_iter().flatten()),
+            None => self.tls(),
+        }
+    }
+
+    /// The same as [`tls_for_aws`](Self::tls_for_aws) for clients that take PEM.
+    ///
+    /// # Errors
+    ///
+    /// As [`tls`](Self::tls).
+    pub fn pem_for_aws(&self) -> Result<PemTrust, NetworkError> {
+        let (aws, more) = (self.aws()?, self.more()?);
+        let system = aws.is_none();
+        Ok(PemTrust { system, pem: [aws, more].into_iter().flatten().map(|bundle| bundle.pem).collect() })
+    }
+
+    /// A configuration that trusts nobody, for what goes without TLS: it needs no certificates, of which a container
+    /// may have none.
+    ///
+    /// # Errors
+    ///
+    /// None that is known; the TLS library's.
+    pub fn tls_for_nobody() -> Result<ClientConfig, NetworkError> {
+        trust::only([])
+    }
+
+    fn more(&self) -> Result<Option<Bundle>, NetworkError> {
+        self.ca_file.as_deref().map(|path| Bundle::read("--ca-file (OBSYNC_CA_FILE)", path)).transpose()
+    }
+
+    fn aws(&self) -> Result<Option<Bundle>, NetworkError> {
+        self.aws_ca_bundle.as_deref().map(|path| Bundle::read("AWS_CA_BUNDLE", path)).transpose()
+    }
+}

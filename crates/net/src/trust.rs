@@ -1,0 +1,136 @@
+//! Which certificates are trusted.
+//!
+//! | setting | what it does |
+//! | --- | --- |
+//! | nothing | what the operating system trusts |
+//! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | these in place of the system's (Linux; as OpenSSL has it) |
+//! | `--ca-file`, `OBSYNC_CA_FILE` | these as well: one run talks to the public service and to a private bucket |
+//! | `AWS_CA_BUNDLE` | these in place of the system's, for `s3://` and AWS (as AWS's own tools have it) |
+//!
+//! The cryptography is ring's and is named here explicitly, so that no process-wide default has to be installed and
+//! none can be changed behind our back.
+
+use std::env;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use obsync_protocol::limits::CERTIFICATE_FILE;
+use obsync_protocol::with_reasons;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
+
+use crate::NetworkError;
+
+/// The certificates of a PEM file, and its text.
+#[derive(Clone, Default)]
+pub(crate) struct Bundle {
+    pub(crate) pem: Vec<u8>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Bundle {
+    /// Reads a file that `setting` names.
+    pub(crate) fn read(setting: &str, path: &Path) -> Result<Self, NetworkError> {
+        let failed =
+            |reason: String| NetworkError(format!("the certificates of {setting} cannot be used: {reason}"));
+        let unreadable = |error: std::io::Error| failed(format!("{}: {error}", path.display()));
+        // Asked before it is opened: a pipe would keep us waiting.
+        if !path.metadata().map_err(unreadable)?.is_file() {
+            return Err(failed(format!("{} is not a file", path.display())));
+        }
+        let mut pem = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(CERTIFICATE_FILE + 1).read_to_end(&mut pem))
+            .map_err(unreadable)?;
+        if pem.len() as u64 > CERTIFICATE_FILE {
+            return Err(failed(format!("{} has more than {CERTIFICATE_FILE} bytes", path.display())));
+        }
+        let certificates =
+            Self::parse(&pem).map_err(|reason| failed(format!("{}: {reason}", path.display())))?;
+        Ok(Self { pem, certificates })
+    }
+
+    fn parse(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+        let mut roots = RootCertStore::empty();
+        let mut certificates = Vec::new();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| format!("it is not PEM ({error})"))?;
+            roots
+                .add(certificate.clone())
+                .map_err(|error| format!("it has a damaged certificate ({error})"))?;
+            certificates.push(certificate);
+        }
+        if certificates.is_empty() {
+            return Err("it has no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned());
+        }
+        Ok(certificates)
+    }
+}
+
+/// Trusts what the system does, and more.
+pub(crate) fn system_and(more: Bundle) -> Result<ClientConfig, NetworkError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier =
+        Verifier::new_with_extra_roots(more.certificates, Arc::clone(&provider)).map_err(unusable)?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// Trusts these and nobody else.
+pub(crate) fn only(bundles: impl IntoIterator<Item = Bundle>) -> Result<ClientConfig, NetworkError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in bundles.into_iter().flat_map(|bundle| bundle.certificates) {
+        roots.add(certificate).map_err(unusable)?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+fn unusable(error: rustls::Error) -> NetworkError {
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| env::var_os(name).is_some());
+    let remedy = match named {
+        Some(name) => format!("check the certificates that {name} names"),
+        None => "install the system's certificates (the package ca-certificates), or name some by --ca-file"
+            .to_owned(),
+    };
+    NetworkError(format!("no certificates can be trusted: {}; {remedy}", with_reasons(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(content: &[u8]) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        Bundle::read("--ca-file", file.path()).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_named_with_its_setting() {
+        assert!(refused(b"").contains("--ca-file"), "{}", refused(b""));
+        assert!(refused(b"<html>").contains("no certificate"));
+        let damaged = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(refused(damaged).contains("damaged"), "{}", refused(damaged));
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_not_waited_for() {
+        let error = Bundle::read("--ca-file", Path::new("/dev/zero")).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("is not a file"), "{error}");
+    }
+}

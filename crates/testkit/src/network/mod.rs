@@ -1,0 +1,11 @@
+//! The networks that people have, on loopback: private authorities and flawed certificates, proxies, dead addresses.
+
+mod authority;
+mod blackhole;
+mod proxy;
+mod tls_front;
+
+pub use authority::{Authority, Flaw};
+pub use blackhole::Blackhole;
+pub use proxy::{ConnectProxy, ProxyRules};
+pub use tls_front::TlsFront;

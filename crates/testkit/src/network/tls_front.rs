@@ -1,0 +1,74 @@
+//! TLS in front of a server that speaks without.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use rustls::ServerConfig;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Takes TLS off and passes everything on. Stops when it is dropped.
+#[derive(Debug)]
+pub struct TlsFront {
+    address: SocketAddr,
+    server: Arc<OnceLock<SocketAddr>>,
+    connections: Arc<AtomicUsize>,
+    _stop: DropGuard,
+}
+
+impl TlsFront {
+    /// Listens on a loopback address, any port.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub async fn on(address: IpAddr, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
+        let stop = CancellationToken::new();
+        let front = Self {
+            address: listener.local_addr()?,
+            server: Arc::default(),
+            connections: Arc::default(),
+            _stop: stop.clone().drop_guard(),
+        };
+        let (server, connections) = (Arc::clone(&front.server), Arc::clone(&front.connections));
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            let mut tasks = JoinSet::new();
+            while let Ok((tcp, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::Relaxed);
+                let acceptor = TlsAcceptor::from(Arc::clone(&config));
+                let server = server.get().copied();
+                tasks.spawn(async move {
+                    let (mut tls, Some(server)) = (acceptor.accept(tcp).await?, server) else {
+                        return Ok(());
+                    };
+                    copy_bidirectional(&mut tls, &mut TcpStream::connect(server).await?).await?;
+                    io::Result::Ok(())
+                });
+            }
+        }));
+        Ok(front)
+    }
+
+    /// Passes everything on to this server from now on.
+    pub fn lead_to(&self, server: SocketAddr) {
+        // A second server would be a mistake of the test, which then sees the first one's answers.
+        let _ = self.server.set(server);
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections it was asked for.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
