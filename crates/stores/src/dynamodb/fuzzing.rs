@@ -20,10 +20,11 @@ use super::{DynamoOptions, StateKey, lease, pages, records};
 use crate::fuzzing::Input;
 
 /// Every attribute that obsync has.
-const NAMES: [&str; 38] = [
+const NAMES: [&str; 39] = [
     "vault_id",
     "format",
     "vault_name",
+    "place",
     "destination",
     "created",
     "last_sync",
@@ -96,7 +97,7 @@ pub fn dynamodb_items(data: &[u8]) {
 /// What an item is begun with: one that obsync wrote itself, so that little has to be changed to get far.
 fn right(kind: u8) -> Item {
     let texts: &[(&str, &str)] = match kind % 5 {
-        0 => &[("vault_id", "vault-1"), ("vault_name", "Notes"), ("destination", "s3://bucket/prefix")],
+        0 => &[("vault_id", "vault-1"), ("vault_name", "Notes"), ("place", "s3://bucket/prefix")],
         1 => &[("vault_id", "file#vault-1#0"), ("path", "notes/day.md"), ("kind", "folder")],
         2 => &[
             ("path", "notes/day.md"),

@@ -7,7 +7,9 @@ use super::attributes::{Changes, Damage, Item, Reader, number, text};
 use super::pages::MOST_PAGES;
 
 /// The newest format of states that this program knows. Format 2 says that the table has pins: a release that knows none
-/// refuses the state, instead of passing them over. States of format 1 are read, and written as format 2.
+/// refuses the state, instead of passing them over. States of format 1 are read, and written as format 2. Their destination
+/// is under another name than format 1 had it, because a release that reads a destination looks for its own in another
+/// head of the vault, and would begin a state without pins there.
 pub(super) const FORMAT: i64 = 2;
 
 pub(super) mod names {
@@ -15,6 +17,8 @@ pub(super) mod names {
 
     pub(crate) const FORMAT: &str = "format";
     pub(crate) const VAULT_NAME: &str = "vault_name";
+    pub(crate) const PLACE: &str = "place";
+    /// What format 1 has in place of [`PLACE`].
     pub(crate) const DESTINATION: &str = "destination";
     pub(crate) const CREATED: &str = "created";
     pub(crate) const LAST_SYNC: &str = "last_sync";
@@ -132,6 +136,14 @@ impl Head {
         Reader(item).number(names::FORMAT)
     }
 
+    /// The destination whose state an item is the head of.
+    pub(super) fn destination<'a>(item: Reader<'a>) -> Result<Option<&'a str>, Damage> {
+        match (item.find_text(names::PLACE)?, item.find_text(names::DESTINATION)?) {
+            (Some(_), Some(_)) => Err(format!("it has both `{}` and `{}`", names::PLACE, names::DESTINATION)),
+            (place, former) => Ok(place.or(former)),
+        }
+    }
+
     /// Reads a head.
     pub(super) fn read(item: &Item) -> Result<Self, Damage> {
         let item = Reader(item);
@@ -150,7 +162,7 @@ impl Head {
         };
         Ok(Head {
             vault_name: item.text(names::VAULT_NAME)?.to_owned(),
-            destination: item.text(names::DESTINATION)?.to_owned(),
+            destination: Head::destination(item)?.ok_or("it has no `place`")?.to_owned(),
             created: item.number(names::CREATED)?,
             last_sync: item.find_number(names::LAST_SYNC)?,
             state,

@@ -193,7 +193,8 @@ fn taking(state: &StateKey, options: &LeaseOptions, id: &str) -> (Changes, Strin
     let mut changes = Changes::default();
     changes.set(names::FORMAT, number(FORMAT));
     changes.set(names::VAULT_NAME, text(shorten(&state.vault_name, LONGEST_NAME)));
-    changes.set(names::DESTINATION, text(&state.destination));
+    changes.set(names::PLACE, text(&state.destination));
+    changes.remove(names::DESTINATION);
     changes.set(names::LEASE_OWNER, text(shorten(&options.owner, LONGEST_NAME)));
     changes.set(names::LEASE_ID, text(id));
     changes
@@ -206,7 +207,8 @@ fn taking(state: &StateKey, options: &LeaseOptions, id: &str) -> (Changes, Strin
     }
     changes.set_expression(names::FENCING, "if_not_exists(#fencing, :zero) + :one");
     changes.set_expression(names::CREATED, "if_not_exists(#created, :now_ms)");
-    let condition = "(attribute_not_exists(#destination) OR #destination = :destination) \
+    let condition = "(attribute_not_exists(#place) OR #place = :place) \
+                     AND (attribute_not_exists(#destination) OR #destination = :place) \
                      AND (attribute_not_exists(#format) OR #format <= :format) \
                      AND (attribute_not_exists(#lease_expires) OR #lease_expires < :now)";
     (changes, condition.to_owned())
@@ -214,7 +216,7 @@ fn taking(state: &StateKey, options: &LeaseOptions, id: &str) -> (Changes, Strin
 
 /// Whether a head is that of another destination.
 fn is_others(state: &StateKey, found: &Item) -> Result<bool, Damage> {
-    let destination = Reader(found).find_text(names::DESTINATION)?;
+    let destination = Head::destination(Reader(found))?;
     Ok(destination.is_some_and(|destination| destination != state.destination))
 }
 

@@ -101,7 +101,7 @@ impl DynamoTable {
         let item = Item::from([
             (VAULT_ID.to_owned(), text(keys.head())),
             (names::FORMAT.to_owned(), number(FORMAT)),
-            (names::DESTINATION.to_owned(), text(&state.destination)),
+            (names::PLACE.to_owned(), text(&state.destination)),
             (names::CREATED.to_owned(), number(now())),
             (names::RESETTING.to_owned(), AttributeValue::Bool(true)),
         ]);

@@ -70,7 +70,7 @@ impl FoundState {
         let key = StateKey {
             vault_id: ItemKeys::vault_of_head(reader.key().ok()?)?,
             vault_name: reader.find_text(names::VAULT_NAME).ok()?.unwrap_or_default().to_owned(),
-            destination: reader.text(names::DESTINATION).ok()?.to_owned(),
+            destination: Head::destination(reader).ok()??.to_owned(),
         };
         let head = head_of(table, reader.key().unwrap_or_default(), item);
         Some(FoundState { key, summary: head.map(DynamoSummary::from) })

@@ -31,7 +31,7 @@ async fn items_are_as_the_design_says() {
     {
         assert_eq!(head[attribute]["N"], number, "{attribute}");
     }
-    assert_eq!(head["destination"]["S"], DESTINATION);
+    assert_eq!(head["place"]["S"], DESTINATION);
     let file = site.item(&file).unwrap();
     assert_eq!(file["path"]["S"], "folder/0.md");
     assert_eq!(file["hash"]["S"], ContentHash::of(&0_u64.to_le_bytes()).to_string());

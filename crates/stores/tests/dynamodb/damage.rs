@@ -28,7 +28,7 @@ fn is_corrupt(error: &StateError) -> bool {
 
 #[tokio::test]
 async fn a_damaged_head_is_told_and_can_be_reset() {
-    let wrong: [(&str, Value); 15] = [
+    let wrong: [(&str, Value); 16] = [
         ("version", json!({ "S": "3" })),
         ("version", json!({ "N": "-3" })),
         ("listed", json!({ "N": "1" })),
@@ -43,6 +43,7 @@ async fn a_damaged_head_is_told_and_can_be_reset() {
         ("failed_pages", json!({ "N": "4294967295" })),
         ("announced_pages", json!({ "N": "4294967295" })),
         ("vault_name", json!({ "NULL": true })),
+        ("place", json!({ "N": "1" })),
         ("destination", json!({ "N": "1" })),
     ];
     for (attribute, value) in wrong {
@@ -67,7 +68,7 @@ async fn a_damaged_head_is_told_and_can_be_reset() {
 
 #[tokio::test]
 async fn a_reset_of_a_damaged_state_leaves_those_of_other_destinations_alone() {
-    for (attribute, value) in [("created", "yesterday"), ("destination", "s3://bucket/third")] {
+    for (attribute, value) in [("created", "yesterday"), ("place", "s3://bucket/third")] {
         let site = filled().await;
         let (other, lease) = (key("s3://bucket/other"), site.lease_of("a test"));
         let state = DynamoState::open(&site.table(), other.clone(), &lease).await.unwrap();

@@ -88,9 +88,14 @@ async fn a_state_of_an_older_release_is_read_and_written_so_that_older_releases_
     let state = site.try_open("a run").await.unwrap();
     state.commit(commit_of(files(3), 1)).await.unwrap();
     state.close().await.unwrap();
-    // Releases without pins know format 1.
+    // Releases without pins know format 1, and look for a destination in `destination`.
     site.spoil(VAULT, "format", json!({ "N": "1" }));
+    let place = site.take(VAULT, "place");
+    site.spoil(VAULT, "destination", place.clone());
     let state = site.try_open("a run").await.unwrap();
     assert_eq!(state.all_records().await.unwrap().len(), 3);
-    assert_eq!(site.item(VAULT).unwrap()["format"], json!({ "N": "2" }));
+    let head = site.item(VAULT).unwrap();
+    assert_eq!((&head["format"], &head["place"]), (&json!({ "N": "2" }), &place));
+    // They would begin a state under another head if this one had the name of another destination.
+    assert_eq!(head.get("destination"), None);
 }

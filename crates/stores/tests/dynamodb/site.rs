@@ -111,6 +111,14 @@ impl Site {
         item[attribute] = value;
         self.cloud.dynamodb().put_item(TABLE, item).unwrap();
     }
+
+    /// Takes an attribute from an item, as no obsync would.
+    pub(crate) fn take(&self, key: &str, attribute: &str) -> Value {
+        let mut item = self.item(key).unwrap();
+        let taken = item.as_object_mut().and_then(|item| item.remove(attribute)).unwrap();
+        self.cloud.dynamodb().put_item(TABLE, item).unwrap();
+        taken
+    }
 }
 
 /// A site for the suite: every opening is a new run, after the one before let go of its lease by dying.
