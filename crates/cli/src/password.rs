@@ -102,11 +102,12 @@ pub(crate) async fn from_command(line: &str, what: &str) -> Result<Password, Fai
         Ok(ended) => ended.map_err(|error| cannot(&error))?,
         Err(_) => return Err(cannot(&format_args!("it did not end within {} s", COMMAND_LIMIT.as_secs()))),
     };
-    if !status.success() {
-        return Err(cannot(&format_args!("it ended with {status}")));
-    }
+    // Asked first: a program whose output nobody reads further may be ended by that.
     if printed.len() as u64 > GIVEN_SECRET {
         return Err(cannot(&format_args!("it printed more than {GIVEN_SECRET} bytes")));
+    }
+    if !status.success() {
+        return Err(cannot(&format_args!("it ended with {status}")));
     }
     let text = std::str::from_utf8(&printed).map_err(|_| cannot(&"it did not print UTF-8 text"))?;
     match without_line_end(text) {
