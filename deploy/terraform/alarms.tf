@@ -18,6 +18,13 @@ locals {
       period      = 3600
       periods     = 2
     }
+    older-vaults = {
+      description = "A vault on the server is older than what was synced of it, as after a restored backup. Nothing is removed until it has caught up."
+      namespace   = "Obsync"
+      metric      = "older_vaults"
+      period      = 3600
+      periods     = 2
+    }
     failed-files = {
       description = "Some files of a vault cannot be synced. An invocation's answer says which."
       namespace   = "Obsync"

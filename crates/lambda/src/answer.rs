@@ -50,6 +50,9 @@ pub(crate) struct VaultReport {
     pub(crate) version: u64,
     /// That version before.
     pub(crate) previous_version: u64,
+    /// The version of the vault on the server, where that is below what the destination was complete up to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) older_vault: Option<u64>,
     /// Downloaded.
     pub(crate) pulled: Tally,
     /// Copied within the bucket.
@@ -104,6 +107,7 @@ impl VaultReport {
             message,
             version: 0,
             previous_version: 0,
+            older_vault: None,
             pulled: Tally::default(),
             copied: Tally::default(),
             adopted: Tally::default(),
@@ -151,6 +155,7 @@ impl VaultReport {
             destination: report.destination,
             version: report.version,
             previous_version: report.previous_version,
+            older_vault: report.older_vault,
             pulled: report.pulled,
             copied: report.copied,
             adopted: report.adopted,

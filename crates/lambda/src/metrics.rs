@@ -13,13 +13,14 @@ use crate::gauge;
 const NAMESPACE: &str = "Obsync";
 
 /// What is measured, with the unit that CloudWatch is told.
-const METRICS: [(&str, &str); 6] = [
+const METRICS: [(&str, &str); 7] = [
     ("files_synced", "Count"),
     ("bytes_synced", "Bytes"),
     ("duration_ms", "Milliseconds"),
     ("memory_used_mb", "Megabytes"),
     ("failed_files", "Count"),
     ("failures", "Count"),
+    ("older_vaults", "Count"),
 ];
 
 /// The line about one vault, without a line break.
@@ -50,7 +51,8 @@ fn document(report: &VaultReport, now_ms: u64, peak: u64) -> Value {
         "memory_used_mb": peak.div_ceil(1 << 20),
         "failed_files": report.failed_files,
         "failures": u8::from(failed),
-        "success": !failed && report.failed_files == 0,
+        "older_vaults": u8::from(report.older_vault.is_some()),
+        "success": !failed && report.failed_files == 0 && report.older_vault.is_none(),
         "status": report.status,
     })
 }

@@ -6,7 +6,9 @@ use obsync_testkit::Chance;
 use obsync_testkit::cloud::Service;
 use serde_json::json;
 
-use crate::world::{BUCKET, SECRET, TABLE, World, answered, failed, invoke, invoke_for, sync, write_notes};
+use crate::world::{
+    BUCKET, SECRET, TABLE, World, answered, failed, invoke, invoke_for, report, sync, write_notes,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_is_wrong_is_told_as_a_whole() {
@@ -220,5 +222,23 @@ async fn a_place_inside_another_vaults_is_refused_both_ways() {
     }
     answered(&invoke(&below("notes/Notes 2"), &sync("Private")).await);
     answered(&invoke(&function, &sync("Notes")).await);
+    world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_is_older_on_the_server_is_told_and_measured_and_nothing_is_removed() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 20);
+    let function = world.function();
+    answered(&invoke(&function, &sync("Notes")).await);
+    world.server.faults().update(|faults| faults.set("ready-version=3").unwrap());
+    let invocation = invoke(&function, &sync("Notes")).await;
+    let answer = answered(&invocation);
+    assert_eq!((&answer["success"], &answer["status"]), (&json!(false), &json!("partial")), "{answer}");
+    let vault = report(answer);
+    assert_eq!((&vault["older_vault"], &vault["deleted"]["files"]), (&json!(3), &json!(0)), "{answer}");
+    let metrics = invocation.json_logs().into_iter().find(|line| line["message"] == "Sync metrics").unwrap();
+    assert_eq!((&metrics["older_vaults"], &metrics["success"]), (&json!(1), &json!(false)), "{metrics}");
     world.assert_exact("Notes");
 }
