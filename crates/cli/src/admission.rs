@@ -115,7 +115,9 @@ impl Admitted {
     pub(crate) fn is_changed(&self, key: &MasterKey) -> bool {
         let is_other_key =
             || self.key_fingerprint.as_deref().is_some_and(|known| known != key_fingerprint(key));
-        let is_news = !self.opening.notices.is_empty() || self.opening.is_first_contact;
+        let is_stronger =
+            self.opening.notices.iter().any(|notice| matches!(notice, PinNotice::NowEndToEnd(_)));
+        let is_news = is_stronger || self.opening.is_first_contact;
         self.accepts_change() && (self.opening.accepted.is_some() || is_news || is_other_key())
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use obsync_protocol::limits::{CONTROL_FRAMES, CONTROL_FRAMES_PER_SECOND};
+use obsync_protocol::limits::CONTROL_FRAMES;
 use tokio::time::Instant;
 
 use crate::frames::{Flood, Frames};
@@ -12,7 +12,8 @@ use crate::frames::{Flood, Frames};
 /// The frames of a connection, below the WebSocket library. The first byte says where the stream is cut, the second how many
 /// seconds pass at each cut; the rest is the stream, with its handshake if it begins with a letter.
 ///
-/// However it is cut: the same bytes count as content, no more of them than came, and a flood is found in a stream that has one.
+/// However it is cut: the same bytes count as content, no more of them than came, and none is taken for a flood that is too short
+/// for one, or slower than one that is none.
 pub fn frames(data: &[u8]) {
     let Some((&[cut, seconds], stream)) = data.split_first_chunk::<2>() else { return };
     let whole = follow(stream, stream.len().max(1), 0);
@@ -22,9 +23,7 @@ pub fn frames(data: &[u8]) {
     assert!(bytes <= stream.len() as u64);
     // Every frame has two bytes at least: a shorter stream cannot hold a flood.
     assert!(!is_flood || stream.len() as u64 >= 2 * CONTROL_FRAMES);
-    // Slower is never a flood where quicker was none.
-    let slower =
-        follow(stream, usize::from(cut).max(1), u64::from(seconds).saturating_mul(CONTROL_FRAMES_PER_SECOND));
+    let slower = follow(stream, usize::from(cut).max(1), seconds.into());
     assert!(is_flood || !slower.1);
 }
 

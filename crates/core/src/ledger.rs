@@ -285,7 +285,7 @@ impl<'a> Ledger<'a> {
                 self.remembered.left_out,
                 self.remembered.keys.len()
             );
-            self.report.warnings.push(warning);
+            self.report.warn(warning);
         }
         let obsolete = obsolete.into_iter().filter(|key| !self.deferred.contains(key));
         self.pending.settled.extend(obsolete);

@@ -319,9 +319,7 @@ impl Pull<'_> {
 
     fn warn(&self, warning: String, report: &mut Report) {
         self.progress.notice(&warning);
-        if !report.warnings.contains(&warning) {
-            report.warnings.push(warning);
-        }
+        report.warn(warning);
     }
 
     /// An emptied destination is not one that is up to date, whatever the state says.
@@ -406,7 +404,7 @@ impl Pull<'_> {
             Excess::Paths => PullError::TooManyPaths { limit: ENTRIES_KEPT },
             Excess::Memory => {
                 let allowed = self.options.listing_memory.unwrap_or(LISTING_MEMORY);
-                PullError::ListingTooLarge { entries: listing.received, needed: listing.memory, allowed }
+                PullError::ListingTooLarge { entries: listing.received, needed: listing.memory(), allowed }
             }
         }
     }

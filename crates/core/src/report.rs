@@ -175,6 +175,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds a warning that is not in it yet: several rounds of one pull may have the same to say.
+    pub(crate) fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
     /// The report of a pull that has not done anything yet.
     pub(crate) fn new(vault: &VaultInfo, destination: String, version: u64) -> Self {
         Report {

@@ -6,10 +6,7 @@ use crate::error::PullError;
 use crate::plan::Transfer;
 use crate::publish::Publisher;
 use crate::store::{VaultStore, Wanted};
-use crate::transfer::Scout;
-
-/// How many files may be complete and not yet in place: a batch, and those that arrive while it is published.
-const STAGED_AT_ONCE: usize = 8192;
+use crate::transfer::{BACKLOG, Scout};
 
 /// A transfer that does not fit, and how much space it takes, in bytes.
 type TooLarge = (Transfer, u64);
@@ -30,7 +27,9 @@ impl Publisher<'_, '_> {
             true => transfers.iter().map(Need::of).collect(),
             false => missing_space(self.store.as_ref(), transfers).await?,
         };
-        let (fitting, too_large) = divide(std::mem::take(transfers), needs, free);
+        // Complete and not yet in place are a batch, and what arrives while it is published.
+        let staged_at_once = self.store.batch_limit().files + BACKLOG;
+        let (fitting, too_large) = divide(std::mem::take(transfers), needs, free, staged_at_once);
         *transfers = fitting;
         for (transfer, need) in too_large {
             let location = self.store.location();
@@ -82,9 +81,14 @@ async fn missing_space(store: &dyn VaultStore, transfers: &[Transfer]) -> Result
 }
 
 /// Divides transfers into those that fit and those that do not, in whatever order they are made: beside all that stays, what
-/// is replaced is there twice until it is published, for as many files as are staged at once. The smallest first: one that claims a size beyond all that
-/// there is must not keep the others out. Both in the order in which they came.
-fn divide(transfers: Vec<Transfer>, needs: Vec<Need>, free: u64) -> (Vec<Transfer>, Vec<TooLarge>) {
+/// is replaced is there twice until it is published, for as many files as are staged at once. The smallest first: one that
+/// claims a size beyond all that there is must not keep the others out. Both in the order in which they came.
+fn divide(
+    transfers: Vec<Transfer>,
+    needs: Vec<Need>,
+    free: u64,
+    staged_at_once: usize,
+) -> (Vec<Transfer>, Vec<TooLarge>) {
     let mut smallest_first: Vec<usize> = (0..needs.len()).collect();
     smallest_first.sort_by_key(|at| needs[*at].written);
     let (mut added, mut fits) = (0_u64, vec![false; needs.len()]);
@@ -94,14 +98,14 @@ fn divide(transfers: Vec<Transfer>, needs: Vec<Need>, free: u64) -> (Vec<Transfe
         let need = needs[at];
         let of_it = need.replaced.min(need.written);
         let oldest =
-            if twice.len() >= STAGED_AT_ONCE { twice.front().copied().unwrap_or_default() } else { 0 };
+            if twice.len() >= staged_at_once { twice.front().copied().unwrap_or_default() } else { 0 };
         let with_it = (all_twice - oldest).saturating_add(of_it);
         if added.saturating_add(need.added()).saturating_add(with_it) > free {
             continue;
         }
         (added, all_twice, fits[at]) = (added + need.added(), with_it, true);
         twice.push_back(of_it);
-        if twice.len() > STAGED_AT_ONCE {
+        if twice.len() > staged_at_once {
             twice.pop_front();
         }
     }
@@ -123,6 +127,8 @@ mod tests {
     use crate::plan::{Source, Target};
     use crate::store::KnownContent;
 
+    const STAGED_AT_ONCE: usize = 8192;
+
     fn transfer(path: &str, size: u64, replaces: Option<u64>) -> Transfer {
         let hash = ContentHash::of(path.as_bytes());
         let target = Target {
@@ -139,7 +145,7 @@ mod tests {
 
     fn divided(transfers: Vec<Transfer>, free: u64) -> (Vec<String>, Vec<String>) {
         let needs = transfers.iter().map(Need::of).collect();
-        let (fitting, too_large) = divide(transfers, needs, free);
+        let (fitting, too_large) = divide(transfers, needs, free, STAGED_AT_ONCE);
         let path = |transfer: &Transfer| transfer.targets[0].path.to_string();
         (fitting.iter().map(path).collect(), too_large.iter().map(|(transfer, _)| path(transfer)).collect())
     }

@@ -28,7 +28,7 @@ const SURVEY: usize = 256;
 /// How many files are worth a batch while more are on their way.
 const ENOUGH: usize = 1024;
 /// How many finished files may wait for the batch before them.
-const BACKLOG: usize = 4096;
+pub(crate) const BACKLOG: usize = 4096;
 
 /// What a transfer talks to.
 pub(crate) struct Link {

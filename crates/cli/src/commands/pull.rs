@@ -90,29 +90,23 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
     }
     admitted.keep_in_home(&key, context);
     let state = context.or_stopped(known.state_for(&source.vault, options.dry_run)).await?;
-    let result = match context.or_stopped(known.store(objects, options.dry_run, context)).await {
-        Ok(store) => match pinned(&mut admitted, &known, options).await {
-            Ok(()) => match pull_into(&source, store, &state, options, context, verbose).await {
-                // The state of an empty vault says nothing that a pin would have to protect.
-                Ok(report) if report.version > 0 && !options.dry_run => {
-                    known.keep_waiting_pin().await.map(|()| report)
-                }
-                ended => ended,
-            },
-            Err(failed) => Err(failed),
-        },
-        Err(failed) => Err(failed),
+    let pulling = async {
+        let store = context.or_stopped(known.store(objects, options.dry_run, context)).await?;
+        if options.dry_run {
+            return pull_into(&source, store, &state, options, context, verbose).await;
+        }
+        // Before anything is published there.
+        admitted.keep_beside(&known).await?;
+        let report = pull_into(&source, store, &state, options, context, verbose).await?;
+        // The state of an empty vault says nothing that a pin would have to protect.
+        if report.version > 0 {
+            known.keep_waiting_pin().await?;
+        }
+        Ok(report)
     };
+    let result = pulling.await;
     state.close().await;
     conclude(&result?, admitted.kind(), options, context, limit)
-}
-
-/// Writes down with the destination how the vault is encrypted, before anything is published there.
-async fn pinned(admitted: &mut Admitted, known: &Known, options: &Pull) -> Result<(), Failed> {
-    match options.dry_run {
-        true => Ok(()),
-        false => admitted.keep_beside(known).await,
-    }
 }
 
 /// Pulls, and has a table say how far that is and how it ended.

@@ -174,6 +174,25 @@ fn wrong_vault_passwords_come_to_an_end() {
 }
 
 #[test]
+fn a_standard_vault_beside_a_password_for_all_vaults_is_opened_after_a_yes_only() {
+    let world = World::with(|builder| builder.vault(VaultSpec::managed("Notes")));
+    world.vault("Notes").write("Note.md", "a note", 1_700_000_000_000).unwrap();
+    let [email, password] = CREDENTIALS;
+    let environment = [email, password, ("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)];
+    for (answer, code, is_there) in [("\n", 3, false), ("no\n", 3, false), ("y\n", 0, true)] {
+        let mut terminal = Terminal::run(&world, &["pull", "Notes", "notes"], &environment);
+        terminal.expect("so it can read the vault");
+        terminal.expect("to be opened with the password of the service? [y/N] ");
+        terminal.press(answer);
+        assert_eq!(terminal.end().0, Some(code), "{answer:?}");
+        assert_eq!(world.path("notes/Note.md").exists(), is_there, "{answer:?}");
+    }
+    let mut terminal = Terminal::run(&world, &["pull", "Notes", "notes"], &environment);
+    terminal.expect("is up to date");
+    assert_eq!(terminal.end().0, Some(0), "it is pinned, and nothing is asked any more");
+}
+
+#[test]
 fn an_interrupted_question_leaves_everything_as_it_was() {
     let world = World::new();
     for prompt in ["Email: ", "Password: "] {
