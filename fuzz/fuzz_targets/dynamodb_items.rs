@@ -8,5 +8,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded(
     data,
     256 * KB,
     256,
-    obsync_stores::fuzzing::dynamodb_items
+    obsync_dynamodb::fuzzing::dynamodb_items
 ));

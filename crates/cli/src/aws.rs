@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
+use obsync_bucket::{AwsHttp, load_aws_config};
+use obsync_dynamodb::{DynamoOptions, DynamoTable, LeaseOptions, TableName};
 use obsync_net::Network;
-use obsync_stores::dynamodb::{DynamoOptions, DynamoTable, LeaseOptions, TableName};
-use obsync_stores::{AwsHttp, load_aws_config};
 
 use crate::environment;
 use crate::exit::{Exit, Failed};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use obsync_bucket::Retries;
 use obsync_client::{Client, ClientOptions, RetryPolicy, Timeouts};
+use obsync_dynamodb::DynamoOptions;
 use obsync_net::Network;
-use obsync_stores::Retries;
-use obsync_stores::dynamodb::DynamoOptions;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use url::Url;

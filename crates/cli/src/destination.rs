@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
-use obsync_stores::{BucketLocation, Service, canonical_destination};
+use obsync_bucket::{BucketLocation, Service};
+use obsync_sqlite::canonical_destination;
 
 use crate::exit::Failed;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use obsync_core::{Mode, Phase, Progress, Report, StateStore};
-use obsync_stores::dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState, Tracker};
+use obsync_dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState, Tracker};
 
 use crate::exit::{Exit, Failed};
 use crate::progress::Display;

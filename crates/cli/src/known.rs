@@ -3,11 +3,12 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use obsync_bucket::{BucketLocation, BucketOptions, BucketStore, Service};
 use obsync_core::VaultStore;
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
+use obsync_dynamodb::TablePins;
+use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{VaultId, VaultInfo};
-use obsync_stores::dynamodb::TablePins;
-use obsync_stores::{BucketLocation, BucketOptions, BucketStore, FolderOptions, FolderStore, Service};
 
 use crate::context::Context;
 use crate::destination::Destination;

@@ -1,6 +1,6 @@
 //! How objects of a bucket are written, as given on the command line.
 
-use obsync_stores::{BucketOptions, Service};
+use obsync_bucket::{BucketOptions, Service};
 
 use crate::args::Objects;
 use crate::destination::Destination;

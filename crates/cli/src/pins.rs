@@ -6,7 +6,7 @@
 
 use obsync_core::pin::{FoundPin, Pin, PinPlace, VaultEncryption};
 use obsync_protocol::{ContentHash, MasterKey, VaultId};
-use obsync_stores::{SqliteState, StateCatalog};
+use obsync_sqlite::{SqliteState, StateCatalog};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use obsync_stores::dynamodb::TableName;
+use obsync_dynamodb::TableName;
 
 /// The word for [`StatePlace::Local`].
 const LOCAL: &str = "local";

@@ -2,11 +2,11 @@
 
 use obsync_core::pin::VaultKind;
 use obsync_core::{Deferred, DeferredCause, DeferredKind, StateError, StateStore};
-use obsync_protocol::{Redactor, printable, shown_name};
-use obsync_stores::dynamodb::{
+use obsync_dynamodb::{
     DynamoState, DynamoSummary, LeaseHolder, ProgressRecord, ProgressStatus, StateKey, StoredProgress,
 };
-use obsync_stores::{SqliteState, StateSummary};
+use obsync_protocol::{Redactor, printable, shown_name};
+use obsync_sqlite::{SqliteState, StateSummary};
 use serde::Serialize;
 
 use crate::human;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use obsync_core::{StateError, StateStore};
+use obsync_dynamodb::{DynamoState, DynamoTable, FoundState, StateKey};
 use obsync_protocol::VaultInfo;
-use obsync_stores::dynamodb::{DynamoState, DynamoTable, FoundState, StateKey};
-use obsync_stores::{SqliteState, StateCatalog, StateIdentity};
+use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
 
 use crate::aws;
 use crate::context::Context;

@@ -8,6 +8,8 @@
 #[cfg(feature = "benching")]
 #[doc(hidden)]
 pub mod benching;
+pub mod blocking;
+pub mod conflicted_copy;
 mod entry;
 mod error;
 mod folders;

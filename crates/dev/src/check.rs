@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use obsync_protocol::ContentHash;
-use obsync_testkit::cloud::StoredObject;
+use obsync_testcloud::StoredObject;
 use obsync_testkit::{ExpectedFile, VaultHandle};
 
 /// How many differences are shown.

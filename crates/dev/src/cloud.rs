@@ -1,10 +1,10 @@
-//! `obsync-dev cloud`: the loopback cloud of the testkit, for people.
+//! `obsync-dev cloud`: the loopback cloud for people.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use obsync_testkit::cloud::Service;
+use obsync_testcloud::Service;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::CloudOptions;

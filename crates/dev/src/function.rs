@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use obsync_testkit::cloud::{Invocation, LambdaOptions, MemoryLimit, Outcome};
+use obsync_testcloud::{Invocation, LambdaOptions, MemoryLimit, Outcome};
 use serde_json::Value;
 
 use crate::child::BOOTSTRAP;

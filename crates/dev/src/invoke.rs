@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use obsync_testkit::cloud::{self, Invocation, LambdaOptions, LambdaRuntime, LogSink, Outcome};
+use obsync_testcloud::{Invocation, Lambda, LambdaOptions, LambdaRuntime, LogSink, Outcome};
 use serde_json::{Value, json};
 
 use crate::args::InvokeOptions;
@@ -99,17 +99,12 @@ async fn invoke_local(services: &Services, function: LambdaOptions, event: Value
 }
 
 /// Invokes the function until it has nothing left to do, `most` times at most. What it sends to itself comes first.
-async fn invoke_all(
-    runtime: &LambdaRuntime,
-    lambda: Option<&cloud::Lambda>,
-    event: Value,
-    most: u32,
-) -> Result<()> {
+async fn invoke_all(runtime: &LambdaRuntime, lambda: Option<&Lambda>, event: Value, most: u32) -> Result<()> {
     let mut result = Ok(());
     for number in 1..=most {
-        let queued = lambda.and_then(cloud::Lambda::take_event).map(|queued| queued.event);
+        let queued = lambda.and_then(Lambda::take_event).map(|queued| queued.event);
         let event = queued.as_ref().unwrap_or(&event);
-        let invocation = runtime.invoke(event, cloud::InvokeOptions::default()).await?;
+        let invocation = runtime.invoke(event, obsync_testcloud::InvokeOptions::default()).await?;
         note(&format!(
             "invocation {number}: {}",
             function::summary(&invocation, runtime.options().memory_mb)

@@ -2,7 +2,7 @@
 //! with a vault where one is wanted.
 
 use anyhow::{Context, Result};
-use obsync_testkit::cloud::{Cloud, CloudOptions, RequestCounts, Service};
+use obsync_testcloud::{Cloud, CloudOptions, RequestCounts, Service};
 use obsync_testkit::{GeneratorOptions, Server, VaultSpec, fill_vault};
 use serde_json::json;
 

@@ -10,14 +10,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use obsync_bucket::{AwsHttp, BucketLocation, LocationError};
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, Token};
 use obsync_core::pin::VaultKind;
+use obsync_dynamodb::TableName;
 use obsync_net::{Network, NetworkError};
 use obsync_protocol::limits::LEAST_SPEED;
 use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath};
-use obsync_stores::dynamodb::TableName;
-use obsync_stores::{AwsHttp, BucketLocation, LocationError};
 use secrecy::SecretString;
 
 use crate::variables::Variables;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lambda_runtime::Context;
+use obsync_bucket::BucketLocation;
 use obsync_core::pin::VaultKind;
 use obsync_core::{Governor, StateError};
+use obsync_dynamodb::Places;
 use obsync_protocol::VaultId;
-use obsync_stores::BucketLocation;
-use obsync_stores::dynamodb::Places;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, InvocationError, VaultReport, VaultStatus, http_answer};

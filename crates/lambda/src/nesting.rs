@@ -4,9 +4,9 @@
 //! another, by functions and command lines that use the same table. So a vault that has nothing in its place yet
 //! looks at the places of all others, under its lease: of two that begin at once, one sees the other.
 
+use obsync_bucket::BucketLocation;
 use obsync_core::StateError;
-use obsync_stores::BucketLocation;
-use obsync_stores::dynamodb::{DynamoState, FoundState, StateKey};
+use obsync_dynamodb::{DynamoState, FoundState, StateKey};
 
 /// Two places of which one is the other or holds it.
 #[derive(Debug, thiserror::Error)]

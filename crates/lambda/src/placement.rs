@@ -2,7 +2,7 @@
 //!
 //! Two vaults of one name both get their id added; of an own vault and a shared one, the shared one. A vault that was given a place once keeps it, whatever it
 //! is called later (the table remembers, see
-//! [`DynamoTable::places`](obsync_stores::dynamodb::DynamoTable::places)), and no other vault is ever given
+//! [`DynamoTable::places`](obsync_dynamodb::DynamoTable::places)), and no other vault is ever given
 //! that place.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use obsync_core::StateError;
 use obsync_core::pin::VaultKind;
+use obsync_dynamodb::{DynamoState, DynamoSummary, StateKey, StoredProgress};
 use obsync_protocol::VaultInfo;
-use obsync_stores::dynamodb::{DynamoState, DynamoSummary, StateKey, StoredProgress};
 use serde_json::{Value, json};
 
 use crate::warm::Warm;

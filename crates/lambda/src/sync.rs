@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
 use obsync_client::{ClientError, FetchOptions};
 use obsync_core::pin::VaultKind;
 use obsync_core::{
     Governor, Mode, PullError, PullOptions, PullSource, Report, StateError, StoreError, Tally,
     VaultStore as _, pull,
 };
-use obsync_protocol::VaultKeys;
-use obsync_stores::dynamodb::{
+use obsync_dynamodb::{
     DynamoState, LeaseOptions, ProgressStatus, StateKey, StoredProgress, TrackedState, Tracker,
 };
-use obsync_stores::{BucketLocation, BucketOptions, BucketStore};
+use obsync_protocol::VaultKeys;
 use tokio::time::timeout_at;
 
 use crate::answer::{VaultReport, VaultStatus};

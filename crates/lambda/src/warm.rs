@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use obsync_bucket::load_aws_config;
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientError, Token};
 use obsync_core::StateError;
 use obsync_core::pin::{FoundPin, Opening, Pin, VaultEncryption, VaultKind};
+use obsync_dynamodb::{DynamoOptions, DynamoTable};
 use obsync_protocol::{EncryptionVersion, MasterKey, UnsupportedEncryption, VaultId, VaultInfo, VaultKeys};
-use obsync_stores::dynamodb::{DynamoOptions, DynamoTable};
-use obsync_stores::load_aws_config;
 use secrecy::SecretString;
 use tokio::sync::Mutex as AsyncMutex;
 use url::Url;

@@ -2,6 +2,10 @@
 //!
 //! Everything goes through the public interface. A panic is a finding; so is a property that does not hold.
 
+mod input;
+
+pub use input::Input;
+
 use std::sync::LazyLock;
 
 use crate::limits;

@@ -5,7 +5,6 @@
 //! - [`VaultHandle`]: writes into a vault as a device would, without a socket, honestly or not;
 //!   [`Expected`]: what a full pull must produce then.
 //! - [`Faults`]: what the server does wrong.
-//! - `cloud` (feature `cloud`): S3, DynamoDB, Secrets Manager and Lambda on loopback.
 //! - `network` (feature `network`): authorities, proxies and dead addresses on loopback.
 //! - [`vault_info`]: a vault as a list of vaults names it, for tests that need no server.
 //! - [`generate`]: vaults of any size, the same for a seed; [`fill_vault`], [`fill_directory`].
@@ -13,8 +12,6 @@
 //! Nothing here is for real data: the server speaks plain HTTP and listens on loopback only.
 
 mod accounts;
-#[cfg(feature = "cloud")]
-pub mod cloud;
 mod disk;
 mod faults;
 mod generator;

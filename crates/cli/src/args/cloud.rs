@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use obsync_stores::dynamodb::TableName;
+use obsync_dynamodb::TableName;
 
 use super::EncryptionOption;
 use crate::state_place::StatePlace;

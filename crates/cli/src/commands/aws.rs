@@ -1,8 +1,8 @@
 //! `obsync aws init`: makes a bucket and a table for vaults, or tells what it would do.
 
 use aws_config::{Region, SdkConfig};
-use obsync_stores::dynamodb::{TableStatus, TableStep};
-use obsync_stores::{BucketSetup, BucketStep};
+use obsync_bucket::{BucketSetup, BucketStep};
+use obsync_dynamodb::{TableStatus, TableStep};
 use serde::Serialize;
 
 use crate::args::AwsInit;

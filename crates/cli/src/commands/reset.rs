@@ -1,6 +1,6 @@
 //! `obsync reset`: forgets the state of a destination.
 
-use obsync_stores::BucketOptions;
+use obsync_bucket::BucketOptions;
 
 use crate::args::Reset;
 use crate::ask;

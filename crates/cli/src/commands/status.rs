@@ -4,8 +4,8 @@ use std::path::Path;
 
 use obsync_core::StateError;
 use obsync_core::pin::{Pin, VaultEncryption, VaultKind};
+use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{Redactor, VaultId};
-use obsync_stores::{FolderOptions, FolderStore};
 use serde::Serialize;
 
 use crate::args::Status;

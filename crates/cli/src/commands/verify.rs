@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use obsync_bucket::BucketOptions;
 use obsync_core::{Phase, Progress, Verification, VerifyError, verify};
-use obsync_stores::BucketOptions;
 use serde::Serialize;
 
 use crate::args::Verify;

@@ -9,8 +9,9 @@ use obsync_core::{
     Filter, Mode, NoProgress, Progress, PullError, PullOptions, PullSource, Report, StateStore, Verification,
     pull, verify,
 };
+use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{MasterKey, SecretString, VaultKeys};
-use obsync_stores::{FolderOptions, FolderStore, SqliteState, StateIdentity, canonical_destination};
+use obsync_sqlite::{SqliteState, StateIdentity, canonical_destination};
 use obsync_testkit::{Expected, Server, ServerBuilder, VaultHandle, VaultSpec};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;

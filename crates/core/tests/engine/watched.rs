@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use obsync_core::{Commit, Deferred, DeferredKind, Record, StateError, StateStore, VaultState};
 use obsync_protocol::{ContentHash, VaultPath};
-use obsync_stores::SqliteState;
+use obsync_sqlite::SqliteState;
 
 /// A state with everything that was committed to it since it was opened.
 pub(crate) struct WatchedState {

@@ -9,7 +9,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::{HttpClient, HttpConnector};
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStoreExt};
-use obsync_testkit::cloud::{Cloud, Service, StoredObject};
+use obsync_testcloud::{Cloud, Service, StoredObject};
 
 /// How many objects are put at a time, as obsync does where no round trips are waited for.
 const NEAR: usize = 16;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use obsync_testkit::cloud::{
+use obsync_testcloud::{
     Cloud, CloudFaults, CloudOptions, RequestCounts, Service, ServiceFaults, StoredObject,
 };
 use obsync_testkit::{Faults, Server, Stats, VaultHandle, VaultSpec};

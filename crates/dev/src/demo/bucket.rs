@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use obsync_testkit::cloud::{
-    Cloud, Invocation, InvokeOptions, LambdaRuntime, Outcome, Service, StoredObject,
-};
+use obsync_testcloud::{Cloud, Invocation, InvokeOptions, LambdaRuntime, Outcome, Service, StoredObject};
 use obsync_testkit::{Server, VaultHandle};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};

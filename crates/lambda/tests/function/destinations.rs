@@ -1,6 +1,6 @@
 //! Where events may send vaults: nowhere, unless whoever set the function up said so.
 
-use obsync_testkit::cloud::LambdaRuntime;
+use obsync_testcloud::LambdaRuntime;
 use serde_json::{Value, json};
 
 use crate::world::{BUCKET, TABLE, World, answered, failed, invoke, report, sync, write_notes};

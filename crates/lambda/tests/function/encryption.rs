@@ -1,8 +1,8 @@
 //! A service that lies about how vaults are encrypted gets nothing, and nothing changes.
 
 use obsync_protocol::MasterKey;
+use obsync_testcloud::LambdaRuntime;
 use obsync_testkit::VaultSpec;
-use obsync_testkit::cloud::LambdaRuntime;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! The ways in which the function is invoked, and what it answers to each.
 
-use obsync_testkit::cloud::Service;
+use obsync_testcloud::Service;
 use serde_json::{Value, json};
 
 use crate::world::{World, answered, failed, invoke, many, report, sync, write_notes};

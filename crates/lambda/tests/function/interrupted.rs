@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use obsync_testkit::cloud::{InvokeOptions, Service};
+use obsync_testcloud::{InvokeOptions, Service};
 use obsync_testkit::{Chance, Faults, VaultSpec};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,6 +1,6 @@
 //! A small function, and much to do.
 
-use obsync_testkit::cloud::{LambdaOptions, LambdaRuntime, MemoryLimit, Service};
+use obsync_testcloud::{LambdaOptions, LambdaRuntime, MemoryLimit, Service};
 
 use crate::world::{World, answered, failed, invoke, many, report, sync, write_notes};
 

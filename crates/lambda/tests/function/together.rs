@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use obsync_testkit::cloud::Service;
+use obsync_testcloud::Service;
 use serde_json::json;
 
 use crate::world::{World, answered, invoke, report, sync, write_notes};

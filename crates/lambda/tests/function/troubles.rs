@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use obsync_testcloud::Service;
 use obsync_testkit::Chance;
-use obsync_testkit::cloud::Service;
 use serde_json::json;
 
 use crate::world::{

@@ -1,7 +1,7 @@
 //! What is kept from invocation to invocation, and what is not.
 
+use obsync_testcloud::Service;
 use obsync_testkit::VaultSpec;
-use obsync_testkit::cloud::Service;
 use serde_json::json;
 
 use crate::world::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use obsync_testkit::cloud::{
+use obsync_testcloud::{
     Cloud, CloudOptions, Invocation, InvokeOptions, LambdaOptions, LambdaRuntime, Outcome,
 };
 use obsync_testkit::{Expected, Server, ServerBuilder, VaultHandle, VaultSpec};
@@ -79,7 +79,7 @@ impl World {
         LambdaOptions {
             env,
             memory_mb: 256,
-            memory_limit: obsync_testkit::cloud::MemoryLimit::Measure,
+            memory_limit: obsync_testcloud::MemoryLimit::Measure,
             timeout: Duration::from_secs(120),
             // How fast it starts is measured elsewhere, on a machine that does nothing else.
             init_timeout: Duration::from_secs(120),

@@ -87,7 +87,7 @@ impl Chance {
     }
 
     /// Decides for an event: `events` and `strikes` so far, and a draw in 0..1.
-    pub(crate) fn strikes(&self, events: u64, strikes: u64, draw: f64) -> bool {
+    pub fn strikes(&self, events: u64, strikes: u64, draw: f64) -> bool {
         events >= self.after && self.at_most.is_none_or(|most| strikes < most) && draw < self.probability
     }
 

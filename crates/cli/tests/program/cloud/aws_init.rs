@@ -1,7 +1,7 @@
 //! `obsync aws init`.
 
+use obsync_testcloud::{BucketSettings, Service};
 use obsync_testkit::Chance;
-use obsync_testkit::cloud::{BucketSettings, Service};
 
 use super::place::{Place, TABLE};
 use crate::world::{World, ran};

@@ -1,6 +1,6 @@
 //! A bucket as a destination, from the command line.
 
-use obsync_testkit::cloud::Service;
+use obsync_testcloud::Service;
 use serde_json::json;
 
 use super::place::{BUCKET, DEST, NOON, PREFIX, Place};

@@ -1,6 +1,6 @@
 //! What is in a vault is in the bucket, exactly and with its metadata.
 
-use obsync_testkit::cloud::Service;
+use obsync_testcloud::Service;
 use obsync_testkit::{Expected, GeneratorOptions, fill_vault, fixture_dir};
 
 use super::place::{DEST, Place};

@@ -3,8 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
+use obsync_testcloud::Service;
 use obsync_testkit::GeneratorOptions;
-use obsync_testkit::cloud::Service;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::{BUCKET, DEST, Place, TABLE};

@@ -3,8 +3,8 @@
 use std::process::{Child, Command as Process, Stdio};
 
 use assert_cmd::Command;
+use obsync_testcloud::{Cloud, CloudFaults, CloudOptions, RequestCounts, StoredObject};
 use obsync_testkit::Expected;
-use obsync_testkit::cloud::{Cloud, CloudFaults, CloudOptions, RequestCounts, StoredObject};
 use serde_json::Value;
 
 use crate::world::{EMAIL, PASSWORD, Ran, World, ran};

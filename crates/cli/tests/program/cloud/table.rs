@@ -1,7 +1,7 @@
 //! State in a DynamoDB table.
 
+use obsync_testcloud::Service;
 use obsync_testkit::Chance;
-use obsync_testkit::cloud::Service;
 use serde_json::{Value, json};
 
 use super::place::{DEST, Place, TABLE};

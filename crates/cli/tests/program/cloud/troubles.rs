@@ -1,7 +1,7 @@
 //! Buckets and tables that cannot be used: what is told, and with which exit status.
 
+use obsync_testcloud::Service;
 use obsync_testkit::Chance;
-use obsync_testkit::cloud::Service;
 
 use super::place::{BUCKET, DEST, Place, TABLE};
 use crate::world::{Ran, ran};

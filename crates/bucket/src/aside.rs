@@ -1,0 +1,85 @@
+//! Keeps objects that somebody else wrote where obsync is to write: under a free name beside their own.
+
+use object_store::path::Path;
+use obsync_core::StoreError;
+use obsync_protocol::VaultPath;
+
+use super::known::Occupant;
+use super::objects::Guard;
+use super::shared::Shared;
+use super::stamp::Facts;
+use super::trouble::Action;
+use obsync_core::conflicted_copy;
+
+/// How many conflicted copies of one file can be made within one minute.
+const COPIES: u32 = 1000;
+
+/// Copies an object to a free name beside its own and tells it. `None`: it is another object by now.
+pub(super) async fn keep_beside(
+    shared: &Shared,
+    path: &VaultPath,
+    key: &Path,
+    facts: &Facts,
+) -> Result<Option<VaultPath>, StoreError> {
+    let stamp = conflicted_copy::stamp();
+    let limit = shared.keys.room_beside(path);
+    // Whether a copy to this name was tried already.
+    let (mut copy, mut tried) = (1, false);
+    for _ in 0..COPIES {
+        let name = conflicted_copy::name(path.file_name(), false, &stamp, copy, limit);
+        let aside = beside(path, &name).ok_or_else(|| StoreError::NameTooLong {
+            path: path.as_str().to_owned(),
+            location: shared.site.location(),
+        })?;
+        let aside_key = shared.keys.of(&aside)?;
+        if let Occupant::Object(there) = shared.look(&aside, &aside_key).await? {
+            // If the answer to the copy was lost, its repetition met the copy itself.
+            if tried && is_copy(shared, (path, key, facts), (&aside, &aside_key, &there)).await? {
+                shared.listing.wrote(&aside_key, facts.size);
+                return Ok(Some(aside));
+            }
+            (copy, tried) = (copy + 1, false);
+            continue;
+        }
+        tried = true;
+        shared.known.forget(&aside);
+        match shared.objects.copy(key, &facts.version, &aside_key, None, &Guard::Nothing).await {
+            Ok(_) => {
+                shared.listing.wrote(&aside_key, facts.size);
+                return Ok(Some(aside));
+            }
+            // Either there is something at the name by now, or it is not this object any more that is to be kept.
+            Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {
+                let now = shared.objects.head(key).await;
+                let now = now.map_err(|trouble| shared.failed(Action::Look, path, &trouble))?;
+                if now.is_none_or(|now| now.version.e_tag != facts.version.e_tag) {
+                    return Ok(None);
+                }
+            }
+            Err(trouble) => return Err(shared.failed(Action::Copy, path, &trouble)),
+        }
+    }
+    Err(shared.site.io(Action::Copy, path.as_str(), "there are too many conflicted copies of it"))
+}
+
+/// An object, where it is and what is known of it.
+type Found<'a> = (&'a VaultPath, &'a Path, &'a Facts);
+
+/// Whether an object has the content of another. A copy has its ETag, too, unless it went up in parts or is encrypted.
+async fn is_copy(shared: &Shared, original: Found<'_>, copy: Found<'_>) -> Result<bool, StoreError> {
+    if original.2.size != copy.2.size {
+        return Ok(false);
+    }
+    if copy.2.version.e_tag.is_some() && original.2.version.e_tag == copy.2.version.e_tag {
+        return Ok(true);
+    }
+    let wanted = shared.content_of(original.0, original.1, original.2).await?;
+    Ok(wanted.is_some() && shared.content_of(copy.0, copy.1, copy.2).await? == wanted)
+}
+
+fn beside(path: &VaultPath, name: &str) -> Option<VaultPath> {
+    match path.parent() {
+        Some(folder) => folder.join(name).ok(),
+        None => VaultPath::parse(name).ok(),
+    }
+}

@@ -1,0 +1,60 @@
+//! What this run knows of the bucket: what it looked at and what it wrote itself, so that nothing is asked twice.
+//!
+//! Nothing here is believed where it matters: whatever is written on the strength of it is written on the condition that it
+//! still is so.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use obsync_protocol::VaultPath;
+
+use super::stamp::Facts;
+use obsync_core::blocking::lock;
+
+/// How many paths are remembered at most; a few hundred bytes each.
+const MOST: usize = 8192;
+
+/// What is at a path.
+#[derive(Clone, Debug)]
+pub(super) enum Occupant {
+    /// Nothing.
+    Nothing,
+    /// An object.
+    Object(Box<Facts>),
+}
+
+impl Occupant {
+    pub(super) fn facts(&self) -> Option<&Facts> {
+        match self {
+            Occupant::Nothing => None,
+            Occupant::Object(facts) => Some(facts),
+        }
+    }
+}
+
+/// What is known of paths.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<HashMap<VaultPath, Occupant>>);
+
+impl Known {
+    pub(super) fn get(&self, path: &VaultPath) -> Option<Occupant> {
+        lock(&self.0).get(path).cloned()
+    }
+
+    pub(super) fn put(&self, path: &VaultPath, occupant: Occupant) {
+        let mut known = lock(&self.0);
+        // Forgetting everything is as good as anything cleverer: what was just learned is what is used next.
+        if known.len() >= MOST && !known.contains_key(path) {
+            known.clear();
+        }
+        known.insert(path.clone(), occupant);
+    }
+
+    pub(super) fn forget(&self, path: &VaultPath) {
+        lock(&self.0).remove(path);
+    }
+
+    pub(super) fn clear(&self) {
+        *lock(&self.0) = HashMap::new();
+    }
+}

@@ -1,0 +1,639 @@
+//! The objects of one bucket: the few things that are done with them, each one request where the service allows.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::stream::{BoxStream, TryStreamExt};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use object_store::path::Path;
+use object_store::{
+    Attributes, CopyMode, CopyOptions, GetOptions, ObjectStore, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload, UpdateVersion,
+};
+use obsync_protocol::{ContentHash, ContentHasher, limits};
+use tokio_util::task::TaskTracker;
+
+use super::conditions::{Conditional, Conditions, Standing};
+use super::options::BucketOptions;
+use super::refusal::{Next, Operation};
+use super::retries::Retries;
+use super::rewrite;
+#[cfg(feature = "s3")]
+use super::s3::{self, CopyOrder, Maker, Pages, S3};
+use super::stamp::Facts;
+use super::trouble::{Kind, Trouble};
+use super::upload::{Open, Upload};
+use obsync_core::blocking::lock;
+
+/// How many objects are removed one by one at a time.
+const SINGLES: usize = 16;
+/// An entity tag that no object has: whoever keeps conditions refuses what is to happen to the object that has it.
+#[cfg(feature = "s3")]
+const NOBODYS: &str = "\"00000000000000000000000000000000\"";
+
+/// How many objects the services remove by one request (S3 API reference, DeleteObjects).
+const DELETE_MAX: usize = 1000;
+
+/// What must be at a key for a write to happen.
+#[derive(Clone, Debug)]
+pub(super) enum Guard {
+    /// Nothing.
+    Nothing,
+    /// This version of an object.
+    Version(UpdateVersion),
+    /// It does not matter.
+    Anything,
+}
+
+impl Guard {
+    /// The version that nothing has.
+    #[cfg(feature = "s3")]
+    fn nobodys() -> Self {
+        Guard::Version(UpdateVersion { e_tag: Some(NOBODYS.to_owned()), version: None })
+    }
+}
+
+/// An object to be removed.
+#[derive(Clone, Debug)]
+pub(super) struct Doomed {
+    pub(super) key: Path,
+    /// The version that is to be removed; `None`: whatever is there.
+    pub(super) version: Option<UpdateVersion>,
+}
+
+/// One object of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) key: String,
+    /// Bytes of its content.
+    pub(super) size: u64,
+    /// When it was written, if the service says so.
+    pub(super) modified: Option<Timestamp>,
+}
+
+/// An upload that was begun and neither completed nor aborted, by whomever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OpenUpload {
+    pub(super) key: Path,
+    /// The service's name for it.
+    pub(super) id: String,
+    /// When it was begun.
+    pub(super) begun: Timestamp,
+}
+
+/// Whether a time is at least `age` ago. Every time is if `age` is zero, even by a clock that is ahead of this one.
+pub(super) fn is_older(time: Timestamp, age: Duration) -> bool {
+    let now = Timestamp::now();
+    age.is_zero() || time <= now && time.duration_until(now).unsigned_abs() >= age
+}
+
+/// The objects of a bucket.
+#[derive(Debug)]
+pub(super) struct Objects {
+    store: Arc<dyn ObjectStore>,
+    #[cfg(feature = "s3")]
+    s3: Option<S3>,
+    conditions: Conditions,
+    /// The service turned out not to copy at all.
+    copies_not: AtomicBool,
+    /// The service turned out to remove objects only one by one.
+    one_by_one: AtomicBool,
+    /// What was found out that people should know.
+    warnings: Mutex<Vec<String>>,
+    part_size: usize,
+    retries: Retries,
+    /// Uploads that are being aborted.
+    background: TaskTracker,
+}
+
+impl Objects {
+    /// Objects of a service of which the library knows all that is needed.
+    pub(super) fn new(store: Arc<dyn ObjectStore>, options: &BucketOptions) -> Self {
+        let conditions = Conditions::default();
+        // Both services document it. Their copies and removals have none by way of the library.
+        conditions.learn(Conditional::Put, Standing::Kept);
+        for kind in [Conditional::Complete, Conditional::Copy, Conditional::Delete] {
+            conditions.learn(kind, Standing::Unclear);
+        }
+        Objects {
+            store,
+            #[cfg(feature = "s3")]
+            s3: None,
+            conditions,
+            copies_not: AtomicBool::new(false),
+            one_by_one: AtomicBool::new(false),
+            warnings: Mutex::default(),
+            part_size: options.part_size,
+            retries: options.retries,
+            background: TaskTracker::new(),
+        }
+    }
+
+    /// Objects of S3.
+    #[cfg(feature = "s3")]
+    pub(super) fn of_s3(s3: S3, options: &BucketOptions) -> Self {
+        let store = s3.store();
+        let conditions = match s3.address().maker {
+            Maker::Amazon => Conditions::all_kept(),
+            Maker::Cloudflare | Maker::Other => Conditions::default(),
+        };
+        Objects { s3: Some(s3), conditions, ..Self::new(store, options) }
+    }
+
+    /// Looks at an object; `None` when there is none.
+    pub(super) async fn head(&self, key: &Path) -> Result<Option<Facts>, Trouble> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        match self.store.get_opts(key, options).await.map_err(Trouble::from) {
+            Ok(found) => {
+                let version = UpdateVersion { e_tag: found.meta.e_tag, version: found.meta.version };
+                Ok(Some(Facts::new(version, found.meta.size, &found.attributes)))
+            }
+            Err(trouble) if trouble.is_missing_object() => Ok(None),
+            Err(trouble) => Err(trouble.at(Operation::Look, false, false)),
+        }
+    }
+
+    /// What this version of an object carries, and its content, in stretches of an object, in stretches.
+    pub(super) async fn read(
+        &self,
+        key: &Path,
+        version: &UpdateVersion,
+    ) -> Result<(Attributes, BoxStream<'static, Result<bytes::Bytes, Trouble>>), Trouble> {
+        let options = GetOptions { if_match: version.e_tag.clone(), ..GetOptions::default() };
+        let found = self.store.get_opts(key, options).await;
+        let found = found
+            .map_err(|error| Trouble::from(error).at(Operation::Read, version.e_tag.is_some(), false))?;
+        let (attributes, mut left) = (found.attributes.clone(), found.meta.size);
+        let bounded = found.into_stream().map_err(Trouble::from).and_then(move |stretch| {
+            let rest = left.checked_sub(stretch.len() as u64);
+            left = rest.unwrap_or_default();
+            let longer = || Trouble::without_answer(Kind::Other, "it has more content than the service says");
+            std::future::ready(rest.map(|_| stretch).ok_or_else(longer))
+        });
+        Ok((attributes, bounded.boxed()))
+    }
+
+    /// SHA-256 of this version of an object.
+    pub(super) async fn hash(&self, key: &Path, version: &UpdateVersion) -> Result<ContentHash, Trouble> {
+        let (_, mut content) = self.read(key, version).await?;
+        let mut hasher = ContentHasher::new();
+        while let Some(stretch) = content.try_next().await? {
+            hasher.update(&stretch);
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Writes an object by one request and tells its version. `hash` is the SHA-256 of the content, if it is known.
+    ///
+    /// The request is repeated if no answer came, though it may have happened: then the condition fails, and whoever looks
+    /// finds what was written.
+    pub(super) async fn put(
+        &self,
+        key: &Path,
+        content: PutPayload,
+        hash: Option<ContentHash>,
+        attributes: Attributes,
+        guard: &Guard,
+    ) -> Result<UpdateVersion, Trouble> {
+        let guard = self.sent(Conditional::Put, guard);
+        #[cfg(feature = "s3")]
+        if let Some(s3) = &self.s3 {
+            let put = s3.put(key, content, hash, &attributes, guard).await;
+            return self.learn(Conditional::Put, guard, put);
+        }
+        let _ = hash;
+        let mode = match guard {
+            Guard::Nothing => PutMode::Create,
+            Guard::Version(version) => PutMode::Update(version.clone()),
+            Guard::Anything => PutMode::Overwrite,
+        };
+        let options = PutOptions { mode, attributes, ..PutOptions::default() };
+        let put = || async {
+            self.store.put_opts(key, content.clone(), options.clone()).await.map_err(Trouble::from)
+        };
+        let put = self.retries.through_silence(put).await;
+        let conditional = !matches!(guard, Guard::Anything);
+        let put = put.map_err(|trouble| trouble.at(Operation::Put, conditional, false));
+        self.learn(Conditional::Put, guard, put.map(UpdateVersion::from))
+    }
+
+    /// Begins a multipart upload in parts of this size.
+    pub(super) async fn begin_upload(
+        &self,
+        key: &Path,
+        attributes: Attributes,
+        part_size: usize,
+    ) -> Result<Upload, Trouble> {
+        #[cfg(feature = "s3")]
+        if let Some(s3) = &self.s3 {
+            let open = Open::S3(Box::new(s3.begin_upload(key, &attributes).await?));
+            return Ok(Upload::new(open, part_size, self.background.clone()));
+        }
+        let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+        let open = Open::Library(self.store.put_multipart_opts(key, options).await?);
+        Ok(Upload::new(open, part_size, self.background.clone()))
+    }
+
+    /// Makes an upload visible and tells its version.
+    pub(super) async fn complete(
+        &self,
+        upload: &mut Upload,
+        guard: &Guard,
+    ) -> Result<UpdateVersion, Trouble> {
+        let guard = self.sent(Conditional::Complete, guard);
+        let completed = upload.complete(guard).await;
+        match self.learn(Conditional::Complete, guard, completed) {
+            // The parts are still there.
+            Err(_)
+                if !matches!(guard, Guard::Anything) && !self.conditions.are_sent(Conditional::Complete) =>
+            {
+                upload.complete(&Guard::Anything).await
+            }
+            completed => completed,
+        }
+    }
+
+    /// Copies this version of an object and tells the version of the copy. It is to carry `attributes`; `None`: what the
+    /// original does. Where the service does not copy it, the content passes through here. An error of which
+    /// [`Next::AnotherWay`] is to come means that it cannot be read either.
+    pub(super) async fn copy(
+        &self,
+        from: &Path,
+        version: &UpdateVersion,
+        to: &Path,
+        attributes: Option<&Attributes>,
+        guard: &Guard,
+    ) -> Result<UpdateVersion, Trouble> {
+        #[cfg(feature = "s3")]
+        if let Some(s3) = &self.s3
+            && !self.copies_not.load(Ordering::Relaxed)
+        {
+            let sent = self.sent(Conditional::Copy, guard);
+            let copied = s3.copy(&CopyOrder { from, version, to, attributes, guard: sent }).await;
+            let refused = match self.learn(Conditional::Copy, sent, copied) {
+                Err(trouble) if trouble.next() == Some(Next::AnotherWay) => trouble,
+                copied => return copied,
+            };
+            if refused.is_unknown_operation() && !self.copies_not.swap(true, Ordering::Relaxed) {
+                tracing::info!(?refused, "the service does not copy; copies pass through here");
+            }
+            let passed = rewrite::rewrite(self, from, version, to, attributes.cloned(), guard).await;
+            return passed.map_err(|trouble| if trouble.is_denied() { refused } else { trouble });
+        }
+        match attributes {
+            None if !self.is_s3() => {
+                let mode = match guard {
+                    Guard::Nothing => CopyMode::Create,
+                    _ => CopyMode::Overwrite,
+                };
+                let options = CopyOptions::new().with_mode(mode);
+                self.store.copy_opts(from, to, options).await?;
+                Ok(UpdateVersion { e_tag: None, version: None })
+            }
+            attributes => rewrite::rewrite(self, from, version, to, attributes.cloned(), guard).await,
+        }
+    }
+
+    /// Removes objects. Answers in order; one that is not there counts as removed, one of another version is a conflict.
+    pub(super) async fn delete(&self, doomed: Vec<Doomed>) -> Vec<Result<(), Trouble>> {
+        let mut answers = Vec::with_capacity(doomed.len());
+        for chunk in doomed.chunks(DELETE_MAX) {
+            answers.extend(self.delete_chunk(chunk).await);
+        }
+        answers
+    }
+
+    #[cfg(feature = "s3")]
+    async fn delete_chunk(&self, doomed: &[Doomed]) -> Vec<Result<(), Trouble>> {
+        let Some(s3) = &self.s3 else { return self.delete_by_library(doomed).await };
+        let conditional = self.conditions.are_sent(Conditional::Delete);
+        let tag = |object: &Doomed| object.version.as_ref().filter(|_| conditional)?.e_tag.clone();
+        let doomed: Vec<s3::Doomed> =
+            doomed.iter().map(|object| s3::Doomed { key: object.key.clone(), e_tag: tag(object) }).collect();
+        // XML cannot name every key.
+        let is_nameable = !doomed.iter().any(|object| object.key.as_ref().contains(char::is_control));
+        if is_nameable && !self.one_by_one.load(Ordering::Relaxed) {
+            let refused = match s3.delete_many(&doomed).await {
+                Ok(answers) => return answers,
+                Err(refused) => refused,
+            };
+            match refused.next() {
+                Some(Next::AnotherWay) => {}
+                Some(Next::WithoutCondition) => {
+                    self.note(Conditional::Delete, Standing::Refused);
+                    return vec![Err(refused.into_conflict()); doomed.len()];
+                }
+                _ => return vec![Err(refused); doomed.len()],
+            }
+        }
+        let answers: Vec<Result<(), Trouble>> =
+            stream::iter(doomed).map(|object| s3.delete_one(object)).buffered(SINGLES).collect().await;
+        if is_nameable && answers.iter().any(Result::is_ok) {
+            self.one_by_one.store(true, Ordering::Relaxed);
+        }
+        let answers =
+            answers.into_iter().map(|answer| self.learn(Conditional::Delete, &Guard::Anything, answer));
+        answers.collect()
+    }
+
+    #[cfg(not(feature = "s3"))]
+    async fn delete_chunk(&self, doomed: &[Doomed]) -> Vec<Result<(), Trouble>> {
+        self.delete_by_library(doomed).await
+    }
+
+    async fn delete_by_library(&self, doomed: &[Doomed]) -> Vec<Result<(), Trouble>> {
+        let keys: Vec<Path> = doomed.iter().map(|object| object.key.clone()).collect();
+        let removed = self.retries.through_silence(|| self.delete_keys(&keys)).await;
+        removed.unwrap_or_else(|trouble| vec![Err(trouble); keys.len()])
+    }
+
+    /// Removes as many objects as one request can. An error is one of the request as a whole.
+    async fn delete_keys(&self, keys: &[Path]) -> Result<Vec<Result<(), Trouble>>, Trouble> {
+        let stream = stream::iter(keys.to_vec()).map(Ok).boxed();
+        let removed: Vec<object_store::Result<Path>> = self.store.delete_stream(stream).collect().await;
+        let mut answers: Vec<Result<(), Trouble>> = removed
+            .into_iter()
+            .map(|removed| match removed.map_err(Trouble::from) {
+                Err(trouble) if !trouble.is_missing_object() => Err(trouble),
+                _ => Ok(()),
+            })
+            .collect();
+        if answers.len() == keys.len() && (keys.len() > 1 || answers.iter().all(Result::is_ok)) {
+            return Ok(answers);
+        }
+        let silence = Trouble::without_answer(Kind::Other, "the service does not say whether it is gone");
+        Err(answers.pop().and_then(Result::err).unwrap_or(silence))
+    }
+
+    /// The objects whose keys begin with `prefix` (which is empty or ends with a slash), asked for page by page as far as
+    /// they are taken, at most `page` at a time.
+    ///
+    /// A list of more than [`limits::OBJECTS_LISTED`] objects is an error, and so is one whose pages lead nowhere.
+    pub(super) fn list(&self, prefix: &str, page: usize) -> BoxStream<'_, Result<Listed, Trouble>> {
+        let mut listed = 0;
+        let list = self.pages(prefix, page);
+        let bounded = list.map(move |object| {
+            listed += 1;
+            if listed > limits::OBJECTS_LISTED {
+                return Err(Trouble::without_answer(Kind::Other, &too_many()));
+            }
+            object
+        });
+        bounded.boxed()
+    }
+
+    fn pages(&self, prefix: &str, page: usize) -> BoxStream<'_, Result<Listed, Trouble>> {
+        #[cfg(feature = "s3")]
+        if let Some(s3) = &self.s3 {
+            return s3_list(s3, prefix.to_owned(), page).boxed();
+        }
+        let _ = page;
+        let prefix = Path::parse(prefix).ok().filter(|prefix| !prefix.is_root());
+        self.store
+            .list(prefix.as_ref())
+            .map_ok(|object| Listed {
+                key: object.location.into(),
+                size: object.size,
+                modified: Timestamp::from_millisecond(object.last_modified.timestamp_millis()).ok(),
+            })
+            .map_err(Trouble::from)
+            .boxed()
+    }
+
+    /// Uploads below a prefix that were begun at least `age` ago and never completed, where the service lets them be listed.
+    pub(super) async fn open_uploads(&self, prefix: &str, age: Duration) -> Result<Vec<OpenUpload>, Trouble> {
+        #[cfg(feature = "s3")]
+        if let Some(s3) = &self.s3 {
+            return s3.open_uploads(prefix, age).await;
+        }
+        let _ = (prefix, age);
+        Ok(Vec::new())
+    }
+
+    /// Aborts an upload; `false` if it is not there any more.
+    pub(super) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, Trouble> {
+        #[cfg(feature = "s3")]
+        if let Some(s3) = &self.s3 {
+            return s3.abort_upload(upload).await;
+        }
+        let _ = upload;
+        Ok(false)
+    }
+
+    /// Waits, not longer than `limit`, until what goes on in the background is done; whether it is.
+    pub(super) async fn settle(&self, limit: Duration) -> bool {
+        self.background.close();
+        let settled = tokio::time::timeout(limit, self.background.wait()).await.is_ok();
+        self.background.reopen();
+        settled
+    }
+
+    /// Bytes of a part, and of what is held at a time of a content that passes through here.
+    pub(super) fn part_size(&self) -> usize {
+        self.part_size
+    }
+
+    /// Whether nothing is known about a kind of condition.
+    pub(super) fn is_unknown(&self, kind: Conditional) -> bool {
+        self.conditions.standing(kind) == Standing::Unknown
+    }
+
+    /// Whether requests of this kind are refused when what they suppose is not so.
+    pub(super) fn keeps(&self, kind: Conditional) -> bool {
+        self.conditions.are_kept(kind)
+    }
+
+    /// Notes something that people should know.
+    pub(super) fn warn(&self, warning: String) {
+        let mut warnings = lock(&self.warnings);
+        if warnings.len() < limits::CLOUD_WARNINGS && !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// What was found out that people should know.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        lock(&self.warnings).clone()
+    }
+
+    /// Where the bucket is, if the way there could be another.
+    #[cfg(feature = "s3")]
+    pub(super) fn address(&self) -> Option<String> {
+        self.s3.as_ref().map(|s3| s3.address().url.clone())
+    }
+
+    fn is_s3(&self) -> bool {
+        #[cfg(feature = "s3")]
+        return self.s3.is_some();
+        #[cfg(not(feature = "s3"))]
+        false
+    }
+
+    /// Finds out, by at most one request, whether the service keeps conditions of writes: `probe` is a key of obsync's own at
+    /// which there is nothing.
+    #[cfg(feature = "s3")]
+    pub(super) async fn find_out_about_writes(&self, probe: &Path) -> Result<(), Trouble> {
+        let Some(s3) = &self.s3 else { return Ok(()) };
+        let Some(_asking) = self.conditions.ask(Conditional::Put).await else { return Ok(()) };
+        let nothing = PutPayload::default();
+        let put = s3.put(probe, nothing, None, &Attributes::new(), &Guard::nobodys()).await;
+        self.note(Conditional::Put, self.verdict(probe, put).await?);
+        Ok(())
+    }
+
+    /// Finds out, by at most two requests, whether the service keeps conditions of copies, by copying an object of the vault
+    /// to a key of obsync's own at which there is nothing.
+    #[cfg(feature = "s3")]
+    pub(super) async fn find_out_about_copies(&self, from: &Path, probe: &Path) -> Result<(), Trouble> {
+        let Some(s3) = &self.s3 else { return Ok(()) };
+        if self.copies_not.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Some(_asking) = self.conditions.ask(Conditional::Copy).await else { return Ok(()) };
+        let any = UpdateVersion { e_tag: None, version: None };
+        let guard = Guard::nobodys();
+        let order = CopyOrder { from, version: &any, to: probe, attributes: None, guard: &guard };
+        let copied = s3.copy(&order).await;
+        let standing = match copied {
+            // That can be a word about the original.
+            Err(trouble)
+                if trouble.kind == Kind::Missing && !matches!(self.head(from).await, Ok(Some(_))) =>
+            {
+                return Ok(());
+            }
+            copied => self.verdict(probe, copied).await?,
+        };
+        self.note(Conditional::Copy, standing);
+        Ok(())
+    }
+
+    /// Finds out, by one request, whether the service keeps conditions of removals: an object that was just looked at and is to be
+    /// removed is so on a condition that does not hold. Tells whether it is gone.
+    #[cfg(feature = "s3")]
+    pub(super) async fn find_out_about_removals(&self, doomed: &Doomed) -> bool {
+        let Some(s3) = &self.s3 else { return false };
+        let Some(_asking) = self.conditions.ask(Conditional::Delete).await else { return false };
+        let first = [s3::Doomed { key: doomed.key.clone(), e_tag: Some(NOBODYS.to_owned()) }];
+        let removed = s3.delete_many(&first).await.map(|mut answers| answers.pop().unwrap_or(Ok(())));
+        let standing = match removed {
+            Ok(Ok(())) => Standing::Ignored,
+            Ok(Err(trouble)) if trouble.is_conflict() => Standing::Kept,
+            Err(trouble) if trouble.next() == Some(Next::WithoutCondition) => Standing::Refused,
+            Ok(Err(_)) | Err(_) => Standing::Unclear,
+        };
+        self.note(Conditional::Delete, standing);
+        standing == Standing::Ignored
+    }
+
+    #[cfg(not(feature = "s3"))]
+    pub(super) async fn find_out_about_removals(&self, _doomed: &Doomed) -> bool {
+        false
+    }
+
+    /// What a request on a condition that cannot hold showed. What it made nevertheless is removed. An error is one that every
+    /// other request would meet.
+    #[cfg(feature = "s3")]
+    async fn verdict(
+        &self,
+        probe: &Path,
+        outcome: Result<UpdateVersion, Trouble>,
+    ) -> Result<Standing, Trouble> {
+        Ok(match outcome {
+            Ok(_) => {
+                let doomed = s3::Doomed { key: probe.clone(), e_tag: None };
+                if let Some(s3) = &self.s3
+                    && let Err(trouble) = s3.delete_one(doomed).await
+                {
+                    tracing::debug!(?trouble, "an empty object below .obsync/ stays until a later run");
+                }
+                Standing::Ignored
+            }
+            Err(trouble) if trouble.is_conflict() => Standing::Kept,
+            Err(trouble) if trouble.next() == Some(Next::WithoutCondition) => Standing::Refused,
+            Err(trouble) if trouble.is_of_all_requests() => return Err(trouble),
+            Err(trouble) => {
+                tracing::debug!(?trouble, "whether conditions are kept cannot be found out");
+                Standing::Unclear
+            }
+        })
+    }
+
+    /// The guard as it is sent: none where the service does not know what to do with it.
+    fn sent<'g>(&self, kind: Conditional, guard: &'g Guard) -> &'g Guard {
+        if self.conditions.are_sent(kind) { guard } else { &Guard::Anything }
+    }
+
+    /// Remembers what a kind of request turned out to do with conditions.
+    fn note(&self, kind: Conditional, standing: Standing) {
+        if !self.conditions.learn(kind, standing) {
+            return;
+        }
+        let verb = match standing {
+            Standing::Ignored => "ignores",
+            Standing::Refused => "does not know",
+            Standing::Unknown | Standing::Kept | Standing::Unclear => {
+                tracing::debug!(?kind, ?standing, "conditions");
+                return;
+            }
+        };
+        let warning = format!(
+            "the service {verb} conditions on {}: obsync looks before it changes an object, and what another program writes \
+             there in that moment may be lost; let nothing else write below this prefix while obsync runs",
+            kind.text()
+        );
+        tracing::debug!("{warning}");
+        // The others have no promise that they would take back: SEMANTICS.md says so.
+        if kind == Conditional::Put {
+            self.warn(warning);
+        }
+    }
+
+    /// Remembers when the service does not know conditions of a kind. The trouble then is a conflict for each request that had
+    /// one (many are in flight at a time), so that whoever meets it looks again and tries once more.
+    fn learn<T>(&self, kind: Conditional, guard: &Guard, answer: Result<T, Trouble>) -> Result<T, Trouble> {
+        match answer {
+            Err(trouble) if trouble.next() == Some(Next::WithoutCondition) => {
+                self.note(kind, Standing::Refused);
+                Err(trouble.into_conflict())
+            }
+            Err(trouble)
+                if trouble.kind == Kind::Unsupported
+                    && !self.is_s3()
+                    && !matches!(guard, Guard::Anything) =>
+            {
+                self.note(kind, Standing::Refused);
+                Err(trouble.into_conflict())
+            }
+            answer => answer,
+        }
+    }
+}
+
+fn too_many() -> String {
+    format!(
+        "the list of its objects has more than {} of them; give the vault a prefix of its own",
+        limits::OBJECTS_LISTED
+    )
+}
+
+#[cfg(feature = "s3")]
+fn s3_list(
+    s3: &S3,
+    prefix: String,
+    page: usize,
+) -> impl futures_util::Stream<Item = Result<Listed, Trouble>> {
+    stream::try_unfold(Some(Pages::default()), move |pages| {
+        let prefix = prefix.clone();
+        async move {
+            let Some(pages) = pages else {
+                return Ok::<_, Trouble>(None);
+            };
+            let page = s3.page(&prefix, page, pages.next.clone()).await?;
+            let more = pages.after(page.objects.len(), page.next)?;
+            Ok(Some((stream::iter(page.objects.into_iter().map(Ok)), more)))
+        }
+    })
+    .try_flatten()
+}

@@ -1,0 +1,105 @@
+//! Copies within a bucket, made by the service (`CopyObject`): no content passes through here.
+
+use object_store::path::Path;
+use object_store::signer::Method;
+use object_store::{Attributes, UpdateVersion};
+
+use super::S3;
+use super::address::Maker;
+use super::request::{Request, escaped};
+use crate::objects::Guard;
+use crate::refusal::Operation;
+use crate::trouble::{Kind, Trouble};
+
+/// A copy to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct CopyOrder<'a> {
+    pub(crate) from: &'a Path,
+    /// The version that is to be copied; any other is not.
+    pub(crate) version: &'a UpdateVersion,
+    pub(crate) to: &'a Path,
+    /// What the copy is to carry; `None`: what the original does.
+    pub(crate) attributes: Option<&'a Attributes>,
+    /// What must be at the copy's place.
+    pub(crate) guard: &'a Guard,
+}
+
+#[derive(serde::Deserialize)]
+struct CopyResult {
+    #[serde(rename = "ETag")]
+    e_tag: Option<String>,
+}
+
+impl S3 {
+    /// Makes a copy and tells its version.
+    pub(crate) async fn copy(&self, order: &CopyOrder<'_>) -> Result<UpdateVersion, Trouble> {
+        let answer = self.send(self.copy_request(order)?).await?;
+        let result: CopyResult = quick_xml::de::from_str(&answer.body).map_err(|error| {
+            Trouble::without_answer(Kind::Other, &format!("the answer to a copy cannot be read: {error}"))
+        })?;
+        Ok(UpdateVersion { e_tag: result.e_tag, version: None })
+    }
+
+    fn copy_request(&self, order: &CopyOrder<'_>) -> Result<Request, Trouble> {
+        // R2 ignores the standard headers (R2 documentation, "Extensions", conditional operations in CopyObject).
+        let (if_match, if_none_match) = match self.address.maker {
+            Maker::Cloudflare => ("cf-copy-destination-if-match", "cf-copy-destination-if-none-match"),
+            Maker::Amazon | Maker::Other => ("if-match", "if-none-match"),
+        };
+        let source = format!("/{}/{}", self.bucket, escaped(order.from.as_ref()));
+        let mut request = Request::of_object(Operation::Copy, Method::PUT, order.to)
+            .header("x-amz-copy-source", &source)?
+            .guard(order.guard, if_match, if_none_match)?;
+        if let Some(e_tag) = &order.version.e_tag {
+            request = request.header("x-amz-copy-source-if-match", e_tag)?;
+        }
+        // Neither encryption nor storage class are copied with an object.
+        request = self.encrypted(request)?;
+        if let Some(class) = &self.storage_class {
+            request = request.header("x-amz-storage-class", class)?;
+        }
+        match order.attributes {
+            None => request.header("x-amz-metadata-directive", "COPY"),
+            Some(attributes) => request.header("x-amz-metadata-directive", "REPLACE")?.describe(attributes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_config::{BehaviorVersion, Region, SdkConfig};
+
+    use super::super::open::open;
+    use super::*;
+    use crate::options::BucketOptions;
+    use crate::traffic::Traffic;
+
+    #[tokio::test]
+    async fn r2_gets_the_conditions_of_copies_in_headers_of_its_own() {
+        let config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
+        let config = config.region(Region::new("auto")).build();
+        for (endpoint, if_match, other) in [
+            ("http://abc.r2.cloudflarestorage.com", "cf-copy-destination-if-match", "if-match"),
+            ("http://s3.example.com", "if-match", "cf-copy-destination-if-match"),
+        ] {
+            let options = BucketOptions { endpoint: Some(endpoint.to_owned()), ..BucketOptions::default() };
+            let s3 = open("notes", &options, &config, &Traffic::new(1)).await.unwrap();
+            let version = UpdateVersion { e_tag: Some("\"1\"".to_owned()), version: None };
+            let (from, to) = (Path::from("a.md"), Path::from("b.md"));
+            let guard = Guard::Version(version.clone());
+            let order =
+                CopyOrder { from: &from, version: &version, to: &to, attributes: None, guard: &guard };
+            let request = s3.copy_request(&order).unwrap();
+            assert_eq!(request.header_value(if_match), Some("\"1\""), "{endpoint}");
+            assert_eq!(request.header_value(other), None, "{endpoint}");
+            assert_eq!(request.header_value("x-amz-copy-source-if-match"), Some("\"1\""));
+            let order = CopyOrder { guard: &Guard::Nothing, ..order };
+            let request = s3.copy_request(&order).unwrap();
+            assert_eq!(
+                request.header_value(&if_match.replace("match", "none-match")),
+                Some("*"),
+                "{endpoint}"
+            );
+        }
+    }
+}

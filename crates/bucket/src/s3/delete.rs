@@ -1,0 +1,139 @@
+//! Removals: many objects by one request (`DeleteObjects`), each only if it still is the version that was looked at, or one by
+//! one (`DeleteObject`).
+
+use std::collections::HashMap;
+
+use object_store::path::Path;
+use object_store::signer::Method;
+use quick_xml::escape::escape;
+use serde::Deserialize;
+
+use super::S3;
+use super::request::Request;
+use crate::refusal::Operation;
+use crate::trouble::{Kind, Trouble};
+
+/// An object to be removed.
+#[derive(Clone, Debug)]
+pub(crate) struct Doomed {
+    pub(crate) key: Path,
+    /// The version that is to be removed; `None`: whatever is there.
+    pub(crate) e_tag: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "$value", default)]
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+enum Row {
+    Error(Refusal),
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Refusal {
+    key: String,
+    code: Option<String>,
+    message: Option<String>,
+}
+
+impl S3 {
+    /// Removes as many objects as one request can. Answers in order; an error is one of the request as a whole.
+    pub(crate) async fn delete_many(&self, doomed: &[Doomed]) -> Result<Vec<Result<(), Trouble>>, Trouble> {
+        let conditional = doomed.iter().any(|object| object.e_tag.is_some());
+        // A service that demands checksums here demands this one (S3 API reference, DeleteObjects).
+        let request = Request::of_bucket(Operation::DeleteMany, Method::POST)
+            .query("delete", "")
+            .header("content-type", "application/xml")?
+            .body(list(doomed).into_bytes().into(), None)
+            .with_checksum()?;
+        let request = if conditional { request.conditional() } else { request };
+        let body = self.send(request).await?.body;
+        let answer: Answer = quick_xml::de::from_str(&body).map_err(|error| {
+            Trouble::without_answer(Kind::Other, &format!("the answer to a removal cannot be read: {error}"))
+        })?;
+        Ok(answers(doomed, answer))
+    }
+
+    /// Removes one object. One that is not there counts as removed.
+    pub(crate) async fn delete_one(&self, doomed: Doomed) -> Result<(), Trouble> {
+        let mut request = Request::of_object(Operation::Delete, Method::DELETE, &doomed.key);
+        if let Some(e_tag) = &doomed.e_tag {
+            request = request.header("if-match", e_tag)?.conditional();
+        }
+        match self.send(request).await {
+            Ok(_) => Ok(()),
+            Err(trouble) if trouble.is_missing_object() => Ok(()),
+            Err(trouble) => Err(trouble),
+        }
+    }
+}
+
+fn list(doomed: &[Doomed]) -> String {
+    let mut xml = "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>".to_owned();
+    for Doomed { key, e_tag } in doomed {
+        xml.push_str(&format!("<Object><Key>{}</Key>", escape(key.as_ref())));
+        if let Some(e_tag) = e_tag {
+            xml.push_str(&format!("<ETag>{}</ETag>", escape(e_tag)));
+        }
+        xml.push_str("</Object>");
+    }
+    xml + "</Delete>"
+}
+
+/// Rows are about objects by their keys; what has none is removed.
+fn answers(doomed: &[Doomed], answer: Answer) -> Vec<Result<(), Trouble>> {
+    let refusals = answer.rows.into_iter().filter_map(|row| match row {
+        Row::Error(refusal) => Some((refusal.key.clone(), refusal)),
+        Row::Other => None,
+    });
+    let refusals: HashMap<String, Refusal> = refusals.collect();
+    let answer = |object: &Doomed| {
+        let Some(Refusal { code, message, .. }) = refusals.get(object.key.as_ref()) else { return Ok(()) };
+        let (code, message) = (code.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default());
+        let trouble = Trouble::of_row(Operation::Delete, object.e_tag.is_some(), code, message);
+        if trouble.is_missing_object() { Ok(()) } else { Err(trouble) }
+    };
+    doomed.iter().map(answer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn doomed(keys: &[&str]) -> Vec<Doomed> {
+        let one = |key: &&str| Doomed { key: Path::parse(key).unwrap(), e_tag: Some("\"1\"".to_owned()) };
+        keys.iter().map(one).collect()
+    }
+
+    #[test]
+    fn rows_are_read_among_others_whether_the_service_is_quiet_or_not() {
+        let xml = "<DeleteResult><Deleted><Key>a</Key></Deleted>\
+            <Error><Key>b &amp; c</Key><Code>PreconditionFailed</Code><Message>no</Message></Error>\
+            <Deleted><Key>d</Key></Deleted>\
+            <Error><Key>e</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>\
+            <Error><Key>f</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
+        let answer: Answer = quick_xml::de::from_str(xml).unwrap();
+        let answers = answers(&doomed(&["a", "b & c", "d", "e", "f"]), answer);
+        assert!(answers[0].is_ok() && answers[2].is_ok());
+        assert!(answers[1].as_ref().unwrap_err().is_conflict());
+        assert!(answers[3].as_ref().unwrap_err().said().contains("AccessDenied: Access Denied"));
+        assert!(
+            answers[4].as_ref().is_err_and(Trouble::is_conflict),
+            "it is not the version that was looked at"
+        );
+        let nothing: Answer = quick_xml::de::from_str("<DeleteResult/>").unwrap();
+        assert!(nothing.rows.is_empty());
+    }
+
+    #[test]
+    fn keys_and_tags_are_escaped() {
+        let xml = list(&doomed(&["a<b>&c"]));
+        assert!(xml.contains("<Key>a&lt;b&gt;&amp;c</Key><ETag>&quot;1&quot;</ETag>"), "{xml}");
+    }
+}

@@ -1,0 +1,226 @@
+//! Sets the library's S3 client up, as the AWS tools are set up: region, address and credentials from wherever the SDK's
+//! standard chains find them.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_types::service_config::ServiceConfigKey;
+use object_store::aws::AmazonS3Builder;
+use object_store::client::{HttpRequest, HttpRequestBody};
+use object_store::signer::Method;
+use obsync_net::{Network, NetworkError, Proxies};
+use obsync_protocol::with_reasons;
+
+use super::S3;
+use super::address::{Address, Style};
+use super::answers::bounded;
+use super::credentials::Chain;
+use crate::http::Connector;
+use crate::options::BucketOptions;
+use crate::traffic::Traffic;
+
+/// The region that signatures name where a service of another maker does not care.
+const ANY_REGION: &str = "us-east-1";
+
+/// The way to AWS for the SDK's clients: with ring's TLS, and with bounds on what is read as an answer
+/// ([`limits::CLOUD_ANSWER`](obsync_protocol::limits::CLOUD_ANSWER) and its like).
+#[derive(Clone, Debug)]
+pub struct AwsHttp(SharedHttpClient);
+
+impl AwsHttp {
+    /// A way by `network`. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the certificates or the proxy.
+    pub fn new(network: &Network) -> Result<Self, NetworkError> {
+        let trust = network.pem_for_aws()?;
+        let mut store = TrustStore::empty().with_native_roots(trust.system);
+        for pem in trust.pem {
+            store.add_pem_certificate(pem);
+        }
+        let refused = |error: &dyn Error| NetworkError::new(with_reasons(error));
+        let tls = TlsContext::builder().with_trust_store(store).build().map_err(|error| refused(&error))?;
+        let proxy = proxy(&network.proxies)?;
+        let http =
+            aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+                let mut connector = aws_smithy_http_client::Connector::builder();
+                connector.set_connector_settings(settings.cloned());
+                connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+                connector.set_proxy_config(Some(proxy.clone()));
+                connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
+            });
+        Ok(Self(bounded(http)))
+    }
+
+    /// The client, for configurations of one's own.
+    #[must_use]
+    pub fn client(&self) -> SharedHttpClient {
+        self.0.clone()
+    }
+}
+
+/// The proxy for connections with TLS. Its address is not repeated in errors: it may hold a password.
+fn proxy(proxies: &Proxies) -> Result<ProxyConfig, NetworkError> {
+    let Some(url) = proxies.url() else { return Ok(ProxyConfig::disabled()) };
+    let refused =
+        "AWS cannot be reached through a proxy of this kind; set HTTPS_PROXY to one with http:// or https://";
+    if url.starts_with("socks") {
+        return Err(NetworkError::new(refused));
+    }
+    let proxy = ProxyConfig::https(url).map_err(|_| NetworkError::new(refused))?;
+    Ok(proxy.no_proxy(proxies.direct()))
+}
+
+/// What the AWS SDK finds in the environment: credentials, region, addresses. One can serve many stores and clients.
+pub async fn load_aws_config(http: AwsHttp) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http.0).load().await
+}
+
+/// Opens a bucket.
+///
+/// # Errors
+///
+/// A sentence about what is wrong with the configuration.
+pub(crate) async fn open(
+    bucket: &str,
+    options: &BucketOptions,
+    config: &SdkConfig,
+    traffic: &Traffic,
+) -> Result<S3, String> {
+    let endpoint = endpoint(options, config);
+    let plain = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let network = &options.network;
+    // Without TLS no certificates are needed, of which a container may have none.
+    let tls = if plain { Network::tls_for_nobody() } else { network.tls_for_aws() };
+    let connector = Connector::new(tls, &network.proxies, options.concurrency, traffic.clone())?;
+    let region = match (config.region(), &endpoint) {
+        (Some(region), _) => region.as_ref().to_owned(),
+        (None, Some(_)) => ANY_REGION.to_owned(),
+        (None, None) => region_of(bucket, &connector).await?,
+    };
+    let address = Address::of(bucket, &region, endpoint.as_deref(), style(config)?)?;
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region(&region)
+        .with_allow_http(plain)
+        .with_retry(options.retries.of_library())
+        .with_credentials(Arc::new(Chain::new(config.credentials_provider())))
+        .with_http_connector(connector.clone())
+        // The library takes the address of the bucket as it is then, wherever the bucket is named in it.
+        .with_virtual_hosted_style_request(true)
+        .with_endpoint(&address.url);
+    if let Some(key) = &options.sse_kms_key {
+        builder = builder.with_sse_kms_encryption(key);
+    }
+    let store = builder.build().map_err(|error| format!("its configuration cannot be used: {error}"))?;
+    Ok(S3 {
+        store: Arc::new(store),
+        http: connector.client().clone(),
+        address,
+        bucket: bucket.to_owned(),
+        region,
+        retries: options.retries,
+        sse_kms_key: options.sse_kms_key.clone(),
+        storage_class: options.storage_class.clone(),
+        checksums: Arc::default(),
+        encoding: Arc::default(),
+    })
+}
+
+impl S3 {
+    /// The library's store.
+    pub(crate) fn store(&self) -> Arc<dyn object_store::ObjectStore> {
+        self.store.clone()
+    }
+}
+
+/// The address of the service, if it is not Amazon's. Empty variables count as unset, as in the SDK.
+fn endpoint(options: &BucketOptions, config: &SdkConfig) -> Option<String> {
+    options.endpoint.clone().or_else(|| configured_endpoint(config))
+}
+
+/// The address of the service as the environment and the profile say.
+pub(crate) fn configured_endpoint(config: &SdkConfig) -> Option<String> {
+    let for_s3 = || std::env::var("AWS_ENDPOINT_URL_S3").ok().filter(|endpoint| !endpoint.is_empty());
+    for_s3().or_else(|| config.endpoint_url().map(str::to_owned))
+}
+
+/// How the bucket is to be addressed, as the environment and the profile say.
+fn style(config: &SdkConfig) -> Result<Style, String> {
+    style_said(std::env::var("AWS_S3_ADDRESSING_STYLE").ok(), config)
+}
+
+/// The same with the value of the variable. An empty one counts as unset.
+fn style_said(variable: Option<String>, config: &SdkConfig) -> Result<Style, String> {
+    if let Some(style) = variable.filter(|style| !style.is_empty()) {
+        return style.parse().map_err(|error| format!("AWS_S3_ADDRESSING_STYLE: {error}"));
+    }
+    let key = ServiceConfigKey::builder().service_id("s3").env("AWS_S3").profile("s3").build();
+    let section = config.service_config().zip(key.ok()).and_then(|(found, key)| found.load_config(key));
+    match section.as_deref().and_then(style_in) {
+        Some(style) => style.parse().map_err(|error| format!("the AWS profile: {error}")),
+        None => Ok(Style::Auto),
+    }
+}
+
+/// The addressing style in the `s3` section of a profile: lines of names and values.
+fn style_in(section: &str) -> Option<&str> {
+    let mut settings = section.lines().filter_map(|line| line.split_once('='));
+    settings.find(|(name, _)| name.trim() == "addressing_style").map(|(_, style)| style.trim())
+}
+
+/// The region of a bucket of Amazon's, which it tells everybody.
+async fn region_of(bucket: &str, connector: &Connector) -> Result<String, String> {
+    let unknown = || "no region is set, and the bucket does not tell; set AWS_REGION".to_owned();
+    let uri = format!("https://{bucket}.s3.amazonaws.com/").parse().map_err(|_| unknown())?;
+    let mut request = HttpRequest::new(HttpRequestBody::empty());
+    *request.method_mut() = Method::HEAD;
+    *request.uri_mut() = uri;
+    let answer = connector.client().execute(request).await.map_err(|_| unknown())?;
+    let region = answer.headers().get("x-amz-bucket-region").and_then(|region| region.to_str().ok());
+    region.map(str::to_owned).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    #[expect(deprecated, reason = "the crate that they moved to is no dependency")]
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+
+    use super::*;
+
+    #[expect(deprecated, reason = "the crate that they moved to is no dependency")]
+    async fn config(profile: &str) -> SdkConfig {
+        let files = ProfileFiles::builder().with_contents(ProfileFileKind::Config, profile).build();
+        let config = aws_config::defaults(BehaviorVersion::latest()).profile_files(files);
+        config.region("eu-central-1").no_credentials().load().await
+    }
+
+    #[tokio::test]
+    async fn the_addressing_style_is_the_variables_or_else_the_profiles() {
+        let by_profile =
+            config("[default]\ns3 =\n  max_concurrent_requests = 20\n  addressing_style = virtual\n").await;
+        assert_eq!(style_said(None, &by_profile), Ok(Style::Virtual));
+        assert_eq!(style_said(Some(String::new()), &by_profile), Ok(Style::Virtual));
+        assert_eq!(style_said(Some("path".to_owned()), &by_profile), Ok(Style::Path));
+        assert!(
+            style_said(Some("vhost".to_owned()), &by_profile)
+                .unwrap_err()
+                .contains("AWS_S3_ADDRESSING_STYLE")
+        );
+        let without = config("[default]\n").await;
+        assert_eq!(style_said(None, &without), Ok(Style::Auto));
+    }
+
+    #[test]
+    fn the_addressing_style_of_a_profile_is_found_among_other_settings() {
+        assert_eq!(style_in("\nmax_concurrent_requests = 20\naddressing_style = virtual"), Some("virtual"));
+        assert_eq!(style_in("max_concurrent_requests=20"), None);
+        assert_eq!(style_in(""), None);
+    }
+}

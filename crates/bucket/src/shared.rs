@@ -1,0 +1,137 @@
+//! What all parts of a bucket store share, and the questions that most of them ask.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use object_store::path::Path;
+use obsync_core::StoreError;
+use obsync_protocol::{ContentHash, VaultPath};
+
+use super::keys::Keys;
+use super::known::{Known, Occupant};
+use super::listing::Listing;
+use super::location::BucketLocation;
+use super::objects::Objects;
+use super::options::BucketOptions;
+use super::room::Room;
+use super::stages::Stages;
+use super::stamp::Facts;
+use super::traffic::Traffic;
+use super::trouble::{Action, Site, Trouble};
+use obsync_core::blocking::lock;
+
+/// The state of a bucket store.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) location: BucketLocation,
+    pub(super) options: BucketOptions,
+    pub(super) site: Site,
+    pub(super) keys: Keys,
+    pub(super) objects: Objects,
+    pub(super) traffic: Traffic,
+    pub(super) stages: Stages,
+    pub(super) room: Room,
+    pub(super) known: Known,
+    pub(super) listing: Listing,
+    /// Tells this run's parked copies from another's.
+    pub(super) run: u64,
+    /// There was nothing below the prefix when the run began.
+    pub(super) fresh: AtomicBool,
+    /// Keys of uploads that this run began.
+    pub(super) begun: Mutex<HashSet<Path>>,
+    /// Files whose contents were asked for once more in this run.
+    pub(super) needed: Mutex<HashSet<VaultPath>>,
+    /// Leftovers of earlier runs were looked for.
+    pub(super) swept: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        location: BucketLocation,
+        options: BucketOptions,
+        objects: Objects,
+        traffic: Traffic,
+    ) -> Arc<Self> {
+        let site = Site::new(location.to_string());
+        #[cfg(feature = "s3")]
+        if let Some(address) = objects.address() {
+            site.at_address(address);
+        }
+        Arc::new(Shared {
+            site,
+            keys: Keys::new(&location),
+            objects,
+            stages: Stages::default(),
+            room: Room::new(options.memory),
+            known: Known::default(),
+            listing: Listing::default(),
+            run: RandomState::new().hash_one(std::process::id()),
+            fresh: AtomicBool::new(false),
+            begun: Mutex::default(),
+            needed: Mutex::default(),
+            swept: AtomicBool::new(false),
+            location,
+            options,
+            traffic,
+        })
+    }
+
+    /// Looks at what is at a path, and remembers it.
+    pub(super) async fn look(&self, path: &VaultPath, key: &Path) -> Result<Occupant, StoreError> {
+        let found =
+            self.objects.head(key).await.map_err(|trouble| self.failed(Action::Look, path, &trouble))?;
+        let occupant = found.map_or(Occupant::Nothing, |facts| Occupant::Object(Box::new(facts)));
+        self.known.put(path, occupant.clone());
+        Ok(occupant)
+    }
+
+    /// What is known of a path, else what is found there.
+    pub(super) async fn recall(&self, path: &VaultPath, key: &Path) -> Result<Occupant, StoreError> {
+        match self.known.get(path) {
+            Some(occupant) => Ok(occupant),
+            None => self.look(path, key).await,
+        }
+    }
+
+    /// The content of an object: as it says itself, else by reading it. `None` if it is another object by now.
+    pub(super) async fn content_of(
+        &self,
+        path: &VaultPath,
+        key: &Path,
+        facts: &Facts,
+    ) -> Result<Option<ContentHash>, StoreError> {
+        if let Some(content) = facts.content() {
+            return Ok(Some(content));
+        }
+        match self.objects.hash(key, &facts.version).await {
+            Ok(content) => {
+                self.known.put(path, Occupant::Object(Box::new(facts.clone().with_content(content))));
+                Ok(Some(content))
+            }
+            Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {
+                self.known.forget(path);
+                Ok(None)
+            }
+            Err(trouble) => Err(self.failed(Action::Read, path, &trouble)),
+        }
+    }
+
+    /// The error that a content is needed again, which the engine gets from the vault. Asked for once for each file in a run, so
+    /// that nothing goes round in circles.
+    pub(super) fn content_needed(&self, path: &VaultPath, trouble: &Trouble) -> StoreError {
+        if !lock(&self.needed).insert(path.clone()) {
+            return self.failed(Action::Write, path, &trouble.clone().into_final());
+        }
+        StoreError::ContentNeeded {
+            path: path.as_str().to_owned(),
+            location: self.site.location(),
+            reason: trouble.said(),
+        }
+    }
+
+    pub(super) fn failed(&self, action: Action, path: &VaultPath, trouble: &Trouble) -> StoreError {
+        self.site.error(action, path.as_str(), trouble)
+    }
+}

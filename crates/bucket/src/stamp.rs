@@ -1,0 +1,190 @@
+//! What an object says of itself: its user metadata and content type, so that a bucket can be understood without any state.
+
+use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
+use obsync_core::FileMeta;
+use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
+
+/// The names of the user metadata. Services lower their case, and Azure allows no hyphens in them.
+const SHA256: &str = "sha256";
+const MTIME: &str = "mtime";
+const CTIME: &str = "ctime";
+const UID: &str = "uid";
+const VAULT: &str = "vault";
+const SIZE: &str = "size";
+
+/// The user metadata that obsync gives an object. One that has it was written by obsync: whoever else writes an object
+/// writes its metadata too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// SHA-256 of the content.
+    pub(super) hash: ContentHash,
+    /// Milliseconds since the epoch.
+    mtime: Option<i64>,
+    /// Milliseconds since the epoch.
+    ctime: Option<i64>,
+    /// Which version of the file it is; versions of one vault that came later have higher ones.
+    pub(super) uid: Uid,
+    /// The vault that the file is of, if whoever wrote it knew.
+    pub(super) vault: Option<VaultId>,
+    /// Bytes of the content. Objects of releases before 0.2 do not say.
+    size: Option<u64>,
+}
+
+impl Stamp {
+    /// The stamp of a file of this vault.
+    pub(super) fn of(meta: &FileMeta, vault: Option<&VaultId>) -> Self {
+        Stamp {
+            hash: meta.hash,
+            mtime: Some(meta.mtime),
+            ctime: Some(meta.ctime),
+            uid: meta.uid,
+            vault: vault.cloned(),
+            size: Some(meta.size),
+        }
+    }
+
+    /// The stamp in an object's attributes; `None` when it has none.
+    fn read(attributes: &Attributes) -> Option<Self> {
+        let text = |name: &'static str| attributes.get(&Attribute::Metadata(name.into())).map(AsRef::as_ref);
+        let time = |name| text(name).and_then(|time: &str| time.parse().ok());
+        let hash = text(SHA256)?.parse().ok()?;
+        let uid = Uid(text(UID)?.parse().ok()?);
+        let vault = text(VAULT).map(str::parse).transpose().ok()?;
+        let size = text(SIZE).map(str::parse).transpose().ok()?;
+        Some(Stamp { hash, mtime: time(MTIME), ctime: time(CTIME), uid, vault, size })
+    }
+}
+
+/// The attributes that the object of a file of this vault is to have.
+pub(super) fn attributes(
+    path: &VaultPath,
+    meta: &FileMeta,
+    vault: Option<&VaultId>,
+    storage_class: Option<&str>,
+) -> Attributes {
+    let metadata = |name: &'static str, value: String| (Attribute::Metadata(name.into()), value.into());
+    let class = storage_class.map(|class| (Attribute::StorageClass, AttributeValue::from(class.to_owned())));
+    [
+        (Attribute::ContentType, content_type(path).into()),
+        metadata(SHA256, meta.hash.to_string()),
+        metadata(MTIME, meta.mtime.to_string()),
+        metadata(CTIME, meta.ctime.to_string()),
+        metadata(UID, meta.uid.to_string()),
+        metadata(SIZE, meta.size.to_string()),
+    ]
+    .into_iter()
+    .chain(vault.map(|vault| metadata(VAULT, vault.to_string())))
+    .chain(class)
+    .collect()
+}
+
+/// The content type by a file's extension.
+fn content_type(path: &VaultPath) -> &'static str {
+    match path.extension().as_str() {
+        // Obsidian's own: JSON Canvas (jsoncanvas.org) and bases.
+        "canvas" => "application/json",
+        "base" => "application/yaml",
+        extension => mime_guess::from_ext(extension).first_raw().unwrap_or("application/octet-stream"),
+    }
+}
+
+/// What is known of an object.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    /// Which version of the object this is about.
+    pub(super) version: UpdateVersion,
+    /// Bytes of its content.
+    pub(super) size: u64,
+    /// What obsync wrote about it.
+    pub(super) stamp: Option<Stamp>,
+    /// SHA-256 of its content, if it was read for lack of a stamp.
+    read: Option<ContentHash>,
+}
+
+impl Facts {
+    /// The facts of an object with these attributes.
+    pub(super) fn new(version: UpdateVersion, size: u64, attributes: &Attributes) -> Self {
+        // Some programs keep what an object says of itself when they change its content.
+        let stamp = Stamp::read(attributes).filter(|stamp| stamp.size.is_none_or(|said| said == size));
+        Facts { version, size, stamp, read: None }
+    }
+
+    /// The facts of an object as it was just written.
+    pub(super) fn of_written(version: UpdateVersion, meta: &FileMeta, vault: Option<&VaultId>) -> Self {
+        Facts { version, size: meta.size, stamp: Some(Stamp::of(meta, vault)), read: None }
+    }
+
+    /// The same with what was found by reading it.
+    pub(super) fn with_content(self, hash: ContentHash) -> Self {
+        Facts { read: Some(hash), ..self }
+    }
+
+    /// SHA-256 of the content, if it is known.
+    pub(super) fn content(&self) -> Option<ContentHash> {
+        self.stamp.as_ref().map(|stamp| stamp.hash).or(self.read)
+    }
+
+    /// Whether it is exactly what obsync would write for this file of this vault.
+    pub(super) fn is_exactly(&self, meta: &FileMeta, vault: Option<&VaultId>) -> bool {
+        let expected = Stamp::of(meta, vault);
+        let said = self.stamp.clone().map(|stamp| Stamp { size: expected.size, ..stamp });
+        self.size == meta.size && said == Some(expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use obsync_conformance::at;
+
+    fn meta(content: &[u8], mtime: i64, ctime: i64, uid: u64) -> FileMeta {
+        FileMeta { hash: ContentHash::of(content), size: content.len() as u64, mtime, ctime, uid: Uid(uid) }
+    }
+
+    #[test]
+    fn the_content_type_comes_from_the_extension() {
+        for (path, expected) in [
+            ("Note.md", "text/markdown"),
+            ("Photo.JPG", "image/jpeg"),
+            ("Board.canvas", "application/json"),
+            ("Books.base", "application/yaml"),
+            ("a.pdf", "application/pdf"),
+            ("no extension", "application/octet-stream"),
+            ("a.unheard-of", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(&at(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_object_without_its_hash_or_uid_was_not_written_by_obsync() {
+        let whole = attributes(&at("a.md"), &meta(b"text", 1, 2, 3), None, None);
+        assert!(Stamp::read(&whole).is_some());
+        for missing in [SHA256, UID] {
+            let rest: Attributes = whole
+                .iter()
+                .filter(|(name, _)| **name != Attribute::Metadata(missing.into()))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            assert_eq!(Stamp::read(&rest), None);
+        }
+        let other: Attributes = [(Attribute::Metadata(SHA256.into()), "abc")].into_iter().collect();
+        assert_eq!(Stamp::read(&other), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_stamp_is_read_as_it_was_written(
+            content: Vec<u8>, mtime: i64, ctime: i64, uid: u64, vault in proptest::option::of("[A-Za-z0-9_-]{1,64}"),
+        ) {
+            let meta = meta(&content, mtime, ctime, uid);
+            let vault: Option<VaultId> = vault.map(|vault| vault.parse().unwrap());
+            let attributes = attributes(&at("a.md"), &meta, vault.as_ref(), Some("STANDARD_IA"));
+            prop_assert_eq!(Stamp::read(&attributes), Some(Stamp::of(&meta, vault.as_ref())));
+            let version = UpdateVersion { e_tag: None, version: None };
+            prop_assert!(Facts::new(version, meta.size, &attributes).is_exactly(&meta, vault.as_ref()));
+        }
+    }
+}

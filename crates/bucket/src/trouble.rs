@@ -1,0 +1,520 @@
+//! What went wrong with a request, in terms that do not depend on the service, and what to tell people about it.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use object_store::client::HttpError;
+use obsync_core::StoreError;
+use obsync_protocol::printable;
+
+use super::refusal::{self, Next, Operation, Refused};
+use obsync_core::blocking::lock;
+
+/// After how many equal refusals in a row there is no use in going on.
+const REFUSALS: u32 = 10;
+
+/// What was tried when something went wrong; completes the sentence "cannot … the file".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Action {
+    Look,
+    Read,
+    Write,
+    Copy,
+    Remove,
+    List,
+    #[cfg(feature = "aws-admin")]
+    SetUp,
+}
+
+impl Action {
+    fn text(self) -> &'static str {
+        match self {
+            Action::Look => "look at",
+            Action::Read => "read",
+            Action::Write => "write",
+            Action::Copy => "copy",
+            Action::Remove => "remove",
+            Action::List => "list",
+            #[cfg(feature = "aws-admin")]
+            Action::SetUp => "set up",
+        }
+    }
+}
+
+/// The kinds of failure that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// There is no such object (or bucket: the code tells).
+    Missing,
+    /// There is something already, or somebody else writes there at this moment.
+    Taken,
+    /// It is not the version that was expected.
+    Changed,
+    /// The credentials are good, but not for this.
+    Denied,
+    /// No credentials, or none that the service accepts.
+    Unauthenticated,
+    /// Too many requests, still after repeated attempts.
+    Throttled,
+    /// The service failed, still after repeated attempts.
+    Failing,
+    /// No answer, still after repeated attempts.
+    Unreachable,
+    /// There is no way to it: a certificate that is not accepted, a proxy that wants another password.
+    NoWay,
+    /// It is somewhere else.
+    Moved,
+    /// The service does not know this kind of request.
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
+/// There are no credentials to sign a request with. Found again in the chain of reasons of the library's error.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoCredentials(pub(super) String);
+
+/// A request that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) kind: Kind,
+    /// The service's name for it, such as `NoSuchBucket`.
+    code: Option<String>,
+    /// What the service (or the network) says about it.
+    message: String,
+    /// The status of the answer, and what it answers, where both are known.
+    asked: Option<Asked>,
+}
+
+/// What a refusal answers.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    operation: Operation,
+    conditional: bool,
+    checksummed: bool,
+    status: u16,
+}
+
+impl Trouble {
+    /// The trouble that an answer with this status and body speaks of.
+    pub(super) fn of_answer(status: u16, body: &str) -> Self {
+        let code = element(body, "Code").map(printable);
+        let message = element(body, "Message").unwrap_or_default();
+        let kind = match (status, code.as_deref()) {
+            (
+                _,
+                Some(
+                    "SlowDown"
+                    | "Throttling"
+                    | "ThrottlingException"
+                    | "RequestLimitExceeded"
+                    | "ServerBusy"
+                    | "TooManyRequests",
+                ),
+            ) => Kind::Throttled,
+            (_, Some("NotImplemented")) | (501, _) => Kind::Unsupported,
+            (_, Some("InternalError" | "RequestTimeout")) => Kind::Failing,
+            (301 | 302 | 307 | 308, _) => Kind::Moved,
+            (401, _) => Kind::Unauthenticated,
+            (403, _) => Kind::Denied,
+            (404, _) => Kind::Missing,
+            (409, _) => Kind::Taken,
+            (304 | 412, _) => Kind::Changed,
+            (429 | 503, _) => Kind::Throttled,
+            (500.., _) => Kind::Failing,
+            _ => Kind::Other,
+        };
+        let message = match (message.trim(), &code) {
+            ("", Some(code)) => code.clone(),
+            ("", None) => format!("the service answers with status {status}"),
+            (message, _) => printable(message),
+        };
+        let asked =
+            Some(Asked { operation: Operation::Look, conditional: false, checksummed: false, status });
+        Trouble { kind, code, message, asked }
+    }
+
+    /// The trouble that a row about one object speaks of, in the answer to a request about many.
+    #[cfg(feature = "s3")]
+    pub(super) fn of_row(operation: Operation, conditional: bool, code: &str, message: &str) -> Self {
+        let status = match code {
+            "PreconditionFailed" => 412,
+            "NoSuchKey" => 404,
+            "AccessDenied" => 403,
+            "ConditionalRequestConflict" | "OperationAborted" => 409,
+            "NotImplemented" => 501,
+            "InternalError" => 500,
+            "SlowDown" | "ServiceUnavailable" => 503,
+            _ => 400,
+        };
+        let body = format!("<Code>{code}</Code><Message>{message}</Message>");
+        Trouble::of_answer(status, &body).at(operation, conditional, false)
+    }
+
+    /// The trouble that there is no answer, or none that can be read.
+    pub(super) fn without_answer(kind: Kind, message: &str) -> Self {
+        Trouble { kind, code: None, message: printable(message), asked: None }
+    }
+
+    /// The same as an answer to this.
+    pub(super) fn at(self, operation: Operation, conditional: bool, checksummed: bool) -> Self {
+        let asked = self.asked.map(|asked| Asked { operation, conditional, checksummed, ..asked });
+        Trouble { asked, ..self }
+    }
+
+    /// What to do next by the table of refusals; `None` if there was no answer.
+    pub(super) fn next(&self) -> Option<Next> {
+        let Asked { operation, conditional, checksummed, status } = self.asked?;
+        let code = self.code.as_deref().unwrap_or_default();
+        Some(refusal::next(&Refused { operation, conditional, checksummed, status, code }))
+    }
+
+    /// Whether the service does not know this operation at all.
+    pub(super) fn is_unknown_operation(&self) -> bool {
+        self.kind == Kind::Unsupported || self.asked.is_some_and(|asked| asked.status == 405)
+    }
+
+    /// The service's own code and words.
+    pub(super) fn said(&self) -> String {
+        match &self.code {
+            Some(code) if *code != self.message => format!("{code}: {}", self.message),
+            _ => self.message.clone(),
+        }
+    }
+
+    /// The trouble that no answer came.
+    pub(super) fn unreachable(failure: &HttpError) -> Self {
+        #[cfg(feature = "http")]
+        if let Some(closed) = std::error::Error::source(failure).and_then(|source| source.downcast_ref()) {
+            let super::http::NoWay(reason) = closed;
+            return Trouble::without_answer(Kind::NoWay, reason);
+        }
+        Trouble::without_answer(Kind::Unreachable, &innermost(failure))
+    }
+
+    /// Whether something else came to be at the key than was expected there.
+    pub(super) fn is_conflict(&self) -> bool {
+        let is_elsewhere = matches!(self.kind, Kind::Taken | Kind::Changed);
+        (is_elsewhere || self.next() == Some(Next::LookAgain)) && !self.is_of_bucket()
+    }
+
+    /// Whether any other request would end in the same way.
+    #[cfg(feature = "s3")]
+    pub(super) fn is_of_all_requests(&self) -> bool {
+        matches!(self.kind, Kind::Throttled | Kind::Failing | Kind::Unreachable | Kind::Unauthenticated)
+            || self.next() == Some(Next::EndRun)
+    }
+
+    /// Whether these credentials may not do this to this object.
+    pub(super) fn is_denied(&self) -> bool {
+        self.kind == Kind::Denied
+    }
+
+    /// Whether there is no such object, in a bucket that exists.
+    pub(super) fn is_missing_object(&self) -> bool {
+        self.kind == Kind::Missing && !self.is_of_bucket() && !self.is_conflict()
+    }
+
+    /// The same as one after which to look again.
+    pub(super) fn into_conflict(self) -> Self {
+        Trouble { kind: Kind::Changed, ..self }
+    }
+
+    /// The same as one that looking again does not help against.
+    pub(super) fn into_final(self) -> Self {
+        match self.kind {
+            Kind::Missing | Kind::Taken | Kind::Changed if !self.is_of_bucket() => {
+                Trouble { kind: Kind::Other, asked: None, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// Whether the denial is one of the request and not of one object's state.
+    fn is_general(&self) -> bool {
+        !matches!(
+            self.code.as_deref(),
+            Some("InvalidObjectState" | "ObjectLocked" | "InvalidRetentionPeriod")
+        )
+    }
+
+    fn is_of_bucket(&self) -> bool {
+        matches!(self.code.as_deref(), Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted"))
+    }
+}
+
+impl From<object_store::Error> for Trouble {
+    fn from(error: object_store::Error) -> Self {
+        use object_store::Error;
+        if let Some(missing) = find::<NoCredentials>(&error) {
+            return Trouble::without_answer(Kind::Unauthenticated, &missing.to_string());
+        }
+        #[cfg(feature = "http")]
+        if let Some(closed) = find::<super::http::NoWay>(&error) {
+            return Trouble::without_answer(Kind::NoWay, &closed.to_string());
+        }
+        // The library keeps the status and the body of an answer to itself, except in its text.
+        let text = error.to_string();
+        let status = status_in(&text);
+        if let (None, Some(failure)) = (status, find::<HttpError>(&error)) {
+            return Trouble::unreachable(failure);
+        }
+        let kind = match &error {
+            Error::NotFound { .. } => Some(Kind::Missing),
+            Error::AlreadyExists { .. } => Some(Kind::Taken),
+            Error::Precondition { .. } | Error::NotModified { .. } => Some(Kind::Changed),
+            Error::NotImplemented { .. } | Error::NotSupported { .. } => Some(Kind::Unsupported),
+            _ if text.contains("redirect without LOCATION") => Some(Kind::Moved),
+            _ => None,
+        };
+        match status {
+            Some(status) => Trouble::of_answer(status, &text),
+            None => Trouble::without_answer(kind.unwrap_or(Kind::Other), &innermost(&error)),
+        }
+        .with_kind(kind)
+    }
+}
+
+impl Trouble {
+    fn with_kind(self, kind: Option<Kind>) -> Self {
+        Trouble { kind: kind.unwrap_or(self.kind), ..self }
+    }
+}
+
+/// The error of some type in a chain of reasons.
+fn find<E: std::error::Error + 'static>(error: &object_store::Error) -> Option<&E> {
+    let mut next = Some(error as &(dyn std::error::Error + 'static));
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = current.source();
+    }
+    None
+}
+
+/// The last of a chain of reasons, which says most.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// The status in "… status code: 503 Service Unavailable …".
+fn status_in(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once("status code: ")?;
+    rest.get(..3)?.parse().ok()
+}
+
+/// The text of the first element of this name in an XML document.
+fn element<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
+}
+
+/// Tells troubles as the engine's [`StoreError`].
+#[derive(Debug)]
+pub(super) struct Site {
+    location: String,
+    /// The address that is asked, and how the bucket is named in it.
+    address: OnceLock<String>,
+    /// Whether anything was written in this run: then what is denied is denied for one object and not for all.
+    wrote: AtomicBool,
+    /// The last refusal of each action, and how often in a row it came.
+    refusals: Mutex<HashMap<Action, (String, u32)>>,
+}
+
+impl Site {
+    pub(super) fn new(location: String) -> Self {
+        Site { location, address: OnceLock::new(), wrote: AtomicBool::new(false), refusals: Mutex::default() }
+    }
+
+    pub(super) fn location(&self) -> String {
+        self.location.clone()
+    }
+
+    /// Names the address that is asked, for errors that it may be the reason of.
+    #[cfg(feature = "s3")]
+    pub(super) fn at_address(&self, address: String) {
+        // A store has one.
+        let _ = self.address.set(address);
+    }
+
+    /// Notes that something could be written.
+    pub(super) fn wrote(&self) {
+        self.wrote.store(true, Ordering::Relaxed);
+        self.succeeded(Action::Write);
+    }
+
+    /// Notes that something could be done: what is refused next is refused for the first time.
+    pub(super) fn succeeded(&self, action: Action) {
+        lock(&self.refusals).remove(&action);
+    }
+
+    /// Counts a refusal; whether it was the same so often in a row that going on is pointless.
+    fn is_pointless(&self, action: Action, said: &str) -> bool {
+        let mut refusals = lock(&self.refusals);
+        let (last, times) = refusals.entry(action).or_default();
+        if last != said {
+            *last = said.to_owned();
+            *times = 0;
+        }
+        *times += 1;
+        *times >= REFUSALS
+    }
+
+    /// The error for trouble with the object at a path.
+    pub(super) fn error(&self, action: Action, path: &str, trouble: &Trouble) -> StoreError {
+        if let Some(error) = self.of_store(action, trouble) {
+            return error;
+        }
+        let (path, location, said) = (path.to_owned(), self.location(), trouble.said());
+        if trouble.code.as_deref() == Some("KeyTooLongError") {
+            return StoreError::NameTooLong { path, location };
+        }
+        if trouble.kind == Kind::Denied && trouble.is_general() && self.is_first(action) {
+            return self.unavailable(denied(action, &said));
+        }
+        if self.is_pointless(action, trouble.code.as_deref().unwrap_or(&said)) {
+            return self.unavailable(format!(
+                "it refused {REFUSALS} times in a row to {} a file, the last time {path:?} ({said}); mend that, and run \
+                 the same command again, it goes on where it stopped",
+                action.text()
+            ));
+        }
+        StoreError::Io { action: action.text(), path, location, source: io::Error::other(said) }
+    }
+
+    /// Whether nothing was possible yet that a right to do this would have allowed.
+    fn is_first(&self, action: Action) -> bool {
+        matches!(action, Action::Look | Action::Write | Action::List) && !self.wrote.load(Ordering::Relaxed)
+    }
+
+    /// The error for trouble with the bucket as a whole: it ends the run.
+    pub(super) fn bucket_error(&self, action: Action, trouble: &Trouble) -> StoreError {
+        self.of_store(action, trouble).unwrap_or_else(|| match trouble.kind {
+            Kind::Denied => self.unavailable(denied(action, &trouble.said())),
+            _ => self.unavailable(format!("cannot {} it: {}", action.text(), trouble.said())),
+        })
+    }
+
+    /// The error for trouble that all other objects would have as well.
+    fn of_store(&self, action: Action, trouble: &Trouble) -> Option<StoreError> {
+        let message = &trouble.said();
+        let reason = match (trouble.kind, trouble.code.as_deref()) {
+            (_, Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage")) => {
+                return Some(StoreError::Full { location: self.location() });
+            }
+            _ if trouble.is_of_bucket() => format!(
+                "there is no such bucket ({message}){}; create it (`obsync aws init` can), or check its name and the region",
+                self.asked_at()
+            ),
+            (_, Some("SecondLevelDomainForbidden")) => format!(
+                "it wants the bucket named in the host ({message}){}; set AWS_S3_ADDRESSING_STYLE=virtual",
+                self.asked_at()
+            ),
+            (_, Some("RequestTimeTooSkewed")) => {
+                "the clock of this machine is wrong, so that requests are not accepted; set it right"
+                    .to_owned()
+            }
+            (
+                _,
+                Some(
+                    "InvalidAccessKeyId"
+                    | "SignatureDoesNotMatch"
+                    | "ExpiredToken"
+                    | "InvalidToken"
+                    | "TokenRefreshRequired"
+                    | "AuthenticationFailed"
+                    | "InvalidSecurity",
+                ),
+            )
+            | (Kind::Unauthenticated, _) => {
+                format!("the credentials cannot be used ({message}); check or renew them")
+            }
+            (Kind::NoWay, _) => format!("there is no way to it: {message}"),
+            (Kind::Moved, _)
+            | (
+                _,
+                Some(
+                    "PermanentRedirect"
+                    | "AuthorizationHeaderMalformed"
+                    | "IllegalLocationConstraintException",
+                ),
+            ) => {
+                format!("the bucket is in another region ({message}); set AWS_REGION to that one")
+            }
+            (_, Some("InvalidStorageClass")) => {
+                format!("it does not have the storage class that was asked for ({message}); choose another")
+            }
+            (_, Some(code)) if code.starts_with("KMS.") => {
+                format!("the KMS key cannot be used ({message}); check the key and the right to use it")
+            }
+            (Kind::Throttled, _) => format!(
+                "it throttles: too many requests at a time, still after repeated attempts ({message}); run the same command \
+                 again later, it goes on where it stopped"
+            ),
+            (Kind::Failing, _) => format!(
+                "it keeps failing when asked to {} ({message}); run the same command again later, it goes on where it stopped",
+                action.text()
+            ),
+            (Kind::Unreachable, _) => {
+                let at = self.asked_at();
+                format!(
+                    "it cannot be reached ({message}){at}; check the network and the address of the service"
+                )
+            }
+            _ => return None,
+        };
+        Some(self.unavailable(reason))
+    }
+
+    /// Where was asked, for a sentence.
+    fn asked_at(&self) -> String {
+        self.address.get().map(|address| format!(" at {address}")).unwrap_or_default()
+    }
+
+    pub(super) fn stopped(&self) -> StoreError {
+        StoreError::Stopped { location: self.location() }
+    }
+
+    pub(super) fn unavailable(&self, reason: impl Into<String>) -> StoreError {
+        StoreError::Unavailable { location: self.location(), reason: reason.into() }
+    }
+
+    /// The error for something at a path that needs no service to be wrong.
+    pub(super) fn io(&self, action: Action, path: &str, reason: &str) -> StoreError {
+        StoreError::Io {
+            action: action.text(),
+            path: path.to_owned(),
+            location: self.location(),
+            source: io::Error::other(reason.to_owned()),
+        }
+    }
+}
+
+fn denied(action: Action, said: &str) -> String {
+    format!(
+        "access is denied when asked to {} ({said}); the credentials need s3:ListBucket for the bucket, and s3:GetObject, \
+         s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload for its objects (and the use of the KMS key, if it has \
+         one)",
+        action.text()
+    )
+}
+
+/// A fatal error once more, for the other members of a batch.
+pub(super) fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Full { location } => StoreError::Full { location: location.clone() },
+        StoreError::Stopped { location } => StoreError::Stopped { location: location.clone() },
+        StoreError::Unavailable { location, reason } => {
+            StoreError::Unavailable { location: location.clone(), reason: reason.clone() }
+        }
+        other => StoreError::Unavailable { location: String::new(), reason: other.to_string() },
+    }
+}

@@ -1,0 +1,153 @@
+//! Lets as many requests go to a service at a time as its [pace](super::pace) says.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use object_store::HeaderMap;
+use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
+use obsync_protocol::limits::RETRY_AFTER;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::pace::{Pace, Sort};
+use super::traffic::Traffic;
+use obsync_core::blocking::lock;
+
+/// Objects of up to this many bytes take about the same time on their way.
+const SMALL: usize = 64 << 10;
+
+/// Turns to send requests. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Turns {
+    free: Arc<Semaphore>,
+    state: Arc<Mutex<State>>,
+    traffic: Traffic,
+}
+
+#[derive(Debug)]
+struct State {
+    pace: Pace,
+    /// How many turns there are, free or taken: more than the pace says until some of them are over.
+    given: usize,
+    /// Until when the service asked not to be asked.
+    rest: Option<Instant>,
+}
+
+/// The right to send one request. Whoever drops it without a word of the answer gave the request up.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Turns,
+    permit: Option<OwnedSemaphorePermit>,
+    /// No other request could be begun beside this one.
+    is_last: bool,
+    sort: Sort,
+    sent: Instant,
+}
+
+impl Turns {
+    /// At most so many at a time. What that comes to is told to `traffic`.
+    pub(super) fn new(most: usize, traffic: Traffic) -> Self {
+        let pace = Pace::new(most);
+        let given = pace.requests();
+        traffic.set_at_a_time(given);
+        let state = Arc::new(Mutex::new(State { pace, given, rest: None }));
+        Turns { free: Arc::new(Semaphore::new(given)), state, traffic }
+    }
+
+    /// Waits for the turn of a request: as long as those before it take, and each of them has a limit of time.
+    pub(super) async fn take(&self, request: &HttpRequest) -> Turn {
+        // It is never closed.
+        let permit = self.free.clone().acquire_owned().await.ok();
+        let is_last = self.free.available_permits() == 0;
+        let rest = lock(&self.state).rest;
+        if let Some(rest) = rest {
+            tokio::time::sleep_until(rest.into()).await;
+        }
+        Turn { turns: self.clone(), permit, is_last, sort: sort(request), sent: Instant::now() }
+    }
+
+    /// Takes a turn back, and brings their number in step with the pace.
+    fn take_back(&self, permit: OwnedSemaphorePermit) {
+        let mut state = lock(&self.state);
+        let wanted = state.pace.requests();
+        self.traffic.set_at_a_time(wanted);
+        if wanted < state.given {
+            // Whoever waits would get it at once if it were given back.
+            permit.forget();
+            state.given -= 1;
+            return;
+        }
+        self.free.add_permits(wanted - state.given);
+        state.given = wanted;
+    }
+}
+
+impl Turn {
+    /// Takes note of how the request went.
+    pub(super) fn end(self, outcome: &Result<HttpResponse, HttpError>) {
+        let now = Instant::now();
+        let mut state = lock(&self.turns.state);
+        match outcome {
+            Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => {
+                state.pace.trouble(self.sent, now);
+                let rest = retry_after(answer.headers()).map(|pause| now + pause.min(RETRY_AFTER));
+                state.rest = state.rest.max(rest);
+            }
+            Ok(answer) if answer.status().as_u16() < 500 => {
+                state.pace.answered(self.sort, self.sent, now, self.is_last);
+            }
+            Err(error) if error.kind() == HttpErrorKind::Timeout => state.pace.trouble(self.sent, now),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.turns.take_back(permit);
+        }
+    }
+}
+
+/// How long the service asks to wait (RFC 9110, section 10.2.3): seconds, or a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("retry-after")?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()
+}
+
+/// The sort of a request.
+fn sort(request: &HttpRequest) -> Sort {
+    let size = request.body().content_length();
+    match request.method().as_str() {
+        "HEAD" => Sort::Look,
+        "PUT" if request.headers().contains_key("x-amz-copy-source") => Sort::Copy,
+        "PUT" if size > 0 && size <= SMALL => Sort::Put,
+        _ => Sort::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(text: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", text.parse().unwrap());
+        retry_after(&headers)
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        let in_an_hour = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+        let date = jiff::fmt::rfc2822::to_string(&in_an_hour.to_zoned(jiff::tz::TimeZone::UTC)).unwrap();
+        let pause = asked(&date).unwrap();
+        assert!(pause > Duration::from_secs(3500) && pause <= Duration::from_secs(3600), "{pause:?}");
+        assert!(asked("Fri, 31 Dec 1999 23:59:59 GMT").is_none(), "it is over");
+        assert!(asked("soon").is_none());
+    }
+}

@@ -1,0 +1,297 @@
+//! A vault pulled into a bucket by the engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use obsync_bucket::{BucketOptions, Retries};
+use obsync_core::{NoProgress, Outcome, Progress};
+use obsync_testcloud::{Service, ServiceFaults};
+use obsync_testkit::{Chance, GeneratorOptions, fill_vault};
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::Bench;
+use crate::sites::{S3Bucket, options};
+
+const T: i64 = 1_722_222_222_123;
+
+fn some_files(files: usize) -> GeneratorOptions {
+    GeneratorOptions { files, seed: 3, many_scripts: true, ..GeneratorOptions::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generated_vault_comes_out_exact() {
+    let bench = Bench::new().await;
+    fill_vault(&bench.vault, &some_files(400)).unwrap();
+    bench.vault.write("Empty.md", "", T).unwrap();
+    bench.vault.write("Film.mp4", vec![5; 21 << 20], T).unwrap();
+    bench.vault.create_folder("Really empty").unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.assert_exact().await;
+    let counts = bench.bucket.cloud.counts();
+    assert_eq!(counts.of(Service::S3, "CompleteMultipartUpload"), 1);
+    assert_eq!(counts.of(Service::S3, "GetObject"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_pull_with_nothing_new_costs_a_handful_of_requests() {
+    let bench = Bench::new().await;
+    fill_vault(&bench.vault, &some_files(100)).unwrap();
+    bench.pull().await;
+    let before = bench.bucket.cloud.counts();
+    assert!(bench.pull().await.is_unchanged());
+    let counts = bench.bucket.cloud.counts().since(&before);
+    assert_eq!(counts.total(Service::S3), 3, "is anything there, own objects, open uploads: {counts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_changes_cost_two_requests_each() {
+    let bench = Bench::new().await;
+    for n in 0..1500 {
+        bench.vault.write(&format!("{}/{n}.md", n % 7), format!("note {n}"), T).unwrap();
+    }
+    bench.pull().await;
+    for n in 0..10 {
+        bench.vault.write(&format!("{}/{n}.md", n % 7), format!("note {n}, changed"), T + 1).unwrap();
+    }
+    let before = bench.bucket.cloud.counts();
+    assert_eq!(bench.pull().await.pulled.files, 10);
+    let counts = bench.bucket.cloud.counts().since(&before);
+    assert_eq!(counts.total(Service::S3), 24, "and one to find out about conditions: {counts}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renames_download_nothing() {
+    let bench = Bench::new().await;
+    for n in 0..200 {
+        bench.vault.write(&format!("Inbox/{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    bench.vault.write("Inbox/Film.mp4", vec![5; 9 << 20], T).unwrap();
+    bench.pull().await;
+    bench.vault.rename("Inbox", "Archive/2026").unwrap();
+    let before = bench.bucket.cloud.counts();
+    let report = bench.pull().await;
+    assert_eq!((report.pulled.files, report.copied.files, report.requests), (0, 201, 0));
+    let counts = bench.bucket.cloud.counts().since(&before);
+    let of = |operation| counts.of(Service::S3, operation);
+    // One of each to find out what the service does with conditions.
+    assert_eq!((of("CopyObject"), of("GetObject"), of("PutObject"), of("DeleteObjects")), (202, 0, 0, 2));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_swap_their_contents_are_swapped_without_a_download() {
+    let bench = Bench::new().await;
+    for (path, text) in [("a.md", "one"), ("b.md", "two"), ("c.md", "three")] {
+        bench.vault.write(path, text, T).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.rename("a.md", "x.md").unwrap();
+    bench.vault.rename("b.md", "a.md").unwrap();
+    bench.vault.rename("c.md", "b.md").unwrap();
+    bench.vault.rename("x.md", "c.md").unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.pulled.files, report.requests), (0, 0), "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_content_at_many_paths_is_downloaded_once() {
+    let bench = Bench::new().await;
+    for n in 0..50 {
+        bench.vault.write(&format!("{n}.md"), "the same template", T + n).unwrap();
+    }
+    let report = bench.pull().await;
+    assert_eq!((report.pulled.files, report.copied.files, report.requests), (1, 49, 1));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_and_folders_change_places() {
+    let bench = Bench::new().await;
+    bench.vault.write("a", "a file", T).unwrap();
+    bench.vault.write("b/c.md", "in a folder", T).unwrap();
+    bench.pull().await;
+    bench.vault.delete("a").unwrap();
+    bench.vault.write("a/d.md", "a folder now", T).unwrap();
+    bench.vault.delete("b/c.md").unwrap();
+    bench.vault.delete_folder("b").unwrap();
+    bench.vault.write("b", "a file now", T).unwrap();
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_mends_what_somebody_else_did() {
+    let mut bench = Bench::new().await;
+    fill_vault(&bench.vault, &some_files(300)).unwrap();
+    bench.vault.write("edited.md", "ours", T).unwrap();
+    bench.vault.write("deleted.md", "ours too", T).unwrap();
+    bench.pull().await;
+    bench.bucket.put("edited.md", b"edited here");
+    bench.bucket.delete("deleted.md");
+    let verification = bench.verify().await;
+    assert_eq!((verification.missing.len(), verification.changed.len()), (1, 1));
+
+    let before = bench.bucket.cloud.counts();
+    let report = bench.pull_full().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert_eq!((report.pulled.files, report.conflicts.len()), (2, 1));
+    let kept = report.conflicts[0].kept_as.as_str();
+    assert_eq!(bench.bucket.text(kept).as_deref(), Some("edited here"));
+    bench.bucket.delete(kept);
+    bench.assert_exact().await;
+    let counts = bench.bucket.cloud.counts().since(&before);
+    assert!(counts.of(Service::S3, "PutObject") <= 3, "{counts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_whose_state_was_lost_is_adopted() {
+    let bench = Bench::new().await;
+    fill_vault(&bench.vault, &some_files(300)).unwrap();
+    bench.pull().await;
+    bench.lose_state();
+    let before = bench.bucket.cloud.counts();
+    let report = bench.pull().await;
+    assert_eq!((report.pulled.files, report.conflicts.len()), (0, 0), "{report:#?}");
+    let counts = bench.bucket.cloud.counts().since(&before);
+    let of = |operation| counts.of(Service::S3, operation);
+    assert_eq!((of("PutObject"), of("CopyObject"), of("GetObject")), (0, 0, 0), "{counts}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_another_tool_put_there_is_adopted_and_described() {
+    let bench = Bench::new().await;
+    for n in 0..100 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+        bench.bucket.put(&format!("{n}.md"), format!("note {n}").as_bytes());
+    }
+    let report = bench.pull().await;
+    assert_eq!((report.pulled.files, report.adopted.files, report.conflicts.len()), (0, 100, 0));
+    assert_eq!(bench.bucket.count("PutObject"), 0);
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_files_stay_if_they_are_to() {
+    let bench = Bench::with(S3Bucket::with(BucketOptions { keep_deleted: true, ..options() }).await).await;
+    bench.vault.write("a.md", "a", T).unwrap();
+    bench.vault.write("b.md", "b", T).unwrap();
+    bench.pull().await;
+    bench.vault.delete("a.md").unwrap();
+    bench.vault.rename("b.md", "c.md").unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 0));
+    assert_eq!(bench.bucket.keys(), ["a.md", "b.md", "c.md"]);
+    // And what comes back is no conflict.
+    bench.vault.write("a.md", "a again", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.pulled.files, report.conflicts.len()), (1, 0));
+    assert_eq!(bench.bucket.text("a.md").as_deref(), Some("a again"));
+}
+
+/// Stops a pull when some files are in place.
+struct StopAfter {
+    left: AtomicU64,
+    stop: CancellationToken,
+}
+
+impl Progress for StopAfter {
+    fn placed(&self, _bytes: u64) {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.stop.cancel();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_is_stopped_goes_on_where_it_stopped() {
+    let bench = Bench::new().await;
+    for n in 0..3000 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    bench.vault.write("Film.mp4", vec![5; 40 << 20], T).unwrap();
+    let stop = CancellationToken::new();
+    let progress = StopAfter { left: AtomicU64::new(100), stop: stop.clone() };
+    let report = bench.pull_with(Arc::new(progress), stop).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    assert_eq!(bench.bucket.open_uploads(), 0, "nothing is left open");
+    let placed = bench.bucket.keys().len() as u64;
+    assert!(placed >= 100);
+    let report = bench.pull().await;
+    assert_eq!(report.pulled.files + placed, 3001, "nothing is downloaded twice that is in place");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_that_die_at_any_moment_lose_nothing_and_leave_nothing() {
+    // Small portions, so that many are announced while others are published.
+    let portions = BucketOptions { batch_files: 10, ..options() };
+    let bench = Bench::with(S3Bucket::with(portions).await).await;
+    fill_vault(&bench.vault, &some_files(600)).unwrap();
+    bench.vault.write("Film.mp4", vec![5; 30 << 20], T).unwrap();
+    for moment in 1..=20 {
+        let pull = bench.pull_with(Arc::new(NoProgress), CancellationToken::new());
+        let _ = tokio::time::timeout(Duration::from_millis(25 * moment), pull).await;
+        if moment == 10 {
+            bench.vault.rename("Film.mp4", "Movie.mp4").unwrap();
+        }
+    }
+    // An upload of the film under its old name is nobody's for a day.
+    bench.bucket.cloud.s3().age_uploads(crate::sites::BUCKET, Duration::from_secs(25 * 3600));
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert!(report.conflicts.is_empty(), "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_vanishes_midway_costs_nothing_but_time() {
+    let bench = Bench::new().await;
+    fill_vault(&bench.vault, &some_files(200)).unwrap();
+    bench.bucket.cloud.faults().update(|faults| faults.bucket_vanishes_after = Some(50));
+    let error = bench.try_pull().await.unwrap_err();
+    assert!(error.to_string().contains("no such bucket"), "{error}");
+    bench.bucket.cloud.faults().clear();
+    bench.bucket.cloud.s3().restore_bucket(crate::sites::BUCKET);
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_fails_now_and_then_gets_everything() {
+    let retries = Retries { most: 12, ..options().retries };
+    let bench = Bench::with(S3Bucket::with(BucketOptions { retries, ..options() }).await).await;
+    fill_vault(&bench.vault, &some_files(200)).unwrap();
+    bench.vault.write("Film.mp4", vec![5; 30 << 20], T).unwrap();
+    bench.bucket.cloud.faults().update(|faults| {
+        faults.s3 = ServiceFaults {
+            throttled: Chance::probability(0.05),
+            internal_error: Chance::probability(0.05),
+            dropped: Chance::probability(0.02),
+            lost_answer: Chance::probability(0.05),
+            ..ServiceFaults::default()
+        };
+    });
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.bucket.cloud.faults().clear();
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn little_memory_is_enough_for_many_and_for_large_files() {
+    let little = BucketOptions { memory: 11 << 20, part_size: 5 << 20, ..options() };
+    let bench = Bench::with(S3Bucket::with(little).await).await;
+    for n in 0..60 {
+        bench.vault.write(&format!("{n}.bin"), vec![n as u8; 2 << 20], T).unwrap();
+    }
+    bench.vault.write("Film.mp4", vec![5; 60 << 20], T).unwrap();
+    bench.pull().await;
+    bench.assert_exact().await;
+}

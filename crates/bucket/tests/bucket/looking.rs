@@ -1,0 +1,101 @@
+//! What is there already is found with few requests.
+
+use obsync_conformance::{at, place};
+use obsync_core::{VaultStore, Wanted};
+use obsync_protocol::ContentHash;
+
+use crate::sites::S3Bucket;
+
+fn wanted(path: &str, content: &[u8]) -> Wanted {
+    Wanted { path: at(path), hash: ContentHash::of(content), size: content.len() as u64 }
+}
+
+#[tokio::test]
+async fn a_few_questions_cost_one_request_each() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", 1, None).await;
+    let before = store.requests();
+    let held = store.holds(vec![wanted("a.md", b"text"), wanted("b.md", b"text")]).await.unwrap();
+    assert_eq!(held, [true, false]);
+    assert_eq!(store.requests() - before, 2);
+    assert_eq!(bucket.count("GetObject"), 0);
+}
+
+#[tokio::test]
+async fn many_questions_cost_one_list_and_a_request_for_what_may_be_there() {
+    let bucket = S3Bucket::new().await;
+    for number in 0..300 {
+        bucket.put(&format!("{number}.md"), b"foreign");
+    }
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", 1, None).await;
+    let mut questions: Vec<Wanted> =
+        (0..300).map(|number| wanted(&format!("{number}.md"), b"text")).collect();
+    questions.push(wanted("a.md", b"text"));
+    questions.push(wanted("7.md", b"foreign"));
+    let before = store.requests();
+    let held = store.holds(questions.clone()).await.unwrap();
+    assert_eq!(held.iter().filter(|held| **held).count(), 2);
+    assert_eq!(held[300..], [true, true]);
+    assert_eq!(
+        store.requests() - before,
+        4,
+        "a list, two looks, and one object to be read for lack of metadata"
+    );
+
+    // What is written now is found, too, without another list.
+    place(&store, "8.md", b"text", 1, None).await;
+    let held = store.holds(questions).await.unwrap();
+    assert!(held[8]);
+    assert_eq!(bucket.count("ListObjectsV2"), 1);
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_is_given_up() {
+    let bucket = S3Bucket::new().await;
+    for number in 0..17_001 {
+        bucket.put(&format!("{number}.md"), b"foreign");
+    }
+    let store = bucket.store().await;
+    place(&store, "zzz.md", b"text", 1, None).await;
+    let mut questions: Vec<Wanted> =
+        (0..63).map(|number| wanted(&format!("no {number}.md"), b"text")).collect();
+    questions.push(wanted("zzz.md", b"text"));
+    let held = store.holds(questions).await.unwrap();
+    assert!(held[63] && !held[0]);
+    assert_eq!(
+        bucket.count("ListObjectsV2"),
+        17,
+        "a quarter of the questions, and one to see that there is more"
+    );
+    assert_eq!(bucket.count("HeadObject"), 64);
+}
+
+#[tokio::test]
+async fn a_change_costs_one_look_and_one_write() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"first", 1, None).await;
+    store.end_run().await;
+    let before = store.requests();
+    assert_eq!(store.holds(vec![wanted("a.md", b"second")]).await.unwrap(), [false]);
+    place(&store, "a.md", b"second", 2, Some(b"first")).await;
+    assert_eq!(store.requests() - before, 2);
+    // And what the vault has for the first time costs as much.
+    assert_eq!(store.holds(vec![wanted("b.md", b"new")]).await.unwrap(), [false]);
+    place(&store, "b.md", b"new", 2, None).await;
+    assert_eq!(store.requests() - before, 4);
+}
+
+#[tokio::test]
+async fn an_empty_bucket_is_told_by_one_request() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    assert!(store.is_empty().await.unwrap());
+    for number in 0..2000 {
+        bucket.put(&format!("{number}.md"), b"foreign");
+    }
+    assert!(!store.is_empty().await.unwrap());
+    assert_eq!(store.requests(), 2);
+}

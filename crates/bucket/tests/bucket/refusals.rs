@@ -1,0 +1,380 @@
+//! What a service refuses is about that request: the file comes another way, or fails alone, and the rest is stored.
+
+use std::time::{Duration, Instant};
+
+use obsync_bucket::{BucketOptions, BucketStore};
+use obsync_conformance::{at, meta, place, publish_one, stage};
+use obsync_core::{
+    KnownContent, Outcome, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore,
+};
+use obsync_protocol::ContentHash;
+use obsync_testcloud::{Refusal, Service};
+
+use crate::bench::Bench;
+use crate::sites::{BUCKET, S3Bucket, options};
+
+const TIME: i64 = 1_722_222_222_123;
+const PART: usize = 5 << 20;
+
+fn refuse(bucket: &S3Bucket, refusals: Vec<Refusal>) {
+    bucket.cloud.faults().update(|faults| faults.s3_manners.refusals = refusals);
+}
+
+fn archived() -> Vec<Refusal> {
+    let words = "The operation is not valid for the object's storage class";
+    ["CopyObject", "GetObject"]
+        .map(|operation| Refusal::new(operation, 403, "InvalidObjectState", words))
+        .to_vec()
+}
+
+fn unknown(operation: &str) -> Refusal {
+    Refusal::new(
+        operation,
+        501,
+        "NotImplemented",
+        "A header you provided implies functionality that is not implemented",
+    )
+}
+
+/// Stages a copy of `from` and publishes it.
+async fn copy(store: &BucketStore, from: &str, to: &str, content: &[u8]) -> Result<(), StoreError> {
+    let staged = store.copy(&at(from), &at(to), &meta(content, TIME), true).await?.unwrap();
+    publish_one(store, staged, None).await.map(drop).map_err(|failure| failure.error)
+}
+
+fn file(path: &str, content: &[u8]) -> Removable {
+    Removable { path: at(path), content: KnownContent::of(content) }
+}
+
+fn whole(error: &StoreError) -> String {
+    let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    format!("{error} {reason}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_note_in_an_archive_class_comes_from_the_vault_and_the_rest_is_stored() {
+    let bench = Bench::new().await;
+    for n in 0..5 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), TIME).unwrap();
+    }
+    bench.pull().await;
+    refuse(&bench.bucket, archived());
+    bench.vault.rename("0.md", "renamed.md").unwrap();
+    bench.vault.write("new.md", "a new one", TIME).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert_eq!((report.pulled.files, report.failures.len()), (2, 0), "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_in_an_archive_class_of_which_only_the_times_changed_keeps_those_that_it_had() {
+    let bench = Bench::new().await;
+    bench.vault.write("a.md", "text", TIME).unwrap();
+    bench.pull().await;
+    refuse(&bench.bucket, archived());
+    bench.vault.write("a.md", "text", TIME + 5000).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert!(report.warnings.iter().any(|warning| warning.contains("InvalidObjectState")), "{report:#?}");
+}
+
+#[tokio::test]
+async fn where_the_service_does_not_copy_the_content_passes_through_here() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    let large = vec![3; 9 << 20];
+    place(&store, "a.md", b"text", TIME, None).await;
+    place(&store, "large.bin", &large, TIME, None).await;
+    refuse(&bucket, vec![unknown("CopyObject")]);
+    copy(&store, "a.md", "b.md", b"text").await.unwrap();
+    let asked = bucket.count("CopyObject");
+    copy(&store, "a.md", "c.md", b"text").await.unwrap();
+    copy(&store, "large.bin", "copy.bin", &large).await.unwrap();
+    assert_eq!(bucket.count("CopyObject"), asked, "it is not asked any more");
+    assert_eq!(bucket.text("b.md").as_deref(), Some("text"));
+    assert_eq!(bucket.object("b.md").unwrap().metadata["sha256"], ContentHash::of(b"text").to_string());
+    assert_eq!(bucket.object("copy.bin").unwrap().content, large);
+    // What somebody else wrote is kept with what it carries.
+    let foreign = [("author", "somebody")];
+    bucket.cloud.s3().put(BUCKET, &crate::sites::key("d.md"), b"foreign".to_vec(), &foreign);
+    let aside = place(&store, "d.md", b"ours", TIME, None).await.conflict.unwrap();
+    assert_eq!(bucket.object(aside.as_str()).unwrap().metadata["author"], "somebody");
+}
+
+#[tokio::test]
+async fn conditions_that_copies_do_not_know_are_forgotten_for_copies_only() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    refuse(&bucket, vec![unknown("CopyObject").conditional()]);
+    copy(&store, "a.md", "b.md", b"text").await.unwrap();
+    assert_eq!(bucket.text("b.md").as_deref(), Some("text"));
+    assert_eq!(bucket.count("GetObject"), 0, "the copy is the service's work");
+    // Somebody else writes after the look.
+    place(&store, "c.md", b"first", TIME, None).await;
+    let staged = stage(&store, "c.md", b"second", TIME).await;
+    bucket.put("c.md", b"somebody else's");
+    let aside =
+        publish_one(&store, staged, Some(KnownContent::of(b"first"))).await.unwrap().conflict.unwrap();
+    assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
+}
+
+#[tokio::test]
+async fn a_bucket_with_object_lock_gets_the_checksums_that_it_demands() {
+    let bucket = S3Bucket::new().await;
+    let words = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters";
+    let demand = |operation| Refusal::new(operation, 400, "InvalidRequest", words).unchecked();
+    refuse(&bucket, vec![demand("PutObject"), demand("UploadPart")]);
+    let store = bucket.store().await;
+    let large = vec![9; 2 * PART + 1];
+    place(&store, "large.bin", &large, TIME, None).await;
+    let asked = store.requests();
+    place(&store, "a.md", b"text", TIME, None).await;
+    assert!(store.requests() - asked <= 2, "what was learned is remembered");
+    assert_eq!(bucket.text("a.md").as_deref(), Some("text"));
+    assert_eq!(bucket.object("large.bin").unwrap().content, large);
+}
+
+#[tokio::test]
+async fn files_are_removed_one_by_one_where_the_service_does_not_remove_many() {
+    let refusals =
+        [(501, "NotImplemented"), (405, "MethodNotAllowed"), (400, "MalformedXML"), (400, "InvalidArgument")];
+    for (status, code) in refusals {
+        let bucket = S3Bucket::new().await;
+        let store = bucket.store().await;
+        let files: Vec<Removable> =
+            (0..20).map(|n| file(&format!("{n}.md"), n.to_string().as_bytes())).collect();
+        for (n, file) in files.iter().enumerate() {
+            place(&store, file.path.as_str(), n.to_string().as_bytes(), TIME, None).await;
+        }
+        refuse(&bucket, vec![Refusal::new("DeleteObjects", status, code, "no")]);
+        let (first, rest) = files.split_at(10);
+        for removal in store.remove_files(first.to_vec()).await {
+            assert_eq!(removal.unwrap(), Removal::Removed, "{code}");
+        }
+        let asked = bucket.count("DeleteObjects");
+        for removal in store.remove_files(rest.to_vec()).await {
+            assert_eq!(removal.unwrap(), Removal::Removed, "{code}");
+        }
+        assert_eq!(bucket.count("DeleteObjects"), asked, "{code}: it is remembered");
+        assert!(bucket.keys().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_is_refused_for_another_reason_is_told_in_the_services_words() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    refuse(
+        &bucket,
+        vec![Refusal::new("DeleteObjects", 400, "UserKeyMustBeSpecified", "The bucket POST is wrong")],
+    );
+    let error = store.remove_files(vec![file("a.md", b"text")]).await.pop().unwrap().unwrap_err();
+    assert!(whole(&error).contains("UserKeyMustBeSpecified: The bucket POST is wrong"), "{}", whole(&error));
+    assert_eq!(bucket.count("DeleteObject"), 0);
+    assert_eq!(bucket.keys(), ["a.md"]);
+}
+
+#[tokio::test]
+async fn rows_about_single_files_in_a_successful_answer_are_those_files_failures() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    for path in ["a.md", "locked.md", "b.md"] {
+        place(&store, path, b"text", TIME, None).await;
+    }
+    let words = "Access Denied because object protected by object lock.";
+    refuse(&bucket, vec![Refusal::new("DeleteObjects row", 403, "AccessDenied", words).about("locked.md")]);
+    let files = ["a.md", "locked.md", "b.md"].map(|path| file(path, b"text"));
+    let answers = store.remove_files(files.to_vec()).await;
+    assert_eq!(
+        (answers[0].as_ref().ok(), answers[2].as_ref().ok()),
+        (Some(&Removal::Removed), Some(&Removal::Removed))
+    );
+    let error = answers[1].as_ref().unwrap_err();
+    assert!(
+        !error.is_fatal() && whole(error).contains(&format!("AccessDenied: {words}")),
+        "{}",
+        whole(error)
+    );
+    assert_eq!(bucket.keys(), ["locked.md"]);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_between_the_look_and_the_removal_is_kept() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    for n in 0..3 {
+        place(&store, &format!("{n}.md"), b"text", TIME, None).await;
+    }
+    // What the service does with conditions is found out by the first removal.
+    assert_eq!(
+        store.remove_files(vec![file("0.md", b"text")]).await.pop().unwrap().unwrap(),
+        Removal::Removed
+    );
+    let looks = bucket.count("HeadObject");
+    assert_eq!(
+        store.remove_files(vec![file("1.md", b"text")]).await.pop().unwrap().unwrap(),
+        Removal::Removed
+    );
+    assert_eq!(bucket.count("HeadObject"), looks, "what this run wrote needs no look");
+    bucket.put("2.md", b"edit");
+    assert_eq!(store.remove_files(vec![file("2.md", b"text")]).await.pop().unwrap().unwrap(), Removal::Kept);
+    assert_eq!(bucket.text("2.md").as_deref(), Some("edit"));
+}
+
+#[tokio::test]
+async fn contention_is_asked_again() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"first", TIME, None).await;
+    let conflict =
+        "The conditional request cannot succeed due to a conflicting operation against this resource.";
+    refuse(&bucket, vec![Refusal::new("PutObject", 409, "ConditionalRequestConflict", conflict).times(5)]);
+    place(&store, "a.md", b"second", TIME, Some(b"first")).await;
+    assert_eq!(bucket.text("a.md").as_deref(), Some("second"));
+    assert_eq!(bucket.keys(), ["a.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_cannot_be_completed_for_contention_goes_up_anew() {
+    let bench = Bench::new().await;
+    bench.vault.write("Film.mp4", vec![5; 9 << 20], TIME).unwrap();
+    let conflict =
+        Refusal::new("CompleteMultipartUpload", 409, "ConditionalRequestConflict", "conflict").times(1);
+    refuse(&bench.bucket, vec![conflict]);
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert_eq!(bench.bucket.count("CreateMultipartUpload"), 2);
+    assert_eq!(bench.bucket.open_uploads(), 0);
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_can_never_be_completed_fails_alone_and_is_not_downloaded_for_ever() {
+    let bench = Bench::new().await;
+    bench.vault.write("Film.mp4", vec![5; 9 << 20], TIME).unwrap();
+    bench.vault.write("a.md", "text", TIME).unwrap();
+    refuse(&bench.bucket, vec![Refusal::new("CompleteMultipartUpload", 409, "OperationAborted", "busy")]);
+    let report = bench.pull().await;
+    assert_eq!(report.failures.len(), 1, "{report:#?}");
+    assert!(report.failures[0].reason.contains("OperationAborted: busy"), "{report:#?}");
+    assert_eq!(bench.bucket.count("CreateMultipartUpload"), 2);
+    assert_eq!(bench.bucket.open_uploads(), 0);
+    assert_eq!(bench.bucket.text("a.md").as_deref(), Some("text"));
+}
+
+#[tokio::test]
+async fn what_vanished_before_it_was_replaced_is_written_anew() {
+    for content in [b"second".to_vec(), vec![1; 9 << 20]] {
+        let bucket = S3Bucket::new().await;
+        let store = bucket.store().await;
+        place(&store, "a.md", b"first", TIME, None).await;
+        let staged = stage(&store, "a.md", &content, TIME).await;
+        bucket.delete("a.md");
+        let published = publish_one(&store, staged, Some(KnownContent::of(b"first"))).await.unwrap();
+        assert_eq!(published.conflict, None);
+        assert_eq!(bucket.object("a.md").unwrap().content, content);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_takes_no_place_that_somebody_took_in_the_last_moment() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    let content = vec![1; 9 << 20];
+    let staged = stage(&store, "a.bin", &content, TIME).await;
+    // The look before it is answered, and then somebody writes: the first completion meets that.
+    refuse(&bucket, vec![Refusal::new("CompleteMultipartUpload", 412, "PreconditionFailed", "no").times(1)]);
+    publish_one(&store, staged, None).await.unwrap();
+    assert_eq!(
+        (bucket.count("CompleteMultipartUpload"), bucket.open_uploads()),
+        (2, 0),
+        "the parts are used again"
+    );
+    assert_eq!(bucket.object("a.bin").unwrap().content, content);
+}
+
+#[tokio::test]
+async fn a_service_that_lists_no_uploads_is_a_note_and_no_failure() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    refuse(&bucket, vec![unknown("ListMultipartUploads")]);
+    place(&store, "a.md", b"text", TIME, None).await;
+    store.discard_staged().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_that_takes_buckets_only_by_host_is_told_in_its_words_and_served_by_an_endpoint_that_names_one()
+ {
+    let bucket = S3Bucket::new().await;
+    bucket.cloud.faults().update(|faults| faults.s3_manners.hosts_only = true);
+    let store = bucket.store().await;
+    let error = store.is_empty().await.unwrap_err().to_string();
+    for words in [
+        "SecondLevelDomainForbidden: Please use virtual hosted style",
+        "AWS_S3_ADDRESSING_STYLE=virtual",
+        "127.0.0.1",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
+    let endpoint = bucket.cloud.endpoint(Service::S3).replace("127.0.0.1", &format!("{BUCKET}.localhost"));
+    let store = bucket.store_with(BucketOptions { endpoint: Some(endpoint), ..bucket.options.clone() }).await;
+    assert!(store.is_empty().await.unwrap());
+    place(&store, "a b+c/ü.md", b"text", TIME, None).await;
+    copy(&store, "a b+c/ü.md", "b.md", b"text").await.unwrap();
+    assert_eq!(store.list().await.unwrap().len(), 2);
+    assert_eq!(bucket.text("a b+c/ü.md").as_deref(), Some("text"));
+}
+
+#[tokio::test]
+async fn retry_after_is_obeyed_by_all_requests() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    let busy =
+        Refusal { retry_after: Some(1), ..Refusal::new("PutObject", 503, "SlowDown", "wait").times(1) };
+    refuse(&bucket, vec![busy]);
+    let begun = Instant::now();
+    place(&store, "a.md", b"text", TIME, None).await;
+    assert!(begun.elapsed() >= Duration::from_millis(990), "{:?}", begun.elapsed());
+    assert_eq!(bucket.text("a.md").as_deref(), Some("text"));
+}
+
+/// Publishes so many files; tells the errors.
+async fn publish_many(store: &BucketStore, files: usize) -> Vec<StoreError> {
+    let mut batch = Vec::new();
+    for n in 0..files {
+        let staged = stage(store, &format!("{n}.md"), b"text", TIME).await;
+        batch.push(Publication { content: PublicationContent::Staged(staged), replaces: None });
+    }
+    store.publish(batch).await.into_iter().filter_map(Result::err).map(|failure| failure.error).collect()
+}
+
+#[tokio::test]
+async fn the_same_refusal_ten_times_in_a_row_ends_the_run_with_one_sentence() {
+    let bucket = S3Bucket::with(BucketOptions { concurrency: 1, ..options() }).await;
+    let store = bucket.store().await;
+    place(&store, "first.md", b"text", TIME, None).await;
+    refuse(&bucket, vec![Refusal::new("PutObject", 400, "InvalidTag", "The tag is wrong")]);
+    let errors = publish_many(&store, 30).await;
+    assert_eq!(errors.iter().filter(|error| !error.is_fatal()).count(), 9);
+    let last = errors.last().unwrap().to_string();
+    assert!(
+        last.contains("10 times in a row to write a file") && last.contains("InvalidTag: The tag is wrong"),
+        "{last}"
+    );
+    assert_eq!(bucket.count("PutObject"), 12, "the first file, what is asked of its conditions, and ten");
+}
+
+#[tokio::test]
+async fn a_refusal_now_and_then_fails_those_files_alone() {
+    let bucket = S3Bucket::with(BucketOptions { concurrency: 1, ..options() }).await;
+    let store = bucket.store().await;
+    place(&store, "first.md", b"text", TIME, None).await;
+    let odd = |n| Refusal::new("PutObject", 400, "InvalidTag", "no").about(&format!("{n}5.md"));
+    refuse(&bucket, (0..12).map(odd).collect());
+    let errors = publish_many(&store, 120).await;
+    assert!(errors.iter().all(|error| !error.is_fatal()));
+    assert!(errors.len() >= 11, "{}", errors.len());
+}

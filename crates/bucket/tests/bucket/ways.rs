@@ -1,0 +1,171 @@
+//! Services that differ from Amazon without a word: ignored conditions, and keys that are listed in other ways.
+
+use obsync_conformance::{at, meta, place, publish_one, stage};
+use obsync_core::{KnownContent, Removable, Removal, VaultStore, Wanted};
+use obsync_protocol::ContentHash;
+use obsync_testcloud::{ListedKeys, Service};
+
+use crate::bench::Bench;
+use crate::sites::{BUCKET, PREFIX, S3Bucket, location, options};
+
+const TIME: i64 = 1_722_222_222_123;
+const ALL: [&str; 5] =
+    ["PutObject", "CompleteMultipartUpload", "CopyObject", "DeleteObject", "DeleteObjects"];
+
+fn ignoring(bucket: &S3Bucket, operations: &[&str]) {
+    let operations = operations.iter().map(|operation| (*operation).to_owned()).collect();
+    bucket.cloud.faults().update(|faults| faults.s3_manners.ignored_conditions = operations);
+}
+
+#[tokio::test]
+async fn a_service_that_ignores_conditions_is_found_out_by_one_request_and_looked_at_before_each_write() {
+    let bucket = S3Bucket::new().await;
+    ignoring(&bucket, &ALL);
+    for n in 0..20 {
+        bucket.put(&format!("{n}.md"), b"somebody else's");
+    }
+    let store = bucket.store().await;
+    for n in 0..20 {
+        let aside = place(&store, &format!("{n}.md"), b"ours", TIME, None).await.conflict.unwrap();
+        assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
+    }
+    assert_eq!(bucket.count("PutObject"), 21, "one to find out");
+    let warnings = store.warnings();
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("ignores conditions on writes"), "{warnings:?}");
+    assert_eq!(bucket.keys().len(), 40, "and nothing of obsync's own is left: {:?}", bucket.keys());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ignored_conditions_are_said_in_the_report() {
+    let bench = Bench::new().await;
+    ignoring(&bench.bucket, &ALL);
+    bench.vault.write("a.md", "text", TIME).unwrap();
+    let report = bench.pull().await;
+    assert!(report.warnings.is_empty(), "there was nothing that could be lost: {:?}", report.warnings);
+    bench.vault.write("a.md", "changed", TIME).unwrap();
+    let report = bench.pull().await;
+    assert!(report.warnings.iter().any(|warning| warning.contains("ignores conditions")), "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test]
+async fn each_kind_of_request_is_looked_after_by_itself() {
+    for ignored in ALL {
+        let bucket = S3Bucket::new().await;
+        ignoring(&bucket, &[ignored]);
+        let store = bucket.store().await;
+        place(&store, "a.md", b"text", TIME, None).await;
+        bucket.put("b.md", b"somebody else's");
+        let copy = store.copy(&at("a.md"), &at("b.md"), &meta(b"text", TIME), true).await.unwrap().unwrap();
+        let aside = publish_one(&store, copy, None).await.unwrap().conflict.unwrap();
+        assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"), "{ignored}");
+        bucket.put("c.bin", b"somebody else's");
+        let staged = stage(&store, "c.bin", &vec![1; 9 << 20], TIME).await;
+        let aside = publish_one(&store, staged, None).await.unwrap().conflict.unwrap();
+        assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"), "{ignored}");
+        bucket.put("b.md", b"edited");
+        let files =
+            ["a.md", "b.md"].map(|path| Removable { path: at(path), content: KnownContent::of(b"text") });
+        let removals: Vec<Removal> =
+            store.remove_files(files.to_vec()).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(removals, [Removal::Removed, Removal::Kept], "{ignored}");
+        assert_eq!(store.warnings().len(), usize::from(ignored == "PutObject"), "{ignored}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_costs_at_most_three_requests_where_the_service_keeps_conditions() {
+    let bench = Bench::new().await;
+    for n in 0..200 {
+        bench.vault.write(&format!("Inbox/{n}.md"), format!("note {n}"), TIME).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.rename("Inbox", "Archive").unwrap();
+    let before = bench.bucket.cloud.counts();
+    assert_eq!(bench.pull().await.copied.files, 200);
+    let counts = bench.bucket.cloud.counts().since(&before);
+    assert!(counts.total(Service::S3) <= 2 * 200 + 12, "a look and a copy each, and little more: {counts}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test]
+async fn an_object_whose_size_is_not_the_one_that_obsync_wrote_is_somebody_elses() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"first", TIME, None).await;
+    place(&store, "b.md", b"first", TIME, None).await;
+    // Another program changes the contents and keeps what the objects say of themselves.
+    for path in ["a.md", "b.md"] {
+        let metadata = bucket.object(path).unwrap().metadata;
+        let metadata: Vec<(&str, &str)> =
+            metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        bucket.cloud.s3().put(BUCKET, &crate::sites::key(path), b"edited by hand".to_vec(), &metadata);
+    }
+    let store = bucket.store().await;
+    let aside = place(&store, "a.md", b"second", TIME, Some(b"first")).await.conflict.unwrap();
+    assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("edited by hand"));
+    let file = Removable { path: at("b.md"), content: KnownContent::of(b"first") };
+    assert_eq!(store.remove_files(vec![file]).await.pop().unwrap().unwrap(), Removal::Kept);
+    assert_eq!(bucket.text("b.md").as_deref(), Some("edited by hand"));
+}
+
+#[tokio::test]
+async fn keys_are_read_in_whatever_way_the_service_lists_them() {
+    let paths = ["a b.md", "a+b.md", "c%20d.md", "ü.md", "100%.md", "plain.md", "50%41.md"];
+    for keys in [ListedKeys::Percent, ListedKeys::Form, ListedKeys::Half, ListedKeys::Plain] {
+        // Each alone, and all together.
+        let alone = paths.iter().map(|path| vec![*path]);
+        for paths in alone.chain([paths.to_vec()]) {
+            let bucket = S3Bucket::new().await;
+            bucket.cloud.faults().update(|faults| faults.s3_manners.keys = keys);
+            for path in &paths {
+                bucket.put(path, path.as_bytes());
+            }
+            let mut listed: Vec<String> =
+                bucket.store().await.list().await.unwrap().into_iter().map(|file| file.path).collect();
+            listed.sort();
+            let mut expected = paths.clone();
+            expected.sort();
+            assert_eq!(listed, expected, "{keys:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_that_end_at_strange_keys_go_on_behind_them() {
+    for keys in [ListedKeys::Form, ListedKeys::Half] {
+        let bucket = S3Bucket::new().await;
+        bucket.cloud.faults().update(|faults| faults.s3_manners.keys = keys);
+        let paths: Vec<String> = (0..2100).map(|n| format!("note {n:04}+100%.md")).collect();
+        for path in &paths {
+            bucket.put(path, b"foreign");
+        }
+        let store = bucket.store().await;
+        let mut listed: Vec<String> = store.list().await.unwrap().into_iter().map(|file| file.path).collect();
+        listed.sort();
+        assert_eq!(listed, paths, "{keys:?}");
+        // What is listed is found where it is looked for.
+        let wanted = |path: &String| Wanted { path: at(path), hash: ContentHash::of(b"foreign"), size: 7 };
+        let held = store.holds(paths.iter().take(100).map(wanted).collect()).await.unwrap();
+        assert!(held.iter().all(|held| *held), "{keys:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_removed_by_a_name_that_only_looks_like_obsyncs_own() {
+    for keys in [ListedKeys::Percent, ListedKeys::Form, ListedKeys::Half, ListedKeys::Plain] {
+        let bucket = S3Bucket::with(options()).await;
+        bucket.cloud.faults().update(|faults| faults.s3_manners.keys = keys);
+        let theirs =
+            [".obsync/id", ".obsync/a+b", ".obsync/0000000000000001+1", ".obsync/%30000000000000001-1"];
+        for path in theirs {
+            bucket.put(path, b"somebody else's");
+        }
+        bucket.put(".obsync/00000000000000aa-3", b"parked by a run that was killed");
+        bucket.store().await.discard_staged().await.unwrap();
+        let mut expected = theirs.to_vec();
+        expected.sort();
+        assert_eq!(bucket.keys(), expected, "{keys:?} below {PREFIX} of {}", location());
+    }
+}

@@ -1,0 +1,20 @@
+//! What every store must pass: the promises of the engine's two storage traits, as checks that panic when one is broken.
+//!
+//! A store's tests implement [`VaultStoreSite`] or [`StateStoreSite`] for a place where such a store can be opened, and call
+//! [`check_vault_store`] or [`check_state_store`].
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "these are tests: a promise that is broken is told by a panic"
+)]
+
+pub mod confined;
+mod staging;
+mod state_store;
+mod tools;
+mod vault_store;
+
+pub use state_store::{StateStoreSite, check_state_store};
+pub use tools::{at, meta, place, publish_one, stage};
+pub use vault_store::{VaultStoreSite, check_vault_store};

@@ -1,0 +1,101 @@
+//! What is known of destinations, in one DynamoDB table whose only key is the hash key `vault_id`.
+//!
+//! A table holds the states of any number of vaults. Its items, where `<key>` is the vault's id, or `<vault id>@<hash of
+//! the destination>` for each further destination of a vault (see [`StateKey`]):
+//!
+//! | `vault_id` | holds |
+//! | --- | --- |
+//! | `<key>` | the *head*: version, counts, last sync, lease (owner, expiry, fencing number) |
+//! | `file#<key>#<hash of path>` | one file or folder: path, content hash, uid, size, times |
+//! | `failed#<key>`, `filtered#<key>` | changes that were not applied, paged when there are many |
+//! | `announced#<key>` | the files that are published next |
+//! | `progress#<key>` | how far a run has come, as JSON, with a `ttl` |
+//! | `places#<hash of a place>` | the names below that place which vaults were given, by their ids |
+//! | `pin#<hash>` | how a vault was encrypted when it was last opened, under the vault, its name and the destination |
+//!
+//! # What a commit guarantees
+//!
+//! A commit is a DynamoDB transaction that also updates the head, on the condition that the head still carries the
+//! fencing number of this run's lease and the revision that this run saw last. So nothing at all is written by a run that
+//! lost its lease, nor by a request that was given up and arrives late.
+//!
+//! A commit of more than 99 items (or of several megabytes) is several such transactions, one after the other: records
+//! first, then deferred changes, and in the last one, with the head, what is announced, the progress and the version.
+//! Whenever the run dies, the version is not ahead of its records, what is announced is as before or as it is to be, each
+//! deferred change is in one list or in both, and the counts are exact.
+//!
+//! # Why nothing is written in batches
+//!
+//! `BatchWriteItem` takes 25 items, costs half as much, and cannot be conditional. A single `PutItem` can, but only on the
+//! item that it writes, not on the lease. Either way a run that was frozen and wakes up without its lease could
+//! put old records over those of its successor, or remove them. A check of the lease before each batch does not help: the
+//! freeze can come between. So all writing is by transactions, 100 items each. They cannot be made at the same time,
+//! since all of them need the head.
+//!
+//! # What it costs
+//!
+//! An incremental run costs one request to take the lease (which also reads the head), one to look up every 100 changed
+//! paths, one for each announcement, one for each 99 items committed, and one to let go of the lease: five for ten
+//! changes. A first pull of 10,000 files in batches of 100 costs 303: for each batch one to announce it and two to
+//! record it. Batches of at most 97 files take one to record, with the progress and the end of the announcement.
+//!
+//! Reading *all* records ([`StateStore::all_records`](obsync_core::StateStore::all_records), in complete runs only) scans
+//! the table, with the items of all vaults in it. There is no index by content: a copy of a file that the same listing does
+//! not move is downloaded.
+//!
+//! # Rights
+//!
+//! `dynamodb:` `GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, `DeleteItem`, `ConditionCheckItem`, `Scan`; for
+//! setting up a table `CreateTable`, `DescribeTable`, `DescribeTimeToLive`, `UpdateTimeToLive`,
+//! `DescribeContinuousBackups`, `UpdateContinuousBackups`.
+//!
+//! # Rooms
+//!
+//! - `table`: the way to the table; `options`: patience with it; `errors`: what it says.
+//! - `keys`: names of items; `attributes`: between attributes and values; `batch`: many items at once.
+//! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
+//! - `lease`: one run at a time; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
+//! - `progress`: how far a run is; `tracker`: counting that. `places`: where vaults lie. `pins`: how they are encrypted. `summary`: a state at a glance. `reset`: removing one.
+//! - `admin`: making the table; `backups`: keeping it restorable.
+
+mod admin;
+mod attributes;
+mod backups;
+mod batch;
+mod commit;
+mod deferred;
+mod errors;
+/// Entry point of the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod head;
+mod holding;
+mod index;
+mod keys;
+mod lease;
+mod options;
+mod pages;
+mod pins;
+mod places;
+mod progress;
+mod records;
+mod reset;
+mod rows;
+mod state;
+mod summary;
+mod table;
+mod tracker;
+mod transaction;
+
+pub use self::admin::{TableStatus, TableStep};
+pub use self::keys::StateKey;
+pub use self::lease::LeaseOptions;
+pub use self::options::DynamoOptions;
+pub use self::pins::TablePins;
+pub use self::places::Places;
+pub use self::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgress};
+pub use self::state::DynamoState;
+pub use self::summary::{DynamoSummary, FoundState, LeaseHolder};
+pub use self::table::{DynamoTable, TableName, TableNameError};
+pub use self::tracker::{TrackedState, Tracker};

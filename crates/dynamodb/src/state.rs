@@ -1,0 +1,441 @@
+//! The state of one destination in a table, held by one run at a time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex as Slot};
+
+use async_trait::async_trait;
+use obsync_core::{Commit, Deferred, DeferredKind, Record, StateError, StateStore, VaultState};
+use obsync_protocol::{ContentHash, VaultPath};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::attributes::Item;
+use super::batch::Wanted;
+use super::commit::{Known, look_up, read_record};
+use super::deferred::DeferredPages;
+use super::head::Head;
+use super::holding::{Holding, Keeper};
+use super::keys::{ItemKeys, StateKey};
+use super::lease::{self, LeaseOptions, too_new};
+use super::progress::{ProgressRecord, StoredProgress};
+use super::records::Presence;
+use super::rows::{self, RecordRow};
+use super::table::DynamoTable;
+use super::transaction::{WriteError, WritePlan, Writer};
+use obsync_core::blocking::lock;
+
+/// How often a commit is planned anew because an earlier request was carried out late.
+const PLANS: usize = 5;
+/// How often something is read that another run keeps changing.
+const LOOKS: usize = 3;
+
+/// What is known of one destination, in a DynamoDB table.
+///
+/// One that was [opened](Self::open) holds the destination's lease, and renews it by itself, until it is
+/// [closed](Self::close). One that is only dropped leaves the lease to run out.
+#[derive(Debug)]
+pub struct DynamoState {
+    table: DynamoTable,
+    key: StateKey,
+    keys: ItemKeys,
+    /// `None` when the state is only looked at.
+    held: Option<(Arc<Holding>, Keeper)>,
+    /// `None` after something went wrong in the middle of a commit: it is read again then.
+    known: Mutex<Option<Known>>,
+    /// What the next commit is to say of the run's progress.
+    progress: Slot<Option<ProgressRecord>>,
+}
+
+impl DynamoState {
+    /// Takes the lease of a destination's state and opens it to work with it. Must be called within a tokio runtime.
+    /// One request; two for each but the first destination of a vault.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Locked`] if another run has it, [`StateError::Corrupt`] if the state is damaged,
+    /// [`StateError::Newer`] if a newer obsync wrote it, [`StateError::Unavailable`] if the table cannot be used.
+    pub async fn open(
+        table: &DynamoTable,
+        key: StateKey,
+        options: &LeaseOptions,
+    ) -> Result<Self, StateError> {
+        let taken = lease::take(table, &key, options).await?;
+        if let Some(obstacle) = taken.head.obstacle() {
+            lease::release(table, &taken.keys, &taken.lease).await?;
+            return Err(table.corrupt(taken.keys.head(), obstacle));
+        }
+        let holding = Arc::new(Holding::new(taken.lease));
+        let keeper = Keeper::of(table, &taken.keys, &holding);
+        Ok(DynamoState::new(table, key, taken.keys, Some((holding, keeper)), taken.head))
+    }
+
+    /// Opens a destination's state to look at it: no lease is taken, nothing is written, and a commit is an error. A state
+    /// that is not there is that of a destination that was never pulled to.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open), but for the lease.
+    pub async fn read(table: &DynamoTable, key: StateKey) -> Result<Self, StateError> {
+        let mut keys = ItemKeys::of_vault(&key.vault_id);
+        let mut head = read_head(table, &keys).await?;
+        if head.as_ref().is_some_and(|head| head.destination != key.destination) {
+            keys = ItemKeys::of_destination(&key);
+            head = read_head(table, &keys).await?;
+        }
+        Ok(DynamoState::new(table, key, keys, None, head.unwrap_or_default()))
+    }
+
+    fn new(
+        table: &DynamoTable,
+        key: StateKey,
+        keys: ItemKeys,
+        held: Option<(Arc<Holding>, Keeper)>,
+        head: Head,
+    ) -> Self {
+        let known = Mutex::new(Some(Known::new(head)));
+        DynamoState { table: table.clone(), key, keys, held, known, progress: Slot::new(None) }
+    }
+
+    /// Lets go of the lease, so that another run need not wait for it to run out. Nothing can be committed from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if the table cannot be used; the lease runs out by itself then.
+    pub async fn close(&self) -> Result<(), StateError> {
+        let Some((holding, keeper)) = &self.held else { return Ok(()) };
+        holding.close();
+        keeper.stop();
+        // A commit that is under way comes to its end first.
+        let _alone = self.known.lock().await;
+        holding.release(&self.table, &self.keys).await
+    }
+
+    /// Returns when it turns out that another run has the lease now: whatever is still done is of no use. Does not return
+    /// as long as it is held.
+    pub async fn lost(&self) {
+        match &self.held {
+            Some((holding, _)) => holding.lost().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The table that it is in.
+    pub fn table(&self) -> &DynamoTable {
+        &self.table
+    }
+
+    pub(super) fn item_keys(&self) -> &ItemKeys {
+        &self.keys
+    }
+
+    /// Whose state it is.
+    pub fn key(&self) -> &StateKey {
+        &self.key
+    }
+
+    /// Whether nothing was ever recorded: no run has done anything yet. Costs a request only after a failed commit.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::LeaseLost`] if another run has the lease, [`StateError::Unavailable`] if the table cannot be used.
+    pub async fn is_blank(&self) -> Result<bool, StateError> {
+        Ok(self.known().await?.get().head.last_sync.is_none())
+    }
+
+    /// Has the next commit that changes anything write how far the run is, in the same transaction: that costs no further
+    /// request. Its `last_version` becomes that of the commit.
+    pub fn note_progress(&self, record: ProgressRecord) {
+        *lock(&self.progress) = Some(record);
+    }
+
+    /// Writes how far the run is now. One request.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::LeaseLost`] if another run has the lease, [`StateError::Unavailable`] if the table cannot be used.
+    pub async fn write_progress(&self, record: &ProgressRecord) -> Result<(), StateError> {
+        let holding = self.holding()?;
+        *lock(&self.progress) = None;
+        let write = record.write(&self.keys).map_err(|damage| self.table.unavailable(damage))?;
+        let _alone = self.known.lock().await;
+        match self.writer(holding).write_beside(&[write]).await {
+            Ok(()) => Ok(()),
+            Err(WriteError::State(error)) => Err(error),
+            Err(WriteError::LeaseLost | WriteError::Stale) => Err(self.lease_lost(holding)),
+        }
+    }
+
+    /// How far the last run came. One request.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if the table cannot be used. A record that is damaged is not an error.
+    pub async fn progress(&self) -> Result<StoredProgress, StateError> {
+        self.table.read_progress(&self.keys).await
+    }
+}
+
+/// What the trait's methods are made of.
+impl DynamoState {
+    /// The lease, as long as it can be written under.
+    fn holding(&self) -> Result<&Holding, StateError> {
+        let Some((holding, _)) = &self.held else {
+            return Err(self.table.unavailable("its state was opened to be looked at only"));
+        };
+        if holding.is_lost() {
+            return Err(self.lease_lost(holding));
+        }
+        match holding.is_closed() {
+            true => Err(self.table.unavailable("its state was closed already")),
+            false => Ok(holding),
+        }
+    }
+
+    /// Notes that another run has the lease now.
+    fn lease_lost(&self, holding: &Holding) -> StateError {
+        holding.note_loss();
+        StateError::LeaseLost { destination: self.key.destination.clone() }
+    }
+
+    fn writer<'a>(&'a self, holding: &'a Holding) -> Writer<'a> {
+        Writer { table: &self.table, keys: &self.keys, lease: &holding.lease, revisions: &holding.revisions }
+    }
+
+    /// What is known, read again if need be. It is in the place that is locked.
+    async fn known(&self) -> Result<KnownGuard<'_>, StateError> {
+        let mut place = self.known.lock().await;
+        if place.is_none() {
+            *place = Some(Known::new(self.read_head().await?));
+        }
+        Ok(KnownGuard(place))
+    }
+
+    /// The head as it is now, as long as no other run has the lease.
+    async fn read_head(&self) -> Result<Head, StateError> {
+        let head = read_head(&self.table, &self.keys).await?;
+        match (&self.held, head) {
+            (None, head) => Ok(head.unwrap_or_default()),
+            (Some((holding, _)), Some(head)) if holding.lease.holds(&head) => Ok(head),
+            (Some((holding, _)), _) => Err(self.lease_lost(holding)),
+        }
+    }
+
+    /// Finds out why something was not as the head says: because another run took over, which is the error then; or because
+    /// another run is at work while this one only looks, or a request that this one gave up was carried out after all, in
+    /// which cases it is to be read again. If neither, it is damaged.
+    async fn is_overtaken(&self) -> Result<bool, StateError> {
+        let head = self.read_head().await?;
+        let mut place = self.known.lock().await;
+        let is_overtaken = place.as_ref().is_none_or(|known| known.head != head);
+        if is_overtaken {
+            *place = Some(Known::new(head));
+        }
+        Ok(is_overtaken)
+    }
+
+    async fn read_all_records(&self) -> Result<Vec<Record>, StateError> {
+        if !self.known().await?.get().head.recorded {
+            return Ok(Vec::new());
+        }
+        let mut records = Vec::new();
+        let prefix = self.keys.files();
+        let take = |item: Item| {
+            records.push(read_record(&self.table, &item)?);
+            Ok(())
+        };
+        self.table.scan(Wanted::BeginningWith(&prefix), take).await?;
+        Ok(records)
+    }
+
+    async fn read_deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
+        let mut known = self.known().await?;
+        let known = known.get();
+        let pages = DeferredPages::new(&self.table, &self.keys, kind, &known.head);
+        pages.all(known.index(kind)).await
+    }
+
+    async fn read_announced(&self) -> Result<Vec<Record>, StateError> {
+        let pages = self.known().await?.get().head.announced_pages;
+        let mut announced = Vec::new();
+        for page in 0..pages {
+            let key = self.keys.announced(page);
+            let item = self.table.get(&key).await?;
+            let rows = match &item {
+                Some(item) => rows::read::<RecordRow>(item),
+                None => Err("it is not there".to_owned()),
+            };
+            let records = rows.and_then(|rows| rows.into_iter().map(RecordRow::record).collect());
+            let records: Vec<Record> = records.map_err(|damage| self.table.corrupt(&key, damage))?;
+            announced.extend(records);
+        }
+        Ok(announced)
+    }
+
+    /// One attempt at a commit. `false`: a request that was given up earlier came between; it is to be planned anew.
+    async fn try_commit(&self, holding: &Holding, commit: &Commit) -> Result<bool, StateError> {
+        let mut place = self.known().await?.0;
+        // Out of its place as long as the commit is under way: should this be dropped, it is not there any more.
+        let Some(mut known) = place.take() else { return Ok(false) };
+        if known.has_all_of(commit) {
+            *place = Some(known);
+            return Ok(true);
+        }
+        let before = known.head.clone();
+        let plan = known.plan(&self.table, &self.keys, commit).await;
+        let Some(mut plan) = self.unless_stale(plan, &before).await? else { return Ok(false) };
+        if plan.needs_arrivals {
+            known = Known::new(known.head);
+            let arrivals = known.plan_arrivals(&self.table, &self.keys, commit).await;
+            let Some(arrivals) = self.unless_stale(arrivals, &known.head).await? else { return Ok(false) };
+            if !self.carry_out(holding, arrivals, &mut known).await? {
+                return Ok(false);
+            }
+            let before = known.head.clone();
+            let anew = known.plan(&self.table, &self.keys, commit).await;
+            let Some(anew) = self.unless_stale(anew, &before).await? else { return Ok(false) };
+            plan = anew;
+        }
+        let noted = lock(&self.progress).clone();
+        if let Some(note) = &noted {
+            let note = ProgressRecord { last_version: commit.state.version, ..note.clone() };
+            let note = note.write(&self.keys).map_err(|damage| self.table.unavailable(damage))?;
+            plan.with_head.push(note);
+        }
+        let is_done = self.carry_out(holding, plan, &mut known).await?;
+        if is_done {
+            *place = Some(known);
+            // One that was noted meanwhile waits for the next commit.
+            lock(&self.progress).take_if(|newer| noted.as_ref() == Some(newer));
+        }
+        Ok(is_done)
+    }
+
+    /// A plan that was made from the head `before`. What looks like damage to a run that has been overtaken is the work of its
+    /// successor, an error then; and `None` if a request that was given up earlier came between.
+    async fn unless_stale(
+        &self,
+        plan: Result<WritePlan, StateError>,
+        before: &Head,
+    ) -> Result<Option<WritePlan>, StateError> {
+        match plan {
+            Err(StateError::Corrupt { .. }) if self.read_head().await? != *before => Ok(None),
+            plan => plan.map(Some),
+        }
+    }
+
+    /// Carries a plan out. `false`: a request that was given up earlier came between.
+    async fn carry_out(
+        &self,
+        holding: &Holding,
+        plan: WritePlan,
+        known: &mut Known,
+    ) -> Result<bool, StateError> {
+        match self.writer(holding).carry_out(plan, &mut known.head).await {
+            Ok(()) => {
+                holding.note_renewal();
+                Ok(true)
+            }
+            Err(WriteError::State(error)) => Err(error),
+            Err(WriteError::LeaseLost) => Err(self.lease_lost(holding)),
+            Err(WriteError::Stale) => Ok(false),
+        }
+    }
+}
+
+/// The head of a state, if there is one that was begun.
+pub(super) async fn read_head(table: &DynamoTable, keys: &ItemKeys) -> Result<Option<Head>, StateError> {
+    let Some(item) = table.get(keys.head()).await? else { return Ok(None) };
+    head_of(table, keys.head(), &item).map(Some)
+}
+
+/// The head that the item of this key is, if one can work with it.
+pub(super) fn head_of(table: &DynamoTable, key: &str, item: &Item) -> Result<Head, StateError> {
+    let damaged = |damage| table.corrupt(key, damage);
+    if let Some(error) = too_new(table, Head::format(item).map_err(damaged)?) {
+        return Err(error);
+    }
+    let head = Head::read(item).map_err(damaged)?;
+    head.obstacle().map_or(Ok(head), |obstacle| Err(damaged(obstacle)))
+}
+
+/// What is known, in its place and locked. The place is not empty.
+struct KnownGuard<'a>(MutexGuard<'a, Option<Known>>);
+
+impl KnownGuard<'_> {
+    fn get(&mut self) -> &mut Known {
+        self.0.get_or_insert_default()
+    }
+}
+
+#[async_trait]
+impl StateStore for DynamoState {
+    /// Costs nothing: the lease came with it.
+    async fn load(&self) -> Result<VaultState, StateError> {
+        Ok(self.known().await?.get().head.state.clone())
+    }
+
+    /// A request for every 100 paths, and none as long as nothing is recorded.
+    async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError> {
+        let (recorded, revision) = {
+            let mut known = self.known().await?;
+            (known.get().head.recorded, known.get().head.revision)
+        };
+        let found = match recorded {
+            true => look_up(&self.table, &self.keys, paths.iter()).await?,
+            false => HashMap::new(),
+        };
+        let mut known = self.known().await?;
+        // What a commit wrote meanwhile is newer.
+        if known.get().head.revision == revision {
+            paths.iter().for_each(|path| known.get().note(path, Presence::from(found.get(path))));
+        }
+        Ok(paths.iter().map(|path| found.get(path).cloned()).collect())
+    }
+
+    /// There is no index by content: always `None`.
+    async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError> {
+        Ok(vec![None; contents.len()])
+    }
+
+    /// Reads the whole table, a request for every megabyte, and nothing as long as nothing is recorded.
+    async fn all_records(&self) -> Result<Vec<Record>, StateError> {
+        let revision = self.known().await?.get().head.revision;
+        let records = self.read_all_records().await?;
+        let mut known = self.known().await?;
+        if known.get().head.revision == revision {
+            known.get().note_all(&records);
+        }
+        Ok(records)
+    }
+
+    /// Costs nothing when there are none.
+    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
+        for _ in 1..LOOKS {
+            match self.read_deferred(kind).await {
+                Err(StateError::Corrupt { .. }) if self.is_overtaken().await? => {}
+                outcome => return outcome,
+            }
+        }
+        self.read_deferred(kind).await
+    }
+
+    /// Costs nothing when the last run ended well.
+    async fn announced(&self) -> Result<Vec<Record>, StateError> {
+        for _ in 1..LOOKS {
+            match self.read_announced().await {
+                Err(StateError::Corrupt { .. }) if self.is_overtaken().await? => {}
+                outcome => return outcome,
+            }
+        }
+        self.read_announced().await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), StateError> {
+        let holding = self.holding()?;
+        for _ in 0..PLANS {
+            if self.try_commit(holding, &commit).await? {
+                return Ok(());
+            }
+        }
+        Err(self.table.unavailable("requests that were given up keep coming in; run again later"))
+    }
+}

@@ -1,0 +1,293 @@
+//! How far the run on a vault is, for its progress record and for whoever reports on it; over all the invocations that it
+//! takes, be they of a function or of the command line.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use obsync_core::{
+    Commit, Deferred, DeferredKind, Outcome, Progress, Record, Report, StateError, StateStore, Tally,
+    VaultState,
+};
+use obsync_protocol::{ContentHash, VaultId, VaultPath};
+
+use super::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgress};
+use super::state::DynamoState;
+use obsync_core::blocking::lock;
+
+/// Counts what a run does, as the engine's [`Progress`].
+#[derive(Debug)]
+pub struct Tracker {
+    vault: VaultId,
+    /// Tells whether a later invocation goes on with this run: the kind of sync that it is.
+    token: String,
+    /// What earlier invocations of this run came to.
+    before: Before,
+    planned: Count,
+    placed: Count,
+    versions: Mutex<Versions>,
+}
+
+/// The versions that the destination was known to be complete up to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Versions {
+    /// When the run began; `None` before that.
+    before: Option<u64>,
+    now: u64,
+}
+
+/// What the progress record of an earlier invocation adds to this one.
+#[derive(Clone, Debug)]
+struct Before {
+    start: jiff::Timestamp,
+    files: u64,
+    bytes: u64,
+    invocations: u32,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Count {
+    fn add(&self, files: u64, bytes: u64) {
+        self.files.fetch_add(files, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Tally {
+        Tally { files: self.files.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+}
+
+impl Tracker {
+    /// Goes on with what was stored, if its resume token counts still and is of the same kind of sync; else
+    /// begins at the checkpoint, with new counts. That costs nothing but the counts: what is done is in the
+    /// state.
+    ///
+    /// `sync_type` is the word for how thorough the run is, `within` how long a resume token counts.
+    pub fn new(vault: &VaultId, sync_type: &str, stored: &StoredProgress, within: Duration) -> Self {
+        let now = jiff::Timestamp::now();
+        let token = format!("{sync_type}/1");
+        let before = match (stored.resumption(within), stored) {
+            (Resumption::Token(found), StoredProgress::Found(record)) if found == token => Before {
+                start: record.start_time,
+                files: record.files_complete,
+                bytes: record.bytes_complete,
+                invocations: record.invocations,
+            },
+            (resumption, _) => {
+                if let Resumption::Checkpoint { reason } = resumption {
+                    tracing::debug!(%vault, reason, "the run begins at the last checkpoint");
+                }
+                Before { start: now, files: 0, bytes: 0, invocations: 0 }
+            }
+        };
+        Tracker {
+            vault: vault.clone(),
+            token,
+            before,
+            planned: Count::default(),
+            placed: Count::default(),
+            versions: Mutex::default(),
+        }
+    }
+
+    /// The version that the destination is known to be complete up to.
+    pub fn version(&self) -> u64 {
+        lock(&self.versions).now
+    }
+
+    /// That version when the run began.
+    pub fn previous_version(&self) -> u64 {
+        lock(&self.versions).before.unwrap_or_default()
+    }
+
+    /// What is in place because of this invocation.
+    pub fn placed_so_far(&self) -> Tally {
+        self.placed.get()
+    }
+
+    /// Whether this goes on with a run of the same kind that was cut short.
+    pub fn goes_on(&self) -> bool {
+        self.before.invocations > 0
+    }
+
+    /// What was planned and is not in place.
+    pub fn remaining(&self) -> Tally {
+        let (planned, placed) = (self.planned.get(), self.placed.get());
+        Tally {
+            files: planned.files.saturating_sub(placed.files),
+            bytes: planned.bytes.saturating_sub(placed.bytes),
+        }
+    }
+
+    /// In how many invocations the run got here, this one included.
+    pub fn invocations(&self) -> u32 {
+        self.before.invocations.saturating_add(1)
+    }
+
+    /// The progress record of a run that came to its end.
+    pub fn record_of(&self, report: &Report) -> ProgressRecord {
+        let (status, error) = match report.outcome {
+            Outcome::Interrupted => (ProgressStatus::Interrupted, None),
+            Outcome::Failures => {
+                let error = format!("{} changes could not be applied", report.failures.len());
+                (ProgressStatus::Complete, Some(error))
+            }
+            Outcome::VaultOlder => (
+                ProgressStatus::Complete,
+                Some("the vault on the server is older than the destination".to_owned()),
+            ),
+            Outcome::Complete | Outcome::DryRun => (ProgressStatus::Complete, None),
+        };
+        self.record(status, self.version(), error)
+    }
+
+    /// The progress record as of now.
+    pub fn record(&self, status: ProgressStatus, version: u64, error: Option<String>) -> ProgressRecord {
+        let (planned, placed) = (self.planned.get(), self.placed.get());
+        let resumable = status != ProgressStatus::Complete;
+        ProgressRecord {
+            vault_id: self.vault.clone(),
+            start_time: self.before.start,
+            last_update: jiff::Timestamp::now(),
+            files_total: self.before.files + planned.files,
+            files_complete: self.before.files + placed.files,
+            bytes_total: self.before.bytes + planned.bytes,
+            bytes_complete: self.before.bytes + placed.bytes,
+            status,
+            error,
+            resumable,
+            last_version: version,
+            resume_token: resumable.then(|| self.token.clone()),
+            invocations: self.invocations(),
+        }
+    }
+}
+
+impl Progress for Tracker {
+    fn planned(&self, files: u64, bytes: u64) {
+        self.planned.add(files, bytes);
+    }
+
+    fn placed(&self, bytes: u64) {
+        self.placed.add(1, bytes);
+    }
+
+    /// Not above this level: there are titles in it.
+    fn notice(&self, text: &str) {
+        tracing::debug!(vault_id = %self.vault, "{text}");
+    }
+}
+
+/// A state that writes, with each commit, how far the run is.
+#[derive(Debug)]
+pub struct TrackedState {
+    state: Arc<DynamoState>,
+    tracker: Arc<Tracker>,
+    notes: bool,
+}
+
+impl TrackedState {
+    /// This state, for the run that `tracker` follows; without `notes` nothing is written of it.
+    pub fn new(state: Arc<DynamoState>, tracker: Arc<Tracker>, notes: bool) -> Self {
+        TrackedState { state, tracker, notes }
+    }
+}
+
+#[async_trait]
+impl StateStore for TrackedState {
+    async fn load(&self) -> Result<VaultState, StateError> {
+        let state = self.state.load().await?;
+        let mut versions = lock(&self.tracker.versions);
+        versions.before.get_or_insert(state.version);
+        versions.now = state.version;
+        drop(versions);
+        Ok(state)
+    }
+
+    async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError> {
+        self.state.records(paths).await
+    }
+
+    async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError> {
+        self.state.sources(contents).await
+    }
+
+    async fn all_records(&self) -> Result<Vec<Record>, StateError> {
+        self.state.all_records().await
+    }
+
+    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
+        self.state.deferred(kind).await
+    }
+
+    async fn announced(&self) -> Result<Vec<Record>, StateError> {
+        self.state.announced().await
+    }
+
+    /// The record goes into the same transaction, so it costs no request of its own.
+    async fn commit(&self, commit: Commit) -> Result<(), StateError> {
+        let version = commit.state.version;
+        if self.notes {
+            self.state.note_progress(self.tracker.record(ProgressStatus::Running, version, None));
+        }
+        self.state.commit(commit).await?;
+        lock(&self.tracker.versions).now = version;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn tracker(stored: &StoredProgress) -> Tracker {
+        Tracker::new(&"v".parse().unwrap(), "incremental", stored, HOUR)
+    }
+
+    fn interrupted() -> ProgressRecord {
+        let tracker = tracker(&StoredProgress::Missing);
+        tracker.planned(10, 1000);
+        for _ in 0..4 {
+            tracker.placed(100);
+        }
+        assert_eq!(tracker.remaining(), Tally { files: 6, bytes: 600 });
+        tracker.record(ProgressStatus::Interrupted, 7, None)
+    }
+
+    #[test]
+    fn counts_go_on_over_invocations() {
+        let first = interrupted();
+        assert_eq!((first.files_total, first.files_complete, first.invocations), (10, 4, 1));
+        let second = tracker(&StoredProgress::Found(first.clone()));
+        second.planned(6, 600);
+        (0..6).for_each(|_| second.placed(100));
+        let last = second.record(ProgressStatus::Complete, 10, None);
+        assert_eq!((last.files_total, last.files_complete, last.bytes_complete), (10, 10, 1000));
+        assert_eq!((last.invocations, last.start_time), (2, first.start_time));
+        assert_eq!((last.resumable, last.resume_token), (false, None));
+    }
+
+    #[test]
+    fn what_does_not_count_any_more_begins_new_counts() {
+        let old = ProgressRecord {
+            last_update: jiff::Timestamp::now() - jiff::SignedDuration::from_secs(3700),
+            ..interrupted()
+        };
+        let not_resumable = ProgressRecord { resumable: false, ..interrupted() };
+        let other = ProgressRecord { resume_token: Some("complete/1".to_owned()), ..interrupted() };
+        let unreadable = StoredProgress::Unreadable { reason: "x".to_owned() };
+        let found = [old, not_resumable, other].map(StoredProgress::Found);
+        for stored in found.into_iter().chain([unreadable, StoredProgress::Missing]) {
+            let record = tracker(&stored).record(ProgressStatus::Running, 0, None);
+            assert_eq!((record.invocations, record.files_complete), (1, 0), "{stored:?}");
+        }
+    }
+}

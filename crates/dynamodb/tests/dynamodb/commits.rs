@@ -1,0 +1,261 @@
+//! Commits of any size, and what they leave in the table.
+
+use obsync_conformance::at;
+use obsync_core::{Commit, DeferredCause, DeferredKey, DeferredKind, StateStore, VaultState};
+use obsync_dynamodb::DynamoState;
+use obsync_protocol::{ContentHash, PushMessage, VaultPath};
+
+use crate::site::{
+    DESTINATION, Site, VAULT, change_key, commit_of, failure, file, files, key, left_out, version,
+};
+
+#[tokio::test]
+async fn items_are_as_the_design_says() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    let commit = Commit {
+        records: files(1),
+        deferred: vec![failure(7)],
+        announced: vec![file("next.md", 8)],
+        state: version(9),
+        ..Commit::default()
+    };
+    state.commit(commit).await.unwrap();
+    let path = ContentHash::of(b"folder/0.md").to_string();
+    let file = format!("file#{VAULT}#{}", &path[..32]);
+    let keys = [format!("announced#{VAULT}"), format!("failed#{VAULT}"), file.clone(), VAULT.to_owned()];
+    assert_eq!(site.keys(), keys);
+    let head = site.item(VAULT).unwrap();
+    for (attribute, number) in
+        [("version", "9"), ("files", "1"), ("bytes", "10"), ("failed", "1"), ("fencing", "1")]
+    {
+        assert_eq!(head[attribute]["N"], number, "{attribute}");
+    }
+    assert_eq!(head["place"]["S"], DESTINATION);
+    let file = site.item(&file).unwrap();
+    assert_eq!(file["path"]["S"], "folder/0.md");
+    assert_eq!(file["hash"]["S"], ContentHash::of(&0_u64.to_le_bytes()).to_string());
+}
+
+#[tokio::test]
+async fn a_commit_larger_than_a_transaction_arrives_whole() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    state.commit(commit_of(files(1_234), 1_234)).await.unwrap();
+    let mut paths: Vec<VaultPath> = files(1_234).into_iter().map(|record| record.path).collect();
+    paths.insert(77, at("never recorded"));
+    let found = state.records(&paths).await.unwrap();
+    assert_eq!(found.iter().flatten().count(), 1_234);
+    assert!(found[77].is_none() && found[78] == Some(file("folder/77.md", 77)));
+    assert_eq!(state.all_records().await.unwrap().len(), 1_234);
+    state.close().await.unwrap();
+
+    let state = site.state().await;
+    let forgotten = paths.iter().take(1_000).cloned().collect();
+    state.commit(Commit { forgotten, state: version(2_000), ..Commit::default() }).await.unwrap();
+    let summary = state.summary().await.unwrap().unwrap();
+    assert_eq!((summary.files, summary.bytes, summary.version), (235, 2_350, 2_000));
+    assert_eq!(state.all_records().await.unwrap().len(), 235);
+}
+
+#[tokio::test]
+async fn counts_are_exact_whatever_was_there_before() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    state.commit(commit_of(files(3), 3)).await.unwrap();
+    state.close().await.unwrap();
+    // A run that looks nothing up before it commits.
+    let state = site.state().await;
+    let folder = obsync_core::Record {
+        path: at("folder/0.md"),
+        kind: obsync_core::RecordKind::Folder(obsync_protocol::Uid(4)),
+    };
+    let commit = Commit {
+        forgotten: vec![at("folder/1.md"), at("never was")],
+        records: vec![folder, file("folder/2.md", 5), file("new.md", 6), file("new.md", 7)],
+        state: version(7),
+        ..Commit::default()
+    };
+    state.commit(commit.clone()).await.unwrap();
+    state.commit(commit).await.unwrap();
+    let summary = state.summary().await.unwrap().unwrap();
+    assert_eq!((summary.files, summary.folders, summary.bytes), (2, 1, 20));
+}
+
+#[tokio::test]
+async fn thousands_of_changes_are_deferred_and_settled() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    let filtered = (0..3_000).map(left_out).collect();
+    let deferred = Commit { deferred: filtered, state: version(1), ..Commit::default() };
+    state.commit(deferred).await.unwrap();
+    state
+        .commit(Commit { deferred: (0..40).map(failure).collect(), state: version(2), ..Commit::default() })
+        .await
+        .unwrap();
+    state.close().await.unwrap();
+
+    let state = site.state().await;
+    let uids = async |kind| -> Vec<u64> {
+        state.deferred(kind).await.unwrap().iter().map(|change| change.message.uid.0).collect()
+    };
+    assert_eq!(uids(DeferredKind::Filtered).await, (40..3_000).collect::<Vec<_>>());
+    assert_eq!(uids(DeferredKind::Failed).await, (0..40).collect::<Vec<_>>());
+    let settled: Vec<DeferredKey> = (0..2_990).map(change_key).collect();
+    state.commit(Commit { settled, state: version(3), ..Commit::default() }).await.unwrap();
+    assert_eq!(uids(DeferredKind::Filtered).await, (2_990..3_000).collect::<Vec<_>>());
+    assert!(uids(DeferredKind::Failed).await.is_empty());
+    let settled: Vec<DeferredKey> = (0..3_000).map(change_key).collect();
+    state.commit(Commit { settled, state: version(4), ..Commit::default() }).await.unwrap();
+    let summary = state.summary().await.unwrap().unwrap();
+    assert_eq!((summary.filtered, summary.failed), (0, 0));
+    assert_eq!(site.keys(), [VAULT], "no page is left behind");
+}
+
+#[tokio::test]
+async fn a_growing_number_of_changes_is_divided_anew_without_losing_any() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    for start in (0..1_500).step_by(150) {
+        let deferred = (start..start + 150).map(failure).collect();
+        state.commit(Commit { deferred, state: version(start), ..Commit::default() }).await.unwrap();
+    }
+    let found = state.deferred(DeferredKind::Failed).await.unwrap();
+    assert_eq!(found, (0..1_500).map(failure).collect::<Vec<_>>());
+    let pages: u32 = site.item(VAULT).unwrap()["failed_pages"]["N"].as_str().unwrap().parse().unwrap();
+    assert!(pages > 4);
+    assert_eq!(site.keys().len() as u32, pages + 1, "the pages of earlier divisions are gone");
+}
+
+#[tokio::test]
+async fn a_change_larger_than_an_item_is_kept_as_itself() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    let huge = |end: &str| {
+        let path = "ab".repeat(600_000) + end;
+        let mut change = failure(3);
+        change.key = DeferredKey::encoded(&path);
+        change.message = PushMessage { path: path.into(), user: "u".repeat(1 << 20), ..change.message };
+        change
+    };
+    let deferred = vec![huge("1"), huge("2")];
+    state.commit(Commit { deferred, state: version(1), ..Commit::default() }).await.unwrap();
+    let found = state.deferred(DeferredKind::Failed).await.unwrap();
+    assert_eq!(found.len(), 2, "two that begin alike stay two");
+    assert!(found[0].message.path.as_str().starts_with("abab"));
+    // What is read back can be deferred again and settled, and so can what it was made of.
+    let again = Commit { deferred: found.clone(), state: version(2), ..Commit::default() };
+    state.commit(again).await.unwrap();
+    assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), found);
+    let settled = vec![found[0].key.clone(), found[1].key.clone(), huge("1").key];
+    state.commit(Commit { settled, state: version(3), ..Commit::default() }).await.unwrap();
+    assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_change_of_nothing_but_control_characters_fits_into_an_item() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    let text = "\u{1}".repeat(1 << 20);
+    let mut change = failure(3);
+    change.key = DeferredKey::encoded(&text);
+    change.cause = DeferredCause::Failed { reason: text.clone() };
+    change.message = PushMessage {
+        path: text.clone().into(),
+        related_path: Some(text.clone().into()),
+        hash: text.clone().into(),
+        device: text.clone(),
+        user: text,
+        ..change.message
+    };
+    let commit = Commit { deferred: vec![change.clone()], ..commit_of(Vec::new(), 1) };
+    state.commit(commit).await.unwrap();
+    assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap().len(), 1);
+    state.commit(Commit { settled: vec![change.key], ..commit_of(Vec::new(), 2) }).await.unwrap();
+    assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn that_a_full_pull_was_begun_is_known_until_one_comes_to_its_end() {
+    let site = Site::new().await;
+    for rechecking in [Some(0), Some(2), None] {
+        let state = site.state().await;
+        let begun = VaultState { rechecking, filter: None, listed: false, version: 3 };
+        state.commit(Commit { state: begun.clone(), ..Commit::default() }).await.unwrap();
+        assert_eq!(state.load().await.unwrap(), begun);
+        state.close().await.unwrap();
+        let looked = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap();
+        assert_eq!(looked.load().await.unwrap(), begun);
+    }
+}
+
+#[tokio::test]
+async fn whoever_only_looks_is_not_confused_by_a_run_at_work() {
+    let site = Site::new().await;
+    let working = site.state().await;
+    let first = Commit { deferred: vec![failure(1)], announced: files(2), ..commit_of(Vec::new(), 1) };
+    working.commit(first).await.unwrap();
+    let looked = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap();
+    let many = Commit { deferred: (0..900).map(failure).collect(), ..commit_of(Vec::new(), 2) };
+    working.commit(many).await.unwrap();
+    assert_eq!(looked.deferred(DeferredKind::Failed).await.unwrap().len(), 900);
+    assert_eq!(looked.announced().await.unwrap(), []);
+    assert_eq!(looked.load().await.unwrap(), version(2));
+}
+
+#[tokio::test]
+async fn more_is_announced_than_an_item_holds() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    let announced: Vec<_> =
+        (0..3_000).map(|number| file(&format!("{}/{number}.md", "long ".repeat(20)), number)).collect();
+    state
+        .commit(Commit { announced: announced.clone(), state: version(0), ..Commit::default() })
+        .await
+        .unwrap();
+    state.close().await.unwrap();
+    let state = site.state().await;
+    assert_eq!(state.announced().await.unwrap(), announced);
+    state.commit(Commit { announced: files(1), state: version(0), ..Commit::default() }).await.unwrap();
+    assert_eq!(state.announced().await.unwrap(), files(1));
+    state.commit(Commit { state: version(0), ..Commit::default() }).await.unwrap();
+    assert_eq!(state.announced().await.unwrap(), []);
+    assert_eq!(site.keys(), [VAULT]);
+}
+
+#[tokio::test]
+async fn the_destinations_of_a_vault_have_a_state_each() {
+    let site = Site::new().await;
+    let table = site.table();
+    let places = [DESTINATION, "s3://bucket/other", "gs://bucket/prefix"];
+    for (number, place) in (1..).zip(places) {
+        let state = DynamoState::open(&table, key(place), &site.lease_of("a test")).await.unwrap();
+        state.commit(commit_of(files(number), number)).await.unwrap();
+        state.close().await.unwrap();
+    }
+    for (number, place) in (1..).zip(places) {
+        let state = DynamoState::read(&table, key(place)).await.unwrap();
+        assert_eq!(state.load().await.unwrap(), version(number));
+        assert_eq!(state.all_records().await.unwrap().len() as u64, number);
+        assert_eq!(state.summary().await.unwrap().unwrap().destination, place);
+    }
+    let vault = key("").vault_id;
+    assert_eq!(table.summary(&vault).await.unwrap().unwrap().destination, DESTINATION);
+}
+
+#[tokio::test]
+async fn a_state_that_is_only_looked_at_writes_nothing_and_needs_no_lease() {
+    let site = Site::new().await;
+    let looked = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap();
+    assert_eq!(looked.load().await.unwrap().version, 0);
+    assert!(looked.summary().await.unwrap().is_none());
+    assert_eq!(site.keys(), [""; 0]);
+
+    let working = site.state().await;
+    working.commit(commit_of(files(2), 2)).await.unwrap();
+    let looked = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap();
+    assert_eq!(looked.load().await.unwrap(), version(2));
+    assert_eq!(looked.records(&[at("folder/1.md")]).await.unwrap(), [Some(file("folder/1.md", 1))]);
+    let error = looked.commit(commit_of(files(1), 3)).await.unwrap_err();
+    assert!(error.to_string().contains("looked at only"), "{error}");
+}

@@ -1,0 +1,133 @@
+//! What a run costs in requests.
+
+use obsync_core::{Commit, DeferredKey, DeferredKind, StateStore};
+use obsync_dynamodb::DynamoState;
+use obsync_protocol::VaultPath;
+use obsync_testcloud::Service;
+
+use crate::site::{Site, commit_of, file, files, version};
+
+/// What the engine does with the state in an incremental run that brings these files.
+async fn incremental_run(state: &DynamoState, changed: Vec<obsync_core::Record>, at_version: u64) {
+    state.load().await.unwrap();
+    state.load().await.unwrap();
+    assert_eq!(state.announced().await.unwrap(), []);
+    assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
+    let paths: Vec<VaultPath> = changed.iter().map(|record| record.path.clone()).collect();
+    assert_eq!(state.records(&paths).await.unwrap().iter().flatten().count(), changed.len());
+    let known = state.load().await.unwrap();
+    state.commit(Commit { announced: changed.clone(), state: known, ..Commit::default() }).await.unwrap();
+    let settled: Vec<DeferredKey> = paths.iter().map(DeferredKey::plain).collect();
+    let last = Commit { records: changed, settled, state: version(at_version), ..Commit::default() };
+    state.commit(last).await.unwrap();
+    // The engine's last commit, which has nothing to add.
+    state.commit(Commit { state: version(at_version), ..Commit::default() }).await.unwrap();
+    state.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn ten_changes_in_ten_thousand_files_cost_five_requests() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    state.commit(commit_of(files(10_000), 10_000)).await.unwrap();
+    state.close().await.unwrap();
+
+    let before = site.cloud.counts();
+    let state = site.state().await;
+    let changed =
+        (0..10).map(|number| file(&format!("folder/{}.md", number * 997), 10_001 + number)).collect();
+    incremental_run(&state, changed, 10_010).await;
+    let requests = site.requests_since(&before);
+    // Lease, look-up, announcement, records, end of lease.
+    for (operation, count) in [("UpdateItem", 2), ("BatchGetItem", 1), ("TransactWriteItems", 2)] {
+        assert_eq!(requests.of(Service::DynamoDb, operation), count, "{requests}");
+    }
+    assert_eq!(requests.total(Service::DynamoDb), 5, "{requests}");
+    assert_eq!(state.table().requests(), 5, "the table counts them itself");
+    let summary = state.summary().await.unwrap().unwrap();
+    assert_eq!((summary.files, summary.version), (10_000, 10_010));
+}
+
+#[tokio::test]
+async fn a_run_without_changes_costs_two_requests() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    state.commit(commit_of(files(3), 3)).await.unwrap();
+    state.close().await.unwrap();
+    let before = site.cloud.counts();
+    incremental_run(&site.state().await, Vec::new(), 3).await;
+    assert_eq!(site.requests_since(&before).total(Service::DynamoDb), 2);
+}
+
+#[tokio::test]
+async fn a_first_run_looks_nothing_up() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    let before = site.cloud.counts();
+    let paths: Vec<VaultPath> = files(5_000).into_iter().map(|record| record.path).collect();
+    assert!(state.records(&paths).await.unwrap().iter().all(Option::is_none));
+    assert_eq!(state.all_records().await.unwrap(), []);
+    assert_eq!(site.requests_since(&before).total(Service::DynamoDb), 0);
+    for part in files(5_000).chunks(99) {
+        state.commit(commit_of(part.to_vec(), 0)).await.unwrap();
+    }
+    let requests = site.requests_since(&before);
+    assert_eq!(requests.of(Service::DynamoDb, "TransactWriteItems"), 51);
+    assert_eq!(requests.total(Service::DynamoDb), 51);
+}
+
+/// Announces and commits these files as the engine does, a hundred at a time.
+/// As the engine does it: each batch is committed with the announcement of the next.
+async fn bring(state: &DynamoState, files: &[obsync_core::Record]) {
+    let mut records = Vec::new();
+    for batch in files.chunks(100) {
+        let known = state.load().await.unwrap();
+        let commit = Commit { records, announced: batch.to_vec(), state: known, ..Commit::default() };
+        state.commit(commit).await.unwrap();
+        records = batch.to_vec();
+    }
+    let known = state.load().await.unwrap();
+    state.commit(Commit { records, state: known, ..Commit::default() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_pull_of_ten_thousand_files_costs_two_requests_for_every_hundred() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    bring(&state, &files(10_000)).await;
+    state.commit(commit_of(Vec::new(), 10_000)).await.unwrap();
+    state.close().await.unwrap();
+    let counts = site.cloud.counts();
+    // The announcement of the first hundred, and for each hundred its records, which take two with what comes along.
+    assert_eq!(counts.of(Service::DynamoDb, "TransactWriteItems"), 1 + 2 * 100 + 1, "{counts}");
+    assert_eq!(counts.total(Service::DynamoDb), 204, "the lease is taken and let go of: {counts}");
+    assert_eq!(state.summary().await.unwrap().unwrap().files, 10_000);
+}
+
+#[tokio::test]
+async fn a_complete_run_looks_nothing_up_that_it_has_read() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    state.commit(commit_of(files(50), 50)).await.unwrap();
+    state.close().await.unwrap();
+    let before = site.cloud.counts();
+    let state = site.state().await;
+    assert_eq!(state.all_records().await.unwrap().len(), 50);
+    bring(&state, &files(150)).await;
+    let requests = site.requests_since(&before);
+    assert_eq!(requests.of(Service::DynamoDb, "Scan"), 1, "{requests}");
+    assert_eq!(requests.of(Service::DynamoDb, "BatchGetItem"), 0, "{requests}");
+    assert_eq!(state.summary().await.unwrap().unwrap().files, 150);
+}
+
+#[tokio::test]
+async fn lookups_are_made_a_hundred_at_a_time() {
+    let site = Site::new().await;
+    let state = site.state().await;
+    state.commit(commit_of(files(1), 1)).await.unwrap();
+    let before = site.cloud.counts();
+    let paths: Vec<VaultPath> = files(250).into_iter().map(|record| record.path).collect();
+    let twice: Vec<VaultPath> = paths.iter().chain(&paths).cloned().collect();
+    assert_eq!(state.records(&twice).await.unwrap().iter().flatten().count(), 2);
+    assert_eq!(site.requests_since(&before).of(Service::DynamoDb, "BatchGetItem"), 3);
+}

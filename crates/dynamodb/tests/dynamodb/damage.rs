@@ -1,0 +1,144 @@
+//! Items that are not what obsync wrote: told, never guessed at, and gone with a reset.
+
+use obsync_conformance::at;
+use obsync_core::{Commit, DeferredKind, StateError, StateStore};
+use obsync_dynamodb::DynamoState;
+use obsync_protocol::ContentHash;
+use serde_json::{Value, json};
+
+use crate::site::{DESTINATION, Site, VAULT, commit_of, failure, file, files, key, version};
+
+async fn filled() -> Site {
+    let site = Site::new().await;
+    let state = site.state().await;
+    let deferred = vec![failure(1)];
+    let commit =
+        Commit { records: files(3), deferred, announced: files(1), state: version(3), ..Commit::default() };
+    state.commit(commit).await.unwrap();
+    state.close().await.unwrap();
+    site
+}
+
+fn is_corrupt(error: &StateError) -> bool {
+    let told = error.to_string();
+    matches!(error, StateError::Corrupt { .. })
+        && told.contains("dynamodb://obsync-state")
+        && told.contains("obsync reset")
+}
+
+#[tokio::test]
+async fn a_damaged_head_is_told_and_can_be_reset() {
+    let wrong: [(&str, Value); 16] = [
+        ("version", json!({ "S": "3" })),
+        ("version", json!({ "N": "-3" })),
+        ("listed", json!({ "N": "1" })),
+        ("created", json!({ "S": "yesterday" })),
+        ("fencing", json!({ "S": "one" })),
+        ("fencing", json!({ "N": "18446744073709551615" })),
+        ("lease_expires", json!({ "S": "never" })),
+        ("lease_owner", json!({ "N": "1" })),
+        ("rechecking", json!({ "S": "yes" })),
+        ("files", json!({ "N": "99999999999999999999" })),
+        ("failed_pages", json!({ "N": "1.5" })),
+        ("failed_pages", json!({ "N": "4294967295" })),
+        ("announced_pages", json!({ "N": "4294967295" })),
+        ("vault_name", json!({ "NULL": true })),
+        ("place", json!({ "N": "1" })),
+        ("destination", json!({ "N": "1" })),
+    ];
+    for (attribute, value) in wrong {
+        let site = filled().await;
+        site.spoil(VAULT, attribute, value);
+        if attribute == "lease_owner" {
+            site.spoil(VAULT, "lease_expires", json!({ "N": "9999999999" }));
+        }
+        if attribute != "vault_name" {
+            let error = site.try_open("a test").await.unwrap_err();
+            assert!(is_corrupt(&error), "{attribute}: {error}");
+        }
+        let error = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap_err();
+        assert!(is_corrupt(&error), "{attribute}: {error}");
+        site.table().reset(&key(DESTINATION), &site.lease_of("a reset")).await.unwrap();
+        let state = site.state().await;
+        assert_eq!(state.load().await.unwrap().version, 0);
+        state.commit(commit_of(files(2), 2)).await.unwrap();
+        assert_eq!(state.all_records().await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_of_a_damaged_state_leaves_those_of_other_destinations_alone() {
+    for (attribute, value) in [("created", "yesterday"), ("place", "s3://bucket/third")] {
+        let site = filled().await;
+        let (other, lease) = (key("s3://bucket/other"), site.lease_of("a test"));
+        let state = DynamoState::open(&site.table(), other.clone(), &lease).await.unwrap();
+        state.commit(commit_of(files(5), 5)).await.unwrap();
+        state.close().await.unwrap();
+        let head = site.keys().into_iter().find(|key| key.starts_with("vault-1@")).unwrap();
+        site.spoil(&head, attribute, json!({ "S": value }));
+        let error = DynamoState::open(&site.table(), other.clone(), &lease).await.unwrap_err();
+        assert!(is_corrupt(&error), "{error}");
+        site.table().reset(&other, &lease).await.unwrap();
+        let state = DynamoState::open(&site.table(), other, &lease).await.unwrap();
+        assert_eq!((state.load().await.unwrap().version, state.all_records().await.unwrap().len()), (0, 0));
+        let state = site.state().await;
+        assert_eq!((state.load().await.unwrap(), state.all_records().await.unwrap().len()), (version(3), 3));
+    }
+}
+
+#[tokio::test]
+async fn a_state_of_a_newer_obsync_is_left_alone() {
+    let site = filled().await;
+    site.spoil(VAULT, "format", json!({ "N": "3" }));
+    let before = site.item(VAULT);
+    let error = site.try_open("a test").await.unwrap_err();
+    assert!(matches!(error, StateError::Newer { found: 3, known: 2, .. }), "{error}");
+    let error = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap_err();
+    assert!(matches!(error, StateError::Newer { .. }), "{error}");
+    assert_eq!(site.item(VAULT), before);
+}
+
+#[tokio::test]
+async fn damaged_records_and_changes_are_told() {
+    let site = filled().await;
+    let hash = ContentHash::of(b"folder/0.md").to_string();
+    let record = format!("file#{VAULT}#{}", &hash[..32]);
+    let intact = site.item(&record).unwrap();
+    let state = site.state().await;
+    for (attribute, value) in [
+        ("path", json!({ "S": "../outside" })),
+        ("hash", json!({ "S": "abc" })),
+        ("size", json!({ "N": "-1" })),
+        ("kind", json!({ "S": "symlink" })),
+        ("mtime", json!({ "S": "1" })),
+    ] {
+        let mut item = intact.clone();
+        item[attribute] = value;
+        site.cloud.dynamodb().put_item(crate::site::TABLE, item).unwrap();
+        let error = state.all_records().await.unwrap_err();
+        assert!(is_corrupt(&error), "{attribute}: {error}");
+        assert!(is_corrupt(&state.records(&[at("folder/0.md")]).await.unwrap_err()), "{attribute}");
+    }
+    for item in [format!("failed#{VAULT}"), format!("announced#{VAULT}")] {
+        site.spoil(&item, "data", json!({ "S": "[{}]" }));
+    }
+    assert!(is_corrupt(&state.deferred(DeferredKind::Failed).await.unwrap_err()));
+    assert!(is_corrupt(&state.announced().await.unwrap_err()));
+    let error =
+        state.commit(Commit { deferred: vec![failure(2)], ..commit_of(Vec::new(), 9) }).await.unwrap_err();
+    assert!(is_corrupt(&error), "a commit does not write over what it cannot read: {error}");
+}
+
+#[tokio::test]
+async fn items_of_other_programs_in_the_table_are_not_touched() {
+    let site = filled().await;
+    let foreign = json!({ "vault_id": { "S": format!("file#other-{VAULT}#x") }, "path": { "N": "1" } });
+    site.cloud.dynamodb().put_item(crate::site::TABLE, foreign.clone()).unwrap();
+    let state = site.state().await;
+    assert_eq!(state.all_records().await.unwrap().len(), 3);
+    state.close().await.unwrap();
+    site.table().reset(&key(DESTINATION), &site.lease_of("a reset")).await.unwrap();
+    assert_eq!(site.item(&format!("file#other-{VAULT}#x")), Some(foreign));
+    let state = site.state().await;
+    state.commit(commit_of(vec![file("a.md", 1)], 1)).await.unwrap();
+}

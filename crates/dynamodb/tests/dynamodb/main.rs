@@ -1,0 +1,21 @@
+//! State in DynamoDB, over real sockets with the real client, against a table of the loopback cloud.
+
+#![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
+
+mod admin;
+mod commits;
+mod conformance;
+mod cost;
+mod damage;
+mod faults;
+mod kill;
+mod lease;
+mod model;
+mod networks;
+mod pins;
+mod places;
+mod progress;
+mod reset;
+mod rogue;
+mod site;
+mod wire;

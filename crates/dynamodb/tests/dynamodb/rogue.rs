@@ -1,0 +1,56 @@
+//! A table service that attacks whoever asks it: each answer is bounded in memory, and each list comes to an end.
+
+use std::time::{Duration, Instant};
+
+use obsync_dynamodb::{DynamoState, DynamoTable, TableName};
+use obsync_protocol::limits;
+use obsync_testcloud::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
+
+use crate::site::{DESTINATION, Site, client, key, quick};
+
+const JSON: &str = "application/x-amz-json-1.0";
+
+/// A table at a service that answers every request so.
+async fn table(answer: impl Fn(&str, &str) -> RogueAnswer + Send + Sync + 'static) -> (Rogue, DynamoTable) {
+    let rogue = Rogue::start(answer).await.unwrap();
+    let client = client(&rogue.endpoint(), "eu-central-1", ("key", "secret"));
+    (rogue, DynamoTable::new(&client, TableName::default(), quick()))
+}
+
+/// What opening a state says of such a service, which must not take long.
+async fn refused(table: &DynamoTable, site: &Site) -> String {
+    let begun = Instant::now();
+    let outcome = DynamoState::open(table, key(DESTINATION), &site.lease_of("a test")).await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
+    outcome.err().map(|error| error.to_string()).unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_without_end_takes_no_more_memory_than_the_largest_honest_one() {
+    let site = Site::new().await;
+    for stretch in [" ", "{},", "\"a\":{\"S\":\"b\"},"] {
+        for status in [200, 400, 500] {
+            let (rogue, table) = table(move |_, _| rogue_flood(status, JSON, stretch)).await;
+            refused(&table, &site).await;
+            let most = rogue.requests() * (limits::CLOUD_ANSWER as u64 + (16 << 20));
+            assert!(rogue.sent() <= most, "{} bytes in {} requests", rogue.sent(), rogue.requests());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_item_nested_without_end_does_not_take_the_stack() {
+    let site = Site::new().await;
+    let nested = format!("{{\"Item\":{{\"a\":{}", "{\"M\":{\"a\":".repeat(500_000));
+    let (_rogue, table) = table(move |_, _| rogue_answer(200, JSON, &nested)).await;
+    refused(&table, &site).await;
+}
+
+#[tokio::test]
+async fn a_scan_whose_pages_lead_nowhere_ends() {
+    let page = r#"{"Count":0,"ScannedCount":0,"Items":[],"LastEvaluatedKey":{"vault_id":{"S":"a"}}}"#;
+    let (rogue, table) = table(move |_, _| rogue_answer(200, JSON, page)).await;
+    let found = table.states().await.map(drop).unwrap_err();
+    assert!(found.to_string().contains("no end"), "{found}");
+    assert!(rogue.requests() < 20, "{} requests", rogue.requests());
+}

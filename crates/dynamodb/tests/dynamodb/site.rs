@@ -1,0 +1,211 @@
+//! A table of a loopback cloud, and short ways to do with it what most tests begin with.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Region};
+use obsync_bucket::AwsHttp;
+use obsync_conformance::{StateStoreSite, at};
+use obsync_core::{
+    Commit, Deferred, DeferredCause, DeferredKey, FileMeta, Record, RecordKind, StateError, VaultState,
+};
+use obsync_dynamodb::{DynamoOptions, DynamoState, DynamoTable, LeaseOptions, StateKey, TableName};
+use obsync_net::Network;
+use obsync_protocol::{ContentHash, PushMessage, Uid, VaultId};
+use obsync_testcloud::{Cloud, CloudOptions, RequestCounts, Service};
+use serde_json::{Value, json};
+
+/// The table of the tests.
+pub(crate) const TABLE: &str = "obsync-state";
+/// The vault of the tests.
+pub(crate) const VAULT: &str = "vault-1";
+/// The vault's first destination.
+pub(crate) const DESTINATION: &str = "s3://bucket/prefix";
+
+/// A cloud with one table.
+pub(crate) struct Site {
+    pub(crate) cloud: Cloud,
+    /// How long leases last.
+    pub(crate) lease: Duration,
+}
+
+impl Site {
+    /// A cloud with the table.
+    pub(crate) async fn new() -> Self {
+        let site = Self::without_table().await;
+        site.cloud.dynamodb().create_table(TABLE).unwrap();
+        site
+    }
+
+    /// A cloud in which there is no table yet.
+    pub(crate) async fn without_table() -> Self {
+        let cloud = Cloud::start(CloudOptions::default()).await.unwrap();
+        Site { cloud, lease: Duration::from_secs(60) }
+    }
+
+    /// A client as a program would have it.
+    pub(crate) fn client(&self) -> Client {
+        client(&self.cloud.endpoint(Service::DynamoDb), self.cloud.region(), self.cloud.credentials())
+    }
+
+    /// The table, tried again soon when it is not well.
+    pub(crate) fn table(&self) -> DynamoTable {
+        self.table_with(quick())
+    }
+
+    pub(crate) fn table_with(&self, options: DynamoOptions) -> DynamoTable {
+        DynamoTable::new(&self.client(), TableName::default(), options)
+    }
+
+    /// The state, as a run with this name opens it.
+    pub(crate) async fn try_open(&self, owner: &str) -> Result<DynamoState, StateError> {
+        DynamoState::open(&self.table(), key(DESTINATION), &self.lease_of(owner)).await
+    }
+
+    pub(crate) async fn state(&self) -> DynamoState {
+        self.try_open("a test").await.unwrap()
+    }
+
+    pub(crate) fn lease_of(&self, owner: &str) -> LeaseOptions {
+        LeaseOptions { owner: owner.to_owned(), duration: self.lease }
+    }
+
+    /// Opens the state as soon as the lease of whoever has it ran out.
+    pub(crate) async fn state_after(&self, owner: &str) -> DynamoState {
+        self.try_open_after(owner).await.unwrap()
+    }
+
+    pub(crate) async fn try_open_after(&self, owner: &str) -> Result<DynamoState, StateError> {
+        loop {
+            match self.try_open(owner).await {
+                Err(StateError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// How many requests were made since then.
+    pub(crate) fn requests_since(&self, earlier: &RequestCounts) -> RequestCounts {
+        self.cloud.counts().since(earlier)
+    }
+
+    /// An item as it is in the table.
+    pub(crate) fn item(&self, key: &str) -> Option<Value> {
+        self.cloud.dynamodb().item(TABLE, key).unwrap()
+    }
+
+    /// The keys of all items, sorted.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let items = self.cloud.dynamodb().items(TABLE).unwrap();
+        let mut keys: Vec<String> =
+            items.iter().map(|item| item["vault_id"]["S"].as_str().unwrap().to_owned()).collect();
+        keys.sort();
+        keys
+    }
+
+    /// Sets an attribute of an item, as no obsync would.
+    pub(crate) fn spoil(&self, key: &str, attribute: &str, value: Value) {
+        let mut item = self.item(key).unwrap_or_else(|| json!({ "vault_id": { "S": key } }));
+        item[attribute] = value;
+        self.cloud.dynamodb().put_item(TABLE, item).unwrap();
+    }
+
+    /// Takes an attribute from an item, as no obsync would.
+    pub(crate) fn take(&self, key: &str, attribute: &str) -> Value {
+        let mut item = self.item(key).unwrap();
+        let taken = item.as_object_mut().and_then(|item| item.remove(attribute)).unwrap();
+        self.cloud.dynamodb().put_item(TABLE, item).unwrap();
+        taken
+    }
+}
+
+/// A site for the suite: every opening is a new run, after the one before let go of its lease by dying.
+#[async_trait]
+impl StateStoreSite for Site {
+    type State = DynamoState;
+
+    async fn open(&self) -> DynamoState {
+        self.state_after("a run").await
+    }
+}
+
+/// A client for an endpoint.
+pub(crate) fn client(endpoint: &str, region: &str, (key, secret): (&str, &str)) -> Client {
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new(region.to_owned()))
+        .credentials_provider(Credentials::from_keys(key, secret, None))
+        .http_client(AwsHttp::new(&Network::default()).unwrap().client());
+    Client::from_conf(config.build())
+}
+
+/// Options that try again soon.
+pub(crate) fn quick() -> DynamoOptions {
+    DynamoOptions {
+        attempts: 6,
+        min_delay: Duration::from_millis(1),
+        max_delay: Duration::from_millis(10),
+        answer: Duration::from_secs(10),
+        ..DynamoOptions::default()
+    }
+}
+
+/// The vault's state for a destination.
+pub(crate) fn key(destination: &str) -> StateKey {
+    StateKey {
+        vault_id: VaultId::try_new(VAULT).unwrap(),
+        vault_name: "My Vault".to_owned(),
+        destination: destination.to_owned(),
+    }
+}
+
+/// A file of so many bytes.
+pub(crate) fn file(path: &str, uid: u64) -> Record {
+    let meta = FileMeta {
+        hash: ContentHash::of(&uid.to_le_bytes()),
+        size: 10,
+        mtime: 1_700_000_000_123,
+        ctime: -1,
+        uid: Uid(uid),
+    };
+    Record { path: at(path), kind: RecordKind::File(meta) }
+}
+
+/// Files `0.md` and so on, with their number as version.
+pub(crate) fn files(count: u64) -> Vec<Record> {
+    (0..count).map(|number| file(&format!("folder/{number}.md"), number)).collect()
+}
+
+/// A change that could not be applied, for the path that its number names.
+pub(crate) fn failure(number: u64) -> Deferred {
+    change(number, DeferredCause::Failed { reason: "the disk is on fire".to_owned() })
+}
+
+/// A change that the filter left out.
+pub(crate) fn left_out(number: u64) -> Deferred {
+    change(number, DeferredCause::Filtered)
+}
+
+fn change(number: u64, cause: DeferredCause) -> Deferred {
+    let message =
+        PushMessage { uid: Uid(number), path: format!("{number:0500x}").into(), ..PushMessage::default() };
+    Deferred { key: change_key(number), message, cause }
+}
+
+/// What such a change is filed under.
+pub(crate) fn change_key(number: u64) -> DeferredKey {
+    DeferredKey::plain(&at(&format!("folder/{number}.md")))
+}
+
+/// The state of a vault at a version.
+pub(crate) fn version(version: u64) -> VaultState {
+    VaultState { version, listed: true, filter: Some("everything".to_owned()), rechecking: None }
+}
+
+/// A commit of records that brings the vault to a version.
+pub(crate) fn commit_of(records: Vec<Record>, at_version: u64) -> Commit {
+    Commit { records, state: version(at_version), ..Commit::default() }
+}

@@ -1,0 +1,216 @@
+//! Small contents that are complete and wait in memory to be written, many in one go.
+//!
+//! To wake a thread that may block for every note takes longer than to write the note. So small contents are gathered
+//! here, and a thread is woken when there is work for a while; publishing writes what is left of its batch itself. What
+//! waits is bounded, and not staged yet for whoever looks for leftovers: a process that dies loses it, and the next run
+//! downloads it again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use obsync_core::{Staged, StoreError};
+
+use super::writer::Portion;
+use obsync_core::blocking::lock;
+
+/// Larger contents are written when they are complete, by a thread of their own.
+const SMALL: usize = 256 << 10;
+/// How many bytes may wait.
+const ROOM: usize = 8 << 20;
+/// When a thread is woken to write: for so many contents ...
+const ENOUGH: usize = 32;
+/// ... or so many bytes.
+const ENOUGH_BYTES: usize = 1 << 20;
+/// What the handles of waiting contents begin with. Files in the staging folder are named after their content, in
+/// hexadecimal digits.
+const MARK: &str = "held-";
+
+/// The contents that wait, and those that were written since and are not asked for yet.
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: u64,
+    slots: HashMap<String, Arc<Slot>>,
+    queue: VecDeque<Arc<Slot>>,
+    /// Bytes in the queue.
+    bytes: usize,
+    /// A thread is at work.
+    writing: bool,
+}
+
+/// One content; locked while it is being written.
+#[derive(Debug)]
+struct Slot {
+    size: usize,
+    content: Mutex<Content>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Waiting(Portion),
+    Written(Result<Staged, StoreError>),
+    Taken,
+}
+
+/// What became of a content that was to be held.
+pub(super) enum Holding {
+    /// It waits; the handle is in here. `wake` says that a thread is to be woken for [`Held::write_all`].
+    Held { staged: Staged, wake: bool },
+    /// There is no room for it.
+    Refused(Portion),
+}
+
+impl Held {
+    /// Takes a complete content of which nothing is written yet, if it is small and there is room.
+    pub(super) fn hold(&self, portion: Portion) -> Holding {
+        let size = portion.held();
+        let mut inner = lock(&self.0);
+        if size > SMALL || inner.bytes + size > ROOM || !portion.may_wait() {
+            return Holding::Refused(portion);
+        }
+        inner.next += 1;
+        let staged = portion.staged_as(format!("{MARK}{}", inner.next));
+        let slot = Arc::new(Slot { size, content: Mutex::new(Content::Waiting(portion)) });
+        inner.slots.insert(staged.handle.clone(), slot.clone());
+        inner.queue.push_back(slot);
+        inner.bytes += size;
+        let wake = !inner.writing && (inner.queue.len() >= ENOUGH || inner.bytes >= ENOUGH_BYTES);
+        inner.writing |= wake;
+        Holding::Held { staged, wake }
+    }
+
+    /// Writes what waits, until nothing does. Blocks; for the thread that was to be woken.
+    pub(super) fn write_all(&self) {
+        while let Some(slot) = self.next() {
+            slot.write();
+        }
+    }
+
+    fn next(&self) -> Option<Arc<Slot>> {
+        let mut inner = lock(&self.0);
+        let slot = inner.queue.pop_front();
+        match &slot {
+            Some(slot) => inner.bytes -= slot.size,
+            None => inner.writing = false,
+        }
+        slot
+    }
+
+    /// Writes what waits of these. Blocks.
+    pub(super) fn write_these(&self, handles: &[String]) {
+        for handle in handles.iter().filter(|handle| handle.starts_with(MARK)) {
+            let slot = lock(&self.0).slots.get(handle).cloned();
+            if let Some(slot) = slot {
+                slot.write();
+            }
+        }
+    }
+
+    /// Has what waits of a batch written, and gives each of these its file in the staging folder. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Those of the contents that could not be written, by their place in `batch`.
+    pub(super) fn settle<'s>(
+        &self,
+        batch: impl Iterator<Item = Option<&'s mut Staged>>,
+    ) -> HashMap<usize, StoreError> {
+        let mut failed = HashMap::new();
+        for (index, staged) in batch.enumerate() {
+            let Some(staged) = staged.filter(|staged| staged.handle.starts_with(MARK)) else { continue };
+            let Some(slot) = lock(&self.0).slots.remove(&staged.handle) else { continue };
+            match slot.take() {
+                Some(Ok(written)) => staged.handle = written.handle,
+                Some(Err(error)) => {
+                    failed.insert(index, error);
+                }
+                None => {}
+            }
+        }
+        failed
+    }
+
+    /// Forgets everything that waits, and waits itself for what is being written. Blocks.
+    pub(super) fn discard(&self) {
+        let slots: Vec<Arc<Slot>> = {
+            let mut inner = lock(&self.0);
+            inner.queue.clear();
+            inner.bytes = 0;
+            inner.slots.drain().map(|(_, slot)| slot).collect()
+        };
+        for slot in slots {
+            *lock(&slot.content) = Content::Taken;
+        }
+    }
+}
+
+impl Slot {
+    /// Writes the content if that is not done yet.
+    fn write(&self) {
+        lock(&self.content).write();
+    }
+
+    /// Takes the written content out.
+    fn take(&self) -> Option<Result<Staged, StoreError>> {
+        self.write();
+        match std::mem::replace(&mut *lock(&self.content), Content::Taken) {
+            Content::Written(result) => Some(result),
+            Content::Waiting(_) | Content::Taken => None,
+        }
+    }
+}
+
+impl Content {
+    fn write(&mut self) {
+        *self = match std::mem::replace(self, Content::Taken) {
+            Content::Waiting(portion) => Content::Written(portion.finish()),
+            done => done,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use obsync_core::{FileMeta, VaultStore};
+    use obsync_protocol::{ContentHash, Uid, VaultPath};
+
+    use super::super::{FolderOptions, FolderStore};
+    use super::*;
+
+    async fn stage(store: &FolderStore, path: &str) -> Staged {
+        let hash = ContentHash::of(path.as_bytes());
+        let meta = FileMeta { hash, size: path.len() as u64, mtime: 0, ctime: 0, uid: Uid(1) };
+        let mut writer = store.begin(&VaultPath::parse(path).unwrap(), &meta).await.unwrap();
+        writer.write(path.into()).await.unwrap();
+        writer.finish().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn discarding_waits_for_what_is_being_written_and_removes_it() {
+        let home = tempfile::tempdir().unwrap();
+        let store = FolderStore::open(home.path(), FolderOptions::default()).unwrap();
+        stage(&store, "first.md").await;
+        let handle = stage(&store, "second.md").await.handle;
+        let held = &store.shared.held;
+        let slot = lock(&held.0).slots[&handle].clone();
+        let mut content = lock(&slot.content);
+        thread::scope(|scope| {
+            let discarding = scope.spawn(|| store.shared.discard_staged());
+            while !lock(&held.0).slots.is_empty() {
+                thread::yield_now();
+            }
+            assert!(matches!(*content, Content::Waiting(_)));
+            content.write();
+            assert!(matches!(*content, Content::Written(Ok(_))), "the ground is still there");
+            assert!(!discarding.is_finished());
+            drop(content);
+            discarding.join().unwrap().unwrap();
+        });
+        assert!(matches!(*lock(&slot.content), Content::Taken));
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "nothing is left");
+    }
+}

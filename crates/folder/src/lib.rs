@@ -1,0 +1,337 @@
+//! A vault as files of a local folder.
+//!
+//! Everything happens beneath the handle of the folder that was opened at the beginning: folders are opened through
+//! cap-std, which follows no link out of it (by `openat2` on Linux), and files are named by one segment in an open folder,
+//! where the last segment is never followed if it is a link.
+//!
+//! - `shared`: the destination, opened or made when needed; `root`, its handle; `lock`, the lock on it; `parents`, folders in it.
+//! - `staging`, `writer`, `held` and `early`: files that are not visible yet. `publish`: how they become so, with `rename`,
+//!   `aside` (conflicted copies) and `transplant` (other file systems below the root).
+//! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
+//! - `pin`: how the vault was encrypted. `site`: errors.
+
+#![cfg(unix)]
+
+mod aside;
+mod early;
+mod entry;
+mod file_system;
+mod folding;
+mod held;
+mod lock;
+mod parents;
+mod pin;
+mod publish;
+mod remove;
+mod rename;
+mod root;
+mod shared;
+mod site;
+mod staging;
+mod sync;
+mod transplant;
+mod walk;
+mod writer;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use obsync_core::pin::Pin;
+use obsync_core::{
+    FileMeta, FileWriter, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError,
+    StoredFile, VaultStore, Wanted,
+};
+use obsync_protocol::{RepositoryPart, VaultPath};
+
+pub use self::sync::Durability;
+
+use self::parents::Parents;
+use self::root::Root;
+use self::shared::{Shared, is_own};
+use self::site::{Action, again};
+use self::writer::FolderWriter;
+use obsync_core::blocking::{blocking, lock};
+
+/// How a [`FolderStore`] works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FolderOptions {
+    /// Whether names that differ only in letter case are one name; found out when it is `None`.
+    pub folds_names: Option<bool>,
+    /// Whether names must not have a colon; found out by the type of the file system when it is `None`.
+    pub refuses_colons: Option<bool>,
+    /// How files and folders are made durable.
+    pub durability: Durability,
+}
+
+/// A vault as files of a local folder. The folder need not exist: it is made when something is first written.
+///
+/// The folder `.obsync` in it is obsync's own: it has the [lock](Self::lock), the [pin](obsync_core::pin), and what is staged.
+#[derive(Clone, Debug)]
+pub struct FolderStore {
+    shared: Arc<Shared>,
+}
+
+impl FolderStore {
+    /// Opens the folder `dest`, or remembers to make it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if something else than a folder is there, or if it cannot be read.
+    pub fn open(dest: &Path, options: FolderOptions) -> Result<Self, StoreError> {
+        let shared = Shared::new(PathBuf::from(dest), options);
+        shared.root()?;
+        Ok(FolderStore { shared: Arc::new(shared) })
+    }
+
+    /// Takes the lock on the folder, for as long as this store lives: an advisory lock on the file `.obsync/lock`, which
+    /// dies with its holder. If that file, or the folder, does not exist yet the lock is taken before the first write, so
+    /// that a run that only reads leaves nothing. A file system without locks is tolerated with a warning.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] with the holder's name if another process has it, [`StoreError::Unavailable`] if the folder
+    /// cannot be opened.
+    pub fn lock(&self) -> Result<(), StoreError> {
+        self.shared.lock()
+    }
+
+    /// The error for a folder that another process works on, which was found out by another lock than the folder's own.
+    pub fn locked(&self) -> StoreError {
+        let root = self.shared.root().ok().flatten();
+        let location = root.map_or_else(|| self.shared.site.location(), |root| lock::held(&root));
+        StoreError::Locked { location }
+    }
+
+    /// How the vault was encrypted that was brought here last; `None` if nobody wrote that down.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it cannot be read or understood, which is never a first contact.
+    pub async fn pin(&self) -> Result<Option<Pin>, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(None), |root| pin::read(&root))).await
+    }
+
+    /// Has that written down before this store writes anything else.
+    pub fn pin_before_writing(&self, pin: &Pin) {
+        self.shared.pin_before_writing(pin.clone());
+    }
+
+    /// Writes that down now if it was not, and the folder is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it cannot be written.
+    pub async fn keep_waiting_pin(&self) -> Result<(), StoreError> {
+        self.run(Shared::write_waiting_pin).await
+    }
+
+    /// Writes that down, durably. The folder is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it cannot be written.
+    pub async fn keep_pin(&self, pin: &Pin) -> Result<(), StoreError> {
+        let pin = pin.clone();
+        self.run(move |shared| pin::write(&*shared.make_root()?, &pin)).await
+    }
+
+    /// Runs `work` on a thread that may block.
+    async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    {
+        let shared = self.shared.clone();
+        blocking(move || work(&shared)).await.unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
+    }
+
+    /// Does `work` for each of `items`, in order, on a thread that may block. The root is made first if `make` says so;
+    /// without a root the answer is `without`.
+    async fn for_each<I, T, F>(
+        &self,
+        items: Vec<I>,
+        make: bool,
+        without: fn() -> T,
+        work: F,
+    ) -> Vec<Result<T, StoreError>>
+    where
+        I: Send + 'static,
+        T: Send + 'static,
+        F: Fn(&Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
+    {
+        let count = items.len();
+        let answers = self.run(move |shared| {
+            let root = match (items.is_empty(), make) {
+                (true, _) => return Ok(Vec::new()),
+                (false, true) => Some(shared.make_root()?),
+                (false, false) => shared.root_to_write()?,
+            };
+            let Some(root) = root else {
+                return Ok(items.iter().map(|_| Ok(without())).collect());
+            };
+            let mut parents = Parents::new(&root);
+            Ok(items.iter().map(|item| work(&root, &mut parents, item)).collect())
+        });
+        answers.await.unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
+    }
+}
+
+#[async_trait]
+impl VaultStore for FolderStore {
+    fn location(&self) -> String {
+        self.shared.site.location()
+    }
+
+    fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
+        self.shared.admit(path)
+    }
+
+    async fn folds_names(&self) -> Result<bool, StoreError> {
+        if let Some(folds) = self.shared.options.folds_names {
+            return Ok(folds);
+        }
+        self.run(|shared| {
+            let root = shared.root()?;
+            Ok(*shared.folds.get_or_init(|| folding::folds_names(root.as_deref(), &shared.dest)))
+        })
+        .await
+    }
+
+    async fn seems_to_fold_names(&self) -> Result<bool, StoreError> {
+        if let Some(folds) = self.shared.options.folds_names {
+            return Ok(folds);
+        }
+        self.run(|shared| Ok(folding::seems_to_fold_names(shared.root()?.as_deref(), &shared.dest))).await
+    }
+
+    async fn repository_parts(
+        &self,
+        folders: Vec<Option<VaultPath>>,
+    ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
+        self.run(move |shared| match shared.root()? {
+            Some(root) => walk::repository_parts(&root, &folders),
+            None => Ok(vec![BTreeSet::new(); folders.len()]),
+        })
+        .await
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(true), |root| walk::is_empty(&root))).await
+    }
+
+    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
+        self.run(move |shared| {
+            let Some(root) = shared.root()? else {
+                return Ok(vec![false; wanted.len()]);
+            };
+            let mut parents = Parents::new(&root);
+            Ok(wanted.iter().map(|wanted| holds(&mut parents, wanted)).collect())
+        })
+        .await
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>, StoreError> {
+        self.run(Shared::free_space).await
+    }
+
+    async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
+        self.shared.admit(path)?;
+        Ok(Box::new(FolderWriter::new(self.shared.clone(), path.clone(), meta.clone())))
+    }
+
+    async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError> {
+        self.shared.admit(path)?;
+        if self.shared.has_no_leftover(meta.hash) {
+            return Ok(None);
+        }
+        let (path, meta) = (path.clone(), meta.clone());
+        self.run(move |shared| shared.recover(path, meta)).await
+    }
+
+    async fn copy(
+        &self,
+        from: &VaultPath,
+        to: &VaultPath,
+        meta: &FileMeta,
+        _source_stays: bool,
+    ) -> Result<Option<Staged>, StoreError> {
+        let (from, to, meta) = (from.clone(), to.clone(), meta.clone());
+        self.run(move |shared| shared.copy(&from, to, meta)).await
+    }
+
+    async fn prepare(&self, handles: Vec<String>) {
+        let shared = self.shared.clone();
+        // What goes wrong waits for whoever publishes it.
+        let _ = blocking(move || {
+            shared.held.write_these(&handles);
+            shared.flush_behind();
+        })
+        .await;
+    }
+
+    async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
+        // Shared with the thread, so that nothing of the batch is lost if that never runs.
+        let batch = Arc::new(Mutex::new(batch));
+        let (shared, handed) = (self.shared.clone(), batch.clone());
+        let published =
+            blocking(move || publish::publish(&shared, std::mem::take(&mut *lock(&handed)))).await;
+        published.unwrap_or_else(|stopped| {
+            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.shared.stopped(stopped))
+        })
+    }
+
+    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
+        self.for_each(files, false, || Removal::Missing, remove::remove_file).await
+    }
+
+    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+        let shared = self.shared.clone();
+        let create = move |_: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
+            shared.admit(folder)?;
+            if parents.find(Some(folder))?.is_some() {
+                return Ok(false);
+            }
+            parents.make(Some(folder), folder).map(|_| true)
+        };
+        self.for_each(folders, true, || false, create).await
+    }
+
+    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+        self.for_each(folders, false, || true, remove::remove_folder).await
+    }
+
+    async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
+        let path = path.clone();
+        self.run(move |shared| {
+            shared.admit(&path)?;
+            let missing = || shared.site.not_found(Action::SetAside, path.as_str());
+            let root = shared.root_to_write()?.ok_or_else(missing)?;
+            let dir = Parents::new(&root).find(path.parent().as_ref())?.ok_or_else(missing)?;
+            aside::set_aside(&root, &dir, &path)
+        })
+        .await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.run(Shared::flush).await
+    }
+
+    async fn discard_staged(&self) -> Result<(), StoreError> {
+        self.run(Shared::discard_staged).await
+    }
+
+    async fn list(&self) -> Result<Vec<StoredFile>, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(Vec::new()), |root| walk::list(&root))).await
+    }
+}
+
+/// Whether a file has the wanted content. What cannot be read is not held.
+fn holds(parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
+    let Ok(Some(dir)) = parents.find(wanted.path.parent().as_ref()) else {
+        return false;
+    };
+    !is_own(&wanted.path)
+        && entry::has_content(&*dir, wanted.path.file_name(), wanted.hash, wanted.size).unwrap_or(false)
+}

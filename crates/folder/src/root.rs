@@ -1,0 +1,149 @@
+//! The root of a destination: its handle, which confines everything, and the lock on it.
+
+use std::fs::{self, DirBuilder, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use cap_std::fs::Dir;
+use obsync_core::StoreError;
+use obsync_private::Access;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::lock::FolderLock;
+use super::site::{Action, Site, is_missing};
+use super::sync::{Durability, Unsynced};
+use obsync_core::blocking as mutex;
+
+/// The longest segment that any file system in use takes, in bytes, and the least that [`Root::name_max`] says.
+pub(super) const COMMON_NAME_MAX: usize = 255;
+
+/// An open destination. Paths are resolved beneath its handle and nowhere else.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) site: Site,
+    /// The folder, as the parent of what lies in it.
+    pub(super) dir: Arc<Dir>,
+    /// The same open file, for what a [`Dir`] does not do: locking and flushing.
+    pub(super) handle: File,
+    /// The device that its file system is on.
+    pub(super) device: u64,
+    /// What was changed and is not known to be durable.
+    pub(super) unsynced: Unsynced,
+    name_max: usize,
+    lock: Mutex<Option<FolderLock>>,
+    /// The lock is held for writing, as far as there is one.
+    claimed: AtomicBool,
+}
+
+impl Root {
+    /// Opens the folder; `None` when there is none.
+    pub(super) fn open(site: &Site, dest: &Path, durability: Durability) -> Result<Option<Self>, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = match rustix::fs::open(dest, flags, Mode::empty()) {
+            Ok(handle) => File::from(handle),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR) => return Err(site.unavailable(&not_a_folder(dest))),
+            Err(Errno::ACCESS | Errno::PERM) => {
+                return Err(site.unavailable("no permission to read it; check its owner and mode"));
+            }
+            Err(error) => return Err(site.root_error(Action::Read, error)),
+        };
+        let facts = rustix::fs::fstat(&handle).map_err(|error| site.root_error(Action::Read, error))?;
+        let clone = handle.try_clone().map_err(|error| site.root_error(Action::Read, error))?;
+        let name_max = rustix::fs::fstatvfs(&handle).map_or(0, |told| told.f_namemax);
+        Ok(Some(Root {
+            site: site.clone(),
+            dir: Arc::new(Dir::from_std_file(clone)),
+            device: device(&facts),
+            handle,
+            unsynced: Unsynced::new(durability),
+            name_max: usize::try_from(name_max).unwrap_or(COMMON_NAME_MAX).max(COMMON_NAME_MAX),
+            lock: Mutex::default(),
+            claimed: AtomicBool::new(false),
+        }))
+    }
+
+    /// Makes the folder with its parents.
+    pub(super) fn create(site: &Site, dest: &Path) -> Result<(), StoreError> {
+        let missing: Vec<PathBuf> = dest
+            .ancestors()
+            .take_while(|above| {
+                !above.as_os_str().is_empty() && fs::symlink_metadata(above).is_err_and(|e| is_missing(&e))
+            })
+            .map(Path::to_owned)
+            .collect();
+        DirBuilder::new().recursive(true).create(dest).map_err(|error| {
+            match Errno::from_io_error(&error) {
+                Some(Errno::NOTDIR | Errno::EXIST) => site.unavailable(&not_a_folder(dest)),
+                Some(Errno::ACCESS | Errno::PERM) => site.unavailable(
+                    "no permission to create it; check the owner and mode of the folder above it",
+                ),
+                _ => site.root_error(Action::MakeFolder, error),
+            }
+        })?;
+        for folder in missing {
+            // So that a folder whose files are durable is itself found again after a power failure.
+            let above =
+                folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(above).and_then(|above| above.sync_all()).unwrap_or_else(
+                |error| tracing::debug!(%error, "the folder above the destination cannot be flushed"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes the lock if its file is there. It lasts as long as this root is open and dies with the process.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] if another process has it.
+    pub(super) fn lock(&self) -> Result<(), StoreError> {
+        self.take_lock(Access::Update).map(drop)
+    }
+
+    /// Takes the lock, making its file if need be, and says in it who has it. To be called before something is written.
+    ///
+    /// # Errors
+    ///
+    /// As for [`lock`](Self::lock).
+    pub(super) fn claim(&self) -> Result<(), StoreError> {
+        if self.claimed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let held = self.take_lock(Access::Write)?;
+        if let Some(lock) = &*held {
+            lock.name();
+        }
+        self.claimed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn take_lock(&self, access: Access) -> Result<MutexGuard<'_, Option<FolderLock>>, StoreError> {
+        let mut held = mutex::lock(&self.lock);
+        if held.is_none() {
+            *held = FolderLock::take(self, access)?;
+        }
+        Ok(held)
+    }
+
+    /// The longest segment, in bytes, that may be tried here.
+    pub(super) fn name_max(&self) -> usize {
+        self.name_max
+    }
+}
+
+/// The device of a file, which has another type on each system.
+#[allow(clippy::unnecessary_cast)]
+pub(super) fn device(facts: &rustix::fs::Stat) -> u64 {
+    facts.st_dev as u64
+}
+
+fn not_a_folder(dest: &Path) -> String {
+    match dest.ancestors().find(|above| fs::symlink_metadata(above).is_ok()) {
+        Some(above) if above == dest => "it is not a folder; choose another destination".to_owned(),
+        Some(above) => format!("{} is not a folder; choose another destination", above.display()),
+        None => "it is not in a folder; choose another destination".to_owned(),
+    }
+}

@@ -1,0 +1,265 @@
+//! What all parts of a folder store share: the destination, opened or made when it is first needed, and its staging.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use obsync_core::pin::Pin;
+use obsync_core::{FileMeta, Staged, StoreError};
+use obsync_protocol::{ContentHash, VaultPath};
+
+use super::FolderOptions;
+use super::early::Early;
+use super::entry::{hash, open_file, set_file_time};
+use super::file_system;
+use super::held::Held;
+use super::parents::Parents;
+use super::pin;
+use super::root::{COMMON_NAME_MAX, Root};
+use super::site::{Action, Site};
+use super::staging::{StagedFile, Staging, StagingFolder, is_own_name};
+use obsync_core::blocking::{Stopped, lock};
+
+/// The state of a folder store. Its methods block.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) site: Site,
+    pub(super) dest: PathBuf,
+    pub(super) options: FolderOptions,
+    pub(super) folds: OnceLock<bool>,
+    colons: OnceLock<Option<&'static str>>,
+    root: Mutex<Option<Arc<Root>>>,
+    /// Held while the root is made: until that is durable nobody else may claim what is in it.
+    making: Mutex<()>,
+    lock_wanted: AtomicBool,
+    /// What is to be written before anything else is.
+    pin: Mutex<Option<Pin>>,
+    staging: Mutex<Staging>,
+    pub(super) held: Held,
+    pub(super) early: Early,
+}
+
+impl Shared {
+    pub(super) fn new(dest: PathBuf, options: FolderOptions) -> Self {
+        Shared {
+            site: Site::new(dest.display().to_string()),
+            dest,
+            options,
+            folds: OnceLock::new(),
+            colons: OnceLock::new(),
+            root: Mutex::default(),
+            making: Mutex::default(),
+            lock_wanted: AtomicBool::new(false),
+            pin: Mutex::default(),
+            staging: Mutex::default(),
+            held: Held::default(),
+            early: Early::default(),
+        }
+    }
+
+    /// The root, if the folder is there.
+    pub(super) fn root(&self) -> Result<Option<Arc<Root>>, StoreError> {
+        let mut kept = lock(&self.root);
+        if kept.is_none() {
+            let Some(root) = Root::open(&self.site, &self.dest, self.options.durability)? else {
+                return Ok(None);
+            };
+            if self.lock_wanted.load(Ordering::Acquire) {
+                root.lock()?;
+            }
+            *kept = Some(Arc::new(root));
+        }
+        Ok(kept.clone())
+    }
+
+    /// The root, made if it is not there.
+    pub(super) fn make_root(&self) -> Result<Arc<Root>, StoreError> {
+        let _one = lock(&self.making);
+        if let Some(root) = self.root_to_write()? {
+            return Ok(root);
+        }
+        Root::create(&self.site, &self.dest)?;
+        self.root_to_write()?.ok_or_else(|| self.site.unavailable("it was removed at once after it was made"))
+    }
+
+    /// The root, if the folder is there, with the lock that writing to it needs, and with the pin in it.
+    pub(super) fn root_to_write(&self) -> Result<Option<Arc<Root>>, StoreError> {
+        let Some(root) = self.root()? else { return Ok(None) };
+        if self.lock_wanted.load(Ordering::Acquire) {
+            root.claim()?;
+        }
+        let mut pin = lock(&self.pin);
+        if let Some(waiting) = &*pin {
+            pin::write(&root, waiting)?;
+            *pin = None;
+        }
+        drop(pin);
+        Ok(Some(root))
+    }
+
+    /// Has a pin written before anything else is.
+    pub(super) fn pin_before_writing(&self, pin: Pin) {
+        *lock(&self.pin) = Some(pin);
+    }
+
+    /// Writes it now, if one waits. A run that has none to write touches nothing.
+    pub(super) fn write_waiting_pin(&self) -> Result<(), StoreError> {
+        let waits = lock(&self.pin).is_some();
+        if waits { self.root_to_write().map(drop) } else { Ok(()) }
+    }
+
+    /// Takes the lock now if its file is there, else before the first write.
+    pub(super) fn lock(&self) -> Result<(), StoreError> {
+        let root = self.root()?;
+        self.lock_wanted.store(true, Ordering::Release);
+        root.map_or(Ok(()), |root| root.lock())
+    }
+
+    /// Refuses a path that could not be published, before anything is downloaded for it.
+    pub(super) fn admit(&self, path: &VaultPath) -> Result<(), StoreError> {
+        if is_own(path) {
+            return Err(self
+                .site
+                .refused(path.as_str(), "obsync keeps its own files in a folder of this name"));
+        }
+        if path.as_str().contains(':')
+            && let Some(kind) = self.without_colons()
+        {
+            let reason = format!(
+                "a name with a colon is not a file of its own on this file system ({kind}); rename it in Obsidian"
+            );
+            return Err(self.site.refused(path.as_str(), &reason));
+        }
+        // A folder that is not there yet is not looked for anew for every path.
+        let name_max = lock(&self.root).as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
+        match path.segments().any(|segment| segment.len() > name_max) {
+            true => Err(self.site.too_long(path.as_str())),
+            false => Ok(()),
+        }
+    }
+
+    /// The type of the file system, if names on it must not have a colon.
+    fn without_colons(&self) -> Option<&'static str> {
+        match self.options.refuses_colons {
+            Some(refuses) => refuses.then_some("as it was set"),
+            None => *self.colons.get_or_init(|| file_system::without_colons(&self.dest)),
+        }
+    }
+
+    /// Creates an empty staged file.
+    pub(super) fn stage(&self, path: &VaultPath, meta: &FileMeta) -> Result<StagedFile, StoreError> {
+        self.staging_folder()?.create(path, meta.hash)
+    }
+
+    /// Says that a staged file is complete, closes it and gives its name.
+    pub(super) fn keep(&self, staged: StagedFile) -> String {
+        let name = staged.keep();
+        self.early.completed(&name);
+        name
+    }
+
+    /// The staging folder, made if it is not there.
+    pub(super) fn staging_folder(&self) -> Result<Arc<StagingFolder>, StoreError> {
+        lock(&self.staging).make(&*self.make_root()?)
+    }
+
+    /// Whether something was staged already: the first file goes there at once, so that a destination that cannot be
+    /// written to is found out before more is downloaded.
+    pub(super) fn has_staging(&self) -> bool {
+        lock(&self.staging).is_open()
+    }
+
+    /// Whether it is known, without looking, that no earlier run left a file that promises this content.
+    pub(super) fn has_no_leftover(&self, content: ContentHash) -> bool {
+        lock(&self.staging).has_no_leftover(content)
+    }
+
+    /// A complete file with this content that an earlier run left staged.
+    pub(super) fn recover(&self, path: VaultPath, meta: FileMeta) -> Result<Option<Staged>, StoreError> {
+        let Some(root) = self.root()? else {
+            lock(&self.staging).has_nothing();
+            return Ok(None);
+        };
+        loop {
+            // Not in the condition of the loop: the lock would be held while the file is read.
+            let leftover = lock(&self.staging).leftover(&root, &meta)?;
+            let Some((folder, handle)) = leftover else {
+                return Ok(None);
+            };
+            if folder.check(&handle, &path, &meta)? {
+                return Ok(Some(Staged { path, meta, handle }));
+            }
+        }
+    }
+
+    /// Stages a copy of the file at `from`, if it has the content of `meta`.
+    pub(super) fn copy(
+        &self,
+        from: &VaultPath,
+        to: VaultPath,
+        meta: FileMeta,
+    ) -> Result<Option<Staged>, StoreError> {
+        self.admit(&to)?;
+        let Some(root) = self.root()? else { return Ok(None) };
+        if is_own(from) {
+            return Ok(None);
+        }
+        let Some(dir) = Parents::new(&root).find(from.parent().as_ref())? else {
+            return Ok(None);
+        };
+        let unread = |error| self.site.error(Action::Read, from.as_str(), error);
+        let source = match open_file(&*dir, from.file_name()).map_err(unread)? {
+            Some((source, facts)) if facts.size == meta.size => source,
+            _ => return Ok(None),
+        };
+        let mut staged = self.stage(&to, &meta)?;
+        let unwritten = |error| self.site.error(Action::Write, to.as_str(), error);
+        let copied = hash(&source, meta.size, &mut |part| std::io::Write::write_all(&mut staged.file, part))
+            .map_err(unwritten)?;
+        if copied != meta.hash {
+            return Ok(None);
+        }
+        let untimed = |error| self.site.error(Action::SetTimes, to.as_str(), error);
+        set_file_time(&staged.file, meta.mtime).map_err(untimed)?;
+        Ok(Some(Staged { path: to, meta, handle: self.keep(staged) }))
+    }
+
+    /// Bytes that can be written here, counting those of earlier runs that are staged and will be used or removed. `None` if
+    /// the file system does not say: some report nothing but zeros.
+    pub(super) fn free_space(&self) -> Result<Option<u64>, StoreError> {
+        // A destination that is not there yet is made where the nearest folder above it is.
+        let Some(facts) = self.dest.ancestors().find_map(|folder| {
+            let folder = if folder.as_os_str().is_empty() { std::path::Path::new(".") } else { folder };
+            rustix::fs::statvfs(folder).ok()
+        }) else {
+            return Ok(None);
+        };
+        if facts.f_blocks == 0 {
+            return Ok(None);
+        }
+        let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+        let staged = match self.root()? {
+            Some(root) => lock(&self.staging).find(&root)?.map_or(0, |folder| folder.size()),
+            None => 0,
+        };
+        Ok(Some(free.saturating_add(staged)))
+    }
+
+    /// Removes everything that is staged.
+    pub(super) fn discard_staged(&self) -> Result<(), StoreError> {
+        self.held.discard();
+        self.early.forget();
+        let Some(root) = self.root()? else { return Ok(()) };
+        lock(&self.staging).discard(&root)
+    }
+
+    /// The error for work that was not begun any more.
+    pub(super) fn stopped(&self, _: Stopped) -> StoreError {
+        self.site.unavailable(Stopped::REASON)
+    }
+}
+
+/// Whether a path is in obsync's own folder, also where names are folded.
+pub(super) fn is_own(path: &VaultPath) -> bool {
+    path.segments().next().is_some_and(is_own_name)
+}

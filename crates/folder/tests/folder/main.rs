@@ -1,0 +1,13 @@
+//! The folder store, used as the engine uses it, on real folders and files.
+
+#![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
+
+mod conformance;
+mod destination;
+mod held;
+mod limits;
+mod links;
+mod model;
+mod others;
+mod staging;
+mod store;

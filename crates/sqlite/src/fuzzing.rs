@@ -1,0 +1,130 @@
+//! Databases with hostile rows, read and written to as a run does. They are in memory, so there are thousands a second;
+//! damaged files are what the tests `sqlite_damage` are about.
+
+use std::path::Path;
+
+use obsync_core::{Commit, DeferredKind, StateError, VaultState};
+use obsync_protocol::{ContentHash, VaultPath};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use super::errors::Database;
+use super::identity::{self, StateIdentity};
+use super::{commit, rows, schema, summary};
+use obsync_protocol::fuzzing::Input;
+
+/// The tables with their columns.
+const TABLES: [(&str, usize); 4] = [("vault", 10), ("records", 6), ("announced", 6), ("deferred", 14)];
+
+/// The same tables as obsync's, but anything goes in: what somebody with an editor can make.
+const LOOSE: &str = "
+    CREATE TABLE vault (id, vault_id, vault_name, destination, created, committed, version, listed, filter, rechecking);
+    CREATE TABLE records (path, uid, hash, size, mtime, ctime);
+    CREATE TABLE announced (path, uid, hash, size, mtime, ctime);
+    CREATE TABLE deferred (key, failed, reason, uid, path, related_path, hash, size, ctime, mtime, folder, deleted,
+                           device, user);
+";
+
+/// A database with rows that the input describes: read, committed to, and read again.
+pub fn sqlite_rows(data: &[u8]) {
+    let database = Database::new(Path::new("state.db"));
+    let error = |error: rusqlite::Error| database.error(&error);
+    // SQLite itself is not what is tried here.
+    let Ok(mut connection) = Connection::open_in_memory() else { return };
+    let filled = fill(&connection, &mut Input(data));
+    assert!(filled.is_ok(), "{filled:?}");
+
+    let state = read_all(&connection, &database);
+    let is_read = state.is_ok();
+    let commit = Commit { state: state.unwrap_or_default(), ..Commit::default() };
+    let Ok(identity) = identity::read(&database, &connection) else { return };
+    let announced = rows::announced(&connection).unwrap_or_default();
+    let committed = commit::apply(&mut connection, &identity, &Commit { announced, ..commit.clone() })
+        .map_err(|error| database.write_error(error));
+    if committed.is_ok() && is_read {
+        // What could be read and was written again can be read again, as it was.
+        assert_eq!(rows::vault_state(&connection).ok(), Some(commit.state));
+        assert_eq!(identity::query(&connection).ok(), Some(identity));
+    }
+    // Once more, for contents may be indexed now.
+    let _ = read_all(&connection, &database);
+    drop(connection.close().map_err(|(_, closing)| error(closing)));
+}
+
+/// Makes the tables and puts rows in. A row that a table refuses is left out.
+fn fill(connection: &Connection, input: &mut Input<'_>) -> rusqlite::Result<()> {
+    let identity = StateIdentity {
+        vault_id: obsync_protocol::VaultId::try_new("vault-1").map_err(|_| rusqlite::Error::InvalidQuery)?,
+        vault_name: "Notes".to_owned(),
+        destination: "/notes".to_owned(),
+    };
+    let kind = input.byte();
+    if kind & 1 == 0 {
+        let transaction = connection.unchecked_transaction()?;
+        schema::prepare(&transaction, &identity, 1)?;
+        transaction.commit()?;
+    } else {
+        connection.execute_batch(LOOSE)?;
+        connection.pragma_update(None, "user_version", 1)?;
+    }
+    if kind & 2 == 0 {
+        let values = "(1, 'vault-1', 'Notes', '/notes', 1, 1, 5, 1, NULL, 0)";
+        connection.execute_batch(&format!("INSERT OR REPLACE INTO vault VALUES {values}"))?;
+    }
+    for _ in 0..32 {
+        let Some((table, columns)) = input.one_of(&TABLES).filter(|_| !input.is_over()) else { break };
+        let values: Vec<Value> = (0..columns).map(|_| value(input)).collect();
+        let places = vec!["?"; columns].join(", ");
+        let sql = format!("INSERT OR REPLACE INTO {table} VALUES ({places})");
+        let _ = connection.prepare_cached(&sql)?.execute(params_from_iter(values));
+    }
+    Ok(())
+}
+
+fn value(input: &mut Input<'_>) -> Value {
+    match input.byte() % 8 {
+        0 => Value::Null,
+        1 => Value::Real(f64::from_bits(input.number().cast_unsigned())),
+        2 => Value::Blob(input.bytes().to_vec()),
+        3 => Value::Blob(vec![input.byte(); 32]),
+        4 | 5 => Value::Integer(input.number()),
+        _ => Value::Text(input.text()),
+    }
+}
+
+/// Everything that is ever asked; an error is told in its sentence.
+fn read_all(connection: &Connection, database: &Database) -> Result<VaultState, StateError> {
+    let told = |error: rows::ReadError| {
+        let error = database.read_error(error);
+        assert!(error.to_string().contains("state.db"), "{error}");
+        error
+    };
+    let all = rows::all_records(connection).map_err(told);
+    let announced = rows::announced(connection).map_err(told);
+    let asked: Vec<VaultPath> = all.iter().flatten().map(|record| record.path.clone()).collect();
+    let found = rows::records(connection, &asked).map_err(told);
+    let contents: Vec<_> =
+        all.iter().flatten().filter_map(|record| record.file()).map(|file| file.hash).collect();
+    let sources = rows::sources(connection, &contents).map_err(told);
+    let empty = rows::sources(connection, &[ContentHash::EMPTY]).map_err(told);
+    let filtered = rows::deferred(connection, DeferredKind::Filtered).map_err(told);
+    let failed = rows::deferred(connection, DeferredKind::Failed).map_err(told);
+    if let Ok(summary) = summary::summary(connection).map_err(told) {
+        assert!(all.is_err() || summary.files + summary.folders >= asked.len() as u64);
+    }
+    let state = rows::vault_state(connection).map_err(told)?;
+    let _ = (all?, announced?, found?, sources?, empty?, filtered?, failed?);
+    Ok(state)
+}
+
+#[cfg(test)]
+#[path = "../../../fuzz/seeds.rs"]
+mod seeds;
+
+#[cfg(test)]
+mod over_seeds {
+    #[test]
+    fn sqlite_rows() {
+        super::seeds::run("sqlite_rows", 500, super::sqlite_rows);
+    }
+}

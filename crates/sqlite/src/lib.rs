@@ -1,0 +1,190 @@
+//! What is known of one destination, in one SQLite database.
+//!
+//! The database is made by the first commit, so that a run that finds nothing to do, or only looks, writes nothing. Each
+//! commit is one transaction with a rollback journal, which is gone when the commit returns: a run that only
+//! reads leaves no other file beside the database.
+//!
+//! - `schema`: its tables, and opening it. `rows`: between rows and what they mean. `commit`: the one way to write.
+//! - `lock`: one process at a time. `identity`: whose state it is. `errors`: what SQLite says.
+//! - `catalog`: where the databases of a machine are. `summary`: one at a glance.
+
+mod catalog;
+mod commit;
+mod errors;
+/// Entry point of the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod identity;
+mod lock;
+mod rows;
+mod schema;
+mod shrink;
+mod summary;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use obsync_core::{Commit, Deferred, DeferredKind, Record, StateError, StateStore, VaultState};
+use obsync_protocol::{ContentHash, VaultPath};
+use rusqlite::Connection;
+
+pub use self::catalog::{StateCatalog, canonical_destination};
+pub use self::identity::StateIdentity;
+pub use self::summary::StateSummary;
+
+use self::errors::Database;
+use self::lock::StateLock;
+use self::schema::Access;
+use obsync_core::blocking::{Stopped, blocking, lock};
+
+/// What is known of one destination, in one SQLite database.
+#[derive(Debug)]
+pub struct SqliteState {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    database: Database,
+    access: Access,
+    /// Whose state this is; not known when an absent database is read.
+    identity: Option<StateIdentity>,
+    /// None until there is a database.
+    connection: Mutex<Option<Connection>>,
+    /// Held, not used: it goes when this goes.
+    _lock: Option<StateLock>,
+}
+
+impl SqliteState {
+    /// Opens the state of `identity` in the file `path` to work with it, and locks it for as long as this lives. The
+    /// file (mode 0600) and its folders (0700) are made when needed. Blocks for a moment.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Locked`] if another process has it, [`StateError::Corrupt`] if it is damaged,
+    /// [`StateError::Newer`] if a newer obsync wrote it, [`StateError::Unavailable`] if it belongs to another vault or
+    /// destination or cannot be used.
+    pub fn open(path: &Path, identity: &StateIdentity) -> Result<Self, StateError> {
+        let database = Database::new(path);
+        let held = StateLock::take(&database, &identity.destination)?;
+        let mut connection = schema::open(&database, Access::Write)?;
+        if let Some(connection) = &mut connection {
+            identity.check(&identity::read(&database, connection)?, &database)?;
+            let shrunk = shrink::shrink(connection).map_err(|error| database.error(&error))?;
+            if shrunk > 0 {
+                tracing::warn!(
+                    "{shrunk} entries that cannot be read took more of the state database than they may, and were                      shortened; `obsync pull --full` lists them again"
+                );
+            }
+        }
+        Ok(Self::new(database, Access::Write, Some(identity.clone()), connection, Some(held)))
+    }
+
+    /// Opens the state in the file `path` to look at it: nothing is locked or written, and a commit is an error. A file
+    /// that is not there is read as the state of a destination that was never pulled to. Blocks for a moment.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open), but for the lock.
+    pub fn read(path: &Path) -> Result<Self, StateError> {
+        let database = Database::new(path);
+        let connection = schema::open(&database, Access::Read)?;
+        let identity =
+            connection.as_ref().map(|connection| identity::read(&database, connection)).transpose()?;
+        Ok(Self::new(database, Access::Read, identity, connection, None))
+    }
+
+    /// Whose state this is; `None` if it was opened by [`read`](Self::read) and there is no database.
+    pub fn identity(&self) -> Option<&StateIdentity> {
+        self.inner.identity.as_ref()
+    }
+
+    /// The database's file.
+    pub fn path(&self) -> &Path {
+        self.inner.database.path()
+    }
+
+    fn new(
+        database: Database,
+        access: Access,
+        identity: Option<StateIdentity>,
+        connection: Option<Connection>,
+        held: Option<StateLock>,
+    ) -> Self {
+        let connection = Mutex::new(connection);
+        SqliteState { inner: Arc::new(Inner { database, access, identity, connection, _lock: held }) }
+    }
+
+    /// Runs `work` on a thread that may block.
+    async fn run<T, F>(&self, work: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Inner) -> Result<T, StateError> + Send + 'static,
+    {
+        let inner = self.inner.clone();
+        let stopped = |_: Stopped| Err(self.inner.database.unavailable(Stopped::REASON));
+        blocking(move || work(&inner)).await.unwrap_or_else(stopped)
+    }
+
+    /// Reads from the database; `absent` is the answer when there is none.
+    async fn query<T, F>(&self, absent: T, work: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, rows::ReadError> + Send + 'static,
+    {
+        self.run(move |inner| match &*lock(&inner.connection) {
+            None => Ok(absent),
+            Some(connection) => work(connection).map_err(|error| inner.database.read_error(error)),
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn commit(&self, commit: &Commit) -> Result<(), StateError> {
+        let (Access::Write, Some(identity)) = (self.access, &self.identity) else {
+            return Err(self.database.unavailable("it was opened to be looked at only"));
+        };
+        let mut kept = lock(&self.connection);
+        let connection = match &mut *kept {
+            Some(connection) => connection,
+            None => kept.insert(schema::create(&self.database)?),
+        };
+        commit::apply(connection, identity, commit).map_err(|error| self.database.write_error(error))
+    }
+}
+
+#[async_trait]
+impl StateStore for SqliteState {
+    async fn load(&self) -> Result<VaultState, StateError> {
+        self.query(VaultState::default(), rows::vault_state).await
+    }
+
+    async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError> {
+        let paths = paths.to_vec();
+        self.query(vec![None; paths.len()], move |connection| rows::records(connection, &paths)).await
+    }
+
+    async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError> {
+        let contents = contents.to_vec();
+        self.query(vec![None; contents.len()], move |connection| rows::sources(connection, &contents)).await
+    }
+
+    async fn all_records(&self) -> Result<Vec<Record>, StateError> {
+        self.query(Vec::new(), rows::all_records).await
+    }
+
+    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
+        self.query(Vec::new(), move |connection| rows::deferred(connection, kind)).await
+    }
+
+    async fn announced(&self) -> Result<Vec<Record>, StateError> {
+        self.query(Vec::new(), rows::announced).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), StateError> {
+        self.run(move |inner| inner.commit(&commit)).await
+    }
+}

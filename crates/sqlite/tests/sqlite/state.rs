@@ -1,0 +1,268 @@
+//! What SQLite does beyond what every state database must do: when it writes at all, who may use it, what it leaves.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use obsync_conformance::at;
+use obsync_core::{
+    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, StateError, StateStore, VaultState,
+};
+use obsync_protocol::{ContentHash, PushMessage, Uid, VaultId};
+use obsync_sqlite::{SqliteState, StateIdentity};
+
+use crate::database::{DatabaseFile, commit_of};
+use obsync_conformance::confined::{Confinement, confined};
+
+async fn read_everything(state: &SqliteState) {
+    state.load().await.unwrap();
+    state.records(&[at("folder 1/note.md")]).await.unwrap();
+    state.sources(&[ContentHash::of(b"a")]).await.unwrap();
+    state.all_records().await.unwrap();
+    state.announced().await.unwrap();
+    state.deferred(DeferredKind::Failed).await.unwrap();
+    state.summary().unwrap();
+}
+
+#[tokio::test]
+async fn the_database_is_made_by_the_first_commit_only() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    read_everything(&state).await;
+    assert_eq!(file.files(), ["one.sqlite.lock"]);
+    state.commit(commit_of(1)).await.unwrap();
+    assert_eq!(file.files(), ["one.sqlite", "one.sqlite.lock"], "also while it is open");
+}
+
+#[tokio::test]
+async fn a_run_that_finds_nothing_new_writes_nothing() {
+    let file = DatabaseFile::new();
+    file.state().commit(commit_of(10)).await.unwrap();
+    let facts = || {
+        let facts = fs::metadata(file.path()).unwrap();
+        (fs::read(file.path()).unwrap(), facts.modified().unwrap())
+    };
+    let before = facts();
+    let state = file.state();
+    read_everything(&state).await;
+    // What was there already is no change.
+    let same = Commit { state: state.load().await.unwrap(), ..Commit::default() };
+    state.commit(same).await.unwrap();
+    drop(state);
+    assert!(facts() == before, "the database was written");
+    assert_eq!(file.files(), ["one.sqlite", "one.sqlite.lock"]);
+}
+
+#[tokio::test]
+async fn contents_are_found_before_they_are_indexed_which_is_with_the_first_commit_after_the_first_pull() {
+    let file = DatabaseFile::new();
+    let is_indexed = || {
+        let sql = "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'records_by_hash'";
+        let database = rusqlite::Connection::open(file.path()).unwrap();
+        database.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap() == 1
+    };
+    let contents = [7u64, 99, 3].map(|number| ContentHash::of(&number.to_le_bytes()));
+    let expected = [Some(at("folder 7/note.md")), None, Some(at("folder 3/note.md"))];
+    let state = file.state();
+    let done = commit_of(10);
+    let under_way = VaultState { listed: false, ..done.state.clone() };
+    state.commit(Commit { state: under_way, ..done.clone() }).await.unwrap();
+    assert!(!is_indexed());
+    assert_eq!(state.sources(&contents).await.unwrap(), expected);
+    state.commit(Commit { state: done.state.clone(), ..Commit::default() }).await.unwrap();
+    assert!(!is_indexed());
+    assert_eq!(state.sources(&contents).await.unwrap(), expected);
+    let later = VaultState { version: done.state.version + 1, ..done.state };
+    state.commit(Commit { state: later, ..Commit::default() }).await.unwrap();
+    assert!(is_indexed());
+    assert_eq!(state.sources(&contents).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_on_with() {
+    let file = DatabaseFile::new();
+    file.state().commit(commit_of(3)).await.unwrap();
+    let earlier = "
+        ALTER TABLE records RENAME TO newer;
+        CREATE TABLE records (path TEXT PRIMARY KEY, uid INTEGER NOT NULL, hash BLOB, size INTEGER, mtime INTEGER,
+                              ctime INTEGER) STRICT, WITHOUT ROWID;
+        CREATE INDEX records_by_hash ON records (hash) WHERE hash IS NOT NULL;
+        INSERT INTO records SELECT * FROM newer;
+        DROP TABLE newer;";
+    rusqlite::Connection::open(file.path()).unwrap().execute_batch(earlier).unwrap();
+    let state = file.state();
+    // Three that are known, and two that are not.
+    state.commit(commit_of(5)).await.unwrap();
+    assert_eq!(state.all_records().await.unwrap().len(), 10);
+    let content = ContentHash::of(&4u64.to_le_bytes());
+    assert_eq!(state.sources(&[content]).await.unwrap(), [Some(at("folder 4/note.md"))]);
+}
+
+#[tokio::test]
+async fn only_its_owner_can_read_it() {
+    let file = DatabaseFile::new();
+    file.state().commit(commit_of(1)).await.unwrap();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&file.path()), 0o600);
+    assert_eq!(mode(&file.path().with_extension("sqlite.lock")), 0o600);
+    assert_eq!(mode(file.path().parent().unwrap()), 0o700);
+}
+
+#[tokio::test]
+async fn one_process_at_a_time_works_with_it() {
+    let file = DatabaseFile::new();
+    let first = file.state();
+    first.commit(commit_of(2)).await.unwrap();
+    let error = file.try_open().unwrap_err();
+    assert!(
+        matches!(&error, StateError::Locked { destination } if *destination == file.identity.destination)
+    );
+    assert!(error.to_string().contains("another obsync is working on /home/me/notes"), "{error}");
+    let reader = SqliteState::read(&file.path()).unwrap();
+    assert_eq!(reader.load().await.unwrap().version, 2, "looking is possible meanwhile");
+    drop(first);
+    assert!(file.try_open().is_ok());
+}
+
+#[tokio::test]
+async fn a_database_opened_to_be_looked_at_is_not_changed() {
+    let file = DatabaseFile::new();
+    let absent = SqliteState::read(&file.path()).unwrap();
+    read_everything(&absent).await;
+    assert_eq!((absent.identity(), absent.summary().unwrap()), (None, None));
+    assert!(matches!(absent.commit(commit_of(1)).await, Err(StateError::Unavailable { .. })));
+    assert_eq!(file.files(), [""; 0]);
+
+    file.state().commit(commit_of(1)).await.unwrap();
+    let reader = SqliteState::read(&file.path()).unwrap();
+    assert_eq!(reader.identity(), Some(&file.identity));
+    assert!(matches!(reader.commit(commit_of(2)).await, Err(StateError::Unavailable { .. })));
+    assert_eq!(reader.load().await.unwrap().version, 1);
+}
+
+#[tokio::test]
+async fn the_state_of_another_vault_or_destination_is_refused() {
+    let mut file = DatabaseFile::new();
+    file.state().commit(commit_of(1)).await.unwrap();
+    let right = file.identity.clone();
+    for wrong in [
+        StateIdentity { vault_id: VaultId::try_new("vault-2").unwrap(), ..right.clone() },
+        StateIdentity { destination: "/elsewhere".to_owned(), ..right.clone() },
+    ] {
+        file.identity = wrong;
+        let error = file.try_open().unwrap_err();
+        assert!(matches!(&error, StateError::Unavailable { .. }), "{error}");
+        assert!(
+            error.to_string().contains("it is the state of /home/me/notes pulled from the vault vault-1"),
+            "{error}"
+        );
+    }
+    file.identity = right;
+    assert!(file.try_open().is_ok());
+}
+
+#[tokio::test]
+async fn a_vault_that_was_renamed_is_known_by_its_new_name() {
+    let mut file = DatabaseFile::new();
+    file.state().commit(commit_of(1)).await.unwrap();
+    file.identity.vault_name = "Renamed".to_owned();
+    let state = file.state();
+    state.commit(Commit { state: state.load().await.unwrap(), ..Commit::default() }).await.unwrap();
+    assert_eq!(SqliteState::read(&file.path()).unwrap().identity().unwrap().vault_name, "Renamed");
+}
+
+#[tokio::test]
+async fn a_summary_counts_what_is_there() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    let change = |key: &str, cause: DeferredCause| Deferred {
+        key: DeferredKey::encoded(key),
+        message: PushMessage::default(),
+        cause,
+    };
+    let failed = || DeferredCause::Failed { reason: "a reason".to_owned() };
+    let deferred = vec![change("1", failed()), change("2", DeferredCause::Filtered), change("3", failed())];
+    state.commit(Commit { deferred, ..commit_of(5) }).await.unwrap();
+    let summary = state.summary().unwrap().unwrap();
+    assert_eq!(summary.identity, file.identity);
+    assert_eq!((summary.version, summary.listed), (5, true));
+    assert_eq!((summary.files, summary.folders, summary.bytes), (5, 5, 1 + 2 + 3 + 4));
+    assert_eq!((summary.failed, summary.filtered), (2, 1));
+    assert!(summary.created > 1_600_000_000_000 && summary.committed >= summary.created);
+}
+
+#[tokio::test]
+async fn what_an_earlier_release_kept_whole_of_unreadable_entries_is_shortened_when_a_state_is_opened() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    let unreadable = |number: u64| {
+        let path = format!("{number:04}{}", "ab".repeat(1 << 19));
+        let message = PushMessage {
+            uid: Uid(number),
+            path: path.as_str().into(),
+            hash: "c".repeat(1 << 20).into(),
+            ..PushMessage::default()
+        };
+        let cause = DeferredCause::Failed { reason: "a reason".to_owned() };
+        Deferred { key: DeferredKey::from_stored(format!("//{path}")), message, cause }
+    };
+    let deferred: Vec<Deferred> = (0..20).map(unreadable).collect();
+    state.commit(Commit { deferred: deferred.clone(), ..commit_of(1) }).await.unwrap();
+    drop(state);
+    assert!(std::fs::metadata(file.path()).unwrap().len() > 50 << 20);
+    let state = file.state();
+    let expected: Vec<Deferred> = deferred.into_iter().map(Deferred::bounded).collect();
+    assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), expected);
+    drop(state);
+    assert!(std::fs::metadata(file.path()).unwrap().len() < 1 << 20);
+}
+
+#[tokio::test]
+async fn a_version_that_is_too_large_is_refused_and_nothing_of_its_commit_is_kept() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(commit_of(1)).await.unwrap();
+    let too_large = VaultState { version: u64::MAX, ..VaultState::default() };
+    let error = state.commit(Commit { state: too_large, ..commit_of(9) }).await.unwrap_err();
+    assert!(error.to_string().contains("larger than it can hold"), "{error}");
+    let change = Deferred {
+        key: DeferredKey::encoded("1"),
+        message: PushMessage { uid: Uid(1 << 63), ..PushMessage::default() },
+        cause: DeferredCause::Filtered,
+    };
+    assert!(state.commit(Commit { deferred: vec![change], ..commit_of(9) }).await.is_err());
+    assert_eq!(state.all_records().await.unwrap().len(), 2);
+    assert_eq!(state.load().await.unwrap().version, 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_keeps_what_was_committed_before() {
+    let Some(disk) =
+        confined("state::a_full_disk_keeps_what_was_committed_before", Confinement::Disk("size=1m"))
+    else {
+        return;
+    };
+    let identity = DatabaseFile::new().identity;
+    let path = disk.join("one.sqlite");
+    let state = SqliteState::open(&path, &identity).unwrap();
+    state.commit(commit_of(100)).await.unwrap();
+    let error = state.commit(commit_of(50_000)).await.unwrap_err();
+    assert!(matches!(error, StateError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("no space is left"), "{error}");
+    assert_eq!(state.load().await.unwrap().version, 100);
+    drop(state);
+    let state = SqliteState::open(&path, &identity).unwrap();
+    assert_eq!(state.all_records().await.unwrap().len(), 200);
+    state.commit(commit_of(101)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_writable_is_told_with_what_to_do() {
+    let test = "state::a_folder_that_is_not_writable_is_told_with_what_to_do";
+    let Some(home) = confined(test, Confinement::NoPrivileges) else { return };
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o555)).unwrap();
+    let identity = DatabaseFile::new().identity;
+    let error = SqliteState::open(&home.join("state/one.sqlite"), &identity).unwrap_err();
+    assert!(matches!(error, StateError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("OBSYNC_HOME"), "{error}");
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
+}

@@ -1,0 +1,224 @@
+//! What the cloud does wrong on request, to be set and changed while it runs.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::Service;
+use super::s3::{Asked, Refusal, S3Manners};
+use obsync_testkit::Chance;
+
+/// What one service does wrong; nothing by default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ServiceFaults {
+    /// The operations that faults strike, by the names of the API such as `PutObject`; all when empty.
+    pub operations: Vec<String>,
+    /// How long each of these requests waits before it is looked at.
+    pub latency: Duration,
+    /// The request is never answered.
+    pub hang: Chance,
+    /// The connection is closed without an answer, and nothing is done.
+    pub dropped: Chance,
+    /// 503 `SlowDown` (S3), `ProvisionedThroughputExceededException` (DynamoDB), `ThrottlingException`
+    /// (Secrets Manager), `TooManyRequestsException` (Lambda).
+    pub throttled: Chance,
+    /// 403 `AccessDenied` (S3), `AccessDeniedException` (the others).
+    pub forbidden: Chance,
+    /// 500 `InternalError`.
+    pub internal_error: Chance,
+    /// The request is carried out, but the connection is closed before the answer.
+    pub lost_answer: Chance,
+}
+
+/// What the cloud does wrong; nothing by default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CloudFaults {
+    /// Decides the draws of probabilities.
+    pub seed: u64,
+    /// Faults of S3.
+    pub s3: ServiceFaults,
+    /// How S3 differs from Amazon's.
+    pub s3_manners: S3Manners,
+    /// Faults of DynamoDB.
+    pub dynamodb: ServiceFaults,
+    /// Faults of Secrets Manager.
+    pub secrets_manager: ServiceFaults,
+    /// Faults of the Lambda API (not of functions).
+    pub lambda: ServiceFaults,
+    /// A bucket is gone with everything in it once this many objects were written since the faults were
+    /// set; [`S3::restore_bucket`](super::S3::restore_bucket) brings it back.
+    pub bucket_vanishes_after: Option<u64>,
+    /// `BatchWriteItem` and `BatchGetItem` leave the second half of a request undone and say so.
+    pub unprocessed: Chance,
+}
+
+impl CloudFaults {
+    fn of(&self, service: Service) -> &ServiceFaults {
+        match service {
+            Service::S3 => &self.s3,
+            Service::DynamoDb => &self.dynamodb,
+            Service::SecretsManager => &self.secrets_manager,
+            Service::Lambda => &self.lambda,
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Verdict {
+    Pass,
+    Hang,
+    Dropped,
+    Throttled,
+    Forbidden,
+    InternalError,
+    LostAnswer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Service(Service, Verdict),
+    Unprocessed,
+    /// The refusal of this place in the list.
+    Refused(usize),
+}
+
+#[derive(Debug)]
+struct State {
+    faults: CloudFaults,
+    draws: ChaCha8Rng,
+    events: HashMap<Kind, u64>,
+    strikes: HashMap<Kind, u64>,
+    objects_written: u64,
+}
+
+impl State {
+    fn new(faults: CloudFaults) -> Self {
+        let draws = ChaCha8Rng::seed_from_u64(faults.seed);
+        Self { faults, draws, events: HashMap::new(), strikes: HashMap::new(), objects_written: 0 }
+    }
+
+    fn strikes(&mut self, kind: Kind, chance: &Chance) -> bool {
+        if chance.is_never() {
+            return false;
+        }
+        let events = self.events.get(&kind).copied().unwrap_or_default();
+        let strikes = self.strikes.get(&kind).copied().unwrap_or_default();
+        let strikes_now = chance.strikes(events, strikes, self.draws.random::<f64>());
+        *self.events.entry(kind).or_default() += 1;
+        if strikes_now {
+            *self.strikes.entry(kind).or_default() += 1;
+            tracing::debug!(?kind, "fault strikes");
+        }
+        strikes_now
+    }
+}
+
+/// The faults of a running cloud: read, replaced and adjusted at run time.
+///
+/// Changing them starts the counts of every [`Chance`] (`next`, `after`, `at-most`) afresh.
+#[derive(Debug)]
+pub struct CloudFaultControl {
+    state: Mutex<State>,
+}
+
+impl CloudFaultControl {
+    pub(super) fn new(faults: CloudFaults) -> Self {
+        Self { state: Mutex::new(State::new(faults)) }
+    }
+
+    /// The faults now in force.
+    pub fn get(&self) -> CloudFaults {
+        self.lock().faults.clone()
+    }
+
+    /// Replaces the faults.
+    pub fn set(&self, faults: CloudFaults) {
+        *self.lock() = State::new(faults);
+    }
+
+    /// Adjusts the faults.
+    pub fn update(&self, change: impl FnOnce(&mut CloudFaults)) {
+        let mut state = self.lock();
+        let mut faults = state.faults.clone();
+        change(&mut faults);
+        *state = State::new(faults);
+    }
+
+    /// Turns every fault off.
+    pub fn clear(&self) {
+        self.set(CloudFaults::default());
+    }
+
+    /// Decides what becomes of a request, and how long it waits before that.
+    pub(super) fn judge(&self, service: Service, operation: &str) -> (Duration, Verdict) {
+        let mut state = self.lock();
+        let faults = state.faults.of(service);
+        if *faults == ServiceFaults::default() {
+            return (Duration::ZERO, Verdict::Pass);
+        }
+        let faults = faults.clone();
+        if !faults.operations.is_empty() && !faults.operations.iter().any(|name| name == operation) {
+            return (Duration::ZERO, Verdict::Pass);
+        }
+        let verdicts = [
+            (Verdict::Hang, &faults.hang),
+            (Verdict::Dropped, &faults.dropped),
+            (Verdict::Throttled, &faults.throttled),
+            (Verdict::Forbidden, &faults.forbidden),
+            (Verdict::InternalError, &faults.internal_error),
+            (Verdict::LostAnswer, &faults.lost_answer),
+        ];
+        let struck = verdicts
+            .into_iter()
+            .find(|(verdict, chance)| state.strikes(Kind::Service(service, *verdict), chance));
+        (faults.latency, struck.map_or(Verdict::Pass, |(verdict, _)| verdict))
+    }
+
+    /// The refusal that a request to S3 meets.
+    pub(super) fn refusal(&self, operation: &str, resource: &str, asked: Asked) -> Option<Refusal> {
+        let mut state = self.lock();
+        let refusals = state.faults.s3_manners.refusals.clone();
+        let mut fitting =
+            refusals.into_iter().enumerate().filter(|(_, refusal)| refusal.fits(operation, resource, asked));
+        let (_, refusal) =
+            fitting.find(|(place, refusal)| state.strikes(Kind::Refused(*place), &refusal.chance))?;
+        Some(refusal)
+    }
+
+    /// Whether S3 carries this operation out whatever its conditions say.
+    pub(super) fn ignores_conditions(&self, operation: &str) -> bool {
+        self.lock().faults.s3_manners.ignored_conditions.iter().any(|ignored| ignored == operation)
+    }
+
+    /// How S3 writes keys in listings.
+    pub(super) fn listed_keys(&self) -> super::s3::ListedKeys {
+        self.lock().faults.s3_manners.keys
+    }
+
+    /// Whether S3 takes buckets only by host.
+    pub(super) fn hosts_only(&self) -> bool {
+        self.lock().faults.s3_manners.hosts_only
+    }
+
+    /// Whether this batch is to be left half done.
+    pub(super) fn leaves_unprocessed(&self) -> bool {
+        let mut state = self.lock();
+        let chance = state.faults.unprocessed.clone();
+        state.strikes(Kind::Unprocessed, &chance)
+    }
+
+    /// Counts an object written; whether its bucket vanishes now.
+    pub(super) fn bucket_vanishes(&self) -> bool {
+        let mut state = self.lock();
+        state.objects_written += 1;
+        state.faults.bucket_vanishes_after == Some(state.objects_written)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
