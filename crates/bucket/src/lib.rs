@@ -69,8 +69,8 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Publication, PublishFailure, Published, Removable, Removal, Staged,
-    StoreError, StoredFile, VaultStore, Wanted, repository_parts_among,
+    BatchLimit, FileMeta, FileWriter, Inventory, Publication, PublishFailure, Published, Removable, Removal,
+    Staged, StoreError, StoredFile, VaultStore, Wanted, repository_parts_among,
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -169,7 +169,7 @@ impl VaultStore for BucketStore {
         folders: Vec<Option<VaultPath>>,
     ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
         if folders.len() > FEW || folders.contains(&None) {
-            let files = self.list().await?;
+            let files = self.list().await?.files;
             return Ok(repository_parts_among(files.iter().map(|file| file.path.as_str()), &folders));
         }
         let mut found = Vec::with_capacity(folders.len());
@@ -309,8 +309,9 @@ impl VaultStore for BucketStore {
         BatchLimit { files, bytes: (self.shared.options.memory as u64 / 2).max(1), portion }
     }
 
-    async fn list(&self) -> Result<Vec<StoredFile>, StoreError> {
-        self.list_below(self.shared.keys.prefix()).await
+    async fn list(&self) -> Result<Inventory, StoreError> {
+        let files = self.list_below(self.shared.keys.prefix()).await?;
+        Ok(Inventory { files, unreadable: Vec::new() })
     }
 
     async fn retained(&self, files: Vec<StoredFile>) -> Result<Vec<bool>, StoreError> {

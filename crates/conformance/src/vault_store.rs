@@ -79,7 +79,7 @@ pub(super) async fn assert_file(site: &impl VaultStoreSite, path: &str, content:
 /// The paths of all files, sorted.
 pub(super) async fn listed(store: &impl VaultStore) -> Vec<String> {
     let mut paths: Vec<String> =
-        store.list().await.expect("list").into_iter().map(|file| file.path).collect();
+        store.list().await.expect("list").files.into_iter().map(|file| file.path).collect();
     paths.sort();
     paths
 }

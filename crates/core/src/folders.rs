@@ -48,7 +48,7 @@ impl Publisher<'_, '_> {
         self.prune(parents).await?;
         self.store.flush().await?;
         let mut fatal = None;
-        for (outcome, FileRemoval { file, size, uid }) in outcomes.into_iter().zip(batch) {
+        for (outcome, FileRemoval { file, size, uid, .. }) in outcomes.into_iter().zip(batch) {
             match outcome {
                 Ok(removal) => {
                     match removal {

@@ -10,6 +10,7 @@
 pub mod benching;
 pub mod blocking;
 pub mod conflicted_copy;
+mod emptied;
 mod entry;
 mod error;
 mod folders;
@@ -47,6 +48,6 @@ pub use state::{
     VaultState,
 };
 pub use store::{
-    BatchLimit, FileMeta, FileWriter, KnownContent, Publication, PublicationContent, PublishFailure,
-    Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, FileMeta, FileWriter, FolderEntry, Inventory, KnownContent, Publication, PublicationContent,
+    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

@@ -175,6 +175,8 @@ pub(crate) struct FileRemoval {
     /// Its size in bytes.
     pub(crate) size: u64,
     pub(crate) uid: Uid,
+    /// Whether something that the plan brings needs its place, so that it cannot stay until that is there.
+    pub(crate) in_the_way: bool,
 }
 
 /// A folder to be made or removed.
@@ -547,7 +549,7 @@ impl Planner {
             RecordKind::File(meta) => {
                 self.vanish(meta.hash, path.clone());
                 let file = Removable { path, content: (&meta).into() };
-                self.plan.removals.push(FileRemoval { file, size: meta.size, uid });
+                self.plan.removals.push(FileRemoval { file, size: meta.size, uid, in_the_way: false });
             }
             RecordKind::Folder(_) => {
                 self.plan.folder_removals.push(FolderChange { path, uid, recorded: false });
@@ -596,6 +598,14 @@ impl Planner {
         for target in plan.rescues.iter_mut().flat_map(|rescue| &mut rescue.targets) {
             target.obstructed = target.replaces.is_some() || is_obstructed(&key(&target.path), &leaving);
         }
+        let targets = plan.rescues.iter().chain(&plan.transfers).flat_map(|transfer| &transfer.targets);
+        let files: BTreeSet<String> = targets.map(|target| key(&target.path)).collect();
+        let folders: BTreeSet<String> = plan.folders.iter().map(|folder| key(&folder.path)).collect();
+        for removal in &mut plan.removals {
+            let path = key(&removal.file.path);
+            // Folders above it are there as long as it is.
+            removal.in_the_way = is_obstructed(&path, &files) || is_at_or_below(&path, &folders);
+        }
         self.plan
     }
 }
@@ -632,10 +642,13 @@ fn above(path: &VaultPath) -> impl Iterator<Item = &str> {
 /// Whether one of the paths that leave is `path`, above it or below it.
 fn is_obstructed(path: &str, leaving: &BTreeSet<String>) -> bool {
     let above = path.match_indices('/').any(|(at, _)| leaving.contains(&path[..at]));
+    above || is_at_or_below(path, leaving)
+}
+
+/// Whether one of these paths is `path`, or below it.
+fn is_at_or_below(path: &str, paths: &BTreeSet<String>) -> bool {
     let below = format!("{path}/");
-    above
-        || leaving.contains(path)
-        || leaving.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below))
+    paths.contains(path) || paths.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below))
 }
 
 #[cfg(test)]

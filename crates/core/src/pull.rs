@@ -11,6 +11,7 @@ use obsync_protocol::limits::{
 use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::emptied::is_emptied;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
@@ -22,7 +23,9 @@ use crate::publish::Publisher;
 use crate::report::Report;
 use crate::repositories::Repositories;
 use crate::state::{Commit, DeferredCause, DeferredKey, DeferredKind, Record, StateStore, VaultState};
-use crate::store::{FileMeta, Publication, PublicationContent, StoreError, VaultStore, Wanted};
+use crate::store::{
+    FileMeta, Publication, PublicationContent, PublishFailure, StoreError, VaultStore, Wanted,
+};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 
@@ -226,12 +229,16 @@ impl Pull<'_> {
         let publications: Vec<Publication> = publications.collect();
         let records: Vec<Record> =
             publications.iter().map(|publication| publication.content.record()).collect();
-        let published = self.store.publish(publications).await;
-        let records: Vec<Record> = records
-            .into_iter()
-            .zip(published)
-            .filter_map(|(record, published)| published.ok().map(|_| record))
-            .collect();
+        let mut placed = Vec::new();
+        for (record, published) in records.into_iter().zip(self.store.publish(publications).await) {
+            match published {
+                Ok(_) => placed.push(record),
+                // What was announced stays so, for a run that can find out what became of it.
+                Err(PublishFailure { error, .. }) if error.is_fatal() => return Err(error.into()),
+                Err(PublishFailure { error, .. }) => tracing::debug!(%error, "not what was announced"),
+            }
+        }
+        let records = placed;
         let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
         self.state.commit(Commit { records, state: known.clone(), ..Commit::default() }).await?;
         // To that run they do not count: it did not come to say so.
@@ -263,7 +270,7 @@ impl Pull<'_> {
             known.rechecking = known.rechecking.map(|_| 0);
         }
         let asked = mode;
-        let mode = self.mode_for(mode, fresh, &known).await?;
+        let mode = self.mode_for(mode, fresh, &known, report).await?;
         let start = match mode {
             Mode::Incremental if !self.options.keep_everything => known.version,
             _ => 0,
@@ -322,20 +329,33 @@ impl Pull<'_> {
         report.warn(warning);
     }
 
-    /// An emptied destination is not one that is up to date, whatever the state says.
-    async fn mode_for(&self, mode: Mode, fresh: bool, known: &VaultState) -> Result<Mode, PullError> {
+    /// An emptied destination is not one that is up to date, whatever the state says, and whatever else is in it.
+    async fn mode_for(
+        &self,
+        mode: Mode,
+        fresh: bool,
+        known: &VaultState,
+        report: &mut Report,
+    ) -> Result<Mode, PullError> {
         if known.rechecking.is_some() {
             return Ok(Mode::Full);
         }
-        if mode == Mode::Full || !fresh || known.version == 0 {
+        if mode == Mode::Full || known.version == 0 {
+            return Ok(mode);
+        }
+        let (store, state) = (self.store.as_ref(), self.state.as_ref());
+        if !fresh && !is_emptied(store, state, &self.options.filter).await? {
             return Ok(mode);
         }
         let records = self.state.all_records().await?;
         if records.iter().all(|record| record.file().is_none()) {
             return Ok(mode);
         }
-        self.progress.notice(
-            "the destination is empty though the vault was pulled to it before: pulling all of it again",
+        let what =
+            if fresh { "the destination is empty" } else { "nothing of the vault is in the destination" };
+        self.warn(
+            format!("{what} though the vault was pulled to it before: pulling all of it again"),
+            report,
         );
         Ok(Mode::Full)
     }
@@ -624,6 +644,9 @@ impl Pull<'_> {
             report.bytes_received += summary.fetched.bytes;
             // Each time round these have one target less.
             transfers = std::mem::take(&mut publisher.left_over);
+        }
+        if !self.stop.is_cancelled() && gone.is_empty() {
+            publisher.remove_renamed(rescued.sources).await?;
         }
         Ok(gone)
     }

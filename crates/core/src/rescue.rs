@@ -1,7 +1,7 @@
 //! The parts of a plan that need no server: what is only to be noted, times, and content that is rescued before the plan
 //! itself removes or overwrites it (a renamed file, a swap of two).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,14 @@ pub(crate) struct Rescued {
     pub(crate) held: Vec<Ready>,
     /// Not staged: copies of what is published now, or content that is to be downloaded after all.
     pub(crate) later: Vec<Transfer>,
+    /// Sources of these, to be removed once they are in place.
+    pub(crate) sources: Vec<RenamedFile>,
+}
+
+/// A file that goes when its content is at other paths.
+pub(crate) struct RenamedFile {
+    removal: FileRemoval,
+    targets: Vec<Target>,
 }
 
 impl Publisher<'_, '_> {
@@ -55,13 +63,16 @@ impl Publisher<'_, '_> {
             }
             let mut changed = batch.to_vec();
             let ready = scout.survey(&mut changed).await?;
+            self.publish(ready).await?;
+            // Changed after they were looked at.
+            changed.append(&mut self.left_over);
             for transfer in changed {
                 for target in &transfer.targets {
                     let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
                     self.ledger.recorded(Record { path: target.path.clone(), kind });
                 }
             }
-            self.publish(ready).await?;
+            self.ledger.commit().await?;
         }
         Ok(())
     }
@@ -90,7 +101,7 @@ impl Publisher<'_, '_> {
                 .iter()
                 .filter_map(|transfer| Some((transfer.source.local()?.clone(), transfer.targets.clone())))
                 .collect();
-            scout.mark_held(&mut batch).await?;
+            let held = scout.mark_held(&mut batch).await?;
             // A place that is free now comes first: from there the others are copied when theirs are.
             batch.iter_mut().for_each(|transfer| transfer.targets.sort_by_key(|target| target.obstructed));
             let staged = tokio::select! {
@@ -99,23 +110,52 @@ impl Publisher<'_, '_> {
                 () = stop.cancelled() => break,
                 staged = scout.stage_all(batch) => staged,
             };
-            let mut ready = Vec::new();
+            let (mut ready, mut copied) = (Vec::new(), HashSet::new());
             for (transfer, staged) in staged {
+                if let (Ok(Some((_, Origin::Copied))), Some(source)) = (&staged, transfer.source.local()) {
+                    copied.insert(source.clone());
+                }
                 self.rescue_one(transfer, staged, &mut ready, &mut rescued)?;
             }
             self.publish(ready).await?;
-            let mut done = Vec::new();
+            let (mut done, missing) = (Vec::new(), self.missing_targets(&rescued));
             for (path, targets) in sources {
                 let Some(removal) = removable.remove(&path) else { continue };
-                match targets.iter().find(|target| self.ledger.has_deferred(&target.path)) {
-                    None => done.push(removal),
-                    Some(target) => self.keep_until_renamed(removal, target),
+                let is_missing = targets.iter().any(|target| missing.contains(&target.path));
+                // Of one file under two names there is nothing left when the second is removed after the first was made.
+                let are_apart =
+                    copied.contains(&path) && !targets.iter().any(|target| held.contains(&target.path));
+                // What needs its place could never come if it stayed; the vault has its content in any case.
+                let may_stay = are_apart && !removal.in_the_way;
+                let renamed = RenamedFile { removal, targets };
+                match is_missing && may_stay {
+                    true => rescued.sources.push(renamed),
+                    false => done.push(renamed),
                 }
             }
-            self.remove_files(done).await?;
+            self.remove_renamed(done).await?;
         }
         removals.extend(removable.into_values());
         Ok(rescued)
+    }
+
+    /// Targets of rescues that are neither in place nor known to be out of reach.
+    fn missing_targets(&self, rescued: &Rescued) -> HashSet<VaultPath> {
+        let held = rescued.held.iter().map(|ready| &ready.transfer);
+        let transfers = held.chain(&rescued.later).chain(&self.left_over);
+        transfers.flat_map(|transfer| &transfer.targets).map(|target| target.path.clone()).collect()
+    }
+
+    /// Removes files whose content is at its other paths now; those of which a path failed are kept.
+    pub(crate) async fn remove_renamed(&mut self, files: Vec<RenamedFile>) -> Result<(), PullError> {
+        let mut done = Vec::new();
+        for RenamedFile { removal, targets } in files {
+            match targets.iter().find(|target| self.ledger.has_deferred(&target.path)) {
+                None => done.push(removal),
+                Some(target) => self.keep_until_renamed(removal, target),
+            }
+        }
+        self.remove_files(done).await
     }
 
     /// Leaves a file where it is as long as its new name cannot be made: better the old name than none.

@@ -1,6 +1,7 @@
 //! Brings contents to their paths: looks at what is there already, copies what it can, downloads the rest over the fetch
 //! pool, and publishes in batches while more arrives.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use obsync_client::{
     Client, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, Session, SessionTarget,
 };
-use obsync_protocol::{ContentHash, VaultKeys};
+use obsync_protocol::{ContentHash, VaultKeys, VaultPath};
 use tokio::sync::mpsc;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -107,14 +108,16 @@ impl Scout {
         Ok(ready)
     }
 
-    /// Marks targets of rescues that seem to hold their content already as obstructed. They must not be taken for done:
-    /// on a file system that folds names, or through a link, that may be the very file that is about to go.
-    pub(crate) async fn mark_held(&self, rescues: &mut [Transfer]) -> Result<(), StoreError> {
-        let mut held = self.store.holds(wanted(rescues)).await?.into_iter();
-        for target in rescues.iter_mut().flat_map(|rescue| &mut rescue.targets) {
-            target.obstructed |= held.next().unwrap_or(false);
-        }
-        Ok(())
+    /// Marks targets of rescues that seem to hold their content already as obstructed, and tells which. They must not be
+    /// taken for done: on a file system that folds names, or through a link, that may be the very file that is about to go.
+    pub(crate) async fn mark_held(&self, rescues: &mut [Transfer]) -> Result<HashSet<VaultPath>, StoreError> {
+        let held = self.store.holds(wanted(rescues)).await?;
+        let targets = rescues.iter_mut().flat_map(|rescue| &mut rescue.targets);
+        let held = targets.zip(held).filter(|(_, held)| *held).map(|(target, _)| {
+            target.obstructed = true;
+            target.path.clone()
+        });
+        Ok(held.collect())
     }
 
     /// [Stages](Self::stage) many contents, as many at a time as the store takes. In order, up to the first error that stops

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::progress::Progress;
 use crate::report::Tally;
 use crate::state::{StateError, StateStore};
-use crate::store::{StoreError, StoredFile, VaultStore, Wanted};
+use crate::store::{Inventory, StoreError, StoredFile, VaultStore, Wanted};
 
 /// How many files are asked for at once: enough to keep a disk busy, few enough for progress to move.
 const BATCH: usize = 256;
@@ -28,6 +28,8 @@ pub struct Verification {
     pub retained: Vec<String>,
     /// Files that are not of the vault (as far as it was pulled).
     pub extra: Vec<String>,
+    /// Folders that cannot be read. Files of the vault in them are among the missing.
+    pub unreadable: Vec<String>,
 }
 
 impl Verification {
@@ -55,9 +57,9 @@ pub async fn verify(
     progress: &dyn Progress,
 ) -> Result<Verification, VerifyError> {
     let version = state.load().await?.version;
-    let mut found: HashMap<String, u64> =
-        store.list().await?.into_iter().map(|file| (file.path, file.size)).collect();
-    let mut verification = Verification { version, ..Verification::default() };
+    let Inventory { files, unreadable } = store.list().await?;
+    let mut found: HashMap<String, u64> = files.into_iter().map(|file| (file.path, file.size)).collect();
+    let mut verification = Verification { version, unreadable, ..Verification::default() };
     let mut present = Vec::new();
     for record in state.all_records().await? {
         let Some(meta) = record.file() else { continue };
@@ -90,5 +92,6 @@ pub async fn verify(
     verification.changed.sort();
     verification.retained.sort();
     verification.extra.sort();
+    verification.unreadable.sort();
     Ok(verification)
 }

@@ -24,7 +24,9 @@ mod pin;
 mod publish;
 mod remove;
 mod rename;
+mod rights;
 mod root;
+mod seen;
 mod shared;
 mod site;
 mod staging;
@@ -35,13 +37,14 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use obsync_core::pin::Pin;
 use obsync_core::{
-    FileMeta, FileWriter, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError,
-    StoredFile, VaultStore, Wanted,
+    FileMeta, FileWriter, FolderEntry, Inventory, Publication, PublishFailure, Published, Removable, Removal,
+    Staged, StoreError, VaultStore, Wanted,
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 
@@ -227,7 +230,7 @@ impl VaultStore for FolderStore {
                 return Ok(vec![false; wanted.len()]);
             };
             let mut parents = Parents::new(&root);
-            Ok(wanted.iter().map(|wanted| holds(&mut parents, wanted)).collect())
+            Ok(wanted.iter().map(|wanted| holds(shared, &mut parents, wanted)).collect())
         })
         .await
     }
@@ -322,16 +325,45 @@ impl VaultStore for FolderStore {
         self.run(Shared::discard_staged).await
     }
 
-    async fn list(&self) -> Result<Vec<StoredFile>, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(Vec::new()), |root| walk::list(&root))).await
+    fn warnings(&self) -> Vec<String> {
+        let untimed = self.shared.untimed.load(Ordering::Relaxed).then(|| {
+            "some files here belong to other users, who alone can set their times; their content is the vault's".to_owned()
+        });
+        untimed.into_iter().collect()
+    }
+
+    async fn list(&self) -> Result<Inventory, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(Inventory::default()), |root| walk::list(&root))).await
+    }
+
+    async fn entries(
+        &self,
+        folder: Option<&VaultPath>,
+        most: usize,
+    ) -> Result<Option<Vec<FolderEntry>>, StoreError> {
+        let folder = folder.cloned();
+        self.run(move |shared| {
+            let Some(root) = shared.root()? else { return Ok(Some(Vec::new())) };
+            Ok(Some(walk::entries(&root, folder.as_ref(), most)))
+        })
+        .await
     }
 }
 
 /// Whether a file has the wanted content. What cannot be read is not held.
-fn holds(parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
-    let Ok(Some(dir)) = parents.find(wanted.path.parent().as_ref()) else {
+fn holds(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
+    let Wanted { path, hash, size } = wanted;
+    let Ok(Some(dir)) = parents.find(path.parent().as_ref()) else {
         return false;
     };
-    !is_own(&wanted.path)
-        && entry::has_content(&*dir, wanted.path.file_name(), wanted.hash, wanted.size).unwrap_or(false)
+    if is_own(path) {
+        return false;
+    }
+    match entry::content_of(&*dir, path.file_name(), &[*size]) {
+        Ok(Some((Some(content), facts))) if content == *hash => {
+            shared.seen.note(path, content, facts);
+            true
+        }
+        _ => false,
+    }
 }

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use cap_std::fs::Dir;
@@ -22,6 +23,7 @@ use super::aside::{put_back, set_aside};
 use super::entry::{Facts, Kind, content_of, look, moment, open_file, set_entry_time};
 use super::parents::Parents;
 use super::rename::rename_new;
+use super::rights;
 use super::root::Root;
 use super::shared::Shared;
 use super::site::{Action, again};
@@ -188,30 +190,58 @@ impl Publisher<'_> {
         }
     }
 
-    /// Sets the times of a file that has the content already.
+    /// Sets the times of a file that has the content already. One that was changed since that was found out is left alone.
     fn touch(&mut self, path: &VaultPath, meta: &FileMeta) -> Result<Published, StoreError> {
         let folder = path.parent();
         let missing = || self.root.site.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
-        let failed = |error: Errno| self.root.site.error(Action::SetTimes, path.as_str(), error);
-        let facts = look(&*dir, path.file_name()).map_err(failed)?;
-        let facts = facts.filter(|facts| facts.kind == Kind::File).ok_or_else(missing)?;
-        self.settle(&dir, path, meta, facts)?;
-        Ok(Published::default())
+        let site = &self.root.site;
+        let seen = self.shared.seen.take(path, meta.hash);
+        let found = look(&*dir, path.file_name())
+            .map_err(|error| site.error(Action::SetTimes, path.as_str(), error))?;
+        let facts = match found.filter(|facts| facts.kind == Kind::File).ok_or_else(missing)? {
+            facts if seen == Some(facts) => Some(facts),
+            _ => match content_of(&*dir, path.file_name(), &[meta.size]) {
+                Ok(Some((content, facts))) => (content == Some(meta.hash)).then_some(facts),
+                Ok(None) => return Err(missing()),
+                Err(error) => return Err(site.error(Action::Read, path.as_str(), error)),
+            },
+        };
+        let is_settled = match facts {
+            Some(facts) => self.settle(&dir, path, meta, facts),
+            None => Ok(false),
+        };
+        match is_settled {
+            Ok(true) => Ok(Published::default()),
+            Ok(false) => Err(StoreError::ContentNeeded {
+                path: path.as_str().to_owned(),
+                location: site.location(),
+                reason: "the file there was changed meanwhile".to_owned(),
+            }),
+            // Another user's file, which has the content: that is what counts.
+            Err(StoreError::PermissionDenied { .. }) => {
+                self.shared.untimed.store(true, Ordering::Relaxed);
+                Ok(Published::default())
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// Gives a file that is in place its times, if it has others, and counts it as changed.
-    fn settle(&self, dir: &Dir, path: &VaultPath, meta: &FileMeta, facts: Facts) -> Result<(), StoreError> {
+    /// Gives a file that is in place its times, if it has others, and counts it as changed. Tells whether it still is that
+    /// file.
+    fn settle(&self, dir: &Dir, path: &VaultPath, meta: &FileMeta, facts: Facts) -> Result<bool, StoreError> {
+        let failed = |error| self.root.site.error(Action::SetTimes, path.as_str(), error);
+        if look(dir, path.file_name()).map_err(failed)? != Some(facts) {
+            return Ok(false);
+        }
         if facts.modified != moment(meta.mtime) {
-            let failed = |error| self.root.site.error(Action::SetTimes, path.as_str(), error);
             set_entry_time(dir, path.file_name(), meta.mtime).map_err(failed)?;
         }
         self.root.touched(path.parent().as_ref());
         if self.root.unsynced.each_file() {
-            flush_file(self.root, dir, path.file_name(), path)
-        } else {
-            Ok(())
+            flush_file(self.root, dir, path.file_name(), path)?;
         }
+        Ok(true)
     }
 
     /// Gives a staged file its name.
@@ -250,6 +280,9 @@ impl Publisher<'_> {
         let mut source = Source { staging, handle: &staged.handle, part: None };
         let mut replace = None;
         for _ in 0..ATTEMPTS {
+            if replace.is_some() {
+                self.take_over_rights(&source, dir, staged)?;
+            }
             match source.rename(dir, name, replace.take()) {
                 Ok(()) => return Ok(()),
                 Err(Errno::EXIST | Errno::ISDIR) => {}
@@ -263,10 +296,11 @@ impl Publisher<'_> {
                 Occupant::Gone => {}
                 Occupant::Ours(facts) => replace = Some(facts),
                 Occupant::Same(facts) => match self.settle(dir, &staged.path, &staged.meta, facts) {
-                    Ok(()) => {
+                    Ok(true) => {
                         staging.remove_file(&staged.handle);
                         return Ok(());
                     }
+                    Ok(false) => {}
                     // It is another user's file. Ours, with the same content, may take its place.
                     Err(StoreError::PermissionDenied { .. }) => replace = Some(facts),
                     Err(error) => return Err(error),
@@ -276,6 +310,18 @@ impl Publisher<'_> {
         }
         let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another program keeps changing it");
         Err(self.root.site.error(Action::Place, staged.path.as_str(), busy))
+    }
+
+    /// Gives a staged file the rights of the one that it is about to replace.
+    fn take_over_rights(&self, source: &Source<'_>, dir: &Dir, staged: &Staged) -> Result<(), StoreError> {
+        let failed = |error| self.root.site.error(Action::Place, staged.path.as_str(), error);
+        let (from, handle) = source.place();
+        let Some((file, _)) = open_file(from, handle).map_err(failed)? else { return Ok(()) };
+        rights::take_over(dir, staged.path.file_name(), &file).map_err(failed)?;
+        match self.root.unsynced.each_file() {
+            true => file.sync_all().map_err(|error| self.root.site.root_error(Action::Flush, error)),
+            false => Ok(()),
+        }
     }
 
     /// Looks at what is where a staged file is to go. An empty folder there is removed: there is nothing in it to be kept.
@@ -342,13 +388,18 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// Where the file is now, and under which name.
+    fn place(&self) -> (&Dir, &str) {
+        match &self.part {
+            Some(part) => (&part.dir, part.name.as_str()),
+            None => (&self.staging.dir, self.handle),
+        }
+    }
+
     /// Renames the file to `name`: over the file with these facts if `replace` tells some and it still is that file,
     /// else only if the name is free. [`Errno::EXIST`] when it is not.
     fn rename(&self, dir: &Dir, name: &str, replace: Option<Facts>) -> rustix::io::Result<()> {
-        let (from, handle) = match &self.part {
-            Some(part) => (&*part.dir, part.name.as_str()),
-            None => (&self.staging.dir, self.handle),
-        };
+        let (from, handle) = self.place();
         match replace {
             Some(facts) if look(dir, name)? == Some(facts) => rustix::fs::renameat(from, handle, dir, name)?,
             _ => rename_new(from, handle, dir, name)?,

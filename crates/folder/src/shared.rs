@@ -16,6 +16,7 @@ use super::held::Held;
 use super::parents::Parents;
 use super::pin;
 use super::root::{COMMON_NAME_MAX, Root};
+use super::seen::Seen;
 use super::site::{Action, Site};
 use super::staging::{StagedFile, Staging, StagingFolder, is_own_name};
 use obsync_core::blocking::{Stopped, lock};
@@ -37,6 +38,9 @@ pub(super) struct Shared {
     staging: Mutex<Staging>,
     pub(super) held: Held,
     pub(super) early: Early,
+    pub(super) seen: Seen,
+    /// There are files whose times obsync may not set.
+    pub(super) untimed: AtomicBool,
 }
 
 impl Shared {
@@ -54,6 +58,8 @@ impl Shared {
             staging: Mutex::default(),
             held: Held::default(),
             early: Early::default(),
+            seen: Seen::default(),
+            untimed: AtomicBool::new(false),
         }
     }
 
@@ -249,6 +255,7 @@ impl Shared {
     pub(super) fn discard_staged(&self) -> Result<(), StoreError> {
         self.held.discard();
         self.early.forget();
+        self.seen.clear();
         let Some(root) = self.root()? else { return Ok(()) };
         lock(&self.staging).discard(&root)
     }

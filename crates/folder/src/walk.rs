@@ -1,10 +1,11 @@
 //! Looks through a destination: what is in it, and whether anything is.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
-use obsync_core::{StoreError, StoredFile};
+use obsync_core::{FolderEntry, Inventory, StoreError, StoredFile};
 use obsync_protocol::{RepositoryPart, VaultPath};
 
 use super::parents::Parents;
@@ -55,15 +56,38 @@ fn parts_in(dir: &Dir) -> std::io::Result<BTreeSet<RepositoryPart>> {
     Ok(parts)
 }
 
+/// What is directly in a folder, under names that a vault can have. What cannot be read is left out.
+pub(super) fn entries(root: &Root, folder: Option<&VaultPath>, most: usize) -> Vec<FolderEntry> {
+    let Ok(Some(dir)) = Parents::new(root).find(folder) else { return Vec::new() };
+    let entry_at = |entry: cap_std::fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        if folder.is_none() && is_own_name(&name) {
+            return None;
+        }
+        let path = match folder {
+            Some(folder) => folder.join(&name),
+            None => VaultPath::parse(&name),
+        };
+        let is_folder = entry.metadata().ok()?.file_type().is_dir();
+        Some(FolderEntry { path: path.ok()?, is_folder })
+    };
+    dir.entries().into_iter().flatten().flatten().filter_map(entry_at).take(most).collect()
+}
+
 /// All files and symbolic links; links are not followed. A name that is no text is told as nearly as text can.
-pub(super) fn list(root: &Root) -> Result<Vec<StoredFile>, StoreError> {
-    let mut files = Vec::new();
+pub(super) fn list(root: &Root) -> Result<Inventory, StoreError> {
+    let mut found = Inventory::default();
     let mut pending = vec![PathBuf::new()];
     while let Some(folder) = pending.pop() {
-        list_folder(root, &folder, &mut files, &mut pending)
-            .map_err(|error| root.site.error(Action::List, &folder.to_string_lossy(), error))?;
+        match list_folder(root, &folder, &mut found.files, &mut pending) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && !folder.as_os_str().is_empty() => {
+                found.unreadable.push(folder.to_string_lossy().into_owned());
+            }
+            Err(error) => return Err(root.site.error(Action::List, &folder.to_string_lossy(), error)),
+        }
     }
-    Ok(files)
+    Ok(found)
 }
 
 fn list_folder(

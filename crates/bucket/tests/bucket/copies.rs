@@ -62,7 +62,7 @@ async fn a_copy_that_outlasts_its_source_leaves_nothing_behind() {
     let published = store.copy(&at("a.md"), &at("b.md"), &meta(b"one", TIME), false).await.unwrap().unwrap();
     let _dropped = store.copy(&at("a.md"), &at("c.md"), &meta(b"one", TIME), false).await.unwrap().unwrap();
     assert_eq!(bucket.keys().len(), 3);
-    assert_eq!(store.list().await.unwrap().len(), 1, "what is obsync's own is not the vault's");
+    assert_eq!(store.list().await.unwrap().files.len(), 1, "what is obsync's own is not the vault's");
     publish_one(&store, published, None).await.unwrap();
     store.end_run().await;
     assert_eq!(bucket.keys(), ["a.md", "b.md"]);

@@ -137,7 +137,7 @@ async fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
         }
     }
     store.discard_staged().await.unwrap();
-    let files = store.list().await.unwrap().into_iter().map(|file| file.path);
+    let files = store.list().await.unwrap().files.into_iter().map(|file| file.path);
     let files: BTreeSet<String> = files.filter(|path| !path.contains("Conflicted copy")).collect();
     let expected: BTreeSet<String> = model.there.keys().map(|path| PATHS[*path].to_owned()).collect();
     prop_assert_eq!(files, expected);

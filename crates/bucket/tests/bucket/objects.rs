@@ -91,7 +91,7 @@ async fn what_is_beside_the_prefix_is_another_matter() {
     let store = bucket.store().await;
     assert!(store.is_empty().await.unwrap());
     place(&store, "a.md", b"text", 1, None).await;
-    let listed = store.list().await.unwrap();
+    let listed = store.list().await.unwrap().files;
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].path.as_str(), listed[0].size), ("a.md", 4));
 }
@@ -107,7 +107,7 @@ async fn a_bucket_can_be_the_vaults_alone() {
     assert!(store.is_empty().await.unwrap());
     place(&store, "a/b.md", b"text", 1, None).await;
     assert!(bucket.cloud.s3().object(BUCKET, "a/b.md").is_some());
-    assert_eq!(store.list().await.unwrap()[0].path, "a/b.md");
+    assert_eq!(store.list().await.unwrap().files[0].path, "a/b.md");
     store.discard_staged().await.unwrap();
     assert!(!store.is_empty().await.unwrap());
 }
@@ -120,7 +120,8 @@ async fn keys_that_no_vault_has_are_listed_and_left_alone() {
     }
     let store = bucket.store().await;
     assert!(!store.is_empty().await.unwrap());
-    let mut listed: Vec<String> = store.list().await.unwrap().into_iter().map(|file| file.path).collect();
+    let mut listed: Vec<String> =
+        store.list().await.unwrap().files.into_iter().map(|file| file.path).collect();
     listed.sort();
     assert_eq!(listed, ["..", "/c", "a//b", "e\u{1}f", "x+y z%41"], "d/ is how a console shows a folder");
 }

@@ -121,7 +121,8 @@ async fn each_operation_works_with_another_service() {
         assert_eq!(site.content(aside.as_str()).await.as_deref(), Some(&b"somebody else's"[..]), "{path}");
         assert_eq!(site.content(path).await, Some(content), "{path}");
     }
-    let mut listed: Vec<String> = store.list().await.unwrap().into_iter().map(|file| file.path).collect();
+    let mut listed: Vec<String> =
+        store.list().await.unwrap().files.into_iter().map(|file| file.path).collect();
     listed.retain(|path| !path.contains("onflict"));
     listed.sort();
     assert_eq!(listed, ["a b+c%20ü.md", "copy.bin", "copy.md", "large.bin"]);

@@ -324,7 +324,7 @@ async fn a_service_that_takes_buckets_only_by_host_is_told_in_its_words_and_serv
     assert!(store.is_empty().await.unwrap());
     place(&store, "a b+c/ü.md", b"text", TIME, None).await;
     copy(&store, "a b+c/ü.md", "b.md", b"text").await.unwrap();
-    assert_eq!(store.list().await.unwrap().len(), 2);
+    assert_eq!(store.list().await.unwrap().files.len(), 2);
     assert_eq!(bucket.text("a b+c/ü.md").as_deref(), Some("text"));
 }
 

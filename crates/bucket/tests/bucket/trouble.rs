@@ -193,6 +193,6 @@ async fn a_location_without_its_service_is_told() {
     let location = BucketLocation::parse("memory://").unwrap();
     let store = BucketStore::open(&location, BucketOptions::default()).await.unwrap();
     place(&store, "a.md", b"text", TIME, None).await;
-    assert_eq!(store.list().await.unwrap().len(), 1);
+    assert_eq!(store.list().await.unwrap().files.len(), 1);
     assert_eq!(store.location(), "memory://");
 }

@@ -123,7 +123,7 @@ async fn keys_are_read_in_whatever_way_the_service_lists_them() {
                 bucket.put(path, path.as_bytes());
             }
             let mut listed: Vec<String> =
-                bucket.store().await.list().await.unwrap().into_iter().map(|file| file.path).collect();
+                bucket.store().await.list().await.unwrap().files.into_iter().map(|file| file.path).collect();
             listed.sort();
             let mut expected = paths.clone();
             expected.sort();
@@ -142,7 +142,8 @@ async fn pages_that_end_at_strange_keys_go_on_behind_them() {
             bucket.put(path, b"foreign");
         }
         let store = bucket.store().await;
-        let mut listed: Vec<String> = store.list().await.unwrap().into_iter().map(|file| file.path).collect();
+        let mut listed: Vec<String> =
+            store.list().await.unwrap().files.into_iter().map(|file| file.path).collect();
         listed.sort();
         assert_eq!(listed, paths, "{keys:?}");
         // What is listed is found where it is looked for.

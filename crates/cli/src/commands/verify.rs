@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use obsync_bucket::BucketOptions;
 use obsync_core::{Phase, Progress, Verification, VerifyError, verify};
+use obsync_protocol::escaped;
 use serde::Serialize;
 
 use crate::args::Verify;
@@ -75,6 +76,9 @@ fn tell(
         verification.version
     );
     let mut lines = Vec::new();
+    for folder in &verification.unreadable {
+        lines.push(format!("Not read, for lack of permission: {}", escaped(folder)));
+    }
     list("Deleted in the vault, and kept", verification.retained.iter().cloned(), &mut lines);
     if verification.is_clean() {
         lines.push(format!("All is well: {intact}"));

@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod bench;
+mod emptied;
 mod full_pulls;
 mod histories;
+mod meddled;
 mod older_vaults;
 mod refusals;
+mod rescues;
+mod saved_meanwhile;
 mod semantics;
 mod sizes;
 mod steps;

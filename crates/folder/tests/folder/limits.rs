@@ -193,7 +193,7 @@ async fn publish_into_mounted(root: &Path) {
     fs::write(root.join(&stale), "left by a killed run").unwrap();
     fs::write(root.join("mounted/b.md"), "somebody's").unwrap();
     let store = open(root);
-    assert!(store.list().await.unwrap().iter().all(|file| file.path != stale));
+    assert!(store.list().await.unwrap().files.iter().all(|file| file.path != stale));
     assert_eq!(place(&store, "mounted/a.md", b"first", 1_000, None).await.conflict, None);
     assert_eq!(place(&store, "mounted/a.md", b"second", 2_000, Some(b"first")).await.conflict, None);
     assert_eq!(place(&store, "mounted/deep/a.md", b"third", 3_000, None).await.conflict, None);

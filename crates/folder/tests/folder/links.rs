@@ -75,7 +75,7 @@ async fn nothing_is_read_or_removed_through_a_link_that_leads_out() {
             .unwrap();
         assert!(matches!(removal, Err(StoreError::LeadsOut { .. })));
     }
-    let listed: Vec<String> = store.list().await.unwrap().into_iter().map(|file| file.path).collect();
+    let listed: Vec<String> = store.list().await.unwrap().files.into_iter().map(|file| file.path).collect();
     assert!(listed.iter().all(|path| !path.contains("secret")), "{listed:?}");
     assert_untouched(&destination);
 }

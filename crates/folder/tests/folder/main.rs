@@ -9,5 +9,6 @@ mod limits;
 mod links;
 mod model;
 mod others;
+mod rights;
 mod staging;
 mod store;

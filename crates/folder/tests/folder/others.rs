@@ -120,7 +120,7 @@ async fn what_a_killed_run_staged_elsewhere_is_used_by_the_next_one() {
     let _left = stage(&killed, "a.md", b"complete", 0).await;
     drop(killed);
     let store = destination.store();
-    assert!(store.is_empty().await.unwrap() && store.list().await.unwrap().is_empty());
+    assert!(store.is_empty().await.unwrap() && store.list().await.unwrap().files.is_empty());
     let found = store.recover(&at("a.md"), &meta(b"complete", 0)).await.unwrap().unwrap();
     publish_one(&store, found, None).await.unwrap();
     store.discard_staged().await.unwrap();

@@ -43,7 +43,7 @@ async fn looking_changes_nothing_in_a_folder() {
 async fn look_at_everything(store: &FolderStore) {
     store.is_empty().await.unwrap();
     store.folds_names().await.unwrap();
-    store.list().await.unwrap();
+    store.list().await.unwrap().files;
     store.holds(Vec::new()).await.unwrap();
     assert!(store.recover(&at("b.md"), &meta(b"b", 0)).await.unwrap().is_none());
     assert!(store.copy(&at("b.md"), &at("c.md"), &meta(b"b", 0), true).await.unwrap().is_none());
@@ -293,7 +293,7 @@ async fn files_are_listed_with_their_sizes_and_obsyncs_own_are_not() {
     let store = destination.store();
     let _staged = stage(&store, "d.md", b"staged", 0).await;
     let mut files: Vec<(String, u64)> =
-        store.list().await.unwrap().into_iter().map(|file| (file.path, file.size)).collect();
+        store.list().await.unwrap().files.into_iter().map(|file| (file.path, file.size)).collect();
     files.sort();
     let wanted = [(".obsidian/app.json", 2), ("a/b/c.md", 5), ("link", 7)];
     assert_eq!(files, wanted.map(|(path, size)| (path.to_owned(), size)));
@@ -313,5 +313,28 @@ async fn a_file_changed_since_obsync_wrote_it_survives_with_its_own_time() {
         publish_one(&store, staged, Some(KnownContent::of(b"ours"))).await.unwrap().conflict.unwrap();
     assert_eq!(destination.read(conflict.as_str()), "hers");
     assert_eq!(mtime(&destination.path(conflict.as_str())), Some(0));
+    assert_eq!(mtime(&destination.path("a.md")), Some(5_000));
+}
+
+#[tokio::test]
+async fn a_file_that_was_changed_since_it_was_looked_at_is_not_taken_for_what_it_was() {
+    let destination = Destination::new();
+    destination.write("a.md", b"text");
+    let store = destination.store();
+    let meta = meta(b"text", 5_000);
+    let wanted = Wanted { path: at("a.md"), hash: meta.hash, size: meta.size };
+    let publish = async || {
+        let content = PublicationContent::InPlace { path: at("a.md"), meta: meta.clone() };
+        store.publish(vec![Publication { content, replaces: None }]).await.pop().unwrap()
+    };
+    assert_eq!(store.holds(vec![wanted.clone()]).await.unwrap(), [true]);
+    destination.write("a.md", b"mine");
+    let error = publish().await.unwrap_err().error;
+    assert!(matches!(error, StoreError::ContentNeeded { .. }), "{error}");
+    assert_eq!(destination.read("a.md"), "mine");
+    assert_ne!(mtime(&destination.path("a.md")), Some(5_000));
+    // Written anew with the same text: it is read once more, and counts.
+    destination.write("a.md", b"text");
+    publish().await.unwrap();
     assert_eq!(mtime(&destination.path("a.md")), Some(5_000));
 }

@@ -1,0 +1,121 @@
+//! A folder in which somebody does something at the very moment of a step.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use obsync_core::{
+    BatchLimit, FileMeta, FileWriter, Inventory, Publication, PublishFailure, Published, Removable, Removal,
+    Staged, StoreError, VaultStore, Wanted,
+};
+use obsync_folder::FolderStore;
+use obsync_protocol::{RepositoryPart, VaultPath};
+
+/// What is done, once.
+type Deed = Box<dyn FnOnce() + Send>;
+
+/// A folder store that does something else before the first batch is published.
+pub(crate) struct MeddledStore {
+    store: Arc<FolderStore>,
+    deed: Mutex<Option<Deed>>,
+}
+
+impl MeddledStore {
+    pub(crate) fn before_publishing(store: Arc<FolderStore>, deed: impl FnOnce() + Send + 'static) -> Self {
+        MeddledStore { store, deed: Mutex::new(Some(Box::new(deed))) }
+    }
+
+    fn meddle(&self) {
+        let deed = self.deed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        deed.into_iter().for_each(|deed| deed());
+    }
+}
+
+#[async_trait]
+impl VaultStore for MeddledStore {
+    fn location(&self) -> String {
+        self.store.location()
+    }
+
+    async fn folds_names(&self) -> Result<bool, StoreError> {
+        self.store.folds_names().await
+    }
+
+    fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
+        self.store.admits(path)
+    }
+
+    async fn repository_parts(
+        &self,
+        folders: Vec<Option<VaultPath>>,
+    ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
+        self.store.repository_parts(folders).await
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        self.store.is_empty().await
+    }
+
+    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
+        self.store.holds(wanted).await
+    }
+
+    async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
+        self.store.begin(path, meta).await
+    }
+
+    async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError> {
+        self.store.recover(path, meta).await
+    }
+
+    async fn copy(
+        &self,
+        from: &VaultPath,
+        to: &VaultPath,
+        meta: &FileMeta,
+        source_stays: bool,
+    ) -> Result<Option<Staged>, StoreError> {
+        self.store.copy(from, to, meta, source_stays).await
+    }
+
+    async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
+        self.meddle();
+        self.store.publish(batch).await
+    }
+
+    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
+        self.store.remove_files(files).await
+    }
+
+    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+        self.store.create_folders(folders).await
+    }
+
+    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+        self.store.remove_folders(folders).await
+    }
+
+    async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
+        self.store.set_aside(path).await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.store.flush().await
+    }
+
+    async fn discard_staged(&self) -> Result<(), StoreError> {
+        self.store.discard_staged().await
+    }
+
+    async fn end_run(&self) {
+        self.store.end_run().await;
+    }
+
+    fn batch_limit(&self) -> BatchLimit {
+        self.store.batch_limit()
+    }
+
+    async fn list(&self) -> Result<Inventory, StoreError> {
+        self.store.list().await
+    }
+}

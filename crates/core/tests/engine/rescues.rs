@@ -1,0 +1,66 @@
+//! Files that are renamed, or whose content is wanted elsewhere, while something here is in the way of that.
+
+use std::os::unix::fs::symlink;
+
+use obsync_core::Outcome;
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_cannot_be_reached_does_not_keep_the_others_from_a_content() {
+    let mut bench = Bench::new().await;
+    let outside = tempfile::tempdir().unwrap();
+    bench.vault.write("old.md", "the text", T).unwrap();
+    bench.pull().await;
+    bench.vault.delete("old.md").unwrap();
+    bench.vault.write("dup1/a.md", "the text", T).unwrap();
+    bench.vault.write("dup2/a.md", "the text", T).unwrap();
+    symlink(outside.path(), bench.dest().join("dup1")).unwrap();
+    for full in [false, true] {
+        let report = if full { bench.pull_full().await } else { bench.pull().await };
+        assert_eq!(report.outcome, Outcome::Failures, "{report:#?}");
+        assert!(report.failures.iter().any(|failure| failure.path == "dup1/a.md"), "{report:#?}");
+        assert_eq!(bench.read("dup2/a.md"), "the text");
+    }
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    std::fs::remove_file(bench.dest().join("dup1")).unwrap();
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_keeps_its_old_name_until_it_has_the_new_one() {
+    let bench = Bench::new().await;
+    let outside = tempfile::tempdir().unwrap();
+    bench.vault.write("b", "a file", T).unwrap();
+    bench.vault.write("a.md", "the text", T).unwrap();
+    bench.pull().await;
+    bench.vault.delete("b").unwrap();
+    bench.vault.rename("a.md", "b/c.md").unwrap();
+    std::fs::remove_file(bench.dest().join("b")).unwrap();
+    symlink(outside.path(), bench.dest().join("b")).unwrap();
+    for _ in 0..2 {
+        let report = bench.pull().await;
+        assert_eq!(report.outcome, Outcome::Failures, "{report:#?}");
+        assert_eq!(bench.read("a.md"), "the text");
+    }
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    std::fs::remove_file(bench.dest().join("b")).unwrap();
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_becomes_a_folder_is_not_lost_when_the_folder_cannot_be_made() {
+    let bench = Bench::new().await;
+    bench.vault.write("a", "the text", T).unwrap();
+    bench.vault.write("b", "another", T).unwrap();
+    bench.pull().await;
+    bench.vault.rename("a", "moved").unwrap();
+    bench.vault.rename("b", "a/deep/b.md").unwrap();
+    bench.vault.rename("moved", "b/deep/a.md").unwrap();
+    bench.pull().await;
+    bench.assert_exact().await;
+}

@@ -1,0 +1,61 @@
+//! Notes that somebody saves here in the very moment of a run.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use obsync_core::{NoProgress, Outcome, Report, pull};
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::Bench;
+use crate::meddled::MeddledStore;
+
+const T: i64 = 1_700_000_000_000;
+
+/// Pulls; somebody saves `text` as `path` between the look at it and the first batch.
+async fn pull_while_saving(bench: &Bench, path: &str, text: &'static str) -> Report {
+    let file = bench.dest().join(path);
+    let store = MeddledStore::before_publishing(bench.store(), move || fs::write(file, text).unwrap());
+    let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
+    pull(&bench.source, Arc::new(store), bench.state(), &bench.options, progress, stop).await.unwrap()
+}
+
+/// Whether a file has the time at which it was saved, and not one of the vault's.
+fn has_own_time(path: &Path) -> bool {
+    fs::metadata(path).unwrap().modified().unwrap().elapsed().unwrap() < Duration::from_secs(3600)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_is_saved_while_it_is_adopted_keeps_its_text_and_time() {
+    for text in ["mine", "my own text of another length"] {
+        let bench = Bench::new().await;
+        bench.vault.write("note.md", "text", T).unwrap();
+        fs::create_dir_all(bench.dest()).unwrap();
+        fs::write(bench.dest().join("note.md"), "text").unwrap();
+        let report = pull_while_saving(&bench, "note.md", text).await;
+        assert_eq!((report.outcome, report.adopted.files), (Outcome::Complete, 0), "{report:#?}");
+        let [conflict] = &report.conflicts[..] else { panic!("{report:#?}") };
+        assert_eq!(bench.read(conflict.kept_as.as_str()), text);
+        assert!(has_own_time(&bench.dest().join(conflict.kept_as.as_str())));
+        assert_eq!(bench.read("note.md"), "text");
+        let verification = bench.verify().await;
+        assert!(verification.missing.is_empty() && verification.changed.is_empty(), "{verification:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_is_saved_while_its_time_is_set_stays_as_it_is() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    bench.pull().await;
+    bench.vault.write("note.md", "text", T + 5000).unwrap();
+    let report = pull_while_saving(&bench, "note.md", "mine").await;
+    assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
+    assert_eq!(bench.read("note.md"), "mine");
+    assert!(has_own_time(&bench.dest().join("note.md")));
+    // The vault knows nothing of it, and what it says next does not overwrite it.
+    bench.vault.write("note.md", "another text", T + 6000).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "mine");
+}

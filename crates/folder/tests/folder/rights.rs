@@ -1,0 +1,93 @@
+//! Who may do what with a file, before and after its content is replaced; and files of other users.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::Command;
+
+use obsync_conformance::confined::{Confinement, OTHERS, confined};
+use obsync_conformance::{at, meta, place};
+use obsync_core::{Publication, PublicationContent, VaultStore, Wanted};
+use obsync_folder::{Durability, FolderOptions, FolderStore};
+
+use crate::destination::{Destination, mtime};
+
+/// A group that nobody here is in.
+const GROUP: u32 = 65_534;
+
+fn mode(destination: &Destination, path: &str) -> u32 {
+    fs::metadata(destination.path(path)).unwrap().mode() & 0o7777
+}
+
+fn set_mode(destination: &Destination, path: &str, mode: u32) {
+    fs::set_permissions(destination.path(path), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[tokio::test]
+async fn a_replaced_file_keeps_its_mode_and_is_nothing_to_run() {
+    for durability in [Durability::EachFile, FolderOptions::default().durability] {
+        let destination = Destination::with(FolderOptions { durability, ..FolderOptions::default() });
+        let store = destination.store();
+        for (was, is) in [(0o600, 0o600), (0o640, 0o640), (0o444, 0o444), (0o666, 0o666), (0o4755, 0o644)] {
+            place(&store, "a.md", b"one", 0, None).await;
+            set_mode(&destination, "a.md", was);
+            assert!(place(&store, "a.md", b"two", 0, Some(b"one")).await.conflict.is_none());
+            assert_eq!(mode(&destination, "a.md"), is, "{was:o}");
+            fs::remove_file(destination.path("a.md")).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_file_keeps_its_group() {
+    let destination = Destination::new();
+    let store = destination.store();
+    place(&store, "a.md", b"one", 0, None).await;
+    if chown(destination.path("a.md"), None, Some(GROUP)).is_err() {
+        eprintln!("NOT TESTED: only root can give a file to any group");
+        return;
+    }
+    set_mode(&destination, "a.md", 0o660);
+    place(&store, "a.md", b"two", 0, Some(b"one")).await;
+    let facts = fs::metadata(destination.path("a.md")).unwrap();
+    assert_eq!((facts.gid(), facts.mode() & 0o777), (GROUP, 0o660));
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_replaced_file_keeps_its_access_list() {
+    let destination = Destination::new();
+    let store = destination.store();
+    place(&store, "a.md", b"one", 0, None).await;
+    let file = destination.path("a.md");
+    let is_set = Command::new("setfacl").args(["-m", "u:65534:r"]).arg(&file).status();
+    if !is_set.is_ok_and(|status| status.success()) {
+        eprintln!("NOT TESTED: there is no setfacl here, or no access list");
+        return;
+    }
+    place(&store, "a.md", b"two", 0, Some(b"one")).await;
+    let list = Command::new("getfacl").arg("-n").arg(&file).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(list.contains("user:65534:r--"), "{list}");
+}
+
+#[tokio::test]
+async fn a_file_of_another_user_with_the_right_content_counts_and_is_told_once() {
+    let test = "rights::a_file_of_another_user_with_the_right_content_counts_and_is_told_once";
+    let Some(folder) = confined(test, Confinement::NoPrivileges) else { return };
+    if fs::metadata(folder.join(OTHERS.0)).is_err() {
+        eprintln!("NOT TESTED: only root can make a file of another user");
+        return;
+    }
+    let store = FolderStore::open(&folder, FolderOptions::default()).unwrap();
+    let meta = meta(OTHERS.1.as_bytes(), 5_000);
+    let wanted = Wanted { path: at(OTHERS.0), hash: meta.hash, size: meta.size };
+    for _ in 0..2 {
+        assert_eq!(store.holds(vec![wanted.clone()]).await.unwrap(), [true]);
+        let content = PublicationContent::InPlace { path: at(OTHERS.0), meta: meta.clone() };
+        let published = store.publish(vec![Publication { content, replaces: None }]).await.pop().unwrap();
+        assert!(published.is_ok(), "{published:?}");
+    }
+    assert_ne!(mtime(&folder.join(OTHERS.0)), Some(5_000));
+    let [warning] = &store.warnings()[..] else { panic!("{:?}", store.warnings()) };
+    assert!(warning.contains("other users"), "{warning}");
+}
