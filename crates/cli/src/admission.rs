@@ -63,6 +63,11 @@ pub(crate) async fn admit(
     let key_fingerprint = home.key_fingerprint(&listed).map(str::to_owned);
     let home = HomePins::found(&home);
     let opening = match check(listed.clone(), &all(&home, &beside), &wish) {
+        Decision::Open(opening)
+            if opening.is_first_contact && beside.are_hidden() && is_doubtful(&listed, &wish) =>
+        {
+            return Err(hidden(&listed.name));
+        }
         Decision::Open(opening) => opening,
         Decision::Ask(opening, refusal) => confirm(opening, refusal).await?,
         Decision::Refuse(refusal) => return Err(refused(&refusal)),
@@ -72,6 +77,20 @@ pub(crate) async fn admit(
 
 fn all(home: &[FoundPin], beside: &KnownPins) -> Vec<FoundPin> {
     home.iter().cloned().chain(beside.found()).collect()
+}
+
+/// Whether a vault that nothing is known of is one that the service can read, and the user did not say that it is.
+fn is_doubtful(listed: &Pin, wish: &Wish) -> bool {
+    listed.encryption.kind() == VaultKind::Standard && wish.encryption.is_none()
+}
+
+fn hidden(vault: &str) -> Failed {
+    let message = format!(
+        "the vault {vault:?} is listed as standard encrypted, which means that the service can read it. How it was encrypted \
+         when it was brought here last is not known: the folder .obsync in the destination belongs to another user. If you know \
+         that it is a standard vault, say so: --encryption (`obsync pull --help`)"
+    );
+    Failed::new(Exit::SignIn, message)
 }
 
 fn refused(refusal: &PinRefusal) -> Failed {

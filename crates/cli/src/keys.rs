@@ -5,7 +5,7 @@
 //! itself does. Whether the password is still the same, only the service can tell.
 
 use obsync_core::pin::{Pin, VaultEncryption};
-use obsync_protocol::{EncryptionVersion, MasterKey, VaultId, VaultKeys, limits};
+use obsync_protocol::{ContentHash, EncryptionVersion, MasterKey, VaultId, VaultKeys, limits};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -54,10 +54,12 @@ struct Kept {
 }
 
 impl private_file::Content for Content {
+    /// A salt that is too long opens nothing any more, but that there is a key shows that the vault was end-to-end encrypted.
     fn drop_oversized(&mut self) {
-        self.keys.retain(|kept| {
-            kept.subject.salt.len() <= limits::SALT && kept.master_key.expose_secret().len() <= limits::NAME
-        });
+        self.keys.retain(|kept| kept.master_key.expose_secret().len() <= limits::NAME);
+        for kept in self.keys.iter_mut().filter(|kept| kept.subject.salt.len() > limits::SALT) {
+            kept.subject.salt = format!("too long: {}", ContentHash::of(kept.subject.salt.as_bytes()));
+        }
     }
 }
 

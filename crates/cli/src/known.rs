@@ -7,7 +7,7 @@ use obsync_bucket::{BucketLocation, BucketOptions, BucketStore, Service};
 use obsync_core::VaultStore;
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
 use obsync_dynamodb::TablePins;
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderOptions, FolderPin, FolderStore};
 use obsync_protocol::{VaultId, VaultInfo};
 
 use crate::context::Context;
@@ -35,8 +35,8 @@ pub(crate) struct Known {
 pub(crate) enum KnownPins {
     /// There is no place for them.
     None,
-    /// That of a folder.
-    Folder(Option<Pin>),
+    /// What a folder says.
+    Folder(FolderPin),
     /// Those of a table.
     Table(Box<TablePins>),
 }
@@ -45,12 +45,23 @@ impl KnownPins {
     /// All of them.
     pub(crate) fn found(&self) -> Vec<FoundPin> {
         match self {
-            KnownPins::None | KnownPins::Folder(None) => Vec::new(),
-            KnownPins::Folder(Some(pin)) => {
-                vec![FoundPin { place: PinPlace::Destination, is_of_destination: true, pin: pin.clone() }]
-            }
+            KnownPins::None => Vec::new(),
+            KnownPins::Folder(folder) => folder
+                .pin()
+                .map(|pin| FoundPin {
+                    place: PinPlace::Destination,
+                    is_of_destination: true,
+                    pin: pin.clone(),
+                })
+                .into_iter()
+                .collect(),
             KnownPins::Table(pins) => pins.found(),
         }
+    }
+
+    /// Whether there may be one that this user cannot look at.
+    pub(crate) fn are_hidden(&self) -> bool {
+        matches!(self, KnownPins::Folder(FolderPin::Hidden))
     }
 }
 
@@ -167,7 +178,7 @@ impl Known {
     pub(crate) async fn keep_pin(&self, pin: &Pin, seen: &KnownPins) -> Result<bool, Failed> {
         match (&self.destination, &self.registry, seen) {
             (Destination::Folder(path), _, KnownPins::Folder(seen)) => {
-                if seen.as_ref() == Some(pin) {
+                if seen.pin() == Some(pin) {
                     return Ok(true);
                 }
                 let folder = FolderStore::open(path, FolderOptions::default())?;
@@ -176,7 +187,7 @@ impl Known {
                 }
                 match (seen, self.folder.get()) {
                     // A run that writes nothing leaves nothing.
-                    (None, Some(opened)) => opened.pin_before_writing(pin),
+                    (FolderPin::None | FolderPin::Hidden, Some(opened)) => opened.pin_before_writing(pin),
                     _ => folder.keep_pin(pin).await?,
                 }
                 Ok(true)

@@ -1,6 +1,6 @@
 //! Which of the account's vaults is meant.
 
-use obsync_protocol::{VaultInfo, VaultList};
+use obsync_protocol::{Redactor, VaultInfo, VaultList, short_name};
 
 use crate::exit::{Exit, Failed};
 
@@ -12,7 +12,19 @@ const MAX_NAMED: usize = 20;
 ///
 /// # Errors
 /// When there is none, or more than one of that name; the message says which there are.
-pub(crate) fn choose(list: VaultList, wanted: &str) -> Result<VaultInfo, Failed> {
+pub(crate) fn choose(list: VaultList, wanted: &str, redactor: &Redactor) -> Result<VaultInfo, Failed> {
+    let vault = find(list, wanted, redactor)?;
+    // What the user typed is no word of the service.
+    Ok(if vault.name == wanted { vault } else { presentable(vault, redactor) })
+}
+
+/// The vault with a name that goes into reports, files and tables: without secrets, and not longer than is shown.
+pub(crate) fn presentable(vault: VaultInfo, redactor: &Redactor) -> VaultInfo {
+    let name = short_name(&redactor.take_out(&vault.name)).into_owned();
+    VaultInfo { name, ..vault }
+}
+
+fn find(list: VaultList, wanted: &str, redactor: &Redactor) -> Result<VaultInfo, Failed> {
     let own = list.vaults.len();
     let mut vaults: Vec<VaultInfo> = list.vaults.into_iter().chain(list.shared).collect();
     if let Some(index) = vaults.iter().position(|vault| vault.id.as_str() == wanted) {
@@ -25,16 +37,19 @@ pub(crate) fn choose(list: VaultList, wanted: &str) -> Result<VaultInfo, Failed>
     }
     match named.as_slice() {
         [index] => Ok(vaults.swap_remove(*index)),
-        [] => Err(unknown(&vaults, wanted)),
+        [] => Err(unknown(&vaults, wanted, redactor)),
         _ => Err(ambiguous(named.iter().map(|index| &vaults[*index]), wanted)),
     }
 }
 
-fn unknown(vaults: &[VaultInfo], wanted: &str) -> Failed {
+fn unknown(vaults: &[VaultInfo], wanted: &str, redactor: &Redactor) -> Failed {
     let message = if vaults.is_empty() {
         format!("there is no vault {wanted:?}: the account has none")
     } else {
-        let names = vaults.iter().take(MAX_NAMED).map(|vault| format!("{:?}", vault.name));
+        let names = vaults
+            .iter()
+            .take(MAX_NAMED)
+            .map(|vault| format!("{:?}", short_name(&redactor.take_out(&vault.name))));
         let more = if vaults.len() > MAX_NAMED { ", …" } else { "" };
         format!(
             "there is no vault {wanted:?}; the account has {}{more}",
@@ -61,6 +76,23 @@ mod tests {
 
     use super::*;
 
+    fn chosen(list: VaultList, wanted: &str) -> Result<VaultInfo, Failed> {
+        choose(list, wanted, &Redactor::default())
+    }
+
+    #[test]
+    fn a_name_that_repeats_a_secret_or_has_no_end_is_not_carried_on() {
+        let redactor = Redactor::default();
+        redactor.know("zebra-pass-1");
+        let long = "x".repeat(1000);
+        let vaults = || list(&[("a", "my zebra-pass-1"), ("b", &long)]);
+        assert_eq!(choose(vaults(), "a", &redactor).unwrap().name, "my [secret]");
+        assert_eq!(choose(vaults(), "b", &redactor).unwrap().name.chars().count(), 201);
+        assert_eq!(choose(vaults(), "my zebra-pass-1", &redactor).unwrap().name, "my zebra-pass-1", "typed");
+        let message = choose(vaults(), "c", &redactor).unwrap_err().message;
+        assert!(!message.contains("zebra") && message.len() < 600, "{message}");
+    }
+
     fn list(names: &[(&str, &str)]) -> VaultList {
         let vault = |(id, name): &(&str, &str)| vault_info(id, name);
         let (own, shared) = names.split_at(names.len() / 2);
@@ -75,14 +107,14 @@ mod tests {
     #[test]
     fn an_id_is_stronger_than_a_name() {
         let vaults = list(&[("a", "b"), ("b", "Journal")]);
-        assert_eq!(choose(vaults, "b").unwrap().name, "Journal");
+        assert_eq!(chosen(vaults, "b").unwrap().name, "Journal");
     }
 
     #[test]
     fn a_name_must_be_of_one_vault() {
         let vaults = || list(&[("b", "Work"), ("a", "Notes"), ("c", "Notes")]);
-        assert_eq!(choose(vaults(), "Work").unwrap().id.as_str(), "b");
-        let failed = choose(vaults(), "Notes").unwrap_err();
+        assert_eq!(chosen(vaults(), "Work").unwrap().id.as_str(), "b");
+        let failed = chosen(vaults(), "Notes").unwrap_err();
         assert_eq!(failed.exit, Exit::NotFound);
         assert_eq!(failed.message, "more than one vault is named \"Notes\"; use the id of one: a, c");
     }
@@ -90,16 +122,16 @@ mod tests {
     #[test]
     fn an_own_vault_wins_over_a_shared_one_of_the_same_name() {
         let vaults = list(&[("a", "Notes"), ("b", "Work"), ("c", "Notes"), ("d", "Team")]);
-        assert_eq!(choose(vaults.clone(), "Notes").unwrap().id.as_str(), "a");
-        assert_eq!(choose(vaults.clone(), "c").unwrap().id.as_str(), "c", "a shared one is had by its id");
-        assert_eq!(choose(vaults, "Team").unwrap().id.as_str(), "d");
+        assert_eq!(chosen(vaults.clone(), "Notes").unwrap().id.as_str(), "a");
+        assert_eq!(chosen(vaults.clone(), "c").unwrap().id.as_str(), "c", "a shared one is had by its id");
+        assert_eq!(chosen(vaults, "Team").unwrap().id.as_str(), "d");
     }
 
     #[test]
     fn an_unknown_name_is_answered_with_those_there_are() {
-        let failed = choose(list(&[("a", "Notes"), ("b", "Work")]), "notes").unwrap_err();
+        let failed = chosen(list(&[("a", "Notes"), ("b", "Work")]), "notes").unwrap_err();
         assert_eq!(failed.message, "there is no vault \"notes\"; the account has \"Notes\", \"Work\"");
-        let failed = choose(list(&[]), "x").unwrap_err();
+        let failed = chosen(list(&[]), "x").unwrap_err();
         assert_eq!(failed.message, "there is no vault \"x\": the account has none");
     }
 }

@@ -68,7 +68,9 @@ impl Client {
         let signed_in = self.call(&request, Manner::FromWebSite, Repeat::Harmless).await?;
         let token = Token::new(signed_in.token);
         redactor.know(token.expose());
-        Ok(SignedIn { token, name: signed_in.name, email: signed_in.email })
+        let [name, email] =
+            [signed_in.name, signed_in.email].map(|text| redactor.take_out(&text).into_owned());
+        Ok(SignedIn { token, name, email })
     }
 
     /// Makes the token invalid.
@@ -86,7 +88,9 @@ impl Client {
     /// [`ClientError::NotSignedIn`] for a token that the service does not accept; whatever the network adds.
     pub async fn user_info(&self, token: &Token) -> Result<UserInfo, ClientError> {
         let request = UserInfoRequest { token: self.known(token) };
-        self.call(&request, Manner::Plain, Repeat::Harmless).await
+        let info = self.call(&request, Manner::Plain, Repeat::Harmless).await?;
+        let own = |text: String| self.redactor().take_out(&text).into_owned();
+        Ok(UserInfo { uid: own(info.uid), name: own(info.name), email: own(info.email), ..info })
     }
 
     /// The account's vaults: its own, then those that others share with it.
@@ -108,7 +112,16 @@ impl Client {
             token: self.known(token),
             supported_encryption_version: SUPPORTED_ENCRYPTION_VERSION,
         };
-        let list = self.call(&request, Manner::Plain, Repeat::Harmless).await?;
+        let mut list = self.call(&request, Manner::Plain, Repeat::Harmless).await?;
+        let before = list.vaults.len() + list.shared.len();
+        for vaults in [&mut list.vaults, &mut list.shared] {
+            // An id goes into files, tables and reports as it is.
+            vaults.retain(|vault| self.redactor().take_out(vault.id.as_str()) == vault.id.as_str());
+            for vault in vaults.iter_mut() {
+                vault.region = self.redactor().take_out(&vault.region).into_owned();
+            }
+        }
+        list.unreadable += before - list.vaults.len() - list.shared.len();
         // Not all of them: every text is searched for every secret, and the service can list thousands of its own. That of
         // a vault that is opened is known in any case.
         let passwords = list.vaults.iter().chain(&list.shared).filter_map(|vault| vault.password.as_ref());

@@ -304,7 +304,13 @@ impl Session {
         }
         let message =
             ServerMessage::parse(&text).map_err(|error| ClientError::protocol(error.to_string()))?;
-        if !matches!(message, ServerMessage::Pong | ServerMessage::Unknown { .. }) {
+        let is_progress = match &message {
+            ServerMessage::Answer(_) => true,
+            // After the listing nobody asked for them.
+            ServerMessage::Push(_) | ServerMessage::Ready { .. } => !self.ready,
+            ServerMessage::Pong | ServerMessage::Unknown { .. } => false,
+        };
+        if is_progress {
             self.wire.accept(text.len());
         }
         match message {

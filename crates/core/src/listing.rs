@@ -127,6 +127,8 @@ pub(crate) struct Listing {
     /// Bytes that paths take, and what is not taken in any more would take.
     paths_memory: u64,
     memory_limit: u64,
+    most_received: u64,
+    most_live: u64,
     /// Bytes that entries take which cannot be read.
     unreadable_memory: u64,
 }
@@ -150,6 +152,8 @@ impl Listing {
             excess: None,
             paths_memory: 0,
             memory_limit: memory,
+            most_received: ENTRIES_RECEIVED,
+            most_live: ENTRIES_KEPT,
             unreadable_memory: 0,
         }
     }
@@ -157,7 +161,7 @@ impl Listing {
     /// Takes an entry in; of two with one path the later (the one received last when uids are equal) stays.
     pub(crate) fn add(&mut self, message: PushMessage, keys: &VaultKeys) {
         self.received += 1;
-        if self.received > ENTRIES_RECEIVED {
+        if self.received > self.most_received {
             self.excess = Some(Excess::Received);
         }
         if self.excess.is_some() {
@@ -192,7 +196,7 @@ impl Listing {
         }
         if self.memory() > self.memory_limit {
             self.excess = Some(Excess::Memory);
-        } else if self.entries.live as u64 > ENTRIES_KEPT {
+        } else if self.entries.live as u64 > self.most_live {
             self.excess = Some(Excess::Paths);
         }
     }
@@ -444,6 +448,18 @@ mod tests {
         assert_eq!((listing.excess, listing.received), (Some(Excess::Memory), 20));
         assert!(listing.entries.entries.len() < 11);
         assert!((20 * (PATH + LIVE)..23 * (PATH + LIVE)).contains(&listing.memory()), "{}", listing.memory());
+    }
+
+    #[test]
+    fn more_entries_or_more_paths_than_a_listing_may_have_are_its_end() {
+        for (most_received, most_live, excess) in
+            [(10, 10, None), (9, 10, Some(Excess::Received)), (10, 9, Some(Excess::Paths))]
+        {
+            let mut listing = Listing { most_received, most_live, ..Listing::default() };
+            (1..=10).for_each(|uid| listing.add(folder(&uid.to_string(), uid), &keys()));
+            assert_eq!((listing.excess, listing.received), (excess, 10));
+            assert_eq!(listing.newest, if excess == Some(Excess::Received) { 9 } else { 10 });
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The parts of a plan that need no server: what is only to be noted, times, and content that is rescued before the plan
 //! itself removes or overwrites it (a renamed file, a swap of two).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
@@ -92,13 +92,13 @@ impl Publisher<'_, '_> {
         }
         let mut removable: HashMap<VaultPath, FileRemoval> =
             removals.drain(..).map(|removal| (removal.file.path.clone(), removal)).collect();
-        for batch in rescues.chunks(BATCH) {
-            if stop.is_cancelled() {
-                break;
-            }
-            let mut batch = batch.to_vec();
+        let mut rest = VecDeque::from(rescues);
+        while !rest.is_empty() && !stop.is_cancelled() {
+            let waiting = rescued.held.iter().map(Ready::size).fold(0, u64::saturating_add);
+            let (mut batch, too_large) = self.next_rescues(&mut rest, BATCH, waiting).await?;
             let sources: Vec<(VaultPath, Vec<Target>)> = batch
                 .iter()
+                .chain(&too_large)
                 .filter_map(|transfer| Some((transfer.source.local()?.clone(), transfer.targets.clone())))
                 .collect();
             let held = scout.mark_held(&mut batch).await?;

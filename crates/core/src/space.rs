@@ -32,14 +32,51 @@ impl Publisher<'_, '_> {
         let (fitting, too_large) = divide(std::mem::take(transfers), needs, free, staged_at_once);
         *transfers = fitting;
         for (transfer, need) in too_large {
-            let location = self.store.location();
-            let reason = format!(
-                "it takes {need} bytes, and {location} has {free} bytes free for this pull; free some space, and the next \
-                 pull brings it"
-            );
-            self.ledger.transfer_failed(&transfer, &reason);
+            self.does_not_fit(&transfer, need, free);
         }
         Ok(self.ledger.commit().await?)
+    }
+
+    /// Takes the next rescues out: not more than `most`, and not more than there is space for, as each is a copy beside its
+    /// source; `held` bytes are staged and wait. Those that do not fit when all before them are in place fail alone; they come second.
+    pub(crate) async fn next_rescues(
+        &mut self,
+        rescues: &mut VecDeque<Transfer>,
+        most: usize,
+        held: u64,
+    ) -> Result<(Vec<Transfer>, Vec<Transfer>), PullError> {
+        let Some(free) = self.store.free_space().await? else {
+            return Ok((rescues.drain(..most.min(rescues.len())).collect(), Vec::new()));
+        };
+        // What is staged counts as free for whoever comes later; what is staged now is not.
+        let free = free.saturating_sub(held);
+        let (mut batch, mut too_large, mut written) = (Vec::new(), Vec::new(), 0_u64);
+        while batch.len() < most
+            && let Some(transfer) = rescues.pop_front()
+        {
+            let need = Need::of(&transfer).written;
+            let with_it = written.saturating_add(need);
+            if with_it <= free {
+                written = with_it;
+                batch.push(transfer);
+            } else if batch.is_empty() {
+                self.does_not_fit(&transfer, need, free);
+                too_large.push(transfer);
+            } else {
+                rescues.push_front(transfer);
+                break;
+            }
+        }
+        Ok((batch, too_large))
+    }
+
+    fn does_not_fit(&mut self, transfer: &Transfer, need: u64, free: u64) {
+        let location = self.store.location();
+        let reason = format!(
+            "it takes {need} bytes, and {location} has {free} bytes free for this pull; free some space, and the next \
+             pull brings it"
+        );
+        self.ledger.transfer_failed(transfer, &reason);
     }
 }
 

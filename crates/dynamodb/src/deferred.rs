@@ -1,20 +1,68 @@
 //! The changes that were not applied: reading them, and what a commit makes of their pages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 
 use obsync_core::{Commit, Deferred, DeferredCause, DeferredKind, StateError};
+use obsync_protocol::limits::DEFERRED_CHANGES;
 
 use super::attributes::Reader;
 use super::head::{Counts, Head};
 use super::index::Index;
 use super::keys::ItemKeys;
+use super::lease::{self, Lease};
 use super::pages::{self, Fingerprint, LARGEST_PAGE, Page, Pages, kind_name};
 use super::rows::{self, DeferredRow, stored_key};
 use super::table::DynamoTable;
-use super::transaction::Write;
+use super::transaction::{WRITES, Write, WriteError, Writer};
 
 /// How many pages are in memory at a time while many are read.
 const AT_A_TIME: usize = 25;
+
+/// Pages of failed changes that a run leaves at most, given what it remembers of them in bytes.
+const MOST_FAILED_PAGES: u32 = 512;
+
+/// Whether a state has more changes that could not be applied than any run remembers: each would be in memory.
+pub(super) fn has_too_many(head: &Head) -> bool {
+    usize::try_from(head.counts.failed).is_ok_and(|count| count > DEFERRED_CHANGES)
+        || head.failed_pages > MOST_FAILED_PAGES
+}
+
+/// Forgets all changes that could not be applied. The next run looks at everything again. `false`: the lease is another's.
+pub(super) async fn forget_failed(
+    table: &DynamoTable,
+    keys: &ItemKeys,
+    lease: &Lease,
+    head: &mut Head,
+) -> Result<bool, StateError> {
+    let (count, pages) = (head.counts.failed, head.failed_pages);
+    (head.counts.failed, head.failed_pages, head.state.rechecking) = (0, 0, Some(0));
+    if !lease::update_held(table, keys, lease, head.changes()).await? {
+        return Ok(false);
+    }
+    tracing::warn!(
+        "{count} changes that could not be applied were forgotten, as there were too many; the next run looks at everything again"
+    );
+    let pages: Vec<Write> = (0..pages)
+        .map(|number| {
+            Write::removal(keys.page(kind_name(DeferredKind::Failed), pages, number), Counts::default())
+        })
+        .collect();
+    let revisions = AtomicU64::new(0);
+    let writer = Writer { table, keys, lease, revisions: &revisions };
+    for removals in pages.chunks(WRITES) {
+        match writer.write_beside(removals).await {
+            Ok(()) => {}
+            Err(WriteError::LeaseLost | WriteError::Stale) => return Ok(false),
+            // Nothing tells of them any more; a reset removes them.
+            Err(WriteError::State(error)) => {
+                tracing::debug!(%error, "pages of forgotten changes stay");
+                break;
+            }
+        }
+    }
+    Ok(true)
+}
 
 /// What a commit does to the changes of one kind.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::attributes::Item;
 use super::batch::Wanted;
 use super::commit::{Known, look_up, read_record};
-use super::deferred::DeferredPages;
+use super::deferred::{self, DeferredPages};
 use super::head::Head;
 use super::holding::{Holding, Keeper};
 use super::keys::{ItemKeys, StateKey};
@@ -58,10 +58,15 @@ impl DynamoState {
         key: StateKey,
         options: &LeaseOptions,
     ) -> Result<Self, StateError> {
-        let taken = lease::take(table, &key, options).await?;
+        let mut taken = lease::take(table, &key, options).await?;
         if let Some(obstacle) = taken.head.obstacle() {
             lease::release(table, &taken.keys, &taken.lease).await?;
             return Err(table.corrupt(taken.keys.head(), obstacle));
+        }
+        if deferred::has_too_many(&taken.head)
+            && !deferred::forget_failed(table, &taken.keys, &taken.lease, &mut taken.head).await?
+        {
+            return Err(StateError::LeaseLost { destination: key.destination });
         }
         let holding = Arc::new(Holding::new(taken.lease));
         let keeper = Keeper::of(table, &taken.keys, &holding);

@@ -48,6 +48,7 @@ use obsync_core::{
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 
+pub use self::pin::FolderPin;
 pub use self::sync::Durability;
 
 use self::parents::Parents;
@@ -107,13 +108,13 @@ impl FolderStore {
         StoreError::Locked { location }
     }
 
-    /// How the vault was encrypted that was brought here last; `None` if nobody wrote that down.
+    /// How the vault was encrypted that was brought here last.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] if it cannot be read or understood, which is never a first contact.
-    pub async fn pin(&self) -> Result<Option<Pin>, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(None), |root| pin::read(&root))).await
+    pub async fn pin(&self) -> Result<FolderPin, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(FolderPin::None), |root| pin::read(&root))).await
     }
 
     /// Has that written down before this store writes anything else.

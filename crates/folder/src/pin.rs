@@ -22,12 +22,37 @@ const NEW_FILE: &str = "pin.json.new";
 /// Keeps git from seeing the folder.
 const IGNORE_FILE: &str = ".gitignore";
 
+/// What a folder says of how the vault was encrypted that was brought there last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FolderPin {
+    /// Nothing.
+    None,
+    /// This.
+    Pin(Box<Pin>),
+    /// Nobody can tell: it is another user's folder `.obsync`, which has a pin or cannot be looked into.
+    Hidden,
+}
+
+impl FolderPin {
+    /// The pin, if there is one that can be believed.
+    pub fn pin(&self) -> Option<&Pin> {
+        match self {
+            FolderPin::Pin(pin) => Some(pin),
+            FolderPin::None | FolderPin::Hidden => None,
+        }
+    }
+}
+
 /// The pin, if there is one.
 ///
 /// One that cannot be read is an error: it must not pass for a first contact.
-pub(super) fn read(root: &Root) -> Result<Option<Pin>, StoreError> {
-    // What others can change neither proves nor refutes anything.
-    let Own::Private(own) = own_folder(root)? else { return Ok(None) };
+pub(super) fn read(root: &Root) -> Result<FolderPin, StoreError> {
+    let own = match own_folder(root)? {
+        Own::Private(own) => own,
+        Own::Absent => return Ok(FolderPin::None),
+        // What others can change neither proves nor refutes anything.
+        Own::Foreign => return Ok(if may_hide_pin(root) { FolderPin::Hidden } else { FolderPin::None }),
+    };
     let unreadable = |reason: &str| {
         root.site.unavailable(&format!(
             "its file {OWN_FOLDER}/{FILE}, which says how the vault was encrypted, cannot be used: {reason}. Restore the file \
@@ -38,7 +63,7 @@ pub(super) fn read(root: &Root) -> Result<Option<Pin>, StoreError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(&own, FILE, flags, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(FolderPin::None),
         Err(error) => return Err(unreadable(&error.to_string())),
     };
     let facts = rustix::fs::fstat(&file).map_err(|error| unreadable(&error.to_string()))?;
@@ -48,7 +73,22 @@ pub(super) fn read(root: &Root) -> Result<Option<Pin>, StoreError> {
     let mut text = String::new();
     let read = file.take(limits::PIN as u64 + 1).read_to_string(&mut text);
     read.map_err(|error| unreadable(&error.to_string()))?;
-    Pin::from_text(&text).map(Some).map_err(|error| unreadable(&error.to_string()))
+    let pin = Pin::from_text(&text).map_err(|error| unreadable(&error.to_string()))?;
+    Ok(FolderPin::Pin(Box::new(pin)))
+}
+
+/// Whether another user's folder has a pin, or may have one.
+fn may_hide_pin(root: &Root) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(&root.dir, OWN_FOLDER, flags, Mode::empty()) {
+        Ok(own) => !matches!(
+            rustix::fs::statat(own, FILE, AtFlags::SYMLINK_NOFOLLOW),
+            Err(Errno::NOENT | Errno::NOTDIR)
+        ),
+        // Somebody has another use for the name.
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK | Errno::NOENT) => false,
+        Err(_) => true,
+    }
 }
 
 /// Writes the pin durably, in place of the one before it.

@@ -240,10 +240,7 @@ impl Shared {
         }) else {
             return Ok(None);
         };
-        if facts.f_blocks == 0 {
-            return Ok(None);
-        }
-        let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+        let Some(free) = room(&facts) else { return Ok(None) };
         let staged = match self.root()? {
             Some(root) => lock(&self.staging).find(&root)?.map_or(0, |folder| folder.size()),
             None => 0,
@@ -269,4 +266,24 @@ impl Shared {
 /// Whether a path is in obsync's own folder, also where names are folded.
 pub(super) fn is_own(path: &VaultPath) -> bool {
     path.segments().next().is_some_and(is_own_name)
+}
+
+/// Bytes that a user may still write to a file system; `None` if it does not say.
+fn room(facts: &rustix::fs::StatVfs) -> Option<u64> {
+    (facts.f_blocks > 0).then(|| facts.f_bavail.saturating_mul(facts.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    #[test]
+    fn a_file_system_that_reports_nothing_but_0_is_not_judged() {
+        let mut facts = rustix::fs::statvfs("/").unwrap();
+        facts.f_frsize = 4096;
+        for (blocks, available, expected) in [(0, 0, None), (10, 0, Some(0)), (10, 3, Some(3 * 4096))] {
+            (facts.f_blocks, facts.f_bavail) = (blocks, available);
+            assert_eq!(room(&facts), expected);
+        }
+    }
 }

@@ -14,6 +14,9 @@ use obsync_protocol::{VaultId, VaultInfo, VaultList};
 
 use crate::answer::{VaultReport, VaultStatus};
 
+/// Up to how many places vaults get a new one that nobody named.
+pub(crate) const UNNAMED_PLACES: usize = 100;
+
 /// One of the account's vaults.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed {
@@ -59,8 +62,11 @@ pub(crate) struct Chosen<'v> {
 }
 
 impl Listed {
-    /// The account's vaults, its own first.
-    pub(crate) fn all(list: VaultList) -> Vec<Listed> {
+    /// The account's vaults, its own first, with their names as `presentable` makes them.
+    pub(crate) fn all(mut list: VaultList, presentable: impl Fn(&str) -> String) -> Vec<Listed> {
+        for vault in list.vaults.iter_mut().chain(&mut list.shared) {
+            vault.name = presentable(&vault.name);
+        }
         let own_names: BTreeSet<String> = list.vaults.iter().map(|vault| vault.name.clone()).collect();
         let own = list.vaults.into_iter();
         let own = own.map(|info| Listed { info, is_shared: false, goes_by_name: true });
@@ -91,31 +97,33 @@ impl<'v> Choice<'v> {
     }
 
     /// The vaults that an event means which names none: those of `names`, and what else of `vaults` may be synced
-    /// unasked, given what there is to open each with and whether it has a place.
+    /// unasked, given what there is to open each with, whether it has a place, and for how many that only a password for
+    /// whichever vault opens there is still room.
     pub(crate) fn unasked(
         vaults: &'v [Listed],
         names: &[String],
         means: impl Fn(&Listed) -> Means,
         has_place: impl Fn(&VaultId) -> bool,
+        mut room: usize,
     ) -> Self {
         let Choice { vaults: named, mistaken, .. } = Choice::of_names(vaults, names);
         let mut chosen: BTreeMap<&VaultId, Chosen<'v>> =
             named.into_iter().map(|chosen| (&chosen.vault.info.id, chosen)).collect();
         let mut unnamed = 0;
         for vault in vaults {
-            let id = &vault.info.id;
-            let is_unnamed = match (means(vault), vault.is_shared) {
-                (Means::Nothing, _) => continue,
-                (Means::Own, _) | (Means::Global, false) => false,
-                (Means::HandedOut, _) | (Means::Global, true) => true,
-            };
-            if chosen.contains_key(id) {
+            let (id, means) = (&vault.info.id, means(vault));
+            if means == Means::Nothing || chosen.contains_key(id) {
                 continue;
             }
-            match !is_unnamed || has_place(id) {
+            let is_unnamed = means == Means::HandedOut || (means == Means::Global && vault.is_shared);
+            // A service can list as many that seem to be the account's own as it likes, and each takes a place for good.
+            let takes_room = means == Means::Global && !is_unnamed && !has_place(id);
+            let may_come = if takes_room { room > 0 } else { !is_unnamed || has_place(id) };
+            match may_come {
                 true => drop(chosen.insert(id, Chosen { vault, is_unnamed })),
                 false => unnamed += 1,
             }
+            room = room.saturating_sub(usize::from(takes_room));
         }
         Choice { vaults: chosen.into_values().collect(), mistaken, unnamed }
     }
@@ -124,8 +132,8 @@ impl<'v> Choice<'v> {
     pub(crate) fn notice(&self) -> Option<String> {
         (self.unnamed > 0).then(|| {
             format!(
-                "{} vaults are left out because nobody named them (standard encryption, or shared with the account): \
-                 name those that are to be synced in OBSYNC_VAULTS or in the event",
+                "{} vaults are left out because nobody named them (standard encryption, shared with the account, or more than \
+                 {UNNAMED_PLACES} of them): name those that are to be synced in OBSYNC_VAULTS or in the event",
                 self.unnamed
             )
         })
@@ -164,7 +172,10 @@ mod tests {
 
     fn listed(own: &[(&str, &str)], shared: &[(&str, &str)]) -> Vec<Listed> {
         let infos = |vaults: &[(&str, &str)]| vaults.iter().map(|(id, name)| vault_info(id, name)).collect();
-        Listed::all(VaultList { vaults: infos(own), shared: infos(shared), limit: None, unreadable: 0 })
+        Listed::all(
+            VaultList { vaults: infos(own), shared: infos(shared), limit: None, unreadable: 0 },
+            str::to_owned,
+        )
     }
 
     fn ids(choice: &Choice<'_>) -> Vec<String> {
@@ -215,12 +226,29 @@ mod tests {
             let vault = [("v", "Notes")];
             let vaults = if shared { listed(&[], &vault) } else { listed(&vault, &[]) };
             let names: Vec<String> = named.then(|| "Notes".to_owned()).into_iter().collect();
-            let choice = Choice::unasked(&vaults, &names, |_| means, |_| place);
+            let choice = Choice::unasked(&vaults, &names, |_| means, |_| place, 1);
             let row = (shared, means, place, named);
             assert_eq!(!choice.vaults.is_empty(), is_chosen, "{row:?}");
             assert_eq!(choice.unnamed > 0, !is_chosen && means != Nothing, "{row:?}");
             let warns = choice.vaults.iter().any(|chosen| chosen.warning().is_some());
             assert_eq!(warns, shared && place && is_chosen && !named && means != Own, "{row:?}");
         }
+    }
+
+    #[test]
+    fn vaults_that_only_a_password_for_any_opens_are_bounded_and_do_not_keep_the_others_out() {
+        let names: Vec<(String, String)> =
+            (0..300).map(|n| (format!("v{n:03}"), format!("Vault {n}"))).collect();
+        let names: Vec<(&str, &str)> = names.iter().map(|(id, name)| (id.as_str(), name.as_str())).collect();
+        let vaults = listed(&names, &[]);
+        let means = |vault: &Listed| match vault.info.id.as_str() {
+            "v299" => Means::Own,
+            _ => Means::Global,
+        };
+        let has_place = |vault: &VaultId| vault.as_str() == "v200";
+        let choice = Choice::unasked(&vaults, &["v298".to_owned()], means, has_place, UNNAMED_PLACES);
+        assert_eq!((choice.vaults.len(), choice.unnamed), (UNNAMED_PLACES + 3, 197));
+        assert!(["v200", "v298", "v299"].iter().all(|id| ids(&choice).contains(&(*id).to_owned())));
+        assert!(Choice::unasked(&vaults, &[], means, has_place, 0).notice().unwrap().contains("298 vaults"));
     }
 }

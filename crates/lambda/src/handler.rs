@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{Answer, InvocationError, VaultReport, VaultStatus, http_answer};
 use crate::chain::{self, Continuation};
-use crate::choice::{Choice, Listed};
+use crate::choice::{self, Choice, Listed};
 use crate::config::{Config, ConfigError, location};
 use crate::deadline::Deadline;
 use crate::event::{Action, Event, SyncRequest};
@@ -208,6 +208,7 @@ impl Call<'_> {
             &self.warm.config.vaults,
             |vault| self.warm.means(account, vault),
             |vault| has_place(known, vault),
+            choice::UNNAMED_PLACES.saturating_sub(known.names.len()),
         )
     }
 
@@ -221,10 +222,14 @@ impl Call<'_> {
         mut known: Places,
     ) -> Result<(Vec<Job>, Vec<VaultReport>), InvocationError> {
         let wanted: Vec<&Listed> = choice.vaults.iter().map(|chosen| chosen.vault).collect();
+        let mut not_given = None;
         if !wanted.iter().all(|vault| has_place(&known, &vault.info.id)) {
             let give = |taken: &BTreeMap<VaultId, String>| placement::places(all, &wanted, taken);
-            let given = self.warm.table.places(&root.to_string(), give).await;
-            known = given.map_err(|error| InvocationError::new("StateUnavailable", error))?;
+            match self.warm.table.places(&root.to_string(), give).await {
+                Ok(given) => known = given,
+                // Those that have a place need no new one.
+                Err(error) => not_given = Some(format!("no place could be given to this vault: {error}")),
+            }
         }
         let (mut jobs, mut placeless) = (Vec::new(), Vec::new());
         for chosen in &choice.vaults {
@@ -234,12 +239,14 @@ impl Call<'_> {
             match name.and_then(|name| root.join(name).ok()) {
                 Some(place) => jobs.push(Job { vault, place, warning }),
                 None => {
-                    let message = format!(
-                        "the table {} has a place for this vault below {root} that obsync did not write: correct or \
-                         remove the vault's entry in `places`",
-                        self.warm.config.table
-                    );
-                    placeless.push(refusal(&vault, message));
+                    let damaged = || {
+                        format!(
+                            "the table {} has a place for this vault below {root} that obsync did not write: correct or \
+                             remove the vault's entry in `places`",
+                            self.warm.config.table
+                        )
+                    };
+                    placeless.push(refusal(&vault, not_given.clone().unwrap_or_else(damaged)));
                 }
             }
         }

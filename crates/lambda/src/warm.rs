@@ -16,7 +16,9 @@ use obsync_client::{Client, ClientError, Token};
 use obsync_core::StateError;
 use obsync_core::pin::{FoundPin, Opening, Pin, VaultEncryption, VaultKind};
 use obsync_dynamodb::{DynamoOptions, DynamoTable};
-use obsync_protocol::{EncryptionVersion, MasterKey, UnsupportedEncryption, VaultId, VaultInfo, VaultKeys};
+use obsync_protocol::{
+    EncryptionVersion, MasterKey, UnsupportedEncryption, VaultId, VaultInfo, VaultKeys, VaultList, short_name,
+};
 use secrecy::SecretString;
 use tokio::sync::Mutex as AsyncMutex;
 use url::Url;
@@ -162,14 +164,26 @@ impl Warm {
     async fn listed(&self) -> Result<(Arc<Account>, Vec<Listed>), AccountError> {
         let account = self.account().await?;
         match self.client().vault_list(&account.token).await {
-            Ok(list) => Ok((account, Listed::all(list))),
+            Ok(list) => Ok(self.presented(account, list)),
             Err(ClientError::NotSignedIn) => {
                 let account = self.renewed(&account).await?;
                 let list = self.client().vault_list(&account.token).await?;
-                Ok((account, Listed::all(list)))
+                Ok(self.presented(account, list))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The vaults with names that may go into places, logs and answers: without secrets and not too long, but for those that
+    /// the settings or the secret have.
+    fn presented(&self, account: Arc<Account>, list: VaultList) -> (Arc<Account>, Vec<Listed>) {
+        let redactor = self.client().redactor();
+        let vaults = Listed::all(list, |name| {
+            let is_ours = self.config.vaults.iter().any(|ours| ours == name) || account.secret.has_name(name);
+            let presentable = || short_name(&redactor.take_out(name)).into_owned();
+            if is_ours { name.to_owned() } else { presentable() }
+        });
+        (account, vaults)
     }
 
     /// The account, signed in to if that was not done yet.
@@ -329,7 +343,7 @@ impl Warm {
         pins: &[FoundPin],
     ) -> Result<(), AccountError> {
         let is_pinned = pins.iter().any(|found| found.pin.vault == vault.info.id);
-        if vault.info.password.is_none() || vault.is_shared || is_pinned || !account.secret.has_vaults() {
+        if vault.info.password.is_none() || is_pinned || !account.secret.has_vaults() {
             return Ok(());
         }
         let known = self.table.summary(&vault.info.id).await.map_err(AccountError::State)?;

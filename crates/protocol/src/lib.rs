@@ -58,4 +58,4 @@ pub use rest::{
     UserInfo, UserInfoRequest, VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
 };
 pub use secrecy::{ExposeSecret, SecretString};
-pub use untrusted::{escaped, escaped_json, escaped_lines, printable, shown_name, with_reasons};
+pub use untrusted::{escaped, escaped_json, escaped_lines, printable, short_name, shown_name, with_reasons};

@@ -78,6 +78,9 @@ pub const UNREADABLE_MEMORY: u64 = 64 << 20;
 pub const FAILED_CHANGES: usize = 100_000;
 /// Memory for the changes that [`FAILED_CHANGES`] counts, in bytes.
 pub const FAILED_MEMORY: u64 = 64 << 20;
+/// Changes that could not be applied in a state: as many as a run leaves there at most. A state with more is rid of them all
+/// when it is opened, and everything is looked at again.
+pub const DEFERRED_CHANGES: usize = FAILED_CHANGES + UNREADABLE_ENTRIES;
 /// The longest encoded path that is kept whole of an entry whose path cannot be decoded, in bytes. Of a longer one its
 /// beginning and a hash are kept.
 pub const UNREADABLE_PATH: usize = 128;

@@ -16,6 +16,8 @@ const WITHHELD: &str = "[withheld: the text repeats a secret]";
 /// Bytes that a secret must have to be looked for in this program's own output: tokens and keys do. A password may be a
 /// word, and taking that out of every path would damage a report and give the password away.
 const LEAST_IN_OWN: usize = 20;
+/// Bytes of a text that are searched: far more than is shown of any. Whoever sends a text must not choose how long that takes.
+const MOST_SEARCHED: usize = 4096;
 /// Letters and digits that a secret must have to be looked for in what is left of a text without everything else.
 const LEAST_SQUEEZED: usize = 6;
 
@@ -44,13 +46,21 @@ impl Redactor {
     }
 
     /// A text of the other side without the secrets, in any letter case. The whole text is withheld when a secret of less
-    /// than [`LEAST_SECRET_SEARCHED`] bytes is in it, or one whose letters and digits are there with something between.
+    /// than [`LEAST_SECRET_SEARCHED`] bytes is in it, or one whose letters and digits are there with something between. Of a
+    /// text of more than 4 KiB the beginning is left.
     #[must_use]
     pub fn take_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let mut left = replace(text, &secrets, LEAST_SECRET_SEARCHED);
         if secrets.is_empty() {
-            return left;
+            return Cow::Borrowed(text);
+        }
+        let longest = secrets.iter().map(|secret| secret.plain.len()).max().unwrap_or_default();
+        let searched = text.get(..text.floor_char_boundary(MOST_SEARCHED + longest)).unwrap_or(text);
+        let mut left = replace(searched, &secrets, LEAST_SECRET_SEARCHED);
+        if searched.len() < text.len() {
+            // What begins there may go on beyond what was searched.
+            let end = left.floor_char_boundary(left.len().saturating_sub(longest));
+            left.to_mut().truncate(end);
         }
         let squeezed = Zeroizing::new(squeeze(&left));
         let is_repeated = |secret: &Secret| {
@@ -158,6 +168,18 @@ mod tests {
         let redactor = knowing(&["0123abcd0123abcd"]);
         let shown = redactor.printable(&format!("{}0123abcd0123abcd", "x".repeat(292)));
         assert!(!shown.contains("0123abcd"), "{shown}");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_before_it_is_searched_and_never_within_a_secret() {
+        let redactor = knowing(&["0123abcd0123abcd", &"s".repeat(1000)]);
+        for at in (MOST_SEARCHED - 40)..(MOST_SEARCHED + 1100) {
+            let text = format!("{}0123abcd0123abcd{}", "x".repeat(at), "y".repeat(60_000));
+            let left = redactor.take_out(&text);
+            assert!(left.len() <= MOST_SEARCHED + 1000 && !left.contains("0123"), "{at}");
+        }
+        let short = "x".repeat(MOST_SEARCHED);
+        assert_eq!(redactor.take_out(&short), short);
     }
 
     #[test]

@@ -101,9 +101,18 @@ pub fn escaped_json(document: &str) -> Cow<'_, str> {
 /// A name or path from elsewhere for a terminal: [`escaped`], and with an ellipsis after [`NAME_SHOWN`] characters.
 #[must_use]
 pub fn shown_name(name: &str) -> Cow<'_, str> {
+    match short_name(name) {
+        Cow::Borrowed(name) => escaped(name),
+        Cow::Owned(name) => Cow::Owned(escaped(&name).into_owned()),
+    }
+}
+
+/// A name from elsewhere, with an ellipsis after [`NAME_SHOWN`] characters.
+#[must_use]
+pub fn short_name(name: &str) -> Cow<'_, str> {
     match name.char_indices().nth(NAME_SHOWN) {
-        None => escaped(name),
-        Some((end, _)) => Cow::Owned(format!("{}…", escaped(name.get(..end).unwrap_or_default()))),
+        None => Cow::Borrowed(name),
+        Some((end, _)) => Cow::Owned(format!("{}…", name.get(..end).unwrap_or_default())),
     }
 }
 

@@ -73,9 +73,18 @@ impl SqliteState {
         if let Some(connection) = &mut connection {
             identity.check(&identity::read(&database, connection)?, &database)?;
             let shrunk = shrink::shrink(connection).map_err(|error| database.error(&error))?;
-            if shrunk > 0 {
+            if shrunk.shortened > 0 {
                 tracing::warn!(
-                    "{shrunk} entries that cannot be read took more of the state database than they may, and were                      shortened; `obsync pull --full` lists them again"
+                    "{} entries that cannot be read took more of the state database than they may, and were \
+                     shortened; `obsync pull --full` lists them again",
+                    shrunk.shortened
+                );
+            }
+            if shrunk.forgotten > 0 {
+                tracing::warn!(
+                    "{} changes that could not be applied were forgotten, as there were too many; the next pull looks at \
+                     everything again",
+                    shrunk.forgotten
                 );
             }
         }

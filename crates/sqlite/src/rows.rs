@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use obsync_core::{
     Deferred, DeferredCause, DeferredKey, DeferredKind, FileMeta, Record, RecordKind, VaultState,
 };
+use obsync_protocol::limits::DEFERRED_CHANGES;
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -103,13 +104,18 @@ fn sources_by_reading(connection: &Connection, contents: &[ContentHash]) -> Read
     Ok(contents.iter().map(|content| found.get(content).cloned().flatten()).collect())
 }
 
-/// The deferred changes of one kind.
+/// The deferred changes of one kind; of those that failed not more than any run remembers.
 pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<Deferred>> {
     let sql =
         "SELECT key, reason, uid, path, related_path, hash, size, ctime, mtime, folder, deleted, device, user
-               FROM deferred WHERE failed = ?1 ORDER BY uid, key";
+               FROM deferred WHERE failed = ?1 ORDER BY uid, key LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([kind == DeferredKind::Failed])?;
+    let most = match kind {
+        DeferredKind::Failed => i64::try_from(DEFERRED_CHANGES).unwrap_or(i64::MAX),
+        // No limit.
+        DeferredKind::Filtered => -1,
+    };
+    let mut rows = statement.query((kind == DeferredKind::Failed, most))?;
     let mut deferred = Vec::new();
     while let Some(row) = rows.next()? {
         let cause = match kind {

@@ -1,8 +1,8 @@
 //! Shrinks deferred changes of states that earlier releases wrote: they kept an entry that cannot be read whole, and the
-//! service decides how long that is.
+//! service decides how long that is, and how many there are.
 
 use obsync_core::{Deferred, DeferredCause, DeferredKey};
-use obsync_protocol::limits::{UNREADABLE_HASH, UNREADABLE_PATH};
+use obsync_protocol::limits::{DEFERRED_CHANGES, UNREADABLE_HASH, UNREADABLE_PATH};
 use obsync_protocol::{PushMessage, Uid};
 use rusqlite::Connection;
 
@@ -13,8 +13,18 @@ const WORTH_COMPACTING: i64 = 16 << 20;
 /// The longest name of a device or user that is left as it is, in bytes.
 const NAME: usize = 1024;
 
-/// Shortens what is too long, and tells how many changes that were.
-pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<usize> {
+/// What was done to a state.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Shrunk {
+    /// How many changes were shortened.
+    pub(super) shortened: usize,
+    /// How many were forgotten, so that the next run looks at everything again.
+    pub(super) forgotten: usize,
+}
+
+/// Forgets changes that could not be applied if they are too many, and shortens what is too long.
+pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<Shrunk> {
+    let forgotten = forget_surplus(connection)?;
     let mut count = 0;
     loop {
         let shrunk = shrink_some(connection)?;
@@ -24,10 +34,27 @@ pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<usize> {
         }
     }
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    if count > 0 && pragma("freelist_count")?.saturating_mul(pragma("page_size")?) >= WORTH_COMPACTING {
+    if count + forgotten > 0
+        && pragma("freelist_count")?.saturating_mul(pragma("page_size")?) >= WORTH_COMPACTING
+    {
         connection.execute_batch("VACUUM")?;
     }
-    Ok(count)
+    Ok(Shrunk { shortened: count, forgotten })
+}
+
+/// Forgets all changes that could not be applied where there are more than any run remembers: each would be in memory.
+fn forget_surplus(connection: &mut Connection) -> rusqlite::Result<usize> {
+    let transaction = connection.transaction()?;
+    let count: i64 =
+        transaction.query_row("SELECT COUNT(*) FROM deferred WHERE failed = 1", [], |row| row.get(0))?;
+    if usize::try_from(count).is_ok_and(|count| count <= DEFERRED_CHANGES) {
+        return Ok(0);
+    }
+    let forgotten = transaction.execute("DELETE FROM deferred WHERE failed = 1", [])?;
+    // From the first version on; 0 stands for a vault that need not be looked at again.
+    transaction.execute("UPDATE vault SET rechecking = 1 WHERE id = 1", [])?;
+    transaction.commit()?;
+    Ok(forgotten)
 }
 
 fn shrink_some(connection: &mut Connection) -> rusqlite::Result<usize> {

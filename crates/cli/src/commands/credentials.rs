@@ -6,7 +6,7 @@ use std::path::Path;
 
 use obsync_client::{Client, Token};
 use obsync_core::pin::{PasswordAtHand, VaultKind};
-use obsync_protocol::{VaultInfo, VaultList};
+use obsync_protocol::{Redactor, VaultInfo, VaultList};
 use secrecy::SecretString;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failed};
 use crate::human;
 use crate::private_file::create_private;
 use crate::sign_in;
-use crate::vault_choice::choose;
+use crate::vault_choice::{choose, presentable};
 use crate::vault_keys::Lock;
 
 /// The secret, as the function reads it.
@@ -80,7 +80,7 @@ async fn keys(
 ) -> Result<BTreeMap<String, VaultKey>, Failed> {
     let takes_all = options.vaults.is_empty();
     let mut keys = BTreeMap::new();
-    for vault in wanted(options, list)? {
+    for vault in wanted(options, list, client.redactor())? {
         match key(options, context, client, token, &vault).await {
             Ok(None) => {
                 context.console.note(&format!("obsync: {:?} needs no key: the token opens it", vault.name));
@@ -126,11 +126,16 @@ async fn key(
     }))
 }
 
-fn wanted(options: &CredentialsExport, list: VaultList) -> Result<Vec<VaultInfo>, Failed> {
+fn wanted(
+    options: &CredentialsExport,
+    list: VaultList,
+    redactor: &Redactor,
+) -> Result<Vec<VaultInfo>, Failed> {
     if options.vaults.is_empty() {
-        return Ok(list.vaults.into_iter().chain(list.shared).collect());
+        let all = list.vaults.into_iter().chain(list.shared);
+        return Ok(all.map(|vault| presentable(vault, redactor)).collect());
     }
-    options.vaults.iter().map(|wanted| choose(list.clone(), wanted)).collect()
+    options.vaults.iter().map(|wanted| choose(list.clone(), wanted, redactor)).collect()
 }
 
 /// Writes a file that only its owner may read.

@@ -164,7 +164,7 @@ async fn source(options: &Pull, known: &Known, context: &Context) -> Result<Open
     let client = context.client()?;
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
-    let vault = choose(vaults, &options.vault)?;
+    let vault = choose(vaults, &options.vault, client.redactor())?;
     let password_command = options.password_command.as_deref();
     let lock = Lock { context, client: &client, token: &token, vault: &vault, password_command };
     let has_password = options.password_stdin || password_command.is_some();

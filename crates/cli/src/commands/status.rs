@@ -75,7 +75,7 @@ async fn encryption(
         Registry::Local(_) => {
             let folder = Some(Path::new(row.destination())).filter(|path| path.is_absolute())?;
             let folder = FolderStore::open(folder, FolderOptions::default()).ok()?;
-            folder.pin().await.ok()?.into_iter().collect()
+            folder.pin().await.ok()?.pin().cloned().into_iter().collect()
         }
         Registry::Table(table) => {
             let wanted = Pin::new(context.api_url().as_str(), vault.clone(), "", VaultEncryption::Standard);

@@ -1,6 +1,7 @@
 //! What the service and the network get wrong: each is told in a sentence, with the right exit status, no
 //! partial file appears under its name, and once it is over the next pull makes everything right.
 
+use std::fs;
 use std::net::TcpListener;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::thread;
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultKeys};
 use obsync_testkit::{Chance, Faults};
 
-use crate::world::{World, put, ran};
+use crate::world::{EMAIL, PASSWORD, World, put, ran};
 
 const NOON: i64 = 1_767_268_800_000;
 const SALT: &str = "0123456789abcdef0123456789abcdef";
@@ -160,6 +161,29 @@ fn a_password_that_comes_back_as_a_name_is_not_printed() {
             !listed.stdout.contains("handed-0ut-w0rd") && listed.stdout.contains("[secret]"),
             "{listed:?}"
         );
+    }
+}
+
+#[test]
+fn a_password_that_comes_back_as_a_name_or_an_address_is_neither_printed_nor_kept() {
+    let world = World::with(|builder| builder.vault(obsync_testkit::VaultSpec::managed("Fine")));
+    world.vault("Fine").write("Note.md", "a note", NOON).unwrap();
+    let id = world.vault("Fine").id().to_string();
+    world.server.faults().set(format!("echo-password,listing-name={PASSWORD}").parse().unwrap());
+    let login =
+        ran(world.command(&["login"]).env("OBSIDIAN_EMAIL", EMAIL).env("OBSIDIAN_PASSWORD", PASSWORD))
+            .expect(0);
+    let pull = world.must(&["pull", &id, "notes"]);
+    let json = world.must(&["pull", &id, "notes", "--json"]);
+    let status = world.must(&["status"]);
+    let unknown = world.run(&["pull", "Nowhere", "elsewhere"]).expect(4);
+    for told in [login, pull, json, status, unknown] {
+        assert!(!format!("{}{}", told.stdout, told.stderr).contains(PASSWORD), "{told:?}");
+    }
+    let kept = world.home().join("config");
+    for file in fs::read_dir(kept).unwrap() {
+        let text = fs::read(file.unwrap().path()).unwrap();
+        assert!(!String::from_utf8_lossy(&text).contains(PASSWORD));
     }
 }
 

@@ -2,7 +2,7 @@
 //! is lost on this side; and owners who convert a vault themselves get on.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -21,7 +21,7 @@ const END_TO_END: &str = "end_to_end_password";
 
 /// A vault as a server presents it.
 #[derive(Clone, Copy)]
-struct Shown<'a> {
+pub(crate) struct Shown<'a> {
     id: &'a str,
     encryption: &'a str,
     password: &'a str,
@@ -29,14 +29,14 @@ struct Shown<'a> {
     note: &'a str,
 }
 
-const OWN: Shown<'static> = Shown {
+pub(crate) const OWN: Shown<'static> = Shown {
     id: FIRST_ID,
     encryption: END_TO_END,
     password: VAULT_PASSWORD,
     salt: SALT,
     note: "my own words",
 };
-const FORGED: Shown<'static> =
+pub(crate) const FORGED: Shown<'static> =
     Shown { id: FIRST_ID, encryption: MANAGED, password: "handed-0ut", salt: SALT, note: "forged" };
 
 /// A server and a home, where vaults named `Notes` are presented one after the other.
@@ -92,7 +92,8 @@ impl Play {
     }
 }
 
-fn vault(place: &Path, number: usize, shown: Shown<'_>) -> PathBuf {
+/// A folder of a server's vault named `Notes`, as it is shown.
+pub(crate) fn vault(place: &Path, number: usize, shown: Shown<'_>) -> PathBuf {
     let master = MasterKey::derive(&shown.password.into(), shown.salt);
     let mut vault = json!({
         "id": shown.id.repeat(16),
@@ -248,6 +249,44 @@ fn keys_that_are_all_that_is_known_are_neither_set_aside_nor_to_be_removed() {
     }
     fs::write(&keys, kept).unwrap();
     play.refused(&mut play.pull(&[]));
+}
+
+#[test]
+fn a_kept_key_whose_salt_is_too_long_is_a_pin_all_the_same() {
+    let mut play = pulled();
+    fs::remove_file(play.world.home().join("config/pins.json")).unwrap();
+    fs::remove_dir_all(play.world.path("notes/.obsync")).unwrap();
+    let keys = play.world.home().join("config/keys.json");
+    let mut kept: Value = serde_json::from_str(&fs::read_to_string(&keys).unwrap()).unwrap();
+    kept["keys"][0]["salt"] = json!("s".repeat(5 << 20));
+    fs::write(&keys, kept.to_string()).unwrap();
+    play.now(FORGED);
+    for _ in 0..2 {
+        play.refused(&mut play.pull(&[]));
+    }
+}
+
+#[test]
+fn what_another_users_folder_hides_is_not_taken_for_a_first_contact() {
+    let mut play = pulled();
+    let own = play.world.path("notes/.obsync");
+    if chown(&own, Some(65_534), Some(65_534)).is_err() {
+        eprintln!("NOT TESTED: only root can act as another user");
+        return;
+    }
+    fs::remove_dir_all(play.world.home()).unwrap();
+    play.now(FORGED);
+    let refused = play.refused(&mut play.pull(&[]));
+    assert!(refused.stderr.contains("belongs to another user"), "{refused:?}");
+    // Whoever knows says so, and who has a pin of his own needs not.
+    play.now(OWN);
+    play.pull_with_password(&[]).expect(0);
+    play.now(FORGED);
+    let refused = play.refused(&mut play.pull(&["--encryption", "standard"]));
+    assert!(refused.stderr.contains("this computer knows it as end-to-end"), "{refused:?}");
+    fs::remove_dir_all(play.world.home()).unwrap();
+    ran(&mut play.pull(&["--encryption", "standard"])).expect(0);
+    ran(&mut play.pull(&[])).expect(0);
 }
 
 #[test]

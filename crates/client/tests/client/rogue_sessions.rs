@@ -439,6 +439,21 @@ async fn texts_that_nobody_asked_for_do_not_hide_that_content_trickles() {
 }
 
 #[tokio::test]
+async fn changes_that_nobody_asked_for_do_not_hide_that_no_answer_comes() {
+    let rogue = Rogue::with(measured_each_second, |mut peer| async move {
+        peer.welcome().await;
+        peer.text().await;
+        let path = keys().encode_text(&"x".repeat(1000)).unwrap();
+        for uid in 2..300 {
+            peer.send(&format!(r#"{{"op":"push","uid":{uid},"path":"{path}","folder":true}}"#)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    is_too_slow(&rogue).await;
+}
+
+#[tokio::test]
 async fn texts_that_say_nothing_do_not_hide_that_a_listing_trickles() {
     let rogue = Rogue::with(measured_each_second, |mut peer| async move {
         peer.text().await;

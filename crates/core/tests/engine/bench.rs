@@ -57,6 +57,11 @@ impl Bench {
         }
     }
 
+    /// The same bench with its destination and its state in another place, which has nothing of it yet.
+    pub(crate) fn at(self, place: &Path) -> Self {
+        Bench { home: TempDir::new_in(place).unwrap(), ..self }
+    }
+
     /// Where the vault is pulled to.
     pub(crate) fn dest(&self) -> PathBuf {
         self.home.path().join("notes")

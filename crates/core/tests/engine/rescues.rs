@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
+use obsync_conformance::confined::{Confinement, confined};
 use obsync_core::Outcome;
 
 use crate::bench::Bench;
@@ -62,5 +63,32 @@ async fn a_file_that_becomes_a_folder_is_not_lost_when_the_folder_cannot_be_made
     bench.vault.rename("b", "a/deep/b.md").unwrap();
     bench.vault.rename("moved", "b/deep/a.md").unwrap();
     bench.pull().await;
+    bench.assert_exact().await;
+}
+
+/// Contents that change places on a disk that has room for few of them twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_that_change_places_on_a_disk_that_is_nearly_full_come_by_and_by() {
+    let test = "rescues::contents_that_change_places_on_a_disk_that_is_nearly_full_come_by_and_by";
+    let Some(disk) = confined(test, Confinement::Disk("size=16m")) else { return };
+    const FILES: u8 = 12;
+    let content = |number: u8| vec![number % FILES; 1 << 20];
+    let bench = Bench::new().await.at(&disk);
+    for number in 0..FILES {
+        bench.vault.write(&format!("{number}.bin"), content(number), T).unwrap();
+    }
+    bench.pull().await;
+    for number in 0..FILES {
+        bench.vault.write(&format!("{number}.bin"), content(number + 1), T + 1).unwrap();
+    }
+    let first = bench.pull().await;
+    assert_eq!(first.outcome, Outcome::Failures, "{first:#?}");
+    assert!(first.failures.iter().all(|failure| failure.reason.contains("bytes free")), "{first:#?}");
+    assert!(first.failures.len() < usize::from(FILES), "{first:#?}");
+    let mut runs = 1;
+    while bench.pull().await.outcome != Outcome::Complete {
+        runs += 1;
+        assert!(runs < 8, "it is stuck");
+    }
     bench.assert_exact().await;
 }

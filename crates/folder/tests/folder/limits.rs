@@ -384,3 +384,17 @@ async fn the_parts_of_a_repository_are_found_in_every_spelling_and_only_where_th
         .collect();
     assert_eq!(found, [vec![Body], vec![], vec![Head, Body], vec![], vec![Head]]);
 }
+
+#[tokio::test]
+async fn what_an_earlier_run_left_staged_counts_as_free() {
+    let test = "limits::what_an_earlier_run_left_staged_counts_as_free";
+    let Some(disk) = confined(test, Confinement::Disk("size=4m")) else { return };
+    let killed = open(&disk);
+    place(&killed, "a.md", b"text", 0, None).await;
+    let before = killed.free_space().await.unwrap().unwrap();
+    let staged = try_stage(&killed, "large.bin", 1 << 20).await.unwrap();
+    assert!(!staged.handle.is_empty());
+    drop(killed);
+    let free = open(&disk).free_space().await.unwrap().unwrap();
+    assert!(free.abs_diff(before) < 64 << 10, "{free} bytes, {before} before");
+}

@@ -10,6 +10,7 @@ use std::process::Command;
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::VaultStore;
 use obsync_core::pin::{Pin, VaultEncryption};
+use obsync_folder::FolderPin;
 use obsync_protocol::ContentHash;
 
 use crate::destination::Destination;
@@ -98,7 +99,7 @@ async fn a_file_or_a_link_of_another_user_in_place_of_the_own_folder_is_left_alo
         place(&store, "a.md", b"a note", 0, None).await;
         store.discard_staged().await.unwrap();
         assert_eq!(destination.read("a.md"), "a note");
-        assert_eq!(store.pin().await.unwrap(), None, "nothing of theirs is believed");
+        assert_eq!(store.pin().await.unwrap(), FolderPin::None, "nothing of theirs is believed");
         assert_eq!(fs::symlink_metadata(&theirs).unwrap().is_symlink(), is_link, "it stays");
     }
 }

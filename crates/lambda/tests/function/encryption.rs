@@ -152,6 +152,28 @@ async fn a_vault_of_the_secret_is_known_by_its_former_name_where_an_older_releas
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vault_of_the_secret_that_is_listed_as_shared_under_another_name_is_not_opened_either() {
+    let world = World::with(|builder| builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD))).await;
+    let vault = world.vault("Private");
+    write_notes(&vault, 3);
+    answered(&invoke(&world.function(), &sync("Private")).await);
+    for key in pins(&world) {
+        let request = json!({ "vault_id": { "S": key } });
+        world.cloud.dynamodb().delete_item(TABLE, request).unwrap();
+    }
+    vault.write("new.md", "forged", 1_800_000_000_000).unwrap();
+    world.server.faults().update(|faults| faults.set("list-as-shared").unwrap());
+    world.server.faults().update(|faults| faults.listing_name = Some("Other".to_owned()));
+    hand_out(&world, Some(HANDED_OUT));
+    let before = shown(&world);
+    let invocation = invoke(&world.function(), &json!({ "action": "sync" })).await;
+    let (_, message) = failed(&invocation);
+    assert!(message.contains("whoever controls the service could read and forge"), "{message}");
+    assert_eq!(shown(&world), before);
+    assert_eq!(world.cloud.s3().objects(BUCKET, "").len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_short_salt_is_refused_at_the_first_contact() {
     let world = World::with(|builder| {
         builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD).salt("too short"))

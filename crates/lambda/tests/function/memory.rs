@@ -56,3 +56,22 @@ async fn a_vault_whose_list_takes_too_much_memory_is_refused_with_a_sentence_and
         }
     }
 }
+
+/// Answers that would fill the memory are refused, and the function lives to say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_the_service_that_would_fill_the_memory_is_refused() {
+    for fault in ["rest-many-objects", "huge-token"] {
+        let world = World::new().await;
+        world.server.faults().update(|faults| faults.set(fault).unwrap());
+        let memory_limit = MemoryLimit::strongest();
+        let options = LambdaOptions { memory_mb: 128, memory_limit, ..world.options() };
+        let function = LambdaRuntime::new(&world.cloud, options);
+        for _ in 0..2 {
+            let invocation = invoke(&function, &sync("Notes")).await;
+            let peak = invocation.max_rss.unwrap_or_default() >> 20;
+            println!("{fault}: {peak} MiB in {:?}", invocation.duration);
+            failed(&invocation);
+            assert!(peak < 128, "{fault}: {peak} MiB");
+        }
+    }
+}

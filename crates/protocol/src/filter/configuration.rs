@@ -1,6 +1,7 @@
 //! The kinds of configuration, told by a file's place in the configuration folder.
 
 use super::{Choice, Selection};
+use crate::git_names::fold;
 
 /// A kind of configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +69,7 @@ impl ConfigCategory {
             ["hotkeys.json"] => Some(Self::Hotkey),
             ["core-plugins.json" | "core-plugins-migration.json"] => Some(Self::CorePlugin),
             ["community-plugins.json"] => Some(Self::CommunityPlugin),
-            [name] if name.ends_with(".json") => Some(Self::CorePluginData),
+            [name] if name.ends_with(".json") && !is_spelt_otherwise(name) => Some(Self::CorePluginData),
             ["themes", _, "theme.css" | "manifest.json"] => Some(Self::AppearanceData),
             ["snippets", name] if name.ends_with(".css") => Some(Self::AppearanceData),
             ["plugins", _, "manifest.json" | "main.js" | "styles.css" | "data.json"] => {
@@ -79,9 +80,30 @@ impl ConfigCategory {
     }
 }
 
+/// Files at the top of the configuration folder that are not settings of a plugin of that name.
+const NAMED: [&str; 9] = [
+    "workspace.json",
+    "workspace-mobile.json",
+    "app.json",
+    "types.json",
+    "appearance.json",
+    "hotkeys.json",
+    "core-plugins.json",
+    "core-plugins-migration.json",
+    "community-plugins.json",
+];
+
+/// Whether a file system may take a name for another one of [`NAMED`]. Obsidian writes no such name.
+fn is_spelt_otherwise(name: &str) -> bool {
+    let folded = fold(name);
+    folded != name && NAMED.contains(&&*folded)
+}
+
 /// Whether a file of the configuration, by its path below that folder, is something that Obsidian runs or applies.
+/// In any spelling that a file system may take for it.
 pub(super) fn is_code(inside: &str) -> bool {
-    let segments: Vec<&str> = inside.split('/').collect();
+    let folded: Vec<_> = inside.split('/').map(fold).collect();
+    let segments: Vec<&str> = folded.iter().map(|segment| &**segment).collect();
     match *segments {
         ["community-plugins.json"] | ["plugins", _, "main.js"] => true,
         ["plugins" | "themes", _, name] | ["snippets", name] => name.ends_with(".css"),

@@ -256,6 +256,34 @@ fn without_code_plugins_and_styles_stay_out_and_settings_come() {
 }
 
 #[test]
+fn another_spelling_of_a_name_of_obsidian_never_takes_its_place() {
+    for filter in [Filter::default(), Filter { code: false, ..Filter::default() }] {
+        for file in [
+            ".obsidian/Community-Plugins.json",
+            ".obsidian/community-plugin\u{17f}.json",
+            ".obsidian/app\u{200b}.json",
+            ".obsidian/Workspace.json",
+            ".obsidian/plugins/dataview/MAIN.js",
+            ".obsidian/Plugins/dataview/main.js",
+            ".obsidian/snippets/wide.CSS",
+        ] {
+            assert_eq!(
+                filter.verdict(&path(file), false),
+                Verdict::Skip(SkipReason::NeverConfiguration),
+                "{file}"
+            );
+        }
+        for file in [
+            ".obsidian/daily-notes.json",
+            ".obsidian/My Plugin.json",
+            ".obsidian/themes/Minimal/manifest.json",
+        ] {
+            assert_eq!(filter.verdict(&path(file), false), Verdict::Sync, "{file}");
+        }
+    }
+}
+
+#[test]
 fn selections_are_read_as_they_are_written() {
     let types: FileTypes = "image, pdf".parse().expect("two kinds");
     assert_eq!(types, FileTypes::none().with(FileType::Image).with(FileType::Pdf));

@@ -7,6 +7,7 @@ use obsync_conformance::at;
 use obsync_core::{
     Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, StateError, StateStore, VaultState,
 };
+use obsync_protocol::limits::DEFERRED_CHANGES;
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultId};
 use obsync_sqlite::{SqliteState, StateIdentity};
 
@@ -214,6 +215,35 @@ async fn what_an_earlier_release_kept_whole_of_unreadable_entries_is_shortened_w
     assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), expected);
     drop(state);
     assert!(std::fs::metadata(file.path()).unwrap().len() < 1 << 20);
+}
+
+#[tokio::test]
+async fn more_failed_changes_than_any_run_remembers_are_forgotten_and_everything_is_looked_at_again() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(commit_of(9)).await.unwrap();
+    let failed = |number: u64, cause| {
+        let message = PushMessage {
+            uid: Uid(number),
+            path: format!("{number:06}").as_str().into(),
+            ..PushMessage::default()
+        };
+        Deferred { key: DeferredKey::encoded(&format!("{number:06}")), message, cause }
+    };
+    let cause = || DeferredCause::Failed { reason: "a reason".to_owned() };
+    let filtered = failed(7_000_000, DeferredCause::Filtered);
+    let too_many = DEFERRED_CHANGES as u64 + 1;
+    let deferred = (1..=too_many).map(|number| failed(number, cause())).chain([filtered.clone()]).collect();
+    state.commit(Commit { deferred, ..commit_of(9) }).await.unwrap();
+    let looked_at = SqliteState::read(&file.path()).unwrap();
+    assert_eq!(looked_at.deferred(DeferredKind::Failed).await.unwrap().len(), DEFERRED_CHANGES);
+    drop((state, looked_at));
+    for _ in 0..2 {
+        let state = file.state();
+        assert_eq!(state.load().await.unwrap().rechecking, Some(0));
+        assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
+        assert_eq!(state.deferred(DeferredKind::Filtered).await.unwrap(), std::slice::from_ref(&filtered));
+    }
 }
 
 #[tokio::test]

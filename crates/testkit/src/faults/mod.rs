@@ -239,6 +239,10 @@ faults! {
     rest_many_objects RestManyObjects "rest-many-objects",
     /// A sign-in is answered with a token of five megabytes.
     huge_token HugeToken "huge-token",
+    /// A list of vaults has the account's own among those that others share with it.
+    list_as_shared ListAsShared "list-as-shared",
+    /// A sign-in is answered with the password in place of the name and the e-mail address.
+    echo_password EchoPassword "echo-password",
     /// A REST call is answered 200 with text that is no JSON.
     rest_garbage RestGarbage "rest-garbage",
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::ServerError;
 use super::shared::Shared;
 use crate::accounts::Person;
+use crate::faults::FaultKind;
 use crate::vault::{Encryption, REGION, Standing, Vault, VaultRecord, VaultSpec, new_id, now};
 
 /// How many vaults an account may have, as `/vault/list` gives it. Not enforced.
@@ -96,6 +97,10 @@ fn sign_in(request: SignInRequest, shared: &Shared) -> Result<SignedIn, Failure>
     }
     let mfa = request.mfa.expose_secret().trim();
     match shared.accounts.sign_in(&request.email, &request.password, mfa)? {
+        Ok((token, _)) if shared.faults.strikes_at(FaultKind::EchoPassword, 0) => {
+            let password = request.password.expose_secret().to_owned();
+            Ok(SignedIn { token, name: password.clone(), email: password })
+        }
         Ok((token, person)) => Ok(SignedIn { token, name: person.name, email: person.email }),
         Err(refusal) => Err(Failure::Error(refusal.to_string())),
     }
@@ -114,6 +119,9 @@ fn list(request: &VaultListRequest, shared: &Shared) -> Result<VaultList, Failur
             Standing::Shared => list.shared.push(info(&vault, shared)),
             Standing::Hidden => {}
         }
+    }
+    if shared.faults.strikes_at(FaultKind::ListAsShared, 0) {
+        list.shared.append(&mut list.vaults);
     }
     Ok(list)
 }
