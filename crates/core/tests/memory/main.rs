@@ -7,6 +7,7 @@
 mod bench;
 
 use std::fs;
+use std::time::Duration;
 
 use obsync_core::{DeferredKind, Outcome, PullError, StateStore};
 use tokio::sync::Mutex;
@@ -15,6 +16,9 @@ use bench::Bench;
 
 /// What a pull may take above what the process takes before it, in bytes.
 const MOST: u64 = 150 << 20;
+
+/// How long one may take: none of the attacks is slow.
+const MOST_TIME: Duration = Duration::from_secs(120);
 
 /// The peak is that of the process, so that one test runs at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -92,6 +96,37 @@ async fn a_listing_that_takes_more_memory_than_it_may_says_how_much_is_needed() 
     assert!(taken < MOST, "it took {} MB", taken >> 20);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_that_are_not_what_was_listed_take_neither_memory_nor_time() {
+    let _alone = ALONE.lock().await;
+    for fault in [
+        "lie-size",
+        "huge-header",
+        "huge-text",
+        "extra-piece",
+        "corrupt-content",
+        "wrong-hash",
+        "missing-hash",
+        "garbage-answer",
+        "bare-answer",
+    ] {
+        let bench = Bench::new().await;
+        for number in 0..20 {
+            bench.vault.write(&format!("{number}.bin"), vec![number; 100_000], 1_700_000_000_000).unwrap();
+        }
+        bench.server.faults().update(|faults| faults.set(fault).unwrap());
+        let (result, taken) = measured(&bench).await;
+        println!("{fault}: {} MB, {:?}", taken >> 20, result.as_ref().map(|report| report.outcome));
+        for number in 0..20 {
+            // What is there is right, and else there is nothing.
+            if let Ok(written) = fs::read(bench.dest().join(format!("{number}.bin"))) {
+                assert!(written == [number; 100_000], "{fault}: {number}.bin is wrong");
+            }
+        }
+        assert!(taken < MOST, "{fault} took {} MB", taken >> 20);
+    }
+}
+
 /// The cap of two million paths takes a while to reach: set `OBSYNC_TEST_LARGE`.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_paths_than_a_listing_may_have_end_the_run() {
@@ -120,7 +155,7 @@ async fn measured(bench: &Bench) -> (Result<obsync_core::Report, PullError>, u64
     // Resets the peak (proc(5), clear_refs).
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS");
-    let result = bench.try_pull().await;
+    let result = tokio::time::timeout(MOST_TIME, bench.try_pull()).await.unwrap();
     (result, status("VmHWM").saturating_sub(before))
 }
 
