@@ -16,7 +16,7 @@ use obsync_protocol::limits::LEAST_SPEED;
 use obsync_protocol::{ConfigCategories, FileTypes, VaultPath};
 use url::Url;
 
-use crate::destination::Destination;
+use crate::target::destination::Destination;
 
 pub(crate) use cloud::{
     Aws, AwsCommand, AwsInit, Credentials, CredentialsCommand, CredentialsExport, Objects, StateOption,

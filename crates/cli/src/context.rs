@@ -13,14 +13,14 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::account::credentials::Credentials;
+use crate::account::keys::KeyFile;
+use crate::account::pins::PinFile;
 use crate::args::Global;
-use crate::aws;
-use crate::console::Console;
-use crate::credentials::Credentials;
 use crate::exit::{Exit, Failed};
 use crate::home::Home;
-use crate::keys::KeyFile;
-use crate::pins::PinFile;
+use crate::target::aws;
+use crate::ui::console::Console;
 
 /// The surroundings of one run of the program.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use obsync_client::Token;
 use obsync_client::totp::{Generator, NotBase32};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::account::password::{Password, from_file};
 use crate::exit::{Exit, Failed};
-use crate::password::{Password, from_file};
 
 /// The variable with the vault password.
 pub(crate) const VAULT_PASSWORD: &str = "OBSYNC_VAULT_PASSWORD";

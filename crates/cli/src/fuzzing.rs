@@ -10,12 +10,12 @@ use obsync_client::DEFAULT_API_URL;
 use obsync_protocol::{EncryptionVersion, ExposeSecret, VaultId};
 use url::Url;
 
-use crate::console::Console;
-use crate::credentials::Credentials;
+use crate::account::credentials::Credentials;
+use crate::account::keys::{KeyFile, Subject};
+use crate::account::pins::PinFile;
 use crate::home::Home;
-use crate::keys::{KeyFile, Subject};
-use crate::pins::PinFile;
 use crate::private_file::create_private;
+use crate::ui::console::Console;
 
 /// The files with tokens, derived keys and pins. The input is taken for each, as it is found below `directory`, which is
 /// the fuzzer's to write to.

@@ -1,46 +1,24 @@
 //! The program `obsync`: Obsidian Sync vaults in a folder or a bucket, from a terminal or a script.
 //!
 //! Everything is behind [`main_with`], so that another program can offer obsync as a command of its own.
-//! `args` has the command line, `commands` one file a command, `exit` what the exit status says.
+//! `args` has the command line, `commands` one file a command, `exit` what the exit status says; `account`, `target` and `ui`
+//! are what commands are made of.
 
-mod admission;
+mod account;
 mod args;
-mod ask;
-mod aws;
 mod commands;
-mod console;
 mod context;
-mod credentials;
-mod destination;
 mod environment;
 mod exit;
-mod followed;
 /// Entry point of the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod home;
-pub mod human;
-mod keys;
-mod known;
-mod listing;
-mod logging;
-mod objects;
-mod password;
-mod pins;
 mod private_file;
-mod progress;
-mod pull_report;
-mod secret_text;
-mod shell;
-mod sign_in;
 mod signals;
-mod state_place;
-mod state_row;
-mod states;
-mod table;
-mod vault_choice;
-mod vault_keys;
+mod target;
+mod ui;
 
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
@@ -54,10 +32,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use args::{Arguments, Aws, AwsCommand, Command};
-use console::Console;
 use context::Context;
 pub use exit::Exit;
 use exit::Failed;
+use ui::console::Console;
+pub use ui::human;
 
 /// Runs the program with a command line, the program's name first, and returns its exit status ([`Exit`]).
 pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -83,7 +62,7 @@ fn refuse(error: &clap::Error, json: bool) -> Exit {
 fn run(arguments: &Arguments) -> Exit {
     obsync_private::refuse_core_dumps();
     let console = Arc::new(Console::new(arguments.global.quiet));
-    logging::start(arguments.global.verbose, &console);
+    ui::logging::start(arguments.global.verbose, &console);
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(async {
             let stop = CancellationToken::new();

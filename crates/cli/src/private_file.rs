@@ -16,8 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::console::Console;
 use crate::exit::{Exit, Failed};
+use crate::ui::console::Console;
 
 /// How long to wait for another process that is writing the same file.
 const LOCK_WAIT: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use obsync_dynamodb::TableName;
 
 use super::EncryptionOption;
-use crate::state_place::StatePlace;
+use crate::target::state_place::StatePlace;
 
 /// Where the state of a destination is.
 #[derive(Debug, Args)]

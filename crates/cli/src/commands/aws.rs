@@ -6,9 +6,9 @@ use obsync_dynamodb::{TableStatus, TableStep};
 use serde::Serialize;
 
 use crate::args::AwsInit;
-use crate::aws;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::target::aws;
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -11,15 +11,15 @@ use secrecy::SecretString;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::admission::{admit, wish};
+use crate::account::admission::{admit, wish};
+use crate::account::sign_in;
+use crate::account::vault_choice::{choose, presentable};
+use crate::account::vault_keys::Lock;
 use crate::args::CredentialsExport;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::human;
 use crate::private_file::create_private;
-use crate::sign_in;
-use crate::vault_choice::{choose, presentable};
-use crate::vault_keys::Lock;
+use crate::ui::human;
 
 /// The secret, as the function reads it.
 #[derive(Serialize)]
@@ -31,14 +31,14 @@ struct Secret {
 
 #[derive(Serialize)]
 struct Auth {
-    #[serde(with = "crate::secret_text")]
+    #[serde(with = "crate::account::secret_text")]
     token: SecretString,
 }
 
 #[derive(Serialize)]
 struct VaultKey {
     /// 64 hexadecimal digits.
-    #[serde(with = "crate::secret_text")]
+    #[serde(with = "crate::account::secret_text")]
     key: SecretString,
     /// What the key was derived for: the function opens nothing else with it.
     encryption_version: u64,

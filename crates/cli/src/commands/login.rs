@@ -2,13 +2,13 @@
 
 use secrecy::ExposeSecret;
 
+use crate::account::password::{Password, from_command};
+use crate::account::sign_in::{Account, environment_token_refused};
 use crate::args::Login;
-use crate::ask;
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
-use crate::password::{Password, from_command};
-use crate::sign_in::{Account, environment_token_refused};
+use crate::ui::ask;
 
 pub(super) async fn run(options: &Login, context: &Context) -> Result<Exit, Failed> {
     let client = context.client()?;

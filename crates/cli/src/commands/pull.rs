@@ -12,18 +12,18 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admitted, admit, wish};
+use crate::account::admission::{Admitted, admit, wish};
+use crate::account::sign_in;
+use crate::account::vault_choice::choose;
+use crate::account::vault_keys::{Lock, Unlocked};
 use crate::args::{Choice, Pull};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::followed::Followed;
-use crate::known::Known;
-use crate::progress::Display;
-use crate::pull_report;
-use crate::sign_in;
-use crate::states::State;
-use crate::vault_choice::choose;
-use crate::vault_keys::{Lock, Unlocked};
+use crate::target::followed::Followed;
+use crate::target::known::Known;
+use crate::target::states::State;
+use crate::ui::progress::Display;
+use crate::ui::pull_report;
 
 pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     let limit = TimeLimit::begin(options.max_time, &context.stop);

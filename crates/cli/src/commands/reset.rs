@@ -3,10 +3,10 @@
 use obsync_bucket::BucketOptions;
 
 use crate::args::Reset;
-use crate::ask;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::known::Known;
+use crate::target::known::Known;
+use crate::ui::ask;
 
 pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;

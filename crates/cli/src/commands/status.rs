@@ -8,14 +8,14 @@ use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{Redactor, VaultId};
 use serde::Serialize;
 
+use crate::account::pins::HomePins;
 use crate::args::Status;
 use crate::context::Context;
-use crate::destination::Destination;
 use crate::exit::{Exit, Failed};
-use crate::known::Known;
-use crate::pins::HomePins;
-use crate::state_row::StateRow;
-use crate::states::{Found, Registry, State};
+use crate::target::destination::Destination;
+use crate::target::known::Known;
+use crate::target::state_row::StateRow;
+use crate::target::states::{Found, Registry, State};
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -8,7 +8,7 @@ use crate::args::Totp;
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
-use crate::human;
+use crate::ui::human;
 
 pub(super) async fn run(options: &Totp, context: &Context) -> Result<Exit, Failed> {
     let generator = environment::totp()?.ok_or_else(|| {

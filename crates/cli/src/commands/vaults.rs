@@ -4,12 +4,12 @@ use obsync_core::pin::{VaultKind, fingerprint};
 use obsync_protocol::{Redactor, VaultInfo, VaultList, shown_name};
 use serde::Serialize;
 
+use crate::account::sign_in;
 use crate::args::Vaults;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::human;
-use crate::sign_in;
-use crate::table;
+use crate::ui::human;
+use crate::ui::table;
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -10,11 +10,11 @@ use serde::Serialize;
 use crate::args::Verify;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::human;
-use crate::known::Known;
-use crate::listing::named;
-use crate::progress::Display;
-use crate::states::StateVault;
+use crate::target::known::Known;
+use crate::target::states::StateVault;
+use crate::ui::human;
+use crate::ui::listing::named;
+use crate::ui::progress::Display;
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -1,5 +1,5 @@
 //! How a secret is written to, and read from, one of the [private files](crate::private_file):
-//! `#[serde(with = "crate::secret_text")]`. Nothing else may serialise a secret.
+//! `#[serde(with = "crate::account::secret_text")]`. Nothing else may serialise a secret.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serializer};

@@ -10,11 +10,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::console::Console;
+use crate::account::pins::{KeptPin, PinFile, key_fingerprint};
 use crate::exit::Failed;
 use crate::home::Home;
-use crate::pins::{KeptPin, PinFile, key_fingerprint};
 use crate::private_file::{self, PrivateFile};
+use crate::ui::console::Console;
 
 /// The file's name.
 const FILE: &str = "keys.json";
@@ -49,7 +49,7 @@ struct Kept {
     #[serde(flatten)]
     subject: Subject,
     /// 64 hexadecimal digits.
-    #[serde(with = "crate::secret_text")]
+    #[serde(with = "crate::account::secret_text")]
     master_key: SecretString,
 }
 

@@ -9,7 +9,7 @@ use obsync_protocol::{Redactor, printable, shown_name};
 use obsync_sqlite::{SqliteState, StateSummary};
 use serde::Serialize;
 
-use crate::human;
+use crate::ui::human;
 
 /// One state.
 #[derive(Debug, Serialize)]

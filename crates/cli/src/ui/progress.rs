@@ -8,8 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use obsync_core::{Phase, Progress};
 use tokio::task::JoinHandle;
 
-use crate::console::Console;
-use crate::human;
+use crate::ui::console::Console;
+use crate::ui::human;
 
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::console::Console;
+use crate::ui::console::Console;
 
 /// Starts logging for `-v` given `verbosity` times. A program that has its own logging keeps it.
 pub(crate) fn start(verbosity: u8, console: &Arc<Console>) {

@@ -7,13 +7,13 @@ use obsync_client::{Client, ClientError, Token};
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultInfo, VaultKeys};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::admission::Admitted;
-use crate::ask;
+use crate::account::admission::Admitted;
+use crate::account::keys::Subject;
+use crate::account::password::{Password, from_command};
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
-use crate::keys::Subject;
-use crate::password::{Password, from_command};
+use crate::ui::ask;
 
 /// How often a password is asked for on a terminal.
 const ATTEMPTS: u32 = 3;

@@ -2,7 +2,7 @@
 
 use obsync_protocol::shown_name;
 
-use crate::human;
+use crate::ui::human;
 
 /// How many paths of one kind are named before "and N more".
 const MAX_NAMED: usize = 30;

@@ -11,11 +11,11 @@ use obsync_folder::{FolderOptions, FolderPin, FolderStore};
 use obsync_protocol::{VaultId, VaultInfo};
 
 use crate::context::Context;
-use crate::destination::Destination;
 use crate::exit::{Exit, Failed};
-use crate::shell;
-use crate::state_place::StatePlace;
-use crate::states::{Found, Registry, State, StateVault};
+use crate::target::destination::Destination;
+use crate::target::state_place::StatePlace;
+use crate::target::states::{Found, Registry, State, StateVault};
+use crate::ui::shell;
 
 /// A destination and where its state is, if there is any.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use obsync_core::{Mode, Phase, Progress, Report, StateStore};
 use obsync_dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState, Tracker};
 
 use crate::exit::{Exit, Failed};
-use crate::progress::Display;
-use crate::states::State;
+use crate::target::states::State;
+use crate::ui::progress::Display;
 
 /// How long the last record may take. Nothing depends on it.
 const LAST_WORD: Duration = Duration::from_secs(10);

@@ -3,8 +3,8 @@
 use obsync_bucket::{BucketOptions, Service};
 
 use crate::args::Objects;
-use crate::destination::Destination;
 use crate::exit::{Exit, Failed};
+use crate::target::destination::Destination;
 
 impl Objects {
     /// The options of a store for this destination.

@@ -8,10 +8,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::console::Console;
 use crate::exit::Failed;
 use crate::home::Home;
 use crate::private_file::{self, PrivateFile};
+use crate::ui::console::Console;
 
 /// The file `credentials.json`.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ struct Content {
 
 #[derive(Serialize, Deserialize)]
 struct Account {
-    #[serde(with = "crate::secret_text")]
+    #[serde(with = "crate::account::secret_text")]
     token: SecretString,
     #[serde(default)]
     email: String,

@@ -8,10 +8,10 @@ use obsync_dynamodb::{DynamoState, DynamoTable, FoundState, StateKey};
 use obsync_protocol::VaultInfo;
 use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
 
-use crate::aws;
 use crate::context::Context;
 use crate::exit::Failed;
-use crate::state_place::StatePlace;
+use crate::target::aws;
+use crate::target::state_place::StatePlace;
 
 /// All states in one place.
 #[derive(Debug)]

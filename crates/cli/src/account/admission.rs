@@ -5,12 +5,12 @@ use obsync_core::pin::{
 };
 use obsync_protocol::{MasterKey, VaultInfo};
 
-use crate::ask;
+use crate::account::pins::{HomePins, KeptPin, key_fingerprint};
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
-use crate::known::{Known, KnownPins};
-use crate::pins::{HomePins, KeptPin, key_fingerprint};
+use crate::target::known::{Known, KnownPins};
+use crate::ui::ask;
 
 /// How often pins are judged anew because another run filed one meanwhile.
 const ATTEMPTS: usize = 5;

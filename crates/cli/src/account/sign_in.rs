@@ -5,12 +5,12 @@ use obsync_client::totp::{Generator, now, wait_past_boundary};
 use obsync_client::{Client, ClientError, SignedIn, Token};
 use secrecy::ExposeSecret;
 
-use crate::ask;
+use crate::account::credentials::Saved;
+use crate::account::password::Password;
 use crate::context::Context;
-use crate::credentials::Saved;
 use crate::environment;
 use crate::exit::{Exit, Failed};
-use crate::password::Password;
+use crate::ui::ask;
 
 /// How often a code is asked for on a terminal.
 const CODE_ATTEMPTS: u32 = 3;

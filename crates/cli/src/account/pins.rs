@@ -11,11 +11,11 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::console::Console;
+use crate::account::keys::KeyFile;
 use crate::exit::{Exit, Failed};
 use crate::home::Home;
-use crate::keys::KeyFile;
 use crate::private_file::{self, PrivateFile};
+use crate::ui::console::Console;
 
 /// The form of the file that this program writes. Form 0 is a file that is not there.
 const FORMAT: u32 = 1;

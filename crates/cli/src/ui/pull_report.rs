@@ -5,8 +5,8 @@ use std::time::Duration;
 use obsync_core::{Outcome, Report, Step, StepAction, Tally};
 use obsync_protocol::{printable, shown_name};
 
-use crate::human;
-use crate::listing::named;
+use crate::ui::human;
+use crate::ui::listing::named;
 
 /// What was done, or would be, one sentence a line.
 pub(crate) fn sentences(report: &Report) -> String {

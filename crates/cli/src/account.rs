@@ -1,0 +1,11 @@
+//! Who the user is to the service, and what opens the vaults: signing in, passwords, kept tokens and keys, pins.
+
+pub(crate) mod admission;
+pub(crate) mod credentials;
+pub(crate) mod keys;
+pub(crate) mod password;
+pub(crate) mod pins;
+pub(crate) mod secret_text;
+pub(crate) mod sign_in;
+pub(crate) mod vault_choice;
+pub(crate) mod vault_keys;

@@ -1,0 +1,10 @@
+//! Where a vault goes and what is known of it there: destinations, and their states in files and tables.
+
+pub(crate) mod aws;
+pub(crate) mod destination;
+pub(crate) mod followed;
+pub(crate) mod known;
+pub(crate) mod objects;
+pub(crate) mod state_place;
+pub(crate) mod state_row;
+pub(crate) mod states;

@@ -1,0 +1,11 @@
+//! What people and scripts see: the console, questions, progress, reports, names and numbers as text.
+
+pub(crate) mod ask;
+pub(crate) mod console;
+pub mod human;
+pub(crate) mod listing;
+pub(crate) mod logging;
+pub(crate) mod progress;
+pub(crate) mod pull_report;
+pub(crate) mod shell;
+pub(crate) mod table;
