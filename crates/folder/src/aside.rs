@@ -5,7 +5,7 @@ use obsync_core::StoreError;
 use obsync_protocol::VaultPath;
 use rustix::io::Errno;
 
-use super::entry::{Kind, look};
+use super::entry::{Facts, Kind, content_of, has_content, look};
 use super::rename::rename_new;
 use super::root::Root;
 use super::site::{Action, Site};
@@ -13,16 +13,28 @@ use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.
 const COPIES: u32 = 10_000;
+/// How many of those that are there are read, to find one with the same content.
+const COMPARED: usize = 100;
 
-/// Renames what is at `path`, whose open parent is `dir`, and tells its new path. Nothing is overwritten, and a link is
-/// renamed itself.
+/// Renames what is at `path`, whose open parent is `dir`, and tells its new path. Nothing is overwritten but a conflicted copy
+/// with the same content, and a link is renamed itself.
 pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<VaultPath, StoreError> {
     let failed = |error| root.site.error(Action::SetAside, path.as_str(), error);
     let facts = look(dir, path.file_name()).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
+    let ends_with_mark = facts.kind == Kind::Folder || is_configuration(path);
+    if facts.kind == Kind::File
+        && let Some(copy) = equal_copy(dir, path.file_name(), ends_with_mark, facts)
+        && look(dir, path.file_name()).map_err(failed)? == Some(facts)
+    {
+        let aside = beside(&root.site, path, &copy)?;
+        rustix::fs::renameat(dir, path.file_name(), dir, &copy).map_err(failed)?;
+        root.touched(path.parent().as_ref());
+        return Ok(aside);
+    }
     let stamp = conflicted_copy::stamp();
     let limit = root.name_max();
     for copy in 1..=COPIES {
-        let name = conflicted_copy::name(path.file_name(), facts.kind == Kind::Folder, &stamp, copy, limit);
+        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, limit);
         let aside = beside(&root.site, path, &name)?;
         match rename_new(dir, path.file_name(), dir, &name) {
             Ok(()) => {
@@ -34,6 +46,31 @@ pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<Vaul
         }
     }
     Err(failed(Errno::EXIST))
+}
+
+/// Whether a file is Obsidian's configuration: it loads style sheets and settings by their extension, so that a copy must
+/// not have one.
+fn is_configuration(path: &VaultPath) -> bool {
+    path.as_str().starts_with('.')
+}
+
+/// A conflicted copy of the file `name` that has its content, if there is one: each run would leave one more.
+fn equal_copy(dir: &Dir, name: &str, ends_with_mark: bool, facts: Facts) -> Option<String> {
+    let names = dir.entries().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut copies = names
+        .filter(|copy| conflicted_copy::is_copy_of(copy, name, ends_with_mark))
+        .filter(|copy| {
+            look(dir, copy)
+                .ok()
+                .flatten()
+                .is_some_and(|copy| copy.size == facts.size && copy.identity != facts.identity)
+        })
+        .take(COMPARED)
+        .peekable();
+    copies.peek()?;
+    let (content, _) = content_of(dir, name, &[facts.size]).ok()??;
+    let content = content?;
+    copies.find(|copy| has_content(dir, copy, content, facts.size).unwrap_or(false))
 }
 
 /// Gives what was set aside its name back, if that is still free.

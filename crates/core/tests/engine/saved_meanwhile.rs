@@ -59,3 +59,34 @@ async fn a_note_that_is_saved_while_its_time_is_set_stays_as_it_is() {
     let report = bench.pull().await;
     assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "mine");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_content_has_one_conflicted_copy_and_none_that_obsidian_loads() {
+    let bench = Bench::new().await;
+    let files = ["note.md", ".obsidian/app.json", ".obsidian/snippets/wide.css"];
+    for file in files {
+        bench.vault.write(file, "from the vault", T).unwrap();
+    }
+    bench.pull().await;
+    for round in 1..20 {
+        for file in files {
+            fs::write(bench.dest().join(file), "formatted").unwrap();
+            bench.vault.write(file, format!("from the vault {round}"), T + round).unwrap();
+        }
+        let report = bench.pull().await;
+        assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 3), "{report:#?}");
+        for conflict in &report.conflicts {
+            assert_eq!(bench.read(conflict.kept_as.as_str()), "formatted");
+        }
+    }
+    let copies: Vec<String> =
+        bench.files().into_iter().filter(|file| file.contains("Conflicted copy")).collect();
+    assert_eq!(copies.len(), 3, "{copies:?}");
+    assert!(copies.iter().all(|copy| !copy.ends_with(".css") && !copy.ends_with(".json")), "{copies:?}");
+    // Another content is another copy.
+    fs::write(bench.dest().join("note.md"), "another").unwrap();
+    bench.vault.write("note.md", "from the vault at last", T + 50).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "another");
+    assert_eq!(bench.files().len(), 7);
+}
