@@ -1,4 +1,4 @@
-//! What the file system of a destination makes of a colon in a name.
+//! What depends on the type of a destination's file system: what it makes of a colon in a name, and how it is flushed.
 
 use std::path::Path;
 
@@ -16,6 +16,31 @@ const WITH_STREAMS: &[(u64, &str)] = &[
     (0x6573_5546, "FUSE, which may be NTFS"),
     (0x0102_1997, "9P, which may be NTFS"),
 ];
+
+/// Types of file systems on which flushing the whole of it reaches neither a disk nor a server: behind FUSE nobody passes it
+/// on, and those of networks (9P, SMB, NFS, AFS, Ceph, Lustre) promise it for single files only.
+const FLUSHED_BY_FILE: &[u64] = &[
+    0x6573_5546,
+    0x0102_1997,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x6969,
+    0x5346_414f,
+    0x00c3_6400,
+    0x0bd0_0bd0,
+];
+
+/// Whether each file has to be flushed by itself on the file system that an open file or folder is on.
+#[cfg(target_os = "linux")]
+pub(super) fn is_flushed_by_file(handle: impl rustix::fd::AsFd) -> bool {
+    rustix::fs::fstatfs(handle).is_ok_and(|facts| FLUSHED_BY_FILE.contains(&u64::from(facts.f_type as u32)))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_flushed_by_file(_handle: impl rustix::fd::AsFd) -> bool {
+    true
+}
 
 /// The name of the type of the file system that a path is on, or would be if it existed, when names there must not have a
 /// colon. The official client writes no such name anywhere (docs/PROTOCOL.md, names), so nothing honest is lost.
@@ -57,6 +82,17 @@ mod tests {
         for kind in [0xef53, 0x9123_683e, 0x5846_5342, 0x0102_1994, 0x2fc1_2fc1, 0x6969, 0x794c_7630] {
             assert_eq!(name_of(kind), None, "{kind:x}");
         }
+    }
+
+    #[test]
+    fn file_systems_behind_others_are_flushed_file_by_file() {
+        assert!(FLUSHED_BY_FILE.contains(&0x6573_5546), "FUSE");
+        for kind in [0xef53, 0x9123_683e, 0x5846_5342, 0x0102_1994, 0x2fc1_2fc1, 0x794c_7630] {
+            assert!(!FLUSHED_BY_FILE.contains(&kind), "{kind:x}");
+        }
+        // As in every container that this is tested in.
+        let folder = std::fs::File::open("/dev/shm").unwrap();
+        assert_eq!(is_flushed_by_file(folder), cfg!(not(target_os = "linux")));
     }
 
     #[test]

@@ -11,12 +11,13 @@ use obsync_private::Access;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::file_system;
 use super::lock::FolderLock;
 use super::site::{Action, Site, is_missing};
 use super::sync::{Durability, Unsynced};
 use obsync_core::blocking as mutex;
 
-/// The longest segment that any file system in use takes, in bytes, and the least that [`Root::name_max`] says.
+/// The longest segment that most file systems take, in bytes.
 pub(super) const COMMON_NAME_MAX: usize = 255;
 
 /// An open destination. Paths are resolved beneath its handle and nowhere else.
@@ -53,13 +54,17 @@ impl Root {
         let facts = rustix::fs::fstat(&handle).map_err(|error| site.root_error(Action::Read, error))?;
         let clone = handle.try_clone().map_err(|error| site.root_error(Action::Read, error))?;
         let name_max = rustix::fs::fstatvfs(&handle).map_or(0, |told| told.f_namemax);
+        let durability = match file_system::is_flushed_by_file(&handle) {
+            true => Durability::EachFile,
+            false => durability,
+        };
         Ok(Some(Root {
             site: site.clone(),
             dir: Arc::new(Dir::from_std_file(clone)),
             device: device(&facts),
             handle,
             unsynced: Unsynced::new(durability),
-            name_max: usize::try_from(name_max).unwrap_or(COMMON_NAME_MAX).max(COMMON_NAME_MAX),
+            name_max: longest_name(name_max),
             lock: Mutex::default(),
             claimed: AtomicBool::new(false),
         }))
@@ -145,5 +150,25 @@ fn not_a_folder(dest: &Path) -> String {
         Some(above) if above == dest => "it is not a folder; choose another destination".to_owned(),
         Some(above) => format!("{} is not a folder; choose another destination", above.display()),
         None => "it is not in a folder; choose another destination".to_owned(),
+    }
+}
+
+/// Bytes that a name may have where the file system says so; some say nothing.
+fn longest_name(told: u64) -> usize {
+    match usize::try_from(told) {
+        Ok(0) | Err(_) => COMMON_NAME_MAX,
+        Ok(told) => told,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_long_as_the_file_system_says() {
+        for (told, expected) in [(0, COMMON_NAME_MAX), (143, 143), (255, 255), (1530, 1530)] {
+            assert_eq!(longest_name(told), expected);
+        }
     }
 }

@@ -18,7 +18,8 @@ use obsync_core::blocking::lock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// The whole file system at once, by `syncfs` (Linux; elsewhere the same as [`EachFile`](Self::EachFile)). Far
-    /// cheaper for many files, but it also waits for what other programs have written there.
+    /// cheaper for many files, but it also waits for what other programs have written there. Where that does not reach the
+    /// disk (FUSE, network drives) it is the same as [`EachFile`](Self::EachFile).
     FileSystem,
     /// Each file and each folder that changed, by `fsync`.
     EachFile,
