@@ -116,7 +116,7 @@ impl Client {
         let before = list.vaults.len() + list.shared.len();
         for vaults in [&mut list.vaults, &mut list.shared] {
             // An id goes into files, tables and reports as it is.
-            vaults.retain(|vault| self.redactor().take_out(vault.id.as_str()) == vault.id.as_str());
+            vaults.retain(|vault| !self.redactor().is_repeated_in(vault.id.as_str()));
             for vault in vaults.iter_mut() {
                 vault.region = self.redactor().take_out(&vault.region).into_owned();
             }

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use obsync_protocol::{Filter, SkipReason, VaultPath, Verdict};
 
 use crate::error::PullError;
-use crate::state::StateStore;
-use crate::store::{FolderEntry, VaultStore};
+use crate::state::{Record, StateStore};
+use crate::store::{FolderEntry, VaultStore, Wanted};
 
 /// How many entries at the top are looked at first: nearly always one of them is recorded.
 const GLANCE: usize = 20;
@@ -37,6 +37,21 @@ pub(crate) async fn is_emptied(
         folders.extend(below.map(|entry| Some(entry.path)));
     }
     Ok(true)
+}
+
+/// Whether one of the smallest recorded files is there after all: some file systems give names back in another form than
+/// they took them.
+pub(crate) async fn is_any_there(store: &dyn VaultStore, records: &[Record]) -> Result<bool, PullError> {
+    let mut files: Vec<Wanted> = records
+        .iter()
+        .filter_map(|record| {
+            let meta = record.file()?;
+            Some(Wanted { path: record.path.clone(), hash: meta.hash, size: meta.size })
+        })
+        .collect();
+    files.sort_unstable_by_key(|wanted| wanted.size);
+    files.truncate(GLANCE);
+    Ok(store.holds(files).await?.contains(&true))
 }
 
 async fn is_any_recorded(

@@ -73,6 +73,8 @@ pub(crate) struct Ledger<'a> {
     completed: Vec<Uid>,
     /// What was deferred in this round.
     deferred: HashSet<DeferredKey>,
+    /// What failed in this round and could not be deferred for lack of room.
+    unremembered: HashSet<DeferredKey>,
     remembered: Remembered,
     /// A commit failed.
     failed: bool,
@@ -102,6 +104,7 @@ impl<'a> Ledger<'a> {
             pending: Commit::default(),
             completed: Vec::new(),
             deferred,
+            unremembered: HashSet::new(),
             remembered,
             failed: false,
         }
@@ -162,6 +165,8 @@ impl<'a> Ledger<'a> {
         if self.remembered.has_room_for(&deferred) {
             self.completed.push(entry.uid);
             self.defer(deferred);
+        } else {
+            self.unremembered.insert(deferred.key);
         }
     }
 
@@ -188,9 +193,10 @@ impl<'a> Ledger<'a> {
         self.pending.forgotten.extend(claimed.map(|target| target.path.clone()));
     }
 
-    /// Whether the change of this path was deferred in this round.
+    /// Whether the change of this path was deferred in this round, or is to be listed anew.
     pub(crate) fn has_deferred(&self, path: &VaultPath) -> bool {
-        self.deferred.contains(&DeferredKey::plain(path))
+        let key = DeferredKey::plain(path);
+        self.deferred.contains(&key) || self.unremembered.contains(&key)
     }
 
     fn defer(&mut self, deferred: Deferred) {

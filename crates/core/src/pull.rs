@@ -11,7 +11,7 @@ use obsync_protocol::limits::{
 use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-use crate::emptied::is_emptied;
+use crate::emptied::{is_any_there, is_emptied};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
@@ -349,6 +349,9 @@ impl Pull<'_> {
         }
         let records = self.state.all_records().await?;
         if records.iter().all(|record| record.file().is_none()) {
+            return Ok(mode);
+        }
+        if !fresh && is_any_there(store, &records).await? {
             return Ok(mode);
         }
         let what =

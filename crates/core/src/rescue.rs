@@ -10,6 +10,7 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::plan::{FileRemoval, Plan, Source, Target, Transfer};
 use crate::publish::{Origin, Publisher, Ready};
+use crate::space::NextRescues;
 use crate::state::{DeferredKey, Record, RecordKind};
 use crate::store::{Staged, StoreError, Wanted};
 use crate::transfer::Scout;
@@ -95,12 +96,16 @@ impl Publisher<'_, '_> {
         let mut rest = VecDeque::from(rescues);
         while !rest.is_empty() && !stop.is_cancelled() {
             let waiting = rescued.held.iter().map(Ready::size).fold(0, u64::saturating_add);
-            let (mut batch, too_large) = self.next_rescues(&mut rest, BATCH, waiting).await?;
+            let NextRescues { mut batch, too_large, elsewhere } =
+                self.next_rescues(&mut rest, BATCH, waiting).await?;
             let sources: Vec<(VaultPath, Vec<Target>)> = batch
                 .iter()
                 .chain(&too_large)
+                .chain(&elsewhere)
                 .filter_map(|transfer| Some((transfer.source.local()?.clone(), transfer.targets.clone())))
                 .collect();
+            let elsewhere = elsewhere.into_iter();
+            rescued.later.extend(elsewhere.map(|transfer| Transfer { source: Source::Remote, ..transfer }));
             let held = scout.mark_held(&mut batch).await?;
             // A place that is free now comes first: from there the others are copied when theirs are.
             batch.iter_mut().for_each(|transfer| transfer.targets.sort_by_key(|target| target.obstructed));

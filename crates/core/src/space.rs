@@ -8,6 +8,17 @@ use crate::publish::Publisher;
 use crate::store::{VaultStore, Wanted};
 use crate::transfer::{BACKLOG, Scout};
 
+/// What is to be rescued next.
+#[derive(Default)]
+pub(crate) struct NextRescues {
+    /// What there is space for.
+    pub(crate) batch: Vec<Transfer>,
+    /// What there is no space for; it is in the ledger as failed.
+    pub(crate) too_large: Vec<Transfer>,
+    /// What is not where it is to come from.
+    pub(crate) elsewhere: Vec<Transfer>,
+}
+
 /// A transfer that does not fit, and how much space it takes, in bytes.
 type TooLarge = (Transfer, u64);
 
@@ -38,36 +49,47 @@ impl Publisher<'_, '_> {
     }
 
     /// Takes the next rescues out: not more than `most`, and not more than there is space for, as each is a copy beside its
-    /// source; `held` bytes are staged and wait. Those that do not fit when all before them are in place fail alone; they come second.
+    /// source; `held` bytes are staged and wait. Those that do not fit when all before them are in place fail alone.
     pub(crate) async fn next_rescues(
         &mut self,
         rescues: &mut VecDeque<Transfer>,
         most: usize,
         held: u64,
-    ) -> Result<(Vec<Transfer>, Vec<Transfer>), PullError> {
+    ) -> Result<NextRescues, PullError> {
         let Some(free) = self.store.free_space().await? else {
-            return Ok((rescues.drain(..most.min(rescues.len())).collect(), Vec::new()));
+            let batch = rescues.drain(..most.min(rescues.len())).collect();
+            return Ok(NextRescues { batch, ..NextRescues::default() });
         };
         // What is staged counts as free for whoever comes later; what is staged now is not.
         let free = free.saturating_sub(held);
-        let (mut batch, mut too_large, mut written) = (Vec::new(), Vec::new(), 0_u64);
-        while batch.len() < most
+        let mut next = NextRescues::default();
+        let mut written = 0_u64;
+        while next.batch.len() < most
             && let Some(transfer) = rescues.pop_front()
         {
             let need = Need::of(&transfer).written;
             let with_it = written.saturating_add(need);
             if with_it <= free {
                 written = with_it;
-                batch.push(transfer);
-            } else if batch.is_empty() {
-                self.does_not_fit(&transfer, need, free);
-                too_large.push(transfer);
-            } else {
+                next.batch.push(transfer);
+            } else if !next.batch.is_empty() {
                 rescues.push_front(transfer);
                 break;
+            } else if self.is_at_its_source(&transfer).await? {
+                self.does_not_fit(&transfer, need, free);
+                next.too_large.push(transfer);
+            } else {
+                next.elsewhere.push(transfer);
             }
         }
-        Ok((batch, too_large))
+        Ok(next)
+    }
+
+    /// Whether a rescue's content is where it is to come from. If not it may be in place already.
+    async fn is_at_its_source(&self, transfer: &Transfer) -> Result<bool, PullError> {
+        let Some(path) = transfer.source.local().cloned() else { return Ok(false) };
+        let wanted = Wanted { path, hash: transfer.hash, size: transfer.size };
+        Ok(self.store.holds(vec![wanted]).await?.contains(&true))
     }
 
     fn does_not_fit(&mut self, transfer: &Transfer, need: u64, free: u64) {

@@ -19,13 +19,9 @@ use super::transaction::{WRITES, Write, WriteError, Writer};
 /// How many pages are in memory at a time while many are read.
 const AT_A_TIME: usize = 25;
 
-/// Pages of failed changes that a run leaves at most, given what it remembers of them in bytes.
-const MOST_FAILED_PAGES: u32 = 512;
-
 /// Whether a state has more changes that could not be applied than any run remembers: each would be in memory.
 pub(super) fn has_too_many(head: &Head) -> bool {
     usize::try_from(head.counts.failed).is_ok_and(|count| count > DEFERRED_CHANGES)
-        || head.failed_pages > MOST_FAILED_PAGES
 }
 
 /// Forgets all changes that could not be applied. The next run looks at everything again. `false`: the lease is another's.

@@ -5,7 +5,7 @@ use obsync_core::StoreError;
 use obsync_protocol::VaultPath;
 use rustix::io::Errno;
 
-use super::entry::{Facts, Kind, content_of, has_content, look};
+use super::entry::{Facts, Kind, content_of, look};
 use super::rename::rename_new;
 use super::root::Root;
 use super::site::{Action, Site};
@@ -23,13 +23,13 @@ pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<Vaul
     let facts = look(dir, path.file_name()).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
     let ends_with_mark = facts.kind == Kind::Folder || is_configuration(path);
     if facts.kind == Kind::File
-        && let Some(copy) = equal_copy(dir, path.file_name(), ends_with_mark, facts)
-        && look(dir, path.file_name()).map_err(failed)? == Some(facts)
+        && let Some((copy, copy_facts)) = equal_copy(dir, path.file_name(), ends_with_mark, facts)
+        && look(dir, path.file_name()) == Ok(Some(facts))
+        && look(dir, &copy) == Ok(Some(copy_facts))
+        && rustix::fs::renameat(dir, path.file_name(), dir, &copy).is_ok()
     {
-        let aside = beside(&root.site, path, &copy)?;
-        rustix::fs::renameat(dir, path.file_name(), dir, &copy).map_err(failed)?;
         root.touched(path.parent().as_ref());
-        return Ok(aside);
+        return beside(&root.site, path, &copy);
     }
     let stamp = conflicted_copy::stamp();
     let limit = root.name_max();
@@ -55,7 +55,7 @@ fn is_configuration(path: &VaultPath) -> bool {
 }
 
 /// A conflicted copy of the file `name` that has its content, if there is one: each run would leave one more.
-fn equal_copy(dir: &Dir, name: &str, ends_with_mark: bool, facts: Facts) -> Option<String> {
+fn equal_copy(dir: &Dir, name: &str, ends_with_mark: bool, facts: Facts) -> Option<(String, Facts)> {
     let names = dir.entries().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut copies = names
         .filter(|copy| conflicted_copy::is_copy_of(copy, name, ends_with_mark))
@@ -70,7 +70,10 @@ fn equal_copy(dir: &Dir, name: &str, ends_with_mark: bool, facts: Facts) -> Opti
     copies.peek()?;
     let (content, _) = content_of(dir, name, &[facts.size]).ok()??;
     let content = content?;
-    copies.find(|copy| has_content(dir, copy, content, facts.size).unwrap_or(false))
+    copies.find_map(|copy| {
+        let (found, copy_facts) = content_of(dir, &copy, &[facts.size]).ok()??;
+        (found == Some(content)).then_some((copy, copy_facts))
+    })
 }
 
 /// Gives what was set aside its name back, if that is still free.

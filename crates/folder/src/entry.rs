@@ -38,6 +38,15 @@ pub(super) struct Facts {
     changed: (i64, i64),
 }
 
+impl Facts {
+    /// Whether it is still the same, unchanged. Some file systems have no lasting inodes, and programs that make backups
+    /// touch the time of the last change of any kind: one of the two has to be as it was.
+    pub(super) fn is_still(&self, before: &Facts) -> bool {
+        (self.kind, self.size, self.modified) == (before.kind, before.size, before.modified)
+            && (self.identity == before.identity || self.changed == before.changed)
+    }
+}
+
 // The fields of `Stat` have other types on each system.
 #[allow(clippy::unnecessary_cast)]
 impl From<&Stat> for Facts {
@@ -82,6 +91,19 @@ pub(super) fn open_file(dir: impl AsFd, name: &str) -> io::Result<Option<(File, 
     };
     let facts = Facts::from(&rustix::fs::fstat(&file)?);
     Ok((facts.kind == Kind::File).then_some((file, facts)))
+}
+
+/// The same, open for writing if that is allowed: some network file systems flush nothing through another handle.
+pub(super) fn open_to_flush(dir: impl AsFd, name: &str) -> io::Result<Option<File>> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match look(&dir, name)? {
+        Some(facts) if facts.kind == Kind::File => {}
+        _ => return Ok(None),
+    }
+    match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+        Ok(file) => Ok(Some(File::from(file))),
+        Err(_) => Ok(open_file(dir, name)?.map(|(file, _)| file)),
+    }
 }
 
 /// SHA-256 of the regular file at `name` if its size is one of `sizes` (bytes), with the facts for which it holds; `None`

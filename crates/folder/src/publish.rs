@@ -20,7 +20,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::aside::{put_back, set_aside};
-use super::entry::{Facts, Kind, content_of, look, moment, open_file, set_entry_time};
+use super::entry::{Facts, Kind, content_of, look, moment, open_to_flush, set_entry_time};
 use super::parents::Parents;
 use super::rename::rename_new;
 use super::rights;
@@ -148,8 +148,8 @@ fn flush_files(root: &Root, dir: &Dir, staged: &[&Staged]) -> Result<(), StoreEr
 
 /// Flushes one file. One that is not there fails later, by itself.
 fn flush_file(root: &Root, dir: &Dir, name: &str, path: &VaultPath) -> Result<(), StoreError> {
-    match open_file(dir, name) {
-        Ok(Some((file, _))) => file.sync_all().map_err(|error| root.site.root_error(Action::Flush, error)),
+    match open_to_flush(dir, name) {
+        Ok(Some(file)) => file.sync_all().map_err(|error| root.site.root_error(Action::Flush, error)),
         Ok(None) => Ok(()),
         Err(error) => Err(root.site.error(Action::Read, path.as_str(), error)),
     }
@@ -195,27 +195,11 @@ impl Publisher<'_> {
         let folder = path.parent();
         let missing = || self.root.site.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
-        let site = &self.root.site;
-        let seen = self.shared.seen.take(path, meta.hash);
-        let found = look(&*dir, path.file_name())
-            .map_err(|error| site.error(Action::SetTimes, path.as_str(), error))?;
-        let facts = match found.filter(|facts| facts.kind == Kind::File).ok_or_else(missing)? {
-            facts if seen == Some(facts) => Some(facts),
-            _ => match content_of(&*dir, path.file_name(), &[meta.size]) {
-                Ok(Some((content, facts))) => (content == Some(meta.hash)).then_some(facts),
-                Ok(None) => return Err(missing()),
-                Err(error) => return Err(site.error(Action::Read, path.as_str(), error)),
-            },
-        };
-        let is_settled = match facts {
-            Some(facts) => self.settle(&dir, path, meta, facts),
-            None => Ok(false),
-        };
-        match is_settled {
-            Ok(true) => Ok(Published::default()),
-            Ok(false) => Err(StoreError::ContentNeeded {
+        match self.settle_seen(&dir, path, meta) {
+            Ok(Some(())) => Ok(Published::default()),
+            Ok(None) => Err(StoreError::ContentNeeded {
                 path: path.as_str().to_owned(),
-                location: site.location(),
+                location: self.root.site.location(),
                 reason: "the file there was changed meanwhile".to_owned(),
             }),
             // Another user's file, which has the content: that is what counts.
@@ -227,11 +211,36 @@ impl Publisher<'_> {
         }
     }
 
+    /// [Settles](Self::settle) a file that had the content when it was looked at, or has it still. `None`: it has not.
+    fn settle_seen(&self, dir: &Dir, path: &VaultPath, meta: &FileMeta) -> Result<Option<()>, StoreError> {
+        let (site, name) = (&self.root.site, path.file_name());
+        let missing = || site.not_found(Action::SetTimes, path.as_str());
+        let mut seen = self.shared.seen.take(path, meta.hash);
+        for _ in 0..ATTEMPTS {
+            let found =
+                look(dir, name).map_err(|error| site.error(Action::SetTimes, path.as_str(), error))?;
+            let found = found.filter(|facts| facts.kind == Kind::File).ok_or_else(missing)?;
+            let facts = match seen.take().filter(|seen| found.is_still(seen)) {
+                Some(seen) => seen,
+                None => match content_of(dir, name, &[meta.size]) {
+                    Ok(Some((content, facts))) if content == Some(meta.hash) => facts,
+                    Ok(Some(_)) => return Ok(None),
+                    Ok(None) => return Err(missing()),
+                    Err(error) => return Err(site.error(Action::Read, path.as_str(), error)),
+                },
+            };
+            if self.settle(dir, path, meta, facts)? {
+                return Ok(Some(()));
+            }
+        }
+        Err(self.busy(path))
+    }
+
     /// Gives a file that is in place its times, if it has others, and counts it as changed. Tells whether it still is that
     /// file.
     fn settle(&self, dir: &Dir, path: &VaultPath, meta: &FileMeta, facts: Facts) -> Result<bool, StoreError> {
         let failed = |error| self.root.site.error(Action::SetTimes, path.as_str(), error);
-        if look(dir, path.file_name()).map_err(failed)? != Some(facts) {
+        if !look(dir, path.file_name()).map_err(failed)?.is_some_and(|found| found.is_still(&facts)) {
             return Ok(false);
         }
         if facts.modified != moment(meta.mtime) {
@@ -308,15 +317,19 @@ impl Publisher<'_> {
                 Occupant::Foreign => *conflict = Some(set_aside(self.root, dir, &staged.path)?),
             }
         }
+        Err(self.busy(&staged.path))
+    }
+
+    fn busy(&self, path: &VaultPath) -> StoreError {
         let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another program keeps changing it");
-        Err(self.root.site.error(Action::Place, staged.path.as_str(), busy))
+        self.root.site.error(Action::Place, path.as_str(), busy)
     }
 
     /// Gives a staged file the rights of the one that it is about to replace.
     fn take_over_rights(&self, source: &Source<'_>, dir: &Dir, staged: &Staged) -> Result<(), StoreError> {
         let failed = |error| self.root.site.error(Action::Place, staged.path.as_str(), error);
         let (from, handle) = source.place();
-        let Some((file, _)) = open_file(from, handle).map_err(failed)? else { return Ok(()) };
+        let Some(file) = open_to_flush(from, handle).map_err(failed)? else { return Ok(()) };
         rights::take_over(dir, staged.path.file_name(), &file).map_err(failed)?;
         match self.root.unsynced.each_file() {
             true => file.sync_all().map_err(|error| self.root.site.root_error(Action::Flush, error)),

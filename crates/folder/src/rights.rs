@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 
 use cap_std::fs::Dir;
-use rustix::fs::{Gid, Mode};
+use rustix::fs::{Gid, Mode, Stat, Uid};
 use rustix::io::Errno;
 
 use super::entry::open_file;
@@ -14,18 +14,35 @@ const TAKEN: u32 = 0o666;
 /// The group's part of a mode.
 const GROUP: u32 = 0o060;
 
-/// Gives `new` the group, the access list and the mode of the file `name` in `dir`. Where the group cannot be given, the group
-/// that it has may do no more than everybody.
+/// Gives `new` the owner (as a superuser), the group, the access list and the mode of the file `name` in `dir`. Where the group
+/// cannot be given, the group that it has may do no more than everybody.
 pub(super) fn take_over(dir: &Dir, name: &str, new: &File) -> io::Result<()> {
     let Some((old, _)) = open_file(dir, name)? else { return Ok(()) };
     let (was, is) = (rustix::fs::fstat(&old)?, rustix::fs::fstat(new)?);
-    let mut mode = Mode::from_raw_mode(was.st_mode).as_raw_mode() & TAKEN;
     let list = access_list(&old);
-    if list.is_none() && was.st_gid == is.st_gid && mode == Mode::from_raw_mode(is.st_mode).as_raw_mode() {
+    let is_alike = (was.st_mode, was.st_uid, was.st_gid) == (is.st_mode, is.st_uid, is.st_gid);
+    if is_alike && list.is_none() {
         return Ok(());
     }
-    if was.st_gid != is.st_gid
-        && let Err(error) = rustix::fs::fchown(new, None, Some(Gid::from_raw(was.st_gid)))
+    match give(new, &was, &is, list) {
+        // A file system without modes, such as FAT, which shows the same for every file.
+        Err(Errno::PERM | Errno::ACCESS | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            tracing::debug!(
+                "the file system does not let a file have the rights of the one that it replaces"
+            );
+            Ok(())
+        }
+        given => Ok(given?),
+    }
+}
+
+fn give(new: &File, was: &Stat, is: &Stat, list: Option<Vec<u8>>) -> Result<(), Errno> {
+    let mut mode = Mode::from_raw_mode(was.st_mode).as_raw_mode() & TAKEN;
+    let (owner, group) = (Uid::from_raw(was.st_uid), Gid::from_raw(was.st_gid));
+    let has_owner = was.st_uid != is.st_uid && rustix::fs::fchown(new, Some(owner), Some(group)).is_ok();
+    if !has_owner
+        && was.st_gid != is.st_gid
+        && let Err(error) = rustix::fs::fchown(new, None, Some(group))
     {
         tracing::debug!(%error, "a file cannot be given to the group of the one that it replaces");
         let of_all = (mode & 0o006) << 3;
@@ -33,7 +50,7 @@ pub(super) fn take_over(dir: &Dir, name: &str, new: &File) -> io::Result<()> {
     } else if let Some(list) = list {
         set_access_list(new, &list)?;
     }
-    Ok(rustix::fs::fchmod(new, Mode::from_raw_mode(mode))?)
+    rustix::fs::fchmod(new, Mode::from_raw_mode(mode))
 }
 
 /// The access list of a file, if it has one (POSIX.1e, as Linux keeps it).

@@ -22,6 +22,8 @@ pub(crate) const UNNAMED_PLACES: usize = 100;
 pub(crate) struct Listed {
     /// The vault.
     pub(crate) info: VaultInfo,
+    /// Its name as it is listed, to be compared with what the settings and events say and for nothing else.
+    pub(crate) listed_name: String,
     /// It is somebody else's, who shares it with the account.
     pub(crate) is_shared: bool,
     /// Its name means it, among others perhaps. The name of an own vault means no shared one.
@@ -63,18 +65,15 @@ pub(crate) struct Chosen<'v> {
 
 impl Listed {
     /// The account's vaults, its own first, with their names as `presentable` makes them.
-    pub(crate) fn all(mut list: VaultList, presentable: impl Fn(&str) -> String) -> Vec<Listed> {
-        for vault in list.vaults.iter_mut().chain(&mut list.shared) {
-            vault.name = presentable(&vault.name);
-        }
+    pub(crate) fn all(list: VaultList, presentable: impl Fn(&str) -> String) -> Vec<Listed> {
         let own_names: BTreeSet<String> = list.vaults.iter().map(|vault| vault.name.clone()).collect();
-        let own = list.vaults.into_iter();
-        let own = own.map(|info| Listed { info, is_shared: false, goes_by_name: true });
-        let shared = list.shared.into_iter().map(|info| {
-            let goes_by_name = !own_names.contains(&info.name);
-            Listed { info, is_shared: true, goes_by_name }
-        });
-        own.chain(shared).collect()
+        let listed = |info: VaultInfo, is_shared: bool| {
+            let goes_by_name = !is_shared || !own_names.contains(&info.name);
+            let (name, listed_name) = (presentable(&info.name), info.name.clone());
+            Listed { info: VaultInfo { name, ..info }, listed_name, is_shared, goes_by_name }
+        };
+        let own: Vec<Listed> = list.vaults.into_iter().map(|info| listed(info, false)).collect();
+        own.into_iter().chain(list.shared.into_iter().map(|info| listed(info, true))).collect()
     }
 }
 
@@ -156,7 +155,8 @@ pub(crate) fn find<'v>(vaults: &'v [Listed], wanted: &str) -> Result<&'v Listed,
     if let Some(vault) = vaults.iter().find(|vault| vault.info.id.as_str() == wanted) {
         return Ok(vault);
     }
-    let mut named = vaults.iter().filter(|vault| vault.goes_by_name && vault.info.name == wanted);
+    let is_named = |vault: &&Listed| vault.info.name == wanted || vault.listed_name == wanted;
+    let mut named = vaults.iter().filter(|vault| vault.goes_by_name).filter(is_named);
     match (named.next(), named.next()) {
         (Some(vault), None) => Ok(vault),
         (Some(_), Some(_)) => Err("more than one vault has this name; use the id"),

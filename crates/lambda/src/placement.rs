@@ -94,7 +94,12 @@ mod tests {
     use super::*;
 
     fn vault(id: &str, name: &str) -> Listed {
-        Listed { info: vault_info(id, name), is_shared: false, goes_by_name: true }
+        Listed {
+            info: vault_info(id, name),
+            listed_name: name.to_owned(),
+            is_shared: false,
+            goes_by_name: true,
+        }
     }
 
     fn shared(id: &str, name: &str) -> Listed {

@@ -291,7 +291,12 @@ mod tests {
     const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
     fn password(secret: &Secret, id: &str, name: &str) -> Option<String> {
-        let vault = Listed { info: vault_info(id, name), is_shared: false, goes_by_name: true };
+        let vault = Listed {
+            info: vault_info(id, name),
+            listed_name: name.to_owned(),
+            is_shared: false,
+            goes_by_name: true,
+        };
         match secret.of_vault(&vault)? {
             VaultSecret::Password(password) => Some(password.expose_secret().to_owned()),
             VaultSecret::Key { key, .. } => Some(key.expose_hex().expose_secret().to_owned()),
@@ -341,7 +346,12 @@ mod tests {
     #[test]
     fn the_password_of_an_own_vault_is_not_tried_on_a_shared_one_of_the_same_name() {
         let secret = Secret::parse(r#"{"Notes":"one"}"#).unwrap();
-        let shared = Listed { info: vault_info("b", "Notes"), is_shared: true, goes_by_name: false };
+        let shared = Listed {
+            info: vault_info("b", "Notes"),
+            listed_name: "Notes".to_owned(),
+            is_shared: true,
+            goes_by_name: false,
+        };
         assert!(secret.of_vault(&shared).is_none());
     }
 

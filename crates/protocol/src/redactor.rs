@@ -74,6 +74,13 @@ impl Redactor {
         left
     }
 
+    /// Whether a text repeats a secret that is long enough to be looked for.
+    #[must_use]
+    pub fn is_repeated_in(&self, text: &str) -> bool {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(replace(text, &secrets, LEAST_SECRET_SEARCHED), Cow::Owned(_))
+    }
+
     /// The same for a text of which a part is this program's own, such as a whole report: secrets of at least 20 bytes are
     /// replaced, and nothing else is touched.
     #[must_use]
