@@ -130,8 +130,9 @@ async fn a_key_that_was_kept_of_a_password_of_the_service_opens_no_end_to_end_va
     assert!(message.contains("there is no password for it"), "{message}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_vault_of_the_secret_is_known_by_its_former_name_where_an_older_release_left_no_pin() {
+/// A vault of the secret that an older release brought, so that there is no pin of it, is listed under another name with a
+/// password of the service, and what `fault` adds. It is not opened.
+async fn is_not_opened_under_another_name(fault: Option<&str>) {
     let world = World::with(|builder| builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD))).await;
     let vault = world.vault("Private");
     write_notes(&vault, 3);
@@ -141,7 +142,10 @@ async fn a_vault_of_the_secret_is_known_by_its_former_name_where_an_older_releas
         world.cloud.dynamodb().delete_item(TABLE, request).unwrap();
     }
     vault.write("new.md", "forged", 1_800_000_000_000).unwrap();
-    world.server.faults().update(|faults| faults.listing_name = Some("Other".to_owned()));
+    world.server.faults().update(|faults| {
+        faults.listing_name = Some("Other".to_owned());
+        fault.into_iter().for_each(|fault| faults.set(fault).unwrap());
+    });
     hand_out(&world, Some(HANDED_OUT));
     let before = shown(&world);
     let invocation = invoke(&world.function(), &json!({ "action": "sync" })).await;
@@ -152,25 +156,13 @@ async fn a_vault_of_the_secret_is_known_by_its_former_name_where_an_older_releas
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vault_of_the_secret_is_known_by_its_former_name_where_an_older_release_left_no_pin() {
+    is_not_opened_under_another_name(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vault_of_the_secret_that_is_listed_as_shared_under_another_name_is_not_opened_either() {
-    let world = World::with(|builder| builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD))).await;
-    let vault = world.vault("Private");
-    write_notes(&vault, 3);
-    answered(&invoke(&world.function(), &sync("Private")).await);
-    for key in pins(&world) {
-        let request = json!({ "vault_id": { "S": key } });
-        world.cloud.dynamodb().delete_item(TABLE, request).unwrap();
-    }
-    vault.write("new.md", "forged", 1_800_000_000_000).unwrap();
-    world.server.faults().update(|faults| faults.set("list-as-shared").unwrap());
-    world.server.faults().update(|faults| faults.listing_name = Some("Other".to_owned()));
-    hand_out(&world, Some(HANDED_OUT));
-    let before = shown(&world);
-    let invocation = invoke(&world.function(), &json!({ "action": "sync" })).await;
-    let (_, message) = failed(&invocation);
-    assert!(message.contains("whoever controls the service could read and forge"), "{message}");
-    assert_eq!(shown(&world), before);
-    assert_eq!(world.cloud.s3().objects(BUCKET, "").len(), 3);
+    is_not_opened_under_another_name(Some("list-as-shared")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
