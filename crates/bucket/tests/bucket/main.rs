@@ -17,7 +17,6 @@ mod pace;
 mod portions;
 mod refusals;
 mod removing;
-mod rogue;
 mod sites;
 mod stopping;
 mod trouble;

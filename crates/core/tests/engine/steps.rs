@@ -472,3 +472,37 @@ async fn a_listing_that_breaks_off_goes_on_from_the_last_entry_received() {
         bench.server.stats().inits[..3].iter().map(|init| (init.version, init.initial)).collect();
     assert_eq!(inits, [(0, true), (FILES / 2 - 1, true), (FILES * 3 / 4 - 2, true)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_may_break_off_more_often_than_a_request_is_tried_as_long_as_each_part_brings_something() {
+    let bench = impatient(5000).await;
+    bench.server.faults().set("drop-in-listing=next:4".parse().unwrap());
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_whose_parts_bring_next_to_nothing_is_given_up() {
+    let bench = impatient(5000).await;
+    // Each time it breaks in the middle of what is left: the sixth part has 78 entries.
+    bench.server.faults().set("drop-in-listing=always".parse().unwrap());
+    bench.try_pull().await.unwrap_err();
+    assert!(bench.server.stats().inits.len() <= 8, "{:?}", bench.server.stats().inits);
+    bench.server.faults().clear();
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+}
+
+/// A vault with so many files, and a client that tries each request twice.
+async fn impatient(files: usize) -> Bench {
+    let mut bench = Bench::new().await;
+    for number in 0..files {
+        bench.vault.write(&format!("{number}.md"), "x", T).unwrap();
+    }
+    let mut options = bench.source.client.options().clone();
+    options.retry.attempts = 2;
+    options.retry.min_delay = std::time::Duration::from_millis(1);
+    bench.source.client = obsync_client::Client::new(options).unwrap();
+    bench
+}

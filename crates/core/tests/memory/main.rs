@@ -127,6 +127,58 @@ async fn contents_that_are_not_what_was_listed_take_neither_memory_nor_time() {
     }
 }
 
+/// The listing of a further connection is passed over: nothing of it is kept, and it has an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn further_connections_whose_listing_has_no_end_take_no_memory() {
+    let _alone = ALONE.lock().await;
+    let bench = Bench::new().await;
+    for number in 0..500 {
+        bench.vault.write(&format!("{number}.bin"), vec![7; 2000 + number], 1_700_000_000_000).unwrap();
+    }
+    // Slow answers make further connections worthwhile.
+    bench.server.faults().set("endless-listing=after:1,latency=5ms".parse().unwrap());
+    let (result, taken) = measured(&bench).await;
+    let report = result.unwrap();
+    assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 500));
+    assert!(report.connections > 1, "{report:#?}");
+    assert!(taken < MOST, "it took {} MB", taken >> 20);
+}
+
+/// The service sends 2 MiB a frame; the first connection accepts what a whole file of 15 MiB needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_the_largest_size_are_accepted_within_the_memory() {
+    let _alone = ALONE.lock().await;
+    let mut bench = Bench::new().await;
+    bench.options.fetch.connections = 1;
+    for number in 0..6 {
+        bench.vault.write(&format!("{number}.bin"), vec![number; 15 << 20], 1_700_000_000_000).unwrap();
+    }
+    bench.server.faults().set("pieces=whole".parse().unwrap());
+    let (result, taken) = measured(&bench).await;
+    assert_eq!(result.unwrap().pulled.files, 6);
+    // The server encrypts a content and sends it from this process, too.
+    assert!(taken < MOST, "it took {} MB", taken >> 20);
+    bench.assert_exact().await;
+}
+
+/// An old vault: many notes, and many more deletions behind them. It takes minutes: set `OBSYNC_TEST_LARGE`.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_million_notes_with_two_million_deletions_behind_them_are_pulled() {
+    if std::env::var_os("OBSYNC_TEST_LARGE").is_none() {
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    let bench = Bench::new().await;
+    for number in 0..500_000 {
+        bench.vault.write(&format!("{}/{number}.md", number % 500), "text", 1_700_000_000_000).unwrap();
+    }
+    bench.server.faults().set("flood=deletions:2000000".parse().unwrap());
+    let (report, taken) = measured(&bench).await;
+    let report = report.unwrap();
+    assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 500_000), "{:?}", report.warnings);
+    println!("{} MB, {} s", taken >> 20, report.duration_ms / 1000);
+}
+
 /// The cap of two million paths takes a while to reach: set `OBSYNC_TEST_LARGE`.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_paths_than_a_listing_may_have_end_the_run() {

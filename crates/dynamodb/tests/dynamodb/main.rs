@@ -16,6 +16,5 @@ mod pins;
 mod places;
 mod progress;
 mod reset;
-mod rogue;
 mod site;
 mod wire;

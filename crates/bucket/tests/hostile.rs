@@ -1,4 +1,12 @@
 //! A bucket service that attacks whoever asks it: each answer is bounded in memory, and each list comes to an end.
+//!
+//! A process of its own, because the peak of its resident memory is what is measured.
+
+#![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
+
+#[path = "bucket/sites.rs"]
+#[allow(dead_code, reason = "shared with the other tests of the bucket")]
+mod sites;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +18,7 @@ use obsync_core::{StoreError, VaultStore};
 use obsync_protocol::{ContentHash, limits};
 use obsync_testcloud::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
 
-use crate::sites::{config, location, options};
+use sites::{config, location, options};
 
 const XML: &str = "application/xml";
 
@@ -53,6 +61,17 @@ async fn an_answer_without_end_takes_no_more_memory_than_the_largest_honest_one(
             assert!(rogue.sent() <= most, "{} bytes in {} requests", rogue.sent(), rogue.requests());
         }
     }
+    assert!(peak() < MOST_MEMORY, "{} MB", peak() >> 20);
+}
+
+/// Most resident memory of this process, in bytes: its other tests run beside, and an honest run takes some 20 MB.
+const MOST_MEMORY: u64 = 150 << 20;
+
+/// The largest resident memory of this process so far, in bytes (proc(5), status). 0 where it is not told.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().nth(1)).map_or(0, |value| value.parse::<u64>().unwrap() << 10)
 }
 
 #[tokio::test]
