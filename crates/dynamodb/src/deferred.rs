@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 
 use obsync_core::{Commit, Deferred, DeferredCause, DeferredKind, StateError};
-use obsync_protocol::limits::DEFERRED_CHANGES;
+use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
 
 use super::attributes::Reader;
 use super::head::{Counts, Head};
@@ -19,30 +19,36 @@ use super::transaction::{WRITES, Write, WriteError, Writer};
 /// How many pages are in memory at a time while many are read.
 const AT_A_TIME: usize = 25;
 
-/// Whether a state has more changes that could not be applied than any run remembers: each would be in memory.
-pub(super) fn has_too_many(head: &Head) -> bool {
-    usize::try_from(head.counts.failed).is_ok_and(|count| count > DEFERRED_CHANGES)
+/// Of which kinds a state has more changes than any run remembers: each would be in memory.
+pub(super) fn surplus(head: &Head) -> Vec<DeferredKind> {
+    let exceeds = |count: i64, most: usize| usize::try_from(count).is_ok_and(|count| count > most);
+    let failed = exceeds(head.counts.failed, DEFERRED_CHANGES).then_some(DeferredKind::Failed);
+    let filtered = exceeds(head.counts.filtered, FILTERED_CHANGES).then_some(DeferredKind::Filtered);
+    failed.into_iter().chain(filtered).collect()
 }
 
-/// Forgets all changes that could not be applied. The next run looks at everything again. `false`: the lease is another's.
-pub(super) async fn forget_failed(
+/// Forgets all changes of a kind. The next run looks at everything again. `false`: the lease is another's.
+pub(super) async fn forget(
+    kind: DeferredKind,
     table: &DynamoTable,
     keys: &ItemKeys,
     lease: &Lease,
     head: &mut Head,
 ) -> Result<bool, StateError> {
-    let (count, pages) = (head.counts.failed, head.failed_pages);
-    (head.counts.failed, head.failed_pages, head.state.rechecking) = (0, 0, Some(0));
+    let (count, pages) = match kind {
+        DeferredKind::Failed => (&mut head.counts.failed, &mut head.failed_pages),
+        DeferredKind::Filtered => (&mut head.counts.filtered, &mut head.filtered_pages),
+    };
+    let (count, pages) = (std::mem::take(count), std::mem::take(pages));
+    head.state.rechecking = Some(0);
     if !lease::update_held(table, keys, lease, head.changes()).await? {
         return Ok(false);
     }
     tracing::warn!(
-        "{count} changes that could not be applied were forgotten, as there were too many; the next run looks at everything again"
+        "{count} changes that were not applied were forgotten, as there were too many; the next run looks at everything again"
     );
     let pages: Vec<Write> = (0..pages)
-        .map(|number| {
-            Write::removal(keys.page(kind_name(DeferredKind::Failed), pages, number), Counts::default())
-        })
+        .map(|number| Write::removal(keys.page(kind_name(kind), pages, number), Counts::default()))
         .collect();
     let revisions = AtomicU64::new(0);
     let writer = Writer { table, keys, lease, revisions: &revisions };

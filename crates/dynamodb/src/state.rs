@@ -63,10 +63,10 @@ impl DynamoState {
             lease::release(table, &taken.keys, &taken.lease).await?;
             return Err(table.corrupt(taken.keys.head(), obstacle));
         }
-        if deferred::has_too_many(&taken.head)
-            && !deferred::forget_failed(table, &taken.keys, &taken.lease, &mut taken.head).await?
-        {
-            return Err(StateError::LeaseLost { destination: key.destination });
+        for kind in deferred::surplus(&taken.head) {
+            if !deferred::forget(kind, table, &taken.keys, &taken.lease, &mut taken.head).await? {
+                return Err(StateError::LeaseLost { destination: key.destination });
+            }
         }
         let holding = Arc::new(Holding::new(taken.lease));
         let keeper = Keeper::of(table, &taken.keys, &holding);

@@ -54,7 +54,8 @@ const MOST_MEMORY: u64 = 150 << 20;
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().nth(1)).map_or(0, |value| value.parse::<u64>().unwrap() << 10)
+    line.and_then(|line| line.split_whitespace().nth(1))
+        .map_or(0, |value| value.parse::<u64>().unwrap() << 10)
 }
 
 #[tokio::test]

@@ -81,6 +81,9 @@ pub const FAILED_MEMORY: u64 = 64 << 20;
 /// Changes that could not be applied in a state: as many as a run leaves there at most. A state with more is rid of them all
 /// when it is opened, and everything is looked at again.
 pub const DEFERRED_CHANGES: usize = FAILED_CHANGES + UNREADABLE_ENTRIES;
+/// Changes that the filter left out in a state: as many as one listing may have. A state with more, which only a service
+/// that invents them over many runs can cause, is rid of them all when it is opened, and everything is looked at again.
+pub const FILTERED_CHANGES: usize = ENTRIES_KEPT as usize;
 /// The longest encoded path that is kept whole of an entry whose path cannot be decoded, in bytes. Of a longer one its
 /// beginning and a hash are kept.
 pub const UNREADABLE_PATH: usize = 128;

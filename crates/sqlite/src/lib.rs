@@ -82,8 +82,8 @@ impl SqliteState {
             }
             if shrunk.forgotten > 0 {
                 tracing::warn!(
-                    "{} changes that could not be applied were forgotten, as there were too many; the next pull looks at \
-                     everything again",
+                    "{} changes that were not applied were forgotten, as there were too many; the next pull looks at everything \
+                     again",
                     shrunk.forgotten
                 );
             }

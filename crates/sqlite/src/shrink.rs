@@ -2,7 +2,7 @@
 //! service decides how long that is, and how many there are.
 
 use obsync_core::{Deferred, DeferredCause, DeferredKey};
-use obsync_protocol::limits::{DEFERRED_CHANGES, UNREADABLE_HASH, UNREADABLE_PATH};
+use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES, UNREADABLE_HASH, UNREADABLE_PATH};
 use obsync_protocol::{PushMessage, Uid};
 use rusqlite::Connection;
 
@@ -22,9 +22,12 @@ pub(super) struct Shrunk {
     pub(super) forgotten: usize,
 }
 
-/// Forgets changes that could not be applied if they are too many, and shortens what is too long.
+/// Forgets changes that were not applied if there are too many, and shortens what is too long.
 pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<Shrunk> {
-    let forgotten = forget_surplus(connection)?;
+    let mut forgotten = 0;
+    for (failed, most) in [(true, DEFERRED_CHANGES), (false, FILTERED_CHANGES)] {
+        forgotten += forget_surplus(connection, failed, most)?;
+    }
     let mut count = 0;
     loop {
         let shrunk = shrink_some(connection)?;
@@ -42,15 +45,16 @@ pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<Shrunk> {
     Ok(Shrunk { shortened: count, forgotten })
 }
 
-/// Forgets all changes that could not be applied where there are more than any run remembers: each would be in memory.
-fn forget_surplus(connection: &mut Connection) -> rusqlite::Result<usize> {
+/// Forgets all changes that failed, or were filtered out, where there are more than `most`: each would be in memory.
+fn forget_surplus(connection: &mut Connection, failed: bool, most: usize) -> rusqlite::Result<usize> {
     let transaction = connection.transaction()?;
     let count: i64 =
-        transaction.query_row("SELECT COUNT(*) FROM deferred WHERE failed = 1", [], |row| row.get(0))?;
-    if usize::try_from(count).is_ok_and(|count| count <= DEFERRED_CHANGES) {
+        transaction
+            .query_row("SELECT COUNT(*) FROM deferred WHERE failed = ?1", [failed], |row| row.get(0))?;
+    if usize::try_from(count).is_ok_and(|count| count <= most) {
         return Ok(0);
     }
-    let forgotten = transaction.execute("DELETE FROM deferred WHERE failed = 1", [])?;
+    let forgotten = transaction.execute("DELETE FROM deferred WHERE failed = ?1", [failed])?;
     // From the first version on; 0 stands for a vault that need not be looked at again.
     transaction.execute("UPDATE vault SET rechecking = 1 WHERE id = 1", [])?;
     transaction.commit()?;

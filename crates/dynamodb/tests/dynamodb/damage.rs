@@ -1,9 +1,10 @@
 //! Items that are not what obsync wrote: told, never guessed at, and gone with a reset.
 
 use obsync_conformance::at;
-use obsync_core::{Commit, DeferredKind, StateError, StateStore};
+use obsync_core::{Commit, Deferred, DeferredCause, DeferredKind, StateError, StateStore};
 use obsync_dynamodb::DynamoState;
 use obsync_protocol::ContentHash;
+use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
 use serde_json::{Value, json};
 
 use crate::site::{DESTINATION, Site, VAULT, commit_of, failure, file, files, key, version};
@@ -11,7 +12,8 @@ use crate::site::{DESTINATION, Site, VAULT, commit_of, failure, file, files, key
 async fn filled() -> Site {
     let site = Site::new().await;
     let state = site.state().await;
-    let deferred = vec![failure(1)];
+    let filtered = Deferred { cause: DeferredCause::Filtered, ..failure(2) };
+    let deferred = vec![failure(1), filtered];
     let commit =
         Commit { records: files(3), deferred, announced: files(1), state: version(3), ..Commit::default() };
     state.commit(commit).await.unwrap();
@@ -145,12 +147,21 @@ async fn items_of_other_programs_in_the_table_are_not_touched() {
 
 #[tokio::test]
 async fn more_failed_changes_than_any_run_remembers_are_forgotten_and_everything_is_looked_at_again() {
+    forgets_all_of(DeferredKind::Failed, "failed", DEFERRED_CHANGES).await;
+}
+
+#[tokio::test]
+async fn more_filtered_changes_than_a_listing_may_have_are_forgotten_and_everything_is_looked_at_again() {
+    forgets_all_of(DeferredKind::Filtered, "filtered", FILTERED_CHANGES).await;
+}
+
+async fn forgets_all_of(kind: DeferredKind, name: &str, most: usize) {
     let site = filled().await;
-    site.spoil(VAULT, "failed", json!({ "N": "200001" }));
+    site.spoil(VAULT, name, json!({ "N": (most + 1).to_string() }));
     let state = site.state().await;
     assert_eq!(state.load().await.unwrap().rechecking, Some(0));
-    assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
-    assert!(!site.keys().iter().any(|key| key.starts_with("failed#")), "{:?}", site.keys());
+    assert_eq!(state.deferred(kind).await.unwrap(), []);
+    assert!(!site.keys().iter().any(|key| key.starts_with(&format!("{name}#"))), "{:?}", site.keys());
     state.commit(commit_of(files(2), 9)).await.unwrap();
     state.close().await.unwrap();
     assert_eq!(site.state().await.load().await.unwrap().version, 9);

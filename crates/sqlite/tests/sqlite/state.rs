@@ -7,7 +7,7 @@ use obsync_conformance::at;
 use obsync_core::{
     Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, StateError, StateStore, VaultState,
 };
-use obsync_protocol::limits::DEFERRED_CHANGES;
+use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultId};
 use obsync_sqlite::{SqliteState, StateIdentity};
 
@@ -244,6 +244,28 @@ async fn more_failed_changes_than_any_run_remembers_are_forgotten_and_everything
         assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
         assert_eq!(state.deferred(DeferredKind::Filtered).await.unwrap(), std::slice::from_ref(&filtered));
     }
+}
+
+#[tokio::test]
+async fn more_filtered_changes_than_a_listing_may_have_are_forgotten_and_everything_is_looked_at_again() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(commit_of(9)).await.unwrap();
+    drop(state);
+    // As a service would leave it after many runs, at once.
+    let database = rusqlite::Connection::open(file.path()).unwrap();
+    let fill = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number LIMIT ?1)
+                INSERT INTO deferred SELECT 'k' || n, 0, NULL, n, '', NULL, '', 0, 0, 0, 0, 0, '', '' FROM number";
+    database.execute(fill, [FILTERED_CHANGES as i64]).unwrap();
+    assert_eq!(file.state().load().await.unwrap().rechecking, None, "so many are kept");
+    database
+        .execute_batch(
+            "INSERT INTO deferred VALUES ('more', 0, NULL, 1, '', NULL, '', 0, 0, 0, 0, 0, '', '')",
+        )
+        .unwrap();
+    let state = file.state();
+    assert_eq!(state.load().await.unwrap().rechecking, Some(0));
+    assert_eq!(state.deferred(DeferredKind::Filtered).await.unwrap(), []);
 }
 
 #[tokio::test]
