@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use obsync_protocol::{ContentHash, Filter, PushMessage, Uid, VaultKeys, VaultPath};
 
 use crate::entry::{Listing, RemoteEntry, Unclear};
+use crate::model::Record;
 use crate::plan::{Mode, Plan, PlanInput};
-use crate::state::Record;
 use crate::watermark::Watermark;
 
 /// What the server listed.

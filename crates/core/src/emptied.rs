@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use obsync_protocol::{Filter, SkipReason, VaultPath, Verdict};
 
 use crate::error::PullError;
-use crate::state::{Record, StateStore};
+use crate::model::Record;
+use crate::state::StateStore;
 use crate::store::{FolderEntry, VaultStore, Wanted};
 
 /// How many entries at the top are looked at first: nearly always one of them is recorded.

@@ -4,7 +4,7 @@ use obsync_protocol::{
     CONTENT_OVERHEAD, ContentHash, NameDefect, NameError, PushMessage, Uid, VaultKeys, VaultPath, plain_size,
 };
 
-use crate::state::{Deferred, DeferredCause, DeferredKey};
+use crate::model::{Deferred, DeferredCause, DeferredKey};
 
 /// One entry of the vault, compact: a listing holds one for each path.
 #[derive(Clone, Debug, PartialEq, Eq)]

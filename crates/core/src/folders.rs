@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::model::{Record, RecordKind};
 use crate::plan::{FileRemoval, FolderChange};
 use crate::publish::Publisher;
-use crate::state::{Record, RecordKind};
 use crate::store::{Removal, StoreError};
 
 /// How many files are removed between two looks at whether to stop.

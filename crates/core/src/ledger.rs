@@ -9,11 +9,10 @@ use obsync_protocol::limits::{FAILED_CHANGES, FAILED_MEMORY};
 use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
+use crate::model::{Deferred, DeferredCause, DeferredKey, Record};
 use crate::plan::Transfer;
 use crate::report::{Failure, Report};
-use crate::state::{
-    Commit, Deferred, DeferredCause, DeferredKey, Record, StateError, StateStore, VaultState,
-};
+use crate::state::{Commit, StateError, StateStore, VaultState};
 use crate::watermark::Watermark;
 
 /// The changes that failed and are remembered, those of earlier runs among them. A server can list millions that cannot be

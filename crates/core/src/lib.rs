@@ -17,6 +17,7 @@ mod folders;
 mod governor;
 mod ledger;
 mod listing;
+mod model;
 pub mod pin;
 mod plan;
 mod progress;
@@ -43,11 +44,11 @@ pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;
 pub use verify::{Verification, VerifyError, verify};
 
-pub use state::{
-    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, Record, RecordKind, StateError, StateStore,
-    VaultState,
+pub use model::{
+    Deferred, DeferredCause, DeferredKey, DeferredKind, FileMeta, KnownContent, Record, RecordKind,
 };
+pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
-    BatchLimit, FileMeta, FileWriter, FolderEntry, Inventory, KnownContent, Publication, PublicationContent,
-    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, FileWriter, FolderEntry, Inventory, Publication, PublicationContent, PublishFailure,
+    Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

@@ -9,8 +9,8 @@ use obsync_protocol::limits::{
 use obsync_protocol::{PushMessage, Uid, VaultKeys, VaultPath};
 
 use crate::entry::{Place, RemoteEntry, Undecodable};
+use crate::model::{Deferred, DeferredCause, DeferredKey};
 use crate::report::Failure;
-use crate::state::{Deferred, DeferredCause, DeferredKey};
 
 /// Memory that a run takes for a path that is listed besides the path itself, in bytes: the entry, and its place in a table
 /// that has room to grow.

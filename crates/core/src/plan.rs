@@ -11,8 +11,8 @@ use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::listing::Unclear;
-use crate::state::{Record, RecordKind};
-use crate::store::{FileMeta, KnownContent, Removable, Wanted};
+use crate::model::{FileMeta, KnownContent, Record, RecordKind};
+use crate::store::{Removable, Wanted};
 
 /// How thorough a pull is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

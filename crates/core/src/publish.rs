@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 use crate::error::PullError;
 use crate::governor::Reservation;
 use crate::ledger::Ledger;
+use crate::model::{FileMeta, Record, RecordKind};
 use crate::plan::{Source, Target, Transfer};
 use crate::progress::Progress;
 use crate::report::Conflict;
-use crate::state::{Record, RecordKind, StateStore};
+use crate::state::StateStore;
 use crate::store::{
-    FileMeta, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError, VaultStore,
+    Publication, PublicationContent, PublishFailure, Published, Staged, StoreError, VaultStore,
 };
 
 /// A file that is ready to be published, with what depends on it.

@@ -17,15 +17,14 @@ use crate::error::PullError;
 use crate::governor::Governor;
 use crate::ledger::{Ledger, Remembered};
 use crate::listing::{Excess, Listing};
+use crate::model::{DeferredCause, DeferredKey, DeferredKind, FileMeta, Record};
 use crate::plan::{Mode, Plan, PlanInput, Reach, Transfer};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::report::Report;
 use crate::repositories::Repositories;
-use crate::state::{Commit, DeferredCause, DeferredKey, DeferredKind, Record, StateStore, VaultState};
-use crate::store::{
-    FileMeta, Publication, PublicationContent, PublishFailure, StoreError, VaultStore, Wanted,
-};
+use crate::state::{Commit, StateStore, VaultState};
+use crate::store::{Publication, PublicationContent, PublishFailure, StoreError, VaultStore, Wanted};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::entry::EntryKind;
 use crate::listing::Listing;
+use crate::model::{Deferred, DeferredCause};
 use crate::plan::{FolderChange, Plan, Source, Transfer};
-use crate::state::{Deferred, DeferredCause};
 
 /// How a pull ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

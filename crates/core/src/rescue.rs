@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::model::{DeferredKey, Record, RecordKind};
 use crate::plan::{FileRemoval, Plan, Source, Target, Transfer};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::space::NextRescues;
-use crate::state::{DeferredKey, Record, RecordKind};
 use crate::store::{Staged, StoreError, Wanted};
 use crate::transfer::Scout;
 

@@ -180,11 +180,11 @@ fn divide(
 
 #[cfg(test)]
 mod tests {
+    use crate::model::KnownContent;
     use obsync_protocol::{ContentHash, Uid, VaultPath};
 
     use super::*;
     use crate::plan::{Source, Target};
-    use crate::store::KnownContent;
 
     const STAGED_AT_ONCE: usize = 8192;
 

@@ -13,48 +13,11 @@ use std::collections::BTreeSet;
 use std::io;
 
 use async_trait::async_trait;
-use obsync_protocol::{ContentHash, RepositoryPart, Uid, VaultPath};
+use obsync_protocol::{ContentHash, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::{FileMeta, KnownContent, Record, RecordKind};
 use crate::repositories::repository_parts_among;
-use crate::state::{Record, RecordKind};
-
-/// What a stored file carries besides its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileMeta {
-    /// SHA-256 of the content.
-    pub hash: ContentHash,
-    /// Size of the content in bytes (plaintext).
-    pub size: u64,
-    /// Time of the last change, milliseconds since the epoch; becomes the file's modification time.
-    pub mtime: i64,
-    /// Time of creation, milliseconds since the epoch; kept where a store has a place for it.
-    pub ctime: i64,
-    /// The vault's version that brought this content to this path.
-    pub uid: Uid,
-}
-
-/// A content that obsync once put somewhere. The size saves reading a file that cannot have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownContent {
-    /// SHA-256 of the content.
-    pub hash: ContentHash,
-    /// Its size in bytes.
-    pub size: u64,
-}
-
-impl KnownContent {
-    /// These bytes as a content.
-    pub fn of(content: &[u8]) -> Self {
-        KnownContent { hash: ContentHash::of(content), size: content.len() as u64 }
-    }
-}
-
-impl From<&FileMeta> for KnownContent {
-    fn from(meta: &FileMeta) -> Self {
-        KnownContent { hash: meta.hash, size: meta.size }
-    }
-}
 
 /// A file that is complete and checked but not visible yet.
 #[derive(Debug)]

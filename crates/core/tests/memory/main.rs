@@ -170,7 +170,10 @@ async fn half_a_million_notes_with_two_million_deletions_behind_them_are_pulled(
     let _alone = ALONE.lock().await;
     let bench = Bench::new().await;
     for number in 0..500_000 {
-        bench.vault.write(&format!("{}/{number}.md", number % 500), format!("{number}"), 1_700_000_000_000).unwrap();
+        bench
+            .vault
+            .write(&format!("{}/{number}.md", number % 500), format!("{number}"), 1_700_000_000_000)
+            .unwrap();
     }
     bench.server.faults().set("flood=deletions:2000000".parse().unwrap());
     let (report, taken) = measured(&bench).await;
