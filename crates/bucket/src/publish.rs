@@ -21,7 +21,8 @@ use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
 use object_store::{Attributes, UpdateVersion};
 use obsync_core::{
-    FileMeta, KnownContent, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError,
+    FileMeta, KnownContent, LocalFacts, Publication, PublicationContent, PublishFailure, Published, Staged,
+    StoreError,
 };
 use obsync_protocol::{VaultId, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -122,8 +123,8 @@ async fn publish_one(
 ) -> Result<Published, StoreError> {
     match &publication.content {
         PublicationContent::InPlace { path, meta } => {
-            touch(shared, path, meta).await?;
-            Ok(Published::default())
+            let facts = touch(shared, path, meta).await?;
+            Ok(Published { facts, ..Published::default() })
         }
         PublicationContent::Staged(staged) => {
             let stage = shared.stages.take(&staged.handle).ok_or_else(|| {
@@ -138,8 +139,8 @@ async fn publish_one(
     }
 }
 
-/// Gives an object that has the content already what it is to carry.
-async fn touch(shared: &Shared, path: &VaultPath, meta: &FileMeta) -> Result<(), StoreError> {
+/// Gives an object that has the content already what it is to carry. Tells its facts then.
+async fn touch(shared: &Shared, path: &VaultPath, meta: &FileMeta) -> Result<Option<LocalFacts>, StoreError> {
     let key = shared.keys.of(path)?;
     let attributes = shared.attributes(path, meta);
     for _ in 0..ATTEMPTS {
@@ -147,7 +148,7 @@ async fn touch(shared: &Shared, path: &VaultPath, meta: &FileMeta) -> Result<(),
             break;
         };
         if facts.is_exactly(meta, shared.vault()) {
-            return Ok(());
+            return Ok(local_facts(&facts.version, facts.size));
         }
         if shared.content_of(path, &key, &facts).await? != Some(meta.hash) {
             break;
@@ -155,10 +156,7 @@ async fn touch(shared: &Shared, path: &VaultPath, meta: &FileMeta) -> Result<(),
         let guard = Guard::Version(facts.version.clone());
         shared.known.forget(path);
         match shared.objects.copy(&key, &facts.version, &key, Some(&attributes), &guard).await {
-            Ok(version) => {
-                shared.wrote(path, &key, version, meta);
-                return Ok(());
-            }
+            Ok(version) => return Ok(shared.wrote(path, &key, version, meta)),
             // It may have been this very request, whose first answer was lost: that is seen by looking again.
             Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {}
             // The content is as it is to be, and cannot be had from here to write it once more.
@@ -167,7 +165,7 @@ async fn touch(shared: &Shared, path: &VaultPath, meta: &FileMeta) -> Result<(),
                     "objects that the service neither copies nor gives out keep the times that they had ({})",
                     trouble.said()
                 ));
-                return Ok(());
+                return Ok(local_facts(&facts.version, facts.size));
             }
             Err(trouble) => return Err(shared.failed(Action::Write, path, &trouble)),
         }
@@ -212,7 +210,10 @@ impl Place<'_> {
             let guard = match self.judge(&found, replaces).await? {
                 // Only a write has a condition that tells if this is not so any more.
                 Some(Verdict::Done | Verdict::Newer | Verdict::Foreign(_)) if was_remembered => continue,
-                Some(Verdict::Done) => return Ok(Published { conflict: self.conflict }),
+                Some(Verdict::Done) => {
+                    let facts = found.facts().and_then(|facts| local_facts(&facts.version, facts.size));
+                    return Ok(Published { conflict: self.conflict, facts });
+                }
                 None => continue,
                 Some(Verdict::Free) => Guard::Nothing,
                 Some(Verdict::Replace(version)) => Guard::Version(version),
@@ -231,8 +232,8 @@ impl Place<'_> {
             self.shared.known.forget(path);
             match self.write(&guard).await {
                 Ok(version) => {
-                    self.shared.wrote(path, &self.key, version, meta);
-                    return Ok(Published { conflict: self.conflict });
+                    let facts = self.shared.wrote(path, &self.key, version, meta);
+                    return Ok(Published { conflict: self.conflict, facts });
                 }
                 Err(trouble) if self.needs_content(&trouble) => {
                     return Err(self.shared.content_needed(path, &trouble));
@@ -377,8 +378,15 @@ impl Shared {
         self.options.vault.as_ref()
     }
 
-    /// Notes what was written at a path.
-    fn wrote(&self, path: &VaultPath, key: &Path, version: UpdateVersion, meta: &FileMeta) {
+    /// Notes what was written at a path. Tells its facts.
+    fn wrote(
+        &self,
+        path: &VaultPath,
+        key: &Path,
+        version: UpdateVersion,
+        meta: &FileMeta,
+    ) -> Option<LocalFacts> {
+        let facts = local_facts(&version, meta.size);
         self.site.wrote();
         self.listing.wrote(key, meta.size);
         // Without a version nothing can be made conditional on it.
@@ -388,5 +396,12 @@ impl Shared {
                 .put(path, Occupant::Object(Box::new(Facts::of_written(version, meta, self.vault())))),
             None => self.known.forget(path),
         }
+        facts
     }
+}
+
+/// What the engine remembers of an object: nothing without an entity tag.
+fn local_facts(version: &UpdateVersion, size: u64) -> Option<LocalFacts> {
+    let entity_tag = version.e_tag.clone()?;
+    Some(LocalFacts::Object { size, entity_tag })
 }

@@ -15,6 +15,6 @@ mod state_store;
 mod tools;
 mod vault_store;
 
-pub use state_store::{StateStoreSite, check_state_store};
+pub use state_store::{StateStoreSite, check_state_store, placing};
 pub use tools::{at, meta, place, publish_one, stage};
 pub use vault_store::{VaultStoreSite, check_vault_store};

@@ -2,12 +2,18 @@
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, FileMeta, Record, RecordKind, StateStore,
+    Commit, CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, DestinationIdentity,
+    Direction, FileMeta, Intent, KnownContent, LocalFacts, RandomId, Record, RecordKind, StateStore,
     VaultState,
 };
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 
 use super::tools::{at, meta};
+
+/// What is committed before these files are put in place.
+pub fn placing(records: impl IntoIterator<Item = Record>) -> Vec<Intent> {
+    records.into_iter().map(Intent::Place).collect()
+}
 
 /// A place for one state database.
 #[async_trait]
@@ -32,16 +38,19 @@ pub async fn check_state_store<S: StateStoreSite>(fresh: impl AsyncFn() -> S) {
     a_source_has_the_content_that_is_asked_for(&fresh().await).await;
     deferred_changes_come_by_kind_and_version(&fresh().await).await;
     a_later_change_takes_the_place_of_a_deferred_one(&fresh().await).await;
-    what_was_announced_is_known_until_the_next_commit(&fresh().await).await;
+    what_is_about_to_be_done_is_known_until_the_next_commit(&fresh().await).await;
+    facts_and_witness_stay_with_a_record(&fresh().await).await;
+    what_is_known_of_vault_and_destination_is_there_in_the_next_run(&fresh().await).await;
+    each_cause_of_a_deferred_change_stays_itself(&fresh().await).await;
 }
 
 fn file(path: &str, content: &[u8], uid: u64) -> Record {
     let kind = RecordKind::File(FileMeta { uid: Uid(uid), ..meta(content, -5) });
-    Record { path: at(path), kind }
+    Record::new(at(path), kind)
 }
 
 fn folder(path: &str, uid: u64) -> Record {
-    Record { path: at(path), kind: RecordKind::Folder(Uid(uid)) }
+    Record::new(at(path), RecordKind::Folder(Uid(uid)))
 }
 
 fn deferred(key: DeferredKey, uid: u64, cause: DeferredCause) -> Deferred {
@@ -85,7 +94,8 @@ async fn a_new_destination_has_the_default_state(site: &impl StateStoreSite) {
     assert_eq!(look_up(&state, &["a.md", "b.md"]).await, [None, None]);
     assert_eq!(state.sources(&[ContentHash::EMPTY]).await.expect("sources"), [None]);
     assert_eq!(state.all_records().await.expect("all_records"), []);
-    assert_eq!(state.announced().await.expect("announced"), []);
+    assert_eq!(state.intents().await.expect("intents"), []);
+    assert_eq!(state.last_check().await.expect("last_check"), None);
     for kind in [DeferredKind::Filtered, DeferredKind::Failed] {
         assert_eq!(state.deferred(kind).await.expect("deferred"), []);
     }
@@ -103,6 +113,7 @@ async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreSite) 
             listed: true,
             filter: Some("a filter".to_owned()),
             rechecking: Some(7),
+            ..VaultState::default()
         },
         ..Commit::default()
     };
@@ -137,7 +148,7 @@ async fn a_commit_is_applied_in_its_order(site: &impl StateStoreSite) {
         records: vec![folder("a.md", 4), file("c.md", b"c", 5), file("c.md", b"c2", 6)],
         settled: keys.to_vec(),
         deferred: vec![deferred(keys[1].clone(), 7, failed())],
-        announced: Vec::new(),
+        intents: Vec::new(),
         state: VaultState { version: 7, ..VaultState::default() },
     };
     commit(&state, second).await;
@@ -191,15 +202,104 @@ async fn a_later_change_takes_the_place_of_a_deferred_one(site: &impl StateStore
     assert_eq!(filtered, [deferred(key, 2, DeferredCause::Filtered)]);
 }
 
-async fn what_was_announced_is_known_until_the_next_commit(site: &impl StateStoreSite) {
-    let first = vec![file("a.md", b"a", 1), file("b.md", b"b", 2)];
-    commit(&site.open().await, Commit { announced: first.clone(), ..Commit::default() }).await;
+async fn what_is_about_to_be_done_is_known_until_the_next_commit(site: &impl StateStoreSite) {
+    let content = KnownContent::of(b"b");
+    let first = vec![
+        Intent::Place(file("a.md", b"a", 1)),
+        Intent::Place(folder("b", 2)),
+        Intent::Exchange { path: at("c.md"), staged: "staged-1".to_owned(), expected: Some(content) },
+        Intent::Exchange { path: at("d.md"), staged: "staged-2".to_owned(), expected: None },
+        Intent::Remove { path: at("e.md"), content },
+        Intent::Push { path: at("f.md"), from: Some(at("old f.md")), content: Some(content), base: Uid(7) },
+        Intent::Push { path: at("g.md"), from: None, content: None, base: Uid(1 << 53) },
+    ];
+    commit(&site.open().await, Commit { intents: first.clone(), ..Commit::default() }).await;
     let state = site.open().await;
-    assert_eq!(sorted(state.announced().await.expect("announced")), first);
-    assert_eq!(state.all_records().await.expect("all_records"), [], "to announce is not to record");
-    let second = vec![file("a.md", b"a2", 3)];
-    commit(&state, Commit { announced: second.clone(), ..Commit::default() }).await;
-    assert_eq!(state.announced().await.expect("announced"), second);
+    let intents = async || state.intents().await.expect("intents");
+    assert_eq!(intents().await, first);
+    assert_eq!(state.all_records().await.expect("all_records"), [], "to be about to is not to record");
+    let second = vec![Intent::Place(file("a.md", b"a2", 3))];
+    commit(&state, Commit { intents: second.clone(), ..Commit::default() }).await;
+    assert_eq!(intents().await, second);
     commit(&state, Commit::default()).await;
-    assert_eq!(state.announced().await.expect("announced"), []);
+    assert_eq!(intents().await, []);
+}
+
+async fn facts_and_witness_stay_with_a_record(site: &impl StateStoreSite) {
+    let object = LocalFacts::Object { size: 3, entity_tag: "\"a\\tag\"".to_owned() };
+    let at_the_limits =
+        LocalFacts::File { size: 1 << 52, modified: i64::MIN, changed: i64::MAX, inode: u64::MAX };
+    let records = vec![
+        Record { facts: Some(object), witnessed: false, ..file("a.md", b"a", 1) },
+        Record { facts: Some(at_the_limits), witnessed: true, ..file("b.md", b"b", 2) },
+        Record { witnessed: true, ..folder("c", 3) },
+        file("d.md", b"d", 4),
+    ];
+    commit(&site.open().await, Commit { records: records.clone(), ..Commit::default() }).await;
+    let state = site.open().await;
+    assert_eq!(sorted(state.all_records().await.expect("all_records")), records);
+    let found = look_up(&state, &["a.md", "b.md", "c", "d.md"]).await;
+    assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), records);
+    // A record takes the place of another as a whole.
+    commit(&state, Commit { records: vec![file("b.md", b"b2", 5)], ..Commit::default() }).await;
+    assert_eq!(look_up(&state, &["b.md"]).await, [Some(file("b.md", b"b2", 5))]);
+}
+
+async fn what_is_known_of_vault_and_destination_is_there_in_the_next_run(site: &impl StateStoreSite) {
+    let id = |digit: char| -> RandomId { digit.to_string().repeat(32).parse().expect("an id") };
+    let whole = VaultState {
+        version: 9,
+        cursor: Some(CursorEntry {
+            uid: Uid(1 << 53),
+            path: ContentHash::of(b"path"),
+            entry: ContentHash::of(b"entry"),
+        }),
+        direction: Direction::Both,
+        destination: Some(DestinationIdentity {
+            id: id('0'),
+            generation: id('a'),
+            next: Some(id('f')),
+            tag: Some("\"a tag\"".to_owned()),
+        }),
+        deletions: vec![
+            Deletions { minute: -1, here: 2, there: u64::MAX },
+            Deletions { minute: 3, here: 0, there: 1 },
+        ],
+        ..VaultState::default()
+    };
+    let without_next = DestinationIdentity { id: id('1'), generation: id('b'), next: None, tag: None };
+    let less = VaultState {
+        direction: Direction::Push,
+        destination: Some(without_next),
+        deletions: Vec::new(),
+        ..whole.clone()
+    };
+    for state in [whole, less, VaultState::default()] {
+        commit(&site.open().await, Commit { state: state.clone(), ..Commit::default() }).await;
+        assert_eq!(site.open().await.load().await.expect("load"), state);
+    }
+}
+
+async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreSite) {
+    let causes = [
+        failed(),
+        DeferredCause::HeldBack { confirmed: None },
+        DeferredCause::HeldBack { confirmed: Some(-5) },
+        DeferredCause::Acknowledged { reason: "it cannot be".to_owned() },
+    ];
+    let changes: Vec<Deferred> = (1..)
+        .zip(causes)
+        .map(|(uid, cause)| deferred(DeferredKey::encoded(&format!("{uid}")), uid, cause))
+        .collect();
+    commit(&site.open().await, Commit { deferred: changes.clone(), ..Commit::default() }).await;
+    let state = site.open().await;
+    assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), changes);
+    assert_eq!(state.deferred(DeferredKind::Filtered).await.expect("deferred"), []);
+    // From one cause to another, and to none.
+    let key = changes[0].key.clone();
+    let held_back = deferred(key.clone(), 1, DeferredCause::HeldBack { confirmed: None });
+    commit(&state, Commit { deferred: vec![held_back.clone()], ..Commit::default() }).await;
+    assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred")[0], held_back);
+    commit(&state, Commit { settled: vec![key], ..Commit::default() }).await;
+    assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), changes[1..]);
 }

@@ -1,9 +1,7 @@
 //! The promises of [`VaultStore`] about what is visible.
 
 use async_trait::async_trait;
-use obsync_core::{
-    KnownContent, Publication, PublicationContent, Published, Removable, Removal, VaultStore, Wanted,
-};
+use obsync_core::{KnownContent, Publication, PublicationContent, Removable, Removal, VaultStore, Wanted};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::staging;
@@ -86,7 +84,7 @@ pub(super) async fn listed(store: &impl VaultStore) -> Vec<String> {
 
 async fn what_is_published_is_there_with_its_time(site: &impl VaultStoreSite) {
     let store = site.open().await;
-    assert_eq!(place(&store, "deep/er/Note é.md", b"text", TIME, None).await, Published::default());
+    assert_eq!(place(&store, "deep/er/Note é.md", b"text", TIME, None).await.conflict, None);
     place(&store, "empty.md", b"", OLD_TIME, None).await;
     assert_file(site, "deep/er/Note é.md", b"text", TIME).await;
     assert_file(site, "empty.md", b"", OLD_TIME).await;
@@ -113,7 +111,7 @@ async fn a_batch_is_answered_in_its_order(site: &impl VaultStoreSite) {
 async fn what_obsync_wrote_is_replaced(site: &impl VaultStoreSite) {
     let store = site.open().await;
     place(&store, "a.md", b"first", TIME, None).await;
-    assert_eq!(place(&store, "a.md", b"second", TIME + 1, Some(b"first")).await, Published::default());
+    assert_eq!(place(&store, "a.md", b"second", TIME + 1, Some(b"first")).await.conflict, None);
     assert_file(site, "a.md", b"second", TIME + 1).await;
     assert_eq!(listed(&store).await, ["a.md"]);
 }
@@ -134,7 +132,7 @@ async fn what_obsync_did_not_write_is_kept_beside(site: &impl VaultStoreSite) {
 async fn what_is_there_already_is_adopted(site: &impl VaultStoreSite) {
     let store = site.open().await;
     site.plant("a.md", b"same").await;
-    assert_eq!(place(&store, "a.md", b"same", TIME, None).await, Published::default());
+    assert_eq!(place(&store, "a.md", b"same", TIME, None).await.conflict, None);
     assert_file(site, "a.md", b"same", TIME).await;
     assert_eq!(listed(&store).await, ["a.md"]);
 }
@@ -148,7 +146,7 @@ async fn times_are_set_in_place(site: &impl VaultStoreSite) {
     };
     let mut answers = store.publish(vec![in_place(at("a.md")), in_place(at("missing.md"))]).await;
     assert!(answers.pop().expect("two answers").is_err());
-    assert_eq!(answers.pop().expect("two answers").expect("published"), Published::default());
+    assert_eq!(answers.pop().expect("two answers").expect("published").conflict, None);
     assert_file(site, "a.md", b"same", OLD_TIME).await;
 }
 

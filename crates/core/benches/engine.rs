@@ -66,7 +66,7 @@ fn deletion(path: &VaultPath, uid: usize, keys: &VaultKeys) -> PushMessage {
 fn record(number: usize) -> Record {
     let meta =
         FileMeta { hash: hash(number), size: SIZE, mtime: TIME, ctime: TIME, uid: Uid(number as u64 + 1) };
-    Record { path: path(number), kind: RecordKind::File(meta) }
+    Record::new(path(number), RecordKind::File(meta))
 }
 
 /// What a first listing of the vault says.

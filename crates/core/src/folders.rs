@@ -154,7 +154,7 @@ impl Publisher<'_, '_> {
                         self.ledger.confirmed(folder.uid);
                     } else {
                         let kind = RecordKind::Folder(folder.uid);
-                        self.ledger.recorded(Record { path: folder.path, kind });
+                        self.ledger.recorded(Record::seen(folder.path, kind, None));
                     }
                 }
                 Err(error) if error.is_fatal() => return Err(error.into()),

@@ -9,7 +9,8 @@ use obsync_protocol::limits::{FAILED_CHANGES, FAILED_MEMORY};
 use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
-use crate::model::{Deferred, DeferredCause, DeferredKey, Record};
+use crate::identity::DestinationIdentity;
+use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Intent, Record};
 use crate::plan::Transfer;
 use crate::report::{Failure, Report};
 use crate::state::{Commit, StateError, StateStore, VaultState};
@@ -212,17 +213,17 @@ impl<'a> Ledger<'a> {
         self.defer(deferred);
     }
 
-    /// Says durably which files are published next (see [`Commit::announced`]), along with what came together so far: the
+    /// Says durably which files are published next (see [`Commit::intents`]), along with what came together so far: the
     /// batch before them above all.
     pub(crate) async fn announce(&mut self, records: Vec<Record>) -> Result<(), StateError> {
-        self.pending.announced = records;
+        self.pending.intents = records.into_iter().map(Intent::Place).collect();
         self.commit().await
     }
 
     /// The run ends without knowing whether this file of the batch came into place: a service that was cut off may have
     /// done what it did not answer for.
     pub(crate) fn still_announced(&mut self, record: Record) {
-        self.pending.announced.push(record);
+        self.pending.intents.push(Intent::Place(record));
     }
 
     /// Writes what came together since the last time, if anything did.
@@ -246,7 +247,7 @@ impl<'a> Ledger<'a> {
             && pending.forgotten.is_empty()
             && pending.settled.is_empty()
             && pending.deferred.is_empty()
-            && pending.announced.is_empty();
+            && pending.intents.is_empty();
         if is_empty && self.next == self.written {
             return Ok(());
         }
@@ -256,6 +257,21 @@ impl<'a> Ledger<'a> {
         self.written = self.next.clone();
         self.report.version = self.written.version;
         Ok(())
+    }
+
+    /// The identity of the destination, as the next commit will say it.
+    pub(crate) fn destination(&self) -> Option<&DestinationIdentity> {
+        self.next.destination.as_ref()
+    }
+
+    /// Whether an earlier run came to its end.
+    pub(crate) fn has_listed(&self) -> bool {
+        self.written.listed
+    }
+
+    /// The destination has this identity from now on.
+    pub(crate) fn identify(&mut self, destination: Option<DestinationIdentity>) {
+        self.next.destination = destination;
     }
 
     /// Whether there is something to commit.
@@ -283,6 +299,7 @@ impl<'a> Ledger<'a> {
         &mut self,
         filter: String,
         obsolete: Vec<DeferredKey>,
+        cursor: Option<CursorEntry>,
     ) -> Result<(), StateError> {
         if self.remembered.left_out > 0 {
             let warning = format!(
@@ -300,6 +317,7 @@ impl<'a> Ledger<'a> {
             self.next.rechecking = None;
         }
         self.next.filter = Some(filter);
+        self.next.cursor = cursor;
         self.commit().await
     }
 }

@@ -10,11 +10,14 @@
 pub mod benching;
 pub mod blocking;
 pub mod conflicted_copy;
-mod emptied;
+mod cursor;
 mod entry;
 mod error;
 mod folders;
 mod governor;
+mod history;
+mod identify;
+mod identity;
 mod ledger;
 mod listing;
 mod model;
@@ -44,11 +47,15 @@ pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;
 pub use verify::{Verification, VerifyError, verify};
 
+pub use identity::{
+    DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerError, MarkerFound, RandomId, RandomIdError,
+};
 pub use model::{
-    Deferred, DeferredCause, DeferredKey, DeferredKind, FileMeta, KnownContent, Record, RecordKind,
+    CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, Direction, FileMeta, Intent,
+    KnownContent, LocalFacts, Record, RecordKind,
 };
 pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
-    BatchLimit, FileWriter, FolderEntry, Inventory, Publication, PublicationContent, PublishFailure,
-    Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, FileWriter, FolderEntry, Found, Inventory, Marked, Publication, PublicationContent,
+    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

@@ -65,6 +65,11 @@ impl Latest {
         }
     }
 
+    /// All entries, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RemoteEntry> {
+        self.entries.iter()
+    }
+
     /// All entries; none are left, and no memory is held for them.
     pub(crate) fn take(&mut self) -> Vec<RemoteEntry> {
         std::mem::take(self).entries

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use obsync_protocol::limits::{LARGEST_NUMBER, UNREADABLE_HASH, UNREADABLE_PATH};
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
+use serde::{Deserialize, Serialize};
 
 /// What a stored file carries besides its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +43,43 @@ impl From<&FileMeta> for KnownContent {
     }
 }
 
-/// A file or folder that obsync has put into the destination.
+/// A file or folder that the destination and the vault agreed on last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Where it is.
     pub path: VaultPath,
     /// What it is.
     pub kind: RecordKind,
+    /// What the destination said of the file without its being read, right after it was put there or compared. `None`
+    /// where nobody looked.
+    pub facts: Option<LocalFacts>,
+    /// Whether it was seen in this very destination: put there by a run that committed, or found by a scan. Only what was
+    /// seen can be missed.
+    pub witnessed: bool,
+}
+
+/// What a destination says of a file without its being read. Equal facts stand for equal content when something is to be
+/// looked at; before something is replaced or removed its content is compared all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalFacts {
+    /// A file of a folder.
+    File {
+        /// Bytes.
+        size: u64,
+        /// Time of the last change of the content, nanoseconds since the epoch.
+        modified: i64,
+        /// Time of the last change of any kind, nanoseconds since the epoch.
+        changed: i64,
+        /// The file's number in its file system.
+        inode: u64,
+    },
+    /// An object of a bucket.
+    Object {
+        /// Bytes.
+        size: u64,
+        /// The service's name for these bytes, with its quotation marks.
+        entity_tag: String,
+    },
 }
 
 /// What a [`Record`] speaks of.
@@ -61,6 +92,16 @@ pub enum RecordKind {
 }
 
 impl Record {
+    /// A record of something that nobody looked at yet.
+    pub fn new(path: VaultPath, kind: RecordKind) -> Self {
+        Record { path, kind, facts: None, witnessed: false }
+    }
+
+    /// A record of what is in the destination by these facts, put there or compared just now.
+    pub fn seen(path: VaultPath, kind: RecordKind, facts: Option<LocalFacts>) -> Self {
+        Record { path, kind, facts, witnessed: true }
+    }
+
     /// The file's particulars, when this is a file.
     pub fn file(&self) -> Option<&FileMeta> {
         match &self.kind {
@@ -76,6 +117,49 @@ impl Record {
             RecordKind::Folder(uid) => *uid,
         }
     }
+}
+
+impl LocalFacts {
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            LocalFacts::File { size, .. } | LocalFacts::Object { size, .. } => *size,
+        }
+    }
+}
+
+/// The newest entry that was listed of a vault, as a later listing is compared with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorEntry {
+    /// Its version.
+    pub uid: Uid,
+    /// SHA-256 of its plain path, or of the encoded one where that cannot be decoded.
+    pub path: ContentHash,
+    /// SHA-256 of what it says.
+    pub entry: ContentHash,
+}
+
+/// Which way a destination is synced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// From the vault to the destination.
+    #[default]
+    Pull,
+    /// From the destination to the vault.
+    Push,
+    /// Both ways.
+    Both,
+}
+
+/// Deletions of one minute, for the limit on those of an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletions {
+    /// The minute, counted from the epoch.
+    pub minute: i64,
+    /// Files that were removed in the destination.
+    pub here: u64,
+    /// Files that were deleted in the vault.
+    pub there: u64,
 }
 
 /// A change of the vault that was not applied, kept so that it is not forgotten once the watermark has passed it.
@@ -100,8 +184,8 @@ impl Deferred {
         const FIXED: u64 = 400;
         let Deferred { key, message, cause } = self;
         let reason = match cause {
-            DeferredCause::Failed { reason } => reason.len(),
-            DeferredCause::Filtered => 0,
+            DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } => reason.len(),
+            DeferredCause::Filtered | DeferredCause::HeldBack { .. } => 0,
         };
         let texts =
             2 * key.as_str().len() + message.path.as_str().len() + message.hash.as_str().len() + reason;
@@ -180,15 +264,82 @@ pub enum DeferredCause {
         /// A sentence about what went wrong.
         reason: String,
     },
+    /// A deletion that is not made before somebody confirms it.
+    HeldBack {
+        /// When it was confirmed, milliseconds since the epoch.
+        confirmed: Option<i64>,
+    },
+    /// It can never be applied here, and the user said that this is fine.
+    Acknowledged {
+        /// A sentence about what went wrong.
+        reason: String,
+    },
+}
+
+impl DeferredCause {
+    /// What it is loaded with.
+    pub fn kind(&self) -> DeferredKind {
+        match self {
+            DeferredCause::Filtered => DeferredKind::Filtered,
+            DeferredCause::Failed { .. }
+            | DeferredCause::HeldBack { .. }
+            | DeferredCause::Acknowledged { .. } => DeferredKind::Failed,
+        }
+    }
 }
 
 /// Which deferred changes to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeferredKind {
-    /// Those that the filter left out.
+    /// Those that the filter left out. They matter when the filter changes.
     Filtered,
-    /// Those that failed.
+    /// Those that failed, are held back or were acknowledged. They matter in each run.
     Failed,
+}
+
+/// What is about to be done. It is committed before it is done, so that a run after a crash knows its own work from that of
+/// others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// A file is put in place.
+    Place(Record),
+    /// What is at a path changes places with a staged file. Until what came out was judged the path is not absent.
+    Exchange {
+        /// The path.
+        path: VaultPath,
+        /// The staged file's name.
+        staged: String,
+        /// What is expected to come out; `None`: nothing.
+        expected: Option<KnownContent>,
+    },
+    /// A file is removed here.
+    Remove {
+        /// Its path.
+        path: VaultPath,
+        /// Its content.
+        content: KnownContent,
+    },
+    /// A change is sent to the vault.
+    Push {
+        /// The path that it changes.
+        path: VaultPath,
+        /// The path that it had before, for a rename.
+        from: Option<VaultPath>,
+        /// The content; `None`: a deletion.
+        content: Option<KnownContent>,
+        /// The version of the path that it is made from.
+        base: Uid,
+    },
+}
+
+impl Intent {
+    /// The record that a file put in place will have.
+    pub fn placed(&self) -> Option<&Record> {
+        match self {
+            Intent::Place(record) => Some(record),
+            Intent::Exchange { .. } | Intent::Remove { .. } | Intent::Push { .. } => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::listing::Unclear;
-use crate::model::{FileMeta, KnownContent, Record, RecordKind};
+use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::store::{Removable, Wanted};
 
 /// How thorough a pull is.
@@ -166,6 +166,8 @@ pub(crate) struct Target {
     pub(crate) obstructed: bool,
     /// Whether the state says of it already what it is to say, in every detail.
     pub(crate) recorded: bool,
+    /// What the destination said of the file when it was recorded so.
+    pub(crate) facts: Option<Box<LocalFacts>>,
 }
 
 /// A file to be removed.
@@ -215,6 +217,12 @@ impl Plan {
         }
         planner.find_sources(&input.sources);
         planner.finish()
+    }
+
+    /// Whether anything is to be done in the destination.
+    pub(crate) fn has_work(&self) -> bool {
+        let transfers = self.rescues.len() + self.touches.len() + self.transfers.len();
+        transfers + self.removals.len() + self.folder_removals.len() + self.folders.len() > 0
     }
 
     /// Takes out what the destination could not name. A file whose new name is among it keeps its old one.
@@ -485,7 +493,7 @@ impl Planner {
                     let recorded = uid == entry.uid;
                     self.plan.folders.push(FolderChange { path, uid: entry.uid, recorded });
                 } else if self.is_renewal(uid, entry.uid) {
-                    self.plan.renewed.push(Record { path, kind: RecordKind::Folder(entry.uid) });
+                    self.renew(&path, RecordKind::Folder(entry.uid));
                 } else {
                     self.plan.settled.push(path);
                 }
@@ -516,6 +524,8 @@ impl Planner {
             // The size was counted when this content came; the entry's is only the server's word.
             let mut target = Target::new(entry, Some((&known).into()));
             target.recorded = target.meta(hash, known.size) == known;
+            let record = self.records.get(&target.path);
+            target.facts = record.and_then(|record| record.facts.clone()).map(Box::new);
             self.want(hash, known.size, target);
         } else if !self.is_renewal(known.uid, entry.uid) {
             self.plan.settled.push(entry.path);
@@ -523,12 +533,19 @@ impl Planner {
             let target = Target::new(entry, Some((&known).into()));
             if target.mtime == known.mtime {
                 let kind = RecordKind::File(target.meta(hash, known.size));
-                self.plan.renewed.push(Record { path: target.path, kind });
+                self.renew(&target.path, kind);
             } else {
                 let transfer =
                     Transfer { hash, size: known.size, source: Source::Remote, targets: vec![target] };
                 self.plan.touches.push(transfer);
             }
+        }
+    }
+
+    /// What is at a path already is of another version from now on.
+    fn renew(&mut self, path: &VaultPath, kind: RecordKind) {
+        if let Some(known) = self.records.get(path) {
+            self.plan.renewed.push(Record { kind, ..known.clone() });
         }
     }
 
@@ -620,6 +637,7 @@ impl Target {
             replaces,
             obstructed: false,
             recorded: false,
+            facts: None,
         }
     }
 

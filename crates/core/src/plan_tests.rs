@@ -32,11 +32,11 @@ fn deleted(at: &str, uid: u64) -> RemoteEntry {
 fn known_file(at: &str, content: &str, uid: u64) -> Record {
     let meta =
         FileMeta { hash: hash(content), size: content.len() as u64, mtime: 1000, ctime: 500, uid: Uid(uid) };
-    Record { path: path(at), kind: RecordKind::File(meta) }
+    Record::new(path(at), RecordKind::File(meta))
 }
 
 fn known_folder(at: &str, uid: u64) -> Record {
-    Record { path: path(at), kind: RecordKind::Folder(Uid(uid)) }
+    Record::new(path(at), RecordKind::Folder(Uid(uid)))
 }
 
 struct Given {

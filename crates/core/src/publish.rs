@@ -281,10 +281,12 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
         self.progress.placed(meta.size);
         // What had to be brought is recorded in any case: that is what takes its announcement back.
-        if origin == Origin::Touched && target.recorded {
+        let is_known = target.recorded && target.facts.as_deref() == published.facts.as_ref();
+        if origin == Origin::Touched && is_known {
             self.ledger.confirmed(target.uid);
         } else {
-            self.ledger.recorded(Record { path: target.path.clone(), kind: RecordKind::File(meta.clone()) });
+            let kind = RecordKind::File(meta.clone());
+            self.ledger.recorded(Record::seen(target.path.clone(), kind, published.facts));
         }
         let (hash, size) = (transfer.hash, meta.size);
         self.copies.extend(others.into_iter().map(|other| {

@@ -8,28 +8,35 @@ use obsync_client::{Client, ClientError, FetchOptions, Session, SessionTarget, T
 use obsync_protocol::limits::{
     ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_BREAKS, LISTING_MEMORY, UNREADABLE_ENTRIES,
 };
-use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
+use obsync_protocol::{ContentHash, Filter, Uid, VaultId, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-use crate::emptied::{is_any_there, is_emptied};
+use crate::cursor::{CursorCheck, REGROWN};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
+use crate::history::Historian;
+use crate::identity::MarkerFound;
 use crate::ledger::{Ledger, Remembered};
 use crate::listing::{Excess, Listing};
-use crate::model::{DeferredCause, DeferredKey, DeferredKind, FileMeta, Record};
+use crate::model::{
+    CursorEntry, DeferredCause, DeferredKey, DeferredKind, FileMeta, Intent, KnownContent, Record, RecordKind,
+};
 use crate::plan::{Mode, Plan, PlanInput, Reach, Transfer};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::repositories::Repositories;
 use crate::state::{Commit, StateStore, VaultState};
-use crate::store::{Publication, PublicationContent, PublishFailure, StoreError, VaultStore, Wanted};
+use crate::store::{Found, Publication, PublicationContent, PublishFailure, StoreError, VaultStore, Wanted};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 
 /// How often a pull lists again because something that it wanted was replaced meanwhile.
 const ROUNDS: usize = 3;
+
+/// How many files are looked at at a time.
+const LOOKED_AT: usize = 256;
 
 /// A listing that broke off after so many entries is no failed attempt.
 const GOOD_PART: u64 = 256;
@@ -63,6 +70,8 @@ pub struct PullOptions {
     /// the vault lists it belongs to the user from then on. For a vault that is not the one that was pulled before, or not
     /// in the form that it had.
     pub keep_everything: bool,
+    /// The destination is a copy of one that is still in its place: it is given an id of its own.
+    pub is_copy: bool,
     /// Connections and requests in flight.
     pub fetch: FetchOptions,
     /// How much the transfers may hold in memory.
@@ -97,14 +106,17 @@ pub async fn pull(
     report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     outcome?;
     report.conclude(options.dry_run, pull.stop.is_cancelled());
+    if report.outcome == Outcome::Complete {
+        pull.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
+    }
     Ok(report)
 }
 
-struct Pull<'a> {
-    source: &'a PullSource,
-    store: Arc<dyn VaultStore>,
-    state: Arc<dyn StateStore>,
-    options: &'a PullOptions,
+pub(crate) struct Pull<'a> {
+    pub(crate) source: &'a PullSource,
+    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) options: &'a PullOptions,
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
 }
@@ -126,13 +138,26 @@ struct Survey {
     floor: u64,
     /// The destination holds nothing.
     fresh: bool,
+    /// Nothing that is recorded is believed, though it could not be forgotten.
+    disbelieved: bool,
+    /// Where the destination has its marker.
+    marker: MarkerFound,
     listing: Listing,
+    /// What the listing says of the newest entry.
+    cursor: CursorCheck,
     /// The version that the listing goes up to.
     version: u64,
     session: Session,
 }
 
 impl Survey {
+    /// Whether the destination can have files that an earlier run, of which nothing is known any more, put there and that the
+    /// vault deleted since: it is this vault's, and nothing is recorded of it.
+    fn may_have_vanished(&self, vault: &VaultId) -> bool {
+        let is_whole = self.known.version == 0 && self.reach == Reach::Everything;
+        is_whole && !self.fresh && self.marker.is_of(vault)
+    }
+
     /// Whether the listing stands for the whole vault, so that nothing that was deferred before counts beside it.
     fn is_whole(&self) -> bool {
         self.mode == Mode::Full || self.reach.lowers()
@@ -150,6 +175,7 @@ struct Earlier {
 /// What the server listed.
 struct Listed {
     listing: Listing,
+    cursor: CursorCheck,
     session: Session,
     /// The version that was asked from.
     start: u64,
@@ -207,12 +233,13 @@ impl Pull<'_> {
 
     /// Records what a run that died had put in place but not recorded yet.
     async fn recover(&self, known: &VaultState, report: &mut Report) -> Result<(), PullError> {
-        let announced = self.state.announced().await?;
-        if announced.is_empty() || self.options.dry_run {
+        let intents = self.state.intents().await?;
+        if intents.is_empty() || self.options.dry_run {
             return Ok(());
         }
+        let announced = intents.iter().filter_map(Intent::placed);
         let files: Vec<(&VaultPath, &FileMeta)> =
-            announced.iter().filter_map(|record| Some((&record.path, record.file()?))).collect();
+            announced.filter_map(|record| Some((&record.path, record.file()?))).collect();
         let wanted = files.iter().map(|(path, meta)| Wanted {
             path: (*path).clone(),
             hash: meta.hash,
@@ -231,7 +258,7 @@ impl Pull<'_> {
         let mut placed = Vec::new();
         for (record, published) in records.into_iter().zip(self.store.publish(publications).await) {
             match published {
-                Ok(_) => placed.push(record),
+                Ok(published) => placed.push(Record::seen(record.path, record.kind, published.facts)),
                 // What was announced stays so, for a run that can find out what became of it.
                 Err(PublishFailure { error, .. }) if error.is_fatal() => return Err(error.into()),
                 Err(PublishFailure { error, .. }) => tracing::debug!(%error, "not what was announced"),
@@ -262,14 +289,15 @@ impl Pull<'_> {
     /// Looks at the state, the destination and the vault.
     async fn look(&self, mode: Mode, report: &mut Report) -> Result<Survey, PullError> {
         let mut known = self.state.load().await?;
-        self.recover(&known, report).await?;
         let fresh = self.store.is_empty().await?;
+        let marker = self.judge_destination(&mut known, fresh, report).await?;
+        self.recover(&known, report).await?;
         if fresh || mode == Mode::Full {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.
             known.rechecking = known.rechecking.map(|_| 0);
         }
         let asked = mode;
-        let mode = self.mode_for(mode, fresh, &known, report).await?;
+        let mode = if known.rechecking.is_some() { Mode::Full } else { mode };
         let start = match mode {
             Mode::Incremental if !self.options.keep_everything => known.version,
             _ => 0,
@@ -277,7 +305,9 @@ impl Pull<'_> {
         let mut listed = self.list(start, &known).await?;
         report.listed += listed.listing.received;
         let server = listed.server_version();
-        let is_older = server < known.version;
+        // What is recorded may have been forgotten; the newest entry that was listed is not.
+        let newest = known.cursor.map_or(0, |cursor| cursor.uid.0);
+        let is_older = server < known.version.max(newest);
         let mode = match is_older && self.options.accept_older_vault && !fresh {
             // A full pull that was cut off wanted the vault as it was then; this one may remove only if the user says so.
             true => {
@@ -286,7 +316,12 @@ impl Pull<'_> {
             }
             false => mode,
         };
-        let reach = self.reach(mode, is_older);
+        let is_restored = !is_older && !self.options.keep_everything && !listed.cursor.is_confirmed();
+        if is_restored {
+            self.warn(REGROWN.to_owned(), report);
+            report.vault_restored = true;
+        }
+        let reach = if is_restored { Reach::KeepEverything } else { self.reach(mode, is_older) };
         if reach != Reach::Everything && start > 0 {
             listed = self.list(0, &known).await?;
             report.listed += listed.listing.received;
@@ -294,7 +329,7 @@ impl Pull<'_> {
         let mode = match reach {
             Reach::Additions => {
                 report.older_vault = Some(server);
-                self.warn(older(server, known.version), report);
+                self.warn(older(server, known.version.max(newest)), report);
                 // Files are compared with what is listed, not looked at: the listing is not to be trusted that far.
                 Mode::Incremental
             }
@@ -309,8 +344,21 @@ impl Pull<'_> {
             known.rechecking = known.rechecking.map(|_| 0);
         }
         let version = listed.version();
-        let Listed { listing, session, .. } = listed;
-        Ok(Survey { mode, reach, known, floor, fresh, listing, version, session })
+        let Listed { listing, cursor, session, .. } = listed;
+        let disbelieved = self.options.dry_run && report.doubt.is_some();
+        Ok(Survey {
+            mode,
+            reach,
+            known,
+            floor,
+            fresh,
+            disbelieved,
+            marker,
+            listing,
+            cursor,
+            version,
+            session,
+        })
     }
 
     /// How far to go with what is recorded, when the vault is older than the destination or not.
@@ -323,43 +371,9 @@ impl Pull<'_> {
         }
     }
 
-    fn warn(&self, warning: String, report: &mut Report) {
+    pub(crate) fn warn(&self, warning: String, report: &mut Report) {
         self.progress.notice(&warning);
         report.warn(warning);
-    }
-
-    /// An emptied destination is not one that is up to date, whatever the state says, and whatever else is in it.
-    async fn mode_for(
-        &self,
-        mode: Mode,
-        fresh: bool,
-        known: &VaultState,
-        report: &mut Report,
-    ) -> Result<Mode, PullError> {
-        if known.rechecking.is_some() {
-            return Ok(Mode::Full);
-        }
-        if mode == Mode::Full || known.version == 0 {
-            return Ok(mode);
-        }
-        let (store, state) = (self.store.as_ref(), self.state.as_ref());
-        if !fresh && !is_emptied(store, state, &self.options.filter).await? {
-            return Ok(mode);
-        }
-        let records = self.state.all_records().await?;
-        if records.iter().all(|record| record.file().is_none()) {
-            return Ok(mode);
-        }
-        if !fresh && is_any_there(store, &records).await? {
-            return Ok(mode);
-        }
-        let what =
-            if fresh { "the destination is empty" } else { "nothing of the vault is in the destination" };
-        self.warn(
-            format!("{what} though the vault was pulled to it before: pulling all of it again"),
-            report,
-        );
-        Ok(Mode::Full)
     }
 
     /// Lists the entries after `start`.
@@ -368,19 +382,23 @@ impl Pull<'_> {
         let retry = &self.source.client.options().retry;
         let mut pauses = retry.pauses();
         let mut listing = Listing::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY));
+        let mut cursor = CursorCheck::new(start, known.cursor);
         // Where a listing that broke off goes on.
-        let (mut from, mut breaks) = (start, 0);
+        let (mut from, mut breaks) = (cursor.start(), 0);
         loop {
             self.progress.phase(Phase::Connecting);
             let mut session = Session::open(&self.source.client, &self.target(), from, initial).await?;
             self.progress.phase(Phase::Listing);
             let (before, newest) = (listing.received, listing.newest);
-            let listed = self.receive(&mut session, &mut listing).await;
+            let listed = self.receive(&mut session, &mut listing, &mut cursor).await;
             if let Some(excess) = listing.excess {
                 return Err(self.too_large(excess, &listing));
             }
             let error = match listed {
-                Ok(_) => return Ok(Listed { listing, session, start }),
+                Ok(_) => {
+                    cursor.see_news(listing.entries.iter());
+                    return Ok(Listed { listing, cursor, session, start });
+                }
                 Err(error) if !error.is_retryable() => return Err(error.into()),
                 Err(error) => error,
             };
@@ -403,9 +421,21 @@ impl Pull<'_> {
 
     /// Receives a listing to its end, or to where it is too large: where only memory is short, to its end all the same, to
     /// say how much it takes.
-    async fn receive(&self, session: &mut Session, listing: &mut Listing) -> Result<(), ClientError> {
+    async fn receive(
+        &self,
+        session: &mut Session,
+        listing: &mut Listing,
+        cursor: &mut CursorCheck,
+    ) -> Result<(), ClientError> {
         let enough = CancellationToken::new();
         let mut take = |message| {
+            if !cursor.see(&message, &self.source.keys) {
+                if cursor.is_flooded() {
+                    listing.excess = Some(Excess::Received);
+                    enough.cancel();
+                }
+                return;
+            }
             listing.add(message, &self.source.keys);
             self.progress.listed(listing.received);
             if matches!(listing.excess, Some(Excess::Received | Excess::Paths | Excess::Unreadable)) {
@@ -455,14 +485,17 @@ impl Pull<'_> {
             false => Vec::new(),
         };
         let deferred = failed.into_iter().chain(filtered);
-        if survey.is_whole() {
+        if survey.is_whole() || survey.disbelieved {
             return Ok((deferred.map(|deferred| deferred.key).collect(), remembered));
         }
         let mut obsolete = Vec::new();
         for deferred in deferred {
             let key = deferred.key.clone();
-            if matches!(deferred.cause, DeferredCause::Failed { .. }) {
-                remembered.add(&deferred);
+            match deferred.cause {
+                DeferredCause::Failed { .. } => remembered.add(&deferred),
+                // They stay until somebody says otherwise, or the vault does.
+                DeferredCause::HeldBack { confirmed: None } | DeferredCause::Acknowledged { .. } => continue,
+                DeferredCause::Filtered | DeferredCause::HeldBack { confirmed: Some(_) } => {}
             }
             if !survey.listing.add_deferred(deferred, &self.source.keys) {
                 obsolete.push(key);
@@ -485,16 +518,25 @@ impl Pull<'_> {
             false => self.store.folds_names().await?,
         };
         let records = match !is_partial || folds_names {
-            // The destination was emptied: whatever the state says, none of it is there.
-            _ if survey.reach == Reach::Additions && survey.fresh => Vec::new(),
+            // It was not forgotten, because this run is not to write anything.
+            _ if survey.disbelieved => Vec::new(),
             true => self.state.all_records().await?,
             false => {
                 let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
                 self.state.records(&paths).await?.into_iter().flatten().collect()
             }
         };
-        let records: HashMap<VaultPath, Record> =
+        let mut records: HashMap<VaultPath, Record> =
             records.into_iter().map(|record| (record.path.clone(), record)).collect();
+        if survey.may_have_vanished(&self.source.vault.id) {
+            let vanished = self.vanished(&entries, &records, survey.version).await?;
+            if !vanished.is_empty() && !self.options.dry_run {
+                // Should their removal have to wait, a later run must know of them.
+                let (records, state) = (vanished.clone(), survey.known.clone());
+                self.state.commit(Commit { records, state, ..Commit::default() }).await?;
+            }
+            records.extend(vanished.into_iter().map(|record| (record.path.clone(), record)));
+        }
         let sources = self.sources(&entries, &records).await?;
         let mut plan = Plan::new(PlanInput {
             entries,
@@ -513,6 +555,39 @@ impl Pull<'_> {
             repositories.admits(path)
         });
         Ok(plan)
+    }
+
+    /// Files that are here though the vault deleted them, with a content that it had: what a mirror would have removed, had it
+    /// known of them. Nothing is recorded of them.
+    async fn vanished(
+        &self,
+        entries: &[RemoteEntry],
+        records: &HashMap<VaultPath, Record>,
+        version: u64,
+    ) -> Result<Vec<Record>, PullError> {
+        let historian = Historian::new(self.source.client.clone(), self.target(), version);
+        let deleted = |entry: &&RemoteEntry| matches!(entry.kind, EntryKind::Deleted { folder: false });
+        let unrecorded = entries.iter().filter(deleted).filter(|entry| !records.contains_key(&entry.path));
+        let paths: Vec<&VaultPath> = unrecorded.map(|entry| &entry.path).collect();
+        let mut vanished = Vec::new();
+        for some in paths.chunks(LOOKED_AT) {
+            let wanted =
+                some.iter().map(|path| Wanted { path: (*path).clone(), hash: ContentHash::EMPTY, size: 0 });
+            let found = self.store.look(wanted.collect()).await?;
+            for (path, found) in some.iter().zip(found) {
+                let content = match found {
+                    Found::Wanted => KnownContent::of(&[]),
+                    Found::Other(content) => content,
+                    Found::Nothing | Found::Unknown => continue,
+                };
+                if historian.had(path, content).await {
+                    let KnownContent { hash, size } = content;
+                    let meta = FileMeta { hash, size, mtime: 0, ctime: 0, uid: Uid(0) };
+                    vanished.push(Record::new((*path).clone(), RecordKind::File(meta)));
+                }
+            }
+        }
+        Ok(vanished)
     }
 
     /// Looks where the plan would complete a bare git repository, in a destination that holds nothing if it is `fresh`.
@@ -587,19 +662,21 @@ impl Pull<'_> {
             session: Some(survey.session),
             governor: self.options.governor.clone(),
         };
-        let scout = Scout { store: self.store.clone(), fresh: survey.fresh };
+        let historian = Historian::new(self.source.client.clone(), self.target(), survey.version);
+        let scout = Scout { store: self.store.clone(), fresh: survey.fresh, historian };
         let (store, state, progress) = (self.store.clone(), self.state.clone(), self.progress.clone());
         let mut publisher = Publisher::new(store, state, &mut ledger, progress, self.stop.clone());
         publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
         plan.released.drain(..).for_each(|path| publisher.ledger.abandoned(path));
         publisher.ledger.open(rechecked, &self.options.filter.fingerprint()).await?;
+        self.mark(publisher.ledger, &plan, &survey.marker).await?;
         let gone = match self.apply(&mut publisher, plan, &scout, &mut link, &keys).await {
             Err(PullError::Store(StoreError::Stopped { .. })) => Vec::new(),
             applied => applied?,
         };
         // A session that nothing was fetched over is one connection all the same.
-        ledger.report.connections += u64::from(link.session.is_some());
-        self.finish(ledger, gone, earlier.obsolete, is_last).await
+        ledger.report.connections += u64::from(link.session.is_some()) + scout.historian.connections();
+        self.finish(ledger, gone, earlier.obsolete, survey.cursor.next(), is_last).await
     }
 
     /// Carries the plan out, in the order that its fields are in.
@@ -658,6 +735,7 @@ impl Pull<'_> {
         mut ledger: Ledger<'_>,
         gone: Vec<Transfer>,
         obsolete: Vec<DeferredKey>,
+        cursor: Option<CursorEntry>,
         is_last: bool,
     ) -> Result<RoundEnd, PullError> {
         self.progress.phase(Phase::Finishing);
@@ -675,7 +753,7 @@ impl Pull<'_> {
             }
         }
         self.store.discard_staged().await?;
-        ledger.close(self.options.filter.fingerprint(), obsolete).await?;
+        ledger.close(self.options.filter.fingerprint(), obsolete, cursor).await?;
         Ok(if gone.is_empty() { RoundEnd::Done } else { RoundEnd::Overtaken })
     }
 }

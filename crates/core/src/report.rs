@@ -7,6 +7,7 @@ use obsync_protocol::{Filter, SkipReason, Uid, VaultId, VaultInfo, VaultPath, Ve
 use serde::Serialize;
 
 use crate::entry::EntryKind;
+use crate::identity::Doubt;
 use crate::listing::Listing;
 use crate::model::{Deferred, DeferredCause};
 use crate::plan::{FolderChange, Plan, Source, Transfer};
@@ -127,6 +128,12 @@ pub struct Report {
     /// The version of the vault on the server, when that is older than the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_vault: Option<u64>,
+    /// Why what was recorded of the destination was not believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+    /// The vault has not the newest entry any more that it had: it was restored from a backup, or replaced.
+    #[serde(skip_serializing_if = "is_false")]
+    pub vault_restored: bool,
     /// Entries that the server listed.
     pub listed: u64,
     /// Downloaded.
@@ -174,6 +181,11 @@ pub struct Report {
     pub duration_ms: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl Report {
     /// Adds a warning that is not in it yet: several rounds of one pull may have the same to say.
     pub(crate) fn warn(&mut self, warning: String) {
@@ -192,6 +204,8 @@ impl Report {
             version,
             previous_version: version,
             older_vault: None,
+            doubt: None,
+            vault_restored: false,
             listed: 0,
             pulled: Tally::default(),
             copied: Tally::default(),

@@ -70,7 +70,7 @@ impl Publisher<'_, '_> {
             for transfer in changed {
                 for target in &transfer.targets {
                     let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
-                    self.ledger.recorded(Record { path: target.path.clone(), kind });
+                    self.ledger.recorded(Record::new(target.path.clone(), kind));
                 }
             }
             self.ledger.commit().await?;

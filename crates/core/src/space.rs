@@ -198,6 +198,7 @@ mod tests {
             replaces: replaces.map(|size| KnownContent { hash, size }),
             obstructed: false,
             recorded: false,
+            facts: None,
         };
         Transfer { hash, size, source: Source::Remote, targets: vec![target] }
     }

@@ -6,7 +6,8 @@
 use async_trait::async_trait;
 use obsync_protocol::{ContentHash, VaultPath};
 
-use crate::model::{Deferred, DeferredKey, DeferredKind, Record};
+use crate::identity::DestinationIdentity;
+use crate::model::{CursorEntry, Deferred, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record};
 
 /// What is known of the vault as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,11 +23,18 @@ pub struct VaultState {
     /// A full pull was begun and has not come to its end: the next one must be full too. Up to this version everything
     /// was looked at again already.
     pub rechecking: Option<u64>,
+    /// The newest entry of the vault that was listed, by which a vault is recognised that was restored and grew again.
+    pub cursor: Option<CursorEntry>,
+    /// Which way the destination is synced.
+    pub direction: Direction,
+    /// What the destination says of itself, if it was ever given an identity.
+    pub destination: Option<DestinationIdentity>,
+    /// The deletions of the last hour, a row a minute at most.
+    pub deletions: Vec<Deletions>,
 }
 
 /// One transaction. In this order: `forgotten` records go, `records` are put (over older ones of their path),
-/// `settled` deferred changes go, `deferred` ones are put, `announced` takes the place of what was announced before,
-/// `state` is set.
+/// `settled` deferred changes go, `deferred` ones are put, `intents` take the place of those before, `state` is set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
     /// Records of what is no longer in the destination.
@@ -37,9 +45,9 @@ pub struct Commit {
     pub settled: Vec<DeferredKey>,
     /// Changes that were not applied.
     pub deferred: Vec<Deferred>,
-    /// Records of the files that are published next. Should the process die between that and the commit of their
-    /// records, the next run knows by this that what it finds is its own work and no one else's.
-    pub announced: Vec<Record>,
+    /// What is done next. Should the process die between that and the commit of its records, the next run knows by this
+    /// that what it finds is its own work and no one else's.
+    pub intents: Vec<Intent>,
     /// The vault as a whole.
     pub state: VaultState,
 }
@@ -60,14 +68,27 @@ pub trait StateStore: Send + Sync + 'static {
     /// All records, in no order. Costs in proportion to the vault.
     async fn all_records(&self) -> Result<Vec<Record>, StateError>;
 
+    /// Some records of files, drawn anew each time, `most` at most. A database where that costs a request has none to offer.
+    async fn sample(&self, most: usize) -> Result<Vec<Record>, StateError> {
+        let _ = most;
+        Ok(Vec::new())
+    }
+
     /// The deferred changes of one kind, by ascending uid.
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError>;
 
-    /// What the last commit announced.
-    async fn announced(&self) -> Result<Vec<Record>, StateError>;
+    /// What the last commit was about to do.
+    async fn intents(&self) -> Result<Vec<Intent>, StateError>;
 
     /// Applies one transaction; durable when it returns.
     async fn commit(&self, commit: Commit) -> Result<(), StateError>;
+
+    /// When a run last found the destination up to date, or made it so, milliseconds since the epoch.
+    async fn last_check(&self) -> Result<Option<i64>, StateError>;
+
+    /// Notes such a time. Nothing depends on it, so it need not be durable when this returns, and it is lost rather than
+    /// worth an error.
+    async fn note_check(&self, at: i64);
 }
 
 /// What can go wrong with a state database.

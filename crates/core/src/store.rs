@@ -16,7 +16,8 @@ use async_trait::async_trait;
 use obsync_protocol::{ContentHash, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{FileMeta, KnownContent, Record, RecordKind};
+use crate::identity::{Marker, MarkerFound};
+use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::repositories::repository_parts_among;
 
 /// A file that is complete and checked but not visible yet.
@@ -88,7 +89,7 @@ impl PublicationContent {
 
     /// The record that stands for it once it is published.
     pub(crate) fn record(&self) -> Record {
-        Record { path: self.path().clone(), kind: RecordKind::File(self.meta().clone()) }
+        Record::new(self.path().clone(), RecordKind::File(self.meta().clone()))
     }
 }
 
@@ -97,6 +98,8 @@ impl PublicationContent {
 pub struct Published {
     /// Where the file that was in the way is kept now, if there was one that obsync had not written.
     pub conflict: Option<VaultPath>,
+    /// What the store says of the file now, unless it was changed at once again, or nobody can tell cheaply.
+    pub facts: Option<LocalFacts>,
 }
 
 /// A publication that did not succeed; the staged content is handed back for another attempt.
@@ -139,6 +142,26 @@ pub struct Wanted {
     pub hash: ContentHash,
     /// The content's size in bytes, to answer without reading where that is possible.
     pub size: u64,
+}
+
+/// An answer of [`VaultStore::look`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The content that is wanted.
+    Wanted,
+    /// A file with this content.
+    Other(KnownContent),
+    /// No file.
+    Nothing,
+    /// Not the content that is wanted, and nobody looked what else, or nobody can tell.
+    Unknown,
+}
+
+/// A marker that was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marked {
+    /// The store's name for its bytes, if it has such a thing.
+    pub tag: Option<String>,
 }
 
 /// A file found by [`VaultStore::list`].
@@ -236,6 +259,35 @@ pub trait VaultStore: Send + Sync + 'static {
 
     /// Whether the place holds anything at all, a folder's own bookkeeping aside.
     async fn is_empty(&self) -> Result<bool, StoreError>;
+
+    /// What is found where the place has its marker. `known` is the tag that was noted of it; a store that knows tags need not
+    /// read a marker that still has it. To be asked after [`is_empty`](Self::is_empty), which may have seen it on the way.
+    async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, StoreError> {
+        let _ = known;
+        Ok(MarkerFound::Impossible)
+    }
+
+    /// Writes the marker, durably, in place of the one before it, and tells the tag that it has now, if the store has such a
+    /// thing. `None`: the place cannot keep one.
+    async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {
+        let _ = marker;
+        Ok(None)
+    }
+
+    /// What the store says of these files without reading them, in order; `None` for what is no file, or is not there.
+    /// Nothing at all where that is no small thing to ask.
+    async fn facts(&self, paths: Vec<VaultPath>) -> Result<Option<Vec<Option<LocalFacts>>>, StoreError> {
+        let _ = paths;
+        Ok(None)
+    }
+
+    /// What is at these paths, in order: for a file that has not the content that is wanted, which one it has.
+    ///
+    /// A store where that costs too much tells only what [`holds`](Self::holds) does.
+    async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
+        let held = self.holds(wanted).await?;
+        Ok(held.into_iter().map(|held| if held { Found::Wanted } else { Found::Unknown }).collect())
+    }
 
     /// Tells for each question whether the store holds exactly that content at that path, by reading it.
     /// What cannot be read counts as not held.

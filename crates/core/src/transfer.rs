@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::PullError;
 use crate::governor::{Governor, Reservation};
+use crate::history::Historian;
 use crate::plan::{FolderChange, Source, Target, Transfer};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::receive::{ContentReceiver, ReceiveError};
-use crate::store::{Staged, StoreError, VaultStore, Wanted};
+use crate::store::{Found, Staged, StoreError, VaultStore, Wanted};
 
 /// How long a finished file waits for others before it becomes visible.
 const BATCH_LINGER: Duration = Duration::from_millis(250);
@@ -81,6 +82,8 @@ pub(crate) struct Scout {
     pub(crate) store: Arc<dyn VaultStore>,
     /// The destination was empty when the pull began, so there is nothing to find under any name.
     pub(crate) fresh: bool,
+    /// Tells whether what is there and not recorded is the vault's own.
+    pub(crate) historian: Historian,
 }
 
 impl Scout {
@@ -89,7 +92,7 @@ impl Scout {
         if self.fresh {
             return Ok(Vec::new());
         }
-        let mut held = self.store.holds(wanted(transfers)).await?.into_iter();
+        let mut held = self.held(transfers).await?.into_iter();
         let mut ready = Vec::new();
         for transfer in transfers.iter_mut() {
             let (there, missing): (Vec<Target>, Vec<Target>) =
@@ -106,6 +109,35 @@ impl Scout {
         }
         transfers.retain(|transfer| !transfer.targets.is_empty());
         Ok(ready)
+    }
+
+    /// Whether each target has its content. Where nothing is recorded of one and it has another content that the vault once
+    /// had there, that is what is to be replaced: nobody's change.
+    async fn held(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, StoreError> {
+        let all = wanted(transfers);
+        let targets = || transfers.iter().flat_map(|transfer| &transfer.targets);
+        let unrecorded: Vec<bool> = targets().map(|target| target.replaces.is_none()).collect();
+        let part = |of: bool| {
+            let asked = all.iter().zip(&unrecorded).filter(move |(_, unrecorded)| **unrecorded == of);
+            asked.map(|(wanted, _)| wanted.clone()).collect::<Vec<Wanted>>()
+        };
+        let mut recorded = self.store.holds(part(false)).await?.into_iter();
+        let mut looked = self.store.look(part(true)).await?.into_iter();
+        let mut held = Vec::with_capacity(all.len());
+        for target in transfers.iter_mut().flat_map(|transfer| &mut transfer.targets) {
+            if target.replaces.is_some() {
+                held.push(recorded.next().unwrap_or(false));
+                continue;
+            }
+            let found = looked.next().unwrap_or(Found::Unknown);
+            if let Found::Other(content) = found
+                && self.historian.had(&target.path, content).await
+            {
+                target.replaces = Some(content);
+            }
+            held.push(found == Found::Wanted);
+        }
+        Ok(held)
     }
 
     /// Marks targets of rescues that seem to hold their content already as obstructed, and tells which. They must not be

@@ -1,8 +1,8 @@
-//! What a commit writes: its records, its deferred changes, what it announces, and the head that tells of them.
+//! What a commit writes: its records, its deferred changes, what is about to be done, and the head that tells of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use obsync_core::{Commit, DeferredKind, Record, StateError};
+use obsync_core::{Commit, DeferredKind, Intent, Record, StateError};
 use obsync_protocol::VaultPath;
 
 use super::deferred::{Changed, DeferredPages};
@@ -12,12 +12,12 @@ use super::keys::ItemKeys;
 use super::lease::now;
 use super::pages::Fingerprint;
 use super::records::{self, Presence};
-use super::rows::{self, RecordRow};
+use super::rows::{self, IntentRow};
 use super::table::DynamoTable;
 use super::transaction::{Write, WritePlan};
 
-/// How many bytes of announced files one item holds.
-const ANNOUNCED: usize = 256 << 10;
+/// How many bytes of intents one item holds.
+const INTENTS: usize = 256 << 10;
 
 /// What is known of a state without asking: true as long as the lease is held and every commit succeeded.
 #[derive(Debug, Default)]
@@ -69,8 +69,8 @@ impl Known {
             && commit.records.is_empty()
             && commit.settled.is_empty()
             && commit.deferred.is_empty()
-            && commit.announced.is_empty();
-        is_empty && self.head.announced_pages == 0 && self.head.state == commit.state
+            && commit.intents.is_empty();
+        is_empty && self.head.intent_pages == 0 && self.head.state == commit.state
     }
 
     /// Plans a commit. What is known is brought up to date as if it had succeeded already: it must be thrown away
@@ -85,12 +85,11 @@ impl Known {
         let mut plan = WritePlan { head, ..WritePlan::default() };
         plan.before = self.plan_records(table, keys, commit).await?;
         let has_moved = self.plan_deferred(table, keys, Changed::of(commit), &mut plan).await?;
-        let announced =
-            plan_announced(keys, &commit.announced).map_err(|damage| table.unavailable(damage))?;
-        plan.head.announced_pages = u32::try_from(announced.len()).unwrap_or(u32::MAX);
-        plan.with_head = announced;
-        let obsolete = plan.head.announced_pages..self.head.announced_pages;
-        plan.after.extend(obsolete.map(|page| Write::removal(keys.announced(page), Counts::default())));
+        let intents = plan_intents(keys, &commit.intents).map_err(|damage| table.unavailable(damage))?;
+        plan.head.intent_pages = u32::try_from(intents.len()).unwrap_or(u32::MAX);
+        plan.with_head = intents;
+        let obsolete = plan.head.intent_pages..self.head.intent_pages;
+        plan.after.extend(obsolete.map(|page| Write::removal(keys.intents(page), Counts::default())));
         // One more will say how far the run is.
         plan.needs_arrivals = has_moved && !plan.is_single(1);
         Ok(plan)
@@ -155,7 +154,7 @@ impl Known {
             let (key, delta) = (keys.file(path), new.instead_of(old));
             match record {
                 Some(record) => {
-                    let item = records::item(&key, record);
+                    let item = records::item(&key, record).map_err(|damage| table.unavailable(damage))?;
                     writes.push(Write::record(key, item, delta));
                 }
                 None if old == Presence::Absent => {}
@@ -176,24 +175,24 @@ pub(super) async fn look_up(
     let wanted: HashSet<String> = paths.map(|path| keys.file(path)).collect();
     let items = table.look_up(wanted.into_iter().collect()).await?;
     let records =
-        items.iter().map(|item| read_record(table, item).map(|record| (record.path.clone(), record)));
+        items.into_iter().map(|item| read_record(table, item).map(|record| (record.path.clone(), record)));
     records.collect()
 }
 
 /// The record of an item.
-pub(super) fn read_record(table: &DynamoTable, item: &super::attributes::Item) -> Result<Record, StateError> {
-    let key = super::attributes::Reader(item).key().unwrap_or_default();
-    records::read(item).map_err(|damage| table.corrupt(key, damage))
+pub(super) fn read_record(table: &DynamoTable, item: super::attributes::Item) -> Result<Record, StateError> {
+    let key = super::attributes::Reader(&item).key().unwrap_or_default().to_owned();
+    records::read(item).map_err(|damage| table.corrupt(&key, damage))
 }
 
-/// The items that announce files.
-fn plan_announced(keys: &ItemKeys, announced: &[Record]) -> Result<Vec<Write>, String> {
-    let mut pages: Vec<Vec<RecordRow>> = Vec::new();
+/// The items that say what is about to be done.
+fn plan_intents(keys: &ItemKeys, intents: &[Intent]) -> Result<Vec<Write>, String> {
+    let mut pages: Vec<Vec<IntentRow>> = Vec::new();
     let mut size = usize::MAX;
-    for record in announced {
-        let row = RecordRow::from(record);
+    for intent in intents {
+        let row = IntentRow::from(intent);
         let row_size = serde_json::to_string(&row).map_err(|error| error.to_string())?.len() + 1;
-        if size.saturating_add(row_size) > ANNOUNCED {
+        if size.saturating_add(row_size) > INTENTS {
             pages.push(Vec::new());
             size = 0;
         }
@@ -202,8 +201,8 @@ fn plan_announced(keys: &ItemKeys, announced: &[Record]) -> Result<Vec<Write>, S
             page.push(row);
         }
     }
-    let write = |(number, rows): (u32, Vec<RecordRow>)| {
-        let key = keys.announced(number);
+    let write = |(number, rows): (u32, Vec<IntentRow>)| {
+        let key = keys.intents(number);
         let item = rows::item(&key, &rows)?;
         Ok(Write::put(key, item, Counts::default()))
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 
-use obsync_core::{Commit, Deferred, DeferredCause, DeferredKind, StateError};
+use obsync_core::{Commit, Deferred, DeferredKind, StateError};
 use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
 
 use super::attributes::Reader;
@@ -100,9 +100,9 @@ impl Changed {
         let (mut failed, mut filtered) = (settled(), settled());
         for deferred in &commit.deferred {
             let row = DeferredRow::from(deferred);
-            let (here, there) = match deferred.cause {
-                DeferredCause::Failed { .. } => (&mut failed, &mut filtered),
-                DeferredCause::Filtered => (&mut filtered, &mut failed),
+            let (here, there) = match deferred.cause.kind() {
+                DeferredKind::Failed => (&mut failed, &mut filtered),
+                DeferredKind::Filtered => (&mut filtered, &mut failed),
             };
             there.put.remove(&row.key);
             there.gone.insert(row.key.clone());

@@ -13,14 +13,14 @@ use super::attributes::Item;
 use super::head::{Counts, Head};
 use super::places::Remembered;
 use super::progress::{ProgressRecord, StoredProgress};
-use super::rows::{self, DeferredRow, RecordRow};
+use super::rows::{self, DeferredRow, IntentRow};
 use super::summary::{DynamoSummary, FoundState};
 use super::table::{DynamoTable, TableName};
 use super::{DynamoOptions, StateKey, lease, pages, records};
 use obsync_protocol::fuzzing::Input;
 
 /// Every attribute that obsync has.
-const NAMES: [&str; 39] = [
+const NAMES: [&str; 55] = [
     "vault_id",
     "format",
     "vault_name",
@@ -47,6 +47,16 @@ const NAMES: [&str; 39] = [
     "fencing",
     "revision",
     "resetting",
+    "cursor_uid",
+    "cursor_path",
+    "cursor_entry",
+    "direction",
+    "destination_id",
+    "generation",
+    "next_generation",
+    "marker_tag",
+    "deletions",
+    "checked",
     "path",
     "kind",
     "hash",
@@ -54,6 +64,12 @@ const NAMES: [&str; 39] = [
     "size",
     "mtime",
     "ctime",
+    "seen_size",
+    "modified",
+    "changed",
+    "inode",
+    "entity_tag",
+    "witnessed",
     "data",
     "ttl",
     "root",
@@ -161,12 +177,13 @@ fn read_as_head(item: &Item) {
 }
 
 fn read_as_rows(item: &Item) {
-    if let Ok(record) = records::read(item) {
-        assert_eq!(records::read(&records::item("file#vault-1#0", &record)), Ok(record));
+    if let Ok(record) = records::read(item.clone()) {
+        let again = records::item("file#vault-1#0", &record).and_then(records::read);
+        assert_eq!(again, Ok(record));
     }
-    if let Ok(found) = rows::read::<RecordRow>(item) {
-        for record in found.into_iter().flat_map(RecordRow::record) {
-            assert_eq!(RecordRow::from(&record).record(), Ok(record));
+    if let Ok(found) = rows::read::<IntentRow>(item) {
+        for intent in found.into_iter().flat_map(IntentRow::intent) {
+            assert_eq!(IntentRow::from(&intent).intent(), Ok(intent));
         }
     }
     if let Ok(found) = rows::read::<DeferredRow>(item) {

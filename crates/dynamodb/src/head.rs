@@ -1,16 +1,21 @@
 //! The head of a state: the one item that every commit updates, with version, counts and lease.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use obsync_core::VaultState;
+use obsync_core::{CursorEntry, Deletions, DestinationIdentity, Direction, RandomId, VaultState};
+use obsync_protocol::Uid;
 
 use super::attributes::{Changes, Damage, Item, Reader, number, text};
 use super::pages::MOST_PAGES;
+use super::rows::content_hash;
 
-/// The newest format of states that this program knows. Format 2 says that the table has pins: a release that knows none
-/// refuses the state, instead of passing them over. States of format 1 are read, and written as format 2. Their destination
-/// is under another name than format 1 had it, because a release that reads a destination looks for its own in another
-/// head of the vault, and would begin a state without pins there.
-pub(super) const FORMAT: i64 = 2;
+/// The newest format of states that this program knows. Those of earlier ones are read, and written as this one.
+///
+/// - 2: the table has pins: a release that knows none refuses the state, instead of passing them over. The destination is
+///   under another name than format 1 had it, because a release that reads a destination looks for its own in another head of
+///   the vault, and would begin a state without pins there.
+/// - 3: records have facts, changes have more causes, there are intents besides files put in place, and the head has the
+///   newest entry that was listed and the destination's identity. What is missing is not known.
+pub(super) const FORMAT: i64 = 3;
 
 pub(super) mod names {
     //! The head's attributes.
@@ -41,11 +46,21 @@ pub(super) mod names {
     pub(crate) const FENCING: &str = "fencing";
     pub(crate) const REVISION: &str = "revision";
     pub(crate) const RESETTING: &str = "resetting";
+    pub(crate) const CURSOR_UID: &str = "cursor_uid";
+    pub(crate) const CURSOR_PATH: &str = "cursor_path";
+    pub(crate) const CURSOR_ENTRY: &str = "cursor_entry";
+    pub(crate) const DIRECTION: &str = "direction";
+    pub(crate) const DESTINATION_ID: &str = "destination_id";
+    pub(crate) const GENERATION: &str = "generation";
+    pub(crate) const NEXT_GENERATION: &str = "next_generation";
+    pub(crate) const MARKER_TAG: &str = "marker_tag";
+    pub(crate) const DELETIONS: &str = "deletions";
+    pub(crate) const CHECKED: &str = "checked";
 
     /// What tells who works on the destination.
     pub(crate) const LEASE: [&str; 3] = [LEASE_OWNER, LEASE_ID, LEASE_EXPIRES];
     /// What tells of the vault and its files.
-    pub(crate) const STATE: [&str; 16] = [
+    pub(crate) const STATE: [&str; 26] = [
         LAST_SYNC,
         VERSION,
         LISTED,
@@ -62,6 +77,16 @@ pub(super) mod names {
         ANNOUNCED_PAGES,
         REVISION,
         RESETTING,
+        CURSOR_UID,
+        CURSOR_PATH,
+        CURSOR_ENTRY,
+        DIRECTION,
+        DESTINATION_ID,
+        GENERATION,
+        NEXT_GENERATION,
+        MARKER_TAG,
+        DELETIONS,
+        CHECKED,
     ];
 }
 
@@ -119,8 +144,10 @@ pub(super) struct Head {
     pub(super) failed_pages: u32,
     /// How many pages the filtered changes are divided into; 0 when there are none.
     pub(super) filtered_pages: u32,
-    /// How many items hold what is announced.
-    pub(super) announced_pages: u32,
+    /// How many items hold what is about to be done. (The attribute is named as in format 1.)
+    pub(super) intent_pages: u32,
+    /// When a run last found the destination up to date, milliseconds since the epoch.
+    pub(super) checked: Option<i64>,
     /// The number of the last lease that was given.
     pub(super) fencing: u64,
     /// The number of the last transaction under that lease.
@@ -152,6 +179,10 @@ impl Head {
             listed: item.flag(names::LISTED)?,
             filter: item.find_text(names::FILTER)?.map(str::to_owned),
             rechecking: item.find_number(names::RECHECKING)?,
+            cursor: cursor(item)?,
+            direction: direction(item)?,
+            destination: identity(item)?,
+            deletions: deletions(item)?,
         };
         let counts = Counts {
             files: item.find_number(names::FILES)?.unwrap_or_default(),
@@ -170,7 +201,8 @@ impl Head {
             counts,
             failed_pages: pages(item, names::FAILED_PAGES)?,
             filtered_pages: pages(item, names::FILTERED_PAGES)?,
-            announced_pages: pages(item, names::ANNOUNCED_PAGES)?,
+            intent_pages: pages(item, names::ANNOUNCED_PAGES)?,
+            checked: item.find_number(names::CHECKED)?,
             fencing: item.number(names::FENCING)?,
             revision: item.find_number(names::REVISION)?.unwrap_or_default(),
             resetting: item.flag(names::RESETTING)?,
@@ -194,7 +226,7 @@ impl Head {
         set(names::FILTERED, self.counts.filtered);
         set(names::FAILED_PAGES, self.failed_pages.into());
         set(names::FILTERED_PAGES, self.filtered_pages.into());
-        set(names::ANNOUNCED_PAGES, self.announced_pages.into());
+        set(names::ANNOUNCED_PAGES, self.intent_pages.into());
         if let Some(last_sync) = self.last_sync {
             set(names::LAST_SYNC, last_sync);
         }
@@ -206,12 +238,72 @@ impl Head {
             Some(version) => changes.set(names::RECHECKING, number(version)),
             None => changes.remove(names::RECHECKING),
         }
-        match &self.state.filter {
-            Some(filter) => changes.set(names::FILTER, text(filter)),
-            None => changes.remove(names::FILTER),
-        }
+        let VaultState { filter, cursor, direction, destination, deletions, .. } = &self.state;
+        let mut put = |name: &str, value: Option<AttributeValue>| match value {
+            Some(value) => changes.set(name, value),
+            None => changes.remove(name),
+        };
+        put(names::FILTER, filter.as_ref().map(text));
+        put(names::CURSOR_UID, cursor.map(|cursor| number(cursor.uid)));
+        put(names::CURSOR_PATH, cursor.map(|cursor| text(cursor.path.to_string())));
+        put(names::CURSOR_ENTRY, cursor.map(|cursor| text(cursor.entry.to_string())));
+        put(names::DIRECTION, direction_name(*direction).map(text));
+        let destination = destination.as_ref();
+        put(names::DESTINATION_ID, destination.map(|destination| text(destination.id.to_string())));
+        put(names::GENERATION, destination.map(|destination| text(destination.generation.to_string())));
+        put(names::MARKER_TAG, destination.and_then(|destination| destination.tag.as_ref()).map(text));
+        let next = destination.and_then(|destination| destination.next);
+        put(names::NEXT_GENERATION, next.map(|next| text(next.to_string())));
+        // It has nothing in it that JSON cannot hold.
+        let deletions = (!deletions.is_empty()).then(|| serde_json::to_string(deletions).unwrap_or_default());
+        put(names::DELETIONS, deletions.map(text));
         changes
     }
+}
+
+fn cursor(item: Reader<'_>) -> Result<Option<CursorEntry>, Damage> {
+    let Some(uid) = item.find_number(names::CURSOR_UID)? else { return Ok(None) };
+    let hash = |name| content_hash(item.text(name)?);
+    let (path, entry) = (hash(names::CURSOR_PATH)?, hash(names::CURSOR_ENTRY)?);
+    Ok(Some(CursorEntry { uid: Uid(uid), path, entry }))
+}
+
+/// How a direction is stored; that of a pull is not.
+fn direction_name(direction: Direction) -> Option<&'static str> {
+    match direction {
+        Direction::Pull => None,
+        Direction::Push => Some("push"),
+        Direction::Both => Some("both"),
+    }
+}
+
+fn direction(item: Reader<'_>) -> Result<Direction, Damage> {
+    match item.find_text(names::DIRECTION)? {
+        None => Ok(Direction::Pull),
+        Some("push") => Ok(Direction::Push),
+        Some("both") => Ok(Direction::Both),
+        Some(other) => Err(format!("there is no direction {other:?}")),
+    }
+}
+
+fn identity(item: Reader<'_>) -> Result<Option<DestinationIdentity>, Damage> {
+    let id = |name| -> Result<Option<RandomId>, Damage> {
+        let parsed = item.find_text(name)?.map(str::parse).transpose();
+        parsed.map_err(|error| format!("`{name}` is no id: {error}"))
+    };
+    match (id(names::DESTINATION_ID)?, id(names::GENERATION)?, id(names::NEXT_GENERATION)?) {
+        (None, None, None) => Ok(None),
+        (Some(id), Some(generation), next) => {
+            let tag = item.find_text(names::MARKER_TAG)?.map(str::to_owned);
+            Ok(Some(DestinationIdentity { id, generation, next, tag }))
+        }
+        _ => Err("the identity of its destination is incomplete".to_owned()),
+    }
+}
+
+fn deletions(item: Reader<'_>) -> Result<Vec<Deletions>, Damage> {
+    let Some(deletions) = item.find_text(names::DELETIONS)? else { return Ok(Vec::new()) };
+    serde_json::from_str(deletions).map_err(|error| format!("`{}` cannot be read: {error}", names::DELETIONS))
 }
 
 /// A number of pages. It decides how much is asked for, so a number that there never is must not be believed.

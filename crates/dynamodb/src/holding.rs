@@ -1,7 +1,7 @@
 //! A lease while it is held: renewed in the background until its owner lets go of it or is gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use obsync_core::StateError;
 use tokio::sync::watch;
@@ -26,6 +26,8 @@ pub(super) struct Holding {
     closed: AtomicBool,
     /// Others can have it.
     released: AtomicBool,
+    /// When the run found the destination up to date, milliseconds since the epoch; 0: it did not.
+    checked: AtomicI64,
 }
 
 /// Renews a lease until it is stopped or dropped.
@@ -61,6 +63,7 @@ impl Holding {
             lost: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             released: AtomicBool::new(false),
+            checked: AtomicI64::new(0),
         }
     }
 
@@ -97,10 +100,16 @@ impl Holding {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// Has such a time written when the lease is let go.
+    pub(super) fn note_check(&self, at: i64) {
+        self.checked.store(at, Ordering::Relaxed);
+    }
+
     /// Lets others have it, unless they have it already. Can be called again after an error.
     pub(super) async fn release(&self, table: &DynamoTable, keys: &ItemKeys) -> Result<(), StateError> {
         if !self.is_lost() && !self.released.load(Ordering::Relaxed) {
-            lease::release(table, keys, &self.lease).await?;
+            let checked = self.checked.load(Ordering::Relaxed);
+            lease::release(table, keys, &self.lease, (checked > 0).then_some(checked)).await?;
             self.released.store(true, Ordering::Relaxed);
         }
         Ok(())

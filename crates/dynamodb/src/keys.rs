@@ -77,8 +77,8 @@ impl ItemKeys {
         }
     }
 
-    /// Page `number` of what is announced.
-    pub(super) fn announced(&self, number: u32) -> String {
+    /// Page `number` of what is about to be done.
+    pub(super) fn intents(&self, number: u32) -> String {
         match number {
             0 => format!("announced#{}", self.base),
             _ => format!("announced#{}#{number}", self.base),
@@ -131,7 +131,7 @@ mod tests {
                 one.file(&path),
                 one.page("failed", 1, 0),
                 one.page("failed", 4, 3),
-                one.announced(0),
+                one.intents(0),
                 one.progress(),
             ];
             assert!(own.iter().all(|key| one.own(key) && !other.own(key)));

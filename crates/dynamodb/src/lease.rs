@@ -271,9 +271,18 @@ pub(super) async fn renew(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -
     update_held(table, keys, lease, changes).await
 }
 
-/// Lets go of a lease. `false`: it was not ours any more.
-pub(super) async fn release(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
+/// Lets go of a lease, and notes when its holder last found the destination up to date, if it did. `false`: it was not ours
+/// any more.
+pub(super) async fn release(
+    table: &DynamoTable,
+    keys: &ItemKeys,
+    lease: &Lease,
+    checked: Option<i64>,
+) -> Result<bool, StateError> {
     let mut changes = Changes::default();
+    if let Some(checked) = checked {
+        changes.set(names::CHECKED, number(checked));
+    }
     names::LEASE.iter().for_each(|name| changes.remove(name));
     update_held(table, keys, lease, changes).await
 }

@@ -1,62 +1,115 @@
 //! The items of files and folders.
 
-use obsync_core::{FileMeta, Record, RecordKind};
+use obsync_core::{FileMeta, LocalFacts, Record, RecordKind};
 use obsync_protocol::{Uid, VaultPath};
+use serde::{Deserialize, Serialize};
 
-use super::attributes::{Damage, Item, Reader, VAULT_ID, number, text};
+use super::attributes::{Damage, Item};
 use super::head::Counts;
 use super::rows::content_hash;
 
-const PATH: &str = "path";
-const KIND: &str = "kind";
-const HASH: &str = "hash";
-const UID: &str = "uid";
-const SIZE: &str = "size";
-const MTIME: &str = "mtime";
-const CTIME: &str = "ctime";
+/// A record as an item. What a folder does not have, and what nobody looked at, is left out.
+#[derive(Serialize, Deserialize)]
+struct RecordItem {
+    vault_id: String,
+    path: String,
+    kind: Kind,
+    uid: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mtime: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ctime: Option<i64>,
+    // What the destination said of a file: see `LocalFacts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen_size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    modified: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inode: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entity_tag: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    witnessed: Option<bool>,
+}
 
-const FILE: &str = "file";
-const FOLDER: &str = "folder";
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    File,
+    Folder,
+}
+
+impl RecordItem {
+    fn new(key: &str, record: &Record) -> Self {
+        let file = record.file();
+        let (mut modified, mut changed, mut inode, mut entity_tag) = (None, None, None, None);
+        match &record.facts {
+            Some(LocalFacts::File { modified: content, changed: any, inode: number, .. }) => {
+                (modified, changed, inode) = (Some(*content), Some(*any), Some(*number));
+            }
+            Some(LocalFacts::Object { entity_tag: tag, .. }) => entity_tag = Some(tag.clone()),
+            None => {}
+        }
+        RecordItem {
+            vault_id: key.to_owned(),
+            path: record.path.as_str().to_owned(),
+            kind: if file.is_some() { Kind::File } else { Kind::Folder },
+            uid: record.uid().0,
+            hash: file.map(|meta| meta.hash.to_string()),
+            size: file.map(|meta| meta.size),
+            mtime: file.map(|meta| meta.mtime),
+            ctime: file.map(|meta| meta.ctime),
+            seen_size: record.facts.as_ref().map(LocalFacts::size),
+            modified,
+            changed,
+            inode,
+            entity_tag,
+            witnessed: record.witnessed.then_some(true),
+        }
+    }
+
+    fn meta(&self) -> Result<FileMeta, Damage> {
+        match (&self.hash, self.size, self.mtime, self.ctime) {
+            (Some(hash), Some(size), Some(mtime), Some(ctime)) => {
+                Ok(FileMeta { hash: content_hash(hash)?, size, mtime, ctime, uid: Uid(self.uid) })
+            }
+            _ => Err("the hash, size or times of a file are missing".to_owned()),
+        }
+    }
+
+    /// The facts; what is incomplete says nothing.
+    fn facts(&self) -> Option<LocalFacts> {
+        let size = self.seen_size?;
+        match (&self.entity_tag, self.modified, self.changed, self.inode) {
+            (Some(entity_tag), ..) => Some(LocalFacts::Object { size, entity_tag: entity_tag.clone() }),
+            (None, Some(modified), Some(changed), Some(inode)) => {
+                Some(LocalFacts::File { size, modified, changed, inode })
+            }
+            _ => None,
+        }
+    }
+}
 
 /// The item of this key for a record.
-pub(super) fn item(key: &str, record: &Record) -> Item {
-    let mut item = Item::from([
-        (VAULT_ID.to_owned(), text(key)),
-        (PATH.to_owned(), text(record.path.as_str())),
-        (UID.to_owned(), number(record.uid())),
-    ]);
-    match &record.kind {
-        RecordKind::Folder(_) => {
-            item.insert(KIND.to_owned(), text(FOLDER));
-        }
-        RecordKind::File(meta) => item.extend([
-            (KIND.to_owned(), text(FILE)),
-            (HASH.to_owned(), text(meta.hash.to_string())),
-            (SIZE.to_owned(), number(meta.size)),
-            (MTIME.to_owned(), number(meta.mtime)),
-            (CTIME.to_owned(), number(meta.ctime)),
-        ]),
-    }
-    item
+pub(super) fn item(key: &str, record: &Record) -> Result<Item, Damage> {
+    serde_dynamo::to_item(RecordItem::new(key, record)).map_err(|error| error.to_string())
 }
 
 /// The record of an item.
-pub(super) fn read(item: &Item) -> Result<Record, Damage> {
-    let item = Reader(item);
-    let path = VaultPath::parse(item.text(PATH)?).map_err(|error| format!("its path is not one: {error}"))?;
-    let uid = Uid(item.number(UID)?);
-    let kind = match item.text(KIND)? {
-        FOLDER => RecordKind::Folder(uid),
-        FILE => RecordKind::File(FileMeta {
-            hash: content_hash(item.text(HASH)?)?,
-            size: item.number(SIZE)?,
-            mtime: item.number(MTIME)?,
-            ctime: item.number(CTIME)?,
-            uid,
-        }),
-        other => return Err(format!("it is of the kind {other:?}, which there is not")),
+pub(super) fn read(item: Item) -> Result<Record, Damage> {
+    let item: RecordItem = serde_dynamo::from_item(item).map_err(|error| error.to_string())?;
+    let path = VaultPath::parse(&item.path).map_err(|error| format!("its path is not one: {error}"))?;
+    let kind = match item.kind {
+        Kind::Folder => RecordKind::Folder(Uid(item.uid)),
+        Kind::File => RecordKind::File(item.meta()?),
     };
-    Ok(Record { path, kind })
+    Ok(Record { path, kind, facts: item.facts(), witnessed: item.witnessed.unwrap_or_default() })
 }
 
 /// What is known to be recorded for a path, as far as counting needs it.

@@ -1,6 +1,6 @@
-//! Changes and announced files as they are kept: rows of JSON in the attribute `data` of an item.
+//! Changes and intents as they are kept: rows of JSON in the attribute `data` of an item.
 
-use obsync_core::{Deferred, DeferredCause, DeferredKey, FileMeta, Record, RecordKind};
+use obsync_core::{Deferred, DeferredCause, DeferredKey, FileMeta, Intent, KnownContent, Record, RecordKind};
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -28,13 +28,40 @@ pub(super) fn read<R: DeserializeOwned>(item: &Item) -> Result<Vec<R>, Damage> {
         .map_err(|error| format!("its rows are unreadable: {error}"))
 }
 
-/// A file or folder.
+/// Something that is about to be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct RecordRow {
+pub(super) struct IntentRow {
     path: String,
+    /// The version that a file has, or that a push is made from.
+    #[serde(default)]
     uid: u64,
+    /// What is done; formats 1 and 2 know only of files put in place.
+    #[serde(default, skip_serializing_if = "is_place")]
+    kind: IntentKind,
+    /// A file that is put in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<FileRow>,
+    /// What comes out, is removed or is pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<ContentRow>,
+    /// The staged file, or the path that was renamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    other: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum IntentKind {
+    #[default]
+    Place,
+    Exchange,
+    Remove,
+    Push,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_place(kind: &IntentKind) -> bool {
+    *kind == IntentKind::Place
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,31 +72,95 @@ struct FileRow {
     ctime: i64,
 }
 
-impl From<&Record> for RecordRow {
-    fn from(record: &Record) -> Self {
-        let file = record.file().map(|meta| FileRow {
-            hash: meta.hash.to_string(),
-            size: meta.size,
-            mtime: meta.mtime,
-            ctime: meta.ctime,
-        });
-        RecordRow { path: record.path.as_str().to_owned(), uid: record.uid().0, file }
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ContentRow {
+    hash: String,
+    size: u64,
+}
+
+impl From<&KnownContent> for ContentRow {
+    fn from(content: &KnownContent) -> Self {
+        ContentRow { hash: content.hash.to_string(), size: content.size }
     }
 }
 
-impl RecordRow {
-    /// The record.
-    pub(super) fn record(self) -> Result<Record, Damage> {
-        let path = VaultPath::parse(&self.path).map_err(|error| format!("a path is not one: {error}"))?;
-        let uid = Uid(self.uid);
-        let kind = match self.file {
-            None => RecordKind::Folder(uid),
-            Some(FileRow { hash, size, mtime, ctime }) => {
-                RecordKind::File(FileMeta { hash: content_hash(&hash)?, size, mtime, ctime, uid })
-            }
-        };
-        Ok(Record { path, kind })
+impl ContentRow {
+    fn content(&self) -> Result<KnownContent, Damage> {
+        Ok(KnownContent { hash: content_hash(&self.hash)?, size: self.size })
     }
+}
+
+impl From<&Intent> for IntentRow {
+    fn from(intent: &Intent) -> Self {
+        let row = |path: &VaultPath, kind: IntentKind| IntentRow {
+            path: path.as_str().to_owned(),
+            uid: 0,
+            kind,
+            file: None,
+            content: None,
+            other: None,
+        };
+        match intent {
+            Intent::Place(record) => {
+                let file = record.file().map(|meta| FileRow {
+                    hash: meta.hash.to_string(),
+                    size: meta.size,
+                    mtime: meta.mtime,
+                    ctime: meta.ctime,
+                });
+                IntentRow { uid: record.uid().0, file, ..row(&record.path, IntentKind::Place) }
+            }
+            Intent::Exchange { path, staged, expected } => IntentRow {
+                content: expected.as_ref().map(ContentRow::from),
+                other: Some(staged.clone()),
+                ..row(path, IntentKind::Exchange)
+            },
+            Intent::Remove { path, content } => {
+                IntentRow { content: Some(content.into()), ..row(path, IntentKind::Remove) }
+            }
+            Intent::Push { path, from, content, base } => IntentRow {
+                uid: base.0,
+                content: content.as_ref().map(ContentRow::from),
+                other: from.as_ref().map(|from| from.as_str().to_owned()),
+                ..row(path, IntentKind::Push)
+            },
+        }
+    }
+}
+
+impl IntentRow {
+    /// What is about to be done.
+    pub(super) fn intent(self) -> Result<Intent, Damage> {
+        let path = vault_path(&self.path)?;
+        let (uid, content) = (Uid(self.uid), self.content.as_ref().map(ContentRow::content).transpose()?);
+        Ok(match self.kind {
+            IntentKind::Place => {
+                let kind = match self.file {
+                    None => RecordKind::Folder(uid),
+                    Some(FileRow { hash, size, mtime, ctime }) => {
+                        RecordKind::File(FileMeta { hash: content_hash(&hash)?, size, mtime, ctime, uid })
+                    }
+                };
+                Intent::Place(Record::new(path, kind))
+            }
+            IntentKind::Exchange => Intent::Exchange {
+                path,
+                staged: self.other.ok_or("an exchange has no staged file")?,
+                expected: content,
+            },
+            IntentKind::Remove => {
+                Intent::Remove { path, content: content.ok_or("a removal has no content")? }
+            }
+            IntentKind::Push => {
+                let from = self.other.as_deref().map(vault_path).transpose()?;
+                Intent::Push { path, from, content, base: uid }
+            }
+        })
+    }
+}
+
+fn vault_path(path: &str) -> Result<VaultPath, Damage> {
+    VaultPath::parse(path).map_err(|error| format!("a path is not one: {error}"))
 }
 
 /// A content hash from its hexadecimal digits.
@@ -84,6 +175,12 @@ pub(super) struct DeferredRow {
     pub(super) key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Set where a reason, or none, does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<RarerCause>,
+    /// When a held back deletion was confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    confirmed: Option<i64>,
     uid: u64,
     path: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,14 +197,26 @@ pub(super) struct DeferredRow {
     user: String,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RarerCause {
+    HeldBack,
+    Acknowledged,
+}
+
 impl From<&Deferred> for DeferredRow {
     fn from(Deferred { key, message, cause }: &Deferred) -> Self {
+        let (reason, rarer, confirmed) = match cause {
+            DeferredCause::Filtered => (None, None, None),
+            DeferredCause::Failed { reason } => (Some(reason), None, None),
+            DeferredCause::HeldBack { confirmed } => (None, Some(RarerCause::HeldBack), *confirmed),
+            DeferredCause::Acknowledged { reason } => (Some(reason), Some(RarerCause::Acknowledged), None),
+        };
         DeferredRow {
             key: stored_key(key),
-            reason: match cause {
-                DeferredCause::Filtered => None,
-                DeferredCause::Failed { reason } => Some(shorten(reason, LONGEST_TEXT)),
-            },
+            reason: reason.map(|reason| shorten(reason, LONGEST_TEXT)),
+            cause: rarer,
+            confirmed,
             uid: message.uid.0,
             path: shorten(message.path.as_str(), LONGEST_NAME),
             related_path: message.related_path.as_ref().map(|path| shorten(path.as_str(), LONGEST_NAME)),
@@ -139,9 +248,13 @@ impl DeferredRow {
             device: self.device,
             user: self.user,
         };
-        let cause = match self.reason {
-            None => DeferredCause::Filtered,
-            Some(reason) => DeferredCause::Failed { reason },
+        let cause = match (self.cause, self.reason) {
+            (None, None) => DeferredCause::Filtered,
+            (None, Some(reason)) => DeferredCause::Failed { reason },
+            (Some(RarerCause::HeldBack), _) => DeferredCause::HeldBack { confirmed: self.confirmed },
+            (Some(RarerCause::Acknowledged), reason) => {
+                DeferredCause::Acknowledged { reason: reason.unwrap_or_default() }
+            }
         };
         Deferred { key: DeferredKey::from_stored(self.key), message, cause }
     }

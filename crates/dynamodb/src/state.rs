@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex as Slot};
 
 use async_trait::async_trait;
-use obsync_core::{Commit, Deferred, DeferredKind, Record, StateError, StateStore, VaultState};
+use obsync_core::{Commit, Deferred, DeferredKind, Intent, Record, StateError, StateStore, VaultState};
 use obsync_protocol::{ContentHash, VaultPath};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -18,7 +18,7 @@ use super::keys::{ItemKeys, StateKey};
 use super::lease::{self, LeaseOptions, too_new};
 use super::progress::{ProgressRecord, StoredProgress};
 use super::records::Presence;
-use super::rows::{self, RecordRow};
+use super::rows::{self, IntentRow};
 use super::table::DynamoTable;
 use super::transaction::{WriteError, WritePlan, Writer};
 use obsync_core::blocking::lock;
@@ -60,7 +60,7 @@ impl DynamoState {
     ) -> Result<Self, StateError> {
         let mut taken = lease::take(table, &key, options).await?;
         if let Some(obstacle) = taken.head.obstacle() {
-            lease::release(table, &taken.keys, &taken.lease).await?;
+            lease::release(table, &taken.keys, &taken.lease, None).await?;
             return Err(table.corrupt(taken.keys.head(), obstacle));
         }
         for kind in deferred::surplus(&taken.head) {
@@ -244,7 +244,7 @@ impl DynamoState {
         let mut records = Vec::new();
         let prefix = self.keys.files();
         let take = |item: Item| {
-            records.push(read_record(&self.table, &item)?);
+            records.push(read_record(&self.table, item)?);
             Ok(())
         };
         self.table.scan(Wanted::BeginningWith(&prefix), take).await?;
@@ -258,21 +258,21 @@ impl DynamoState {
         pages.all(known.index(kind)).await
     }
 
-    async fn read_announced(&self) -> Result<Vec<Record>, StateError> {
-        let pages = self.known().await?.get().head.announced_pages;
-        let mut announced = Vec::new();
+    async fn read_intents(&self) -> Result<Vec<Intent>, StateError> {
+        let pages = self.known().await?.get().head.intent_pages;
+        let mut intents = Vec::new();
         for page in 0..pages {
-            let key = self.keys.announced(page);
+            let key = self.keys.intents(page);
             let item = self.table.get(&key).await?;
             let rows = match &item {
-                Some(item) => rows::read::<RecordRow>(item),
+                Some(item) => rows::read::<IntentRow>(item),
                 None => Err("it is not there".to_owned()),
             };
-            let records = rows.and_then(|rows| rows.into_iter().map(RecordRow::record).collect());
-            let records: Vec<Record> = records.map_err(|damage| self.table.corrupt(&key, damage))?;
-            announced.extend(records);
+            let read = rows.and_then(|rows| rows.into_iter().map(IntentRow::intent).collect());
+            let read: Vec<Intent> = read.map_err(|damage| self.table.corrupt(&key, damage))?;
+            intents.extend(read);
         }
-        Ok(announced)
+        Ok(intents)
     }
 
     /// One attempt at a commit. `false`: a request that was given up earlier came between; it is to be planned anew.
@@ -424,14 +424,14 @@ impl StateStore for DynamoState {
     }
 
     /// Costs nothing when the last run ended well.
-    async fn announced(&self) -> Result<Vec<Record>, StateError> {
+    async fn intents(&self) -> Result<Vec<Intent>, StateError> {
         for _ in 1..LOOKS {
-            match self.read_announced().await {
+            match self.read_intents().await {
                 Err(StateError::Corrupt { .. }) if self.is_overtaken().await? => {}
                 outcome => return outcome,
             }
         }
-        self.read_announced().await
+        self.read_intents().await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
@@ -442,5 +442,17 @@ impl StateStore for DynamoState {
             }
         }
         Err(self.table.unavailable("requests that were given up keep coming in; run again later"))
+    }
+
+    /// Costs nothing: the lease came with it.
+    async fn last_check(&self) -> Result<Option<i64>, StateError> {
+        Ok(self.known().await?.get().head.checked)
+    }
+
+    /// Costs nothing: it is written when the lease is let go.
+    async fn note_check(&self, at: i64) {
+        if let Some((holding, _)) = &self.held {
+            holding.note_check(at);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Outcome, Progress, Record, Report, StateError, StateStore, Tally,
+    Commit, Deferred, DeferredKind, Intent, Outcome, Progress, Record, Report, StateError, StateStore, Tally,
     VaultState,
 };
 use obsync_protocol::{ContentHash, VaultId, VaultPath};
@@ -226,8 +226,16 @@ impl StateStore for TrackedState {
         self.state.deferred(kind).await
     }
 
-    async fn announced(&self) -> Result<Vec<Record>, StateError> {
-        self.state.announced().await
+    async fn intents(&self) -> Result<Vec<Intent>, StateError> {
+        self.state.intents().await
+    }
+
+    async fn last_check(&self) -> Result<Option<i64>, StateError> {
+        self.state.last_check().await
+    }
+
+    async fn note_check(&self, at: i64) {
+        self.state.note_check(at).await;
     }
 
     /// The record goes into the same transaction, so it costs no request of its own.

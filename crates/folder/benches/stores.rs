@@ -91,15 +91,17 @@ fn database(home: &TempDir) -> SqliteState {
 }
 
 fn all_records() -> Commit {
-    let record = |number: usize| Record {
-        path: at(&path(number)),
-        kind: RecordKind::File(FileMeta {
-            hash: ContentHash::of(&number.to_le_bytes()),
-            size: 2_048,
-            mtime: 1_700_000_000_000,
-            ctime: 1_700_000_000_000,
-            uid: Uid(number as u64),
-        }),
+    let record = |number: usize| {
+        Record::new(
+            at(&path(number)),
+            RecordKind::File(FileMeta {
+                hash: ContentHash::of(&number.to_le_bytes()),
+                size: 2_048,
+                mtime: 1_700_000_000_000,
+                ctime: 1_700_000_000_000,
+                uid: Uid(number as u64),
+            }),
+        )
     };
     let state = VaultState { version: RECORDS as u64, listed: true, ..VaultState::default() };
     Commit { records: (0..RECORDS).map(record).collect(), state, ..Commit::default() }

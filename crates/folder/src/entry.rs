@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use obsync_core::LocalFacts;
 use obsync_protocol::{ContentHash, ContentHasher};
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
@@ -39,6 +40,18 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// The same as the engine knows it.
+    pub(super) fn local(&self) -> LocalFacts {
+        let nanoseconds =
+            |(seconds, rest): (i64, i64)| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        LocalFacts::File {
+            size: self.size,
+            modified: nanoseconds(self.modified),
+            changed: nanoseconds(self.changed),
+            inode: self.identity.1,
+        }
+    }
+
     /// Whether it is still the same, unchanged. Some file systems have no lasting inodes, and programs that make backups
     /// touch the time of the last change of any kind: one of the two has to be as it was.
     pub(super) fn is_still(&self, before: &Facts) -> bool {

@@ -8,7 +8,7 @@
 //! - `staging`, `writer`, `held` and `early`: files that are not visible yet. `publish`: how they become so, with `rename`,
 //!   `aside` (conflicted copies) and `transplant` (other file systems below the root).
 //! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
-//! - `pin`: how the vault was encrypted. `site`: errors.
+//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `site`: errors.
 
 #![cfg(unix)]
 
@@ -19,6 +19,8 @@ mod file_system;
 mod folding;
 mod held;
 mod lock;
+mod marker;
+mod own_file;
 mod parents;
 mod pin;
 mod publish;
@@ -43,20 +45,25 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use obsync_core::pin::Pin;
 use obsync_core::{
-    FileMeta, FileWriter, FolderEntry, Inventory, Publication, PublishFailure, Published, Removable, Removal,
-    Staged, StoreError, VaultStore, Wanted,
+    FileMeta, FileWriter, FolderEntry, Found, Inventory, KnownContent, LocalFacts, Marked, Marker,
+    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore,
+    Wanted,
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 
 pub use self::pin::FolderPin;
 pub use self::sync::Durability;
 
+use self::entry::Kind;
 use self::parents::Parents;
 use self::root::Root;
 use self::shared::{Shared, is_own};
 use self::site::{Action, again};
 use self::writer::FolderWriter;
 use obsync_core::blocking::{blocking, lock};
+
+/// The largest file, in bytes, that is read to see which content it has: the service has limits of 200 MB and less.
+const LARGEST_CONTENT: u64 = 1 << 30;
 
 /// How a [`FolderStore`] works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -225,6 +232,35 @@ impl VaultStore for FolderStore {
         self.run(|shared| shared.root()?.map_or(Ok(true), |root| walk::is_empty(&root))).await
     }
 
+    async fn identify(&self, _known: Option<&str>) -> Result<MarkerFound, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(MarkerFound::Absent), |root| marker::read(&root))).await
+    }
+
+    async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {
+        let marker = marker.clone();
+        self.run(move |shared| marker::write(&*shared.make_root()?, &marker)).await
+    }
+
+    async fn facts(&self, paths: Vec<VaultPath>) -> Result<Option<Vec<Option<LocalFacts>>>, StoreError> {
+        self.run(move |shared| {
+            let Some(root) = shared.root()? else { return Ok(Some(vec![None; paths.len()])) };
+            let mut parents = Parents::new(&root);
+            Ok(Some(paths.iter().map(|path| facts(&mut parents, path)).collect()))
+        })
+        .await
+    }
+
+    async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
+        self.run(move |shared| {
+            let Some(root) = shared.root()? else {
+                return Ok(vec![Found::Nothing; wanted.len()]);
+            };
+            let mut parents = Parents::new(&root);
+            Ok(wanted.iter().map(|wanted| find(shared, &mut parents, wanted)).collect())
+        })
+        .await
+    }
+
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
         self.run(move |shared| {
             let Some(root) = shared.root()? else {
@@ -348,6 +384,41 @@ impl VaultStore for FolderStore {
             Ok(Some(walk::entries(&root, folder.as_ref(), most)))
         })
         .await
+    }
+}
+
+/// What the file system says of a file.
+fn facts(parents: &mut Parents<'_>, path: &VaultPath) -> Option<LocalFacts> {
+    let dir = parents.find(path.parent().as_ref()).ok().flatten()?;
+    let found = entry::look(&*dir, path.file_name()).ok().flatten()?;
+    (found.kind == Kind::File).then(|| found.local())
+}
+
+/// What is at a path: the content that is wanted, or which other one.
+fn find(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
+    let path = &wanted.path;
+    let dir = match parents.find(path.parent().as_ref()) {
+        Ok(Some(dir)) if !is_own(path) => dir,
+        Ok(None) => return Found::Nothing,
+        _ => return Found::Unknown,
+    };
+    let size = match entry::look(&*dir, path.file_name()) {
+        Ok(Some(found)) if found.kind == Kind::File => found.size,
+        Ok(None) => return Found::Nothing,
+        _ => return Found::Unknown,
+    };
+    // A sparse file of terabytes is nothing that a vault ever had.
+    if size > LARGEST_CONTENT {
+        return Found::Unknown;
+    }
+    match entry::content_of(&*dir, path.file_name(), &[size]) {
+        Ok(Some((Some(hash), facts))) if hash == wanted.hash => {
+            shared.seen.note(path, hash, facts);
+            Found::Wanted
+        }
+        Ok(Some((Some(hash), facts))) => Found::Other(KnownContent { hash, size: facts.size }),
+        Ok(None) => Found::Nothing,
+        _ => Found::Unknown,
     }
 }
 

@@ -1,26 +1,19 @@
 //! The pin in the folder: how the vault was encrypted that was brought here last, in `.obsync/pin.json`. It holds no secret
 //! and stays when a run ends, so that neither a lost home nor a lost state makes the next pull a first contact.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-
-use cap_std::fs::Dir;
 use obsync_core::StoreError;
 use obsync_core::pin::Pin;
 use obsync_protocol::limits;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::own_file;
 use super::root::Root;
 use super::site::Action;
 use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
 /// The pin's file in [`OWN_FOLDER`].
 const FILE: &str = "pin.json";
-/// What becomes that file.
-const NEW_FILE: &str = "pin.json.new";
-/// Keeps git from seeing the folder.
-const IGNORE_FILE: &str = ".gitignore";
 
 /// What a folder says of how the vault was encrypted that was brought there last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,20 +52,11 @@ pub(super) fn read(root: &Root) -> Result<FolderPin, StoreError> {
              from a copy; docs/SEMANTICS.md (\"Encryption that changes\") says what else can be done"
         ))
     };
-    // Opening a FIFO would wait for somebody to write to it.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(&own, FILE, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(FolderPin::None),
+    let text = match own_file::read(&own, FILE, limits::PIN) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(FolderPin::None),
         Err(error) => return Err(unreadable(&error.to_string())),
     };
-    let facts = rustix::fs::fstat(&file).map_err(|error| unreadable(&error.to_string()))?;
-    if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
-        return Err(unreadable("it is no ordinary file"));
-    }
-    let mut text = String::new();
-    let read = file.take(limits::PIN as u64 + 1).read_to_string(&mut text);
-    read.map_err(|error| unreadable(&error.to_string()))?;
     let pin = Pin::from_text(&text).map_err(|error| unreadable(&error.to_string()))?;
     Ok(FolderPin::Pin(Box::new(pin)))
 }
@@ -106,29 +90,5 @@ pub(super) fn write(root: &Root, pin: &Pin) -> Result<(), StoreError> {
             return Ok(());
         }
     };
-    let written = replace(&own, &text).and_then(|()| {
-        rustix::fs::fsync(&own)?;
-        root.handle.sync_all()
-    });
-    written.map_err(|error| root.site.root_error(Action::Write, error))
-}
-
-fn replace(own: &Dir, text: &str) -> io::Result<()> {
-    match rustix::fs::unlinkat(own, NEW_FILE, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
-    }
-    create(own, NEW_FILE, text)?;
-    rustix::fs::renameat(own, NEW_FILE, own, FILE)?;
-    match create(own, IGNORE_FILE, "*\n") {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
-    }
-}
-
-fn create(own: &Dir, name: &str, text: &str) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(own, name, flags, Mode::from_raw_mode(0o600))?);
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    own_file::write(root, &own, FILE, &text).map_err(|error| root.site.root_error(Action::Write, error))
 }

@@ -13,7 +13,8 @@ use std::thread;
 
 use cap_std::fs::Dir;
 use obsync_core::{
-    FileMeta, KnownContent, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError,
+    FileMeta, KnownContent, LocalFacts, Publication, PublicationContent, PublishFailure, Published, Staged,
+    StoreError,
 };
 use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
@@ -196,7 +197,7 @@ impl Publisher<'_> {
         let missing = || self.root.site.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
         match self.settle_seen(&dir, path, meta) {
-            Ok(Some(())) => Ok(Published::default()),
+            Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path, meta), ..Published::default() }),
             Ok(None) => Err(StoreError::ContentNeeded {
                 path: path.as_str().to_owned(),
                 location: self.root.site.location(),
@@ -266,7 +267,7 @@ impl Publisher<'_> {
         match (result, conflict) {
             (Ok(()), conflict) => {
                 self.root.touched(staged.path.parent().as_ref());
-                Ok(Published { conflict })
+                Ok(Published { conflict, facts: facts_of(&dir, &staged.path, &staged.meta) })
             }
             (Err(error), conflict) => {
                 if let Some(aside) = conflict {
@@ -386,6 +387,15 @@ impl Publisher<'_> {
         }
         transplant(site, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())
     }
+}
+
+/// What is to be remembered of a file that was just put in place or compared; nothing if it has not the size and time that
+/// obsync gave it: somebody was quick.
+fn facts_of(dir: &Dir, path: &VaultPath, meta: &FileMeta) -> Option<LocalFacts> {
+    let found = look(dir, path.file_name()).ok().flatten()?;
+    let is_as_made =
+        found.kind == Kind::File && (found.size, found.modified) == (meta.size, moment(meta.mtime));
+    is_as_made.then(|| found.local())
 }
 
 /// The sizes, in bytes, of the contents that make a difference at the place of a staged file.

@@ -1,11 +1,14 @@
 //! The one way to write to a state database: a whole commit in one transaction.
 
-use obsync_core::{Commit, Deferred, DeferredCause, Record, RecordKind, VaultState};
-use obsync_protocol::EncodedPath;
+use obsync_core::{
+    Commit, CursorEntry, Deferred, DeferredCause, Intent, KnownContent, LocalFacts, Record, RecordKind,
+    VaultState,
+};
+use obsync_protocol::{ContentHash, EncodedPath};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::identity::{self, StateIdentity};
-use super::rows::{ReadError, announced, vault_state};
+use super::rows::{ReadError, cause_number, direction_number, intent_number, intents, vault_state};
 use super::schema;
 
 /// Why a commit was not made. Nothing of it is in the database then.
@@ -39,11 +42,11 @@ pub(super) fn apply(connection: &mut Connection, identity: &StateIdentity, commi
         schema::index_contents(&transaction)?;
     }
     forget(&transaction, commit)?;
-    put_records(&transaction, "records", &commit.records)?;
+    put_records(&transaction, &commit.records)?;
     settle(&transaction, commit)?;
     defer(&transaction, &commit.deferred)?;
-    transaction.execute("DELETE FROM announced", [])?;
-    put_records(&transaction, "announced", &commit.announced)?;
+    transaction.execute("DELETE FROM intents", [])?;
+    put_intents(&transaction, &commit.intents)?;
     set_state(&transaction, identity, &commit.state, now)?;
     transaction.commit()?;
     Ok(())
@@ -54,9 +57,9 @@ fn is_nothing(connection: &Connection, identity: &StateIdentity, commit: &Commit
         && commit.records.is_empty()
         && commit.settled.is_empty()
         && commit.deferred.is_empty()
-        && commit.announced.is_empty();
+        && commit.intents.is_empty();
     empty
-        && announced(connection).is_ok_and(|known| known.is_empty())
+        && intents(connection).is_ok_and(|known| known.is_empty())
         && vault_state(connection).is_ok_and(|known| known == commit.state)
         && identity::query(connection).is_ok_and(|known| known == *identity)
 }
@@ -69,25 +72,93 @@ fn forget(transaction: &Transaction<'_>, commit: &Commit) -> Written {
     Ok(())
 }
 
-/// Puts records into one of the two tables that hold some.
-fn put_records(transaction: &Transaction<'_>, table: &'static str, records: &[Record]) -> Written {
-    let sql = format!(
-        "INSERT OR REPLACE INTO {table} (path, uid, hash, size, mtime, ctime) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
-    );
-    let mut statement = transaction.prepare_cached(&sql)?;
+fn put_records(transaction: &Transaction<'_>, records: &[Record]) -> Written {
+    let sql = "INSERT OR REPLACE INTO records (path, uid, hash, size, mtime, ctime, witnessed, seen_size, modified, changed,
+                                               inode, entity_tag)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    let mut statement = transaction.prepare_cached(sql)?;
     for record in records {
-        let uid = signed(record.uid().0, "a version of the vault")?;
+        let Columns { uid, hash, size, mtime, ctime } = Columns::of(record)?;
         let path = record.path.as_str();
-        match &record.kind {
-            RecordKind::Folder(_) => {
-                let none: Option<i64> = None;
-                statement.execute((path, uid, none, none, none, none))?;
+        let facts = record.facts.as_ref();
+        let seen_size = facts.map(|facts| signed(facts.size(), "a file's size")).transpose()?;
+        let (modified, changed, inode, tag) = match facts {
+            // An inode is a number of 64 bits, which SQLite takes for one with a sign.
+            Some(LocalFacts::File { modified, changed, inode, .. }) => {
+                (Some(*modified), Some(*changed), Some(inode.cast_signed()), None)
             }
-            RecordKind::File(meta) => {
-                let size = signed(meta.size, "a file's size")?;
-                statement.execute((path, uid, meta.hash.as_bytes(), size, meta.mtime, meta.ctime))?;
+            Some(LocalFacts::Object { entity_tag, .. }) => (None, None, None, Some(entity_tag)),
+            None => (None, None, None, None),
+        };
+        statement.execute((
+            path,
+            uid,
+            hash.map(ContentHash::as_bytes),
+            size,
+            mtime,
+            ctime,
+            record.witnessed,
+            seen_size,
+            modified,
+            changed,
+            inode,
+            tag,
+        ))?;
+    }
+    Ok(())
+}
+
+/// A record's columns; those of a file are NULL for a folder.
+#[derive(Default)]
+struct Columns<'a> {
+    uid: i64,
+    hash: Option<&'a ContentHash>,
+    size: Option<i64>,
+    mtime: Option<i64>,
+    ctime: Option<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(record: &'a Record) -> Written<Self> {
+        let uid = signed(record.uid().0, "a version of the vault")?;
+        Ok(match &record.kind {
+            RecordKind::Folder(_) => Columns { uid, ..Columns::default() },
+            RecordKind::File(meta) => Columns {
+                uid,
+                hash: Some(&meta.hash),
+                size: Some(signed(meta.size, "a file's size")?),
+                mtime: Some(meta.mtime),
+                ctime: Some(meta.ctime),
+            },
+        })
+    }
+
+    fn of_content(content: Option<&'a KnownContent>) -> Written<Self> {
+        let size = content.map(|content| signed(content.size, "a file's size")).transpose()?;
+        Ok(Columns { hash: content.map(|content| &content.hash), size, ..Columns::default() })
+    }
+}
+
+fn put_intents(transaction: &Transaction<'_>, intents: &[Intent]) -> Written {
+    let sql = "INSERT INTO intents (path, uid, hash, size, mtime, ctime, kind, other)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let mut statement = transaction.prepare_cached(sql)?;
+    for intent in intents {
+        let (path, columns, other) = match intent {
+            Intent::Place(record) => (&record.path, Columns::of(record)?, None),
+            Intent::Exchange { path, staged, expected } => {
+                (path, Columns::of_content(expected.as_ref())?, Some(staged.as_str()))
             }
-        }
+            Intent::Remove { path, content } => (path, Columns::of_content(Some(content))?, None),
+            Intent::Push { path, from, content, base } => {
+                let uid = signed(base.0, "a version of the vault")?;
+                let columns = Columns { uid, ..Columns::of_content(content.as_ref())? };
+                (path, columns, from.as_ref().map(|from| from.as_str()))
+            }
+        };
+        let Columns { uid, hash, size, mtime, ctime } = columns;
+        let hash = hash.map(ContentHash::as_bytes);
+        statement.execute((path.as_str(), uid, hash, size, mtime, ctime, intent_number(intent), other))?;
     }
     Ok(())
 }
@@ -106,18 +177,19 @@ fn settle(transaction: &Transaction<'_>, commit: &Commit) -> Written {
 }
 
 fn defer(transaction: &Transaction<'_>, deferred: &[Deferred]) -> Written {
-    let sql = "INSERT OR REPLACE INTO deferred (key, failed, reason, uid, path, related_path, hash, size, ctime, mtime,
-                                                folder, deleted, device, user)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    let sql = "INSERT OR REPLACE INTO deferred (key, cause, reason, uid, path, related_path, hash, size, ctime, mtime,
+                                                folder, deleted, device, user, confirmed)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     let mut statement = transaction.prepare_cached(sql)?;
     for Deferred { key, message, cause } in deferred {
-        let reason = match cause {
-            DeferredCause::Filtered => None,
-            DeferredCause::Failed { reason } => Some(reason),
+        let (reason, confirmed) = match cause {
+            DeferredCause::Filtered => (None, None),
+            DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } => (Some(reason), None),
+            DeferredCause::HeldBack { confirmed } => (None, *confirmed),
         };
         statement.execute((
             key.as_str(),
-            reason.is_some(),
+            cause_number(cause),
             reason,
             signed(message.uid.0, "a version of the vault")?,
             message.path.as_str(),
@@ -130,6 +202,7 @@ fn defer(transaction: &Transaction<'_>, deferred: &[Deferred]) -> Written {
             message.deleted,
             &message.device,
             &message.user,
+            confirmed,
         ))?;
     }
     Ok(())
@@ -141,13 +214,50 @@ fn set_state(
     state: &VaultState,
     now: i64,
 ) -> Written {
-    let sql = "UPDATE vault SET vault_name = ?1, committed = ?2, version = ?3, listed = ?4, filter = ?5, rechecking = ?6 WHERE id = 1";
+    let sql = "UPDATE vault SET vault_name = ?1, committed = ?2, version = ?3, listed = ?4, filter = ?5, rechecking = ?6,
+                                cursor_uid = ?7, cursor_path = ?8, cursor_entry = ?9, direction = ?10,
+                                destination_id = ?11, generation = ?12, next_generation = ?13, deletions = ?14, marker_tag = ?15
+               WHERE id = 1";
     let version = signed(state.version, "the vault's version")?;
     let rechecking = state.rechecking.map_or(0, |version| version.saturating_add(1));
     let rechecking = signed(rechecking, "how far the vault was looked at again")?;
+    let cursor = state.cursor.as_ref();
+    let cursor_uid = cursor.map(|cursor| signed(cursor.uid.0, "a version of the vault")).transpose()?;
+    let hash = |of: fn(&CursorEntry) -> &ContentHash| cursor.map(|cursor| of(cursor).as_bytes());
+    let destination = state.destination.as_ref();
+    let deletions = match state.deletions.is_empty() {
+        true => None,
+        false => {
+            Some(serde_json::to_string(&state.deletions).map_err(|_| WriteError::OutOfRange("a deletion"))?)
+        }
+    };
     let mut statement = transaction.prepare_cached(sql)?;
-    statement.execute((&identity.vault_name, now, version, state.listed, &state.filter, rechecking))?;
+    statement.execute((
+        &identity.vault_name,
+        now,
+        version,
+        state.listed,
+        &state.filter,
+        rechecking,
+        cursor_uid,
+        hash(|cursor| &cursor.path),
+        hash(|cursor| &cursor.entry),
+        direction_number(state.direction),
+        destination.map(|destination| destination.id.to_string()),
+        destination.map(|destination| destination.generation.to_string()),
+        destination.and_then(|destination| destination.next).map(|next| next.to_string()),
+        deletions,
+        destination.and_then(|destination| destination.tag.as_ref()),
+    ))?;
     Ok(())
+}
+
+/// Notes the time of a check, without waiting for the disk: nothing depends on it.
+pub(super) fn note_check(connection: &Connection, at: i64) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    let noted = connection.execute("UPDATE vault SET checked = ?1 WHERE id = 1", [at]);
+    connection.pragma_update(None, "synchronous", "EXTRA")?;
+    noted.map(drop)
 }
 
 fn signed(value: u64, what: &'static str) -> Written<i64> {

@@ -14,15 +14,18 @@ use super::{commit, rows, schema, summary};
 use obsync_protocol::fuzzing::Input;
 
 /// The tables with their columns.
-const TABLES: [(&str, usize); 4] = [("vault", 10), ("records", 6), ("announced", 6), ("deferred", 14)];
+const TABLES: [(&str, usize); 4] = [("vault", 20), ("records", 12), ("intents", 8), ("deferred", 15)];
 
 /// The same tables as obsync's, but anything goes in: what somebody with an editor can make.
 const LOOSE: &str = "
-    CREATE TABLE vault (id, vault_id, vault_name, destination, created, committed, version, listed, filter, rechecking);
-    CREATE TABLE records (path, uid, hash, size, mtime, ctime);
-    CREATE TABLE announced (path, uid, hash, size, mtime, ctime);
-    CREATE TABLE deferred (key, failed, reason, uid, path, related_path, hash, size, ctime, mtime, folder, deleted,
-                           device, user);
+    CREATE TABLE vault (id, vault_id, vault_name, destination, created, committed, version, listed, filter, rechecking,
+                        cursor_uid, cursor_path, cursor_entry, direction, destination_id, generation, next_generation,
+                        marker_tag, deletions, checked);
+    CREATE TABLE records (path, uid, hash, size, mtime, ctime, witnessed, seen_size, modified, changed, inode,
+                          entity_tag);
+    CREATE TABLE intents (path, uid, hash, size, mtime, ctime, kind, other);
+    CREATE TABLE deferred (key, cause, reason, uid, path, related_path, hash, size, ctime, mtime, folder, deleted,
+                           device, user, confirmed);
 ";
 
 /// A database with rows that the input describes: read, committed to, and read again.
@@ -38,8 +41,8 @@ pub fn sqlite_rows(data: &[u8]) {
     let is_read = state.is_ok();
     let commit = Commit { state: state.unwrap_or_default(), ..Commit::default() };
     let Ok(identity) = identity::read(&database, &connection) else { return };
-    let announced = rows::announced(&connection).unwrap_or_default();
-    let committed = commit::apply(&mut connection, &identity, &Commit { announced, ..commit.clone() })
+    let intents = rows::intents(&connection).unwrap_or_default();
+    let committed = commit::apply(&mut connection, &identity, &Commit { intents, ..commit.clone() })
         .map_err(|error| database.write_error(error));
     if committed.is_ok() && is_read {
         // What could be read and was written again can be read again, as it was.
@@ -65,10 +68,10 @@ fn fill(connection: &Connection, input: &mut Input<'_>) -> rusqlite::Result<()> 
         transaction.commit()?;
     } else {
         connection.execute_batch(LOOSE)?;
-        connection.pragma_update(None, "user_version", 1)?;
+        connection.pragma_update(None, "user_version", 2)?;
     }
     if kind & 2 == 0 {
-        let values = "(1, 'vault-1', 'Notes', '/notes', 1, 1, 5, 1, NULL, 0)";
+        let values = "(1, 'vault-1', 'Notes', '/notes', 1, 1, 5, 1, NULL, 0, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL)";
         connection.execute_batch(&format!("INSERT OR REPLACE INTO vault VALUES {values}"))?;
     }
     for _ in 0..32 {
@@ -100,7 +103,7 @@ fn read_all(connection: &Connection, database: &Database) -> Result<VaultState, 
         error
     };
     let all = rows::all_records(connection).map_err(told);
-    let announced = rows::announced(connection).map_err(told);
+    let intents = rows::intents(connection).map_err(told);
     let asked: Vec<VaultPath> = all.iter().flatten().map(|record| record.path.clone()).collect();
     let found = rows::records(connection, &asked).map_err(told);
     let contents: Vec<_> =
@@ -113,7 +116,7 @@ fn read_all(connection: &Connection, database: &Database) -> Result<VaultState, 
         assert!(all.is_err() || summary.files + summary.folders >= asked.len() as u64);
     }
     let state = rows::vault_state(connection).map_err(told)?;
-    let _ = (all?, announced?, found?, sources?, empty?, filtered?, failed?);
+    let _ = (all?, intents?, found?, sources?, empty?, filtered?, failed?);
     Ok(state)
 }
 

@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use obsync_core::{Commit, Deferred, DeferredKind, Record, StateError, StateStore, VaultState};
+use obsync_core::{Commit, Deferred, DeferredKind, Intent, Record, StateError, StateStore, VaultState};
 use obsync_protocol::{ContentHash, VaultPath};
 use rusqlite::Connection;
 
@@ -72,6 +72,7 @@ impl SqliteState {
         let mut connection = schema::open(&database, Access::Write)?;
         if let Some(connection) = &mut connection {
             identity.check(&identity::read(&database, connection)?, &database)?;
+            schema::migrate(connection).map_err(|error| database.error(&error))?;
             let shrunk = shrink::shrink(connection).map_err(|error| database.error(&error))?;
             if shrunk.shortened > 0 {
                 tracing::warn!(
@@ -163,6 +164,16 @@ impl Inner {
         };
         commit::apply(connection, identity, commit).map_err(|error| self.database.write_error(error))
     }
+
+    /// Notes the time of a check where there is a database already.
+    fn note_check(&self, at: i64) -> Result<(), StateError> {
+        match (self.access, &mut *lock(&self.connection)) {
+            (Access::Write, Some(connection)) => {
+                commit::note_check(connection, at).map_err(|error| self.database.error(&error))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
@@ -185,15 +196,28 @@ impl StateStore for SqliteState {
         self.query(Vec::new(), rows::all_records).await
     }
 
+    async fn sample(&self, most: usize) -> Result<Vec<Record>, StateError> {
+        self.query(Vec::new(), move |connection| rows::sample(connection, most)).await
+    }
+
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
         self.query(Vec::new(), move |connection| rows::deferred(connection, kind)).await
     }
 
-    async fn announced(&self) -> Result<Vec<Record>, StateError> {
-        self.query(Vec::new(), rows::announced).await
+    async fn intents(&self) -> Result<Vec<Intent>, StateError> {
+        self.query(Vec::new(), rows::intents).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
         self.run(move |inner| inner.commit(&commit)).await
+    }
+
+    async fn last_check(&self) -> Result<Option<i64>, StateError> {
+        self.query(None, rows::last_check).await
+    }
+
+    async fn note_check(&self, at: i64) {
+        let noted = self.run(move |inner| inner.note_check(at)).await;
+        noted.unwrap_or_else(|error| tracing::debug!(%error, "the time of this check is not noted"));
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use obsync_core::{
-    Deferred, DeferredCause, DeferredKey, DeferredKind, FileMeta, Record, RecordKind, VaultState,
+    CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, DestinationIdentity, Direction,
+    FileMeta, Intent, KnownContent, LocalFacts, RandomId, Record, RecordKind, VaultState,
 };
-use obsync_protocol::limits::DEFERRED_CHANGES;
+use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -30,50 +31,194 @@ type Read<T> = Result<T, ReadError>;
 
 /// The row of the vault as a whole.
 pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
-    let mut statement =
-        connection.prepare_cached("SELECT version, listed, filter, rechecking FROM vault WHERE id = 1")?;
-    let row = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
-    let (version, listed, filter, rechecking) =
-        row.optional()?.ok_or_else(|| ReadError::Value("its vault's row is missing".to_owned()))?;
+    let mut statement = connection.prepare_cached(
+        "SELECT version, listed, filter, rechecking, direction, cursor_uid, cursor_path, cursor_entry, destination_id,
+                generation, next_generation, marker_tag, deletions
+         FROM vault WHERE id = 1",
+    )?;
+    let mut rows = statement.query([])?;
+    let row = rows.next()?.ok_or_else(|| ReadError::Value("its vault's row is missing".to_owned()))?;
+    let deletions = match row.get_ref(12)?.as_str_or_null().map_err(rusqlite::Error::from)? {
+        None => Vec::new(),
+        Some(text) => serde_json::from_str(text)
+            .map_err(|error| ReadError::Value(format!("its deletions cannot be read: {error}")))?,
+    };
     Ok(VaultState {
-        version: unsigned(version, "the vault's version")?,
-        listed,
-        filter,
+        version: unsigned(row.get(0)?, "the vault's version")?,
+        listed: row.get(1)?,
+        filter: row.get(2)?,
         // 0: none; else one more than the version.
-        rechecking: unsigned(rechecking, "how far the vault was looked at again")?.checked_sub(1),
+        rechecking: unsigned(row.get(3)?, "how far the vault was looked at again")?.checked_sub(1),
+        direction: direction(row.get(4)?)?,
+        cursor: cursor(row, 5)?,
+        destination: destination(row, 8)?,
+        deletions,
     })
 }
+
+/// Columns cursor_uid, cursor_path, cursor_entry from `first` on.
+fn cursor(row: &Row<'_>, first: usize) -> Read<Option<CursorEntry>> {
+    let Some(uid) = row.get::<_, Option<i64>>(first)? else { return Ok(None) };
+    let hash = |column| content_hash(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?);
+    let uid = Uid(unsigned(uid, "the version of the newest entry")?);
+    Ok(Some(CursorEntry { uid, path: hash(first + 1)?, entry: hash(first + 2)? }))
+}
+
+/// Columns destination_id, generation, next_generation, marker_tag from `first` on.
+fn destination(row: &Row<'_>, first: usize) -> Read<Option<DestinationIdentity>> {
+    let number = |column| -> Read<Option<RandomId>> {
+        let text = row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        let wrong = |error| ReadError::Value(format!("an id of its destination is not one: {error}"));
+        text.map(|text| text.parse().map_err(wrong)).transpose()
+    };
+    match (number(first)?, number(first + 1)?, number(first + 2)?) {
+        (None, None, None) => Ok(None),
+        (Some(id), Some(generation), next) => {
+            Ok(Some(DestinationIdentity { id, generation, next, tag: row.get(first + 3)? }))
+        }
+        _ => Err(ReadError::Value("the identity of its destination is incomplete".to_owned())),
+    }
+}
+
+/// When a run last found the destination up to date.
+pub(super) fn last_check(connection: &Connection) -> Read<Option<i64>> {
+    Ok(connection
+        .query_row("SELECT checked FROM vault WHERE id = 1", [], |row| row.get(0))
+        .optional()?
+        .flatten())
+}
+
+/// How a direction is stored.
+pub(super) fn direction_number(direction: Direction) -> i64 {
+    match direction {
+        Direction::Pull => 0,
+        Direction::Push => 1,
+        Direction::Both => 2,
+    }
+}
+
+fn direction(number: i64) -> Read<Direction> {
+    match number {
+        0 => Ok(Direction::Pull),
+        1 => Ok(Direction::Push),
+        2 => Ok(Direction::Both),
+        _ => Err(ReadError::Value(format!("there is no direction {number}"))),
+    }
+}
+
+/// The columns of a record but for its path.
+const RECORD: &str =
+    "uid, hash, size, mtime, ctime, witnessed, seen_size, modified, changed, inode, entity_tag";
 
 /// The records of some paths.
 pub(super) fn records(connection: &Connection, paths: &[VaultPath]) -> Read<Vec<Option<Record>>> {
     let mut statement =
-        connection.prepare_cached("SELECT uid, hash, size, mtime, ctime FROM records WHERE path = ?1")?;
+        connection.prepare_cached(&format!("SELECT {RECORD} FROM records WHERE path = ?1"))?;
     let find = |path: &VaultPath| -> Read<Option<Record>> {
         let mut rows = statement.query([path.as_str()])?;
         let Some(row) = rows.next()? else { return Ok(None) };
-        Ok(Some(Record { path: path.clone(), kind: record_kind(row, 0)? }))
+        Ok(Some(record(path.clone(), row, 0)?))
     };
     paths.iter().map(find).collect()
 }
 
 /// All records.
 pub(super) fn all_records(connection: &Connection) -> Read<Vec<Record>> {
-    whole_records(connection, "SELECT path, uid, hash, size, mtime, ctime FROM records")
-}
-
-/// What was about to be put in place.
-pub(super) fn announced(connection: &Connection) -> Read<Vec<Record>> {
-    whole_records(connection, "SELECT path, uid, hash, size, mtime, ctime FROM announced")
-}
-
-fn whole_records(connection: &Connection, sql: &str) -> Read<Vec<Record>> {
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare_cached(&format!("SELECT path, {RECORD} FROM records"))?;
     let mut rows = statement.query([])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
-        records.push(Record { path: vault_path(text(row, 0)?)?, kind: record_kind(row, 1)? });
+        records.push(record(vault_path(text(row, 0)?)?, row, 1)?);
     }
     Ok(records)
+}
+
+/// Some records of files, drawn anew each time.
+pub(super) fn sample(connection: &Connection, most: usize) -> Read<Vec<Record>> {
+    // Tables that earlier releases made have no row numbers; of those it is always the first few.
+    let drawn = format!(
+        "SELECT path, {RECORD} FROM records
+         WHERE hash IS NOT NULL AND rowid > (SELECT abs(random() % max(rowid)) FROM records) ORDER BY rowid LIMIT 1"
+    );
+    let Ok(mut statement) = connection.prepare_cached(&drawn) else {
+        return some_records(connection, most);
+    };
+    let mut sample: Vec<Record> = Vec::new();
+    for _ in 0..most {
+        let mut rows = statement.query([])?;
+        let Some(row) = rows.next()? else { continue };
+        let drawn = record(vault_path(text(row, 0)?)?, row, 1)?;
+        if sample.iter().all(|known| known.path != drawn.path) {
+            sample.push(drawn);
+        }
+    }
+    match sample.is_empty() {
+        true => some_records(connection, most),
+        false => Ok(sample),
+    }
+}
+
+fn some_records(connection: &Connection, most: usize) -> Read<Vec<Record>> {
+    let sql = format!("SELECT path, {RECORD} FROM records WHERE hash IS NOT NULL LIMIT ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([most])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(record(vault_path(text(row, 0)?)?, row, 1)?);
+    }
+    Ok(records)
+}
+
+/// What was about to be done.
+pub(super) fn intents(connection: &Connection) -> Read<Vec<Intent>> {
+    let mut statement =
+        connection.prepare_cached("SELECT path, uid, hash, size, mtime, ctime, kind, other FROM intents")?;
+    let mut rows = statement.query([])?;
+    let mut intents = Vec::new();
+    while let Some(row) = rows.next()? {
+        intents.push(intent(row)?);
+    }
+    Ok(intents)
+}
+
+fn intent(row: &Row<'_>) -> Read<Intent> {
+    let path = vault_path(text(row, 0)?)?;
+    let missing = |what: &str| ReadError::Value(format!("what was about to be done has no {what}"));
+    let other: Option<String> = row.get(7)?;
+    Ok(match row.get::<_, i64>(6)? {
+        0 => Intent::Place(Record::new(path, record_kind(row, 1)?)),
+        1 => Intent::Exchange {
+            path,
+            staged: other.ok_or_else(|| missing("staged file"))?,
+            expected: known_content(row, 2)?,
+        },
+        2 => Intent::Remove { path, content: known_content(row, 2)?.ok_or_else(|| missing("content"))? },
+        3 => Intent::Push {
+            path,
+            from: other.as_deref().map(vault_path).transpose()?,
+            content: known_content(row, 2)?,
+            base: Uid(unsigned(row.get(1)?, "the version of a push")?),
+        },
+        kind => return Err(ReadError::Value(format!("there is nothing of the kind {kind} to be done"))),
+    })
+}
+
+/// How the kind of an intent is stored.
+pub(super) fn intent_number(intent: &Intent) -> i64 {
+    match intent {
+        Intent::Place(_) => 0,
+        Intent::Exchange { .. } => 1,
+        Intent::Remove { .. } => 2,
+        Intent::Push { .. } => 3,
+    }
+}
+
+/// Columns hash and size from `first` on.
+fn known_content(row: &Row<'_>, first: usize) -> Read<Option<KnownContent>> {
+    let hash = row.get_ref(first)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+    let Some(hash) = hash else { return Ok(None) };
+    let size = unsigned(row.get(first + 1)?, "a content's size")?;
+    Ok(Some(KnownContent { hash: content_hash(hash)?, size }))
 }
 
 /// For each content a path that has it.
@@ -106,26 +251,40 @@ fn sources_by_reading(connection: &Connection, contents: &[ContentHash]) -> Read
 
 /// The deferred changes of one kind; of those that failed not more than any run remembers.
 pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<Deferred>> {
-    let sql =
-        "SELECT key, reason, uid, path, related_path, hash, size, ctime, mtime, folder, deleted, device, user
-               FROM deferred WHERE failed = ?1 ORDER BY uid, key LIMIT ?2";
-    let mut statement = connection.prepare_cached(sql)?;
-    let most = match kind {
-        DeferredKind::Failed => i64::try_from(DEFERRED_CHANGES).unwrap_or(i64::MAX),
-        // No limit.
-        DeferredKind::Filtered => -1,
+    let (causes, most) = match kind {
+        DeferredKind::Failed => ("cause > 0", i64::try_from(DEFERRED_CHANGES).unwrap_or(i64::MAX)),
+        DeferredKind::Filtered => ("cause = 0", i64::try_from(FILTERED_CHANGES).unwrap_or(i64::MAX)),
     };
-    let mut rows = statement.query((kind == DeferredKind::Failed, most))?;
+    let sql = format!(
+        "SELECT key, cause, reason, confirmed, uid, path, related_path, hash, size, ctime, mtime, folder, deleted, device,
+                user
+         FROM deferred WHERE {causes} ORDER BY uid, key LIMIT ?1"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([most])?;
     let mut deferred = Vec::new();
     while let Some(row) = rows.next()? {
-        let cause = match kind {
-            DeferredKind::Filtered => DeferredCause::Filtered,
-            DeferredKind::Failed => DeferredCause::Failed { reason: row.get(1)? },
+        let cause = match row.get::<_, i64>(1)? {
+            0 => DeferredCause::Filtered,
+            1 => DeferredCause::Failed { reason: row.get(2)? },
+            2 => DeferredCause::HeldBack { confirmed: row.get(3)? },
+            3 => DeferredCause::Acknowledged { reason: row.get(2)? },
+            cause => return Err(ReadError::Value(format!("no change is deferred for a cause {cause}"))),
         };
         let key = DeferredKey::from_stored(row.get(0)?);
-        deferred.push(Deferred { key, message: message(row, 2)?, cause });
+        deferred.push(Deferred { key, message: message(row, 4)?, cause });
     }
     Ok(deferred)
+}
+
+/// How the cause of a deferred change is stored.
+pub(super) fn cause_number(cause: &DeferredCause) -> i64 {
+    match cause {
+        DeferredCause::Filtered => 0,
+        DeferredCause::Failed { .. } => 1,
+        DeferredCause::HeldBack { .. } => 2,
+        DeferredCause::Acknowledged { .. } => 3,
+    }
 }
 
 /// The server's message, in the columns from `first` on.
@@ -144,6 +303,28 @@ fn message(row: &Row<'_>, first: usize) -> Read<PushMessage> {
         device: row.get(first + 9)?,
         user: row.get(first + 10)?,
     })
+}
+
+/// The columns of [`RECORD`] from `first` on.
+fn record(path: VaultPath, row: &Row<'_>, first: usize) -> Read<Record> {
+    let kind = record_kind(row, first)?;
+    let witnessed = row.get(first + 5)?;
+    Ok(Record { path, kind, facts: facts(row, first + 6)?, witnessed })
+}
+
+/// Columns seen_size, modified, changed, inode, entity_tag from `first` on.
+fn facts(row: &Row<'_>, first: usize) -> Read<Option<LocalFacts>> {
+    let Some(size) = row.get::<_, Option<i64>>(first)? else { return Ok(None) };
+    let size = unsigned(size, "a file's size")?;
+    Ok(Some(match row.get::<_, Option<String>>(first + 4)? {
+        Some(entity_tag) => LocalFacts::Object { size, entity_tag },
+        None => LocalFacts::File {
+            size,
+            modified: row.get(first + 1)?,
+            changed: row.get(first + 2)?,
+            inode: row.get::<_, i64>(first + 3)?.cast_unsigned(),
+        },
+    }))
 }
 
 /// Columns uid, hash, size, mtime, ctime from `first` on.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use obsync_core::StateError;
 use obsync_private::{Folder, Refusal};
-use rusqlite::{Connection, OpenFlags, Transaction};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::errors::Database;
 use super::identity::StateIdentity;
@@ -15,7 +15,7 @@ use super::lock::{parts, private_folder};
 /// What SQLite keeps in the file's header to say whose format it is: "obsy".
 const APPLICATION_ID: i64 = 0x6f62_7379;
 /// The newest format that this program knows.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// How long to wait for another program that reads the database (`obsync status`).
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Memory for pages, in KiB: the indexes of some 100,000 records.
@@ -23,7 +23,8 @@ const CACHE: i64 = 16 * 1024;
 /// Prepared statements that are kept.
 const STATEMENTS: usize = 32;
 
-/// All versions and sizes are at most [`i64::MAX`]; times are milliseconds since the epoch.
+/// All versions and sizes are at most [`i64::MAX`]; times are milliseconds since the epoch, but for those of a file's facts
+/// (`modified`, `changed`), which are nanoseconds.
 const TABLES: &str = "
     CREATE TABLE vault (
         id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -36,7 +37,23 @@ const TABLES: &str = "
         listed INTEGER NOT NULL,
         filter TEXT,
         -- 0, or one more than the version up to which a full pull at work looked at everything again.
-        rechecking INTEGER NOT NULL DEFAULT 0
+        rechecking INTEGER NOT NULL DEFAULT 0,
+        -- The newest entry that was listed: its version, and the SHA-256 of its path and of what it says.
+        cursor_uid INTEGER,
+        cursor_path BLOB,
+        cursor_entry BLOB,
+        -- 0: vault to destination; 1: destination to vault; 2: both ways.
+        direction INTEGER NOT NULL DEFAULT 0,
+        -- The identity of the destination, its generation, the one that is about to be written there, and the entity tag of
+        -- what was written.
+        destination_id TEXT,
+        generation TEXT,
+        next_generation TEXT,
+        marker_tag TEXT,
+        -- The deletions of the last hour, as JSON.
+        deletions TEXT,
+        -- When a run last found the destination up to date. Written without a flush.
+        checked INTEGER
     ) STRICT;
     -- A folder has neither hash nor size nor times. Rows are in the order in which they came, and only an index is in that
     -- of the paths: files come in another, so that each commit touches most pages of whatever is ordered so, and those of
@@ -47,21 +64,35 @@ const TABLES: &str = "
         hash BLOB,
         size INTEGER,
         mtime INTEGER,
-        ctime INTEGER
+        ctime INTEGER,
+        -- Whether it was seen in this destination; and the facts of a file, which has an inode, or an object, which has an
+        -- entity tag. NULL where nobody looked.
+        witnessed INTEGER NOT NULL DEFAULT 0,
+        seen_size INTEGER,
+        modified INTEGER,
+        changed INTEGER,
+        inode INTEGER,
+        entity_tag TEXT
     ) STRICT;
-    -- Files that were about to be put in place when this was written. Written and emptied as a whole, so without an order.
-    CREATE TABLE announced (
+    -- What was about to be done when this was written. Written and emptied as a whole, so without an order.
+    CREATE TABLE intents (
         path TEXT NOT NULL,
+        -- Of a push the version that it is made from.
         uid INTEGER NOT NULL,
         hash BLOB,
         size INTEGER,
         mtime INTEGER,
-        ctime INTEGER
+        ctime INTEGER,
+        -- 0: a file is put in place; 1: changes places with a staged file; 2: is removed; 3: a change is pushed.
+        kind INTEGER NOT NULL DEFAULT 0,
+        -- The staged file, or the path that was renamed.
+        other TEXT
     ) STRICT;
     -- A change that the filter left out has no reason. From uid on: the server's message.
     CREATE TABLE deferred (
         key TEXT PRIMARY KEY,
-        failed INTEGER NOT NULL,
+        -- 0: filtered; 1: failed; 2: held back; 3: acknowledged.
+        cause INTEGER NOT NULL,
         reason TEXT,
         uid INTEGER NOT NULL,
         path TEXT NOT NULL,
@@ -73,9 +104,37 @@ const TABLES: &str = "
         folder INTEGER NOT NULL,
         deleted INTEGER NOT NULL,
         device TEXT NOT NULL,
-        user TEXT NOT NULL
+        user TEXT NOT NULL,
+        -- When a held back deletion was confirmed.
+        confirmed INTEGER
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX deferred_by_uid ON deferred (failed, uid);
+    CREATE INDEX deferred_by_uid ON deferred (cause, uid);
+";
+
+/// Makes a database of format 1 one of format 2. No row of a table is written anew: SQLite takes the defaults for columns
+/// that a row does not have.
+const FROM_1_TO_2: &str = "
+    ALTER TABLE vault ADD COLUMN cursor_uid INTEGER;
+    ALTER TABLE vault ADD COLUMN cursor_path BLOB;
+    ALTER TABLE vault ADD COLUMN cursor_entry BLOB;
+    ALTER TABLE vault ADD COLUMN direction INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE vault ADD COLUMN destination_id TEXT;
+    ALTER TABLE vault ADD COLUMN generation TEXT;
+    ALTER TABLE vault ADD COLUMN next_generation TEXT;
+    ALTER TABLE vault ADD COLUMN marker_tag TEXT;
+    ALTER TABLE vault ADD COLUMN deletions TEXT;
+    ALTER TABLE vault ADD COLUMN checked INTEGER;
+    ALTER TABLE records ADD COLUMN witnessed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE records ADD COLUMN seen_size INTEGER;
+    ALTER TABLE records ADD COLUMN modified INTEGER;
+    ALTER TABLE records ADD COLUMN changed INTEGER;
+    ALTER TABLE records ADD COLUMN inode INTEGER;
+    ALTER TABLE records ADD COLUMN entity_tag TEXT;
+    ALTER TABLE announced RENAME TO intents;
+    ALTER TABLE intents ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE intents ADD COLUMN other TEXT;
+    ALTER TABLE deferred RENAME COLUMN failed TO cause;
+    ALTER TABLE deferred ADD COLUMN confirmed INTEGER;
 ";
 
 /// What a database is opened for.
@@ -102,16 +161,50 @@ pub(super) fn open(database: &Database, access: Access) -> Result<Option<Connect
         Ok(std::fs::metadata(database.path()).is_ok_and(|found| found.len() >= pages.unsigned_abs()))
     };
     match check().map_err(|error| database.error(&error))? {
-        (APPLICATION_ID, FORMAT) if is_whole().map_err(|error| database.error(&error))? => {
+        (APPLICATION_ID, format @ 1..=FORMAT) if is_whole().map_err(|error| database.error(&error))? => {
+            if format < FORMAT && access == Access::Read {
+                see_as_format_2(&connection).map_err(|error| database.error(&error))?;
+            }
             Ok(Some(connection))
         }
-        (APPLICATION_ID, FORMAT) => Err(database.corrupt("its end is missing")),
+        (APPLICATION_ID, 1..=FORMAT) => Err(database.corrupt("its end is missing")),
         (APPLICATION_ID, newer) if newer > FORMAT => Err(database.newer(newer, FORMAT)),
         (APPLICATION_ID, other) => Err(database.corrupt(format!("there never was a format {other}"))),
         // Rolled back: a first commit was interrupted by something that the file system outlived.
         (0, 0) if std::fs::metadata(database.path()).is_ok_and(|found| found.len() == 0) => Ok(None),
         _ => Err(database.corrupt("it is a database of another program")),
     }
+}
+
+/// Makes a database of an earlier format one of this, in one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if pragma(&transaction, "user_version")? == 1 {
+        transaction.execute_batch(FROM_1_TO_2)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+    }
+    transaction.commit()
+}
+
+/// Lets a reader see a database of format 1 as one of format 2, without writing to it: by views in its own memory, which
+/// take the place of the tables of the same names.
+fn see_as_format_2(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "query_only", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.execute_batch(
+        "CREATE TEMP VIEW vault AS
+             SELECT *, NULL AS cursor_uid, NULL AS cursor_path, NULL AS cursor_entry, 0 AS direction,
+                    NULL AS destination_id, NULL AS generation, NULL AS next_generation, NULL AS marker_tag, NULL AS deletions,
+                    NULL AS checked
+             FROM main.vault;
+         CREATE TEMP VIEW records AS
+             SELECT *, 0 AS witnessed, NULL AS seen_size, NULL AS modified, NULL AS changed, NULL AS inode,
+                    NULL AS entity_tag
+             FROM main.records;
+         CREATE TEMP VIEW intents AS SELECT *, 0 AS kind, NULL AS other FROM main.announced;
+         CREATE TEMP VIEW deferred AS SELECT *, failed AS cause, NULL AS confirmed FROM main.deferred;",
+    )?;
+    connection.pragma_update(None, "query_only", true)
 }
 
 /// Makes the file, readable only by its owner. Its tables are made by the first commit.

@@ -25,8 +25,8 @@ pub(super) struct Shrunk {
 /// Forgets changes that were not applied if there are too many, and shortens what is too long.
 pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<Shrunk> {
     let mut forgotten = 0;
-    for (failed, most) in [(true, DEFERRED_CHANGES), (false, FILTERED_CHANGES)] {
-        forgotten += forget_surplus(connection, failed, most)?;
+    for (causes, most) in [("cause > 0", DEFERRED_CHANGES), ("cause = 0", FILTERED_CHANGES)] {
+        forgotten += forget_surplus(connection, causes, most)?;
     }
     let mut count = 0;
     loop {
@@ -46,15 +46,15 @@ pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<Shrunk> {
 }
 
 /// Forgets all changes that failed, or were filtered out, where there are more than `most`: each would be in memory.
-fn forget_surplus(connection: &mut Connection, failed: bool, most: usize) -> rusqlite::Result<usize> {
+fn forget_surplus(connection: &mut Connection, causes: &str, most: usize) -> rusqlite::Result<usize> {
     let transaction = connection.transaction()?;
     let count: i64 =
         transaction
-            .query_row("SELECT COUNT(*) FROM deferred WHERE failed = ?1", [failed], |row| row.get(0))?;
+            .query_row(&format!("SELECT COUNT(*) FROM deferred WHERE {causes}"), [], |row| row.get(0))?;
     if usize::try_from(count).is_ok_and(|count| count <= most) {
         return Ok(0);
     }
-    let forgotten = transaction.execute("DELETE FROM deferred WHERE failed = ?1", [failed])?;
+    let forgotten = transaction.execute(&format!("DELETE FROM deferred WHERE {causes}"), [])?;
     // From the first version on; 0 stands for a vault that need not be looked at again.
     transaction.execute("UPDATE vault SET rechecking = 1 WHERE id = 1", [])?;
     transaction.commit()?;
@@ -65,7 +65,7 @@ fn shrink_some(connection: &mut Connection) -> rusqlite::Result<usize> {
     // The prefix of a key that is not a path, and the most that is left of a path.
     let longest_key = UNREADABLE_PATH + 2;
     let sql = "SELECT key, uid, path, substr(hash, 1, ?3) FROM deferred
-               WHERE failed = 1 AND (
+               WHERE cause = 1 AND (
                    (octet_length(key) > ?1 AND substr(key, 1, 2) = '//') OR octet_length(hash) > ?3
                    OR octet_length(related_path) > ?2 OR octet_length(device) > ?2 OR octet_length(user) > ?2
                ) LIMIT ?4";

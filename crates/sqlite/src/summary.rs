@@ -55,8 +55,8 @@ pub(super) fn summary(connection: &Connection) -> Result<StateSummary, ReadError
     let sql = "SELECT COUNT(hash), COUNT(*) - COUNT(hash), COALESCE(SUM(size), 0) FROM records";
     let (files, folders, bytes): (u64, u64, i64) =
         connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let count = |failed: bool| -> rusqlite::Result<u64> {
-        connection.query_row("SELECT COUNT(*) FROM deferred WHERE failed = ?1", [failed], |row| row.get(0))
+    let count = |cause: i64| -> rusqlite::Result<u64> {
+        connection.query_row("SELECT COUNT(*) FROM deferred WHERE cause = ?1", [cause], |row| row.get(0))
     };
     Ok(StateSummary {
         identity: identity::query(connection)?,
@@ -68,7 +68,7 @@ pub(super) fn summary(connection: &Connection) -> Result<StateSummary, ReadError
         bytes: u64::try_from(bytes)
             .map_err(|_| ReadError::Value("the sizes of its files are negative".to_owned()))?,
         folders,
-        filtered: count(false)?,
-        failed: count(true)?,
+        filtered: count(0)?,
+        failed: count(1)?,
     })
 }

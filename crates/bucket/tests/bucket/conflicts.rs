@@ -17,7 +17,7 @@ async fn what_obsync_wrote_in_an_earlier_life_is_replaced() {
     let bucket = S3Bucket::new().await;
     place(&bucket.store().await, "a.md", b"first", TIME, None).await;
     // The state was lost: nothing is said about what is there.
-    assert_eq!(place(&bucket.store().await, "a.md", b"second", TIME, None).await, Published::default());
+    assert_eq!(place(&bucket.store().await, "a.md", b"second", TIME, None).await.conflict, None);
     assert_eq!(bucket.keys(), ["a.md"]);
     assert_eq!(bucket.text("a.md").as_deref(), Some("second"));
 }
@@ -28,10 +28,7 @@ async fn what_lost_its_metadata_is_known_by_its_content() {
     // As another tool leaves a vault that it copied from bucket to bucket.
     bucket.put("a.md", b"first, and longer");
     let store = bucket.store().await;
-    assert_eq!(
-        place(&store, "a.md", b"second", TIME, Some(b"first, and longer")).await,
-        Published::default()
-    );
+    assert_eq!(place(&store, "a.md", b"second", TIME, Some(b"first, and longer")).await.conflict, None);
     assert_eq!(bucket.keys(), ["a.md"]);
     assert!(bucket.object("a.md").unwrap().metadata.contains_key("sha256"));
 }
@@ -98,7 +95,7 @@ async fn an_answer_that_is_lost_is_no_conflict() {
             };
         });
         // It is there when the request is repeated, and it is ours.
-        assert_eq!(publish_one(&store, staged, None).await.unwrap(), Published::default(), "{operation}");
+        assert_eq!(publish_one(&store, staged, None).await.unwrap().conflict, None, "{operation}");
         assert_eq!(bucket.keys(), ["a.md"]);
         assert_eq!(bucket.object("a.md").unwrap().content, content);
         assert_eq!(bucket.open_uploads(), 0);
@@ -165,7 +162,7 @@ async fn a_later_version_of_the_same_vault_replaces_an_earlier_one_and_never_the
         // Of an earlier life, which nothing is known of any more.
         place_version(&bucket.store().await, b"early", 5).await.unwrap();
         let published = place_version(&bucket.store().await, b"late", 9).await.unwrap();
-        assert_eq!(published, Published::default());
+        assert_eq!(published.conflict, None);
         assert_eq!(
             bucket.object("a.md").unwrap().metadata.get("vault").cloned(),
             vault.map(|vault| vault.to_string())
@@ -192,7 +189,7 @@ async fn what_another_vault_put_there_is_kept_as_a_conflicted_copy() {
         assert_eq!(bucket.object("a.md").unwrap().content, &content[..]);
     }
     // The same content is nothing that could be lost.
-    assert_eq!(place_version(&of("four").await, b"of 2nd", 1).await.unwrap(), Published::default());
+    assert_eq!(place_version(&of("four").await, b"of 2nd", 1).await.unwrap().conflict, None);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use obsync_bucket::BucketOptions;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, NoProgress, Outcome, Record, StateError, StateStore, VaultState,
+    Commit, Deferred, DeferredKind, Intent, NoProgress, Outcome, Record, StateError, StateStore, VaultState,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 use obsync_sqlite::SqliteState;
@@ -36,16 +36,18 @@ impl Witness {
     /// Everything that is to be seen was announced first, and everything that is recorded is to be seen.
     async fn check(&self, commit: &Commit) {
         let seen = self.in_bucket();
-        let known = [self.state.announced().await.unwrap(), self.state.all_records().await.unwrap()].concat();
-        let known: HashSet<&str> = known.iter().map(|record| record.path.as_str()).collect();
+        let (intents, records) =
+            (self.state.intents().await.unwrap(), self.state.all_records().await.unwrap());
+        let known = intents.iter().filter_map(Intent::placed).chain(&records);
+        let known: HashSet<&str> = known.map(|record| record.path.as_str()).collect();
         assert!(seen.iter().all(|path| known.contains(path.as_str())), "{seen:?} of {known:?}");
         assert!(commit.records.iter().all(|record| seen.contains(record.path.as_str())));
     }
 
     /// Whether something that was announced before stays so, because it is not published yet. Waits until more of it is.
     async fn overlaps(&self, commit: &Commit) -> bool {
-        let announced = self.state.announced().await.unwrap();
-        if !commit.announced.iter().any(|record| announced.contains(record)) {
+        let announced = self.state.intents().await.unwrap();
+        if !commit.intents.iter().any(|intent| announced.contains(intent)) {
             return false;
         }
         let before = self.bench.bucket.cloud.counts();
@@ -78,8 +80,16 @@ impl StateStore for Witness {
         self.state.deferred(kind).await
     }
 
-    async fn announced(&self) -> Result<Vec<Record>, StateError> {
-        self.state.announced().await
+    async fn intents(&self) -> Result<Vec<Intent>, StateError> {
+        self.state.intents().await
+    }
+
+    async fn last_check(&self) -> Result<Option<i64>, StateError> {
+        self.state.last_check().await
+    }
+
+    async fn note_check(&self, at: i64) {
+        self.state.note_check(at).await;
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {

@@ -189,7 +189,10 @@ impl FailureRow {
             path: deferred.key.shown().to_owned(),
             uid: deferred.message.uid.0,
             reason: match &deferred.cause {
-                DeferredCause::Failed { reason } => redactor.take_out(reason).into_owned(),
+                DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } => {
+                    redactor.take_out(reason).into_owned()
+                }
+                DeferredCause::HeldBack { .. } => "a deletion that waits to be confirmed".to_owned(),
                 DeferredCause::Filtered => "left out".to_owned(),
             },
         }

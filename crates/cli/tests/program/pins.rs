@@ -473,7 +473,11 @@ fn the_pin_of_a_folder_is_private_unseen_by_git_and_of_no_account_to_verify() {
     let mut names: Vec<_> =
         fs::read_dir(&own).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, [".gitignore", "lock", "pin.json"], "nothing but the pin and the lock stays");
+    assert_eq!(
+        names,
+        [".gitignore", "id", "lock", "pin.json"],
+        "nothing but the marker, the pin and the lock stays"
+    );
     assert_eq!(fs::metadata(own.join("pin.json")).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_to_string(own.join(".gitignore")).unwrap(), "*\n");
     let text = fs::read_to_string(own.join("pin.json")).unwrap();

@@ -14,7 +14,7 @@ pub(crate) const PASSWORD: &str = "the account's password";
 pub(crate) const VAULT: &str = "Notes";
 
 /// No test may wait longer than this for anything.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A server, its vault, and what a client needs to open it.
 pub(crate) struct Bed {

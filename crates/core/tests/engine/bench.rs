@@ -39,7 +39,15 @@ impl Bench {
 
     /// A bench whose server is set up further.
     pub(crate) async fn with(set_up: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
-        let spec = VaultSpec::end_to_end(VAULT, VAULT_PASSWORD);
+        Self::of(VaultSpec::end_to_end(VAULT, VAULT_PASSWORD), set_up).await
+    }
+
+    /// A bench with the same vault, empty again, on another server.
+    pub(crate) async fn anew(&self) -> Self {
+        Self::of(VaultSpec::end_to_end(VAULT, VAULT_PASSWORD).id(self.vault.id()), |server| server).await
+    }
+
+    async fn of(spec: VaultSpec, set_up: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let server = set_up(Server::builder().user(EMAIL, PASSWORD).vault(spec)).start().await.unwrap();
         let vault = server.vault(VAULT).unwrap();
         let source = source(&server).await;
@@ -60,6 +68,16 @@ impl Bench {
     /// The same bench with its destination and its state in another place, which has nothing of it yet.
     pub(crate) fn at(self, place: &Path) -> Self {
         Bench { home: TempDir::new_in(place).unwrap(), ..self }
+    }
+
+    /// The same bench with the destination and the state of another.
+    pub(crate) fn with_destination_of(self, other: Bench) -> Self {
+        Bench { home: other.home, ..self }
+    }
+
+    /// Loses the state.
+    pub(crate) fn lose_state(&self) {
+        std::fs::remove_file(self.home.path().join("state.sqlite")).unwrap();
     }
 
     /// Where the vault is pulled to.

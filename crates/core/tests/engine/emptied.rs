@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use obsync_conformance::confined::{Confinement, confined};
-use obsync_core::Outcome;
+use obsync_core::{Doubt, Outcome};
 
 use crate::bench::Bench;
 
@@ -44,7 +44,8 @@ async fn a_destination_in_which_only_litter_is_left_is_filled_again() {
     remove_all_but_litter(&bench);
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 3), "{report:#?}");
-    assert!(report.warnings[0].contains("nothing of the vault is in the destination"), "{report:#?}");
+    assert_eq!(report.doubt, Some(Doubt::OtherFiles), "{report:#?}");
+    assert!(report.warnings[0].contains("none of the files that were looked at"), "{report:#?}");
     let report = bench.pull().await;
     assert_eq!((report.warnings.len(), report.pulled.files), (0, 0), "{report:#?}");
 }

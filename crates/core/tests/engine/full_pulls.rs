@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 
-use obsync_core::{Commit, Mode, NoProgress, Record, Report, pull};
+use obsync_core::{Commit, Intent, Mode, NoProgress, Record, Report, pull};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
@@ -37,7 +37,7 @@ async fn a_full_pull_announces_and_records_what_is_new_changed_or_missing() {
     let brought = ["folder/changed.md", "folder/new.md", "folder/missing.md"];
     assert_eq!(paths(&commits, announced), set(brought));
     assert_eq!(&paths(&commits, recorded) - &set(brought), set(["empty", "new folder"]));
-    assert!(commits.last().unwrap().announced.is_empty(), "nothing stays announced");
+    assert!(commits.last().unwrap().intents.is_empty(), "nothing stays announced");
     bench.assert_exact().await;
 }
 
@@ -46,13 +46,13 @@ async fn a_full_pull_records_other_times_and_versions_of_contents_that_are_in_pl
     let bench = with_notes().await;
     bench.vault.write("folder/changed.md", "changed", T + 60_000).unwrap();
     bench.vault.write("folder/missing.md", "missing", T).unwrap();
-    // What was done to the times here is mended, and is nothing that the state would have to be told.
+    // What was done to the times here is mended. Its facts are others then, by which a later scan will know it.
     let file = fs::File::options().append(true).open(bench.dest().join("folder/7.md")).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     let (report, commits) = full_pull(&bench).await;
     assert_eq!(report.requests, 0, "{report:#?}");
     assert_eq!(paths(&commits, announced), set([]));
-    assert_eq!(paths(&commits, recorded), set(["folder/changed.md", "folder/missing.md"]));
+    assert_eq!(paths(&commits, recorded), set(["folder/7.md", "folder/changed.md", "folder/missing.md"]));
     bench.assert_exact().await;
 }
 
@@ -91,15 +91,15 @@ async fn full_pull(bench: &Bench) -> (Report, Vec<Commit>) {
     (report, state.commits())
 }
 
-fn announced(commit: &Commit) -> &[Record] {
-    &commit.announced
+fn announced(commit: &Commit) -> Vec<&Record> {
+    commit.intents.iter().filter_map(Intent::placed).collect()
 }
 
-fn recorded(commit: &Commit) -> &[Record] {
-    &commit.records
+fn recorded(commit: &Commit) -> Vec<&Record> {
+    commit.records.iter().collect()
 }
 
-fn paths(commits: &[Commit], of: fn(&Commit) -> &[Record]) -> BTreeSet<String> {
+fn paths(commits: &[Commit], of: fn(&Commit) -> Vec<&Record>) -> BTreeSet<String> {
     commits.iter().flat_map(of).map(|record| record.path.to_string()).collect()
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod emptied;
 mod full_pulls;
 mod histories;
+mod identity;
 mod meddled;
 mod older_vaults;
 mod refusals;

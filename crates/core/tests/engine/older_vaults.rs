@@ -154,7 +154,7 @@ async fn rolled_back() -> (Bench, Bench) {
         bench.vault.write(&format!("{n}.md"), format!("{n}"), T).unwrap();
     }
     bench.pull().await;
-    let after = Bench::new().await;
+    let after = bench.anew().await;
     after.vault.write("0.md", "0", T).unwrap();
     after.vault.write("new.md", "new", T).unwrap();
     (bench, after)

@@ -240,7 +240,7 @@ async fn a_full_pull_removes_nothing_unlisted_while_a_path_cannot_be_read() {
     // The server has forgotten a file, or lists it in a way that nobody can read.
     bench.edit("b.md", "b.md");
     let meta = FileMeta { hash: ContentHash::of(b"b.md"), size: 4, mtime: T, ctime: T, uid: Uid(1) };
-    let records = vec![Record { path: VaultPath::parse("b.md").unwrap(), kind: RecordKind::File(meta) }];
+    let records = vec![Record::new(VaultPath::parse("b.md").unwrap(), RecordKind::File(meta))];
     let state = bench.state().load().await.unwrap();
     bench.state().commit(Commit { records, state, ..Commit::default() }).await.unwrap();
     bench.vault.write_raw(RawEntry { path: "00ff".into(), ..RawEntry::default() }).unwrap();

@@ -70,7 +70,7 @@ async fn copies_are_published_in_batches_of_what_the_store_takes() {
     let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
     let report = pull(&bench.source, bench.store(), state.clone(), &bench.options, none, stop).await.unwrap();
     assert_eq!((report.pulled.files, report.copied.files), (1, most as u64 + 99));
-    let largest = state.commits().iter().map(|commit| commit.announced.len()).max();
+    let largest = state.commits().iter().map(|commit| commit.intents.len()).max();
     assert_eq!(largest, Some(most));
     drop(state);
     bench.assert_exact().await;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use obsync_core::{Commit, Deferred, DeferredKind, Record, StateError, StateStore, VaultState};
+use obsync_core::{Commit, Deferred, DeferredKind, Intent, Record, StateError, StateStore, VaultState};
 use obsync_protocol::{ContentHash, VaultPath};
 use obsync_sqlite::SqliteState;
 
@@ -46,8 +46,16 @@ impl StateStore for WatchedState {
         self.state.deferred(kind).await
     }
 
-    async fn announced(&self) -> Result<Vec<Record>, StateError> {
-        self.state.announced().await
+    async fn intents(&self) -> Result<Vec<Intent>, StateError> {
+        self.state.intents().await
+    }
+
+    async fn last_check(&self) -> Result<Option<i64>, StateError> {
+        self.state.last_check().await
+    }
+
+    async fn note_check(&self, at: i64) {
+        self.state.note_check(at).await;
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {

@@ -183,7 +183,7 @@ async fn a_git_folder_of_an_older_release_stays_and_is_named() {
     let uid = bench.vault.write("p/.git/config", "old", T).unwrap();
     bench.edit("p/.git/config", "old");
     let meta = FileMeta { hash: ContentHash::of(b"old"), size: 3, mtime: T, ctime: T, uid };
-    let record = Record { path: VaultPath::parse("p/.git/config").unwrap(), kind: RecordKind::File(meta) };
+    let record = Record::new(VaultPath::parse("p/.git/config").unwrap(), RecordKind::File(meta));
     let state = bench.state();
     let known = state.load().await.unwrap();
     state.commit(Commit { records: vec![record], state: known, ..Commit::default() }).await.unwrap();

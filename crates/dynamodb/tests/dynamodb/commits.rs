@@ -1,6 +1,6 @@
 //! Commits of any size, and what they leave in the table.
 
-use obsync_conformance::at;
+use obsync_conformance::{at, placing};
 use obsync_core::{Commit, DeferredCause, DeferredKey, DeferredKind, StateStore, VaultState};
 use obsync_dynamodb::DynamoState;
 use obsync_protocol::{ContentHash, PushMessage, VaultPath};
@@ -16,7 +16,7 @@ async fn items_are_as_the_design_says() {
     let commit = Commit {
         records: files(1),
         deferred: vec![failure(7)],
-        announced: vec![file("next.md", 8)],
+        intents: placing(vec![file("next.md", 8)]),
         state: version(9),
         ..Commit::default()
     };
@@ -66,10 +66,8 @@ async fn counts_are_exact_whatever_was_there_before() {
     state.close().await.unwrap();
     // A run that looks nothing up before it commits.
     let state = site.state().await;
-    let folder = obsync_core::Record {
-        path: at("folder/0.md"),
-        kind: obsync_core::RecordKind::Folder(obsync_protocol::Uid(4)),
-    };
+    let folder =
+        obsync_core::Record::new(at("folder/0.md"), obsync_core::RecordKind::Folder(obsync_protocol::Uid(4)));
     let commit = Commit {
         forgotten: vec![at("folder/1.md"), at("never was")],
         records: vec![folder, file("folder/2.md", 5), file("new.md", 6), file("new.md", 7)],
@@ -180,7 +178,7 @@ async fn that_a_full_pull_was_begun_is_known_until_one_comes_to_its_end() {
     let site = Site::new().await;
     for rechecking in [Some(0), Some(2), None] {
         let state = site.state().await;
-        let begun = VaultState { rechecking, filter: None, listed: false, version: 3 };
+        let begun = VaultState { rechecking, version: 3, ..VaultState::default() };
         state.commit(Commit { state: begun.clone(), ..Commit::default() }).await.unwrap();
         assert_eq!(state.load().await.unwrap(), begun);
         state.close().await.unwrap();
@@ -193,13 +191,13 @@ async fn that_a_full_pull_was_begun_is_known_until_one_comes_to_its_end() {
 async fn whoever_only_looks_is_not_confused_by_a_run_at_work() {
     let site = Site::new().await;
     let working = site.state().await;
-    let first = Commit { deferred: vec![failure(1)], announced: files(2), ..commit_of(Vec::new(), 1) };
+    let first = Commit { deferred: vec![failure(1)], intents: placing(files(2)), ..commit_of(Vec::new(), 1) };
     working.commit(first).await.unwrap();
     let looked = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap();
     let many = Commit { deferred: (0..900).map(failure).collect(), ..commit_of(Vec::new(), 2) };
     working.commit(many).await.unwrap();
     assert_eq!(looked.deferred(DeferredKind::Failed).await.unwrap().len(), 900);
-    assert_eq!(looked.announced().await.unwrap(), []);
+    assert_eq!(looked.intents().await.unwrap(), []);
     assert_eq!(looked.load().await.unwrap(), version(2));
 }
 
@@ -210,16 +208,19 @@ async fn more_is_announced_than_an_item_holds() {
     let announced: Vec<_> =
         (0..3_000).map(|number| file(&format!("{}/{number}.md", "long ".repeat(20)), number)).collect();
     state
-        .commit(Commit { announced: announced.clone(), state: version(0), ..Commit::default() })
+        .commit(Commit { intents: placing(announced.clone()), state: version(0), ..Commit::default() })
         .await
         .unwrap();
     state.close().await.unwrap();
     let state = site.state().await;
-    assert_eq!(state.announced().await.unwrap(), announced);
-    state.commit(Commit { announced: files(1), state: version(0), ..Commit::default() }).await.unwrap();
-    assert_eq!(state.announced().await.unwrap(), files(1));
+    assert_eq!(state.intents().await.unwrap(), placing(announced));
+    state
+        .commit(Commit { intents: placing(files(1)), state: version(0), ..Commit::default() })
+        .await
+        .unwrap();
+    assert_eq!(state.intents().await.unwrap(), placing(files(1)));
     state.commit(Commit { state: version(0), ..Commit::default() }).await.unwrap();
-    assert_eq!(state.announced().await.unwrap(), []);
+    assert_eq!(state.intents().await.unwrap(), []);
     assert_eq!(site.keys(), [VAULT]);
 }
 

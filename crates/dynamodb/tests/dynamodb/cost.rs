@@ -1,5 +1,6 @@
 //! What a run costs in requests.
 
+use obsync_conformance::placing;
 use obsync_core::{Commit, DeferredKey, DeferredKind, StateStore};
 use obsync_dynamodb::DynamoState;
 use obsync_protocol::VaultPath;
@@ -11,12 +12,15 @@ use crate::site::{Site, commit_of, file, files, version};
 async fn incremental_run(state: &DynamoState, changed: Vec<obsync_core::Record>, at_version: u64) {
     state.load().await.unwrap();
     state.load().await.unwrap();
-    assert_eq!(state.announced().await.unwrap(), []);
+    assert_eq!(state.intents().await.unwrap(), []);
     assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
     let paths: Vec<VaultPath> = changed.iter().map(|record| record.path.clone()).collect();
     assert_eq!(state.records(&paths).await.unwrap().iter().flatten().count(), changed.len());
     let known = state.load().await.unwrap();
-    state.commit(Commit { announced: changed.clone(), state: known, ..Commit::default() }).await.unwrap();
+    state
+        .commit(Commit { intents: placing(changed.clone()), state: known, ..Commit::default() })
+        .await
+        .unwrap();
     let settled: Vec<DeferredKey> = paths.iter().map(DeferredKey::plain).collect();
     let last = Commit { records: changed, settled, state: version(at_version), ..Commit::default() };
     state.commit(last).await.unwrap();
@@ -82,7 +86,7 @@ async fn bring(state: &DynamoState, files: &[obsync_core::Record]) {
     let mut records = Vec::new();
     for batch in files.chunks(100) {
         let known = state.load().await.unwrap();
-        let commit = Commit { records, announced: batch.to_vec(), state: known, ..Commit::default() };
+        let commit = Commit { records, intents: placing(batch.to_vec()), state: known, ..Commit::default() };
         state.commit(commit).await.unwrap();
         records = batch.to_vec();
     }

@@ -1,6 +1,6 @@
 //! Items that are not what obsync wrote: told, never guessed at, and gone with a reset.
 
-use obsync_conformance::at;
+use obsync_conformance::{at, placing};
 use obsync_core::{Commit, Deferred, DeferredCause, DeferredKind, StateError, StateStore};
 use obsync_dynamodb::DynamoState;
 use obsync_protocol::ContentHash;
@@ -14,8 +14,13 @@ async fn filled() -> Site {
     let state = site.state().await;
     let filtered = Deferred { cause: DeferredCause::Filtered, ..failure(2) };
     let deferred = vec![failure(1), filtered];
-    let commit =
-        Commit { records: files(3), deferred, announced: files(1), state: version(3), ..Commit::default() };
+    let commit = Commit {
+        records: files(3),
+        deferred,
+        intents: placing(files(1)),
+        state: version(3),
+        ..Commit::default()
+    };
     state.commit(commit).await.unwrap();
     state.close().await.unwrap();
     site
@@ -91,7 +96,7 @@ async fn a_reset_of_a_damaged_state_leaves_those_of_other_destinations_alone() {
 #[tokio::test]
 async fn a_state_of_a_newer_obsync_is_left_alone() {
     let site = filled().await;
-    site.spoil(VAULT, "format", json!({ "N": "3" }));
+    site.spoil(VAULT, "format", json!({ "N": "4" }));
     let before = site.item(VAULT);
     let error = site.try_open("a test").await.unwrap_err();
     assert!(matches!(error, StateError::Newer { found: 3, known: 2, .. }), "{error}");
@@ -125,7 +130,7 @@ async fn damaged_records_and_changes_are_told() {
         site.spoil(&item, "data", json!({ "S": "[{}]" }));
     }
     assert!(is_corrupt(&state.deferred(DeferredKind::Failed).await.unwrap_err()));
-    assert!(is_corrupt(&state.announced().await.unwrap_err()));
+    assert!(is_corrupt(&state.intents().await.unwrap_err()));
     let error =
         state.commit(Commit { deferred: vec![failure(2)], ..commit_of(Vec::new(), 9) }).await.unwrap_err();
     assert!(is_corrupt(&error), "a commit does not write over what it cannot read: {error}");

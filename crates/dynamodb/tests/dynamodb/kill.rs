@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use obsync_conformance::at;
+use obsync_conformance::{at, placing};
 use obsync_core::{Commit, DeferredKey, DeferredKind, Record, StateStore, VaultState};
 use obsync_dynamodb::{DynamoState, DynamoTable, TableName};
 use obsync_protocol::VaultPath;
@@ -22,7 +22,7 @@ fn large() -> Commit {
         records: files(250),
         settled: (0..100).map(change_key).collect(),
         deferred: (300..700).map(failure).chain((1_000..1_200).map(left_out)).collect(),
-        announced: with_long_paths(2_000),
+        intents: placing(with_long_paths(2_000)),
         state: version(1_200),
     }
 }
@@ -31,7 +31,7 @@ fn groundwork() -> Commit {
     let records = vec![file("old 1.md", 1), file("old 2.md", 2)];
     let deferred = (0..100).map(failure).collect();
     let state = VaultState { rechecking: Some(1), ..version(2) };
-    Commit { records, deferred, announced: with_long_paths(1_200), state, ..Commit::default() }
+    Commit { records, deferred, intents: placing(with_long_paths(1_200)), state, ..Commit::default() }
 }
 
 /// So many files that several items hold what announces them.
@@ -45,18 +45,18 @@ async fn is_whole(site: &Site, state: &DynamoState) -> bool {
     let records = state.all_records().await.unwrap();
     let failed = state.deferred(DeferredKind::Failed).await.unwrap();
     let filtered = state.deferred(DeferredKind::Filtered).await.unwrap();
-    let announced = state.announced().await.unwrap();
+    let announced = state.intents().await.unwrap();
     let summary = state.summary().await.unwrap().unwrap();
     assert_eq!(summary.files, records.len() as u64);
     assert_eq!((summary.failed, summary.filtered), (failed.len() as u64, filtered.len() as u64));
     let is_done = known == version(1_200);
     if is_done {
         assert_eq!((records.len(), failed.len(), filtered.len()), (250, 400, 200));
-        assert_eq!(announced, large().announced);
+        assert_eq!(announced, large().intents);
     } else {
         assert_eq!(known, groundwork().state);
         assert_eq!((failed.len(), filtered.len()), (100, 0));
-        assert_eq!(announced, groundwork().announced);
+        assert_eq!(announced, groundwork().intents);
     }
     let paths: Vec<VaultPath> = files(250).into_iter().map(|record| record.path).collect();
     let found = state.records(&paths).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use obsync_conformance::at;
+use obsync_conformance::{at, placing};
 use obsync_core::{Commit, DeferredKind, StateError, StateStore};
 use obsync_dynamodb::{DynamoState, DynamoTable, StateKey, StoredProgress, TableName};
 use obsync_testcloud::{Service, ServiceFaults};
@@ -144,7 +144,7 @@ async fn a_zombie_that_reads_is_told_that_it_lost_its_lease_not_that_the_state_i
     let wire = Wire::to(&site).await;
     let table = DynamoTable::new(&wire.client(&site), TableName::default(), quick());
     let zombie = DynamoState::open(&table, key(DESTINATION), &site.lease_of("zombie")).await.unwrap();
-    let first = Commit { deferred: vec![failure(1)], announced: files(1), ..commit_of(Vec::new(), 1) };
+    let first = Commit { deferred: vec![failure(1)], intents: placing(files(1)), ..commit_of(Vec::new(), 1) };
     zombie.commit(first).await.unwrap();
     wire.cut();
     let next = site.state_after("next").await;
@@ -152,7 +152,7 @@ async fn a_zombie_that_reads_is_told_that_it_lost_its_lease_not_that_the_state_i
     wire.mend();
     let error = zombie.deferred(DeferredKind::Failed).await.unwrap_err();
     assert!(matches!(error, StateError::LeaseLost { .. }), "{error}");
-    let error = zombie.announced().await.unwrap_err();
+    let error = zombie.intents().await.unwrap_err();
     assert!(matches!(error, StateError::LeaseLost { .. }), "{error}");
 }
 

@@ -10,6 +10,7 @@ mod damage;
 mod faults;
 mod kill;
 mod lease;
+mod migration;
 mod model;
 mod networks;
 mod pins;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use obsync_conformance::at;
 use obsync_core::{
-    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, Record, RecordKind, StateStore, VaultState,
+    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, Intent, Record, RecordKind, StateStore,
+    VaultState,
 };
 use obsync_dynamodb::{DynamoOptions, DynamoState};
 use obsync_protocol::{Uid, VaultPath};
@@ -25,7 +26,7 @@ fn path(number: u64) -> VaultPath {
 fn record() -> impl Strategy<Value = Record> {
     (0..PATHS, 0..1_000_u64, any::<bool>()).prop_map(|(number, uid, folder)| match folder {
         false => file(path(number).as_str(), uid),
-        true => Record { path: path(number), kind: RecordKind::Folder(Uid(uid)) },
+        true => Record::new(path(number), RecordKind::Folder(Uid(uid))),
     })
 }
 
@@ -43,21 +44,27 @@ fn deferred() -> impl Strategy<Value = Deferred> {
 
 fn commit() -> impl Strategy<Value = Commit> {
     let state = (0..2_000_u64, any::<bool>(), prop::option::of("[a-z]{0,8}"), prop::option::of(0..2_000_u64))
-        .prop_map(|(version, listed, filter, rechecking)| VaultState { version, listed, filter, rechecking });
+        .prop_map(|(version, listed, filter, rechecking)| VaultState {
+            version,
+            listed,
+            filter,
+            rechecking,
+            ..VaultState::default()
+        });
     (
         prop::collection::vec((0..PATHS).prop_map(path), 0..30),
         prop::collection::vec(record(), 0..200),
         prop::collection::vec((0..PATHS).prop_map(change_key), 0..60),
         prop::collection::vec(deferred(), 0..150),
-        prop::collection::vec(record(), 0..5),
+        prop::collection::vec(record().prop_map(Intent::Place), 0..5),
         state,
     )
-        .prop_map(|(forgotten, records, settled, deferred, announced, state)| Commit {
+        .prop_map(|(forgotten, records, settled, deferred, intents, state)| Commit {
             forgotten,
             records,
             settled,
             deferred,
-            announced,
+            intents,
             state,
         })
 }
@@ -70,7 +77,7 @@ fn by_path(records: Vec<Record>) -> BTreeMap<VaultPath, Record> {
 struct Model {
     records: BTreeMap<VaultPath, Record>,
     deferred: BTreeMap<DeferredKey, Deferred>,
-    announced: Vec<Record>,
+    intents: Vec<Intent>,
     state: VaultState,
 }
 
@@ -80,13 +87,13 @@ impl Model {
         self.records.extend(by_path(commit.records));
         commit.settled.iter().for_each(|key| drop(self.deferred.remove(key)));
         self.deferred.extend(commit.deferred.into_iter().map(|change| (change.key.clone(), change)));
-        self.announced = commit.announced;
+        self.intents = commit.intents;
         self.state = commit.state;
     }
 
     async fn compare(&self, state: &DynamoState) {
         assert_eq!(state.load().await.unwrap(), self.state);
-        assert_eq!(state.announced().await.unwrap(), self.announced);
+        assert_eq!(state.intents().await.unwrap(), self.intents);
         assert_eq!(by_path(state.all_records().await.unwrap()), self.records);
         let paths: Vec<VaultPath> = (0..PATHS).map(path).collect();
         let wanted: Vec<Option<Record>> = paths.iter().map(|path| self.records.get(path).cloned()).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use obsync_conformance::at;
+use obsync_conformance::{at, placing};
 use obsync_core::{Commit, DeferredKind, StateError, StateStore};
 use obsync_dynamodb::DynamoState;
 use obsync_testcloud::{Service, ServiceFaults};
@@ -20,8 +20,13 @@ async fn filled(destinations: &[&str]) -> Site {
         let state = DynamoState::open(&site.table(), key(place), &site.lease_of("a test")).await.unwrap();
         let deferred = (0..200).map(failure).collect();
         let announced = files(2);
-        let commit =
-            Commit { records: files(130), deferred, announced, state: version(5), ..Commit::default() };
+        let commit = Commit {
+            records: files(130),
+            deferred,
+            intents: placing(announced),
+            state: version(5),
+            ..Commit::default()
+        };
         state.commit(commit).await.unwrap();
         state.close().await.unwrap();
     }

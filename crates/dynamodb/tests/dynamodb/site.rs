@@ -171,7 +171,7 @@ pub(crate) fn file(path: &str, uid: u64) -> Record {
         ctime: -1,
         uid: Uid(uid),
     };
-    Record { path: at(path), kind: RecordKind::File(meta) }
+    Record::new(at(path), RecordKind::File(meta))
 }
 
 /// Files `0.md` and so on, with their number as version.
@@ -202,7 +202,7 @@ pub(crate) fn change_key(number: u64) -> DeferredKey {
 
 /// The state of a vault at a version.
 pub(crate) fn version(version: u64) -> VaultState {
-    VaultState { version, listed: true, filter: Some("everything".to_owned()), rechecking: None }
+    VaultState { version, listed: true, filter: Some("everything".to_owned()), ..VaultState::default() }
 }
 
 /// A commit of records that brings the vault to a version.

@@ -39,7 +39,7 @@ fn use_it(file: &DatabaseFile) -> Result<(), StateError> {
         let contents: Vec<_> = (0..300_u64).map(|number| ContentHash::of(&number.to_le_bytes())).collect();
         state.sources(&contents).await?;
         state.all_records().await?;
-        state.announced().await?;
+        state.intents().await?;
         state.deferred(DeferredKind::Failed).await?;
         state.deferred(DeferredKind::Filtered).await?;
         state.summary()?;
@@ -87,7 +87,7 @@ fn a_database_of_a_newer_obsync_is_said_to_be_newer() {
     let (file, _) = filled();
     tamper(&file.path(), "PRAGMA user_version = 7");
     for error in [file.try_open().unwrap_err(), SqliteState::read(&file.path()).unwrap_err()] {
-        assert!(matches!(error, StateError::Newer { found: 7, known: 1, .. }), "{error}");
+        assert!(matches!(error, StateError::Newer { found: 7, known: 2, .. }), "{error}");
         assert!(error.to_string().contains("update obsync"), "{error}");
     }
 }
@@ -120,13 +120,24 @@ fn values_that_cannot_be_are_corrupt() {
         "DROP TABLE vault",
         "DROP TABLE records",
         "DROP TABLE deferred",
-        "DROP TABLE announced",
+        "DROP TABLE intents",
         "ALTER TABLE records RENAME COLUMN uid TO version",
-        "INSERT INTO deferred VALUES ('k', 1, NULL, 1, '', NULL, '', 0, 0, 0, 0, 0, '', '')",
-        "INSERT INTO deferred VALUES ('k', 0, NULL, -1, '', NULL, '', 0, 0, 0, 0, 0, '', '')",
-        "INSERT INTO deferred VALUES ('k', 0, NULL, 1, '', NULL, '', -1, 0, 0, 0, 0, '', '')",
+        "INSERT INTO deferred VALUES ('k', 1, NULL, 1, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL)",
+        "INSERT INTO deferred VALUES ('k', 0, NULL, -1, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL)",
+        "INSERT INTO deferred VALUES ('k', 0, NULL, 1, '', NULL, '', -1, 0, 0, 0, 0, '', '', NULL)",
         "UPDATE records SET path = CAST(x'ff' AS TEXT) WHERE path = 'folder 1'",
         "UPDATE vault SET filter = CAST(x'ff' AS TEXT)",
+        "INSERT INTO deferred VALUES ('k', 4, NULL, 1, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL)",
+        "INSERT INTO intents (path, uid, kind) VALUES ('a.md', 1, 4)",
+        "INSERT INTO intents (path, uid, kind) VALUES ('a.md', 1, 1)",
+        "INSERT INTO intents (path, uid, kind) VALUES ('a.md', 1, 2)",
+        "UPDATE records SET seen_size = -1",
+        "UPDATE records SET seen_size = 1, modified = 1",
+        "UPDATE vault SET cursor_uid = 1",
+        "UPDATE vault SET direction = 3",
+        "UPDATE vault SET destination_id = 'not an id', generation = '00'",
+        "UPDATE vault SET destination_id = '00000000000000000000000000000000'",
+        "UPDATE vault SET deletions = '[1]'",
     ] {
         let (file, _) = filled();
         tamper(&file.path(), sql);

@@ -64,18 +64,19 @@ impl StateStoreSite for DatabaseFile {
 
 /// A commit of `count` files and as many folders, and one settled change.
 pub(crate) fn commit_of(count: u64) -> Commit {
-    let file = |number: u64| Record {
-        path: at(&format!("folder {number}/note.md")),
-        kind: RecordKind::File(FileMeta {
-            hash: ContentHash::of(&number.to_le_bytes()),
-            size: number,
-            mtime: -1,
-            ctime: 1,
-            uid: Uid(number),
-        }),
+    let file = |number: u64| {
+        Record::new(
+            at(&format!("folder {number}/note.md")),
+            RecordKind::File(FileMeta {
+                hash: ContentHash::of(&number.to_le_bytes()),
+                size: number,
+                mtime: -1,
+                ctime: 1,
+                uid: Uid(number),
+            }),
+        )
     };
-    let folder =
-        |number: u64| Record { path: at(&format!("folder {number}")), kind: RecordKind::Folder(Uid(number)) };
+    let folder = |number: u64| Record::new(at(&format!("folder {number}")), RecordKind::Folder(Uid(number)));
     Commit {
         records: (0..count).flat_map(|number| [file(number), folder(number)]).collect(),
         settled: vec![DeferredKey::plain(&at("never deferred.md"))],

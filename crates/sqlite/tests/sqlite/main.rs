@@ -6,5 +6,6 @@ mod catalog;
 mod conformance;
 mod damage;
 mod database;
+mod migration;
 mod model;
 mod state;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use obsync_conformance::at;
 use obsync_core::{
-    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, FileMeta, Record, RecordKind, StateStore,
-    VaultState,
+    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, FileMeta, Intent, KnownContent, LocalFacts,
+    Record, RecordKind, StateStore, VaultState,
 };
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use obsync_sqlite::SqliteState;
@@ -36,7 +36,34 @@ fn record() -> impl Strategy<Value = Record> {
         },
     );
     let folder = number().prop_map(|uid| RecordKind::Folder(Uid(uid)));
-    (path(), prop_oneof![3 => file, 1 => folder]).prop_map(|(path, kind)| Record { path, kind })
+    (path(), prop_oneof![3 => file, 1 => folder]).prop_map(|(path, kind)| Record::new(path, kind))
+}
+
+/// A record with what the destination said of it, or without.
+fn seen() -> impl Strategy<Value = Record> {
+    let times = (number(), any::<i64>(), any::<i64>(), any::<u64>());
+    let file = times.prop_map(|(size, modified, changed, inode)| LocalFacts::File {
+        size,
+        modified,
+        changed,
+        inode,
+    });
+    let object =
+        (number(), any::<String>()).prop_map(|(size, entity_tag)| LocalFacts::Object { size, entity_tag });
+    (record(), option::of(prop_oneof![file, object]), any::<bool>())
+        .prop_map(|(record, facts, witnessed)| Record { facts, witnessed, ..record })
+}
+
+fn intent() -> impl Strategy<Value = Intent> {
+    let known = || (content(), number()).prop_map(|(hash, size)| KnownContent { hash, size });
+    prop_oneof![
+        record().prop_map(Intent::Place),
+        (path(), any::<String>(), option::of(known()))
+            .prop_map(|(path, staged, expected)| Intent::Exchange { path, staged, expected }),
+        (path(), known()).prop_map(|(path, content)| Intent::Remove { path, content }),
+        (path(), option::of(path()), option::of(known()), number())
+            .prop_map(|(path, from, content, base)| Intent::Push { path, from, content, base: Uid(base) }),
+    ]
 }
 
 fn key() -> impl Strategy<Value = DeferredKey> {
@@ -68,27 +95,35 @@ fn deferred() -> impl Strategy<Value = Deferred> {
     let cause = prop_oneof![
         Just(DeferredCause::Filtered),
         any::<String>().prop_map(|reason| DeferredCause::Failed { reason }),
+        any::<String>().prop_map(|reason| DeferredCause::Acknowledged { reason }),
+        option::of(any::<i64>()).prop_map(|confirmed| DeferredCause::HeldBack { confirmed }),
     ];
     (key(), message(), cause).prop_map(|(key, message, cause)| Deferred { key, message, cause })
 }
 
 fn commit() -> impl Strategy<Value = Commit> {
     let state = (number(), any::<bool>(), option::of(any::<String>()), prop::option::of(0..2_000_u64))
-        .prop_map(|(version, listed, filter, rechecking)| VaultState { version, listed, filter, rechecking });
+        .prop_map(|(version, listed, filter, rechecking)| VaultState {
+            version,
+            listed,
+            filter,
+            rechecking,
+            ..VaultState::default()
+        });
     (
         prop::collection::vec(path(), 0..4),
-        prop::collection::vec(record(), 0..6),
+        prop::collection::vec(seen(), 0..6),
         prop::collection::vec(key(), 0..3),
         prop::collection::vec(deferred(), 0..4),
-        prop::collection::vec(record(), 0..3),
+        prop::collection::vec(intent(), 0..3),
         state,
     )
-        .prop_map(|(forgotten, records, settled, deferred, announced, state)| Commit {
+        .prop_map(|(forgotten, records, settled, deferred, intents, state)| Commit {
             forgotten,
             records,
             settled,
             deferred,
-            announced,
+            intents,
             state,
         })
 }
@@ -101,7 +136,7 @@ fn by_path(records: Vec<Record>) -> impl Iterator<Item = (VaultPath, Record)> {
 struct Model {
     records: BTreeMap<VaultPath, Record>,
     deferred: BTreeMap<DeferredKey, Deferred>,
-    announced: BTreeMap<VaultPath, Record>,
+    intents: Vec<Intent>,
     state: VaultState,
 }
 
@@ -111,7 +146,7 @@ impl Model {
             self.records.remove(path);
         }
         self.records.extend(by_path(commit.records));
-        self.announced = by_path(commit.announced).collect();
+        self.intents = commit.intents;
         for key in &commit.settled {
             self.deferred.remove(key);
         }
@@ -122,7 +157,7 @@ impl Model {
     async fn compare(&self, state: &SqliteState) {
         assert_eq!(state.load().await.unwrap(), self.state);
         assert_eq!(by_path(state.all_records().await.unwrap()).collect::<BTreeMap<_, _>>(), self.records);
-        assert_eq!(by_path(state.announced().await.unwrap()).collect::<BTreeMap<_, _>>(), self.announced);
+        assert_eq!(state.intents().await.unwrap(), self.intents);
         let mut paths: Vec<VaultPath> = self.records.keys().cloned().collect();
         paths.push(at("never recorded"));
         let found = state.records(&paths).await.unwrap();

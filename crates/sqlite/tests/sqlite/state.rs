@@ -19,7 +19,7 @@ async fn read_everything(state: &SqliteState) {
     state.records(&[at("folder 1/note.md")]).await.unwrap();
     state.sources(&[ContentHash::of(b"a")]).await.unwrap();
     state.all_records().await.unwrap();
-    state.announced().await.unwrap();
+    state.intents().await.unwrap();
     state.deferred(DeferredKind::Failed).await.unwrap();
     state.summary().unwrap();
 }
@@ -85,7 +85,8 @@ async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_
     let earlier = "
         ALTER TABLE records RENAME TO newer;
         CREATE TABLE records (path TEXT PRIMARY KEY, uid INTEGER NOT NULL, hash BLOB, size INTEGER, mtime INTEGER,
-                              ctime INTEGER) STRICT, WITHOUT ROWID;
+                              ctime INTEGER, witnessed INTEGER NOT NULL DEFAULT 0, seen_size INTEGER, modified INTEGER,
+                              changed INTEGER, inode INTEGER, entity_tag TEXT) STRICT, WITHOUT ROWID;
         CREATE INDEX records_by_hash ON records (hash) WHERE hash IS NOT NULL;
         INSERT INTO records SELECT * FROM newer;
         DROP TABLE newer;";
@@ -94,6 +95,7 @@ async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_
     // Three that are known, and two that are not.
     state.commit(commit_of(5)).await.unwrap();
     assert_eq!(state.all_records().await.unwrap().len(), 10);
+    assert_eq!(state.sample(8).await.unwrap().len(), 5, "there are five files");
     let content = ContentHash::of(&4u64.to_le_bytes());
     assert_eq!(state.sources(&[content]).await.unwrap(), [Some(at("folder 4/note.md"))]);
 }
@@ -255,12 +257,12 @@ async fn more_filtered_changes_than_a_listing_may_have_are_forgotten_and_everyth
     // As a service would leave it after many runs, at once.
     let database = rusqlite::Connection::open(file.path()).unwrap();
     let fill = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number LIMIT ?1)
-                INSERT INTO deferred SELECT 'k' || n, 0, NULL, n, '', NULL, '', 0, 0, 0, 0, 0, '', '' FROM number";
+                INSERT INTO deferred SELECT 'k' || n, 0, NULL, n, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL FROM number";
     database.execute(fill, [FILTERED_CHANGES as i64]).unwrap();
     assert_eq!(file.state().load().await.unwrap().rechecking, None, "so many are kept");
     database
         .execute_batch(
-            "INSERT INTO deferred VALUES ('more', 0, NULL, 1, '', NULL, '', 0, 0, 0, 0, 0, '', '')",
+            "INSERT INTO deferred VALUES ('more', 0, NULL, 1, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL)",
         )
         .unwrap();
     let state = file.state();

@@ -156,7 +156,7 @@ impl Expected {
 /// obsync's own folder in a destination.
 const OWN_FOLDER: &str = ".obsync";
 /// What stays in it: how the vault was encrypted, the lock's file, and what keeps git from seeing either.
-const STAYS: [&str; 3] = [".obsync/pin.json", ".obsync/lock", ".obsync/.gitignore"];
+const STAYS: [&str; 4] = [".obsync/id", ".obsync/pin.json", ".obsync/lock", ".obsync/.gitignore"];
 
 fn read_file(file: &Path, path: String) -> io::Result<ExpectedFile> {
     let (hash, size) = hash_file(file)?;

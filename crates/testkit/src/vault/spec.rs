@@ -17,6 +17,7 @@ pub struct VaultSpec {
     version: EncryptionVersion,
     password: Option<SecretString>,
     salt: Option<String>,
+    id: Option<VaultId>,
     owner: Option<String>,
     shared_with: Vec<String>,
     region: String,
@@ -35,6 +36,7 @@ impl VaultSpec {
             version: EncryptionVersion::V3,
             password: None,
             salt: None,
+            id: None,
             owner: None,
             shared_with: Vec::new(),
             region: REGION.to_owned(),
@@ -52,6 +54,13 @@ impl VaultSpec {
     #[must_use]
     pub fn salt(mut self, salt: &str) -> Self {
         self.salt = Some(salt.to_owned());
+        self
+    }
+
+    /// The same vault with this id instead of a random one: one that was restored on another server.
+    #[must_use]
+    pub fn id(mut self, id: &VaultId) -> Self {
+        self.id = Some(id.clone());
         self
     }
 
@@ -86,7 +95,7 @@ impl VaultSpec {
             None => Encryption::Managed(SecretString::from(random_hex::<10>()?)),
         };
         let mut record = VaultRecord {
-            id: new_id()?,
+            id: self.id.map_or_else(new_id, Ok)?,
             name: self.name,
             version: self.version,
             salt,

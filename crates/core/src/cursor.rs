@@ -1,0 +1,180 @@
+//! The cursor: the newest entry that was listed of a vault. A server that was restored from a backup and grew again has
+//! another one in its place, or none, though its version looks as if nothing had happened.
+
+use obsync_protocol::{ContentHash, PushMessage, VaultKeys, VaultPath};
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::model::CursorEntry;
+
+impl CursorEntry {
+    /// What is remembered of an entry.
+    pub(crate) fn of(entry: &RemoteEntry) -> Self {
+        let (kind, hash, size) = match &entry.kind {
+            EntryKind::File { hash, size } => ("file", hash.to_string(), *size),
+            EntryKind::Folder => ("folder", String::new(), 0),
+            EntryKind::Deleted { folder } => {
+                (if *folder { "no folder" } else { "no file" }, String::new(), 0)
+            }
+        };
+        let said = format!("{kind} {hash} {size} {} {}", entry.mtime, entry.ctime);
+        CursorEntry {
+            uid: entry.uid,
+            path: fingerprint(&entry.path),
+            entry: ContentHash::of(said.as_bytes()),
+        }
+    }
+}
+
+fn fingerprint(path: &VaultPath) -> ContentHash {
+    ContentHash::of(path.as_str().as_bytes())
+}
+
+/// How many entries that are no news a listing may have. An honest one has the cursor's, and its twin of a rename.
+const NO_NEWS: u64 = 1000;
+
+/// Looks for the cursor in a listing that begins below it.
+#[derive(Clone, Debug)]
+pub(crate) struct CursorCheck {
+    /// The version that the destination has: entries up to it are no news.
+    version: u64,
+    known: Option<CursorEntry>,
+    is_confirmed: bool,
+    /// The newest of the entries that are no news.
+    newest: Option<CursorEntry>,
+    no_news: u64,
+}
+
+impl CursorCheck {
+    /// A check for a listing of what comes after `version`.
+    pub(crate) fn new(version: u64, known: Option<CursorEntry>) -> Self {
+        CursorCheck { version, known, is_confirmed: known.is_none(), newest: None, no_news: 0 }
+    }
+
+    /// The version to ask from: the cursor's entry comes, too, or the newest one where none is known yet.
+    pub(crate) fn start(&self) -> u64 {
+        let cursor = self.known.map_or(self.version, |cursor| cursor.uid.0.min(self.version));
+        cursor.saturating_sub(1)
+    }
+
+    /// Takes in what the server listed. Tells whether it is news.
+    pub(crate) fn see(&mut self, message: &PushMessage, keys: &VaultKeys) -> bool {
+        if self.version == 0 || message.uid.0 > self.version {
+            return true;
+        }
+        self.no_news += 1;
+        if self.no_news <= NO_NEWS
+            && let Ok(entry) = RemoteEntry::decode(message, keys)
+        {
+            let seen = CursorEntry::of(&entry);
+            self.compare(&seen);
+            if self.newest.is_none_or(|newest| newest.uid < seen.uid) {
+                self.newest = Some(seen);
+            }
+        }
+        false
+    }
+
+    /// Takes in what was news, at the end of the listing.
+    pub(crate) fn see_news<'e>(&mut self, news: impl IntoIterator<Item = &'e RemoteEntry>) {
+        let mut newest: Option<&RemoteEntry> = None;
+        for entry in news {
+            if !self.is_confirmed && self.known.is_some_and(|known| entry.uid >= known.uid) {
+                self.compare(&CursorEntry::of(entry));
+            }
+            if newest.is_none_or(|newest| newest.uid < entry.uid) {
+                newest = Some(entry);
+            }
+        }
+        self.newest = newest.map(CursorEntry::of).or(self.newest);
+    }
+
+    /// The entry itself, or a newer one of its path, is the proof.
+    fn compare(&mut self, seen: &CursorEntry) {
+        if let Some(known) = &self.known {
+            self.is_confirmed |= seen == known || (seen.path == known.path && seen.uid > known.uid);
+        }
+    }
+
+    /// Whether the vault is the one that it was.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.is_confirmed
+    }
+
+    /// Whether the server repeats what is no news without end.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.no_news > NO_NEWS
+    }
+
+    /// The cursor from now on.
+    pub(crate) fn next(&self) -> Option<CursorEntry> {
+        self.newest.or(self.known)
+    }
+}
+
+/// What to tell of a vault that has not the entry any more that it had.
+pub(crate) const REGROWN: &str = "the vault on the server is not the one that was pulled before: it was restored from a backup, or replaced, and has \
+     grown since. All of it is listed again, nothing is removed, and what differs is kept under another name";
+
+#[cfg(test)]
+mod tests {
+    use obsync_protocol::{MasterKey, SecretString, Uid};
+
+    use super::*;
+
+    fn keys() -> VaultKeys {
+        let master = MasterKey::derive(&SecretString::from("password"), "a salt of sixteen");
+        VaultKeys::new(&master, obsync_protocol::EncryptionVersion::V3, "a salt of sixteen")
+    }
+
+    fn entry(path: &str, uid: u64, text: &str) -> RemoteEntry {
+        let kind = EntryKind::File { hash: ContentHash::of(text.as_bytes()), size: text.len() as u64 };
+        RemoteEntry { path: VaultPath::parse(path).unwrap(), uid: Uid(uid), kind, mtime: 5, ctime: 4 }
+    }
+
+    /// Whether a vault that lists these after the cursor `a.md` of version 7 is the one that it was.
+    fn is_confirmed(listed: &[RemoteEntry]) -> bool {
+        let keys = keys();
+        let mut check = CursorCheck::new(9, Some(CursorEntry::of(&entry("a.md", 7, "text"))));
+        assert_eq!(check.start(), 6);
+        for entry in listed {
+            assert_eq!(check.see(&entry.encode(&keys), &keys), entry.uid.0 > 9);
+        }
+        check.see_news(listed.iter().filter(|entry| entry.uid.0 > 9));
+        check.is_confirmed()
+    }
+
+    #[test]
+    fn the_entry_itself_or_a_newer_one_of_its_path_confirms_a_vault() {
+        assert!(is_confirmed(&[entry("a.md", 7, "text")]));
+        assert!(is_confirmed(&[entry("b.md", 8, "b"), entry("a.md", 12, "new text")]));
+        let deleted = RemoteEntry { kind: EntryKind::Deleted { folder: false }, ..entry("a.md", 10, "") };
+        assert!(is_confirmed(&[deleted]));
+        assert!(!is_confirmed(&[]));
+        assert!(!is_confirmed(&[entry("a.md", 7, "another text"), entry("b.md", 12, "b")]));
+        assert!(!is_confirmed(&[entry("c.md", 7, "text"), entry("c.md", 8, "text")]));
+    }
+
+    #[test]
+    fn the_next_cursor_is_the_newest_entry_that_was_listed() {
+        let keys = keys();
+        let known = CursorEntry::of(&entry("a.md", 7, "text"));
+        let mut check = CursorCheck::new(9, Some(known));
+        assert_eq!(check.next(), Some(known));
+        check.see(&entry("b.md", 9, "b").encode(&keys), &keys);
+        assert_eq!(check.next(), Some(CursorEntry::of(&entry("b.md", 9, "b"))));
+        let news = [entry("d.md", 12, "d"), entry("c.md", 11, "c")];
+        check.see_news(&news);
+        assert_eq!(check.next(), Some(CursorEntry::of(&news[0])));
+        assert_eq!(CursorCheck::new(0, None).next(), None);
+    }
+
+    #[test]
+    fn what_is_no_news_is_bounded() {
+        let (keys, mut check) = (keys(), CursorCheck::new(9, None));
+        let old = entry("a.md", 3, "text").encode(&keys);
+        (0..NO_NEWS).for_each(|_| assert!(!check.see(&old, &keys)));
+        assert!(!check.is_flooded());
+        check.see(&old, &keys);
+        assert!(check.is_flooded());
+    }
+}

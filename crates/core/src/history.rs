@@ -1,0 +1,103 @@
+//! What a vault had at a path before: a content that it once had there is nobody's change.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use obsync_client::{Client, ClientError, Session, SessionTarget};
+use obsync_protocol::{Uid, VaultPath};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::model::KnownContent;
+
+/// How long an answer about one path may take, all its pages together.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many pages of one path's history are read at most.
+const PAGES: usize = 100;
+
+/// Looks up what a vault had at its paths, over a session of its own that is opened when the first question comes.
+#[derive(Debug)]
+pub(crate) struct Historian {
+    client: Client,
+    target: SessionTarget,
+    /// The version of the listing: a session asks for changes after it only.
+    version: u64,
+    link: Mutex<Link>,
+    /// Sessions that were opened.
+    connections: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Link {
+    Unopened,
+    Open(Box<Session>),
+    /// The service does not answer such questions, or does not answer at all.
+    Broken,
+}
+
+impl Historian {
+    pub(crate) fn new(client: Client, target: SessionTarget, version: u64) -> Self {
+        Historian {
+            client,
+            target,
+            version,
+            link: Mutex::new(Link::Unopened),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the vault once had this content at this path. What cannot be found out is taken for a user's content, which
+    /// is kept.
+    pub(crate) async fn had(&self, path: &VaultPath, content: KnownContent) -> bool {
+        let mut link = self.link.lock().await;
+        let answer = timeout(PATIENCE, self.ask(&mut link, path, content)).await;
+        match answer {
+            Ok(Ok(had)) => had,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what the vault had before cannot be looked up; files that differ are kept");
+                *link = Link::Broken;
+                false
+            }
+            Err(_) => {
+                tracing::warn!("what the vault had before is not told in time; files that differ are kept");
+                *link = Link::Broken;
+                false
+            }
+        }
+    }
+
+    /// How many connections it took.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    async fn ask(
+        &self,
+        link: &mut Link,
+        path: &VaultPath,
+        content: KnownContent,
+    ) -> Result<bool, ClientError> {
+        if matches!(link, Link::Unopened) {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            let mut session = Session::open(&self.client, &self.target, self.version, false).await?;
+            session.listing(&mut |_| {}).await?;
+            *link = Link::Open(Box::new(session));
+        }
+        let Link::Open(session) = link else { return Ok(false) };
+        let keys = &self.target.keys;
+        let encoded = keys.encode_path(path);
+        let mut last = Uid(0);
+        for _ in 0..PAGES {
+            let page = session.history(&encoded, last).await?;
+            let had = |hash| keys.decode_hash(hash).is_ok_and(|hash| hash == content.hash);
+            if page.items.iter().any(|item| !item.folder && !item.deleted && had(&item.hash)) {
+                return Ok(true);
+            }
+            match page.items.last().map(|item| item.uid) {
+                Some(uid) if page.more && uid != last => last = uid,
+                _ => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+}

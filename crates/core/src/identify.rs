@@ -1,0 +1,144 @@
+//! Finds out whether the destination is the one that the state speaks of, and gives it its marker.
+//!
+//! Nothing is believed of a destination that is in doubt: what is recorded of it is forgotten, and the run goes on as a first
+//! one into a place that holds something.
+
+use crate::error::PullError;
+use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
+use crate::ledger::Ledger;
+use crate::model::{DeferredKind, LocalFacts, Record};
+use crate::plan::Plan;
+use crate::pull::Pull;
+use crate::report::Report;
+use crate::state::{Commit, VaultState};
+use crate::store::StoreError;
+
+/// How many recorded files a run looks at, to see whether they are as they were.
+const SAMPLE: usize = 8;
+
+impl Pull<'_> {
+    /// Judges the destination by its marker and by a few of its files. What is `known` is forgotten if it is in doubt.
+    pub(crate) async fn judge_destination(
+        &self,
+        known: &mut VaultState,
+        fresh: bool,
+        report: &mut Report,
+    ) -> Result<MarkerFound, PullError> {
+        let tag = known.destination.as_ref().and_then(|destination| destination.tag.as_deref());
+        let found = self.store.identify(tag).await?;
+        let begun = known.version > 0;
+        let doubt = match judge(known.destination.as_ref(), begun, &found, &self.source.vault.id) {
+            Err(doubt) => Some(doubt),
+            Ok(()) if begun => self.doubt_files(fresh).await?,
+            Ok(()) => None,
+        };
+        if let Some(doubt) = doubt {
+            self.warn(doubt.sentence().to_owned(), report);
+            report.doubt = Some(doubt);
+            self.forget_base(known, doubt).await?;
+        } else if let (Some(known), MarkerFound::Marker { marker, tag }) = (&mut known.destination, &found) {
+            // The last run died while it wrote this one.
+            *known = DestinationIdentity {
+                id: marker.id,
+                generation: marker.generation,
+                next: None,
+                tag: tag.clone(),
+            };
+        }
+        Ok(found)
+    }
+
+    /// Whether recorded files are gone, or older than they were.
+    async fn doubt_files(&self, fresh: bool) -> Result<Option<Doubt>, PullError> {
+        if fresh {
+            let has_files = self.state.all_records().await?.iter().any(|record| record.file().is_some());
+            return Ok(has_files.then_some(Doubt::OtherFiles));
+        }
+        let sample = self.state.sample(SAMPLE).await?;
+        if sample.is_empty() {
+            return Ok(None);
+        }
+        let paths = sample.iter().map(|record| record.path.clone()).collect();
+        let Some(found) = self.store.facts(paths).await? else { return Ok(None) };
+        let are_others = sample.iter().zip(&found).all(|(record, found)| is_other(record, found.as_ref()));
+        Ok(are_others.then_some(Doubt::OtherFiles))
+    }
+
+    /// Forgets what is recorded, and which changes wait: all of it is listed and looked at again.
+    async fn forget_base(&self, known: &mut VaultState, doubt: Doubt) -> Result<(), PullError> {
+        // A destination that lost its marker, or has another's, is given an id of its own.
+        let keeps_id = matches!(doubt, Doubt::OtherGeneration | Doubt::OtherFiles);
+        *known = VaultState {
+            cursor: known.cursor,
+            direction: known.direction,
+            destination: known.destination.take().filter(|_| keeps_id),
+            deletions: std::mem::take(&mut known.deletions),
+            ..VaultState::default()
+        };
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let forgotten = self.state.all_records().await?.into_iter().map(|record| record.path).collect();
+        let mut settled = Vec::new();
+        for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
+            settled.extend(self.state.deferred(kind).await?.into_iter().map(|deferred| deferred.key));
+        }
+        let commit = Commit { forgotten, settled, state: known.clone(), ..Commit::default() };
+        Ok(self.state.commit(commit).await?)
+    }
+
+    /// Gives the destination its marker, or the marker a new generation, before a plan changes anything there.
+    ///
+    /// The generation is committed before it is written, so that after a crash either is known.
+    pub(crate) async fn mark(
+        &self,
+        ledger: &mut Ledger<'_>,
+        plan: &Plan,
+        found: &MarkerFound,
+    ) -> Result<(), PullError> {
+        let is_new = ledger.destination().is_none() && ledger.has_listed();
+        if matches!(found, MarkerFound::Impossible) || !(plan.has_work() || is_new) {
+            return Ok(());
+        }
+        let draw = || {
+            RandomId::draw().map_err(|error| StoreError::Unavailable {
+                location: self.store.location(),
+                reason: format!("the system has no random numbers ({error})"),
+            })
+        };
+        let next = draw()?;
+        let known = match (ledger.destination().cloned(), found) {
+            (Some(known), _) => known,
+            // The state was lost, and the destination is the one that it was.
+            (None, MarkerFound::Marker { marker, .. })
+                if marker.vault == self.source.vault.id && !self.options.is_copy =>
+            {
+                DestinationIdentity { id: marker.id, generation: marker.generation, next: None, tag: None }
+            }
+            (None, _) => DestinationIdentity { id: draw()?, generation: next, next: None, tag: None },
+        };
+        let id = known.id;
+        ledger.identify(Some(DestinationIdentity { next: Some(next), ..known }));
+        ledger.commit().await?;
+        let vault = self.source.vault.id.clone();
+        let marked = self.store.mark(&Marker { format: MARKER_FORMAT, id, vault, generation: next }).await?;
+        ledger.identify(marked.map(|marked| DestinationIdentity {
+            id,
+            generation: next,
+            next: None,
+            tag: marked.tag,
+        }));
+        Ok(())
+    }
+}
+
+/// Whether a file is not the one that was recorded, and not an edit of it either: it is gone, or has an older content.
+fn is_other(record: &Record, found: Option<&LocalFacts>) -> bool {
+    match (&record.facts, found) {
+        (_, None) => true,
+        (Some(LocalFacts::File { modified: known, .. }), Some(LocalFacts::File { modified, .. })) => {
+            modified < known
+        }
+        _ => false,
+    }
+}

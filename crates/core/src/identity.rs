@@ -1,0 +1,308 @@
+//! The identity of a destination: by which a disk, a folder or a bucket's prefix is known again, and told from a copy or a
+//! restored backup of itself.
+
+use std::fmt;
+use std::str::FromStr;
+
+use obsync_protocol::VaultId;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a random number that no two destinations share.
+const BYTES: usize = 16;
+
+/// A random number, written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RandomId([u8; BYTES]);
+
+/// Text that is not 32 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is not made of 32 hexadecimal digits")]
+pub struct RandomIdError;
+
+impl RandomId {
+    /// A new one.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no random numbers.
+    pub fn draw() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; BYTES];
+        getrandom::fill(&mut bytes)?;
+        Ok(RandomId(bytes))
+    }
+}
+
+impl fmt::Display for RandomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for RandomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for RandomId {
+    type Err = RandomIdError;
+
+    fn from_str(text: &str) -> Result<Self, RandomIdError> {
+        if text.len() != 2 * BYTES || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(RandomIdError);
+        }
+        let number = u128::from_str_radix(text, 16).map_err(|_| RandomIdError)?;
+        Ok(RandomId(number.to_be_bytes()))
+    }
+}
+
+impl TryFrom<String> for RandomId {
+    type Error = RandomIdError;
+
+    fn try_from(text: String) -> Result<Self, RandomIdError> {
+        text.parse()
+    }
+}
+
+impl From<RandomId> for String {
+    fn from(id: RandomId) -> String {
+        id.to_string()
+    }
+}
+
+/// What a state knows of its destination's identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationIdentity {
+    /// The destination's id, which it keeps.
+    pub id: RandomId,
+    /// Its generation: each run that changes something draws a new one.
+    pub generation: RandomId,
+    /// The generation that is about to be written to the destination. After a crash either is right.
+    pub next: Option<RandomId>,
+    /// The store's name for the marker's bytes, where it has one: an object that still has it need not be read.
+    pub tag: Option<String>,
+}
+
+/// What a destination says of itself, in a file or object of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The format of the marker.
+    pub format: u32,
+    /// The destination's id.
+    pub id: RandomId,
+    /// The vault that is pulled to it.
+    pub vault: VaultId,
+    /// The generation.
+    pub generation: RandomId,
+}
+
+/// The newest format of markers that this program knows.
+pub const MARKER_FORMAT: u32 = 1;
+
+impl Marker {
+    /// The marker as it is written.
+    ///
+    /// # Errors
+    ///
+    /// Never, but for what JSON cannot hold, which a marker has not.
+    pub fn to_text(&self) -> Result<String, MarkerError> {
+        serde_json::to_string(self).map(|text| text + "\n").map_err(MarkerError::damaged)
+    }
+
+    /// A marker that was read.
+    ///
+    /// # Errors
+    ///
+    /// If a newer obsync wrote it, or nobody can tell what it says.
+    pub fn from_text(text: &str) -> Result<Self, MarkerError> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let head: Head = serde_json::from_str(text).map_err(MarkerError::damaged)?;
+        if head.format > MARKER_FORMAT {
+            return Err(MarkerError::Newer { found: head.format });
+        }
+        serde_json::from_str(text).map_err(MarkerError::damaged)
+    }
+}
+
+/// Why a marker cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MarkerError {
+    /// A newer obsync wrote it.
+    #[error("a newer obsync wrote it (format {found}, this one knows {MARKER_FORMAT}); update obsync")]
+    Newer {
+        /// Its format.
+        found: u32,
+    },
+    /// It is not what any obsync writes.
+    #[error("it cannot be read: {reason}")]
+    Damaged {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl MarkerError {
+    fn damaged(error: serde_json::Error) -> Self {
+        MarkerError::Damaged { reason: error.to_string() }
+    }
+}
+
+/// What was found where a destination has its marker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MarkerFound {
+    /// There is none.
+    Absent,
+    /// The very one that the state knows, by the tag that the store gave it.
+    Unchanged,
+    /// This, and the tag that the store gives it.
+    Marker {
+        /// What it says.
+        marker: Marker,
+        /// The store's name for its present bytes, where it has one.
+        tag: Option<String>,
+    },
+    /// Something that is no marker.
+    Damaged {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The store has no place for one.
+    Impossible,
+}
+
+impl MarkerFound {
+    /// Whether it says that this vault is pulled here.
+    pub(crate) fn is_of(&self, vault: &VaultId) -> bool {
+        match self {
+            MarkerFound::Marker { marker, .. } => marker.vault == *vault,
+            MarkerFound::Unchanged => true,
+            MarkerFound::Absent | MarkerFound::Damaged { .. } | MarkerFound::Impossible => false,
+        }
+    }
+}
+
+/// Why what is recorded of a destination is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// It has no marker, though it had one.
+    NoMarker,
+    /// Its marker cannot be read.
+    DamagedMarker,
+    /// It is a copy or a restored backup: same id, other generation.
+    OtherGeneration,
+    /// Its marker is that of another destination, or of another state.
+    OtherDestination,
+    /// None of the files that were looked at is there as it was recorded.
+    OtherFiles,
+}
+
+impl Doubt {
+    /// The sentence for people.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Doubt::NoMarker => {
+                "the destination has lost its marker (.obsync/id): it was emptied or replaced, or a disk is not mounted. \
+                 Nothing that is recorded of it is believed, and every file is compared with the vault"
+            }
+            Doubt::DamagedMarker => {
+                "the destination's marker (.obsync/id) is damaged. Nothing that is recorded of it is believed, and every \
+                 file is compared with the vault"
+            }
+            Doubt::OtherGeneration => {
+                "the destination is not as the last pull left it: it is a copy of itself or a restored backup. Nothing that \
+                 is recorded of it is believed, and every file is compared with the vault"
+            }
+            Doubt::OtherDestination => {
+                "the destination has the marker of another one: another disk is here, or another computer pulls to it, too. \
+                 Nothing that is recorded of it is believed, and every file is compared with the vault"
+            }
+            Doubt::OtherFiles => {
+                "none of the files that were looked at is as the last pull left it: the destination was emptied, replaced or \
+                 restored. Nothing that is recorded of it is believed, and every file is compared with the vault"
+            }
+        }
+    }
+}
+
+/// Whether the destination that was found is the one that a state speaks of.
+///
+/// `known` is the identity in the state, `begun` whether the state speaks of any files.
+pub(crate) fn judge(
+    known: Option<&DestinationIdentity>,
+    begun: bool,
+    found: &MarkerFound,
+    vault: &VaultId,
+) -> Result<(), Doubt> {
+    match (known, found) {
+        // A state of an earlier release has no identity yet; but a marker is somebody's.
+        (None, MarkerFound::Marker { .. }) if begun => Err(Doubt::OtherDestination),
+        (None, _) | (Some(_), MarkerFound::Unchanged | MarkerFound::Impossible) => Ok(()),
+        (Some(known), MarkerFound::Marker { marker, .. }) => {
+            let is_known = marker.generation == known.generation || Some(marker.generation) == known.next;
+            match (marker.id == known.id && marker.vault == *vault, is_known) {
+                (true, true) => Ok(()),
+                (true, false) => Err(Doubt::OtherGeneration),
+                (false, _) => Err(Doubt::OtherDestination),
+            }
+        }
+        (Some(_), MarkerFound::Absent) => Err(Doubt::NoMarker),
+        (Some(_), MarkerFound::Damaged { .. }) => Err(Doubt::DamagedMarker),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(digit: char) -> RandomId {
+        digit.to_string().repeat(32).parse().unwrap()
+    }
+
+    fn marker(of: char, generation: char, vault: &str) -> MarkerFound {
+        let vault = vault.parse().unwrap();
+        let marker = Marker { format: MARKER_FORMAT, id: id(of), vault, generation: id(generation) };
+        MarkerFound::Marker { marker, tag: None }
+    }
+
+    #[test]
+    fn a_destination_is_known_by_its_id_and_by_the_generation_that_was_or_was_to_be_written() {
+        let known = DestinationIdentity { id: id('a'), generation: id('1'), next: Some(id('2')), tag: None };
+        let vault = "vault-1".parse().unwrap();
+        let damaged = MarkerFound::Damaged { reason: String::new() };
+        for (found, verdict) in [
+            (marker('a', '1', "vault-1"), Ok(())),
+            (marker('a', '2', "vault-1"), Ok(())),
+            (MarkerFound::Unchanged, Ok(())),
+            (MarkerFound::Impossible, Ok(())),
+            (marker('a', '3', "vault-1"), Err(Doubt::OtherGeneration)),
+            (marker('b', '1', "vault-1"), Err(Doubt::OtherDestination)),
+            (marker('a', '1', "vault-2"), Err(Doubt::OtherDestination)),
+            (MarkerFound::Absent, Err(Doubt::NoMarker)),
+            (damaged, Err(Doubt::DamagedMarker)),
+        ] {
+            assert_eq!(judge(Some(&known), true, &found, &vault), verdict, "{found:?}");
+        }
+        for found in [MarkerFound::Absent, MarkerFound::Damaged { reason: String::new() }] {
+            assert_eq!(judge(None, true, &found, &vault), Ok(()), "{found:?}");
+        }
+        assert_eq!(judge(None, true, &marker('b', '1', "vault-1"), &vault), Err(Doubt::OtherDestination));
+        assert_eq!(judge(None, false, &marker('b', '1', "vault-1"), &vault), Ok(()), "nothing was believed");
+    }
+
+    #[test]
+    fn a_marker_is_read_as_it_was_written_and_one_of_a_newer_release_is_told() {
+        let MarkerFound::Marker { marker, .. } = marker('a', 'f', "vault-1") else { unreachable!() };
+        let text = marker.to_text().unwrap();
+        assert_eq!(Marker::from_text(&text), Ok(marker));
+        let newer = text.replace("\"format\":1", "\"format\":2,\"more\":{}");
+        assert_eq!(Marker::from_text(&newer), Err(MarkerError::Newer { found: 2 }));
+        for damaged in ["", "{}", "{\"format\":1}", &text.replace("ff", "FF"), &text[..text.len() / 2]] {
+            assert!(matches!(Marker::from_text(damaged), Err(MarkerError::Damaged { .. })), "{damaged}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Destinations that are not the one that was pulled to: swapped, restored, copied, emptied; and vaults that are not the one
+//! that was pulled from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
+
+use obsync_core::{Doubt, Mode, Outcome, PullError, StateStore};
+
+use obsync_protocol::Uid;
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+fn copy_tree(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+fn marker(bench: &Bench) -> PathBuf {
+    bench.dest().join(".obsync/id")
+}
+
+/// A destination at an early state of a vault, a copy of it, and the destination at a later state.
+async fn with_copy() -> (Bench, PathBuf) {
+    let bench = Bench::new().await;
+    for number in 0..10 {
+        bench.vault.write(&format!("{number}.md"), format!("text {number}"), T).unwrap();
+    }
+    bench.vault.write("Folder/old name.md", "renamed later", T).unwrap();
+    bench.pull().await;
+    let copy = bench.dest().with_file_name("copy");
+    copy_tree(&bench.dest(), &copy);
+    bench.vault.write("new.md", "new", T).unwrap();
+    for number in 0..3 {
+        bench.vault.write(&format!("{number}.md"), format!("changed {number}"), T + 60_000).unwrap();
+    }
+    bench.vault.delete("3.md").unwrap();
+    bench.vault.rename("Folder/old name.md", "Folder/new name.md").unwrap();
+    bench.pull().await;
+    (bench, copy)
+}
+
+/// Puts another folder in the place of the destination, and tells where that is now.
+fn swap(bench: &Bench, other: &Path) -> PathBuf {
+    let aside = bench.dest().with_file_name(format!("instead of {}", other.file_name().unwrap().display()));
+    fs::rename(bench.dest(), &aside).unwrap();
+    fs::rename(other, bench.dest()).unwrap();
+    aside
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swapped_disk_is_noticed_and_its_earlier_files_are_nobodys_changes() {
+    let (bench, copy) = with_copy().await;
+    let before = swap(&bench, &copy);
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.doubt), (Outcome::Complete, Some(Doubt::OtherGeneration)));
+    assert!(report.warnings[0].contains("restored backup"), "{report:#?}");
+    assert_eq!((report.conflicts.len(), report.deleted.files), (0, 2), "{report:#?}");
+    bench.assert_exact().await;
+    let report = bench.pull().await;
+    assert!(report.is_unchanged() && report.doubt.is_none(), "{report:#?}");
+    // And the disk that was there before, once more.
+    swap(&bench, &before);
+    let report = bench.pull().await;
+    assert_eq!(report.doubt, Some(Doubt::OtherGeneration));
+    assert!(report.conflicts.is_empty() && report.pulled.files == 0, "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_user_wrote_on_a_swapped_disk_is_kept() {
+    let (bench, copy) = with_copy().await;
+    swap(&bench, &copy);
+    bench.edit("1.md", "the user's own text");
+    bench.edit("3.md", "of a note that the vault deleted");
+    bench.edit("mine.md", "not the vault's");
+    let report = bench.pull().await;
+    assert_eq!(report.conflicts.len(), 1, "{report:#?}");
+    assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "the user's own text");
+    assert_eq!(bench.read("1.md"), "changed 1");
+    assert_eq!(bench.read("3.md"), "of a note that the vault deleted");
+    assert_eq!(bench.read("mine.md"), "not the vault's");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_not_mounted_is_noticed_and_so_is_its_return() {
+    let (bench, _) = with_copy().await;
+    let disk = bench.dest().with_file_name("disk");
+    fs::rename(bench.dest(), &disk).unwrap();
+    fs::create_dir(bench.dest()).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.doubt), (Outcome::Complete, Some(Doubt::NoMarker)));
+    assert_eq!(report.pulled.files, bench.files().len() as u64);
+    bench.assert_exact().await;
+    bench.vault.write("2.md", "changed meanwhile", T + 120_000).unwrap();
+    bench.pull().await;
+    swap(&bench, &disk);
+    let report = bench.pull().await;
+    assert_eq!((report.doubt, report.pulled.files), (Some(Doubt::OtherDestination), 1), "{report:#?}");
+    assert!(report.conflicts.is_empty(), "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_state_is_made_up_for_by_the_history_of_the_vault() {
+    let (bench, copy) = with_copy().await;
+    swap(&bench, &copy);
+    bench.lose_state();
+    let report = bench.pull().await;
+    assert_eq!(
+        (report.outcome, report.doubt),
+        (Outcome::Complete, None),
+        "nothing was believed: {report:#?}"
+    );
+    assert_eq!((report.conflicts.len(), report.deleted.files), (0, 2), "{report:#?}");
+    bench.assert_exact().await;
+}
+
+/// A backup that leaves hidden folders out: the marker stays, the notes are older.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_older_than_they_were_are_noticed_beside_a_right_marker() {
+    let (bench, copy) = with_copy().await;
+    for file in bench.files() {
+        fs::remove_file(bench.dest().join(file)).unwrap();
+    }
+    fs::remove_dir_all(copy.join(".obsync")).unwrap();
+    copy_tree(&copy.join("."), &bench.dest());
+    // As a tool that restores files sets their times.
+    for file in bench.files() {
+        let file = fs::File::options().append(true).open(bench.dest().join(file)).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
+    }
+    let report = bench.pull().await;
+    assert_eq!(report.doubt, Some(Doubt::OtherFiles), "{report:#?}");
+    assert!(report.conflicts.is_empty(), "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_of_all_files_are_edits_and_no_other_destination() {
+    let (bench, _) = with_copy().await;
+    for file in bench.files() {
+        bench.edit(file, "formatted");
+    }
+    let report = bench.pull().await;
+    assert!(report.is_unchanged() && report.doubt.is_none(), "{report:#?}");
+    assert_eq!(bench.read("5.md"), "formatted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_marker_is_told_and_one_of_a_newer_release_ends_the_run() {
+    let (bench, _) = with_copy().await;
+    let text = fs::read_to_string(marker(&bench)).unwrap();
+    for damaged in ["", "no marker", &text[..20], &text.replace("\"id\":\"", "\"id\":\"x")] {
+        fs::write(marker(&bench), damaged).unwrap();
+        let report = bench.pull().await;
+        assert_eq!(report.doubt, Some(Doubt::DamagedMarker), "{damaged:?}: {report:#?}");
+        assert!(report.pulled.files == 0 && report.conflicts.is_empty(), "{report:#?}");
+        bench.assert_exact().await;
+        assert_eq!(bench.pull().await.doubt, None, "it has a marker of its own again");
+    }
+    fs::write(marker(&bench), text.replace("\"format\":1", "\"format\":9")).unwrap();
+    let error = bench.try_pull().await.unwrap_err();
+    assert!(matches!(error, PullError::Store(_)) && error.to_string().contains("update obsync"), "{error}");
+    // A folder in its place.
+    fs::remove_file(marker(&bench)).unwrap();
+    fs::create_dir(marker(&bench)).unwrap();
+    assert_eq!(bench.try_pull().await.unwrap().doubt, Some(Doubt::DamagedMarker));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_changes_something_draws_a_new_generation_and_one_that_does_not_writes_nothing() {
+    let (bench, _) = with_copy().await;
+    let text = || fs::read_to_string(marker(&bench)).unwrap();
+    let known = async || bench.state().load().await.unwrap().destination.unwrap();
+    let (first, before) = (known().await, text());
+    assert!(first.next.is_none() && before.contains(&first.generation.to_string()));
+    let written = fs::metadata(marker(&bench)).unwrap().modified().unwrap();
+    assert!(bench.pull().await.is_unchanged());
+    assert_eq!(fs::metadata(marker(&bench)).unwrap().modified().unwrap(), written);
+    assert_eq!(known().await, first);
+    bench.vault.write("more.md", "more", T).unwrap();
+    bench.pull().await;
+    let second = known().await;
+    assert!(second.id == first.id && second.generation != first.generation);
+    assert!(text().contains(&second.generation.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_in_a_destination_that_is_in_doubt_tells_what_would_be_done_and_does_nothing() {
+    let (mut bench, copy) = with_copy().await;
+    swap(&bench, &copy);
+    let before = (bench.tree(), bench.state().load().await.unwrap());
+    bench.options.dry_run = true;
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.doubt), (Outcome::DryRun, Some(Doubt::OtherGeneration)));
+    assert!(!report.steps.is_empty(), "{report:#?}");
+    assert_eq!((bench.tree(), bench.state().load().await.unwrap()), before);
+    bench.options.dry_run = false;
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+/// The server goes back to a backup and grows beyond what was known of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_was_restored_and_grew_again_removes_nothing_and_what_differs_is_kept() {
+    for mode in [Mode::Incremental, Mode::Full] {
+        let bench = Bench::new().await;
+        for number in 0..5 {
+            bench.vault.write(&format!("{number}.md"), format!("{number}"), T).unwrap();
+        }
+        bench.pull().await;
+        let after = bench.anew().await;
+        for number in 0..3 {
+            after.vault.write(&format!("{number}.md"), format!("{number}"), T).unwrap();
+        }
+        after.vault.write("3.md", "another text than before", T).unwrap();
+        for number in 0..9 {
+            after.vault.write(&format!("new {number}.md"), "new", T).unwrap();
+        }
+        let mut after = after.with_destination_of(bench);
+        after.options.mode = mode;
+        let report = after.pull().await;
+        assert!(report.vault_restored, "{report:#?}");
+        assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 0), "{report:#?}");
+        assert_eq!(after.read("3.md"), "another text than before");
+        assert_eq!(after.read("4.md"), "4", "the vault does not list it any more");
+        assert_eq!(report.conflicts.len(), 1, "{report:#?}");
+        assert_eq!(after.read(report.conflicts[0].kept_as.as_str()), "3");
+        after.options.mode = Mode::Incremental;
+        let report = after.pull().await;
+        assert!(!report.vault_restored && report.is_unchanged(), "{report:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_entry_of_a_vault_may_be_changed_deleted_or_renamed() {
+    let bench = Bench::new().await;
+    bench.vault.write("a.md", "a", T).unwrap();
+    bench.pull().await;
+    let changes: [&dyn Fn() -> Uid; 5] = [
+        &|| bench.vault.write("a.md", "changed", T).unwrap(),
+        &|| bench.vault.rename("a.md", "b.md").unwrap(),
+        &|| bench.vault.delete("b.md").unwrap(),
+        &|| bench.vault.create_folder("c").unwrap(),
+        &|| bench.vault.write("b.md", "again", T).unwrap(),
+    ];
+    for change in changes {
+        let _ = change();
+        let report = bench.pull().await;
+        assert!(!report.vault_restored && report.outcome == Outcome::Complete, "{report:#?}");
+        bench.assert_exact().await;
+        let report = bench.pull().await;
+        assert!(report.is_unchanged() && report.listed == 0, "{report:#?}");
+    }
+}

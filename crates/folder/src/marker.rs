@@ -1,0 +1,71 @@
+//! The marker in the folder, `.obsync/id`: by which a destination is known again, whatever is mounted at its path.
+
+use std::io;
+
+use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
+
+use rustix::io::Errno;
+
+use super::own_file;
+use super::root::Root;
+use super::site::Action;
+use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
+
+/// The marker's file in [`OWN_FOLDER`].
+const FILE: &str = "id";
+/// Bytes of a marker. It has some 200.
+const LONGEST: usize = 4096;
+
+/// What is found where the marker is.
+pub(super) fn read(root: &Root) -> Result<MarkerFound, StoreError> {
+    let own = match own_folder(root)? {
+        Own::Private(own) => own,
+        Own::Absent => return Ok(MarkerFound::Absent),
+        // What others can change proves nothing.
+        Own::Foreign => return Ok(MarkerFound::Impossible),
+    };
+    let text = match own_file::read(&own, FILE, LONGEST) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(MarkerFound::Absent),
+        Err(error) if is_of_the_file(&error) => {
+            return Ok(MarkerFound::Damaged { reason: error.to_string() });
+        }
+        Err(error) => return Err(root.site.error(Action::Read, &format!("{OWN_FOLDER}/{FILE}"), error)),
+    };
+    match Marker::from_text(&text) {
+        Ok(marker) => Ok(MarkerFound::Marker { marker, tag: None }),
+        Err(error @ MarkerError::Newer { .. }) => {
+            Err(root.site.unavailable(&format!("its marker {OWN_FOLDER}/{FILE}: {error}")))
+        }
+        Err(MarkerError::Damaged { reason }) => Ok(MarkerFound::Damaged { reason }),
+    }
+}
+
+/// Whether it is the file that is wrong, and not the disk: it is a link, a folder, a device, or no text.
+fn is_of_the_file(error: &io::Error) -> bool {
+    let is_other_thing =
+        matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::MLINK | Errno::ISDIR | Errno::NXIO));
+    is_other_thing || matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other)
+}
+
+/// Writes the marker durably. `None`: nobody's own folder is there to have it.
+pub(super) fn write(root: &Root, marker: &Marker) -> Result<Option<Marked>, StoreError> {
+    let text = marker.to_text().map_err(|error| root.site.unavailable(&format!("its marker: {error}")))?;
+    make_private(root, &root.dir, OWN_FOLDER)?;
+    let own = match own_folder(root)? {
+        Own::Private(own) => own,
+        Own::Absent => return Err(root.site.unavailable("it was removed while obsync was working")),
+        Own::Foreign => return Ok(None),
+    };
+    match own_file::write(root, &own, FILE, &text) {
+        Ok(()) => Ok(Some(Marked::default())),
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ISDIR)) => {
+            tracing::warn!(
+                "{OWN_FOLDER}/{FILE} in {} is a folder, so that the destination cannot be marked; remove it",
+                root.site.location()
+            );
+            Ok(None)
+        }
+        Err(error) => Err(root.site.root_error(Action::Write, error)),
+    }
+}

@@ -1,0 +1,54 @@
+//! Small files of obsync's own in `.obsync`, which only their owner reads, and which are replaced as a whole.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use cap_std::fs::Dir;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::root::Root;
+
+/// Keeps git from seeing the folder.
+const IGNORE_FILE: &str = ".gitignore";
+
+/// The text of a file of `most` bytes at most, if it is there.
+pub(super) fn read(own: &Dir, name: &str, most: usize) -> io::Result<Option<String>> {
+    // Opening a FIFO would wait for somebody to write to it.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(own, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("it is no ordinary file"));
+    }
+    let mut text = String::new();
+    file.take(most as u64 + 1).read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Writes a file durably, in place of the one before it.
+pub(super) fn write(root: &Root, own: &Dir, name: &str, text: &str) -> io::Result<()> {
+    let new = format!("{name}.new");
+    match rustix::fs::unlinkat(own, &new, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    create(own, &new, text)?;
+    rustix::fs::renameat(own, &new, own, name)?;
+    match create(own, IGNORE_FILE, "*\n") {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => result?,
+    }
+    rustix::fs::fsync(own)?;
+    root.handle.sync_all()
+}
+
+fn create(own: &Dir, name: &str, text: &str) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(own, name, flags, Mode::from_raw_mode(0o600))?);
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
