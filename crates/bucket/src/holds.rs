@@ -1,7 +1,7 @@
 //! Tells which contents are where they are wanted, and which objects are of the vault though nobody wants them.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use obsync_core::{StoreError, StoredFile, Wanted};
+use obsync_core::{Found, KnownContent, StoreError, StoredFile, Wanted};
 use obsync_protocol::VaultPath;
 
 use super::known::Occupant;
@@ -22,6 +22,39 @@ pub(super) async fn holds(shared: &Shared, wanted: Vec<Wanted>) -> Result<Vec<bo
         .buffered(shared.options.concurrency)
         .try_collect()
         .await
+}
+
+/// What is where the contents are wanted, in the order of the questions. What another content it is, is told where the object
+/// says so itself: nothing is read for that.
+pub(super) async fn look(shared: &Shared, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
+    let prepared = shared.listing.prepare(&shared.objects, shared.keys.prefix(), wanted.len()).await;
+    prepared.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))?;
+    stream::iter(wanted)
+        .map(|wanted| async move {
+            match look_at(shared, &wanted).await {
+                Err(error) if error.is_fatal() => Err(error),
+                answer => Ok(answer.unwrap_or(Found::Unknown)),
+            }
+        })
+        .buffered(shared.options.concurrency)
+        .try_collect()
+        .await
+}
+
+async fn look_at(shared: &Shared, wanted: &Wanted) -> Result<Found, StoreError> {
+    let key = shared.keys.of(&wanted.path)?;
+    if !shared.listing.may_be(&key) {
+        return Ok(Found::Nothing);
+    }
+    let Occupant::Object(facts) = shared.look(&wanted.path, &key).await? else {
+        return Ok(Found::Nothing);
+    };
+    if facts.size == wanted.size && shared.content_of(&wanted.path, &key, &facts).await? == Some(wanted.hash)
+    {
+        return Ok(Found::Wanted);
+    }
+    let other = facts.content().filter(|hash| *hash != wanted.hash);
+    Ok(other.map_or(Found::Unknown, |hash| Found::Other(KnownContent { hash, size: facts.size })))
 }
 
 async fn holds_one(shared: &Shared, wanted: &Wanted) -> Result<bool, StoreError> {

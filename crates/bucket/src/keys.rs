@@ -8,8 +8,7 @@ use super::location::BucketLocation;
 
 /// The longest key in bytes (S3 user guide, "Naming Amazon S3 objects"; Google and Azure have the same limit).
 const KEY_MAX: usize = 1024;
-/// The folder below the prefix in which obsync keeps its own objects. There is something in it only while files are
-/// moved.
+/// The folder below the prefix in which obsync keeps its own objects: the marker, and others while files are moved.
 const OWN_FOLDER: &str = ".obsync";
 
 /// The keys below one prefix.
@@ -72,7 +71,12 @@ impl Keys {
         Path::from_iter(self.own_prefix().split_terminator('/').chain([format!("{run:016x}-probe").as_str()]))
     }
 
-    /// Whether a key is one that obsync gives to objects of its own.
+    /// The key of the marker.
+    pub(super) fn of_marker(&self) -> Path {
+        Path::from_iter(self.own_prefix().split_terminator('/').chain(["id"]))
+    }
+
+    /// Whether a key is one that obsync gives to objects of its own that are there for a moment.
     pub(super) fn is_own(&self, key: &str) -> bool {
         let name = key.strip_prefix(&self.own_prefix()).and_then(|name| name.split_once('-'));
         let is_run = |run: &str| run.len() == 16 && run.bytes().all(|byte| byte.is_ascii_hexdigit());

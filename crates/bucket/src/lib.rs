@@ -37,6 +37,7 @@ mod keys;
 mod known;
 mod listing;
 mod location;
+mod marker;
 mod objects;
 mod open;
 mod options;
@@ -69,8 +70,9 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Inventory, Publication, PublishFailure, Published, Removable, Removal,
-    Staged, StoreError, StoredFile, VaultStore, Wanted, repository_parts_among,
+    BatchLimit, FileMeta, FileWriter, Found, Inventory, Marked, Marker, MarkerFound, Publication,
+    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    repository_parts_among,
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -184,18 +186,33 @@ impl VaultStore for BucketStore {
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
         let shared = &self.shared;
+        let failed = |trouble| shared.site.bucket_error(Action::List, &trouble);
         let mut objects = shared.objects.list(shared.keys.prefix(), FEW);
+        let mut beginning = Vec::new();
         let mut empty = true;
-        while let Some(object) =
-            objects.try_next().await.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))?
-        {
-            if shared.keys.path_of(&object.key).is_some() {
-                empty = false;
+        // To the end of the first page, and on as long as there is nothing but obsync's own.
+        while let Some(object) = objects.try_next().await.map_err(failed)? {
+            empty &= shared.keys.path_of(&object.key).is_none();
+            beginning.push(object);
+            if !empty && beginning.len() >= FEW {
                 break;
             }
         }
+        shared.marker.note(shared.keys.of_marker().as_ref(), &beginning);
         shared.fresh.store(empty, Ordering::Relaxed);
         Ok(empty)
+    }
+
+    async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, StoreError> {
+        marker::read(&self.shared, known).await
+    }
+
+    async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {
+        marker::write(&self.shared, marker).await.map(Some)
+    }
+
+    async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
+        holds::look(&self.shared, wanted).await
     }
 
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
@@ -283,6 +300,7 @@ impl VaultStore for BucketStore {
         self.shared.discard_stages().await;
         self.shared.known.clear();
         self.shared.listing.clear();
+        self.shared.marker.clear();
         lock(&self.shared.begun).clear();
         lock(&self.shared.needed).clear();
         self.shared.fresh.store(false, Ordering::Relaxed);

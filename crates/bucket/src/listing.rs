@@ -68,6 +68,14 @@ impl Listing {
         }
     }
 
+    /// Whether an object can be at a key.
+    pub(super) fn may_be(&self, key: &Path) -> bool {
+        match &*lock(&self.sizes) {
+            Sizes::Known(sizes) => sizes.contains_key(&self.hasher.hash_one(key.as_ref())),
+            Sizes::Unasked | Sizes::TooMany => true,
+        }
+    }
+
     /// Notes an object that was written.
     pub(super) fn wrote(&self, key: &Path, size: u64) {
         if let Sizes::Known(sizes) = &mut *lock(&self.sizes) {

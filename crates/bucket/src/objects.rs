@@ -69,6 +69,8 @@ pub(super) struct Listed {
     pub(super) key: String,
     /// Bytes of its content.
     pub(super) size: u64,
+    /// The service's name for these bytes, if it lists it.
+    pub(super) e_tag: Option<String>,
     /// When it was written, if the service says so.
     pub(super) modified: Option<Timestamp>,
 }
@@ -396,6 +398,7 @@ impl Objects {
             .map_ok(|object| Listed {
                 key: object.location.into(),
                 size: object.size,
+                e_tag: object.e_tag,
                 modified: Timestamp::from_millisecond(object.last_modified.timestamp_millis()).ok(),
             })
             .map_err(Trouble::from)

@@ -13,6 +13,7 @@ use super::keys::Keys;
 use super::known::{Known, Occupant};
 use super::listing::Listing;
 use super::location::BucketLocation;
+use super::marker::MarkerSeen;
 use super::objects::Objects;
 use super::options::BucketOptions;
 use super::room::Room;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) room: Room,
     pub(super) known: Known,
     pub(super) listing: Listing,
+    pub(super) marker: MarkerSeen,
     /// Tells this run's parked copies from another's.
     pub(super) run: u64,
     /// There was nothing below the prefix when the run began.
@@ -67,6 +69,7 @@ impl Shared {
             room: Room::new(options.memory),
             known: Known::default(),
             listing: Listing::default(),
+            marker: MarkerSeen::default(),
             run: RandomState::new().hash_one(std::process::id()),
             fresh: AtomicBool::new(false),
             begun: Mutex::default(),

@@ -42,6 +42,8 @@ struct Answer {
 struct Entry {
     key: String,
     size: u64,
+    #[serde(rename = "ETag")]
+    e_tag: Option<String>,
     last_modified: Option<String>,
 }
 
@@ -63,9 +65,9 @@ impl S3 {
         }
         let answer = parse(&self.send(request).await?.body)?;
         let encoding = self.encoding_of(&answer, prefix).await?;
-        let objects = answer.contents.into_iter().map(|Entry { key, size, last_modified }| {
+        let objects = answer.contents.into_iter().map(|Entry { key, size, e_tag, last_modified }| {
             let modified = last_modified.and_then(|time| time.parse().ok());
-            Listed { key: encoding.decode(&key), size, modified }
+            Listed { key: encoding.decode(&key), size, e_tag, modified }
         });
         Ok(Page { objects: objects.collect(), next: answer.next_continuation_token })
     }

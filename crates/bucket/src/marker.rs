@@ -1,0 +1,101 @@
+//! The marker in the bucket, an object `.obsync/id` below the prefix: by which a destination is known again.
+//!
+//! The first page of the list, with which each run begins, nearly always tells whether it is there and by which entity tag,
+//! so that it is read only when it is another than the one that was written last.
+
+use std::sync::Mutex;
+
+use futures_util::TryStreamExt;
+use object_store::{Attribute, Attributes, PutPayload, UpdateVersion};
+use obsync_core::blocking::lock;
+use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
+
+use super::FEW;
+use super::objects::{Guard, Listed};
+use super::shared::Shared;
+use super::trouble::{Action, Kind};
+
+/// Bytes of a marker. It has some 200.
+const LONGEST: usize = 4096;
+
+/// What the first page of the list says of the marker.
+#[derive(Debug, Default)]
+pub(super) struct MarkerSeen(Mutex<Seen>);
+
+#[derive(Clone, Debug, Default)]
+enum Seen {
+    #[default]
+    Unknown,
+    Absent,
+    /// With this entity tag, if the service lists such.
+    Present(Option<String>),
+}
+
+impl MarkerSeen {
+    /// Takes in the beginning of the list, whose keys are in order.
+    pub(super) fn note(&self, key: &str, beginning: &[Listed]) {
+        let found = beginning.iter().find(|object| object.key == key);
+        let is_past = beginning.len() < FEW || beginning.last().is_some_and(|last| last.key.as_str() > key);
+        *lock(&self.0) = match found {
+            Some(object) => Seen::Present(object.e_tag.clone()),
+            None if is_past => Seen::Absent,
+            None => Seen::Unknown,
+        };
+    }
+
+    /// Forgets it, at the end of a run.
+    pub(super) fn clear(&self) {
+        *lock(&self.0) = Seen::Unknown;
+    }
+}
+
+/// What is found where the marker is.
+pub(super) async fn read(shared: &Shared, known: Option<&str>) -> Result<MarkerFound, StoreError> {
+    let seen = lock(&shared.marker.0).clone();
+    match seen {
+        Seen::Absent => return Ok(MarkerFound::Absent),
+        Seen::Present(Some(tag)) if Some(tag.as_str()) == known => return Ok(MarkerFound::Unchanged),
+        Seen::Present(_) | Seen::Unknown => {}
+    }
+    let key = shared.keys.of_marker();
+    let any = UpdateVersion { e_tag: None, version: None };
+    let failed = |trouble| shared.site.error(Action::Read, key.as_ref(), &trouble);
+    let mut content = match shared.objects.read(&key, &any).await {
+        Ok((_, content)) => content,
+        Err(trouble) if trouble.is_missing_object() => return Ok(MarkerFound::Absent),
+        Err(trouble) if trouble.kind == Kind::Denied => {
+            tracing::debug!("the marker may not be read: {}", trouble.said());
+            return Ok(MarkerFound::Impossible);
+        }
+        Err(trouble) => return Err(failed(trouble)),
+    };
+    let mut text = Vec::new();
+    while let Some(stretch) = content.try_next().await.map_err(failed)? {
+        text.extend_from_slice(&stretch);
+        if text.len() > LONGEST {
+            return Ok(MarkerFound::Damaged { reason: "it is too long".to_owned() });
+        }
+    }
+    let tag = match seen {
+        Seen::Present(tag) => tag,
+        Seen::Absent | Seen::Unknown => None,
+    };
+    match Marker::from_text(&String::from_utf8_lossy(&text)) {
+        Ok(marker) => Ok(MarkerFound::Marker { marker, tag }),
+        Err(error @ MarkerError::Newer { .. }) => {
+            Err(shared.site.unavailable(format!("its marker {key}: {error}")))
+        }
+        Err(MarkerError::Damaged { reason }) => Ok(MarkerFound::Damaged { reason }),
+    }
+}
+
+/// Writes the marker. It is not archived, whatever class the files get: it is read again.
+pub(super) async fn write(shared: &Shared, marker: &Marker) -> Result<Marked, StoreError> {
+    let text = marker.to_text().map_err(|error| shared.site.unavailable(format!("its marker: {error}")))?;
+    let key = shared.keys.of_marker();
+    let attributes = Attributes::from_iter([(Attribute::ContentType, "application/json")]);
+    let put = shared.objects.put(&key, PutPayload::from(text), None, attributes, &Guard::Anything);
+    let version = put.await.map_err(|trouble| shared.site.error(Action::Write, key.as_ref(), &trouble))?;
+    shared.site.wrote();
+    Ok(Marked { tag: version.e_tag })
+}
