@@ -32,6 +32,7 @@ resource "aws_lambda_function" "obsync" {
       OBSYNC_VAULTS             = join(",", var.vaults)
       OBSYNC_ALLOW_DESTINATIONS = join(",", var.allow_destinations)
       OBSYNC_SELF_CONTINUE      = tostring(var.self_continue)
+      OBSYNC_DEAD_LETTER_QUEUE  = join("", aws_sqs_queue.dead_letters[*].url)
     }
   }
 }

@@ -93,6 +93,16 @@ data "aws_iam_policy_document" "function" {
       resources = [statement.value]
     }
   }
+
+  # Messages that can never be understood go there at once.
+  dynamic "statement" {
+    for_each = aws_sqs_queue.dead_letters[*].arn
+
+    content {
+      actions   = ["sqs:SendMessage"]
+      resources = [statement.value]
+    }
+  }
 }
 
 resource "aws_iam_role_policy" "function" {

@@ -201,7 +201,7 @@ fn first<T>(mut list: Vec<T>) -> Vec<T> {
 pub(crate) struct Answer {
     /// Nothing failed. What is left to do is no failure.
     pub(crate) success: bool,
-    /// `complete`, `incomplete`, `partial`, `skipped`, `failed`; `ok` for the action `status`.
+    /// `complete`, `incomplete`, `partial`, `skipped`, `failed`; `ok` for the action `status`; `ignored`.
     pub(crate) status: &'static str,
     /// The same in a sentence.
     pub(crate) message: String,
@@ -281,6 +281,11 @@ impl Answer {
             metadata: Value::Null,
             vaults,
         }
+    }
+
+    /// The answer to an event that is no request.
+    pub(crate) fn of_nothing(reason: &str) -> Self {
+        Answer { status: "ignored", message: reason.to_owned(), ..Answer::of_status(Vec::new()) }
     }
 
     /// The answer as JSON.

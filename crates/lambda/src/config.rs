@@ -19,6 +19,7 @@ use obsync_net::{Network, NetworkError};
 use obsync_protocol::limits::LEAST_SPEED;
 use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath};
 use secrecy::SecretString;
+use url::Url;
 
 use crate::variables::Variables;
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub(crate) scratch: u64,
     /// How often an unfinished run may be gone on with by invoking the function again; 0: never.
     pub(crate) continuations: u32,
+    /// The URL of the queue that messages go to which can never be understood.
+    pub(crate) dead_letters: Option<String>,
     /// How long a lease lasts without a sign of life.
     pub(crate) lease: Duration,
     /// The way to the service.
@@ -150,6 +153,7 @@ impl Config {
     /// | `OBSYNC_KEEP_DELETED` | keep what the vault deletes | `false` |
     /// | `OBSYNC_SELF_CONTINUE` | go on by invoking itself | `false` |
     /// | `OBSYNC_SELF_CONTINUE_LIMIT` | how often in a row | 50 |
+    /// | `OBSYNC_DEAD_LETTER_QUEUE` | URL of the queue for messages that cannot be understood | – |
     /// | `OBSYNC_RESUME_SECONDS` | how long the details of an interrupted run count | 3600 |
     /// | `OBSYNC_LEASE_SECONDS` | how long a dead run keeps others out | 60 |
     /// | `OBSYNC_MEMORY_CHECK_SECONDS` | how often memory is looked at | 5 |
@@ -196,6 +200,7 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
     let scratch = variables.number("OBSYNC_TMP_BUDGET_MB", 0..=10_240).unwrap_or(400) << 20;
     let limit = variables.number("OBSYNC_SELF_CONTINUE_LIMIT", 1..=1000).unwrap_or(50);
     let continues = variables.flag("OBSYNC_SELF_CONTINUE", false);
+    let dead_letters = read_dead_letters(variables);
     let network = read_network(variables);
     let aws_http =
         AwsHttp::new(&network).map_err(|error| variables.refuse("HTTPS_PROXY", refused(&error))).ok();
@@ -219,6 +224,7 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
         memory_check,
         scratch,
         continuations: if continues { u32::try_from(limit).unwrap_or(u32::MAX) } else { 0 },
+        dead_letters,
         lease,
         client: client?,
         network,
@@ -294,6 +300,19 @@ fn read_destinations(variables: &mut Variables<'_>) -> Vec<BucketLocation> {
         }
     }
     destinations
+}
+
+fn read_dead_letters(variables: &mut Variables<'_>) -> Option<String> {
+    let url = variables.text("OBSYNC_DEAD_LETTER_QUEUE")?;
+    let is_url = Url::parse(&url)
+        .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host() && url.path().len() > 1);
+    if !is_url {
+        variables.refuse(
+            "OBSYNC_DEAD_LETTER_QUEUE",
+            "is not the URL of a queue (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME)",
+        );
+    }
+    Some(url).filter(|_| is_url)
 }
 
 /// A place in a bucket of S3, of its two parts. Slashes around the prefix say nothing.
@@ -423,6 +442,7 @@ mod tests {
             ("OBSYNC_FILE_TYPES", "image,pdf"),
             ("S3_STORAGE_CLASS", "STANDARD_IA"),
             ("OBSYNC_KEEP_DELETED", "1"),
+            ("OBSYNC_DEAD_LETTER_QUEUE", "https://sqs.eu-central-1.amazonaws.com/123456789012/letters"),
         ])
         .unwrap();
         assert_eq!(config.root.to_string(), "s3://my-bucket/notes/all");
@@ -435,6 +455,7 @@ mod tests {
         assert_eq!(config.filter.excluded.len(), 2);
         assert_eq!(config.objects.storage_class.as_deref(), Some("STANDARD_IA"));
         assert!(config.objects.keep_deleted);
+        assert!(config.dead_letters.is_some_and(|queue| queue.ends_with("/letters")));
     }
 
     #[test]
@@ -463,6 +484,7 @@ mod tests {
             ("OBSIDIAN_TOTP_SECRET", "geheim1"),
             ("OBSYNC_API_URL", "http://example.com"),
             ("OBSYNC_ENCRYPTION", "strong"),
+            ("OBSYNC_DEAD_LETTER_QUEUE", "letters"),
             ("OBSYNC_FILE_TYPES", "images"),
             ("OBSYNC_EXCLUDE", "../x"),
         ])
@@ -479,6 +501,7 @@ mod tests {
                 "OBSIDIAN_PASSWORD",
                 "OBSIDIAN_TOTP_SECRET",
                 "OBSYNC_API_URL",
+                "OBSYNC_DEAD_LETTER_QUEUE",
                 "OBSYNC_ENCRYPTION",
                 "OBSYNC_EXCLUDE",
                 "OBSYNC_FILE_TYPES",

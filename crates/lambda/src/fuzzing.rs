@@ -5,20 +5,21 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+use obsync_protocol::limits::{EVENT_MESSAGES, EVENT_VAULTS};
 use secrecy::ExposeSecret;
-use serde_json::Value;
 
 use crate::config::Config;
-use crate::event::{Action, Event, EventError, MAX_VAULTS};
+use crate::event::{Action, Event, EventError};
 use crate::secrets::{Secret, VaultSecret};
 
 /// What the function is invoked with, as JSON.
 pub fn lambda_event(data: &[u8]) {
-    let Ok(payload) = serde_json::from_slice::<Value>(data) else { return };
-    match Event::parse(&payload) {
+    let Ok(payload) = std::str::from_utf8(data) else { return };
+    match Event::parse(payload) {
         Ok(Event::Direct(action)) | Ok(Event::Http(Ok(action))) => an_action_can_be_gone_on_with(&action),
         Ok(Event::Http(Err(error))) | Err(error) => told(&error),
-        Ok(Event::Queue(messages)) => {
+        Ok(Event::Batch(messages)) => {
+            assert!(messages.len() <= EVENT_MESSAGES);
             for message in messages {
                 match message.action {
                     Ok(action) => an_action_can_be_gone_on_with(&action),
@@ -32,12 +33,12 @@ pub fn lambda_event(data: &[u8]) {
 /// The event that asks for the rest of a request is understood, and asks for the same.
 fn an_action_can_be_gone_on_with(action: &Action) {
     let Action::Sync(request) = action else { return };
-    assert!(request.vaults.len() <= MAX_VAULTS);
+    assert!(request.vaults.len() <= EVENT_VAULTS);
     let vaults = match request.vaults.is_empty() {
         true => ["vault-1".to_owned()].into(),
         false => request.vaults.clone(),
     };
-    let continued = Event::parse(&request.continued(vaults.iter().cloned()));
+    let continued = Event::parse(&request.continued(vaults.iter().cloned()).to_string());
     let Ok(Event::Direct(Action::Sync(next))) = continued else { panic!("{continued:?}") };
     assert_eq!(next.vaults, vaults);
     assert_eq!(next.continuation, request.continuation.saturating_add(1));

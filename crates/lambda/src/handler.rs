@@ -17,13 +17,13 @@ use crate::chain::{self, Continuation};
 use crate::choice::{self, Choice, Listed};
 use crate::config::{Config, ConfigError, location};
 use crate::deadline::Deadline;
-use crate::event::{Action, Event, SyncRequest};
+use crate::event::{Action, Event, EventError, SyncRequest};
 use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
-use crate::queue::{self, Synced};
+use crate::queue::{self, Refused, Synced};
 use crate::sync::{Invocation, Job};
 use crate::warm::{Account, AccountError, Warm};
-use crate::{fan_out, logging, metrics, placement, status};
+use crate::{dead_letters, fan_out, logging, metrics, placement, status};
 
 /// Everything that a process keeps, or why it cannot work.
 pub(crate) struct Handler {
@@ -36,6 +36,7 @@ struct Call<'a> {
     warm: &'a Arc<Warm>,
     gauge: &'a Gauge,
     context: &'a Context,
+    deadline: Arc<Deadline>,
     begun: Instant,
 }
 
@@ -57,7 +58,7 @@ impl Handler {
     }
 
     /// Answers an event.
-    pub(crate) async fn handle(&self, payload: &Value, context: &Context) -> Result<Value, InvocationError> {
+    pub(crate) async fn handle(&self, payload: &str, context: &Context) -> Result<Value, InvocationError> {
         // Boxed, for the compiler gives up on a type as deep as the whole of it.
         let result = Box::pin(self.answer(payload, context)).await;
         if let Err(error) = &result {
@@ -66,17 +67,32 @@ impl Handler {
         result
     }
 
-    async fn answer(&self, payload: &Value, context: &Context) -> Result<Value, InvocationError> {
+    async fn answer(&self, payload: &str, context: &Context) -> Result<Value, InvocationError> {
         let warm = self.warm.as_ref().map_err(|error| InvocationError::new("InvalidConfiguration", error))?;
-        let call = Call { warm, gauge: &self.gauge, context, begun: Instant::now() };
+        let deadline = Arc::new(Deadline::at(context.deadline, warm.config.timeout_buffer));
+        let call = Call { warm, gauge: &self.gauge, context, deadline, begun: Instant::now() };
         let event = Event::parse(payload).map_err(|error| InvocationError::new("InvalidEvent", error))?;
         match event {
             Event::Direct(action) => Ok(call.act(&action).await?.json()),
             Event::Http(action) => Ok(call.act_for_http(action).await),
-            Event::Queue(messages) => {
-                queue::answer(messages, async |request: &SyncRequest| call.sync(request).await).await
-            }
+            Event::Batch(messages) => queue::answer(&messages, &call).await,
         }
+    }
+}
+
+impl queue::Service for Call<'_> {
+    async fn sync(&self, request: &SyncRequest) -> Result<Synced, InvocationError> {
+        self.sync_all(request).await
+    }
+
+    async fn bury(&self, refused: &[Refused<'_>]) -> Vec<bool> {
+        let Some(queue) = &self.warm.config.dead_letters else { return vec![true; refused.len()] };
+        let until = self.deadline.last_call();
+        dead_letters::send(&self.warm.aws, queue, refused, &self.context.request_id, until).await
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline.stop().is_cancelled()
     }
 }
 
@@ -84,7 +100,7 @@ impl Call<'_> {
     async fn act(&self, action: &Action) -> Result<Answer, InvocationError> {
         match action {
             Action::Sync(request) => {
-                let Synced { reports, goes_on, notice } = self.sync(request).await?;
+                let Synced { reports, goes_on, notice } = self.sync_all(request).await?;
                 let mut answer = Answer::of_sync(&reports);
                 if let Some(notice) = notice {
                     answer.message = format!("{}; {notice}", answer.message);
@@ -100,12 +116,18 @@ impl Call<'_> {
                 answer.metadata = self.metadata("status");
                 Ok(answer)
             }
+            Action::Ignore { reason } => {
+                tracing::info!(reason, "the event is ignored");
+                let mut answer = Answer::of_nothing(reason);
+                answer.metadata = self.metadata("none");
+                Ok(answer)
+            }
         }
     }
 
     /// A failed invocation could not tell a browser why, so it is an answer here; its status is what alarms
     /// look at.
-    async fn act_for_http(&self, action: Result<Action, crate::event::EventError>) -> Value {
+    async fn act_for_http(&self, action: Result<Action, EventError>) -> Value {
         let action = action.map_err(|error| InvocationError::new("InvalidEvent", error));
         let result = match action {
             Ok(action) => self.act(&action).await,
@@ -133,14 +155,14 @@ impl Call<'_> {
     }
 
     /// Syncs what is asked for, and goes on by another invocation where the function is set to.
-    async fn sync(&self, request: &SyncRequest) -> Result<Synced, InvocationError> {
-        let deadline = Arc::new(Deadline::at(self.context.deadline, self.warm.config.timeout_buffer));
+    async fn sync_all(&self, request: &SyncRequest) -> Result<Synced, InvocationError> {
+        let deadline = &self.deadline;
         let root = self.root(request)?;
-        let (account, vaults) = self.vaults(&deadline).await?;
-        let known = within(&deadline, self.places(&root)).await?;
+        let (account, vaults) = self.vaults(deadline).await?;
+        let known = within(deadline, self.places(&root)).await?;
         let choice = self.choose(&account, &vaults, &request.vaults, &known);
         let notice = choice.notice();
-        let (jobs, placeless) = within(&deadline, self.place(&root, &vaults, &choice, known)).await?;
+        let (jobs, placeless) = within(deadline, self.place(&root, &vaults, &choice, known)).await?;
         tracing::info!(vaults = jobs.len(), sync_type = request.sync_type(), "syncing");
         if let Some(notice) = &notice {
             tracing::warn!("{notice}");
@@ -149,8 +171,8 @@ impl Call<'_> {
         reports.extend(placeless);
         // No metric of theirs: whatever an event calls a vault would become one of its own.
         reports.iter().for_each(note);
-        reports.extend(self.sync_jobs(request, account, &deadline, jobs).await);
-        let goes_on = self.go_on(request, &reports, &deadline).await;
+        reports.extend(self.sync_jobs(request, account, deadline, jobs).await);
+        let goes_on = self.go_on(request, &reports, deadline).await;
         Ok(Synced { reports, goes_on, notice })
     }
 
@@ -305,9 +327,9 @@ impl Call<'_> {
     }
 
     async fn status(&self, wanted: &BTreeSet<String>) -> Result<Vec<Value>, InvocationError> {
-        let deadline = Deadline::at(self.context.deadline, self.warm.config.timeout_buffer);
-        let (account, vaults) = self.vaults(&deadline).await?;
-        let known = within(&deadline, self.places(&self.warm.config.root)).await?;
+        let deadline = &self.deadline;
+        let (account, vaults) = self.vaults(deadline).await?;
+        let known = within(deadline, self.places(&self.warm.config.root)).await?;
         let choice = self.choose(&account, &vaults, wanted, &known);
         if let Some(report) = choice.mistaken.first().filter(|_| !wanted.is_empty()) {
             return Err(InvocationError::new(
@@ -315,7 +337,7 @@ impl Call<'_> {
                 format!("{:?}: {}", report.vault_id, report.message),
             ));
         }
-        within(&deadline, self.documents(&choice, &known)).await
+        within(deadline, self.documents(&choice, &known)).await
     }
 
     /// What the table knows of these vaults.

@@ -1,7 +1,7 @@
 //! obsync on AWS Lambda: a function that keeps a bucket in step with vaults, in as many invocations as that
 //! takes.
 //!
-//! The way of an event: `event` understands it, `handler` finds the vaults that are meant (`choice`) and their places
+//! The way of an event: `envelope` finds the `event` in whatever form it comes in, `handler` finds the vaults that are meant (`choice`) and their places
 //! (`placement`), `fan_out` works on several at a time, `sync` on each: lease, a look at the other places
 //! (`nesting`), pull, progress, report. Around that:
 //!
@@ -9,13 +9,15 @@
 //!   for. `warm`: what it keeps between
 //!   invocations.
 //! - `memory` (by `gauge`) and `deadline`: the two limits that it works within. `chain`: going on by itself.
-//! - `answer`, `queue`, `status`: what is answered. `logging`, `metrics`: what CloudWatch is told.
+//! - `answer`, `queue`, `status`: what is answered. `dead_letters`: where messages go that cannot be understood. `logging`, `metrics`: what CloudWatch is told.
 
 mod answer;
 mod chain;
 mod choice;
 mod config;
+mod dead_letters;
 mod deadline;
+mod envelope;
 mod event;
 mod fan_out;
 /// Entry points of the fuzz targets.
@@ -42,7 +44,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use lambda_runtime::{Context, LambdaEvent, service_fn};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 pub use answer::InvocationError;
 pub use config::{Config, ConfigError};
@@ -76,12 +78,12 @@ async fn serve_all() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let handler = Handler::new(Config::from_env()).await;
-    let service = service_fn(|event: LambdaEvent<Value>| {
+    let service = service_fn(|event: LambdaEvent<Box<RawValue>>| {
         let handler = &handler;
         // Boxed, for the compiler gives up on a type as deep as the whole of it.
         Box::pin(async move {
             let context: &Context = &event.context;
-            let answer = handler.handle(&event.payload, context).await;
+            let answer = handler.handle(event.payload.get(), context).await;
             answer.map(|answer| answer::harmless(&answer))
         }) as Pin<Box<dyn Future<Output = _>>>
     });

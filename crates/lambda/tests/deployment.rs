@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_norway::Value;
 
 /// Everything that the function asks of AWS, and what it may ask it of.
-const RIGHTS: [(&str, &str); 22] = [
+const RIGHTS: [(&str, &str); 23] = [
     ("dynamodb:BatchGetItem", "StateTable"),
     ("dynamodb:ConditionCheckItem", "StateTable"),
     ("dynamodb:DeleteItem", "StateTable"),
@@ -33,6 +33,7 @@ const RIGHTS: [(&str, &str); 22] = [
     ("sqs:DeleteMessage", "Queue"),
     ("sqs:GetQueueAttributes", "Queue"),
     ("sqs:ReceiveMessage", "Queue"),
+    ("sqs:SendMessage", "DeadLetterQueue"),
 ];
 
 fn deploy() -> PathBuf {

@@ -148,6 +148,17 @@ pub const CLOUD_WARNINGS: usize = 20;
 /// Pages of a table, of up to 1 MB each, that one scan reads.
 pub const TABLE_PAGES: usize = 100_000;
 
+// Events of the function on AWS Lambda.
+
+/// Bytes of one event, of a message or of a request's body, as JSON. SQS, SNS and asynchronous invocations take no more.
+pub const EVENT: usize = MIB;
+/// Vaults that one event may name.
+pub const EVENT_VAULTS: usize = 1000;
+/// Messages of one invocation: as many as a queue hands out at a time.
+pub const EVENT_MESSAGES: usize = 10_000;
+/// Refused messages of one invocation that are logged one by one; the others are counted.
+pub const EVENT_REFUSALS: usize = 100;
+
 // Output.
 
 /// Characters of a name from elsewhere that are shown.

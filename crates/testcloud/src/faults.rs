@@ -23,7 +23,7 @@ pub struct ServiceFaults {
     /// The connection is closed without an answer, and nothing is done.
     pub dropped: Chance,
     /// 503 `SlowDown` (S3), `ProvisionedThroughputExceededException` (DynamoDB), `ThrottlingException`
-    /// (Secrets Manager), `TooManyRequestsException` (Lambda).
+    /// (Secrets Manager, SQS), `TooManyRequestsException` (Lambda).
     pub throttled: Chance,
     /// 403 `AccessDenied` (S3), `AccessDeniedException` (the others).
     pub forbidden: Chance,
@@ -48,6 +48,8 @@ pub struct CloudFaults {
     pub secrets_manager: ServiceFaults,
     /// Faults of the Lambda API (not of functions).
     pub lambda: ServiceFaults,
+    /// Faults of SQS.
+    pub sqs: ServiceFaults,
     /// A bucket is gone with everything in it once this many objects were written since the faults were
     /// set; [`S3::restore_bucket`](super::S3::restore_bucket) brings it back.
     pub bucket_vanishes_after: Option<u64>,
@@ -62,6 +64,7 @@ impl CloudFaults {
             Service::DynamoDb => &self.dynamodb,
             Service::SecretsManager => &self.secrets_manager,
             Service::Lambda => &self.lambda,
+            Service::Sqs => &self.sqs,
         }
     }
 }

@@ -66,6 +66,7 @@ pub(super) fn fault_answer(
                 Service::DynamoDb => "dynamodb",
                 Service::SecretsManager => "secretsmanager",
                 Service::Lambda => "lambda",
+                Service::Sqs => "sqs",
                 Service::S3 => "s3",
             };
             let status = match service {

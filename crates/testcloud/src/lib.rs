@@ -1,4 +1,4 @@
-//! A cloud on loopback for tests and for `obsync-dev cloud`: S3, DynamoDB, Secrets Manager and Lambda.
+//! A cloud on loopback for tests and for `obsync-dev cloud`: S3, DynamoDB, Secrets Manager, Lambda and SQS.
 //!
 //! [`Cloud::start`] serves each on a port of its own, in this process and in memory; [`Cloud::env`] says
 //! how the AWS SDKs find them. What was asked is counted ([`Cloud::counts`]) and written down
@@ -14,6 +14,7 @@ mod http;
 mod json_api;
 mod lambda;
 mod log;
+mod queues;
 mod rogue;
 mod s3;
 mod secrets;
@@ -32,6 +33,7 @@ pub use faults::{CloudFaultControl, CloudFaults, ServiceFaults};
 pub use lambda::{Invocation, InvokeOptions, LambdaOptions, LambdaRuntime, LogSink, MemoryLimit, Outcome};
 pub use lambda::{Lambda, QueuedEvent};
 pub use log::{RequestCounts, RequestRecord, Service};
+pub use queues::{Queues, SentMessage};
 pub use rogue::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
 pub use s3::{
     BucketSettings, ListedKeys, Refusal, RefusedWhen, S3, S3Manners, StoredObject, UploadInProgress,
@@ -45,7 +47,7 @@ const WAIT_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default)]
 pub struct CloudOptions {
     /// The ports: this one for S3, and the next for DynamoDB, Secrets Manager and Lambda in that order; any
-    /// free ports when none, or 0, is given.
+    /// free ports when none, or 0, is given. SQS has a free one in any case.
     pub first_port: Option<u16>,
     /// What goes wrong from the start.
     pub faults: CloudFaults,
@@ -58,6 +60,7 @@ struct Addresses {
     dynamodb: SocketAddr,
     secrets_manager: SocketAddr,
     lambda: SocketAddr,
+    sqs: SocketAddr,
 }
 
 /// A running cloud. Dropping it stops it; [`Cloud::shutdown`] also waits for that.
@@ -70,6 +73,7 @@ pub struct Cloud {
     dynamodb: DynamoDb,
     secrets: Secrets,
     lambda: Lambda,
+    queues: Queues,
 }
 
 impl Cloud {
@@ -84,7 +88,8 @@ impl Cloud {
         let (dynamodb_listener, dynamodb) = http::listen(port(1)).await?;
         let (secrets_listener, secrets_manager) = http::listen(port(2)).await?;
         let (lambda_listener, lambda) = http::listen(port(3)).await?;
-        let addresses = Addresses { s3, dynamodb, secrets_manager, lambda };
+        let (sqs_listener, sqs) = http::listen(0).await?;
+        let addresses = Addresses { s3, dynamodb, secrets_manager, lambda, sqs };
         let tasks = Tasks::default();
         let gate = Gate::new(options.faults);
         // What can fail comes first: nothing is left running then.
@@ -92,8 +97,9 @@ impl Cloud {
         let s3 = s3::start(s3_listener, &tasks, gate.clone());
         let secrets = secrets::start(secrets_listener, &tasks, gate.clone());
         let lambda = lambda::start(lambda_listener, &tasks, gate.clone());
+        let queues = queues::start(sqs_listener, format!("http://{sqs}"), &tasks, gate.clone());
         tracing::info!(?addresses, "the loopback cloud listens");
-        Ok(Self { addresses, gate, tasks, s3, dynamodb, secrets, lambda })
+        Ok(Self { addresses, gate, tasks, s3, dynamodb, secrets, lambda, queues })
     }
 
     /// The variables by which the AWS SDKs find this cloud and sign for it.
@@ -103,6 +109,7 @@ impl Cloud {
             ("AWS_ENDPOINT_URL_DYNAMODB", self.endpoint(Service::DynamoDb)),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.endpoint(Service::SecretsManager)),
             ("AWS_ENDPOINT_URL_LAMBDA", self.endpoint(Service::Lambda)),
+            ("AWS_ENDPOINT_URL_SQS", self.endpoint(Service::Sqs)),
             ("AWS_ACCESS_KEY_ID", credentials::ACCESS_KEY.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", credentials::SECRET_KEY.to_owned()),
             ("AWS_REGION", credentials::REGION.to_owned()),
@@ -121,6 +128,7 @@ impl Cloud {
             Service::DynamoDb => self.addresses.dynamodb,
             Service::SecretsManager => self.addresses.secrets_manager,
             Service::Lambda => self.addresses.lambda,
+            Service::Sqs => self.addresses.sqs,
         };
         format!("http://{address}")
     }
@@ -153,6 +161,11 @@ impl Cloud {
     /// The functions by name, and the events that wait for them.
     pub fn lambda(&self) -> &Lambda {
         &self.lambda
+    }
+
+    /// The queues.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     /// What goes wrong, to be changed at any time.

@@ -20,6 +20,8 @@ pub enum Service {
     SecretsManager,
     /// Functions that are invoked by name.
     Lambda,
+    /// Queues that take messages.
+    Sqs,
 }
 
 impl fmt::Display for Service {
@@ -29,6 +31,7 @@ impl fmt::Display for Service {
             Self::DynamoDb => "DynamoDB",
             Self::SecretsManager => "Secrets Manager",
             Self::Lambda => "Lambda",
+            Self::Sqs => "SQS",
         })
     }
 }
@@ -41,7 +44,7 @@ pub struct RequestRecord {
     /// The operation by the API's name, such as `PutObject`; `Unknown` when the request made no sense or
     /// its signature was wrong.
     pub operation: String,
-    /// What it was about: bucket and key, table, secret or function.
+    /// What it was about: bucket and key, table, secret, function or queue.
     pub resource: String,
     /// The length of the body in bytes.
     pub body: u64,

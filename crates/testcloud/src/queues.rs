@@ -1,0 +1,236 @@
+//! SQS: queues that take messages, so that tests can look at what was sent. Nothing is handed out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use data_encoding::HEXLOWER;
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use md5::{Digest, Md5};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::credentials::ACCOUNT;
+use super::faults::Verdict;
+use super::gate::Gate;
+use super::http::{self, Dropped, FullBody, Tasks};
+use super::json_api::{fault_answer, json_answer, json_error};
+use super::log::Service;
+
+/// The content type of the protocol.
+const JSON: &str = "application/x-amz-json-1.0";
+/// The largest batch, and so the largest message with its attributes, in bytes (SQS quotas).
+const BATCH_MAX: usize = 1024 * 1024;
+/// Messages of one batch at most.
+const BATCH_ENTRIES: usize = 10;
+/// JSON takes up to six bytes for one of a message.
+const BODY_MAX: usize = 7 * BATCH_MAX;
+
+/// A message that a queue took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentMessage {
+    /// The body.
+    pub body: String,
+    /// The attributes that are texts.
+    pub attributes: BTreeMap<String, String>,
+    /// The group, in a FIFO queue.
+    pub group: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Call {
+    queue_url: String,
+    entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    id: String,
+    message_body: String,
+    #[serde(default)]
+    message_attributes: BTreeMap<String, Attribute>,
+    message_group_id: Option<String>,
+    message_deduplication_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attribute {
+    data_type: String,
+    #[serde(default)]
+    string_value: String,
+}
+
+impl Entry {
+    /// What SQS counts: the body, and names, types and values of attributes.
+    fn size(&self) -> usize {
+        let attributes = self.message_attributes.iter();
+        let attributes = attributes.map(|(name, it)| name.len() + it.data_type.len() + it.string_value.len());
+        self.message_body.len() + attributes.sum::<usize>()
+    }
+
+    /// Whether it has the characters only that SQS takes.
+    fn is_sound(&self) -> bool {
+        let is_taken =
+            |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..='\u{10ffff}');
+        let values = self.message_attributes.values().map(|attribute| &attribute.string_value);
+        !self.message_body.is_empty()
+            && values.chain([&self.message_body]).all(|text| text.chars().all(is_taken))
+    }
+}
+
+struct Failure {
+    kind: &'static str,
+    message: String,
+}
+
+/// The queues of a cloud, by name; its requests are counted, those of this type's methods are not.
+#[derive(Debug, Clone, Default)]
+pub struct Queues {
+    queues: Arc<Mutex<BTreeMap<String, Vec<SentMessage>>>>,
+    endpoint: String,
+}
+
+impl Queues {
+    /// Makes a queue; its URL. One whose name ends in `.fifo` is a FIFO queue.
+    pub fn create(&self, name: &str) -> String {
+        self.lock().entry(name.to_owned()).or_default();
+        format!("{}/{ACCOUNT}/{name}", self.endpoint)
+    }
+
+    /// The messages that a queue took, in order; none of one that is not there.
+    pub fn messages(&self, name: &str) -> Vec<SentMessage> {
+        self.lock().get(name).cloned().unwrap_or_default()
+    }
+
+    fn send(&self, call: Call) -> Result<Value, Failure> {
+        let fail = |kind, message: &str| Err(Failure { kind, message: message.to_owned() });
+        let name = call.queue_url.rsplit_once('/').map_or("", |(_, name)| name).to_owned();
+        let mut queues = self.lock();
+        let Some(queue) = queues.get_mut(&name) else {
+            return fail("com.amazonaws.sqs#QueueDoesNotExist", "The specified queue does not exist.");
+        };
+        if call.entries.is_empty() || call.entries.len() > BATCH_ENTRIES {
+            return fail(
+                "com.amazonaws.sqs#TooManyEntriesInBatchRequest",
+                "Maximum number of entries per request are 10.",
+            );
+        }
+        if call.entries.iter().map(Entry::size).sum::<usize>() > BATCH_MAX {
+            return fail(
+                "com.amazonaws.sqs#BatchRequestTooLong",
+                "Batch requests cannot be longer than 1048576 bytes.",
+            );
+        }
+        let is_fifo = name.ends_with(".fifo");
+        let (mut successful, mut failed) = (Vec::new(), Vec::new());
+        for entry in call.entries {
+            let is_ordered = entry.message_group_id.is_some() && entry.message_deduplication_id.is_some();
+            let code = match (entry.is_sound(), is_fifo && !is_ordered) {
+                (false, _) => Some("InvalidMessageContents"),
+                (true, true) => Some("MissingParameter"),
+                (true, false) => None,
+            };
+            if let Some(code) = code {
+                failed.push(json!({ "Id": entry.id, "Code": code, "SenderFault": true, "Message": code }));
+                continue;
+            }
+            successful.push(json!({
+                "Id": entry.id,
+                "MessageId": format!("{name}-{}", queue.len()),
+                "MD5OfMessageBody": HEXLOWER.encode(&Md5::digest(entry.message_body.as_bytes())),
+            }));
+            let attributes = entry.message_attributes.into_iter();
+            queue.push(SentMessage {
+                body: entry.message_body,
+                attributes: attributes.map(|(name, attribute)| (name, attribute.string_value)).collect(),
+                group: entry.message_group_id,
+            });
+        }
+        Ok(json!({ "Successful": successful, "Failed": failed }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<SentMessage>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves queues on this listener.
+pub(super) fn start(listener: TcpListener, endpoint: String, tasks: &Tasks, gate: Gate) -> Queues {
+    let queues = Queues { endpoint, ..Queues::default() };
+    let served = queues.clone();
+    http::serve(listener, tasks, move |request| answer(request, served.clone(), gate.clone()));
+    queues
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    queues: Queues,
+    gate: Gate,
+) -> Result<Response<FullBody>, Dropped> {
+    let target = http::header_text(request.headers(), "x-amz-target");
+    let operation = target.rsplit_once('.').map_or("Unknown", |(_, operation)| operation).to_owned();
+    let is_signed = !http::header_text(request.headers(), "authorization").is_empty();
+    let body = match http::whole_body(request.into_body(), BODY_MAX).await {
+        Ok(body) => body,
+        Err(response) => return Ok(response),
+    };
+    let call: Result<Call, _> = serde_json::from_slice(&body);
+    let resource = call.as_ref().map(|call| call.queue_url.clone()).unwrap_or_default();
+    let admitted = gate.admit(Service::Sqs, &operation, resource, body.len() as u64).await;
+    if admitted.verdict == Verdict::Dropped {
+        return Err(Dropped);
+    }
+    let refuse = |kind: &str, message: &str| json_error(StatusCode::BAD_REQUEST, JSON, kind, message);
+    let response = match (fault_answer(Service::Sqs, &operation, JSON, admitted.verdict), call) {
+        (Some(response), _) => response,
+        (None, _) if !is_signed => {
+            refuse("MissingAuthenticationTokenException", "Missing Authentication Token")
+        }
+        (None, _) if operation != "SendMessageBatch" => {
+            refuse("UnknownOperationException", "only SendMessageBatch is served here")
+        }
+        (None, Err(error)) => refuse("SerializationException", &error.to_string()),
+        (None, Ok(call)) => match queues.send(call) {
+            Ok(answer) => json_answer(StatusCode::OK, JSON, &answer),
+            Err(failure) => refuse(failure.kind, &failure.message),
+        },
+    };
+    if admitted.verdict == Verdict::LostAnswer {
+        return Err(Dropped);
+    }
+    gate.answered(admitted, response.status().as_u16());
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(queue: &str, entries: &Value) -> Call {
+        serde_json::from_value(json!({ "QueueUrl": format!("http://x/1/{queue}"), "Entries": entries }))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_queue_keeps_what_it_takes_and_refuses_what_sqs_refuses() {
+        let queues = Queues::default();
+        queues.create("plain");
+        queues.create("ordered.fifo");
+        let sent = queues.send(call("plain", &json!([
+            { "Id": "0", "MessageBody": "b", "MessageAttributes": { "a": { "DataType": "String", "StringValue": "v" } } },
+            { "Id": "1", "MessageBody": "\u{0}" },
+        ])));
+        let sent = sent.ok().unwrap();
+        assert_eq!((&sent["Successful"][0]["Id"], &sent["Failed"][0]["Id"]), (&json!("0"), &json!("1")));
+        assert_eq!(queues.messages("plain")[0].attributes["a"], "v");
+        let unordered = queues.send(call("ordered.fifo", &json!([{ "Id": "0", "MessageBody": "b" }])));
+        assert_eq!(unordered.ok().unwrap()["Failed"][0]["Code"], "MissingParameter");
+        let long = json!([{ "Id": "0", "MessageBody": "b".repeat(BATCH_MAX + 1) }]);
+        assert!(queues.send(call("plain", &long)).is_err());
+        assert!(queues.send(call("absent", &json!([{ "Id": "0", "MessageBody": "b" }]))).is_err());
+    }
+}
