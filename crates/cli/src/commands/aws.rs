@@ -2,12 +2,12 @@
 
 use aws_config::{Region, SdkConfig};
 use obsync_bucket::{BucketSetup, BucketStep};
-use obsync_dynamodb::{TableStatus, TableStep};
 use serde::Serialize;
 
 use crate::args::AwsInit;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::install::{TableInstaller, TableStatus, TableStep};
 use crate::target::aws;
 
 /// What `--json` prints.
@@ -67,15 +67,16 @@ async fn bucket(options: &AwsInit, config: &SdkConfig) -> Result<Place, Failed> 
 
 async fn table(options: &AwsInit, config: &SdkConfig, context: &Context) -> Result<Place, Failed> {
     let table = aws::table(config, &options.table, context.table_retries());
+    let installer = TableInstaller::new(table);
     let steps = if options.dry_run {
-        let status = table.status().await?;
+        let status = installer.status().await?;
         if let TableStatus::Unusable { reason } = status {
             let message = format!("the table {} cannot be used: {reason}", options.table);
             return Err(Failed::new(Exit::Error, message));
         }
         status.steps()
     } else {
-        table.set_up().await?
+        installer.set_up().await?
     };
     Ok(Place {
         name: options.table.to_string(),

@@ -8,20 +8,19 @@ use aws_sdk_dynamodb::types::{PointInTimeRecoverySpecification, PointInTimeRecov
 use obsync_core::StateError;
 use tokio::time::Instant;
 
-use super::admin::{LOOK, SETTLING};
-use super::table::DynamoTable;
+use super::table::{LOOK, SETTLING, TableInstaller};
 
 /// What a service says that has no such thing.
 const NOT_OFFERED: &str = "UnknownOperationException";
 /// What DynamoDB says of a table that was made a moment ago.
 const TOO_SOON: &str = "ContinuousBackupsUnavailableException";
 
-impl DynamoTable {
+impl TableInstaller {
     /// Whether the table can be restored, or the service does not offer that.
     pub(super) async fn is_restorable(&self) -> Result<bool, StateError> {
-        let name = self.name().as_str();
+        let name = self.table.name().as_str();
         let request = |client: &Client| client.describe_continuous_backups().table_name(name).send();
-        let Some(answer) = self.send_unless(NOT_OFFERED, request).await? else {
+        let Some(answer) = self.table.send_unless(NOT_OFFERED, request).await? else {
             return Ok(true);
         };
         let backups = answer.continuous_backups_description;
@@ -37,12 +36,12 @@ impl DynamoTable {
         let request = |client: &Client| {
             client
                 .update_continuous_backups()
-                .table_name(self.name().as_str())
+                .table_name(self.table.name().as_str())
                 .point_in_time_recovery_specification(specification.clone())
                 .send()
         };
         let deadline = Instant::now() + SETTLING;
-        while self.send_unless(TOO_SOON, request).await?.is_none() {
+        while self.table.send_unless(TOO_SOON, request).await?.is_none() {
             if Instant::now() > deadline {
                 let waited = SETTLING.as_secs();
                 let reason = format!("it cannot be made restorable after {waited} s; try again later");

@@ -1,4 +1,4 @@
-//! Making the table: what `obsync aws init` does, or would do.
+//! Creates and sets up the table that holds states.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,18 +9,23 @@ use aws_sdk_dynamodb::types::{
     TableStatus as Status, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use obsync_core::StateError;
+use obsync_dynamodb::DynamoTable;
 use tokio::time::Instant;
-
-use super::table::DynamoTable;
 
 /// How long a table may take to become ready. It usually is within seconds.
 pub(super) const SETTLING: Duration = Duration::from_secs(180);
 /// How often to look whether it is.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 
+/// Installs a table.
+#[derive(Debug)]
+pub(crate) struct TableInstaller {
+    pub(super) table: DynamoTable,
+}
+
 /// What there is under a table's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TableStatus {
+pub(crate) enum TableStatus {
     /// Nothing.
     Missing,
     /// A table that is being made or changed; it is ready in a moment.
@@ -42,7 +47,7 @@ pub enum TableStatus {
 
 /// Something to be done before a table can be worked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableStep {
+pub(crate) enum TableStep {
     /// Make the table.
     Create,
     /// Have items removed when their `ttl` is over.
@@ -65,7 +70,7 @@ impl fmt::Display for TableStep {
 
 impl TableStatus {
     /// What is to be done, in order; nothing for a table that cannot be worked with.
-    pub fn steps(&self) -> Vec<TableStep> {
+    pub(crate) fn steps(&self) -> Vec<TableStep> {
         let (create, expires_items, restorable) = match self {
             TableStatus::Missing => (true, false, false),
             TableStatus::Settling => (false, false, false),
@@ -83,16 +88,21 @@ impl TableStatus {
     }
 }
 
-impl DynamoTable {
+impl TableInstaller {
+    /// An installer of this table. Nothing is asked yet.
+    pub(crate) fn new(table: DynamoTable) -> Self {
+        TableInstaller { table }
+    }
+
     /// Looks what there is under the table's name. Changes nothing.
     ///
     /// # Errors
     ///
     /// [`StateError::Unavailable`] if DynamoDB does not answer or does not allow it.
-    pub async fn status(&self) -> Result<TableStatus, StateError> {
-        let name = self.name().as_str();
+    pub(crate) async fn status(&self) -> Result<TableStatus, StateError> {
+        let name = self.table.name().as_str();
         let request = |client: &Client| client.describe_table().table_name(name).send();
-        let answer = self.send_unless("ResourceNotFoundException", request).await?;
+        let answer = self.table.send_unless("ResourceNotFoundException", request).await?;
         let table = answer.and_then(|answer| answer.table);
         match table.as_ref().map_or(TableStatus::Missing, status_of) {
             TableStatus::Ready { .. } => Ok(TableStatus::Ready {
@@ -109,7 +119,7 @@ impl DynamoTable {
     /// # Errors
     ///
     /// [`StateError::Unavailable`] if DynamoDB does not answer or does not allow it, or if the table has another key.
-    pub async fn set_up(&self) -> Result<Vec<TableStep>, StateError> {
+    pub(crate) async fn set_up(&self) -> Result<Vec<TableStep>, StateError> {
         let mut done = Vec::new();
         if self.status().await? == TableStatus::Missing {
             self.create().await?;
@@ -144,6 +154,11 @@ impl DynamoTable {
         }
     }
 
+    /// The error for a table that cannot be used.
+    pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
+        StateError::Unavailable { database: self.table.name().to_string(), reason: reason.into() }
+    }
+
     async fn create(&self) -> Result<(), StateError> {
         let failed = |error: aws_sdk_dynamodb::error::BuildError| self.unavailable(error.to_string());
         let key =
@@ -154,20 +169,20 @@ impl DynamoTable {
         let request = |client: &Client| {
             client
                 .create_table()
-                .table_name(self.name().as_str())
+                .table_name(self.table.name().as_str())
                 .key_schema(key.clone())
                 .attribute_definitions(attribute.clone())
                 .billing_mode(BillingMode::PayPerRequest)
                 .send()
         };
         // Somebody else makes it at this very moment.
-        self.send_unless("ResourceInUseException", request).await.map(drop)
+        self.table.send_unless("ResourceInUseException", request).await.map(drop)
     }
 
     async fn expires_items(&self) -> Result<bool, StateError> {
-        let name = self.name().as_str();
+        let name = self.table.name().as_str();
         let request = |client: &Client| client.describe_time_to_live().table_name(name).send();
-        let answer = self.send(request).await?;
+        let answer = self.table.send(request).await?;
         Ok(answer.time_to_live_description.is_some_and(|found| {
             let is_on = matches!(
                 found.time_to_live_status,
@@ -186,11 +201,11 @@ impl DynamoTable {
         let request = |client: &Client| {
             client
                 .update_time_to_live()
-                .table_name(self.name().as_str())
+                .table_name(self.table.name().as_str())
                 .time_to_live_specification(specification.clone())
                 .send()
         };
-        self.send(request).await?;
+        self.table.send(request).await?;
         Ok(())
     }
 }

@@ -1,0 +1,11 @@
+//! The installers of `obsync aws init`: they create what a vault needs at AWS and change no setting that is not in their
+//! steps.
+//!
+//! - `table`: the DynamoDB table. `recovery`: its point-in-time recovery.
+
+mod recovery;
+mod table;
+#[cfg(test)]
+mod table_tests;
+
+pub(crate) use table::{TableInstaller, TableStatus, TableStep};
