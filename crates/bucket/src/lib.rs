@@ -24,10 +24,7 @@
 //!   the service keeps.
 //! - `writer`, `upload`, `parts`, `stages`, `room`: contents on their way. `publish`, `aside`: how they become
 //!   visible. `holds`, `listing`, `known`: what is there already. `remove`: what goes.
-//! - `admin` (feature `aws-admin`): making the bucket in the first place.
 
-#[cfg(feature = "aws-admin")]
-mod admin;
 mod aside;
 mod conditions;
 mod holds;
@@ -75,13 +72,11 @@ use obsync_core::{
 use obsync_protocol::{RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-#[cfg(feature = "aws-admin")]
-pub use self::admin::{BucketSetup, BucketStep};
 pub use self::location::{BucketLocation, LocationError, Service};
 pub use self::options::BucketOptions;
 pub use self::retries::Retries;
 #[cfg(feature = "s3")]
-pub use self::s3::{AwsHttp, load_aws_config};
+pub use self::s3::{AwsHttp, BucketSettings, SettingsError, load_aws_config};
 
 use self::listing::PAGE;
 use self::objects::Guard;

@@ -24,7 +24,7 @@ pub(super) enum Action {
     Copy,
     Remove,
     List,
-    #[cfg(feature = "aws-admin")]
+    #[cfg(feature = "s3")]
     SetUp,
 }
 
@@ -37,7 +37,7 @@ impl Action {
             Action::Copy => "copy",
             Action::Remove => "remove",
             Action::List => "list",
-            #[cfg(feature = "aws-admin")]
+            #[cfg(feature = "s3")]
             Action::SetUp => "set up",
         }
     }
@@ -170,6 +170,18 @@ impl Trouble {
         let Asked { operation, conditional, checksummed, status } = self.asked?;
         let code = self.code.as_deref().unwrap_or_default();
         Some(refusal::next(&Refused { operation, conditional, checksummed, status, code }))
+    }
+
+    /// The status of the answer, if there was one.
+    #[cfg(feature = "s3")]
+    pub(super) fn status(&self) -> Option<u16> {
+        self.asked.map(|asked| asked.status)
+    }
+
+    /// The service's name for it.
+    #[cfg(feature = "s3")]
+    pub(super) fn code(&self) -> Option<&str> {
+        self.code.as_deref()
     }
 
     /// Whether the service does not know this operation at all.
