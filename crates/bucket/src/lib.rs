@@ -26,6 +26,7 @@
 //!   visible. `holds`, `listing`, `known`: what is there already. `remove`: what goes.
 
 mod aside;
+#[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod conditions;
 mod holds;
 #[cfg(feature = "http")]
@@ -41,6 +42,7 @@ mod options;
 mod pace;
 mod parts;
 mod publish;
+#[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod refusal;
 mod remove;
 mod retries;

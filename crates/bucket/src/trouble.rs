@@ -63,6 +63,7 @@ pub(super) enum Kind {
     /// No answer, still after repeated attempts.
     Unreachable,
     /// There is no way to it: a certificate that is not accepted, a proxy that wants another password.
+    #[cfg(feature = "http")]
     NoWay,
     /// It is somewhere else.
     Moved,
@@ -185,6 +186,7 @@ impl Trouble {
     }
 
     /// Whether the service does not know this operation at all.
+    #[cfg(feature = "s3")]
     pub(super) fn is_unknown_operation(&self) -> bool {
         self.kind == Kind::Unsupported || self.asked.is_some_and(|asked| asked.status == 405)
     }
@@ -221,6 +223,7 @@ impl Trouble {
     }
 
     /// Whether these credentials may not do this to this object.
+    #[cfg(feature = "s3")]
     pub(super) fn is_denied(&self) -> bool {
         self.kind == Kind::Denied
     }
@@ -449,6 +452,7 @@ impl Site {
             | (Kind::Unauthenticated, _) => {
                 format!("the credentials cannot be used ({message}); check or renew them")
             }
+            #[cfg(feature = "http")]
             (Kind::NoWay, _) => format!("there is no way to it: {message}"),
             (Kind::Moved, _)
             | (
