@@ -67,6 +67,7 @@ impl Keys {
     }
 
     /// A key at which there is never anything, for requests that are to be refused.
+    #[cfg(any(test, feature = "s3"))]
     pub(super) fn of_probe(&self, run: u64) -> Path {
         Path::from_iter(self.own_prefix().split_terminator('/').chain([format!("{run:016x}-probe").as_str()]))
     }

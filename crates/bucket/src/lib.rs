@@ -24,11 +24,9 @@
 //!   the service keeps.
 //! - `writer`, `upload`, `parts`, `stages`, `room`: contents on their way. `publish`, `aside`: how they become
 //!   visible. `holds`, `listing`, `known`: what is there already. `remove`: what goes.
-//! - `admin` (feature `aws-admin`): making the bucket in the first place.
 
-#[cfg(feature = "aws-admin")]
-mod admin;
 mod aside;
+#[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod conditions;
 mod holds;
 #[cfg(feature = "http")]
@@ -45,6 +43,7 @@ mod options;
 mod pace;
 mod parts;
 mod publish;
+#[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod refusal;
 mod remove;
 mod retries;
@@ -77,13 +76,11 @@ use obsync_core::{
 use obsync_protocol::{RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-#[cfg(feature = "aws-admin")]
-pub use self::admin::{BucketSetup, BucketStep};
 pub use self::location::{BucketLocation, LocationError, Service};
 pub use self::options::BucketOptions;
 pub use self::retries::Retries;
 #[cfg(feature = "s3")]
-pub use self::s3::{AwsHttp, load_aws_config};
+pub use self::s3::{AwsHttp, BucketSettings, SettingsError, load_aws_config};
 
 use self::listing::PAGE;
 use self::objects::Guard;

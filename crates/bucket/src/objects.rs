@@ -1,5 +1,6 @@
 //! The objects of one bucket: the few things that are done with them, each one request where the service allows.
 
+#[cfg(feature = "s3")]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use super::upload::{Open, Upload};
 use obsync_core::blocking::lock;
 
 /// How many objects are removed one by one at a time.
+#[cfg(feature = "s3")]
 const SINGLES: usize = 16;
 /// An entity tag that no object has: whoever keeps conditions refuses what is to happen to the object that has it.
 #[cfg(feature = "s3")]
@@ -60,6 +62,7 @@ impl Guard {
 pub(super) struct Doomed {
     pub(super) key: Path,
     /// The version that is to be removed; `None`: whatever is there.
+    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "the library has no condition for removals"))]
     pub(super) version: Option<UpdateVersion>,
 }
 
@@ -99,8 +102,10 @@ pub(super) struct Objects {
     s3: Option<S3>,
     conditions: Conditions,
     /// The service turned out not to copy at all.
+    #[cfg(feature = "s3")]
     copies_not: AtomicBool,
     /// The service turned out to remove objects only one by one.
+    #[cfg(feature = "s3")]
     one_by_one: AtomicBool,
     /// What was found out that people should know.
     warnings: Mutex<Vec<String>>,
@@ -124,7 +129,9 @@ impl Objects {
             #[cfg(feature = "s3")]
             s3: None,
             conditions,
+            #[cfg(feature = "s3")]
             copies_not: AtomicBool::new(false),
+            #[cfg(feature = "s3")]
             one_by_one: AtomicBool::new(false),
             warnings: Mutex::default(),
             part_size: options.part_size,

@@ -31,6 +31,8 @@ pub(super) enum Operation {
     List,
     /// ListMultipartUploads.
     ListUploads,
+    /// HeadBucket, CreateBucket, and GET or PUT of a setting of the bucket.
+    Settings,
 }
 
 /// A request that was refused.
@@ -137,6 +139,7 @@ pub(super) fn next(refused: &Refused<'_>) -> Next {
         (_, 408 | 429 | 500 | 502.., _) => Next::Repeat,
         // Whoever completes an upload while its key changes is to begin anew (S3 API reference).
         (Operation::Complete, 409, _) => Next::AnotherWay,
+        (Operation::Settings, 409, "BucketAlreadyOwnedByYou" | "BucketAlreadyExists") => Next::Fail,
         (_, 409, _) => Next::Repeat,
         (_, 304 | 412, _) => Next::LookAgain,
         // With a condition on a version, a missing object is not one that is missing but one that changed. An upload that is
@@ -205,6 +208,11 @@ mod tests {
         (Begin, 403, "AccessDenied", false, false, Next::Fail),
         (Abort, 404, "NoSuchUpload", false, false, Next::Missing),
         (ListUploads, 501, "NotImplemented", false, false, Next::Fail),
+        // The bucket itself.
+        (Settings, 409, "BucketAlreadyOwnedByYou", false, true, Next::Fail),
+        (Settings, 409, "BucketAlreadyExists", false, true, Next::Fail),
+        (Settings, 409, "OperationAborted", false, true, Next::Repeat),
+        (Settings, 404, "NoSuchLifecycleConfiguration", false, false, Next::Missing),
         // Looking, reading, listing.
         (Look, 404, "", false, false, Next::Missing),
         (Read, 403, "InvalidObjectState", false, false, Next::Fail),

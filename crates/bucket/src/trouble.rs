@@ -24,7 +24,7 @@ pub(super) enum Action {
     Copy,
     Remove,
     List,
-    #[cfg(feature = "aws-admin")]
+    #[cfg(feature = "s3")]
     SetUp,
 }
 
@@ -37,7 +37,7 @@ impl Action {
             Action::Copy => "copy",
             Action::Remove => "remove",
             Action::List => "list",
-            #[cfg(feature = "aws-admin")]
+            #[cfg(feature = "s3")]
             Action::SetUp => "set up",
         }
     }
@@ -63,6 +63,7 @@ pub(super) enum Kind {
     /// No answer, still after repeated attempts.
     Unreachable,
     /// There is no way to it: a certificate that is not accepted, a proxy that wants another password.
+    #[cfg(feature = "http")]
     NoWay,
     /// It is somewhere else.
     Moved,
@@ -172,7 +173,20 @@ impl Trouble {
         Some(refusal::next(&Refused { operation, conditional, checksummed, status, code }))
     }
 
+    /// The status of the answer, if there was one.
+    #[cfg(feature = "s3")]
+    pub(super) fn status(&self) -> Option<u16> {
+        self.asked.map(|asked| asked.status)
+    }
+
+    /// The service's name for it.
+    #[cfg(feature = "s3")]
+    pub(super) fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
     /// Whether the service does not know this operation at all.
+    #[cfg(feature = "s3")]
     pub(super) fn is_unknown_operation(&self) -> bool {
         self.kind == Kind::Unsupported || self.asked.is_some_and(|asked| asked.status == 405)
     }
@@ -209,6 +223,7 @@ impl Trouble {
     }
 
     /// Whether these credentials may not do this to this object.
+    #[cfg(feature = "s3")]
     pub(super) fn is_denied(&self) -> bool {
         self.kind == Kind::Denied
     }
@@ -437,6 +452,7 @@ impl Site {
             | (Kind::Unauthenticated, _) => {
                 format!("the credentials cannot be used ({message}); check or renew them")
             }
+            #[cfg(feature = "http")]
             (Kind::NoWay, _) => format!("there is no way to it: {message}"),
             (Kind::Moved, _)
             | (

@@ -83,6 +83,11 @@ impl Context {
         self.aws.get_or_try_init(|| aws::load(self.network(), self.patience)).await
     }
 
+    /// How long a call to AWS may take with all its attempts.
+    pub(crate) fn aws_limit(&self) -> Duration {
+        aws::call_limit(self.patience)
+    }
+
     /// Proxies and certificates.
     pub(crate) fn network(&self) -> &Network {
         &self.options.network

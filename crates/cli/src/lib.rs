@@ -1,8 +1,8 @@
 //! The program `obsync`: Obsidian Sync vaults in a folder or a bucket, from a terminal or a script.
 //!
 //! Everything is behind [`main_with`], so that another program can offer obsync as a command of its own.
-//! `args` has the command line, `commands` one file a command, `exit` what the exit status says; `account`, `target` and `ui`
-//! are what commands are made of.
+//! `args` has the command line, `commands` one file a command, `exit` what the exit status says; `account`, `target`,
+//! `install` and `ui` are what commands are made of.
 
 mod account;
 mod args;
@@ -15,6 +15,7 @@ mod exit;
 #[doc(hidden)]
 pub mod fuzzing;
 mod home;
+mod install;
 mod private_file;
 mod signals;
 mod target;

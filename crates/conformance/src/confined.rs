@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::not_tested::not_tested_in;
+
 /// Where the child finds the place that was prepared for it.
 const PLACE: &str = "OBSYNC_TEST_PLACE";
 
@@ -23,8 +25,8 @@ pub enum Confinement {
 }
 
 /// Runs `test` (its path within this program) in a child that is confined. `Some` is the answer in that child: the folder
-/// prepared for it. `None` is the answer to the test itself: the child has passed, or this machine does not allow it, which
-/// is said. The test is to return then.
+/// prepared for it. `None` is the answer to the test itself: the child has passed, or this machine does not allow it
+/// ([`not_tested_in`]). The test is to return then.
 pub fn confined(test: &str, confinement: Confinement) -> Option<PathBuf> {
     if let Some(place) = std::env::var_os(PLACE) {
         return Some(PathBuf::from(place));
@@ -32,7 +34,7 @@ pub fn confined(test: &str, confinement: Confinement) -> Option<PathBuf> {
     let place = tempfile::tempdir().unwrap();
     plant_others(&place.path().join(OTHERS.0));
     let Some(mut command) = command(confinement, place.path().to_str().unwrap()) else {
-        eprintln!("not tested: this machine does not allow a child process to be confined so");
+        not_tested_in(test, "this machine does not allow a child process to be confined so");
         return None;
     };
     command

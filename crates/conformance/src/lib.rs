@@ -2,6 +2,8 @@
 //!
 //! A store's tests implement [`VaultStoreSite`] or [`StateStoreSite`] for a place where such a store can be opened, and call
 //! [`check_vault_store`] or [`check_state_store`].
+//!
+//! [`confined`]: children with less than a test has. [`not_tested`](fn@not_tested): tests that cannot run on a machine.
 
 #![expect(
     clippy::expect_used,
@@ -10,11 +12,13 @@
 )]
 
 pub mod confined;
+mod not_tested;
 mod staging;
 mod state_store;
 mod tools;
 mod vault_store;
 
+pub use not_tested::{not_tested, not_tested_in};
 pub use state_store::{StateStoreSite, check_state_store, placing};
 pub use tools::{at, meta, place, publish_one, stage};
 pub use vault_store::{VaultStoreSite, check_vault_store};

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use obsync_protocol::{ContentHash, Filter, PushMessage, Uid, VaultKeys, VaultPath};
 
-use crate::entry::{Listing, RemoteEntry, Unclear};
+use crate::entry::RemoteEntry;
+use crate::listing::{Listing, Unclear};
 use crate::model::Record;
-use crate::plan::{Mode, Plan, PlanInput};
+use crate::plan::{Mode, Plan, PlanInput, Reach};
 use crate::watermark::Watermark;
 
 /// What the server listed.
@@ -80,6 +81,7 @@ pub fn plan(entries: Entries, destination: Destination, filter: &Filter) -> Made
         sources,
         filter,
         mode,
+        reach: Reach::Everything,
         rechecked: 0,
         folds_names,
     };

@@ -33,8 +33,7 @@ impl DynamoTable {
         let request = |client: &aws_sdk_dynamodb::Client| {
             client.get_item().table_name(name).set_key(Some(key(item))).consistent_read(true).send()
         };
-        let answer = self.call(request).await;
-        Ok(answer.map_err(|error| self.without_condition(error))?.item)
+        Ok(self.send(request).await?.item)
     }
 
     /// The items of these keys (none twice), in no order; what is not there is left out.
@@ -56,7 +55,7 @@ impl DynamoTable {
             let request = |client: &aws_sdk_dynamodb::Client| {
                 client.batch_get_item().request_items(self.name().as_str(), keys.clone()).send()
             };
-            let answer = self.call(request).await.map_err(|error| self.without_condition(error))?;
+            let answer = self.send(request).await?;
             found.extend(answer.responses.into_iter().flatten().flat_map(|(_, items)| items));
             let left = answer.unprocessed_keys.into_iter().flatten();
             wanted = left.flat_map(|(_, keys)| keys.keys).take(asked).collect();
@@ -87,7 +86,7 @@ impl DynamoTable {
                     .set_exclusive_start_key(from.clone())
                     .send()
             };
-            let answer = self.call(request).await.map_err(|error| self.without_condition(error))?;
+            let answer = self.send(request).await?;
             answer.items.into_iter().flatten().try_for_each(&mut take)?;
             let next = answer.last_evaluated_key;
             if next.is_none() {

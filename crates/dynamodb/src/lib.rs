@@ -46,7 +46,7 @@
 //! # Rights
 //!
 //! `dynamodb:` `GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, `DeleteItem`, `ConditionCheckItem`, `Scan`; for
-//! setting up a table `CreateTable`, `DescribeTable`, `DescribeTimeToLive`, `UpdateTimeToLive`,
+//! installing a table (`obsync aws init`) `CreateTable`, `DescribeTable`, `DescribeTimeToLive`, `UpdateTimeToLive`,
 //! `DescribeContinuousBackups`, `UpdateContinuousBackups`.
 //!
 //! # Rooms
@@ -56,11 +56,8 @@
 //! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
 //! - `lease`: one run at a time; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
 //! - `progress`: how far a run is; `tracker`: counting that. `places`: where vaults lie. `pins`: how they are encrypted. `summary`: a state at a glance. `reset`: removing one.
-//! - `admin`: making the table; `backups`: keeping it restorable.
 
-mod admin;
 mod attributes;
-mod backups;
 mod batch;
 mod commit;
 mod deferred;
@@ -88,7 +85,6 @@ mod table;
 mod tracker;
 mod transaction;
 
-pub use self::admin::{TableStatus, TableStep};
 pub use self::keys::StateKey;
 pub use self::lease::LeaseOptions;
 pub use self::options::DynamoOptions;

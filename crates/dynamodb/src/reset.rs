@@ -108,7 +108,7 @@ impl DynamoTable {
         let name = self.name().as_str();
         let request =
             |client: &Client| client.put_item().table_name(name).set_item(Some(item.clone())).send();
-        self.call(request).await.map_err(|error| self.without_condition(error))?;
+        self.send(request).await?;
         Ok(())
     }
 }

@@ -14,8 +14,10 @@ use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use obsync_core::StateError;
 
+use super::attributes::VAULT_ID;
 use super::errors::{CallError, Trouble, trouble};
 use super::options::DynamoOptions;
+use super::progress::TTL;
 
 /// What a location that names a table begins with.
 const SCHEME: &str = "dynamodb://";
@@ -90,6 +92,11 @@ struct Inner {
 }
 
 impl DynamoTable {
+    /// The attribute that is the table's only key: a hash key of type `S`.
+    pub const KEY_ATTRIBUTE: &str = VAULT_ID;
+    /// The attribute with the time, in seconds since 1970, after which DynamoDB may remove an item.
+    pub const EXPIRY_ATTRIBUTE: &str = TTL;
+
     /// The table of this name as `client` reaches it. Nothing is asked yet. The client's own retries are replaced by those of
     /// `options`, and its limit for one attempt set to that of `options` unless it has one.
     pub fn new(client: &Client, name: TableName, options: DynamoOptions) -> Self {
@@ -121,6 +128,45 @@ impl DynamoTable {
     /// How patient it is.
     pub(super) fn options(&self) -> &DynamoOptions {
         &self.inner.options
+    }
+
+    /// Sends a request about the table itself, with the retries, the limits and the errors of all other requests. `None`: the
+    /// service refused it with the error code `refusal`.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if DynamoDB does not answer, or refuses for another reason.
+    pub async fn send_unless<T, E, F>(
+        &self,
+        refusal: &str,
+        request: impl Fn(&Client) -> F,
+    ) -> Result<Option<T>, StateError>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let judge = |error: &SdkError<E>| match error.as_service_error().and_then(E::code) {
+            Some(code) if code == refusal => Trouble::Condition,
+            _ => trouble(error),
+        };
+        match self.call_judged(request, judge).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(CallError::Refused(_)) => Ok(None),
+            Err(CallError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Sends a request about the table itself that no answer refuses.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_unless`](Self::send_unless).
+    pub async fn send<T, E, F>(&self, request: impl Fn(&Client) -> F) -> Result<T, StateError>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        self.call(request).await.map_err(|error| self.without_condition(error))
     }
 
     /// Makes a request, again and again while the answer is one that passes. A condition that was not met is handed back.

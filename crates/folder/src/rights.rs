@@ -4,15 +4,15 @@ use std::fs::File;
 use std::io;
 
 use cap_std::fs::Dir;
-use rustix::fs::{Gid, Mode, Stat, Uid};
+use rustix::fs::{Gid, Mode, RawMode, Stat, Uid};
 use rustix::io::Errno;
 
 use super::entry::open_file;
 
 /// What of a mode is taken over: nobody's right to run it, as the content is another one.
-const TAKEN: u32 = 0o666;
+const TAKEN: RawMode = 0o666;
 /// The group's part of a mode.
-const GROUP: u32 = 0o060;
+const GROUP: RawMode = 0o060;
 
 /// Gives `new` the owner (as a superuser), the group, the access list and the mode of the file `name` in `dir`. Where the group
 /// cannot be given, the group that it has may do no more than everybody.

@@ -36,7 +36,8 @@ pub(crate) async fn sync_all(
         let task = tasks.spawn(async move {
             // The semaphore is never closed.
             let _slot = slots.acquire().await;
-            invocation.sync(&job).await
+            // In a box: otherwise all of a pull nests in this task, deeper than the compiler computes layouts by default.
+            Box::pin(invocation.sync(&job)).await
         });
         names.insert(task.id(), (index, named));
     }

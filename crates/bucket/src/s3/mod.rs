@@ -5,6 +5,7 @@
 //! - [`request`]: one request, signed, repeated as the table of refusals says. [`address`]: where it goes.
 //! - [`put`], [`upload`], [`copy`], [`delete`], [`list`], [`uploads`]: the kinds of requests.
 //! - [`answers`], [`pages`]: bounds on what the service answers.
+//! - [`settings`]: the bucket as a whole and its settings, for installers.
 //! - [`credentials`]: where the signature comes from. [`open`]: the bucket, set up as the AWS tools are.
 
 mod address;
@@ -17,6 +18,7 @@ mod open;
 mod pages;
 mod put;
 mod request;
+mod settings;
 mod upload;
 mod uploads;
 
@@ -29,12 +31,11 @@ use object_store::client::HttpClient;
 use super::retries::Retries;
 
 pub use open::{AwsHttp, load_aws_config};
+pub use settings::{BucketSettings, SettingsError};
 
 pub(super) use address::{Address, Maker};
 pub(super) use copy::CopyOrder;
 pub(super) use delete::Doomed;
-#[cfg(feature = "aws-admin")]
-pub(super) use open::configured_endpoint;
 pub(super) use open::open;
 pub(super) use pages::Pages;
 pub(super) use upload::S3Upload;

@@ -142,13 +142,8 @@ impl S3 {
 
 /// The address of the service, if it is not Amazon's. Empty variables count as unset, as in the SDK.
 fn endpoint(options: &BucketOptions, config: &SdkConfig) -> Option<String> {
-    options.endpoint.clone().or_else(|| configured_endpoint(config))
-}
-
-/// The address of the service as the environment and the profile say.
-pub(crate) fn configured_endpoint(config: &SdkConfig) -> Option<String> {
     let for_s3 = || std::env::var("AWS_ENDPOINT_URL_S3").ok().filter(|endpoint| !endpoint.is_empty());
-    for_s3().or_else(|| config.endpoint_url().map(str::to_owned))
+    options.endpoint.clone().or_else(for_s3).or_else(|| config.endpoint_url().map(str::to_owned))
 }
 
 /// How the bucket is to be addressed, as the environment and the profile say.

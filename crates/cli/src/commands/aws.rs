@@ -1,13 +1,13 @@
 //! `obsync aws init`: makes a bucket and a table for vaults, or tells what it would do.
 
 use aws_config::{Region, SdkConfig};
-use obsync_bucket::{BucketSetup, BucketStep};
-use obsync_dynamodb::{TableStatus, TableStep};
+use obsync_bucket::{BucketOptions, BucketSettings};
 use serde::Serialize;
 
 use crate::args::AwsInit;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::install::{BucketInstaller, BucketStep, TableInstaller, TableStatus, TableStep};
 use crate::target::aws;
 
 /// What `--json` prints.
@@ -36,7 +36,7 @@ pub(super) async fn init(options: &AwsInit, context: &Context) -> Result<Exit, F
         return Err(Failed::new(Exit::Usage, message));
     };
     // The bucket first: its name can be somebody else's, and then nothing is to be done.
-    let bucket = Box::pin(bucket(options, &config)).await?;
+    let bucket = Box::pin(bucket(options, &config, region.as_ref(), context)).await?;
     let table = Box::pin(table(options, &config, context)).await?;
     let region = region.to_string();
     let document = Document { dry_run: options.dry_run, region, bucket, table };
@@ -55,9 +55,21 @@ async fn config(options: &AwsInit, context: &Context) -> Result<SdkConfig, Faile
     })
 }
 
-async fn bucket(options: &AwsInit, config: &SdkConfig) -> Result<Place, Failed> {
-    let setup = BucketSetup::new(config, &options.bucket, options.kms_key.clone());
-    let steps = if options.dry_run { setup.missing().await? } else { setup.set_up().await? };
+async fn bucket(
+    options: &AwsInit,
+    config: &SdkConfig,
+    region: &str,
+    context: &Context,
+) -> Result<Place, Failed> {
+    let ways = BucketOptions {
+        retries: context.bucket_retries(),
+        network: context.network().clone(),
+        ..BucketOptions::default()
+    };
+    let settings = BucketSettings::open(&options.bucket, &ways, config).await?;
+    let (key, limit) = (options.kms_key.clone(), context.aws_limit());
+    let installer = BucketInstaller::new(settings, &options.bucket, region, key, limit);
+    let steps = if options.dry_run { installer.missing().await? } else { installer.set_up().await? };
     Ok(Place {
         name: format!("s3://{}", options.bucket),
         steps: steps.iter().copied().map(bucket_word).collect(),
@@ -67,15 +79,16 @@ async fn bucket(options: &AwsInit, config: &SdkConfig) -> Result<Place, Failed> 
 
 async fn table(options: &AwsInit, config: &SdkConfig, context: &Context) -> Result<Place, Failed> {
     let table = aws::table(config, &options.table, context.table_retries());
+    let installer = TableInstaller::new(table);
     let steps = if options.dry_run {
-        let status = table.status().await?;
+        let status = installer.status().await?;
         if let TableStatus::Unusable { reason } = status {
             let message = format!("the table {} cannot be used: {reason}", options.table);
             return Err(Failed::new(Exit::Error, message));
         }
         status.steps()
     } else {
-        table.set_up().await?
+        installer.set_up().await?
     };
     Ok(Place {
         name: options.table.to_string(),

@@ -16,6 +16,11 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a call may take with all its attempts, unless the user says so.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a call may take with all its attempts: as long as the user wants to wait, if that was said.
+pub(crate) fn call_limit(patience: Option<Duration>) -> Duration {
+    patience.unwrap_or(CALL_LIMIT)
+}
+
 /// What the standard chain finds: environment, profile, SSO, web identity, container, instance. A call takes no longer
 /// than the user's `patience`.
 ///
@@ -23,7 +28,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// When certificates or proxy cannot be used.
 pub(crate) async fn load(network: &Network, patience: Option<Duration>) -> Result<SdkConfig, Failed> {
     let http = AwsHttp::new(network).map_err(|error| Failed::of(Exit::Usage, &error))?;
-    let call = patience.unwrap_or(CALL_LIMIT);
+    let call = call_limit(patience);
     let limits = TimeoutConfig::builder()
         .operation_attempt_timeout(ATTEMPT_LIMIT.min(call))
         .operation_timeout(call)

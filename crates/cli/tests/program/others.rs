@@ -5,6 +5,8 @@ use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use obsync_conformance::not_tested;
+
 use crate::world::{EMAIL, PASSWORD, World, ran};
 
 const NOBODY: u32 = 65_534;
@@ -63,7 +65,7 @@ fn a_home_that_another_user_can_change_is_refused_with_a_remedy() {
         [("config", ["vaults"].as_slice()), ("state", ["pull", "Notes", "notes"].as_slice())]
     {
         if lchown(world.home().join(part), Some(NOBODY), None).is_err() {
-            eprintln!("NOT TESTED: only root can give a folder to another user");
+            not_tested("only root can give a folder to another user");
             return;
         }
         let mut refused = world.anonymous(command);

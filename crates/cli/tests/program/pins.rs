@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use obsync_conformance::not_tested;
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultKeys};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -271,7 +272,7 @@ fn what_another_users_folder_hides_is_not_taken_for_a_first_contact() {
     let mut play = pulled();
     let own = play.world.path("notes/.obsync");
     if chown(&own, Some(65_534), Some(65_534)).is_err() {
-        eprintln!("NOT TESTED: only root can act as another user");
+        not_tested("only root can act as another user");
         return;
     }
     fs::remove_dir_all(play.world.home()).unwrap();

@@ -9,6 +9,7 @@ mod bench;
 use std::fs;
 use std::time::Duration;
 
+use obsync_conformance::not_tested;
 use obsync_core::{DeferredKind, Outcome, PullError, StateStore};
 use tokio::sync::Mutex;
 
@@ -165,6 +166,7 @@ async fn frames_of_the_largest_size_are_accepted_within_the_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_million_notes_with_two_million_deletions_behind_them_are_pulled() {
     if std::env::var_os("OBSYNC_TEST_LARGE").is_none() {
+        not_tested("it takes minutes");
         return;
     }
     let _alone = ALONE.lock().await;
@@ -186,6 +188,7 @@ async fn half_a_million_notes_with_two_million_deletions_behind_them_are_pulled(
 #[tokio::test(flavor = "multi_thread")]
 async fn more_paths_than_a_listing_may_have_end_the_run() {
     if std::env::var_os("OBSYNC_TEST_LARGE").is_none() {
+        not_tested("it takes minutes");
         return;
     }
     let _alone = ALONE.lock().await;

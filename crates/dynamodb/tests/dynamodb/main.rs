@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
-mod admin;
 mod commits;
 mod conformance;
 mod cost;
@@ -17,5 +16,6 @@ mod pins;
 mod places;
 mod progress;
 mod reset;
+mod schema;
 mod site;
 mod wire;

@@ -73,7 +73,7 @@ async fn a_table_whose_certificate_is_not_accepted_is_given_up_at_once() {
     let secured = Secured::new(Flaw::OwnAuthority).await;
     let client = secured.client("127.0.0.1", &secured.trusting()).await;
     let table = DynamoTable::new(&client, "obsync-state".parse().unwrap(), quick());
-    let error = table.status().await.unwrap_err().to_string();
+    let error = table.states().await.unwrap_err().to_string();
     assert!(error.contains("CA:TRUE"), "{error}");
     // The SDK itself tries three times, within a second or so.
     assert!(secured.front.connections() <= 3, "{error}");

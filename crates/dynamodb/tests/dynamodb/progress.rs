@@ -143,8 +143,8 @@ async fn progress_is_written_by_the_holder_of_the_lease_only() {
 
 #[tokio::test]
 async fn dynamodb_removes_progress_after_its_time() {
-    let site = Site::without_table().await;
-    site.table().set_up().await.unwrap();
+    let site = Site::new().await;
+    site.expire_items().await;
     let state = site.state().await;
     state.write_progress(&record()).await.unwrap();
     site.spoil(ITEM, "ttl", json!({ "N": (Timestamp::now().as_second() - 10).to_string() }));

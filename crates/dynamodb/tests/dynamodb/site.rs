@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Region};
+use aws_sdk_dynamodb::types::TimeToLiveSpecification;
 use obsync_bucket::AwsHttp;
 use obsync_conformance::{StateStoreSite, at};
 use obsync_core::{
@@ -48,6 +49,14 @@ impl Site {
     /// A client as a program would have it.
     pub(crate) fn client(&self) -> Client {
         client(&self.cloud.endpoint(Service::DynamoDb), self.cloud.region(), self.cloud.credentials())
+    }
+
+    /// Has DynamoDB remove items after their time, as the installer does.
+    pub(crate) async fn expire_items(&self) {
+        let name = DynamoTable::EXPIRY_ATTRIBUTE;
+        let specification = TimeToLiveSpecification::builder().attribute_name(name).enabled(true);
+        let request = self.client().update_time_to_live().table_name(TABLE);
+        request.time_to_live_specification(specification.build().unwrap()).send().await.unwrap();
     }
 
     /// The table, tried again soon when it is not well.

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use obsync_conformance::{at, meta, place, publish_one, stage};
+use obsync_conformance::{at, meta, not_tested, place, publish_one, stage};
 use obsync_core::VaultStore;
 use obsync_core::pin::{Pin, VaultEncryption};
 use obsync_folder::FolderPin;
@@ -33,7 +33,7 @@ fn prepared_by_another(inner: bool) -> Option<Destination> {
     set_mode(destination.home(), 0o755);
     set_mode(&destination.root(), 0o1777);
     if lchown(destination.path(theirs), Some(NOBODY), Some(NOBODY)).is_err() {
-        eprintln!("NOT TESTED: only root can act as another user");
+        not_tested("only root can act as another user");
         return None;
     }
     Some(destination)
@@ -85,7 +85,7 @@ async fn a_file_or_a_link_of_another_user_in_place_of_the_own_folder_is_left_alo
             false => fs::write(&theirs, "theirs").unwrap(),
         }
         if lchown(&theirs, Some(NOBODY), Some(NOBODY)).is_err() {
-            eprintln!("NOT TESTED: only root can act as another user");
+            not_tested("only root can act as another user");
             return;
         }
         let store = destination.store();

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
 use obsync_conformance::confined::{Confinement, OTHERS, confined};
-use obsync_conformance::{at, meta, place};
+use obsync_conformance::{at, meta, not_tested, place};
 use obsync_core::{Publication, PublicationContent, VaultStore, Wanted};
 use obsync_folder::{Durability, FolderOptions, FolderStore};
 
@@ -43,7 +43,7 @@ async fn a_replaced_file_keeps_its_group() {
     let store = destination.store();
     place(&store, "a.md", b"one", 0, None).await;
     if chown(destination.path("a.md"), None, Some(GROUP)).is_err() {
-        eprintln!("NOT TESTED: only root can give a file to any group");
+        not_tested("only root can give a file to any group");
         return;
     }
     set_mode(&destination, "a.md", 0o660);
@@ -61,7 +61,7 @@ async fn a_replaced_file_keeps_its_access_list() {
     let file = destination.path("a.md");
     let is_set = Command::new("setfacl").args(["-m", "u:65534:r"]).arg(&file).status();
     if !is_set.is_ok_and(|status| status.success()) {
-        eprintln!("NOT TESTED: there is no setfacl here, or no access list");
+        not_tested("there is no setfacl here, or no access list");
         return;
     }
     place(&store, "a.md", b"two", 0, Some(b"one")).await;
@@ -75,7 +75,7 @@ async fn a_file_of_another_user_with_the_right_content_counts_and_is_told_once()
     let test = "rights::a_file_of_another_user_with_the_right_content_counts_and_is_told_once";
     let Some(folder) = confined(test, Confinement::NoPrivileges) else { return };
     if fs::metadata(folder.join(OTHERS.0)).is_err() {
-        eprintln!("NOT TESTED: only root can make a file of another user");
+        not_tested("only root can make a file of another user");
         return;
     }
     let store = FolderStore::open(&folder, FolderOptions::default()).unwrap();

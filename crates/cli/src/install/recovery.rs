@@ -8,24 +8,20 @@ use aws_sdk_dynamodb::types::{PointInTimeRecoverySpecification, PointInTimeRecov
 use obsync_core::StateError;
 use tokio::time::Instant;
 
-use super::admin::{LOOK, SETTLING, or_condition};
-use super::errors::CallError;
-use super::table::DynamoTable;
+use super::table::{LOOK, SETTLING, TableInstaller};
 
 /// What a service says that has no such thing.
 const NOT_OFFERED: &str = "UnknownOperationException";
 /// What DynamoDB says of a table that was made a moment ago.
 const TOO_SOON: &str = "ContinuousBackupsUnavailableException";
 
-impl DynamoTable {
+impl TableInstaller {
     /// Whether the table can be restored, or the service does not offer that.
     pub(super) async fn is_restorable(&self) -> Result<bool, StateError> {
-        let name = self.name().as_str();
+        let name = self.table.name().as_str();
         let request = |client: &Client| client.describe_continuous_backups().table_name(name).send();
-        let answer = match self.call_judged(request, or_condition(NOT_OFFERED)).await {
-            Ok(answer) => answer,
-            Err(CallError::Refused(_)) => return Ok(true),
-            Err(CallError::Failed(error)) => return Err(error),
+        let Some(answer) = self.table.send_unless(NOT_OFFERED, request).await? else {
+            return Ok(true);
         };
         let backups = answer.continuous_backups_description;
         let recovery = backups.and_then(|backups| backups.point_in_time_recovery_description);
@@ -40,22 +36,19 @@ impl DynamoTable {
         let request = |client: &Client| {
             client
                 .update_continuous_backups()
-                .table_name(self.name().as_str())
+                .table_name(self.table.name().as_str())
                 .point_in_time_recovery_specification(specification.clone())
                 .send()
         };
         let deadline = Instant::now() + SETTLING;
-        loop {
-            match self.call_judged(request, or_condition(TOO_SOON)).await {
-                Ok(_) => return Ok(()),
-                Err(CallError::Failed(error)) => return Err(error),
-                Err(CallError::Refused(_)) if Instant::now() > deadline => {
-                    let waited = SETTLING.as_secs();
-                    let reason = format!("it cannot be made restorable after {waited} s; try again later");
-                    return Err(self.unavailable(reason));
-                }
-                Err(CallError::Refused(_)) => tokio::time::sleep(LOOK).await,
+        while self.table.send_unless(TOO_SOON, request).await?.is_none() {
+            if Instant::now() > deadline {
+                let waited = SETTLING.as_secs();
+                let reason = format!("it cannot be made restorable after {waited} s; try again later");
+                return Err(self.unavailable(reason));
             }
+            tokio::time::sleep(LOOK).await;
         }
+        Ok(())
     }
 }

@@ -1,49 +1,79 @@
-//! Making the table.
+//! The installer of the table, against the loopback cloud.
 
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
-use obsync_core::StateStore;
-use obsync_dynamodb::{DynamoState, TableStatus, TableStep};
-use obsync_testcloud::{Service, ServiceFaults};
+use obsync_bucket::AwsHttp;
+use obsync_dynamodb::{DynamoOptions, DynamoTable, TableName};
+use obsync_net::Network;
+use obsync_testcloud::{Cloud, CloudOptions, Service, ServiceFaults};
 use obsync_testkit::Chance;
 
-use crate::site::{DESTINATION, Site, TABLE, commit_of, files, key};
+use super::{TableInstaller, TableStatus, TableStep};
+
+const TABLE: &str = TableName::DEFAULT;
+
+async fn cloud() -> Cloud {
+    Cloud::start(CloudOptions::default()).await.unwrap()
+}
+
+fn client(cloud: &Cloud) -> Client {
+    let (key, secret) = cloud.credentials();
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(cloud.endpoint(Service::DynamoDb))
+        .region(Region::new(cloud.region().to_owned()))
+        .credentials_provider(Credentials::new(key, secret, None, None, "a test"))
+        .http_client(AwsHttp::new(&Network::default()).unwrap().client());
+    Client::from_conf(config.build())
+}
+
+/// An installer that asks again soon.
+fn installer(cloud: &Cloud) -> TableInstaller {
+    let pause = Duration::from_millis(1);
+    let options =
+        DynamoOptions { attempts: 6, min_delay: pause, max_delay: 10 * pause, ..DynamoOptions::default() };
+    TableInstaller::new(DynamoTable::new(&client(cloud), TableName::default(), options))
+}
 
 #[tokio::test]
-async fn a_table_is_made_once_and_can_be_worked_with_then() {
-    let site = Site::without_table().await;
-    let table = site.table();
+async fn a_table_is_made_once() {
+    let cloud = cloud().await;
+    let table = installer(&cloud);
     let status = table.status().await.unwrap();
     assert_eq!(status, TableStatus::Missing);
     let all = [TableStep::Create, TableStep::ExpireItems, TableStep::MakeRestorable];
     assert_eq!(status.steps(), all);
     assert!(status.steps()[0].to_string().contains("vault_id"));
-    assert_eq!(site.cloud.counts().of(Service::DynamoDb, "CreateTable"), 0, "looking changes nothing");
+    assert_eq!(cloud.counts().of(Service::DynamoDb, "CreateTable"), 0, "looking changes nothing");
 
     assert_eq!(table.set_up().await.unwrap(), status.steps());
     assert_eq!(table.status().await.unwrap(), TableStatus::Ready { expires_items: true, restorable: true });
     assert_eq!(table.set_up().await.unwrap(), [], "all is well already");
-    assert_eq!(site.cloud.counts().of(Service::DynamoDb, "CreateTable"), 1);
-    site.state().await.commit(commit_of(files(1), 1)).await.unwrap();
+    assert_eq!(cloud.counts().of(Service::DynamoDb, "CreateTable"), 1);
 }
 
 #[tokio::test]
 async fn a_table_that_is_there_is_only_given_what_it_lacks() {
-    let site = Site::new().await;
-    let status = site.table().status().await.unwrap();
+    let cloud = cloud().await;
+    cloud.dynamodb().create_table(TABLE).unwrap();
+    let status = installer(&cloud).status().await.unwrap();
     assert_eq!(status, TableStatus::Ready { expires_items: false, restorable: false });
     let lacking = [TableStep::ExpireItems, TableStep::MakeRestorable];
     assert_eq!(status.steps(), lacking);
-    assert_eq!(site.table().set_up().await.unwrap(), lacking);
-    assert_eq!(site.cloud.counts().of(Service::DynamoDb, "CreateTable"), 0);
+    assert_eq!(installer(&cloud).set_up().await.unwrap(), lacking);
+    assert_eq!(cloud.counts().of(Service::DynamoDb, "CreateTable"), 0);
 }
 
 #[tokio::test]
 async fn a_table_is_billed_by_request_and_can_be_deleted() {
-    let site = Site::without_table().await;
-    site.table().set_up().await.unwrap();
-    let table = site.client().describe_table().table_name(TABLE).send().await.unwrap().table.unwrap();
+    let cloud = cloud().await;
+    installer(&cloud).set_up().await.unwrap();
+    let table = client(&cloud).describe_table().table_name(TABLE).send().await.unwrap().table.unwrap();
     assert_eq!(table.billing_mode_summary.unwrap().billing_mode, Some(BillingMode::PayPerRequest));
     assert_ne!(table.deletion_protection_enabled, Some(true));
 }
@@ -55,28 +85,21 @@ async fn a_table_with_another_key_is_left_alone() {
     let a_number = [("vault_id", KeyType::Hash, ScalarAttributeType::N)];
     let two_keys = [("vault_id", KeyType::Hash, text.clone()), ("path", KeyType::Range, text)];
     for schema in [other_name.as_slice(), &a_number, &two_keys] {
-        let site = Site::without_table().await;
-        make_table(&site, schema).await;
-        let status = site.table().status().await.unwrap();
+        let cloud = cloud().await;
+        make_table(&cloud, schema).await;
+        let status = installer(&cloud).status().await.unwrap();
         assert!(
             matches!(&status, TableStatus::Unusable { reason } if reason.contains("vault_id")),
             "{status:?}"
         );
         assert_eq!(status.steps(), []);
-        assert!(site.table().set_up().await.is_err());
-        for error in [
-            site.try_open("a test").await.unwrap_err(),
-            DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap_err(),
-        ] {
-            let error = error.to_string();
-            assert!(error.contains("its key is not") && error.contains("obsync aws init"), "{error}");
-        }
+        assert!(installer(&cloud).set_up().await.is_err());
     }
 }
 
 /// Makes a table as no obsync would.
-async fn make_table(site: &Site, keys: &[(&str, KeyType, ScalarAttributeType)]) {
-    let mut request = site.client().create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
+async fn make_table(cloud: &Cloud, keys: &[(&str, KeyType, ScalarAttributeType)]) {
+    let mut request = client(cloud).create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
     for (name, key_type, attribute_type) in keys {
         let key = KeySchemaElement::builder().attribute_name(*name).key_type(key_type.clone());
         let attribute =
@@ -88,15 +111,15 @@ async fn make_table(site: &Site, keys: &[(&str, KeyType, ScalarAttributeType)]) 
 
 #[tokio::test]
 async fn setting_up_bears_throttling_and_tells_what_is_forbidden() {
-    let site = Site::without_table().await;
+    let cloud = cloud().await;
     let faults = ServiceFaults { throttled: Chance::next(3), ..ServiceFaults::default() };
-    site.cloud.faults().update(|all| all.dynamodb = faults);
-    assert_eq!(site.table().set_up().await.unwrap().len(), 3);
+    cloud.faults().update(|all| all.dynamodb = faults);
+    assert_eq!(installer(&cloud).set_up().await.unwrap().len(), 3);
     for operation in ["DescribeTable", "DescribeTimeToLive", "DescribeContinuousBackups"] {
         let operations = vec![operation.to_owned()];
         let faults = ServiceFaults { operations, forbidden: Chance::always(), ..ServiceFaults::default() };
-        site.cloud.faults().update(|all| all.dynamodb = faults);
-        let error = site.table().status().await.unwrap_err().to_string();
+        cloud.faults().update(|all| all.dynamodb = faults);
+        let error = installer(&cloud).status().await.unwrap_err().to_string();
         assert!(error.contains("does not allow") && error.contains(operation), "{error}");
     }
 }

@@ -1,30 +1,31 @@
-//! Making the table: what `obsync aws init` does, or would do.
+//! Creates and sets up the table that holds states.
 
 use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
     TableStatus as Status, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use obsync_core::StateError;
+use obsync_dynamodb::DynamoTable;
 use tokio::time::Instant;
-
-use super::attributes::VAULT_ID;
-use super::errors::{CallError, Trouble, trouble};
-use super::progress::TTL;
-use super::table::DynamoTable;
 
 /// How long a table may take to become ready. It usually is within seconds.
 pub(super) const SETTLING: Duration = Duration::from_secs(180);
 /// How often to look whether it is.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 
+/// Installs a table.
+#[derive(Debug)]
+pub(crate) struct TableInstaller {
+    pub(super) table: DynamoTable,
+}
+
 /// What there is under a table's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TableStatus {
+pub(crate) enum TableStatus {
     /// Nothing.
     Missing,
     /// A table that is being made or changed; it is ready in a moment.
@@ -46,7 +47,7 @@ pub enum TableStatus {
 
 /// Something to be done before a table can be worked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableStep {
+pub(crate) enum TableStep {
     /// Make the table.
     Create,
     /// Have items removed when their `ttl` is over.
@@ -69,7 +70,7 @@ impl fmt::Display for TableStep {
 
 impl TableStatus {
     /// What is to be done, in order; nothing for a table that cannot be worked with.
-    pub fn steps(&self) -> Vec<TableStep> {
+    pub(crate) fn steps(&self) -> Vec<TableStep> {
         let (create, expires_items, restorable) = match self {
             TableStatus::Missing => (true, false, false),
             TableStatus::Settling => (false, false, false),
@@ -87,21 +88,22 @@ impl TableStatus {
     }
 }
 
-impl DynamoTable {
+impl TableInstaller {
+    /// An installer of this table. Nothing is asked yet.
+    pub(crate) fn new(table: DynamoTable) -> Self {
+        TableInstaller { table }
+    }
+
     /// Looks what there is under the table's name. Changes nothing.
     ///
     /// # Errors
     ///
     /// [`StateError::Unavailable`] if DynamoDB does not answer or does not allow it.
-    pub async fn status(&self) -> Result<TableStatus, StateError> {
-        let name = self.name().as_str();
+    pub(crate) async fn status(&self) -> Result<TableStatus, StateError> {
+        let name = self.table.name().as_str();
         let request = |client: &Client| client.describe_table().table_name(name).send();
-        let answer = self.call_judged(request, or_condition("ResourceNotFoundException")).await;
-        let table = match answer {
-            Ok(answer) => answer.table,
-            Err(CallError::Refused(_)) => return Ok(TableStatus::Missing),
-            Err(CallError::Failed(error)) => return Err(error),
-        };
+        let answer = self.table.send_unless("ResourceNotFoundException", request).await?;
+        let table = answer.and_then(|answer| answer.table);
         match table.as_ref().map_or(TableStatus::Missing, status_of) {
             TableStatus::Ready { .. } => Ok(TableStatus::Ready {
                 expires_items: self.expires_items().await?,
@@ -117,7 +119,7 @@ impl DynamoTable {
     /// # Errors
     ///
     /// [`StateError::Unavailable`] if DynamoDB does not answer or does not allow it, or if the table has another key.
-    pub async fn set_up(&self) -> Result<Vec<TableStep>, StateError> {
+    pub(crate) async fn set_up(&self) -> Result<Vec<TableStep>, StateError> {
         let mut done = Vec::new();
         if self.status().await? == TableStatus::Missing {
             self.create().await?;
@@ -152,52 +154,58 @@ impl DynamoTable {
         }
     }
 
+    /// The error for a table that cannot be used.
+    pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
+        StateError::Unavailable { database: self.table.name().to_string(), reason: reason.into() }
+    }
+
     async fn create(&self) -> Result<(), StateError> {
         let failed = |error: aws_sdk_dynamodb::error::BuildError| self.unavailable(error.to_string());
-        let key = KeySchemaElement::builder().attribute_name(VAULT_ID).key_type(KeyType::Hash);
+        let key =
+            KeySchemaElement::builder().attribute_name(DynamoTable::KEY_ATTRIBUTE).key_type(KeyType::Hash);
         let key = key.build().map_err(failed)?;
-        let attribute = AttributeDefinition::builder().attribute_name(VAULT_ID);
+        let attribute = AttributeDefinition::builder().attribute_name(DynamoTable::KEY_ATTRIBUTE);
         let attribute = attribute.attribute_type(ScalarAttributeType::S).build().map_err(failed)?;
         let request = |client: &Client| {
             client
                 .create_table()
-                .table_name(self.name().as_str())
+                .table_name(self.table.name().as_str())
                 .key_schema(key.clone())
                 .attribute_definitions(attribute.clone())
                 .billing_mode(BillingMode::PayPerRequest)
                 .send()
         };
         // Somebody else makes it at this very moment.
-        match self.call_judged(request, or_condition("ResourceInUseException")).await {
-            Ok(_) | Err(CallError::Refused(_)) => Ok(()),
-            Err(CallError::Failed(error)) => Err(error),
-        }
+        self.table.send_unless("ResourceInUseException", request).await.map(drop)
     }
 
     async fn expires_items(&self) -> Result<bool, StateError> {
-        let name = self.name().as_str();
+        let name = self.table.name().as_str();
         let request = |client: &Client| client.describe_time_to_live().table_name(name).send();
-        let answer = self.call(request).await.map_err(|error| self.without_condition(error))?;
+        let answer = self.table.send(request).await?;
         Ok(answer.time_to_live_description.is_some_and(|found| {
             let is_on = matches!(
                 found.time_to_live_status,
                 Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
             );
-            is_on && found.attribute_name.as_deref() == Some(TTL)
+            is_on && found.attribute_name.as_deref() == Some(DynamoTable::EXPIRY_ATTRIBUTE)
         }))
     }
 
     async fn expire_items(&self) -> Result<(), StateError> {
-        let specification = TimeToLiveSpecification::builder().attribute_name(TTL).enabled(true).build();
+        let specification = TimeToLiveSpecification::builder()
+            .attribute_name(DynamoTable::EXPIRY_ATTRIBUTE)
+            .enabled(true)
+            .build();
         let specification = specification.map_err(|error| self.unavailable(error.to_string()))?;
         let request = |client: &Client| {
             client
                 .update_time_to_live()
-                .table_name(self.name().as_str())
+                .table_name(self.table.name().as_str())
                 .time_to_live_specification(specification.clone())
                 .send()
         };
-        self.call(request).await.map_err(|error| self.without_condition(error))?;
+        self.table.send(request).await?;
         Ok(())
     }
 }
@@ -205,11 +213,12 @@ impl DynamoTable {
 /// What can be said of a table by its description.
 fn status_of(table: &TableDescription) -> TableStatus {
     let has_our_key = match table.key_schema() {
-        [key] => key.attribute_name() == VAULT_ID && key.key_type() == &KeyType::Hash,
+        [key] => key.attribute_name() == DynamoTable::KEY_ATTRIBUTE && key.key_type() == &KeyType::Hash,
         _ => false,
     };
     let is_text = table.attribute_definitions().iter().any(|attribute| {
-        attribute.attribute_name() == VAULT_ID && attribute.attribute_type() == &ScalarAttributeType::S
+        attribute.attribute_name() == DynamoTable::KEY_ATTRIBUTE
+            && attribute.attribute_type() == &ScalarAttributeType::S
     });
     if !has_our_key || !is_text {
         let reason = "its key is not a text named `vault_id` alone; choose another name for the table";
@@ -222,16 +231,5 @@ fn status_of(table: &TableDescription) -> TableStatus {
             TableStatus::Unusable { reason: format!("it is {}", other.as_str().to_ascii_lowercase()) }
         }
         None => TableStatus::Settling,
-    }
-}
-
-/// Hands an error of this code back; what it means depends on the request.
-pub(super) fn or_condition<E>(code: &'static str) -> impl Fn(&SdkError<E>) -> Trouble
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    move |error| match error.as_service_error().and_then(ProvideErrorMetadata::code) {
-        Some(found) if found == code => Trouble::Condition,
-        _ => trouble(error),
     }
 }

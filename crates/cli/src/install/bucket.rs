@@ -1,0 +1,531 @@
+//! Creates and sets up a bucket of S3.
+//!
+//! A bucket that is there already keeps its objects and every setting that is not in the list of steps; rules of its
+//! lifecycle stay beside the one that is added. The documents are those of the S3 API reference, each under the action
+//! that is named beside it.
+
+use std::fmt;
+use std::time::Duration;
+
+use obsync_bucket::{BucketSettings, SettingsError};
+use obsync_core::StoreError;
+use quick_xml::escape::escape;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+/// The region that is not named when a bucket is made in it (S3 API reference, "CreateBucket").
+const UNNAMED_REGION: &str = "us-east-1";
+/// The name of the lifecycle rule that is added.
+const RULE: &str = "obsync-abort-unfinished-uploads";
+/// After how many days an upload that nobody finished is aborted.
+const UPLOAD_DAYS: u32 = 1;
+/// The namespace of all documents.
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+
+/// The settings, as queries name them.
+const PUBLIC_ACCESS: &str = "publicAccessBlock";
+const VERSIONING: &str = "versioning";
+const ENCRYPTION: &str = "encryption";
+const LIFECYCLE: &str = "lifecycle";
+
+/// Something to be done before a bucket is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BucketStep {
+    /// Make the bucket.
+    Create,
+    /// Close it to the public.
+    BlockPublicAccess,
+    /// Keep earlier versions of objects.
+    KeepVersions,
+    /// Encrypt objects that do not say how.
+    Encrypt,
+    /// Have uploads aborted that nobody finished.
+    AbortUploads,
+}
+
+impl BucketStep {
+    /// All steps, in the order in which they are done.
+    const ALL: [BucketStep; 5] = [
+        BucketStep::Create,
+        BucketStep::BlockPublicAccess,
+        BucketStep::KeepVersions,
+        BucketStep::Encrypt,
+        BucketStep::AbortUploads,
+    ];
+
+    /// The rights that the step and the look before it need.
+    fn rights(self) -> &'static str {
+        match self {
+            BucketStep::Create => "s3:ListBucket and s3:CreateBucket",
+            BucketStep::BlockPublicAccess => {
+                "s3:GetBucketPublicAccessBlock and s3:PutBucketPublicAccessBlock"
+            }
+            BucketStep::KeepVersions => "s3:GetBucketVersioning and s3:PutBucketVersioning",
+            BucketStep::Encrypt => "s3:GetEncryptionConfiguration and s3:PutEncryptionConfiguration",
+            BucketStep::AbortUploads => "s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration",
+        }
+    }
+}
+
+impl fmt::Display for BucketStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BucketStep::Create => "make the bucket",
+            BucketStep::BlockPublicAccess => "close it to the public",
+            BucketStep::KeepVersions => "keep earlier versions of objects",
+            BucketStep::Encrypt => "encrypt objects",
+            BucketStep::AbortUploads => "abort uploads that were not finished within a day",
+        })
+    }
+}
+
+/// Installs a bucket.
+#[derive(Debug)]
+pub(crate) struct BucketInstaller {
+    settings: BucketSettings,
+    location: String,
+    region: String,
+    kms_key: Option<String>,
+    /// How long one request may take with all its repetitions.
+    limit: Duration,
+}
+
+impl BucketInstaller {
+    /// An installer of the bucket of this name in this region, encrypted with this KMS key, or with keys of S3's own. No
+    /// request takes longer than `limit`. Nothing is asked yet.
+    pub(crate) fn new(
+        settings: BucketSettings,
+        bucket: &str,
+        region: &str,
+        kms_key: Option<String>,
+        limit: Duration,
+    ) -> Self {
+        let (location, region) = (format!("s3://{bucket}"), region.to_owned());
+        BucketInstaller { settings, location, region, kms_key, limit }
+    }
+
+    /// What is to be done, in order; nothing, where all is well. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the bucket is somebody else's, or S3 does not answer or does not allow to look.
+    pub(crate) async fn missing(&self) -> Result<Vec<BucketStep>, StoreError> {
+        if !self.exists().await? {
+            return Ok(BucketStep::ALL.to_vec());
+        }
+        let mut missing = Vec::new();
+        for step in BucketStep::ALL {
+            if !self.is_done(step).await? {
+                missing.push(step);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Does what is to be done, and tells what that was.
+    ///
+    /// # Errors
+    ///
+    /// As for [`missing`](Self::missing), and if S3 does not allow a step. What was done until then stays.
+    pub(crate) async fn set_up(&self) -> Result<Vec<BucketStep>, StoreError> {
+        let missing = self.missing().await?;
+        for step in &missing {
+            match step {
+                BucketStep::Create => self.create().await?,
+                BucketStep::BlockPublicAccess => self.put(*step, PUBLIC_ACCESS, &public_access()).await?,
+                BucketStep::KeepVersions => self.put(*step, VERSIONING, &versioning()).await?,
+                BucketStep::Encrypt => {
+                    self.put(*step, ENCRYPTION, &encryption(self.kms_key.as_deref())).await?;
+                }
+                BucketStep::AbortUploads => self.abort_uploads().await?,
+            }
+        }
+        Ok(missing)
+    }
+
+    async fn exists(&self) -> Result<bool, StoreError> {
+        match self.answer(self.settings.head()).await? {
+            Ok(()) => Ok(true),
+            Err(refused) => match refused.status {
+                Some(404) => Ok(false),
+                Some(403) => Err(self.why_denied().await?),
+                _ => Err(refused.source),
+            },
+        }
+    }
+
+    /// Why the bucket may not be looked at. Such an answer has no words, so something is asked that is answered with some.
+    async fn why_denied(&self) -> Result<StoreError, StoreError> {
+        match self.answer(self.settings.get(VERSIONING)).await? {
+            Err(refused) if !is_denial(&refused) => Ok(refused.source),
+            _ => Ok(self.not_ours()),
+        }
+    }
+
+    async fn is_done(&self, step: BucketStep) -> Result<bool, StoreError> {
+        match step {
+            BucketStep::Create => Ok(true),
+            BucketStep::BlockPublicAccess => {
+                let unset = "NoSuchPublicAccessBlockConfiguration";
+                let block: Option<PublicAccess> = self.read(step, PUBLIC_ACCESS, unset).await?;
+                Ok(block.is_some_and(|block| block.is_closed()))
+            }
+            BucketStep::KeepVersions => {
+                let versioning: Option<Versioning> = self.read(step, VERSIONING, "").await?;
+                Ok(versioning.is_some_and(|versioning| versioning.status.as_deref() == Some("Enabled")))
+            }
+            BucketStep::Encrypt => {
+                let unset = "ServerSideEncryptionConfigurationNotFoundError";
+                let encryption: Option<Encryption> = self.read(step, ENCRYPTION, unset).await?;
+                Ok(encryption.is_some_and(|encryption| encryption.is_by(self.kms_key.as_deref())))
+            }
+            BucketStep::AbortUploads => {
+                let lifecycle = self.lifecycle().await?;
+                let lifecycle = lifecycle.map(|document| self.parse::<Lifecycle>(LIFECYCLE, &document));
+                Ok(lifecycle.transpose()?.is_some_and(|found| found.rules.iter().any(Rule::aborts_uploads)))
+            }
+        }
+    }
+
+    async fn create(&self) -> Result<(), StoreError> {
+        let document = match self.region.as_str() {
+            UNNAMED_REGION => String::new(),
+            region => location_constraint(region),
+        };
+        let Err(refused) = self.answer(self.settings.create(&document)).await? else { return Ok(()) };
+        match refused.code.as_str() {
+            // Another run makes it at this very moment.
+            "BucketAlreadyOwnedByYou" => Ok(()),
+            "BucketAlreadyExists" => Err(self.not_ours()),
+            "InvalidBucketName" => Err(self.unavailable(
+                "S3 takes no bucket of this name: it needs 3 to 63 lower-case letters, digits and hyphens",
+            )),
+            _ => Err(self.failed(BucketStep::Create, refused)),
+        }
+    }
+
+    /// Adds a rule to those that there are: they can only be written all at once.
+    async fn abort_uploads(&self) -> Result<(), StoreError> {
+        let found = self.lifecycle().await?;
+        let document = with_rule(found.as_deref().unwrap_or_default())
+            .map_err(|error| self.unreadable(LIFECYCLE, &error))?;
+        self.put(BucketStep::AbortUploads, LIFECYCLE, &document).await
+    }
+
+    async fn lifecycle(&self) -> Result<Option<String>, StoreError> {
+        self.get(BucketStep::AbortUploads, LIFECYCLE, "NoSuchLifecycleConfiguration").await
+    }
+
+    /// The document of a setting, or `None` when S3 refuses with the code for one that is not set.
+    async fn get(
+        &self,
+        step: BucketStep,
+        setting: &'static str,
+        unset: &str,
+    ) -> Result<Option<String>, StoreError> {
+        match self.answer(self.settings.get(setting)).await? {
+            Ok(document) => Ok(Some(document)),
+            Err(refused) if !unset.is_empty() && refused.code == unset => Ok(None),
+            Err(refused) => Err(self.failed(step, refused)),
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        step: BucketStep,
+        setting: &'static str,
+        unset: &str,
+    ) -> Result<Option<T>, StoreError> {
+        let document = self.get(step, setting, unset).await?;
+        document.map(|document| self.parse(setting, &document)).transpose()
+    }
+
+    fn parse<T: DeserializeOwned>(&self, setting: &str, document: &str) -> Result<T, StoreError> {
+        quick_xml::de::from_str(document).map_err(|error| self.unreadable(setting, &error))
+    }
+
+    async fn put(&self, step: BucketStep, setting: &'static str, document: &str) -> Result<(), StoreError> {
+        let answer = self.answer(self.settings.put(setting, document)).await?;
+        answer.map_err(|refused| self.failed(step, refused))
+    }
+
+    /// What S3 answers to a request, within the limit.
+    async fn answer<T>(
+        &self,
+        request: impl Future<Output = Result<T, SettingsError>>,
+    ) -> Result<Result<T, SettingsError>, StoreError> {
+        tokio::time::timeout(self.limit, request)
+            .await
+            .map_err(|_| self.unavailable(format!("S3 did not answer within {} s", self.limit.as_secs_f64())))
+    }
+
+    fn failed(&self, step: BucketStep, refused: SettingsError) -> StoreError {
+        match is_denial(&refused) {
+            true => self.unavailable(format!(
+                "access is denied when asked to {step}: the credentials need {}, and the bucket must be of their account",
+                step.rights()
+            )),
+            false => refused.source,
+        }
+    }
+
+    fn not_ours(&self) -> StoreError {
+        self.unavailable(
+            "there is such a bucket, but not for these credentials: it is somebody else's (the names of buckets are the \
+             same for all of AWS, so choose another), or the credentials lack s3:ListBucket",
+        )
+    }
+
+    fn unreadable(&self, setting: &str, error: &dyn fmt::Display) -> StoreError {
+        self.unavailable(format!("the answer of S3 about its {setting} cannot be read: {error}"))
+    }
+
+    fn unavailable(&self, reason: impl Into<String>) -> StoreError {
+        StoreError::Unavailable { location: self.location.clone(), reason: reason.into() }
+    }
+}
+
+/// Whether the credentials are good, but not for this.
+fn is_denial(refused: &SettingsError) -> bool {
+    matches!(refused.code.as_str(), "AccessDenied" | "AllAccessDisabled")
+}
+
+/// CreateBucket.
+fn location_constraint(region: &str) -> String {
+    let region = escape(region);
+    format!(
+        "<CreateBucketConfiguration xmlns=\"{NAMESPACE}\"><LocationConstraint>{region}</LocationConstraint>\
+         </CreateBucketConfiguration>"
+    )
+}
+
+/// PutPublicAccessBlock.
+fn public_access() -> String {
+    format!(
+        "<PublicAccessBlockConfiguration xmlns=\"{NAMESPACE}\"><BlockPublicAcls>true</BlockPublicAcls>\
+         <IgnorePublicAcls>true</IgnorePublicAcls><BlockPublicPolicy>true</BlockPublicPolicy>\
+         <RestrictPublicBuckets>true</RestrictPublicBuckets></PublicAccessBlockConfiguration>"
+    )
+}
+
+/// PutBucketVersioning.
+fn versioning() -> String {
+    format!(
+        "<VersioningConfiguration xmlns=\"{NAMESPACE}\"><Status>Enabled</Status></VersioningConfiguration>"
+    )
+}
+
+/// PutBucketEncryption. With a KMS key, one key for the whole bucket: otherwise each request for an object costs one to KMS.
+fn encryption(kms_key: Option<&str>) -> String {
+    let by = match kms_key {
+        None => "<SSEAlgorithm>AES256</SSEAlgorithm>".to_owned(),
+        Some(key) => {
+            let key = escape(key);
+            format!("<SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>{key}</KMSMasterKeyID>")
+        }
+    };
+    let bucket_key = kms_key.is_some();
+    format!(
+        "<ServerSideEncryptionConfiguration xmlns=\"{NAMESPACE}\"><Rule><ApplyServerSideEncryptionByDefault>{by}\
+         </ApplyServerSideEncryptionByDefault><BucketKeyEnabled>{bucket_key}</BucketKeyEnabled></Rule>\
+         </ServerSideEncryptionConfiguration>"
+    )
+}
+
+/// PutBucketLifecycleConfiguration: the rules of `document` (empty: none), to the letter, and the one that aborts uploads.
+fn with_rule(document: &str) -> Result<String, String> {
+    let mut rules = String::new();
+    if !document.is_empty() {
+        let parsed: Lifecycle = quick_xml::de::from_str(document).map_err(|error| error.to_string())?;
+        let texts = rule_texts(document);
+        if texts.len() != parsed.rules.len() {
+            return Err(format!("it has {} rules, of which {} are clear", parsed.rules.len(), texts.len()));
+        }
+        let others = parsed.rules.iter().zip(texts).filter(|(rule, _)| rule.id.as_deref() != Some(RULE));
+        rules.extend(others.map(|(_, text)| text));
+    }
+    Ok(format!(
+        "<LifecycleConfiguration xmlns=\"{NAMESPACE}\">{rules}<Rule><ID>{RULE}</ID><Filter><Prefix></Prefix></Filter>\
+         <Status>Enabled</Status><AbortIncompleteMultipartUpload><DaysAfterInitiation>{UPLOAD_DAYS}</DaysAfterInitiation>\
+         </AbortIncompleteMultipartUpload></Rule></LifecycleConfiguration>"
+    ))
+}
+
+/// The rules of a lifecycle with their tags. No rule has another in it.
+fn rule_texts(document: &str) -> Vec<&str> {
+    const END: &str = "</Rule>";
+    let ends = document.match_indices(END).map(|(at, _)| at + END.len());
+    let begins = document.match_indices("<Rule>").map(|(at, _)| at);
+    begins.zip(ends).filter_map(|(begin, end)| document.get(begin..end)).collect()
+}
+
+/// GetPublicAccessBlock.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct PublicAccess {
+    block_public_acls: bool,
+    ignore_public_acls: bool,
+    block_public_policy: bool,
+    restrict_public_buckets: bool,
+}
+
+impl PublicAccess {
+    fn is_closed(&self) -> bool {
+        self.block_public_acls
+            && self.ignore_public_acls
+            && self.block_public_policy
+            && self.restrict_public_buckets
+    }
+}
+
+/// GetBucketVersioning.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Versioning {
+    status: Option<String>,
+}
+
+/// GetBucketEncryption.
+#[derive(Deserialize)]
+struct Encryption {
+    #[serde(rename = "Rule", default)]
+    rules: Vec<EncryptionRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct EncryptionRule {
+    apply_server_side_encryption_by_default: Option<DefaultEncryption>,
+}
+
+#[derive(Deserialize)]
+struct DefaultEncryption {
+    #[serde(rename = "KMSMasterKeyID")]
+    kms_key: Option<String>,
+}
+
+impl Encryption {
+    /// Default encryption uses the requested KMS key; any encryption, if none was requested.
+    fn is_by(&self, kms_key: Option<&str>) -> bool {
+        let mut defaults =
+            self.rules.iter().filter_map(|rule| rule.apply_server_side_encryption_by_default.as_ref());
+        defaults.any(|default| kms_key.is_none() || default.kms_key.as_deref() == kms_key)
+    }
+}
+
+/// GetBucketLifecycleConfiguration.
+#[derive(Deserialize)]
+struct Lifecycle {
+    #[serde(rename = "Rule", default)]
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Rule {
+    #[serde(rename = "ID")]
+    id: Option<String>,
+    status: String,
+    filter: Option<RuleFilter>,
+    abort_incomplete_multipart_upload: Option<AbortUploads>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RuleFilter {
+    prefix: Option<String>,
+    tag: Option<IgnoredAny>,
+    and: Option<IgnoredAny>,
+    object_size_greater_than: Option<u64>,
+    object_size_less_than: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AbortUploads {
+    days_after_initiation: Option<u32>,
+}
+
+impl Rule {
+    /// Whether it aborts all uploads that were not finished soon.
+    fn aborts_uploads(&self) -> bool {
+        let is_for_all = self.filter.as_ref().is_some_and(|filter| {
+            filter.prefix.as_deref().unwrap_or_default().is_empty()
+                && filter.tag.is_none()
+                && filter.and.is_none()
+                && filter.object_size_greater_than.is_none()
+                && filter.object_size_less_than.is_none()
+        });
+        let days =
+            self.abort_incomplete_multipart_upload.as_ref().and_then(|abort| abort.days_after_initiation);
+        is_for_all && self.status == "Enabled" && days.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHERS: &str = "<Rule><ID>old &lt;Rule&gt;</ID><Filter><And><Prefix>a</Prefix><Tag><Key>k</Key><Value>v</Value></Tag>\
+        </And></Filter><Status>Enabled</Status><Expiration><Days>9</Days></Expiration></Rule>\
+        <Rule><ID>tiny</ID><Filter><ObjectSizeLessThan>9</ObjectSizeLessThan></Filter><Status>Disabled</Status>\
+        <AbortIncompleteMultipartUpload><DaysAfterInitiation>3</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>";
+
+    fn aborting(document: &str) -> Vec<bool> {
+        let lifecycle: Lifecycle = quick_xml::de::from_str(document).unwrap();
+        lifecycle.rules.iter().map(Rule::aborts_uploads).collect()
+    }
+
+    #[test]
+    fn other_rules_of_a_lifecycle_stay_to_the_letter() {
+        let found = format!(
+            "<?xml version=\"1.0\"?><LifecycleConfiguration xmlns=\"{NAMESPACE}\">{OTHERS}</LifecycleConfiguration>"
+        );
+        assert_eq!(aborting(&found), [false, false]);
+        let written = with_rule(&found).unwrap();
+        assert!(written.contains(OTHERS), "{written}");
+        assert_eq!(aborting(&written), [false, false, true]);
+    }
+
+    #[test]
+    fn a_rule_of_the_same_name_is_replaced() {
+        let once = with_rule("").unwrap();
+        assert_eq!(aborting(&once), [true]);
+        let disabled = once.replace("Enabled", "Disabled");
+        assert_eq!(aborting(&disabled), [false]);
+        assert_eq!(with_rule(&disabled).unwrap(), once);
+    }
+
+    #[test]
+    fn a_lifecycle_that_is_not_understood_is_not_written_over() {
+        for unclear in [
+            "no document",
+            "<LifecycleConfiguration><Rule a=\"b\"><Status>Enabled</Status></Rule></LifecycleConfiguration>",
+        ] {
+            assert!(with_rule(unclear).is_err(), "{unclear}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_closed_only_with_all_four_ways() {
+        let closed: PublicAccess = quick_xml::de::from_str(&public_access()).unwrap();
+        assert!(closed.is_closed());
+        for way in ["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"] {
+            let (begin, end) = (format!("<{way}>"), format!("</{way}>"));
+            let open = public_access().replace(&format!("{begin}true{end}"), &format!("{begin}false{end}"));
+            assert!(!quick_xml::de::from_str::<PublicAccess>(&open).unwrap().is_closed(), "{way}");
+            let silent = public_access().replace(&format!("{begin}true{end}"), "");
+            assert!(!quick_xml::de::from_str::<PublicAccess>(&silent).unwrap().is_closed(), "{way}");
+        }
+    }
+
+    #[test]
+    fn encryption_is_by_the_key_that_is_asked_for() {
+        let read = |document: &str| quick_xml::de::from_str::<Encryption>(document).unwrap();
+        let plain = read(&encryption(None));
+        assert!(plain.is_by(None) && !plain.is_by(Some("alias/a")));
+        let by_key = read(&encryption(Some("alias/a&b")));
+        assert!(by_key.is_by(None) && by_key.is_by(Some("alias/a&b")) && !by_key.is_by(Some("alias/c")));
+        assert!(!read("<ServerSideEncryptionConfiguration/>").is_by(None));
+    }
+}
