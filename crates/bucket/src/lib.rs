@@ -183,19 +183,33 @@ impl VaultStore for BucketStore {
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
         let shared = &self.shared;
-        let failed = |trouble| shared.site.bucket_error(Action::List, &trouble);
-        let mut objects = shared.objects.list(shared.keys.prefix(), FEW);
-        let mut beginning = Vec::new();
+        // From obsync's own objects on, so that the marker is in the first page, whatever there is before it.
+        let marker = shared.keys.of_marker();
+        let before_own = shared.keys.own_prefix();
         let mut empty = true;
-        // To the end of the first page, and on as long as there is nothing but obsync's own.
-        while let Some(object) = objects.try_next().await.map_err(failed)? {
-            empty &= shared.keys.path_of(&object.key).is_none();
-            beginning.push(object);
-            if !empty && beginning.len() >= FEW {
+        for after in [Some(before_own.trim_end_matches('/')), None] {
+            let mut objects = shared.objects.list_after(shared.keys.prefix(), after, FEW);
+            let mut beginning = Vec::new();
+            // To the end of the first page, and on as long as there is nothing but obsync's own.
+            while let Some(object) = objects
+                .try_next()
+                .await
+                .map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))?
+            {
+                empty &= shared.keys.path_of(&object.key).is_none();
+                beginning.push(object);
+                if !empty && beginning.len() >= FEW {
+                    break;
+                }
+            }
+            if after.is_some() {
+                shared.marker.note(marker.as_ref(), &beginning);
+            }
+            // Only what comes before them is left, which is little: most of what a vault has comes after them.
+            if !empty {
                 break;
             }
         }
-        shared.marker.note(shared.keys.of_marker().as_ref(), &beginning);
         shared.fresh.store(empty, Ordering::Relaxed);
         Ok(empty)
     }

@@ -381,8 +381,18 @@ impl Objects {
     ///
     /// A list of more than [`limits::OBJECTS_LISTED`] objects is an error, and so is one whose pages lead nowhere.
     pub(super) fn list(&self, prefix: &str, page: usize) -> BoxStream<'_, Result<Listed, Trouble>> {
+        self.list_after(prefix, None, page)
+    }
+
+    /// The same of those whose keys come after `after`.
+    pub(super) fn list_after(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        page: usize,
+    ) -> BoxStream<'_, Result<Listed, Trouble>> {
         let mut listed = 0;
-        let list = self.pages(prefix, page);
+        let list = self.pages(prefix, after, page);
         let bounded = list.map(move |object| {
             listed += 1;
             if listed > limits::OBJECTS_LISTED {
@@ -393,23 +403,30 @@ impl Objects {
         bounded.boxed()
     }
 
-    fn pages(&self, prefix: &str, page: usize) -> BoxStream<'_, Result<Listed, Trouble>> {
+    fn pages(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        page: usize,
+    ) -> BoxStream<'_, Result<Listed, Trouble>> {
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
-            return s3_list(s3, prefix.to_owned(), page).boxed();
+            return s3_list(s3, prefix.to_owned(), after.map(str::to_owned), page).boxed();
         }
         let _ = page;
         let prefix = Path::parse(prefix).ok().filter(|prefix| !prefix.is_root());
-        self.store
-            .list(prefix.as_ref())
-            .map_ok(|object| Listed {
-                key: object.location.into(),
-                size: object.size,
-                e_tag: object.e_tag,
-                modified: Timestamp::from_millisecond(object.last_modified.timestamp_millis()).ok(),
-            })
-            .map_err(Trouble::from)
-            .boxed()
+        let list = match after.and_then(|after| Path::parse(after).ok()) {
+            Some(after) => self.store.list_with_offset(prefix.as_ref(), &after),
+            None => self.store.list(prefix.as_ref()),
+        };
+        list.map_ok(|object| Listed {
+            key: object.location.into(),
+            size: object.size,
+            e_tag: object.e_tag,
+            modified: Timestamp::from_millisecond(object.last_modified.timestamp_millis()).ok(),
+        })
+        .map_err(Trouble::from)
+        .boxed()
     }
 
     /// Uploads below a prefix that were begun at least `age` ago and never completed, where the service lets them be listed.
@@ -632,15 +649,16 @@ fn too_many() -> String {
 fn s3_list(
     s3: &S3,
     prefix: String,
+    after: Option<String>,
     page: usize,
 ) -> impl futures_util::Stream<Item = Result<Listed, Trouble>> {
     stream::try_unfold(Some(Pages::default()), move |pages| {
-        let prefix = prefix.clone();
+        let (prefix, after) = (prefix.clone(), after.clone());
         async move {
             let Some(pages) = pages else {
                 return Ok::<_, Trouble>(None);
             };
-            let page = s3.page(&prefix, page, pages.next.clone()).await?;
+            let page = s3.page(&prefix, after.as_deref(), page, pages.next.clone()).await?;
             let more = pages.after(page.objects.len(), page.next)?;
             Ok(Some((stream::iter(page.objects.into_iter().map(Ok)), more)))
         }

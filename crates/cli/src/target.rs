@@ -2,6 +2,7 @@
 
 pub(crate) mod aws;
 pub(crate) mod destination;
+pub(crate) mod disks;
 pub(crate) mod followed;
 pub(crate) mod known;
 pub(crate) mod objects;

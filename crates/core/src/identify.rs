@@ -36,6 +36,10 @@ impl Pull<'_> {
             self.warn(doubt.sentence().to_owned(), report);
             report.doubt = Some(doubt);
             self.forget_base(known, doubt).await?;
+        } else if let (None, Some(doubt)) = (&known.destination, self.options.doubt) {
+            // There is nothing to forget.
+            self.warn(doubt.sentence().to_owned(), report);
+            report.doubt = Some(doubt);
         } else if let (Some(known), MarkerFound::Marker { marker, tag }) = (&mut known.destination, &found) {
             // The last run died while it wrote this one.
             *known = DestinationIdentity {
@@ -87,18 +91,20 @@ impl Pull<'_> {
         Ok(self.state.commit(commit).await?)
     }
 
-    /// Gives the destination its marker, or the marker a new generation, before a plan changes anything there.
+    /// Commits which generation the destination gets before a plan changes anything there. Tells the marker that is to be
+    /// [written](Self::write_marker) meanwhile; a destination that has none gets its first one here.
     ///
-    /// The generation is committed before it is written, so that after a crash either is known.
-    pub(crate) async fn mark(
+    /// After a crash either generation is known.
+    pub(crate) async fn begin_marking(
         &self,
         ledger: &mut Ledger<'_>,
         plan: &Plan,
         found: &MarkerFound,
-    ) -> Result<(), PullError> {
-        let is_new = ledger.destination().is_none() && ledger.has_listed();
-        if matches!(found, MarkerFound::Impossible) || !(plan.has_work() || is_new) {
-            return Ok(());
+    ) -> Result<Option<Marker>, PullError> {
+        let is_new = ledger.destination().is_none();
+        let wants_marker = plan.has_work() || (is_new && ledger.has_listed());
+        if matches!(found, MarkerFound::Impossible) || !wants_marker {
+            return Ok(None);
         }
         let draw = || {
             RandomId::draw().map_err(|error| StoreError::Unavailable {
@@ -111,24 +117,36 @@ impl Pull<'_> {
             (Some(known), _) => known,
             // The state was lost, and the destination is the one that it was.
             (None, MarkerFound::Marker { marker, .. })
-                if marker.vault == self.source.vault.id && !self.options.is_copy =>
+                if marker.vault == self.source.vault.id && self.options.doubt != Some(Doubt::Copy) =>
             {
                 DestinationIdentity { id: marker.id, generation: marker.generation, next: None, tag: None }
             }
             (None, _) => DestinationIdentity { id: draw()?, generation: next, next: None, tag: None },
         };
-        let id = known.id;
+        let (id, vault) = (known.id, self.source.vault.id.clone());
+        let marker = Marker { format: MARKER_FORMAT, id, vault, generation: next };
         ledger.identify(Some(DestinationIdentity { next: Some(next), ..known }));
         ledger.commit().await?;
-        let vault = self.source.vault.id.clone();
-        let marked = self.store.mark(&Marker { format: MARKER_FORMAT, id, vault, generation: next }).await?;
-        ledger.identify(marked.map(|marked| DestinationIdentity {
-            id,
-            generation: next,
-            next: None,
-            tag: marked.tag,
-        }));
-        Ok(())
+        if !is_new {
+            return Ok(Some(marker));
+        }
+        let marked = self.store.mark(&marker).await?;
+        ledger.identify(marked.map(|marked| marker.identity(marked)));
+        Ok(None)
+    }
+
+    /// Writes a marker, unless the run is told to stop before it is done. Tells the identity that the destination has then:
+    /// the outer `None` if it is not known to have it.
+    pub(crate) async fn write_marker(
+        &self,
+        marker: Option<&Marker>,
+    ) -> Result<Option<Option<DestinationIdentity>>, PullError> {
+        let Some(marker) = marker else { return Ok(None) };
+        tokio::select! {
+            biased;
+            marked = self.store.mark(marker) => Ok(Some(marked?.map(|marked| marker.identity(marked)))),
+            () = self.stop.cancelled() => Ok(None),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use obsync_protocol::VaultId;
 use serde::{Deserialize, Serialize};
 
+use crate::store::Marked;
+
 /// Bytes of a random number that no two destinations share.
 const BYTES: usize = 16;
 
@@ -101,6 +103,11 @@ pub struct Marker {
 pub const MARKER_FORMAT: u32 = 1;
 
 impl Marker {
+    /// What the state knows of a destination that has this marker.
+    pub(crate) fn identity(&self, marked: Marked) -> DestinationIdentity {
+        DestinationIdentity { id: self.id, generation: self.generation, next: None, tag: marked.tag }
+    }
+
     /// The marker as it is written.
     ///
     /// # Errors
@@ -199,6 +206,8 @@ pub enum Doubt {
     OtherDestination,
     /// None of the files that were looked at is there as it was recorded.
     OtherFiles,
+    /// It is a copy of one that is still in its place, and gets an id of its own.
+    Copy,
 }
 
 impl Doubt {
@@ -220,6 +229,10 @@ impl Doubt {
             Doubt::OtherDestination => {
                 "the destination has the marker of another one: another disk is here, or another computer pulls to it, too. \
                  Nothing that is recorded of it is believed, and every file is compared with the vault"
+            }
+            Doubt::Copy => {
+                "the destination is a copy of another one that is still in its place: it gets an identity of its own, and \
+                 every file is compared with the vault"
             }
             Doubt::OtherFiles => {
                 "none of the files that were looked at is as the last pull left it: the destination was emptied, replaced or \

@@ -16,7 +16,7 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
 use crate::history::Historian;
-use crate::identity::MarkerFound;
+use crate::identity::{Doubt, MarkerFound};
 use crate::ledger::{Ledger, Remembered};
 use crate::listing::{Excess, Listing};
 use crate::model::{
@@ -70,8 +70,8 @@ pub struct PullOptions {
     /// the vault lists it belongs to the user from then on. For a vault that is not the one that was pulled before, or not
     /// in the form that it had.
     pub keep_everything: bool,
-    /// The destination is a copy of one that is still in its place: it is given an id of its own.
-    pub is_copy: bool,
+    /// What the caller found out about the destination, of which the state knows nothing.
+    pub doubt: Option<Doubt>,
     /// Connections and requests in flight.
     pub fetch: FetchOptions,
     /// How much the transfers may hold in memory.
@@ -117,8 +117,8 @@ pub(crate) struct Pull<'a> {
     pub(crate) store: Arc<dyn VaultStore>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) options: &'a PullOptions,
-    progress: Arc<dyn Progress>,
-    stop: CancellationToken,
+    pub(crate) progress: Arc<dyn Progress>,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Whether another round is worthwhile.
@@ -669,11 +669,18 @@ impl Pull<'_> {
         publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
         plan.released.drain(..).for_each(|path| publisher.ledger.abandoned(path));
         publisher.ledger.open(rechecked, &self.options.filter.fingerprint()).await?;
-        self.mark(publisher.ledger, &plan, &survey.marker).await?;
-        let gone = match self.apply(&mut publisher, plan, &scout, &mut link, &keys).await {
+        let marker = self.begin_marking(publisher.ledger, &plan, &survey.marker).await?;
+        let (applied, marked) = tokio::join!(
+            self.apply(&mut publisher, plan, &scout, &mut link, &keys),
+            self.write_marker(marker.as_ref()),
+        );
+        let gone = match applied {
             Err(PullError::Store(StoreError::Stopped { .. })) => Vec::new(),
             applied => applied?,
         };
+        if let Some(destination) = marked? {
+            ledger.identify(destination);
+        }
         // A session that nothing was fetched over is one connection all the same.
         ledger.report.connections += u64::from(link.session.is_some()) + scout.historian.connections();
         self.finish(ledger, gone, earlier.obsolete, survey.cursor.next(), is_last).await

@@ -91,7 +91,7 @@ fn local_variables(services: &Services) -> Result<Vec<(String, String)>> {
 async fn invoke_local(services: &Services, function: LambdaOptions, event: Value, most: u32) -> Result<()> {
     let runtime = LambdaRuntime::new(&services.cloud, function);
     invoke_all(&runtime, Some(services.cloud.lambda()), event, most).await?;
-    let objects = services.cloud.s3().objects(&services.bucket, "");
+    let objects = services.cloud.s3().files(&services.bucket, "");
     let bytes = objects.iter().map(|object| object.content.len() as u64).sum();
     let count = human::counted(objects.len() as u64, "object", "objects");
     note(&format!("the bucket {} has {count} ({}) now", services.bucket, human::size(bytes)));

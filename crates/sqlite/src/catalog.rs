@@ -1,21 +1,25 @@
 //! Where the state databases of a machine are: one file for each (vault, destination) in one folder.
 //!
 //! A file is named `<first 16 hexadecimal digits of the SHA-256 of the destination>-<vault id>.sqlite`, so that those
-//! of a destination are found even when they cannot be read.
+//! of a destination are found even when they cannot be read. Where several disks take turns at one path, each has its own:
+//! those after the first have `~` and 32 random digits before the ending.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use obsync_core::StateError;
+use obsync_core::{RandomId, StateError};
 use obsync_protocol::{ContentHash, VaultId};
 
 use super::errors::Database;
+use super::identity::{StateIdentity, rename_destination};
 use super::lock::{StateLock, beside};
 
 /// How many digits of the destination's hash are in a database's name.
 const DIGITS: usize = 16;
 const ENDING: &str = ".sqlite";
+/// What comes before the random digits of a further disk. No vault's id has it.
+const DISK: char = '~';
 /// What SQLite may leave beside a database, and what else goes with it.
 const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
 
@@ -34,6 +38,38 @@ impl StateCatalog {
     /// The file for the state of `vault` in `destination` (as [`canonical_destination`] tells it). It need not exist.
     pub fn path_of(&self, destination: &str, vault: &VaultId) -> PathBuf {
         self.folder.join(format!("{}{vault}{ENDING}", prefix(destination)))
+    }
+
+    /// A file for the state of `vault` in `destination` that does not exist yet: the first one's, or that of one more disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if the system has no random numbers.
+    pub fn free_path_of(&self, destination: &str, vault: &VaultId) -> Result<PathBuf, StateError> {
+        let first = self.path_of(destination, vault);
+        if !first.exists() {
+            return Ok(first);
+        }
+        let random = RandomId::draw().map_err(|error| {
+            Database::new(&first).unavailable(format!("the system has no random numbers ({error})"))
+        })?;
+        Ok(self.folder.join(format!("{}{vault}{DISK}{random}{ENDING}", prefix(destination))))
+    }
+
+    /// Gives the database of a destination that was moved to `identity.destination` the name that it has there.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Locked`] if a process works with it, [`StateError::Unavailable`] if it cannot be renamed.
+    pub fn follow(&self, database: &Path, identity: &StateIdentity) -> Result<PathBuf, StateError> {
+        let moved = self.free_path_of(&identity.destination, &identity.vault_id)?;
+        let told = Database::new(database);
+        let held = StateLock::take(&told, &identity.destination)?;
+        rename_destination(&told, identity)?;
+        let failed = |error: io::Error| told.unavailable(format!("it cannot be renamed: {error}"));
+        std::fs::rename(database, &moved).map_err(failed)?;
+        gone(held.remove()).map_err(failed)?;
+        Ok(moved)
     }
 
     /// The files of all databases, sorted.
@@ -145,7 +181,12 @@ fn prefix(destination: &str) -> String {
 fn is_database(name: &str) -> bool {
     let parts = name.strip_suffix(ENDING).and_then(|name| name.split_once('-'));
     parts.is_some_and(|(digits, vault)| {
-        digits.len() == DIGITS
+        let (vault, is_disk) = match vault.split_once(DISK) {
+            Some((vault, disk)) => (vault, disk.parse::<RandomId>().is_ok()),
+            None => (vault, true),
+        };
+        is_disk
+            && digits.len() == DIGITS
             && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
             && VaultId::try_new(vault).is_ok()
     })

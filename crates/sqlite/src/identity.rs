@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use super::errors::Database;
 use super::rows::ReadError;
+use super::schema::{self, Access};
 
 /// The vault and the destination that a database speaks of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,19 @@ impl StateIdentity {
             found.destination, found.vault_id, self.destination, self.vault_id
         )))
     }
+}
+
+/// Has a database say that its destination is elsewhere now.
+pub(super) fn rename_destination(database: &Database, identity: &StateIdentity) -> Result<(), StateError> {
+    let Some(mut connection) = schema::open(database, Access::Write)? else {
+        return Err(database.unavailable("it is not there any more"));
+    };
+    let mut rename = || -> rusqlite::Result<()> {
+        schema::migrate(&mut connection)?;
+        connection.execute("UPDATE vault SET destination = ?1 WHERE id = 1", [&identity.destination])?;
+        Ok(())
+    };
+    rename().map_err(|error| database.error(&error))
 }
 
 /// Reads whose state a database holds.

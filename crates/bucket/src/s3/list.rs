@@ -48,10 +48,11 @@ struct Entry {
 }
 
 impl S3 {
-    /// A page of at most `most` (and 1000) of the objects whose keys begin with `prefix`.
+    /// A page of at most `most` (and 1000) of the objects whose keys begin with `prefix` and come after `after`.
     pub(crate) async fn page(
         &self,
         prefix: &str,
+        after: Option<&str>,
         most: usize,
         next: Option<String>,
     ) -> Result<Page, Trouble> {
@@ -60,6 +61,9 @@ impl S3 {
             .query("encoding-type", "url")
             .query("max-keys", most.to_string())
             .query("prefix", prefix);
+        if let Some(after) = after {
+            request = request.query("start-after", after);
+        }
         if let Some(token) = next {
             request = request.query("continuation-token", token);
         }

@@ -134,9 +134,9 @@ impl S3Bucket {
         assert!(self.cloud.s3().delete(BUCKET, &key(path)), "{path} is there");
     }
 
-    /// All keys, without the prefix, sorted. Those of obsync's own objects too.
+    /// All keys, without the prefix, sorted. Those of obsync's own objects too, but for the marker's.
     pub(crate) fn keys(&self) -> Vec<String> {
-        let objects = self.cloud.s3().objects(BUCKET, "");
+        let objects = self.cloud.s3().files(BUCKET, "");
         let below = |object: StoredObject| object.key.strip_prefix(&format!("{PREFIX}/")).unwrap().to_owned();
         let mut keys: Vec<String> = objects.into_iter().map(below).collect();
         keys.sort();

@@ -159,7 +159,7 @@ async fn nothing_is_removed_by_a_name_that_only_looks_like_obsyncs_own() {
         let bucket = S3Bucket::with(options()).await;
         bucket.cloud.faults().update(|faults| faults.s3_manners.keys = keys);
         let theirs =
-            [".obsync/id", ".obsync/a+b", ".obsync/0000000000000001+1", ".obsync/%30000000000000001-1"];
+            [".obsync/idea", ".obsync/a+b", ".obsync/0000000000000001+1", ".obsync/%30000000000000001-1"];
         for path in theirs {
             bucket.put(path, b"somebody else's");
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
-use obsync_core::{Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull};
+use obsync_core::{
+    Doubt, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull,
+};
 use obsync_protocol::{Filter, MasterKey};
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -90,14 +92,15 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
     }
     admitted.keep_in_home(&key, context);
     let state = context.or_stopped(known.state_for(&source.vault, options.dry_run)).await?;
+    let doubt = known.doubt(&state).await?;
     let pulling = async {
         let store = context.or_stopped(known.store(objects, options.dry_run, context)).await?;
         if options.dry_run {
-            return pull_into(&source, store, &state, options, context, verbose).await;
+            return pull_into(&source, store, &state, options, doubt, context, verbose).await;
         }
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
-        let report = pull_into(&source, store, &state, options, context, verbose).await?;
+        let report = pull_into(&source, store, &state, options, doubt, context, verbose).await?;
         // The state of an empty vault says nothing that a pin would have to protect.
         if report.version > 0 {
             known.keep_waiting_pin().await?;
@@ -115,12 +118,13 @@ async fn pull_into(
     store: Arc<dyn VaultStore>,
     state: &State,
     options: &Pull,
+    doubt: Option<Doubt>,
     context: &Context,
     verbose: bool,
 ) -> Result<Report, Failed> {
     let display = Display::new(Arc::clone(&context.console));
     let _drawing = display.draw(verbose);
-    let pull_options = pull_options(options);
+    let pull_options = PullOptions { doubt, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
         false => Followed::begin(state, pull_options.mode).await?,
@@ -231,7 +235,8 @@ fn conclude(
         context.console.error(&failures);
     }
     // With -q the warnings of the run were not printed.
-    if report.older_vault.is_some() && context.console.is_quiet() {
+    let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
+    if is_doubtful && context.console.is_quiet() {
         report.warnings.iter().for_each(|warning| context.console.error(&format!("obsync: {warning}")));
     }
     Ok(match report.outcome {

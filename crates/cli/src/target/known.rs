@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore, Service};
-use obsync_core::VaultStore;
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
+use obsync_core::{Doubt, VaultStore};
 use obsync_dynamodb::TablePins;
 use obsync_folder::{FolderOptions, FolderPin, FolderStore};
 use obsync_protocol::{VaultId, VaultInfo};
@@ -13,6 +13,7 @@ use obsync_protocol::{VaultId, VaultInfo};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::target::destination::Destination;
+use crate::target::disks::{self, Present};
 use crate::target::state_place::StatePlace;
 use crate::target::states::{Found, Registry, State, StateVault};
 use crate::ui::shell;
@@ -98,7 +99,8 @@ impl Known {
     /// # Errors
     /// When the destination is another vault's, another process has the state, or it cannot be used.
     pub(crate) async fn state_for(&self, vault: &VaultInfo, looks: bool) -> Result<State, Failed> {
-        let opened = self.registry.open(vault, &self.canonical, looks).await;
+        let present = self.present().await;
+        let opened = self.registry.open(vault, &self.canonical, present, looks).await;
         match opened.map_err(|failed| self.with_holder(failed))? {
             Ok(state) => {
                 self.pulled.get_or_init(|| vault.id.clone());
@@ -106,6 +108,35 @@ impl Known {
             }
             Err(other) => Err(self.taken_by(&other).await),
         }
+    }
+
+    /// What is there now.
+    async fn present(&self) -> Present {
+        match &self.destination {
+            Destination::Folder(path) => Present::Folder(disks::id_at(path).await),
+            Destination::Bucket(_) => Present::Bucket,
+        }
+    }
+
+    /// What is odd about the folder, when its state knows nothing of it yet.
+    ///
+    /// # Errors
+    /// When the states of this computer cannot be read.
+    pub(crate) async fn doubt(&self, state: &State) -> Result<Option<Doubt>, Failed> {
+        let (Registry::Local(catalog), State::Database(database)) = (&self.registry, state) else {
+            return Ok(None);
+        };
+        if state.store().load().await?.destination.is_some() {
+            return Ok(None);
+        }
+        let Present::Folder(present) = self.present().await else { return Ok(None) };
+        if disks::is_copy(catalog, &self.canonical, present).await? {
+            return Ok(Some(Doubt::Copy));
+        }
+        let others = catalog.of_destination(&self.canonical)?;
+        let is_other_disk = others.iter().any(|other| other != database.path());
+        let doubt = if present.is_some() { Doubt::OtherDestination } else { Doubt::NoMarker };
+        Ok(is_other_disk.then_some(doubt))
     }
 
     /// Names the holder of a folder's lock, where a state is locked.
@@ -214,7 +245,7 @@ impl Known {
     /// # Errors
     /// When another process works on it, or one cannot be removed.
     pub(crate) async fn forget_all(&self) -> Result<(), Failed> {
-        for found in self.registry.of_destination(&self.canonical).await? {
+        for found in self.registry.of_destination(&self.canonical, self.present().await).await? {
             self.forget(&found).await?;
         }
         Ok(())
@@ -225,7 +256,7 @@ impl Known {
     /// # Errors
     /// When there is none.
     pub(crate) async fn found_there(&self) -> Result<Vec<Found>, Failed> {
-        let found = self.registry.of_destination(&self.canonical).await?;
+        let found = self.registry.of_destination(&self.canonical, self.present().await).await?;
         if found.is_empty() {
             let message = format!(
                 "nothing was pulled to {} yet; `{}` lists the destinations that obsync knows",

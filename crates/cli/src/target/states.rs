@@ -11,6 +11,7 @@ use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
 use crate::context::Context;
 use crate::exit::Failed;
 use crate::target::aws;
+use crate::target::disks::{self, Choice, Present};
 use crate::target::state_place::StatePlace;
 
 /// All states in one place.
@@ -76,11 +77,16 @@ impl Registry {
     }
 
     /// The states of one destination, by its canonical text: one, unless nothing was pulled or something
-    /// went wrong.
-    pub(crate) async fn of_destination(&self, canonical: &str) -> Result<Vec<Found>, Failed> {
+    /// went wrong. Of several disks that take turns there, that of the one with this id.
+    pub(crate) async fn of_destination(
+        &self,
+        canonical: &str,
+        present: Present,
+    ) -> Result<Vec<Found>, Failed> {
         match self {
             Registry::Local(catalog) => {
-                Ok(catalog.of_destination(canonical)?.into_iter().map(Found::Database).collect())
+                let databases = disks::of_present(catalog, canonical, present).await?;
+                Ok(databases.into_iter().map(Found::Database).collect())
             }
             Registry::Table(_) => {
                 let mut all = self.all().await?;
@@ -92,25 +98,28 @@ impl Registry {
         }
     }
 
-    /// Opens the state of a vault in a destination, and locks it unless it is only `looked` at. `Err` of
+    /// Opens the state of a vault in a destination with this id, and locks it unless it is only `looked` at. `Err` of
     /// `Ok` is the state of another vault that is there already.
     pub(crate) async fn open(
         &self,
         vault: &VaultInfo,
         canonical: &str,
+        present: Present,
         looks: bool,
     ) -> Result<Result<State, Found>, Failed> {
         match self {
             Registry::Local(catalog) => {
-                let database = catalog.path_of(canonical, &vault.id);
-                let others = catalog.of_destination(canonical)?;
-                if let Some(other) = others.into_iter().find(|found| *found != database) {
-                    return Ok(Err(Found::Database(other)));
-                }
                 let identity = StateIdentity {
                     vault_id: vault.id.clone(),
                     vault_name: vault.name.clone(),
                     destination: canonical.to_owned(),
+                };
+                let database = match disks::choose(catalog, &identity, present).await? {
+                    Choice::Own(database) => database,
+                    Choice::Taken(other) => return Ok(Err(Found::Database(other))),
+                    // A run that only looks leaves it where it is: an empty state is as good.
+                    Choice::Moved(database) if looks => database,
+                    Choice::Moved(database) => catalog.follow(&database, &identity)?,
                 };
                 let state = match looks {
                     true => SqliteState::read(&database)?,
@@ -137,7 +146,7 @@ impl Registry {
         let state = DynamoState::read(table, key.clone()).await?;
         // All others are only looked through when this is the first pull: that reads the whole table.
         if state.summary().await?.is_none() {
-            let there = self.of_destination(canonical).await?;
+            let there = self.of_destination(canonical, Present::Bucket).await?;
             let is_other =
                 |found: &Found| matches!(found, Found::Entry(state) if state.key.vault_id != vault.id);
             if let Some(other) = there.into_iter().find(is_other) {

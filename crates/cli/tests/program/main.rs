@@ -10,6 +10,7 @@ mod bad_server;
 mod certificates;
 mod cloud;
 mod destinations;
+mod disks;
 mod fixtures;
 mod help;
 mod kept_keys;

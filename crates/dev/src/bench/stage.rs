@@ -139,7 +139,7 @@ impl Stage {
     /// What the device brought to the bucket.
     pub(super) fn objects(&self, device: &Device) -> Vec<StoredObject> {
         match (&self.cloud, &device.prefix) {
-            (Some(cloud), Some(prefix)) => cloud.s3().objects(BUCKET, &format!("{prefix}/")),
+            (Some(cloud), Some(prefix)) => cloud.s3().files(BUCKET, &format!("{prefix}/")),
             _ => Vec::new(),
         }
     }

@@ -202,7 +202,7 @@ impl InTheCloud {
     }
 
     fn objects(&self) -> Vec<StoredObject> {
-        self.cloud().s3().objects(BUCKET, &self.place)
+        self.cloud().s3().files(BUCKET, &self.place)
     }
 
     /// Some of the objects, the largest first.

@@ -99,7 +99,7 @@ async fn a_state_of_a_newer_obsync_is_left_alone() {
     site.spoil(VAULT, "format", json!({ "N": "4" }));
     let before = site.item(VAULT);
     let error = site.try_open("a test").await.unwrap_err();
-    assert!(matches!(error, StateError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, StateError::Newer { found: 4, known: 3, .. }), "{error}");
     let error = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap_err();
     assert!(matches!(error, StateError::Newer { .. }), "{error}");
     assert_eq!(site.item(VAULT), before);

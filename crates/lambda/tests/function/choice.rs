@@ -15,7 +15,7 @@ fn account_only(world: &World) {
 }
 
 fn places(world: &World) -> Vec<String> {
-    let objects = world.cloud.s3().objects(BUCKET, "notes/");
+    let objects = world.cloud.s3().files(BUCKET, "notes/");
     let mut places: Vec<String> =
         objects.iter().filter_map(|object| Some(object.key.split('/').nth(1)?.to_owned())).collect();
     places.dedup();

@@ -36,7 +36,7 @@ async fn an_event_sends_no_vault_anywhere_unless_that_is_allowed() {
     ] });
     let invocation = invoke(&function, &queued).await;
     assert_eq!(answered(&invocation), &json!({ "batchItemFailures": [{ "itemIdentifier": "1" }] }));
-    assert!(world.cloud.s3().objects("other", "").is_empty());
+    assert!(world.cloud.s3().files("other", "").is_empty());
     world.assert_exact("Notes");
 }
 
@@ -50,8 +50,8 @@ async fn an_allowed_destination_is_used_for_its_event_only() {
         refused(&function, &to(bucket, prefix)).await;
     }
     answered(&invoke(&function, &to("other", "copies/today")).await);
-    assert_eq!(world.cloud.s3().objects("other", "copies/today/Notes/").len(), 3);
-    assert!(world.cloud.s3().objects(BUCKET, "").is_empty());
+    assert_eq!(world.cloud.s3().files("other", "copies/today/Notes/").len(), 3);
+    assert!(world.cloud.s3().files(BUCKET, "").is_empty());
     answered(&invoke(&function, &sync("Notes")).await);
     world.assert_exact("Notes");
 }

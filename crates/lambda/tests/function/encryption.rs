@@ -66,7 +66,7 @@ async fn a_vault_of_the_secret_is_never_opened_by_a_password_that_the_service_ha
         assert!(message.contains("forge") && message.contains("Nothing was sent"), "{message}");
         assert!(!message.contains(HANDED_OUT));
         assert_eq!(shown(&world), 0);
-        assert!(world.cloud.s3().objects(BUCKET, "").is_empty());
+        assert!(world.cloud.s3().files(BUCKET, "").is_empty());
 
         // Nor once the vault was opened and its keys are kept.
         hand_out(&world, None);
@@ -79,7 +79,7 @@ async fn a_vault_of_the_secret_is_never_opened_by_a_password_that_the_service_ha
             refused(function).await;
         }
         assert_eq!(shown(&world), shown_before);
-        assert_eq!(world.cloud.s3().objects(BUCKET, "notes/Private/").len(), 3);
+        assert_eq!(world.cloud.s3().files(BUCKET, "notes/Private/").len(), 3);
     }
 }
 
@@ -152,7 +152,7 @@ async fn is_not_opened_under_another_name(fault: Option<&str>) {
     let (_, message) = failed(&invocation);
     assert!(message.contains("whoever controls the service could read and forge"), "{message}");
     assert_eq!(shown(&world), before);
-    assert_eq!(world.cloud.s3().objects(BUCKET, "").len(), 3);
+    assert_eq!(world.cloud.s3().files(BUCKET, "").len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,7 +238,7 @@ async fn a_vault_that_was_end_to_end_encrypted_is_not_opened_by_a_password_that_
     let said = world.function_with(&[("OBSYNC_ENCRYPTION", "standard")]);
     refused(&said).await;
     assert_eq!(shown(&world), before);
-    assert_eq!(world.cloud.s3().objects(BUCKET, "notes/Private/").len(), 3);
+    assert_eq!(world.cloud.s3().files(BUCKET, "notes/Private/").len(), 3);
     // One that cannot be read is no first contact.
     hand_out(&world, None);
     for key in pins(&world) {

@@ -257,7 +257,7 @@ async fn an_event_that_is_too_much_gets_a_sentence_and_the_right_status() {
         let status = json!({ "action": "status", "vault_id": name });
         assert_eq!(failed(&invoke(&function, &status).await).0, "VaultNotFound");
     }
-    assert_eq!(world.cloud.s3().objects("vaults", "").len(), 0);
+    assert_eq!(world.cloud.s3().files("vaults", "").len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,7 +84,7 @@ async fn every_vault_that_there_are_credentials_for_is_synced_by_a_schedule() {
     assert_eq!((&answer["vaults_synced"], &answer["files_count"]), (&json!(2), &json!(10)), "{answer}");
     world.assert_exact("Notes");
     world.assert_exact("Private");
-    assert!(world.cloud.s3().objects(BUCKET, "notes/Locked").is_empty());
+    assert!(world.cloud.s3().files(BUCKET, "notes/Locked").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,7 +99,7 @@ async fn a_table_that_is_missing_or_forbidden() {
         message.contains("there is no table obsync-state") && message.contains("obsync aws init"),
         "{message}"
     );
-    assert!(world.cloud.s3().objects(BUCKET, "").is_empty());
+    assert!(world.cloud.s3().files(BUCKET, "").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +215,7 @@ async fn a_place_inside_another_vaults_is_refused_both_ways() {
             world
                 .cloud
                 .s3()
-                .objects(BUCKET, &format!("{prefix}/{vault}/"))
+                .files(BUCKET, &format!("{prefix}/{vault}/"))
                 .iter()
                 .all(|object| { object.key.starts_with("deep/Notes/Private/") })
         );

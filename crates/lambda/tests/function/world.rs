@@ -108,7 +108,7 @@ impl World {
     /// How the objects below a place differ from what a vault should be; empty when they are exactly that.
     pub(crate) fn differences(&self, place: &str, expected: &Expected) -> Vec<String> {
         let prefix = format!("{PREFIX}/{place}/");
-        let objects = self.cloud.s3().objects(BUCKET, &prefix);
+        let objects = self.cloud.s3().files(BUCKET, &prefix);
         let mut lines = Vec::new();
         for file in &expected.files {
             let Some(object) = objects.iter().find(|object| object.key[prefix.len()..] == file.path) else {

@@ -178,6 +178,13 @@ impl S3 {
         listed.iter().map(|(key, object)| StoredObject::new(key, object)).collect()
     }
 
+    /// The same without the marker by which obsync knows a destination (`.obsync/id`).
+    pub fn files(&self, bucket: &str, prefix: &str) -> Vec<StoredObject> {
+        let mut files = self.objects(bucket, prefix);
+        files.retain(|object| object.key != ".obsync/id" && !object.key.ends_with("/.obsync/id"));
+        files
+    }
+
     /// An object, if it is there.
     pub fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
         let state = self.store.lock();

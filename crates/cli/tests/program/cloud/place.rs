@@ -109,7 +109,7 @@ impl Place {
 
     /// The objects of the vault.
     pub(crate) fn objects(&self) -> Vec<StoredObject> {
-        self.cloud.s3().objects(BUCKET, &format!("{PREFIX}/"))
+        self.cloud.s3().files(BUCKET, &format!("{PREFIX}/"))
     }
 
     /// The object at a path of the vault.

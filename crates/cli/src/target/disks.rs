@@ -1,0 +1,180 @@
+//! Which of the states on this computer is that of the disk that is at a path now. Two disks can take turns there, and a
+//! folder can be moved: both are told by the id in the destination's marker.
+
+use std::path::{Path, PathBuf};
+
+use obsync_core::{MarkerFound, RandomId, StateError, StateStore, VaultStore};
+use obsync_folder::{FolderOptions, FolderStore};
+use obsync_protocol::VaultId;
+use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
+
+/// What is at a destination now, as far as that tells disks apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Present {
+    /// A bucket: there is one of its name.
+    Bucket,
+    /// A folder with this id, if it has a marker.
+    Folder(Option<RandomId>),
+}
+
+impl Present {
+    fn id(self) -> Option<RandomId> {
+        match self {
+            Present::Bucket => None,
+            Present::Folder(id) => id,
+        }
+    }
+
+    /// Whether a state that has this id can be of what is there.
+    fn can_be(self, id: Option<RandomId>) -> bool {
+        match self {
+            Present::Bucket => true,
+            // A state that was never told its destination's id is that of whatever is there.
+            Present::Folder(present) => id.is_none() || id == present,
+        }
+    }
+}
+
+/// What is to be done about the state of a destination.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// It is this database, which need not exist yet.
+    Own(PathBuf),
+    /// It is this database, of a folder that was moved here.
+    Moved(PathBuf),
+    /// The disk is another vault's, whose database this is.
+    Taken(PathBuf),
+}
+
+/// A database, as far as it tells whose it is.
+struct Candidate {
+    path: PathBuf,
+    /// `None`: it cannot be read.
+    identity: Option<StateIdentity>,
+    id: Option<RandomId>,
+}
+
+impl Candidate {
+    async fn look(path: PathBuf) -> Result<Self, StateError> {
+        let unreadable = |path| Ok(Candidate { path, identity: None, id: None });
+        let state = match SqliteState::read(&path) {
+            Ok(state) => state,
+            Err(StateError::Corrupt { .. } | StateError::Newer { .. }) => return unreadable(path),
+            Err(error) => return Err(error),
+        };
+        let Some(identity) = state.identity().cloned() else { return unreadable(path) };
+        match state.load().await {
+            Ok(known) => {
+                let id = known.destination.map(|destination| destination.id);
+                Ok(Candidate { path, identity: Some(identity), id })
+            }
+            Err(StateError::Corrupt { .. }) => unreadable(path),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn all(paths: Vec<PathBuf>) -> Result<Vec<Self>, StateError> {
+        let mut all = Vec::with_capacity(paths.len());
+        for path in paths {
+            all.push(Self::look(path).await?);
+        }
+        Ok(all)
+    }
+
+    fn is_of(&self, vault: &VaultId) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.vault_id == *vault)
+    }
+}
+
+/// The database for a pull to what is present.
+pub(super) async fn choose(
+    catalog: &StateCatalog,
+    wanted: &StateIdentity,
+    present: Present,
+) -> Result<Choice, StateError> {
+    let first = catalog.path_of(&wanted.destination, &wanted.vault_id);
+    let here = Candidate::all(catalog.of_destination(&wanted.destination)?).await?;
+    let of = |candidate: Candidate| match candidate.is_of(&wanted.vault_id) || candidate.path == first {
+        true => Choice::Own(candidate.path),
+        false => Choice::Taken(candidate.path),
+    };
+    let mut here: Vec<Candidate> =
+        here.into_iter().filter(|candidate| present.can_be(candidate.id)).collect();
+    // Those that know what is there come first.
+    here.sort_by_key(|candidate| candidate.id.is_none());
+    if let Some(own) = here.into_iter().next() {
+        return Ok(of(own));
+    }
+    if let Some(moved) = moved(catalog, wanted, present.id()).await? {
+        return Ok(Choice::Moved(moved));
+    }
+    catalog.free_path_of(&wanted.destination, &wanted.vault_id).map(Choice::Own)
+}
+
+/// The databases of what is present; of all that were there if it is none of them.
+pub(super) async fn of_present(
+    catalog: &StateCatalog,
+    canonical: &str,
+    present: Present,
+) -> Result<Vec<PathBuf>, StateError> {
+    let all = catalog.of_destination(canonical)?;
+    if all.len() < 2 {
+        return Ok(all);
+    }
+    let candidates = Candidate::all(all.clone()).await?;
+    let known =
+        candidates.into_iter().filter(|candidate| candidate.id.is_some() && candidate.id == present.id());
+    let known: Vec<PathBuf> = known.map(|candidate| candidate.path).collect();
+    Ok(if known.is_empty() { all } else { known })
+}
+
+/// The database of a destination with this id that was elsewhere and is there no more.
+async fn moved(
+    catalog: &StateCatalog,
+    wanted: &StateIdentity,
+    present: Option<RandomId>,
+) -> Result<Option<PathBuf>, StateError> {
+    if present.is_none() {
+        return Ok(None);
+    }
+    for candidate in Candidate::all(catalog.databases()?).await? {
+        let Some(identity) = &candidate.identity else { continue };
+        if candidate.id == present
+            && identity.vault_id == wanted.vault_id
+            && id_at(Path::new(&identity.destination)).await != present
+        {
+            return Ok(Some(candidate.path));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a destination with this id is in another place, too: what is here is a copy.
+pub(super) async fn is_copy(
+    catalog: &StateCatalog,
+    canonical: &str,
+    present: Option<RandomId>,
+) -> Result<bool, StateError> {
+    if present.is_none() {
+        return Ok(false);
+    }
+    for candidate in Candidate::all(catalog.databases()?).await? {
+        let Some(identity) = &candidate.identity else { continue };
+        if candidate.id == present
+            && identity.destination != canonical
+            && id_at(Path::new(&identity.destination)).await == present
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The id of the destination in a folder, if it has a marker that can be read.
+pub(super) async fn id_at(folder: &Path) -> Option<RandomId> {
+    let store = FolderStore::open(folder, FolderOptions::default()).ok()?;
+    match store.identify(None).await.ok()? {
+        MarkerFound::Marker { marker, .. } => Some(marker.id),
+        _ => None,
+    }
+}
