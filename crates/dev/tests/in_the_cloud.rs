@@ -152,7 +152,7 @@ fn the_variables_that_the_cloud_prints_bring_a_vault_into_its_bucket() {
     let again = invoke(&cloud.variables, &["--memory", "256"], SYNC);
     assert_eq!(again.answer()["vaults"][0]["message"], "nothing had changed");
     let told = cloud.stop();
-    assert!(told.contains("PutObject 20"), "{told}");
+    assert!(told.contains("PutObject 21"), "{told}");
     assert!(told.contains("DynamoDB") && told.contains("Secrets Manager 2 (GetSecretValue 2)"), "{told}");
 }
 
@@ -198,7 +198,7 @@ fn what_the_cloud_cannot_be_told_is_refused_with_a_sentence() {
 fn one_line_tries_the_function_out() {
     let invoked = invoke_locally(&[], SYNC);
     assert_eq!(invoked.answer()["files_count"], 20);
-    for told in ["a cloud and a sync server on this machine", "has 20 objects", "PutObject 20"] {
+    for told in ["a cloud and a sync server on this machine", "has 20 objects", "PutObject 21"] {
         assert!(invoked.errors.contains(told), "{}", invoked.errors);
     }
 }
