@@ -1,6 +1,7 @@
 //! A vault as objects of a bucket.
 //!
-//! A file is one object: its key is the prefix and the path, its user metadata (`sha256`, `mtime`, `ctime`, `uid`, `vault`)
+//! A file is one object: its key is the prefix and the path, its user metadata (`sha256`, `size`, `mtime`, `ctime`, `uid`,
+//! `vault`)
 //! says what it is, so that a bucket describes itself. What that promises, and where it differs from a folder:
 //!
 //! - An object becomes visible as a whole, with its metadata, and is durable when the service says so.
@@ -8,8 +9,8 @@
 //!   put there) is kept as a conflicted copy before it is replaced. Writes are conditional on what was judged.
 //! - A newer version of a file that another obsync wrote for this vault is never replaced by an older one.
 //! - Contents of up to one part wait in memory until they are published, together at most [`BucketOptions::memory`] bytes:
-//!   a file begins when there is room for all it will need. Larger ones take two parts of memory
-//!   ([`BucketOptions::part_size`]) whatever their size, and go up while they arrive, as a multipart upload that is completed by
+//!   a file begins when there is room for all it will need. Those above
+//!   [`BucketOptions::part_size`] take two parts of 5 MiB whatever their size, and go up while they arrive, as a multipart upload that is completed by
 //!   publishing and aborted by anything else.
 //! - Nothing that is staged outlives the run: the next one downloads it again.
 //! - There are no objects for folders: they are there as long as something is in them.

@@ -12,8 +12,8 @@ const UID: &str = "uid";
 const VAULT: &str = "vault";
 const SIZE: &str = "size";
 
-/// The user metadata that obsync gives an object. One that has it was written by obsync: whoever else writes an object
-/// writes its metadata too.
+/// The user metadata that obsync gives an object. Other programs may keep it when they write other content, so that it is
+/// believed only if its size is that of the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// SHA-256 of the content.
@@ -26,7 +26,7 @@ pub(super) struct Stamp {
     pub(super) uid: Uid,
     /// The vault that the file is of, if whoever wrote it knew.
     pub(super) vault: Option<VaultId>,
-    /// Bytes of the content. Objects of releases before 0.2 do not say.
+    /// Bytes of the content. Objects of the first releases do not say.
     size: Option<u64>,
 }
 

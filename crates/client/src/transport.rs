@@ -1,7 +1,7 @@
 //! A WebSocket connection: the handshake, frames in and out.
 //!
 //! This is the only module that knows the WebSocket library. `tokio-tungstenite` was chosen by measurement
-//! (ARCHITECTURE.md has the figures): with a read buffer of 64 KiB it receives 2 MiB frames as fast as a loopback
+//! (docs/PERFORMANCE.md has the figures): with a read buffer of 64 KiB it receives 2 MiB frames as fast as a loopback
 //! socket gives them, hands payloads over as `Bytes` without a copy, and its reads can be cancelled.
 
 use std::io;

@@ -12,6 +12,7 @@
 )]
 
 pub mod confined;
+mod identity;
 mod not_tested;
 mod staging;
 mod state_store;

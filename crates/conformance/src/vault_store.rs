@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use obsync_core::{KnownContent, Publication, PublicationContent, Removable, Removal, VaultStore, Wanted};
 use obsync_protocol::{ContentHash, VaultPath};
 
-use super::staging;
 use super::tools::{at, meta, place, publish_one, stage};
+use super::{identity, staging};
 
 /// A time with milliseconds, as vaults have them.
 pub(super) const TIME: i64 = 1_722_222_222_123;
@@ -58,6 +58,9 @@ pub async fn check_vault_store<S: VaultStoreSite>(fresh: impl AsyncFn() -> S) {
     folders_are_made_and_removed_when_empty(&fresh().await).await;
     what_is_set_aside_gets_a_free_name(&fresh().await).await;
     an_empty_store_says_so(&fresh().await).await;
+    identity::a_marker_is_found_as_it_was_written_last(&fresh().await).await;
+    identity::a_look_tells_which_content_is_there(&fresh().await).await;
+    identity::facts_are_those_of_the_file_as_long_as_nobody_changes_it(&fresh().await).await;
     staging::nothing_is_visible_before_it_is_published(&fresh().await).await;
     staging::a_file_can_come_in_pieces_of_any_size(&fresh().await).await;
     staging::a_writer_that_is_dropped_leaves_nothing(&fresh().await).await;

@@ -36,8 +36,8 @@
 //!
 //! An incremental run costs one request to take the lease (which also reads the head), one to look up every 100 changed
 //! paths, one for each announcement, one for each 99 items committed, and one to let go of the lease: five for ten
-//! changes. A first pull of 10,000 files in batches of 100 costs 303: for each batch one to announce it and two to
-//! record it. Batches of at most 97 files take one to record, with the progress and the end of the announcement.
+//! changes, and one more that says which marker the destination gets. A first pull of 10,000 files in batches of 100 costs
+//! 204: each batch is recorded, in two requests, with the announcement of the next. Batches of at most 97 files take one.
 //!
 //! Reading *all* records ([`StateStore::all_records`](obsync_core::StateStore::all_records), in complete runs only) scans
 //! the table, with the items of all vaults in it. There is no index by content: a copy of a file that the same listing does

@@ -112,6 +112,10 @@ pub const PRIVATE_FILE: u64 = 4 << 20;
 /// A larger one is read up to this many bytes, to take out what is too large in it.
 pub const PRIVATE_FILE_MENDED: u64 = 64 << 20;
 
+/// States on one computer for disks that take turns at one path. Each time a destination has lost its marker it counts as
+/// one more; of more than these the one that was used longest ago is forgotten.
+pub const DISKS_AT_ONE_PATH: usize = 8;
+
 // Files and programs that the user names.
 
 /// Bytes of a file with certificates. A bundle of all public authorities has a quarter of a MiB.

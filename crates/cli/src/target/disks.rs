@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use obsync_core::{MarkerFound, RandomId, StateError, StateStore, VaultStore};
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::VaultId;
+use obsync_protocol::limits::DISKS_AT_ONE_PATH;
 use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
 
 /// What is at a destination now, as far as that tells disks apart.
@@ -15,12 +16,14 @@ pub(crate) enum Present {
     Bucket,
     /// A folder with this id, if it has a marker.
     Folder(Option<RandomId>),
+    /// A folder with a marker that cannot be read: nobody can tell.
+    Unclear,
 }
 
 impl Present {
     fn id(self) -> Option<RandomId> {
         match self {
-            Present::Bucket => None,
+            Present::Bucket | Present::Unclear => None,
             Present::Folder(id) => id,
         }
     }
@@ -28,7 +31,7 @@ impl Present {
     /// Whether a state that has this id can be of what is there.
     fn can_be(self, id: Option<RandomId>) -> bool {
         match self {
-            Present::Bucket => true,
+            Present::Bucket | Present::Unclear => true,
             // A state that was never told its destination's id is that of whatever is there.
             Present::Folder(present) => id.is_none() || id == present,
         }
@@ -111,6 +114,24 @@ pub(super) async fn choose(
     catalog.free_path_of(&wanted.destination, &wanted.vault_id).map(Choice::Own)
 }
 
+/// Forgets the states of disks that were at a path longest ago, where there are too many: a folder that is emptied before
+/// each pull is a new disk each time.
+pub(super) fn prune(catalog: &StateCatalog, destination: &str, used: &Path) -> Result<(), StateError> {
+    let age = |path: &PathBuf| path.metadata().and_then(|facts| facts.modified()).ok();
+    let mut others: Vec<PathBuf> =
+        catalog.of_destination(destination)?.into_iter().filter(|path| path != used).collect();
+    others.sort_by_key(age);
+    let surplus = (others.len() + 1).saturating_sub(DISKS_AT_ONE_PATH);
+    for path in &others[..surplus] {
+        match catalog.remove(path, destination) {
+            // Whoever works with it is not in anybody's way.
+            Ok(()) | Err(StateError::Locked { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// The databases of what is present; of all that were there if it is none of them.
 pub(super) async fn of_present(
     catalog: &StateCatalog,
@@ -141,7 +162,7 @@ async fn moved(
         let Some(identity) = &candidate.identity else { continue };
         if candidate.id == present
             && identity.vault_id == wanted.vault_id
-            && id_at(Path::new(&identity.destination)).await != present
+            && at(Path::new(&identity.destination)).await.id() != present
         {
             return Ok(Some(candidate.path));
         }
@@ -162,7 +183,7 @@ pub(super) async fn is_copy(
         let Some(identity) = &candidate.identity else { continue };
         if candidate.id == present
             && identity.destination != canonical
-            && id_at(Path::new(&identity.destination)).await == present
+            && at(Path::new(&identity.destination)).await.id() == present
         {
             return Ok(true);
         }
@@ -170,11 +191,14 @@ pub(super) async fn is_copy(
     Ok(false)
 }
 
-/// The id of the destination in a folder, if it has a marker that can be read.
-pub(super) async fn id_at(folder: &Path) -> Option<RandomId> {
-    let store = FolderStore::open(folder, FolderOptions::default()).ok()?;
-    match store.identify(None).await.ok()? {
-        MarkerFound::Marker { marker, .. } => Some(marker.id),
-        _ => None,
+/// What is in a folder now.
+pub(super) async fn at(folder: &Path) -> Present {
+    let Ok(store) = FolderStore::open(folder, FolderOptions::default()) else {
+        return Present::Unclear;
+    };
+    match store.identify(None).await {
+        Ok(MarkerFound::Marker { marker, .. }) => Present::Folder(Some(marker.id)),
+        Ok(MarkerFound::Absent | MarkerFound::Unchanged) => Present::Folder(None),
+        Ok(MarkerFound::Damaged { .. } | MarkerFound::Impossible) | Err(_) => Present::Unclear,
     }
 }

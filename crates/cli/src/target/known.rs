@@ -113,7 +113,7 @@ impl Known {
     /// What is there now.
     async fn present(&self) -> Present {
         match &self.destination {
-            Destination::Folder(path) => Present::Folder(disks::id_at(path).await),
+            Destination::Folder(path) => disks::at(path).await,
             Destination::Bucket(_) => Present::Bucket,
         }
     }

@@ -123,7 +123,10 @@ impl Registry {
                 };
                 let state = match looks {
                     true => SqliteState::read(&database)?,
-                    false => SqliteState::open(&database, &identity)?,
+                    false => {
+                        disks::prune(catalog, canonical, &database)?;
+                        SqliteState::open(&database, &identity)?
+                    }
                 };
                 Ok(Ok(State::Database(Arc::new(state))))
             }

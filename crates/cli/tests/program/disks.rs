@@ -82,6 +82,26 @@ fn a_folder_that_was_moved_keeps_its_state_and_a_copy_gets_an_id_of_its_own() {
 }
 
 #[test]
+fn a_folder_that_is_emptied_before_each_pull_leaves_few_states() {
+    let world = with_notes();
+    for _ in 0..12 {
+        fs::remove_dir_all(world.path("notes")).unwrap();
+        assert_eq!(pull(&world, "notes")["pulled"]["files"], 5);
+        assert!(pull(&world, "notes").get("doubt").is_none());
+    }
+    assert_eq!(states(&world), 8);
+}
+
+#[test]
+fn a_damaged_marker_makes_no_other_disk_of_a_folder() {
+    let world = with_notes();
+    fs::write(world.path("notes").join(".obsync/id"), "no marker").unwrap();
+    let report = pull(&world, "notes");
+    assert_eq!((&report["doubt"], &report["adopted"]["files"]), (&"damaged_marker".into(), &5.into()));
+    assert_eq!(states(&world), 1);
+}
+
+#[test]
 fn a_destination_in_doubt_is_told_although_quiet() {
     let world = with_notes();
     copy_tree(&world.path("notes"), &world.path("backup"));
