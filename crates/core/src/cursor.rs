@@ -30,7 +30,8 @@ fn fingerprint(path: &VaultPath) -> ContentHash {
     ContentHash::of(path.as_str().as_bytes())
 }
 
-/// How many entries that are no news are looked at. An honest listing has the cursor's, and its twin of a rename.
+/// How many entries that are no news are looked at once the cursor was found. An honest listing has the cursor's, its twin
+/// of a rename, and after a run that was cut off what that one had done.
 const LOOKED_AT: u64 = 1000;
 
 /// Looks for the cursor in a listing that begins below it.
@@ -63,7 +64,7 @@ impl CursorCheck {
             return true;
         }
         self.no_news += 1;
-        if self.no_news <= LOOKED_AT
+        if (self.no_news <= LOOKED_AT || !self.is_confirmed)
             && let Ok(entry) = RemoteEntry::decode(message, keys)
         {
             let seen = CursorEntry::of(&entry);
@@ -167,6 +168,18 @@ mod tests {
         check.see_news(&news);
         assert_eq!(check.next(), Some(CursorEntry::of(&news[0])));
         assert_eq!(CursorCheck::new(0, None).next(), None);
+    }
+
+    #[test]
+    fn the_proof_may_come_late_where_a_run_was_cut_off() {
+        let keys = keys();
+        let mut check = CursorCheck::new(20_000, Some(CursorEntry::of(&entry("a.md", 7, "text"))));
+        for uid in 8..8 + 2 * LOOKED_AT {
+            check.see(&entry("other.md", uid, "text").encode(&keys), &keys);
+        }
+        assert!(!check.is_confirmed());
+        check.see(&entry("a.md", 15_000, "new text").encode(&keys), &keys);
+        assert!(check.is_confirmed());
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::model::KnownContent;
 
 /// How long an answer about one path may take, all its pages together.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a question is asked before the history is given up.
+const ATTEMPTS: usize = 3;
 /// How many pages of one path's history are read at most.
 const PAGES: usize = 100;
 
@@ -50,20 +52,21 @@ impl Historian {
     /// is kept.
     pub(crate) async fn had(&self, path: &VaultPath, content: KnownContent) -> bool {
         let mut link = self.link.lock().await;
-        let answer = timeout(PATIENCE, self.ask(&mut link, path, content)).await;
-        match answer {
-            Ok(Ok(had)) => had,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "what the vault had before cannot be looked up; files that differ are kept");
-                *link = Link::Broken;
-                false
+        for _ in 0..ATTEMPTS {
+            if matches!(*link, Link::Broken) {
+                return false;
             }
-            Err(_) => {
-                tracing::warn!("what the vault had before is not told in time; files that differ are kept");
-                *link = Link::Broken;
-                false
+            match timeout(PATIENCE, self.ask(&mut link, path, content)).await {
+                Ok(Ok(had)) => return had,
+                // A session on which nothing was asked for a while is cut off.
+                Ok(Err(error)) => tracing::debug!(%error, "what the vault had before cannot be looked up"),
+                Err(_) => tracing::debug!("what the vault had before is not told in time"),
             }
+            *link = Link::Unopened;
         }
+        tracing::warn!("what the vault had before cannot be looked up; files that differ are kept");
+        *link = Link::Broken;
+        false
     }
 
     /// How many connections it took.

@@ -3,6 +3,8 @@
 //! Nothing is believed of a destination that is in doubt: what is recorded of it is forgotten, and the run goes on as a first
 //! one into a place that holds something.
 
+use obsync_protocol::Verdict;
+
 use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::ledger::Ledger;
@@ -15,6 +17,8 @@ use crate::store::StoreError;
 
 /// How many recorded files a run looks at, to see whether they are as they were.
 const SAMPLE: usize = 8;
+/// How many when all of those are not.
+const LARGER_SAMPLE: usize = 200;
 
 impl Pull<'_> {
     /// Judges the destination by its marker and by a few of its files. What is `known` is forgotten if it is in doubt.
@@ -65,7 +69,25 @@ impl Pull<'_> {
         let paths = sample.iter().map(|record| record.path.clone()).collect();
         let Some(found) = self.store.facts(paths).await? else { return Ok(None) };
         let are_others = sample.iter().zip(&found).all(|(record, found)| is_other(record, found.as_ref()));
-        Ok(are_others.then_some(Doubt::OtherFiles))
+        match are_others {
+            false => Ok(None),
+            true => self.doubt_more_files().await,
+        }
+    }
+
+    /// The same of many more: a few can be of one folder, or be one file that was drawn again and again. What the filter
+    /// leaves out may have been removed with that in mind.
+    async fn doubt_more_files(&self) -> Result<Option<Doubt>, PullError> {
+        let mut records = self.state.all_records().await?;
+        records.retain(|record| {
+            record.file().is_some() && self.options.filter.verdict(&record.path, false) == Verdict::Sync
+        });
+        let step = records.len().div_ceil(LARGER_SAMPLE).max(1);
+        let sample: Vec<Record> = records.into_iter().step_by(step).collect();
+        let paths = sample.iter().map(|record| record.path.clone()).collect();
+        let Some(found) = self.store.facts(paths).await? else { return Ok(None) };
+        let are_others = sample.iter().zip(&found).all(|(record, found)| is_other(record, found.as_ref()));
+        Ok((are_others && !sample.is_empty()).then_some(Doubt::OtherFiles))
     }
 
     /// Forgets what is recorded, and which changes wait: all of it is listed and looked at again.
@@ -76,6 +98,7 @@ impl Pull<'_> {
             cursor: known.cursor,
             direction: known.direction,
             destination: known.destination.take().filter(|_| keeps_id),
+            keeping: known.keeping,
             deletions: std::mem::take(&mut known.deletions),
             ..VaultState::default()
         };
@@ -87,6 +110,8 @@ impl Pull<'_> {
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
             settled.extend(self.state.deferred(kind).await?.into_iter().map(|deferred| deferred.key));
         }
+        // First of all that nothing is known: a database may need several transactions for the rest.
+        self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
         let commit = Commit { forgotten, settled, state: known.clone(), ..Commit::default() };
         Ok(self.state.commit(commit).await?)
     }
@@ -101,8 +126,9 @@ impl Pull<'_> {
         plan: &Plan,
         found: &MarkerFound,
     ) -> Result<Option<Marker>, PullError> {
-        let is_new = ledger.destination().is_none();
-        let wants_marker = plan.has_work() || (is_new && ledger.has_listed());
+        let is_doubted = ledger.report.doubt.is_some();
+        let is_new = is_doubted || ledger.destination().is_none_or(DestinationIdentity::is_unwritten);
+        let wants_marker = plan.has_work() || is_doubted || (is_new && ledger.has_listed());
         if matches!(found, MarkerFound::Impossible) || !wants_marker {
             return Ok(None);
         }

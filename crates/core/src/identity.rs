@@ -86,6 +86,13 @@ pub struct DestinationIdentity {
     pub tag: Option<String>,
 }
 
+impl DestinationIdentity {
+    /// Whether the first marker of the destination may never have been written.
+    pub fn is_unwritten(&self) -> bool {
+        self.next == Some(self.generation)
+    }
+}
+
 /// What a destination says of itself, in a file or object of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
@@ -255,6 +262,7 @@ pub(crate) fn judge(
         // A state of an earlier release has no identity yet; but a marker is somebody's.
         (None, MarkerFound::Marker { .. }) if begun => Err(Doubt::OtherDestination),
         (None, _) | (Some(_), MarkerFound::Unchanged | MarkerFound::Impossible) => Ok(()),
+        (Some(known), MarkerFound::Absent) if known.is_unwritten() => Ok(()),
         (Some(known), MarkerFound::Marker { marker, .. }) => {
             let is_known = marker.generation == known.generation || Some(marker.generation) == known.next;
             match (marker.id == known.id && marker.vault == *vault, is_known) {
@@ -287,6 +295,8 @@ mod tests {
         let known = DestinationIdentity { id: id('a'), generation: id('1'), next: Some(id('2')), tag: None };
         let vault = "vault-1".parse().unwrap();
         let damaged = MarkerFound::Damaged { reason: String::new() };
+        let unwritten = DestinationIdentity { next: Some(id('1')), ..known.clone() };
+        assert_eq!(judge(Some(&unwritten), true, &MarkerFound::Absent, &vault), Ok(()), "it never had one");
         for (found, verdict) in [
             (marker('a', '1', "vault-1"), Ok(())),
             (marker('a', '2', "vault-1"), Ok(())),

@@ -264,6 +264,11 @@ impl<'a> Ledger<'a> {
         self.next.destination.as_ref()
     }
 
+    /// The newest entry that an earlier run listed.
+    pub(crate) fn cursor(&self) -> Option<CursorEntry> {
+        self.written.cursor
+    }
+
     /// Whether an earlier run came to its end.
     pub(crate) fn has_listed(&self) -> bool {
         self.written.listed
@@ -318,6 +323,7 @@ impl<'a> Ledger<'a> {
         }
         self.next.filter = Some(filter);
         self.next.cursor = cursor;
+        self.next.keeping = false;
         self.commit().await
     }
 }

@@ -138,6 +138,8 @@ struct Survey {
     floor: u64,
     /// The destination holds nothing.
     fresh: bool,
+    /// What is known of the destination does not come from the run that filled it.
+    is_lost: bool,
     /// Nothing that is recorded is believed, though it could not be forgotten.
     disbelieved: bool,
     /// Where the destination has its marker.
@@ -155,7 +157,7 @@ impl Survey {
     /// vault deleted since: it is this vault's, and nothing is recorded of it.
     fn may_have_vanished(&self, vault: &VaultId) -> bool {
         let is_whole = self.known.version == 0 && self.reach == Reach::Everything;
-        is_whole && !self.fresh && self.marker.is_of(vault)
+        is_whole && self.is_lost && !self.fresh && self.marker.is_of(vault)
     }
 
     /// Whether the listing stands for the whole vault, so that nothing that was deferred before counts beside it.
@@ -290,7 +292,15 @@ impl Pull<'_> {
     async fn look(&self, mode: Mode, report: &mut Report) -> Result<Survey, PullError> {
         let mut known = self.state.load().await?;
         let fresh = self.store.is_empty().await?;
+        let had_identity = known.destination.is_some();
         let marker = self.judge_destination(&mut known, fresh, report).await?;
+        // An identity that is not known any more, or is doubted, says that there may be files of an earlier run.
+        let is_lost = !had_identity || report.doubt.is_some();
+        if self.options.keep_everything && !known.keeping && !self.options.dry_run {
+            known.keeping = true;
+            self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
+        }
+        let keeps = self.options.keep_everything || known.keeping;
         self.recover(&known, report).await?;
         if fresh || mode == Mode::Full {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.
@@ -299,7 +309,7 @@ impl Pull<'_> {
         let asked = mode;
         let mode = if known.rechecking.is_some() { Mode::Full } else { mode };
         let start = match mode {
-            Mode::Incremental if !self.options.keep_everything => known.version,
+            Mode::Incremental if !keeps => known.version,
             _ => 0,
         };
         let mut listed = self.list(start, &known).await?;
@@ -316,12 +326,15 @@ impl Pull<'_> {
             }
             false => mode,
         };
-        let is_restored = !is_older && !self.options.keep_everything && !listed.cursor.is_confirmed();
+        let is_restored = !is_older && !keeps && !listed.cursor.is_confirmed();
         if is_restored {
             self.warn(REGROWN.to_owned(), report);
             report.vault_restored = true;
         }
-        let reach = if is_restored { Reach::KeepEverything } else { self.reach(mode, is_older) };
+        let reach = match is_restored || keeps {
+            true => Reach::KeepEverything,
+            false => self.reach(mode, is_older),
+        };
         if reach != Reach::Everything && start > 0 {
             listed = self.list(0, &known).await?;
             report.listed += listed.listing.received;
@@ -352,6 +365,7 @@ impl Pull<'_> {
             known,
             floor,
             fresh,
+            is_lost,
             disbelieved,
             marker,
             listing,
@@ -364,7 +378,6 @@ impl Pull<'_> {
     /// How far to go with what is recorded, when the vault is older than the destination or not.
     fn reach(&self, mode: Mode, is_older: bool) -> Reach {
         match (is_older, self.options.accept_older_vault) {
-            _ if self.options.keep_everything => Reach::KeepEverything,
             (true, false) => Reach::Additions,
             (true, true) if mode == Mode::Incremental => Reach::Listed,
             _ => Reach::Everything,
@@ -529,12 +542,7 @@ impl Pull<'_> {
         let mut records: HashMap<VaultPath, Record> =
             records.into_iter().map(|record| (record.path.clone(), record)).collect();
         if survey.may_have_vanished(&self.source.vault.id) {
-            let vanished = self.vanished(&entries, &records, survey.version).await?;
-            if !vanished.is_empty() && !self.options.dry_run {
-                // Should their removal have to wait, a later run must know of them.
-                let (records, state) = (vanished.clone(), survey.known.clone());
-                self.state.commit(Commit { records, state, ..Commit::default() }).await?;
-            }
+            let vanished = self.vanished(&entries, &records, survey).await?;
             records.extend(vanished.into_iter().map(|record| (record.path.clone(), record)));
         }
         let sources = self.sources(&entries, &records).await?;
@@ -563,14 +571,15 @@ impl Pull<'_> {
         &self,
         entries: &[RemoteEntry],
         records: &HashMap<VaultPath, Record>,
-        version: u64,
+        survey: &Survey,
     ) -> Result<Vec<Record>, PullError> {
-        let historian = Historian::new(self.source.client.clone(), self.target(), version);
+        let historian = Historian::new(self.source.client.clone(), self.target(), survey.version);
         let deleted = |entry: &&RemoteEntry| matches!(entry.kind, EntryKind::Deleted { folder: false });
         let unrecorded = entries.iter().filter(deleted).filter(|entry| !records.contains_key(&entry.path));
         let paths: Vec<&VaultPath> = unrecorded.map(|entry| &entry.path).collect();
         let mut vanished = Vec::new();
         for some in paths.chunks(LOOKED_AT) {
+            let mut found_now = Vec::new();
             let wanted =
                 some.iter().map(|path| Wanted { path: (*path).clone(), hash: ContentHash::EMPTY, size: 0 });
             let found = self.store.look(wanted.collect()).await?;
@@ -580,12 +589,23 @@ impl Pull<'_> {
                     Found::Other(content) => content,
                     Found::Nothing | Found::Unknown => continue,
                 };
-                if historian.had(path, content).await {
+                let had = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return Ok(vanished),
+                    had = historian.had(path, content) => had,
+                };
+                if had {
                     let KnownContent { hash, size } = content;
                     let meta = FileMeta { hash, size, mtime: 0, ctime: 0, uid: Uid(0) };
-                    vanished.push(Record::new((*path).clone(), RecordKind::File(meta)));
+                    found_now.push(Record::new((*path).clone(), RecordKind::File(meta)));
                 }
             }
+            if !found_now.is_empty() && !self.options.dry_run {
+                // Should their removal have to wait, a later run must know of them.
+                let (records, state) = (found_now.clone(), survey.known.clone());
+                self.state.commit(Commit { records, state, ..Commit::default() }).await?;
+            }
+            vanished.extend(found_now);
         }
         Ok(vanished)
     }
@@ -662,7 +682,14 @@ impl Pull<'_> {
             session: Some(survey.session),
             governor: self.options.governor.clone(),
         };
-        let historian = Historian::new(self.source.client.clone(), self.target(), survey.version);
+        // An older vault says nothing of what came after it.
+        let cursor = match survey.reach {
+            Reach::Additions => ledger.cursor(),
+            _ => survey.cursor.next(),
+        };
+        // Where everything is to be kept, the word of the service does not make a content nobody's.
+        let historian = (survey.reach != Reach::KeepEverything)
+            .then(|| Historian::new(self.source.client.clone(), self.target(), survey.version));
         let scout = Scout { store: self.store.clone(), fresh: survey.fresh, historian };
         let (store, state, progress) = (self.store.clone(), self.state.clone(), self.progress.clone());
         let mut publisher = Publisher::new(store, state, &mut ledger, progress, self.stop.clone());
@@ -682,8 +709,9 @@ impl Pull<'_> {
             ledger.identify(destination);
         }
         // A session that nothing was fetched over is one connection all the same.
-        ledger.report.connections += u64::from(link.session.is_some()) + scout.historian.connections();
-        self.finish(ledger, gone, earlier.obsolete, survey.cursor.next(), is_last).await
+        ledger.report.connections +=
+            u64::from(link.session.is_some()) + scout.historian.as_ref().map_or(0, Historian::connections);
+        self.finish(ledger, gone, earlier.obsolete, cursor, is_last).await
     }
 
     /// Carries the plan out, in the order that its fields are in.

@@ -23,6 +23,8 @@ pub struct VaultState {
     /// A full pull was begun and has not come to its end: the next one must be full too. Up to this version everything
     /// was looked at again already.
     pub rechecking: Option<u64>,
+    /// A pull that keeps everything was begun and has not come to its end: the next one keeps everything, too.
+    pub keeping: bool,
     /// The newest entry of the vault that was listed, by which a vault is recognised that was restored and grew again.
     pub cursor: Option<CursorEntry>,
     /// Which way the destination is synced.

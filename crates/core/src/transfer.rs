@@ -83,7 +83,7 @@ pub(crate) struct Scout {
     /// The destination was empty when the pull began, so there is nothing to find under any name.
     pub(crate) fresh: bool,
     /// Tells whether what is there and not recorded is the vault's own.
-    pub(crate) historian: Historian,
+    pub(crate) historian: Option<Historian>,
 }
 
 impl Scout {
@@ -130,8 +130,8 @@ impl Scout {
                 continue;
             }
             let found = looked.next().unwrap_or(Found::Unknown);
-            if let Found::Other(content) = found
-                && self.historian.had(&target.path, content).await
+            if let (Found::Other(content), Some(historian)) = (found, &self.historian)
+                && historian.had(&target.path, content).await
             {
                 target.replaces = Some(content);
             }

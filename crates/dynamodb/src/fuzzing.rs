@@ -20,7 +20,7 @@ use super::{DynamoOptions, StateKey, lease, pages, records};
 use obsync_protocol::fuzzing::Input;
 
 /// Every attribute that obsync has.
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 56] = [
     "vault_id",
     "format",
     "vault_name",
@@ -57,6 +57,7 @@ const NAMES: [&str; 55] = [
     "marker_tag",
     "deletions",
     "checked",
+    "keeping",
     "path",
     "kind",
     "hash",

@@ -56,11 +56,12 @@ pub(super) mod names {
     pub(crate) const MARKER_TAG: &str = "marker_tag";
     pub(crate) const DELETIONS: &str = "deletions";
     pub(crate) const CHECKED: &str = "checked";
+    pub(crate) const KEEPING: &str = "keeping";
 
     /// What tells who works on the destination.
     pub(crate) const LEASE: [&str; 3] = [LEASE_OWNER, LEASE_ID, LEASE_EXPIRES];
     /// What tells of the vault and its files.
-    pub(crate) const STATE: [&str; 26] = [
+    pub(crate) const STATE: [&str; 27] = [
         LAST_SYNC,
         VERSION,
         LISTED,
@@ -87,6 +88,7 @@ pub(super) mod names {
         MARKER_TAG,
         DELETIONS,
         CHECKED,
+        KEEPING,
     ];
 }
 
@@ -180,6 +182,7 @@ impl Head {
             filter: item.find_text(names::FILTER)?.map(str::to_owned),
             rechecking: item.find_number(names::RECHECKING)?,
             cursor: cursor(item)?,
+            keeping: item.flag(names::KEEPING)?,
             direction: direction(item)?,
             destination: identity(item)?,
             deletions: deletions(item)?,
@@ -234,6 +237,7 @@ impl Head {
         let mut flag = |name: &str, value: bool| changes.set(name, AttributeValue::Bool(value));
         flag(names::LISTED, self.state.listed);
         flag(names::RECORDED, self.recorded);
+        flag(names::KEEPING, self.state.keeping);
         match self.state.rechecking {
             Some(version) => changes.set(names::RECHECKING, number(version)),
             None => changes.remove(names::RECHECKING),

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use obsync_core::{RandomId, StateError};
 use obsync_protocol::{ContentHash, VaultId};
 
+use super::checked;
 use super::errors::Database;
 use super::identity::{StateIdentity, rename_destination};
 use super::lock::{StateLock, beside};
@@ -21,7 +22,7 @@ const ENDING: &str = ".sqlite";
 /// What comes before the random digits of a further disk. No vault's id has it.
 const DISK: char = '~';
 /// What SQLite may leave beside a database, and what else goes with it.
-const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
+const COMPANIONS: [&str; 4] = ["-journal", "-wal", "-shm", checked::ENDING];
 
 /// The state databases in one folder.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ impl StateCatalog {
         rename_destination(&told, identity)?;
         let failed = |error: io::Error| told.unavailable(format!("it cannot be renamed: {error}"));
         std::fs::rename(database, &moved).map_err(failed)?;
+        gone(std::fs::rename(beside(database, checked::ENDING), beside(&moved, checked::ENDING)))
+            .map_err(failed)?;
         gone(held.remove()).map_err(failed)?;
         Ok(moved)
     }

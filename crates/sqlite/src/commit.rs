@@ -216,7 +216,8 @@ fn set_state(
 ) -> Written {
     let sql = "UPDATE vault SET vault_name = ?1, committed = ?2, version = ?3, listed = ?4, filter = ?5, rechecking = ?6,
                                 cursor_uid = ?7, cursor_path = ?8, cursor_entry = ?9, direction = ?10,
-                                destination_id = ?11, generation = ?12, next_generation = ?13, deletions = ?14, marker_tag = ?15
+                                destination_id = ?11, generation = ?12, next_generation = ?13, deletions = ?14, marker_tag = ?15,
+                                keeping = ?16
                WHERE id = 1";
     let version = signed(state.version, "the vault's version")?;
     let rechecking = state.rechecking.map_or(0, |version| version.saturating_add(1));
@@ -248,16 +249,9 @@ fn set_state(
         destination.and_then(|destination| destination.next).map(|next| next.to_string()),
         deletions,
         destination.and_then(|destination| destination.tag.as_ref()),
+        state.keeping,
     ))?;
     Ok(())
-}
-
-/// Notes the time of a check, without waiting for the disk: nothing depends on it.
-pub(super) fn note_check(connection: &Connection, at: i64) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", "OFF")?;
-    let noted = connection.execute("UPDATE vault SET checked = ?1 WHERE id = 1", [at]);
-    connection.pragma_update(None, "synchronous", "EXTRA")?;
-    noted.map(drop)
 }
 
 fn signed(value: u64, what: &'static str) -> Written<i64> {

@@ -20,7 +20,7 @@ const TABLES: [(&str, usize); 4] = [("vault", 20), ("records", 12), ("intents", 
 const LOOSE: &str = "
     CREATE TABLE vault (id, vault_id, vault_name, destination, created, committed, version, listed, filter, rechecking,
                         cursor_uid, cursor_path, cursor_entry, direction, destination_id, generation, next_generation,
-                        marker_tag, deletions, checked);
+                        marker_tag, deletions, keeping);
     CREATE TABLE records (path, uid, hash, size, mtime, ctime, witnessed, seen_size, modified, changed, inode,
                           entity_tag);
     CREATE TABLE intents (path, uid, hash, size, mtime, ctime, kind, other);
@@ -71,7 +71,7 @@ fn fill(connection: &Connection, input: &mut Input<'_>) -> rusqlite::Result<()> 
         connection.pragma_update(None, "user_version", 2)?;
     }
     if kind & 2 == 0 {
-        let values = "(1, 'vault-1', 'Notes', '/notes', 1, 1, 5, 1, NULL, 0, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL)";
+        let values = "(1, 'vault-1', 'Notes', '/notes', 1, 1, 5, 1, NULL, 0, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, 0)";
         connection.execute_batch(&format!("INSERT OR REPLACE INTO vault VALUES {values}"))?;
     }
     for _ in 0..32 {

@@ -6,9 +6,10 @@
 //!
 //! - `schema`: its tables, and opening it. `rows`: between rows and what they mean. `commit`: the one way to write.
 //! - `lock`: one process at a time. `identity`: whose state it is. `errors`: what SQLite says.
-//! - `catalog`: where the databases of a machine are. `summary`: one at a glance.
+//! - `checked`: when a run last found all well. `catalog`: where the databases of a machine are. `summary`: one at a glance.
 
 mod catalog;
+mod checked;
 mod commit;
 mod errors;
 /// Entry point of the fuzz target.
@@ -167,10 +168,8 @@ impl Inner {
 
     /// Notes the time of a check where there is a database already.
     fn note_check(&self, at: i64) -> Result<(), StateError> {
-        match (self.access, &mut *lock(&self.connection)) {
-            (Access::Write, Some(connection)) => {
-                commit::note_check(connection, at).map_err(|error| self.database.error(&error))
-            }
+        match (self.access, &*lock(&self.connection)) {
+            (Access::Write, Some(_)) => checked::write(&self.database, at),
             _ => Ok(()),
         }
     }
@@ -213,7 +212,7 @@ impl StateStore for SqliteState {
     }
 
     async fn last_check(&self) -> Result<Option<i64>, StateError> {
-        self.query(None, rows::last_check).await
+        self.run(|inner| Ok(checked::read(&inner.database))).await
     }
 
     async fn note_check(&self, at: i64) {

@@ -33,7 +33,7 @@ type Read<T> = Result<T, ReadError>;
 pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
     let mut statement = connection.prepare_cached(
         "SELECT version, listed, filter, rechecking, direction, cursor_uid, cursor_path, cursor_entry, destination_id,
-                generation, next_generation, marker_tag, deletions
+                generation, next_generation, marker_tag, deletions, keeping
          FROM vault WHERE id = 1",
     )?;
     let mut rows = statement.query([])?;
@@ -52,6 +52,7 @@ pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
         direction: direction(row.get(4)?)?,
         cursor: cursor(row, 5)?,
         destination: destination(row, 8)?,
+        keeping: row.get(13)?,
         deletions,
     })
 }
@@ -78,14 +79,6 @@ fn destination(row: &Row<'_>, first: usize) -> Read<Option<DestinationIdentity>>
         }
         _ => Err(ReadError::Value("the identity of its destination is incomplete".to_owned())),
     }
-}
-
-/// When a run last found the destination up to date.
-pub(super) fn last_check(connection: &Connection) -> Read<Option<i64>> {
-    Ok(connection
-        .query_row("SELECT checked FROM vault WHERE id = 1", [], |row| row.get(0))
-        .optional()?
-        .flatten())
 }
 
 /// How a direction is stored.

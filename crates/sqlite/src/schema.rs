@@ -52,8 +52,8 @@ const TABLES: &str = "
         marker_tag TEXT,
         -- The deletions of the last hour, as JSON.
         deletions TEXT,
-        -- When a run last found the destination up to date. Written without a flush.
-        checked INTEGER
+        -- Whether a pull that keeps everything was begun and has not come to its end.
+        keeping INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     -- A folder has neither hash nor size nor times. Rows are in the order in which they came, and only an index is in that
     -- of the paths: files come in another, so that each commit touches most pages of whatever is ordered so, and those of
@@ -123,7 +123,7 @@ const FROM_1_TO_2: &str = "
     ALTER TABLE vault ADD COLUMN next_generation TEXT;
     ALTER TABLE vault ADD COLUMN marker_tag TEXT;
     ALTER TABLE vault ADD COLUMN deletions TEXT;
-    ALTER TABLE vault ADD COLUMN checked INTEGER;
+    ALTER TABLE vault ADD COLUMN keeping INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE records ADD COLUMN witnessed INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE records ADD COLUMN seen_size INTEGER;
     ALTER TABLE records ADD COLUMN modified INTEGER;
@@ -195,7 +195,7 @@ fn see_as_format_2(connection: &Connection) -> rusqlite::Result<()> {
         "CREATE TEMP VIEW vault AS
              SELECT *, NULL AS cursor_uid, NULL AS cursor_path, NULL AS cursor_entry, 0 AS direction,
                     NULL AS destination_id, NULL AS generation, NULL AS next_generation, NULL AS marker_tag, NULL AS deletions,
-                    NULL AS checked
+                    0 AS keeping
              FROM main.vault;
          CREATE TEMP VIEW records AS
              SELECT *, 0 AS witnessed, NULL AS seen_size, NULL AS modified, NULL AS changed, NULL AS inode,

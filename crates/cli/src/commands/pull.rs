@@ -92,15 +92,15 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
     }
     admitted.keep_in_home(&key, context);
     let state = context.or_stopped(known.state_for(&source.vault, options.dry_run)).await?;
-    let doubt = known.doubt(&state).await?;
+    let manner = Manner { doubt: known.doubt(&state).await?, keep_everything: admitted.is_changed(&key) };
     let pulling = async {
         let store = context.or_stopped(known.store(objects, options.dry_run, context)).await?;
         if options.dry_run {
-            return pull_into(&source, store, &state, options, doubt, context, verbose).await;
+            return pull_into(&source, store, &state, options, manner, context, verbose).await;
         }
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
-        let report = pull_into(&source, store, &state, options, doubt, context, verbose).await?;
+        let report = pull_into(&source, store, &state, options, manner, context, verbose).await?;
         // The state of an empty vault says nothing that a pin would have to protect.
         if report.version > 0 {
             known.keep_waiting_pin().await?;
@@ -112,19 +112,29 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
     conclude(&result?, admitted.kind(), options, context, limit)
 }
 
+/// What a pull is to heed besides its options.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// What is odd about the destination.
+    doubt: Option<Doubt>,
+    /// The vault is encrypted in another way than before, which the user accepted.
+    keep_everything: bool,
+}
+
 /// Pulls, and has a table say how far that is and how it ended.
 async fn pull_into(
     source: &PullSource,
     store: Arc<dyn VaultStore>,
     state: &State,
     options: &Pull,
-    doubt: Option<Doubt>,
+    manner: Manner,
     context: &Context,
     verbose: bool,
 ) -> Result<Report, Failed> {
     let display = Display::new(Arc::clone(&context.console));
     let _drawing = display.draw(verbose);
-    let pull_options = PullOptions { doubt, ..pull_options(options) };
+    let Manner { doubt, keep_everything } = manner;
+    let pull_options = PullOptions { doubt, keep_everything, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
         false => Followed::begin(state, pull_options.mode).await?,

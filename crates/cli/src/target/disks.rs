@@ -68,12 +68,28 @@ impl Candidate {
         let Some(identity) = state.identity().cloned() else { return unreadable(path) };
         match state.load().await {
             Ok(known) => {
-                let id = known.destination.map(|destination| destination.id);
+                // Of an id that was never written nothing is there.
+                let written = known.destination.filter(|destination| !destination.is_unwritten());
+                let id = written.map(|destination| destination.id);
                 Ok(Candidate { path, identity: Some(identity), id })
             }
             Err(StateError::Corrupt { .. }) => unreadable(path),
             Err(error) => Err(error),
         }
+    }
+
+    /// Those of destinations anywhere on this computer. What cannot be read is not in anybody's way.
+    async fn of_folders(catalog: &StateCatalog) -> Result<Vec<(Self, StateIdentity)>, StateError> {
+        let mut all = Vec::new();
+        for path in catalog.databases()? {
+            if let Ok(candidate) = Self::look(path).await
+                && let Some(identity) = candidate.identity.clone()
+                && Path::new(&identity.destination).is_absolute()
+            {
+                all.push((candidate, identity));
+            }
+        }
+        Ok(all)
     }
 
     async fn all(paths: Vec<PathBuf>) -> Result<Vec<Self>, StateError> {
@@ -158,11 +174,12 @@ async fn moved(
     if present.is_none() {
         return Ok(None);
     }
-    for candidate in Candidate::all(catalog.databases()?).await? {
-        let Some(identity) = &candidate.identity else { continue };
+    for (candidate, identity) in Candidate::of_folders(catalog).await? {
+        // One that says so already was about to be renamed when its process died.
+        let is_here = identity.destination == wanted.destination;
         if candidate.id == present
             && identity.vault_id == wanted.vault_id
-            && at(Path::new(&identity.destination)).await.id() != present
+            && (is_here || at(Path::new(&identity.destination)).await.id() != present)
         {
             return Ok(Some(candidate.path));
         }
@@ -179,8 +196,7 @@ pub(super) async fn is_copy(
     if present.is_none() {
         return Ok(false);
     }
-    for candidate in Candidate::all(catalog.databases()?).await? {
-        let Some(identity) = &candidate.identity else { continue };
+    for (candidate, identity) in Candidate::of_folders(catalog).await? {
         if candidate.id == present
             && identity.destination != canonical
             && at(Path::new(&identity.destination)).await.id() == present

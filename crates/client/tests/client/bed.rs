@@ -88,7 +88,7 @@ pub(crate) fn options(api_url: &str) -> ClientOptions {
             ping_after: seconds,
             silence: seconds,
             stall: seconds,
-            speed_over: seconds,
+            speed_over: Duration::from_secs(120),
             overloaded: seconds,
         },
         retry: RetryPolicy {

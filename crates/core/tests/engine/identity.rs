@@ -4,11 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use obsync_core::{Doubt, Mode, Outcome, PullError, StateStore};
+use obsync_core::{Doubt, Mode, NoProgress, Outcome, PullError, StateStore};
 
 use obsync_protocol::Uid;
+use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
 
@@ -255,4 +257,65 @@ async fn the_newest_entry_of_a_vault_may_be_changed_deleted_or_renamed() {
         let report = bench.pull().await;
         assert!(report.is_unchanged() && report.listed == 0, "{report:#?}");
     }
+}
+
+/// A pull between the restoration and the growth sees the older vault, and hides nothing of what follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_was_seen_restored_is_noticed_when_it_has_grown_again() {
+    let bench = Bench::new().await;
+    for number in 0..9 {
+        bench.vault.write(&format!("{number}.md"), format!("{number}"), T).unwrap();
+    }
+    bench.pull().await;
+    let after = bench.anew().await;
+    after.vault.write("0.md", "0", T).unwrap();
+    let after = after.with_destination_of(bench);
+    assert_eq!(after.pull().await.outcome, Outcome::VaultOlder);
+    for number in 0..20 {
+        after.vault.write(&format!("new {number}.md"), "new", T).unwrap();
+    }
+    after.vault.write("7.md", "of the new line", T).unwrap();
+    let report = after.pull().await;
+    assert!(report.vault_restored && report.deleted.files == 0, "{report:#?}");
+    assert_eq!(after.read("7.md"), "of the new line");
+    assert_eq!(after.read(report.conflicts[0].kept_as.as_str()), "7");
+}
+
+/// The user accepted another encryption: the word of the service on what was there before does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_keeps_everything_asks_no_history_and_removes_nothing() {
+    let (mut bench, copy) = with_copy().await;
+    swap(&bench, &copy);
+    bench.lose_state();
+    bench.options.keep_everything = true;
+    let report = bench.pull().await;
+    assert_eq!((report.conflicts.len(), report.deleted.files), (3, 0), "{report:#?}");
+    assert_eq!(bench.read("3.md"), "text 3", "the vault deleted it");
+    // It holds until a run came to its end, and no longer.
+    bench.options.keep_everything = false;
+    assert!(!bench.state().load().await.unwrap().keeping);
+    assert!(bench.pull().await.is_unchanged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_the_vault_deleted_before_the_first_pull_is_not_obsyncs_to_remove() {
+    let bench = Bench::new().await;
+    bench.vault.write("old.md", "kept by its user", T).unwrap();
+    bench.vault.delete("old.md").unwrap();
+    bench.vault.write("a.md", "a", T).unwrap();
+    bench.edit("old.md", "kept by its user");
+    // Cut off before anything came: the destination has its marker, and the version is still 0.
+    bench.server.faults().set("stall-request=always".parse().unwrap());
+    let stop = CancellationToken::new();
+    let cut = async {
+        while !marker(&bench).exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    let (report, ()) = tokio::join!(bench.pull_with(Arc::new(NoProgress), stop.clone()), cut);
+    assert_eq!(report.unwrap().outcome, Outcome::Interrupted);
+    bench.server.faults().clear();
+    bench.pull().await;
+    assert_eq!((bench.read("old.md"), bench.read("a.md")), ("kept by its user".to_owned(), "a".to_owned()));
 }
