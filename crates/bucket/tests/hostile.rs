@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use obsync_bucket::{BucketOptions, BucketStore};
-use obsync_conformance::{at, publish_one, stage};
+use obsync_conformance::{at, peak_memory, publish_one, stage};
 use obsync_core::{StoreError, VaultStore};
 use obsync_protocol::{ContentHash, limits};
 use obsync_testcloud::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
@@ -61,19 +61,11 @@ async fn an_answer_without_end_takes_no_more_memory_than_the_largest_honest_one(
             assert!(rogue.sent() <= most, "{} bytes in {} requests", rogue.sent(), rogue.requests());
         }
     }
-    assert!(peak() < MOST_MEMORY, "{} MB", peak() >> 20);
+    assert!(peak_memory() < MOST_MEMORY, "{} MB", peak_memory() >> 20);
 }
 
 /// Most resident memory of this process, in bytes: its other tests run beside, and an honest run takes some 20 MB.
 const MOST_MEMORY: u64 = 150 << 20;
-
-/// The largest resident memory of this process so far, in bytes (proc(5), status). 0 where it is not told.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().nth(1))
-        .map_or(0, |value| value.parse::<u64>().unwrap() << 10)
-}
 
 #[tokio::test]
 async fn a_list_that_names_the_same_page_again_ends() {

@@ -56,6 +56,6 @@ pub use model::{
 };
 pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
-    BatchLimit, FileWriter, FolderEntry, Found, Inventory, Marked, Publication, PublicationContent,
-    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, FileWriter, Found, Inventory, Marked, Publication, PublicationContent, PublishFailure,
+    Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

@@ -182,15 +182,6 @@ pub struct Inventory {
     pub unreadable: Vec<String>,
 }
 
-/// Something directly in a folder of a store: see [`VaultStore::entries`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FolderEntry {
-    /// Its path.
-    pub path: VaultPath,
-    /// Whether it is a folder.
-    pub is_folder: bool,
-}
-
 /// How much is published in one go at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimit {
@@ -387,17 +378,6 @@ pub trait VaultStore: Send + Sync + 'static {
 
     /// All files of the place, obsync's own bookkeeping left out. A folder that cannot be read is passed over.
     async fn list(&self) -> Result<Inventory, StoreError>;
-
-    /// What is directly in a folder (`None`: at the top) under a name that a vault can have, `most` entries at most. A folder
-    /// that is not there or cannot be read has none. `None` where that is no small thing to ask.
-    async fn entries(
-        &self,
-        folder: Option<&VaultPath>,
-        most: usize,
-    ) -> Result<Option<Vec<FolderEntry>>, StoreError> {
-        let _ = (folder, most);
-        Ok(None)
-    }
 
     /// Which of these files, none of which is the vault's any more, say of themselves that they were: they were kept when
     /// the vault deleted them. Answers in order; a store whose files say nothing of themselves knows of none.

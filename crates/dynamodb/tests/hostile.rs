@@ -10,6 +10,7 @@ mod site;
 
 use std::time::{Duration, Instant};
 
+use obsync_conformance::peak_memory;
 use obsync_dynamodb::{DynamoState, DynamoTable, TableName};
 use obsync_protocol::limits;
 use obsync_testcloud::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
@@ -44,19 +45,11 @@ async fn an_answer_without_end_takes_no_more_memory_than_the_largest_honest_one(
             assert!(rogue.sent() <= most, "{} bytes in {} requests", rogue.sent(), rogue.requests());
         }
     }
-    assert!(peak() < MOST_MEMORY, "{} MB", peak() >> 20);
+    assert!(peak_memory() < MOST_MEMORY, "{} MB", peak_memory() >> 20);
 }
 
 /// Most resident memory of this process, in bytes: its other tests run beside, and an honest run takes some 20 MB.
 const MOST_MEMORY: u64 = 150 << 20;
-
-/// The largest resident memory of this process so far, in bytes (proc(5), status). 0 where it is not told.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().nth(1))
-        .map_or(0, |value| value.parse::<u64>().unwrap() << 10)
-}
 
 #[tokio::test]
 async fn an_item_nested_without_end_does_not_take_the_stack() {

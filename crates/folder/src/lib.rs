@@ -45,9 +45,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use obsync_core::pin::Pin;
 use obsync_core::{
-    FileMeta, FileWriter, FolderEntry, Found, Inventory, KnownContent, LocalFacts, Marked, Marker,
-    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore,
-    Wanted,
+    FileMeta, FileWriter, Found, Inventory, KnownContent, LocalFacts, Marked, Marker, MarkerFound,
+    Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore, Wanted,
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 
@@ -371,19 +370,6 @@ impl VaultStore for FolderStore {
 
     async fn list(&self) -> Result<Inventory, StoreError> {
         self.run(|shared| shared.root()?.map_or(Ok(Inventory::default()), |root| walk::list(&root))).await
-    }
-
-    async fn entries(
-        &self,
-        folder: Option<&VaultPath>,
-        most: usize,
-    ) -> Result<Option<Vec<FolderEntry>>, StoreError> {
-        let folder = folder.cloned();
-        self.run(move |shared| {
-            let Some(root) = shared.root()? else { return Ok(Some(Vec::new())) };
-            Ok(Some(walk::entries(&root, folder.as_ref(), most)))
-        })
-        .await
     }
 }
 

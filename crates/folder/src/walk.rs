@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
-use obsync_core::{FolderEntry, Inventory, StoreError, StoredFile};
+use obsync_core::{Inventory, StoreError, StoredFile};
 use obsync_protocol::{RepositoryPart, VaultPath};
 
 use super::parents::Parents;
@@ -54,24 +54,6 @@ fn parts_in(dir: &Dir) -> std::io::Result<BTreeSet<RepositoryPart>> {
         }
     }
     Ok(parts)
-}
-
-/// What is directly in a folder, under names that a vault can have. What cannot be read is left out.
-pub(super) fn entries(root: &Root, folder: Option<&VaultPath>, most: usize) -> Vec<FolderEntry> {
-    let Ok(Some(dir)) = Parents::new(root).find(folder) else { return Vec::new() };
-    let entry_at = |entry: cap_std::fs::DirEntry| {
-        let name = entry.file_name().into_string().ok()?;
-        if folder.is_none() && is_own_name(&name) {
-            return None;
-        }
-        let path = match folder {
-            Some(folder) => folder.join(&name),
-            None => VaultPath::parse(&name),
-        };
-        let is_folder = entry.metadata().ok()?.file_type().is_dir();
-        Some(FolderEntry { path: path.ok()?, is_folder })
-    };
-    dir.entries().into_iter().flatten().flatten().filter_map(entry_at).take(most).collect()
 }
 
 /// All files and symbolic links; links are not followed. A name that is no text is told as nearly as text can.
