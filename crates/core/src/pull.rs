@@ -490,7 +490,7 @@ impl Pull<'_> {
         survey: &mut Survey,
         report: &mut Report,
     ) -> Result<(Vec<DeferredKey>, Remembered), PullError> {
-        let mut remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 4);
+        let mut remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
         let failed = self.state.deferred(DeferredKind::Failed).await?;
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
         let filtered = match survey.is_whole() || refiltered {
