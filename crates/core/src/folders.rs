@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{Record, RecordKind};
-use crate::plan::{FileRemoval, FolderChange};
 use crate::publish::Publisher;
+use crate::schedule::{FileRemoval, FolderChange};
 use crate::store::{Removal, StoreError};
 
 /// How many files are removed between two looks at whether to stop.

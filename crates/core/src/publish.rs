@@ -10,9 +10,9 @@ use crate::error::PullError;
 use crate::governor::Reservation;
 use crate::ledger::Ledger;
 use crate::model::{FileMeta, Record, RecordKind};
-use crate::plan::{Source, Target, Transfer};
 use crate::progress::Progress;
 use crate::report::Conflict;
+use crate::schedule::{Source, Target, Transfer};
 use crate::state::StateStore;
 use crate::store::{
     Publication, PublicationContent, PublishFailure, Published, Staged, StoreError, VaultStore,

@@ -22,11 +22,12 @@ use crate::listing::{Excess, Listing};
 use crate::model::{
     CursorEntry, DeferredCause, DeferredKey, DeferredKind, FileMeta, Intent, KnownContent, Record, RecordKind,
 };
-use crate::plan::{Mode, Plan, PlanInput, Reach, Transfer};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
+use crate::reconcile::{Mode, Reach};
 use crate::report::{Outcome, Report};
 use crate::repositories::Repositories;
+use crate::schedule::{Schedule, ScheduleInput, Transfer};
 use crate::state::{Commit, StateStore, VaultState};
 use crate::store::{Found, Publication, PublicationContent, PublishFailure, StoreError, VaultStore, Wanted};
 use crate::transfer::{Link, Scout};
@@ -520,11 +521,11 @@ impl Pull<'_> {
         Ok((obsolete, remembered))
     }
 
-    async fn plan(&self, survey: &mut Survey) -> Result<Plan, PullError> {
+    async fn plan(&self, survey: &mut Survey) -> Result<Schedule, PullError> {
         let entries = survey.listing.entries.take();
         let is_partial = survey.mode == Mode::Incremental && survey.reach == Reach::Everything;
         if entries.is_empty() && is_partial {
-            return Ok(Plan::default());
+            return Ok(Schedule::default());
         }
         let folds_names = match self.options.dry_run {
             true => self.store.seems_to_fold_names().await?,
@@ -546,7 +547,7 @@ impl Pull<'_> {
             records.extend(vanished.into_iter().map(|record| (record.path.clone(), record)));
         }
         let sources = self.sources(&entries, &records).await?;
-        let mut plan = Plan::new(PlanInput {
+        let mut plan = Schedule::new(ScheduleInput {
             entries,
             unclear: survey.listing.unclear(),
             records,
@@ -611,7 +612,7 @@ impl Pull<'_> {
     }
 
     /// Looks where the plan would complete a bare git repository, in a destination that holds nothing if it is `fresh`.
-    async fn repositories(&self, plan: &Plan, fresh: bool) -> Result<Repositories, PullError> {
+    async fn repositories(&self, plan: &Schedule, fresh: bool) -> Result<Repositories, PullError> {
         let mut repositories = Repositories::wanted(plan.wanted_paths());
         if !fresh {
             let folders = repositories.folders();
@@ -647,7 +648,7 @@ impl Pull<'_> {
 
     async fn carry_out(
         &self,
-        mut plan: Plan,
+        mut plan: Schedule,
         survey: Survey,
         earlier: Earlier,
         is_last: bool,
@@ -718,12 +719,12 @@ impl Pull<'_> {
     async fn apply(
         &self,
         publisher: &mut Publisher<'_, '_>,
-        plan: Plan,
+        plan: Schedule,
         scout: &Scout,
         link: &mut Link,
         keys: &VaultKeys,
     ) -> Result<Vec<Transfer>, PullError> {
-        let Plan { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
+        let Schedule { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
             publisher.note(plan);
         publisher.ledger.commit().await?;
         let planned = rescues.iter().chain(&transfers);

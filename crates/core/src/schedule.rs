@@ -12,44 +12,12 @@ use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::listing::Unclear;
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
+use crate::reconcile::{Action, Before, Local, Mode, Reach, Remote, Rules, decide};
 use crate::store::{Removable, Wanted};
-
-/// How thorough a pull is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Only what changed in the vault since the last pull.
-    #[default]
-    Incremental,
-    /// Every file of the vault is looked at again in the destination, and what the vault no longer has is removed.
-    Full,
-}
-
-/// How far a plan may go with files and folders that are recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// They become what the vault lists.
-    #[default]
-    Everything,
-    /// The same, but what the vault does not list at all stays, and records follow entries to lower versions too. The user
-    /// accepted a vault that is older than the destination.
-    Listed,
-    /// Nothing is removed, and only entries above a path's record are applied. The vault is older than the destination.
-    Additions,
-    /// Nothing is removed or replaced: what is not as the vault lists it is given up, and kept under another name where
-    /// it is in the way.
-    KeepEverything,
-}
-
-impl Reach {
-    /// Whether records follow entries to lower versions.
-    pub(crate) fn lowers(self) -> bool {
-        matches!(self, Reach::Listed | Reach::KeepEverything)
-    }
-}
 
 /// What a plan is made from.
 #[derive(Debug)]
-pub(crate) struct PlanInput<'a> {
+pub(crate) struct ScheduleInput<'a> {
     /// The latest entry of each path that changed (in full mode, of each path).
     pub(crate) entries: Vec<RemoteEntry>,
     /// What else the vault lists, as far as that is known.
@@ -73,7 +41,7 @@ pub(crate) struct PlanInput<'a> {
 
 /// What is to be done, in order.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Plan {
+pub(crate) struct Schedule {
     /// Content that is here but that the plan is about to remove or overwrite, and that is wanted elsewhere.
     pub(crate) rescues: Vec<Transfer>,
     /// Files to be removed.
@@ -197,26 +165,25 @@ impl Target {
     }
 }
 
-impl Plan {
-    /// Makes the plan.
-    pub(crate) fn new(mut input: PlanInput<'_>) -> Plan {
+impl Schedule {
+    /// Makes the schedule.
+    pub(crate) fn new(mut input: ScheduleInput<'_>) -> Schedule {
         let records = std::mem::take(&mut input.records);
-        let mut planner = Planner::new(records, &input);
+        let mut scheduler = Scheduler::new(records, &input);
         match input.reach {
             Reach::Everything if input.mode == Mode::Full => {
-                planner.remove_unlisted(&input.entries, &input.unclear, input.filter);
+                scheduler.remove_unlisted(&input.entries, &input.unclear, input.filter);
             }
-            Reach::Everything | Reach::Listed => {}
-            Reach::Additions => input.entries.retain(|entry| planner.is_addition(entry)),
-            Reach::KeepEverything => planner.release(&input.entries),
+            Reach::KeepEverything => scheduler.release(&input.entries),
+            Reach::Everything | Reach::Listed | Reach::Additions => {}
         }
-        let mut entries = planner.admit(input.entries, input.filter);
+        let mut entries = scheduler.admit(input.entries, input.filter);
         entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
         for entry in entries {
-            planner.place(entry);
+            scheduler.place(entry);
         }
-        planner.find_sources(&input.sources);
-        planner.finish()
+        scheduler.find_sources(&input.sources);
+        scheduler.finish()
     }
 
     /// Whether anything is to be done in the destination.
@@ -277,13 +244,11 @@ impl Plan {
     }
 }
 
-struct Planner {
-    plan: Plan,
+struct Scheduler {
+    schedule: Schedule,
     records: HashMap<VaultPath, Record>,
     folds_names: bool,
-    mode: Mode,
-    reach: Reach,
-    rechecked: u64,
+    rules: Rules,
     /// Contents that are here now and will not be when the plan's removals and overwrites are done.
     vanishing: HashMap<ContentHash, VaultPath>,
     vanishing_paths: HashSet<VaultPath>,
@@ -291,59 +256,47 @@ struct Planner {
     wanted: HashMap<(ContentHash, u64), usize>,
 }
 
-impl Planner {
-    fn new(records: HashMap<VaultPath, Record>, input: &PlanInput<'_>) -> Self {
-        Planner {
-            plan: Plan::default(),
+impl Scheduler {
+    fn new(records: HashMap<VaultPath, Record>, input: &ScheduleInput<'_>) -> Self {
+        Scheduler {
+            schedule: Schedule::default(),
             records,
             folds_names: input.folds_names,
-            mode: input.mode,
-            reach: input.reach,
-            rechecked: input.rechecked,
+            rules: Rules {
+                reach: input.reach,
+                recheck_above: (input.mode == Mode::Full).then_some(Uid(input.rechecked)),
+            },
             vanishing: HashMap::new(),
             vanishing_paths: HashSet::new(),
             wanted: HashMap::new(),
         }
     }
 
-    /// Whether what is here already is to be looked at again.
-    fn looks_at(&self, uid: Uid) -> bool {
-        self.mode == Mode::Full && uid.0 > self.rechecked
-    }
-
-    /// Whether an entry at `listed` takes a record at `known` to another version.
-    fn is_renewal(&self, known: Uid, listed: Uid) -> bool {
-        known < listed || (self.reach.lowers() && known != listed)
-    }
-
-    /// Sorts out what the filter skips and what this destination cannot hold.
-    fn admit(&mut self, mut entries: Vec<RemoteEntry>, filter: &Filter) -> Vec<RemoteEntry> {
-        let is_left_out = |entry: &mut RemoteEntry| {
-            !matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync)
-        };
-        for entry in entries.extract_if(.., is_left_out) {
-            let known = self.records.get(&entry.path).and_then(Record::file);
-            if let Some(known) = known
-                && self.looks_at(entry.uid)
+    /// Sorts out what the filter leaves out, what is no news, and what this destination cannot have.
+    fn admit(&mut self, entries: Vec<RemoteEntry>, filter: &Filter) -> Vec<RemoteEntry> {
+        let mut admitted = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let is_left_out = !matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync);
+            let remote = if is_left_out { entry.left_out() } else { entry.remote() };
+            let base = self.records.get(&entry.path);
+            if is_left_out
+                && let Some(known) = base.and_then(Record::file)
+                && self.rules.rechecks(entry.uid)
             {
-                self.plan.doubted.push(Wanted {
-                    path: entry.path.clone(),
-                    hash: known.hash,
-                    size: known.size,
-                });
+                self.schedule.doubted.push(wanted(&entry.path, known));
             }
-            // The deletion of something that never was here is not worth remembering.
-            if entry.is_live() || self.records.contains_key(&entry.path) {
-                self.plan.filtered.push(entry);
-            } else {
-                self.plan.settled.push(entry.path);
+            match decide(base, Local::NotScanned, remote, &self.rules).action {
+                Action::Skip => {}
+                Action::DeferFiltered => self.schedule.filtered.push(entry),
+                _ if is_left_out => self.schedule.settled.push(entry.path),
+                _ => admitted.push(entry),
             }
         }
-        self.refuse_below_files(&mut entries);
+        self.refuse_below_files(&mut admitted);
         if self.folds_names {
-            self.refuse_same_names(&mut entries);
+            self.refuse_same_names(&mut admitted);
         }
-        entries
+        admitted
     }
 
     /// Refuses entries that lie below a path that is a file in this same listing.
@@ -378,7 +331,7 @@ impl Planner {
                 ),
                 None => continue,
             };
-            self.plan.refused.push((entry, reason));
+            self.schedule.refused.push((entry, reason));
         }
     }
 
@@ -387,7 +340,7 @@ impl Planner {
     fn refuse_same_names(&mut self, entries: &mut Vec<RemoteEntry>) {
         entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
         let unlisted =
-            self.plan.folder_removals.iter().map(|folder| &folder.path).chain(&self.vanishing_paths);
+            self.schedule.folder_removals.iter().map(|folder| &folder.path).chain(&self.vanishing_paths);
         let deleted = entries.iter().filter(|entry| !entry.is_live()).map(|entry| &entry.path);
         let leaving: HashSet<&VaultPath> = unlisted.chain(deleted).collect();
         let mut holders: HashMap<String, (VaultPath, bool)> = self
@@ -416,7 +369,7 @@ impl Planner {
             refused.push((entry.clone(), reason));
             false
         });
-        self.plan.refused.extend(refused);
+        self.schedule.refused.extend(refused);
     }
 
     /// Plans the removal of what the vault does not list at all. What it lists in a way that makes no sense stays, and as
@@ -424,11 +377,7 @@ impl Planner {
     fn remove_unlisted(&mut self, entries: &[RemoteEntry], unclear: &Unclear, filter: &Filter) {
         let files =
             unclear.paths.iter().filter_map(|path| self.records.get(path)?.file().map(|known| (path, known)));
-        self.plan.doubted.extend(files.map(|(path, known)| Wanted {
-            path: path.clone(),
-            hash: known.hash,
-            size: known.size,
-        }));
+        self.schedule.doubted.extend(files.map(|(path, known)| wanted(path, known)));
         let listed: HashSet<&VaultPath> =
             entries.iter().map(|entry| &entry.path).chain(&unclear.paths).collect();
         let unlisted: Vec<Record> = self
@@ -440,118 +389,103 @@ impl Planner {
             .cloned()
             .collect();
         if unclear.nowhere > 0 {
-            self.plan.unlisted.extend(unlisted.into_iter().map(|record| record.path));
+            self.schedule.unlisted.extend(unlisted.into_iter().map(|record| record.path));
             return;
         }
         for record in unlisted {
-            let uid = record.uid();
-            self.remove(record.path, record.kind, uid);
+            let decision = decide(Some(&record), Local::NotScanned, Remote::Unlisted, &self.rules);
+            if decision.before == Before::Remove {
+                let uid = record.uid();
+                self.remove(record.path, record.kind, uid);
+            }
         }
-    }
-
-    /// Whether an entry of a vault that is older than the destination is news all the same: it is above its path's record,
-    /// removes nothing, and puts no file in a folder's place or the other way round.
-    fn is_addition(&self, entry: &RemoteEntry) -> bool {
-        let is_newer = |known: &Record| {
-            known.uid() < entry.uid && known.file().is_none() == (entry.kind == EntryKind::Folder)
-        };
-        entry.is_live() && self.records.get(&entry.path).is_none_or(is_newer)
     }
 
     /// Gives up every record that the listing does not confirm.
     fn release(&mut self, entries: &[RemoteEntry]) {
-        let listed: HashMap<&VaultPath, EntryKind> =
-            entries.iter().map(|entry| (&entry.path, entry.kind)).collect();
-        let is_confirmed = |record: &Record| match (&record.kind, listed.get(&record.path)) {
-            (RecordKind::File(known), Some(EntryKind::File { hash, .. })) => known.hash == *hash,
-            (RecordKind::Folder(_), Some(EntryKind::Folder)) => true,
-            _ => false,
+        let listed: HashMap<&VaultPath, &RemoteEntry> =
+            entries.iter().map(|entry| (&entry.path, entry)).collect();
+        let Scheduler { records, schedule, vanishing, vanishing_paths, rules, .. } = self;
+        let is_released = |path: &VaultPath, record: &Record| {
+            let remote = listed.get(path).map_or(Remote::Unlisted, |entry| entry.remote());
+            decide(Some(record), Local::NotScanned, remote, rules).before == Before::Release
         };
-        let Planner { records, plan, vanishing, vanishing_paths, .. } = self;
-        for (path, record) in records.extract_if(|_, record| !is_confirmed(record)) {
+        for (path, record) in records.extract_if(|path, record| is_released(path, record)) {
             // What is in the way of a listed file is moved aside, so whoever else wants its content takes it before.
             if let Some(known) = record.file()
-                && matches!(listed.get(&path), Some(EntryKind::File { .. } | EntryKind::Folder))
+                && listed.get(&path).is_some_and(|entry| entry.is_live())
             {
                 vanishing_paths.insert(path.clone());
                 vanishing.entry(known.hash).or_insert_with(|| path.clone());
             }
-            plan.released.push(path);
+            schedule.released.push(path);
         }
-        plan.released.sort_unstable();
+        schedule.released.sort_unstable();
     }
 
-    /// Decides what one admitted entry needs.
+    /// Schedules one admitted entry.
     fn place(&mut self, entry: RemoteEntry) {
-        let known = self.records.get(&entry.path).map(|record| record.kind.clone());
-        match (entry.kind, known) {
-            (EntryKind::Deleted { .. }, None) => self.plan.settled.push(entry.path),
-            (EntryKind::Deleted { .. }, Some(kind)) => self.remove(entry.path, kind, entry.uid),
-            (EntryKind::Folder, Some(RecordKind::Folder(uid))) => {
-                let path = entry.path;
-                if self.looks_at(entry.uid) {
-                    let recorded = uid == entry.uid;
-                    self.plan.folders.push(FolderChange { path, uid: entry.uid, recorded });
-                } else if self.is_renewal(uid, entry.uid) {
-                    self.renew(&path, RecordKind::Folder(entry.uid));
-                } else {
-                    self.plan.settled.push(path);
-                }
+        let base = self.records.get(&entry.path);
+        let decision = decide(base, Local::NotScanned, entry.remote(), &self.rules);
+        if decision.before == Before::Remove
+            && let Some(kind) = base.map(|record| record.kind.clone())
+        {
+            self.remove(entry.path.clone(), kind, entry.uid);
+            if !entry.is_live() {
+                return;
             }
-            (EntryKind::Folder, known) => {
-                if let Some(kind) = known {
-                    self.remove(entry.path.clone(), kind, entry.uid);
-                }
-                self.plan.folders.push(FolderChange { path: entry.path, uid: entry.uid, recorded: false });
+        }
+        let base = self.records.get(&entry.path);
+        match (decision.action, entry.kind) {
+            (Action::Renew, EntryKind::Folder) => self.renew(&entry.path, RecordKind::Folder(entry.uid)),
+            (Action::Renew, EntryKind::File { hash, .. }) => {
+                let size = base.and_then(Record::file).map_or(0, |known| known.size);
+                let target = Target::new(entry, None);
+                self.renew(&target.path, RecordKind::File(target.meta(hash, size)));
             }
-            (EntryKind::File { hash, size }, Some(RecordKind::File(known))) => {
-                self.place_over_file(entry, hash, size, known);
+            (Action::SetTimes, EntryKind::File { hash, .. }) => {
+                let replaces = base.and_then(Record::file).map(KnownContent::from);
+                let size = replaces.map_or(0, |known| known.size);
+                let targets = vec![Target::new(entry, replaces)];
+                self.schedule.touches.push(Transfer { hash, size, source: Source::Remote, targets });
             }
-            (EntryKind::File { hash, size }, known) => {
-                if let Some(kind) = known {
-                    self.remove(entry.path.clone(), kind, entry.uid);
-                }
-                self.want(hash, size, Target::new(entry, None));
+            (Action::Compare { size, replaces }, EntryKind::File { hash, .. }) => {
+                self.bring(entry, hash, size, replaces);
             }
+            (Action::MakeFolder { is_recorded }, _) => {
+                let (path, uid) = (entry.path, entry.uid);
+                self.schedule.folders.push(FolderChange { path, uid, recorded: is_recorded });
+            }
+            _ => self.schedule.settled.push(entry.path),
         }
     }
 
-    fn place_over_file(&mut self, entry: RemoteEntry, hash: ContentHash, size: u64, known: FileMeta) {
-        if known.hash != hash {
-            self.vanish(known.hash, entry.path.clone());
-            self.want(hash, size, Target::new(entry, Some((&known).into())));
-        } else if self.looks_at(entry.uid) {
-            // The size was counted when this content came; the entry's is only the server's word.
-            let mut target = Target::new(entry, Some((&known).into()));
-            target.recorded = target.meta(hash, known.size) == known;
-            let record = self.records.get(&target.path);
-            target.facts = record.and_then(|record| record.facts.clone()).map(Box::new);
-            self.want(hash, known.size, target);
-        } else if !self.is_renewal(known.uid, entry.uid) {
-            self.plan.settled.push(entry.path);
-        } else {
-            let target = Target::new(entry, Some((&known).into()));
-            if target.mtime == known.mtime {
-                let kind = RecordKind::File(target.meta(hash, known.size));
-                self.renew(&target.path, kind);
-            } else {
-                let transfer =
-                    Transfer { hash, size: known.size, source: Source::Remote, targets: vec![target] };
-                self.plan.touches.push(transfer);
+    /// Schedules a content for the path of its entry.
+    fn bring(&mut self, entry: RemoteEntry, hash: ContentHash, size: u64, replaces: Option<KnownContent>) {
+        let mut target = Target::new(entry, replaces);
+        match replaces {
+            Some(known) if known.hash == hash => {
+                let record = self.records.get(&target.path);
+                let known = record.and_then(Record::file);
+                target.recorded = known.is_some_and(|known| target.meta(hash, size) == *known);
+                target.facts = record.and_then(|record| record.facts.clone()).map(Box::new);
             }
+            Some(known) => self.vanish(known.hash, target.path.clone()),
+            None => {}
         }
+        self.want(hash, size, target);
     }
 
     /// What is at a path already is of another version from now on.
     fn renew(&mut self, path: &VaultPath, kind: RecordKind) {
         if let Some(known) = self.records.get(path) {
-            self.plan.renewed.push(Record { kind, ..known.clone() });
+            self.schedule.renewed.push(Record { kind, ..known.clone() });
         }
     }
 
     /// A content is wanted at one more path.
     fn want(&mut self, hash: ContentHash, size: u64, target: Target) {
-        let transfers = &mut self.plan.transfers;
+        let transfers = &mut self.schedule.transfers;
         match self.wanted.entry((hash, size)) {
             Entry::Occupied(at) => transfers[*at.get()].targets.push(target),
             Entry::Vacant(new) => {
@@ -566,10 +500,10 @@ impl Planner {
             RecordKind::File(meta) => {
                 self.vanish(meta.hash, path.clone());
                 let file = Removable { path, content: (&meta).into() };
-                self.plan.removals.push(FileRemoval { file, size: meta.size, uid, in_the_way: false });
+                self.schedule.removals.push(FileRemoval { file, size: meta.size, uid, in_the_way: false });
             }
             RecordKind::Folder(_) => {
-                self.plan.folder_removals.push(FolderChange { path, uid, recorded: false });
+                self.schedule.folder_removals.push(FolderChange { path, uid, recorded: false });
             }
         }
     }
@@ -581,8 +515,8 @@ impl Planner {
 
     /// Finds a source for each content that is wanted. What comes from a file that goes is a rescue.
     fn find_sources(&mut self, sources: &HashMap<ContentHash, VaultPath>) {
-        let Planner { plan, vanishing, vanishing_paths, .. } = self;
-        let rescues = plan.transfers.extract_if(.., |transfer| {
+        let Scheduler { schedule, vanishing, vanishing_paths, .. } = self;
+        let rescues = schedule.transfers.extract_if(.., |transfer| {
             let is_target = |path: &VaultPath| transfer.targets.iter().any(|target| target.path == *path);
             let stays = sources
                 .get(&transfer.hash)
@@ -593,37 +527,38 @@ impl Planner {
             }
             stays.is_none() && vanishes.is_some()
         });
-        plan.rescues.extend(rescues);
+        schedule.rescues.extend(rescues);
     }
 
-    fn finish(mut self) -> Plan {
-        let plan = &mut self.plan;
-        plan.folder_removals.sort_by(|a, b| b.path.cmp(&a.path));
-        plan.folders.sort_by(|a, b| a.path.cmp(&b.path));
-        if plan.rescues.is_empty() {
-            return self.plan;
+    fn finish(mut self) -> Schedule {
+        let schedule = &mut self.schedule;
+        schedule.folder_removals.sort_by(|a, b| b.path.cmp(&a.path));
+        schedule.folders.sort_by(|a, b| a.path.cmp(&b.path));
+        if schedule.rescues.is_empty() {
+            return self.schedule;
         }
         let key = |path: &VaultPath| {
             if self.folds_names { path.fold_key() } else { path.as_str().to_owned() }
         };
-        let leaving: BTreeSet<String> = plan
+        let leaving: BTreeSet<String> = schedule
             .removals
             .iter()
             .map(|removal| key(&removal.file.path))
-            .chain(plan.folder_removals.iter().map(|folder| key(&folder.path)))
+            .chain(schedule.folder_removals.iter().map(|folder| key(&folder.path)))
             .collect();
-        for target in plan.rescues.iter_mut().flat_map(|rescue| &mut rescue.targets) {
+        for target in schedule.rescues.iter_mut().flat_map(|rescue| &mut rescue.targets) {
             target.obstructed = target.replaces.is_some() || is_obstructed(&key(&target.path), &leaving);
         }
-        let targets = plan.rescues.iter().chain(&plan.transfers).flat_map(|transfer| &transfer.targets);
+        let targets =
+            schedule.rescues.iter().chain(&schedule.transfers).flat_map(|transfer| &transfer.targets);
         let files: BTreeSet<String> = targets.map(|target| key(&target.path)).collect();
-        let folders: BTreeSet<String> = plan.folders.iter().map(|folder| key(&folder.path)).collect();
-        for removal in &mut plan.removals {
+        let folders: BTreeSet<String> = schedule.folders.iter().map(|folder| key(&folder.path)).collect();
+        for removal in &mut schedule.removals {
             let path = key(&removal.file.path);
             // Folders above it are there as long as it is.
             removal.in_the_way = is_obstructed(&path, &files) || is_at_or_below(&path, &folders);
         }
-        self.plan
+        self.schedule
     }
 }
 
@@ -645,6 +580,11 @@ impl Target {
     pub(crate) fn is_recorded_as(&self, hash: ContentHash) -> bool {
         self.replaces.is_some_and(|recorded| recorded.hash == hash)
     }
+}
+
+/// Whether a recorded file is as recorded.
+fn wanted(path: &VaultPath, known: &FileMeta) -> Wanted {
+    Wanted { path: path.clone(), hash: known.hash, size: known.size }
 }
 
 fn swap((reason, entry): (String, RemoteEntry)) -> (RemoteEntry, String) {
@@ -670,5 +610,5 @@ fn is_at_or_below(path: &str, paths: &BTreeSet<String>) -> bool {
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
+#[path = "schedule_tests.rs"]
 mod tests;
