@@ -1,7 +1,7 @@
 //! Keeps objects that somebody else wrote where obsync is to write: under a free name beside their own.
 
 use object_store::path::Path;
-use obsync_core::StoreError;
+use obsync_core::{Expect, KeptBeside, StoreError};
 use obsync_protocol::VaultPath;
 
 use super::known::Occupant;
@@ -13,6 +13,21 @@ use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.
 const COPIES: u32 = 1000;
+
+/// Copies the object at a path to a free name beside its own. It stays in its place until another takes it.
+pub(super) async fn keep_in_place(shared: &Shared, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+    let key = shared.keys.of(path)?;
+    let changed = || shared.site.changed(path, None);
+    let Occupant::Object(facts) = shared.recall(path, &key).await? else { return Err(changed()) };
+    let Some(version) = facts.version.e_tag.clone() else {
+        return Err(shared.site.io(Action::Copy, path.as_str(), "the service names no version of it"));
+    };
+    let Some(kept_as) = keep_beside(shared, path, &key, &facts).await? else {
+        shared.known.forget(path);
+        return Err(changed());
+    };
+    Ok(KeptBeside { kept_as, expect: Expect::Version(version) })
+}
 
 /// Copies an object to a free name beside its own and tells it. `None`: it is another object by now.
 pub(super) async fn keep_beside(

@@ -165,7 +165,8 @@ impl Publisher<'_, '_> {
     }
 }
 
-fn occupant(error: &StoreError) -> Option<VaultPath> {
+/// What is in the way, if that is why something failed.
+pub(crate) fn occupant(error: &StoreError) -> Option<VaultPath> {
     match error {
         StoreError::InTheWay { occupant, .. } => Some(occupant.clone()),
         _ => None,

@@ -61,6 +61,6 @@ pub use model::{
 };
 pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
-    BatchLimit, FileWriter, Found, Inventory, Marked, Publication, PublicationContent, PublishFailure,
-    Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication, PublicationContent,
+    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

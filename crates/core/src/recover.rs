@@ -7,7 +7,7 @@ use crate::model::{FileMeta, Intent, Record};
 use crate::report::Report;
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
-use crate::store::{Publication, PublicationContent, PublishFailure, Wanted};
+use crate::store::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
 
 impl Run<'_> {
     /// Records what a run that died had put in place but not recorded yet.
@@ -29,7 +29,7 @@ impl Run<'_> {
         let publications =
             files.into_iter().zip(held).filter(|(_, held)| *held).map(|((path, meta), _)| Publication {
                 content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
-                replaces: Some(meta.into()),
+                expect: Expect::Content(meta.into()),
             });
         let publications: Vec<Publication> = publications.collect();
         let records: Vec<Record> =

@@ -76,11 +76,17 @@ fn equal_copy(dir: &Dir, name: &str, ends_with_mark: bool, facts: Facts) -> Opti
     })
 }
 
-/// Gives what was set aside its name back, if that is still free.
-pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, aside: &VaultPath) {
+/// Gives what was set aside its name back, if that is still free. `false`: it keeps the new one.
+pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, aside: &VaultPath) -> bool {
     match rename_new(dir, aside.file_name(), dir, path.file_name()) {
-        Ok(()) => root.touched(path.parent().as_ref()),
-        Err(error) => tracing::debug!(%error, "a conflicted copy keeps its new name"),
+        Ok(()) => {
+            root.touched(path.parent().as_ref());
+            true
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a conflicted copy keeps its new name");
+            false
+        }
     }
 }
 

@@ -38,6 +38,7 @@ mod walk;
 mod writer;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -45,8 +46,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use obsync_core::pin::Pin;
 use obsync_core::{
-    FileMeta, FileWriter, Found, Inventory, KnownContent, LocalFacts, Marked, Marker, MarkerFound,
-    Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore, Wanted,
+    Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts, Marked, Marker,
+    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore,
+    Wanted,
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 
@@ -351,6 +353,26 @@ impl VaultStore for FolderStore {
             aside::set_aside(&root, &dir, &path)
         })
         .await
+    }
+
+    async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+        match self.set_aside(path).await {
+            Ok(kept_as) => Ok(KeptBeside { kept_as, expect: Expect::Absent }),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(self.shared.site.changed(path.as_str(), None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put_back(&self, path: &VaultPath, kept: &KeptBeside) -> bool {
+        let (path, kept_as) = (path.clone(), kept.kept_as.clone());
+        let put_back = self.run(move |shared| {
+            let Some(root) = shared.root_to_write()? else { return Ok(false) };
+            let dir = Parents::new(&root).find(path.parent().as_ref())?;
+            Ok(dir.is_some_and(|dir| aside::put_back(&root, &dir, &path, &kept_as)))
+        });
+        put_back.await.unwrap_or(false)
     }
 
     async fn flush(&self) -> Result<(), StoreError> {

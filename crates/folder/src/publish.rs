@@ -1,4 +1,4 @@
-//! Makes staged files visible: each by one rename, whatever is in the way judged first, the batch durable at the end.
+//! Makes staged files visible: each by one rename, once the file in the way was compared, the batch durable at the end.
 //!
 //! The order is what keeps the promises. The content is flushed before it gets its name, so that no crash shows a
 //! name with half its content; the names are flushed before the batch is reported, so that the state never claims what a
@@ -20,7 +20,6 @@ use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::aside::{put_back, set_aside};
 use super::entry::{Facts, Kind, content_of, look, moment, open_to_flush, set_entry_time};
 use super::parents::Parents;
 use super::rename::rename_new;
@@ -162,10 +161,10 @@ enum Occupant {
     Gone,
     /// The very content that is to be published.
     Same(Facts),
-    /// What obsync put there last, unchanged.
-    Ours(Facts),
-    /// Something else. It is kept.
-    Foreign,
+    /// What is to be replaced, unchanged.
+    Expected(Facts),
+    /// Something else, with its content if that was read. It is left alone.
+    Foreign(Option<KnownContent>),
 }
 
 struct Publisher<'a> {
@@ -182,7 +181,7 @@ impl Publisher<'_> {
         self.shared.admit(publication.path())?;
         match (&publication.content, self.staging.clone()) {
             (PublicationContent::Staged(staged), Some(staging)) => {
-                self.place(&staging, staged, publication.replaces)
+                self.place(&staging, staged, publication.expect.content())
             }
             (PublicationContent::Staged(staged), None) => {
                 Err(self.root.site.not_found(Action::Place, staged.path.as_str()))
@@ -197,7 +196,7 @@ impl Publisher<'_> {
         let missing = || self.root.site.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
         match self.settle_seen(&dir, path, meta) {
-            Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path, meta), ..Published::default() }),
+            Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path, meta) }),
             Ok(None) => Err(StoreError::ContentNeeded {
                 path: path.as_str().to_owned(),
                 location: self.root.site.location(),
@@ -262,20 +261,9 @@ impl Publisher<'_> {
         replaces: Option<KnownContent>,
     ) -> Result<Published, StoreError> {
         let dir = self.parents.make(staged.path.parent().as_ref(), &staged.path)?;
-        let mut conflict = None;
-        let result = self.take_place(staging, staged, replaces, &dir, &mut conflict);
-        match (result, conflict) {
-            (Ok(()), conflict) => {
-                self.root.touched(staged.path.parent().as_ref());
-                Ok(Published { conflict, facts: facts_of(&dir, &staged.path, &staged.meta) })
-            }
-            (Err(error), conflict) => {
-                if let Some(aside) = conflict {
-                    put_back(self.root, &dir, &staged.path, &aside);
-                }
-                Err(error)
-            }
-        }
+        self.take_place(staging, staged, replaces, &dir)?;
+        self.root.touched(staged.path.parent().as_ref());
+        Ok(Published { facts: facts_of(&dir, &staged.path, &staged.meta) })
     }
 
     fn take_place(
@@ -284,7 +272,6 @@ impl Publisher<'_> {
         staged: &Staged,
         replaces: Option<KnownContent>,
         dir: &Arc<Dir>,
-        conflict: &mut Option<VaultPath>,
     ) -> Result<(), StoreError> {
         let name = staged.path.file_name();
         let mut source = Source { staging, handle: &staged.handle, part: None };
@@ -304,7 +291,7 @@ impl Publisher<'_> {
             }
             match self.judge(dir, staged, replaces)? {
                 Occupant::Gone => {}
-                Occupant::Ours(facts) => replace = Some(facts),
+                Occupant::Expected(facts) => replace = Some(facts),
                 Occupant::Same(facts) => match self.settle(dir, &staged.path, &staged.meta, facts) {
                     Ok(true) => {
                         staging.remove_file(&staged.handle);
@@ -315,7 +302,7 @@ impl Publisher<'_> {
                     Err(StoreError::PermissionDenied { .. }) => replace = Some(facts),
                     Err(error) => return Err(error),
                 },
-                Occupant::Foreign => *conflict = Some(set_aside(self.root, dir, &staged.path)?),
+                Occupant::Foreign(found) => return Err(self.root.site.changed(staged.path.as_str(), found)),
             }
         }
         Err(self.busy(&staged.path))
@@ -349,7 +336,7 @@ impl Publisher<'_> {
         let failed = |error: Errno| self.root.site.error(Action::Place, path.as_str(), error);
         match look(dir, name).map_err(failed)?.map(|facts| facts.kind) {
             None => Ok(Occupant::Gone),
-            Some(Kind::Foreign) => Ok(Occupant::Foreign),
+            Some(Kind::Foreign) => Ok(Occupant::Foreign(None)),
             Some(Kind::Folder) => match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {
                     self.parents.forget(path);
@@ -363,13 +350,15 @@ impl Publisher<'_> {
             Some(Kind::File) => Ok(match content_of(dir, name, &worth_reading(staged, replaces)) {
                 Ok(None) => Occupant::Gone,
                 Ok(Some((Some(content), facts))) if content == staged.meta.hash => Occupant::Same(facts),
-                Ok(Some((Some(content), facts))) if replaces.is_some_and(|ours| ours.hash == content) => {
-                    Occupant::Ours(facts)
+                Ok(Some((Some(content), facts))) if replaces.is_some_and(|known| known.hash == content) => {
+                    Occupant::Expected(facts)
                 }
-                Ok(Some(_)) => Occupant::Foreign,
+                Ok(Some((content, facts))) => {
+                    Occupant::Foreign(content.map(|hash| KnownContent { hash, size: facts.size }))
+                }
                 Err(error) => {
-                    tracing::debug!(%error, "what is in the way cannot be read, so it is kept");
-                    Occupant::Foreign
+                    tracing::debug!(%error, "the file in the way cannot be read");
+                    Occupant::Foreign(None)
                 }
             }),
         }
