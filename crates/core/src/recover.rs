@@ -3,13 +3,31 @@
 use obsync_protocol::VaultPath;
 
 use crate::error::PullError;
-use crate::model::{FileMeta, Intent, Record};
-use crate::report::Report;
+use crate::model::{FileMeta, Intent, KnownContent, Record};
+use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
 use crate::store::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
 
 impl Run<'_> {
+    /// Gives users their files back that a run which was killed had taken out of their places.
+    pub(crate) async fn return_taken(&self, report: &mut Report) -> Result<(), PullError> {
+        if self.options.dry_run || !self.store.has_taken().await? {
+            return Ok(());
+        }
+        let records = self.state.all_records().await?.into_iter().map(|record| (record.path, None));
+        let intents = self.state.intents().await?;
+        let announced = intents.iter().filter_map(Intent::placed);
+        let announced = announced.map(|record| (record.path.clone(), record.file().map(KnownContent::from)));
+        // What is announced comes last: of two entries of one path it counts.
+        for (path, kept_as) in self.store.return_taken(records.chain(announced).collect()).await? {
+            let path = path.unwrap_or_else(|| kept_as.clone());
+            self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
+            report.conflicts.push(Conflict { path, kept_as });
+        }
+        Ok(())
+    }
+
     /// Records what a run that died had put in place but not recorded yet.
     pub(crate) async fn recover(&self, known: &VaultState, report: &mut Report) -> Result<(), PullError> {
         let intents = self.state.intents().await?;

@@ -398,6 +398,22 @@ pub trait VaultStore: Send + Sync + 'static {
         false
     }
 
+    /// Whether a run that was killed left files that it had taken out of their places, to compare them.
+    async fn has_taken(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Gives those files their names back that are not what that run expected: somebody had saved them in that moment. `known`
+    /// are the paths that may be theirs, with the content that was to come there. Tells the paths of those that have another
+    /// name now, where they are known, and these names.
+    async fn return_taken(
+        &self,
+        known: Vec<(VaultPath, Option<KnownContent>)>,
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
+        let _ = known;
+        Ok(Vec::new())
+    }
+
     /// Makes removals and folders done so far durable.
     async fn flush(&self) -> Result<(), StoreError>;
 

@@ -102,6 +102,7 @@ impl Run<'_> {
             self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
         }
         let keeps = self.options.keep_everything || known.keeping;
+        self.return_taken(report).await?;
         self.recover(&known, report).await?;
         if fresh || mode == Mode::Full {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.

@@ -15,6 +15,7 @@
 mod aside;
 mod early;
 mod entry;
+mod exchange;
 mod file_system;
 mod folding;
 mod held;
@@ -32,6 +33,7 @@ mod seen;
 mod shared;
 mod site;
 mod staging;
+mod steps;
 mod sync;
 mod transplant;
 mod walk;
@@ -53,6 +55,7 @@ use obsync_core::{
 use obsync_protocol::{RepositoryPart, VaultPath};
 
 pub use self::pin::FolderPin;
+pub use self::steps::Step;
 pub use self::sync::Durability;
 
 use self::entry::Kind;
@@ -60,6 +63,7 @@ use self::parents::Parents;
 use self::root::Root;
 use self::shared::{Shared, is_own};
 use self::site::{Action, again};
+use self::steps::Steps;
 use self::writer::FolderWriter;
 use obsync_core::blocking::{blocking, lock};
 
@@ -93,6 +97,23 @@ impl FolderStore {
     /// [`StoreError::Unavailable`] if something else than a folder is there, or if it cannot be read.
     pub fn open(dest: &Path, options: FolderOptions) -> Result<Self, StoreError> {
         let shared = Shared::new(PathBuf::from(dest), options);
+        shared.root()?;
+        Ok(FolderStore { shared: Arc::new(shared) })
+    }
+
+    /// The same, with somebody who sees each step of writing before the next one: for tests.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FolderStore::open`].
+    #[doc(hidden)]
+    pub fn open_watched(
+        dest: &Path,
+        options: FolderOptions,
+        watch: impl Fn(Step, Option<&VaultPath>) + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let mut shared = Shared::new(PathBuf::from(dest), options);
+        shared.steps = Steps::watched(watch);
         shared.root()?;
         Ok(FolderStore { shared: Arc::new(shared) })
     }
@@ -171,7 +192,7 @@ impl FolderStore {
     where
         I: Send + 'static,
         T: Send + 'static,
-        F: Fn(&Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Shared, &Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
     {
         let count = items.len();
         let answers = self.run(move |shared| {
@@ -184,7 +205,7 @@ impl FolderStore {
                 return Ok(items.iter().map(|_| Ok(without())).collect());
             };
             let mut parents = Parents::new(&root);
-            Ok(items.iter().map(|item| work(&root, &mut parents, item)).collect())
+            Ok(items.iter().map(|item| work(shared, &root, &mut parents, item)).collect())
         });
         answers.await.unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
     }
@@ -329,7 +350,7 @@ impl VaultStore for FolderStore {
 
     async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
         let shared = self.shared.clone();
-        let create = move |_: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
+        let create = move |_: &Shared, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
             shared.admit(folder)?;
             if parents.find(Some(folder))?.is_some() {
                 return Ok(false);
@@ -340,7 +361,13 @@ impl VaultStore for FolderStore {
     }
 
     async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        self.for_each(folders, false, || true, remove::remove_folder).await
+        self.for_each(
+            folders,
+            false,
+            || true,
+            |_, root, parents, folder| remove::remove_folder(root, parents, folder),
+        )
+        .await
     }
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
@@ -365,6 +392,17 @@ impl VaultStore for FolderStore {
         }
     }
 
+    async fn has_taken(&self) -> Result<bool, StoreError> {
+        self.run(Shared::has_taken).await
+    }
+
+    async fn return_taken(
+        &self,
+        known: Vec<(VaultPath, Option<KnownContent>)>,
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
+        self.run(move |shared| shared.return_taken(&known)).await
+    }
+
     async fn put_back(&self, path: &VaultPath, kept: &KeptBeside) -> bool {
         let (path, kept_as) = (path.clone(), kept.kept_as.clone());
         let put_back = self.run(move |shared| {
@@ -387,7 +425,7 @@ impl VaultStore for FolderStore {
         let untimed = self.shared.untimed.load(Ordering::Relaxed).then(|| {
             "some files here belong to other users, who alone can set their times; their content is the vault's".to_owned()
         });
-        untimed.into_iter().collect()
+        untimed.into_iter().chain(std::mem::take(&mut *lock(&self.shared.kept))).collect()
     }
 
     async fn list(&self) -> Result<Inventory, StoreError> {

@@ -21,6 +21,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::entry::{Facts, Kind, content_of, look, moment, open_to_flush, set_entry_time};
+use super::exchange::Replaced;
 use super::parents::Parents;
 use super::rename::rename_new;
 use super::rights;
@@ -28,6 +29,7 @@ use super::root::Root;
 use super::shared::Shared;
 use super::site::{Action, again};
 use super::staging::StagingFolder;
+use super::steps::Step;
 use super::transplant::{Part, sweep, transplant};
 
 /// How often a publication is tried while something else keeps changing what is at its path.
@@ -68,7 +70,14 @@ pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answe
         }
         results[index] = result;
     }
-    let flushed = shared.early.flush_all(|| root.flush()).inspect_err(|_| distrust(shared));
+    let staging = publisher.staging.clone();
+    let flushed = shared.early.flush_all(|| root.flush());
+    shared.steps.reach(Step::Flushed, None);
+    // Whether that went well or not: what came out may be a user's text.
+    if let Some(staging) = staging {
+        shared.settle_taken(&root, &staging);
+    }
+    let flushed = flushed.inspect_err(|_| distrust(shared));
     let answer = |(publication, result)| match (result, &flushed) {
         (Ok(published), Ok(())) => Ok(published),
         (Ok(_), Err(error)) => {
@@ -116,6 +125,7 @@ fn prepare(
         }
     };
     flushed.inspect_err(|_| distrust(shared))?;
+    shared.steps.reach(Step::Prepared, None);
     Ok((root, Some(staging)))
 }
 
@@ -273,15 +283,17 @@ impl Publisher<'_> {
         replaces: Option<KnownContent>,
         dir: &Arc<Dir>,
     ) -> Result<(), StoreError> {
-        let name = staged.path.file_name();
         let mut source = Source { staging, handle: &staged.handle, part: None };
         let mut replace = None;
         for _ in 0..ATTEMPTS {
             if replace.is_some() {
                 self.take_over_rights(&source, dir, staged)?;
             }
-            match source.rename(dir, name, replace.take()) {
-                Ok(()) => return Ok(()),
+            match self.rename(&source, staged, dir, replace.take()) {
+                Ok(()) => {
+                    self.shared.steps.reach(Step::Placed, Some(&staged.path));
+                    return Ok(());
+                }
                 Err(Errno::EXIST | Errno::ISDIR) => {}
                 Err(Errno::XDEV) if source.part.is_none() => {
                     source.part = Some(self.transplant(staging, staged, dir)?);
@@ -291,7 +303,10 @@ impl Publisher<'_> {
             }
             match self.judge(dir, staged, replaces)? {
                 Occupant::Gone => {}
-                Occupant::Expected(facts) => replace = Some(facts),
+                Occupant::Expected(facts) => {
+                    let content = replaces.map_or(staged.meta.hash, |known| known.hash);
+                    replace = Some(Replaced { facts, content });
+                }
                 Occupant::Same(facts) => match self.settle(dir, &staged.path, &staged.meta, facts) {
                     Ok(true) => {
                         staging.remove_file(&staged.handle);
@@ -299,13 +314,39 @@ impl Publisher<'_> {
                     }
                     Ok(false) => {}
                     // It is another user's file. Ours, with the same content, may take its place.
-                    Err(StoreError::PermissionDenied { .. }) => replace = Some(facts),
+                    Err(StoreError::PermissionDenied { .. }) => {
+                        replace = Some(Replaced { facts, content: staged.meta.hash });
+                    }
                     Err(error) => return Err(error),
                 },
                 Occupant::Foreign(found) => return Err(self.root.site.changed(staged.path.as_str(), found)),
             }
         }
         Err(self.busy(&staged.path))
+    }
+
+    /// Renames a staged file, into the place of another if `replace` tells of one and it still is there.
+    fn rename(
+        &self,
+        source: &Source<'_>,
+        staged: &Staged,
+        dir: &Dir,
+        replace: Option<Replaced>,
+    ) -> rustix::io::Result<()> {
+        let name = staged.path.file_name();
+        let Some(replace) = replace else { return source.rename(dir, name, None) };
+        self.shared.steps.reach(Step::Compared, Some(&staged.path));
+        if look(dir, name)? != Some(replace.facts) {
+            return source.rename(dir, name, None);
+        }
+        if source.part.is_none() && self.shared.exchanges() {
+            let staging = source.staging;
+            match self.shared.exchange(staging, source.handle, dir, &staged.path, replace) {
+                Err(Errno::OPNOTSUPP) => {}
+                exchanged => return exchanged,
+            }
+        }
+        source.rename(dir, name, Some(replace.facts))
     }
 
     fn busy(&self, path: &VaultPath) -> StoreError {
