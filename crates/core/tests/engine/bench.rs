@@ -86,11 +86,12 @@ impl Bench {
     }
 
     fn identity(&self) -> StateIdentity {
-        StateIdentity {
-            vault_id: self.source.vault.id.clone(),
-            vault_name: VAULT.to_owned(),
-            destination: canonical_destination(&self.dest()).unwrap(),
-        }
+        identity(&self.source, &self.dest())
+    }
+
+    /// The folder that has the destination and the state.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// The destination's state, opened (and locked) anew.
@@ -184,8 +185,22 @@ impl Bench {
     }
 }
 
+/// What the state of a destination says of itself.
+pub(crate) fn identity(source: &PullSource, dest: &Path) -> StateIdentity {
+    StateIdentity {
+        vault_id: source.vault.id.clone(),
+        vault_name: VAULT.to_owned(),
+        destination: canonical_destination(dest).unwrap(),
+    }
+}
+
 async fn source(server: &Server) -> PullSource {
-    let options = ClientOptions { api_url: server.url(), ..ClientOptions::default() };
+    source_at(&server.url()).await
+}
+
+/// The vault on the server at this address.
+pub(crate) async fn source_at(url: &str) -> PullSource {
+    let options = ClientOptions { api_url: url.to_owned(), ..ClientOptions::default() };
     let client = Client::new(options).unwrap();
     let token = client.sign_in(EMAIL, &SecretString::from(PASSWORD), None).await.unwrap().token;
     let vault = client.vaults(&token).await.unwrap().into_iter().find(|vault| vault.name == VAULT).unwrap();

@@ -7,6 +7,7 @@ mod emptied;
 mod full_pulls;
 mod histories;
 mod identity;
+mod kills;
 mod meddled;
 mod older_vaults;
 mod refusals;

@@ -11,11 +11,17 @@ use obsync_sqlite::SqliteState;
 pub(crate) struct WatchedState {
     state: Arc<SqliteState>,
     commits: Mutex<Vec<Commit>>,
+    around_commits: Box<dyn Fn() + Send + Sync>,
 }
 
 impl WatchedState {
     pub(crate) fn new(state: Arc<SqliteState>) -> Self {
-        WatchedState { state, commits: Mutex::default() }
+        Self::with(state, || {})
+    }
+
+    /// The same, with something that is done before and after each commit.
+    pub(crate) fn with(state: Arc<SqliteState>, around_commits: impl Fn() + Send + Sync + 'static) -> Self {
+        WatchedState { state, commits: Mutex::default(), around_commits: Box::new(around_commits) }
     }
 
     /// The commits, in order.
@@ -60,6 +66,9 @@ impl StateStore for WatchedState {
 
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner).push(commit.clone());
-        self.state.commit(commit).await
+        (self.around_commits)();
+        let committed = self.state.commit(commit).await;
+        (self.around_commits)();
+        committed
     }
 }
