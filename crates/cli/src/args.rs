@@ -256,6 +256,10 @@ pub(crate) struct Pull {
     /// not list are only removed with --full
     #[arg(long)]
     pub(crate) accept_older_vault: bool,
+    /// Accept what can never be had in DEST, such as names that its file system refuses: it is no failure any more until the
+    /// vault changes it. `status` goes on naming it
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) accept_failures: bool,
     /// Only tell what a pull would do
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -49,7 +49,7 @@ impl Place {
 
     fn of(error: &NameError) -> Self {
         match error {
-            NameError::Hostile(_) | NameError::Undecodable(NameDefect::NotText) => Place::Impossible,
+            NameError::Hostile { .. } | NameError::Undecodable(NameDefect::NotText) => Place::Impossible,
             NameError::Undecodable(_) => Place::Unknown,
         }
     }

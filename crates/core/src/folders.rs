@@ -133,7 +133,12 @@ impl Publisher<'_, '_> {
             // It may have been there once: a record of it would make the next attempt find nothing to do.
             self.ledger.abandoned(path.clone());
             let entry = RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 };
-            self.ledger.failed(&entry, error.to_string());
+            match error {
+                StoreError::NameTooLong { .. } | StoreError::NameRefused { .. } => {
+                    self.ledger.refused(&entry, error.to_string());
+                }
+                _ => self.ledger.failed(&entry, error.to_string()),
+            }
         }
         Ok(self.ledger.commit().await?)
     }

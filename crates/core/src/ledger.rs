@@ -2,7 +2,7 @@
 //!
 //! Everything durable goes through [`Ledger::commit`], so that state and report cannot disagree.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use obsync_protocol::limits::{FAILED_CHANGES, FAILED_MEMORY};
@@ -54,6 +54,21 @@ impl Remembered {
     }
 }
 
+/// The lasting failures that are none, because the user accepted them.
+#[derive(Debug, Default)]
+pub(crate) struct Accepted {
+    /// Whatever fails for good in this run is accepted.
+    pub(crate) all: bool,
+    /// What an earlier run accepted, by the version of the change.
+    pub(crate) known: HashMap<DeferredKey, Uid>,
+}
+
+impl Accepted {
+    pub(crate) fn covers(&self, key: &DeferredKey, uid: Uid) -> bool {
+        self.all || self.known.get(key) == Some(&uid)
+    }
+}
+
 /// The account of one round of a pull.
 pub(crate) struct Ledger<'a> {
     state: Arc<dyn StateStore>,
@@ -76,6 +91,7 @@ pub(crate) struct Ledger<'a> {
     /// What failed in this round and could not be deferred for lack of room.
     unremembered: HashSet<DeferredKey>,
     remembered: Remembered,
+    pub(crate) accepted: Accepted,
     /// A commit failed.
     failed: bool,
 }
@@ -106,6 +122,7 @@ impl<'a> Ledger<'a> {
             deferred,
             unremembered: HashSet::new(),
             remembered,
+            accepted: Accepted::default(),
             failed: false,
         }
     }
@@ -157,6 +174,36 @@ impl<'a> Ledger<'a> {
         self.report.fail(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
     }
 
+    /// A change can never be applied here, as long as the vault does not change it again.
+    pub(crate) fn refused(&mut self, entry: &RemoteEntry, reason: String) {
+        let cause = DeferredCause::Acknowledged { reason: reason.clone() };
+        let deferred = entry.defer(cause, &self.keys);
+        if !self.accept(deferred) {
+            self.report.has_lasting_failures = true;
+            self.failed(entry, reason);
+        }
+    }
+
+    /// Notes a lasting failure that the user accepted. `false`: nobody did.
+    fn accept(&mut self, deferred: Deferred) -> bool {
+        let uid = deferred.message.uid;
+        if !self.accepted.covers(&deferred.key, uid) || !self.remembered.has_room_for(&deferred) {
+            return false;
+        }
+        self.report.accepted_failures += 1;
+        self.completed.push(uid);
+        self.defer(deferred);
+        true
+    }
+
+    /// A content can never be brought to its only target.
+    pub(crate) fn transfer_refused(&mut self, transfer: &Transfer, reason: &str) {
+        self.missing(transfer);
+        for entry in transfer.entries() {
+            self.refused(&entry, reason.to_owned());
+        }
+    }
+
     /// A change could not be applied now, and the next round or run will try again; not worth a line in the report yet.
     fn postponed(&mut self, entry: &RemoteEntry, reason: String) {
         tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
@@ -206,6 +253,12 @@ impl<'a> Ledger<'a> {
 
     /// A change that cannot even be decoded; its deferred form says why.
     pub(crate) fn undecodable(&mut self, deferred: Deferred) {
+        if let DeferredCause::Failed { reason } = &deferred.cause {
+            let cause = DeferredCause::Acknowledged { reason: reason.clone() };
+            if self.accept(Deferred { cause, ..deferred.clone() }) {
+                return;
+            }
+        }
         if let Some(failure) = Failure::of_deferred(&deferred) {
             self.report.fail(failure);
         }

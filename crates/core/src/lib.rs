@@ -1,6 +1,6 @@
 //! The engine of obsync: brings a vault to a destination, exactly, and survives anything on the way.
 //!
-//! The way of a file is listing → plan → fetch → verify → publish → commit (ARCHITECTURE.md has the steps).
+//! The way of a file is listing → decision → schedule → fetch → verify → publish → commit (ARCHITECTURE.md has the steps).
 //! This crate knows neither file systems nor databases: destinations implement [`VaultStore`] and state databases
 //! [`StateStore`]. It knows no terminal either: a program that wants to show progress implements [`Progress`].
 
@@ -12,6 +12,7 @@ pub mod benching;
 pub mod blocking;
 pub mod conflicted_copy;
 mod cursor;
+mod earlier;
 mod entry;
 mod error;
 mod folders;

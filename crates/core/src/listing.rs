@@ -290,6 +290,16 @@ impl Listing {
         unclear
     }
 
+    /// Whether something later than this deferred change is listed for its path.
+    pub(crate) fn supersedes(&self, deferred: &Deferred, keys: &VaultKeys) -> bool {
+        let decoded = RemoteEntry::decode(&deferred.message, keys);
+        let path = match &decoded {
+            Ok(entry) => Some(&entry.path),
+            Err(error) => error.place.path(),
+        };
+        self.newest_of(&deferred.key, path).is_some_and(|known| known >= deferred.message.uid)
+    }
+
     /// Takes in a change that an earlier run deferred, unless the listing has something later for its path. Tells whether
     /// there was room for it: what cannot be read is not remembered without end.
     pub(crate) fn add_deferred(&mut self, deferred: Deferred, keys: &VaultKeys) -> bool {

@@ -271,6 +271,11 @@ impl<'a, 'r> Publisher<'a, 'r> {
                     self.put_back(&mut ready).await;
                     self.left_over.push(Transfer { source: Source::Remote, ..ready.transfer });
                 }
+                StoreError::NameTooLong { .. } | StoreError::NameRefused { .. } => {
+                    self.put_back(&mut ready).await;
+                    let first = self.without_others(ready.transfer);
+                    self.ledger.transfer_refused(&first, &error.to_string());
+                }
                 _ => self.cannot_be_placed(ready, &error.to_string()).await,
             }
         }
@@ -333,12 +338,18 @@ impl<'a, 'r> Publisher<'a, 'r> {
     }
 
     /// A content could not be brought to its first target, for a reason that is that target's alone.
-    pub(crate) fn first_target_failed(&mut self, mut transfer: Transfer, reason: &str) {
+    pub(crate) fn first_target_failed(&mut self, transfer: Transfer, reason: &str) {
+        let first = self.without_others(transfer);
+        self.ledger.transfer_failed(&first, reason);
+    }
+
+    /// The transfer to its first target alone; the others are left over.
+    fn without_others(&mut self, mut transfer: Transfer) -> Transfer {
         let others = transfer.targets.split_off(1);
-        self.ledger.transfer_failed(&transfer, reason);
         if !others.is_empty() {
-            self.left_over.push(Transfer { targets: others, ..transfer });
+            self.left_over.push(Transfer { targets: others, ..transfer.clone() });
         }
+        transfer
     }
 
     /// Takes a published file into the account.

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::entry::EntryKind;
 use crate::identity::Doubt;
+use crate::ledger::Accepted;
 use crate::listing::Listing;
-use crate::model::{Deferred, DeferredCause};
+use crate::model::{Deferred, DeferredCause, DeferredKey};
 use crate::schedule::{FolderChange, Schedule, Source, Transfer};
 
 /// How a pull ended.
@@ -168,6 +169,12 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// Not applied either, and not in `failures`.
     pub failures_unlisted: u64,
+    /// Whether some of the failures last as long as the vault does not change what failed.
+    #[serde(skip)]
+    pub has_lasting_failures: bool,
+    /// Changes that cannot be applied here for good, which the user accepted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub accepted_failures: u64,
     /// What a dry run would do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
@@ -184,6 +191,11 @@ pub struct Report {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 impl Report {
@@ -222,6 +234,8 @@ impl Report {
             warnings: Vec::new(),
             failures: Vec::new(),
             failures_unlisted: 0,
+            has_lasting_failures: false,
+            accepted_failures: 0,
             steps: Vec::new(),
             connections: 0,
             requests: 0,
@@ -262,6 +276,8 @@ impl Report {
     pub(crate) fn forget_failures(&mut self) {
         self.failures.clear();
         self.failures_unlisted = 0;
+        self.accepted_failures = 0;
+        self.has_lasting_failures = false;
     }
 
     /// Takes in a file that the filter leaves out.
@@ -278,7 +294,13 @@ impl Report {
     }
 
     /// Tells what a plan would do.
-    pub(crate) fn describe(&mut self, plan: &Schedule, listing: &Listing, filter: &Filter) {
+    pub(crate) fn describe(
+        &mut self,
+        plan: &Schedule,
+        listing: &Listing,
+        filter: &Filter,
+        accepted: &Accepted,
+    ) {
         let step = |action, path: &VaultPath| Step { action, path: path.clone(), size: None, from: None };
         for removal in &plan.removals {
             self.steps
@@ -307,11 +329,20 @@ impl Report {
         }
         for (entry, reason) in &plan.refused {
             let (path, uid, reason) = (entry.path.as_str().to_owned(), entry.uid, reason.clone());
-            self.fail(Failure { path, uid, reason });
+            self.refuse(&DeferredKey::plain(&entry.path), Failure { path, uid, reason }, accepted);
         }
-        let refused = listing.refused.values().filter_map(|refused| Failure::of_deferred(&refused.deferred));
-        for failure in refused.chain(listing.impossible.iter().map(|(failure, _)| failure.clone())) {
-            self.fail(failure);
+        for refused in listing.refused.values() {
+            if let Some(failure) = Failure::of_deferred(&refused.deferred) {
+                self.refuse(&refused.deferred.key, failure, accepted);
+            }
+        }
+        listing.impossible.iter().for_each(|(failure, _)| self.fail(failure.clone()));
+    }
+
+    fn refuse(&mut self, key: &DeferredKey, failure: Failure, accepted: &Accepted) {
+        match accepted.covers(key, failure.uid) {
+            true => self.accepted_failures += 1,
+            false => self.fail(failure),
         }
     }
 

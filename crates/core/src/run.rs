@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use obsync_client::{Client, FetchOptions, SessionTarget, Token};
-use obsync_protocol::limits::LISTING_MEMORY;
 use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::earlier::Earlier;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
 use crate::history::Historian;
 use crate::identity::Doubt;
-use crate::ledger::{Ledger, Remembered};
-use crate::model::{CursorEntry, DeferredCause, DeferredKey, DeferredKind, Record};
+use crate::ledger::Ledger;
+use crate::model::{CursorEntry, DeferredKey, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::reconcile::{Mode, Reach};
@@ -60,6 +60,9 @@ pub struct PullOptions {
     /// the vault lists it belongs to the user from then on. For a vault that is not the one that was pulled before, or not
     /// in the form that it had.
     pub keep_everything: bool,
+    /// Accept what fails for good: names that the destination cannot have, and entries that cannot be read. They are no
+    /// failures any more until the vault changes them.
+    pub accept_failures: bool,
     /// What the caller found out about the destination, of which the state knows nothing.
     pub doubt: Option<Doubt>,
     /// Connections and requests in flight.
@@ -119,14 +122,6 @@ enum RoundEnd {
     Overtaken,
 }
 
-/// Changes that earlier runs deferred.
-struct Earlier {
-    /// Those that nothing has to be known of any more.
-    obsolete: Vec<DeferredKey>,
-    /// Those that failed.
-    remembered: Remembered,
-}
-
 impl Run<'_> {
     pub(crate) fn warn(&self, warning: String, report: &mut Report) {
         self.progress.notice(&warning);
@@ -162,7 +157,7 @@ impl Run<'_> {
             return Ok(RoundEnd::Done);
         };
         self.progress.phase(Phase::Planning);
-        let (obsolete, remembered) = self.add_deferred(&mut survey, report).await?;
+        let earlier = self.add_deferred(&mut survey, report).await?;
         let plan = self.plan(&mut survey).await?;
         if !plan.unlisted.is_empty() {
             self.warn(kept_unlisted(plan.unlisted.len()), report);
@@ -172,48 +167,11 @@ impl Run<'_> {
         }
         if self.options.dry_run {
             report.connections += 1;
-            report.describe(&plan, &survey.listing, &self.options.filter);
+            report.describe(&plan, &survey.listing, &self.options.filter, &earlier.accepted);
             return Ok(RoundEnd::Done);
         }
         self.progress.phase(Phase::Transferring);
-        self.carry_out(plan, survey, Earlier { obsolete, remembered }, is_last, report).await
-    }
-
-    /// Adds to the listing what earlier runs deferred and what is to be tried again now. Tells the keys that are obsolete: a
-    /// full listing stands for them, or they are too many.
-    async fn add_deferred(
-        &self,
-        survey: &mut Survey,
-        report: &mut Report,
-    ) -> Result<(Vec<DeferredKey>, Remembered), PullError> {
-        let mut remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
-        let failed = self.state.deferred(DeferredKind::Failed).await?;
-        let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
-        let filtered = match survey.is_whole() || refiltered {
-            true => self.state.deferred(DeferredKind::Filtered).await?,
-            false => Vec::new(),
-        };
-        let deferred = failed.into_iter().chain(filtered);
-        if survey.is_whole() || survey.disbelieved {
-            return Ok((deferred.map(|deferred| deferred.key).collect(), remembered));
-        }
-        let mut obsolete = Vec::new();
-        for deferred in deferred {
-            let key = deferred.key.clone();
-            match deferred.cause {
-                DeferredCause::Failed { .. } => remembered.add(&deferred),
-                // They stay until somebody says otherwise, or the vault does.
-                DeferredCause::HeldBack { confirmed: None } | DeferredCause::Acknowledged { .. } => continue,
-                DeferredCause::Filtered | DeferredCause::HeldBack { confirmed: Some(_) } => {}
-            }
-            if !survey.listing.add_deferred(deferred, &self.source.keys) {
-                obsolete.push(key);
-            }
-        }
-        if !obsolete.is_empty() {
-            self.warn(forgotten(obsolete.len()), report);
-        }
-        Ok((obsolete, remembered))
+        self.carry_out(plan, survey, earlier, is_last, report).await
     }
 
     async fn plan(&self, survey: &mut Survey) -> Result<Schedule, PullError> {
@@ -322,6 +280,8 @@ impl Run<'_> {
             earlier.remembered,
             report,
         );
+        ledger.accepted = earlier.accepted;
+        ledger.report.accepted_failures += earlier.still_accepted;
         survey.listing.withdrawn.into_keys().for_each(|key| ledger.settled(key));
         survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused.deferred));
         survey.listing.impossible.into_iter().for_each(|(failure, _)| ledger.report.fail(failure));
@@ -449,14 +409,6 @@ fn kept_unlisted(count: usize) -> String {
     format!(
         "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
          list any more was kept ({count} paths). When that is mended, a full pull removes them"
-    )
-}
-
-/// What to tell of deferred changes that cannot be read and are too many.
-fn forgotten(count: usize) -> String {
-    format!(
-        "{count} entries that cannot be read and that earlier pulls remembered were forgotten, because there are too many; \
-         a pull with `--full` lists them again"
     )
 }
 

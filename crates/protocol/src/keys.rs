@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::content::{ContentDecryptor, ContentEncryptor, ContentError, NONCE_LENGTH};
 use crate::gcm::{GcmKey, NONCE, TAG};
 use crate::siv::Siv;
+use crate::untrusted::shown_name;
 use crate::{ContentHash, EncodedHash, EncodedPath, EncryptionVersion, PathError, VaultPath};
 
 /// The longest deterministic text that is encoded or decoded, in bytes of its plain form. No path is longer
@@ -189,7 +190,10 @@ impl VaultKeys {
     /// [`NameError::Undecodable`] when the text was not made with these keys, [`NameError::Hostile`] when it
     /// was and what it says is no path to be used.
     pub fn decode_path(&self, encoded: impl AsRef<str>) -> Result<VaultPath, NameError> {
-        self.decode(encoded.as_ref(), |path| VaultPath::parse(path).map_err(NameError::Hostile))
+        self.decode(encoded.as_ref(), |path| {
+            VaultPath::parse(path)
+                .map_err(|source| NameError::Hostile { name: shown_name(path).into_owned(), source })
+        })
     }
 
     /// The form in which a content hash travels.
@@ -335,14 +339,19 @@ impl fmt::Debug for VaultKeys {
 }
 
 /// Why an encoded name gives no name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NameError {
     /// It cannot be decoded with this vault's keys.
     #[error("the encoded name cannot be decoded: {0}")]
     Undecodable(NameDefect),
     /// It can, and must not be used as a path.
-    #[error("the name is refused: {0}")]
-    Hostile(#[source] PathError),
+    #[error("the name {name} is refused: {source}")]
+    Hostile {
+        /// The name, in a form that is safe to print.
+        name: String,
+        /// Why it must not be used.
+        source: PathError,
+    },
 }
 
 /// What is wrong with an encoded name.

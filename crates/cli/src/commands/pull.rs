@@ -212,6 +212,7 @@ fn pull_options(options: &Pull) -> PullOptions {
         mode: if options.full { Mode::Full } else { Mode::Incremental },
         dry_run: options.dry_run,
         accept_older_vault: options.accept_older_vault,
+        accept_failures: options.accept_failures,
         fetch: FetchOptions { connections: options.connections.into(), ..FetchOptions::default() },
         ..PullOptions::default()
     }

@@ -23,6 +23,12 @@ pub(crate) fn sentences(report: &Report) -> String {
             reasons(report)
         ));
     }
+    if report.accepted_failures > 0 {
+        lines.push(format!(
+            "Not here, as you accepted: {}; `obsync status` names them.",
+            human::counted(report.accepted_failures, "change", "changes")
+        ));
+    }
     lines.join("\n")
 }
 
@@ -42,6 +48,13 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
     }));
     if report.failures_unlisted > 0 {
         lines.push(format!("  and {} more", human::number(report.failures_unlisted)));
+    }
+    if report.has_lasting_failures {
+        lines.push(
+            "What can never be had here is no failure any more after one pull with `--accept-failures`; or rename it in \
+             Obsidian, or leave it out with `--exclude`."
+                .to_owned(),
+        );
     }
     Some(lines.join("\n"))
 }

@@ -96,3 +96,47 @@ async fn a_name_with_a_colon_fails_alone_where_it_would_name_a_stream() {
     bench.folder.refuses_colons = Some(false);
     assert_eq!(bench.pull().await.outcome, Outcome::Complete);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_never_be_here_is_accepted_once_and_new_failures_stand_out() {
+    let mut bench = Bench::new().await;
+    let never = format!("{}.md", "n".repeat(300));
+    bench.vault.write(&never, "text", T).unwrap();
+    bench.vault.write("good.md", "good", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 0));
+    assert!(report.has_lasting_failures);
+
+    bench.options.accept_failures = true;
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Complete, 0, 1));
+    bench.options.accept_failures = false;
+    for full in [false, true, false] {
+        let report = if full { bench.pull_full().await } else { bench.pull().await };
+        assert_eq!((report.outcome, report.accepted_failures), (Outcome::Complete, 1), "full: {full}");
+    }
+
+    // Another one, and the same one with a new content, are failures of their own.
+    bench.vault.write(&format!("{}.md", "o".repeat(300)), "text", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 1));
+    bench.vault.write(&never, "another text", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 2, 0));
+
+    // Mended in the vault, nothing is left of it.
+    bench.vault.delete(&never).unwrap();
+    bench.vault.delete(&format!("{}.md", "o".repeat(300))).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.accepted_failures), (Outcome::Complete, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_for_the_moment_cannot_be_accepted() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    bench.options.accept_failures = true;
+    bench.server.faults().update(|faults| faults.set("wrong-hash").unwrap());
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 0));
+}

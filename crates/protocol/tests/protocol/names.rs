@@ -144,7 +144,8 @@ fn a_hostile_path_is_refused_although_it_is_well_encoded() {
     ] {
         for version in VERSIONS {
             let encoded = keys(version).encode_text(path).expect("short");
-            assert_eq!(keys(version).decode_path(&encoded), Err(NameError::Hostile(error)), "{path:?}");
+            let found = keys(version).decode_path(&encoded);
+            assert!(matches!(&found, Err(NameError::Hostile { source, .. }) if *source == error), "{path:?}");
         }
     }
 }
