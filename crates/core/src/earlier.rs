@@ -1,7 +1,12 @@
 //! The changes that earlier runs deferred: which are tried again, which are obsolete, which the user accepted.
 
+use std::collections::HashSet;
+
+use obsync_protocol::VaultPath;
 use obsync_protocol::limits::LISTING_MEMORY;
 
+use crate::brake::MaxDelete;
+use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::ledger::{Accepted, Remembered};
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind};
@@ -17,7 +22,9 @@ pub(crate) struct Earlier {
     pub(crate) remembered: Remembered,
     /// Those that were accepted, and whether this run accepts more.
     pub(crate) accepted: Accepted,
-    /// How many of them this run does not look at.
+    /// The paths of deletions that somebody confirmed.
+    pub(crate) confirmed: HashSet<VaultPath>,
+    /// How many of those accepted this run does not look at.
     pub(crate) still_accepted: u64,
 }
 
@@ -30,7 +37,14 @@ impl Run<'_> {
     ) -> Result<Earlier, PullError> {
         let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
         let accepted = Accepted { all: self.options.accept_failures, ..Accepted::default() };
-        let mut earlier = Earlier { obsolete: Vec::new(), remembered, accepted, still_accepted: 0 };
+        let mut earlier = Earlier {
+            obsolete: Vec::new(),
+            remembered,
+            accepted,
+            confirmed: HashSet::new(),
+            still_accepted: 0,
+        };
+        let lets_go = self.options.max_delete == MaxDelete::Unlimited;
         let failed = self.state.deferred(DeferredKind::Failed).await?;
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
         let filtered = match survey.is_whole() || refiltered {
@@ -38,13 +52,19 @@ impl Run<'_> {
             false => Vec::new(),
         };
         for deferred in failed.into_iter().chain(filtered) {
-            if let DeferredCause::Acknowledged { .. } = deferred.cause {
-                earlier.accepted.known.insert(deferred.key.clone(), deferred.message.uid);
+            match deferred.cause {
+                DeferredCause::Acknowledged { .. } => {
+                    earlier.accepted.known.insert(deferred.key.clone(), deferred.message.uid);
+                }
+                DeferredCause::HeldBack { confirmed } if confirmed.is_some() || lets_go => {
+                    earlier.confirmed.extend(self.source.keys.decode_path(&deferred.message.path));
+                }
+                _ => {}
             }
             match survey.is_whole() || survey.disbelieved {
                 // The listing stands for it.
                 true => earlier.obsolete.push(deferred.key),
-                false => self.add_one(deferred, survey, &mut earlier),
+                false => self.add_one(deferred, survey, &mut earlier, report),
             }
         }
         if !survey.is_whole() && !survey.disbelieved && !earlier.obsolete.is_empty() {
@@ -53,7 +73,7 @@ impl Run<'_> {
         Ok(earlier)
     }
 
-    fn add_one(&self, deferred: Deferred, survey: &mut Survey, earlier: &mut Earlier) {
+    fn add_one(&self, deferred: Deferred, survey: &mut Survey, earlier: &mut Earlier, report: &mut Report) {
         let keys = &self.source.keys;
         match deferred.cause {
             DeferredCause::Failed { .. } => earlier.remembered.add(&deferred),
@@ -63,8 +83,18 @@ impl Run<'_> {
                 earlier.still_accepted += u64::from(!survey.listing.supersedes(&deferred, keys));
                 return;
             }
-            DeferredCause::HeldBack { confirmed: None } => return,
-            DeferredCause::Filtered | DeferredCause::HeldBack { confirmed: Some(_) } => {}
+            DeferredCause::HeldBack { confirmed: None }
+                if self.options.max_delete != MaxDelete::Unlimited =>
+            {
+                earlier.remembered.add(&deferred);
+                if !survey.listing.supersedes(&deferred, keys)
+                    && let Ok(entry) = RemoteEntry::decode(&deferred.message, keys)
+                {
+                    report.hold_back(&entry.path, entry.is_folder());
+                }
+                return;
+            }
+            DeferredCause::HeldBack { .. } | DeferredCause::Filtered => {}
         }
         let key = deferred.key.clone();
         if !survey.listing.add_deferred(deferred, keys) {

@@ -48,11 +48,14 @@ impl Publisher<'_, '_> {
         self.prune(parents).await?;
         self.store.flush().await?;
         let mut fatal = None;
-        for (outcome, FileRemoval { file, size, uid, .. }) in outcomes.into_iter().zip(batch) {
+        for (outcome, FileRemoval { file, size, uid, counts, .. }) in outcomes.into_iter().zip(batch) {
             match outcome {
                 Ok(removal) => {
                     match removal {
-                        Removal::Removed => self.ledger.report.deleted.add(size),
+                        Removal::Removed => {
+                            self.ledger.report.deleted.add(size);
+                            self.ledger.deleted(u64::from(counts));
+                        }
                         Removal::Retained => self.ledger.report.retained.add(size),
                         Removal::Missing => {}
                         Removal::Kept => {

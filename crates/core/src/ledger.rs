@@ -8,6 +8,7 @@ use std::sync::Arc;
 use obsync_protocol::limits::{FAILED_CHANGES, FAILED_MEMORY};
 use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 
+use crate::brake;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::identity::DestinationIdentity;
 use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Intent, Record};
@@ -67,6 +68,11 @@ impl Accepted {
     pub(crate) fn covers(&self, key: &DeferredKey, uid: Uid) -> bool {
         self.all || self.known.get(key) == Some(&uid)
     }
+}
+
+/// Minutes since the epoch.
+pub(crate) fn this_minute() -> i64 {
+    jiff::Timestamp::now().as_second().div_euclid(60)
 }
 
 /// The account of one round of a pull.
@@ -172,6 +178,26 @@ impl<'a> Ledger<'a> {
     pub(crate) fn failed(&mut self, entry: &RemoteEntry, reason: String) {
         self.postponed(entry, reason.clone());
         self.report.fail(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
+    }
+
+    /// A deletion is not made before somebody confirms it.
+    pub(crate) fn held_back(&mut self, entry: &RemoteEntry) {
+        let deferred = entry.defer(DeferredCause::HeldBack { confirmed: None }, &self.keys);
+        self.report.hold_back(&entry.path, entry.is_folder());
+        if self.remembered.has_room_for(&deferred) {
+            self.completed.push(entry.uid);
+            self.defer(deferred);
+        } else {
+            // The version remains below it, and the next run lists it anew.
+            self.unremembered.insert(deferred.key);
+        }
+    }
+
+    /// So many files were deleted that count for the limit of an hour.
+    pub(crate) fn deleted(&mut self, files: u64) {
+        if files > 0 {
+            brake::note(&mut self.next.deletions, files, this_minute());
+        }
     }
 
     /// A change can never be applied here, as long as the vault does not change it again.

@@ -10,6 +10,7 @@ mod admission;
 #[doc(hidden)]
 pub mod benching;
 pub mod blocking;
+mod brake;
 pub mod conflicted_copy;
 mod cursor;
 mod earlier;
@@ -43,6 +44,7 @@ mod vanished;
 mod verify;
 mod watermark;
 
+pub use brake::{MaxDelete, MaxDeleteError, confirm};
 pub use error::PullError;
 pub use governor::{Governor, Reservation};
 pub use obsync_protocol::Filter;

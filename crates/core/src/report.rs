@@ -24,6 +24,8 @@ pub enum Outcome {
     /// The vault on the server is older than the destination. Nothing was removed, and only what is newer than the files
     /// here was brought.
     VaultOlder,
+    /// So it is, but for deletions that somebody has to confirm, and for the failures reported.
+    HeldBack,
     /// The pull was told to stop; what is done is kept, and the next one goes on from there.
     Interrupted,
     /// Nothing was done: this is what a pull would do.
@@ -160,6 +162,12 @@ pub struct Report {
     pub code: Vec<VaultPath>,
     /// Deleted in the vault but changed here, so left alone.
     pub kept: Vec<VaultPath>,
+    /// Deletions that are not made before somebody confirms them; the first [`FAILURES_LISTED`] files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<VaultPath>,
+    /// Files of that kind that are not in `held_back`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub held_back_unlisted: u64,
     /// Set aside because they were in the way.
     pub conflicts: Vec<Conflict>,
     /// What the user should know though nothing failed.
@@ -230,6 +238,8 @@ impl Report {
             skipped_reasons: BTreeMap::new(),
             code: Vec::new(),
             kept: Vec::new(),
+            held_back: Vec::new(),
+            held_back_unlisted: 0,
             conflicts: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
@@ -253,9 +263,26 @@ impl Report {
             (true, ..) => Outcome::DryRun,
             (_, true, _) => Outcome::Interrupted,
             _ if self.older_vault.is_some() => Outcome::VaultOlder,
+            _ if self.held_back() > 0 => Outcome::HeldBack,
             (.., false) => Outcome::Failures,
             (.., true) => Outcome::Complete,
         };
+    }
+
+    /// Takes in a deletion that is held back.
+    pub(crate) fn hold_back(&mut self, path: &VaultPath, is_folder: bool) {
+        if is_folder {
+            return;
+        }
+        match self.held_back.len() < FAILURES_LISTED {
+            true => self.held_back.push(path.clone()),
+            false => self.held_back_unlisted += 1,
+        }
+    }
+
+    /// How many deletions are held back.
+    pub fn held_back(&self) -> u64 {
+        self.held_back.len() as u64 + self.held_back_unlisted
     }
 
     /// How many changes were not applied.
@@ -275,6 +302,8 @@ impl Report {
     /// Forgets the changes that were not applied, because all of them are tried again.
     pub(crate) fn forget_failures(&mut self) {
         self.failures.clear();
+        self.held_back.clear();
+        self.held_back_unlisted = 0;
         self.failures_unlisted = 0;
         self.accepted_failures = 0;
         self.has_lasting_failures = false;
@@ -320,6 +349,7 @@ impl Report {
         for target in plan.rescues.iter().chain(&plan.transfers).flat_map(Transfer::renewed_targets) {
             self.note_code(&target.path, filter);
         }
+        plan.held_back.iter().for_each(|entry| self.hold_back(&entry.path, entry.is_folder()));
         for entry in &plan.filtered {
             if let (EntryKind::File { size, .. }, Verdict::Skip(reason)) =
                 (entry.kind, filter.verdict(&entry.path, false))

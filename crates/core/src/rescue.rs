@@ -43,6 +43,7 @@ impl Publisher<'_, '_> {
         }
         plan.renewed.drain(..).for_each(|record| self.ledger.recorded(record));
         plan.filtered.drain(..).for_each(|entry| self.ledger.filtered(&entry));
+        plan.held_back.drain(..).for_each(|entry| self.ledger.held_back(&entry));
         plan.refused.drain(..).for_each(|(entry, reason)| self.ledger.refused(&entry, reason));
         plan
     }

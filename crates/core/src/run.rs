@@ -8,13 +8,14 @@ use obsync_client::{Client, FetchOptions, SessionTarget, Token};
 use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::brake::{self, MaxDelete};
 use crate::earlier::Earlier;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
 use crate::history::Historian;
 use crate::identity::Doubt;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, this_minute};
 use crate::model::{CursorEntry, DeferredKey, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
@@ -63,6 +64,8 @@ pub struct PullOptions {
     /// Accept what fails for good: names that the destination cannot have, and entries that cannot be read. They are no
     /// failures any more until the vault changes them.
     pub accept_failures: bool,
+    /// How many files may be deleted before deletions are held back.
+    pub max_delete: MaxDelete,
     /// What the caller found out about the destination, of which the state knows nothing.
     pub doubt: Option<Doubt>,
     /// Connections and requests in flight.
@@ -158,7 +161,8 @@ impl Run<'_> {
         };
         self.progress.phase(Phase::Planning);
         let earlier = self.add_deferred(&mut survey, report).await?;
-        let plan = self.plan(&mut survey).await?;
+        let mut plan = self.plan(&mut survey).await?;
+        self.hold_back(&mut plan, &survey, &earlier, report).await?;
         if !plan.unlisted.is_empty() {
             self.warn(kept_unlisted(plan.unlisted.len()), report);
         }
@@ -217,6 +221,27 @@ impl Run<'_> {
             repositories.admits(path)
         });
         Ok(plan)
+    }
+
+    /// Holds the deletions back if there are too many.
+    async fn hold_back(
+        &self,
+        plan: &mut Schedule,
+        survey: &Survey,
+        earlier: &Earlier,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let now = plan.count_deletions(&earlier.confirmed);
+        if now == 0 {
+            return Ok(());
+        }
+        let recent = brake::recent(&survey.known.deletions, this_minute());
+        let files = self.state.files().await?.saturating_add(recent);
+        if !self.options.max_delete.allows(now.saturating_add(recent), files) {
+            plan.hold_back(&earlier.confirmed);
+            self.warn(held_back(now, recent, files), report);
+        }
+        Ok(())
     }
 
     /// Looks where the plan would complete a bare git repository, in a destination that holds nothing if it is `fresh`.
@@ -409,6 +434,18 @@ fn kept_unlisted(count: usize) -> String {
     format!(
         "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
          list any more was kept ({count} paths). When that is mended, a full pull removes them"
+    )
+}
+
+/// What to tell of deletions that are too many.
+fn held_back(now: u64, recent: u64, files: u64) -> String {
+    let before = match recent {
+        0 => String::new(),
+        recent => format!(", after {recent} in the last hour"),
+    };
+    format!(
+        "the vault deleted or emptied {now} of the {files} files here{before}, more than the limit; they are kept. Look at the \
+         vault, then `obsync confirm` lets exactly these deletions go"
     )
 }
 

@@ -68,6 +68,8 @@ pub(crate) struct Schedule {
     pub(crate) unlisted: Vec<VaultPath>,
     /// Changes that the filter leaves out.
     pub(crate) filtered: Vec<RemoteEntry>,
+    /// Deletions that are not made before somebody confirms them.
+    pub(crate) held_back: Vec<RemoteEntry>,
     /// Changes that cannot be applied to this destination, and why.
     pub(crate) refused: Vec<(RemoteEntry, String)>,
 }
@@ -147,6 +149,8 @@ pub(crate) struct FileRemoval {
     pub(crate) uid: Uid,
     /// Whether something that the plan brings needs its place, so that it cannot stay until that is there.
     pub(crate) in_the_way: bool,
+    /// Whether it counts as a deletion ([`crate::brake`]).
+    pub(crate) counts: bool,
 }
 
 /// A folder to be made or removed.
@@ -206,7 +210,7 @@ impl Schedule {
             .chain(self.removals.iter().map(|removal| removal.uid))
             .chain(self.folder_removals.iter().chain(&self.folders).map(|folder| folder.uid))
             .chain(self.renewed.iter().map(Record::uid))
-            .chain(self.filtered.iter().map(|entry| entry.uid))
+            .chain(self.filtered.iter().chain(&self.held_back).map(|entry| entry.uid))
             .chain(self.refused.iter().map(|(entry, _)| entry.uid))
     }
 }
@@ -367,7 +371,13 @@ impl Scheduler {
             RecordKind::File(meta) => {
                 self.vanish(meta.hash, path.clone());
                 let file = Removable { path, content: (&meta).into() };
-                self.schedule.removals.push(FileRemoval { file, size: meta.size, uid, in_the_way: false });
+                self.schedule.removals.push(FileRemoval {
+                    file,
+                    size: meta.size,
+                    uid,
+                    in_the_way: false,
+                    counts: true,
+                });
             }
             RecordKind::Folder(_) => {
                 self.schedule.folder_removals.push(FolderChange { path, uid, recorded: false });
@@ -461,7 +471,7 @@ fn is_obstructed(path: &str, leaving: &BTreeSet<String>) -> bool {
 }
 
 /// Whether one of these paths is `path`, or below it.
-fn is_at_or_below(path: &str, paths: &BTreeSet<String>) -> bool {
+pub(crate) fn is_at_or_below(path: &str, paths: &BTreeSet<String>) -> bool {
     let below = format!("{path}/");
     paths.contains(path) || paths.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below))
 }

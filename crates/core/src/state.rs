@@ -70,6 +70,11 @@ pub trait StateStore: Send + Sync + 'static {
     /// All records, in no order. Costs in proportion to the vault.
     async fn all_records(&self) -> Result<Vec<Record>, StateError>;
 
+    /// How many files are recorded.
+    async fn files(&self) -> Result<u64, StateError> {
+        Ok(self.all_records().await?.iter().filter(|record| record.file().is_some()).count() as u64)
+    }
+
     /// Some records of files, drawn anew each time, `most` at most. A database where that costs a request has none to offer.
     async fn sample(&self, most: usize) -> Result<Vec<Record>, StateError> {
         let _ = most;

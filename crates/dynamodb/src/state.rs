@@ -445,6 +445,11 @@ impl StateStore for DynamoState {
     }
 
     /// Costs nothing: the lease came with it.
+    async fn files(&self) -> Result<u64, StateError> {
+        Ok(u64::try_from(self.known().await?.get().head.counts.files).unwrap_or_default())
+    }
+
+    /// Costs nothing: the lease came with it.
     async fn last_check(&self) -> Result<Option<i64>, StateError> {
         Ok(self.known().await?.get().head.checked)
     }

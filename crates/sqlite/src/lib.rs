@@ -195,6 +195,10 @@ impl StateStore for SqliteState {
         self.query(Vec::new(), rows::all_records).await
     }
 
+    async fn files(&self) -> Result<u64, StateError> {
+        self.query(0, rows::files).await
+    }
+
     async fn sample(&self, most: usize) -> Result<Vec<Record>, StateError> {
         self.query(Vec::new(), move |connection| rows::sample(connection, most)).await
     }

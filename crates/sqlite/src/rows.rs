@@ -126,6 +126,11 @@ pub(super) fn all_records(connection: &Connection) -> Read<Vec<Record>> {
     Ok(records)
 }
 
+/// How many files are recorded.
+pub(super) fn files(connection: &Connection) -> Read<u64> {
+    Ok(connection.query_row("SELECT COUNT(hash) FROM records", [], |row| row.get(0))?)
+}
+
 /// Some records of files, drawn anew each time.
 pub(super) fn sample(connection: &Connection, most: usize) -> Read<Vec<Record>> {
     // Tables that earlier releases made have no row numbers; of those it is always the first few.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use obsync_client::{Client, ClientOptions, FetchOptions};
 use obsync_core::{
-    Filter, Mode, NoProgress, Progress, PullError, PullOptions, PullSource, Report, StateStore, Verification,
-    pull, verify,
+    Filter, MaxDelete, Mode, NoProgress, Progress, PullError, PullOptions, PullSource, Report, StateStore,
+    Verification, pull, verify,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{MasterKey, SecretString, VaultKeys};
@@ -53,6 +53,8 @@ impl Bench {
         let source = source(&server).await;
         let options = PullOptions {
             fetch: FetchOptions { connections: 2, ..FetchOptions::default() },
+            // What it holds back has tests of its own.
+            max_delete: MaxDelete::Unlimited,
             ..PullOptions::default()
         };
         Bench {

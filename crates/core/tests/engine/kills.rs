@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use obsync_client::FetchOptions;
-use obsync_core::{NoProgress, PullOptions, pull};
+use obsync_core::{MaxDelete, NoProgress, PullOptions, pull};
 use obsync_folder::{FolderOptions, FolderStore, Step};
 use obsync_sqlite::SqliteState;
 use tokio_util::sync::CancellationToken;
@@ -140,6 +140,7 @@ async fn die(at: usize) {
     let state = Arc::new(WatchedState::with(Arc::new(state), step));
     let options = PullOptions {
         fetch: FetchOptions { connections: 2, ..FetchOptions::default() },
+        max_delete: MaxDelete::Unlimited,
         ..PullOptions::default()
     };
     let stop = CancellationToken::new();

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod bench;
+mod brake;
 mod emptied;
 mod full_pulls;
 mod histories;

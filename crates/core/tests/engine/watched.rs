@@ -56,6 +56,10 @@ impl StateStore for WatchedState {
         self.state.intents().await
     }
 
+    async fn files(&self) -> Result<u64, StateError> {
+        self.state.files().await
+    }
+
     async fn last_check(&self) -> Result<Option<i64>, StateError> {
         self.state.last_check().await
     }

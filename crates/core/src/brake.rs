@@ -1,0 +1,211 @@
+//! Holds deletions back when a run would make too many: a vault that was emptied elsewhere must not empty its copies.
+//!
+//! What counts is a file that would be gone: without what the same run puts elsewhere (a renamed folder), without what somebody
+//! confirmed, and with files that become empty. The deletions of the last hour count too, so that many small runs are held
+//! back like a large one.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::str::FromStr;
+
+use obsync_protocol::{ContentHash, VaultPath};
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::model::{Deferred, DeferredCause, DeferredKind, Deletions};
+use crate::schedule::{Schedule, Transfer, is_at_or_below};
+use crate::state::{Commit, StateError, StateStore};
+
+/// How far back deletions count, in minutes.
+const WINDOW: i64 = 60;
+
+/// How many files a run may delete in a destination before it holds its deletions back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaxDelete {
+    /// Not more than 50 or 20 % of the files, whichever is more, and not more than half of them where there are ten or more.
+    #[default]
+    Usual,
+    /// Not more than so many.
+    Files(u64),
+    /// Not more than this part of the files, in percent.
+    Percent(u64),
+    /// Any number.
+    Unlimited,
+}
+
+/// A text that is no [`MaxDelete`].
+#[derive(Debug, thiserror::Error)]
+#[error("it is a number (100), a part of the files (20%), or \"none\" for no limit")]
+pub struct MaxDeleteError;
+
+impl FromStr for MaxDelete {
+    type Err = MaxDeleteError;
+
+    fn from_str(text: &str) -> Result<Self, MaxDeleteError> {
+        if text == "none" {
+            return Ok(MaxDelete::Unlimited);
+        }
+        let number = |digits: &str| digits.parse::<u64>().map_err(|_| MaxDeleteError);
+        match text.strip_suffix('%') {
+            Some(percent) => number(percent).map(MaxDelete::Percent),
+            None => number(text).map(MaxDelete::Files),
+        }
+    }
+}
+
+impl MaxDelete {
+    /// Whether so many files may go, of all that there were.
+    pub(crate) fn allows(self, deletions: u64, of: u64) -> bool {
+        let is_above = |percent: u64| deletions.saturating_mul(100) > of.saturating_mul(percent);
+        match self {
+            MaxDelete::Usual => !(deletions > 50 && is_above(20) || of >= 10 && is_above(50)),
+            MaxDelete::Files(most) => deletions <= most,
+            MaxDelete::Percent(percent) => !is_above(percent),
+            MaxDelete::Unlimited => true,
+        }
+    }
+}
+
+/// The files that were deleted here in the hour before `now` (minutes since the epoch).
+pub(crate) fn recent(deletions: &[Deletions], now: i64) -> u64 {
+    let recent = deletions.iter().filter(|deletions| deletions.minute > now - WINDOW);
+    recent.map(|deletions| deletions.here).fold(0, u64::saturating_add)
+}
+
+/// Notes that `files` were deleted here at `now` (minutes since the epoch), and forgets what is older than an hour.
+pub(crate) fn note(deletions: &mut Vec<Deletions>, files: u64, now: i64) {
+    // A clock that was set back must not make an old minute count for ever.
+    deletions.retain(|deletions| deletions.minute > now - WINDOW && deletions.minute <= now);
+    match deletions.iter_mut().find(|deletions| deletions.minute == now) {
+        Some(row) => row.here = row.here.saturating_add(files),
+        None => deletions.push(Deletions { minute: now, here: files, there: 0 }),
+    }
+}
+
+impl Schedule {
+    /// Marks the removals that count as deletions, and tells how many there are, with the files that become empty.
+    pub(crate) fn count_deletions(&mut self, confirmed: &HashSet<VaultPath>) -> u64 {
+        let mut elsewhere: HashMap<ContentHash, usize> = HashMap::new();
+        for transfer in self.rescues.iter().chain(&self.transfers) {
+            *elsewhere.entry(transfer.hash).or_default() += transfer.renewed_targets().count();
+        }
+        let wanted: BTreeSet<String> = self.wanted_paths().map(|path| path.as_str().to_owned()).collect();
+        for removal in &mut self.removals {
+            let path = &removal.file.path;
+            let moves = elsewhere.get_mut(&removal.file.content.hash).filter(|places| **places > 0);
+            // A file that gives way to a folder, or to another one where names are folded.
+            let is_replaced = is_at_or_below(path.as_str(), &wanted);
+            removal.counts = !confirmed.contains(path) && !is_replaced && moves.is_none();
+            if let Some(places) = moves {
+                *places -= 1;
+            }
+        }
+        let removed = self.removals.iter().filter(|removal| removal.counts).count();
+        (removed + self.emptied(confirmed).count()) as u64
+    }
+
+    /// The paths of files that become empty.
+    fn emptied<'s>(&'s self, confirmed: &'s HashSet<VaultPath>) -> impl Iterator<Item = &'s VaultPath> {
+        let empty = self.transfers.iter().filter(|transfer| transfer.hash == ContentHash::EMPTY);
+        let targets = empty.flat_map(|transfer| &transfer.targets);
+        let emptied = targets.filter(|target| target.replaces.is_some_and(|known| known.size > 0));
+        emptied.map(|target| &target.path).filter(|path| !confirmed.contains(*path))
+    }
+
+    /// Takes the deletions out, and the removals of folders, which may hold what stays.
+    pub(crate) fn hold_back(&mut self, confirmed: &HashSet<VaultPath>) {
+        let deleted = |path: VaultPath, uid, folder| {
+            let kind = EntryKind::Deleted { folder };
+            RemoteEntry { path, uid, kind, mtime: 0, ctime: 0 }
+        };
+        let removals = self.removals.extract_if(.., |removal| removal.counts);
+        self.held_back.extend(removals.map(|removal| deleted(removal.file.path, removal.uid, false)));
+        let folders = self.folder_removals.extract_if(.., |folder| !confirmed.contains(&folder.path));
+        self.held_back.extend(folders.map(|folder| deleted(folder.path, folder.uid, true)));
+        let emptied: HashSet<VaultPath> = self.emptied(confirmed).cloned().collect();
+        for transfer in &mut self.transfers {
+            let whole = transfer.clone();
+            let targets = transfer.targets.extract_if(.., |target| emptied.contains(&target.path)).collect();
+            self.held_back.extend(Transfer { targets, ..whole }.entries());
+        }
+        self.transfers.retain(|transfer| !transfer.targets.is_empty());
+    }
+}
+
+/// Confirms the deletions that are held back: the next run makes exactly these. Tells their paths.
+///
+/// # Errors
+///
+/// When the state cannot be read or written.
+pub async fn confirm(state: &dyn StateStore, at: jiff::Timestamp) -> Result<Vec<String>, StateError> {
+    let confirmed = DeferredCause::HeldBack { confirmed: Some(at.as_millisecond()) };
+    let deferred: Vec<Deferred> = held_back(state)
+        .await?
+        .into_iter()
+        .map(|deferred| Deferred { cause: confirmed.clone(), ..deferred })
+        .collect();
+    let paths = deferred.iter().map(|deferred| deferred.key.shown().to_owned()).collect();
+    if !deferred.is_empty() {
+        let state_now = state.load().await?;
+        state.commit(Commit { deferred, state: state_now, ..Commit::default() }).await?;
+    }
+    Ok(paths)
+}
+
+/// The deletions that are held back and that nobody confirmed.
+async fn held_back(state: &dyn StateStore) -> Result<Vec<Deferred>, StateError> {
+    let deferred = state.deferred(DeferredKind::Failed).await?.into_iter();
+    let is_held_back = |deferred: &Deferred| deferred.cause == DeferredCause::HeldBack { confirmed: None };
+    Ok(deferred.filter(is_held_back).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_limit() {
+        for (deletions, of, allowed) in [
+            (1, 1, true),
+            (9, 9, true),
+            (5, 10, true),
+            (6, 10, false),
+            (50, 100, true),
+            (51, 100, false),
+            (51, 255, true),
+            (52, 255, false),
+            (0, 0, true),
+            (10_000, 100_000, true),
+            (u64::MAX, u64::MAX, false),
+        ] {
+            assert_eq!(MaxDelete::Usual.allows(deletions, of), allowed, "{deletions} of {of}");
+        }
+    }
+
+    #[test]
+    fn limits_as_they_are_written() {
+        assert_eq!("none".parse::<MaxDelete>().unwrap(), MaxDelete::Unlimited);
+        assert_eq!("0".parse::<MaxDelete>().unwrap(), MaxDelete::Files(0));
+        assert_eq!("20%".parse::<MaxDelete>().unwrap(), MaxDelete::Percent(20));
+        for text in ["", "%", "-1", "20 %", "all", "1.5%"] {
+            assert!(text.parse::<MaxDelete>().is_err(), "{text}");
+        }
+        assert!(MaxDelete::Files(3).allows(3, 3) && !MaxDelete::Files(3).allows(4, 1000));
+        assert!(MaxDelete::Percent(10).allows(10, 100) && !MaxDelete::Percent(10).allows(11, 100));
+        assert!(MaxDelete::Percent(0).allows(0, 5) && !MaxDelete::Percent(0).allows(1, 5));
+    }
+
+    #[test]
+    fn deletions_count_for_an_hour() {
+        let mut deletions = Vec::new();
+        for minute in [100, 100, 130, 159] {
+            note(&mut deletions, 10, minute);
+        }
+        assert_eq!(deletions.len(), 3);
+        assert_eq!(recent(&deletions, 159), 40);
+        assert_eq!(recent(&deletions, 160), 20);
+        assert_eq!(recent(&deletions, 300), 0);
+        note(&mut deletions, 1, 300);
+        assert_eq!(deletions.len(), 1);
+        note(&mut deletions, 1, 200);
+        assert_eq!(deletions, [Deletions { minute: 200, here: 1, there: 0 }], "the clock was set back");
+    }
+}

@@ -1,0 +1,143 @@
+//! Deletions that are too many are held back until somebody confirms them.
+
+use obsync_core::{MaxDelete, Outcome, Report, confirm};
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+/// A vault of so many notes that was pulled, under the usual limit.
+async fn bench(notes: usize) -> Bench {
+    let mut bench = Bench::new().await;
+    bench.options.max_delete = MaxDelete::Usual;
+    for number in 0..notes {
+        bench.vault.write(&note(number), format!("note {number}"), T).unwrap();
+    }
+    bench.pull().await;
+    bench
+}
+
+fn note(number: usize) -> String {
+    format!("Notes/{number:03}.md")
+}
+
+fn delete(bench: &Bench, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        bench.vault.delete(&note(number)).unwrap();
+    }
+}
+
+/// The outcome, how many were deleted, and how many are held back.
+fn account(report: &Report) -> (Outcome, u64, u64) {
+    (report.outcome, report.deleted.files, report.held_back())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_was_emptied_empties_no_destination() {
+    let bench = bench(20).await;
+    delete(&bench, 0..20);
+    bench.vault.delete_folder("Notes").unwrap();
+    bench.vault.write("new.md", "new", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(account(&report), (Outcome::HeldBack, 0, 20));
+    assert_eq!(report.pulled.files, 1, "all else is done");
+    assert!(report.warnings[0].contains("20 of the 20 files"), "{:?}", report.warnings);
+    assert_eq!(bench.files().len(), 21);
+    // It goes on saying so, and deletes nothing.
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
+
+    let confirmed = confirm(bench.state().as_ref(), jiff::Timestamp::now()).await.unwrap();
+    assert_eq!(confirmed.len(), 21, "the folder, too");
+    assert_eq!(account(&bench.pull().await), (Outcome::Complete, 20, 0));
+    bench.assert_exact().await;
+    assert_eq!(account(&bench.pull().await), (Outcome::Complete, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_was_confirmed_goes() {
+    let mut bench = bench(30).await;
+    bench.options.max_delete = MaxDelete::Files(5);
+    delete(&bench, 0..20);
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
+    confirm(bench.state().as_ref(), jiff::Timestamp::now()).await.unwrap();
+    // What was changed in the vault since is not deleted, what was deleted since is held back again.
+    bench.vault.write(&note(0), "is back", T).unwrap();
+    delete(&bench, 20..30);
+    bench.edit(note(1), "edited here");
+    let report = bench.pull().await;
+    assert_eq!(account(&report), (Outcome::HeldBack, 18, 10));
+    assert_eq!(report.kept.len(), 1, "each deletion is checked against what is here");
+    assert_eq!(bench.read(note(0)), "is back");
+    assert_eq!(bench.read(note(1)), "edited here");
+    assert_eq!(bench.files().len(), 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_holds_back_too_and_remembers_what_was_confirmed() {
+    let mut bench = bench(20).await;
+    delete(&bench, 0..15);
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 15));
+    assert_eq!(account(&bench.pull_full().await), (Outcome::HeldBack, 0, 15));
+    confirm(bench.state().as_ref(), jiff::Timestamp::now()).await.unwrap();
+    assert_eq!(account(&bench.pull_full().await), (Outcome::Complete, 15, 0));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_folder_is_no_deletion() {
+    let bench = bench(40).await;
+    delete(&bench, 0..40);
+    for number in 0..40 {
+        bench.vault.write(&format!("There/{number:03}.md"), format!("note {number}"), T).unwrap();
+    }
+    assert_eq!(account(&bench.pull().await), (Outcome::Complete, 40, 0));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_become_empty_count() {
+    let bench = bench(20).await;
+    for number in 0..20 {
+        bench.vault.write(&note(number), "", T).unwrap();
+    }
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
+    assert_eq!(bench.read(note(3)), "note 3");
+    confirm(bench.state().as_ref(), jiff::Timestamp::now()).await.unwrap();
+    assert_eq!(account(&bench.pull().await), (Outcome::Complete, 0, 0));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_runs_within_an_hour_are_held_back_like_a_large_one() {
+    let bench = bench(20).await;
+    let mut deleted = 0;
+    for number in 0..20 {
+        delete(&bench, number..number + 1);
+        deleted += bench.pull().await.deleted.files;
+    }
+    assert_eq!(deleted, 10, "half of the files");
+    assert_eq!(bench.files().len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_ones_own_counts_and_none_lets_go_what_was_held_back() {
+    let mut bench = bench(20).await;
+    bench.options.max_delete = "0".parse().unwrap();
+    delete(&bench, 0..1);
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 1));
+    bench.options.max_delete = "none".parse().unwrap();
+    delete(&bench, 1..20);
+    assert_eq!(account(&bench.pull().await), (Outcome::Complete, 20, 0));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_names_what_would_be_held_back() {
+    let mut bench = bench(20).await;
+    delete(&bench, 0..20);
+    bench.options.dry_run = true;
+    let report = bench.pull().await;
+    assert_eq!(account(&report), (Outcome::DryRun, 0, 20));
+    assert_eq!(report.held_back[0].as_str(), "Notes/000.md");
+    assert_eq!(bench.files().len(), 20);
+}
