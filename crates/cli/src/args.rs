@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use obsync_client::DEFAULT_API_URL;
+use obsync_core::MaxDelete;
 use obsync_core::pin::VaultKind;
 use obsync_protocol::limits::LEAST_SPEED;
 use obsync_protocol::{ConfigCategories, FileTypes, VaultPath};
@@ -43,6 +44,7 @@ Environment:
   OBSYNC_CA_FILE                        as --ca-file
   SSL_CERT_FILE, AWS_CA_BUNDLE          in place of the system's certificates; for AWS only
   HTTPS_PROXY, ALL_PROXY, NO_PROXY      the way out; loopback and plain http go direct
+  OBSYNC_MAX_DELETE                     how many files a pull may delete, as --max-delete
   OBSYNC_MIN_SPEED                      least speed of the service, as --min-speed
   OBSYNC_LEASE_SECONDS                  with a table: how long a run that died keeps others out [60]
   AWS_PROFILE, AWS_REGION, …            s3:// and dynamodb://: as AWS's own tools have it
@@ -62,6 +64,7 @@ Exit status:
   6  interrupted or cut off midway; the next run goes on where this one stopped
   7  another obsync is working on the destination
   8  the service was not reached, or may not be talked to; nothing was done
+  9  finished, but for deletions that are too many: `obsync confirm` lets them go
  11  the vault on the server is older than the destination; nothing was removed";
 
 /// Brings Obsidian Sync vaults to a folder or a bucket: exactly, and whatever happens on the way.
@@ -147,6 +150,7 @@ pub(crate) enum Command {
     Status(Status),
     Verify(Verify),
     Reset(Reset),
+    Confirm(Confirm),
     Credentials(Credentials),
     Aws(Aws),
     Totp(Totp),
@@ -256,6 +260,10 @@ pub(crate) struct Pull {
     /// not list are only removed with --full
     #[arg(long)]
     pub(crate) accept_older_vault: bool,
+    /// Hold deletions back when there are more: a number, a part of the files (20%), or none for no limit. Counted over an hour,
+    /// without files that are only moved [default: more than 50 and 20%, or more than half of 10 or more]
+    #[arg(long, value_name = "LIMIT", env = "OBSYNC_MAX_DELETE", hide_env_values = true)]
+    pub(crate) max_delete: Option<MaxDelete>,
     /// Accept what can never be had in DEST, such as names that its file system refuses: it is no failure any more until the
     /// vault changes it. `status` goes on naming it
     #[arg(long, conflicts_with = "dry_run")]
@@ -375,6 +383,23 @@ pub(crate) struct Verify {
 /// another vault, and removes a state that is damaged.
 #[derive(Debug, Args)]
 pub(crate) struct Reset {
+    /// The folder or bucket
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: Destination,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Let the deletions go that a pull held back
+///
+/// A pull that would delete too many files does everything else, names them and ends with exit status 9. After this command
+/// the next pull deletes exactly those that are named now, each if it still is as it was pulled. What the vault changes or
+/// brings back until then stays.
+#[derive(Debug, Args)]
+pub(crate) struct Confirm {
     /// The folder or bucket
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,

@@ -8,6 +8,7 @@ use crate::exit::{Exit, Failed};
 
 mod aws;
 mod completions;
+mod confirm;
 mod credentials;
 mod login;
 mod logout;
@@ -32,6 +33,7 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         Command::Status(options) => context.or_stopped(status::run(options, context)).await,
         Command::Verify(options) => context.or_stopped(verify::run(options, context)).await,
         Command::Reset(options) => context.or_stopped(reset::run(options, context)).await,
+        Command::Confirm(options) => context.or_stopped(confirm::run(options, context)).await,
         Command::Credentials(credentials) => {
             let CredentialsCommand::Export(options) = &credentials.command;
             context.or_stopped(credentials::export(options, context)).await

@@ -34,6 +34,8 @@ pub enum Exit {
     AlreadyRunning,
     /// 8: the service was not reached, or may not be talked to; nothing was done.
     Unreachable,
+    /// 9: finished, but for deletions that somebody has to confirm.
+    HeldBack,
     /// 11: the vault on the server is older than the destination; nothing was removed.
     VaultOlder,
 }
@@ -51,6 +53,7 @@ impl Exit {
             Exit::Unfinished => 6,
             Exit::AlreadyRunning => 7,
             Exit::Unreachable => 8,
+            Exit::HeldBack => 9,
             Exit::VaultOlder => 11,
         }
     }

@@ -137,7 +137,7 @@ impl Schedule {
 /// When the state cannot be read or written.
 pub async fn confirm(state: &dyn StateStore, at: jiff::Timestamp) -> Result<Vec<String>, StateError> {
     let confirmed = DeferredCause::HeldBack { confirmed: Some(at.as_millisecond()) };
-    let deferred: Vec<Deferred> = held_back(state)
+    let deferred: Vec<Deferred> = waiting(state)
         .await?
         .into_iter()
         .map(|deferred| Deferred { cause: confirmed.clone(), ..deferred })
@@ -150,8 +150,16 @@ pub async fn confirm(state: &dyn StateStore, at: jiff::Timestamp) -> Result<Vec<
     Ok(paths)
 }
 
-/// The deletions that are held back and that nobody confirmed.
-async fn held_back(state: &dyn StateStore) -> Result<Vec<Deferred>, StateError> {
+/// The paths of the deletions that are held back and that nobody confirmed.
+///
+/// # Errors
+///
+/// When the state cannot be read.
+pub async fn held_back(state: &dyn StateStore) -> Result<Vec<String>, StateError> {
+    Ok(waiting(state).await?.iter().map(|deferred| deferred.key.shown().to_owned()).collect())
+}
+
+async fn waiting(state: &dyn StateStore) -> Result<Vec<Deferred>, StateError> {
     let deferred = state.deferred(DeferredKind::Failed).await?.into_iter();
     let is_held_back = |deferred: &Deferred| deferred.cause == DeferredCause::HeldBack { confirmed: None };
     Ok(deferred.filter(is_held_back).collect())

@@ -44,7 +44,7 @@ mod vanished;
 mod verify;
 mod watermark;
 
-pub use brake::{MaxDelete, MaxDeleteError, confirm};
+pub use brake::{MaxDelete, MaxDeleteError, confirm, held_back};
 pub use error::PullError;
 pub use governor::{Governor, Reservation};
 pub use obsync_protocol::Filter;

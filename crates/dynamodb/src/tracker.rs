@@ -138,6 +138,11 @@ impl Tracker {
                 let error = format!("{} changes could not be applied", report.failures.len());
                 (ProgressStatus::Complete, Some(error))
             }
+            Outcome::HeldBack => {
+                let error =
+                    format!("{} deletions are held back, because there are too many", report.held_back());
+                (ProgressStatus::Complete, Some(error))
+            }
             Outcome::VaultOlder => (
                 ProgressStatus::Complete,
                 Some("the vault on the server is older than the destination".to_owned()),

@@ -87,12 +87,23 @@ pub(crate) struct VaultReport {
     /// Objects that others had changed, so that they were not removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) kept: Vec<VaultPath>,
+    /// Deletions that are not made before somebody confirms them; the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) held_back: Vec<VaultPath>,
+    /// How many they are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) held_back_files: u64,
     /// Requests made of S3.
     pub(crate) s3_requests: u64,
     /// Wall time.
     pub(crate) duration_ms: u64,
     /// In how many invocations the run got here.
     pub(crate) invocations: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 impl VaultReport {
@@ -122,6 +133,8 @@ impl VaultReport {
             conflicts: Vec::new(),
             warnings: Vec::new(),
             kept: Vec::new(),
+            held_back: Vec::new(),
+            held_back_files: 0,
             s3_requests: 0,
             duration_ms: 0,
             invocations: 1,
@@ -132,13 +145,17 @@ impl VaultReport {
     pub(crate) fn of_pull(report: Report, remaining: Tally) -> Self {
         let status = match report.outcome {
             Outcome::Interrupted => VaultStatus::Incomplete,
-            Outcome::Failures | Outcome::VaultOlder => VaultStatus::Partial,
+            Outcome::Failures | Outcome::VaultOlder | Outcome::HeldBack => VaultStatus::Partial,
             Outcome::Complete | Outcome::DryRun => VaultStatus::Complete,
         };
         let message = match status {
             _ if report.outcome == Outcome::VaultOlder => {
                 "the vault on the server is older than the bucket: nothing was removed".to_owned()
             }
+            _ if report.outcome == Outcome::HeldBack => format!(
+                "{} deletions are held back, because there are too many; `obsync confirm` lets them go",
+                report.held_back()
+            ),
             VaultStatus::Incomplete => format!(
                 "the time was over with {} files ({} bytes) left; the next invocation goes on there",
                 remaining.files, remaining.bytes
@@ -149,7 +166,7 @@ impl VaultReport {
             _ if report.is_unchanged() => "nothing had changed".to_owned(),
             _ => "the bucket is what the vault is".to_owned(),
         };
-        let failed = report.failed();
+        let (failed, held_back) = (report.failed(), report.held_back());
         let remaining = if status == VaultStatus::Incomplete { remaining } else { Tally::default() };
         VaultReport {
             destination: report.destination,
@@ -170,6 +187,8 @@ impl VaultReport {
             conflicts: first(report.conflicts),
             warnings: first(report.warnings),
             kept: first(report.kept),
+            held_back_files: held_back,
+            held_back: first(report.held_back),
             duration_ms: report.duration_ms,
             ..VaultReport::nothing(report.vault_id.as_str(), &report.vault, status, message)
         }

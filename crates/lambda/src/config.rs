@@ -13,6 +13,7 @@ use std::time::Duration;
 use obsync_bucket::{AwsHttp, BucketLocation, LocationError};
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, Token};
+use obsync_core::MaxDelete;
 use obsync_core::pin::VaultKind;
 use obsync_dynamodb::TableName;
 use obsync_net::{Network, NetworkError};
@@ -75,6 +76,8 @@ pub struct Config {
     pub(crate) encryption: Option<VaultKind>,
     /// What is synced.
     pub(crate) filter: Filter,
+    /// How many files may be deleted before deletions are held back.
+    pub(crate) max_delete: MaxDelete,
 }
 
 /// How objects are written.
@@ -148,6 +151,7 @@ impl Config {
     /// | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | the way out | direct |
     /// | `OBSYNC_CA_FILE`, `AWS_CA_BUNDLE` | certificates to trust besides the system's; in place of them, for AWS | – |
     /// | `OBSYNC_FILE_TYPES`, `OBSYNC_CONFIGS`, `OBSYNC_EXCLUDE` | what is synced | everything |
+    /// | `OBSYNC_MAX_DELETE` | how many files may be deleted: a number, a part (`20%`) or `none` | more than 50 and 20 %, or more than half of ten or more, are held back |
     /// | `OBSYNC_MIN_SPEED` | Bytes a second that the service sends at least, over ten minutes; `0`: any | 1024 |
     /// | `OBSYNC_NO_CODE` | `true`: plugins, themes and snippets are left out | `false` |
     /// | `OBSYNC_KEEP_DELETED` | keep what the vault deletes | `false` |
@@ -206,6 +210,7 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
         AwsHttp::new(&network).map_err(|error| variables.refuse("HTTPS_PROXY", refused(&error))).ok();
     let client = read_service(variables, &network);
     let filter = read_filter(variables);
+    let max_delete = variables.parsed("OBSYNC_MAX_DELETE").unwrap_or_default();
     let encryption = variables.parsed("OBSYNC_ENCRYPTION");
     let destinations = read_destinations(variables);
     let vaults = items(&variables.text("OBSYNC_VAULTS").unwrap_or_default()).map(str::to_owned).collect();
@@ -233,6 +238,7 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
         secret,
         encryption,
         filter,
+        max_delete,
     })
 }
 

@@ -252,6 +252,7 @@ impl Invocation {
             fetch: FetchOptions { connections: self.connections, ..FetchOptions::default() },
             governor: self.governor.clone(),
             listing_memory: Some(self.allowance.listing),
+            max_delete: self.warm.config.max_delete,
             ..PullOptions::default()
         };
         let notes = self.warm.config.progress;

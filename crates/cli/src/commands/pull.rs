@@ -109,7 +109,8 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
     };
     let result = pulling.await;
     state.close().await;
-    conclude(&result?, admitted.kind(), options, context, limit)
+    let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
+    conclude(&result?, admitted.kind(), &confirm, options, context, limit)
 }
 
 /// What a pull is to heed besides its options.
@@ -213,6 +214,7 @@ fn pull_options(options: &Pull) -> PullOptions {
         dry_run: options.dry_run,
         accept_older_vault: options.accept_older_vault,
         accept_failures: options.accept_failures,
+        max_delete: options.max_delete.unwrap_or_default(),
         fetch: FetchOptions { connections: options.connections.into(), ..FetchOptions::default() },
         ..PullOptions::default()
     }
@@ -233,6 +235,7 @@ fn filter(choice: &Choice) -> Filter {
 fn conclude(
     report: &Report,
     encryption: VaultKind,
+    confirm: &str,
     options: &Pull,
     context: &Context,
     limit: &TimeLimit,
@@ -245,6 +248,9 @@ fn conclude(
     if let Some(failures) = pull_report::failures(report) {
         context.console.error(&failures);
     }
+    if let Some(held_back) = pull_report::held_back(report, confirm) {
+        context.console.error(&held_back);
+    }
     // With -q the warnings of the run were not printed.
     let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
     if is_doubtful && context.console.is_quiet() {
@@ -254,6 +260,7 @@ fn conclude(
         Outcome::DryRun if report.older_vault.is_some() => Exit::VaultOlder,
         Outcome::Complete | Outcome::DryRun => Exit::Done,
         Outcome::Failures => Exit::Failures,
+        Outcome::HeldBack => Exit::HeldBack,
         Outcome::VaultOlder => Exit::VaultOlder,
         Outcome::Interrupted => {
             let cause = limit.cause();

@@ -289,6 +289,11 @@ impl Known {
         Ok(state)
     }
 
+    /// Opens a state that was found there, and locks it.
+    pub(crate) async fn open_found(&self, found: &Found) -> Result<State, Failed> {
+        self.registry.open_found(found).await.map_err(|failed| self.with_holder(failed))
+    }
+
     /// Forgets what a state says.
     pub(crate) async fn forget(&self, found: &Found) -> Result<(), Failed> {
         self.registry.forget(found, &self.canonical).await

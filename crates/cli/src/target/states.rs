@@ -177,6 +177,18 @@ impl Registry {
         }
     }
 
+    /// Opens a state that was found, and locks it.
+    pub(crate) async fn open_found(&self, found: &Found) -> Result<State, Failed> {
+        if let (Registry::Table(table), Found::Entry(state)) = (self, found) {
+            let state = DynamoState::open(table, state.key.clone(), &aws::lease()?).await?;
+            return Ok(State::Entry(Arc::new(state)));
+        }
+        let state = self.read(found).await?;
+        let (Found::Database(database), State::Database(read)) = (found, &state) else { return Ok(state) };
+        let Some(identity) = read.identity().cloned() else { return Ok(state) };
+        Ok(State::Database(Arc::new(SqliteState::open(database, &identity)?)))
+    }
+
     /// Forgets what a state of this destination says.
     pub(crate) async fn forget(&self, found: &Found, canonical: &str) -> Result<(), Failed> {
         match (self, found) {

@@ -8,6 +8,9 @@ use obsync_protocol::{printable, shown_name};
 use crate::ui::human;
 use crate::ui::listing::named;
 
+/// How many deletions that are held back are named.
+const HELD_BACK_SHOWN: usize = 20;
+
 /// What was done, or would be, one sentence a line.
 pub(crate) fn sentences(report: &Report) -> String {
     let mut lines = Vec::new();
@@ -56,6 +59,24 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
                 .to_owned(),
         );
     }
+    Some(lines.join("\n"))
+}
+
+/// The deletions that are held back with what to do, or `None` when there are none.
+pub(crate) fn held_back(report: &Report, command: &str) -> Option<String> {
+    if report.held_back.is_empty() {
+        return None;
+    }
+    let files = human::files(report.held_back());
+    let mut lines = vec![format!("Not deleted, because there are too many: {files}:")];
+    let shown = report.held_back.iter().take(HELD_BACK_SHOWN);
+    lines.extend(shown.map(|path| format!("  {}", shown_name(path.as_str()))));
+    if let Some(more @ 1..) = report.held_back().checked_sub(HELD_BACK_SHOWN as u64) {
+        lines.push(format!("  and {} more; `obsync status` names them", human::number(more)));
+    }
+    lines.push(format!(
+        "Look at the vault in Obsidian. If these are to go, `{command}` lets the next pull delete them."
+    ));
     Some(lines.join("\n"))
 }
 
