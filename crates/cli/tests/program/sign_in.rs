@@ -135,15 +135,9 @@ fn a_code_is_computed_from_the_secret() {
 }
 
 #[test]
-fn a_wrong_secret_is_told_apart_from_a_wrong_code() {
+fn a_secret_that_is_none_is_refused_without_repeating_it() {
     let world = with_second_factor();
     let login = |secret| ran(world.command(&["login"]).env("OBSIDIAN_TOTP_SECRET", secret));
-    let refused = login("JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP").expect(3);
-    assert!(refused.stderr.ends_with(
-        "obsync: the service refused the code computed from OBSIDIAN_TOTP_SECRET; check the secret, and that this \
-         computer's clock is right\n"
-    ));
-    assert!(!refused.stderr.contains("JBSWY3DP"));
     let none = login("1nv4lid-s3cret").expect(2);
     assert!(!none.stderr.contains("1nv4lid"));
     insta::assert_snapshot!(none.told(&world), @"
@@ -323,4 +317,79 @@ fn where_nothing_can_be_kept_the_work_goes_on() {
         "{vaults:?}"
     );
     world.run(&["login"]).expect(1);
+    assert_eq!(world.server.tokens(EMAIL), 0, "what is not kept is signed out");
+}
+
+#[test]
+fn a_clock_that_is_off_is_named_and_does_not_keep_anybody_from_signing_in() {
+    let world = with_second_factor();
+    world.server.set_clock_ahead(90);
+    let login = ran(world.command(&["login"]).env("OBSIDIAN_TOTP_SECRET", TOTP_SECRET)).expect(0);
+    assert!(login.stderr.contains("s behind the service's, set it right"), "{}", login.stderr);
+    world.server.set_clock_ahead(-90);
+    let wrong =
+        ran(world.command(&["login"]).env("OBSIDIAN_TOTP_SECRET", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"));
+    let wrong = wrong.expect(3);
+    assert!(wrong.stderr.contains("s ahead of the service's"), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("(OBSIDIAN_TOTP_SECRET)") && !wrong.stderr.contains("JBSW"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[test]
+fn line_breaks_around_secrets_of_the_environment_are_not_part_of_them() {
+    let world = with_second_factor();
+    let mut login = world.anonymous(&["login"]);
+    login
+        .env("OBSIDIAN_EMAIL", format!("{EMAIL}\n"))
+        .env("OBSIDIAN_PASSWORD", format!("{PASSWORD}\n"))
+        .env("OBSIDIAN_TOTP_SECRET", format!("{TOTP_SECRET}\r\n"));
+    let login = ran(&mut login).expect(0);
+    assert!(login.stderr.contains("OBSIDIAN_PASSWORD ends with a line break"), "{}", login.stderr);
+    let token = format!("{}\n", saved_token(&world).unwrap());
+    ran(world.anonymous(&["vaults"]).env("OBSIDIAN_AUTH_TOKEN", token)).expect(0);
+}
+
+#[test]
+fn each_secret_of_the_environment_can_be_in_a_file() {
+    let world = with_second_factor();
+    let file = |name: &str, text: &str| {
+        fs::write(world.path(name), format!("{text}\n")).unwrap();
+        world.path(name)
+    };
+    let mut login = world.anonymous(&["login"]);
+    login
+        .env("OBSIDIAN_EMAIL_FILE", file("email", EMAIL))
+        .env("OBSIDIAN_PASSWORD_FILE", file("password", PASSWORD))
+        .env("OBSIDIAN_TOTP_SECRET_FILE", file("totp", TOTP_SECRET));
+    ran(&mut login).expect(0);
+    let token = file("token", &saved_token(&world).unwrap());
+    ran(world.anonymous(&["vaults"]).env("OBSIDIAN_AUTH_TOKEN_FILE", &token)).expect(0);
+    let mut both = world.anonymous(&["vaults"]);
+    both.env("OBSIDIAN_AUTH_TOKEN_FILE", &token).env("OBSIDIAN_AUTH_TOKEN", "x");
+    insta::assert_snapshot!(ran(&mut both).told(&world), @r"
+    exit status 2
+    --- stderr
+    obsync: both OBSIDIAN_AUTH_TOKEN and OBSIDIAN_AUTH_TOKEN_FILE are set; unset one of them
+    ");
+    let mut none = world.anonymous(&["vaults"]);
+    insta::assert_snapshot!(ran(none.env("OBSIDIAN_AUTH_TOKEN_FILE", "/nowhere/token")).told(&world), @r"
+    exit status 2
+    --- stderr
+    obsync: cannot read the file /nowhere/token that OBSIDIAN_AUTH_TOKEN_FILE names: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn a_program_that_gives_no_password_is_named_with_the_last_line_that_it_said() {
+    let world = World::new();
+    let command = "sh -c 'echo s3cret-of-nobody; echo one >&2; echo no such entry >&2; exit 4'";
+    let mut login = world.anonymous(&["login", "--email", EMAIL, "--password-command", command]);
+    insta::assert_snapshot!(ran(&mut login).told(&world), @r#"
+    exit status 3
+    --- stderr
+    obsync: cannot get the password from the program "sh": it ended with exit status: 4 (no such entry)
+    "#);
 }

@@ -5,7 +5,7 @@ use obsync_testkit::Chance;
 use serde_json::{Value, json};
 
 use super::place::{DEST, Place, TABLE};
-use crate::world::{VAULT_PASSWORD, ran};
+use crate::world::{EMAIL, VAULT_PASSWORD, ran};
 
 const WITH: [&str; 2] = ["--state", TABLE];
 
@@ -37,6 +37,26 @@ fn a_pull_and_the_next_one_with_a_table() {
     assert_eq!((&report["pulled"]["files"], &report["previous_version"]), (&json!(1), &json!(3)));
     place.assert_exact();
     place.must(&["verify", DEST, "--state", TABLE]);
+}
+
+#[test]
+fn where_nothing_can_be_kept_a_run_signs_in_once_and_out_at_its_end() {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    let pull = |vault: &str| {
+        let mut pull = place.command(&["pull", vault, DEST, "--state", TABLE]);
+        ran(pull.env("OBSYNC_HOME", "/proc/obsync"))
+    };
+    let calls = |path: &str| place.world.server.stats().rest_by_path.get(path).copied().unwrap_or(0);
+    for run in 1..=2 {
+        let pulled = pull("Notes").expect(0);
+        assert!(pulled.stderr.contains("Each run signs in and out again"), "{}", pulled.stderr);
+        assert_eq!((calls("/user/signin"), calls("/user/signout")), (run, run));
+        assert_eq!(place.world.server.tokens(EMAIL), 0);
+    }
+    place.assert_exact();
+    pull("Nothing").expect(4);
+    assert_eq!(place.world.server.tokens(EMAIL), 0, "also of a run that fails");
 }
 
 #[test]
