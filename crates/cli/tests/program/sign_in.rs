@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, ran};
 
-const TOTP_SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+pub(crate) const TOTP_SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
-fn with_second_factor() -> World {
+pub(crate) fn with_second_factor() -> World {
     World::without_account(|builder| {
         builder.user_with_totp(EMAIL, PASSWORD, TOTP_SECRET).vault(VaultSpec::managed("Notes"))
     })
@@ -21,7 +21,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-fn saved_token(world: &World) -> Option<String> {
+pub(crate) fn saved_token(world: &World) -> Option<String> {
     let text = fs::read_to_string(world.home().join("config/credentials.json")).ok()?;
     let accounts = serde_json::from_str::<Value>(&text).unwrap()["accounts"].clone();
     Some(accounts.as_object()?.values().next()?["token"].as_str()?.to_owned())
@@ -336,60 +336,4 @@ fn a_clock_that_is_off_is_named_and_does_not_keep_anybody_from_signing_in() {
         "{}",
         wrong.stderr
     );
-}
-
-#[test]
-fn line_breaks_around_secrets_of_the_environment_are_not_part_of_them() {
-    let world = with_second_factor();
-    let mut login = world.anonymous(&["login"]);
-    login
-        .env("OBSIDIAN_EMAIL", format!("{EMAIL}\n"))
-        .env("OBSIDIAN_PASSWORD", format!("{PASSWORD}\n"))
-        .env("OBSIDIAN_TOTP_SECRET", format!("{TOTP_SECRET}\r\n"));
-    let login = ran(&mut login).expect(0);
-    assert!(login.stderr.contains("OBSIDIAN_PASSWORD ends with a line break"), "{}", login.stderr);
-    let token = format!("{}\n", saved_token(&world).unwrap());
-    ran(world.anonymous(&["vaults"]).env("OBSIDIAN_AUTH_TOKEN", token)).expect(0);
-}
-
-#[test]
-fn each_secret_of_the_environment_can_be_in_a_file() {
-    let world = with_second_factor();
-    let file = |name: &str, text: &str| {
-        fs::write(world.path(name), format!("{text}\n")).unwrap();
-        world.path(name)
-    };
-    let mut login = world.anonymous(&["login"]);
-    login
-        .env("OBSIDIAN_EMAIL_FILE", file("email", EMAIL))
-        .env("OBSIDIAN_PASSWORD_FILE", file("password", PASSWORD))
-        .env("OBSIDIAN_TOTP_SECRET_FILE", file("totp", TOTP_SECRET));
-    ran(&mut login).expect(0);
-    let token = file("token", &saved_token(&world).unwrap());
-    ran(world.anonymous(&["vaults"]).env("OBSIDIAN_AUTH_TOKEN_FILE", &token)).expect(0);
-    let mut both = world.anonymous(&["vaults"]);
-    both.env("OBSIDIAN_AUTH_TOKEN_FILE", &token).env("OBSIDIAN_AUTH_TOKEN", "x");
-    insta::assert_snapshot!(ran(&mut both).told(&world), @r"
-    exit status 2
-    --- stderr
-    obsync: both OBSIDIAN_AUTH_TOKEN and OBSIDIAN_AUTH_TOKEN_FILE are set; unset one of them
-    ");
-    let mut none = world.anonymous(&["vaults"]);
-    insta::assert_snapshot!(ran(none.env("OBSIDIAN_AUTH_TOKEN_FILE", "/nowhere/token")).told(&world), @r"
-    exit status 2
-    --- stderr
-    obsync: cannot read the file /nowhere/token that OBSIDIAN_AUTH_TOKEN_FILE names: No such file or directory (os error 2)
-    ");
-}
-
-#[test]
-fn a_program_that_gives_no_password_is_named_with_the_last_line_that_it_said() {
-    let world = World::new();
-    let command = "sh -c 'echo s3cret-of-nobody; echo one >&2; echo no such entry >&2; exit 4'";
-    let mut login = world.anonymous(&["login", "--email", EMAIL, "--password-command", command]);
-    insta::assert_snapshot!(ran(&mut login).told(&world), @r#"
-    exit status 3
-    --- stderr
-    obsync: cannot get the password from the program "sh": it ended with exit status: 4 (no such entry)
-    "#);
 }
