@@ -100,7 +100,7 @@ pub(crate) struct CredentialsExport {
 #[command(after_help = "\
 Examples:
   obsync credentials revoke secret.json
-  aws secretsmanager get-secret-value --secret-id obsync --query SecretString --output text | obsync credentials revoke")]
+  pass obsync-secret | obsync credentials revoke")]
 pub(crate) struct CredentialsRevoke {
     /// File with the secret [default: standard input]
     #[arg(value_name = "FILE")]
