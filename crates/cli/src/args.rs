@@ -20,7 +20,8 @@ use url::Url;
 use crate::target::destination::Destination;
 
 pub(crate) use cloud::{
-    Aws, AwsCommand, AwsInit, Credentials, CredentialsCommand, CredentialsExport, Objects, StateOption,
+    Aws, AwsCommand, AwsInit, Credentials, CredentialsCommand, CredentialsExport, CredentialsRevoke, Objects,
+    StateOption,
 };
 
 /// How the help of the program as a whole ends.
@@ -37,7 +38,7 @@ Environment:
   OBSIDIAN_TOTP_SECRET                  base32 secret from which two-factor codes are computed
   OBSIDIAN_AUTH_TOKEN                   a token, instead of signing in
   OBSYNC_VAULT_PASSWORD                 password of an end-to-end encrypted vault
-  OBSIDIAN_PASSWORD_FILE, …             any of these four secrets from a file: its name with _FILE
+  OBSIDIAN_PASSWORD_FILE, …             each of these five from a file: its name with _FILE
   OBSYNC_ENCRYPTION                     open vaults of this kind only, as --encryption
   OBSYNC_HOME                           where obsync keeps its data (else the XDG folders)
   OBSYNC_STATE                          where states are kept, as --state

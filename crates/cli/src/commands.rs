@@ -34,10 +34,14 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         Command::Verify(options) => context.or_stopped(verify::run(options, context)).await,
         Command::Reset(options) => context.or_stopped(reset::run(options, context)).await,
         Command::Confirm(options) => context.or_stopped(confirm::run(options, context)).await,
-        Command::Credentials(credentials) => {
-            let CredentialsCommand::Export(options) = &credentials.command;
-            context.or_stopped(credentials::export(options, context)).await
-        }
+        Command::Credentials(credentials) => match &credentials.command {
+            CredentialsCommand::Export(options) => {
+                context.or_stopped(credentials::export(options, context)).await
+            }
+            CredentialsCommand::Revoke(options) => {
+                context.or_stopped(credentials::revoke(options, context)).await
+            }
+        },
         Command::Aws(aws) => {
             let AwsCommand::Init(options) = &aws.command;
             context.or_stopped(aws::init(options, context)).await

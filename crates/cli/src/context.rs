@@ -1,15 +1,16 @@
 //! What every command works with: the console, the directories, the way to the service.
 
 use std::env;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use obsync_bucket::Retries;
-use obsync_client::{Client, ClientOptions, RetryPolicy, Timeouts};
+use obsync_client::{Client, ClientError, ClientOptions, RetryPolicy, Timeouts, Token};
 use obsync_dynamodb::DynamoOptions;
 use obsync_net::Network;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -21,6 +22,9 @@ use crate::exit::{Exit, Failed};
 use crate::home::Home;
 use crate::target::aws;
 use crate::ui::console::Console;
+
+/// How long the end of a run waits for the service to sign out a token that is not kept.
+const SIGN_OUT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The surroundings of one run of the program.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct Context {
     patience: Option<Duration>,
     /// Looked for when it is needed, which few commands do: it can take a while.
     aws: OnceCell<SdkConfig>,
+    /// A token that nobody keeps.
+    unkept: Mutex<Option<Token>>,
 }
 
 impl Context {
@@ -62,7 +68,16 @@ impl Context {
             ..ClientOptions::default()
         };
         let home = Home::find(env::var_os("OBSYNC_HOME"))?;
-        Ok(Context { console, home, stop, api_url, options, patience, aws: OnceCell::new() })
+        Ok(Context {
+            console,
+            home,
+            stop,
+            api_url,
+            options,
+            patience,
+            aws: OnceCell::new(),
+            unkept: Mutex::default(),
+        })
     }
 
     /// The address of the service; tokens and keys are filed under it.
@@ -103,6 +118,29 @@ impl Context {
     pub(crate) fn table_retries(&self) -> DynamoOptions {
         let usual = DynamoOptions::default();
         DynamoOptions { within: self.patience.unwrap_or(usual.within), ..usual }
+    }
+
+    /// Notes that a token is to be signed out when the run ends, however it ends.
+    pub(crate) fn sign_out_at_end(&self, token: &Token) {
+        *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
+    }
+
+    /// Takes that back: the token is kept, or was handed on.
+    pub(crate) fn keep_signed_in(&self) {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Signs out what is not kept, so that no token stays valid that nobody has.
+    pub(crate) async fn end(&self) {
+        let unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(token), Ok(client)) = (unkept, self.client()) else { return };
+        let problem = match timeout(SIGN_OUT_LIMIT, client.sign_out(&token)).await {
+            Ok(Ok(()) | Err(ClientError::NotSignedIn)) => return,
+            Ok(Err(error)) => Failed::from(error).message,
+            Err(_) => format!("it did not answer within {} s", SIGN_OUT_LIMIT.as_secs()),
+        };
+        self.console
+            .warn(&format!("the token of this run is still valid, the service did not end it: {problem}"));
     }
 
     /// Where tokens are kept.

@@ -4,19 +4,19 @@ use std::env;
 use std::path::Path;
 use std::time::Duration;
 
-use obsync_client::Token;
 use obsync_client::totp::{Generator, NotBase32};
+use obsync_client::{Password, Token, secret_from_file};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::account::password::{Password, from_file};
 use crate::exit::{Exit, Failed};
 
 /// The variable with the vault password.
 pub(crate) const VAULT_PASSWORD: &str = "OBSYNC_VAULT_PASSWORD";
 
-/// `OBSIDIAN_EMAIL`.
+/// `OBSIDIAN_EMAIL`, or the file that `OBSIDIAN_EMAIL_FILE` names: with a password in a file the address is there, too.
 pub(crate) fn email() -> Result<Option<String>, Failed> {
-    Ok(variable("OBSIDIAN_EMAIL")?.map(|email| email.trim().to_owned()).filter(|email| !email.is_empty()))
+    let email = word("OBSIDIAN_EMAIL", "OBSIDIAN_EMAIL_FILE")?;
+    Ok(email.map(|email| email.expose_secret().to_owned()))
 }
 
 /// `OBSIDIAN_PASSWORD`, or the file that `OBSIDIAN_PASSWORD_FILE` names.
@@ -70,10 +70,14 @@ fn secret(name: &'static str, file: &'static str) -> Result<Option<Password>, Fa
         (Some(_), Some(_)) => {
             Err(Failed::new(Exit::Usage, format!("both {name} and {file} are set; unset one of them")))
         }
-        (Some(value), None) => Ok(Some(Password::of_variable(value, name))),
-        (None, Some(path)) => from_file(Path::new(&path)).map(Password::exactly).map(Some).map_err(|error| {
-            Failed::new(Exit::Usage, format!("cannot read the file {path} that {file} names: {error}"))
-        }),
+        (Some(value), None) => Ok(Some(Password::with_origin(value.into(), name))),
+        (None, Some(path)) => match secret_from_file(Path::new(&path)) {
+            Ok(secret) => Ok(Some(Password::exactly(secret))),
+            Err(error) => Err(Failed::new(
+                Exit::Usage,
+                format!("cannot read the file {path} that {file} names: {error}"),
+            )),
+        },
         (None, None) => Ok(None),
     }
 }

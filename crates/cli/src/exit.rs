@@ -153,6 +153,7 @@ impl From<StoreError> for Failed {
 fn remedy(error: &ClientError) -> Option<String> {
     match error {
         ClientError::NotSignedIn => Some("`obsync login`".to_owned()),
+        ClientError::ComputedCodesRefused { .. } => Some("OBSIDIAN_TOTP_SECRET".to_owned()),
         _ => None,
     }
 }

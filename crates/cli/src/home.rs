@@ -7,6 +7,9 @@ use etcetera::BaseStrategy;
 
 use crate::exit::{Exit, Failed};
 
+/// The home of whoever has none: nothing is ever there, and nothing is written there.
+const NOWHERE: &str = "/nonexistent/obsync";
+
 /// The two directories of one user of obsync.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
@@ -16,7 +19,7 @@ pub(crate) struct Home {
 
 impl Home {
     /// Takes `OBSYNC_HOME` when it is set and not empty (then `config` and `state` below it), else the XDG
-    /// folders.
+    /// folders. A user of a container may have neither: then nothing is kept.
     pub(crate) fn find(obsync_home: Option<OsString>) -> Result<Self, Failed> {
         match obsync_home.filter(|home| !home.is_empty()) {
             Some(home) => {
@@ -25,20 +28,28 @@ impl Home {
                 })?;
                 Ok(Home { config: home.join("config"), state: home.join("state") })
             }
-            None => Self::of_user(),
+            None => Ok(Self::of_user().unwrap_or_else(Self::nowhere)),
         }
     }
 
-    fn of_user() -> Result<Self, Failed> {
-        let base = etcetera::choose_base_strategy().map_err(|_| {
-            Failed::new(
-                Exit::Error,
-                "cannot find your home directory; set OBSYNC_HOME to a directory where obsync may keep its data",
-            )
-        })?;
+    fn of_user() -> Option<Self> {
+        let base = etcetera::choose_base_strategy().ok()?;
         // Not every convention has a folder for state.
         let state = base.state_dir().unwrap_or_else(|| base.data_dir());
-        Ok(Home { config: base.config_dir().join("obsync"), state: state.join("obsync") })
+        Some(Home { config: base.config_dir().join("obsync"), state: state.join("obsync") })
+    }
+
+    fn nowhere() -> Self {
+        let nowhere = Path::new(NOWHERE);
+        Home { config: nowhere.join("config"), state: nowhere.join("state") }
+    }
+
+    /// Refuses what cannot be done without a home.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn require(&self) -> Result<(), Failed> {
+        require_somewhere(&self.state)
     }
 
     /// The directory of tokens and derived keys; nobody else may read it.
@@ -52,9 +63,31 @@ impl Home {
     }
 }
 
+/// Refuses to keep anything in the home of whoever has none.
+///
+/// # Errors
+/// When `directory` lies there.
+pub(crate) fn require_somewhere(directory: &Path) -> Result<(), Failed> {
+    match directory.starts_with(NOWHERE) {
+        true => Err(Failed::new(
+            Exit::Error,
+            "cannot find your home directory; set OBSYNC_HOME to a directory where obsync may keep its data",
+        )),
+        false => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_kept_where_there_is_no_home() {
+        let home = Home::nowhere();
+        assert_eq!(home.require().unwrap_err().exit, Exit::Error);
+        assert!(require_somewhere(home.config()).is_err());
+        assert!(Home::find(Some("/srv/obsync".into())).unwrap().require().is_ok());
+    }
 
     #[test]
     fn obsync_home_holds_both_directories() {

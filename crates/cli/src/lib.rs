@@ -69,7 +69,9 @@ fn run(arguments: &Arguments) -> Exit {
             let stop = CancellationToken::new();
             signals::listen(stop.clone());
             let context = Context::new(&arguments.global, Arc::clone(&console), stop)?;
-            commands::run(&arguments.command, &context, arguments.global.verbose > 0).await
+            let result = commands::run(&arguments.command, &context, arguments.global.verbose > 0).await;
+            context.end().await;
+            result
         });
         // A thread that waits for an answer at the terminal would be waited for.
         runtime.shutdown_background();

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failed};
+use crate::home::require_somewhere;
 use crate::ui::console::Console;
 
 /// How long to wait for another process that is writing the same file.
@@ -97,6 +98,7 @@ impl PrivateFile {
         console: &Console,
         change: impl FnOnce(&mut T) -> bool,
     ) -> Result<(), Failed> {
+        require_somewhere(self.directory())?;
         let folder =
             Folder::make(self.directory()).map_err(|error| self.cannot("make the directory of", &error))?;
         folder.close_to_others();

@@ -3,10 +3,13 @@
 //! What is called lies in [`calls`](crate::calls).
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Instant, UNIX_EPOCH};
 
-use ::http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN};
-use ::http::{Method, Request, request};
+use ::http::header::{
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, DATE, ORIGIN,
+};
+use ::http::{HeaderMap, Method, Request, request};
 use backon::{BackoffBuilder, ExponentialBackoff};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -41,6 +44,8 @@ struct Inner {
     hosts: HostRules,
     /// For sessions; made when the first one wants it, or together with the REST client.
     tls: OnceLock<Result<Arc<ClientConfig>, ClientError>>,
+    /// The service's time in seconds since the epoch, as its last answer said, and when that came.
+    service_time: Mutex<Option<(u64, Instant)>>,
 }
 
 /// Whether a call may be sent twice.
@@ -86,7 +91,10 @@ impl Client {
         let connector = Connector::new(options.network.clone(), rest_tls, options.timeouts.rest_connect);
         let http = HttpClient::new(connector, &options.user_agent)?;
         let speed = Arc::new(Speed::new(options.min_speed, options.timeouts.speed_over));
-        Ok(Self { inner: Arc::new(Inner { http, api_url, options, hosts, tls }), speed })
+        Ok(Self {
+            inner: Arc::new(Inner { http, api_url, options, hosts, tls, service_time: Mutex::default() }),
+            speed,
+        })
     }
 
     /// The same client with an account of speed of its own, for one run. Clones share the account.
@@ -111,6 +119,22 @@ impl Client {
     #[must_use]
     pub fn redactor(&self) -> &Redactor {
         &self.inner.options.redactor
+    }
+
+    /// The service's time in seconds since the epoch, if an answer of it said.
+    pub(crate) fn service_time(&self) -> Option<u64> {
+        let known = *self.inner.service_time.lock().unwrap_or_else(PoisonError::into_inner);
+        known.map(|(time, at)| time.saturating_add(at.elapsed().as_secs()))
+    }
+
+    fn note_service_time(&self, headers: &HeaderMap) {
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let since_epoch = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok());
+        if let Some(time) = since_epoch {
+            let mut known = self.inner.service_time.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Some((time.as_secs(), Instant::now()));
+        }
     }
 
     pub(crate) fn hosts(&self) -> &HostRules {
@@ -188,6 +212,7 @@ impl Client {
         if is_page(&body) {
             return Err(seen.error(host));
         }
+        self.note_service_time(&head.headers);
         R::Reply::parse(&body).map_err(|error| match error {
             RestError::Service(text) if manner == Manner::FromWebSite => {
                 ClientError::from_sign_in_refusal(&text, self.redactor())

@@ -23,6 +23,12 @@ pub enum ClientError {
     /// A two-factor code was given, and it was not the right one.
     #[error("the two-factor code is not right; codes change every 30 seconds, try again with a fresh one")]
     MfaWrong,
+    /// Two codes were computed from the account's two-factor secret, and neither was accepted.
+    #[error("the service refused two codes computed from the two-factor secret; check the secret{clock}")]
+    ComputedCodesRefused {
+        /// What is wrong with the clock of this machine, as the end of a sentence; empty if it is right.
+        clock: String,
+    },
     /// The service does not know the token (any more).
     #[error("the sign-in is not valid (any more); sign in again")]
     NotSignedIn,
@@ -228,6 +234,7 @@ impl ClientError {
             Self::WrongCredentials
                 | Self::MfaRequired
                 | Self::MfaWrong
+                | Self::ComputedCodesRefused { .. }
                 | Self::NotSignedIn
                 | Self::SubscriptionExpired
                 | Self::WrongVaultPassword

@@ -4,6 +4,7 @@
 //!   rules on hosts for everything else.
 //! - [`Session`]: one WebSocket connection to one vault: the listing, pushes, questions.
 //! - [`FetchPool`]: the contents of many files over several sessions.
+//! - [`SignIn`], [`Password`]: signing in where nobody is asked, with what containers make of secrets.
 //! - [`totp`]: two-factor codes from the secret that they are computed from.
 //!
 //! Every wait has a limit ([`Timeouts`]), every failure is a [`ClientError`] whose sentence says what happened and
@@ -34,7 +35,9 @@ pub mod fuzzing;
 mod host;
 mod http;
 mod options;
+mod password;
 mod session;
+mod sign_in;
 mod speed;
 mod token;
 pub mod totp;
@@ -45,5 +48,7 @@ pub use client::Client;
 pub use error::ClientError;
 pub use fetch::{FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, PullRequest, Receiver};
 pub use options::{ClientOptions, DEFAULT_API_URL, RetryPolicy, Timeouts};
+pub use password::{Password, secret_from_file, without_line_end};
 pub use session::{Content, History, PushFile, Session, SessionTarget, VaultSize};
+pub use sign_in::SignIn;
 pub use token::Token;

@@ -8,11 +8,30 @@ use totp_rs::{Builder, Secret, Totp};
 use zeroize::Zeroizing;
 
 /// How long a code is valid, in seconds.
-const PERIOD: u64 = 30;
+pub(crate) const PERIOD: u64 = 30;
 
-/// How far the clocks of this machine and of the service may be apart before a refused code is taken to be
-/// wrong, in seconds.
-const SKEW: u64 = 5;
+/// Where the time comes from, and what waits. Tests have one that does not wait.
+pub trait Clock: Send + Sync {
+    /// Seconds since the epoch.
+    fn now(&self) -> u64;
+
+    /// Waits.
+    fn sleep(&self, pause: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// The clock of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> u64 {
+        now()
+    }
+
+    async fn sleep(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+    }
+}
 
 /// Makes the codes of one account.
 pub struct Generator {
@@ -68,27 +87,8 @@ impl Generator {
 }
 
 /// Seconds since the epoch.
-#[must_use]
-pub fn now() -> u64 {
+fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
-}
-
-/// How long to wait before a code that was refused at `now` (seconds since the epoch) is worth another
-/// attempt.
-///
-/// Near the boundary of two periods the service may already be, or still be, in the other one. `None` when it
-/// is not near: the code was wrong for another reason.
-#[must_use]
-pub fn wait_past_boundary(now: u64) -> Option<Duration> {
-    let into = now % PERIOD;
-    let left = PERIOD - into;
-    if into <= SKEW {
-        Some(Duration::from_secs(SKEW + 1 - into))
-    } else if left <= SKEW {
-        Some(Duration::from_secs(left + SKEW + 1))
-    } else {
-        None
-    }
 }
 
 #[cfg(test)]
@@ -130,15 +130,5 @@ mod tests {
             let refused = generator(wrong).err().unwrap();
             assert!(!refused.to_string().contains("geheim"));
         }
-    }
-
-    #[test]
-    fn only_a_code_near_a_boundary_is_tried_again() {
-        assert_eq!(wait_past_boundary(60), Some(Duration::from_secs(6)));
-        assert_eq!(wait_past_boundary(65), Some(Duration::from_secs(1)));
-        assert_eq!(wait_past_boundary(66), None);
-        assert_eq!(wait_past_boundary(84), None);
-        assert_eq!(wait_past_boundary(85), Some(Duration::from_secs(11)));
-        assert_eq!(wait_past_boundary(89), Some(Duration::from_secs(7)));
     }
 }

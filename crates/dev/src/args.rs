@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use obsync_protocol::VaultPath;
 use obsync_testkit::Faults;
 
 use crate::values::{Account, Bucket, EndToEndVault, Fault, Loopback};
@@ -19,6 +20,7 @@ use crate::values::{Account, Bucket, EndToEndVault, Fault, Loopback};
 Examples:
   obsync-dev demo                                    see obsync at work; nothing else is needed
   obsync-dev server --sign-up --managed Notes        a sync service on this machine
+  obsync-dev edit write Notes Daily/today.md Rain    change a vault of that service
   obsync-dev cloud --server                          a cloud on this machine, and a vault to bring there
   obsync-dev invoke --local deploy/events/empty.json the function, run as AWS Lambda would
   obsync-dev generate --files 1000 --seed 7 ./vault  a folder that looks like a vault
@@ -37,6 +39,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Server(ServerOptions),
+    Edit(EditOptions),
     Cloud(CloudOptions),
     Invoke(InvokeOptions),
     Generate(GenerateOptions),
@@ -122,6 +125,67 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Change a vault of a development server, as a device of the user would
+///
+/// Signs in with OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD; an end-to-end encrypted vault is opened with OBSYNC_VAULT_PASSWORD.
+/// Each change is recorded by the server before the command ends, so the next `obsync pull` brings it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  export OBSIDIAN_EMAIL=you@example.com OBSIDIAN_PASSWORD=any
+  obsync-dev edit write Notes Daily/today.md \"Rain until noon\"
+  obsync-dev edit write Notes Pictures/cat.png < cat.png
+  obsync-dev edit mv Notes Daily Journal
+  obsync-dev edit rm Notes Journal/today.md")]
+pub(crate) struct EditOptions {
+    /// The development server; only on loopback
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OBSYNC_API_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8787",
+        global = true
+    )]
+    pub(crate) api_url: String,
+    #[command(subcommand)]
+    pub(crate) change: Change,
+}
+
+/// What to change. VAULT is the name or the id of a vault.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Change {
+    /// Write a file, new or over an old one, and the folders that it lies in
+    Write {
+        /// Name or id of the vault
+        vault: String,
+        /// Where the file is in the vault
+        #[arg(value_parser = vault_path)]
+        path: VaultPath,
+        /// Its content [default: standard input]
+        text: Option<String>,
+    },
+    /// Remove a file, or a folder with everything in it
+    Rm {
+        /// Name or id of the vault
+        vault: String,
+        /// The file or folder
+        #[arg(value_parser = vault_path)]
+        path: VaultPath,
+    },
+    /// Give a file, or a folder with everything in it, another path
+    Mv {
+        /// Name or id of the vault
+        vault: String,
+        /// The file or folder
+        #[arg(value_parser = vault_path)]
+        from: VaultPath,
+        /// Its new path
+        #[arg(value_parser = vault_path)]
+        to: VaultPath,
+    },
+}
+
 /// Run a cloud for the function and for obsync, on this machine alone: S3, DynamoDB, Secrets Manager, Lambda
 ///
 /// Each service listens on a port of its own, until Ctrl-C, and keeps everything in memory. It makes a bucket and a
@@ -191,10 +255,11 @@ pub(crate) struct InvokeOptions {
     /// The program to run [default: bootstrap beside this program]
     #[arg(long, value_name = "PATH")]
     pub(crate) function: Option<PathBuf>,
-    /// Start a cloud and a sync server with a generated vault for it, in this program, and end them after it
+    /// Start a cloud and a sync server for it, in this program, and end them after it. The server has the vault Notes, and
+    /// what an event of deploy/events names
     #[arg(long)]
     pub(crate) local: bool,
-    /// How many files the vault of --local has
+    /// How many generated files each vault of --local has
     #[arg(long, value_name = "FILES", default_value_t = 300, requires = "local")]
     pub(crate) files: usize,
 }
@@ -355,6 +420,10 @@ fn share(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| "it is a number from 0 to 1".to_owned())
+}
+
+fn vault_path(text: &str) -> Result<VaultPath, String> {
+    VaultPath::parse(text).map_err(|error| error.to_string())
 }
 
 /// How long something goes on, in minutes.

@@ -29,6 +29,7 @@ pub(crate) async fn run(options: &CloudOptions) -> Result<()> {
         port: options.port,
         secret,
         files: options.server.then_some(options.fill),
+        event: None,
         api_url: options.api_url.clone(),
     })
     .await?;

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use obsync_testcloud::{Invocation, Lambda, LambdaOptions, LambdaRuntime, LogSink, Outcome};
+use obsync_testkit::Server;
 use serde_json::{Value, json};
 
 use crate::args::InvokeOptions;
 use crate::console::{note, say};
 use crate::function::{self, Program};
 use crate::human;
-use crate::services::{EMAIL, Services, Setup, VAULT, requests};
+use crate::services::{EMAIL, Services, Setup, requests};
 
 /// The largest event, in bytes (Lambda quotas, synchronous invocation).
 const EVENT_MAX: u64 = 6 * 1024 * 1024;
@@ -37,7 +38,7 @@ pub(crate) async fn run(options: &InvokeOptions) -> Result<()> {
         let runtime = LambdaRuntime::elsewhere(function);
         return invoke_all(&runtime, None, event, options.invocations).await;
     }
-    let services = start_services(options.files).await?;
+    let services = start_services(options.files, &event).await?;
     function.env = local_variables(&services)?;
     let result = invoke_local(&services, function, event, options.invocations).await;
     note(&format!("requests: {}", requests(&services.cloud.counts())));
@@ -61,18 +62,24 @@ fn read_event(path: &Path) -> Result<Value> {
     serde_json::from_slice(&text).with_context(|| format!("the event {shown} is not JSON"))
 }
 
-async fn start_services(files: usize) -> Result<Services> {
+async fn start_services(files: usize, event: &Value) -> Result<Services> {
     let services = Services::start(Setup {
         bucket: "vaults".to_owned(),
         table: "obsync-state".to_owned(),
         port: 0,
         secret: None,
         files: Some(files),
+        event: Some(event.clone()),
         api_url: None,
     })
     .await?;
     let files = human::files(files as u64);
-    note(&format!("a cloud and a sync server on this machine, with the vault {VAULT} of {EMAIL} ({files})"));
+    let vaults = services.server.iter().flat_map(Server::vaults);
+    let vaults: Vec<String> = vaults.map(|vault| format!("the vault {}", vault.name())).collect();
+    note(&format!(
+        "a cloud and a sync server on this machine, with {} of {EMAIL} ({files} each)",
+        vaults.join(", ")
+    ));
     Ok(services)
 }
 

@@ -11,6 +11,7 @@ mod child;
 mod cloud;
 mod console;
 mod demo;
+mod edit;
 mod function;
 mod generate;
 mod human;
@@ -52,6 +53,7 @@ fn run(arguments: &Arguments) -> ExitCode {
         runtime.block_on(async {
             match &arguments.command {
                 Command::Server(options) => server::run(options).await,
+                Command::Edit(options) => or_interrupted(edit::run(options)).await,
                 Command::Cloud(options) => cloud::run(options).await,
                 Command::Invoke(options) => or_interrupted(invoke::run(options)).await,
                 Command::Generate(options) => generate::run(options),

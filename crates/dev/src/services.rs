@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use obsync_testcloud::{Cloud, CloudOptions, RequestCounts, Service};
 use obsync_testkit::{GeneratorOptions, Server, VaultSpec, fill_vault};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::human;
 
@@ -14,6 +14,10 @@ pub(crate) const EMAIL: &str = "me@example.com";
 pub(crate) const PASSWORD: &str = "loopback";
 /// Its vault.
 pub(crate) const VAULT: &str = "Notes";
+/// The vaults that the events in `deploy/events` name.
+const VAULTS_OF_SAMPLES: [&str; 2] = ["My Vault", "Work"];
+/// The bucket that one of them names.
+const BUCKET_OF_SAMPLES: &str = "another-bucket";
 /// The name of the secret.
 pub(crate) const SECRET: &str = "obsync";
 /// The name of the function.
@@ -32,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) secret: Option<String>,
     /// The sync server's vault is filled with as many generated files; no sync server without.
     pub(crate) files: Option<usize>,
+    /// The event that the function is to get: if it is one of `deploy/events`, there is what it names, too.
+    pub(crate) event: Option<Value>,
     /// Another sync server.
     pub(crate) api_url: Option<String>,
 }
@@ -44,6 +50,7 @@ pub(crate) struct Services {
     pub(crate) bucket: String,
     pub(crate) table: String,
     pub(crate) has_secret: bool,
+    has_bucket_of_samples: bool,
     api_url: Option<String>,
 }
 
@@ -53,13 +60,18 @@ impl Services {
     /// # Errors
     /// When a port is taken, or the table's name is none.
     pub(crate) async fn start(setup: Setup) -> Result<Self> {
+        let event = setup.event.map(|event| event.to_string()).unwrap_or_default();
+        let has_bucket_of_samples = event.contains(BUCKET_OF_SAMPLES);
         let server = match setup.files {
-            Some(files) => Some(serve_a_vault(files).await?),
+            Some(files) => Some(serve_vaults(files, &event).await?),
             None => None,
         };
         let options = CloudOptions { first_port: Some(setup.port), ..CloudOptions::default() };
         let cloud = Cloud::start(options).await.context("cannot start the cloud")?;
         cloud.s3().create_bucket(&setup.bucket);
+        if has_bucket_of_samples {
+            cloud.s3().create_bucket(BUCKET_OF_SAMPLES);
+        }
         let table = cloud.dynamodb().create_table(&setup.table);
         table.with_context(|| format!("cannot make the table {:?}", setup.table))?;
         cloud.lambda().add_function(FUNCTION);
@@ -69,7 +81,8 @@ impl Services {
         }
         let api_url = server.as_ref().map(Server::url).or(setup.api_url);
         let has_secret = secret.is_some();
-        Ok(Self { cloud, server, bucket: setup.bucket, table: setup.table, has_secret, api_url })
+        let Setup { bucket, table, .. } = setup;
+        Ok(Self { cloud, server, bucket, table, has_secret, has_bucket_of_samples, api_url })
     }
 
     /// The variables of the function's own by which it finds what was made.
@@ -79,7 +92,8 @@ impl Services {
         // A standard vault is synced when somebody names it.
         let vaults = self.server.is_some().then_some(("OBSYNC_VAULTS", VAULT));
         let always = [("S3_BUCKET", self.bucket.as_str()), ("STATE_TABLE_NAME", self.table.as_str())];
-        let all = always.into_iter().chain(secret).chain(api_url).chain(vaults);
+        let other = self.has_bucket_of_samples.then_some(("OBSYNC_ALLOW_DESTINATIONS", BUCKET_OF_SAMPLES));
+        let all = always.into_iter().chain(secret).chain(api_url).chain(vaults).chain(other);
         all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
@@ -92,11 +106,18 @@ impl Services {
     }
 }
 
-async fn serve_a_vault(files: usize) -> Result<Server> {
-    let builder = Server::builder().user(EMAIL, PASSWORD).vault(VaultSpec::managed(VAULT));
+async fn serve_vaults(files: usize, event: &str) -> Result<Server> {
+    let samples = VAULTS_OF_SAMPLES.into_iter().filter(|name| event.contains(name));
+    let names: Vec<&str> = [VAULT].into_iter().chain(samples).collect();
+    let mut builder = Server::builder().user(EMAIL, PASSWORD);
+    for name in &names {
+        builder = builder.vault(VaultSpec::managed(name));
+    }
     let server = builder.start().await.context("cannot start the sync server")?;
-    let generated = GeneratorOptions { files, max_size: 2_000_000, ..GeneratorOptions::default() };
-    fill_vault(&server.vault(VAULT)?, &generated).context("cannot fill the vault")?;
+    for (seed, name) in (0..).zip(names) {
+        let generated = GeneratorOptions { files, seed, max_size: 2_000_000, ..GeneratorOptions::default() };
+        fill_vault(&server.vault(name)?, &generated).context("cannot fill the vault")?;
+    }
     Ok(server)
 }
 

@@ -203,6 +203,33 @@ fn one_line_tries_the_function_out() {
     }
 }
 
+/// Each event as it is shipped, with nothing prepared for it.
+#[test]
+fn every_sample_of_an_event_runs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/events");
+    let mut samples: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    samples.sort();
+    assert!(samples.len() >= 20, "{samples:?}");
+    for sample in samples {
+        let path = sample.to_str().unwrap();
+        let args = ["invoke", "--local", "--files", "5", "--memory", "256", path];
+        let invoked = Invoked::of(&obsync_dev(&args, &[]).output().unwrap());
+        let answer = invoked.answer();
+        let body = answer["body"].as_str().map(|body| serde_json::from_str::<Value>(body).unwrap());
+        let said = body.as_ref().unwrap_or(answer);
+        assert!(answer["statusCode"].as_u64().is_none_or(|code| code == 200), "{path}: {answer}");
+        let is_well = |field: &str| said[field].as_bool().is_none_or(|well| well);
+        assert!(said["error"].is_null() && is_well("success"), "{path}: {answer}");
+        assert!(said["errors"].as_array().is_none_or(Vec::is_empty), "{path}: {answer}");
+        let failed = said["batchItemFailures"].as_array().map_or(0, Vec::len);
+        assert_eq!(failed, 0, "{path}: {answer}\n{}", invoked.errors);
+        // What only tells of something is acknowledged, and nothing else is left undone.
+        let syncs = !["status", "api-gateway", "object-created", "s3-test"]
+            .contains(&sample.file_stem().unwrap().to_str().unwrap());
+        assert_eq!(invoked.errors.contains("PutObject"), syncs, "{path}: {answer}\n{}", invoked.errors);
+    }
+}
+
 #[test]
 fn a_function_that_is_not_built_is_this_program_in_its_place() {
     let folder = tempfile::tempdir().unwrap();

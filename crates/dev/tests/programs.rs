@@ -308,3 +308,58 @@ fn it_is_the_program_obsync_too() {
     assert!(output.status.success());
     assert!(text(&output.stdout).starts_with("obsync "), "{}", text(&output.stdout));
 }
+
+#[test]
+fn a_vault_of_the_server_is_changed_from_the_command_line_and_pulled_as_it_is_then() {
+    let home = tempfile::tempdir().unwrap();
+    let args = ["--sign-up", "--managed", "Notes", "--create", "Diary:secret"];
+    let server = Running::start(&args);
+    let run = |mut command: Command, code: i32| {
+        command
+            .current_dir(home.path())
+            .env("OBSYNC_API_URL", &server.url)
+            .env("OBSYNC_HOME", home.path().join("home"))
+            .env("OBSIDIAN_EMAIL", "you@example.com")
+            .env("OBSIDIAN_PASSWORD", "any")
+            .env("OBSYNC_VAULT_PASSWORD", "secret");
+        let output = output(command);
+        let told = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        told
+    };
+    let edit = |args: &[&str], code: i32| run(obsync_dev(&[&["edit"], args].concat()), code);
+    let pulled = |vault: &str, kind: &str| {
+        let args = ["obsync", "pull", vault, vault, "--encryption", kind, "--quiet"];
+        run(obsync_dev(&args), 0);
+        let folder = home.path().join(vault);
+        let files = Expected::of_directory(&folder).unwrap().files;
+        let content = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
+        files.iter().map(|file| (file.path.clone(), content(&file.path))).collect::<Vec<_>>()
+    };
+    for (vault, kind) in [("Notes", "standard"), ("Diary", "end-to-end")] {
+        edit(&["write", vault, "Daily/one.md", "first"], 0);
+        edit(&["write", vault, "Daily/Deep/two.md", "second"], 0);
+        edit(&["write", vault, "Daily/one.md", "first again"], 0);
+        edit(&["write", vault, "gone.md", "gone"], 0);
+        assert_eq!(edit(&["rm", vault, "gone.md"], 0), "Removed gone.md (1 file).\n");
+        assert_eq!(
+            edit(&["mv", vault, "Daily", "Journal/2026"], 0),
+            "Moved Daily to Journal/2026 (2 files).\n"
+        );
+        edit(&["mv", vault, "Journal/2026/one.md", "top.md"], 0);
+        let expected = [("Journal/2026/Deep/two.md", "second"), ("top.md", "first again")];
+        assert_eq!(pulled(vault, kind), expected.map(|(path, text)| (path.to_owned(), text.to_owned())));
+    }
+    edit(&["rm", "Notes", "Journal"], 0);
+    assert_eq!(pulled("Notes", "standard").len(), 1);
+    for (args, sentence) in [
+        (&["rm", "Notes", "nothing.md"][..], "there is no nothing.md in the vault"),
+        (&["rm", "Nothing", "top.md"], "the server has no vault"),
+        (&["mv", "Notes", "top.md", "top.md"], "cannot be moved"),
+        (&["write", "Notes", "top.md/below.md", "x"], "top.md is a file"),
+        (&["rm", "Notes", "top.md", "--api-url", "https://api.obsidian.md"], "is not on this machine"),
+    ] {
+        let told = edit(args, 1);
+        assert!(told.contains(sentence), "{told}");
+    }
+}

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use obsync_bucket::{AwsHttp, BucketLocation, LocationError};
 use obsync_client::totp::Generator;
-use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, Token};
+use obsync_client::{Client, ClientOptions, DEFAULT_API_URL, Password, Token};
 use obsync_core::MaxDelete;
 use obsync_core::pin::VaultKind;
 use obsync_dynamodb::TableName;
 use obsync_net::{Network, NetworkError};
 use obsync_protocol::limits::LEAST_SPEED;
 use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath};
-use secrecy::SecretString;
+use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::variables::Variables;
@@ -95,13 +95,13 @@ pub(crate) struct ObjectSettings {
 #[derive(Default)]
 pub(crate) struct AccountSettings {
     /// Email address and password.
-    pub(crate) credentials: Option<(String, SecretString)>,
+    pub(crate) credentials: Option<(String, Password)>,
     /// Makes two-factor codes.
     pub(crate) totp: Option<Generator>,
     /// A token in place of credentials.
     pub(crate) token: Option<Token>,
     /// Opens end-to-end encrypted vaults that the secret says nothing of.
-    pub(crate) vault_password: Option<SecretString>,
+    pub(crate) vault_password: Option<Password>,
 }
 
 impl fmt::Debug for AccountSettings {
@@ -146,6 +146,7 @@ impl Config {
     /// | `OBSIDIAN_EMAIL`, `OBSIDIAN_PASSWORD`, `OBSIDIAN_TOTP_SECRET` | the account | – |
     /// | `OBSIDIAN_AUTH_TOKEN` | a token in place of them | – |
     /// | `OBSYNC_VAULT_PASSWORD` | opens vaults that the secret does not name | – |
+    /// | `OBSIDIAN_PASSWORD_FILE`, … | each of the five above from a file: its name with `_FILE` | – |
     /// | `OBSYNC_ENCRYPTION` | the only kind that is opened, `standard` or `end-to-end` | either |
     /// | `OBSYNC_API_URL`, `OBSYNC_ALLOW_HOST` | the service | the official one |
     /// | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | the way out | direct |
@@ -243,12 +244,13 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
 }
 
 fn read_account(variables: &mut Variables<'_>, has_secret: bool) -> AccountSettings {
-    let email = variables.text("OBSIDIAN_EMAIL");
-    let password = variables.secret("OBSIDIAN_PASSWORD");
-    // Neither has spaces or line breaks in it; those come from the files that they were copied from.
-    let token = variables.word("OBSIDIAN_AUTH_TOKEN").map(Token::new);
-    let totp = match variables.word("OBSIDIAN_TOTP_SECRET").map(|secret| Generator::new(&secret)).transpose()
-    {
+    // Line breaks and spaces around these come from the files that they were copied from.
+    let email = variables.word("OBSIDIAN_EMAIL", "OBSIDIAN_EMAIL_FILE");
+    let email = email.map(|email| email.expose_secret().to_owned());
+    let password = variables.password("OBSIDIAN_PASSWORD", "OBSIDIAN_PASSWORD_FILE");
+    let token = variables.word("OBSIDIAN_AUTH_TOKEN", "OBSIDIAN_AUTH_TOKEN_FILE").map(Token::new);
+    let totp = variables.word("OBSIDIAN_TOTP_SECRET", "OBSIDIAN_TOTP_SECRET_FILE");
+    let totp = match totp.map(|secret| Generator::new(&secret)).transpose() {
         Ok(totp) => totp,
         Err(error) => {
             variables.refuse("OBSIDIAN_TOTP_SECRET", error.to_string());
@@ -265,7 +267,7 @@ fn read_account(variables: &mut Variables<'_>, has_secret: bool) -> AccountSetti
         ),
         _ => {}
     }
-    let vault_password = variables.secret("OBSYNC_VAULT_PASSWORD");
+    let vault_password = variables.password("OBSYNC_VAULT_PASSWORD", "OBSYNC_VAULT_PASSWORD_FILE");
     AccountSettings { credentials: email.zip(password), totp, token, vault_password }
 }
 
@@ -547,6 +549,55 @@ mod tests {
         .unwrap();
         assert_eq!(config.account.token.unwrap().expose(), "token");
         assert!(config.account.totp.is_some());
+    }
+
+    #[test]
+    fn secrets_are_read_from_files_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let config = read(&[
+            ("S3_BUCKET", "my-bucket"),
+            ("OBSIDIAN_EMAIL_FILE", &file("email", "me@example.com\n")),
+            ("OBSIDIAN_PASSWORD_FILE", &file("password", " pw \r\n")),
+            ("OBSIDIAN_AUTH_TOKEN_FILE", &file("token", "token\n")),
+            ("OBSIDIAN_TOTP_SECRET_FILE", &file("totp", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n")),
+            ("OBSYNC_VAULT_PASSWORD_FILE", &file("vault", "vault pw\n")),
+        ]);
+        let account = config.unwrap().account;
+        let (email, password) = account.credentials.unwrap();
+        assert_eq!((email.as_str(), password.as_given().expose_secret()), ("me@example.com", " pw "));
+        assert_eq!((account.token.unwrap().expose(), account.totp.is_some()), ("token", true));
+        assert_eq!(account.vault_password.unwrap().as_given().expose_secret(), "vault pw");
+    }
+
+    #[test]
+    fn a_secret_file_that_cannot_be_used_is_named_and_its_content_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = folder.path().join("large");
+        std::fs::write(&large, "geheim".repeat(20_000)).unwrap();
+        let large = large.to_str().unwrap();
+        for (variables, name, reason) in [
+            (
+                &[("OBSYNC_VAULT_PASSWORD_FILE", "/nowhere/secret")][..],
+                "OBSYNC_VAULT_PASSWORD_FILE",
+                "/nowhere/secret",
+            ),
+            (&[("OBSYNC_VAULT_PASSWORD_FILE", large)], "OBSYNC_VAULT_PASSWORD_FILE", "more than"),
+            (&[("OBSYNC_VAULT_PASSWORD_FILE", "/")], "OBSYNC_VAULT_PASSWORD_FILE", "not a file"),
+            (
+                &[("OBSYNC_VAULT_PASSWORD", "geheim"), ("OBSYNC_VAULT_PASSWORD_FILE", large)],
+                "OBSYNC_VAULT_PASSWORD_FILE",
+                "OBSYNC_VAULT_PASSWORD; unset one",
+            ),
+        ] {
+            let error = read(&[&LEAST[..], variables].concat()).unwrap_err();
+            assert!(error.problems[name].contains(reason), "{error}");
+            assert!(!error.to_string().contains("geheim"), "{error}");
+        }
     }
 
     #[test]

@@ -57,7 +57,10 @@ pub fn secret(data: &[u8]) {
     match Secret::parse(text) {
         Ok(secret) => {
             assert!(
-                secret.credentials.as_ref().is_none_or(|(_, password)| !password.expose_secret().is_empty())
+                secret
+                    .credentials
+                    .as_ref()
+                    .is_none_or(|(_, password)| !password.as_given().expose_secret().is_empty())
             );
             if let Some(totp) = &secret.totp {
                 let code = totp.current().digits;
@@ -65,7 +68,9 @@ pub fn secret(data: &[u8]) {
             }
             for opening in secret.vaults() {
                 match opening {
-                    VaultSecret::Password(password) => assert!(!password.expose_secret().is_empty()),
+                    VaultSecret::Password(password) => {
+                        assert!(!password.as_given().expose_secret().is_empty())
+                    }
                     VaultSecret::Key { key, .. } => assert_eq!(key.expose_hex().expose_secret().len(), 64),
                 }
             }

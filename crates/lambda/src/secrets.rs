@@ -18,8 +18,8 @@ use std::fmt;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
-use obsync_client::Token;
 use obsync_client::totp::{Generator, NotBase32};
+use obsync_client::{Password, Token};
 use obsync_protocol::{ContentHash, EncryptionVersion, MasterKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{IgnoredAny, Visitor};
@@ -32,7 +32,7 @@ use crate::choice::Listed;
 #[derive(Default)]
 pub(crate) struct Secret {
     /// Email address and password of the account.
-    pub(crate) credentials: Option<(String, SecretString)>,
+    pub(crate) credentials: Option<(String, Password)>,
     /// Makes two-factor codes.
     pub(crate) totp: Option<Generator>,
     /// A token.
@@ -45,7 +45,7 @@ pub(crate) struct Secret {
 /// What opens a vault.
 pub(crate) enum VaultSecret {
     /// Its password.
-    Password(SecretString),
+    Password(Password),
     /// What its password makes, so that the password stays with its owner.
     Key {
         /// The master key.
@@ -110,6 +110,12 @@ pub(crate) enum Malformed {
 
 /// A secret text on its way out of JSON.
 struct Text(SecretString);
+
+impl Text {
+    fn of_vault(self) -> Password {
+        Password::with_origin(self.0, "a vault's password in the secret")
+    }
+}
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -189,7 +195,8 @@ impl Secret {
             return read::<Full>(text)?.secret();
         }
         let passwords: BTreeMap<String, Text> = read(text)?;
-        let vaults = passwords.into_iter().map(|(name, password)| (name, VaultSecret::Password(password.0)));
+        let vaults =
+            passwords.into_iter().map(|(name, password)| (name, VaultSecret::Password(password.of_vault())));
         Ok(Secret { vaults: vaults.collect(), ..Secret::default() })
     }
 
@@ -235,8 +242,11 @@ impl Full {
             if auth.email.is_some() != auth.password.is_some() || (!has_account && auth.token.is_none()) {
                 return Err(Malformed::BadAuth);
             }
-            secret.credentials = auth.email.zip(auth.password.map(|password| password.0));
-            secret.token = auth.token.map(|token| Token::new(token.0));
+            let email = auth.email.map(|email| email.trim().to_owned());
+            let origin = "the account's password in the secret";
+            secret.credentials =
+                email.zip(auth.password.map(|password| Password::with_origin(password.0, origin)));
+            secret.token = auth.token.map(|token| Token::new(token.0.expose_secret().trim()));
             let totp = auth.totp_secret.map(|totp| Generator::new(&totp.0)).transpose();
             secret.totp = totp.map_err(Malformed::BadTotp)?;
         }
@@ -259,7 +269,7 @@ impl Vault {
             _ => return Err(Malformed::BadSubject { number }),
         };
         match (self.password, self.key) {
-            (Some(password), None) => Ok(VaultSecret::Password(password.0)),
+            (Some(password), None) => Ok(VaultSecret::Password(password.of_vault())),
             (None, Some(key)) => MasterKey::from_hex(key.0.expose_secret())
                 .map(|key| VaultSecret::Key { key, of })
                 .map_err(|_| Malformed::BadKey { number }),
@@ -298,7 +308,7 @@ mod tests {
             goes_by_name: true,
         };
         match secret.of_vault(&vault)? {
-            VaultSecret::Password(password) => Some(password.expose_secret().to_owned()),
+            VaultSecret::Password(password) => Some(password.as_given().expose_secret().to_owned()),
             VaultSecret::Key { key, .. } => Some(key.expose_hex().expose_secret().to_owned()),
         }
     }
@@ -334,6 +344,18 @@ mod tests {
         let secret = Secret::parse(r#"{"auth":{"token":"t"}}"#).unwrap();
         assert_eq!(secret.token.unwrap().expose(), "t");
         assert!(secret.credentials.is_none());
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_is_no_part_of_a_word_and_perhaps_none_of_a_password() {
+        let text = r#"{"auth":{"email":"me@example.com\n","password":"pw\n","token":"t\n"},"vaults":{"v":{"password":"p\n"}}}"#;
+        let secret = Secret::parse(text).unwrap();
+        assert_eq!(secret.token.as_ref().unwrap().expose(), "t");
+        let (email, account) = secret.credentials.as_ref().unwrap();
+        let without = |password: &Password| password.without_line_end().unwrap().expose_secret().to_owned();
+        assert_eq!((email.as_str(), without(account).as_str()), ("me@example.com", "pw"));
+        let Some(VaultSecret::Password(vault)) = secret.vaults().next() else { panic!("no password") };
+        assert_eq!((vault.as_given().expose_secret(), without(vault).as_str()), ("p\n", "p"));
     }
 
     #[test]

@@ -89,6 +89,8 @@ fn is_same(pin: &Pin, listed: &Pin) -> bool {
 mod tests {
     use obsync_protocol::{EncryptionVersion, MasterKey};
 
+    use obsync_client::Password;
+
     use super::*;
 
     const SALT: &str = "0123456789abcdef0123456789abcdef";
@@ -122,7 +124,10 @@ mod tests {
 
     #[test]
     fn a_vault_of_the_secret_is_never_opened_by_a_password_that_the_service_hands_out() {
-        for secret in [key(Some((EncryptionVersion::V3, SALT))), VaultSecret::Password("mine".into())] {
+        for secret in [
+            key(Some((EncryptionVersion::V3, SALT))),
+            VaultSecret::Password(Password::exactly("mine".into())),
+        ] {
             for wanted in [None, Some(VaultKind::Standard)] {
                 let known = Knowledge { secret: Some(&secret), wanted, ..NOTHING };
                 assert_eq!(judge(&standard(), &known), Err(Distrust::Weaker));

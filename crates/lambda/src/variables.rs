@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::str::FromStr;
 
+use obsync_client::{Password, secret_from_file};
 use secrecy::{ExposeSecret, SecretString};
 
 /// An environment, with what was found to be wrong in it.
@@ -42,21 +44,42 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// A secret, exactly as it is.
-    pub(crate) fn secret(&mut self, name: &'static str) -> Option<SecretString> {
+    /// The password in the variable `name`, or in the file that the variable `file` names, as Docker, Kubernetes and
+    /// extensions of Lambda lay them out. Of one in a file the line end is no part.
+    pub(crate) fn password(&mut self, name: &'static str, file: &'static str) -> Option<Password> {
+        match (self.exact(name), self.text(file)) {
+            (Some(_), Some(_)) => {
+                self.refuse(file, format!("is set, and so is {name}; unset one of them"));
+                None
+            }
+            (Some(value), None) => Some(Password::with_origin(value.into(), name)),
+            (None, Some(path)) => match secret_from_file(Path::new(&path)) {
+                Ok(secret) => Some(Password::exactly(secret)),
+                Err(error) => {
+                    self.refuse(file, format!("names the file {path}, which cannot be read: {error}"));
+                    None
+                }
+            },
+            (None, None) => None,
+        }
+    }
+
+    /// A secret in which spaces and line breaks have no place: they are not part of it. From a variable or a file, as a
+    /// [password](Self::password).
+    pub(crate) fn word(&mut self, name: &'static str, file: &'static str) -> Option<SecretString> {
+        let secret = self.password(name, file)?;
+        let word = secret.as_given().expose_secret().trim();
+        Some(word).filter(|word| !word.is_empty()).map(SecretString::from)
+    }
+
+    fn exact(&mut self, name: &'static str) -> Option<String> {
         match (self.get)(name)?.into_string() {
-            Ok(value) => Some(value).filter(|value| !value.is_empty()).map(SecretString::from),
+            Ok(value) => Some(value).filter(|value| !value.is_empty()),
             Err(_) => {
                 self.refuse(name, "is not UTF-8 text");
                 None
             }
         }
-    }
-
-    /// A secret in which spaces and line breaks have no place: they are not part of it.
-    pub(crate) fn word(&mut self, name: &'static str) -> Option<SecretString> {
-        let secret = self.secret(name)?;
-        Some(secret.expose_secret().trim()).filter(|word| !word.is_empty()).map(SecretString::from)
     }
 
     /// `true` or `false`, as people write them.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use obsync_bucket::load_aws_config;
-use obsync_client::totp::Generator;
-use obsync_client::{Client, ClientError, Token};
+use obsync_client::totp::{Generator, SystemClock};
+use obsync_client::{Client, ClientError, Password, SignIn, Token};
 use obsync_core::StateError;
 use obsync_core::pin::{FoundPin, Opening, Pin, VaultEncryption, VaultKind};
 use obsync_dynamodb::{DynamoOptions, DynamoTable};
@@ -384,14 +384,13 @@ impl Warm {
         if let Some(keys) = self.kept_keys().get(&subject) {
             return Ok(keys.clone());
         }
-        let keys = self.derive(account, vault, version).await?;
-        self.client().check_access(&account.token, info, keys.key_hash()).await?;
+        let keys = self.accepted_keys(account, vault, version).await?;
         self.kept_keys().insert(subject, keys.clone());
         Ok(keys)
     }
 
-    /// What opens the vault, not accepted by the service yet.
-    async fn derive(
+    /// Keys that the service accepts. A password that ends with a line break is tried as it is, then without.
+    async fn accepted_keys(
         &self,
         account: &Account,
         vault: &Listed,
@@ -399,13 +398,43 @@ impl Warm {
     ) -> Result<VaultKeys, AccountError> {
         let info = &vault.info;
         let password = match (&info.password, account.secret.of_vault(vault)) {
-            (Some(password), _) | (None, Some(VaultSecret::Password(password))) => password.clone(),
+            (Some(password), _) => Password::exactly(password.clone()),
+            (None, Some(VaultSecret::Password(password))) => password.clone(),
             (None, Some(VaultSecret::Key { key, .. })) => {
-                return Ok(VaultKeys::new(key, version, &info.salt));
+                let keys = VaultKeys::new(key, version, &info.salt);
+                return self.if_accepted(account, info, keys).await;
             }
             (None, None) => self.config.account.vault_password.clone().ok_or(AccountError::NoPassword)?,
         };
-        let salt = info.salt.clone();
+        let keys = self.derive(password.as_given(), info, version).await?;
+        match (self.if_accepted(account, info, keys).await, password.without_line_end()) {
+            (Err(AccountError::Client(ClientError::WrongVaultPassword)), Some(other)) => {
+                let keys = self.derive(other, info, version).await?;
+                let keys = self.if_accepted(account, info, keys).await?;
+                password.warn_of_line_end();
+                Ok(keys)
+            }
+            (result, _) => result,
+        }
+    }
+
+    async fn if_accepted(
+        &self,
+        account: &Account,
+        vault: &VaultInfo,
+        keys: VaultKeys,
+    ) -> Result<VaultKeys, AccountError> {
+        self.client().check_access(&account.token, vault, keys.key_hash()).await?;
+        Ok(keys)
+    }
+
+    async fn derive(
+        &self,
+        password: &SecretString,
+        vault: &VaultInfo,
+        version: EncryptionVersion,
+    ) -> Result<VaultKeys, AccountError> {
+        let (password, salt) = (password.clone(), vault.salt.clone());
         let turn = Arc::clone(&self.deriving).lock_owned().await;
         let derived = tokio::task::spawn_blocking(move || {
             // Nothing ends this thread early, so that the turn is over when it is, whoever still waits for it.
@@ -420,27 +449,19 @@ impl Warm {
     }
 }
 
-/// Signs in, with a two-factor code where the service wants one. One that is refused was perhaps used
-/// already, or late: the next one is tried.
+/// Signs in, with a two-factor code where the service wants one.
 async fn sign_in(
     client: &Client,
     email: &str,
-    password: &SecretString,
+    password: &Password,
     totp: Option<&Generator>,
 ) -> Result<Token, AccountError> {
-    match client.sign_in(email, password, None).await {
-        Ok(signed_in) => return Ok(signed_in.token),
-        Err(ClientError::MfaRequired) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let totp = totp.ok_or(AccountError::NoTotp)?;
-    match client.sign_in(email, password, Some(&totp.current().digits)).await {
-        Ok(signed_in) => return Ok(signed_in.token),
-        Err(ClientError::MfaWrong) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let pause = Duration::from_secs(totp.current().seconds_left);
-    tracing::warn!(?pause, "the two-factor code was refused; waiting for the next one");
-    tokio::time::sleep(pause).await;
-    Ok(client.sign_in(email, password, Some(&totp.current().digits)).await?.token)
+    let mut sign_in = SignIn::new(client, email, password);
+    let signed_in = match sign_in.attempt(None).await {
+        Err(ClientError::MfaRequired) => {
+            sign_in.with_codes(totp.ok_or(AccountError::NoTotp)?, &SystemClock).await?
+        }
+        result => result?,
+    };
+    Ok(signed_in.token)
 }

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use obsync_protocol::ContentHash;
@@ -64,6 +66,12 @@ pub(crate) struct Person {
 pub(crate) struct Accounts {
     file: Option<PathBuf>,
     book: Mutex<Book>,
+    /// Whether each two-factor code is accepted once only (RFC 6238 section 5.2).
+    single_use_codes: bool,
+    /// The period of the last code that each account signed in with.
+    last_codes: Mutex<BTreeMap<String, u64>>,
+    /// By how many seconds the server's clock is ahead of this machine's.
+    clock_ahead: AtomicI64,
 }
 
 /// The accounts file.
@@ -101,7 +109,23 @@ impl Accounts {
             }
             None => Book::default(),
         };
-        Ok(Self { file, book: Mutex::new(book) })
+        Ok(Self { file, book: Mutex::new(book), ..Self::default() })
+    }
+
+    /// Accepts each two-factor code once only, or for as long as it is valid.
+    pub(crate) fn with_single_use_codes(self, single_use_codes: bool) -> Self {
+        Self { single_use_codes, ..self }
+    }
+
+    /// Sets the clock of the server this many seconds ahead of this machine's.
+    pub(crate) fn set_clock_ahead(&self, seconds: i64) {
+        self.clock_ahead.store(seconds, Ordering::Relaxed);
+    }
+
+    /// The server's time, in seconds since the epoch.
+    pub(crate) fn now(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+        now.saturating_add_signed(self.clock_ahead.load(Ordering::Relaxed))
     }
 
     /// Adds an account, or gives an existing one this password and second factor.
@@ -156,8 +180,9 @@ impl Accounts {
             if code.is_empty() {
                 return Ok(Err(SignInError::CodeWanted));
             }
-            if totp(secret)?.check_current(code).is_none() {
-                return Ok(Err(SignInError::CodeWrong));
+            match totp(secret)?.check(code, self.now()) {
+                Some(period) if self.is_unused(&email, period) => {}
+                _ => return Ok(Err(SignInError::CodeWrong)),
             }
         }
         let person = account.person(&email);
@@ -165,6 +190,25 @@ impl Accounts {
         book.tokens.insert(token_hash(&token), email);
         self.save(&book)?;
         Ok(Ok((SecretString::from(token), person)))
+    }
+
+    /// Whether a code is younger than the one that the account last signed in with; notes its period if so.
+    fn is_unused(&self, email: &str, period: u64) -> bool {
+        if !self.single_use_codes {
+            return true;
+        }
+        let mut last = self.last_codes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unused = last.get(email).is_none_or(|last| *last < period);
+        if is_unused {
+            last.insert(email.to_owned(), period);
+        }
+        is_unused
+    }
+
+    /// How many tokens of an account are valid.
+    pub(crate) fn tokens(&self, email: &str) -> usize {
+        let email = normalize(email);
+        self.lock().tokens.values().filter(|holder| **holder == email).count()
     }
 
     /// Whose token this is, if it is valid.
@@ -207,7 +251,7 @@ impl Accounts {
     pub(crate) fn code(&self, email: &str) -> Option<String> {
         let book = self.lock();
         let secret = book.accounts.get(&normalize(email))?.totp.as_deref()?;
-        totp(secret).ok().map(|totp| totp.generate_current().to_string())
+        totp(secret).ok().map(|totp| totp.generate(self.now()).to_string())
     }
 
     fn save(&self, book: &Book) -> Result<(), AccountError> {
@@ -312,6 +356,23 @@ mod tests {
         assert_eq!(refusal("pw", "12345x"), Some(SignInError::CodeWrong));
         let code = accounts.code("a@b.c").unwrap();
         assert_eq!(refusal("pw", &code), None);
+        assert_eq!(refusal("pw", &code), None, "valid for as long as it is, unless codes are for one use");
+    }
+
+    #[test]
+    fn a_code_for_one_use_is_refused_the_second_time() {
+        let accounts = Accounts::open(None).unwrap().with_single_use_codes(true);
+        accounts.add("a@b.c", &password("pw"), Some(SECRET)).unwrap();
+        accounts.add("b@b.c", &password("pw"), Some(SECRET)).unwrap();
+        let refusal = |email, code: &str| accounts.sign_in(email, &password("pw"), code).unwrap().err();
+        let code = accounts.code("a@b.c").unwrap();
+        assert_eq!(refusal("a@b.c", &code), None);
+        assert_eq!(refusal("A@b.c", &code), Some(SignInError::CodeWrong));
+        assert_eq!(refusal("b@b.c", &code), None, "another account");
+        accounts.set_clock_ahead(30);
+        let next = accounts.code("a@b.c").unwrap();
+        assert_eq!(refusal("a@b.c", &next), None);
+        assert_eq!((accounts.tokens("A@b.c"), accounts.tokens("b@b.c")), (2, 1));
     }
 
     #[test]

@@ -1,16 +1,15 @@
-//! Passwords from where line breaks creep in: variables of containers, files, the output of programs.
-//!
-//! A file or a program's output ends with a line break that is no part of the password, as everywhere. A variable is
-//! another matter: it is set without one by hand, and with one by what copies a file into it (`--from-file` of
-//! Kubernetes). There the password is tried as it is and, when that is refused, without.
+//! Passwords that a program prints, and what is said of those that end with a line break.
 
-use std::io;
-use std::process::Stdio;
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use obsync_client::{Password, without_line_end};
 use obsync_protocol::limits::GIVEN_SECRET;
+use obsync_protocol::short_name;
 use secrecy::SecretString;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -20,120 +19,108 @@ use crate::exit::{Exit, Failed};
 /// How long a program may take to print a password; some ask for one of their own first.
 const COMMAND_LIMIT: Duration = Duration::from_secs(300);
 
-/// A password, and what it may really be.
-#[derive(Clone, Debug)]
-pub(crate) struct Password {
-    as_given: SecretString,
-    without_line_end: Option<SecretString>,
-    /// As in "the password in OBSIDIAN_PASSWORD".
-    origin: &'static str,
-}
+/// How long to wait for the rest of a program's standard error after its end: something that it started may keep it open.
+const ERRORS_LIMIT: Duration = Duration::from_millis(500);
 
-impl Password {
-    /// Exactly this, as a person typed it.
-    pub(crate) fn exactly(password: SecretString) -> Self {
-        Password { as_given: password, without_line_end: None, origin: "" }
-    }
+/// How much of the end of a program's standard error is looked at.
+const ERRORS_TAIL: usize = 4 << 10;
 
-    /// The value of the variable `origin`.
-    pub(crate) fn of_variable(value: String, origin: &'static str) -> Self {
-        let trimmed = without_line_end(&value);
-        let other = (trimmed.len() < value.len() && !trimmed.is_empty()).then(|| SecretString::from(trimmed));
-        Password { as_given: SecretString::from(value), without_line_end: other, origin }
-    }
-
-    /// As it was given.
-    pub(crate) fn as_given(&self) -> &SecretString {
-        &self.as_given
-    }
-
-    /// Without the line break at its end, if it has one.
-    pub(crate) fn without_line_end(&self) -> Option<&SecretString> {
-        self.without_line_end.as_ref()
-    }
-
-    /// Says that the password is right but for the line break at its end.
-    pub(crate) fn tell_of_line_end(&self) {
-        tracing::warn!("{} ends with a line break that is not part of the password; remove it", self.origin);
-    }
-
-    /// Adds to a refusal that the line break at the end is not to blame.
-    pub(crate) fn refused(&self, failed: Failed) -> Failed {
-        if self.without_line_end.is_none() || failed.exit != Exit::SignIn {
-            return failed;
+/// Adds to a refusal that the line break at the end is not to blame.
+pub(crate) fn refused(password: &Password, failed: Failed) -> Failed {
+    match password.line_end_note() {
+        Some(note) if failed.exit == Exit::SignIn => {
+            Failed { message: format!("{failed} ({note})"), ..failed }
         }
-        let note = format!("{} ends with a line break; it was tried with and without", self.origin);
-        Failed { message: format!("{failed} ({note})"), ..failed }
+        _ => failed,
     }
-}
-
-/// The text without the line break at its end, of any system.
-pub(crate) fn without_line_end(text: &str) -> &str {
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    text.strip_suffix('\r').unwrap_or(text)
 }
 
 /// The password that a program prints. The line is split as a shell would, and run without one. `what` says what it is,
 /// as in "vault password".
 ///
 /// # Errors
-/// When the program cannot be run, fails, prints nothing, or takes too long. Nothing that it printed is repeated.
+/// When the program cannot be run, fails, prints nothing, or takes too long. Nothing that it printed is repeated but the
+/// last line of its standard error, which goes to the terminal if there is one.
 pub(crate) async fn from_command(line: &str, what: &str) -> Result<Password, Failed> {
+    from_command_within(COMMAND_LIMIT, line, what).await
+}
+
+async fn from_command_within(limit: Duration, line: &str, what: &str) -> Result<Password, Failed> {
     let usage = |reason: &str| Failed::new(Exit::Usage, format!("--password-command {reason}"));
     let words = shlex::split(line).ok_or_else(|| usage("has a quote that is not closed"))?;
     let Some((program, arguments)) = words.split_first() else { return Err(usage("names no program")) };
-    let cannot = |error: &dyn std::fmt::Display| {
-        Failed::new(Exit::SignIn, format!("cannot get the {what} from the program {program:?}: {error}"))
+    let cannot = |reason: &dyn fmt::Display| {
+        Failed::new(Exit::SignIn, format!("cannot get the {what} from the program {program:?}: {reason}"))
     };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| cannot(&error))?;
-    let mut printed = Zeroizing::new(Vec::new());
-    let running = async {
-        if let Some(output) = child.stdout.take() {
-            output.take(GIVEN_SECRET + 1).read_to_end(&mut printed).await?;
-        }
-        child.wait().await
+    // A program that asks for something of its own does so on the terminal.
+    let errors = if io::stderr().is_terminal() { Stdio::inherit() } else { Stdio::piped() };
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
+    let printed = match timeout(limit, run(&mut command)).await {
+        Ok(printed) => printed.map_err(|error| cannot(&error))?,
+        Err(_) => return Err(cannot(&format_args!("it did not end within {} s", limit.as_secs()))),
     };
-    let status = match timeout(COMMAND_LIMIT, running).await {
-        Ok(ended) => ended.map_err(|error| cannot(&error))?,
-        Err(_) => return Err(cannot(&format_args!("it did not end within {} s", COMMAND_LIMIT.as_secs()))),
-    };
-    // Asked first: a program whose output nobody reads further may be ended by that.
-    if printed.len() as u64 > GIVEN_SECRET {
-        return Err(cannot(&format_args!("it printed more than {GIVEN_SECRET} bytes")));
-    }
-    if !status.success() {
-        return Err(cannot(&format_args!("it ended with {status}")));
-    }
-    let text = std::str::from_utf8(&printed).map_err(|_| cannot(&"it did not print UTF-8 text"))?;
-    match without_line_end(text) {
-        "" => Err(cannot(&"it printed nothing")),
-        text => Ok(Password::exactly(SecretString::from(text))),
-    }
+    printed.password().map_err(|reason| cannot(&reason))
 }
 
-/// The text of a secret's file, without the line break at its end.
-///
-/// # Errors
-/// When it cannot be read, is no file, or has nothing in it.
-pub(crate) fn from_file(path: &std::path::Path) -> io::Result<SecretString> {
-    use std::io::Read;
-    // Asked before it is opened: a pipe that nobody writes to would keep us waiting.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
+/// What a program printed, and how it ended.
+struct Printed {
+    output: Zeroizing<Vec<u8>>,
+    errors: Zeroizing<Vec<u8>>,
+    status: ExitStatus,
+}
+
+async fn run(command: &mut Command) -> io::Result<Printed> {
+    let mut child = command.spawn()?;
+    let mut output = Zeroizing::new(Vec::new());
+    let stdout = child.stdout.take();
+    let errors = child.stderr.take().map(|errors| tokio::spawn(tail(errors)));
+    if let Some(stdout) = stdout {
+        stdout.take(GIVEN_SECRET + 1).read_to_end(&mut output).await?;
     }
-    let mut text = Zeroizing::new(String::new());
-    std::fs::File::open(path)?.take(GIVEN_SECRET + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > GIVEN_SECRET {
-        return Err(io::Error::other(format!("it has more than {GIVEN_SECRET} bytes")));
+    let status = child.wait().await?;
+    let errors = match errors {
+        Some(tail) => timeout(ERRORS_LIMIT, tail).await.ok().and_then(Result::ok).unwrap_or_default(),
+        None => Zeroizing::default(),
+    };
+    Ok(Printed { output, errors, status })
+}
+
+/// The end of what comes.
+async fn tail(mut stream: impl AsyncRead + Unpin) -> Zeroizing<Vec<u8>> {
+    let mut end = Zeroizing::new(Vec::new());
+    let mut buffer = Zeroizing::new([0; 1 << 10]);
+    while let Ok(count @ 1..) = stream.read(&mut buffer[..]).await {
+        end.extend_from_slice(&buffer[..count]);
+        let excess = end.len().saturating_sub(ERRORS_TAIL);
+        end.drain(..excess);
     }
-    match without_line_end(&text) {
-        "" => Err(io::Error::other("it is empty")),
-        text => Ok(SecretString::from(text)),
+    end
+}
+
+impl Printed {
+    fn password(&self) -> Result<Password, String> {
+        // Asked first: a program whose output nobody reads further may be ended by that.
+        if self.output.len() as u64 > GIVEN_SECRET {
+            return Err(format!("it printed more than {GIVEN_SECRET} bytes"));
+        }
+        if !self.status.success() {
+            return Err(format!("it ended with {}{}", self.status, self.last_error()));
+        }
+        let text = std::str::from_utf8(&self.output).map_err(|_| "it did not print UTF-8 text")?;
+        match without_line_end(text) {
+            "" => Err(format!("it printed nothing{}", self.last_error())),
+            text => Ok(Password::exactly(SecretString::from(text))),
+        }
+    }
+
+    /// The last line of the standard error, as the end of a sentence; not if it repeats the output.
+    fn last_error(&self) -> String {
+        let errors = String::from_utf8_lossy(&self.errors);
+        let line = errors.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+        let output = String::from_utf8_lossy(&self.output);
+        let repeats = output.lines().map(str::trim).any(|part| !part.is_empty() && line.contains(part));
+        if line.is_empty() || repeats { String::new() } else { format!(" ({})", short_name(line)) }
     }
 }
 
@@ -142,18 +129,6 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-
-    #[test]
-    fn a_variable_is_taken_as_it_is_and_without_its_line_end() {
-        for (value, other) in [("pw\n", "pw"), ("pw\r\n", "pw"), (" pw \n", " pw "), ("pw\n\n", "pw\n")] {
-            let password = Password::of_variable(value.to_owned(), "OBSIDIAN_PASSWORD");
-            assert_eq!(password.as_given().expose_secret(), value);
-            assert_eq!(password.without_line_end().unwrap().expose_secret(), other);
-        }
-        for value in ["pw", "\n", "p\nw "] {
-            assert!(Password::of_variable(value.to_owned(), "X").without_line_end().is_none(), "{value:?}");
-        }
-    }
 
     #[tokio::test]
     async fn a_program_is_run_without_a_shell_and_its_last_line_break_dropped() {
@@ -165,11 +140,13 @@ mod tests {
     async fn a_program_that_fails_is_named_and_what_it_printed_is_not() {
         for (line, reason) in [
             ("sh -c 'echo geheim; exit 3'", "exit status: 3"),
+            ("sh -c 'echo geheim; echo geheim >&2; exit 3'", "exit status: 3"),
             ("true", "printed nothing"),
             ("/nowhere/program", "No such file"),
             ("", "names no program"),
             ("'x", "not closed"),
             ("sh -c 'head -c 70000 /dev/zero'", "more than"),
+            ("printf '\\377'", "UTF-8"),
         ] {
             let failed = from_command(line, "password").await.unwrap_err().message;
             assert!(failed.contains(reason) && !failed.contains("geheim"), "{line}: {failed}");
@@ -177,13 +154,32 @@ mod tests {
     }
 
     #[test]
-    fn a_file_loses_its_last_line_break_and_what_is_no_file_is_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret");
-        std::fs::write(&path, " pw \r\n").unwrap();
-        assert_eq!(from_file(&path).unwrap().expose_secret(), " pw ");
-        std::fs::write(&path, "\n").unwrap();
-        assert!(from_file(&path).unwrap_err().to_string().contains("empty"));
-        assert!(from_file(std::path::Path::new("/dev/zero")).unwrap_err().to_string().contains("not a file"));
+    fn only_the_last_line_of_the_standard_error_is_repeated() {
+        use std::os::unix::process::ExitStatusExt;
+        let reason = |output: &str, errors: &str, code: i32| {
+            let [output, errors] = [output, errors].map(|text| Zeroizing::new(text.as_bytes().to_vec()));
+            Printed { output, errors, status: ExitStatus::from_raw(code << 8) }.password().unwrap_err()
+        };
+        assert_eq!(reason("", "one\nno such entry\n\n", 2), "it ended with exit status: 2 (no such entry)");
+        assert_eq!(reason("geheim\n", "wrong: geheim", 2), "it ended with exit status: 2");
+        assert_eq!(reason("", "empty store", 0), "it printed nothing (empty store)");
+        assert!(reason("", &"x".repeat(4000), 1).len() < 1000);
+    }
+
+    #[tokio::test]
+    async fn a_long_standard_error_is_read_to_its_end() {
+        let mut child = Command::new("sh");
+        child.args(["-c", "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2; exit 1"]);
+        child.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let printed = run(&mut child).await.unwrap();
+        assert_eq!(printed.password().unwrap_err(), "it ended with exit status: 1 (last)");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_not_waited_for() {
+        let limit = Duration::from_millis(50);
+        let failed = from_command_within(limit, "sleep 100", "password").await.unwrap_err();
+        assert_eq!(failed.exit, Exit::SignIn);
+        assert!(failed.message.contains("did not end within"), "{failed}");
     }
 }

@@ -1,12 +1,11 @@
 //! From what there is — a token in the environment, a saved one, credentials, a person to ask — to a token
 //! that the service accepts.
 
-use obsync_client::totp::{Generator, now, wait_past_boundary};
-use obsync_client::{Client, ClientError, SignedIn, Token};
-use secrecy::ExposeSecret;
+use obsync_client::totp::{Clock, Generator, SystemClock};
+use obsync_client::{Client, ClientError, Password, SignIn, SignedIn, Token};
 
 use crate::account::credentials::Saved;
-use crate::account::password::Password;
+use crate::account::password::{from_command, refused};
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
@@ -38,86 +37,50 @@ impl Account {
     /// # Errors
     /// What the service says, or that a code is needed and there is nowhere to get it.
     pub(crate) async fn sign_in(&self, client: &Client) -> Result<Saved, Failed> {
-        match self.attempt(client, self.mfa.as_deref()).await {
-            Err(ClientError::MfaRequired) => self.sign_in_with_code(client).await,
+        self.sign_in_by(client, environment::totp, &SystemClock).await
+    }
+
+    /// The same with codes from elsewhere.
+    async fn sign_in_by(
+        &self,
+        client: &Client,
+        totp: impl FnOnce() -> Result<Option<Generator>, Failed>,
+        clock: &impl Clock,
+    ) -> Result<Saved, Failed> {
+        let mut sign_in = SignIn::new(client, &self.email, &self.password);
+        let signed_in = match sign_in.attempt(self.mfa.as_deref()).await {
+            Err(ClientError::MfaRequired) => match totp()? {
+                Some(generator) => sign_in.with_codes(&generator, clock).await?,
+                None => ask_for_code(&mut sign_in).await?,
+            },
             Err(ClientError::WrongCredentials) => {
-                Err(self.password.refused(ClientError::WrongCredentials.into()))
+                return Err(refused(&self.password, ClientError::WrongCredentials.into()));
             }
-            result => Ok(result?),
-        }
-    }
-
-    async fn sign_in_with_code(&self, client: &Client) -> Result<Saved, Failed> {
-        if let Some(generator) = environment::totp()? {
-            return self.sign_in_with_generator(client, &generator).await;
-        }
-        if !ask::can_ask() {
-            return Err(Failed::new(
-                Exit::SignIn,
-                "this account needs a two-factor code; run `obsync login --mfa CODE`, or set OBSIDIAN_TOTP_SECRET \
-                 for obsync to compute the codes",
-            ));
-        }
-        let mut attempt = 1;
-        loop {
-            let code = ask::line("Two-factor code: ".to_owned()).await?;
-            let code: String = code.split_whitespace().collect();
-            match self.attempt(client, Some(&code)).await {
-                Err(error @ ClientError::MfaWrong) if attempt < CODE_ATTEMPTS => {
-                    attempt += 1;
-                    ask::tell(&error.to_string());
-                }
-                result => return Ok(result?),
-            }
-        }
-    }
-
-    /// A code that was refused near the end of its period was perhaps only late: then the next one is tried.
-    async fn sign_in_with_generator(&self, client: &Client, generator: &Generator) -> Result<Saved, Failed> {
-        match self.attempt(client, Some(&generator.current().digits)).await {
-            Err(ClientError::MfaWrong) => {}
-            result => return Ok(result?),
-        }
-        if let Some(wait) = wait_past_boundary(now()) {
-            tracing::warn!(
-                "the two-factor code was refused at the end of its time; trying again in {wait:?}"
-            );
-            tokio::time::sleep(wait).await;
-            match self.attempt(client, Some(&generator.current().digits)).await {
-                Err(ClientError::MfaWrong) => {}
-                result => return Ok(result?),
-            }
-        }
-        Err(Failed::new(
-            Exit::SignIn,
-            "the service refused the code computed from OBSIDIAN_TOTP_SECRET; check the secret, and that this \
-             computer's clock is right",
-        ))
-    }
-
-    async fn attempt(&self, client: &Client, code: Option<&str>) -> Result<Saved, ClientError> {
-        if let Some(password) = self.password.without_line_end() {
-            client.redactor().know(password.expose_secret());
-        }
-        let signed_in = match client.sign_in(&self.email, self.password.as_given(), code).await {
-            Err(ClientError::WrongCredentials) => self.attempt_without_line_end(client, code).await?,
             result => result?,
         };
         Ok(Saved { token: signed_in.token, email: signed_in.email })
     }
+}
 
-    /// The password with the line break that it has was refused.
-    async fn attempt_without_line_end(
-        &self,
-        client: &Client,
-        code: Option<&str>,
-    ) -> Result<SignedIn, ClientError> {
-        let Some(password) = self.password.without_line_end() else {
-            return Err(ClientError::WrongCredentials);
-        };
-        let signed_in = client.sign_in(&self.email, password, code).await?;
-        self.password.tell_of_line_end();
-        Ok(signed_in)
+async fn ask_for_code(sign_in: &mut SignIn<'_>) -> Result<SignedIn, Failed> {
+    if !ask::can_ask() {
+        return Err(Failed::new(
+            Exit::SignIn,
+            "this account needs a two-factor code; run `obsync login --mfa CODE`, or set OBSIDIAN_TOTP_SECRET for obsync \
+             to compute the codes",
+        ));
+    }
+    let mut attempt = 1;
+    loop {
+        let code = ask::line("Two-factor code: ".to_owned()).await?;
+        let code: String = code.split_whitespace().collect();
+        match sign_in.attempt(Some(&code)).await {
+            Err(error @ ClientError::MfaWrong) if attempt < CODE_ATTEMPTS => {
+                attempt += 1;
+                ask::tell(&error.to_string());
+            }
+            result => return Ok(result?),
+        }
     }
 }
 
@@ -150,10 +113,7 @@ pub(crate) async fn with_token<T>(
         }
     }
     let Some(account) = account else {
-        return Err(Failed::new(
-            Exit::SignIn,
-            "you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD",
-        ));
+        return Err(not_signed_in());
     };
     let saved = account.sign_in(client).await?;
     keep(context, &saved);
@@ -179,10 +139,114 @@ fn saved_token(context: &Context, account: Option<&Account>) -> Result<Option<Sa
     Ok(saved.filter(|saved| account.is_none_or(|account| account.email.eq_ignore_ascii_case(&saved.email))))
 }
 
-/// Keeps a token that was got on the way. Where nothing can be kept (a read-only container), the work goes
-/// on.
+/// Keeps a token that was got on the way. Where nothing can be kept (a read-only container), the work goes on, and the
+/// token is signed out when the run ends.
 fn keep(context: &Context, saved: &Saved) {
     if let Err(failed) = context.credentials().save(context.api_url(), saved, &context.console) {
-        context.console.warn(&format!("the sign-in is not kept for the next time: {failed}"));
+        context.sign_out_at_end(&saved.token);
+        context.console.warn(&format!(
+            "the sign-in is not kept for the next time: {failed}. Each run signs in and out again; to spare that, give obsync \
+             a place (OBSYNC_HOME) or a token (OBSIDIAN_AUTH_TOKEN)"
+        ));
+    }
+}
+
+/// A token of its own for somebody else than this computer. It is signed out when the run ends, unless
+/// [`Context::keep_signed_in`] says that it was handed on.
+///
+/// # Errors
+/// That there is nothing to sign in with, or what the service says.
+pub(crate) async fn token_of_its_own(
+    context: &Context,
+    client: &Client,
+    account: AccountOptions<'_>,
+) -> Result<Saved, Failed> {
+    let saved = account.find(context).await?.sign_in(client).await?;
+    context.sign_out_at_end(&saved.token);
+    Ok(saved)
+}
+
+/// What the command line says of the account.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AccountOptions<'a> {
+    /// A program that prints the account's password.
+    pub(crate) password_command: Option<&'a str>,
+    /// A two-factor code.
+    pub(crate) mfa: Option<&'a str>,
+}
+
+impl AccountOptions<'_> {
+    /// The account of the environment, else that which is signed in to here.
+    async fn find(self, context: &Context) -> Result<Account, Failed> {
+        let email = match environment::email()? {
+            Some(email) => email,
+            None => match context.credentials().load(context.api_url(), &context.console)? {
+                Some(saved) => saved.email,
+                None => return Err(not_signed_in()),
+            },
+        };
+        let password = match self.password_command {
+            Some(command) => from_command(command, "password").await?,
+            None => match environment::password()? {
+                Some(password) => password,
+                None if ask::can_ask() => {
+                    Password::exactly(ask::secret(format!("Password of the account {email}: ")).await?)
+                }
+                None => return Err(no_password(&email)),
+            },
+        };
+        Ok(Account { email, password, mfa: self.mfa.map(str::to_owned) })
+    }
+}
+
+fn not_signed_in() -> Failed {
+    Failed::new(
+        Exit::SignIn,
+        "you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD",
+    )
+}
+
+fn no_password(email: &str) -> Failed {
+    let message = format!(
+        "the secret gets a token of its own, for which the password of the account {email} is needed once more; set \
+         OBSIDIAN_PASSWORD or OBSIDIAN_PASSWORD_FILE, give --account-password-command, or run this on a terminal"
+    );
+    Failed::new(Exit::SignIn, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use obsync_client::ClientOptions;
+    use obsync_testkit::Server;
+
+    use super::*;
+
+    /// Waits for nothing.
+    struct Hasty;
+
+    impl Clock for Hasty {
+        fn now(&self) -> u64 {
+            SystemClock.now()
+        }
+
+        async fn sleep(&self, _pause: Duration) {}
+    }
+
+    #[tokio::test]
+    async fn a_wrong_secret_is_told_apart_from_a_wrong_code() {
+        let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+        let server = Server::builder().user_with_totp("me@example.com", "pw", secret).start().await.unwrap();
+        let client = Client::new(ClientOptions { api_url: server.url(), ..ClientOptions::default() });
+        let password = Password::exactly("pw".into());
+        let account = Account { email: "me@example.com".to_owned(), password, mfa: None };
+        let totp = || Ok(Generator::new(&"JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP".into()).ok());
+        let failed = account.sign_in_by(&client.unwrap(), totp, &Hasty).await.unwrap_err();
+        assert_eq!(failed.exit, Exit::SignIn);
+        assert_eq!(
+            failed.message,
+            "the service refused two codes computed from the two-factor secret; check the secret (OBSIDIAN_TOTP_SECRET)"
+        );
     }
 }

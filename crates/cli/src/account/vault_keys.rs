@@ -3,13 +3,13 @@
 //! Nothing leaves here that the service has not confirmed by `/vault/access`, so a wrong password is told
 //! before anything is written.
 
-use obsync_client::{Client, ClientError, Token};
+use obsync_client::{Client, ClientError, Password, Token};
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultInfo, VaultKeys};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::account::admission::Admitted;
 use crate::account::keys::Subject;
-use crate::account::password::{Password, from_command};
+use crate::account::password::{from_command, refused};
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Exit, Failed};
@@ -132,8 +132,8 @@ impl Lock<'_> {
         match self.open_and_keep(password.as_given(), version, subject, admitted).await {
             Err(failed) if failed.exit == Exit::SignIn => {
                 let unlocked = self.open_and_keep(other, version, subject, admitted).await;
-                let unlocked = unlocked.map_err(|failed| password.refused(failed))?;
-                password.tell_of_line_end();
+                let unlocked = unlocked.map_err(|failed| refused(password, failed))?;
+                password.warn_of_line_end();
                 Ok(unlocked)
             }
             opened => opened,

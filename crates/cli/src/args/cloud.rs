@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use obsync_dynamodb::TableName;
 
-use super::EncryptionOption;
+use super::{EncryptionOption, mfa_code};
 use crate::target::state_place::StatePlace;
 
 /// Where the state of a destination is.
@@ -50,20 +50,23 @@ pub(crate) struct Credentials {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CredentialsCommand {
     Export(CredentialsExport),
+    Revoke(CredentialsRevoke),
 }
 
 /// Write a secret for the function on AWS Lambda, without any password
 ///
-/// It has the token of the account and the derived keys of end-to-end encrypted vaults, as AWS Secrets Manager is to
-/// keep it. Passwords stay with you; they are asked for as `obsync pull` does. With no VAULT, every vault that can be
-/// opened is in it.
+/// It has a token of its own and the derived keys of end-to-end encrypted vaults, as AWS Secrets Manager is to keep it.
+/// For the token the account is signed in to once more: its password comes from OBSIDIAN_PASSWORD or is asked for. Passwords
+/// stay with you; those of vaults are asked for as `obsync pull` does. With no VAULT, every vault that can be opened is in it.
+///
+/// With OBSIDIAN_AUTH_TOKEN set, that token is written instead.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   obsync credentials export \"My Vault\" --output secret.json
   aws secretsmanager create-secret --name obsync --secret-string file://secret.json
 
-The token is good until `obsync logout`.")]
+`obsync logout` does not end the token; `obsync credentials revoke secret.json` does.")]
 pub(crate) struct CredentialsExport {
     /// Names or ids of vaults
     #[arg(value_name = "VAULT")]
@@ -74,11 +77,34 @@ pub(crate) struct CredentialsExport {
     /// Read vault passwords from standard input, one a line in the order of VAULT
     #[arg(long, requires = "vaults")]
     pub(crate) password_stdin: bool,
+    /// Take the vault password from the output of a program, run without a shell, when no kept key opens the vault
+    #[arg(long, value_name = "COMMAND", conflicts_with = "password_stdin")]
+    pub(crate) password_command: Option<String>,
+    /// Take the account's password from the output of a program, run without a shell
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) account_password_command: Option<String>,
+    /// Two-factor code, 6 digits [default: from OBSIDIAN_TOTP_SECRET, else asked for]
+    #[arg(long, value_name = "CODE", value_parser = mfa_code)]
+    pub(crate) mfa: Option<String>,
     #[command(flatten)]
     pub(crate) encryption: EncryptionOption,
     /// Replace FILE if it is there; or print the secret to a terminal
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// Make the token of an exported secret worthless
+///
+/// Nobody can use the secret from then on, the function included. What else is signed in, this computer too, stays so.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync credentials revoke secret.json
+  pass obsync-secret | obsync credentials revoke")]
+pub(crate) struct CredentialsRevoke {
+    /// File with the secret [default: standard input]
+    #[arg(value_name = "FILE")]
+    pub(crate) secret: Option<PathBuf>,
 }
 
 /// Set up AWS for vaults

@@ -1,8 +1,9 @@
 //! `obsync login`: signs in and keeps the token.
 
+use obsync_client::Password;
 use secrecy::ExposeSecret;
 
-use crate::account::password::{Password, from_command};
+use crate::account::password::from_command;
 use crate::account::sign_in::{Account, environment_token_refused};
 use crate::args::Login;
 use crate::context::Context;
@@ -26,15 +27,18 @@ pub(super) async fn run(options: &Login, context: &Context) -> Result<Exit, Fail
         mfa: options.mfa.clone(),
     };
     let saved = account.sign_in(&client).await?;
+    context.sign_out_at_end(&saved.token);
     context.credentials().save(context.api_url(), &saved, &context.console)?;
+    context.keep_signed_in();
     let email = client.redactor().take_out(&saved.email);
     context.say(&format!("Signed in as {email}. `obsync vaults` lists your vaults."))?;
     Ok(Exit::Done)
 }
 
 async fn email(options: &Login) -> Result<String, Failed> {
-    match options.email.as_deref().filter(|email| !email.is_empty()) {
-        Some(email) => Ok(email.to_owned()),
+    let given = options.email.as_deref().map(str::trim).filter(|email| !email.is_empty());
+    match given.map(str::to_owned).or(environment::email()?) {
+        Some(email) => Ok(email),
         None if ask::can_ask() && !options.password_stdin => {
             not_empty(ask::line("Email: ".to_owned()).await?, "email")
         }

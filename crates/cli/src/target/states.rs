@@ -54,10 +54,13 @@ impl Registry {
     /// The states in this place. Nothing is asked yet.
     ///
     /// # Errors
-    /// When certificates or proxy cannot be used.
+    /// When certificates or proxy cannot be used, or a local state has no home.
     pub(crate) async fn of(place: &StatePlace, context: &Context) -> Result<Registry, Failed> {
         Ok(match place {
-            StatePlace::Local => Registry::Local(StateCatalog::new(context.home.state())),
+            StatePlace::Local => {
+                context.home.require()?;
+                Registry::Local(StateCatalog::new(context.home.state()))
+            }
             StatePlace::Table(name) => {
                 Registry::Table(aws::table(context.aws().await?, name, context.table_retries()))
             }

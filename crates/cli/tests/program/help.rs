@@ -27,6 +27,7 @@ fn the_help_of_every_command_teaches_it() {
         "reset",
         "credentials",
         "credentials export",
+        "credentials revoke",
         "aws",
         "aws init",
         "totp",

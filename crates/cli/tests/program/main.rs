@@ -21,6 +21,7 @@ mod others;
 mod pins;
 mod pull;
 mod scripts;
+mod secrets;
 mod sign_in;
 mod terminal;
 mod vaults;

@@ -1,4 +1,4 @@
-//! The networks and the secrets that people have, as the program meets them.
+//! The networks that people have, as the program meets them.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,7 +10,7 @@ use obsync_testkit::VaultSpec;
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
 use tokio::runtime::Runtime;
 
-use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, ran};
+use crate::world::{World, ran};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -104,78 +104,4 @@ fn an_unusable_proxy_is_named_by_its_variable_without_its_password() {
     let world = World::new();
     let refused = ran(world.command(&["vaults"]).env("ALL_PROXY", "ftp://me:pr0xy@host")).expect(2);
     assert!(refused.stderr.contains("ALL_PROXY") && !refused.stderr.contains("pr0xy"), "{}", refused.stderr);
-}
-
-#[test]
-fn secrets_of_variables_work_with_a_line_break_at_the_end_and_that_is_said() {
-    let world = World::with(|builder| builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD)));
-    world.vault("Private").write("a.md", "text", 1_700_000_000_000).unwrap();
-    let mut pull = world.anonymous(&["pull", "Private", "there"]);
-    pull.env("OBSIDIAN_EMAIL", format!("{EMAIL}\n"))
-        .env("OBSIDIAN_PASSWORD", format!("{PASSWORD}\n"))
-        .env("OBSYNC_VAULT_PASSWORD", format!("{VAULT_PASSWORD}\r\n"));
-    let pulled = ran(&mut pull).expect(0);
-    for name in ["OBSIDIAN_PASSWORD", "OBSYNC_VAULT_PASSWORD"] {
-        assert!(pulled.stderr.contains(&format!("{name} ends with a line break")), "{}", pulled.stderr);
-    }
-    assert!(world.differences("Private", "there").is_empty());
-}
-
-#[test]
-fn a_wrong_password_with_a_line_break_says_that_both_were_tried() {
-    let world = World::new();
-    let refused = ran(world.command(&["login"]).env("OBSIDIAN_PASSWORD", "wr0ng\n")).expect(3);
-    assert!(refused.stderr.contains("tried with and without"), "{}", refused.stderr);
-    let mut pull = world.command(&["pull", "Private", "there"]);
-    let refused = ran(pull.env("OBSYNC_VAULT_PASSWORD", "wr0ng\n")).expect(3);
-    assert!(refused.stderr.contains("tried with and without"), "{}", refused.stderr);
-}
-
-#[test]
-fn a_password_that_ends_with_a_line_break_is_taken_as_it_is() {
-    let password = "odd\n";
-    let world = World::with(|builder| builder.vault(VaultSpec::end_to_end("Odd", password)));
-    let pulled =
-        ran(world.command(&["pull", "Odd", "there"]).env("OBSYNC_VAULT_PASSWORD", password)).expect(0);
-    assert!(!pulled.stderr.contains("line break"), "{}", pulled.stderr);
-}
-
-#[test]
-fn secrets_are_read_from_the_files_that_variables_name() {
-    let world = World::new();
-    let file = |name: &str, text: &str| {
-        let path = world.path(name);
-        fs::write(&path, format!("{text}\n")).unwrap();
-        path
-    };
-    let mut pull = world.anonymous(&["pull", "Private", "there"]);
-    pull.env("OBSIDIAN_EMAIL", EMAIL)
-        .env("OBSIDIAN_PASSWORD_FILE", file("password", PASSWORD))
-        .env("OBSYNC_VAULT_PASSWORD_FILE", file("vault", VAULT_PASSWORD));
-    assert_eq!(ran(&mut pull).expect(0).troubles(), "");
-    let mut both = world.command(&["vaults"]);
-    let refused = ran(both.env("OBSIDIAN_PASSWORD_FILE", world.path("password"))).expect(2);
-    assert!(refused.stderr.contains("OBSIDIAN_PASSWORD and OBSIDIAN_PASSWORD_FILE"), "{}", refused.stderr);
-    let mut none = world.anonymous(&["vaults"]);
-    let refused = ran(none.env("OBSIDIAN_AUTH_TOKEN_FILE", world.path("nowhere"))).expect(2);
-    assert!(refused.stderr.contains("OBSIDIAN_AUTH_TOKEN_FILE"), "{}", refused.stderr);
-}
-
-#[test]
-fn passwords_are_taken_from_programs() {
-    let world = World::new();
-    let echo = |password: &str| format!("sh -c 'echo {password}'");
-    let login = ["login", "--email", EMAIL, "--password-command", &echo(PASSWORD)];
-    ran(&mut world.anonymous(&login)).expect(0);
-    let pull = ["pull", "Private", "there", "--password-command", &echo(VAULT_PASSWORD)];
-    ran(&mut world.anonymous(&pull)).expect(0);
-    // The kept key opens it from now on: nobody is asked again.
-    ran(&mut world.anonymous(&["pull", "Private", "there", "--password-command", "false"])).expect(0);
-    let refused =
-        ran(&mut world.anonymous(&["login", "--email", EMAIL, "--password-command", "false"])).expect(3);
-    assert!(
-        refused.stderr.contains("\"false\"") && refused.stderr.contains("exit status: 1"),
-        "{}",
-        refused.stderr
-    );
 }

@@ -16,3 +16,4 @@ mod rogue;
 mod rogue_sessions;
 mod secrets;
 mod sessions;
+mod sign_in;

@@ -70,6 +70,7 @@ impl InTheCloud {
             port: 0,
             secret: Some(secret.to_string()),
             files: None,
+            event: None,
             api_url: Some(server.url()),
         })
         .await?;

@@ -143,3 +143,39 @@ async fn the_account_can_be_in_the_environment_and_vault_passwords_in_a_flat_sec
     answered(&invoke(&world.function_with(&variables), &sync("Private")).await);
     world.assert_exact("Private");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_with_a_line_break_at_the_end_open_account_and_vault() {
+    let world = World::new().await;
+    write_notes(&world.vault("Private"), 3);
+    world.put_secret(&json!({
+        "auth": { "email": format!("{EMAIL}\n"), "password": format!("{PASSWORD}\n") },
+        "vaults": { "Private": { "password": format!("{VAULT_PASSWORD}\r\n") } },
+    }));
+    let invocation = invoke(&world.function(), &sync("Private")).await;
+    assert_eq!(answered(&invocation)["status"], "complete");
+    let logs = invocation.logs.join("\n");
+    for origin in ["the account's password in the secret", "a vault's password in the secret"] {
+        assert!(logs.contains(&format!("{origin} ends with a line break")), "{logs}");
+    }
+    assert!(!logs.contains(PASSWORD) && !logs.contains(VAULT_PASSWORD), "{logs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_of_files_open_account_and_vault() {
+    let world = World::new().await;
+    write_notes(&world.vault("Private"), 3);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("{text}\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let function = world.function_with(&[
+        ("OBSYNC_SECRET_NAME", ""),
+        ("OBSIDIAN_EMAIL_FILE", &file("email", EMAIL)),
+        ("OBSIDIAN_PASSWORD_FILE", &file("password", PASSWORD)),
+        ("OBSYNC_VAULT_PASSWORD_FILE", &file("vault", VAULT_PASSWORD)),
+    ]);
+    assert_eq!(answered(&invoke(&function, &sync("Private")).await)["status"], "complete");
+}

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -86,6 +86,7 @@ async fn answer(
     tasks: Tasks,
 ) -> Result<Response<Body>, Dropped> {
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let time = shared.accounts.now();
     let mut response = if wants_websocket(&request) {
         upgrade(request, shared, &tasks).await
     } else if request.method() == Method::OPTIONS {
@@ -96,6 +97,7 @@ async fn answer(
         plain(StatusCode::METHOD_NOT_ALLOWED, "POST, or open a WebSocket")
     };
     allow_origin(&mut response, origin);
+    set_date(&mut response, time);
     Ok(response)
 }
 
@@ -223,6 +225,13 @@ fn allow_origin(response: &mut Response<Body>, origin: Option<HeaderValue>) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+}
+
+fn set_date(response: &mut Response<Body>, time: u64) {
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time));
+    if let Ok(date) = HeaderValue::from_str(&date) {
+        response.headers_mut().insert(header::DATE, date);
+    }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {

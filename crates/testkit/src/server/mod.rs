@@ -82,6 +82,7 @@ pub struct ServerBuilder {
     public_host: Option<String>,
     users: Vec<(String, SecretString, Option<String>)>,
     allow_sign_up: bool,
+    single_use_codes: bool,
     vault_dirs: Vec<PathBuf>,
     data_dir: Option<PathBuf>,
     vaults: Vec<VaultSpec>,
@@ -111,6 +112,12 @@ impl ServerBuilder {
     /// Adds an account with a second factor: the secret in base32, 16 bytes or more (RFC 6238).
     pub fn user_with_totp(mut self, email: &str, password: &str, secret: &str) -> Self {
         self.users.push((email.to_owned(), SecretString::from(password), Some(secret.to_owned())));
+        self
+    }
+
+    /// Accepts each two-factor code once only, as services should (RFC 6238 section 5.2).
+    pub fn single_use_codes(mut self, single_use: bool) -> Self {
+        self.single_use_codes = single_use;
         self
     }
 
@@ -188,7 +195,7 @@ impl ServerBuilder {
                 .map_err(|source| ServerError::VaultFolder { path: dir.clone(), source })?;
             vaults.push(Arc::new(Vault::new(record, entries, None)));
         }
-        let accounts = Accounts::open(accounts_file)?;
+        let accounts = Accounts::open(accounts_file)?.with_single_use_codes(self.single_use_codes);
         for (email, password, secret) in &self.users {
             accounts.add(email, password, secret.as_deref())?;
         }
@@ -245,6 +252,7 @@ impl Server {
             public_host: None,
             users: Vec::new(),
             allow_sign_up: false,
+            single_use_codes: false,
             vault_dirs: Vec::new(),
             data_dir: None,
             vaults: Vec::new(),
@@ -327,6 +335,16 @@ impl Server {
     /// The code that the second factor of an account gives now; none without a second factor.
     pub fn totp_code(&self, email: &str) -> Option<String> {
         self.shared.accounts.code(email)
+    }
+
+    /// Sets the server's clock this many seconds ahead of this machine's: two-factor codes and the date of answers follow.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.shared.accounts.set_clock_ahead(seconds);
+    }
+
+    /// How many tokens of an account are valid.
+    pub fn tokens(&self, email: &str) -> usize {
+        self.shared.accounts.tokens(email)
     }
 
     /// Makes every token invalid.

@@ -1,11 +1,17 @@
 //! State in a DynamoDB table.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use assert_cmd::Command;
+use obsync_conformance::not_tested;
 use obsync_testcloud::Service;
 use obsync_testkit::Chance;
 use serde_json::{Value, json};
 
 use super::place::{DEST, Place, TABLE};
-use crate::world::{VAULT_PASSWORD, ran};
+use crate::world::{EMAIL, PASSWORD, Ran, VAULT_PASSWORD, ran};
 
 const WITH: [&str; 2] = ["--state", TABLE];
 
@@ -37,6 +43,57 @@ fn a_pull_and_the_next_one_with_a_table() {
     assert_eq!((&report["pulled"]["files"], &report["previous_version"]), (&json!(1), &json!(3)));
     place.assert_exact();
     place.must(&["verify", DEST, "--state", TABLE]);
+}
+
+#[test]
+fn where_nothing_can_be_kept_a_run_signs_in_once_and_out_at_its_end() {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    let pull = |vault: &str| {
+        let mut pull = place.command(&["pull", vault, DEST, "--state", TABLE]);
+        ran(pull.env("OBSYNC_HOME", "/proc/obsync"))
+    };
+    let calls = |path: &str| place.world.server.stats().rest_by_path.get(path).copied().unwrap_or(0);
+    for run in 1..=2 {
+        let pulled = pull("Notes").expect(0);
+        assert!(pulled.stderr.contains("Each run signs in and out again"), "{}", pulled.stderr);
+        assert_eq!((calls("/user/signin"), calls("/user/signout")), (run, run));
+        assert_eq!(place.world.server.tokens(EMAIL), 0);
+    }
+    place.assert_exact();
+    pull("Nothing").expect(4);
+    assert_eq!(place.world.server.tokens(EMAIL), 0, "also of a run that fails");
+}
+
+/// The program as a user whom the system does not know, so without a home.
+fn homeless(place: &Place, args: &[&str]) -> Ran {
+    let program = place.world.path("obsync");
+    if !program.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_obsync"), &program).unwrap();
+        fs::set_permissions(place.world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    let user = ["--reuid", "54321", "--regid", "54321", "--clear-groups"];
+    command.args(user).arg(&program).args(args).current_dir("/").env_clear();
+    command.env("OBSYNC_API_URL", place.world.server.url()).envs(place.cloud.env());
+    ran(command.env("OBSIDIAN_EMAIL", EMAIL).env("OBSIDIAN_PASSWORD", PASSWORD))
+}
+
+#[test]
+fn a_user_without_a_home_pulls_with_a_table_and_leaves_no_token() {
+    let place = Place::new();
+    if !rustix::process::geteuid().is_root() {
+        not_tested("only root can become another user");
+        return;
+    }
+    place.write("Welcome.md", "# Welcome");
+    let pulled = homeless(&place, &["pull", "Notes", DEST, "--state", TABLE]).expect(0);
+    assert!(pulled.stderr.contains("Each run signs in and out again"), "{}", pulled.stderr);
+    place.assert_exact();
+    let refused = homeless(&place, &["pull", "Notes", DEST]).expect(1);
+    assert!(refused.stderr.contains("set OBSYNC_HOME"), "{}", refused.stderr);
+    assert_eq!(place.world.server.tokens(EMAIL), 0);
+    assert!(!Path::new("/nonexistent").exists());
 }
 
 #[test]
