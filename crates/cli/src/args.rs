@@ -66,6 +66,7 @@ Exit status:
   7  another obsync is working on the destination
   8  the service was not reached, or may not be talked to; nothing was done
   9  finished, but for deletions that are too many: `obsync confirm` lets them go
+ 10  the last successful pull is too old (status --max-age)
  11  the vault on the server is older than the destination; nothing was removed";
 
 /// Brings Obsidian Sync vaults to a folder or a bucket: exactly, and whatever happens on the way.
@@ -345,12 +346,17 @@ pub(crate) struct Choice {
 Examples:
   obsync status
   obsync status ./notes
+  obsync status ./notes --max-age 26h
   obsync status --state dynamodb://obsync-state \"My Vault\"
   obsync status --state dynamodb://obsync-state s3://bucket/notes --json")]
 pub(crate) struct Status {
     /// Only of this folder or bucket; with a table, of this bucket or this vault, by name or id
     #[arg(value_name = "DEST")]
     pub(crate) wanted: Option<Destination>,
+    /// End with exit status 10 when the last pull that found a destination up to date, or made it so, is longer ago (such as
+    /// 90s, 30m or 26h), or when there was none
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_age: Option<Duration>,
     #[command(flatten)]
     pub(crate) state: StateOption,
     /// Print JSON

@@ -36,6 +36,8 @@ pub enum Exit {
     Unreachable,
     /// 9: finished, but for deletions that somebody has to confirm.
     HeldBack,
+    /// 10: the last successful check is too old.
+    TooOld,
     /// 11: the vault on the server is older than the destination; nothing was removed.
     VaultOlder,
 }
@@ -54,6 +56,7 @@ impl Exit {
             Exit::AlreadyRunning => 7,
             Exit::Unreachable => 8,
             Exit::HeldBack => 9,
+            Exit::TooOld => 10,
             Exit::VaultOlder => 11,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
 use obsync_core::StateError;
 use obsync_core::pin::{Pin, VaultEncryption, VaultKind};
 use obsync_folder::{FolderOptions, FolderStore};
@@ -19,8 +20,8 @@ use crate::target::states::{Found, Registry, State};
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Document {
-    destinations: Vec<StateRow>,
+struct Document<'a> {
+    destinations: &'a [StateRow],
 }
 
 pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Failed> {
@@ -51,11 +52,16 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     match unreadable {
         // A document that says nothing of what is damaged would mislead a script.
         Some(failed) if options.json => return Err(failed),
-        _ if options.json => context.console.json(&Document { destinations: rows })?,
+        _ if options.json => context.console.json(&Document { destinations: &rows })?,
         _ if states.is_empty() => context.say("Nothing was pulled yet. `obsync pull --help` tells how.")?,
         _ => context.console.result(&rows.iter().map(StateRow::describe).collect::<Vec<_>>().join("\n"))?,
     }
-    unreadable.map_or(Ok(Exit::Done), Err)
+    if let Some(failed) = unreadable {
+        return Err(failed);
+    }
+    let now = Timestamp::now();
+    let is_too_old = options.max_age.is_some_and(|age| rows.iter().any(|row| row.is_older_than(age, now)));
+    Ok(if is_too_old || (options.max_age.is_some() && rows.is_empty()) { Exit::TooOld } else { Exit::Done })
 }
 
 /// How the vault of a state is encrypted: by the pins of this user, else by the one in the folder, or those in the table. One

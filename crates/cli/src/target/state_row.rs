@@ -1,5 +1,8 @@
 //! What a state says, for `obsync status`: as JSON and in lines for people.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use obsync_core::pin::VaultKind;
 use obsync_core::{Deferred, DeferredCause, DeferredKind, StateError, StateStore};
 use obsync_dynamodb::{
@@ -9,7 +12,7 @@ use obsync_protocol::{Redactor, printable, shown_name};
 use obsync_sqlite::{SqliteState, StateSummary};
 use serde::Serialize;
 
-use crate::ui::human;
+use crate::ui::{human, shell};
 
 /// One state.
 #[derive(Debug, Serialize)]
@@ -29,6 +32,14 @@ pub(crate) struct StateRow {
     /// Changes that the choice of what to pull leaves out.
     filtered: u64,
     failures: Vec<FailureRow>,
+    /// Changes that can never be applied here, which the user accepted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    accepted: Vec<FailureRow>,
+    /// Deletions that are not made before somebody confirms them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    held_back: Vec<String>,
+    /// When a pull last found the destination up to date, or made it so: milliseconds since the epoch.
+    last_check: Option<i64>,
     /// Milliseconds since the epoch.
     last_change: Option<i64>,
     /// Who works on the destination now, as a table knows.
@@ -62,11 +73,9 @@ impl StateRow {
         redactor: &Redactor,
     ) -> Result<Option<Self>, StateError> {
         let Some(summary) = state.summary()? else { return Ok(None) };
-        let failures = state.deferred(DeferredKind::Failed).await?;
-        Ok(Some(StateRow {
-            failures: failures.iter().map(|failure| FailureRow::new(failure, redactor)).collect(),
-            ..summary.into()
-        }))
+        let deferred = state.deferred(DeferredKind::Failed).await?;
+        let last_check = state.last_check().await?;
+        Ok(Some(StateRow { last_check, ..summary.into() }.with(&deferred, redactor)))
     }
 
     /// What an entry of a table says, of which this was found.
@@ -75,7 +84,7 @@ impl StateRow {
         summary: &DynamoSummary,
         redactor: &Redactor,
     ) -> Result<Self, StateError> {
-        let failures = state.deferred(DeferredKind::Failed).await?;
+        let deferred = state.deferred(DeferredKind::Failed).await?;
         let progress = match state.progress().await? {
             StoredProgress::Found(record) => {
                 let error = record.error.as_deref().map(|error| redactor.printable(error));
@@ -84,8 +93,35 @@ impl StateRow {
             // Nothing depends on it.
             StoredProgress::Missing | StoredProgress::Unreadable { .. } => None,
         };
-        let failures = failures.iter().map(|failure| FailureRow::new(failure, redactor)).collect();
-        Ok(StateRow { failures, progress, ..StateRow::of_summary(state.key(), summary) })
+        let last_check = state.last_check().await?;
+        let row = StateRow { progress, last_check, ..StateRow::of_summary(state.key(), summary) };
+        Ok(row.with(&deferred, redactor))
+    }
+
+    /// The same with the changes that were not applied.
+    fn with(mut self, deferred: &[Deferred], redactor: &Redactor) -> Self {
+        for deferred in deferred {
+            match &deferred.cause {
+                DeferredCause::Failed { reason } => {
+                    self.failures.push(FailureRow::new(deferred, reason, redactor));
+                }
+                DeferredCause::Acknowledged { reason } => {
+                    self.accepted.push(FailureRow::new(deferred, reason, redactor));
+                }
+                DeferredCause::HeldBack { confirmed: None } => {
+                    self.held_back.push(deferred.key.shown().to_owned());
+                }
+                // The next pull makes it.
+                DeferredCause::HeldBack { confirmed: Some(_) } | DeferredCause::Filtered => {}
+            }
+        }
+        self
+    }
+
+    /// Whether no pull found the destination up to date, or made it so, within this time before `now`.
+    pub(crate) fn is_older_than(&self, age: Duration, now: Timestamp) -> bool {
+        let oldest = now.as_millisecond().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        self.last_check.is_none_or(|checked| checked < oldest)
     }
 
     fn of_summary(key: &StateKey, summary: &DynamoSummary) -> Self {
@@ -101,6 +137,9 @@ impl StateRow {
             folders: summary.folders,
             filtered: summary.filtered,
             failures: Vec::new(),
+            accepted: Vec::new(),
+            held_back: Vec::new(),
+            last_check: None,
             last_change: summary.committed,
             lease: summary.holder.as_ref().map(LeaseRow::new),
             progress: None,
@@ -134,6 +173,7 @@ impl StateRow {
                 self.version,
                 if self.listed { "" } else { " (the first pull is not complete)" }
             ),
+            format!("  checked    {}", self.last_check.map_or_else(|| "never".to_owned(), human::time)),
             format!("  changed    {}", self.last_change.map_or_else(|| "never".to_owned(), human::date)),
         ];
         lines.extend(self.lease.as_ref().map(LeaseRow::describe));
@@ -146,18 +186,25 @@ impl StateRow {
     }
 
     fn describe_failures(&self, lines: &mut Vec<String>) {
-        if self.failures.is_empty() {
-            return;
+        let mut describe = |failures: &[FailureRow], label: &str, what_now: &str| {
+            if failures.is_empty() {
+                return;
+            }
+            let count = human::counted(failures.len() as u64, "change", "changes");
+            lines.push(format!("  {label:10} {count}{what_now}:"));
+            lines.extend(failures.iter().map(|failure| {
+                let (path, reason) = (shown_name(&failure.path), printable(&failure.reason));
+                format!("    {path} (version {}): {reason}", failure.uid)
+            }));
+        };
+        describe(&self.failures, "failed", ", tried again by the next pull");
+        describe(&self.accepted, "accepted", " that cannot be had here");
+        if !self.held_back.is_empty() {
+            let count = human::counted(self.held_back.len() as u64, "deletion", "deletions");
+            let command = shell::command("confirm", &[&self.destination], &[]);
+            lines.push(format!("  held back  {count}; `{command}` lets them go:"));
+            lines.extend(self.held_back.iter().map(|path| format!("    {}", shown_name(path))));
         }
-        lines.push(format!(
-            "  failed     {}, tried again by the next pull:",
-            human::counted(self.failures.len() as u64, "change", "changes")
-        ));
-        let failures = self.failures.iter();
-        lines.extend(failures.map(|failure| {
-            let (path, reason) = (shown_name(&failure.path), printable(&failure.reason));
-            format!("    {path} (version {}): {reason}", failure.uid)
-        }));
     }
 }
 
@@ -175,6 +222,9 @@ impl From<StateSummary> for StateRow {
             folders: summary.folders,
             filtered: summary.filtered,
             failures: Vec::new(),
+            accepted: Vec::new(),
+            held_back: Vec::new(),
+            last_check: None,
             last_change: Some(summary.committed),
             lease: None,
             progress: None,
@@ -184,17 +234,11 @@ impl From<StateSummary> for StateRow {
 
 impl FailureRow {
     /// What was stored may be of a release that took no secrets out.
-    fn new(deferred: &Deferred, redactor: &Redactor) -> Self {
+    fn new(deferred: &Deferred, reason: &str, redactor: &Redactor) -> Self {
         FailureRow {
             path: deferred.key.shown().to_owned(),
             uid: deferred.message.uid.0,
-            reason: match &deferred.cause {
-                DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } => {
-                    redactor.take_out(reason).into_owned()
-                }
-                DeferredCause::HeldBack { .. } => "a deletion that waits to be confirmed".to_owned(),
-                DeferredCause::Filtered => "left out".to_owned(),
-            },
+            reason: redactor.take_out(reason).into_owned(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_server;
 mod certificates;
 mod cloud;
+mod deletions;
 mod destinations;
 mod disks;
 mod fixtures;
