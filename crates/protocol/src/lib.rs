@@ -41,8 +41,8 @@ pub use content::{
     CONTENT_OVERHEAD, ContentDecryptor, ContentEncryptor, ContentError, NONCE_LENGTH, plain_size,
 };
 pub use filter::{
-    Choice, ConfigCategories, ConfigCategory, FileType, FileTypes, Filter, Selection, SelectionError,
-    SkipReason, Verdict,
+    Choice, ConfigCategories, ConfigCategory, ConfigDirError, DEFAULT_CONFIG_DIR, FileType, FileTypes,
+    Filter, Selection, SelectionError, SkipReason, Verdict, parse_config_dir,
 };
 pub use git_names::{RepositoryPart, alias_key};
 pub use hash::{ContentHash, ContentHasher, HashError};

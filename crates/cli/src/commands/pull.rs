@@ -222,7 +222,7 @@ fn filter(choice: &Choice) -> Filter {
         file_types: choice.file_types,
         configs: choice.configs,
         excluded: choice.exclude.clone(),
-        config_dir: choice.config_dir.clone(),
+        config_dirs: choice.config_dir.clone(),
         code: !choice.no_code,
     }
 }
