@@ -18,16 +18,18 @@
 //! announced (that portion of a batch and the next), but nothing else: everything is announced first, under the lease. How
 //! much harm that could do is the store's affair; a bucket refuses to replace objects that changed meanwhile.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use obsync_core::StateError;
 
 use super::attributes::{Changes, Damage, Item, Reader, key, number, text};
-use super::errors::CallError;
+use super::errors::{CallError, trouble};
 use super::head::{FORMAT, Head, Holder, names};
 use super::keys::{ItemKeys, StateKey};
 use super::rows::shorten;
@@ -161,20 +163,31 @@ async fn take_head(
     id: &str,
 ) -> Result<Option<Item>, Denied> {
     let (changes, condition) = taking(state, options, id);
+    // Whether the latest attempt is known not to have been carried out.
+    let refused = AtomicBool::new(false);
     let request = |client: &Client| {
+        refused.store(false, Ordering::Relaxed);
         updating(client, table, keys, &changes, &condition)
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
     };
-    match table.call(request).await {
+    let judge = |error: &SdkError<UpdateItemError>| {
+        refused.store(
+            error.raw_response().is_some_and(|answer| answer.status().is_client_error()),
+            Ordering::Relaxed,
+        );
+        trouble(error)
+    };
+    match table.call_judged(request, judge).await {
         Ok(answer) => Ok(Some(answer.attributes.unwrap_or_default())),
         Err(CallError::Failed(error @ StateError::Corrupt { .. })) => {
             Err(Denied::Damaged { keys: keys.clone(), error })
         }
         Err(CallError::Failed(error)) => {
-            // A request without an answer may have been carried out.
-            give_back(table, keys, id).await;
+            if !refused.load(Ordering::Relaxed) {
+                give_back(table, keys, id).await;
+            }
             Err(Denied::Error(error))
         }
         Err(CallError::Refused(refusal)) => {

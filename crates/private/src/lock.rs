@@ -115,7 +115,14 @@ mod tests {
 
     fn file() -> (tempfile::TempDir, File) {
         let folder = tempfile::tempdir().unwrap();
-        let file = File::create(folder.path().join("lock")).unwrap();
+        let mut options = File::options();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(folder.path().join("lock"))
+            .unwrap();
         (folder, file)
     }
 
