@@ -71,6 +71,8 @@ pub struct FolderOptions {
     pub folds_names: Option<bool>,
     /// Whether names must not have a colon; found out by the type of the file system when it is `None`.
     pub refuses_colons: Option<bool>,
+    /// Bytes that a name may have; what the file system says when it is `None`.
+    pub name_max: Option<usize>,
     /// How files and folders are made durable.
     pub durability: Durability,
 }

@@ -67,7 +67,7 @@ impl Shared {
     pub(super) fn root(&self) -> Result<Option<Arc<Root>>, StoreError> {
         let mut kept = lock(&self.root);
         if kept.is_none() {
-            let Some(root) = Root::open(&self.site, &self.dest, self.options.durability)? else {
+            let Some(root) = Root::open(&self.site, &self.dest, self.options)? else {
                 return Ok(None);
             };
             if self.lock_wanted.load(Ordering::Acquire) {
