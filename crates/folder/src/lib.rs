@@ -400,7 +400,7 @@ fn find(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
         return Found::Unknown;
     }
     match entry::content_of(&*dir, path.file_name(), &[size]) {
-        Ok(Some((Some(hash), facts))) if hash == wanted.hash => {
+        Ok(Some((Some(hash), facts))) if hash == wanted.hash && size == wanted.size => {
             shared.seen.note(path, hash, facts);
             Found::Wanted
         }
