@@ -70,9 +70,9 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Found, Inventory, Marked, Marker, MarkerFound, Publication,
-    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
-    repository_parts_among,
+    BatchLimit, FileMeta, FileWriter, Found, Inventory, KnownContent, Marked, Marker, MarkerFound,
+    Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore,
+    Wanted, repository_parts_among,
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -254,7 +254,7 @@ impl VaultStore for BucketStore {
         let Some(facts) = occupant.facts().filter(|facts| facts.size == meta.size) else {
             return Ok(None);
         };
-        if shared.content_of(from, &from_key, facts).await? != Some(meta.hash) {
+        if !shared.has(from, &from_key, facts, KnownContent::from(meta)).await? {
             return Ok(None);
         }
         let stage = match source_stays {
