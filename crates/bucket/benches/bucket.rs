@@ -15,7 +15,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
-use obsync_core::{FileMeta, Publication, PublicationContent, VaultStore};
+use obsync_core::{Expect, FileMeta, Publication, PublicationContent, VaultStore};
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use obsync_testcloud::{Cloud, CloudOptions, Service};
 use tokio::runtime::Runtime;
@@ -116,7 +116,7 @@ async fn publish_all(cloud: &Cloud) {
             let mut writer = store.begin(&path, &meta).await.unwrap();
             writer.write(content).await.unwrap();
             let content = PublicationContent::Staged(writer.finish().await.unwrap());
-            batch.push(Publication { content, replaces: None });
+            batch.push(Publication { content, expect: Expect::Absent });
         }
         assert!(store.publish(batch).await.iter().all(Result::is_ok));
     }

@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use obsync_core::StoreError;
+use obsync_core::{Expect, KeptBeside, StoreError};
 use obsync_protocol::VaultPath;
 
 use super::known::Occupant;
@@ -19,6 +19,21 @@ const COPIES: u32 = 1000;
 const COMPARED: usize = 8;
 /// How many are listed for that.
 const LISTED: usize = 1000;
+
+/// Copies the object at a path to a free name beside its own. It stays in its place until another takes it.
+pub(super) async fn keep_in_place(shared: &Shared, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+    let key = shared.keys.of(path)?;
+    let changed = || shared.site.changed(path, None);
+    let Occupant::Object(facts) = shared.recall(path, &key).await? else { return Err(changed()) };
+    let Some(version) = facts.version.e_tag.clone() else {
+        return Err(shared.site.io(Action::Copy, path.as_str(), "the service names no version of it"));
+    };
+    let Some(kept_as) = keep_beside(shared, path, &key, &facts).await? else {
+        shared.known.forget(path);
+        return Err(changed());
+    };
+    Ok(KeptBeside { kept_as, expect: Expect::Version(version) })
+}
 
 /// Copies an object to a free name beside its own and tells it, or the name of a copy that is there already. `None`: it is
 /// another object by now.

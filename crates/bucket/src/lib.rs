@@ -70,9 +70,9 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Found, Inventory, KnownContent, Marked, Marker, MarkerFound,
-    Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore,
-    Wanted, repository_parts_among,
+    BatchLimit, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, Marked, Marker,
+    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
+    VaultStore, Wanted, repository_parts_among,
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -296,6 +296,10 @@ impl VaultStore for BucketStore {
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
         remove::set_aside(&self.shared, path).await
+    }
+
+    async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+        aside::keep_in_place(&self.shared, path).await
     }
 
     /// What the service has confirmed is durable.

@@ -11,7 +11,7 @@
 //!   destination put it there, and it is replaced.
 //! - It is a later version of the same vault's: another obsync is further than this one. It stays, and the publication fails
 //!   for this file; the next run looks again.
-//! - It is anything else, another vault's object included: somebody else's. It is kept as a conflicted copy, and replaced.
+//! - It is anything else, another vault's object included: somebody else's. It is left alone, and the engine decides.
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -21,13 +21,12 @@ use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
 use object_store::{Attributes, UpdateVersion};
 use obsync_core::{
-    FileMeta, KnownContent, LocalFacts, Publication, PublicationContent, PublishFailure, Published, Staged,
-    StoreError,
+    Expect, FileMeta, KnownContent, LocalFacts, Publication, PublicationContent, PublishFailure, Published,
+    Staged, StoreError,
 };
 use obsync_protocol::{VaultId, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-use super::aside::keep_beside;
 use super::conditions::Conditional;
 use super::known::Occupant;
 use super::objects::Guard;
@@ -124,7 +123,7 @@ async fn publish_one(
     match &publication.content {
         PublicationContent::InPlace { path, meta } => {
             let facts = touch(shared, path, meta).await?;
-            Ok(Published { facts, ..Published::default() })
+            Ok(Published { facts })
         }
         PublicationContent::Staged(staged) => {
             let stage = shared.stages.take(&staged.handle).ok_or_else(|| {
@@ -134,7 +133,14 @@ async fn publish_one(
                 *parked = Some(key.clone());
             }
             let key = shared.keys.of(&staged.path)?;
-            Place { shared, staged, key, stage, conflict: None }.take(publication.replaces).await
+            let mut place = Place { shared, staged, key, stage };
+            let outcome = place.take(&publication.expect).await;
+            if matches!(outcome, Err(StoreError::Changed { .. })) {
+                // The engine may try again.
+                shared.stages.keep(&staged.handle, place.stage);
+                *parked = None;
+            }
+            outcome
         }
     }
 }
@@ -183,8 +189,8 @@ enum Verdict {
     Replace(UpdateVersion),
     /// A later version of the same vault's. It stays.
     Newer,
-    /// Somebody else wrote it. It is kept.
-    Foreign(Facts),
+    /// Somebody else wrote it. Its content, if that was read.
+    Foreign(Option<KnownContent>),
 }
 
 /// A staged content on its way to its path. (It can be sent, but not shared, because an upload cannot: so its methods all
@@ -194,46 +200,36 @@ struct Place<'a> {
     staged: &'a Staged,
     key: Path,
     stage: Stage,
-    conflict: Option<VaultPath>,
 }
 
 impl Place<'_> {
-    async fn take(mut self, replaces: Option<KnownContent>) -> Result<Published, StoreError> {
+    async fn take(&mut self, expect: &Expect) -> Result<Published, StoreError> {
         let Staged { path, meta, .. } = self.staged;
-        let mut remembered = self.remembered(replaces).await?;
+        let mut remembered = self.remembered(expect).await?;
         for _ in 0..ATTEMPTS {
             let was_remembered = remembered.is_some();
             let found = match remembered.take() {
                 Some(found) => found,
                 None => self.shared.look(path, &self.key).await?,
             };
-            let guard = match self.judge(&found, replaces).await? {
+            let guard = match self.judge(&found, expect).await? {
                 // Only a write has a condition that tells if this is not so any more.
                 Some(Verdict::Done | Verdict::Newer | Verdict::Foreign(_)) if was_remembered => continue,
                 Some(Verdict::Done) => {
                     let facts = found.facts().and_then(|facts| local_facts(&facts.version, facts.size));
-                    return Ok(Published { conflict: self.conflict, facts });
+                    return Ok(Published { facts });
                 }
                 None => continue,
                 Some(Verdict::Free) => Guard::Nothing,
                 Some(Verdict::Replace(version)) => Guard::Version(version),
                 Some(Verdict::Newer) => return Err(self.is_behind()),
-                Some(Verdict::Foreign(facts)) => {
-                    match keep_beside(self.shared, path, &self.key, &facts).await? {
-                        // Should the write fail now, the copy stays: an error can mean that it happened nevertheless.
-                        Some(aside) => {
-                            self.conflict = Some(aside);
-                            Guard::Version(facts.version)
-                        }
-                        None => continue,
-                    }
-                }
+                Some(Verdict::Foreign(found)) => return Err(self.shared.site.changed(path, found)),
             };
             self.shared.known.forget(path);
             match self.write(&guard).await {
                 Ok(version) => {
                     let facts = self.shared.wrote(path, &self.key, version, meta);
-                    return Ok(Published { conflict: self.conflict, facts });
+                    return Ok(Published { facts });
                 }
                 Err(trouble) if self.needs_content(&trouble) => {
                     return Err(self.shared.content_needed(path, &trouble));
@@ -248,7 +244,7 @@ impl Place<'_> {
     }
 
     /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
-    async fn remembered(&mut self, replaces: Option<KnownContent>) -> Result<Option<Occupant>, StoreError> {
+    async fn remembered(&mut self, expect: &Expect) -> Result<Option<Occupant>, StoreError> {
         let shared = self.shared;
         let kind = match &self.stage {
             Stage::Content { .. } => Conditional::Put,
@@ -264,7 +260,7 @@ impl Place<'_> {
         if !fresh && !shared.objects.keeps(kind) {
             return Ok(None);
         }
-        let supposed_free = replaces.is_none().then_some(Occupant::Nothing);
+        let supposed_free = (*expect == Expect::Absent).then_some(Occupant::Nothing);
         Ok(shared.known.get(&self.staged.path).or(supposed_free))
     }
 
@@ -295,11 +291,7 @@ impl Place<'_> {
     }
 
     /// `None`: it is something else by now.
-    async fn judge(
-        &mut self,
-        occupant: &Occupant,
-        replaces: Option<KnownContent>,
-    ) -> Result<Option<Verdict>, StoreError> {
+    async fn judge(&mut self, occupant: &Occupant, expect: &Expect) -> Result<Option<Verdict>, StoreError> {
         let Some(facts) = occupant.facts() else {
             return Ok(Some(Verdict::Free));
         };
@@ -307,8 +299,11 @@ impl Place<'_> {
         if facts.is_exactly(meta, self.shared.vault()) {
             return Ok(Some(Verdict::Done));
         }
+        if matches!(expect, Expect::Version(kept) if facts.version.e_tag.as_ref() == Some(kept)) {
+            return Ok(Some(Verdict::Replace(facts.version.clone())));
+        }
         let known: Vec<KnownContent> =
-            [Some(KnownContent::from(meta)), replaces].into_iter().flatten().collect();
+            [Some(KnownContent::from(meta)), expect.content()].into_iter().flatten().collect();
         let is = |facts: &Facts, answer| known.iter().any(|known| facts.is_content(*known) == answer);
         let mut facts = facts.clone();
         // It is worth reading only if it can be what is to come or what obsync once put there.
@@ -323,7 +318,10 @@ impl Place<'_> {
             _ if is(&facts, Some(true)) => Verdict::Replace(facts.version),
             Some(uid) if uid <= meta.uid => Verdict::Replace(facts.version),
             Some(_) => Verdict::Newer,
-            None => Verdict::Foreign(facts),
+            None => {
+                let content = facts.content();
+                Verdict::Foreign(content.map(|hash| KnownContent { hash, size: facts.size }))
+            }
         }))
     }
 

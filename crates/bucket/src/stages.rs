@@ -60,6 +60,13 @@ impl Stages {
         number.to_string()
     }
 
+    /// Keeps a content that was taken out under its handle again.
+    pub(super) fn keep(&self, handle: &str, stage: Stage) {
+        if let Ok(number) = handle.parse() {
+            lock(&self.0).stages.insert(number, stage);
+        }
+    }
+
     /// Takes a content out.
     pub(super) fn take(&self, handle: &str) -> Option<Stage> {
         let number: u64 = handle.parse().ok()?;

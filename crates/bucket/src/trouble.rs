@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use object_store::client::HttpError;
-use obsync_core::StoreError;
+use obsync_core::{KnownContent, StoreError};
+use obsync_protocol::VaultPath;
 use obsync_protocol::printable;
 
 use super::refusal::{self, Next, Operation, Refused};
@@ -501,6 +502,10 @@ impl Site {
 
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> StoreError {
         StoreError::Unavailable { location: self.location(), reason: reason.into() }
+    }
+
+    pub(super) fn changed(&self, path: &VaultPath, found: Option<KnownContent>) -> StoreError {
+        StoreError::Changed { path: path.as_str().to_owned(), location: self.location(), found }
     }
 
     /// The error for something at a path that needs no service to be wrong.

@@ -23,5 +23,5 @@ mod vault_store;
 
 pub use not_tested::{not_tested, not_tested_in};
 pub use state_store::{StateStoreSite, check_state_store, placing};
-pub use tools::{at, meta, peak_memory, place, publish_one, stage};
+pub use tools::{Placed, at, meta, peak_memory, place, publish_one, stage};
 pub use vault_store::{VaultStoreSite, check_vault_store};

@@ -1,7 +1,8 @@
 //! Short ways to do with a store what most checks begin with.
 
 use obsync_core::{
-    FileMeta, KnownContent, Publication, PublicationContent, PublishFailure, Published, Staged, VaultStore,
+    FileMeta, KeptBeside, KnownContent, LocalFacts, Publication, PublicationContent, PublishFailure, Staged,
+    StoreError, VaultStore,
 };
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
@@ -30,14 +31,48 @@ pub async fn stage(store: &dyn VaultStore, path: &str, content: &[u8], mtime: i6
     writer.finish().await.expect("finish")
 }
 
-/// Publishes one staged file over what obsync is said to have put there.
+/// How a file was published.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Where the file that was in its place is kept now.
+    pub conflict: Option<VaultPath>,
+    /// What the store says of the file.
+    pub facts: Option<LocalFacts>,
+}
+
+/// Publishes one staged file over what obsync is said to have put there, and keeps what else is there, as the engine does.
 pub async fn publish_one(
     store: &dyn VaultStore,
     staged: Staged,
     replaces: Option<KnownContent>,
-) -> Result<Published, PublishFailure> {
-    let publication = Publication { content: PublicationContent::Staged(staged), replaces };
-    store.publish(vec![publication]).await.pop().expect("one answer for one publication")
+) -> Result<Placed, PublishFailure> {
+    let path = staged.path.clone();
+    let mut publication =
+        Publication { content: PublicationContent::Staged(staged), expect: replaces.into() };
+    let mut kept: Option<KeptBeside> = None;
+    loop {
+        let failure = match store.publish(vec![publication]).await.pop().expect("one answer") {
+            Ok(published) => {
+                return Ok(Placed { conflict: kept.map(|kept| kept.kept_as), facts: published.facts });
+            }
+            Err(failure) => failure,
+        };
+        if !matches!(failure.error, StoreError::Changed { .. }) {
+            if let Some(kept) = kept {
+                store.put_back(&path, &kept).await;
+            }
+            return Err(failure);
+        }
+        publication = *failure.publication;
+        match store.keep_beside(&path).await {
+            Ok(now) => {
+                publication.expect = now.expect.clone();
+                kept = Some(now);
+            }
+            Err(StoreError::Changed { .. }) => {}
+            Err(error) => return Err(PublishFailure { publication: Box::new(publication), error }),
+        }
+    }
 }
 
 /// Stages and publishes a file where obsync is said to have put `replaces`.
@@ -47,7 +82,7 @@ pub async fn place(
     content: &[u8],
     mtime: i64,
     replaces: Option<&[u8]>,
-) -> Published {
+) -> Placed {
     let staged = stage(store, path, content, mtime).await;
     publish_one(store, staged, replaces.map(KnownContent::of)).await.expect("publish")
 }

@@ -1,7 +1,9 @@
 //! The promises of [`VaultStore`] about what is visible.
 
 use async_trait::async_trait;
-use obsync_core::{KnownContent, Publication, PublicationContent, Removable, Removal, VaultStore, Wanted};
+use obsync_core::{
+    Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore, Wanted,
+};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::tools::{at, meta, place, publish_one, stage};
@@ -49,6 +51,8 @@ pub trait VaultStoreSite: Send + Sync {
 pub async fn check_vault_store<S: VaultStoreSite>(fresh: impl AsyncFn() -> S) {
     what_is_published_is_there_with_its_time(&fresh().await).await;
     a_batch_is_answered_in_its_order(&fresh().await).await;
+    what_is_not_expected_is_left_alone_and_told(&fresh().await).await;
+    a_rejected_file_can_be_published_once_its_place_is_free(&fresh().await).await;
     what_obsync_wrote_is_replaced(&fresh().await).await;
     what_obsync_did_not_write_is_kept_beside(&fresh().await).await;
     what_is_there_already_is_adopted(&fresh().await).await;
@@ -101,15 +105,52 @@ async fn a_batch_is_answered_in_its_order(site: &impl VaultStoreSite) {
     let mut batch = Vec::new();
     for path in ["a.md", "b/b.md", "c.md", "b/d.md"] {
         let content = PublicationContent::Staged(stage(&store, path, path.as_bytes(), TIME).await);
-        batch.push(Publication { content, replaces: None });
+        batch.push(Publication { content, expect: Expect::Absent });
     }
     let answers = store.publish(batch).await;
-    let conflicts: Vec<bool> =
-        answers.into_iter().map(|answer| answer.expect("published").conflict.is_some()).collect();
-    assert_eq!(conflicts, [false, false, true, false]);
-    for path in ["a.md", "b/b.md", "c.md", "b/d.md"] {
+    let published: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(published, [true, true, false, true]);
+    for path in ["a.md", "b/b.md", "b/d.md"] {
         assert_file(site, path, path.as_bytes(), TIME).await;
     }
+    assert_eq!(site.content("c.md").await.as_deref(), Some(&b"foreign"[..]));
+}
+
+async fn what_is_not_expected_is_left_alone_and_told(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    let rejected = async |expect: Expect| {
+        let content = PublicationContent::Staged(stage(&store, "a.md", b"new one", TIME).await);
+        let failure = store.publish(vec![Publication { content, expect }]).await.pop().expect("one answer");
+        match failure.expect_err("rejected").error {
+            StoreError::Changed { path, found, .. } => {
+                assert_eq!(path, "a.md");
+                found
+            }
+            error => panic!("{error:?}"),
+        }
+    };
+    site.plant("a.md", b"a user's").await;
+    let (user, other) = (KnownContent::of(b"a user's"), KnownContent::of(b"recorded"));
+    assert_eq!(user.size, other.size);
+    assert_eq!(rejected(Expect::Absent).await, None, "not worth reading");
+    assert_eq!(rejected(Expect::Content(other)).await, Some(user));
+    assert_eq!(rejected(Expect::Content(KnownContent::of(b"longer text"))).await, None);
+    assert_eq!(site.content("a.md").await.as_deref(), Some(&b"a user's"[..]));
+    assert_eq!(listed(&store).await, ["a.md"]);
+}
+
+async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    site.plant("a.md", b"a user's").await;
+    let content = PublicationContent::Staged(stage(&store, "a.md", b"new", TIME).await);
+    let publication = Publication { content, expect: Expect::Absent };
+    let failure = store.publish(vec![publication]).await.pop().expect("one answer").expect_err("rejected");
+    let kept = store.keep_beside(&at("a.md")).await.expect("kept");
+    assert_eq!(site.content(kept.kept_as.as_str()).await.as_deref(), Some(&b"a user's"[..]));
+    let publication = Publication { expect: kept.expect, ..*failure.publication };
+    store.publish(vec![publication]).await.pop().expect("one answer").expect("published");
+    assert_file(site, "a.md", b"new", TIME).await;
+    assert!(matches!(store.keep_beside(&at("missing.md")).await, Err(StoreError::Changed { .. })));
 }
 
 async fn what_obsync_wrote_is_replaced(site: &impl VaultStoreSite) {
@@ -146,11 +187,14 @@ async fn times_are_set_in_place(site: &impl VaultStoreSite) {
     site.plant("a.md", b"same").await;
     let in_place = |path: VaultPath| Publication {
         content: PublicationContent::InPlace { path, meta: meta(b"same", OLD_TIME) },
-        replaces: None,
+        expect: Expect::Absent,
     };
     let mut answers = store.publish(vec![in_place(at("a.md")), in_place(at("missing.md"))]).await;
     assert!(answers.pop().expect("two answers").is_err());
-    assert_eq!(answers.pop().expect("two answers").expect("published").conflict, None);
+    assert_eq!(
+        answers.pop().expect("two answers").expect("published").facts.map(|facts| facts.size()).unwrap_or(4),
+        4
+    );
     assert_file(site, "a.md", b"same", OLD_TIME).await;
 }
 

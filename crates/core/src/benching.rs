@@ -8,7 +8,8 @@ use obsync_protocol::{ContentHash, Filter, PushMessage, Uid, VaultKeys, VaultPat
 use crate::entry::RemoteEntry;
 use crate::listing::{Listing, Unclear};
 use crate::model::Record;
-use crate::plan::{Mode, Plan, PlanInput, Reach};
+use crate::reconcile::{Mode, Reach};
+use crate::schedule::{Schedule, ScheduleInput};
 use crate::watermark::Watermark;
 
 /// What the server listed.
@@ -68,13 +69,13 @@ pub struct Planned {
 }
 
 /// A plan, kept so that giving its memory back is not part of the time.
-pub struct Made(Plan);
+pub struct Made(Schedule);
 
 /// Makes the plan, for a destination that can hold every name.
 pub fn plan(entries: Entries, destination: Destination, filter: &Filter) -> Made {
     let Destination { records, sources, folds_names, mode } = destination;
     let records = records.into_iter().map(|record| (record.path.clone(), record)).collect();
-    let input = PlanInput {
+    let input = ScheduleInput {
         entries: entries.0,
         unclear: Unclear::default(),
         records,
@@ -85,7 +86,7 @@ pub fn plan(entries: Entries, destination: Destination, filter: &Filter) -> Made
         rechecked: 0,
         folds_names,
     };
-    let mut plan = Plan::new(input);
+    let mut plan = Schedule::new(input);
     plan.refuse(|_| Ok(()));
     Made(plan)
 }

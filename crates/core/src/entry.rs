@@ -4,7 +4,8 @@ use obsync_protocol::{
     CONTENT_OVERHEAD, ContentHash, NameDefect, NameError, PushMessage, Uid, VaultKeys, VaultPath, plain_size,
 };
 
-use crate::model::{Deferred, DeferredCause, DeferredKey};
+use crate::model::{Deferred, DeferredCause, DeferredKey, KnownContent};
+use crate::reconcile::Remote;
 
 /// One entry of the vault, compact: a listing holds one for each path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +141,22 @@ impl RemoteEntry {
     /// The change as it is kept when it is not applied.
     pub(crate) fn defer(&self, cause: DeferredCause, keys: &VaultKeys) -> Deferred {
         Deferred { key: DeferredKey::plain(&self.path), message: self.encode(keys), cause }
+    }
+
+    /// The entry as a decision sees it.
+    pub(crate) fn remote(&self) -> Remote {
+        match self.kind {
+            EntryKind::File { hash, size } => {
+                Remote::File { content: KnownContent { hash, size }, mtime: self.mtime, uid: self.uid }
+            }
+            EntryKind::Folder => Remote::Folder(self.uid),
+            EntryKind::Deleted { .. } => Remote::Deleted,
+        }
+    }
+
+    /// The same for an entry that the filter leaves out.
+    pub(crate) fn left_out(&self) -> Remote {
+        Remote::LeftOut { uid: self.uid, is_folder: self.is_folder(), is_live: self.is_live() }
     }
 
     /// Whether there is a folder or file at the path after this change.

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{Record, RecordKind};
-use crate::plan::{FileRemoval, FolderChange};
 use crate::publish::Publisher;
+use crate::schedule::{FileRemoval, FolderChange};
 use crate::store::{Removal, StoreError};
 
 /// How many files are removed between two looks at whether to stop.
@@ -165,7 +165,8 @@ impl Publisher<'_, '_> {
     }
 }
 
-fn occupant(error: &StoreError) -> Option<VaultPath> {
+/// What is in the way, if that is why something failed.
+pub(crate) fn occupant(error: &StoreError) -> Option<VaultPath> {
     match error {
         StoreError::InTheWay { occupant, .. } => Some(occupant.clone()),
         _ => None,

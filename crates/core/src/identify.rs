@@ -9,9 +9,9 @@ use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::ledger::Ledger;
 use crate::model::{DeferredKind, LocalFacts, Record};
-use crate::plan::Plan;
-use crate::pull::Pull;
 use crate::report::Report;
+use crate::run::Run;
+use crate::schedule::Schedule;
 use crate::state::{Commit, VaultState};
 use crate::store::StoreError;
 
@@ -20,7 +20,7 @@ const SAMPLE: usize = 8;
 /// How many when all of those are not.
 const LARGER_SAMPLE: usize = 200;
 
-impl Pull<'_> {
+impl Run<'_> {
     /// Judges the destination by its marker and by a few of its files. What is `known` is forgotten if it is in doubt.
     pub(crate) async fn judge_destination(
         &self,
@@ -123,7 +123,7 @@ impl Pull<'_> {
     pub(crate) async fn begin_marking(
         &self,
         ledger: &mut Ledger<'_>,
-        plan: &Plan,
+        plan: &Schedule,
         found: &MarkerFound,
     ) -> Result<Option<Marker>, PullError> {
         let is_doubted = ledger.report.doubt.is_some();

@@ -11,8 +11,8 @@ use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::identity::DestinationIdentity;
 use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Intent, Record};
-use crate::plan::Transfer;
 use crate::report::{Failure, Report};
+use crate::schedule::Transfer;
 use crate::state::{Commit, StateError, StateStore, VaultState};
 use crate::watermark::Watermark;
 

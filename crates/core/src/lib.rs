@@ -4,6 +4,7 @@
 //! This crate knows neither file systems nor databases: destinations implement [`VaultStore`] and state databases
 //! [`StateStore`]. It knows no terminal either: a program that wants to show progress implements [`Progress`].
 
+mod admission;
 /// Entry points of the benchmarks.
 #[cfg(feature = "benching")]
 #[doc(hidden)]
@@ -22,29 +23,33 @@ mod ledger;
 mod listing;
 mod model;
 pub mod pin;
-mod plan;
 mod progress;
 mod publish;
-mod pull;
 mod receive;
+mod reconcile;
+mod recover;
 mod report;
 mod repositories;
 mod rescue;
+mod run;
+mod schedule;
 mod space;
 mod state;
 mod store;
+mod survey;
 mod transfer;
+mod vanished;
 mod verify;
 mod watermark;
 
 pub use error::PullError;
 pub use governor::{Governor, Reservation};
 pub use obsync_protocol::Filter;
-pub use plan::Mode;
 pub use progress::{NoProgress, Phase, Progress};
-pub use pull::{PullOptions, PullSource, pull};
+pub use reconcile::Mode;
 pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;
+pub use run::{PullOptions, PullSource, pull};
 pub use verify::{Verification, VerifyError, verify};
 
 pub use identity::{
@@ -56,6 +61,6 @@ pub use model::{
 };
 pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
-    BatchLimit, FileWriter, Found, Inventory, Marked, Publication, PublicationContent, PublishFailure,
-    Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication, PublicationContent,
+    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

@@ -7,15 +7,17 @@ use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::PullError;
+use crate::folders::occupant;
 use crate::governor::Reservation;
 use crate::ledger::Ledger;
-use crate::model::{FileMeta, Record, RecordKind};
-use crate::plan::{Source, Target, Transfer};
+use crate::model::{FileMeta, KnownContent, Record, RecordKind};
 use crate::progress::Progress;
+use crate::reconcile::{Action, Local, decide_content};
 use crate::report::Conflict;
+use crate::schedule::{Source, Target, Transfer};
 use crate::state::StateStore;
 use crate::store::{
-    Publication, PublicationContent, PublishFailure, Published, Staged, StoreError, VaultStore,
+    KeptBeside, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError, VaultStore,
 };
 
 /// A file that is ready to be published, with what depends on it.
@@ -26,6 +28,8 @@ pub(crate) struct Ready {
     pub(crate) transfer: Transfer,
     /// What it may hold until it is published.
     pub(crate) reservation: Reservation,
+    /// A user's file that was in its place.
+    pub(crate) kept: Option<KeptBeside>,
 }
 
 /// How a content came to be ready, for the report.
@@ -45,7 +49,7 @@ impl Ready {
     /// A staged content for the first target of a transfer.
     pub(crate) fn staged(staged: Staged, origin: Origin, transfer: Transfer) -> Self {
         let content = PublicationContent::Staged(staged);
-        Ready { content, origin, transfer, reservation: Reservation::default() }
+        Ready { content, origin, transfer, reservation: Reservation::default(), kept: None }
     }
 
     /// A content that is at this target already.
@@ -53,7 +57,7 @@ impl Ready {
         let meta = target.meta(transfer.hash, transfer.size);
         let content = PublicationContent::InPlace { path: target.path.clone(), meta };
         let transfer = Transfer { targets: vec![target], ..transfer.clone() };
-        Ready { content, origin, transfer, reservation: Reservation::default() }
+        Ready { content, origin, transfer, reservation: Reservation::default(), kept: None }
     }
 
     /// Whether something else than what obsync wrote there before is to be found at the path afterwards.
@@ -67,8 +71,11 @@ impl Ready {
     }
 }
 
-/// A file that cannot be published because of what is in its way.
-type Blocked = (Ready, VaultPath, StoreError);
+/// A file that was not published.
+struct Unpublished {
+    ready: Ready,
+    error: StoreError,
+}
 
 /// What is to be known of a file once it is published.
 struct Account {
@@ -76,6 +83,7 @@ struct Account {
     origin: Origin,
     meta: FileMeta,
     reservation: Reservation,
+    kept: Option<KeptBeside>,
 }
 
 /// A batch in portions of so many files.
@@ -93,13 +101,19 @@ fn news(portion: &[Ready]) -> Vec<Record> {
 }
 
 fn take_apart(portion: Vec<Ready>) -> (Vec<Publication>, Vec<Account>) {
-    let parts = portion.into_iter().map(|Ready { content, origin, transfer, reservation }| {
+    let parts = portion.into_iter().map(|Ready { content, origin, transfer, reservation, kept }| {
         let meta = content.meta().clone();
-        let replaces = transfer.targets.first().and_then(|target| target.replaces);
-        (Publication { content, replaces }, Account { transfer, origin, meta, reservation })
+        let expect = match &kept {
+            Some(kept) => kept.expect.clone(),
+            None => transfer.targets.first().and_then(|target| target.replaces).into(),
+        };
+        (Publication { content, expect }, Account { transfer, origin, meta, reservation, kept })
     });
     parts.unzip()
 }
+
+/// How often a file is tried whose place another program keeps changing.
+const ATTEMPTS: usize = 16;
 
 /// Publishes and records.
 pub(crate) struct Publisher<'a, 'r> {
@@ -151,42 +165,30 @@ impl<'a, 'r> Publisher<'a, 'r> {
         self.stage_copies().await
     }
 
-    /// Publishes a batch; what was in the way and is not the vault's is moved aside, and that part tried once more.
-    async fn publish_once(&mut self, batch: Vec<Ready>) -> Result<(), PullError> {
-        let mut blocked = Vec::new();
-        if let Some(error) = self.publish_batch(batch, &mut blocked).await? {
-            // What may be in place stays announced, which nothing that is published after it may change.
-            return Err(error.into());
-        }
-        let occupants = blocked.iter().map(|(_, occupant, _)| occupant.clone()).collect();
-        let cleared = self.clear(occupants).await?;
-        let mut retried = Vec::new();
-        for (ready, occupant, error) in blocked {
-            if cleared.contains(&occupant) {
-                retried.push(ready);
-            } else {
-                self.first_target_failed(ready.transfer, &error.to_string());
+    /// Publishes a batch. What is in the way is judged, and moved where it is a user's; then that part is tried again.
+    async fn publish_once(&mut self, mut batch: Vec<Ready>) -> Result<(), PullError> {
+        for _ in 0..ATTEMPTS {
+            let unpublished = self.publish_batch(batch).await?;
+            batch = self.clear_the_way(unpublished).await?;
+            if batch.is_empty() {
+                return Ok(());
             }
         }
-        let mut blocked_again = Vec::new();
-        let fatal = self.publish_batch(retried, &mut blocked_again).await?;
-        for (ready, _, error) in blocked_again {
-            self.first_target_failed(ready.transfer, &error.to_string());
+        for ready in batch {
+            self.cannot_be_placed(ready, "another program keeps changing it").await;
         }
-        fatal.map_or(Ok(()), |error| Err(error.into()))
+        Ok(())
     }
 
-    /// Publishes a batch, portion by portion; tells the error that stops the run, if there was one.
+    /// Publishes a batch, portion by portion, up to an error that stops the run. Returns what was not published, without the
+    /// portions behind such an error.
     ///
     /// While a portion is published the next is announced, with the records of the one before. So there are two that are
     /// announced and not recorded, at most.
-    async fn publish_batch(
-        &mut self,
-        batch: Vec<Ready>,
-        blocked: &mut Vec<Blocked>,
-    ) -> Result<Option<StoreError>, PullError> {
+    async fn publish_batch(&mut self, batch: Vec<Ready>) -> Result<Vec<Unpublished>, PullError> {
+        let mut unpublished = Vec::new();
         let mut portions = portions(batch, self.store.batch_limit().portion);
-        let Some(mut portion) = portions.next() else { return Ok(None) };
+        let Some(mut portion) = portions.next() else { return Ok(unpublished) };
         self.announce(&portion, Vec::new()).await?;
         loop {
             let next = portions.next();
@@ -200,11 +202,11 @@ impl<'a, 'r> Publisher<'a, 'r> {
                 }
             };
             let (outcomes, announced) = tokio::join!(store.publish_until(publications, &stop), announcing);
-            let fatal = self.take_in(outcomes, accounts, blocked);
+            let go_on = self.take_in(outcomes, accounts, &mut unpublished);
             announced?;
-            match (fatal, next) {
-                (None, Some(next)) => portion = next,
-                (fatal, _) => return Ok(fatal),
+            match next {
+                Some(next) if go_on => portion = next,
+                _ => return Ok(unpublished),
             }
         }
     }
@@ -218,39 +220,116 @@ impl<'a, 'r> Publisher<'a, 'r> {
         Ok(announced?)
     }
 
-    /// Takes what became of a portion into the account; tells the error that stops the run, if there was one.
+    /// Takes the outcomes of a portion into the account. `false`: the run cannot go on.
     fn take_in(
         &mut self,
         outcomes: Vec<Result<Published, PublishFailure>>,
         accounts: Vec<Account>,
-        blocked: &mut Vec<Blocked>,
-    ) -> Option<StoreError> {
-        let mut fatal = None;
+        unpublished: &mut Vec<Unpublished>,
+    ) -> bool {
+        let mut go_on = true;
         for (outcome, account) in outcomes.into_iter().zip(accounts) {
-            let Account { transfer, origin, meta, reservation } = account;
+            let Account { transfer, origin, meta, reservation, kept } = account;
             match outcome {
-                Ok(published) => self.record(published, transfer, origin, meta),
-                Err(PublishFailure { error, publication }) if error.is_fatal() => {
-                    if origin != Origin::Touched {
-                        self.ledger.still_announced(publication.content.record());
+                Ok(published) => {
+                    if let (Some(kept), Some(target)) = (kept, transfer.targets.first()) {
+                        self.conflict(target.path.clone(), kept.kept_as);
                     }
-                    fatal = Some(error);
+                    self.record(published, transfer, origin, meta);
                 }
-                Err(PublishFailure { publication, error }) => match &error {
-                    StoreError::InTheWay { occupant, .. } => {
-                        let content = publication.content;
-                        let ready = Ready { content, origin, transfer, reservation };
-                        blocked.push((ready, occupant.clone(), error));
-                    }
-                    StoreError::ContentNeeded { .. } => {
-                        tracing::debug!(%error, "to be downloaded");
-                        self.left_over.push(Transfer { source: Source::Remote, ..transfer });
-                    }
-                    _ => self.first_target_failed(transfer, &error.to_string()),
-                },
+                Err(PublishFailure { publication, error }) => {
+                    go_on &= !error.is_fatal();
+                    let ready = Ready { content: publication.content, origin, transfer, reservation, kept };
+                    unpublished.push(Unpublished { ready, error });
+                }
             }
         }
-        fatal
+        go_on
+    }
+
+    /// Sees to what was not published. Returns what is worth another attempt.
+    ///
+    /// # Errors
+    ///
+    /// The one that stops the run, if there was one.
+    async fn clear_the_way(&mut self, unpublished: Vec<Unpublished>) -> Result<Vec<Ready>, PullError> {
+        let (fatal, unpublished): (Vec<_>, Vec<_>) =
+            unpublished.into_iter().partition(|unpublished| unpublished.error.is_fatal());
+        let stops = !fatal.is_empty();
+        let occupants = unpublished.iter().filter_map(|unpublished| occupant(&unpublished.error));
+        let cleared = if stops { BTreeSet::new() } else { self.clear(occupants.collect()).await? };
+        let mut again = Vec::new();
+        for Unpublished { mut ready, error } in unpublished {
+            match &error {
+                StoreError::Changed { .. } | StoreError::InTheWay { .. } if stops => {
+                    self.put_back(&mut ready).await;
+                }
+                StoreError::Changed { found, .. } => again.extend(self.keep_beside(ready, *found).await?),
+                StoreError::InTheWay { occupant, .. } if cleared.contains(occupant) => again.push(ready),
+                StoreError::ContentNeeded { .. } => {
+                    tracing::debug!(%error, "to be downloaded");
+                    self.put_back(&mut ready).await;
+                    self.left_over.push(Transfer { source: Source::Remote, ..ready.transfer });
+                }
+                _ => self.cannot_be_placed(ready, &error.to_string()).await,
+            }
+        }
+        let mut stopped_by = None;
+        for Unpublished { mut ready, error } in fatal {
+            self.put_back(&mut ready).await;
+            // What may be in place stays announced, which nothing that is published after it may change.
+            if ready.is_news() {
+                self.ledger.still_announced(ready.content.record());
+            }
+            stopped_by.get_or_insert(error);
+        }
+        stopped_by.map_or(Ok(again), |error| Err(error.into()))
+    }
+
+    /// Decides what becomes of a file that was found in the place of another, and keeps it under another name where it is a
+    /// user's. Returns the file that is to take its place, if that is worth another attempt.
+    async fn keep_beside(
+        &mut self,
+        mut ready: Ready,
+        found: Option<KnownContent>,
+    ) -> Result<Option<Ready>, PullError> {
+        let wanted = KnownContent::from(ready.content.meta());
+        let recorded = ready.transfer.targets.first().and_then(|target| target.replaces);
+        let local = found.map_or(Local::Other, Local::File);
+        if decide_content(recorded, local, wanted) != Action::KeepBoth {
+            return Ok(Some(ready));
+        }
+        let path = ready.content.path().clone();
+        match self.store.keep_beside(&path).await {
+            Ok(kept) => {
+                if let Some(before) = ready.kept.replace(kept) {
+                    self.conflict(path, before.kept_as);
+                }
+                Ok(Some(ready))
+            }
+            Err(error) if error.is_fatal() => Err(error.into()),
+            // It is another file by now, or gone.
+            Err(StoreError::Changed { .. }) => Ok(Some(ready)),
+            Err(error) => {
+                self.cannot_be_placed(ready, &error.to_string()).await;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives what was kept for a file that does not come its name back.
+    async fn put_back(&mut self, ready: &mut Ready) {
+        let Some(kept) = ready.kept.take() else { return };
+        let path = ready.content.path();
+        if !self.store.put_back(path, &kept).await {
+            self.conflict(path.clone(), kept.kept_as);
+        }
+    }
+
+    /// A file cannot be placed, for a reason that is its first target's alone.
+    async fn cannot_be_placed(&mut self, mut ready: Ready, reason: &str) {
+        self.put_back(&mut ready).await;
+        self.first_target_failed(ready.transfer, reason);
     }
 
     /// A content could not be brought to its first target, for a reason that is that target's alone.
@@ -266,9 +345,6 @@ impl<'a, 'r> Publisher<'a, 'r> {
     fn record(&mut self, published: Published, mut transfer: Transfer, origin: Origin, meta: FileMeta) {
         let others = transfer.targets.split_off(1);
         let Some(target) = transfer.targets.pop() else { return };
-        if let Some(kept_as) = published.conflict {
-            self.conflict(target.path.clone(), kept_as);
-        }
         let report = &mut self.ledger.report;
         match origin {
             Origin::Pulled => report.pulled.add(meta.size),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use obsync_client::{ClientError, Content, PullRequest, Receiver};
 use obsync_protocol::{CONTENT_OVERHEAD, ContentError, ContentHash, ContentHasher, VaultKeys};
 
-use crate::plan::Transfer;
 use crate::progress::Progress;
+use crate::schedule::Transfer;
 use crate::store::{FileWriter, Staged, StoreError, VaultStore};
 use crate::transfer::Job;
 

@@ -10,7 +10,7 @@ use crate::entry::EntryKind;
 use crate::identity::Doubt;
 use crate::listing::Listing;
 use crate::model::{Deferred, DeferredCause};
-use crate::plan::{FolderChange, Plan, Source, Transfer};
+use crate::schedule::{FolderChange, Schedule, Source, Transfer};
 
 /// How a pull ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -288,7 +288,7 @@ impl Report {
     }
 
     /// Tells what a plan would do.
-    pub(crate) fn describe(&mut self, plan: &Plan, listing: &Listing, filter: &Filter) {
+    pub(crate) fn describe(&mut self, plan: &Schedule, listing: &Listing, filter: &Filter) {
         let step = |action, path: &VaultPath| Step { action, path: path.clone(), size: None, from: None };
         for removal in &plan.removals {
             self.steps

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{DeferredKey, Record, RecordKind};
-use crate::plan::{FileRemoval, Plan, Source, Target, Transfer};
 use crate::publish::{Origin, Publisher, Ready};
+use crate::schedule::{FileRemoval, Schedule, Source, Target, Transfer};
 use crate::space::NextRescues;
 use crate::store::{Staged, StoreError, Wanted};
 use crate::transfer::Scout;
@@ -37,7 +37,7 @@ pub(crate) struct RenamedFile {
 
 impl Publisher<'_, '_> {
     /// Takes into the account what needs no work. Gives back the plan with the rest.
-    pub(crate) fn note(&mut self, mut plan: Plan) -> Plan {
+    pub(crate) fn note(&mut self, mut plan: Schedule) -> Schedule {
         for path in plan.settled.drain(..) {
             self.ledger.settled(DeferredKey::plain(&path));
         }

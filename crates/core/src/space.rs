@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::error::PullError;
-use crate::plan::Transfer;
 use crate::publish::Publisher;
+use crate::schedule::Transfer;
 use crate::store::{VaultStore, Wanted};
 use crate::transfer::{BACKLOG, Scout};
 
@@ -184,7 +184,7 @@ mod tests {
     use obsync_protocol::{ContentHash, Uid, VaultPath};
 
     use super::*;
-    use crate::plan::{Source, Target};
+    use crate::schedule::{Source, Target};
 
     const STAGED_AT_ONCE: usize = 8192;
 

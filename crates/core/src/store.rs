@@ -36,9 +36,45 @@ pub struct Staged {
 pub struct Publication {
     /// What is made visible.
     pub content: PublicationContent,
-    /// The content that the state says obsync last put at this path. Anything else found there was not written by
-    /// obsync in its present form, and is set aside rather than overwritten.
-    pub replaces: Option<KnownContent>,
+    /// What may be replaced. Anything else that is found there is left alone ([`StoreError::Changed`]): the engine decides
+    /// what becomes of it. The very content that is published counts as published.
+    pub expect: Expect,
+}
+
+/// What is expected at the path of a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing.
+    Absent,
+    /// A file with this content: obsync put it there last, or the vault had it there before.
+    Content(KnownContent),
+    /// This version, which the store [kept beside](VaultStore::keep_beside) already, by the store's own name for it.
+    Version(String),
+}
+
+impl From<Option<KnownContent>> for Expect {
+    fn from(replaces: Option<KnownContent>) -> Self {
+        replaces.map_or(Expect::Absent, Expect::Content)
+    }
+}
+
+impl Expect {
+    /// The content that may be replaced, if one may.
+    pub fn content(&self) -> Option<KnownContent> {
+        match self {
+            Expect::Content(content) => Some(*content),
+            Expect::Absent | Expect::Version(_) => None,
+        }
+    }
+}
+
+/// A file that was kept under another name, so that its place can be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptBeside {
+    /// The name that it has now, or that its copy has.
+    pub kept_as: VaultPath,
+    /// What the publication that takes its place expects.
+    pub expect: Expect,
 }
 
 /// Where the content of a [`Publication`] comes from.
@@ -96,8 +132,6 @@ impl PublicationContent {
 /// How a publication went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Where the file that was in the way is kept now, if there was one that obsync had not written.
-    pub conflict: Option<VaultPath>,
     /// What the store says of the file now, unless it was changed at once again, or nobody can tell cheaply.
     pub facts: Option<LocalFacts>,
 }
@@ -350,6 +384,36 @@ pub trait VaultStore: Send + Sync + 'static {
     /// Moves whatever is at `path` to a free name beside it that says "Conflicted copy", and tells that name.
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError>;
 
+    /// Keeps the file at `path` under a free name beside it that says "Conflicted copy", so that its place can be taken. A
+    /// store that can do so leaves it in its place until then.
+    async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+        let kept_as = self.set_aside(path).await?;
+        Ok(KeptBeside { kept_as, expect: Expect::Absent })
+    }
+
+    /// Gives a file that was [kept beside](Self::keep_beside) its name back, because nothing came in its place. `false`: it
+    /// stays under its new name.
+    async fn put_back(&self, path: &VaultPath, kept: &KeptBeside) -> bool {
+        let _ = (path, kept);
+        false
+    }
+
+    /// Whether a run that was killed left files that it had taken out of their places, to compare them.
+    async fn has_taken(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Gives those files their names back that are not what that run expected: somebody had saved them in that moment. `known`
+    /// are the paths that may be theirs, with the content that was to come there. Tells the paths of those that have another
+    /// name now, where they are known, and these names.
+    async fn return_taken(
+        &self,
+        known: Vec<(VaultPath, Option<KnownContent>)>,
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
+        let _ = known;
+        Ok(Vec::new())
+    }
+
     /// Makes removals and folders done so far durable.
     async fn flush(&self) -> Result<(), StoreError>;
 
@@ -414,6 +478,16 @@ pub enum StoreError {
         path: String,
         /// What is in its way.
         occupant: VaultPath,
+    },
+    /// Something else than expected is at the path of a publication. It was left alone.
+    #[error("{path:?} in {location} was changed by another program meanwhile")]
+    Changed {
+        /// The path in question.
+        path: String,
+        /// The store.
+        location: String,
+        /// The content of the file that is there, where it was read: only one that could make a difference is.
+        found: Option<KnownContent>,
     },
     /// A symbolic link leads out of the destination.
     #[error(

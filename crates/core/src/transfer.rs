@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::error::PullError;
 use crate::governor::{Governor, Reservation};
 use crate::history::Historian;
-use crate::plan::{FolderChange, Source, Target, Transfer};
+use crate::model::KnownContent;
 use crate::publish::{Origin, Publisher, Ready};
 use crate::receive::{ContentReceiver, ReceiveError};
+use crate::reconcile::{Action, Local, decide_content};
+use crate::schedule::{FolderChange, Source, Target, Transfer};
 use crate::store::{Found, Staged, StoreError, VaultStore, Wanted};
 
 /// How long a finished file waits for others before it becomes visible.
@@ -112,7 +114,7 @@ impl Scout {
     }
 
     /// Whether each target has its content. Where nothing is recorded of one and it has another content that the vault once
-    /// had there, that is what is to be replaced: nobody's change.
+    /// had there, that is what is to be replaced.
     async fn held(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, StoreError> {
         let all = wanted(transfers);
         let targets = || transfers.iter().flat_map(|transfer| &transfer.targets);
@@ -124,20 +126,36 @@ impl Scout {
         let mut recorded = self.store.holds(part(false)).await?.into_iter();
         let mut looked = self.store.look(part(true)).await?.into_iter();
         let mut held = Vec::with_capacity(all.len());
-        for target in transfers.iter_mut().flat_map(|transfer| &mut transfer.targets) {
-            if target.replaces.is_some() {
-                held.push(recorded.next().unwrap_or(false));
-                continue;
+        for transfer in transfers {
+            let content = KnownContent { hash: transfer.hash, size: transfer.size };
+            for target in &mut transfer.targets {
+                if target.replaces.is_some() {
+                    held.push(recorded.next().unwrap_or(false));
+                    continue;
+                }
+                let found = looked.next().unwrap_or(Found::Unknown);
+                let local = self.local(&target.path, found, content).await;
+                let action = decide_content(None, local, content);
+                if let Action::Put { replaces } = action {
+                    target.replaces = replaces;
+                }
+                held.push(action == Action::Adopt);
             }
-            let found = looked.next().unwrap_or(Found::Unknown);
-            if let (Found::Other(content), Some(historian)) = (found, &self.historian)
-                && historian.had(&target.path, content).await
-            {
-                target.replaces = Some(content);
-            }
-            held.push(found == Found::Wanted);
         }
         Ok(held)
+    }
+
+    /// What the destination has at a path of which nothing is recorded, as a decision sees it.
+    async fn local(&self, path: &VaultPath, found: Found, wanted: KnownContent) -> Local {
+        match (found, &self.historian) {
+            (Found::Nothing, _) => Local::Absent,
+            (Found::Wanted, _) => Local::File(wanted),
+            (Found::Other(content), Some(historian)) if historian.had(path, content).await => {
+                Local::Earlier(content)
+            }
+            (Found::Other(content), _) => Local::File(content),
+            (Found::Unknown, _) => Local::Other,
+        }
     }
 
     /// Marks targets of rescues that seem to hold their content already as obstructed, and tells which. They must not be

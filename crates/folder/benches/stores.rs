@@ -6,7 +6,8 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use obsync_conformance::{at, meta, stage};
 use obsync_core::{
-    Commit, FileMeta, Publication, PublicationContent, Record, RecordKind, StateStore, VaultState, VaultStore,
+    Commit, Expect, FileMeta, Publication, PublicationContent, Record, RecordKind, StateStore, VaultState,
+    VaultStore,
 };
 use obsync_folder::{Durability, FolderOptions, FolderStore};
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
@@ -39,7 +40,7 @@ async fn stage_and_publish(store: &FolderStore) {
         let mut batch = Vec::with_capacity(BATCH);
         for number in first..first + BATCH {
             let staged = stage(store, &path(number), &content(number), 1_700_000_000_000).await;
-            batch.push(Publication { content: PublicationContent::Staged(staged), replaces: None });
+            batch.push(Publication { content: PublicationContent::Staged(staged), expect: Expect::Absent });
         }
         assert!(store.publish(batch).await.iter().all(Result::is_ok));
     }
@@ -76,7 +77,7 @@ fn pull_190_megabytes(bencher: Bencher<'_, '_>) {
             }
             let staged = writer.finish().await.expect("finish");
             let content = PublicationContent::Staged(staged);
-            assert!(store.publish(vec![Publication { content, replaces: None }]).await[0].is_ok());
+            assert!(store.publish(vec![Publication { content, expect: Expect::Absent }]).await[0].is_ok());
         });
     });
 }

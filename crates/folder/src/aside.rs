@@ -31,12 +31,35 @@ pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<Vaul
         root.touched(path.parent().as_ref());
         return beside(&root.site, path, &copy);
     }
+    move_beside(root, dir, path.file_name(), dir, path, ends_with_mark)
+}
+
+/// Gives a file of another folder a free name beside `path`, whose open parent is `dir`.
+pub(super) fn place_beside(
+    root: &Root,
+    from: &Dir,
+    name: &str,
+    dir: &Dir,
+    path: &VaultPath,
+) -> Result<VaultPath, StoreError> {
+    move_beside(root, from, name, dir, path, conflicted_copy::is_configuration(path))
+}
+
+fn move_beside(
+    root: &Root,
+    from: &Dir,
+    old: &str,
+    dir: &Dir,
+    path: &VaultPath,
+    ends_with_mark: bool,
+) -> Result<VaultPath, StoreError> {
+    let failed = |error| root.site.error(Action::SetAside, path.as_str(), error);
     let stamp = conflicted_copy::stamp();
     let limit = root.name_max();
     for copy in 1..=COPIES {
         let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, limit);
         let aside = beside(&root.site, path, &name)?;
-        match rename_new(dir, path.file_name(), dir, &name) {
+        match rename_new(from, old, dir, &name) {
             Ok(()) => {
                 root.touched(path.parent().as_ref());
                 return Ok(aside);
@@ -77,11 +100,17 @@ fn equal_copy(
     })
 }
 
-/// Gives what was set aside its name back, if that is still free.
-pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, aside: &VaultPath) {
+/// Gives what was set aside its name back, if that is still free. `false`: it keeps the new one.
+pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, aside: &VaultPath) -> bool {
     match rename_new(dir, aside.file_name(), dir, path.file_name()) {
-        Ok(()) => root.touched(path.parent().as_ref()),
-        Err(error) => tracing::debug!(%error, "a conflicted copy keeps its new name"),
+        Ok(()) => {
+            root.touched(path.parent().as_ref());
+            true
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a conflicted copy keeps its new name");
+            false
+        }
     }
 }
 

@@ -139,9 +139,11 @@ impl Shared {
         }
     }
 
-    /// Flushes everything. Blocks.
+    /// Flushes everything, and lets go of the files that were taken out of their places. Blocks.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        self.early.flush_all(|| self.flush_root())
+        let flushed = self.early.flush_all(|| self.flush_root());
+        self.settle()?;
+        flushed
     }
 
     fn flush_root(&self) -> Result<(), StoreError> {

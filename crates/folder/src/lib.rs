@@ -15,6 +15,7 @@
 mod aside;
 mod early;
 mod entry;
+mod exchange;
 mod file_system;
 mod folding;
 mod held;
@@ -32,12 +33,14 @@ mod seen;
 mod shared;
 mod site;
 mod staging;
+mod steps;
 mod sync;
 mod transplant;
 mod walk;
 mod writer;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -45,12 +48,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use obsync_core::pin::Pin;
 use obsync_core::{
-    FileMeta, FileWriter, Found, Inventory, KnownContent, LocalFacts, Marked, Marker, MarkerFound,
-    Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore, Wanted,
+    Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts, Marked, Marker,
+    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore,
+    Wanted,
 };
 use obsync_protocol::{RepositoryPart, VaultPath};
 
 pub use self::pin::FolderPin;
+pub use self::steps::Step;
 pub use self::sync::Durability;
 
 use self::entry::Kind;
@@ -58,6 +63,7 @@ use self::parents::Parents;
 use self::root::Root;
 use self::shared::{Shared, is_own};
 use self::site::{Action, again};
+use self::steps::Steps;
 use self::writer::FolderWriter;
 use obsync_core::blocking::{blocking, lock};
 
@@ -93,6 +99,23 @@ impl FolderStore {
     /// [`StoreError::Unavailable`] if something else than a folder is there, or if it cannot be read.
     pub fn open(dest: &Path, options: FolderOptions) -> Result<Self, StoreError> {
         let shared = Shared::new(PathBuf::from(dest), options);
+        shared.root()?;
+        Ok(FolderStore { shared: Arc::new(shared) })
+    }
+
+    /// The same, with somebody who sees each step of writing before the next one: for tests.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FolderStore::open`].
+    #[doc(hidden)]
+    pub fn open_watched(
+        dest: &Path,
+        options: FolderOptions,
+        watch: impl Fn(Step, Option<&VaultPath>) + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let mut shared = Shared::new(PathBuf::from(dest), options);
+        shared.steps = Steps::watched(watch);
         shared.root()?;
         Ok(FolderStore { shared: Arc::new(shared) })
     }
@@ -171,7 +194,7 @@ impl FolderStore {
     where
         I: Send + 'static,
         T: Send + 'static,
-        F: Fn(&Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Shared, &Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
     {
         let count = items.len();
         let answers = self.run(move |shared| {
@@ -184,7 +207,7 @@ impl FolderStore {
                 return Ok(items.iter().map(|_| Ok(without())).collect());
             };
             let mut parents = Parents::new(&root);
-            Ok(items.iter().map(|item| work(&root, &mut parents, item)).collect())
+            Ok(items.iter().map(|item| work(shared, &root, &mut parents, item)).collect())
         });
         answers.await.unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
     }
@@ -329,7 +352,7 @@ impl VaultStore for FolderStore {
 
     async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
         let shared = self.shared.clone();
-        let create = move |_: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
+        let create = move |_: &Shared, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
             shared.admit(folder)?;
             if parents.find(Some(folder))?.is_some() {
                 return Ok(false);
@@ -340,7 +363,13 @@ impl VaultStore for FolderStore {
     }
 
     async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        self.for_each(folders, false, || true, remove::remove_folder).await
+        self.for_each(
+            folders,
+            false,
+            || true,
+            |_, root, parents, folder| remove::remove_folder(root, parents, folder),
+        )
+        .await
     }
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
@@ -355,6 +384,37 @@ impl VaultStore for FolderStore {
         .await
     }
 
+    async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+        match self.set_aside(path).await {
+            Ok(kept_as) => Ok(KeptBeside { kept_as, expect: Expect::Absent }),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(self.shared.site.changed(path.as_str(), None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn has_taken(&self) -> Result<bool, StoreError> {
+        self.run(Shared::has_taken).await
+    }
+
+    async fn return_taken(
+        &self,
+        known: Vec<(VaultPath, Option<KnownContent>)>,
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
+        self.run(move |shared| shared.return_taken(&known)).await
+    }
+
+    async fn put_back(&self, path: &VaultPath, kept: &KeptBeside) -> bool {
+        let (path, kept_as) = (path.clone(), kept.kept_as.clone());
+        let put_back = self.run(move |shared| {
+            let Some(root) = shared.root_to_write()? else { return Ok(false) };
+            let dir = Parents::new(&root).find(path.parent().as_ref())?;
+            Ok(dir.is_some_and(|dir| aside::put_back(&root, &dir, &path, &kept_as)))
+        });
+        put_back.await.unwrap_or(false)
+    }
+
     async fn flush(&self) -> Result<(), StoreError> {
         self.run(Shared::flush).await
     }
@@ -367,7 +427,7 @@ impl VaultStore for FolderStore {
         let untimed = self.shared.untimed.load(Ordering::Relaxed).then(|| {
             "some files here belong to other users, who alone can set their times; their content is the vault's".to_owned()
         });
-        untimed.into_iter().collect()
+        untimed.into_iter().chain(std::mem::take(&mut *lock(&self.shared.kept))).collect()
     }
 
     async fn list(&self) -> Result<Inventory, StoreError> {

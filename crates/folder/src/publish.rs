@@ -1,4 +1,4 @@
-//! Makes staged files visible: each by one rename, whatever is in the way judged first, the batch durable at the end.
+//! Makes staged files visible: each by one rename, once the file in the way was compared, the batch durable at the end.
 //!
 //! The order is what keeps the promises. The content is flushed before it gets its name, so that no crash shows a
 //! name with half its content; the names are flushed before the batch is reported, so that the state never claims what a
@@ -20,8 +20,8 @@ use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::aside::{put_back, set_aside};
 use super::entry::{Facts, Kind, content_of, look, moment, open_to_flush, set_entry_time};
+use super::exchange::Replaced;
 use super::parents::Parents;
 use super::rename::rename_new;
 use super::rights;
@@ -29,6 +29,7 @@ use super::root::Root;
 use super::shared::Shared;
 use super::site::{Action, again};
 use super::staging::StagingFolder;
+use super::steps::Step;
 use super::transplant::{Part, sweep, transplant};
 
 /// How often a publication is tried while something else keeps changing what is at its path.
@@ -69,7 +70,14 @@ pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answe
         }
         results[index] = result;
     }
-    let flushed = shared.early.flush_all(|| root.flush()).inspect_err(|_| distrust(shared));
+    let staging = publisher.staging.clone();
+    let flushed = shared.early.flush_all(|| root.flush());
+    shared.steps.reach(Step::Flushed, None);
+    // Whether that went well or not: what came out may be a user's text.
+    if let Some(staging) = staging {
+        shared.settle_taken(&root, &staging);
+    }
+    let flushed = flushed.inspect_err(|_| distrust(shared));
     let answer = |(publication, result)| match (result, &flushed) {
         (Ok(published), Ok(())) => Ok(published),
         (Ok(_), Err(error)) => {
@@ -117,6 +125,7 @@ fn prepare(
         }
     };
     flushed.inspect_err(|_| distrust(shared))?;
+    shared.steps.reach(Step::Prepared, None);
     Ok((root, Some(staging)))
 }
 
@@ -162,10 +171,10 @@ enum Occupant {
     Gone,
     /// The very content that is to be published.
     Same(Facts),
-    /// What obsync put there last, unchanged.
-    Ours(Facts),
-    /// Something else. It is kept.
-    Foreign,
+    /// What is to be replaced, unchanged.
+    Expected(Facts),
+    /// Something else, with its content if that was read. It is left alone.
+    Foreign(Option<KnownContent>),
 }
 
 struct Publisher<'a> {
@@ -182,7 +191,7 @@ impl Publisher<'_> {
         self.shared.admit(publication.path())?;
         match (&publication.content, self.staging.clone()) {
             (PublicationContent::Staged(staged), Some(staging)) => {
-                self.place(&staging, staged, publication.replaces)
+                self.place(&staging, staged, publication.expect.content())
             }
             (PublicationContent::Staged(staged), None) => {
                 Err(self.root.site.not_found(Action::Place, staged.path.as_str()))
@@ -197,7 +206,7 @@ impl Publisher<'_> {
         let missing = || self.root.site.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
         match self.settle_seen(&dir, path, meta) {
-            Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path, meta), ..Published::default() }),
+            Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path, meta) }),
             Ok(None) => Err(StoreError::ContentNeeded {
                 path: path.as_str().to_owned(),
                 location: self.root.site.location(),
@@ -262,20 +271,9 @@ impl Publisher<'_> {
         replaces: Option<KnownContent>,
     ) -> Result<Published, StoreError> {
         let dir = self.parents.make(staged.path.parent().as_ref(), &staged.path)?;
-        let mut conflict = None;
-        let result = self.take_place(staging, staged, replaces, &dir, &mut conflict);
-        match (result, conflict) {
-            (Ok(()), conflict) => {
-                self.root.touched(staged.path.parent().as_ref());
-                Ok(Published { conflict, facts: facts_of(&dir, &staged.path, &staged.meta) })
-            }
-            (Err(error), conflict) => {
-                if let Some(aside) = conflict {
-                    put_back(self.root, &dir, &staged.path, &aside);
-                }
-                Err(error)
-            }
-        }
+        self.take_place(staging, staged, replaces, &dir)?;
+        self.root.touched(staged.path.parent().as_ref());
+        Ok(Published { facts: facts_of(&dir, &staged.path, &staged.meta) })
     }
 
     fn take_place(
@@ -284,17 +282,18 @@ impl Publisher<'_> {
         staged: &Staged,
         replaces: Option<KnownContent>,
         dir: &Arc<Dir>,
-        conflict: &mut Option<VaultPath>,
     ) -> Result<(), StoreError> {
-        let name = staged.path.file_name();
         let mut source = Source { staging, handle: &staged.handle, part: None };
         let mut replace = None;
         for _ in 0..ATTEMPTS {
             if replace.is_some() {
                 self.take_over_rights(&source, dir, staged)?;
             }
-            match source.rename(dir, name, replace.take()) {
-                Ok(()) => return Ok(()),
+            match self.rename(&source, staged, dir, replace.take()) {
+                Ok(()) => {
+                    self.shared.steps.reach(Step::Placed, Some(&staged.path));
+                    return Ok(());
+                }
                 Err(Errno::EXIST | Errno::ISDIR) => {}
                 Err(Errno::XDEV) if source.part.is_none() => {
                     source.part = Some(self.transplant(staging, staged, dir)?);
@@ -304,7 +303,10 @@ impl Publisher<'_> {
             }
             match self.judge(dir, staged, replaces)? {
                 Occupant::Gone => {}
-                Occupant::Ours(facts) => replace = Some(facts),
+                Occupant::Expected(facts) => {
+                    let content = replaces.map_or(staged.meta.hash, |known| known.hash);
+                    replace = Some(Replaced { facts, content });
+                }
                 Occupant::Same(facts) => match self.settle(dir, &staged.path, &staged.meta, facts) {
                     Ok(true) => {
                         staging.remove_file(&staged.handle);
@@ -312,13 +314,39 @@ impl Publisher<'_> {
                     }
                     Ok(false) => {}
                     // It is another user's file. Ours, with the same content, may take its place.
-                    Err(StoreError::PermissionDenied { .. }) => replace = Some(facts),
+                    Err(StoreError::PermissionDenied { .. }) => {
+                        replace = Some(Replaced { facts, content: staged.meta.hash });
+                    }
                     Err(error) => return Err(error),
                 },
-                Occupant::Foreign => *conflict = Some(set_aside(self.root, dir, &staged.path)?),
+                Occupant::Foreign(found) => return Err(self.root.site.changed(staged.path.as_str(), found)),
             }
         }
         Err(self.busy(&staged.path))
+    }
+
+    /// Renames a staged file, into the place of another if `replace` tells of one and it still is there.
+    fn rename(
+        &self,
+        source: &Source<'_>,
+        staged: &Staged,
+        dir: &Dir,
+        replace: Option<Replaced>,
+    ) -> rustix::io::Result<()> {
+        let name = staged.path.file_name();
+        let Some(replace) = replace else { return source.rename(dir, name, None) };
+        self.shared.steps.reach(Step::Compared, Some(&staged.path));
+        if look(dir, name)? != Some(replace.facts) {
+            return source.rename(dir, name, None);
+        }
+        if source.part.is_none() && self.shared.exchanges() {
+            let staging = source.staging;
+            match self.shared.exchange(staging, source.handle, dir, &staged.path, replace) {
+                Err(Errno::OPNOTSUPP) => {}
+                exchanged => return exchanged,
+            }
+        }
+        source.rename(dir, name, Some(replace.facts))
     }
 
     fn busy(&self, path: &VaultPath) -> StoreError {
@@ -349,7 +377,7 @@ impl Publisher<'_> {
         let failed = |error: Errno| self.root.site.error(Action::Place, path.as_str(), error);
         match look(dir, name).map_err(failed)?.map(|facts| facts.kind) {
             None => Ok(Occupant::Gone),
-            Some(Kind::Foreign) => Ok(Occupant::Foreign),
+            Some(Kind::Foreign) => Ok(Occupant::Foreign(None)),
             Some(Kind::Folder) => match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {
                     self.parents.forget(path);
@@ -363,13 +391,15 @@ impl Publisher<'_> {
             Some(Kind::File) => Ok(match content_of(dir, name, &worth_reading(staged, replaces)) {
                 Ok(None) => Occupant::Gone,
                 Ok(Some((Some(content), facts))) if content == staged.meta.hash => Occupant::Same(facts),
-                Ok(Some((Some(content), facts))) if replaces.is_some_and(|ours| ours.hash == content) => {
-                    Occupant::Ours(facts)
+                Ok(Some((Some(content), facts))) if replaces.is_some_and(|known| known.hash == content) => {
+                    Occupant::Expected(facts)
                 }
-                Ok(Some(_)) => Occupant::Foreign,
+                Ok(Some((content, facts))) => {
+                    Occupant::Foreign(content.map(|hash| KnownContent { hash, size: facts.size }))
+                }
                 Err(error) => {
-                    tracing::debug!(%error, "what is in the way cannot be read, so it is kept");
-                    Occupant::Foreign
+                    tracing::debug!(%error, "the file in the way cannot be read");
+                    Occupant::Foreign(None)
                 }
             }),
         }

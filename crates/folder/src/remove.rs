@@ -6,13 +6,16 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::entry::{Kind, content_of, look};
+use super::exchange::{Replaced, remove_after_a_look};
 use super::parents::Parents;
 use super::root::Root;
-use super::shared::is_own;
+use super::shared::{Shared, is_own};
 use super::site::Action;
+use super::steps::Step;
 
-/// Removes one file if its content is what obsync wrote.
+/// Removes one file if its content is what obsync wrote: it is taken out of its place, compared, and gone with the next flush.
 pub(super) fn remove_file(
+    shared: &Shared,
     root: &Root,
     parents: &mut Parents<'_>,
     file: &Removable,
@@ -35,16 +38,23 @@ pub(super) fn remove_file(
     let Some((content, facts)) = content_of(&*dir, name, &[file.content.size]).map_err(failed)? else {
         return Ok(Removal::Missing);
     };
-    // Looked at once more: reading can take long enough for somebody to save the file.
-    let now = look(&*dir, name).map_err(|error| failed(error.into()))?;
-    if content != Some(file.content.hash) || now.is_some_and(|now| now != facts) {
+    if content != Some(file.content.hash) {
         return Ok(Removal::Kept);
     }
-    match rustix::fs::unlinkat(&*dir, name, AtFlags::empty()) {
-        Ok(()) => {
+    shared.steps.reach(Step::ToBeRemoved, Some(path));
+    let staging = shared.staging_folder()?;
+    let expected = Replaced { facts, content: file.content.hash };
+    let removed = match shared.take_out(&staging, &dir, path, expected) {
+        // Another file system is mounted there, or a file that came out of this place before is not judged yet.
+        Err(Errno::XDEV | Errno::EXIST) => remove_after_a_look(&dir, name, &facts),
+        removed => removed,
+    };
+    match removed {
+        Ok(true) => {
             root.touched(folder.as_ref());
             Ok(Removal::Removed)
         }
+        Ok(false) => Ok(Removal::Kept),
         Err(Errno::NOENT) => Ok(Removal::Missing),
         Err(error) => Err(failed(error.into())),
     }

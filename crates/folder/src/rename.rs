@@ -13,6 +13,17 @@ pub(super) fn rename_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to:
     }
 }
 
+/// Has two files change places, in one step.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+pub(super) fn swap(one_dir: impl AsFd, one: &str, other_dir: impl AsFd, other: &str) -> Result<()> {
+    rustix::fs::renameat_with(one_dir, one, other_dir, other, rustix::fs::RenameFlags::EXCHANGE)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+pub(super) fn swap(_: impl AsFd, _: &str, _: impl AsFd, _: &str) -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn exclusive(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> Result<()> {
     rustix::fs::renameat_with(from_dir, from, to_dir, to, rustix::fs::RenameFlags::NOREPLACE)

@@ -11,6 +11,7 @@ use obsync_protocol::{ContentHash, VaultPath};
 use super::FolderOptions;
 use super::early::Early;
 use super::entry::{hash, open_file, set_file_time};
+use super::exchange::Taken;
 use super::file_system;
 use super::held::Held;
 use super::parents::Parents;
@@ -19,6 +20,7 @@ use super::root::{COMMON_NAME_MAX, Root};
 use super::seen::Seen;
 use super::site::{Action, Site};
 use super::staging::{StagedFile, Staging, StagingFolder, is_own_name};
+use super::steps::Steps;
 use obsync_core::blocking::{Stopped, lock};
 
 /// The state of a folder store. Its methods block.
@@ -41,6 +43,13 @@ pub(super) struct Shared {
     pub(super) seen: Seen,
     /// There are files whose times obsync may not set.
     pub(super) untimed: AtomicBool,
+    /// Files that came out of their places and are to be compared once more.
+    pub(super) taken: Mutex<Vec<Taken>>,
+    /// What was kept of them, as sentences.
+    pub(super) kept: Mutex<Vec<String>>,
+    /// Files cannot change places here.
+    pub(super) no_exchange: AtomicBool,
+    pub(super) steps: Steps,
 }
 
 impl Shared {
@@ -60,6 +69,10 @@ impl Shared {
             early: Early::default(),
             seen: Seen::default(),
             untimed: AtomicBool::new(false),
+            taken: Mutex::default(),
+            kept: Mutex::default(),
+            no_exchange: AtomicBool::new(false),
+            steps: Steps::default(),
         }
     }
 
@@ -169,6 +182,11 @@ impl Shared {
         lock(&self.staging).make(&*self.make_root()?)
     }
 
+    /// The staging folder, if it is there.
+    pub(super) fn find_staging(&self, root: &Root) -> Result<Option<Arc<StagingFolder>>, StoreError> {
+        lock(&self.staging).find(root)
+    }
+
     /// Whether something was staged already: the first file goes there at once, so that a destination that cannot be
     /// written to is found out before more is downloaded.
     pub(super) fn has_staging(&self) -> bool {
@@ -250,6 +268,7 @@ impl Shared {
 
     /// Removes everything that is staged.
     pub(super) fn discard_staged(&self) -> Result<(), StoreError> {
+        self.settle()?;
         self.held.discard();
         self.early.forget();
         self.seen.clear();

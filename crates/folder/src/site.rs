@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use obsync_core::StoreError;
+use obsync_core::{KnownContent, StoreError};
 use rustix::io::Errno;
 
 /// What was tried when an error came up; completes the sentence "cannot … the file".
@@ -111,6 +111,10 @@ impl Site {
         StoreError::LeadsOut { path: path.to_owned(), location: self.location() }
     }
 
+    pub(super) fn changed(&self, path: &str, found: Option<KnownContent>) -> StoreError {
+        StoreError::Changed { path: path.to_owned(), location: self.location(), found }
+    }
+
     pub(super) fn too_long(&self, path: &str) -> StoreError {
         StoreError::NameTooLong { path: path.to_owned(), location: self.location() }
     }
@@ -154,6 +158,9 @@ pub(super) fn again(error: &StoreError) -> StoreError {
         }
         StoreError::InTheWay { path, occupant } => {
             StoreError::InTheWay { path: path.clone(), occupant: occupant.clone() }
+        }
+        StoreError::Changed { path, location, found } => {
+            StoreError::Changed { path: path.clone(), location: location.clone(), found: *found }
         }
         StoreError::LeadsOut { path, location } => {
             StoreError::LeadsOut { path: path.clone(), location: location.clone() }

@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::entry::{has_content, look, set_entry_time};
+use super::exchange::is_taken;
 use super::root::Root;
 use super::site::{Action, Site};
 
@@ -238,15 +239,15 @@ impl StagingFolder {
         sizes.fold(0, u64::saturating_add)
     }
 
-    /// Removes all staged files.
+    /// Removes all staged files. What came out of its place and nobody judged stays.
     pub(super) fn clear(&self) -> Result<(), StoreError> {
-        for name in self.names()? {
+        for name in self.names()?.into_iter().filter(|name| !is_taken(name)) {
             self.remove_file(&name);
         }
         Ok(())
     }
 
-    fn names(&self) -> Result<Vec<String>, StoreError> {
+    pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
         let failed = |error| self.site.root_error(Action::List, error);
         let mut names = Vec::new();
         for entry in self.dir.entries().map_err(failed)? {

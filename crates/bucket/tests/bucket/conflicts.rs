@@ -1,8 +1,8 @@
 //! What somebody else wrote is never lost.
 
 use obsync_bucket::{BucketOptions, BucketStore};
-use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{FileMeta, KnownContent, Publication, PublicationContent, Published, VaultStore};
+use obsync_conformance::{Placed, at, meta, place, publish_one, stage};
+use obsync_core::{Expect, FileMeta, KnownContent, Publication, PublicationContent, VaultStore};
 use obsync_protocol::{ContentHash, Uid, VaultId};
 use obsync_testcloud::{Service, ServiceFaults};
 use obsync_testkit::Chance;
@@ -109,7 +109,7 @@ async fn times_are_not_set_on_what_somebody_else_wrote() {
     place(&store, "a.md", b"text", TIME, None).await;
     bucket.put("a.md", b"edited");
     let in_place = PublicationContent::InPlace { path: at("a.md"), meta: meta(b"text", TIME + 1) };
-    let publication = Publication { content: in_place, replaces: Some(KnownContent::of(b"text")) };
+    let publication = Publication { content: in_place, expect: Expect::Content(KnownContent::of(b"text")) };
     let answer = store.publish(vec![publication]).await.pop().unwrap();
     assert!(!answer.unwrap_err().error.is_fatal());
     assert_eq!(bucket.text("a.md").as_deref(), Some("edited"));
@@ -127,14 +127,10 @@ async fn a_service_without_conditional_writes_is_asked_first() {
     let options = BucketOptions { endpoint: Some(refusing), ..bucket.options.clone() };
     let store = bucket.store_with(options).await;
     assert!(!store.is_empty().await.unwrap());
-    let mut batch = Vec::new();
     for path in &paths {
-        let staged = stage(&store, path, b"ours", TIME).await;
-        batch.push(Publication { content: PublicationContent::Staged(staged), replaces: None });
-    }
-    for (path, answer) in paths.iter().zip(store.publish(batch).await) {
         let foreign = (*path >= paths[10]).then(|| format!("foreign {path}"));
-        let kept = answer.unwrap().conflict.map(|aside| bucket.text(aside.as_str()).unwrap());
+        let placed = place(&store, path, b"ours", TIME, None).await;
+        let kept = placed.conflict.map(|aside| bucket.text(aside.as_str()).unwrap());
         assert_eq!((kept, bucket.text(path).as_deref()), (foreign, Some("ours")), "{path}");
     }
 }
@@ -144,7 +140,7 @@ fn id(vault: &str) -> Option<VaultId> {
 }
 
 /// Places version `uid` of a file.
-async fn place_version(store: &BucketStore, content: &[u8], uid: u64) -> Result<Published, String> {
+async fn place_version(store: &BucketStore, content: &[u8], uid: u64) -> Result<Placed, String> {
     let meta = FileMeta { uid: Uid(uid), ..meta(content, TIME) };
     let mut writer = store.begin(&at("a.md"), &meta).await.unwrap();
     writer.write(content.to_vec()).await.unwrap();
@@ -199,7 +195,7 @@ async fn times_are_set_though_the_answer_is_lost() {
     place(&store, "a.md", b"text", TIME, None).await;
     lose_the_answer_of_a_copy(&bucket);
     let in_place = PublicationContent::InPlace { path: at("a.md"), meta: meta(b"text", TIME + 1) };
-    let publication = Publication { content: in_place, replaces: Some(KnownContent::of(b"text")) };
+    let publication = Publication { content: in_place, expect: Expect::Content(KnownContent::of(b"text")) };
     store.publish(vec![publication]).await.pop().unwrap().unwrap();
     assert_eq!(bucket.object("a.md").unwrap().metadata["mtime"], (TIME + 1).to_string());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::stage;
-use obsync_core::{Publication, PublicationContent, VaultStore};
+use obsync_core::{Expect, Publication, PublicationContent, VaultStore};
 use obsync_testcloud::{RequestCounts, Service, ServiceFaults};
 use obsync_testkit::Chance;
 
@@ -25,7 +25,7 @@ async fn publish(store: &BucketStore, round: &str, files: usize) {
     for number in 0..files {
         let text = format!("note {number} of {round}");
         let staged = stage(store, &format!("{round}/{number}.md"), text.as_bytes(), 1).await;
-        batch.push(Publication { content: PublicationContent::Staged(staged), replaces: None });
+        batch.push(Publication { content: PublicationContent::Staged(staged), expect: Expect::Absent });
     }
     let published = store.publish(batch).await;
     assert!(published.iter().all(Result::is_ok));

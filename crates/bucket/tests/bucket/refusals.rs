@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
-    KnownContent, Outcome, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore,
+    Expect, KnownContent, Outcome, Publication, PublicationContent, Removable, Removal, StoreError,
+    VaultStore,
 };
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{Refusal, Service};
@@ -346,7 +347,7 @@ async fn publish_many(store: &BucketStore, files: usize) -> Vec<StoreError> {
     let mut batch = Vec::new();
     for n in 0..files {
         let staged = stage(store, &format!("{n}.md"), b"text", TIME).await;
-        batch.push(Publication { content: PublicationContent::Staged(staged), replaces: None });
+        batch.push(Publication { content: PublicationContent::Staged(staged), expect: Expect::Absent });
     }
     store.publish(batch).await.into_iter().filter_map(Result::err).map(|failure| failure.error).collect()
 }

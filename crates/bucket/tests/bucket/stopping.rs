@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::stage;
-use obsync_core::{Publication, PublicationContent, StoreError, VaultStore};
+use obsync_core::{Expect, Publication, PublicationContent, StoreError, VaultStore};
 use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ const TIME: i64 = 1_722_222_222_123;
 async fn staged(store: &BucketStore, path: &str, content: &[u8]) -> Publication {
     Publication {
         content: PublicationContent::Staged(stage(store, path, content, TIME).await),
-        replaces: None,
+        expect: Expect::Absent,
     }
 }
 

@@ -45,7 +45,7 @@ async fn a_bucket_that_disappears_midway_ends_the_run() {
     for number in 0..200 {
         let staged = stage(&store, &format!("{number}.md"), b"text", TIME).await;
         let content = obsync_core::PublicationContent::Staged(staged);
-        batch.push(obsync_core::Publication { content, replaces: None });
+        batch.push(obsync_core::Publication { content, expect: obsync_core::Expect::Absent });
     }
     let before = store.requests();
     let answers = store.publish(batch).await;

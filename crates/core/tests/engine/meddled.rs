@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Inventory, Publication, PublishFailure, Published, Removable, Removal,
-    Staged, StoreError, VaultStore, Wanted,
+    BatchLimit, FileMeta, FileWriter, Inventory, KeptBeside, Publication, PublishFailure, Published,
+    Removable, Removal, Staged, StoreError, VaultStore, Wanted,
 };
 use obsync_folder::FolderStore;
 use obsync_protocol::{RepositoryPart, VaultPath};
@@ -97,6 +97,14 @@ impl VaultStore for MeddledStore {
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
         self.store.set_aside(path).await
+    }
+
+    async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+        self.store.keep_beside(path).await
+    }
+
+    async fn put_back(&self, path: &VaultPath, kept: &KeptBeside) -> bool {
+        self.store.put_back(path, kept).await
     }
 
     async fn flush(&self) -> Result<(), StoreError> {

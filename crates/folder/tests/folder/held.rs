@@ -3,7 +3,7 @@
 use std::fs;
 
 use obsync_conformance::{place, publish_one, stage};
-use obsync_core::{Publication, PublicationContent, Staged, VaultStore};
+use obsync_core::{Expect, Publication, PublicationContent, Staged, VaultStore};
 use obsync_folder::FolderStore;
 
 use crate::destination::{Destination, mtime};
@@ -25,7 +25,7 @@ fn staged_files(destination: &Destination) -> usize {
 async fn publish_all(store: &FolderStore, staged: Vec<Staged>) {
     let batch = staged
         .into_iter()
-        .map(|staged| Publication { content: PublicationContent::Staged(staged), replaces: None });
+        .map(|staged| Publication { content: PublicationContent::Staged(staged), expect: Expect::Absent });
     for published in store.publish(batch.collect()).await {
         published.unwrap();
     }

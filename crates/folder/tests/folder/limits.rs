@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use obsync_conformance::{at, meta, not_tested, place, publish_one, stage};
 use obsync_core::{
-    FileWriter, Publication, PublicationContent, PublishFailure, Staged, StoreError, VaultStore,
+    Expect, FileWriter, Publication, PublicationContent, PublishFailure, Staged, StoreError, VaultStore,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{ContentHash, VaultPath};
@@ -74,7 +74,7 @@ async fn until_written(root: &Path, content: &[u8]) {
 }
 
 fn publication(staged: Staged) -> Publication {
-    Publication { content: PublicationContent::Staged(staged), replaces: None }
+    Publication { content: PublicationContent::Staged(staged), expect: Expect::Absent }
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_disk_that_is_full_while_publishing_fails_the_rest_of_the_batch_and_gi
     let mut batch = Vec::new();
     for path in ["a/a.md", "b/b.md", "c/c.md"] {
         let content = PublicationContent::Staged(stage(&store, path, path.as_bytes(), 0).await);
-        batch.push(Publication { content, replaces: None });
+        batch.push(Publication { content, expect: Expect::Absent });
     }
     let mut answers = store.publish(batch).await;
     assert!(answers[0].is_ok());
@@ -242,7 +242,7 @@ async fn one_folder_that_is_not_writable_holds_up_only_its_own_files() {
     let mut batch = Vec::new();
     for path in ["forbidden/a.md", "forbidden/deep/a.md", "b.md"] {
         let content = PublicationContent::Staged(stage(&store, path, b"text", 0).await);
-        batch.push(Publication { content, replaces: None });
+        batch.push(Publication { content, expect: Expect::Absent });
     }
     let answers = store.publish(batch).await;
     for failure in answers.iter().take(2) {
@@ -315,7 +315,7 @@ async fn a_path_that_is_too_long_as_a_whole_fails_alone() {
     let mut batch = Vec::new();
     for path in [long.as_str(), "b.md"] {
         let content = PublicationContent::Staged(stage(&store, path, b"text", 0).await);
-        batch.push(Publication { content, replaces: None });
+        batch.push(Publication { content, expect: Expect::Absent });
     }
     let mut answers = store.publish(batch).await;
     assert!(answers.pop().unwrap().is_ok());

@@ -5,6 +5,7 @@
 mod conformance;
 mod destination;
 mod held;
+mod interleaved;
 mod limits;
 mod links;
 mod model;

@@ -252,6 +252,9 @@ fn run(operations: &[Operation], options: FolderOptions) {
             world.apply(operation).await;
             world.compare();
         }
+        // A store that was opened anew knows nothing of what the one before had taken out.
+        assert_eq!(world.store.return_taken(Vec::new()).await.unwrap(), []);
+        world.compare();
         world.store.discard_staged().await.unwrap();
         assert!(world.destination.tree().iter().all(|path| !path.starts_with(".obsync")));
     });

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use obsync_conformance::confined::{Confinement, OTHERS, confined};
 use obsync_conformance::{at, meta, not_tested, place};
-use obsync_core::{Publication, PublicationContent, VaultStore, Wanted};
+use obsync_core::{Expect, Publication, PublicationContent, VaultStore, Wanted};
 use obsync_folder::{Durability, FolderOptions, FolderStore};
 
 use crate::destination::{Destination, mtime};
@@ -84,7 +84,8 @@ async fn a_file_of_another_user_with_the_right_content_counts_and_is_told_once()
     for _ in 0..2 {
         assert_eq!(store.holds(vec![wanted.clone()]).await.unwrap(), [true]);
         let content = PublicationContent::InPlace { path: at(OTHERS.0), meta: meta.clone() };
-        let published = store.publish(vec![Publication { content, replaces: None }]).await.pop().unwrap();
+        let published =
+            store.publish(vec![Publication { content, expect: Expect::Absent }]).await.pop().unwrap();
         assert!(published.is_ok(), "{published:?}");
     }
     assert_ne!(mtime(&folder.join(OTHERS.0)), Some(5_000));

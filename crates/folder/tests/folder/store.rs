@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
-    KnownContent, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore, Wanted,
+    Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore, Wanted,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::ContentHash;
@@ -153,7 +153,7 @@ async fn a_failed_publication_does_not_hold_the_others_back() {
     let mut batch = Vec::new();
     for path in ["a.md", "b", "c.md"] {
         let content = PublicationContent::Staged(stage(&store, path, path.as_bytes(), 0).await);
-        batch.push(Publication { content, replaces: None });
+        batch.push(Publication { content, expect: Expect::Absent });
     }
     let answers: Vec<bool> = store.publish(batch).await.iter().map(Result::is_ok).collect();
     assert_eq!(answers, [true, false, true]);
@@ -325,7 +325,7 @@ async fn a_file_that_was_changed_since_it_was_looked_at_is_not_taken_for_what_it
     let wanted = Wanted { path: at("a.md"), hash: meta.hash, size: meta.size };
     let publish = async || {
         let content = PublicationContent::InPlace { path: at("a.md"), meta: meta.clone() };
-        store.publish(vec![Publication { content, replaces: None }]).await.pop().unwrap()
+        store.publish(vec![Publication { content, expect: Expect::Absent }]).await.pop().unwrap()
     };
     assert_eq!(store.holds(vec![wanted.clone()]).await.unwrap(), [true]);
     destination.write("a.md", b"mine");

@@ -1,45 +1,35 @@
-//! A pull from beginning to end: listing, plan, and carrying it out.
+//! A run from beginning to end, in the order in which a file goes through it: survey, schedule, carrying it out, finish.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use obsync_client::{Client, ClientError, FetchOptions, Session, SessionTarget, Token};
-use obsync_protocol::limits::{
-    ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_BREAKS, LISTING_MEMORY, UNREADABLE_ENTRIES,
-};
-use obsync_protocol::{ContentHash, Filter, Uid, VaultId, VaultInfo, VaultKeys, VaultPath};
+use obsync_client::{Client, FetchOptions, SessionTarget, Token};
+use obsync_protocol::limits::LISTING_MEMORY;
+use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-use crate::cursor::{CursorCheck, REGROWN};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
 use crate::history::Historian;
-use crate::identity::{Doubt, MarkerFound};
+use crate::identity::Doubt;
 use crate::ledger::{Ledger, Remembered};
-use crate::listing::{Excess, Listing};
-use crate::model::{
-    CursorEntry, DeferredCause, DeferredKey, DeferredKind, FileMeta, Intent, KnownContent, Record, RecordKind,
-};
-use crate::plan::{Mode, Plan, PlanInput, Reach, Transfer};
+use crate::model::{CursorEntry, DeferredCause, DeferredKey, DeferredKind, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
+use crate::reconcile::{Mode, Reach};
 use crate::report::{Outcome, Report};
 use crate::repositories::Repositories;
-use crate::state::{Commit, StateStore, VaultState};
-use crate::store::{Found, Publication, PublicationContent, PublishFailure, StoreError, VaultStore, Wanted};
+use crate::schedule::{Schedule, ScheduleInput, Transfer};
+use crate::state::StateStore;
+use crate::store::{StoreError, VaultStore};
+use crate::survey::Survey;
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 
 /// How often a pull lists again because something that it wanted was replaced meanwhile.
 const ROUNDS: usize = 3;
-
-/// How many files are looked at at a time.
-const LOOKED_AT: usize = 256;
-
-/// A listing that broke off after so many entries is no failed attempt.
-const GOOD_PART: u64 = 256;
 
 /// The vault to pull, and what is needed to reach and read it.
 #[derive(Clone, Debug)]
@@ -99,20 +89,20 @@ pub async fn pull(
     let version = state.load().await?.version;
     let mut report = Report::new(&source.vault, store.location(), version);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
-    let pull = Pull { source, store, state, options, progress, stop };
-    let outcome = pull.rounds(&mut report).await;
-    report.warnings.extend(pull.store.warnings());
-    pull.store.end_run().await;
+    let run = Run { source, store, state, options, progress, stop };
+    let outcome = run.rounds(&mut report).await;
+    report.warnings.extend(run.store.warnings());
+    run.store.end_run().await;
     report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     outcome?;
-    report.conclude(options.dry_run, pull.stop.is_cancelled());
+    report.conclude(options.dry_run, run.stop.is_cancelled());
     if report.outcome == Outcome::Complete {
-        pull.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
+        run.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
     }
     Ok(report)
 }
 
-pub(crate) struct Pull<'a> {
+pub(crate) struct Run<'a> {
     pub(crate) source: &'a PullSource,
     pub(crate) store: Arc<dyn VaultStore>,
     pub(crate) state: Arc<dyn StateStore>,
@@ -129,43 +119,6 @@ enum RoundEnd {
     Overtaken,
 }
 
-/// What a round found out before it does anything.
-struct Survey {
-    mode: Mode,
-    reach: Reach,
-    known: VaultState,
-    /// The version below which nothing has to be done again.
-    floor: u64,
-    /// The destination holds nothing.
-    fresh: bool,
-    /// What is known of the destination does not come from the run that filled it.
-    is_lost: bool,
-    /// Nothing that is recorded is believed, though it could not be forgotten.
-    disbelieved: bool,
-    /// Where the destination has its marker.
-    marker: MarkerFound,
-    listing: Listing,
-    /// What the listing says of the newest entry.
-    cursor: CursorCheck,
-    /// The version that the listing goes up to.
-    version: u64,
-    session: Session,
-}
-
-impl Survey {
-    /// Whether the destination can have files that an earlier run, of which nothing is known any more, put there and that the
-    /// vault deleted since: it is this vault's, and nothing is recorded of it.
-    fn may_have_vanished(&self, vault: &VaultId) -> bool {
-        let is_whole = self.known.version == 0 && self.reach == Reach::Everything;
-        is_whole && self.is_lost && !self.fresh && self.marker.is_of(vault)
-    }
-
-    /// Whether the listing stands for the whole vault, so that nothing that was deferred before counts beside it.
-    fn is_whole(&self) -> bool {
-        self.mode == Mode::Full || self.reach.lowers()
-    }
-}
-
 /// Changes that earlier runs deferred.
 struct Earlier {
     /// Those that nothing has to be known of any more.
@@ -174,28 +127,21 @@ struct Earlier {
     remembered: Remembered,
 }
 
-/// What the server listed.
-struct Listed {
-    listing: Listing,
-    cursor: CursorCheck,
-    session: Session,
-    /// The version that was asked from.
-    start: u64,
-}
-
-impl Listed {
-    /// The version that the listing goes up to: the highest uid that was received, whatever `ready` says.
-    fn version(&self) -> u64 {
-        self.start.max(self.listing.newest)
+impl Run<'_> {
+    pub(crate) fn warn(&self, warning: String, report: &mut Report) {
+        self.progress.notice(&warning);
+        report.warn(warning);
     }
 
-    /// The newest version that the server knows of, by its own word or by an entry.
-    fn server_version(&self) -> u64 {
-        self.session.server_version().unwrap_or_default().max(self.listing.newest)
+    pub(crate) fn target(&self) -> SessionTarget {
+        SessionTarget {
+            token: self.source.token.clone(),
+            vault_id: self.source.vault.id.clone(),
+            host: self.source.vault.host.clone(),
+            keys: self.source.keys.clone(),
+        }
     }
-}
 
-impl Pull<'_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let mut mode = self.options.mode;
         for round in 1..=ROUNDS {
@@ -231,256 +177,6 @@ impl Pull<'_> {
         }
         self.progress.phase(Phase::Transferring);
         self.carry_out(plan, survey, Earlier { obsolete, remembered }, is_last, report).await
-    }
-
-    /// Records what a run that died had put in place but not recorded yet.
-    async fn recover(&self, known: &VaultState, report: &mut Report) -> Result<(), PullError> {
-        let intents = self.state.intents().await?;
-        if intents.is_empty() || self.options.dry_run {
-            return Ok(());
-        }
-        let announced = intents.iter().filter_map(Intent::placed);
-        let files: Vec<(&VaultPath, &FileMeta)> =
-            announced.filter_map(|record| Some((&record.path, record.file()?))).collect();
-        let wanted = files.iter().map(|(path, meta)| Wanted {
-            path: (*path).clone(),
-            hash: meta.hash,
-            size: meta.size,
-        });
-        let held = self.store.holds(wanted.collect()).await?;
-        // Published once more, in place: that run may have died before it was durable.
-        let publications =
-            files.into_iter().zip(held).filter(|(_, held)| *held).map(|((path, meta), _)| Publication {
-                content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
-                replaces: Some(meta.into()),
-            });
-        let publications: Vec<Publication> = publications.collect();
-        let records: Vec<Record> =
-            publications.iter().map(|publication| publication.content.record()).collect();
-        let mut placed = Vec::new();
-        for (record, published) in records.into_iter().zip(self.store.publish(publications).await) {
-            match published {
-                Ok(published) => placed.push(Record::seen(record.path, record.kind, published.facts)),
-                // What was announced stays so, for a run that can find out what became of it.
-                Err(PublishFailure { error, .. }) if error.is_fatal() => return Err(error.into()),
-                Err(PublishFailure { error, .. }) => tracing::debug!(%error, "not what was announced"),
-            }
-        }
-        let records = placed;
-        let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
-        self.state.commit(Commit { records, state: known.clone(), ..Commit::default() }).await?;
-        // To that run they do not count: it did not come to say so.
-        self.progress.planned(sizes.len() as u64, sizes.iter().sum());
-        for size in sizes {
-            report.adopted.add(size);
-            self.progress.placed(size);
-        }
-        Ok(())
-    }
-
-    /// Connects and lists. `None`: told to stop.
-    async fn survey(&self, mode: Mode, report: &mut Report) -> Result<Option<Survey>, PullError> {
-        // A service that does not answer must not keep whoever wants to stop waiting.
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Ok(None),
-            survey = self.look(mode, report) => survey.map(Some),
-        }
-    }
-
-    /// Looks at the state, the destination and the vault.
-    async fn look(&self, mode: Mode, report: &mut Report) -> Result<Survey, PullError> {
-        let mut known = self.state.load().await?;
-        let fresh = self.store.is_empty().await?;
-        let had_identity = known.destination.is_some();
-        let marker = self.judge_destination(&mut known, fresh, report).await?;
-        // An identity that is not known any more, or is doubted, says that there may be files of an earlier run.
-        let is_lost = !had_identity || report.doubt.is_some();
-        if self.options.keep_everything && !known.keeping && !self.options.dry_run {
-            known.keeping = true;
-            self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
-        }
-        let keeps = self.options.keep_everything || known.keeping;
-        self.recover(&known, report).await?;
-        if fresh || mode == Mode::Full {
-            // What was looked at is gone, or everything is wanted to be looked at from the beginning.
-            known.rechecking = known.rechecking.map(|_| 0);
-        }
-        let asked = mode;
-        let mode = if known.rechecking.is_some() { Mode::Full } else { mode };
-        let start = match mode {
-            Mode::Incremental if !keeps => known.version,
-            _ => 0,
-        };
-        let mut listed = self.list(start, &known).await?;
-        report.listed += listed.listing.received;
-        let server = listed.server_version();
-        // What is recorded may have been forgotten; the newest entry that was listed is not.
-        let newest = known.cursor.map_or(0, |cursor| cursor.uid.0);
-        let is_older = server < known.version.max(newest);
-        let mode = match is_older && self.options.accept_older_vault && !fresh {
-            // A full pull that was cut off wanted the vault as it was then; this one may remove only if the user says so.
-            true => {
-                known.rechecking = known.rechecking.filter(|_| asked == Mode::Full);
-                asked
-            }
-            false => mode,
-        };
-        let is_restored = !is_older && !keeps && !listed.cursor.is_confirmed();
-        if is_restored {
-            self.warn(REGROWN.to_owned(), report);
-            report.vault_restored = true;
-        }
-        let reach = match is_restored || keeps {
-            true => Reach::KeepEverything,
-            false => self.reach(mode, is_older),
-        };
-        if reach != Reach::Everything && start > 0 {
-            listed = self.list(0, &known).await?;
-            report.listed += listed.listing.received;
-        }
-        let mode = match reach {
-            Reach::Additions => {
-                report.older_vault = Some(server);
-                self.warn(older(server, known.version.max(newest)), report);
-                // Files are compared with what is listed, not looked at: the listing is not to be trusted that far.
-                Mode::Incremental
-            }
-            _ => mode,
-        };
-        let floor = match reach {
-            Reach::Everything if server >= known.version => known.version,
-            Reach::Additions => known.version,
-            Reach::Everything | Reach::Listed | Reach::KeepEverything => 0,
-        };
-        if floor < known.version {
-            known.rechecking = known.rechecking.map(|_| 0);
-        }
-        let version = listed.version();
-        let Listed { listing, cursor, session, .. } = listed;
-        let disbelieved = self.options.dry_run && report.doubt.is_some();
-        Ok(Survey {
-            mode,
-            reach,
-            known,
-            floor,
-            fresh,
-            is_lost,
-            disbelieved,
-            marker,
-            listing,
-            cursor,
-            version,
-            session,
-        })
-    }
-
-    /// How far to go with what is recorded, when the vault is older than the destination or not.
-    fn reach(&self, mode: Mode, is_older: bool) -> Reach {
-        match (is_older, self.options.accept_older_vault) {
-            (true, false) => Reach::Additions,
-            (true, true) if mode == Mode::Incremental => Reach::Listed,
-            _ => Reach::Everything,
-        }
-    }
-
-    pub(crate) fn warn(&self, warning: String, report: &mut Report) {
-        self.progress.notice(&warning);
-        report.warn(warning);
-    }
-
-    /// Lists the entries after `start`.
-    async fn list(&self, start: u64, known: &VaultState) -> Result<Listed, PullError> {
-        let initial = start == 0 || !known.listed;
-        let retry = &self.source.client.options().retry;
-        let mut pauses = retry.pauses();
-        let mut listing = Listing::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY));
-        let mut cursor = CursorCheck::new(start, known.cursor);
-        // Where a listing that broke off goes on.
-        let (mut from, mut breaks) = (cursor.start(), 0);
-        loop {
-            self.progress.phase(Phase::Connecting);
-            let mut session = Session::open(&self.source.client, &self.target(), from, initial).await?;
-            self.progress.phase(Phase::Listing);
-            let (before, newest) = (listing.received, listing.newest);
-            let listed = self.receive(&mut session, &mut listing, &mut cursor).await;
-            if let Some(excess) = listing.excess {
-                return Err(self.too_large(excess, &listing));
-            }
-            let error = match listed {
-                Ok(_) => {
-                    cursor.see_news(listing.entries.iter());
-                    return Ok(Listed { listing, cursor, session, start });
-                }
-                Err(error) if !error.is_retryable() => return Err(error.into()),
-                Err(error) => error,
-            };
-            // The highest uid that was received once more: a rename's two entries can share one (protocol.md section 3).
-            from = from.max(session.version().saturating_sub(1));
-            // The same entries over and over are no progress, and nothing goes on in ever smaller steps.
-            let is_good = listing.received - before >= GOOD_PART && listing.newest > newest;
-            if is_good && breaks < LISTING_BREAKS {
-                breaks += 1;
-                pauses = retry.pauses();
-            }
-            let Some(pause) = pauses.next() else {
-                return Err(error.into());
-            };
-            self.progress
-                .notice(&format!("the list of changes broke off ({error}); going on from version {from}"));
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Receives a listing to its end, or to where it is too large: where only memory is short, to its end all the same, to
-    /// say how much it takes.
-    async fn receive(
-        &self,
-        session: &mut Session,
-        listing: &mut Listing,
-        cursor: &mut CursorCheck,
-    ) -> Result<(), ClientError> {
-        let enough = CancellationToken::new();
-        let mut take = |message| {
-            if !cursor.see(&message, &self.source.keys) {
-                if cursor.is_flooded() {
-                    listing.excess = Some(Excess::Received);
-                    enough.cancel();
-                }
-                return;
-            }
-            listing.add(message, &self.source.keys);
-            self.progress.listed(listing.received);
-            if matches!(listing.excess, Some(Excess::Received | Excess::Paths | Excess::Unreadable)) {
-                enough.cancel();
-            }
-        };
-        tokio::select! {
-            biased;
-            () = enough.cancelled() => Ok(()),
-            listed = session.listing(&mut take) => listed.map(|_| ()),
-        }
-    }
-
-    fn too_large(&self, excess: Excess, listing: &Listing) -> PullError {
-        match excess {
-            Excess::Received => PullError::TooManyEntries { limit: ENTRIES_RECEIVED },
-            Excess::Unreadable => PullError::TooManyUnreadable { limit: UNREADABLE_ENTRIES },
-            Excess::Paths => PullError::TooManyPaths { limit: ENTRIES_KEPT },
-            Excess::Memory => {
-                let allowed = self.options.listing_memory.unwrap_or(LISTING_MEMORY);
-                PullError::ListingTooLarge { entries: listing.received, needed: listing.memory(), allowed }
-            }
-        }
-    }
-
-    fn target(&self) -> SessionTarget {
-        SessionTarget {
-            token: self.source.token.clone(),
-            vault_id: self.source.vault.id.clone(),
-            host: self.source.vault.host.clone(),
-            keys: self.source.keys.clone(),
-        }
     }
 
     /// Adds to the listing what earlier runs deferred and what is to be tried again now. Tells the keys that are obsolete: a
@@ -520,11 +216,11 @@ impl Pull<'_> {
         Ok((obsolete, remembered))
     }
 
-    async fn plan(&self, survey: &mut Survey) -> Result<Plan, PullError> {
+    async fn plan(&self, survey: &mut Survey) -> Result<Schedule, PullError> {
         let entries = survey.listing.entries.take();
         let is_partial = survey.mode == Mode::Incremental && survey.reach == Reach::Everything;
         if entries.is_empty() && is_partial {
-            return Ok(Plan::default());
+            return Ok(Schedule::default());
         }
         let folds_names = match self.options.dry_run {
             true => self.store.seems_to_fold_names().await?,
@@ -546,7 +242,7 @@ impl Pull<'_> {
             records.extend(vanished.into_iter().map(|record| (record.path.clone(), record)));
         }
         let sources = self.sources(&entries, &records).await?;
-        let mut plan = Plan::new(PlanInput {
+        let mut plan = Schedule::new(ScheduleInput {
             entries,
             unclear: survey.listing.unclear(),
             records,
@@ -565,53 +261,8 @@ impl Pull<'_> {
         Ok(plan)
     }
 
-    /// Files that are here though the vault deleted them, with a content that it had: what a mirror would have removed, had it
-    /// known of them. Nothing is recorded of them.
-    async fn vanished(
-        &self,
-        entries: &[RemoteEntry],
-        records: &HashMap<VaultPath, Record>,
-        survey: &Survey,
-    ) -> Result<Vec<Record>, PullError> {
-        let historian = Historian::new(self.source.client.clone(), self.target(), survey.version);
-        let deleted = |entry: &&RemoteEntry| matches!(entry.kind, EntryKind::Deleted { folder: false });
-        let unrecorded = entries.iter().filter(deleted).filter(|entry| !records.contains_key(&entry.path));
-        let paths: Vec<&VaultPath> = unrecorded.map(|entry| &entry.path).collect();
-        let mut vanished = Vec::new();
-        for some in paths.chunks(LOOKED_AT) {
-            let mut found_now = Vec::new();
-            let wanted =
-                some.iter().map(|path| Wanted { path: (*path).clone(), hash: ContentHash::EMPTY, size: 0 });
-            let found = self.store.look(wanted.collect()).await?;
-            for (path, found) in some.iter().zip(found) {
-                let content = match found {
-                    Found::Wanted => KnownContent::of(&[]),
-                    Found::Other(content) => content,
-                    Found::Nothing | Found::Unknown => continue,
-                };
-                let had = tokio::select! {
-                    biased;
-                    () = self.stop.cancelled() => return Ok(vanished),
-                    had = historian.had(path, content) => had,
-                };
-                if had {
-                    let KnownContent { hash, size } = content;
-                    let meta = FileMeta { hash, size, mtime: 0, ctime: 0, uid: Uid(0) };
-                    found_now.push(Record::new((*path).clone(), RecordKind::File(meta)));
-                }
-            }
-            if !found_now.is_empty() && !self.options.dry_run {
-                // Should their removal have to wait, a later run must know of them.
-                let (records, state) = (found_now.clone(), survey.known.clone());
-                self.state.commit(Commit { records, state, ..Commit::default() }).await?;
-            }
-            vanished.extend(found_now);
-        }
-        Ok(vanished)
-    }
-
     /// Looks where the plan would complete a bare git repository, in a destination that holds nothing if it is `fresh`.
-    async fn repositories(&self, plan: &Plan, fresh: bool) -> Result<Repositories, PullError> {
+    async fn repositories(&self, plan: &Schedule, fresh: bool) -> Result<Repositories, PullError> {
         let mut repositories = Repositories::wanted(plan.wanted_paths());
         if !fresh {
             let folders = repositories.folders();
@@ -647,7 +298,7 @@ impl Pull<'_> {
 
     async fn carry_out(
         &self,
-        mut plan: Plan,
+        mut plan: Schedule,
         survey: Survey,
         earlier: Earlier,
         is_last: bool,
@@ -718,12 +369,12 @@ impl Pull<'_> {
     async fn apply(
         &self,
         publisher: &mut Publisher<'_, '_>,
-        plan: Plan,
+        plan: Schedule,
         scout: &Scout,
         link: &mut Link,
         keys: &VaultKeys,
     ) -> Result<Vec<Transfer>, PullError> {
-        let Plan { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
+        let Schedule { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
             publisher.note(plan);
         publisher.ledger.commit().await?;
         let planned = rescues.iter().chain(&transfers);
@@ -814,14 +465,5 @@ fn released(count: usize) -> String {
     format!(
         "{count} files and folders of earlier pulls are not as the vault lists them; they were kept, and obsync neither \
          changes nor removes them any more"
-    )
-}
-
-/// What to tell of a vault that is older than the destination.
-fn older(server: u64, destination: u64) -> String {
-    format!(
-        "the vault on the server is at version {server}, but the destination was pulled from version {destination}: the \
-         vault was rolled back or replaced. Nothing was removed, and only what is newer than the files here was brought; \
-         README.md says under \"Exit status\" how to go on"
     )
 }

@@ -63,13 +63,13 @@ fn given(records: impl IntoIterator<Item = Record>) -> Given {
 }
 
 impl Given {
-    fn plan(self, entries: impl IntoIterator<Item = RemoteEntry>) -> Plan {
+    fn plan(self, entries: impl IntoIterator<Item = RemoteEntry>) -> Schedule {
         let sources = self
             .records
             .iter()
             .filter_map(|record| Some((record.file()?.hash, record.path.clone())))
             .collect();
-        Plan::new(PlanInput {
+        Schedule::new(ScheduleInput {
             entries: entries.into_iter().collect(),
             unclear: self.unclear,
             records: self.records.into_iter().map(|record| (record.path.clone(), record)).collect(),
@@ -87,11 +87,11 @@ fn targets(transfer: &Transfer) -> Vec<&str> {
     transfer.targets.iter().map(|target| target.path.as_str()).collect()
 }
 
-fn removed(plan: &Plan) -> Vec<&str> {
+fn removed(plan: &Schedule) -> Vec<&str> {
     plan.removals.iter().map(|removal| removal.file.path.as_str()).collect()
 }
 
-fn refused(plan: &Plan) -> Vec<&str> {
+fn refused(plan: &Schedule) -> Vec<&str> {
     plan.refused.iter().map(|(entry, _)| entry.path.as_str()).collect()
 }
 
@@ -112,13 +112,13 @@ fn one_content_at_many_paths_is_downloaded_once() {
 #[test]
 fn what_is_recorded_already_costs_nothing() {
     let plan = given([known_file("a.md", "one", 4)]).plan([file("a.md", "one", 4)]);
-    assert_eq!(plan, Plan { settled: vec![path("a.md")], ..Plan::default() });
+    assert_eq!(plan, Schedule { settled: vec![path("a.md")], ..Schedule::default() });
 }
 
 #[test]
 fn a_newer_uid_for_the_same_content_only_renews_the_record() {
     let plan = given([known_file("a.md", "one", 4)]).plan([file("a.md", "one", 9)]);
-    assert_eq!(plan, Plan { renewed: vec![known_file("a.md", "one", 9)], ..Plan::default() });
+    assert_eq!(plan, Schedule { renewed: vec![known_file("a.md", "one", 9)], ..Schedule::default() });
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn folders_are_removed_deepest_first_and_made_shallowest_first() {
 #[test]
 fn the_deletion_of_what_never_was_here_needs_nothing() {
     let plan = given([]).plan([deleted("a.md", 1)]);
-    assert_eq!(plan, Plan { settled: vec![path("a.md")], ..Plan::default() });
+    assert_eq!(plan, Schedule { settled: vec![path("a.md")], ..Schedule::default() });
 }
 
 #[test]

@@ -1,0 +1,157 @@
+//! Takes out of a listing what is not applied: filtered entries, and names that this destination cannot have.
+
+use std::collections::{HashMap, HashSet};
+
+use obsync_protocol::{Filter, VaultPath, Verdict};
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::model::Record;
+use crate::reconcile::{Action, Local, decide};
+use crate::schedule::{FolderChange, Schedule, Scheduler, Transfer, wanted};
+
+impl Scheduler {
+    /// Sorts out what the filter leaves out, what is no news, and what this destination cannot have.
+    pub(crate) fn admit(&mut self, entries: Vec<RemoteEntry>, filter: &Filter) -> Vec<RemoteEntry> {
+        let mut admitted = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let is_left_out = !matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync);
+            let remote = if is_left_out { entry.left_out() } else { entry.remote() };
+            let base = self.records.get(&entry.path);
+            if is_left_out
+                && let Some(known) = base.and_then(Record::file)
+                && self.rules.rechecks(entry.uid)
+            {
+                self.schedule.doubted.push(wanted(&entry.path, known));
+            }
+            match decide(base, Local::NotScanned, remote, &self.rules).action {
+                Action::Skip => {}
+                Action::DeferFiltered => self.schedule.filtered.push(entry),
+                _ if is_left_out => self.schedule.settled.push(entry.path),
+                _ => admitted.push(entry),
+            }
+        }
+        self.refuse_below_files(&mut admitted);
+        if self.folds_names {
+            self.refuse_same_names(&mut admitted);
+        }
+        admitted
+    }
+
+    /// Refuses entries that lie below a path that is a file in this same listing.
+    fn refuse_below_files(&mut self, entries: &mut Vec<RemoteEntry>) {
+        // Folders are far fewer than files, and nearly always none of them is one.
+        let mut folders: HashSet<&str> = HashSet::new();
+        for entry in entries.iter().filter(|entry| entry.is_live()) {
+            // What is above a folder that is known already is known too.
+            let _ = above(&entry.path).all(|folder| folders.insert(folder));
+        }
+        let files: HashSet<VaultPath> = entries
+            .iter()
+            .filter(|entry| matches!(entry.kind, EntryKind::File { .. }))
+            .filter(|entry| folders.contains(entry.path.as_str()))
+            .map(|entry| entry.path.clone())
+            .collect();
+        if files.is_empty() {
+            return;
+        }
+        let blocker = |entry: &RemoteEntry| {
+            entry
+                .is_live()
+                .then(|| entry.path.ancestors().find(|ancestor| files.contains(ancestor)))
+                .flatten()
+        };
+        let refused: Vec<_> = entries.extract_if(.., |entry| blocker(entry).is_some()).collect();
+        for entry in refused {
+            let reason = match blocker(&entry) {
+                Some(file) => format!(
+                    "the vault says that {:?}, which would have to be a folder, is a file",
+                    file.as_str()
+                ),
+                None => continue,
+            };
+            self.schedule.refused.push((entry, reason));
+        }
+    }
+
+    /// Where names are folded, of several live entries with one folded name only one can be had: the one that is
+    /// here already, else the oldest.
+    fn refuse_same_names(&mut self, entries: &mut Vec<RemoteEntry>) {
+        entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
+        let unlisted =
+            self.schedule.folder_removals.iter().map(|folder| &folder.path).chain(&self.vanishing_paths);
+        let deleted = entries.iter().filter(|entry| !entry.is_live()).map(|entry| &entry.path);
+        let leaving: HashSet<&VaultPath> = unlisted.chain(deleted).collect();
+        let mut holders: HashMap<String, (VaultPath, bool)> = self
+            .records
+            .values()
+            .filter(|record| !leaving.contains(&record.path))
+            .map(|record| (record.path.fold_key(), (record.path.clone(), record.file().is_none())))
+            .collect();
+        let mut refused = Vec::new();
+        entries.retain(|entry| {
+            if !entry.is_live() {
+                return true;
+            }
+            let is_folder = entry.is_folder();
+            let (holder, holder_is_folder) =
+                holders.entry(entry.path.fold_key()).or_insert_with(|| (entry.path.clone(), is_folder));
+            // Two folders of one folded name are one folder; nothing is lost by that.
+            if *holder == entry.path || (is_folder && *holder_is_folder) {
+                return true;
+            }
+            let reason = format!(
+                "its name differs only in letter case from {:?}, and this destination can hold only one of the two; rename \
+                 one of them in Obsidian",
+                holder.as_str()
+            );
+            refused.push((entry.clone(), reason));
+            false
+        });
+        self.schedule.refused.extend(refused);
+    }
+}
+
+impl Schedule {
+    /// Takes out what the destination could not name. A file whose new name is among it keeps its old one.
+    pub(crate) fn refuse(&mut self, admits: impl Fn(&VaultPath) -> Result<(), String>) {
+        let mut kept = HashSet::new();
+        for transfer in self.rescues.iter_mut().chain(&mut self.transfers) {
+            if transfer.targets.iter().all(|target| admits(&target.path).is_ok()) {
+                continue;
+            }
+            let whole = transfer.clone();
+            let (good, bad): (Vec<_>, Vec<_>) =
+                transfer.targets.drain(..).partition(|target| admits(&target.path).is_ok());
+            transfer.targets = good;
+            kept.extend(transfer.source.local().cloned());
+            let bad = Transfer { targets: bad, ..whole };
+            self.refused.extend(
+                bad.entries().filter_map(|entry| Some((admits(&entry.path).err()?, entry))).map(swap),
+            );
+        }
+        self.rescues.retain(|transfer| !transfer.targets.is_empty());
+        self.transfers.retain(|transfer| !transfer.targets.is_empty());
+        for removal in self.removals.extract_if(.., |removal| kept.contains(&removal.file.path)) {
+            let kind = EntryKind::Deleted { folder: false };
+            let entry = RemoteEntry { path: removal.file.path, uid: removal.uid, kind, mtime: 0, ctime: 0 };
+            self.refused.push((entry, "kept, because this destination cannot have its new name".to_owned()));
+        }
+        for FolderChange { path, uid, .. } in
+            self.folders.extract_if(.., |folder| admits(&folder.path).is_err())
+        {
+            let Err(reason) = admits(&path) else { continue };
+            self.refused
+                .push((RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 }, reason));
+        }
+    }
+}
+
+fn swap((reason, entry): (String, RemoteEntry)) -> (RemoteEntry, String) {
+    (entry, reason)
+}
+
+/// The paths of the folders that something is in, the nearest first.
+fn above(path: &VaultPath) -> impl Iterator<Item = &str> {
+    let path = path.as_str();
+    path.rmatch_indices('/').map(|(at, _)| &path[..at])
+}

@@ -1,0 +1,75 @@
+//! Records what a run that died had put in place.
+
+use obsync_protocol::VaultPath;
+
+use crate::error::PullError;
+use crate::model::{FileMeta, Intent, KnownContent, Record};
+use crate::report::{Conflict, Report};
+use crate::run::Run;
+use crate::state::{Commit, VaultState};
+use crate::store::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
+
+impl Run<'_> {
+    /// Gives users their files back that a run which was killed had taken out of their places.
+    pub(crate) async fn return_taken(&self, report: &mut Report) -> Result<(), PullError> {
+        if self.options.dry_run || !self.store.has_taken().await? {
+            return Ok(());
+        }
+        let records = self.state.all_records().await?.into_iter().map(|record| (record.path, None));
+        let intents = self.state.intents().await?;
+        let announced = intents.iter().filter_map(Intent::placed);
+        let announced = announced.map(|record| (record.path.clone(), record.file().map(KnownContent::from)));
+        // What is announced comes last: of two entries of one path it counts.
+        for (path, kept_as) in self.store.return_taken(records.chain(announced).collect()).await? {
+            let path = path.unwrap_or_else(|| kept_as.clone());
+            self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
+            report.conflicts.push(Conflict { path, kept_as });
+        }
+        Ok(())
+    }
+
+    /// Records what a run that died had put in place but not recorded yet.
+    pub(crate) async fn recover(&self, known: &VaultState, report: &mut Report) -> Result<(), PullError> {
+        let intents = self.state.intents().await?;
+        if intents.is_empty() || self.options.dry_run {
+            return Ok(());
+        }
+        let announced = intents.iter().filter_map(Intent::placed);
+        let files: Vec<(&VaultPath, &FileMeta)> =
+            announced.filter_map(|record| Some((&record.path, record.file()?))).collect();
+        let wanted = files.iter().map(|(path, meta)| Wanted {
+            path: (*path).clone(),
+            hash: meta.hash,
+            size: meta.size,
+        });
+        let held = self.store.holds(wanted.collect()).await?;
+        // Published once more, in place: that run may have died before it was durable.
+        let publications =
+            files.into_iter().zip(held).filter(|(_, held)| *held).map(|((path, meta), _)| Publication {
+                content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
+                expect: Expect::Content(meta.into()),
+            });
+        let publications: Vec<Publication> = publications.collect();
+        let records: Vec<Record> =
+            publications.iter().map(|publication| publication.content.record()).collect();
+        let mut placed = Vec::new();
+        for (record, published) in records.into_iter().zip(self.store.publish(publications).await) {
+            match published {
+                Ok(published) => placed.push(Record::seen(record.path, record.kind, published.facts)),
+                // What was announced stays so, for a run that can find out what became of it.
+                Err(PublishFailure { error, .. }) if error.is_fatal() => return Err(error.into()),
+                Err(PublishFailure { error, .. }) => tracing::debug!(%error, "not what was announced"),
+            }
+        }
+        let records = placed;
+        let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
+        self.state.commit(Commit { records, state: known.clone(), ..Commit::default() }).await?;
+        // To that run they do not count: it did not come to say so.
+        self.progress.planned(sizes.len() as u64, sizes.iter().sum());
+        for size in sizes {
+            report.adopted.add(size);
+            self.progress.placed(size);
+        }
+        Ok(())
+    }
+}

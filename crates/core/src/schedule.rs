@@ -1,0 +1,471 @@
+//! What is to be done: a pure function of the listing, the state, the filter and the mode. No I/O.
+//!
+//! The order in which a plan is carried out matters, and its fields are in that order: content that the plan itself is
+//! about to remove or overwrite is rescued first, then files and folders go, folders come, and the rest is
+//! copied or downloaded.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::listing::Unclear;
+use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
+use crate::reconcile::{Action, Before, Local, Mode, Reach, Remote, Rules, decide};
+use crate::store::{Removable, Wanted};
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub(crate) struct ScheduleInput<'a> {
+    /// The latest entry of each path that changed (in full mode, of each path).
+    pub(crate) entries: Vec<RemoteEntry>,
+    /// What else the vault lists, as far as that is known.
+    pub(crate) unclear: Unclear,
+    /// What is recorded of those paths; in full mode, of all paths.
+    pub(crate) records: HashMap<VaultPath, Record>,
+    /// For contents that are wanted, some recorded file that has them.
+    pub(crate) sources: HashMap<ContentHash, VaultPath>,
+    /// What is to be synced.
+    pub(crate) filter: &'a Filter,
+    /// How thorough to be.
+    pub(crate) mode: Mode,
+    /// How far to go with what is recorded. All but [`Reach::Everything`] need a listing from the first version on, and all
+    /// records.
+    pub(crate) reach: Reach,
+    /// Up to this version an earlier full pull, which was cut short, looked at everything again.
+    pub(crate) rechecked: u64,
+    /// Whether the destination takes names that differ only in case for one; then `records` holds all paths.
+    pub(crate) folds_names: bool,
+}
+
+/// What is to be done, in order.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Schedule {
+    /// Content that is here but that the plan is about to remove or overwrite, and that is wanted elsewhere.
+    pub(crate) rescues: Vec<Transfer>,
+    /// Files to be removed.
+    pub(crate) removals: Vec<FileRemoval>,
+    /// Folders to be removed if they are empty, deepest first.
+    pub(crate) folder_removals: Vec<FolderChange>,
+    /// Folders to be made, shortest path first.
+    pub(crate) folders: Vec<FolderChange>,
+    /// Files of which only the times changed; each has one target.
+    pub(crate) touches: Vec<Transfer>,
+    /// Contents to be brought into place, in order of uid.
+    pub(crate) transfers: Vec<Transfer>,
+    /// Records to be put without any other work (a newer uid for what is here already).
+    pub(crate) renewed: Vec<Record>,
+    /// Changes that need nothing at all.
+    pub(crate) settled: Vec<VaultPath>,
+    /// What is recorded of files that the filter leaves out, or whose entries make no sense, to be looked at in a full pull:
+    /// where that is no longer so the state must not claim it, or a wider filter or a better entry would find nothing to do.
+    pub(crate) doubted: Vec<Wanted>,
+    /// Paths of which the state is to claim nothing any more, before anything else is done: what is there is kept, as if
+    /// somebody else had put it there.
+    pub(crate) released: Vec<VaultPath>,
+    /// What the vault does not list and what stays all the same, because there are entries that may be its.
+    pub(crate) unlisted: Vec<VaultPath>,
+    /// Changes that the filter leaves out.
+    pub(crate) filtered: Vec<RemoteEntry>,
+    /// Changes that cannot be applied to this destination, and why.
+    pub(crate) refused: Vec<(RemoteEntry, String)>,
+}
+
+/// One content and the paths that it is wanted at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) hash: ContentHash,
+    /// Bytes of plaintext.
+    pub(crate) size: u64,
+    pub(crate) source: Source,
+    /// At least one; the first is filled from the source, the others are copies of it.
+    pub(crate) targets: Vec<Target>,
+}
+
+impl Transfer {
+    /// The paths that get other content than they have.
+    pub(crate) fn renewed_targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|target| !target.is_recorded_as(self.hash))
+    }
+
+    /// The changes that it stands for.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = RemoteEntry> {
+        let kind = EntryKind::File { hash: self.hash, size: self.size };
+        self.targets.iter().map(move |target| RemoteEntry {
+            path: target.path.clone(),
+            uid: target.uid,
+            kind,
+            mtime: target.mtime,
+            ctime: target.ctime,
+        })
+    }
+}
+
+/// Where a content comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// From the server.
+    Remote,
+    /// From a file of the destination.
+    Local(VaultPath),
+}
+
+impl Source {
+    /// The file of the destination, if it is one.
+    pub(crate) fn local(&self) -> Option<&VaultPath> {
+        match self {
+            Source::Remote => None,
+            Source::Local(path) => Some(path),
+        }
+    }
+}
+
+/// A path that a content is wanted at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) path: VaultPath,
+    pub(crate) uid: Uid,
+    pub(crate) mtime: i64,
+    pub(crate) ctime: i64,
+    /// The content that obsync put there last.
+    pub(crate) replaces: Option<KnownContent>,
+    /// Whether something of the vault is there, above it or below it until the plan's removals are done.
+    pub(crate) obstructed: bool,
+    /// Whether the state says of it already what it is to say, in every detail.
+    pub(crate) recorded: bool,
+    /// What the destination said of the file when it was recorded so.
+    pub(crate) facts: Option<Box<LocalFacts>>,
+}
+
+/// A file to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileRemoval {
+    pub(crate) file: Removable,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    pub(crate) uid: Uid,
+    /// Whether something that the plan brings needs its place, so that it cannot stay until that is there.
+    pub(crate) in_the_way: bool,
+}
+
+/// A folder to be made or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FolderChange {
+    pub(crate) path: VaultPath,
+    pub(crate) uid: Uid,
+    /// Whether the state says of it already what it is to say.
+    pub(crate) recorded: bool,
+}
+
+impl Target {
+    /// What the file is to carry.
+    pub(crate) fn meta(&self, hash: ContentHash, size: u64) -> FileMeta {
+        FileMeta { hash, size, mtime: self.mtime, ctime: self.ctime, uid: self.uid }
+    }
+}
+
+impl Schedule {
+    /// Makes the schedule.
+    pub(crate) fn new(mut input: ScheduleInput<'_>) -> Schedule {
+        let records = std::mem::take(&mut input.records);
+        let mut scheduler = Scheduler::new(records, &input);
+        match input.reach {
+            Reach::Everything if input.mode == Mode::Full => {
+                scheduler.remove_unlisted(&input.entries, &input.unclear, input.filter);
+            }
+            Reach::KeepEverything => scheduler.release(&input.entries),
+            Reach::Everything | Reach::Listed | Reach::Additions => {}
+        }
+        let mut entries = scheduler.admit(input.entries, input.filter);
+        entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
+        for entry in entries {
+            scheduler.place(entry);
+        }
+        scheduler.find_sources(&input.sources);
+        scheduler.finish()
+    }
+
+    /// Whether anything is to be done in the destination.
+    pub(crate) fn has_work(&self) -> bool {
+        let transfers = self.rescues.len() + self.touches.len() + self.transfers.len();
+        transfers + self.removals.len() + self.folder_removals.len() + self.folders.len() > 0
+    }
+
+    /// The paths of all files and folders that it would bring, or look at again.
+    pub(crate) fn wanted_paths(&self) -> impl Iterator<Item = &VaultPath> {
+        let targets = self.rescues.iter().chain(&self.transfers).flat_map(|transfer| &transfer.targets);
+        targets.map(|target| &target.path).chain(self.folders.iter().map(|folder| &folder.path))
+    }
+
+    /// Every change that is still to be done, by uid.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = Uid> {
+        let transfers = self.rescues.iter().chain(&self.touches).chain(&self.transfers);
+        transfers
+            .flat_map(|transfer| transfer.targets.iter().map(|target| target.uid))
+            .chain(self.removals.iter().map(|removal| removal.uid))
+            .chain(self.folder_removals.iter().chain(&self.folders).map(|folder| folder.uid))
+            .chain(self.renewed.iter().map(Record::uid))
+            .chain(self.filtered.iter().map(|entry| entry.uid))
+            .chain(self.refused.iter().map(|(entry, _)| entry.uid))
+    }
+}
+
+pub(crate) struct Scheduler {
+    pub(crate) schedule: Schedule,
+    pub(crate) records: HashMap<VaultPath, Record>,
+    pub(crate) folds_names: bool,
+    pub(crate) rules: Rules,
+    /// Contents that are here now and will not be when the plan's removals and overwrites are done.
+    vanishing: HashMap<ContentHash, VaultPath>,
+    pub(crate) vanishing_paths: HashSet<VaultPath>,
+    /// Where in the plan's transfers a content of some size is: an entry that lies about its size must not fail the others.
+    wanted: HashMap<(ContentHash, u64), usize>,
+}
+
+impl Scheduler {
+    fn new(records: HashMap<VaultPath, Record>, input: &ScheduleInput<'_>) -> Self {
+        Scheduler {
+            schedule: Schedule::default(),
+            records,
+            folds_names: input.folds_names,
+            rules: Rules {
+                reach: input.reach,
+                recheck_above: (input.mode == Mode::Full).then_some(Uid(input.rechecked)),
+            },
+            vanishing: HashMap::new(),
+            vanishing_paths: HashSet::new(),
+            wanted: HashMap::new(),
+        }
+    }
+
+    /// Plans the removal of what the vault does not list at all. What it lists in a way that makes no sense stays, and as
+    /// long as it cannot be told what that is, everything does: better a file too many than the wrong one removed.
+    fn remove_unlisted(&mut self, entries: &[RemoteEntry], unclear: &Unclear, filter: &Filter) {
+        let files =
+            unclear.paths.iter().filter_map(|path| self.records.get(path)?.file().map(|known| (path, known)));
+        self.schedule.doubted.extend(files.map(|(path, known)| wanted(path, known)));
+        let listed: HashSet<&VaultPath> =
+            entries.iter().map(|entry| &entry.path).chain(&unclear.paths).collect();
+        let unlisted: Vec<Record> = self
+            .records
+            .values()
+            .filter(|record| !listed.contains(&record.path))
+            // What a narrower filter left behind is not the vault's business any more.
+            .filter(|record| matches!(filter.verdict(&record.path, record.file().is_none()), Verdict::Sync))
+            .cloned()
+            .collect();
+        if unclear.nowhere > 0 {
+            self.schedule.unlisted.extend(unlisted.into_iter().map(|record| record.path));
+            return;
+        }
+        for record in unlisted {
+            let decision = decide(Some(&record), Local::NotScanned, Remote::Unlisted, &self.rules);
+            if decision.before == Before::Remove {
+                let uid = record.uid();
+                self.remove(record.path, record.kind, uid);
+            }
+        }
+    }
+
+    /// Gives up every record that the listing does not confirm.
+    fn release(&mut self, entries: &[RemoteEntry]) {
+        let listed: HashMap<&VaultPath, &RemoteEntry> =
+            entries.iter().map(|entry| (&entry.path, entry)).collect();
+        let Scheduler { records, schedule, vanishing, vanishing_paths, rules, .. } = self;
+        let is_released = |path: &VaultPath, record: &Record| {
+            let remote = listed.get(path).map_or(Remote::Unlisted, |entry| entry.remote());
+            decide(Some(record), Local::NotScanned, remote, rules).before == Before::Release
+        };
+        for (path, record) in records.extract_if(|path, record| is_released(path, record)) {
+            // What is in the way of a listed file is moved aside, so whoever else wants its content takes it before.
+            if let Some(known) = record.file()
+                && listed.get(&path).is_some_and(|entry| entry.is_live())
+            {
+                vanishing_paths.insert(path.clone());
+                vanishing.entry(known.hash).or_insert_with(|| path.clone());
+            }
+            schedule.released.push(path);
+        }
+        schedule.released.sort_unstable();
+    }
+
+    /// Schedules one admitted entry.
+    fn place(&mut self, entry: RemoteEntry) {
+        let base = self.records.get(&entry.path);
+        let decision = decide(base, Local::NotScanned, entry.remote(), &self.rules);
+        if decision.before == Before::Remove
+            && let Some(kind) = base.map(|record| record.kind.clone())
+        {
+            self.remove(entry.path.clone(), kind, entry.uid);
+            if !entry.is_live() {
+                return;
+            }
+        }
+        let base = self.records.get(&entry.path);
+        match (decision.action, entry.kind) {
+            (Action::Renew, EntryKind::Folder) => self.renew(&entry.path, RecordKind::Folder(entry.uid)),
+            (Action::Renew, EntryKind::File { hash, .. }) => {
+                let size = base.and_then(Record::file).map_or(0, |known| known.size);
+                let target = Target::new(entry, None);
+                self.renew(&target.path, RecordKind::File(target.meta(hash, size)));
+            }
+            (Action::SetTimes, EntryKind::File { hash, .. }) => {
+                let replaces = base.and_then(Record::file).map(KnownContent::from);
+                let size = replaces.map_or(0, |known| known.size);
+                let targets = vec![Target::new(entry, replaces)];
+                self.schedule.touches.push(Transfer { hash, size, source: Source::Remote, targets });
+            }
+            (Action::Compare { size, replaces }, EntryKind::File { hash, .. }) => {
+                self.bring(entry, hash, size, replaces);
+            }
+            (Action::MakeFolder { is_recorded }, _) => {
+                let (path, uid) = (entry.path, entry.uid);
+                self.schedule.folders.push(FolderChange { path, uid, recorded: is_recorded });
+            }
+            _ => self.schedule.settled.push(entry.path),
+        }
+    }
+
+    /// Schedules a content for the path of its entry.
+    fn bring(&mut self, entry: RemoteEntry, hash: ContentHash, size: u64, replaces: Option<KnownContent>) {
+        let mut target = Target::new(entry, replaces);
+        match replaces {
+            Some(known) if known.hash == hash => {
+                let record = self.records.get(&target.path);
+                let known = record.and_then(Record::file);
+                target.recorded = known.is_some_and(|known| target.meta(hash, size) == *known);
+                target.facts = record.and_then(|record| record.facts.clone()).map(Box::new);
+            }
+            Some(known) => self.vanish(known.hash, target.path.clone()),
+            None => {}
+        }
+        self.want(hash, size, target);
+    }
+
+    /// What is at a path already is of another version from now on.
+    fn renew(&mut self, path: &VaultPath, kind: RecordKind) {
+        if let Some(known) = self.records.get(path) {
+            self.schedule.renewed.push(Record { kind, ..known.clone() });
+        }
+    }
+
+    /// A content is wanted at one more path.
+    fn want(&mut self, hash: ContentHash, size: u64, target: Target) {
+        let transfers = &mut self.schedule.transfers;
+        match self.wanted.entry((hash, size)) {
+            Entry::Occupied(at) => transfers[*at.get()].targets.push(target),
+            Entry::Vacant(new) => {
+                new.insert(transfers.len());
+                transfers.push(Transfer { hash, size, source: Source::Remote, targets: vec![target] });
+            }
+        }
+    }
+
+    fn remove(&mut self, path: VaultPath, kind: RecordKind, uid: Uid) {
+        match kind {
+            RecordKind::File(meta) => {
+                self.vanish(meta.hash, path.clone());
+                let file = Removable { path, content: (&meta).into() };
+                self.schedule.removals.push(FileRemoval { file, size: meta.size, uid, in_the_way: false });
+            }
+            RecordKind::Folder(_) => {
+                self.schedule.folder_removals.push(FolderChange { path, uid, recorded: false });
+            }
+        }
+    }
+
+    fn vanish(&mut self, hash: ContentHash, path: VaultPath) {
+        self.vanishing_paths.insert(path.clone());
+        self.vanishing.entry(hash).or_insert(path);
+    }
+
+    /// Finds a source for each content that is wanted. What comes from a file that goes is a rescue.
+    fn find_sources(&mut self, sources: &HashMap<ContentHash, VaultPath>) {
+        let Scheduler { schedule, vanishing, vanishing_paths, .. } = self;
+        let rescues = schedule.transfers.extract_if(.., |transfer| {
+            let is_target = |path: &VaultPath| transfer.targets.iter().any(|target| target.path == *path);
+            let stays = sources
+                .get(&transfer.hash)
+                .filter(|path| !vanishing_paths.contains(*path) && !is_target(path));
+            let vanishes = vanishing.get(&transfer.hash);
+            if let Some(from) = stays.or(vanishes) {
+                transfer.source = Source::Local(from.clone());
+            }
+            stays.is_none() && vanishes.is_some()
+        });
+        schedule.rescues.extend(rescues);
+    }
+
+    fn finish(mut self) -> Schedule {
+        let schedule = &mut self.schedule;
+        schedule.folder_removals.sort_by(|a, b| b.path.cmp(&a.path));
+        schedule.folders.sort_by(|a, b| a.path.cmp(&b.path));
+        if schedule.rescues.is_empty() {
+            return self.schedule;
+        }
+        let key = |path: &VaultPath| {
+            if self.folds_names { path.fold_key() } else { path.as_str().to_owned() }
+        };
+        let leaving: BTreeSet<String> = schedule
+            .removals
+            .iter()
+            .map(|removal| key(&removal.file.path))
+            .chain(schedule.folder_removals.iter().map(|folder| key(&folder.path)))
+            .collect();
+        for target in schedule.rescues.iter_mut().flat_map(|rescue| &mut rescue.targets) {
+            target.obstructed = target.replaces.is_some() || is_obstructed(&key(&target.path), &leaving);
+        }
+        let targets =
+            schedule.rescues.iter().chain(&schedule.transfers).flat_map(|transfer| &transfer.targets);
+        let files: BTreeSet<String> = targets.map(|target| key(&target.path)).collect();
+        let folders: BTreeSet<String> = schedule.folders.iter().map(|folder| key(&folder.path)).collect();
+        for removal in &mut schedule.removals {
+            let path = key(&removal.file.path);
+            // Folders above it are there as long as it is.
+            removal.in_the_way = is_obstructed(&path, &files) || is_at_or_below(&path, &folders);
+        }
+        self.schedule
+    }
+}
+
+impl Target {
+    fn new(entry: RemoteEntry, replaces: Option<KnownContent>) -> Self {
+        Target {
+            path: entry.path,
+            uid: entry.uid,
+            mtime: entry.mtime,
+            ctime: entry.ctime,
+            replaces,
+            obstructed: false,
+            recorded: false,
+            facts: None,
+        }
+    }
+
+    /// Whether the state says that this content is there already.
+    pub(crate) fn is_recorded_as(&self, hash: ContentHash) -> bool {
+        self.replaces.is_some_and(|recorded| recorded.hash == hash)
+    }
+}
+
+/// Whether a recorded file is as recorded.
+pub(crate) fn wanted(path: &VaultPath, known: &FileMeta) -> Wanted {
+    Wanted { path: path.clone(), hash: known.hash, size: known.size }
+}
+
+/// Whether one of the paths that leave is `path`, above it or below it.
+fn is_obstructed(path: &str, leaving: &BTreeSet<String>) -> bool {
+    let above = path.match_indices('/').any(|(at, _)| leaving.contains(&path[..at]));
+    above || is_at_or_below(path, leaving)
+}
+
+/// Whether one of these paths is `path`, or below it.
+fn is_at_or_below(path: &str, paths: &BTreeSet<String>) -> bool {
+    let below = format!("{path}/");
+    paths.contains(path) || paths.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below))
+}
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;

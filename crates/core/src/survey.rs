@@ -1,0 +1,282 @@
+//! What a run finds out before it does anything: the state, the destination, and what the vault lists.
+
+use obsync_client::{ClientError, Session};
+use obsync_protocol::VaultId;
+use obsync_protocol::limits::{
+    ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_BREAKS, LISTING_MEMORY, UNREADABLE_ENTRIES,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::cursor::{CursorCheck, REGROWN};
+use crate::error::PullError;
+use crate::identity::MarkerFound;
+use crate::listing::{Excess, Listing};
+use crate::progress::Phase;
+use crate::reconcile::{Mode, Reach};
+use crate::report::Report;
+use crate::run::Run;
+use crate::state::{Commit, VaultState};
+
+/// A listing that broke off after so many entries is no failed attempt.
+const GOOD_PART: u64 = 256;
+
+/// What a round found out before it does anything.
+pub(crate) struct Survey {
+    pub(crate) mode: Mode,
+    pub(crate) reach: Reach,
+    pub(crate) known: VaultState,
+    /// The version below which nothing has to be done again.
+    pub(crate) floor: u64,
+    /// The destination holds nothing.
+    pub(crate) fresh: bool,
+    /// What is known of the destination does not come from the run that filled it.
+    pub(crate) is_lost: bool,
+    /// Nothing that is recorded is believed, though it could not be forgotten.
+    pub(crate) disbelieved: bool,
+    /// Where the destination has its marker.
+    pub(crate) marker: MarkerFound,
+    pub(crate) listing: Listing,
+    /// What the listing says of the newest entry.
+    pub(crate) cursor: CursorCheck,
+    /// The version that the listing goes up to.
+    pub(crate) version: u64,
+    pub(crate) session: Session,
+}
+
+impl Survey {
+    /// Whether the destination can have files that an earlier run, of which nothing is known any more, put there and that the
+    /// vault deleted since: it is this vault's, and nothing is recorded of it.
+    pub(crate) fn may_have_vanished(&self, vault: &VaultId) -> bool {
+        let is_whole = self.known.version == 0 && self.reach == Reach::Everything;
+        is_whole && self.is_lost && !self.fresh && self.marker.is_of(vault)
+    }
+
+    /// Whether the listing stands for the whole vault, so that nothing that was deferred before counts beside it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.mode == Mode::Full || self.reach.lowers()
+    }
+}
+
+/// What the server listed.
+struct Listed {
+    pub(crate) listing: Listing,
+    pub(crate) cursor: CursorCheck,
+    pub(crate) session: Session,
+    /// The version that was asked from.
+    start: u64,
+}
+
+impl Listed {
+    /// The version that the listing goes up to: the highest uid that was received, whatever `ready` says.
+    fn version(&self) -> u64 {
+        self.start.max(self.listing.newest)
+    }
+
+    /// The newest version that the server knows of, by its own word or by an entry.
+    fn server_version(&self) -> u64 {
+        self.session.server_version().unwrap_or_default().max(self.listing.newest)
+    }
+}
+
+impl Run<'_> {
+    /// Connects and lists. `None`: told to stop.
+    pub(crate) async fn survey(&self, mode: Mode, report: &mut Report) -> Result<Option<Survey>, PullError> {
+        // A service that does not answer must not keep whoever wants to stop waiting.
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(None),
+            survey = self.look(mode, report) => survey.map(Some),
+        }
+    }
+
+    /// Looks at the state, the destination and the vault.
+    async fn look(&self, mode: Mode, report: &mut Report) -> Result<Survey, PullError> {
+        let mut known = self.state.load().await?;
+        let fresh = self.store.is_empty().await?;
+        let had_identity = known.destination.is_some();
+        let marker = self.judge_destination(&mut known, fresh, report).await?;
+        // An identity that is not known any more, or is doubted, says that there may be files of an earlier run.
+        let is_lost = !had_identity || report.doubt.is_some();
+        if self.options.keep_everything && !known.keeping && !self.options.dry_run {
+            known.keeping = true;
+            self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
+        }
+        let keeps = self.options.keep_everything || known.keeping;
+        self.return_taken(report).await?;
+        self.recover(&known, report).await?;
+        if fresh || mode == Mode::Full {
+            // What was looked at is gone, or everything is wanted to be looked at from the beginning.
+            known.rechecking = known.rechecking.map(|_| 0);
+        }
+        let asked = mode;
+        let mode = if known.rechecking.is_some() { Mode::Full } else { mode };
+        let start = match mode {
+            Mode::Incremental if !keeps => known.version,
+            _ => 0,
+        };
+        let mut listed = self.list(start, &known).await?;
+        report.listed += listed.listing.received;
+        let server = listed.server_version();
+        // What is recorded may have been forgotten; the newest entry that was listed is not.
+        let newest = known.cursor.map_or(0, |cursor| cursor.uid.0);
+        let is_older = server < known.version.max(newest);
+        let mode = match is_older && self.options.accept_older_vault && !fresh {
+            // A full pull that was cut off wanted the vault as it was then; this one may remove only if the user says so.
+            true => {
+                known.rechecking = known.rechecking.filter(|_| asked == Mode::Full);
+                asked
+            }
+            false => mode,
+        };
+        let is_restored = !is_older && !keeps && !listed.cursor.is_confirmed();
+        if is_restored {
+            self.warn(REGROWN.to_owned(), report);
+            report.vault_restored = true;
+        }
+        let reach = match is_restored || keeps {
+            true => Reach::KeepEverything,
+            false => self.reach(mode, is_older),
+        };
+        if reach != Reach::Everything && start > 0 {
+            listed = self.list(0, &known).await?;
+            report.listed += listed.listing.received;
+        }
+        let mode = match reach {
+            Reach::Additions => {
+                report.older_vault = Some(server);
+                self.warn(older(server, known.version.max(newest)), report);
+                // Files are compared with what is listed, not looked at: the listing is not to be trusted that far.
+                Mode::Incremental
+            }
+            _ => mode,
+        };
+        let floor = match reach {
+            Reach::Everything if server >= known.version => known.version,
+            Reach::Additions => known.version,
+            Reach::Everything | Reach::Listed | Reach::KeepEverything => 0,
+        };
+        if floor < known.version {
+            known.rechecking = known.rechecking.map(|_| 0);
+        }
+        let version = listed.version();
+        let Listed { listing, cursor, session, .. } = listed;
+        let disbelieved = self.options.dry_run && report.doubt.is_some();
+        Ok(Survey {
+            mode,
+            reach,
+            known,
+            floor,
+            fresh,
+            is_lost,
+            disbelieved,
+            marker,
+            listing,
+            cursor,
+            version,
+            session,
+        })
+    }
+
+    /// How far to go with what is recorded, when the vault is older than the destination or not.
+    fn reach(&self, mode: Mode, is_older: bool) -> Reach {
+        match (is_older, self.options.accept_older_vault) {
+            (true, false) => Reach::Additions,
+            (true, true) if mode == Mode::Incremental => Reach::Listed,
+            _ => Reach::Everything,
+        }
+    }
+
+    /// Lists the entries after `start`.
+    async fn list(&self, start: u64, known: &VaultState) -> Result<Listed, PullError> {
+        let initial = start == 0 || !known.listed;
+        let retry = &self.source.client.options().retry;
+        let mut pauses = retry.pauses();
+        let mut listing = Listing::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY));
+        let mut cursor = CursorCheck::new(start, known.cursor);
+        // Where a listing that broke off goes on.
+        let (mut from, mut breaks) = (cursor.start(), 0);
+        loop {
+            self.progress.phase(Phase::Connecting);
+            let mut session = Session::open(&self.source.client, &self.target(), from, initial).await?;
+            self.progress.phase(Phase::Listing);
+            let (before, newest) = (listing.received, listing.newest);
+            let listed = self.receive(&mut session, &mut listing, &mut cursor).await;
+            if let Some(excess) = listing.excess {
+                return Err(self.too_large(excess, &listing));
+            }
+            let error = match listed {
+                Ok(_) => {
+                    cursor.see_news(listing.entries.iter());
+                    return Ok(Listed { listing, cursor, session, start });
+                }
+                Err(error) if !error.is_retryable() => return Err(error.into()),
+                Err(error) => error,
+            };
+            // The highest uid that was received once more: a rename's two entries can share one (protocol.md section 3).
+            from = from.max(session.version().saturating_sub(1));
+            // The same entries over and over are no progress, and nothing goes on in ever smaller steps.
+            let is_good = listing.received - before >= GOOD_PART && listing.newest > newest;
+            if is_good && breaks < LISTING_BREAKS {
+                breaks += 1;
+                pauses = retry.pauses();
+            }
+            let Some(pause) = pauses.next() else {
+                return Err(error.into());
+            };
+            self.progress
+                .notice(&format!("the list of changes broke off ({error}); going on from version {from}"));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Receives a listing to its end, or to where it is too large: where only memory is short, to its end all the same, to
+    /// say how much it takes.
+    async fn receive(
+        &self,
+        session: &mut Session,
+        listing: &mut Listing,
+        cursor: &mut CursorCheck,
+    ) -> Result<(), ClientError> {
+        let enough = CancellationToken::new();
+        let mut take = |message| {
+            if !cursor.see(&message, &self.source.keys) {
+                if cursor.is_flooded() {
+                    listing.excess = Some(Excess::Received);
+                    enough.cancel();
+                }
+                return;
+            }
+            listing.add(message, &self.source.keys);
+            self.progress.listed(listing.received);
+            if matches!(listing.excess, Some(Excess::Received | Excess::Paths | Excess::Unreadable)) {
+                enough.cancel();
+            }
+        };
+        tokio::select! {
+            biased;
+            () = enough.cancelled() => Ok(()),
+            listed = session.listing(&mut take) => listed.map(|_| ()),
+        }
+    }
+
+    fn too_large(&self, excess: Excess, listing: &Listing) -> PullError {
+        match excess {
+            Excess::Received => PullError::TooManyEntries { limit: ENTRIES_RECEIVED },
+            Excess::Unreadable => PullError::TooManyUnreadable { limit: UNREADABLE_ENTRIES },
+            Excess::Paths => PullError::TooManyPaths { limit: ENTRIES_KEPT },
+            Excess::Memory => {
+                let allowed = self.options.listing_memory.unwrap_or(LISTING_MEMORY);
+                PullError::ListingTooLarge { entries: listing.received, needed: listing.memory(), allowed }
+            }
+        }
+    }
+}
+
+/// What to tell of a vault that is older than the destination.
+fn older(server: u64, destination: u64) -> String {
+    format!(
+        "the vault on the server is at version {server}, but the destination was pulled from version {destination}: the \
+         vault was rolled back or replaced. Nothing was removed, and only what is newer than the files here was brought; \
+         README.md says under \"Exit status\" how to go on"
+    )
+}

@@ -1,0 +1,64 @@
+//! Finds files that the vault deleted while nothing was recorded of them: a mirror removes them.
+
+use std::collections::HashMap;
+
+use obsync_protocol::{ContentHash, Uid, VaultPath};
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::error::PullError;
+use crate::history::Historian;
+use crate::model::{FileMeta, KnownContent, Record, RecordKind};
+use crate::run::Run;
+use crate::state::Commit;
+use crate::store::{Found, Wanted};
+use crate::survey::Survey;
+
+/// How many files are looked at at a time.
+const LOOKED_AT: usize = 256;
+
+impl Run<'_> {
+    /// Files that are here though the vault deleted them, with a content that it had: what a mirror would have removed, had it
+    /// known of them. Nothing is recorded of them.
+    pub(crate) async fn vanished(
+        &self,
+        entries: &[RemoteEntry],
+        records: &HashMap<VaultPath, Record>,
+        survey: &Survey,
+    ) -> Result<Vec<Record>, PullError> {
+        let historian = Historian::new(self.source.client.clone(), self.target(), survey.version);
+        let deleted = |entry: &&RemoteEntry| matches!(entry.kind, EntryKind::Deleted { folder: false });
+        let unrecorded = entries.iter().filter(deleted).filter(|entry| !records.contains_key(&entry.path));
+        let paths: Vec<&VaultPath> = unrecorded.map(|entry| &entry.path).collect();
+        let mut vanished = Vec::new();
+        for some in paths.chunks(LOOKED_AT) {
+            let mut found_now = Vec::new();
+            let wanted =
+                some.iter().map(|path| Wanted { path: (*path).clone(), hash: ContentHash::EMPTY, size: 0 });
+            let found = self.store.look(wanted.collect()).await?;
+            for (path, found) in some.iter().zip(found) {
+                let content = match found {
+                    Found::Wanted => KnownContent::of(&[]),
+                    Found::Other(content) => content,
+                    Found::Nothing | Found::Unknown => continue,
+                };
+                let had = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return Ok(vanished),
+                    had = historian.had(path, content) => had,
+                };
+                if had {
+                    let KnownContent { hash, size } = content;
+                    let meta = FileMeta { hash, size, mtime: 0, ctime: 0, uid: Uid(0) };
+                    found_now.push(Record::new((*path).clone(), RecordKind::File(meta)));
+                }
+            }
+            if !found_now.is_empty() && !self.options.dry_run {
+                // Should their removal have to wait, a later run must know of them.
+                let (records, state) = (found_now.clone(), survey.known.clone());
+                self.state.commit(Commit { records, state, ..Commit::default() }).await?;
+            }
+            vanished.extend(found_now);
+        }
+        Ok(vanished)
+    }
+}

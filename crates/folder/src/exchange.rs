@@ -1,0 +1,297 @@
+//! Takes files out of their places by renaming, and compares what came out with what was expected: nothing that somebody saves
+//! between a look and a replacement is lost.
+//!
+//! A new file and the one that it replaces change places in one step (renameat2, `RENAME_EXCHANGE`). What came out lies in the
+//! staging folder under a name that says where it was and which content was expected. If it is another file it gets its place
+//! back. If it is the expected one it stays until the batch is durable, and is compared once more: a program that had it open
+//! may have written to it. A run that was killed in between leaves it there, and the next one judges it
+//! ([`Shared::return_taken`]).
+//!
+//! Where a file system cannot exchange files, and where the destination has another file system mounted below it, the last
+//! look is right before the replacement.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use cap_std::fs::Dir;
+use obsync_core::{KnownContent, StoreError};
+use obsync_protocol::{ContentHash, VaultPath};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::aside::place_beside;
+use super::entry::{Facts, Kind, content_of, has_content, look};
+use super::parents::Parents;
+use super::rename::{rename_new, swap};
+use super::root::Root;
+use super::shared::Shared;
+use super::site::Action;
+use super::staging::StagingFolder;
+use super::steps::Step;
+use obsync_core::blocking::lock;
+
+/// How the names of files in the staging folder begin that came out of their places.
+const TAKEN: &str = "taken-";
+/// What such a name is made of besides: two hashes in hexadecimal digits, and a dash.
+const DIGITS: usize = 64;
+
+/// A file that came out of its place and is as expected.
+#[derive(Debug)]
+pub(super) struct Taken {
+    path: VaultPath,
+    /// Its name in the staging folder.
+    name: String,
+    facts: Facts,
+}
+
+/// The name of a file that comes out of `path`, where `expected` is to be.
+fn taken_name(path: &VaultPath, expected: ContentHash) -> String {
+    format!("{TAKEN}{}-{expected}", ContentHash::of(path.as_str().as_bytes()))
+}
+
+/// The hash of the path and the content that was expected, if a name in the staging folder is that of a file that came out.
+fn parse(name: &str) -> Option<(ContentHash, ContentHash)> {
+    let rest = name.strip_prefix(TAKEN)?;
+    let (path, expected) = (rest.get(..DIGITS)?, rest.get(DIGITS + 1..)?);
+    Some((path.parse().ok()?, expected.parse().ok()?))
+}
+
+/// Whether a name in the staging folder is that of a file that came out of its place.
+pub(super) fn is_taken(name: &str) -> bool {
+    parse(name).is_some()
+}
+
+/// Whether a file that came out is the one that was looked at. To be renamed changes the time of the last change of any kind;
+/// some file systems give a file another number then, so that its content decides.
+fn is_same(staging: &StagingFolder, name: &str, before: &Facts, content: ContentHash) -> bool {
+    let Ok(Some(now)) = look(&staging.dir, name) else { return false };
+    let looks_alike = (now.kind, now.size, now.modified) == (before.kind, before.size, before.modified);
+    looks_alike
+        && (now.identity == before.identity
+            || has_content(&staging.dir, name, content, before.size).unwrap_or(false))
+}
+
+/// What is to be replaced: the file with these facts, which has this content.
+#[derive(Clone, Copy)]
+pub(super) struct Replaced {
+    pub(super) facts: Facts,
+    pub(super) content: ContentHash,
+}
+
+impl Shared {
+    /// Whether files can change places here, as far as is known.
+    pub(super) fn exchanges(&self) -> bool {
+        !self.no_exchange.load(Ordering::Relaxed)
+    }
+
+    /// Puts the staged file `handle` in the place of another. [`Errno::EXIST`]: there is something else by now.
+    /// [`Errno::OPNOTSUPP`]: files cannot change places here. In both cases nothing happened.
+    pub(super) fn exchange(
+        &self,
+        staging: &StagingFolder,
+        handle: &str,
+        dir: &Dir,
+        path: &VaultPath,
+        replaced: Replaced,
+    ) -> rustix::io::Result<()> {
+        let name = path.file_name();
+        let ours = look(&staging.dir, handle)?.ok_or(Errno::NOENT)?;
+        let taken = taken_name(path, replaced.content);
+        rename_new(&staging.dir, handle, &staging.dir, &taken).map_err(|error| match error {
+            // Two files of one name are not taken out at once.
+            Errno::EXIST => Errno::OPNOTSUPP,
+            error => error,
+        })?;
+        self.steps.reach(Step::Renamed, Some(path));
+        let restore = || rustix::fs::renameat(&staging.dir, &taken, &staging.dir, handle);
+        match swap(&staging.dir, &taken, dir, name) {
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                self.no_exchange.store(true, Ordering::Relaxed);
+                restore()?;
+                return Err(Errno::OPNOTSUPP);
+            }
+            // It is gone.
+            Err(Errno::NOENT) => return restore().and(Err(Errno::EXIST)),
+            Err(error) => return restore().and(Err(error)),
+        }
+        self.steps.reach(Step::Exchanged, Some(path));
+        if is_same(staging, &taken, &replaced.facts, replaced.content) {
+            self.note_taken(path, taken, replaced.facts);
+            return Ok(());
+        }
+        swap(&staging.dir, &taken, dir, name)?;
+        match look(&staging.dir, &taken)? {
+            Some(found) if found.identity == ours.identity => restore().and(Err(Errno::EXIST)),
+            // Yet another file was saved there in the meantime. It is newer than the one that has its place back: the next run
+            // keeps it under another name.
+            _ => Err(Errno::BUSY),
+        }
+    }
+
+    /// Takes a file out of its place. `false`: it is not the one that was looked at, and has its place back.
+    pub(super) fn take_out(
+        &self,
+        staging: &StagingFolder,
+        dir: &Dir,
+        path: &VaultPath,
+        replaced: Replaced,
+    ) -> rustix::io::Result<bool> {
+        let taken = taken_name(path, replaced.content);
+        rename_new(dir, path.file_name(), &staging.dir, &taken)?;
+        self.steps.reach(Step::TakenOut, Some(path));
+        if is_same(staging, &taken, &replaced.facts, replaced.content) {
+            self.note_taken(path, taken, replaced.facts);
+            return Ok(true);
+        }
+        rename_new(&staging.dir, &taken, dir, path.file_name())?;
+        Ok(false)
+    }
+
+    fn note_taken(&self, path: &VaultPath, name: String, facts: Facts) {
+        lock(&self.taken).push(Taken { path: path.clone(), name, facts });
+    }
+
+    /// Removes what came out and is still as expected. What a program wrote to that had it open is kept under another name.
+    pub(super) fn settle_taken(&self, root: &Root, staging: &StagingFolder) {
+        let taken = std::mem::take(&mut *lock(&self.taken));
+        if taken.is_empty() {
+            return;
+        }
+        let mut parents = Parents::new(root);
+        for Taken { path, name, facts } in taken {
+            let now = look(&staging.dir, &name).ok().flatten();
+            let is_unchanged =
+                now.is_some_and(|now| (now.size, now.modified) == (facts.size, facts.modified));
+            if is_unchanged || now.is_none() {
+                staging.remove_file(&name);
+                continue;
+            }
+            match self.give_back(root, &mut parents, staging, &name, Some(&path)) {
+                Ok(kept_as) => {
+                    let kept = format!(
+                        "{path}: a program that had it open went on writing to it while it was replaced or removed; that text \
+                         is kept as {kept_as}"
+                    );
+                    lock(&self.kept).push(kept);
+                }
+                // The next run tries again.
+                Err(error) => {
+                    tracing::warn!(%error, "a file that was changed while it was replaced stays in staging")
+                }
+            }
+        }
+        self.steps.reach(Step::Settled, None);
+    }
+
+    /// The same, wherever staging is.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        if !lock(&self.taken).is_empty()
+            && let Some(root) = self.root()?
+            && let Some(staging) = self.find_staging(&root)?
+        {
+            self.settle_taken(&root, &staging);
+        }
+        Ok(())
+    }
+
+    /// Whether a killed run left files that it had taken out of their places.
+    pub(super) fn has_taken(&self) -> Result<bool, StoreError> {
+        let Some(root) = self.root()? else { return Ok(false) };
+        let Some(staging) = self.find_staging(&root)? else { return Ok(false) };
+        Ok(staging.names()?.iter().any(|name| is_taken(name)))
+    }
+
+    /// Judges the files that a killed run had taken out of their places. What has the expected content, or that which was to
+    /// come (`known`: the paths that may be theirs, with it), goes; anything else is a user's, and gets its name back or
+    /// another one.
+    pub(super) fn return_taken(
+        &self,
+        known: &[(VaultPath, Option<KnownContent>)],
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
+        let Some(root) = self.root_to_write()? else { return Ok(Vec::new()) };
+        let Some(staging) = self.find_staging(&root)? else { return Ok(Vec::new()) };
+        let paths: HashMap<ContentHash, &(VaultPath, Option<KnownContent>)> =
+            known.iter().map(|entry| (ContentHash::of(entry.0.as_str().as_bytes()), entry)).collect();
+        let mut parents = Parents::new(&root);
+        let mut kept = Vec::new();
+        for name in staging.names()? {
+            let Some((path, expected)) = parse(&name) else { continue };
+            let entry = paths.get(&path);
+            let to_come = entry.and_then(|entry| entry.1).map(|content| content.hash);
+            if self.is_one_of(&staging, &name, expected, to_come)? {
+                staging.remove_file(&name);
+                continue;
+            }
+            let path = entry.map(|entry| &entry.0);
+            let kept_as = self.give_back(&root, &mut parents, &staging, &name, path)?;
+            if path != Some(&kept_as) {
+                kept.push((path.cloned(), kept_as));
+            }
+        }
+        root.flush()?;
+        Ok(kept)
+    }
+
+    /// Whether a file in the staging folder has one of these contents. What cannot be read has not.
+    fn is_one_of(
+        &self,
+        staging: &StagingFolder,
+        name: &str,
+        expected: ContentHash,
+        to_come: Option<ContentHash>,
+    ) -> Result<bool, StoreError> {
+        let facts = look(&staging.dir, name).map_err(|error| self.site.root_error(Action::Read, error))?;
+        let Some(facts) = facts.filter(|facts| facts.kind == Kind::File) else { return Ok(false) };
+        let found = content_of(&staging.dir, name, &[facts.size]).ok().flatten();
+        let content = found.and_then(|(content, _)| content);
+        Ok(content.is_some_and(|content| content == expected || Some(content) == to_come))
+    }
+
+    /// Gives a file in the staging folder the name that it had, or a free one that says "Conflicted copy" where that is taken.
+    fn give_back(
+        &self,
+        root: &Root,
+        parents: &mut Parents<'_>,
+        staging: &StagingFolder,
+        name: &str,
+        path: Option<&VaultPath>,
+    ) -> Result<VaultPath, StoreError> {
+        let recovered =
+            VaultPath::parse("Recovered.md").map_err(|_| self.site.unavailable("a name is refused"))?;
+        let path = path.unwrap_or(&recovered);
+        let dir = parents.make(path.parent().as_ref(), path)?;
+        match rename_new(&staging.dir, name, &*dir, path.file_name()) {
+            Ok(()) => {
+                root.touched(path.parent().as_ref());
+                Ok(path.clone())
+            }
+            Err(Errno::EXIST) => place_beside(root, &staging.dir, name, &dir, path),
+            Err(error) => Err(self.site.error(Action::SetAside, path.as_str(), error)),
+        }
+    }
+}
+
+/// Removes a file that cannot be taken out, because staging is in another file system: after one more look.
+pub(super) fn remove_after_a_look(dir: &Dir, name: &str, before: &Facts) -> rustix::io::Result<bool> {
+    if look(dir, name)?.is_some_and(|now| now != *before) {
+        return Ok(false);
+    }
+    rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_that_came_out_says_where_it_was_and_what_was_expected() {
+        let path = VaultPath::parse("a/note.md").unwrap();
+        let expected = ContentHash::of(b"text");
+        let name = taken_name(&path, expected);
+        assert!(name.len() <= 143, "the shortest limit of names that is known");
+        assert_eq!(parse(&name), Some((ContentHash::of(b"a/note.md"), expected)));
+        assert!(!is_taken(&expected.to_string()) && !is_taken(&format!("{expected}-1")));
+    }
+}

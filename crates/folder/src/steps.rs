@@ -1,0 +1,54 @@
+//! The steps of writing to a folder, so that a test can do something, or end the process, at each of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use obsync_protocol::VaultPath;
+
+/// A step of publishing or removing a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// The contents of a batch are durable, and nothing of it is visible.
+    Prepared,
+    /// The file at the path was compared with what is expected there.
+    Compared,
+    /// The staged file has the name of one that is to be taken out.
+    Renamed,
+    /// The new file and the old one have changed places.
+    Exchanged,
+    /// The new file is in its place.
+    Placed,
+    /// The names of a batch are durable.
+    Flushed,
+    /// The files that came out of a batch were compared once more and are gone.
+    Settled,
+    /// A file that is to be removed was compared with what is recorded.
+    ToBeRemoved,
+    /// It is out of its place.
+    TakenOut,
+}
+
+/// Sees each step before the next one, with the path if it is that of one file.
+type Watch = Arc<dyn Fn(Step, Option<&VaultPath>) + Send + Sync>;
+
+/// Who watches the steps, if anybody does.
+#[derive(Clone, Default)]
+pub(super) struct Steps(Option<Watch>);
+
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Steps")
+    }
+}
+
+impl Steps {
+    pub(super) fn watched(watch: impl Fn(Step, Option<&VaultPath>) + Send + Sync + 'static) -> Self {
+        Steps(Some(Arc::new(watch)))
+    }
+
+    pub(super) fn reach(&self, step: Step, path: Option<&VaultPath>) {
+        if let Some(watch) = &self.0 {
+            watch(step, path);
+        }
+    }
+}

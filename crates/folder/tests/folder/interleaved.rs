@@ -1,0 +1,259 @@
+//! A user saves, deletes or goes on writing at each step of publishing and removing: no text is lost, and none is taken for
+//! obsync's own.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use obsync_conformance::{at, place, publish_one, stage};
+use obsync_core::{KnownContent, Removable, Removal, VaultStore};
+use obsync_folder::{FolderOptions, FolderStore, Step};
+use tempfile::TempDir;
+
+const RECORDED: &str = "recorded";
+const FROM_VAULT: &str = "from the vault";
+const USERS: &str = "a user's";
+
+const PUBLISHING: [Step; 7] = [
+    Step::Prepared,
+    Step::Compared,
+    Step::Renamed,
+    Step::Exchanged,
+    Step::Placed,
+    Step::Flushed,
+    Step::Settled,
+];
+
+/// What a user does to `note.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    /// Writes another text of the same length into the file.
+    Overwrite,
+    /// Saves as editors do: a new file is renamed to the name.
+    Replace,
+    /// Deletes the file.
+    Delete,
+    /// Goes on writing to the file that was open before.
+    WriteOn,
+}
+
+const DEEDS: [Deed; 4] = [Deed::Overwrite, Deed::Replace, Deed::Delete, Deed::WriteOn];
+
+struct Scene {
+    home: TempDir,
+    /// What a program has open from the beginning.
+    open: Arc<Mutex<File>>,
+}
+
+impl Scene {
+    /// A folder in which obsync put `note.md`.
+    async fn new() -> Self {
+        let home = TempDir::new().unwrap();
+        let store = FolderStore::open(home.path(), FolderOptions::default()).unwrap();
+        place(&store, "note.md", RECORDED.as_bytes(), 1_700_000_000_000, None).await;
+        let open = OpenOptions::new().append(true).open(home.path().join("note.md")).unwrap();
+        Scene { home, open: Arc::new(Mutex::new(open)) }
+    }
+
+    /// A store in which a user does something when this step is reached first. Tells whether it was.
+    fn store(&self, at_step: Step, deed: Deed) -> (FolderStore, Arc<Mutex<bool>>) {
+        let (path, open) = (self.note(), self.open.clone());
+        let done = Arc::new(Mutex::new(false));
+        let is_done = done.clone();
+        let watch = move |step: Step, _: Option<&obsync_protocol::VaultPath>| {
+            let mut done = done.lock().unwrap();
+            if step == at_step && !*done {
+                *done = true;
+                do_it(deed, &path, &open);
+            }
+        };
+        (FolderStore::open_watched(self.home.path(), FolderOptions::default(), watch).unwrap(), is_done)
+    }
+
+    fn note(&self) -> PathBuf {
+        self.home.path().join("note.md")
+    }
+
+    /// All texts in the folder, obsync's own folder included.
+    fn texts(&self) -> BTreeSet<String> {
+        let mut texts = BTreeSet::new();
+        collect(self.home.path(), &mut texts);
+        texts
+    }
+
+    fn has_staging(&self) -> bool {
+        self.home.path().join(".obsync/staging").exists()
+    }
+}
+
+fn do_it(deed: Deed, path: &Path, open: &Mutex<File>) {
+    match deed {
+        Deed::Overwrite => fs::write(path, USERS).unwrap(),
+        Deed::Replace => {
+            let beside = path.with_extension("tmp");
+            fs::write(&beside, USERS).unwrap();
+            fs::rename(beside, path).unwrap();
+        }
+        Deed::Delete => {
+            let _ = fs::remove_file(path);
+        }
+        Deed::WriteOn => open.lock().unwrap().write_all(USERS.as_bytes()).unwrap(),
+    }
+}
+
+fn collect(folder: &Path, texts: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => collect(&path, texts),
+            false => {
+                texts.insert(fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+}
+
+/// Whether a text of the user is among these, whole or behind what was there before.
+fn has_users(texts: &BTreeSet<String>) -> bool {
+    texts.iter().any(|text| text.ends_with(USERS))
+}
+
+#[tokio::test]
+async fn what_a_user_does_at_any_step_of_publishing_is_kept() {
+    let mut reached = BTreeSet::new();
+    for step in PUBLISHING {
+        for deed in DEEDS {
+            let scene = Scene::new().await;
+            let (store, done) = scene.store(step, deed);
+            let staged = stage(&store, "note.md", FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
+            let placed = publish_one(&store, staged, Some(KnownContent::of(RECORDED.as_bytes()))).await;
+            let placed = placed.unwrap_or_else(|failure| panic!("{step:?}, {deed:?}: {}", failure.error));
+            if *done.lock().unwrap() {
+                reached.insert(step);
+            }
+            store.flush().await.unwrap();
+            store.discard_staged().await.unwrap();
+            let texts = scene.texts();
+            if deed != Deed::Delete && !(deed == Deed::WriteOn && step == Step::Settled) {
+                assert!(has_users(&texts), "{step:?}, {deed:?}: {texts:?}");
+            }
+            // Who deletes or saves after the new file came into its place acts on that.
+            let is_before = step <= Step::Renamed;
+            if is_before || deed == Deed::WriteOn {
+                assert_eq!(fs::read_to_string(scene.note()).unwrap(), FROM_VAULT, "{step:?}, {deed:?}");
+            }
+            if is_before && deed != Deed::Delete {
+                assert!(placed.conflict.is_some(), "{step:?}, {deed:?}");
+            }
+            assert!(!scene.has_staging(), "{step:?}, {deed:?}: {texts:?}");
+        }
+    }
+    assert_eq!(reached, BTreeSet::from(PUBLISHING));
+}
+
+#[tokio::test]
+async fn what_a_user_does_at_any_step_of_removing_is_kept() {
+    for step in [Step::ToBeRemoved, Step::TakenOut] {
+        for deed in DEEDS {
+            let scene = Scene::new().await;
+            let (store, done) = scene.store(step, deed);
+            let file = Removable { path: at("note.md"), content: KnownContent::of(RECORDED.as_bytes()) };
+            let removal = store.remove_files(vec![file]).await.pop().unwrap().unwrap();
+            assert!(*done.lock().unwrap(), "{step:?}");
+            store.flush().await.unwrap();
+            store.discard_staged().await.unwrap();
+            let texts = scene.texts();
+            match deed {
+                Deed::Delete => {
+                    assert!(matches!(removal, Removal::Removed | Removal::Missing), "{step:?}: {removal:?}");
+                    assert_eq!(texts, BTreeSet::new(), "{step:?}");
+                }
+                _ => assert!(has_users(&texts), "{step:?}, {deed:?}: {removal:?} {texts:?}"),
+            }
+            if step == Step::ToBeRemoved && deed != Deed::Delete {
+                assert_eq!(removal, Removal::Kept, "{deed:?}");
+                assert!(fs::read_to_string(scene.note()).unwrap().ends_with(USERS), "{deed:?}");
+            }
+            assert!(!scene.has_staging(), "{step:?}, {deed:?}: {texts:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_had_the_file_open_and_goes_on_writing_is_told_of() {
+    let scene = Scene::new().await;
+    let (store, _) = scene.store(Step::Placed, Deed::WriteOn);
+    let staged = stage(&store, "note.md", FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
+    publish_one(&store, staged, Some(KnownContent::of(RECORDED.as_bytes()))).await.unwrap();
+    let warnings = store.warnings();
+    assert!(warnings.iter().any(|warning| warning.contains("went on writing to it")), "{warnings:?}");
+    assert!(scene.texts().contains(&format!("{RECORDED}{USERS}")));
+}
+
+/// What a killed run leaves: the store is given up at a step, and another one comes.
+#[tokio::test]
+async fn what_a_killed_run_had_taken_out_is_judged_by_the_next() {
+    for (deed, is_kept) in [(None, false), (Some(Deed::Overwrite), true), (Some(Deed::Replace), true)] {
+        let scene = Scene::new().await;
+        let (path, open) = (scene.note(), scene.open.clone());
+        let watch = move |step: Step, _: Option<&obsync_protocol::VaultPath>| match (step, deed) {
+            (Step::Renamed, Some(deed)) => do_it(deed, &path, &open),
+            // The thread that publishes dies here.
+            (Step::Exchanged, _) => std::panic::panic_any("killed"),
+            _ => {}
+        };
+        let store = FolderStore::open_watched(scene.home.path(), FolderOptions::default(), watch).unwrap();
+        let staged = stage(&store, "note.md", FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
+        let publishing = tokio::spawn(async move {
+            let _ = publish_one(&store, staged, Some(KnownContent::of(RECORDED.as_bytes()))).await;
+        });
+        assert!(publishing.await.is_err(), "the panic is passed on");
+        let next = FolderStore::open(scene.home.path(), FolderOptions::default()).unwrap();
+        assert!(next.has_taken().await.unwrap());
+        let known = vec![(at("note.md"), Some(KnownContent::of(FROM_VAULT.as_bytes())))];
+        let kept = next.return_taken(known).await.unwrap();
+        assert_eq!(kept.len(), usize::from(is_kept), "{deed:?}");
+        assert_eq!(has_users(&scene.texts()), is_kept, "{deed:?}");
+        assert_eq!(fs::read_to_string(scene.note()).unwrap(), FROM_VAULT);
+        assert!(!next.has_taken().await.unwrap());
+        next.discard_staged().await.unwrap();
+        assert!(!scene.has_staging());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_taken_out_to_be_removed_and_is_a_users_gets_its_name_back() {
+    let scene = Scene::new().await;
+    let (path, open) = (scene.note(), scene.open.clone());
+    let watch = move |step: Step, _: Option<&obsync_protocol::VaultPath>| match step {
+        Step::ToBeRemoved => do_it(Deed::Replace, &path, &open),
+        Step::TakenOut => std::panic::panic_any("killed"),
+        _ => {}
+    };
+    let store = FolderStore::open_watched(scene.home.path(), FolderOptions::default(), watch).unwrap();
+    let file = Removable { path: at("note.md"), content: KnownContent::of(RECORDED.as_bytes()) };
+    let removing = tokio::spawn(async move { store.remove_files(vec![file]).await.len() });
+    assert!(removing.await.is_err(), "the panic is passed on");
+    assert!(!scene.note().exists());
+    let next = FolderStore::open(scene.home.path(), FolderOptions::default()).unwrap();
+    assert_eq!(next.return_taken(vec![(at("note.md"), None)]).await.unwrap(), []);
+    assert_eq!(fs::read_to_string(scene.note()).unwrap(), USERS);
+}
+
+#[tokio::test]
+async fn without_its_path_a_users_file_is_recovered_at_the_root() {
+    let scene = Scene::new().await;
+    let staging = scene.home.path().join(".obsync/staging");
+    fs::create_dir_all(&staging).unwrap();
+    let hash = KnownContent::of(b"x").hash;
+    fs::write(staging.join(format!("taken-{hash}-{hash}")), USERS).unwrap();
+    let store = FolderStore::open(scene.home.path(), FolderOptions::default()).unwrap();
+    // As long as nobody judged it, it is not swept away.
+    store.discard_staged().await.unwrap();
+    assert!(has_users(&scene.texts()));
+    let kept = store.return_taken(Vec::new()).await.unwrap();
+    assert_eq!(kept, [(None, at("Recovered.md"))]);
+    assert_eq!(fs::read_to_string(scene.home.path().join("Recovered.md")).unwrap(), USERS);
+}
