@@ -74,7 +74,7 @@ use obsync_core::{
     MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
     VaultStore, Wanted, repository_parts_among,
 };
-use obsync_protocol::{RepositoryPart, VaultPath};
+use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 pub use self::location::{BucketLocation, LocationError, Service};
@@ -156,8 +156,8 @@ impl VaultStore for BucketStore {
         self.shared.site.location()
     }
 
-    async fn folds_names(&self) -> Result<bool, StoreError> {
-        Ok(false)
+    async fn folds_names(&self) -> Result<NameFolding, StoreError> {
+        Ok(NameFolding::Nothing)
     }
 
     fn has_folders(&self) -> bool {

@@ -226,7 +226,7 @@ impl Run<'_> {
             true => self.store.seems_to_fold_names().await?,
             false => self.store.folds_names().await?,
         };
-        let records = match !is_partial || folds_names {
+        let records = match !is_partial || folds_names.is_any() {
             // It was not forgotten, because this run is not to write anything.
             _ if survey.disbelieved => Vec::new(),
             true => self.state.all_records().await?,

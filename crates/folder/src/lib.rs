@@ -52,7 +52,7 @@ use obsync_core::{
     MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore,
     Wanted,
 };
-use obsync_protocol::{RepositoryPart, VaultPath};
+use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 
 pub use self::pin::FolderPin;
 pub use self::steps::Step;
@@ -73,8 +73,8 @@ const LARGEST_CONTENT: u64 = 1 << 30;
 /// How a [`FolderStore`] works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FolderOptions {
-    /// Whether names that differ only in letter case are one name; found out when it is `None`.
-    pub folds_names: Option<bool>,
+    /// Which names are one name; found out when it is `None`.
+    pub folds_names: Option<NameFolding>,
     /// Whether names must not have a colon; found out by the type of the file system when it is `None`.
     pub refuses_colons: Option<bool>,
     /// Bytes that a name may have; what the file system says when it is `None`.
@@ -223,7 +223,7 @@ impl VaultStore for FolderStore {
         self.shared.admit(path)
     }
 
-    async fn folds_names(&self) -> Result<bool, StoreError> {
+    async fn folds_names(&self) -> Result<NameFolding, StoreError> {
         if let Some(folds) = self.shared.options.folds_names {
             return Ok(folds);
         }
@@ -234,7 +234,7 @@ impl VaultStore for FolderStore {
         .await
     }
 
-    async fn seems_to_fold_names(&self) -> Result<bool, StoreError> {
+    async fn seems_to_fold_names(&self) -> Result<NameFolding, StoreError> {
         if let Some(folds) = self.shared.options.folds_names {
             return Ok(folds);
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use obsync_core::pin::Pin;
 use obsync_core::{FileMeta, Staged, StoreError};
-use obsync_protocol::{ContentHash, VaultPath};
+use obsync_protocol::{ContentHash, NameFolding, VaultPath};
 
 use super::FolderOptions;
 use super::early::Early;
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) site: Site,
     pub(super) dest: PathBuf,
     pub(super) options: FolderOptions,
-    pub(super) folds: OnceLock<bool>,
+    pub(super) folds: OnceLock<NameFolding>,
     colons: OnceLock<Option<&'static str>>,
     root: Mutex<Option<Arc<Root>>>,
     /// Held while the root is made: until that is durable nobody else may claim what is in it.

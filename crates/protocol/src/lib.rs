@@ -30,6 +30,7 @@ mod json;
 mod keys;
 pub mod limits;
 mod messages;
+mod name_folding;
 mod path;
 mod redactor;
 mod rest;
@@ -50,6 +51,7 @@ pub use ids::{EncryptionVersion, IdError, Uid, UnsupportedEncryption, VaultId};
 pub use json::{FieldProblem, MessageError};
 pub use keys::{KeyError, KeyHash, MasterKey, NameDefect, NameError, VaultKeys};
 pub use messages::{Answer, ClientMessage, Init, PushMessage, PushRequest, ServerMessage};
+pub use name_folding::NameFolding;
 pub use path::{EncodedHash, EncodedPath, PathError, VaultPath, normalize_local_name};
 pub use redactor::Redactor;
 pub use rest::{

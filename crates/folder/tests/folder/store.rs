@@ -10,7 +10,7 @@ use obsync_core::{
     Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore, Wanted,
 };
 use obsync_folder::{FolderOptions, FolderStore};
-use obsync_protocol::ContentHash;
+use obsync_protocol::{ContentHash, NameFolding};
 
 use crate::destination::{Destination, mtime};
 
@@ -271,13 +271,16 @@ async fn whether_names_are_folded_is_found_out_without_leaving_anything() {
     assert_eq!(destination.tree(), [""; 0]);
     destination.write("Note.md", b"text");
     let filled = destination.store().folds_names().await.unwrap();
-    let truth = destination.path("nOTE.MD").exists();
+    let truth = match destination.path("nOTE.MD").exists() {
+        true => NameFolding::Case,
+        false => NameFolding::Nothing,
+    };
     assert_eq!((absent, empty, filled), (truth, truth, truth));
 }
 
 #[tokio::test]
 async fn what_is_known_of_names_can_be_told_to_the_store() {
-    for folds in [true, false] {
+    for folds in [NameFolding::Case, NameFolding::Normalization, NameFolding::Nothing] {
         let options = FolderOptions { folds_names: Some(folds), ..FolderOptions::default() };
         assert_eq!(Destination::with(options).store().folds_names().await.unwrap(), folds);
     }
