@@ -156,7 +156,7 @@ impl VaultStore for BucketStore {
         self.shared.site.location()
     }
 
-    async fn folds_names(&self) -> Result<NameFolding, StoreError> {
+    async fn folds_names(&self, _accented: bool) -> Result<NameFolding, StoreError> {
         Ok(NameFolding::Nothing)
     }
 

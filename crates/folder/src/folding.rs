@@ -19,30 +19,30 @@ const ENTRIES: usize = 256;
 /// A name with an accent. It begins as those of staging do, so that nobody takes it for a file of the vault.
 const ACCENTED: &str = ".obsync-\u{e9}";
 
-/// Which names are one. Looks up something that is there under its name with the case of the letters swapped, or with its
-/// accents written otherwise; only where no name tells, one has to be made for that, which is removed at once. A destination
-/// that is not there yet is judged by the folder that it would be made in.
-pub(super) fn folds_names(root: Option<&Root>, dest: &Path) -> NameFolding {
-    let folds_case = root.and_then(|root| by_entries(&root.handle, swap_case).or_else(|| by_probe(root)));
-    if folds_case.unwrap_or_else(|| seems_to_fold_case(root, dest)) {
-        return NameFolding::Case;
-    }
-    let folds = root
-        .and_then(|root| by_entries(&root.handle, swap_normalization).or_else(|| by_accented_probe(root)));
-    normalization(folds)
+/// Whether names that differ in letter case are one. Looks up something that is there under its name with the case of the
+/// letters swapped; only in an empty folder a name has to be made for that, which is removed at once. A destination that is
+/// not there yet is judged by the folder that it would be made in.
+pub(super) fn folds_case(root: Option<&Root>, dest: &Path) -> bool {
+    let probed = root.and_then(|root| by_entries(&root.handle, swap_case).or_else(|| by_probe(root)));
+    probed.unwrap_or_else(|| seems_to_fold_case(root, dest))
 }
 
-/// The same without making anything: an empty folder is judged by its own name. (A folder can differ in this from the one
-/// that it is in, but hardly any does.)
+/// Whether names that differ in Unicode normalisation are one. Where no name tells, one is made and removed at once.
+pub(super) fn folds_normalization(root: &Root) -> bool {
+    let probed = by_entries(&root.handle, swap_normalization).or_else(|| by_accented_probe(root));
+    probed.unwrap_or(false)
+}
+
+/// Which names are one, found out without making anything: an empty folder is judged by its own name. (A folder can differ in
+/// this from the one that it is in, but hardly any does.)
 pub(super) fn seems_to_fold_names(root: Option<&Root>, dest: &Path) -> NameFolding {
     if seems_to_fold_case(root, dest) {
         return NameFolding::Case;
     }
-    normalization(root.and_then(|root| by_entries(&root.handle, swap_normalization)))
-}
-
-fn normalization(folds: Option<bool>) -> NameFolding {
-    if folds == Some(true) { NameFolding::Normalization } else { NameFolding::Nothing }
+    match root.and_then(|root| by_entries(&root.handle, swap_normalization)) {
+        Some(true) => NameFolding::Normalization,
+        Some(false) | None => NameFolding::Nothing,
+    }
 }
 
 fn seems_to_fold_case(root: Option<&Root>, dest: &Path) -> bool {

@@ -223,13 +223,21 @@ impl VaultStore for FolderStore {
         self.shared.admit(path)
     }
 
-    async fn folds_names(&self) -> Result<NameFolding, StoreError> {
+    async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError> {
         if let Some(folds) = self.shared.options.folds_names {
             return Ok(folds);
         }
-        self.run(|shared| {
+        self.run(move |shared| {
             let root = shared.root()?;
-            Ok(*shared.folds.get_or_init(|| folding::folds_names(root.as_deref(), &shared.dest)))
+            if *shared.folds_case.get_or_init(|| folding::folds_case(root.as_deref(), &shared.dest)) {
+                return Ok(NameFolding::Case);
+            }
+            if !accented {
+                return Ok(NameFolding::Nothing);
+            }
+            let root = root.map_or_else(|| shared.make_root(), Ok)?;
+            let folds = *shared.folds_normalization.get_or_init(|| folding::folds_normalization(&root));
+            Ok(if folds { NameFolding::Normalization } else { NameFolding::Nothing })
         })
         .await
     }

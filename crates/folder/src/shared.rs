@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use obsync_core::pin::Pin;
 use obsync_core::{FileMeta, Staged, StoreError};
-use obsync_protocol::{ContentHash, NameFolding, VaultPath};
+use obsync_protocol::{ContentHash, VaultPath};
 
 use super::FolderOptions;
 use super::early::Early;
@@ -29,7 +29,8 @@ pub(super) struct Shared {
     pub(super) site: Site,
     pub(super) dest: PathBuf,
     pub(super) options: FolderOptions,
-    pub(super) folds: OnceLock<NameFolding>,
+    pub(super) folds_case: OnceLock<bool>,
+    pub(super) folds_normalization: OnceLock<bool>,
     colons: OnceLock<Option<&'static str>>,
     root: Mutex<Option<Arc<Root>>>,
     /// Held while the root is made: until that is durable nobody else may claim what is in it.
@@ -58,7 +59,8 @@ impl Shared {
             site: Site::new(dest.display().to_string()),
             dest,
             options,
-            folds: OnceLock::new(),
+            folds_case: OnceLock::new(),
+            folds_normalization: OnceLock::new(),
             colons: OnceLock::new(),
             root: Mutex::default(),
             making: Mutex::default(),

@@ -37,8 +37,8 @@ impl VaultStore for MeddledStore {
         self.store.location()
     }
 
-    async fn folds_names(&self) -> Result<NameFolding, StoreError> {
-        self.store.folds_names().await
+    async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError> {
+        self.store.folds_names(accented).await
     }
 
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
