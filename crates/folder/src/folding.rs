@@ -90,7 +90,6 @@ fn by_accented_probe(root: &Root) -> Option<bool> {
 }
 
 /// By a folder that is made and removed again. (One that is there was left by a run that was killed.)
-
 fn by_made(dir: impl AsFd, name: &OsStr, respell: Respell) -> Option<bool> {
     match rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}

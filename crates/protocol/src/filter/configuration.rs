@@ -84,14 +84,12 @@ impl ConfigCategory {
 /// files of these names. (`data.json`, `types.json` and the settings of plugins could be anybody's.)
 pub(super) fn is_telling(inside: &str) -> bool {
     let segments: Vec<&str> = inside.split('/').collect();
-    match *segments {
-        [
-            "app.json" | "appearance.json" | "hotkeys.json" | "core-plugins.json" | "community-plugins.json",
-        ]
-        | ["plugins", _, "manifest.json" | "main.js"]
-        | ["themes", _, "theme.css"] => true,
-        _ => false,
-    }
+    matches!(
+        *segments,
+        ["app.json" | "appearance.json" | "hotkeys.json" | "core-plugins.json" | "community-plugins.json"]
+            | ["plugins", _, "manifest.json" | "main.js"]
+            | ["themes", _, "theme.css"]
+    )
 }
 
 /// Files at the top of the configuration folder that are not settings of a plugin of that name.
