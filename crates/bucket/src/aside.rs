@@ -1,18 +1,24 @@
 //! Keeps objects that somebody else wrote where obsync is to write: under a free name beside their own.
 
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use obsync_core::{Expect, KeptBeside, StoreError};
 use obsync_protocol::VaultPath;
 
 use super::known::Occupant;
-use super::objects::Guard;
+use super::objects::{Guard, Listed};
 use super::shared::Shared;
 use super::stamp::Facts;
-use super::trouble::Action;
+use super::trouble::{Action, Trouble};
 use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.
 const COPIES: u32 = 1000;
+
+/// How many copies of the size of an object are looked at, to find one that has its content.
+const COMPARED: usize = 8;
+/// How many are listed for that.
+const LISTED: usize = 1000;
 
 /// Copies the object at a path to a free name beside its own. It stays in its place until another takes it.
 pub(super) async fn keep_in_place(shared: &Shared, path: &VaultPath) -> Result<KeptBeside, StoreError> {
@@ -29,19 +35,24 @@ pub(super) async fn keep_in_place(shared: &Shared, path: &VaultPath) -> Result<K
     Ok(KeptBeside { kept_as, expect: Expect::Version(version) })
 }
 
-/// Copies an object to a free name beside its own and tells it. `None`: it is another object by now.
+/// Copies an object to a free name beside its own and tells it, or the name of a copy that is there already. `None`: it is
+/// another object by now.
 pub(super) async fn keep_beside(
     shared: &Shared,
     path: &VaultPath,
     key: &Path,
     facts: &Facts,
 ) -> Result<Option<VaultPath>, StoreError> {
+    if let Some(aside) = equal_copy(shared, path, key, facts).await? {
+        return Ok(Some(aside));
+    }
+    let ends_with_mark = conflicted_copy::is_configuration(path);
     let stamp = conflicted_copy::stamp();
     let limit = shared.keys.room_beside(path);
     // Whether a copy to this name was tried already.
     let (mut copy, mut tried) = (1, false);
     for _ in 0..COPIES {
-        let name = conflicted_copy::name(path.file_name(), false, &stamp, copy, limit);
+        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, limit);
         let aside = beside(path, &name).ok_or_else(|| StoreError::NameTooLong {
             path: path.as_str().to_owned(),
             location: shared.site.location(),
@@ -75,6 +86,47 @@ pub(super) async fn keep_beside(
         }
     }
     Err(shared.site.io(Action::Copy, path.as_str(), "there are too many conflicted copies of it"))
+}
+
+/// A conflicted copy of an object that has its content, if there is one: a program that writes the same thing again and again
+/// would leave one more in each run.
+async fn equal_copy(
+    shared: &Shared,
+    path: &VaultPath,
+    key: &Path,
+    facts: &Facts,
+) -> Result<Option<VaultPath>, StoreError> {
+    let ends_with_mark = conflicted_copy::is_configuration(path);
+    let own_name = path.file_name();
+    let folder = key.as_ref().strip_suffix(own_name).unwrap_or_default();
+    let limit = shared.keys.room_beside(path);
+    let beginning = format!("{folder}{}", conflicted_copy::beginning(own_name, ends_with_mark, limit));
+    let name_of = |listed: &Listed| {
+        let name = listed.key.strip_prefix(folder)?;
+        let is_copy =
+            listed.size == facts.size && conflicted_copy::is_copy_of(name, own_name, ends_with_mark, limit);
+        is_copy.then(|| name.to_owned())
+    };
+    let listed: Result<Vec<Listed>, Trouble> =
+        shared.objects.list(&beginning, LISTED).take(LISTED).try_collect().await;
+    let mut copies = listed.map_err(|trouble| shared.failed(Action::List, path, &trouble))?;
+    // Those that most probably have it come first.
+    copies.sort_by_key(|copy| copy.e_tag != facts.version.e_tag);
+    let mut original = facts.clone();
+    for name in copies.iter().filter_map(name_of).take(COMPARED) {
+        let Some(copy) = beside(path, &name) else { continue };
+        let copy_key = shared.keys.of(&copy)?;
+        let Occupant::Object(there) = shared.look(&copy, &copy_key).await? else { continue };
+        if there.version.e_tag != facts.version.e_tag
+            && let Some(content) = shared.content_of(path, key, &original).await?
+        {
+            original = original.with_content(content);
+        }
+        if is_copy(shared, (path, key, &original), (&copy, &copy_key, &there)).await? {
+            return Ok(Some(copy));
+        }
+    }
+    Ok(None)
 }
 
 /// An object, where it is and what is known of it.

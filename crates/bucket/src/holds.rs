@@ -49,12 +49,10 @@ async fn look_at(shared: &Shared, wanted: &Wanted) -> Result<Found, StoreError> 
     let Occupant::Object(facts) = shared.look(&wanted.path, &key).await? else {
         return Ok(Found::Nothing);
     };
-    if facts.size == wanted.size && shared.content_of(&wanted.path, &key, &facts).await? == Some(wanted.hash)
-    {
+    if shared.has(&wanted.path, &key, &facts, content_of(wanted)).await? {
         return Ok(Found::Wanted);
     }
-    let other = facts.content().filter(|hash| *hash != wanted.hash);
-    Ok(other.map_or(Found::Unknown, |hash| Found::Other(KnownContent { hash, size: facts.size })))
+    Ok(facts.content().map_or(Found::Unknown, |hash| Found::Other(KnownContent { hash, size: facts.size })))
 }
 
 async fn holds_one(shared: &Shared, wanted: &Wanted) -> Result<bool, StoreError> {
@@ -63,11 +61,13 @@ async fn holds_one(shared: &Shared, wanted: &Wanted) -> Result<bool, StoreError>
         return Ok(false);
     }
     match shared.look(&wanted.path, &key).await? {
-        Occupant::Object(facts) if facts.size == wanted.size => {
-            Ok(shared.content_of(&wanted.path, &key, &facts).await? == Some(wanted.hash))
-        }
-        Occupant::Object(_) | Occupant::Nothing => Ok(false),
+        Occupant::Object(facts) => shared.has(&wanted.path, &key, &facts, content_of(wanted)).await,
+        Occupant::Nothing => Ok(false),
     }
+}
+
+fn content_of(wanted: &Wanted) -> KnownContent {
+    KnownContent { hash: wanted.hash, size: wanted.size }
 }
 
 /// Whether each object says that it is of this vault. Answers in order; none is if nobody said which vault this is.

@@ -70,11 +70,11 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Found, Inventory, KeptBeside, Marked, Marker, MarkerFound, Publication,
-    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
-    repository_parts_among,
+    BatchLimit, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, Marked, Marker,
+    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
+    VaultStore, Wanted, repository_parts_among,
 };
-use obsync_protocol::{RepositoryPart, VaultPath};
+use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 pub use self::location::{BucketLocation, LocationError, Service};
@@ -156,8 +156,8 @@ impl VaultStore for BucketStore {
         self.shared.site.location()
     }
 
-    async fn folds_names(&self) -> Result<bool, StoreError> {
-        Ok(false)
+    async fn folds_names(&self, _accented: bool) -> Result<NameFolding, StoreError> {
+        Ok(NameFolding::Nothing)
     }
 
     fn has_folders(&self) -> bool {
@@ -254,7 +254,7 @@ impl VaultStore for BucketStore {
         let Some(facts) = occupant.facts().filter(|facts| facts.size == meta.size) else {
             return Ok(None);
         };
-        if shared.content_of(from, &from_key, facts).await? != Some(meta.hash) {
+        if !shared.has(from, &from_key, facts, KnownContent::from(meta)).await? {
             return Ok(None);
         }
         let stage = match source_stays {

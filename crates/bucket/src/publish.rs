@@ -7,7 +7,7 @@
 //! The judgement on an object that is in the way:
 //!
 //! - It has the content that is to come, or the one that is to be replaced: it is replaced.
-//! - It is an earlier version of the same vault's (by its stamp: the same vault and no higher uid): an earlier life of this
+//! - It is an earlier version of the same vault's (by its stamp, if that fits its size: the same vault and no higher uid): an earlier life of this
 //!   destination put it there, and it is replaced.
 //! - It is a later version of the same vault's: another obsync is further than this one. It stays, and the publication fails
 //!   for this file; the next run looks again.
@@ -156,7 +156,7 @@ async fn touch(shared: &Shared, path: &VaultPath, meta: &FileMeta) -> Result<Opt
         if facts.is_exactly(meta, shared.vault()) {
             return Ok(local_facts(&facts.version, facts.size));
         }
-        if shared.content_of(path, &key, &facts).await? != Some(meta.hash) {
+        if !shared.has(path, &key, &facts, KnownContent::from(meta)).await? {
             break;
         }
         let guard = Guard::Version(facts.version.clone());
@@ -302,21 +302,26 @@ impl Place<'_> {
         if matches!(expect, Expect::Version(kept) if facts.version.e_tag.as_ref() == Some(kept)) {
             return Ok(Some(Verdict::Replace(facts.version.clone())));
         }
+        let known: Vec<KnownContent> =
+            [Some(KnownContent::from(meta)), expect.content()].into_iter().flatten().collect();
+        let is = |facts: &Facts, answer| known.iter().any(|known| facts.is_content(*known) == answer);
+        let mut facts = facts.clone();
         // It is worth reading only if it can be what is to come or what obsync once put there.
-        let replaces = expect.content();
-        let may_be_ours = replaces.is_some_and(|recorded| recorded.size == facts.size);
-        if facts.content().is_none() && facts.size != meta.size && !may_be_ours {
-            return Ok(Some(Verdict::Foreign(None)));
+        let may_be_ours = facts.stamp.is_some() || is(&facts, None);
+        if facts.content().is_none() && !is(&facts, Some(true)) && may_be_ours {
+            let content = self.shared.content_of(&self.staged.path, &self.key, &facts).await?;
+            let Some(content) = content else { return Ok(None) };
+            facts = facts.with_content(content);
         }
-        let content = self.shared.content_of(&self.staged.path, &self.key, facts).await?;
-        let ours = facts.stamp.as_ref().filter(|stamp| stamp.vault.as_ref() == self.shared.vault());
-        Ok(content.map(|content| match ours {
-            _ if content == meta.hash || replaces.is_some_and(|recorded| recorded.hash == content) => {
-                Verdict::Replace(facts.version.clone())
-            }
-            Some(stamp) if stamp.uid <= meta.uid => Verdict::Replace(facts.version.clone()),
+        let ours = facts.proven_stamp().filter(|stamp| stamp.vault.as_ref() == self.shared.vault());
+        Ok(Some(match ours.map(|stamp| stamp.uid) {
+            _ if is(&facts, Some(true)) => Verdict::Replace(facts.version),
+            Some(uid) if uid <= meta.uid => Verdict::Replace(facts.version),
             Some(_) => Verdict::Newer,
-            None => Verdict::Foreign(Some(KnownContent { hash: content, size: facts.size })),
+            None => {
+                let content = facts.content();
+                Verdict::Foreign(content.map(|hash| KnownContent { hash, size: facts.size }))
+            }
         }))
     }
 

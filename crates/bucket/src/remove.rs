@@ -133,12 +133,7 @@ async fn fate(shared: &Shared, file: &Removable) -> Result<Fate, StoreError> {
     let Occupant::Object(facts) = occupant else {
         return Ok(Fate::Known(Ok(Removal::Missing)));
     };
-    // Whoever changes an object can keep what it says of itself.
-    if facts.size != file.content.size {
-        return Ok(Fate::Known(Ok(Removal::Kept)));
-    }
-    let content = shared.content_of(&file.path, &key, &facts).await?;
-    Ok(match content == Some(file.content.hash) {
+    Ok(match shared.has(&file.path, &key, &facts, file.content).await? {
         true => Fate::Doomed(Doomed { key, version: Some(facts.version) }),
         false => Fate::Known(Ok(Removal::Kept)),
     })

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use object_store::path::Path;
-use obsync_core::StoreError;
+use obsync_core::{KnownContent, StoreError};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::keys::Keys;
@@ -95,6 +95,20 @@ impl Shared {
         match self.known.get(path) {
             Some(occupant) => Ok(occupant),
             None => self.look(path, key).await,
+        }
+    }
+
+    /// Whether an object has this content: as it says itself, else by reading it.
+    pub(super) async fn has(
+        &self,
+        path: &VaultPath,
+        key: &Path,
+        facts: &Facts,
+        wanted: KnownContent,
+    ) -> Result<bool, StoreError> {
+        match facts.is_content(wanted) {
+            Some(answer) => Ok(answer),
+            None => Ok(self.content_of(path, key, facts).await? == Some(wanted.hash)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What an object says of itself: its user metadata and content type, so that a bucket can be understood without any state.
 
 use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
-use obsync_core::FileMeta;
+use obsync_core::{FileMeta, KnownContent};
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
 
 /// The names of the user metadata. Services lower their case, and Azure allows no hyphens in them.
@@ -119,9 +119,26 @@ impl Facts {
         Facts { read: Some(hash), ..self }
     }
 
-    /// SHA-256 of the content, if it is known.
+    /// SHA-256 of the content, if it is known. An object that does not say the size of what obsync wrote can have been changed
+    /// since.
     pub(super) fn content(&self) -> Option<ContentHash> {
-        self.stamp.as_ref().map(|stamp| stamp.hash).or(self.read)
+        let said = self.stamp.as_ref().filter(|stamp| stamp.size.is_some());
+        self.read.or(said.map(|stamp| stamp.hash))
+    }
+
+    /// Whether it has this content; `None` if only reading it can tell. What an object says is believed if the content that is
+    /// known by that hash has the object's size.
+    pub(super) fn is_content(&self, known: KnownContent) -> Option<bool> {
+        if self.size != known.size {
+            return Some(false);
+        }
+        let hash = self.read.or(self.stamp.as_ref().map(|stamp| stamp.hash));
+        hash.map(|hash| hash == known.hash)
+    }
+
+    /// What it says of itself, if it says the size, or if its content (where that was read) is the one that it says.
+    pub(super) fn proven_stamp(&self) -> Option<&Stamp> {
+        self.stamp.as_ref().filter(|stamp| self.content() == Some(stamp.hash))
     }
 
     /// Whether it is exactly what obsync would write for this file of this vault.

@@ -14,7 +14,7 @@ use obsync_client::DEFAULT_API_URL;
 use obsync_core::MaxDelete;
 use obsync_core::pin::VaultKind;
 use obsync_protocol::limits::LEAST_SPEED;
-use obsync_protocol::{ConfigCategories, FileTypes, VaultPath};
+use obsync_protocol::{ConfigCategories, DEFAULT_CONFIG_DIR, FileTypes, VaultPath, parse_config_dir};
 use url::Url;
 
 use crate::target::destination::Destination;
@@ -331,9 +331,9 @@ pub(crate) struct Choice {
     /// Folder of the vault to leave out, with what is below it (repeatable)
     #[arg(long, value_name = "FOLDER", value_parser = vault_folder)]
     pub(crate) exclude: Vec<VaultPath>,
-    /// Name of the vault's configuration folder, if it was changed in Obsidian
-    #[arg(long, value_name = "NAME", default_value = ".obsidian", value_parser = config_folder)]
-    pub(crate) config_dir: String,
+    /// Name of the vault's configuration folder, if it was changed in Obsidian (repeatable: devices can use different ones)
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_CONFIG_DIR, value_parser = parse_config_dir)]
+    pub(crate) config_dir: Vec<String>,
 }
 
 /// Show what is known of pulled vaults
@@ -504,13 +504,6 @@ fn vault_folder(text: &str) -> Result<VaultPath, String> {
         .map_err(|error| format!("{error}; give it as it is in the vault, such as Archive/2020"))
 }
 
-fn config_folder(text: &str) -> Result<String, String> {
-    match VaultPath::parse(text) {
-        Ok(path) if !text.contains('/') && path.check_to_write().is_ok() => Ok(text.to_owned()),
-        _ => Err("it is the name of one folder, such as .obsidian".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -557,7 +550,7 @@ mod tests {
         for wrong in ["", "/", "..", "/etc", "a//b"] {
             assert!(vault_folder(wrong).is_err(), "{wrong}");
         }
-        assert!(config_folder(".obsidian-phone").is_ok());
-        assert!(config_folder("a/b").is_err());
+        assert!(parse_config_dir(".obsidian-phone").is_ok());
+        assert!(parse_config_dir("a/b").is_err());
     }
 }

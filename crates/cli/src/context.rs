@@ -173,6 +173,18 @@ impl Context {
             () = self.stop.cancelled() => Err(Failed::new(Exit::Unfinished, "interrupted")),
         }
     }
+
+    /// The outcome of what ends soon by itself when the program is asked to end: a failure then is said, and it
+    /// was interrupted.
+    pub(crate) fn unless_stopped<T>(&self, result: Result<T, Failed>) -> Result<T, Failed> {
+        result.map_err(|failed| {
+            if !self.stop.is_cancelled() || failed.exit != Exit::Error {
+                return failed;
+            }
+            tracing::warn!("{failed}");
+            Failed::new(Exit::Unfinished, "interrupted")
+        })
+    }
 }
 
 /// As the environment says, with the certificates of `--ca-file`.

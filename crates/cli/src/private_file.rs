@@ -4,13 +4,13 @@
 //! so a crash leaves the old or the new one. Their directory has mode 0700. None is written that is too large to be read
 //! again, and one that an earlier release made too large is mended when it is read.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use obsync_private::{Access, Folder};
+use obsync_private::{Access, Folder, LockError, try_lock};
 use obsync_protocol::limits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -165,10 +165,17 @@ impl PrivateFile {
         let file = opened.ok_or_else(|| cannot(&ErrorKind::NotFound.into()))?.file;
         let since = Instant::now();
         loop {
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) => return Ok(file),
-                Err(TryLockError::Error(error)) => return Err(cannot(&error)),
-                Err(TryLockError::WouldBlock) if since.elapsed() > LOCK_WAIT => {
+                Err(LockError::Other(error)) => return Err(cannot(&error)),
+                Err(error @ LockError::NoLocks(_)) => {
+                    let message = format!(
+                        "cannot lock {}: {error}; set OBSYNC_HOME or XDG_CONFIG_HOME to a folder on a local disk",
+                        path.display()
+                    );
+                    return Err(Failed::new(Exit::Error, message));
+                }
+                Err(LockError::Held) if since.elapsed() > LOCK_WAIT => {
                     return Err(Failed::new(
                         Exit::AlreadyRunning,
                         format!(
@@ -177,7 +184,7 @@ impl PrivateFile {
                         ),
                     ));
                 }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+                Err(LockError::Held) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
     }

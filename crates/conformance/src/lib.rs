@@ -3,7 +3,7 @@
 //! A store's tests implement [`VaultStoreSite`] or [`StateStoreSite`] for a place where such a store can be opened, and call
 //! [`check_vault_store`] or [`check_state_store`].
 //!
-//! [`confined`]: children with less than a test has. [`not_tested`](fn@not_tested): tests that cannot run on a machine.
+//! [`confined`]: children with less than a test has. `refused_locks`: file systems without locks. [`not_tested`](fn@not_tested): tests that cannot run on a machine.
 
 #![expect(
     clippy::expect_used,
@@ -14,6 +14,8 @@
 pub mod confined;
 mod identity;
 mod not_tested;
+#[cfg(target_os = "linux")]
+pub mod refused_locks;
 mod staging;
 mod state_store;
 mod tools;

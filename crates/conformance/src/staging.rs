@@ -1,6 +1,6 @@
 //! The promises of [`VaultStore`] about what is staged.
 
-use obsync_core::{KnownContent, VaultStore};
+use obsync_core::{FileMeta, Found, KnownContent, Removable, Removal, VaultStore, Wanted};
 
 use super::tools::{at, meta, place, publish_one, stage};
 use super::vault_store::{TIME, VaultStoreSite, assert_file, listed};
@@ -103,6 +103,29 @@ pub(super) async fn a_copy_is_checked(site: &impl VaultStoreSite) {
     publish_one(&store, staged, None).await.expect("publish");
     assert_file(site, "new/b.md", b"text", TIME).await;
     assert_eq!(site.content("a.md").await.as_deref(), Some(&b"text"[..]), "the source stays");
+}
+
+/// A vault can list a size that is not that of the content. Every destination takes it at its word: there is no such content,
+/// be the hash that of what is there.
+pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    site.plant("planted.md", b"text").await;
+    for size in [0, 3, 5] {
+        let lie = FileMeta { size, ..meta(b"text", TIME) };
+        for path in ["a.md", "planted.md"] {
+            let wanted = || vec![Wanted { path: at(path), hash: lie.hash, size }];
+            assert_eq!(store.holds(wanted()).await.expect("holds"), [false], "{path} as of {size} bytes");
+            let found = store.look(wanted()).await.expect("look");
+            assert!(!found.contains(&Found::Wanted), "{path} as of {size} bytes");
+            let copy = store.copy(&at(path), &at("b.md"), &lie, true).await.expect("copy");
+            assert!(copy.is_none(), "{path} as of {size} bytes");
+        }
+        let file = Removable { path: at("a.md"), content: KnownContent { hash: lie.hash, size } };
+        let removal = store.remove_files(vec![file]).await.pop().expect("an answer").expect("removal");
+        assert_eq!(removal, Removal::Kept, "as of {size} bytes");
+    }
+    assert_file(site, "a.md", b"text", TIME).await;
 }
 
 pub(super) async fn a_copy_can_outlast_its_source(site: &impl VaultStoreSite) {

@@ -72,6 +72,7 @@ pub async fn check_vault_store<S: VaultStoreSite>(fresh: impl AsyncFn() -> S) {
     staging::what_is_staged_is_gone_when_it_is_discarded(&fresh().await).await;
     staging::what_does_not_hold_its_content_is_not_recovered(&fresh().await).await;
     staging::a_copy_is_checked(&fresh().await).await;
+    staging::a_content_of_another_size_than_listed_is_not_there(&fresh().await).await;
     staging::a_copy_can_outlast_its_source(&fresh().await).await;
 }
 

@@ -10,7 +10,8 @@ use divan::{AllocProfiler, Bencher};
 use obsync_core::benching::{Destination, Entries, Planned, count, list, plan};
 use obsync_core::{FileMeta, Filter, Mode, Record, RecordKind};
 use obsync_protocol::{
-    CONTENT_OVERHEAD, ContentHash, EncryptionVersion, MasterKey, PushMessage, Uid, VaultKeys, VaultPath,
+    CONTENT_OVERHEAD, ContentHash, EncryptionVersion, MasterKey, NameFolding, PushMessage, Uid, VaultKeys,
+    VaultPath,
 };
 
 /// Counts what is allocated, and the most that is held at a time.
@@ -86,7 +87,7 @@ fn renames(keys: &VaultKeys) -> Vec<PushMessage> {
 
 fn destination(records: usize, mode: Mode) -> Destination {
     let records = (0..records).map(record).collect();
-    Destination { records, sources: HashMap::new(), folds_names: false, mode }
+    Destination { records, sources: HashMap::new(), folds_names: NameFolding::Nothing, mode }
 }
 
 /// Makes the plan again and again, and checks once that it is the one that is meant.
@@ -137,10 +138,11 @@ fn plan_100000_known_files(bencher: Bencher<'_, '_>, mode: Mode) {
 
 /// 1,000 renames. Where names are folded, all 100,000 records are at hand, else those of the paths that are listed.
 #[divan::bench(sample_count = 20, sample_size = 1, args = [false, true])]
-fn plan_1000_renames(bencher: Bencher<'_, '_>, folds_names: bool) {
+fn plan_1000_renames(bencher: Bencher<'_, '_>, folds: bool) {
+    let folds_names = if folds { NameFolding::Case } else { NameFolding::Nothing };
     let keys = keys();
     let entries = list(renames(&keys), &keys).entries();
-    let records = if folds_names { ENTRIES } else { RENAMES };
+    let records = if folds { ENTRIES } else { RENAMES };
     let sources = (0..RENAMES).map(|number| (hash(number), path(number))).collect();
     let destination = Destination { folds_names, sources, ..destination(records, Mode::Incremental) };
     let expected = Planned { rescues: RENAMES, removals: RENAMES, ..NOTHING };

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use obsync_protocol::{Filter, VaultPath, Verdict};
+use obsync_protocol::{Filter, NameFolding, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::model::Record;
@@ -31,7 +31,7 @@ impl Scheduler {
             }
         }
         self.refuse_below_files(&mut admitted);
-        if self.folds_names {
+        if self.folds_names.is_any() {
             self.refuse_same_names(&mut admitted);
         }
         admitted
@@ -81,11 +81,14 @@ impl Scheduler {
             self.schedule.folder_removals.iter().map(|folder| &folder.path).chain(&self.vanishing_paths);
         let deleted = entries.iter().filter(|entry| !entry.is_live()).map(|entry| &entry.path);
         let leaving: HashSet<&VaultPath> = unlisted.chain(deleted).collect();
-        let mut holders: HashMap<String, (VaultPath, bool)> = self
-            .records
-            .values()
-            .filter(|record| !leaving.contains(&record.path))
-            .map(|record| (record.path.fold_key(), (record.path.clone(), record.file().is_none())))
+        let mut recorded: Vec<&Record> =
+            self.records.values().filter(|record| !leaving.contains(&record.path)).collect();
+        // Of two that are recorded (another system brought both) it is always the same.
+        recorded.sort_unstable_by(|a, b| b.path.cmp(&a.path));
+        let key = |path: &VaultPath| self.folds_names.key(path).into_owned();
+        let mut holders: HashMap<String, (VaultPath, bool)> = recorded
+            .into_iter()
+            .map(|record| (key(&record.path), (record.path.clone(), record.file().is_none())))
             .collect();
         let mut refused = Vec::new();
         entries.retain(|entry| {
@@ -94,14 +97,15 @@ impl Scheduler {
             }
             let is_folder = entry.is_folder();
             let (holder, holder_is_folder) =
-                holders.entry(entry.path.fold_key()).or_insert_with(|| (entry.path.clone(), is_folder));
+                holders.entry(key(&entry.path)).or_insert_with(|| (entry.path.clone(), is_folder));
             // Two folders of one folded name are one folder; nothing is lost by that.
             if *holder == entry.path || (is_folder && *holder_is_folder) {
                 return true;
             }
             let reason = format!(
-                "its name differs only in letter case from {:?}, and this destination can hold only one of the two; rename \
+                "its name differs only {} from {:?}, and this destination can hold only one of the two; rename \
                  one of them in Obsidian",
+                NameFolding::difference(holder, &entry.path),
                 holder.as_str()
             );
             refused.push((entry.clone(), reason));

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use obsync_protocol::{ContentHash, Filter, PushMessage, Uid, VaultKeys, VaultPath};
+use obsync_protocol::{ContentHash, Filter, NameFolding, PushMessage, Uid, VaultKeys, VaultPath};
 
 use crate::entry::RemoteEntry;
 use crate::listing::{Listing, Unclear};
@@ -49,8 +49,8 @@ pub struct Destination {
     pub records: Vec<Record>,
     /// Which paths have a content that is wanted.
     pub sources: HashMap<ContentHash, VaultPath>,
-    /// Whether names that differ only in case are one.
-    pub folds_names: bool,
+    /// Which names are one.
+    pub folds_names: NameFolding,
     /// How thorough the pull is.
     pub mode: Mode,
 }

@@ -1,5 +1,7 @@
 //! The names of conflicted copies: what is in the way and was not written by obsync is kept under a name beside its own.
 
+use obsync_protocol::VaultPath;
+
 /// When a conflicted copy is made, as its name tells it: year, month, day, hour and minute, local time.
 pub fn stamp() -> String {
     jiff::Zoned::now().strftime("%Y%m%d%H%M").to_string()
@@ -7,29 +9,51 @@ pub fn stamp() -> String {
 
 /// What the mark of a copy begins with.
 const MARK: &str = " (Conflicted copy obsync ";
+/// The longest mark, in bytes: a time, and the number of a copy made at it.
+const LONGEST_MARK: usize = MARK.len() + "202501312359 4294967295)".len();
 
 /// `name (Conflicted copy obsync 202501312359).md`, and from the second copy on `… 2).md`; at most `limit` bytes long.
 /// With `ends_with_mark` the extension is a part of the name, as that of a folder is, and the mark comes last.
 pub fn name(name: &str, ends_with_mark: bool, stamp: &str, copy: u32, limit: usize) -> String {
-    let (mut stem, mut extension) = parts(name, ends_with_mark);
-    let mark = match copy {
-        1 => format!("{MARK}{stamp})"),
-        _ => format!("{MARK}{stamp} {copy})"),
-    };
-    if mark.len() + extension.len() >= limit {
-        (stem, extension) = (name, "");
-    }
-    let room = limit.saturating_sub(mark.len() + extension.len());
-    let kept = stem.get(..stem.floor_char_boundary(room)).unwrap_or_default();
+    let number = if copy == 1 { stamp.to_owned() } else { format!("{stamp} {copy}") };
+    marked(name, ends_with_mark, &number, limit)
+}
+
+/// The name with this number in its mark.
+fn marked(name: &str, ends_with_mark: bool, number: &str, limit: usize) -> String {
+    let mark = format!("{MARK}{number})");
+    let (kept, extension) = kept(name, ends_with_mark, mark.len(), limit);
     format!("{kept}{mark}{extension}")
 }
 
-/// Whether a name is that of a copy of `name`, as [`name`] makes it where it need not shorten anything.
-pub fn is_copy_of(copy: &str, name: &str, ends_with_mark: bool) -> bool {
-    let (stem, extension) = parts(name, ends_with_mark);
-    let mark = copy.strip_prefix(stem).and_then(|rest| rest.strip_suffix(extension));
-    mark.and_then(|mark| mark.strip_prefix(MARK)?.strip_suffix(')')).is_some_and(|stamp| {
-        !stamp.is_empty() && stamp.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ')
+/// What of a name comes before a mark of this length and after it, so that the whole fits.
+fn kept(name: &str, ends_with_mark: bool, mark: usize, limit: usize) -> (&str, &str) {
+    let (mut stem, mut extension) = parts(name, ends_with_mark);
+    if mark + extension.len() >= limit {
+        (stem, extension) = (name, "");
+    }
+    let room = limit.saturating_sub(mark + extension.len());
+    (stem.get(..stem.floor_char_boundary(room)).unwrap_or_default(), extension)
+}
+
+/// What the names of all copies of `name` begin with.
+pub fn beginning(name: &str, ends_with_mark: bool, limit: usize) -> &str {
+    kept(name, ends_with_mark, LONGEST_MARK, limit).0
+}
+
+/// Whether a file is Obsidian's configuration. Obsidian loads style sheets and settings by their extension, so that a copy of one
+/// must not have it: its name [ends with the mark](name).
+pub fn is_configuration(path: &VaultPath) -> bool {
+    path.as_str().starts_with('.')
+}
+
+/// Whether a name is that of a copy of `name`, as [`name`] makes it.
+pub fn is_copy_of(copy: &str, name: &str, ends_with_mark: bool, limit: usize) -> bool {
+    let number = copy.rfind(MARK).and_then(|at| copy.get(at + MARK.len()..)?.split_once(')'));
+    number.is_some_and(|(number, _)| {
+        !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ')
+            && marked(name, ends_with_mark, number, limit) == copy
     })
 }
 
@@ -65,12 +89,13 @@ mod tests {
         {
             for copy in [1, 2, 10] {
                 let made = name(of, ends_with_mark, STAMP, copy, 255);
-                assert!(is_copy_of(&made, of, ends_with_mark), "{made}");
-                assert!(!is_copy_of(&made, &format!("x{of}"), ends_with_mark), "{made}");
+                assert!(is_copy_of(&made, of, ends_with_mark, 255), "{made}");
+                assert!(made.starts_with(beginning(of, ends_with_mark, 255)), "{made}");
+                assert!(!is_copy_of(&made, &format!("x{of}"), ends_with_mark, 255), "{made}");
             }
-            assert!(!is_copy_of(of, of, ends_with_mark));
+            assert!(!is_copy_of(of, of, ends_with_mark, 255));
         }
-        assert!(!is_copy_of("a (Conflicted copy obsync mine).md", "a.md", false));
+        assert!(!is_copy_of("a (Conflicted copy obsync mine).md", "a.md", false, 255));
     }
 
     #[test]
@@ -81,6 +106,8 @@ mod tests {
             assert!(aside.len() <= 255, "{} bytes", aside.len());
             assert!(aside.ends_with(" (Conflicted copy obsync 202501312359 3).md"));
             assert!(aside.starts_with('語'));
+            assert!(is_copy_of(&aside, &long, false, 255) && aside.starts_with(beginning(&long, false, 255)));
+            assert!(!is_copy_of(&aside, &format!("{long}x"), false, 255));
         }
     }
 

@@ -168,7 +168,7 @@ impl<'a> Ledger<'a> {
         if let (EntryKind::File { size, .. }, Verdict::Skip(reason)) =
             (entry.kind, self.filter.verdict(&entry.path, false))
         {
-            self.report.skip(reason, size);
+            self.report.skip(&entry.path, reason, size, &self.filter);
         }
         self.completed.push(entry.uid);
         self.defer(entry.defer(DeferredCause::Filtered, &self.keys));

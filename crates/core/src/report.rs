@@ -1,8 +1,8 @@
 //! What a pull did, for people and for scripts (`obsync pull --json` prints this).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use obsync_protocol::limits::FAILURES_LISTED;
+use obsync_protocol::limits::{CONFIG_DIRS_NAMED, FAILURES_LISTED};
 use obsync_protocol::{Filter, SkipReason, Uid, VaultId, VaultInfo, VaultPath, Verdict};
 use serde::Serialize;
 
@@ -157,6 +157,10 @@ pub struct Report {
     pub skipped: Tally,
     /// The same by [`SkipReason::name`].
     pub skipped_reasons: BTreeMap<&'static str, Tally>,
+    /// Folders that were left out as hidden though a file in them shows that a device uses them as its configuration folder
+    /// ([`Filter::other_config_dir`]); the first [`CONFIG_DIRS_NAMED`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub other_config_dirs: BTreeSet<String>,
     /// Files that Obsidian runs or applies by itself ([`Filter::is_code`]) and that have other content than before; the
     /// first [`FAILURES_LISTED`].
     pub code: Vec<VaultPath>,
@@ -236,6 +240,7 @@ impl Report {
             folders_deleted: 0,
             skipped: Tally::default(),
             skipped_reasons: BTreeMap::new(),
+            other_config_dirs: BTreeSet::new(),
             code: Vec::new(),
             kept: Vec::new(),
             held_back: Vec::new(),
@@ -310,8 +315,13 @@ impl Report {
     }
 
     /// Takes in a file that the filter leaves out.
-    pub(crate) fn skip(&mut self, reason: SkipReason, bytes: u64) {
+    pub(crate) fn skip(&mut self, path: &VaultPath, reason: SkipReason, bytes: u64, filter: &Filter) {
         self.skipped.add(bytes);
+        if let Some(folder) = filter.other_config_dir(path)
+            && self.other_config_dirs.len() < CONFIG_DIRS_NAMED
+        {
+            self.other_config_dirs.insert(folder.to_owned());
+        }
         self.skipped_reasons.entry(reason.name()).or_default().add(bytes);
     }
 
@@ -354,7 +364,7 @@ impl Report {
             if let (EntryKind::File { size, .. }, Verdict::Skip(reason)) =
                 (entry.kind, filter.verdict(&entry.path, false))
             {
-                self.skip(reason, size);
+                self.skip(&entry.path, reason, size, filter);
             }
         }
         for (entry, reason) in &plan.refused {

@@ -186,9 +186,9 @@ impl Run<'_> {
         }
         let folds_names = match self.options.dry_run {
             true => self.store.seems_to_fold_names().await?,
-            false => self.store.folds_names().await?,
+            false => self.store.folds_names(entries.iter().any(is_accented)).await?,
         };
-        let records = match !is_partial || folds_names {
+        let records = match !is_partial || folds_names.is_any() {
             // It was not forgotten, because this run is not to write anything.
             _ if survey.disbelieved => Vec::new(),
             true => self.state.all_records().await?,
@@ -455,4 +455,9 @@ fn released(count: usize) -> String {
         "{count} files and folders of earlier pulls are not as the vault lists them; they were kept, and obsync neither \
          changes nor removes them any more"
     )
+}
+
+/// Whether an entry's path can be written in several Unicode forms.
+fn is_accented(entry: &RemoteEntry) -> bool {
+    !entry.path.as_str().is_ascii()
 }

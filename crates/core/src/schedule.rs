@@ -7,7 +7,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
+use obsync_protocol::{ContentHash, Filter, NameFolding, Uid, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::listing::Unclear;
@@ -35,8 +35,8 @@ pub(crate) struct ScheduleInput<'a> {
     pub(crate) reach: Reach,
     /// Up to this version an earlier full pull, which was cut short, looked at everything again.
     pub(crate) rechecked: u64,
-    /// Whether the destination takes names that differ only in case for one; then `records` holds all paths.
-    pub(crate) folds_names: bool,
+    /// Which names the destination takes for one; if any, `records` holds all paths.
+    pub(crate) folds_names: NameFolding,
 }
 
 /// What is to be done, in order.
@@ -218,7 +218,7 @@ impl Schedule {
 pub(crate) struct Scheduler {
     pub(crate) schedule: Schedule,
     pub(crate) records: HashMap<VaultPath, Record>,
-    pub(crate) folds_names: bool,
+    pub(crate) folds_names: NameFolding,
     pub(crate) rules: Rules,
     /// Contents that are here now and will not be when the plan's removals and overwrites are done.
     vanishing: HashMap<ContentHash, VaultPath>,
@@ -414,9 +414,7 @@ impl Scheduler {
         if schedule.rescues.is_empty() {
             return self.schedule;
         }
-        let key = |path: &VaultPath| {
-            if self.folds_names { path.fold_key() } else { path.as_str().to_owned() }
-        };
+        let key = |path: &VaultPath| self.folds_names.key(path).into_owned();
         let leaving: BTreeSet<String> = schedule
             .removals
             .iter()

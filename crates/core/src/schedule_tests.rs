@@ -46,7 +46,7 @@ struct Given {
     mode: Mode,
     reach: Reach,
     rechecked: u64,
-    folds_names: bool,
+    folds_names: NameFolding,
 }
 
 fn given(records: impl IntoIterator<Item = Record>) -> Given {
@@ -58,7 +58,7 @@ fn given(records: impl IntoIterator<Item = Record>) -> Given {
         mode: Mode::Incremental,
         reach: Reach::Everything,
         rechecked: 0,
-        folds_names: false,
+        folds_names: NameFolding::Nothing,
     }
 }
 
@@ -225,16 +225,37 @@ fn what_lies_below_a_file_is_refused() {
 
 #[test]
 fn where_names_are_folded_the_older_of_two_is_kept_and_the_other_refused() {
-    let plan =
-        Given { folds_names: true, ..given([]) }.plan([file("Note.md", "one", 1), file("note.md", "two", 2)]);
+    let plan = Given { folds_names: NameFolding::Case, ..given([]) }
+        .plan([file("Note.md", "one", 1), file("note.md", "two", 2)]);
     assert_eq!(targets(&plan.transfers[0]), ["Note.md"]);
     assert_eq!(refused(&plan), ["note.md"]);
     assert!(plan.refused[0].1.contains("letter case"));
 }
 
 #[test]
+fn of_twins_in_normalisation_one_is_had_and_it_is_always_the_same() {
+    let (composed, decomposed) = ("Caf\u{e9}.md", "Cafe\u{301}.md");
+    let twins = || [file(decomposed, "one", 1), file(composed, "two", 2)];
+    let folding = || Given { folds_names: NameFolding::Normalization, ..given([]) };
+    let plan = folding().plan(twins());
+    assert_eq!((targets(&plan.transfers[0]), refused(&plan)), (vec![decomposed], vec![composed]));
+    assert!(plan.refused[0].1.contains("normalisation"), "{}", plan.refused[0].1);
+    // Names that differ in case are two there.
+    assert!(refused(&folding().plan([file("a.md", "one", 1), file("A.md", "two", 2)])).is_empty());
+
+    // The other changes, and both are recorded since another system brought them: what is here stays.
+    let known = || [known_file(decomposed, "one", 1), known_file(composed, "two", 2)];
+    for _ in 0..20 {
+        let changed = [file(composed, "three", 3), file(decomposed, "four", 4)];
+        let plan = Given { folds_names: NameFolding::Normalization, ..given(known()) }.plan(changed);
+        assert_eq!(refused(&plan), [composed]);
+    }
+    assert!(refused(&given([]).plan(twins())).is_empty(), "both are had where they are two names");
+}
+
+#[test]
 fn where_names_are_folded_a_change_of_case_is_a_rename_that_waits_for_the_removal() {
-    let plan = Given { folds_names: true, ..given([known_file("Note.md", "one", 1)]) }
+    let plan = Given { folds_names: NameFolding::Case, ..given([known_file("Note.md", "one", 1)]) }
         .plan([deleted("Note.md", 2), file("note.md", "one", 3)]);
     assert!(plan.refused.is_empty());
     assert!(plan.rescues[0].targets[0].obstructed);
@@ -242,7 +263,8 @@ fn where_names_are_folded_a_change_of_case_is_a_rename_that_waits_for_the_remova
 
 #[test]
 fn where_names_are_folded_folders_that_differ_in_case_are_one() {
-    let plan = Given { folds_names: true, ..given([]) }.plan([folder("Notes", 1), folder("notes", 2)]);
+    let plan =
+        Given { folds_names: NameFolding::Case, ..given([]) }.plan([folder("Notes", 1), folder("notes", 2)]);
     assert!(plan.refused.is_empty());
 }
 

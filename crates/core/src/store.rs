@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use async_trait::async_trait;
-use obsync_protocol::{ContentHash, RepositoryPart, VaultPath};
+use obsync_protocol::{ContentHash, NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::{Marker, MarkerFound};
@@ -253,12 +253,13 @@ pub trait VaultStore: Send + Sync + 'static {
     /// The place as a person would name it, for messages.
     fn location(&self) -> String;
 
-    /// Whether two names that differ only in letter case (or Unicode composition) are one name here.
-    async fn folds_names(&self) -> Result<bool, StoreError>;
+    /// Which names are one name here. With `accented` there are names to be held that can be written in several Unicode
+    /// forms, so that it is worth writing something to find out.
+    async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError>;
 
     /// The same, found out without writing anything, and so perhaps only a guess: for a run that is not to change anything.
-    async fn seems_to_fold_names(&self) -> Result<bool, StoreError> {
-        self.folds_names().await
+    async fn seems_to_fold_names(&self) -> Result<NameFolding, StoreError> {
+        self.folds_names(false).await
     }
 
     /// Whether folders are something of their own here, which can be empty and have to be removed.

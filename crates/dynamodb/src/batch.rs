@@ -86,6 +86,9 @@ impl DynamoTable {
                     .set_exclusive_start_key(from.clone())
                     .send()
             };
+            if from.is_some() && self.is_hurried() {
+                return Err(self.unavailable("it was not read to its end"));
+            }
             let answer = self.send(request).await?;
             answer.items.into_iter().flatten().try_for_each(&mut take)?;
             let next = answer.last_evaluated_key;

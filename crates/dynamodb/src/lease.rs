@@ -18,16 +18,18 @@
 //! announced (that portion of a batch and the next), but nothing else: everything is announced first, under the lease. How
 //! much harm that could do is the store's affair; a bucket refuses to replace objects that changed meanwhile.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use obsync_core::StateError;
 
 use super::attributes::{Changes, Damage, Item, Reader, key, number, text};
-use super::errors::CallError;
+use super::errors::{CallError, trouble};
 use super::head::{FORMAT, Head, Holder, names};
 use super::keys::{ItemKeys, StateKey};
 use super::rows::shorten;
@@ -39,6 +41,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// How far ahead the end of a lease can be by a clock that is wrong, in milliseconds.
 const FARTHEST: i64 = 24 * 60 * 60 * 1000;
+/// How long it may take to give back a lease that is not used.
+const GIVING_BACK: Duration = Duration::from_secs(3);
 /// The longest name of a vault or an owner that is kept whole, in bytes.
 const LONGEST_NAME: usize = 1 << 10;
 
@@ -143,10 +147,8 @@ pub(super) async fn take(
     match Head::read(&item) {
         Ok(head) => Ok(Taken { lease: Lease { fencing: head.fencing, id, duration }, keys, head }),
         Err(damage) => {
-            // It is of no use to us, and must not keep a reset out. If this fails, the lease runs out.
-            if let Err(error) = give_back(table, &keys, &id).await {
-                tracing::debug!(%error, "the lease of a damaged state could not be given back");
-            }
+            // It is of no use to us, and must not keep a reset out.
+            give_back(table, &keys, &id).await;
             Err(Denied::damaged(table, keys, damage))
         }
     }
@@ -161,18 +163,33 @@ async fn take_head(
     id: &str,
 ) -> Result<Option<Item>, Denied> {
     let (changes, condition) = taking(state, options, id);
+    // Whether the latest attempt is known not to have been carried out.
+    let refused = AtomicBool::new(false);
     let request = |client: &Client| {
+        refused.store(false, Ordering::Relaxed);
         updating(client, table, keys, &changes, &condition)
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
     };
-    match table.call(request).await {
+    let judge = |error: &SdkError<UpdateItemError>| {
+        refused.store(
+            error.raw_response().is_some_and(|answer| answer.status().is_client_error()),
+            Ordering::Relaxed,
+        );
+        trouble(error)
+    };
+    match table.call_judged(request, judge).await {
         Ok(answer) => Ok(Some(answer.attributes.unwrap_or_default())),
         Err(CallError::Failed(error @ StateError::Corrupt { .. })) => {
             Err(Denied::Damaged { keys: keys.clone(), error })
         }
-        Err(CallError::Failed(error)) => Err(Denied::Error(error)),
+        Err(CallError::Failed(error)) => {
+            if !refused.load(Ordering::Relaxed) {
+                give_back(table, keys, id).await;
+            }
+            Err(Denied::Error(error))
+        }
         Err(CallError::Refused(refusal)) => {
             let found = found_item(refusal).unwrap_or_default();
             let damaged = |damage| Denied::damaged(table, keys.clone(), damage);
@@ -287,13 +304,19 @@ pub(super) async fn release(
     update_held(table, keys, lease, changes).await
 }
 
-/// Lets go of a lease whose number is unknown, because the head that it is in is damaged.
-async fn give_back(table: &DynamoTable, keys: &ItemKeys, id: &str) -> Result<bool, StateError> {
+/// Lets go of a lease that this run has no use for, if it was given one. When the table does not answer soon, the lease has to
+/// run out.
+pub(super) async fn give_back(table: &DynamoTable, keys: &ItemKeys, id: &str) {
     let mut changes = Changes::default();
     names::LEASE.iter().for_each(|name| changes.remove(name));
     let (attribute, operand) =
         (changes.attribute(names::LEASE_ID), changes.operand(names::LEASE_ID, text(id)));
-    update_if(table, keys, changes, &format!("{attribute} = {operand}")).await
+    let condition = format!("{attribute} = {operand}");
+    match tokio::time::timeout(GIVING_BACK, update_if(table, keys, changes, &condition)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a lease could not be given back"),
+        Err(_) => tracing::debug!("a lease could not be given back in time"),
+    }
 }
 
 /// Updates a head as long as it has this lease.

@@ -29,13 +29,21 @@ impl DynamoTable {
     /// [`StateError::Unavailable`] if the table cannot be used.
     pub async fn reset(&self, state: &StateKey, options: &LeaseOptions) -> Result<(), StateError> {
         let Taken { keys, lease, .. } = self.take_for_reset(state, options).await?;
-        let is_done = self.mark(&keys, &lease).await?
-            && self.remove_items(&keys, &lease).await?
-            && self.empty_head(&keys, &lease).await?;
-        match is_done {
-            true => Ok(()),
-            false => Err(StateError::LeaseLost { destination: state.destination.clone() }),
+        match self.reset_under(&keys, &lease).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StateError::LeaseLost { destination: state.destination.clone() }),
+            Err(error) => {
+                lease::give_back(self, &keys, &lease.id).await;
+                Err(error)
+            }
         }
+    }
+
+    /// Does it under a lease, which goes with the rest.
+    async fn reset_under(&self, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
+        Ok(self.mark(keys, lease).await?
+            && self.remove_items(keys, lease).await?
+            && self.empty_head(keys, lease).await?)
     }
 
     /// Says in the head that a reset is under way. `false`, here and below: the lease is another's.
@@ -60,6 +68,9 @@ impl DynamoTable {
         let writer = Writer { table: self, keys, lease, revisions: &revisions };
         let mut renewed = Instant::now();
         for removals in found.chunks(WRITES) {
+            if self.is_hurried() {
+                return Err(self.unavailable("the reset was cut short; the next one goes on"));
+            }
             if renewed.elapsed() > lease.duration / 3 {
                 if !lease::renew(self, keys, lease).await? {
                     return Ok(false);

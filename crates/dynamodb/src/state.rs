@@ -59,14 +59,9 @@ impl DynamoState {
         options: &LeaseOptions,
     ) -> Result<Self, StateError> {
         let mut taken = lease::take(table, &key, options).await?;
-        if let Some(obstacle) = taken.head.obstacle() {
-            lease::release(table, &taken.keys, &taken.lease, None).await?;
-            return Err(table.corrupt(taken.keys.head(), obstacle));
-        }
-        for kind in deferred::surplus(&taken.head) {
-            if !deferred::forget(kind, table, &taken.keys, &taken.lease, &mut taken.head).await? {
-                return Err(StateError::LeaseLost { destination: key.destination });
-            }
+        if let Err(error) = make_ready(table, &key, &mut taken).await {
+            lease::give_back(table, &taken.keys, &taken.lease.id).await;
+            return Err(error);
         }
         let holding = Arc::new(Holding::new(taken.lease));
         let keeper = Keeper::of(table, &taken.keys, &holding);
@@ -369,6 +364,19 @@ impl KnownGuard<'_> {
     fn get(&mut self) -> &mut Known {
         self.0.get_or_insert_default()
     }
+}
+
+/// Refuses a state that cannot be worked with, and rids it of what is more than any run remembers.
+async fn make_ready(table: &DynamoTable, key: &StateKey, taken: &mut lease::Taken) -> Result<(), StateError> {
+    if let Some(obstacle) = taken.head.obstacle() {
+        return Err(table.corrupt(taken.keys.head(), obstacle));
+    }
+    for kind in deferred::surplus(&taken.head) {
+        if !deferred::forget(kind, table, &taken.keys, &taken.lease, &mut taken.head).await? {
+            return Err(StateError::LeaseLost { destination: key.destination.clone() });
+        }
+    }
+    Ok(())
 }
 
 #[async_trait]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
@@ -13,6 +14,8 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use obsync_core::StateError;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::attributes::VAULT_ID;
 use super::errors::{CallError, Trouble, trouble};
@@ -89,7 +92,14 @@ struct Inner {
     name: TableName,
     options: DynamoOptions,
     requests: Arc<AtomicU64>,
+    /// When the program was asked to end.
+    hurried: watch::Sender<Option<Instant>>,
 }
+
+/// How long a call may last that is under way when the program is asked to end.
+const UNDER_WAY: Duration = Duration::from_secs(3);
+/// How long a call may last at least that is made after that, such as one that lets a lease go.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 
 impl DynamoTable {
     /// The attribute that is the table's only key: a hash key of type `S`.
@@ -112,7 +122,8 @@ impl DynamoTable {
             .interceptor(Counter(requests.clone()))
             .build();
         let client = Client::from_conf(config);
-        DynamoTable { inner: Arc::new(Inner { client, name, options, requests }) }
+        let hurried = watch::Sender::new(None);
+        DynamoTable { inner: Arc::new(Inner { client, name, options, requests, hurried }) }
     }
 
     /// The table's name.
@@ -128,6 +139,33 @@ impl DynamoTable {
     /// How patient it is.
     pub(super) fn options(&self) -> &DynamoOptions {
         &self.inner.options
+    }
+
+    /// Makes every call end soon, those under way too, because the program was asked to end: within three seconds, later
+    /// ones within one, as far as the table does not answer or throttles.
+    pub fn hurry(&self) {
+        self.inner.hurried.send_if_modified(|hurried| match hurried {
+            None => {
+                *hurried = Some(Instant::now());
+                true
+            }
+            Some(_) => false,
+        });
+    }
+
+    /// Whether the program was asked to end: what takes many calls is not gone on with.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.inner.hurried.borrow().is_some()
+    }
+
+    /// Returns when a call that begins now has no time left; never, unless the program is asked to end.
+    async fn out_of_time(&self) {
+        let (begun, mut hurried) = (Instant::now(), self.inner.hurried.subscribe());
+        let since = hurried.wait_for(Option::is_some).await.ok().and_then(|since| *since);
+        match since {
+            Some(since) => tokio::time::sleep_until((since + UNDER_WAY).max(begun + AFTERWARDS)).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Sends a request about the table itself, with the retries, the limits and the errors of all other requests. `None`: the
@@ -180,6 +218,24 @@ impl DynamoTable {
 
     /// As [`call`](Self::call), with another judgement of errors.
     pub(super) async fn call_judged<T, E, F>(
+        &self,
+        request: impl Fn(&Client) -> F,
+        judge: impl Fn(&SdkError<E>) -> Trouble,
+    ) -> Result<T, CallError<E>>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+    {
+        tokio::select! {
+            biased;
+            answer = self.call_patiently(request, judge) => answer,
+            () = self.out_of_time() => {
+                Err(CallError::Failed(self.unavailable("it did not answer in the time that was left for it to end")))
+            }
+        }
+    }
+
+    /// As [`call_judged`](Self::call_judged), in whatever time it takes.
+    async fn call_patiently<T, E, F>(
         &self,
         request: impl Fn(&Client) -> F,
         judge: impl Fn(&SdkError<E>) -> Trouble,

@@ -21,9 +21,9 @@ const COMPARED: usize = 100;
 pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<VaultPath, StoreError> {
     let failed = |error| root.site.error(Action::SetAside, path.as_str(), error);
     let facts = look(dir, path.file_name()).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
-    let ends_with_mark = facts.kind == Kind::Folder || is_configuration(path);
+    let ends_with_mark = facts.kind == Kind::Folder || conflicted_copy::is_configuration(path);
     if facts.kind == Kind::File
-        && let Some((copy, copy_facts)) = equal_copy(dir, path.file_name(), ends_with_mark, facts)
+        && let Some((copy, copy_facts)) = equal_copy(root, dir, path.file_name(), ends_with_mark, facts)
         && look(dir, path.file_name()) == Ok(Some(facts))
         && look(dir, &copy) == Ok(Some(copy_facts))
         && rustix::fs::renameat(dir, path.file_name(), dir, &copy).is_ok()
@@ -42,7 +42,7 @@ pub(super) fn place_beside(
     dir: &Dir,
     path: &VaultPath,
 ) -> Result<VaultPath, StoreError> {
-    move_beside(root, from, name, dir, path, is_configuration(path))
+    move_beside(root, from, name, dir, path, conflicted_copy::is_configuration(path))
 }
 
 fn move_beside(
@@ -71,17 +71,18 @@ fn move_beside(
     Err(failed(Errno::EXIST))
 }
 
-/// Whether a file is Obsidian's configuration: it loads style sheets and settings by their extension, so that a copy must
-/// not have one.
-fn is_configuration(path: &VaultPath) -> bool {
-    path.as_str().starts_with('.')
-}
-
 /// A conflicted copy of the file `name` that has its content, if there is one: each run would leave one more.
-fn equal_copy(dir: &Dir, name: &str, ends_with_mark: bool, facts: Facts) -> Option<(String, Facts)> {
+fn equal_copy(
+    root: &Root,
+    dir: &Dir,
+    name: &str,
+    ends_with_mark: bool,
+    facts: Facts,
+) -> Option<(String, Facts)> {
+    let limit = root.name_max();
     let names = dir.entries().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut copies = names
-        .filter(|copy| conflicted_copy::is_copy_of(copy, name, ends_with_mark))
+        .filter(|copy| conflicted_copy::is_copy_of(copy, name, ends_with_mark, limit))
         .filter(|copy| {
             look(dir, copy)
                 .ok()

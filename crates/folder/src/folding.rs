@@ -1,49 +1,72 @@
-//! Finds out whether names that differ only in letter case are one name in a destination.
+//! Finds out whether names that differ only in letter case or Unicode normalisation are one name in a destination.
 
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use obsync_protocol::NameFolding;
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, statat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
+use unicode_normalization::UnicodeNormalization;
 
 use super::root::{Root, device};
 use super::staging::OWN_FOLDER;
 
-/// How many entries are looked at before giving up on finding one with a letter in its name.
+/// How many entries are looked at before giving up on finding one whose name can be written otherwise.
 const ENTRIES: usize = 256;
+/// A name with an accent. It begins as those of staging do, so that nobody takes it for a file of the vault.
+const ACCENTED: &str = ".obsync-\u{e9}";
 
-/// Whether names are folded. Looks up something that is there under its name with the case of the letters swapped; only
-/// in an empty folder a name has to be made for that, which is removed at once. A destination that is not there yet is
-/// judged by the folder that it would be made in.
-pub(super) fn folds_names(root: Option<&Root>, dest: &Path) -> bool {
-    let probed = root.and_then(|root| by_entries(&root.handle).or_else(|| by_probe(root)));
-    probed.unwrap_or_else(|| seems_to_fold_names(root, dest))
+/// Whether names that differ in letter case are one. Looks up something that is there under its name with the case of the
+/// letters swapped; only in an empty folder a name has to be made for that, which is removed at once. A destination that is
+/// not there yet is judged by the folder that it would be made in.
+pub(super) fn folds_case(root: Option<&Root>, dest: &Path) -> bool {
+    let probed = root.and_then(|root| by_entries(&root.handle, swap_case).or_else(|| by_probe(root)));
+    probed.unwrap_or_else(|| seems_to_fold_case(root, dest))
 }
 
-/// The same without making anything: an empty folder is judged by its own name. (A folder can differ in this from the one
-/// that it is in, but hardly any does.)
-pub(super) fn seems_to_fold_names(root: Option<&Root>, dest: &Path) -> bool {
+/// Whether names that differ in Unicode normalisation are one. Where no name tells, one is made and removed at once.
+pub(super) fn folds_normalization(root: &Root) -> bool {
+    let probed = by_entries(&root.handle, swap_normalization).or_else(|| by_accented_probe(root));
+    probed.unwrap_or(false)
+}
+
+/// Which names are one, found out without making anything: an empty folder is judged by its own name. (A folder can differ in
+/// this from the one that it is in, but hardly any does.)
+pub(super) fn seems_to_fold_names(root: Option<&Root>, dest: &Path) -> NameFolding {
+    if seems_to_fold_case(root, dest) {
+        return NameFolding::Case;
+    }
+    match root.and_then(|root| by_entries(&root.handle, swap_normalization)) {
+        Some(true) => NameFolding::Normalization,
+        Some(false) | None => NameFolding::Nothing,
+    }
+}
+
+fn seems_to_fold_case(root: Option<&Root>, dest: &Path) -> bool {
     let known = match root {
-        Some(root) => by_entries(&root.handle).or_else(|| by_own_name(dest)),
+        Some(root) => by_entries(&root.handle, swap_case).or_else(|| by_own_name(dest)),
         None => by_ancestor(dest),
     };
     known.unwrap_or(cfg!(target_vendor = "apple"))
 }
 
+/// Another way to write a name; nothing when there is none.
+type Respell = fn(&OsStr) -> Option<OsString>;
+
 /// By the entries of an open folder.
-fn by_entries(dir: &File) -> Option<bool> {
+fn by_entries(dir: &File, respell: Respell) -> Option<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let readable = rustix::fs::openat(dir, ".", flags, Mode::empty()).ok()?;
     let entries = cap_std::fs::Dir::from_std_file(File::from(readable)).entries().ok()?;
-    entries.take(ENTRIES).flatten().find_map(|entry| by_entry(dir, &entry.file_name()))
+    entries.take(ENTRIES).flatten().find_map(|entry| by_entry(dir, &entry.file_name(), respell))
 }
 
-/// By one entry; nothing when its name has no letter to swap, or when it is gone.
-fn by_entry(dir: impl AsFd, name: &OsStr) -> Option<bool> {
-    let swapped = swap_case(name)?;
+/// By one entry; nothing when its name is written in one way only, or when it is gone.
+fn by_entry(dir: impl AsFd, name: &OsStr, respell: Respell) -> Option<bool> {
+    let swapped = respell(name)?;
     let entry = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     match statat(&dir, &swapped, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(other) => Some(is_same(&entry, &other)),
@@ -54,9 +77,26 @@ fn by_entry(dir: impl AsFd, name: &OsStr) -> Option<bool> {
 
 /// By making a folder and removing it again.
 fn by_probe(root: &Root) -> Option<bool> {
-    rustix::fs::mkdirat(&root.handle, OWN_FOLDER, Mode::from_raw_mode(0o700)).ok()?;
-    let found = by_entry(&root.handle, OsStr::new(OWN_FOLDER));
-    if let Err(error) = rustix::fs::unlinkat(&root.handle, OWN_FOLDER, AtFlags::REMOVEDIR) {
+    let name = OsStr::new(OWN_FOLDER);
+    by_entry(&root.handle, name, swap_case).or_else(|| by_made(&root.handle, name, swap_case))
+}
+
+/// The same with a name that has an accent, in obsync's own folder if that is there.
+fn by_accented_probe(root: &Root) -> Option<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let own = rustix::fs::openat(&root.handle, OWN_FOLDER, flags, Mode::empty());
+    let dir = own.as_ref().map_or(root.handle.as_fd(), AsFd::as_fd);
+    by_made(dir, OsStr::new(ACCENTED), swap_normalization)
+}
+
+/// By a folder that is made and removed again. (One that is there was left by a run that was killed.)
+fn by_made(dir: impl AsFd, name: &OsStr, respell: Respell) -> Option<bool> {
+    match rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(_) => return None,
+    }
+    let found = by_entry(&dir, name, respell);
+    if let Err(error) = rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR) {
         tracing::debug!(%error, "a probe cannot be removed");
     }
     found
@@ -67,14 +107,14 @@ fn by_own_name(dest: &Path) -> Option<bool> {
     let path = dest.canonicalize().ok()?;
     let above = File::open(path.parent()?).ok()?;
     let same_device = device(&rustix::fs::fstat(&above).ok()?) == device(&rustix::fs::stat(&path).ok()?);
-    same_device.then(|| by_entry(&above, path.file_name()?)).flatten()
+    same_device.then(|| by_entry(&above, path.file_name()?, swap_case)).flatten()
 }
 
 /// By the nearest folder above that is there.
 fn by_ancestor(dest: &Path) -> Option<bool> {
     let absolute: PathBuf = std::path::absolute(dest).ok()?;
     let above = absolute.ancestors().find(|above| above.is_dir())?;
-    by_entries(&File::open(above).ok()?).or_else(|| by_own_name(above))
+    by_entries(&File::open(above).ok()?, swap_case).or_else(|| by_own_name(above))
 }
 
 fn is_same(one: &Stat, other: &Stat) -> bool {
@@ -88,6 +128,13 @@ fn swap_case(name: &OsStr) -> Option<OsString> {
     };
     let swapped: Vec<u8> = name.as_bytes().iter().map(swap).collect();
     (swapped != name.as_bytes()).then(|| OsString::from_vec(swapped))
+}
+
+/// The name with its accents as characters of their own, or the other way round; nothing when it has none.
+fn swap_normalization(name: &OsStr) -> Option<OsString> {
+    let name = name.to_str().filter(|name| !name.is_ascii())?;
+    let forms = [name.nfd().collect::<String>(), name.nfc().collect()];
+    forms.into_iter().find(|form| form != name).map(OsString::from)
 }
 
 #[cfg(test)]
@@ -107,6 +154,29 @@ mod tests {
         // Where names are folded this is the same file once more.
         std::fs::write(folder.path().join("A"), "").unwrap();
         let files = std::fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(by_entries(&File::open(folder.path()).unwrap()), Some(files == 1));
+        assert_eq!(by_entries(&File::open(folder.path()).unwrap(), swap_case), Some(files == 1));
+    }
+
+    #[test]
+    fn accents_are_written_in_the_other_way() {
+        let (composed, decomposed) = (OsStr::new("Caf\u{e9}"), OsStr::new("Cafe\u{301}"));
+        assert_eq!(swap_normalization(composed).as_deref(), Some(decomposed));
+        assert_eq!(swap_normalization(decomposed).as_deref(), Some(composed));
+        assert_eq!(swap_normalization(OsStr::new("語.md")), None);
+    }
+
+    #[test]
+    fn two_files_whose_names_differ_in_normalisation_are_proof_that_it_is_not_folded() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = File::open(folder.path()).unwrap();
+        assert_eq!(by_entries(&dir, swap_normalization), None);
+        for name in ["Caf\u{e9}", "Cafe\u{301}"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let files = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(by_entries(&dir, swap_normalization), Some(files == 1));
+        // So says a name that is made for that, and it goes again.
+        assert_eq!(by_made(&dir, OsStr::new(ACCENTED), swap_normalization), Some(files == 1));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), files);
     }
 }

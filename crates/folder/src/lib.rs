@@ -52,7 +52,7 @@ use obsync_core::{
     MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore,
     Wanted,
 };
-use obsync_protocol::{RepositoryPart, VaultPath};
+use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 
 pub use self::pin::FolderPin;
 pub use self::steps::Step;
@@ -73,10 +73,12 @@ const LARGEST_CONTENT: u64 = 1 << 30;
 /// How a [`FolderStore`] works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FolderOptions {
-    /// Whether names that differ only in letter case are one name; found out when it is `None`.
-    pub folds_names: Option<bool>,
+    /// Which names are one name; found out when it is `None`.
+    pub folds_names: Option<NameFolding>,
     /// Whether names must not have a colon; found out by the type of the file system when it is `None`.
     pub refuses_colons: Option<bool>,
+    /// Bytes that a name may have; what the file system says when it is `None`.
+    pub name_max: Option<usize>,
     /// How files and folders are made durable.
     pub durability: Durability,
 }
@@ -221,18 +223,26 @@ impl VaultStore for FolderStore {
         self.shared.admit(path)
     }
 
-    async fn folds_names(&self) -> Result<bool, StoreError> {
+    async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError> {
         if let Some(folds) = self.shared.options.folds_names {
             return Ok(folds);
         }
-        self.run(|shared| {
+        self.run(move |shared| {
             let root = shared.root()?;
-            Ok(*shared.folds.get_or_init(|| folding::folds_names(root.as_deref(), &shared.dest)))
+            if *shared.folds_case.get_or_init(|| folding::folds_case(root.as_deref(), &shared.dest)) {
+                return Ok(NameFolding::Case);
+            }
+            if !accented {
+                return Ok(NameFolding::Nothing);
+            }
+            let root = root.map_or_else(|| shared.make_root(), Ok)?;
+            let folds = *shared.folds_normalization.get_or_init(|| folding::folds_normalization(&root));
+            Ok(if folds { NameFolding::Normalization } else { NameFolding::Nothing })
         })
         .await
     }
 
-    async fn seems_to_fold_names(&self) -> Result<bool, StoreError> {
+    async fn seems_to_fold_names(&self) -> Result<NameFolding, StoreError> {
         if let Some(folds) = self.shared.options.folds_names {
             return Ok(folds);
         }
@@ -458,7 +468,7 @@ fn find(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
         return Found::Unknown;
     }
     match entry::content_of(&*dir, path.file_name(), &[size]) {
-        Ok(Some((Some(hash), facts))) if hash == wanted.hash => {
+        Ok(Some((Some(hash), facts))) if hash == wanted.hash && size == wanted.size => {
             shared.seen.note(path, hash, facts);
             Found::Wanted
         }

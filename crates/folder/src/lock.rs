@@ -4,13 +4,12 @@
 //! A run that finds nothing to do writes nothing. So a file that is not there is made, and the holder's name written to it,
 //! by the first write of a run. Until then the lock has no name, and none is held where there was no file.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use obsync_core::StoreError;
-use obsync_private::{Access, Folder};
-use rustix::io::Errno;
+use obsync_private::{Access, Folder, LockError, try_lock};
 
 use super::root::Root;
 use super::site::{Action, Site};
@@ -39,20 +38,25 @@ impl FolderLock {
         let Some(mut file) = open(root, access)? else {
             return Ok(None);
         };
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => {
                 let lock = FolderLock { file, named: AtomicBool::new(false) };
                 lock.clear();
                 Ok(Some(lock))
             }
-            Err(TryLockError::WouldBlock) => {
+            Err(LockError::Held) => {
                 Err(StoreError::Locked { location: held_by(&root.site, name_in(&mut file)) })
             }
-            Err(TryLockError::Error(error)) if cannot_lock(&error) => {
-                tracing::warn!(%error, "the destination's file system has no locks; do not pull to it from two machines at once");
+            // The state's lock keeps out other runs with the same home.
+            Err(LockError::NoLocks(error)) => {
+                tracing::warn!(
+                    "the file system of {} refuses locks ({error}), so that nothing keeps out a run on another computer or \
+                     with another home; do not let two of them pull to it at once",
+                    root.site.location()
+                );
                 Ok(None)
             }
-            Err(TryLockError::Error(error)) => Err(root.site.root_error(Action::Read, error)),
+            Err(LockError::Other(error)) => Err(root.site.root_error(Action::Read, error)),
         }
     }
 
@@ -137,11 +141,4 @@ fn name_in(file: &mut File) -> Option<String> {
     file.take(NAME).read_to_end(&mut name).ok()?;
     let name: String = String::from_utf8_lossy(&name).trim().chars().filter(|c| !c.is_control()).collect();
     (!name.is_empty()).then_some(name)
-}
-
-fn cannot_lock(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::BADF | Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
-    )
 }

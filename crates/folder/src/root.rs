@@ -11,10 +11,10 @@ use obsync_private::Access;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::file_system;
 use super::lock::FolderLock;
 use super::site::{Action, Site, is_missing};
 use super::sync::{Durability, Unsynced};
+use super::{FolderOptions, file_system};
 use obsync_core::blocking as mutex;
 
 /// The longest segment that most file systems take, in bytes.
@@ -40,7 +40,7 @@ pub(super) struct Root {
 
 impl Root {
     /// Opens the folder; `None` when there is none.
-    pub(super) fn open(site: &Site, dest: &Path, durability: Durability) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open(site: &Site, dest: &Path, options: FolderOptions) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = match rustix::fs::open(dest, flags, Mode::empty()) {
             Ok(handle) => File::from(handle),
@@ -53,10 +53,11 @@ impl Root {
         };
         let facts = rustix::fs::fstat(&handle).map_err(|error| site.root_error(Action::Read, error))?;
         let clone = handle.try_clone().map_err(|error| site.root_error(Action::Read, error))?;
-        let name_max = rustix::fs::fstatvfs(&handle).map_or(0, |told| told.f_namemax);
+        let told = || rustix::fs::fstatvfs(&handle).map_or(0, |told| told.f_namemax);
+        let name_max = options.name_max.unwrap_or_else(|| longest_name(told()));
         let durability = match file_system::is_flushed_by_file(&handle) {
             true => Durability::EachFile,
-            false => durability,
+            false => options.durability,
         };
         Ok(Some(Root {
             site: site.clone(),
@@ -64,7 +65,7 @@ impl Root {
             device: device(&facts),
             handle,
             unsynced: Unsynced::new(durability),
-            name_max: longest_name(name_max),
+            name_max,
             lock: Mutex::default(),
             claimed: AtomicBool::new(false),
         }))

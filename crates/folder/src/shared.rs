@@ -29,7 +29,8 @@ pub(super) struct Shared {
     pub(super) site: Site,
     pub(super) dest: PathBuf,
     pub(super) options: FolderOptions,
-    pub(super) folds: OnceLock<bool>,
+    pub(super) folds_case: OnceLock<bool>,
+    pub(super) folds_normalization: OnceLock<bool>,
     colons: OnceLock<Option<&'static str>>,
     root: Mutex<Option<Arc<Root>>>,
     /// Held while the root is made: until that is durable nobody else may claim what is in it.
@@ -58,7 +59,8 @@ impl Shared {
             site: Site::new(dest.display().to_string()),
             dest,
             options,
-            folds: OnceLock::new(),
+            folds_case: OnceLock::new(),
+            folds_normalization: OnceLock::new(),
             colons: OnceLock::new(),
             root: Mutex::default(),
             making: Mutex::default(),
@@ -80,7 +82,7 @@ impl Shared {
     pub(super) fn root(&self) -> Result<Option<Arc<Root>>, StoreError> {
         let mut kept = lock(&self.root);
         if kept.is_none() {
-            let Some(root) = Root::open(&self.site, &self.dest, self.options.durability)? else {
+            let Some(root) = Root::open(&self.site, &self.dest, self.options)? else {
                 return Ok(None);
             };
             if self.lock_wanted.load(Ordering::Acquire) {

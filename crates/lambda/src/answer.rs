@@ -1,6 +1,6 @@
 //! What the function answers: one shape for every kind of event, and the failures of an invocation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lambda_runtime::Diagnostic;
 use obsync_core::{Conflict, Failure, Outcome, Report, Tally};
@@ -68,6 +68,9 @@ pub(crate) struct VaultReport {
     /// The same by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) skipped_reasons: BTreeMap<&'static str, Tally>,
+    /// Folders that look like further configuration folders, and were left out.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) other_config_dirs: BTreeSet<String>,
     /// Files with new content that Obsidian runs or applies by itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) code: Vec<VaultPath>,
@@ -126,6 +129,7 @@ impl VaultReport {
             retained: Tally::default(),
             skipped: Tally::default(),
             skipped_reasons: BTreeMap::new(),
+            other_config_dirs: BTreeSet::new(),
             code: Vec::new(),
             remaining: Tally::default(),
             failed_files: 0,
@@ -180,6 +184,7 @@ impl VaultReport {
             retained: report.retained,
             skipped: report.skipped,
             skipped_reasons: report.skipped_reasons,
+            other_config_dirs: report.other_config_dirs,
             code: first(report.code),
             remaining,
             failed_files: usize::try_from(failed).unwrap_or(usize::MAX),

@@ -18,7 +18,7 @@ use obsync_core::pin::VaultKind;
 use obsync_dynamodb::TableName;
 use obsync_net::{Network, NetworkError};
 use obsync_protocol::limits::LEAST_SPEED;
-use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath};
+use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath, parse_config_dir};
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -153,6 +153,7 @@ impl Config {
     /// | `OBSYNC_CA_FILE`, `AWS_CA_BUNDLE` | certificates to trust besides the system's; in place of them, for AWS | – |
     /// | `OBSYNC_FILE_TYPES`, `OBSYNC_CONFIGS`, `OBSYNC_EXCLUDE` | what is synced | everything |
     /// | `OBSYNC_MAX_DELETE` | how many files may be deleted: a number, a part (`20%`) or `none` | more than 50 and 20 %, or more than half of ten or more, are held back |
+    /// | `OBSYNC_CONFIG_DIR` | the vault's configuration folders | `.obsidian` |
     /// | `OBSYNC_MIN_SPEED` | Bytes a second that the service sends at least, over ten minutes; `0`: any | 1024 |
     /// | `OBSYNC_NO_CODE` | `true`: plugins, themes and snippets are left out | `false` |
     /// | `OBSYNC_KEEP_DELETED` | keep what the vault deletes | `false` |
@@ -387,6 +388,10 @@ fn read_filter(variables: &mut Variables<'_>) -> Filter {
         filter.configs = configs;
     }
     filter.code = !variables.flag("OBSYNC_NO_CODE", false);
+    let config_dirs = read_config_dirs(variables);
+    if !config_dirs.is_empty() {
+        filter.config_dirs = config_dirs;
+    }
     for folder in items(&variables.text("OBSYNC_EXCLUDE").unwrap_or_default()) {
         match VaultPath::parse(folder.trim_end_matches('/')) {
             Ok(folder) => filter.excluded.push(folder),
@@ -396,6 +401,18 @@ fn read_filter(variables: &mut Variables<'_>) -> Filter {
         }
     }
     filter
+}
+
+fn read_config_dirs(variables: &mut Variables<'_>) -> Vec<String> {
+    let text = variables.text("OBSYNC_CONFIG_DIR").unwrap_or_default();
+    let folders: Result<Vec<String>, _> = items(&text).map(parse_config_dir).collect();
+    folders.unwrap_or_else(|_| {
+        variables.refuse(
+            "OBSYNC_CONFIG_DIR",
+            "has something else than names of folders at the vault's root, such as .obsidian,.obsidian-mobile",
+        );
+        Vec::new()
+    })
 }
 
 /// The items of a list that is separated by commas.
@@ -448,6 +465,7 @@ mod tests {
             ("OBSYNC_SELF_CONTINUE_LIMIT", "3"),
             ("OBSYNC_EXCLUDE", "Archive/, Private"),
             ("OBSYNC_FILE_TYPES", "image,pdf"),
+            ("OBSYNC_CONFIG_DIR", ".obsidian, .obsidian-mobile"),
             ("S3_STORAGE_CLASS", "STANDARD_IA"),
             ("OBSYNC_KEEP_DELETED", "1"),
             ("OBSYNC_DEAD_LETTER_QUEUE", "https://sqs.eu-central-1.amazonaws.com/123456789012/letters"),
@@ -461,6 +479,7 @@ mod tests {
         assert!(!config.progress);
         assert_eq!(config.continuations, 3);
         assert_eq!(config.filter.excluded.len(), 2);
+        assert_eq!(config.filter.config_dirs, [".obsidian", ".obsidian-mobile"]);
         assert_eq!(config.objects.storage_class.as_deref(), Some("STANDARD_IA"));
         assert!(config.objects.keep_deleted);
         assert!(config.dead_letters.is_some_and(|queue| queue.ends_with("/letters")));
@@ -494,6 +513,7 @@ mod tests {
             ("OBSYNC_ENCRYPTION", "strong"),
             ("OBSYNC_DEAD_LETTER_QUEUE", "letters"),
             ("OBSYNC_FILE_TYPES", "images"),
+            ("OBSYNC_CONFIG_DIR", ".obsidian,a/b"),
             ("OBSYNC_EXCLUDE", "../x"),
         ])
         .unwrap_err();
@@ -509,6 +529,7 @@ mod tests {
                 "OBSIDIAN_PASSWORD",
                 "OBSIDIAN_TOTP_SECRET",
                 "OBSYNC_API_URL",
+                "OBSYNC_CONFIG_DIR",
                 "OBSYNC_DEAD_LETTER_QUEUE",
                 "OBSYNC_ENCRYPTION",
                 "OBSYNC_EXCLUDE",

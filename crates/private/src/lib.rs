@@ -9,10 +9,13 @@
 //!
 //! - [`Folder`]: an open folder, and opening and replacing files in it.
 //! - `walk`: from a path to an open folder, without links of others. `trust`: the judgement of one file or folder.
+//! - [`try_lock`]: one process at a time, and file systems that have no locks.
 //! - [`refuse_core_dumps`]: keeps keys out of core dumps.
 
 #[cfg(unix)]
 mod folder;
+#[cfg(unix)]
+mod lock;
 #[cfg(unix)]
 mod process;
 #[cfg(unix)]
@@ -22,6 +25,8 @@ mod walk;
 
 #[cfg(unix)]
 pub use folder::{Access, Folder, Opened};
+#[cfg(unix)]
+pub use lock::{LockError, look_for_records, try_lock, try_lock_beside_records};
 #[cfg(unix)]
 pub use process::refuse_core_dumps;
 #[cfg(unix)]

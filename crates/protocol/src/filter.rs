@@ -6,14 +6,19 @@
 //! while programs act on many of them (`.envrc`, `.vscode`).
 
 mod choice;
+mod config_dir;
 mod configuration;
 mod file_type;
 
 pub use choice::{Choice, Selection, SelectionError};
+pub use config_dir::{ConfigDirError, parse_config_dir};
 pub use configuration::{ConfigCategories, ConfigCategory};
 pub use file_type::{FileType, FileTypes};
 
 use crate::VaultPath;
+
+/// The configuration folder where Obsidian was not given another one.
+pub const DEFAULT_CONFIG_DIR: &str = ".obsidian";
 
 /// Which entries sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +29,8 @@ pub struct Filter {
     pub configs: ConfigCategories,
     /// Folders that do not sync, with all that is in them.
     pub excluded: Vec<VaultPath>,
-    /// The configuration folder, a path in the vault.
-    pub config_dir: String,
+    /// The configuration folders, paths in the vault. Obsidian uses one on each device; devices may name different ones.
+    pub config_dirs: Vec<String>,
     /// Whether what Obsidian runs or applies by itself syncs: see [`Filter::is_code`].
     pub code: bool,
 }
@@ -37,7 +42,7 @@ impl Default for Filter {
             file_types: FileTypes::all(),
             configs: ConfigCategories::all(),
             excluded: Vec::new(),
-            config_dir: ".obsidian".to_owned(),
+            config_dirs: vec![DEFAULT_CONFIG_DIR.to_owned()],
             code: true,
         }
     }
@@ -129,9 +134,20 @@ impl Filter {
         self.inside_config_dir(path).is_some_and(configuration::is_code)
     }
 
-    /// The part of a path below the configuration folder; `None` when it is not in there.
+    /// The name of the folder that a file shows to be a configuration folder, though this filter takes it for a hidden one:
+    /// a device of the vault uses it (Obsidian's "Override config folder").
+    #[must_use]
+    pub fn other_config_dir<'p>(&self, path: &'p VaultPath) -> Option<&'p str> {
+        let (folder, inside) = path.as_str().split_once('/')?;
+        let shows = folder.starts_with('.') && configuration::is_telling(inside);
+        (shows && self.reason_to_skip(path, false) == Some(SkipReason::Hidden)).then_some(folder)
+    }
+
+    /// The part of a path below a configuration folder; `None` when it is in none of them.
     fn inside_config_dir<'p>(&self, path: &'p VaultPath) -> Option<&'p str> {
-        path.as_str().strip_prefix(self.config_dir.as_str())?.strip_prefix('/')
+        self.config_dirs
+            .iter()
+            .find_map(|folder| path.as_str().strip_prefix(folder.as_str())?.strip_prefix('/'))
     }
 
     /// A text that is the same for filters with the same verdicts, and stays so between runs: a stored one
@@ -141,12 +157,16 @@ impl Filter {
         let mut excluded: Vec<&str> = self.excluded.iter().map(VaultPath::as_str).collect();
         excluded.sort_unstable();
         excluded.dedup();
+        let mut config_dirs: Vec<String> =
+            self.config_dirs.iter().map(|folder| format!("{folder:?}")).collect();
+        config_dirs.sort_unstable();
+        config_dirs.dedup();
         // Paths have no control characters, so a line break ends one without doubt.
         format!(
-            "rules 2\nfile types {}\nconfiguration {}\nconfiguration folder {:?}\ncode {}\nexcluded\n{}",
+            "rules 2\nfile types {}\nconfiguration {}\nconfiguration folder {}\ncode {}\nexcluded\n{}",
             self.file_types,
             self.configs,
-            self.config_dir,
+            config_dirs.join(", "),
             self.code,
             excluded.join("\n")
         )

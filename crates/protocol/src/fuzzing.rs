@@ -196,7 +196,7 @@ pub fn texts(data: &[u8]) {
 }
 
 /// Paths, names and filters. The lines of the input are a path, an excluded folder, kinds of files, kinds of
-/// configuration, and the configuration folder.
+/// configuration, and the configuration folders with commas between.
 pub fn paths(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut lines = text.split('\n');
@@ -211,7 +211,7 @@ pub fn paths(data: &[u8]) {
         assert_eq!(configs.to_string().parse(), Ok(configs));
         filter.configs = configs;
     }
-    filter.config_dir = line().to_owned();
+    filter.config_dirs = line().split(',').map(str::to_owned).collect();
     filter.excluded.extend(VaultPath::parse(excluded));
 
     let normal = normalize_local_name(path);
@@ -274,7 +274,13 @@ fn a_filter_decides(filter: &Filter, path: &VaultPath) {
     }
     let mut twice = filter.clone();
     twice.excluded.extend(filter.excluded.iter().cloned());
+    twice.config_dirs.extend(filter.config_dirs.iter().rev().cloned());
     assert_eq!(twice.fingerprint(), filter.fingerprint());
+    if let Some(folder) = filter.other_config_dir(path) {
+        // Naming the folder brings the file in, or leaves it out for another reason than its dot.
+        twice.config_dirs.push(folder.to_owned());
+        assert_ne!(twice.verdict(path, false), Verdict::Skip(SkipReason::Hidden));
+    }
 }
 
 #[cfg(test)]

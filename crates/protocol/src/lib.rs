@@ -30,6 +30,7 @@ mod json;
 mod keys;
 pub mod limits;
 mod messages;
+mod name_folding;
 mod path;
 mod redactor;
 mod rest;
@@ -41,8 +42,8 @@ pub use content::{
     CONTENT_OVERHEAD, ContentDecryptor, ContentEncryptor, ContentError, NONCE_LENGTH, plain_size,
 };
 pub use filter::{
-    Choice, ConfigCategories, ConfigCategory, FileType, FileTypes, Filter, Selection, SelectionError,
-    SkipReason, Verdict,
+    Choice, ConfigCategories, ConfigCategory, ConfigDirError, DEFAULT_CONFIG_DIR, FileType, FileTypes,
+    Filter, Selection, SelectionError, SkipReason, Verdict, parse_config_dir,
 };
 pub use git_names::{RepositoryPart, alias_key};
 pub use hash::{ContentHash, ContentHasher, HashError};
@@ -50,6 +51,7 @@ pub use ids::{EncryptionVersion, IdError, Uid, UnsupportedEncryption, VaultId};
 pub use json::{FieldProblem, MessageError};
 pub use keys::{KeyError, KeyHash, MasterKey, NameDefect, NameError, VaultKeys};
 pub use messages::{Answer, ClientMessage, Init, PushMessage, PushRequest, ServerMessage};
+pub use name_folding::NameFolding;
 pub use path::{EncodedHash, EncodedPath, PathError, VaultPath, normalize_local_name};
 pub use redactor::Redactor;
 pub use rest::{

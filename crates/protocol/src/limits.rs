@@ -169,6 +169,8 @@ pub const EVENT_REFUSALS: usize = 100;
 pub const NAME_SHOWN: usize = 200;
 /// Failures that a report lists; the others are counted.
 pub const FAILURES_LISTED: usize = 1000;
+/// Further configuration folders that a report names.
+pub const CONFIG_DIRS_NAMED: usize = 20;
 /// Passwords of a list of vaults that texts of the service are searched for, besides that of the vault that is opened.
 pub const HANDED_OUT_PASSWORDS_KNOWN: usize = 100;
 /// Secrets shorter than this, in bytes, are not searched for in a text; the text as a whole is withheld.

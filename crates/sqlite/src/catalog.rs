@@ -14,7 +14,7 @@ use obsync_protocol::{ContentHash, VaultId};
 use super::checked;
 use super::errors::Database;
 use super::identity::{StateIdentity, rename_destination};
-use super::lock::{StateLock, beside};
+use super::lock::{LOCK, StateLock, beside};
 
 /// How many digits of the destination's hash are in a database's name.
 const DIGITS: usize = 16;
@@ -100,7 +100,7 @@ impl StateCatalog {
     ///
     /// [`StateError::Locked`] if a process works with it, [`StateError::Unavailable`] if it cannot be removed.
     pub fn remove(&self, database: &Path, destination: &str) -> Result<(), StateError> {
-        if !database.exists() && !beside(database, ".lock").exists() {
+        if !database.exists() && !beside(database, LOCK).exists() {
             return Ok(());
         }
         let told = Database::new(database);

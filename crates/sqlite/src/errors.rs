@@ -1,11 +1,14 @@
 //! What SQLite says of a database, told as the engine's [`StateError`].
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use obsync_core::StateError;
-use rusqlite::ErrorCode;
+use obsync_private::LockError;
+use rusqlite::{ErrorCode, ffi};
 
 use super::commit::WriteError;
+use super::lock::{no_locks, refusal};
 use super::rows::ReadError;
 
 /// A database's file, with which every error is told.
@@ -44,9 +47,14 @@ impl Database {
             Some(ErrorCode::DiskFull) => self.unavailable(
                 "no space is left; free some and run the same command again, it goes on where it stopped",
             ),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                self.unavailable("another program keeps it locked; close it and run the same command again")
-            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => match refusal(self) {
+                Some(refusal) => no_locks(self, &refusal),
+                None => self.unavailable(
+                    "another program keeps it locked; close it and run the same command again (if there is none, it is on a \
+                     network drive whose locks do not work)",
+                ),
+            },
+            Some(_) if is_of_locks(error) => no_locks(self, &LockError::NoLocks(io::Error::other(error.to_string()))),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 self.unavailable(format!("{error}; check the owner and mode of the file and its folder"))
             }
@@ -74,4 +82,17 @@ impl Database {
     fn text(&self) -> String {
         self.0.display().to_string()
     }
+}
+
+/// Whether SQLite met an error where it took or gave back a lock, other than that somebody has it.
+fn is_of_locks(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        matches!(
+            error.extended_code,
+            ffi::SQLITE_IOERR_LOCK
+                | ffi::SQLITE_IOERR_RDLOCK
+                | ffi::SQLITE_IOERR_UNLOCK
+                | ffi::SQLITE_IOERR_CHECKRESERVEDLOCK
+        )
+    })
 }

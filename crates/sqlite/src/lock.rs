@@ -1,16 +1,18 @@
 //! One process at a time: an advisory lock on a file beside the database. It dies with its holder, and the file stays.
 
 use std::ffi::OsStr;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use obsync_core::StateError;
-use obsync_private::{Access, Folder, Opened};
+use obsync_private::{Access, Folder, LockError, Opened, look_for_records, try_lock_beside_records};
 
 use super::errors::Database;
 
+/// What the lock file's name has behind the database's.
+pub(super) const LOCK: &str = ".lock";
 /// How often a lock file that is removed by another process at this very moment is made anew.
 const ATTEMPTS: u32 = 8;
 
@@ -25,7 +27,7 @@ impl StateLock {
     /// Takes the lock of `database`, making its folder if need be. `destination` is told when another process has it.
     pub(super) fn take(database: &Database, destination: &str) -> Result<Self, StateError> {
         let (folder, name) = private_folder(database)?;
-        let name = name + ".lock";
+        let name = name + LOCK;
         let path = folder.path().join(&name);
         let unusable =
             |error: io::Error| database.unavailable(format!("{} cannot be locked: {error}", path.display()));
@@ -33,12 +35,14 @@ impl StateLock {
             let Some(Opened { file, .. }) = folder.file(&name, Access::Write).map_err(unusable)? else {
                 continue;
             };
-            match file.try_lock() {
+            // SQLite's own locks are of the other kind. It takes them with the first commit, when files are in place already.
+            match try_lock_beside_records(&file) {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
+                Err(LockError::Held) => {
                     return Err(StateError::Locked { destination: destination.to_owned() });
                 }
-                Err(TryLockError::Error(error)) => return Err(unusable(error)),
+                Err(LockError::Other(error)) => return Err(unusable(error)),
+                Err(error @ LockError::NoLocks(_)) => return Err(no_locks(database, &error)),
             }
             // A lock on a file that was removed in between would keep nobody out.
             if is_at(&file, &path) {
@@ -61,6 +65,19 @@ impl Drop for StateLock {
             tracing::debug!(%error, "the lock stays until its file is closed");
         }
     }
+}
+
+/// The error for a database in whose folder nothing can be locked.
+pub(super) fn no_locks(database: &Database, refusal: &LockError) -> StateError {
+    database.unavailable(format!("{refusal}; set OBSYNC_HOME or XDG_STATE_HOME to a folder on a local disk"))
+}
+
+/// Whether the file system of a database, that SQLite finds locked, says that it has no locks.
+pub(super) fn refusal(database: &Database) -> Option<LockError> {
+    let (folder, name) = parts(database).ok()?;
+    // Never the database's own file: to close a second handle of it lets SQLite's locks go.
+    let lock = Folder::open(folder).ok()??.file(&(name + LOCK), Access::Read).ok()??;
+    look_for_records(&lock.file).err()
 }
 
 /// The path with `ending` added to its last segment.

@@ -31,6 +31,8 @@ pub struct ServiceFaults {
     pub internal_error: Chance,
     /// The request is carried out, but the connection is closed before the answer.
     pub lost_answer: Chance,
+    /// The request is carried out and never answered.
+    pub unanswered: Chance,
 }
 
 /// What the cloud does wrong; nothing by default.
@@ -79,6 +81,7 @@ pub(super) enum Verdict {
     Forbidden,
     InternalError,
     LostAnswer,
+    Unanswered,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,6 +177,7 @@ impl CloudFaultControl {
             (Verdict::Forbidden, &faults.forbidden),
             (Verdict::InternalError, &faults.internal_error),
             (Verdict::LostAnswer, &faults.lost_answer),
+            (Verdict::Unanswered, &faults.unanswered),
         ];
         let struck = verdicts
             .into_iter()

@@ -82,7 +82,9 @@ pub(super) fn fault_answer(
         Verdict::InternalError => {
             (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal server error".to_owned())
         }
-        Verdict::Pass | Verdict::Hang | Verdict::Dropped | Verdict::LostAnswer => return None,
+        Verdict::Pass | Verdict::Hang | Verdict::Dropped | Verdict::LostAnswer | Verdict::Unanswered => {
+            return None;
+        }
     };
     Some(json_error(status, content_type, kind, &message))
 }

@@ -36,15 +36,15 @@ async fn what_lost_its_metadata_is_known_by_its_content() {
 #[tokio::test]
 async fn a_foreign_object_is_kept_whole_with_its_metadata() {
     let bucket = S3Bucket::new().await;
-    let put = |name: &str, value: &str| {
+    let put = |content: &[u8], name: &str, value: &str| {
         bucket.cloud.s3().put(
             crate::sites::BUCKET,
             &crate::sites::key("a.md"),
-            b"foreign".to_vec(),
+            content.to_vec(),
             &[(name, value)],
         );
     };
-    put("author", "somebody");
+    put(b"foreign", "author", "somebody");
     let store = bucket.store().await;
     let aside = place(&store, "a.md", b"ours", TIME, None).await.conflict.unwrap();
     let kept = bucket.object(aside.as_str()).unwrap();
@@ -53,7 +53,7 @@ async fn a_foreign_object_is_kept_whole_with_its_metadata() {
     assert_eq!(bucket.count("GetObject"), 0, "the copy is the service's work");
 
     // And once more within the same minute.
-    put("author", "somebody else");
+    put(b"another", "author", "somebody else");
     let again = place(&store, "a.md", b"ours", TIME, Some(b"ours")).await.conflict.unwrap();
     assert_ne!(again, aside);
     assert_eq!(bucket.object(again.as_str()).unwrap().metadata["author"], "somebody else");

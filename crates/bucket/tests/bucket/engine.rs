@@ -66,6 +66,29 @@ async fn ten_changes_cost_two_requests_each() {
     bench.assert_exact().await;
 }
 
+/// As `core::an_entry_that_lies_about_its_size_does_not_fail_other_paths_of_its_content` has it in a folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_lies_about_its_size_fails_alone_until_it_is_mended() {
+    let bench = Bench::new().await;
+    bench.vault.write_lying_size("first liar.md", "the same", 9 << 20).unwrap();
+    bench.vault.write("honest.md", "the same", T).unwrap();
+    bench.vault.write_lying_size("last liar.md", "the same", 29).unwrap();
+    bench.vault.write_lying_size("there.md", "there", 40).unwrap();
+    bench.bucket.put("there.md", b"there");
+    for _ in 0..2 {
+        let report = bench.pull().await;
+        let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+        assert_eq!(failed, ["first liar.md", "last liar.md", "there.md"], "{report:#?}");
+        assert_eq!(bench.bucket.keys(), ["honest.md", "there.md"]);
+    }
+    for path in ["first liar.md", "last liar.md"] {
+        bench.vault.write(path, "the same", T + 1).unwrap();
+    }
+    bench.vault.write("there.md", "there", T + 1).unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn renames_download_nothing() {
     let bench = Bench::new().await;

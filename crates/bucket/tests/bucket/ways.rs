@@ -110,6 +110,86 @@ async fn an_object_whose_size_is_not_the_one_that_obsync_wrote_is_somebody_elses
     assert_eq!(bucket.text("b.md").as_deref(), Some("edited by hand"));
 }
 
+/// Has another program change what is at these paths and keep what the objects say of themselves, but for their sizes, which
+/// objects of the first releases do not say.
+fn edit_behind(bucket: &S3Bucket, paths: &[&str], content: &[u8]) {
+    for path in paths {
+        let metadata = bucket.object(path).unwrap().metadata;
+        let metadata: Vec<(&str, &str)> = metadata
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| *name != "size")
+            .collect();
+        bucket.cloud.s3().put(BUCKET, &crate::sites::key(path), content.to_vec(), &metadata);
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_does_not_say_its_size_is_obsyncs_only_with_the_size_of_the_record() {
+    let bucket = S3Bucket::new().await;
+    let paths = ["a.md", "b.md", "c.md", "d.md"];
+    let store = bucket.store().await;
+    for path in paths {
+        place(&store, path, b"first", TIME, None).await;
+    }
+    edit_behind(&bucket, &paths, b"edited by hand");
+    let store = bucket.store().await;
+
+    let (hash, size) = (ContentHash::of(b"first"), 5);
+    let wanted = || vec![Wanted { path: at("a.md"), hash, size }];
+    assert_eq!(store.holds(wanted()).await.unwrap(), [false], "not adopted");
+    assert_eq!(store.look(wanted()).await.unwrap(), [obsync_core::Found::Unknown]);
+    let meta = meta(b"first", TIME + 1);
+    assert!(store.copy(&at("a.md"), &at("new.md"), &meta, true).await.unwrap().is_none(), "not copied");
+
+    // What is recorded there, nothing, and what another run of this vault put there with a lower version.
+    for (path, replaces) in [("a.md", Some(&b"first"[..])), ("b.md", None), ("c.md", Some(&b"other"[..]))] {
+        let aside = place(&store, path, b"second", TIME, replaces).await.conflict;
+        let aside = aside.unwrap_or_else(|| panic!("{path} was overwritten"));
+        assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("edited by hand"));
+    }
+    let file = Removable { path: at("d.md"), content: KnownContent::of(b"first") };
+    assert_eq!(store.remove_files(vec![file]).await.pop().unwrap().unwrap(), Removal::Kept);
+    assert_eq!(bucket.text("d.md").as_deref(), Some("edited by hand"));
+}
+
+#[tokio::test]
+async fn an_object_that_does_not_say_its_size_and_was_not_changed_is_replaced() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    for path in ["a.md", "b.md"] {
+        place(&store, path, b"first", TIME, None).await;
+    }
+    edit_behind(&bucket, &["a.md", "b.md"], b"first");
+    let store = bucket.store().await;
+    assert_eq!(place(&store, "a.md", b"second", TIME, Some(b"first")).await.conflict, None);
+    assert_eq!(bucket.count("GetObject"), 0, "its size is enough");
+    // Nothing is recorded, so it is read.
+    assert_eq!(place(&store, "b.md", b"second", TIME, None).await.conflict, None);
+    assert_eq!(bucket.keys(), ["a.md", "b.md"]);
+}
+
+#[tokio::test]
+async fn one_content_that_is_written_again_and_again_leaves_one_copy() {
+    let bucket = S3Bucket::new().await;
+    for path in ["Note.md", ".obsidian/snippets/wide.css"] {
+        let mut recorded: Option<Vec<u8>> = None;
+        for round in 0..20 {
+            bucket.put(path, b"by a formatter");
+            let ours = format!("version {round}").into_bytes();
+            let store = bucket.store().await;
+            assert!(place(&store, path, &ours, TIME, recorded.as_deref()).await.conflict.is_some());
+            recorded = Some(ours);
+        }
+    }
+    let keys = bucket.keys();
+    assert_eq!(keys.len(), 4, "{keys:?}");
+    assert!(
+        keys.iter().any(|key| key.starts_with(".obsidian/snippets/wide.css (Conflicted copy")),
+        "{keys:?}"
+    );
+}
+
 #[tokio::test]
 async fn keys_are_read_in_whatever_way_the_service_lists_them() {
     let paths = ["a b.md", "a+b.md", "c%20d.md", "ü.md", "100%.md", "plain.md", "50%41.md"];

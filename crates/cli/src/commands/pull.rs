@@ -83,17 +83,17 @@ impl Drop for TimeLimit {
 
 async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLimit) -> Result<Exit, Failed> {
     let objects = options.objects.for_destination(&options.destination)?;
-    let known = Known::of(&options.destination, &options.state.place, context).await?;
+    let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
     let Opened { source, key, mut admitted } = context.or_stopped(source(options, &known, context)).await?;
     if admitted.is_changed(&key) {
         // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
         // change is accepted: should this run be cut off, the next one keeps everything, too, or is refused.
-        context.or_stopped(known.forget_all()).await?;
+        context.unless_stopped(known.forget_all().await)?;
     }
     admitted.keep_in_home(&key, context);
-    let state = context.or_stopped(known.state_for(&source.vault, options.dry_run)).await?;
-    let manner = Manner { doubt: known.doubt(&state).await?, keep_everything: admitted.is_changed(&key) };
+    let state = context.unless_stopped(known.state_for(&source.vault, options.dry_run).await)?;
     let pulling = async {
+        let manner = Manner { doubt: known.doubt(&state).await?, keep_everything: admitted.is_changed(&key) };
         let store = context.or_stopped(known.store(objects, options.dry_run, context)).await?;
         if options.dry_run {
             return pull_into(&source, store, &state, options, manner, context, verbose).await;
@@ -110,7 +110,7 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
     let result = pulling.await;
     state.close().await;
     let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
-    conclude(&result?, admitted.kind(), &confirm, options, context, limit)
+    conclude(&context.unless_stopped(result)?, admitted.kind(), &confirm, options, context, limit)
 }
 
 /// What a pull is to heed besides its options.
@@ -225,7 +225,7 @@ fn filter(choice: &Choice) -> Filter {
         file_types: choice.file_types,
         configs: choice.configs,
         excluded: choice.exclude.clone(),
-        config_dir: choice.config_dir.clone(),
+        config_dirs: choice.config_dir.clone(),
         code: !choice.no_code,
     }
 }

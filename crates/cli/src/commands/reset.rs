@@ -27,7 +27,7 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
     // Held to the end, so that no pull begins meanwhile.
     let _store = known.store(BucketOptions::default(), false, context).await?;
     for state in &states {
-        known.forget(state).await?;
+        context.unless_stopped(known.forget(state).await)?;
     }
     context.say(&format!(
         "The state of {destination} is forgotten. The next pull compares every file and downloads only what differs."

@@ -62,7 +62,9 @@ impl Registry {
                 Registry::Local(StateCatalog::new(context.home.state()))
             }
             StatePlace::Table(name) => {
-                Registry::Table(aws::table(context.aws().await?, name, context.table_retries()))
+                let table = aws::table(context.aws().await?, name, context.table_retries());
+                hurry_when_stopped(&table, context);
+                Registry::Table(table)
             }
         })
     }
@@ -203,6 +205,16 @@ impl Registry {
             _ => Ok(()),
         }
     }
+}
+
+/// Has no call to a table outlast Ctrl-C by much. None is dropped: only whoever has the answer knows whether there is a lease
+/// to give back.
+fn hurry_when_stopped(table: &DynamoTable, context: &Context) {
+    let (table, stop) = (table.clone(), context.stop.clone());
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        table.hurry();
+    });
 }
 
 impl State {

@@ -32,6 +32,14 @@ pub(crate) fn sentences(report: &Report) -> String {
             human::counted(report.accepted_failures, "change", "changes")
         ));
     }
+    if !report.other_config_dirs.is_empty() {
+        lines.push(
+            "Left out, though these look like configuration folders that other devices use. To pull them, give \
+             --config-dir once for each, and once for .obsidian:"
+                .to_owned(),
+        );
+        named(report.other_config_dirs.iter().cloned(), &mut lines);
+    }
     lines.join("\n")
 }
 

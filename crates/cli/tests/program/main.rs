@@ -16,6 +16,8 @@ mod fixtures;
 mod help;
 mod kept_keys;
 mod kill;
+#[cfg(target_os = "linux")]
+mod locks;
 mod networks;
 mod noop;
 mod others;

@@ -171,6 +171,33 @@ fn another_configuration_folder_can_be_named() {
 }
 
 #[test]
+fn two_configuration_folders_can_be_pulled_and_one_that_is_left_out_is_named() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    for file in ["app.json", "plugins/x/manifest.json"] {
+        vault.write(&format!(".obsidian/{file}"), "{}", NOON).unwrap();
+        vault.write(&format!(".obsidian-mobile/{file}"), "{}", NOON).unwrap();
+    }
+    insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @r#"
+    exit status 0
+    --- stdout
+    Pulled 1 file (2 bytes) from "Notes" to notes in [TIME] s (version 4).
+    Copied here, as the vault has the same content twice: 1 file (2 bytes).
+    Left out: 2 files (4 bytes): 2 hidden by a dot.
+    Left out, though these look like configuration folders that other devices use. To pull them, give --config-dir once for each, and once for .obsidian:
+      .obsidian-mobile
+    "#);
+    let both = ["--config-dir", ".obsidian", "--config-dir", ".obsidian-mobile"];
+    insta::assert_snapshot!(world.run(&[&["pull", "Notes", "notes"][..], &both].concat()).told(&world), @r#"
+    exit status 0
+    --- stdout
+    Pulled 0 files (0 bytes) from "Notes" to notes in [TIME] s (version 4).
+    Copied here, as the vault has the same content twice: 2 files (4 bytes).
+    "#);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
+
+#[test]
 fn a_dry_run_tells_and_does_nothing() {
     let world = furnished();
     let dry = world.run(&["pull", "Notes", "notes", "--dry-run", "--configs", "none", "--exclude", "Assets"]);

@@ -9,7 +9,7 @@ use obsync_core::{
     Removable, Removal, Staged, StoreError, VaultStore, Wanted,
 };
 use obsync_folder::FolderStore;
-use obsync_protocol::{RepositoryPart, VaultPath};
+use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 
 /// What is done, once.
 type Deed = Box<dyn FnOnce() + Send>;
@@ -37,8 +37,8 @@ impl VaultStore for MeddledStore {
         self.store.location()
     }
 
-    async fn folds_names(&self) -> Result<bool, StoreError> {
-        self.store.folds_names().await
+    async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError> {
+        self.store.folds_names(accented).await
     }
 
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {

@@ -31,6 +31,36 @@ async fn what_is_left_out_is_counted_by_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_configuration_folder_is_named_when_it_is_left_out_and_comes_when_it_is_chosen() {
+    let mut bench = Bench::new().await;
+    let files = ["app.json", "plugins/x/main.js", "plugins/x/data.json"];
+    for folder in [".obsidian", ".obsidian-mobile"] {
+        for file in files {
+            bench.vault.write(&format!("{folder}/{file}"), "text", T).unwrap();
+        }
+    }
+    bench.vault.write(".obsidian-mobile/workspace-mobile.json", "{}", T).unwrap();
+    bench.vault.write(".vscode/settings.json", "{}", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.other_config_dirs.iter().collect::<Vec<_>>(), [".obsidian-mobile"]);
+    assert_eq!((report.outcome, report.skipped_reasons["hidden"].files), (Outcome::Complete, 5));
+
+    let config_dirs = vec![".obsidian".to_owned(), ".obsidian-mobile".to_owned()];
+    bench.filter(Filter { config_dirs, ..Filter::default() });
+    let report = bench.pull().await;
+    assert_eq!(report.other_config_dirs.len(), 0);
+    assert_eq!(
+        report.code.iter().map(VaultPath::as_str).collect::<Vec<_>>(),
+        [".obsidian-mobile/plugins/x/main.js"]
+    );
+    assert_eq!(
+        (report.skipped_reasons["hidden"].files, report.skipped_reasons["never_synced"].files),
+        (1, 1)
+    );
+    assert_eq!(bench.files().len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn code_with_new_content_is_named() {
     let bench = Bench::new().await;
     let code = ["community-plugins.json", "plugins/x/main.js", "plugins/x/styles.css", "snippets/wide.css"];

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use obsync_core::{Commit, FileMeta, Filter, Outcome, Record, RecordKind, StateStore};
-use obsync_protocol::{ContentHash, Uid, VaultPath};
+use obsync_core::{Commit, FileMeta, Filter, Mode, Outcome, Record, RecordKind, StateStore};
+use obsync_protocol::{ContentHash, NameFolding, Uid, VaultPath};
 use obsync_testkit::RawEntry;
 
 use crate::bench::Bench;
@@ -362,13 +362,31 @@ async fn a_symbolic_link_that_leads_out_is_not_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_names_that_differ_only_in_case_one_is_had_where_names_are_folded() {
     let mut bench = Bench::new().await;
-    bench.folder.folds_names = Some(true);
+    bench.folder.folds_names = Some(NameFolding::Case);
     bench.vault.write("Note.md", "one", T).unwrap();
     bench.vault.write("note.md", "two", T).unwrap();
     let report = bench.pull().await;
     assert_eq!(report.failures.len(), 1);
     assert!(report.failures[0].reason.contains("letter case"));
     assert_eq!(bench.files(), ["Note.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_twins_in_normalisation_one_is_had_in_every_run_and_no_copies_pile_up() {
+    let mut bench = Bench::new().await;
+    bench.folder.folds_names = Some(NameFolding::Normalization);
+    let twins = ["Caf\u{e9}.md", "Cafe\u{301}.md"];
+    for (round, path) in [0, 1, 1, 0, 1].into_iter().enumerate() {
+        bench.vault.write(twins[path], &*format!("text {round}"), T).unwrap();
+        for mode in [Mode::Incremental, Mode::Full] {
+            bench.options.mode = mode;
+            let report = bench.pull().await;
+            assert_eq!(bench.files(), [twins[0]], "round {round}, {mode:?}");
+            let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+            assert_eq!(failed, &twins[1..][..usize::from(round > 0)], "round {round}, {mode:?}: {report:#?}");
+        }
+    }
+    assert_eq!(bench.read(twins[0]), "text 3");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Destinations that cannot take everything: full, not writable, no folder at all, names that they cannot have.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
@@ -332,6 +333,32 @@ async fn a_long_name_in_conflict_is_shortened() {
     let conflict = place(&destination.store(), &name, b"text", 0, None).await.conflict.unwrap();
     assert!(conflict.as_str().len() <= 255);
     assert_eq!(destination.read(conflict.as_str()), "somebody's");
+}
+
+#[tokio::test]
+async fn where_names_are_short_a_note_in_conflict_is_kept_once_and_only_what_is_too_long_itself_fails() {
+    // As on eCryptfs.
+    let destination = Destination::with(FolderOptions { name_max: Some(143), ..FolderOptions::default() });
+    let name = format!("{}é.md", "語".repeat(39));
+    assert_eq!(name.len(), 122);
+    let mut recorded: Option<&[u8]> = None;
+    let mut conflicts = BTreeSet::new();
+    for ours in [&b"first"[..], b"second", b"third"] {
+        destination.write(&name, b"somebody's");
+        let published = place(&destination.store(), &name, ours, 0, recorded).await;
+        conflicts.insert(published.conflict.unwrap().to_string());
+        recorded = Some(ours);
+    }
+    let [conflict] = &conflicts.into_iter().collect::<Vec<_>>()[..] else { panic!("several copies") };
+    assert!(conflict.len() <= 143 && conflict.len() > 139, "{conflict}");
+    assert!(conflict.starts_with('語') && conflict.ends_with(").md"), "{conflict}");
+    assert_eq!(destination.read(conflict), "somebody's");
+
+    let store = destination.store();
+    for (length, fits) in [(143, true), (144, false)] {
+        let path = at(&format!("{}.md", "x".repeat(length - 3)));
+        assert_eq!(store.begin(&path, &meta(b"", 0)).await.is_ok(), fits, "{length}");
+    }
 }
 
 #[tokio::test]

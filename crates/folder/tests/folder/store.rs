@@ -10,7 +10,7 @@ use obsync_core::{
     Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore, Wanted,
 };
 use obsync_folder::{FolderOptions, FolderStore};
-use obsync_protocol::ContentHash;
+use obsync_protocol::{ContentHash, NameFolding};
 
 use crate::destination::{Destination, mtime};
 
@@ -42,7 +42,7 @@ async fn looking_changes_nothing_in_a_folder() {
 /// Everything that a run does which has nothing to change.
 async fn look_at_everything(store: &FolderStore) {
     store.is_empty().await.unwrap();
-    store.folds_names().await.unwrap();
+    store.folds_names(false).await.unwrap();
     store.list().await.unwrap();
     store.holds(Vec::new()).await.unwrap();
     assert!(store.recover(&at("b.md"), &meta(b"b", 0)).await.unwrap().is_none());
@@ -265,21 +265,30 @@ async fn a_lock_on_a_folder_that_is_not_there_yet_is_taken_when_it_is_made() {
 #[tokio::test]
 async fn whether_names_are_folded_is_found_out_without_leaving_anything() {
     let destination = Destination::new();
-    let absent = destination.store().folds_names().await.unwrap();
+    let absent = destination.store().folds_names(false).await.unwrap();
     fs::create_dir_all(destination.root()).unwrap();
-    let empty = destination.store().folds_names().await.unwrap();
+    let empty = destination.store().folds_names(false).await.unwrap();
     assert_eq!(destination.tree(), [""; 0]);
     destination.write("Note.md", b"text");
-    let filled = destination.store().folds_names().await.unwrap();
-    let truth = destination.path("nOTE.MD").exists();
+    let filled = destination.store().folds_names(false).await.unwrap();
+    let truth = match destination.path("nOTE.MD").exists() {
+        true => NameFolding::Case,
+        false => NameFolding::Nothing,
+    };
     assert_eq!((absent, empty, filled), (truth, truth, truth));
+    // With accents a probe is made, and removed again.
+    destination.store().folds_names(true).await.unwrap();
+    place(&destination.store(), "b.md", b"text", 0, None).await;
+    let before = destination.tree();
+    destination.store().folds_names(true).await.unwrap();
+    assert_eq!(destination.tree(), before);
 }
 
 #[tokio::test]
 async fn what_is_known_of_names_can_be_told_to_the_store() {
-    for folds in [true, false] {
+    for folds in [NameFolding::Case, NameFolding::Normalization, NameFolding::Nothing] {
         let options = FolderOptions { folds_names: Some(folds), ..FolderOptions::default() };
-        assert_eq!(Destination::with(options).store().folds_names().await.unwrap(), folds);
+        assert_eq!(Destination::with(options).store().folds_names(false).await.unwrap(), folds);
     }
 }
 

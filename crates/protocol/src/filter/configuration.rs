@@ -80,6 +80,18 @@ impl ConfigCategory {
     }
 }
 
+/// Whether a file, by its path below some folder, shows that the folder is a configuration folder: other programs have no
+/// files of these names. (`data.json`, `types.json` and the settings of plugins could be anybody's.)
+pub(super) fn is_telling(inside: &str) -> bool {
+    let segments: Vec<&str> = inside.split('/').collect();
+    matches!(
+        *segments,
+        ["app.json" | "appearance.json" | "hotkeys.json" | "core-plugins.json" | "community-plugins.json"]
+            | ["plugins", _, "manifest.json" | "main.js"]
+            | ["themes", _, "theme.css"]
+    )
+}
+
 /// Files at the top of the configuration folder that are not settings of a plugin of that name.
 const NAMED: [&str; 9] = [
     "workspace.json",

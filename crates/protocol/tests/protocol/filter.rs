@@ -207,18 +207,18 @@ fn an_excluded_folder_comes_before_every_other_rule() {
 
 #[test]
 fn another_configuration_folder_takes_the_place_of_the_usual_one() {
-    let filter = Filter { config_dir: ".config".to_owned(), ..strict() };
+    let filter = Filter { config_dirs: vec![".config".to_owned()], ..strict() };
     check(
         &filter,
         &[(".config/app.json", "app"), (".config/x.md", "never"), (".obsidian/app.json", "hidden")],
     );
-    let filter = Filter { config_dir: "settings".to_owned(), ..strict() };
+    let filter = Filter { config_dirs: vec!["settings".to_owned()], ..strict() };
     check(&filter, &[("settings/hotkeys.json", "hotkey"), ("settings/", "yes"), ("settings.md", "yes")]);
 }
 
 #[test]
 fn a_configuration_folder_below_the_root_keeps_its_files_and_only_those() {
-    let filter = Filter { config_dir: "work/.obsidian".to_owned(), ..Filter::default() };
+    let filter = Filter { config_dirs: vec!["work/.obsidian".to_owned()], ..Filter::default() };
     check(
         &filter,
         &[
@@ -227,6 +227,55 @@ fn a_configuration_folder_below_the_root_keeps_its_files_and_only_those() {
             ("work/.git2/x", "hidden"),
         ],
     );
+}
+
+#[test]
+fn several_configuration_folders_are_treated_alike() {
+    let filter = Filter {
+        config_dirs: vec![".obsidian".to_owned(), ".obsidian-mobile".to_owned()],
+        code: false,
+        ..Filter::default()
+    };
+    for folder in [".obsidian", ".obsidian-mobile"] {
+        check(
+            &filter,
+            &[
+                (&format!("{folder}/app.json"), "yes"),
+                (&format!("{folder}/workspace.json"), "never"),
+                (&format!("{folder}/plugins/x/main.js"), "code"),
+            ],
+        );
+        assert!(filter.is_code(&path(&format!("{folder}/plugins/x/main.js"))));
+    }
+    check(&filter, &[(".obsidian-tablet/app.json", "hidden")]);
+}
+
+#[test]
+fn a_folder_that_looks_like_another_configuration_folder_is_known_by_its_files() {
+    let filter = Filter { excluded: vec![path(".private")], ..Filter::default() };
+    for file in [
+        ".obsidian-mobile/app.json",
+        ".obsidian-mobile/appearance.json",
+        ".obsidian-mobile/community-plugins.json",
+        ".obsidian-mobile/plugins/dataview/main.js",
+        ".obsidian-mobile/plugins/dataview/manifest.json",
+        ".obsidian-mobile/themes/Minimal/theme.css",
+    ] {
+        assert_eq!(filter.other_config_dir(&path(file)), Some(".obsidian-mobile"), "{file}");
+    }
+    for file in [
+        ".obsidian/app.json",
+        ".obsidian/workspace.json",
+        ".private/app.json",
+        ".vscode/settings.json",
+        ".cache/plugins/x",
+        "settings/app.json",
+        "work/.obsidian/app.json",
+        ".app.json",
+        "app.json",
+    ] {
+        assert_eq!(filter.other_config_dir(&path(file)), None, "{file}");
+    }
 }
 
 #[test]
@@ -314,13 +363,20 @@ fn a_fingerprint_tells_filters_apart_and_does_not_depend_on_the_order_of_folders
         excluded: folders.iter().map(|folder| path(folder)).collect(),
         ..Filter::default()
     };
+    let with_folders = |folders: &[&str]| Filter {
+        config_dirs: folders.iter().map(ToString::to_string).collect(),
+        ..Filter::default()
+    };
     let different = [
         base.clone(),
         strict(),
         Filter { file_types: FileTypes::all().without(FileType::Pdf), ..base.clone() },
         Filter { configs: ConfigCategories::none(), ..base.clone() },
         Filter { code: false, ..base.clone() },
-        Filter { config_dir: "x\nexcluded\n".to_owned(), ..base.clone() },
+        Filter { config_dirs: vec!["x\nexcluded\n".to_owned()], ..base.clone() },
+        with_folders(&[]),
+        with_folders(&[".a", ".b"]),
+        with_folders(&[".a\", \".b"]),
         excluding(&["a"]),
         excluding(&["a", "b"]),
         excluding(&["a/b"]),
@@ -328,6 +384,7 @@ fn a_fingerprint_tells_filters_apart_and_does_not_depend_on_the_order_of_folders
     let prints: std::collections::HashSet<_> = different.iter().map(Filter::fingerprint).collect();
     assert_eq!(prints.len(), different.len());
     assert_eq!(excluding(&["b", "a", "b"]).fingerprint(), excluding(&["a", "b"]).fingerprint());
+    assert_eq!(with_folders(&[".b", ".a", ".b"]).fingerprint(), with_folders(&[".a", ".b"]).fingerprint());
     assert_eq!(
         base.fingerprint(),
         "rules 2\nfile types all\nconfiguration all\nconfiguration folder \".obsidian\"\ncode true\nexcluded\n",

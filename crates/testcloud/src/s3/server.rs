@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use super::super::credentials::{ACCESS_KEY, SECRET_KEY};
 use super::super::faults::Verdict;
 use super::super::gate::{Admitted, Gate};
-use super::super::http::{self, Dropped, Tasks};
+use super::super::http::{self, Dropped, Tasks, withhold};
 use super::super::log::Service;
 use super::Backend;
 use super::manners::Asked;
@@ -76,10 +76,12 @@ impl S3Access for Access {
                 Err(s3_error!(InternalError, "We encountered an internal error. Please try again."))
             }
             Verdict::Dropped => Err(s3_error!(InternalError, "dropped on purpose")),
-            Verdict::Pass | Verdict::LostAnswer | Verdict::Hang => match cx.credentials() {
-                Some(_) => Ok(()),
-                None => Err(s3_error!(AccessDenied, "Access Denied: the request is not signed")),
-            },
+            Verdict::Pass | Verdict::LostAnswer | Verdict::Unanswered | Verdict::Hang => {
+                match cx.credentials() {
+                    Some(_) => Ok(()),
+                    None => Err(s3_error!(AccessDenied, "Access Denied: the request is not signed")),
+                }
+            }
         }
     }
 }
@@ -151,9 +153,7 @@ async fn answer(
         // Refused before its operation was known.
         None => gate.note(Service::S3, "Unknown", path, length),
     };
-    if matches!(admitted.verdict, Verdict::Dropped | Verdict::LostAnswer) {
-        return Err(Dropped);
-    }
+    withhold(admitted.verdict).await?;
     gate.answered(admitted, response.status().as_u16());
     Ok(response)
 }

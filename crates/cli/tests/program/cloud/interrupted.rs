@@ -1,10 +1,10 @@
 //! Pulls into a bucket that are stopped or killed.
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use obsync_testcloud::Service;
-use obsync_testkit::GeneratorOptions;
+use obsync_testcloud::{RequestCounts, Service};
+use obsync_testkit::{Chance, GeneratorOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::{BUCKET, DEST, Place, TABLE};
@@ -72,6 +72,57 @@ fn an_interrupted_pull_leaves_neither_upload_nor_lease() {
     assert_eq!(place.cloud.s3().uploads(BUCKET), []);
     place.pull(&["--state", TABLE]);
     place.assert_exact();
+}
+
+/// Interrupts a pull once a request to the table, the first of these operations but for `after`, is carried out and not
+/// answered. `None` if the pull makes fewer requests.
+fn interrupt_at(operations: &[&str], after: u64) -> Option<(Place, Duration)> {
+    let place = Place::new();
+    place.write("Note.md", "text");
+    place.fault(|faults| {
+        faults.dynamodb.operations = operations.iter().map(ToString::to_string).collect();
+        faults.dynamodb.unanswered = Chance::always().after(after);
+    });
+    let mut pull = place.start(&["--state", TABLE], &[]);
+    let asked = |counts: &RequestCounts| match operations {
+        [] => counts.total(Service::DynamoDb),
+        _ => operations.iter().map(|operation| counts.of(Service::DynamoDb, operation)).sum(),
+    };
+    while asked(&place.cloud.counts()) <= after {
+        if let Some(status) = pull.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let since = Instant::now();
+    kill_process(Pid::from_child(&pull), Signal::INT).unwrap();
+    assert_eq!(pull.wait().unwrap().code(), Some(6), "request {after}");
+    Some((place, since.elapsed()))
+}
+
+#[test]
+fn a_pull_that_is_interrupted_while_it_takes_its_lease_lets_it_go() {
+    let (place, took) = interrupt_at(&["UpdateItem"], 0).unwrap();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    place.cloud.faults().clear();
+    place.pull(&["--state", TABLE]);
+    place.assert_exact();
+}
+
+#[test]
+fn a_pull_that_is_interrupted_while_the_table_does_not_answer_ends_soon_and_keeps_nobody_out() {
+    std::thread::scope(|scope| {
+        for after in 0..12 {
+            scope.spawn(move || {
+                let Some((place, took)) = interrupt_at(&[], after) else { return };
+                assert!(took < Duration::from_secs(15), "request {after}: {took:?}");
+                place.cloud.faults().clear();
+                place.pull(&["--state", TABLE]);
+                place.assert_exact();
+            });
+        }
+    });
 }
 
 #[test]

@@ -1,0 +1,161 @@
+//! Advisory locks, and file systems that refuse them: network drives (NFS without a lock daemon, CIFS mounted `nobrl`) and
+//! some of FUSE.
+//!
+//! There are two kinds. obsync locks a whole file with `flock`; SQLite locks records with `fcntl`. A file system can have one
+//! kind and refuse the other. Over NFS, where `flock` is made of `fcntl`, each is in the other's way.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use thiserror::Error;
+
+/// How often a record lock is tried that another process has: its own probe lasts some microseconds.
+const PROBES: u32 = 5;
+/// The pause between two probes.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Why a lock was not taken.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("another process has locked it")]
+    Held,
+    /// The file system has no locks.
+    #[error("its file system refuses locks, as network drives can: {0}")]
+    NoLocks(io::Error),
+    /// It failed for another reason.
+    #[error(transparent)]
+    Other(io::Error),
+}
+
+/// Takes a `flock` on a whole file, for as long as the file is open.
+///
+/// # Errors
+///
+/// [`LockError`]
+pub fn try_lock(file: &File) -> Result<(), LockError> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => LockError::Held,
+        TryLockError::Error(error) if is_refusal(&error) => LockError::NoLocks(error),
+        TryLockError::Error(error) => LockError::Other(error),
+    })
+}
+
+/// Takes a `flock` on a file that is open for writing, once it is known that the file system has record locks too.
+///
+/// # Errors
+///
+/// [`LockError`]
+pub fn try_lock_beside_records(file: &File) -> Result<(), LockError> {
+    // Before the lock is taken, which over NFS would be in the way.
+    let probed = probe(file);
+    try_lock(file)?;
+    probed.map_err(LockError::NoLocks).inspect_err(|_| {
+        let _ = file.unlock();
+    })
+}
+
+/// Whether the file system of a file, which need only be open for reading, says that it has no record locks. One that says
+/// that every record is locked already is not told from one that has locks.
+///
+/// # Errors
+///
+/// [`LockError::NoLocks`]
+pub fn look_for_records(file: &File) -> Result<(), LockError> {
+    match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            let _ = rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingUnlock);
+            Ok(())
+        }
+        Err(error) if is_held(error) => Ok(()),
+        Err(error) => Err(LockError::NoLocks(error.into())),
+    }
+}
+
+/// Takes a record lock and lets it go.
+fn probe(file: &File) -> io::Result<()> {
+    for attempt in 1.. {
+        match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(error) if is_held(error) && attempt < PROBES => std::thread::sleep(PAUSE),
+            Err(error) => return Err(error.into()),
+            Ok(()) => break,
+        }
+    }
+    Ok(rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingUnlock)?)
+}
+
+/// Whether `fcntl` says that another process has a lock; POSIX lets it be either error.
+fn is_held(error: Errno) -> bool {
+    matches!(error, Errno::AGAIN | Errno::ACCESS)
+}
+
+/// Whether `flock` failed because of the file system: the handle and the operation are sound.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::OPNOTSUPP
+                | Errno::NOSYS
+                | Errno::NOLCK
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::IO
+                | Errno::INVAL
+                | Errno::BADF
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, File) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = File::options();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(folder.path().join("lock"))
+            .unwrap();
+        (folder, file)
+    }
+
+    #[test]
+    fn a_lock_keeps_others_out_until_it_goes() {
+        let (folder, first) = file();
+        let second = File::options().write(true).open(folder.path().join("lock")).unwrap();
+        try_lock_beside_records(&first).unwrap();
+        assert!(matches!(try_lock_beside_records(&second), Err(LockError::Held)));
+        drop(first);
+        try_lock_beside_records(&second).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_system_that_refuses_either_kind_of_lock_is_found_out() {
+        use obsync_conformance::refused_locks::{FLOCK_REFUSALS, Kind, RECORD_REFUSALS, without_locks};
+
+        let refused = |kind, error| {
+            let (_folder, file) = file();
+            without_locks(kind, error, move || {
+                let refused = matches!(try_lock_beside_records(&file), Err(LockError::NoLocks(_)));
+                (refused, look_for_records(&file).is_err())
+            })
+        };
+        for error in FLOCK_REFUSALS {
+            let Some((refused, records)) = refused(Kind::Flock, error) else { return };
+            assert!(refused && !records, "{error:?}");
+        }
+        for error in RECORD_REFUSALS {
+            let Some((refused, records)) = refused(Kind::Records, error) else { return };
+            assert!(refused, "{error:?}");
+            assert_eq!(records, !is_held(error), "{error:?}");
+        }
+    }
+}
