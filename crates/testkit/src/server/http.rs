@@ -132,8 +132,8 @@ async fn faulty(path: &str, shared: &Shared) -> Result<Option<Response<Body>>, D
     if faults.quiet() {
         return Ok(None);
     }
-    let (latency, only, status) =
-        faults.read(|faults| (faults.latency, faults.rest_path.clone(), faults.rest_status));
+    let (latency, only, status) = faults
+        .read(|faults| (faults.latency + faults.service_time, faults.rest_path.clone(), faults.rest_status));
     tokio::time::sleep(latency).await;
     if only.is_some_and(|only| only != path) {
         return Ok(None);
