@@ -121,7 +121,7 @@ impl Run {
     pub(crate) async fn of(bed: &Bed) -> Self {
         let (session, entries) = bed.listed().await;
         Self {
-            options: FetchOptions::default(),
+            options: FetchOptions { connections: 4, ..FetchOptions::default() },
             collector: Collector::new(bed.keys()),
             jobs: jobs(&bed.keys(), &entries),
             version: session.version(),
