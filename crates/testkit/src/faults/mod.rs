@@ -86,6 +86,9 @@ macro_rules! faults {
             pub rest_status: u16,
             /// The only REST path that REST faults concern, such as `/vault/list` (name `rest-path`).
             pub rest_path: Option<String>,
+            /// By how many seconds the `Date` of REST answers is ahead of the clock; behind it, when negative (name
+            /// `date-shift`).
+            pub date_shift: i32,
             /// The text of `init_error` (name `init-error-text`).
             pub init_error_text: String,
             /// The `host` that `/vault/list` gives instead of the server's own (name `listing-host`).
@@ -129,6 +132,7 @@ macro_rules! faults {
                     frames: 100,
                     rest_status: 503,
                     rest_path: None,
+                    date_shift: 0,
                     init_error_text: "Authentication failed".to_owned(),
                     listing_host: None,
                     listing_name: None,
@@ -262,6 +266,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("frames", "How many frames a connection struck by drop-after-frames sends."),
     ("rest-status", "The HTTP status of rest-status-error."),
     ("rest-path", "The only REST path that REST faults concern."),
+    ("date-shift", "By how many seconds the Date of REST answers is ahead, or behind when negative."),
     ("init-error-text", "The text of init-error."),
     ("listing-host", "The host that /vault/list gives instead of the server's own."),
     ("ready-version", "The version that `ready` says instead of the vault's own."),
@@ -299,6 +304,7 @@ impl Faults {
             "frames" => self.frames = parsed("frames", value, NUMBER)?,
             "rest-status" => self.rest_status = status(value)?,
             "rest-path" => self.rest_path = Some(value.to_owned()),
+            "date-shift" => self.date_shift = parsed("date-shift", value, NUMBER)?,
             "init-error-text" => self.init_error_text = value.to_owned(),
             "listing-host" => self.listing_host = Some(value.to_owned()),
             "listing-name" => self.listing_name = Some(value.to_owned()),

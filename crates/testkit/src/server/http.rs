@@ -12,6 +12,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::fmt::rfc2822::DateTimePrinter;
+use jiff::{SignedDuration, Timestamp};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
@@ -85,6 +87,7 @@ async fn answer(
     shared: Arc<Shared>,
     tasks: Tasks,
 ) -> Result<Response<Body>, Dropped> {
+    let faults = Arc::clone(&shared);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if wants_websocket(&request) {
         upgrade(request, shared, &tasks).await
@@ -96,6 +99,7 @@ async fn answer(
         plain(StatusCode::METHOD_NOT_ALLOWED, "POST, or open a WebSocket")
     };
     allow_origin(&mut response, origin);
+    shift_date(&mut response, &faults);
     Ok(response)
 }
 
@@ -213,6 +217,19 @@ async fn run_session(request: Request<Incoming>, shared: Arc<Shared>) {
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => session::run(parts.io.into_inner(), parts.read_buf, shared).await,
         Err(_) => tracing::error!("an upgraded connection is not the TCP stream it was"),
+    }
+}
+
+/// The date that the fault wants; without it hyper sets the right one.
+fn shift_date(response: &mut Response<Body>, shared: &Shared) {
+    let shift = shared.faults.read(|faults| faults.date_shift);
+    if shift == 0 {
+        return;
+    }
+    let date = Timestamp::now() + SignedDuration::from_secs(shift.into());
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&date).ok();
+    if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
+        response.headers_mut().insert(header::DATE, date);
     }
 }
 
