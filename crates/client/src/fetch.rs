@@ -49,7 +49,8 @@ pub trait Receiver: Send + Sync + 'static {
 
     /// Takes one content. May be called again for the same job after an error, and may be dropped at any await when
     /// the run is cancelled: nothing half-done may be left visible. Nobody reads the connection while this does
-    /// something else than awaiting [`Content::next_piece`], so it should not do so for longer than a minute.
+    /// something else than awaiting [`Content::next_piece`]; what may take longer than a moment goes through
+    /// [`Content::keep_alive_while`].
     fn receive(
         &self,
         job: &mut Self::Job,

@@ -70,7 +70,8 @@ impl<R: Receiver> Worker<R> {
             return Err(Stop::Broken(error.clone()));
         }
         match received {
-            Ok(output) => self.settle_head(Ok(output)).await?,
+            // Results may have to wait for the destination.
+            Ok(output) => content.keep_alive_while(self.settle_head(Ok(output))).await?,
             Err(error) => {
                 let again = self.shared.receiver.is_worth_another_try(&error);
                 self.refuse_head(again, FetchFailure::Receiver(error)).await?;
