@@ -10,6 +10,7 @@ use ::http::{Method, Request, request};
 use backon::{BackoffBuilder, ExponentialBackoff};
 use bytes::Bytes;
 use http_body_util::Full;
+use jiff::Timestamp;
 use obsync_net::{Connector, NameWait, Network};
 use obsync_protocol::{Redactor, RestError, RestReply, RestRequest};
 use rustls::ClientConfig;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 use url::Url;
 
+use crate::clock::{Clock, ClockSkew};
 use crate::connect::from_network;
 use crate::error::ClientError;
 use crate::host::HostRules;
@@ -39,6 +41,7 @@ struct Inner {
     api_url: Url,
     options: ClientOptions,
     hosts: HostRules,
+    clock: Clock,
     /// For sessions; made when the first one wants it, or together with the REST client.
     tls: OnceLock<Result<Arc<ClientConfig>, ClientError>>,
 }
@@ -86,7 +89,10 @@ impl Client {
         let connector = Connector::new(options.network.clone(), rest_tls, options.timeouts.rest_connect);
         let http = HttpClient::new(connector, &options.user_agent)?;
         let speed = Arc::new(Speed::new(options.min_speed, options.timeouts.speed_over));
-        Ok(Self { inner: Arc::new(Inner { http, api_url, options, hosts, tls }), speed })
+        Ok(Self {
+            inner: Arc::new(Inner { http, api_url, options, hosts, clock: Clock::default(), tls }),
+            speed,
+        })
     }
 
     /// The same client with an account of speed of its own, for one run. Clones share the account.
@@ -111,6 +117,17 @@ impl Client {
     #[must_use]
     pub fn redactor(&self) -> &Redactor {
         &self.inner.options.redactor
+    }
+
+    /// How wrong this computer's clock is by the service's last answer, if it is.
+    #[must_use]
+    pub fn clock_skew(&self) -> Option<ClockSkew> {
+        self.inner.clock.skew()
+    }
+
+    /// An error as it goes to the caller: without secrets, and with the clock where that may be its reason.
+    pub(crate) fn finished(&self, error: ClientError) -> ClientError {
+        error.with_clock(self.clock_skew()).without_secrets(self.redactor())
     }
 
     pub(crate) fn hosts(&self) -> &HostRules {
@@ -143,10 +160,10 @@ impl Client {
                     continue;
                 }
                 Err(error) if may_repeat(&error, repeat) => error,
-                Err(error) => return Err(error.without_secrets(self.redactor())),
+                Err(error) => return Err(self.finished(error)),
             };
             let Some(pause) = pauses.next() else {
-                return Err(error.without_secrets(self.redactor()));
+                return Err(self.finished(error));
             };
             info!(call = R::PATH, %error, ?pause, "trying again after a pause");
             tokio::time::sleep(pause).await;
@@ -177,6 +194,7 @@ impl Client {
         }
         debug!(call = R::PATH, "calling the service");
         let (head, body) = self.inner.http.send(complete(call, body.into())?).await?.into_parts();
+        self.inner.clock.observe(&head.headers, Timestamp::now());
         let (host, seen) = (self.host(), Head { status: head.status, headers: &head.headers });
         if let Some(error) = seen.not_the_service(host) {
             return Err(error);

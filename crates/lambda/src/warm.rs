@@ -436,7 +436,7 @@ async fn sign_in(
     let totp = totp.ok_or(AccountError::NoTotp)?;
     match client.sign_in(email, password, Some(&totp.current().digits)).await {
         Ok(signed_in) => return Ok(signed_in.token),
-        Err(ClientError::MfaWrong) => {}
+        Err(ClientError::MfaWrong { .. }) => {}
         Err(error) => return Err(error.into()),
     }
     let pause = Duration::from_secs(totp.current().seconds_left);

@@ -63,7 +63,7 @@ impl Account {
             let code = ask::line("Two-factor code: ".to_owned()).await?;
             let code: String = code.split_whitespace().collect();
             match self.attempt(client, Some(&code)).await {
-                Err(error @ ClientError::MfaWrong) if attempt < CODE_ATTEMPTS => {
+                Err(error @ ClientError::MfaWrong { .. }) if attempt < CODE_ATTEMPTS => {
                     attempt += 1;
                     ask::tell(&error.to_string());
                 }
@@ -75,7 +75,7 @@ impl Account {
     /// A code that was refused near the end of its period was perhaps only late: then the next one is tried.
     async fn sign_in_with_generator(&self, client: &Client, generator: &Generator) -> Result<Saved, Failed> {
         match self.attempt(client, Some(&generator.current().digits)).await {
-            Err(ClientError::MfaWrong) => {}
+            Err(ClientError::MfaWrong { .. }) => {}
             result => return Ok(result?),
         }
         if let Some(wait) = wait_past_boundary(now()) {
@@ -84,14 +84,20 @@ impl Account {
             );
             tokio::time::sleep(wait).await;
             match self.attempt(client, Some(&generator.current().digits)).await {
-                Err(ClientError::MfaWrong) => {}
+                Err(ClientError::MfaWrong { .. }) => {}
                 result => return Ok(result?),
             }
         }
+        let clock = match client.clock_skew() {
+            Some(skew) => skew.to_string(),
+            None => "this computer's clock is right".to_owned(),
+        };
         Err(Failed::new(
             Exit::SignIn,
-            "the service refused the code computed from OBSIDIAN_TOTP_SECRET; check the secret, and that this \
-             computer's clock is right",
+            format!(
+                "the service refused the code computed from OBSIDIAN_TOTP_SECRET; {clock}, so check {}",
+                if client.clock_skew().is_some() { "the clock first" } else { "the secret" }
+            ),
         ))
     }
 
