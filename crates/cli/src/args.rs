@@ -273,8 +273,9 @@ pub(crate) struct Pull {
     /// Only tell what a pull would do
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Connections to download over, 1 to 10
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10), default_value = "4")]
+    /// Most connections to download over, 1 to 10. A pull starts with up to four and adds more while each one more makes
+    /// it faster
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10), default_value = "10")]
     pub(crate) connections: u8,
     /// Stop in good order after this time, as for Ctrl-C (such as 90s, 30m or 2h); the next pull goes on
     #[arg(long, value_name = "DURATION", value_parser = duration)]

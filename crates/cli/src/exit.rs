@@ -116,7 +116,7 @@ impl From<ClientError> for Failed {
             ClientError::InvalidOption { .. } => Exit::Usage,
             ClientError::HostNotAllowed { .. }
             | ClientError::Tls { .. }
-            | ClientError::Certificate(_)
+            | ClientError::Certificate { .. }
             | ClientError::Proxy { .. }
             | ClientError::NotTheService { .. }
             | ClientError::Http { .. } => Exit::Unreachable,

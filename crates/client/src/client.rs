@@ -3,16 +3,14 @@
 //! What is called lies in [`calls`](crate::calls).
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Instant, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
 
-use ::http::header::{
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, DATE, ORIGIN,
-};
-use ::http::{HeaderMap, Method, Request, request};
+use ::http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN};
+use ::http::{Method, Request, request};
 use backon::{BackoffBuilder, ExponentialBackoff};
 use bytes::Bytes;
 use http_body_util::Full;
+use jiff::Timestamp;
 use obsync_net::{Connector, NameWait, Network};
 use obsync_protocol::{Redactor, RestError, RestReply, RestRequest};
 use rustls::ClientConfig;
@@ -20,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 use url::Url;
 
+use crate::clock::{Clock, ClockSkew};
 use crate::connect::from_network;
 use crate::error::ClientError;
 use crate::host::HostRules;
@@ -42,10 +41,9 @@ struct Inner {
     api_url: Url,
     options: ClientOptions,
     hosts: HostRules,
+    clock: Clock,
     /// For sessions; made when the first one wants it, or together with the REST client.
     tls: OnceLock<Result<Arc<ClientConfig>, ClientError>>,
-    /// The service's time in seconds since the epoch, as its last answer said, and when that came.
-    service_time: Mutex<Option<(u64, Instant)>>,
 }
 
 /// Whether a call may be sent twice.
@@ -92,7 +90,7 @@ impl Client {
         let http = HttpClient::new(connector, &options.user_agent)?;
         let speed = Arc::new(Speed::new(options.min_speed, options.timeouts.speed_over));
         Ok(Self {
-            inner: Arc::new(Inner { http, api_url, options, hosts, tls, service_time: Mutex::default() }),
+            inner: Arc::new(Inner { http, api_url, options, hosts, clock: Clock::default(), tls }),
             speed,
         })
     }
@@ -123,18 +121,19 @@ impl Client {
 
     /// The service's time in seconds since the epoch, if an answer of it said.
     pub(crate) fn service_time(&self) -> Option<u64> {
-        let known = *self.inner.service_time.lock().unwrap_or_else(PoisonError::into_inner);
-        known.map(|(time, at)| time.saturating_add(at.elapsed().as_secs()))
+        let service = Timestamp::now().as_second().checked_sub(self.inner.clock.ahead_seconds()?)?;
+        u64::try_from(service).ok()
     }
 
-    fn note_service_time(&self, headers: &HeaderMap) {
-        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
-        let since_epoch = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok());
-        if let Some(time) = since_epoch {
-            let mut known = self.inner.service_time.lock().unwrap_or_else(PoisonError::into_inner);
-            *known = Some((time.as_secs(), Instant::now()));
-        }
+    /// How wrong this computer's clock is by the service's last answer, if it is.
+    #[must_use]
+    pub fn clock_skew(&self) -> Option<ClockSkew> {
+        self.inner.clock.skew()
+    }
+
+    /// An error as it goes to the caller: without secrets, and with the clock where that may be its reason.
+    pub(crate) fn finished(&self, error: ClientError) -> ClientError {
+        error.with_clock(self.clock_skew()).without_secrets(self.redactor())
     }
 
     pub(crate) fn hosts(&self) -> &HostRules {
@@ -167,10 +166,10 @@ impl Client {
                     continue;
                 }
                 Err(error) if may_repeat(&error, repeat) => error,
-                Err(error) => return Err(error.without_secrets(self.redactor())),
+                Err(error) => return Err(self.finished(error)),
             };
             let Some(pause) = pauses.next() else {
-                return Err(error.without_secrets(self.redactor()));
+                return Err(self.finished(error));
             };
             info!(call = R::PATH, %error, ?pause, "trying again after a pause");
             tokio::time::sleep(pause).await;
@@ -201,6 +200,7 @@ impl Client {
         }
         debug!(call = R::PATH, "calling the service");
         let (head, body) = self.inner.http.send(complete(call, body.into())?).await?.into_parts();
+        self.inner.clock.observe(&head.headers, Timestamp::now());
         let (host, seen) = (self.host(), Head { status: head.status, headers: &head.headers });
         if let Some(error) = seen.not_the_service(host) {
             return Err(error);
@@ -212,7 +212,6 @@ impl Client {
         if is_page(&body) {
             return Err(seen.error(host));
         }
-        self.note_service_time(&head.headers);
         R::Reply::parse(&body).map_err(|error| match error {
             RestError::Service(text) if manner == Manner::FromWebSite => {
                 ClientError::from_sign_in_refusal(&text, self.redactor())

@@ -11,7 +11,7 @@ pub(crate) fn from_connect(error: &ConnectError, what: &'static str) -> ClientEr
             ClientError::NoAddress { host, reason, temporary }
         }
         ConnectError::Unreachable { host, reason } => ClientError::Unreachable { host, reason },
-        ConnectError::Certificate(problem) => ClientError::Certificate(problem),
+        ConnectError::Certificate(problem) => ClientError::Certificate { problem, clock: None },
         ConnectError::TimedOut { after, .. } => ClientError::TimedOut { what, after },
         ConnectError::Tls { host, reason } => ClientError::Tls { reason: format!("{host}: {reason}") },
         error => ClientError::Proxy { reason: error.to_string(), temporary: error.is_temporary() },

@@ -7,6 +7,8 @@ pub(crate) use obsync_protocol::printable;
 use obsync_protocol::{Redactor, Uid, with_reasons};
 use thiserror::Error;
 
+use crate::clock::{ClockSkew, named};
+
 /// A conversation with the service that did not give what was asked for.
 ///
 /// No variant holds a token, a password or a key. The values can be cloned so that one lost connection can be
@@ -21,8 +23,14 @@ pub enum ClientError {
     #[error("this account needs a two-factor code; sign in again with the 6 digits of the authenticator app")]
     MfaRequired,
     /// A two-factor code was given, and it was not the right one.
-    #[error("the two-factor code is not right; codes change every 30 seconds, try again with a fresh one")]
-    MfaWrong,
+    #[error(
+        "the two-factor code is not right; codes change every 30 seconds, try again with a fresh one{}",
+        named(*.clock)
+    )]
+    MfaWrong {
+        /// How wrong this computer's clock is, if it is.
+        clock: Option<ClockSkew>,
+    },
     /// Two codes were computed from the account's two-factor secret, and neither was accepted.
     #[error("the service refused two codes computed from the two-factor secret; check the secret{clock}")]
     ComputedCodesRefused {
@@ -64,8 +72,13 @@ pub enum ClientError {
         reason: String,
     },
     /// A certificate is not accepted.
-    #[error(transparent)]
-    Certificate(CertificateProblem),
+    #[error("{problem}{}", named(*.clock))]
+    Certificate {
+        /// The host, the reason and the remedy.
+        problem: CertificateProblem,
+        /// How wrong this computer's clock is, if that may be the reason.
+        clock: Option<ClockSkew>,
+    },
     /// A host's name has no address.
     #[error("cannot find the address of {host}: {reason}; check the network and the name, then try again")]
     NoAddress {
@@ -233,7 +246,7 @@ impl ClientError {
             self,
             Self::WrongCredentials
                 | Self::MfaRequired
-                | Self::MfaWrong
+                | Self::MfaWrong { .. }
                 | Self::ComputedCodesRefused { .. }
                 | Self::NotSignedIn
                 | Self::SubscriptionExpired
@@ -301,7 +314,7 @@ impl ClientError {
         match Self::from_server_text(text, redactor) {
             // There is no token yet that could be invalid.
             Self::NotSignedIn => Self::WrongCredentials,
-            Self::Service { .. } if says("2fa code") && says("incorrect") => Self::MfaWrong,
+            Self::Service { .. } if says("2fa code") && says("incorrect") => Self::MfaWrong { clock: None },
             Self::Service { .. } if says("2fa code") => Self::MfaRequired,
             Self::Service { .. }
                 if ["password", "credentials", "email", "login failed"].iter().any(|part| says(part)) =>
@@ -310,6 +323,16 @@ impl ClientError {
             }
             other => other,
         }
+    }
+
+    /// The same error with this computer's clock as its possible reason.
+    pub(crate) fn with_clock(mut self, skew: Option<ClockSkew>) -> Self {
+        match &mut self {
+            Self::MfaWrong { clock } => *clock = skew,
+            Self::Certificate { problem, clock } if problem.is_about_time() => *clock = skew,
+            _ => {}
+        }
+        self
     }
 
     /// The same error without secrets in what it repeats of the other side.

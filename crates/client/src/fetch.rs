@@ -5,6 +5,7 @@
 //! again, alone, and after its last attempt reported as a failure while the others go on.
 
 mod answer;
+mod growth;
 mod limit;
 mod pace;
 mod pool;
@@ -48,7 +49,8 @@ pub trait Receiver: Send + Sync + 'static {
 
     /// Takes one content. May be called again for the same job after an error, and may be dropped at any await when
     /// the run is cancelled: nothing half-done may be left visible. Nobody reads the connection while this does
-    /// something else than awaiting [`Content::next_piece`], so it should not do so for longer than a minute.
+    /// something else than awaiting [`Content::next_piece`]; what may take longer than a moment goes through
+    /// [`Content::keep_alive_while`].
     fn receive(
         &self,
         job: &mut Self::Job,
@@ -65,13 +67,14 @@ pub trait Receiver: Send + Sync + 'static {
 /// How much is done at once, and how often.
 #[derive(Clone, Debug)]
 pub struct FetchOptions {
-    /// At most this many connections; they are opened only as there is work for them. Trouble halves them, and they
-    /// come back one by one when it has passed. 4.
+    /// At most this many connections. A run starts with up to four, opened only as there is work for them, and adds more
+    /// while each one more raises the rate. Trouble halves them and takes away what was added; they come back one by one
+    /// when it has passed. 10.
     pub connections: usize,
     /// At most this many requests under way on one connection. It begins with 16, takes more where the line is long and
     /// fewer while the server has trouble. 32.
     pub in_flight: usize,
-    /// How often a file is asked for when its connections break, and how many
+    /// How often a file is asked for when its connections break (twice at most when its answer does not come in time), and how many
     /// connections may break in a row without a single file in between, in the place of one; the run fails when that
     /// is so of the last one. 5.
     pub attempts: u32,
@@ -79,7 +82,7 @@ pub struct FetchOptions {
 
 impl Default for FetchOptions {
     fn default() -> Self {
-        Self { connections: 4, in_flight: 32, attempts: 5 }
+        Self { connections: 10, in_flight: 32, attempts: 5 }
     }
 }
 

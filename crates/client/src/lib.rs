@@ -25,6 +25,7 @@
 
 mod calls;
 mod client;
+mod clock;
 mod connect;
 mod error;
 mod fetch;
@@ -45,6 +46,7 @@ mod transport;
 
 pub use calls::{NewVault, NewVaultEncryption, SignedIn};
 pub use client::Client;
+pub use clock::ClockSkew;
 pub use error::ClientError;
 pub use fetch::{FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, PullRequest, Receiver};
 pub use options::{ClientOptions, DEFAULT_API_URL, RetryPolicy, Timeouts};

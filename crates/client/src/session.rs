@@ -122,7 +122,7 @@ impl Session {
         let limit = options.timeouts.connect;
         let socket = Socket::connect(&address, &connector, &options.user_agent, longest, limit)
             .await
-            .map_err(|error| error.without_secrets(redactor))?;
+            .map_err(|error| client.finished(error))?;
         let mut session = Self {
             wire: Wire::new(socket, options.timeouts.clone(), client.speed()),
             redactor: redactor.clone(),

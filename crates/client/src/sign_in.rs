@@ -72,7 +72,7 @@ impl<'a> SignIn<'a> {
         clock: &impl Clock,
     ) -> Result<SignedIn, ClientError> {
         match self.attempt(Some(&generator.at(clock.now()).digits)).await {
-            Err(ClientError::MfaWrong) => {}
+            Err(ClientError::MfaWrong { .. }) => {}
             result => return result,
         }
         let now = clock.now();
@@ -89,7 +89,7 @@ impl<'a> SignIn<'a> {
         }
         clock.sleep(second.wait).await;
         match self.attempt(Some(&generator.at(second.code_of).digits)).await {
-            Err(ClientError::MfaWrong) => {
+            Err(ClientError::MfaWrong { .. }) => {
                 let skew = skew(clock.now(), self.client.service_time());
                 let clock = skew.map_or_else(String::new, |skew| format!("; {}", clocks(skew)));
                 Err(ClientError::ComputedCodesRefused { clock })

@@ -75,13 +75,13 @@ impl Receiver for ContentReceiver {
             let mut plain = Vec::with_capacity(piece.len());
             decryptor.update(&piece, &mut plain)?;
             drop(piece);
-            incoming.take(plain).await?;
+            content.keep_alive_while(incoming.take(plain)).await?;
         }
         // An empty file is not encrypted: it has neither nonce nor tag (protocol.md section 1).
         if !is_empty {
             decryptor.finish()?;
         }
-        incoming.finish().await
+        content.keep_alive_while(incoming.finish()).await
     }
 }
 

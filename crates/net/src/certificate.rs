@@ -14,11 +14,12 @@ pub struct CertificateProblem {
     host: String,
     reason: String,
     remedy: &'static str,
+    is_about_time: bool,
 }
 
 impl fmt::Display for CertificateProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, reason, remedy } = self;
+        let Self { host, reason, remedy, .. } = self;
         write!(f, "the certificate of {host} is not accepted: {reason}; {remedy}")
     }
 }
@@ -32,7 +33,13 @@ impl CertificateProblem {
         let tls = tls_error(error)?;
         let rustls::Error::InvalidCertificate(problem) = tls else { return None };
         let (reason, remedy) = explain(problem);
-        Some(Self { host: printable(host), reason, remedy })
+        Some(Self { host: printable(host), reason, remedy, is_about_time: remedy == RENEW })
+    }
+
+    /// Whether it is not valid at the time that this computer's clock shows.
+    #[must_use]
+    pub fn is_about_time(&self) -> bool {
+        self.is_about_time
     }
 
     /// The host whose certificate it is.

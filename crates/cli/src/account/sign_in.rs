@@ -75,7 +75,7 @@ async fn ask_for_code(sign_in: &mut SignIn<'_>) -> Result<SignedIn, Failed> {
         let code = ask::line("Two-factor code: ".to_owned()).await?;
         let code: String = code.split_whitespace().collect();
         match sign_in.attempt(Some(&code)).await {
-            Err(error @ ClientError::MfaWrong) if attempt < CODE_ATTEMPTS => {
+            Err(error @ ClientError::MfaWrong { .. }) if attempt < CODE_ATTEMPTS => {
                 attempt += 1;
                 ask::tell(&error.to_string());
             }

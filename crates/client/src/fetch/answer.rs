@@ -18,6 +18,10 @@ const WORTH_WAITING: Duration = Duration::from_secs(2);
 /// How often a content that either side refuses is asked for in all.
 const CONTENT_ATTEMPTS: u32 = 3;
 
+/// How often a content is asked for that does not come within its time limit. Each attempt takes that limit, and the
+/// second one is made with no other request under way.
+const TIMED_OUT_ATTEMPTS: u32 = 2;
+
 /// After so many doublings pauses while the server is overloaded do not become longer.
 const LONGEST_OVERLOAD_PAUSE: u32 = 16;
 
@@ -66,7 +70,8 @@ impl<R: Receiver> Worker<R> {
             return Err(Stop::Broken(error.clone()));
         }
         match received {
-            Ok(output) => self.settle_head(Ok(output)).await?,
+            // Results may have to wait for the destination.
+            Ok(output) => content.keep_alive_while(self.settle_head(Ok(output))).await?,
             Err(error) => {
                 let again = self.shared.receiver.is_worth_another_try(&error);
                 self.refuse_head(again, FetchFailure::Receiver(error)).await?;
@@ -148,7 +153,9 @@ impl<R: Receiver> Worker<R> {
             return Ok(());
         };
         head.tries.lost += 1;
-        if head.tries.lost >= self.shared.options.attempts.max(1) {
+        head.tries.timed_out += u32::from(matches!(error, ClientError::TimedOut { .. }));
+        let is_given_up = head.tries.timed_out >= TIMED_OUT_ATTEMPTS;
+        if is_given_up || head.tries.lost >= self.shared.options.attempts.max(1) {
             return self.settle_head(Err(FetchFailure::Transport(error.clone()))).await;
         }
         self.put_head_back();
@@ -175,13 +182,14 @@ impl<R: Receiver> Worker<R> {
     }
 
     async fn settle_head(&mut self, outcome: Result<R::Output, FetchFailure<R::Error>>) -> Result<(), Stop> {
-        let Some(Pending { job, .. }) = self.window.pop_front() else {
+        let Some(Pending { job, request, .. }) = self.window.pop_front() else {
             return Ok(());
         };
         self.progress = true;
         if outcome.is_ok() {
             self.shared.gave();
-            self.shared.limit.answered(Instant::now());
+            self.counts_as_serving();
+            self.shared.limit.answered(request.size, Instant::now());
         }
         // Without an await where that is possible: a run that is cancelled now still tells of this file.
         let sent = match self.shared.results.try_send(FetchResult { job, outcome }) {

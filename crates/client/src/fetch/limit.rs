@@ -1,15 +1,21 @@
-//! How many connections a run may have open: as many as the options allow, fewer after trouble, more again once it has
-//! passed.
+//! How many connections a run may have open: [`START`] at first, more up to the options' number while each one more
+//! raises the rate (see [`growth`](super::growth)), fewer after trouble, more again once it has passed.
 //!
 //! Trouble (an overload, a refusal, a broken connection) halves the number, once for all that was under way when it
 //! began: a server that restarts breaks every connection at once, and that is one trouble. Each calm stretch in which
-//! contents came gives one connection back. Nothing here opens or closes one: the run opens as long as there is room,
+//! contents came gives one connection back, up to the number at the start. Nothing here opens or closes one: the run opens as long as there is room,
 //! and a connection that is one too many leaves by itself when what it has under way is done.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
+use tracing::debug;
+
+use super::growth::{Decision, Growth, Sample};
+
+/// How many connections a run starts with, if the options allow so many.
+pub(super) const START: usize = 4;
 
 /// The number for a run, shared by its connections.
 #[derive(Debug)]
@@ -17,14 +23,19 @@ pub(super) struct Limit {
     inner: Mutex<Inner>,
     /// One more is allowed.
     raised: Notify,
-    most: usize,
+    start: usize,
 }
 
 #[derive(Debug)]
 struct Inner {
     now: usize,
+    /// Without trouble: the number at the start, and what was added since.
+    ceiling: usize,
+    growth: Growth,
     /// Connections that are open or being made, without those that were let go.
     open: usize,
+    /// Connections that brought a content and have not ended.
+    serving: usize,
     /// What was asked for before this belongs to trouble that is known already.
     halved: Option<Instant>,
     /// Since when nothing went wrong and nothing was added.
@@ -36,11 +47,22 @@ struct Inner {
 }
 
 impl Limit {
-    /// At most so many, and one at least; one more for each `calm` without trouble.
+    /// At most so many, and one at least; after trouble one more for each `calm` without.
     pub(super) fn new(most: usize, calm: Duration) -> Self {
         let most = most.max(1);
-        let inner = Inner { now: most, open: 0, halved: None, calm_since: None, calm, raised: false };
-        Self { inner: Mutex::new(inner), raised: Notify::new(), most }
+        let start = most.min(START);
+        let inner = Inner {
+            now: start,
+            ceiling: start,
+            growth: Growth::new(most),
+            open: 0,
+            serving: 0,
+            halved: None,
+            calm_since: None,
+            calm,
+            raised: false,
+        };
+        Self { inner: Mutex::new(inner), raised: Notify::new(), start }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -69,6 +91,22 @@ impl Limit {
         inner.open = inner.open.saturating_sub(1);
     }
 
+    /// A connection brought its first content.
+    pub(super) fn serving(&self) {
+        self.lock().serving += 1;
+    }
+
+    /// A connection that brought contents has ended.
+    pub(super) fn served(&self) {
+        let mut inner = self.lock();
+        inner.serving = inner.serving.saturating_sub(1);
+    }
+
+    /// Whether connections were added and it is not known yet what they bring.
+    pub(super) fn is_attempting(&self) -> bool {
+        self.lock().growth.attempted_from().is_some()
+    }
+
     /// Lets the connection that asks go, if there are too many. One always stays.
     pub(super) fn lets_go(&self) -> bool {
         let mut inner = self.lock();
@@ -92,8 +130,10 @@ impl Limit {
         inner.calm_since = Some(now);
         if inner.halved.is_none_or(|halved| asked > halved) {
             // Half of what there is, not of what there might be.
-            inner.now = (inner.now.min(inner.open) / 2).max(1);
+            inner.now = (inner.now.min(inner.open) / 2).clamp(1, self.start);
             inner.halved = Some(now);
+            inner.ceiling = self.start;
+            inner.growth.fail(now);
         }
     }
 
@@ -101,6 +141,13 @@ impl Limit {
     /// the next attempt takes twice as long to come.
     pub(super) fn gave_up(&self, others: usize, now: Instant) {
         let mut inner = self.lock();
+        if let Some(from) = inner.growth.attempted_from() {
+            // Nothing is wrong with those that there were.
+            inner.growth.fail(now);
+            inner.ceiling = from;
+            inner.now = inner.now.min(from).min(others).max(1);
+            return;
+        }
         inner.now = inner.now.min(others).max(1);
         if std::mem::take(&mut inner.raised) {
             inner.calm = inner.calm.saturating_mul(2);
@@ -108,10 +155,14 @@ impl Limit {
         inner.calm_since = Some(now);
     }
 
-    /// Something was answered well.
-    pub(super) fn answered(&self, now: Instant) {
+    /// A content of so many bytes came.
+    pub(super) fn answered(&self, bytes: u64, now: Instant) {
         let mut inner = self.lock();
-        if inner.now >= self.most {
+        if inner.now >= inner.ceiling {
+            if inner.grow(bytes, now) {
+                drop(inner);
+                self.raised.notify_one();
+            }
             return;
         }
         let since = *inner.calm_since.get_or_insert(now);
@@ -122,6 +173,20 @@ impl Limit {
             drop(inner);
             self.raised.notify_one();
         }
+    }
+}
+
+impl Inner {
+    /// Adjusts the number by what the connections bring; whether more are allowed now.
+    fn grow(&mut self, bytes: u64, at: Instant) -> bool {
+        let sample = Sample { serving: self.serving, allowed: self.now, bytes, at };
+        let decision = self.growth.answered(sample);
+        let (Decision::Add(number) | Decision::Drop(number)) = decision else {
+            return false;
+        };
+        debug!(before = self.now, now = number, "the number of connections follows the service");
+        (self.now, self.ceiling) = (number, number);
+        matches!(decision, Decision::Add(_))
     }
 }
 
@@ -140,19 +205,19 @@ mod tests {
 
     #[test]
     fn trouble_halves_it_once_for_all_that_was_under_way() {
-        let (limit, begin) = limit(8);
+        let (limit, begin) = limit(4);
         let second = |seconds| begin + Duration::from_secs(seconds);
-        for _ in 0..8 {
+        for _ in 0..4 {
             limit.trouble(second(0), second(1));
         }
-        assert_eq!(limit.connections(), 4);
-        assert_eq!((0..8).filter(|_| limit.lets_go()).count(), 4);
+        assert_eq!(limit.connections(), 2);
+        assert_eq!((0..4).filter(|_| limit.lets_go()).count(), 2);
         // Asked for after the first trouble was known.
         for asked in 2..9 {
             limit.trouble(second(asked), second(asked));
         }
         assert_eq!(limit.connections(), 1);
-        assert_eq!((0..8).filter(|_| limit.lets_go()).count(), 3);
+        assert_eq!((0..4).filter(|_| limit.lets_go()).count(), 1);
         assert!(!limit.leaves_to_others());
     }
 
@@ -181,7 +246,7 @@ mod tests {
         limit.trouble(begin, begin);
         let mut grown = Vec::new();
         for seconds in 0..40 {
-            limit.answered(begin + Duration::from_secs(seconds));
+            limit.answered(0, begin + Duration::from_secs(seconds));
             grown.push(limit.connections());
         }
         assert_eq!((grown[0], grown[7], grown[8], grown[15], grown[16], grown[39]), (2, 2, 3, 3, 4, 4));
@@ -193,9 +258,9 @@ mod tests {
         let second = |seconds| begin + Duration::from_secs(seconds);
         limit.trouble(begin, second(1));
         limit.trouble(begin, second(7));
-        limit.answered(second(10));
+        limit.answered(0, second(10));
         assert_eq!(limit.connections(), 2);
-        limit.answered(second(15));
+        limit.answered(0, second(15));
         assert_eq!(limit.connections(), 3);
     }
 
@@ -207,12 +272,63 @@ mod tests {
         limit.gave_up(3, second(0));
         limit.gave_up(2, second(0));
         for (too_early, late_enough) in [(7, 8), (23, 24), (55, 56)] {
-            limit.answered(second(too_early));
+            limit.answered(0, second(too_early));
             assert_eq!(limit.connections(), 2, "second {too_early}");
-            limit.answered(second(late_enough));
+            limit.answered(0, second(late_enough));
             assert_eq!(limit.connections(), 3, "second {late_enough}");
             limit.gave_up(2, second(late_enough));
         }
+    }
+
+    /// A run with ten connections of which six were added because each of them raised the rate, and when that was so.
+    fn grown() -> (Limit, Instant) {
+        let (limit, mut now) = (Limit::new(10, CALM), Instant::now());
+        let mut serving = 0;
+        while serving < 10 {
+            while serving < limit.connections() {
+                limit.opening();
+                limit.serving();
+                serving += 1;
+            }
+            now += Duration::from_millis(20);
+            (0..serving).for_each(|_| limit.answered(0, now));
+            assert!(limit.connections() >= START);
+        }
+        (limit, now)
+    }
+
+    #[test]
+    fn connections_are_added_while_they_raise_the_rate() {
+        let (limit, begin) = grown();
+        assert_eq!((limit.connections(), limit.lets_go()), (10, false));
+        assert!(begin.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn added_connections_are_given_back_at_the_first_trouble() {
+        let (limit, begin) = grown();
+        let later = begin + Duration::from_millis(1);
+        limit.trouble(later, later);
+        assert_eq!(limit.connections(), START);
+        assert_eq!((0..10).filter(|_| limit.lets_go()).count(), 10 - START);
+    }
+
+    #[test]
+    fn an_added_connection_that_cannot_be_had_costs_none_of_the_others() {
+        let (limit, mut now) = (Limit::new(10, CALM), Instant::now());
+        for _ in 0..START {
+            limit.opening();
+            limit.serving();
+        }
+        while limit.connections() == START {
+            now += Duration::from_millis(20);
+            (0..START).for_each(|_| limit.answered(0, now));
+        }
+        limit.opening();
+        assert!(limit.is_attempting() && limit.leaves_to_others());
+        limit.gave_up(START, now);
+        assert_eq!((limit.connections(), limit.is_attempting()), (START, false));
+        assert!(!limit.lets_go());
     }
 
     #[test]

@@ -255,6 +255,11 @@ impl<R: Receiver> Run<R> {
             }
             // Where nothing is left to do, the last one needs no other.
             End::GaveUp(error) if self.workers.is_empty() && !self.shared.queue.is_finished() => Err(error),
+            End::LeftToOthers(error) if self.shared.limit.is_attempting() => {
+                debug!(%error, "a further connection cannot be had");
+                self.shared.limit.gave_up(self.workers.len(), Instant::now());
+                Ok(false)
+            }
             End::GaveUp(error) | End::LeftToOthers(error) => {
                 warn!(%error, "going on with one connection less for now");
                 self.shared.limit.gave_up(self.workers.len(), Instant::now());

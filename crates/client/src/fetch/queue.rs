@@ -29,6 +29,8 @@ pub(super) struct Pending<J> {
 pub(super) struct Tries {
     /// Its connection broke while it was its turn.
     pub(super) lost: u32,
+    /// How many of those connections were given up because the answer or the content did not come in time.
+    pub(super) timed_out: u32,
     /// The content was refused by either side.
     pub(super) content: u32,
     /// The server was overloaded.

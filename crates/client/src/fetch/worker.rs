@@ -65,6 +65,8 @@ pub(super) struct Worker<R: Receiver> {
     /// No requests before this, because the server is overloaded.
     pub(super) rest_until: Option<Instant>,
     had_connection: bool,
+    /// A content came over it.
+    serving: bool,
     /// It is one connection too many: no new requests.
     let_go: bool,
 }
@@ -89,6 +91,7 @@ impl<R: Receiver> Worker<R> {
             losses: 0,
             rest_until: None,
             had_connection,
+            serving: false,
             let_go: false,
         }
     }
@@ -103,10 +106,20 @@ impl<R: Receiver> Worker<R> {
         self.shared.queue.give_back(self.window.drain(..));
         self.shared.queue.give_back(self.suspect.take().into_iter());
         self.set_hungry(false);
+        if self.serving {
+            self.shared.limit.served();
+        }
         if let Some(session) = self.session.take() {
             session.close().await;
         }
         end
+    }
+
+    /// From its first content on the connection counts where the rate of all is measured.
+    pub(super) fn counts_as_serving(&mut self) {
+        if !std::mem::replace(&mut self.serving, true) {
+            self.shared.limit.serving();
+        }
     }
 
     async fn work(&mut self) -> End {
@@ -190,6 +203,10 @@ impl<R: Receiver> Worker<R> {
                 }
                 Ok(Some(session))
             }
+            // One more was tried out, and the server does not want it, or not now.
+            Err(error) if self.is_addition() && !error.is_auth() && self.shared.limit.leaves_to_others() => {
+                Err(End::LeftToOthers(error))
+            }
             Err(error) if error.is_retryable() => match self.count_loss(&error) {
                 Some(end) => Err(end),
                 None => Ok(None),
@@ -211,6 +228,11 @@ impl<R: Receiver> Worker<R> {
             }
             Err(error) => Err(End::Hopeless(error)),
         }
+    }
+
+    /// Whether it never was a connection, while it is tried out whether more connections bring more.
+    fn is_addition(&self) -> bool {
+        !self.had_connection && self.shared.limit.is_attempting()
     }
 
     /// Fills the window, reads answers, fills it again, until there is nothing to do.

@@ -1,5 +1,7 @@
 //! One pull: the request, its answer, and the pieces of content that follow.
 
+use std::future::Future;
+
 use bytes::Bytes;
 use obsync_protocol::limits::{BYTES_PER_CONTENT_FRAME, CONTENT_FRAMES, TEXT_MESSAGE};
 use obsync_protocol::{ClientMessage, EncodedHash, Uid};
@@ -145,6 +147,12 @@ impl Content<'_> {
             )));
         }
         Ok(piece)
+    }
+
+    /// Does `work`, such as writing a piece, while the server gets signs of life: a destination that is slow for longer
+    /// than the server's patience does not cost the connection.
+    pub async fn keep_alive_while<T>(&mut self, work: impl Future<Output = T>) -> T {
+        self.session.wire.keep_alive_while(work).await
     }
 
     /// How many bytes are still to come.

@@ -1,15 +1,15 @@
 //! Messages with limits: how long to wait, when to ask for a sign of life, when to give a connection up.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use obsync_protocol::ClientMessage;
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
-use tracing::trace;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
+use tracing::{debug, trace};
 
 use crate::error::ClientError;
 use crate::options::Timeouts;
@@ -224,6 +224,35 @@ impl Wire {
         }
     }
 
+    /// Drives `work`, for which the connection is not needed, and sends pings meanwhile. Nothing is read: what the server
+    /// sends waits until somebody takes it. A connection that breaks is noticed when it is used again.
+    pub(super) async fn keep_alive_while<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = sleep_until(self.ping_at()), if self.heartbeat => {}
+            }
+            trace!("showing a sign of life");
+            self.last_ping = Instant::now();
+            let sent = tokio::select! {
+                biased;
+                done = &mut work => return done,
+                sent = self.send_ping() => sent,
+            };
+            if let Err(error) = sent {
+                debug!(%error, "a connection broke while the destination was busy");
+                return work.await;
+            }
+        }
+    }
+
+    async fn send_ping(&mut self) -> Result<(), ClientError> {
+        self.queue(&ClientMessage::Ping)?;
+        self.flush().await
+    }
+
     /// Sets the timer to the earliest limit, unless it rings before that in any case.
     fn set_timer(&mut self, due: &Due, started: Instant, now: Instant) {
         let mut earliest = self.dead_at(started);
@@ -257,8 +286,7 @@ impl Wire {
         if self.heartbeat && self.ping_at() <= now {
             trace!("asking for a sign of life");
             self.last_ping = now;
-            self.queue(&ClientMessage::Ping)?;
-            self.flush().await?;
+            self.send_ping().await?;
         }
         Ok(())
     }

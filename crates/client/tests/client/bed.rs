@@ -22,6 +22,8 @@ pub(crate) struct Bed {
     pub(crate) vault: VaultHandle,
     pub(crate) client: Client,
     pub(crate) token: Token,
+    /// Where sessions go.
+    pub(crate) host: String,
 }
 
 impl Bed {
@@ -40,7 +42,8 @@ impl Bed {
         let vault = server.vault(VAULT).unwrap();
         let client = Client::new(change(options(&server.url()))).unwrap();
         let token = client.sign_in(EMAIL, &PASSWORD.into(), None).await.unwrap().token;
-        Self { server, vault, client, token }
+        let host = server.host();
+        Self { server, vault, client, token, host }
     }
 
     pub(crate) fn keys(&self) -> VaultKeys {
@@ -51,7 +54,7 @@ impl Bed {
         SessionTarget {
             token: self.token.clone(),
             vault_id: self.vault.id().clone(),
-            host: self.server.host(),
+            host: self.host.clone(),
             keys: self.keys(),
         }
     }

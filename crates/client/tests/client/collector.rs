@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use obsync_client::{
     ClientError, Content, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, PullRequest,
@@ -32,11 +33,13 @@ pub(crate) struct Collector {
     pub(crate) averse_to: Option<String>,
     /// Whether a file that was turned down may be offered again.
     pub(crate) forgiving: bool,
+    /// How long each piece takes to be stored.
+    pub(crate) slow: Duration,
 }
 
 impl Collector {
     pub(crate) fn new(keys: VaultKeys) -> Self {
-        Self { keys, calls: AtomicU32::new(0), averse_to: None, forgiving: true }
+        Self { keys, calls: AtomicU32::new(0), averse_to: None, forgiving: true, slow: Duration::ZERO }
     }
 }
 
@@ -58,6 +61,9 @@ impl Receiver for Collector {
         let mut plain = Vec::new();
         while let Some(piece) = content.next_piece().await.map_err(|error| error.to_string())? {
             decryptor.update(&piece, &mut plain).map_err(|error| error.to_string())?;
+            if !self.slow.is_zero() {
+                content.keep_alive_while(tokio::time::sleep(self.slow)).await;
+            }
         }
         if content.size() > 0 {
             decryptor.finish().map_err(|error| error.to_string())?;
@@ -121,7 +127,7 @@ impl Run {
     pub(crate) async fn of(bed: &Bed) -> Self {
         let (session, entries) = bed.listed().await;
         Self {
-            options: FetchOptions::default(),
+            options: FetchOptions { connections: 4, ..FetchOptions::default() },
             collector: Collector::new(bed.keys()),
             jobs: jobs(&bed.keys(), &entries),
             version: session.version(),

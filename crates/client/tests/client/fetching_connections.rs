@@ -1,6 +1,6 @@
 //! How many connections a run has while the server is in trouble, and after it: by what the server counts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bed::{Bed, limited};
 use crate::collector::{Fetched, Run};
@@ -109,4 +109,68 @@ async fn connections_that_are_cut_while_idle_cost_a_reconnect_and_no_file() {
     let fetched = run.fetch(&bed).await;
     assert_eq!((fetched.files.len(), fetched.failures.len()), (100, 0), "{:?}", fetched.failures);
     assert!(bed.server.stats().websocket_connections >= 2);
+}
+
+/// Fetches `files` small files over at most `connections`, each request taking `milliseconds` of the service's time.
+async fn served_one_after_another(files: usize, milliseconds: u64, connections: usize) -> (Duration, Bed) {
+    let bed = Bed::start().await;
+    small_files(&bed, files);
+    let run = Run::of(&bed).await.connections(connections);
+    bed.fault(&format!("service-time={milliseconds}ms"));
+    let begin = Instant::now();
+    let fetched = run.fetch(&bed).await;
+    let took = begin.elapsed();
+    assert_eq!((fetched.files.len(), fetched.failures.len()), (files, 0), "{:?}", fetched.failures);
+    (took, bed)
+}
+
+#[tokio::test]
+async fn connections_are_added_while_each_brings_more_up_to_the_allowed_number() {
+    for (allowed, used) in [(10, 10), (7, 7), (4, 4), (2, 2)] {
+        let (_, bed) = served_one_after_another(900, 10, allowed).await;
+        assert_eq!(bed.server.stats().max_open_websockets, used, "{allowed} allowed");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_answers_one_after_another_on_a_connection_is_near_the_floor_of_ten() {
+    let (files, milliseconds) = (2000, 20);
+    let (took, _bed) = served_one_after_another(files, milliseconds, 10).await;
+    let floor = Duration::from_millis(milliseconds * files as u64 / 10);
+    assert!(took < floor.mul_f64(1.3), "{took:?}, the floor is {floor:?}");
+}
+
+#[tokio::test]
+async fn added_connections_are_given_back_when_the_server_has_trouble() {
+    for fault in ["overload-pull=30%", "err-answer=next:300"] {
+        let bed = Bed::start().await;
+        small_files(&bed, FILES);
+        bed.fault("service-time=10ms");
+        let mut run = Run::of(&bed).await.connections(10);
+        run.options.attempts = 100;
+        let watching = async {
+            bed.server.wait_for(|stats| stats.open_websockets == 10).await;
+            bed.fault(&format!("service-time=10ms,{fault}"));
+            bed.server.wait_for(|stats| stats.open_websockets <= 4).await;
+            bed.fault("");
+        };
+        let (fetched, ()) = limited(async { tokio::join!(run.fetch(&bed), watching) }).await;
+        assert_complete(&fetched);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_more_connections_costs_nothing_but_the_question() {
+    let bed = Bed::start().await;
+    small_files(&bed, 900);
+    bed.fault("service-time=10ms");
+    let run = Run::of(&bed).await.connections(10);
+    let watching = async {
+        bed.server.wait_for(|stats| stats.inits.iter().filter(|init| init.accepted).count() == 4).await;
+        bed.fault("service-time=10ms,init-error,init-error-text=Too many connections");
+    };
+    let (fetched, ()) = limited(async { tokio::join!(run.fetch(&bed), watching) }).await;
+    assert_eq!((fetched.files.len(), fetched.failures.len()), (900, 0), "{:?}", fetched.failures);
+    assert_eq!((fetched.summary().connections, fetched.summary().reconnects), (4, 0));
+    assert!(bed.server.faults().strikes("init-error") > 0);
 }

@@ -1,7 +1,7 @@
 //! Runs of the pool on a server that does things wrong: what is mended, what is reported, and that one file's trouble
 //! is not another's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use obsync_client::{ClientError, FetchFailure};
 use obsync_protocol::Uid;
@@ -155,6 +155,31 @@ async fn a_piece_that_never_comes_fails_its_file_only() {
     let failure = fetched.failure();
     assert!(matches!(failure, FetchFailure::Transport(ClientError::TimedOut { .. })), "{failure:?}");
     assert_eq!(fetched.files.len(), FILES - 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_never_answered_costs_two_limits_and_the_others_arrive() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    for connections in [1, 4] {
+        let bed = Bed::with(|mut options| {
+            options.timeouts.answer = LIMIT;
+            options
+        })
+        .await;
+        small_files(&bed, FILES);
+        let victim = victim(&bed);
+        bed.fault(&format!("stall-pull=uid:{victim}"));
+        let run = Run::of(&bed).await.connections(connections);
+        let begin = Instant::now();
+        let fetched = run.fetch(&bed).await;
+        let took = begin.elapsed();
+        assert!(fetched.run.is_ok(), "{:?}", fetched.run);
+        let failure = fetched.failure();
+        assert!(matches!(failure, FetchFailure::Transport(ClientError::TimedOut { .. })), "{failure:?}");
+        assert_eq!(fetched.files.len(), FILES - 1);
+        assert_eq!(bed.server.faults().strikes("stall-pull"), 2);
+        assert!(took < LIMIT * 3, "{connections} connections: {took:?}");
+    }
 }
 
 #[tokio::test]

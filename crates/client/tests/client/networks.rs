@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use obsync_client::{Client, ClientError, ClientOptions, Session, SessionTarget, Token};
 use obsync_net::{Network, Proxies, Resolve, Resolving};
-use obsync_testkit::network::{Authority, Blackhole, ConnectProxy, Flaw, ProxyRules, TlsFront};
+use obsync_testkit::network::{Authority, Blackhole, ConnectProxy, Flaw, ProxyRules, SocksProxy, TlsFront};
 use obsync_testkit::{Server, VaultSpec};
 
 use crate::bed::{Bed, EMAIL, PASSWORD, VAULT, limited, options};
+use crate::collector::{Fetched, Run};
+use crate::fetching::small_files;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -83,6 +85,20 @@ impl Site {
         SessionTarget { host: format!("{host}:{}", self.front.address().port()), ..self.bed.target() }
     }
 
+    /// Fetches so many files through `network`, and does `meanwhile` once a hundred have come.
+    async fn fetch(&mut self, files: usize, network: Network, meanwhile: impl FnOnce()) -> Fetched {
+        small_files(&self.bed, files);
+        self.bed.client = self.client(NAME, network);
+        self.bed.host = self.target(NAME).host;
+        self.bed.fault("service-time=5ms");
+        let run = Run::of(&self.bed).await;
+        let watching = async {
+            self.bed.server.wait_for(|stats| stats.pulls_answered >= 100).await;
+            meanwhile();
+        };
+        limited(async { tokio::join!(run.fetch(&self.bed), watching) }).await.0
+    }
+
     /// A call and a session, each to its end.
     async fn both(&self, host: &str, network: Network) -> Result<(), ClientError> {
         let client = self.client(host, network);
@@ -144,7 +160,7 @@ async fn a_certificate_that_is_not_trusted_ends_a_session_and_a_call_before_they
     let of_session = limited(Session::open(&client, &site.target("127.0.0.1"), 0, true)).await.unwrap_err();
     let of_call = limited(client.vaults(&site.bed.token)).await.unwrap_err();
     for error in [of_session, of_call] {
-        assert!(matches!(error, ClientError::Certificate(_)) && !error.is_retryable(), "{error:?}");
+        assert!(matches!(error, ClientError::Certificate { .. }) && !error.is_retryable(), "{error:?}");
     }
     assert_eq!(site.bed.server.stats().websocket_connections, 0);
 }
@@ -252,6 +268,57 @@ async fn a_proxy_that_hangs_up_is_a_failure_that_may_pass() {
     let (_proxy, network) = proxied(&site, nobody, "me:geh%3Aeim@", "").await;
     let error = site.both(NAME, network).await.unwrap_err();
     assert!(matches!(&error, ClientError::Proxy { temporary: true, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_cuts_its_tunnels_in_the_middle_of_a_run_costs_reconnects_and_no_file() {
+    let mut site = Site::start(Flaw::None).await;
+    let (proxy, network) = proxied(&site, rules(&site), "me:geh%3Aeim@", "").await;
+    let fetched = site.fetch(1000, network, || proxy.cut()).await;
+    assert_eq!((fetched.files.len(), fetched.failures.len()), (1000, 0), "{:?}", fetched.failures);
+    assert!(fetched.summary().reconnects > 0, "{:?}", fetched.summary());
+}
+
+#[tokio::test]
+async fn a_proxy_that_dies_in_the_middle_of_a_run_ends_it_with_its_name_and_what_came_is_reported() {
+    let mut site = Site::start(Flaw::None).await;
+    let (proxy, network) = proxied(&site, rules(&site), "me:geh%3Aeim@", "").await;
+    let address = proxy.address().to_string();
+    let fetched = site.fetch(1000, network, || drop(proxy)).await;
+    let error = fetched.run.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains(&address), "{error:?}");
+    assert!(!error.to_string().contains("eim"), "{error}");
+    // Some of the answers were in the tunnels.
+    assert!((50..1000).contains(&fetched.files.len()), "{}", fetched.files.len());
+}
+
+#[tokio::test]
+async fn calls_and_sessions_go_through_a_socks_proxy_with_and_without_a_password() {
+    let site = Site::start(Flaw::None).await;
+    let target = format!("{NAME}:{}", site.front.address().port());
+    for (scheme, user, login) in
+        [("socks5h", "", None), ("socks5", "", None), ("socks5h", "me:geh%3Aeim@", Some(("me", "geh:eim")))]
+    {
+        let proxy = SocksProxy::start(site.front.address(), login).await.unwrap();
+        let proxies = Proxies::new(&format!("{scheme}://{user}{}", proxy.address()), "").unwrap();
+        // Nobody but the proxy knows the name.
+        site.both(NAME, Network { proxies, ..site.network() }).await.unwrap();
+        assert_eq!(proxy.asked(), [target.clone(), target.clone()], "{scheme}");
+    }
+}
+
+#[tokio::test]
+async fn a_socks_proxy_that_refuses_is_named_without_the_password() {
+    let site = Site::start(Flaw::None).await;
+    for user in ["", "me:wrong-word@"] {
+        let proxy = SocksProxy::start(site.front.address(), Some(("me", "geh:eim"))).await.unwrap();
+        let proxies = Proxies::new(&format!("socks5h://{user}{}", proxy.address()), "").unwrap();
+        let error = site.both(NAME, Network { proxies, ..site.network() }).await.unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(matches!(error, ClientError::Proxy { .. }), "{text}");
+        assert!(text.contains(&proxy.address().to_string()) && !text.contains("wrong-word"), "{text}");
+        assert!(proxy.asked().is_empty());
+    }
 }
 
 #[tokio::test]

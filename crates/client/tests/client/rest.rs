@@ -58,10 +58,28 @@ async fn a_missing_and_a_wrong_two_factor_code_are_told_apart_and_the_right_one_
     let error = sign_in(&server, PASSWORD, None).await.unwrap_err();
     assert!(matches!(error, ClientError::MfaRequired), "{error:?}");
     let error = sign_in(&server, PASSWORD, Some("abcdef")).await.unwrap_err();
-    assert!(matches!(error, ClientError::MfaWrong), "{error:?}");
+    assert!(matches!(error, ClientError::MfaWrong { clock: None }), "{error:?}");
     assert_eq!(calls(&server, SIGN_IN), 2);
     let code = server.totp_code(EMAIL).unwrap();
     sign_in(&server, PASSWORD, Some(&code)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_two_factor_code_that_is_refused_while_the_clock_is_wrong_names_the_clock() {
+    let server = Server::builder().user_with_totp(EMAIL, PASSWORD, TOTP_SECRET).start().await.unwrap();
+    for (shift, said) in
+        [("90", Some("90 s behind the service's")), ("-90", Some("90 s ahead of the service's")), ("3", None)]
+    {
+        server.faults().set(format!("date-shift={shift}").parse().unwrap());
+        let error = sign_in(&server, PASSWORD, Some("000000")).await.unwrap_err();
+        assert!(matches!(error, ClientError::MfaWrong { .. }), "{error:?}");
+        // A second may pass between the answer and its measurement.
+        let text = error.to_string().replace("89 s", "90 s").replace("91 s", "90 s");
+        match said {
+            Some(said) => assert!(text.contains("this computer's clock is") && text.contains(said), "{text}"),
+            None => assert!(!text.contains("clock"), "{text}"),
+        }
+    }
 }
 
 #[tokio::test]

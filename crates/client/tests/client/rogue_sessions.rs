@@ -34,6 +34,14 @@ async fn listed(rogue: &Rogue) -> Result<Session, ClientError> {
 
 /// Fetches the one file.
 async fn fetch(rogue: &Rogue) -> (Result<FetchSummary, ClientError>, Option<FetchResult<Collector>>) {
+    fetch_into(rogue, Collector::new(keys())).await
+}
+
+/// Fetches the one file to where this collector brings it.
+async fn fetch_into(
+    rogue: &Rogue,
+    collector: Collector,
+) -> (Result<FetchSummary, ClientError>, Option<FetchResult<Collector>>) {
     let (feed, jobs) = mpsc::channel(1);
     let (results, mut outcomes) = mpsc::channel(1);
     let pool = FetchPool {
@@ -41,7 +49,7 @@ async fn fetch(rogue: &Rogue) -> (Result<FetchSummary, ClientError>, Option<Fetc
         target: rogue.target.clone(),
         version: 1,
         options: FetchOptions::default(),
-        receiver: Arc::new(Collector::new(keys())),
+        receiver: Arc::new(collector),
         jobs,
         results,
         cancel: CancellationToken::new(),
@@ -209,6 +217,44 @@ async fn a_silent_connection_is_asked_for_a_sign_of_life_and_kept_while_it_gives
     .await;
     listed(&rogue).await.unwrap();
     assert!(pings.load(Ordering::Relaxed) >= 5);
+}
+
+#[tokio::test]
+async fn pings_go_on_while_the_destination_is_slow() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let quick = |mut options: ClientOptions| {
+        options.timeouts.ping_after = Duration::from_millis(20);
+        options
+    };
+    let pings = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&pings);
+    let rogue = Rogue::with(quick, move |mut peer| {
+        let pings = Arc::clone(&counter);
+        async move {
+            let (_, header, blob) = job();
+            peer.welcome().await;
+            while peer.text().await.is_some_and(|text| !text.contains("pull")) {}
+            peer.send(&header.replace(r#""pieces":1"#, r#""pieces":2"#)).await;
+            let (first, second) = blob.split_at(blob.len() / 2);
+            peer.send_binary(first.to_vec()).await;
+            // As a server or a middlebox that cuts what says nothing.
+            while pings.load(Ordering::Relaxed) < 10 {
+                let Ok(Some(text)) = tokio::time::timeout(PATIENCE, peer.text()).await else { return };
+                assert_eq!(text, r#"{"op":"ping"}"#);
+                pings.fetch_add(1, Ordering::Relaxed);
+                peer.send(r#"{"op":"pong"}"#).await;
+            }
+            peer.send_binary(second.to_vec()).await;
+            peer.until_gone().await;
+        }
+    })
+    .await;
+    let mut collector = Collector::new(keys());
+    collector.slow = Duration::from_millis(300);
+    let (run, result) = fetch_into(&rogue, collector).await;
+    assert_eq!(result.unwrap().outcome.unwrap(), CONTENT);
+    assert_eq!((rogue.connections(), run.unwrap().reconnects), (1, 0));
+    assert!(pings.load(Ordering::Relaxed) >= 10);
 }
 
 #[tokio::test]

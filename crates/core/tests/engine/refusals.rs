@@ -1,5 +1,8 @@
 //! What a pull leaves out, refuses entry by entry, and names because Obsidian would run it.
 
+use std::time::{Duration, Instant};
+
+use obsync_client::{Client, ClientOptions, Timeouts};
 use obsync_core::{Filter, Outcome};
 use obsync_protocol::VaultPath;
 
@@ -169,4 +172,40 @@ async fn what_fails_for_the_moment_cannot_be_accepted() {
     bench.server.faults().update(|faults| faults.set("wrong-hash").unwrap());
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_never_answered_costs_two_limits_and_the_others_are_in_place_meanwhile() {
+    const LIMIT: Duration = Duration::from_secs(3);
+    let mut bench = Bench::new().await;
+    let timeouts = Timeouts { answer: LIMIT, ..Timeouts::default() };
+    let options = ClientOptions { api_url: bench.server.url(), timeouts, ..ClientOptions::default() };
+    bench.source.client = Client::new(options).unwrap();
+    for number in 0..50 {
+        bench.vault.write(&format!("{number}.md"), format!("file {number}"), T).unwrap();
+    }
+    bench.vault.write("stuck.md", "never answered", T).unwrap();
+    let stuck = bench.vault.version();
+    for number in 50..100 {
+        bench.vault.write(&format!("{number}.md"), format!("file {number}"), T).unwrap();
+    }
+    bench.server.faults().set(format!("stall-pull=uid:{stuck}").parse().unwrap());
+    let begin = Instant::now();
+    let others = async {
+        while (0..100).any(|number| !bench.dest().join(format!("{number}.md")).exists()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        begin.elapsed()
+    };
+    let (report, others) = tokio::join!(bench.pull(), others);
+    let took = begin.elapsed();
+    assert_eq!(
+        report.failures.iter().map(|failure| failure.path.to_string()).collect::<Vec<_>>(),
+        ["stuck.md"]
+    );
+    assert_eq!(bench.server.faults().strikes("stall-pull"), 2);
+    assert!(others < took - LIMIT / 2 && took < LIMIT * 3, "the others after {others:?}, all after {took:?}");
+    bench.server.faults().clear();
+    bench.pull().await;
+    bench.assert_exact().await;
 }

@@ -21,7 +21,10 @@ const MANY: usize = 10_000;
 pub(super) fn of(scenario: &Scenario, row: &Row) -> Vec<Finding> {
     let mut findings = Vec::new();
     let is_local = scenario.destination == Destination::Folder;
-    let is_near = scenario.round_trip.is_zero();
+    let is_near = scenario.is_near();
+    if row.step == Step::First && !scenario.service_time.is_zero() {
+        findings.extend(at_most(row, FloorKind::Service, 1.3));
+    }
     match (row.step, scenario.content) {
         (Step::First, Content::Small(files)) if files >= MANY => {
             match (is_local, is_near) {

@@ -38,6 +38,8 @@ pub(super) struct Scenario {
     pub(super) destination: Destination,
     /// How long after a message its answer leaves the server (and the cloud, which is asked over the same line).
     pub(super) round_trip: Duration,
+    /// How long each request takes the server, those of one connection one after another.
+    pub(super) service_time: Duration,
     /// Only with `--full`, or when it is asked for by its name: it takes minutes, or gigabytes.
     is_full: bool,
 }
@@ -46,7 +48,7 @@ use Content::{Large, Mix, Small};
 use Destination::{Bucket, BucketAndTable, Folder};
 
 /// Every scenario, in the order in which they are measured.
-const ALL: [Scenario; 14] = [
+const ALL: [Scenario; 15] = [
     usual("small-1k", Small(1_000), Folder, 0),
     usual("small-10k", Small(10_000), Folder, 0),
     full("small-100k", Small(100_000), Folder, 0),
@@ -55,6 +57,7 @@ const ALL: [Scenario; 14] = [
     usual("mix", Mix(1_000), Folder, 0),
     usual("rtt20-10k", Small(10_000), Folder, 20),
     usual("rtt100-1k", Small(1_000), Folder, 100),
+    serial("serial20-2k", Small(2_000), 20),
     full("rtt100-10k", Small(10_000), Folder, 100),
     usual("s3-10k", Small(10_000), Bucket, 0),
     usual("s3-200mb", Large(4, 50), Bucket, 0),
@@ -69,7 +72,19 @@ const fn usual(
     destination: Destination,
     round_trip_ms: u64,
 ) -> Scenario {
-    Scenario { name, content, destination, round_trip: Duration::from_millis(round_trip_ms), is_full: false }
+    Scenario {
+        name,
+        content,
+        destination,
+        round_trip: Duration::from_millis(round_trip_ms),
+        service_time: Duration::ZERO,
+        is_full: false,
+    }
+}
+
+/// To a folder, from a server that answers the requests of a connection one after another.
+const fn serial(name: &'static str, content: Content, service_time_ms: u64) -> Scenario {
+    Scenario { service_time: Duration::from_millis(service_time_ms), ..usual(name, content, Folder, 0) }
 }
 
 const fn full(
@@ -119,6 +134,11 @@ impl Scenario {
         Self { content, ..self }
     }
 
+    /// Whether neither line nor server make anything wait.
+    pub(super) fn is_near(&self) -> bool {
+        self.round_trip.is_zero() && self.service_time.is_zero()
+    }
+
     /// Whether it is asked how many entries are handled, not how many bytes.
     pub(super) fn is_of_small_files(&self) -> bool {
         matches!(self.content, Small(_))
@@ -138,8 +158,12 @@ impl fmt::Display for Scenario {
             BucketAndTable => " to S3, state in DynamoDB",
         })?;
         match self.round_trip.as_millis() {
+            0 => {}
+            milliseconds => write!(formatter, ", round trip {milliseconds} ms")?,
+        }
+        match self.service_time.as_millis() {
             0 => Ok(()),
-            milliseconds => write!(formatter, ", round trip {milliseconds} ms"),
+            milliseconds => write!(formatter, ", {milliseconds} ms for each request of a connection"),
         }
     }
 }

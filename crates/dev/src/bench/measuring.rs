@@ -55,7 +55,7 @@ impl Measuring {
         let mut floors = Vec::new();
         match &self.stage.cloud {
             // Where round trips are waited for, they are the floor.
-            None if !self.scenario.round_trip.is_zero() => {}
+            None if !self.scenario.is_near() => {}
             None => {
                 let keys = self.stage.vault.keys()?;
                 floors.extend(floor::of(keys, &device.folder(), &device.copy())?);
@@ -69,7 +69,11 @@ impl Measuring {
                 floors.push((FloorKind::Puts, puts));
             }
         }
-        floors.push((FloorKind::Latency, self.latency(&pulled)));
+        if self.scenario.service_time.is_zero() {
+            floors.push((FloorKind::Latency, self.latency(&pulled)));
+        } else {
+            floors.push((FloorKind::Service, self.service(&pulled)));
+        }
         let runs = self.steps.entry(Step::First).or_default();
         runs.pulls.push(pulled);
         runs.floors.extend(floors);
@@ -82,11 +86,18 @@ impl Measuring {
         let is_unchanged = pulled.report.is_unchanged();
         // What is asked of a bucket and a table where there is nothing to do is asked one after the other, too.
         let trips = pulled.trips + if is_unchanged { pulled.cloud_requests } else { 0 };
-        let trips = self.scenario.round_trip.saturating_mul(u32::try_from(trips)?);
+        let trip = self.scenario.round_trip + self.scenario.service_time;
+        let trips = trip.saturating_mul(u32::try_from(trips)?);
         let runs = self.steps.entry(step).or_default();
         runs.pulls.push(pulled);
         runs.floors.push((FloorKind::Trips, trips));
         Ok(is_unchanged)
+    }
+
+    /// The service time of all requests over the most connections that there may be.
+    fn service(&self, pulled: &Pulled) -> Duration {
+        const CONNECTIONS: f64 = 10.0;
+        self.scenario.service_time.mul_f64(pulled.report.requests as f64 / CONNECTIONS)
     }
 
     /// The round trips of all requests, with as many connections and requests in flight as the server saw in that pull.

@@ -47,6 +47,8 @@ pub(super) enum FloorKind {
     Crypto,
     /// The requests' round trips, with as many under way as were: requests × RTT ÷ (connections × in flight).
     Latency,
+    /// The service time of all requests over ten connections: requests × time ÷ 10.
+    Service,
     /// The round trips before anything can be asked for; with nothing new, those to bucket and table as well.
     Trips,
     /// Bare `PutObject`s of the same bytes, as many at a time.
@@ -60,6 +62,7 @@ impl FloorKind {
             Self::DurableCopy => "durable copy",
             Self::Crypto => "crypto",
             Self::Latency => "latency",
+            Self::Service => "service",
             Self::Trips => "trips",
             Self::Puts => "puts",
         }
@@ -82,6 +85,8 @@ pub(super) struct Row {
     /// The scenario in words.
     pub(super) what: String,
     pub(super) round_trip_ms: u64,
+    /// What each request takes the server, one after another on a connection.
+    pub(super) service_time_ms: u64,
     /// Files and bytes of the vault.
     pub(super) files: u64,
     pub(super) bytes: u64,
@@ -123,6 +128,7 @@ impl Runs {
             step,
             what: scenario.to_string(),
             round_trip_ms: u64::try_from(scenario.round_trip.as_millis()).unwrap_or(u64::MAX),
+            service_time_ms: u64::try_from(scenario.service_time.as_millis()).unwrap_or(u64::MAX),
             files: self.median_of(|pulled| pulled.files),
             bytes: self.median_of(|pulled| pulled.bytes),
             wall_seconds,

@@ -78,7 +78,11 @@ impl Stage {
         let server = Server::builder()
             .user(EMAIL, identity.password.expose_secret())
             .vault(VaultSpec::end_to_end(VAULT, vault_password))
-            .faults(Faults { latency: scenario.round_trip, ..Faults::default() })
+            .faults(Faults {
+                latency: scenario.round_trip,
+                service_time: scenario.service_time,
+                ..Faults::default()
+            })
             .start()
             .await?;
         let vault = server.vault(VAULT)?;

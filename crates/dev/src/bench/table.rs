@@ -34,8 +34,8 @@ pub(super) fn of(rows: &[Row], runs: u32) -> String {
     text.push(format!(
         "\n{measured} The floors: copying the pulled files with the standard library (copy), and flushing that\n\
          copy once (durable copy); decrypting and hashing them on one processor (crypto); requests × round trip ÷\n\
-         (connections × requests in flight) (latency); the round trips before anything can be asked for (trips); bare\n\
-         PutObjects of the same bytes (puts)."
+         (connections × requests in flight) (latency); requests × service time ÷ 10 connections (service); the round\n\
+         trips before anything can be asked for (trips); bare PutObjects of the same bytes (puts)."
     ));
     text.join("\n")
 }
@@ -105,6 +105,7 @@ mod tests {
             step,
             what: "10,000 small files to a folder".to_owned(),
             round_trip_ms: 0,
+            service_time_ms: 0,
             files: 10_000,
             bytes: 50_000_000,
             wall_seconds: 2.0,

@@ -75,6 +75,9 @@ macro_rules! faults {
             pub seed: u64,
             /// How long the server waits before it answers anything (name `latency`, such as `20ms`).
             pub latency: Duration,
+            /// How long each request takes the service, those of one connection one after another (name `service-time`,
+            /// such as `20ms`). Unlike `latency`, requests under way on one connection do not share it.
+            pub service_time: Duration,
             /// The lengths of the frames of content (name `pieces`: bytes, `random:MAX` or `whole`).
             pub pieces: PieceSizes,
             /// How many frames a connection struck by `drop_after_frames` sends (name `frames`).
@@ -83,6 +86,9 @@ macro_rules! faults {
             pub rest_status: u16,
             /// The only REST path that REST faults concern, such as `/vault/list` (name `rest-path`).
             pub rest_path: Option<String>,
+            /// By how many seconds the `Date` of REST answers is ahead of the clock; behind it, when negative (name
+            /// `date-shift`).
+            pub date_shift: i32,
             /// The text of `init_error` (name `init-error-text`).
             pub init_error_text: String,
             /// The `host` that `/vault/list` gives instead of the server's own (name `listing-host`).
@@ -121,10 +127,12 @@ macro_rules! faults {
                 Self {
                     seed: 0,
                     latency: Duration::ZERO,
+                    service_time: Duration::ZERO,
                     pieces: PieceSizes::default(),
                     frames: 100,
                     rest_status: 503,
                     rest_path: None,
+                    date_shift: 0,
                     init_error_text: "Authentication failed".to_owned(),
                     listing_host: None,
                     listing_name: None,
@@ -160,6 +168,8 @@ faults! {
     drop_in_listing DropInListing "drop-in-listing",
     /// A request is never answered, nor is any later one on that connection.
     stall_request StallRequest "stall-request",
+    /// The same for the pull of a content.
+    stall_pull StallPull "stall-pull",
     /// The content stops in the middle of a file and nothing more comes.
     stall_in_content StallInContent "stall-in-content",
     /// The listing stops in the middle and `ready` never comes.
@@ -251,10 +261,12 @@ faults! {
 const SETTINGS: &[(&str, &str)] = &[
     ("seed", "What the draws of probabilities depend on, a number."),
     ("latency", "How long the server waits before it answers anything, such as 20ms or 1s."),
+    ("service-time", "How long each request takes, those of one connection one after another, such as 20ms."),
     ("pieces", "The lengths of frames of content: a number of bytes, random:MAX or whole."),
     ("frames", "How many frames a connection struck by drop-after-frames sends."),
     ("rest-status", "The HTTP status of rest-status-error."),
     ("rest-path", "The only REST path that REST faults concern."),
+    ("date-shift", "By how many seconds the Date of REST answers is ahead, or behind when negative."),
     ("init-error-text", "The text of init-error."),
     ("listing-host", "The host that /vault/list gives instead of the server's own."),
     ("ready-version", "The version that `ready` says instead of the vault's own."),
@@ -286,11 +298,13 @@ impl Faults {
         const NUMBER: &str = "it is a whole number";
         match name {
             "seed" => self.seed = parsed("seed", value, NUMBER)?,
-            "latency" => self.latency = duration(value)?,
+            "latency" => self.latency = duration("latency", value)?,
+            "service-time" => self.service_time = duration("service-time", value)?,
             "pieces" => self.pieces = value.parse()?,
             "frames" => self.frames = parsed("frames", value, NUMBER)?,
             "rest-status" => self.rest_status = status(value)?,
             "rest-path" => self.rest_path = Some(value.to_owned()),
+            "date-shift" => self.date_shift = parsed("date-shift", value, NUMBER)?,
             "init-error-text" => self.init_error_text = value.to_owned(),
             "listing-host" => self.listing_host = Some(value.to_owned()),
             "listing-name" => self.listing_name = Some(value.to_owned()),
@@ -365,15 +379,15 @@ fn status(text: &str) -> Result<u16, FaultError> {
 }
 
 /// A duration: a number followed by `ms` or `s`.
-fn duration(text: &str) -> Result<Duration, FaultError> {
+fn duration(name: &'static str, text: &str) -> Result<Duration, FaultError> {
     const EXPECTED: &str = "it is a duration such as 20ms or 1.5s";
     let (digits, unit) = match text.strip_suffix("ms") {
         Some(digits) => (digits, 0.001),
         None => (text.strip_suffix('s').unwrap_or(text), 1.0),
     };
-    let seconds = parsed::<f64>("latency", digits, EXPECTED)? * unit;
+    let seconds = parsed::<f64>(name, digits, EXPECTED)? * unit;
     Duration::try_from_secs_f64(seconds).map_err(|_| FaultError::Value {
-        name: "latency",
+        name,
         value: text.to_owned(),
         expected: EXPECTED,
     })
@@ -385,13 +399,15 @@ mod tests {
 
     #[test]
     fn every_named_setting_can_be_set_from_text() {
-        let faults: Faults = "seed=7, latency=20ms, pieces=random:1000, frames=3, rest-status=500, \
+        let faults: Faults =
+            "seed=7, latency=20ms, service-time=5ms, pieces=random:1000, frames=3, rest-status=500, \
              rest-path=/vault/list, init-error-text=Vault not found, listing-host=evil.example, \
              corrupt-content=next:2, rest-hang"
-            .parse()
-            .unwrap();
+                .parse()
+                .unwrap();
         assert_eq!(faults.seed, 7);
         assert_eq!(faults.latency, Duration::from_millis(20));
+        assert_eq!(faults.service_time, Duration::from_millis(5));
         assert_eq!(faults.pieces, PieceSizes::Random(1000));
         assert_eq!(faults.init_error_text, "Vault not found");
         assert_eq!(faults.corrupt_content, Chance::next(2));

@@ -12,6 +12,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::fmt::rfc2822::DateTimePrinter;
+use jiff::{SignedDuration, Timestamp};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
@@ -85,6 +87,7 @@ async fn answer(
     shared: Arc<Shared>,
     tasks: Tasks,
 ) -> Result<Response<Body>, Dropped> {
+    let faults = Arc::clone(&shared);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let time = shared.accounts.now();
     let mut response = if wants_websocket(&request) {
@@ -98,6 +101,7 @@ async fn answer(
     };
     allow_origin(&mut response, origin);
     set_date(&mut response, time);
+    shift_date(&mut response, &faults);
     Ok(response)
 }
 
@@ -134,8 +138,8 @@ async fn faulty(path: &str, shared: &Shared) -> Result<Option<Response<Body>>, D
     if faults.quiet() {
         return Ok(None);
     }
-    let (latency, only, status) =
-        faults.read(|faults| (faults.latency, faults.rest_path.clone(), faults.rest_status));
+    let (latency, only, status) = faults
+        .read(|faults| (faults.latency + faults.service_time, faults.rest_path.clone(), faults.rest_status));
     tokio::time::sleep(latency).await;
     if only.is_some_and(|only| only != path) {
         return Ok(None);
@@ -215,6 +219,19 @@ async fn run_session(request: Request<Incoming>, shared: Arc<Shared>) {
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => session::run(parts.io.into_inner(), parts.read_buf, shared).await,
         Err(_) => tracing::error!("an upgraded connection is not the TCP stream it was"),
+    }
+}
+
+/// The date that the fault wants; without it hyper sets the right one.
+fn shift_date(response: &mut Response<Body>, shared: &Shared) {
+    let shift = shared.faults.read(|faults| faults.date_shift);
+    if shift == 0 {
+        return;
+    }
+    let date = Timestamp::now() + SignedDuration::from_secs(shift.into());
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&date).ok();
+    if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
+        response.headers_mut().insert(header::DATE, date);
     }
 }
 

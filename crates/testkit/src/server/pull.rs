@@ -106,7 +106,9 @@ impl Session {
     async fn misanswer(&mut self, uid: Uid) -> Result<bool, End> {
         let shared = self.shared.clone();
         let strikes = |kind| shared.faults.strikes_content(kind, uid);
-        if strikes(FaultKind::RefusePull) {
+        if strikes(FaultKind::StallPull) {
+            self.cut_off(true).await?;
+        } else if strikes(FaultKind::RefusePull) {
             self.send_answer(Answer::failed("The content cannot be read just now")).await?;
         } else if strikes(FaultKind::OverloadPull) {
             self.send_answer(Answer::failed("The server is overloaded, please try again later.")).await?;

@@ -40,6 +40,8 @@ pub(super) struct Session {
     /// Entries recorded since the session began, by any device.
     pub(super) pushes: UnboundedReceiver<Utf8Bytes>,
     queue: VecDeque<Received>,
+    /// When the request before was answered, with a service time.
+    idle_since: Instant,
     /// Whether a second pull was waited for in vain: this client asks for one thing at a time.
     asks_one_at_a_time: bool,
 }
@@ -107,7 +109,7 @@ async fn open(mut wire: Wire, shared: &Arc<Shared>, number: u64) -> Result<(Sess
     if faults.strikes_at(FaultKind::StallInit, number) {
         return Err(discard_everything(&mut wire).await);
     }
-    tokio::time::sleep(faults.read(|faults| faults.latency)).await;
+    tokio::time::sleep(faults.read(|faults| faults.latency + faults.service_time)).await;
     let admitted = if faults.strikes_at(FaultKind::InitError, number) {
         Err(faults
             .read(|faults| faults.init_error_text.clone())
@@ -141,6 +143,7 @@ async fn open(mut wire: Wire, shared: &Arc<Shared>, number: u64) -> Result<(Sess
         number,
         pushes,
         queue: VecDeque::new(),
+        idle_since: Instant::now(),
         asks_one_at_a_time: false,
     };
     Ok((session, subscription))
@@ -411,12 +414,18 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until the latency since a message came has passed, reading on: latency is not throughput.
+    /// Waits until the latency since a message came has passed, reading on: latency is not throughput. The service time
+    /// is: it begins when the request has come and the one before it is answered.
     async fn delay(&mut self, since: Instant) -> Result<(), End> {
         if self.shared.faults.quiet() {
             return Ok(());
         }
-        let due = since + self.shared.faults.read(|faults| faults.latency);
+        let (latency, service_time) = self.shared.faults.read(|faults| (faults.latency, faults.service_time));
+        let mut due = since + latency;
+        if !service_time.is_zero() {
+            due = due.max(self.idle_since) + service_time;
+            self.idle_since = due;
+        }
         if due <= Instant::now() {
             return Ok(());
         }

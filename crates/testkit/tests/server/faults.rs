@@ -108,6 +108,39 @@ async fn a_listing_is_cut_off_or_stalls_before_ready() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_service_time_is_spent_on_each_request_of_a_connection_one_after_another() -> Outcome {
+    const EACH: Duration = Duration::from_millis(100);
+    let (server, vault) = server("").await?;
+    let (mut one, mut two) = (device(&server, &vault).await?, device(&server, &vault).await?);
+    server.faults().set("service-time=100ms".parse()?);
+    let begin = Instant::now();
+    for device in [&mut one, &mut two] {
+        for _ in 0..4 {
+            device.send(json!({ "op": "ping" })).await?;
+        }
+    }
+    for device in [&mut one, &mut two] {
+        for _ in 0..4 {
+            assert!(matches!(device.message().await?, ServerMessage::Pong));
+        }
+    }
+    let took = begin.elapsed();
+    assert!((EACH * 4..EACH * 7).contains(&took), "{took:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_pull_of_one_content_is_never_answered() -> Outcome {
+    let (server, vault) = server("stall-pull=uid:2").await?;
+    let mut one = device(&server, &vault).await?;
+    sound_pull(&mut one, &vault, 1).await?;
+    one.send(json!({ "op": "pull", "uid": 2 })).await?;
+    one.send(json!({ "op": "ping" })).await?;
+    assert!(is_stalled(&mut one).await);
+    sound_pull(&mut device(&server, &vault).await?, &vault, 3).await
+}
+
+#[tokio::test]
 async fn a_request_a_content_or_an_init_is_never_answered() -> Outcome {
     let (server, vault) = server("stall-request=next:1").await?;
     let mut one = device(&server, &vault).await?;
