@@ -105,6 +105,16 @@ pub const CONTENT_FRAMES: u64 = 1024;
 /// Beyond [`CONTENT_FRAMES`], one frame more for each so many bytes.
 pub const BYTES_PER_CONTENT_FRAME: u64 = 256;
 
+// Merging.
+
+/// Bytes of each of the three texts of a merge. A larger file that changed on both sides is kept twice.
+pub const MERGED_TEXT: usize = 4 * MIB;
+/// Lines of each of the three texts of a merge.
+pub const MERGED_LINES: usize = 200_000;
+/// Lines of the common base times lines of one side, those before the first difference and after the last left out. The
+/// comparison of texts made for it takes time in proportion: some seconds.
+pub const COMPARED_LINES: usize = 1 << 30;
+
 // Files that obsync keeps.
 
 /// Bytes of `credentials.json` and `keys.json`, when they are read and when they are written.
