@@ -123,7 +123,7 @@ async fn open(mut wire: Wire, shared: &Arc<Shared>, number: u64) -> Result<(Sess
     };
     let mut answer = Answer::ok();
     if !faults.strikes_at(FaultKind::InitBare, number) {
-        answer.per_file_max = Some(shared.per_file_max);
+        answer.per_file_max = Some(shared.per_file_max());
         answer.user_id = Some(person.uid);
     }
     wire.send_text(ServerMessage::Answer(answer).to_json()).await?;
