@@ -177,10 +177,15 @@ async fn a_vault_tells_its_size_and_its_past() {
     assert_eq!((history.items.len(), history.more), (2, false));
     assert_eq!(history.items[1].uid, first);
 
-    limited(session.restore(first)).await.unwrap();
-    assert_eq!(limited(session.history(&path, Uid(0))).await.unwrap().items.len(), 3);
-    let error = limited(session.restore(Uid(9999))).await.unwrap_err();
+    let (mut writer, mut live) = bed.writer().await;
+    limited(writer.restore(first)).await.unwrap();
+    assert_eq!(live.try_next().unwrap().map(|entry| entry.uid), Some(Uid(5)));
+    assert_eq!(limited(writer.history(&path, Uid(0))).await.unwrap().items.len(), 3);
+    assert_eq!(limited(writer.deleted()).await.unwrap().len(), 1);
+    let error = limited(writer.restore(Uid(9999))).await.unwrap_err();
     assert!(matches!(error, ClientError::Service { .. }), "{error:?}");
+    // A refusal leaves the session as it is.
+    assert!(limited(writer.size()).await.unwrap().size >= size.size);
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use obsync_client::{Client, ClientOptions, NewVault, NewVaultEncryption, PushFile, Session, SessionTarget};
+use obsync_client::{
+    Client, ClientOptions, NewVault, NewVaultEncryption, PushFile, SessionTarget, WritingSession,
+};
 use obsync_protocol::{ContentHash, EncryptionVersion, MasterKey, VaultKeys, VaultPath};
 use obsync_testkit::GeneratedFile;
 use secrecy::SecretString;
@@ -32,7 +34,7 @@ impl From<&GeneratedFile> for LocalFile {
 /// A device with an open session to its vault.
 #[derive(Debug)]
 pub(super) struct Device {
-    session: Session,
+    session: WritingSession,
     files: BTreeMap<VaultPath, LocalFile>,
     folders: BTreeSet<VaultPath>,
 }
@@ -57,8 +59,9 @@ impl Device {
         let host =
             vaults.into_iter().find(|vault| vault.id == id).context("the new vault is not listed")?.host;
         let target = SessionTarget { token, vault_id: id, host, keys };
-        let mut session = Session::open(&client, &target, 0, true).await?;
-        session.listing(&mut |_| {}).await?;
+        let session = WritingSession::open(&client, &target, 0, true).await?;
+        // Nobody else writes this vault.
+        let (session, _) = session.listing(&mut |_| {}).await?;
         Ok(Self { session, files: BTreeMap::new(), folders: BTreeSet::new() })
     }
 
