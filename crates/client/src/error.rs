@@ -225,6 +225,12 @@ pub enum ClientError {
         /// What the reader said.
         reason: String,
     },
+    /// The system gives no random numbers, without which nothing can be encrypted.
+    #[error("the system gives no random numbers: {reason}")]
+    Randomness {
+        /// What the system said.
+        reason: String,
+    },
     /// The content of a file to be sent is not the one whose hash was announced.
     #[error("the file changed while it was sent; it is sent when it has come to rest")]
     SourceChanged,
@@ -289,6 +295,10 @@ impl ClientError {
 
     pub(crate) fn protocol(reason: impl Into<String>) -> Self {
         Self::Protocol { reason: reason.into() }
+    }
+
+    pub(crate) fn randomness(error: &getrandom::Error) -> Self {
+        Self::Randomness { reason: error.to_string() }
     }
 
     pub(crate) fn lost(reason: impl Into<String>) -> Self {

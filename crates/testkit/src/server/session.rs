@@ -348,6 +348,9 @@ impl Session {
             Ok(request) => request,
             Err(error) => return self.send_answer(Answer::failed(error.to_string())).await,
         };
+        if matches!(request, ClientMessage::Push(_) | ClientMessage::Restore { .. } | ClientMessage::Purge) {
+            self.shared.recorder.record(|stats| stats.changes_requested += 1);
+        }
         let faults = &self.shared.faults;
         if faults.strikes_at(FaultKind::DropOnRequest, self.number) {
             return Err(End::Dropped);
@@ -412,7 +415,7 @@ impl Session {
     }
 
     /// Waits until the latency since a message came has passed, reading on: latency is not throughput.
-    async fn delay(&mut self, since: Instant) -> Result<(), End> {
+    pub(super) async fn delay(&mut self, since: Instant) -> Result<(), End> {
         if self.shared.faults.quiet() {
             return Ok(());
         }

@@ -1,5 +1,7 @@
 //! What goes wrong for devices that write: refusals, lost answers, echoes that come late or twice, rivals, old servers.
 
+use std::time::{Duration, Instant};
+
 use obsync_protocol::{PushMessage, ServerMessage, Uid, VaultPath};
 use obsync_testkit::{Server, VaultHandle, VaultSpec};
 use serde_json::{Value, json};
@@ -116,6 +118,17 @@ async fn an_echo_comes_late_or_twice() -> Outcome {
     send(&mut one, note(&vault, "twice.md", b"y")?).await?;
     assert_eq!(one.pushed().await?, one.pushed().await?);
     assert!(one.answer().await?.is_ok());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_push_and_each_of_its_pieces_wait_for_the_latency() -> Outcome {
+    let (_server, vault, mut one) = writer("latency=50ms").await?;
+    let started = Instant::now();
+    send(&mut one, note(&vault, "new.md", b"x")?).await?;
+    assert!(started.elapsed() >= Duration::from_millis(50));
+    assert_eq!(one.pushed().await?.uid, Uid(2));
+    assert!(started.elapsed() >= Duration::from_millis(100));
     Ok(())
 }
 
