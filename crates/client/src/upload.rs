@@ -85,7 +85,7 @@ impl Default for UploadOptions {
 pub struct UploadResult<S: UploadSource> {
     /// The job, back from the pool.
     pub job: S::Job,
-    /// What the server made of it. A change that is no rename is one whose old path had nothing to be deleted.
+    /// What the server made of it.
     pub outcome: Result<Uploaded, UploadFailure<S::Error>>,
 }
 

@@ -137,6 +137,10 @@ impl Session {
         if size > self.file_limit() {
             return Err(PushFailure::Refused(too_large));
         }
+        // It is not read, so it would be recorded under any hash.
+        if size == 0 && file.hash != ContentHash::EMPTY {
+            return Err(PushFailure::NotRecorded(ClientError::SourceChanged));
+        }
         // An empty file is not encrypted (protocol.md section 1).
         let encrypted = if size == 0 { 0 } else { size + CONTENT_OVERHEAD };
         let request = PushRequest {

@@ -1,9 +1,12 @@
 //! What is pushed comes back when it is pulled.
 
-use obsync_client::{ClientError, LiveChanges, OldPath, PushFailure, PushFile, WritingSession};
+use obsync_client::{
+    Client, ClientError, LiveChanges, OldPath, PushFailure, PushFile, SessionTarget, WritingSession,
+};
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
+use obsync_testkit::{Server, fixture_dir};
 
-use crate::bed::{Bed, limited};
+use crate::bed::{Bed, EMAIL, PASSWORD, limited, options};
 use crate::collector::Run;
 
 fn path(text: &str) -> VaultPath {
@@ -289,4 +292,43 @@ async fn a_push_that_is_never_answered_is_given_up_and_may_have_been_taken() {
     assert!(matches!(failure, PushFailure::Unknown(ClientError::TimedOut { .. })), "{failure:?}");
     let error = limited(WritingSession::idle(&mut session)).await;
     assert!(matches!(error, ClientError::ConnectionLost { .. }), "{error:?}");
+}
+
+/// The encoded hash has to be the one that the official client made, or the content would be asked for.
+#[tokio::test]
+async fn content_that_the_official_client_uploaded_is_known_by_its_hash() {
+    for fixture in ["official-v0", "official-v2", "official-managed"] {
+        let server =
+            Server::builder().user(EMAIL, PASSWORD).vault_dir(fixture_dir(fixture)).start().await.unwrap();
+        let vault = server.vaults().remove(0);
+        let client = Client::new(options(&server.url())).unwrap();
+        let token = client.sign_in(EMAIL, &PASSWORD.into(), None).await.unwrap().token;
+        let keys = vault.keys().unwrap().clone();
+        let target = SessionTarget { token, vault_id: vault.id().clone(), host: server.host(), keys };
+        let session = limited(WritingSession::open(&client, &target, 0, true)).await.unwrap();
+        let (mut session, _live) = limited(session.listing(&mut |_| {})).await.unwrap();
+        let known = vault.expected().unwrap().files;
+        for (number, known) in known.iter().filter(|file| file.size > 0).enumerate() {
+            let copy = path(&format!("copies/{number}"));
+            let file = PushFile { hash: known.sha256.parse().unwrap(), ..file(&copy, b"") };
+            limited(session.push_file_from(&file, known.size, tokio::io::empty())).await.unwrap();
+        }
+        assert_eq!(server.stats().content_bytes_received, 0, "{fixture}");
+        // A new content is one that the vault's own keys decrypt.
+        let new = path("new.md");
+        limited(session.push_file(&file(&new, b"a new note"), b"a new note")).await.unwrap();
+        let stored = vault.expected().unwrap();
+        let stored = stored.files.iter().find(|file| file.path == "new.md").unwrap();
+        assert_eq!(stored.sha256, ContentHash::of(b"a new note").to_string());
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_is_not_recorded_under_the_hash_of_another() {
+    let bed = Bed::start().await;
+    let (mut session, _) = bed.writer().await;
+    let empty = path("empty.md");
+    let failure = limited(session.push_file(&file(&empty, b"text"), b"")).await.unwrap_err();
+    assert!(matches!(failure, PushFailure::NotRecorded(ClientError::SourceChanged)), "{failure:?}");
+    assert_eq!(bed.vault.version(), Uid(0));
 }

@@ -313,3 +313,41 @@ async fn a_cancelled_run_ends_at_once() {
     assert!(started.elapsed() < Duration::from_secs(5));
     limited(bed.server.wait_for(|stats| stats.open_websockets == 0)).await;
 }
+
+/// Whatever breaks: a result says what the history of its path says.
+#[tokio::test]
+async fn every_result_is_true_whatever_breaks() {
+    let mut kinds = BTreeMap::new();
+    for seed in 0..6 {
+        let bed = Bed::start().await;
+        bed.fault(&format!(
+            "seed={seed},drop-in-upload=6%,lose-echo=4%,lose-answer=4%,drop-on-request=6%,refuse-push=4%,late-echo=10%,\
+             double-echo=10%,drop-in-listing=5%,refuse-upgrade=5%,unknown-ops=5%"
+        ));
+        let mut uploads = Uploads::of(notes(60));
+        uploads.options.connections = 5;
+        let (summary, results) = uploads.run(&bed).await;
+        let taken = summary.unwrap().taken;
+        assert_eq!(results.len(), 60);
+        bed.server.faults().clear();
+        let states = states(&bed, results.iter().map(|(job, _)| job.path().clone())).await;
+        let mut count = 0;
+        for (job, outcome) in &results {
+            let (kind, possible) = match outcome {
+                Ok(_) => ("taken", 1..=1),
+                Err(UploadFailure::Push(PushFailure::Unknown(_))) => ("unknown", 0..=1),
+                Err(UploadFailure::Push(PushFailure::NotRecorded(_))) => ("not recorded", 0..=0),
+                Err(UploadFailure::Push(PushFailure::Refused(_))) => ("refused", 0..=0),
+                Err(UploadFailure::Source(never)) => match *never {},
+            };
+            *kinds.entry(kind).or_insert(0) += 1;
+            count += u64::from(kind == "taken");
+            assert!(possible.contains(&states[job.path()]), "{job:?}: {outcome:?}, {}", states[job.path()]);
+        }
+        assert_eq!(count, taken);
+    }
+    println!("{kinds:?}");
+    for kind in ["taken", "unknown", "refused"] {
+        assert!(kinds.contains_key(kind), "no result was {kind}: {kinds:?}");
+    }
+}

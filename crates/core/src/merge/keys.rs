@@ -46,9 +46,7 @@ enum Json {
 
 /// Merges a value that any of the three may lack; `None` when the result lacks it.
 fn merge_values(base: Option<&Json>, local: Option<&Json>, remote: Option<&Json>) -> Option<Json> {
-    if local == base {
-        return remote.cloned();
-    }
+    // What only the remote side changed needs no case of its own: its value wins in any case.
     if remote == base {
         return local.cloned();
     }

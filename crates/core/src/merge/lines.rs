@@ -16,24 +16,18 @@ pub(super) fn merge(base: &str, local: &str, remote: &str) -> Result<String, NoM
     let is_mixed = [base, local, remote].into_iter().any(has_both_ends);
     let [base, local, remote] = [base, local, remote].map(|text| Text::read(text, is_mixed));
     let lines = merge_lines(&base.lines, &local.lines, &remote.lines)?;
-    let property = Text {
-        has_mark: of_three(base.has_mark, local.has_mark, remote.has_mark).unwrap_or(true),
+    let merged = Text {
+        has_mark: of_three(base.has_mark, local.has_mark, remote.has_mark),
         lines,
-        end: of_three(base.end, local.end, remote.end).ok_or(NoMerge::Overlap)?,
-        is_ended: of_three(base.is_ended, local.is_ended, remote.is_ended).unwrap_or(true),
+        end: of_three(base.end, local.end, remote.end),
+        is_ended: of_three(base.is_ended, local.is_ended, remote.is_ended),
     };
-    Ok(property.write())
+    Ok(merged.write())
 }
 
-/// What a property of a file becomes; `None` when both sides changed it, each in another way.
-fn of_three<T: PartialEq>(base: T, local: T, remote: T) -> Option<T> {
-    if local == base || local == remote {
-        Some(remote)
-    } else if remote == base {
-        Some(local)
-    } else {
-        None
-    }
+/// What a property of a file becomes. Each has two values, so that sides which both changed it agree.
+fn of_three<T: PartialEq>(base: T, local: T, remote: T) -> T {
+    if local == base { remote } else { local }
 }
 
 fn has_both_ends(text: &str) -> bool {
@@ -47,7 +41,7 @@ struct Text<'a> {
     lines: Vec<&'a str>,
     /// What ends a line; empty where line ends are parts of the lines.
     end: &'static str,
-    /// Whether the last line has an end too. A text without lines has all ends that it can.
+    /// Whether the last line has an end too.
     is_ended: bool,
 }
 
@@ -61,7 +55,7 @@ impl<'a> Text<'a> {
             false => "\n",
         };
         let lines = text.split_inclusive('\n').map(|line| line.strip_suffix(end).unwrap_or(line)).collect();
-        Self { has_mark, lines, end, is_ended: text.is_empty() || text.ends_with('\n') }
+        Self { has_mark, lines, end, is_ended: text.ends_with('\n') }
     }
 
     fn write(&self) -> String {

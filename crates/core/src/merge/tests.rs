@@ -126,6 +126,9 @@ fn the_largest_note_is_merged_where_edits_are_few() {
     let started = Instant::now();
     let merged = lines(&base, &local, &remote).unwrap();
     assert_eq!(merged, format!("edited {remote}"));
+    // Equal lines at the end or at the beginning do not count for the time that it takes.
+    let (local, remote) = (format!("{base}local\n"), format!("{base}remote\n"));
+    assert_eq!(lines(&base, &local, &remote), Err(NoMerge::Overlap));
     println!("merged in {:?}", started.elapsed());
 }
 
@@ -149,7 +152,8 @@ fn of_a_key_that_both_sides_changed_the_remote_value_wins() {
 #[test]
 fn a_list_of_names_has_what_either_side_added_and_not_what_either_removed() {
     assert_eq!(keys(r#"["a","b","c"]"#, r#"["a","x","c"]"#, r#"["b","c","y"]"#).unwrap(), r#"["c","y","x"]"#);
-    // Other lists are one value.
+    // Other lists are one value, at the top too.
+    assert_eq!(keys(r#"["a"]"#, r#"["a","b"]"#, r#"["a","a"]"#).unwrap(), r#"["a","a"]"#);
     assert_eq!(
         keys(r#"{"l":[1]}"#, r#"{"l":[1,2],"k":1}"#, r#"{"l":[3,1]}"#).unwrap(),
         r#"{"l":[3,1],"k":1}"#
@@ -160,6 +164,13 @@ fn a_list_of_names_has_what_either_side_added_and_not_what_either_removed() {
 fn json_is_written_as_the_remote_side_wrote_it() {
     let merged = keys("{\"a\":1}\n", "{\"a\":1,\"b\":[\"ß\"]}", "{\n\t\"a\": 2\n}\n").unwrap();
     assert_eq!(merged, "{\n\t\"a\": 2,\n\t\"b\": [\n\t\t\"ß\"\n\t]\n}\n");
+}
+
+#[test]
+fn a_side_that_has_the_result_already_stays_as_it_is_written() {
+    let odd = "{ \"a\":3 ,\n\"b\":1}";
+    assert_eq!(keys(r#"{"a":1,"b":1}"#, r#"{"a":2,"b":1}"#, odd).unwrap(), odd);
+    assert_eq!(keys(r#"{"a":3}"#, odd, r#"{"a": 3}"#).unwrap(), odd);
 }
 
 #[test]
