@@ -133,6 +133,6 @@ async fn four_large_files_at_once_take_little_memory() {
     });
     assert_eq!((summary.unwrap().bytes, count), (8 * SIZE, 8));
     let more = peak() - before;
-    println!("{} MiB more for {} MiB", more >> 10, 8 * SIZE >> 20);
+    println!("{} MiB more for {} MiB", more >> 10, (8 * SIZE) >> 20);
     assert!(more < MOST_MEMORY, "{more} KiB more than before");
 }

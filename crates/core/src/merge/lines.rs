@@ -4,7 +4,7 @@
 //! editor that changes them on one side does not collide with every edit of the other. Where a file has both kinds of
 //! line ends, they are compared as parts of the lines.
 
-use imara_diff::{Algorithm, Diff, Hunk, Interner, NoSliderHeuristic, Token};
+use imara_diff::{Algorithm, Diff, Hunk, Interner, Token};
 use obsync_protocol::limits::COMPARED_LINES;
 
 use super::NoMerge;
@@ -114,7 +114,6 @@ fn changes(before: &[Token], after: &[Token], tokens: u32) -> Result<Vec<Hunk>, 
     }
     let mut diff = Diff::default();
     diff.compute_with(Algorithm::Histogram, before, after, tokens);
-    diff.postprocess_with(before, after, NoSliderHeuristic);
     Ok(diff.hunks().flat_map(split).collect())
 }
 

@@ -82,6 +82,7 @@ fn without_a_base_or_without_text_nothing_is_merged() {
         assert_eq!(merge(Some(binary), b"a\n", b"b\n"), Err(NoMerge::NotText));
         // But a change of one side is no merge.
         assert_eq!(merge(Some(b"a\n"), b"a\n", binary).unwrap(), binary);
+        assert_eq!(merge(Some(b"a\n"), binary, b"a\n").unwrap(), binary);
     }
 }
 
