@@ -2,9 +2,9 @@
 
 use obsync_protocol::limits::HANDED_OUT_PASSWORDS_KNOWN;
 use obsync_protocol::{
-    CreateVaultRequest, CreatedVault, ExposeSecret, KeyHash, Region, RegionsRequest,
+    CreateVaultRequest, CreatedVault, ExposeSecret, KeyHash, MasterKey, Region, RegionsRequest,
     SUPPORTED_ENCRYPTION_VERSION, SecretString, SignInRequest, SignOutRequest, UserInfo, UserInfoRequest,
-    VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
+    VaultAccessRequest, VaultInfo, VaultKeys, VaultList, VaultListRequest,
 };
 use tracing::warn;
 
@@ -46,6 +46,22 @@ pub enum NewVaultEncryption {
         /// 16 random bytes in hexadecimal, with which the key was derived.
         salt: String,
     },
+}
+
+impl NewVaultEncryption {
+    /// A password that only the user knows, with a salt of its own, and the keys that open the vault. Takes 32 MiB and tens
+    /// of milliseconds of processor time: call it away from the runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Randomness`].
+    pub fn end_to_end(password: &SecretString) -> Result<(Self, VaultKeys), ClientError> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(|error| ClientError::randomness(&error))?;
+        let salt = format!("{:032x}", u128::from_be_bytes(salt));
+        let master = MasterKey::derive(password, &salt);
+        let keys = VaultKeys::new(&master, SUPPORTED_ENCRYPTION_VERSION, &salt);
+        Ok((Self::EndToEnd { key_hash: keys.key_hash().clone(), salt }, keys))
+    }
 }
 
 impl Client {

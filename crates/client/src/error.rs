@@ -227,15 +227,32 @@ pub enum ClientError {
         /// The vault's limit in bytes.
         limit: u64,
     },
-    /// Something was to be sent before the listing was complete (protocol.md section 3).
-    #[error("the vault's listing has not been received yet; nothing may be sent before that")]
-    NotReady,
+    /// The account has no space left.
+    #[error(
+        "the vault is full: the service takes no more content; delete notes, remove old versions, or get more storage"
+    )]
+    VaultFull,
+    /// The account may read the vault and not change it.
+    #[error("this account may not change the vault ({message}); ask its owner for write access")]
+    ReadOnly {
+        /// The service's words.
+        message: String,
+    },
     /// The content of a file to be sent could not be read.
     #[error("the file to be sent could not be read: {reason}")]
     Source {
         /// What the reader said.
         reason: String,
     },
+    /// The system gives no random numbers, without which nothing can be encrypted.
+    #[error("the system gives no random numbers: {reason}")]
+    Randomness {
+        /// What the system said.
+        reason: String,
+    },
+    /// The content of a file to be sent is not the one whose hash was announced.
+    #[error("the file changed while it was sent; it is sent when it has come to rest")]
+    SourceChanged,
 }
 
 impl ClientError {
@@ -251,6 +268,22 @@ impl ClientError {
                 | Self::NotSignedIn
                 | Self::SubscriptionExpired
                 | Self::WrongVaultPassword
+        )
+    }
+
+    /// Whether it is the server's answer to a request, so that the connection can be used further.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NotSignedIn
+                | Self::SubscriptionExpired
+                | Self::VaultNotFound
+                | Self::Overloaded
+                | Self::VaultFull
+                | Self::ReadOnly { .. }
+                | Self::FileTooLarge { .. }
+                | Self::Service { .. }
         )
     }
 
@@ -284,6 +317,10 @@ impl ClientError {
         Self::Protocol { reason: reason.into() }
     }
 
+    pub(crate) fn randomness(error: &getrandom::Error) -> Self {
+        Self::Randomness { reason: error.to_string() }
+    }
+
     pub(crate) fn lost(reason: impl Into<String>) -> Self {
         Self::ConnectionLost { reason: reason.into() }
     }
@@ -301,6 +338,10 @@ impl ClientError {
             Self::VaultNotFound
         } else if says("subscription") && says("expired") {
             Self::SubscriptionExpired
+        } else if says("vault limit exceeded") || says("storage limit") {
+            Self::VaultFull
+        } else if says("read-only") || says("read only") {
+            Self::ReadOnly { message: redactor.printable(text) }
         } else {
             Self::Service { message: redactor.printable(text) }
         }
@@ -344,6 +385,7 @@ impl ClientError {
         | Self::Proxy { reason: text, .. }
         | Self::NotTheService { redirect: Some(text), .. }
         | Self::Service { message: text }
+        | Self::ReadOnly { message: text }
         | Self::Protocol { reason: text }
         | Self::ConnectionLost { reason: text } = &mut self
         {

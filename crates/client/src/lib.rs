@@ -2,9 +2,11 @@
 //!
 //! - [`Client`]: the REST calls: signing in, the vaults of an account. It also carries the options, the limits and the
 //!   rules on hosts for everything else.
-//! - [`Session`]: one WebSocket connection to one vault: the listing, pushes, questions.
+//! - [`Session`]: one WebSocket connection to one vault: the listing, questions, [`LiveChanges`]. It only reads.
+//! - [`WritingSession`]: the same with folders, deletions and files that are sent.
 //! - [`FetchPool`]: the contents of many files over several sessions.
 //! - [`SignIn`], [`Password`]: signing in where nobody is asked, with what containers make of secrets.
+//! - [`UploadPool`]: many changes over several sessions, those of one path in their order.
 //! - [`totp`]: two-factor codes from the secret that they are computed from.
 //!
 //! Every wait has a limit ([`Timeouts`]), every failure is a [`ClientError`] whose sentence says what happened and
@@ -43,6 +45,7 @@ mod speed;
 mod token;
 pub mod totp;
 mod transport;
+mod upload;
 
 pub use calls::{NewVault, NewVaultEncryption, SignedIn};
 pub use client::Client;
@@ -51,6 +54,12 @@ pub use error::ClientError;
 pub use fetch::{FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, PullRequest, Receiver};
 pub use options::{ClientOptions, DEFAULT_API_URL, RetryPolicy, Timeouts};
 pub use password::{Password, secret_from_file, without_line_end};
-pub use session::{Content, History, PushFile, Session, SessionTarget, VaultSize};
+pub use session::{
+    Content, History, LiveChanges, LiveEnd, OldPath, PushFailure, PushFile, Pushed, Renamed, Session,
+    SessionTarget, UnlistedSession, VaultSize, WritingSession,
+};
 pub use sign_in::SignIn;
 pub use token::Token;
+pub use upload::{
+    Upload, UploadFailure, UploadOptions, UploadPool, UploadResult, UploadSource, UploadSummary, Uploaded,
+};

@@ -3,24 +3,28 @@
 //! A session is owned by whoever uses it and has no task of its own: it reads, pings and keeps its limits while one
 //! of its methods is being awaited. What a cancelled call had queued for sending is not lost.
 
+mod live;
 mod pull;
 mod push;
 mod queries;
 mod wire;
+mod writing;
 
 use std::fmt;
 
 use obsync_protocol::limits::{
-    FIRST_CONNECTION_FRAME, FURTHER_LISTING_ENTRIES, FURTHER_LISTING_TIME, TEXT_MESSAGE,
+    FIRST_CONNECTION_FRAME, FURTHER_LISTING_ENTRIES, FURTHER_LISTING_TIME, LIVE_CHANGES_MEMORY, TEXT_MESSAGE,
 };
 use obsync_protocol::{
     Answer, ClientMessage, Init, PushMessage, Redactor, ServerMessage, VaultId, VaultKeys,
 };
 use tracing::{debug, info};
 
+pub use live::{LiveChanges, LiveEnd};
 pub use pull::Content;
-pub use push::PushFile;
+pub use push::{OldPath, PushFailure, PushFile, Pushed, Renamed};
 pub use queries::{History, VaultSize};
+pub use writing::{UnlistedSession, WritingSession};
 
 pub(crate) use pull::{ContentHeader, PullAnswer};
 
@@ -28,6 +32,7 @@ use crate::client::{Client, Pauses};
 use crate::error::ClientError;
 use crate::token::Token;
 use crate::transport::{Incoming, Socket};
+use live::LiveSender;
 use wire::{Due, Wire};
 
 /// The largest file that a vault takes when the server names no limit, in bytes of plaintext.
@@ -46,20 +51,31 @@ pub struct SessionTarget {
     pub keys: VaultKeys,
 }
 
-/// An open session.
+/// An open session that reads. It has no method that changes the vault: that is what a [`WritingSession`] is for, and one
+/// cannot be made of the other.
 ///
-/// Receiving the listing can be cancelled and taken up again. A push or a question that is cancelled leaves an answer
-/// on its way that nobody waits for: do not use the session after that.
+/// Receiving the listing can be cancelled and taken up again. A question that is cancelled leaves an answer on its way that
+/// nobody waits for: do not use the session after that.
+///
+/// ```compile_fail
+/// # async fn example(session: &mut obsync_client::Session, path: &obsync_protocol::VaultPath) {
+/// let _ = session.push_folder(path).await;
+/// # }
+/// ```
 pub struct Session {
     wire: Wire,
     redactor: Redactor,
     keys: VaultKeys,
+    /// The name of this device, by which own changes are recognised.
+    device: String,
     /// The highest uid that was received, at least what the caller had.
     version: u64,
     ready: bool,
     /// What the last `ready` said, which only confirms: it may be more or less than `version`.
     server_version: Option<u64>,
     file_limit: u64,
+    /// Where changes go that the server tells of after the listing, if somebody wants them.
+    live: Option<LiveSender>,
 }
 
 /// A message, read.
@@ -127,28 +143,25 @@ impl Session {
             wire: Wire::new(socket, options.timeouts.clone(), client.speed()),
             redactor: redactor.clone(),
             keys: target.keys.clone(),
+            device: options.device.clone(),
             version,
             ready: false,
             server_version: None,
             file_limit: DEFAULT_FILE_LIMIT,
+            live: None,
         };
-        session.introduce(options.device.clone(), target, initial).await?;
+        session.introduce(target, initial).await?;
         Ok(session)
     }
 
-    async fn introduce(
-        &mut self,
-        device: String,
-        target: &SessionTarget,
-        initial: bool,
-    ) -> Result<(), ClientError> {
+    async fn introduce(&mut self, target: &SessionTarget, initial: bool) -> Result<(), ClientError> {
         self.wire.queue(&ClientMessage::Init(Init {
             token: target.token.secret().clone(),
             id: target.vault_id.clone(),
             keyhash: self.keys.key_hash().clone(),
             version: self.version,
             initial,
-            device,
+            device: self.device.clone(),
             encryption_version: self.keys.encryption_version(),
         }))?;
         self.wire.flush().await?;
@@ -208,6 +221,15 @@ impl Session {
         Ok(self.version)
     }
 
+    /// The changes that the server tells of after the listing, whatever the session does meanwhile. Ask for them before the
+    /// listing, so that none is missed. A second call takes them from the first receiver.
+    #[must_use]
+    pub fn live_changes(&mut self) -> LiveChanges {
+        let (sender, changes) = live::channel(LIVE_CHANGES_MEMORY);
+        self.live = Some(sender);
+        changes
+    }
+
     /// Receives the listing for nobody: what is newer than the listing that the jobs come from is the next run's.
     /// Nothing is kept of it, and one without end is given up.
     pub(crate) async fn pass_over_listing(&mut self) -> Result<(), ClientError> {
@@ -251,7 +273,7 @@ impl Session {
     }
 
     /// Keeps the session alive until it ends, and says how. Can be cancelled at any time; that is what it is for.
-    pub(crate) async fn idle(&mut self) -> ClientError {
+    pub async fn idle(&mut self) -> ClientError {
         loop {
             match self.event(&Due::never(), TEXT_MESSAGE).await {
                 Ok(Event::Push(_) | Event::Ready | Event::Nothing) => {}
@@ -317,6 +339,9 @@ impl Session {
             ServerMessage::Push(entry) => {
                 if entry.has_sound_uid() {
                     self.version = self.version.max(entry.uid.0);
+                }
+                if let Some(live) = self.live.as_mut().filter(|_| self.ready) {
+                    live.send(&entry, text.len());
                 }
                 Ok(Event::Push(Box::new(entry)))
             }

@@ -23,6 +23,7 @@ mod identify;
 mod identity;
 mod ledger;
 mod listing;
+pub mod merge;
 mod model;
 pub mod pin;
 mod progress;

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use obsync_client::{
     Client, ClientOptions, Content, FetchOptions, FetchPool, FetchResult, PullRequest, PushFile, Receiver,
-    Session, SessionTarget,
+    SessionTarget, WritingSession,
 };
 use obsync_protocol::{ContentHash, MasterKey, PushMessage, VaultKeys, VaultPath};
 use reqwest::Url;
@@ -55,7 +55,7 @@ fn standard_input() -> Result<Vec<u8>> {
 struct Editor {
     client: Client,
     target: SessionTarget,
-    session: Session,
+    session: WritingSession,
     /// What is in the vault.
     entries: BTreeMap<VaultPath, PushMessage>,
 }
@@ -83,9 +83,9 @@ impl Editor {
         let keys = tokio::task::spawn_blocking(derive).await.context("the vault's keys were not derived")?;
         client.check_access(&token, &vault, keys.key_hash()).await?;
         let target = SessionTarget { token, vault_id: vault.id, host: vault.host, keys };
-        let mut session = Session::open(&client, &target, 0, true).await?;
+        let session = WritingSession::open(&client, &target, 0, true).await?;
         let mut entries = BTreeMap::new();
-        session
+        let (session, _) = session
             .listing(&mut |entry| {
                 // A path that cannot be decoded is none that could be given here.
                 let Ok(path) = target.keys.decode_path(&entry.path) else { return };
@@ -200,7 +200,7 @@ impl Editor {
         let pool = FetchPool {
             client: self.client.clone(),
             target: self.target.clone(),
-            version: self.session.version(),
+            version: self.session.version().unwrap_or_default(),
             options: FetchOptions { connections: 1, ..FetchOptions::default() },
             receiver: Arc::new(Whole { keys: self.target.keys.clone() }),
             jobs,

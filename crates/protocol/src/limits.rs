@@ -98,12 +98,28 @@ pub const FURTHER_LISTING_ENTRIES: u64 = 100_000;
 /// How long a further connection of a pool may list.
 pub const FURTHER_LISTING_TIME: Duration = Duration::from_secs(60);
 
+// Live changes.
+
+/// Memory for the changes that a session heard of and that nobody has taken yet, in bytes. Beyond it the session says so,
+/// and a new one lists what was missed.
+pub const LIVE_CHANGES_MEMORY: usize = 32 * MIB;
+
 // Contents.
 
 /// Frames that a content of any size may come in.
 pub const CONTENT_FRAMES: u64 = 1024;
 /// Beyond [`CONTENT_FRAMES`], one frame more for each so many bytes.
 pub const BYTES_PER_CONTENT_FRAME: u64 = 256;
+
+// Merging.
+
+/// Bytes of each of the three texts of a merge. A larger file that changed on both sides is kept twice.
+pub const MERGED_TEXT: usize = 4 * MIB;
+/// Lines of each of the three texts of a merge.
+pub const MERGED_LINES: usize = 200_000;
+/// Lines of the common base times lines of one side, those before the first difference and after the last left out. The
+/// comparison of texts made for it takes time in proportion: some seconds.
+pub const COMPARED_LINES: usize = 1 << 30;
 
 // Files that obsync keeps.
 
@@ -128,6 +144,9 @@ pub const GIVEN_SECRET: u64 = 64 << 10;
 /// The least speed while an answer is due and this side reads, in bytes a second over [`LEAST_SPEED_OVER`], all
 /// connections together.
 pub const LEAST_SPEED: u64 = 1024;
+/// The least speed at which pieces of an upload have to reach the server, in bytes a second: a piece of 2 MiB may be under
+/// way for nine minutes before its answer is waited for.
+pub const LEAST_UPLOAD_SPEED: u64 = 4096;
 /// The time over which [`LEAST_SPEED`] is measured.
 pub const LEAST_SPEED_OVER: Duration = Duration::from_secs(600);
 /// How long the first entry of a listing may take.

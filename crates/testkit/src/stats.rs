@@ -35,6 +35,8 @@ pub struct Stats {
     pub content_bytes: u64,
     /// How often each content was sent to its end.
     pub served: BTreeMap<(VaultId, Uid), u64>,
+    /// Requests received over WebSocket that would change a vault (push, restore, purge), refused ones included.
+    pub changes_requested: u64,
     /// Pushes received over WebSocket and recorded.
     pub pushes: u64,
     /// Pushes whose content was already known, so that none was sent.

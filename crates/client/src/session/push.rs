@@ -3,16 +3,20 @@
 use bytes::Bytes;
 use obsync_protocol::limits::TEXT_MESSAGE;
 use obsync_protocol::{
-    Answer, CONTENT_OVERHEAD, ClientMessage, ContentHash, EncodedHash, NONCE_LENGTH, PushRequest, Redactor,
-    VaultPath,
+    Answer, CONTENT_OVERHEAD, ClientMessage, ContentEncryptor, ContentHash, ContentHasher, EncodedHash,
+    NONCE_LENGTH, PushMessage, PushRequest, Redactor, Uid, VaultPath,
 };
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::Session;
+use super::{Event, Session};
 use crate::error::{ClientError, reasons};
 
 /// The size of all pieces but the last, in bytes.
 const PIECE: usize = 2 << 20;
+
+/// How much of a content is read at a time, in bytes.
+const READ: usize = 64 << 10;
 
 /// A file to be sent.
 #[derive(Clone, Debug)]
@@ -29,44 +33,113 @@ pub struct PushFile<'a> {
     pub related: Option<&'a VaultPath>,
 }
 
+/// A change that the server took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// The uid that the server gave it, as far as its echo came before the answer: the first entry meanwhile that says
+    /// what was sent and names this device.
+    pub echo: Option<Uid>,
+    /// The uid of the deletion of [`PushFile::related`], if the service made one by itself.
+    pub related_deleted: Option<Uid>,
+}
+
+/// A rename that the server took.
+#[derive(Clone, Debug)]
+pub struct Renamed {
+    /// The file at its new path.
+    pub pushed: Pushed,
+    /// What became of its old path.
+    pub old: OldPath,
+}
+
+/// The old path of a rename.
+#[derive(Clone, Debug)]
+pub enum OldPath {
+    /// The service deleted it because of the rename.
+    DeletedByService(Uid),
+    /// It was deleted by a change of its own.
+    Deleted(Pushed),
+    /// The file has its new path, but the old one may still be there.
+    NotDeleted(PushFailure),
+}
+
+/// A change that was not answered by `ok`.
+#[derive(Clone, Debug, Error)]
+pub enum PushFailure {
+    /// The server refused it. The session can be used further.
+    #[error(transparent)]
+    Refused(ClientError),
+    /// It ended before the server can have recorded it, so it can be sent again.
+    #[error(transparent)]
+    NotRecorded(ClientError),
+    /// The answer did not come, so the vault may have the change or not: its history says.
+    #[error("{0}; it is not known whether the vault has this change")]
+    Unknown(#[source] ClientError),
+}
+
+impl PushFailure {
+    /// The reason.
+    #[must_use]
+    pub fn error(&self) -> &ClientError {
+        match self {
+            Self::Refused(error) | Self::NotRecorded(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
+/// What the server wants after a push or one of its pieces.
+enum Reply {
+    Done,
+    Next,
+    Refused(ClientError),
+}
+
+/// A change under way.
+struct Change<'a> {
+    request: &'a PushRequest,
+    pushed: Pushed,
+}
+
 impl Session {
-    /// Records a folder.
-    ///
-    /// # Errors
-    /// [`ClientError::NotReady`] before the listing is complete; the server's refusal; whatever the network adds.
-    pub async fn push_folder(&mut self, path: &VaultPath) -> Result<(), ClientError> {
-        self.push_bare(path, true, false).await
+    pub(super) async fn push_bare(
+        &mut self,
+        path: &VaultPath,
+        folder: bool,
+        deleted: bool,
+    ) -> Result<Pushed, PushFailure> {
+        let request = PushRequest {
+            path: self.keys.encode_path(path),
+            related_path: None,
+            extension: if folder { String::new() } else { path.extension() },
+            hash: EncodedHash::from(String::new()),
+            ctime: 0,
+            mtime: 0,
+            folder,
+            deleted,
+            size: None,
+            pieces: None,
+        };
+        let mut change = Change { request: &request, pushed: Pushed::default() };
+        match self.announce(&mut change).await? {
+            Reply::Done => Ok(change.pushed),
+            Reply::Next => Err(not_kept("the server asks for content where there is none")),
+            Reply::Refused(error) => Err(PushFailure::Refused(error)),
+        }
     }
 
-    /// Records that a file or folder is gone.
-    ///
-    /// # Errors
-    /// As for [`Session::push_folder`].
-    pub async fn push_deletion(&mut self, path: &VaultPath, folder: bool) -> Result<(), ClientError> {
-        self.push_bare(path, folder, true).await
-    }
-
-    /// Sends a file that is at hand.
-    ///
-    /// # Errors
-    /// As for [`Session::push_folder`], and [`ClientError::FileTooLarge`] before anything is sent.
-    pub async fn push_file(&mut self, file: &PushFile<'_>, content: &[u8]) -> Result<(), ClientError> {
-        self.push_file_from(file, content.len() as u64, content).await
-    }
-
-    /// Sends a file of `size` bytes as `content` gives it, in constant memory.
-    ///
-    /// # Errors
-    /// As for [`Session::push_file`]; [`ClientError::Source`] when `content` gives another number of bytes, after
-    /// which the session cannot be used any more.
-    pub async fn push_file_from<R: AsyncRead + Unpin + Send>(
+    pub(super) async fn push_content<R: AsyncRead + Unpin>(
         &mut self,
         file: &PushFile<'_>,
         size: u64,
         content: R,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Pushed, PushFailure> {
+        let too_large = ClientError::FileTooLarge { size, limit: self.file_limit() };
         if size > self.file_limit() {
-            return Err(ClientError::FileTooLarge { size, limit: self.file_limit() });
+            return Err(PushFailure::Refused(too_large));
+        }
+        // It is not read, so it would be recorded under any hash.
+        if size == 0 && file.hash != ContentHash::EMPTY {
+            return Err(PushFailure::NotRecorded(ClientError::SourceChanged));
         }
         // An empty file is not encrypted (protocol.md section 1).
         let encrypted = if size == 0 { 0 } else { size + CONTENT_OVERHEAD };
@@ -82,113 +155,106 @@ impl Session {
             size: Some(encrypted),
             pieces: Some(encrypted.div_ceil(PIECE as u64)),
         };
-        match self.push(request).await? {
-            Reply::Done => Ok(()),
-            Reply::Next if encrypted > 0 => self.send_pieces(size, content).await,
-            Reply::Next => Err(ClientError::protocol("the server asks for the content of an empty file")),
-        }
-    }
-
-    async fn push_bare(&mut self, path: &VaultPath, folder: bool, deleted: bool) -> Result<(), ClientError> {
-        let request = PushRequest {
-            path: self.keys.encode_path(path),
-            related_path: None,
-            extension: if folder { String::new() } else { path.extension() },
-            hash: EncodedHash::from(String::new()),
-            ctime: 0,
-            mtime: 0,
-            folder,
-            deleted,
-            size: None,
-            pieces: None,
+        let mut change = Change { request: &request, pushed: Pushed::default() };
+        let reply = match self.announce(&mut change).await? {
+            Reply::Next if encrypted > 0 => self.send_content(&mut change, file.hash, size, content).await?,
+            Reply::Next => return Err(not_kept("the server asks for the content of an empty file")),
+            reply => reply,
         };
-        match self.push(request).await? {
-            Reply::Done => Ok(()),
-            Reply::Next => Err(ClientError::protocol("the server asks for content where there is none")),
+        match reply {
+            Reply::Refused(ClientError::Service { message }) if says_too_large(&message) => {
+                Err(PushFailure::Refused(too_large))
+            }
+            Reply::Refused(error) => Err(PushFailure::Refused(error)),
+            Reply::Done | Reply::Next => Ok(change.pushed),
         }
     }
 
-    async fn push(&mut self, request: PushRequest) -> Result<Reply, ClientError> {
-        if !self.ready {
-            return Err(ClientError::NotReady);
-        }
-        self.wire.queue(&ClientMessage::Push(request))?;
-        self.wire.flush().await?;
-        self.push_reply().await
-    }
-
-    async fn push_reply(&mut self) -> Result<Reply, ClientError> {
-        let answer = self.answer("the server's answer to a change", TEXT_MESSAGE).await?;
-        Reply::read(&answer, &self.redactor)
+    /// Sends the request, and says what the server wants then.
+    async fn announce(&mut self, change: &mut Change<'_>) -> Result<Reply, PushFailure> {
+        let request = ClientMessage::Push(change.request.clone());
+        self.wire.queue(&request).map_err(PushFailure::NotRecorded)?;
+        self.wire.flush().await.map_err(PushFailure::Unknown)?;
+        self.reply(change, 0).await.map_err(PushFailure::Unknown)
     }
 
     /// Encrypts and sends, piece by piece; each piece is answered, the last one by `ok`.
-    async fn send_pieces<R: AsyncRead + Unpin>(&mut self, size: u64, content: R) -> Result<(), ClientError> {
+    async fn send_content<R: AsyncRead + Unpin>(
+        &mut self,
+        change: &mut Change<'_>,
+        hash: ContentHash,
+        size: u64,
+        content: R,
+    ) -> Result<Reply, PushFailure> {
+        let not_recorded = PushFailure::NotRecorded;
         let mut nonce = [0; NONCE_LENGTH];
-        getrandom::fill(&mut nonce).map_err(|error| ClientError::Source {
-            reason: format!("the system gives no random numbers ({error})"),
-        })?;
-        let mut encryptor = self.keys.content_encryptor(nonce);
-        // One byte more than announced is asked for, to notice a file that has grown.
-        let mut content = content.take(size + 1);
-        let mut read = 0;
-        let mut pending: Vec<u8> = Vec::with_capacity(PIECE + (64 << 10));
-        let mut plain = vec![0; 64 << 10];
+        getrandom::fill(&mut nonce).map_err(|error| not_recorded(ClientError::randomness(&error)))?;
+        let mut pieces = Pieces::new(self.keys.content_encryptor(nonce), content, size, hash);
         loop {
-            let count = content
-                .read(&mut plain)
-                .await
-                .map_err(|error| ClientError::Source { reason: reasons(&error) })?;
-            read += count as u64;
-            if count == 0 || read > size {
-                break;
+            let (piece, is_last) = pieces.next().await.map_err(not_recorded)?;
+            let failed = if is_last { PushFailure::Unknown } else { not_recorded };
+            match (self.send_piece(change, piece).await.map_err(failed)?, is_last) {
+                (Reply::Next, false) => {}
+                (Reply::Done, false) => {
+                    let early = "the server took a file for complete before its end";
+                    return Err(PushFailure::Unknown(ClientError::protocol(early)));
+                }
+                (Reply::Next, true) => {
+                    let more = "the server asks for more content than announced";
+                    return Err(PushFailure::Unknown(ClientError::protocol(more)));
+                }
+                (reply, _) => return Ok(reply),
             }
-            encryptor
-                .update(&plain[..count], &mut pending)
-                .map_err(|error| ClientError::Source { reason: error.to_string() })?;
-            while pending.len() > PIECE {
-                let rest = pending.split_off(PIECE);
-                self.send_piece(std::mem::replace(&mut pending, rest), false).await?;
-            }
         }
-        if read != size {
-            return Err(ClientError::Source {
-                reason: format!("it does not have the {size} bytes that it had at first"),
-            });
-        }
-        encryptor.finish(&mut pending);
-        if pending.len() > PIECE {
-            let rest = pending.split_off(PIECE);
-            self.send_piece(std::mem::replace(&mut pending, rest), false).await?;
-        }
-        self.send_piece(pending, true).await
     }
 
-    async fn send_piece(&mut self, piece: Vec<u8>, last: bool) -> Result<(), ClientError> {
+    async fn send_piece(&mut self, change: &mut Change<'_>, piece: Vec<u8>) -> Result<Reply, ClientError> {
+        let sent = piece.len();
         self.wire.queue_piece(Bytes::from(piece))?;
         self.wire.flush().await?;
-        match (self.push_reply().await?, last) {
-            (Reply::Done, true) | (Reply::Next, false) => Ok(()),
-            (Reply::Done, false) => {
-                Err(ClientError::protocol("the server took a file for complete before its end"))
-            }
-            (Reply::Next, true) => {
-                Err(ClientError::protocol("the server asks for more content than announced"))
+        self.reply(change, sent).await
+    }
+
+    /// The answer to a change of which so many bytes were sent, with the echoes that come before it.
+    async fn reply(&mut self, change: &mut Change<'_>, sent: usize) -> Result<Reply, ClientError> {
+        let due = self.wire.change_due("the server's answer to a change", sent);
+        loop {
+            match self.event(&due, TEXT_MESSAGE).await? {
+                Event::Answer(answer) => return Reply::read(&answer, &self.redactor),
+                Event::Push(entry) => change.hear(&entry, &self.device),
+                Event::Ready | Event::Nothing => {}
+                Event::Piece(_) => {
+                    return Err(ClientError::protocol("a piece of content came where an answer was due"));
+                }
             }
         }
     }
 }
 
-/// What the server wants after a push or one of its pieces.
-enum Reply {
-    Done,
-    Next,
+impl Change<'_> {
+    /// Takes note of an entry that came before the answer.
+    fn hear(&mut self, entry: &PushMessage, device: &str) {
+        let request = self.request;
+        if entry.device != device || !entry.has_sound_uid() {
+            return;
+        }
+        let is_echo = entry.path == request.path
+            && entry.hash == request.hash
+            && entry.mtime == request.mtime
+            && entry.folder == request.folder
+            && entry.deleted == request.deleted;
+        if is_echo {
+            self.pushed.echo.get_or_insert(entry.uid);
+        } else if entry.deleted && Some(&entry.path) == request.related_path.as_ref() {
+            self.pushed.related_deleted.get_or_insert(entry.uid);
+        }
+    }
 }
 
 impl Reply {
     fn read(answer: &Answer, redactor: &Redactor) -> Result<Self, ClientError> {
         if let Some(error) = answer.error() {
-            return Err(ClientError::from_server_text(&error, redactor));
+            return Ok(Self::Refused(ClientError::from_server_text(&error, redactor)));
         }
         if answer.is_ok() {
             Ok(Self::Done)
@@ -198,4 +264,82 @@ impl Reply {
             Err(ClientError::protocol("a change was neither accepted nor refused"))
         }
     }
+}
+
+/// A content, encrypted as it is read, in pieces.
+struct Pieces<R> {
+    /// `None` once the tag was added.
+    encryptor: Option<ContentEncryptor>,
+    hasher: ContentHasher,
+    hash: ContentHash,
+    content: R,
+    size: u64,
+    read: u64,
+    plain: Vec<u8>,
+    /// Encrypted and not given out.
+    pending: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Pieces<R> {
+    fn new(encryptor: ContentEncryptor, content: R, size: u64, hash: ContentHash) -> Self {
+        let hasher = ContentHasher::new();
+        Self {
+            encryptor: Some(encryptor),
+            hasher,
+            hash,
+            content,
+            size,
+            read: 0,
+            plain: vec![0; READ],
+            pending: Vec::new(),
+        }
+    }
+
+    /// The next piece, and whether it is the last. The last one is not given out, nor the one before it that would complete
+    /// it but for some bytes of the tag, unless the content is the one that was announced.
+    async fn next(&mut self) -> Result<(Vec<u8>, bool), ClientError> {
+        while self.encryptor.is_some() && self.pending.len() <= PIECE {
+            self.read().await?;
+        }
+        if self.pending.len() > PIECE {
+            let rest = self.pending.split_off(PIECE);
+            return Ok((std::mem::replace(&mut self.pending, rest), false));
+        }
+        Ok((std::mem::take(&mut self.pending), true))
+    }
+
+    async fn read(&mut self) -> Result<(), ClientError> {
+        let count = self.content.read(&mut self.plain).await.map_err(|error| source(reasons(&error)))?;
+        self.read += count as u64;
+        if self.read > self.size || (count == 0 && self.read < self.size) {
+            return Err(source(format!("it does not have the {} bytes that it had at first", self.size)));
+        }
+        if count > 0 {
+            let plain = &self.plain[..count];
+            self.hasher.update(plain);
+            let Some(encryptor) = &mut self.encryptor else { return Ok(()) };
+            return encryptor.update(plain, &mut self.pending).map_err(|error| source(error.to_string()));
+        }
+        if std::mem::take(&mut self.hasher).finish() != self.hash {
+            return Err(ClientError::SourceChanged);
+        }
+        if let Some(encryptor) = self.encryptor.take() {
+            encryptor.finish(&mut self.pending);
+        }
+        Ok(())
+    }
+}
+
+fn source(reason: String) -> ClientError {
+    ClientError::Source { reason }
+}
+
+/// A server that breaks the protocol before it can have recorded anything.
+fn not_kept(reason: &str) -> PushFailure {
+    PushFailure::NotRecorded(ClientError::protocol(reason))
+}
+
+fn says_too_large(message: &str) -> bool {
+    let lower = message.to_lowercase();
+    ["too large", "too big", "maximum file size", "file size limit"].iter().any(|part| lower.contains(part))
 }

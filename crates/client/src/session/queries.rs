@@ -70,11 +70,8 @@ impl Session {
     /// Makes an earlier state of an entry its present one.
     ///
     /// # Errors
-    /// As for [`Session::size`], and [`ClientError::NotReady`] before the listing is complete.
-    pub async fn restore(&mut self, uid: Uid) -> Result<(), ClientError> {
-        if !self.ready {
-            return Err(ClientError::NotReady);
-        }
+    /// As for [`Session::size`].
+    pub(super) async fn restore(&mut self, uid: Uid) -> Result<(), ClientError> {
         self.ask(&ClientMessage::Restore { uid }).await?;
         let answer = self.confirmation("the server's answer to restoring an entry").await?;
         if answer.is_ok() {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use obsync_protocol::ClientMessage;
+use obsync_protocol::limits::LEAST_UPLOAD_SPEED;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 use tracing::{debug, trace};
 
@@ -52,22 +53,36 @@ pub(super) struct Due {
     content_since: Option<Instant>,
     /// Whether the server has to keep to the least speed meanwhile.
     is_measured: bool,
+    /// Whether the first entry of a listing is waited for.
+    begins_listing: bool,
+    /// How long what was sent may take to arrive, in which the other side has nothing to say.
+    on_its_way: Duration,
 }
 
 impl Due {
     pub(super) fn never() -> Self {
-        Self { what: "", after: Duration::MAX, at: None, content_since: None, is_measured: false }
+        Self {
+            what: "",
+            after: Duration::MAX,
+            at: None,
+            content_since: None,
+            is_measured: false,
+            begins_listing: false,
+            on_its_way: Duration::ZERO,
+        }
     }
 
     fn in_time(what: &'static str, after: Duration) -> Self {
         // A limit too far away for the clock is none.
-        Self { what, after, at: Instant::now().checked_add(after), content_since: None, is_measured: true }
+        Self { what, after, at: Instant::now().checked_add(after), is_measured: true, ..Self::never() }
     }
 
     fn check(&self, now: Instant) -> Result<(), ClientError> {
         match self.at {
-            // Only the first entry of a listing is waited for without a measure.
-            Some(at) if at <= now && !self.is_measured => Err(ClientError::NoListing { after: self.after }),
+            // Once entries came in this run, it is one that is late as any other.
+            Some(at) if at <= now && self.begins_listing && !self.is_measured => {
+                Err(ClientError::NoListing { after: self.after })
+            }
             Some(at) if at <= now => Err(ClientError::TimedOut { what: self.what, after: self.after }),
             _ => Ok(()),
         }
@@ -111,7 +126,11 @@ impl Wire {
 
     /// A limit for the first entry of a listing, which a server may have to look for.
     pub(super) fn first_entry_due(&self) -> Due {
-        Due { is_measured: self.speed.has_listed(), ..self.step_due("the first entry of the listing") }
+        Due {
+            is_measured: self.speed.has_listed(),
+            begins_listing: true,
+            ..self.step_due("the first entry of the listing")
+        }
     }
 
     /// A limit for the entry after one that came.
@@ -124,7 +143,15 @@ impl Wire {
     /// its way do; how many have to come is up to the least speed.
     pub(super) fn piece_due(&self, what: &'static str) -> Due {
         let content_since = Some(Instant::now());
-        Due { what, after: self.timeouts.silence, at: None, content_since, is_measured: true }
+        Due { what, after: self.timeouts.silence, content_since, is_measured: true, ..Due::never() }
+    }
+
+    /// A limit for the answer to a change of which so many bytes were sent just now. The system takes them at once, but
+    /// on a slow line they are under way for minutes. The speed of the server's answers is nobody's measure.
+    pub(super) fn change_due(&self, what: &'static str, sent: usize) -> Due {
+        let on_its_way = Duration::from_secs(sent as u64 / LEAST_UPLOAD_SPEED);
+        let after = self.timeouts.answer.saturating_add(on_its_way);
+        Due { is_measured: false, on_its_way, ..Due::in_time(what, after) }
     }
 
     /// Counts a text of so many bytes as progress. What says nothing is none: it must not hide that nothing comes.
@@ -255,7 +282,7 @@ impl Wire {
 
     /// Sets the timer to the earliest limit, unless it rings before that in any case.
     fn set_timer(&mut self, due: &Due, started: Instant, now: Instant) {
-        let mut earliest = self.dead_at(started);
+        let mut earliest = self.dead_at(due, started);
         if let Some(at) = self.content_at(due) {
             earliest = earliest.min(at);
         }
@@ -275,8 +302,8 @@ impl Wire {
 
     async fn look_at_clock(&mut self, due: &Due, started: Instant, now: Instant) -> Result<(), ClientError> {
         due.check(now)?;
-        if self.dead_at(started) <= now {
-            let after = self.timeouts.silence;
+        if self.dead_at(due, started) <= now {
+            let after = self.timeouts.silence + due.on_its_way;
             return Err(ClientError::TimedOut { what: "a sign of life from the server", after });
         }
         self.check_content(due, now)?;
@@ -292,8 +319,8 @@ impl Wire {
     }
 
     /// When the connection counts as dead. Time in which nobody listened does not count as silence.
-    fn dead_at(&self, started: Instant) -> Instant {
-        started.max(self.socket.last_read()) + self.timeouts.silence
+    fn dead_at(&self, due: &Due, started: Instant) -> Instant {
+        started.max(self.socket.last_read()) + self.timeouts.silence + due.on_its_way
     }
 
     /// When content that is waited for counts as never coming.
@@ -435,6 +462,23 @@ mod tests {
         wire.queue_piece(bytes::Bytes::from(vec![1; 300_000])).unwrap();
         let error = wire.flush().await.unwrap_err();
         assert!(matches!(error, ClientError::TimedOut { .. }), "{error:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_that_is_under_way_for_minutes_is_no_dead_connection() {
+        for (minutes, is_lost) in [(8, false), (11, true)] {
+            let (mut wire, mut peer) = narrow(Timeouts::default()).await;
+            wire.start_heartbeat();
+            let server = tokio::spawn(async move {
+                sleep(Duration::from_secs(60 * minutes)).await;
+                let _ = peer.send(Message::text("{}")).await;
+                peer
+            });
+            let due = wire.change_due("the server's answer to a piece", 2 << 20);
+            assert_eq!(wire.next(&due).await.is_err(), is_lost, "{minutes} minutes");
+            // Nothing but the answer is waited for that long.
+            drop(server);
+        }
     }
 
     #[tokio::test]

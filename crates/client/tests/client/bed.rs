@@ -4,7 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use obsync_client::{
-    Client, ClientError, ClientOptions, RetryPolicy, Session, SessionTarget, Timeouts, Token,
+    Client, ClientError, ClientOptions, LiveChanges, RetryPolicy, Session, SessionTarget, Timeouts, Token,
+    WritingSession,
 };
 use obsync_protocol::{PushMessage, VaultKeys};
 use obsync_testkit::{Faults, Server, VaultHandle, VaultSpec};
@@ -75,6 +76,14 @@ impl Bed {
         let mut entries = Vec::new();
         limited(session.listing(&mut |entry| entries.push(entry))).await.unwrap();
         (session, entries)
+    }
+}
+
+impl Bed {
+    /// A session to write with, after its listing, and what it hears from then on.
+    pub(crate) async fn writer(&self) -> (WritingSession, LiveChanges) {
+        let session = limited(WritingSession::open(&self.client, &self.target(), 0, true)).await.unwrap();
+        limited(session.listing(&mut |_| {})).await.unwrap()
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use obsync_client::{Client, ClientError, NewVault, NewVaultEncryption, Session, SessionTarget, Token};
-use obsync_protocol::{EncryptionVersion, MasterKey, VaultKeys};
+use obsync_client::{
+    Client, ClientError, NewVault, NewVaultEncryption, PushFile, Session, SessionTarget, Token,
+    WritingSession,
+};
+use obsync_protocol::{ContentHash, EncryptionVersion, MasterKey, VaultKeys, VaultPath};
 use obsync_testkit::{Server, VaultSpec};
 
 use crate::bed::{Bed, EMAIL, PASSWORD, limited, options};
@@ -183,6 +186,34 @@ async fn a_vault_can_be_made_and_opened_with_its_password_only() {
     bed.client.check_access(&bed.token, vault, right.key_hash()).await.unwrap();
     let error = bed.client.check_access(&bed.token, vault, keys("wrong").key_hash()).await.unwrap_err();
     assert!(matches!(error, ClientError::WrongVaultPassword), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_vault_that_was_made_takes_what_its_keys_encrypt() {
+    let bed = Bed::start().await;
+    let password = "only the user knows it".into();
+    let (encryption, keys) = NewVaultEncryption::end_to_end(&password).unwrap();
+    let NewVaultEncryption::EndToEnd { salt, .. } = &encryption else { panic!("{encryption:?}") };
+    assert!(salt.len() == 32 && salt.bytes().all(|byte| byte.is_ascii_hexdigit()), "{salt}");
+    let (other, _) = NewVaultEncryption::end_to_end(&password).unwrap();
+    assert!(matches!(&other, NewVaultEncryption::EndToEnd { salt: other, .. } if other != salt));
+
+    let vault = NewVault { name: "Made".to_owned(), region: String::new(), encryption };
+    let made = bed.client.create_vault(&bed.token, vault).await.unwrap();
+    let vaults = bed.client.vaults(&bed.token).await.unwrap();
+    let vault = vaults.into_iter().find(|vault| vault.id == made.id).unwrap();
+    assert_eq!(vault.encryption_version, 3);
+    let target = SessionTarget { vault_id: vault.id, host: vault.host, keys, ..bed.target() };
+    let session = limited(WritingSession::open(&bed.client, &target, 0, true)).await.unwrap();
+    let (mut session, _) = limited(session.listing(&mut |_| {})).await.unwrap();
+    let (path, content) = (VaultPath::parse("note.md").unwrap(), b"the first note");
+    let file = PushFile { path: &path, hash: ContentHash::of(content), ctime: 1, mtime: 2, related: None };
+    limited(session.push_file(&file, content)).await.unwrap();
+
+    // Another device derives the same keys from the password and the salt that the service lists.
+    let stored = bed.server.vault("Made").unwrap();
+    stored.unlock(&password).unwrap();
+    assert_eq!(stored.expected().unwrap().files[0].sha256, ContentHash::of(content).to_string());
 }
 
 #[tokio::test]

@@ -177,10 +177,15 @@ async fn a_vault_tells_its_size_and_its_past() {
     assert_eq!((history.items.len(), history.more), (2, false));
     assert_eq!(history.items[1].uid, first);
 
-    limited(session.restore(first)).await.unwrap();
-    assert_eq!(limited(session.history(&path, Uid(0))).await.unwrap().items.len(), 3);
-    let error = limited(session.restore(Uid(9999))).await.unwrap_err();
+    let (mut writer, mut live) = bed.writer().await;
+    limited(writer.restore(first)).await.unwrap();
+    assert_eq!(live.try_next().unwrap().map(|entry| entry.uid), Some(Uid(5)));
+    assert_eq!(limited(writer.history(&path, Uid(0))).await.unwrap().items.len(), 3);
+    assert_eq!(limited(writer.deleted()).await.unwrap().len(), 1);
+    let error = limited(writer.restore(Uid(9999))).await.unwrap_err();
     assert!(matches!(error, ClientError::Service { .. }), "{error:?}");
+    // A refusal leaves the session as it is.
+    assert!(limited(writer.size()).await.unwrap().size >= size.size);
 }
 
 #[tokio::test]
@@ -218,4 +223,20 @@ async fn the_servers_limit_on_files_is_taken_over() {
     };
     let session = limited(Session::open(&client, &target, 0, true)).await.unwrap();
     assert_eq!(session.file_limit(), 1000);
+}
+
+#[tokio::test]
+async fn a_session_that_reads_asks_for_no_change_of_the_vault() {
+    let bed = Bed::start().await;
+    bed.vault.write("note.md", "text", 1).unwrap();
+    let (mut session, entries) = bed.listed().await;
+    limited(session.size()).await.unwrap();
+    limited(session.deleted()).await.unwrap();
+    limited(session.history(&entries[0].path, Uid(0))).await.unwrap();
+    assert!(crate::collector::Run::of(&bed).await.fetch(&bed).await.failures.is_empty());
+    assert_eq!((bed.server.stats().changes_requested, bed.vault.version()), (0, Uid(1)));
+    // One that writes does.
+    let (mut writer, _) = bed.writer().await;
+    limited(writer.push_folder(&VaultPath::parse("Folder").unwrap())).await.unwrap();
+    assert_eq!(bed.server.stats().changes_requested, 1);
 }

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use obsync_client::{Client, ClientOptions, NewVault, NewVaultEncryption, PushFile, Session, SessionTarget};
-use obsync_protocol::{ContentHash, EncryptionVersion, MasterKey, VaultKeys, VaultPath};
+use obsync_client::{
+    Client, ClientOptions, NewVault, NewVaultEncryption, PushFile, SessionTarget, WritingSession,
+};
+use obsync_protocol::{ContentHash, VaultPath};
 use obsync_testkit::GeneratedFile;
-use secrecy::SecretString;
 
 use crate::child::Identity;
 
@@ -32,7 +33,7 @@ impl From<&GeneratedFile> for LocalFile {
 /// A device with an open session to its vault.
 #[derive(Debug)]
 pub(super) struct Device {
-    session: Session,
+    session: WritingSession,
     files: BTreeMap<VaultPath, LocalFile>,
     folders: BTreeSet<VaultPath>,
 }
@@ -47,18 +48,19 @@ impl Device {
         };
         let client = Client::new(options)?;
         let token = client.sign_in(&identity.email, &identity.password, None).await?.token;
-        let salt = random_salt()?;
         let password = identity.vault_password.clone().context("the vault needs a password")?;
-        let keys = derive(password, salt.clone()).await?;
-        let encryption = NewVaultEncryption::EndToEnd { key_hash: keys.key_hash().clone(), salt };
+        // Away from the runtime: it takes tens of milliseconds.
+        let made = tokio::task::spawn_blocking(move || NewVaultEncryption::end_to_end(&password));
+        let (encryption, keys) = made.await.context("the vault's keys were not derived")??;
         let vault = NewVault { name: name.to_owned(), region: String::new(), encryption };
         let id = client.create_vault(&token, vault).await?.id;
         let vaults = client.vaults(&token).await?;
         let host =
             vaults.into_iter().find(|vault| vault.id == id).context("the new vault is not listed")?.host;
         let target = SessionTarget { token, vault_id: id, host, keys };
-        let mut session = Session::open(&client, &target, 0, true).await?;
-        session.listing(&mut |_| {}).await?;
+        let session = WritingSession::open(&client, &target, 0, true).await?;
+        // Nobody else writes this vault.
+        let (session, _) = session.listing(&mut |_| {}).await?;
         Ok(Self { session, files: BTreeMap::new(), folders: BTreeSet::new() })
     }
 
@@ -149,18 +151,4 @@ impl Device {
 fn moved(path: &VaultPath, from: &VaultPath, to: &VaultPath) -> Result<VaultPath> {
     let rest = path.as_str().strip_prefix(from.as_str()).unwrap_or_default();
     Ok(VaultPath::parse(&format!("{to}{rest}"))?)
-}
-
-/// The salt of a new vault: 16 random bytes in hex (protocol.md section 2).
-fn random_salt() -> Result<String> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Derives the keys away from the runtime: it takes tens of milliseconds.
-async fn derive(password: SecretString, salt: String) -> Result<VaultKeys> {
-    let derive = move || VaultKeys::new(&MasterKey::derive(&password, &salt), EncryptionVersion::V3, &salt);
-    tokio::task::spawn_blocking(derive).await.context("the vault's keys were not derived")
 }

@@ -91,6 +91,13 @@ macro_rules! faults {
             pub date_shift: i32,
             /// The text of `init_error` (name `init-error-text`).
             pub init_error_text: String,
+            /// The text of `refuse_push` (name `refuse-push-text`).
+            pub refuse_push_text: String,
+            /// The largest file in bytes of plaintext, instead of the server's own limit (name `per-file-max`).
+            pub per_file_max: Option<u64>,
+            /// What an account may hold, in bytes of encrypted content: a push of a file beyond it is refused (name
+            /// `storage-limit`).
+            pub storage_limit: Option<u64>,
             /// The `host` that `/vault/list` gives instead of the server's own (name `listing-host`).
             pub listing_host: Option<String>,
             /// The name that `/vault/list` gives every vault (name `listing-name`).
@@ -134,6 +141,9 @@ macro_rules! faults {
                     rest_path: None,
                     date_shift: 0,
                     init_error_text: "Authentication failed".to_owned(),
+                    refuse_push_text: "The change cannot be taken just now".to_owned(),
+                    per_file_max: None,
+                    storage_limit: None,
                     listing_host: None,
                     listing_name: None,
                     listing_password: None,
@@ -224,8 +234,24 @@ faults! {
     garbage_answer GarbageAnswer "garbage-answer",
     /// A pull is answered by a text message of four megabytes.
     huge_text HugeText "huge-text",
-    /// A push is refused: `res` "err" with `msg`.
+    /// A push is refused: `res` "err" with the text `refuse-push-text`.
     refuse_push RefusePush "refuse-push",
+    /// A push of a file that has a content is refused because the account is full; all other pushes are taken.
+    vault_full VaultFull "vault-full",
+    /// The connection is dropped in the middle of an upload, after its first piece.
+    drop_in_upload DropInUpload "drop-in-upload",
+    /// A push is recorded, and the connection dropped before its echo and its answer.
+    lose_echo LoseEcho "lose-echo",
+    /// A push is recorded and echoed, and the connection dropped before its answer.
+    lose_answer LoseAnswer "lose-answer",
+    /// The echo of a push comes after its `ok`.
+    late_echo LateEcho "late-echo",
+    /// The echo of a push comes twice.
+    double_echo DoubleEcho "double-echo",
+    /// Another device writes the path of a push just before that is recorded.
+    rival_push RivalPush "rival-push",
+    /// A push with `relatedpath` leaves the old path as it is.
+    keep_related KeepRelated "keep-related",
     /// Messages with unknown `op`s, and a `pong`, come before answers and between frames of content. The
     /// official client 0.0.14 takes one before an answer for an empty file, and uploads that.
     unknown_ops UnknownOps "unknown-ops",
@@ -268,6 +294,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("rest-path", "The only REST path that REST faults concern."),
     ("date-shift", "By how many seconds the Date of REST answers is ahead, or behind when negative."),
     ("init-error-text", "The text of init-error."),
+    ("refuse-push-text", "The text of refuse-push."),
+    ("per-file-max", "The largest file in bytes of plaintext, instead of the server's own limit."),
+    ("storage-limit", "Bytes of content that an account may hold; files beyond it are refused."),
     ("listing-host", "The host that /vault/list gives instead of the server's own."),
     ("ready-version", "The version that `ready` says instead of the vault's own."),
     ("flood", "Entries that each listing has after those of the vault, such as undecodable:1000000."),
@@ -306,6 +335,9 @@ impl Faults {
             "rest-path" => self.rest_path = Some(value.to_owned()),
             "date-shift" => self.date_shift = parsed("date-shift", value, NUMBER)?,
             "init-error-text" => self.init_error_text = value.to_owned(),
+            "refuse-push-text" => self.refuse_push_text = value.to_owned(),
+            "per-file-max" => self.per_file_max = Some(parsed("per-file-max", value, NUMBER)?),
+            "storage-limit" => self.storage_limit = Some(parsed("storage-limit", value, NUMBER)?),
             "listing-host" => self.listing_host = Some(value.to_owned()),
             "listing-name" => self.listing_name = Some(value.to_owned()),
             "listing-password" => self.listing_password = Some(value.to_owned()),

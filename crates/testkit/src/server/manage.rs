@@ -9,7 +9,7 @@ use crate::vault::Entry;
 /// How many entries a `history` gives at a time.
 const HISTORY_PAGE: usize = 100;
 
-/// What an account may hold, in bytes, as `size` gives it. Not enforced.
+/// What an account may hold, in bytes, as `size` gives it. Only that of the faults is enforced.
 const STORAGE_LIMIT: u64 = 100 * 1024 * 1024 * 1024;
 
 impl Session {
@@ -19,7 +19,8 @@ impl Session {
             ClientMessage::History { path, last } => self.history(&path, last),
             ClientMessage::Restore { uid } => return self.restore(uid).await,
             ClientMessage::Size => {
-                Answer { size: Some(self.vault.size()), limit: Some(STORAGE_LIMIT), ..Answer::default() }
+                let limit = self.shared.faults.read(|faults| faults.storage_limit).unwrap_or(STORAGE_LIMIT);
+                Answer { size: Some(self.vault.size()), limit: Some(limit), ..Answer::default() }
             }
             ClientMessage::Usernames => return self.usernames().await,
             ClientMessage::Purge => {

@@ -1,42 +1,58 @@
 //! Taking a push: a folder, a deletion, or a file whose content is asked for unless it is known.
+//!
+//! What is taken is recorded, echoed to every session and answered, in this order. A push with `relatedpath` deletes the old
+//! path before it, unless the fault `keep-related` says otherwise: production was not observed.
+
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use obsync_protocol::{Answer, CONTENT_OVERHEAD, ClientMessage, PushRequest, ServerMessage, Uid};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::session::Session;
 use super::wire::End;
 use crate::faults::FaultKind;
-use crate::vault::{Content, Entry, Told};
+use crate::vault::{Content, Entry, Told, VaultHandle};
 
 impl Session {
     pub(super) async fn push(&mut self, request: PushRequest) -> Result<(), End> {
         if self.shared.faults.strikes_at(FaultKind::RefusePush, self.number) {
-            return self.send_answer(Answer::failed("The change cannot be taken just now")).await;
-        }
-        if request.folder || request.deleted {
-            return self.record(&request, None).await;
+            let text = self.shared.faults.read(|faults| faults.refuse_push_text.clone());
+            return self.send_answer(Answer::failed(text)).await;
         }
         let size = request.size.unwrap_or_default();
-        if size > self.shared.per_file_max.saturating_add(CONTENT_OVERHEAD) {
-            return self.send_answer(Answer::failed("File too large")).await;
-        }
-        if size == 0 {
+        if request.folder || request.deleted || size == 0 {
             return self.record(&request, None).await;
         }
-        if let Some(known) = self.vault.content(&request.hash) {
+        let known = self.vault.content(&request.hash);
+        if let Some(reason) = self.refusal(&request, known.is_some()) {
+            return self.send_answer(Answer::failed(reason)).await;
+        }
+        if known.is_some() {
             self.shared.recorder.record(|stats| stats.pushes_without_content += 1);
-            return self.record(&request, Some(known)).await;
+            return self.record(&request, known).await;
         }
-        let pieces = request.pieces.unwrap_or_default();
-        if pieces == 0 || pieces > size {
-            return self.send_answer(Answer::failed("The number of pieces does not fit the size")).await;
-        }
-        let content = self.receive_content(size, pieces).await?;
+        let content = self.receive_content(size, request.pieces.unwrap_or_default()).await?;
         if content.len() as u64 != size {
             return self.send_answer(Answer::failed("The pieces do not add up to the size")).await;
         }
         self.record(&request, Some(Content::Memory(content))).await
+    }
+
+    /// The service's words for why it takes no such file.
+    fn refusal(&self, request: &PushRequest, is_known: bool) -> Option<&'static str> {
+        let size = request.size.unwrap_or_default();
+        if size > self.shared.per_file_max().saturating_add(CONTENT_OVERHEAD) {
+            return Some("File too large");
+        }
+        let limit = self.shared.faults.read(|faults| faults.storage_limit).unwrap_or(u64::MAX);
+        let stored = if is_known { 0 } else { self.vault.size().saturating_add(size) };
+        if stored > limit || self.shared.faults.strikes_at(FaultKind::VaultFull, self.number) {
+            return Some("Vault limit exceeded");
+        }
+        let pieces = request.pieces.unwrap_or_default();
+        (!is_known && (pieces == 0 || pieces > size)).then_some("The number of pieces does not fit the size")
     }
 
     /// Asks for each piece and takes it in; the answer to the last one is the caller's.
@@ -49,6 +65,10 @@ impl Session {
                 return Err(End::Protocol("more content than announced".to_owned()));
             }
             content.extend_from_slice(&piece);
+            self.delay(Instant::now()).await?;
+            if self.shared.faults.strikes_at(FaultKind::DropInUpload, self.number) {
+                return Err(End::Dropped);
+            }
         }
         let length = content.len() as u64;
         self.shared.recorder.record(|stats| stats.content_bytes_received += length);
@@ -74,24 +94,53 @@ impl Session {
 
     /// Records the change; every device hears of it, this one before its `ok`.
     async fn record(&mut self, request: &PushRequest, content: Option<Content>) -> Result<(), End> {
+        let shared = Arc::clone(&self.shared);
+        let strikes = |kind| shared.faults.strikes_at(kind, self.number);
+        if strikes(FaultKind::RivalPush) {
+            self.write_as_rival(request)?;
+        }
         let mut changes = Vec::new();
-        if let Some(old) = request.related_path.as_ref().filter(|_| !request.deleted)
-            && *old != request.path
-            && let Some(entry) = self.vault.latest(old).filter(|entry| !entry.deleted)
-        {
-            changes.push(self.entry(PushRequest {
-                path: old.clone(),
-                folder: entry.folder,
-                deleted: true,
-                ..blank(request)
-            }));
+        if !strikes(FaultKind::KeepRelated) {
+            changes.extend(self.deletion_of_related(request));
         }
         let size = content.as_ref().map_or(0, Content::len);
         changes.push(Entry { size, content, ..self.entry(request.clone()) });
-        self.vault.record(changes, false).map_err(End::Disk)?;
+        let recorded = self.vault.record(changes, false).map_err(End::Disk)?;
         self.shared.recorder.record(|stats| stats.pushes += 1);
+        if strikes(FaultKind::LoseEcho) {
+            return Err(End::Dropped);
+        }
+        if strikes(FaultKind::LateEcho) {
+            self.send_answer(Answer::ok()).await?;
+            return self.send_pushes().await;
+        }
+        let repeat = strikes(FaultKind::DoubleEcho);
+        let lose_answer = strikes(FaultKind::LoseAnswer);
         self.send_pushes().await?;
+        for entry in recorded.iter().filter(|_| repeat) {
+            self.wire.send_text(entry.to_push()).await?;
+        }
+        if lose_answer {
+            return Err(End::Dropped);
+        }
         self.send_answer(Answer::ok()).await
+    }
+
+    /// The deletion of the path that an entry had before its rename.
+    fn deletion_of_related(&self, request: &PushRequest) -> Option<Entry> {
+        let old = request.related_path.as_ref().filter(|old| !request.deleted && **old != request.path)?;
+        let entry = self.vault.latest(old).filter(|entry| !entry.deleted)?;
+        let deletion =
+            PushRequest { path: old.clone(), folder: entry.folder, deleted: true, ..blank(request) };
+        Some(self.entry(deletion))
+    }
+
+    /// What another device had under way when this push came: a note with a text of its own.
+    fn write_as_rival(&self, request: &PushRequest) -> Result<(), End> {
+        let vault = VaultHandle::new(Arc::clone(&self.vault)).as_device("Rival");
+        let text = format!("a rival wrote this after version {}", self.vault.version());
+        let written = vault.write_encoded(&request.path, text.as_bytes(), VaultHandle::now());
+        written.map(|_| ()).map_err(|error| End::Protocol(format!("a rival could not write: {error}")))
     }
 
     /// An entry as this device pushes it, without content.

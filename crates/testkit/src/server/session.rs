@@ -125,7 +125,7 @@ async fn open(mut wire: Wire, shared: &Arc<Shared>, number: u64) -> Result<(Sess
     };
     let mut answer = Answer::ok();
     if !faults.strikes_at(FaultKind::InitBare, number) {
-        answer.per_file_max = Some(shared.per_file_max);
+        answer.per_file_max = Some(shared.per_file_max());
         answer.user_id = Some(person.uid);
     }
     wire.send_text(ServerMessage::Answer(answer).to_json()).await?;
@@ -351,6 +351,9 @@ impl Session {
             Ok(request) => request,
             Err(error) => return self.send_answer(Answer::failed(error.to_string())).await,
         };
+        if matches!(request, ClientMessage::Push(_) | ClientMessage::Restore { .. } | ClientMessage::Purge) {
+            self.shared.recorder.record(|stats| stats.changes_requested += 1);
+        }
         let faults = &self.shared.faults;
         if faults.strikes_at(FaultKind::DropOnRequest, self.number) {
             return Err(End::Dropped);
@@ -416,7 +419,7 @@ impl Session {
 
     /// Waits until the latency since a message came has passed, reading on: latency is not throughput. The service time
     /// is: it begins when the request has come and the one before it is answered.
-    async fn delay(&mut self, since: Instant) -> Result<(), End> {
+    pub(super) async fn delay(&mut self, since: Instant) -> Result<(), End> {
         if self.shared.faults.quiet() {
             return Ok(());
         }

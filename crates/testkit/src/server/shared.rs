@@ -18,8 +18,8 @@ pub(crate) struct Shared {
     pub(crate) faults: FaultControl,
     pub(crate) recorder: Recorder,
     pub(crate) allow_sign_up: bool,
-    /// The largest file, in bytes of plaintext.
-    pub(crate) per_file_max: u64,
+    /// The largest file in bytes of plaintext, unless the faults name another.
+    own_per_file_max: u64,
     /// Where sessions are, as `/vault/list` gives it: `127.0.0.1:PORT`.
     pub(crate) host: String,
     pub(crate) data_dir: Option<PathBuf>,
@@ -47,13 +47,18 @@ impl Shared {
             faults: parts.faults,
             recorder: Recorder::default(),
             allow_sign_up: parts.allow_sign_up,
-            per_file_max: parts.per_file_max,
+            own_per_file_max: parts.per_file_max,
             host: parts.host,
             data_dir: parts.data_dir,
             vaults: Mutex::new(vaults),
             connections: Mutex::new(parts.shutdown.child_token()),
             shutdown: parts.shutdown,
         }
+    }
+
+    /// The largest file, in bytes of plaintext.
+    pub(crate) fn per_file_max(&self) -> u64 {
+        self.faults.read(|faults| faults.per_file_max).unwrap_or(self.own_per_file_max)
     }
 
     /// Adds a vault, with a folder of its own when the server keeps its data.

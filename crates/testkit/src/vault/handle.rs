@@ -243,6 +243,15 @@ impl VaultHandle {
         Ok(recorded.last().map_or_else(|| self.version(), |entry| entry.uid))
     }
 
+    /// Takes the vault back to an earlier version, as a server that is restored from a backup. Open sessions go on and hear
+    /// nothing of it; later changes get the uids that were taken back once more.
+    ///
+    /// # Errors
+    /// When the data folder cannot be written.
+    pub fn roll_back(&self, to: Uid) -> Result<(), WriteError> {
+        Ok(self.vault.roll_back(to)?)
+    }
+
     /// What a full pull of the vault must produce now.
     ///
     /// # Errors
@@ -285,6 +294,17 @@ impl VaultHandle {
         }
         missing.reverse();
         Ok(missing)
+    }
+
+    /// Writes a file to an encoded path, whatever is there.
+    pub(crate) fn write_encoded(
+        &self,
+        path: &EncodedPath,
+        content: &[u8],
+        now: i64,
+    ) -> Result<Uid, WriteError> {
+        let parsed = self.keys()?.decode_path(path)?;
+        self.record(vec![self.file_entry(&parsed, content, Times { ctime: now, mtime: now })?])
     }
 
     fn file_entry(&self, path: &VaultPath, content: &[u8], times: Times) -> Result<Entry, WriteError> {

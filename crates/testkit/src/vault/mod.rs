@@ -167,9 +167,24 @@ impl Vault {
     pub(crate) fn purge(&self) -> io::Result<()> {
         let entries = self.all_latest();
         let mut state = self.lock();
-        state.log.clear();
-        state.latest.clear();
-        state.contents.clear();
+        state.forget();
+        for entry in &entries {
+            state.index(Arc::clone(entry));
+        }
+        state.folder.as_mut().map_or(Ok(()), |folder| folder.rewrite(&entries))
+    }
+
+    /// Goes back to the version that the vault had at an earlier uid, as a server does that is restored from a backup: later
+    /// entries and contents were never there. Sessions hear nothing of it.
+    pub(crate) fn roll_back(&self, to: Uid) -> io::Result<()> {
+        let mut state = self.lock();
+        let entries: Vec<Arc<Entry>> = state
+            .log
+            .iter()
+            .filter(|logged| logged.uid <= to)
+            .map(|logged| Arc::clone(&logged.entry))
+            .collect();
+        state.forget();
         for entry in &entries {
             state.index(Arc::clone(entry));
         }
@@ -194,6 +209,14 @@ impl State {
             self.devices.retain(|device| device.pushes.send(push.clone()).is_ok());
         }
         Ok(entry)
+    }
+
+    /// Leaves nothing but the devices that listen.
+    fn forget(&mut self) {
+        self.log.clear();
+        self.latest.clear();
+        self.contents.clear();
+        self.version = Uid(0);
     }
 
     fn index(&mut self, entry: Arc<Entry>) {

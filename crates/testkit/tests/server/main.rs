@@ -7,4 +7,5 @@ mod fixtures;
 mod recorded;
 mod rest;
 mod sessions;
+mod writers;
 mod writing;

@@ -1,0 +1,254 @@
+//! A session that may change the vault. Its type says so, and that the listing was received: nothing can be sent before.
+
+use obsync_protocol::{EncodedPath, PushMessage, Uid, VaultPath};
+use tokio::io::AsyncRead;
+
+use super::push::{OldPath, PushFailure, PushFile, Pushed, Renamed};
+use super::{History, LiveChanges, Session, SessionTarget, VaultSize};
+use crate::client::Client;
+use crate::error::ClientError;
+
+/// A session to write with, whose listing was not received yet.
+#[derive(Debug)]
+pub struct UnlistedSession {
+    session: Session,
+    live: LiveChanges,
+}
+
+/// A session that may change the vault, one change at a time.
+///
+/// When a call is cancelled or fails on the way, the connection is closed: what the server would answer belongs to nobody
+/// then, and every later call says [`ClientError::ConnectionLost`]. A refusal leaves the session usable.
+#[derive(Debug)]
+pub struct WritingSession {
+    /// Taken while a call is under way, so that a cancelled one ends the connection.
+    session: Option<Session>,
+}
+
+impl UnlistedSession {
+    /// Receives the listing to its end. The session is ready for changes then; what the server tells of from now on comes
+    /// from the [`LiveChanges`], the echoes of own changes included. The arguments and errors are those of
+    /// [`Session::listing`]. After an error, open a new session above the last entry that came.
+    ///
+    /// # Errors
+    /// As for [`Session::listing`].
+    pub async fn listing(
+        mut self,
+        on_entry: &mut (dyn FnMut(PushMessage) + Send),
+    ) -> Result<(WritingSession, LiveChanges), ClientError> {
+        self.session.listing(on_entry).await?;
+        Ok((WritingSession { session: Some(self.session) }, self.live))
+    }
+
+    /// The largest file that the vault takes, in bytes of plaintext.
+    #[must_use]
+    pub fn file_limit(&self) -> u64 {
+        self.session.file_limit()
+    }
+}
+
+impl WritingSession {
+    /// Opens a session as [`Session::open`] does. Receive its listing next.
+    ///
+    /// # Errors
+    /// As for [`Session::open`].
+    pub async fn open(
+        client: &Client,
+        target: &SessionTarget,
+        version: u64,
+        initial: bool,
+    ) -> Result<UnlistedSession, ClientError> {
+        let mut session = Session::open(client, target, version, initial).await?;
+        let live = session.live_changes();
+        Ok(UnlistedSession { session, live })
+    }
+
+    /// A further connection beside one that has the listing: its own is passed over, and nobody gets its live changes.
+    pub(crate) async fn open_further(
+        client: &Client,
+        target: &SessionTarget,
+        version: u64,
+        longest: usize,
+    ) -> Result<Self, ClientError> {
+        let mut session = Session::open_once(client, target, version, false, longest).await?;
+        session.pass_over_listing().await?;
+        Ok(Self { session: Some(session) })
+    }
+
+    /// Records a folder.
+    ///
+    /// # Errors
+    /// [`PushFailure`] says whether the vault may have the change.
+    pub async fn push_folder(&mut self, path: &VaultPath) -> Result<Pushed, PushFailure> {
+        let mut session = self.begin().map_err(PushFailure::NotRecorded)?;
+        let pushed = session.push_bare(path, true, false).await;
+        self.end_push(session, pushed)
+    }
+
+    /// Records that a file or folder is gone. A folder that has something in it stays.
+    ///
+    /// # Errors
+    /// As for [`WritingSession::push_folder`].
+    pub async fn push_deletion(&mut self, path: &VaultPath, folder: bool) -> Result<Pushed, PushFailure> {
+        let mut session = self.begin().map_err(PushFailure::NotRecorded)?;
+        let pushed = session.push_bare(path, folder, true).await;
+        self.end_push(session, pushed)
+    }
+
+    /// Sends a file that is at hand.
+    ///
+    /// # Errors
+    /// As for [`WritingSession::push_file_from`].
+    pub async fn push_file(&mut self, file: &PushFile<'_>, content: &[u8]) -> Result<Pushed, PushFailure> {
+        self.push_file_from(file, content.len() as u64, content).await
+    }
+
+    /// Sends a file of `size` bytes as `content` gives it, in constant memory. A content that the vault has is not read.
+    ///
+    /// The hash goes ahead, so it has to be known; what is sent is hashed once more, and the last piece is sent only if
+    /// it is the content that was announced. Otherwise the connection is closed, and the server forgets what it got.
+    ///
+    /// # Errors
+    /// [`PushFailure`] says whether the vault may have the change. Known reasons: [`ClientError::FileTooLarge`] (found out
+    /// before anything is sent, if the server named its limit), [`ClientError::VaultFull`], [`ClientError::ReadOnly`],
+    /// [`ClientError::SubscriptionExpired`], [`ClientError::Source`] and [`ClientError::SourceChanged`].
+    pub async fn push_file_from<R: AsyncRead + Unpin + Send>(
+        &mut self,
+        file: &PushFile<'_>,
+        size: u64,
+        content: R,
+    ) -> Result<Pushed, PushFailure> {
+        let mut session = self.begin().map_err(PushFailure::NotRecorded)?;
+        let pushed = session.push_content(file, size, content).await;
+        self.end_push(session, pushed)
+    }
+
+    /// Sends a file that was at `from` before, and then the deletion of `from` unless the service deleted it by itself:
+    /// whether it does was not observed (protocol.md section 3).
+    ///
+    /// # Errors
+    /// As for [`WritingSession::push_file_from`], and only if the file at its new path failed.
+    pub async fn push_rename<R: AsyncRead + Unpin + Send>(
+        &mut self,
+        from: &VaultPath,
+        file: &PushFile<'_>,
+        size: u64,
+        content: R,
+    ) -> Result<Renamed, PushFailure> {
+        let file = PushFile { related: Some(from), ..file.clone() };
+        let pushed = self.push_file_from(&file, size, content).await?;
+        let old = match pushed.related_deleted {
+            Some(uid) => OldPath::DeletedByService(uid),
+            None => match self.push_deletion(from, false).await {
+                Ok(deletion) => OldPath::Deleted(deletion),
+                Err(failure) => OldPath::NotDeleted(failure),
+            },
+        };
+        Ok(Renamed { pushed, old })
+    }
+
+    /// Makes an earlier state of an entry its present one.
+    ///
+    /// # Errors
+    /// As for [`Session::size`].
+    pub async fn restore(&mut self, uid: Uid) -> Result<(), ClientError> {
+        let mut session = self.begin()?;
+        let answer = session.restore(uid).await;
+        self.end(session, answer)
+    }
+
+    /// The states of an entry, see [`Session::history`].
+    ///
+    /// # Errors
+    /// As for [`Session::history`].
+    pub async fn history(&mut self, path: &EncodedPath, last: Uid) -> Result<History, ClientError> {
+        let mut session = self.begin()?;
+        let answer = session.history(path, last).await;
+        self.end(session, answer)
+    }
+
+    /// The entries that were deleted, see [`Session::deleted`].
+    ///
+    /// # Errors
+    /// As for [`Session::deleted`].
+    pub async fn deleted(&mut self) -> Result<Vec<PushMessage>, ClientError> {
+        let mut session = self.begin()?;
+        let answer = session.deleted().await;
+        self.end(session, answer)
+    }
+
+    /// How much room the vault takes.
+    ///
+    /// # Errors
+    /// As for [`Session::size`].
+    pub async fn size(&mut self) -> Result<VaultSize, ClientError> {
+        let mut session = self.begin()?;
+        let answer = session.size().await;
+        self.end(session, answer)
+    }
+
+    /// The largest file that the vault takes, in bytes of plaintext; 0 once the session is over.
+    #[must_use]
+    pub fn file_limit(&self) -> u64 {
+        self.session.as_ref().map_or(0, Session::file_limit)
+    }
+
+    /// The highest uid that was received, see [`Session::version`]; `None` once the session is over.
+    #[must_use]
+    pub fn version(&self) -> Option<u64> {
+        self.session.as_ref().map(Session::version)
+    }
+
+    /// The version that the last `ready` told, see [`Session::server_version`]; `None` once the session is over.
+    #[must_use]
+    pub fn server_version(&self) -> Option<u64> {
+        self.session.as_ref().and_then(Session::server_version)
+    }
+
+    /// Whether the session can still be used.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Keeps the session alive until it ends, and says how. Can be cancelled at any time; that is what it is for.
+    pub async fn idle(&mut self) -> ClientError {
+        let Some(session) = &mut self.session else { return over() };
+        let error = session.idle().await;
+        self.session = None;
+        error
+    }
+
+    /// Says goodbye and ends the connection.
+    pub async fn close(self) {
+        if let Some(session) = self.session {
+            session.close().await;
+        }
+    }
+
+    fn begin(&mut self) -> Result<Session, ClientError> {
+        self.session.take().ok_or_else(over)
+    }
+
+    fn end<T>(&mut self, session: Session, answer: Result<T, ClientError>) -> Result<T, ClientError> {
+        if answer.as_ref().err().is_none_or(ClientError::is_refusal) {
+            self.session = Some(session);
+        }
+        answer
+    }
+
+    fn end_push(
+        &mut self,
+        session: Session,
+        pushed: Result<Pushed, PushFailure>,
+    ) -> Result<Pushed, PushFailure> {
+        if matches!(pushed, Ok(_) | Err(PushFailure::Refused(_))) {
+            self.session = Some(session);
+        }
+        pushed
+    }
+}
+
+fn over() -> ClientError {
+    ClientError::lost("the session ended before")
+}

@@ -1,0 +1,115 @@
+//! Three-way merge of a file that changed on both sides: text by lines, configuration by keys.
+//!
+//! Pure functions of contents. A merge either has every change of both sides or fails, and then both versions are kept
+//! by whoever asked. For every merge that succeeds:
+//!
+//! - `merge(base, x, x)`, `merge(base, base, x)` and `merge(base, x, base)` are `x`;
+//! - merging its result with either side again changes nothing, so a run that was interrupted after it wrote the merged
+//!   file merges it once more without harm;
+//! - text does not depend on which side is called local. In configuration the remote value of a key wins, as it does in
+//!   the official client (protocol.md section 6).
+
+mod keys;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+use obsync_protocol::VaultPath;
+use obsync_protocol::limits::{MERGED_LINES, MERGED_TEXT};
+use thiserror::Error;
+
+/// How the contents of a file are merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MergeKind {
+    /// Text, by lines.
+    Lines,
+    /// JSON, by the keys of its objects.
+    Keys,
+}
+
+/// Files that are one structure, which a merge by lines could break.
+const STRUCTURED: [&str; 8] = ["json", "canvas", "excalidraw", "ipynb", "geojson", "xml", "svg", "drawio"];
+
+/// The end of the names of drawings that are kept in a note: compressed JSON, cut into lines.
+const DRAWING: &str = ".excalidraw.md";
+
+impl MergeKind {
+    /// How a file is merged; `None` for one whose versions are kept apart. `config_dir` is the configuration folder.
+    #[must_use]
+    pub fn of(path: &VaultPath, config_dir: &VaultPath) -> Option<Self> {
+        let extension = path.extension();
+        if path.is_below(config_dir) {
+            return (extension == "json").then_some(Self::Keys);
+        }
+        let is_structured =
+            STRUCTURED.contains(&extension.as_str()) || path.file_name().to_lowercase().ends_with(DRAWING);
+        (!is_structured).then_some(Self::Lines)
+    }
+}
+
+/// Why two versions are not merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NoMerge {
+    /// The content that both sides started from is not known.
+    #[error("the version that both sides started from is not available")]
+    NoBase,
+    /// A version is not UTF-8 text.
+    #[error("one of the versions is not text")]
+    NotText,
+    /// A version of a configuration file is not JSON of the expected form.
+    #[error("one of the versions is not JSON that can be merged")]
+    NotJson,
+    /// A version is larger than [`MERGED_TEXT`], has more lines than [`MERGED_LINES`], or differs in too many of them
+    /// ([`COMPARED_LINES`](obsync_protocol::limits::COMPARED_LINES)).
+    #[error("one of the versions is too large to be merged")]
+    TooLarge,
+    /// Both sides changed the same place.
+    #[error("both sides changed the same lines")]
+    Overlap,
+}
+
+/// Merges the changes from `base` to `local` and from `base` to `remote`.
+///
+/// # Errors
+/// [`NoMerge`] when both versions have to be kept.
+pub fn merge(kind: MergeKind, base: Option<&[u8]>, local: &[u8], remote: &[u8]) -> Result<Vec<u8>, NoMerge> {
+    if local == remote || base == Some(local) {
+        return Ok(remote.to_vec());
+    }
+    let base = base.ok_or(NoMerge::NoBase)?;
+    if base == remote {
+        return Ok(local.to_vec());
+    }
+    let [base, local, remote] = [text(base)?, text(local)?, text(remote)?];
+    let merged = match kind {
+        MergeKind::Lines => merge_lines(base, local, remote)?,
+        MergeKind::Keys => keys::merge(base, local, remote)?,
+    };
+    Ok(merged.into_bytes())
+}
+
+/// Merges by lines, and merges the result with both sides again: a result that would change once more is none.
+fn merge_lines(base: &str, local: &str, remote: &str) -> Result<String, NoMerge> {
+    let merged = lines::merge(base, local, remote)?;
+    for [one, other] in [[&merged, remote], [local, &merged]] {
+        if one != other && lines::merge(base, one, other)? != merged {
+            return Err(NoMerge::Overlap);
+        }
+    }
+    Ok(merged)
+}
+
+/// The text of a content that is small enough and has no NUL, which no text has.
+fn text(content: &[u8]) -> Result<&str, NoMerge> {
+    if content.len() > MERGED_TEXT {
+        return Err(NoMerge::TooLarge);
+    }
+    let text = std::str::from_utf8(content).map_err(|_| NoMerge::NotText)?;
+    if text.contains('\0') {
+        return Err(NoMerge::NotText);
+    }
+    if text.bytes().filter(|byte| *byte == b'\n').count() >= MERGED_LINES {
+        return Err(NoMerge::TooLarge);
+    }
+    Ok(text)
+}
