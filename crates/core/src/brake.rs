@@ -54,7 +54,7 @@ impl FromStr for MaxDelete {
 impl MaxDelete {
     /// Whether so many files may go, of all that there were.
     pub(crate) fn allows(self, deletions: u64, of: u64) -> bool {
-        let is_above = |percent: u64| deletions.saturating_mul(100) > of.saturating_mul(percent);
+        let is_above = |percent: u64| u128::from(deletions) * 100 > u128::from(of) * u128::from(percent);
         match self {
             MaxDelete::Usual => !(deletions > 50 && is_above(20) || of >= 10 && is_above(50)),
             MaxDelete::Files(most) => deletions <= most,
@@ -66,7 +66,9 @@ impl MaxDelete {
 
 /// The files that were deleted here in the hour before `now` (minutes since the epoch).
 pub(crate) fn recent(deletions: &[Deletions], now: i64) -> u64 {
-    let recent = deletions.iter().filter(|deletions| deletions.minute > now - WINDOW);
+    // Those of a clock that was ahead do not count.
+    let recent =
+        deletions.iter().filter(|deletions| deletions.minute > now - WINDOW && deletions.minute <= now);
     recent.map(|deletions| deletions.here).fold(0, u64::saturating_add)
 }
 
@@ -87,12 +89,14 @@ impl Schedule {
         for transfer in self.rescues.iter().chain(&self.transfers) {
             *elsewhere.entry(transfer.hash).or_default() += transfer.renewed_targets().count();
         }
-        let wanted: BTreeSet<String> = self.wanted_paths().map(|path| path.as_str().to_owned()).collect();
+        let folds_names = self.folds_names;
+        let key = |path: &VaultPath| folds_names.key(path).into_owned();
+        let wanted: BTreeSet<String> = self.wanted_paths().map(key).collect();
         for removal in &mut self.removals {
             let path = &removal.file.path;
             let moves = elsewhere.get_mut(&removal.file.content.hash).filter(|places| **places > 0);
             // A file that gives way to a folder, or to another one where names are folded.
-            let is_replaced = is_at_or_below(path.as_str(), &wanted);
+            let is_replaced = is_at_or_below(&folds_names.key(path), &wanted);
             removal.counts = !confirmed.contains(path) && !is_replaced && moves.is_none();
             if let Some(places) = moves {
                 *places -= 1;
@@ -130,22 +134,30 @@ impl Schedule {
     }
 }
 
-/// Confirms the deletions that are held back: the next run makes exactly these. Tells their paths.
+/// Confirms deletions that are held back, by the paths that [`held_back`] told: the next run makes exactly these. Tells their
+/// paths.
 ///
 /// # Errors
 ///
 /// When the state cannot be read or written.
-pub async fn confirm(state: &dyn StateStore, at: jiff::Timestamp) -> Result<Vec<String>, StateError> {
+pub async fn confirm(
+    state: &dyn StateStore,
+    paths: &[String],
+    at: jiff::Timestamp,
+) -> Result<Vec<String>, StateError> {
+    let wanted: HashSet<&str> = paths.iter().map(String::as_str).collect();
     let confirmed = DeferredCause::HeldBack { confirmed: Some(at.as_millisecond()) };
     let deferred: Vec<Deferred> = waiting(state)
         .await?
         .into_iter()
+        .filter(|deferred| wanted.contains(deferred.key.shown()))
         .map(|deferred| Deferred { cause: confirmed.clone(), ..deferred })
         .collect();
     let paths = deferred.iter().map(|deferred| deferred.key.shown().to_owned()).collect();
     if !deferred.is_empty() {
-        let state_now = state.load().await?;
-        state.commit(Commit { deferred, state: state_now, ..Commit::default() }).await?;
+        // What a killed run announced stays announced.
+        let (now, intents) = (state.load().await?, state.intents().await?);
+        state.commit(Commit { deferred, intents, state: now, ..Commit::default() }).await?;
     }
     Ok(paths)
 }
@@ -183,6 +195,7 @@ mod tests {
             (0, 0, true),
             (10_000, 100_000, true),
             (u64::MAX, u64::MAX, false),
+            (0, u64::MAX, true),
         ] {
             assert_eq!(MaxDelete::Usual.allows(deletions, of), allowed, "{deletions} of {of}");
         }

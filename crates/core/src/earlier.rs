@@ -24,8 +24,6 @@ pub(crate) struct Earlier {
     pub(crate) accepted: Accepted,
     /// The paths of deletions that somebody confirmed.
     pub(crate) confirmed: HashSet<VaultPath>,
-    /// How many of those accepted this run does not look at.
-    pub(crate) still_accepted: u64,
 }
 
 impl Run<'_> {
@@ -37,13 +35,7 @@ impl Run<'_> {
     ) -> Result<Earlier, PullError> {
         let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
         let accepted = Accepted { all: self.options.accept_failures, ..Accepted::default() };
-        let mut earlier = Earlier {
-            obsolete: Vec::new(),
-            remembered,
-            accepted,
-            confirmed: HashSet::new(),
-            still_accepted: 0,
-        };
+        let mut earlier = Earlier { obsolete: Vec::new(), remembered, accepted, confirmed: HashSet::new() };
         let lets_go = self.options.max_delete == MaxDelete::Unlimited;
         let failed = self.state.deferred(DeferredKind::Failed).await?;
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
@@ -76,13 +68,11 @@ impl Run<'_> {
     fn add_one(&self, deferred: Deferred, survey: &mut Survey, earlier: &mut Earlier, report: &mut Report) {
         let keys = &self.source.keys;
         match deferred.cause {
-            DeferredCause::Failed { .. } => earlier.remembered.add(&deferred),
-            // They stay until somebody says otherwise, or the vault does.
-            DeferredCause::Acknowledged { .. } => {
+            // What was accepted is tried again as well: it may have been in another's way that is gone.
+            DeferredCause::Failed { .. } | DeferredCause::Acknowledged { .. } => {
                 earlier.remembered.add(&deferred);
-                earlier.still_accepted += u64::from(!survey.listing.supersedes(&deferred, keys));
-                return;
             }
+            // It stays until somebody says otherwise, or the vault does.
             DeferredCause::HeldBack { confirmed: None }
                 if self.options.max_delete != MaxDelete::Unlimited =>
             {

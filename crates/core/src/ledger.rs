@@ -98,6 +98,8 @@ pub(crate) struct Ledger<'a> {
     unremembered: HashSet<DeferredKey>,
     remembered: Remembered,
     pub(crate) accepted: Accepted,
+    /// The paths of deletions that somebody confirmed.
+    pub(crate) confirmed_deletions: HashSet<VaultPath>,
     /// A commit failed.
     failed: bool,
 }
@@ -129,6 +131,7 @@ impl<'a> Ledger<'a> {
             unremembered: HashSet::new(),
             remembered,
             accepted: Accepted::default(),
+            confirmed_deletions: HashSet::new(),
             failed: false,
         }
     }
@@ -233,7 +236,12 @@ impl<'a> Ledger<'a> {
     /// A change could not be applied now, and the next round or run will try again; not worth a line in the report yet.
     fn postponed(&mut self, entry: &RemoteEntry, reason: String) {
         tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
-        let deferred = entry.defer(DeferredCause::Failed { reason }, &self.keys);
+        // A deletion that fails stays confirmed.
+        let cause = match !entry.is_live() && self.confirmed_deletions.contains(&entry.path) {
+            true => DeferredCause::HeldBack { confirmed: Some(this_minute().saturating_mul(60_000)) },
+            false => DeferredCause::Failed { reason },
+        };
+        let deferred = entry.defer(cause, &self.keys);
         // Without room it stays to be done: the version remains below it, and the next run lists it anew.
         if self.remembered.has_room_for(&deferred) {
             self.completed.push(entry.uid);

@@ -203,10 +203,17 @@ impl<'a, 'r> Publisher<'a, 'r> {
             };
             let (outcomes, announced) = tokio::join!(store.publish_until(publications, &stop), announcing);
             let go_on = self.take_in(outcomes, accounts, &mut unpublished);
-            announced?;
-            match next {
-                Some(next) if go_on => portion = next,
-                _ => return Ok(unpublished),
+            match (announced, next) {
+                (Ok(()), Some(next)) if go_on => portion = next,
+                (Ok(()), None) => return Ok(unpublished),
+                (announced, next) => {
+                    self.put_all_back(next.into_iter().chain(portions).flatten()).await;
+                    if let Err(error) = announced {
+                        self.put_all_back(unpublished.into_iter().map(|unpublished| unpublished.ready)).await;
+                        return Err(error);
+                    }
+                    return Ok(unpublished);
+                }
             }
         }
     }
@@ -257,14 +264,32 @@ impl<'a, 'r> Publisher<'a, 'r> {
             unpublished.into_iter().partition(|unpublished| unpublished.error.is_fatal());
         let stops = !fatal.is_empty();
         let occupants = unpublished.iter().filter_map(|unpublished| occupant(&unpublished.error));
-        let cleared = if stops { BTreeSet::new() } else { self.clear(occupants.collect()).await? };
+        let cleared = match stops {
+            true => Ok(BTreeSet::new()),
+            false => self.clear(occupants.collect()).await,
+        };
+        let cleared = match cleared {
+            Ok(cleared) => cleared,
+            Err(error) => {
+                self.put_all_back(unpublished.into_iter().map(|unpublished| unpublished.ready)).await;
+                return Err(error);
+            }
+        };
         let mut again = Vec::new();
-        for Unpublished { mut ready, error } in unpublished {
+        let mut rest = unpublished.into_iter();
+        while let Some(Unpublished { mut ready, error }) = rest.next() {
             match &error {
                 StoreError::Changed { .. } | StoreError::InTheWay { .. } if stops => {
                     self.put_back(&mut ready).await;
                 }
-                StoreError::Changed { found, .. } => again.extend(self.keep_beside(ready, *found).await?),
+                StoreError::Changed { found, .. } => match self.keep_beside(ready, *found).await {
+                    Ok(ready) => again.extend(ready),
+                    Err(error) => {
+                        let rest = rest.map(|unpublished| unpublished.ready);
+                        self.put_all_back(again.into_iter().chain(rest)).await;
+                        return Err(error);
+                    }
+                },
                 StoreError::InTheWay { occupant, .. } if cleared.contains(occupant) => again.push(ready),
                 StoreError::ContentNeeded { .. } => {
                     tracing::debug!(%error, "to be downloaded");
@@ -312,7 +337,10 @@ impl<'a, 'r> Publisher<'a, 'r> {
                 }
                 Ok(Some(ready))
             }
-            Err(error) if error.is_fatal() => Err(error.into()),
+            Err(error) if error.is_fatal() => {
+                self.put_back(&mut ready).await;
+                Err(error.into())
+            }
             // It is another file by now, or gone.
             Err(StoreError::Changed { .. }) => Ok(Some(ready)),
             Err(error) => {
@@ -328,6 +356,12 @@ impl<'a, 'r> Publisher<'a, 'r> {
         let path = ready.content.path();
         if !self.store.put_back(path, &kept).await {
             self.conflict(path.clone(), kept.kept_as);
+        }
+    }
+
+    async fn put_all_back(&mut self, files: impl Iterator<Item = Ready>) {
+        for mut ready in files {
+            self.put_back(&mut ready).await;
         }
     }
 
@@ -365,6 +399,10 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
         if matches!(origin, Origin::Pulled | Origin::Copied) {
             report.note_code(&target.path, &self.ledger.filter);
+        }
+        let emptied = target.replaces.is_some_and(|known| known.size > 0) && meta.size == 0;
+        if emptied && !self.ledger.confirmed_deletions.contains(&target.path) {
+            self.ledger.deleted(1);
         }
         self.progress.placed(meta.size);
         // What had to be brought is recorded in any case: that is what takes its announcement back.

@@ -235,6 +235,8 @@ impl Run<'_> {
         if now == 0 {
             return Ok(());
         }
+        // What is held back already counts too: a vault that is emptied in several steps is emptied all the same.
+        let now = now.saturating_add(report.held_back());
         let recent = brake::recent(&survey.known.deletions, this_minute());
         let files = self.state.files().await?.saturating_add(recent);
         if !self.options.max_delete.allows(now.saturating_add(recent), files) {
@@ -306,7 +308,7 @@ impl Run<'_> {
             report,
         );
         ledger.accepted = earlier.accepted;
-        ledger.report.accepted_failures += earlier.still_accepted;
+        ledger.confirmed_deletions = earlier.confirmed;
         survey.listing.withdrawn.into_keys().for_each(|key| ledger.settled(key));
         survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused.deferred));
         survey.listing.impossible.into_iter().for_each(|(failure, _)| ledger.report.fail(failure));

@@ -68,6 +68,8 @@ pub(crate) struct Schedule {
     pub(crate) unlisted: Vec<VaultPath>,
     /// Changes that the filter leaves out.
     pub(crate) filtered: Vec<RemoteEntry>,
+    /// Which names the destination takes for one.
+    pub(crate) folds_names: NameFolding,
     /// Deletions that are not made before somebody confirms them.
     pub(crate) held_back: Vec<RemoteEntry>,
     /// Changes that cannot be applied to this destination, and why.
@@ -394,6 +396,10 @@ impl Scheduler {
     fn find_sources(&mut self, sources: &HashMap<ContentHash, VaultPath>) {
         let Scheduler { schedule, vanishing, vanishing_paths, .. } = self;
         let rescues = schedule.transfers.extract_if(.., |transfer| {
+            // Nothing need not be copied from anywhere.
+            if transfer.hash == ContentHash::EMPTY {
+                return false;
+            }
             let is_target = |path: &VaultPath| transfer.targets.iter().any(|target| target.path == *path);
             let stays = sources
                 .get(&transfer.hash)
@@ -409,6 +415,7 @@ impl Scheduler {
 
     fn finish(mut self) -> Schedule {
         let schedule = &mut self.schedule;
+        schedule.folds_names = self.folds_names;
         schedule.folder_removals.sort_by(|a, b| b.path.cmp(&a.path));
         schedule.folders.sort_by(|a, b| a.path.cmp(&b.path));
         if schedule.rescues.is_empty() {

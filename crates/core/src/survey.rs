@@ -93,16 +93,18 @@ impl Run<'_> {
     async fn look(&self, mode: Mode, report: &mut Report) -> Result<Survey, PullError> {
         let mut known = self.state.load().await?;
         let fresh = self.store.is_empty().await?;
+        // Before anything is committed: intents say where the files were.
+        self.return_taken(report).await?;
         let had_identity = known.destination.is_some();
         let marker = self.judge_destination(&mut known, fresh, report).await?;
         // An identity that is not known any more, or is doubted, says that there may be files of an earlier run.
         let is_lost = !had_identity || report.doubt.is_some();
         if self.options.keep_everything && !known.keeping && !self.options.dry_run {
             known.keeping = true;
-            self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
+            let intents = self.state.intents().await?;
+            self.state.commit(Commit { intents, state: known.clone(), ..Commit::default() }).await?;
         }
         let keeps = self.options.keep_everything || known.keeping;
-        self.return_taken(report).await?;
         self.recover(&known, report).await?;
         if fresh || mode == Mode::Full {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.

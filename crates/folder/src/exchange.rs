@@ -26,7 +26,7 @@ use super::rename::{rename_new, swap};
 use super::root::Root;
 use super::shared::Shared;
 use super::site::Action;
-use super::staging::StagingFolder;
+use super::staging::{OWN_FOLDER, StagingFolder};
 use super::steps::Step;
 use obsync_core::blocking::lock;
 
@@ -132,6 +132,7 @@ impl Shared {
     /// Takes a file out of its place. `false`: it is not the one that was looked at, and has its place back.
     pub(super) fn take_out(
         &self,
+        root: &Root,
         staging: &StagingFolder,
         dir: &Dir,
         path: &VaultPath,
@@ -144,8 +145,21 @@ impl Shared {
             self.note_taken(path, taken, replaced.facts);
             return Ok(true);
         }
-        rename_new(&staging.dir, &taken, dir, path.file_name())?;
-        Ok(false)
+        match rename_new(&staging.dir, &taken, dir, path.file_name()) {
+            // Somebody saved once more.
+            Err(Errno::EXIST) => match place_beside(root, &staging.dir, &taken, dir, path) {
+                Ok(kept_as) => {
+                    let kept = format!(
+                        "{path} was saved twice while it was to be removed; the first text is kept as {kept_as}"
+                    );
+                    lock(&self.kept).push(kept);
+                    Ok(false)
+                }
+                // The next run judges it.
+                Err(_) => Err(Errno::BUSY),
+            },
+            given_back => given_back.map(|()| false),
+        }
     }
 
     fn note_taken(&self, path: &VaultPath, name: String, facts: Facts) {
@@ -224,7 +238,21 @@ impl Shared {
                 continue;
             }
             let path = entry.map(|entry| &entry.0);
-            let kept_as = self.give_back(&root, &mut parents, &staging, &name, path)?;
+            let given_back = match self.give_back(&root, &mut parents, &staging, &name, path) {
+                // Its folder is not there any more, or cannot be written to.
+                Err(error) if !error.is_fatal() => self.give_back(&root, &mut parents, &staging, &name, None),
+                given_back => given_back,
+            };
+            let kept_as = match given_back {
+                Err(error) if !error.is_fatal() => {
+                    let stays = format!(
+                        "a file that a killed run had taken out of its place stays in {OWN_FOLDER}/staging/{name}: {error}"
+                    );
+                    lock(&self.kept).push(stays);
+                    continue;
+                }
+                given_back => given_back?,
+            };
             if path != Some(&kept_as) {
                 kept.push((path.cloned(), kept_as));
             }

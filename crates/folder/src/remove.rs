@@ -42,10 +42,17 @@ pub(super) fn remove_file(
         return Ok(Removal::Kept);
     }
     shared.steps.reach(Step::ToBeRemoved, Some(path));
-    let staging = shared.staging_folder()?;
     let expected = Replaced { facts, content: file.content.hash };
-    let removed = match shared.take_out(&staging, &dir, path, expected) {
-        // Another file system is mounted there, or a file that came out of this place before is not judged yet.
+    let removed = match shared.staging_folder() {
+        Ok(staging) => shared.take_out(root, &staging, &dir, path, expected),
+        // To remove is what makes room on a full disk.
+        Err(error) => {
+            tracing::debug!(%error, "there is no staging folder to take a file out to");
+            Err(Errno::XDEV)
+        }
+    };
+    let removed = match removed {
+        // Staging is in another file system, or has a file that came out of this place before and is not judged yet.
         Err(Errno::XDEV | Errno::EXIST) => remove_after_a_look(&dir, name, &facts),
         removed => removed,
     };

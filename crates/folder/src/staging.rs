@@ -381,6 +381,10 @@ fn distrust(root: &Root, dir: &Dir, name: &str) {
         Some(_) => return,
     };
     for entry in staging.entries().into_iter().flatten().flatten() {
+        // It may be all that is left of a user's text, and is given back as one.
+        if entry.file_name().to_str().is_some_and(is_taken) {
+            continue;
+        }
         if let Err(error) = staging.remove_file(entry.file_name()) {
             tracing::debug!(%error, "a staged file that others could change stays");
         }

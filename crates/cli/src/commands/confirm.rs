@@ -34,7 +34,7 @@ pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Fa
     let mut confirmed = 0;
     for found in known.found_there().await? {
         let state = known.open_found(&found).await?;
-        let paths = confirm(state.store().as_ref(), jiff::Timestamp::now()).await;
+        let paths = confirm(state.store().as_ref(), &waiting, jiff::Timestamp::now()).await;
         state.close().await;
         confirmed += paths?.len() as u64;
     }

@@ -1,6 +1,6 @@
 //! Deletions that are too many are held back until somebody confirms them.
 
-use obsync_core::{MaxDelete, Outcome, Report, confirm};
+use obsync_core::{MaxDelete, Outcome, Report, confirm, held_back};
 
 use crate::bench::Bench;
 
@@ -27,6 +27,13 @@ fn delete(bench: &Bench, numbers: std::ops::Range<usize>) {
     }
 }
 
+/// Confirms all that is held back. Tells the paths.
+async fn confirm_all(bench: &Bench) -> Vec<String> {
+    let state = bench.state();
+    let paths = held_back(state.as_ref()).await.unwrap();
+    confirm(state.as_ref(), &paths, jiff::Timestamp::now()).await.unwrap()
+}
+
 /// The outcome, how many were deleted, and how many are held back.
 fn account(report: &Report) -> (Outcome, u64, u64) {
     (report.outcome, report.deleted.files, report.held_back())
@@ -46,7 +53,7 @@ async fn a_vault_that_was_emptied_empties_no_destination() {
     // It goes on saying so, and deletes nothing.
     assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
 
-    let confirmed = confirm(bench.state().as_ref(), jiff::Timestamp::now()).await.unwrap();
+    let confirmed = confirm_all(&bench).await;
     assert_eq!(confirmed.len(), 21, "the folder, too");
     assert_eq!(account(&bench.pull().await), (Outcome::Complete, 20, 0));
     bench.assert_exact().await;
@@ -59,7 +66,7 @@ async fn only_what_was_confirmed_goes() {
     bench.options.max_delete = MaxDelete::Files(5);
     delete(&bench, 0..20);
     assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
-    confirm(bench.state().as_ref(), jiff::Timestamp::now()).await.unwrap();
+    confirm_all(&bench).await;
     // What was changed in the vault since is not deleted, what was deleted since is held back again.
     bench.vault.write(&note(0), "is back", T).unwrap();
     delete(&bench, 20..30);
@@ -78,7 +85,7 @@ async fn a_full_pull_holds_back_too_and_remembers_what_was_confirmed() {
     delete(&bench, 0..15);
     assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 15));
     assert_eq!(account(&bench.pull_full().await), (Outcome::HeldBack, 0, 15));
-    confirm(bench.state().as_ref(), jiff::Timestamp::now()).await.unwrap();
+    confirm_all(&bench).await;
     assert_eq!(account(&bench.pull_full().await), (Outcome::Complete, 15, 0));
     bench.assert_exact().await;
 }
@@ -102,7 +109,7 @@ async fn files_that_become_empty_count() {
     }
     assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
     assert_eq!(bench.read(note(3)), "note 3");
-    confirm(bench.state().as_ref(), jiff::Timestamp::now()).await.unwrap();
+    confirm_all(&bench).await;
     assert_eq!(account(&bench.pull().await), (Outcome::Complete, 0, 0));
     bench.assert_exact().await;
 }
@@ -140,4 +147,54 @@ async fn a_dry_run_names_what_would_be_held_back() {
     assert_eq!(account(&report), (Outcome::DryRun, 0, 20));
     assert_eq!(report.held_back[0].as_str(), "Notes/000.md");
     assert_eq!(bench.files().len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_back_counts_for_the_runs_after_it() {
+    let bench = bench(100).await;
+    delete(&bench, 0..60);
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 60));
+    delete(&bench, 60..100);
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 100), "not forty by themselves");
+    confirm_all(&bench).await;
+    assert_eq!(account(&bench.pull().await), (Outcome::Complete, 100, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_become_empty_count_though_an_empty_file_goes() {
+    let bench = bench(20).await;
+    bench.vault.write("Untitled.md", "", T).unwrap();
+    bench.pull().await;
+    bench.vault.delete("Untitled.md").unwrap();
+    for number in 0..20 {
+        bench.vault.write(&note(number), "", T).unwrap();
+    }
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 21));
+    assert_eq!(bench.read(note(3)), "note 3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_were_emptied_count_for_an_hour() {
+    let bench = bench(20).await;
+    for number in 0..20 {
+        bench.vault.write(&note(number), "", T).unwrap();
+        bench.pull().await;
+    }
+    let emptied = (0..20).filter(|number| bench.read(note(*number)).is_empty()).count();
+    assert_eq!(emptied, 10, "half of the files");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_was_shown_is_confirmed() {
+    let bench = bench(40).await;
+    delete(&bench, 0..25);
+    bench.pull().await;
+    let state = bench.state();
+    let shown = held_back(state.as_ref()).await.unwrap();
+    drop(state);
+    delete(&bench, 25..35);
+    bench.pull().await;
+    let confirmed = confirm(bench.state().as_ref(), &shown, jiff::Timestamp::now()).await.unwrap();
+    assert_eq!(confirmed.len(), 25);
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 25, 10));
 }
