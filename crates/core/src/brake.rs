@@ -86,7 +86,9 @@ impl Schedule {
     /// Marks the removals that count as deletions, and tells how many there are, with the files that become empty.
     pub(crate) fn count_deletions(&mut self, confirmed: &HashSet<VaultPath>) -> u64 {
         let mut elsewhere: HashMap<ContentHash, usize> = HashMap::new();
-        for transfer in self.rescues.iter().chain(&self.transfers) {
+        // That a file becomes empty is no move of an empty one.
+        let contents = self.rescues.iter().chain(&self.transfers);
+        for transfer in contents.filter(|transfer| transfer.hash != ContentHash::EMPTY) {
             *elsewhere.entry(transfer.hash).or_default() += transfer.renewed_targets().count();
         }
         let folds_names = self.folds_names;

@@ -27,18 +27,29 @@ fn the_status_of_every_destination_is_shown_without_a_connection() {
     assert_eq!(world.server.stats().rest_requests, requests);
     let today =
         status.stdout.split_whitespace().find(|word| word.starts_with("20") && word.len() == 10).unwrap();
-    insta::assert_snapshot!(world.redacted(&status.stdout).replace(today, "[DATE]"), @r#"
+    let shown = world.redacted(&status.stdout).replace(today, "[DATE]");
+    let is_time = |word: &str| word.len() == 8 && word.matches(':').count() == 2;
+    let shown: Vec<String> = shown
+        .lines()
+        .map(|line| match line.rsplit_once(' ') {
+            Some((before, word)) if is_time(word) => format!("{before} [TIME]"),
+            _ => line.to_owned(),
+        })
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
     [DIR]/elsewhere
       vault      "Notes" ([ID of Notes])
       encryption standard
       contents   3 files (40 bytes), 2 folders
       version    5
+      checked    [DATE] [TIME]
       changed    [DATE]
     [DIR]/notes
       vault      "Notes" ([ID of Notes])
       encryption standard
       contents   2 files (20 bytes), 2 folders
       version    5
+      checked    [DATE] [TIME]
       changed    [DATE]
       left out   1 change
     "#);

@@ -175,13 +175,15 @@ async fn files_that_become_empty_count_though_an_empty_file_goes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_were_emptied_count_for_an_hour() {
-    let bench = bench(20).await;
-    for number in 0..20 {
-        bench.vault.write(&note(number), "", T).unwrap();
+    let bench = bench(100).await;
+    for run in 0..10 {
+        for number in 10 * run..10 * (run + 1) {
+            bench.vault.write(&note(number), "", T).unwrap();
+        }
         bench.pull().await;
     }
-    let emptied = (0..20).filter(|number| bench.read(note(*number)).is_empty()).count();
-    assert_eq!(emptied, 10, "half of the files");
+    let emptied = (0..100).filter(|number| bench.read(note(*number)).is_empty()).count();
+    assert_eq!(emptied, 50);
 }
 
 #[tokio::test(flavor = "multi_thread")]
