@@ -72,7 +72,7 @@ pub struct PullOptions {
     pub fetch: FetchOptions,
     /// How much the transfers may hold in memory.
     pub governor: Governor,
-    /// How much the listing may take in memory, in bytes; `None`: [`LISTING_MEMORY`].
+    /// How much the listing may take in memory, in bytes; `None`: [`LISTING_MEMORY`](obsync_protocol::limits::LISTING_MEMORY).
     pub listing_memory: Option<u64>,
 }
 

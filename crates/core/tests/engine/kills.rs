@@ -32,7 +32,7 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
     }
     let bench = Bench::new().await;
     for (path, text) in BEFORE {
-        bench.vault.write(path, text.as_bytes().to_vec(), TIME).unwrap();
+        bench.vault.write(path, text.as_bytes(), TIME).unwrap();
     }
     bench.pull().await;
     let pristine = tempfile::tempdir().unwrap();
@@ -96,7 +96,7 @@ fn change(bench: &Bench) {
         vault.delete(path).unwrap();
     }
     for (path, text) in AFTER {
-        vault.write(path, text.as_bytes().to_vec(), TIME + 1000).unwrap();
+        vault.write(path, text.as_bytes(), TIME + 1000).unwrap();
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use obsync_conformance::{at, meta, not_tested, place, publish_one, stage};
 use obsync_core::{
-    Expect, FileWriter, Publication, PublicationContent, PublishFailure, Staged, StoreError, VaultStore,
+    Expect, FileWriter, KnownContent, Publication, PublicationContent, PublishFailure, Removable, Removal,
+    Staged, StoreError, VaultStore,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{ContentHash, VaultPath};
@@ -424,4 +425,24 @@ async fn what_an_earlier_run_left_staged_counts_as_free() {
     drop(killed);
     let free = open(&disk).free_space().await.unwrap().unwrap();
     assert!(free.abs_diff(before) < 64 << 10, "{free} bytes, {before} before");
+}
+
+#[tokio::test]
+async fn a_file_is_removed_where_no_staging_folder_can_be_made() {
+    let test = "limits::a_file_is_removed_where_no_staging_folder_can_be_made";
+    let Some(home) = confined(test, Confinement::NoPrivileges) else { return };
+    let root = home.join("notes");
+    let store = open(&root);
+    place(&store, "sub/a.md", b"text", 0, None).await;
+    place(&store, "sub/b.md", b"text", 0, None).await;
+    store.discard_staged().await.unwrap();
+    let file = |path: &str| Removable { path: at(path), content: KnownContent::of(b"text") };
+    fs::remove_dir_all(root.join(".obsync")).ok();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o555)).unwrap();
+    fs::write(root.join("sub/b.md"), "edit").unwrap();
+    let removals = open(&root).remove_files(vec![file("sub/a.md"), file("sub/b.md")]).await;
+    let removals: Vec<Removal> = removals.into_iter().map(Result::unwrap).collect();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(removals, [Removal::Removed, Removal::Kept]);
+    assert_eq!(names(&root.join("sub")), ["b.md"]);
 }
