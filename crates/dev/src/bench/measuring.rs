@@ -100,8 +100,12 @@ impl Measuring {
         self.scenario.service_time.mul_f64(pulled.report.requests as f64 / CONNECTIONS)
     }
 
-    /// The round trips of all requests, with as many connections and requests in flight as the server saw in that pull.
+    /// The round trips of all requests, with as many requests in flight on a connection as the server saw in that pull, and
+    /// with the connections that a pull begins with: that more are added is a gain, not a lower floor.
     fn latency(&self, pulled: &Pulled) -> Duration {
-        self.scenario.round_trip.mul_f64(pulled.report.requests as f64 / pulled.under_way as f64)
+        const CONNECTIONS: u64 = 4;
+        let connections = pulled.report.connections.max(1);
+        let in_flight = pulled.under_way as f64 / connections as f64 * connections.min(CONNECTIONS) as f64;
+        self.scenario.round_trip.mul_f64(pulled.report.requests as f64 / in_flight)
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn of(rows: &[Row], runs: u32) -> String {
     text.push(format!(
         "\n{measured} The floors: copying the pulled files with the standard library (copy), and flushing that\n\
          copy once (durable copy); decrypting and hashing them on one processor (crypto); requests × round trip ÷\n\
-         (connections × requests in flight) (latency); requests × service time ÷ 10 connections (service); the round\n\
+         (requests in flight of four connections) (latency); requests × service time ÷ 10 connections (service); the round\n\
          trips before anything can be asked for (trips); bare PutObjects of the same bytes (puts)."
     ));
     text.join("\n")
