@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,8 +12,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
-use jiff::{SignedDuration, Timestamp};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
@@ -100,8 +100,8 @@ async fn answer(
         plain(StatusCode::METHOD_NOT_ALLOWED, "POST, or open a WebSocket")
     };
     allow_origin(&mut response, origin);
-    set_date(&mut response, time);
-    shift_date(&mut response, &faults);
+    let shift = faults.faults.read(|faults| faults.date_shift);
+    set_date(&mut response, time.saturating_add_signed(shift.into()));
     Ok(response)
 }
 
@@ -222,19 +222,6 @@ async fn run_session(request: Request<Incoming>, shared: Arc<Shared>) {
     }
 }
 
-/// The date that the fault wants; without it hyper sets the right one.
-fn shift_date(response: &mut Response<Body>, shared: &Shared) {
-    let shift = shared.faults.read(|faults| faults.date_shift);
-    if shift == 0 {
-        return;
-    }
-    let date = Timestamp::now() + SignedDuration::from_secs(shift.into());
-    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&date).ok();
-    if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
-        response.headers_mut().insert(header::DATE, date);
-    }
-}
-
 fn allow_origin(response: &mut Response<Body>, origin: Option<HeaderValue>) {
     let headers = response.headers_mut();
     let origin = origin.unwrap_or_else(|| HeaderValue::from_static("*"));
@@ -244,9 +231,11 @@ fn allow_origin(response: &mut Response<Body>, origin: Option<HeaderValue>) {
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
 }
 
+/// The date of an answer, in seconds since the epoch: the clock of the accounts, shifted as the fault wants.
 fn set_date(response: &mut Response<Body>, time: u64) {
-    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(time));
-    if let Ok(date) = HeaderValue::from_str(&date) {
+    let date = i64::try_from(time).ok().and_then(|time| Timestamp::from_second(time).ok());
+    let date = date.and_then(|date| DateTimePrinter::new().timestamp_to_rfc9110_string(&date).ok());
+    if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
         response.headers_mut().insert(header::DATE, date);
     }
 }
