@@ -64,6 +64,11 @@ impl MaxDelete {
     }
 }
 
+/// Minutes since the epoch.
+pub(crate) fn this_minute() -> i64 {
+    jiff::Timestamp::now().as_second().div_euclid(60)
+}
+
 /// The files that were deleted here in the hour before `now` (minutes since the epoch).
 pub(crate) fn recent(deletions: &[Deletions], now: i64) -> u64 {
     // Those of a clock that was ahead do not count.
@@ -85,6 +90,9 @@ pub(crate) fn note(deletions: &mut Vec<Deletions>, files: u64, now: i64) {
 impl Schedule {
     /// Marks the removals that count as deletions, and tells how many there are, with the files that become empty.
     pub(crate) fn count_deletions(&mut self, confirmed: &HashSet<VaultPath>) -> u64 {
+        if self.removals.is_empty() {
+            return self.emptied(confirmed).count() as u64;
+        }
         let mut elsewhere: HashMap<ContentHash, usize> = HashMap::new();
         // That a file becomes empty is no move of an empty one.
         let contents = self.rescues.iter().chain(&self.transfers);

@@ -70,11 +70,6 @@ impl Accepted {
     }
 }
 
-/// Minutes since the epoch.
-pub(crate) fn this_minute() -> i64 {
-    jiff::Timestamp::now().as_second().div_euclid(60)
-}
-
 /// The account of one round of a pull.
 pub(crate) struct Ledger<'a> {
     state: Arc<dyn StateStore>,
@@ -199,7 +194,7 @@ impl<'a> Ledger<'a> {
     /// So many files were deleted that count for the limit of an hour.
     pub(crate) fn deleted(&mut self, files: u64) {
         if files > 0 {
-            brake::note(&mut self.next.deletions, files, this_minute());
+            brake::note(&mut self.next.deletions, files, brake::this_minute());
         }
     }
 
@@ -238,7 +233,7 @@ impl<'a> Ledger<'a> {
         tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
         // A deletion that fails stays confirmed.
         let cause = match !entry.is_live() && self.confirmed_deletions.contains(&entry.path) {
-            true => DeferredCause::HeldBack { confirmed: Some(this_minute().saturating_mul(60_000)) },
+            true => DeferredCause::HeldBack { confirmed: Some(brake::this_minute().saturating_mul(60_000)) },
             false => DeferredCause::Failed { reason },
         };
         let deferred = entry.defer(cause, &self.keys);

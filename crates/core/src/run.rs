@@ -15,7 +15,7 @@ use crate::error::PullError;
 use crate::governor::Governor;
 use crate::history::Historian;
 use crate::identity::Doubt;
-use crate::ledger::{Ledger, this_minute};
+use crate::ledger::Ledger;
 use crate::model::{CursorEntry, DeferredKey, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
@@ -237,7 +237,7 @@ impl Run<'_> {
         }
         // What is held back already counts too: a vault that is emptied in several steps is emptied all the same.
         let now = now.saturating_add(report.held_back());
-        let recent = brake::recent(&survey.known.deletions, this_minute());
+        let recent = brake::recent(&survey.known.deletions, brake::this_minute());
         let files = self.state.files().await?.saturating_add(recent);
         if !self.options.max_delete.allows(now.saturating_add(recent), files) {
             plan.hold_back(&earlier.confirmed);
