@@ -35,6 +35,7 @@ mod report;
 mod repositories;
 mod rescue;
 mod run;
+mod scan;
 mod schedule;
 mod space;
 mod state;
@@ -63,6 +64,7 @@ pub use model::{
     CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, Direction, FileMeta, Intent,
     KnownContent, LocalFacts, Record, RecordKind,
 };
+pub use scan::{LocalFile, LocalTree, OpenFile, ScanInput, Unknown, UnknownCause};
 pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
     BatchLimit, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication, PublicationContent,

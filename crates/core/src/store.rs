@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::{Marker, MarkerFound};
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::repositories::repository_parts_among;
+use crate::scan::{LocalTree, OpenFile, ScanInput};
 
 /// A file that is complete and checked but not visible yet.
 #[derive(Debug)]
@@ -305,6 +306,20 @@ pub trait VaultStore: Send + Sync + 'static {
     async fn facts(&self, paths: Vec<VaultPath>) -> Result<Option<Vec<Option<LocalFacts>>>, StoreError> {
         let _ = paths;
         Ok(None)
+    }
+
+    /// What the place holds, compared with what is recorded. `None`: it cannot be scanned.
+    async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, StoreError> {
+        let _ = input;
+        Ok(None)
+    }
+
+    /// Opens a file to be sent. The caller compares what it reads with what it expects.
+    async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, StoreError> {
+        Err(StoreError::Unavailable {
+            location: self.location(),
+            reason: format!("{path} cannot be read from there to be sent"),
+        })
     }
 
     /// What is at these paths, in order: for a file that has not the content that is wanted, which one it has.

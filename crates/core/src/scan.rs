@@ -1,0 +1,118 @@
+//! What a scan of a destination finds, compared with what is recorded. Only differences are named, so that a scan of what
+//! nobody touched costs no memory beyond the records.
+
+use std::sync::Arc;
+
+use obsync_protocol::{Filter, VaultPath};
+use tokio::io::AsyncRead;
+
+use crate::model::{KnownContent, LocalFacts, Record};
+
+/// What a scan is to look for.
+#[derive(Clone, Debug)]
+pub struct ScanInput {
+    /// All records. A file with the facts of its record is not read.
+    pub records: Arc<Vec<Record>>,
+    /// What is to be synced. What it leaves out is neither read nor missed.
+    pub filter: Filter,
+}
+
+/// What a scan found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalTree {
+    /// Files whose content is not the record's, or that are not recorded. By path.
+    pub files: Vec<LocalFile>,
+    /// Folders that are not recorded. By path.
+    pub folders: Vec<VaultPath>,
+    /// Recorded files that have their content still but other facts than the record, which may take these.
+    pub renewed: Vec<(VaultPath, LocalFacts)>,
+    /// Recorded files and folders of which nothing is there, though everything was read where they would be. By path. A
+    /// place that holds something else (a link, a folder in a file's place, a name that is the same but for case or
+    /// normalisation) is no absence.
+    pub absent: Vec<VaultPath>,
+    /// Places of which nothing can be said, with everything below them.
+    pub unknown: Vec<Unknown>,
+    /// How many files were found, without those that are never synced or that the filter leaves out.
+    pub found: u64,
+    /// How many files were read.
+    pub read: u64,
+    /// Whether a program is rewriting the folder as a whole (`.git/index.lock` is at its top), so that nothing that is
+    /// absent counts.
+    pub is_in_flux: bool,
+}
+
+/// A file as a scan found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalFile {
+    /// Its path in the vault: the local name as it is where that is a known path, else normalised (protocol.md section 4).
+    pub path: VaultPath,
+    /// Its content.
+    pub content: KnownContent,
+    /// Time of the last change, milliseconds since the epoch.
+    pub mtime: i64,
+    /// Time of creation, milliseconds since the epoch; that of the last change where nobody knows.
+    pub ctime: i64,
+    /// What it was read under.
+    pub facts: LocalFacts,
+}
+
+/// A place that could not be looked at, or that holds what is never synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// Its name as the destination has it, relative to its top.
+    pub path: String,
+    /// Why nothing is known.
+    pub why: UnknownCause,
+}
+
+/// Why a scan says nothing of a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnknownCause {
+    /// It cannot be read.
+    Unreadable {
+        /// The system's word.
+        reason: String,
+    },
+    /// A symbolic link. It is not followed.
+    Link,
+    /// A device, a socket or a pipe.
+    Special,
+    /// A vault cannot have such a name.
+    Name {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is the same name as another one, but for case or normalisation.
+    Twin {
+        /// The other one.
+        of: VaultPath,
+    },
+    /// It was changed again and again while it was read. A later scan finds it.
+    Changing,
+}
+
+/// A file that is opened to be sent.
+pub struct OpenFile {
+    /// Its content from the beginning.
+    pub content: Box<dyn AsyncRead + Send + Unpin>,
+    /// What it was opened under.
+    pub facts: LocalFacts,
+}
+
+impl LocalTree {
+    /// Whether nothing is known of this path, because of what is there or above it.
+    pub fn is_unknown(&self, path: &VaultPath) -> bool {
+        self.unknown.iter().any(|unknown| {
+            let at = unknown.path.as_str();
+            at.is_empty()
+                || path.as_str() == at
+                || path.as_str().strip_prefix(at).is_some_and(|rest| rest.starts_with('/'))
+        })
+    }
+}
+
+impl std::fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenFile").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
