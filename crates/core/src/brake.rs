@@ -23,6 +23,9 @@ pub enum MaxDelete {
     /// Not more than 50 or 20 % of the files, whichever is more, and not more than half of them where there are ten or more.
     #[default]
     Usual,
+    /// What is usual where the vault itself is concerned: not more than 20 or 5 % of the files, whichever is more, not more than
+    /// 50, and not more than half of them where there are ten or more.
+    InVault,
     /// Not more than so many.
     Files(u64),
     /// Not more than this part of the files, in percent.
@@ -57,6 +60,9 @@ impl MaxDelete {
         let is_above = |percent: u64| u128::from(deletions) * 100 > u128::from(of) * u128::from(percent);
         match self {
             MaxDelete::Usual => !(deletions > 50 && is_above(20) || of >= 10 && is_above(50)),
+            MaxDelete::InVault => {
+                !(deletions > 20 && is_above(5) || deletions > 50 || of >= 10 && is_above(50))
+            }
             MaxDelete::Files(most) => deletions <= most,
             MaxDelete::Percent(percent) => !is_above(percent),
             MaxDelete::Unlimited => true,
@@ -71,20 +77,39 @@ pub(crate) fn this_minute() -> i64 {
 
 /// The files that were deleted here in the hour before `now` (minutes since the epoch).
 pub(crate) fn recent(deletions: &[Deletions], now: i64) -> u64 {
+    within_the_hour(deletions, now).map(|deletions| deletions.here).fold(0, u64::saturating_add)
+}
+
+/// The files that were deleted in the vault from here, in the hour before `now` (minutes since the epoch).
+pub(crate) fn recent_there(deletions: &[Deletions], now: i64) -> u64 {
+    within_the_hour(deletions, now).map(|deletions| deletions.there).fold(0, u64::saturating_add)
+}
+
+fn within_the_hour(deletions: &[Deletions], now: i64) -> impl Iterator<Item = &Deletions> {
     // Those of a clock that was ahead do not count.
-    let recent =
-        deletions.iter().filter(|deletions| deletions.minute > now - WINDOW && deletions.minute <= now);
-    recent.map(|deletions| deletions.here).fold(0, u64::saturating_add)
+    deletions.iter().filter(move |deletions| deletions.minute > now - WINDOW && deletions.minute <= now)
 }
 
 /// Notes that `files` were deleted here at `now` (minutes since the epoch), and forgets what is older than an hour.
 pub(crate) fn note(deletions: &mut Vec<Deletions>, files: u64, now: i64) {
+    let row = row_of(deletions, now);
+    row.here = row.here.saturating_add(files);
+}
+
+/// Notes that `files` were deleted in the vault at `now`, likewise.
+pub(crate) fn note_there(deletions: &mut Vec<Deletions>, files: u64, now: i64) {
+    let row = row_of(deletions, now);
+    row.there = row.there.saturating_add(files);
+}
+
+fn row_of(deletions: &mut Vec<Deletions>, now: i64) -> &mut Deletions {
     // A clock that was set back must not make an old minute count for ever.
     deletions.retain(|deletions| deletions.minute > now - WINDOW && deletions.minute <= now);
-    match deletions.iter_mut().find(|deletions| deletions.minute == now) {
-        Some(row) => row.here = row.here.saturating_add(files),
-        None => deletions.push(Deletions { minute: now, here: files, there: 0 }),
-    }
+    let at = deletions.iter().position(|deletions| deletions.minute == now).unwrap_or_else(|| {
+        deletions.push(Deletions { minute: now, here: 0, there: 0 });
+        deletions.len() - 1
+    });
+    &mut deletions[at]
 }
 
 impl Schedule {

@@ -34,6 +34,11 @@ fn fingerprint(path: &VaultPath) -> ContentHash {
 /// of a rename, and after a run that was cut off what that one had done.
 const LOOKED_AT: u64 = 1000;
 
+/// The newer one of a cursor and an entry.
+pub(crate) fn newest_entry(cursor: Option<CursorEntry>, entry: &RemoteEntry) -> Option<CursorEntry> {
+    cursor.filter(|cursor| cursor.uid >= entry.uid).or_else(|| Some(CursorEntry::of(entry)))
+}
+
 /// Looks for the cursor in a listing that begins below it.
 #[derive(Clone, Debug)]
 pub(crate) struct CursorCheck {

@@ -43,7 +43,8 @@ impl Run<'_> {
             true => self.state.deferred(DeferredKind::Filtered).await?,
             false => Vec::new(),
         };
-        for deferred in failed.into_iter().chain(filtered) {
+        let incoming = failed.into_iter().chain(filtered).filter(|deferred| !deferred.key.is_outgoing());
+        for deferred in incoming {
             match deferred.cause {
                 DeferredCause::Acknowledged { .. } => {
                     earlier.accepted.known.insert(deferred.key.clone(), deferred.message.uid);

@@ -57,7 +57,7 @@ impl Latest {
         }
     }
 
-    fn remove(&mut self, path: &VaultPath) {
+    pub(crate) fn remove(&mut self, path: &VaultPath) {
         let Some(place) = self.places.remove(path) else { return };
         self.live -= usize::from(self.entries.swap_remove(place).is_live());
         if let Some(moved) = self.entries.get(place) {

@@ -226,6 +226,9 @@ fn beginning(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
+/// What the keys of changes begin with that the vault is to get.
+const OUTGOING: &str = "/>";
+
 impl DeferredKey {
     /// The key for a path that could be decoded.
     pub fn plain(path: &VaultPath) -> Self {
@@ -238,9 +241,19 @@ impl DeferredKey {
         DeferredKey(format!("//{}", shortened(path)))
     }
 
+    /// The key for a change of this path that the vault is to get. It meets neither of the other kinds.
+    pub fn outgoing(path: &VaultPath) -> Self {
+        DeferredKey(format!("{OUTGOING}{path}"))
+    }
+
+    /// Whether it stands for a change that the vault is to get.
+    pub fn is_outgoing(&self) -> bool {
+        self.0.starts_with(OUTGOING)
+    }
+
     /// The path, plain or encoded, for people.
     pub fn shown(&self) -> &str {
-        self.0.strip_prefix("//").unwrap_or(&self.0)
+        self.0.strip_prefix("//").or_else(|| self.0.strip_prefix(OUTGOING)).unwrap_or(&self.0)
     }
 
     /// The key as read back from a database.

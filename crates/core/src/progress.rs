@@ -34,6 +34,10 @@ pub enum Phase {
     Transferring,
     /// Making the last of it durable.
     Finishing,
+    /// Looking at what is in the destination, to find what was changed there.
+    Scanning,
+    /// Sending what was changed there.
+    Sending,
 }
 
 /// Shows nothing.

@@ -12,6 +12,7 @@ use crate::ledger::Accepted;
 use crate::listing::Listing;
 use crate::model::{Deferred, DeferredCause, DeferredKey};
 use crate::schedule::{FolderChange, Schedule, Source, Transfer};
+use crate::two_way::Outgoing;
 
 /// How a pull ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -42,6 +43,10 @@ pub struct Tally {
 }
 
 impl Tally {
+    fn is_none(&self) -> bool {
+        self.files == 0
+    }
+
     /// Counts one more file.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.files += 1;
@@ -111,6 +116,12 @@ pub enum StepAction {
     CreateFolder,
     /// A folder would be removed if it is empty.
     RemoveFolder,
+    /// A file would be sent to the vault.
+    Push,
+    /// A folder would be made in the vault.
+    PushFolder,
+    /// A file or folder would be deleted in the vault.
+    DeleteInVault,
 }
 
 /// What a pull did.
@@ -153,6 +164,27 @@ pub struct Report {
     pub folders_created: u64,
     /// Folders removed.
     pub folders_deleted: u64,
+    /// Sent to the vault.
+    #[serde(skip_serializing_if = "Tally::is_none")]
+    pub pushed: Tally,
+    /// Folders made in the vault.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub folders_pushed: u64,
+    /// Deleted in the vault.
+    #[serde(skip_serializing_if = "Tally::is_none")]
+    pub deleted_in_vault: Tally,
+    /// Folders deleted in the vault.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub folders_deleted_in_vault: u64,
+    /// Changed on both sides, and merged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<VaultPath>,
+    /// Deleted here, and kept in the vault until somebody confirms it; the first [`FAILURES_LISTED`] files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_back_in_vault: Vec<VaultPath>,
+    /// Files of that kind that are not in `held_back_in_vault`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub held_back_in_vault_unlisted: u64,
     /// Left out by the filter.
     pub skipped: Tally,
     /// The same by [`SkipReason::name`].
@@ -238,6 +270,13 @@ impl Report {
             retained: Tally::default(),
             folders_created: 0,
             folders_deleted: 0,
+            pushed: Tally::default(),
+            folders_pushed: 0,
+            deleted_in_vault: Tally::default(),
+            folders_deleted_in_vault: 0,
+            merged: Vec::new(),
+            held_back_in_vault: Vec::new(),
+            held_back_in_vault_unlisted: 0,
             skipped: Tally::default(),
             skipped_reasons: BTreeMap::new(),
             other_config_dirs: BTreeSet::new(),
@@ -285,9 +324,22 @@ impl Report {
         }
     }
 
-    /// How many deletions are held back.
+    /// How many deletions are held back, here and in the vault.
     pub fn held_back(&self) -> u64 {
+        self.held_back_here() + self.held_back_in_vault.len() as u64 + self.held_back_in_vault_unlisted
+    }
+
+    /// How many deletions are held back here.
+    pub(crate) fn held_back_here(&self) -> u64 {
         self.held_back.len() as u64 + self.held_back_unlisted
+    }
+
+    /// Takes in a deletion that the vault does not get yet.
+    pub(crate) fn hold_back_in_vault(&mut self, path: &VaultPath) {
+        match self.held_back_in_vault.len() < FAILURES_LISTED {
+            true => self.held_back_in_vault.push(path.clone()),
+            false => self.held_back_in_vault_unlisted += 1,
+        }
     }
 
     /// How many changes were not applied.
@@ -309,6 +361,8 @@ impl Report {
         self.failures.clear();
         self.held_back.clear();
         self.held_back_unlisted = 0;
+        self.held_back_in_vault.clear();
+        self.held_back_in_vault_unlisted = 0;
         self.failures_unlisted = 0;
         self.accepted_failures = 0;
         self.has_lasting_failures = false;
@@ -379,6 +433,19 @@ impl Report {
         listing.impossible.iter().for_each(|(failure, _)| self.fail(failure.clone()));
     }
 
+    /// Tells what the vault would get.
+    pub(crate) fn describe_outgoing(&mut self, outgoing: &Outgoing) {
+        let step = |action, path: &VaultPath| Step { action, path: path.clone(), size: None, from: None };
+        let deletions = outgoing.replaced.iter().chain(&outgoing.deletions).chain(&outgoing.folder_deletions);
+        self.steps.extend(outgoing.folders.iter().map(|path| step(StepAction::PushFolder, path)));
+        self.steps.extend(outgoing.files.iter().map(|file| Step {
+            size: Some(file.local.content.size),
+            from: file.from.as_ref().map(|from| from.path().clone()),
+            ..step(StepAction::Push, &file.local.path)
+        }));
+        self.steps.extend(deletions.map(|absent| step(StepAction::DeleteInVault, absent.path())));
+    }
+
     fn refuse(&mut self, key: &DeferredKey, failure: Failure, accepted: &Accepted) {
         match accepted.covers(key, failure.uid) {
             true => self.accepted_failures += 1,
@@ -395,6 +462,11 @@ impl Report {
             && self.retained.files == 0
             && self.folders_created == 0
             && self.folders_deleted == 0
+            && self.pushed.files == 0
+            && self.folders_pushed == 0
+            && self.deleted_in_vault.files == 0
+            && self.folders_deleted_in_vault == 0
+            && self.merged.is_empty()
             && self.conflicts.is_empty()
             && self.failures.is_empty()
             && self.kept.is_empty()

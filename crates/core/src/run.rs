@@ -16,7 +16,7 @@ use crate::governor::Governor;
 use crate::history::Historian;
 use crate::identity::Doubt;
 use crate::ledger::Ledger;
-use crate::model::{CursorEntry, DeferredKey, Record};
+use crate::model::{CursorEntry, DeferredKey, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::reconcile::{Mode, Reach};
@@ -95,7 +95,7 @@ pub async fn pull(
     let version = state.load().await?.version;
     let mut report = Report::new(&source.vault, store.location(), version);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
-    let run = Run { source, store, state, options, progress, stop };
+    let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop };
     let outcome = run.rounds(&mut report).await;
     report.warnings.extend(run.store.warnings());
     run.store.end_run().await;
@@ -113,6 +113,8 @@ pub(crate) struct Run<'a> {
     pub(crate) store: Arc<dyn VaultStore>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) options: &'a PullOptions,
+    /// Which way the destination is synced; a run is one of its ways.
+    pub(crate) direction: Direction,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) stop: CancellationToken,
 }
@@ -140,7 +142,7 @@ impl Run<'_> {
         }
     }
 
-    async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
+    pub(crate) async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let mut mode = self.options.mode;
         for round in 1..=ROUNDS {
             // A round tries all again that failed in the one before.
@@ -161,6 +163,9 @@ impl Run<'_> {
         };
         self.progress.phase(Phase::Planning);
         let earlier = self.add_deferred(&mut survey, report).await?;
+        if self.direction == Direction::Both && !self.options.dry_run {
+            self.merge_contested(&mut survey, report).await?;
+        }
         let mut plan = self.plan(&mut survey).await?;
         self.hold_back(&mut plan, &survey, &earlier, report).await?;
         if !plan.unlisted.is_empty() {
@@ -236,7 +241,7 @@ impl Run<'_> {
             return Ok(());
         }
         // What is held back already counts too: a vault that is emptied in several steps is emptied all the same.
-        let now = now.saturating_add(report.held_back());
+        let now = now.saturating_add(report.held_back_here());
         let recent = brake::recent(&survey.known.deletions, brake::this_minute());
         let files = self.state.files().await?.saturating_add(recent);
         if !self.options.max_delete.allows(now.saturating_add(recent), files) {

@@ -1,6 +1,7 @@
 //! What a scan of a destination finds, compared with what is recorded. Only differences are named, so that a scan of what
 //! nobody touched costs no memory beyond the records.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use obsync_protocol::{Filter, VaultPath};
@@ -108,6 +109,35 @@ impl LocalTree {
                 || path.as_str() == at
                 || path.as_str().strip_prefix(at).is_some_and(|rest| rest.starts_with('/'))
         })
+    }
+}
+
+impl LocalTree {
+    /// What is absent in this scan and was so in an earlier one.
+    pub(crate) fn absent_as_in(&self, earlier: &LocalTree) -> Vec<VaultPath> {
+        let before: HashSet<&VaultPath> = earlier.absent.iter().collect();
+        self.absent.iter().filter(|path| before.contains(path)).cloned().collect()
+    }
+}
+
+impl Unknown {
+    /// What to tell of it, where its user may expect it in the vault.
+    pub(crate) fn sentence(&self) -> Option<String> {
+        let path = &self.path;
+        match &self.why {
+            UnknownCause::Unreadable { reason } => Some(format!(
+                "{path:?} cannot be read ({reason}); nothing in it is sent, and nothing is taken for deleted"
+            )),
+            UnknownCause::Name { reason } => Some(format!("{path:?} stays here only: {reason}")),
+            UnknownCause::Twin { of } => Some(format!(
+                "{path:?} and {of:?} are one name to other devices; only the second is synced until one of them is renamed",
+                of = of.as_str()
+            )),
+            UnknownCause::Link => {
+                Some(format!("{path:?} is a symbolic link, which is neither followed nor replaced"))
+            }
+            UnknownCause::Special | UnknownCause::Changing => None,
+        }
     }
 }
 

@@ -1,0 +1,61 @@
+//! Reads files here to be merged, and puts merged ones in place.
+
+use obsync_protocol::limits::MERGED_TEXT;
+use obsync_protocol::{ContentHash, Uid, VaultPath};
+use tokio::io::AsyncReadExt;
+
+use crate::error::PullError;
+use crate::model::{FileMeta, KnownContent};
+use crate::run::Run;
+use crate::store::{Expect, Publication, PublicationContent, Published, StoreError};
+
+impl Run<'_> {
+    /// The content of a file here that is small enough to be merged. `None`: it is not, or cannot be read.
+    pub(crate) async fn read_text(&self, path: &VaultPath) -> Result<Option<Vec<u8>>, PullError> {
+        let file = match self.store.open_file(path).await {
+            Ok(file) if file.facts.size() <= MERGED_TEXT as u64 => file,
+            Ok(_) => return Ok(None),
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "a file cannot be read to be merged");
+                return Ok(None);
+            }
+        };
+        let mut text = Vec::new();
+        let mut bounded = file.content.take(MERGED_TEXT as u64 + 1);
+        match bounded.read_to_end(&mut text).await {
+            Ok(_) => Ok((text.len() <= MERGED_TEXT).then_some(text)),
+            Err(error) => {
+                tracing::debug!(%error, "a file cannot be read to be merged");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts a text in place of what is expected. `None`: something else was there, which was left alone.
+    pub(crate) async fn put_text(
+        &self,
+        path: &VaultPath,
+        text: Vec<u8>,
+        expect: Expect,
+        times: (i64, i64),
+    ) -> Result<Option<Published>, PullError> {
+        let content = KnownContent::of(&text);
+        let (mtime, ctime) = times;
+        let meta = FileMeta { hash: content.hash, size: content.size, mtime, ctime, uid: Uid(0) };
+        let mut writer = self.store.begin(path, &meta).await?;
+        if content.hash != ContentHash::EMPTY {
+            writer.write(text).await?;
+        }
+        let content = PublicationContent::Staged(writer.finish().await?);
+        let published = self.store.publish(vec![Publication { content, expect }]).await.into_iter().next();
+        match published {
+            Some(Ok(published)) => Ok(Some(published)),
+            Some(Err(failure)) => match failure.error {
+                StoreError::Changed { .. } | StoreError::InTheWay { .. } => Ok(None),
+                error => Err(error.into()),
+            },
+            None => Ok(None),
+        }
+    }
+}

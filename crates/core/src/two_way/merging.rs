@@ -1,0 +1,173 @@
+//! Merges files that changed on both sides, before the rest of a listing is applied.
+//!
+//! A merged file is written here and recorded as what the vault has, so that the scan which follows finds it changed and sends
+//! it. Killed in between, the next run merges once more, which adds nothing. What cannot be merged is left to the pull: it
+//! keeps the file here under another name, and that copy is sent as the new file that it is.
+
+use obsync_protocol::VaultPath;
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::error::PullError;
+use crate::merge::{MergeKind, merge};
+use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
+use crate::report::Report;
+use crate::run::Run;
+use crate::state::{Commit, VaultState};
+use crate::store::Expect;
+use crate::survey::Survey;
+
+use super::contents::Version;
+
+/// How many files are merged at a time: all their versions are in memory.
+const AT_A_TIME: usize = 8;
+
+/// A file that changed here and in the vault.
+struct Contested {
+    base: FileMeta,
+    local: Vec<u8>,
+    entry: RemoteEntry,
+    kind: MergeKind,
+}
+
+impl Run<'_> {
+    /// Merges what was changed on both sides, as far as that can be done, and takes it out of the listing.
+    pub(crate) async fn merge_contested(
+        &self,
+        survey: &mut Survey,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let changed = self.changed_there(survey).await?;
+        let mut merged = Vec::new();
+        for candidates in changed.chunks(AT_A_TIME) {
+            let contested = self.contested(candidates).await?;
+            merged.extend(self.merge_some(contested, survey, report).await?);
+        }
+        for path in &merged {
+            survey.listing.entries.remove(path);
+        }
+        Ok(())
+    }
+
+    /// The recorded files that have another content in the vault now, with their facts.
+    async fn changed_there(&self, survey: &Survey) -> Result<Vec<(Record, RemoteEntry)>, PullError> {
+        let entries: Vec<&RemoteEntry> = survey
+            .listing
+            .entries
+            .iter()
+            .filter(|entry| matches!(entry.kind, EntryKind::File { .. }))
+            .collect();
+        let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
+        let records = self.state.records(&paths).await?;
+        Ok(records
+            .into_iter()
+            .zip(entries)
+            .filter_map(|(record, entry)| {
+                let record = record?;
+                let EntryKind::File { hash, .. } = entry.kind else { return None };
+                let is_changed = record.file().is_some_and(|known| known.hash != hash);
+                is_changed.then(|| (record, entry.clone()))
+            })
+            .collect())
+    }
+
+    /// Which of them were changed here as well, and can be merged.
+    async fn contested(&self, changed: &[(Record, RemoteEntry)]) -> Result<Vec<Contested>, PullError> {
+        let paths = changed.iter().map(|(record, _)| record.path.clone()).collect();
+        let facts = self.store.facts(paths).await?;
+        let mut contested = Vec::new();
+        for (at, (record, entry)) in changed.iter().enumerate() {
+            let found = facts.as_ref().and_then(|facts| facts.get(at)?.as_ref());
+            let is_untouched = found.is_none() || found == record.facts.as_ref();
+            let (Some(base), Some(kind), false) =
+                (record.file(), MergeKind::of(&record.path, &self.config_dir(&record.path)), is_untouched)
+            else {
+                continue;
+            };
+            let Some(local) = self.read_text(&record.path).await? else { continue };
+            if KnownContent::of(&local).hash != base.hash {
+                contested.push(Contested { base: base.clone(), local, entry: entry.clone(), kind });
+            }
+        }
+        Ok(contested)
+    }
+
+    async fn merge_some(
+        &self,
+        contested: Vec<Contested>,
+        survey: &Survey,
+        report: &mut Report,
+    ) -> Result<Vec<VaultPath>, PullError> {
+        let versions = contested.iter().flat_map(|file| {
+            let base = Version { uid: file.base.uid, content: KnownContent::from(&file.base) };
+            [Some(base), file.listed()].into_iter().flatten()
+        });
+        let mut texts = self.texts(versions.collect(), survey.version).await?.into_iter();
+        let mut merged = Vec::new();
+        for file in contested {
+            let (Some(base), Some(remote)) = (texts.next(), texts.next()) else { break };
+            let Some(remote) = remote else { continue };
+            let path = file.entry.path.clone();
+            match merge(file.kind, base.as_deref(), &file.local, &remote) {
+                Ok(text) => {
+                    if self.put_merged(file, text, &survey.known).await? {
+                        self.progress
+                            .notice(&format!("merged what was changed here and in the vault: {path}"));
+                        report.merged.push(path.clone());
+                        merged.push(path);
+                    }
+                }
+                Err(error) => tracing::debug!(%path, %error, "both versions are kept"),
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Puts a merged text in place. `false`: the file was changed once more meanwhile.
+    async fn put_merged(
+        &self,
+        file: Contested,
+        text: Vec<u8>,
+        known: &VaultState,
+    ) -> Result<bool, PullError> {
+        let Contested { local, entry, .. } = file;
+        let Some(listed) = listed_content(&entry) else { return Ok(false) };
+        let (found, wanted) = (KnownContent::of(&local), KnownContent::of(&text));
+        let is_the_vaults = wanted.hash == listed.hash;
+        let mut facts: Option<LocalFacts> = None;
+        if wanted != found {
+            // A text of its own is as new as its making.
+            let mtime = if is_the_vaults { entry.mtime } else { jiff::Timestamp::now().as_millisecond() };
+            let placed =
+                self.put_text(&entry.path, text, Expect::Content(found), (mtime, entry.ctime)).await?;
+            let Some(placed) = placed else { return Ok(false) };
+            facts = placed.facts.filter(|_| is_the_vaults);
+        }
+        let KnownContent { hash, size } = listed;
+        let meta = FileMeta { hash, size, mtime: entry.mtime, ctime: entry.ctime, uid: entry.uid };
+        let record = Record::seen(entry.path, RecordKind::File(meta), facts);
+        let intents = self.state.intents().await?;
+        let state = known.clone();
+        self.state.commit(Commit { records: vec![record], intents, state, ..Commit::default() }).await?;
+        Ok(true)
+    }
+
+    /// The configuration folder that a path may lie in.
+    pub(crate) fn config_dir(&self, path: &VaultPath) -> VaultPath {
+        let dirs = self.options.filter.config_dirs.iter().filter_map(|dir| VaultPath::parse(dir).ok());
+        // Nothing is below itself.
+        dirs.into_iter().find(|dir| path.is_below(dir)).unwrap_or_else(|| path.clone())
+    }
+}
+
+impl Contested {
+    fn listed(&self) -> Option<Version> {
+        Some(Version { uid: self.entry.uid, content: listed_content(&self.entry)? })
+    }
+}
+
+fn listed_content(entry: &RemoteEntry) -> Option<KnownContent> {
+    match entry.kind {
+        EntryKind::File { hash, size } => Some(KnownContent { hash, size }),
+        EntryKind::Folder | EntryKind::Deleted { .. } => None,
+    }
+}

@@ -1,0 +1,337 @@
+//! Two-way sync: everything that the vault changed is applied here, then everything that was changed here is sent.
+//!
+//! A round is a pull ([`crate::run`]) that merges what was changed on both sides instead of keeping both, a scan of the
+//! destination, and the sending of what differs from the records. What another device writes meanwhile begins another round.
+//! Pushing alone is the same without the pull: what only the vault changed is left, and told.
+
+mod contents;
+mod local;
+mod merging;
+mod outgoing;
+mod recovery;
+mod sending;
+mod settlement;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use obsync_protocol::VaultPath;
+use tokio_util::sync::CancellationToken;
+
+use crate::brake::{self, MaxDelete};
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::error::PullError;
+use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
+use crate::progress::{Phase, Progress};
+use crate::reconcile::Mode;
+use crate::report::{Outcome, Report};
+use crate::run::{PullOptions, PullSource, Run};
+use crate::scan::{LocalTree, ScanInput};
+use crate::state::{Commit, StateStore, VaultState};
+use crate::store::{StoreError, VaultStore};
+
+pub(crate) use outgoing::Outgoing;
+use outgoing::{Absent, OutgoingInput, renewed};
+use sending::Outbox;
+
+/// How often a run goes round because the vault changed while it was at work.
+const ROUNDS: usize = 6;
+
+/// How to sync.
+#[derive(Clone, Debug)]
+pub struct SyncOptions {
+    /// What applies to the way from the vault to the destination, and to both: the filter, the mode, a dry run.
+    pub pull: PullOptions,
+    /// How many files may be deleted in the vault before deletions are held back.
+    pub max_delete_in_vault: MaxDelete,
+    /// Send what is in a configuration folder, too, as far as the filter has it.
+    pub sends_configuration: bool,
+    /// How long after a scan a second one has to find the same absent before anything is deleted in the vault.
+    pub second_look: Duration,
+}
+
+impl Default for SyncOptions {
+    fn default() -> Self {
+        SyncOptions {
+            pull: PullOptions::default(),
+            max_delete_in_vault: MaxDelete::InVault,
+            sends_configuration: false,
+            second_look: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Keeps a destination and a vault the same, both ways.
+///
+/// A run that was told to stop, or that could not apply every change, is a success with a report that says so.
+///
+/// # Errors
+///
+/// When the run as a whole cannot go on. What was done until then is recorded, and the next one goes on from there.
+pub async fn sync(
+    source: &PullSource,
+    store: Arc<dyn VaultStore>,
+    state: Arc<dyn StateStore>,
+    options: &SyncOptions,
+    progress: Arc<dyn Progress>,
+    stop: CancellationToken,
+) -> Result<Report, PullError> {
+    let begun = Instant::now();
+    let known = state.load().await?;
+    let mut report = Report::new(&source.vault, store.location(), known.version);
+    let source = &PullSource { client: source.client.for_run(), ..source.clone() };
+    // The first run of a direction deletes nothing on either side.
+    let is_first = known.direction != Direction::Both || !known.listed;
+    let mut pull = options.pull.clone();
+    if is_first && pull.max_delete != MaxDelete::Unlimited {
+        pull.max_delete = MaxDelete::Files(0);
+    }
+    // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
+    let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.rechecking.is_some();
+    let run = Run { source, store, state, options: &pull, direction: Direction::Both, progress, stop };
+    let outcome = TwoWay { run: &run, options, is_first, is_full }.rounds(&mut report).await;
+    report.warnings.extend(run.store.warnings());
+    run.store.end_run().await;
+    report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    outcome?;
+    report.conclude(pull.dry_run, run.stop.is_cancelled());
+    if report.outcome == Outcome::Complete {
+        run.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
+    }
+    Ok(report)
+}
+
+struct TwoWay<'s, 'r> {
+    run: &'s Run<'r>,
+    options: &'s SyncOptions,
+    is_first: bool,
+    is_full: bool,
+}
+
+impl TwoWay<'_, '_> {
+    async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
+        let run = self.run;
+        run.settle_intents(report).await?;
+        if self.is_full {
+            self.list_all_again().await?;
+        }
+        for round in 1..=ROUNDS {
+            run.rounds(report).await?;
+            if run.stop.is_cancelled() || report.older_vault.is_some() {
+                return Ok(());
+            }
+            let Some(outgoing) = self.outgoing(self.is_full && round == 1, report).await? else {
+                return Ok(());
+            };
+            if run.options.dry_run {
+                self.describe(&outgoing, report);
+                return Ok(());
+            }
+            if outgoing.is_empty() || run.stop.is_cancelled() {
+                return Ok(());
+            }
+            let known = run.state.load().await?;
+            let sent = match Outbox::open(run, known, report).await? {
+                Some(outbox) => outbox.send(outgoing, report).await?,
+                None => continue,
+            };
+            match sent.lost {
+                Some(error) if round == ROUNDS => return Err(error.into()),
+                Some(error) => run.progress.notice(&format!("{error}; going on")),
+                None if !sent.needs_another_round => return Ok(()),
+                None => {}
+            }
+        }
+        run.warn("the vault kept changing while this ran; the next run goes on".to_owned(), report);
+        Ok(())
+    }
+
+    /// Forgets up to where the vault is known, so that all of it is listed and compared again.
+    async fn list_all_again(&self) -> Result<(), PullError> {
+        if self.run.options.dry_run {
+            return Ok(());
+        }
+        let known = self.run.state.load().await?;
+        let intents = self.run.state.intents().await?;
+        let state = VaultState { version: 0, rechecking: None, cursor: None, ..known };
+        Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
+    }
+
+    /// Finds out what the vault is to get. `None`: nobody can tell.
+    async fn outgoing(&self, reads_all: bool, report: &mut Report) -> Result<Option<Outgoing>, PullError> {
+        let run = self.run;
+        run.progress.phase(Phase::Scanning);
+        let mut records = run.state.all_records().await?;
+        if reads_all {
+            records.iter_mut().for_each(|record| record.facts = None);
+        }
+        let records = Arc::new(records);
+        let Some(tree) = self.scan(&records).await? else {
+            return Err(StoreError::Unavailable {
+                location: run.store.location(),
+                reason: "it cannot be scanned, so it can only be pulled to".to_owned(),
+            }
+            .into());
+        };
+        let looked = tokio::time::Instant::now();
+        self.tell_unknown(&tree, report);
+        let unapplied = self.unapplied().await?;
+        let decide = |tree: LocalTree| {
+            Outgoing::decide(OutgoingInput {
+                records: &records,
+                tree,
+                filter: &run.options.filter,
+                sends_configuration: self.options.sends_configuration,
+                unapplied: &unapplied,
+                may_delete: !self.is_first,
+            })
+        };
+        let mut outgoing = decide(tree.clone());
+        if outgoing.has_absent() && !run.options.dry_run {
+            // Absence counts when it is seen twice: a mount that is going, an editor that saves by rename.
+            let look = tokio::time::sleep_until(looked + self.options.second_look);
+            if run.stop.run_until_cancelled(look).await.is_none() {
+                return Ok(None);
+            }
+            let Some(again) = self.scan(&records).await? else { return Ok(None) };
+            let absent = again.absent_as_in(&tree);
+            outgoing = decide(LocalTree { absent, ..again });
+        }
+        self.bring_up_to_date(&mut outgoing).await?;
+        if outgoing.has_absent() && !self.is_the_same_place().await? {
+            return Err(StoreError::Unavailable {
+                location: run.store.location(),
+                reason: "it is not the place any more that it was when this run began; nothing was deleted"
+                    .to_owned(),
+            }
+            .into());
+        }
+        self.hold_back(&mut outgoing, report).await?;
+        for (path, reason) in std::mem::take(&mut outgoing.refused) {
+            run.warn(format!("{path} stays here only: {reason}"), report);
+        }
+        Ok(Some(outgoing))
+    }
+
+    async fn scan(&self, records: &Arc<Vec<Record>>) -> Result<Option<LocalTree>, PullError> {
+        let filter = self.run.options.filter.clone();
+        let scan = self.run.store.scan(ScanInput { records: records.clone(), filter });
+        match self.run.stop.run_until_cancelled(scan).await {
+            Some(tree) => Ok(tree?),
+            None => Ok(None),
+        }
+    }
+
+    fn tell_unknown(&self, tree: &LocalTree, report: &mut Report) {
+        for unknown in &tree.unknown {
+            if let Some(sentence) = unknown.sentence() {
+                self.run.warn(sentence, report);
+            }
+        }
+    }
+
+    /// The paths with a change of the vault that waits.
+    async fn unapplied(&self) -> Result<HashSet<VaultPath>, PullError> {
+        let keys = &self.run.source.keys;
+        let mut paths = HashSet::new();
+        for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
+            for deferred in self.run.state.deferred(kind).await? {
+                if !matches!(deferred.cause, DeferredCause::HeldBack { .. }) {
+                    paths.extend(keys.decode_path(&deferred.message.path));
+                }
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Records new facts of files that have their content still, so that they are not read again.
+    async fn bring_up_to_date(&self, outgoing: &mut Outgoing) -> Result<(), PullError> {
+        let records: Vec<Record> = std::mem::take(&mut outgoing.renewed).into_iter().map(renewed).collect();
+        if records.is_empty() || self.run.options.dry_run {
+            return Ok(());
+        }
+        let (state, intents) = (self.run.state.load().await?, self.run.state.intents().await?);
+        Ok(self.run.state.commit(Commit { records, intents, state, ..Commit::default() }).await?)
+    }
+
+    /// Whether the destination is the one still that the run began with.
+    async fn is_the_same_place(&self) -> Result<bool, PullError> {
+        let known = self.run.state.load().await?.destination;
+        let Some(known) = known else { return Ok(true) };
+        Ok(match self.run.store.identify(None).await? {
+            crate::identity::MarkerFound::Marker { marker, .. } => marker.id == known.id,
+            crate::identity::MarkerFound::Impossible => true,
+            _ => false,
+        })
+    }
+
+    /// Holds the deletions back if there are too many for the vault.
+    async fn hold_back(&self, outgoing: &mut Outgoing, report: &mut Report) -> Result<(), PullError> {
+        let run = self.run;
+        let waiting = run.state.deferred(DeferredKind::Failed).await?;
+        let waiting = waiting.into_iter().filter(|deferred| deferred.key.is_outgoing());
+        let (mut confirmed, mut known) = (HashSet::new(), Vec::new());
+        for deferred in waiting {
+            if matches!(deferred.cause, DeferredCause::HeldBack { confirmed: Some(_) }) {
+                confirmed.extend(run.source.keys.decode_path(&deferred.message.path));
+            }
+            known.push(deferred.key);
+        }
+        let now = outgoing.count_deletions(&confirmed);
+        let state = run.state.load().await?;
+        let recent = brake::recent_there(&state.deletions, brake::this_minute());
+        let files = run.state.files().await?.saturating_add(recent);
+        let is_allowed = self.options.max_delete_in_vault.allows(now.saturating_add(recent), files);
+        let held = match now > 0 && !is_allowed {
+            true => outgoing.hold_back(&confirmed),
+            false => Vec::new(),
+        };
+        for absent in held.iter().filter(|absent| !absent.is_folder()) {
+            report.hold_back_in_vault(absent.path());
+        }
+        if !held.is_empty() {
+            run.warn(held_back_in_vault(now, recent, files), report);
+        }
+        if run.options.dry_run || (held.is_empty() && known.is_empty()) {
+            return Ok(());
+        }
+        let deferred: Vec<Deferred> = held.iter().map(|absent| self.waiting(absent)).collect();
+        let kept: HashSet<DeferredKey> = deferred.iter().map(|deferred| deferred.key.clone()).collect();
+        // What was confirmed stays so until the vault has it.
+        let gone: HashSet<DeferredKey> =
+            outgoing.absent().map(|absent| DeferredKey::outgoing(absent.path())).collect();
+        let settled = known.into_iter().filter(|key| !kept.contains(key) && !gone.contains(key)).collect();
+        let intents = run.state.intents().await?;
+        Ok(run.state.commit(Commit { deferred, settled, intents, state, ..Commit::default() }).await?)
+    }
+
+    /// A deletion in the vault that waits until it is confirmed.
+    fn waiting(&self, absent: &Absent) -> Deferred {
+        let kind = EntryKind::Deleted { folder: absent.is_folder() };
+        let entry = RemoteEntry { path: absent.path().clone(), uid: absent.uid(), kind, mtime: 0, ctime: 0 };
+        let cause = DeferredCause::HeldBack { confirmed: None };
+        Deferred { key: DeferredKey::outgoing(absent.path()), ..entry.defer(cause, &self.run.source.keys) }
+    }
+
+    fn describe(&self, outgoing: &Outgoing, report: &mut Report) {
+        report.describe_outgoing(outgoing);
+    }
+}
+
+/// Notes that a file was deleted in the vault.
+fn note_deletion(known: &mut VaultState) {
+    brake::note_there(&mut known.deletions, 1, brake::this_minute());
+}
+
+/// What to tell of deletions that are too many for the vault.
+fn held_back_in_vault(now: u64, recent: u64, files: u64) -> String {
+    let before = match recent {
+        0 => String::new(),
+        recent => format!(", after {recent} in the last hour"),
+    };
+    format!(
+        "{now} of the {files} files were deleted or emptied here{before}, more than the limit; the vault keeps them. Look at the \
+         folder, then `obsync confirm` lets exactly these deletions go"
+    )
+}

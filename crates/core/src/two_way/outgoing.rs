@@ -1,0 +1,357 @@
+//! Decides what the vault is to get: a pure function of what is recorded and what a scan found, after everything that the
+//! vault changed was applied here.
+//!
+//! Absence is not intent. Only what this installation saw in this very destination can be missed, only by a scan that was
+//! complete there, and never in the first run of a direction.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
+
+use crate::model::{FileMeta, LocalFacts, Record, RecordKind};
+use crate::scan::{LocalFile, LocalTree};
+
+/// What the decision rests on.
+pub(crate) struct OutgoingInput<'a> {
+    pub(crate) records: &'a [Record],
+    pub(crate) tree: LocalTree,
+    pub(crate) filter: &'a Filter,
+    /// Whether what is in a configuration folder is sent.
+    pub(crate) sends_configuration: bool,
+    /// Paths with a change of the vault that is not applied here yet.
+    pub(crate) unapplied: &'a HashSet<VaultPath>,
+    /// Whether anything may be deleted in the vault at all.
+    pub(crate) may_delete: bool,
+}
+
+/// A file to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SendFile {
+    pub(crate) local: LocalFile,
+    /// What the vault had at the path when both agreed last.
+    pub(crate) base: Option<FileMeta>,
+    /// The recorded file that has this path now.
+    pub(crate) from: Option<Absent>,
+}
+
+/// A recorded file or folder that is gone, certainly by its user's will. Nothing else can be deleted in the vault:
+/// [`Outgoing::decide`] alone makes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Absent {
+    path: VaultPath,
+    uid: Uid,
+    /// `None`: a folder.
+    file: Option<FileMeta>,
+}
+
+impl Absent {
+    fn of(record: &Record) -> Self {
+        Absent { path: record.path.clone(), uid: record.uid(), file: record.file().cloned() }
+    }
+
+    pub(crate) fn path(&self) -> &VaultPath {
+        &self.path
+    }
+
+    pub(crate) fn uid(&self) -> Uid {
+        self.uid
+    }
+
+    pub(crate) fn file(&self) -> Option<&FileMeta> {
+        self.file.as_ref()
+    }
+
+    pub(crate) fn is_folder(&self) -> bool {
+        self.file.is_none()
+    }
+}
+
+/// What the vault is to get, in the order in which it is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    /// Files and folders that gave way to something of the other kind: their deletions come first. The deepest first.
+    pub(crate) replaced: Vec<Absent>,
+    /// The outermost first.
+    pub(crate) folders: Vec<VaultPath>,
+    /// The smallest first.
+    pub(crate) files: Vec<SendFile>,
+    pub(crate) deletions: Vec<Absent>,
+    /// The deepest first.
+    pub(crate) folder_deletions: Vec<Absent>,
+    /// Recorded files that have other facts than before and the same content.
+    pub(crate) renewed: Vec<(Record, LocalFacts)>,
+    /// What is not sent though its user may expect it, and why.
+    pub(crate) refused: Vec<(VaultPath, String)>,
+    /// Files that are not recorded and whose place has a change of the vault that waits.
+    pub(crate) waiting: Vec<VaultPath>,
+}
+
+impl Outgoing {
+    /// Decides what is to be sent.
+    pub(crate) fn decide(input: OutgoingInput<'_>) -> Self {
+        let records: HashMap<&VaultPath, &Record> =
+            input.records.iter().map(|record| (&record.path, record)).collect();
+        let mut outgoing = Outgoing::default();
+        outgoing.renew(&input, &records);
+        let absent = outgoing.gone(&input, &records);
+        outgoing.send(input, &records);
+        outgoing.place(absent);
+        outgoing
+    }
+
+    /// Whether there is nothing to send.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.replaced.is_empty()
+            && self.folders.is_empty()
+            && self.files.is_empty()
+            && self.deletions.is_empty()
+            && self.folder_deletions.is_empty()
+    }
+
+    /// What is to be deleted in the vault.
+    pub(crate) fn absent(&self) -> impl Iterator<Item = &Absent> {
+        let renamed = self.files.iter().filter_map(|file| file.from.as_ref());
+        self.replaced.iter().chain(&self.deletions).chain(&self.folder_deletions).chain(renamed)
+    }
+
+    /// Whether anything is.
+    pub(crate) fn has_absent(&self) -> bool {
+        self.absent().next().is_some()
+    }
+
+    /// The files whose deletion counts for the limit: without what is sent under another name, with files that became empty.
+    pub(crate) fn count_deletions(&self, confirmed: &HashSet<VaultPath>) -> u64 {
+        let mut elsewhere: HashMap<ContentHash, usize> = HashMap::new();
+        for file in self.files.iter().filter(|file| file.base.is_none()) {
+            *elsewhere.entry(file.local.content.hash).or_default() += 1;
+        }
+        let mut counted = 0;
+        for deletion in self.replaced.iter().chain(&self.deletions) {
+            let Some(file) = &deletion.file else { continue };
+            let moved = elsewhere.get_mut(&file.hash).filter(|places| **places > 0 && file.size > 0);
+            match moved {
+                Some(places) => *places -= 1,
+                None if confirmed.contains(&deletion.path) => {}
+                None => counted += 1,
+            }
+        }
+        counted
+            + self
+                .files
+                .iter()
+                .filter(|file| file.is_emptied() && !confirmed.contains(&file.local.path))
+                .count() as u64
+    }
+
+    /// Takes out every deletion, and every file that became empty, that nobody confirmed. Tells their paths, and what is
+    /// recorded of them.
+    pub(crate) fn hold_back(&mut self, confirmed: &HashSet<VaultPath>) -> Vec<Absent> {
+        let is_held = |deletion: &mut Absent| !confirmed.contains(&deletion.path);
+        let mut held: Vec<Absent> = self.deletions.extract_if(.., is_held).collect();
+        held.extend(self.replaced.extract_if(.., is_held));
+        held.extend(self.folder_deletions.extract_if(.., is_held));
+        // What would take the place of what stays, stays here.
+        let stays: HashSet<VaultPath> = held.iter().map(|deletion| deletion.path.clone()).collect();
+        self.folders.retain(|path| !is_at_or_in(path, &stays));
+        self.files.retain(|file| !is_at_or_in(&file.local.path, &stays));
+        let emptied =
+            self.files.extract_if(.., |file| file.is_emptied() && !confirmed.contains(&file.local.path));
+        held.extend(emptied.filter_map(|file| {
+            let base = file.base?;
+            Some(Absent { path: file.local.path, uid: base.uid, file: Some(base) })
+        }));
+        held
+    }
+
+    fn renew(&mut self, input: &OutgoingInput<'_>, records: &HashMap<&VaultPath, &Record>) {
+        let renewed = input.tree.renewed.iter().filter_map(|(path, facts)| {
+            let record = records.get(path).copied()?;
+            Some((record.clone(), facts.clone()))
+        });
+        self.renewed.extend(renewed);
+    }
+
+    /// The recorded files and folders that are gone by their user's will.
+    fn gone(&self, input: &OutgoingInput<'_>, records: &HashMap<&VaultPath, &Record>) -> Vec<Absent> {
+        if !input.may_delete || input.tree.is_in_flux {
+            return Vec::new();
+        }
+        let gone = input.tree.absent.iter().filter_map(|path| records.get(path).copied());
+        // A file that gave way to a folder or the other way round is gone, too: something else is seen in its place.
+        let became_folders = input.tree.folders.iter().filter_map(|path| records.get(path).copied());
+        let became_folders = became_folders.filter(|record| record.file().is_some());
+        let became_files = input.tree.files.iter().filter_map(|file| records.get(&file.path).copied());
+        let became_files = became_files.filter(|record| record.file().is_none());
+        gone.chain(became_folders)
+            .chain(became_files)
+            .filter(|record| {
+                let path = &record.path;
+                record.witnessed
+                    && !input.unapplied.contains(path)
+                    && !input.tree.is_unknown(path)
+                    && input.sends(path, record.file().is_none()) == Ok(true)
+            })
+            .map(Absent::of)
+            .collect()
+    }
+
+    /// Sorts out the folders and files that are to be sent.
+    fn send(&mut self, input: OutgoingInput<'_>, records: &HashMap<&VaultPath, &Record>) {
+        for path in &input.tree.folders {
+            // A place in which a change of the vault waits is left until that is settled.
+            let is_free = !input.unapplied.contains(path);
+            match input.sends(path, true) {
+                Ok(true) if is_free => self.folders.push(path.clone()),
+                Ok(_) => {}
+                Err(reason) => self.refused.push((path.clone(), reason)),
+            }
+        }
+        let wanted: Vec<LocalFile> = input
+            .tree
+            .files
+            .iter()
+            .filter(|file| match input.sends(&file.path, false) {
+                Ok(true) if input.unapplied.contains(&file.path) => {
+                    self.waiting.push(file.path.clone());
+                    false
+                }
+                Ok(sends) => sends,
+                Err(reason) => {
+                    self.refused.push((file.path.clone(), reason));
+                    false
+                }
+            })
+            .cloned()
+            .collect();
+        self.files = wanted
+            .into_iter()
+            .map(|local| {
+                let base = records.get(&local.path).and_then(|record| record.file()).cloned();
+                SendFile { local, base, from: None }
+            })
+            .collect();
+        self.folders.sort_by_key(|path| (path.segments().count(), path.clone()));
+        self.files.sort_by(|a, b| {
+            (a.local.content.size, &a.local.path).cmp(&(b.local.content.size, &b.local.path))
+        });
+    }
+
+    /// Finds the renames among what is gone and what is new, and brings the rest into its order.
+    fn place(&mut self, absent: Vec<Absent>) {
+        let renamed = self.renames(&absent);
+        let there: HashSet<VaultPath> = self
+            .folders
+            .iter()
+            .cloned()
+            .chain(self.files.iter().map(|file| file.local.path.clone()))
+            .collect();
+        let occupied: HashSet<VaultPath> = there.iter().flat_map(ancestors).collect();
+        let mut moved = HashSet::new();
+        for (at, from) in renamed {
+            // Where anything else is to have the old path, the content goes as one of its own.
+            if !there.contains(from.path()) && !occupied.contains(from.path()) {
+                moved.insert(from.path.clone());
+                self.files[at].from = Some(from);
+            }
+        }
+        for gone in absent.into_iter().filter(|gone| !moved.contains(&gone.path)) {
+            if there.contains(&gone.path) || (occupied.contains(&gone.path) && !gone.is_folder()) {
+                self.replaced.push(gone);
+            } else if gone.is_folder() {
+                self.folder_deletions.push(gone);
+            } else {
+                self.deletions.push(gone);
+            }
+        }
+        // What lies in a folder that becomes a file has to go before it.
+        let replaced: HashSet<VaultPath> = self.replaced.iter().map(|gone| gone.path.clone()).collect();
+        let is_inside = |gone: &mut Absent| ancestors(&gone.path).any(|folder| replaced.contains(&folder));
+        let inside: Vec<Absent> = self.deletions.extract_if(.., is_inside).collect();
+        self.replaced.extend(inside);
+        self.replaced.extend(self.folder_deletions.extract_if(.., is_inside));
+        let deepest_first = |a: &Absent, b: &Absent| {
+            let key = |gone: &Absent| (std::cmp::Reverse(gone.path.segments().count()), gone.path.clone());
+            key(a).cmp(&key(b))
+        };
+        self.replaced.sort_by(deepest_first);
+        self.folder_deletions.sort_by(deepest_first);
+        self.deletions.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    /// The new files that certainly are a recorded one under another name: of one content that is not empty there is one that
+    /// is gone, and one that is new.
+    fn renames(&self, absent: &[Absent]) -> Vec<(usize, Absent)> {
+        let mut gone: BTreeMap<ContentHash, Vec<&Absent>> = BTreeMap::new();
+        for absent in absent {
+            if let Some(file) = absent.file().filter(|file| file.size > 0) {
+                gone.entry(file.hash).or_default().push(absent);
+            }
+        }
+        let mut new: BTreeMap<ContentHash, Vec<usize>> = BTreeMap::new();
+        for (at, file) in self.files.iter().enumerate().filter(|(_, file)| file.base.is_none()) {
+            new.entry(file.local.content.hash).or_default().push(at);
+        }
+        gone.into_iter()
+            .filter_map(|(hash, gone)| match (&gone[..], new.get(&hash).map(Vec::as_slice)) {
+                ([from], Some([to])) => Some((*to, (*from).clone())),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+impl SendFile {
+    /// Whether it had a content before and has none any more.
+    fn is_emptied(&self) -> bool {
+        self.local.content.size == 0 && self.base.as_ref().is_some_and(|base| base.size > 0)
+    }
+}
+
+impl OutgoingInput<'_> {
+    /// Whether this path is sent at all.
+    ///
+    /// # Errors
+    /// Why not, where its user may expect it.
+    fn sends(&self, path: &VaultPath, is_folder: bool) -> Result<bool, String> {
+        if self.filter.verdict(path, is_folder) != Verdict::Sync {
+            return Ok(false);
+        }
+        let is_configuration = path.as_str().starts_with('.');
+        if is_configuration && (is_folder || !self.sends_configuration) {
+            return Ok(false);
+        }
+        path.check_to_write().map_err(|error| format!("the vault must not get this name: {error}"))?;
+        Ok(true)
+    }
+}
+
+/// The folders that a path lies in, the innermost first.
+fn ancestors(path: &VaultPath) -> impl Iterator<Item = VaultPath> + use<> {
+    std::iter::successors(path.parent(), VaultPath::parent)
+}
+
+fn is_at_or_in(path: &VaultPath, places: &HashSet<VaultPath>) -> bool {
+    places.contains(path) || ancestors(path).any(|folder| places.contains(&folder))
+}
+
+/// What a record becomes with other facts.
+pub(crate) fn renewed((record, facts): (Record, LocalFacts)) -> Record {
+    let Record { path, kind, witnessed, .. } = record;
+    Record { path, kind, facts: Some(facts), witnessed }
+}
+
+/// The record of a file that the vault took.
+pub(crate) fn sent(local: &LocalFile, uid: Uid) -> Record {
+    let meta = FileMeta {
+        hash: local.content.hash,
+        size: local.content.size,
+        mtime: local.mtime,
+        ctime: local.ctime,
+        uid,
+    };
+    Record::seen(local.path.clone(), RecordKind::File(meta), Some(local.facts.clone()))
+}
+
+#[cfg(test)]
+#[path = "outgoing_tests.rs"]
+mod tests;

@@ -1,0 +1,228 @@
+//! What the vault gets, case by case.
+
+use obsync_protocol::{ContentHash, FileTypes};
+
+use super::*;
+use crate::model::KnownContent;
+use crate::scan::{Unknown, UnknownCause};
+
+fn path(text: &str) -> VaultPath {
+    VaultPath::parse(text).unwrap()
+}
+
+fn facts(size: u64) -> LocalFacts {
+    LocalFacts::File { size, modified: 1, changed: 1, inode: 1 }
+}
+
+/// A recorded file with this text, or a folder.
+fn record(at: &str, text: Option<&str>) -> Record {
+    let kind = match text {
+        Some(text) => {
+            let content = KnownContent::of(text.as_bytes());
+            let KnownContent { hash, size } = content;
+            RecordKind::File(FileMeta { hash, size, mtime: 0, ctime: 0, uid: Uid(7) })
+        }
+        None => RecordKind::Folder(Uid(7)),
+    };
+    Record::seen(path(at), kind, None)
+}
+
+fn file(at: &str, text: &str) -> LocalFile {
+    let content = KnownContent::of(text.as_bytes());
+    LocalFile { path: path(at), content, mtime: 2, ctime: 1, facts: facts(content.size) }
+}
+
+struct Case {
+    records: Vec<Record>,
+    tree: LocalTree,
+    unapplied: HashSet<VaultPath>,
+    sends_configuration: bool,
+    may_delete: bool,
+}
+
+impl Case {
+    fn new(records: &[(&str, Option<&str>)]) -> Self {
+        Case {
+            records: records.iter().map(|(at, text)| record(at, *text)).collect(),
+            tree: LocalTree::default(),
+            unapplied: HashSet::new(),
+            sends_configuration: false,
+            may_delete: true,
+        }
+    }
+
+    fn found(mut self, files: &[(&str, &str)], folders: &[&str], absent: &[&str]) -> Self {
+        self.tree.files = files.iter().map(|(at, text)| file(at, text)).collect();
+        self.tree.folders = folders.iter().map(|at| path(at)).collect();
+        self.tree.absent = absent.iter().map(|at| path(at)).collect();
+        self
+    }
+
+    fn outgoing(&self) -> Outgoing {
+        Outgoing::decide(OutgoingInput {
+            records: &self.records,
+            tree: self.tree.clone(),
+            filter: &Filter { file_types: FileTypes::all(), ..Filter::default() },
+            sends_configuration: self.sends_configuration,
+            unapplied: &self.unapplied,
+            may_delete: self.may_delete,
+        })
+    }
+
+    /// In the order in which it is sent.
+    fn steps(&self) -> Vec<String> {
+        let outgoing = self.outgoing();
+        let deleted = |absent: &Absent| format!("delete {}", absent.path());
+        let mut steps: Vec<String> = outgoing.replaced.iter().map(deleted).collect();
+        steps.extend(outgoing.folders.iter().map(|path| format!("folder {path}")));
+        steps.extend(outgoing.files.iter().map(|file| match &file.from {
+            Some(from) => format!("rename {} to {}", from.path(), file.local.path),
+            None => format!("send {}", file.local.path),
+        }));
+        steps.extend(outgoing.deletions.iter().chain(&outgoing.folder_deletions).map(deleted));
+        steps
+    }
+}
+
+#[test]
+fn new_and_changed_files_are_sent_after_their_folders_the_smallest_first() {
+    let case = Case::new(&[("changed.md", Some("before"))]).found(
+        &[("b/large.md", "larger than the others"), ("changed.md", "after"), ("b/c/x.md", "x")],
+        &["b/c", "b"],
+        &[],
+    );
+    assert_eq!(
+        case.steps(),
+        ["folder b", "folder b/c", "send b/c/x.md", "send changed.md", "send b/large.md"]
+    );
+    let outgoing = case.outgoing();
+    assert_eq!(outgoing.files[1].base.as_ref().map(|base| base.uid), Some(Uid(7)));
+}
+
+#[test]
+fn what_is_gone_is_deleted_the_deepest_folder_last_but_one() {
+    let case =
+        Case::new(&[("a", None), ("a/b", None), ("a/b/note.md", Some("text")), ("kept.md", Some("k"))])
+            .found(&[], &[], &["a", "a/b", "a/b/note.md"]);
+    assert_eq!(case.steps(), ["delete a/b/note.md", "delete a/b", "delete a"]);
+}
+
+#[test]
+fn nothing_is_deleted_that_was_not_seen_or_that_nobody_may_miss() {
+    let gone = || Case::new(&[("note.md", Some("text"))]).found(&[], &[], &["note.md"]);
+    assert_eq!(gone().steps(), ["delete note.md"]);
+    let nothing: [&str; 0] = [];
+    let mut case = gone();
+    case.may_delete = false;
+    assert_eq!(case.steps(), nothing, "the first run");
+    let mut case = gone();
+    case.tree.is_in_flux = true;
+    assert_eq!(case.steps(), nothing, "git is at work");
+    let mut case = gone();
+    case.records[0].witnessed = false;
+    assert_eq!(case.steps(), nothing, "nobody saw it here");
+    let mut case = gone();
+    case.unapplied.insert(path("note.md"));
+    assert_eq!(case.steps(), nothing, "a change of the vault waits");
+    let mut case = gone();
+    case.tree.unknown.push(Unknown { path: "note.md".to_owned(), why: UnknownCause::Link });
+    assert_eq!(case.steps(), nothing, "a link is in its place");
+    let mut case = Case::new(&[("a/note.md", Some("text"))]).found(&[], &[], &["a/note.md"]);
+    let why = UnknownCause::Unreadable { reason: "no permission".to_owned() };
+    case.tree.unknown.push(Unknown { path: "a".to_owned(), why });
+    assert_eq!(case.steps(), nothing, "its folder cannot be read");
+    let case = Case::new(&[("x/.hidden.md", Some("text"))]).found(&[], &[], &["x/.hidden.md"]);
+    assert_eq!(case.steps(), nothing, "no scan sees it");
+}
+
+#[test]
+fn a_rename_is_what_certainly_is_one() {
+    let renamed = Case::new(&[("old.md", Some("text"))]).found(&[("new.md", "text")], &[], &["old.md"]);
+    assert_eq!(renamed.steps(), ["rename old.md to new.md"]);
+    let edited = Case::new(&[("old.md", Some("text"))]).found(&[("new.md", "edited")], &[], &["old.md"]);
+    assert_eq!(edited.steps(), ["send new.md", "delete old.md"]);
+    let empty = Case::new(&[("old.md", Some(""))]).found(&[("new.md", "")], &[], &["old.md"]);
+    assert_eq!(empty.steps(), ["send new.md", "delete old.md"]);
+    let two = Case::new(&[("a.md", Some("text")), ("b.md", Some("text"))]).found(
+        &[("new.md", "text")],
+        &[],
+        &["a.md", "b.md"],
+    );
+    assert_eq!(two.steps(), ["send new.md", "delete a.md", "delete b.md"]);
+    let copied =
+        Case::new(&[("a.md", Some("text"))]).found(&[("x.md", "text"), ("y.md", "text")], &[], &["a.md"]);
+    assert_eq!(copied.steps(), ["send x.md", "send y.md", "delete a.md"]);
+    // Swaps and chains go as contents.
+    let chain = Case::new(&[("a.md", Some("A")), ("b.md", Some("B"))]).found(
+        &[("b.md", "A"), ("c.md", "B")],
+        &[],
+        &["a.md"],
+    );
+    assert_eq!(chain.steps(), ["send b.md", "send c.md", "delete a.md"]);
+    // The folder that has the old name now is another thing.
+    let occupied = Case::new(&[("a", Some("text"))]).found(&[("b.md", "text"), ("a/n.md", "n")], &["a"], &[]);
+    assert_eq!(occupied.steps(), ["delete a", "folder a", "send a/n.md", "send b.md"]);
+}
+
+#[test]
+fn a_file_and_a_folder_take_each_others_place() {
+    let to_folder = Case::new(&[("a", Some("text"))]).found(&[("a/note.md", "n")], &["a"], &[]);
+    assert_eq!(to_folder.steps(), ["delete a", "folder a", "send a/note.md"]);
+    let to_file =
+        Case::new(&[("a", None), ("a/note.md", Some("n"))]).found(&[("a", "text")], &[], &["a/note.md"]);
+    assert_eq!(to_file.steps(), ["delete a/note.md", "delete a", "send a"]);
+}
+
+#[test]
+fn configuration_goes_only_when_it_is_wanted_and_hidden_files_never() {
+    let files = [(".obsidian/app.json", "{}"), ("x/.secret", "s"), (".env", "e")];
+    let mut case = Case::new(&[]).found(&files, &[], &[]);
+    let nothing: [&str; 0] = [];
+    assert_eq!(case.steps(), nothing);
+    case.sends_configuration = true;
+    assert_eq!(case.steps(), ["send .obsidian/app.json"]);
+}
+
+#[test]
+fn a_name_that_the_vault_must_not_get_is_refused() {
+    let case = Case::new(&[]).found(&[("git~1/config", "x"), ("fine.md", "x")], &[], &[]);
+    assert_eq!(case.steps(), ["send fine.md"]);
+    assert_eq!(case.outgoing().refused.len(), 1);
+}
+
+#[test]
+fn deletions_are_counted_without_moves_and_with_emptied_files() {
+    let case =
+        Case::new(&[("a.md", Some("a")), ("b.md", Some("b")), ("c.md", Some("c")), ("d.md", Some("d"))])
+            .found(&[("x/a.md", "a"), ("c.md", "")], &["x"], &["a.md", "b.md"]);
+    let mut outgoing = case.outgoing();
+    assert_eq!(outgoing.count_deletions(&HashSet::new()), 2, "b and c");
+    assert_eq!(outgoing.count_deletions(&HashSet::from([path("b.md")])), 1);
+    let held = outgoing.hold_back(&HashSet::from([path("b.md")]));
+    assert_eq!(held.iter().map(Absent::path).collect::<Vec<_>>(), [&path("c.md")]);
+    assert_eq!(outgoing.deletions.len(), 1);
+    let mut outgoing = case.outgoing();
+    let held = outgoing.hold_back(&HashSet::new());
+    assert_eq!(held.len(), 2);
+    assert!(outgoing.deletions.is_empty());
+    assert_eq!(outgoing.files.len(), 1, "the rename goes");
+}
+
+#[test]
+fn what_would_take_the_place_of_what_stays_stays_here() {
+    let case =
+        Case::new(&[("a", None), ("a/note.md", Some("n"))]).found(&[("a", "text")], &[], &["a/note.md"]);
+    let mut outgoing = case.outgoing();
+    assert_eq!(outgoing.hold_back(&HashSet::new()).len(), 2);
+    assert!(outgoing.is_empty(), "{outgoing:?}");
+}
+
+#[test]
+fn nothing_is_sent_where_a_change_of_the_vault_waits() {
+    let mut case = Case::new(&[]).found(&[("note.md", "mine")], &[], &[]);
+    case.unapplied.insert(path("note.md"));
+    let outgoing = case.outgoing();
+    assert!(outgoing.is_empty());
+    assert_eq!(outgoing.waiting, [path("note.md")]);
+    assert_eq!(ContentHash::of(b"mine"), case.tree.files[0].content.hash);
+}

@@ -1,0 +1,233 @@
+//! Looks up in the history of a path what became of changes that nobody saw to their end, and brings back what another device
+//! wrote in between.
+
+use obsync_client::Session;
+use obsync_protocol::{Uid, VaultPath};
+
+use crate::conflicted_copy;
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::error::PullError;
+use crate::merge::{MergeKind, merge};
+use crate::model::{Intent, KnownContent, Record};
+use crate::report::{Conflict, Report};
+use crate::run::Run;
+use crate::state::Commit;
+use crate::store::{Expect, Publication, PublicationContent, StoreError};
+
+use super::contents::Version;
+use super::outgoing::{SendFile, sent};
+use super::settlement::{Seen, SentChange, SentKind, Settlement, settle};
+
+/// How many pages of one path's history are read at most.
+const PAGES: usize = 20;
+/// How many names a conflicted copy may find taken.
+const NAMES: u32 = 1000;
+/// The longest name that every file system takes, in bytes.
+const LONGEST_NAME: usize = 255;
+
+impl Run<'_> {
+    /// Settles a change by the history of its path.
+    pub(super) async fn settle_by_history(
+        &self,
+        path: &VaultPath,
+        sent: SentChange,
+        after: u64,
+    ) -> Result<Settlement, PullError> {
+        let mut session = Session::open(&self.source.client, &self.target(), after, false).await?;
+        session.listing(&mut |_| {}).await?;
+        let settlement = self.settle_over(&mut session, path, sent).await;
+        session.close().await;
+        settlement
+    }
+
+    async fn settle_over(
+        &self,
+        session: &mut Session,
+        path: &VaultPath,
+        sent: SentChange,
+    ) -> Result<Settlement, PullError> {
+        let keys = &self.source.keys;
+        let encoded = keys.encode_path(path);
+        let (mut seen, mut last) = (Vec::new(), Uid(0));
+        for _ in 0..PAGES {
+            let page = session.history(&encoded, last).await?;
+            let oldest = page.items.last().map(|item| item.uid);
+            for item in page.items {
+                if let Ok(entry) = RemoteEntry::decode(&item, keys) {
+                    seen.push(Seen { entry, device: item.device });
+                }
+            }
+            match oldest {
+                Some(uid) if page.more && uid > sent.above && uid != last => last = uid,
+                _ => break,
+            }
+        }
+        seen.sort_by_key(|seen| seen.entry.uid);
+        Ok(settle(sent, &self.source.client.options().device, &seen))
+    }
+
+    /// Settles what a run that died had announced to send. What the vault has of it is recorded by the pull that follows, as
+    /// everything that the vault has; here only what another device wrote in between is brought back.
+    pub(super) async fn settle_intents(&self, report: &mut Report) -> Result<(), PullError> {
+        let intents = self.state.intents().await?;
+        let (pushes, others): (Vec<Intent>, Vec<Intent>) =
+            intents.into_iter().partition(|intent| matches!(intent, Intent::Push { .. }));
+        if pushes.is_empty() || self.options.dry_run {
+            return Ok(());
+        }
+        let known = self.state.load().await?;
+        let mut session =
+            Session::open(&self.source.client, &self.target(), known.version, !known.listed).await?;
+        session.listing(&mut |_| {}).await?;
+        report.connections += 1;
+        for intent in pushes {
+            let Intent::Push { path, from, content, base } = intent else { continue };
+            if content.is_none() && base == Uid(0) {
+                // A folder: it takes the place of no text.
+                continue;
+            }
+            let kind = content.map_or(SentKind::Deletion, |content| SentKind::File(content.hash));
+            let old = from.map(|from| (from, SentKind::Deletion));
+            for (at, kind) in std::iter::once((path, kind)).chain(old) {
+                let record = self.state.records(std::slice::from_ref(&at)).await?.pop().flatten();
+                let base_content = record.as_ref().and_then(Record::file).map(|file| file.hash);
+                let sent = SentChange { kind, above: Uid(known.version), base_content };
+                let settlement = self.settle_over(&mut session, &at, sent).await?;
+                if let Some(lost) = settlement.overwritten {
+                    self.keep_copy(&at, &lost, known.version, report).await?;
+                }
+            }
+        }
+        session.close().await;
+        Ok(self.state.commit(Commit { intents: others, state: known, ..Commit::default() }).await?)
+    }
+
+    /// Brings a content back that another device wrote while a change of the same path was under way and that the vault shows
+    /// no longer: merged with the file here, as the file that was deleted here, or under a name of its own. The scan that
+    /// follows finds it. Tells the record of the file that was sent, where that is another one now.
+    pub(super) async fn bring_back(
+        &self,
+        path: &VaultPath,
+        ours: Option<&SendFile>,
+        uid: Uid,
+        lost: &RemoteEntry,
+        after: u64,
+        report: &mut Report,
+    ) -> Result<Option<Record>, PullError> {
+        let Some(ours) = ours else {
+            // An edit survives a deletion.
+            if self.put_version(path, lost, after).await? != Put::Done {
+                self.keep_copy(path, lost, after, report).await?;
+            }
+            return Ok(None);
+        };
+        if self.merge_lost(path, ours, lost, after).await? {
+            report.merged.push(path.clone());
+            let record = sent(&ours.local, uid);
+            return Ok(Some(Record { facts: None, ..record }));
+        }
+        self.keep_copy(path, lost, after, report).await?;
+        Ok(None)
+    }
+
+    /// Merges a content that was overwritten into the file here.
+    async fn merge_lost(
+        &self,
+        path: &VaultPath,
+        ours: &SendFile,
+        lost: &RemoteEntry,
+        after: u64,
+    ) -> Result<bool, PullError> {
+        let (Some(kind), Some(base), Some(version)) =
+            (MergeKind::of(path, &self.config_dir(path)), ours.base.as_ref(), version_of(lost))
+        else {
+            return Ok(false);
+        };
+        let base = Version { uid: base.uid, content: KnownContent::from(base) };
+        let mut texts = self.texts(vec![base, version], after).await?.into_iter();
+        let (Some(base), Some(Some(remote))) = (texts.next(), texts.next()) else { return Ok(false) };
+        let Some(local) = self.read_text(path).await? else { return Ok(false) };
+        if KnownContent::of(&local) != ours.local.content {
+            return Ok(false);
+        }
+        let Ok(merged) = merge(kind, base.as_deref(), &local, &remote) else { return Ok(false) };
+        let now = jiff::Timestamp::now().as_millisecond();
+        let expect = Expect::Content(ours.local.content);
+        Ok(self.put_text(path, merged, expect, (now, ours.local.ctime)).await?.is_some())
+    }
+
+    /// Keeps a content under a name beside its own.
+    async fn keep_copy(
+        &self,
+        path: &VaultPath,
+        lost: &RemoteEntry,
+        after: u64,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let stamp = conflicted_copy::stamp();
+        let ends_with_mark = conflicted_copy::is_configuration(path);
+        for copy in 1..NAMES {
+            let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, LONGEST_NAME);
+            let kept_as = match path.parent() {
+                Some(parent) => VaultPath::parse(&format!("{parent}/{name}")),
+                None => VaultPath::parse(&name),
+            };
+            let Ok(kept_as) = kept_as else { break };
+            match self.put_version(&kept_as, lost, after).await? {
+                Put::Done => {
+                    self.progress.notice(&format!("kept what another device wrote to {path} as {kept_as}"));
+                    report.conflicts.push(Conflict { path: path.clone(), kept_as });
+                    return Ok(());
+                }
+                Put::Occupied => {}
+                Put::Gone => break,
+            }
+        }
+        self.warn(
+            format!(
+                "what another device wrote to {path} meanwhile (version {}) could not be brought here; the vault has it in the \
+                 history of that file",
+                lost.uid.0
+            ),
+            report,
+        );
+        Ok(())
+    }
+
+    /// Puts a version of the vault at a path where nothing is.
+    async fn put_version(&self, path: &VaultPath, entry: &RemoteEntry, after: u64) -> Result<Put, PullError> {
+        let Some(version) = version_of(entry) else { return Ok(Put::Gone) };
+        let times = (entry.mtime, entry.ctime);
+        let Some(staged) = self.stage_version(version, path, times, after).await? else {
+            return Ok(Put::Gone);
+        };
+        let (content, expect) = (PublicationContent::Staged(staged), Expect::Absent);
+        match self.store.publish(vec![Publication { content, expect }]).await.into_iter().next() {
+            Some(Ok(_)) => Ok(Put::Done),
+            Some(Err(failure)) => match failure.error {
+                StoreError::Changed { .. } | StoreError::InTheWay { .. } => Ok(Put::Occupied),
+                error => Err(error.into()),
+            },
+            None => Ok(Put::Gone),
+        }
+    }
+}
+
+/// What came of putting a version at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    Done,
+    /// Something else is there.
+    Occupied,
+    /// The vault does not give it (any more).
+    Gone,
+}
+
+fn version_of(entry: &RemoteEntry) -> Option<Version> {
+    match entry.kind {
+        EntryKind::File { hash, size } => {
+            Some(Version { uid: entry.uid, content: KnownContent { hash, size } })
+        }
+        EntryKind::Folder | EntryKind::Deleted { .. } => None,
+    }
+}

@@ -1,0 +1,600 @@
+//! Sends changes to the vault, in an order that is safe, and records each once it is known what became of it.
+//!
+//! Every change is announced in the state before it is sent. One session hears everything that the vault tells from before the
+//! first change to the echo of the last; where it breaks, the history of a path says what happened ([`super::settlement`]).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use obsync_client::{
+    ClientError, LiveChanges, PushFailure, PushFile, Upload, UploadFailure, UploadOptions, UploadPool,
+    UploadSource, WritingSession,
+};
+use obsync_protocol::{PushMessage, Uid, VaultPath};
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::cursor::newest_entry;
+use crate::entry::RemoteEntry;
+use crate::error::PullError;
+use crate::model::{CursorEntry, Intent, KnownContent, Record, RecordKind};
+use crate::progress::Phase;
+use crate::report::{Failure, Report};
+use crate::run::Run;
+use crate::state::{Commit, VaultState};
+use crate::store::{StoreError, VaultStore};
+
+use super::outgoing::{Absent, Outgoing, SendFile, sent};
+use super::settlement::{Seen, SentChange, SentKind, Settlement, settle};
+
+/// How many changes are announced and sent before they are recorded.
+const PORTION: usize = 256;
+/// Up to so many changes go over the session that is open anyway: further ones would take longer to open.
+const FEW: usize = 4;
+/// How long to wait for an echo that did not come with its answer.
+const ECHO: Duration = Duration::from_secs(10);
+
+/// One change of the vault.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Folder(VaultPath),
+    File(Box<SendFile>),
+    Deletion(Absent),
+}
+
+/// What sending came to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sent {
+    /// The vault has changes of others that are not applied here yet, or something was put here that is to be sent.
+    pub(super) needs_another_round: bool,
+    /// What ended a connection before everything was sent.
+    pub(super) lost: Option<ClientError>,
+}
+
+/// Why a change was not taken.
+enum NotTaken {
+    /// For a reason of its own; it is tried again by the next run.
+    Refused(String),
+    /// Nobody knows.
+    Unknown,
+    /// It was changed again before it was sent: the next scan finds it.
+    Overtaken,
+    /// The connection did not last: it is found again by the next scan.
+    Lost(ClientError),
+    /// The vault is full.
+    Full(String),
+}
+
+/// A session to write with, and what it hears.
+pub(super) struct Outbox<'s, 'r> {
+    run: &'s Run<'r>,
+    session: WritingSession,
+    live: LiveChanges,
+    known: VaultState,
+    heard: HashMap<VaultPath, Vec<Seen>>,
+    /// What changed since and is not from here.
+    has_foreign: bool,
+    /// Something of another device was put here, to be sent in turn.
+    has_restored: bool,
+    /// Everything that was sent is settled.
+    is_settled: bool,
+    newest: u64,
+    cursor: Option<CursorEntry>,
+    /// Why no further content is taken, where that is so.
+    full: Option<String>,
+    /// What ended a connection before everything was sent.
+    lost: Option<ClientError>,
+}
+
+impl<'s, 'r> Outbox<'s, 'r> {
+    /// Opens a session from what the last round left. `None`: the vault has changed since, so that nothing may be sent yet.
+    pub(super) async fn open(
+        run: &'s Run<'r>,
+        known: VaultState,
+        report: &mut Report,
+    ) -> Result<Option<Self>, PullError> {
+        run.progress.phase(Phase::Sending);
+        report.connections += 1;
+        let session =
+            WritingSession::open(&run.source.client, &run.target(), known.version, !known.listed).await?;
+        let mut has_news = false;
+        let version = known.version;
+        let (session, live) = session.listing(&mut |entry| has_news |= entry.uid.0 > version).await?;
+        if has_news {
+            session.close().await;
+            return Ok(None);
+        }
+        Ok(Some(Outbox {
+            run,
+            session,
+            live,
+            newest: known.version,
+            cursor: known.cursor,
+            known,
+            heard: HashMap::new(),
+            has_foreign: false,
+            has_restored: false,
+            is_settled: true,
+            full: None,
+            lost: None,
+        }))
+    }
+
+    /// Sends everything, in the order that the fields of [`Outgoing`] are in.
+    pub(super) async fn send(mut self, outgoing: Outgoing, report: &mut Report) -> Result<Sent, PullError> {
+        let Outgoing { replaced, folders, files, deletions, folder_deletions, .. } = outgoing;
+        let files: Vec<SendFile> = self.within_limit(files, report);
+        let total = files.iter().map(|file| file.local.content.size).sum();
+        self.run.progress.planned(files.len() as u64, total);
+        let deletion = |absent| Change::Deletion(absent);
+        let in_turn = [
+            replaced.into_iter().map(deletion).collect::<Vec<_>>(),
+            folders.into_iter().map(Change::Folder).collect(),
+        ];
+        for changes in in_turn {
+            self.send_all(changes, true, report).await?;
+        }
+        self.send_all(files.into_iter().map(|file| Change::File(Box::new(file))).collect(), false, report)
+            .await?;
+        self.send_all(deletions.into_iter().map(deletion).collect(), false, report).await?;
+        self.send_all(folder_deletions.into_iter().map(deletion).collect(), true, report).await?;
+        self.close(report).await
+    }
+
+    /// Takes out the files that are larger than the vault takes.
+    fn within_limit(&self, files: Vec<SendFile>, report: &mut Report) -> Vec<SendFile> {
+        let limit = self.session.file_limit();
+        let (fit, large): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| file.local.content.size <= limit);
+        for file in large {
+            let reason = format!(
+                "it has {} bytes, and the vault takes files of at most {limit}; it stays here only",
+                file.local.content.size
+            );
+            report.fail(failure(&Change::File(Box::new(file)), reason));
+        }
+        fit
+    }
+
+    /// Sends changes in portions: each is announced durably, sent, settled and recorded.
+    async fn send_all(
+        &mut self,
+        changes: Vec<Change>,
+        in_turn: bool,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let mut rest = changes.into_iter();
+        loop {
+            let portion: Vec<Change> = rest.by_ref().take(PORTION).collect();
+            if portion.is_empty() || self.lost.is_some() || self.run.stop.is_cancelled() {
+                return Ok(());
+            }
+            let portion = self.still_so(self.without_content(portion, report)).await?;
+            if portion.is_empty() {
+                continue;
+            }
+            let intents = portion.iter().map(Change::intent).collect();
+            self.commit(Vec::new(), Vec::new(), intents).await?;
+            let outcomes = match in_turn || portion.len() <= FEW {
+                true => self.push_in_turn(portion).await?,
+                false => self.push_at_once(portion, report).await?,
+            };
+            self.take_in(outcomes, report).await?;
+        }
+    }
+
+    /// Takes out the files once the vault has no room for them.
+    fn without_content(&self, changes: Vec<Change>, report: &mut Report) -> Vec<Change> {
+        let Some(full) = &self.full else { return changes };
+        let (files, others): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| matches!(change, Change::File(_)));
+        files.iter().for_each(|change| report.fail(failure(change, full.clone())));
+        others
+    }
+
+    /// Takes out what is not so any more: a file that is to be deleted and is there again.
+    async fn still_so(&self, changes: Vec<Change>) -> Result<Vec<Change>, PullError> {
+        let gone = |change: &Change| match change {
+            Change::Deletion(absent) if !absent.is_folder() => Some(absent.path().clone()),
+            Change::File(file) => file.from.as_ref().map(|from| from.path().clone()),
+            Change::Deletion(_) | Change::Folder(_) => None,
+        };
+        let paths: Vec<VaultPath> = changes.iter().filter_map(gone).collect();
+        if paths.is_empty() {
+            return Ok(changes);
+        }
+        let Some(facts) = self.run.store.facts(paths.clone()).await? else { return Ok(changes) };
+        let back: HashSet<VaultPath> =
+            paths.into_iter().zip(facts).filter_map(|(path, facts)| facts.map(|_| path)).collect();
+        Ok(changes
+            .into_iter()
+            .filter(|change| gone(change).is_none_or(|path| !back.contains(&path)))
+            .collect())
+    }
+
+    /// Sends one change after the other over the session that hears everything.
+    async fn push_in_turn(
+        &mut self,
+        changes: Vec<Change>,
+    ) -> Result<Vec<(Change, Option<NotTaken>)>, PullError> {
+        let contents = Contents { store: self.run.store.clone() };
+        let mut outcomes = Vec::new();
+        for change in changes {
+            if self.run.stop.is_cancelled() {
+                outcomes.push((change, Some(NotTaken::Overtaken)));
+                continue;
+            }
+            let pushed = match contents.upload(&change) {
+                Upload::Folder(path) => self.session.push_folder(path).await.map(|_| ()),
+                Upload::Deletion { path, folder } => {
+                    self.session.push_deletion(path, folder).await.map(|_| ())
+                }
+                Upload::File(file, size) => match contents.open(&change).await {
+                    Err(error) if error.is_fatal() => return Err(error.into()),
+                    Err(error) => {
+                        tracing::debug!(%error, "a file cannot be sent");
+                        outcomes.push((change, Some(NotTaken::Overtaken)));
+                        continue;
+                    }
+                    Ok(content) => match file.related {
+                        None => self.session.push_file_from(&file, size, content).await.map(|_| ()),
+                        Some(from) => self.session.push_rename(from, &file, size, content).await.map(|_| ()),
+                    },
+                },
+            };
+            let not_taken = pushed.err().map(|failure| not_taken(&failure)).transpose()?;
+            self.run.progress.placed(change.size());
+            outcomes.push((change, not_taken));
+        }
+        Ok(outcomes)
+    }
+
+    /// Sends changes over several connections, while the session hears what comes of them.
+    async fn push_at_once(
+        &mut self,
+        changes: Vec<Change>,
+        report: &mut Report,
+    ) -> Result<Vec<(Change, Option<NotTaken>)>, PullError> {
+        let count = changes.len();
+        let (jobs, job_queue) = mpsc::channel(count);
+        let (results, mut result_queue) = mpsc::channel(count);
+        for change in changes {
+            // There is room for all of them.
+            let _ = jobs.try_send(change);
+        }
+        drop(jobs);
+        let pool = UploadPool {
+            client: self.run.source.client.clone(),
+            target: self.run.target(),
+            version: self.known.version,
+            options: UploadOptions::default(),
+            source: Arc::new(Contents { store: self.run.store.clone() }),
+            jobs: job_queue,
+            results,
+            cancel: self.run.stop.clone(),
+            first_session: None,
+        };
+        let mut outcomes = Vec::with_capacity(count);
+        let collect = async {
+            while let Some(result) = result_queue.recv().await {
+                let size = result.job.size();
+                self.run.progress.placed(size);
+                let not_taken = match result.outcome {
+                    Ok(_) => None,
+                    Err(UploadFailure::Source(error)) if StoreError::is_fatal(&error) => {
+                        return Err(error.into());
+                    }
+                    Err(UploadFailure::Source(error)) => {
+                        tracing::debug!(%error, "a file cannot be sent");
+                        Some(NotTaken::Overtaken)
+                    }
+                    Err(UploadFailure::Push(failure)) => Some(not_taken(&failure)?),
+                };
+                outcomes.push((result.job, not_taken));
+            }
+            Ok::<_, PullError>(())
+        };
+        let mut send = Box::pin(async { tokio::join!(pool.run(), collect) });
+        let (summary, collected) = loop {
+            tokio::select! {
+                biased;
+                ended = &mut send => break ended,
+                error = self.session.idle(), if self.session.is_open() => {
+                    tracing::debug!(%error, "the session that hears echoes is over; the history says what came of the changes");
+                }
+            }
+        };
+        drop(send);
+        collected?;
+        report.connections += summary?.connections;
+        Ok(outcomes)
+    }
+
+    /// Finds out what became of a portion, and records it.
+    async fn take_in(
+        &mut self,
+        outcomes: Vec<(Change, Option<NotTaken>)>,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let mut pending = Vec::new();
+        for (change, not_taken) in outcomes {
+            match not_taken {
+                None => pending.push((change, true)),
+                Some(NotTaken::Unknown) => pending.push((change, false)),
+                Some(NotTaken::Refused(reason)) => report.fail(failure(&change, reason)),
+                Some(NotTaken::Overtaken) => {}
+                Some(NotTaken::Lost(error)) => self.lost = Some(error),
+                Some(NotTaken::Full(reason)) => {
+                    report.fail(failure(&change, reason.clone()));
+                    self.full = Some(reason);
+                }
+            }
+        }
+        self.hear(&pending).await;
+        let (mut records, mut forgotten) = (Vec::new(), Vec::new());
+        for (change, is_certain) in pending {
+            let settlements = self.settle(&change).await?;
+            match settlements.iter().all(|(_, settlement)| settlement.ours.is_some()) {
+                true => {
+                    self.record(&change, &settlements, &mut records, &mut forgotten, report).await?;
+                }
+                false if is_certain => {
+                    self.is_settled = false;
+                    let reason = "the vault took it and does not tell of it; the next run looks again";
+                    report.fail(failure(&change, reason.to_owned()));
+                }
+                // The vault does not have it, and the next scan finds it again.
+                false => self.is_settled = false,
+            }
+        }
+        self.commit(records, forgotten, Vec::new()).await
+    }
+
+    /// Takes in what the session heard, and waits a little for echoes that did not come yet.
+    async fn hear(&mut self, pending: &[(Change, bool)]) {
+        let until = Instant::now() + ECHO;
+        loop {
+            while let Ok(Some(message)) = self.live.try_next() {
+                self.take_note(&message);
+            }
+            let is_waiting = pending.iter().any(|(change, _)| {
+                change
+                    .sent(Uid(self.known.version))
+                    .iter()
+                    .any(|(path, sent)| self.seen(path, *sent).ours.is_none())
+            });
+            if !is_waiting || !self.session.is_open() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until) => return,
+                message = self.live.next() => match message {
+                    Ok(message) => self.take_note(&message),
+                    Err(_) => return,
+                },
+                error = self.session.idle() => tracing::debug!(%error, "the session that hears echoes is over"),
+            }
+        }
+    }
+
+    fn take_note(&mut self, message: &PushMessage) {
+        self.newest = self.newest.max(message.uid.0);
+        let Ok(entry) = RemoteEntry::decode(message, &self.run.source.keys) else {
+            self.has_foreign = true;
+            return;
+        };
+        self.cursor = newest_entry(self.cursor, &entry);
+        let device = message.device.clone();
+        self.heard.entry(entry.path.clone()).or_default().push(Seen { entry, device });
+    }
+
+    fn seen(&self, path: &VaultPath, sent: SentChange) -> Settlement {
+        let seen = self.heard.get(path).map(Vec::as_slice).unwrap_or_default();
+        settle(sent, &self.run.source.client.options().device, seen)
+    }
+
+    /// What became of each path of a change.
+    async fn settle(&mut self, change: &Change) -> Result<Vec<(VaultPath, Settlement)>, PullError> {
+        let mut settlements = Vec::new();
+        for (path, sent) in change.sent(Uid(self.known.version)) {
+            let mut settlement = self.seen(&path, sent);
+            if settlement.ours.is_none() {
+                settlement = self.run.settle_by_history(&path, sent, self.newest).await?;
+            }
+            // What is told of the path is accounted for; whatever else was heard is another device's.
+            self.has_foreign |= settlement.has_later;
+            self.heard.remove(&path);
+            settlements.push((path, settlement));
+        }
+        Ok(settlements)
+    }
+
+    async fn record(
+        &mut self,
+        change: &Change,
+        settlements: &[(VaultPath, Settlement)],
+        records: &mut Vec<Record>,
+        forgotten: &mut Vec<VaultPath>,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let uid =
+            |at: usize| settlements.get(at).and_then(|(_, settlement)| settlement.ours).unwrap_or_default();
+        match change {
+            Change::Folder(path) => {
+                report.folders_pushed += 1;
+                records.push(Record::seen(path.clone(), RecordKind::Folder(uid(0)), None));
+            }
+            Change::File(file) => {
+                report.pushed.add(file.local.content.size);
+                records.push(sent(&file.local, uid(0)));
+                forgotten.extend(file.from.iter().map(|from| from.path().clone()));
+            }
+            Change::Deletion(absent) => {
+                match absent.file() {
+                    Some(file) => report.deleted_in_vault.add(file.size),
+                    None => report.folders_deleted_in_vault += 1,
+                }
+                forgotten.push(absent.path().clone());
+            }
+        }
+        if let Change::Deletion(absent) = change
+            && !absent.is_folder()
+        {
+            super::note_deletion(&mut self.known);
+        }
+        for (path, settlement) in settlements {
+            let Some(lost) = &settlement.overwritten else { continue };
+            let ours = match change {
+                Change::File(file) if file.local.path == *path => Some(&**file),
+                _ => None,
+            };
+            self.has_restored = true;
+            if let Some(record) = self.run.bring_back(path, ours, uid(0), lost, self.newest, report).await? {
+                records.retain(|other| other.path != record.path);
+                records.push(record);
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(
+        &mut self,
+        records: Vec<Record>,
+        forgotten: Vec<VaultPath>,
+        intents: Vec<Intent>,
+    ) -> Result<(), PullError> {
+        let state = self.known.clone();
+        Ok(self.run.state.commit(Commit { records, forgotten, intents, state, ..Commit::default() }).await?)
+    }
+
+    /// Ends the session. Where everything that was heard is from here, and settled, the destination is complete up to there.
+    async fn close(mut self, report: &mut Report) -> Result<Sent, PullError> {
+        while let Ok(Some(message)) = self.live.try_next() {
+            self.take_note(&message);
+        }
+        self.has_foreign |= !self.heard.is_empty();
+        let is_whole = self.is_settled && self.session.is_open() && !self.has_foreign;
+        if is_whole && self.newest > self.known.version {
+            self.known.version = self.newest;
+            self.known.cursor = self.cursor;
+            self.commit(Vec::new(), Vec::new(), Vec::new()).await?;
+            report.version = self.newest;
+        }
+        self.session.close().await;
+        Ok(Sent { needs_another_round: self.has_foreign || self.has_restored, lost: self.lost })
+    }
+}
+
+impl Change {
+    fn path(&self) -> &VaultPath {
+        match self {
+            Change::Folder(path) => path,
+            Change::File(file) => &file.local.path,
+            Change::Deletion(absent) => absent.path(),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Change::File(file) => file.local.content.size,
+            Change::Folder(_) | Change::Deletion(_) => 0,
+        }
+    }
+
+    fn base(&self) -> Uid {
+        match self {
+            Change::Folder(_) => Uid(0),
+            Change::File(file) => file.base.as_ref().map_or(Uid(0), |base| base.uid),
+            Change::Deletion(absent) => absent.uid(),
+        }
+    }
+
+    fn intent(&self) -> Intent {
+        let (from, content) = match self {
+            Change::File(file) => {
+                (file.from.as_ref().map(|from| from.path().clone()), Some(file.local.content))
+            }
+            Change::Folder(_) | Change::Deletion(_) => (None, None),
+        };
+        Intent::Push { path: self.path().clone(), from, content, base: self.base() }
+    }
+
+    /// What is sent for each path that it changes, after so much was applied here.
+    fn sent(&self, above: Uid) -> Vec<(VaultPath, SentChange)> {
+        match self {
+            Change::Folder(path) => {
+                vec![(path.clone(), SentChange { kind: SentKind::Folder, above, base_content: None })]
+            }
+            Change::Deletion(absent) => vec![deletion(absent, above)],
+            Change::File(file) => {
+                let kind = SentKind::File(file.local.content.hash);
+                let base_content = file.base.as_ref().map(|base| base.hash);
+                let sent = (file.local.path.clone(), SentChange { kind, above, base_content });
+                std::iter::once(sent).chain(file.from.iter().map(|from| deletion(from, above))).collect()
+            }
+        }
+    }
+}
+
+fn deletion(absent: &Absent, above: Uid) -> (VaultPath, SentChange) {
+    let base_content = absent.file().map(|file| file.hash);
+    (absent.path().clone(), SentChange { kind: SentKind::Deletion, above, base_content })
+}
+
+fn failure(change: &Change, reason: String) -> Failure {
+    Failure { path: change.path().as_str().to_owned(), uid: change.base(), reason }
+}
+
+/// What a failed push means for its change.
+///
+/// # Errors
+/// What no change is to blame for.
+fn not_taken(failure: &PushFailure) -> Result<NotTaken, PullError> {
+    match failure {
+        PushFailure::Refused(
+            error @ (ClientError::ReadOnly { .. }
+            | ClientError::SubscriptionExpired
+            | ClientError::NotSignedIn),
+        ) => Err(error.clone().into()),
+        PushFailure::Refused(error @ ClientError::VaultFull) => Ok(NotTaken::Full(error.to_string())),
+        PushFailure::Refused(error) => Ok(NotTaken::Refused(error.to_string())),
+        PushFailure::NotRecorded(ClientError::SourceChanged | ClientError::Source { .. }) => {
+            Ok(NotTaken::Overtaken)
+        }
+        PushFailure::NotRecorded(error) if error.is_retryable() => Ok(NotTaken::Lost(error.clone())),
+        PushFailure::NotRecorded(error) => Ok(NotTaken::Refused(error.to_string())),
+        PushFailure::Unknown(_) => Ok(NotTaken::Unknown),
+    }
+}
+
+/// Opens what is sent.
+struct Contents {
+    store: Arc<dyn VaultStore>,
+}
+
+impl UploadSource for Contents {
+    type Job = Change;
+    type Content = Box<dyn AsyncRead + Send + Unpin>;
+    type Error = StoreError;
+
+    fn upload<'a>(&self, change: &'a Change) -> Upload<'a> {
+        match change {
+            Change::Folder(path) => Upload::Folder(path),
+            Change::Deletion(absent) => Upload::Deletion { path: absent.path(), folder: absent.is_folder() },
+            Change::File(file) => {
+                let local = &file.local;
+                let KnownContent { hash, size } = local.content;
+                let related = file.from.as_ref().map(Absent::path);
+                let (ctime, mtime) = (local.ctime, local.mtime);
+                Upload::File(PushFile { path: &local.path, hash, ctime, mtime, related }, size)
+            }
+        }
+    }
+
+    async fn open(&self, change: &Change) -> Result<Self::Content, StoreError> {
+        Ok(self.store.open_file(change.path()).await?.content)
+    }
+}

@@ -1,0 +1,140 @@
+//! Finds out what became of a change that was sent: whether the vault has it, and what another device wrote in between.
+//!
+//! The protocol has no compare-and-set, and its `ok` carries no version (protocol.md section 3). What the vault tells of a path
+//! above the version that a change was made from, live or from its history, says both.
+
+use obsync_protocol::{ContentHash, Uid};
+
+use crate::entry::{EntryKind, RemoteEntry};
+
+/// What was sent for a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SentKind {
+    File(ContentHash),
+    Folder,
+    Deletion,
+}
+
+/// A change that was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentChange {
+    pub(crate) kind: SentKind,
+    /// The vault's version that was applied here before it was sent: whatever the vault tells of the path came after it.
+    pub(crate) above: Uid,
+    /// The content that it was made from.
+    pub(crate) base_content: Option<ContentHash>,
+}
+
+/// What the vault tells of a path, with the device that wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) entry: RemoteEntry,
+    pub(crate) device: String,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settlement {
+    /// The version that the vault gave it. `None`: the vault has not told of it.
+    pub(crate) ours: Option<Uid>,
+    /// A content that another device wrote before it and that it took the place of.
+    pub(crate) overwritten: Option<RemoteEntry>,
+    /// Something came after it.
+    pub(crate) has_later: bool,
+}
+
+/// Settles a change by what the vault tells of its path, in the order of versions.
+pub(crate) fn settle(sent: SentChange, device: &str, seen: &[Seen]) -> Settlement {
+    let news = || seen.iter().filter(|seen| seen.entry.uid > sent.above);
+    let is_ours = |seen: &Seen| seen.device == device && sent.kind.is_said_by(seen.entry.kind);
+    let Some(ours) = news().find(|seen| is_ours(seen)) else { return Settlement::default() };
+    let uid = ours.entry.uid;
+    let overwritten = news()
+        .filter(|seen| seen.entry.uid < uid && !is_ours(seen))
+        .filter(|seen| match seen.entry.kind {
+            // What the change was made from, or what it says, is nobody's text that could be lost.
+            EntryKind::File { hash, .. } => {
+                Some(hash) != sent.base_content && sent.kind != SentKind::File(hash)
+            }
+            EntryKind::Folder | EntryKind::Deleted { .. } => false,
+        })
+        .last();
+    Settlement {
+        ours: Some(uid),
+        overwritten: overwritten.map(|seen| seen.entry.clone()),
+        has_later: news().any(|seen| seen.entry.uid > uid && !is_ours(seen)),
+    }
+}
+
+impl SentKind {
+    fn is_said_by(self, entry: EntryKind) -> bool {
+        match (self, entry) {
+            (SentKind::File(sent), EntryKind::File { hash, .. }) => sent == hash,
+            (SentKind::Folder, EntryKind::Folder) | (SentKind::Deletion, EntryKind::Deleted { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use obsync_protocol::VaultPath;
+
+    use super::*;
+
+    fn hash(text: &str) -> ContentHash {
+        ContentHash::of(text.as_bytes())
+    }
+
+    fn seen(uid: u64, device: &str, text: Option<&str>) -> Seen {
+        let kind = match text {
+            Some(text) => EntryKind::File { hash: hash(text), size: text.len() as u64 },
+            None => EntryKind::Deleted { folder: false },
+        };
+        let path = VaultPath::parse("note.md").unwrap();
+        Seen {
+            entry: RemoteEntry { path, uid: Uid(uid), kind, mtime: 0, ctime: 0 },
+            device: device.to_owned(),
+        }
+    }
+
+    fn settled(kind: SentKind, entries: &[Seen]) -> (Option<u64>, Option<u64>, bool) {
+        let sent = SentChange { kind, above: Uid(5), base_content: Some(hash("base")) };
+        let settlement = settle(sent, "here", entries);
+        let overwritten = settlement.overwritten.map(|entry| entry.uid.0);
+        (settlement.ours.map(|uid| uid.0), overwritten, settlement.has_later)
+    }
+
+    #[test]
+    fn a_change_is_settled_by_its_echo_and_by_what_came_before_it() {
+        let ours = SentKind::File(hash("ours"));
+        let echo = || seen(9, "here", Some("ours"));
+        let cases: [(&str, Vec<Seen>, (Option<u64>, Option<u64>, bool)); 9] = [
+            ("nothing", vec![], (None, None, false)),
+            ("the echo", vec![echo()], (Some(9), None, false)),
+            ("another device's only", vec![seen(8, "there", Some("x"))], (None, None, false)),
+            ("one in between", vec![seen(8, "there", Some("x")), echo()], (Some(9), Some(8), false)),
+            (
+                "the last of two",
+                vec![seen(7, "there", Some("x")), seen(8, "there", Some("y")), echo()],
+                (Some(9), Some(8), false),
+            ),
+            ("the base once more", vec![seen(8, "there", Some("base")), echo()], (Some(9), None, false)),
+            ("a deletion in between", vec![seen(8, "there", None), echo()], (Some(9), None, false)),
+            ("one that was applied", vec![seen(5, "there", Some("x")), echo()], (Some(9), None, false)),
+            ("a later one", vec![echo(), seen(10, "there", Some("x"))], (Some(9), None, true)),
+        ];
+        for (what, entries, expected) in cases {
+            assert_eq!(settled(ours, &entries), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_echo_is_consumed_once_and_a_twin_of_it_is_no_news() {
+        let ours = SentKind::Deletion;
+        let twice = [seen(8, "here", None), seen(9, "here", None)];
+        assert_eq!(settled(ours, &twice), (Some(8), None, false));
+        let edited = [seen(7, "there", Some("edited")), seen(8, "here", None)];
+        assert_eq!(settled(ours, &edited), (Some(8), Some(7), false));
+    }
+}
