@@ -66,7 +66,7 @@ pub use model::{
     CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, Direction, FileMeta, Intent,
     KnownContent, LocalFacts, Record, RecordKind,
 };
-pub use scan::{LocalFile, LocalTree, OpenFile, ScanInput, Unknown, UnknownCause};
+pub use scan::{LocalFile, LocalTree, OpenFile, Respelled, ScanInput, Spelling, Unknown, UnknownCause};
 pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
     BatchLimit, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication, PublicationContent,

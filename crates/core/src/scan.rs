@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use obsync_protocol::{Filter, VaultPath};
+use obsync_protocol::{Filter, VaultPath, normalize_local_name};
 use tokio::io::AsyncRead;
 
 use crate::model::{KnownContent, LocalFacts, Record};
@@ -23,7 +23,7 @@ pub struct ScanInput {
 pub struct LocalTree {
     /// Files whose content is not the record's, or that are not recorded. By path.
     pub files: Vec<LocalFile>,
-    /// Folders that are not recorded. By path.
+    /// Folders that are not recorded as such. By path.
     pub folders: Vec<VaultPath>,
     /// Recorded files that have their content still but other facts than the record, which may take these.
     pub renewed: Vec<(VaultPath, LocalFacts)>,
@@ -31,6 +31,11 @@ pub struct LocalTree {
     /// place that holds something else (a link, a folder in a file's place, a name that is the same but for case or
     /// normalisation) is no absence.
     pub absent: Vec<VaultPath>,
+    /// Recorded paths of which nothing is there but a name that is the same except for case or normalisation, which is among
+    /// the files or folders: a file that was renamed so. By recorded path.
+    pub respelled: Vec<Respelled>,
+    /// Files and folders whose name in the destination is not byte for byte that of their path: it was normalised. By path.
+    pub spellings: Vec<Spelling>,
     /// Places of which nothing can be said, with everything below them.
     pub unknown: Vec<Unknown>,
     /// How many files were found, without those that are never synced or that the filter leaves out.
@@ -40,6 +45,24 @@ pub struct LocalTree {
     /// Whether a program is rewriting the folder as a whole (`.git/index.lock` is at its top), so that nothing that is
     /// absent counts.
     pub is_in_flux: bool,
+}
+
+/// A recorded path that has another spelling now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respelled {
+    /// The recorded path.
+    pub recorded: VaultPath,
+    /// What is there instead.
+    pub found: VaultPath,
+}
+
+/// A name in the destination that is another spelling of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spelling {
+    /// The path.
+    pub path: VaultPath,
+    /// Its name as the destination has it, relative to its top.
+    pub name: String,
 }
 
 /// A file as a scan found it.
@@ -103,12 +126,26 @@ pub struct OpenFile {
 impl LocalTree {
     /// Whether nothing is known of this path, because of what is there or above it.
     pub fn is_unknown(&self, path: &VaultPath) -> bool {
-        self.unknown.iter().any(|unknown| {
-            let at = unknown.path.as_str();
+        let covers = |at: &str| {
             at.is_empty()
                 || path.as_str() == at
                 || path.as_str().strip_prefix(at).is_some_and(|rest| rest.starts_with('/'))
+        };
+        self.unknown.iter().any(|unknown| {
+            covers(&unknown.path)
+                || (!unknown.path.is_ascii() && covers(&normalize_local_name(&unknown.path)))
         })
+    }
+
+    /// Sorts every list by path.
+    pub fn sort(&mut self) {
+        self.files.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        self.folders.sort_unstable();
+        self.renewed.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        self.absent.sort_unstable();
+        self.respelled.sort_unstable_by(|one, other| one.recorded.cmp(&other.recorded));
+        self.spellings.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        self.unknown.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     }
 }
 

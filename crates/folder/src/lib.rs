@@ -7,6 +7,7 @@
 //! - `shared`: the destination, opened or made when needed; `root`, its handle; `lock`, the lock on it; `parents`, folders in it.
 //! - `staging`, `writer`, `held` and `early`: files that are not visible yet. `publish`: how they become so, with `rename`,
 //!   `aside` (conflicted copies) and `transplant` (other file systems below the root).
+//! - `scan`: what differs from the records, and files opened to be sent.
 //! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
 //! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `site`: errors.
 
@@ -29,6 +30,7 @@ mod remove;
 mod rename;
 mod rights;
 mod root;
+mod scan;
 mod seen;
 mod shared;
 mod site;
@@ -42,15 +44,15 @@ mod writer;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use obsync_core::pin::Pin;
 use obsync_core::{
-    Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts, Marked, Marker,
-    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore,
-    Wanted,
+    Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts, LocalTree, Marked,
+    Marker, MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable, Removal, ScanInput,
+    Staged, StoreError, VaultStore, Wanted,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 
@@ -282,6 +284,17 @@ impl VaultStore for FolderStore {
         .await
     }
 
+    async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, StoreError> {
+        let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
+        let stopped = stop.0.clone();
+        self.run(move |shared| scan::scan(shared, &input, &stopped).map(Some)).await
+    }
+
+    async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, StoreError> {
+        let path = path.clone();
+        self.run(move |shared| scan::open(shared, &path)).await
+    }
+
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
         self.run(move |shared| {
             let Some(root) = shared.root()? else {
@@ -440,6 +453,15 @@ impl VaultStore for FolderStore {
 
     async fn list(&self) -> Result<Inventory, StoreError> {
         self.run(|shared| shared.root()?.map_or(Ok(Inventory::default()), |root| walk::list(&root))).await
+    }
+}
+
+/// Stops a scan that nobody waits for any more: it may have to read a whole disk.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

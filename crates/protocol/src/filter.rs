@@ -100,7 +100,7 @@ impl Filter {
     }
 
     fn reason_to_skip(&self, path: &VaultPath, folder: bool) -> Option<SkipReason> {
-        if self.excluded.iter().any(|excluded| path == excluded || path.is_below(excluded)) {
+        if self.is_excluded(path) {
             return Some(SkipReason::Excluded);
         }
         if let Some(inside) = self.inside_config_dir(path) {
@@ -125,6 +125,23 @@ impl Filter {
             }
             _ => None,
         }
+    }
+
+    /// Whether anything in a folder can sync, so that looking into it is worth the time. What is not below such a folder
+    /// has a [verdict](Self::verdict) of [`Verdict::Skip`].
+    #[must_use]
+    pub fn reaches(&self, folder: &VaultPath) -> bool {
+        if self.config_dirs.iter().any(|dir| dir == folder.as_str()) {
+            return !self.is_excluded(folder);
+        }
+        match self.inside_config_dir(folder) {
+            Some(inside) => !self.is_excluded(folder) && configuration::reaches(inside),
+            None => self.verdict(folder, true) == Verdict::Sync,
+        }
+    }
+
+    fn is_excluded(&self, path: &VaultPath) -> bool {
+        self.excluded.iter().any(|excluded| path == excluded || path.is_below(excluded))
     }
 
     /// Whether Obsidian runs a file of the configuration by itself or applies it to what it shows: the program and styles

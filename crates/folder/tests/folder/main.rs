@@ -11,5 +11,7 @@ mod links;
 mod model;
 mod others;
 mod rights;
+mod scan;
+mod scan_model;
 mod staging;
 mod store;

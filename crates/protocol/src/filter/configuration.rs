@@ -80,6 +80,16 @@ impl ConfigCategory {
     }
 }
 
+/// Whether a folder, by its path below the configuration folder, can have a file of some [category](ConfigCategory::of).
+pub(super) fn reaches(inside: &str) -> bool {
+    let segments: Vec<&str> = inside.split('/').collect();
+    match *segments {
+        ["plugins" | "themes" | "snippets"] => true,
+        ["plugins" | "themes", name] => name != "node_modules" && !name.starts_with('.'),
+        _ => false,
+    }
+}
+
 /// Whether a file, by its path below some folder, shows that the folder is a configuration folder: other programs have no
 /// files of these names. (`data.json`, `types.json` and the settings of plugins could be anybody's.)
 pub(super) fn is_telling(inside: &str) -> bool {

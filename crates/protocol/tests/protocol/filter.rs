@@ -394,6 +394,23 @@ fn a_fingerprint_tells_filters_apart_and_does_not_depend_on_the_order_of_folders
 
 proptest! {
     #[test]
+    fn above_whatever_syncs_are_folders_that_can_have_something_that_does(
+        segments in prop::collection::vec(prop::sample::select(SEGMENTS), 1..6),
+        excluded in prop::option::of(prop::sample::select(SEGMENTS)),
+        folder in any::<bool>(),
+    ) {
+        let excluded = excluded.into_iter().map(path).collect();
+        let config_dirs = [".obsidian", "settings/obsidian"].map(str::to_owned).into();
+        let filter = Filter { excluded, config_dirs, ..Filter::default() };
+        let entry = path(&segments.join("/"));
+        if filter.verdict(&entry, folder) == Verdict::Sync {
+            for above in entry.ancestors() {
+                prop_assert!(filter.reaches(&above), "{above} of {entry}");
+            }
+        }
+    }
+
+    #[test]
     fn every_selection_comes_back_from_its_text(types in any::<[bool; 5]>(), configs in any::<[bool; 8]>()) {
         let types: FileTypes = chosen(FileType::ALL, &types);
         let configs: ConfigCategories = chosen(ConfigCategory::ALL, &configs);
@@ -411,6 +428,47 @@ proptest! {
         if narrow.verdict(&path(&name), false) == Verdict::Sync {
             prop_assert_eq!(wide.verdict(&path(&name), false), Verdict::Sync);
         }
+    }
+}
+
+/// Segments that the rules speak of.
+const SEGMENTS: &[&str] = &[
+    ".obsidian",
+    "settings",
+    "obsidian",
+    "plugins",
+    "themes",
+    "snippets",
+    "node_modules",
+    ".x",
+    "x",
+    "a.md",
+    "a.css",
+    "main.js",
+    "data.json",
+    "theme.css",
+    "app.json",
+    "workspace.json",
+];
+
+#[test]
+fn a_folder_in_which_nothing_can_sync_is_known() {
+    let filter = Filter { excluded: vec![path("Archive")], ..Filter::default() };
+    for (folder, reaches) in [
+        ("a", true),
+        ("a/b", true),
+        (".obsidian", true),
+        (".obsidian/plugins", true),
+        (".obsidian/plugins/x", true),
+        (".obsidian/plugins/x/src", false),
+        (".obsidian/plugins/node_modules", false),
+        (".obsidian/other", false),
+        (".git", false),
+        ("a/.venv", false),
+        ("Archive", false),
+        ("Archive/a", false),
+    ] {
+        assert_eq!(filter.reaches(&path(folder)), reaches, "{folder}");
     }
 }
 

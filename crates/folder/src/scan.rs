@@ -1,0 +1,68 @@
+//! Compares a folder with what is recorded of it, and opens its files to be sent.
+//!
+//! Facts come first: a file is read only if they differ from those of its record, or if it was changed so recently that they
+//! need not differ (`clock`). `walk` goes through the folders, `names` pairs their names with those of the records (`known`),
+//! `file` reads what has to be read.
+
+mod clock;
+mod file;
+mod known;
+mod names;
+mod open;
+mod walk;
+
+use std::sync::atomic::AtomicBool;
+use std::thread::available_parallelism;
+
+use obsync_core::{LocalTree, ScanInput, StoreError, Unknown, UnknownCause};
+use rustix::fs::{AtFlags, CWD};
+
+use self::walk::{Walk, open_folder};
+use crate::root::{Root, device};
+use crate::shared::Shared;
+use crate::site::Action;
+
+pub(super) use self::open::open;
+
+/// How many threads look through a folder at most. More are no faster, since they wait for the same disk.
+const THREADS: usize = 4;
+
+/// Looks through the destination. Whoever sets `stop` wants no answer any more.
+pub(super) fn scan(shared: &Shared, input: &ScanInput, stop: &AtomicBool) -> Result<LocalTree, StoreError> {
+    let Some(root) = shared.root()? else {
+        let why = UnknownCause::Unreadable { reason: "it is not there".to_owned() };
+        return Ok(LocalTree { unknown: vec![Unknown { path: String::new(), why }], ..LocalTree::default() });
+    };
+    check_place(shared, &root)?;
+    let was_in_flux = is_in_flux(&root);
+    let threads = available_parallelism().map_or(THREADS, usize::from).clamp(2, THREADS);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|number| format!("scan-{number}"))
+        .build()
+        .map_err(|error| shared.site.unavailable(&format!("it cannot be looked through: {error}")))?;
+    let mut tree = pool.install(|| Walk::new(&root, input, stop).run())?;
+    tree.is_in_flux = was_in_flux || is_in_flux(&root);
+    // Nothing of it is true if another disk is there now.
+    check_place(shared, &root)?;
+    Ok(tree)
+}
+
+/// Makes sure that the open folder is the one that the destination's name leads to: it may have been unmounted or replaced.
+fn check_place(shared: &Shared, root: &Root) -> Result<(), StoreError> {
+    let failed = |error| root.site.root_error(Action::Read, error);
+    let open = rustix::fs::fstat(&root.handle).map_err(failed)?;
+    let there = rustix::fs::statat(CWD, &shared.dest, AtFlags::empty());
+    match there {
+        Ok(there) if (device(&there), there.st_ino) == (device(&open), open.st_ino) => Ok(()),
+        _ => Err(root.site.unavailable(
+            "it was moved, unmounted or replaced while obsync was working; put it back and run the same command again",
+        )),
+    }
+}
+
+/// Whether git is about to rewrite the folder.
+fn is_in_flux(root: &Root) -> bool {
+    open_folder(&root.handle, ".git")
+        .is_ok_and(|git| rustix::fs::statat(git, "index.lock", AtFlags::SYMLINK_NOFOLLOW).is_ok())
+}

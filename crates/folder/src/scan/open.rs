@@ -1,0 +1,60 @@
+//! Opens a file to be sent: one that is in the destination itself, by no link.
+
+use std::io;
+
+use obsync_core::{OpenFile, StoreError};
+use obsync_protocol::{VaultPath, normalize_local_name};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+
+use super::walk::open_folder;
+use crate::entry::{look, open_file};
+use crate::root::Root;
+use crate::shared::{Shared, is_own};
+use crate::site::Action;
+
+/// Opens the file at a path. Where there is no such name, the one name is taken that is normalised to it, if there is one.
+pub(crate) fn open(shared: &Shared, path: &VaultPath) -> Result<OpenFile, StoreError> {
+    let site = &shared.site;
+    let missing = || site.not_found(Action::Read, path.as_str());
+    if is_own(path) {
+        return Err(missing());
+    }
+    let root = shared.root()?.ok_or_else(missing)?;
+    let failed = |error: io::Error| match Errno::from_io_error(&error) {
+        // There is something else.
+        Some(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => site.changed(path.as_str(), None),
+        _ => site.error(Action::Read, path.as_str(), error),
+    };
+    let opened = open_parent(&root, path).and_then(|folder| {
+        let name = spelling(&folder, path.file_name())?;
+        open_file(&folder, &name)
+    });
+    let (file, facts) = opened.map_err(failed)?.ok_or_else(|| site.changed(path.as_str(), None))?;
+    Ok(OpenFile { content: Box::new(tokio::fs::File::from_std(file)), facts: facts.local() })
+}
+
+fn open_parent(root: &Root, path: &VaultPath) -> io::Result<OwnedFd> {
+    let mut folder = open_folder(&root.handle, ".")?;
+    for segment in path.parent().iter().flat_map(VaultPath::segments) {
+        let name = spelling(&folder, segment)?;
+        folder = open_folder(&folder, &name)?;
+    }
+    Ok(folder)
+}
+
+/// How a name is spelled in a folder.
+fn spelling(folder: impl AsFd, name: &str) -> io::Result<String> {
+    if look(&folder, name)?.is_some() {
+        return Ok(name.to_owned());
+    }
+    let mut spelled = None;
+    for entry in rustix::fs::Dir::read_from(&folder)? {
+        let entry = entry?;
+        let Ok(found) = entry.file_name().to_str() else { continue };
+        if normalize_local_name(found) == name && spelled.replace(found.to_owned()).is_some() {
+            return Err(io::Error::other("two files have this name but for its normalisation; rename one"));
+        }
+    }
+    spelled.ok_or_else(|| Errno::NOENT.into())
+}

@@ -1,0 +1,387 @@
+//! Walks a destination, several folders at a time, and notes what differs from the records.
+//!
+//! Every folder is opened by one name in the open folder above it, without following a link, so that nothing leads out. A
+//! folder is listed to its end before anything in it is looked at: what could not be listed whole has no absences.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use obsync_core::blocking::lock;
+use obsync_core::{
+    LocalFacts, LocalTree, Record, Respelled, ScanInput, Spelling, StoreError, Unknown, UnknownCause,
+};
+use obsync_protocol::{Filter, VaultPath, Verdict};
+use rayon::Scope;
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::clock::Clock;
+use super::file::{Unread, read};
+use super::known::{Known, Name};
+use super::names::{Matched, Place, match_names};
+use crate::entry::{Kind, look};
+use crate::root::Root;
+use crate::site::Action;
+use crate::staging::is_own_name;
+use crate::transplant::is_part;
+
+/// How many entries of one folder are looked at by one thread at a time.
+const PORTION: usize = 256;
+
+/// A scan under way.
+pub(super) struct Walk<'a> {
+    root: &'a Root,
+    known: Known<'a>,
+    filter: &'a Filter,
+    clock: Clock,
+    stop: &'a AtomicBool,
+    tree: Mutex<LocalTree>,
+    found: AtomicU64,
+    read: AtomicU64,
+    failed: Mutex<Option<StoreError>>,
+}
+
+/// An open folder.
+struct Folder {
+    dir: OwnedFd,
+    /// `None`: the top.
+    path: Option<VaultPath>,
+    /// Its name in the destination.
+    name: String,
+}
+
+/// The entries of a folder that can be places in the vault, and the names of the others.
+#[derive(Default)]
+struct Entries {
+    entries: Vec<(String, FileType)>,
+    others: Vec<String>,
+}
+
+/// An entry that is a place in the vault.
+struct Spot<'a> {
+    name: String,
+    kind: FileType,
+    path: VaultPath,
+    record: Option<&'a Record>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(root: &'a Root, input: &'a ScanInput, stop: &'a AtomicBool) -> Self {
+        Walk {
+            root,
+            known: Known::new(&input.records),
+            filter: &input.filter,
+            clock: Clock::new(root),
+            stop,
+            tree: Mutex::default(),
+            found: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            failed: Mutex::default(),
+        }
+    }
+
+    /// Looks through everything, in the threads of the current pool.
+    pub(super) fn run(self) -> Result<LocalTree, StoreError> {
+        rayon::scope(|scope| match open_folder(&self.root.handle, ".") {
+            Ok(dir) => self.enter(scope, Folder { dir, path: None, name: String::new() }),
+            Err(error) => self.fail(self.root.site.root_error(Action::List, error)),
+        });
+        if let Some(error) = lock(&self.failed).take() {
+            return Err(error);
+        }
+        let mut tree = std::mem::take(&mut *lock(&self.tree));
+        tree.found = self.found.into_inner();
+        tree.read = self.read.into_inner();
+        tree.sort();
+        Ok(tree)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Lists a folder, and has what is in it looked at.
+    fn enter<'s>(&'s self, scope: &Scope<'s>, folder: Folder) {
+        if self.is_over() {
+            return;
+        }
+        let Entries { entries, others } = match self.list(&folder) {
+            Ok(entries) => entries,
+            Err(error) if folder.path.is_none() => {
+                return self.fail(self.root.site.root_error(Action::List, error));
+            }
+            Err(error) => return self.unreadable(folder.name, error),
+        };
+        let known = self.known.names(folder.path.as_ref());
+        let matched = {
+            let entries: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+            let known: Vec<&str> = known.iter().map(|known| known.name).collect();
+            match_names(&entries, &known, &others)
+        };
+        self.note_missing(&folder, &known, &matched);
+        let spots = self.spots(&folder, entries, &known, matched);
+        let folder = Arc::new(folder);
+        let mut spots = spots.into_iter().peekable();
+        while spots.peek().is_some() {
+            let portion: Vec<Spot<'_>> = spots.by_ref().take(PORTION).collect();
+            let folder = folder.clone();
+            if spots.peek().is_none() {
+                return self.look_at(scope, &folder, portion);
+            }
+            scope.spawn(move |scope| self.look_at(scope, &folder, portion));
+        }
+    }
+
+    fn list(&self, folder: &Folder) -> io::Result<Entries> {
+        let at_top = folder.path.is_none();
+        let mut listed = Entries::default();
+        for entry in rustix::fs::Dir::read_from(&folder.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let shown = name.to_string_lossy();
+            if (at_top && is_own_name(&shown)) || is_part(&shown) {
+                continue;
+            }
+            if shown.starts_with('.') && !self.filter.config_dirs.contains(&folder.vault_path(&shown)) {
+                listed.others.push(shown.into_owned());
+                continue;
+            }
+            let refused = match name.to_str() {
+                Ok(name) => VaultPath::parse(name).err().map(|error| error.to_string()),
+                Err(_) => Some("it is no text in UTF-8".to_owned()),
+            };
+            match refused {
+                None => listed.entries.push((shown.into_owned(), entry.file_type())),
+                Some(reason) => {
+                    self.unknown(folder.at(&shown), UnknownCause::Name { reason });
+                    listed.others.push(shown.into_owned());
+                }
+            }
+        }
+        listed.entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        Ok(listed)
+    }
+
+    /// Notes what is recorded in a folder and not there. What the filter leaves out is not missed.
+    fn note_missing(&self, folder: &Folder, known: &[Name<'a>], matched: &Matched) {
+        for index in &matched.missing {
+            let name = known[*index];
+            let record = name.record.map(|index| self.known.record(index));
+            let below = self.known.below(&folder.vault_path(name.name));
+            self.absent(record.into_iter().chain(below));
+        }
+    }
+
+    fn absent<'r>(&self, records: impl Iterator<Item = &'r Record>) {
+        let syncs =
+            |record: &&Record| self.filter.verdict(&record.path, record.file().is_none()) == Verdict::Sync;
+        let paths: Vec<VaultPath> = records.filter(syncs).map(|record| record.path.clone()).collect();
+        lock(&self.tree).absent.extend(paths);
+    }
+
+    /// The places of a folder, with their paths. Its twins and names that no vault can have are noted as unknown.
+    fn spots(
+        &self,
+        folder: &Folder,
+        mut entries: Vec<(String, FileType)>,
+        known: &[Name<'a>],
+        matched: Matched,
+    ) -> Vec<Spot<'a>> {
+        let name_of = |place: &Place, entries: &[(String, FileType)]| match &place.name {
+            Some(name) => folder.vault_path(name),
+            None => folder.vault_path(&entries[place.entry].0),
+        };
+        for (entry, place) in &matched.twins {
+            if let Ok(of) = VaultPath::parse(&name_of(&matched.places[*place], &entries)) {
+                self.unknown(folder.at(&entries[*entry].0), UnknownCause::Twin { of });
+            }
+        }
+        for (index, place) in &matched.respelled {
+            self.note_respelled(folder, known[*index], &name_of(&matched.places[*place], &entries));
+        }
+        let mut spots = Vec::with_capacity(matched.places.len());
+        for place in matched.places {
+            let record =
+                place.known.and_then(|index| known[index].record).map(|index| self.known.record(index));
+            let path = match record {
+                Some(record) => Ok(record.path.clone()),
+                None => VaultPath::parse(&name_of(&place, &entries))
+                    .and_then(|path| path.check_to_write().map(|()| path)),
+            };
+            let (name, kind) =
+                std::mem::replace(&mut entries[place.entry], (String::new(), FileType::Unknown));
+            match path {
+                Ok(path) => {
+                    if place.name.is_some() {
+                        let spelling = Spelling { path: path.clone(), name: folder.at(&name) };
+                        lock(&self.tree).spellings.push(spelling);
+                    }
+                    spots.push(Spot { name, kind, path, record });
+                }
+                Err(error) => {
+                    self.unknown(folder.at(&name), UnknownCause::Name { reason: error.to_string() });
+                }
+            }
+        }
+        spots
+    }
+
+    fn note_respelled(&self, folder: &Folder, known: Name<'a>, found: &str) {
+        let recorded = folder.vault_path(known.name);
+        let (Ok(recorded), Ok(found)) = (VaultPath::parse(&recorded), VaultPath::parse(found)) else {
+            return;
+        };
+        let is_folder = known.record.is_none_or(|index| self.known.record(index).file().is_none());
+        if self.filter.verdict(&recorded, is_folder) == Verdict::Sync {
+            lock(&self.tree).respelled.push(Respelled { recorded, found });
+        }
+    }
+
+    fn look_at<'s>(&'s self, scope: &Scope<'s>, folder: &Arc<Folder>, spots: Vec<Spot<'s>>) {
+        for spot in spots {
+            if self.is_over() {
+                return;
+            }
+            match spot.kind {
+                FileType::Directory => self.look_at_folder(scope, folder, spot),
+                _ => self.look_at_entry(scope, folder, spot),
+            }
+        }
+    }
+
+    fn look_at_folder<'s>(&'s self, scope: &Scope<'s>, above: &Arc<Folder>, spot: Spot<'s>) {
+        let Spot { name, path, record, .. } = spot;
+        let syncs = self.filter.verdict(&path, true) == Verdict::Sync;
+        if syncs && record.is_none_or(|record| record.file().is_some()) {
+            lock(&self.tree).folders.push(path.clone());
+        }
+        if !self.filter.reaches(&path) {
+            return;
+        }
+        let above = above.clone();
+        scope.spawn(move |scope| {
+            let shown = above.at(&name);
+            match open_folder(&above.dir, &name) {
+                Ok(dir) => {
+                    drop(above);
+                    self.enter(scope, Folder { dir, path: Some(path), name: shown });
+                }
+                // It was there a moment ago.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => {
+                    self.unknown(shown, UnknownCause::Changing);
+                }
+                Err(error) => self.unreadable(shown, error.into()),
+            }
+        });
+    }
+
+    fn look_at_entry<'s>(&'s self, scope: &Scope<'s>, folder: &Arc<Folder>, mut spot: Spot<'s>) {
+        let skips = |is_folder| self.filter.verdict(&spot.path, is_folder) != Verdict::Sync;
+        if !spot.record.is_some_and(|record| record.file().is_some()) {
+            self.note_below_file(&spot);
+        }
+        if spot.kind == FileType::RegularFile && skips(false) {
+            return;
+        }
+        // Not the type that listing gave: some file systems give none.
+        let facts = match look(&folder.dir, &spot.name) {
+            Ok(Some(facts)) => facts,
+            Ok(None) | Err(_) if skips(true) => return,
+            Ok(None) => return self.unknown(folder.at(&spot.name), UnknownCause::Changing),
+            Err(error) => return self.unreadable(folder.at(&spot.name), error.into()),
+        };
+        match facts.kind {
+            Kind::Folder => {
+                spot.kind = FileType::Directory;
+                self.look_at_folder(scope, folder, spot);
+            }
+            Kind::Foreign if skips(true) => {}
+            Kind::Foreign => {
+                let is_link = rustix::fs::readlinkat(&folder.dir, &spot.name, Vec::new()).is_ok();
+                let why = if is_link { UnknownCause::Link } else { UnknownCause::Special };
+                self.unknown(folder.at(&spot.name), why);
+            }
+            Kind::File if skips(false) => {}
+            Kind::File => self.look_at_file(folder, &spot, &facts.local()),
+        }
+    }
+
+    /// Where a file is in the place of a folder, nothing of what is recorded in that is there.
+    fn note_below_file(&self, spot: &Spot<'_>) {
+        if spot.kind == FileType::RegularFile {
+            let below = self.known.below(spot.path.as_str());
+            if !below.is_empty() {
+                self.absent(below.into_iter());
+            }
+        }
+    }
+
+    fn look_at_file(&self, folder: &Folder, spot: &Spot<'_>, facts: &LocalFacts) {
+        self.found.fetch_add(1, Ordering::Relaxed);
+        let recorded = spot.record.and_then(|record| Some((record.file()?, record.facts.as_ref())));
+        if recorded.is_some_and(|(_, recorded)| recorded == Some(facts)) && !self.clock.is_racy(facts) {
+            return;
+        }
+        self.read.fetch_add(1, Ordering::Relaxed);
+        let file = match read(&folder.dir, &spot.name, &spot.path, &self.clock, self.stop) {
+            Ok(file) => file,
+            Err(Unread::Changing) => return self.unknown(folder.at(&spot.name), UnknownCause::Changing),
+            Err(Unread::Failed(error)) => return self.unreadable(folder.at(&spot.name), error),
+            Err(Unread::Stopped) => return,
+        };
+        match recorded {
+            Some((meta, facts)) if file.content == meta.into() => {
+                if facts != Some(&file.facts) {
+                    lock(&self.tree).renewed.push((file.path, file.facts));
+                }
+            }
+            _ => lock(&self.tree).files.push(file),
+        }
+    }
+
+    fn unknown(&self, path: String, why: UnknownCause) {
+        lock(&self.tree).unknown.push(Unknown { path, why });
+    }
+
+    /// Notes a place that cannot be read. Where nothing more can be opened the scan ends.
+    fn unreadable(&self, path: String, error: io::Error) {
+        match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                self.fail(self.root.site.root_error(Action::List, error));
+            }
+            _ => self.unknown(path, UnknownCause::Unreadable { reason: error.to_string() }),
+        }
+    }
+
+    fn fail(&self, error: StoreError) {
+        *lock(&self.failed) = Some(error);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Folder {
+    /// The name in the destination of an entry.
+    fn at(&self, name: &str) -> String {
+        join(&self.name, name)
+    }
+
+    /// The path in the vault of an entry.
+    fn vault_path(&self, name: &str) -> String {
+        join(self.path.as_ref().map_or("", VaultPath::as_str), name)
+    }
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// Opens a folder by one name in an open one. A link is not followed.
+pub(super) fn open_folder(dir: impl rustix::fd::AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
+}
