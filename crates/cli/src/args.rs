@@ -149,6 +149,8 @@ pub(crate) enum Command {
     Logout(Logout),
     Vaults(Vaults),
     Pull(Pull),
+    Sync(Sync),
+    Push(Push),
     Status(Status),
     Verify(Verify),
     Reset(Reset),
@@ -287,6 +289,56 @@ pub(crate) struct Pull {
     pub(crate) choice: Choice,
     #[command(flatten)]
     pub(crate) objects: Objects,
+}
+
+/// Keep a folder and a vault the same, both ways (experimental)
+///
+/// Brings what the vault changed to the folder, then sends what was changed in the folder. What both sides changed is merged:
+/// text by lines, configuration by keys; what cannot be merged is kept in both forms, the one of the folder as a conflicted
+/// copy, here and in the vault. An edit survives a deletion.
+///
+/// The first run deletes nothing on either side. Later ones delete in the vault only what obsync itself saw in this very
+/// folder and what is gone when it looks twice; deletions that are too many wait for `obsync confirm`. What a run replaces or
+/// removes in the folder stays in .obsync/trash for 30 days, and the vault has its own history.
+///
+/// Experimental: what the service does with changes was tried with a server of our own and the official client, not with the
+/// service itself.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync sync \"My Vault\" ./notes --dry-run
+  obsync sync \"My Vault\" ./notes
+  obsync sync \"My Vault\" ./notes --exclude Archive --push-configs")]
+pub(crate) struct Sync {
+    #[command(flatten)]
+    pub(crate) pull: Pull,
+    /// Hold deletions in the vault back when there are more: as --max-delete [default: more than 20 and 5%, more than 50, or more
+    /// than half of 10 or more]
+    #[arg(long, value_name = "LIMIT", env = "OBSYNC_MAX_DELETE_IN_VAULT", hide_env_values = true)]
+    pub(crate) max_delete_in_vault: Option<MaxDelete>,
+    /// Send the configuration folder, too, as far as --configs has it
+    #[arg(long)]
+    pub(crate) push_configs: bool,
+    /// Name of this device in the vault's history and in the names of conflicted copies [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device_name: Option<String>,
+}
+
+/// Send what was changed in a folder to a vault, and apply nothing here (experimental)
+///
+/// For vaults whose truth is a folder: a git repository, the output of a script. What only the vault changed is left there and
+/// told; `--mirror` replaces it by what the folder has. Deletions are as careful as those of `obsync sync`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync push \"My Vault\" ./site --dry-run
+  obsync push \"My Vault\" ./site --mirror")]
+pub(crate) struct Push {
+    #[command(flatten)]
+    pub(crate) sync: Sync,
+    /// Replace what the vault changed by what the folder has
+    #[arg(long)]
+    pub(crate) mirror: bool,
 }
 
 /// How a vault must be encrypted.

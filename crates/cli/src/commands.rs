@@ -27,6 +27,8 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
     match command {
         // A pull ends in good order by itself when it is to stop.
         Command::Pull(options) => pull::run(options, context, verbose).await,
+        Command::Sync(options) => pull::sync_both(options, context, verbose).await,
+        Command::Push(options) => pull::push(options, context, verbose).await,
         Command::Login(options) => context.or_stopped(login::run(options, context)).await,
         Command::Logout(options) => context.or_stopped(logout::run(options, context)).await,
         Command::Vaults(options) => context.or_stopped(vaults::run(options, context)).await,

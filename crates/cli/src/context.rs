@@ -90,6 +90,14 @@ impl Context {
         Ok(Client::new(self.options.clone())?)
     }
 
+    /// The client of a device with this name.
+    ///
+    /// # Errors
+    /// As for [`Context::client`].
+    pub(crate) fn client_as(&self, device: String) -> Result<Client, Failed> {
+        Ok(Client::new(ClientOptions { device, ..self.options.clone() })?)
+    }
+
     /// How AWS is reached.
     ///
     /// # Errors

@@ -208,6 +208,15 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// A change is left to the vault, which is as it should be.
+    pub(crate) fn left(&mut self, entry: &RemoteEntry, reason: String) {
+        let deferred = entry.defer(DeferredCause::Acknowledged { reason }, &self.keys);
+        if self.remembered.has_room_for(&deferred) {
+            self.completed.push(entry.uid);
+            self.defer(deferred);
+        }
+    }
+
     /// Notes a lasting failure that the user accepted. `false`: nobody did.
     fn accept(&mut self, deferred: Deferred) -> bool {
         let uid = deferred.message.uid;

@@ -56,7 +56,7 @@ pub use reconcile::Mode;
 pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;
 pub use run::{PullOptions, PullSource, pull};
-pub use two_way::{SyncOptions, sync};
+pub use two_way::{SyncDirection, SyncOptions, sync};
 pub use verify::{Verification, VerifyError, verify};
 
 pub use identity::{

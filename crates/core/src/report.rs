@@ -179,6 +179,12 @@ pub struct Report {
     /// Changed on both sides, and merged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub merged: Vec<VaultPath>,
+    /// Changed in the vault and left there by a push, which applies nothing here; the first [`FAILURES_LISTED`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub diverged: Vec<VaultPath>,
+    /// Files and folders of that kind that are not in `diverged`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub diverged_unlisted: u64,
     /// Deleted here, and kept in the vault until somebody confirms it; the first [`FAILURES_LISTED`] files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held_back_in_vault: Vec<VaultPath>,
@@ -275,6 +281,8 @@ impl Report {
             deleted_in_vault: Tally::default(),
             folders_deleted_in_vault: 0,
             merged: Vec::new(),
+            diverged: Vec::new(),
+            diverged_unlisted: 0,
             held_back_in_vault: Vec::new(),
             held_back_in_vault_unlisted: 0,
             skipped: Tally::default(),
@@ -332,6 +340,17 @@ impl Report {
     /// How many deletions are held back here.
     pub(crate) fn held_back_here(&self) -> u64 {
         self.held_back.len() as u64 + self.held_back_unlisted
+    }
+
+    /// Takes in a change of the vault that a push leaves.
+    pub(crate) fn diverge(&mut self, path: &VaultPath) {
+        if self.diverged.contains(path) {
+            return;
+        }
+        match self.diverged.len() < FAILURES_LISTED {
+            true => self.diverged.push(path.clone()),
+            false => self.diverged_unlisted += 1,
+        }
     }
 
     /// Takes in a deletion that the vault does not get yet.
@@ -467,6 +486,7 @@ impl Report {
             && self.deleted_in_vault.files == 0
             && self.folders_deleted_in_vault == 0
             && self.merged.is_empty()
+            && self.diverged.is_empty()
             && self.conflicts.is_empty()
             && self.failures.is_empty()
             && self.kept.is_empty()

@@ -244,7 +244,13 @@ impl Run<'_> {
         let now = now.saturating_add(report.held_back_here());
         let recent = brake::recent(&survey.known.deletions, brake::this_minute());
         let files = self.state.files().await?.saturating_add(recent);
-        if !self.options.max_delete.allows(now.saturating_add(recent), files) {
+        // In a place that is in doubt what was deleted in the vault is a question, where nothing may be lost on either side.
+        let is_question = self.direction == Direction::Both && report.doubt.is_some();
+        let limit = match is_question && self.options.max_delete != MaxDelete::Unlimited {
+            true => MaxDelete::Files(0),
+            false => self.options.max_delete,
+        };
+        if !limit.allows(now.saturating_add(recent), files) {
             plan.hold_back(&earlier.confirmed);
             self.warn(held_back(now, recent, files), report);
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Doubt, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull,
+    Doubt, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, StateStore, SyncDirection,
+    SyncOptions, VaultStore, pull, sync,
 };
 use obsync_protocol::{Filter, MasterKey};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
 use crate::account::vault_choice::choose;
 use crate::account::vault_keys::{Lock, Unlocked};
-use crate::args::{Choice, Pull};
+use crate::args::{Choice, Pull, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::target::followed::Followed;
@@ -28,8 +29,74 @@ use crate::ui::progress::Display;
 use crate::ui::pull_report;
 
 pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
-    let limit = TimeLimit::begin(options.max_time, &context.stop);
-    bring(options, context, verbose, &limit).await.map_err(|failed| limit.explain(failed))
+    go(Way::Pull(options), context, verbose).await
+}
+
+/// Syncs both ways: `obsync sync`.
+pub(super) async fn sync_both(options: &Sync, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    go(Way::Both(options), context, verbose).await
+}
+
+/// Sends only: `obsync push`.
+pub(super) async fn push(options: &Push, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    go(Way::Push(options), context, verbose).await
+}
+
+async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    let limit = TimeLimit::begin(way.options().max_time, &context.stop);
+    bring(way, context, verbose, &limit).await.map_err(|failed| limit.explain(failed))
+}
+
+/// Which ways a vault and a destination are brought in step.
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
+    Pull(&'a Pull),
+    Both(&'a Sync),
+    Push(&'a Push),
+}
+
+impl<'a> Way<'a> {
+    /// What all have.
+    fn options(self) -> &'a Pull {
+        match self {
+            Way::Pull(options) => options,
+            Way::Both(options) => &options.pull,
+            Way::Push(options) => &options.sync.pull,
+        }
+    }
+
+    /// What those have that send.
+    fn sending(self) -> Option<(&'a Sync, SyncDirection)> {
+        match self {
+            Way::Pull(_) => None,
+            Way::Both(options) => Some((options, SyncDirection::Both)),
+            Way::Push(options) => Some((&options.sync, SyncDirection::Push { mirrors: options.mirror })),
+        }
+    }
+
+    /// Does it.
+    async fn run(
+        self,
+        source: &PullSource,
+        store: Arc<dyn VaultStore>,
+        states: Arc<dyn StateStore>,
+        pull_options: &PullOptions,
+        progress: Arc<dyn Progress>,
+        stop: CancellationToken,
+    ) -> Result<Report, PullError> {
+        let Some((options, direction)) = self.sending() else {
+            return pull(source, store, states, pull_options, progress, stop).await;
+        };
+        let usual = SyncOptions::default();
+        let sync_options = SyncOptions {
+            pull: pull_options.clone(),
+            direction,
+            max_delete_in_vault: options.max_delete_in_vault.unwrap_or(usual.max_delete_in_vault),
+            sends_configuration: options.push_configs,
+            ..usual
+        };
+        sync(source, store, states, &sync_options, progress, stop).await
+    }
 }
 
 /// The time that the user gave the run. When it is over, the run is asked to stop as by Ctrl-C.
@@ -81,10 +148,11 @@ impl Drop for TimeLimit {
     }
 }
 
-async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLimit) -> Result<Exit, Failed> {
+async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit) -> Result<Exit, Failed> {
+    let options = way.options();
     let objects = options.objects.for_destination(&options.destination)?;
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
-    let Opened { source, key, mut admitted } = context.or_stopped(source(options, &known, context)).await?;
+    let Opened { source, key, mut admitted } = context.or_stopped(source(way, &known, context)).await?;
     if admitted.is_changed(&key) {
         // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
         // change is accepted: should this run be cut off, the next one keeps everything, too, or is refused.
@@ -96,11 +164,11 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
         let manner = Manner { doubt: known.doubt(&state).await?, keep_everything: admitted.is_changed(&key) };
         let store = context.or_stopped(known.store(objects, options.dry_run, context)).await?;
         if options.dry_run {
-            return pull_into(&source, store, &state, options, manner, context, verbose).await;
+            return bring_into(&source, store, &state, way, manner, context, verbose).await;
         }
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
-        let report = pull_into(&source, store, &state, options, manner, context, verbose).await?;
+        let report = bring_into(&source, store, &state, way, manner, context, verbose).await?;
         // The state of an empty vault says nothing that a pin would have to protect.
         if report.version > 0 {
             known.keep_waiting_pin().await?;
@@ -122,16 +190,17 @@ struct Manner {
     keep_everything: bool,
 }
 
-/// Pulls, and has a table say how far that is and how it ended.
-async fn pull_into(
+/// Pulls or syncs, and has a table say how far that is and how it ended.
+async fn bring_into(
     source: &PullSource,
     store: Arc<dyn VaultStore>,
     state: &State,
-    options: &Pull,
+    way: Way<'_>,
     manner: Manner,
     context: &Context,
     verbose: bool,
 ) -> Result<Report, Failed> {
+    let options = way.options();
     let display = Display::new(Arc::clone(&context.console));
     let _drawing = display.draw(verbose);
     let Manner { doubt, keep_everything } = manner;
@@ -145,7 +214,7 @@ async fn pull_into(
         None => (state.store(), display.clone() as Arc<dyn Progress>),
     };
     let stop = context.stop.child_token();
-    let pulling = pull(source, store, states, &pull_options, progress, stop.clone());
+    let pulling = way.run(source, store, states, &pull_options, progress, stop.clone());
     let result = or_lost(pulling, state, &stop, &display).await;
     if let Some(followed) = &followed {
         followed.end(&result).await;
@@ -175,8 +244,12 @@ async fn or_lost(
 }
 
 /// Signs in, finds the vault and opens it: everything that can be refused before anything is written.
-async fn source(options: &Pull, known: &Known, context: &Context) -> Result<Opened, Failed> {
-    let client = context.client()?;
+async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened, Failed> {
+    let options = way.options();
+    let client = match way.sending() {
+        None => context.client()?,
+        Some((sync, _)) => context.client_as(device_name(sync))?,
+    };
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let vault = choose(vaults, &options.vault, client.redactor())?;
@@ -189,6 +262,15 @@ async fn source(options: &Pull, known: &Known, context: &Context) -> Result<Open
     let Unlocked { master, keys } = lock.open(&admitted, options.password_stdin).await?;
     admitted.tell(context);
     Ok(Opened { source: PullSource { client, token, vault, keys }, key: master, admitted })
+}
+
+/// The name of this device in the vault's history.
+fn device_name(options: &Sync) -> String {
+    let host = || {
+        let system = rustix::system::uname();
+        system.nodename().to_string_lossy().into_owned()
+    };
+    options.device_name.clone().unwrap_or_else(host)
 }
 
 /// A vault that is open, and why it may be.

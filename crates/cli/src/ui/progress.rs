@@ -131,6 +131,8 @@ impl Progress for Display {
             Phase::Planning => 2,
             Phase::Transferring => 3,
             Phase::Finishing => 4,
+            Phase::Scanning => 5,
+            Phase::Sending => 6,
         };
         self.phase.store(number, Ordering::Relaxed);
         self.connected.fetch_or(number > 0, Ordering::Relaxed);

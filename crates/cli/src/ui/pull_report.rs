@@ -72,19 +72,22 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
 
 /// The deletions that are held back with what to do, or `None` when there are none.
 pub(crate) fn held_back(report: &Report, command: &str) -> Option<String> {
-    if report.held_back.is_empty() {
+    if report.held_back() == 0 {
         return None;
     }
     let files = human::files(report.held_back());
     let mut lines = vec![format!("Not deleted, because there are too many: {files}:")];
-    let shown = report.held_back.iter().take(HELD_BACK_SHOWN);
+    let shown = report.held_back.iter().chain(&report.held_back_in_vault).take(HELD_BACK_SHOWN);
     lines.extend(shown.map(|path| format!("  {}", shown_name(path.as_str()))));
     if let Some(more @ 1..) = report.held_back().checked_sub(HELD_BACK_SHOWN as u64) {
         lines.push(format!("  and {} more; `obsync status` names them", human::number(more)));
     }
-    lines.push(format!(
-        "Look at the vault in Obsidian. If these are to go, `{command}` lets the next pull delete them."
-    ));
+    let looked_at = match report.held_back_in_vault.is_empty() {
+        true => "the vault in Obsidian",
+        false => "the folder and the vault",
+    };
+    lines
+        .push(format!("Look at {looked_at}. If these are to go, `{command}` lets the next run delete them."));
     Some(lines.join("\n"))
 }
 
@@ -103,6 +106,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
         tally(report.pulled),
         report.version
     ));
+    sent(report, lines);
     if report.adopted.files > 0 {
         lines.push(format!("Found in place, so not downloaded: {}.", tally(report.adopted)));
     }
@@ -126,6 +130,29 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     }
     kept(report, lines);
     code(report, lines);
+}
+
+/// What the vault got.
+fn sent(report: &Report, lines: &mut Vec<String>) {
+    if report.pushed.files > 0 || report.folders_pushed > 0 {
+        lines.push(format!(
+            "Sent to the vault: {} and {}.",
+            tally(report.pushed),
+            human::folders(report.folders_pushed)
+        ));
+    }
+    if report.deleted_in_vault.files > 0 || report.folders_deleted_in_vault > 0 {
+        lines.push(format!(
+            "Deleted in the vault, as here: {} and {}.",
+            human::files(report.deleted_in_vault.files),
+            human::folders(report.folders_deleted_in_vault)
+        ));
+    }
+    if !report.merged.is_empty() {
+        lines
+            .push(format!("Changed on both sides and merged: {}.", human::files(report.merged.len() as u64)));
+        named(report.merged.iter().map(ToString::to_string), lines);
+    }
 }
 
 /// What has other content now and is run or applied by Obsidian without being asked for.
@@ -204,6 +231,9 @@ fn step(step: &Step) -> String {
         StepAction::Remove => "delete",
         StepAction::CreateFolder => "make folder",
         StepAction::RemoveFolder => "delete folder",
+        StepAction::Push => "send",
+        StepAction::PushFolder => "send folder",
+        StepAction::DeleteInVault => "delete there",
     };
     let size = step.size.map(|size| format!(" ({})", human::size(size))).unwrap_or_default();
     let from =

@@ -5,6 +5,7 @@
 //! Pushing alone is the same without the pull: what only the vault changed is left, and told.
 
 mod contents;
+mod learning;
 mod local;
 mod merging;
 mod outgoing;
@@ -43,6 +44,8 @@ const ROUNDS: usize = 6;
 pub struct SyncOptions {
     /// What applies to the way from the vault to the destination, and to both: the filter, the mode, a dry run.
     pub pull: PullOptions,
+    /// Which way: both, or from the destination to the vault only.
+    pub direction: SyncDirection,
     /// How many files may be deleted in the vault before deletions are held back.
     pub max_delete_in_vault: MaxDelete,
     /// Send what is in a configuration folder, too, as far as the filter has it.
@@ -51,10 +54,33 @@ pub struct SyncOptions {
     pub second_look: Duration,
 }
 
+/// Which way a vault gets changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncDirection {
+    /// Both ways.
+    #[default]
+    Both,
+    /// From the destination to the vault. What only the vault changed is left and told.
+    Push {
+        /// It is replaced instead.
+        mirrors: bool,
+    },
+}
+
+impl From<SyncDirection> for Direction {
+    fn from(direction: SyncDirection) -> Self {
+        match direction {
+            SyncDirection::Both => Direction::Both,
+            SyncDirection::Push { .. } => Direction::Push,
+        }
+    }
+}
+
 impl Default for SyncOptions {
     fn default() -> Self {
         SyncOptions {
             pull: PullOptions::default(),
+            direction: SyncDirection::Both,
             max_delete_in_vault: MaxDelete::InVault,
             sends_configuration: false,
             second_look: Duration::from_secs(2),
@@ -62,7 +88,7 @@ impl Default for SyncOptions {
     }
 }
 
-/// Keeps a destination and a vault the same, both ways.
+/// Keeps a destination and a vault the same, both ways; or sends only, as [`SyncOptions::direction`] says.
 ///
 /// A run that was told to stop, or that could not apply every change, is a success with a report that says so.
 ///
@@ -82,14 +108,15 @@ pub async fn sync(
     let mut report = Report::new(&source.vault, store.location(), known.version);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     // The first run of a direction deletes nothing on either side.
-    let is_first = known.direction != Direction::Both || !known.listed;
+    let direction = Direction::from(options.direction);
+    let is_first = known.direction == Direction::Pull || !known.listed;
     let mut pull = options.pull.clone();
     if is_first && pull.max_delete != MaxDelete::Unlimited {
         pull.max_delete = MaxDelete::Files(0);
     }
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.rechecking.is_some();
-    let run = Run { source, store, state, options: &pull, direction: Direction::Both, progress, stop };
+    let run = Run { source, store, state, options: &pull, direction, progress, stop };
     let outcome = TwoWay { run: &run, options, is_first, is_full }.rounds(&mut report).await;
     report.warnings.extend(run.store.warnings());
     run.store.end_run().await;
@@ -117,7 +144,14 @@ impl TwoWay<'_, '_> {
             self.list_all_again().await?;
         }
         for round in 1..=ROUNDS {
-            run.rounds(report).await?;
+            match self.options.direction {
+                SyncDirection::Both => run.rounds(report).await?,
+                SyncDirection::Push { mirrors } => {
+                    if !run.learn(mirrors, report).await? {
+                        return Ok(());
+                    }
+                }
+            }
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
             }
@@ -176,7 +210,7 @@ impl TwoWay<'_, '_> {
         };
         let looked = tokio::time::Instant::now();
         self.tell_unknown(&tree, report);
-        let unapplied = self.unapplied().await?;
+        let (unapplied, held_back) = self.unapplied().await?;
         let decide = |tree: LocalTree| {
             Outgoing::decide(OutgoingInput {
                 records: &records,
@@ -184,6 +218,7 @@ impl TwoWay<'_, '_> {
                 filter: &run.options.filter,
                 sends_configuration: self.options.sends_configuration,
                 unapplied: &unapplied,
+                held_back: &held_back,
                 may_delete: !self.is_first,
             })
         };
@@ -208,6 +243,9 @@ impl TwoWay<'_, '_> {
             .into());
         }
         self.hold_back(&mut outgoing, report).await?;
+        if matches!(self.options.direction, SyncDirection::Push { .. }) {
+            outgoing.waiting.iter().for_each(|path| report.diverge(path));
+        }
         for (path, reason) in std::mem::take(&mut outgoing.refused) {
             run.warn(format!("{path} stays here only: {reason}"), report);
         }
@@ -231,18 +269,21 @@ impl TwoWay<'_, '_> {
         }
     }
 
-    /// The paths with a change of the vault that waits.
-    async fn unapplied(&self) -> Result<HashSet<VaultPath>, PullError> {
+    /// The paths with a change of the vault that waits, and those with a deletion that is held back.
+    async fn unapplied(&self) -> Result<(HashSet<VaultPath>, HashSet<VaultPath>), PullError> {
         let keys = &self.run.source.keys;
-        let mut paths = HashSet::new();
+        let (mut paths, mut held_back) = (HashSet::new(), HashSet::new());
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
             for deferred in self.run.state.deferred(kind).await? {
-                if !matches!(deferred.cause, DeferredCause::HeldBack { .. }) {
-                    paths.extend(keys.decode_path(&deferred.message.path));
+                let path = keys.decode_path(&deferred.message.path);
+                match deferred.cause {
+                    _ if deferred.key.is_outgoing() => {}
+                    DeferredCause::HeldBack { .. } => held_back.extend(path),
+                    _ => paths.extend(path),
                 }
             }
         }
-        Ok(paths)
+        Ok((paths, held_back))
     }
 
     /// Records new facts of files that have their content still, so that they are not read again.

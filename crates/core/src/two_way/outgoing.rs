@@ -20,6 +20,8 @@ pub(crate) struct OutgoingInput<'a> {
     pub(crate) sends_configuration: bool,
     /// Paths with a change of the vault that is not applied here yet.
     pub(crate) unapplied: &'a HashSet<VaultPath>,
+    /// Paths that the vault deleted and that are kept here until somebody confirms it.
+    pub(crate) held_back: &'a HashSet<VaultPath>,
     /// Whether anything may be deleted in the vault at all.
     pub(crate) may_delete: bool,
 }
@@ -176,7 +178,9 @@ impl Outgoing {
         if !input.may_delete || input.tree.is_in_flux {
             return Vec::new();
         }
-        let gone = input.tree.absent.iter().filter_map(|path| records.get(path).copied());
+        // A name that is the same but for its spelling is there in its place, and certainly given by its user.
+        let respelled = input.tree.respelled.iter().map(|respelled| &respelled.recorded);
+        let gone = input.tree.absent.iter().chain(respelled).filter_map(|path| records.get(path).copied());
         // A file that gave way to a folder or the other way round is gone, too: something else is seen in its place.
         let became_folders = input.tree.folders.iter().filter_map(|path| records.get(path).copied());
         let became_folders = became_folders.filter(|record| record.file().is_some());
@@ -206,12 +210,16 @@ impl Outgoing {
                 Err(reason) => self.refused.push((path.clone(), reason)),
             }
         }
+        // What is held back and was changed here is news; what was not recorded is a part of the question.
+        let waits = |path: &VaultPath| {
+            input.unapplied.contains(path) || (input.held_back.contains(path) && !records.contains_key(path))
+        };
         let wanted: Vec<LocalFile> = input
             .tree
             .files
             .iter()
             .filter(|file| match input.sends(&file.path, false) {
-                Ok(true) if input.unapplied.contains(&file.path) => {
+                Ok(true) if waits(&file.path) => {
                     self.waiting.push(file.path.clone());
                     false
                 }

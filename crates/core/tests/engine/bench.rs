@@ -7,7 +7,7 @@ use std::time::Duration;
 use obsync_client::{Client, ClientOptions, FetchOptions};
 use obsync_core::{
     Filter, MaxDelete, Mode, NoProgress, Progress, PullError, PullOptions, PullSource, Report, StateStore,
-    Verification, pull, verify,
+    SyncOptions, Verification, pull, sync, verify,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{MasterKey, SecretString, VaultKeys};
@@ -135,6 +135,36 @@ impl Bench {
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
         pull(&self.source, self.store(), self.state(), &self.options, progress, stop).await
+    }
+
+    /// Syncs both ways, without a pause before deletions.
+    pub(crate) async fn try_sync(&self) -> Result<Report, PullError> {
+        self.sync_with(|_| {}).await
+    }
+
+    /// Syncs with other options.
+    pub(crate) async fn sync_with(&self, change: impl FnOnce(&mut SyncOptions)) -> Result<Report, PullError> {
+        let mut options = SyncOptions {
+            pull: self.options.clone(),
+            max_delete_in_vault: MaxDelete::Unlimited,
+            second_look: Duration::ZERO,
+            ..SyncOptions::default()
+        };
+        change(&mut options);
+        let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
+        sync(&self.source, self.store(), self.state(), &options, progress, stop).await
+    }
+
+    /// Syncs, which must succeed.
+    pub(crate) async fn sync(&self) -> Report {
+        self.try_sync().await.unwrap()
+    }
+
+    /// The destination and the vault are the same, and the state knows.
+    pub(crate) async fn assert_in_step(&self) {
+        let differences = self.vault.expected().unwrap().differences(&self.dest()).unwrap();
+        assert!(differences.is_empty(), "{differences:#?}");
+        assert_eq!(self.state().load().await.unwrap().version, self.vault.version().0);
     }
 
     /// Pulls with everything looked at again.

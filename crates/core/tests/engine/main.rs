@@ -18,4 +18,5 @@ mod semantics;
 mod sizes;
 mod steps;
 mod stopping;
+mod two_way;
 mod watched;

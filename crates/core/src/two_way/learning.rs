@@ -1,0 +1,140 @@
+//! Pushing alone: learns what the vault changed since the last run, applies none of it, and tells it.
+//!
+//! What only the vault changed waits there as a deferred change, so that nothing is sent over it; a later sync applies it. With
+//! a mirror it counts as the state that the files here are to replace.
+
+use obsync_protocol::VaultPath;
+use obsync_protocol::limits::LISTING_MEMORY;
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::error::PullError;
+use crate::ledger::{Ledger, Remembered};
+use crate::model::{DeferredKey, FileMeta, Record, RecordKind};
+use crate::reconcile::Mode;
+use crate::report::Report;
+use crate::run::Run;
+use crate::schedule::Schedule;
+use crate::store::{Found, Wanted};
+use crate::watermark::Watermark;
+
+/// Why a change of the vault is not applied by a push.
+const LEFT: &str = "the vault changed it, and a push applies nothing here; `obsync sync` does, or `obsync push --mirror` replaces it";
+
+/// What a listed entry means to a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Learned {
+    /// The record follows it.
+    Known(Record),
+    /// The vault has nothing there, as here.
+    Gone,
+    /// Only the vault has it so.
+    Diverged,
+    /// Nothing.
+    Nothing,
+}
+
+impl Run<'_> {
+    /// Learns what the vault has. `false`: told to stop, or nothing may be sent.
+    pub(super) async fn learn(&self, mirrors: bool, report: &mut Report) -> Result<bool, PullError> {
+        let Some(mut survey) = self.survey(Mode::Incremental, report).await? else { return Ok(false) };
+        if report.older_vault.is_some() {
+            return Ok(false);
+        }
+        let entries = survey.listing.entries.take();
+        let learned = self.compare(&entries, mirrors).await?;
+        for (entry, learned) in entries.iter().zip(&learned) {
+            if *learned == Learned::Diverged {
+                report.diverge(&entry.path);
+            }
+        }
+        if self.options.dry_run {
+            return Ok(true);
+        }
+        let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
+        let watermark = Watermark::new(survey.floor, survey.version);
+        let (filter, keys) = (self.options.filter.clone(), self.source.keys.clone());
+        let mut ledger =
+            Ledger::new(self.state.clone(), keys, filter, watermark, survey.known, remembered, report);
+        for (entry, learned) in entries.iter().zip(learned) {
+            match learned {
+                Learned::Known(record) => ledger.recorded(record),
+                Learned::Gone => ledger.forgotten(entry.path.clone(), entry.uid),
+                Learned::Diverged => ledger.left(entry, LEFT.to_owned()),
+                Learned::Nothing => ledger.settled(DeferredKey::plain(&entry.path)),
+            }
+        }
+        survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused.deferred));
+        ledger.close(self.options.filter.fingerprint(), Vec::new(), survey.cursor.next()).await?;
+        // The place is to be known again, or nothing in it could ever be missed.
+        let marker = self.begin_marking(&mut ledger, &Schedule::default(), &survey.marker).await?;
+        if let Some(destination) = self.write_marker(marker.as_ref()).await? {
+            ledger.identify(destination);
+        }
+        ledger.commit().await?;
+        ledger.report.connections += 1;
+        survey.session.close().await;
+        Ok(true)
+    }
+
+    async fn compare(&self, entries: &[RemoteEntry], mirrors: bool) -> Result<Vec<Learned>, PullError> {
+        let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
+        let records = self.state.records(&paths).await?;
+        let unrecorded: Vec<Wanted> = entries
+            .iter()
+            .zip(&records)
+            .filter(|(_, record)| record.is_none())
+            .filter_map(|(entry, _)| match entry.kind {
+                EntryKind::File { hash, size } => Some(Wanted { path: entry.path.clone(), hash, size }),
+                EntryKind::Folder | EntryKind::Deleted { .. } => None,
+            })
+            .collect();
+        let mut found = self.store.look(unrecorded).await?.into_iter();
+        Ok(entries
+            .iter()
+            .zip(records)
+            .map(|(entry, record)| {
+                let is_file = matches!(entry.kind, EntryKind::File { .. });
+                let found = (is_file && record.is_none()).then(|| found.next()).flatten();
+                learn(entry, record.as_ref(), found, mirrors)
+            })
+            .collect())
+    }
+}
+
+fn learn(entry: &RemoteEntry, record: Option<&Record>, found: Option<Found>, mirrors: bool) -> Learned {
+    let kind = match entry.kind {
+        EntryKind::File { hash, size } => {
+            let (mtime, ctime, uid) = (entry.mtime, entry.ctime, entry.uid);
+            RecordKind::File(FileMeta { hash, size, mtime, ctime, uid })
+        }
+        EntryKind::Folder => RecordKind::Folder(entry.uid),
+        EntryKind::Deleted { .. } => {
+            return match record {
+                Some(_) if mirrors => Learned::Gone,
+                Some(_) => Learned::Diverged,
+                None => Learned::Nothing,
+            };
+        }
+    };
+    let path = entry.path.clone();
+    match record {
+        Some(record) if is_same(&record.kind, &kind) => {
+            Learned::Known(Record { path, kind, facts: record.facts.clone(), witnessed: record.witnessed })
+        }
+        Some(record) if mirrors => {
+            Learned::Known(Record { path, kind, facts: None, witnessed: record.witnessed })
+        }
+        None if found == Some(Found::Wanted) => Learned::Known(Record::seen(path, kind, None)),
+        // A folder that both have is none of anybody's text.
+        None if mirrors || matches!(kind, RecordKind::Folder(_)) => Learned::Known(Record::new(path, kind)),
+        Some(_) | None => Learned::Diverged,
+    }
+}
+
+fn is_same(known: &RecordKind, listed: &RecordKind) -> bool {
+    match (known, listed) {
+        (RecordKind::File(known), RecordKind::File(listed)) => known.hash == listed.hash,
+        (RecordKind::Folder(_), RecordKind::Folder(_)) => true,
+        _ => false,
+    }
+}
