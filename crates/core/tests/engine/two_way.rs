@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use obsync_core::{MaxDelete, Outcome, confirm, held_back};
+use obsync_core::{MaxDelete, Outcome, SyncDirection, SyncOptions, confirm, held_back};
 use obsync_protocol::ContentHash;
+use obsync_testkit::{Chance, Faults};
 
 use crate::bench::Bench;
 
@@ -149,7 +150,7 @@ async fn a_folder_that_was_emptied_empties_nothing() {
     for (path, _) in &notes[..100] {
         fs::remove_file(bench.dest().join(path)).unwrap();
     }
-    let usual = |options: &mut obsync_core::SyncOptions| options.max_delete_in_vault = MaxDelete::InVault;
+    let usual = |options: &mut SyncOptions| options.max_delete_in_vault = MaxDelete::InVault;
     bench.edit("new.md", "new");
     let report = bench.sync_with(usual).await.unwrap();
     assert_eq!(report.outcome, Outcome::HeldBack, "{report:#?}");
@@ -170,5 +171,182 @@ async fn a_folder_that_was_emptied_empties_nothing() {
     fs::remove_dir_all(bench.dest()).unwrap();
     let report = bench.sync_with(usual).await.unwrap();
     assert_eq!((report.deleted_in_vault.files, report.pulled.files), (0, 201), "{report:#?}");
+    bench.assert_in_step().await;
+}
+
+/// What a rival writes just before a push is recorded begins so.
+const RIVAL: &str = "a rival wrote this";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_device_wrote_in_between_is_kept() {
+    let bench = in_step(&[("note.md", "a\n"), ("picture.png", "p")]).await;
+    for (path, text) in [("note.md", "mine\n"), ("picture.png", "my picture"), ("new.md", "new")] {
+        bench.edit(path, text);
+        bench.server.faults().update(|faults| faults.rival_push = Chance::next(1));
+        let report = bench.sync().await;
+        bench.server.faults().clear();
+        assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+        assert_eq!(bench.read(path), text);
+        let [conflict] = &report.conflicts[..] else { panic!("{report:#?}") };
+        assert!(bench.read(conflict.kept_as.as_str()).starts_with(RIVAL));
+        bench.assert_in_step().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_came_between_survives_a_deletion_and_a_rename() {
+    let bench = in_step(&[("a.md", "a"), ("b.md", "bb"), ("kept.md", "k")]).await;
+    fs::remove_file(bench.dest().join("a.md")).unwrap();
+    bench.server.faults().update(|faults| faults.rival_push = Chance::next(1));
+    let report = bench.sync().await;
+    bench.server.faults().clear();
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert!(bench.read("a.md").starts_with(RIVAL));
+    bench.assert_in_step().await;
+    // The second push of a rename is the deletion of the old path, where the service does not make it by itself.
+    fs::rename(bench.dest().join("b.md"), bench.dest().join("c.md")).unwrap();
+    bench.server.faults().update(|faults| {
+        faults.keep_related = Chance::always();
+        faults.rival_push = Chance::next(1).after(1);
+    });
+    let report = bench.sync().await;
+    bench.server.faults().clear();
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert!(bench.read("b.md").starts_with(RIVAL));
+    assert_eq!(bench.read("c.md"), "bb");
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_late_and_repeated_echoes_lose_and_repeat_nothing() {
+    type Set = fn(&mut Faults);
+    let faults: [(&str, Set); 7] = [
+        ("lose-echo", |faults| faults.lose_echo = Chance::next(1)),
+        ("lose-answer", |faults| faults.lose_answer = Chance::next(1)),
+        ("late-echo", |faults| faults.late_echo = Chance::always()),
+        ("double-echo", |faults| faults.double_echo = Chance::always()),
+        ("drop-in-upload", |faults| faults.drop_in_upload = Chance::next(1)),
+        ("keep-related", |faults| faults.keep_related = Chance::always()),
+        ("rival and lost", |faults| {
+            faults.rival_push = Chance::next(1);
+            faults.lose_echo = Chance::next(1);
+        }),
+    ];
+    for (name, set) in faults {
+        let bench = in_step(&[("a.md", "a"), ("b.md", "b"), ("gone.md", "g"), ("old.md", "text")]).await;
+        let before = bench.vault.version().0;
+        bench.edit("a.md", "edited");
+        bench.edit("large.bin", &"x".repeat(3 << 20));
+        fs::remove_file(bench.dest().join("gone.md")).unwrap();
+        fs::rename(bench.dest().join("old.md"), bench.dest().join("new.md")).unwrap();
+        bench.server.faults().update(set);
+        let mut report = bench.sync().await;
+        bench.server.faults().clear();
+        for _ in 0..2 {
+            if report.outcome != Outcome::Complete {
+                report = bench.sync().await;
+            }
+        }
+        assert_eq!(report.outcome, Outcome::Complete, "{name}: {report:#?}");
+        bench.sync().await;
+        bench.assert_in_step().await;
+        let pushed = bench.vault.version().0 - before;
+        let rival = u64::from(name.starts_with("rival"));
+        assert!((5..=6 + 3 * rival).contains(&pushed), "{name}: {pushed} versions");
+        assert!(
+            has(&bench, "a.md", "edited") && has(&bench, "new.md", "text") && has(&bench, "b.md", "b"),
+            "{name}"
+        );
+        let copies = bench.files().iter().filter(|file| file.contains("Conflicted copy")).count() as u64;
+        assert_eq!(copies, rival, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_sends_and_applies_nothing() {
+    let bench = Bench::new().await;
+    bench.vault.write("there.md", "there", T).unwrap();
+    bench.vault.write("both.md", "same", T).unwrap();
+    bench.edit("both.md", "same");
+    bench.edit("here.md", "here");
+    let push = |mirrors| move |options: &mut SyncOptions| options.direction = SyncDirection::Push { mirrors };
+    let report = bench.sync_with(push(false)).await.unwrap();
+    assert_eq!(
+        (report.outcome, report.pushed.files, report.pulled.files),
+        (Outcome::Complete, 1, 0),
+        "{report:#?}"
+    );
+    assert_eq!(report.diverged.iter().map(|path| path.as_str()).collect::<Vec<_>>(), ["there.md"]);
+    assert!(has(&bench, "here.md", "here") && !bench.files().contains(&"there.md".to_owned()));
+    // What the vault changes is left, and what both changed is not sent over it.
+    bench.vault.write("both.md", "theirs", T + 5000).unwrap();
+    bench.edit("both.md", "mine");
+    bench.edit("here.md", "edited");
+    fs::write(bench.dest().join("new.md"), "new").unwrap();
+    let report = bench.sync_with(push(false)).await.unwrap();
+    assert_eq!((report.pushed.files, report.diverged.len()), (2, 1), "{report:#?}");
+    assert!(
+        has(&bench, "both.md", "theirs") && has(&bench, "here.md", "edited") && has(&bench, "new.md", "new")
+    );
+    let report = bench.sync_with(push(false)).await.unwrap();
+    assert_eq!((report.pushed.files, report.diverged.len()), (0, 1), "{report:#?}");
+    // What is deleted here is deleted there, once the folder is known.
+    fs::remove_file(bench.dest().join("new.md")).unwrap();
+    let report = bench.sync_with(push(false)).await.unwrap();
+    assert_eq!(report.deleted_in_vault.files, 1, "{report:#?}");
+    // A sync then brings what was left.
+    let report = bench.sync().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert_eq!((bench.read("there.md"), bench.read("both.md")), ("there".to_owned(), "theirs".to_owned()));
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_replaces_what_the_vault_changed() {
+    let bench = in_step(&[("a.md", "a"), ("b.md", "b")]).await;
+    bench.vault.write("a.md", "theirs", T + 5000).unwrap();
+    let mirror = |options: &mut SyncOptions| options.direction = SyncDirection::Push { mirrors: true };
+    let report = bench.sync_with(mirror).await.unwrap();
+    assert_eq!((report.pushed.files, report.outcome), (1, Outcome::Complete), "{report:#?}");
+    assert_eq!(bench.read("a.md"), "a");
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_changes_go_over_several_connections() {
+    let bench = in_step(&[("kept.md", "k")]).await;
+    for n in 0..600 {
+        bench.edit(format!("f{}/{n}.md", n % 7), &format!("text {n}"));
+    }
+    let report = bench.sync().await;
+    assert_eq!((report.pushed.files, report.outcome), (600, Outcome::Complete), "{report:#?}");
+    bench.assert_in_step().await;
+    let before = bench.vault.version();
+    for n in 0..300 {
+        fs::remove_file(bench.dest().join(format!("f{}/{n}.md", n % 7))).unwrap();
+    }
+    let report = bench.sync().await;
+    assert_eq!((report.deleted_in_vault.files, report.outcome), (300, Outcome::Complete), "{report:#?}");
+    bench.assert_in_step().await;
+    assert_eq!(bench.vault.version().0 - before.0, 300, "nothing is sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_vault_is_told_and_the_rest_goes_on() {
+    let bench = in_step(&[("a.md", "a"), ("b.md", "b")]).await;
+    bench.edit("new.md", "new");
+    fs::remove_file(bench.dest().join("b.md")).unwrap();
+    bench.vault.write("there.md", "there", T).unwrap();
+    bench.server.faults().update(|faults| faults.vault_full = Chance::always());
+    let report = bench.sync().await;
+    bench.server.faults().clear();
+    assert_eq!(
+        (report.outcome, report.pulled.files, report.deleted_in_vault.files),
+        (Outcome::Failures, 1, 1),
+        "{report:#?}"
+    );
+    assert_eq!(report.failures[0].path, "new.md");
+    let report = bench.sync().await;
+    assert_eq!((report.outcome, report.pushed.files), (Outcome::Complete, 1), "{report:#?}");
     bench.assert_in_step().await;
 }
