@@ -282,6 +282,10 @@ pub(crate) struct Pull {
     /// Stop in good order after this time, as for Ctrl-C (such as 90s, 30m or 2h); the next pull goes on
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_time: Option<Duration>,
+    /// Stay connected, and go on with every change as it comes, until interrupted. With --json one report is printed for each
+    /// run that did something, on a line of its own
+    #[arg(long, conflicts_with_all = ["dry_run", "max_time", "full", "accept_encryption_change"])]
+    pub(crate) follow: bool,
     /// Print one JSON report at the end, also when it fails
     #[arg(long)]
     pub(crate) json: bool,

@@ -10,6 +10,7 @@ mod aws;
 mod completions;
 mod confirm;
 mod credentials;
+mod following;
 mod login;
 mod logout;
 mod pull;

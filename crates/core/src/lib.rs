@@ -17,6 +17,7 @@ mod earlier;
 mod entry;
 mod error;
 mod folders;
+mod follow;
 mod governor;
 mod history;
 mod identify;
@@ -49,6 +50,7 @@ mod watermark;
 
 pub use brake::{MaxDelete, MaxDeleteError, confirm, held_back};
 pub use error::PullError;
+pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
 pub use obsync_protocol::Filter;
 pub use progress::{NoProgress, Phase, Progress};

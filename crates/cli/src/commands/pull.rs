@@ -7,14 +7,15 @@ use std::time::Duration;
 use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Doubt, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, StateStore, SyncDirection,
-    SyncOptions, VaultStore, pull, sync,
+    Doubt, FollowOptions, FollowWay, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report,
+    StateStore, StoreError, SyncDirection, SyncOptions, VaultStore, follow, pull, sync,
 };
 use obsync_protocol::{Filter, MasterKey};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::following::Teller;
 use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
 use crate::account::vault_choice::choose;
@@ -74,28 +75,40 @@ impl<'a> Way<'a> {
         }
     }
 
+    /// What a follower does in each of its runs.
+    fn follow(self, pull_options: PullOptions) -> FollowWay {
+        match self.sync_options(pull_options.clone()) {
+            Some(sync_options) => FollowWay::Sync(sync_options),
+            None => FollowWay::Pull(pull_options),
+        }
+    }
+
+    fn sync_options(self, pull: PullOptions) -> Option<SyncOptions> {
+        let (options, direction) = self.sending()?;
+        let usual = SyncOptions::default();
+        Some(SyncOptions {
+            pull,
+            direction,
+            max_delete_in_vault: options.max_delete_in_vault.unwrap_or(usual.max_delete_in_vault),
+            sends_configuration: options.push_configs,
+            ..usual
+        })
+    }
+
     /// Does it.
     async fn run(
         self,
         source: &PullSource,
         store: Arc<dyn VaultStore>,
         states: Arc<dyn StateStore>,
-        pull_options: &PullOptions,
+        pull_options: PullOptions,
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
-        let Some((options, direction)) = self.sending() else {
-            return pull(source, store, states, pull_options, progress, stop).await;
-        };
-        let usual = SyncOptions::default();
-        let sync_options = SyncOptions {
-            pull: pull_options.clone(),
-            direction,
-            max_delete_in_vault: options.max_delete_in_vault.unwrap_or(usual.max_delete_in_vault),
-            sends_configuration: options.push_configs,
-            ..usual
-        };
-        sync(source, store, states, &sync_options, progress, stop).await
+        match self.sync_options(pull_options.clone()) {
+            Some(sync_options) => sync(source, store, states, &sync_options, progress, stop).await,
+            None => pull(source, store, states, &pull_options, progress, stop).await,
+        }
     }
 }
 
@@ -161,7 +174,11 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
     admitted.keep_in_home(&key, context);
     let state = context.unless_stopped(known.state_for(&source.vault, options.dry_run).await)?;
     let pulling = async {
-        let manner = Manner { doubt: known.doubt(&state).await?, keep_everything: admitted.is_changed(&key) };
+        let manner = Manner {
+            encryption: admitted.kind(),
+            doubt: known.doubt(&state).await?,
+            keep_everything: admitted.is_changed(&key),
+        };
         let store = context.or_stopped(known.store(objects, options.dry_run, context)).await?;
         if options.dry_run {
             return bring_into(&source, store, &state, way, manner, context, verbose).await;
@@ -188,6 +205,8 @@ struct Manner {
     doubt: Option<Doubt>,
     /// The vault is encrypted in another way than before, which the user accepted.
     keep_everything: bool,
+    /// For reports that are printed while it goes on.
+    encryption: VaultKind,
 }
 
 /// Pulls or syncs, and has a table say how far that is and how it ended.
@@ -202,8 +221,9 @@ async fn bring_into(
 ) -> Result<Report, Failed> {
     let options = way.options();
     let display = Display::new(Arc::clone(&context.console));
-    let _drawing = display.draw(verbose);
-    let Manner { doubt, keep_everything } = manner;
+    // A follower mostly waits.
+    let _drawing = (!options.follow).then(|| display.draw(verbose));
+    let Manner { doubt, keep_everything, encryption } = manner;
     let pull_options = PullOptions { doubt, keep_everything, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
@@ -214,8 +234,18 @@ async fn bring_into(
         None => (state.store(), display.clone() as Arc<dyn Progress>),
     };
     let stop = context.stop.child_token();
-    let pulling = way.run(source, store, states, &pull_options, progress, stop.clone());
-    let result = or_lost(pulling, state, &stop, &display).await;
+    let ways = async {
+        if !options.follow {
+            return way.run(source, store, states, pull_options, progress, stop.clone()).await;
+        }
+        let teller = Teller::new(Arc::clone(&context.console), options.json, encryption);
+        let follow_options = FollowOptions::new(way.follow(pull_options));
+        follow(source, store, states, &follow_options, None, progress, &teller, stop.clone()).await?;
+        // It ends when it is told to, which is its proper end.
+        let nothing = || PullError::from(StoreError::Stopped { location: options.destination.to_string() });
+        teller.last().ok_or_else(nothing)
+    };
+    let result = or_lost(ways, state, &stop, &display).await;
     if let Some(followed) = &followed {
         followed.end(&result).await;
     }
@@ -282,11 +312,11 @@ struct Opened {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Document<'a> {
+pub(super) struct Document<'a> {
     #[serde(flatten)]
-    report: &'a Report,
+    pub(super) report: &'a Report,
     /// `standard` or `end-to-end`.
-    encryption: VaultKind,
+    pub(super) encryption: VaultKind,
 }
 
 fn pull_options(options: &Pull) -> PullOptions {
@@ -322,6 +352,10 @@ fn conclude(
     context: &Context,
     limit: &TimeLimit,
 ) -> Result<Exit, Failed> {
+    if options.follow {
+        // Everything was told as it came.
+        return Ok(Exit::Done);
+    }
     if options.json {
         context.console.json(&Document { report, encryption })?;
     } else {

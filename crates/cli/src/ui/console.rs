@@ -88,6 +88,14 @@ impl Console {
         self.write_out(&format!("{}\n", escaped_json(&text)))
     }
 
+    /// The same on one line, for a program that prints one document after the other.
+    pub(crate) fn json_line(&self, document: &impl serde::Serialize) -> Result<(), Failed> {
+        let text = serde_json::to_string(document)
+            .map_err(|error| Failed::cannot("write the JSON report", &error))?;
+        let text = self.redactor.take_out_of_own(&text);
+        self.write_out(&format!("{}\n", escaped_json(&text)))
+    }
+
     /// Tells something that is good to know; not with `-q`.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {

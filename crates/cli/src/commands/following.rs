@@ -1,0 +1,90 @@
+//! `--follow`: tells what each run of a follower did, and what it waits for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use obsync_core::pin::VaultKind;
+use obsync_core::{Following, Observer, Report};
+
+use super::pull::Document;
+use crate::ui::console::Console;
+use crate::ui::{human, pull_report};
+
+/// Prints the reports of a follower as they come.
+pub(super) struct Teller {
+    console: Arc<Console>,
+    json: bool,
+    encryption: VaultKind,
+    said: Mutex<Said>,
+}
+
+/// What was said last.
+#[derive(Default)]
+struct Said {
+    last: Option<Report>,
+    /// Why it is trying again.
+    retrying: Option<String>,
+}
+
+impl Teller {
+    pub(super) fn new(console: Arc<Console>, json: bool, encryption: VaultKind) -> Self {
+        Teller { console, json, encryption, said: Mutex::default() }
+    }
+
+    /// The report of the last run.
+    pub(super) fn last(&self) -> Option<Report> {
+        self.lock().last.take()
+    }
+
+    fn print(&self, report: &Report) {
+        let encryption = self.encryption;
+        let printed = match self.json {
+            true => self.console.json_line(&Document { report, encryption }),
+            false if self.console.is_quiet() => Ok(()),
+            false => self.console.result(&pull_report::sentences(report)),
+        };
+        if let Err(error) = printed {
+            tracing::debug!(error = error.message, "a report cannot be printed");
+        }
+        if let Some(failures) = pull_report::failures(report) {
+            self.console.error(&failures);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Said> {
+        // Nothing that can panic runs under the lock.
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Teller {
+    fn following(&self, following: &Following) {
+        let mut said = self.lock();
+        match following {
+            Following::Retrying { reason, after } => {
+                if said.retrying.as_ref() != Some(reason) {
+                    let after = human::duration(*after);
+                    self.console.error(&format!("obsync: {reason}; trying again, next in {after}"));
+                    said.retrying = Some(reason.clone());
+                }
+            }
+            Following::Waiting => {
+                if said.retrying.take().is_some() {
+                    self.console.error("obsync: connected again");
+                }
+            }
+            Following::Running => {}
+        }
+    }
+
+    fn ran(&self, report: &Report) {
+        // The first tells that it is at work; later ones only what they did.
+        let is_news = {
+            let mut said = self.lock();
+            let is_first = said.last.replace(report.clone()).is_none();
+            is_first || !report.is_unchanged()
+        };
+        if is_news {
+            self.print(report);
+        }
+    }
+}
