@@ -29,6 +29,7 @@ mod model;
 pub mod pin;
 mod progress;
 mod publish;
+pub mod quiet;
 mod receive;
 mod reconcile;
 mod recover;

@@ -25,7 +25,7 @@ use super::parents::Parents;
 use super::rename::{rename_new, swap};
 use super::root::Root;
 use super::shared::Shared;
-use super::site::Action;
+use super::site::{Action, Site};
 use super::staging::{OWN_FOLDER, StagingFolder};
 use super::steps::Step;
 use obsync_core::blocking::lock;
@@ -177,9 +177,13 @@ impl Shared {
             let now = look(&staging.dir, &name).ok().flatten();
             let is_unchanged =
                 now.is_some_and(|now| (now.size, now.modified) == (facts.size, facts.modified));
-            if is_unchanged || now.is_none() {
-                staging.remove_file(&name);
-                continue;
+            match now {
+                None => continue,
+                Some(_) if is_unchanged => {
+                    self.dispose(root, staging, &name, &path);
+                    continue;
+                }
+                Some(_) => {}
             }
             match self.give_back(root, &mut parents, staging, &name, Some(&path)) {
                 Ok(kept_as) => {
@@ -196,6 +200,20 @@ impl Shared {
             }
         }
         self.steps.reach(Step::Settled, None);
+    }
+
+    /// Removes a file that came out of its place as expected, or moves it to the trash.
+    fn dispose(&self, root: &Root, staging: &StagingFolder, name: &str, path: &VaultPath) {
+        if !self.options.trash {
+            return staging.remove_file(name);
+        }
+        if let Err(error) = self.move_to_trash(root, staging, name, path) {
+            // The next run tries again.
+            let stays = format!(
+                "{path} cannot be put into the trash and stays in {OWN_FOLDER}/staging/{name}: {error}"
+            );
+            lock(&self.kept).push(stays);
+        }
     }
 
     /// The same, wherever staging is.
@@ -233,11 +251,21 @@ impl Shared {
             let Some((path, expected)) = parse(&name) else { continue };
             let entry = paths.get(&path);
             let to_come = entry.and_then(|entry| entry.1).map(|content| content.hash);
-            if self.is_one_of(&staging, &name, expected, to_come)? {
-                staging.remove_file(&name);
-                continue;
-            }
             let path = entry.map(|entry| &entry.0);
+            match self.content_taken(&staging, &name)? {
+                Some(content) if Some(content) == to_come => {
+                    staging.remove_file(&name);
+                    continue;
+                }
+                Some(content) if content == expected => {
+                    match path {
+                        Some(path) => self.dispose(&root, &staging, &name, path),
+                        None => self.dispose(&root, &staging, &name, &recovered(&self.site)?),
+                    }
+                    continue;
+                }
+                _ => {}
+            }
             let given_back = match self.give_back(&root, &mut parents, &staging, &name, path) {
                 // Its folder is not there any more, or cannot be written to.
                 Err(error) if !error.is_fatal() => self.give_back(&root, &mut parents, &staging, &name, None),
@@ -261,19 +289,12 @@ impl Shared {
         Ok(kept)
     }
 
-    /// Whether a file in the staging folder has one of these contents. What cannot be read has not.
-    fn is_one_of(
-        &self,
-        staging: &StagingFolder,
-        name: &str,
-        expected: ContentHash,
-        to_come: Option<ContentHash>,
-    ) -> Result<bool, StoreError> {
+    /// The content of a file in the staging folder, if it can be read.
+    fn content_taken(&self, staging: &StagingFolder, name: &str) -> Result<Option<ContentHash>, StoreError> {
         let facts = look(&staging.dir, name).map_err(|error| self.site.root_error(Action::Read, error))?;
-        let Some(facts) = facts.filter(|facts| facts.kind == Kind::File) else { return Ok(false) };
+        let Some(facts) = facts.filter(|facts| facts.kind == Kind::File) else { return Ok(None) };
         let found = content_of(&staging.dir, name, &[facts.size]).ok().flatten();
-        let content = found.and_then(|(content, _)| content);
-        Ok(content.is_some_and(|content| content == expected || Some(content) == to_come))
+        Ok(found.and_then(|(content, _)| content))
     }
 
     /// Gives a file in the staging folder the name that it had, or a free one that says "Conflicted copy" where that is taken.
@@ -285,8 +306,7 @@ impl Shared {
         name: &str,
         path: Option<&VaultPath>,
     ) -> Result<VaultPath, StoreError> {
-        let recovered =
-            VaultPath::parse("Recovered.md").map_err(|_| self.site.unavailable("a name is refused"))?;
+        let recovered = recovered(&self.site)?;
         let path = path.unwrap_or(&recovered);
         let dir = parents.make(path.parent().as_ref(), path)?;
         match rename_new(&staging.dir, name, &*dir, path.file_name()) {
@@ -298,6 +318,11 @@ impl Shared {
             Err(error) => Err(self.site.error(Action::SetAside, path.as_str(), error)),
         }
     }
+}
+
+/// The name of a file of which nobody knows where it was.
+fn recovered(site: &Site) -> Result<VaultPath, StoreError> {
+    VaultPath::parse("Recovered.md").map_err(|_| site.unavailable("a name is refused"))
 }
 
 /// Removes a file that cannot be taken out, because staging is in another file system: after one more look.

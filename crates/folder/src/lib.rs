@@ -8,6 +8,7 @@
 //! - `staging`, `writer`, `held` and `early`: files that are not visible yet. `publish`: how they become so, with `rename`,
 //!   `aside` (conflicted copies) and `transplant` (other file systems below the root).
 //! - `scan`: what differs from the records, and files opened to be sent.
+//! - `trash`: what was replaced or removed, for a while.
 //! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
 //! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `site`: errors.
 
@@ -38,6 +39,7 @@ mod staging;
 mod steps;
 mod sync;
 mod transplant;
+mod trash;
 mod walk;
 mod writer;
 
@@ -83,6 +85,8 @@ pub struct FolderOptions {
     pub name_max: Option<usize>,
     /// How files and folders are made durable.
     pub durability: Durability,
+    /// Whether what is replaced or removed is kept in `.obsync/trash` for 30 days.
+    pub trash: bool,
 }
 
 /// A vault as files of a local folder. The folder need not exist: it is made when something is first written.
@@ -434,6 +438,12 @@ impl VaultStore for FolderStore {
             Ok(dir.is_some_and(|dir| aside::put_back(&root, &dir, &path, &kept_as)))
         });
         put_back.await.unwrap_or(false)
+    }
+
+    async fn end_run(&self) {
+        if let Err(error) = self.run(Shared::end_trash_run).await {
+            tracing::warn!(%error, "the trash cannot be swept");
+        }
     }
 
     async fn flush(&self) -> Result<(), StoreError> {

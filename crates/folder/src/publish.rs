@@ -346,7 +346,12 @@ impl Publisher<'_> {
                 exchanged => return exchanged,
             }
         }
-        source.rename(dir, name, Some(replace.facts))
+        if !self.shared.options.trash {
+            return source.rename(dir, name, Some(replace.facts));
+        }
+        let kept = self.shared.copy_to_trash(self.root, dir, &staged.path, replace);
+        let facts = kept.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        source.rename(dir, name, facts)
     }
 
     fn busy(&self, path: &VaultPath) -> StoreError {

@@ -53,7 +53,13 @@ pub(super) fn remove_file(
     };
     let removed = match removed {
         // Staging is in another file system, or has a file that came out of this place before and is not judged yet.
-        Err(Errno::XDEV | Errno::EXIST) => remove_after_a_look(&dir, name, &facts),
+        Err(Errno::XDEV | Errno::EXIST) => {
+            let facts = match shared.options.trash {
+                true => shared.copy_to_trash(root, &dir, path, expected).map_err(failed)?,
+                false => Some(facts),
+            };
+            facts.map_or(Ok(false), |facts| remove_after_a_look(&dir, name, &facts))
+        }
         removed => removed,
     };
     match removed {

@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) taken: Mutex<Vec<Taken>>,
     /// What was kept of them, as sentences.
     pub(super) kept: Mutex<Vec<String>>,
+    /// The folder in the trash of the run that is under way, once something is put there.
+    pub(super) trash_run: Mutex<Option<String>>,
     /// Files cannot change places here.
     pub(super) no_exchange: AtomicBool,
     pub(super) steps: Steps,
@@ -73,6 +75,7 @@ impl Shared {
             untimed: AtomicBool::new(false),
             taken: Mutex::default(),
             kept: Mutex::default(),
+            trash_run: Mutex::default(),
             no_exchange: AtomicBool::new(false),
             steps: Steps::default(),
         }

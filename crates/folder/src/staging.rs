@@ -23,6 +23,7 @@ use super::entry::{has_content, look, set_entry_time};
 use super::exchange::is_taken;
 use super::root::Root;
 use super::site::{Action, Site};
+use super::trash::TRASH;
 
 /// The folder at the root that is obsync's own.
 pub(super) const OWN_FOLDER: &str = ".obsync";
@@ -124,7 +125,7 @@ pub(super) struct StagingFolder {
 }
 
 impl StagingFolder {
-    fn make(root: &Root) -> Result<Self, StoreError> {
+    pub(super) fn make(root: &Root) -> Result<Self, StoreError> {
         if let Some(folder) = Self::open(root)? {
             return Ok(folder);
         }
@@ -139,7 +140,7 @@ impl StagingFolder {
     }
 
     /// What an earlier run left elsewhere is only looked for where the usual folder cannot be used.
-    fn open(root: &Root) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open(root: &Root) -> Result<Option<Self>, StoreError> {
         let staging = match own_folder(root)? {
             Own::Private(own) => open_judged(root, &own, STAGING)?,
             Own::Absent => Own::Absent,
@@ -181,6 +182,14 @@ impl StagingFolder {
 
     fn new(root: &Root, dir: Dir, elsewhere: Option<String>) -> Self {
         StagingFolder { dir, elsewhere, site: root.site.clone(), counter: AtomicU64::new(1) }
+    }
+
+    /// The folder that the trash is in.
+    pub(super) fn trash_parent(&self, root: &Root) -> std::io::Result<Dir> {
+        match own_folder(root) {
+            Ok(Own::Private(own)) if self.elsewhere.is_none() => Ok(own),
+            _ => self.dir.try_clone(),
+        }
     }
 
     /// Creates an empty file for this content, open for writing.
@@ -252,7 +261,9 @@ impl StagingFolder {
         let mut names = Vec::new();
         for entry in self.dir.entries().map_err(failed)? {
             // A name that is no text was not given by obsync.
-            if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
+            if let Ok(name) = entry.map_err(failed)?.file_name().into_string()
+                && name != TRASH
+            {
                 names.push(name);
             }
         }

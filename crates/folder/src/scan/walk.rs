@@ -282,7 +282,7 @@ impl<'a> Walk<'a> {
 
     fn look_at_entry<'s>(&'s self, scope: &Scope<'s>, folder: &Arc<Folder>, mut spot: Spot<'s>) {
         let skips = |is_folder| self.filter.verdict(&spot.path, is_folder) != Verdict::Sync;
-        if !spot.record.is_some_and(|record| record.file().is_some()) {
+        if spot.record.is_none_or(|record| record.file().is_none()) {
             self.note_below_file(&spot);
         }
         if spot.kind == FileType::RegularFile && skips(false) {

@@ -15,3 +15,4 @@ mod scan;
 mod scan_model;
 mod staging;
 mod store;
+mod trash;

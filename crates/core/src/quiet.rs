@@ -1,0 +1,360 @@
+//! When a local change is quiet enough to be sent: a pure state machine, which knows no clock but the one that it is given.
+//!
+//! - A file that was calm before and is closed after writing, or renamed into place, goes at once: somebody saved it.
+//! - One that changes again and again goes [`QuietRule::quiet_for`] after its last change.
+//! - One that became empty, or lost half of its bytes or more, never goes at once: it may be about to be written anew.
+//! - What is gone never goes at once either: an editor may be about to put it back.
+//! - Hundreds of changes at once (a checkout of another branch) wait until they end.
+//! - Editors that save by renaming, with their temporary files, make one change.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use obsync_protocol::VaultPath;
+
+/// How long changes wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuietRule {
+    /// How long nothing may have happened to a file that does not go at once.
+    pub quiet_for: Duration,
+    /// How many paths that change within [`quiet_for`](Self::quiet_for) are a storm: none of them goes until it is over.
+    pub storm: usize,
+}
+
+impl Default for QuietRule {
+    fn default() -> Self {
+        QuietRule { quiet_for: Duration::from_secs(2), storm: 200 }
+    }
+}
+
+/// What happened to a path, as far as the watcher knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// It is being written, or something unknown happened to it.
+    Changed,
+    /// A file was closed after writing, or renamed into place: it is complete, and has this many bytes, if it could be looked
+    /// at.
+    Saved {
+        /// Bytes.
+        size: Option<u64>,
+    },
+    /// It is gone.
+    Gone,
+}
+
+/// Local changes that wait.
+#[derive(Debug, Default)]
+pub struct Quiet {
+    rule: QuietRule,
+    waiting: BTreeMap<VaultPath, Waiting>,
+    /// When paths that went were changed last: those that change again soon are not calm.
+    busy: BTreeMap<VaultPath, Instant>,
+    /// The last change of all.
+    last: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    last: Instant,
+    /// It is complete, and was calm before.
+    at_once: bool,
+    /// It was calm when the first change came that waits here.
+    was_calm: bool,
+}
+
+impl Quiet {
+    /// Nothing waits.
+    #[must_use]
+    pub fn new(rule: QuietRule) -> Self {
+        Quiet { rule, ..Quiet::default() }
+    }
+
+    /// Notes that something happened to a path. `known`: bytes of the file that is recorded there, if one is.
+    pub fn touch(&mut self, path: &VaultPath, touch: Touch, known: Option<u64>, now: Instant) {
+        if is_litter(path.file_name()) {
+            return;
+        }
+        let was_calm = match self.waiting.get(path) {
+            Some(waiting) => waiting.was_calm && !waiting.at_once,
+            None => !self.busy.get(path).is_some_and(|last| now.duration_since(*last) < self.rule.quiet_for),
+        };
+        let is_complete = match touch {
+            Touch::Saved { size } => !shrank(size, known),
+            Touch::Changed | Touch::Gone => false,
+        };
+        let waiting = Waiting { last: now, at_once: was_calm && is_complete, was_calm };
+        self.waiting.insert(path.clone(), waiting);
+        self.last = Some(now);
+    }
+
+    /// Takes the paths that are quiet now, in order.
+    pub fn take(&mut self, now: Instant) -> Vec<VaultPath> {
+        self.busy.retain(|_, last| now.duration_since(*last) < self.rule.quiet_for);
+        if self.is_storm() && !self.last.is_some_and(|last| self.is_over(last, now)) {
+            return Vec::new();
+        }
+        let quiet: Vec<VaultPath> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.at_once || self.is_over(waiting.last, now))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in &quiet {
+            if let Some(waiting) = self.waiting.remove(path) {
+                self.busy.insert(path.clone(), waiting.last);
+            }
+        }
+        quiet
+    }
+
+    /// When to [take](Self::take) next, if something waits.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        if self.is_storm() {
+            return self.last.map(|last| last + self.rule.quiet_for);
+        }
+        let due = |waiting: &Waiting| match waiting.at_once {
+            true => waiting.last,
+            false => waiting.last + self.rule.quiet_for,
+        };
+        self.waiting.values().map(due).min()
+    }
+
+    /// Puts a path back that was taken and turned out to be changing still.
+    pub fn put_back(&mut self, path: &VaultPath, now: Instant) {
+        self.busy.insert(path.clone(), now);
+        self.touch(path, Touch::Changed, None, now);
+    }
+
+    /// How many paths wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether so much changes at once that everything waits. What went a moment ago counts.
+    fn is_storm(&self) -> bool {
+        !self.waiting.is_empty() && self.waiting.len() + self.busy.len() >= self.rule.storm
+    }
+
+    fn is_over(&self, last: Instant, now: Instant) -> bool {
+        now.duration_since(last) >= self.rule.quiet_for
+    }
+}
+
+/// Whether a file became empty or lost half of its bytes or more. One that cannot be looked at may have.
+fn shrank(size: Option<u64>, known: Option<u64>) -> bool {
+    match (size, known) {
+        (None, _) => true,
+        (Some(0), Some(known)) => known > 0,
+        (Some(0), None) => true,
+        (Some(size), Some(known)) => size <= known / 2,
+        (Some(_), None) => false,
+    }
+}
+
+/// Whether a file is one that an editor makes for a moment while it saves: Vim's `4913`, `.swp` and `~`, and what programs name
+/// `.tmp`, with a number after it or not.
+#[must_use]
+pub fn is_litter(name: &str) -> bool {
+    let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit()).trim_end_matches('.');
+    let is_vims_probe = name.len() >= 4
+        && name.bytes().all(|digit| digit.is_ascii_digit())
+        && name.parse::<u64>().is_ok_and(|number| number >= 4913 && (number - 4913) % 123 == 0);
+    is_vims_probe
+        || name.ends_with('~')
+        || [".swp", ".swo", ".swx", ".swpx", ".tmp", ".crswap"].iter().any(|end| name.ends_with(end))
+        || stem.ends_with(".tmp")
+        || name.starts_with(".#")
+        || (name.starts_with('#') && name.ends_with('#') && name.len() > 1)
+        || is_of_sed(name)
+}
+
+/// Whether a file is one that `sed -i` makes: `sed` and six random letters or digits, which are hardly ever a word.
+fn is_of_sed(name: &str) -> bool {
+    let random = name.strip_prefix("sed").filter(|random| random.len() == 6);
+    random.is_some_and(|random| {
+        random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && !random.bytes().all(|byte| byte.is_ascii_lowercase())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: u64 = 2000;
+
+    /// What happens, when (milliseconds), and to which path.
+    enum Deed {
+        Change(&'static str),
+        Save(&'static str, u64),
+        Remove(&'static str),
+    }
+    use Deed::{Change, Remove, Save};
+
+    /// Plays deeds, and tells when (milliseconds) each path goes. Recorded are files of 100 bytes.
+    fn play(deeds: &[(u64, Deed)]) -> Vec<(u64, String)> {
+        play_with(QuietRule::default(), deeds)
+    }
+
+    fn play_with(rule: QuietRule, deeds: &[(u64, Deed)]) -> Vec<(u64, String)> {
+        let begun = Instant::now();
+        let mut quiet = Quiet::new(rule);
+        let mut gone = Vec::new();
+        let mut take = |quiet: &mut Quiet, at: Instant| {
+            let after = u64::try_from(at.duration_since(begun).as_millis()).unwrap();
+            gone.extend(quiet.take(at).into_iter().map(|path| (after, path.to_string())));
+        };
+        for (at, deed) in deeds {
+            let now = begun + Duration::from_millis(*at);
+            while let Some(due) = quiet.due().filter(|due| *due < now) {
+                take(&mut quiet, due);
+            }
+            let (path, touch) = match deed {
+                Change(path) => (path, Touch::Changed),
+                Save(path, size) => (path, Touch::Saved { size: Some(*size) }),
+                Remove(path) => (path, Touch::Gone),
+            };
+            quiet.touch(&VaultPath::parse(path).unwrap(), touch, Some(100), now);
+        }
+        while let Some(due) = quiet.due() {
+            take(&mut quiet, due);
+        }
+        gone
+    }
+
+    fn went(times: &[(u64, &str)]) -> Vec<(u64, String)> {
+        times.iter().map(|(at, path)| (*at, (*path).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_calm_file_that_is_saved_goes_at_once() {
+        assert_eq!(play(&[(0, Save("a.md", 120))]), went(&[(0, "a.md")]));
+        // The writes before it was closed are part of saving it.
+        assert_eq!(
+            play(&[(0, Change("a.md")), (3, Change("a.md")), (5, Save("a.md", 120))]),
+            went(&[(5, "a.md")])
+        );
+        // Ten seconds later it is calm again.
+        assert_eq!(
+            play(&[(0, Save("a.md", 120)), (10_000, Save("a.md", 130))]),
+            went(&[(0, "a.md"), (10_000, "a.md")])
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_goes_when_it_was_quiet_for_a_while() {
+        let appended: Vec<(u64, Deed)> = (0..30).map(|second| (second * 1000, Change("log.md"))).collect();
+        assert_eq!(play(&appended), went(&[(29_000 + QUIET, "log.md")]));
+    }
+
+    #[test]
+    fn a_file_that_is_saved_again_and_again_goes_once_and_then_when_it_is_quiet() {
+        let saved: Vec<(u64, Deed)> = (0..20).map(|number| (number * 500, Save("a.md", 120))).collect();
+        assert_eq!(play(&saved), went(&[(0, "a.md"), (9500 + QUIET, "a.md")]));
+    }
+
+    #[test]
+    fn a_file_edited_every_3_seconds_goes_each_time() {
+        let saved: Vec<(u64, Deed)> = (0..3).map(|number| (number * 3000, Save("a.md", 120))).collect();
+        assert_eq!(play(&saved), went(&[(0, "a.md"), (3000, "a.md"), (6000, "a.md")]));
+    }
+
+    #[test]
+    fn a_file_that_shrank_never_goes_at_once() {
+        for size in [0, 1, 50] {
+            assert_eq!(play(&[(0, Save("a.md", size))]), went(&[(QUIET, "a.md")]), "{size}");
+        }
+        assert_eq!(play(&[(0, Save("a.md", 51))]), went(&[(0, "a.md")]));
+        // Truncated, and written back: one change, at once when it is whole.
+        assert_eq!(play(&[(0, Save("a.md", 0)), (200, Save("a.md", 101))]), went(&[(200, "a.md")]));
+        // A file that nobody knows is empty at first in many programs.
+        assert!(
+            shrank(Some(0), None)
+                && !shrank(Some(1), None)
+                && shrank(None, Some(1))
+                && !shrank(Some(0), Some(0))
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_gone_waits_and_goes_as_saved_if_it_comes_back() {
+        assert_eq!(play(&[(0, Remove("a.md"))]), went(&[(QUIET, "a.md")]));
+        assert_eq!(play(&[(0, Remove("a.md")), (300, Save("a.md", 110))]), went(&[(300, "a.md")]));
+    }
+
+    #[test]
+    fn hundreds_of_changes_at_once_wait_until_they_end() {
+        const NAMES: [&str; 6] = ["a.md", "b.md", "c.md", "d.md", "e.md", "f.md"];
+        let rule = QuietRule { storm: 4, ..QuietRule::default() };
+        let checkout: Vec<(u64, Deed)> =
+            NAMES.iter().enumerate().map(|(number, name)| (number as u64 * 10, Save(name, 120))).collect();
+        let gone = play_with(rule, &checkout);
+        // Nobody can know of the first ones.
+        assert_eq!(gone[..3], went(&[(0, "a.md"), (10, "b.md"), (20, "c.md")]));
+        assert_eq!(gone[3..], went(&[(50 + QUIET, "d.md"), (50 + QUIET, "e.md"), (50 + QUIET, "f.md")]));
+        // They come in one event of the watcher: none goes at once.
+        let together: Vec<(u64, Deed)> = NAMES.iter().map(|name| (0, Save(name, 120))).collect();
+        assert!(play_with(rule, &together).iter().all(|(at, _)| *at == QUIET));
+        // And back after five seconds.
+        let mut back: Vec<(u64, Deed)> = NAMES.iter().map(|name| (0, Remove(name))).collect();
+        back.extend(NAMES.iter().map(|name| (1900, Save(name, 120))));
+        assert!(play_with(rule, &back).iter().all(|(at, _)| *at == 1900 + QUIET));
+    }
+
+    #[test]
+    fn editors_that_save_by_renaming_make_one_change() {
+        // Vim: a probe, a backup, the new file, the backup goes.
+        let vim = [
+            (0, Change(".note.md.swp")),
+            (1, Save("4913", 0)),
+            (1, Remove("4913")),
+            (2, Save("note.md~", 100)),
+            (2, Remove("note.md")),
+            (3, Change("note.md")),
+            (4, Save("note.md", 120)),
+            (5, Remove("note.md~")),
+        ];
+        assert_eq!(play(&vim), went(&[(4, "note.md")]));
+        let renamed = [(0, Save("note.md.tmp.123", 120)), (1, Save("note.md", 120))];
+        assert_eq!(play(&renamed), went(&[(1, "note.md")]));
+        let sed = [(0, Save("sedAb3XyZ", 120)), (0, Save("note.md", 120))];
+        assert_eq!(play(&sed), went(&[(0, "note.md")]));
+    }
+
+    #[test]
+    fn litter_is_known_by_its_names_and_notes_are_not() {
+        for litter in [
+            "4913",
+            "5036",
+            "a.md~",
+            ".a.md.swp",
+            "a.tmp",
+            "a.md.tmp.123",
+            "a.md.tmp123",
+            ".#a.md",
+            "#a.md#",
+            "sedAb3XyZ",
+        ] {
+            assert!(is_litter(litter), "{litter}");
+        }
+        for note in
+            ["2025.md", "2025", "4914", "a.md", "tmp.md", "sediment.md", "seduction", "#", "# a.md", "~a.md"]
+        {
+            assert!(!is_litter(note), "{note}");
+        }
+    }
+
+    #[test]
+    fn what_changed_while_it_was_read_waits_once_more() {
+        let (now, path) = (Instant::now(), VaultPath::parse("a.md").unwrap());
+        let mut quiet = Quiet::new(QuietRule::default());
+        quiet.touch(&path, Touch::Saved { size: Some(120) }, Some(100), now);
+        assert_eq!(quiet.take(now), [path.clone()]);
+        quiet.put_back(&path, now);
+        assert!(quiet.take(now).is_empty() && quiet.waiting() == 1);
+        assert_eq!(quiet.due(), Some(now + Duration::from_millis(QUIET)));
+        assert_eq!(quiet.take(now + Duration::from_millis(QUIET)), [path]);
+    }
+}
