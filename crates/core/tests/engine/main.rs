@@ -19,4 +19,5 @@ mod sizes;
 mod steps;
 mod stopping;
 mod two_way;
+mod two_way_histories;
 mod watched;

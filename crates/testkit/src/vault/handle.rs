@@ -1,5 +1,6 @@
 //! Writing into a vault as a device would, without a socket: fast, and at once visible to every session.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -258,6 +259,31 @@ impl VaultHandle {
     /// When the vault is locked.
     pub fn expected(&self) -> Result<Expected, WriteError> {
         Ok(Expected::of_entries(self.keys()?, &self.vault.all_latest()))
+    }
+
+    /// The contents of all files that are kept in memory, by path; what is damaged is left out.
+    ///
+    /// # Errors
+    /// As for [`VaultHandle::keys`].
+    pub fn contents(&self) -> Result<BTreeMap<String, Vec<u8>>, WriteError> {
+        let keys = self.keys()?;
+        let files = self.vault.all_latest().into_iter().filter(|entry| !entry.deleted && !entry.folder);
+        Ok(files
+            .filter_map(|entry| {
+                let path = keys.decode_path(&entry.path).ok()?;
+                let mut plain = Vec::new();
+                match &entry.content {
+                    Some(Content::Memory(bytes)) => {
+                        let mut decryptor = keys.content_decryptor();
+                        decryptor.update(bytes, &mut plain).ok()?;
+                        decryptor.finish().ok()?;
+                    }
+                    Some(Content::File { .. }) => return None,
+                    None => {}
+                }
+                Some((path.to_string(), plain))
+            })
+            .collect())
     }
 
     /// The last entry for the path, unless it is a deletion.
