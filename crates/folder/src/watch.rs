@@ -160,7 +160,7 @@ impl Watch {
 
     fn run(&mut self) {
         /// How soon it is noticed that nobody listens any more.
-        const LOOK_UP: Duration = Duration::from_millis(200);
+        const LOOK_UP: Duration = Duration::from_secs(1);
         while !self.stop.load(Ordering::Relaxed) && !self.sender.is_closed() {
             let mut gathered = match self.raw.recv_timeout(LOOK_UP) {
                 Ok(event) => vec![event],
