@@ -24,7 +24,7 @@
 //!   `trouble` tells what goes wrong, `refusal` and `retries` what is done about that, `conditions` which conditions
 //!   the service keeps.
 //! - `writer`, `upload`, `parts`, `stages`, `room`: contents on their way. `publish`, `aside`: how they become
-//!   visible. `holds`, `listing`, `known`: what is there already. `remove`: what goes.
+//!   visible. `holds`, `listing`, `known`: what is there already. `scan`: what differs from the records. `remove`: what goes.
 
 mod aside;
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
@@ -52,6 +52,7 @@ mod rewrite;
 mod room;
 #[cfg(feature = "s3")]
 mod s3;
+mod scan;
 mod shared;
 mod stages;
 mod stamp;
@@ -70,9 +71,9 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, Marked, Marker,
-    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
-    VaultStore, Wanted, repository_parts_among,
+    BatchLimit, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalTree, Marked, Marker,
+    MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable, Removal, ScanInput, Staged,
+    StoreError, StoredFile, VaultStore, Wanted, repository_parts_among,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -221,6 +222,14 @@ impl VaultStore for BucketStore {
 
     async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {
         marker::write(&self.shared, marker).await.map(Some)
+    }
+
+    async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, StoreError> {
+        scan::scan(&self.shared, &input).await.map(Some)
+    }
+
+    async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, StoreError> {
+        scan::open(&self.shared, path).await
     }
 
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {

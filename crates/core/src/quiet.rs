@@ -76,7 +76,7 @@ impl Quiet {
         }
         let was_calm = match self.waiting.get(path) {
             Some(waiting) => waiting.was_calm && !waiting.at_once,
-            None => !self.busy.get(path).is_some_and(|last| now.duration_since(*last) < self.rule.quiet_for),
+            None => self.busy.get(path).is_none_or(|last| now.duration_since(*last) >= self.rule.quiet_for),
         };
         let is_complete = match touch {
             Touch::Saved { size } => !shrank(size, known),

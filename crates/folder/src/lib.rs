@@ -8,6 +8,7 @@
 //! - `staging`, `writer`, `held` and `early`: files that are not visible yet. `publish`: how they become so, with `rename`,
 //!   `aside` (conflicted copies) and `transplant` (other file systems below the root).
 //! - `scan`: what differs from the records, and files opened to be sent.
+//! - `watch`: tells what others change meanwhile.
 //! - `trash`: what was replaced or removed, for a while.
 //! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
 //! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `site`: errors.
@@ -41,6 +42,7 @@ mod sync;
 mod transplant;
 mod trash;
 mod walk;
+pub mod watch;
 mod writer;
 
 use std::collections::BTreeSet;

@@ -99,7 +99,10 @@ impl Shared {
     /// Says that what is put into the trash from now on is of another run, and removes what was there long enough.
     pub(super) fn end_trash_run(&self) -> Result<(), StoreError> {
         *lock(&self.trash_run) = None;
-        let Some(root) = self.root()?.filter(|_| self.options.trash) else { return Ok(()) };
+        if !self.options.trash {
+            return Ok(());
+        }
+        let Some(root) = self.root()? else { return Ok(()) };
         let swept = find_trash(&root).and_then(|trash| trash.map_or(Ok(()), |trash| sweep(&trash)));
         swept.map_err(|error| self.site.error(Action::Remove, ".obsync/trash", error))
     }

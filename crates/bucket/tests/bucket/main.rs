@@ -17,6 +17,7 @@ mod pace;
 mod portions;
 mod refusals;
 mod removing;
+mod scan;
 mod sites;
 mod stopping;
 mod trouble;

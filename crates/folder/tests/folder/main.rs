@@ -16,3 +16,4 @@ mod scan_model;
 mod staging;
 mod store;
 mod trash;
+mod watch;

@@ -1,0 +1,337 @@
+//! Tells what others change in a folder, as soon as the system says so.
+//!
+//! Each folder in which something can sync is watched by itself, so that `.git` and what the filter leaves out cost no watches.
+//! A watcher is a help, never the truth: it can miss changes (network file systems, queues that overflow, limits of the system).
+//! It says so, and whoever follows it scans the folder from time to time in any case.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind, Flag, ModifyKind, RenameMode};
+use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use obsync_core::quiet::Touch;
+use obsync_protocol::{Filter, VaultPath};
+use tokio::sync::mpsc;
+
+use crate::file_system;
+use crate::staging::is_own_name;
+use crate::transplant::is_part;
+
+/// Events of the system that may wait to be looked at. Beyond them it is an overflow.
+const EVENTS_WAITING: usize = 16 * 1024;
+/// How long events are gathered that belong together, such as those of one saving.
+const GATHERING: Duration = Duration::from_millis(5);
+/// Sets of changes that may wait to be taken. Beyond them it is an overflow.
+const SETS_WAITING: usize = 64;
+
+/// What a watcher says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalEvent {
+    /// Something happened to these paths, as they are spelled here. Of a folder: to it, and perhaps to anything in it.
+    Paths(BTreeMap<VaultPath, Touch>),
+    /// Changes were missed: the folder is to be scanned.
+    Overflow,
+    /// Changes may be missed from now on: the folder is to be scanned often. A sentence says why.
+    Failed(String),
+}
+
+/// How a [`Watcher`] works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchOptions {
+    /// How many folders are watched at most; as many as the system allows when it is `None`.
+    pub most_watches: Option<usize>,
+}
+
+/// Watches a folder until it is dropped.
+#[derive(Debug)]
+pub struct Watcher {
+    events: mpsc::Receiver<LocalEvent>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Watcher {
+    /// Begins to watch a folder. What cannot be watched is the first [event](Self::next), not an error.
+    pub fn new(dest: &Path, filter: Filter, options: WatchOptions) -> Self {
+        let (sender, events) = mpsc::channel(SETS_WAITING);
+        let stop = Arc::new(AtomicBool::new(false));
+        let place = Place { root: dest.to_path_buf(), filter };
+        let (stopped, failing) = (stop.clone(), sender.clone());
+        let work = move || {
+            if let Some(mut watch) = Watch::begin(place, options, sender, stopped) {
+                watch.run();
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("watch".to_owned()).spawn(work) {
+            let _ = failing.try_send(LocalEvent::Failed(format!("it cannot be watched: {error}")));
+        }
+        Watcher { events, stop }
+    }
+
+    /// The next event; `None` once nothing is watched any more, which an event said before.
+    pub async fn next(&mut self) -> Option<LocalEvent> {
+        self.events.recv().await
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What is watched.
+struct Place {
+    root: PathBuf,
+    filter: Filter,
+}
+
+impl Place {
+    /// The path of what is at a place in the system; `None` for the folder itself, and for what never syncs.
+    fn path_of(&self, place: &Path) -> Option<VaultPath> {
+        let path = place.strip_prefix(&self.root).ok()?.to_str()?;
+        let path = VaultPath::parse(path).ok()?;
+        let is_own = path.segments().next().is_some_and(is_own_name) || is_part(path.file_name());
+        (!is_own).then_some(path)
+    }
+
+    /// Whether a folder is worth watching. (Of the one folder that is watched everything is.)
+    fn reaches(&self, folder: &Path) -> bool {
+        folder == self.root || self.path_of(folder).is_some_and(|path| self.filter.reaches(&path))
+    }
+
+    fn is_of_interest(&self, path: &VaultPath) -> bool {
+        path.parent().is_none_or(|folder| self.filter.reaches(&folder))
+            && (self.filter.reaches(path)
+                || self.filter.verdict(path, false) == obsync_protocol::Verdict::Sync)
+    }
+}
+
+/// The thread that watches.
+struct Watch {
+    place: Place,
+    watcher: RecommendedWatcher,
+    watched: BTreeSet<PathBuf>,
+    most: usize,
+    raw: Receiver<notify::Result<Event>>,
+    overflowed: Arc<AtomicBool>,
+    sender: mpsc::Sender<LocalEvent>,
+    stop: Arc<AtomicBool>,
+    /// An overflow could not be told yet.
+    untold: bool,
+    has_failed: bool,
+}
+
+impl Watch {
+    fn begin(
+        place: Place,
+        options: WatchOptions,
+        sender: mpsc::Sender<LocalEvent>,
+        stop: Arc<AtomicBool>,
+    ) -> Option<Self> {
+        let (raw_sender, raw) = sync_channel(EVENTS_WAITING);
+        let overflowed = Arc::new(AtomicBool::new(false));
+        let handler = handler(raw_sender, overflowed.clone());
+        let config = Config::default().with_follow_symlinks(false);
+        let watcher = match RecommendedWatcher::new(handler, config) {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                let _ = sender.blocking_send(LocalEvent::Failed(reason(&error)));
+                return None;
+            }
+        };
+        let most = options.most_watches.unwrap_or(usize::MAX);
+        let (watched, untold, has_failed) = (BTreeSet::new(), false, false);
+        let mut watch =
+            Watch { place, watcher, watched, most, raw, overflowed, sender, stop, untold, has_failed };
+        if std::fs::File::open(&watch.place.root).is_ok_and(|root| file_system::is_flushed_by_file(root)) {
+            watch.fail(
+                "its file system is of a kind that does not tell what other machines change".to_owned(),
+            );
+        }
+        let root = watch.place.root.clone();
+        watch.add(&root, &mut BTreeMap::new());
+        Some(watch)
+    }
+
+    fn run(&mut self) {
+        /// How soon it is noticed that nobody listens any more.
+        const LOOK_UP: Duration = Duration::from_secs(1);
+        while !self.stop.load(Ordering::Relaxed) && !self.sender.is_closed() {
+            let mut gathered = match self.raw.recv_timeout(LOOK_UP) {
+                Ok(event) => vec![event],
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if !gathered.is_empty() {
+                thread::sleep(GATHERING);
+                gathered.extend(self.raw.try_iter().take(EVENTS_WAITING));
+            }
+            self.tell(gathered);
+        }
+    }
+
+    fn tell(&mut self, gathered: Vec<notify::Result<Event>>) {
+        let mut touched = BTreeMap::new();
+        for event in gathered {
+            match event {
+                Ok(event) => self.take_in(&event, &mut touched),
+                Err(error) => self.fail(reason(&error)),
+            }
+        }
+        self.untold |= self.overflowed.swap(false, Ordering::Relaxed);
+        if self.untold {
+            self.untold = self.sender.try_send(LocalEvent::Overflow).is_err();
+        }
+        if !touched.is_empty() && self.sender.try_send(LocalEvent::Paths(touched)).is_err() {
+            self.untold = true;
+        }
+    }
+
+    fn take_in(&mut self, event: &Event, touched: &mut BTreeMap<VaultPath, Touch>) {
+        if event.flag() == Some(Flag::Rescan) {
+            self.untold = true;
+        }
+        // A renaming is told of each name by itself, too.
+        if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
+            return;
+        }
+        for place in &event.paths {
+            let is_saved = match event.kind {
+                EventKind::Access(AccessKind::Close(AccessMode::Write))
+                | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => true,
+                EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => continue,
+                _ => false,
+            };
+            if *place == self.place.root {
+                self.look_at_root();
+                continue;
+            }
+            let Some(path) = self.place.path_of(place).filter(|path| self.place.is_of_interest(path)) else {
+                continue;
+            };
+            let touch = match std::fs::symlink_metadata(place) {
+                Err(_) => {
+                    self.forget(place);
+                    Touch::Gone
+                }
+                Ok(facts) if facts.is_dir() => {
+                    // A folder that was moved here is watched anew, under its new name.
+                    self.forget(place);
+                    self.add(place, touched);
+                    Touch::Changed
+                }
+                Ok(facts) if is_saved => Touch::Saved { size: Some(facts.len()) },
+                // It may have been closed already: that is told by itself.
+                Ok(_) => match touched.get(&path) {
+                    Some(saved @ Touch::Saved { .. }) => *saved,
+                    _ => Touch::Changed,
+                },
+            };
+            touched.insert(path, touch);
+        }
+    }
+
+    /// Something happened to the folder itself.
+    fn look_at_root(&mut self) {
+        if !self.place.root.is_dir() {
+            self.fail("it was removed or moved".to_owned());
+        }
+    }
+
+    /// Watches a folder with all below it. What is in a new one already is told.
+    fn add(&mut self, folder: &Path, touched: &mut BTreeMap<VaultPath, Touch>) {
+        let mut pending = vec![folder.to_path_buf()];
+        while let Some(folder) = pending.pop() {
+            if !self.place.reaches(&folder) || self.watched.contains(&folder) {
+                continue;
+            }
+            if self.watched.len() >= self.most {
+                return self.fail(limit());
+            }
+            match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => {}
+                Err(error) if is_gone(&error) && folder != self.place.root => continue,
+                Err(error) => {
+                    self.fail(reason(&error));
+                    if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            self.watched.insert(folder.clone());
+            // Listed after it is watched: nothing is missed in between.
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let place = entry.path();
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                if let Some(path) = self.place.path_of(&place).filter(|path| self.place.is_of_interest(path))
+                {
+                    touched.entry(path).or_insert(Touch::Changed);
+                }
+                if is_folder {
+                    pending.push(place);
+                }
+            }
+        }
+    }
+
+    /// Watches a folder no more, and nothing below it.
+    fn forget(&mut self, folder: &Path) {
+        let below: Vec<PathBuf> = self
+            .watched
+            .range(folder.to_path_buf()..)
+            .take_while(|watched| watched.starts_with(folder))
+            .cloned()
+            .collect();
+        for folder in below {
+            let _ = self.watcher.unwatch(&folder);
+            self.watched.remove(&folder);
+        }
+    }
+
+    /// Says once that changes may be missed.
+    fn fail(&mut self, reason: String) {
+        if !self.has_failed {
+            self.has_failed = self.sender.try_send(LocalEvent::Failed(reason)).is_ok();
+        }
+    }
+}
+
+/// Hands events on without ever waiting: the watcher's own thread has to answer.
+fn handler(raw: SyncSender<notify::Result<Event>>, overflowed: Arc<AtomicBool>) -> impl notify::EventHandler {
+    move |event: notify::Result<Event>| {
+        if let Ok(event) = &event
+            && matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
+        {
+            return;
+        }
+        if let Err(TrySendError::Full(_)) = raw.try_send(event) {
+            overflowed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound | notify::ErrorKind::WatchNotFound => true,
+        notify::ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+fn reason(error: &notify::Error) -> String {
+    match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => limit(),
+        notify::ErrorKind::Io(error) => format!("it cannot be watched: {error}"),
+        _ => format!("it cannot be watched: {error}"),
+    }
+}
+
+fn limit() -> String {
+    "it has more folders than the system lets a user watch; raise fs.inotify.max_user_watches".to_owned()
+}

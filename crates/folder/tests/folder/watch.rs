@@ -1,0 +1,159 @@
+//! The watcher: what others change is told soon, and what is not seen is said.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use obsync_conformance::at;
+use obsync_core::quiet::Touch;
+use obsync_folder::watch::{LocalEvent, WatchOptions, Watcher};
+use obsync_protocol::{Filter, VaultPath};
+use tokio::time::timeout;
+
+use crate::destination::Destination;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A destination with two folders, and a watcher that is at work.
+async fn watched(filter: Filter) -> (Destination, Watcher) {
+    let destination = Destination::new();
+    for folder in ["a/b", ".git", ".obsync", "a/.venv", ".obsidian/plugins/x"] {
+        fs::create_dir_all(destination.path(folder)).unwrap();
+    }
+    let mut watcher = Watcher::new(&destination.root(), filter, WatchOptions::default());
+    // It watches once it tells of something.
+    loop {
+        fs::write(destination.path("a/begin.md"), "x").unwrap();
+        fs::write(destination.path("a/b/begin.md"), "x").unwrap();
+        fs::write(destination.path(".obsidian/plugins/x/main.js"), "x").unwrap();
+        if timeout(Duration::from_millis(100), watcher.next()).await.is_ok() {
+            break;
+        }
+    }
+    until_silent(&mut watcher).await;
+    (destination, watcher)
+}
+
+async fn until_silent(watcher: &mut Watcher) {
+    while timeout(Duration::from_millis(300), watcher.next()).await.is_ok() {}
+}
+
+/// What is told until `path` is among it.
+async fn told_until(watcher: &mut Watcher, path: &str) -> BTreeMap<VaultPath, Touch> {
+    let mut told = BTreeMap::new();
+    while !told.contains_key(&at(path)) {
+        match timeout(LONG, watcher.next()).await.unwrap_or_else(|_| panic!("nothing of {path}: {told:?}")) {
+            Some(LocalEvent::Paths(paths)) => told.extend(paths),
+            other => panic!("{other:?}"),
+        }
+    }
+    told
+}
+
+/// The last that is told of a path.
+async fn last_of(watcher: &mut Watcher, path: &str) -> Touch {
+    let mut told = told_until(watcher, path).await;
+    while let Ok(Some(LocalEvent::Paths(paths))) = timeout(Duration::from_millis(300), watcher.next()).await {
+        told.extend(paths);
+    }
+    told[&at(path)]
+}
+
+#[tokio::test]
+async fn a_file_that_is_saved_or_renamed_into_place_is_told_as_complete() {
+    let (destination, mut watcher) = watched(Filter::default()).await;
+    fs::write(destination.path("a/b/note.md"), "text").unwrap();
+    assert_eq!(last_of(&mut watcher, "a/b/note.md").await, Touch::Saved { size: Some(4) });
+    fs::write(destination.path("a/new.tmp"), "longer text").unwrap();
+    fs::rename(destination.path("a/new.tmp"), destination.path("a/b/note.md")).unwrap();
+    assert_eq!(last_of(&mut watcher, "a/b/note.md").await, Touch::Saved { size: Some(11) });
+    fs::remove_file(destination.path("a/b/note.md")).unwrap();
+    assert_eq!(last_of(&mut watcher, "a/b/note.md").await, Touch::Gone);
+}
+
+#[tokio::test]
+async fn a_file_that_stays_open_is_told_as_changed() {
+    let (destination, mut watcher) = watched(Filter::default()).await;
+    let mut file = fs::File::create(destination.path("log.md")).unwrap();
+    std::io::Write::write_all(&mut file, b"line").unwrap();
+    assert_eq!(last_of(&mut watcher, "log.md").await, Touch::Changed);
+    drop(file);
+    assert_eq!(last_of(&mut watcher, "log.md").await, Touch::Saved { size: Some(4) });
+}
+
+#[tokio::test]
+async fn new_and_moved_folders_are_watched_with_what_is_in_them() {
+    let (destination, mut watcher) = watched(Filter::default()).await;
+    fs::create_dir_all(destination.path("x/y/z")).unwrap();
+    fs::write(destination.path("x/y/z/first.md"), "text").unwrap();
+    told_until(&mut watcher, "x/y/z/first.md").await;
+    until_silent(&mut watcher).await;
+    fs::write(destination.path("x/y/z/second.md"), "text").unwrap();
+    told_until(&mut watcher, "x/y/z/second.md").await;
+    until_silent(&mut watcher).await;
+    fs::rename(destination.path("x"), destination.path("moved")).unwrap();
+    let told = told_until(&mut watcher, "moved/y/z/first.md").await;
+    assert_eq!(told.get(&at("x")), Some(&Touch::Gone), "{told:?}");
+    until_silent(&mut watcher).await;
+    fs::write(destination.path("moved/y/z/third.md"), "text").unwrap();
+    told_until(&mut watcher, "moved/y/z/third.md").await;
+}
+
+#[tokio::test]
+async fn what_never_syncs_is_not_told() {
+    let filter = Filter { excluded: vec![at("Archive")], ..Filter::default() };
+    let (destination, mut watcher) = watched(filter).await;
+    for path in
+        [".git/index", ".obsync/x", "a/.venv/x", "a/.hidden.md", "Archive/x.md", ".obsidian/workspace.json"]
+    {
+        destination.write(path, b"text");
+    }
+    destination.write(".obsidian/plugins/x/data.json", b"{}");
+    destination.write("last.md", b"text");
+    let told = told_until(&mut watcher, "last.md").await;
+    let told: Vec<&str> = told.keys().map(VaultPath::as_str).collect();
+    assert!(
+        told.iter().all(|path| ["last.md", ".obsidian/plugins/x/data.json", ".obsidian"].contains(path)),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn more_folders_than_may_be_watched_are_said() {
+    let destination = Destination::new();
+    for number in 0..60 {
+        fs::create_dir_all(destination.path(&format!("folder {number}"))).unwrap();
+    }
+    let options = WatchOptions { most_watches: Some(50) };
+    let mut watcher = Watcher::new(&destination.root(), Filter::default(), options);
+    let event = timeout(LONG, watcher.next()).await.unwrap().unwrap();
+    assert!(matches!(&event, LocalEvent::Failed(reason) if reason.contains("max_user_watches")), "{event:?}");
+    // What is watched is told all the same.
+    fs::write(destination.path("note.md"), "text").unwrap();
+    told_until(&mut watcher, "note.md").await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_said() {
+    let destination = Destination::new();
+    let mut watcher = Watcher::new(&destination.root(), Filter::default(), WatchOptions::default());
+    let event = timeout(LONG, watcher.next()).await.unwrap().unwrap();
+    assert!(matches!(event, LocalEvent::Failed(_)), "{event:?}");
+}
+
+#[tokio::test]
+async fn of_20000_events_none_is_missed_without_a_word() {
+    let (destination, mut watcher) = watched(Filter::default()).await;
+    for number in 0..20_000 {
+        fs::write(destination.path(&format!("a/{}.md", number % 100)), "text").unwrap();
+    }
+    fs::write(destination.path("a/last.md"), "text").unwrap();
+    loop {
+        match timeout(LONG, watcher.next()).await.unwrap().unwrap() {
+            LocalEvent::Paths(paths) if paths.contains_key(&at("a/last.md")) => break,
+            LocalEvent::Paths(_) => {}
+            LocalEvent::Overflow => break,
+            LocalEvent::Failed(reason) => panic!("{reason}"),
+        }
+    }
+}
