@@ -323,6 +323,9 @@ pub(crate) struct Sync {
     /// Send the configuration folder, too, as far as --configs has it
     #[arg(long)]
     pub(crate) push_configs: bool,
+    /// With --follow: how long a file that changes again and again must be left alone before it is sent (such as 2s or 1m)
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
+    pub(crate) quiet_for: Duration,
     /// Name of this device in the vault's history and in the names of conflicted copies [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) device_name: Option<String>,

@@ -19,6 +19,7 @@ mod status;
 mod totp;
 mod vaults;
 mod verify;
+mod watching;
 
 /// Runs a command; the answer is the exit status of one that did its work.
 ///

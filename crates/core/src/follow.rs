@@ -4,12 +4,13 @@
 //! nothing falls between: what came since is in its listing. Changes of the destination come from a [`Watch`], which is never
 //! relied on alone. The loop always knows how old its knowledge is, and tells its [`Observer`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use obsync_client::{ClientError, RetryPolicy, Session};
-use obsync_protocol::PushMessage;
+use obsync_protocol::{PushMessage, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::PullError;
@@ -50,6 +51,16 @@ pub enum FollowWay {
     Sync(SyncOptions),
 }
 
+impl FollowWay {
+    /// The same, for paths that have come to rest.
+    fn without(&self, restless: HashSet<VaultPath>) -> Self {
+        match self {
+            FollowWay::Pull(options) => FollowWay::Pull(options.clone()),
+            FollowWay::Sync(options) => FollowWay::Sync(SyncOptions { restless, ..options.clone() }),
+        }
+    }
+}
+
 impl FollowOptions {
     /// The usual pauses.
     #[must_use]
@@ -72,6 +83,11 @@ impl FollowOptions {
 pub trait Watch: Send {
     /// Waits until something was changed and has come to rest. Can be cancelled without loss.
     async fn changed(&mut self);
+
+    /// The paths that were changed and have not come to rest yet: a run leaves them alone.
+    fn restless(&self) -> HashSet<VaultPath> {
+        HashSet::new()
+    }
 
     /// Why it does not see every change, if it does not.
     fn blind(&self) -> Option<String> {
@@ -136,7 +152,9 @@ pub async fn follow(
     let mut overdue = None;
     loop {
         observer.following(&Following::Running);
-        let run = one_run(source, &store, &state, options, &progress, &stop);
+        let restless = watch.as_ref().map(|watch| watch.restless()).unwrap_or_default();
+        let way = options.way.without(restless);
+        let run = one_run(source, &store, &state, &way, &progress, &stop);
         let outcome = match run.await {
             Ok(report) => {
                 observer.ran(&report);
@@ -189,13 +207,13 @@ async fn one_run(
     source: &PullSource,
     store: &Arc<dyn VaultStore>,
     state: &Arc<dyn StateStore>,
-    options: &FollowOptions,
+    way: &FollowWay,
     progress: &Arc<dyn Progress>,
     stop: &CancellationToken,
 ) -> Result<Report, PullError> {
     let (store, state, progress) = (store.clone(), state.clone(), progress.clone());
     let run = async {
-        match &options.way {
+        match way {
             FollowWay::Pull(options) => pull(source, store, state, options, progress, stop.clone()).await,
             FollowWay::Sync(options) => sync(source, store, state, options, progress, stop.clone()).await,
         }

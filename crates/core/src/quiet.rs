@@ -107,6 +107,11 @@ impl Quiet {
         quiet
     }
 
+    /// The paths that wait.
+    pub fn paths(&self) -> impl Iterator<Item = &VaultPath> {
+        self.waiting.keys()
+    }
+
     /// When to [take](Self::take) next, if something waits.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {

@@ -150,6 +150,16 @@ impl LocalTree {
 }
 
 impl LocalTree {
+    /// Takes out what is said of these paths.
+    pub(crate) fn leave(&mut self, paths: &HashSet<VaultPath>) {
+        if !paths.is_empty() {
+            self.files.retain(|file| !paths.contains(&file.path));
+            self.absent.retain(|path| !paths.contains(path));
+            self.folders.retain(|path| !paths.contains(path));
+            self.respelled.retain(|respelled| !paths.contains(&respelled.recorded));
+        }
+    }
+
     /// What is absent in this scan and was so in an earlier one.
     pub(crate) fn absent_as_in(&self, earlier: &LocalTree) -> Vec<VaultPath> {
         let before: HashSet<&VaultPath> = earlier.absent.iter().collect();

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
+use obsync_core::quiet::QuietRule;
 use obsync_core::{
     Doubt, FollowOptions, FollowWay, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report,
-    StateStore, StoreError, SyncDirection, SyncOptions, VaultStore, follow, pull, sync,
+    StateStore, StoreError, SyncDirection, SyncOptions, VaultStore, Watch, follow, pull, sync,
 };
 use obsync_protocol::{Filter, MasterKey};
 use serde::Serialize;
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::following::Teller;
+use super::watching::FolderWatch;
 use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
 use crate::account::vault_choice::choose;
@@ -23,6 +25,7 @@ use crate::account::vault_keys::{Lock, Unlocked};
 use crate::args::{Choice, Pull, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::target::destination::Destination;
 use crate::target::followed::Followed;
 use crate::target::known::Known;
 use crate::target::states::State;
@@ -81,6 +84,14 @@ impl<'a> Way<'a> {
             Some(sync_options) => FollowWay::Sync(sync_options),
             None => FollowWay::Pull(pull_options),
         }
+    }
+
+    /// What tells a follower of changes of the destination, where it sends them.
+    fn watch(self, filter: &Filter, states: &Arc<dyn StateStore>) -> Option<Box<dyn Watch>> {
+        let (options, _) = self.sending()?;
+        let Destination::Folder(folder) = &options.pull.destination else { return None };
+        let rule = QuietRule { quiet_for: options.quiet_for, ..QuietRule::default() };
+        Some(Box::new(FolderWatch::new(folder, filter.clone(), rule, Arc::clone(states))))
     }
 
     fn sync_options(self, pull: PullOptions) -> Option<SyncOptions> {
@@ -179,7 +190,9 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
             doubt: known.doubt(&state).await?,
             keep_everything: admitted.is_changed(&key),
         };
-        let store = context.or_stopped(known.store(objects, options.dry_run, context)).await?;
+        let store = context
+            .or_stopped(known.store(objects, options.dry_run, way.sending().is_some(), context))
+            .await?;
         if options.dry_run {
             return bring_into(&source, store, &state, way, manner, context, verbose).await;
         }
@@ -238,9 +251,11 @@ async fn bring_into(
         if !options.follow {
             return way.run(source, store, states, pull_options, progress, stop.clone()).await;
         }
+        let pull_filter = filter(&options.choice);
         let teller = Teller::new(Arc::clone(&context.console), options.json, encryption);
         let follow_options = FollowOptions::new(way.follow(pull_options));
-        follow(source, store, states, &follow_options, None, progress, &teller, stop.clone()).await?;
+        let watch = way.watch(&pull_filter, &states);
+        follow(source, store, states, &follow_options, watch, progress, &teller, stop.clone()).await?;
         // It ends when it is told to, which is its proper end.
         let nothing = || PullError::from(StoreError::Stopped { location: options.destination.to_string() });
         teller.last().ok_or_else(nothing)

@@ -25,7 +25,7 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
         }
     }
     // Held to the end, so that no pull begins meanwhile.
-    let _store = known.store(BucketOptions::default(), false, context).await?;
+    let _store = known.store(BucketOptions::default(), false, false, context).await?;
     for state in &states {
         context.unless_stopped(known.forget(state).await)?;
     }

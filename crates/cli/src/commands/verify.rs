@@ -30,7 +30,7 @@ struct Document<'a> {
 pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let state = known.only_state().await?;
-    let store = known.store(BucketOptions::default(), false, context).await?;
+    let store = known.store(BucketOptions::default(), false, false, context).await?;
     let display = Display::new(Arc::clone(&context.console));
     display.phase(Phase::Transferring);
     let drawing = display.draw(false);

@@ -150,8 +150,9 @@ impl Known {
         }
     }
 
-    /// Opens the place itself, for the vault of the state that was opened before, if one was. A folder is locked, unless it is only to be `looked` at; a bucket is as locked
-    /// as its state is.
+    /// Opens the place itself, for the vault of the state that was opened before, if one was. A folder is locked, unless it is only
+    /// to be `looked` at; a bucket is as locked as its state is. With `trash`, what is replaced or removed in a folder is kept for
+    /// a while.
     ///
     /// # Errors
     /// When it cannot be used, or another process works on it.
@@ -159,11 +160,12 @@ impl Known {
         &self,
         options: BucketOptions,
         looks: bool,
+        trash: bool,
         context: &Context,
     ) -> Result<Arc<dyn VaultStore>, Failed> {
         match &self.destination {
             Destination::Folder(path) => {
-                let folder = FolderStore::open(path, FolderOptions::default())?;
+                let folder = FolderStore::open(path, FolderOptions { trash, ..FolderOptions::default() })?;
                 if !looks {
                     folder.lock()?;
                     self.folder.get_or_init(|| folder.clone());

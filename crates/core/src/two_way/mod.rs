@@ -50,6 +50,8 @@ pub struct SyncOptions {
     pub max_delete_in_vault: MaxDelete,
     /// Send what is in a configuration folder, too, as far as the filter has it.
     pub sends_configuration: bool,
+    /// Paths that are being changed at this moment, which a run leaves alone: a later one sends them.
+    pub restless: HashSet<VaultPath>,
     /// How long after a scan a second one has to find the same absent before anything is deleted in the vault.
     pub second_look: Duration,
 }
@@ -83,6 +85,7 @@ impl Default for SyncOptions {
             direction: SyncDirection::Both,
             max_delete_in_vault: MaxDelete::InVault,
             sends_configuration: false,
+            restless: HashSet::new(),
             second_look: Duration::from_secs(2),
         }
     }
@@ -211,7 +214,8 @@ impl TwoWay<'_, '_> {
         let looked = tokio::time::Instant::now();
         self.tell_unknown(&tree, report);
         let (unapplied, held_back) = self.unapplied().await?;
-        let decide = |tree: LocalTree| {
+        let decide = |mut tree: LocalTree| {
+            tree.leave(&self.options.restless);
             Outgoing::decide(OutgoingInput {
                 records: &records,
                 tree,
