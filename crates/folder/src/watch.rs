@@ -148,7 +148,7 @@ impl Watch {
         let (watched, untold, has_failed) = (BTreeSet::new(), false, false);
         let mut watch =
             Watch { place, watcher, watched, most, raw, overflowed, sender, stop, untold, has_failed };
-        if std::fs::File::open(&watch.place.root).is_ok_and(|root| file_system::is_flushed_by_file(root)) {
+        if std::fs::File::open(&watch.place.root).is_ok_and(file_system::is_flushed_by_file) {
             watch.fail(
                 "its file system is of a kind that does not tell what other machines change".to_owned(),
             );

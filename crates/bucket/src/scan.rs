@@ -1,0 +1,179 @@
+//! Compares a bucket with what is recorded of it, by one list, and opens its objects to be sent.
+//!
+//! An object with the entity tag of its record is not read. That a recorded one is not there says nothing: objects expire by
+//! rules, and nobody sees them go. So nothing here is ever absent, and there are no folders.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::UpdateVersion;
+use obsync_core::{
+    KnownContent, LocalFacts, LocalFile, LocalTree, OpenFile, Record, ScanInput, StoreError, Unknown,
+    UnknownCause,
+};
+use obsync_protocol::{VaultPath, Verdict, normalize_local_name};
+use tokio_util::io::StreamReader;
+
+use super::known::Occupant;
+use super::listing::PAGE;
+use super::objects::Listed;
+use super::shared::Shared;
+use super::trouble::Action;
+
+/// An object to be read.
+struct Unread {
+    path: VaultPath,
+    listed: Listed,
+    /// The content that is recorded, if one is.
+    recorded: Option<KnownContent>,
+    /// There is a record, and it has no facts.
+    was_never_looked_at: bool,
+}
+
+/// What reading an object came to.
+enum Outcome {
+    Changed(LocalFile),
+    Renewed(VaultPath, LocalFacts),
+    Unknown(Unknown),
+}
+
+pub(super) async fn scan(shared: &Shared, input: &ScanInput) -> Result<LocalTree, StoreError> {
+    let records: HashMap<&str, &Record> =
+        input.records.iter().map(|record| (record.path.as_str(), record)).collect();
+    let mut folded: Option<HashSet<String>> = None;
+    let (mut tree, mut unread) = (LocalTree::default(), Vec::new());
+    let mut objects = shared.objects.list(shared.keys.prefix(), PAGE);
+    while let Some(listed) =
+        objects.try_next().await.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))?
+    {
+        let Some(path) = shared.keys.path_of(&listed.key) else { continue };
+        let record = records.get(path).copied();
+        let path = match (record, path_of(path)) {
+            (Some(record), _) => record.path.clone(),
+            (None, Ok(path)) => path,
+            (None, Err(reason)) => {
+                if !path.starts_with('.') && !path.contains("/.") {
+                    let why = UnknownCause::Name { reason };
+                    tree.unknown.push(Unknown { path: path.to_owned(), why });
+                }
+                continue;
+            }
+        };
+        if input.filter.verdict(&path, false) != Verdict::Sync {
+            continue;
+        }
+        tree.found += 1;
+        if record.is_none() {
+            let folded =
+                folded.get_or_insert_with(|| records.values().map(|record| record.path.fold_key()).collect());
+            if let Some(of) = twin(&path, folded, &records) {
+                tree.unknown.push(Unknown { path: path.to_string(), why: UnknownCause::Twin { of } });
+                continue;
+            }
+        }
+        let facts = facts(&listed);
+        if facts.is_none() || record.and_then(|record| record.facts.as_ref()) != facts.as_ref() {
+            let recorded = record.and_then(Record::file).map(KnownContent::from);
+            let was_never_looked_at = record.is_some_and(|record| record.facts.is_none());
+            unread.push(Unread { path, listed, recorded, was_never_looked_at });
+        }
+    }
+    tree.read = unread.len() as u64;
+    let mut outcomes =
+        stream::iter(unread).map(|unread| read(shared, unread)).buffer_unordered(shared.options.concurrency);
+    while let Some(outcome) = outcomes.try_next().await? {
+        match outcome {
+            Outcome::Changed(file) => tree.files.push(file),
+            Outcome::Renewed(path, facts) => tree.renewed.push((path, facts)),
+            Outcome::Unknown(unknown) => tree.unknown.push(unknown),
+        }
+    }
+    drop(outcomes);
+    tree.sort();
+    Ok(tree)
+}
+
+/// The path that a name stands for, which must be one already: objects cannot be renamed on the way.
+fn path_of(name: &str) -> Result<VaultPath, String> {
+    let path = VaultPath::parse(name).map_err(|error| error.to_string())?;
+    path.check_to_write().map_err(|error| error.to_string())?;
+    match normalize_local_name(name) == name {
+        true => Ok(path),
+        false => {
+            Err("a vault has this name with other spaces or accents (NFC); rename the object".to_owned())
+        }
+    }
+}
+
+/// The recorded path that is the same but for case or normalisation.
+fn twin(path: &VaultPath, folded: &HashSet<String>, records: &HashMap<&str, &Record>) -> Option<VaultPath> {
+    let key = path.fold_key();
+    let is_twin = folded.contains(&key);
+    is_twin
+        .then(|| records.values().find(|record| record.path.fold_key() == key))?
+        .map(|record| record.path.clone())
+}
+
+fn facts(listed: &Listed) -> Option<LocalFacts> {
+    let entity_tag = listed.e_tag.clone()?;
+    Some(LocalFacts::Object { size: listed.size, entity_tag })
+}
+
+/// Reads an object. What it says of itself is not believed where its tag says that somebody wrote it since.
+async fn read(shared: &Shared, unread: Unread) -> Result<Outcome, StoreError> {
+    let Unread { path, listed, recorded, was_never_looked_at } = unread;
+    let changing =
+        |path: &VaultPath| Outcome::Unknown(Unknown { path: path.to_string(), why: UnknownCause::Changing });
+    let key = shared.keys.of(&path)?;
+    let Occupant::Object(found) = shared.look(&path, &key).await? else { return Ok(changing(&path)) };
+    let Some(entity_tag) = found.version.e_tag.clone() else {
+        let reason = "the service gives it no entity tag".to_owned();
+        let why = UnknownCause::Unreadable { reason };
+        return Ok(Outcome::Unknown(Unknown { path: path.to_string(), why }));
+    };
+    let facts = LocalFacts::Object { size: found.size, entity_tag };
+    // A record without facts, of an object that says it is the recorded one.
+    if let Some(content) = recorded.filter(|_| was_never_looked_at)
+        && found.is_content(content) == Some(true)
+    {
+        return Ok(Outcome::Renewed(path, facts));
+    }
+    let hash = match shared.objects.hash(&key, &found.version).await {
+        Ok(hash) => hash,
+        Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => return Ok(changing(&path)),
+        Err(trouble) => match shared.failed(Action::Read, &path, &trouble) {
+            fatal if fatal.is_fatal() => return Err(fatal),
+            error => {
+                let why = UnknownCause::Unreadable { reason: error.to_string() };
+                return Ok(Outcome::Unknown(Unknown { path: path.to_string(), why }));
+            }
+        },
+    };
+    let content = KnownContent { hash, size: found.size };
+    if recorded == Some(content) {
+        return Ok(Outcome::Renewed(path, facts));
+    }
+    let written = listed.modified.map_or(0, |modified| modified.as_millisecond());
+    Ok(Outcome::Changed(LocalFile { path, content, mtime: written, ctime: written, facts }))
+}
+
+/// Opens an object to be sent. It is read as it is now: if it is replaced meanwhile, reading fails.
+pub(super) async fn open(shared: &Shared, path: &VaultPath) -> Result<OpenFile, StoreError> {
+    let key = shared.keys.of(path)?;
+    let changed = || StoreError::Changed {
+        path: path.as_str().to_owned(),
+        location: shared.site.location(),
+        found: None,
+    };
+    let Occupant::Object(found) = shared.look(path, &key).await? else { return Err(changed()) };
+    let version = UpdateVersion { e_tag: found.version.e_tag.clone(), version: None };
+    let (_, content) = match shared.objects.read(&key, &version).await {
+        Ok(read) => read,
+        Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => return Err(changed()),
+        Err(trouble) => return Err(shared.failed(Action::Read, path, &trouble)),
+    };
+    let facts = LocalFacts::Object { size: found.size, entity_tag: version.e_tag.unwrap_or_default() };
+    let content = content.map_err(|trouble| io::Error::other(trouble.said()));
+    Ok(OpenFile { content: Box::new(StreamReader::new(content)), facts })
+}
