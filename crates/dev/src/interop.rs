@@ -28,6 +28,8 @@ use crate::console::{note, say};
 /// # Errors
 /// When obsync does not do with the server what it promises.
 pub(crate) async fn run(options: &InteropOptions) -> Result<()> {
+    // For the HTTP clients that are made here. Nothing else in this process chooses one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let row = match &options.subject {
         InteropSubject::Bucket(options) => bucket_row(options).await?,
         InteropSubject::Function(options) => function_row(options).await?,

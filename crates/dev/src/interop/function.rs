@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 use tokio::process::{Child, Command};
 
-use super::pulls::{EMAIL, PASSWORD, change, change_again, serve_vaults};
+use super::pulls::{EMAIL, PASSWORD, change, change_again, own_password, serve_vaults};
 use crate::args::InteropFunction;
 use crate::check::same_as_bucket;
 use crate::services::{Services, Setup};
@@ -50,9 +50,8 @@ pub(super) async fn sync_everything(options: &InteropFunction) -> Result<String>
 fn secret(server: &Server) -> String {
     let mut vaults = Map::new();
     for vault in server.vaults() {
-        let password =
-            vault.password().map(ExposeSecret::expose_secret).filter(|password| !password.is_empty());
-        if let Some(password) = password {
+        if let Some(password) = own_password(&vault) {
+            let password = password.expose_secret();
             vaults.insert(vault.name().to_owned(), json!({ "password": password }));
         }
     }
@@ -63,7 +62,14 @@ fn secret(server: &Server) -> String {
 async fn start(options: &InteropFunction, services: &Services) -> Result<(Child, String)> {
     let [address, runtime] = free_addresses()?;
     let emulator = Command::new(&options.emulator)
-        .args(["--runtime-interface-emulator-address", &address, "--runtime-api-address", &runtime])
+        .args([
+            "--log-level",
+            "error",
+            "--runtime-interface-emulator-address",
+            &address,
+            "--runtime-api-address",
+            &runtime,
+        ])
         .arg(&options.function)
         .arg("handler")
         .env_clear()
@@ -112,8 +118,7 @@ async fn sync_all(client: &reqwest::Client, server: &Server, services: &Services
         bail!("the function answered {answer}");
     }
     for vault in server.vaults() {
-        let place =
-            answer["vaults"].as_array().into_iter().flatten().find(|one| one["vault_name"] == vault.name());
+        let place = answer["vaults"].as_array().into_iter().flatten().find(|one| one["name"] == vault.name());
         let place =
             place.and_then(|one| one["destination"].as_str()).context("no destination in the answer")?;
         let place = format!("{}/", place.strip_prefix("s3://vaults/").unwrap_or(place));

@@ -95,13 +95,19 @@ impl Questions {
         self.must(Method::PUT, "", if object_lock { &lock } else { &[] }, "").await?;
         if versioned || object_lock {
             let document = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status></VersioningConfiguration>";
-            self.must(Method::PUT, "?versioning=", &[], document).await?;
+            self.set("?versioning=", document).await?;
         }
         if object_lock {
             let document = "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
-            self.must(Method::PUT, "?object-lock=", &[], document).await?;
+            self.set("?object-lock=", document).await?;
         }
         Ok(())
+    }
+
+    /// Sets up the bucket. Services demand a checksum of it.
+    async fn set(&self, setting: &str, document: &str) -> Result<Answer> {
+        let checksum = BASE64.encode(&Md5::digest(document.as_bytes()));
+        self.must(Method::PUT, setting, &[("content-md5", &checksum)], document).await
     }
 
     /// Asks everything, in the order of the columns.
