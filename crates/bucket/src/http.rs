@@ -1,7 +1,10 @@
 //! The way to the services: one HTTP client for each store, which counts its requests and lets them go one after the other
 //! when there are many.
 
+use std::error::Error;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +15,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::signer::Method;
-use obsync_net::{CertificateProblem, NetworkError, Proxies};
+use obsync_net::{CertificateProblem, NameWait, Network, NetworkError, Proxies, Proxy};
 use obsync_protocol::{limits, with_reasons};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
@@ -22,6 +25,8 @@ use super::turns::Turns;
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// For how long a resolver that does not work yet is asked again.
+const NAMES_LIMIT: Duration = Duration::from_secs(90);
 /// How long a request may take as a whole: a part of 8 MiB at 30 kB/s.
 const REQUEST_LIMIT: Duration = Duration::from_secs(300);
 /// How long an answer may pause.
@@ -42,7 +47,7 @@ impl Connector {
     /// A sentence about what is wrong with the certificates or the proxy.
     pub(super) fn new(
         tls: Result<ClientConfig, NetworkError>,
-        proxies: &Proxies,
+        network: &Network,
         most: usize,
         traffic: Traffic,
     ) -> Result<Self, String> {
@@ -55,18 +60,19 @@ impl Connector {
             .timeout(REQUEST_LIMIT)
             .read_timeout(SILENCE_LIMIT)
             .pool_max_idle_per_host(most)
-            .dns_resolver(Loopback)
+            .dns_resolver(Names(network.resolver.clone()))
             // A redirect would be signed for the wrong host; what it means is that the region is wrong.
             .redirect(reqwest::redirect::Policy::none())
             // The environment is read by `proxies` alone.
             .no_proxy();
+        let proxies = network.proxies.clone();
         let builder = match proxies.url() {
             Some(url) => builder.proxy(proxy(url, &proxies.direct())?),
             None => builder,
         };
         let client = builder.build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
         let turns = Turns::new(most, traffic.clone());
-        Ok(Connector { client: HttpClient::new(Paced { client, traffic, turns }) })
+        Ok(Connector { client: HttpClient::new(Paced { client, proxies, traffic, turns }) })
     }
 
     /// The client.
@@ -76,22 +82,40 @@ impl Connector {
     }
 }
 
-/// The system's resolver, but for names below `localhost`, which are this machine wherever they are asked (RFC 6761, section
-/// 6.3): `bucket.localhost` is how services on loopback name buckets by host, and not every system knows such names.
-struct Loopback;
+/// The resolver, but for names below `localhost`, which are this machine wherever they are asked (RFC 6761, section 6.3):
+/// `bucket.localhost` is how services on loopback name buckets by host, and not every system knows such names.
+struct Names(Arc<dyn obsync_net::Resolve>);
 
-impl Resolve for Loopback {
+impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
+        let resolver = Arc::clone(&self.0);
         Box::pin(async move {
             if name.as_str().ends_with(".localhost") {
                 let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
                 return Ok(Box::new(std::iter::once(loopback)) as Addrs);
             }
             // The port is set by the client.
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = resolver.resolve(name.as_str(), 0).await.map_err(NoName)?;
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
+}
+
+/// The resolver did not find a name.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoName(io::Error);
+
+/// What the resolver said, if it may know better in a moment.
+fn resolver_trouble(error: &HttpError) -> Option<String> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(current) = next {
+        if let Some(NoName(failed)) = current.downcast_ref() {
+            return NameWait::may_help(failed).then(|| failed.to_string());
+        }
+        next = current.source();
+    }
+    None
 }
 
 /// The way through a proxy. Its address is not repeated in errors: it may hold a password.
@@ -155,8 +179,50 @@ struct TooLong;
 #[derive(Debug)]
 struct Paced {
     client: reqwest::Client,
+    proxies: Proxies,
     traffic: Traffic,
     turns: Turns,
+}
+
+impl Paced {
+    /// Sends a request. A resolver that does not work yet, as after a boot, is waited for.
+    async fn once_resolved(&self, host: &str, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let mut wait = NameWait::new(NAMES_LIMIT);
+        loop {
+            let outcome = HttpService::call(&self.client, request.clone()).await;
+            match outcome.as_ref().err().and_then(resolver_trouble) {
+                Some(reason) if wait.pause(host, &reason).await => {}
+                _ => return outcome,
+            }
+        }
+    }
+
+    /// The proxy on the way of a request.
+    fn proxy_for(&self, request: &HttpRequest) -> Option<Proxy> {
+        let uri = request.uri();
+        let is_encrypted = uri.scheme_str() == Some("https");
+        is_encrypted.then(|| self.proxies.for_host(uri.host()?, uri.port_u16().unwrap_or(443))).flatten()
+    }
+}
+
+/// The same error, with the proxy in it that the connection was to be made by: it may be the reason.
+fn by_way_of(proxy: Option<Proxy>, error: HttpError) -> HttpError {
+    match proxy.filter(|_| error.kind() == HttpErrorKind::Connect) {
+        Some(proxy) => {
+            let (proxy, reason) = (proxy.to_string(), with_reasons(&error));
+            HttpError::new(HttpErrorKind::Connect, Detour { proxy, reason })
+        }
+        None => error,
+    }
+}
+
+/// A connection by way of a proxy that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy {proxy} makes no connection to it: {reason}")]
+struct Detour {
+    /// Its address, without user and password.
+    proxy: String,
+    reason: String,
 }
 
 #[async_trait]
@@ -166,7 +232,9 @@ impl HttpService for Paced {
         self.traffic.count();
         let is_of_content = asks_for_content(&request);
         let host = request.uri().host().unwrap_or_default().to_owned();
-        let outcome = HttpService::call(&self.client, request).await.map_err(|error| settled(&host, error));
+        let proxy = self.proxy_for(&request);
+        let outcome = self.once_resolved(&host, request).await.map_err(|error| settled(&host, error));
+        let outcome = outcome.map_err(|error| by_way_of(proxy, error));
         turn.end(&outcome);
         match outcome {
             Ok(answer) if is_of_content && answer.status().is_success() => Ok(answer),

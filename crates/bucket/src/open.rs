@@ -96,7 +96,7 @@ fn open_other(
 #[cfg(any(feature = "gcs", feature = "azure"))]
 fn connector(options: &BucketOptions, traffic: &Traffic) -> Result<super::http::Connector, String> {
     let network = &options.network;
-    super::http::Connector::new(network.tls(), &network.proxies, options.concurrency, traffic.clone())
+    super::http::Connector::new(network.tls(), network, options.concurrency, traffic.clone())
 }
 
 #[cfg(feature = "gcs")]

@@ -30,7 +30,7 @@ Examples:
   obsync login                          sign in once; the token is kept
   obsync vaults                         which vaults the account has
   obsync pull \"My Vault\" ./notes        bring a vault here, and later what is new in it
-  obsync pull \"My Vault\" s3://b/notes   the same into a bucket; gs:// and az://, too
+  obsync pull \"My Vault\" s3://b/notes   the same into a bucket; az:// too, gs:// untested
   obsync verify ./notes                 check every file against what was pulled
 
 Environment:
@@ -51,7 +51,7 @@ Environment:
   AWS_PROFILE, AWS_REGION, …            s3:// and dynamodb://: as AWS's own tools have it
   AWS_ENDPOINT_URL_S3                   address of an S3-compatible service of another maker
   AWS_S3_ADDRESSING_STYLE               how it names buckets: path, virtual (in the host) or auto
-  GOOGLE_APPLICATION_CREDENTIALS, …     gs://: as Google's tools have it
+  GOOGLE_APPLICATION_CREDENTIALS, …     gs:// (untested): as Google's tools have it
   AZURE_STORAGE_ACCOUNT_NAME, …_KEY     az://: the account and its key
 
 Exit status:
@@ -239,8 +239,8 @@ pub(crate) struct Pull {
     /// Name or id of the vault
     #[arg(value_name = "VAULT")]
     pub(crate) vault: String,
-    /// Folder to bring it to, made if it is not there; or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX,
-    /// az://CONTAINER/PREFIX
+    /// Folder to bring it to, made if it is not there; or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX,
+    /// gs://BUCKET/PREFIX (untested)
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
     #[command(flatten)]

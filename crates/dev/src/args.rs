@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     Bench(BenchOptions),
     Soak(SoakOptions),
+    Interop(InteropOptions),
 }
 
 /// Run a development server that speaks the sync protocol, on this machine alone
@@ -387,6 +388,55 @@ pub(crate) struct SoakOptions {
     /// Pull to this folder's file system [default: that of the temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// Try obsync against a server that others wrote, and print a row of the table of docs/SERVICES.md
+///
+/// `dev/interop/run` installs and starts such servers. A difference is an error.
+#[derive(Debug, Args)]
+pub(crate) struct InteropOptions {
+    #[command(subcommand)]
+    pub(crate) subject: InteropSubject,
+}
+
+/// What to try.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InteropSubject {
+    Bucket(InteropBucket),
+    Function(InteropFunction),
+}
+
+/// A service of buckets, found as obsync finds it: by AWS_ENDPOINT_URL_S3 and keys, or by AZURE_ variables
+///
+/// Makes the bucket where it is s3://, runs the conformance suite, and pulls every fixture with changes between.
+#[derive(Debug, Args)]
+pub(crate) struct InteropBucket {
+    /// What the service is called in the table
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Make the bucket with versions
+    #[arg(long)]
+    pub(crate) versioned: bool,
+    /// Make the bucket with Object Lock, each object kept for a day
+    #[arg(long)]
+    pub(crate) object_lock: bool,
+    /// The bucket, s3://NAME or az://NAME
+    #[arg(value_name = "BUCKET")]
+    pub(crate) bucket: String,
+}
+
+/// The function in AWS's runtime interface emulator
+#[derive(Debug, Args)]
+pub(crate) struct InteropFunction {
+    /// What the emulator is called in the table
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// The program aws-lambda-rie
+    #[arg(long, value_name = "PATH")]
+    pub(crate) emulator: PathBuf,
+    /// The function's program, bootstrap
+    #[arg(long, value_name = "PATH")]
+    pub(crate) function: PathBuf,
 }
 
 /// The other devices' changes need something to change.

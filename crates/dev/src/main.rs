@@ -15,6 +15,7 @@ mod edit;
 mod function;
 mod generate;
 mod human;
+mod interop;
 mod invoke;
 mod measure;
 mod pull;
@@ -60,6 +61,7 @@ fn run(arguments: &Arguments) -> ExitCode {
                 Command::Demo(options) => or_interrupted(demo::run(options)).await,
                 Command::Bench(options) => or_interrupted(bench::run(options)).await,
                 Command::Soak(options) => or_interrupted(soak::run(options)).await,
+                Command::Interop(options) => or_interrupted(interop::run(options)).await,
             }
         })
     });

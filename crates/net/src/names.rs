@@ -60,6 +60,12 @@ impl NameWait {
         Self { until: Instant::now() + limit, limit, pause: FIRST_PAUSE }
     }
 
+    /// Whether a resolver that failed in this way may know better in a moment.
+    #[must_use]
+    pub fn may_help(error: &io::Error) -> bool {
+        is_temporary(error)
+    }
+
     /// Waits before the resolver is asked once more, and says so the first time; `false` if the limit is near.
     pub async fn pause(&mut self, host: &str, reason: &str) -> bool {
         if Instant::now() + self.pause >= self.until {

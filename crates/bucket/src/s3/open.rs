@@ -98,7 +98,7 @@ pub(crate) async fn open(
     let network = &options.network;
     // Without TLS no certificates are needed, of which a container may have none.
     let tls = if plain { Network::tls_for_nobody() } else { network.tls_for_aws() };
-    let connector = Connector::new(tls, &network.proxies, options.concurrency, traffic.clone())?;
+    let connector = Connector::new(tls, network, options.concurrency, traffic.clone())?;
     let region = match (config.region(), &endpoint) {
         (Some(region), _) => region.as_ref().to_owned(),
         (None, Some(_)) => ANY_REGION.to_owned(),

@@ -1,14 +1,20 @@
 //! Buckets behind private authorities, bad certificates and proxies.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use obsync_bucket::{BucketOptions, BucketStore};
+use obsync_bucket::{BucketOptions, BucketStore, Retries};
+use obsync_conformance::{place, publish_one, stage};
 use obsync_core::{StoreError, VaultStore};
-use obsync_net::{Network, Proxies};
+use obsync_net::{Network, Proxies, Resolve, Resolving};
 use obsync_testcloud::Service;
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
 
-use crate::sites::{S3Bucket, config, location};
+use crate::sites::{S3Bucket, config, location, options};
+
+const TIME: i64 = 1_722_222_222_123;
 
 /// A bucket of S3 behind TLS, with a certificate for 127.0.0.1 and s3.test.
 struct Secured {
@@ -85,4 +91,80 @@ async fn a_bucket_is_reached_through_a_proxy_with_its_password() {
     let error = secured.ask("s3.test", through("me:wr0ng@", "")).await.unwrap_err().to_string();
     assert!(error.contains("user and password") && !error.contains("wr0ng"), "{error}");
     assert_eq!(proxy.asked().len(), 2);
+}
+
+/// A store behind a proxy that does as it is told.
+async fn through(secured: &Secured, rules: ProxyRules) -> (ConnectProxy, BucketStore) {
+    let proxy = ConnectProxy::start(rules).await.unwrap();
+    let proxies = Proxies::new(&format!("http://me:pr0xy@{}", proxy.address()), "").unwrap();
+    let network = Network { proxies, ..secured.trusting() };
+    let endpoint = Some(format!("https://s3.test:{}", secured.front.address().port()));
+    let options = BucketOptions { endpoint, network, ..options() };
+    let (key, secret) = secured.bucket.cloud.credentials();
+    let store = BucketStore::open_s3(&location(), options, &config(key, secret)).await.unwrap();
+    (proxy, store)
+}
+
+#[tokio::test]
+async fn a_proxy_that_answers_502_is_asked_again_and_then_named() {
+    let secured = Secured::new(Flaw::None).await;
+    let rules = ProxyRules { server: secured.front.address(), password: None, status: Some(502) };
+    let (proxy, store) = through(&secured, rules).await;
+    let error = store.is_empty().await.unwrap_err();
+    let text = error.to_string();
+    assert!(error.is_fatal() && text.contains(&format!("the proxy http://{}", proxy.address())), "{text}");
+    assert!(!text.contains("pr0xy"), "{text}");
+    assert!(proxy.asked().len() > 1, "it passes, as it may");
+}
+
+#[tokio::test]
+async fn a_proxy_that_cuts_its_tunnels_midway_costs_no_file_and_one_that_dies_is_named() {
+    let secured = Secured::new(Flaw::None).await;
+    let rules = ProxyRules { server: secured.front.address(), password: None, status: None };
+    let (proxy, store) = through(&secured, rules).await;
+    place(&store, "1.md", b"text", TIME, None).await;
+    proxy.cut();
+    place(&store, "2.md", b"text", TIME, None).await;
+    assert_eq!(secured.bucket.keys(), ["1.md", "2.md"]);
+    let address = proxy.address();
+    proxy.cut();
+    drop(proxy);
+    let staged = stage(&store, "3.md", b"text", TIME).await;
+    let error = publish_one(&store, staged, None).await.unwrap_err().error;
+    let text = error.to_string();
+    assert!(error.is_fatal() && text.contains(&format!("the proxy http://{address}")), "{text}");
+    assert!(!text.contains("pr0xy"), "{text}");
+    assert_eq!(secured.bucket.keys(), ["1.md", "2.md"]);
+}
+
+/// A resolver that does not work for its first questions.
+#[derive(Debug)]
+struct Booting {
+    questions: AtomicUsize,
+    fails: usize,
+}
+
+impl Resolve for Booting {
+    fn resolve<'a>(&'a self, _: &'a str, port: u16) -> Resolving<'a> {
+        let works = self.questions.fetch_add(1, Ordering::Relaxed) >= self.fails;
+        let unknown =
+            || io::Error::other("failed to lookup address information: Temporary failure in name resolution");
+        let answer = works.then(|| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))]).ok_or_else(unknown);
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+#[tokio::test]
+async fn a_resolver_that_does_not_work_yet_is_waited_for_by_buckets() {
+    let secured = Secured::new(Flaw::None).await;
+    let resolver = Arc::new(Booting { questions: AtomicUsize::new(0), fails: 2 });
+    let network = Network { resolver: Arc::clone(&resolver) as Arc<dyn Resolve>, ..secured.trusting() };
+    let endpoint = Some(format!("https://s3.test:{}", secured.front.address().port()));
+    // Not by repeated requests, of which there are none here.
+    let retries = Retries { most: 0, ..options().retries };
+    let options = BucketOptions { endpoint, network, retries, ..options() };
+    let (key, secret) = secured.bucket.cloud.credentials();
+    let store = BucketStore::open_s3(&location(), options, &config(key, secret)).await.unwrap();
+    place(&store, "a.md", b"text", TIME, None).await;
+    assert!(resolver.questions.load(Ordering::Relaxed) >= 3);
 }

@@ -10,6 +10,7 @@ use obsync_core::{
 };
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{Refusal, Service};
+use obsync_testkit::Chance;
 
 use crate::bench::Bench;
 use crate::sites::{BUCKET, S3Bucket, options};
@@ -378,4 +379,34 @@ async fn a_refusal_now_and_then_fails_those_files_alone() {
     let errors = publish_many(&store, 120).await;
     assert!(errors.iter().all(|error| !error.is_fatal()));
     assert!(errors.len() >= 11, "{}", errors.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_turns_read_only_midway_ends_the_run_in_its_words_and_loses_nothing() {
+    let bench = Bench::with(S3Bucket::with(BucketOptions { concurrency: 1, ..options() }).await).await;
+    for n in 0..30 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), TIME).unwrap();
+    }
+    bench.pull().await;
+    for n in 0..30 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}, edited"), TIME + 1).unwrap();
+    }
+    bench.vault.write("new.md", "a new one", TIME).unwrap();
+    let words = "explicit deny in a resource-based policy";
+    let denied = |operation: &str| Refusal::new(operation, 403, "AccessDenied", words);
+    let writes = ["PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "CreateMultipartUpload"];
+    let mut refusals = writes.map(denied).to_vec();
+    refusals[0].chance = Chance::always().after(10);
+    refuse(&bench.bucket, refusals);
+    let error = bench.try_pull().await.unwrap_err().to_string();
+    assert!(error.contains("AccessDenied") && error.contains(words), "{error}");
+    let edited =
+        (0..30).filter(|n| bench.bucket.text(&format!("{n}.md")) == Some(format!("note {n}, edited")));
+    let kept = (0..30).filter(|n| bench.bucket.text(&format!("{n}.md")) == Some(format!("note {n}")));
+    let (edited, kept) = (edited.count(), kept.count());
+    assert_eq!(edited + kept, 30, "each note is there as it was or as it is");
+    assert!((5..=10).contains(&edited), "{edited}");
+    refuse(&bench.bucket, Vec::new());
+    bench.pull().await;
+    bench.assert_exact().await;
 }

@@ -3,7 +3,7 @@
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{StoreError, VaultStore};
-use obsync_testcloud::ServiceFaults;
+use obsync_testcloud::{Refusal, ServiceFaults};
 use obsync_testkit::Chance;
 
 use crate::sites::{BUCKET, S3Bucket, config, location};
@@ -195,4 +195,25 @@ async fn a_location_without_its_service_is_told() {
     place(&store, "a.md", b"text", TIME, None).await;
     assert_eq!(store.list().await.unwrap().files.len(), 1);
     assert_eq!(store.location(), "memory://");
+}
+
+/// A bucket at an address of another region answers everything but what names it (S3 API reference, "Error responses").
+#[tokio::test]
+async fn an_endpoint_that_redirects_to_another_region_ends_the_run_at_once_and_says_what_to_set() {
+    for (status, code, words) in [
+        (301, "PermanentRedirect", "must be addressed using the specified endpoint"),
+        (307, "TemporaryRedirect", "Please re-send this request to the specified temporary endpoint"),
+        (400, "AuthorizationHeaderMalformed", "the region is wrong; expecting eu-west-1"),
+    ] {
+        let bucket = S3Bucket::new().await;
+        let store = bucket.store().await;
+        let refusal = |operation: &str| Refusal::new(operation, status, code, words);
+        bucket.cloud.faults().update(|faults| {
+            faults.s3_manners.refusals = ["ListObjectsV2", "PutObject", "HeadObject"].map(refusal).to_vec();
+        });
+        let before = store.requests();
+        assert_says(&store.is_empty().await.unwrap_err(), &["another region", words, "AWS_REGION"]);
+        assert_eq!(store.requests() - before, 1, "{code}");
+        assert_says(&publish_fails(&store).await, &["another region"]);
+    }
 }

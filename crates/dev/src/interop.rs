@@ -1,0 +1,78 @@
+//! `obsync-dev interop`: tries obsync against a server that others wrote, and tells what came of it as rows of a table.
+//!
+//! `dev/interop/run` installs and starts the servers. [`site`] is one of them as the conformance suite wants it, [`pulls`]
+//! pulls the fixtures, [`questions`] asks S3 what it does with conditions, [`function`] runs the function in AWS's
+//! emulator, [`row`] is what is printed.
+
+mod bucket;
+mod function;
+mod pulls;
+mod questions;
+mod row;
+mod site;
+
+use std::panic;
+
+use anyhow::{Context, Result, bail};
+use obsync_bucket::{BucketLocation, Service};
+use obsync_conformance::check_vault_store;
+
+use self::bucket::RemoteBucket;
+use self::questions::Questions;
+use self::row::Row;
+use crate::args::{InteropBucket, InteropFunction, InteropOptions, InteropSubject};
+use crate::console::{note, say};
+
+/// Tries what is asked for, and prints its row.
+///
+/// # Errors
+/// When obsync does not do with the server what it promises.
+pub(crate) async fn run(options: &InteropOptions) -> Result<()> {
+    // For the HTTP clients that are made here. Nothing else in this process chooses one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let row = match &options.subject {
+        InteropSubject::Bucket(options) => bucket_row(options).await?,
+        InteropSubject::Function(options) => function_row(options).await?,
+    };
+    say(&row.to_string());
+    Ok(())
+}
+
+async fn bucket_row(options: &InteropBucket) -> Result<Row> {
+    let location = BucketLocation::parse(&options.bucket)?;
+    let bucket = RemoteBucket::open(&location)?;
+    let mut row = Row::new(&options.name);
+    if location.service() == Service::S3 {
+        let questions = Questions::from_environment(location.bucket())?;
+        questions.create_bucket(options.versioned, options.object_lock).await?;
+        questions.ask_all(&mut row).await?;
+    } else {
+        questions::ask_library(&bucket, &mut row).await?;
+    }
+    note(&format!("{}: conformance", options.name));
+    check_conformance(bucket.clone()).await?;
+    row.add("all promises hold");
+    note(&format!("{}: pulls", options.name));
+    row.add(&pulls::pull_everything(&bucket).await?);
+    Ok(row)
+}
+
+/// Runs the suite as a task of its own, since a broken promise is a panic.
+async fn check_conformance(bucket: RemoteBucket) -> Result<()> {
+    let suite = tokio::task::spawn_blocking(move || {
+        tokio::runtime::Handle::current().block_on(check_vault_store(async || bucket.fresh_site()));
+    });
+    match suite.await {
+        Ok(()) => Ok(()),
+        Err(error) => match error.try_into_panic() {
+            Ok(broken) => panic::resume_unwind(broken),
+            Err(_) => bail!("the conformance suite was ended"),
+        },
+    }
+}
+
+async fn function_row(options: &InteropFunction) -> Result<Row> {
+    let mut row = Row::new(&options.name);
+    row.add(&function::sync_everything(options).await.context("the function in the emulator")?);
+    Ok(row)
+}

@@ -1,0 +1,66 @@
+//! A place in a real bucket, as the conformance suite wants it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use object_store::path::Path;
+use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
+use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
+use obsync_conformance::VaultStoreSite;
+
+use super::bucket::RemoteBucket;
+
+/// A prefix of a bucket.
+pub(super) struct RemoteSite {
+    pub(super) bucket: RemoteBucket,
+    pub(super) prefix: String,
+}
+
+impl RemoteSite {
+    #[expect(clippy::expect_used, reason = "the suite tells a broken promise by a panic")]
+    fn key(&self, path: &str) -> Path {
+        Path::parse(format!("{}/{path}", self.prefix)).expect("a key")
+    }
+}
+
+#[async_trait]
+#[expect(clippy::expect_used, reason = "the suite tells a broken promise by a panic")]
+impl VaultStoreSite for RemoteSite {
+    type Store = BucketStore;
+
+    async fn open(&self) -> BucketStore {
+        let location = format!("{}/{}", self.bucket.place, self.prefix);
+        let location = BucketLocation::parse(&location).expect("a location");
+        let options = BucketOptions { abandoned_after: Duration::ZERO, ..BucketOptions::default() };
+        BucketStore::open(&location, options).await.expect("open")
+    }
+
+    async fn plant(&self, path: &str, content: &[u8]) {
+        self.bucket.store.put(&self.key(path), content.to_vec().into()).await.expect("put");
+    }
+
+    async fn content(&self, path: &str) -> Option<Vec<u8>> {
+        let found = match self.bucket.store.get(&self.key(path)).await {
+            Err(object_store::Error::NotFound { .. }) => return None,
+            found => found.expect("get"),
+        };
+        Some(found.bytes().await.expect("bytes").to_vec())
+    }
+
+    async fn mtime(&self, path: &str) -> Option<i64> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let found = match self.bucket.store.get_opts(&self.key(path), options).await {
+            Err(object_store::Error::NotFound { .. }) => return None,
+            found => found.expect("head"),
+        };
+        found.attributes.get(&Attribute::Metadata("mtime".into()))?.parse().ok()
+    }
+
+    fn has_folders(&self) -> bool {
+        false
+    }
+
+    fn keeps_staged(&self) -> bool {
+        false
+    }
+}
