@@ -18,7 +18,9 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
 
 use super::traffic::Traffic;
+use super::trouble::innermost;
 use super::turns::Turns;
+use super::waits::{Waits, is_refused};
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -66,7 +68,7 @@ impl Connector {
         };
         let client = builder.build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
         let turns = Turns::new(most, traffic.clone());
-        Ok(Connector { client: HttpClient::new(Paced { client, traffic, turns }) })
+        Ok(Connector { client: HttpClient::new(Paced { client, traffic, turns, waits: Waits::new() }) })
     }
 
     /// The client.
@@ -106,8 +108,8 @@ fn proxy(url: &str, direct: &str) -> Result<reqwest::Proxy, String> {
 pub(super) struct NoWay(pub(super) String);
 
 /// The same error, but as one after which nobody tries again if that cannot help: of a certificate that is not accepted,
-/// of a proxy that wants another password.
-fn settled(host: &str, error: HttpError) -> HttpError {
+/// of a proxy that wants another password, of a host that has never answered and where nobody listens.
+fn settled(host: &str, is_unknown: bool, error: HttpError) -> HttpError {
     if let Some(problem) = CertificateProblem::within(host, &error) {
         return HttpError::new(HttpErrorKind::Unknown, NoWay(problem.to_string()));
     }
@@ -115,6 +117,10 @@ fn settled(host: &str, error: HttpError) -> HttpError {
         let reason =
             "the proxy wants another user and password than the address in HTTPS_PROXY or ALL_PROXY has";
         return HttpError::new(HttpErrorKind::Unknown, NoWay(reason.to_owned()));
+    }
+    if is_unknown && is_refused(&error) {
+        let reason = format!("{host} cannot be reached ({}); check the address", innermost(&error));
+        return HttpError::new(HttpErrorKind::Unknown, NoWay(reason));
     }
     error
 }
@@ -157,6 +163,7 @@ struct Paced {
     client: reqwest::Client,
     traffic: Traffic,
     turns: Turns,
+    waits: Waits,
 }
 
 #[async_trait]
@@ -166,7 +173,9 @@ impl HttpService for Paced {
         self.traffic.count();
         let is_of_content = asks_for_content(&request);
         let host = request.uri().host().unwrap_or_default().to_owned();
-        let outcome = HttpService::call(&self.client, request).await.map_err(|error| settled(&host, error));
+        let is_unknown = self.waits.is_unknown();
+        let answer = self.waits.answer(&host, HttpService::call(&self.client, request)).await;
+        let outcome = answer.map_err(|error| settled(&host, is_unknown, error));
         turn.end(&outcome);
         match outcome {
             Ok(answer) if is_of_content && answer.status().is_success() => Ok(answer),

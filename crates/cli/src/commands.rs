@@ -10,6 +10,7 @@ mod aws;
 mod completions;
 mod confirm;
 mod credentials;
+mod help;
 mod login;
 mod logout;
 mod pull;
@@ -48,5 +49,6 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         }
         Command::Totp(options) => context.or_stopped(totp::run(options, context)).await,
         Command::Completions(options) => completions::run(options, &mut Arguments::command(), context),
+        Command::Help(options) => help::run(options, context),
     }
 }

@@ -18,6 +18,7 @@ mod home;
 mod install;
 mod private_file;
 mod signals;
+mod suggestions;
 mod target;
 mod ui;
 
@@ -44,12 +45,13 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     match Arguments::try_parse_from(&args) {
         Ok(arguments) => run(&arguments).into(),
-        Err(error) => refuse(&error, args.iter().any(|arg| arg == OsStr::new("--json"))).into(),
+        Err(mut error) => refuse(&mut error, args.iter().any(|arg| arg == OsStr::new("--json"))).into(),
     }
 }
 
 /// Help and the version are no errors, but come as such.
-fn refuse(error: &clap::Error, json: bool) -> Exit {
+fn refuse(error: &mut clap::Error, json: bool) -> Exit {
+    suggestions::correct(error);
     // Nothing is left to be done for a reader that went away.
     let _ = error.print();
     match error.kind() {
@@ -67,9 +69,9 @@ fn run(arguments: &Arguments) -> Exit {
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(async {
             let stop = CancellationToken::new();
-            signals::listen(stop.clone());
+            signals::listen(stop.clone(), Arc::clone(&console));
             let context = Context::new(&arguments.global, Arc::clone(&console), stop)?;
-            let result = commands::run(&arguments.command, &context, arguments.global.verbose > 0).await;
+            let result = commands::run(&arguments.command, &context, arguments.global.verbose > 1).await;
             context.end().await;
             result
         });

@@ -8,7 +8,11 @@ pub trait Progress: Send + Sync {
     /// The number of entries that the server has listed so far.
     fn listed(&self, _entries: u64) {}
 
-    /// The plan is made: this many files with this many bytes are to be brought into place.
+    /// Of the changes that were listed, this many files with this many bytes are in place since an earlier run. Comes before
+    /// [`planned`](Self::planned).
+    fn in_place(&self, _files: u64, _bytes: u64) {}
+
+    /// The plan is made: this many files with this many bytes are to be brought into place, besides those of earlier calls.
     fn planned(&self, _files: u64, _bytes: u64) {}
 
     /// Plaintext bytes have arrived from the server.

@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use obsync_core::StateError;
+use obsync_net::{Throttle, WAITS};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -94,8 +95,12 @@ struct Inner {
     requests: Arc<AtomicU64>,
     /// When the program was asked to end.
     hurried: watch::Sender<Option<Instant>>,
+    /// Requests fail and wait together.
+    waits: Throttle,
 }
 
+/// The time between two events that say why requests are repeated.
+const WAIT_EVERY: Duration = Duration::from_secs(10);
 /// How long a call may last that is under way when the program is asked to end.
 const UNDER_WAY: Duration = Duration::from_secs(3);
 /// How long a call may last at least that is made after that, such as one that lets a lease go.
@@ -123,7 +128,7 @@ impl DynamoTable {
             .build();
         let client = Client::from_conf(config);
         let hurried = watch::Sender::new(None);
-        DynamoTable { inner: Arc::new(Inner { client, name, options, requests, hurried }) }
+        DynamoTable { inner: Arc::new(Inner { client, name, options, requests, hurried, waits: Throttle::new(WAIT_EVERY) }) }
     }
 
     /// The table's name.
@@ -254,6 +259,11 @@ impl DynamoTable {
                 && let Some(pause) = pauses.next()
             {
                 tracing::debug!(table = self.name().as_str(), ?trouble, ?pause, "asking DynamoDB again");
+                if let Some(reason) = trouble.reason_to_wait()
+                    && self.inner.waits.passes()
+                {
+                    tracing::info!(target: WAITS, "the table {} {reason}; asking again", self.name().as_str());
+                }
                 tokio::time::sleep(pause).await;
                 continue;
             }

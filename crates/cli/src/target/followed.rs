@@ -82,6 +82,11 @@ impl Progress for Both {
         self.counted.listed(entries);
     }
 
+    fn in_place(&self, files: u64, bytes: u64) {
+        self.shown.in_place(files, bytes);
+        self.counted.in_place(files, bytes);
+    }
+
     fn planned(&self, files: u64, bytes: u64) {
         self.shown.planned(files, bytes);
         self.counted.planned(files, bytes);

@@ -112,9 +112,16 @@ impl Console {
         });
     }
 
-    /// From now on lines are printed above this bar; `None` ends that.
-    pub(crate) fn set_bar(&self, bar: Option<ProgressBar>) {
-        *self.bar() = bar;
+    /// From now on lines are printed above this bar.
+    pub(crate) fn set_bar(&self, bar: ProgressBar) {
+        *self.bar() = Some(bar);
+    }
+
+    /// Takes the bar off the terminal, if there is one.
+    pub(crate) fn remove_bar(&self) {
+        if let Some(bar) = self.bar().take() {
+            bar.finish_and_clear();
+        }
     }
 
     fn around_bar<T>(&self, write: impl FnOnce() -> T) -> T {
