@@ -64,7 +64,8 @@ fn refuse(error: &mut clap::Error, json: bool) -> Exit {
 
 fn run(arguments: &Arguments) -> Exit {
     obsync_private::refuse_core_dumps();
-    let console = Arc::new(Console::new(arguments.global.quiet));
+    let console = Console::new(arguments.global.quiet).naming_files(arguments.global.verbose > 0);
+    let console = Arc::new(console);
     ui::logging::start(arguments.global.verbose, &console);
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(async {

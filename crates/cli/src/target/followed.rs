@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use obsync_core::{Mode, Phase, Progress, Report, StateStore};
+use obsync_core::{FileAction, Mode, Phase, Progress, Report, StateStore};
 use obsync_dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState, Tracker};
+
+use obsync_protocol::VaultPath;
 
 use crate::exit::{Exit, Failed};
 use crate::target::states::State;
@@ -100,6 +102,10 @@ impl Progress for Both {
     fn placed(&self, bytes: u64) {
         self.shown.placed(bytes);
         self.counted.placed(bytes);
+    }
+
+    fn file(&self, path: &VaultPath, action: FileAction) {
+        self.shown.file(path, action);
     }
 
     /// For people, so not counted.

@@ -18,6 +18,7 @@ use crate::exit::Failed;
 #[derive(Debug, Default)]
 pub(crate) struct Console {
     quiet: bool,
+    names_files: bool,
     redactor: Redactor,
     bar: Mutex<Option<ProgressBar>>,
 }
@@ -26,6 +27,16 @@ impl Console {
     /// With `quiet`, only errors and results that were asked for are printed.
     pub(crate) fn new(quiet: bool) -> Self {
         Console { quiet, ..Console::default() }
+    }
+
+    /// The same, which names each file that something is done with.
+    pub(crate) fn naming_files(self, names_files: bool) -> Self {
+        Console { names_files, ..self }
+    }
+
+    /// Whether `-v` was given.
+    pub(crate) fn names_files(&self) -> bool {
+        self.names_files
     }
 
     /// The secrets that are not printed.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use obsync_core::{Phase, Progress};
+use obsync_core::{FileAction, Phase, Progress};
+use obsync_protocol::{VaultPath, shown_name};
 use tokio::task::JoinHandle;
 
 use crate::ui::console::Console;
@@ -177,6 +178,19 @@ impl Progress for Display {
     fn placed(&self, bytes: u64) {
         self.files_placed.fetch_add(1, Ordering::Relaxed);
         self.bytes_placed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn file(&self, path: &VaultPath, action: FileAction) {
+        if self.console.names_files() {
+            let action = match action {
+                FileAction::Downloaded => "downloaded",
+                FileAction::Copied => "copied",
+                FileAction::Found => "found",
+                FileAction::TimesSet => "set the times of",
+                FileAction::Deleted => "deleted",
+            };
+            self.console.note(&format!("{action} {}", shown_name(path.as_str())));
+        }
     }
 
     fn notice(&self, text: &str) {
