@@ -88,6 +88,7 @@ Terminal:
 An empty variable counts as unset. Text is printed as UTF-8 whatever the locale.";
 
 const EXIT_CODES: &str = "\
+Every command ends with one of these:
   0  done
   1  an error that none of the others describes (destination not usable, disk
      full, damaged state)
@@ -107,6 +108,7 @@ A monitor takes 0 and 7 for success: with 7, another run does the work. 6 and 8
 pass by themselves; the others need somebody. docs/CRON.md has examples.";
 
 const DESTINATIONS: &str = "\
+Where a vault can be pulled to:
   ./notes, /backup/notes     a folder; made if it is not there
   s3://BUCKET/PREFIX         Amazon S3, or what speaks its protocol
   gs://BUCKET/PREFIX         Google Cloud Storage

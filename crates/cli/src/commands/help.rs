@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failed};
 
 pub(super) fn run(options: &Help, context: &Context) -> Result<Exit, Failed> {
-    let mut program = Arguments::command().term_width(width());
+    let mut program = Arguments::command();
     // Global options reach the commands, and every usage has the program's name.
     program.build();
     let text = match options.subject.as_slice() {
@@ -48,9 +48,4 @@ fn command<'a>(program: &'a mut Command, words: &[String]) -> Result<&'a mut Com
 /// The help of the options that every command has.
 fn global_options(program: Command) -> String {
     program.help_template("{options}").render_long_help().to_string()
-}
-
-/// The width that help is wrapped at, as for `--help`.
-fn width() -> usize {
-    crate::ui::width::of_stdout().min(100)
 }

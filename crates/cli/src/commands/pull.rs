@@ -7,7 +7,7 @@ use std::time::Duration;
 use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Doubt, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull,
+    Doubt, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, StateStore, VaultStore, pull,
 };
 use obsync_protocol::{Filter, MasterKey};
 use serde::Serialize;
@@ -133,6 +133,7 @@ async fn pull_into(
     verbose: bool,
 ) -> Result<Report, Failed> {
     let display = Display::new(Arc::clone(&context.console));
+    resume(&display, state.store().as_ref()).await?;
     let _drawing = display.draw(verbose);
     let Manner { doubt, keep_everything } = manner;
     let pull_options = PullOptions { doubt, keep_everything, ..pull_options(options) };
@@ -151,6 +152,18 @@ async fn pull_into(
         followed.end(&result).await;
     }
     result
+}
+
+/// A first pull that goes on is shown with what it brought already.
+async fn resume(display: &Display, state: &dyn StateStore) -> Result<(), Failed> {
+    if state.load().await?.listed || state.files().await? == 0 {
+        return Ok(());
+    }
+    let records = state.all_records().await?;
+    let sizes = records.iter().filter_map(|record| Some(record.file()?.size));
+    let (files, bytes) = sizes.fold((0, 0_u64), |(files, bytes), size| (files + 1, bytes.saturating_add(size)));
+    display.resume(files, bytes);
+    Ok(())
 }
 
 /// Pulls until it is done, the program is to end, or another process has the destination.

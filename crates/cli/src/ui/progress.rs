@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use obsync_core::{FileAction, Phase, Progress};
 use obsync_protocol::{VaultPath, shown_name};
 use tokio::task::JoinHandle;
@@ -22,6 +21,10 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Time between two redraws of the bar.
 const DRAW_EVERY: Duration = Duration::from_millis(120);
 
+/// Columns that the bar leaves free: for the `^C` of whoever interrupts, and the last one, which makes some terminals begin
+/// another line.
+const SPARED: usize = 3;
+
 /// Counts what the engine says, and shows it.
 #[derive(Debug)]
 pub(crate) struct Display {
@@ -36,6 +39,7 @@ pub(crate) struct Display {
     /// What earlier runs brought of all that.
     files_before: AtomicU64,
     bytes_before: AtomicU64,
+    resumed: AtomicBool,
     files_placed: AtomicU64,
     bytes_placed: AtomicU64,
     bytes_received: AtomicU64,
@@ -63,6 +67,7 @@ impl Display {
             bytes: AtomicU64::new(0),
             files_before: AtomicU64::new(0),
             bytes_before: AtomicU64::new(0),
+            resumed: AtomicBool::new(false),
             files_placed: AtomicU64::new(0),
             bytes_placed: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
@@ -75,6 +80,12 @@ impl Display {
         self.connected.load(Ordering::Relaxed)
     }
 
+    /// The first pull goes on, of which this is recorded already.
+    pub(crate) fn resume(&self, files: u64, bytes: u64) {
+        self.in_place(files, bytes);
+        self.resumed.store(true, Ordering::Relaxed);
+    }
+
     /// Starts showing. A bar is only for a terminal that can move its cursor and on which no log is written.
     pub(crate) fn draw(self: &Arc<Self>, has_log: bool) -> Drawing {
         let mut drawing = Drawing { console: Arc::clone(&self.console), ticking: None };
@@ -83,9 +94,7 @@ impl Display {
         }
         let display = Arc::clone(self);
         if Console::has_terminal() && moves_cursor() && !has_log {
-            let bar = ProgressBar::new(0).with_style(style());
-            self.console.set_bar(bar.clone());
-            drawing.ticking = Some(tokio::spawn(every(DRAW_EVERY, move || display.redraw(&bar))));
+            drawing.ticking = Some(tokio::spawn(every(DRAW_EVERY, move || display.redraw())));
         } else {
             let ticks = move || display.console.note(&display.line());
             drawing.ticking = Some(tokio::spawn(every(LINE_EVERY, ticks)));
@@ -93,10 +102,9 @@ impl Display {
         drawing
     }
 
-    fn redraw(&self, bar: &ProgressBar) {
-        // A line that fills the last column makes some terminals begin another.
-        bar.set_message(self.shown(Instant::now()).line(width::of_stderr() - 1));
-        bar.tick();
+    fn redraw(&self) {
+        let width = width::of_stderr().saturating_sub(SPARED);
+        self.console.draw_bar(self.shown(Instant::now()).line(width));
     }
 
     fn line(&self) -> String {
@@ -161,6 +169,10 @@ impl Progress for Display {
     }
 
     fn in_place(&self, files: u64, bytes: u64) {
+        if self.resumed.load(Ordering::Relaxed) {
+            // What was listed before the resumption is not listed again, so this is a part of what is known already.
+            return;
+        }
         self.files_before.store(files, Ordering::Relaxed);
         self.bytes_before.store(bytes, Ordering::Relaxed);
     }
@@ -200,16 +212,12 @@ impl Progress for Display {
 
 impl Drop for Drawing {
     fn drop(&mut self) {
+        // Under the console's lock: a redraw that is under way now comes before or not at all.
         if let Some(ticking) = &self.ticking {
             ticking.abort();
         }
         self.console.remove_bar();
     }
-}
-
-/// The line is laid out here, not by the library: it has to fit.
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Whether the terminal can draw a line anew, as far as its name says.
@@ -263,6 +271,16 @@ mod tests {
         display.received(1_000_000);
         display.placed(1_000_000);
         assert_eq!(text(&display), "401 of 1,000 files, 5.0 MB of 10.0 MB");
+    }
+
+    #[test]
+    fn what_a_resumption_lists_again_is_not_counted_twice() {
+        let display = display();
+        display.resume(400, 4_000_000);
+        display.phase(Phase::Transferring);
+        display.in_place(10, 100_000);
+        display.planned(600, 6_000_000);
+        assert_eq!(text(&display), "400 of 1,000 files, 4.0 MB of 10.0 MB");
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Terminal {
     #[track_caller]
     fn end(mut self) -> (Option<i32>, String) {
         let code = self.ended();
-        (code, self.shown)
+        (code, std::mem::take(&mut self.shown))
     }
 
     /// Waits for the program's end.
@@ -162,6 +162,13 @@ impl Terminal {
     /// Everything that was written to the terminal.
     pub(crate) fn written(&self) -> &str {
         &self.shown
+    }
+}
+
+impl Drop for Terminal {
+    /// A test that failed leaves no program that keeps its world busy.
+    fn drop(&mut self) {
+        let _ = self.program.kill();
     }
 }
 

@@ -18,12 +18,6 @@ fn several() -> World {
 }
 
 #[test]
-fn vaults_are_shown_as_a_table_with_the_shared_ones_marked() {
-    let world = several();
-    insta::assert_snapshot!(world.redacted(&world.must(&["vaults"]).stdout), @"");
-}
-
-#[test]
 fn vaults_are_listed_for_scripts_without_secrets() {
     let world = several();
     let vaults = world.must(&["vaults", "--json"]).json();
