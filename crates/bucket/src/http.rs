@@ -12,7 +12,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::signer::Method;
-use obsync_net::{CertificateProblem, NetworkError, Proxies};
+use obsync_net::{CertificateProblem, NetworkError, Proxies, is_refused};
 use obsync_protocol::{limits, with_reasons};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
@@ -20,7 +20,7 @@ use rustls::ClientConfig;
 use super::traffic::Traffic;
 use super::trouble::innermost;
 use super::turns::Turns;
-use super::waits::{Waits, is_refused};
+use super::waits::Waits;
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

@@ -1,7 +1,5 @@
 //! Says why a bucket keeps a run waiting: answers that do not come, and refusals after which requests are repeated.
 
-use std::error::Error;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -87,34 +85,5 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Whether nobody listens at an address, or there is no such host.
-pub(super) fn is_refused(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            // An io::Error leaves out the error that it wraps when it is asked for its source.
-            let inner = io.get_ref().map(|inner| inner as &(dyn Error + 'static));
-            if io.kind() == io::ErrorKind::ConnectionRefused || inner.is_some_and(is_refused) {
-                return true;
-            }
-        }
-        next = error.source();
-    }
-    with_reasons(error).contains("Name or service not known")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_connection_is_found_in_a_chain_of_reasons() {
-        let refused = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
-        assert!(is_refused(&refused));
-        assert!(!is_refused(&io::Error::from(io::ErrorKind::ConnectionReset)));
-        assert!(is_refused(&io::Error::other("failed to lookup address information: Name or service not known")));
     }
 }

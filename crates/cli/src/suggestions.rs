@@ -44,8 +44,9 @@ fn meant(given: &str) -> Option<String> {
         return Some((*command).to_owned());
     }
     let program = Arguments::command();
-    let distances =
-        program.get_subcommands().map(|command| (osa_distance(&given, command.get_name()), command.get_name()));
+    let distances = program
+        .get_subcommands()
+        .map(|command| (osa_distance(&given, command.get_name()), command.get_name()));
     // One letter of three may be wrong, missing or swapped.
     let near = distances.filter(|(typos, name)| *typos * 3 <= name.len()).min();
     near.map(|(_, name)| name.to_owned())

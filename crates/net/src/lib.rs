@@ -28,4 +28,4 @@ pub use names::{NameWait, Resolve, Resolving};
 pub use network::{Network, PemTrust};
 pub use proxy::{Proxies, Proxy};
 pub use stream::Stream;
-pub use waits::{Throttle, WAITS, watched};
+pub use waits::{Throttle, WAITS, is_refused, watched};

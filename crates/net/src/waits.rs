@@ -1,9 +1,13 @@
 //! Says why nothing moves: repeated attempts and answers that do not come, as events of one target, which a program can
 //! show to people without the rest of the log.
 
+use std::error::Error;
+use std::io;
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use obsync_protocol::with_reasons;
 
 /// The target of these events. Their level is INFO, and their message a whole sentence without a full stop.
 pub const WAITS: &str = "obsync::waits";
@@ -52,6 +56,24 @@ pub async fn watched<F: Future>(work: F, mut say: impl FnMut(Duration)) -> F::Ou
     }
 }
 
+/// Whether an error comes of an address at which nobody listens, or of a host that does not exist. Where a service has
+/// never answered, it will not be there in a moment either.
+#[must_use]
+pub fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            // An io::Error leaves out the error that it wraps when it is asked for its source.
+            let inner = io.get_ref().map(|inner| inner as &(dyn Error + 'static));
+            if io.kind() == io::ErrorKind::ConnectionRefused || inner.is_some_and(is_refused) {
+                return true;
+            }
+        }
+        next = error.source();
+    }
+    with_reasons(error).contains("Name or service not known")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +90,15 @@ mod tests {
         let mut said = Vec::new();
         watched(tokio::time::sleep(Duration::from_secs(25)), |time| said.push(time.as_secs())).await;
         assert_eq!(said, [10, 20]);
+    }
+
+    #[test]
+    fn a_refused_connection_is_found_in_a_chain_of_reasons() {
+        let refused = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert!(is_refused(&refused));
+        assert!(!is_refused(&io::Error::from(io::ErrorKind::ConnectionReset)));
+        assert!(is_refused(&io::Error::other(
+            "failed to lookup address information: Name or service not known"
+        )));
     }
 }

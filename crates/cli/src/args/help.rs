@@ -159,9 +159,9 @@ mod tests {
     #[test]
     fn every_variable_that_an_option_reads_is_explained() {
         let program = Arguments::command();
-        let commands = program.get_subcommands().flat_map(|command| {
-            std::iter::once(command).chain(command.get_subcommands())
-        });
+        let commands = program
+            .get_subcommands()
+            .flat_map(|command| std::iter::once(command).chain(command.get_subcommands()));
         let options = commands.chain([&program]).flat_map(|command| command.get_arguments());
         for name in options.filter_map(|option| option.get_env()?.to_str()) {
             assert!(ENVIRONMENT.contains(name), "{name} is missing");

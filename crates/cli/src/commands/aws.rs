@@ -8,9 +8,7 @@ use serde_json::Value;
 use crate::args::AwsInit;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::install::{
-    BucketInstaller, BucketStep, TableInstaller, TableStatus, TableStep, policy_for_pulls,
-};
+use crate::install::{BucketInstaller, BucketStep, TableInstaller, TableStatus, TableStep, policy_for_pulls};
 use crate::target::aws;
 
 /// What `--json` prints.

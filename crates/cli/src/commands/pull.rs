@@ -161,7 +161,8 @@ async fn resume(display: &Display, state: &dyn StateStore) -> Result<(), Failed>
     }
     let records = state.all_records().await?;
     let sizes = records.iter().filter_map(|record| Some(record.file()?.size));
-    let (files, bytes) = sizes.fold((0, 0_u64), |(files, bytes), size| (files + 1, bytes.saturating_add(size)));
+    let (files, bytes) =
+        sizes.fold((0, 0_u64), |(files, bytes), size| (files + 1, bytes.saturating_add(size)));
     display.resume(files, bytes);
     Ok(())
 }

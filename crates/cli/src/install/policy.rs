@@ -112,7 +112,8 @@ mod tests {
     fn the_command_line_needs_what_the_function_needs() {
         let template = include_str!("../../../../deploy/template.yaml");
         let policy = for_pulls("notes", "states", "us-east-1", Some("arn:aws:kms:us-east-1:1:key/k"));
-        for action in statements(&policy).iter().flat_map(|statement| statement["Action"].as_array().unwrap()) {
+        for action in statements(&policy).iter().flat_map(|statement| statement["Action"].as_array().unwrap())
+        {
             let action = action.as_str().unwrap();
             assert!(template.contains(&format!("- {action}\n")), "{action} is not in the template");
         }

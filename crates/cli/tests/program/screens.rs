@@ -111,7 +111,12 @@ fn no_colour_is_used_where_none_is_wanted() {
     {
         let mut terminal = Terminal::sized(USUAL, &world, &["pull", "--nonsense"], &[(variable, value)]);
         assert_eq!(terminal.ended(), Some(2));
-        assert_eq!(terminal.written().contains('\u{1b}'), is_coloured, "{variable}: {:?}", terminal.written());
+        assert_eq!(
+            terminal.written().contains('\u{1b}'),
+            is_coloured,
+            "{variable}: {:?}",
+            terminal.written()
+        );
     }
 }
 

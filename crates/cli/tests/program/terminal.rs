@@ -172,7 +172,8 @@ impl Drop for Terminal {
     }
 }
 
-pub(crate) const CREDENTIALS: [(&str, &str); 2] = [("OBSIDIAN_EMAIL", EMAIL), ("OBSIDIAN_PASSWORD", PASSWORD)];
+pub(crate) const CREDENTIALS: [(&str, &str); 2] =
+    [("OBSIDIAN_EMAIL", EMAIL), ("OBSIDIAN_PASSWORD", PASSWORD)];
 
 #[test]
 fn a_login_asks_for_what_is_missing() {

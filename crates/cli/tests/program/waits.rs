@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use obsync_testkit::{Chance, Faults, VaultSpec};
 
-use crate::cloud::place::{DEST, Place};
+use crate::cloud::place::{DEST, Place, TABLE};
 use crate::world::{World, ran};
 
 #[test]
@@ -65,11 +65,25 @@ fn a_bucket_that_refuses_the_connection_is_said_at_once() {
 }
 
 #[test]
+fn a_table_that_refuses_the_connection_is_said_at_once() {
+    let place = Place::new();
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let begun = Instant::now();
+    let mut pull = place.command(&["pull", "Notes", DEST, "--state", TABLE]);
+    let pull = ran(pull.env("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{nowhere}"))).expect(1);
+    assert!(pull.stderr.contains("refused"), "{}", pull.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+}
+
+#[test]
 fn verbose_names_each_file_and_very_verbose_is_for_developers() {
     let world = World::new();
     world.vault("Notes").write("Folder/Note.md", "a note", 1_700_000_000_000).unwrap();
     let pull = world.must(&["pull", "Notes", "notes", "-v"]).stderr;
-    assert!(pull.contains("\ndownloaded Folder/Note.md\n") || pull.starts_with("downloaded Folder/Note.md\n"), "{pull}");
+    assert!(
+        pull.contains("\ndownloaded Folder/Note.md\n") || pull.starts_with("downloaded Folder/Note.md\n"),
+        "{pull}"
+    );
     assert!(!pull.contains("DEBUG") && !pull.contains("obsync_"), "{pull}");
     world.vault("Notes").delete("Folder/Note.md").unwrap();
     assert!(world.must(&["pull", "Notes", "notes", "-v"]).stderr.contains("deleted Folder/Note.md\n"));
