@@ -23,6 +23,7 @@ mod target;
 mod ui;
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -52,14 +53,25 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
 /// Help and the version are no errors, but come as such.
 fn refuse(error: &mut clap::Error, json: bool) -> Exit {
     suggestions::correct(error);
-    // Nothing is left to be done for a reader that went away.
-    let _ = error.print();
+    let printed = error.print();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Exit::Done,
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return shown(printed),
         _ if json => report(&Console::default(), &Failed::new(Exit::Usage, error.to_string().trim_end())),
         _ => {}
     }
     Exit::Usage
+}
+
+/// How a program ends that was asked for its help. A reader that went away is no error.
+fn shown(printed: io::Result<()>) -> Exit {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let failed = Failed::cannot("write to standard output", &error);
+            Console::default().error(&format!("obsync: {failed}"));
+            failed.exit
+        }
+        _ => Exit::Done,
+    }
 }
 
 fn run(arguments: &Arguments) -> Exit {

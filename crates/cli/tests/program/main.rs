@@ -27,6 +27,7 @@ mod screens;
 mod scripts;
 mod secrets;
 mod sign_in;
+mod surroundings;
 mod terminal;
 mod vaults;
 mod waits;
