@@ -115,8 +115,11 @@ fn runtime() -> Result<Runtime, Failed> {
 /// The failure as the one document on standard output.
 fn report(console: &Console, failed: &Failed) {
     let document = json!({ "error": { "kind": failed.exit, "message": failed.message } });
-    if let Err(failed) = console.json(&document) {
-        console.error(&format!("obsync: {failed}"));
+    // Where standard output cannot be written, that is the failure already.
+    if let Err(unwritten) = console.json(&document)
+        && unwritten.message != failed.message
+    {
+        console.error(&format!("obsync: {unwritten}"));
     }
 }
 
