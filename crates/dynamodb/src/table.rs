@@ -301,7 +301,7 @@ impl DynamoTable {
             {
                 let reason =
                     failure.as_connector_error().map_or_else(String::new, |error| with_reasons(error));
-                Trouble::NoWay(format!("{reason}; check the address"))
+                Trouble::NoWay(format!("it does not answer ({reason}); check the address"))
             }
             SdkError::ServiceError(_) => {
                 self.inner.answered.store(true, Ordering::Relaxed);
