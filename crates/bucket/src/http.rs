@@ -15,13 +15,15 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::signer::Method;
-use obsync_net::{CertificateProblem, NameWait, Network, NetworkError, Proxies, Proxy};
+use obsync_net::{CertificateProblem, NameWait, Network, NetworkError, Proxies, Proxy, is_refused};
 use obsync_protocol::{limits, with_reasons};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
 
 use super::traffic::Traffic;
+use super::trouble::innermost;
 use super::turns::Turns;
+use super::waits::Waits;
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -72,7 +74,8 @@ impl Connector {
         };
         let client = builder.build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
         let turns = Turns::new(most, traffic.clone());
-        Ok(Connector { client: HttpClient::new(Paced { client, proxies, traffic, turns }) })
+        let waits = Waits::new();
+        Ok(Connector { client: HttpClient::new(Paced { client, proxies, traffic, turns, waits }) })
     }
 
     /// The client.
@@ -130,8 +133,8 @@ fn proxy(url: &str, direct: &str) -> Result<reqwest::Proxy, String> {
 pub(super) struct NoWay(pub(super) String);
 
 /// The same error, but as one after which nobody tries again if that cannot help: of a certificate that is not accepted,
-/// of a proxy that wants another password.
-fn settled(host: &str, error: HttpError) -> HttpError {
+/// of a proxy that wants another password, of a host that has never answered and where nobody listens.
+fn settled(host: &str, is_unknown: bool, error: HttpError) -> HttpError {
     if let Some(problem) = CertificateProblem::within(host, &error) {
         return HttpError::new(HttpErrorKind::Unknown, NoWay(problem.to_string()));
     }
@@ -139,6 +142,10 @@ fn settled(host: &str, error: HttpError) -> HttpError {
         let reason =
             "the proxy wants another user and password than the address in HTTPS_PROXY or ALL_PROXY has";
         return HttpError::new(HttpErrorKind::Unknown, NoWay(reason.to_owned()));
+    }
+    if is_unknown && is_refused(&error) {
+        let reason = format!("{host} cannot be reached ({}); check the address", innermost(&error));
+        return HttpError::new(HttpErrorKind::Unknown, NoWay(reason));
     }
     error
 }
@@ -182,6 +189,7 @@ struct Paced {
     proxies: Proxies,
     traffic: Traffic,
     turns: Turns,
+    waits: Waits,
 }
 
 impl Paced {
@@ -232,8 +240,10 @@ impl HttpService for Paced {
         self.traffic.count();
         let is_of_content = asks_for_content(&request);
         let host = request.uri().host().unwrap_or_default().to_owned();
+        let is_unknown = self.waits.is_unknown();
         let proxy = self.proxy_for(&request);
-        let outcome = self.once_resolved(&host, request).await.map_err(|error| settled(&host, error));
+        let answer = self.waits.answer(&host, self.once_resolved(&host, request)).await;
+        let outcome = answer.map_err(|error| settled(&host, is_unknown, error));
         let outcome = outcome.map_err(|error| by_way_of(proxy, error));
         turn.end(&outcome);
         match outcome {

@@ -61,6 +61,8 @@ mod trouble;
 #[cfg(feature = "http")]
 mod turns;
 mod upload;
+#[cfg(feature = "http")]
+mod waits;
 mod writer;
 
 use std::collections::BTreeSet;

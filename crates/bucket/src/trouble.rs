@@ -313,7 +313,7 @@ fn find<E: std::error::Error + 'static>(error: &object_store::Error) -> Option<&
 }
 
 /// The last of a chain of reasons, which says most.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;

@@ -4,6 +4,7 @@
 //! from standard input or from the environment.
 
 mod cloud;
+mod help;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,55 +24,12 @@ pub(crate) use cloud::{
     Aws, AwsCommand, AwsInit, Credentials, CredentialsCommand, CredentialsExport, CredentialsRevoke, Objects,
     StateOption,
 };
-
-/// How the help of the program as a whole ends.
-const AFTER_HELP: &str = "\
-Examples:
-  obsync login                          sign in once; the token is kept
-  obsync vaults                         which vaults the account has
-  obsync pull \"My Vault\" ./notes        bring a vault here, and later what is new in it
-  obsync pull \"My Vault\" s3://b/notes   the same into a bucket; az:// too, gs:// untested
-  obsync verify ./notes                 check every file against what was pulled
-
-Environment:
-  OBSIDIAN_EMAIL, OBSIDIAN_PASSWORD     sign in without being asked
-  OBSIDIAN_TOTP_SECRET                  base32 secret from which two-factor codes are computed
-  OBSIDIAN_AUTH_TOKEN                   a token, instead of signing in
-  OBSYNC_VAULT_PASSWORD                 password of an end-to-end encrypted vault
-  OBSIDIAN_PASSWORD_FILE, …             each of these five from a file: its name with _FILE
-  OBSYNC_ENCRYPTION                     open vaults of this kind only, as --encryption
-  OBSYNC_HOME                           where obsync keeps its data (else the XDG folders)
-  OBSYNC_STATE                          where states are kept, as --state
-  OBSYNC_CA_FILE                        as --ca-file
-  SSL_CERT_FILE, AWS_CA_BUNDLE          in place of the system's certificates; for AWS only
-  HTTPS_PROXY, ALL_PROXY, NO_PROXY      the way out; loopback and plain http go direct
-  OBSYNC_MAX_DELETE                     how many files a pull may delete, as --max-delete
-  OBSYNC_MIN_SPEED                      least speed of the service, as --min-speed
-  OBSYNC_LEASE_SECONDS                  with a table: how long a run that died keeps others out [60]
-  AWS_PROFILE, AWS_REGION, …            s3:// and dynamodb://: as AWS's own tools have it
-  AWS_ENDPOINT_URL_S3                   address of an S3-compatible service of another maker
-  AWS_S3_ADDRESSING_STYLE               how it names buckets: path, virtual (in the host) or auto
-  GOOGLE_APPLICATION_CREDENTIALS, …     gs:// (untested): as Google's tools have it
-  AZURE_STORAGE_ACCOUNT_NAME, …_KEY     az://: the account and its key
-
-Exit status:
-  0  done
-  1  an error that none of the others describes (destination not usable, disk full, damaged state)
-  2  the command line cannot be understood
-  3  sign-in: account or vault password, two-factor code, expired token or subscription; or a vault is
-     encrypted otherwise than before
-  4  no such vault or destination, or more than one
-  5  finished, but some files failed (pull) or differ (verify)
-  6  interrupted or cut off midway; the next run goes on where this one stopped
-  7  another obsync is working on the destination
-  8  the service was not reached, or may not be talked to; nothing was done
-  9  finished, but for deletions that are too many: `obsync confirm` lets them go
- 10  the last successful pull is too old (status --max-age)
- 11  the vault on the server is older than the destination; nothing was removed";
+use help::FIRST_SCREEN;
+pub(crate) use help::{Help, OPTIONS, TOPICS};
 
 /// Brings Obsidian Sync vaults to a folder or a bucket: exactly, and whatever happens on the way.
 #[derive(Debug, Parser)]
-#[command(name = "obsync", version, after_help = AFTER_HELP, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "obsync", version, help_template = FIRST_SCREEN, disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -130,7 +88,7 @@ pub(crate) struct Global {
     /// PEM file with certificates to trust besides the system's, for the service, buckets and tables
     #[arg(long, value_name = "FILE", env = "OBSYNC_CA_FILE", hide_env_values = true, global = true)]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Tell more (-vv: much more), on standard error
+    /// Say more about what is done, on standard error (-vv: for developers, with times)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
     /// Print nothing but errors and what was asked for
@@ -159,6 +117,7 @@ pub(crate) enum Command {
     Aws(Aws),
     Totp(Totp),
     Completions(Completions),
+    Help(Help),
 }
 
 /// Sign in and keep the token
@@ -234,7 +193,7 @@ The password of an end-to-end encrypted vault is asked for once; the key derived
 How a vault is encrypted is written down when it is first opened, here and with the destination; a vault that the service \
 lists otherwise later is refused. If you converted it yourself in Obsidian, say --accept-encryption-change once.
 
-`obsync --help` lists the exit status.")]
+`obsync help exit-codes` lists the exit status.")]
 pub(crate) struct Pull {
     /// Name or id of the vault
     #[arg(value_name = "VAULT")]

@@ -11,6 +11,7 @@ mod completions;
 mod confirm;
 mod credentials;
 mod following;
+mod help;
 mod login;
 mod logout;
 mod pull;
@@ -52,5 +53,6 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         }
         Command::Totp(options) => context.or_stopped(totp::run(options, context)).await,
         Command::Completions(options) => completions::run(options, &mut Arguments::command(), context),
+        Command::Help(options) => help::run(options, context),
     }
 }

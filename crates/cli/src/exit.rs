@@ -12,7 +12,7 @@ use obsync_core::{StateError, StoreError};
 use obsync_protocol::with_reasons;
 use serde::Serialize;
 
-/// What the program's exit status says. `obsync --help` has the same table for people.
+/// What the program's exit status says. `obsync help exit-codes` has the same table for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {

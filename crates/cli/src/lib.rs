@@ -18,10 +18,12 @@ mod home;
 mod install;
 mod private_file;
 mod signals;
+mod suggestions;
 mod target;
 mod ui;
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -44,32 +46,45 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     match Arguments::try_parse_from(&args) {
         Ok(arguments) => run(&arguments).into(),
-        Err(error) => refuse(&error, args.iter().any(|arg| arg == OsStr::new("--json"))).into(),
+        Err(mut error) => refuse(&mut error, args.iter().any(|arg| arg == OsStr::new("--json"))).into(),
     }
 }
 
 /// Help and the version are no errors, but come as such.
-fn refuse(error: &clap::Error, json: bool) -> Exit {
-    // Nothing is left to be done for a reader that went away.
-    let _ = error.print();
+fn refuse(error: &mut clap::Error, json: bool) -> Exit {
+    suggestions::correct(error);
+    let printed = error.print();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Exit::Done,
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return shown(printed),
         _ if json => report(&Console::default(), &Failed::new(Exit::Usage, error.to_string().trim_end())),
         _ => {}
     }
     Exit::Usage
 }
 
+/// How a program ends that was asked for its help. A reader that went away is no error.
+fn shown(printed: io::Result<()>) -> Exit {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let failed = Failed::cannot("write to standard output", &error);
+            Console::default().error(&format!("obsync: {failed}"));
+            failed.exit
+        }
+        _ => Exit::Done,
+    }
+}
+
 fn run(arguments: &Arguments) -> Exit {
     obsync_private::refuse_core_dumps();
-    let console = Arc::new(Console::new(arguments.global.quiet));
+    let console = Console::new(arguments.global.quiet).naming_files(arguments.global.verbose > 0);
+    let console = Arc::new(console);
     ui::logging::start(arguments.global.verbose, &console);
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(async {
             let stop = CancellationToken::new();
-            signals::listen(stop.clone());
+            signals::listen(stop.clone(), Arc::clone(&console));
             let context = Context::new(&arguments.global, Arc::clone(&console), stop)?;
-            let result = commands::run(&arguments.command, &context, arguments.global.verbose > 0).await;
+            let result = commands::run(&arguments.command, &context, arguments.global.verbose > 1).await;
             context.end().await;
             result
         });
@@ -100,8 +115,11 @@ fn runtime() -> Result<Runtime, Failed> {
 /// The failure as the one document on standard output.
 fn report(console: &Console, failed: &Failed) {
     let document = json!({ "error": { "kind": failed.exit, "message": failed.message } });
-    if let Err(failed) = console.json(&document) {
-        console.error(&format!("obsync: {failed}"));
+    // Where standard output cannot be written, that is the failure already.
+    if let Err(unwritten) = console.json(&document)
+        && unwritten.message != failed.message
+    {
+        console.error(&format!("obsync: {unwritten}"));
     }
 }
 

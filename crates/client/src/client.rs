@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use ::http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN};
 use ::http::{Method, Request, request};
@@ -11,8 +12,8 @@ use backon::{BackoffBuilder, ExponentialBackoff};
 use bytes::Bytes;
 use http_body_util::Full;
 use jiff::Timestamp;
-use obsync_net::{Connector, NameWait, Network};
-use obsync_protocol::{Redactor, RestError, RestReply, RestRequest};
+use obsync_net::{Connector, NameWait, Network, WAITS, watched};
+use obsync_protocol::{Redactor, RestError, RestReply, RestRequest, with_reasons};
 use rustls::ClientConfig;
 use tokio::time::timeout;
 use tracing::{debug, info};
@@ -168,11 +169,10 @@ impl Client {
                 Err(error) if may_repeat(&error, repeat) => error,
                 Err(error) => return Err(self.finished(error)),
             };
-            let Some(pause) = pauses.next() else {
-                return Err(self.finished(error));
-            };
-            info!(call = R::PATH, %error, ?pause, "trying again after a pause");
-            tokio::time::sleep(pause).await;
+            let error = self.finished(error);
+            if !pauses.pause(&error).await {
+                return Err(error);
+            }
         }
     }
 
@@ -185,7 +185,11 @@ impl Client {
     async fn call_once<R: RestRequest>(&self, request: &R, manner: Manner) -> Result<R::Reply, ClientError> {
         let limit = self.inner.options.timeouts.rest_request;
         let late = |_| ClientError::TimedOut { what: "the service's answer", after: limit };
-        timeout(limit, self.attempt(request, manner)).await.map_err(late)?
+        let say = |waited: Duration| {
+            let (waited, limit) = (waited.as_secs(), limit.as_secs());
+            info!(target: WAITS, "the service has not answered for {waited} s; waiting for {limit} s at most");
+        };
+        watched(timeout(limit, self.attempt(request, manner)), say).await.map_err(late)?
     }
 
     async fn attempt<R: RestRequest>(&self, request: &R, manner: Manner) -> Result<R::Reply, ClientError> {
@@ -280,14 +284,27 @@ fn may_repeat(error: &ClientError, repeat: Repeat) -> bool {
 }
 
 /// The pauses between attempts: random, doubling, and as many as the policy has.
-pub(crate) struct Pauses(ExponentialBackoff);
+pub(crate) struct Pauses {
+    backoff: ExponentialBackoff,
+    attempt: usize,
+    attempts: usize,
+}
 
 impl Pauses {
     pub(crate) fn new(policy: &RetryPolicy) -> Self {
-        Self(policy.backoff().build())
+        Self { backoff: policy.backoff().build(), attempt: 1, attempts: policy.attempts.max(1) }
     }
 
-    pub(crate) fn next(&mut self) -> Option<std::time::Duration> {
-        self.0.next()
+    pub(crate) fn next(&mut self) -> Option<Duration> {
+        self.attempt += 1;
+        self.backoff.next()
+    }
+
+    /// Says that it is tried again after this error, and waits until then. `false` if it was the last attempt.
+    pub(crate) async fn pause(&mut self, error: &ClientError) -> bool {
+        let Some(pause) = self.next() else { return false };
+        info!(target: WAITS, "{}; attempt {} of {}", with_reasons(error), self.attempt, self.attempts);
+        tokio::time::sleep(pause).await;
+        true
     }
 }

@@ -18,7 +18,7 @@ use obsync_protocol::limits::{
 use obsync_protocol::{
     Answer, ClientMessage, Init, PushMessage, Redactor, ServerMessage, VaultId, VaultKeys,
 };
-use tracing::{debug, info};
+use tracing::debug;
 
 pub use live::{LiveChanges, LiveEnd};
 pub use pull::Content;
@@ -111,11 +111,9 @@ impl Session {
                 Err(error) if may_come_back(&error) => error,
                 Err(error) => return Err(error),
             };
-            let Some(pause) = pauses.next() else {
+            if !pauses.pause(&error).await {
                 return Err(error);
-            };
-            info!(%error, ?pause, "connecting again after a pause");
-            tokio::time::sleep(pause).await;
+            }
         }
     }
 

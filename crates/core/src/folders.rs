@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{Record, RecordKind};
+use crate::progress::FileAction;
 use crate::publish::Publisher;
 use crate::schedule::{FileRemoval, FolderChange};
 use crate::store::{Removal, StoreError};
@@ -54,6 +55,7 @@ impl Publisher<'_, '_> {
                     match removal {
                         Removal::Removed => {
                             self.ledger.report.deleted.add(size);
+                            self.progress.file(&file.path, FileAction::Deleted);
                             self.ledger.deleted(u64::from(counts));
                         }
                         Removal::Retained => self.ledger.report.retained.add(size),

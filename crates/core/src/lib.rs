@@ -54,7 +54,7 @@ pub use error::PullError;
 pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
 pub use obsync_protocol::Filter;
-pub use progress::{NoProgress, Phase, Progress};
+pub use progress::{FileAction, NoProgress, Phase, Progress};
 pub use reconcile::Mode;
 pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;

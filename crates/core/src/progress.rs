@@ -1,5 +1,7 @@
 //! How the engine tells a program what it is doing. The engine knows no terminal; a program draws.
 
+use obsync_protocol::VaultPath;
+
 /// Takes news of a running pull. All methods have an empty default; they are called often and must return at once.
 pub trait Progress: Send + Sync {
     /// A new stretch of work begins.
@@ -8,7 +10,11 @@ pub trait Progress: Send + Sync {
     /// The number of entries that the server has listed so far.
     fn listed(&self, _entries: u64) {}
 
-    /// The plan is made: this many files with this many bytes are to be brought into place.
+    /// Of the changes that were listed, this many files with this many bytes are in place since an earlier run. Comes before
+    /// [`planned`](Self::planned).
+    fn in_place(&self, _files: u64, _bytes: u64) {}
+
+    /// The plan is made: this many files with this many bytes are to be brought into place, besides those of earlier calls.
     fn planned(&self, _files: u64, _bytes: u64) {}
 
     /// Plaintext bytes have arrived from the server.
@@ -17,8 +23,26 @@ pub trait Progress: Send + Sync {
     /// A file is in place: downloaded, copied or found there.
     fn placed(&self, _bytes: u64) {}
 
+    /// This was done with a file. Names of files are the user's: not for logs that others read.
+    fn file(&self, _path: &VaultPath, _action: FileAction) {}
+
     /// Something the user should see now, in one line.
     fn notice(&self, _text: &str) {}
+}
+
+/// What was done with a file of the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileAction {
+    /// It came from the server.
+    Downloaded,
+    /// Its content was in the destination already, under another name.
+    Copied,
+    /// It was there already.
+    Found,
+    /// Its times were set.
+    TimesSet,
+    /// It was removed.
+    Deleted,
 }
 
 /// The stretches of a pull, in their order.

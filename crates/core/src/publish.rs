@@ -11,7 +11,7 @@ use crate::folders::occupant;
 use crate::governor::Reservation;
 use crate::ledger::Ledger;
 use crate::model::{FileMeta, KnownContent, Record, RecordKind};
-use crate::progress::Progress;
+use crate::progress::{FileAction, Progress};
 use crate::reconcile::{Action, Local, decide_content};
 use crate::report::Conflict;
 use crate::schedule::{Source, Target, Transfer};
@@ -30,6 +30,17 @@ pub(crate) struct Ready {
     pub(crate) reservation: Reservation,
     /// A user's file that was in its place.
     pub(crate) kept: Option<KeptBeside>,
+}
+
+impl From<Origin> for FileAction {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Pulled => FileAction::Downloaded,
+            Origin::Copied => FileAction::Copied,
+            Origin::Adopted => FileAction::Found,
+            Origin::Touched => FileAction::TimesSet,
+        }
+    }
 }
 
 /// How a content came to be ready, for the report.
@@ -407,6 +418,9 @@ impl<'a, 'r> Publisher<'a, 'r> {
         self.progress.placed(meta.size);
         // What had to be brought is recorded in any case: that is what takes its announcement back.
         let is_known = target.recorded && target.facts.as_deref() == published.facts.as_ref();
+        if !(origin == Origin::Touched && is_known) {
+            self.progress.file(&target.path, origin.into());
+        }
         if origin == Origin::Touched && is_known {
             self.ledger.confirmed(target.uid);
         } else {

@@ -20,7 +20,7 @@ use crate::model::{CursorEntry, DeferredKey, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::reconcile::{Mode, Reach};
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Tally};
 use crate::repositories::Repositories;
 use crate::schedule::{Schedule, ScheduleInput, Transfer};
 use crate::state::StateStore;
@@ -209,6 +209,7 @@ impl Run<'_> {
             records.extend(vanished.into_iter().map(|record| (record.path.clone(), record)));
         }
         let sources = self.sources(&entries, &records).await?;
+        let mut in_place = recorded_as_listed(&entries, &records);
         let mut plan = Schedule::new(ScheduleInput {
             entries,
             unclear: survey.listing.unclear(),
@@ -220,6 +221,12 @@ impl Run<'_> {
             rechecked: survey.known.rechecking.unwrap_or_default(),
             folds_names,
         });
+        // What is to be looked at again counts among what is to be brought.
+        for size in plan.transfers.iter().flat_map(Transfer::confirmed_targets) {
+            in_place.files = in_place.files.saturating_sub(1);
+            in_place.bytes = in_place.bytes.saturating_sub(size);
+        }
+        self.progress.in_place(in_place.files, in_place.bytes);
         let repositories = self.repositories(&plan, survey.fresh).await?;
         plan.refuse(|path| {
             self.store.admits(path).map_err(|error| error.to_string())?;
@@ -468,6 +475,19 @@ fn released(count: usize) -> String {
         "{count} files and folders of earlier pulls are not as the vault lists them; they were kept, and obsync neither \
          changes nor removes them any more"
     )
+}
+
+/// The listed files whose content is recorded at their paths.
+fn recorded_as_listed(entries: &[RemoteEntry], records: &HashMap<VaultPath, Record>) -> Tally {
+    let mut tally = Tally::default();
+    for entry in entries {
+        let EntryKind::File { hash, .. } = entry.kind else { continue };
+        let known = records.get(&entry.path).and_then(Record::file);
+        if let Some(known) = known.filter(|known| known.hash == hash) {
+            tally.add(known.size);
+        }
+    }
+    tally
 }
 
 /// Whether an entry's path can be written in several Unicode forms.

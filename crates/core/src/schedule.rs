@@ -93,6 +93,11 @@ impl Transfer {
         self.targets.iter().filter(|target| !target.is_recorded_as(self.hash))
     }
 
+    /// The size of each path that has the content already, as far as is known.
+    pub(crate) fn confirmed_targets(&self) -> impl Iterator<Item = u64> {
+        self.targets.iter().filter(|target| target.is_recorded_as(self.hash)).map(|_| self.size)
+    }
+
     /// The changes that it stands for.
     pub(crate) fn entries(&self) -> impl Iterator<Item = RemoteEntry> {
         let kind = EntryKind::File { hash: self.hash, size: self.size };

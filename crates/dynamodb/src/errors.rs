@@ -65,6 +65,15 @@ impl Trouble {
         matches!(self, Trouble::Throttled | Trouble::Contended | Trouble::Unreachable(_))
     }
 
+    /// Why a request is repeated, as the end of a sentence about the table; `None` where that is usual.
+    pub(super) fn reason_to_wait(&self) -> Option<String> {
+        match self {
+            Trouble::Throttled => Some("throttles requests".to_owned()),
+            Trouble::Unreachable(reason) => Some(format!("does not answer ({reason})")),
+            _ => None,
+        }
+    }
+
     /// What to tell a person.
     pub(super) fn sentence(&self, table: &TableName, attempts: usize) -> String {
         let name = table.as_str();

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -14,6 +14,8 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use obsync_core::StateError;
+use obsync_net::{Throttle, WAITS, is_refused};
+use obsync_protocol::with_reasons;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -94,8 +96,14 @@ struct Inner {
     requests: Arc<AtomicU64>,
     /// When the program was asked to end.
     hurried: watch::Sender<Option<Instant>>,
+    /// Requests fail and wait together.
+    waits: Throttle,
+    /// Whether DynamoDB has ever answered.
+    answered: AtomicBool,
 }
 
+/// The time between two events that say why requests are repeated.
+const WAIT_EVERY: Duration = Duration::from_secs(10);
 /// How long a call may last that is under way when the program is asked to end.
 const UNDER_WAY: Duration = Duration::from_secs(3);
 /// How long a call may last at least that is made after that, such as one that lets a lease go.
@@ -123,7 +131,17 @@ impl DynamoTable {
             .build();
         let client = Client::from_conf(config);
         let hurried = watch::Sender::new(None);
-        DynamoTable { inner: Arc::new(Inner { client, name, options, requests, hurried }) }
+        DynamoTable {
+            inner: Arc::new(Inner {
+                client,
+                name,
+                options,
+                requests,
+                hurried,
+                waits: Throttle::new(WAIT_EVERY),
+                answered: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// The table's name.
@@ -246,14 +264,22 @@ impl DynamoTable {
         let mut pauses = self.inner.options.pauses();
         loop {
             let error = match request(&self.inner.client).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.inner.answered.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
-            let trouble = judge(&error);
+            let trouble = self.settled(judge(&error), &error);
             if trouble.passes()
                 && let Some(pause) = pauses.next()
             {
                 tracing::debug!(table = self.name().as_str(), ?trouble, ?pause, "asking DynamoDB again");
+                if let Some(reason) = trouble.reason_to_wait()
+                    && self.inner.waits.passes()
+                {
+                    tracing::info!(target: WAITS, "the table {} {reason}; asking again", self.name().as_str());
+                }
                 tokio::time::sleep(pause).await;
                 continue;
             }
@@ -263,6 +289,25 @@ impl DynamoTable {
                 }
                 (trouble, _) => CallError::Failed(self.error(trouble, pauses.attempts())),
             });
+        }
+    }
+
+    /// The same trouble, but as one that does not pass, where a service that has never answered refuses the connection.
+    fn settled<E>(&self, trouble: Trouble, error: &SdkError<E>) -> Trouble {
+        match error {
+            SdkError::DispatchFailure(failure)
+                if !self.inner.answered.load(Ordering::Relaxed)
+                    && failure.as_connector_error().is_some_and(|error| is_refused(error)) =>
+            {
+                let reason =
+                    failure.as_connector_error().map_or_else(String::new, |error| with_reasons(error));
+                Trouble::NoWay(format!("it does not answer ({reason}); check the address"))
+            }
+            SdkError::ServiceError(_) => {
+                self.inner.answered.store(true, Ordering::Relaxed);
+                trouble
+            }
+            _ => trouble,
         }
     }
 

@@ -19,6 +19,7 @@ mod race;
 mod stream;
 mod trust;
 mod tunnel;
+mod waits;
 
 pub use certificate::CertificateProblem;
 pub use connect::Connector;
@@ -27,3 +28,4 @@ pub use names::{NameWait, Resolve, Resolving};
 pub use network::{Network, PemTrust};
 pub use proxy::{Proxies, Proxy};
 pub use stream::Stream;
+pub use waits::{Throttle, WAITS, is_refused, watched};

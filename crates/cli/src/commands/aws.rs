@@ -3,11 +3,12 @@
 use aws_config::{Region, SdkConfig};
 use obsync_bucket::{BucketOptions, BucketSettings};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::AwsInit;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::install::{BucketInstaller, BucketStep, TableInstaller, TableStatus, TableStep};
+use crate::install::{BucketInstaller, BucketStep, TableInstaller, TableStatus, TableStep, policy_for_pulls};
 use crate::target::aws;
 
 /// What `--json` prints.
@@ -17,6 +18,8 @@ struct Document {
     region: String,
     bucket: Place,
     table: Place,
+    /// What a user or role needs to pull there, as IAM takes it.
+    policy: Value,
 }
 
 /// What was done with a bucket or a table, or would be.
@@ -39,7 +42,9 @@ pub(super) async fn init(options: &AwsInit, context: &Context) -> Result<Exit, F
     let bucket = Box::pin(bucket(options, &config, region.as_ref(), context)).await?;
     let table = Box::pin(table(options, &config, context)).await?;
     let region = region.to_string();
-    let document = Document { dry_run: options.dry_run, region, bucket, table };
+    let key = options.kms_key.as_deref();
+    let policy = policy_for_pulls(&options.bucket, options.table.as_str(), &region, key);
+    let document = Document { dry_run: options.dry_run, region, bucket, table, policy };
     match options.json {
         true => context.console.json(&document)?,
         false => context.say(&document.describe())?,
@@ -109,6 +114,8 @@ impl Document {
             });
             lines.extend(place.sentences.iter().map(|sentence| format!("  {sentence}")));
         }
+        lines.push("Whoever pulls there needs this policy (IAM, \"Create policy\", JSON):".to_owned());
+        lines.push(format!("{:#}", self.policy));
         if !self.dry_run {
             lines.push(format!(
                 "Next: `obsync pull VAULT {}/PREFIX --state {}`.",
@@ -126,6 +133,7 @@ fn bucket_word(step: BucketStep) -> &'static str {
         BucketStep::KeepVersions => "keep_versions",
         BucketStep::Encrypt => "encrypt",
         BucketStep::AbortUploads => "abort_uploads",
+        BucketStep::RequireTls => "require_tls",
     }
 }
 

@@ -234,6 +234,7 @@ async fn bring_into(
 ) -> Result<Report, Failed> {
     let options = way.options();
     let display = Display::new(Arc::clone(&context.console));
+    resume(&display, state.store().as_ref()).await?;
     // A follower mostly waits.
     let _drawing = (!options.follow).then(|| display.draw(verbose));
     let Manner { doubt, keep_everything, encryption } = manner;
@@ -265,6 +266,19 @@ async fn bring_into(
         followed.end(&result).await;
     }
     result
+}
+
+/// A first pull that goes on is shown with what it brought already.
+async fn resume(display: &Display, state: &dyn StateStore) -> Result<(), Failed> {
+    if state.load().await?.listed || state.files().await? == 0 {
+        return Ok(());
+    }
+    let records = state.all_records().await?;
+    let sizes = records.iter().filter_map(|record| Some(record.file()?.size));
+    let (files, bytes) =
+        sizes.fold((0, 0_u64), |(files, bytes), size| (files + 1, bytes.saturating_add(size)));
+    display.resume(files, bytes);
+    Ok(())
 }
 
 /// Pulls until it is done, the program is to end, or another process has the destination.

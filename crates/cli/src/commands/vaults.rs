@@ -11,6 +11,9 @@ use crate::exit::{Exit, Failed};
 use crate::ui::human;
 use crate::ui::table;
 
+/// Columns of a name in the table, so that size, encryption and id (32 digits) fit beside it in 80.
+const WIDEST_NAME: usize = 20;
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Document {
@@ -69,21 +72,18 @@ fn row(vault: &VaultInfo, shared: bool, redactor: &Redactor) -> Row {
     }
 }
 
+/// The name first, and all of it within 80 columns; `--json` has the rest.
 fn as_table(rows: &[Row]) -> String {
-    let heading =
-        ["ID", "REGION", "ENCRYPTION", "FINGERPRINT", "SIZE", "CREATED", "NAME"].map(String::from).to_vec();
+    let heading = ["NAME", "SIZE", "ENCRYPTION", "ID"].map(String::from).to_vec();
     let lines = rows.iter().map(|row| {
         let name = shown_name(&row.name);
         let name = if row.shared { format!("{name} (shared)") } else { name.into_owned() };
         vec![
-            shown_name(&row.id).into_owned(),
-            shown_name(&row.region).into_owned(),
-            format!("{} v{}", row.encryption, row.encryption_version),
-            row.fingerprint.clone(),
-            human::size(row.size),
-            human::date(row.created),
             name,
+            human::size(row.size),
+            format!("{} v{}", row.encryption, row.encryption_version),
+            shown_name(&row.id).into_owned(),
         ]
     });
-    table::columns(&std::iter::once(heading).chain(lines).collect::<Vec<_>>(), &[4])
+    table::columns(&std::iter::once(heading).chain(lines).collect::<Vec<_>>(), &[1], WIDEST_NAME)
 }

@@ -12,6 +12,9 @@ use obsync_core::StoreError;
 use quick_xml::escape::escape;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
+
+use super::policy::{refuses_plain, refusing_plain};
 
 /// The region that is not named when a bucket is made in it (S3 API reference, "CreateBucket").
 const UNNAMED_REGION: &str = "us-east-1";
@@ -27,6 +30,7 @@ const PUBLIC_ACCESS: &str = "publicAccessBlock";
 const VERSIONING: &str = "versioning";
 const ENCRYPTION: &str = "encryption";
 const LIFECYCLE: &str = "lifecycle";
+const POLICY: &str = "policy";
 
 /// Something to be done before a bucket is as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,16 +45,19 @@ pub(crate) enum BucketStep {
     Encrypt,
     /// Have uploads aborted that nobody finished.
     AbortUploads,
+    /// Refuse connections without TLS.
+    RequireTls,
 }
 
 impl BucketStep {
     /// All steps, in the order in which they are done.
-    const ALL: [BucketStep; 5] = [
+    const ALL: [BucketStep; 6] = [
         BucketStep::Create,
         BucketStep::BlockPublicAccess,
         BucketStep::KeepVersions,
         BucketStep::Encrypt,
         BucketStep::AbortUploads,
+        BucketStep::RequireTls,
     ];
 
     /// The rights that the step and the look before it need.
@@ -63,6 +70,7 @@ impl BucketStep {
             BucketStep::KeepVersions => "s3:GetBucketVersioning and s3:PutBucketVersioning",
             BucketStep::Encrypt => "s3:GetEncryptionConfiguration and s3:PutEncryptionConfiguration",
             BucketStep::AbortUploads => "s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration",
+            BucketStep::RequireTls => "s3:GetBucketPolicy and s3:PutBucketPolicy",
         }
     }
 }
@@ -75,6 +83,7 @@ impl fmt::Display for BucketStep {
             BucketStep::KeepVersions => "keep earlier versions of objects",
             BucketStep::Encrypt => "encrypt objects",
             BucketStep::AbortUploads => "abort uploads that were not finished within a day",
+            BucketStep::RequireTls => "refuse connections without TLS",
         })
     }
 }
@@ -83,6 +92,7 @@ impl fmt::Display for BucketStep {
 #[derive(Debug)]
 pub(crate) struct BucketInstaller {
     settings: BucketSettings,
+    bucket: String,
     location: String,
     region: String,
     kms_key: Option<String>,
@@ -101,7 +111,7 @@ impl BucketInstaller {
         limit: Duration,
     ) -> Self {
         let (location, region) = (format!("s3://{bucket}"), region.to_owned());
-        BucketInstaller { settings, location, region, kms_key, limit }
+        BucketInstaller { settings, bucket: bucket.to_owned(), location, region, kms_key, limit }
     }
 
     /// What is to be done, in order; nothing, where all is well. Changes nothing.
@@ -138,6 +148,7 @@ impl BucketInstaller {
                     self.put(*step, ENCRYPTION, &encryption(self.kms_key.as_deref())).await?;
                 }
                 BucketStep::AbortUploads => self.abort_uploads().await?,
+                BucketStep::RequireTls => self.require_tls().await?,
             }
         }
         Ok(missing)
@@ -184,6 +195,7 @@ impl BucketInstaller {
                 let lifecycle = lifecycle.map(|document| self.parse::<Lifecycle>(LIFECYCLE, &document));
                 Ok(lifecycle.transpose()?.is_some_and(|found| found.rules.iter().any(Rule::aborts_uploads)))
             }
+            BucketStep::RequireTls => Ok(self.policy().await?.is_some_and(|found| refuses_plain(&found))),
         }
     }
 
@@ -210,6 +222,20 @@ impl BucketInstaller {
         let document = with_rule(found.as_deref().unwrap_or_default())
             .map_err(|error| self.unreadable(LIFECYCLE, &error))?;
         self.put(BucketStep::AbortUploads, LIFECYCLE, &document).await
+    }
+
+    /// Adds a statement to those that there are.
+    async fn require_tls(&self) -> Result<(), StoreError> {
+        let policy = refusing_plain(self.policy().await?, &self.bucket, &self.region);
+        self.put(BucketStep::RequireTls, POLICY, &policy.to_string()).await
+    }
+
+    async fn policy(&self) -> Result<Option<Value>, StoreError> {
+        let document = self.get(BucketStep::RequireTls, POLICY, "NoSuchBucketPolicy").await?;
+        let parse = |document: String| {
+            serde_json::from_str(&document).map_err(|error| self.unreadable(POLICY, &error))
+        };
+        document.map(parse).transpose()
     }
 
     async fn lifecycle(&self) -> Result<Option<String>, StoreError> {

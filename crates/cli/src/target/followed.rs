@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use obsync_core::{Mode, Phase, Progress, Report, StateStore};
+use obsync_core::{FileAction, Mode, Phase, Progress, Report, StateStore};
 use obsync_dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState, Tracker};
+
+use obsync_protocol::VaultPath;
 
 use crate::exit::{Exit, Failed};
 use crate::target::states::State;
@@ -82,6 +84,11 @@ impl Progress for Both {
         self.counted.listed(entries);
     }
 
+    fn in_place(&self, files: u64, bytes: u64) {
+        self.shown.in_place(files, bytes);
+        self.counted.in_place(files, bytes);
+    }
+
     fn planned(&self, files: u64, bytes: u64) {
         self.shown.planned(files, bytes);
         self.counted.planned(files, bytes);
@@ -95,6 +102,10 @@ impl Progress for Both {
     fn placed(&self, bytes: u64) {
         self.shown.placed(bytes);
         self.counted.placed(bytes);
+    }
+
+    fn file(&self, path: &VaultPath, action: FileAction) {
+        self.shown.file(path, action);
     }
 
     /// For people, so not counted.

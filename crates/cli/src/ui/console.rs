@@ -9,23 +9,37 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use indicatif::ProgressBar;
 use obsync_protocol::{Redactor, escaped_json, escaped_lines};
 
 use crate::exit::Failed;
+
+/// Moves the cursor to the beginning of its line, and clears that (ECMA-48, EL).
+const CLEAR_LINE: &str = "\r\u{1b}[2K";
 
 /// The program's output, shared by everything that has something to say.
 #[derive(Debug, Default)]
 pub(crate) struct Console {
     quiet: bool,
+    names_files: bool,
     redactor: Redactor,
-    bar: Mutex<Option<ProgressBar>>,
+    /// The line below all others, which is drawn anew whenever one is written above it.
+    bar: Mutex<Option<String>>,
 }
 
 impl Console {
     /// With `quiet`, only errors and results that were asked for are printed.
     pub(crate) fn new(quiet: bool) -> Self {
         Console { quiet, ..Console::default() }
+    }
+
+    /// The same, which names each file that something is done with.
+    pub(crate) fn naming_files(self, names_files: bool) -> Self {
+        Console { names_files, ..self }
+    }
+
+    /// Whether `-v` was given.
+    pub(crate) fn names_files(&self) -> bool {
+        self.names_files
     }
 
     /// The secrets that are not printed.
@@ -120,21 +134,38 @@ impl Console {
         });
     }
 
-    /// From now on lines are printed above this bar; `None` ends that.
-    pub(crate) fn set_bar(&self, bar: Option<ProgressBar>) {
-        *self.bar() = bar;
+    /// Draws a line that stays below all others. It has to fit the terminal, with space for the `^C` that a terminal shows.
+    pub(crate) fn draw_bar(&self, line: String) {
+        let mut bar = self.bar();
+        draw(&format!("{CLEAR_LINE}{line}"));
+        *bar = Some(line);
     }
 
-    fn around_bar<T>(&self, write: impl FnOnce() -> T) -> T {
-        match self.bar().as_ref() {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+    /// Takes that line off the terminal, if there is one.
+    pub(crate) fn remove_bar(&self) {
+        if self.bar().take().is_some() {
+            draw(CLEAR_LINE);
         }
     }
 
-    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+    fn around_bar<T>(&self, write: impl FnOnce() -> T) -> T {
+        let bar = self.bar();
+        let Some(line) = bar.as_ref() else { return write() };
+        draw(CLEAR_LINE);
+        let written = write();
+        draw(line);
+        written
+    }
+
+    fn bar(&self) -> MutexGuard<'_, Option<String>> {
         self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes to the terminal of standard error. What cannot be drawn is not missed.
+fn draw(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
 #[cfg(test)]

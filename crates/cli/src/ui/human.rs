@@ -63,6 +63,14 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A duration that is an estimate, in whole seconds: `5 s`, `1 min 12 s`, `2 h 3 min`.
+pub(crate) fn rough(left: Duration) -> String {
+    match left.as_secs() {
+        seconds @ ..60 => format!("{} s", seconds.max(1)),
+        _ => duration(left),
+    }
+}
+
 /// The local date of a moment in milliseconds since the epoch, or `-` for one that no calendar holds.
 pub fn date(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds)
@@ -109,6 +117,13 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(59_960)), "1 min 0 s");
         assert_eq!(duration(Duration::from_secs(72)), "1 min 12 s");
         assert_eq!(duration(Duration::from_secs(3600 * 2 + 185)), "2 h 3 min");
+    }
+
+    #[test]
+    fn estimates_are_in_whole_seconds() {
+        assert_eq!(rough(Duration::from_millis(300)), "1 s");
+        assert_eq!(rough(Duration::from_millis(59_999)), "59 s");
+        assert_eq!(rough(Duration::from_secs(72)), "1 min 12 s");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Logs to standard error: warnings always, more with `-v`.
+//! Logs to standard error: warnings and waits always, what is done with `-v` (for people), how with `-vv` (for developers).
 //!
 //! Only obsync's own crates are heard. What the libraries below them log would show tokens (a WebSocket
 //! library logs its frames), so no variable or option turns that on.
@@ -17,24 +17,33 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::ui::console::Console;
 
+/// The events that say why nothing moves (`obsync_core::WAITS`).
+const WAITS: &str = "obsync::waits";
+
 /// Starts logging for `-v` given `verbosity` times. A program that has its own logging keeps it.
 pub(crate) fn start(verbosity: u8, console: &Arc<Console>) {
     let level = match verbosity {
         _ if console.is_quiet() => Level::ERROR,
         0 => Level::WARN,
-        1 => Level::DEBUG,
+        1 => Level::INFO,
+        2 => Level::DEBUG,
         _ => Level::TRACE,
     };
     // A target is matched by its beginning: this is every crate of obsync.
-    let registry = tracing_subscriber::registry().with(Targets::new().with_target("obsync", level));
+    let targets = Targets::new().with_target("obsync", level);
+    let targets = match level {
+        Level::WARN => targets.with_target(WAITS, Level::INFO),
+        _ => targets,
+    };
+    let registry = tracing_subscriber::registry().with(targets);
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Log(Arc::clone(console)));
     let _ = match verbosity {
-        0 => registry.with(layer.event_format(Sentence)).try_init(),
+        0 | 1 => registry.with(layer.event_format(Sentence)).try_init(),
         _ => registry.with(layer).try_init(),
     };
 }
 
-/// Without `-v` a warning looks like every other line of the program.
+/// For people an event looks like every other line of the program.
 struct Sentence;
 
 impl<S, N> FormatEvent<S, N> for Sentence
@@ -48,8 +57,12 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let kind = if *event.metadata().level() == Level::ERROR { "error" } else { "warning" };
-        write!(writer, "obsync: {kind}: ")?;
+        let kind = match *event.metadata().level() {
+            Level::ERROR => "error: ",
+            Level::WARN => "warning: ",
+            _ => "",
+        };
+        write!(writer, "obsync: {kind}")?;
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }

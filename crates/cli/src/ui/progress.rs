@@ -1,15 +1,19 @@
 //! Shows a running pull: a bar on a terminal, a line every few seconds elsewhere, nothing with `-q`.
 
-use std::sync::Arc;
+use std::env;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
-use obsync_core::{Phase, Progress};
+use obsync_core::{FileAction, Phase, Progress};
+use obsync_protocol::{VaultPath, shown_name};
 use tokio::task::JoinHandle;
 
 use crate::ui::console::Console;
 use crate::ui::human;
+use crate::ui::progress_line::Shown;
+use crate::ui::rate::{Amount, Rate};
+use crate::ui::width;
 
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -17,7 +21,11 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Time between two redraws of the bar.
 const DRAW_EVERY: Duration = Duration::from_millis(120);
 
-/// Counts what the engine tells, and shows it.
+/// Columns that the bar leaves free: for the `^C` of whoever interrupts, and the last one, which makes some terminals begin
+/// another line.
+const SPARED: usize = 3;
+
+/// Counts what the engine says, and shows it.
 #[derive(Debug)]
 pub(crate) struct Display {
     console: Arc<Console>,
@@ -25,18 +33,23 @@ pub(crate) struct Display {
     phase: AtomicU8,
     connected: AtomicBool,
     listed: AtomicU64,
+    planned: AtomicBool,
     files: AtomicU64,
     bytes: AtomicU64,
+    /// What earlier runs brought of all that.
+    files_before: AtomicU64,
+    bytes_before: AtomicU64,
+    resumed: AtomicBool,
     files_placed: AtomicU64,
     bytes_placed: AtomicU64,
     bytes_received: AtomicU64,
+    rate: Mutex<Rate>,
 }
 
 /// Redraws until it is dropped; then the terminal is as before.
 #[derive(Debug)]
 pub(crate) struct Drawing {
     console: Arc<Console>,
-    bar: Option<ProgressBar>,
     ticking: Option<JoinHandle<()>>,
 }
 
@@ -49,11 +62,16 @@ impl Display {
             phase: AtomicU8::new(0),
             connected: AtomicBool::new(false),
             listed: AtomicU64::new(0),
+            planned: AtomicBool::new(false),
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            files_before: AtomicU64::new(0),
+            bytes_before: AtomicU64::new(0),
+            resumed: AtomicBool::new(false),
             files_placed: AtomicU64::new(0),
             bytes_placed: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
+            rate: Mutex::default(),
         })
     }
 
@@ -62,64 +80,74 @@ impl Display {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Starts showing. A bar is only for a terminal on which no log is written.
-    pub(crate) fn draw(self: &Arc<Self>, verbose: bool) -> Drawing {
-        let mut drawing = Drawing { console: Arc::clone(&self.console), bar: None, ticking: None };
+    /// The first pull goes on, of which this is recorded already.
+    pub(crate) fn resume(&self, files: u64, bytes: u64) {
+        self.in_place(files, bytes);
+        self.resumed.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts showing. A bar is only for a terminal that can move its cursor and on which no log is written.
+    pub(crate) fn draw(self: &Arc<Self>, has_log: bool) -> Drawing {
+        let mut drawing = Drawing { console: Arc::clone(&self.console), ticking: None };
         if self.console.is_quiet() {
             return drawing;
         }
         let display = Arc::clone(self);
-        if Console::has_terminal() && !verbose {
-            let bar = ProgressBar::new(0).with_style(style());
-            self.console.set_bar(Some(bar.clone()));
-            drawing.bar = Some(bar.clone());
-            drawing.ticking = Some(tokio::spawn(every(DRAW_EVERY, move || display.redraw(&bar))));
+        if Console::has_terminal() && moves_cursor() && !has_log {
+            drawing.ticking = Some(tokio::spawn(every(DRAW_EVERY, move || display.redraw())));
         } else {
-            drawing.ticking =
-                Some(tokio::spawn(every(LINE_EVERY, move || display.console.note(&display.line()))));
+            let ticks = move || display.console.note(&display.line());
+            drawing.ticking = Some(tokio::spawn(every(LINE_EVERY, ticks)));
         }
         drawing
     }
 
-    fn redraw(&self, bar: &ProgressBar) {
-        let (done, total) = self.bytes_done();
-        bar.set_length(total);
-        bar.set_position(done);
-        bar.set_message(self.summary());
-        bar.tick();
+    fn redraw(&self) {
+        let width = width::of_stderr().saturating_sub(SPARED);
+        self.console.draw_bar(self.shown(Instant::now()).line(width));
     }
 
     fn line(&self) -> String {
-        format!("{} after {}", self.summary(), human::duration(self.since.elapsed()))
+        let now = Instant::now();
+        format!("{} after {}", self.shown(now).text(), human::duration(now - self.since))
     }
 
-    fn summary(&self) -> String {
+    fn shown(&self, now: Instant) -> Shown {
         match self.phase.load(Ordering::Relaxed) {
-            0 => "connecting".to_owned(),
-            1 => format!(
-                "listing: {}",
-                human::counted(self.listed.load(Ordering::Relaxed), "change", "changes")
-            ),
-            2 => "comparing".to_owned(),
-            _ => {
-                let (done, total) = self.bytes_done();
-                format!(
-                    "{} of {}, {} of {}",
-                    human::number(self.files_placed.load(Ordering::Relaxed)),
-                    human::files(self.files.load(Ordering::Relaxed)),
-                    human::size(done),
-                    human::size(total)
-                )
+            0 => Shown::Before("connecting".to_owned()),
+            1 => {
+                let listed = human::counted(self.listed.load(Ordering::Relaxed), "change", "changes");
+                Shown::Before(format!("listing: {listed}"))
             }
+            2 => Shown::Before("comparing".to_owned()),
+            _ if !self.planned.load(Ordering::Relaxed) => Shown::Before("preparing".to_owned()),
+            _ => self.moving(now),
         }
     }
 
-    /// Bytes done and in all. A file counts while it arrives, and one that needs no download once it is in
-    /// place.
-    fn bytes_done(&self) -> (u64, u64) {
-        let total = self.bytes.load(Ordering::Relaxed);
-        let done = self.bytes_received.load(Ordering::Relaxed).max(self.bytes_placed.load(Ordering::Relaxed));
-        (done.min(total), total)
+    fn moving(&self, now: Instant) -> Shown {
+        let (done, total) = self.amounts();
+        let left = Amount { files: total.files - done.files, bytes: total.bytes - done.bytes };
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.note(now, done);
+        let time = rate.time_left(now, left).filter(|_| left != Amount::default());
+        Shown::Moving { done, total, speed: rate.speed(now), left: time }
+    }
+
+    /// What is done, and everything. A file counts while it arrives, and one that needs no download once it is in place.
+    fn amounts(&self) -> (Amount, Amount) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let before = Amount { files: of(&self.files_before), bytes: of(&self.bytes_before) };
+        let total = Amount {
+            files: before.files.saturating_add(of(&self.files)),
+            bytes: before.bytes.saturating_add(of(&self.bytes)),
+        };
+        let bytes = of(&self.bytes_received).max(of(&self.bytes_placed));
+        let done = Amount {
+            files: before.files.saturating_add(of(&self.files_placed)).min(total.files),
+            bytes: before.bytes.saturating_add(bytes).min(total.bytes),
+        };
+        (done, total)
     }
 }
 
@@ -142,9 +170,19 @@ impl Progress for Display {
         self.listed.store(entries, Ordering::Relaxed);
     }
 
+    fn in_place(&self, files: u64, bytes: u64) {
+        if self.resumed.load(Ordering::Relaxed) {
+            // What was listed before the resumption is not listed again, so this is a part of what is known already.
+            return;
+        }
+        self.files_before.store(files, Ordering::Relaxed);
+        self.bytes_before.store(bytes, Ordering::Relaxed);
+    }
+
     fn planned(&self, files: u64, bytes: u64) {
-        self.files.store(files, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
+        self.files.fetch_add(files, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.planned.store(true, Ordering::Relaxed);
     }
 
     fn received(&self, bytes: u64) {
@@ -156,6 +194,19 @@ impl Progress for Display {
         self.bytes_placed.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    fn file(&self, path: &VaultPath, action: FileAction) {
+        if self.console.names_files() {
+            let action = match action {
+                FileAction::Downloaded => "downloaded",
+                FileAction::Copied => "copied",
+                FileAction::Found => "found",
+                FileAction::TimesSet => "set the times of",
+                FileAction::Deleted => "deleted",
+            };
+            self.console.note(&format!("{action} {}", shown_name(path.as_str())));
+        }
+    }
+
     fn notice(&self, text: &str) {
         self.console.warn(text);
     }
@@ -163,20 +214,17 @@ impl Progress for Display {
 
 impl Drop for Drawing {
     fn drop(&mut self) {
+        // Under the console's lock: a redraw that is under way now comes before or not at all.
         if let Some(ticking) = &self.ticking {
             ticking.abort();
         }
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-        self.console.set_bar(None);
+        self.console.remove_bar();
     }
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:30} {msg}, {decimal_bytes_per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
+/// Whether the terminal can draw a line anew, as far as its name says.
+fn moves_cursor() -> bool {
+    env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
 async fn every(period: Duration, mut tick: impl FnMut()) {
@@ -190,29 +238,63 @@ async fn every(period: Duration, mut tick: impl FnMut()) {
 mod tests {
     use super::*;
 
+    fn display() -> Arc<Display> {
+        Display::new(Arc::new(Console::new(true)))
+    }
+
+    fn text(display: &Display) -> String {
+        display.shown(Instant::now()).text()
+    }
+
     #[test]
     fn each_phase_says_where_the_pull_is() {
-        let display = Display::new(Arc::new(Console::new(true)));
-        assert_eq!(display.summary(), "connecting");
+        let display = display();
+        assert_eq!(text(&display), "connecting");
         assert!(!display.connected());
         display.phase(Phase::Listing);
         display.listed(11_000);
-        assert_eq!(display.summary(), "listing: 11,000 changes");
+        assert_eq!(text(&display), "listing: 11,000 changes");
         assert!(display.connected());
         display.phase(Phase::Transferring);
+        assert_eq!(text(&display), "preparing");
         display.planned(2, 3_000_000);
         display.received(1_000_000);
         display.placed(500_000);
-        assert_eq!(display.summary(), "1 of 2 files, 1.0 MB of 3.0 MB");
+        assert_eq!(text(&display), "1 of 2 files, 1.0 MB of 3.0 MB");
+    }
+
+    #[test]
+    fn after_a_resumption_it_is_about_the_whole_vault() {
+        let display = display();
+        display.phase(Phase::Transferring);
+        display.in_place(400, 4_000_000);
+        display.planned(600, 6_000_000);
+        assert_eq!(text(&display), "400 of 1,000 files, 4.0 MB of 10.0 MB");
+        display.received(1_000_000);
+        display.placed(1_000_000);
+        assert_eq!(text(&display), "401 of 1,000 files, 5.0 MB of 10.0 MB");
+    }
+
+    #[test]
+    fn what_a_resumption_lists_again_is_not_counted_twice() {
+        let display = display();
+        display.resume(400, 4_000_000);
+        display.phase(Phase::Transferring);
+        display.in_place(10, 100_000);
+        display.planned(600, 6_000_000);
+        assert_eq!(text(&display), "400 of 1,000 files, 4.0 MB of 10.0 MB");
     }
 
     #[test]
     fn it_never_shows_more_than_everything() {
-        let display = Display::new(Arc::new(Console::new(true)));
+        let display = display();
         display.phase(Phase::Transferring);
         display.planned(1, 10);
         // A file that had to be asked for twice.
         display.received(25);
-        assert_eq!(display.bytes_done(), (10, 10));
+        display.placed(10);
+        display.placed(10);
+        let all = Amount { files: 1, bytes: 10 };
+        assert_eq!(display.amounts(), (all, all));
     }
 }

@@ -240,7 +240,11 @@ fn names_of_the_service_cannot_draw_on_a_terminal_or_forge_a_line() {
     };
     let table = world.must(&["vaults"]).stdout;
     assert!(!dangerous(&table), "{table:?}");
-    assert_eq!(table.lines().count(), 3, "{table}");
+    assert_eq!(
+        table.lines().count(),
+        4,
+        "a heading, two rows, and a long name on a line of its own: {table}"
+    );
     assert!(table.contains("Notes\\u{1b}[2J\\u{202e}gpj.\\u{2066}\\u{a}obsync"), "{table}");
     let json = world.must(&["vaults", "--json"]).stdout;
     assert!(!dangerous(&json), "{json:?}");

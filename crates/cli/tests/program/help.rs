@@ -25,6 +25,8 @@ fn the_help_of_every_command_teaches_it() {
         "status",
         "verify",
         "reset",
+        "confirm",
+        "help",
         "credentials",
         "credentials export",
         "credentials revoke",
@@ -35,6 +37,41 @@ fn the_help_of_every_command_teaches_it() {
     ] {
         let words: Vec<&str> = command.split(' ').collect();
         insta::assert_snapshot!(format!("obsync {command}"), help_of(&words));
+    }
+}
+
+fn help_on(subject: &[&str]) -> String {
+    let world = World::without_account(|builder| builder);
+    let args: Vec<&str> = ["help"].iter().chain(subject).copied().collect();
+    ran(&mut world.anonymous(&args)).expect(0).stdout
+}
+
+#[test]
+fn topics_are_explained() {
+    for topic in ["options", "environment", "exit-codes", "destinations"] {
+        insta::assert_snapshot!(format!("topic {topic}"), help_on(&[topic]));
+    }
+}
+
+#[test]
+fn help_on_a_command_is_its_help() {
+    assert_eq!(help_on(&[]), help_of(&[]));
+    for command in [&["pull"][..], &["aws", "init"]] {
+        assert_eq!(help_on(command), help_of(command));
+    }
+    let world = World::without_account(|builder| builder);
+    let unknown = ran(&mut world.anonymous(&["help", "nonsense"])).expect(2);
+    assert!(unknown.stderr.contains("there is no command or topic \"nonsense\""), "{}", unknown.stderr);
+}
+
+#[test]
+fn only_what_was_meant_is_suggested() {
+    let world = World::without_account(|builder| builder);
+    let said = |word: &str| ran(&mut world.anonymous(&[word])).expect(2).stderr;
+    assert!(said("stauts").contains("'status'"));
+    assert!(said("ls").contains("'vaults'"));
+    for word in ["resume", "rename", "notes"] {
+        assert!(!said(word).contains("similar"), "{}", said(word));
     }
 }
 
@@ -50,9 +87,10 @@ fn help_does_not_show_what_is_in_the_environment() {
 
 #[test]
 fn every_exit_status_is_documented() {
-    let help = help_of(&[]);
-    for code in 0..=8 {
-        assert!(help.contains(&format!("\n  {code}  ")), "{code} is missing");
+    let help = help_on(&["exit-codes"]);
+    for code in 0..=11 {
+        let is_there = help.lines().any(|line| line.starts_with(&format!("{code:>3}  ")));
+        assert!(is_there, "{code} is missing");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -18,11 +19,15 @@ use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A terminal in which the program runs.
-struct Terminal {
+pub(crate) struct Terminal {
     keyboard: fs::File,
     screen: Receiver<Vec<u8>>,
     program: Child,
-    /// Everything that appeared so far.
+    /// Rows and columns.
+    size: (u16, u16),
+    /// Everything that was written to it so far,
+    written: Vec<u8>,
+    /// and the same as text.
     shown: String,
     /// How much of it was waited for.
     read: usize,
@@ -30,8 +35,17 @@ struct Terminal {
 
 impl Terminal {
     fn run(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::sized((24, 100), world, args, environment)
+    }
+
+    pub(crate) fn sized(
+        size: (u16, u16),
+        world: &World,
+        args: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let (terminal, inside) = open().unwrap();
-        terminal.resize(pty_process::Size::new(24, 100)).unwrap();
+        terminal.resize(pty_process::Size::new(size.0, size.1)).unwrap();
         let program = Command::new(env!("CARGO_BIN_EXE_obsync"))
             .args(args)
             .current_dir(world.path(""))
@@ -58,7 +72,36 @@ impl Terminal {
                 }
             }
         });
-        Terminal { keyboard: keyboard.into(), screen, program, shown: String::new(), read: 0 }
+        let (written, shown) = (Vec::new(), String::new());
+        Terminal { keyboard: keyboard.into(), screen, program, size, written, shown, read: 0 }
+    }
+
+    fn take(&mut self, more: &[u8]) {
+        self.written.extend_from_slice(more);
+        self.shown = String::from_utf8_lossy(&self.written).into_owned();
+    }
+
+    /// What it shows now.
+    pub(crate) fn screen(&self) -> String {
+        let [rows, columns] = [self.size.0, self.size.1].map(|length| NonZeroU16::new(length).unwrap());
+        let mut terminal = vt100::Parser::new(rows, columns, 0);
+        terminal.process(&self.written);
+        terminal.screen().contents()
+    }
+
+    /// Waits until `text` is on the screen, and returns the screen.
+    #[track_caller]
+    pub(crate) fn until_shown(&mut self, text: &str) -> String {
+        loop {
+            let screen = self.screen();
+            if screen.contains(text) {
+                return screen;
+            }
+            match self.screen.recv_timeout(LIMIT) {
+                Ok(more) => self.take(&more),
+                Err(_) => panic!("{text:?} is not shown: {screen}"),
+            }
+        }
     }
 
     /// Waits until `text` appears after what was waited for before.
@@ -70,7 +113,7 @@ impl Terminal {
                 return;
             }
             match self.screen.recv_timeout(LIMIT) {
-                Ok(more) => self.shown.push_str(&String::from_utf8_lossy(&more)),
+                Ok(more) => self.take(&more),
                 Err(_) => panic!("{text:?} did not appear after {:?}", &self.shown),
             }
         }
@@ -88,16 +131,23 @@ impl Terminal {
         }
     }
 
-    fn press(&mut self, keys: &str) {
+    pub(crate) fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Waits for the program's end: its exit status and everything that appeared.
     #[track_caller]
     fn end(mut self) -> (Option<i32>, String) {
+        let code = self.ended();
+        (code, std::mem::take(&mut self.shown))
+    }
+
+    /// Waits for the program's end.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         loop {
             match self.screen.recv_timeout(LIMIT) {
-                Ok(more) => self.shown.push_str(&String::from_utf8_lossy(&more)),
+                Ok(more) => self.take(&more),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => panic!("it does not end: {:?}", self.shown),
             }
@@ -106,11 +156,24 @@ impl Terminal {
         for secret in [PASSWORD, VAULT_PASSWORD] {
             assert!(!self.shown.contains(secret), "a secret was shown: {:?}", self.shown);
         }
-        (code, self.shown)
+        code
+    }
+
+    /// Everything that was written to the terminal.
+    pub(crate) fn written(&self) -> &str {
+        &self.shown
     }
 }
 
-const CREDENTIALS: [(&str, &str); 2] = [("OBSIDIAN_EMAIL", EMAIL), ("OBSIDIAN_PASSWORD", PASSWORD)];
+impl Drop for Terminal {
+    /// A test that failed leaves no program that keeps its world busy.
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+    }
+}
+
+pub(crate) const CREDENTIALS: [(&str, &str); 2] =
+    [("OBSIDIAN_EMAIL", EMAIL), ("OBSIDIAN_PASSWORD", PASSWORD)];
 
 #[test]
 fn a_login_asks_for_what_is_missing() {

@@ -1,9 +1,10 @@
 //! What a connection of the pool makes of an answer: take the content, ask again, or report a failure.
 
+use obsync_net::WAITS;
 use obsync_protocol::Uid;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Duration, Instant, timeout};
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::pool::Counters;
 use super::queue::Pending;
@@ -142,6 +143,9 @@ impl<R: Receiver> Worker<R> {
         head.tries.overloaded = (head.tries.overloaded + 1).min(LONGEST_OVERLOAD_PAUSE);
         let pause = endless_pauses(&self.shared).nth(head.tries.overloaded as usize - 1).unwrap_or_default();
         debug!(?pause, "the server is overloaded");
+        if self.shared.overload.passes() {
+            info!(target: WAITS, "the service says that it is overloaded; it is asked again for {} s", after.as_secs());
+        }
         self.rest_until = Some(Instant::now() + pause);
         self.put_head_back();
         Ok(())

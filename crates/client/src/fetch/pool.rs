@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use obsync_net::Throttle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
@@ -61,6 +62,9 @@ pub(super) struct Shared<R: Receiver> {
     pub(super) queue: Queue<R::Job>,
     pub(super) limit: Limit,
     pub(super) counters: Counters,
+    /// Connections break together: one of them is enough to say so.
+    pub(super) lost: Throttle,
+    pub(super) overload: Throttle,
 }
 
 impl<R: Receiver> Shared<R> {
@@ -159,6 +163,8 @@ impl<R: Receiver> FetchPool<R> {
             queue: Queue::new(capacity),
             limit: Limit::new(connections, calm),
             counters: Counters::default(),
+            lost: Throttle::new(Duration::from_secs(2)),
+            overload: Throttle::new(Duration::from_secs(30)),
         };
         let run = Run {
             shared: Arc::new(shared),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use backon::{BackoffBuilder, ExponentialBackoff};
+use obsync_net::WAITS;
 use obsync_protocol::limits::{FIRST_CONNECTION_FRAME, FURTHER_CONNECTION_FRAME};
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -330,8 +331,11 @@ impl<R: Receiver> Worker<R> {
             return None;
         }
         self.losses += 1;
-        info!(%error, losses = self.losses, "a connection was lost before it brought anything");
-        (self.losses >= self.shared.options.attempts.max(1)).then(|| End::GaveUp(error.clone()))
+        let attempts = self.shared.options.attempts.max(1);
+        if self.losses < attempts && self.shared.lost.passes() {
+            info!(target: WAITS, "{error}; attempt {} of {attempts}", self.losses + 1);
+        }
+        (self.losses >= attempts).then(|| End::GaveUp(error.clone()))
     }
 
     /// Puts everything in its place after a connection was given up.

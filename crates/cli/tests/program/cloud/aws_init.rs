@@ -12,10 +12,38 @@ fn settings(place: &Place) -> BucketSettings {
     place.cloud.s3().settings("my-notes").unwrap()
 }
 
+/// The policy, which is JSON among sentences.
+fn policy(told: &str) -> &str {
+    let (begin, end) = (told.find("\n{\n").unwrap() + 1, told.rfind("\n}\n").unwrap() + 2);
+    &told[begin..end]
+}
+
+fn without_policy(told: &str) -> String {
+    told.replace(policy(told), "[POLICY]")
+}
+
+#[test]
+fn the_policy_for_whoever_pulls_there_is_printed() {
+    let place = Place::empty(World::new());
+    let told = place.run(&INIT).expect(0).stdout;
+    let printed: serde_json::Value = serde_json::from_str(policy(&told)).unwrap();
+    let made = place.run(&[&INIT[..], &["--json"]].concat()).json();
+    assert_eq!(printed, made["policy"]);
+    assert!(policy(&told).contains("arn:aws:dynamodb:us-east-1:*:table/obsync-state"), "{told}");
+}
+
+#[test]
+fn a_bucket_refuses_connections_without_tls() {
+    let place = Place::empty(World::new());
+    place.must(&INIT);
+    let policy = settings(&place).policy.unwrap();
+    assert!(policy.contains("aws:SecureTransport") && policy.contains("arn:aws:s3:::my-notes/*"), "{policy}");
+}
+
 #[test]
 fn a_bucket_and_a_table_are_made_once_and_can_be_pulled_to() {
     let place = Place::empty(World::new());
-    insta::assert_snapshot!(place.run(&INIT).told(&place.world), @"
+    insta::assert_snapshot!(without_policy(&place.run(&INIT).told(&place.world)), @r#"
     exit status 0
     --- stdout
     s3://my-notes in us-east-1, done:
@@ -24,22 +52,27 @@ fn a_bucket_and_a_table_are_made_once_and_can_be_pulled_to() {
       keep earlier versions of objects
       encrypt objects
       abort uploads that were not finished within a day
+      refuse connections without TLS
     dynamodb://obsync-state in us-east-1, done:
       make the table, with the key `vault_id`, billed by request, encrypted at rest
       have items removed when their `ttl` is over
       turn point-in-time recovery on
+    Whoever pulls there needs this policy (IAM, "Create policy", JSON):
+    [POLICY]
     Next: `obsync pull VAULT s3://my-notes/PREFIX --state dynamodb://obsync-state`.
-    ");
+    "#);
     let made = settings(&place);
     assert!(made.versioned && made.public_access_blocked, "{made:?}");
     assert_eq!((made.encryption.as_deref(), made.lifecycle_rules), (Some("AES256"), 1));
-    insta::assert_snapshot!(place.run(&INIT).told(&place.world), @"
+    insta::assert_snapshot!(without_policy(&place.run(&INIT).told(&place.world)), @r#"
     exit status 0
     --- stdout
     s3://my-notes in us-east-1 is ready.
     dynamodb://obsync-state in us-east-1 is ready.
+    Whoever pulls there needs this policy (IAM, "Create policy", JSON):
+    [POLICY]
     Next: `obsync pull VAULT s3://my-notes/PREFIX --state dynamodb://obsync-state`.
-    ");
+    "#);
     assert_eq!(settings(&place), made);
     place.write("Note.md", "a note");
     place.must(&["pull", "Notes", "s3://my-notes/prefix", "--state", TABLE]);
@@ -49,7 +82,7 @@ fn a_bucket_and_a_table_are_made_once_and_can_be_pulled_to() {
 fn a_dry_run_tells_what_is_to_be_done_and_does_nothing() {
     let place = Place::empty(World::new());
     let dry = [&INIT[..], &["--dry-run"]].concat();
-    insta::assert_snapshot!(place.run(&dry).told(&place.world), @"
+    insta::assert_snapshot!(without_policy(&place.run(&dry).told(&place.world)), @r#"
     exit status 0
     --- stdout
     s3://my-notes in us-east-1, to be done:
@@ -58,11 +91,14 @@ fn a_dry_run_tells_what_is_to_be_done_and_does_nothing() {
       keep earlier versions of objects
       encrypt objects
       abort uploads that were not finished within a day
+      refuse connections without TLS
     dynamodb://obsync-state in us-east-1, to be done:
       make the table, with the key `vault_id`, billed by request, encrypted at rest
       have items removed when their `ttl` is over
       turn point-in-time recovery on
-    ");
+    Whoever pulls there needs this policy (IAM, "Create policy", JSON):
+    [POLICY]
+    "#);
     assert_eq!(place.cloud.s3().buckets(), [""; 0]);
     assert_eq!(place.cloud.counts().of(Service::DynamoDb, "CreateTable"), 0);
 }

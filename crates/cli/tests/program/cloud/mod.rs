@@ -6,6 +6,6 @@ mod credentials;
 mod exact;
 mod interrupted;
 mod pins;
-mod place;
+pub(crate) mod place;
 mod table;
 mod troubles;
