@@ -283,6 +283,9 @@ pub(crate) struct Pull {
     /// Print one JSON report at the end, also when it fails
     #[arg(long)]
     pub(crate) json: bool,
+    /// Name every file that changed in the JSON report
+    #[arg(long, requires = "json")]
+    pub(crate) list_changes: bool,
     #[command(flatten)]
     pub(crate) choice: Choice,
     #[command(flatten)]
@@ -380,6 +383,9 @@ pub(crate) struct Verify {
     pub(crate) destination: Destination,
     #[command(flatten)]
     pub(crate) state: StateOption,
+    /// Name every file that was looked at, and whether it was read or compared by its metadata
+    #[arg(long)]
+    pub(crate) list_files: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

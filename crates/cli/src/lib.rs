@@ -5,6 +5,7 @@
 //! `install` and `ui` are what commands are made of.
 
 mod account;
+mod answer;
 mod args;
 mod commands;
 mod context;
@@ -28,10 +29,10 @@ use std::thread;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use answer::Answer;
 use args::{Arguments, Aws, AwsCommand, Command};
 use context::Context;
 pub use exit::Exit;
@@ -67,7 +68,8 @@ fn run(arguments: &Arguments) -> Exit {
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(async {
             let stop = CancellationToken::new();
-            signals::listen(stop.clone());
+            let answering = wants_json(&arguments.command).then(|| Arc::clone(&console));
+            signals::listen(stop.clone(), answering);
             let context = Context::new(&arguments.global, Arc::clone(&console), stop)?;
             let result = commands::run(&arguments.command, &context, arguments.global.verbose > 0).await;
             context.end().await;
@@ -99,8 +101,7 @@ fn runtime() -> Result<Runtime, Failed> {
 
 /// The failure as the one document on standard output.
 fn report(console: &Console, failed: &Failed) {
-    let document = json!({ "error": { "kind": failed.exit, "message": failed.message } });
-    if let Err(failed) = console.json(&document) {
+    if let Err(failed) = console.answer(&Answer::of(failed)) {
         console.error(&format!("obsync: {failed}"));
     }
 }

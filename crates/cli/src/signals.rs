@@ -2,13 +2,17 @@
 //!
 //! Ending at once is safe too, as a power failure is: nothing is recorded that is not durable.
 
+use std::sync::Arc;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Failed};
+use crate::ui::console::Console;
 
-/// Cancels `stop` on the first signal. Must be called on a runtime.
-pub(crate) fn listen(stop: CancellationToken) {
+/// Cancels `stop` on the first signal. On the second the program ends, with its answer on the `console` of a command that owes
+/// one. Must be called on a runtime.
+pub(crate) fn listen(stop: CancellationToken, console: Option<Arc<Console>>) {
     // Here, not in the task: what comes before the task first runs must not end the program at once.
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
@@ -16,6 +20,9 @@ pub(crate) fn listen(stop: CancellationToken) {
         either(&mut interrupt, &mut terminate).await;
         stop.cancel();
         either(&mut interrupt, &mut terminate).await;
+        if let Some(console) = console {
+            console.answer_at_once(&Failed::new(Exit::Unfinished, "interrupted twice, so ended at once"));
+        }
         std::process::exit(Exit::Unfinished.code().into());
     });
 }

@@ -53,7 +53,7 @@ impl Publisher<'_, '_> {
                 Ok(removal) => {
                     match removal {
                         Removal::Removed => {
-                            self.ledger.report.deleted.add(size);
+                            self.ledger.report.note_removal(&file.path, size);
                             self.ledger.deleted(u64::from(counts));
                         }
                         Removal::Retained => self.ledger.report.retained.add(size),

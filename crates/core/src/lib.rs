@@ -21,16 +21,19 @@ mod governor;
 mod history;
 mod identify;
 mod identity;
+mod last_run;
 mod ledger;
 mod listing;
 pub mod merge;
 mod model;
 pub mod pin;
+mod problem;
 mod progress;
 mod publish;
 mod receive;
 mod reconcile;
 mod recover;
+mod rehearsal;
 mod report;
 mod repositories;
 mod rescue;
@@ -49,13 +52,15 @@ mod watermark;
 pub use brake::{MaxDelete, MaxDeleteError, confirm, held_back};
 pub use error::PullError;
 pub use governor::{Governor, Reservation};
+pub use last_run::{LastRun, RunError, RunOutcome, RunProgress};
 pub use obsync_protocol::Filter;
+pub use problem::{Ending, Problem, ProblemCode, SCHEMA_VERSION};
 pub use progress::{NoProgress, Phase, Progress};
 pub use reconcile::Mode;
 pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;
 pub use run::{PullOptions, PullSource, pull};
-pub use verify::{Verification, VerifyError, verify};
+pub use verify::{ChangedFile, Unfinished, Verification, VerifiedFile, VerifyError, verify};
 
 pub use identity::{
     DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerError, MarkerFound, RandomId, RandomIdError,
@@ -67,6 +72,6 @@ pub use model::{
 pub use scan::{LocalFile, LocalTree, OpenFile, ScanInput, Unknown, UnknownCause};
 pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
-    BatchLimit, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication, PublicationContent,
+    BatchLimit, Checked, CheckedBy, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication, PublicationContent,
     PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
 };

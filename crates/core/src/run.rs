@@ -64,6 +64,8 @@ pub struct PullOptions {
     /// Accept what fails for good: names that the destination cannot have, and entries that cannot be read. They are no
     /// failures any more until the vault changes them.
     pub accept_failures: bool,
+    /// Name every file that changes in the report.
+    pub list_changes: bool,
     /// How many files may be deleted before deletions are held back.
     pub max_delete: MaxDelete,
     /// What the caller found out about the destination, of which the state knows nothing.
@@ -94,6 +96,7 @@ pub async fn pull(
     let begun = Instant::now();
     let version = state.load().await?.version;
     let mut report = Report::new(&source.vault, store.location(), version);
+    report.changes = options.list_changes.then(Vec::new);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let run = Run { source, store, state, options, progress, stop };
     let outcome = run.rounds(&mut report).await;
@@ -170,7 +173,7 @@ impl Run<'_> {
             self.warn(released(plan.released.len()), report);
         }
         if self.options.dry_run {
-            report.connections += 1;
+            self.rehearse(&plan, &survey, report).await?;
             report.describe(&plan, &survey.listing, &self.options.filter, &earlier.accepted);
             return Ok(RoundEnd::Done);
         }

@@ -1,5 +1,6 @@
 //! Which of the account's vaults is meant.
 
+use obsync_core::ProblemCode;
 use obsync_protocol::{Redactor, VaultInfo, VaultList, short_name};
 
 use crate::exit::{Exit, Failed};
@@ -68,6 +69,7 @@ fn ambiguous<'a>(vaults: impl Iterator<Item = &'a VaultInfo>, wanted: &str) -> F
             ids.collect::<Vec<_>>().join(", ")
         ),
     )
+    .coded(ProblemCode::VaultAmbiguous)
 }
 
 #[cfg(test)]

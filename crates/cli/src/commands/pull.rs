@@ -7,7 +7,8 @@ use std::time::Duration;
 use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Doubt, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull,
+    Doubt, Mode, Outcome, Problem, ProblemCode, Progress, PullError, PullOptions, PullSource, Report, VaultStore,
+    pull,
 };
 use obsync_protocol::{Filter, MasterKey};
 use serde::Serialize;
@@ -18,18 +19,36 @@ use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
 use crate::account::vault_choice::choose;
 use crate::account::vault_keys::{Lock, Unlocked};
+use crate::answer::Answer;
 use crate::args::{Choice, Pull};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::target::followed::Followed;
+use crate::target::followed::{Followed, note_failure};
 use crate::target::known::Known;
+use crate::target::state_place::StatePlace;
 use crate::target::states::State;
 use crate::ui::progress::Display;
-use crate::ui::pull_report;
+use crate::ui::{human, pull_report};
 
 pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     let limit = TimeLimit::begin(options.max_time, &context.stop);
-    bring(options, context, verbose, &limit).await.map_err(|failed| limit.explain(failed))
+    let result = bring(options, context, verbose, &limit).await.map_err(|failed| limit.explain(failed));
+    if let Err(failed) = &result {
+        note(options, context, failed).await;
+    }
+    result
+}
+
+/// Notes a run that failed where the state of its destination is, for `obsync status`.
+async fn note(options: &Pull, context: &Context, failed: &Failed) {
+    let is_run = !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage);
+    if !is_run || options.state.place != StatePlace::Local {
+        return;
+    }
+    let Ok(known) = Known::of(&options.destination, &options.state.place, context).await else { return };
+    if let Ok(state) = known.only_state().await {
+        note_failure(&state, failed).await;
+    }
 }
 
 /// The time that the user gave the run. When it is over, the run is asked to stop as by Ctrl-C.
@@ -110,7 +129,9 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
     let result = pulling.await;
     state.close().await;
     let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
-    conclude(&context.unless_stopped(result)?, admitted.kind(), &confirm, options, context, limit)
+    let report = context.unless_stopped(result)?;
+    let document = Document { report, encryption: admitted.kind() };
+    conclude(document, &confirm, options, context, limit)
 }
 
 /// What a pull is to heed besides its options.
@@ -122,7 +143,7 @@ struct Manner {
     keep_everything: bool,
 }
 
-/// Pulls, and has a table say how far that is and how it ended.
+/// Pulls, and notes where the state is how far that is and how it ended.
 async fn pull_into(
     source: &PullSource,
     store: Arc<dyn VaultStore>,
@@ -138,7 +159,7 @@ async fn pull_into(
     let pull_options = PullOptions { doubt, keep_everything, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
-        false => Followed::begin(state, pull_options.mode).await?,
+        false => Some(Followed::begin(state, pull_options.mode).await?),
     };
     let (states, progress) = match &followed {
         Some(followed) => (followed.store(), followed.progress(display.clone())),
@@ -147,8 +168,10 @@ async fn pull_into(
     let stop = context.stop.child_token();
     let pulling = pull(source, store, states, &pull_options, progress, stop.clone());
     let result = or_lost(pulling, state, &stop, &display).await;
-    if let Some(followed) = &followed {
-        followed.end(&result).await;
+    if let Some(followed) = followed {
+        let of_report = |report| problem(report, exit_of(report), "obsync confirm", "interrupted");
+        let problem = result.as_ref().ok().and_then(of_report);
+        followed.end(&result, problem.as_ref()).await;
     }
     result
 }
@@ -199,11 +222,12 @@ struct Opened {
 }
 
 /// What `--json` prints.
-#[derive(Serialize)]
-struct Document<'a> {
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
     #[serde(flatten)]
-    report: &'a Report,
-    /// `standard` or `end-to-end`.
+    report: Report,
+    /// How the vault is encrypted.
     encryption: VaultKind,
 }
 
@@ -212,6 +236,7 @@ fn pull_options(options: &Pull) -> PullOptions {
         filter: filter(&options.choice),
         mode: if options.full { Mode::Full } else { Mode::Incremental },
         dry_run: options.dry_run,
+        list_changes: options.list_changes,
         accept_older_vault: options.accept_older_vault,
         accept_failures: options.accept_failures,
         max_delete: options.max_delete.unwrap_or_default(),
@@ -233,59 +258,88 @@ fn filter(choice: &Choice) -> Filter {
 /// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
 /// with `-q`.
 fn conclude(
-    report: &Report,
-    encryption: VaultKind,
+    document: Document,
     confirm: &str,
     options: &Pull,
     context: &Context,
     limit: &TimeLimit,
 ) -> Result<Exit, Failed> {
-    if options.json {
-        context.console.json(&Document { report, encryption })?;
-    } else {
-        context.say(&pull_report::sentences(report))?;
-    }
-    if let Some(failures) = pull_report::failures(report) {
-        context.console.error(&failures);
-    }
-    if let Some(held_back) = pull_report::held_back(report, confirm) {
-        context.console.error(&held_back);
-    }
+    let report = &document.report;
+    let exit = exit_of(report);
+    let problem = problem(report, exit, confirm, &limit.cause());
+    let mut words = Vec::new();
+    words.extend(pull_report::failures(report));
+    words.extend(pull_report::held_back(report, confirm));
     // With -q the warnings of the run were not printed.
     let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
     if is_doubtful && context.console.is_quiet() {
-        report.warnings.iter().for_each(|warning| context.console.error(&format!("obsync: {warning}")));
+        words.extend(report.warnings.iter().map(|warning| format!("obsync: {warning}")));
     }
-    Ok(match report.outcome {
+    if report.outcome == Outcome::Interrupted {
+        let cause = limit.cause();
+        words.push(format!("obsync: {cause}; what was pulled is kept, and the next run goes on from here"));
+    }
+    if options.json {
+        let outcome = report.outcome.into();
+        context.console.answer(&Answer::new(exit, problem, document).with_outcome(outcome))?;
+    } else {
+        context.say(&pull_report::sentences(report))?;
+    }
+    words.iter().for_each(|words| context.console.error(words));
+    Ok(exit)
+}
+
+fn exit_of(report: &Report) -> Exit {
+    match report.outcome {
         Outcome::DryRun if report.older_vault.is_some() => Exit::VaultOlder,
         Outcome::Complete | Outcome::DryRun => Exit::Done,
         Outcome::Failures => Exit::Failures,
         Outcome::HeldBack => Exit::HeldBack,
         Outcome::VaultOlder => Exit::VaultOlder,
-        Outcome::Interrupted => {
-            let cause = limit.cause();
-            context.console.error(&format!(
-                "obsync: {cause}; what was pulled is kept, and the next run goes on from here"
-            ));
-            Exit::Unfinished
+        Outcome::Interrupted => Exit::Unfinished,
+    }
+}
+
+/// What a finished pull leaves to do, for scripts and for the record of the last run.
+fn problem(report: &Report, exit: Exit, confirm: &str, cause: &str) -> Option<Problem> {
+    let problem = match exit {
+        Exit::Failures => {
+            let count = human::counted(report.failed(), "change", "changes");
+            let problem = Problem::new(ProblemCode::Failures, format!("{count} could not be pulled"));
+            match report.has_lasting_failures {
+                true => problem.with_hint("--accept-failures accepts what can never be had there"),
+                false => problem,
+            }
         }
-    })
+        Exit::HeldBack => {
+            let count = human::counted(report.held_back(), "deletion", "deletions");
+            let message = format!("{count} held back, because there are too many");
+            Problem::new(ProblemCode::HeldBack, message).with_hint(format!("`{confirm}`"))
+        }
+        Exit::VaultOlder => {
+            let message = "the vault on the server is older than the destination; nothing was removed";
+            Problem::new(ProblemCode::VaultOlder, message)
+        }
+        Exit::Unfinished => Problem::new(ProblemCode::Interrupted, cause),
+        _ => return None,
+    };
+    Some(problem)
 }
 
 /// A pull that could not go on: cut off once it had begun, refused before that.
 fn failed(error: PullError, connected: bool) -> Failed {
     match error {
         PullError::Client(error) => match Failed::from(error) {
-            Failed { exit: Exit::Unreachable, message } if connected => {
+            Failed { exit: Exit::Unreachable, message, code } if connected => {
                 let message =
                     format!("{message}; what was pulled is kept, and the next run goes on from there");
-                Failed::new(Exit::Unfinished, message)
+                Failed::new(Exit::Unfinished, message).coded(code)
             }
             failed => failed,
         },
         PullError::State(error) => error.into(),
         PullError::Store(error) => error.into(),
-        other => Failed::of(Exit::Error, &other),
+        other => Failed::of(Exit::Error, &other).coded(ProblemCode::from(&other)),
     }
 }
 

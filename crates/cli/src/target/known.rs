@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore, Service};
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
-use obsync_core::{Doubt, VaultStore};
+use obsync_core::{Doubt, ProblemCode, VaultStore};
 use obsync_dynamodb::TablePins;
 use obsync_folder::{FolderOptions, FolderPin, FolderStore};
 use obsync_protocol::{VaultId, VaultInfo};
@@ -263,7 +263,7 @@ impl Known {
                 self.destination,
                 self.command("status", &[], &[])
             );
-            return Err(Failed::new(Exit::NotFound, message));
+            return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::DestinationUnknown));
         }
         Ok(found)
     }
@@ -280,7 +280,7 @@ impl Known {
                 self.destination,
                 self.command("reset", &[&self.destination.to_string()], &[])
             );
-            return Err(Failed::new(Exit::NotFound, message));
+            return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::VaultAmbiguous));
         };
         let state = self.registry.read(found).await?;
         if let Some(vault) = state.vault().and_then(|vault| vault.id.parse().ok()) {

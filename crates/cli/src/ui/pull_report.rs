@@ -177,23 +177,39 @@ fn kept(report: &Report, lines: &mut Vec<String>) {
 
 fn dry_run(report: &Report, lines: &mut Vec<String>) {
     let (vault, destination) = (&report.vault, &report.destination);
-    if report.steps.is_empty() {
-        lines.push(format!("A pull of {vault:?} to {destination} would change nothing."));
-        return;
-    }
-    let bytes = report
-        .steps
-        .iter()
-        .filter(|step| step.action == StepAction::Download)
-        .filter_map(|step| step.size)
-        .sum();
-    lines.push(format!(
-        "A pull of {vault:?} to {destination} would take {} and download at most {}:",
-        human::counted(report.steps.len() as u64, "step", "steps"),
-        human::size(bytes)
-    ));
     lines.extend(report.steps.iter().map(step));
+    kept(report, lines);
     code(report, lines);
+    if report.retained.files > 0 {
+        lines.push(format!("Deleted or renamed in the vault, kept as you asked: {}.", tally(report.retained)));
+    }
+    lines.push(match report.steps.len() as u64 {
+        0 => format!("A pull of {vault:?} to {destination} would change nothing."),
+        steps => format!(
+            "A pull of {vault:?} to {destination} would take {}: {}.",
+            human::counted(steps, "step", "steps"),
+            deeds(report)
+        ),
+    });
+}
+
+/// What the steps come to.
+fn deeds(report: &Report) -> String {
+    let count = |action| report.steps.iter().filter(|step| step.action == action).count() as u64;
+    let mut deeds = vec![format!("download {}", tally(report.pulled))];
+    let counted = [
+        (report.copied.files, "copy", human::files as fn(u64) -> String),
+        (count(StepAction::Adopt), "take as they are", human::files),
+        (count(StepAction::Touch), "set the times of", human::files),
+        (count(StepAction::KeepBeside), "keep beside", human::files),
+        (report.deleted.files, "delete", human::files),
+        (report.folders_created, "make", human::folders),
+        (count(StepAction::RemoveFolder), "delete", human::folders),
+    ];
+    deeds.extend(
+        counted.into_iter().filter(|(count, ..)| *count > 0).map(|(count, verb, noun)| format!("{verb} {}", noun(count))),
+    );
+    deeds.join(", ")
 }
 
 fn step(step: &Step) -> String {
@@ -204,6 +220,8 @@ fn step(step: &Step) -> String {
         StepAction::Remove => "delete",
         StepAction::CreateFolder => "make folder",
         StepAction::RemoveFolder => "delete folder",
+        StepAction::Adopt => "take as it is",
+        StepAction::KeepBeside => "keep beside",
     };
     let size = step.size.map(|size| format!(" ({})", human::size(size))).unwrap_or_default();
     let from =
