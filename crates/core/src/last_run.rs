@@ -124,7 +124,13 @@ impl LastRun {
             let message = problem.message[..end].to_owned();
             RunError { at: now, code: problem.code.as_str().to_owned(), message }
         });
-        LastRun { ended: Some(now), outcome, failures_in_a_row, last_error: error.or(self.last_error), ..self }
+        LastRun {
+            ended: Some(now),
+            outcome,
+            failures_in_a_row,
+            last_error: error.or(self.last_error),
+            ..self
+        }
     }
 }
 

@@ -40,11 +40,16 @@ mod rescue;
 mod run;
 mod scan;
 mod schedule;
+/// JSON schemas of what is printed, for tests.
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub mod schema;
 mod space;
 mod state;
 mod store;
 mod survey;
 mod transfer;
+mod unmatched;
 mod vanished;
 mod verify;
 mod watermark;
@@ -72,6 +77,7 @@ pub use model::{
 pub use scan::{LocalFile, LocalTree, OpenFile, ScanInput, Unknown, UnknownCause};
 pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
-    BatchLimit, Checked, CheckedBy, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication, PublicationContent,
-    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, Checked, CheckedBy, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication,
+    PublicationContent, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
+    VaultStore, Wanted,
 };

@@ -137,6 +137,8 @@ codes! {
     VaultNotFound, "vault_not_found", false, Some("`obsync vaults` lists the vaults of the account");
     /// More than one vault is meant.
     VaultAmbiguous, "vault_ambiguous", false, Some("give the vault's id; `obsync vaults` lists them");
+    /// The destination holds another vault.
+    OtherVault, "other_vault", false, None;
     /// Nothing was pulled to this destination.
     DestinationUnknown, "destination_unknown", false, Some("`obsync status` lists the destinations");
     /// The service was not reached.

@@ -95,7 +95,10 @@ impl Rehearsal<'_, '_> {
         for batch in touches.chunks(BATCH) {
             for (transfer, held) in batch.iter().zip(self.holds(wanted(batch)).await?) {
                 if held {
-                    transfer.targets.iter().for_each(|target| self.step(StepAction::Touch, &target.path, None));
+                    transfer
+                        .targets
+                        .iter()
+                        .for_each(|target| self.step(StepAction::Touch, &target.path, None));
                 }
             }
         }
@@ -169,8 +172,13 @@ impl Rehearsal<'_, '_> {
     async fn folders(&mut self, folders: &[FolderChange]) -> Result<(), StoreError> {
         let paths: Vec<VaultPath> = folders.iter().map(|folder| folder.path.clone()).collect();
         // Those that come with what is copied first, or with a folder below.
-        let mut implied: HashSet<VaultPath> =
-            self.report.steps.iter().filter(|step| step.is_arrival()).flat_map(|step| step.path.ancestors()).collect();
+        let mut implied: HashSet<VaultPath> = self
+            .report
+            .steps
+            .iter()
+            .filter(|step| step.is_arrival())
+            .flat_map(|step| step.path.ancestors())
+            .collect();
         let present = match self.fresh && self.run.store.has_folders() {
             true => vec![false; paths.len()],
             false => self.run.store.have_folders(paths).await?,
@@ -278,7 +286,8 @@ impl Rehearsal<'_, '_> {
 
 /// What the targets of these transfers are to hold, in order.
 fn wanted(transfers: &[Transfer]) -> Vec<Wanted> {
-    let targets = transfers.iter().flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)));
+    let targets =
+        transfers.iter().flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)));
     targets
         .map(|(transfer, target)| Wanted {
             path: target.path.clone(),

@@ -333,7 +333,13 @@ impl Report {
     }
 
     /// Takes in a file that came, or whose times were set.
-    pub(crate) fn note_arrival(&mut self, action: StepAction, path: &VaultPath, size: u64, from: Option<&VaultPath>) {
+    pub(crate) fn note_arrival(
+        &mut self,
+        action: StepAction,
+        path: &VaultPath,
+        size: u64,
+        from: Option<&VaultPath>,
+    ) {
         if let Some(changes) = &mut self.changes {
             changes.push(Step { action, path: path.clone(), size: Some(size), from: from.cloned() });
         }

@@ -163,6 +163,7 @@ impl Run<'_> {
             return Ok(RoundEnd::Done);
         };
         self.progress.phase(Phase::Planning);
+        self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;
         let mut plan = self.plan(&mut survey).await?;
         self.hold_back(&mut plan, &survey, &earlier, report).await?;

@@ -195,9 +195,11 @@ pub async fn verify(
     let mut present = Vec::new();
     for record in state.all_records().await? {
         let Some(meta) = record.file() else { continue };
-        let is_hidden = || verification.unreadable.iter().any(|folder| {
-            record.path.as_str().strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'))
-        });
+        let is_hidden = || {
+            verification.unreadable.iter().any(|folder| {
+                record.path.as_str().strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'))
+            })
+        };
         match found.remove(record.path.as_str()) {
             Some(_) => present.push(Wanted { hash: meta.hash, size: meta.size, path: record.path }),
             None if is_hidden() => verification.unverified.push(record.path),

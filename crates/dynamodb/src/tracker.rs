@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, LastRun, Outcome, ProblemCode, Progress, Record, Report, RunError,
-    StateError, StateStore, Tally, VaultState,
+    Commit, Deferred, DeferredKind, Intent, LastRun, Outcome, ProblemCode, Progress, Record, Report,
+    RunError, StateError, StateStore, Tally, VaultState,
 };
 use obsync_protocol::{ContentHash, VaultId, VaultPath};
 
@@ -174,7 +174,8 @@ impl Tracker {
         };
         let happened = error.clone().filter(|_| status != ProgressStatus::Running);
         let last_error = happened.map(|message| {
-            let code = if status == ProgressStatus::Complete { ProblemCode::Failures } else { ProblemCode::Error };
+            let code =
+                if status == ProgressStatus::Complete { ProblemCode::Failures } else { ProblemCode::Error };
             RunError { at: now, code: code.as_str().to_owned(), message }
         });
         ProgressRecord {

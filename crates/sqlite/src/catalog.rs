@@ -12,9 +12,9 @@ use obsync_core::{RandomId, StateError};
 use obsync_protocol::{ContentHash, VaultId};
 
 use super::checked;
-use super::last_run;
 use super::errors::Database;
 use super::identity::{StateIdentity, rename_destination};
+use super::last_run;
 use super::lock::{LOCK, StateLock, beside};
 
 /// How many digits of the destination's hash are in a database's name.

@@ -7,7 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use obsync_core::StateError;
-use obsync_private::{Access, Folder, LockError, Opened, is_locked, look_for_records, try_lock_beside_records};
+use obsync_private::{
+    Access, Folder, LockError, Opened, is_locked, look_for_records, try_lock_beside_records,
+};
 
 use super::errors::Database;
 

@@ -2,8 +2,8 @@
 //! that the service accepts.
 
 use obsync_client::totp::{Clock, Generator, SystemClock};
-use obsync_core::ProblemCode;
 use obsync_client::{Client, ClientError, Password, SignIn, SignedIn, Token};
+use obsync_core::ProblemCode;
 
 use crate::account::credentials::Saved;
 use crate::account::password::{from_command, refused};

@@ -7,10 +7,10 @@ use std::time::Duration;
 use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Doubt, Mode, Outcome, Problem, ProblemCode, Progress, PullError, PullOptions, PullSource, Report, VaultStore,
-    pull,
+    Doubt, Mode, Outcome, Problem, ProblemCode, Progress, PullError, PullOptions, PullSource, Report,
+    VaultStore, pull,
 };
-use obsync_protocol::{Filter, MasterKey};
+use obsync_protocol::{Filter, MasterKey, VaultId};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::args::{Choice, Pull};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::target::followed::{Followed, note_failure};
-use crate::target::known::Known;
+use crate::target::known::{Known, Nested};
 use crate::target::state_place::StatePlace;
 use crate::target::states::State;
 use crate::ui::progress::Display;
@@ -103,19 +103,24 @@ impl Drop for TimeLimit {
 async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLimit) -> Result<Exit, Failed> {
     let objects = options.objects.for_destination(&options.destination)?;
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
-    let Opened { source, key, mut admitted } = context.or_stopped(source(options, &known, context)).await?;
+    let Opened { source, key, mut admitted, listed } =
+        context.or_stopped(source(options, &known, context)).await?;
     if admitted.is_changed(&key) {
         // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
         // change is accepted: should this run be cut off, the next one keeps everything, too, or is refused.
         context.unless_stopped(known.forget_all().await)?;
     }
     admitted.keep_in_home(&key, context);
-    let state = context.unless_stopped(known.state_for(&source.vault, options.dry_run).await)?;
+    let state = context.unless_stopped(known.state_for(&source.vault, &listed, options.dry_run).await)?;
     let pulling = async {
         let manner = Manner { doubt: known.doubt(&state).await?, keep_everything: admitted.is_changed(&key) };
         let store = context.or_stopped(known.store(objects, options.dry_run, context)).await?;
         if options.dry_run {
             return pull_into(&source, store, &state, options, manner, context, verbose).await;
+        }
+        // It is only said: each keeps to its own files.
+        if state.store().load().await?.version == 0 {
+            tell_nested(&known, context).await?;
         }
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
@@ -132,6 +137,18 @@ async fn bring(options: &Pull, context: &Context, verbose: bool, limit: &TimeLim
     let report = context.unless_stopped(result)?;
     let document = Document { report, encryption: admitted.kind() };
     conclude(document, &confirm, options, context, limit)
+}
+
+/// Says before a first pull that another destination lies inside this one, or around it.
+async fn tell_nested(known: &Known, context: &Context) -> Result<(), Failed> {
+    for Nested { destination, vault, inside } in known.nested().await? {
+        let how = if inside.is_some() { "inside this destination" } else { "around this destination" };
+        context.console.warn(&format!(
+            "{destination}, to which the vault {vault:?} is pulled, lies {how}: what belongs to the one is a stranger's file to \
+             the other, and whoever opens the outer one in Obsidian sees both"
+        ));
+    }
+    Ok(())
 }
 
 /// What a pull is to heed besides its options.
@@ -202,6 +219,7 @@ async fn source(options: &Pull, known: &Known, context: &Context) -> Result<Open
     let client = context.client()?;
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
+    let listed = vaults.vaults.iter().chain(&vaults.shared).map(|vault| vault.id.clone()).collect();
     let vault = choose(vaults, &options.vault, client.redactor())?;
     let password_command = options.password_command.as_deref();
     let lock = Lock { context, client: &client, token: &token, vault: &vault, password_command };
@@ -211,7 +229,7 @@ async fn source(options: &Pull, known: &Known, context: &Context) -> Result<Open
     admitted.tell_change(context);
     let Unlocked { master, keys } = lock.open(&admitted, options.password_stdin).await?;
     admitted.tell(context);
-    Ok(Opened { source: PullSource { client, token, vault, keys }, key: master, admitted })
+    Ok(Opened { source: PullSource { client, token, vault, keys }, key: master, admitted, listed })
 }
 
 /// A vault that is open, and why it may be.
@@ -219,6 +237,8 @@ struct Opened {
     source: PullSource,
     key: MasterKey,
     admitted: Admitted,
+    /// The vaults of the account.
+    listed: Vec<VaultId>,
 }
 
 /// What `--json` prints.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use obsync_core::{Problem, ProblemCode, StateError};
 use obsync_core::pin::{Pin, VaultEncryption, VaultKind};
+use obsync_core::{Problem, ProblemCode, StateError};
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{Redactor, VaultId};
 use serde::Serialize;

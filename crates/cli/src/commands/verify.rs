@@ -11,7 +11,7 @@ use crate::answer::Answer;
 use crate::args::Verify;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::target::known::Known;
+use crate::target::known::{Known, Nested};
 use crate::target::states::StateVault;
 use crate::ui::human;
 use crate::ui::listing::named;
@@ -31,8 +31,38 @@ pub(crate) struct Document {
     clean: bool,
     /// The commands that mend it, the first one first.
     commands: Vec<String>,
+    /// Other destinations inside this one, whose files are not among the `extra` ones.
+    nested: Vec<NestedPlace>,
     #[serde(flatten)]
     verification: Verification,
+}
+
+/// Another destination inside the one that is verified.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct NestedPlace {
+    destination: String,
+    /// The vault that is pulled to it.
+    vault: String,
+    /// How many files are there, which this command does not look at.
+    files: u64,
+}
+
+/// Takes the files of other destinations from among those that are not the vault's.
+async fn take_nested(known: &Known, verification: &mut Verification) -> Result<Vec<NestedPlace>, Failed> {
+    let mut places = Vec::new();
+    if verification.extra.is_empty() {
+        return Ok(places);
+    }
+    for Nested { destination, vault, inside } in known.nested().await? {
+        let Some(inside) = inside else { continue };
+        let before = verification.extra.len();
+        let folder = format!("{inside}/");
+        verification.extra.retain(|path| !path.starts_with(&folder));
+        let files = (before - verification.extra.len()) as u64;
+        places.push(NestedPlace { destination, vault, files });
+    }
+    Ok(places)
 }
 
 pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Failed> {
@@ -44,15 +74,20 @@ pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Fai
     let drawing = display.draw(false);
     let result = verify(store.as_ref(), state.store().as_ref(), options.list_files, display.as_ref()).await;
     drop(drawing);
-    let verification = result.map_err(failed)?;
+    let mut verification = result.map_err(failed)?;
+    let nested = take_nested(&known, &mut verification).await?;
     let vault = state.vault();
     let commands = commands(&known, vault.as_ref(), &verification, options);
     let exit = if verification.is_clean() { Exit::Done } else { Exit::Failures };
     if options.json {
         let problem = problem(&verification, &commands);
-        context.console.answer(&Answer::new(exit, problem, document(options, vault, verification, commands)))?;
+        context.console.answer(&Answer::new(
+            exit,
+            problem,
+            document(options, vault, verification, commands, nested),
+        ))?;
     } else {
-        tell(&verification, &commands, options, context)?;
+        tell(&verification, &commands, &nested, options, context)?;
     }
     Ok(exit)
 }
@@ -62,6 +97,7 @@ fn document(
     vault: Option<StateVault>,
     verification: Verification,
     commands: Vec<String>,
+    nested: Vec<NestedPlace>,
 ) -> Document {
     let (vault, vault_id) = vault.map(|vault| (vault.name, vault.id)).unzip();
     Document {
@@ -70,6 +106,7 @@ fn document(
         vault_id,
         clean: verification.is_clean(),
         commands,
+        nested,
         verification,
     }
 }
@@ -81,9 +118,10 @@ fn problem(verification: &Verification, commands: &[String]) -> Option<Problem> 
     }
     let differs = !verification.is_as_recorded();
     let (code, message) = match verification {
-        _ if !verification.unfinished.is_empty() => {
-            (ProblemCode::Unfinished, "a pull did not come to its end, so this is not the whole vault".to_owned())
-        }
+        _ if !verification.unfinished.is_empty() => (
+            ProblemCode::Unfinished,
+            "a pull did not come to its end, so this is not the whole vault".to_owned(),
+        ),
         _ if differs => (ProblemCode::Differs, "the destination is not what was pulled".to_owned()),
         _ if !verification.failures.is_empty() => {
             let count = human::counted(verification.failures.len() as u64, "change", "changes");
@@ -129,6 +167,7 @@ fn commands(
 fn tell(
     verification: &Verification,
     commands: &[String],
+    nested: &[NestedPlace],
     options: &Verify,
     context: &Context,
 ) -> Result<(), Failed> {
@@ -144,6 +183,13 @@ fn tell(
     for folder in &verification.unreadable {
         lines.push(format!("Not read, for lack of permission: {}", escaped(folder)));
     }
+    for place in nested {
+        let (files, vault) = (human::files(place.files), &place.vault);
+        lines.push(format!(
+            "Another destination, not looked at: {} ({files} of the vault {vault:?})",
+            escaped(&place.destination)
+        ));
+    }
     list("Deleted in the vault, and kept", verification.retained.iter().cloned(), &mut lines);
     if verification.accepted_failures > 0 {
         let count = human::counted(verification.accepted_failures, "change", "changes");
@@ -151,7 +197,9 @@ fn tell(
     }
     if verification.is_clean() {
         if let Some(files) = &verification.files {
-            lines.extend(files.iter().map(|file| format!("  {:?}  {}", file.checked_by, file.path).to_lowercase()));
+            lines.extend(
+                files.iter().map(|file| format!("  {:?}  {}", file.checked_by, file.path).to_lowercase()),
+            );
         }
         lines.push(format!("All is well: {intact}"));
         return context.say(&lines.join("\n"));
@@ -187,7 +235,8 @@ fn unfinished(reason: Unfinished) -> &'static str {
 }
 
 fn faults(verification: &Verification, lines: &mut Vec<String>) {
-    let paths = |paths: &[obsync_protocol::VaultPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let paths =
+        |paths: &[obsync_protocol::VaultPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
     list("Missing", paths(&verification.missing).into_iter(), lines);
     list("Changed", verification.changed.iter().map(|file| file.path.to_string()), lines);
     list("Left by a pull that was killed", paths(&verification.left_by_killed_run).into_iter(), lines);
@@ -197,7 +246,8 @@ fn faults(verification: &Verification, lines: &mut Vec<String>) {
         let count = human::counted(verification.failures.len() as u64, "change", "changes");
         lines.push(format!("Could not be pulled: {count}"));
         let failures = verification.failures.iter();
-        let shown = failures.map(|failure| format!("{}: {}", shown_name(&failure.path), printable(&failure.reason)));
+        let shown =
+            failures.map(|failure| format!("{}: {}", shown_name(&failure.path), printable(&failure.reason)));
         named(shown.collect::<Vec<_>>().into_iter(), lines);
     }
     list("Deleted in the vault, and held back", verification.held_back.iter().cloned(), lines);

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use obsync_core::{
-    LastRun, Mode, Phase, Problem, Progress, Report, RunOutcome, RunProgress, StateStore,
-};
+use obsync_core::{LastRun, Mode, Phase, Problem, Progress, Report, RunOutcome, RunProgress, StateStore};
 use obsync_dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState, Tracker};
 use obsync_sqlite::SqliteState;
 use tokio::task::JoinHandle;

@@ -251,10 +251,18 @@ impl StateRow {
             ));
         }
         if run.failures_in_a_row > 1 {
-            lines.push(format!("  in a row   {} failed", human::counted(run.failures_in_a_row.into(), "run", "runs")));
+            lines.push(format!(
+                "  in a row   {} failed",
+                human::counted(run.failures_in_a_row.into(), "run", "runs")
+            ));
         }
         if let Some(error) = &run.last_error {
-            lines.push(format!("  last error {} ({}): {}", moment(error.at), error.code, printable(&error.message)));
+            lines.push(format!(
+                "  last error {} ({}): {}",
+                moment(error.at),
+                error.code,
+                printable(&error.message)
+            ));
         }
     }
 

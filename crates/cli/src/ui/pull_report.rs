@@ -15,7 +15,7 @@ const HELD_BACK_SHOWN: usize = 20;
 pub(crate) fn sentences(report: &Report) -> String {
     let mut lines = Vec::new();
     match report.outcome {
-        Outcome::DryRun => dry_run(report, &mut lines),
+        Outcome::DryRun => steps(report, &mut lines),
         _ => done(report, &mut lines),
     }
     if report.skipped.files > 0 {
@@ -39,6 +39,9 @@ pub(crate) fn sentences(report: &Report) -> String {
                 .to_owned(),
         );
         named(report.other_config_dirs.iter().cloned(), &mut lines);
+    }
+    if report.outcome == Outcome::DryRun {
+        lines.push(would_take(report));
     }
     lines.join("\n")
 }
@@ -175,22 +178,27 @@ fn kept(report: &Report, lines: &mut Vec<String>) {
     }
 }
 
-fn dry_run(report: &Report, lines: &mut Vec<String>) {
-    let (vault, destination) = (&report.vault, &report.destination);
+fn steps(report: &Report, lines: &mut Vec<String>) {
     lines.extend(report.steps.iter().map(step));
     kept(report, lines);
     code(report, lines);
     if report.retained.files > 0 {
-        lines.push(format!("Deleted or renamed in the vault, kept as you asked: {}.", tally(report.retained)));
+        lines
+            .push(format!("Deleted or renamed in the vault, kept as you asked: {}.", tally(report.retained)));
     }
-    lines.push(match report.steps.len() as u64 {
+}
+
+/// What a dry run found, in one sentence: the last one, as steps can be many.
+fn would_take(report: &Report) -> String {
+    let (vault, destination) = (&report.vault, &report.destination);
+    match report.steps.len() as u64 {
         0 => format!("A pull of {vault:?} to {destination} would change nothing."),
         steps => format!(
             "A pull of {vault:?} to {destination} would take {}: {}.",
             human::counted(steps, "step", "steps"),
             deeds(report)
         ),
-    });
+    }
 }
 
 /// What the steps come to.
@@ -207,7 +215,10 @@ fn deeds(report: &Report) -> String {
         (count(StepAction::RemoveFolder), "delete", human::folders),
     ];
     deeds.extend(
-        counted.into_iter().filter(|(count, ..)| *count > 0).map(|(count, verb, noun)| format!("{verb} {}", noun(count))),
+        counted
+            .into_iter()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, verb, noun)| format!("{verb} {}", noun(count))),
     );
     deeds.join(", ")
 }
