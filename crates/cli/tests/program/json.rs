@@ -246,13 +246,12 @@ fn standard_input_that_is_closed_and_a_home_that_cannot_be_made_are_one_value() 
     let world = furnished();
     let program = env!("CARGO_BIN_EXE_obsync");
     let closed = |args: &str| {
-        let mut shell = start(&world, &[]);
+        let environment = start(&world, &[]);
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!("exec '{program}' {args} <&-")]).current_dir(world.path("")).env_clear();
-        for (name, value) in shell.get_envs() {
+        for (name, value) in environment.get_envs() {
             command.env(name, value.unwrap());
         }
-        drop(shell.stdout(Stdio::null()));
         ended(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     };
     check("pull", &closed("pull Notes notes --json"), 0);
