@@ -23,7 +23,6 @@ pub(crate) struct Answer<T> {
 
 /// What is said of a command that did not do its work.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Nothing {}
 
 impl<T: Serialize> Answer<T> {

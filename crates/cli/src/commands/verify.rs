@@ -56,10 +56,14 @@ async fn take_nested(known: &Known, verification: &mut Verification) -> Result<V
     }
     for Nested { destination, vault, inside } in known.nested().await? {
         let Some(inside) = inside else { continue };
-        let before = verification.extra.len();
         let folder = format!("{inside}/");
-        verification.extra.retain(|path| !path.starts_with(&folder));
-        let files = (before - verification.extra.len()) as u64;
+        let own = format!("{folder}.obsync");
+        let mut files = 0;
+        verification.extra.retain(|path| {
+            let is_nested = path.starts_with(&folder);
+            files += u64::from(is_nested && !path.starts_with(&own));
+            !is_nested
+        });
         places.push(NestedPlace { destination, vault, files });
     }
     Ok(places)

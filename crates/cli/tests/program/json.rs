@@ -256,7 +256,7 @@ fn standard_input_that_is_closed_and_a_home_that_cannot_be_made_are_one_value() 
     };
     check("pull", &closed("pull Notes notes --json"), 0);
     check("verify", &closed("verify notes --json"), 0);
-    check("pull", &closed("pull Private private --password-stdin --json"), 3);
+    check("pull", &closed("pull Private private --password-stdin --json"), 2);
     // Nobody can make a folder there, not even root.
     for (command, args, code) in [
         ("status", ["status", "--json"].as_slice(), 0),

@@ -98,6 +98,7 @@ async fn runs(bench: &mut Bench, mode: Mode) -> (Report, Report) {
     bench.options.mode = mode;
     bench.options.list_changes = true;
     bench.options.dry_run = true;
+    fs::create_dir_all(bench.dest()).unwrap();
     let before = bench.tree();
     let said = bench.pull().await;
     assert_eq!(before.differences(&bench.dest()).unwrap(), [""; 0], "a dry run changed something");
