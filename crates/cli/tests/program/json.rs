@@ -71,10 +71,9 @@ fn ended(child: Child) -> Ran {
 fn commands_that_are_refused_print_one_value_with_the_exit_status() {
     let world = furnished();
     put(&world.path("file"), "a file of mine");
-    let refused: [Run; 12] = [
+    let refused: [Run; 11] = [
         ("pull", &["pull", "Notes", "--json"], 2),
         ("pull", &["pull", "Notes", "notes", "--connections", "0", "--json"], 2),
-        ("pull", &["pull", "Notes", "notes", "--storage-class", "GLACIER", "--json"], 2),
         ("pull", &["pull", "Nots", "notes", "--json"], 4),
         ("pull", &["pull", "Private", "private", "--json"], 3),
         ("pull", &["pull", "Notes", "file", "--json"], 1),
