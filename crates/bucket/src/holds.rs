@@ -1,7 +1,7 @@
 //! Tells which contents are where they are wanted, and which objects are of the vault though nobody wants them.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use obsync_core::{Found, KnownContent, StoreError, StoredFile, Wanted};
+use obsync_core::{Checked, CheckedBy, Found, KnownContent, StoreError, StoredFile, Wanted};
 use obsync_protocol::VaultPath;
 
 use super::known::Occupant;
@@ -10,13 +10,18 @@ use super::trouble::Action;
 
 /// Answers in the order of the questions. What cannot be looked at counts as not held, unless nothing can.
 pub(super) async fn holds(shared: &Shared, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
+    Ok(check(shared, wanted).await?.into_iter().map(|checked| checked.holds).collect())
+}
+
+/// The same with how it was found out: an object that says its SHA-256 is not read.
+pub(super) async fn check(shared: &Shared, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
     let prepared = shared.listing.prepare(&shared.objects, shared.keys.prefix(), wanted.len()).await;
     prepared.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))?;
     stream::iter(wanted)
         .map(|wanted| async move {
-            match holds_one(shared, &wanted).await {
+            match check_one(shared, &wanted).await {
                 Err(error) if error.is_fatal() => Err(error),
-                answer => Ok(answer.unwrap_or(false)),
+                answer => Ok(answer.unwrap_or(Checked { holds: false, by: CheckedBy::Metadata })),
             }
         })
         .buffered(shared.options.concurrency)
@@ -55,15 +60,18 @@ async fn look_at(shared: &Shared, wanted: &Wanted) -> Result<Found, StoreError> 
     Ok(facts.content().map_or(Found::Unknown, |hash| Found::Other(KnownContent { hash, size: facts.size })))
 }
 
-async fn holds_one(shared: &Shared, wanted: &Wanted) -> Result<bool, StoreError> {
+async fn check_one(shared: &Shared, wanted: &Wanted) -> Result<Checked, StoreError> {
+    let by_metadata = |holds| Checked { holds, by: CheckedBy::Metadata };
     let key = shared.keys.of(&wanted.path)?;
     if !shared.listing.may_hold(&key, wanted.size) {
-        return Ok(false);
+        return Ok(by_metadata(false));
     }
-    match shared.look(&wanted.path, &key).await? {
-        Occupant::Object(facts) => shared.has(&wanted.path, &key, &facts, content_of(wanted)).await,
-        Occupant::Nothing => Ok(false),
-    }
+    let Occupant::Object(facts) = shared.look(&wanted.path, &key).await? else {
+        return Ok(by_metadata(false));
+    };
+    let is_read = facts.is_content(content_of(wanted)).is_none();
+    let holds = shared.has(&wanted.path, &key, &facts, content_of(wanted)).await?;
+    Ok(if is_read { Checked { holds, by: CheckedBy::Read } } else { by_metadata(holds) })
 }
 
 fn content_of(wanted: &Wanted) -> KnownContent {

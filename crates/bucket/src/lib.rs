@@ -73,9 +73,9 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalTree, Marked, Marker,
-    MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable, Removal, ScanInput, Staged,
-    StoreError, StoredFile, VaultStore, Wanted, repository_parts_among,
+    BatchLimit, Checked, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalTree, Marked,
+    Marker, MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable, Removal, ScanInput,
+    Staged, StoreError, StoredFile, VaultStore, Wanted, repository_parts_among,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -242,6 +242,10 @@ impl VaultStore for BucketStore {
         holds::holds(&self.shared, wanted).await
     }
 
+    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
+        holds::check(&self.shared, wanted).await
+    }
+
     async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
         let key = self.shared.keys.of(path)?;
         Ok(Box::new(BucketWriter::begin(self.shared.clone(), key, path, meta).await?))
@@ -296,6 +300,10 @@ impl VaultStore for BucketStore {
     }
 
     /// There are no objects for folders: each is taken to be there.
+    fn keeps_deleted(&self) -> bool {
+        self.shared.options.keep_deleted
+    }
+
     async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
         folders.iter().map(|folder| self.shared.keys.of(folder).map(|_| false)).collect()
     }

@@ -162,7 +162,7 @@ pub(crate) struct Logout {
 #[command(after_help = "\
 Examples:
   obsync vaults
-  obsync vaults --json | jq -r '.vaults[].name'")]
+  obsync vaults --json | jq -r '.vaults[].vault'")]
 pub(crate) struct Vaults {
     /// Print JSON
     #[arg(long)]
@@ -195,7 +195,7 @@ lists otherwise later is refused. If you converted it yourself in Obsidian, say 
 
 `obsync help exit-codes` lists the exit status.")]
 pub(crate) struct Pull {
-    /// Name or id of the vault
+    /// Name of the vault, its id, or the beginning of its id
     #[arg(value_name = "VAULT")]
     pub(crate) vault: String,
     /// Folder to bring it to, made if it is not there; or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX,
@@ -248,6 +248,9 @@ pub(crate) struct Pull {
     /// Print one JSON report at the end, also when it fails
     #[arg(long)]
     pub(crate) json: bool,
+    /// Name every file that changed in the JSON report
+    #[arg(long, requires = "json")]
+    pub(crate) list_changes: bool,
     #[command(flatten)]
     pub(crate) choice: Choice,
     #[command(flatten)]
@@ -357,7 +360,8 @@ pub(crate) struct Choice {
 
 /// Show what is known of pulled vaults
 ///
-/// Works without a connection to the service. Files that failed are listed with their reason.
+/// Works without a connection to the service: the last check and change, how the last run ended, how many failed in a row,
+/// who is at work. Files that failed are listed with their reason.
 ///
 /// A table also tells who works on a vault at this moment, and how far the function on AWS Lambda came with it.
 #[derive(Debug, Args)]
@@ -387,7 +391,8 @@ pub(crate) struct Status {
 ///
 /// Reads and hashes all files of the folder and lists those that are missing, changed, or not of the vault.
 /// Works without a connection to the service and changes nothing. Missing and changed files come back with
-/// `obsync pull --full`.
+/// `obsync pull --full`. After a pull that did not come to its end, and while changes failed or deletions are held back, it
+/// says so and ends with exit status 5.
 ///
 /// In a bucket, every object is listed; of each its size and the SHA-256 that obsync wrote beside it are compared
 /// (whoever replaces an object replaces that, too), and an object without it is read and hashed.
@@ -398,6 +403,9 @@ pub(crate) struct Verify {
     pub(crate) destination: Destination,
     #[command(flatten)]
     pub(crate) state: StateOption,
+    /// Name every file that was looked at, and whether it was read or compared by its metadata
+    #[arg(long)]
+    pub(crate) list_files: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -16,6 +16,8 @@ mod login;
 mod logout;
 mod pull;
 mod reset;
+#[cfg(test)]
+mod schemas;
 mod status;
 mod totp;
 mod vaults;

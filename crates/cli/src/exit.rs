@@ -8,7 +8,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use obsync_client::ClientError;
-use obsync_core::{StateError, StoreError};
+use obsync_core::{Ending, Problem, ProblemCode, StateError, StoreError};
 use obsync_protocol::with_reasons;
 use serde::Serialize;
 
@@ -62,6 +62,39 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// The word for it in JSON.
+    pub(crate) fn ending(self) -> Ending {
+        match self {
+            Exit::Done => Ending::Complete,
+            Exit::Failures => Ending::Failures,
+            Exit::HeldBack => Ending::HeldBack,
+            Exit::VaultOlder => Ending::VaultOlder,
+            Exit::Unfinished => Ending::Interrupted,
+            Exit::TooOld => Ending::TooOld,
+            Exit::AlreadyRunning => Ending::Skipped,
+            Exit::Error | Exit::Usage | Exit::SignIn | Exit::NotFound | Exit::Unreachable => Ending::Failed,
+        }
+    }
+
+    /// The code of a failure of which nothing more precise is known.
+    fn problem(self) -> ProblemCode {
+        match self {
+            Exit::Done | Exit::Error => ProblemCode::Error,
+            Exit::Usage => ProblemCode::Usage,
+            Exit::SignIn => ProblemCode::SignIn,
+            Exit::NotFound => ProblemCode::VaultNotFound,
+            Exit::Failures => ProblemCode::Failures,
+            Exit::Unfinished => ProblemCode::Interrupted,
+            Exit::AlreadyRunning => ProblemCode::AlreadyRunning,
+            Exit::Unreachable => ProblemCode::Unreachable,
+            Exit::HeldBack => ProblemCode::HeldBack,
+            Exit::TooOld => ProblemCode::TooOld,
+            Exit::VaultOlder => ProblemCode::VaultOlder,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit.code())
@@ -73,6 +106,8 @@ impl From<Exit> for ExitCode {
 pub(crate) struct Failed {
     /// The code to end with.
     pub(crate) exit: Exit,
+    /// The same for scripts, more precisely.
+    pub(crate) code: ProblemCode,
     /// What happened and what to do.
     pub(crate) message: String,
 }
@@ -80,17 +115,27 @@ pub(crate) struct Failed {
 impl Failed {
     /// A failure with a sentence of its own.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Failed { exit, message: message.into() }
+        Failed { exit, code: exit.problem(), message: message.into() }
+    }
+
+    /// The same with a code that says more.
+    pub(crate) fn coded(self, code: ProblemCode) -> Self {
+        Failed { code, ..self }
+    }
+
+    /// The failure for scripts.
+    pub(crate) fn problem(&self) -> Problem {
+        Problem::new(self.code, self.message.clone())
     }
 
     /// A failure told by an error of another crate, with its chain of reasons.
     pub(crate) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
-        Failed { exit, message: with_reasons(error) }
+        Failed::new(exit, with_reasons(error))
     }
 
     /// A failure of `action` (as in "cannot `action`") for the reason that `error` tells.
     pub(crate) fn cannot(action: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
-        Failed { exit: Exit::Error, message: format!("cannot {action}: {}", with_reasons(error)) }
+        Failed::new(Exit::Error, format!("cannot {action}: {}", with_reasons(error)))
     }
 
     /// The work was stopped from outside before it was done.
@@ -123,7 +168,7 @@ impl From<ClientError> for Failed {
             _ if error.is_retryable() || error.ends_run() => Exit::Unreachable,
             _ => Exit::Error,
         };
-        let failed = Failed::of(exit, &error);
+        let failed = Failed::of(exit, &error).coded(ProblemCode::from(&error));
         match remedy(&error) {
             Some(remedy) => Failed { message: format!("{failed} ({remedy})"), ..failed },
             None => failed,
@@ -137,7 +182,7 @@ impl From<StateError> for Failed {
             StateError::Locked { .. } | StateError::LeaseLost { .. } => Exit::AlreadyRunning,
             _ => Exit::Error,
         };
-        Failed::of(exit, &error)
+        Failed::of(exit, &error).coded(ProblemCode::from(&error))
     }
 }
 
@@ -147,7 +192,7 @@ impl From<StoreError> for Failed {
             StoreError::Locked { .. } => Exit::AlreadyRunning,
             _ => Exit::Error,
         };
-        Failed::of(exit, &error)
+        Failed::of(exit, &error).coded(ProblemCode::from(&error))
     }
 }
 

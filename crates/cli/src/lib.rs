@@ -5,6 +5,7 @@
 //! `install` and `ui` are what commands are made of.
 
 mod account;
+mod answer;
 mod args;
 mod commands;
 mod context;
@@ -30,10 +31,10 @@ use std::thread;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use answer::Answer;
 use args::{Arguments, Aws, AwsCommand, Command};
 use context::Context;
 pub use exit::Exit;
@@ -82,7 +83,8 @@ fn run(arguments: &Arguments) -> Exit {
     let result = runtime().and_then(|runtime| {
         let result = runtime.block_on(async {
             let stop = CancellationToken::new();
-            signals::listen(stop.clone(), Arc::clone(&console));
+            let owes_answer = wants_json(&arguments.command);
+            signals::listen(stop.clone(), Arc::clone(&console), owes_answer);
             let context = Context::new(&arguments.global, Arc::clone(&console), stop)?;
             let result = commands::run(&arguments.command, &context, arguments.global.verbose > 1).await;
             context.end().await;
@@ -114,9 +116,8 @@ fn runtime() -> Result<Runtime, Failed> {
 
 /// The failure as the one document on standard output.
 fn report(console: &Console, failed: &Failed) {
-    let document = json!({ "error": { "kind": failed.exit, "message": failed.message } });
     // Where standard output cannot be written, that is the failure already.
-    if let Err(unwritten) = console.json(&document)
+    if let Err(unwritten) = console.answer(&Answer::of(failed))
         && unwritten.message != failed.message
     {
         console.error(&format!("obsync: {unwritten}"));
@@ -126,7 +127,9 @@ fn report(console: &Console, failed: &Failed) {
 fn wants_json(command: &Command) -> bool {
     match command {
         Command::Vaults(options) => options.json,
-        Command::Pull(options) => options.json,
+        Command::Pull(options) => options.json && !options.follow,
+        Command::Sync(options) => options.pull.json && !options.pull.follow,
+        Command::Push(options) => options.sync.pull.json && !options.sync.pull.follow,
         Command::Status(options) => options.json,
         Command::Verify(options) => options.json,
         Command::Aws(Aws { command: AwsCommand::Init(options) }) => options.json,

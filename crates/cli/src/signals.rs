@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Failed};
 use crate::ui::console::Console;
 
-/// Cancels `stop` on the first signal. Must be called on a runtime.
-pub(crate) fn listen(stop: CancellationToken, console: Arc<Console>) {
+/// Cancels `stop` on the first signal. On the second the program ends, with its answer on the `console` if it owes one. Must be
+/// called on a runtime.
+pub(crate) fn listen(stop: CancellationToken, console: Arc<Console>, owes_answer: bool) {
     // Here, not in the task: what comes before the task first runs must not end the program at once.
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
@@ -20,6 +21,9 @@ pub(crate) fn listen(stop: CancellationToken, console: Arc<Console>) {
         stop.cancel();
         either(&mut interrupt, &mut terminate).await;
         console.remove_bar();
+        if owes_answer {
+            console.answer_at_once(&Failed::new(Exit::Unfinished, "interrupted twice, so ended at once"));
+        }
         std::process::exit(Exit::Unfinished.code().into());
     });
 }

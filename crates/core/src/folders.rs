@@ -54,7 +54,7 @@ impl Publisher<'_, '_> {
                 Ok(removal) => {
                     match removal {
                         Removal::Removed => {
-                            self.ledger.report.deleted.add(size);
+                            self.ledger.report.note_removal(&file.path, size);
                             self.progress.file(&file.path, FileAction::Deleted);
                             self.ledger.deleted(u64::from(counts));
                         }

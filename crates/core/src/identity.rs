@@ -202,6 +202,7 @@ impl MarkerFound {
 /// Why what is recorded of a destination is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Doubt {
     /// It has no marker, though it had one.
     NoMarker,

@@ -22,29 +22,37 @@ mod governor;
 mod history;
 mod identify;
 mod identity;
+mod last_run;
 mod ledger;
 mod listing;
 pub mod merge;
 mod model;
 pub mod pin;
+mod problem;
 mod progress;
 mod publish;
 pub mod quiet;
 mod receive;
 mod reconcile;
 mod recover;
+mod rehearsal;
 mod report;
 mod repositories;
 mod rescue;
 mod run;
 mod scan;
 mod schedule;
+/// JSON schemas of what is printed, for tests.
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+pub mod schema;
 mod space;
 mod state;
 mod store;
 mod survey;
 mod transfer;
 mod two_way;
+mod unmatched;
 mod vanished;
 mod verify;
 mod watermark;
@@ -53,14 +61,16 @@ pub use brake::{MaxDelete, MaxDeleteError, confirm, held_back};
 pub use error::PullError;
 pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
+pub use last_run::{LastRun, RunError, RunOutcome, RunProgress};
 pub use obsync_protocol::Filter;
+pub use problem::{Ending, Problem, ProblemCode, SCHEMA_VERSION};
 pub use progress::{FileAction, NoProgress, Phase, Progress};
 pub use reconcile::Mode;
 pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;
 pub use run::{PullOptions, PullSource, pull};
 pub use two_way::{SyncDirection, SyncOptions, sync};
-pub use verify::{Verification, VerifyError, verify};
+pub use verify::{ChangedFile, Unfinished, Verification, VerifiedFile, VerifyError, verify};
 
 pub use identity::{
     DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerError, MarkerFound, RandomId, RandomIdError,
@@ -72,6 +82,7 @@ pub use model::{
 pub use scan::{LocalFile, LocalTree, OpenFile, Respelled, ScanInput, Spelling, Unknown, UnknownCause};
 pub use state::{Commit, StateError, StateStore, VaultState};
 pub use store::{
-    BatchLimit, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication, PublicationContent,
-    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
+    BatchLimit, Checked, CheckedBy, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication,
+    PublicationContent, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
+    VaultStore, Wanted,
 };

@@ -29,6 +29,7 @@ const FINGERPRINT_DIGITS: usize = 16;
 /// Who knows the password of a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum VaultKind {
     /// The service, which hands it out ("standard" or managed encryption).
     Standard,

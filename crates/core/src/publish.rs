@@ -13,7 +13,7 @@ use crate::ledger::Ledger;
 use crate::model::{FileMeta, KnownContent, Record, RecordKind};
 use crate::progress::{FileAction, Progress};
 use crate::reconcile::{Action, Local, decide_content};
-use crate::report::Conflict;
+use crate::report::{Conflict, StepAction};
 use crate::schedule::{Source, Target, Transfer};
 use crate::state::StateStore;
 use crate::store::{
@@ -407,6 +407,17 @@ impl<'a, 'r> Publisher<'a, 'r> {
             Origin::Copied => report.copied.add(meta.size),
             Origin::Adopted => report.adopted.add(meta.size),
             Origin::Touched => {}
+        }
+        let action = match origin {
+            Origin::Pulled => Some(StepAction::Download),
+            Origin::Copied => Some(StepAction::Copy),
+            Origin::Adopted => Some(StepAction::Adopt),
+            Origin::Touched if !target.recorded => Some(StepAction::Touch),
+            Origin::Touched => None,
+        };
+        if let Some(action) = action {
+            let from = transfer.source.local().filter(|_| origin == Origin::Copied);
+            report.note_arrival(action, &target.path, meta.size, from);
         }
         if matches!(origin, Origin::Pulled | Origin::Copied) {
             report.note_code(&target.path, &self.ledger.filter);

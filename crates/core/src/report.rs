@@ -11,12 +11,13 @@ use crate::identity::Doubt;
 use crate::ledger::Accepted;
 use crate::listing::Listing;
 use crate::model::{Deferred, DeferredCause, DeferredKey};
-use crate::schedule::{FolderChange, Schedule, Source, Transfer};
+use crate::schedule::Schedule;
 use crate::two_way::Outgoing;
 
 /// How a pull ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Outcome {
     /// The destination is what the vault was when it was listed.
     Complete,
@@ -35,6 +36,7 @@ pub enum Outcome {
 
 /// A number of files and the bytes of their content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tally {
     /// How many files.
     pub files: u64,
@@ -56,10 +58,12 @@ impl Tally {
 
 /// A change that could not be applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Failure {
     /// The path, or the encoded path where that could not be decoded.
     pub path: String,
     /// The vault's version of the change.
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     pub uid: Uid,
     /// A sentence about what went wrong.
     pub reason: String,
@@ -78,33 +82,40 @@ impl Failure {
 
 /// A file that was in the way and that obsync had not written in its present form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Conflict {
     /// Where it was.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub path: VaultPath,
     /// Where it is now.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub kept_as: VaultPath,
 }
 
-/// One step of a dry run.
+/// One step of a dry run, or a file that a run changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
     /// What would be done.
     pub action: StepAction,
     /// With which path.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub path: VaultPath,
     /// Bytes of content, for files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// Where a copy would be made from.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub from: Option<VaultPath>,
 }
 
 /// What a [`Step`] would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum StepAction {
-    /// Content would be downloaded (or found in place).
+    /// Content would be downloaded.
     Download,
     /// Content would be copied from another path.
     Copy,
@@ -114,7 +125,7 @@ pub enum StepAction {
     Remove,
     /// A folder would be made.
     CreateFolder,
-    /// A folder would be removed if it is empty.
+    /// A folder would be removed, as it is empty then.
     RemoveFolder,
     /// A file would be sent to the vault.
     Push,
@@ -122,14 +133,28 @@ pub enum StepAction {
     PushFolder,
     /// A file or folder would be deleted in the vault.
     DeleteInVault,
+    /// A file that is there already would be recorded as the vault's.
+    Adopt,
+    /// A file that obsync did not write would be kept under another name, as a file of the vault comes to its place.
+    KeepBeside,
+}
+
+impl Step {
+    /// Whether a file comes to the path.
+    pub(crate) fn is_arrival(&self) -> bool {
+        matches!(self.action, StepAction::Download | StepAction::Copy)
+    }
 }
 
 /// What a pull did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
-    /// How it ended.
+    /// How it ended. Not part of the JSON: the frame around it says that.
+    #[serde(skip)]
     pub outcome: Outcome,
     /// The vault's id.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub vault_id: VaultId,
     /// The vault's name.
     pub vault: String,
@@ -160,6 +185,12 @@ pub struct Report {
     pub deleted: Tally,
     /// Deleted in the vault, or renamed there, and left at their paths because the store is told to keep such files.
     pub retained: Tally,
+    /// What was removed, by name; the first [`FAILURES_LISTED`].
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub deleted_files: Vec<VaultPath>,
+    /// Every file that changed, in order, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<Step>>,
     /// Folders made.
     pub folders_created: u64,
     /// Folders removed.
@@ -194,6 +225,7 @@ pub struct Report {
     /// Left out by the filter.
     pub skipped: Tally,
     /// The same by [`SkipReason::name`].
+    #[cfg_attr(feature = "schema", schemars(with = "std::collections::BTreeMap<String, Tally>"))]
     pub skipped_reasons: BTreeMap<&'static str, Tally>,
     /// Folders that were left out as hidden though a file in them shows that a device uses them as its configuration folder
     /// ([`Filter::other_config_dir`]); the first [`CONFIG_DIRS_NAMED`].
@@ -201,11 +233,14 @@ pub struct Report {
     pub other_config_dirs: BTreeSet<String>,
     /// Files that Obsidian runs or applies by itself ([`Filter::is_code`]) and that have other content than before; the
     /// first [`FAILURES_LISTED`].
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub code: Vec<VaultPath>,
     /// Deleted in the vault but changed here, so left alone.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub kept: Vec<VaultPath>,
     /// Deletions that are not made before somebody confirms them; the first [`FAILURES_LISTED`] files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub held_back: Vec<VaultPath>,
     /// Files of that kind that are not in `held_back`.
     #[serde(skip_serializing_if = "is_zero")]
@@ -274,6 +309,8 @@ impl Report {
             adopted: Tally::default(),
             deleted: Tally::default(),
             retained: Tally::default(),
+            deleted_files: Vec::new(),
+            changes: None,
             folders_created: 0,
             folders_deleted: 0,
             pushed: Tally::default(),
@@ -366,6 +403,28 @@ impl Report {
         self.failures.len() as u64 + self.failures_unlisted
     }
 
+    /// Takes in a file that came, or whose times were set.
+    pub(crate) fn note_arrival(
+        &mut self,
+        action: StepAction,
+        path: &VaultPath,
+        size: u64,
+        from: Option<&VaultPath>,
+    ) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(Step { action, path: path.clone(), size: Some(size), from: from.cloned() });
+        }
+    }
+
+    /// Takes in a file that was removed.
+    pub(crate) fn note_removal(&mut self, path: &VaultPath, size: u64) {
+        self.deleted.add(size);
+        if self.deleted_files.len() < FAILURES_LISTED {
+            self.deleted_files.push(path.clone());
+        }
+        self.note_arrival(StepAction::Remove, path, size, None);
+    }
+
     /// Takes in a change that was not applied.
     pub(crate) fn fail(&mut self, failure: Failure) {
         if self.failures.len() < FAILURES_LISTED {
@@ -405,7 +464,7 @@ impl Report {
         }
     }
 
-    /// Tells what a plan would do.
+    /// Tells what a plan would leave out, hold back and not apply.
     pub(crate) fn describe(
         &mut self,
         plan: &Schedule,
@@ -413,25 +472,6 @@ impl Report {
         filter: &Filter,
         accepted: &Accepted,
     ) {
-        let step = |action, path: &VaultPath| Step { action, path: path.clone(), size: None, from: None };
-        for removal in &plan.removals {
-            self.steps
-                .push(Step { size: Some(removal.size), ..step(StepAction::Remove, &removal.file.path) });
-        }
-        let folders = |folders: &[FolderChange], action| -> Vec<Step> {
-            folders.iter().map(|folder| step(action, &folder.path)).collect()
-        };
-        self.steps.extend(folders(&plan.folder_removals, StepAction::RemoveFolder));
-        self.steps.extend(folders(&plan.folders, StepAction::CreateFolder));
-        for transfer in plan.rescues.iter().chain(&plan.transfers) {
-            self.steps.extend(describe_transfer(transfer));
-        }
-        for touch in plan.touches.iter().flat_map(|touch| &touch.targets) {
-            self.steps.push(step(StepAction::Touch, &touch.path));
-        }
-        for target in plan.rescues.iter().chain(&plan.transfers).flat_map(Transfer::renewed_targets) {
-            self.note_code(&target.path, filter);
-        }
         plan.held_back.iter().for_each(|entry| self.hold_back(&entry.path, entry.is_folder()));
         for entry in &plan.filtered {
             if let (EntryKind::File { size, .. }, Verdict::Skip(reason)) =
@@ -491,17 +531,4 @@ impl Report {
             && self.failures.is_empty()
             && self.kept.is_empty()
     }
-}
-
-/// The first target is filled from the source, the others are copies of it.
-fn describe_transfer(transfer: &Transfer) -> impl Iterator<Item = Step> {
-    let first = transfer.targets.first();
-    transfer.targets.iter().map(move |target| {
-        let from = match &transfer.source {
-            Source::Local(from) => Some(from.clone()),
-            Source::Remote => first.filter(|first| first.path != target.path).map(|first| first.path.clone()),
-        };
-        let action = if from.is_some() { StepAction::Copy } else { StepAction::Download };
-        Step { action, path: target.path.clone(), size: Some(transfer.size), from }
-    })
 }

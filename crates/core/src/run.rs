@@ -64,6 +64,8 @@ pub struct PullOptions {
     /// Accept what fails for good: names that the destination cannot have, and entries that cannot be read. They are no
     /// failures any more until the vault changes them.
     pub accept_failures: bool,
+    /// Name every file that changes in the report.
+    pub list_changes: bool,
     /// How many files may be deleted before deletions are held back.
     pub max_delete: MaxDelete,
     /// What the caller found out about the destination, of which the state knows nothing.
@@ -94,6 +96,7 @@ pub async fn pull(
     let begun = Instant::now();
     let version = state.load().await?.version;
     let mut report = Report::new(&source.vault, store.location(), version);
+    report.changes = options.list_changes.then(Vec::new);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop };
     let outcome = run.rounds(&mut report).await;
@@ -162,6 +165,7 @@ impl Run<'_> {
             return Ok(RoundEnd::Done);
         };
         self.progress.phase(Phase::Planning);
+        self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;
         if self.direction == Direction::Both && !self.options.dry_run {
             self.merge_contested(&mut survey, report).await?;
@@ -175,7 +179,7 @@ impl Run<'_> {
             self.warn(released(plan.released.len()), report);
         }
         if self.options.dry_run {
-            report.connections += 1;
+            self.rehearse(&plan, &survey, report).await?;
             report.describe(&plan, &survey.listing, &self.options.filter, &earlier.accepted);
             return Ok(RoundEnd::Done);
         }

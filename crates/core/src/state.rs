@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::identity::DestinationIdentity;
+use crate::last_run::LastRun;
 use crate::model::{CursorEntry, Deferred, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record};
 
 /// What is known of the vault as a whole.
@@ -92,6 +93,16 @@ pub trait StateStore: Send + Sync + 'static {
 
     /// When a run last found the destination up to date, or made it so, milliseconds since the epoch.
     async fn last_check(&self) -> Result<Option<i64>, StateError>;
+
+    /// How the last run went, as far as that is kept.
+    async fn last_run(&self) -> Result<Option<LastRun>, StateError> {
+        Ok(None)
+    }
+
+    /// Notes how a run goes. Like [`note_check`](Self::note_check) it is lost rather than worth an error.
+    async fn note_run(&self, run: &LastRun) {
+        let _ = run;
+    }
 
     /// Notes such a time. Nothing depends on it, so it need not be durable when this returns, and it is lost rather than
     /// worth an error.

@@ -14,6 +14,7 @@ use std::io;
 
 use async_trait::async_trait;
 use obsync_protocol::{ContentHash, NameFolding, RepositoryPart, VaultPath};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::{Marker, MarkerFound};
@@ -179,6 +180,26 @@ pub struct Wanted {
     pub size: u64,
 }
 
+/// An answer of [`VaultStore::check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether the content is the one that is wanted.
+    pub holds: bool,
+    /// How that was found out.
+    pub by: CheckedBy,
+}
+
+/// How a file was compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum CheckedBy {
+    /// Its content was read and hashed, or its size is another.
+    Read,
+    /// By what it says of itself.
+    Metadata,
+}
+
 /// An answer of [`VaultStore::look`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -268,6 +289,17 @@ pub trait VaultStore: Send + Sync + 'static {
         true
     }
 
+    /// Which of these folders are there. Answers in order.
+    async fn have_folders(&self, folders: Vec<VaultPath>) -> Result<Vec<bool>, StoreError> {
+        // A place without folders has them all.
+        Ok(vec![!self.has_folders(); folders.len()])
+    }
+
+    /// Whether the store is told to keep what the vault deletes.
+    fn keeps_deleted(&self) -> bool {
+        false
+    }
+
     /// Whether the store could have a file or folder of this path, as far as that can be told without trying.
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
         let _ = path;
@@ -333,6 +365,12 @@ pub trait VaultStore: Send + Sync + 'static {
     /// Tells for each question whether the store holds exactly that content at that path, by reading it.
     /// What cannot be read counts as not held.
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError>;
+
+    /// The same with how it was found out.
+    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
+        let held = self.holds(wanted).await?;
+        Ok(held.into_iter().map(|holds| Checked { holds, by: CheckedBy::Read }).collect())
+    }
 
     /// Bytes of memory that a content of `size` bytes holds at most from its first piece until it is published.
     fn memory_for(&self, size: u64) -> u64 {

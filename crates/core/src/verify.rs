@@ -1,41 +1,164 @@
-//! Compares a destination with the state: every file is read and hashed.
+//! Compares a destination with the state: every file is read and hashed, or compared by what its object says of itself. Tells
+//! also what the state itself knows to be missing: a pull that did not come to its end, changes that failed, deletions that
+//! are held back.
 
 use std::collections::HashMap;
 
 use obsync_protocol::VaultPath;
 use serde::Serialize;
 
+use crate::last_run::RunOutcome;
+use crate::model::{DeferredCause, DeferredKind, FileMeta, Intent, KnownContent};
 use crate::progress::Progress;
-use crate::report::Tally;
-use crate::state::{StateError, StateStore};
-use crate::store::{Inventory, StoreError, StoredFile, VaultStore, Wanted};
+use crate::report::{Failure, Tally};
+use crate::state::{StateError, StateStore, VaultState};
+use crate::store::{Checked, CheckedBy, Inventory, StoreError, StoredFile, VaultStore, Wanted};
 
 /// How many files are asked for at once: enough to keep a disk busy, few enough for progress to move.
 const BATCH: usize = 256;
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verification {
     /// The vault's version that the destination was compared with.
     pub version: u64,
     /// Files that are exactly what the state says.
     pub intact: Tally,
+    /// Those of them that were read and hashed.
+    pub read: Tally,
+    /// Those of them of which size and SHA-256 were compared as their objects say them, without their being read.
+    pub compared: Tally,
     /// Files of the vault that are not there.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub missing: Vec<VaultPath>,
     /// Files of the vault with other content than obsync wrote.
-    pub changed: Vec<VaultPath>,
+    pub changed: Vec<ChangedFile>,
+    /// Files that a run put there or was about to replace when it was killed, before it could record them. The next pull
+    /// compares and records them.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub left_by_killed_run: Vec<VaultPath>,
     /// Files that the vault deleted, or renamed, and that were kept: they say themselves that they are of this vault.
     pub retained: Vec<String>,
     /// Files that are not of the vault (as far as it was pulled).
     pub extra: Vec<String>,
-    /// Folders that cannot be read. Files of the vault in them are among the missing.
+    /// Folders that cannot be read.
     pub unreadable: Vec<String>,
+    /// Files of the vault in such folders, which may be there or not.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub unverified: Vec<VaultPath>,
+    /// Why the destination is not the whole vault though its files may be as recorded.
+    pub unfinished: Vec<Unfinished>,
+    /// Changes of the vault that could not be applied.
+    pub failures: Vec<Failure>,
+    /// Changes that can never be applied here, which the user accepted. They are no fault.
+    pub accepted_failures: u64,
+    /// Deletions that nobody confirmed; files of the vault as long as they wait.
+    pub held_back: Vec<String>,
+    /// Every file of the vault that was looked at, with how. Only on request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<VerifiedFile>>,
+}
+
+/// A file with other content than obsync wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ChangedFile {
+    /// Its path.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub path: VaultPath,
+    /// How that was found out.
+    pub checked_by: CheckedBy,
+}
+
+/// A file of the vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct VerifiedFile {
+    /// Its path.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub path: VaultPath,
+    /// Whether it is what the state says.
+    pub intact: bool,
+    /// How that was found out.
+    pub checked_by: CheckedBy,
+}
+
+/// Why a destination is not the whole vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Unfinished {
+    /// The first pull did not come to its end.
+    FirstPull,
+    /// A full pull did not come to its end.
+    FullPull,
+    /// A pull with another choice of files did not come to its end.
+    OtherChoice,
+    /// A pull that keeps everything did not come to its end.
+    KeepEverything,
+    /// A run was killed while it put files in place.
+    Killed,
+    /// The last run was stopped or cut off before its end.
+    Interrupted,
+}
+
+impl Unfinished {
+    /// What a state says of pulls that did not come to their end.
+    pub async fn of(state: &dyn StateStore) -> Result<Vec<Self>, StateError> {
+        let known = state.load().await?;
+        let mut unfinished = Self::in_state(&known);
+        if !state.intents().await?.is_empty() {
+            unfinished.push(Unfinished::Killed);
+        }
+        let last = state.last_run().await?;
+        let is_cut_off = last.is_some_and(|run| run.outcome == RunOutcome::Interrupted);
+        if unfinished.is_empty() && is_cut_off {
+            unfinished.push(Unfinished::Interrupted);
+        }
+        Ok(unfinished)
+    }
+
+    fn in_state(known: &VaultState) -> Vec<Self> {
+        let reasons = [
+            (!known.listed, Unfinished::FirstPull),
+            (known.rechecking.is_some(), Unfinished::FullPull),
+            (known.listed && known.filter.is_none(), Unfinished::OtherChoice),
+            (known.keeping, Unfinished::KeepEverything),
+        ];
+        reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
+    }
 }
 
 impl Verification {
-    /// Whether the destination is exactly what the state says, but for what was kept on purpose.
+    /// Whether the destination is the vault as it was pulled last: as the state says, and nothing is left to do.
     pub fn is_clean(&self) -> bool {
-        self.missing.is_empty() && self.changed.is_empty() && self.extra.is_empty()
+        self.is_as_recorded()
+            && self.unfinished.is_empty()
+            && self.failures.is_empty()
+            && self.held_back.is_empty()
+    }
+
+    /// Whether the destination is exactly what the state says, but for what was kept on purpose.
+    pub fn is_as_recorded(&self) -> bool {
+        self.missing.is_empty()
+            && self.changed.is_empty()
+            && self.extra.is_empty()
+            && self.left_by_killed_run.is_empty()
+            && self.unverified.is_empty()
+    }
+
+    fn sort(&mut self) {
+        self.missing.sort();
+        self.changed.sort_by(|one, other| one.path.cmp(&other.path));
+        self.left_by_killed_run.sort();
+        self.retained.sort();
+        self.extra.sort();
+        self.unreadable.sort();
+        self.unverified.sort();
+        if let Some(files) = &mut self.files {
+            files.sort_by(|one, other| one.path.cmp(&other.path));
+        }
     }
 }
 
@@ -50,48 +173,143 @@ pub enum VerifyError {
     State(#[from] StateError),
 }
 
-/// Reads every file of the destination and compares it with the state. Changes nothing.
+/// Looks at every file of the destination and compares it with the state. Changes nothing. With `lists` every file is named.
 pub async fn verify(
     store: &dyn VaultStore,
     state: &dyn StateStore,
+    lists: bool,
     progress: &dyn Progress,
 ) -> Result<Verification, VerifyError> {
     let version = state.load().await?.version;
     let Inventory { files, unreadable } = store.list().await?;
     let mut found: HashMap<String, u64> = files.into_iter().map(|file| (file.path, file.size)).collect();
-    let mut verification = Verification { version, unreadable, ..Verification::default() };
+    let mut verification = Verification {
+        version,
+        unreadable,
+        unfinished: Unfinished::of(state).await?,
+        files: lists.then(Vec::new),
+        ..Verification::default()
+    };
+    add_deferred(state, &mut verification).await?;
+    let mut killed = Killed::of(state).await?;
     let mut present = Vec::new();
     for record in state.all_records().await? {
         let Some(meta) = record.file() else { continue };
+        let is_hidden = || {
+            verification.unreadable.iter().any(|folder| {
+                record.path.as_str().strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'))
+            })
+        };
         match found.remove(record.path.as_str()) {
             Some(_) => present.push(Wanted { hash: meta.hash, size: meta.size, path: record.path }),
+            None if is_hidden() => verification.unverified.push(record.path),
+            None if killed.was_about_to_remove(&record.path) => {
+                verification.left_by_killed_run.push(record.path);
+            }
             None => verification.missing.push(record.path),
         }
     }
     progress.planned(present.len() as u64, present.iter().map(|wanted| wanted.size).sum());
     for batch in present.chunks(BATCH) {
-        let held = store.holds(batch.to_vec()).await?;
-        for (wanted, intact) in batch.iter().zip(held) {
+        let checked = store.check(batch.to_vec()).await?;
+        for (wanted, checked) in batch.iter().zip(checked) {
             progress.placed(wanted.size);
-            if intact {
-                verification.intact.add(wanted.size);
-            } else {
-                verification.changed.push(wanted.path.clone());
-            }
+            verification.take(wanted, checked, &mut killed, store).await?;
         }
     }
     let rest: Vec<StoredFile> = found.into_iter().map(|(path, size)| StoredFile { path, size }).collect();
     for batch in rest.chunks(BATCH) {
         let retained = store.retained(batch.to_vec()).await?;
         for (file, is_retained) in batch.iter().zip(retained) {
-            let list = if is_retained { &mut verification.retained } else { &mut verification.extra };
-            list.push(file.path.clone());
+            match killed.put(&file.path, store).await? {
+                Some(path) => verification.left_by_killed_run.push(path),
+                None if is_retained => verification.retained.push(file.path.clone()),
+                None => verification.extra.push(file.path.clone()),
+            }
         }
     }
-    verification.missing.sort();
-    verification.changed.sort();
-    verification.retained.sort();
-    verification.extra.sort();
-    verification.unreadable.sort();
+    verification.sort();
     Ok(verification)
+}
+
+impl Verification {
+    /// Takes in one file of the vault that is there.
+    async fn take(
+        &mut self,
+        wanted: &Wanted,
+        checked: Checked,
+        killed: &mut Killed,
+        store: &dyn VaultStore,
+    ) -> Result<(), StoreError> {
+        let Checked { holds, by } = checked;
+        if let Some(files) = &mut self.files {
+            files.push(VerifiedFile { path: wanted.path.clone(), intact: holds, checked_by: by });
+        }
+        if holds {
+            self.intact.add(wanted.size);
+            match by {
+                CheckedBy::Read => self.read.add(wanted.size),
+                CheckedBy::Metadata => self.compared.add(wanted.size),
+            }
+        } else if let Some(path) = killed.put(wanted.path.as_str(), store).await? {
+            self.left_by_killed_run.push(path);
+        } else {
+            self.changed.push(ChangedFile { path: wanted.path.clone(), checked_by: by });
+        }
+        Ok(())
+    }
+}
+
+/// Adds the changes that were not applied.
+async fn add_deferred(state: &dyn StateStore, verification: &mut Verification) -> Result<(), StateError> {
+    for deferred in state.deferred(DeferredKind::Failed).await? {
+        match &deferred.cause {
+            DeferredCause::Failed { .. } => verification.failures.extend(Failure::of_deferred(&deferred)),
+            DeferredCause::HeldBack { confirmed: None } => {
+                verification.held_back.push(deferred.key.shown().to_owned());
+            }
+            DeferredCause::Acknowledged { .. } => verification.accepted_failures += 1,
+            DeferredCause::HeldBack { confirmed: Some(_) } | DeferredCause::Filtered => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a run that was killed was about to do.
+struct Killed {
+    put: HashMap<VaultPath, FileMeta>,
+    removed: HashMap<VaultPath, KnownContent>,
+}
+
+impl Killed {
+    async fn of(state: &dyn StateStore) -> Result<Self, StateError> {
+        let mut killed = Killed { put: HashMap::new(), removed: HashMap::new() };
+        for intent in state.intents().await? {
+            match intent {
+                Intent::Place(record) => {
+                    if let Some(meta) = record.file() {
+                        killed.put.insert(record.path.clone(), meta.clone());
+                    }
+                }
+                Intent::Remove { path, content } => {
+                    killed.removed.insert(path, content);
+                }
+                Intent::Exchange { .. } | Intent::Push { .. } => {}
+            }
+        }
+        Ok(killed)
+    }
+
+    fn was_about_to_remove(&self, path: &VaultPath) -> bool {
+        self.removed.contains_key(path)
+    }
+
+    /// The path, if it has the very content that the run was about to put there.
+    async fn put(&mut self, path: &str, store: &dyn VaultStore) -> Result<Option<VaultPath>, StoreError> {
+        let Ok(path) = VaultPath::parse(path) else { return Ok(None) };
+        let Some(meta) = self.put.get(&path) else { return Ok(None) };
+        let wanted = Wanted { path: path.clone(), hash: meta.hash, size: meta.size };
+        let checked = store.check(vec![wanted]).await?;
+        Ok(checked.first().is_some_and(|checked| checked.holds).then_some(path))
+    }
 }

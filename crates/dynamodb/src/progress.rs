@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use obsync_core::StateError;
+use obsync_core::{LastRun, RunError, RunOutcome, RunProgress, StateError};
 use obsync_protocol::VaultId;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,12 @@ pub struct ProgressRecord {
     pub resume_token: Option<String>,
     /// How many invocations it took so far.
     pub invocations: u32,
+    /// How many runs in a row failed, or did not apply everything, this one included.
+    #[serde(default)]
+    pub failures_in_a_row: u32,
+    /// What went wrong last, in this run or an earlier one.
+    #[serde(default)]
+    pub last_error: Option<RunError>,
 }
 
 mod rfc3339 {
@@ -122,6 +128,30 @@ impl ProgressRecord {
     /// How long a resume token counts unless something else is said.
     pub const FRESHNESS: Duration = Duration::from_secs(60 * 60);
 
+    /// The run in the words of every state.
+    pub fn last_run(&self) -> LastRun {
+        let (ended, outcome) = match (self.status, &self.error) {
+            (ProgressStatus::Running, _) => (None, RunOutcome::Running),
+            (ProgressStatus::Interrupted, _) => (Some(self.last_update), RunOutcome::Interrupted),
+            (ProgressStatus::Complete, None) => (Some(self.last_update), RunOutcome::Complete),
+            (ProgressStatus::Complete, Some(_)) => (Some(self.last_update), RunOutcome::Failures),
+            (ProgressStatus::Failed, _) => (Some(self.last_update), RunOutcome::Failed),
+        };
+        LastRun {
+            began: self.start_time,
+            ended,
+            outcome,
+            failures_in_a_row: self.failures_in_a_row,
+            last_error: self.last_error.clone(),
+            progress: RunProgress {
+                files_total: self.files_total,
+                files_complete: self.files_complete,
+                bytes_total: self.bytes_total,
+                bytes_complete: self.bytes_complete,
+            },
+        }
+    }
+
     /// The item of a record.
     fn item(&self, keys: &ItemKeys) -> Result<Item, Damage> {
         let data = serde_json::to_string(&self.bounded()).map_err(|error| error.to_string())?;
@@ -145,6 +175,9 @@ impl ProgressRecord {
             error.truncate(error.floor_char_boundary(LONGEST_ERROR));
         }
         let length = |token: &String| serde_json::to_string(token).map_or(usize::MAX, |json| json.len());
+        if let Some(error) = &mut record.last_error {
+            error.message.truncate(error.message.floor_char_boundary(LONGEST_ERROR));
+        }
         record.resume_token = record.resume_token.filter(|token| length(token) <= LONGEST_TOKEN);
         record
     }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex as Slot};
 
 use async_trait::async_trait;
-use obsync_core::{Commit, Deferred, DeferredKind, Intent, Record, StateError, StateStore, VaultState};
+use obsync_core::{
+    Commit, Deferred, DeferredKind, Intent, LastRun, Record, StateError, StateStore, VaultState,
+};
 use obsync_protocol::{ContentHash, VaultPath};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -455,6 +457,14 @@ impl StateStore for DynamoState {
     /// Costs nothing: the lease came with it.
     async fn files(&self) -> Result<u64, StateError> {
         Ok(u64::try_from(self.known().await?.get().head.counts.files).unwrap_or_default())
+    }
+
+    /// One request. What cannot be read is not known.
+    async fn last_run(&self) -> Result<Option<LastRun>, StateError> {
+        match self.progress().await? {
+            StoredProgress::Found(record) => Ok(Some(record.last_run())),
+            StoredProgress::Missing | StoredProgress::Unreadable { .. } => Ok(None),
+        }
     }
 
     /// Costs nothing: the lease came with it.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, Outcome, Progress, Record, Report, StateError, StateStore, Tally,
-    VaultState,
+    Commit, Deferred, DeferredKind, Intent, LastRun, Outcome, ProblemCode, Progress, Record, Report,
+    RunError, StateError, StateStore, Tally, VaultState,
 };
 use obsync_protocol::{ContentHash, VaultId, VaultPath};
 
@@ -44,6 +44,8 @@ struct Before {
     files: u64,
     bytes: u64,
     invocations: u32,
+    failures_in_a_row: u32,
+    last_error: Option<RunError>,
 }
 
 #[derive(Debug, Default)]
@@ -72,18 +74,24 @@ impl Tracker {
     pub fn new(vault: &VaultId, sync_type: &str, stored: &StoredProgress, within: Duration) -> Self {
         let now = jiff::Timestamp::now();
         let token = format!("{sync_type}/1");
+        let (failures_in_a_row, last_error) = match stored {
+            StoredProgress::Found(record) => (record.failures_in_a_row, record.last_error.clone()),
+            StoredProgress::Missing | StoredProgress::Unreadable { .. } => (0, None),
+        };
         let before = match (stored.resumption(within), stored) {
             (Resumption::Token(found), StoredProgress::Found(record)) if found == token => Before {
                 start: record.start_time,
                 files: record.files_complete,
                 bytes: record.bytes_complete,
                 invocations: record.invocations,
+                failures_in_a_row,
+                last_error,
             },
             (resumption, _) => {
                 if let Resumption::Checkpoint { reason } = resumption {
                     tracing::debug!(%vault, reason, "the run begins at the last checkpoint");
                 }
-                Before { start: now, files: 0, bytes: 0, invocations: 0 }
+                Before { start: now, files: 0, bytes: 0, invocations: 0, failures_in_a_row, last_error }
             }
         };
         Tracker {
@@ -156,10 +164,24 @@ impl Tracker {
     pub fn record(&self, status: ProgressStatus, version: u64, error: Option<String>) -> ProgressRecord {
         let (planned, placed) = (self.planned.get(), self.placed.get());
         let resumable = status != ProgressStatus::Complete;
+        let now = jiff::Timestamp::now();
+        let failures_in_a_row = match (status, &error) {
+            (ProgressStatus::Complete, None) => 0,
+            (ProgressStatus::Running | ProgressStatus::Interrupted, _) => self.before.failures_in_a_row,
+            (ProgressStatus::Failed, _) | (ProgressStatus::Complete, Some(_)) => {
+                self.before.failures_in_a_row.saturating_add(1)
+            }
+        };
+        let happened = error.clone().filter(|_| status != ProgressStatus::Running);
+        let last_error = happened.map(|message| {
+            let code =
+                if status == ProgressStatus::Complete { ProblemCode::Failures } else { ProblemCode::Error };
+            RunError { at: now, code: code.as_str().to_owned(), message }
+        });
         ProgressRecord {
             vault_id: self.vault.clone(),
             start_time: self.before.start,
-            last_update: jiff::Timestamp::now(),
+            last_update: now,
             files_total: self.before.files + planned.files,
             files_complete: self.before.files + placed.files,
             bytes_total: self.before.bytes + planned.bytes,
@@ -170,6 +192,8 @@ impl Tracker {
             last_version: version,
             resume_token: resumable.then(|| self.token.clone()),
             invocations: self.invocations(),
+            failures_in_a_row,
+            last_error: last_error.or_else(|| self.before.last_error.clone()),
         }
     }
 }
@@ -237,6 +261,10 @@ impl StateStore for TrackedState {
 
     async fn files(&self) -> Result<u64, StateError> {
         self.state.files().await
+    }
+
+    async fn last_run(&self) -> Result<Option<LastRun>, StateError> {
+        self.state.last_run().await
     }
 
     async fn last_check(&self) -> Result<Option<i64>, StateError> {

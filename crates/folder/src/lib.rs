@@ -147,6 +147,11 @@ impl FolderStore {
         StoreError::Locked { location }
     }
 
+    /// Who holds the folder's lock, or held it last, as far as its file says that.
+    pub fn holder(&self) -> Option<String> {
+        self.shared.root().ok().flatten().and_then(|root| lock::holder(&root))
+    }
+
     /// How the vault was encrypted that was brought here last.
     ///
     /// # Errors
@@ -264,6 +269,16 @@ impl VaultStore for FolderStore {
         self.run(move |shared| match shared.root()? {
             Some(root) => walk::repository_parts(&root, &folders),
             None => Ok(vec![BTreeSet::new(); folders.len()]),
+        })
+        .await
+    }
+
+    async fn have_folders(&self, folders: Vec<VaultPath>) -> Result<Vec<bool>, StoreError> {
+        self.run(move |shared| {
+            let Some(root) = shared.root()? else { return Ok(vec![false; folders.len()]) };
+            let mut parents = Parents::new(&root);
+            // What cannot be entered is met by the run.
+            Ok(folders.iter().map(|folder| matches!(parents.find(Some(folder)), Ok(Some(_)))).collect())
         })
         .await
     }

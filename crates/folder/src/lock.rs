@@ -124,8 +124,12 @@ fn open(root: &Root, access: Access) -> Result<Option<File>, StoreError> {
 
 /// The destination with who holds its lock, as far as a file says that.
 pub(super) fn held(root: &Root) -> String {
-    let file = open(root, Access::Read).ok().flatten();
-    held_by(&root.site, file.and_then(|mut file| name_in(&mut file)))
+    held_by(&root.site, holder(root))
+}
+
+/// Who holds the lock, as far as its file says that.
+pub(super) fn holder(root: &Root) -> Option<String> {
+    name_in(&mut open(root, Access::Read).ok().flatten()?)
 }
 
 fn held_by(site: &Site, holder: Option<String>) -> String {

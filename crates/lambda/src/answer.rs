@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lambda_runtime::Diagnostic;
-use obsync_core::{Conflict, Failure, Outcome, Report, Tally};
+use obsync_core::{Conflict, Ending, Failure, Outcome, Problem, ProblemCode, Report, SCHEMA_VERSION, Tally};
 use obsync_protocol::{VaultPath, escaped, escaped_json};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -15,6 +15,7 @@ const MOST_LISTED: usize = 100;
 /// How the work on a vault ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) enum VaultStatus {
     /// The bucket is what the vault was when it was listed.
     Complete,
@@ -28,22 +29,50 @@ pub(crate) enum VaultStatus {
     Failed,
 }
 
-/// The report on one vault.
+impl VaultStatus {
+    /// The word that the command line has for it.
+    fn outcome(self) -> Ending {
+        match self {
+            VaultStatus::Complete => Ending::Complete,
+            VaultStatus::Partial => Ending::Failures,
+            VaultStatus::Incomplete => Ending::Interrupted,
+            VaultStatus::Skipped => Ending::Skipped,
+            VaultStatus::Failed => Ending::Failed,
+        }
+    }
+
+    /// The code where nothing more precise is known.
+    fn code(self) -> Option<ProblemCode> {
+        match self {
+            VaultStatus::Complete => None,
+            VaultStatus::Partial => Some(ProblemCode::Failures),
+            VaultStatus::Incomplete => Some(ProblemCode::Interrupted),
+            VaultStatus::Skipped => Some(ProblemCode::AlreadyRunning),
+            VaultStatus::Failed => Some(ProblemCode::Error),
+        }
+    }
+}
+
+/// The report on one vault. Its fields have the names that they have in `obsync pull --json` (docs/JSON.md).
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VaultReport {
     /// The vault's id, or what the event called it.
     pub(crate) vault_id: String,
     /// Its name.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "vault")]
     pub(crate) name: String,
     /// Where it goes.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) destination: String,
     /// How the service says that it is encrypted: `standard` or `end-to-end`.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) encryption: &'static str,
     /// How it ended.
     pub(crate) status: VaultStatus,
+    /// The same in the words of the command line.
+    pub(crate) outcome: Ending,
+    /// What is left to do or went wrong; null if it is complete.
+    pub(crate) error: Option<Problem>,
     /// The same in a sentence.
     pub(crate) message: String,
     /// The version that the destination is complete up to.
@@ -67,20 +96,24 @@ pub(crate) struct VaultReport {
     pub(crate) skipped: Tally,
     /// The same by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, Tally>"))]
     pub(crate) skipped_reasons: BTreeMap<&'static str, Tally>,
     /// Folders that look like further configuration folders, and were left out.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) other_config_dirs: BTreeSet<String>,
     /// Files with new content that Obsidian runs or applies by itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) code: Vec<VaultPath>,
     /// What the time did not suffice for.
     pub(crate) remaining: Tally,
     /// How many changes could not be applied.
+    #[serde(skip)]
     pub(crate) failed_files: usize,
     /// The first of them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) failures: Vec<Failure>,
+    /// Those that are not in `failures`.
+    pub(crate) failures_unlisted: u64,
     /// Objects that others had written, and where they are kept now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) conflicts: Vec<Conflict>,
@@ -89,24 +122,22 @@ pub(crate) struct VaultReport {
     pub(crate) warnings: Vec<String>,
     /// Objects that others had changed, so that they were not removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) kept: Vec<VaultPath>,
     /// Deletions that are not made before somebody confirms them; the first of them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) held_back: Vec<VaultPath>,
-    /// How many they are.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) held_back_files: u64,
+    /// Those that are not in `held_back`.
+    pub(crate) held_back_unlisted: u64,
+    /// What was removed, by name; the first of them.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) deleted_files: Vec<VaultPath>,
     /// Requests made of S3.
     pub(crate) s3_requests: u64,
     /// Wall time.
     pub(crate) duration_ms: u64,
     /// In how many invocations the run got here.
     pub(crate) invocations: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn is_zero(value: &u64) -> bool {
-    *value == 0
 }
 
 impl VaultReport {
@@ -118,6 +149,8 @@ impl VaultReport {
             destination: String::new(),
             encryption: "",
             status,
+            outcome: status.outcome(),
+            error: status.code().map(|code| Problem::new(code, message.clone())),
             message,
             version: 0,
             previous_version: 0,
@@ -134,11 +167,13 @@ impl VaultReport {
             remaining: Tally::default(),
             failed_files: 0,
             failures: Vec::new(),
+            failures_unlisted: 0,
             conflicts: Vec::new(),
             warnings: Vec::new(),
             kept: Vec::new(),
             held_back: Vec::new(),
-            held_back_files: 0,
+            held_back_unlisted: 0,
+            deleted_files: Vec::new(),
             s3_requests: 0,
             duration_ms: 0,
             invocations: 1,
@@ -171,9 +206,21 @@ impl VaultReport {
             _ => "the bucket is what the vault is".to_owned(),
         };
         let (failed, held_back) = (report.failed(), report.held_back());
+        let outcome: Ending = report.outcome.into();
+        let code = match report.outcome {
+            Outcome::VaultOlder => Some(ProblemCode::VaultOlder),
+            Outcome::HeldBack => Some(ProblemCode::HeldBack),
+            _ => status.code(),
+        };
+        let error = code.map(|code| Problem::new(code, message.clone()));
+        let unlisted = |all: u64, listed: usize| all.saturating_sub(listed.min(MOST_LISTED) as u64);
+        let failures_unlisted = unlisted(failed, report.failures.len());
+        let held_back_unlisted = unlisted(held_back, report.held_back.len());
         let remaining = if status == VaultStatus::Incomplete { remaining } else { Tally::default() };
         VaultReport {
             destination: report.destination,
+            outcome,
+            error,
             version: report.version,
             previous_version: report.previous_version,
             older_vault: report.older_vault,
@@ -189,14 +236,22 @@ impl VaultReport {
             remaining,
             failed_files: usize::try_from(failed).unwrap_or(usize::MAX),
             failures: first(report.failures),
+            failures_unlisted,
             conflicts: first(report.conflicts),
             warnings: first(report.warnings),
             kept: first(report.kept),
-            held_back_files: held_back,
             held_back: first(report.held_back),
+            held_back_unlisted,
+            deleted_files: first(report.deleted_files),
             duration_ms: report.duration_ms,
             ..VaultReport::nothing(report.vault_id.as_str(), &report.vault, status, message)
         }
+    }
+
+    /// The same with a more precise code of what went wrong.
+    pub(crate) fn coded(self, code: ProblemCode) -> Self {
+        let error = self.error.map(|error| Problem::new(code, error.message));
+        VaultReport { error, ..self }
     }
 
     /// Files that are in place because of this run.
@@ -222,7 +277,14 @@ fn first<T>(mut list: Vec<T>) -> Vec<T> {
 
 /// What an invocation did for one event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Answer {
+    /// The version of the contract (docs/JSON.md).
+    pub(crate) schema_version: u32,
+    /// How it ended, in the words of the command line.
+    pub(crate) outcome: Ending,
+    /// What went wrong with the first vault that is not done; null if all are.
+    pub(crate) error: Option<Problem>,
     /// Nothing failed. What is left to do is no failure.
     pub(crate) success: bool,
     /// `complete`, `incomplete`, `partial`, `skipped`, `failed`; `ok` for the action `status`; `ignored`.
@@ -235,9 +297,10 @@ pub(crate) struct Answer {
     pub(crate) files_count: u64,
     /// What went wrong, a sentence each.
     pub(crate) errors: Vec<String>,
-    /// The circumstances.
+    /// The circumstances: an object that is open, unlike all others.
     pub(crate) metadata: Value,
     /// A report for each vault.
+    #[cfg_attr(test, schemars(with = "Vec<crate::schemas::VaultAnswer>"))]
     pub(crate) vaults: Vec<Value>,
 }
 
@@ -277,11 +340,23 @@ impl Answer {
             true => "there is no vault that there are credentials for".to_owned(),
             false => format!("vaults: {}", told.join(", ")),
         };
+        let outcome = match status {
+            "failed" => Ending::Failed,
+            "skipped" => Ending::Skipped,
+            "partial" => Ending::Failures,
+            "incomplete" => Ending::Interrupted,
+            _ => Ending::Complete,
+        };
+        let is_wrong = |report: &&VaultReport| report.status.outcome() == outcome || report.error.is_some();
+        let wrong = reports.iter().filter(is_wrong).find_map(|report| report.error.clone());
         let errors = reports
             .iter()
             .filter(|report| matches!(report.status, VaultStatus::Failed | VaultStatus::Partial))
             .map(|report| format!("{}: {}", report.vault_id, report.message));
         Answer {
+            schema_version: SCHEMA_VERSION,
+            outcome,
+            error: wrong.filter(|_| outcome != Ending::Complete),
             success: failed + partial == 0,
             status,
             message,
@@ -296,6 +371,9 @@ impl Answer {
     /// The answer to the question how things are.
     pub(crate) fn of_status(vaults: Vec<Value>) -> Self {
         Answer {
+            schema_version: SCHEMA_VERSION,
+            outcome: Ending::Complete,
+            error: None,
             success: true,
             status: "ok",
             message: format!("{} vaults", vaults.len()),
@@ -342,6 +420,28 @@ impl InvocationError {
         }
     }
 
+    /// The answer for scripts: an answer of which nothing came.
+    fn body(&self) -> Value {
+        let code = match self.kind {
+            "InvalidEvent" => ProblemCode::Usage,
+            "VaultNotFound" => ProblemCode::VaultNotFound,
+            "SecretUnavailable" | "SignInFailed" => ProblemCode::SignIn,
+            "VaultLocked" => ProblemCode::VaultPassword,
+            "ServiceUnavailable" => ProblemCode::Unreachable,
+            "StateUnavailable" => ProblemCode::State,
+            _ => ProblemCode::Error,
+        };
+        let answer = Answer {
+            outcome: Ending::Failed,
+            error: Some(Problem::new(code, self.message.clone())),
+            success: false,
+            status: "failed",
+            errors: vec![self.message.clone()],
+            ..Answer::of_nothing(&self.message)
+        };
+        answer.json()
+    }
+
     /// The answer to someone who speaks HTTP, where a failed invocation could not say why.
     pub(crate) fn http(&self) -> Value {
         let status = match self.kind {
@@ -349,9 +449,7 @@ impl InvocationError {
             "VaultNotFound" => 404,
             _ => 500,
         };
-        let body =
-            json!({ "success": false, "status": "failed", "message": self.message, "error": self.kind });
-        http_answer(status, &body)
+        http_answer(status, &self.body())
     }
 }
 

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use obsync_core::ProblemCode;
 use obsync_protocol::{VaultId, VaultInfo, VaultList};
 
 use crate::answer::{VaultReport, VaultStatus};
@@ -86,7 +87,8 @@ impl<'v> Choice<'v> {
             match find(vaults, name) {
                 Ok(vault) => drop(chosen.insert(&vault.info.id, vault)),
                 Err(problem) => {
-                    let report = VaultReport::nothing(name, "", VaultStatus::Failed, problem.to_owned());
+                    let report = VaultReport::nothing(name, "", VaultStatus::Failed, problem.to_owned())
+                        .coded(ProblemCode::VaultNotFound);
                     choice.mistaken.push(report);
                 }
             }

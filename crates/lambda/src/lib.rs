@@ -32,6 +32,8 @@ mod metrics;
 mod nesting;
 mod placement;
 mod queue;
+#[cfg(test)]
+mod schemas;
 mod secrets;
 mod status;
 mod sync;

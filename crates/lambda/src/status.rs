@@ -1,13 +1,68 @@
 //! The action `status`: what the table knows of vaults, without touching anything.
 
 use jiff::Timestamp;
-use obsync_core::StateError;
 use obsync_core::pin::VaultKind;
-use obsync_dynamodb::{DynamoState, DynamoSummary, StateKey, StoredProgress};
+use obsync_core::{LastRun, StateError, StateStore as _, Unfinished};
+use obsync_dynamodb::{DynamoState, DynamoSummary, ProgressRecord, ProgressStatus, StateKey, StoredProgress};
 use obsync_protocol::VaultInfo;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::warm::Warm;
+
+/// What is known of one vault, in the words of `obsync status --json` (docs/JSON.md).
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct VaultState {
+    vault_id: String,
+    vault: String,
+    destination: String,
+    /// How the vault was encrypted when it was last opened, if a pin says so.
+    encryption: Option<VaultKind>,
+    /// What it is at, in a word.
+    status: VaultWork,
+    version: u64,
+    /// Why the destination is not the whole vault.
+    unfinished: Vec<Unfinished>,
+    files: u64,
+    bytes: u64,
+    /// How many changes failed, are held back or are accepted as impossible.
+    deferred: u64,
+    /// How many changes the choice leaves out.
+    filtered: u64,
+    /// When a run last found the bucket up to date, or made it so.
+    last_check: Option<String>,
+    /// When something was last recorded.
+    last_change: Option<String>,
+    /// How the last run went, or goes.
+    last_run: Option<LastRun>,
+    /// Who works on it now.
+    at_work: Option<AtWork>,
+    /// In how many invocations the last run got where it is.
+    invocations: Option<u32>,
+}
+
+/// What a vault is at.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+enum VaultWork {
+    NeverSynced,
+    Running,
+    Interrupted,
+    Complete,
+    Failed,
+    Idle,
+}
+
+/// Who works on a destination.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct AtWork {
+    owner: Option<String>,
+    /// Until when, unless it goes on.
+    until: Option<String>,
+}
 
 /// What is known of the state of one vault at one place.
 pub(crate) async fn of_vault(
@@ -18,43 +73,50 @@ pub(crate) async fn of_vault(
     let key = StateKey { vault_id: vault.id.clone(), vault_name: vault.name.clone(), destination };
     let state = DynamoState::read(&warm.table, key.clone()).await?;
     let summary = state.summary().await?;
-    let progress = state.progress().await?;
-    let mut document = document(&key, summary.as_ref(), &progress);
-    document["encryption"] = json!(warm.pinned_kind(vault, &key.destination).await?.map(VaultKind::as_str));
-    Ok(document)
-}
-
-fn document(key: &StateKey, summary: Option<&DynamoSummary>, progress: &StoredProgress) -> Value {
-    let mut document = json!({
-        "vault_id": key.vault_id,
-        "name": key.vault_name,
-        "destination": key.destination,
-        "status": status(summary, progress),
-    });
-    if let Some(summary) = summary {
-        document["version"] = json!(summary.version);
-        document["files"] = json!(summary.files);
-        document["bytes"] = json!(summary.bytes);
-        document["failed"] = json!(summary.failed);
-        document["filtered"] = json!(summary.filtered);
-        document["last_sync"] = json!(summary.committed.and_then(time));
-        if let Some(holder) = &summary.holder {
-            document["lease"] = json!({ "owner": holder.owner, "expires": time(holder.expires) });
-        }
-    }
-    if let StoredProgress::Found(record) = progress {
-        document["progress"] = json!(record);
-    }
-    document
+    let progress = match state.progress().await? {
+        StoredProgress::Found(record) => Some(record),
+        StoredProgress::Missing | StoredProgress::Unreadable { .. } => None,
+    };
+    let encryption = warm.pinned_kind(vault, &key.destination).await?;
+    let unfinished = if summary.is_some() { Unfinished::of(&state).await? } else { Vec::new() };
+    let last_check = state.last_check().await?.and_then(time);
+    let status = work(summary.as_ref(), progress.as_ref());
+    let number = |of: fn(&DynamoSummary) -> u64| summary.as_ref().map_or(0, of);
+    let state = VaultState {
+        vault_id: key.vault_id.to_string(),
+        vault: key.vault_name,
+        destination: key.destination,
+        encryption,
+        status,
+        version: number(|summary| summary.version),
+        unfinished,
+        files: number(|summary| summary.files),
+        bytes: number(|summary| summary.bytes),
+        deferred: number(|summary| summary.failed),
+        filtered: number(|summary| summary.filtered),
+        last_check,
+        last_change: summary.as_ref().and_then(|summary| summary.committed).and_then(time),
+        invocations: progress.as_ref().map(|record| record.invocations),
+        last_run: progress.map(|record| record.last_run()),
+        at_work: summary
+            .and_then(|summary| summary.holder)
+            .map(|holder| AtWork { until: time(holder.expires), owner: Some(holder.owner) }),
+    };
+    Ok(json!(state))
 }
 
 /// What a vault is at, in a word.
-fn status(summary: Option<&DynamoSummary>, progress: &StoredProgress) -> Value {
+fn work(summary: Option<&DynamoSummary>, progress: Option<&ProgressRecord>) -> VaultWork {
     match (summary, progress) {
-        (None, _) => json!("never_synced"),
-        (Some(summary), _) if summary.holder.is_some() => json!("running"),
-        (_, StoredProgress::Found(record)) => json!(record.status),
-        _ => json!("idle"),
+        (None, _) => VaultWork::NeverSynced,
+        (Some(summary), _) if summary.holder.is_some() => VaultWork::Running,
+        (_, Some(record)) => match record.status {
+            ProgressStatus::Running => VaultWork::Running,
+            ProgressStatus::Interrupted => VaultWork::Interrupted,
+            ProgressStatus::Complete => VaultWork::Complete,
+            ProgressStatus::Failed => VaultWork::Failed,
+        },
+        _ => VaultWork::Idle,
     }
 }
 

@@ -7,7 +7,7 @@ use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
 use obsync_client::{ClientError, FetchOptions};
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Governor, Mode, PullError, PullOptions, PullSource, Report, StateError, StoreError, Tally,
+    Governor, Mode, ProblemCode, PullError, PullOptions, PullSource, Report, StateError, StoreError, Tally,
     VaultStore as _, pull,
 };
 use obsync_dynamodb::{
@@ -92,6 +92,28 @@ impl SyncError {
                 Some(error).filter(|error| Warm::is_refusal(error))
             }
             _ => None,
+        }
+    }
+
+    /// The code for scripts.
+    fn code(&self) -> ProblemCode {
+        match self {
+            SyncError::Account(AccountError::Client(error)) => error.into(),
+            SyncError::Account(AccountError::NoPassword) => ProblemCode::VaultPassword,
+            SyncError::Account(AccountError::Encryption(_) | AccountError::Distrust(_)) => {
+                ProblemCode::EncryptionChanged
+            }
+            SyncError::Account(
+                AccountError::Secret(_) | AccountError::NoCredentials | AccountError::NoTotp,
+            ) => ProblemCode::SignIn,
+            SyncError::Account(AccountError::TokenRefused) => ProblemCode::NotSignedIn,
+            SyncError::Account(AccountError::State(error)) | SyncError::State(error) => error.into(),
+            SyncError::Account(AccountError::Derivation(_)) => ProblemCode::Error,
+            SyncError::Store(error) => error.into(),
+            SyncError::Pull(error) => error.into(),
+            SyncError::Nested(_) => ProblemCode::Usage,
+            SyncError::CutOff | SyncError::NotBegun | SyncError::PinsChange => ProblemCode::Interrupted,
+            SyncError::TakenOver => ProblemCode::AlreadyRunning,
         }
     }
 
@@ -304,7 +326,8 @@ impl Invocation {
 fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
     let (id, name) = (job.vault.info.id.as_str(), &job.vault.info.name);
     let destination = job.place.to_string();
-    VaultReport { destination, ..VaultReport::nothing(id, name, error.status(), error.to_string()) }
+    let nothing = VaultReport::nothing(id, name, error.status(), error.to_string());
+    VaultReport { destination, ..nothing.coded(error.code()) }
 }
 
 /// The same with what the run did until then.

@@ -44,6 +44,17 @@ pub fn try_lock(file: &File) -> Result<(), LockError> {
     })
 }
 
+/// Whether another process has a `flock` on a whole file. It is shared for an instant to find out.
+pub fn is_locked(file: &File) -> bool {
+    match file.try_lock_shared() {
+        Ok(()) => {
+            let _ = file.unlock();
+            false
+        }
+        Err(error) => matches!(error, TryLockError::WouldBlock),
+    }
+}
+
 /// Takes a `flock` on a file that is open for writing, once it is known that the file system has record locks too.
 ///
 /// # Errors
@@ -132,7 +143,9 @@ mod tests {
         let second = File::options().write(true).open(folder.path().join("lock")).unwrap();
         try_lock_beside_records(&first).unwrap();
         assert!(matches!(try_lock_beside_records(&second), Err(LockError::Held)));
+        assert!(is_locked(&second));
         drop(first);
+        assert!(!is_locked(&second));
         try_lock_beside_records(&second).unwrap();
     }
 

@@ -6,7 +6,7 @@
 //!
 //! - `schema`: its tables, and opening it. `rows`: between rows and what they mean. `commit`: the one way to write.
 //! - `lock`: one process at a time. `identity`: whose state it is. `errors`: what SQLite says.
-//! - `checked`: when a run last found all well. `catalog`: where the databases of a machine are. `summary`: one at a glance.
+//! - `checked`: when a run last found all well. `last_run`: how the last one went. `catalog`: where the databases of a machine are. `summary`: one at a glance.
 
 mod catalog;
 mod checked;
@@ -17,6 +17,7 @@ mod errors;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
+mod last_run;
 mod lock;
 mod rows;
 mod schema;
@@ -27,7 +28,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use obsync_core::{Commit, Deferred, DeferredKind, Intent, Record, StateError, StateStore, VaultState};
+use obsync_core::{
+    Commit, Deferred, DeferredKind, Intent, LastRun, Record, StateError, StateStore, VaultState,
+};
 use obsync_protocol::{ContentHash, VaultPath};
 use rusqlite::Connection;
 
@@ -107,6 +110,12 @@ impl SqliteState {
         Ok(Self::new(database, Access::Read, identity, connection, None))
     }
 
+    /// Whether a process works with this state at this moment. One that begins in the very instant of the question may find
+    /// it locked. Blocks for a moment.
+    pub fn is_at_work(&self) -> bool {
+        lock::is_held(&self.inner.database)
+    }
+
     /// Whose state this is; `None` if it was opened by [`read`](Self::read) and there is no database.
     pub fn identity(&self) -> Option<&StateIdentity> {
         self.inner.identity.as_ref()
@@ -166,6 +175,14 @@ impl Inner {
         commit::apply(connection, identity, commit).map_err(|error| self.database.write_error(error))
     }
 
+    /// Notes a run where there is a database already.
+    fn note_run(&self, run: &LastRun) -> Result<(), StateError> {
+        if lock(&self.connection).is_none() {
+            return Ok(());
+        }
+        last_run::write(&self.database, run)
+    }
+
     /// Notes the time of a check where there is a database already.
     fn note_check(&self, at: i64) -> Result<(), StateError> {
         match (self.access, &*lock(&self.connection)) {
@@ -217,6 +234,17 @@ impl StateStore for SqliteState {
 
     async fn last_check(&self) -> Result<Option<i64>, StateError> {
         self.run(|inner| Ok(checked::read(&inner.database))).await
+    }
+
+    async fn last_run(&self) -> Result<Option<LastRun>, StateError> {
+        self.run(|inner| Ok(last_run::read(&inner.database))).await
+    }
+
+    /// Also of a state that is only looked at: a run can fail before it has its lock.
+    async fn note_run(&self, run: &LastRun) {
+        let run = run.clone();
+        let noted = self.run(move |inner| inner.note_run(&run)).await;
+        noted.unwrap_or_else(|error| tracing::debug!(%error, "how this run went is not noted"));
     }
 
     async fn note_check(&self, at: i64) {

@@ -7,7 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use obsync_core::StateError;
-use obsync_private::{Access, Folder, LockError, Opened, look_for_records, try_lock_beside_records};
+use obsync_private::{
+    Access, Folder, LockError, Opened, is_locked, look_for_records, try_lock_beside_records,
+};
 
 use super::errors::Database;
 
@@ -65,6 +67,15 @@ impl Drop for StateLock {
             tracing::debug!(%error, "the lock stays until its file is closed");
         }
     }
+}
+
+/// Whether a process has the lock of a database. It is not taken, so that nobody is kept out.
+pub(super) fn is_held(database: &Database) -> bool {
+    let find = || -> Option<File> {
+        let (folder, name) = parts(database).ok()?;
+        Some(Folder::open(folder).ok()??.file(&(name + LOCK), Access::Read).ok()??.file)
+    };
+    find().is_some_and(|file| is_locked(&file))
 }
 
 /// The error for a database in whose folder nothing can be locked.

@@ -129,7 +129,7 @@ impl Bench {
 
     /// Compares destination and state.
     pub(crate) async fn verify(&self) -> Verification {
-        verify(&self.bucket.store().await, self.state().await.as_ref(), &NoProgress).await.unwrap()
+        verify(&self.bucket.store().await, self.state().await.as_ref(), false, &NoProgress).await.unwrap()
     }
 }
 

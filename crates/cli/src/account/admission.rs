@@ -1,5 +1,6 @@
 //! Whether a listed vault may be opened: the pins of all places are compared before anything is derived or sent.
 
+use obsync_core::ProblemCode;
 use obsync_core::pin::{
     Decision, FoundPin, Opening, PasswordAtHand, Pin, PinNotice, PinRefusal, VaultKind, Wish, check,
 };
@@ -90,11 +91,11 @@ fn hidden(vault: &str) -> Failed {
          when it was brought here last is not known: the folder .obsync in the destination belongs to another user. If you know \
          that it is a standard vault, say so: --encryption (`obsync pull --help`)"
     );
-    Failed::new(Exit::SignIn, message)
+    Failed::new(Exit::SignIn, message).coded(ProblemCode::EncryptionChanged)
 }
 
 fn refused(refusal: &PinRefusal) -> Failed {
-    Failed::of(Exit::SignIn, refusal)
+    Failed::of(Exit::SignIn, refusal).coded(ProblemCode::EncryptionChanged)
 }
 
 async fn confirm(opening: Box<Opening>, refusal: PinRefusal) -> Result<Box<Opening>, Failed> {

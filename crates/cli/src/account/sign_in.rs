@@ -3,6 +3,7 @@
 
 use obsync_client::totp::{Clock, Generator, SystemClock};
 use obsync_client::{Client, ClientError, Password, SignIn, SignedIn, Token};
+use obsync_core::ProblemCode;
 
 use crate::account::credentials::Saved;
 use crate::account::password::{from_command, refused};
@@ -128,7 +129,8 @@ pub(crate) fn environment_token_refused(error: ClientError) -> Failed {
             Exit::SignIn,
             "the service does not accept OBSIDIAN_AUTH_TOKEN (any more); set it to a valid token, or unset it and run \
              `obsync login`",
-        ),
+        )
+        .coded(ProblemCode::NotSignedIn),
         error => error.into(),
     }
 }
@@ -204,6 +206,7 @@ fn not_signed_in() -> Failed {
         Exit::SignIn,
         "you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD",
     )
+    .coded(ProblemCode::NotSignedIn)
 }
 
 fn no_password(email: &str) -> Failed {

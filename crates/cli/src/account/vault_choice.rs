@@ -1,5 +1,6 @@
 //! Which of the account's vaults is meant.
 
+use obsync_core::ProblemCode;
 use obsync_protocol::{Redactor, VaultInfo, VaultList, short_name};
 
 use crate::exit::{Exit, Failed};
@@ -7,7 +8,10 @@ use crate::exit::{Exit, Failed};
 /// How many vaults a message names.
 const MAX_NAMED: usize = 20;
 
-/// Finds a vault by its id, else by its name. A name means a vault of the account's own before one that somebody
+/// How much of an id names a vault, at least.
+const LEAST_PREFIX: usize = 4;
+
+/// Finds a vault by its id, else by its name, else by the beginning of its id. A name means a vault of the account's own before one that somebody
 /// else shares with it: whoever shares a vault chooses its name.
 ///
 /// # Errors
@@ -37,9 +41,29 @@ fn find(list: VaultList, wanted: &str, redactor: &Redactor) -> Result<VaultInfo,
     }
     match named.as_slice() {
         [index] => Ok(vaults.swap_remove(*index)),
-        [] => Err(unknown(&vaults, wanted, redactor)),
+        [] => by_prefix(vaults, wanted, redactor),
         _ => Err(ambiguous(named.iter().map(|index| &vaults[*index]), wanted)),
     }
+}
+
+/// The one vault whose id begins so.
+fn by_prefix(mut vaults: Vec<VaultInfo>, wanted: &str, redactor: &Redactor) -> Result<VaultInfo, Failed> {
+    let begins = |vault: &VaultInfo| wanted.len() >= LEAST_PREFIX && vault.id.as_str().starts_with(wanted);
+    let found: Vec<usize> = (0..vaults.len()).filter(|index| begins(&vaults[*index])).collect();
+    match found.as_slice() {
+        [index] => Ok(vaults.swap_remove(*index)),
+        [] => Err(unknown(&vaults, wanted, redactor)),
+        _ => Err(ambiguous_id(found.iter().map(|index| &vaults[*index]), wanted)),
+    }
+}
+
+fn ambiguous_id<'a>(vaults: impl Iterator<Item = &'a VaultInfo>, wanted: &str) -> Failed {
+    let ids = vaults.take(MAX_NAMED).map(|vault| vault.id.to_string());
+    let message = format!(
+        "more than one vault has an id that begins with {wanted:?}; give more of it: {}",
+        ids.collect::<Vec<_>>().join(", ")
+    );
+    Failed::new(Exit::NotFound, message).coded(ProblemCode::VaultAmbiguous)
 }
 
 fn unknown(vaults: &[VaultInfo], wanted: &str, redactor: &Redactor) -> Failed {
@@ -68,6 +92,7 @@ fn ambiguous<'a>(vaults: impl Iterator<Item = &'a VaultInfo>, wanted: &str) -> F
             ids.collect::<Vec<_>>().join(", ")
         ),
     )
+    .coded(ProblemCode::VaultAmbiguous)
 }
 
 #[cfg(test)]
@@ -108,6 +133,17 @@ mod tests {
     fn an_id_is_stronger_than_a_name() {
         let vaults = list(&[("a", "b"), ("b", "Journal")]);
         assert_eq!(chosen(vaults, "b").unwrap().name, "Journal");
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_names_a_vault_if_it_is_of_one() {
+        let vaults = || list(&[("4f2a11", "Work"), ("4f2a22", "Notes"), ("77aa33", "4f2a")]);
+        assert_eq!(chosen(vaults(), "4f2a1").unwrap().name, "Work");
+        assert_eq!(chosen(vaults(), "4f2a").unwrap().id.as_str(), "77aa33", "a name is stronger");
+        let failed = chosen(list(&[("4f2a11", "Work"), ("4f2a22", "Notes")]), "4f2a").unwrap_err();
+        assert_eq!((failed.exit, failed.code), (Exit::NotFound, ProblemCode::VaultAmbiguous));
+        assert!(failed.message.contains("4f2a11, 4f2a22"), "{}", failed.message);
+        assert_eq!(chosen(vaults(), "77a").unwrap_err().code, ProblemCode::VaultNotFound, "too little of it");
     }
 
     #[test]

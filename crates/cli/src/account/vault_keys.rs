@@ -4,6 +4,7 @@
 //! before anything is written.
 
 use obsync_client::{Client, ClientError, Password, Token};
+use obsync_core::ProblemCode;
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultInfo, VaultKeys};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -68,7 +69,8 @@ impl Lock<'_> {
         match self.given_password(admitted).await? {
             Some(password) => self.open_with_given(&password, version, &subject, admitted).await,
             None if ask::can_ask() => self.open_by_asking(version, &subject, admitted, kept_is_stale).await,
-            None => Err(Failed::new(Exit::SignIn, missing(&self.vault.name, kept_is_stale))),
+            None => Err(Failed::new(Exit::SignIn, missing(&self.vault.name, kept_is_stale))
+                .coded(ProblemCode::VaultPassword)),
         }
     }
 

@@ -2,9 +2,11 @@
 
 use aws_config::{Region, SdkConfig};
 use obsync_bucket::{BucketOptions, BucketSettings};
+use obsync_core::Ending;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::answer::Answer;
 use crate::args::AwsInit;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
@@ -12,8 +14,9 @@ use crate::install::{BucketInstaller, BucketStep, TableInstaller, TableStatus, T
 use crate::target::aws;
 
 /// What `--json` prints.
-#[derive(Serialize)]
-struct Document {
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
     dry_run: bool,
     region: String,
     bucket: Place,
@@ -23,7 +26,8 @@ struct Document {
 }
 
 /// What was done with a bucket or a table, or would be.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Place {
     name: String,
     /// Words for scripts.
@@ -46,7 +50,10 @@ pub(super) async fn init(options: &AwsInit, context: &Context) -> Result<Exit, F
     let policy = policy_for_pulls(&options.bucket, options.table.as_str(), &region, key);
     let document = Document { dry_run: options.dry_run, region, bucket, table, policy };
     match options.json {
-        true => context.console.json(&document)?,
+        true => {
+            let outcome = if options.dry_run { Ending::DryRun } else { Ending::Complete };
+            context.console.answer(&Answer::new(Exit::Done, None, document).with_outcome(outcome))?;
+        }
         false => context.say(&document.describe())?,
     }
     Ok(Exit::Done)

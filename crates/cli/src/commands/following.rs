@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use obsync_core::pin::VaultKind;
 use obsync_core::{Following, Observer, Report};
 
-use super::pull::Document;
+use super::pull::{Document, exit_of, problem};
+use crate::answer::Answer;
 use crate::ui::console::Console;
 use crate::ui::{human, pull_report};
 
@@ -36,9 +37,8 @@ impl Teller {
     }
 
     fn print(&self, report: &Report) {
-        let encryption = self.encryption;
         let printed = match self.json {
-            true => self.console.json_line(&Document { report, encryption }),
+            true => self.console.json_line(&self.answer(report)),
             false if self.console.is_quiet() => Ok(()),
             false => self.console.result(&pull_report::sentences(report)),
         };
@@ -48,6 +48,13 @@ impl Teller {
         if let Some(failures) = pull_report::failures(report) {
             self.console.error(&failures);
         }
+    }
+
+    fn answer(&self, report: &Report) -> Answer<Document> {
+        let exit = exit_of(report);
+        let problem = problem(report, exit, "obsync confirm", "interrupted");
+        let (outcome, report) = (report.outcome.into(), report.clone());
+        Answer::new(exit, problem, Document { report, encryption: self.encryption }).with_outcome(outcome)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Said> {

@@ -8,10 +8,11 @@ use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
 use obsync_core::quiet::QuietRule;
 use obsync_core::{
-    Doubt, FollowOptions, FollowWay, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report,
-    StateStore, StoreError, SyncDirection, SyncOptions, VaultStore, Watch, follow, pull, sync,
+    Doubt, FollowOptions, FollowWay, Mode, Outcome, Problem, ProblemCode, Progress, PullError, PullOptions,
+    PullSource, Report, StateStore, StoreError, SyncDirection, SyncOptions, VaultStore, Watch, follow, pull,
+    sync,
 };
-use obsync_protocol::{Filter, MasterKey};
+use obsync_protocol::{Filter, MasterKey, VaultId};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,15 +23,17 @@ use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
 use crate::account::vault_choice::choose;
 use crate::account::vault_keys::{Lock, Unlocked};
+use crate::answer::Answer;
 use crate::args::{Choice, Pull, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::target::destination::Destination;
-use crate::target::followed::Followed;
-use crate::target::known::Known;
+use crate::target::followed::{Followed, note_failure};
+use crate::target::known::{Known, Nested};
+use crate::target::state_place::StatePlace;
 use crate::target::states::State;
 use crate::ui::progress::Display;
-use crate::ui::pull_report;
+use crate::ui::{human, pull_report};
 
 pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     go(Way::Pull(options), context, verbose).await
@@ -48,7 +51,11 @@ pub(super) async fn push(options: &Push, context: &Context, verbose: bool) -> Re
 
 async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     let limit = TimeLimit::begin(way.options().max_time, &context.stop);
-    bring(way, context, verbose, &limit).await.map_err(|failed| limit.explain(failed))
+    let result = bring(way, context, verbose, &limit).await.map_err(|failed| limit.explain(failed));
+    if let Err(failed) = &result {
+        note(way.options(), context, failed).await;
+    }
+    result
 }
 
 /// Which ways a vault and a destination are brought in step.
@@ -123,6 +130,18 @@ impl<'a> Way<'a> {
     }
 }
 
+/// Notes a run that failed where the state of its destination is, for `obsync status`.
+async fn note(options: &Pull, context: &Context, failed: &Failed) {
+    let is_run = !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage);
+    if !is_run || options.state.place != StatePlace::Local {
+        return;
+    }
+    let Ok(known) = Known::of(&options.destination, &options.state.place, context).await else { return };
+    if let Ok(state) = known.only_state().await {
+        note_failure(&state, failed).await;
+    }
+}
+
 /// The time that the user gave the run. When it is over, the run is asked to stop as by Ctrl-C.
 struct TimeLimit {
     after: Option<Duration>,
@@ -176,14 +195,15 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
     let options = way.options();
     let objects = options.objects.for_destination(&options.destination)?;
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
-    let Opened { source, key, mut admitted } = context.or_stopped(source(way, &known, context)).await?;
+    let Opened { source, key, mut admitted, listed } =
+        context.or_stopped(source(way, &known, context)).await?;
     if admitted.is_changed(&key) {
         // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
         // change is accepted: should this run be cut off, the next one keeps everything, too, or is refused.
         context.unless_stopped(known.forget_all().await)?;
     }
     admitted.keep_in_home(&key, context);
-    let state = context.unless_stopped(known.state_for(&source.vault, options.dry_run).await)?;
+    let state = context.unless_stopped(known.state_for(&source.vault, &listed, options.dry_run).await)?;
     let pulling = async {
         let manner = Manner {
             encryption: admitted.kind(),
@@ -195,6 +215,10 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
             .await?;
         if options.dry_run {
             return bring_into(&source, store, &state, way, manner, context, verbose).await;
+        }
+        // It is only said: each keeps to its own files.
+        if state.store().load().await?.version == 0 {
+            tell_nested(&known, context).await?;
         }
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
@@ -208,7 +232,21 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
     let result = pulling.await;
     state.close().await;
     let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
-    conclude(&context.unless_stopped(result)?, admitted.kind(), &confirm, options, context, limit)
+    let report = context.unless_stopped(result)?;
+    let document = Document { report, encryption: admitted.kind() };
+    conclude(document, &confirm, options, context, limit)
+}
+
+/// Says before a first pull that another destination lies inside this one, or around it.
+async fn tell_nested(known: &Known, context: &Context) -> Result<(), Failed> {
+    for Nested { destination, vault, inside } in known.nested().await? {
+        let how = if inside.is_some() { "inside this destination" } else { "around this destination" };
+        context.console.warn(&format!(
+            "{destination}, to which the vault {vault:?} is pulled, lies {how}: what belongs to the one is a stranger's file to \
+             the other, and whoever opens the outer one in Obsidian sees both"
+        ));
+    }
+    Ok(())
 }
 
 /// What a pull is to heed besides its options.
@@ -222,7 +260,7 @@ struct Manner {
     encryption: VaultKind,
 }
 
-/// Pulls or syncs, and has a table say how far that is and how it ended.
+/// Pulls or syncs, and notes where the state is how far that is and how it ended.
 async fn bring_into(
     source: &PullSource,
     store: Arc<dyn VaultStore>,
@@ -241,7 +279,7 @@ async fn bring_into(
     let pull_options = PullOptions { doubt, keep_everything, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
-        false => Followed::begin(state, pull_options.mode).await?,
+        false => Some(Followed::begin(state, pull_options.mode).await?),
     };
     let (states, progress) = match &followed {
         Some(followed) => (followed.store(), followed.progress(display.clone())),
@@ -262,8 +300,10 @@ async fn bring_into(
         teller.last().ok_or_else(nothing)
     };
     let result = or_lost(ways, state, &stop, &display).await;
-    if let Some(followed) = &followed {
-        followed.end(&result).await;
+    if let Some(followed) = followed {
+        let of_report = |report| problem(report, exit_of(report), "obsync confirm", "interrupted");
+        let problem = result.as_ref().ok().and_then(of_report);
+        followed.end(&result, problem.as_ref()).await;
     }
     result
 }
@@ -311,6 +351,7 @@ async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened
     };
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
+    let listed = vaults.vaults.iter().chain(&vaults.shared).map(|vault| vault.id.clone()).collect();
     let vault = choose(vaults, &options.vault, client.redactor())?;
     let password_command = options.password_command.as_deref();
     let lock = Lock { context, client: &client, token: &token, vault: &vault, password_command };
@@ -320,7 +361,7 @@ async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened
     admitted.tell_change(context);
     let Unlocked { master, keys } = lock.open(&admitted, options.password_stdin).await?;
     admitted.tell(context);
-    Ok(Opened { source: PullSource { client, token, vault, keys }, key: master, admitted })
+    Ok(Opened { source: PullSource { client, token, vault, keys }, key: master, admitted, listed })
 }
 
 /// The name of this device in the vault's history.
@@ -337,14 +378,17 @@ struct Opened {
     source: PullSource,
     key: MasterKey,
     admitted: Admitted,
+    /// The vaults of the account.
+    listed: Vec<VaultId>,
 }
 
 /// What `--json` prints.
-#[derive(Serialize)]
-pub(super) struct Document<'a> {
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
     #[serde(flatten)]
-    pub(super) report: &'a Report,
-    /// `standard` or `end-to-end`.
+    pub(super) report: Report,
+    /// How the vault is encrypted.
     pub(super) encryption: VaultKind,
 }
 
@@ -353,6 +397,7 @@ fn pull_options(options: &Pull) -> PullOptions {
         filter: filter(&options.choice),
         mode: if options.full { Mode::Full } else { Mode::Incremental },
         dry_run: options.dry_run,
+        list_changes: options.list_changes,
         accept_older_vault: options.accept_older_vault,
         accept_failures: options.accept_failures,
         max_delete: options.max_delete.unwrap_or_default(),
@@ -374,8 +419,7 @@ fn filter(choice: &Choice) -> Filter {
 /// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
 /// with `-q`.
 fn conclude(
-    report: &Report,
-    encryption: VaultKind,
+    document: Document,
     confirm: &str,
     options: &Pull,
     context: &Context,
@@ -385,52 +429,82 @@ fn conclude(
         // Everything was told as it came.
         return Ok(Exit::Done);
     }
-    if options.json {
-        context.console.json(&Document { report, encryption })?;
-    } else {
-        context.say(&pull_report::sentences(report))?;
-    }
-    if let Some(failures) = pull_report::failures(report) {
-        context.console.error(&failures);
-    }
-    if let Some(held_back) = pull_report::held_back(report, confirm) {
-        context.console.error(&held_back);
-    }
+    let report = &document.report;
+    let exit = exit_of(report);
+    let problem = problem(report, exit, confirm, &limit.cause());
+    let mut words = Vec::new();
+    words.extend(pull_report::failures(report));
+    words.extend(pull_report::held_back(report, confirm));
     // With -q the warnings of the run were not printed.
     let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
     if is_doubtful && context.console.is_quiet() {
-        report.warnings.iter().for_each(|warning| context.console.error(&format!("obsync: {warning}")));
+        words.extend(report.warnings.iter().map(|warning| format!("obsync: {warning}")));
     }
-    Ok(match report.outcome {
+    if report.outcome == Outcome::Interrupted {
+        let cause = limit.cause();
+        words.push(format!("obsync: {cause}; what was pulled is kept, and the next run goes on from here"));
+    }
+    if options.json {
+        let outcome = report.outcome.into();
+        context.console.answer(&Answer::new(exit, problem, document).with_outcome(outcome))?;
+    } else {
+        context.say(&pull_report::sentences(report))?;
+    }
+    words.iter().for_each(|words| context.console.error(words));
+    Ok(exit)
+}
+
+pub(super) fn exit_of(report: &Report) -> Exit {
+    match report.outcome {
         Outcome::DryRun if report.older_vault.is_some() => Exit::VaultOlder,
         Outcome::Complete | Outcome::DryRun => Exit::Done,
         Outcome::Failures => Exit::Failures,
         Outcome::HeldBack => Exit::HeldBack,
         Outcome::VaultOlder => Exit::VaultOlder,
-        Outcome::Interrupted => {
-            let cause = limit.cause();
-            context.console.error(&format!(
-                "obsync: {cause}; what was pulled is kept, and the next run goes on from here"
-            ));
-            Exit::Unfinished
+        Outcome::Interrupted => Exit::Unfinished,
+    }
+}
+
+/// What a finished pull leaves to do, for scripts and for the record of the last run.
+pub(super) fn problem(report: &Report, exit: Exit, confirm: &str, cause: &str) -> Option<Problem> {
+    let problem = match exit {
+        Exit::Failures => {
+            let count = human::counted(report.failed(), "change", "changes");
+            let problem = Problem::new(ProblemCode::Failures, format!("{count} could not be pulled"));
+            match report.has_lasting_failures {
+                true => problem.with_hint("--accept-failures accepts what can never be had there"),
+                false => problem,
+            }
         }
-    })
+        Exit::HeldBack => {
+            let count = human::counted(report.held_back(), "deletion", "deletions");
+            let message = format!("{count} held back, because there are too many");
+            Problem::new(ProblemCode::HeldBack, message).with_hint(format!("`{confirm}`"))
+        }
+        Exit::VaultOlder => {
+            let message = "the vault on the server is older than the destination; nothing was removed";
+            Problem::new(ProblemCode::VaultOlder, message)
+        }
+        Exit::Unfinished => Problem::new(ProblemCode::Interrupted, cause),
+        _ => return None,
+    };
+    Some(problem)
 }
 
 /// A pull that could not go on: cut off once it had begun, refused before that.
 fn failed(error: PullError, connected: bool) -> Failed {
     match error {
         PullError::Client(error) => match Failed::from(error) {
-            Failed { exit: Exit::Unreachable, message } if connected => {
+            Failed { exit: Exit::Unreachable, message, code } if connected => {
                 let message =
                     format!("{message}; what was pulled is kept, and the next run goes on from there");
-                Failed::new(Exit::Unfinished, message)
+                Failed::new(Exit::Unfinished, message).coded(code)
             }
             failed => failed,
         },
         PullError::State(error) => error.into(),
         PullError::Store(error) => error.into(),
-        other => Failed::of(Exit::Error, &other),
+        other => Failed::of(Exit::Error, &other).coded(ProblemCode::from(&other)),
     }
 }
 

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use obsync_core::StateError;
 use obsync_core::pin::{Pin, VaultEncryption, VaultKind};
+use obsync_core::{Problem, ProblemCode, StateError};
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{Redactor, VaultId};
 use serde::Serialize;
 
 use crate::account::pins::HomePins;
+use crate::answer::Answer;
 use crate::args::Status;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
@@ -19,9 +20,10 @@ use crate::target::state_row::StateRow;
 use crate::target::states::{Found, Registry, State};
 
 /// What `--json` prints.
-#[derive(Serialize)]
-struct Document<'a> {
-    destinations: &'a [StateRow],
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
+    destinations: Vec<StateRow>,
 }
 
 pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Failed> {
@@ -52,7 +54,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     match unreadable {
         // A document that says nothing of what is damaged would mislead a script.
         Some(failed) if options.json => return Err(failed),
-        _ if options.json => context.console.json(&Document { destinations: &rows })?,
+        _ if options.json => {}
         _ if states.is_empty() => context.say("Nothing was pulled yet. `obsync pull --help` tells how.")?,
         _ => context.console.result(&rows.iter().map(StateRow::describe).collect::<Vec<_>>().join("\n"))?,
     }
@@ -60,8 +62,18 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
         return Err(failed);
     }
     let now = Timestamp::now();
-    let is_too_old = options.max_age.is_some_and(|age| rows.iter().any(|row| row.is_older_than(age, now)));
-    Ok(if is_too_old || (options.max_age.is_some() && rows.is_empty()) { Exit::TooOld } else { Exit::Done })
+    let too_old = |age| -> Option<String> {
+        let row = rows.iter().find(|row| row.is_older_than(age, now));
+        let what = row.map(|row| format!("the last successful check of {} is too old", row.destination()));
+        what.or_else(|| rows.is_empty().then(|| "nothing was pulled yet".to_owned()))
+    };
+    let too_old = options.max_age.and_then(too_old);
+    let exit = if too_old.is_some() { Exit::TooOld } else { Exit::Done };
+    if options.json {
+        let problem = too_old.map(|message| Problem::new(ProblemCode::TooOld, message));
+        context.console.answer(&Answer::new(exit, problem, Document { destinations: rows }))?;
+    }
+    Ok(exit)
 }
 
 /// How the vault of a state is encrypted: by the pins of this user, else by the one in the folder, or those in the table. One

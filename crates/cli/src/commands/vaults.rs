@@ -5,6 +5,7 @@ use obsync_protocol::{Redactor, VaultInfo, VaultList, shown_name};
 use serde::Serialize;
 
 use crate::account::sign_in;
+use crate::answer::Answer;
 use crate::args::Vaults;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
@@ -15,16 +16,19 @@ use crate::ui::table;
 const WIDEST_NAME: usize = 20;
 
 /// What `--json` prints.
-#[derive(Serialize)]
-struct Document {
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
     vaults: Vec<Row>,
 }
 
 /// One vault, without its secrets.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Row {
-    id: String,
-    name: String,
+    vault_id: String,
+    /// Its name.
+    vault: String,
     region: String,
     encryption: VaultKind,
     encryption_version: u64,
@@ -32,8 +36,11 @@ struct Row {
     fingerprint: String,
     /// Encrypted, with older versions of files, in bytes.
     size: u64,
-    /// Milliseconds since the epoch.
+    /// When it was made.
+    #[serde(serialize_with = "crate::answer::as_time")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     created: i64,
+    /// Whether somebody else shares it with the account.
     shared: bool,
 }
 
@@ -43,7 +50,7 @@ pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Fai
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let rows = rows(&list, client.redactor());
     if options.json {
-        context.console.json(&Document { vaults: rows })?;
+        context.console.answer(&Answer::new(Exit::Done, None, Document { vaults: rows }))?;
     } else if rows.is_empty() {
         context.console.note("The account has no vaults.");
     } else {
@@ -60,8 +67,8 @@ fn rows(list: &VaultList, redactor: &Redactor) -> Vec<Row> {
 fn row(vault: &VaultInfo, shared: bool, redactor: &Redactor) -> Row {
     let own = |text: &str| redactor.take_out(text).into_owned();
     Row {
-        id: vault.id.to_string(),
-        name: own(&vault.name),
+        vault_id: vault.id.to_string(),
+        vault: own(&vault.name),
         region: own(&vault.region),
         encryption: VaultKind::of(vault),
         encryption_version: vault.encryption_version,
@@ -76,13 +83,13 @@ fn row(vault: &VaultInfo, shared: bool, redactor: &Redactor) -> Row {
 fn as_table(rows: &[Row]) -> String {
     let heading = ["NAME", "SIZE", "ENCRYPTION", "ID"].map(String::from).to_vec();
     let lines = rows.iter().map(|row| {
-        let name = shown_name(&row.name);
+        let name = shown_name(&row.vault);
         let name = if row.shared { format!("{name} (shared)") } else { name.into_owned() };
         vec![
             name,
             human::size(row.size),
             format!("{} v{}", row.encryption, row.encryption_version),
-            shown_name(&row.id).into_owned(),
+            shown_name(&row.vault_id).into_owned(),
         ]
     });
     table::columns(&std::iter::once(heading).chain(lines).collect::<Vec<_>>(), &[1], WIDEST_NAME)

@@ -1,30 +1,72 @@
-//! `obsync verify`: reads every file of a destination and compares it with what was pulled.
+//! `obsync verify`: compares every file of a destination with what was pulled, and says whether that is the whole vault.
 
 use std::sync::Arc;
 
 use obsync_bucket::BucketOptions;
-use obsync_core::{Phase, Progress, Verification, VerifyError, verify};
-use obsync_protocol::escaped;
+use obsync_core::{Phase, Problem, ProblemCode, Progress, Unfinished, Verification, VerifyError, verify};
+use obsync_protocol::{escaped, printable, shown_name};
 use serde::Serialize;
 
+use crate::answer::Answer;
 use crate::args::Verify;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::target::known::Known;
+use crate::target::known::{Known, Nested};
 use crate::target::states::StateVault;
 use crate::ui::human;
 use crate::ui::listing::named;
 use crate::ui::progress::Display;
 
 /// What `--json` prints.
-#[derive(Serialize)]
-struct Document<'a> {
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
+    /// The destination as it was given.
     destination: String,
-    vault: Option<&'a str>,
-    vault_id: Option<&'a str>,
+    /// The vault's name.
+    vault: Option<String>,
+    /// The vault's id.
+    vault_id: Option<String>,
+    /// Whether the destination is the whole vault, exactly as it was pulled last.
     clean: bool,
+    /// The commands that mend it, the first one first.
+    commands: Vec<String>,
+    /// Other destinations inside this one, whose files are not among the `extra` ones.
+    nested: Vec<NestedPlace>,
     #[serde(flatten)]
-    verification: &'a Verification,
+    verification: Verification,
+}
+
+/// Another destination inside the one that is verified.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct NestedPlace {
+    destination: String,
+    /// The vault that is pulled to it.
+    vault: String,
+    /// How many files are there, which this command does not look at.
+    files: u64,
+}
+
+/// Takes the files of other destinations from among those that are not the vault's.
+async fn take_nested(known: &Known, verification: &mut Verification) -> Result<Vec<NestedPlace>, Failed> {
+    let mut places = Vec::new();
+    if verification.extra.is_empty() {
+        return Ok(places);
+    }
+    for Nested { destination, vault, inside } in known.nested().await? {
+        let Some(inside) = inside else { continue };
+        let folder = format!("{inside}/");
+        let own = format!("{folder}.obsync");
+        let mut files = 0;
+        verification.extra.retain(|path| {
+            let is_nested = path.starts_with(&folder);
+            files += u64::from(is_nested && !path.starts_with(&own));
+            !is_nested
+        });
+        places.push(NestedPlace { destination, vault, files });
+    }
+    Ok(places)
 }
 
 pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Failed> {
@@ -34,68 +76,198 @@ pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Fai
     let display = Display::new(Arc::clone(&context.console));
     display.phase(Phase::Transferring);
     let drawing = display.draw(false);
-    let result = verify(store.as_ref(), state.store().as_ref(), display.as_ref()).await;
+    let result = verify(store.as_ref(), state.store().as_ref(), options.list_files, display.as_ref()).await;
     drop(drawing);
-    let verification = result.map_err(failed)?;
+    let mut verification = result.map_err(failed)?;
+    let nested = take_nested(&known, &mut verification).await?;
     let vault = state.vault();
+    let commands = commands(&known, vault.as_ref(), &verification, options);
+    let exit = if verification.is_clean() { Exit::Done } else { Exit::Failures };
     if options.json {
-        context.console.json(&document(options, vault.as_ref(), &verification))?;
+        let problem = problem(&verification, &commands);
+        context.console.answer(&Answer::new(
+            exit,
+            problem,
+            document(options, vault, verification, commands, nested),
+        ))?;
     } else {
-        tell(&known, vault.as_ref(), &verification, options, context)?;
+        tell(&verification, &commands, &nested, options, context)?;
     }
-    Ok(if verification.is_clean() { Exit::Done } else { Exit::Failures })
+    Ok(exit)
 }
 
-fn document<'a>(
+fn document(
     options: &Verify,
-    vault: Option<&'a StateVault>,
-    verification: &'a Verification,
-) -> Document<'a> {
+    vault: Option<StateVault>,
+    verification: Verification,
+    commands: Vec<String>,
+    nested: Vec<NestedPlace>,
+) -> Document {
+    let (vault, vault_id) = vault.map(|vault| (vault.name, vault.id)).unzip();
     Document {
         destination: options.destination.to_string(),
-        vault: vault.map(|vault| vault.name.as_str()),
-        vault_id: vault.map(|vault| vault.id.as_str()),
+        vault,
+        vault_id,
         clean: verification.is_clean(),
+        commands,
+        nested,
         verification,
     }
 }
 
-fn tell(
+/// What is wrong, for scripts: the gravest first.
+fn problem(verification: &Verification, commands: &[String]) -> Option<Problem> {
+    if verification.is_clean() {
+        return None;
+    }
+    let differs = !verification.is_as_recorded();
+    let (code, message) = match verification {
+        _ if !verification.unfinished.is_empty() => (
+            ProblemCode::Unfinished,
+            "a pull did not come to its end, so this is not the whole vault".to_owned(),
+        ),
+        _ if differs => (ProblemCode::Differs, "the destination is not what was pulled".to_owned()),
+        _ if !verification.failures.is_empty() => {
+            let count = human::counted(verification.failures.len() as u64, "change", "changes");
+            (ProblemCode::Failures, format!("{count} of the vault could not be pulled"))
+        }
+        _ => {
+            let count = human::counted(verification.held_back.len() as u64, "deletion", "deletions");
+            (ProblemCode::HeldBack, format!("{count} of the vault held back"))
+        }
+    };
+    let problem = Problem::new(code, message);
+    Some(match commands.first() {
+        Some(command) => problem.with_hint(format!("`{command}`")),
+        None => problem,
+    })
+}
+
+/// The commands that mend it.
+fn commands(
     known: &Known,
     vault: Option<&StateVault>,
     verification: &Verification,
     options: &Verify,
+) -> Vec<String> {
+    let destination = options.destination.to_string();
+    let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
+    let pull = |options: &[&str]| known.command("pull", &[vault, &destination], options);
+    let mut commands = Vec::new();
+    let is_behind = !verification.unfinished.is_empty()
+        || !verification.failures.is_empty()
+        || !verification.left_by_killed_run.is_empty();
+    if !verification.missing.is_empty() || !verification.changed.is_empty() {
+        commands.push(pull(&["--full"]));
+    } else if is_behind {
+        commands.push(pull(&[]));
+    }
+    if !verification.held_back.is_empty() {
+        commands.push(known.command("confirm", &[&destination], &[]));
+    }
+    commands
+}
+
+fn tell(
+    verification: &Verification,
+    commands: &[String],
+    nested: &[NestedPlace],
+    options: &Verify,
     context: &Context,
 ) -> Result<(), Failed> {
-    let destination = &options.destination;
     let intact = format!(
-        "{} ({}) of {} as pulled (version {}).",
+        "{} ({}) of {} as pulled (version {}){}.",
         human::files(verification.intact.files),
         human::size(verification.intact.bytes),
-        destination,
-        verification.version
+        options.destination,
+        verification.version,
+        ways(verification)
     );
     let mut lines = Vec::new();
     for folder in &verification.unreadable {
         lines.push(format!("Not read, for lack of permission: {}", escaped(folder)));
     }
+    for place in nested {
+        let (files, vault) = (human::files(place.files), &place.vault);
+        lines.push(format!(
+            "Another destination, not looked at: {} ({files} of the vault {vault:?})",
+            escaped(&place.destination)
+        ));
+    }
     list("Deleted in the vault, and kept", verification.retained.iter().cloned(), &mut lines);
+    if verification.accepted_failures > 0 {
+        let count = human::counted(verification.accepted_failures, "change", "changes");
+        lines.push(format!("Not here, as you accepted: {count}; `obsync status` names them."));
+    }
     if verification.is_clean() {
+        if let Some(files) = &verification.files {
+            lines.extend(
+                files.iter().map(|file| format!("  {:?}  {}", file.checked_by, file.path).to_lowercase()),
+            );
+        }
         lines.push(format!("All is well: {intact}"));
         return context.say(&lines.join("\n"));
     }
-    list("Missing", verification.missing.iter().map(ToString::to_string), &mut lines);
-    list("Changed", verification.changed.iter().map(ToString::to_string), &mut lines);
-    list("Not of the vault", verification.extra.iter().cloned(), &mut lines);
+    lines.extend(verification.unfinished.iter().map(|reason| unfinished(*reason).to_owned()));
+    faults(verification, &mut lines);
     lines.push(intact);
-    if !verification.missing.is_empty() || !verification.changed.is_empty() {
-        let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
-        lines.push(format!(
-            "`{}` brings back what is missing or changed; a changed file is kept as a conflicted copy.",
-            known.command("pull", &[vault, &destination.to_string()], &["--full"])
-        ));
-    }
+    mend(verification, commands, &mut lines);
     context.console.result(&lines.join("\n"))
+}
+
+/// How the files were compared, if not all were read.
+fn ways(verification: &Verification) -> String {
+    match (verification.compared.files, verification.read.files) {
+        (0, _) => String::new(),
+        (compared, read) => format!(
+            "; {} compared by the SHA-256 and size that the objects say, {} read",
+            human::number(compared),
+            human::number(read)
+        ),
+    }
+}
+
+fn unfinished(reason: Unfinished) -> &'static str {
+    match reason {
+        Unfinished::FirstPull => "Not the whole vault: the first pull did not come to its end.",
+        Unfinished::FullPull => "A full pull did not come to its end.",
+        Unfinished::OtherChoice => "A pull with another choice of files did not come to its end.",
+        Unfinished::KeepEverything => "A pull that keeps everything did not come to its end.",
+        Unfinished::Killed => "A pull was killed while it put files in place.",
+        Unfinished::Interrupted => "Not the whole vault: the last pull was interrupted before its end.",
+    }
+}
+
+fn faults(verification: &Verification, lines: &mut Vec<String>) {
+    let paths =
+        |paths: &[obsync_protocol::VaultPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+    list("Missing", paths(&verification.missing).into_iter(), lines);
+    list("Changed", verification.changed.iter().map(|file| file.path.to_string()), lines);
+    list("Left by a pull that was killed", paths(&verification.left_by_killed_run).into_iter(), lines);
+    list("In folders that cannot be read", paths(&verification.unverified).into_iter(), lines);
+    list("Not of the vault", verification.extra.iter().cloned(), lines);
+    if !verification.failures.is_empty() {
+        let count = human::counted(verification.failures.len() as u64, "change", "changes");
+        lines.push(format!("Could not be pulled: {count}"));
+        let failures = verification.failures.iter();
+        let shown =
+            failures.map(|failure| format!("{}: {}", shown_name(&failure.path), printable(&failure.reason)));
+        named(shown.collect::<Vec<_>>().into_iter(), lines);
+    }
+    list("Deleted in the vault, and held back", verification.held_back.iter().cloned(), lines);
+}
+
+fn mend(verification: &Verification, commands: &[String], lines: &mut Vec<String>) {
+    let brings_back = !verification.missing.is_empty() || !verification.changed.is_empty();
+    for command in commands {
+        lines.push(match command {
+            _ if command.starts_with("obsync confirm") => format!("`{command}` lets the deletions go."),
+            _ if brings_back => format!(
+                "`{command}` brings back what is missing or changed; a changed file is kept as a conflicted copy."
+            ),
+            _ => format!("`{command}` goes on where the last pull stopped."),
+        });
+    }
 }
 
 fn list(heading: &str, paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {

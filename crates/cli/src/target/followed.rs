@@ -1,11 +1,16 @@
-//! A pull whose state is in a table is followed there as the function's runs are, so that `obsync status` and whoever
-//! watches the table see one record, whichever of them was at work last.
+//! How a run goes is written down where its state is, so that `obsync status` and whoever watches see it: in a table as the
+//! function's runs are, one record whichever of them was at work last; beside a local state in a file.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use obsync_core::{FileAction, Mode, Phase, Progress, Report, StateStore};
+use obsync_core::{
+    FileAction, LastRun, Mode, Phase, Problem, Progress, Report, RunOutcome, RunProgress, StateStore,
+};
 use obsync_dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState, Tracker};
+use obsync_sqlite::SqliteState;
+use tokio::task::JoinHandle;
 
 use obsync_protocol::VaultPath;
 
@@ -16,16 +21,38 @@ use crate::ui::progress::Display;
 /// How long the last record may take. Nothing depends on it.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
-/// A run that is followed in a table.
-pub(crate) struct Followed {
-    state: Arc<DynamoState>,
-    tracker: Arc<Tracker>,
+/// How often a run notes beside a local state how far it is.
+const NOTE_EVERY: Duration = Duration::from_secs(5);
+
+/// A run that is followed.
+pub(crate) enum Followed {
+    /// In a table.
+    Table { state: Arc<DynamoState>, tracker: Arc<Tracker> },
+    /// In a file beside a local state.
+    Local(Local),
+}
+
+/// A run that is followed beside a local state.
+pub(crate) struct Local {
+    state: Arc<SqliteState>,
+    run: LastRun,
+    counts: Arc<Counts>,
+    noting: JoinHandle<()>,
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.noting.abort();
+    }
 }
 
 impl Followed {
-    /// From now on; `None` for a state that is not in a table.
-    pub(crate) async fn begin(state: &State, mode: Mode) -> Result<Option<Self>, Failed> {
-        let State::Entry(state) = state else { return Ok(None) };
+    /// From now on.
+    pub(crate) async fn begin(state: &State, mode: Mode) -> Result<Self, Failed> {
+        let state = match state {
+            State::Entry(state) => state,
+            State::Database(state) => return Ok(Followed::Local(Local::begin(Arc::clone(state)).await?)),
+        };
         let stored = state.progress().await?;
         // The function's words for it: a run of the one is gone on with by the other.
         let sync_type = match mode {
@@ -34,32 +61,44 @@ impl Followed {
         };
         let vault = &state.key().vault_id;
         let tracker = Arc::new(Tracker::new(vault, sync_type, &stored, ProgressRecord::FRESHNESS));
-        Ok(Some(Followed { state: Arc::clone(state), tracker }))
+        Ok(Followed::Table { state: Arc::clone(state), tracker })
     }
 
     /// The state, which takes note of how far the run is with each commit.
     pub(crate) fn store(&self) -> Arc<dyn StateStore> {
-        Arc::new(TrackedState::new(Arc::clone(&self.state), Arc::clone(&self.tracker), true))
+        match self {
+            Followed::Table { state, tracker } => {
+                Arc::new(TrackedState::new(Arc::clone(state), Arc::clone(tracker), true))
+            }
+            Followed::Local(local) => Arc::clone(&local.state) as Arc<dyn StateStore>,
+        }
     }
 
     /// What is shown, and counted as well.
     pub(crate) fn progress(&self, shown: Arc<Display>) -> Arc<dyn Progress> {
-        Arc::new(Both { shown, counted: Arc::clone(&self.tracker) })
+        let counted: Arc<dyn Progress> = match self {
+            Followed::Table { tracker, .. } => Arc::clone(tracker) as Arc<dyn Progress>,
+            Followed::Local(local) => Arc::clone(&local.counts) as Arc<dyn Progress>,
+        };
+        Arc::new(Both { shown, counted })
     }
 
-    /// Says how the run ended. If that cannot be written, it is not the run that failed.
-    pub(crate) async fn end(&self, result: &Result<Report, Failed>) {
-        let unfinished = |status, failed: &Failed| {
-            self.tracker.record(status, self.tracker.version(), Some(failed.message.clone()))
+    /// Says how the run ended, with what is left to do. If that cannot be written, it is not the run that failed.
+    pub(crate) async fn end(self, result: &Result<Report, Failed>, problem: Option<&Problem>) {
+        let (state, tracker) = match self {
+            Followed::Table { state, tracker } => (state, tracker),
+            Followed::Local(local) => return local.end(result.as_ref().ok(), problem).await,
         };
+        let unfinished =
+            |status, failed: &Failed| tracker.record(status, tracker.version(), Some(failed.message.clone()));
         let record = match result {
-            Ok(report) => self.tracker.record_of(report),
+            Ok(report) => tracker.record_of(report),
             // Whoever works on the destination now has its own to say.
             Err(Failed { exit: Exit::AlreadyRunning, .. }) => return,
             Err(failed) if failed.exit == Exit::Unfinished => unfinished(ProgressStatus::Interrupted, failed),
             Err(failed) => unfinished(ProgressStatus::Failed, failed),
         };
-        match tokio::time::timeout(LAST_WORD, self.state.write_progress(&record)).await {
+        match tokio::time::timeout(LAST_WORD, state.write_progress(&record)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!("how the pull ended could not be written to the table: {error}"),
             Err(_) => tracing::warn!("the table took too long to write down how the pull ended"),
@@ -67,10 +106,90 @@ impl Followed {
     }
 }
 
+impl Local {
+    async fn begin(state: Arc<SqliteState>) -> Result<Self, Failed> {
+        let run = LastRun::begin(state.last_run().await?.as_ref());
+        state.note_run(&run).await;
+        let counts = Arc::new(Counts::default());
+        let noting = tokio::spawn({
+            let (state, run, counts) = (Arc::clone(&state), run.clone(), Arc::clone(&counts));
+            async move {
+                loop {
+                    tokio::time::sleep(NOTE_EVERY).await;
+                    state.note_run(&LastRun { progress: counts.get(), ..run.clone() }).await;
+                }
+            }
+        });
+        Ok(Local { state, run, counts, noting })
+    }
+
+    /// A run that failed is noted when its lock is free again ([`note_failure`]).
+    async fn end(mut self, report: Option<&Report>, problem: Option<&Problem>) {
+        self.noting.abort();
+        // With it goes its hold on the state.
+        let _ = (&mut self.noting).await;
+        let Some(report) = report else { return };
+        let run = LastRun { progress: self.counts.get(), ..self.run.clone() };
+        self.state.note_run(&run.end(report.outcome.into(), problem)).await;
+    }
+}
+
+/// Notes beside a local state that a run failed, which may not have come as far as to begin there.
+pub(crate) async fn note_failure(state: &State, failed: &Failed) {
+    let State::Database(state) = state else { return };
+    // Another's run is not over because this one failed.
+    let Ok(last) = state.last_run().await else { return };
+    if state.is_at_work() {
+        return;
+    }
+    let run = match last {
+        Some(run) if run.ended.is_none() => run,
+        last => LastRun::begin(last.as_ref()),
+    };
+    let outcome = match failed.exit {
+        Exit::Unfinished => RunOutcome::Interrupted,
+        _ => RunOutcome::Failed,
+    };
+    state.note_run(&run.end(outcome, Some(&failed.problem()))).await;
+}
+
+/// Counts what a run does.
+#[derive(Debug, Default)]
+struct Counts {
+    files_total: AtomicU64,
+    files_complete: AtomicU64,
+    bytes_total: AtomicU64,
+    bytes_complete: AtomicU64,
+}
+
+impl Counts {
+    fn get(&self) -> RunProgress {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        RunProgress {
+            files_total: get(&self.files_total),
+            files_complete: get(&self.files_complete),
+            bytes_total: get(&self.bytes_total),
+            bytes_complete: get(&self.bytes_complete),
+        }
+    }
+}
+
+impl Progress for Counts {
+    fn planned(&self, files: u64, bytes: u64) {
+        self.files_total.fetch_add(files, Ordering::Relaxed);
+        self.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn placed(&self, bytes: u64) {
+        self.files_complete.fetch_add(1, Ordering::Relaxed);
+        self.bytes_complete.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 /// Hands news on to the display and the count.
 struct Both {
     shown: Arc<Display>,
-    counted: Arc<Tracker>,
+    counted: Arc<dyn Progress>,
 }
 
 impl Progress for Both {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore, Service};
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
-use obsync_core::{Doubt, VaultStore};
+use obsync_core::{Doubt, ProblemCode, VaultStore};
 use obsync_dynamodb::TablePins;
 use obsync_folder::{FolderOptions, FolderPin, FolderStore};
 use obsync_protocol::{VaultId, VaultInfo};
@@ -94,11 +94,16 @@ impl Known {
         })
     }
 
-    /// Opens the state for a pull of `vault`, and locks it unless the pull only `looks`.
+    /// Opens the state for a pull of `vault`, one of those that are `listed` for the account, and locks it unless the pull only `looks`.
     ///
     /// # Errors
     /// When the destination is another vault's, another process has the state, or it cannot be used.
-    pub(crate) async fn state_for(&self, vault: &VaultInfo, looks: bool) -> Result<State, Failed> {
+    pub(crate) async fn state_for(
+        &self,
+        vault: &VaultInfo,
+        listed: &[VaultId],
+        looks: bool,
+    ) -> Result<State, Failed> {
         let present = self.present().await;
         let opened = self.registry.open(vault, &self.canonical, present, looks).await;
         match opened.map_err(|failed| self.with_holder(failed))? {
@@ -106,7 +111,7 @@ impl Known {
                 self.pulled.get_or_init(|| vault.id.clone());
                 Ok(state)
             }
-            Err(other) => Err(self.taken_by(&other).await),
+            Err(other) => Err(self.taken_by(&other, vault, listed).await),
         }
     }
 
@@ -265,7 +270,7 @@ impl Known {
                 self.destination,
                 self.command("status", &[], &[])
             );
-            return Err(Failed::new(Exit::NotFound, message));
+            return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::DestinationUnknown));
         }
         Ok(found)
     }
@@ -282,7 +287,7 @@ impl Known {
                 self.destination,
                 self.command("reset", &[&self.destination.to_string()], &[])
             );
-            return Err(Failed::new(Exit::NotFound, message));
+            return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::VaultAmbiguous));
         };
         let state = self.registry.read(found).await?;
         if let Some(vault) = state.vault().and_then(|vault| vault.id.parse().ok()) {
@@ -312,22 +317,80 @@ impl Known {
         shell::command(subcommand, operands, &options)
     }
 
-    async fn taken_by(&self, other: &Found) -> Failed {
+    /// Refuses a destination that holds another vault, and tells which.
+    async fn taken_by(&self, other: &Found, wanted: &VaultInfo, listed: &[VaultId]) -> Failed {
         let state = self.registry.read(other).await;
-        let vault = match state.ok().and_then(|state| state.vault()) {
-            Some(StateVault { id, name }) => format!("the vault {name:?} ({id})"),
-            None => "another vault".to_owned(),
-        };
-        let destination = &self.destination;
-        Failed::new(
-            Exit::Error,
-            format!(
-                "{destination} holds {vault} already; pull to another {}. `obsync reset --help` says how to give this one up \
-                 for that vault",
-                destination.kind(),
+        let other = state.ok().and_then(|state| state.vault());
+        let (destination, kind) = (&self.destination, self.destination.kind());
+        let reset = self.command("reset", &[&destination.to_string()], &[]);
+        let message = match other {
+            Some(StateVault { id, name })
+                if name == wanted.name && !listed.iter().any(|vault| vault.as_str() == id) =>
+            {
+                format!(
+                    "{destination} holds the vault {name:?} ({id}), which the account does not have any more: the vault of that \
+                     name is another one now ({}), made anew. If it is to take its place here, run `{reset}` and pull again: \
+                     what is equal is not downloaded, and what differs is kept as a conflicted copy",
+                    wanted.id
+                )
+            }
+            Some(StateVault { id, name }) if name == wanted.name => format!(
+                "{destination} holds another vault of the same name ({id}; the one that you mean is {}); pull to another {kind}, \
+                 or give the vault's id",
+                wanted.id
             ),
-        )
+            other => {
+                let vault = match other {
+                    Some(StateVault { id, name }) => format!("the vault {name:?} ({id})"),
+                    None => "another vault".to_owned(),
+                };
+                format!(
+                    "{destination} holds {vault} already; pull to another {kind}. `obsync reset --help` says how to give this \
+                     one up for that vault"
+                )
+            }
+        };
+        Failed::new(Exit::Error, message).coded(ProblemCode::OtherVault)
     }
+
+    /// The other destinations that are known and lie inside this one, or around it.
+    ///
+    /// # Errors
+    /// When the states cannot be read.
+    pub(crate) async fn nested(&self) -> Result<Vec<Nested>, Failed> {
+        let mut nested = Vec::new();
+        for found in self.registry.all().await? {
+            // What cannot be read is not in anybody's way.
+            let Ok(state) = self.registry.read(&found).await else { continue };
+            let (Some(vault), Some(destination)) = (state.vault(), state.destination()) else { continue };
+            if let Some(inside) = below(&self.canonical, &destination) {
+                nested.push(Nested {
+                    destination: destination.clone(),
+                    vault: vault.name,
+                    inside: Some(inside.to_owned()),
+                });
+            } else if below(&destination, &self.canonical).is_some() {
+                nested.push(Nested { destination, vault: vault.name, inside: None });
+            }
+        }
+        Ok(nested)
+    }
+}
+
+/// Another destination that shares files with this one.
+#[derive(Debug)]
+pub(crate) struct Nested {
+    /// Its canonical text.
+    pub(crate) destination: String,
+    /// The vault that was pulled to it.
+    pub(crate) vault: String,
+    /// Where it is in this one; `None` for one around it.
+    pub(crate) inside: Option<String>,
+}
+
+/// The path of a place in another, if it is inside.
+fn below<'p>(outer: &str, inner: &'p str) -> Option<&'p str> {
+    inner.strip_prefix(outer.trim_end_matches('/'))?.strip_prefix('/').filter(|path| !path.is_empty())
 }
 
 /// Opens a bucket as its service's own tools would. No request is sent yet.

@@ -1,31 +1,37 @@
 //! What a state says, for `obsync status`: as JSON and in lines for people.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use obsync_core::pin::VaultKind;
-use obsync_core::{Deferred, DeferredCause, DeferredKind, StateError, StateStore};
-use obsync_dynamodb::{
-    DynamoState, DynamoSummary, LeaseHolder, ProgressRecord, ProgressStatus, StateKey, StoredProgress,
+use obsync_core::{
+    Deferred, DeferredCause, DeferredKind, LastRun, RunOutcome, StateError, StateStore, Unfinished,
 };
+use obsync_dynamodb::{DynamoState, DynamoSummary, LeaseHolder, StateKey, StoredProgress};
+use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{Redactor, printable, shown_name};
 use obsync_sqlite::{SqliteState, StateSummary};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use crate::answer;
 use crate::ui::{human, shell};
 
 /// One state.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StateRow {
     /// The destination's canonical text.
     pub(crate) destination: String,
+    /// Whether the folder is there; unknown of a bucket, which nobody asked.
+    present: Option<bool>,
     vault_id: String,
     vault: String,
     /// How the vault was encrypted when it was last opened; unknown where no pin says so.
     pub(crate) encryption: Option<VaultKind>,
     version: u64,
-    /// Whether a first pull has listed the whole vault.
-    listed: bool,
+    /// Why the destination is not the whole vault.
+    unfinished: Vec<Unfinished>,
     files: u64,
     bytes: u64,
     folders: u64,
@@ -33,25 +39,33 @@ pub(crate) struct StateRow {
     filtered: u64,
     failures: Vec<FailureRow>,
     /// Changes that can never be applied here, which the user accepted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     accepted: Vec<FailureRow>,
     /// Deletions that are not made before somebody confirms them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     held_back: Vec<String>,
-    /// When a pull last found the destination up to date, or made it so: milliseconds since the epoch.
+    /// When a pull last found the destination up to date, or made it so.
+    #[serde(serialize_with = "time_or_null")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     last_check: Option<i64>,
-    /// Milliseconds since the epoch.
+    /// When something was last recorded.
+    #[serde(serialize_with = "time_or_null")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     last_change: Option<i64>,
-    /// Who works on the destination now, as a table knows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lease: Option<LeaseRow>,
-    /// How far the last run came, as a table knows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<ProgressRecord>,
+    /// How the last run went, or goes.
+    last_run: Option<LastRun>,
+    /// Who works on the destination now.
+    at_work: Option<AtWork>,
+    /// In how many invocations the last run got where it is, as a table knows.
+    invocations: Option<u32>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn time_or_null<S: Serializer>(milliseconds: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    milliseconds.and_then(answer::time).serialize(serializer)
 }
 
 /// A change that could not be applied.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct FailureRow {
     path: String,
     uid: u64,
@@ -60,10 +74,12 @@ struct FailureRow {
 
 /// Who works on a destination.
 #[derive(Debug, Serialize)]
-struct LeaseRow {
-    owner: String,
-    /// Milliseconds since the epoch.
-    expires: i64,
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct AtWork {
+    /// Host and process, or invocation; unknown where nobody says.
+    owner: Option<String>,
+    /// Until when, unless it goes on; unknown of a local run, whose lock ends with it.
+    until: Option<String>,
 }
 
 impl StateRow {
@@ -74,8 +90,21 @@ impl StateRow {
     ) -> Result<Option<Self>, StateError> {
         let Some(summary) = state.summary()? else { return Ok(None) };
         let deferred = state.deferred(DeferredKind::Failed).await?;
-        let last_check = state.last_check().await?;
-        Ok(Some(StateRow { last_check, ..summary.into() }.with(&deferred, redactor)))
+        let last_run = state.last_run().await?;
+        // Where a run may be at work. The lock of others is not touched without need.
+        let may_be = !summary.listed || last_run.as_ref().is_some_and(|run| run.ended.is_none());
+        let folder = Path::new(&summary.identity.destination);
+        let present = folder.is_absolute().then(|| folder.is_dir());
+        let at_work = (may_be && state.is_at_work()).then(|| AtWork { owner: holder(folder), until: None });
+        let row = StateRow {
+            present,
+            last_check: state.last_check().await?,
+            unfinished: Unfinished::of(state).await?,
+            at_work,
+            last_run,
+            ..summary.into()
+        };
+        Ok(Some(row.with(&deferred, redactor)))
     }
 
     /// What an entry of a table says, of which this was found.
@@ -86,20 +115,25 @@ impl StateRow {
     ) -> Result<Self, StateError> {
         let deferred = state.deferred(DeferredKind::Failed).await?;
         let progress = match state.progress().await? {
-            StoredProgress::Found(record) => {
-                let error = record.error.as_deref().map(|error| redactor.printable(error));
-                Some(ProgressRecord { error, ..record })
-            }
+            StoredProgress::Found(record) => Some(record),
             // Nothing depends on it.
             StoredProgress::Missing | StoredProgress::Unreadable { .. } => None,
         };
-        let last_check = state.last_check().await?;
-        let row = StateRow { progress, last_check, ..StateRow::of_summary(state.key(), summary) };
+        let row = StateRow {
+            invocations: progress.as_ref().map(|record| record.invocations),
+            last_run: progress.map(|record| record.last_run()),
+            last_check: state.last_check().await?,
+            unfinished: Unfinished::of(state).await?,
+            ..StateRow::of_summary(state.key(), summary)
+        };
         Ok(row.with(&deferred, redactor))
     }
 
     /// The same with the changes that were not applied.
     fn with(mut self, deferred: &[Deferred], redactor: &Redactor) -> Self {
+        if let Some(error) = self.last_run.as_mut().and_then(|run| run.last_error.as_mut()) {
+            error.message = redactor.printable(&error.message);
+        }
         for deferred in deferred {
             match &deferred.cause {
                 DeferredCause::Failed { reason } => {
@@ -127,11 +161,12 @@ impl StateRow {
     fn of_summary(key: &StateKey, summary: &DynamoSummary) -> Self {
         StateRow {
             destination: key.destination.clone(),
+            present: None,
             vault_id: key.vault_id.to_string(),
             vault: summary.vault_name.clone(),
             encryption: None,
             version: summary.version,
-            listed: summary.listed,
+            unfinished: Vec::new(),
             files: summary.files,
             bytes: summary.bytes,
             folders: summary.folders,
@@ -141,8 +176,9 @@ impl StateRow {
             held_back: Vec::new(),
             last_check: None,
             last_change: summary.committed,
-            lease: summary.holder.as_ref().map(LeaseRow::new),
-            progress: None,
+            last_run: None,
+            at_work: summary.holder.as_ref().map(AtWork::new),
+            invocations: None,
         }
     }
 
@@ -168,21 +204,73 @@ impl StateRow {
                 human::size(self.bytes),
                 human::folders(self.folders)
             ),
-            format!(
-                "  version    {}{}",
-                self.version,
-                if self.listed { "" } else { " (the first pull is not complete)" }
-            ),
+            format!("  version    {}", self.version),
             format!("  checked    {}", self.last_check.map_or_else(|| "never".to_owned(), human::time)),
-            format!("  changed    {}", self.last_change.map_or_else(|| "never".to_owned(), human::date)),
+            format!("  changed    {}", self.last_change.map_or_else(|| "never".to_owned(), human::time)),
         ];
-        lines.extend(self.lease.as_ref().map(LeaseRow::describe));
-        lines.extend(self.progress.as_ref().map(describe_progress));
+        if self.present == Some(false) {
+            lines.insert(1, "  not there  the folder is missing, or its disk is not mounted".to_owned());
+        }
+        lines.extend(self.unfinished.iter().map(|reason| format!("  unfinished {}", unfinished(*reason))));
+        lines.extend(self.at_work.as_ref().map(AtWork::describe));
+        if let Some(run) = &self.last_run {
+            self.describe_run(run, &mut lines);
+        }
         if self.filtered > 0 {
             lines.push(format!("  left out   {}", human::counted(self.filtered, "change", "changes")));
         }
         self.describe_failures(&mut lines);
         lines.join("\n")
+    }
+
+    fn describe_run(&self, run: &LastRun, lines: &mut Vec<String>) {
+        let outcome = match run.outcome {
+            RunOutcome::Running if self.at_work.is_some() => "running",
+            RunOutcome::Running => "killed before its end",
+            RunOutcome::Complete => "complete",
+            RunOutcome::Failures => "some changes failed",
+            RunOutcome::HeldBack => "deletions held back",
+            RunOutcome::VaultOlder => "the vault was older",
+            RunOutcome::Interrupted => "interrupted",
+            RunOutcome::Failed => "failed",
+        };
+        let moment = |time: jiff::Timestamp| human::time(time.as_millisecond());
+        let when = match run.ended {
+            Some(ended) => format!("ended {}", moment(ended)),
+            None => format!("began {}", moment(run.began)),
+        };
+        lines.push(format!("  last run   {outcome}, {when}{}", self.after()));
+        let progress = &run.progress;
+        if progress.files_total > 0 && run.outcome != RunOutcome::Complete {
+            lines.push(format!(
+                "  progress   {} of {}, {} of {}",
+                human::number(progress.files_complete),
+                human::files(progress.files_total),
+                human::size(progress.bytes_complete),
+                human::size(progress.bytes_total)
+            ));
+        }
+        if run.failures_in_a_row > 1 {
+            lines.push(format!(
+                "  in a row   {} failed",
+                human::counted(run.failures_in_a_row.into(), "run", "runs")
+            ));
+        }
+        if let Some(error) = &run.last_error {
+            lines.push(format!(
+                "  last error {} ({}): {}",
+                moment(error.at),
+                error.code,
+                printable(&error.message)
+            ));
+        }
+    }
+
+    fn after(&self) -> String {
+        let invocations = self.invocations.filter(|invocations| *invocations > 1);
+        invocations.map_or_else(String::new, |invocations| {
+            format!(", after {}", human::counted(invocations.into(), "invocation", "invocations"))
+        })
     }
 
     fn describe_failures(&self, lines: &mut Vec<String>) {
@@ -212,11 +300,12 @@ impl From<StateSummary> for StateRow {
     fn from(summary: StateSummary) -> Self {
         StateRow {
             destination: summary.identity.destination,
+            present: None,
             vault_id: summary.identity.vault_id.to_string(),
             vault: summary.identity.vault_name,
             encryption: None,
             version: summary.version,
-            listed: summary.listed,
+            unfinished: Vec::new(),
             files: summary.files,
             bytes: summary.bytes,
             folders: summary.folders,
@@ -226,8 +315,9 @@ impl From<StateSummary> for StateRow {
             held_back: Vec::new(),
             last_check: None,
             last_change: Some(summary.committed),
-            lease: None,
-            progress: None,
+            last_run: None,
+            at_work: None,
+            invocations: None,
         }
     }
 }
@@ -243,35 +333,33 @@ impl FailureRow {
     }
 }
 
-impl LeaseRow {
+impl AtWork {
     fn new(holder: &LeaseHolder) -> Self {
-        LeaseRow { owner: holder.owner.clone(), expires: holder.expires }
+        AtWork { owner: Some(holder.owner.clone()), until: answer::time(holder.expires) }
     }
 
     fn describe(&self) -> String {
-        format!(
-            "  at work    {}, until {} unless it goes on",
-            shown_name(&self.owner),
-            human::time(self.expires)
-        )
+        let owner = self.owner.as_deref().map_or("another process".into(), shown_name);
+        let until = self.until.as_ref().and_then(|until| until.parse::<jiff::Timestamp>().ok());
+        let until = until.map_or_else(String::new, |until| {
+            format!(", until {} unless it goes on", human::time(until.as_millisecond()))
+        });
+        format!("  at work    {owner}{until}")
     }
 }
 
-fn describe_progress(progress: &ProgressRecord) -> String {
-    let status = match progress.status {
-        ProgressStatus::Running => "running",
-        ProgressStatus::Interrupted => "interrupted",
-        ProgressStatus::Complete => "complete",
-        ProgressStatus::Failed => "failed",
-    };
-    let error = progress.error.as_ref().map(|error| format!(": {}", printable(error))).unwrap_or_default();
-    format!(
-        "  progress   {} of {}, {} of {}, {status} after {} ({}){error}",
-        human::number(progress.files_complete),
-        human::files(progress.files_total),
-        human::size(progress.bytes_complete),
-        human::size(progress.bytes_total),
-        human::counted(progress.invocations.into(), "invocation", "invocations"),
-        human::time(progress.last_update.as_millisecond()),
-    )
+/// Who has the lock of a folder, as far as that says it.
+fn holder(folder: &Path) -> Option<String> {
+    FolderStore::open(folder, FolderOptions::default()).ok()?.holder()
+}
+
+fn unfinished(reason: Unfinished) -> &'static str {
+    match reason {
+        Unfinished::FirstPull => "the first pull is not complete",
+        Unfinished::FullPull => "a full pull is not complete",
+        Unfinished::OtherChoice => "a pull with another choice of files is not complete",
+        Unfinished::KeepEverything => "a pull that keeps everything is not complete",
+        Unfinished::Killed => "a pull was killed while it put files in place",
+        Unfinished::Interrupted => "the last pull was interrupted",
+    }
 }

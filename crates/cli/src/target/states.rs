@@ -240,6 +240,14 @@ impl State {
         }
     }
 
+    /// The destination's canonical text; `None` if there is no state.
+    pub(crate) fn destination(&self) -> Option<String> {
+        match self {
+            State::Database(state) => state.identity().map(|identity| identity.destination.clone()),
+            State::Entry(state) => Some(state.key().destination.clone()),
+        }
+    }
+
     /// Returns when another process has taken the destination over, with the error that says so. The lock of
     /// a database cannot be taken from its holder.
     pub(crate) async fn lost(&self) -> StateError {

@@ -8,13 +8,19 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use obsync_core::ProblemCode;
 use obsync_protocol::{Redactor, escaped_json, escaped_lines};
 
+use crate::answer::Answer;
 use crate::exit::Failed;
 
 /// Moves the cursor to the beginning of its line, and clears that (ECMA-48, EL).
 const CLEAR_LINE: &str = "\r\u{1b}[2K";
+/// How often and how long a program that ends at once waits for its answer to be printed.
+const LAST_WORDS: u32 = 20;
+const LAST_WORD: Duration = Duration::from_millis(50);
 
 /// The program's output, shared by everything that has something to say.
 #[derive(Debug, Default)]
@@ -24,6 +30,8 @@ pub(crate) struct Console {
     redactor: Redactor,
     /// The line below all others, which is drawn anew whenever one is written above it.
     bar: Mutex<Option<String>>,
+    /// Whether the answer for scripts was printed; locked while it is.
+    answered: Mutex<bool>,
 }
 
 impl Console {
@@ -85,17 +93,41 @@ impl Console {
         };
         match self.around_bar(write) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failed::cannot("write to standard output", &error))
+                Err(Failed::cannot("write to standard output", &error).coded(ProblemCode::Output))
             }
             _ => Ok(()),
         }
     }
 
-    /// Prints a document for scripts, as JSON.
+    /// Prints the answer for scripts, as JSON. One that was printed before, or was tried to be, is the only one.
     ///
     /// # Errors
     /// As for [`result`](Self::result).
-    pub(crate) fn json(&self, document: &impl serde::Serialize) -> Result<(), Failed> {
+    pub(crate) fn answer<T: serde::Serialize>(&self, answer: &Answer<T>) -> Result<(), Failed> {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *answered, true) {
+            return Ok(());
+        }
+        self.json(answer)
+    }
+
+    /// Prints the answer of a program that ends at once, unless there is one already. One that is being printed may end, as
+    /// long as its reader reads.
+    pub(crate) fn answer_at_once(&self, failed: &Failed) {
+        for _ in 0..LAST_WORDS {
+            match self.answered.try_lock() {
+                Ok(mut answered) => {
+                    if !std::mem::replace(&mut *answered, true) {
+                        let _ = self.json(&Answer::of(failed));
+                    }
+                    return;
+                }
+                Err(_) => std::thread::sleep(LAST_WORD),
+            }
+        }
+    }
+
+    fn json(&self, document: &impl serde::Serialize) -> Result<(), Failed> {
         let text = serde_json::to_string_pretty(document)
             .map_err(|error| Failed::cannot("write the JSON report", &error))?;
         let text = self.redactor.take_out_of_own(&text);

@@ -15,7 +15,7 @@ const HELD_BACK_SHOWN: usize = 20;
 pub(crate) fn sentences(report: &Report) -> String {
     let mut lines = Vec::new();
     match report.outcome {
-        Outcome::DryRun => dry_run(report, &mut lines),
+        Outcome::DryRun => steps(report, &mut lines),
         _ => done(report, &mut lines),
     }
     if report.skipped.files > 0 {
@@ -39,6 +39,9 @@ pub(crate) fn sentences(report: &Report) -> String {
                 .to_owned(),
         );
         named(report.other_config_dirs.iter().cloned(), &mut lines);
+    }
+    if report.outcome == Outcome::DryRun {
+        lines.push(would_take(report));
     }
     lines.join("\n")
 }
@@ -202,25 +205,49 @@ fn kept(report: &Report, lines: &mut Vec<String>) {
     }
 }
 
-fn dry_run(report: &Report, lines: &mut Vec<String>) {
-    let (vault, destination) = (&report.vault, &report.destination);
-    if report.steps.is_empty() {
-        lines.push(format!("A pull of {vault:?} to {destination} would change nothing."));
-        return;
-    }
-    let bytes = report
-        .steps
-        .iter()
-        .filter(|step| step.action == StepAction::Download)
-        .filter_map(|step| step.size)
-        .sum();
-    lines.push(format!(
-        "A pull of {vault:?} to {destination} would take {} and download at most {}:",
-        human::counted(report.steps.len() as u64, "step", "steps"),
-        human::size(bytes)
-    ));
+fn steps(report: &Report, lines: &mut Vec<String>) {
     lines.extend(report.steps.iter().map(step));
+    kept(report, lines);
     code(report, lines);
+    if report.retained.files > 0 {
+        lines
+            .push(format!("Deleted or renamed in the vault, kept as you asked: {}.", tally(report.retained)));
+    }
+}
+
+/// What a dry run found, in one sentence: the last one, as steps can be many.
+fn would_take(report: &Report) -> String {
+    let (vault, destination) = (&report.vault, &report.destination);
+    match report.steps.len() as u64 {
+        0 => format!("A pull of {vault:?} to {destination} would change nothing."),
+        steps => format!(
+            "A pull of {vault:?} to {destination} would take {}: {}.",
+            human::counted(steps, "step", "steps"),
+            deeds(report)
+        ),
+    }
+}
+
+/// What the steps come to.
+fn deeds(report: &Report) -> String {
+    let count = |action| report.steps.iter().filter(|step| step.action == action).count() as u64;
+    let mut deeds = vec![format!("download {}", tally(report.pulled))];
+    let counted = [
+        (report.copied.files, "copy", human::files as fn(u64) -> String),
+        (count(StepAction::Adopt), "take as they are", human::files),
+        (count(StepAction::Touch), "set the times of", human::files),
+        (count(StepAction::KeepBeside), "keep beside", human::files),
+        (report.deleted.files, "delete", human::files),
+        (report.folders_created, "make", human::folders),
+        (count(StepAction::RemoveFolder), "delete", human::folders),
+    ];
+    deeds.extend(
+        counted
+            .into_iter()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, verb, noun)| format!("{verb} {}", noun(count))),
+    );
+    deeds.join(", ")
 }
 
 fn step(step: &Step) -> String {
@@ -234,6 +261,8 @@ fn step(step: &Step) -> String {
         StepAction::Push => "send",
         StepAction::PushFolder => "send folder",
         StepAction::DeleteInVault => "delete there",
+        StepAction::Adopt => "take as it is",
+        StepAction::KeepBeside => "keep beside",
     };
     let size = step.size.map(|size| format!(" ({})", human::size(size))).unwrap_or_default();
     let from =

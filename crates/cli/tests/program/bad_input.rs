@@ -78,7 +78,7 @@ fn an_unknown_option_is_a_usage_error() {
     For more information, try '--help'.
     ");
     let failed = world.run(&["pull", "Notes", "--json"]).expect(2);
-    assert_eq!(failed.json()["error"]["kind"], "usage");
+    assert_eq!(failed.json()["error"]["code"], "usage");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn an_unknown_vault_is_answered_with_those_there_are() {
     obsync: there is no vault "Nots"; the account has "Notes", "Private"
     "#);
     let failed = world.run(&["pull", "Nots", "notes", "--json"]).expect(4).json();
-    assert_eq!(failed["error"]["kind"], "not_found");
+    assert_eq!(failed["error"]["code"], "vault_not_found");
     assert!(failed["error"]["message"].as_str().unwrap().contains("\"Notes\""));
     assert!(!world.path("notes").exists());
 }
@@ -284,7 +284,7 @@ fn two_pulls_at_once_are_one_too_many() {
     assert!(second.stderr.starts_with("obsync: another obsync is working on notes"), "{}", second.stderr);
     assert!(second.stderr.ends_with("; wait for it to end, or stop it\n"), "{}", second.stderr);
     assert_eq!(
-        world.run(&["pull", "Notes", "notes", "--json"]).expect(7).json()["error"]["kind"],
+        world.run(&["pull", "Notes", "notes", "--json"]).expect(7).json()["error"]["code"],
         "already_running"
     );
     first.kill().unwrap();
@@ -346,5 +346,8 @@ fn a_signal_ends_a_command_that_waits_for_the_service() {
     let ended = vaults.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(6));
     let document: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
-    assert_eq!(document, json!({ "error": { "kind": "unfinished", "message": "interrupted" } }));
+    assert_eq!(
+        (&document["outcome"], &document["error"]["code"]),
+        (&json!("interrupted"), &json!("interrupted"))
+    );
 }

@@ -249,7 +249,7 @@ fn names_of_the_service_cannot_draw_on_a_terminal_or_forge_a_line() {
     let json = world.must(&["vaults", "--json"]).stdout;
     assert!(!dangerous(&json), "{json:?}");
     let document: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert!(document["vaults"].as_array().unwrap().iter().any(|vault| vault["name"] == evil));
+    assert!(document["vaults"].as_array().unwrap().iter().any(|vault| vault["vault"] == evil));
     let pull = world.run(&["pull", evil, "notes"]);
     assert!(!dangerous(&pull.stdout) && !dangerous(&pull.stderr), "{pull:?}");
     assert!(

@@ -103,9 +103,14 @@ fn a_destination_that_is_not_known_is_not_found() {
     exit status 4
     --- stdout
     {
+      "schema_version": 1,
+      "outcome": "failed",
+      "exit_code": 4,
       "error": {
-        "kind": "not_found",
-        "message": "nothing was pulled to nowhere yet; `obsync status` lists the destinations that obsync knows"
+        "code": "destination_unknown",
+        "message": "nothing was pulled to nowhere yet; `obsync status` lists the destinations that obsync knows",
+        "retryable": false,
+        "hint": "`obsync status` lists the destinations"
       }
     }
     --- stderr
@@ -222,7 +227,7 @@ fn a_damaged_state_is_told_and_can_be_reset() {
     told(&["pull", "Notes", "notes"]);
     told(&["status"]);
     told(&["verify", "notes"]);
-    assert_eq!(world.run(&["status", "--json"]).json()["error"]["kind"], "error");
+    assert_eq!(world.run(&["status", "--json"]).json()["error"]["code"], "state_damaged");
     world.must(&["reset", "notes", "--yes"]);
     let report = world.must(&["pull", "Notes", "notes", "--file-types", "none", "--json"]).json();
     assert_eq!(report["adopted"]["files"], 2);

@@ -23,7 +23,7 @@ fn vaults_are_listed_for_scripts_without_secrets() {
     let vaults = world.must(&["vaults", "--json"]).json();
     let rows = vaults["vaults"].as_array().unwrap();
     assert_eq!(rows.len(), 3);
-    assert_eq!(rows[0]["id"], json!(world.vault("Journal").id().as_str()));
+    assert_eq!(rows[0]["vault_id"], json!(world.vault("Journal").id().as_str()));
     assert_eq!(rows[1]["encryption"], "end-to-end");
     assert_eq!(rows[1]["encryption_version"], 0);
     assert_eq!((&rows[0]["shared"], &rows[2]["shared"]), (&json!(false), &json!(true)));
@@ -35,11 +35,11 @@ fn vaults_are_listed_for_scripts_without_secrets() {
             "encryption",
             "encryption_version",
             "fingerprint",
-            "id",
-            "name",
             "region",
             "shared",
-            "size"
+            "size",
+            "vault",
+            "vault_id"
         ],
         "no password, no salt"
     );
@@ -63,9 +63,14 @@ fn who_is_not_signed_in_is_told_how() {
     exit status 3
     --- stdout
     {
+      "schema_version": 1,
+      "outcome": "failed",
+      "exit_code": 3,
       "error": {
-        "kind": "sign_in",
-        "message": "you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD"
+        "code": "not_signed_in",
+        "message": "you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD",
+        "retryable": false,
+        "hint": "run `obsync login`, or set OBSIDIAN_AUTH_TOKEN"
       }
     }
     --- stderr

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+use crate::schemas::assert_known;
 use assert_cmd::Command;
 use obsync_testkit::{Expected, Server, ServerBuilder, VaultHandle, VaultSpec};
 use serde_json::Value;
@@ -159,7 +160,11 @@ impl Ran {
     /// What was printed as one JSON document.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout))
+        let document =
+            serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {:?}", self.stdout));
+        assert_known(&document);
+        assert_eq!(document["exit_code"], self.code, "{document:#}");
+        document
     }
 
     /// What was told on standard error but the line on a vault that is opened for the first time.

@@ -191,7 +191,7 @@ impl Bench {
 
     /// Compares destination and state.
     pub(crate) async fn verify(&self) -> Verification {
-        verify(self.store().as_ref(), self.state().as_ref(), &NoProgress).await.unwrap()
+        verify(self.store().as_ref(), self.state().as_ref(), false, &NoProgress).await.unwrap()
     }
 
     /// All files and folders of the destination.

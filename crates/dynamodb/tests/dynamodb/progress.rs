@@ -30,6 +30,8 @@ pub(crate) fn record() -> ProgressRecord {
         last_version: 1,
         resume_token: Some("in flight".to_owned()),
         invocations: 2,
+        failures_in_a_row: 0,
+        last_error: None,
     }
 }
 

@@ -98,7 +98,7 @@ async fn a_shared_vault_is_synced_by_name_and_goes_on_with_a_warning() {
     assert_eq!(warnings(answered(&invocation)), Value::Null, "it was named");
     let invocation = invoke(&world.function(), &json!({})).await;
     let answer = answered(&invocation);
-    let told = answer["vaults"].as_array().unwrap().iter().find(|vault| vault["name"] == "Team").unwrap();
+    let told = answer["vaults"].as_array().unwrap().iter().find(|vault| vault["vault"] == "Team").unwrap();
     assert!(told["warnings"][0].as_str().unwrap().contains("somebody else shares"), "{answer}");
     assert_eq!(told["status"], "complete");
     let named = world.function_with(&[("OBSYNC_VAULTS", "Team")]);

@@ -1,7 +1,11 @@
 //! A world of its own for each test: a sync server, a cloud, and the function in it.
 
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use jsonschema::Validator;
 use obsync_testcloud::{
     Cloud, CloudOptions, Invocation, InvokeOptions, LambdaOptions, LambdaRuntime, Outcome,
 };
@@ -178,9 +182,32 @@ pub(crate) async fn invoke_for(function: &LambdaRuntime, event: &Value, millisec
 #[track_caller]
 pub(crate) fn answered(invocation: &Invocation) -> &Value {
     match invocation.answer() {
-        Some(answer) => answer,
+        Some(answer) => {
+            assert_follows_schema(answer);
+            answer
+        }
         None => panic!("{:?}\n{}", invocation.outcome, invocation.logs.join("\n")),
     }
+}
+
+/// The schema of what the function answers.
+static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schemas/function.json");
+    jsonschema::validator_for(&serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()).unwrap()
+});
+
+/// Fails if an answer is not what docs/schemas says. That of a queue's messages is Lambda's own, and an HTTP answer has it in
+/// its body.
+#[track_caller]
+fn assert_follows_schema(answer: &Value) {
+    let body = answer["body"].as_str().map(|body| serde_json::from_str(body).unwrap());
+    if body.is_none() && answer.get("batchItemFailures").is_some() {
+        return;
+    }
+    let answer: &Value = body.as_ref().unwrap_or(answer);
+    let faults: Vec<String> =
+        SCHEMA.iter_errors(answer).map(|error| format!("{}: {error}", error.instance_path)).collect();
+    assert_eq!(faults, [""; 0], "{answer:#}");
 }
 
 /// The kind and message of an invocation that failed.

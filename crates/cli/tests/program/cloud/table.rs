@@ -104,7 +104,7 @@ fn the_status_of_a_table_is_shown_by_destination_and_by_vault() {
         let row = row(&place, wanted);
         assert_eq!((&row["destination"], &row["vault"]), (&json!(DEST), &json!("Notes")));
         assert_eq!((&row["files"], &row["version"]), (&json!(2), &json!(vault.version().0)));
-        assert_eq!(row.get("lease"), None, "nobody is at work");
+        assert_eq!(row["at_work"], json!(null), "nobody is at work");
     }
     for unknown in ["Private", "s3://vaults/elsewhere"] {
         let ran = place.run(&["status", unknown, "--state", TABLE]).expect(4);
@@ -134,12 +134,12 @@ fn status_shows_how_far_the_function_came_and_what_failed() {
     });
     place.cloud.dynamodb().put_item("obsync-state", item).unwrap();
     let told = place.must(&["status", "--state", TABLE]).stdout;
-    let line = "  progress   2,100 of 3,000 files, 2.0 MB of 3.0 MB, interrupted after 3 invocations \
-                (2026-01-01 10:20:30)";
-    assert!(told.contains(line), "{told}");
+    let run = "  last run   interrupted, ended 2026-01-01 10:20:30, after 3 invocations\n";
+    assert!(told.contains(run), "{told}");
+    assert!(told.contains("  progress   2,100 of 3,000 files, 2.0 MB of 3.0 MB\n"), "{told}");
     assert!(told.contains("1 change, tried again by the next pull:\n    Broken.md (version 1): "), "{told}");
     let row = row(&place, &[]);
-    assert_eq!(row["progress"]["files_complete"], 2100);
+    assert_eq!(row["last_run"]["progress"]["files_complete"], 2100);
     assert_eq!(row["failures"][0]["path"], "Broken.md");
 }
 
@@ -157,7 +157,7 @@ fn a_second_run_at_once_is_kept_out_and_told_who_is_at_work() {
     let second = place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(7);
     let process = format!("process {}", first.id());
     assert!(second.stderr.contains(&process), "{}", second.stderr);
-    assert!(row(&place, &[])["lease"]["owner"].as_str().unwrap().contains(&process));
+    assert!(row(&place, &[])["at_work"]["owner"].as_str().unwrap().contains(&process));
     place.run(&["reset", DEST, "--state", TABLE, "--yes"]).expect(7);
     first.kill().unwrap();
     first.wait().unwrap();
@@ -223,32 +223,32 @@ fn the_state_of_a_folder_is_not_kept_in_a_table() {
 fn a_table_tells_how_far_the_last_pull_came() {
     let place = Place::new();
     place.write("Note.md", "a note");
-    let progress = || {
-        place.must(&["status", "Notes", "--state", TABLE, "--json"]).json()["destinations"][0]["progress"]
-            .clone()
-    };
+    let row =
+        || place.must(&["status", "Notes", "--state", TABLE, "--json"]).json()["destinations"][0].clone();
     place.world.vault("Notes").write_damaged("Broken.md", "lost").unwrap();
     place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(5);
-    let first = progress();
-    assert_eq!(
-        (&first["status"], &first["error"]),
-        (&json!("complete"), &json!("1 changes could not be applied"))
-    );
-    assert_eq!((&first["files_total"], &first["files_complete"]), (&json!(2), &json!(1)));
-    assert_eq!((&first["last_version"], &first["invocations"]), (&json!(2), &json!(1)));
+    let first = row();
+    let run = &first["last_run"];
+    assert_eq!((&run["outcome"], &run["failures_in_a_row"]), (&json!("failures"), &json!(1)), "{first:#}");
+    assert_eq!(run["last_error"]["message"], "1 changes could not be applied");
+    let progress = &run["progress"];
+    assert_eq!((&progress["files_total"], &progress["files_complete"]), (&json!(2), &json!(1)));
+    assert_eq!((&first["version"], &first["invocations"]), (&json!(2), &json!(1)));
 
     place.write("Broken.md", "found");
     place.fault(|faults| faults.s3.forbidden = Chance::always());
     place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(1);
-    let failed = progress();
-    assert_eq!((&failed["status"], &failed["resumable"]), (&json!("failed"), &json!(true)));
-    assert!(failed["error"].as_str().unwrap().contains("access is denied"), "{failed}");
+    let failed = row();
+    let run = &failed["last_run"];
+    assert_eq!((&run["outcome"], &run["failures_in_a_row"]), (&json!("failed"), &json!(2)), "{failed:#}");
+    assert!(run["last_error"]["message"].as_str().unwrap().contains("access is denied"), "{failed:#}");
 
     place.cloud.faults().clear();
     place.pull(&["--state", TABLE, "--dry-run"]);
-    assert_eq!(progress(), failed, "a dry run writes nothing");
+    assert_eq!(row(), failed, "a dry run writes nothing");
     place.pull(&WITH);
-    let last = progress();
-    assert_eq!((&last["status"], &last["invocations"]), (&json!("complete"), &json!(2)));
+    let last = row();
+    assert_eq!((&last["last_run"]["outcome"], &last["invocations"]), (&json!("complete"), &json!(2)));
+    assert_eq!(last["last_run"]["failures_in_a_row"], 0);
     place.assert_exact();
 }

@@ -38,7 +38,7 @@ fn a_bucket_that_may_not_be_used() {
     place.fault(|faults| faults.s3.forbidden = Chance::always());
     tells(place.run(&["pull", "Notes", DEST]), 1, &["access is denied", "s3:ListBucket", "s3:PutObject"]);
     let json = place.run(&["pull", "Notes", DEST, "--json"]).expect(1).json();
-    assert_eq!(json["error"]["kind"], "error");
+    assert_eq!(json["error"]["code"], "destination");
 }
 
 #[test]

@@ -1,0 +1,38 @@
+//! The schemas of what `--json` prints are in docs/schemas, and are those of the program (docs/JSON.md).
+
+use obsync_core::schema::{any_of, keep_current, of};
+use obsync_core::{Ending, Problem};
+use schemars::JsonSchema;
+
+use super::{aws, pull, status, vaults, verify};
+use crate::answer::Answer;
+
+/// What is printed of a command that did not do its work: there is always an error.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct Refused {
+    schema_version: u32,
+    outcome: Ending,
+    exit_code: u8,
+    error: Problem,
+}
+
+/// What a command prints: what it has to say, or that it did not do its work.
+fn check<T: JsonSchema>(command: &str) -> Result<(), String> {
+    let title = format!("What `obsync {} --json` prints", command.replace('-', " "));
+    let schema = any_of(&title, [of::<Answer<T>>(), of::<Refused>()]);
+    keep_current(env!("CARGO_MANIFEST_DIR"), command, &schema)
+}
+
+#[test]
+fn the_schemas_of_the_program_are_current_and_no_field_changes_without_a_version() {
+    let checked = [
+        check::<pull::Document>("pull"),
+        check::<verify::Document>("verify"),
+        check::<status::Document>("status"),
+        check::<vaults::Document>("vaults"),
+        check::<aws::Document>("aws-init"),
+    ];
+    let wrong: Vec<String> = checked.into_iter().filter_map(Result::err).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,154 @@
+//! How the last run on a destination ended, for `obsync status` and for those who watch. Nothing else depends on it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
+use crate::report::Outcome;
+
+/// The longest error that is kept, in bytes.
+const LONGEST_ERROR: usize = 4 << 10;
+
+/// The last run on a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LastRun {
+    /// When it began.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub began: Timestamp,
+    /// When it ended; `None` while it is at work, and if it was killed.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub ended: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// How many runs in a row did not find the destination up to date, nor make it so, this one included. A run that was
+    /// to stop does not count.
+    pub failures_in_a_row: u32,
+    /// What went wrong last, in this run or an earlier one.
+    pub last_error: Option<RunError>,
+    /// How far it came.
+    #[serde(default)]
+    pub progress: RunProgress,
+}
+
+/// How far a run came; all zero as long as it has no plan, and where there was nothing to bring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RunProgress {
+    /// Files to be brought over in all.
+    pub files_total: u64,
+    /// Files that are there and recorded.
+    pub files_complete: u64,
+    /// Bytes to be brought over in all.
+    pub bytes_total: u64,
+    /// Bytes that are there and recorded.
+    pub bytes_complete: u64,
+}
+
+/// How a run ended. The words are those of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum RunOutcome {
+    /// It is at work, or was killed.
+    Running,
+    /// The destination is what the vault was.
+    Complete,
+    /// So it is, but for changes that failed.
+    Failures,
+    /// So it is, but for deletions that are held back.
+    HeldBack,
+    /// The vault was older than the destination.
+    VaultOlder,
+    /// It was stopped or cut off.
+    Interrupted,
+    /// It could not go on, or not begin.
+    Failed,
+}
+
+impl From<Outcome> for RunOutcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Complete | Outcome::DryRun => RunOutcome::Complete,
+            Outcome::Failures => RunOutcome::Failures,
+            Outcome::VaultOlder => RunOutcome::VaultOlder,
+            Outcome::HeldBack => RunOutcome::HeldBack,
+            Outcome::Interrupted => RunOutcome::Interrupted,
+        }
+    }
+}
+
+/// Something that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RunError {
+    /// When.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub at: Timestamp,
+    /// A code of docs/JSON.md.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl LastRun {
+    /// A run that begins now, after `before`.
+    pub fn begin(before: Option<&LastRun>) -> Self {
+        LastRun {
+            began: Timestamp::now(),
+            ended: None,
+            outcome: RunOutcome::Running,
+            failures_in_a_row: before.map_or(0, LastRun::failures),
+            last_error: before.and_then(|before| before.last_error.clone()),
+            progress: RunProgress::default(),
+        }
+    }
+
+    /// The failures in a row up to this run. One that did not live to say how it ended is one.
+    fn failures(&self) -> u32 {
+        self.failures_in_a_row.saturating_add(u32::from(self.outcome == RunOutcome::Running))
+    }
+
+    /// The run with its end.
+    #[must_use]
+    pub fn end(self, outcome: RunOutcome, problem: Option<&Problem>) -> Self {
+        let now = Timestamp::now();
+        let failures_in_a_row = match outcome {
+            RunOutcome::Complete => 0,
+            // It was to stop, and what it did counts.
+            RunOutcome::Interrupted => self.failures_in_a_row,
+            _ => self.failures_in_a_row.saturating_add(1),
+        };
+        let error = problem.map(|problem| {
+            let end = problem.message.floor_char_boundary(LONGEST_ERROR);
+            let message = problem.message[..end].to_owned();
+            RunError { at: now, code: problem.code.as_str().to_owned(), message }
+        });
+        LastRun {
+            ended: Some(now),
+            outcome,
+            failures_in_a_row,
+            last_error: error.or(self.last_error),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::ProblemCode;
+
+    #[test]
+    fn failures_count_until_a_run_is_complete_and_the_last_error_stays() {
+        let problem = Problem::new(ProblemCode::Unreachable, "no network");
+        let first = LastRun::begin(None).end(RunOutcome::Failed, Some(&problem));
+        assert_eq!(first.failures_in_a_row, 1);
+        let killed = LastRun::begin(Some(&first));
+        let third = LastRun::begin(Some(&killed)).end(RunOutcome::HeldBack, None);
+        assert_eq!(third.failures_in_a_row, 3, "one that was killed counts, too");
+        assert_eq!(third.last_error.as_ref().unwrap().code, "unreachable");
+        let done = LastRun::begin(Some(&third)).end(RunOutcome::Complete, None);
+        assert_eq!((done.failures_in_a_row, done.last_error), (0, third.last_error));
+    }
+}

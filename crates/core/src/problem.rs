@@ -1,0 +1,276 @@
+//! What a script is told when something is left to do: one shape for every program, with codes that stay as they are.
+//!
+//! docs/JSON.md lists the codes. A code is never reused for something else and never removed.
+
+use obsync_client::ClientError;
+use obsync_protocol::with_reasons;
+use serde::Serialize;
+
+use crate::error::PullError;
+use crate::report::Outcome;
+use crate::state::StateError;
+use crate::store::StoreError;
+
+/// The version of everything that is printed as JSON. It rises when a field is added, removed, renamed or changes its type.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Why something was not done, or not to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Problem {
+    /// A word for scripts.
+    pub code: ProblemCode,
+    /// A sentence for people.
+    pub message: String,
+    /// Whether the same command may succeed later without anybody doing anything.
+    pub retryable: bool,
+    /// What to do, where that is known.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem with the usual hint of its code.
+    pub fn new(code: ProblemCode, message: impl Into<String>) -> Self {
+        let hint = code.hint().map(str::to_owned);
+        Problem { code, message: message.into(), retryable: code.is_retryable(), hint }
+    }
+
+    /// The same with another hint.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Problem { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// How something ended, in a word. Reports of runs, of commands and of the function share these words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Ending {
+    /// Everything was done.
+    Complete,
+    /// Nothing was done: it says what would be.
+    DryRun,
+    /// Done, but for changes that failed, or with differences found.
+    Failures,
+    /// Done, but for deletions that somebody has to confirm.
+    HeldBack,
+    /// The vault on the server is older than the destination; nothing was removed.
+    VaultOlder,
+    /// Stopped or cut off midway; the next run goes on.
+    Interrupted,
+    /// The last successful check is too old.
+    TooOld,
+    /// Nothing was done, because another obsync works on the destination.
+    Skipped,
+    /// It could not be done.
+    Failed,
+}
+
+impl From<Outcome> for Ending {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Complete => Ending::Complete,
+            Outcome::Failures => Ending::Failures,
+            Outcome::VaultOlder => Ending::VaultOlder,
+            Outcome::HeldBack => Ending::HeldBack,
+            Outcome::Interrupted => Ending::Interrupted,
+            Outcome::DryRun => Ending::DryRun,
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$text:meta])* $name:ident, $word:literal, $retryable:literal, $hint:expr;)*) => {
+        /// What kind of problem it is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        pub enum ProblemCode {
+            $($(#[$text])* $name,)*
+        }
+
+        impl ProblemCode {
+            /// Every code.
+            pub const ALL: &[ProblemCode] = &[$(ProblemCode::$name,)*];
+
+            /// The word for scripts.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(ProblemCode::$name => $word,)*
+                }
+            }
+
+            /// Whether the same may succeed later without anybody doing anything.
+            pub fn is_retryable(self) -> bool {
+                match self {
+                    $(ProblemCode::$name => $retryable,)*
+                }
+            }
+
+            /// What usually helps.
+            pub fn hint(self) -> Option<&'static str> {
+                match self {
+                    $(ProblemCode::$name => $hint,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Nothing more precise is known.
+    Error, "error", false, None;
+    /// The command line, an event or a setting cannot be understood.
+    Usage, "usage", false, None;
+    /// Nobody is signed in, or the token is not valid any more.
+    NotSignedIn, "not_signed_in", false, Some("run `obsync login`, or set OBSIDIAN_AUTH_TOKEN");
+    /// Email, password or two-factor code are not right, or are missing.
+    SignIn, "sign_in", false, None;
+    /// The subscription to Obsidian Sync has expired.
+    SubscriptionExpired, "subscription_expired", false, Some("renew the subscription in the account's settings");
+    /// The password of the vault is missing or not right.
+    VaultPassword, "vault_password", false, Some("set OBSYNC_VAULT_PASSWORD, or pipe it in with --password-stdin");
+    /// The vault is encrypted otherwise than before, or than was asked for.
+    EncryptionChanged, "encryption_changed", false, None;
+    /// There is no such vault.
+    VaultNotFound, "vault_not_found", false, Some("`obsync vaults` lists the vaults of the account");
+    /// More than one vault is meant.
+    VaultAmbiguous, "vault_ambiguous", false, Some("give the vault's id; `obsync vaults` lists them");
+    /// The destination holds another vault.
+    OtherVault, "other_vault", false, None;
+    /// Nothing was pulled to this destination.
+    DestinationUnknown, "destination_unknown", false, Some("`obsync status` lists the destinations");
+    /// The service was not reached.
+    Unreachable, "unreachable", true, None;
+    /// The service did not answer in time, or too slowly.
+    TimedOut, "timed_out", true, None;
+    /// The service has too much to do.
+    Overloaded, "overloaded", true, None;
+    /// A certificate is not accepted, or there is no encrypted connection.
+    Certificate, "certificate", false, Some("docs/NETWORKS.md: --ca-file");
+    /// A proxy did not let the connection through.
+    Proxy, "proxy", false, Some("docs/NETWORKS.md");
+    /// Something else than the service answered.
+    NotTheService, "not_the_service", false, None;
+    /// The vault is on a host that the token must not be sent to.
+    HostNotAllowed, "host_not_allowed", false, None;
+    /// The service refused the request, or does not keep to the protocol.
+    Service, "service", false, None;
+    /// The vault lists more than obsync takes.
+    VaultTooLarge, "vault_too_large", false, None;
+    /// The destination is full.
+    DestinationFull, "destination_full", false, Some("free some space and run the same command again");
+    /// The destination cannot be used.
+    Destination, "destination", false, None;
+    /// The state cannot be read or written.
+    State, "state", false, None;
+    /// The state is damaged.
+    StateDamaged, "state_damaged", false, Some("`obsync reset DEST`, then pull again: no file is downloaded twice");
+    /// The state was written by a newer obsync.
+    StateNewer, "state_newer", false, Some("update obsync");
+    /// Another obsync works on the destination.
+    AlreadyRunning, "already_running", true, None;
+    /// The run was stopped, or cut off midway.
+    Interrupted, "interrupted", true, Some("run the same command again; it goes on where this one stopped");
+    /// Some changes could not be applied.
+    Failures, "failures", true, None;
+    /// The destination is not what was pulled.
+    Differs, "differs", false, None;
+    /// A pull did not come to its end, so the destination is not the whole vault.
+    Unfinished, "unfinished", false, None;
+    /// Deletions are held back.
+    HeldBack, "held_back", false, Some("look at the vault; `obsync confirm DEST` lets the deletions go");
+    /// The last successful check is too old.
+    TooOld, "too_old", false, None;
+    /// The vault on the server is older than the destination.
+    VaultOlder, "vault_older", false, Some("README.md, \"Exit status\"");
+    /// The result could not be written.
+    Output, "output", false, None;
+}
+
+impl From<&ClientError> for ProblemCode {
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::NotSignedIn => ProblemCode::NotSignedIn,
+            ClientError::SubscriptionExpired => ProblemCode::SubscriptionExpired,
+            ClientError::WrongVaultPassword => ProblemCode::VaultPassword,
+            _ if error.is_auth() => ProblemCode::SignIn,
+            ClientError::VaultNotFound => ProblemCode::VaultNotFound,
+            ClientError::InvalidOption { .. } => ProblemCode::Usage,
+            ClientError::HostNotAllowed { .. } => ProblemCode::HostNotAllowed,
+            ClientError::Tls { .. } | ClientError::Certificate { .. } => ProblemCode::Certificate,
+            ClientError::Proxy { .. } => ProblemCode::Proxy,
+            ClientError::NotTheService { .. } => ProblemCode::NotTheService,
+            ClientError::NoAddress { .. }
+            | ClientError::Unreachable { .. }
+            | ClientError::ConnectionLost { .. } => ProblemCode::Unreachable,
+            ClientError::TimedOut { .. } | ClientError::NoListing { .. } | ClientError::TooSlow { .. } => {
+                ProblemCode::TimedOut
+            }
+            ClientError::Overloaded | ClientError::OverloadedForLong { .. } => ProblemCode::Overloaded,
+            ClientError::Http { .. } if error.is_retryable() => ProblemCode::Overloaded,
+            ClientError::Randomness { .. } | ClientError::Source { .. } | ClientError::SourceChanged => {
+                ProblemCode::Error
+            }
+            _ => ProblemCode::Service,
+        }
+    }
+}
+
+impl From<&StoreError> for ProblemCode {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Full { .. } => ProblemCode::DestinationFull,
+            StoreError::Locked { .. } => ProblemCode::AlreadyRunning,
+            StoreError::Stopped { .. } => ProblemCode::Interrupted,
+            _ => ProblemCode::Destination,
+        }
+    }
+}
+
+impl From<&StateError> for ProblemCode {
+    fn from(error: &StateError) -> Self {
+        match error {
+            StateError::Corrupt { .. } => ProblemCode::StateDamaged,
+            StateError::Newer { .. } => ProblemCode::StateNewer,
+            StateError::Locked { .. } | StateError::LeaseLost { .. } => ProblemCode::AlreadyRunning,
+            StateError::Unavailable { .. } => ProblemCode::State,
+        }
+    }
+}
+
+impl From<&PullError> for ProblemCode {
+    fn from(error: &PullError) -> Self {
+        match error {
+            PullError::Client(error) => error.into(),
+            PullError::Store(error) => error.into(),
+            PullError::State(error) => error.into(),
+            PullError::TooManyEntries { .. }
+            | PullError::TooManyPaths { .. }
+            | PullError::TooManyUnreadable { .. }
+            | PullError::ListingTooLarge { .. } => ProblemCode::VaultTooLarge,
+        }
+    }
+}
+
+impl From<&PullError> for Problem {
+    fn from(error: &PullError) -> Self {
+        Problem::new(error.into(), with_reasons(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_one_word_for_scripts_and_for_the_program() {
+        for code in ProblemCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str(), "{code:?}");
+        }
+        // Scripts rely on them: a code that is renamed or removed fails here.
+        let words: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+        insta::assert_snapshot!(words.join("\n"));
+    }
+}

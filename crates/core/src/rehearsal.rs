@@ -1,0 +1,298 @@
+//! A dry run: looks wherever a run would look, and tells what it would do. Nothing is written.
+//!
+//! The decisions are those of the run itself ([`decide_content`]). What only turns out when something is written is not
+//! foreseen: a name that the file system refuses, a disk that fills up, content that an interrupted run left staged.
+
+use std::collections::{BTreeSet, HashSet};
+
+use obsync_protocol::{ContentHash, VaultPath};
+
+use crate::error::PullError;
+use crate::history::Historian;
+use crate::model::KnownContent;
+use crate::reconcile::{Action, Local, Reach, decide_content};
+use crate::report::{Report, Step, StepAction};
+use crate::run::Run;
+use crate::schedule::{FileRemoval, FolderChange, Schedule, Source, Target, Transfer};
+use crate::store::{Found, StoreError, Wanted};
+use crate::survey::Survey;
+
+/// How many files are looked at at a time.
+const BATCH: usize = 256;
+
+/// What a run would do, in its order.
+struct Rehearsal<'r, 'a> {
+    run: &'r Run<'a>,
+    report: &'r mut Report,
+    /// The destination holds nothing.
+    fresh: bool,
+    historian: Option<Historian>,
+    /// The files that would be gone.
+    removed: HashSet<VaultPath>,
+}
+
+impl Run<'_> {
+    /// Tells what carrying out a plan would come to.
+    pub(crate) async fn rehearse(
+        &self,
+        plan: &Schedule,
+        survey: &Survey,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let historian = (survey.reach != Reach::KeepEverything)
+            .then(|| Historian::new(self.source.client.clone(), self.target(), survey.version));
+        let removed = HashSet::new();
+        let mut rehearsal = Rehearsal { run: self, report, fresh: survey.fresh, historian, removed };
+        rehearsal.touches(&plan.touches).await?;
+        rehearsal.rescues(&plan.rescues).await?;
+        rehearsal.removals(&plan.removals).await?;
+        rehearsal.folder_removals(&plan.folder_removals, plan).await?;
+        rehearsal.folders(&plan.folders).await?;
+        rehearsal.transfers(&plan.transfers).await?;
+        let asked = rehearsal.historian.as_ref().map_or(0, Historian::connections);
+        report.connections += 1 + asked;
+        Ok(())
+    }
+}
+
+impl Rehearsal<'_, '_> {
+    fn step(&mut self, action: StepAction, path: &VaultPath, size: Option<u64>) {
+        self.report.steps.push(Step { action, path: path.clone(), size, from: None });
+    }
+
+    fn copy(&mut self, path: &VaultPath, size: u64, from: VaultPath) {
+        self.report.copied.add(size);
+        let step = Step { action: StepAction::Copy, path: path.clone(), size: Some(size), from: Some(from) };
+        self.report.steps.push(step);
+    }
+
+    fn download(&mut self, path: &VaultPath, size: u64) {
+        self.report.pulled.add(size);
+        self.step(StepAction::Download, path, Some(size));
+    }
+
+    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
+        match self.fresh {
+            true => Ok(vec![false; wanted.len()]),
+            false => self.run.store.holds(wanted).await,
+        }
+    }
+
+    async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
+        match self.fresh {
+            true => Ok(vec![Found::Nothing; wanted.len()]),
+            false => self.run.store.look(wanted).await,
+        }
+    }
+
+    /// Whether a file has a content.
+    async fn has(&self, path: &VaultPath, transfer: &Transfer) -> Result<bool, StoreError> {
+        let wanted = Wanted { path: path.clone(), hash: transfer.hash, size: transfer.size };
+        Ok(self.holds(vec![wanted]).await?.first().copied().unwrap_or(false))
+    }
+
+    async fn touches(&mut self, touches: &[Transfer]) -> Result<(), StoreError> {
+        for batch in touches.chunks(BATCH) {
+            for (transfer, held) in batch.iter().zip(self.holds(wanted(batch)).await?) {
+                if held {
+                    transfer
+                        .targets
+                        .iter()
+                        .for_each(|target| self.step(StepAction::Touch, &target.path, None));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What goes from one path of the destination to others.
+    async fn rescues(&mut self, rescues: &[Transfer]) -> Result<(), StoreError> {
+        for rescue in rescues {
+            for (target, action) in rescue.targets.iter().zip(self.decide(rescue).await?) {
+                self.beside(target, action);
+            }
+            let source = match rescue.source.local() {
+                Some(from) if self.has(from, rescue).await? => Some(from.clone()),
+                _ => None,
+            };
+            self.bring(rescue, rescue.targets.iter().collect(), source);
+        }
+        Ok(())
+    }
+
+    async fn removals(&mut self, removals: &[FileRemoval]) -> Result<(), StoreError> {
+        let keeps = self.run.store.keeps_deleted();
+        for batch in removals.chunks(BATCH) {
+            let asked = batch.iter().map(|removal| Wanted {
+                path: removal.file.path.clone(),
+                hash: removal.file.content.hash,
+                size: removal.file.content.size,
+            });
+            for (removal, found) in batch.iter().zip(self.look(asked.collect()).await?) {
+                let path = &removal.file.path;
+                match found {
+                    Found::Nothing => {}
+                    _ if keeps => self.report.retained.add(removal.size),
+                    Found::Wanted => {
+                        self.removed.insert(path.clone());
+                        self.report.deleted.add(removal.size);
+                        self.step(StepAction::Remove, path, Some(removal.size));
+                    }
+                    Found::Other(_) | Found::Unknown => self.report.kept.push(path.clone()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Folders go that are empty then.
+    async fn folder_removals(&mut self, folders: &[FolderChange], plan: &Schedule) -> Result<(), StoreError> {
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<VaultPath> = folders.iter().map(|folder| folder.path.clone()).collect();
+        let present = self.run.store.have_folders(paths).await?;
+        let found = self.run.store.list().await?;
+        let mut stays: BTreeSet<String> = found.unreadable.into_iter().collect();
+        let files = found.files.into_iter().map(|file| file.path);
+        stays.extend(files.filter(|path| !self.removed.iter().any(|removed| removed.as_str() == path)));
+        stays.extend(plan.wanted_paths().map(|path| path.as_str().to_owned()));
+        for (FolderChange { path, .. }, present) in folders.iter().zip(present) {
+            if !crate::schedule::is_at_or_below(path.as_str(), &stays) {
+                // As the run counts: also one that is gone already.
+                self.report.folders_deleted += 1;
+                if present {
+                    self.step(StepAction::RemoveFolder, path, None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn folders(&mut self, folders: &[FolderChange]) -> Result<(), StoreError> {
+        let paths: Vec<VaultPath> = folders.iter().map(|folder| folder.path.clone()).collect();
+        // Those that come with what is copied first, or with a folder below.
+        let mut implied: HashSet<VaultPath> = self
+            .report
+            .steps
+            .iter()
+            .filter(|step| step.is_arrival())
+            .flat_map(|step| step.path.ancestors())
+            .collect();
+        let present = match self.fresh && self.run.store.has_folders() {
+            true => vec![false; paths.len()],
+            false => self.run.store.have_folders(paths).await?,
+        };
+        for (FolderChange { path, .. }, present) in folders.iter().zip(present) {
+            if !present && !implied.contains(path) {
+                self.report.folders_created += 1;
+                self.step(StepAction::CreateFolder, path, None);
+                implied.extend(path.ancestors());
+            }
+        }
+        Ok(())
+    }
+
+    async fn transfers(&mut self, transfers: &[Transfer]) -> Result<(), StoreError> {
+        for transfer in transfers {
+            let actions = self.decide(transfer).await?;
+            let (mut missing, mut in_place) = (Vec::new(), None);
+            for (target, action) in transfer.targets.iter().zip(actions) {
+                if action != Action::Adopt {
+                    self.beside(target, action);
+                    missing.push(target);
+                    continue;
+                }
+                in_place.get_or_insert_with(|| target.path.clone());
+                if !target.is_recorded_as(transfer.hash) {
+                    self.report.adopted.add(transfer.size);
+                    self.step(StepAction::Adopt, &target.path, Some(transfer.size));
+                } else if !target.recorded {
+                    self.step(StepAction::Touch, &target.path, None);
+                }
+            }
+            if missing.is_empty() {
+                continue;
+            }
+            let source = match (in_place, &transfer.source) {
+                (Some(path), _) => Some(path),
+                (None, Source::Local(from)) if self.has(from, transfer).await? => Some(from.clone()),
+                (None, _) => None,
+            };
+            // Nothing need not be copied from anywhere.
+            let source = source.filter(|_| transfer.hash != ContentHash::EMPTY);
+            self.bring(transfer, missing, source);
+        }
+        Ok(())
+    }
+
+    /// What is to be done at each target of a transfer.
+    async fn decide(&self, transfer: &Transfer) -> Result<Vec<Action>, StoreError> {
+        let content = KnownContent { hash: transfer.hash, size: transfer.size };
+        let mut actions = Vec::with_capacity(transfer.targets.len());
+        let found = self.look(wanted(std::slice::from_ref(transfer))).await?;
+        for (target, found) in transfer.targets.iter().zip(found) {
+            let local = self.local(target, found, content).await;
+            actions.push(decide_content(target.replaces, local, content));
+        }
+        Ok(actions)
+    }
+
+    async fn local(&self, target: &Target, found: Found, wanted: KnownContent) -> Local {
+        match (found, &self.historian) {
+            (Found::Nothing, _) => Local::Absent,
+            (Found::Wanted, _) => Local::File(wanted),
+            (Found::Other(content), Some(historian))
+                if target.replaces.is_none() && historian.had(&target.path, content).await =>
+            {
+                Local::Earlier(content)
+            }
+            (Found::Other(content), _) => Local::File(content),
+            (Found::Unknown, _) => Local::Other,
+        }
+    }
+
+    /// What is a user's is kept under another name.
+    fn beside(&mut self, target: &Target, action: Action) {
+        let makes_room = self.removed.contains(&target.path) || target.obstructed;
+        if action == Action::KeepBoth && !makes_room {
+            self.step(StepAction::KeepBeside, &target.path, None);
+        }
+    }
+
+    /// A content comes to these targets: to the first from `source` or the vault, to the others from there.
+    fn bring(&mut self, transfer: &Transfer, targets: Vec<&Target>, source: Option<VaultPath>) {
+        let filter = &self.run.options.filter;
+        for target in &targets {
+            if !target.is_recorded_as(transfer.hash) {
+                self.report.note_code(&target.path, filter);
+            }
+        }
+        let mut targets = targets.into_iter();
+        let from = match (source, targets.next()) {
+            (_, None) => return,
+            (Some(source), Some(first)) => {
+                self.copy(&first.path, transfer.size, source);
+                first.path.clone()
+            }
+            (None, Some(first)) => {
+                self.download(&first.path, transfer.size);
+                first.path.clone()
+            }
+        };
+        targets.for_each(|target| self.copy(&target.path, transfer.size, from.clone()));
+    }
+}
+
+/// What the targets of these transfers are to hold, in order.
+fn wanted(transfers: &[Transfer]) -> Vec<Wanted> {
+    let targets =
+        transfers.iter().flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)));
+    targets
+        .map(|(transfer, target)| Wanted {
+            path: target.path.clone(),
+            hash: transfer.hash,
+            size: transfer.size,
+        })
+        .collect()
+}

@@ -1,0 +1,169 @@
+//! What a dry run says is what the run then does, and a dry run changes nothing. Files that a user edited are not in these
+//! histories.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use obsync_core::{Mode, Report, Step, StepAction};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+/// Nested, and with a file that becomes a folder.
+const PATHS: [&str; 9] = [
+    "a.md",
+    "b.md",
+    "folder/c.md",
+    "folder/d.md",
+    "folder/deep/e.md",
+    "x",
+    "x/y.md",
+    "other/z.md",
+    ".obsidian/app.json",
+];
+
+/// One thing that happens between two runs.
+#[derive(Clone, Debug)]
+enum Event {
+    Write {
+        at: usize,
+        content: u8,
+        time: i64,
+    },
+    Delete {
+        at: usize,
+    },
+    Rename {
+        from: usize,
+        to: usize,
+    },
+    Folder {
+        at: usize,
+    },
+    /// A user removes a file of the destination.
+    Lose {
+        at: usize,
+    },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let at = 0..PATHS.len();
+    prop_oneof![
+        6 => (at.clone(), 0u8..6, 0i64..3).prop_map(|(at, content, time)| Event::Write { at, content, time }),
+        2 => at.clone().prop_map(|at| Event::Delete { at }),
+        2 => (at.clone(), at.clone()).prop_map(|(from, to)| Event::Rename { from, to }),
+        1 => at.clone().prop_map(|at| Event::Folder { at }),
+        2 => at.prop_map(|at| Event::Lose { at }),
+    ]
+}
+
+/// A content; some are the same, and one is none.
+fn content(number: u8) -> String {
+    if number == 0 { String::new() } else { format!("content {number}") }
+}
+
+fn happen(bench: &Bench, event: &Event) {
+    // What makes no sense where it comes does not happen.
+    let local = |at: usize| bench.dest().join(PATHS[at]);
+    let _ = match event {
+        Event::Write { at, content: number, time } => {
+            bench.vault.write(PATHS[*at], content(*number), T + time * 60_000).map(drop).ok()
+        }
+        Event::Delete { at } => bench.vault.delete(PATHS[*at]).map(drop).ok(),
+        Event::Rename { from, to } => bench.vault.rename(PATHS[*from], PATHS[*to]).map(drop).ok(),
+        Event::Folder { at } => bench.vault.create_folder(PATHS[*at]).map(drop).ok(),
+        Event::Lose { at } => fs::remove_file(local(*at)).ok(),
+    };
+}
+
+/// What comes to be or goes, by the words of a step. Where a copy came from is nobody's promise.
+fn deeds(steps: &[Step]) -> BTreeSet<(String, String)> {
+    let counted = |action: StepAction| {
+        matches!(action, StepAction::Download | StepAction::Copy | StepAction::Adopt | StepAction::Remove)
+    };
+    let deeds = steps.iter().filter(|step| counted(step.action));
+    deeds.map(|step| (format!("{:?}", step.action), step.path.to_string())).collect()
+}
+
+async fn runs(bench: &mut Bench, mode: Mode) -> (Report, Report) {
+    bench.options.mode = mode;
+    bench.options.list_changes = true;
+    bench.options.dry_run = true;
+    fs::create_dir_all(bench.dest()).unwrap();
+    let before = bench.tree();
+    let said = bench.pull().await;
+    assert_eq!(before.differences(&bench.dest()).unwrap(), [""; 0], "a dry run changed something");
+    bench.options.dry_run = false;
+    let did = bench.pull().await;
+    (said, did)
+}
+
+fn compare(said: &Report, did: &Report) {
+    let of_run = deeds(did.changes.as_deref().unwrap());
+    assert_eq!(deeds(&said.steps), of_run, "said: {said:#?}\ndid: {did:#?}");
+    let tallies = |report: &Report| {
+        [report.pulled, report.copied, report.adopted, report.deleted, report.retained, report.skipped]
+    };
+    assert_eq!(tallies(said), tallies(did), "said: {said:#?}\ndid: {did:#?}");
+    assert_eq!(said.kept, did.kept);
+    let beside = said.steps.iter().filter(|step| step.action == StepAction::KeepBeside).count();
+    assert_eq!(beside, did.conflicts.len(), "said: {said:#?}\ndid: {did:#?}");
+    assert_eq!((said.held_back(), said.failed()), (did.held_back(), did.failed()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_full_pull_names_the_one_file_that_is_fetched() {
+    let mut bench = Bench::new().await;
+    for number in 0..50 {
+        bench.vault.write(&format!("folder/{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.pull().await;
+    fs::remove_file(bench.dest().join("folder/7.md")).unwrap();
+    let (said, did) = runs(&mut bench, Mode::Full).await;
+    let steps: Vec<&str> = said.steps.iter().map(|step| step.path.as_str()).collect();
+    assert_eq!(steps, ["folder/7.md"], "{said:#?}");
+    assert_eq!((said.pulled.files, did.pulled.files), (1, 1));
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_first_pull_says_everything() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("a.md", "text", T).unwrap();
+    bench.vault.write("folder/b.md", "text", T).unwrap();
+    bench.vault.create_folder("empty").unwrap();
+    let (said, did) = runs(&mut bench, Mode::Incremental).await;
+    compare(&said, &did);
+    assert_eq!((said.pulled.files, said.copied.files, said.folders_created), (1, 1, did.folders_created));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        rng_seed: RngSeed::Fixed(15),
+        failure_persistence: None,
+        max_shrink_iters: 40,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_a_dry_run_says_is_what_the_run_then_does(
+        first in prop::collection::vec(event(), 1..12),
+        then in prop::collection::vec(event(), 0..12),
+        full in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut bench = Bench::new().await;
+            first.iter().for_each(|event| happen(&bench, event));
+            bench.pull().await;
+            then.iter().for_each(|event| happen(&bench, event));
+            let mode = if full { Mode::Full } else { Mode::Incremental };
+            let (said, did) = runs(&mut bench, mode).await;
+            compare(&said, &did);
+        });
+    }
+}

@@ -1,0 +1,112 @@
+//! What `verify` says of runs that did not come to their end, of changes that were not applied and of folders that cannot be
+//! read.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use obsync_conformance::confined::{Confinement, confined};
+use obsync_core::{Commit, Intent, MaxDelete, NoProgress, StateStore, Unfinished, VaultState, verify};
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+async fn pulled() -> Bench {
+    let bench = Bench::new().await;
+    for path in ["a.md", "b.md", "folder/c.md"] {
+        bench.vault.write(path, path, T).unwrap();
+    }
+    bench.pull().await;
+    bench
+}
+
+/// Changes what the state says of the vault as a whole.
+async fn edit_state(bench: &Bench, edit: impl FnOnce(&mut VaultState)) {
+    let state = bench.state();
+    let mut known = state.load().await.unwrap();
+    edit(&mut known);
+    state.commit(Commit { state: known, ..Commit::default() }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_did_not_come_to_its_end_is_never_clean() {
+    let edits: [(fn(&mut VaultState), Unfinished); 4] = [
+        (|known| known.listed = false, Unfinished::FirstPull),
+        (|known| known.rechecking = Some(1), Unfinished::FullPull),
+        (|known| known.filter = None, Unfinished::OtherChoice),
+        (|known| known.keeping = true, Unfinished::KeepEverything),
+    ];
+    for (edit, reason) in edits {
+        let bench = pulled().await;
+        assert!(bench.verify().await.is_clean());
+        edit_state(&bench, edit).await;
+        let verification = bench.verify().await;
+        assert!(!verification.is_clean() && verification.is_as_recorded(), "{verification:#?}");
+        assert_eq!(verification.unfinished, [reason]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_put_there_is_called_that_and_what_others_put_there_is_not() {
+    let bench = pulled().await;
+    // As a run leaves it that dies between publishing and recording.
+    let state = bench.state();
+    let records = state.all_records().await.unwrap();
+    let left = records.into_iter().find(|record| record.path.as_str() == "b.md").unwrap();
+    let known = state.load().await.unwrap();
+    let forgotten = vec![left.path.clone()];
+    let intents = vec![Intent::Place(left)];
+    state.commit(Commit { forgotten, intents, state: known, ..Commit::default() }).await.unwrap();
+    drop(state);
+    fs::write(bench.dest().join("mine.md"), "mine").unwrap();
+    let verification = bench.verify().await;
+    let left: Vec<&str> = verification.left_by_killed_run.iter().map(|path| path.as_str()).collect();
+    assert_eq!((left, verification.extra.as_slice()), (vec!["b.md"], &["mine.md".to_owned()][..]));
+    assert_eq!(verification.unfinished, [Unfinished::Killed]);
+    bench.pull().await;
+    fs::remove_file(bench.dest().join("mine.md")).unwrap();
+    assert!(bench.verify().await.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_and_deletions_that_are_held_back_are_named() {
+    let mut bench = pulled().await;
+    bench.vault.write_damaged("Broken.md", "lost").unwrap();
+    bench.vault.delete("a.md").unwrap();
+    bench.options.max_delete = MaxDelete::Files(0);
+    bench.pull().await;
+    let verification = bench.verify().await;
+    assert!(!verification.is_clean() && verification.is_as_recorded(), "{verification:#?}");
+    assert_eq!(verification.failures[0].path, "Broken.md");
+    assert_eq!(verification.held_back, ["a.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_file_is_named_with_how_it_was_compared_if_that_is_asked_for() {
+    let bench = pulled().await;
+    assert_eq!(bench.verify().await.files, None);
+    let named = verify(bench.store().as_ref(), bench.state().as_ref(), true, &NoProgress).await.unwrap();
+    let files: Vec<String> = named.files.unwrap().iter().map(|file| file.path.to_string()).collect();
+    assert_eq!(files, ["a.md", "b.md", "folder/c.md"]);
+    assert_eq!((named.read.files, named.compared.files), (3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_the_vault_in_a_folder_that_cannot_be_read_are_neither_missing_nor_well() {
+    let test =
+        "verifications::files_of_the_vault_in_a_folder_that_cannot_be_read_are_neither_missing_nor_well";
+    let Some(place) = confined(test, Confinement::NoPrivileges) else { return };
+    let bench = Bench::new().await.at(&place);
+    bench.vault.write("a.md", "text", T).unwrap();
+    bench.vault.write("folder/c.md", "text", T).unwrap();
+    bench.pull().await;
+    fs::set_permissions(bench.dest().join("folder"), fs::Permissions::from_mode(0o000)).unwrap();
+    let verification = bench.verify().await;
+    fs::set_permissions(bench.dest().join("folder"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(
+        (verification.missing.len(), verification.unreadable.as_slice()),
+        (0, &["folder".to_owned()][..])
+    );
+    assert_eq!(verification.unverified[0].as_str(), "folder/c.md");
+    assert!(!verification.is_clean());
+}

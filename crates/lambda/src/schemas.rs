@@ -1,0 +1,21 @@
+//! The schema of what the function answers is in docs/schemas, and is that of the program (docs/JSON.md).
+
+use obsync_core::schema::{keep_current, of};
+use schemars::JsonSchema;
+
+use crate::answer::{Answer, VaultReport};
+use crate::status::VaultState;
+
+/// What is in an answer for one vault: a report of a sync, or what the action `status` tells.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) enum VaultAnswer {
+    Report(VaultReport),
+    State(VaultState),
+}
+
+#[test]
+fn the_schema_of_the_function_is_current_and_no_field_changes_without_a_version() {
+    keep_current(env!("CARGO_MANIFEST_DIR"), "function", &of::<Answer>()).unwrap();
+}
