@@ -4,9 +4,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use obsync_core::{Found, KnownContent, StoreError, StoredFile, Wanted};
 use obsync_protocol::VaultPath;
 
-use super::known::Occupant;
-use super::shared::Shared;
-use super::trouble::Action;
+use super::context::Shared;
+use super::error::Action;
+use super::object_cache::Occupant;
 
 /// Answers in the order of the questions. What cannot be looked at counts as not held, unless nothing can.
 pub(super) async fn holds(shared: &Shared, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {

@@ -17,8 +17,8 @@ use obsync_protocol::{limits, with_reasons};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
 
+use super::request_limit::Turns;
 use super::traffic::Traffic;
-use super::turns::Turns;
 
 /// How long a connection may take to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

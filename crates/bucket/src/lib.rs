@@ -18,25 +18,29 @@
 //!
 //! Which part does what:
 //!
-//! - `location`, `keys`, `options`: where it is and how it works. `stamp`: what objects say of themselves.
+//! - `location`, `keys`, `options`: where it is and how it works. `metadata`: what objects say of themselves.
 //! - `objects`: one bucket's objects, one request each; `rewrite` and (for S3) `s3` add what the object store library
-//!   lacks; `http` is the way there, `turns` and `pace` say how many requests are on it at a time, `traffic` counts them,
-//!   `trouble` tells what goes wrong, `refusal` and `retries` what is done about that, `conditions` which conditions
+//!   lacks; `http` is the way there, `request_limit` and `pace` say how many requests are on it at a time, `traffic` counts them,
+//!   `error` tells what goes wrong, `refusal` and `retries` what is done about that, `conditions` which conditions
 //!   the service keeps.
-//! - `writer`, `upload`, `parts`, `stages`, `room`: contents on their way. `publish`, `aside`: how they become
-//!   visible. `holds`, `listing`, `known`: what is there already. `remove`: what goes.
+//! - `writer`, `upload`, `parts`, `staging`, `memory`: contents on their way. `publish`, `conflict`: how they become
+//!   visible. `holds`, `listing`, `object_cache`: what is there already. `remove`: what goes.
 
-mod aside;
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod conditions;
+mod conflict;
+mod context;
+mod error;
 mod holds;
 #[cfg(feature = "http")]
 mod http;
 mod keys;
-mod known;
 mod listing;
 mod location;
 mod marker;
+mod memory;
+mod metadata;
+mod object_cache;
 mod objects;
 mod open;
 mod options;
@@ -47,18 +51,14 @@ mod publish;
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod refusal;
 mod remove;
+#[cfg(feature = "http")]
+mod request_limit;
 mod retries;
 mod rewrite;
-mod room;
 #[cfg(feature = "s3")]
 mod s3;
-mod shared;
-mod stages;
-mod stamp;
+mod staging;
 mod traffic;
-mod trouble;
-#[cfg(feature = "http")]
-mod turns;
 mod upload;
 mod writer;
 
@@ -83,13 +83,13 @@ pub use self::retries::Retries;
 #[cfg(feature = "s3")]
 pub use self::s3::{AwsHttp, BucketSettings, SettingsError, load_aws_config};
 
+use self::context::Shared;
+use self::error::Action;
 use self::listing::PAGE;
+use self::metadata::Facts;
 use self::objects::Guard;
 use self::refusal::Next;
-use self::shared::Shared;
-use self::stages::Stage;
-use self::stamp::Facts;
-use self::trouble::Action;
+use self::staging::Stage;
 use self::writer::BucketWriter;
 use obsync_core::blocking::lock;
 
@@ -299,7 +299,7 @@ impl VaultStore for BucketStore {
     }
 
     async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, StoreError> {
-        aside::keep_in_place(&self.shared, path).await
+        conflict::keep_in_place(&self.shared, path).await
     }
 
     /// What the service has confirmed is durable.

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 
+use super::error::Trouble;
 use super::objects::Objects;
-use super::trouble::Trouble;
 use obsync_core::blocking::lock;
 
 /// How many objects a request for a list tells of (S3 API reference, ListObjectsV2).

@@ -11,9 +11,9 @@ use obsync_core::blocking::lock;
 use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
 
 use super::FEW;
+use super::context::Shared;
+use super::error::{Action, Kind};
 use super::objects::{Guard, Listed};
-use super::shared::Shared;
-use super::trouble::{Action, Kind};
 
 /// Bytes of a marker. It has some 200.
 const LONGEST: usize = 4096;

@@ -17,14 +17,14 @@ use obsync_protocol::{ContentHash, ContentHasher, limits};
 use tokio_util::task::TaskTracker;
 
 use super::conditions::{Conditional, Conditions, Standing};
+use super::error::{Kind, Trouble};
+use super::metadata::Facts;
 use super::options::BucketOptions;
 use super::refusal::{Next, Operation};
 use super::retries::Retries;
 use super::rewrite;
 #[cfg(feature = "s3")]
 use super::s3::{self, CopyOrder, Maker, Pages, S3};
-use super::stamp::Facts;
-use super::trouble::{Kind, Trouble};
 use super::upload::{Open, Upload};
 use obsync_core::blocking::lock;
 

@@ -9,10 +9,10 @@ use object_store::memory::InMemory;
 use obsync_core::StoreError;
 
 use super::BucketStore;
+use super::context::Shared;
 use super::location::{BucketLocation, Service};
 use super::objects::Objects;
 use super::options::BucketOptions;
-use super::shared::Shared;
 use super::traffic::Traffic;
 
 impl BucketStore {

@@ -28,13 +28,13 @@ use obsync_protocol::{VaultId, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use super::conditions::Conditional;
-use super::known::Occupant;
+use super::context::Shared;
+use super::error::{Action, Kind, Trouble, again};
+use super::metadata::{self, Facts};
+use super::object_cache::Occupant;
 use super::objects::Guard;
 use super::refusal::Next;
-use super::shared::Shared;
-use super::stages::Stage;
-use super::stamp::{self, Facts};
-use super::trouble::{Action, Kind, Trouble, again};
+use super::staging::Stage;
 
 /// How often a publication is tried while somebody else keeps changing what is at its path.
 const ATTEMPTS: usize = 8;
@@ -371,7 +371,7 @@ impl Place<'_> {
 impl Shared {
     /// What a file's object is to carry.
     pub(super) fn attributes(&self, path: &VaultPath, meta: &FileMeta) -> Attributes {
-        stamp::attributes(path, meta, self.vault(), self.options.storage_class.as_deref())
+        metadata::attributes(path, meta, self.vault(), self.options.storage_class.as_deref())
     }
 
     /// The vault whose files are written, if it is known.

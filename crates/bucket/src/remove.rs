@@ -8,14 +8,14 @@ use object_store::path::Path;
 use obsync_core::{Removable, Removal, StoreError};
 use obsync_protocol::VaultPath;
 
-use super::aside::keep_beside;
 use super::conditions::Conditional;
-use super::known::Occupant;
+use super::conflict::keep_beside;
+use super::context::Shared;
+use super::error::{Action, Trouble};
 use super::listing::PAGE;
+use super::object_cache::Occupant;
 use super::objects::{Doomed, is_older};
-use super::shared::Shared;
-use super::stages::Stage;
-use super::trouble::{Action, Trouble};
+use super::staging::Stage;
 use obsync_core::blocking::lock;
 
 /// After how long an upload of which nothing tells whose it is counts as forgotten.

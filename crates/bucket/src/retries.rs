@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use super::trouble::{Kind, Trouble};
+use super::error::{Kind, Trouble};
 
 /// How requests are repeated that failed for reasons that pass: throttling, errors of the service, lost connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

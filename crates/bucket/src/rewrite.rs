@@ -8,8 +8,8 @@ use object_store::{Attributes, UpdateVersion};
 
 use tokio::sync::Semaphore;
 
+use super::error::{Kind, Trouble};
 use super::objects::{Guard, Objects};
-use super::trouble::{Kind, Trouble};
 
 /// How many contents pass through at a time: each takes up to two parts of memory, which nothing else accounts for.
 static PASSING: Semaphore = Semaphore::const_new(4);

@@ -11,12 +11,12 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use super::error::{Kind, Trouble};
 use super::objects::Guard;
 use super::options::PARTS_HELD;
 use super::parts::Parts;
 #[cfg(feature = "s3")]
 use super::s3::S3Upload;
-use super::trouble::{Kind, Trouble};
 
 /// An upload as the service knows it.
 #[derive(Debug)]

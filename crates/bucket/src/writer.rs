@@ -9,9 +9,9 @@ use obsync_core::{FileMeta, FileWriter, Staged, StoreError};
 use obsync_protocol::VaultPath;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::shared::Shared;
-use super::stages::Stage;
-use super::trouble::{Action, Trouble};
+use super::context::Shared;
+use super::error::{Action, Trouble};
+use super::staging::Stage;
 use super::upload::Upload;
 use obsync_core::blocking::lock;
 

@@ -19,13 +19,13 @@ use obsync_protocol::{ContentHash, VaultPath};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::aside::place_beside;
+use super::conflict::place_beside;
+use super::context::Shared;
 use super::entry::{Facts, Kind, content_of, has_content, look};
+use super::error::Action;
 use super::parents::Parents;
 use super::rename::{rename_new, swap};
 use super::root::Root;
-use super::shared::Shared;
-use super::site::Action;
 use super::staging::{OWN_FOLDER, StagingFolder};
 use super::steps::Step;
 use obsync_core::blocking::lock;

@@ -4,21 +4,23 @@
 //! cap-std, which follows no link out of it (by `openat2` on Linux), and files are named by one segment in an open folder,
 //! where the last segment is never followed if it is a link.
 //!
-//! - `shared`: the destination, opened or made when needed; `root`, its handle; `lock`, the lock on it; `parents`, folders in it.
-//! - `staging`, `writer`, `held` and `early`: files that are not visible yet. `publish`: how they become so, with `rename`,
-//!   `aside` (conflicted copies) and `transplant` (other file systems below the root).
+//! - `context`: the destination, opened or made when needed; `root`, its handle; `lock`, the lock on it; `parents`, folders in it.
+//! - `staging`, `writer`, `write_buffer`, `background_flush`: files that are not visible yet. `publish`: how they become so,
+//!   with `rename`, `conflict` (conflicted copies) and `transplant` (other file systems below the root).
 //! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
-//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `site`: errors.
+//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `error`: errors.
 
 #![cfg(unix)]
 
-mod aside;
-mod early;
+mod background_flush;
+mod conflict;
+mod context;
 mod entry;
+mod error;
 mod exchange;
 mod file_system;
 mod folding;
-mod held;
+mod hash_cache;
 mod lock;
 mod marker;
 mod own_file;
@@ -29,14 +31,12 @@ mod remove;
 mod rename;
 mod rights;
 mod root;
-mod seen;
-mod shared;
-mod site;
 mod staging;
 mod steps;
 mod sync;
 mod transplant;
 mod walk;
+mod write_buffer;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -58,11 +58,11 @@ pub use self::pin::FolderPin;
 pub use self::steps::Step;
 pub use self::sync::Durability;
 
+use self::context::{Shared, is_own};
 use self::entry::Kind;
+use self::error::{Action, again};
 use self::parents::Parents;
 use self::root::Root;
-use self::shared::{Shared, is_own};
-use self::site::{Action, again};
 use self::steps::Steps;
 use self::writer::FolderWriter;
 use obsync_core::blocking::{blocking, lock};
@@ -387,7 +387,7 @@ impl VaultStore for FolderStore {
             let missing = || shared.site.not_found(Action::SetAside, path.as_str());
             let root = shared.root_to_write()?.ok_or_else(missing)?;
             let dir = Parents::new(&root).find(path.parent().as_ref())?.ok_or_else(missing)?;
-            aside::set_aside(&root, &dir, &path)
+            conflict::set_aside(&root, &dir, &path)
         })
         .await
     }
@@ -418,7 +418,7 @@ impl VaultStore for FolderStore {
         let put_back = self.run(move |shared| {
             let Some(root) = shared.root_to_write()? else { return Ok(false) };
             let dir = Parents::new(&root).find(path.parent().as_ref())?;
-            Ok(dir.is_some_and(|dir| aside::put_back(&root, &dir, &path, &kept_as)))
+            Ok(dir.is_some_and(|dir| conflict::put_back(&root, &dir, &path, &kept_as)))
         });
         put_back.await.unwrap_or(false)
     }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use obsync_core::StoreError;
 use obsync_private::{Access, Folder, LockError, try_lock};
 
+use super::error::{Action, Site};
 use super::root::Root;
-use super::site::{Action, Site};
 use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
 /// The file in [`OWN_FOLDER`].

@@ -6,9 +6,9 @@ use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
 
 use rustix::io::Errno;
 
+use super::error::Action;
 use super::own_file;
 use super::root::Root;
-use super::site::Action;
 use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
 /// The marker's file in [`OWN_FOLDER`].

@@ -9,8 +9,8 @@ use obsync_protocol::VaultPath;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::error::{Action, is_escape, is_missing};
 use super::root::{Root, device};
-use super::site::{Action, is_escape, is_missing};
 
 /// How many folders are kept open at most. A vault's files come roughly folder by folder.
 const KEPT: usize = 64;

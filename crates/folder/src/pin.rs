@@ -7,9 +7,9 @@ use obsync_protocol::limits;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::error::Action;
 use super::own_file;
 use super::root::Root;
-use super::site::Action;
 use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
 /// The pin's file in [`OWN_FOLDER`].

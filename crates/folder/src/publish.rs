@@ -20,14 +20,14 @@ use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::context::Shared;
 use super::entry::{Facts, Kind, content_of, look, moment, open_to_flush, set_entry_time};
+use super::error::{Action, again};
 use super::exchange::Replaced;
 use super::parents::Parents;
 use super::rename::rename_new;
 use super::rights;
 use super::root::Root;
-use super::shared::Shared;
-use super::site::{Action, again};
 use super::staging::StagingFolder;
 use super::steps::Step;
 use super::transplant::{Part, sweep, transplant};

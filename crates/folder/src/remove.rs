@@ -5,12 +5,12 @@ use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::context::{Shared, is_own};
 use super::entry::{Kind, content_of, look};
+use super::error::Action;
 use super::exchange::{Replaced, remove_after_a_look};
 use super::parents::Parents;
 use super::root::Root;
-use super::shared::{Shared, is_own};
-use super::site::Action;
 use super::steps::Step;
 
 /// Removes one file if its content is what obsync wrote: it is taken out of its place, compared, and gone with the next flush.

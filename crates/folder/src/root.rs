@@ -11,8 +11,8 @@ use obsync_private::Access;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::error::{Action, Site, is_missing};
 use super::lock::FolderLock;
-use super::site::{Action, Site, is_missing};
 use super::sync::{Durability, Unsynced};
 use super::{FolderOptions, file_system};
 use obsync_core::blocking as mutex;

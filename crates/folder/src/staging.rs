@@ -20,9 +20,9 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::entry::{has_content, look, set_entry_time};
+use super::error::{Action, Site};
 use super::exchange::is_taken;
 use super::root::Root;
-use super::site::{Action, Site};
 
 /// The folder at the root that is obsync's own.
 pub(super) const OWN_FOLDER: &str = ".obsync";

@@ -10,8 +10,8 @@ use obsync_core::StoreError;
 use obsync_protocol::VaultPath;
 use rustix::fs::{Mode, OFlags};
 
+use super::error::{Action, is_missing};
 use super::root::Root;
-use super::site::{Action, is_missing};
 use obsync_core::blocking::lock;
 
 /// How files and folders are made durable.

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::entry::{hash, open_file, set_file_time};
-use super::site::{Action, Site};
+use super::error::{Action, Site};
 use super::staging::StagingFolder;
 
 /// How the name of a copy begins; the content hash and [`SUFFIX`] follow. (Short of any file system's limit.)

@@ -8,9 +8,9 @@ use cap_std::fs::Dir;
 use obsync_core::{Inventory, StoreError, StoredFile};
 use obsync_protocol::{RepositoryPart, VaultPath};
 
+use super::error::{Action, is_missing};
 use super::parents::Parents;
 use super::root::Root;
-use super::site::{Action, is_missing};
 use super::staging::is_own_name;
 use super::transplant::is_part;
 

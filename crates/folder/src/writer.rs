@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use obsync_core::{FileMeta, FileWriter, Staged, StoreError};
 use obsync_protocol::VaultPath;
 
+use super::context::Shared;
 use super::entry::set_file_time;
-use super::held::Holding;
-use super::shared::Shared;
-use super::site::Action;
+use super::error::Action;
 use super::staging::StagedFile;
+use super::write_buffer::Holding;
 use obsync_core::blocking::blocking;
 
 /// Content is gathered up to this many bytes before it is written. A file that is no longer than this is staged in one

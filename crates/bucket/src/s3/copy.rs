@@ -7,9 +7,9 @@ use object_store::{Attributes, UpdateVersion};
 use super::S3;
 use super::address::Maker;
 use super::request::{Request, escaped};
+use crate::error::{Kind, Trouble};
 use crate::objects::Guard;
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 
 /// A copy to be made.
 #[derive(Clone, Debug)]

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::S3;
 use super::request::Request;
+use crate::error::{Kind, Trouble};
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 
 /// An object to be removed.
 #[derive(Clone, Debug)]

@@ -16,9 +16,9 @@ use serde::Deserialize;
 use super::S3;
 use super::address::Maker;
 use super::request::Request;
+use crate::error::{Kind, Trouble};
 use crate::objects::Listed;
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 
 /// A page of a listing.
 #[derive(Debug, Default)]

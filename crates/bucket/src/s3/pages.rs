@@ -2,7 +2,7 @@
 
 use obsync_protocol::limits;
 
-use crate::trouble::{Kind, Trouble};
+use crate::error::{Kind, Trouble};
 
 /// Where a list in pages has come to.
 #[derive(Debug, Default)]

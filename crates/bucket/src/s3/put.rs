@@ -7,9 +7,9 @@ use obsync_protocol::ContentHash;
 
 use super::S3;
 use super::request::Request;
+use crate::error::Trouble;
 use crate::objects::Guard;
 use crate::refusal::Operation;
-use crate::trouble::Trouble;
 
 impl S3 {
     /// Puts an object and tells its version. `hash` is the SHA-256 of the content, if it is known.

@@ -13,9 +13,9 @@ use obsync_protocol::{ContentHash, ContentHasher};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 use super::S3;
+use crate::error::{Kind, Trouble};
 use crate::objects::Guard;
 use crate::refusal::{Next, Operation};
-use crate::trouble::{Kind, Trouble};
 
 /// The longest answer that is read, in bytes: a page of a listing has about 1 MB.
 const ANSWER_MAX: usize = 16 << 20;

@@ -6,10 +6,10 @@ use obsync_core::StoreError;
 
 use super::S3;
 use super::request::Request;
+use crate::error::{Action, Site, Trouble};
 use crate::options::BucketOptions;
 use crate::refusal::Operation;
 use crate::traffic::Traffic;
-use crate::trouble::{Action, Site, Trouble};
 
 /// The settings of a bucket of S3, read and written by requests that are signed and repeated as those for its objects.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::S3;
 use super::request::Request;
+use crate::error::{Kind, Trouble};
 use crate::objects::Guard;
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 use obsync_core::blocking::lock;
 
 /// An upload that was begun.

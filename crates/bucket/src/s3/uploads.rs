@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::S3;
 use super::pages::Pages;
 use super::request::Request;
+use crate::error::{Kind, Trouble};
 use crate::objects::{OpenUpload, is_older};
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 
 /// From how many on no more are asked for. What is left is for a later run.
 const MOST: usize = 1000;

@@ -6,9 +6,9 @@ use obsync_protocol::VaultPath;
 use rustix::io::Errno;
 
 use super::entry::{Facts, Kind, content_of, look};
+use super::error::{Action, Site};
 use super::rename::rename_new;
 use super::root::Root;
-use super::site::{Action, Site};
 use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.

@@ -9,18 +9,18 @@ use obsync_core::{FileMeta, Staged, StoreError};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::FolderOptions;
-use super::early::Early;
+use super::background_flush::Early;
 use super::entry::{hash, open_file, set_file_time};
+use super::error::{Action, Site};
 use super::exchange::Taken;
 use super::file_system;
-use super::held::Held;
+use super::hash_cache::Seen;
 use super::parents::Parents;
 use super::pin;
 use super::root::{COMMON_NAME_MAX, Root};
-use super::seen::Seen;
-use super::site::{Action, Site};
 use super::staging::{StagedFile, Staging, StagingFolder, is_own_name};
 use super::steps::Steps;
+use super::write_buffer::Held;
 use obsync_core::blocking::{Stopped, lock};
 
 /// The state of a folder store. Its methods block.

@@ -9,18 +9,18 @@ use object_store::path::Path;
 use obsync_core::{KnownContent, StoreError};
 use obsync_protocol::{ContentHash, VaultPath};
 
+use super::error::{Action, Site, Trouble};
 use super::keys::Keys;
-use super::known::{Known, Occupant};
 use super::listing::Listing;
 use super::location::BucketLocation;
 use super::marker::MarkerSeen;
+use super::memory::Room;
+use super::metadata::Facts;
+use super::object_cache::{Known, Occupant};
 use super::objects::Objects;
 use super::options::BucketOptions;
-use super::room::Room;
-use super::stages::Stages;
-use super::stamp::Facts;
+use super::staging::Stages;
 use super::traffic::Traffic;
-use super::trouble::{Action, Site, Trouble};
 use obsync_core::blocking::lock;
 
 /// The state of a bucket store.

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use obsync_protocol::VaultPath;
 
-use super::stamp::Facts;
+use super::metadata::Facts;
 use obsync_core::blocking::lock;
 
 /// How many paths are remembered at most; a few hundred bytes each.

@@ -10,7 +10,7 @@ use object_store::PutPayload;
 use object_store::path::Path;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::stamp::Facts;
+use super::metadata::Facts;
 use super::upload::Upload;
 use obsync_core::blocking::lock;
 

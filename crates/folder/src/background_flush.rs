@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use obsync_core::StoreError;
 
-use super::shared::Shared;
-use super::site::again;
+use super::context::Shared;
+use super::error::again;
 use obsync_core::blocking::lock;
 
 /// A flush is begun when so many files are complete since the last one began. Their bytes do not count: flushing large

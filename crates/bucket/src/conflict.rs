@@ -5,11 +5,11 @@ use object_store::path::Path;
 use obsync_core::{Expect, KeptBeside, StoreError};
 use obsync_protocol::VaultPath;
 
-use super::known::Occupant;
+use super::context::Shared;
+use super::error::{Action, Trouble};
+use super::metadata::Facts;
+use super::object_cache::Occupant;
 use super::objects::{Guard, Listed};
-use super::shared::Shared;
-use super::stamp::Facts;
-use super::trouble::{Action, Trouble};
 use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.
