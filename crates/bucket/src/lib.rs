@@ -23,7 +23,7 @@
 //!   lacks; `http` is the way there, `request_limit` and `pace` say how many requests are on it at a time, `traffic` counts them,
 //!   `error` tells what goes wrong, `refusal` and `retries` what is done about that, `conditions` which conditions
 //!   the service keeps.
-//! - `writer`, `upload`, `parts`, `staging`, `memory`: contents on their way. `publish`, `conflict`: how they become
+//! - `writer`, `upload`, `parts`, `staging`, `memory`: contents on their way. `publish`, `queue`, `park`, `conflict`: how they become
 //!   visible. `holds`, `listing`, `object_cache`: what is there already. `remove`: what goes.
 
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
@@ -46,8 +46,10 @@ mod open;
 mod options;
 #[cfg(feature = "http")]
 mod pace;
+mod park;
 mod parts;
 mod publish;
+mod queue;
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod refusal;
 mod remove;
@@ -68,7 +70,6 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use object_store::path::Path;
 use obsync_core::{
     BatchLimit, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, Marked, Marker,
     MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
@@ -86,10 +87,7 @@ pub use self::s3::{AwsHttp, BucketSettings, SettingsError, load_aws_config};
 use self::context::Shared;
 use self::error::Action;
 use self::listing::PAGE;
-use self::metadata::Facts;
-use self::objects::Guard;
-use self::refusal::Next;
-use self::staging::Stage;
+use self::staging::{Original, Stage};
 use self::writer::BucketWriter;
 use obsync_core::blocking::lock;
 
@@ -128,26 +126,6 @@ impl BucketStore {
         });
         files.try_collect().await.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))
     }
-
-    /// Copies an object aside while its place is taken by another.
-    async fn park(
-        &self,
-        from: &Path,
-        facts: &Facts,
-        to: &VaultPath,
-        meta: &FileMeta,
-    ) -> Result<Option<Stage>, StoreError> {
-        let shared = &self.shared;
-        let key = shared.keys.of_parked(shared.run, shared.stages.number());
-        let attributes = shared.attributes(to, meta);
-        match shared.objects.copy(from, &facts.version, &key, Some(&attributes), &Guard::Anything).await {
-            Ok(version) => Ok(Some(Stage::Parked(key, Facts::of_written(version, meta, shared.vault())))),
-            Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => Ok(None),
-            // It comes from the vault.
-            Err(trouble) if trouble.next() == Some(Next::AnotherWay) => Ok(None),
-            Err(trouble) => Err(shared.failed(Action::Copy, to, &trouble)),
-        }
-    }
 }
 
 #[async_trait]
@@ -162,6 +140,10 @@ impl VaultStore for BucketStore {
 
     fn has_folders(&self) -> bool {
         false
+    }
+
+    fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
+        self.shared.keys.of(path).map(drop)
     }
 
     async fn repository_parts(
@@ -246,26 +228,20 @@ impl VaultStore for BucketStore {
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-        source_stays: bool,
     ) -> Result<Option<Staged>, StoreError> {
         let shared = &self.shared;
-        let (from_key, _) = (shared.keys.of(from)?, shared.keys.of(to)?);
-        let occupant = shared.recall(from, &from_key).await?;
+        let (key, _) = (shared.keys.of(from)?, shared.keys.of(to)?);
+        let occupant = shared.recall(from, &key).await?;
         let Some(facts) = occupant.facts().filter(|facts| facts.size == meta.size) else {
             return Ok(None);
         };
-        if !shared.has(from, &from_key, facts, KnownContent::from(meta)).await? {
+        if !shared.has(from, &key, facts, KnownContent::from(meta)).await? {
             return Ok(None);
         }
-        let stage = match source_stays {
-            true => Some(Stage::Original(from_key, facts.clone())),
-            false => self.park(&from_key, facts, to, meta).await?,
-        };
-        Ok(stage.map(|stage| Staged {
-            path: to.clone(),
-            meta: meta.clone(),
-            handle: shared.stages.put(stage),
-        }))
+        let (facts, path, meta) = (facts.clone(), to.clone(), meta.clone());
+        let original = Original { key, facts, path: path.clone(), meta: meta.clone() };
+        let handle = shared.stages.put(Stage::Original(Box::new(original)));
+        Ok(Some(Staged { path, meta, handle }))
     }
 
     async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {

@@ -33,8 +33,9 @@ use super::error::{Action, Kind, Trouble, again};
 use super::metadata::{self, Facts};
 use super::object_cache::Occupant;
 use super::objects::Guard;
+use super::queue::{Done, Order, Queue, Rest};
 use super::refusal::Next;
-use super::staging::Stage;
+use super::staging::{Original, Stage};
 
 /// How often a publication is tried while somebody else keeps changing what is at its path.
 const ATTEMPTS: usize = 8;
@@ -50,56 +51,64 @@ pub(super) async fn publish(
     batch: Vec<Publication>,
     stop: &CancellationToken,
 ) -> Vec<Answer> {
+    if let Err(error) = shared.park_originals(batch.iter().map(Publication::path)).await {
+        return batch.into_iter().map(|publication| failure(publication, again(&error))).collect();
+    }
     let fatal: OnceLock<StoreError> = OnceLock::new();
-    let mut waiting = batch.into_iter().enumerate();
-    let (mut under_way, mut answers) = (FuturesUnordered::new(), Vec::new());
+    let mut queue = Queue::new(batch);
+    let (mut under_way, mut answers, mut parked) = (FuturesUnordered::new(), Vec::new(), Vec::new());
     loop {
         // How many there may be at a time changes meanwhile. What is begun is not stopped any more.
         let more = shared.traffic.at_a_time().saturating_sub(under_way.len());
-        under_way.extend(waiting.by_ref().take(more).map(|(index, publication)| {
-            let fatal = &fatal;
-            async move {
-                let (answer, parked) = publish_unless(fatal, stop, shared, publication).await;
-                (index, answer, parked)
-            }
-        }));
-        match under_way.next().await {
-            Some(answer) => answers.push(answer),
-            None => break,
+        under_way.extend(queue.take(more).map(|order| publish_unless(&fatal, stop, shared, order)));
+        let Some(done) = under_way.next().await else { break };
+        if let Some((handle, stage)) = done.shared {
+            queue.go_on(shared, handle, stage);
         }
+        parked.extend(done.parked);
+        answers.push((done.index, done.answer));
     }
-    answers.sort_unstable_by_key(|(index, ..)| *index);
-    let (answers, parked): (Vec<Answer>, Vec<Option<Path>>) =
-        answers.into_iter().map(|(_, answer, parked)| (answer, parked)).unzip();
-    shared.discard_parked(parked.into_iter().flatten().collect()).await;
-    answers
+    shared.discard_parked(parked).await;
+    answers.sort_unstable_by_key(|(index, _)| *index);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// Publishes one file, unless the run cannot go on. Tells which parked copy is not needed any more.
+fn failure(publication: Publication, error: StoreError) -> Answer {
+    Err(PublishFailure { publication: Box::new(publication), error })
+}
+
+/// Publishes one file, unless the run cannot go on.
 async fn publish_unless(
     fatal: &OnceLock<StoreError>,
     stop: &CancellationToken,
     shared: &Shared,
-    publication: Publication,
-) -> (Answer, Option<Path>) {
-    let mut parked = None;
+    order: Order,
+) -> Done {
+    let Order { index, mut publication, stage } = order;
+    let handle = match &publication.content {
+        PublicationContent::CopyOfStaged(staged) => Some(staged.handle.clone()),
+        PublicationContent::Staged(_) | PublicationContent::InPlace { .. } => None,
+    };
+    let mut rest = Rest::default();
     let outcome = match fatal.get() {
         Some(error) => Err(again(error)),
-        None => publish_until(stop, shared, &publication, &mut parked).await,
+        None => publish_until(stop, shared, &mut publication, stage, &mut rest).await,
     };
     if let Err(error) = &outcome
         && error.is_fatal()
     {
         fatal.get_or_init(|| again(error));
     }
-    (outcome.map_err(|error| PublishFailure { publication: Box::new(publication), error }), parked)
+    let answer = outcome.or_else(|error| failure(publication, error));
+    Done { index, answer, shared: handle.map(|handle| (handle, rest.shared)), parked: rest.parked }
 }
 
 async fn publish_until(
     stop: &CancellationToken,
     shared: &Shared,
-    publication: &Publication,
-    parked: &mut Option<Path>,
+    publication: &mut Publication,
+    stage: Option<Stage>,
+    rest: &mut Rest,
 ) -> Result<Published, StoreError> {
     if stop.is_cancelled() {
         return Err(shared.site.stopped());
@@ -110,39 +119,58 @@ async fn publish_until(
     };
     tokio::select! {
         biased;
-        outcome = publish_one(shared, publication, parked) => outcome,
+        outcome = publish_one(shared, publication, stage, rest) => outcome,
         () = too_late => Err(shared.site.stopped()),
     }
 }
 
 async fn publish_one(
     shared: &Shared,
-    publication: &Publication,
-    parked: &mut Option<Path>,
+    publication: &mut Publication,
+    stage: Option<Stage>,
+    rest: &mut Rest,
 ) -> Result<Published, StoreError> {
-    match &publication.content {
+    let (staged, stays) = match &mut publication.content {
         PublicationContent::InPlace { path, meta } => {
             let facts = touch(shared, path, meta).await?;
-            Ok(Published { facts })
+            return Ok(Published { facts });
         }
-        PublicationContent::Staged(staged) => {
-            let stage = shared.stages.take(&staged.handle).ok_or_else(|| {
-                shared.site.io(Action::Write, staged.path.as_str(), "nothing is staged for it any more")
-            })?;
-            if let Stage::Parked(key, _) = &stage {
-                *parked = Some(key.clone());
-            }
-            let key = shared.keys.of(&staged.path)?;
-            let mut place = Place { shared, staged, key, stage };
-            let outcome = place.take(&publication.expect).await;
-            if matches!(outcome, Err(StoreError::Changed { .. })) {
-                // The engine may try again.
-                shared.stages.keep(&staged.handle, place.stage);
-                *parked = None;
-            }
-            outcome
-        }
+        PublicationContent::Staged(staged) => (staged, false),
+        PublicationContent::CopyOfStaged(staged) => (staged, true),
+    };
+    let stage = stage.or_else(|| shared.stages.take(&staged.handle)).ok_or_else(|| {
+        shared.site.io(Action::Write, staged.path.as_str(), "nothing is staged for it any more")
+    })?;
+    let key = shared.keys.of(&staged.path)?;
+    let mut place = Place { shared, staged, key, stage };
+    let outcome = place.take(&publication.expect).await;
+    let Place { key, stage, .. } = place;
+    if stays {
+        rest.shared = match &outcome {
+            Ok(published) => Some(original(shared, staged, key, published)),
+            Err(_) => stage.share(),
+        };
     }
+    match &outcome {
+        // The engine may try again.
+        Err(StoreError::Changed { .. }) => {
+            let again = Staged { handle: shared.stages.put(stage), ..staged.clone() };
+            publication.content = PublicationContent::Staged(again);
+        }
+        _ => rest.parked = stage.into_parked(),
+    }
+    outcome
+}
+
+/// A published file, for others to be copied from.
+fn original(shared: &Shared, staged: &Staged, key: Path, published: &Published) -> Stage {
+    let e_tag = match &published.facts {
+        Some(LocalFacts::Object { entity_tag, .. }) => Some(entity_tag.clone()),
+        _ => None,
+    };
+    let Staged { path, meta, .. } = staged.clone();
+    let facts = Facts::of_written(UpdateVersion { e_tag, version: None }, &meta, shared.vault());
+    Stage::Original(Box::new(Original { key, facts, path, meta }))
 }
 
 /// Gives an object that has the content already what it is to carry. Tells its facts then.
@@ -248,8 +276,8 @@ impl Place<'_> {
         let shared = self.shared;
         let kind = match &self.stage {
             Stage::Content { .. } => Conditional::Put,
-            Stage::Original(..) | Stage::Parked(..) => Conditional::Copy,
-            Stage::Upload { .. } => return Ok(None),
+            Stage::Original(_) | Stage::Parked(..) => Conditional::Copy,
+            Stage::Upload { .. } | Stage::Lost(_) => return Ok(None),
         };
         let fresh = shared.fresh.load(Ordering::Relaxed);
         if !fresh {
@@ -271,10 +299,10 @@ impl Place<'_> {
         let probe = self.shared.keys.of_probe(self.shared.run);
         match (kind, &self.stage) {
             (Conditional::Put, _) => objects.find_out_about_writes(&probe).await,
-            (_, Stage::Original(from, _) | Stage::Parked(from, _)) => {
-                objects.find_out_about_copies(from, &probe).await
-            }
-            _ => Ok(()),
+            (_, stage) => match copied_from(stage) {
+                Some((from, _)) => objects.find_out_about_copies(from, &probe).await,
+                None => Ok(()),
+            },
         }
     }
 
@@ -287,7 +315,7 @@ impl Place<'_> {
     /// its parts are gone.
     fn needs_content(&self, trouble: &Trouble) -> bool {
         let is_gone = matches!(self.stage, Stage::Upload { .. }) && trouble.kind == Kind::Missing;
-        is_gone || trouble.next() == Some(Next::AnotherWay)
+        is_gone || matches!(self.stage, Stage::Lost(_)) || trouble.next() == Some(Next::AnotherWay)
     }
 
     /// `None`: it is something else by now.
@@ -339,6 +367,9 @@ impl Place<'_> {
             Stage::Content { payload, .. } => {
                 objects.put(&self.key, payload.clone(), Some(meta.hash), attributes, guard).await
             }
+            Stage::Upload { key, .. } if *key != self.key => {
+                Err(Trouble::without_answer(Kind::Missing, "it was uploaded for another path"))
+            }
             Stage::Upload { upload, .. } => match objects.complete(upload, guard).await {
                 Ok(version) => Ok(version),
                 // The answer may be lost and the upload complete.
@@ -347,24 +378,35 @@ impl Place<'_> {
                     _ => Err(trouble),
                 },
             },
-            Stage::Original(from, facts) | Stage::Parked(from, facts) => {
-                objects.copy(from, &facts.version, &self.key, Some(&attributes), guard).await
-            }
+            stage @ (Stage::Original(_) | Stage::Parked(..)) => match copied_from(stage) {
+                Some((from, facts)) => {
+                    objects.copy(from, &facts.version, &self.key, Some(&attributes), guard).await
+                }
+                None => Err(Trouble::without_answer(Kind::Missing, "there is nothing to copy")),
+            },
+            Stage::Lost(trouble) => Err(trouble.clone()),
         }
     }
 
     /// After a conflict: an error if it is the original of a copy that changed and not what is at the copy's place.
     async fn check_original(&mut self, trouble: &Trouble) -> Result<(), StoreError> {
-        let (Stage::Original(from, facts) | Stage::Parked(from, facts)) = &self.stage else {
-            return Ok(());
-        };
+        let Some((from, facts)) = copied_from(&self.stage) else { return Ok(()) };
         let found = self.shared.objects.head(from).await;
         let found = found.map_err(|trouble| self.shared.failed(Action::Look, &self.staged.path, &trouble))?;
         if found.is_some_and(|found| found.version.e_tag == facts.version.e_tag) && trouble.is_conflict() {
             return Ok(());
         }
         let reason = "the file that it was to be a copy of was changed meanwhile";
-        Err(self.shared.site.io(Action::Copy, self.staged.path.as_str(), reason))
+        Err(self.shared.content_needed(&self.staged.path, &Trouble::without_answer(Kind::Other, reason)))
+    }
+}
+
+/// The object that a content is copied from.
+fn copied_from(stage: &Stage) -> Option<(&Path, &Facts)> {
+    match stage {
+        Stage::Original(original) => Some((&original.key, &original.facts)),
+        Stage::Parked(key, facts) => Some((key, facts)),
+        Stage::Content { .. } | Stage::Upload { .. } | Stage::Lost(_) => None,
     }
 }
 

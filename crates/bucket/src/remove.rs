@@ -11,7 +11,7 @@ use obsync_protocol::VaultPath;
 use super::conditions::Conditional;
 use super::conflict::keep_beside;
 use super::context::Shared;
-use super::error::{Action, Trouble};
+use super::error::{Action, Trouble, again};
 use super::listing::PAGE;
 use super::object_cache::Occupant;
 use super::objects::{Doomed, is_older};
@@ -36,6 +36,9 @@ enum Fate {
 pub(super) async fn remove_files(shared: &Shared, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
     if shared.options.keep_deleted {
         return files.into_iter().map(|_| Ok(Removal::Retained)).collect();
+    }
+    if let Err(error) = shared.park_originals(files.iter().map(|file| &file.path)).await {
+        return files.iter().map(|_| Err(again(&error))).collect();
     }
     let mut answers: Vec<Option<Result<Removal, StoreError>>> = files.iter().map(|_| None).collect();
     find_out(shared, &files, &mut answers).await;
@@ -183,13 +186,9 @@ impl Shared {
     /// Lets go of all that is staged.
     pub(super) async fn discard_stages(&self) {
         let stages = self.stages.take_all();
-        let parked = stages.iter().filter_map(|stage| match stage {
-            Stage::Parked(key, _) => Some(key.clone()),
-            Stage::Content { .. } | Stage::Upload { .. } | Stage::Original(..) => None,
-        });
-        self.discard_parked(parked.collect()).await;
         // Uploads are aborted when they are dropped.
-        drop(stages);
+        let parked = stages.into_iter().filter_map(Stage::into_parked);
+        self.discard_parked(parked.collect()).await;
         if !self.objects.settle(SETTLE_LIMIT).await {
             tracing::warn!("uploads are still being aborted; a later run looks for those that are left");
         }

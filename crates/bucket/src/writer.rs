@@ -90,10 +90,12 @@ impl FileWriter for BucketWriter {
     async fn finish(self: Box<Self>) -> Result<Staged, StoreError> {
         let BucketWriter { shared, path, meta, taken, room, .. } = *self;
         let stage = match taken {
-            Taken::Memory(chunks) => Stage::Content { payload: chunks.into_iter().collect(), _room: room },
+            Taken::Memory(chunks) => {
+                Stage::Content { payload: chunks.into_iter().collect(), memory: Arc::new(room) }
+            }
             Taken::Upload(mut upload) => {
                 upload.finish().await.map_err(|trouble| failed(&shared, &path, &trouble))?;
-                Stage::Upload { upload, _room: room }
+                Stage::Upload { upload, key: shared.keys.of(&path)?, _memory: room }
             }
         };
         Ok(Staged { path, meta, handle: shared.stages.put(stage) })

@@ -1,6 +1,9 @@
 //! The promises of [`VaultStore`] about what is staged.
 
-use obsync_core::{FileMeta, Found, KnownContent, Removable, Removal, VaultStore, Wanted};
+use obsync_core::{
+    Expect, FileMeta, Found, KnownContent, Publication, PublicationContent, Removable, Removal, Staged,
+    StoreError, VaultStore, Wanted,
+};
 
 use super::tools::{at, meta, place, publish_one, stage};
 use super::vault_store::{TIME, VaultStoreSite, assert_file, listed};
@@ -61,7 +64,7 @@ pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(site: &impl Vaul
     let store = site.open().await;
     drop(stage(&store, "a.md", b"text", TIME).await);
     site.plant("b.md", b"copied").await;
-    let copy = store.copy(&at("b.md"), &at("c.md"), &meta(b"copied", TIME), false).await.expect("copy");
+    let copy = store.copy(&at("b.md"), &at("c.md"), &meta(b"copied", TIME)).await.expect("copy");
     drop(copy.expect("the content"));
     store.discard_staged().await.expect("discard");
     store.end_run().await;
@@ -93,7 +96,7 @@ pub(super) async fn a_copy_is_checked(site: &impl VaultStoreSite) {
     let store = site.open().await;
     site.plant("a.md", b"text").await;
     let copy = async |from: &str, content: &[u8]| {
-        store.copy(&at(from), &at("new/b.md"), &meta(content, TIME), true).await.expect("copy")
+        store.copy(&at(from), &at("new/b.md"), &meta(content, TIME)).await.expect("copy")
     };
     assert!(copy("a.md", b"TEXT").await.is_none(), "other content");
     assert!(copy("a.md", b"longer text").await.is_none(), "another size");
@@ -118,7 +121,7 @@ pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &im
             assert_eq!(store.holds(wanted()).await.expect("holds"), [false], "{path} as of {size} bytes");
             let found = store.look(wanted()).await.expect("look");
             assert!(!found.contains(&Found::Wanted), "{path} as of {size} bytes");
-            let copy = store.copy(&at(path), &at("b.md"), &lie, true).await.expect("copy");
+            let copy = store.copy(&at(path), &at("b.md"), &lie).await.expect("copy");
             assert!(copy.is_none(), "{path} as of {size} bytes");
         }
         let file = Removable { path: at("a.md"), content: KnownContent { hash: lie.hash, size } };
@@ -138,17 +141,80 @@ pub(super) async fn a_copy_can_outlast_its_source(site: &impl VaultStoreSite) {
     for (from, to, content) in
         [("a.md", "b.md", &b"one"[..]), ("b.md", "a.md", b"two"), ("a.md", "c.md", b"one")]
     {
-        let copy = store.copy(&at(from), &at(to), &meta(content, TIME + 1), false).await.expect("copy");
+        let copy = store.copy(&at(from), &at(to), &meta(content, TIME + 1)).await.expect("copy");
         swap.push(copy.expect("the content"));
     }
-    site.plant("a.md", b"a foreign text").await;
     for staged in swap {
         let path = staged.path.clone();
-        publish_one(&store, staged, Some(KnownContent::of(b"two"))).await.expect("publish");
+        let before: &[u8] = if path.as_str() == "a.md" { b"one" } else { b"two" };
+        publish_one(&store, staged, Some(KnownContent::of(before))).await.expect("publish");
         assert_eq!(site.mtime(path.as_str()).await, Some(TIME + 1));
     }
     assert_file(site, "a.md", b"two", TIME + 1).await;
     assert_file(site, "b.md", b"one", TIME + 1).await;
     assert_file(site, "c.md", b"one", TIME + 1).await;
-    assert_eq!(listed(&store).await.len(), 4, "three files and a conflicted copy");
+    assert_eq!(listed(&store).await, ["a.md", "b.md", "c.md"]);
+}
+
+pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(site: &impl VaultStoreSite) {
+    // Small enough to wait in memory, and large enough to go up in parts.
+    for content in [b"text".to_vec(), vec![b'x'; 9 << 20]] {
+        let store = site.open().await;
+        site.plant("others.md", b"a user's text").await;
+        place(&store, "ours.md", b"old", TIME, None).await;
+        let paths =
+            [("first.md", None), ("others.md", None), ("ours.md", Some(&b"old"[..])), ("new/last.md", None)];
+        let staged = stage(&store, "first.md", &content, TIME).await;
+        let mut batch: Vec<Publication> = Vec::new();
+        for (index, (path, replaces)) in paths.iter().enumerate() {
+            let meta = meta(&content, TIME + index as i64);
+            let copy = Staged { path: at(path), meta, handle: staged.handle.clone() };
+            let content = match index + 1 == paths.len() {
+                true => PublicationContent::Staged(copy),
+                false => PublicationContent::CopyOfStaged(copy),
+            };
+            batch.push(Publication { content, expect: replaces.map(KnownContent::of).into() });
+        }
+        // In two batches: the content stays staged between them.
+        let second = batch.split_off(2);
+        let mut answers = store.publish(batch).await;
+        answers.extend(store.publish(second).await);
+        let failed: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        let [failure] = &failed[..] else { panic!("all but the user's: {failed:?}") };
+        assert!(matches!(failure.error, StoreError::Changed { .. }), "{}", failure.error);
+        // What is handed back can be published by itself.
+        let PublicationContent::Staged(again) = &failure.publication.content else { panic!("staged") };
+        publish_one(&store, again.clone(), Some(KnownContent::of(b"a user's text"))).await.expect("publish");
+        for (index, (path, _)) in paths.iter().enumerate() {
+            assert_file(site, path, &content, TIME + index as i64).await;
+        }
+        store.discard_staged().await.expect("discard");
+        for (path, _) in paths {
+            let file = Removable { path: at(path), content: KnownContent::of(&content) };
+            assert_eq!(
+                store.remove_files(vec![file]).await.pop().expect("one").expect("gone"),
+                Removal::Removed
+            );
+        }
+        store.end_run().await;
+    }
+}
+
+pub(super) async fn a_path_that_fails_takes_no_other_with_it(site: &impl VaultStoreSite) {
+    let store = site.open().await;
+    site.plant("first.md", b"a user's text").await;
+    let content = vec![b'x'; 100];
+    let staged = stage(&store, "first.md", &content, TIME).await;
+    let copy = |path: &str| Staged { path: at(path), ..staged.clone() };
+    let batch = vec![
+        PublicationContent::CopyOfStaged(copy("first.md")),
+        PublicationContent::CopyOfStaged(copy("second.md")),
+        PublicationContent::Staged(copy("third.md")),
+    ];
+    let batch = batch.into_iter().map(|content| Publication { content, expect: Expect::Absent });
+    let answers: Vec<bool> = store.publish(batch.collect()).await.iter().map(Result::is_ok).collect();
+    assert_eq!(answers, [false, true, true]);
+    assert_file(site, "second.md", &content, TIME).await;
+    assert_file(site, "third.md", &content, TIME).await;
+    assert_eq!(site.content("first.md").await.as_deref(), Some(&b"a user's text"[..]));
 }

@@ -74,6 +74,8 @@ pub async fn check_vault_store<S: VaultStoreSite>(fresh: impl AsyncFn() -> S) {
     staging::a_copy_is_checked(&fresh().await).await;
     staging::a_content_of_another_size_than_listed_is_not_there(&fresh().await).await;
     staging::a_copy_can_outlast_its_source(&fresh().await).await;
+    staging::a_content_is_staged_once_for_any_number_of_paths(&fresh().await).await;
+    staging::a_path_that_fails_takes_no_other_with_it(&fresh().await).await;
 }
 
 /// Checks that the content and the time at a path are these.

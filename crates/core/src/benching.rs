@@ -83,6 +83,7 @@ pub fn plan(entries: Entries, destination: Destination, filter: &Filter) -> Made
         filter,
         mode,
         reach: Reach::Everything,
+        is_sequel: false,
         rechecked: 0,
         folds_names,
     };

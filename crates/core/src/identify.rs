@@ -25,7 +25,7 @@ impl Run<'_> {
     pub(crate) async fn judge_destination(
         &self,
         known: &mut VaultState,
-        fresh: bool,
+        is_empty: bool,
         report: &mut Report,
     ) -> Result<MarkerFound, PullError> {
         let tag = known.destination.as_ref().and_then(|destination| destination.tag.as_deref());
@@ -33,7 +33,7 @@ impl Run<'_> {
         let begun = known.version > 0;
         let doubt = match judge(known.destination.as_ref(), begun, &found, &self.source.vault.id) {
             Err(doubt) => Some(doubt),
-            Ok(()) if begun => self.doubt_files(fresh).await?,
+            Ok(()) if begun => self.doubt_files(is_empty).await?,
             Ok(()) => None,
         };
         if let Some(doubt) = doubt {
@@ -57,8 +57,8 @@ impl Run<'_> {
     }
 
     /// Whether recorded files are gone, or older than they were.
-    async fn doubt_files(&self, fresh: bool) -> Result<Option<Doubt>, PullError> {
-        if fresh {
+    async fn doubt_files(&self, is_empty: bool) -> Result<Option<Doubt>, PullError> {
+        if is_empty {
             let has_files = self.state.all_records().await?.iter().any(|record| record.file().is_some());
             return Ok(has_files.then_some(Doubt::OtherFiles));
         }

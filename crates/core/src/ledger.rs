@@ -11,7 +11,7 @@ use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 use crate::brake;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::identity::DestinationIdentity;
-use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Intent, Record};
+use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Deletions, Intent, Record};
 use crate::report::{Failure, Report};
 use crate::schedule::Transfer;
 use crate::state::{Commit, StateError, StateStore, VaultState};
@@ -70,7 +70,7 @@ impl Accepted {
     }
 }
 
-/// The account of one round of a pull.
+/// The account of a pull.
 pub(crate) struct Ledger<'a> {
     state: Arc<dyn StateStore>,
     keys: VaultKeys,
@@ -87,9 +87,9 @@ pub(crate) struct Ledger<'a> {
     pending: Commit,
     /// Changes that the next commit completes.
     completed: Vec<Uid>,
-    /// What was deferred in this round.
+    /// What was deferred in this run.
     deferred: HashSet<DeferredKey>,
-    /// What failed in this round and could not be deferred for lack of room.
+    /// What failed in this run and could not be deferred for lack of room.
     unremembered: HashSet<DeferredKey>,
     remembered: Remembered,
     pub(crate) accepted: Accepted,
@@ -104,7 +104,7 @@ impl<'a> Ledger<'a> {
         state: Arc<dyn StateStore>,
         keys: VaultKeys,
         filter: Filter,
-        watermark: Watermark,
+        (watermark, rechecked): (Watermark, Option<Watermark>),
         written: VaultState,
         remembered: Remembered,
         report: &'a mut Report,
@@ -116,7 +116,7 @@ impl<'a> Ledger<'a> {
             keys,
             filter,
             watermark,
-            rechecked: None,
+            rechecked,
             written,
             next,
             report,
@@ -134,7 +134,7 @@ impl<'a> Ledger<'a> {
     /// A file or folder is in place, durably.
     pub(crate) fn recorded(&mut self, record: Record) {
         self.completed.push(record.uid());
-        self.pending.settled.push(DeferredKey::plain(&record.path));
+        self.resolve(&record.path);
         self.pending.records.push(record);
     }
 
@@ -147,8 +147,17 @@ impl<'a> Ledger<'a> {
     /// A file or folder is gone, durably (or is not the vault's any more).
     pub(crate) fn forgotten(&mut self, path: VaultPath, uid: Uid) {
         self.completed.push(uid);
-        self.pending.settled.push(DeferredKey::plain(&path));
+        self.resolve(&path);
         self.pending.forgotten.push(path);
+    }
+
+    /// What was deferred of a path is obsolete.
+    fn resolve(&mut self, path: &VaultPath) {
+        let key = DeferredKey::plain(path);
+        if !self.deferred.is_empty() {
+            self.deferred.remove(&key);
+        }
+        self.pending.settled.push(key);
     }
 
     /// Nothing is claimed of this path any more.
@@ -174,7 +183,7 @@ impl<'a> Ledger<'a> {
 
     /// A change could not be applied.
     pub(crate) fn failed(&mut self, entry: &RemoteEntry, reason: String) {
-        self.postponed(entry, reason.clone());
+        self.postpone(entry, reason.clone());
         self.report.fail(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
     }
 
@@ -228,8 +237,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A change could not be applied now, and the next round or run will try again; not worth a line in the report yet.
-    fn postponed(&mut self, entry: &RemoteEntry, reason: String) {
+    /// Keeps a change that could not be applied for the next run.
+    fn postpone(&mut self, entry: &RemoteEntry, reason: String) {
         tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
         // A deletion that fails stays confirmed.
         let cause = match !entry.is_live() && self.confirmed_deletions.contains(&entry.path) {
@@ -254,22 +263,29 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A content could not be had now, and the next round or run will try again.
-    pub(crate) fn transfer_postponed(&mut self, transfer: &Transfer, reason: &str) {
-        self.missing(transfer);
-        for entry in transfer.entries() {
-            self.postponed(&entry, reason.to_owned());
+    /// A change that was begun needs nothing any more, because a later one takes its place.
+    pub(crate) fn superseded(&mut self, uid: Uid) {
+        self.completed.push(uid);
+    }
+
+    /// The vault was listed up to this version, and these changes came to what is to be done.
+    pub(crate) fn extend(&mut self, version: u64, uids: impl Iterator<Item = Uid>) {
+        for uid in uids {
+            self.watermark.begin(uid);
+            self.rechecked.iter_mut().for_each(|rechecked| rechecked.begin(uid));
         }
+        self.watermark.rise(version);
+        self.rechecked.iter_mut().for_each(|rechecked| rechecked.rise(version));
     }
 
     /// Where the state claims the very content that was to be brought back, it does so no longer: else the next attempt
     /// would find nothing to do.
-    fn missing(&mut self, transfer: &Transfer) {
+    pub(crate) fn missing(&mut self, transfer: &Transfer) {
         let claimed = transfer.targets.iter().filter(|target| target.is_recorded_as(transfer.hash));
         self.pending.forgotten.extend(claimed.map(|target| target.path.clone()));
     }
 
-    /// Whether the change of this path was deferred in this round, or is to be listed anew.
+    /// Whether the change of this path was deferred in this run, or is to be listed anew.
     pub(crate) fn has_deferred(&self, path: &VaultPath) -> bool {
         let key = DeferredKey::plain(path);
         self.deferred.contains(&key) || self.unremembered.contains(&key)
@@ -361,19 +377,19 @@ impl<'a> Ledger<'a> {
         self.next.destination = destination;
     }
 
+    /// The deletions of the last hour.
+    pub(crate) fn deletions(&self) -> &[Deletions] {
+        &self.next.deletions
+    }
+
     /// Whether there is something to commit.
     pub(crate) fn is_behind(&self) -> bool {
         !self.completed.is_empty()
     }
 
-    /// Says durably, before anything is done, how thorough this round is and whether its filter is a new one: if the
-    /// round is cut short, the next one has to make up for it.
-    pub(crate) async fn open(
-        &mut self,
-        rechecked: Option<Watermark>,
-        filter: &str,
-    ) -> Result<(), StateError> {
-        self.rechecked = rechecked;
+    /// Says durably, before anything is done, how thorough this run is and whether its filter is a new one: if the
+    /// run is cut short, the next one has to make up for it.
+    pub(crate) async fn open(&mut self, filter: &str) -> Result<(), StateError> {
         if self.next.filter.as_deref() != Some(filter) {
             self.next.filter = None;
         }

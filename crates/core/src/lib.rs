@@ -11,6 +11,7 @@ mod admission;
 pub mod benching;
 pub mod blocking;
 mod brake;
+mod catch_up;
 pub mod conflicted_copy;
 mod cursor;
 mod earlier;

@@ -211,7 +211,7 @@ fn is_zero(value: &u64) -> bool {
 }
 
 impl Report {
-    /// Adds a warning that is not in it yet: several rounds of one pull may have the same to say.
+    /// Adds a warning that is not in it yet: several listings of one pull may have the same to say.
     pub(crate) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -302,16 +302,6 @@ impl Report {
         } else {
             self.failures_unlisted += 1;
         }
-    }
-
-    /// Forgets the changes that were not applied, because all of them are tried again.
-    pub(crate) fn forget_failures(&mut self) {
-        self.failures.clear();
-        self.held_back.clear();
-        self.held_back_unlisted = 0;
-        self.failures_unlisted = 0;
-        self.accepted_failures = 0;
-        self.has_lasting_failures = false;
     }
 
     /// Takes in a file that the filter leaves out.

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::{EntryKind, RemoteEntry};
@@ -33,6 +33,16 @@ pub(crate) struct Rescued {
 pub(crate) struct RenamedFile {
     removal: FileRemoval,
     targets: Vec<Target>,
+}
+
+impl RenamedFile {
+    pub(crate) fn path(&self) -> &VaultPath {
+        &self.removal.file.path
+    }
+
+    pub(crate) fn uid(&self) -> Uid {
+        self.removal.uid
+    }
 }
 
 impl Publisher<'_, '_> {
@@ -67,7 +77,7 @@ impl Publisher<'_, '_> {
             let ready = scout.survey(&mut changed).await?;
             self.publish(ready).await?;
             // Changed after they were looked at.
-            changed.append(&mut self.left_over);
+            changed.append(&mut self.refetch);
             for transfer in changed {
                 for target in &transfer.targets {
                     let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
@@ -147,9 +157,9 @@ impl Publisher<'_, '_> {
 
     /// Targets of rescues that are neither in place nor known to be out of reach.
     fn missing_targets(&self, rescued: &Rescued) -> HashSet<VaultPath> {
-        let held = rescued.held.iter().map(|ready| &ready.transfer);
-        let transfers = held.chain(&rescued.later).chain(&self.left_over);
-        transfers.flat_map(|transfer| &transfer.targets).map(|target| target.path.clone()).collect()
+        let transfers = rescued.later.iter().chain(&self.refetch);
+        let missing = transfers.flat_map(|transfer| &transfer.targets).map(|target| &target.path);
+        missing.chain(rescued.held.iter().map(Ready::path)).cloned().collect()
     }
 
     /// Removes files whose content is at its other paths now; those of which a path failed are kept.
@@ -183,7 +193,7 @@ impl Publisher<'_, '_> {
         match staged {
             Ok(None) => rescued.later.push(Transfer { source: Source::Remote, ..transfer }),
             Ok(Some((staged, origin))) if transfer.targets[0].obstructed => {
-                rescued.held.push(Ready::staged(staged, origin, transfer));
+                rescued.held.extend(Ready::staged(staged, origin, transfer));
             }
             Ok(Some((staged, origin))) => {
                 let (blocked, free): (Vec<Target>, Vec<Target>) =
@@ -192,10 +202,10 @@ impl Publisher<'_, '_> {
                     let source = Source::Local(staged.path.clone());
                     rescued.later.push(Transfer { source, targets: blocked, ..transfer });
                 }
-                ready.push(Ready::staged(staged, origin, Transfer { targets: free, ..transfer }));
+                ready.extend(Ready::staged(staged, origin, Transfer { targets: free, ..transfer }));
             }
             Err(error) if error.is_fatal() => return Err(error.into()),
-            Err(error) => self.first_target_failed(transfer, &error.to_string()),
+            Err(error) => self.not_staged(transfer, &error.to_string()),
         }
         Ok(())
     }

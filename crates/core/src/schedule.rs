@@ -33,6 +33,8 @@ pub(crate) struct ScheduleInput<'a> {
     /// How far to go with what is recorded. All but [`Reach::Everything`] need a listing from the first version on, and all
     /// records.
     pub(crate) reach: Reach,
+    /// The listing is of what came after an earlier one of this run: it says nothing of other paths.
+    pub(crate) is_sequel: bool,
     /// Up to this version an earlier full pull, which was cut short, looked at everything again.
     pub(crate) rechecked: u64,
     /// Which names the destination takes for one; if any, `records` holds all paths.
@@ -177,10 +179,10 @@ impl Schedule {
         let records = std::mem::take(&mut input.records);
         let mut scheduler = Scheduler::new(records, &input);
         match input.reach {
-            Reach::Everything if input.mode == Mode::Full => {
+            Reach::Everything if input.mode == Mode::Full && !input.is_sequel => {
                 scheduler.remove_unlisted(&input.entries, &input.unclear, input.filter);
             }
-            Reach::KeepEverything => scheduler.release(&input.entries),
+            Reach::KeepEverything => scheduler.release(&input.entries, input.is_sequel),
             Reach::Everything | Reach::Listed | Reach::Additions => {}
         }
         let mut entries = scheduler.admit(input.entries, input.filter);
@@ -274,13 +276,16 @@ impl Scheduler {
         }
     }
 
-    /// Gives up every record that the listing does not confirm.
-    fn release(&mut self, entries: &[RemoteEntry]) {
+    /// Gives up every record that the listing does not confirm; of its own paths alone if it is a sequel.
+    fn release(&mut self, entries: &[RemoteEntry], is_sequel: bool) {
         let listed: HashMap<&VaultPath, &RemoteEntry> =
             entries.iter().map(|entry| (&entry.path, entry)).collect();
         let Scheduler { records, schedule, vanishing, vanishing_paths, rules, .. } = self;
         let is_released = |path: &VaultPath, record: &Record| {
             let remote = listed.get(path).map_or(Remote::Unlisted, |entry| entry.remote());
+            if is_sequel && remote == Remote::Unlisted {
+                return false;
+            }
             decide(Some(record), Local::NotScanned, remote, rules).before == Before::Release
         };
         for (path, record) in records.extract_if(|path, record| is_released(path, record)) {

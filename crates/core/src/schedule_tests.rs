@@ -46,6 +46,7 @@ struct Given {
     mode: Mode,
     reach: Reach,
     rechecked: u64,
+    is_sequel: bool,
     folds_names: NameFolding,
 }
 
@@ -58,6 +59,7 @@ fn given(records: impl IntoIterator<Item = Record>) -> Given {
         mode: Mode::Incremental,
         reach: Reach::Everything,
         rechecked: 0,
+        is_sequel: false,
         folds_names: NameFolding::Nothing,
     }
 }
@@ -78,6 +80,7 @@ impl Given {
             mode: self.mode,
             reach: self.reach,
             rechecked: self.rechecked,
+            is_sequel: self.is_sequel,
             folds_names: self.folds_names,
         })
     }

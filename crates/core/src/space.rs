@@ -34,7 +34,7 @@ impl Publisher<'_, '_> {
             return Ok(());
         }
         // What is there already takes none. To look is worth it only now: it reads files.
-        let needs = match scout.fresh {
+        let needs = match scout.is_empty {
             true => transfers.iter().map(Need::of).collect(),
             false => missing_space(self.store.as_ref(), transfers).await?,
         };

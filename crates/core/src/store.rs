@@ -22,7 +22,7 @@ use crate::repositories::repository_parts_among;
 use crate::scan::{LocalTree, OpenFile, ScanInput};
 
 /// A file that is complete and checked but not visible yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Staged {
     /// Where it is to appear.
     pub path: VaultPath,
@@ -83,6 +83,9 @@ pub struct KeptBeside {
 pub enum PublicationContent {
     /// A staged file takes the place of whatever is there.
     Staged(Staged),
+    /// A copy of a staged file does, and the file stays staged for further paths: all but the last that want its content. The
+    /// first is the path that it was staged for. A copy that was not published is handed back as a staged file of its own.
+    CopyOfStaged(Staged),
     /// The store holds this very content at this path already; only its times are to be set.
     InPlace {
         /// The path in question.
@@ -103,7 +106,7 @@ impl PublicationContent {
     /// What is staged, if it is not in place.
     pub fn staged(&self) -> Option<&Staged> {
         match self {
-            PublicationContent::Staged(staged) => Some(staged),
+            PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged) => Some(staged),
             PublicationContent::InPlace { .. } => None,
         }
     }
@@ -111,7 +114,7 @@ impl PublicationContent {
     /// Where it is, or is to be.
     pub fn path(&self) -> &VaultPath {
         match self {
-            PublicationContent::Staged(staged) => &staged.path,
+            PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged) => &staged.path,
             PublicationContent::InPlace { path, .. } => path,
         }
     }
@@ -119,7 +122,7 @@ impl PublicationContent {
     /// What it carries.
     pub fn meta(&self) -> &FileMeta {
         match self {
-            PublicationContent::Staged(staged) => &staged.meta,
+            PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged) => &staged.meta,
             PublicationContent::InPlace { meta, .. } => meta,
         }
     }
@@ -353,16 +356,13 @@ pub trait VaultStore: Send + Sync + 'static {
     /// Content that an interrupted run left staged, checked against its hash; `None` when there is none.
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError>;
 
-    /// Stages a copy of what is at `from`, checking it; `None` when `from` does not hold `meta.hash`.
-    ///
-    /// `source_stays` promises that what is at `from` is neither removed nor replaced by obsync until the copy is
-    /// published, so that a store may leave the copying until then.
+    /// Stages a copy of what is at `from`, checking it; `None` when `from` does not hold `meta.hash`. What the store itself
+    /// removes or replaces at `from` until the copy is published makes no difference to the copy.
     async fn copy(
         &self,
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-        source_stays: bool,
     ) -> Result<Option<Staged>, StoreError>;
 
     /// Does ahead what [`publish`](Self::publish) would have to do before it can make what has these

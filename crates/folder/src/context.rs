@@ -10,6 +10,7 @@ use obsync_protocol::{ContentHash, VaultPath};
 
 use super::FolderOptions;
 use super::background_flush::Early;
+use super::copies::Copied;
 use super::entry::{hash, open_file, set_file_time};
 use super::error::{Action, Site};
 use super::exchange::Taken;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) held: Held,
     pub(super) early: Early,
     pub(super) seen: Seen,
+    pub(super) copied: Copied,
     /// There are files whose times obsync may not set.
     pub(super) untimed: AtomicBool,
     /// Files that came out of their places and are to be compared once more.
@@ -70,6 +72,7 @@ impl Shared {
             held: Held::default(),
             early: Early::default(),
             seen: Seen::default(),
+            copied: Copied::default(),
             untimed: AtomicBool::new(false),
             taken: Mutex::default(),
             kept: Mutex::default(),
@@ -274,6 +277,7 @@ impl Shared {
         self.held.discard();
         self.early.forget();
         self.seen.clear();
+        self.copied.clear();
         let Some(root) = self.root()? else { return Ok(()) };
         lock(&self.staging).discard(&root)
     }

@@ -5,7 +5,7 @@
 //! where the last segment is never followed if it is a link.
 //!
 //! - `context`: the destination, opened or made when needed; `root`, its handle; `lock`, the lock on it; `parents`, folders in it.
-//! - `staging`, `writer`, `write_buffer`, `background_flush`: files that are not visible yet. `publish`: how they become so,
+//! - `staging`, `writer`, `write_buffer`, `background_flush`, `copies`: files that are not visible yet. `publish`: how they become so,
 //!   with `rename`, `conflict` (conflicted copies) and `transplant` (other file systems below the root).
 //! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
 //! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `error`: errors.
@@ -15,6 +15,7 @@
 mod background_flush;
 mod conflict;
 mod context;
+mod copies;
 mod entry;
 mod error;
 mod exchange;
@@ -327,7 +328,6 @@ impl VaultStore for FolderStore {
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-        _source_stays: bool,
     ) -> Result<Option<Staged>, StoreError> {
         let (from, to, meta) = (from.clone(), to.clone(), meta.clone());
         self.run(move |shared| shared.copy(&from, to, meta)).await

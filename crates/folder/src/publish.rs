@@ -46,6 +46,7 @@ pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answe
         return Vec::new();
     }
     let mut unwritten = shared.held.settle(batch.iter_mut().map(staged_in));
+    shared.make_copies(&mut batch, &mut unwritten);
     if let Some(fatal) = unwritten.values().find(|error| error.is_fatal()) {
         return fail_all(batch, fatal);
     }
@@ -137,9 +138,11 @@ fn distrust(shared: &Shared) {
         .unwrap_or_else(|error| tracing::warn!(%error, "what was staged cannot be discarded"));
 }
 
-fn staged_in(publication: &mut Publication) -> Option<&mut Staged> {
+/// What is staged for a publication, and whether it stays so for others.
+fn staged_in(publication: &mut Publication) -> Option<(&mut Staged, bool)> {
     match &mut publication.content {
-        PublicationContent::Staged(staged) => Some(staged),
+        PublicationContent::Staged(staged) => Some((staged, false)),
+        PublicationContent::CopyOfStaged(staged) => Some((staged, true)),
         PublicationContent::InPlace { .. } => None,
     }
 }
@@ -193,7 +196,7 @@ impl Publisher<'_> {
             (PublicationContent::Staged(staged), Some(staging)) => {
                 self.place(&staging, staged, publication.expect.content())
             }
-            (PublicationContent::Staged(staged), None) => {
+            (PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged), _) => {
                 Err(self.root.site.not_found(Action::Place, staged.path.as_str()))
             }
             (PublicationContent::InPlace { path, meta }, _) => self.touch(path, meta),

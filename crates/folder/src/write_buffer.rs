@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use obsync_core::{Staged, StoreError};
 
+use super::error::again;
 use super::writer::Portion;
 use obsync_core::blocking::lock;
 
@@ -108,21 +109,28 @@ impl Held {
         }
     }
 
-    /// Has what waits of a batch written, and gives each of these its file in the staging folder. Blocks.
+    /// Has what waits of a batch written, and gives each of these its file in the staging folder; with each, whether it stays
+    /// staged for a later one. Blocks.
     ///
     /// # Errors
     ///
     /// Those of the contents that could not be written, by their place in `batch`.
     pub(super) fn settle<'s>(
         &self,
-        batch: impl Iterator<Item = Option<&'s mut Staged>>,
+        batch: impl Iterator<Item = Option<(&'s mut Staged, bool)>>,
     ) -> HashMap<usize, StoreError> {
         let mut failed = HashMap::new();
         for (index, staged) in batch.enumerate() {
-            let Some(staged) = staged.filter(|staged| staged.handle.starts_with(MARK)) else { continue };
-            let Some(slot) = lock(&self.0).slots.remove(&staged.handle) else { continue };
-            match slot.take() {
-                Some(Ok(written)) => staged.handle = written.handle,
+            let Some((staged, stays)) = staged.filter(|(staged, _)| staged.handle.starts_with(MARK)) else {
+                continue;
+            };
+            let slot = match stays {
+                true => lock(&self.0).slots.get(&staged.handle).cloned(),
+                false => lock(&self.0).slots.remove(&staged.handle),
+            };
+            let Some(slot) = slot else { continue };
+            match slot.written() {
+                Some(Ok(handle)) => staged.handle = handle,
                 Some(Err(error)) => {
                     failed.insert(index, error);
                 }
@@ -152,11 +160,12 @@ impl Slot {
         lock(&self.content).write();
     }
 
-    /// Takes the written content out.
-    fn take(&self) -> Option<Result<Staged, StoreError>> {
+    /// The handle of the written content.
+    fn written(&self) -> Option<Result<String, StoreError>> {
         self.write();
-        match std::mem::replace(&mut *lock(&self.content), Content::Taken) {
-            Content::Written(result) => Some(result),
+        match &*lock(&self.content) {
+            Content::Written(Ok(staged)) => Some(Ok(staged.handle.clone())),
+            Content::Written(Err(error)) => Some(Err(again(error))),
             Content::Waiting(_) | Content::Taken => None,
         }
     }

@@ -110,7 +110,7 @@ async fn each_operation_works_with_another_service() {
     place(&store, "large.bin", &large, 1, None).await;
     for (from, to, content) in [("a b+c%20ü.md", "copy.md", &b"text"[..]), ("large.bin", "copy.bin", &large)]
     {
-        let staged = store.copy(&at(from), &at(to), &meta(content, 2), true).await.unwrap().unwrap();
+        let staged = store.copy(&at(from), &at(to), &meta(content, 2)).await.unwrap().unwrap();
         publish_one(&store, staged, None).await.unwrap();
     }
     // Somebody else writes in the moment between look and write, small and large.

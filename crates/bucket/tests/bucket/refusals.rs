@@ -39,7 +39,7 @@ fn unknown(operation: &str) -> Refusal {
 
 /// Stages a copy of `from` and publishes it.
 async fn copy(store: &BucketStore, from: &str, to: &str, content: &[u8]) -> Result<(), StoreError> {
-    let staged = store.copy(&at(from), &at(to), &meta(content, TIME), true).await?.unwrap();
+    let staged = store.copy(&at(from), &at(to), &meta(content, TIME)).await?.unwrap();
     publish_one(store, staged, None).await.map(drop).map_err(|failure| failure.error)
 }
 

@@ -234,8 +234,7 @@ async fn no_upload_outlives_runs_that_are_killed_at_any_moment() {
         let run = async {
             place(&store, "small.md", format!("{moment}").as_bytes(), TIME + moment, None).await;
             place(&store, "large.bin", &large, TIME + moment, None).await;
-            let copy =
-                store.copy(&at("large.bin"), &at("copy.bin"), &meta(&large, TIME + moment), false).await;
+            let copy = store.copy(&at("large.bin"), &at("copy.bin"), &meta(&large, TIME + moment)).await;
             publish_one(&store, copy.unwrap().unwrap(), None).await.unwrap();
         };
         // A future that is dropped stops in the middle of a request, as a process does that is killed.

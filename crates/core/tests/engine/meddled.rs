@@ -73,9 +73,8 @@ impl VaultStore for MeddledStore {
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-        source_stays: bool,
     ) -> Result<Option<Staged>, StoreError> {
-        self.store.copy(from, to, meta, source_stays).await
+        self.store.copy(from, to, meta).await
     }
 
     async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {

@@ -370,7 +370,7 @@ async fn obsyncs_own_folder_is_no_place_for_files_of_a_vault() {
         let refused = |error: StoreError| matches!(error, StoreError::NameRefused { .. });
         assert!(refused(store.begin(&path, &meta(b"", 0)).await.err().unwrap()));
         assert!(refused(store.recover(&path, &meta(b"", 0)).await.unwrap_err()));
-        assert!(refused(store.copy(&at("a.md"), &path, &meta(b"", 0), true).await.unwrap_err()));
+        assert!(refused(store.copy(&at("a.md"), &path, &meta(b"", 0)).await.unwrap_err()));
         assert!(refused(store.create_folders(vec![path.clone()]).await.pop().unwrap().unwrap_err()));
         assert!(refused(store.set_aside(&path).await.unwrap_err()));
     }

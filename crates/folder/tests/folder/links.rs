@@ -66,7 +66,7 @@ async fn nothing_is_read_or_removed_through_a_link_that_leads_out() {
         let path = at(&format!("{link}/secret.md"));
         let wanted = Wanted { path: path.clone(), hash: content.hash, size: content.size };
         assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
-        assert!(!matches!(store.copy(&path, &at("b.md"), &meta(b"secret", 0), true).await, Ok(Some(_))));
+        assert!(!matches!(store.copy(&path, &at("b.md"), &meta(b"secret", 0)).await, Ok(Some(_))));
         assert!(store.set_aside(&path).await.is_err());
         let removal = store
             .remove_files(vec![Removable { path, content: KnownContent::of(b"secret") }])

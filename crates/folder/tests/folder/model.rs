@@ -162,7 +162,7 @@ impl World {
     }
 
     async fn copy(&mut self, from: &str, to: &str, content: &str) {
-        let staged = self.store.copy(&at(from), &at(to), &meta(content.as_bytes(), 0), true).await.unwrap();
+        let staged = self.store.copy(&at(from), &at(to), &meta(content.as_bytes(), 0)).await.unwrap();
         let there = self.model.nodes.get(from) == Some(&Node::File(content.to_owned()));
         assert_eq!(staged.is_some(), there, "copy from {from}");
         if let Some(staged) = staged {

@@ -46,7 +46,7 @@ async fn look_at_everything(store: &FolderStore) {
     store.list().await.unwrap();
     store.holds(Vec::new()).await.unwrap();
     assert!(store.recover(&at("b.md"), &meta(b"b", 0)).await.unwrap().is_none());
-    assert!(store.copy(&at("b.md"), &at("c.md"), &meta(b"b", 0), true).await.unwrap().is_none());
+    assert!(store.copy(&at("b.md"), &at("c.md"), &meta(b"b", 0)).await.unwrap().is_none());
     assert!(store.publish(Vec::new()).await.is_empty());
     drop(store.begin(&at("b.md"), &meta(b"b", 0)).await.unwrap());
     store.flush().await.unwrap();
@@ -190,7 +190,7 @@ async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
     assert_eq!(store.remove_files(vec![removable]).await.pop().unwrap().unwrap(), Removal::Kept);
     let wanted = Wanted { path: at("source.md"), hash: ContentHash::of(b"text"), size: 4 };
     assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
-    assert!(store.copy(&at("source.md"), &at("b.md"), &meta(b"text", 0), true).await.unwrap().is_none());
+    assert!(store.copy(&at("source.md"), &at("b.md"), &meta(b"text", 0)).await.unwrap().is_none());
 }
 
 #[tokio::test]
