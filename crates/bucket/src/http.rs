@@ -17,7 +17,7 @@ use obsync_protocol::{limits, with_reasons};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
 
-use super::request_limit::Turns;
+use super::request_limit::RequestLimit;
 use super::traffic::Traffic;
 
 /// How long a connection may take to be made.
@@ -65,8 +65,8 @@ impl Connector {
             None => builder,
         };
         let client = builder.build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
-        let turns = Turns::new(most, traffic.clone());
-        Ok(Connector { client: HttpClient::new(Paced { client, traffic, turns }) })
+        let limit = RequestLimit::new(most, traffic.clone());
+        Ok(Connector { client: HttpClient::new(Paced { client, traffic, limit }) })
     }
 
     /// The client.
@@ -156,18 +156,18 @@ struct TooLong;
 struct Paced {
     client: reqwest::Client,
     traffic: Traffic,
-    turns: Turns,
+    limit: RequestLimit,
 }
 
 #[async_trait]
 impl HttpService for Paced {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let turn = self.turns.take(&request).await;
+        let permit = self.limit.take(&request).await;
         self.traffic.count();
         let is_of_content = asks_for_content(&request);
         let host = request.uri().host().unwrap_or_default().to_owned();
         let outcome = HttpService::call(&self.client, request).await.map_err(|error| settled(&host, error));
-        turn.end(&outcome);
+        permit.end(&outcome);
         match outcome {
             Ok(answer) if is_of_content && answer.status().is_success() => Ok(answer),
             Ok(answer) => bounded(answer).await,

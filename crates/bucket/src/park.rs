@@ -7,14 +7,14 @@ use object_store::path::Path;
 use obsync_core::StoreError;
 use obsync_protocol::VaultPath;
 
-use super::context::Shared;
-use super::error::{Action, Kind, Trouble};
+use super::context::Context;
+use super::error::{Action, Kind, RequestError};
 use super::metadata::Facts;
 use super::objects::Guard;
 use super::refusal::Next;
 use super::staging::{Original, Stage};
 
-impl Shared {
+impl Context {
     /// Parks copies of those of these objects that something is staged to be copied from: they are about to be replaced or
     /// removed. An error is one that stops the run.
     pub(super) async fn park_originals(
@@ -39,14 +39,14 @@ impl Shared {
             self.objects.copy(&from, &facts.version, &key, Some(&attributes), &Guard::Anything).await;
         match copied {
             Ok(version) => Ok(Stage::Parked(key.into(), Facts::of_written(version, &meta, self.vault()))),
-            Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {
+            Err(error) if error.is_conflict() || error.is_missing_object() => {
                 let reason = "the file that it was to be a copy of was changed meanwhile";
-                Ok(Stage::Lost(Trouble::without_answer(Kind::Other, reason)))
+                Ok(Stage::Lost(RequestError::without_answer(Kind::Other, reason)))
             }
-            Err(trouble) if trouble.next() == Some(Next::AnotherWay) => Ok(Stage::Lost(trouble)),
-            Err(trouble) => match self.failed(Action::Copy, &path, &trouble) {
+            Err(error) if error.next() == Some(Next::AnotherWay) => Ok(Stage::Lost(error)),
+            Err(error) => match self.failed(Action::Copy, &path, &error) {
                 error if error.is_fatal() => Err(error),
-                _ => Ok(Stage::Lost(trouble)),
+                _ => Ok(Stage::Lost(error)),
             },
         }
     }

@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use object_store::path::Path;
 use obsync_core::{Publication, PublicationContent, PublishFailure, Published};
 
-use super::context::Shared;
-use super::error::{Kind, Trouble};
+use super::context::Context;
+use super::error::{Kind, RequestError};
 use super::staging::Stage;
 
 /// A file to be published.
@@ -22,7 +22,7 @@ pub(super) struct Order {
 #[derive(Default)]
 pub(super) struct Rest {
     /// The content for further paths.
-    pub(super) shared: Option<Stage>,
+    pub(super) context: Option<Stage>,
     /// A parked copy that is not needed any more.
     pub(super) parked: Option<Path>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Done {
     pub(super) index: usize,
     pub(super) answer: Result<Published, PublishFailure>,
     /// Of a content that further paths want: its handle, and what is left of it.
-    pub(super) shared: Option<(String, Option<Stage>)>,
+    pub(super) context: Option<(String, Option<Stage>)>,
     pub(super) parked: Option<Path>,
 }
 
@@ -67,10 +67,11 @@ impl Queue {
 
     /// A content that further paths want was published, or not: what is left of it goes to them, or stays staged for those of
     /// the next batch.
-    pub(super) fn go_on(&mut self, shared: &Shared, handle: String, left: Option<Stage>) {
+    pub(super) fn go_on(&mut self, context: &Context, handle: String, left: Option<Stage>) {
         let mut followers = self.followers.remove(&handle).unwrap_or_default();
         // An upload cannot be completed at another path.
-        let lost = || Stage::Lost(Trouble::without_answer(Kind::Other, "it was uploaded for another path"));
+        let lost =
+            || Stage::Lost(RequestError::without_answer(Kind::Other, "it was uploaded for another path"));
         let stage = left.unwrap_or_else(lost);
         if stage.is_shared_freely() {
             let is_last = |(_, publication): &(usize, Publication)| {
@@ -82,7 +83,7 @@ impl Queue {
                 self.waiting.push_back(Order { index, publication, stage });
             }
             if !ends {
-                shared.stages.keep(&handle, stage);
+                context.stages.keep(&handle, stage);
             }
             return;
         }
@@ -93,7 +94,7 @@ impl Queue {
                 }
                 self.waiting.push_front(Order { index, publication, stage: Some(stage) });
             }
-            None => shared.stages.keep(&handle, stage),
+            None => context.stages.keep(&handle, stage),
         }
     }
 }

@@ -12,7 +12,7 @@ use obsync_core::FileMeta;
 use obsync_protocol::VaultPath;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::error::Trouble;
+use super::error::RequestError;
 use super::metadata::Facts;
 use super::upload::Upload;
 use obsync_core::blocking::lock;
@@ -38,7 +38,7 @@ pub(super) enum Stage {
     /// A copy that was made already, because its original was about to go.
     Parked(Arc<Path>, Facts),
     /// It is gone, and why: the content is to come from the vault.
-    Lost(Trouble),
+    Lost(RequestError),
 }
 
 /// An object whose content is staged for another file.
@@ -61,7 +61,7 @@ impl Stage {
             Stage::Upload { .. } => return None,
             Stage::Original(original) => Stage::Original(original.clone()),
             Stage::Parked(key, facts) => Stage::Parked(key.clone(), facts.clone()),
-            Stage::Lost(trouble) => Stage::Lost(trouble.clone()),
+            Stage::Lost(error) => Stage::Lost(error.clone()),
         })
     }
 

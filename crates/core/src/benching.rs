@@ -65,7 +65,7 @@ pub struct Planned {
     /// Files to be removed.
     pub removals: usize,
     /// Changes that need nothing.
-    pub settled: usize,
+    pub resolved: usize,
 }
 
 /// A plan, kept so that giving its memory back is not part of the time.
@@ -84,7 +84,7 @@ pub fn plan(entries: Entries, destination: Destination, filter: &Filter) -> Made
         mode,
         reach: Reach::Everything,
         is_sequel: false,
-        rechecked: 0,
+        full_up_to: 0,
         folds_names,
     };
     let mut plan = Schedule::new(input);
@@ -99,7 +99,7 @@ impl Made {
             transfers: self.0.transfers.len(),
             rescues: self.0.rescues.len(),
             removals: self.0.removals.len(),
-            settled: self.0.settled.len(),
+            resolved: self.0.unchanged.len(),
         }
     }
 }

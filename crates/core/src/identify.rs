@@ -106,13 +106,13 @@ impl Run<'_> {
             return Ok(());
         }
         let forgotten = self.state.all_records().await?.into_iter().map(|record| record.path).collect();
-        let mut settled = Vec::new();
+        let mut resolved = Vec::new();
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
-            settled.extend(self.state.deferred(kind).await?.into_iter().map(|deferred| deferred.key));
+            resolved.extend(self.state.deferred(kind).await?.into_iter().map(|deferred| deferred.key));
         }
         // First of all that nothing is known: a database may need several transactions for the rest.
         self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
-        let commit = Commit { forgotten, settled, state: known.clone(), ..Commit::default() };
+        let commit = Commit { forgotten, resolved, state: known.clone(), ..Commit::default() };
         Ok(self.state.commit(commit).await?)
     }
 

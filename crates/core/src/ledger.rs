@@ -41,17 +41,17 @@ impl Remembered {
     }
 
     /// Whether a change can be remembered. It counts from then on.
-    pub(crate) fn has_room_for(&mut self, deferred: &Deferred) -> bool {
+    pub(crate) fn has_capacity_for(&mut self, deferred: &Deferred) -> bool {
         if self.keys.contains(&deferred.key) {
             return true;
         }
-        let has_room =
+        let fits =
             self.keys.len() < FAILED_CHANGES && self.bytes.saturating_add(deferred.cost()) <= self.most_bytes;
-        match has_room {
+        match fits {
             true => self.add(deferred),
             false => self.left_out += 1,
         }
-        has_room
+        fits
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Ledger<'a> {
     pub(crate) filter: Filter,
     watermark: Watermark,
     /// The same for a full pull: up to where everything was looked at again.
-    rechecked: Option<Watermark>,
+    full_watermark: Option<Watermark>,
     /// What the database holds.
     written: VaultState,
     /// What the next commit makes of it; the version comes from the watermark.
@@ -104,7 +104,7 @@ impl<'a> Ledger<'a> {
         state: Arc<dyn StateStore>,
         keys: VaultKeys,
         filter: Filter,
-        (watermark, rechecked): (Watermark, Option<Watermark>),
+        (watermark, full_watermark): (Watermark, Option<Watermark>),
         written: VaultState,
         remembered: Remembered,
         report: &'a mut Report,
@@ -116,7 +116,7 @@ impl<'a> Ledger<'a> {
             keys,
             filter,
             watermark,
-            rechecked,
+            full_watermark,
             written,
             next,
             report,
@@ -157,7 +157,7 @@ impl<'a> Ledger<'a> {
         if !self.deferred.is_empty() {
             self.deferred.remove(&key);
         }
-        self.pending.settled.push(key);
+        self.pending.resolved.push(key);
     }
 
     /// Nothing is claimed of this path any more.
@@ -166,8 +166,8 @@ impl<'a> Ledger<'a> {
     }
 
     /// A change needs nothing (any more).
-    pub(crate) fn settled(&mut self, key: DeferredKey) {
-        self.pending.settled.push(key);
+    pub(crate) fn resolved(&mut self, key: DeferredKey) {
+        self.pending.resolved.push(key);
     }
 
     /// The filter leaves a change out.
@@ -191,7 +191,7 @@ impl<'a> Ledger<'a> {
     pub(crate) fn held_back(&mut self, entry: &RemoteEntry) {
         let deferred = entry.defer(DeferredCause::HeldBack { confirmed: None }, &self.keys);
         self.report.hold_back(&entry.path, entry.is_folder());
-        if self.remembered.has_room_for(&deferred) {
+        if self.remembered.has_capacity_for(&deferred) {
             self.completed.push(entry.uid);
             self.defer(deferred);
         } else {
@@ -220,7 +220,7 @@ impl<'a> Ledger<'a> {
     /// Notes a lasting failure that the user accepted. `false`: nobody did.
     fn accept(&mut self, deferred: Deferred) -> bool {
         let uid = deferred.message.uid;
-        if !self.accepted.covers(&deferred.key, uid) || !self.remembered.has_room_for(&deferred) {
+        if !self.accepted.covers(&deferred.key, uid) || !self.remembered.has_capacity_for(&deferred) {
             return false;
         }
         self.report.accepted_failures += 1;
@@ -247,7 +247,7 @@ impl<'a> Ledger<'a> {
         };
         let deferred = entry.defer(cause, &self.keys);
         // Without room it stays to be done: the version remains below it, and the next run lists it anew.
-        if self.remembered.has_room_for(&deferred) {
+        if self.remembered.has_capacity_for(&deferred) {
             self.completed.push(entry.uid);
             self.defer(deferred);
         } else {
@@ -272,10 +272,10 @@ impl<'a> Ledger<'a> {
     pub(crate) fn extend(&mut self, version: u64, uids: impl Iterator<Item = Uid>) {
         for uid in uids {
             self.watermark.begin(uid);
-            self.rechecked.iter_mut().for_each(|rechecked| rechecked.begin(uid));
+            self.full_watermark.iter_mut().for_each(|full_watermark| full_watermark.begin(uid));
         }
         self.watermark.rise(version);
-        self.rechecked.iter_mut().for_each(|rechecked| rechecked.rise(version));
+        self.full_watermark.iter_mut().for_each(|full_watermark| full_watermark.rise(version));
     }
 
     /// Where the state claims the very content that was to be brought back, it does so no longer: else the next attempt
@@ -334,16 +334,16 @@ impl<'a> Ledger<'a> {
         }
         for uid in self.completed.drain(..) {
             self.watermark.done(uid);
-            self.rechecked.iter_mut().for_each(|rechecked| rechecked.done(uid));
+            self.full_watermark.iter_mut().for_each(|full_watermark| full_watermark.done(uid));
         }
         self.next.version = self.watermark.version();
-        if let Some(rechecked) = &self.rechecked {
-            self.next.rechecking = Some(rechecked.version());
+        if let Some(full_watermark) = &self.full_watermark {
+            self.next.full_up_to = Some(full_watermark.version());
         }
         let pending = std::mem::take(&mut self.pending);
         let is_empty = pending.records.is_empty()
             && pending.forgotten.is_empty()
-            && pending.settled.is_empty()
+            && pending.resolved.is_empty()
             && pending.deferred.is_empty()
             && pending.intents.is_empty();
         if is_empty && self.next == self.written {
@@ -413,11 +413,11 @@ impl<'a> Ledger<'a> {
             self.report.warn(warning);
         }
         let obsolete = obsolete.into_iter().filter(|key| !self.deferred.contains(key));
-        self.pending.settled.extend(obsolete);
+        self.pending.resolved.extend(obsolete);
         self.next.listed = true;
         // A full pull that was begun before is still due after a run that could not be one.
-        if self.rechecked.take_if(|_| self.remembered.left_out == 0).is_some() {
-            self.next.rechecking = None;
+        if self.full_watermark.take_if(|_| self.remembered.left_out == 0).is_some() {
+            self.next.full_up_to = None;
         }
         self.next.filter = Some(filter);
         self.next.cursor = cursor;

@@ -42,12 +42,14 @@ impl Run<'_> {
             hash: meta.hash,
             size: meta.size,
         });
-        let held = self.store.holds(wanted.collect()).await?;
+        let present = self.store.holds(wanted.collect()).await?;
         // Published once more, in place: that run may have died before it was durable.
         let publications =
-            files.into_iter().zip(held).filter(|(_, held)| *held).map(|((path, meta), _)| Publication {
-                content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
-                expect: Expect::Content(meta.into()),
+            files.into_iter().zip(present).filter(|(_, present)| *present).map(|((path, meta), _)| {
+                Publication {
+                    content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
+                    expect: Expect::Content(meta.into()),
+                }
             });
         let publications: Vec<Publication> = publications.collect();
         let records: Vec<Record> =

@@ -190,7 +190,7 @@ impl Run<'_> {
             mode: survey.mode,
             reach: survey.reach,
             is_sequel: survey.is_sequel,
-            rechecked: survey.known.rechecking.unwrap_or_default(),
+            full_up_to: survey.known.full_up_to.unwrap_or_default(),
             folds_names,
         });
         let repositories = self.repositories(&plan, survey.scout.is_empty).await?;
@@ -267,13 +267,13 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<(), PullError> {
         let watermark = Watermark::new(survey.floor, survey.version);
-        let rechecked = (survey.mode == Mode::Full)
-            .then(|| Watermark::new(survey.known.rechecking.unwrap_or_default(), survey.version));
+        let full_watermark = (survey.mode == Mode::Full)
+            .then(|| Watermark::new(survey.known.full_up_to.unwrap_or_default(), survey.version));
         let mut ledger = Ledger::new(
             self.state.clone(),
             self.source.keys.clone(),
             self.options.filter.clone(),
-            (watermark, rechecked),
+            (watermark, full_watermark),
             survey.known.clone(),
             earlier.remembered,
             report,
@@ -320,7 +320,7 @@ impl Run<'_> {
         let refused = listing.refused.values().map(|refused| refused.deferred.message.uid);
         let ledger = &mut *publisher.ledger;
         ledger.extend(survey.version, plan.pending().chain(refused));
-        std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.settled(key));
+        std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.resolved(key));
         let refused = std::mem::take(&mut listing.refused).into_values();
         refused.for_each(|refused| ledger.undecodable(refused.deferred));
         std::mem::take(&mut listing.impossible)
@@ -381,7 +381,7 @@ impl Run<'_> {
         unfinished.renamed.extend(rescued.sources);
         publisher.remove(removals, folder_removals, &self.stop).await?;
         if !self.stop.is_cancelled() {
-            publisher.publish(rescued.held).await?;
+            publisher.publish(rescued.waiting).await?;
         }
         transfers.extend(rescued.later);
         transfers.extend(std::mem::take(&mut publisher.refetch));

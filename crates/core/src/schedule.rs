@@ -36,7 +36,7 @@ pub(crate) struct ScheduleInput<'a> {
     /// The listing is of what came after an earlier one of this run: it says nothing of other paths.
     pub(crate) is_sequel: bool,
     /// Up to this version an earlier full pull, which was cut short, looked at everything again.
-    pub(crate) rechecked: u64,
+    pub(crate) full_up_to: u64,
     /// Which names the destination takes for one; if any, `records` holds all paths.
     pub(crate) folds_names: NameFolding,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Schedule {
     /// Records to be put without any other work (a newer uid for what is here already).
     pub(crate) renewed: Vec<Record>,
     /// Changes that need nothing at all.
-    pub(crate) settled: Vec<VaultPath>,
+    pub(crate) unchanged: Vec<VaultPath>,
     /// What is recorded of files that the filter leaves out, or whose entries make no sense, to be looked at in a full pull:
     /// where that is no longer so the state must not claim it, or a wider filter or a better entry would find nothing to do.
     pub(crate) doubted: Vec<Wanted>,
@@ -239,7 +239,7 @@ impl Scheduler {
             folds_names: input.folds_names,
             rules: Rules {
                 reach: input.reach,
-                recheck_above: (input.mode == Mode::Full).then_some(Uid(input.rechecked)),
+                full_above: (input.mode == Mode::Full).then_some(Uid(input.full_up_to)),
             },
             vanishing: HashMap::new(),
             vanishing_paths: HashSet::new(),
@@ -334,7 +334,7 @@ impl Scheduler {
                 let (path, uid) = (entry.path, entry.uid);
                 self.schedule.folders.push(FolderChange { path, uid, recorded: is_recorded });
             }
-            _ => self.schedule.settled.push(entry.path),
+            _ => self.schedule.unchanged.push(entry.path),
         }
     }
 

@@ -49,19 +49,19 @@ impl Publisher<'_, '_> {
     }
 
     /// Takes the next rescues out: not more than `most`, and not more than there is space for, as each is a copy beside its
-    /// source; `held` bytes are staged and wait. Those that do not fit when all before them are in place fail alone.
+    /// source; `staged` bytes are staged and wait. Those that do not fit when all before them are in place fail alone.
     pub(crate) async fn next_rescues(
         &mut self,
         rescues: &mut VecDeque<Transfer>,
         most: usize,
-        held: u64,
+        staged: u64,
     ) -> Result<NextRescues, PullError> {
         let Some(free) = self.store.free_space().await? else {
             let batch = rescues.drain(..most.min(rescues.len())).collect();
             return Ok(NextRescues { batch, ..NextRescues::default() });
         };
         // What is staged counts as free for whoever comes later; what is staged now is not.
-        let free = free.saturating_sub(held);
+        let free = free.saturating_sub(staged);
         let mut next = NextRescues::default();
         let mut written = 0_u64;
         while next.batch.len() < most
@@ -130,10 +130,10 @@ async fn missing_space(store: &dyn VaultStore, transfers: &[Transfer]) -> Result
         let one = |path| Wanted { path, hash: transfer.hash, size: transfer.size };
         transfer.targets.iter().map(|target| one(target.path.clone())).collect()
     };
-    let mut held = store.holds(transfers.iter().flat_map(wanted).collect()).await?.into_iter();
+    let mut present = store.holds(transfers.iter().flat_map(wanted).collect()).await?.into_iter();
     let missing = |transfer: &Transfer| {
         let mut missing = transfer.clone();
-        missing.targets.retain(|_| !held.next().unwrap_or(false));
+        missing.targets.retain(|_| !present.next().unwrap_or(false));
         Need::of(&missing)
     };
     Ok(transfers.iter().map(missing).collect())

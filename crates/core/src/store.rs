@@ -329,8 +329,8 @@ pub trait VaultStore: Send + Sync + 'static {
     ///
     /// A store where that costs too much tells only what [`holds`](Self::holds) does.
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
-        let held = self.holds(wanted).await?;
-        Ok(held.into_iter().map(|held| if held { Found::Wanted } else { Found::Unknown }).collect())
+        let present = self.holds(wanted).await?;
+        Ok(present.into_iter().map(|present| if present { Found::Wanted } else { Found::Unknown }).collect())
     }
 
     /// Tells for each question whether the store holds exactly that content at that path, by reading it.

@@ -114,10 +114,10 @@ impl Run<'_> {
         self.recover(&known, report).await?;
         if is_empty || mode == Mode::Full {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.
-            known.rechecking = known.rechecking.map(|_| 0);
+            known.full_up_to = known.full_up_to.map(|_| 0);
         }
         let asked = mode;
-        let mode = if known.rechecking.is_some() { Mode::Full } else { mode };
+        let mode = if known.full_up_to.is_some() { Mode::Full } else { mode };
         let start = match mode {
             Mode::Incremental if !keeps => known.version,
             _ => 0,
@@ -131,7 +131,7 @@ impl Run<'_> {
         let mode = match is_older && self.options.accept_older_vault && !is_empty {
             // A full pull that was cut off wanted the vault as it was then; this one may remove only if the user says so.
             true => {
-                known.rechecking = known.rechecking.filter(|_| asked == Mode::Full);
+                known.full_up_to = known.full_up_to.filter(|_| asked == Mode::Full);
                 asked
             }
             false => mode,
@@ -164,7 +164,7 @@ impl Run<'_> {
             Reach::Everything | Reach::Listed | Reach::KeepEverything => 0,
         };
         if floor < known.version {
-            known.rechecking = known.rechecking.map(|_| 0);
+            known.full_up_to = known.full_up_to.map(|_| 0);
         }
         let version = listed.version();
         let Listed { listing, cursor, session, .. } = listed;

@@ -100,11 +100,12 @@ impl Scout {
         if self.is_empty {
             return Ok(Vec::new());
         }
-        let mut held = self.held(transfers).await?.into_iter();
+        let mut present = self.are_present(transfers).await?.into_iter();
         let mut ready = Vec::new();
         for transfer in transfers.iter_mut() {
-            let (there, missing): (Vec<Target>, Vec<Target>) =
-                std::mem::take(&mut transfer.targets).into_iter().partition(|_| held.next().unwrap_or(false));
+            let (there, missing): (Vec<Target>, Vec<Target>) = std::mem::take(&mut transfer.targets)
+                .into_iter()
+                .partition(|_| present.next().unwrap_or(false));
             if let Some(target) = there.first() {
                 transfer.source = Source::Local(target.path.clone());
             }
@@ -121,7 +122,7 @@ impl Scout {
 
     /// Whether each target has its content. Where nothing is recorded of one and it has another content that the vault once
     /// had there, that is what is to be replaced.
-    async fn held(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, StoreError> {
+    async fn are_present(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, StoreError> {
         let all = wanted(transfers);
         let targets = || transfers.iter().flat_map(|transfer| &transfer.targets);
         let unrecorded: Vec<bool> = targets().map(|target| target.replaces.is_none()).collect();
@@ -131,12 +132,12 @@ impl Scout {
         };
         let mut recorded = self.store.holds(part(false)).await?.into_iter();
         let mut looked = self.store.look(part(true)).await?.into_iter();
-        let mut held = Vec::with_capacity(all.len());
+        let mut present = Vec::with_capacity(all.len());
         for transfer in transfers {
             let content = KnownContent { hash: transfer.hash, size: transfer.size };
             for target in &mut transfer.targets {
                 if target.replaces.is_some() {
-                    held.push(recorded.next().unwrap_or(false));
+                    present.push(recorded.next().unwrap_or(false));
                     continue;
                 }
                 let found = looked.next().unwrap_or(Found::Unknown);
@@ -145,10 +146,10 @@ impl Scout {
                 if let Action::Put { replaces } = action {
                     target.replaces = replaces;
                 }
-                held.push(action == Action::Adopt);
+                present.push(action == Action::Adopt);
             }
         }
-        Ok(held)
+        Ok(present)
     }
 
     /// What the destination has at a path of which nothing is recorded, as a decision sees it.
@@ -166,14 +167,17 @@ impl Scout {
 
     /// Marks targets of rescues that seem to hold their content already as obstructed, and tells which. They must not be
     /// taken for done: on a file system that folds names, or through a link, that may be the very file that is about to go.
-    pub(crate) async fn mark_held(&self, rescues: &mut [Transfer]) -> Result<HashSet<VaultPath>, StoreError> {
-        let held = self.store.holds(wanted(rescues)).await?;
+    pub(crate) async fn mark_present(
+        &self,
+        rescues: &mut [Transfer],
+    ) -> Result<HashSet<VaultPath>, StoreError> {
+        let present = self.store.holds(wanted(rescues)).await?;
         let targets = rescues.iter_mut().flat_map(|rescue| &mut rescue.targets);
-        let held = targets.zip(held).filter(|(_, held)| *held).map(|(target, _)| {
+        let present = targets.zip(present).filter(|(_, present)| *present).map(|(target, _)| {
             target.obstructed = true;
             target.path.clone()
         });
-        Ok(held.collect())
+        Ok(present.collect())
     }
 
     /// [Stages](Self::stage) many contents, as many at a time as the store takes. In order, up to the first error that stops
@@ -425,8 +429,8 @@ impl Feeder<'_> {
                 self.arrive(Arrival::Ready(Ready::staged(staged, origin, transfer))).await;
             }
             Ok(None) => {
-                let held = self.scout.store.memory_for(transfer.size);
-                let reservation = self.governor.admit(held).await;
+                let memory = self.scout.store.memory_for(transfer.size);
+                let reservation = self.governor.admit(memory).await;
                 let _ = self.jobs.send(Job { transfer, reservation }).await;
             }
             Err(error) if error.is_fatal() => return Err(error),

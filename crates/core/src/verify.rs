@@ -70,8 +70,8 @@ pub async fn verify(
     }
     progress.planned(present.len() as u64, present.iter().map(|wanted| wanted.size).sum());
     for batch in present.chunks(BATCH) {
-        let held = store.holds(batch.to_vec()).await?;
-        for (wanted, intact) in batch.iter().zip(held) {
+        let present = store.holds(batch.to_vec()).await?;
+        for (wanted, intact) in batch.iter().zip(present) {
             progress.placed(wanted.size);
             if intact {
                 verification.intact.add(wanted.size);

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use obsync_core::blocking::lock;
 use obsync_core::{Publication, PublicationContent, Staged, StoreError};
 
-use super::context::Shared;
+use super::context::Context;
 use super::entry::{open_file, set_entry_time, set_file_time};
 use super::error::Action;
 use super::staging::StagingFolder;
@@ -35,7 +35,7 @@ impl Copied {
     }
 }
 
-impl Shared {
+impl Context {
     /// Makes the copies that a batch wants. What could not be copied is in `failed`, by its place in the batch.
     pub(super) fn make_copies(&self, batch: &mut [Publication], failed: &mut HashMap<usize, StoreError>) {
         for (index, publication) in batch.iter_mut().enumerate() {
@@ -67,9 +67,9 @@ impl Shared {
 
     fn copy_in(&self, folder: &StagingFolder, staged: &Staged) -> Result<Staged, StoreError> {
         let Staged { path, meta, handle } = staged;
-        let failed = |error: io::Error| self.site.error(Action::Write, path.as_str(), error);
+        let failed = |error: io::Error| self.errors.error(Action::Write, path.as_str(), error);
         let source = open_file(&folder.dir, handle).map_err(failed)?;
-        let (mut source, _) = source.ok_or_else(|| self.site.not_found(Action::Place, path.as_str()))?;
+        let (mut source, _) = source.ok_or_else(|| self.errors.not_found(Action::Place, path.as_str()))?;
         let mut copy = self.stage(path, meta)?;
         // Where the file system shares blocks between files, nothing is read.
         let written = io::copy(&mut source, &mut copy.file).map_err(failed)?;

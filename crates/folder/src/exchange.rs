@@ -5,7 +5,7 @@
 //! staging folder under a name that says where it was and which content was expected. If it is another file it gets its place
 //! back. If it is the expected one it stays until the batch is durable, and is compared once more: a program that had it open
 //! may have written to it. A run that was killed in between leaves it there, and the next one judges it
-//! ([`Shared::return_taken`]).
+//! ([`Context::return_taken`]).
 //!
 //! Where a file system cannot exchange files, and where the destination has another file system mounted below it, the last
 //! look is right before the replacement.
@@ -20,7 +20,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::conflict::place_beside;
-use super::context::Shared;
+use super::context::Context;
 use super::entry::{Facts, Kind, content_of, has_content, look};
 use super::error::Action;
 use super::parents::Parents;
@@ -78,7 +78,7 @@ pub(super) struct Replaced {
     pub(super) content: ContentHash,
 }
 
-impl Shared {
+impl Context {
     /// Whether files can change places here, as far as is known.
     pub(super) fn exchanges(&self) -> bool {
         !self.no_exchange.load(Ordering::Relaxed)
@@ -167,7 +167,7 @@ impl Shared {
     }
 
     /// Removes what came out and is still as expected. What a program wrote to that had it open is kept under another name.
-    pub(super) fn settle_taken(&self, root: &Root, staging: &StagingFolder) {
+    pub(super) fn release_taken(&self, root: &Root, staging: &StagingFolder) {
         let taken = std::mem::take(&mut *lock(&self.taken));
         if taken.is_empty() {
             return;
@@ -195,16 +195,16 @@ impl Shared {
                 }
             }
         }
-        self.steps.reach(Step::Settled, None);
+        self.steps.reach(Step::Released, None);
     }
 
     /// The same, wherever staging is.
-    pub(super) fn settle(&self) -> Result<(), StoreError> {
+    pub(super) fn release_all_taken(&self) -> Result<(), StoreError> {
         if !lock(&self.taken).is_empty()
             && let Some(root) = self.root()?
             && let Some(staging) = self.find_staging(&root)?
         {
-            self.settle_taken(&root, &staging);
+            self.release_taken(&root, &staging);
         }
         Ok(())
     }
@@ -269,7 +269,7 @@ impl Shared {
         expected: ContentHash,
         to_come: Option<ContentHash>,
     ) -> Result<bool, StoreError> {
-        let facts = look(&staging.dir, name).map_err(|error| self.site.root_error(Action::Read, error))?;
+        let facts = look(&staging.dir, name).map_err(|error| self.errors.root_error(Action::Read, error))?;
         let Some(facts) = facts.filter(|facts| facts.kind == Kind::File) else { return Ok(false) };
         let found = content_of(&staging.dir, name, &[facts.size]).ok().flatten();
         let content = found.and_then(|(content, _)| content);
@@ -286,7 +286,7 @@ impl Shared {
         path: Option<&VaultPath>,
     ) -> Result<VaultPath, StoreError> {
         let recovered =
-            VaultPath::parse("Recovered.md").map_err(|_| self.site.unavailable("a name is refused"))?;
+            VaultPath::parse("Recovered.md").map_err(|_| self.errors.unavailable("a name is refused"))?;
         let path = path.unwrap_or(&recovered);
         let dir = parents.make(path.parent().as_ref(), path)?;
         match rename_new(&staging.dir, name, &*dir, path.file_name()) {
@@ -295,7 +295,7 @@ impl Shared {
                 Ok(path.clone())
             }
             Err(Errno::EXIST) => place_beside(root, &staging.dir, name, &dir, path),
-            Err(error) => Err(self.site.error(Action::SetAside, path.as_str(), error)),
+            Err(error) => Err(self.errors.error(Action::SetAside, path.as_str(), error)),
         }
     }
 }

@@ -59,7 +59,7 @@ pub use self::pin::FolderPin;
 pub use self::steps::Step;
 pub use self::sync::Durability;
 
-use self::context::{Shared, is_own};
+use self::context::{Context, is_own};
 use self::entry::Kind;
 use self::error::{Action, again};
 use self::parents::Parents;
@@ -89,7 +89,7 @@ pub struct FolderOptions {
 /// The folder `.obsync` in it is obsync's own: it has the [lock](Self::lock), the [pin](obsync_core::pin), and what is staged.
 #[derive(Clone, Debug)]
 pub struct FolderStore {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
 }
 
 impl FolderStore {
@@ -99,9 +99,9 @@ impl FolderStore {
     ///
     /// [`StoreError::Unavailable`] if something else than a folder is there, or if it cannot be read.
     pub fn open(dest: &Path, options: FolderOptions) -> Result<Self, StoreError> {
-        let shared = Shared::new(PathBuf::from(dest), options);
-        shared.root()?;
-        Ok(FolderStore { shared: Arc::new(shared) })
+        let context = Context::new(PathBuf::from(dest), options);
+        context.root()?;
+        Ok(FolderStore { context: Arc::new(context) })
     }
 
     /// The same, with somebody who sees each step of writing before the next one: for tests.
@@ -115,10 +115,10 @@ impl FolderStore {
         options: FolderOptions,
         watch: impl Fn(Step, Option<&VaultPath>) + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
-        let mut shared = Shared::new(PathBuf::from(dest), options);
-        shared.steps = Steps::watched(watch);
-        shared.root()?;
-        Ok(FolderStore { shared: Arc::new(shared) })
+        let mut context = Context::new(PathBuf::from(dest), options);
+        context.steps = Steps::watched(watch);
+        context.root()?;
+        Ok(FolderStore { context: Arc::new(context) })
     }
 
     /// Takes the lock on the folder, for as long as this store lives: an advisory lock on the file `.obsync/lock`, which
@@ -130,13 +130,14 @@ impl FolderStore {
     /// [`StoreError::Locked`] with the holder's name if another process has it, [`StoreError::Unavailable`] if the folder
     /// cannot be opened.
     pub fn lock(&self) -> Result<(), StoreError> {
-        self.shared.lock()
+        self.context.lock()
     }
 
     /// The error for a folder that another process works on, which was found out by another lock than the folder's own.
     pub fn locked(&self) -> StoreError {
-        let root = self.shared.root().ok().flatten();
-        let location = root.map_or_else(|| self.shared.site.location(), |root| lock::held(&root));
+        let root = self.context.root().ok().flatten();
+        let location =
+            root.map_or_else(|| self.context.errors.location(), |root| lock::location_with_holder(&root));
         StoreError::Locked { location }
     }
 
@@ -146,12 +147,12 @@ impl FolderStore {
     ///
     /// [`StoreError::Unavailable`] if it cannot be read or understood, which is never a first contact.
     pub async fn pin(&self) -> Result<FolderPin, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(FolderPin::None), |root| pin::read(&root))).await
+        self.run(|context| context.root()?.map_or(Ok(FolderPin::None), |root| pin::read(&root))).await
     }
 
     /// Has that written down before this store writes anything else.
     pub fn pin_before_writing(&self, pin: &Pin) {
-        self.shared.pin_before_writing(pin.clone());
+        self.context.pin_before_writing(pin.clone());
     }
 
     /// Writes that down now if it was not, and the folder is there.
@@ -160,7 +161,7 @@ impl FolderStore {
     ///
     /// [`StoreError::Unavailable`] if it cannot be written.
     pub async fn keep_waiting_pin(&self) -> Result<(), StoreError> {
-        self.run(Shared::write_waiting_pin).await
+        self.run(Context::write_waiting_pin).await
     }
 
     /// Writes that down, durably. The folder is made if it is not there.
@@ -170,17 +171,17 @@ impl FolderStore {
     /// [`StoreError::Unavailable`] if it cannot be written.
     pub async fn keep_pin(&self, pin: &Pin) -> Result<(), StoreError> {
         let pin = pin.clone();
-        self.run(move |shared| pin::write(&*shared.make_root()?, &pin)).await
+        self.run(move |context| pin::write(&*context.make_root()?, &pin)).await
     }
 
     /// Runs `work` on a thread that may block.
     async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Context) -> Result<T, StoreError> + Send + 'static,
     {
-        let shared = self.shared.clone();
-        blocking(move || work(&shared)).await.unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
+        let context = self.context.clone();
+        blocking(move || work(&context)).await.unwrap_or_else(|stopped| Err(self.context.stopped(stopped)))
     }
 
     /// Does `work` for each of `items`, in order, on a thread that may block. The root is made first if `make` says so;
@@ -195,20 +196,20 @@ impl FolderStore {
     where
         I: Send + 'static,
         T: Send + 'static,
-        F: Fn(&Shared, &Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Context, &Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
     {
         let count = items.len();
-        let answers = self.run(move |shared| {
+        let answers = self.run(move |context| {
             let root = match (items.is_empty(), make) {
                 (true, _) => return Ok(Vec::new()),
-                (false, true) => Some(shared.make_root()?),
-                (false, false) => shared.root_to_write()?,
+                (false, true) => Some(context.make_root()?),
+                (false, false) => context.root_to_write()?,
             };
             let Some(root) = root else {
                 return Ok(items.iter().map(|_| Ok(without())).collect());
             };
             let mut parents = Parents::new(&root);
-            Ok(items.iter().map(|item| work(shared, &root, &mut parents, item)).collect())
+            Ok(items.iter().map(|item| work(context, &root, &mut parents, item)).collect())
         });
         answers.await.unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
     }
@@ -217,44 +218,44 @@ impl FolderStore {
 #[async_trait]
 impl VaultStore for FolderStore {
     fn location(&self) -> String {
-        self.shared.site.location()
+        self.context.errors.location()
     }
 
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
-        self.shared.admit(path)
+        self.context.admit(path)
     }
 
     async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError> {
-        if let Some(folds) = self.shared.options.folds_names {
+        if let Some(folds) = self.context.options.folds_names {
             return Ok(folds);
         }
-        self.run(move |shared| {
-            let root = shared.root()?;
-            if *shared.folds_case.get_or_init(|| folding::folds_case(root.as_deref(), &shared.dest)) {
+        self.run(move |context| {
+            let root = context.root()?;
+            if *context.folds_case.get_or_init(|| folding::folds_case(root.as_deref(), &context.dest)) {
                 return Ok(NameFolding::Case);
             }
             if !accented {
                 return Ok(NameFolding::Nothing);
             }
-            let root = root.map_or_else(|| shared.make_root(), Ok)?;
-            let folds = *shared.folds_normalization.get_or_init(|| folding::folds_normalization(&root));
+            let root = root.map_or_else(|| context.make_root(), Ok)?;
+            let folds = *context.folds_normalization.get_or_init(|| folding::folds_normalization(&root));
             Ok(if folds { NameFolding::Normalization } else { NameFolding::Nothing })
         })
         .await
     }
 
     async fn seems_to_fold_names(&self) -> Result<NameFolding, StoreError> {
-        if let Some(folds) = self.shared.options.folds_names {
+        if let Some(folds) = self.context.options.folds_names {
             return Ok(folds);
         }
-        self.run(|shared| Ok(folding::seems_to_fold_names(shared.root()?.as_deref(), &shared.dest))).await
+        self.run(|context| Ok(folding::seems_to_fold_names(context.root()?.as_deref(), &context.dest))).await
     }
 
     async fn repository_parts(
         &self,
         folders: Vec<Option<VaultPath>>,
     ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
-        self.run(move |shared| match shared.root()? {
+        self.run(move |context| match context.root()? {
             Some(root) => walk::repository_parts(&root, &folders),
             None => Ok(vec![BTreeSet::new(); folders.len()]),
         })
@@ -262,21 +263,21 @@ impl VaultStore for FolderStore {
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(true), |root| walk::is_empty(&root))).await
+        self.run(|context| context.root()?.map_or(Ok(true), |root| walk::is_empty(&root))).await
     }
 
     async fn identify(&self, _known: Option<&str>) -> Result<MarkerFound, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(MarkerFound::Absent), |root| marker::read(&root))).await
+        self.run(|context| context.root()?.map_or(Ok(MarkerFound::Absent), |root| marker::read(&root))).await
     }
 
     async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {
         let marker = marker.clone();
-        self.run(move |shared| marker::write(&*shared.make_root()?, &marker)).await
+        self.run(move |context| marker::write(&*context.make_root()?, &marker)).await
     }
 
     async fn facts(&self, paths: Vec<VaultPath>) -> Result<Option<Vec<Option<LocalFacts>>>, StoreError> {
-        self.run(move |shared| {
-            let Some(root) = shared.root()? else { return Ok(Some(vec![None; paths.len()])) };
+        self.run(move |context| {
+            let Some(root) = context.root()? else { return Ok(Some(vec![None; paths.len()])) };
             let mut parents = Parents::new(&root);
             Ok(Some(paths.iter().map(|path| facts(&mut parents, path)).collect()))
         })
@@ -284,43 +285,43 @@ impl VaultStore for FolderStore {
     }
 
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
-        self.run(move |shared| {
-            let Some(root) = shared.root()? else {
+        self.run(move |context| {
+            let Some(root) = context.root()? else {
                 return Ok(vec![Found::Nothing; wanted.len()]);
             };
             let mut parents = Parents::new(&root);
-            Ok(wanted.iter().map(|wanted| find(shared, &mut parents, wanted)).collect())
+            Ok(wanted.iter().map(|wanted| find(context, &mut parents, wanted)).collect())
         })
         .await
     }
 
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
-        self.run(move |shared| {
-            let Some(root) = shared.root()? else {
+        self.run(move |context| {
+            let Some(root) = context.root()? else {
                 return Ok(vec![false; wanted.len()]);
             };
             let mut parents = Parents::new(&root);
-            Ok(wanted.iter().map(|wanted| holds(shared, &mut parents, wanted)).collect())
+            Ok(wanted.iter().map(|wanted| holds(context, &mut parents, wanted)).collect())
         })
         .await
     }
 
     async fn free_space(&self) -> Result<Option<u64>, StoreError> {
-        self.run(Shared::free_space).await
+        self.run(Context::free_space).await
     }
 
     async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
-        self.shared.admit(path)?;
-        Ok(Box::new(FolderWriter::new(self.shared.clone(), path.clone(), meta.clone())))
+        self.context.admit(path)?;
+        Ok(Box::new(FolderWriter::new(self.context.clone(), path.clone(), meta.clone())))
     }
 
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError> {
-        self.shared.admit(path)?;
-        if self.shared.has_no_leftover(meta.hash) {
+        self.context.admit(path)?;
+        if self.context.has_no_leftover(meta.hash) {
             return Ok(None);
         }
         let (path, meta) = (path.clone(), meta.clone());
-        self.run(move |shared| shared.recover(path, meta)).await
+        self.run(move |context| context.recover(path, meta)).await
     }
 
     async fn copy(
@@ -330,27 +331,27 @@ impl VaultStore for FolderStore {
         meta: &FileMeta,
     ) -> Result<Option<Staged>, StoreError> {
         let (from, to, meta) = (from.clone(), to.clone(), meta.clone());
-        self.run(move |shared| shared.copy(&from, to, meta)).await
+        self.run(move |context| context.copy(&from, to, meta)).await
     }
 
     async fn prepare(&self, handles: Vec<String>) {
-        let shared = self.shared.clone();
+        let context = self.context.clone();
         // What goes wrong waits for whoever publishes it.
         let _ = blocking(move || {
-            shared.held.write_these(&handles);
-            shared.flush_behind();
+            context.write_buffer.write_these(&handles);
+            context.flush_behind();
         })
         .await;
     }
 
     async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
-        // Shared with the thread, so that nothing of the batch is lost if that never runs.
+        // Context with the thread, so that nothing of the batch is lost if that never runs.
         let batch = Arc::new(Mutex::new(batch));
-        let (shared, handed) = (self.shared.clone(), batch.clone());
+        let (context, handed) = (self.context.clone(), batch.clone());
         let published =
-            blocking(move || publish::publish(&shared, std::mem::take(&mut *lock(&handed)))).await;
+            blocking(move || publish::publish(&context, std::mem::take(&mut *lock(&handed)))).await;
         published.unwrap_or_else(|stopped| {
-            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.shared.stopped(stopped))
+            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.context.stopped(stopped))
         })
     }
 
@@ -359,9 +360,9 @@ impl VaultStore for FolderStore {
     }
 
     async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        let shared = self.shared.clone();
-        let create = move |_: &Shared, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
-            shared.admit(folder)?;
+        let context = self.context.clone();
+        let create = move |_: &Context, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
+            context.admit(folder)?;
             if parents.find(Some(folder))?.is_some() {
                 return Ok(false);
             }
@@ -382,10 +383,10 @@ impl VaultStore for FolderStore {
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
         let path = path.clone();
-        self.run(move |shared| {
-            shared.admit(&path)?;
-            let missing = || shared.site.not_found(Action::SetAside, path.as_str());
-            let root = shared.root_to_write()?.ok_or_else(missing)?;
+        self.run(move |context| {
+            context.admit(&path)?;
+            let missing = || context.errors.not_found(Action::SetAside, path.as_str());
+            let root = context.root_to_write()?.ok_or_else(missing)?;
             let dir = Parents::new(&root).find(path.parent().as_ref())?.ok_or_else(missing)?;
             conflict::set_aside(&root, &dir, &path)
         })
@@ -396,27 +397,27 @@ impl VaultStore for FolderStore {
         match self.set_aside(path).await {
             Ok(kept_as) => Ok(KeptBeside { kept_as, expect: Expect::Absent }),
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Err(self.shared.site.changed(path.as_str(), None))
+                Err(self.context.errors.changed(path.as_str(), None))
             }
             Err(error) => Err(error),
         }
     }
 
     async fn has_taken(&self) -> Result<bool, StoreError> {
-        self.run(Shared::has_taken).await
+        self.run(Context::has_taken).await
     }
 
     async fn return_taken(
         &self,
         known: Vec<(VaultPath, Option<KnownContent>)>,
     ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
-        self.run(move |shared| shared.return_taken(&known)).await
+        self.run(move |context| context.return_taken(&known)).await
     }
 
     async fn put_back(&self, path: &VaultPath, kept: &KeptBeside) -> bool {
         let (path, kept_as) = (path.clone(), kept.kept_as.clone());
-        let put_back = self.run(move |shared| {
-            let Some(root) = shared.root_to_write()? else { return Ok(false) };
+        let put_back = self.run(move |context| {
+            let Some(root) = context.root_to_write()? else { return Ok(false) };
             let dir = Parents::new(&root).find(path.parent().as_ref())?;
             Ok(dir.is_some_and(|dir| conflict::put_back(&root, &dir, &path, &kept_as)))
         });
@@ -424,22 +425,22 @@ impl VaultStore for FolderStore {
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
-        self.run(Shared::flush).await
+        self.run(Context::flush).await
     }
 
     async fn discard_staged(&self) -> Result<(), StoreError> {
-        self.run(Shared::discard_staged).await
+        self.run(Context::discard_staged).await
     }
 
     fn warnings(&self) -> Vec<String> {
-        let untimed = self.shared.untimed.load(Ordering::Relaxed).then(|| {
+        let untimed = self.context.untimed.load(Ordering::Relaxed).then(|| {
             "some files here belong to other users, who alone can set their times; their content is the vault's".to_owned()
         });
-        untimed.into_iter().chain(std::mem::take(&mut *lock(&self.shared.kept))).collect()
+        untimed.into_iter().chain(std::mem::take(&mut *lock(&self.context.kept))).collect()
     }
 
     async fn list(&self) -> Result<Inventory, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(Inventory::default()), |root| walk::list(&root))).await
+        self.run(|context| context.root()?.map_or(Ok(Inventory::default()), |root| walk::list(&root))).await
     }
 }
 
@@ -451,7 +452,7 @@ fn facts(parents: &mut Parents<'_>, path: &VaultPath) -> Option<LocalFacts> {
 }
 
 /// What is at a path: the content that is wanted, or which other one.
-fn find(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
+fn find(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
     let path = &wanted.path;
     let dir = match parents.find(path.parent().as_ref()) {
         Ok(Some(dir)) if !is_own(path) => dir,
@@ -469,7 +470,7 @@ fn find(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
     }
     match entry::content_of(&*dir, path.file_name(), &[size]) {
         Ok(Some((Some(hash), facts))) if hash == wanted.hash && size == wanted.size => {
-            shared.seen.note(path, hash, facts);
+            context.hashes.note(path, hash, facts);
             Found::Wanted
         }
         Ok(Some((Some(hash), facts))) => Found::Other(KnownContent { hash, size: facts.size }),
@@ -479,7 +480,7 @@ fn find(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
 }
 
 /// Whether a file has the wanted content. What cannot be read is not held.
-fn holds(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
+fn holds(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
     let Wanted { path, hash, size } = wanted;
     let Ok(Some(dir)) = parents.find(path.parent().as_ref()) else {
         return false;
@@ -489,7 +490,7 @@ fn holds(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
     }
     match entry::content_of(&*dir, path.file_name(), &[*size]) {
         Ok(Some((Some(content), facts))) if content == *hash => {
-            shared.seen.note(path, content, facts);
+            context.hashes.note(path, content, facts);
             true
         }
         _ => false,

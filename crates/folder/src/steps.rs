@@ -23,7 +23,7 @@ pub enum Step {
     /// The names of a batch are durable.
     Flushed,
     /// The files that came out of a batch were compared once more and are gone.
-    Settled,
+    Released,
     /// A file that is to be removed was compared with what is recorded.
     ToBeRemoved,
     /// It is out of its place.

@@ -24,11 +24,11 @@ const ENOUGH: usize = 32;
 const ENOUGH_BYTES: usize = 1 << 20;
 /// What the handles of waiting contents begin with. Files in the staging folder are named after their content, in
 /// hexadecimal digits.
-const MARK: &str = "held-";
+const MARK: &str = "buffered-";
 
 /// The contents that wait, and those that were written since and are not asked for yet.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<Inner>);
+pub(super) struct WriteBuffer(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -56,20 +56,20 @@ enum Content {
 }
 
 /// What became of a content that was to be held.
-pub(super) enum Holding {
-    /// It waits; the handle is in here. `wake` says that a thread is to be woken for [`Held::write_all`].
-    Held { staged: Staged, wake: bool },
+pub(super) enum Buffering {
+    /// It waits; the handle is in here. `wake` says that a thread is to be woken for [`WriteBuffer::write_all`].
+    Buffered { staged: Staged, wake: bool },
     /// There is no room for it.
     Refused(Portion),
 }
 
-impl Held {
+impl WriteBuffer {
     /// Takes a complete content of which nothing is written yet, if it is small and there is room.
-    pub(super) fn hold(&self, portion: Portion) -> Holding {
-        let size = portion.held();
+    pub(super) fn add(&self, portion: Portion) -> Buffering {
+        let size = portion.len();
         let mut inner = lock(&self.0);
         if size > SMALL || inner.bytes + size > ROOM || !portion.may_wait() {
-            return Holding::Refused(portion);
+            return Buffering::Refused(portion);
         }
         inner.next += 1;
         let staged = portion.staged_as(format!("{MARK}{}", inner.next));
@@ -79,7 +79,7 @@ impl Held {
         inner.bytes += size;
         let wake = !inner.writing && (inner.queue.len() >= ENOUGH || inner.bytes >= ENOUGH_BYTES);
         inner.writing |= wake;
-        Holding::Held { staged, wake }
+        Buffering::Buffered { staged, wake }
     }
 
     /// Writes what waits, until nothing does. Blocks; for the thread that was to be woken.
@@ -115,7 +115,7 @@ impl Held {
     /// # Errors
     ///
     /// Those of the contents that could not be written, by their place in `batch`.
-    pub(super) fn settle<'s>(
+    pub(super) fn write_out<'s>(
         &self,
         batch: impl Iterator<Item = Option<(&'s mut Staged, bool)>>,
     ) -> HashMap<usize, StoreError> {
@@ -204,12 +204,12 @@ mod tests {
         let store = FolderStore::open(home.path(), FolderOptions::default()).unwrap();
         stage(&store, "first.md").await;
         let handle = stage(&store, "second.md").await.handle;
-        let held = &store.shared.held;
-        let slot = lock(&held.0).slots[&handle].clone();
+        let buffer = &store.context.write_buffer;
+        let slot = lock(&buffer.0).slots[&handle].clone();
         let mut content = lock(&slot.content);
         thread::scope(|scope| {
-            let discarding = scope.spawn(|| store.shared.discard_staged());
-            while !lock(&held.0).slots.is_empty() {
+            let discarding = scope.spawn(|| store.context.discard_staged());
+            while !lock(&buffer.0).slots.is_empty() {
                 thread::yield_now();
             }
             assert!(matches!(*content, Content::Waiting(_)));
