@@ -71,9 +71,9 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, Marked, Marker,
-    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
-    VaultStore, Wanted, repository_parts_among,
+    BatchLimit, Destination, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, Marked,
+    Marker, MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError,
+    StoredFile, Wanted, repository_parts_among,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -129,7 +129,7 @@ impl BucketStore {
 }
 
 #[async_trait]
-impl VaultStore for BucketStore {
+impl Destination for BucketStore {
     fn location(&self) -> String {
         self.context.errors.location()
     }

@@ -5,6 +5,7 @@
 
 use obsync_protocol::Verdict;
 
+use crate::destination::StoreError;
 use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::ledger::Ledger;
@@ -13,7 +14,6 @@ use crate::report::Report;
 use crate::run::Run;
 use crate::schedule::Schedule;
 use crate::state::{Commit, VaultState};
-use crate::store::StoreError;
 
 /// How many recorded files a run looks at, to see whether they are as they were.
 const SAMPLE: usize = 8;

@@ -1,7 +1,7 @@
 //! The engine of obsync: brings a vault to a destination, exactly, and survives anything on the way.
 //!
 //! The way of a file is listing → decision → schedule → fetch → verify → publish → commit (ARCHITECTURE.md has the steps).
-//! This crate knows neither file systems nor databases: destinations implement [`VaultStore`] and state databases
+//! This crate knows neither file systems nor databases: destinations implement [`Destination`] and state databases
 //! [`StateStore`]. It knows no terminal either: a program that wants to show progress implements [`Progress`].
 
 mod admission;
@@ -14,6 +14,7 @@ mod brake;
 mod catch_up;
 pub mod conflicted_copy;
 mod cursor;
+mod destination;
 mod earlier;
 mod entry;
 mod error;
@@ -40,7 +41,6 @@ mod scan;
 mod schedule;
 mod space;
 mod state;
-mod store;
 mod survey;
 mod transfer;
 mod vanished;
@@ -58,6 +58,11 @@ pub use repositories::repository_parts_among;
 pub use run::{PullOptions, PullSource, pull};
 pub use verify::{Verification, VerifyError, verify};
 
+pub use destination::{
+    BatchLimit, Destination, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication,
+    PublicationContent, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
+    Wanted,
+};
 pub use identity::{
     DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerError, MarkerFound, RandomId, RandomIdError,
 };
@@ -67,7 +72,3 @@ pub use model::{
 };
 pub use scan::{LocalFile, LocalTree, OpenFile, ScanInput, Unknown, UnknownCause};
 pub use state::{Commit, StateError, StateStore, VaultState};
-pub use store::{
-    BatchLimit, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication, PublicationContent,
-    PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile, VaultStore, Wanted,
-};

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
+use crate::destination::{
+    BatchLimit, Destination, KeptBeside, Publication, PublicationContent, PublishFailure, Published, Staged,
+    StoreError,
+};
 use crate::error::PullError;
 use crate::folders::occupant;
 use crate::governor::Reservation;
@@ -16,10 +20,6 @@ use crate::reconcile::{Action, Local, decide_content};
 use crate::report::Conflict;
 use crate::schedule::{Source, Target, Transfer};
 use crate::state::StateStore;
-use crate::store::{
-    BatchLimit, KeptBeside, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError,
-    VaultStore,
-};
 
 /// A file that is ready to be published.
 pub(crate) struct Ready {
@@ -160,7 +160,7 @@ const ATTEMPTS: usize = 16;
 
 /// Publishes and records.
 pub(crate) struct Publisher<'a, 'r> {
-    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) store: Arc<dyn Destination>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) ledger: &'a mut Ledger<'r>,
     pub(crate) progress: Arc<dyn Progress>,
@@ -172,7 +172,7 @@ pub(crate) struct Publisher<'a, 'r> {
 
 impl<'a, 'r> Publisher<'a, 'r> {
     pub(crate) fn new(
-        store: Arc<dyn VaultStore>,
+        store: Arc<dyn Destination>,
         state: Arc<dyn StateStore>,
         ledger: &'a mut Ledger<'r>,
         progress: Arc<dyn Progress>,

@@ -2,12 +2,12 @@
 
 use obsync_protocol::VaultPath;
 
+use crate::destination::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
 use crate::error::PullError;
 use crate::model::{FileMeta, Intent, KnownContent, Record};
 use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
-use crate::store::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
 
 impl Run<'_> {
     /// Gives users their files back that a run which was killed had taken out of their places.

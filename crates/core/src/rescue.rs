@@ -6,13 +6,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::destination::{Staged, StoreError, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{DeferredKey, Record, RecordKind};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::schedule::{FileRemoval, Schedule, Source, Target, Transfer};
 use crate::space::NextRescues;
-use crate::store::{Staged, StoreError, Wanted};
 use crate::transfer::Scout;
 
 /// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.

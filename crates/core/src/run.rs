@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
 use crate::catch_up::{SEQUELS, Unfinished};
+use crate::destination::{Destination, StoreError};
 use crate::earlier::Earlier;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
@@ -24,7 +25,6 @@ use crate::report::{Outcome, Report};
 use crate::repositories::Repositories;
 use crate::schedule::{Schedule, ScheduleInput};
 use crate::state::StateStore;
-use crate::store::{StoreError, VaultStore};
 use crate::survey::Survey;
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
@@ -82,7 +82,7 @@ pub struct PullOptions {
 /// When the run as a whole cannot go on. What was done until then is recorded, and the next pull goes on from there.
 pub async fn pull(
     source: &PullSource,
-    store: Arc<dyn VaultStore>,
+    store: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
     options: &PullOptions,
     progress: Arc<dyn Progress>,
@@ -107,7 +107,7 @@ pub async fn pull(
 
 pub(crate) struct Run<'a> {
     pub(crate) source: &'a PullSource,
-    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) store: Arc<dyn Destination>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) options: &'a PullOptions,
     pub(crate) progress: Arc<dyn Progress>,

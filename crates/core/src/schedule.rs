@@ -9,11 +9,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use obsync_protocol::{ContentHash, Filter, NameFolding, Uid, VaultPath, Verdict};
 
+use crate::destination::{Removable, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::listing::Unclear;
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::reconcile::{Action, Before, Local, Mode, Reach, Remote, Rules, decide};
-use crate::store::{Removable, Wanted};
 
 /// What a plan is made from.
 #[derive(Debug)]

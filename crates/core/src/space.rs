@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crate::destination::{Destination, Wanted};
 use crate::error::PullError;
 use crate::publish::Publisher;
 use crate::schedule::Transfer;
-use crate::store::{VaultStore, Wanted};
 use crate::transfer::{BACKLOG, Scout};
 
 /// What is to be rescued next.
@@ -125,7 +125,7 @@ impl Need {
 }
 
 /// The same for each transfer, without the targets that hold their content already.
-async fn missing_space(store: &dyn VaultStore, transfers: &[Transfer]) -> Result<Vec<Need>, PullError> {
+async fn missing_space(store: &dyn Destination, transfers: &[Transfer]) -> Result<Vec<Need>, PullError> {
     let wanted = |transfer: &Transfer| -> Vec<Wanted> {
         let one = |path| Wanted { path, hash: transfer.hash, size: transfer.size };
         transfer.targets.iter().map(|target| one(target.path.clone())).collect()

@@ -15,6 +15,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::destination::{Destination, Found, Staged, StoreError, Wanted};
 use crate::error::PullError;
 use crate::governor::{Governor, Reservation};
 use crate::history::Historian;
@@ -23,7 +24,6 @@ use crate::publish::{Origin, Publisher, Ready};
 use crate::receive::{ContentReceiver, ReceiveError};
 use crate::reconcile::{Action, Local, decide_content};
 use crate::schedule::{FolderChange, Source, Target, Transfer};
-use crate::store::{Found, Staged, StoreError, VaultStore, Wanted};
 
 /// How long a finished file waits for others before it becomes visible.
 const BATCH_LINGER: Duration = Duration::from_millis(250);
@@ -82,7 +82,7 @@ enum Arrival {
 
 /// Looks at the destination before anything is downloaded.
 pub(crate) struct Scout {
-    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) store: Arc<dyn Destination>,
     /// The destination holds nothing but what this run brought, so there is nothing to find under any name.
     pub(crate) is_empty: bool,
     /// Tells whether what is there and not recorded is the vault's own.

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use obsync_protocol::VaultPath;
 use serde::Serialize;
 
+use crate::destination::{Destination, Inventory, StoreError, StoredFile, Wanted};
 use crate::progress::Progress;
 use crate::report::Tally;
 use crate::state::{StateError, StateStore};
-use crate::store::{Inventory, StoreError, StoredFile, VaultStore, Wanted};
 
 /// How many files are asked for at once: enough to keep a disk busy, few enough for progress to move.
 const BATCH: usize = 256;
@@ -52,7 +52,7 @@ pub enum VerifyError {
 
 /// Reads every file of the destination and compares it with the state. Changes nothing.
 pub async fn verify(
-    store: &dyn VaultStore,
+    store: &dyn Destination,
     state: &dyn StateStore,
     progress: &dyn Progress,
 ) -> Result<Verification, VerifyError> {

@@ -49,9 +49,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use obsync_core::pin::Pin;
 use obsync_core::{
-    Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts, Marked, Marker,
-    MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged, StoreError, VaultStore,
-    Wanted,
+    Destination, Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts,
+    Marked, Marker, MarkerFound, Publication, PublishFailure, Published, Removable, Removal, Staged,
+    StoreError, Wanted,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 
@@ -216,7 +216,7 @@ impl FolderStore {
 }
 
 #[async_trait]
-impl VaultStore for FolderStore {
+impl Destination for FolderStore {
     fn location(&self) -> String {
         self.context.errors.location()
     }

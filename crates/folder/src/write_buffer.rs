@@ -184,7 +184,7 @@ impl Content {
 mod tests {
     use std::thread;
 
-    use obsync_core::{FileMeta, VaultStore};
+    use obsync_core::{Destination, FileMeta};
     use obsync_protocol::{ContentHash, Uid, VaultPath};
 
     use super::super::{FolderOptions, FolderStore};

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use obsync_conformance::{VaultStoreSite as _, at, meta, publish_one, stage};
-use obsync_core::{KnownContent, Removable, Removal, VaultStore, Wanted};
+use obsync_conformance::{DestinationSite as _, at, meta, publish_one, stage};
+use obsync_core::{Destination, KnownContent, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
 use proptest::prelude::*;
 

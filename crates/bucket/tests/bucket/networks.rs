@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use obsync_bucket::{BucketOptions, BucketStore};
-use obsync_core::{StoreError, VaultStore};
+use obsync_core::{Destination, StoreError};
 use obsync_net::{Network, Proxies};
 use obsync_testcloud::Service;
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};

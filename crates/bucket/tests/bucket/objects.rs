@@ -2,7 +2,7 @@
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, place};
-use obsync_core::{FileMeta, StoreError, VaultStore};
+use obsync_core::{Destination, FileMeta, StoreError};
 use obsync_protocol::{ContentHash, Uid};
 
 use crate::sites::{BUCKET, PREFIX, S3Bucket, key, options};

@@ -12,8 +12,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
-use obsync_conformance::{VaultStoreSite, at, check_vault_store, meta, place, publish_one, stage};
-use obsync_core::{KnownContent, Removable, Removal, VaultStore};
+use obsync_conformance::{DestinationSite, at, check_destination, meta, place, publish_one, stage};
+use obsync_core::{Destination, KnownContent, Removable, Removal};
 
 use crate::sites::{BUCKET, config, options};
 
@@ -63,7 +63,7 @@ impl Elsewhere {
 }
 
 #[async_trait]
-impl VaultStoreSite for Elsewhere {
+impl DestinationSite for Elsewhere {
     type Store = BucketStore;
 
     async fn open(&self) -> BucketStore {
@@ -97,7 +97,7 @@ impl VaultStoreSite for Elsewhere {
 #[tokio::test]
 #[ignore = "needs a service of another maker"]
 async fn a_bucket_of_another_service_is_a_vault_store() {
-    check_vault_store(async || Elsewhere::new()).await;
+    check_destination(async || Elsewhere::new()).await;
 }
 
 #[tokio::test]

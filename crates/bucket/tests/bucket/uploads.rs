@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{FileWriter, VaultStore};
+use obsync_core::{Destination, FileWriter};
 use obsync_testcloud::ServiceFaults;
 use obsync_testkit::Chance;
 
@@ -61,7 +61,7 @@ async fn parts_go_up_while_the_content_arrives_and_show_nothing() {
 }
 
 /// A writer that has taken three parts of four.
-async fn half_written(store: &impl VaultStore) -> Box<dyn FileWriter> {
+async fn half_written(store: &impl Destination) -> Box<dyn FileWriter> {
     let content = content(4 * PART);
     let mut writer = store.begin(&at("a.bin"), &meta(&content, TIME)).await.unwrap();
     writer.write(content[..3 * PART].to_vec()).await.unwrap();

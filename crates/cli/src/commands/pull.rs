@@ -7,7 +7,7 @@ use std::time::Duration;
 use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Doubt, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, VaultStore, pull,
+    Destination, Doubt, Mode, Outcome, Progress, PullError, PullOptions, PullSource, Report, pull,
 };
 use obsync_protocol::{Filter, MasterKey};
 use serde::Serialize;
@@ -125,7 +125,7 @@ struct Manner {
 /// Pulls, and has a table say how far that is and how it ended.
 async fn pull_into(
     source: &PullSource,
-    store: Arc<dyn VaultStore>,
+    store: Arc<dyn Destination>,
     state: &State,
     options: &Pull,
     manner: Manner,

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Inventory, KeptBeside, Publication, PublishFailure, Published,
-    Removable, Removal, Staged, StoreError, VaultStore, Wanted,
+    BatchLimit, Destination, FileMeta, FileWriter, Inventory, KeptBeside, Publication, PublishFailure,
+    Published, Removable, Removal, Staged, StoreError, Wanted,
 };
 use obsync_folder::FolderStore;
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
@@ -32,7 +32,7 @@ impl MeddledStore {
 }
 
 #[async_trait]
-impl VaultStore for MeddledStore {
+impl Destination for MeddledStore {
     fn location(&self) -> String {
         self.store.location()
     }

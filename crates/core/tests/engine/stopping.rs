@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use obsync_core::{Filter, NoProgress, Outcome, Progress, VaultStore, pull};
+use obsync_core::{Destination, Filter, NoProgress, Outcome, Progress, pull};
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 

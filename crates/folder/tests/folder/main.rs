@@ -4,7 +4,6 @@
 
 mod conformance;
 mod destination;
-mod held;
 mod interleaved;
 mod limits;
 mod links;
@@ -13,3 +12,4 @@ mod others;
 mod rights;
 mod staging;
 mod store;
+mod write_buffer;

@@ -2,7 +2,7 @@
 //!
 //! A file gets there in two steps. It is *staged* first: written completely, checked by the engine, and not
 //! visible under its name. A batch of staged files is then *published*: each becomes visible atomically, and when
-//! [`VaultStore::publish`] returns the whole batch is durable, so that the state may claim it. In a folder staging is a
+//! [`Destination::publish`] returns the whole batch is durable, so that the state may claim it. In a folder staging is a
 //! file in a hidden directory of the same file system and publishing a rename; in an object store it is an
 //! upload that is not completed yet.
 //!
@@ -32,7 +32,7 @@ pub struct Staged {
     pub handle: String,
 }
 
-/// One file to be made visible by [`VaultStore::publish`].
+/// One file to be made visible by [`Destination::publish`].
 #[derive(Debug)]
 pub struct Publication {
     /// What is made visible.
@@ -49,7 +49,7 @@ pub enum Expect {
     Absent,
     /// A file with this content: obsync put it there last, or the vault had it there before.
     Content(KnownContent),
-    /// This version, which the store [kept beside](VaultStore::keep_beside) already, by the store's own name for it.
+    /// This version, which the store [kept beside](Destination::keep_beside) already, by the store's own name for it.
     Version(String),
 }
 
@@ -171,7 +171,7 @@ pub struct Removable {
     pub content: KnownContent,
 }
 
-/// A question of [`VaultStore::holds`]: is this content at this path?
+/// A question of [`Destination::holds`]: is this content at this path?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The path to look at.
@@ -182,7 +182,7 @@ pub struct Wanted {
     pub size: u64,
 }
 
-/// An answer of [`VaultStore::look`].
+/// An answer of [`Destination::look`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The content that is wanted.
@@ -202,7 +202,7 @@ pub struct Marked {
     pub tag: Option<String>,
 }
 
-/// A file found by [`VaultStore::list`].
+/// A file found by [`Destination::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFile {
     /// Where it is, relative to the store's root. Not a [`VaultPath`]: a store can hold names that no vault can.
@@ -211,7 +211,7 @@ pub struct StoredFile {
     pub size: u64,
 }
 
-/// What [`VaultStore::list`] found.
+/// What [`Destination::list`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// The files, in no order.
@@ -227,7 +227,7 @@ pub struct BatchLimit {
     pub files: usize,
     /// How many bytes of content. A batch is closed by the file that reaches it.
     pub bytes: u64,
-    /// How many of its files go to one [`VaultStore::publish`], while those that follow are announced to the state. Fewer
+    /// How many of its files go to one [`Destination::publish`], while those that follow are announced to the state. Fewer
     /// than `files` where that takes round trips.
     pub portion: usize,
 }
@@ -253,7 +253,7 @@ pub trait FileWriter: Send {
 
 /// A place for a vault's files. See the module's text for the two steps of staging and publishing.
 #[async_trait]
-pub trait VaultStore: Send + Sync + 'static {
+pub trait Destination: Send + Sync + 'static {
     /// The place as a person would name it, for messages.
     fn location(&self) -> String;
 
