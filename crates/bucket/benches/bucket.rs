@@ -15,7 +15,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
-use obsync_core::{Expect, FileMeta, Publication, PublicationContent, VaultStore};
+use obsync_core::{Destination, Expect, FileMeta, Publication, PublicationContent};
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use obsync_testcloud::{Cloud, CloudOptions, Service};
 use tokio::runtime::Runtime;

@@ -20,9 +20,9 @@ use obsync_protocol::{limits, with_reasons};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
 
+use super::error::innermost;
+use super::request_limit::RequestLimit;
 use super::traffic::Traffic;
-use super::trouble::innermost;
-use super::turns::Turns;
 use super::waits::Waits;
 
 /// How long a connection may take to be made.
@@ -73,9 +73,9 @@ impl Connector {
             None => builder,
         };
         let client = builder.build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
-        let turns = Turns::new(most, traffic.clone());
+        let limit = RequestLimit::new(most, traffic.clone());
         let waits = Waits::new();
-        Ok(Connector { client: HttpClient::new(Paced { client, proxies, traffic, turns, waits }) })
+        Ok(Connector { client: HttpClient::new(Paced { client, proxies, traffic, limit, waits }) })
     }
 
     /// The client.
@@ -188,7 +188,7 @@ struct Paced {
     client: reqwest::Client,
     proxies: Proxies,
     traffic: Traffic,
-    turns: Turns,
+    limit: RequestLimit,
     waits: Waits,
 }
 
@@ -236,7 +236,7 @@ struct Detour {
 #[async_trait]
 impl HttpService for Paced {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let turn = self.turns.take(&request).await;
+        let permit = self.limit.take(&request).await;
         self.traffic.count();
         let is_of_content = asks_for_content(&request);
         let host = request.uri().host().unwrap_or_default().to_owned();
@@ -245,7 +245,7 @@ impl HttpService for Paced {
         let answer = self.waits.answer(&host, self.once_resolved(&host, request)).await;
         let outcome = answer.map_err(|error| settled(&host, is_unknown, error));
         let outcome = outcome.map_err(|error| by_way_of(proxy, error));
-        turn.end(&outcome);
+        permit.end(&outcome);
         match outcome {
             Ok(answer) if is_of_content && answer.status().is_success() => Ok(answer),
             Ok(answer) => bounded(answer).await,

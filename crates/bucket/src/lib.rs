@@ -18,48 +18,50 @@
 //!
 //! Which part does what:
 //!
-//! - `location`, `keys`, `options`: where it is and how it works. `stamp`: what objects say of themselves.
+//! - `location`, `keys`, `options`: where it is and how it works. `metadata`: what objects say of themselves.
 //! - `objects`: one bucket's objects, one request each; `rewrite` and (for S3) `s3` add what the object store library
-//!   lacks; `http` is the way there, `turns` and `pace` say how many requests are on it at a time, `traffic` counts them,
-//!   `trouble` tells what goes wrong, `refusal` and `retries` what is done about that, `conditions` which conditions
+//!   lacks; `http` is the way there, `request_limit` and `pace` say how many requests are on it at a time, `traffic` counts them,
+//!   `error` tells what goes wrong, `refusal` and `retries` what is done about that, `conditions` which conditions
 //!   the service keeps.
-//! - `writer`, `upload`, `parts`, `stages`, `room`: contents on their way. `publish`, `aside`: how they become
-//!   visible. `holds`, `listing`, `known`: what is there already. `scan`: what differs from the records. `remove`: what goes.
+//! - `writer`, `upload`, `parts`, `staging`, `memory`: contents on their way. `publish`, `queue`, `park`, `conflict`: how they become
+//!   visible. `holds`, `listing`, `object_cache`: what is there already. `scan`: what differs from the records. `remove`: what goes.
 
-mod aside;
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod conditions;
+mod conflict;
+mod context;
+mod error;
 mod holds;
 #[cfg(feature = "http")]
 mod http;
 mod keys;
-mod known;
 mod listing;
 mod location;
 mod marker;
+mod memory;
+mod metadata;
+mod object_cache;
 mod objects;
 mod open;
 mod options;
 #[cfg(feature = "http")]
 mod pace;
+mod park;
 mod parts;
 mod publish;
+mod queue;
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod refusal;
 mod remove;
+#[cfg(feature = "http")]
+mod request_limit;
 mod retries;
 mod rewrite;
-mod room;
 #[cfg(feature = "s3")]
 mod s3;
 mod scan;
-mod shared;
-mod stages;
-mod stamp;
+mod staging;
 mod traffic;
-mod trouble;
-#[cfg(feature = "http")]
-mod turns;
 mod upload;
 #[cfg(feature = "http")]
 mod waits;
@@ -71,11 +73,10 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use object_store::path::Path;
 use obsync_core::{
-    BatchLimit, Checked, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalTree, Marked,
-    Marker, MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable, Removal, ScanInput,
-    Staged, StoreError, StoredFile, VaultStore, Wanted, repository_parts_among,
+    BatchLimit, Checked, Destination, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent,
+    LocalTree, Marked, Marker, MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable,
+    Removal, ScanInput, Staged, StoreError, StoredFile, Wanted, repository_parts_among,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -86,13 +87,10 @@ pub use self::retries::Retries;
 #[cfg(feature = "s3")]
 pub use self::s3::{AwsHttp, BucketSettings, SettingsError, load_aws_config};
 
+use self::context::Context;
+use self::error::Action;
 use self::listing::PAGE;
-use self::objects::Guard;
-use self::refusal::Next;
-use self::shared::Shared;
-use self::stages::Stage;
-use self::stamp::Facts;
-use self::trouble::Action;
+use self::staging::{Original, Stage};
 use self::writer::BucketWriter;
 use obsync_core::blocking::lock;
 
@@ -107,56 +105,36 @@ const TWO_PIECES: u64 = 4 << 20;
 /// A vault as objects of a bucket. See the module's text for what it promises.
 #[derive(Clone, Debug)]
 pub struct BucketStore {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
 }
 
 impl BucketStore {
     /// The place.
     pub fn bucket_location(&self) -> &BucketLocation {
-        &self.shared.location
+        &self.context.location
     }
 
     /// How many HTTP requests were sent so far, repeated ones included.
     pub fn requests(&self) -> u64 {
-        self.shared.traffic.requests()
+        self.context.traffic.requests()
     }
 
     /// The files whose keys begin with `prefix`, which is that of the place or goes on from it.
     async fn list_below(&self, prefix: &str) -> Result<Vec<StoredFile>, StoreError> {
-        let shared = &self.shared;
-        let objects = shared.objects.list(prefix, PAGE);
+        let context = &self.context;
+        let objects = context.objects.list(prefix, PAGE);
         let files = objects.try_filter_map(async |object| {
-            let path = shared.keys.path_of(&object.key);
+            let path = context.keys.path_of(&object.key);
             Ok(path.map(|path| StoredFile { path: path.to_owned(), size: object.size }))
         });
-        files.try_collect().await.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))
-    }
-
-    /// Copies an object aside while its place is taken by another.
-    async fn park(
-        &self,
-        from: &Path,
-        facts: &Facts,
-        to: &VaultPath,
-        meta: &FileMeta,
-    ) -> Result<Option<Stage>, StoreError> {
-        let shared = &self.shared;
-        let key = shared.keys.of_parked(shared.run, shared.stages.number());
-        let attributes = shared.attributes(to, meta);
-        match shared.objects.copy(from, &facts.version, &key, Some(&attributes), &Guard::Anything).await {
-            Ok(version) => Ok(Some(Stage::Parked(key, Facts::of_written(version, meta, shared.vault())))),
-            Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => Ok(None),
-            // It comes from the vault.
-            Err(trouble) if trouble.next() == Some(Next::AnotherWay) => Ok(None),
-            Err(trouble) => Err(shared.failed(Action::Copy, to, &trouble)),
-        }
+        files.try_collect().await.map_err(|error| context.errors.bucket_error(Action::List, &error))
     }
 }
 
 #[async_trait]
-impl VaultStore for BucketStore {
+impl Destination for BucketStore {
     fn location(&self) -> String {
-        self.shared.site.location()
+        self.context.errors.location()
     }
 
     async fn folds_names(&self, _accented: bool) -> Result<NameFolding, StoreError> {
@@ -165,6 +143,10 @@ impl VaultStore for BucketStore {
 
     fn has_folders(&self) -> bool {
         false
+    }
+
+    fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
+        self.context.keys.of(path).map(drop)
     }
 
     async fn repository_parts(
@@ -178,7 +160,7 @@ impl VaultStore for BucketStore {
         let mut found = Vec::with_capacity(folders.len());
         for folder in folders {
             let prefix = folder.as_ref().map_or_else(String::new, |folder| format!("{folder}/"));
-            let files = self.list_below(&format!("{}{prefix}", self.shared.keys.prefix())).await?;
+            let files = self.list_below(&format!("{}{prefix}", self.context.keys.prefix())).await?;
             let files = files.iter().map(|file| file.path.as_str());
             found.extend(repository_parts_among(files, &[folder]));
         }
@@ -186,69 +168,67 @@ impl VaultStore for BucketStore {
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
-        let shared = &self.shared;
+        let context = &self.context;
         // From obsync's own objects on, so that the marker is in the first page, whatever there is before it.
-        let marker = shared.keys.of_marker();
-        let before_own = shared.keys.own_prefix();
+        let marker = context.keys.of_marker();
+        let before_own = context.keys.own_prefix();
         let mut empty = true;
         for after in [Some(before_own.trim_end_matches('/')), None] {
-            let mut objects = shared.objects.list_after(shared.keys.prefix(), after, FEW);
+            let mut objects = context.objects.list_after(context.keys.prefix(), after, FEW);
             let mut beginning = Vec::new();
             // To the end of the first page, and on as long as there is nothing but obsync's own.
-            while let Some(object) = objects
-                .try_next()
-                .await
-                .map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))?
+            while let Some(object) =
+                objects.try_next().await.map_err(|error| context.errors.bucket_error(Action::List, &error))?
             {
-                empty &= shared.keys.path_of(&object.key).is_none();
+                empty &= context.keys.path_of(&object.key).is_none();
                 beginning.push(object);
                 if !empty && beginning.len() >= FEW {
                     break;
                 }
             }
             if after.is_some() {
-                shared.marker.note(marker.as_ref(), &beginning);
+                context.marker.note(marker.as_ref(), &beginning);
             }
             // Only what comes before them is left, which is little: most of what a vault has comes after them.
             if !empty {
                 break;
             }
         }
-        shared.fresh.store(empty, Ordering::Relaxed);
+        context.fresh.store(empty, Ordering::Relaxed);
         Ok(empty)
     }
 
     async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, StoreError> {
-        marker::read(&self.shared, known).await
+        marker::read(&self.context, known).await
     }
 
     async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {
-        marker::write(&self.shared, marker).await.map(Some)
+        marker::write(&self.context, marker).await.map(Some)
     }
 
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, StoreError> {
-        scan::scan(&self.shared, &input).await.map(Some)
+        scan::scan(&self.context, &input).await.map(Some)
     }
 
     async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, StoreError> {
-        scan::open(&self.shared, path).await
+        scan::open(&self.context, path).await
     }
 
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
-        holds::look(&self.shared, wanted).await
+        holds::look(&self.context, wanted).await
     }
 
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
-        holds::holds(&self.shared, wanted).await
+        holds::holds(&self.context, wanted).await
     }
 
     async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
-        holds::check(&self.shared, wanted).await
+        holds::check(&self.context, wanted).await
     }
 
     async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
-        let key = self.shared.keys.of(path)?;
-        Ok(Box::new(BucketWriter::begin(self.shared.clone(), key, path, meta).await?))
+        let key = self.context.keys.of(path)?;
+        Ok(Box::new(BucketWriter::begin(self.context.clone(), key, path, meta).await?))
     }
 
     /// Nothing that is staged outlives the run.
@@ -261,30 +241,24 @@ impl VaultStore for BucketStore {
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-        source_stays: bool,
     ) -> Result<Option<Staged>, StoreError> {
-        let shared = &self.shared;
-        let (from_key, _) = (shared.keys.of(from)?, shared.keys.of(to)?);
-        let occupant = shared.recall(from, &from_key).await?;
+        let context = &self.context;
+        let (key, _) = (context.keys.of(from)?, context.keys.of(to)?);
+        let occupant = context.recall(from, &key).await?;
         let Some(facts) = occupant.facts().filter(|facts| facts.size == meta.size) else {
             return Ok(None);
         };
-        if !shared.has(from, &from_key, facts, KnownContent::from(meta)).await? {
+        if !context.has(from, &key, facts, KnownContent::from(meta)).await? {
             return Ok(None);
         }
-        let stage = match source_stays {
-            true => Some(Stage::Original(from_key, facts.clone())),
-            false => self.park(&from_key, facts, to, meta).await?,
-        };
-        Ok(stage.map(|stage| Staged {
-            path: to.clone(),
-            meta: meta.clone(),
-            handle: shared.stages.put(stage),
-        }))
+        let (facts, path, meta) = (facts.clone(), to.clone(), meta.clone());
+        let original = Original { key, facts, path: path.clone(), meta: meta.clone() };
+        let handle = context.stages.put(Stage::Original(Box::new(original)));
+        Ok(Some(Staged { path, meta, handle }))
     }
 
     async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
-        publish::publish(&self.shared, batch, &CancellationToken::new()).await
+        publish::publish(&self.context, batch, &CancellationToken::new()).await
     }
 
     async fn publish_until(
@@ -292,20 +266,20 @@ impl VaultStore for BucketStore {
         batch: Vec<Publication>,
         stop: &CancellationToken,
     ) -> Vec<Result<Published, PublishFailure>> {
-        publish::publish(&self.shared, batch, stop).await
+        publish::publish(&self.context, batch, stop).await
     }
 
     async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
-        remove::remove_files(&self.shared, files).await
+        remove::remove_files(&self.context, files).await
     }
 
     /// There are no objects for folders: each is taken to be there.
     fn keeps_deleted(&self) -> bool {
-        self.shared.options.keep_deleted
+        self.context.options.keep_deleted
     }
 
     async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        folders.iter().map(|folder| self.shared.keys.of(folder).map(|_| false)).collect()
+        folders.iter().map(|folder| self.context.keys.of(folder).map(|_| false)).collect()
     }
 
     /// There are no objects for folders: a folder goes with the last file in it.
@@ -314,11 +288,11 @@ impl VaultStore for BucketStore {
     }
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
-        remove::set_aside(&self.shared, path).await
+        remove::set_aside(&self.context, path).await
     }
 
     async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, StoreError> {
-        aside::keep_in_place(&self.shared, path).await
+        conflict::keep_in_place(&self.context, path).await
     }
 
     /// What the service has confirmed is durable.
@@ -327,47 +301,47 @@ impl VaultStore for BucketStore {
     }
 
     async fn discard_staged(&self) -> Result<(), StoreError> {
-        self.shared.discard_stages().await;
-        self.shared.sweep().await
+        self.context.discard_stages().await;
+        self.context.sweep().await
     }
 
     async fn end_run(&self) {
-        self.shared.discard_stages().await;
-        self.shared.known.clear();
-        self.shared.listing.clear();
-        self.shared.marker.clear();
-        lock(&self.shared.begun).clear();
-        lock(&self.shared.needed).clear();
-        self.shared.fresh.store(false, Ordering::Relaxed);
-        self.shared.swept.store(false, Ordering::Relaxed);
+        self.context.discard_stages().await;
+        self.context.cache.clear();
+        self.context.listing.clear();
+        self.context.marker.clear();
+        lock(&self.context.begun).clear();
+        lock(&self.context.needed).clear();
+        self.context.fresh.store(false, Ordering::Relaxed);
+        self.context.swept.store(false, Ordering::Relaxed);
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.shared.objects.warnings()
+        self.context.objects.warnings()
     }
 
     /// What waits here, and what is between the network and here.
     fn memory_for(&self, size: u64) -> u64 {
-        self.shared.options.memory_for(size).saturating_add(size.min(TWO_PIECES))
+        self.context.options.memory_for(size).saturating_add(size.min(TWO_PIECES))
     }
 
     fn at_a_time(&self) -> usize {
-        self.shared.options.concurrency
+        self.context.options.concurrency
     }
 
     /// Half of the memory: so much is published while as much arrives.
     fn batch_limit(&self) -> BatchLimit {
-        let portion = self.shared.options.batch_files;
+        let portion = self.context.options.batch_files;
         let files = portion.saturating_mul(PORTIONS);
-        BatchLimit { files, bytes: (self.shared.options.memory as u64 / 2).max(1), portion }
+        BatchLimit { files, bytes: (self.context.options.memory as u64 / 2).max(1), portion }
     }
 
     async fn list(&self) -> Result<Inventory, StoreError> {
-        let files = self.list_below(self.shared.keys.prefix()).await?;
+        let files = self.list_below(self.context.keys.prefix()).await?;
         Ok(Inventory { files, unreadable: Vec::new() })
     }
 
     async fn retained(&self, files: Vec<StoredFile>) -> Result<Vec<bool>, StoreError> {
-        holds::are_of_vault(&self.shared, files).await
+        holds::are_of_vault(&self.context, files).await
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 
+use super::error::RequestError;
 use super::objects::Objects;
-use super::trouble::Trouble;
 use obsync_core::blocking::lock;
 
 /// How many objects a request for a list tells of (S3 API reference, ListObjectsV2).
@@ -31,7 +31,7 @@ enum Sizes {
     Unasked,
     /// There are so many objects that asking for each file is cheaper.
     TooMany,
-    Known(HashMap<u64, u64>),
+    ObjectCache(HashMap<u64, u64>),
 }
 
 impl Listing {
@@ -41,7 +41,7 @@ impl Listing {
         objects: &Objects,
         prefix: &str,
         questions: usize,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RequestError> {
         if questions < WORTH || !matches!(*lock(&self.sizes), Sizes::Unasked) {
             return Ok(());
         }
@@ -56,14 +56,14 @@ impl Listing {
             }
             sizes.insert(self.hasher.hash_one(object.key.as_str()), object.size);
         }
-        *lock(&self.sizes) = Sizes::Known(sizes);
+        *lock(&self.sizes) = Sizes::ObjectCache(sizes);
         Ok(())
     }
 
     /// Whether an object of this size can be at a key.
     pub(super) fn may_hold(&self, key: &Path, size: u64) -> bool {
         match &*lock(&self.sizes) {
-            Sizes::Known(sizes) => sizes.get(&self.hasher.hash_one(key.as_ref())) == Some(&size),
+            Sizes::ObjectCache(sizes) => sizes.get(&self.hasher.hash_one(key.as_ref())) == Some(&size),
             Sizes::Unasked | Sizes::TooMany => true,
         }
     }
@@ -71,14 +71,14 @@ impl Listing {
     /// Whether an object can be at a key.
     pub(super) fn may_be(&self, key: &Path) -> bool {
         match &*lock(&self.sizes) {
-            Sizes::Known(sizes) => sizes.contains_key(&self.hasher.hash_one(key.as_ref())),
+            Sizes::ObjectCache(sizes) => sizes.contains_key(&self.hasher.hash_one(key.as_ref())),
             Sizes::Unasked | Sizes::TooMany => true,
         }
     }
 
     /// Notes an object that was written.
     pub(super) fn wrote(&self, key: &Path, size: u64) {
-        if let Sizes::Known(sizes) = &mut *lock(&self.sizes) {
+        if let Sizes::ObjectCache(sizes) = &mut *lock(&self.sizes) {
             sizes.insert(self.hasher.hash_one(key.as_ref()), size);
         }
     }

@@ -11,9 +11,9 @@ use obsync_core::blocking::lock;
 use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
 
 use super::FEW;
+use super::context::Context;
+use super::error::{Action, Kind};
 use super::objects::{Guard, Listed};
-use super::shared::Shared;
-use super::trouble::{Action, Kind};
 
 /// Bytes of a marker. It has some 200.
 const LONGEST: usize = 4096;
@@ -50,24 +50,24 @@ impl MarkerSeen {
 }
 
 /// What is found where the marker is.
-pub(super) async fn read(shared: &Shared, known: Option<&str>) -> Result<MarkerFound, StoreError> {
-    let seen = lock(&shared.marker.0).clone();
+pub(super) async fn read(context: &Context, known: Option<&str>) -> Result<MarkerFound, StoreError> {
+    let seen = lock(&context.marker.0).clone();
     match seen {
         Seen::Absent => return Ok(MarkerFound::Absent),
         Seen::Present(Some(tag)) if Some(tag.as_str()) == known => return Ok(MarkerFound::Unchanged),
         Seen::Present(_) | Seen::Unknown => {}
     }
-    let key = shared.keys.of_marker();
+    let key = context.keys.of_marker();
     let any = UpdateVersion { e_tag: None, version: None };
-    let failed = |trouble| shared.site.error(Action::Read, key.as_ref(), &trouble);
-    let mut content = match shared.objects.read(&key, &any).await {
+    let failed = |error| context.errors.error(Action::Read, key.as_ref(), &error);
+    let mut content = match context.objects.read(&key, &any).await {
         Ok((_, content)) => content,
-        Err(trouble) if trouble.is_missing_object() => return Ok(MarkerFound::Absent),
-        Err(trouble) if trouble.kind == Kind::Denied => {
-            tracing::debug!("the marker may not be read: {}", trouble.said());
+        Err(error) if error.is_missing_object() => return Ok(MarkerFound::Absent),
+        Err(error) if error.kind == Kind::Denied => {
+            tracing::debug!("the marker may not be read: {}", error.said());
             return Ok(MarkerFound::Impossible);
         }
-        Err(trouble) => return Err(failed(trouble)),
+        Err(error) => return Err(failed(error)),
     };
     let mut text = Vec::new();
     while let Some(stretch) = content.try_next().await.map_err(failed)? {
@@ -83,19 +83,20 @@ pub(super) async fn read(shared: &Shared, known: Option<&str>) -> Result<MarkerF
     match Marker::from_text(&String::from_utf8_lossy(&text)) {
         Ok(marker) => Ok(MarkerFound::Marker { marker, tag }),
         Err(error @ MarkerError::Newer { .. }) => {
-            Err(shared.site.unavailable(format!("its marker {key}: {error}")))
+            Err(context.errors.unavailable(format!("its marker {key}: {error}")))
         }
         Err(MarkerError::Damaged { reason }) => Ok(MarkerFound::Damaged { reason }),
     }
 }
 
 /// Writes the marker. It is not archived, whatever class the files get: it is read again.
-pub(super) async fn write(shared: &Shared, marker: &Marker) -> Result<Marked, StoreError> {
-    let text = marker.to_text().map_err(|error| shared.site.unavailable(format!("its marker: {error}")))?;
-    let key = shared.keys.of_marker();
+pub(super) async fn write(context: &Context, marker: &Marker) -> Result<Marked, StoreError> {
+    let text =
+        marker.to_text().map_err(|error| context.errors.unavailable(format!("its marker: {error}")))?;
+    let key = context.keys.of_marker();
     let attributes = Attributes::from_iter([(Attribute::ContentType, "application/json")]);
-    let put = shared.objects.put(&key, PutPayload::from(text), None, attributes, &Guard::Anything);
-    let version = put.await.map_err(|trouble| shared.site.error(Action::Write, key.as_ref(), &trouble))?;
-    shared.site.wrote();
+    let put = context.objects.put(&key, PutPayload::from(text), None, attributes, &Guard::Anything);
+    let version = put.await.map_err(|error| context.errors.error(Action::Write, key.as_ref(), &error))?;
+    context.errors.wrote();
     Ok(Marked { tag: version.e_tag })
 }

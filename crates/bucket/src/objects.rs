@@ -17,14 +17,14 @@ use obsync_protocol::{ContentHash, ContentHasher, limits};
 use tokio_util::task::TaskTracker;
 
 use super::conditions::{Conditional, Conditions, Standing};
+use super::error::{Kind, RequestError};
+use super::metadata::Facts;
 use super::options::BucketOptions;
 use super::refusal::{Next, Operation};
 use super::retries::Retries;
 use super::rewrite;
 #[cfg(feature = "s3")]
 use super::s3::{self, CopyOrder, Maker, Pages, S3};
-use super::stamp::Facts;
-use super::trouble::{Kind, Trouble};
 use super::upload::{Open, Upload};
 use obsync_core::blocking::lock;
 
@@ -152,15 +152,15 @@ impl Objects {
     }
 
     /// Looks at an object; `None` when there is none.
-    pub(super) async fn head(&self, key: &Path) -> Result<Option<Facts>, Trouble> {
+    pub(super) async fn head(&self, key: &Path) -> Result<Option<Facts>, RequestError> {
         let options = GetOptions { head: true, ..GetOptions::default() };
-        match self.store.get_opts(key, options).await.map_err(Trouble::from) {
+        match self.store.get_opts(key, options).await.map_err(RequestError::from) {
             Ok(found) => {
                 let version = UpdateVersion { e_tag: found.meta.e_tag, version: found.meta.version };
                 Ok(Some(Facts::new(version, found.meta.size, &found.attributes)))
             }
-            Err(trouble) if trouble.is_missing_object() => Ok(None),
-            Err(trouble) => Err(trouble.at(Operation::Look, false, false)),
+            Err(error) if error.is_missing_object() => Ok(None),
+            Err(error) => Err(error.at(Operation::Look, false, false)),
         }
     }
 
@@ -169,23 +169,28 @@ impl Objects {
         &self,
         key: &Path,
         version: &UpdateVersion,
-    ) -> Result<(Attributes, BoxStream<'static, Result<bytes::Bytes, Trouble>>), Trouble> {
+    ) -> Result<(Attributes, BoxStream<'static, Result<bytes::Bytes, RequestError>>), RequestError> {
         let options = GetOptions { if_match: version.e_tag.clone(), ..GetOptions::default() };
         let found = self.store.get_opts(key, options).await;
         let found = found
-            .map_err(|error| Trouble::from(error).at(Operation::Read, version.e_tag.is_some(), false))?;
+            .map_err(|error| RequestError::from(error).at(Operation::Read, version.e_tag.is_some(), false))?;
         let (attributes, mut left) = (found.attributes.clone(), found.meta.size);
-        let bounded = found.into_stream().map_err(Trouble::from).and_then(move |stretch| {
+        let bounded = found.into_stream().map_err(RequestError::from).and_then(move |stretch| {
             let rest = left.checked_sub(stretch.len() as u64);
             left = rest.unwrap_or_default();
-            let longer = || Trouble::without_answer(Kind::Other, "it has more content than the service says");
+            let longer =
+                || RequestError::without_answer(Kind::Other, "it has more content than the service says");
             std::future::ready(rest.map(|_| stretch).ok_or_else(longer))
         });
         Ok((attributes, bounded.boxed()))
     }
 
     /// SHA-256 of this version of an object.
-    pub(super) async fn hash(&self, key: &Path, version: &UpdateVersion) -> Result<ContentHash, Trouble> {
+    pub(super) async fn hash(
+        &self,
+        key: &Path,
+        version: &UpdateVersion,
+    ) -> Result<ContentHash, RequestError> {
         let (_, mut content) = self.read(key, version).await?;
         let mut hasher = ContentHasher::new();
         while let Some(stretch) = content.try_next().await? {
@@ -205,7 +210,7 @@ impl Objects {
         hash: Option<ContentHash>,
         attributes: Attributes,
         guard: &Guard,
-    ) -> Result<UpdateVersion, Trouble> {
+    ) -> Result<UpdateVersion, RequestError> {
         let guard = self.sent(Conditional::Put, guard);
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
@@ -220,11 +225,11 @@ impl Objects {
         };
         let options = PutOptions { mode, attributes, ..PutOptions::default() };
         let put = || async {
-            self.store.put_opts(key, content.clone(), options.clone()).await.map_err(Trouble::from)
+            self.store.put_opts(key, content.clone(), options.clone()).await.map_err(RequestError::from)
         };
         let put = self.retries.through_silence(put).await;
         let conditional = !matches!(guard, Guard::Anything);
-        let put = put.map_err(|trouble| trouble.at(Operation::Put, conditional, false));
+        let put = put.map_err(|error| error.at(Operation::Put, conditional, false));
         self.learn(Conditional::Put, guard, put.map(UpdateVersion::from))
     }
 
@@ -234,7 +239,7 @@ impl Objects {
         key: &Path,
         attributes: Attributes,
         part_size: usize,
-    ) -> Result<Upload, Trouble> {
+    ) -> Result<Upload, RequestError> {
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
             let open = Open::S3(Box::new(s3.begin_upload(key, &attributes).await?));
@@ -250,7 +255,7 @@ impl Objects {
         &self,
         upload: &mut Upload,
         guard: &Guard,
-    ) -> Result<UpdateVersion, Trouble> {
+    ) -> Result<UpdateVersion, RequestError> {
         let guard = self.sent(Conditional::Complete, guard);
         let completed = upload.complete(guard).await;
         match self.learn(Conditional::Complete, guard, completed) {
@@ -274,7 +279,7 @@ impl Objects {
         to: &Path,
         attributes: Option<&Attributes>,
         guard: &Guard,
-    ) -> Result<UpdateVersion, Trouble> {
+    ) -> Result<UpdateVersion, RequestError> {
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3
             && !self.copies_not.load(Ordering::Relaxed)
@@ -282,14 +287,14 @@ impl Objects {
             let sent = self.sent(Conditional::Copy, guard);
             let copied = s3.copy(&CopyOrder { from, version, to, attributes, guard: sent }).await;
             let refused = match self.learn(Conditional::Copy, sent, copied) {
-                Err(trouble) if trouble.next() == Some(Next::AnotherWay) => trouble,
+                Err(error) if error.next() == Some(Next::AnotherWay) => error,
                 copied => return copied,
             };
             if refused.is_unknown_operation() && !self.copies_not.swap(true, Ordering::Relaxed) {
                 tracing::info!(?refused, "the service does not copy; copies pass through here");
             }
             let passed = rewrite::rewrite(self, from, version, to, attributes.cloned(), guard).await;
-            return passed.map_err(|trouble| if trouble.is_denied() { refused } else { trouble });
+            return passed.map_err(|error| if error.is_denied() { refused } else { error });
         }
         match attributes {
             None if !self.is_s3() => {
@@ -306,7 +311,7 @@ impl Objects {
     }
 
     /// Removes objects. Answers in order; one that is not there counts as removed, one of another version is a conflict.
-    pub(super) async fn delete(&self, doomed: Vec<Doomed>) -> Vec<Result<(), Trouble>> {
+    pub(super) async fn delete(&self, doomed: Vec<Doomed>) -> Vec<Result<(), RequestError>> {
         let mut answers = Vec::with_capacity(doomed.len());
         for chunk in doomed.chunks(DELETE_MAX) {
             answers.extend(self.delete_chunk(chunk).await);
@@ -315,7 +320,7 @@ impl Objects {
     }
 
     #[cfg(feature = "s3")]
-    async fn delete_chunk(&self, doomed: &[Doomed]) -> Vec<Result<(), Trouble>> {
+    async fn delete_chunk(&self, doomed: &[Doomed]) -> Vec<Result<(), RequestError>> {
         let Some(s3) = &self.s3 else { return self.delete_by_library(doomed).await };
         let conditional = self.conditions.are_sent(Conditional::Delete);
         let tag = |object: &Doomed| object.version.as_ref().filter(|_| conditional)?.e_tag.clone();
@@ -337,7 +342,7 @@ impl Objects {
                 _ => return vec![Err(refused); doomed.len()],
             }
         }
-        let answers: Vec<Result<(), Trouble>> =
+        let answers: Vec<Result<(), RequestError>> =
             stream::iter(doomed).map(|object| s3.delete_one(object)).buffered(SINGLES).collect().await;
         if is_nameable && answers.iter().any(Result::is_ok) {
             self.one_by_one.store(true, Ordering::Relaxed);
@@ -348,31 +353,32 @@ impl Objects {
     }
 
     #[cfg(not(feature = "s3"))]
-    async fn delete_chunk(&self, doomed: &[Doomed]) -> Vec<Result<(), Trouble>> {
+    async fn delete_chunk(&self, doomed: &[Doomed]) -> Vec<Result<(), RequestError>> {
         self.delete_by_library(doomed).await
     }
 
-    async fn delete_by_library(&self, doomed: &[Doomed]) -> Vec<Result<(), Trouble>> {
+    async fn delete_by_library(&self, doomed: &[Doomed]) -> Vec<Result<(), RequestError>> {
         let keys: Vec<Path> = doomed.iter().map(|object| object.key.clone()).collect();
         let removed = self.retries.through_silence(|| self.delete_keys(&keys)).await;
-        removed.unwrap_or_else(|trouble| vec![Err(trouble); keys.len()])
+        removed.unwrap_or_else(|error| vec![Err(error); keys.len()])
     }
 
     /// Removes as many objects as one request can. An error is one of the request as a whole.
-    async fn delete_keys(&self, keys: &[Path]) -> Result<Vec<Result<(), Trouble>>, Trouble> {
+    async fn delete_keys(&self, keys: &[Path]) -> Result<Vec<Result<(), RequestError>>, RequestError> {
         let stream = stream::iter(keys.to_vec()).map(Ok).boxed();
         let removed: Vec<object_store::Result<Path>> = self.store.delete_stream(stream).collect().await;
-        let mut answers: Vec<Result<(), Trouble>> = removed
+        let mut answers: Vec<Result<(), RequestError>> = removed
             .into_iter()
-            .map(|removed| match removed.map_err(Trouble::from) {
-                Err(trouble) if !trouble.is_missing_object() => Err(trouble),
+            .map(|removed| match removed.map_err(RequestError::from) {
+                Err(error) if !error.is_missing_object() => Err(error),
                 _ => Ok(()),
             })
             .collect();
         if answers.len() == keys.len() && (keys.len() > 1 || answers.iter().all(Result::is_ok)) {
             return Ok(answers);
         }
-        let silence = Trouble::without_answer(Kind::Other, "the service does not say whether it is gone");
+        let silence =
+            RequestError::without_answer(Kind::Other, "the service does not say whether it is gone");
         Err(answers.pop().and_then(Result::err).unwrap_or(silence))
     }
 
@@ -380,7 +386,7 @@ impl Objects {
     /// they are taken, at most `page` at a time.
     ///
     /// A list of more than [`limits::OBJECTS_LISTED`] objects is an error, and so is one whose pages lead nowhere.
-    pub(super) fn list(&self, prefix: &str, page: usize) -> BoxStream<'_, Result<Listed, Trouble>> {
+    pub(super) fn list(&self, prefix: &str, page: usize) -> BoxStream<'_, Result<Listed, RequestError>> {
         self.list_after(prefix, None, page)
     }
 
@@ -390,13 +396,13 @@ impl Objects {
         prefix: &str,
         after: Option<&str>,
         page: usize,
-    ) -> BoxStream<'_, Result<Listed, Trouble>> {
+    ) -> BoxStream<'_, Result<Listed, RequestError>> {
         let mut listed = 0;
         let list = self.pages(prefix, after, page);
         let bounded = list.map(move |object| {
             listed += 1;
             if listed > limits::OBJECTS_LISTED {
-                return Err(Trouble::without_answer(Kind::Other, &too_many()));
+                return Err(RequestError::without_answer(Kind::Other, &too_many()));
             }
             object
         });
@@ -408,7 +414,7 @@ impl Objects {
         prefix: &str,
         after: Option<&str>,
         page: usize,
-    ) -> BoxStream<'_, Result<Listed, Trouble>> {
+    ) -> BoxStream<'_, Result<Listed, RequestError>> {
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
             return s3_list(s3, prefix.to_owned(), after.map(str::to_owned), page).boxed();
@@ -425,12 +431,16 @@ impl Objects {
             e_tag: object.e_tag,
             modified: Timestamp::from_millisecond(object.last_modified.timestamp_millis()).ok(),
         })
-        .map_err(Trouble::from)
+        .map_err(RequestError::from)
         .boxed()
     }
 
     /// Uploads below a prefix that were begun at least `age` ago and never completed, where the service lets them be listed.
-    pub(super) async fn open_uploads(&self, prefix: &str, age: Duration) -> Result<Vec<OpenUpload>, Trouble> {
+    pub(super) async fn open_uploads(
+        &self,
+        prefix: &str,
+        age: Duration,
+    ) -> Result<Vec<OpenUpload>, RequestError> {
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
             return s3.open_uploads(prefix, age).await;
@@ -440,7 +450,7 @@ impl Objects {
     }
 
     /// Aborts an upload; `false` if it is not there any more.
-    pub(super) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, Trouble> {
+    pub(super) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, RequestError> {
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
             return s3.abort_upload(upload).await;
@@ -450,7 +460,7 @@ impl Objects {
     }
 
     /// Waits, not longer than `limit`, until what goes on in the background is done; whether it is.
-    pub(super) async fn settle(&self, limit: Duration) -> bool {
+    pub(super) async fn drain(&self, limit: Duration) -> bool {
         self.background.close();
         let settled = tokio::time::timeout(limit, self.background.wait()).await.is_ok();
         self.background.reopen();
@@ -501,7 +511,7 @@ impl Objects {
     /// Finds out, by at most one request, whether the service keeps conditions of writes: `probe` is a key of obsync's own at
     /// which there is nothing.
     #[cfg(feature = "s3")]
-    pub(super) async fn find_out_about_writes(&self, probe: &Path) -> Result<(), Trouble> {
+    pub(super) async fn find_out_about_writes(&self, probe: &Path) -> Result<(), RequestError> {
         let Some(s3) = &self.s3 else { return Ok(()) };
         let Some(_asking) = self.conditions.ask(Conditional::Put).await else { return Ok(()) };
         let nothing = PutPayload::default();
@@ -513,7 +523,7 @@ impl Objects {
     /// Finds out, by at most two requests, whether the service keeps conditions of copies, by copying an object of the vault
     /// to a key of obsync's own at which there is nothing.
     #[cfg(feature = "s3")]
-    pub(super) async fn find_out_about_copies(&self, from: &Path, probe: &Path) -> Result<(), Trouble> {
+    pub(super) async fn find_out_about_copies(&self, from: &Path, probe: &Path) -> Result<(), RequestError> {
         let Some(s3) = &self.s3 else { return Ok(()) };
         if self.copies_not.load(Ordering::Relaxed) {
             return Ok(());
@@ -525,9 +535,7 @@ impl Objects {
         let copied = s3.copy(&order).await;
         let standing = match copied {
             // That can be a word about the original.
-            Err(trouble)
-                if trouble.kind == Kind::Missing && !matches!(self.head(from).await, Ok(Some(_))) =>
-            {
+            Err(error) if error.kind == Kind::Missing && !matches!(self.head(from).await, Ok(Some(_))) => {
                 return Ok(());
             }
             copied => self.verdict(probe, copied).await?,
@@ -546,8 +554,8 @@ impl Objects {
         let removed = s3.delete_many(&first).await.map(|mut answers| answers.pop().unwrap_or(Ok(())));
         let standing = match removed {
             Ok(Ok(())) => Standing::Ignored,
-            Ok(Err(trouble)) if trouble.is_conflict() => Standing::Kept,
-            Err(trouble) if trouble.next() == Some(Next::WithoutCondition) => Standing::Refused,
+            Ok(Err(error)) if error.is_conflict() => Standing::Kept,
+            Err(error) if error.next() == Some(Next::WithoutCondition) => Standing::Refused,
             Ok(Err(_)) | Err(_) => Standing::Unclear,
         };
         self.note(Conditional::Delete, standing);
@@ -565,23 +573,23 @@ impl Objects {
     async fn verdict(
         &self,
         probe: &Path,
-        outcome: Result<UpdateVersion, Trouble>,
-    ) -> Result<Standing, Trouble> {
+        outcome: Result<UpdateVersion, RequestError>,
+    ) -> Result<Standing, RequestError> {
         Ok(match outcome {
             Ok(_) => {
                 let doomed = s3::Doomed { key: probe.clone(), e_tag: None };
                 if let Some(s3) = &self.s3
-                    && let Err(trouble) = s3.delete_one(doomed).await
+                    && let Err(error) = s3.delete_one(doomed).await
                 {
-                    tracing::debug!(?trouble, "an empty object below .obsync/ stays until a later run");
+                    tracing::debug!(?error, "an empty object below .obsync/ stays until a later run");
                 }
                 Standing::Ignored
             }
-            Err(trouble) if trouble.is_conflict() => Standing::Kept,
-            Err(trouble) if trouble.next() == Some(Next::WithoutCondition) => Standing::Refused,
-            Err(trouble) if trouble.is_of_all_requests() => return Err(trouble),
-            Err(trouble) => {
-                tracing::debug!(?trouble, "whether conditions are kept cannot be found out");
+            Err(error) if error.is_conflict() => Standing::Kept,
+            Err(error) if error.next() == Some(Next::WithoutCondition) => Standing::Refused,
+            Err(error) if error.is_of_all_requests() => return Err(error),
+            Err(error) => {
+                tracing::debug!(?error, "whether conditions are kept cannot be found out");
                 Standing::Unclear
             }
         })
@@ -619,19 +627,22 @@ impl Objects {
 
     /// Remembers when the service does not know conditions of a kind. The trouble then is a conflict for each request that had
     /// one (many are in flight at a time), so that whoever meets it looks again and tries once more.
-    fn learn<T>(&self, kind: Conditional, guard: &Guard, answer: Result<T, Trouble>) -> Result<T, Trouble> {
+    fn learn<T>(
+        &self,
+        kind: Conditional,
+        guard: &Guard,
+        answer: Result<T, RequestError>,
+    ) -> Result<T, RequestError> {
         match answer {
-            Err(trouble) if trouble.next() == Some(Next::WithoutCondition) => {
+            Err(error) if error.next() == Some(Next::WithoutCondition) => {
                 self.note(kind, Standing::Refused);
-                Err(trouble.into_conflict())
+                Err(error.into_conflict())
             }
-            Err(trouble)
-                if trouble.kind == Kind::Unsupported
-                    && !self.is_s3()
-                    && !matches!(guard, Guard::Anything) =>
+            Err(error)
+                if error.kind == Kind::Unsupported && !self.is_s3() && !matches!(guard, Guard::Anything) =>
             {
                 self.note(kind, Standing::Refused);
-                Err(trouble.into_conflict())
+                Err(error.into_conflict())
             }
             answer => answer,
         }
@@ -651,12 +662,12 @@ fn s3_list(
     prefix: String,
     after: Option<String>,
     page: usize,
-) -> impl futures_util::Stream<Item = Result<Listed, Trouble>> {
+) -> impl futures_util::Stream<Item = Result<Listed, RequestError>> {
     stream::try_unfold(Some(Pages::default()), move |pages| {
         let (prefix, after) = (prefix.clone(), after.clone());
         async move {
             let Some(pages) = pages else {
-                return Ok::<_, Trouble>(None);
+                return Ok::<_, RequestError>(None);
             };
             let page = s3.page(&prefix, after.as_deref(), page, pages.next.clone()).await?;
             let more = pages.after(page.objects.len(), page.next)?;

@@ -9,10 +9,10 @@ use object_store::memory::InMemory;
 use obsync_core::StoreError;
 
 use super::BucketStore;
+use super::context::Context;
 use super::location::{BucketLocation, Service};
 use super::objects::Objects;
 use super::options::BucketOptions;
-use super::shared::Shared;
 use super::traffic::Traffic;
 
 impl BucketStore {
@@ -65,7 +65,7 @@ impl BucketStore {
     }
 
     fn with(location: &BucketLocation, objects: Objects, options: BucketOptions, traffic: Traffic) -> Self {
-        BucketStore { shared: Shared::new(location.clone(), options, objects, traffic) }
+        BucketStore { context: Context::new(location.clone(), options, objects, traffic) }
     }
 }
 

@@ -104,7 +104,7 @@ impl Pace {
     }
 
     /// The service throttles, or a request that was sent at `sent` got no answer.
-    pub(super) fn trouble(&mut self, sent: Instant, now: Instant) {
+    pub(super) fn error(&mut self, sent: Instant, now: Instant) {
         if self.since.is_some_and(|since| sent < since) {
             return;
         }
@@ -219,11 +219,11 @@ mod tests {
         keep(&mut pace, &mut now, Sort::Put, FAR, 12);
         let sent = now;
         now += Duration::from_secs(1);
-        (0..64).for_each(|_| pace.trouble(sent, now));
+        (0..64).for_each(|_| pace.error(sent, now));
         assert_eq!(pace.requests(), 32);
         for _ in 0..9 {
             now += Duration::from_secs(1);
-            pace.trouble(now, now);
+            pace.error(now, now);
         }
         assert_eq!(pace.requests(), 1);
         keep(&mut pace, &mut now, Sort::Put, FAR, 100);
@@ -235,7 +235,7 @@ mod tests {
         let (mut pace, mut now) = (Pace::new(64), Instant::now());
         for _ in 0..5 {
             now += Duration::from_secs(1);
-            pace.trouble(now, now);
+            pace.error(now, now);
         }
         assert_eq!(pace.requests(), 1);
         keep(&mut pace, &mut now, Sort::Other, FAR, 100);

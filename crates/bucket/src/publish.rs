@@ -28,13 +28,14 @@ use obsync_protocol::{VaultId, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use super::conditions::Conditional;
-use super::known::Occupant;
+use super::context::Context;
+use super::error::{Action, Kind, RequestError, again};
+use super::metadata::{self, Facts};
+use super::object_cache::Occupant;
 use super::objects::Guard;
+use super::queue::{Done, Order, Queue, Rest};
 use super::refusal::Next;
-use super::shared::Shared;
-use super::stages::Stage;
-use super::stamp::{self, Facts};
-use super::trouble::{Action, Kind, Trouble, again};
+use super::staging::{Original, Stage};
 
 /// How often a publication is tried while somebody else keeps changing what is at its path.
 const ATTEMPTS: usize = 8;
@@ -46,137 +47,168 @@ type Answer = Result<Published, PublishFailure>;
 ///
 /// What could not be published is not staged any more: it would take memory until the end of the run.
 pub(super) async fn publish(
-    shared: &Shared,
+    context: &Context,
     batch: Vec<Publication>,
     stop: &CancellationToken,
 ) -> Vec<Answer> {
+    if let Err(error) = context.park_originals(batch.iter().map(Publication::path)).await {
+        return batch.into_iter().map(|publication| failure(publication, again(&error))).collect();
+    }
     let fatal: OnceLock<StoreError> = OnceLock::new();
-    let mut waiting = batch.into_iter().enumerate();
-    let (mut under_way, mut answers) = (FuturesUnordered::new(), Vec::new());
+    let mut queue = Queue::new(batch);
+    let (mut under_way, mut answers, mut parked) = (FuturesUnordered::new(), Vec::new(), Vec::new());
     loop {
         // How many there may be at a time changes meanwhile. What is begun is not stopped any more.
-        let more = shared.traffic.at_a_time().saturating_sub(under_way.len());
-        under_way.extend(waiting.by_ref().take(more).map(|(index, publication)| {
-            let fatal = &fatal;
-            async move {
-                let (answer, parked) = publish_unless(fatal, stop, shared, publication).await;
-                (index, answer, parked)
-            }
-        }));
-        match under_way.next().await {
-            Some(answer) => answers.push(answer),
-            None => break,
+        let more = context.traffic.at_a_time().saturating_sub(under_way.len());
+        under_way.extend(queue.take(more).map(|order| publish_unless(&fatal, stop, context, order)));
+        let Some(done) = under_way.next().await else { break };
+        if let Some((handle, stage)) = done.context {
+            queue.go_on(context, handle, stage);
         }
+        parked.extend(done.parked);
+        answers.push((done.index, done.answer));
     }
-    answers.sort_unstable_by_key(|(index, ..)| *index);
-    let (answers, parked): (Vec<Answer>, Vec<Option<Path>>) =
-        answers.into_iter().map(|(_, answer, parked)| (answer, parked)).unzip();
-    shared.discard_parked(parked.into_iter().flatten().collect()).await;
-    answers
+    context.discard_parked(parked).await;
+    answers.sort_unstable_by_key(|(index, _)| *index);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// Publishes one file, unless the run cannot go on. Tells which parked copy is not needed any more.
+fn failure(publication: Publication, error: StoreError) -> Answer {
+    Err(PublishFailure { publication: Box::new(publication), error })
+}
+
+/// Publishes one file, unless the run cannot go on.
 async fn publish_unless(
     fatal: &OnceLock<StoreError>,
     stop: &CancellationToken,
-    shared: &Shared,
-    publication: Publication,
-) -> (Answer, Option<Path>) {
-    let mut parked = None;
+    context: &Context,
+    order: Order,
+) -> Done {
+    let Order { index, mut publication, stage } = order;
+    let handle = match &publication.content {
+        PublicationContent::CopyOfStaged(staged) => Some(staged.handle.clone()),
+        PublicationContent::Staged(_) | PublicationContent::InPlace { .. } => None,
+    };
+    let mut rest = Rest::default();
     let outcome = match fatal.get() {
         Some(error) => Err(again(error)),
-        None => publish_until(stop, shared, &publication, &mut parked).await,
+        None => publish_until(stop, context, &mut publication, stage, &mut rest).await,
     };
     if let Err(error) = &outcome
         && error.is_fatal()
     {
         fatal.get_or_init(|| again(error));
     }
-    (outcome.map_err(|error| PublishFailure { publication: Box::new(publication), error }), parked)
+    let answer = outcome.or_else(|error| failure(publication, error));
+    Done { index, answer, context: handle.map(|handle| (handle, rest.context)), parked: rest.parked }
 }
 
 async fn publish_until(
     stop: &CancellationToken,
-    shared: &Shared,
-    publication: &Publication,
-    parked: &mut Option<Path>,
+    context: &Context,
+    publication: &mut Publication,
+    stage: Option<Stage>,
+    rest: &mut Rest,
 ) -> Result<Published, StoreError> {
     if stop.is_cancelled() {
-        return Err(shared.site.stopped());
+        return Err(context.errors.stopped());
     }
     let too_late = async {
         stop.cancelled().await;
-        tokio::time::sleep(shared.options.grace).await;
+        tokio::time::sleep(context.options.grace).await;
     };
     tokio::select! {
         biased;
-        outcome = publish_one(shared, publication, parked) => outcome,
-        () = too_late => Err(shared.site.stopped()),
+        outcome = publish_one(context, publication, stage, rest) => outcome,
+        () = too_late => Err(context.errors.stopped()),
     }
 }
 
 async fn publish_one(
-    shared: &Shared,
-    publication: &Publication,
-    parked: &mut Option<Path>,
+    context: &Context,
+    publication: &mut Publication,
+    stage: Option<Stage>,
+    rest: &mut Rest,
 ) -> Result<Published, StoreError> {
-    match &publication.content {
+    let (staged, stays) = match &mut publication.content {
         PublicationContent::InPlace { path, meta } => {
-            let facts = touch(shared, path, meta).await?;
-            Ok(Published { facts })
+            let facts = touch(context, path, meta).await?;
+            return Ok(Published { facts });
         }
-        PublicationContent::Staged(staged) => {
-            let stage = shared.stages.take(&staged.handle).ok_or_else(|| {
-                shared.site.io(Action::Write, staged.path.as_str(), "nothing is staged for it any more")
-            })?;
-            if let Stage::Parked(key, _) = &stage {
-                *parked = Some(key.clone());
-            }
-            let key = shared.keys.of(&staged.path)?;
-            let mut place = Place { shared, staged, key, stage };
-            let outcome = place.take(&publication.expect).await;
-            if matches!(outcome, Err(StoreError::Changed { .. })) {
-                // The engine may try again.
-                shared.stages.keep(&staged.handle, place.stage);
-                *parked = None;
-            }
-            outcome
-        }
+        PublicationContent::Staged(staged) => (staged, false),
+        PublicationContent::CopyOfStaged(staged) => (staged, true),
+    };
+    let stage = stage.or_else(|| context.stages.take(&staged.handle)).ok_or_else(|| {
+        context.errors.io(Action::Write, staged.path.as_str(), "nothing is staged for it any more")
+    })?;
+    let key = context.keys.of(&staged.path)?;
+    let mut place = Place { context, staged, key, stage };
+    let outcome = place.take(&publication.expect).await;
+    let Place { key, stage, .. } = place;
+    if stays {
+        rest.context = match &outcome {
+            Ok(published) => Some(original(context, staged, key, published)),
+            Err(_) => stage.share(),
+        };
     }
+    match &outcome {
+        // The engine may try again.
+        Err(StoreError::Changed { .. }) => {
+            let again = Staged { handle: context.stages.put(stage), ..staged.clone() };
+            publication.content = PublicationContent::Staged(again);
+        }
+        _ => rest.parked = stage.into_parked(),
+    }
+    outcome
+}
+
+/// A published file, for others to be copied from.
+fn original(context: &Context, staged: &Staged, key: Path, published: &Published) -> Stage {
+    let e_tag = match &published.facts {
+        Some(LocalFacts::Object { entity_tag, .. }) => Some(entity_tag.clone()),
+        _ => None,
+    };
+    let Staged { path, meta, .. } = staged.clone();
+    let facts = Facts::of_written(UpdateVersion { e_tag, version: None }, &meta, context.vault());
+    Stage::Original(Box::new(Original { key, facts, path, meta }))
 }
 
 /// Gives an object that has the content already what it is to carry. Tells its facts then.
-async fn touch(shared: &Shared, path: &VaultPath, meta: &FileMeta) -> Result<Option<LocalFacts>, StoreError> {
-    let key = shared.keys.of(path)?;
-    let attributes = shared.attributes(path, meta);
+async fn touch(
+    context: &Context,
+    path: &VaultPath,
+    meta: &FileMeta,
+) -> Result<Option<LocalFacts>, StoreError> {
+    let key = context.keys.of(path)?;
+    let attributes = context.attributes(path, meta);
     for _ in 0..ATTEMPTS {
-        let Occupant::Object(facts) = shared.recall(path, &key).await? else {
+        let Occupant::Object(facts) = context.recall(path, &key).await? else {
             break;
         };
-        if facts.is_exactly(meta, shared.vault()) {
+        if facts.is_exactly(meta, context.vault()) {
             return Ok(local_facts(&facts.version, facts.size));
         }
-        if !shared.has(path, &key, &facts, KnownContent::from(meta)).await? {
+        if !context.has(path, &key, &facts, KnownContent::from(meta)).await? {
             break;
         }
         let guard = Guard::Version(facts.version.clone());
-        shared.known.forget(path);
-        match shared.objects.copy(&key, &facts.version, &key, Some(&attributes), &guard).await {
-            Ok(version) => return Ok(shared.wrote(path, &key, version, meta)),
+        context.cache.forget(path);
+        match context.objects.copy(&key, &facts.version, &key, Some(&attributes), &guard).await {
+            Ok(version) => return Ok(context.wrote(path, &key, version, meta)),
             // It may have been this very request, whose first answer was lost: that is seen by looking again.
-            Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {}
+            Err(error) if error.is_conflict() || error.is_missing_object() => {}
             // The content is as it is to be, and cannot be had from here to write it once more.
-            Err(trouble) if trouble.next() == Some(Next::AnotherWay) => {
-                shared.objects.warn(format!(
+            Err(error) if error.next() == Some(Next::AnotherWay) => {
+                context.objects.warn(format!(
                     "objects that the service neither copies nor gives out keep the times that they had ({})",
-                    trouble.said()
+                    error.said()
                 ));
                 return Ok(local_facts(&facts.version, facts.size));
             }
-            Err(trouble) => return Err(shared.failed(Action::Write, path, &trouble)),
+            Err(error) => return Err(context.failed(Action::Write, path, &error)),
         }
     }
-    Err(shared.site.io(Action::Write, path.as_str(), "it was changed or removed meanwhile"))
+    Err(context.errors.io(Action::Write, path.as_str(), "it was changed or removed meanwhile"))
 }
 
 /// What to do about what is at the path of a publication.
@@ -196,7 +228,7 @@ enum Verdict {
 /// A staged content on its way to its path. (It can be sent, but not shared, because an upload cannot: so its methods all
 /// take it mutably.)
 struct Place<'a> {
-    shared: &'a Shared,
+    context: &'a Context,
     staged: &'a Staged,
     key: Path,
     stage: Stage,
@@ -210,7 +242,7 @@ impl Place<'_> {
             let was_remembered = remembered.is_some();
             let found = match remembered.take() {
                 Some(found) => found,
-                None => self.shared.look(path, &self.key).await?,
+                None => self.context.look(path, &self.key).await?,
             };
             let guard = match self.judge(&found, expect).await? {
                 // Only a write has a condition that tells if this is not so any more.
@@ -223,71 +255,71 @@ impl Place<'_> {
                 Some(Verdict::Free) => Guard::Nothing,
                 Some(Verdict::Replace(version)) => Guard::Version(version),
                 Some(Verdict::Newer) => return Err(self.is_behind()),
-                Some(Verdict::Foreign(found)) => return Err(self.shared.site.changed(path, found)),
+                Some(Verdict::Foreign(found)) => return Err(self.context.errors.changed(path, found)),
             };
-            self.shared.known.forget(path);
+            self.context.cache.forget(path);
             match self.write(&guard).await {
                 Ok(version) => {
-                    let facts = self.shared.wrote(path, &self.key, version, meta);
+                    let facts = self.context.wrote(path, &self.key, version, meta);
                     return Ok(Published { facts });
                 }
-                Err(trouble) if self.needs_content(&trouble) => {
-                    return Err(self.shared.content_needed(path, &trouble));
+                Err(error) if self.needs_content(&error) => {
+                    return Err(self.context.content_needed(path, &error));
                 }
-                Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {
-                    self.check_original(&trouble).await?;
+                Err(error) if error.is_conflict() || error.is_missing_object() => {
+                    self.check_original(&error).await?;
                 }
-                Err(trouble) => return Err(self.shared.failed(Action::Write, path, &trouble)),
+                Err(error) => return Err(self.context.failed(Action::Write, path, &error)),
             }
         }
-        Err(self.shared.site.io(Action::Write, path.as_str(), "another program keeps changing it"))
+        Err(self.context.errors.io(Action::Write, path.as_str(), "another program keeps changing it"))
     }
 
     /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
     async fn remembered(&mut self, expect: &Expect) -> Result<Option<Occupant>, StoreError> {
-        let shared = self.shared;
+        let context = self.context;
         let kind = match &self.stage {
             Stage::Content { .. } => Conditional::Put,
-            Stage::Original(..) | Stage::Parked(..) => Conditional::Copy,
-            Stage::Upload { .. } => return Ok(None),
+            Stage::Original(_) | Stage::Parked(..) => Conditional::Copy,
+            Stage::Upload { .. } | Stage::Lost(_) => return Ok(None),
         };
-        let fresh = shared.fresh.load(Ordering::Relaxed);
+        let fresh = context.fresh.load(Ordering::Relaxed);
         if !fresh {
             let found_out = self.find_out_about(kind).await;
-            found_out.map_err(|trouble| shared.failed(Action::Write, &self.staged.path, &trouble))?;
+            found_out.map_err(|error| context.failed(Action::Write, &self.staged.path, &error))?;
         }
         // Without conditions nothing would tell that it is not so any more.
-        if !fresh && !shared.objects.keeps(kind) {
+        if !fresh && !context.objects.keeps(kind) {
             return Ok(None);
         }
         let supposed_free = (*expect == Expect::Absent).then_some(Occupant::Nothing);
-        Ok(shared.known.get(&self.staged.path).or(supposed_free))
+        Ok(context.cache.get(&self.staged.path).or(supposed_free))
     }
 
     /// Finds out whether the service keeps conditions of such a write, unless that is known.
     #[cfg(feature = "s3")]
-    async fn find_out_about(&mut self, kind: Conditional) -> Result<(), Trouble> {
-        let objects = &self.shared.objects;
-        let probe = self.shared.keys.of_probe(self.shared.run);
+    async fn find_out_about(&mut self, kind: Conditional) -> Result<(), RequestError> {
+        let objects = &self.context.objects;
+        let probe = self.context.keys.of_probe(self.context.run);
         match (kind, &self.stage) {
             (Conditional::Put, _) => objects.find_out_about_writes(&probe).await,
-            (_, Stage::Original(from, _) | Stage::Parked(from, _)) => {
-                objects.find_out_about_copies(from, &probe).await
-            }
-            _ => Ok(()),
+            (_, stage) => match copied_from(stage) {
+                Some((from, _)) => objects.find_out_about_copies(from, &probe).await,
+                None => Ok(()),
+            },
         }
     }
 
     #[cfg(not(feature = "s3"))]
-    async fn find_out_about(&mut self, _kind: Conditional) -> Result<(), Trouble> {
+    async fn find_out_about(&mut self, _kind: Conditional) -> Result<(), RequestError> {
         Ok(())
     }
 
     /// Whether what is staged is of no use any more, so that the content must come from the vault: it cannot be copied here, or
     /// its parts are gone.
-    fn needs_content(&self, trouble: &Trouble) -> bool {
-        let is_gone = matches!(self.stage, Stage::Upload { .. }) && trouble.kind == Kind::Missing;
-        is_gone || trouble.next() == Some(Next::AnotherWay)
+    fn needs_content(&self, error: &RequestError) -> bool {
+        let is_gone = matches!(self.stage, Stage::Upload { .. }) && error.kind == Kind::Missing;
+        is_gone || matches!(self.stage, Stage::Lost(_)) || error.next() == Some(Next::AnotherWay)
     }
 
     /// `None`: it is something else by now.
@@ -296,7 +328,7 @@ impl Place<'_> {
             return Ok(Some(Verdict::Free));
         };
         let meta = &self.staged.meta;
-        if facts.is_exactly(meta, self.shared.vault()) {
+        if facts.is_exactly(meta, self.context.vault()) {
             return Ok(Some(Verdict::Done));
         }
         if matches!(expect, Expect::Version(kept) if facts.version.e_tag.as_ref() == Some(kept)) {
@@ -307,14 +339,14 @@ impl Place<'_> {
         let is = |facts: &Facts, answer| known.iter().any(|known| facts.is_content(*known) == answer);
         let mut facts = facts.clone();
         // It is worth reading only if it can be what is to come or what obsync once put there.
-        let may_be_ours = facts.stamp.is_some() || is(&facts, None);
+        let may_be_ours = facts.metadata.is_some() || is(&facts, None);
         if facts.content().is_none() && !is(&facts, Some(true)) && may_be_ours {
-            let content = self.shared.content_of(&self.staged.path, &self.key, &facts).await?;
+            let content = self.context.content_of(&self.staged.path, &self.key, &facts).await?;
             let Some(content) = content else { return Ok(None) };
             facts = facts.with_content(content);
         }
-        let ours = facts.proven_stamp().filter(|stamp| stamp.vault.as_ref() == self.shared.vault());
-        Ok(Some(match ours.map(|stamp| stamp.uid) {
+        let ours = facts.proven_metadata().filter(|metadata| metadata.vault.as_ref() == self.context.vault());
+        Ok(Some(match ours.map(|metadata| metadata.uid) {
             _ if is(&facts, Some(true)) => Verdict::Replace(facts.version),
             Some(uid) if uid <= meta.uid => Verdict::Replace(facts.version),
             Some(_) => Verdict::Newer,
@@ -328,50 +360,66 @@ impl Place<'_> {
     fn is_behind(&self) -> StoreError {
         let reason =
             "a newer version of it is there already, written by another obsync; the next run looks again";
-        self.shared.site.io(Action::Write, self.staged.path.as_str(), reason)
+        self.context.errors.io(Action::Write, self.staged.path.as_str(), reason)
     }
 
-    async fn write(&mut self, guard: &Guard) -> Result<UpdateVersion, Trouble> {
+    async fn write(&mut self, guard: &Guard) -> Result<UpdateVersion, RequestError> {
         let Staged { path, meta, .. } = self.staged;
-        let objects = &self.shared.objects;
-        let attributes = self.shared.attributes(path, meta);
+        let objects = &self.context.objects;
+        let attributes = self.context.attributes(path, meta);
         match &mut self.stage {
             Stage::Content { payload, .. } => {
                 objects.put(&self.key, payload.clone(), Some(meta.hash), attributes, guard).await
             }
+            Stage::Upload { key, .. } if *key != self.key => {
+                Err(RequestError::without_answer(Kind::Missing, "it was uploaded for another path"))
+            }
             Stage::Upload { upload, .. } => match objects.complete(upload, guard).await {
                 Ok(version) => Ok(version),
                 // The answer may be lost and the upload complete.
-                Err(trouble) => match objects.head(&self.key).await? {
-                    Some(facts) if facts.is_exactly(meta, self.shared.vault()) => Ok(facts.version),
-                    _ => Err(trouble),
+                Err(error) => match objects.head(&self.key).await? {
+                    Some(facts) if facts.is_exactly(meta, self.context.vault()) => Ok(facts.version),
+                    _ => Err(error),
                 },
             },
-            Stage::Original(from, facts) | Stage::Parked(from, facts) => {
-                objects.copy(from, &facts.version, &self.key, Some(&attributes), guard).await
-            }
+            stage @ (Stage::Original(_) | Stage::Parked(..)) => match copied_from(stage) {
+                Some((from, facts)) => {
+                    objects.copy(from, &facts.version, &self.key, Some(&attributes), guard).await
+                }
+                None => Err(RequestError::without_answer(Kind::Missing, "there is nothing to copy")),
+            },
+            Stage::Lost(error) => Err(error.clone()),
         }
     }
 
     /// After a conflict: an error if it is the original of a copy that changed and not what is at the copy's place.
-    async fn check_original(&mut self, trouble: &Trouble) -> Result<(), StoreError> {
-        let (Stage::Original(from, facts) | Stage::Parked(from, facts)) = &self.stage else {
-            return Ok(());
-        };
-        let found = self.shared.objects.head(from).await;
-        let found = found.map_err(|trouble| self.shared.failed(Action::Look, &self.staged.path, &trouble))?;
-        if found.is_some_and(|found| found.version.e_tag == facts.version.e_tag) && trouble.is_conflict() {
+    async fn check_original(&mut self, error: &RequestError) -> Result<(), StoreError> {
+        let Some((from, facts)) = copied_from(&self.stage) else { return Ok(()) };
+        let found = self.context.objects.head(from).await;
+        let found = found.map_err(|error| self.context.failed(Action::Look, &self.staged.path, &error))?;
+        if found.is_some_and(|found| found.version.e_tag == facts.version.e_tag) && error.is_conflict() {
             return Ok(());
         }
         let reason = "the file that it was to be a copy of was changed meanwhile";
-        Err(self.shared.site.io(Action::Copy, self.staged.path.as_str(), reason))
+        Err(self
+            .context
+            .content_needed(&self.staged.path, &RequestError::without_answer(Kind::Other, reason)))
     }
 }
 
-impl Shared {
+/// The object that a content is copied from.
+fn copied_from(stage: &Stage) -> Option<(&Path, &Facts)> {
+    match stage {
+        Stage::Original(original) => Some((&original.key, &original.facts)),
+        Stage::Parked(key, facts) => Some((key, facts)),
+        Stage::Content { .. } | Stage::Upload { .. } | Stage::Lost(_) => None,
+    }
+}
+
+impl Context {
     /// What a file's object is to carry.
     pub(super) fn attributes(&self, path: &VaultPath, meta: &FileMeta) -> Attributes {
-        stamp::attributes(path, meta, self.vault(), self.options.storage_class.as_deref())
+        metadata::attributes(path, meta, self.vault(), self.options.storage_class.as_deref())
     }
 
     /// The vault whose files are written, if it is known.
@@ -388,14 +436,14 @@ impl Shared {
         meta: &FileMeta,
     ) -> Option<LocalFacts> {
         let facts = local_facts(&version, meta.size);
-        self.site.wrote();
+        self.errors.wrote();
         self.listing.wrote(key, meta.size);
         // Without a version nothing can be made conditional on it.
         match version.e_tag {
             Some(_) => self
-                .known
+                .cache
                 .put(path, Occupant::Object(Box::new(Facts::of_written(version, meta, self.vault())))),
-            None => self.known.forget(path),
+            None => self.cache.forget(path),
         }
         facts
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use super::trouble::{Kind, Trouble};
+use super::error::{Kind, RequestError};
 
 /// How requests are repeated that failed for reasons that pass: throttling, errors of the service, lost connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,20 +39,20 @@ impl Retries {
     }
 
     /// Makes a request that the library does not repeat when no answer came, because it cannot know that this does no harm.
-    pub(super) async fn through_silence<T, F>(&self, request: impl Fn() -> F) -> Result<T, Trouble>
+    pub(super) async fn through_silence<T, F>(&self, request: impl Fn() -> F) -> Result<T, RequestError>
     where
-        F: Future<Output = Result<T, Trouble>>,
+        F: Future<Output = Result<T, RequestError>>,
     {
         self.repeat(|| async {
-            request().await.map_err(|trouble| (trouble.clone(), trouble.kind == Kind::Unreachable))
+            request().await.map_err(|error| (error.clone(), error.kind == Kind::Unreachable))
         })
         .await
     }
 
     /// Makes a request until it succeeds, or fails with an error that comes with the word that repeating cannot help.
-    pub(super) async fn repeat<T, F>(&self, request: impl Fn() -> F) -> Result<T, Trouble>
+    pub(super) async fn repeat<T, F>(&self, request: impl Fn() -> F) -> Result<T, RequestError>
     where
-        F: Future<Output = Result<T, (Trouble, bool)>>,
+        F: Future<Output = Result<T, (RequestError, bool)>>,
     {
         let begun = Instant::now();
         let mut pauses = ExponentialBuilder::default()
@@ -62,15 +62,15 @@ impl Retries {
             .with_max_times(self.most)
             .build();
         loop {
-            let (trouble, may_repeat) = match request().await {
+            let (error, may_repeat) = match request().await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
             let pause = pauses.next().filter(|pause| may_repeat && begun.elapsed() + *pause < self.within);
             let Some(pause) = pause else {
-                return Err(trouble);
+                return Err(error);
             };
-            tracing::debug!(?trouble, ?pause, "a request failed and is repeated");
+            tracing::debug!(?error, ?pause, "a request failed and is repeated");
             tokio::time::sleep(pause).await;
         }
     }

@@ -8,8 +8,8 @@ use object_store::{Attributes, UpdateVersion};
 
 use tokio::sync::Semaphore;
 
+use super::error::{Kind, RequestError};
 use super::objects::{Guard, Objects};
-use super::trouble::{Kind, Trouble};
 
 /// How many contents pass through at a time: each takes up to two parts of memory, which nothing else accounts for.
 static PASSING: Semaphore = Semaphore::const_new(4);
@@ -22,7 +22,7 @@ pub(super) async fn rewrite(
     to: &Path,
     attributes: Option<Attributes>,
     guard: &Guard,
-) -> Result<UpdateVersion, Trouble> {
+) -> Result<UpdateVersion, RequestError> {
     // It is never closed.
     let _turn = PASSING.acquire().await.ok();
     let (own, mut content) = objects.read(from, version).await?;
@@ -50,7 +50,7 @@ pub(super) async fn rewrite(
 
 /// Looks whether what must be at a key is there, at the last moment: not every service completes an upload on a condition. There,
 /// what somebody writes between this look and that request is lost.
-async fn expect(objects: &Objects, key: &Path, guard: &Guard) -> Result<(), Trouble> {
+async fn expect(objects: &Objects, key: &Path, guard: &Guard) -> Result<(), RequestError> {
     let is_as_expected = match guard {
         Guard::Anything => true,
         Guard::Nothing => objects.head(key).await?.is_none(),
@@ -58,7 +58,8 @@ async fn expect(objects: &Objects, key: &Path, guard: &Guard) -> Result<(), Trou
             objects.head(key).await?.is_some_and(|found| found.version.e_tag == version.e_tag)
         }
     };
-    let changed = || Trouble::without_answer(Kind::Changed, "something else was written there meanwhile");
+    let changed =
+        || RequestError::without_answer(Kind::Changed, "something else was written there meanwhile");
     is_as_expected.then_some(()).ok_or_else(changed)
 }
 

@@ -15,11 +15,11 @@ use obsync_core::{
 use obsync_protocol::{VaultPath, Verdict, normalize_local_name};
 use tokio_util::io::StreamReader;
 
-use super::known::Occupant;
+use super::context::Context;
+use super::error::Action;
 use super::listing::PAGE;
+use super::object_cache::Occupant;
 use super::objects::Listed;
-use super::shared::Shared;
-use super::trouble::Action;
 
 /// An object to be read.
 struct Unread {
@@ -38,16 +38,16 @@ enum Outcome {
     Unknown(Unknown),
 }
 
-pub(super) async fn scan(shared: &Shared, input: &ScanInput) -> Result<LocalTree, StoreError> {
+pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTree, StoreError> {
     let records: HashMap<&str, &Record> =
         input.records.iter().map(|record| (record.path.as_str(), record)).collect();
     let mut folded: Option<HashSet<String>> = None;
     let (mut tree, mut unread) = (LocalTree::default(), Vec::new());
-    let mut objects = shared.objects.list(shared.keys.prefix(), PAGE);
+    let mut objects = context.objects.list(context.keys.prefix(), PAGE);
     while let Some(listed) =
-        objects.try_next().await.map_err(|trouble| shared.site.bucket_error(Action::List, &trouble))?
+        objects.try_next().await.map_err(|error| context.errors.bucket_error(Action::List, &error))?
     {
-        let Some(path) = shared.keys.path_of(&listed.key) else { continue };
+        let Some(path) = context.keys.path_of(&listed.key) else { continue };
         let record = records.get(path).copied();
         let path = match (record, path_of(path)) {
             (Some(record), _) => record.path.clone(),
@@ -80,8 +80,9 @@ pub(super) async fn scan(shared: &Shared, input: &ScanInput) -> Result<LocalTree
         }
     }
     tree.read = unread.len() as u64;
-    let mut outcomes =
-        stream::iter(unread).map(|unread| read(shared, unread)).buffer_unordered(shared.options.concurrency);
+    let mut outcomes = stream::iter(unread)
+        .map(|unread| read(context, unread))
+        .buffer_unordered(context.options.concurrency);
     while let Some(outcome) = outcomes.try_next().await? {
         match outcome {
             Outcome::Changed(file) => tree.files.push(file),
@@ -121,12 +122,12 @@ fn facts(listed: &Listed) -> Option<LocalFacts> {
 }
 
 /// Reads an object. What it says of itself is not believed where its tag says that somebody wrote it since.
-async fn read(shared: &Shared, unread: Unread) -> Result<Outcome, StoreError> {
+async fn read(context: &Context, unread: Unread) -> Result<Outcome, StoreError> {
     let Unread { path, listed, recorded, was_never_looked_at } = unread;
     let changing =
         |path: &VaultPath| Outcome::Unknown(Unknown { path: path.to_string(), why: UnknownCause::Changing });
-    let key = shared.keys.of(&path)?;
-    let Occupant::Object(found) = shared.look(&path, &key).await? else { return Ok(changing(&path)) };
+    let key = context.keys.of(&path)?;
+    let Occupant::Object(found) = context.look(&path, &key).await? else { return Ok(changing(&path)) };
     let Some(entity_tag) = found.version.e_tag.clone() else {
         let reason = "the service gives it no entity tag".to_owned();
         let why = UnknownCause::Unreadable { reason };
@@ -139,10 +140,10 @@ async fn read(shared: &Shared, unread: Unread) -> Result<Outcome, StoreError> {
     {
         return Ok(Outcome::Renewed(path, facts));
     }
-    let hash = match shared.objects.hash(&key, &found.version).await {
+    let hash = match context.objects.hash(&key, &found.version).await {
         Ok(hash) => hash,
-        Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => return Ok(changing(&path)),
-        Err(trouble) => match shared.failed(Action::Read, &path, &trouble) {
+        Err(error) if error.is_conflict() || error.is_missing_object() => return Ok(changing(&path)),
+        Err(error) => match context.failed(Action::Read, &path, &error) {
             fatal if fatal.is_fatal() => return Err(fatal),
             error => {
                 let why = UnknownCause::Unreadable { reason: error.to_string() };
@@ -159,21 +160,21 @@ async fn read(shared: &Shared, unread: Unread) -> Result<Outcome, StoreError> {
 }
 
 /// Opens an object to be sent. It is read as it is now: if it is replaced meanwhile, reading fails.
-pub(super) async fn open(shared: &Shared, path: &VaultPath) -> Result<OpenFile, StoreError> {
-    let key = shared.keys.of(path)?;
+pub(super) async fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, StoreError> {
+    let key = context.keys.of(path)?;
     let changed = || StoreError::Changed {
         path: path.as_str().to_owned(),
-        location: shared.site.location(),
+        location: context.errors.location(),
         found: None,
     };
-    let Occupant::Object(found) = shared.look(path, &key).await? else { return Err(changed()) };
+    let Occupant::Object(found) = context.look(path, &key).await? else { return Err(changed()) };
     let version = UpdateVersion { e_tag: found.version.e_tag.clone(), version: None };
-    let (_, content) = match shared.objects.read(&key, &version).await {
+    let (_, content) = match context.objects.read(&key, &version).await {
         Ok(read) => read,
-        Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => return Err(changed()),
-        Err(trouble) => return Err(shared.failed(Action::Read, path, &trouble)),
+        Err(error) if error.is_conflict() || error.is_missing_object() => return Err(changed()),
+        Err(error) => return Err(context.failed(Action::Read, path, &error)),
     };
     let facts = LocalFacts::Object { size: found.size, entity_tag: version.e_tag.unwrap_or_default() };
-    let content = content.map_err(|trouble| io::Error::other(trouble.said()));
+    let content = content.map_err(|error| io::Error::other(error.said()));
     Ok(OpenFile { content: Box::new(StreamReader::new(content)), facts })
 }

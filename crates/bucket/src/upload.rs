@@ -11,12 +11,12 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use super::error::{Kind, RequestError};
 use super::objects::Guard;
 use super::options::PARTS_HELD;
 use super::parts::Parts;
 #[cfg(feature = "s3")]
 use super::s3::S3Upload;
-use super::trouble::{Kind, Trouble};
 
 /// An upload as the service knows it.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) struct Upload {
     open: Option<Open>,
     parts: Parts,
     /// Parts that are on their way.
-    flying: JoinSet<Result<(), Trouble>>,
+    flying: JoinSet<Result<(), RequestError>>,
     background: TaskTracker,
 }
 
@@ -44,7 +44,7 @@ impl Upload {
     }
 
     /// Takes the next stretch of the content. Waits while as many parts are on their way as may be.
-    pub(super) async fn write(&mut self, stretch: Bytes) -> Result<(), Trouble> {
+    pub(super) async fn write(&mut self, stretch: Bytes) -> Result<(), RequestError> {
         self.parts.push(stretch);
         while let Some(part) = self.parts.next_full() {
             self.send(part).await?;
@@ -53,7 +53,7 @@ impl Upload {
     }
 
     /// Says that the content is complete, and waits until all of it has arrived.
-    pub(super) async fn finish(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn finish(&mut self) -> Result<(), RequestError> {
         let rest = self.parts.rest();
         if rest.content_length() > 0 {
             self.send(rest).await?;
@@ -62,7 +62,7 @@ impl Upload {
     }
 
     /// Makes it visible, where the service can on this condition, and tells its version.
-    pub(super) async fn complete(&mut self, guard: &Guard) -> Result<UpdateVersion, Trouble> {
+    pub(super) async fn complete(&mut self, guard: &Guard) -> Result<UpdateVersion, RequestError> {
         let version = match self.open.as_mut().ok_or_else(over)? {
             Open::Library(open) => open.complete().await?.into(),
             #[cfg(feature = "s3")]
@@ -74,12 +74,12 @@ impl Upload {
         Ok(version)
     }
 
-    async fn send(&mut self, part: PutPayload) -> Result<(), Trouble> {
+    async fn send(&mut self, part: PutPayload) -> Result<(), RequestError> {
         self.wait_for(PARTS_HELD - 2).await?;
         match self.open.as_mut().ok_or_else(over)? {
             Open::Library(open) => {
                 let sent = open.put_part(part);
-                self.flying.spawn(async { sent.await.map_err(Trouble::from) });
+                self.flying.spawn(async { sent.await.map_err(RequestError::from) });
             }
             #[cfg(feature = "s3")]
             Open::S3(open) => {
@@ -91,11 +91,13 @@ impl Upload {
     }
 
     /// Waits until no more than `most` parts are on their way.
-    async fn wait_for(&mut self, most: usize) -> Result<(), Trouble> {
+    async fn wait_for(&mut self, most: usize) -> Result<(), RequestError> {
         while self.flying.len() > most {
             match self.flying.join_next().await {
                 Some(Ok(sent)) => sent?,
-                Some(Err(error)) => return Err(Trouble::without_answer(Kind::Other, &error.to_string())),
+                Some(Err(error)) => {
+                    return Err(RequestError::without_answer(Kind::Other, &error.to_string()));
+                }
                 None => break,
             }
         }
@@ -103,8 +105,8 @@ impl Upload {
     }
 }
 
-fn over() -> Trouble {
-    Trouble::without_answer(Kind::Other, "the upload is over already")
+fn over() -> RequestError {
+    RequestError::without_answer(Kind::Other, "the upload is over already")
 }
 
 impl Drop for Upload {
@@ -121,7 +123,7 @@ impl Drop for Upload {
             // A part that arrives after the abort would stay.
             flying.shutdown().await;
             let aborted = match &mut open {
-                Open::Library(open) => open.abort().await.map_err(Trouble::from),
+                Open::Library(open) => open.abort().await.map_err(RequestError::from),
                 #[cfg(feature = "s3")]
                 Open::S3(open) => open.abort().await.map(drop),
             };

@@ -9,20 +9,20 @@ use obsync_core::{FileMeta, FileWriter, Staged, StoreError};
 use obsync_protocol::VaultPath;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::shared::Shared;
-use super::stages::Stage;
-use super::trouble::{Action, Trouble};
+use super::context::Context;
+use super::error::{Action, RequestError};
+use super::staging::Stage;
 use super::upload::Upload;
 use obsync_core::blocking::lock;
 
 /// One file on its way.
 pub(super) struct BucketWriter {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
     path: VaultPath,
     meta: FileMeta,
     received: u64,
     taken: Taken,
-    room: OwnedSemaphorePermit,
+    budget: OwnedSemaphorePermit,
 }
 
 /// Where what was taken is.
@@ -34,34 +34,34 @@ enum Taken {
 impl BucketWriter {
     /// Begins a file whose content is as large as `meta` says; waits until there is room for it.
     pub(super) async fn begin(
-        shared: Arc<Shared>,
+        context: Arc<Context>,
         key: Path,
         path: &VaultPath,
         meta: &FileMeta,
     ) -> Result<Self, StoreError> {
-        let options = &shared.options;
+        let options = &context.options;
         if meta.size > options.largest() {
             let reason = format!(
                 "the vault lists {} bytes for it, and with this much memory at most {} go into one object",
                 meta.size,
                 options.largest()
             );
-            return Err(shared.site.io(Action::Write, path.as_str(), &reason));
+            return Err(context.errors.io(Action::Write, path.as_str(), &reason));
         }
-        let room = shared.room.take(options.memory_for(meta.size)).await.ok_or_else(|| {
-            shared.site.unavailable("the files that came before are not written; check the network, and run the same command again")
+        let budget = context.budget.take(options.memory_for(meta.size)).await.ok_or_else(|| {
+            context.errors.unavailable("the files that came before are not written; check the network, and run the same command again")
         })?;
         let part_size = options.part_size_for(meta.size);
         let taken = if meta.size <= part_size as u64 {
             Taken::Memory(Vec::new())
         } else {
-            let attributes = shared.attributes(path, meta);
+            let attributes = context.attributes(path, meta);
             // Before it is: the answer may be lost, and the upload open.
-            lock(&shared.begun).insert(key.clone());
-            let upload = shared.objects.begin_upload(&key, attributes, part_size).await;
-            Taken::Upload(Box::new(upload.map_err(|trouble| failed(&shared, path, &trouble))?))
+            lock(&context.begun).insert(key.clone());
+            let upload = context.objects.begin_upload(&key, attributes, part_size).await;
+            Taken::Upload(Box::new(upload.map_err(|error| failed(&context, path, &error))?))
         };
-        Ok(BucketWriter { shared, path: path.clone(), meta: meta.clone(), received: 0, taken, room })
+        Ok(BucketWriter { context, path: path.clone(), meta: meta.clone(), received: 0, taken, budget })
     }
 }
 
@@ -71,7 +71,7 @@ impl FileWriter for BucketWriter {
         self.received += chunk.len() as u64;
         if self.received > self.meta.size {
             let reason = format!("it is larger than the {} bytes that the vault lists", self.meta.size);
-            return Err(self.shared.site.io(Action::Write, self.path.as_str(), &reason));
+            return Err(self.context.errors.io(Action::Write, self.path.as_str(), &reason));
         }
         match &mut self.taken {
             Taken::Memory(chunks) => {
@@ -82,24 +82,26 @@ impl FileWriter for BucketWriter {
             }
             Taken::Upload(upload) => {
                 let written = upload.write(Bytes::from(chunk)).await;
-                written.map_err(|trouble| failed(&self.shared, &self.path, &trouble))
+                written.map_err(|error| failed(&self.context, &self.path, &error))
             }
         }
     }
 
     async fn finish(self: Box<Self>) -> Result<Staged, StoreError> {
-        let BucketWriter { shared, path, meta, taken, room, .. } = *self;
+        let BucketWriter { context, path, meta, taken, budget, .. } = *self;
         let stage = match taken {
-            Taken::Memory(chunks) => Stage::Content { payload: chunks.into_iter().collect(), _room: room },
+            Taken::Memory(chunks) => {
+                Stage::Content { payload: chunks.into_iter().collect(), memory: Arc::new(budget) }
+            }
             Taken::Upload(mut upload) => {
-                upload.finish().await.map_err(|trouble| failed(&shared, &path, &trouble))?;
-                Stage::Upload { upload, _room: room }
+                upload.finish().await.map_err(|error| failed(&context, &path, &error))?;
+                Stage::Upload { upload, key: context.keys.of(&path)?, _memory: budget }
             }
         };
-        Ok(Staged { path, meta, handle: shared.stages.put(stage) })
+        Ok(Staged { path, meta, handle: context.stages.put(stage) })
     }
 }
 
-fn failed(shared: &Shared, path: &VaultPath, trouble: &Trouble) -> StoreError {
-    shared.site.error(Action::Write, path.as_str(), trouble)
+fn failed(context: &Context, path: &VaultPath, error: &RequestError) -> StoreError {
+    context.errors.error(Action::Write, path.as_str(), error)
 }

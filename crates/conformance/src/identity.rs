@@ -1,10 +1,10 @@
 //! What a store tells of itself and of its files: the marker, facts, and a look.
 
-use obsync_core::{Found, KnownContent, LocalFacts, MARKER_FORMAT, Marker, MarkerFound, VaultStore, Wanted};
+use obsync_core::{Destination, Found, KnownContent, LocalFacts, MARKER_FORMAT, Marker, MarkerFound, Wanted};
 use obsync_protocol::ContentHash;
 
+use super::destination::{DestinationSite, listed};
 use super::tools::{at, place};
-use super::vault_store::{VaultStoreSite, listed};
 
 fn marker(digit: char) -> Marker {
     let id = |digit: char| digit.to_string().repeat(32).parse().expect("an id");
@@ -16,7 +16,7 @@ fn is(found: &MarkerFound, wanted: &Marker) -> bool {
     matches!(found, MarkerFound::Marker { marker, .. } if marker == wanted)
 }
 
-pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl VaultStoreSite) {
+pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl DestinationSite) {
     let store = site.open().await;
     assert!(store.is_empty().await.expect("is_empty"));
     assert_eq!(store.identify(None).await.expect("identify"), MarkerFound::Absent);
@@ -35,7 +35,7 @@ pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl VaultSt
     }
 }
 
-pub(super) async fn a_look_tells_which_content_is_there(site: &impl VaultStoreSite) {
+pub(super) async fn a_look_tells_which_content_is_there(site: &impl DestinationSite) {
     let store = site.open().await;
     place(&store, "a.md", b"text", 1_700_000_000_000, None).await;
     let wanted = |path: &str, content: &[u8]| Wanted {
@@ -55,7 +55,7 @@ pub(super) async fn a_look_tells_which_content_is_there(site: &impl VaultStoreSi
     assert_eq!(found, [Found::Wanted, text, text, Found::Nothing, Found::Nothing]);
 }
 
-pub(super) async fn facts_are_those_of_the_file_as_long_as_nobody_changes_it(site: &impl VaultStoreSite) {
+pub(super) async fn facts_are_those_of_the_file_as_long_as_nobody_changes_it(site: &impl DestinationSite) {
     let store = site.open().await;
     let published = place(&store, "a.md", b"text", 1_700_000_000_000, None).await;
     let facts = published.facts.expect("facts of a file that was just put there");

@@ -1,7 +1,7 @@
 //! What every store must pass: the promises of the engine's two storage traits, as checks that panic when one is broken.
 //!
-//! A store's tests implement [`VaultStoreSite`] or [`StateStoreSite`] for a place where such a store can be opened, and call
-//! [`check_vault_store`] or [`check_state_store`].
+//! A store's tests implement [`DestinationSite`] or [`StateStoreSite`] for a place where such a store can be opened, and call
+//! [`check_destination`] or [`check_state_store`].
 //!
 //! [`confined`]: children with less than a test has. `refused_locks`: file systems without locks. [`not_tested`](fn@not_tested): tests that cannot run on a machine.
 
@@ -12,6 +12,7 @@
 )]
 
 pub mod confined;
+mod destination;
 mod identity;
 mod not_tested;
 #[cfg(target_os = "linux")]
@@ -19,9 +20,8 @@ pub mod refused_locks;
 mod staging;
 mod state_store;
 mod tools;
-mod vault_store;
 
+pub use destination::{DestinationSite, check_destination};
 pub use not_tested::{not_tested, not_tested_in};
 pub use state_store::{StateStoreSite, check_state_store, placing};
 pub use tools::{Placed, at, meta, peak_memory, place, publish_one, stage};
-pub use vault_store::{VaultStoreSite, check_vault_store};

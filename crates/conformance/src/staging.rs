@@ -1,11 +1,14 @@
-//! The promises of [`VaultStore`] about what is staged.
+//! The promises of [`Destination`] about what is staged.
 
-use obsync_core::{FileMeta, Found, KnownContent, Removable, Removal, VaultStore, Wanted};
+use obsync_core::{
+    Destination, Expect, FileMeta, Found, KnownContent, Publication, PublicationContent, Removable, Removal,
+    Staged, StoreError, Wanted,
+};
 
+use super::destination::{DestinationSite, TIME, assert_file, listed};
 use super::tools::{at, meta, place, publish_one, stage};
-use super::vault_store::{TIME, VaultStoreSite, assert_file, listed};
 
-pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl VaultStoreSite) {
+pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl DestinationSite) {
     let store = site.open().await;
     site.plant("a.md", b"old").await;
     let staged = stage(&store, "a.md", b"new", TIME).await;
@@ -15,7 +18,7 @@ pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl VaultS
     assert_file(site, "a.md", b"new", TIME).await;
 }
 
-pub(super) async fn a_file_can_come_in_pieces_of_any_size(site: &impl VaultStoreSite) {
+pub(super) async fn a_file_can_come_in_pieces_of_any_size(site: &impl DestinationSite) {
     let store = site.open().await;
     let content: Vec<u8> = (0..5_000_003_u32).map(|byte| (byte % 251) as u8).collect();
     for (path, size) in [("one piece", content.len()), ("large", 2 << 20), ("odd", 65_537), ("small", 4_099)]
@@ -31,7 +34,7 @@ pub(super) async fn a_file_can_come_in_pieces_of_any_size(site: &impl VaultStore
     }
 }
 
-pub(super) async fn a_writer_that_is_dropped_leaves_nothing(site: &impl VaultStoreSite) {
+pub(super) async fn a_writer_that_is_dropped_leaves_nothing(site: &impl DestinationSite) {
     let store = site.open().await;
     let content = vec![7; 3 << 20];
     let mut writer = store.begin(&at("a.md"), &meta(&content, TIME)).await.expect("begin");
@@ -43,7 +46,7 @@ pub(super) async fn a_writer_that_is_dropped_leaves_nothing(site: &impl VaultSto
     assert!(store.is_empty().await.expect("is_empty"));
 }
 
-pub(super) async fn staged_content_outlives_the_run(site: &impl VaultStoreSite) {
+pub(super) async fn staged_content_outlives_the_run(site: &impl DestinationSite) {
     if !site.keeps_staged() {
         return;
     }
@@ -57,11 +60,11 @@ pub(super) async fn staged_content_outlives_the_run(site: &impl VaultStoreSite) 
     assert_file(site, "b.md", b"text", TIME + 5).await;
 }
 
-pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(site: &impl VaultStoreSite) {
+pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(site: &impl DestinationSite) {
     let store = site.open().await;
     drop(stage(&store, "a.md", b"text", TIME).await);
     site.plant("b.md", b"copied").await;
-    let copy = store.copy(&at("b.md"), &at("c.md"), &meta(b"copied", TIME), false).await.expect("copy");
+    let copy = store.copy(&at("b.md"), &at("c.md"), &meta(b"copied", TIME)).await.expect("copy");
     drop(copy.expect("the content"));
     store.discard_staged().await.expect("discard");
     store.end_run().await;
@@ -74,7 +77,7 @@ pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(site: &impl Vaul
     assert_eq!(listed(&store).await, ["b.md"]);
 }
 
-pub(super) async fn what_does_not_hold_its_content_is_not_recovered(site: &impl VaultStoreSite) {
+pub(super) async fn what_does_not_hold_its_content_is_not_recovered(site: &impl DestinationSite) {
     let store = site.open().await;
     // As a run leaves it that said what was coming and was killed before it had come.
     for (promised, came) in [(&b"the whole text"[..], &b"the who"[..]), (b"text", b"TEXT")] {
@@ -89,11 +92,11 @@ pub(super) async fn what_does_not_hold_its_content_is_not_recovered(site: &impl 
     }
 }
 
-pub(super) async fn a_copy_is_checked(site: &impl VaultStoreSite) {
+pub(super) async fn a_copy_is_checked(site: &impl DestinationSite) {
     let store = site.open().await;
     site.plant("a.md", b"text").await;
     let copy = async |from: &str, content: &[u8]| {
-        store.copy(&at(from), &at("new/b.md"), &meta(content, TIME), true).await.expect("copy")
+        store.copy(&at(from), &at("new/b.md"), &meta(content, TIME)).await.expect("copy")
     };
     assert!(copy("a.md", b"TEXT").await.is_none(), "other content");
     assert!(copy("a.md", b"longer text").await.is_none(), "another size");
@@ -107,7 +110,7 @@ pub(super) async fn a_copy_is_checked(site: &impl VaultStoreSite) {
 
 /// A vault can list a size that is not that of the content. Every destination takes it at its word: there is no such content,
 /// be the hash that of what is there.
-pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &impl VaultStoreSite) {
+pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &impl DestinationSite) {
     let store = site.open().await;
     place(&store, "a.md", b"text", TIME, None).await;
     site.plant("planted.md", b"text").await;
@@ -118,7 +121,7 @@ pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &im
             assert_eq!(store.holds(wanted()).await.expect("holds"), [false], "{path} as of {size} bytes");
             let found = store.look(wanted()).await.expect("look");
             assert!(!found.contains(&Found::Wanted), "{path} as of {size} bytes");
-            let copy = store.copy(&at(path), &at("b.md"), &lie, true).await.expect("copy");
+            let copy = store.copy(&at(path), &at("b.md"), &lie).await.expect("copy");
             assert!(copy.is_none(), "{path} as of {size} bytes");
         }
         let file = Removable { path: at("a.md"), content: KnownContent { hash: lie.hash, size } };
@@ -128,7 +131,7 @@ pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &im
     assert_file(site, "a.md", b"text", TIME).await;
 }
 
-pub(super) async fn a_copy_can_outlast_its_source(site: &impl VaultStoreSite) {
+pub(super) async fn a_copy_can_outlast_its_source(site: &impl DestinationSite) {
     let store = site.open().await;
     for (path, content) in [("a.md", &b"one"[..]), ("b.md", b"two")] {
         place(&store, path, content, TIME, None).await;
@@ -138,17 +141,80 @@ pub(super) async fn a_copy_can_outlast_its_source(site: &impl VaultStoreSite) {
     for (from, to, content) in
         [("a.md", "b.md", &b"one"[..]), ("b.md", "a.md", b"two"), ("a.md", "c.md", b"one")]
     {
-        let copy = store.copy(&at(from), &at(to), &meta(content, TIME + 1), false).await.expect("copy");
+        let copy = store.copy(&at(from), &at(to), &meta(content, TIME + 1)).await.expect("copy");
         swap.push(copy.expect("the content"));
     }
-    site.plant("a.md", b"a foreign text").await;
     for staged in swap {
         let path = staged.path.clone();
-        publish_one(&store, staged, Some(KnownContent::of(b"two"))).await.expect("publish");
+        let before: &[u8] = if path.as_str() == "a.md" { b"one" } else { b"two" };
+        publish_one(&store, staged, Some(KnownContent::of(before))).await.expect("publish");
         assert_eq!(site.mtime(path.as_str()).await, Some(TIME + 1));
     }
     assert_file(site, "a.md", b"two", TIME + 1).await;
     assert_file(site, "b.md", b"one", TIME + 1).await;
     assert_file(site, "c.md", b"one", TIME + 1).await;
-    assert_eq!(listed(&store).await.len(), 4, "three files and a conflicted copy");
+    assert_eq!(listed(&store).await, ["a.md", "b.md", "c.md"]);
+}
+
+pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(site: &impl DestinationSite) {
+    // Small enough to wait in memory, and large enough to go up in parts.
+    for content in [b"text".to_vec(), vec![b'x'; 9 << 20]] {
+        let store = site.open().await;
+        site.plant("others.md", b"a user's text").await;
+        place(&store, "ours.md", b"old", TIME, None).await;
+        let paths =
+            [("first.md", None), ("others.md", None), ("ours.md", Some(&b"old"[..])), ("new/last.md", None)];
+        let staged = stage(&store, "first.md", &content, TIME).await;
+        let mut batch: Vec<Publication> = Vec::new();
+        for (index, (path, replaces)) in paths.iter().enumerate() {
+            let meta = meta(&content, TIME + index as i64);
+            let copy = Staged { path: at(path), meta, handle: staged.handle.clone() };
+            let content = match index + 1 == paths.len() {
+                true => PublicationContent::Staged(copy),
+                false => PublicationContent::CopyOfStaged(copy),
+            };
+            batch.push(Publication { content, expect: replaces.map(KnownContent::of).into() });
+        }
+        // In two batches: the content stays staged between them.
+        let second = batch.split_off(2);
+        let mut answers = store.publish(batch).await;
+        answers.extend(store.publish(second).await);
+        let failed: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        let [failure] = &failed[..] else { panic!("all but the user's: {failed:?}") };
+        assert!(matches!(failure.error, StoreError::Changed { .. }), "{}", failure.error);
+        // What is handed back can be published by itself.
+        let PublicationContent::Staged(again) = &failure.publication.content else { panic!("staged") };
+        publish_one(&store, again.clone(), Some(KnownContent::of(b"a user's text"))).await.expect("publish");
+        for (index, (path, _)) in paths.iter().enumerate() {
+            assert_file(site, path, &content, TIME + index as i64).await;
+        }
+        store.discard_staged().await.expect("discard");
+        for (path, _) in paths {
+            let file = Removable { path: at(path), content: KnownContent::of(&content) };
+            assert_eq!(
+                store.remove_files(vec![file]).await.pop().expect("one").expect("gone"),
+                Removal::Removed
+            );
+        }
+        store.end_run().await;
+    }
+}
+
+pub(super) async fn a_path_that_fails_takes_no_other_with_it(site: &impl DestinationSite) {
+    let store = site.open().await;
+    site.plant("first.md", b"a user's text").await;
+    let content = vec![b'x'; 100];
+    let staged = stage(&store, "first.md", &content, TIME).await;
+    let copy = |path: &str| Staged { path: at(path), ..staged.clone() };
+    let batch = vec![
+        PublicationContent::CopyOfStaged(copy("first.md")),
+        PublicationContent::CopyOfStaged(copy("second.md")),
+        PublicationContent::Staged(copy("third.md")),
+    ];
+    let batch = batch.into_iter().map(|content| Publication { content, expect: Expect::Absent });
+    let answers: Vec<bool> = store.publish(batch.collect()).await.iter().map(Result::is_ok).collect();
+    assert_eq!(answers, [false, true, true]);
+    assert_file(site, "second.md", &content, TIME).await;
+    assert_file(site, "third.md", &content, TIME).await;
+    assert_eq!(site.content("first.md").await.as_deref(), Some(&b"a user's text"[..]));
 }

@@ -112,7 +112,7 @@ async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreSite) 
             version: 1 << 53,
             listed: true,
             filter: Some("a filter".to_owned()),
-            rechecking: Some(7),
+            full_up_to: Some(7),
             ..VaultState::default()
         },
         ..Commit::default()
@@ -146,7 +146,7 @@ async fn a_commit_is_applied_in_its_order(site: &impl StateStoreSite) {
     let second = Commit {
         forgotten: vec![at("a.md"), at("b.md"), at("never was.md")],
         records: vec![folder("a.md", 4), file("c.md", b"c", 5), file("c.md", b"c2", 6)],
-        settled: keys.to_vec(),
+        resolved: keys.to_vec(),
         deferred: vec![deferred(keys[1].clone(), 7, failed())],
         intents: Vec::new(),
         state: VaultState { version: 7, ..VaultState::default() },
@@ -301,6 +301,6 @@ async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreSite
     let held_back = deferred(key.clone(), 1, DeferredCause::HeldBack { confirmed: None });
     commit(&state, Commit { deferred: vec![held_back.clone()], ..Commit::default() }).await;
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred")[0], held_back);
-    commit(&state, Commit { settled: vec![key], ..Commit::default() }).await;
+    commit(&state, Commit { resolved: vec![key], ..Commit::default() }).await;
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), changes[1..]);
 }

@@ -1,8 +1,8 @@
 //! Short ways to do with a store what most checks begin with.
 
 use obsync_core::{
-    FileMeta, KeptBeside, KnownContent, LocalFacts, Publication, PublicationContent, PublishFailure, Staged,
-    StoreError, VaultStore,
+    Destination, FileMeta, KeptBeside, KnownContent, LocalFacts, Publication, PublicationContent,
+    PublishFailure, Staged, StoreError,
 };
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
@@ -25,7 +25,7 @@ pub fn meta(content: &[u8], mtime: i64) -> FileMeta {
 }
 
 /// Stages a file.
-pub async fn stage(store: &dyn VaultStore, path: &str, content: &[u8], mtime: i64) -> Staged {
+pub async fn stage(store: &dyn Destination, path: &str, content: &[u8], mtime: i64) -> Staged {
     let mut writer = store.begin(&at(path), &meta(content, mtime)).await.expect("begin");
     writer.write(content.to_vec()).await.expect("write");
     writer.finish().await.expect("finish")
@@ -42,7 +42,7 @@ pub struct Placed {
 
 /// Publishes one staged file over what obsync is said to have put there, and keeps what else is there, as the engine does.
 pub async fn publish_one(
-    store: &dyn VaultStore,
+    store: &dyn Destination,
     staged: Staged,
     replaces: Option<KnownContent>,
 ) -> Result<Placed, PublishFailure> {
@@ -77,7 +77,7 @@ pub async fn publish_one(
 
 /// Stages and publishes a file where obsync is said to have put `replaces`.
 pub async fn place(
-    store: &dyn VaultStore,
+    store: &dyn Destination,
     path: &str,
     content: &[u8],
     mtime: i64,

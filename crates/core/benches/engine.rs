@@ -99,7 +99,7 @@ fn bench_plan(bencher: Bencher<'_, '_>, entries: &Entries, destination: &Destina
         .bench_values(|(entries, destination)| plan(entries, destination, &filter));
 }
 
-const NOTHING: Planned = Planned { transfers: 0, rescues: 0, removals: 0, settled: 0 };
+const NOTHING: Planned = Planned { transfers: 0, rescues: 0, removals: 0, resolved: 0 };
 
 /// 100,000 entries of a listing, decoded and checked.
 #[divan::bench(sample_count = 10, sample_size = 1)]
@@ -129,7 +129,7 @@ fn plan_100000_known_files(bencher: Bencher<'_, '_>, mode: Mode) {
     let keys = keys();
     let entries = list(everything(&keys), &keys).entries();
     let expected = match mode {
-        Mode::Incremental => Planned { settled: ENTRIES, ..NOTHING },
+        Mode::Incremental => Planned { resolved: ENTRIES, ..NOTHING },
         Mode::Full => Planned { transfers: ENTRIES, ..NOTHING },
     };
     let bencher = bencher.counter(ItemsCount::new(ENTRIES));

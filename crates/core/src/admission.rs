@@ -19,14 +19,14 @@ impl Scheduler {
             let base = self.records.get(&entry.path);
             if is_left_out
                 && let Some(known) = base.and_then(Record::file)
-                && self.rules.rechecks(entry.uid)
+                && self.rules.is_full_for(entry.uid)
             {
                 self.schedule.doubted.push(wanted(&entry.path, known));
             }
             match decide(base, Local::NotScanned, remote, &self.rules).action {
                 Action::Skip => {}
                 Action::DeferFiltered => self.schedule.filtered.push(entry),
-                _ if is_left_out => self.schedule.settled.push(entry.path),
+                _ if is_left_out => self.schedule.unchanged.push(entry.path),
                 _ => admitted.push(entry),
             }
         }

@@ -65,7 +65,7 @@ pub struct Planned {
     /// Files to be removed.
     pub removals: usize,
     /// Changes that need nothing.
-    pub settled: usize,
+    pub resolved: usize,
 }
 
 /// A plan, kept so that giving its memory back is not part of the time.
@@ -83,7 +83,8 @@ pub fn plan(entries: Entries, destination: Destination, filter: &Filter) -> Made
         filter,
         mode,
         reach: Reach::Everything,
-        rechecked: 0,
+        is_sequel: false,
+        full_up_to: 0,
         folds_names,
     };
     let mut plan = Schedule::new(input);
@@ -98,7 +99,7 @@ impl Made {
             transfers: self.0.transfers.len(),
             rescues: self.0.rescues.len(),
             removals: self.0.removals.len(),
-            settled: self.0.settled.len(),
+            resolved: self.0.unchanged.len(),
         }
     }
 }

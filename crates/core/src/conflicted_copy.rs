@@ -3,7 +3,7 @@
 use obsync_protocol::VaultPath;
 
 /// When a conflicted copy is made, as its name tells it: year, month, day, hour and minute, local time.
-pub fn stamp() -> String {
+pub fn timestamp() -> String {
     jiff::Zoned::now().strftime("%Y%m%d%H%M").to_string()
 }
 
@@ -14,8 +14,8 @@ const LONGEST_MARK: usize = MARK.len() + "202501312359 4294967295)".len();
 
 /// `name (Conflicted copy obsync 202501312359).md`, and from the second copy on `… 2).md`; at most `limit` bytes long.
 /// With `ends_with_mark` the extension is a part of the name, as that of a folder is, and the mark comes last.
-pub fn name(name: &str, ends_with_mark: bool, stamp: &str, copy: u32, limit: usize) -> String {
-    let number = if copy == 1 { stamp.to_owned() } else { format!("{stamp} {copy}") };
+pub fn name(name: &str, ends_with_mark: bool, timestamp: &str, copy: u32, limit: usize) -> String {
+    let number = if copy == 1 { timestamp.to_owned() } else { format!("{timestamp} {copy}") };
     marked(name, ends_with_mark, &number, limit)
 }
 
@@ -32,8 +32,8 @@ fn kept(name: &str, ends_with_mark: bool, mark: usize, limit: usize) -> (&str, &
     if mark + extension.len() >= limit {
         (stem, extension) = (name, "");
     }
-    let room = limit.saturating_sub(mark + extension.len());
-    (stem.get(..stem.floor_char_boundary(room)).unwrap_or_default(), extension)
+    let most = limit.saturating_sub(mark + extension.len());
+    (stem.get(..stem.floor_char_boundary(most)).unwrap_or_default(), extension)
 }
 
 /// What the names of all copies of `name` begin with.
@@ -69,17 +69,20 @@ fn parts(name: &str, ends_with_mark: bool) -> (&str, &str) {
 mod tests {
     use super::*;
 
-    const STAMP: &str = "202501312359";
+    const TIMESTAMP: &str = "202501312359";
 
     #[test]
     fn the_mark_goes_before_the_extension() {
         assert_eq!(
-            name("Note.v2.md", false, STAMP, 1, 255),
+            name("Note.v2.md", false, TIMESTAMP, 1, 255),
             "Note.v2 (Conflicted copy obsync 202501312359).md"
         );
-        assert_eq!(name("Note", false, STAMP, 2, 255), "Note (Conflicted copy obsync 202501312359 2)");
-        assert_eq!(name(".hidden", false, STAMP, 1, 255), ".hidden (Conflicted copy obsync 202501312359)");
-        assert_eq!(name("v1.2", true, STAMP, 1, 255), "v1.2 (Conflicted copy obsync 202501312359)");
+        assert_eq!(name("Note", false, TIMESTAMP, 2, 255), "Note (Conflicted copy obsync 202501312359 2)");
+        assert_eq!(
+            name(".hidden", false, TIMESTAMP, 1, 255),
+            ".hidden (Conflicted copy obsync 202501312359)"
+        );
+        assert_eq!(name("v1.2", true, TIMESTAMP, 1, 255), "v1.2 (Conflicted copy obsync 202501312359)");
     }
 
     #[test]
@@ -88,7 +91,7 @@ mod tests {
             [("Note.v2.md", false), ("Note", false), ("app.json", true), ("v1.2", true)]
         {
             for copy in [1, 2, 10] {
-                let made = name(of, ends_with_mark, STAMP, copy, 255);
+                let made = name(of, ends_with_mark, TIMESTAMP, copy, 255);
                 assert!(is_copy_of(&made, of, ends_with_mark, 255), "{made}");
                 assert!(made.starts_with(beginning(of, ends_with_mark, 255)), "{made}");
                 assert!(!is_copy_of(&made, &format!("x{of}"), ends_with_mark, 255), "{made}");
@@ -102,20 +105,23 @@ mod tests {
     fn a_long_name_is_shortened_between_two_characters() {
         for length in 60..85 {
             let long = format!("{}.md", "語".repeat(length));
-            let aside = name(&long, false, STAMP, 3, 255);
-            assert!(aside.len() <= 255, "{} bytes", aside.len());
-            assert!(aside.ends_with(" (Conflicted copy obsync 202501312359 3).md"));
-            assert!(aside.starts_with('語'));
-            assert!(is_copy_of(&aside, &long, false, 255) && aside.starts_with(beginning(&long, false, 255)));
-            assert!(!is_copy_of(&aside, &format!("{long}x"), false, 255));
+            let copy_name = name(&long, false, TIMESTAMP, 3, 255);
+            assert!(copy_name.len() <= 255, "{} bytes", copy_name.len());
+            assert!(copy_name.ends_with(" (Conflicted copy obsync 202501312359 3).md"));
+            assert!(copy_name.starts_with('語'));
+            assert!(
+                is_copy_of(&copy_name, &long, false, 255)
+                    && copy_name.starts_with(beginning(&long, false, 255))
+            );
+            assert!(!is_copy_of(&copy_name, &format!("{long}x"), false, 255));
         }
     }
 
     #[test]
     fn an_extension_that_leaves_no_room_is_shortened_with_the_rest() {
         let long = format!("a.{}", "x".repeat(250));
-        let aside = name(&long, false, STAMP, 1, 255);
-        assert_eq!(aside.len(), 255);
-        assert!(aside.starts_with("a.xxx") && aside.ends_with("202501312359)"));
+        let copy_name = name(&long, false, TIMESTAMP, 1, 255);
+        assert_eq!(copy_name.len(), 255);
+        assert!(copy_name.starts_with("a.xxx") && copy_name.ends_with("202501312359)"));
     }
 }

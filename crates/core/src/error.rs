@@ -2,8 +2,8 @@
 
 use obsync_client::ClientError;
 
+use crate::destination::StoreError;
 use crate::state::StateError;
-use crate::store::StoreError;
 
 /// Why a pull could not go on. What was done until then is recorded.
 #[derive(Debug, thiserror::Error)]

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::destination::{Removal, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{Record, RecordKind};
 use crate::progress::FileAction;
 use crate::publish::Publisher;
 use crate::schedule::{FileRemoval, FolderChange};
-use crate::store::{Removal, StoreError};
 
 /// How many files are removed between two looks at whether to stop.
 const BATCH: usize = 512;

@@ -13,13 +13,13 @@ use obsync_client::{ClientError, RetryPolicy, Session};
 use obsync_protocol::{PushMessage, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::destination::Destination;
 use crate::error::PullError;
 use crate::model::Direction;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::run::{PullOptions, PullSource, Run, pull};
 use crate::state::StateStore;
-use crate::store::VaultStore;
 use crate::two_way::{SyncOptions, sync};
 
 /// How often a wall clock is compared with the time that passed.
@@ -139,7 +139,7 @@ enum Woken {
 #[expect(clippy::too_many_arguments, reason = "a run's, and those of the loop around it")]
 pub async fn follow(
     source: &PullSource,
-    store: Arc<dyn VaultStore>,
+    store: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
     options: &FollowOptions,
     mut watch: Option<Box<dyn Watch>>,
@@ -192,7 +192,7 @@ pub async fn follow(
 fn passes(error: &PullError) -> bool {
     match error {
         PullError::Client(error) => error.is_retryable() || error.ends_run() || is_passing(error),
-        PullError::Store(error) => !matches!(error, crate::store::StoreError::Locked { .. }),
+        PullError::Store(error) => !matches!(error, crate::destination::StoreError::Locked { .. }),
         PullError::State(error) => matches!(error, crate::state::StateError::Unavailable { .. }),
         _ => false,
     }
@@ -205,7 +205,7 @@ fn is_passing(error: &ClientError) -> bool {
 
 async fn one_run(
     source: &PullSource,
-    store: &Arc<dyn VaultStore>,
+    store: &Arc<dyn Destination>,
     state: &Arc<dyn StateStore>,
     way: &FollowWay,
     progress: &Arc<dyn Progress>,
@@ -225,7 +225,7 @@ async fn one_run(
         () = stop.cancelled() => match tokio::time::timeout(PATIENCE, run).await {
             Ok(outcome) => outcome,
             // What it was doing is announced, and the next run settles it.
-            Err(_) => Err(crate::store::StoreError::Stopped { location: source.vault.name.clone() }.into()),
+            Err(_) => Err(crate::destination::StoreError::Stopped { location: source.vault.name.clone() }.into()),
         },
     }
 }
@@ -234,7 +234,7 @@ async fn one_run(
 #[expect(clippy::too_many_arguments, reason = "as for the loop that it is a part of")]
 async fn wait(
     source: &PullSource,
-    store: &Arc<dyn VaultStore>,
+    store: &Arc<dyn Destination>,
     state: &Arc<dyn StateStore>,
     options: &FollowOptions,
     watch: Option<&mut (dyn Watch + 'static)>,

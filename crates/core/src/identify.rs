@@ -5,6 +5,7 @@
 
 use obsync_protocol::Verdict;
 
+use crate::destination::StoreError;
 use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::ledger::Ledger;
@@ -13,7 +14,6 @@ use crate::report::Report;
 use crate::run::Run;
 use crate::schedule::Schedule;
 use crate::state::{Commit, VaultState};
-use crate::store::StoreError;
 
 /// How many recorded files a run looks at, to see whether they are as they were.
 const SAMPLE: usize = 8;
@@ -25,7 +25,7 @@ impl Run<'_> {
     pub(crate) async fn judge_destination(
         &self,
         known: &mut VaultState,
-        fresh: bool,
+        is_empty: bool,
         report: &mut Report,
     ) -> Result<MarkerFound, PullError> {
         let tag = known.destination.as_ref().and_then(|destination| destination.tag.as_deref());
@@ -33,7 +33,7 @@ impl Run<'_> {
         let begun = known.version > 0;
         let doubt = match judge(known.destination.as_ref(), begun, &found, &self.source.vault.id) {
             Err(doubt) => Some(doubt),
-            Ok(()) if begun => self.doubt_files(fresh).await?,
+            Ok(()) if begun => self.doubt_files(is_empty).await?,
             Ok(()) => None,
         };
         if let Some(doubt) = doubt {
@@ -57,8 +57,8 @@ impl Run<'_> {
     }
 
     /// Whether recorded files are gone, or older than they were.
-    async fn doubt_files(&self, fresh: bool) -> Result<Option<Doubt>, PullError> {
-        if fresh {
+    async fn doubt_files(&self, is_empty: bool) -> Result<Option<Doubt>, PullError> {
+        if is_empty {
             let has_files = self.state.all_records().await?.iter().any(|record| record.file().is_some());
             return Ok(has_files.then_some(Doubt::OtherFiles));
         }
@@ -106,13 +106,13 @@ impl Run<'_> {
             return Ok(());
         }
         let forgotten = self.state.all_records().await?.into_iter().map(|record| record.path).collect();
-        let mut settled = Vec::new();
+        let mut resolved = Vec::new();
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
-            settled.extend(self.state.deferred(kind).await?.into_iter().map(|deferred| deferred.key));
+            resolved.extend(self.state.deferred(kind).await?.into_iter().map(|deferred| deferred.key));
         }
         // First of all that nothing is known: a database may need several transactions for the rest.
         self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
-        let commit = Commit { forgotten, settled, state: known.clone(), ..Commit::default() };
+        let commit = Commit { forgotten, resolved, state: known.clone(), ..Commit::default() };
         Ok(self.state.commit(commit).await?)
     }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use obsync_protocol::VaultId;
 use serde::{Deserialize, Serialize};
 
-use crate::store::Marked;
+use crate::destination::Marked;
 
 /// Bytes of a random number that no two destinations share.
 const BYTES: usize = 16;

@@ -11,7 +11,7 @@ use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 use crate::brake;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::identity::DestinationIdentity;
-use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Intent, Record};
+use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Deletions, Intent, Record};
 use crate::report::{Failure, Report};
 use crate::schedule::Transfer;
 use crate::state::{Commit, StateError, StateStore, VaultState};
@@ -41,17 +41,17 @@ impl Remembered {
     }
 
     /// Whether a change can be remembered. It counts from then on.
-    pub(crate) fn has_room_for(&mut self, deferred: &Deferred) -> bool {
+    pub(crate) fn has_capacity_for(&mut self, deferred: &Deferred) -> bool {
         if self.keys.contains(&deferred.key) {
             return true;
         }
-        let has_room =
+        let fits =
             self.keys.len() < FAILED_CHANGES && self.bytes.saturating_add(deferred.cost()) <= self.most_bytes;
-        match has_room {
+        match fits {
             true => self.add(deferred),
             false => self.left_out += 1,
         }
-        has_room
+        fits
     }
 }
 
@@ -70,14 +70,14 @@ impl Accepted {
     }
 }
 
-/// The account of one round of a pull.
+/// The account of a pull.
 pub(crate) struct Ledger<'a> {
     state: Arc<dyn StateStore>,
     keys: VaultKeys,
     pub(crate) filter: Filter,
     watermark: Watermark,
     /// The same for a full pull: up to where everything was looked at again.
-    rechecked: Option<Watermark>,
+    full_watermark: Option<Watermark>,
     /// What the database holds.
     written: VaultState,
     /// What the next commit makes of it; the version comes from the watermark.
@@ -87,9 +87,9 @@ pub(crate) struct Ledger<'a> {
     pending: Commit,
     /// Changes that the next commit completes.
     completed: Vec<Uid>,
-    /// What was deferred in this round.
+    /// What was deferred in this run.
     deferred: HashSet<DeferredKey>,
-    /// What failed in this round and could not be deferred for lack of room.
+    /// What failed in this run and could not be deferred for lack of room.
     unremembered: HashSet<DeferredKey>,
     remembered: Remembered,
     pub(crate) accepted: Accepted,
@@ -104,7 +104,7 @@ impl<'a> Ledger<'a> {
         state: Arc<dyn StateStore>,
         keys: VaultKeys,
         filter: Filter,
-        watermark: Watermark,
+        (watermark, full_watermark): (Watermark, Option<Watermark>),
         written: VaultState,
         remembered: Remembered,
         report: &'a mut Report,
@@ -116,7 +116,7 @@ impl<'a> Ledger<'a> {
             keys,
             filter,
             watermark,
-            rechecked: None,
+            full_watermark,
             written,
             next,
             report,
@@ -134,7 +134,7 @@ impl<'a> Ledger<'a> {
     /// A file or folder is in place, durably.
     pub(crate) fn recorded(&mut self, record: Record) {
         self.completed.push(record.uid());
-        self.pending.settled.push(DeferredKey::plain(&record.path));
+        self.resolve(&record.path);
         self.pending.records.push(record);
     }
 
@@ -147,8 +147,17 @@ impl<'a> Ledger<'a> {
     /// A file or folder is gone, durably (or is not the vault's any more).
     pub(crate) fn forgotten(&mut self, path: VaultPath, uid: Uid) {
         self.completed.push(uid);
-        self.pending.settled.push(DeferredKey::plain(&path));
+        self.resolve(&path);
         self.pending.forgotten.push(path);
+    }
+
+    /// What was deferred of a path is obsolete.
+    fn resolve(&mut self, path: &VaultPath) {
+        let key = DeferredKey::plain(path);
+        if !self.deferred.is_empty() {
+            self.deferred.remove(&key);
+        }
+        self.pending.resolved.push(key);
     }
 
     /// Nothing is claimed of this path any more.
@@ -157,8 +166,8 @@ impl<'a> Ledger<'a> {
     }
 
     /// A change needs nothing (any more).
-    pub(crate) fn settled(&mut self, key: DeferredKey) {
-        self.pending.settled.push(key);
+    pub(crate) fn resolved(&mut self, key: DeferredKey) {
+        self.pending.resolved.push(key);
     }
 
     /// The filter leaves a change out.
@@ -174,7 +183,7 @@ impl<'a> Ledger<'a> {
 
     /// A change could not be applied.
     pub(crate) fn failed(&mut self, entry: &RemoteEntry, reason: String) {
-        self.postponed(entry, reason.clone());
+        self.postpone(entry, reason.clone());
         self.report.fail(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
     }
 
@@ -182,7 +191,7 @@ impl<'a> Ledger<'a> {
     pub(crate) fn held_back(&mut self, entry: &RemoteEntry) {
         let deferred = entry.defer(DeferredCause::HeldBack { confirmed: None }, &self.keys);
         self.report.hold_back(&entry.path, entry.is_folder());
-        if self.remembered.has_room_for(&deferred) {
+        if self.remembered.has_capacity_for(&deferred) {
             self.completed.push(entry.uid);
             self.defer(deferred);
         } else {
@@ -211,7 +220,7 @@ impl<'a> Ledger<'a> {
     /// A change is left to the vault, which is as it should be.
     pub(crate) fn left(&mut self, entry: &RemoteEntry, reason: String) {
         let deferred = entry.defer(DeferredCause::Acknowledged { reason }, &self.keys);
-        if self.remembered.has_room_for(&deferred) {
+        if self.remembered.has_capacity_for(&deferred) {
             self.completed.push(entry.uid);
             self.defer(deferred);
         }
@@ -220,7 +229,7 @@ impl<'a> Ledger<'a> {
     /// Notes a lasting failure that the user accepted. `false`: nobody did.
     fn accept(&mut self, deferred: Deferred) -> bool {
         let uid = deferred.message.uid;
-        if !self.accepted.covers(&deferred.key, uid) || !self.remembered.has_room_for(&deferred) {
+        if !self.accepted.covers(&deferred.key, uid) || !self.remembered.has_capacity_for(&deferred) {
             return false;
         }
         self.report.accepted_failures += 1;
@@ -237,8 +246,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A change could not be applied now, and the next round or run will try again; not worth a line in the report yet.
-    fn postponed(&mut self, entry: &RemoteEntry, reason: String) {
+    /// Keeps a change that could not be applied for the next run.
+    fn postpone(&mut self, entry: &RemoteEntry, reason: String) {
         tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
         // A deletion that fails stays confirmed.
         let cause = match !entry.is_live() && self.confirmed_deletions.contains(&entry.path) {
@@ -247,7 +256,7 @@ impl<'a> Ledger<'a> {
         };
         let deferred = entry.defer(cause, &self.keys);
         // Without room it stays to be done: the version remains below it, and the next run lists it anew.
-        if self.remembered.has_room_for(&deferred) {
+        if self.remembered.has_capacity_for(&deferred) {
             self.completed.push(entry.uid);
             self.defer(deferred);
         } else {
@@ -263,22 +272,29 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A content could not be had now, and the next round or run will try again.
-    pub(crate) fn transfer_postponed(&mut self, transfer: &Transfer, reason: &str) {
-        self.missing(transfer);
-        for entry in transfer.entries() {
-            self.postponed(&entry, reason.to_owned());
+    /// A change that was begun needs nothing any more, because a later one takes its place.
+    pub(crate) fn superseded(&mut self, uid: Uid) {
+        self.completed.push(uid);
+    }
+
+    /// The vault was listed up to this version, and these changes came to what is to be done.
+    pub(crate) fn extend(&mut self, version: u64, uids: impl Iterator<Item = Uid>) {
+        for uid in uids {
+            self.watermark.begin(uid);
+            self.full_watermark.iter_mut().for_each(|full_watermark| full_watermark.begin(uid));
         }
+        self.watermark.rise(version);
+        self.full_watermark.iter_mut().for_each(|full_watermark| full_watermark.rise(version));
     }
 
     /// Where the state claims the very content that was to be brought back, it does so no longer: else the next attempt
     /// would find nothing to do.
-    fn missing(&mut self, transfer: &Transfer) {
+    pub(crate) fn missing(&mut self, transfer: &Transfer) {
         let claimed = transfer.targets.iter().filter(|target| target.is_recorded_as(transfer.hash));
         self.pending.forgotten.extend(claimed.map(|target| target.path.clone()));
     }
 
-    /// Whether the change of this path was deferred in this round, or is to be listed anew.
+    /// Whether the change of this path was deferred in this run, or is to be listed anew.
     pub(crate) fn has_deferred(&self, path: &VaultPath) -> bool {
         let key = DeferredKey::plain(path);
         self.deferred.contains(&key) || self.unremembered.contains(&key)
@@ -327,16 +343,16 @@ impl<'a> Ledger<'a> {
         }
         for uid in self.completed.drain(..) {
             self.watermark.done(uid);
-            self.rechecked.iter_mut().for_each(|rechecked| rechecked.done(uid));
+            self.full_watermark.iter_mut().for_each(|full_watermark| full_watermark.done(uid));
         }
         self.next.version = self.watermark.version();
-        if let Some(rechecked) = &self.rechecked {
-            self.next.rechecking = Some(rechecked.version());
+        if let Some(full_watermark) = &self.full_watermark {
+            self.next.full_up_to = Some(full_watermark.version());
         }
         let pending = std::mem::take(&mut self.pending);
         let is_empty = pending.records.is_empty()
             && pending.forgotten.is_empty()
-            && pending.settled.is_empty()
+            && pending.resolved.is_empty()
             && pending.deferred.is_empty()
             && pending.intents.is_empty();
         if is_empty && self.next == self.written {
@@ -370,19 +386,19 @@ impl<'a> Ledger<'a> {
         self.next.destination = destination;
     }
 
+    /// The deletions of the last hour.
+    pub(crate) fn deletions(&self) -> &[Deletions] {
+        &self.next.deletions
+    }
+
     /// Whether there is something to commit.
     pub(crate) fn is_behind(&self) -> bool {
         !self.completed.is_empty()
     }
 
-    /// Says durably, before anything is done, how thorough this round is and whether its filter is a new one: if the
-    /// round is cut short, the next one has to make up for it.
-    pub(crate) async fn open(
-        &mut self,
-        rechecked: Option<Watermark>,
-        filter: &str,
-    ) -> Result<(), StateError> {
-        self.rechecked = rechecked;
+    /// Says durably, before anything is done, how thorough this run is and whether its filter is a new one: if the
+    /// run is cut short, the next one has to make up for it.
+    pub(crate) async fn open(&mut self, filter: &str) -> Result<(), StateError> {
         if self.next.filter.as_deref() != Some(filter) {
             self.next.filter = None;
         }
@@ -406,11 +422,11 @@ impl<'a> Ledger<'a> {
             self.report.warn(warning);
         }
         let obsolete = obsolete.into_iter().filter(|key| !self.deferred.contains(key));
-        self.pending.settled.extend(obsolete);
+        self.pending.resolved.extend(obsolete);
         self.next.listed = true;
         // A full pull that was begun before is still due after a run that could not be one.
-        if self.rechecked.take_if(|_| self.remembered.left_out == 0).is_some() {
-            self.next.rechecking = None;
+        if self.full_watermark.take_if(|_| self.remembered.left_out == 0).is_some() {
+            self.next.full_up_to = None;
         }
         self.next.filter = Some(filter);
         self.next.cursor = cursor;

@@ -1,7 +1,7 @@
 //! The engine of obsync: brings a vault to a destination, exactly, and survives anything on the way.
 //!
 //! The way of a file is listing → decision → schedule → fetch → verify → publish → commit (ARCHITECTURE.md has the steps).
-//! This crate knows neither file systems nor databases: destinations implement [`VaultStore`] and state databases
+//! This crate knows neither file systems nor databases: destinations implement [`Destination`] and state databases
 //! [`StateStore`]. It knows no terminal either: a program that wants to show progress implements [`Progress`].
 
 mod admission;
@@ -11,8 +11,10 @@ mod admission;
 pub mod benching;
 pub mod blocking;
 mod brake;
+mod catch_up;
 pub mod conflicted_copy;
 mod cursor;
+mod destination;
 mod earlier;
 mod entry;
 mod error;
@@ -48,7 +50,6 @@ mod schedule;
 pub mod schema;
 mod space;
 mod state;
-mod store;
 mod survey;
 mod transfer;
 mod two_way;
@@ -72,6 +73,11 @@ pub use run::{PullOptions, PullSource, pull};
 pub use two_way::{SyncDirection, SyncOptions, sync};
 pub use verify::{ChangedFile, Unfinished, Verification, VerifiedFile, VerifyError, verify};
 
+pub use destination::{
+    BatchLimit, Checked, CheckedBy, Destination, Expect, FileWriter, Found, Inventory, KeptBeside, Marked,
+    Publication, PublicationContent, PublishFailure, Published, Removable, Removal, Staged, StoreError,
+    StoredFile, Wanted,
+};
 pub use identity::{
     DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerError, MarkerFound, RandomId, RandomIdError,
 };
@@ -81,8 +87,3 @@ pub use model::{
 };
 pub use scan::{LocalFile, LocalTree, OpenFile, Respelled, ScanInput, Spelling, Unknown, UnknownCause};
 pub use state::{Commit, StateError, StateStore, VaultState};
-pub use store::{
-    BatchLimit, Checked, CheckedBy, Expect, FileWriter, Found, Inventory, KeptBeside, Marked, Publication,
-    PublicationContent, PublishFailure, Published, Removable, Removal, Staged, StoreError, StoredFile,
-    VaultStore, Wanted,
-};

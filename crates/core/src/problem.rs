@@ -6,10 +6,10 @@ use obsync_client::ClientError;
 use obsync_protocol::with_reasons;
 use serde::Serialize;
 
+use crate::destination::StoreError;
 use crate::error::PullError;
 use crate::report::Outcome;
 use crate::state::StateError;
-use crate::store::StoreError;
 
 /// The version of everything that is printed as JSON. It rises when a field is added, removed, renamed or changes its type.
 pub const SCHEMA_VERSION: u32 = 1;

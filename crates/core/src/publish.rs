@@ -1,11 +1,15 @@
 //! Makes staged files visible in batches and records them: the only place where "staged" becomes "there".
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
+use crate::destination::{
+    BatchLimit, Destination, KeptBeside, Publication, PublicationContent, PublishFailure, Published, Staged,
+    StoreError,
+};
 use crate::error::PullError;
 use crate::folders::occupant;
 use crate::governor::Reservation;
@@ -16,20 +20,17 @@ use crate::reconcile::{Action, Local, decide_content};
 use crate::report::{Conflict, StepAction};
 use crate::schedule::{Source, Target, Transfer};
 use crate::state::StateStore;
-use crate::store::{
-    KeptBeside, Publication, PublicationContent, PublishFailure, Published, Staged, StoreError, VaultStore,
-};
 
-/// A file that is ready to be published, with what depends on it.
+/// A file that is ready to be published.
 pub(crate) struct Ready {
-    pub(crate) content: PublicationContent,
-    pub(crate) origin: Origin,
-    /// What is published, and the targets that are to become copies of the first: the first target is the file itself.
-    pub(crate) transfer: Transfer,
-    /// What it may hold until it is published.
-    pub(crate) reservation: Reservation,
+    content: PublicationContent,
+    origin: Origin,
+    /// What is published; it has one target.
+    transfer: Transfer,
+    /// What its content may hold until all files with it are published.
+    reservation: Option<Arc<Reservation>>,
     /// A user's file that was in its place.
-    pub(crate) kept: Option<KeptBeside>,
+    kept: Option<KeptBeside>,
 }
 
 impl From<Origin> for FileAction {
@@ -57,10 +58,40 @@ pub(crate) enum Origin {
 }
 
 impl Ready {
-    /// A staged content for the first target of a transfer.
-    pub(crate) fn staged(staged: Staged, origin: Origin, transfer: Transfer) -> Self {
-        let content = PublicationContent::Staged(staged);
-        Ready { content, origin, transfer, reservation: Reservation::default(), kept: None }
+    /// A content that was staged for the first target of a transfer, at each of its targets.
+    pub(crate) fn staged(staged: Staged, origin: Origin, transfer: Transfer) -> Vec<Self> {
+        Ready::reserved(staged, origin, transfer, None)
+    }
+
+    /// The same of a content for which memory is reserved.
+    pub(crate) fn fetched(staged: Staged, transfer: Transfer, reservation: Reservation) -> Vec<Self> {
+        Ready::reserved(staged, Origin::Pulled, transfer, Some(Arc::new(reservation)))
+    }
+
+    fn reserved(
+        staged: Staged,
+        origin: Origin,
+        transfer: Transfer,
+        reservation: Option<Arc<Reservation>>,
+    ) -> Vec<Self> {
+        let Transfer { hash, size, source, targets } = transfer;
+        let last = targets.len().saturating_sub(1);
+        let of_target = |(index, target): (usize, Target)| {
+            let FileMeta { hash: content, size: written, .. } = staged.meta;
+            let (path, meta) = (target.path.clone(), target.meta(content, written));
+            let copy = Staged { path, meta, handle: staged.handle.clone() };
+            Ready {
+                content: match index == last {
+                    true => PublicationContent::Staged(copy),
+                    false => PublicationContent::CopyOfStaged(copy),
+                },
+                origin: if index == 0 { origin } else { Origin::Copied },
+                transfer: Transfer { hash, size, source: source.clone(), targets: vec![target] },
+                reservation: reservation.clone(),
+                kept: None,
+            }
+        };
+        targets.into_iter().enumerate().map(of_target).collect()
     }
 
     /// A content that is at this target already.
@@ -68,7 +99,12 @@ impl Ready {
         let meta = target.meta(transfer.hash, transfer.size);
         let content = PublicationContent::InPlace { path: target.path.clone(), meta };
         let transfer = Transfer { targets: vec![target], ..transfer.clone() };
-        Ready { content, origin, transfer, reservation: Reservation::default(), kept: None }
+        Ready { content, origin, transfer, reservation: None, kept: None }
+    }
+
+    /// The path that it is for.
+    pub(crate) fn path(&self) -> &VaultPath {
+        self.content.path()
     }
 
     /// Whether something else than what obsync wrote there before is to be found at the path afterwards.
@@ -93,15 +129,22 @@ struct Account {
     transfer: Transfer,
     origin: Origin,
     meta: FileMeta,
-    reservation: Reservation,
+    reservation: Option<Arc<Reservation>>,
     kept: Option<KeptBeside>,
 }
 
-/// A batch in portions of so many files.
-fn portions(batch: Vec<Ready>, files: usize) -> impl Iterator<Item = Vec<Ready>> {
+/// A batch in portions. One is closed by the file that reaches its limit of bytes.
+fn portions(batch: Vec<Ready>, limit: BatchLimit) -> impl Iterator<Item = Vec<Ready>> {
     let mut rest = batch.into_iter();
     std::iter::from_fn(move || {
-        let portion: Vec<Ready> = rest.by_ref().take(files.max(1)).collect();
+        let (mut portion, mut bytes) = (Vec::new(), 0_u64);
+        while portion.len() < limit.portion.max(1)
+            && bytes < limit.bytes.max(1)
+            && let Some(ready) = rest.next()
+        {
+            bytes = bytes.saturating_add(ready.size());
+            portion.push(ready);
+        }
         (!portion.is_empty()).then_some(portion)
     })
 }
@@ -128,56 +171,42 @@ const ATTEMPTS: usize = 16;
 
 /// Publishes and records.
 pub(crate) struct Publisher<'a, 'r> {
-    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) store: Arc<dyn Destination>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) ledger: &'a mut Ledger<'r>,
     pub(crate) progress: Arc<dyn Progress>,
     /// Cancelled when nothing new is to be begun.
     pub(crate) stop: CancellationToken,
-    /// Copies that are to be made of what is published: each has one target, and its source is in place.
-    copies: VecDeque<Transfer>,
-    /// Contents of which one target failed: the others are tried again without it.
-    pub(crate) left_over: Vec<Transfer>,
+    /// Contents that the store let go of before they were at these paths, to be fetched once more.
+    pub(crate) refetch: Vec<Transfer>,
 }
 
 impl<'a, 'r> Publisher<'a, 'r> {
     pub(crate) fn new(
-        store: Arc<dyn VaultStore>,
+        store: Arc<dyn Destination>,
         state: Arc<dyn StateStore>,
         ledger: &'a mut Ledger<'r>,
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Self {
-        Publisher { store, state, ledger, progress, stop, copies: VecDeque::new(), left_over: Vec::new() }
+        Publisher { store, state, ledger, progress, stop, refetch: Vec::new() }
     }
 
-    /// Publishes a batch with all its copies (as many as are made before the run is told to stop), and commits it.
+    /// Publishes a batch, and commits it.
     ///
     /// What failed for itself alone is in the ledger as failed; an error means that the run cannot go on, or was told to
     /// stop. In either case what was published is committed.
     pub(crate) async fn publish(&mut self, batch: Vec<Ready>) -> Result<(), PullError> {
-        let outcome = self.publish_all(batch).await;
+        let outcome = self.publish_next(batch).await;
         self.ledger.commit().await?;
         outcome
     }
 
-    async fn publish_all(&mut self, mut batch: Vec<Ready>) -> Result<(), PullError> {
-        while !batch.is_empty() {
-            batch = self.publish_next(batch).await?;
-        }
-        Ok(())
-    }
-
-    /// Publishes a batch and stages copies that are to be made of what is in place, to be published with the next; there
-    /// are none when none is left to be made, or when the run is told to stop. The batch is not committed yet: that is for
-    /// the next announcement to do, or for whoever finds that nothing follows soon.
-    pub(crate) async fn publish_next(&mut self, batch: Vec<Ready>) -> Result<Vec<Ready>, PullError> {
-        self.publish_once(batch).await?;
-        self.stage_copies().await
-    }
-
     /// Publishes a batch. What is in the way is judged, and moved where it is a user's; then that part is tried again.
-    async fn publish_once(&mut self, mut batch: Vec<Ready>) -> Result<(), PullError> {
+    ///
+    /// The batch is not committed yet: that is for the next announcement to do, or for whoever finds that nothing follows
+    /// soon.
+    pub(crate) async fn publish_next(&mut self, mut batch: Vec<Ready>) -> Result<(), PullError> {
         for _ in 0..ATTEMPTS {
             let unpublished = self.publish_batch(batch).await?;
             batch = self.clear_the_way(unpublished).await?;
@@ -198,7 +227,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
     /// announced and not recorded, at most.
     async fn publish_batch(&mut self, batch: Vec<Ready>) -> Result<Vec<Unpublished>, PullError> {
         let mut unpublished = Vec::new();
-        let mut portions = portions(batch, self.store.batch_limit().portion);
+        let mut portions = portions(batch, self.store.batch_limit());
         let Some(mut portion) = portions.next() else { return Ok(unpublished) };
         self.announce(&portion, Vec::new()).await?;
         loop {
@@ -213,7 +242,8 @@ impl<'a, 'r> Publisher<'a, 'r> {
                 }
             };
             let (outcomes, announced) = tokio::join!(store.publish_until(publications, &stop), announcing);
-            let go_on = self.take_in(outcomes, accounts, &mut unpublished);
+            // What is staged and not published is there for the next run.
+            let go_on = self.take_in(outcomes, accounts, &mut unpublished) && !self.stop.is_cancelled();
             match (announced, next) {
                 (Ok(()), Some(next)) if go_on => portion = next,
                 (Ok(()), None) => return Ok(unpublished),
@@ -305,12 +335,11 @@ impl<'a, 'r> Publisher<'a, 'r> {
                 StoreError::ContentNeeded { .. } => {
                     tracing::debug!(%error, "to be downloaded");
                     self.put_back(&mut ready).await;
-                    self.left_over.push(Transfer { source: Source::Remote, ..ready.transfer });
+                    self.refetch.push(Transfer { source: Source::Remote, ..ready.transfer });
                 }
                 StoreError::NameTooLong { .. } | StoreError::NameRefused { .. } => {
                     self.put_back(&mut ready).await;
-                    let first = self.without_others(ready.transfer);
-                    self.ledger.transfer_refused(&first, &error.to_string());
+                    self.ledger.transfer_refused(&ready.transfer, &error.to_string());
                 }
                 _ => self.cannot_be_placed(ready, &error.to_string()).await,
             }
@@ -376,30 +405,24 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
     }
 
-    /// A file cannot be placed, for a reason that is its first target's alone.
+    /// A file cannot be placed, for a reason that is its own.
     async fn cannot_be_placed(&mut self, mut ready: Ready, reason: &str) {
         self.put_back(&mut ready).await;
-        self.first_target_failed(ready.transfer, reason);
+        self.ledger.transfer_failed(&ready.transfer, reason);
     }
 
-    /// A content could not be brought to its first target, for a reason that is that target's alone.
-    pub(crate) fn first_target_failed(&mut self, transfer: Transfer, reason: &str) {
-        let first = self.without_others(transfer);
-        self.ledger.transfer_failed(&first, reason);
-    }
-
-    /// The transfer to its first target alone; the others are left over.
-    fn without_others(&mut self, mut transfer: Transfer) -> Transfer {
+    /// A content could not be staged for its first target. The reason may be that path's alone, so that it is staged for the
+    /// next one.
+    pub(crate) fn not_staged(&mut self, mut transfer: Transfer, reason: &str) {
         let others = transfer.targets.split_off(1);
+        self.ledger.transfer_failed(&transfer, reason);
         if !others.is_empty() {
-            self.left_over.push(Transfer { targets: others, ..transfer.clone() });
+            self.refetch.push(Transfer { targets: others, ..transfer });
         }
-        transfer
     }
 
     /// Takes a published file into the account.
     fn record(&mut self, published: Published, mut transfer: Transfer, origin: Origin, meta: FileMeta) {
-        let others = transfer.targets.split_off(1);
         let Some(target) = transfer.targets.pop() else { return };
         let report = &mut self.ledger.report;
         match origin {
@@ -438,35 +461,6 @@ impl<'a, 'r> Publisher<'a, 'r> {
             let kind = RecordKind::File(meta.clone());
             self.ledger.recorded(Record::seen(target.path.clone(), kind, published.facts));
         }
-        let (hash, size) = (transfer.hash, meta.size);
-        self.copies.extend(others.into_iter().map(|other| {
-            let source = Source::Local(target.path.clone());
-            Transfer { hash, size, source, targets: vec![other] }
-        }));
-    }
-
-    /// Stages copies of what is in place, not more than make a batch.
-    async fn stage_copies(&mut self) -> Result<Vec<Ready>, PullError> {
-        let limit = self.store.batch_limit();
-        let (mut staged, mut bytes) = (Vec::new(), 0);
-        while staged.len() < limit.files.max(1) && bytes < limit.bytes.max(1) && !self.stop.is_cancelled() {
-            let Some(copy) = self.copies.pop_front() else { break };
-            let (Some(from), Some(target)) = (copy.source.local(), copy.targets.first()) else { continue };
-            let meta = target.meta(copy.hash, copy.size);
-            match self.store.copy(from, &target.path, &meta, true).await {
-                Ok(Some(content)) => {
-                    bytes += copy.size;
-                    staged.push(Ready::staged(content, Origin::Copied, copy));
-                }
-                Ok(None) => {
-                    let reason = format!("{from}, which it was to be a copy of, was changed meanwhile");
-                    self.ledger.transfer_failed(&copy, &reason);
-                }
-                Err(error) if error.is_fatal() => return Err(error.into()),
-                Err(error) => self.ledger.transfer_failed(&copy, &error.to_string()),
-            }
-        }
-        Ok(staged)
     }
 
     /// Moves files and folders aside that are in the way and that the vault knows nothing of. Tells which.

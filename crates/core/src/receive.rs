@@ -6,14 +6,14 @@ use std::sync::Arc;
 use obsync_client::{ClientError, Content, PullRequest, Receiver};
 use obsync_protocol::{CONTENT_OVERHEAD, ContentError, ContentHash, ContentHasher, VaultKeys};
 
+use crate::destination::{Destination, FileWriter, Staged, StoreError};
 use crate::progress::Progress;
 use crate::schedule::Transfer;
-use crate::store::{FileWriter, Staged, StoreError, VaultStore};
 use crate::transfer::Job;
 
 /// The engine's side of the fetch pool.
 pub(crate) struct ContentReceiver {
-    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) store: Arc<dyn Destination>,
     pub(crate) keys: VaultKeys,
     pub(crate) progress: Arc<dyn Progress>,
 }

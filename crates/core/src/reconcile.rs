@@ -45,13 +45,13 @@ impl Reach {
 pub(crate) struct Rules {
     pub(crate) reach: Reach,
     /// Recorded paths whose entries are above this version are compared with the destination again. `None`: none are.
-    pub(crate) recheck_above: Option<Uid>,
+    pub(crate) full_above: Option<Uid>,
 }
 
 impl Rules {
     /// Whether a recorded path with an entry of this version is compared with the destination again.
-    pub(crate) fn rechecks(&self, uid: Uid) -> bool {
-        self.recheck_above.is_some_and(|above| uid > above)
+    pub(crate) fn is_full_for(&self, uid: Uid) -> bool {
+        self.full_above.is_some_and(|above| uid > above)
     }
 
     /// Whether an entry at `listed` takes a record at `known` to another version.
@@ -168,7 +168,7 @@ pub(crate) fn decide(base: Option<&Record>, local: Local, remote: Remote, rules:
     }
     match remote {
         Remote::Unlisted => match base {
-            Some(_) if rules.reach == Reach::Everything && rules.recheck_above.is_some() => {
+            Some(_) if rules.reach == Reach::Everything && rules.full_above.is_some() => {
                 Decision::after_removal(Action::Nothing)
             }
             _ => Decision::of(Action::Nothing),
@@ -182,7 +182,7 @@ pub(crate) fn decide(base: Option<&Record>, local: Local, remote: Remote, rules:
             Some(RecordKind::Folder(_)) => Decision::after_removal(decide_content(None, local, content)),
             Some(RecordKind::File(known)) if known.hash == content.hash => {
                 let same = KnownContent::from(known);
-                Decision::of(if local != Local::NotScanned || rules.rechecks(uid) {
+                Decision::of(if local != Local::NotScanned || rules.is_full_for(uid) {
                     decide_content(Some(same), local, same)
                 } else if !rules.is_renewal(known.uid, uid) {
                     Action::Nothing
@@ -214,7 +214,7 @@ pub(crate) fn decide_content(recorded: Option<KnownContent>, local: Local, wante
 
 fn decide_folder(base: Option<&RecordKind>, uid: Uid, rules: &Rules) -> Decision {
     match base {
-        Some(RecordKind::Folder(known)) if rules.rechecks(uid) => {
+        Some(RecordKind::Folder(known)) if rules.is_full_for(uid) => {
             Decision::of(Action::MakeFolder { is_recorded: *known == uid })
         }
         Some(RecordKind::Folder(known)) if rules.is_renewal(*known, uid) => Decision::of(Action::Renew),

@@ -26,12 +26,12 @@ fn listed(text: &str, mtime: i64, uid: u64) -> Remote {
 }
 
 const RULES: [(&str, Rules); 6] = [
-    ("incremental", Rules { reach: Reach::Everything, recheck_above: None }),
-    ("full", Rules { reach: Reach::Everything, recheck_above: Some(Uid(0)) }),
-    ("full, looked at before", Rules { reach: Reach::Everything, recheck_above: Some(Uid(99)) }),
-    ("older vault accepted", Rules { reach: Reach::Listed, recheck_above: None }),
-    ("older vault", Rules { reach: Reach::Additions, recheck_above: None }),
-    ("keep everything", Rules { reach: Reach::KeepEverything, recheck_above: None }),
+    ("incremental", Rules { reach: Reach::Everything, full_above: None }),
+    ("full", Rules { reach: Reach::Everything, full_above: Some(Uid(0)) }),
+    ("full, looked at before", Rules { reach: Reach::Everything, full_above: Some(Uid(99)) }),
+    ("older vault accepted", Rules { reach: Reach::Listed, full_above: None }),
+    ("older vault", Rules { reach: Reach::Additions, full_above: None }),
+    ("keep everything", Rules { reach: Reach::KeepEverything, full_above: None }),
 ];
 
 fn bases() -> Vec<(&'static str, Option<Record>)> {

@@ -2,12 +2,12 @@
 
 use obsync_protocol::VaultPath;
 
+use crate::destination::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
 use crate::error::PullError;
 use crate::model::{FileMeta, Intent, KnownContent, Record};
 use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
-use crate::store::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
 
 impl Run<'_> {
     /// Gives users their files back that a run which was killed had taken out of their places.
@@ -42,12 +42,14 @@ impl Run<'_> {
             hash: meta.hash,
             size: meta.size,
         });
-        let held = self.store.holds(wanted.collect()).await?;
+        let present = self.store.holds(wanted.collect()).await?;
         // Published once more, in place: that run may have died before it was durable.
         let publications =
-            files.into_iter().zip(held).filter(|(_, held)| *held).map(|((path, meta), _)| Publication {
-                content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
-                expect: Expect::Content(meta.into()),
+            files.into_iter().zip(present).filter(|(_, present)| *present).map(|((path, meta), _)| {
+                Publication {
+                    content: PublicationContent::InPlace { path: path.clone(), meta: meta.clone() },
+                    expect: Expect::Content(meta.into()),
+                }
             });
         let publications: Vec<Publication> = publications.collect();
         let records: Vec<Record> =

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use obsync_protocol::{ContentHash, VaultPath};
 
+use crate::destination::{Found, StoreError, Wanted};
 use crate::error::PullError;
 use crate::history::Historian;
 use crate::model::KnownContent;
@@ -14,7 +15,6 @@ use crate::reconcile::{Action, Local, Reach, decide_content};
 use crate::report::{Report, Step, StepAction};
 use crate::run::Run;
 use crate::schedule::{FileRemoval, FolderChange, Schedule, Source, Target, Transfer};
-use crate::store::{Found, StoreError, Wanted};
 use crate::survey::Survey;
 
 /// How many files are looked at at a time.
@@ -25,7 +25,7 @@ struct Rehearsal<'r, 'a> {
     run: &'r Run<'a>,
     report: &'r mut Report,
     /// The destination holds nothing.
-    fresh: bool,
+    is_empty: bool,
     historian: Option<Historian>,
     /// The files that would be gone.
     removed: HashSet<VaultPath>,
@@ -42,7 +42,8 @@ impl Run<'_> {
         let historian = (survey.reach != Reach::KeepEverything)
             .then(|| Historian::new(self.source.client.clone(), self.target(), survey.version));
         let removed = HashSet::new();
-        let mut rehearsal = Rehearsal { run: self, report, fresh: survey.fresh, historian, removed };
+        let mut rehearsal =
+            Rehearsal { run: self, report, is_empty: survey.scout.is_empty, historian, removed };
         rehearsal.touches(&plan.touches).await?;
         rehearsal.rescues(&plan.rescues).await?;
         rehearsal.removals(&plan.removals).await?;
@@ -72,14 +73,14 @@ impl Rehearsal<'_, '_> {
     }
 
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
-        match self.fresh {
+        match self.is_empty {
             true => Ok(vec![false; wanted.len()]),
             false => self.run.store.holds(wanted).await,
         }
     }
 
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
-        match self.fresh {
+        match self.is_empty {
             true => Ok(vec![Found::Nothing; wanted.len()]),
             false => self.run.store.look(wanted).await,
         }
@@ -179,7 +180,7 @@ impl Rehearsal<'_, '_> {
             .filter(|step| step.is_arrival())
             .flat_map(|step| step.path.ancestors())
             .collect();
-        let present = match self.fresh && self.run.store.has_folders() {
+        let present = match self.is_empty && self.run.store.has_folders() {
             true => vec![false; paths.len()],
             false => self.run.store.have_folders(paths).await?,
         };

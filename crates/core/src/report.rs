@@ -209,15 +209,18 @@ pub struct Report {
     pub folders_deleted_in_vault: u64,
     /// Changed on both sides, and merged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub merged: Vec<VaultPath>,
     /// Changed in the vault and left there by a push, which applies nothing here; the first [`FAILURES_LISTED`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub diverged: Vec<VaultPath>,
     /// Files and folders of that kind that are not in `diverged`.
     #[serde(skip_serializing_if = "is_zero")]
     pub diverged_unlisted: u64,
     /// Deleted here, and kept in the vault until somebody confirms it; the first [`FAILURES_LISTED`] files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub held_back_in_vault: Vec<VaultPath>,
     /// Files of that kind that are not in `held_back_in_vault`.
     #[serde(skip_serializing_if = "is_zero")]
@@ -284,7 +287,7 @@ fn is_zero(value: &u64) -> bool {
 }
 
 impl Report {
-    /// Adds a warning that is not in it yet: several rounds of one pull may have the same to say.
+    /// Adds a warning that is not in it yet: several listings of one pull may have the same to say.
     pub(crate) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);

@@ -3,16 +3,16 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::destination::{Staged, StoreError, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{DeferredKey, Record, RecordKind};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::schedule::{FileRemoval, Schedule, Source, Target, Transfer};
 use crate::space::NextRescues;
-use crate::store::{Staged, StoreError, Wanted};
 use crate::transfer::Scout;
 
 /// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
@@ -22,7 +22,7 @@ const BATCH: usize = 256;
 #[derive(Default)]
 pub(crate) struct Rescued {
     /// Staged, but something of the vault is still in their place.
-    pub(crate) held: Vec<Ready>,
+    pub(crate) waiting: Vec<Ready>,
     /// Not staged: copies of what is published now, or content that is to be downloaded after all.
     pub(crate) later: Vec<Transfer>,
     /// Sources of these, to be removed once they are in place.
@@ -35,11 +35,21 @@ pub(crate) struct RenamedFile {
     targets: Vec<Target>,
 }
 
+impl RenamedFile {
+    pub(crate) fn path(&self) -> &VaultPath {
+        &self.removal.file.path
+    }
+
+    pub(crate) fn uid(&self) -> Uid {
+        self.removal.uid
+    }
+}
+
 impl Publisher<'_, '_> {
     /// Takes into the account what needs no work. Gives back the plan with the rest.
     pub(crate) fn note(&mut self, mut plan: Schedule) -> Schedule {
-        for path in plan.settled.drain(..) {
-            self.ledger.settled(DeferredKey::plain(&path));
+        for path in plan.unchanged.drain(..) {
+            self.ledger.resolved(DeferredKey::plain(&path));
         }
         plan.renewed.drain(..).for_each(|record| self.ledger.recorded(record));
         plan.filtered.drain(..).for_each(|entry| self.ledger.filtered(&entry));
@@ -50,8 +60,8 @@ impl Publisher<'_, '_> {
 
     /// Looks at files whose records are in doubt, and claims nothing any more of those that are not as recorded.
     pub(crate) async fn doubt(&mut self, doubted: Vec<Wanted>) -> Result<(), PullError> {
-        let held = self.store.holds(doubted.clone()).await?;
-        for (Wanted { path, .. }, _) in doubted.into_iter().zip(held).filter(|(_, held)| !held) {
+        let present = self.store.holds(doubted.clone()).await?;
+        for (Wanted { path, .. }, _) in doubted.into_iter().zip(present).filter(|(_, present)| !present) {
             self.ledger.abandoned(path);
         }
         Ok(())
@@ -67,7 +77,7 @@ impl Publisher<'_, '_> {
             let ready = scout.survey(&mut changed).await?;
             self.publish(ready).await?;
             // Changed after they were looked at.
-            changed.append(&mut self.left_over);
+            changed.append(&mut self.refetch);
             for transfer in changed {
                 for target in &transfer.targets {
                     let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
@@ -96,9 +106,9 @@ impl Publisher<'_, '_> {
             removals.drain(..).map(|removal| (removal.file.path.clone(), removal)).collect();
         let mut rest = VecDeque::from(rescues);
         while !rest.is_empty() && !stop.is_cancelled() {
-            let waiting = rescued.held.iter().map(Ready::size).fold(0, u64::saturating_add);
+            let waiting_bytes = rescued.waiting.iter().map(Ready::size).fold(0, u64::saturating_add);
             let NextRescues { mut batch, too_large, elsewhere } =
-                self.next_rescues(&mut rest, BATCH, waiting).await?;
+                self.next_rescues(&mut rest, BATCH, waiting_bytes).await?;
             let sources: Vec<(VaultPath, Vec<Target>)> = batch
                 .iter()
                 .chain(&too_large)
@@ -107,7 +117,7 @@ impl Publisher<'_, '_> {
                 .collect();
             let elsewhere = elsewhere.into_iter();
             rescued.later.extend(elsewhere.map(|transfer| Transfer { source: Source::Remote, ..transfer }));
-            let held = scout.mark_held(&mut batch).await?;
+            let present = scout.mark_present(&mut batch).await?;
             // A place that is free now comes first: from there the others are copied when theirs are.
             batch.iter_mut().for_each(|transfer| transfer.targets.sort_by_key(|target| target.obstructed));
             let staged = tokio::select! {
@@ -130,7 +140,7 @@ impl Publisher<'_, '_> {
                 let is_missing = targets.iter().any(|target| missing.contains(&target.path));
                 // Of one file under two names there is nothing left when the second is removed after the first was made.
                 let are_apart =
-                    copied.contains(&path) && !targets.iter().any(|target| held.contains(&target.path));
+                    copied.contains(&path) && !targets.iter().any(|target| present.contains(&target.path));
                 // What needs its place could never come if it stayed; the vault has its content in any case.
                 let may_stay = are_apart && !removal.in_the_way;
                 let renamed = RenamedFile { removal, targets };
@@ -147,9 +157,9 @@ impl Publisher<'_, '_> {
 
     /// Targets of rescues that are neither in place nor known to be out of reach.
     fn missing_targets(&self, rescued: &Rescued) -> HashSet<VaultPath> {
-        let held = rescued.held.iter().map(|ready| &ready.transfer);
-        let transfers = held.chain(&rescued.later).chain(&self.left_over);
-        transfers.flat_map(|transfer| &transfer.targets).map(|target| target.path.clone()).collect()
+        let transfers = rescued.later.iter().chain(&self.refetch);
+        let missing = transfers.flat_map(|transfer| &transfer.targets).map(|target| &target.path);
+        missing.chain(rescued.waiting.iter().map(Ready::path)).cloned().collect()
     }
 
     /// Removes files whose content is at its other paths now; those of which a path failed are kept.
@@ -183,7 +193,7 @@ impl Publisher<'_, '_> {
         match staged {
             Ok(None) => rescued.later.push(Transfer { source: Source::Remote, ..transfer }),
             Ok(Some((staged, origin))) if transfer.targets[0].obstructed => {
-                rescued.held.push(Ready::staged(staged, origin, transfer));
+                rescued.waiting.extend(Ready::staged(staged, origin, transfer));
             }
             Ok(Some((staged, origin))) => {
                 let (blocked, free): (Vec<Target>, Vec<Target>) =
@@ -192,10 +202,10 @@ impl Publisher<'_, '_> {
                     let source = Source::Local(staged.path.clone());
                     rescued.later.push(Transfer { source, targets: blocked, ..transfer });
                 }
-                ready.push(Ready::staged(staged, origin, Transfer { targets: free, ..transfer }));
+                ready.extend(Ready::staged(staged, origin, Transfer { targets: free, ..transfer }));
             }
             Err(error) if error.is_fatal() => return Err(error.into()),
-            Err(error) => self.first_target_failed(transfer, &error.to_string()),
+            Err(error) => self.not_staged(transfer, &error.to_string()),
         }
         Ok(())
     }

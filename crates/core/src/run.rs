@@ -9,14 +9,15 @@ use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
+use crate::catch_up::{SEQUELS, Unfinished};
+use crate::destination::{Destination, StoreError};
 use crate::earlier::Earlier;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
-use crate::history::Historian;
 use crate::identity::Doubt;
 use crate::ledger::Ledger;
-use crate::model::{CursorEntry, DeferredKey, Direction, Record};
+use crate::model::{DeferredKey, Deletions, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::reconcile::{Mode, Reach};
@@ -24,13 +25,9 @@ use crate::report::{Outcome, Report, Tally};
 use crate::repositories::Repositories;
 use crate::schedule::{Schedule, ScheduleInput, Transfer};
 use crate::state::StateStore;
-use crate::store::{StoreError, VaultStore};
 use crate::survey::Survey;
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
-
-/// How often a pull lists again because something that it wanted was replaced meanwhile.
-const ROUNDS: usize = 3;
 
 /// The vault to pull, and what is needed to reach and read it.
 #[derive(Clone, Debug)]
@@ -87,7 +84,7 @@ pub struct PullOptions {
 /// When the run as a whole cannot go on. What was done until then is recorded, and the next pull goes on from there.
 pub async fn pull(
     source: &PullSource,
-    store: Arc<dyn VaultStore>,
+    store: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
     options: &PullOptions,
     progress: Arc<dyn Progress>,
@@ -99,7 +96,7 @@ pub async fn pull(
     report.changes = options.list_changes.then(Vec::new);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop };
-    let outcome = run.rounds(&mut report).await;
+    let outcome = run.pull(&mut report).await;
     report.warnings.extend(run.store.warnings());
     run.store.end_run().await;
     report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -113,21 +110,13 @@ pub async fn pull(
 
 pub(crate) struct Run<'a> {
     pub(crate) source: &'a PullSource,
-    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) store: Arc<dyn Destination>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) options: &'a PullOptions,
     /// Which way the destination is synced; a run is one of its ways.
     pub(crate) direction: Direction,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) stop: CancellationToken,
-}
-
-/// Whether another round is worthwhile.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RoundEnd {
-    Done,
-    /// Some content was replaced on the server after it was listed.
-    Overtaken,
 }
 
 impl Run<'_> {
@@ -145,25 +134,8 @@ impl Run<'_> {
         }
     }
 
-    pub(crate) async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
-        let mut mode = self.options.mode;
-        for round in 1..=ROUNDS {
-            // A round tries all again that failed in the one before.
-            report.forget_failures();
-            let end = self.round(mode, round == ROUNDS, report).await?;
-            if end == RoundEnd::Done || self.stop.is_cancelled() {
-                break;
-            }
-            // Everything was looked at once; what is left is what changed since.
-            mode = Mode::Incremental;
-        }
-        Ok(())
-    }
-
-    async fn round(&self, mode: Mode, is_last: bool, report: &mut Report) -> Result<RoundEnd, PullError> {
-        let Some(mut survey) = self.survey(mode, report).await? else {
-            return Ok(RoundEnd::Done);
-        };
+    pub(crate) async fn pull(&self, report: &mut Report) -> Result<(), PullError> {
+        let Some(mut survey) = self.survey(self.options.mode, report).await? else { return Ok(()) };
         self.progress.phase(Phase::Planning);
         self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;
@@ -171,23 +143,28 @@ impl Run<'_> {
             self.merge_contested(&mut survey, report).await?;
         }
         let mut plan = self.plan(&mut survey).await?;
-        self.hold_back(&mut plan, &survey, &earlier, report).await?;
+        self.hold_back(&mut plan, &survey.known.deletions, &earlier.confirmed, report).await?;
+        self.warn_of(&plan, report);
+        if self.options.dry_run {
+            self.rehearse(&plan, &survey, report).await?;
+            report.describe(&plan, &survey.listing, &self.options.filter, &earlier.accepted);
+            return Ok(());
+        }
+        self.progress.phase(Phase::Transferring);
+        self.carry_out(plan, survey, earlier, report).await
+    }
+
+    /// Tells what is kept that a user may not expect.
+    pub(crate) fn warn_of(&self, plan: &Schedule, report: &mut Report) {
         if !plan.unlisted.is_empty() {
             self.warn(kept_unlisted(plan.unlisted.len()), report);
         }
         if !plan.released.is_empty() {
             self.warn(released(plan.released.len()), report);
         }
-        if self.options.dry_run {
-            self.rehearse(&plan, &survey, report).await?;
-            report.describe(&plan, &survey.listing, &self.options.filter, &earlier.accepted);
-            return Ok(RoundEnd::Done);
-        }
-        self.progress.phase(Phase::Transferring);
-        self.carry_out(plan, survey, earlier, is_last, report).await
     }
 
-    async fn plan(&self, survey: &mut Survey) -> Result<Schedule, PullError> {
+    pub(crate) async fn plan(&self, survey: &mut Survey) -> Result<Schedule, PullError> {
         let entries = survey.listing.entries.take();
         let is_partial = survey.mode == Mode::Incremental && survey.reach == Reach::Everything;
         if entries.is_empty() && is_partial {
@@ -222,7 +199,8 @@ impl Run<'_> {
             filter: &self.options.filter,
             mode: survey.mode,
             reach: survey.reach,
-            rechecked: survey.known.rechecking.unwrap_or_default(),
+            is_sequel: survey.is_sequel,
+            full_up_to: survey.known.full_up_to.unwrap_or_default(),
             folds_names,
         });
         // What is to be looked at again counts among what is to be brought.
@@ -231,7 +209,7 @@ impl Run<'_> {
             in_place.bytes = in_place.bytes.saturating_sub(size);
         }
         self.progress.in_place(in_place.files, in_place.bytes);
-        let repositories = self.repositories(&plan, survey.fresh).await?;
+        let repositories = self.repositories(&plan, survey.scout.is_empty).await?;
         plan.refuse(|path| {
             self.store.admits(path).map_err(|error| error.to_string())?;
             repositories.admits(path)
@@ -240,20 +218,20 @@ impl Run<'_> {
     }
 
     /// Holds the deletions back if there are too many.
-    async fn hold_back(
+    pub(crate) async fn hold_back(
         &self,
         plan: &mut Schedule,
-        survey: &Survey,
-        earlier: &Earlier,
+        deletions: &[Deletions],
+        confirmed: &HashSet<VaultPath>,
         report: &mut Report,
     ) -> Result<(), PullError> {
-        let now = plan.count_deletions(&earlier.confirmed);
+        let now = plan.count_deletions(confirmed);
         if now == 0 {
             return Ok(());
         }
         // What is held back already counts too: a vault that is emptied in several steps is emptied all the same.
         let now = now.saturating_add(report.held_back_here());
-        let recent = brake::recent(&survey.known.deletions, brake::this_minute());
+        let recent = brake::recent(deletions, brake::this_minute());
         let files = self.state.files().await?.saturating_add(recent);
         // In a place that is in doubt what was deleted in the vault is a question, where nothing may be lost on either side.
         let is_question = self.direction == Direction::Both && report.doubt.is_some();
@@ -262,16 +240,16 @@ impl Run<'_> {
             false => self.options.max_delete,
         };
         if !limit.allows(now.saturating_add(recent), files) {
-            plan.hold_back(&earlier.confirmed);
+            plan.hold_back(confirmed);
             self.warn(held_back(now, recent, files), report);
         }
         Ok(())
     }
 
-    /// Looks where the plan would complete a bare git repository, in a destination that holds nothing if it is `fresh`.
-    async fn repositories(&self, plan: &Schedule, fresh: bool) -> Result<Repositories, PullError> {
+    /// Looks where the plan would complete a bare git repository, in a destination that may be empty.
+    async fn repositories(&self, plan: &Schedule, is_empty: bool) -> Result<Repositories, PullError> {
         let mut repositories = Repositories::wanted(plan.wanted_paths());
-        if !fresh {
+        if !is_empty {
             let folders = repositories.folders();
             if !folders.is_empty() {
                 repositories.present(self.store.repository_parts(folders).await?);
@@ -305,84 +283,112 @@ impl Run<'_> {
 
     async fn carry_out(
         &self,
-        mut plan: Schedule,
-        survey: Survey,
+        plan: Schedule,
+        mut survey: Survey,
         earlier: Earlier,
-        is_last: bool,
         report: &mut Report,
-    ) -> Result<RoundEnd, PullError> {
-        let mut watermark = Watermark::new(survey.floor, survey.version);
-        let refused = survey.listing.refused.values().map(|refused| refused.deferred.message.uid);
-        let mut rechecked = (survey.mode == Mode::Full)
-            .then(|| Watermark::new(survey.known.rechecking.unwrap_or_default(), survey.version));
-        plan.pending().chain(refused).for_each(|uid| {
-            watermark.begin(uid);
-            rechecked.iter_mut().for_each(|rechecked| rechecked.begin(uid));
-        });
-        let keys = self.source.keys.clone();
+    ) -> Result<(), PullError> {
+        let watermark = Watermark::new(survey.floor, survey.version);
+        let full_watermark = (survey.mode == Mode::Full)
+            .then(|| Watermark::new(survey.known.full_up_to.unwrap_or_default(), survey.version));
         let mut ledger = Ledger::new(
             self.state.clone(),
-            keys.clone(),
+            self.source.keys.clone(),
             self.options.filter.clone(),
-            watermark,
-            survey.known,
+            (watermark, full_watermark),
+            survey.known.clone(),
             earlier.remembered,
             report,
         );
         ledger.accepted = earlier.accepted;
         ledger.confirmed_deletions = earlier.confirmed;
-        survey.listing.withdrawn.into_keys().for_each(|key| ledger.settled(key));
-        survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused.deferred));
-        survey.listing.impossible.into_iter().for_each(|(failure, _)| ledger.report.fail(failure));
         let mut link = Link {
             client: self.source.client.clone(),
             target: self.target(),
             version: survey.version,
             options: self.options.fetch.clone(),
-            session: Some(survey.session),
+            session: survey.session.take(),
             governor: self.options.governor.clone(),
         };
-        // An older vault says nothing of what came after it.
-        let cursor = match survey.reach {
-            Reach::Additions => ledger.cursor(),
-            _ => survey.cursor.next(),
-        };
-        // Where everything is to be kept, the word of the service does not make a content nobody's.
-        let historian = (survey.reach != Reach::KeepEverything)
-            .then(|| Historian::new(self.source.client.clone(), self.target(), survey.version));
-        let scout = Scout { store: self.store.clone(), fresh: survey.fresh, historian };
         let (store, state, progress) = (self.store.clone(), self.state.clone(), self.progress.clone());
         let mut publisher = Publisher::new(store, state, &mut ledger, progress, self.stop.clone());
-        publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
-        plan.released.drain(..).for_each(|path| publisher.ledger.abandoned(path));
-        publisher.ledger.open(rechecked, &self.options.filter.fingerprint()).await?;
+        let plan = self.take_on(&mut publisher, plan, &mut survey).await?;
+        publisher.ledger.open(&self.options.filter.fingerprint()).await?;
         let marker = self.begin_marking(publisher.ledger, &plan, &survey.marker).await?;
         let (applied, marked) = tokio::join!(
-            self.apply(&mut publisher, plan, &scout, &mut link, &keys),
+            self.apply_all(&mut publisher, plan, &mut survey, &mut link),
             self.write_marker(marker.as_ref()),
         );
-        let gone = match applied {
-            Err(PullError::Store(StoreError::Stopped { .. })) => Vec::new(),
+        match applied {
+            Err(PullError::Store(StoreError::Stopped { .. })) => {}
             applied => applied?,
-        };
+        }
         if let Some(destination) = marked? {
             ledger.identify(destination);
         }
         // A session that nothing was fetched over is one connection all the same.
-        ledger.report.connections +=
-            u64::from(link.session.is_some()) + scout.historian.as_ref().map_or(0, Historian::connections);
-        self.finish(ledger, gone, earlier.obsolete, cursor, is_last).await
+        ledger.report.connections += u64::from(link.session.is_some()) + survey.scout.connections();
+        self.finish(ledger, earlier.obsolete, &survey).await
     }
 
-    /// Carries the plan out, in the order that its fields are in.
+    /// Takes a plan and its listing into the account. Gives back what is to be done.
+    pub(crate) async fn take_on(
+        &self,
+        publisher: &mut Publisher<'_, '_>,
+        mut plan: Schedule,
+        survey: &mut Survey,
+    ) -> Result<Schedule, PullError> {
+        let listing = &mut survey.listing;
+        let refused = listing.refused.values().map(|refused| refused.deferred.message.uid);
+        let ledger = &mut *publisher.ledger;
+        ledger.extend(survey.version, plan.pending().chain(refused));
+        std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.resolved(key));
+        let refused = std::mem::take(&mut listing.refused).into_values();
+        refused.for_each(|refused| ledger.undecodable(refused.deferred));
+        std::mem::take(&mut listing.impossible)
+            .into_iter()
+            .for_each(|(failure, _)| ledger.report.fail(failure));
+        publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
+        plan.released.drain(..).for_each(|path| publisher.ledger.abandoned(path));
+        Ok(plan)
+    }
+
+    /// Carries the plan out, and what was listed since of contents that were overtaken meanwhile.
+    async fn apply_all(
+        &self,
+        publisher: &mut Publisher<'_, '_>,
+        plan: Schedule,
+        survey: &mut Survey,
+        link: &mut Link,
+    ) -> Result<(), PullError> {
+        let mut unfinished = Unfinished::default();
+        self.apply(publisher, plan, &survey.scout, link, &mut unfinished).await?;
+        for _ in 0..SEQUELS {
+            if unfinished.overtaken.is_empty() || self.stop.is_cancelled() {
+                break;
+            }
+            let Some(plan) = self.catch_up(publisher, survey, link, &mut unfinished).await? else { break };
+            self.apply(publisher, plan, &survey.scout, link, &mut unfinished).await?;
+        }
+        if self.stop.is_cancelled() {
+            return Ok(());
+        }
+        for transfer in unfinished.overtaken {
+            let reason = "the server no longer has this version of it, and lists no newer one";
+            publisher.ledger.transfer_failed(&transfer, reason);
+        }
+        publisher.remove_renamed(unfinished.renamed).await
+    }
+
+    /// Carries a plan out, in the order that its fields are in.
     async fn apply(
         &self,
         publisher: &mut Publisher<'_, '_>,
         plan: Schedule,
         scout: &Scout,
         link: &mut Link,
-        keys: &VaultKeys,
-    ) -> Result<Vec<Transfer>, PullError> {
+        unfinished: &mut Unfinished,
+    ) -> Result<(), PullError> {
         let Schedule { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
             publisher.note(plan);
         publisher.ledger.commit().await?;
@@ -394,62 +400,53 @@ impl Run<'_> {
         self.progress.planned(files, bytes);
         publisher.touch(touches, scout).await?;
         let rescued = publisher.rescue(rescues, &mut removals, scout, &self.stop).await?;
+        unfinished.renamed.extend(rescued.sources);
         publisher.remove(removals, folder_removals, &self.stop).await?;
         if !self.stop.is_cancelled() {
-            publisher.publish(rescued.held).await?;
+            publisher.publish(rescued.waiting).await?;
         }
         transfers.extend(rescued.later);
-        transfers.extend(std::mem::take(&mut publisher.left_over));
+        transfers.extend(std::mem::take(&mut publisher.refetch));
         // Where there was nothing, no folder is in the way of anything, and nothing in the way of a folder: they are made
         // while contents are fetched.
-        let may_wait = scout.fresh && !transfers.is_empty();
+        let may_wait = scout.is_empty && !transfers.is_empty();
         if !may_wait && !self.stop.is_cancelled() {
             publisher.create_folders(std::mem::take(&mut folders)).await?;
         }
         publisher.refuse_what_does_not_fit(&mut transfers, scout).await?;
-        let mut gone = Vec::new();
         while !transfers.is_empty() && !self.stop.is_cancelled() {
             let folders = std::mem::take(&mut folders);
+            let keys = &self.source.keys;
             let summary = publisher.transfer(folders, transfers, scout, link, keys, &self.stop).await?;
-            gone.extend(summary.gone);
+            unfinished.overtaken.extend(summary.overtaken);
             let report = &mut publisher.ledger.report;
             report.connections += summary.fetched.connections;
             report.requests += summary.fetched.requests;
             report.bytes_received += summary.fetched.bytes;
-            // Each time round these have one target less.
-            transfers = std::mem::take(&mut publisher.left_over);
+            // Each time round these are fewer paths.
+            transfers = std::mem::take(&mut publisher.refetch);
         }
-        if !self.stop.is_cancelled() && gone.is_empty() {
-            publisher.remove_renamed(rescued.sources).await?;
-        }
-        Ok(gone)
+        Ok(())
     }
 
     async fn finish(
         &self,
         mut ledger: Ledger<'_>,
-        gone: Vec<Transfer>,
         obsolete: Vec<DeferredKey>,
-        cursor: Option<CursorEntry>,
-        is_last: bool,
-    ) -> Result<RoundEnd, PullError> {
+        survey: &Survey,
+    ) -> Result<(), PullError> {
         self.progress.phase(Phase::Finishing);
         if self.stop.is_cancelled() {
             // What is staged is kept for the next run.
-            ledger.commit().await?;
-            return Ok(RoundEnd::Done);
-        }
-        for transfer in &gone {
-            let reason = "the server no longer has this version of it, and lists no newer one";
-            if is_last {
-                ledger.transfer_failed(transfer, reason);
-            } else {
-                ledger.transfer_postponed(transfer, reason);
-            }
+            return Ok(ledger.commit().await?);
         }
         self.store.discard_staged().await?;
-        ledger.close(self.options.filter.fingerprint(), obsolete, cursor).await?;
-        Ok(if gone.is_empty() { RoundEnd::Done } else { RoundEnd::Overtaken })
+        // An older vault says nothing of what came after it.
+        let cursor = match survey.reach {
+            Reach::Additions => ledger.cursor(),
+            _ => survey.cursor.next(),
+        };
+        Ok(ledger.close(self.options.filter.fingerprint(), obsolete, cursor).await?)
     }
 }
 

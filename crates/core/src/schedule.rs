@@ -9,11 +9,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use obsync_protocol::{ContentHash, Filter, NameFolding, Uid, VaultPath, Verdict};
 
+use crate::destination::{Removable, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::listing::Unclear;
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::reconcile::{Action, Before, Local, Mode, Reach, Remote, Rules, decide};
-use crate::store::{Removable, Wanted};
 
 /// What a plan is made from.
 #[derive(Debug)]
@@ -33,8 +33,10 @@ pub(crate) struct ScheduleInput<'a> {
     /// How far to go with what is recorded. All but [`Reach::Everything`] need a listing from the first version on, and all
     /// records.
     pub(crate) reach: Reach,
+    /// The listing is of what came after an earlier one of this run: it says nothing of other paths.
+    pub(crate) is_sequel: bool,
     /// Up to this version an earlier full pull, which was cut short, looked at everything again.
-    pub(crate) rechecked: u64,
+    pub(crate) full_up_to: u64,
     /// Which names the destination takes for one; if any, `records` holds all paths.
     pub(crate) folds_names: NameFolding,
 }
@@ -57,7 +59,7 @@ pub(crate) struct Schedule {
     /// Records to be put without any other work (a newer uid for what is here already).
     pub(crate) renewed: Vec<Record>,
     /// Changes that need nothing at all.
-    pub(crate) settled: Vec<VaultPath>,
+    pub(crate) unchanged: Vec<VaultPath>,
     /// What is recorded of files that the filter leaves out, or whose entries make no sense, to be looked at in a full pull:
     /// where that is no longer so the state must not claim it, or a wider filter or a better entry would find nothing to do.
     pub(crate) doubted: Vec<Wanted>,
@@ -182,10 +184,10 @@ impl Schedule {
         let records = std::mem::take(&mut input.records);
         let mut scheduler = Scheduler::new(records, &input);
         match input.reach {
-            Reach::Everything if input.mode == Mode::Full => {
+            Reach::Everything if input.mode == Mode::Full && !input.is_sequel => {
                 scheduler.remove_unlisted(&input.entries, &input.unclear, input.filter);
             }
-            Reach::KeepEverything => scheduler.release(&input.entries),
+            Reach::KeepEverything => scheduler.release(&input.entries, input.is_sequel),
             Reach::Everything | Reach::Listed | Reach::Additions => {}
         }
         let mut entries = scheduler.admit(input.entries, input.filter);
@@ -242,7 +244,7 @@ impl Scheduler {
             folds_names: input.folds_names,
             rules: Rules {
                 reach: input.reach,
-                recheck_above: (input.mode == Mode::Full).then_some(Uid(input.rechecked)),
+                full_above: (input.mode == Mode::Full).then_some(Uid(input.full_up_to)),
             },
             vanishing: HashMap::new(),
             vanishing_paths: HashSet::new(),
@@ -279,13 +281,16 @@ impl Scheduler {
         }
     }
 
-    /// Gives up every record that the listing does not confirm.
-    fn release(&mut self, entries: &[RemoteEntry]) {
+    /// Gives up every record that the listing does not confirm; of its own paths alone if it is a sequel.
+    fn release(&mut self, entries: &[RemoteEntry], is_sequel: bool) {
         let listed: HashMap<&VaultPath, &RemoteEntry> =
             entries.iter().map(|entry| (&entry.path, entry)).collect();
         let Scheduler { records, schedule, vanishing, vanishing_paths, rules, .. } = self;
         let is_released = |path: &VaultPath, record: &Record| {
             let remote = listed.get(path).map_or(Remote::Unlisted, |entry| entry.remote());
+            if is_sequel && remote == Remote::Unlisted {
+                return false;
+            }
             decide(Some(record), Local::NotScanned, remote, rules).before == Before::Release
         };
         for (path, record) in records.extract_if(|path, record| is_released(path, record)) {
@@ -334,7 +339,7 @@ impl Scheduler {
                 let (path, uid) = (entry.path, entry.uid);
                 self.schedule.folders.push(FolderChange { path, uid, recorded: is_recorded });
             }
-            _ => self.schedule.settled.push(entry.path),
+            _ => self.schedule.unchanged.push(entry.path),
         }
     }
 

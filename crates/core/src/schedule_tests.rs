@@ -45,7 +45,8 @@ struct Given {
     filter: Filter,
     mode: Mode,
     reach: Reach,
-    rechecked: u64,
+    full_up_to: u64,
+    is_sequel: bool,
     folds_names: NameFolding,
 }
 
@@ -57,7 +58,8 @@ fn given(records: impl IntoIterator<Item = Record>) -> Given {
         filter: Filter::default(),
         mode: Mode::Incremental,
         reach: Reach::Everything,
-        rechecked: 0,
+        full_up_to: 0,
+        is_sequel: false,
         folds_names: NameFolding::Nothing,
     }
 }
@@ -77,7 +79,8 @@ impl Given {
             filter: &self.filter,
             mode: self.mode,
             reach: self.reach,
-            rechecked: self.rechecked,
+            full_up_to: self.full_up_to,
+            is_sequel: self.is_sequel,
             folds_names: self.folds_names,
         })
     }
@@ -112,7 +115,7 @@ fn one_content_at_many_paths_is_downloaded_once() {
 #[test]
 fn what_is_recorded_already_costs_nothing() {
     let plan = given([known_file("a.md", "one", 4)]).plan([file("a.md", "one", 4)]);
-    assert_eq!(plan, Schedule { settled: vec![path("a.md")], ..Schedule::default() });
+    assert_eq!(plan, Schedule { unchanged: vec![path("a.md")], ..Schedule::default() });
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn folders_are_removed_deepest_first_and_made_shallowest_first() {
 #[test]
 fn the_deletion_of_what_never_was_here_needs_nothing() {
     let plan = given([]).plan([deleted("a.md", 1)]);
-    assert_eq!(plan, Schedule { settled: vec![path("a.md")], ..Schedule::default() });
+    assert_eq!(plan, Schedule { unchanged: vec![path("a.md")], ..Schedule::default() });
 }
 
 #[test]
@@ -213,7 +216,7 @@ fn what_the_filter_leaves_out_is_remembered_and_its_local_file_left_alone() {
         ["private/a.md", "private/b.md"]
     );
     assert!(plan.removals.is_empty() && plan.transfers.is_empty());
-    assert_eq!(plan.settled, [path("private/c.md")]);
+    assert_eq!(plan.unchanged, [path("private/c.md")]);
 }
 
 #[test]
@@ -302,7 +305,7 @@ fn a_full_pull_removes_nothing_unlisted_while_something_is_listed_nobody_knows_w
 fn a_full_pull_that_goes_on_looks_only_at_what_was_not_looked_at() {
     let records = [known_file("a.md", "one", 1), known_file("b.md", "two", 2), known_folder("f", 1)];
     let listed = [file("a.md", "one", 1), file("b.md", "two", 2), folder("f", 1), file("lost.md", "lost", 1)];
-    let plan = Given { mode: Mode::Full, rechecked: 1, ..given(records) }.plan(listed);
+    let plan = Given { mode: Mode::Full, full_up_to: 1, ..given(records) }.plan(listed);
     let wanted: Vec<&str> = plan.transfers.iter().flat_map(targets).collect();
     assert_eq!(wanted, ["lost.md", "b.md"], "what is not recorded is wanted all the same");
     assert!(plan.folders.is_empty());

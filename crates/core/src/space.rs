@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crate::destination::{Destination, Wanted};
 use crate::error::PullError;
 use crate::publish::Publisher;
 use crate::schedule::Transfer;
-use crate::store::{VaultStore, Wanted};
 use crate::transfer::{BACKLOG, Scout};
 
 /// What is to be rescued next.
@@ -34,7 +34,7 @@ impl Publisher<'_, '_> {
             return Ok(());
         }
         // What is there already takes none. To look is worth it only now: it reads files.
-        let needs = match scout.fresh {
+        let needs = match scout.is_empty {
             true => transfers.iter().map(Need::of).collect(),
             false => missing_space(self.store.as_ref(), transfers).await?,
         };
@@ -49,19 +49,19 @@ impl Publisher<'_, '_> {
     }
 
     /// Takes the next rescues out: not more than `most`, and not more than there is space for, as each is a copy beside its
-    /// source; `held` bytes are staged and wait. Those that do not fit when all before them are in place fail alone.
+    /// source; `staged` bytes are staged and wait. Those that do not fit when all before them are in place fail alone.
     pub(crate) async fn next_rescues(
         &mut self,
         rescues: &mut VecDeque<Transfer>,
         most: usize,
-        held: u64,
+        staged: u64,
     ) -> Result<NextRescues, PullError> {
         let Some(free) = self.store.free_space().await? else {
             let batch = rescues.drain(..most.min(rescues.len())).collect();
             return Ok(NextRescues { batch, ..NextRescues::default() });
         };
         // What is staged counts as free for whoever comes later; what is staged now is not.
-        let free = free.saturating_sub(held);
+        let free = free.saturating_sub(staged);
         let mut next = NextRescues::default();
         let mut written = 0_u64;
         while next.batch.len() < most
@@ -125,15 +125,15 @@ impl Need {
 }
 
 /// The same for each transfer, without the targets that hold their content already.
-async fn missing_space(store: &dyn VaultStore, transfers: &[Transfer]) -> Result<Vec<Need>, PullError> {
+async fn missing_space(store: &dyn Destination, transfers: &[Transfer]) -> Result<Vec<Need>, PullError> {
     let wanted = |transfer: &Transfer| -> Vec<Wanted> {
         let one = |path| Wanted { path, hash: transfer.hash, size: transfer.size };
         transfer.targets.iter().map(|target| one(target.path.clone())).collect()
     };
-    let mut held = store.holds(transfers.iter().flat_map(wanted).collect()).await?.into_iter();
+    let mut present = store.holds(transfers.iter().flat_map(wanted).collect()).await?.into_iter();
     let missing = |transfer: &Transfer| {
         let mut missing = transfer.clone();
-        missing.targets.retain(|_| !held.next().unwrap_or(false));
+        missing.targets.retain(|_| !present.next().unwrap_or(false));
         Need::of(&missing)
     };
     Ok(transfers.iter().map(missing).collect())

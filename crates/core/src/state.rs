@@ -23,7 +23,7 @@ pub struct VaultState {
     pub filter: Option<String>,
     /// A full pull was begun and has not come to its end: the next one must be full too. Up to this version everything
     /// was looked at again already.
-    pub rechecking: Option<u64>,
+    pub full_up_to: Option<u64>,
     /// A pull that keeps everything was begun and has not come to its end: the next one keeps everything, too.
     pub keeping: bool,
     /// The newest entry of the vault that was listed, by which a vault is recognised that was restored and grew again.
@@ -45,7 +45,7 @@ pub struct Commit {
     /// Records of what is in the destination now.
     pub records: Vec<Record>,
     /// Deferred changes that are done with. A key that was never deferred is fine.
-    pub settled: Vec<DeferredKey>,
+    pub resolved: Vec<DeferredKey>,
     /// Changes that were not applied.
     pub deferred: Vec<Deferred>,
     /// What is done next. Should the process die between that and the commit of its records, the next run knows by this

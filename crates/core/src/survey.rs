@@ -9,26 +9,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::{CursorCheck, REGROWN};
 use crate::error::PullError;
+use crate::history::Historian;
 use crate::identity::MarkerFound;
 use crate::listing::{Excess, Listing};
+use crate::model::CursorEntry;
 use crate::progress::Phase;
 use crate::reconcile::{Mode, Reach};
 use crate::report::Report;
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
+use crate::transfer::Scout;
 
 /// A listing that broke off after so many entries is no failed attempt.
 const GOOD_PART: u64 = 256;
 
-/// What a round found out before it does anything.
+/// What a run found out before it does anything.
 pub(crate) struct Survey {
     pub(crate) mode: Mode,
     pub(crate) reach: Reach,
     pub(crate) known: VaultState,
     /// The version below which nothing has to be done again.
     pub(crate) floor: u64,
-    /// The destination holds nothing.
-    pub(crate) fresh: bool,
+    /// What looks at the destination.
+    pub(crate) scout: Scout,
     /// What is known of the destination does not come from the run that filled it.
     pub(crate) is_lost: bool,
     /// Nothing that is recorded is believed, though it could not be forgotten.
@@ -40,7 +43,10 @@ pub(crate) struct Survey {
     pub(crate) cursor: CursorCheck,
     /// The version that the listing goes up to.
     pub(crate) version: u64,
-    pub(crate) session: Session,
+    /// The session that the listing came over, until it is used up.
+    pub(crate) session: Option<Session>,
+    /// The listing is of what came after an earlier one of this run, whose plan was carried out.
+    pub(crate) is_sequel: bool,
 }
 
 impl Survey {
@@ -48,7 +54,7 @@ impl Survey {
     /// vault deleted since: it is this vault's, and nothing is recorded of it.
     pub(crate) fn may_have_vanished(&self, vault: &VaultId) -> bool {
         let is_whole = self.known.version == 0 && self.reach == Reach::Everything;
-        is_whole && self.is_lost && !self.fresh && self.marker.is_of(vault)
+        is_whole && self.is_lost && !self.scout.is_empty && !self.is_sequel && self.marker.is_of(vault)
     }
 
     /// Whether the listing stands for the whole vault, so that nothing that was deferred before counts beside it.
@@ -58,7 +64,7 @@ impl Survey {
 }
 
 /// What the server listed.
-struct Listed {
+pub(crate) struct Listed {
     pub(crate) listing: Listing,
     pub(crate) cursor: CursorCheck,
     pub(crate) session: Session,
@@ -68,7 +74,7 @@ struct Listed {
 
 impl Listed {
     /// The version that the listing goes up to: the highest uid that was received, whatever `ready` says.
-    fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.start.max(self.listing.newest)
     }
 
@@ -92,12 +98,12 @@ impl Run<'_> {
     /// Looks at the state, the destination and the vault.
     async fn look(&self, mode: Mode, report: &mut Report) -> Result<Survey, PullError> {
         let mut known = self.state.load().await?;
-        let fresh = self.store.is_empty().await?;
+        let is_empty = self.store.is_empty().await?;
         // Before anything is committed: intents say where the files were.
         self.return_taken(report).await?;
         known.direction = self.direction;
         let had_identity = known.destination.is_some();
-        let marker = self.judge_destination(&mut known, fresh, report).await?;
+        let marker = self.judge_destination(&mut known, is_empty, report).await?;
         // An identity that is not known any more, or is doubted, says that there may be files of an earlier run.
         let is_lost = !had_identity || report.doubt.is_some();
         if self.options.keep_everything && !known.keeping && !self.options.dry_run {
@@ -107,12 +113,12 @@ impl Run<'_> {
         }
         let keeps = self.options.keep_everything || known.keeping;
         self.recover(&known, report).await?;
-        if fresh || mode == Mode::Full {
+        if is_empty || mode == Mode::Full {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.
-            known.rechecking = known.rechecking.map(|_| 0);
+            known.full_up_to = known.full_up_to.map(|_| 0);
         }
         let asked = mode;
-        let mode = if known.rechecking.is_some() { Mode::Full } else { mode };
+        let mode = if known.full_up_to.is_some() { Mode::Full } else { mode };
         let start = match mode {
             Mode::Incremental if !keeps => known.version,
             _ => 0,
@@ -123,10 +129,10 @@ impl Run<'_> {
         // What is recorded may have been forgotten; the newest entry that was listed is not.
         let newest = known.cursor.map_or(0, |cursor| cursor.uid.0);
         let is_older = server < known.version.max(newest);
-        let mode = match is_older && self.options.accept_older_vault && !fresh {
+        let mode = match is_older && self.options.accept_older_vault && !is_empty {
             // A full pull that was cut off wanted the vault as it was then; this one may remove only if the user says so.
             true => {
-                known.rechecking = known.rechecking.filter(|_| asked == Mode::Full);
+                known.full_up_to = known.full_up_to.filter(|_| asked == Mode::Full);
                 asked
             }
             false => mode,
@@ -159,24 +165,29 @@ impl Run<'_> {
             Reach::Everything | Reach::Listed | Reach::KeepEverything => 0,
         };
         if floor < known.version {
-            known.rechecking = known.rechecking.map(|_| 0);
+            known.full_up_to = known.full_up_to.map(|_| 0);
         }
         let version = listed.version();
         let Listed { listing, cursor, session, .. } = listed;
+        // Where everything is to be kept, the word of the service does not make a content nobody's.
+        let historian = (reach != Reach::KeepEverything)
+            .then(|| Historian::new(self.source.client.clone(), self.target(), version));
+        let scout = Scout { store: self.store.clone(), is_empty, historian };
         let disbelieved = self.options.dry_run && report.doubt.is_some();
         Ok(Survey {
             mode,
             reach,
             known,
             floor,
-            fresh,
+            scout,
             is_lost,
             disbelieved,
             marker,
             listing,
             cursor,
             version,
-            session,
+            session: Some(session),
+            is_sequel: false,
         })
     }
 
@@ -191,11 +202,20 @@ impl Run<'_> {
 
     /// Lists the entries after `start`.
     async fn list(&self, start: u64, known: &VaultState) -> Result<Listed, PullError> {
-        let initial = start == 0 || !known.listed;
+        self.list_from(start, start == 0 || !known.listed, known.cursor).await
+    }
+
+    /// Lists the entries after `start`, and the one that the cursor tells of.
+    pub(crate) async fn list_from(
+        &self,
+        start: u64,
+        initial: bool,
+        known: Option<CursorEntry>,
+    ) -> Result<Listed, PullError> {
         let retry = &self.source.client.options().retry;
         let mut pauses = retry.pauses();
         let mut listing = Listing::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY));
-        let mut cursor = CursorCheck::new(start, known.cursor);
+        let mut cursor = CursorCheck::new(start, known);
         // Where a listing that broke off goes on.
         let (mut from, mut breaks) = (cursor.start(), 0);
         loop {

@@ -15,6 +15,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::destination::{Destination, Found, Staged, StoreError, Wanted};
 use crate::error::PullError;
 use crate::governor::{Governor, Reservation};
 use crate::history::Historian;
@@ -23,7 +24,6 @@ use crate::publish::{Origin, Publisher, Ready};
 use crate::receive::{ContentReceiver, ReceiveError};
 use crate::reconcile::{Action, Local, decide_content};
 use crate::schedule::{FolderChange, Source, Target, Transfer};
-use crate::store::{Found, Staged, StoreError, VaultStore, Wanted};
 
 /// How long a finished file waits for others before it becomes visible.
 const BATCH_LINGER: Duration = Duration::from_millis(250);
@@ -54,25 +54,26 @@ pub(crate) struct Job {
     pub(crate) reservation: Reservation,
 }
 
-/// What the transfers of one round came to, besides what is in the ledger.
+/// What the transfers of a plan came to, besides what is in the ledger.
 #[derive(Debug, Default)]
 pub(crate) struct TransferSummary {
     /// What the pool did.
     pub(crate) fetched: FetchSummary,
     /// Contents that the server no longer has: something newer took their place since the listing.
-    pub(crate) gone: Vec<Transfer>,
+    pub(crate) overtaken: Vec<Transfer>,
 }
 
 /// What reaches the publishing side.
 enum Arrival {
-    Ready(Box<Ready>),
+    /// A content, at each path that it is for.
+    Ready(Vec<Ready>),
     /// The content cannot be had.
     Failed {
         transfer: Transfer,
         reason: String,
     },
-    /// The first target cannot be written.
-    FirstTargetFailed {
+    /// The content cannot be staged for its first target.
+    NotStaged {
         transfer: Transfer,
         reason: String,
     },
@@ -81,24 +82,30 @@ enum Arrival {
 
 /// Looks at the destination before anything is downloaded.
 pub(crate) struct Scout {
-    pub(crate) store: Arc<dyn VaultStore>,
-    /// The destination was empty when the pull began, so there is nothing to find under any name.
-    pub(crate) fresh: bool,
+    pub(crate) store: Arc<dyn Destination>,
+    /// The destination holds nothing but what this run brought, so there is nothing to find under any name.
+    pub(crate) is_empty: bool,
     /// Tells whether what is there and not recorded is the vault's own.
     pub(crate) historian: Option<Historian>,
 }
 
 impl Scout {
+    /// How many connections it made.
+    pub(crate) fn connections(&self) -> u64 {
+        self.historian.as_ref().map_or(0, Historian::connections)
+    }
+
     /// Tells which targets of these transfers hold their content already, and takes them out.
     pub(crate) async fn survey(&self, transfers: &mut Vec<Transfer>) -> Result<Vec<Ready>, StoreError> {
-        if self.fresh {
+        if self.is_empty {
             return Ok(Vec::new());
         }
-        let mut held = self.held(transfers).await?.into_iter();
+        let mut present = self.are_present(transfers).await?.into_iter();
         let mut ready = Vec::new();
         for transfer in transfers.iter_mut() {
-            let (there, missing): (Vec<Target>, Vec<Target>) =
-                std::mem::take(&mut transfer.targets).into_iter().partition(|_| held.next().unwrap_or(false));
+            let (there, missing): (Vec<Target>, Vec<Target>) = std::mem::take(&mut transfer.targets)
+                .into_iter()
+                .partition(|_| present.next().unwrap_or(false));
             if let Some(target) = there.first() {
                 transfer.source = Source::Local(target.path.clone());
             }
@@ -115,7 +122,7 @@ impl Scout {
 
     /// Whether each target has its content. Where nothing is recorded of one and it has another content that the vault once
     /// had there, that is what is to be replaced.
-    async fn held(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, StoreError> {
+    async fn are_present(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, StoreError> {
         let all = wanted(transfers);
         let targets = || transfers.iter().flat_map(|transfer| &transfer.targets);
         let unrecorded: Vec<bool> = targets().map(|target| target.replaces.is_none()).collect();
@@ -125,12 +132,12 @@ impl Scout {
         };
         let mut recorded = self.store.holds(part(false)).await?.into_iter();
         let mut looked = self.store.look(part(true)).await?.into_iter();
-        let mut held = Vec::with_capacity(all.len());
+        let mut present = Vec::with_capacity(all.len());
         for transfer in transfers {
             let content = KnownContent { hash: transfer.hash, size: transfer.size };
             for target in &mut transfer.targets {
                 if target.replaces.is_some() {
-                    held.push(recorded.next().unwrap_or(false));
+                    present.push(recorded.next().unwrap_or(false));
                     continue;
                 }
                 let found = looked.next().unwrap_or(Found::Unknown);
@@ -139,10 +146,10 @@ impl Scout {
                 if let Action::Put { replaces } = action {
                     target.replaces = replaces;
                 }
-                held.push(action == Action::Adopt);
+                present.push(action == Action::Adopt);
             }
         }
-        Ok(held)
+        Ok(present)
     }
 
     /// What the destination has at a path of which nothing is recorded, as a decision sees it.
@@ -160,14 +167,17 @@ impl Scout {
 
     /// Marks targets of rescues that seem to hold their content already as obstructed, and tells which. They must not be
     /// taken for done: on a file system that folds names, or through a link, that may be the very file that is about to go.
-    pub(crate) async fn mark_held(&self, rescues: &mut [Transfer]) -> Result<HashSet<VaultPath>, StoreError> {
-        let held = self.store.holds(wanted(rescues)).await?;
+    pub(crate) async fn mark_present(
+        &self,
+        rescues: &mut [Transfer],
+    ) -> Result<HashSet<VaultPath>, StoreError> {
+        let present = self.store.holds(wanted(rescues)).await?;
         let targets = rescues.iter_mut().flat_map(|rescue| &mut rescue.targets);
-        let held = targets.zip(held).filter(|(_, held)| *held).map(|(target, _)| {
+        let present = targets.zip(present).filter(|(_, present)| *present).map(|(target, _)| {
             target.obstructed = true;
             target.path.clone()
         });
-        Ok(held.collect())
+        Ok(present.collect())
     }
 
     /// [Stages](Self::stage) many contents, as many at a time as the store takes. In order, up to the first error that stops
@@ -208,10 +218,8 @@ impl Scout {
         if let Some(staged) = self.store.recover(&target.path, &meta).await? {
             return Ok(Some((staged, Origin::Adopted)));
         }
-        // What waits for its place to become free may outlast its source.
-        let source_stays = !target.obstructed;
         if let Source::Local(from) = &transfer.source
-            && let Some(staged) = self.store.copy(from, &target.path, &meta, source_stays).await?
+            && let Some(staged) = self.store.copy(from, &target.path, &meta).await?
         {
             return Ok(Some((staged, Origin::Copied)));
         }
@@ -269,7 +277,7 @@ impl Publisher<'_, '_> {
             cancel: halt.clone(),
             first_session: given,
         };
-        let mut inbox = Inbox { arrivals: arrival_queue, fetched: fetched_queue, gone: Vec::new() };
+        let mut inbox = Inbox { arrivals: arrival_queue, fetched: fetched_queue, overtaken: Vec::new() };
         let publish = async {
             let outcome = match self.create_folders(folders).await {
                 Ok(()) => self.publish_arrivals(&mut inbox).await,
@@ -286,7 +294,7 @@ impl Publisher<'_, '_> {
         let mut fetched = fetched?;
         // The session that the listing came over counts even if nothing was to be fetched over it.
         fetched.connections = fetched.connections.max(open_already);
-        Ok(TransferSummary { fetched, gone: inbox.gone })
+        Ok(TransferSummary { fetched, overtaken: inbox.overtaken })
     }
 
     /// Publishes what arrives, until nothing more will, or until the store says that it was told to stop.
@@ -302,12 +310,11 @@ impl Publisher<'_, '_> {
     }
 
     async fn publish_batches(&mut self, inbox: &mut Inbox) -> Result<(), PullError> {
-        let mut batch = Vec::new();
         loop {
+            let mut batch = Vec::new();
             let fatal = self.gather(inbox, &mut batch).await?;
             let is_last = batch.is_empty();
-            // The copies of what is published now go with what arrives next.
-            batch = self.publish_next(batch).await?;
+            self.publish_next(batch).await?;
             match fatal {
                 Some(error) => return Err(error.into()),
                 None if is_last => return Ok(()),
@@ -324,8 +331,8 @@ impl Publisher<'_, '_> {
         batch: &mut Vec<Ready>,
     ) -> Result<Option<StoreError>, PullError> {
         let limit = self.store.batch_limit();
-        let mut bytes = batch.iter().map(Ready::size).fold(0, u64::saturating_add);
-        let mut deadline = (!batch.is_empty()).then(|| Instant::now() + BATCH_LINGER);
+        let mut bytes = 0_u64;
+        let mut deadline = None;
         while batch.len() < limit.files.max(1) && bytes < limit.bytes.max(1) {
             let arrival = match deadline {
                 None => self.first_arrival(inbox).await?,
@@ -342,15 +349,15 @@ impl Publisher<'_, '_> {
             match arrival {
                 None => break,
                 Some(Arrival::Ready(ready)) => {
-                    bytes = bytes.saturating_add(ready.size());
-                    batch.push(*ready);
+                    bytes = ready.iter().map(Ready::size).fold(bytes, u64::saturating_add);
+                    batch.extend(ready);
                     deadline.get_or_insert_with(|| Instant::now() + BATCH_LINGER);
                 }
                 Some(Arrival::Failed { transfer, reason }) => {
                     self.ledger.transfer_failed(&transfer, &reason);
                 }
-                Some(Arrival::FirstTargetFailed { transfer, reason }) => {
-                    self.first_target_failed(transfer, &reason);
+                Some(Arrival::NotStaged { transfer, reason }) => {
+                    self.not_staged(transfer, &reason);
                 }
                 Some(Arrival::Fatal(error)) => return Ok(Some(error)),
             }
@@ -403,7 +410,7 @@ impl Feeder<'_> {
 
     async fn feed_chunk(&self, mut chunk: Vec<Transfer>) -> Result<(), StoreError> {
         for ready in self.scout.survey(&mut chunk).await? {
-            self.arrive(Arrival::Ready(Box::new(ready))).await;
+            self.arrive(Arrival::Ready(vec![ready])).await;
         }
         for (transfer, staged) in self.scout.stage_all(chunk).await {
             self.feed_one(transfer, staged).await?;
@@ -419,16 +426,16 @@ impl Feeder<'_> {
     ) -> Result<(), StoreError> {
         match staged {
             Ok(Some((staged, origin))) => {
-                self.arrive(Arrival::Ready(Box::new(Ready::staged(staged, origin, transfer)))).await;
+                self.arrive(Arrival::Ready(Ready::staged(staged, origin, transfer))).await;
             }
             Ok(None) => {
-                let held = self.scout.store.memory_for(transfer.size);
-                let reservation = self.governor.admit(held).await;
+                let memory = self.scout.store.memory_for(transfer.size);
+                let reservation = self.governor.admit(memory).await;
                 let _ = self.jobs.send(Job { transfer, reservation }).await;
             }
             Err(error) if error.is_fatal() => return Err(error),
             Err(error) => {
-                self.arrive(Arrival::FirstTargetFailed { transfer, reason: error.to_string() }).await;
+                self.arrive(Arrival::NotStaged { transfer, reason: error.to_string() }).await;
             }
         }
         Ok(())
@@ -443,7 +450,7 @@ impl Feeder<'_> {
 struct Inbox {
     arrivals: mpsc::Receiver<Arrival>,
     fetched: mpsc::Receiver<FetchResult<ContentReceiver>>,
-    gone: Vec<Transfer>,
+    overtaken: Vec<Transfer>,
 }
 
 impl Inbox {
@@ -456,19 +463,16 @@ impl Inbox {
                 else => return None,
             };
             return Some(match outcome {
-                Ok(staged) => {
-                    let ready = Ready::staged(staged, Origin::Pulled, transfer);
-                    Arrival::Ready(Box::new(Ready { reservation, ..ready }))
-                }
+                Ok(staged) => Arrival::Ready(Ready::fetched(staged, transfer, reservation)),
                 Err(FetchFailure::Gone) => {
-                    self.gone.push(transfer);
+                    self.overtaken.push(transfer);
                     continue;
                 }
                 Err(FetchFailure::Receiver(ReceiveError::Store(error))) if error.is_fatal() => {
                     Arrival::Fatal(error)
                 }
                 Err(FetchFailure::Receiver(ReceiveError::Store(error))) => {
-                    Arrival::FirstTargetFailed { transfer, reason: error.to_string() }
+                    Arrival::NotStaged { transfer, reason: error.to_string() }
                 }
                 Err(failure) => Arrival::Failed { transfer, reason: failure.to_string() },
             });

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
+use crate::destination::{Found, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::history::Historian;
 use crate::model::{FileMeta, KnownContent, Record, RecordKind};
 use crate::run::Run;
 use crate::state::Commit;
-use crate::store::{Found, Wanted};
 use crate::survey::Survey;
 
 /// How many files are looked at at a time.

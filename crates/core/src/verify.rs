@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use obsync_protocol::VaultPath;
 use serde::Serialize;
 
+use crate::destination::{Checked, CheckedBy, Destination, Inventory, StoreError, StoredFile, Wanted};
 use crate::last_run::RunOutcome;
 use crate::model::{DeferredCause, DeferredKind, FileMeta, Intent, KnownContent};
 use crate::progress::Progress;
 use crate::report::{Failure, Tally};
 use crate::state::{StateError, StateStore, VaultState};
-use crate::store::{Checked, CheckedBy, Inventory, StoreError, StoredFile, VaultStore, Wanted};
 
 /// How many files are asked for at once: enough to keep a disk busy, few enough for progress to move.
 const BATCH: usize = 256;
@@ -122,7 +122,7 @@ impl Unfinished {
     fn in_state(known: &VaultState) -> Vec<Self> {
         let reasons = [
             (!known.listed, Unfinished::FirstPull),
-            (known.rechecking.is_some(), Unfinished::FullPull),
+            (known.full_up_to.is_some(), Unfinished::FullPull),
             (known.listed && known.filter.is_none(), Unfinished::OtherChoice),
             (known.keeping, Unfinished::KeepEverything),
         ];
@@ -175,7 +175,7 @@ pub enum VerifyError {
 
 /// Looks at every file of the destination and compares it with the state. Changes nothing. With `lists` every file is named.
 pub async fn verify(
-    store: &dyn VaultStore,
+    store: &dyn Destination,
     state: &dyn StateStore,
     lists: bool,
     progress: &dyn Progress,
@@ -239,7 +239,7 @@ impl Verification {
         wanted: &Wanted,
         checked: Checked,
         killed: &mut Killed,
-        store: &dyn VaultStore,
+        store: &dyn Destination,
     ) -> Result<(), StoreError> {
         let Checked { holds, by } = checked;
         if let Some(files) = &mut self.files {
@@ -305,7 +305,7 @@ impl Killed {
     }
 
     /// The path, if it has the very content that the run was about to put there.
-    async fn put(&mut self, path: &str, store: &dyn VaultStore) -> Result<Option<VaultPath>, StoreError> {
+    async fn put(&mut self, path: &str, store: &dyn Destination) -> Result<Option<VaultPath>, StoreError> {
         let Ok(path) = VaultPath::parse(path) else { return Ok(None) };
         let Some(meta) = self.put.get(&path) else { return Ok(None) };
         let wanted = Wanted { path: path.clone(), hash: meta.hash, size: meta.size };

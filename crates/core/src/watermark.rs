@@ -23,6 +23,11 @@ impl Watermark {
         Watermark { floor, ceiling: ceiling.max(floor), pending: BTreeMap::new() }
     }
 
+    /// A later version was listed. To be said after the changes up to it were begun.
+    pub(crate) fn rise(&mut self, ceiling: u64) {
+        self.ceiling = self.ceiling.max(ceiling);
+    }
+
     /// Says that the change `uid` is still to be done.
     pub(crate) fn begin(&mut self, uid: Uid) {
         if uid.0 > self.floor {

@@ -15,7 +15,7 @@ use std::panic;
 
 use anyhow::{Context, Result, bail};
 use obsync_bucket::{BucketLocation, Service};
-use obsync_conformance::check_vault_store;
+use obsync_conformance::check_destination;
 
 use self::bucket::RemoteBucket;
 use self::questions::Questions;
@@ -60,7 +60,7 @@ async fn bucket_row(options: &InteropBucket) -> Result<Row> {
 /// Runs the suite as a task of its own, since a broken promise is a panic.
 async fn check_conformance(bucket: RemoteBucket) -> Result<()> {
     let suite = tokio::task::spawn_blocking(move || {
-        tokio::runtime::Handle::current().block_on(check_vault_store(async || bucket.fresh_site()));
+        tokio::runtime::Handle::current().block_on(check_destination(async || bucket.fresh_site()));
     });
     match suite.await {
         Ok(()) => Ok(()),

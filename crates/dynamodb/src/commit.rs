@@ -67,7 +67,7 @@ impl Known {
     pub(super) fn has_all_of(&self, commit: &Commit) -> bool {
         let is_empty = commit.forgotten.is_empty()
             && commit.records.is_empty()
-            && commit.settled.is_empty()
+            && commit.resolved.is_empty()
             && commit.deferred.is_empty()
             && commit.intents.is_empty();
         is_empty && self.head.intent_pages == 0 && self.head.state == commit.state

@@ -40,7 +40,7 @@ pub(super) async fn forget(
         DeferredKind::Filtered => (&mut head.counts.filtered, &mut head.filtered_pages),
     };
     let (count, pages) = (std::mem::take(count), std::mem::take(pages));
-    head.state.rechecking = Some(0);
+    head.state.full_up_to = Some(0);
     if !lease::update_held(table, keys, lease, head.changes()).await? {
         return Ok(false);
     }
@@ -95,9 +95,9 @@ pub(super) struct PagesPlan {
 impl Changed {
     /// What a commit does to the changes of each kind.
     pub(super) fn of(commit: &Commit) -> [(DeferredKind, Changed); 2] {
-        let settled =
-            || Changed { gone: commit.settled.iter().map(stored_key).collect(), ..Changed::default() };
-        let (mut failed, mut filtered) = (settled(), settled());
+        let resolved =
+            || Changed { gone: commit.resolved.iter().map(stored_key).collect(), ..Changed::default() };
+        let (mut failed, mut filtered) = (resolved(), resolved());
         for deferred in &commit.deferred {
             let row = DeferredRow::from(deferred);
             let (here, there) = match deferred.cause.kind() {

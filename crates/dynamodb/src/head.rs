@@ -180,7 +180,7 @@ impl Head {
             version: item.find_number(names::VERSION)?.unwrap_or_default(),
             listed: item.flag(names::LISTED)?,
             filter: item.find_text(names::FILTER)?.map(str::to_owned),
-            rechecking: item.find_number(names::RECHECKING)?,
+            full_up_to: item.find_number(names::RECHECKING)?,
             cursor: cursor(item)?,
             keeping: item.flag(names::KEEPING)?,
             direction: direction(item)?,
@@ -238,7 +238,7 @@ impl Head {
         flag(names::LISTED, self.state.listed);
         flag(names::RECORDED, self.recorded);
         flag(names::KEEPING, self.state.keeping);
-        match self.state.rechecking {
+        match self.state.full_up_to {
             Some(version) => changes.set(names::RECHECKING, number(version)),
             None => changes.remove(names::RECHECKING),
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use obsync_core::{FileMeta, LocalTree, Record, RecordKind, ScanInput, VaultStore};
+use obsync_core::{Destination, FileMeta, LocalTree, Record, RecordKind, ScanInput};
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{Filter, Uid};
 

@@ -5,7 +5,7 @@
 //! staging folder under a name that says where it was and which content was expected. If it is another file it gets its place
 //! back. If it is the expected one it stays until the batch is durable, and is compared once more: a program that had it open
 //! may have written to it. A run that was killed in between leaves it there, and the next one judges it
-//! ([`Shared::return_taken`]).
+//! ([`Context::return_taken`]).
 //!
 //! Where a file system cannot exchange files, and where the destination has another file system mounted below it, the last
 //! look is right before the replacement.
@@ -19,13 +19,13 @@ use obsync_protocol::{ContentHash, VaultPath};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::aside::place_beside;
+use super::conflict::place_beside;
+use super::context::Context;
 use super::entry::{Facts, Kind, content_of, has_content, look};
+use super::error::{Action, ErrorContext};
 use super::parents::Parents;
 use super::rename::{rename_new, swap};
 use super::root::Root;
-use super::shared::Shared;
-use super::site::{Action, Site};
 use super::staging::{OWN_FOLDER, StagingFolder};
 use super::steps::Step;
 use obsync_core::blocking::lock;
@@ -78,7 +78,7 @@ pub(super) struct Replaced {
     pub(super) content: ContentHash,
 }
 
-impl Shared {
+impl Context {
     /// Whether files can change places here, as far as is known.
     pub(super) fn exchanges(&self) -> bool {
         !self.no_exchange.load(Ordering::Relaxed)
@@ -167,7 +167,7 @@ impl Shared {
     }
 
     /// Removes what came out and is still as expected. What a program wrote to that had it open is kept under another name.
-    pub(super) fn settle_taken(&self, root: &Root, staging: &StagingFolder) {
+    pub(super) fn release_taken(&self, root: &Root, staging: &StagingFolder) {
         let taken = std::mem::take(&mut *lock(&self.taken));
         if taken.is_empty() {
             return;
@@ -199,7 +199,7 @@ impl Shared {
                 }
             }
         }
-        self.steps.reach(Step::Settled, None);
+        self.steps.reach(Step::Released, None);
     }
 
     /// Removes a file that came out of its place as expected, or moves it to the trash.
@@ -217,12 +217,12 @@ impl Shared {
     }
 
     /// The same, wherever staging is.
-    pub(super) fn settle(&self) -> Result<(), StoreError> {
+    pub(super) fn release_all_taken(&self) -> Result<(), StoreError> {
         if !lock(&self.taken).is_empty()
             && let Some(root) = self.root()?
             && let Some(staging) = self.find_staging(&root)?
         {
-            self.settle_taken(&root, &staging);
+            self.release_taken(&root, &staging);
         }
         Ok(())
     }
@@ -260,7 +260,7 @@ impl Shared {
                 Some(content) if content == expected => {
                     match path {
                         Some(path) => self.dispose(&root, &staging, &name, path),
-                        None => self.dispose(&root, &staging, &name, &recovered(&self.site)?),
+                        None => self.dispose(&root, &staging, &name, &recovered(&self.errors)?),
                     }
                     continue;
                 }
@@ -291,7 +291,7 @@ impl Shared {
 
     /// The content of a file in the staging folder, if it can be read.
     fn content_taken(&self, staging: &StagingFolder, name: &str) -> Result<Option<ContentHash>, StoreError> {
-        let facts = look(&staging.dir, name).map_err(|error| self.site.root_error(Action::Read, error))?;
+        let facts = look(&staging.dir, name).map_err(|error| self.errors.root_error(Action::Read, error))?;
         let Some(facts) = facts.filter(|facts| facts.kind == Kind::File) else { return Ok(None) };
         let found = content_of(&staging.dir, name, &[facts.size]).ok().flatten();
         Ok(found.and_then(|(content, _)| content))
@@ -306,7 +306,7 @@ impl Shared {
         name: &str,
         path: Option<&VaultPath>,
     ) -> Result<VaultPath, StoreError> {
-        let recovered = recovered(&self.site)?;
+        let recovered = recovered(&self.errors)?;
         let path = path.unwrap_or(&recovered);
         let dir = parents.make(path.parent().as_ref(), path)?;
         match rename_new(&staging.dir, name, &*dir, path.file_name()) {
@@ -315,14 +315,14 @@ impl Shared {
                 Ok(path.clone())
             }
             Err(Errno::EXIST) => place_beside(root, &staging.dir, name, &dir, path),
-            Err(error) => Err(self.site.error(Action::SetAside, path.as_str(), error)),
+            Err(error) => Err(self.errors.error(Action::SetAside, path.as_str(), error)),
         }
     }
 }
 
 /// The name of a file of which nobody knows where it was.
-fn recovered(site: &Site) -> Result<VaultPath, StoreError> {
-    VaultPath::parse("Recovered.md").map_err(|_| site.unavailable("a name is refused"))
+fn recovered(errors: &ErrorContext) -> Result<VaultPath, StoreError> {
+    VaultPath::parse("Recovered.md").map_err(|_| errors.unavailable("a name is refused"))
 }
 
 /// Removes a file that cannot be taken out, because staging is in another file system: after one more look.

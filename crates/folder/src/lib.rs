@@ -4,24 +4,27 @@
 //! cap-std, which follows no link out of it (by `openat2` on Linux), and files are named by one segment in an open folder,
 //! where the last segment is never followed if it is a link.
 //!
-//! - `shared`: the destination, opened or made when needed; `root`, its handle; `lock`, the lock on it; `parents`, folders in it.
-//! - `staging`, `writer`, `held` and `early`: files that are not visible yet. `publish`: how they become so, with `rename`,
-//!   `aside` (conflicted copies) and `transplant` (other file systems below the root).
+//! - `context`: the destination, opened or made when needed; `root`, its handle; `lock`, the lock on it; `parents`, folders in it.
+//! - `staging`, `writer`, `write_buffer`, `background_flush`, `copies`: files that are not visible yet. `publish`: how they become so,
+//!   with `rename`, `conflict` (conflicted copies) and `transplant` (other file systems below the root).
 //! - `scan`: what differs from the records, and files opened to be sent.
 //! - `watch`: tells what others change meanwhile.
 //! - `trash`: what was replaced or removed, for a while.
 //! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
-//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `site`: errors.
+//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `error`: errors.
 
 #![cfg(unix)]
 
-mod aside;
-mod early;
+mod background_flush;
+mod conflict;
+mod context;
+mod copies;
 mod entry;
+mod error;
 mod exchange;
 mod file_system;
 mod folding;
-mod held;
+mod hash_cache;
 mod lock;
 mod marker;
 mod own_file;
@@ -33,9 +36,6 @@ mod rename;
 mod rights;
 mod root;
 mod scan;
-mod seen;
-mod shared;
-mod site;
 mod staging;
 mod steps;
 mod sync;
@@ -43,6 +43,7 @@ mod transplant;
 mod trash;
 mod walk;
 pub mod watch;
+mod write_buffer;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -54,9 +55,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use obsync_core::pin::Pin;
 use obsync_core::{
-    Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts, LocalTree, Marked,
-    Marker, MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable, Removal, ScanInput,
-    Staged, StoreError, VaultStore, Wanted,
+    Destination, Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts,
+    LocalTree, Marked, Marker, MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable,
+    Removal, ScanInput, Staged, StoreError, Wanted,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 
@@ -64,11 +65,11 @@ pub use self::pin::FolderPin;
 pub use self::steps::Step;
 pub use self::sync::Durability;
 
+use self::context::{Context, is_own};
 use self::entry::Kind;
+use self::error::{Action, again};
 use self::parents::Parents;
 use self::root::Root;
-use self::shared::{Shared, is_own};
-use self::site::{Action, again};
 use self::steps::Steps;
 use self::writer::FolderWriter;
 use obsync_core::blocking::{blocking, lock};
@@ -96,7 +97,7 @@ pub struct FolderOptions {
 /// The folder `.obsync` in it is obsync's own: it has the [lock](Self::lock), the [pin](obsync_core::pin), and what is staged.
 #[derive(Clone, Debug)]
 pub struct FolderStore {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
 }
 
 impl FolderStore {
@@ -106,9 +107,9 @@ impl FolderStore {
     ///
     /// [`StoreError::Unavailable`] if something else than a folder is there, or if it cannot be read.
     pub fn open(dest: &Path, options: FolderOptions) -> Result<Self, StoreError> {
-        let shared = Shared::new(PathBuf::from(dest), options);
-        shared.root()?;
-        Ok(FolderStore { shared: Arc::new(shared) })
+        let context = Context::new(PathBuf::from(dest), options);
+        context.root()?;
+        Ok(FolderStore { context: Arc::new(context) })
     }
 
     /// The same, with somebody who sees each step of writing before the next one: for tests.
@@ -122,10 +123,10 @@ impl FolderStore {
         options: FolderOptions,
         watch: impl Fn(Step, Option<&VaultPath>) + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
-        let mut shared = Shared::new(PathBuf::from(dest), options);
-        shared.steps = Steps::watched(watch);
-        shared.root()?;
-        Ok(FolderStore { shared: Arc::new(shared) })
+        let mut context = Context::new(PathBuf::from(dest), options);
+        context.steps = Steps::watched(watch);
+        context.root()?;
+        Ok(FolderStore { context: Arc::new(context) })
     }
 
     /// Takes the lock on the folder, for as long as this store lives: an advisory lock on the file `.obsync/lock`, which
@@ -137,19 +138,20 @@ impl FolderStore {
     /// [`StoreError::Locked`] with the holder's name if another process has it, [`StoreError::Unavailable`] if the folder
     /// cannot be opened.
     pub fn lock(&self) -> Result<(), StoreError> {
-        self.shared.lock()
+        self.context.lock()
     }
 
     /// The error for a folder that another process works on, which was found out by another lock than the folder's own.
     pub fn locked(&self) -> StoreError {
-        let root = self.shared.root().ok().flatten();
-        let location = root.map_or_else(|| self.shared.site.location(), |root| lock::held(&root));
+        let root = self.context.root().ok().flatten();
+        let location =
+            root.map_or_else(|| self.context.errors.location(), |root| lock::location_with_holder(&root));
         StoreError::Locked { location }
     }
 
     /// Who holds the folder's lock, or held it last, as far as its file says that.
     pub fn holder(&self) -> Option<String> {
-        self.shared.root().ok().flatten().and_then(|root| lock::holder(&root))
+        self.context.root().ok().flatten().and_then(|root| lock::holder(&root))
     }
 
     /// How the vault was encrypted that was brought here last.
@@ -158,12 +160,12 @@ impl FolderStore {
     ///
     /// [`StoreError::Unavailable`] if it cannot be read or understood, which is never a first contact.
     pub async fn pin(&self) -> Result<FolderPin, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(FolderPin::None), |root| pin::read(&root))).await
+        self.run(|context| context.root()?.map_or(Ok(FolderPin::None), |root| pin::read(&root))).await
     }
 
     /// Has that written down before this store writes anything else.
     pub fn pin_before_writing(&self, pin: &Pin) {
-        self.shared.pin_before_writing(pin.clone());
+        self.context.pin_before_writing(pin.clone());
     }
 
     /// Writes that down now if it was not, and the folder is there.
@@ -172,7 +174,7 @@ impl FolderStore {
     ///
     /// [`StoreError::Unavailable`] if it cannot be written.
     pub async fn keep_waiting_pin(&self) -> Result<(), StoreError> {
-        self.run(Shared::write_waiting_pin).await
+        self.run(Context::write_waiting_pin).await
     }
 
     /// Writes that down, durably. The folder is made if it is not there.
@@ -182,17 +184,17 @@ impl FolderStore {
     /// [`StoreError::Unavailable`] if it cannot be written.
     pub async fn keep_pin(&self, pin: &Pin) -> Result<(), StoreError> {
         let pin = pin.clone();
-        self.run(move |shared| pin::write(&*shared.make_root()?, &pin)).await
+        self.run(move |context| pin::write(&*context.make_root()?, &pin)).await
     }
 
     /// Runs `work` on a thread that may block.
     async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Context) -> Result<T, StoreError> + Send + 'static,
     {
-        let shared = self.shared.clone();
-        blocking(move || work(&shared)).await.unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
+        let context = self.context.clone();
+        blocking(move || work(&context)).await.unwrap_or_else(|stopped| Err(self.context.stopped(stopped)))
     }
 
     /// Does `work` for each of `items`, in order, on a thread that may block. The root is made first if `make` says so;
@@ -207,66 +209,66 @@ impl FolderStore {
     where
         I: Send + 'static,
         T: Send + 'static,
-        F: Fn(&Shared, &Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Context, &Root, &mut Parents<'_>, &I) -> Result<T, StoreError> + Send + 'static,
     {
         let count = items.len();
-        let answers = self.run(move |shared| {
+        let answers = self.run(move |context| {
             let root = match (items.is_empty(), make) {
                 (true, _) => return Ok(Vec::new()),
-                (false, true) => Some(shared.make_root()?),
-                (false, false) => shared.root_to_write()?,
+                (false, true) => Some(context.make_root()?),
+                (false, false) => context.root_to_write()?,
             };
             let Some(root) = root else {
                 return Ok(items.iter().map(|_| Ok(without())).collect());
             };
             let mut parents = Parents::new(&root);
-            Ok(items.iter().map(|item| work(shared, &root, &mut parents, item)).collect())
+            Ok(items.iter().map(|item| work(context, &root, &mut parents, item)).collect())
         });
         answers.await.unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
     }
 }
 
 #[async_trait]
-impl VaultStore for FolderStore {
+impl Destination for FolderStore {
     fn location(&self) -> String {
-        self.shared.site.location()
+        self.context.errors.location()
     }
 
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
-        self.shared.admit(path)
+        self.context.admit(path)
     }
 
     async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError> {
-        if let Some(folds) = self.shared.options.folds_names {
+        if let Some(folds) = self.context.options.folds_names {
             return Ok(folds);
         }
-        self.run(move |shared| {
-            let root = shared.root()?;
-            if *shared.folds_case.get_or_init(|| folding::folds_case(root.as_deref(), &shared.dest)) {
+        self.run(move |context| {
+            let root = context.root()?;
+            if *context.folds_case.get_or_init(|| folding::folds_case(root.as_deref(), &context.dest)) {
                 return Ok(NameFolding::Case);
             }
             if !accented {
                 return Ok(NameFolding::Nothing);
             }
-            let root = root.map_or_else(|| shared.make_root(), Ok)?;
-            let folds = *shared.folds_normalization.get_or_init(|| folding::folds_normalization(&root));
+            let root = root.map_or_else(|| context.make_root(), Ok)?;
+            let folds = *context.folds_normalization.get_or_init(|| folding::folds_normalization(&root));
             Ok(if folds { NameFolding::Normalization } else { NameFolding::Nothing })
         })
         .await
     }
 
     async fn seems_to_fold_names(&self) -> Result<NameFolding, StoreError> {
-        if let Some(folds) = self.shared.options.folds_names {
+        if let Some(folds) = self.context.options.folds_names {
             return Ok(folds);
         }
-        self.run(|shared| Ok(folding::seems_to_fold_names(shared.root()?.as_deref(), &shared.dest))).await
+        self.run(|context| Ok(folding::seems_to_fold_names(context.root()?.as_deref(), &context.dest))).await
     }
 
     async fn repository_parts(
         &self,
         folders: Vec<Option<VaultPath>>,
     ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
-        self.run(move |shared| match shared.root()? {
+        self.run(move |context| match context.root()? {
             Some(root) => walk::repository_parts(&root, &folders),
             None => Ok(vec![BTreeSet::new(); folders.len()]),
         })
@@ -274,8 +276,8 @@ impl VaultStore for FolderStore {
     }
 
     async fn have_folders(&self, folders: Vec<VaultPath>) -> Result<Vec<bool>, StoreError> {
-        self.run(move |shared| {
-            let Some(root) = shared.root()? else { return Ok(vec![false; folders.len()]) };
+        self.run(move |context| {
+            let Some(root) = context.root()? else { return Ok(vec![false; folders.len()]) };
             let mut parents = Parents::new(&root);
             // What cannot be entered is met by the run.
             Ok(folders.iter().map(|folder| matches!(parents.find(Some(folder)), Ok(Some(_)))).collect())
@@ -284,21 +286,21 @@ impl VaultStore for FolderStore {
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(true), |root| walk::is_empty(&root))).await
+        self.run(|context| context.root()?.map_or(Ok(true), |root| walk::is_empty(&root))).await
     }
 
     async fn identify(&self, _known: Option<&str>) -> Result<MarkerFound, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(MarkerFound::Absent), |root| marker::read(&root))).await
+        self.run(|context| context.root()?.map_or(Ok(MarkerFound::Absent), |root| marker::read(&root))).await
     }
 
     async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {
         let marker = marker.clone();
-        self.run(move |shared| marker::write(&*shared.make_root()?, &marker)).await
+        self.run(move |context| marker::write(&*context.make_root()?, &marker)).await
     }
 
     async fn facts(&self, paths: Vec<VaultPath>) -> Result<Option<Vec<Option<LocalFacts>>>, StoreError> {
-        self.run(move |shared| {
-            let Some(root) = shared.root()? else { return Ok(Some(vec![None; paths.len()])) };
+        self.run(move |context| {
+            let Some(root) = context.root()? else { return Ok(Some(vec![None; paths.len()])) };
             let mut parents = Parents::new(&root);
             Ok(Some(paths.iter().map(|path| facts(&mut parents, path)).collect()))
         })
@@ -308,52 +310,52 @@ impl VaultStore for FolderStore {
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, StoreError> {
         let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
         let stopped = stop.0.clone();
-        self.run(move |shared| scan::scan(shared, &input, &stopped).map(Some)).await
+        self.run(move |context| scan::scan(context, &input, &stopped).map(Some)).await
     }
 
     async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, StoreError> {
         let path = path.clone();
-        self.run(move |shared| scan::open(shared, &path)).await
+        self.run(move |context| scan::open(context, &path)).await
     }
 
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
-        self.run(move |shared| {
-            let Some(root) = shared.root()? else {
+        self.run(move |context| {
+            let Some(root) = context.root()? else {
                 return Ok(vec![Found::Nothing; wanted.len()]);
             };
             let mut parents = Parents::new(&root);
-            Ok(wanted.iter().map(|wanted| find(shared, &mut parents, wanted)).collect())
+            Ok(wanted.iter().map(|wanted| find(context, &mut parents, wanted)).collect())
         })
         .await
     }
 
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
-        self.run(move |shared| {
-            let Some(root) = shared.root()? else {
+        self.run(move |context| {
+            let Some(root) = context.root()? else {
                 return Ok(vec![false; wanted.len()]);
             };
             let mut parents = Parents::new(&root);
-            Ok(wanted.iter().map(|wanted| holds(shared, &mut parents, wanted)).collect())
+            Ok(wanted.iter().map(|wanted| holds(context, &mut parents, wanted)).collect())
         })
         .await
     }
 
     async fn free_space(&self) -> Result<Option<u64>, StoreError> {
-        self.run(Shared::free_space).await
+        self.run(Context::free_space).await
     }
 
     async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
-        self.shared.admit(path)?;
-        Ok(Box::new(FolderWriter::new(self.shared.clone(), path.clone(), meta.clone())))
+        self.context.admit(path)?;
+        Ok(Box::new(FolderWriter::new(self.context.clone(), path.clone(), meta.clone())))
     }
 
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError> {
-        self.shared.admit(path)?;
-        if self.shared.has_no_leftover(meta.hash) {
+        self.context.admit(path)?;
+        if self.context.has_no_leftover(meta.hash) {
             return Ok(None);
         }
         let (path, meta) = (path.clone(), meta.clone());
-        self.run(move |shared| shared.recover(path, meta)).await
+        self.run(move |context| context.recover(path, meta)).await
     }
 
     async fn copy(
@@ -361,30 +363,29 @@ impl VaultStore for FolderStore {
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-        _source_stays: bool,
     ) -> Result<Option<Staged>, StoreError> {
         let (from, to, meta) = (from.clone(), to.clone(), meta.clone());
-        self.run(move |shared| shared.copy(&from, to, meta)).await
+        self.run(move |context| context.copy(&from, to, meta)).await
     }
 
     async fn prepare(&self, handles: Vec<String>) {
-        let shared = self.shared.clone();
+        let context = self.context.clone();
         // What goes wrong waits for whoever publishes it.
         let _ = blocking(move || {
-            shared.held.write_these(&handles);
-            shared.flush_behind();
+            context.write_buffer.write_these(&handles);
+            context.flush_behind();
         })
         .await;
     }
 
     async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
-        // Shared with the thread, so that nothing of the batch is lost if that never runs.
+        // Context with the thread, so that nothing of the batch is lost if that never runs.
         let batch = Arc::new(Mutex::new(batch));
-        let (shared, handed) = (self.shared.clone(), batch.clone());
+        let (context, handed) = (self.context.clone(), batch.clone());
         let published =
-            blocking(move || publish::publish(&shared, std::mem::take(&mut *lock(&handed)))).await;
+            blocking(move || publish::publish(&context, std::mem::take(&mut *lock(&handed)))).await;
         published.unwrap_or_else(|stopped| {
-            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.shared.stopped(stopped))
+            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.context.stopped(stopped))
         })
     }
 
@@ -393,9 +394,9 @@ impl VaultStore for FolderStore {
     }
 
     async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        let shared = self.shared.clone();
-        let create = move |_: &Shared, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
-            shared.admit(folder)?;
+        let context = self.context.clone();
+        let create = move |_: &Context, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
+            context.admit(folder)?;
             if parents.find(Some(folder))?.is_some() {
                 return Ok(false);
             }
@@ -416,12 +417,12 @@ impl VaultStore for FolderStore {
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
         let path = path.clone();
-        self.run(move |shared| {
-            shared.admit(&path)?;
-            let missing = || shared.site.not_found(Action::SetAside, path.as_str());
-            let root = shared.root_to_write()?.ok_or_else(missing)?;
+        self.run(move |context| {
+            context.admit(&path)?;
+            let missing = || context.errors.not_found(Action::SetAside, path.as_str());
+            let root = context.root_to_write()?.ok_or_else(missing)?;
             let dir = Parents::new(&root).find(path.parent().as_ref())?.ok_or_else(missing)?;
-            aside::set_aside(&root, &dir, &path)
+            conflict::set_aside(&root, &dir, &path)
         })
         .await
     }
@@ -430,56 +431,56 @@ impl VaultStore for FolderStore {
         match self.set_aside(path).await {
             Ok(kept_as) => Ok(KeptBeside { kept_as, expect: Expect::Absent }),
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Err(self.shared.site.changed(path.as_str(), None))
+                Err(self.context.errors.changed(path.as_str(), None))
             }
             Err(error) => Err(error),
         }
     }
 
     async fn has_taken(&self) -> Result<bool, StoreError> {
-        self.run(Shared::has_taken).await
+        self.run(Context::has_taken).await
     }
 
     async fn return_taken(
         &self,
         known: Vec<(VaultPath, Option<KnownContent>)>,
     ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
-        self.run(move |shared| shared.return_taken(&known)).await
+        self.run(move |context| context.return_taken(&known)).await
     }
 
     async fn put_back(&self, path: &VaultPath, kept: &KeptBeside) -> bool {
         let (path, kept_as) = (path.clone(), kept.kept_as.clone());
-        let put_back = self.run(move |shared| {
-            let Some(root) = shared.root_to_write()? else { return Ok(false) };
+        let put_back = self.run(move |context| {
+            let Some(root) = context.root_to_write()? else { return Ok(false) };
             let dir = Parents::new(&root).find(path.parent().as_ref())?;
-            Ok(dir.is_some_and(|dir| aside::put_back(&root, &dir, &path, &kept_as)))
+            Ok(dir.is_some_and(|dir| conflict::put_back(&root, &dir, &path, &kept_as)))
         });
         put_back.await.unwrap_or(false)
     }
 
     async fn end_run(&self) {
-        if let Err(error) = self.run(Shared::end_trash_run).await {
+        if let Err(error) = self.run(Context::end_trash_run).await {
             tracing::warn!(%error, "the trash cannot be swept");
         }
     }
 
     async fn flush(&self) -> Result<(), StoreError> {
-        self.run(Shared::flush).await
+        self.run(Context::flush).await
     }
 
     async fn discard_staged(&self) -> Result<(), StoreError> {
-        self.run(Shared::discard_staged).await
+        self.run(Context::discard_staged).await
     }
 
     fn warnings(&self) -> Vec<String> {
-        let untimed = self.shared.untimed.load(Ordering::Relaxed).then(|| {
+        let untimed = self.context.untimed.load(Ordering::Relaxed).then(|| {
             "some files here belong to other users, who alone can set their times; their content is the vault's".to_owned()
         });
-        untimed.into_iter().chain(std::mem::take(&mut *lock(&self.shared.kept))).collect()
+        untimed.into_iter().chain(std::mem::take(&mut *lock(&self.context.kept))).collect()
     }
 
     async fn list(&self) -> Result<Inventory, StoreError> {
-        self.run(|shared| shared.root()?.map_or(Ok(Inventory::default()), |root| walk::list(&root))).await
+        self.run(|context| context.root()?.map_or(Ok(Inventory::default()), |root| walk::list(&root))).await
     }
 }
 
@@ -500,7 +501,7 @@ fn facts(parents: &mut Parents<'_>, path: &VaultPath) -> Option<LocalFacts> {
 }
 
 /// What is at a path: the content that is wanted, or which other one.
-fn find(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
+fn find(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
     let path = &wanted.path;
     let dir = match parents.find(path.parent().as_ref()) {
         Ok(Some(dir)) if !is_own(path) => dir,
@@ -518,7 +519,7 @@ fn find(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
     }
     match entry::content_of(&*dir, path.file_name(), &[size]) {
         Ok(Some((Some(hash), facts))) if hash == wanted.hash && size == wanted.size => {
-            shared.seen.note(path, hash, facts);
+            context.hashes.note(path, hash, facts);
             Found::Wanted
         }
         Ok(Some((Some(hash), facts))) => Found::Other(KnownContent { hash, size: facts.size }),
@@ -528,7 +529,7 @@ fn find(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
 }
 
 /// Whether a file has the wanted content. What cannot be read is not held.
-fn holds(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
+fn holds(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
     let Wanted { path, hash, size } = wanted;
     let Ok(Some(dir)) = parents.find(path.parent().as_ref()) else {
         return false;
@@ -538,7 +539,7 @@ fn holds(shared: &Shared, parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
     }
     match entry::content_of(&*dir, path.file_name(), &[*size]) {
         Ok(Some((Some(content), facts))) if content == *hash => {
-            shared.seen.note(path, content, facts);
+            context.hashes.note(path, content, facts);
             true
         }
         _ => false,

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use obsync_core::StoreError;
 use obsync_private::{Access, Folder, LockError, try_lock};
 
+use super::error::{Action, ErrorContext};
 use super::root::Root;
-use super::site::{Action, Site};
 use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
 /// The file in [`OWN_FOLDER`].
@@ -45,18 +45,18 @@ impl FolderLock {
                 Ok(Some(lock))
             }
             Err(LockError::Held) => {
-                Err(StoreError::Locked { location: held_by(&root.site, name_in(&mut file)) })
+                Err(StoreError::Locked { location: held_by(&root.errors, name_in(&mut file)) })
             }
             // The state's lock keeps out other runs with the same home.
             Err(LockError::NoLocks(error)) => {
                 tracing::warn!(
                     "the file system of {} refuses locks ({error}), so that nothing keeps out a run on another computer or \
                      with another home; do not let two of them pull to it at once",
-                    root.site.location()
+                    root.errors.location()
                 );
                 Ok(None)
             }
-            Err(LockError::Other(error)) => Err(root.site.root_error(Action::Read, error)),
+            Err(LockError::Other(error)) => Err(root.errors.root_error(Action::Read, error)),
         }
     }
 
@@ -100,8 +100,8 @@ fn open(root: &Root, access: Access) -> Result<Option<File>, StoreError> {
         make_private(root, &root.dir, OWN_FOLDER)?;
     }
     let failed = |error: io::Error| match error.raw_os_error() {
-        Some(_) => root.site.root_error(Action::Write, error),
-        None => root.site.unavailable(&format!("it cannot be locked: {error}")),
+        Some(_) => root.errors.root_error(Action::Write, error),
+        None => root.errors.unavailable(&format!("it cannot be locked: {error}")),
     };
     let dir = match own_folder(root)? {
         Own::Private(dir) => dir,
@@ -111,20 +111,20 @@ fn open(root: &Root, access: Access) -> Result<Option<File>, StoreError> {
                 tracing::warn!(
                     "{OWN_FOLDER} in {} belongs to another user, or can be written by others, so that nothing keeps two \
                      runs with different homes apart; remove it",
-                    root.site.location()
+                    root.errors.location()
                 );
             }
             return Ok(None);
         }
     };
     let handle = dir.into_std_file().into();
-    let folder = Folder::of(handle, root.site.path().join(OWN_FOLDER));
+    let folder = Folder::of(handle, root.errors.path().join(OWN_FOLDER));
     folder.file(FILE, access).map(|opened| opened.map(|opened| opened.file)).map_err(failed)
 }
 
 /// The destination with who holds its lock, as far as a file says that.
-pub(super) fn held(root: &Root) -> String {
-    held_by(&root.site, holder(root))
+pub(super) fn location_with_holder(root: &Root) -> String {
+    held_by(&root.errors, holder(root))
 }
 
 /// Who holds the lock, as far as its file says that.
@@ -132,10 +132,10 @@ pub(super) fn holder(root: &Root) -> Option<String> {
     name_in(&mut open(root, Access::Read).ok().flatten()?)
 }
 
-fn held_by(site: &Site, holder: Option<String>) -> String {
+fn held_by(errors: &ErrorContext, holder: Option<String>) -> String {
     match holder {
-        Some(holder) => format!("{} (held by {holder})", site.location()),
-        None => site.location(),
+        Some(holder) => format!("{} (held by {holder})", errors.location()),
+        None => errors.location(),
     }
 }
 

@@ -6,9 +6,9 @@ use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
 
 use rustix::io::Errno;
 
+use super::error::Action;
 use super::own_file;
 use super::root::Root;
-use super::site::Action;
 use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
 /// The marker's file in [`OWN_FOLDER`].
@@ -30,12 +30,12 @@ pub(super) fn read(root: &Root) -> Result<MarkerFound, StoreError> {
         Err(error) if is_of_the_file(&error) => {
             return Ok(MarkerFound::Damaged { reason: error.to_string() });
         }
-        Err(error) => return Err(root.site.error(Action::Read, &format!("{OWN_FOLDER}/{FILE}"), error)),
+        Err(error) => return Err(root.errors.error(Action::Read, &format!("{OWN_FOLDER}/{FILE}"), error)),
     };
     match Marker::from_text(&text) {
         Ok(marker) => Ok(MarkerFound::Marker { marker, tag: None }),
         Err(error @ MarkerError::Newer { .. }) => {
-            Err(root.site.unavailable(&format!("its marker {OWN_FOLDER}/{FILE}: {error}")))
+            Err(root.errors.unavailable(&format!("its marker {OWN_FOLDER}/{FILE}: {error}")))
         }
         Err(MarkerError::Damaged { reason }) => Ok(MarkerFound::Damaged { reason }),
     }
@@ -50,11 +50,11 @@ fn is_of_the_file(error: &io::Error) -> bool {
 
 /// Writes the marker durably. `None`: nobody's own folder is there to have it.
 pub(super) fn write(root: &Root, marker: &Marker) -> Result<Option<Marked>, StoreError> {
-    let text = marker.to_text().map_err(|error| root.site.unavailable(&format!("its marker: {error}")))?;
+    let text = marker.to_text().map_err(|error| root.errors.unavailable(&format!("its marker: {error}")))?;
     make_private(root, &root.dir, OWN_FOLDER)?;
     let own = match own_folder(root)? {
         Own::Private(own) => own,
-        Own::Absent => return Err(root.site.unavailable("it was removed while obsync was working")),
+        Own::Absent => return Err(root.errors.unavailable("it was removed while obsync was working")),
         Own::Foreign => return Ok(None),
     };
     match own_file::write(root, &own, FILE, &text) {
@@ -62,10 +62,10 @@ pub(super) fn write(root: &Root, marker: &Marker) -> Result<Option<Marked>, Stor
         Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ISDIR)) => {
             tracing::warn!(
                 "{OWN_FOLDER}/{FILE} in {} is a folder, so that the destination cannot be marked; remove it",
-                root.site.location()
+                root.errors.location()
             );
             Ok(None)
         }
-        Err(error) => Err(root.site.root_error(Action::Write, error)),
+        Err(error) => Err(root.errors.root_error(Action::Write, error)),
     }
 }

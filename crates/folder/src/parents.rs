@@ -9,8 +9,8 @@ use obsync_protocol::VaultPath;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::error::{Action, is_escape, is_missing};
 use super::root::{Root, device};
-use super::site::{Action, is_escape, is_missing};
 
 /// How many folders are kept open at most. A vault's files come roughly folder by folder.
 const KEPT: usize = 64;
@@ -38,7 +38,7 @@ impl<'a> Parents<'a> {
         match self.open(folder) {
             Ok(dir) => Ok(Some(dir)),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(self.root.site.error(Action::Read, text(folder), error)),
+            Err(error) => Err(self.root.errors.error(Action::Read, text(folder), error)),
         }
     }
 
@@ -58,9 +58,9 @@ impl<'a> Parents<'a> {
             (Err(error), None) => error,
         };
         if is_escape(&error) {
-            return Err(self.root.site.leads_out(path.as_str()));
+            return Err(self.root.errors.leads_out(path.as_str()));
         }
-        Err(self.root.site.error(Action::Read, text(folder), error))
+        Err(self.root.errors.error(Action::Read, text(folder), error))
     }
 
     /// Forgets the handles of a folder and of what is below it, because it was removed or renamed.
@@ -75,14 +75,14 @@ impl<'a> Parents<'a> {
             Ok(()) => self.root.touched(above.as_ref()),
             Err(Errno::EXIST) => {}
             Err(error @ (Errno::ACCESS | Errno::PERM)) if above.is_none() => {
-                return Err(self.root.site.root_error(Action::MakeFolder, error));
+                return Err(self.root.errors.root_error(Action::MakeFolder, error));
             }
-            Err(error) => return Err(self.root.site.error(Action::MakeFolder, folder.as_str(), error)),
+            Err(error) => return Err(self.root.errors.error(Action::MakeFolder, folder.as_str(), error)),
         }
         self.open(Some(folder)).map_err(|error| match Errno::from_io_error(&error) {
             // Something has the name and cannot be entered: a link to nowhere.
             Some(Errno::NOENT | Errno::NOTDIR) => self.in_the_way(folder, path),
-            _ => self.root.site.error(Action::MakeFolder, folder.as_str(), error),
+            _ => self.root.errors.error(Action::MakeFolder, folder.as_str(), error),
         })
     }
 

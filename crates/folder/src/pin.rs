@@ -7,9 +7,9 @@ use obsync_protocol::limits;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::error::Action;
 use super::own_file;
 use super::root::Root;
-use super::site::Action;
 use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
 /// The pin's file in [`OWN_FOLDER`].
@@ -47,7 +47,7 @@ pub(super) fn read(root: &Root) -> Result<FolderPin, StoreError> {
         Own::Foreign => return Ok(if may_hide_pin(root) { FolderPin::Hidden } else { FolderPin::None }),
     };
     let unreadable = |reason: &str| {
-        root.site.unavailable(&format!(
+        root.errors.unavailable(&format!(
             "its file {OWN_FOLDER}/{FILE}, which says how the vault was encrypted, cannot be used: {reason}. Restore the file \
              from a copy; docs/SEMANTICS.md (\"Encryption that changes\") says what else can be done"
         ))
@@ -77,18 +77,18 @@ fn may_hide_pin(root: &Root) -> bool {
 
 /// Writes the pin durably, in place of the one before it.
 pub(super) fn write(root: &Root, pin: &Pin) -> Result<(), StoreError> {
-    let text = pin.to_text().map_err(|error| root.site.unavailable(&format!("its pin: {error}")))?;
+    let text = pin.to_text().map_err(|error| root.errors.unavailable(&format!("its pin: {error}")))?;
     make_private(root, &root.dir, OWN_FOLDER)?;
     let own = match own_folder(root)? {
         Own::Private(own) => own,
-        Own::Absent => return Err(root.site.unavailable("it was removed while obsync was working")),
+        Own::Absent => return Err(root.errors.unavailable("it was removed while obsync was working")),
         Own::Foreign => {
             tracing::warn!(
                 "how the vault is encrypted is not written down in {}: {OWN_FOLDER} in it is not obsync's alone",
-                root.site.location()
+                root.errors.location()
             );
             return Ok(());
         }
     };
-    own_file::write(root, &own, FILE, &text).map_err(|error| root.site.root_error(Action::Write, error))
+    own_file::write(root, &own, FILE, &text).map_err(|error| root.errors.root_error(Action::Write, error))
 }

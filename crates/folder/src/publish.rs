@@ -20,14 +20,14 @@ use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::context::Context;
 use super::entry::{Facts, Kind, content_of, look, moment, open_to_flush, set_entry_time};
+use super::error::{Action, again};
 use super::exchange::Replaced;
 use super::parents::Parents;
 use super::rename::rename_new;
 use super::rights;
 use super::root::Root;
-use super::shared::Shared;
-use super::site::{Action, again};
 use super::staging::StagingFolder;
 use super::steps::Step;
 use super::transplant::{Part, sweep, transplant};
@@ -41,20 +41,21 @@ const FLUSHERS: usize = 8;
 type Answer = Result<Published, PublishFailure>;
 
 /// Publishes a batch. The answers are in its order.
-pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answer> {
+pub(super) fn publish(context: &Context, mut batch: Vec<Publication>) -> Vec<Answer> {
     if batch.is_empty() {
         return Vec::new();
     }
-    let mut unwritten = shared.held.settle(batch.iter_mut().map(staged_in));
+    let mut unwritten = context.write_buffer.write_out(batch.iter_mut().map(staged_in));
+    context.make_copies(&mut batch, &mut unwritten);
     if let Some(fatal) = unwritten.values().find(|error| error.is_fatal()) {
         return fail_all(batch, fatal);
     }
-    let (root, staging) = match prepare(shared, &batch) {
+    let (root, staging) = match prepare(context, &batch) {
         Ok(ready) => ready,
         Err(error) => return fail_all(batch, &error),
     };
     let mut publisher =
-        Publisher { shared, root: &root, staging, parents: Parents::new(&root), swept: HashSet::new() };
+        Publisher { context, root: &root, staging, parents: Parents::new(&root), swept: HashSet::new() };
     let mut fatal: Option<StoreError> = None;
     let mut results: Vec<_> = batch.iter().map(|_| Ok(Published::default())).collect();
     for index in by_folder(&batch) {
@@ -71,13 +72,13 @@ pub(super) fn publish(shared: &Shared, mut batch: Vec<Publication>) -> Vec<Answe
         results[index] = result;
     }
     let staging = publisher.staging.clone();
-    let flushed = shared.early.flush_all(|| root.flush());
-    shared.steps.reach(Step::Flushed, None);
+    let flushed = context.flushes.flush_all(|| root.flush());
+    context.steps.reach(Step::Flushed, None);
     // Whether that went well or not: what came out may be a user's text.
     if let Some(staging) = staging {
-        shared.settle_taken(&root, &staging);
+        context.release_taken(&root, &staging);
     }
-    let flushed = flushed.inspect_err(|_| distrust(shared));
+    let flushed = flushed.inspect_err(|_| distrust(context));
     let answer = |(publication, result)| match (result, &flushed) {
         (Ok(published), Ok(())) => Ok(published),
         (Ok(_), Err(error)) => {
@@ -108,38 +109,40 @@ pub(super) fn fail_all(batch: Vec<Publication>, error: &StoreError) -> Vec<Answe
 
 /// Opens what is needed and flushes the content of the staged files.
 fn prepare(
-    shared: &Shared,
+    context: &Context,
     batch: &[Publication],
 ) -> Result<(Arc<Root>, Option<Arc<StagingFolder>>), StoreError> {
-    let root = shared.make_root()?;
+    let root = context.make_root()?;
     let staged: Vec<&Staged> = batch.iter().filter_map(|publication| publication.content.staged()).collect();
     if staged.is_empty() {
         return Ok((root, None));
     }
-    let staging = shared.staging_folder()?;
+    let staging = context.staging_folder()?;
     let flushed = match root.unsynced.each_file() {
         true => flush_files(&root, &staging.dir, &staged),
         false => {
             let names = staged.iter().map(|staged| staged.handle.as_str());
-            shared.early.make_durable(names, || root.flush())
+            context.flushes.make_durable(names, || root.flush())
         }
     };
-    flushed.inspect_err(|_| distrust(shared))?;
-    shared.steps.reach(Step::Prepared, None);
+    flushed.inspect_err(|_| distrust(context))?;
+    context.steps.reach(Step::Prepared, None);
     Ok((root, Some(staging)))
 }
 
 /// Discards what is staged after a flush failed. The system says once that it lost something, not what; reading would show
 /// the content from memory. So nothing that is staged can be trusted.
-fn distrust(shared: &Shared) {
-    shared
+fn distrust(context: &Context) {
+    context
         .discard_staged()
         .unwrap_or_else(|error| tracing::warn!(%error, "what was staged cannot be discarded"));
 }
 
-fn staged_in(publication: &mut Publication) -> Option<&mut Staged> {
+/// What is staged for a publication, and whether it stays so for others.
+fn staged_in(publication: &mut Publication) -> Option<(&mut Staged, bool)> {
     match &mut publication.content {
-        PublicationContent::Staged(staged) => Some(staged),
+        PublicationContent::Staged(staged) => Some((staged, false)),
+        PublicationContent::CopyOfStaged(staged) => Some((staged, true)),
         PublicationContent::InPlace { .. } => None,
     }
 }
@@ -159,9 +162,9 @@ fn flush_files(root: &Root, dir: &Dir, staged: &[&Staged]) -> Result<(), StoreEr
 /// Flushes one file. One that is not there fails later, by itself.
 fn flush_file(root: &Root, dir: &Dir, name: &str, path: &VaultPath) -> Result<(), StoreError> {
     match open_to_flush(dir, name) {
-        Ok(Some(file)) => file.sync_all().map_err(|error| root.site.root_error(Action::Flush, error)),
+        Ok(Some(file)) => file.sync_all().map_err(|error| root.errors.root_error(Action::Flush, error)),
         Ok(None) => Ok(()),
-        Err(error) => Err(root.site.error(Action::Read, path.as_str(), error)),
+        Err(error) => Err(root.errors.error(Action::Read, path.as_str(), error)),
     }
 }
 
@@ -178,7 +181,7 @@ enum Occupant {
 }
 
 struct Publisher<'a> {
-    shared: &'a Shared,
+    context: &'a Context,
     root: &'a Root,
     staging: Option<Arc<StagingFolder>>,
     parents: Parents<'a>,
@@ -188,13 +191,13 @@ struct Publisher<'a> {
 
 impl Publisher<'_> {
     fn publish(&mut self, publication: &Publication) -> Result<Published, StoreError> {
-        self.shared.admit(publication.path())?;
+        self.context.admit(publication.path())?;
         match (&publication.content, self.staging.clone()) {
             (PublicationContent::Staged(staged), Some(staging)) => {
                 self.place(&staging, staged, publication.expect.content())
             }
-            (PublicationContent::Staged(staged), None) => {
-                Err(self.root.site.not_found(Action::Place, staged.path.as_str()))
+            (PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged), _) => {
+                Err(self.root.errors.not_found(Action::Place, staged.path.as_str()))
             }
             (PublicationContent::InPlace { path, meta }, _) => self.touch(path, meta),
         }
@@ -203,32 +206,37 @@ impl Publisher<'_> {
     /// Sets the times of a file that has the content already. One that was changed since that was found out is left alone.
     fn touch(&mut self, path: &VaultPath, meta: &FileMeta) -> Result<Published, StoreError> {
         let folder = path.parent();
-        let missing = || self.root.site.not_found(Action::SetTimes, path.as_str());
+        let missing = || self.root.errors.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
-        match self.settle_seen(&dir, path, meta) {
+        match self.adopt_unchanged(&dir, path, meta) {
             Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path, meta) }),
             Ok(None) => Err(StoreError::ContentNeeded {
                 path: path.as_str().to_owned(),
-                location: self.root.site.location(),
+                location: self.root.errors.location(),
                 reason: "the file there was changed meanwhile".to_owned(),
             }),
             // Another user's file, which has the content: that is what counts.
             Err(StoreError::PermissionDenied { .. }) => {
-                self.shared.untimed.store(true, Ordering::Relaxed);
+                self.context.untimed.store(true, Ordering::Relaxed);
                 Ok(Published::default())
             }
             Err(error) => Err(error),
         }
     }
 
-    /// [Settles](Self::settle) a file that had the content when it was looked at, or has it still. `None`: it has not.
-    fn settle_seen(&self, dir: &Dir, path: &VaultPath, meta: &FileMeta) -> Result<Option<()>, StoreError> {
-        let (site, name) = (&self.root.site, path.file_name());
-        let missing = || site.not_found(Action::SetTimes, path.as_str());
-        let mut seen = self.shared.seen.take(path, meta.hash);
+    /// [Adopts](Self::adopt) a file that had the content when it was looked at, or has it still. `None`: it has not.
+    fn adopt_unchanged(
+        &self,
+        dir: &Dir,
+        path: &VaultPath,
+        meta: &FileMeta,
+    ) -> Result<Option<()>, StoreError> {
+        let (errors, name) = (&self.root.errors, path.file_name());
+        let missing = || errors.not_found(Action::SetTimes, path.as_str());
+        let mut seen = self.context.hashes.take(path, meta.hash);
         for _ in 0..ATTEMPTS {
             let found =
-                look(dir, name).map_err(|error| site.error(Action::SetTimes, path.as_str(), error))?;
+                look(dir, name).map_err(|error| errors.error(Action::SetTimes, path.as_str(), error))?;
             let found = found.filter(|facts| facts.kind == Kind::File).ok_or_else(missing)?;
             let facts = match seen.take().filter(|seen| found.is_still(seen)) {
                 Some(seen) => seen,
@@ -236,10 +244,10 @@ impl Publisher<'_> {
                     Ok(Some((content, facts))) if content == Some(meta.hash) => facts,
                     Ok(Some(_)) => return Ok(None),
                     Ok(None) => return Err(missing()),
-                    Err(error) => return Err(site.error(Action::Read, path.as_str(), error)),
+                    Err(error) => return Err(errors.error(Action::Read, path.as_str(), error)),
                 },
             };
-            if self.settle(dir, path, meta, facts)? {
+            if self.adopt(dir, path, meta, facts)? {
                 return Ok(Some(()));
             }
         }
@@ -248,8 +256,8 @@ impl Publisher<'_> {
 
     /// Gives a file that is in place its times, if it has others, and counts it as changed. Tells whether it still is that
     /// file.
-    fn settle(&self, dir: &Dir, path: &VaultPath, meta: &FileMeta, facts: Facts) -> Result<bool, StoreError> {
-        let failed = |error| self.root.site.error(Action::SetTimes, path.as_str(), error);
+    fn adopt(&self, dir: &Dir, path: &VaultPath, meta: &FileMeta, facts: Facts) -> Result<bool, StoreError> {
+        let failed = |error| self.root.errors.error(Action::SetTimes, path.as_str(), error);
         if !look(dir, path.file_name()).map_err(failed)?.is_some_and(|found| found.is_still(&facts)) {
             return Ok(false);
         }
@@ -291,7 +299,7 @@ impl Publisher<'_> {
             }
             match self.rename(&source, staged, dir, replace.take()) {
                 Ok(()) => {
-                    self.shared.steps.reach(Step::Placed, Some(&staged.path));
+                    self.context.steps.reach(Step::Placed, Some(&staged.path));
                     return Ok(());
                 }
                 Err(Errno::EXIST | Errno::ISDIR) => {}
@@ -299,7 +307,7 @@ impl Publisher<'_> {
                     source.part = Some(self.transplant(staging, staged, dir)?);
                     continue;
                 }
-                Err(error) => return Err(self.root.site.error(Action::Place, staged.path.as_str(), error)),
+                Err(error) => return Err(self.root.errors.error(Action::Place, staged.path.as_str(), error)),
             }
             match self.judge(dir, staged, replaces)? {
                 Occupant::Gone => {}
@@ -307,7 +315,7 @@ impl Publisher<'_> {
                     let content = replaces.map_or(staged.meta.hash, |known| known.hash);
                     replace = Some(Replaced { facts, content });
                 }
-                Occupant::Same(facts) => match self.settle(dir, &staged.path, &staged.meta, facts) {
+                Occupant::Same(facts) => match self.adopt(dir, &staged.path, &staged.meta, facts) {
                     Ok(true) => {
                         staging.remove_file(&staged.handle);
                         return Ok(());
@@ -319,7 +327,9 @@ impl Publisher<'_> {
                     }
                     Err(error) => return Err(error),
                 },
-                Occupant::Foreign(found) => return Err(self.root.site.changed(staged.path.as_str(), found)),
+                Occupant::Foreign(found) => {
+                    return Err(self.root.errors.changed(staged.path.as_str(), found));
+                }
             }
         }
         Err(self.busy(&staged.path))
@@ -335,38 +345,38 @@ impl Publisher<'_> {
     ) -> rustix::io::Result<()> {
         let name = staged.path.file_name();
         let Some(replace) = replace else { return source.rename(dir, name, None) };
-        self.shared.steps.reach(Step::Compared, Some(&staged.path));
+        self.context.steps.reach(Step::Compared, Some(&staged.path));
         if look(dir, name)? != Some(replace.facts) {
             return source.rename(dir, name, None);
         }
-        if source.part.is_none() && self.shared.exchanges() {
+        if source.part.is_none() && self.context.exchanges() {
             let staging = source.staging;
-            match self.shared.exchange(staging, source.handle, dir, &staged.path, replace) {
+            match self.context.exchange(staging, source.handle, dir, &staged.path, replace) {
                 Err(Errno::OPNOTSUPP) => {}
                 exchanged => return exchanged,
             }
         }
-        if !self.shared.options.trash {
+        if !self.context.options.trash {
             return source.rename(dir, name, Some(replace.facts));
         }
-        let kept = self.shared.copy_to_trash(self.root, dir, &staged.path, replace);
+        let kept = self.context.copy_to_trash(self.root, dir, &staged.path, replace);
         let facts = kept.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         source.rename(dir, name, facts)
     }
 
     fn busy(&self, path: &VaultPath) -> StoreError {
         let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another program keeps changing it");
-        self.root.site.error(Action::Place, path.as_str(), busy)
+        self.root.errors.error(Action::Place, path.as_str(), busy)
     }
 
     /// Gives a staged file the rights of the one that it is about to replace.
     fn take_over_rights(&self, source: &Source<'_>, dir: &Dir, staged: &Staged) -> Result<(), StoreError> {
-        let failed = |error| self.root.site.error(Action::Place, staged.path.as_str(), error);
+        let failed = |error| self.root.errors.error(Action::Place, staged.path.as_str(), error);
         let (from, handle) = source.place();
         let Some(file) = open_to_flush(from, handle).map_err(failed)? else { return Ok(()) };
         rights::take_over(dir, staged.path.file_name(), &file).map_err(failed)?;
         match self.root.unsynced.each_file() {
-            true => file.sync_all().map_err(|error| self.root.site.root_error(Action::Flush, error)),
+            true => file.sync_all().map_err(|error| self.root.errors.root_error(Action::Flush, error)),
             false => Ok(()),
         }
     }
@@ -379,7 +389,7 @@ impl Publisher<'_> {
         replaces: Option<KnownContent>,
     ) -> Result<Occupant, StoreError> {
         let (path, name) = (&staged.path, staged.path.file_name());
-        let failed = |error: Errno| self.root.site.error(Action::Place, path.as_str(), error);
+        let failed = |error: Errno| self.root.errors.error(Action::Place, path.as_str(), error);
         match look(dir, name).map_err(failed)?.map(|facts| facts.kind) {
             None => Ok(Occupant::Gone),
             Some(Kind::Foreign) => Ok(Occupant::Foreign(None)),
@@ -416,11 +426,11 @@ impl Publisher<'_> {
         staged: &Staged,
         dir: &Arc<Dir>,
     ) -> Result<Part, StoreError> {
-        let site = &self.root.site;
+        let errors = &self.root.errors;
         if self.swept.insert(staged.path.parent()) {
-            sweep(dir).map_err(|error| site.error(Action::List, staged.path.as_str(), error))?;
+            sweep(dir).map_err(|error| errors.error(Action::List, staged.path.as_str(), error))?;
         }
-        transplant(site, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())
+        transplant(errors, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())
     }
 }
 

@@ -5,17 +5,17 @@ use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::context::{Context, is_own};
 use super::entry::{Kind, content_of, look};
+use super::error::Action;
 use super::exchange::{Replaced, remove_after_a_look};
 use super::parents::Parents;
 use super::root::Root;
-use super::shared::{Shared, is_own};
-use super::site::Action;
 use super::steps::Step;
 
 /// Removes one file if its content is what obsync wrote: it is taken out of its place, compared, and gone with the next flush.
 pub(super) fn remove_file(
-    shared: &Shared,
+    context: &Context,
     root: &Root,
     parents: &mut Parents<'_>,
     file: &Removable,
@@ -28,7 +28,7 @@ pub(super) fn remove_file(
     let Some(dir) = parents.find(folder.as_ref())? else {
         return Ok(Removal::Missing);
     };
-    let failed = |error: std::io::Error| root.site.error(Action::Remove, path.as_str(), error);
+    let failed = |error: std::io::Error| root.errors.error(Action::Remove, path.as_str(), error);
     match look(&*dir, name).map_err(|error| failed(error.into()))? {
         None => return Ok(Removal::Missing),
         // A file of another size is not worth reading.
@@ -41,10 +41,10 @@ pub(super) fn remove_file(
     if content != Some(file.content.hash) {
         return Ok(Removal::Kept);
     }
-    shared.steps.reach(Step::ToBeRemoved, Some(path));
+    context.steps.reach(Step::ToBeRemoved, Some(path));
     let expected = Replaced { facts, content: file.content.hash };
-    let removed = match shared.staging_folder() {
-        Ok(staging) => shared.take_out(root, &staging, &dir, path, expected),
+    let removed = match context.staging_folder() {
+        Ok(staging) => context.take_out(root, &staging, &dir, path, expected),
         // To remove is what makes room on a full disk.
         Err(error) => {
             tracing::debug!(%error, "there is no staging folder to take a file out to");
@@ -54,8 +54,8 @@ pub(super) fn remove_file(
     let removed = match removed {
         // Staging is in another file system, or has a file that came out of this place before and is not judged yet.
         Err(Errno::XDEV | Errno::EXIST) => {
-            let facts = match shared.options.trash {
-                true => shared.copy_to_trash(root, &dir, path, expected).map_err(failed)?,
+            let facts = match context.options.trash {
+                true => context.copy_to_trash(root, &dir, path, expected).map_err(failed)?,
                 false => Some(facts),
             };
             facts.map_or(Ok(false), |facts| remove_after_a_look(&dir, name, &facts))
@@ -91,6 +91,6 @@ pub(super) fn remove_folder(
         }
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(true),
         Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
-        Err(error) => Err(root.site.error(Action::Remove, folder.as_str(), error)),
+        Err(error) => Err(root.errors.error(Action::Remove, folder.as_str(), error)),
     }
 }

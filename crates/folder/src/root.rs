@@ -11,8 +11,8 @@ use obsync_private::Access;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::error::{Action, ErrorContext, is_missing};
 use super::lock::FolderLock;
-use super::site::{Action, Site, is_missing};
 use super::sync::{Durability, Unsynced};
 use super::{FolderOptions, file_system};
 use obsync_core::blocking as mutex;
@@ -23,7 +23,7 @@ pub(super) const COMMON_NAME_MAX: usize = 255;
 /// An open destination. Paths are resolved beneath its handle and nowhere else.
 #[derive(Debug)]
 pub(super) struct Root {
-    pub(super) site: Site,
+    pub(super) errors: ErrorContext,
     /// The folder, as the parent of what lies in it.
     pub(super) dir: Arc<Dir>,
     /// The same open file, for what a [`Dir`] does not do: locking and flushing.
@@ -40,19 +40,23 @@ pub(super) struct Root {
 
 impl Root {
     /// Opens the folder; `None` when there is none.
-    pub(super) fn open(site: &Site, dest: &Path, options: FolderOptions) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open(
+        errors: &ErrorContext,
+        dest: &Path,
+        options: FolderOptions,
+    ) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = match rustix::fs::open(dest, flags, Mode::empty()) {
             Ok(handle) => File::from(handle),
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::NOTDIR) => return Err(site.unavailable(&not_a_folder(dest))),
+            Err(Errno::NOTDIR) => return Err(errors.unavailable(&not_a_folder(dest))),
             Err(Errno::ACCESS | Errno::PERM) => {
-                return Err(site.unavailable("no permission to read it; check its owner and mode"));
+                return Err(errors.unavailable("no permission to read it; check its owner and mode"));
             }
-            Err(error) => return Err(site.root_error(Action::Read, error)),
+            Err(error) => return Err(errors.root_error(Action::Read, error)),
         };
-        let facts = rustix::fs::fstat(&handle).map_err(|error| site.root_error(Action::Read, error))?;
-        let clone = handle.try_clone().map_err(|error| site.root_error(Action::Read, error))?;
+        let facts = rustix::fs::fstat(&handle).map_err(|error| errors.root_error(Action::Read, error))?;
+        let clone = handle.try_clone().map_err(|error| errors.root_error(Action::Read, error))?;
         let told = || rustix::fs::fstatvfs(&handle).map_or(0, |told| told.f_namemax);
         let name_max = options.name_max.unwrap_or_else(|| longest_name(told()));
         let durability = match file_system::is_flushed_by_file(&handle) {
@@ -60,7 +64,7 @@ impl Root {
             false => options.durability,
         };
         Ok(Some(Root {
-            site: site.clone(),
+            errors: errors.clone(),
             dir: Arc::new(Dir::from_std_file(clone)),
             device: device(&facts),
             handle,
@@ -72,7 +76,7 @@ impl Root {
     }
 
     /// Makes the folder with its parents.
-    pub(super) fn create(site: &Site, dest: &Path) -> Result<(), StoreError> {
+    pub(super) fn create(errors: &ErrorContext, dest: &Path) -> Result<(), StoreError> {
         let missing: Vec<PathBuf> = dest
             .ancestors()
             .take_while(|above| {
@@ -82,11 +86,11 @@ impl Root {
             .collect();
         DirBuilder::new().recursive(true).create(dest).map_err(|error| {
             match Errno::from_io_error(&error) {
-                Some(Errno::NOTDIR | Errno::EXIST) => site.unavailable(&not_a_folder(dest)),
-                Some(Errno::ACCESS | Errno::PERM) => site.unavailable(
+                Some(Errno::NOTDIR | Errno::EXIST) => errors.unavailable(&not_a_folder(dest)),
+                Some(Errno::ACCESS | Errno::PERM) => errors.unavailable(
                     "no permission to create it; check the owner and mode of the folder above it",
                 ),
-                _ => site.root_error(Action::MakeFolder, error),
+                _ => errors.root_error(Action::MakeFolder, error),
             }
         })?;
         for folder in missing {

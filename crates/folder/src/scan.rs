@@ -18,9 +18,9 @@ use obsync_core::{LocalTree, ScanInput, StoreError, Unknown, UnknownCause};
 use rustix::fs::{AtFlags, CWD};
 
 use self::walk::{Walk, open_folder};
+use crate::context::Context;
+use crate::error::Action;
 use crate::root::{Root, device};
-use crate::shared::Shared;
-use crate::site::Action;
 
 pub(super) use self::open::open;
 
@@ -28,34 +28,34 @@ pub(super) use self::open::open;
 const THREADS: usize = 4;
 
 /// Looks through the destination. Whoever sets `stop` wants no answer any more.
-pub(super) fn scan(shared: &Shared, input: &ScanInput, stop: &AtomicBool) -> Result<LocalTree, StoreError> {
-    let Some(root) = shared.root()? else {
+pub(super) fn scan(context: &Context, input: &ScanInput, stop: &AtomicBool) -> Result<LocalTree, StoreError> {
+    let Some(root) = context.root()? else {
         let why = UnknownCause::Unreadable { reason: "it is not there".to_owned() };
         return Ok(LocalTree { unknown: vec![Unknown { path: String::new(), why }], ..LocalTree::default() });
     };
-    check_place(shared, &root)?;
+    check_place(context, &root)?;
     let was_in_flux = is_in_flux(&root);
     let threads = available_parallelism().map_or(THREADS, usize::from).clamp(2, THREADS);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|number| format!("scan-{number}"))
         .build()
-        .map_err(|error| shared.site.unavailable(&format!("it cannot be looked through: {error}")))?;
+        .map_err(|error| context.errors.unavailable(&format!("it cannot be looked through: {error}")))?;
     let mut tree = pool.install(|| Walk::new(&root, input, stop).run())?;
     tree.is_in_flux = was_in_flux || is_in_flux(&root);
     // Nothing of it is true if another disk is there now.
-    check_place(shared, &root)?;
+    check_place(context, &root)?;
     Ok(tree)
 }
 
 /// Makes sure that the open folder is the one that the destination's name leads to: it may have been unmounted or replaced.
-fn check_place(shared: &Shared, root: &Root) -> Result<(), StoreError> {
-    let failed = |error| root.site.root_error(Action::Read, error);
+fn check_place(context: &Context, root: &Root) -> Result<(), StoreError> {
+    let failed = |error| root.errors.root_error(Action::Read, error);
     let open = rustix::fs::fstat(&root.handle).map_err(failed)?;
-    let there = rustix::fs::statat(CWD, &shared.dest, AtFlags::empty());
+    let there = rustix::fs::statat(CWD, &context.dest, AtFlags::empty());
     match there {
         Ok(there) if (device(&there), there.st_ino) == (device(&open), open.st_ino) => Ok(()),
-        _ => Err(root.site.unavailable(
+        _ => Err(root.errors.unavailable(
             "it was moved, unmounted or replaced while obsync was working; put it back and run the same command again",
         )),
     }

@@ -20,9 +20,9 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::entry::{has_content, look, set_entry_time};
+use super::error::{Action, ErrorContext};
 use super::exchange::is_taken;
 use super::root::Root;
-use super::site::{Action, Site};
 use super::trash::TRASH;
 
 /// The folder at the root that is obsync's own.
@@ -120,7 +120,7 @@ pub(super) struct StagingFolder {
     pub(super) dir: Dir,
     /// Its name in the root, if it is not the usual one.
     elsewhere: Option<String>,
-    site: Site,
+    errors: ErrorContext,
     counter: AtomicU64,
 }
 
@@ -154,20 +154,20 @@ impl StagingFolder {
     }
 
     fn make_elsewhere(root: &Root) -> Result<Self, StoreError> {
-        let random = obsync_private::random_name().ok_or_else(|| root.site.unavailable(NO_RANDOM))?;
+        let random = obsync_private::random_name().ok_or_else(|| root.errors.unavailable(NO_RANDOM))?;
         let name = format!("{ELSEWHERE}{random}");
         tracing::warn!("{OWN_FOLDER} is open to other users and left alone; files are staged in {name}");
         rustix::fs::mkdirat(&root.dir, &name, Mode::from_raw_mode(0o700))
-            .map_err(|error| root.site.root_error(Action::Write, error))?;
+            .map_err(|error| root.errors.root_error(Action::Write, error))?;
         match open_judged(root, &root.dir, &name)? {
             Own::Private(dir) => Ok(Self::new(root, dir, Some(name))),
-            Own::Foreign => Err(root.site.unavailable(OPEN_TO_ALL)),
-            Own::Absent => Err(root.site.unavailable(REMOVED)),
+            Own::Foreign => Err(root.errors.unavailable(OPEN_TO_ALL)),
+            Own::Absent => Err(root.errors.unavailable(REMOVED)),
         }
     }
 
     fn open_elsewhere(root: &Root) -> Result<Option<Self>, StoreError> {
-        let failed = |error| root.site.root_error(Action::List, error);
+        let failed = |error| root.errors.root_error(Action::List, error);
         for entry in root.dir.entries().map_err(failed)? {
             let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
             if name != OWN_FOLDER
@@ -181,7 +181,7 @@ impl StagingFolder {
     }
 
     fn new(root: &Root, dir: Dir, elsewhere: Option<String>) -> Self {
-        StagingFolder { dir, elsewhere, site: root.site.clone(), counter: AtomicU64::new(1) }
+        StagingFolder { dir, elsewhere, errors: root.errors.clone(), counter: AtomicU64::new(1) }
     }
 
     /// The folder that the trash is in.
@@ -214,11 +214,11 @@ impl StagingFolder {
                 Err(Errno::EXIST) => {
                     name = format!("{content}-{}", self.counter.fetch_add(1, Ordering::Relaxed));
                 }
-                Err(Errno::NOENT) => return Err(self.site.unavailable(REMOVED)),
+                Err(Errno::NOENT) => return Err(self.errors.unavailable(REMOVED)),
                 Err(error @ (Errno::ACCESS | Errno::PERM)) => {
-                    return Err(self.site.root_error(Action::Write, error));
+                    return Err(self.errors.root_error(Action::Write, error));
                 }
-                Err(error) => return Err(self.site.error(Action::Write, path.as_str(), error)),
+                Err(error) => return Err(self.errors.error(Action::Write, path.as_str(), error)),
             }
         }
     }
@@ -226,7 +226,7 @@ impl StagingFolder {
     /// Whether the file of this name is complete; then its times are set. If not it is removed.
     pub(super) fn check(&self, name: &str, path: &VaultPath, meta: &FileMeta) -> Result<bool, StoreError> {
         if has_content(&self.dir, name, meta.hash, meta.size).unwrap_or(false) {
-            let failed = |error| self.site.error(Action::SetTimes, path.as_str(), error);
+            let failed = |error| self.errors.error(Action::SetTimes, path.as_str(), error);
             set_entry_time(&self.dir, name, meta.mtime).map_err(failed)?;
             return Ok(true);
         }
@@ -257,7 +257,7 @@ impl StagingFolder {
     }
 
     pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
-        let failed = |error| self.site.root_error(Action::List, error);
+        let failed = |error| self.errors.root_error(Action::List, error);
         let mut names = Vec::new();
         for entry in self.dir.entries().map_err(failed)? {
             // A name that is no text was not given by obsync.
@@ -330,8 +330,8 @@ impl Drop for StagedFile {
 pub(super) fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), StoreError> {
     match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(Errno::NOENT) => Err(root.site.unavailable(REMOVED)),
-        Err(error) => Err(root.site.root_error(Action::Write, error)),
+        Err(Errno::NOENT) => Err(root.errors.unavailable(REMOVED)),
+        Err(error) => Err(root.errors.root_error(Action::Write, error)),
     }
 }
 
@@ -370,7 +370,7 @@ fn open_judged(root: &Root, dir: &Dir, name: &str) -> Result<Own, StoreError> {
         Ok(handle) => Some(Dir::from_std_file(File::from(handle))),
     };
     let Some(opened) = opened else { return Ok(Own::Absent) };
-    let judgement = judge_folder(&opened).map_err(|error| root.site.root_error(Action::Read, error))?;
+    let judgement = judge_folder(&opened).map_err(|error| root.errors.root_error(Action::Read, error))?;
     Ok(match judgement {
         Judgement::Private => Own::Private(opened),
         Judgement::Open if close_folder(&opened) => {
@@ -384,7 +384,10 @@ fn open_judged(root: &Root, dir: &Dir, name: &str) -> Result<Own, StoreError> {
 /// Removes what is staged in a folder that was open to others until now. (A staging folder that they made themselves is
 /// theirs, and found out by that.)
 fn distrust(root: &Root, dir: &Dir, name: &str) {
-    tracing::warn!("{name} in {} could be written by other users; it cannot any more", root.site.location());
+    tracing::warn!(
+        "{name} in {} could be written by other users; it cannot any more",
+        root.errors.location()
+    );
     let inner = (name == OWN_FOLDER).then(|| open_own(root, dir, STAGING));
     let staging = match &inner {
         None => dir,
@@ -408,9 +411,9 @@ pub(super) fn open_own(root: &Root, dir: &Dir, name: &str) -> Result<Option<Dir>
     match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Ok(handle) => Ok(Some(Dir::from_std_file(File::from(handle)))),
         Err(Errno::NOENT) => Ok(None),
-        Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => Err(root.site.unavailable(
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => Err(root.errors.unavailable(
             "there is something named .obsync in it, where obsync keeps unfinished files; move that elsewhere",
         )),
-        Err(error) => Err(root.site.root_error(Action::Read, error)),
+        Err(error) => Err(root.errors.root_error(Action::Read, error)),
     }
 }

@@ -8,6 +8,8 @@ use obsync_protocol::VaultPath;
 /// A step of publishing or removing a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Step {
+    /// A copy of a staged file is complete.
+    Copied,
     /// The contents of a batch are durable, and nothing of it is visible.
     Prepared,
     /// The file at the path was compared with what is expected there.
@@ -21,7 +23,7 @@ pub enum Step {
     /// The names of a batch are durable.
     Flushed,
     /// The files that came out of a batch were compared once more and are gone.
-    Settled,
+    Released,
     /// A file that is to be removed was compared with what is recorded.
     ToBeRemoved,
     /// It is out of its place.

@@ -10,8 +10,8 @@ use obsync_core::StoreError;
 use obsync_protocol::VaultPath;
 use rustix::fs::{Mode, OFlags};
 
+use super::error::{Action, is_missing};
 use super::root::Root;
-use super::site::{Action, is_missing};
 use obsync_core::blocking::lock;
 
 /// How files and folders are made durable.
@@ -85,7 +85,7 @@ impl Root {
 
     #[cfg(target_os = "linux")]
     fn flush_file_systems(&self) -> Result<(), StoreError> {
-        let failed = |error| self.site.root_error(Action::Flush, error);
+        let failed = |error| self.errors.root_error(Action::Flush, error);
         rustix::fs::syncfs(&self.handle).map_err(failed)?;
         for handle in lock(&self.unsynced.mounted).values() {
             rustix::fs::syncfs(handle).map_err(failed)?;
@@ -113,7 +113,7 @@ impl Root {
                 Ok(()) => {}
                 // It was removed since, and its own parent was noted for that.
                 Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(self.site.root_error(Action::Flush, error)),
+                Err(error) => return Err(self.errors.root_error(Action::Flush, error)),
             }
         }
         Ok(())

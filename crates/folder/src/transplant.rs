@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::entry::{hash, open_file, set_file_time};
-use super::site::{Action, Site};
+use super::error::{Action, ErrorContext};
 use super::staging::StagingFolder;
 
 /// How the name of a copy begins; the content hash and [`SUFFIX`] follow. (Short of any file system's limit.)
@@ -35,16 +35,16 @@ impl Drop for Part {
 
 /// Copies the staged file `handle` into `dir`.
 pub(super) fn transplant(
-    site: &Site,
+    errors: &ErrorContext,
     staging: &StagingFolder,
     handle: &str,
     meta: &FileMeta,
     dir: &Arc<Dir>,
     path: &str,
 ) -> Result<Part, StoreError> {
-    let failed = |error: io::Error| site.error(Action::Place, path, error);
+    let failed = |error: io::Error| errors.error(Action::Place, path, error);
     let source = open_file(&staging.dir, handle).map_err(failed)?;
-    let (source, _) = source.ok_or_else(|| site.not_found(Action::Read, path))?;
+    let (source, _) = source.ok_or_else(|| errors.not_found(Action::Read, path))?;
     let part = Part { dir: dir.clone(), name: format!("{PREFIX}{}{SUFFIX}", meta.hash) };
     let copied = create(dir, &part.name).map_err(io::Error::from).and_then(|mut file| {
         let copied = hash(&source, meta.size, &mut |stretch| io::Write::write_all(&mut file, stretch))?;

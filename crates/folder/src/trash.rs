@@ -18,12 +18,12 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::context::Context;
 use super::entry::{Facts, content_of, open_file, set_file_time};
+use super::error::Action;
 use super::exchange::Replaced;
 use super::rename::rename_new;
 use super::root::Root;
-use super::shared::Shared;
-use super::site::Action;
 use super::staging::{Own, StagingFolder, own_folder};
 
 /// The folder in obsync's own folder.
@@ -37,7 +37,7 @@ const RUN_LENGTH: usize = "20250131T235959Z".len();
 /// How many files of one path a run can put there.
 const FOLDERS: u32 = 10_000;
 
-impl Shared {
+impl Context {
     /// Moves a file from the staging folder to the trash.
     pub(super) fn move_to_trash(
         &self,
@@ -104,7 +104,7 @@ impl Shared {
         }
         let Some(root) = self.root()? else { return Ok(()) };
         let swept = find_trash(&root).and_then(|trash| trash.map_or(Ok(()), |trash| sweep(&trash)));
-        swept.map_err(|error| self.site.error(Action::Remove, ".obsync/trash", error))
+        swept.map_err(|error| self.errors.error(Action::Remove, ".obsync/trash", error))
     }
 }
 
@@ -201,7 +201,7 @@ fn copy(dir: &Dir, name: &str, trash: &OwnedFd, to: &str) -> io::Result<()> {
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use obsync_core::{Expect, FileMeta, KnownContent, Publication, PublicationContent, VaultStore};
+    use obsync_core::{Destination, Expect, FileMeta, KnownContent, Publication, PublicationContent};
     use obsync_protocol::{ContentHash, Uid};
 
     use super::super::{FolderOptions, FolderStore};
@@ -222,10 +222,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let options = FolderOptions { trash: true, ..FolderOptions::default() };
         let store = FolderStore::open(home.path(), options).unwrap();
-        store.shared.no_exchange.store(true, Ordering::Relaxed);
+        store.context.no_exchange.store(true, Ordering::Relaxed);
         place(&store, b"one", None).await;
         place(&store, b"two", Some(b"one")).await;
-        let run = lock(&store.shared.trash_run).clone().unwrap();
+        let run = lock(&store.context.trash_run).clone().unwrap();
         let kept = home.path().join(".obsync/trash").join(run).join("a/note.md");
         assert_eq!(std::fs::read_to_string(kept).unwrap(), "one");
         assert_eq!(std::fs::read_to_string(home.path().join("a/note.md")).unwrap(), "two");

@@ -8,15 +8,15 @@ use cap_std::fs::Dir;
 use obsync_core::{Inventory, StoreError, StoredFile};
 use obsync_protocol::{RepositoryPart, VaultPath};
 
+use super::error::{Action, is_missing};
 use super::parents::Parents;
 use super::root::Root;
-use super::site::{Action, is_missing};
 use super::staging::is_own_name;
 use super::transplant::is_part;
 
 /// Whether there is nothing but obsync's own folders.
 pub(super) fn is_empty(root: &Root) -> Result<bool, StoreError> {
-    let failed = |error| root.site.error(Action::List, ".", error);
+    let failed = |error| root.errors.error(Action::List, ".", error);
     for entry in root.dir.entries().map_err(failed)? {
         if !entry.map_err(failed)?.file_name().to_str().is_some_and(is_own_name) {
             return Ok(false);
@@ -37,7 +37,7 @@ pub(super) fn repository_parts(
             return Ok(BTreeSet::new());
         };
         let place = folder.as_ref().map_or(".", VaultPath::as_str);
-        parts_in(&dir).map_err(|error| root.site.error(Action::List, place, error))
+        parts_in(&dir).map_err(|error| root.errors.error(Action::List, place, error))
     };
     folders.iter().map(look).collect()
 }
@@ -66,7 +66,7 @@ pub(super) fn list(root: &Root) -> Result<Inventory, StoreError> {
             Err(error) if error.kind() == ErrorKind::PermissionDenied && !folder.as_os_str().is_empty() => {
                 found.unreadable.push(folder.to_string_lossy().into_owned());
             }
-            Err(error) => return Err(root.site.error(Action::List, &folder.to_string_lossy(), error)),
+            Err(error) => return Err(root.errors.error(Action::List, &folder.to_string_lossy(), error)),
         }
     }
     Ok(found)

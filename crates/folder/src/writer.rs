@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use obsync_core::{FileMeta, FileWriter, Staged, StoreError};
 use obsync_protocol::VaultPath;
 
+use super::context::Context;
 use super::entry::set_file_time;
-use super::held::Holding;
-use super::shared::Shared;
-use super::site::Action;
+use super::error::Action;
 use super::staging::StagedFile;
+use super::write_buffer::Buffering;
 use obsync_core::blocking::blocking;
 
 /// Content is gathered up to this many bytes before it is written. A file that is no longer than this is staged in one
@@ -22,7 +22,7 @@ const GATHERED: usize = 1024 * 1024;
 
 /// A [`FileWriter`] into the staging folder. Holds at most [`GATHERED`] bytes and one chunk.
 pub(super) struct FolderWriter {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
     path: VaultPath,
     meta: FileMeta,
     received: u64,
@@ -32,15 +32,15 @@ pub(super) struct FolderWriter {
 }
 
 impl FolderWriter {
-    pub(super) fn new(shared: Arc<Shared>, path: VaultPath, meta: FileMeta) -> Self {
-        FolderWriter { shared, path, meta, received: 0, gathered: Vec::new(), file: None }
+    pub(super) fn new(context: Arc<Context>, path: VaultPath, meta: FileMeta) -> Self {
+        FolderWriter { context, path, meta, received: 0, gathered: Vec::new(), file: None }
     }
 
     /// What is gathered, on its way to the file. It owns all it needs: if the future that waits for it is dropped, the
     /// file goes with it.
     fn take_out(&mut self) -> Portion {
         Portion {
-            shared: self.shared.clone(),
+            context: self.context.clone(),
             path: self.path.clone(),
             meta: self.meta.clone(),
             content: mem::take(&mut self.gathered),
@@ -51,7 +51,7 @@ impl FolderWriter {
 
 /// The next stretch of a file, to be written on a thread that may block.
 pub(super) struct Portion {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
     path: VaultPath,
     meta: FileMeta,
     content: Vec<u8>,
@@ -66,13 +66,13 @@ impl fmt::Debug for Portion {
 
 impl Portion {
     /// Bytes that it holds.
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.content.len()
     }
 
     /// Whether it is a whole file that may wait.
     pub(super) fn may_wait(&self) -> bool {
-        self.file.is_none() && self.shared.has_staging()
+        self.file.is_none() && self.context.has_staging()
     }
 
     /// The file as staged under this handle.
@@ -84,10 +84,10 @@ impl Portion {
     fn write(&mut self) -> Result<StagedFile, StoreError> {
         let mut staged = match self.file.take() {
             Some(staged) => staged,
-            None => self.shared.stage(&self.path, &self.meta)?,
+            None => self.context.stage(&self.path, &self.meta)?,
         };
         let written = staged.file.write_all(&self.content);
-        written.map_err(|error| self.shared.site.error(Action::Write, self.path.as_str(), error))?;
+        written.map_err(|error| self.context.errors.error(Action::Write, self.path.as_str(), error))?;
         Ok(staged)
     }
 
@@ -95,9 +95,9 @@ impl Portion {
     pub(super) fn finish(mut self) -> Result<Staged, StoreError> {
         let staged = self.write()?;
         let timed = set_file_time(&staged.file, self.meta.mtime);
-        timed.map_err(|error| self.shared.site.error(Action::SetTimes, self.path.as_str(), error))?;
-        let staged = Staged { path: self.path, meta: self.meta, handle: self.shared.keep(staged) };
-        self.shared.flush_early();
+        timed.map_err(|error| self.context.errors.error(Action::SetTimes, self.path.as_str(), error))?;
+        let staged = Staged { path: self.path, meta: self.meta, handle: self.context.keep(staged) };
+        self.context.flush_in_background();
         Ok(staged)
     }
 }
@@ -108,7 +108,11 @@ impl FileWriter for FolderWriter {
         self.received = self.received.saturating_add(chunk.len() as u64);
         if self.received > self.meta.size {
             let reason = format!("it is larger than the {} bytes that the vault lists", self.meta.size);
-            return Err(self.shared.site.error(Action::Write, self.path.as_str(), io::Error::other(reason)));
+            return Err(self.context.errors.error(
+                Action::Write,
+                self.path.as_str(),
+                io::Error::other(reason),
+            ));
         }
         if self.gathered.is_empty() {
             self.gathered = chunk;
@@ -118,25 +122,25 @@ impl FileWriter for FolderWriter {
         if self.gathered.len() > GATHERED {
             let mut portion = self.take_out();
             let written = blocking(move || portion.write()).await;
-            self.file = Some(written.unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))?);
+            self.file = Some(written.unwrap_or_else(|stopped| Err(self.context.stopped(stopped)))?);
         }
         Ok(())
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Staged, StoreError> {
         let portion = self.take_out();
-        match self.shared.held.hold(portion) {
-            Holding::Held { staged, wake } => {
+        match self.context.write_buffer.add(portion) {
+            Buffering::Buffered { staged, wake } => {
                 if wake {
                     // Not waited for: publishing does what this has not done by then, and discarding waits for it.
-                    let shared = self.shared.clone();
-                    drop(tokio::task::spawn_blocking(move || shared.held.write_all()));
+                    let context = self.context.clone();
+                    drop(tokio::task::spawn_blocking(move || context.write_buffer.write_all()));
                 }
                 Ok(staged)
             }
-            Holding::Refused(portion) => {
+            Buffering::Refused(portion) => {
                 let staged = blocking(move || portion.finish()).await;
-                staged.unwrap_or_else(|stopped| Err(self.shared.stopped(stopped)))
+                staged.unwrap_or_else(|stopped| Err(self.context.stopped(stopped)))
             }
         }
     }

@@ -7,8 +7,8 @@ use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
 use obsync_client::{ClientError, FetchOptions};
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Governor, Mode, ProblemCode, PullError, PullOptions, PullSource, Report, StateError, StoreError, Tally,
-    VaultStore as _, pull,
+    Destination as _, Governor, Mode, ProblemCode, PullError, PullOptions, PullSource, Report, StateError,
+    StoreError, Tally, pull,
 };
 use obsync_dynamodb::{
     DynamoState, LeaseOptions, ProgressStatus, StateKey, StoredProgress, TrackedState, Tracker,

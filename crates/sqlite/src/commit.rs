@@ -55,7 +55,7 @@ pub(super) fn apply(connection: &mut Connection, identity: &StateIdentity, commi
 fn is_nothing(connection: &Connection, identity: &StateIdentity, commit: &Commit) -> bool {
     let empty = commit.forgotten.is_empty()
         && commit.records.is_empty()
-        && commit.settled.is_empty()
+        && commit.resolved.is_empty()
         && commit.deferred.is_empty()
         && commit.intents.is_empty();
     empty
@@ -170,7 +170,7 @@ fn settle(transaction: &Transaction<'_>, commit: &Commit) -> Written {
         return Ok(());
     }
     let mut statement = transaction.prepare_cached("DELETE FROM deferred WHERE key = ?1")?;
-    for key in &commit.settled {
+    for key in &commit.resolved {
         statement.execute([key.as_str()])?;
     }
     Ok(())
@@ -220,8 +220,8 @@ fn set_state(
                                 keeping = ?16
                WHERE id = 1";
     let version = signed(state.version, "the vault's version")?;
-    let rechecking = state.rechecking.map_or(0, |version| version.saturating_add(1));
-    let rechecking = signed(rechecking, "how far the vault was looked at again")?;
+    let full_up_to = state.full_up_to.map_or(0, |version| version.saturating_add(1));
+    let full_up_to = signed(full_up_to, "how far the vault was looked at again")?;
     let cursor = state.cursor.as_ref();
     let cursor_uid = cursor.map(|cursor| signed(cursor.uid.0, "a version of the vault")).transpose()?;
     let hash = |of: fn(&CursorEntry) -> &ContentHash| cursor.map(|cursor| of(cursor).as_bytes());
@@ -239,7 +239,7 @@ fn set_state(
         version,
         state.listed,
         &state.filter,
-        rechecking,
+        full_up_to,
         cursor_uid,
         hash(|cursor| &cursor.path),
         hash(|cursor| &cursor.entry),

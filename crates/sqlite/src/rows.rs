@@ -48,7 +48,7 @@ pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
         listed: row.get(1)?,
         filter: row.get(2)?,
         // 0: none; else one more than the version.
-        rechecking: unsigned(row.get(3)?, "how far the vault was looked at again")?.checked_sub(1),
+        full_up_to: unsigned(row.get(3)?, "how far the vault was looked at again")?.checked_sub(1),
         direction: direction(row.get(4)?)?,
         cursor: cursor(row, 5)?,
         destination: destination(row, 8)?,

@@ -7,9 +7,9 @@ use object_store::{Attributes, UpdateVersion};
 use super::S3;
 use super::address::Maker;
 use super::request::{Request, escaped};
+use crate::error::{Kind, RequestError};
 use crate::objects::Guard;
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 
 /// A copy to be made.
 #[derive(Clone, Debug)]
@@ -32,15 +32,18 @@ struct CopyResult {
 
 impl S3 {
     /// Makes a copy and tells its version.
-    pub(crate) async fn copy(&self, order: &CopyOrder<'_>) -> Result<UpdateVersion, Trouble> {
+    pub(crate) async fn copy(&self, order: &CopyOrder<'_>) -> Result<UpdateVersion, RequestError> {
         let answer = self.send(self.copy_request(order)?).await?;
         let result: CopyResult = quick_xml::de::from_str(&answer.body).map_err(|error| {
-            Trouble::without_answer(Kind::Other, &format!("the answer to a copy cannot be read: {error}"))
+            RequestError::without_answer(
+                Kind::Other,
+                &format!("the answer to a copy cannot be read: {error}"),
+            )
         })?;
         Ok(UpdateVersion { e_tag: result.e_tag, version: None })
     }
 
-    fn copy_request(&self, order: &CopyOrder<'_>) -> Result<Request, Trouble> {
+    fn copy_request(&self, order: &CopyOrder<'_>) -> Result<Request, RequestError> {
         // R2 ignores the standard headers (R2 documentation, "Extensions", conditional operations in CopyObject).
         let (if_match, if_none_match) = match self.address.maker {
             Maker::Cloudflare => ("cf-copy-destination-if-match", "cf-copy-destination-if-none-match"),

@@ -11,7 +11,7 @@ use object_store::aws::AwsCredential;
 use obsync_protocol::with_reasons;
 use tokio::sync::Mutex;
 
-use crate::trouble::NoCredentials;
+use crate::error::NoCredentials;
 
 /// How long before they expire credentials are renewed: longer than a request is repeated.
 const MARGIN: Duration = Duration::from_secs(300);

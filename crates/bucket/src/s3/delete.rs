@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::S3;
 use super::request::Request;
+use crate::error::{Kind, RequestError};
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 
 /// An object to be removed.
 #[derive(Clone, Debug)]
@@ -44,7 +44,10 @@ struct Refusal {
 
 impl S3 {
     /// Removes as many objects as one request can. Answers in order; an error is one of the request as a whole.
-    pub(crate) async fn delete_many(&self, doomed: &[Doomed]) -> Result<Vec<Result<(), Trouble>>, Trouble> {
+    pub(crate) async fn delete_many(
+        &self,
+        doomed: &[Doomed],
+    ) -> Result<Vec<Result<(), RequestError>>, RequestError> {
         let conditional = doomed.iter().any(|object| object.e_tag.is_some());
         // A service that demands checksums here demands this one (S3 API reference, DeleteObjects).
         let request = Request::of_bucket(Operation::DeleteMany, Method::POST)
@@ -55,21 +58,24 @@ impl S3 {
         let request = if conditional { request.conditional() } else { request };
         let body = self.send(request).await?.body;
         let answer: Answer = quick_xml::de::from_str(&body).map_err(|error| {
-            Trouble::without_answer(Kind::Other, &format!("the answer to a removal cannot be read: {error}"))
+            RequestError::without_answer(
+                Kind::Other,
+                &format!("the answer to a removal cannot be read: {error}"),
+            )
         })?;
         Ok(answers(doomed, answer))
     }
 
     /// Removes one object. One that is not there counts as removed.
-    pub(crate) async fn delete_one(&self, doomed: Doomed) -> Result<(), Trouble> {
+    pub(crate) async fn delete_one(&self, doomed: Doomed) -> Result<(), RequestError> {
         let mut request = Request::of_object(Operation::Delete, Method::DELETE, &doomed.key);
         if let Some(e_tag) = &doomed.e_tag {
             request = request.header("if-match", e_tag)?.conditional();
         }
         match self.send(request).await {
             Ok(_) => Ok(()),
-            Err(trouble) if trouble.is_missing_object() => Ok(()),
-            Err(trouble) => Err(trouble),
+            Err(error) if error.is_missing_object() => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -87,7 +93,7 @@ fn list(doomed: &[Doomed]) -> String {
 }
 
 /// Rows are about objects by their keys; what has none is removed.
-fn answers(doomed: &[Doomed], answer: Answer) -> Vec<Result<(), Trouble>> {
+fn answers(doomed: &[Doomed], answer: Answer) -> Vec<Result<(), RequestError>> {
     let refusals = answer.rows.into_iter().filter_map(|row| match row {
         Row::Error(refusal) => Some((refusal.key.clone(), refusal)),
         Row::Other => None,
@@ -96,8 +102,8 @@ fn answers(doomed: &[Doomed], answer: Answer) -> Vec<Result<(), Trouble>> {
     let answer = |object: &Doomed| {
         let Some(Refusal { code, message, .. }) = refusals.get(object.key.as_ref()) else { return Ok(()) };
         let (code, message) = (code.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default());
-        let trouble = Trouble::of_row(Operation::Delete, object.e_tag.is_some(), code, message);
-        if trouble.is_missing_object() { Ok(()) } else { Err(trouble) }
+        let error = RequestError::of_row(Operation::Delete, object.e_tag.is_some(), code, message);
+        if error.is_missing_object() { Ok(()) } else { Err(error) }
     };
     doomed.iter().map(answer).collect()
 }
@@ -124,7 +130,7 @@ mod tests {
         assert!(answers[1].as_ref().unwrap_err().is_conflict());
         assert!(answers[3].as_ref().unwrap_err().said().contains("AccessDenied: Access Denied"));
         assert!(
-            answers[4].as_ref().is_err_and(Trouble::is_conflict),
+            answers[4].as_ref().is_err_and(RequestError::is_conflict),
             "it is not the version that was looked at"
         );
         let nothing: Answer = quick_xml::de::from_str("<DeleteResult/>").unwrap();

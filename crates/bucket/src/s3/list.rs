@@ -16,9 +16,9 @@ use serde::Deserialize;
 use super::S3;
 use super::address::Maker;
 use super::request::Request;
+use crate::error::{Kind, RequestError};
 use crate::objects::Listed;
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 
 /// A page of a listing.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl S3 {
         after: Option<&str>,
         most: usize,
         next: Option<String>,
-    ) -> Result<Page, Trouble> {
+    ) -> Result<Page, RequestError> {
         let mut request = Request::of_bucket(Operation::List, Method::GET)
             .query("list-type", "2")
             .query("encoding-type", "url")
@@ -77,7 +77,7 @@ impl S3 {
     }
 
     /// How the keys of a page are encoded.
-    async fn encoding_of(&self, answer: &Answer, prefix: &str) -> Result<Encoding, Trouble> {
+    async fn encoding_of(&self, answer: &Answer, prefix: &str) -> Result<Encoding, RequestError> {
         let is_encoded = answer.encoding_type.as_deref() == Some("url");
         match Encoding::known(self.encoding.load(Ordering::Relaxed)) {
             Some(known) => return Ok(known),
@@ -88,7 +88,7 @@ impl S3 {
         let candidates = candidates(&keys, prefix, is_encoded);
         let Some(&first) = candidates.first() else {
             let reason = "the keys in the bucket's list are encoded in no known way";
-            return Err(Trouble::without_answer(Kind::Other, reason));
+            return Err(RequestError::without_answer(Kind::Other, reason));
         };
         let unclear = keys.iter().find(|key| {
             let reading = first.decode(key);
@@ -105,13 +105,13 @@ impl S3 {
         Ok(first)
     }
 
-    async fn is_there(&self, key: &str) -> Result<bool, Trouble> {
+    async fn is_there(&self, key: &str) -> Result<bool, RequestError> {
         let Ok(key) = Path::parse(key) else { return Ok(false) };
         let options = GetOptions { head: true, ..GetOptions::default() };
-        match self.store.get_opts(&key, options).await.map_err(Trouble::from) {
+        match self.store.get_opts(&key, options).await.map_err(RequestError::from) {
             Ok(_) => Ok(true),
-            Err(trouble) if trouble.is_missing_object() => Ok(false),
-            Err(trouble) => Err(trouble),
+            Err(error) if error.is_missing_object() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
@@ -176,9 +176,9 @@ fn has_bare_percent(key: &str) -> bool {
     false
 }
 
-fn parse(xml: &str) -> Result<Answer, Trouble> {
+fn parse(xml: &str) -> Result<Answer, RequestError> {
     quick_xml::de::from_str(xml).map_err(|error| {
-        Trouble::without_answer(Kind::Other, &format!("the bucket's list cannot be read: {error}"))
+        RequestError::without_answer(Kind::Other, &format!("the bucket's list cannot be read: {error}"))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use obsync_protocol::limits;
 
-use crate::trouble::{Kind, Trouble};
+use crate::error::{Kind, RequestError};
 
 /// Where a list in pages has come to.
 #[derive(Debug, Default)]
@@ -19,13 +19,13 @@ impl<T: PartialEq> Pages<T> {
     /// # Errors
     ///
     /// That the list leads nowhere.
-    pub(crate) fn after(self, things: usize, next: Option<T>) -> Result<Option<Self>, Trouble> {
+    pub(crate) fn after(self, things: usize, next: Option<T>) -> Result<Option<Self>, RequestError> {
         if next.is_none() {
             return Ok(None);
         }
         let empty = if things == 0 { self.empty + 1 } else { 0 };
         if next == self.next || empty > limits::EMPTY_PAGES {
-            return Err(Trouble::without_answer(Kind::Other, "the service's list has no end"));
+            return Err(RequestError::without_answer(Kind::Other, "the service's list has no end"));
         }
         Ok(Some(Pages { next, empty }))
     }

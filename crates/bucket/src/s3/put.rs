@@ -7,9 +7,9 @@ use obsync_protocol::ContentHash;
 
 use super::S3;
 use super::request::Request;
+use crate::error::RequestError;
 use crate::objects::Guard;
 use crate::refusal::Operation;
-use crate::trouble::Trouble;
 
 impl S3 {
     /// Puts an object and tells its version. `hash` is the SHA-256 of the content, if it is known.
@@ -20,7 +20,7 @@ impl S3 {
         hash: Option<ContentHash>,
         attributes: &Attributes,
         guard: &Guard,
-    ) -> Result<UpdateVersion, Trouble> {
+    ) -> Result<UpdateVersion, RequestError> {
         let request = Request::of_object(Operation::Put, Method::PUT, key)
             .body(content, hash)
             .describe(attributes)?
@@ -30,7 +30,7 @@ impl S3 {
     }
 
     /// Adds the encryption that was asked for.
-    pub(super) fn encrypted(&self, request: Request) -> Result<Request, Trouble> {
+    pub(super) fn encrypted(&self, request: Request) -> Result<Request, RequestError> {
         match &self.sse_kms_key {
             None => Ok(request),
             Some(key) => request
@@ -40,7 +40,7 @@ impl S3 {
     }
 
     /// Adds a checksum if the bucket demands one.
-    pub(super) fn checked(&self, request: Request) -> Result<Request, Trouble> {
+    pub(super) fn checked(&self, request: Request) -> Result<Request, RequestError> {
         if self.demands_checksums() { request.with_checksum() } else { Ok(request) }
     }
 }

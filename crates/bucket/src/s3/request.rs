@@ -13,9 +13,9 @@ use obsync_protocol::{ContentHash, ContentHasher};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 use super::S3;
+use crate::error::{Kind, RequestError};
 use crate::objects::Guard;
 use crate::refusal::{Next, Operation};
-use crate::trouble::{Kind, Trouble};
 
 /// The longest answer that is read, in bytes: a page of a listing has about 1 MB.
 const ANSWER_MAX: usize = 16 << 20;
@@ -80,16 +80,16 @@ impl Request {
     /// # Errors
     ///
     /// A value that no header can have.
-    pub(super) fn header(mut self, name: &str, value: &str) -> Result<Self, Trouble> {
+    pub(super) fn header(mut self, name: &str, value: &str) -> Result<Self, RequestError> {
         let unfit =
-            || Trouble::without_answer(Kind::Other, &format!("{name} cannot have the value {value:?}"));
+            || RequestError::without_answer(Kind::Other, &format!("{name} cannot have the value {value:?}"));
         let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unfit())?;
         self.headers.insert(header, HeaderValue::from_str(value).map_err(|_| unfit())?);
         Ok(self)
     }
 
     /// Adds what an object is to carry.
-    pub(super) fn describe(mut self, attributes: &Attributes) -> Result<Self, Trouble> {
+    pub(super) fn describe(mut self, attributes: &Attributes) -> Result<Self, RequestError> {
         for (attribute, value) in attributes {
             self = match attribute {
                 Attribute::ContentType => self.header("content-type", value)?,
@@ -103,7 +103,12 @@ impl Request {
     }
 
     /// Adds the condition on what is at the key, as headers of these names.
-    pub(super) fn guard(self, guard: &Guard, if_match: &str, if_none_match: &str) -> Result<Self, Trouble> {
+    pub(super) fn guard(
+        self,
+        guard: &Guard,
+        if_match: &str,
+        if_none_match: &str,
+    ) -> Result<Self, RequestError> {
         let guarded = match guard {
             Guard::Nothing => self.header(if_none_match, "*")?,
             Guard::Version(version) => match &version.e_tag {
@@ -122,7 +127,7 @@ impl Request {
 
     /// Adds the checksum that every service knows. (Amazon takes newer ones as well, but for a part only those that the upload
     /// began with.)
-    pub(super) fn with_checksum(self) -> Result<Self, Trouble> {
+    pub(super) fn with_checksum(self) -> Result<Self, RequestError> {
         let mut hasher = Md5::new();
         self.body.iter().for_each(|stretch| hasher.update(stretch));
         let checksum = BASE64.encode(&hasher.finalize());
@@ -150,24 +155,24 @@ impl Request {
 
 impl S3 {
     /// Sends a request until it is answered, or refused in a way that asking again does not change.
-    pub(super) async fn send(&self, request: Request) -> Result<Answer, Trouble> {
+    pub(super) async fn send(&self, request: Request) -> Result<Answer, RequestError> {
         let request = Request { hash: Some(request.hash()), ..request };
-        let trouble = match self.repeated(&request).await {
-            Err(trouble) if trouble.next() == Some(Next::WithChecksum) => trouble,
+        let error = match self.repeated(&request).await {
+            Err(error) if error.next() == Some(Next::WithChecksum) => error,
             answer => return answer,
         };
-        tracing::debug!(?trouble, "the bucket demands checksums");
+        tracing::debug!(?error, "the bucket demands checksums");
         self.demand_checksums();
         self.repeated(&request.with_checksum()?).await
     }
 
-    async fn repeated(&self, request: &Request) -> Result<Answer, Trouble> {
+    async fn repeated(&self, request: &Request) -> Result<Answer, RequestError> {
         self.retries.repeat(|| self.send_once(request)).await
     }
 
     /// Sends a request once. An error comes with whether repeating it can help.
-    async fn send_once(&self, request: &Request) -> Result<Answer, (Trouble, bool)> {
-        let signed = self.signed(request).await.map_err(|trouble| (trouble, false))?;
+    async fn send_once(&self, request: &Request) -> Result<Answer, (RequestError, bool)> {
+        let signed = self.signed(request).await.map_err(|error| (error, false))?;
         let answer = self.http.execute(signed).await.map_err(lost)?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let body = read(answer).await?;
@@ -176,17 +181,17 @@ impl S3 {
         if (200..300).contains(&status) && !is_error(&body) {
             return Ok(Answer { headers, body });
         }
-        let trouble = Trouble::of_answer(status, &body).at(
+        let error = RequestError::of_answer(status, &body).at(
             request.operation,
             request.conditional,
             request.is_checksummed(),
         );
-        let may_repeat = trouble.next() == Some(Next::Repeat);
-        Err((trouble, may_repeat))
+        let may_repeat = error.next() == Some(Next::Repeat);
+        Err((error, may_repeat))
     }
 
-    async fn signed(&self, request: &Request) -> Result<HttpRequest, Trouble> {
-        let unfit = |_| Trouble::without_answer(Kind::Other, "the bucket's address cannot be used");
+    async fn signed(&self, request: &Request) -> Result<HttpRequest, RequestError> {
+        let unfit = |_| RequestError::without_answer(Kind::Other, "the bucket's address cannot be used");
         let length = request.body.content_length();
         let mut signed = HttpRequest::new(match length {
             0 => HttpRequestBody::empty(),
@@ -237,24 +242,27 @@ fn is_error(body: &str) -> bool {
     root.starts_with("<Error>") || root.starts_with("<Error ")
 }
 
-async fn read(answer: HttpResponse) -> Result<String, (Trouble, bool)> {
+async fn read(answer: HttpResponse) -> Result<String, (RequestError, bool)> {
     let mut chunks = answer.into_body().bytes_stream();
     let mut body = Vec::new();
     while let Some(chunk) = chunks.try_next().await.map_err(lost)? {
         let chunk: Bytes = chunk;
         if body.len() + chunk.len() > ANSWER_MAX {
-            return Err((Trouble::without_answer(Kind::Other, "the service's answer is too long"), false));
+            return Err((
+                RequestError::without_answer(Kind::Other, "the service's answer is too long"),
+                false,
+            ));
         }
         body.extend_from_slice(&chunk);
     }
     String::from_utf8(body)
-        .map_err(|_| (Trouble::without_answer(Kind::Other, "the service's answer is not text"), false))
+        .map_err(|_| (RequestError::without_answer(Kind::Other, "the service's answer is not text"), false))
 }
 
 /// No answer came. The library has taken the address out of the message.
-fn lost(error: HttpError) -> (Trouble, bool) {
+fn lost(error: HttpError) -> (RequestError, bool) {
     let may_repeat = !matches!(error.kind(), HttpErrorKind::Decode | HttpErrorKind::Unknown);
-    (Trouble::unreachable(&error), may_repeat)
+    (RequestError::unreachable(&error), may_repeat)
 }
 
 #[cfg(test)]

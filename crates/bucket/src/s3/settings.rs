@@ -6,16 +6,16 @@ use obsync_core::StoreError;
 
 use super::S3;
 use super::request::Request;
+use crate::error::{Action, ErrorContext, RequestError};
 use crate::options::BucketOptions;
 use crate::refusal::Operation;
 use crate::traffic::Traffic;
-use crate::trouble::{Action, Site, Trouble};
 
 /// The settings of a bucket of S3, read and written by requests that are signed and repeated as those for its objects.
 #[derive(Debug)]
 pub struct BucketSettings {
     s3: S3,
-    site: Site,
+    errors: ErrorContext,
 }
 
 /// A request about a bucket or its settings that was refused, or got no answer.
@@ -37,14 +37,14 @@ impl BucketSettings {
     ///
     /// [`StoreError::Unavailable`] if the configuration cannot be used.
     pub async fn open(bucket: &str, options: &BucketOptions, config: &SdkConfig) -> Result<Self, StoreError> {
-        let site = Site::new(format!("s3://{bucket}"));
+        let errors = ErrorContext::new(format!("s3://{bucket}"));
         let traffic = Traffic::new(options.concurrency);
         match super::open(bucket, options, config, &traffic).await {
             Ok(s3) => {
-                site.at_address(s3.address().url.clone());
-                Ok(BucketSettings { s3, site })
+                errors.at_address(s3.address().url.clone());
+                Ok(BucketSettings { s3, errors })
             }
-            Err(reason) => Err(site.unavailable(reason)),
+            Err(reason) => Err(errors.unavailable(reason)),
         }
     }
 
@@ -88,22 +88,22 @@ impl BucketSettings {
     async fn write(&self, request: Request, document: &str) -> Result<(), SettingsError> {
         let request = request.body(document.to_owned().into_bytes().into(), None);
         // S3 demands a checksum of most settings (S3 API reference, PutBucketLifecycleConfiguration).
-        let request = request.with_checksum().map_err(|trouble| self.error(Action::SetUp, &trouble))?;
+        let request = request.with_checksum().map_err(|error| self.error(Action::SetUp, &error))?;
         self.send(Action::SetUp, request).await.map(drop)
     }
 
     async fn send(&self, action: Action, request: Request) -> Result<String, SettingsError> {
         match self.s3.send(request).await {
             Ok(answer) => Ok(answer.body),
-            Err(trouble) => Err(self.error(action, &trouble)),
+            Err(error) => Err(self.error(action, &error)),
         }
     }
 
-    fn error(&self, action: Action, trouble: &Trouble) -> SettingsError {
+    fn error(&self, action: Action, error: &RequestError) -> SettingsError {
         SettingsError {
-            status: trouble.status(),
-            code: trouble.code().unwrap_or_default().to_owned(),
-            source: self.site.bucket_error(action, trouble),
+            status: error.status(),
+            code: error.code().unwrap_or_default().to_owned(),
+            source: self.errors.bucket_error(action, error),
         }
     }
 }

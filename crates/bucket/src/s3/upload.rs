@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::S3;
 use super::request::Request;
+use crate::error::{Kind, RequestError};
 use crate::objects::Guard;
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 use obsync_core::blocking::lock;
 
 /// An upload that was begun.
@@ -42,7 +42,7 @@ impl S3 {
         &self,
         key: &Path,
         attributes: &Attributes,
-    ) -> Result<S3Upload, Trouble> {
+    ) -> Result<S3Upload, RequestError> {
         let request = Request::of_object(Operation::Begin, Method::POST, key).query("uploads", "");
         let answer = self.send(self.encrypted(request.describe(attributes)?)?).await?;
         let begun: Begun = understood(&answer.body)?;
@@ -50,12 +50,12 @@ impl S3 {
     }
 
     /// Aborts an upload; `false` if it is not there any more.
-    pub(crate) async fn abort(&self, key: &Path, id: &str) -> Result<bool, Trouble> {
+    pub(crate) async fn abort(&self, key: &Path, id: &str) -> Result<bool, RequestError> {
         let request = Request::of_object(Operation::Abort, Method::DELETE, key).query("uploadId", id);
         match self.send(request).await {
             Ok(_) => Ok(true),
-            Err(trouble) if trouble.is_missing_object() => Ok(false),
-            Err(trouble) => Err(trouble),
+            Err(error) if error.is_missing_object() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
@@ -69,7 +69,7 @@ impl S3Upload {
     }
 
     /// Sends a part.
-    pub(crate) async fn put_part(self, number: usize, part: PutPayload) -> Result<(), Trouble> {
+    pub(crate) async fn put_part(self, number: usize, part: PutPayload) -> Result<(), RequestError> {
         let request = Request::of_object(Operation::Part, Method::PUT, &self.key)
             .query("partNumber", number.to_string())
             .query("uploadId", &self.id)
@@ -83,7 +83,7 @@ impl S3Upload {
     }
 
     /// Makes the object visible, if what is there is as it must be, and tells its version.
-    pub(crate) async fn complete(&self, guard: &Guard) -> Result<UpdateVersion, Trouble> {
+    pub(crate) async fn complete(&self, guard: &Guard) -> Result<UpdateVersion, RequestError> {
         let mut body =
             "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".to_owned();
         for (index, e_tag) in lock(&self.parts).iter().enumerate() {
@@ -102,15 +102,15 @@ impl S3Upload {
     }
 
     /// Lets the service forget the parts.
-    pub(crate) async fn abort(&self) -> Result<bool, Trouble> {
+    pub(crate) async fn abort(&self) -> Result<bool, RequestError> {
         self.s3.abort(&self.key, &self.id).await
     }
 }
 
-fn understood<'a, T: Deserialize<'a>>(xml: &'a str) -> Result<T, Trouble> {
+fn understood<'a, T: Deserialize<'a>>(xml: &'a str) -> Result<T, RequestError> {
     quick_xml::de::from_str(xml).map_err(|error| unclear(&error.to_string()))
 }
 
-fn unclear(why: &str) -> Trouble {
-    Trouble::without_answer(Kind::Other, &format!("the answer about an upload cannot be read: {why}"))
+fn unclear(why: &str) -> RequestError {
+    RequestError::without_answer(Kind::Other, &format!("the answer about an upload cannot be read: {why}"))
 }

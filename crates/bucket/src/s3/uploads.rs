@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::S3;
 use super::pages::Pages;
 use super::request::Request;
+use crate::error::{Kind, RequestError};
 use crate::objects::{OpenUpload, is_older};
 use crate::refusal::Operation;
-use crate::trouble::{Kind, Trouble};
 
 /// From how many on no more are asked for. What is left is for a later run.
 const MOST: usize = 1000;
@@ -39,7 +39,11 @@ struct Upload {
 
 impl S3 {
     /// The uploads below a prefix that have been open for at least `age`: as many as one run needs to look at.
-    pub(crate) async fn open_uploads(&self, prefix: &str, age: Duration) -> Result<Vec<OpenUpload>, Trouble> {
+    pub(crate) async fn open_uploads(
+        &self,
+        prefix: &str,
+        age: Duration,
+    ) -> Result<Vec<OpenUpload>, RequestError> {
         let mut open = Vec::new();
         let mut pages = Pages::default();
         loop {
@@ -60,17 +64,17 @@ impl S3 {
         &self,
         prefix: &str,
         markers: Vec<(&'static str, String)>,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, RequestError> {
         let request = Request::of_bucket(Operation::ListUploads, Method::GET).query("uploads", "");
         let request = request.query("prefix", prefix);
         let request = markers.into_iter().fold(request, |request, (name, value)| request.query(name, value));
         quick_xml::de::from_str(&self.send(request).await?.body).map_err(|error| {
-            Trouble::without_answer(Kind::Other, &format!("the list of uploads cannot be read: {error}"))
+            RequestError::without_answer(Kind::Other, &format!("the list of uploads cannot be read: {error}"))
         })
     }
 
     /// Aborts an upload; `false` if it is not there any more.
-    pub(crate) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, Trouble> {
+    pub(crate) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, RequestError> {
         self.abort(&upload.key, &upload.id).await
     }
 }

@@ -2,7 +2,7 @@
 
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::{Placed, at, meta, place, publish_one, stage};
-use obsync_core::{Expect, FileMeta, KnownContent, Publication, PublicationContent, VaultStore};
+use obsync_core::{Destination, Expect, FileMeta, KnownContent, Publication, PublicationContent};
 use obsync_protocol::{ContentHash, Uid, VaultId};
 use obsync_testcloud::{Service, ServiceFaults};
 use obsync_testkit::Chance;

@@ -1,22 +1,22 @@
 //! A bucket keeps the promises of the engine's storage trait.
 
 use obsync_bucket::BucketOptions;
-use obsync_conformance::check_vault_store;
+use obsync_conformance::check_destination;
 
 use crate::sites::{MemoryBucket, S3Bucket, options};
 
 #[tokio::test]
 async fn a_bucket_in_memory_is_a_vault_store() {
-    check_vault_store(async || MemoryBucket::new()).await;
+    check_destination(async || MemoryBucket::new()).await;
 }
 
 #[tokio::test]
 async fn a_bucket_of_s3_is_a_vault_store() {
-    check_vault_store(S3Bucket::new).await;
+    check_destination(S3Bucket::new).await;
 }
 
 #[tokio::test]
 async fn a_bucket_of_s3_is_a_vault_store_in_little_memory_and_one_request_at_a_time() {
     let options = BucketOptions { memory: 8 << 10, concurrency: 1, part_size: 5 << 20, ..options() };
-    check_vault_store(async || S3Bucket::with(options.clone()).await).await;
+    check_destination(async || S3Bucket::with(options.clone()).await).await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, meta, publish_one, stage};
-use obsync_core::VaultStore;
+use obsync_core::Destination;
 
 use crate::sites::{MemoryBucket, options};
 

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use obsync_conformance::{VaultStoreSite as _, at, meta, publish_one, stage};
-use obsync_core::{KnownContent, Removable, Removal, VaultStore, Wanted};
+use obsync_conformance::{DestinationSite as _, at, meta, publish_one, stage};
+use obsync_core::{Destination, KnownContent, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ enum Step {
     /// obsync publishes.
     Publish { path: usize, content: u8, state_known: bool, looks_first: bool },
     /// obsync copies within the bucket.
-    Copy { from: usize, to: usize, source_stays: bool },
+    Copy { from: usize, to: usize },
     /// obsync removes what the vault deleted.
     Remove { path: usize },
     /// A new run begins.
@@ -37,8 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (path.clone(), content, any::<bool>(), any::<bool>()).prop_map(
             |(path, content, state_known, looks_first)| Step::Publish { path, content, state_known, looks_first }
         ),
-        2 => (path.clone(), path.clone(), any::<bool>())
-            .prop_map(|(from, to, source_stays)| Step::Copy { from, to, source_stays }),
+        2 => (path.clone(), path.clone()).prop_map(|(from, to)| Step::Copy { from, to }),
         2 => path.prop_map(|path| Step::Remove { path }),
         1 => Just(Step::Reopen),
     ];
@@ -101,10 +100,9 @@ async fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let staged = stage(&store, PATHS[path], &content, 7).await;
                 finish(&bucket, &store, &mut model, path, content, replaces, staged).await?;
             }
-            Step::Copy { from, to, source_stays } => {
+            Step::Copy { from, to } => {
                 let Some(content) = model.there.get(&from).cloned() else { continue };
-                let copied =
-                    store.copy(&at(PATHS[from]), &at(PATHS[to]), &meta(&content, 7), source_stays).await;
+                let copied = store.copy(&at(PATHS[from]), &at(PATHS[to]), &meta(&content, 7)).await;
                 // What was forgotten to be looked at again may be known wrongly, and is copied not at all then.
                 let Some(staged) = copied.unwrap() else { continue };
                 if from == to {

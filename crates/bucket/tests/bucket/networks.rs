@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use obsync_bucket::{BucketOptions, BucketStore, Retries};
 use obsync_conformance::{place, publish_one, stage};
-use obsync_core::{StoreError, VaultStore};
+use obsync_core::{Destination, StoreError};
 use obsync_net::{Network, Proxies, Resolve, Resolving};
 use obsync_testcloud::Service;
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};

@@ -2,7 +2,7 @@
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, place};
-use obsync_core::{FileMeta, StoreError, VaultStore};
+use obsync_core::{Destination, FileMeta, StoreError};
 use obsync_protocol::{ContentHash, Uid};
 
 use crate::sites::{BUCKET, PREFIX, S3Bucket, key, options};
@@ -72,7 +72,7 @@ async fn encryption_and_storage_class_are_as_asked_for_however_an_object_is_writ
     let large = vec![7; 6 << 20];
     put(&bucket, "large.bin", &large, meta(&large)).await;
     let store = bucket.store().await;
-    let copy = store.copy(&at("small.md"), &at("copy.md"), &meta(b"text"), true).await.unwrap().unwrap();
+    let copy = store.copy(&at("small.md"), &at("copy.md"), &meta(b"text")).await.unwrap().unwrap();
     obsync_conformance::publish_one(&store, copy, None).await.unwrap();
     for path in ["small.md", "large.bin", "copy.md"] {
         let object = bucket.object(path).unwrap();

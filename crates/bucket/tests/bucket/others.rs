@@ -12,8 +12,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
-use obsync_conformance::{VaultStoreSite, at, check_vault_store, meta, place, publish_one, stage};
-use obsync_core::{KnownContent, Removable, Removal, VaultStore};
+use obsync_conformance::{DestinationSite, at, check_destination, meta, place, publish_one, stage};
+use obsync_core::{Destination, KnownContent, Removable, Removal};
 
 use crate::sites::{BUCKET, config, options};
 
@@ -63,7 +63,7 @@ impl Elsewhere {
 }
 
 #[async_trait]
-impl VaultStoreSite for Elsewhere {
+impl DestinationSite for Elsewhere {
     type Store = BucketStore;
 
     async fn open(&self) -> BucketStore {
@@ -97,7 +97,7 @@ impl VaultStoreSite for Elsewhere {
 #[tokio::test]
 #[ignore = "needs a service of another maker"]
 async fn a_bucket_of_another_service_is_a_vault_store() {
-    check_vault_store(async || Elsewhere::new()).await;
+    check_destination(async || Elsewhere::new()).await;
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn each_operation_works_with_another_service() {
     place(&store, "large.bin", &large, 1, None).await;
     for (from, to, content) in [("a b+c%20ü.md", "copy.md", &b"text"[..]), ("large.bin", "copy.bin", &large)]
     {
-        let staged = store.copy(&at(from), &at(to), &meta(content, 2), true).await.unwrap().unwrap();
+        let staged = store.copy(&at(from), &at(to), &meta(content, 2)).await.unwrap().unwrap();
         publish_one(&store, staged, None).await.unwrap();
     }
     // Somebody else writes in the moment between look and write, small and large.

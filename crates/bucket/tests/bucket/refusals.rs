@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
-    Expect, KnownContent, Outcome, Publication, PublicationContent, Removable, Removal, StoreError,
-    VaultStore,
+    Destination, Expect, KnownContent, Outcome, Publication, PublicationContent, Removable, Removal,
+    StoreError,
 };
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{Refusal, Service};
@@ -40,7 +40,7 @@ fn unknown(operation: &str) -> Refusal {
 
 /// Stages a copy of `from` and publishes it.
 async fn copy(store: &BucketStore, from: &str, to: &str, content: &[u8]) -> Result<(), StoreError> {
-    let staged = store.copy(&at(from), &at(to), &meta(content, TIME), true).await?.unwrap();
+    let staged = store.copy(&at(from), &at(to), &meta(content, TIME)).await?.unwrap();
     publish_one(store, staged, None).await.map(drop).map_err(|failure| failure.error)
 }
 

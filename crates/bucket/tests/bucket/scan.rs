@@ -5,7 +5,7 @@ use std::sync::Arc;
 use obsync_bucket::BucketStore;
 use obsync_conformance::{at, meta, place};
 use obsync_core::{
-    FileMeta, KnownContent, LocalTree, Record, RecordKind, ScanInput, StoreError, UnknownCause, VaultStore,
+    Destination, FileMeta, KnownContent, LocalTree, Record, RecordKind, ScanInput, StoreError, UnknownCause,
 };
 use obsync_protocol::{FileType, FileTypes, Filter, VaultPath};
 use tokio::io::AsyncReadExt;

@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore, Retries};
-use obsync_conformance::VaultStoreSite;
+use obsync_conformance::DestinationSite;
 use obsync_testcloud::{Cloud, CloudOptions, Service, StoredObject};
 
 /// The bucket of every test.
@@ -56,7 +56,7 @@ impl MemoryBucket {
 }
 
 #[async_trait]
-impl VaultStoreSite for MemoryBucket {
+impl DestinationSite for MemoryBucket {
     type Store = BucketStore;
 
     async fn open(&self) -> BucketStore {
@@ -164,7 +164,7 @@ pub(crate) fn config(key: &str, secret: &str) -> SdkConfig {
 }
 
 #[async_trait]
-impl VaultStoreSite for S3Bucket {
+impl DestinationSite for S3Bucket {
     type Store = BucketStore;
 
     async fn open(&self) -> BucketStore {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{FileWriter, VaultStore};
+use obsync_core::{Destination, FileWriter};
 use obsync_testcloud::ServiceFaults;
 use obsync_testkit::Chance;
 
@@ -61,7 +61,7 @@ async fn parts_go_up_while_the_content_arrives_and_show_nothing() {
 }
 
 /// A writer that has taken three parts of four.
-async fn half_written(store: &impl VaultStore) -> Box<dyn FileWriter> {
+async fn half_written(store: &impl Destination) -> Box<dyn FileWriter> {
     let content = content(4 * PART);
     let mut writer = store.begin(&at("a.bin"), &meta(&content, TIME)).await.unwrap();
     writer.write(content[..3 * PART].to_vec()).await.unwrap();
@@ -234,8 +234,7 @@ async fn no_upload_outlives_runs_that_are_killed_at_any_moment() {
         let run = async {
             place(&store, "small.md", format!("{moment}").as_bytes(), TIME + moment, None).await;
             place(&store, "large.bin", &large, TIME + moment, None).await;
-            let copy =
-                store.copy(&at("large.bin"), &at("copy.bin"), &meta(&large, TIME + moment), false).await;
+            let copy = store.copy(&at("large.bin"), &at("copy.bin"), &meta(&large, TIME + moment)).await;
             publish_one(&store, copy.unwrap().unwrap(), None).await.unwrap();
         };
         // A future that is dropped stops in the middle of a request, as a process does that is killed.

@@ -1,7 +1,7 @@
 //! Services that differ from Amazon without a word: ignored conditions, and keys that are listed in other ways.
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{KnownContent, Removable, Removal, VaultStore, Wanted};
+use obsync_core::{Destination, KnownContent, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{ListedKeys, Service};
 
@@ -57,7 +57,7 @@ async fn each_kind_of_request_is_looked_after_by_itself() {
         let store = bucket.store().await;
         place(&store, "a.md", b"text", TIME, None).await;
         bucket.put("b.md", b"somebody else's");
-        let copy = store.copy(&at("a.md"), &at("b.md"), &meta(b"text", TIME), true).await.unwrap().unwrap();
+        let copy = store.copy(&at("a.md"), &at("b.md"), &meta(b"text", TIME)).await.unwrap().unwrap();
         let aside = publish_one(&store, copy, None).await.unwrap().conflict.unwrap();
         assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"), "{ignored}");
         bucket.put("c.bin", b"somebody else's");
@@ -140,7 +140,7 @@ async fn an_object_that_does_not_say_its_size_is_obsyncs_only_with_the_size_of_t
     assert_eq!(store.holds(wanted()).await.unwrap(), [false], "not adopted");
     assert_eq!(store.look(wanted()).await.unwrap(), [obsync_core::Found::Unknown]);
     let meta = meta(b"first", TIME + 1);
-    assert!(store.copy(&at("a.md"), &at("new.md"), &meta, true).await.unwrap().is_none(), "not copied");
+    assert!(store.copy(&at("a.md"), &at("new.md"), &meta).await.unwrap().is_none(), "not copied");
 
     // What is recorded there, nothing, and what another run of this vault put there with a lower version.
     for (path, replaces) in [("a.md", Some(&b"first"[..])), ("b.md", None), ("c.md", Some(&b"other"[..]))] {

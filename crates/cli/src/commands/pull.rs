@@ -9,8 +9,7 @@ use obsync_core::pin::VaultKind;
 use obsync_core::quiet::QuietRule;
 use obsync_core::{
     Doubt, FollowOptions, FollowWay, Mode, Outcome, Problem, ProblemCode, Progress, PullError, PullOptions,
-    PullSource, Report, StateStore, StoreError, SyncDirection, SyncOptions, VaultStore, Watch, follow, pull,
-    sync,
+    PullSource, Report, StateStore, StoreError, SyncDirection, SyncOptions, Watch, follow, pull, sync,
 };
 use obsync_protocol::{Filter, MasterKey, VaultId};
 use serde::Serialize;
@@ -117,7 +116,7 @@ impl<'a> Way<'a> {
     async fn run(
         self,
         source: &PullSource,
-        store: Arc<dyn VaultStore>,
+        store: Arc<dyn obsync_core::Destination>,
         states: Arc<dyn StateStore>,
         pull_options: PullOptions,
         progress: Arc<dyn Progress>,
@@ -263,7 +262,7 @@ struct Manner {
 /// Pulls or syncs, and notes where the state is how far that is and how it ended.
 async fn bring_into(
     source: &PullSource,
-    store: Arc<dyn VaultStore>,
+    store: Arc<dyn obsync_core::Destination>,
     state: &State,
     way: Way<'_>,
     manner: Manner,

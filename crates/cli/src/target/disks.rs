@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use obsync_core::{MarkerFound, RandomId, StateError, StateStore, VaultStore};
+use obsync_core::{Destination, MarkerFound, RandomId, StateError, StateStore};
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::VaultId;
 use obsync_protocol::limits::DISKS_AT_ONE_PATH;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore, Service};
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
-use obsync_core::{Doubt, ProblemCode, VaultStore};
+use obsync_core::{Doubt, ProblemCode};
 use obsync_dynamodb::TablePins;
 use obsync_folder::{FolderOptions, FolderPin, FolderStore};
 use obsync_protocol::{VaultId, VaultInfo};
@@ -167,7 +167,7 @@ impl Known {
         looks: bool,
         trash: bool,
         context: &Context,
-    ) -> Result<Arc<dyn VaultStore>, Failed> {
+    ) -> Result<Arc<dyn obsync_core::Destination>, Failed> {
         match &self.destination {
             Destination::Folder(path) => {
                 let folder = FolderStore::open(path, FolderOptions { trash, ..FolderOptions::default() })?;

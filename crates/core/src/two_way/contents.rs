@@ -8,10 +8,10 @@ use obsync_protocol::{CONTENT_OVERHEAD, ContentHash, ContentHasher, Uid, VaultKe
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::destination::{Destination, Staged, StoreError};
 use crate::error::PullError;
 use crate::model::{FileMeta, KnownContent};
 use crate::run::Run;
-use crate::store::{Staged, StoreError, VaultStore};
 
 /// A content of the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Run<'_> {
 
 /// Stages a content for a path.
 struct StagedReceiver {
-    store: Arc<dyn VaultStore>,
+    store: Arc<dyn Destination>,
     keys: VaultKeys,
     path: VaultPath,
     meta: FileMeta,

@@ -6,6 +6,7 @@
 use obsync_protocol::VaultPath;
 use obsync_protocol::limits::LISTING_MEMORY;
 
+use crate::destination::{Found, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::ledger::{Ledger, Remembered};
@@ -14,7 +15,6 @@ use crate::reconcile::Mode;
 use crate::report::Report;
 use crate::run::Run;
 use crate::schedule::Schedule;
-use crate::store::{Found, Wanted};
 use crate::watermark::Watermark;
 
 /// Why a change of the vault is not applied by a push.
@@ -53,14 +53,21 @@ impl Run<'_> {
         let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
         let watermark = Watermark::new(survey.floor, survey.version);
         let (filter, keys) = (self.options.filter.clone(), self.source.keys.clone());
-        let mut ledger =
-            Ledger::new(self.state.clone(), keys, filter, watermark, survey.known, remembered, report);
+        let mut ledger = Ledger::new(
+            self.state.clone(),
+            keys,
+            filter,
+            (watermark, None),
+            survey.known,
+            remembered,
+            report,
+        );
         for (entry, learned) in entries.iter().zip(learned) {
             match learned {
                 Learned::Known(record) => ledger.recorded(record),
                 Learned::Gone => ledger.forgotten(entry.path.clone(), entry.uid),
                 Learned::Diverged => ledger.left(entry, LEFT.to_owned()),
-                Learned::Nothing => ledger.settled(DeferredKey::plain(&entry.path)),
+                Learned::Nothing => ledger.resolved(DeferredKey::plain(&entry.path)),
             }
         }
         survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused.deferred));
@@ -72,7 +79,9 @@ impl Run<'_> {
         }
         ledger.commit().await?;
         ledger.report.connections += 1;
-        survey.session.close().await;
+        if let Some(session) = survey.session.take() {
+            session.close().await;
+        }
         Ok(true)
     }
 

@@ -4,10 +4,10 @@ use obsync_protocol::limits::MERGED_TEXT;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use tokio::io::AsyncReadExt;
 
+use crate::destination::{Expect, Publication, PublicationContent, Published, StoreError};
 use crate::error::PullError;
 use crate::model::{FileMeta, KnownContent};
 use crate::run::Run;
-use crate::store::{Expect, Publication, PublicationContent, Published, StoreError};
 
 impl Run<'_> {
     /// The content of a file here that is small enough to be merged. `None`: it is not, or cannot be read.

@@ -6,6 +6,7 @@
 
 use obsync_protocol::VaultPath;
 
+use crate::destination::Expect;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::merge::{MergeKind, merge};
@@ -13,7 +14,6 @@ use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::report::Report;
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
-use crate::store::Expect;
 use crate::survey::Survey;
 
 use super::contents::Version;

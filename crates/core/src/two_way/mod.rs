@@ -21,6 +21,7 @@ use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
+use crate::destination::{Destination, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
@@ -30,7 +31,6 @@ use crate::report::{Outcome, Report};
 use crate::run::{PullOptions, PullSource, Run};
 use crate::scan::{LocalTree, ScanInput};
 use crate::state::{Commit, StateStore, VaultState};
-use crate::store::{StoreError, VaultStore};
 
 pub(crate) use outgoing::Outgoing;
 use outgoing::{Absent, OutgoingInput, renewed};
@@ -100,7 +100,7 @@ impl Default for SyncOptions {
 /// When the run as a whole cannot go on. What was done until then is recorded, and the next one goes on from there.
 pub async fn sync(
     source: &PullSource,
-    store: Arc<dyn VaultStore>,
+    store: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
     options: &SyncOptions,
     progress: Arc<dyn Progress>,
@@ -118,7 +118,7 @@ pub async fn sync(
         pull.max_delete = MaxDelete::Files(0);
     }
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
-    let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.rechecking.is_some();
+    let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
     let run = Run { source, store, state, options: &pull, direction, progress, stop };
     let outcome = TwoWay { run: &run, options, is_first, is_full }.rounds(&mut report).await;
     report.warnings.extend(run.store.warnings());
@@ -147,8 +147,10 @@ impl TwoWay<'_, '_> {
             self.list_all_again().await?;
         }
         for round in 1..=ROUNDS {
+            // A round tries all again that failed in the one before.
+            report.forget_failures();
             match self.options.direction {
-                SyncDirection::Both => run.rounds(report).await?,
+                SyncDirection::Both => run.pull(report).await?,
                 SyncDirection::Push { mirrors } => {
                     if !run.learn(mirrors, report).await? {
                         return Ok(());
@@ -191,7 +193,7 @@ impl TwoWay<'_, '_> {
         }
         let known = self.run.state.load().await?;
         let intents = self.run.state.intents().await?;
-        let state = VaultState { version: 0, rechecking: None, cursor: None, ..known };
+        let state = VaultState { version: 0, full_up_to: None, cursor: None, ..known };
         Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
     }
 
@@ -348,7 +350,10 @@ impl TwoWay<'_, '_> {
             outgoing.absent().map(|absent| DeferredKey::outgoing(absent.path())).collect();
         let settled = known.into_iter().filter(|key| !kept.contains(key) && !gone.contains(key)).collect();
         let intents = run.state.intents().await?;
-        Ok(run.state.commit(Commit { deferred, settled, intents, state, ..Commit::default() }).await?)
+        Ok(run
+            .state
+            .commit(Commit { deferred, resolved: settled, intents, state, ..Commit::default() })
+            .await?)
     }
 
     /// A deletion in the vault that waits until it is confirmed.

@@ -5,6 +5,7 @@ use obsync_client::Session;
 use obsync_protocol::{Uid, VaultPath};
 
 use crate::conflicted_copy;
+use crate::destination::{Expect, Publication, PublicationContent, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::merge::{MergeKind, merge};
@@ -12,7 +13,6 @@ use crate::model::{Intent, KnownContent, Record};
 use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::Commit;
-use crate::store::{Expect, Publication, PublicationContent, StoreError};
 
 use super::contents::Version;
 use super::outgoing::{SendFile, sent};
@@ -164,10 +164,11 @@ impl Run<'_> {
         after: u64,
         report: &mut Report,
     ) -> Result<(), PullError> {
-        let stamp = conflicted_copy::stamp();
+        let timestamp = conflicted_copy::timestamp();
         let ends_with_mark = conflicted_copy::is_configuration(path);
         for copy in 1..NAMES {
-            let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, LONGEST_NAME);
+            let name =
+                conflicted_copy::name(path.file_name(), ends_with_mark, &timestamp, copy, LONGEST_NAME);
             let kept_as = match path.parent() {
                 Some(parent) => VaultPath::parse(&format!("{parent}/{name}")),
                 None => VaultPath::parse(&name),

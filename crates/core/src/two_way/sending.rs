@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cursor::newest_entry;
+use crate::destination::{Destination, StoreError};
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::model::{CursorEntry, Intent, KnownContent, Record, RecordKind};
@@ -24,7 +25,6 @@ use crate::progress::Phase;
 use crate::report::{Failure, Report};
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
-use crate::store::{StoreError, VaultStore};
 
 use super::outgoing::{Absent, Outgoing, SendFile, sent};
 use super::settlement::{Seen, SentChange, SentKind, Settlement, settle};
@@ -572,7 +572,7 @@ fn not_taken(failure: &PushFailure) -> Result<NotTaken, PullError> {
 
 /// Opens what is sent.
 struct Contents {
-    store: Arc<dyn VaultStore>,
+    store: Arc<dyn Destination>,
 }
 
 impl UploadSource for Contents {

@@ -19,7 +19,7 @@ async fn a_full_pull_writes_no_record_of_what_is_as_it_was() {
     assert!(report.is_unchanged(), "{report:#?}");
     assert_eq!((paths(&commits, announced), paths(&commits, recorded)), (set([]), set([])));
     let version = bench.vault.version().0;
-    let passed = commits.iter().any(|commit| commit.state.rechecking == Some(version));
+    let passed = commits.iter().any(|commit| commit.state.full_up_to == Some(version));
     assert!(passed, "what was looked at is not looked at again by a run that has to go on: {commits:#?}");
     bench.assert_exact().await;
 }

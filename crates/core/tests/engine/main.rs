@@ -11,6 +11,7 @@ mod identity;
 mod kills;
 mod meddled;
 mod older_vaults;
+mod overtaken;
 mod refusals;
 mod rehearsals;
 mod rescues;

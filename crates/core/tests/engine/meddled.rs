@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
-    BatchLimit, FileMeta, FileWriter, Inventory, KeptBeside, Publication, PublishFailure, Published,
-    Removable, Removal, Staged, StoreError, VaultStore, Wanted,
+    BatchLimit, Destination, FileMeta, FileWriter, Inventory, KeptBeside, Publication, PublishFailure,
+    Published, Removable, Removal, Staged, StoreError, Wanted,
 };
 use obsync_folder::FolderStore;
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
@@ -32,7 +32,7 @@ impl MeddledStore {
 }
 
 #[async_trait]
-impl VaultStore for MeddledStore {
+impl Destination for MeddledStore {
     fn location(&self) -> String {
         self.store.location()
     }
@@ -73,9 +73,8 @@ impl VaultStore for MeddledStore {
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-        source_stays: bool,
     ) -> Result<Option<Staged>, StoreError> {
-        self.store.copy(from, to, meta, source_stays).await
+        self.store.copy(from, to, meta).await
     }
 
     async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {

@@ -74,7 +74,7 @@ async fn an_older_vault_that_is_accepted_lowers_the_version_and_removes_only_in_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_vault_that_is_accepted_removes_nothing_for_a_full_pull_that_was_cut_off_before() {
     let (bench, mut after) = rolled_back().await;
-    let begun = obsync_core::VaultState { rechecking: Some(0), ..bench.state().load().await.unwrap() };
+    let begun = obsync_core::VaultState { full_up_to: Some(0), ..bench.state().load().await.unwrap() };
     let commit = obsync_core::Commit { state: begun, ..obsync_core::Commit::default() };
     bench.state().commit(commit).await.unwrap();
     after.options.accept_older_vault = true;

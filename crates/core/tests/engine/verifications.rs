@@ -32,7 +32,7 @@ async fn edit_state(bench: &Bench, edit: impl FnOnce(&mut VaultState)) {
 async fn a_run_that_did_not_come_to_its_end_is_never_clean() {
     let edits: [(fn(&mut VaultState), Unfinished); 4] = [
         (|known| known.listed = false, Unfinished::FirstPull),
-        (|known| known.rechecking = Some(1), Unfinished::FullPull),
+        (|known| known.full_up_to = Some(1), Unfinished::FullPull),
         (|known| known.filter = None, Unfinished::OtherChoice),
         (|known| known.keeping = true, Unfinished::KeepEverything),
     ];

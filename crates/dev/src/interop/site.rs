@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
-use obsync_conformance::VaultStoreSite;
+use obsync_conformance::DestinationSite;
 
 use super::bucket::RemoteBucket;
 
@@ -25,7 +25,7 @@ impl RemoteSite {
 
 #[async_trait]
 #[expect(clippy::expect_used, reason = "the suite tells a broken promise by a panic")]
-impl VaultStoreSite for RemoteSite {
+impl DestinationSite for RemoteSite {
     type Store = BucketStore;
 
     async fn open(&self) -> BucketStore {

@@ -99,12 +99,12 @@ async fn thousands_of_changes_are_deferred_and_settled() {
     };
     assert_eq!(uids(DeferredKind::Filtered).await, (40..3_000).collect::<Vec<_>>());
     assert_eq!(uids(DeferredKind::Failed).await, (0..40).collect::<Vec<_>>());
-    let settled: Vec<DeferredKey> = (0..2_990).map(change_key).collect();
-    state.commit(Commit { settled, state: version(3), ..Commit::default() }).await.unwrap();
+    let resolved: Vec<DeferredKey> = (0..2_990).map(change_key).collect();
+    state.commit(Commit { resolved, state: version(3), ..Commit::default() }).await.unwrap();
     assert_eq!(uids(DeferredKind::Filtered).await, (2_990..3_000).collect::<Vec<_>>());
     assert!(uids(DeferredKind::Failed).await.is_empty());
-    let settled: Vec<DeferredKey> = (0..3_000).map(change_key).collect();
-    state.commit(Commit { settled, state: version(4), ..Commit::default() }).await.unwrap();
+    let resolved: Vec<DeferredKey> = (0..3_000).map(change_key).collect();
+    state.commit(Commit { resolved, state: version(4), ..Commit::default() }).await.unwrap();
     let summary = state.summary().await.unwrap().unwrap();
     assert_eq!((summary.filtered, summary.failed), (0, 0));
     assert_eq!(site.keys(), [VAULT], "no page is left behind");
@@ -145,8 +145,8 @@ async fn a_change_larger_than_an_item_is_kept_as_itself() {
     let again = Commit { deferred: found.clone(), state: version(2), ..Commit::default() };
     state.commit(again).await.unwrap();
     assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), found);
-    let settled = vec![found[0].key.clone(), found[1].key.clone(), huge("1").key];
-    state.commit(Commit { settled, state: version(3), ..Commit::default() }).await.unwrap();
+    let resolved = vec![found[0].key.clone(), found[1].key.clone(), huge("1").key];
+    state.commit(Commit { resolved, state: version(3), ..Commit::default() }).await.unwrap();
     assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
 }
 
@@ -169,16 +169,16 @@ async fn a_change_of_nothing_but_control_characters_fits_into_an_item() {
     let commit = Commit { deferred: vec![change.clone()], ..commit_of(Vec::new(), 1) };
     state.commit(commit).await.unwrap();
     assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap().len(), 1);
-    state.commit(Commit { settled: vec![change.key], ..commit_of(Vec::new(), 2) }).await.unwrap();
+    state.commit(Commit { resolved: vec![change.key], ..commit_of(Vec::new(), 2) }).await.unwrap();
     assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn that_a_full_pull_was_begun_is_known_until_one_comes_to_its_end() {
     let site = Site::new().await;
-    for rechecking in [Some(0), Some(2), None] {
+    for full_up_to in [Some(0), Some(2), None] {
         let state = site.state().await;
-        let begun = VaultState { rechecking, version: 3, ..VaultState::default() };
+        let begun = VaultState { full_up_to, version: 3, ..VaultState::default() };
         state.commit(Commit { state: begun.clone(), ..Commit::default() }).await.unwrap();
         assert_eq!(state.load().await.unwrap(), begun);
         state.close().await.unwrap();

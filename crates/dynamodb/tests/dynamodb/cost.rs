@@ -21,8 +21,8 @@ async fn incremental_run(state: &DynamoState, changed: Vec<obsync_core::Record>,
         .commit(Commit { intents: placing(changed.clone()), state: known, ..Commit::default() })
         .await
         .unwrap();
-    let settled: Vec<DeferredKey> = paths.iter().map(DeferredKey::plain).collect();
-    let last = Commit { records: changed, settled, state: version(at_version), ..Commit::default() };
+    let resolved: Vec<DeferredKey> = paths.iter().map(DeferredKey::plain).collect();
+    let last = Commit { records: changed, resolved, state: version(at_version), ..Commit::default() };
     state.commit(last).await.unwrap();
     // The engine's last commit, which has nothing to add.
     state.commit(Commit { state: version(at_version), ..Commit::default() }).await.unwrap();

@@ -164,7 +164,7 @@ async fn forgets_all_of(kind: DeferredKind, name: &str, most: usize) {
     let site = filled().await;
     site.spoil(VAULT, name, json!({ "N": (most + 1).to_string() }));
     let state = site.state().await;
-    assert_eq!(state.load().await.unwrap().rechecking, Some(0));
+    assert_eq!(state.load().await.unwrap().full_up_to, Some(0));
     assert_eq!(state.deferred(kind).await.unwrap(), []);
     assert!(!site.keys().iter().any(|key| key.starts_with(&format!("{name}#"))), "{:?}", site.keys());
     state.commit(commit_of(files(2), 9)).await.unwrap();

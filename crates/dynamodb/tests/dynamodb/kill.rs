@@ -20,7 +20,7 @@ fn large() -> Commit {
     Commit {
         forgotten: vec![at("old 1.md"), at("old 2.md")],
         records: files(250),
-        settled: (0..100).map(change_key).collect(),
+        resolved: (0..100).map(change_key).collect(),
         deferred: (300..700).map(failure).chain((1_000..1_200).map(left_out)).collect(),
         intents: placing(with_long_paths(2_000)),
         state: version(1_200),
@@ -30,7 +30,7 @@ fn large() -> Commit {
 fn groundwork() -> Commit {
     let records = vec![file("old 1.md", 1), file("old 2.md", 2)];
     let deferred = (0..100).map(failure).collect();
-    let state = VaultState { rechecking: Some(1), ..version(2) };
+    let state = VaultState { full_up_to: Some(1), ..version(2) };
     Commit { records, deferred, intents: placing(with_long_paths(1_200)), state, ..Commit::default() }
 }
 

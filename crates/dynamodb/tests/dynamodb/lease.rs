@@ -148,7 +148,7 @@ async fn a_zombie_that_reads_is_told_that_it_lost_its_lease_not_that_the_state_i
     zombie.commit(first).await.unwrap();
     wire.cut();
     let next = site.state_after("next").await;
-    next.commit(Commit { settled: vec![change_key(1)], ..commit_of(Vec::new(), 2) }).await.unwrap();
+    next.commit(Commit { resolved: vec![change_key(1)], ..commit_of(Vec::new(), 2) }).await.unwrap();
     wire.mend();
     let error = zombie.deferred(DeferredKind::Failed).await.unwrap_err();
     assert!(matches!(error, StateError::LeaseLost { .. }), "{error}");

@@ -44,11 +44,11 @@ fn deferred() -> impl Strategy<Value = Deferred> {
 
 fn commit() -> impl Strategy<Value = Commit> {
     let state = (0..2_000_u64, any::<bool>(), prop::option::of("[a-z]{0,8}"), prop::option::of(0..2_000_u64))
-        .prop_map(|(version, listed, filter, rechecking)| VaultState {
+        .prop_map(|(version, listed, filter, full_up_to)| VaultState {
             version,
             listed,
             filter,
-            rechecking,
+            full_up_to,
             ..VaultState::default()
         });
     (
@@ -59,10 +59,10 @@ fn commit() -> impl Strategy<Value = Commit> {
         prop::collection::vec(record().prop_map(Intent::Place), 0..5),
         state,
     )
-        .prop_map(|(forgotten, records, settled, deferred, intents, state)| Commit {
+        .prop_map(|(forgotten, records, resolved, deferred, intents, state)| Commit {
             forgotten,
             records,
-            settled,
+            resolved,
             deferred,
             intents,
             state,
@@ -85,7 +85,7 @@ impl Model {
     fn apply(&mut self, commit: Commit) {
         commit.forgotten.iter().for_each(|path| drop(self.records.remove(path)));
         self.records.extend(by_path(commit.records));
-        commit.settled.iter().for_each(|key| drop(self.deferred.remove(key)));
+        commit.resolved.iter().for_each(|key| drop(self.deferred.remove(key)));
         self.deferred.extend(commit.deferred.into_iter().map(|change| (change.key.clone(), change)));
         self.intents = commit.intents;
         self.state = commit.state;

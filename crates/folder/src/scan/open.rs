@@ -8,29 +8,29 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::walk::open_folder;
+use crate::context::{Context, is_own};
 use crate::entry::{look, open_file};
+use crate::error::Action;
 use crate::root::Root;
-use crate::shared::{Shared, is_own};
-use crate::site::Action;
 
 /// Opens the file at a path. Where there is no such name, the one name is taken that is normalised to it, if there is one.
-pub(crate) fn open(shared: &Shared, path: &VaultPath) -> Result<OpenFile, StoreError> {
-    let site = &shared.site;
-    let missing = || site.not_found(Action::Read, path.as_str());
+pub(crate) fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, StoreError> {
+    let errors = &context.errors;
+    let missing = || errors.not_found(Action::Read, path.as_str());
     if is_own(path) {
         return Err(missing());
     }
-    let root = shared.root()?.ok_or_else(missing)?;
+    let root = context.root()?.ok_or_else(missing)?;
     let failed = |error: io::Error| match Errno::from_io_error(&error) {
         // There is something else.
-        Some(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => site.changed(path.as_str(), None),
-        _ => site.error(Action::Read, path.as_str(), error),
+        Some(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => errors.changed(path.as_str(), None),
+        _ => errors.error(Action::Read, path.as_str(), error),
     };
     let opened = open_parent(&root, path).and_then(|folder| {
         let name = spelling(&folder, path.file_name())?;
         open_file(&folder, &name)
     });
-    let (file, facts) = opened.map_err(failed)?.ok_or_else(|| site.changed(path.as_str(), None))?;
+    let (file, facts) = opened.map_err(failed)?.ok_or_else(|| errors.changed(path.as_str(), None))?;
     Ok(OpenFile { content: Box::new(tokio::fs::File::from_std(file)), facts: facts.local() })
 }
 

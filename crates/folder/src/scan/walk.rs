@@ -22,8 +22,8 @@ use super::file::{Unread, read};
 use super::known::{Known, Name};
 use super::names::{Matched, Place, match_names};
 use crate::entry::{Kind, look};
+use crate::error::Action;
 use crate::root::Root;
-use crate::site::Action;
 use crate::staging::is_own_name;
 use crate::transplant::is_part;
 
@@ -86,7 +86,7 @@ impl<'a> Walk<'a> {
     pub(super) fn run(self) -> Result<LocalTree, StoreError> {
         rayon::scope(|scope| match open_folder(&self.root.handle, ".") {
             Ok(dir) => self.enter(scope, Folder { dir, path: None, name: String::new() }),
-            Err(error) => self.fail(self.root.site.root_error(Action::List, error)),
+            Err(error) => self.fail(self.root.errors.root_error(Action::List, error)),
         });
         if let Some(error) = lock(&self.failed).take() {
             return Err(error);
@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
         let Entries { entries, others } = match self.list(&folder) {
             Ok(entries) => entries,
             Err(error) if folder.path.is_none() => {
-                return self.fail(self.root.site.root_error(Action::List, error));
+                return self.fail(self.root.errors.root_error(Action::List, error));
             }
             Err(error) => return self.unreadable(folder.name, error),
         };
@@ -352,7 +352,7 @@ impl<'a> Walk<'a> {
     fn unreadable(&self, path: String, error: io::Error) {
         match Errno::from_io_error(&error) {
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
-                self.fail(self.root.site.root_error(Action::List, error));
+                self.fail(self.root.errors.root_error(Action::List, error));
             }
             _ => self.unknown(path, UnknownCause::Unreadable { reason: error.to_string() }),
         }

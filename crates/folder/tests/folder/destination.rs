@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
-use obsync_conformance::VaultStoreSite;
+use obsync_conformance::DestinationSite;
 use obsync_folder::{FolderOptions, FolderStore};
 
 /// A folder for one store, removed when this is dropped. The store's root does not exist at first.
-pub(crate) struct Destination {
+pub(crate) struct TestFolder {
     home: tempfile::TempDir,
     pub(crate) options: FolderOptions,
 }
 
-impl Destination {
+impl TestFolder {
     pub(crate) fn new() -> Self {
         Self::with(FolderOptions::default())
     }
 
     pub(crate) fn with(options: FolderOptions) -> Self {
-        Destination { home: tempfile::tempdir().unwrap(), options }
+        TestFolder { home: tempfile::tempdir().unwrap(), options }
     }
 
     /// The store's root.
@@ -85,7 +85,7 @@ pub(crate) fn mtime(path: &Path) -> Option<i64> {
 }
 
 #[async_trait]
-impl VaultStoreSite for Destination {
+impl DestinationSite for TestFolder {
     type Store = FolderStore;
 
     async fn open(&self) -> FolderStore {

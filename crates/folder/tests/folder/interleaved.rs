@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use obsync_conformance::{at, place, publish_one, stage};
-use obsync_core::{KnownContent, Removable, Removal, VaultStore};
+use obsync_core::{Destination, KnownContent, Removable, Removal};
 use obsync_folder::{FolderOptions, FolderStore, Step};
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ const PUBLISHING: [Step; 7] = [
     Step::Exchanged,
     Step::Placed,
     Step::Flushed,
-    Step::Settled,
+    Step::Released,
 ];
 
 /// What a user does to `note.md`.
@@ -136,7 +136,7 @@ async fn what_a_user_does_at_any_step_of_publishing_is_kept() {
             store.flush().await.unwrap();
             store.discard_staged().await.unwrap();
             let texts = scene.texts();
-            if deed != Deed::Delete && !(deed == Deed::WriteOn && step == Step::Settled) {
+            if deed != Deed::Delete && !(deed == Deed::WriteOn && step == Step::Released) {
                 assert!(has_users(&texts), "{step:?}, {deed:?}: {texts:?}");
             }
             // Who deletes or saves after the new file came into its place acts on that.

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use obsync_conformance::{at, meta, not_tested, place, publish_one, stage};
 use obsync_core::{
-    Expect, FileWriter, KnownContent, Publication, PublicationContent, PublishFailure, Removable, Removal,
-    Staged, StoreError, VaultStore,
+    Destination, Expect, FileWriter, KnownContent, Publication, PublicationContent, PublishFailure,
+    Removable, Removal, Staged, StoreError,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{ContentHash, VaultPath};
 
-use crate::destination::{Destination, mtime};
+use crate::destination::{TestFolder, mtime};
 use obsync_conformance::confined::{Confinement, OTHERS, confined};
 
 fn open(folder: &Path) -> FolderStore {
@@ -270,7 +270,7 @@ async fn a_file_of_another_user_with_the_very_content_gets_its_time_by_being_rep
 
 #[tokio::test]
 async fn a_destination_that_is_a_file_is_refused() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let file = destination.home().join("file");
     fs::write(&file, "text").unwrap();
     for dest in [file.clone(), file.join("below"), file.join("far/below")] {
@@ -292,7 +292,7 @@ async fn a_destination_that_nobody_can_make_is_fatal() {
 
 #[tokio::test]
 async fn a_name_that_is_too_long_is_refused_before_it_is_downloaded() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.root()).unwrap();
     let store = destination.store();
     for path in [format!("a/{}.md", "x".repeat(253)), format!("{}/a.md", "語".repeat(86))] {
@@ -309,7 +309,7 @@ async fn a_name_that_is_too_long_is_refused_before_it_is_downloaded() {
 
 #[tokio::test]
 async fn a_path_that_is_too_long_as_a_whole_fails_alone() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     let long = format!("{}a.md", "0123456789/".repeat(372));
     assert_eq!(long.len(), 4096);
@@ -328,7 +328,7 @@ async fn a_path_that_is_too_long_as_a_whole_fails_alone() {
 
 #[tokio::test]
 async fn a_long_name_in_conflict_is_shortened() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let name = format!("{}.md", "語".repeat(84));
     destination.write(&name, b"somebody's");
     let conflict = place(&destination.store(), &name, b"text", 0, None).await.conflict.unwrap();
@@ -339,7 +339,7 @@ async fn a_long_name_in_conflict_is_shortened() {
 #[tokio::test]
 async fn where_names_are_short_a_note_in_conflict_is_kept_once_and_only_what_is_too_long_itself_fails() {
     // As on eCryptfs.
-    let destination = Destination::with(FolderOptions { name_max: Some(143), ..FolderOptions::default() });
+    let destination = TestFolder::with(FolderOptions { name_max: Some(143), ..FolderOptions::default() });
     let name = format!("{}é.md", "語".repeat(39));
     assert_eq!(name.len(), 122);
     let mut recorded: Option<&[u8]> = None;
@@ -364,13 +364,13 @@ async fn where_names_are_short_a_note_in_conflict_is_kept_once_and_only_what_is_
 
 #[tokio::test]
 async fn obsyncs_own_folder_is_no_place_for_files_of_a_vault() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     for path in [".obsync", ".obsync/staging/a", ".OBSYNC/a"].map(at) {
         let refused = |error: StoreError| matches!(error, StoreError::NameRefused { .. });
         assert!(refused(store.begin(&path, &meta(b"", 0)).await.err().unwrap()));
         assert!(refused(store.recover(&path, &meta(b"", 0)).await.unwrap_err()));
-        assert!(refused(store.copy(&at("a.md"), &path, &meta(b"", 0), true).await.unwrap_err()));
+        assert!(refused(store.copy(&at("a.md"), &path, &meta(b"", 0)).await.unwrap_err()));
         assert!(refused(store.create_folders(vec![path.clone()]).await.pop().unwrap().unwrap_err()));
         assert!(refused(store.set_aside(&path).await.unwrap_err()));
     }

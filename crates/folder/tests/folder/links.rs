@@ -4,14 +4,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{KnownContent, Removable, Removal, StoreError, VaultStore, Wanted};
+use obsync_core::{Destination, KnownContent, Removable, Removal, StoreError, Wanted};
 
-use crate::destination::Destination;
+use crate::destination::TestFolder;
 
 /// A destination with links that lead out of it: `up` (relative), `abs` (absolute) and `a/chain` (by way of `up`), to a
 /// folder `outside` with a file `secret.md`.
-fn trapped() -> Destination {
-    let destination = Destination::new();
+fn trapped() -> TestFolder {
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.path("a")).unwrap();
     fs::create_dir_all(destination.home().join("outside")).unwrap();
     fs::write(destination.home().join("outside/secret.md"), "secret").unwrap();
@@ -24,7 +24,7 @@ fn trapped() -> Destination {
 const LINKS: [&str; 3] = ["up", "abs", "a/chain"];
 
 /// Checks that nothing changed outside.
-fn assert_untouched(destination: &Destination) {
+fn assert_untouched(destination: &TestFolder) {
     let outside = destination.home().join("outside");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     assert_eq!(fs::read_to_string(outside.join("secret.md")).unwrap(), "secret");
@@ -66,7 +66,7 @@ async fn nothing_is_read_or_removed_through_a_link_that_leads_out() {
         let path = at(&format!("{link}/secret.md"));
         let wanted = Wanted { path: path.clone(), hash: content.hash, size: content.size };
         assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
-        assert!(!matches!(store.copy(&path, &at("b.md"), &meta(b"secret", 0), true).await, Ok(Some(_))));
+        assert!(!matches!(store.copy(&path, &at("b.md"), &meta(b"secret", 0)).await, Ok(Some(_))));
         assert!(store.set_aside(&path).await.is_err());
         let removal = store
             .remove_files(vec![Removable { path, content: KnownContent::of(b"secret") }])
@@ -99,7 +99,7 @@ async fn a_link_at_the_place_of_a_file_is_set_aside_itself() {
 
 #[tokio::test]
 async fn a_link_to_a_folder_of_the_destination_is_followed() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.path("real")).unwrap();
     symlink("real", destination.path("alias")).unwrap();
     place(&destination.store(), "alias/note.md", b"text", 0, None).await;
@@ -108,7 +108,7 @@ async fn a_link_to_a_folder_of_the_destination_is_followed() {
 
 #[tokio::test]
 async fn a_link_to_nowhere_is_in_the_way_of_a_folder() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.root()).unwrap();
     symlink("nowhere", destination.path("a")).unwrap();
     let store = destination.store();
@@ -122,7 +122,7 @@ async fn a_link_to_nowhere_is_in_the_way_of_a_folder() {
 
 #[tokio::test]
 async fn links_in_a_circle_are_an_error() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.root()).unwrap();
     symlink("b", destination.path("a")).unwrap();
     symlink("a", destination.path("b")).unwrap();

@@ -4,7 +4,6 @@
 
 mod conformance;
 mod destination;
-mod held;
 mod interleaved;
 mod limits;
 mod links;
@@ -17,3 +16,4 @@ mod staging;
 mod store;
 mod trash;
 mod watch;
+mod write_buffer;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use obsync_conformance::{at, meta, publish_one, stage};
-use obsync_core::{KnownContent, Removable, Removal, StoreError, VaultStore};
+use obsync_core::{Destination, KnownContent, Removable, Removal, StoreError};
 use obsync_folder::{Durability, FolderOptions, FolderStore};
 use obsync_protocol::VaultPath;
 use proptest::prelude::*;
 
-use crate::destination::Destination;
+use crate::destination::TestFolder;
 
 /// Few paths, so that they meet: files that are folders elsewhere, and folders in folders.
 const PATHS: [&str; 8] = ["a", "b.md", "d", "d/a", "d/b.md", "d/e", "d/e/a", "d/e/f/b.md"];
@@ -115,7 +115,7 @@ impl Model {
 }
 
 struct World {
-    destination: Destination,
+    destination: TestFolder,
     store: FolderStore,
     model: Model,
 }
@@ -162,7 +162,7 @@ impl World {
     }
 
     async fn copy(&mut self, from: &str, to: &str, content: &str) {
-        let staged = self.store.copy(&at(from), &at(to), &meta(content.as_bytes(), 0), true).await.unwrap();
+        let staged = self.store.copy(&at(from), &at(to), &meta(content.as_bytes(), 0)).await.unwrap();
         let there = self.model.nodes.get(from) == Some(&Node::File(content.to_owned()));
         assert_eq!(staged.is_some(), there, "copy from {from}");
         if let Some(staged) = staged {
@@ -246,7 +246,7 @@ impl World {
 fn run(operations: &[Operation], options: FolderOptions) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let destination = Destination::with(options);
+        let destination = TestFolder::with(options);
         let mut world = World { store: destination.store(), destination, model: Model::default() };
         for operation in operations {
             world.apply(operation).await;

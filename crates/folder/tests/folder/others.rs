@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::Command;
 
 use obsync_conformance::{at, meta, not_tested, place, publish_one, stage};
-use obsync_core::VaultStore;
+use obsync_core::Destination;
 use obsync_core::pin::{Pin, VaultEncryption};
 use obsync_folder::FolderPin;
 use obsync_protocol::ContentHash;
 
-use crate::destination::Destination;
+use crate::destination::TestFolder;
 
 const NOBODY: u32 = 65_534;
 
@@ -23,8 +23,8 @@ fn set_mode(path: &Path, mode: u32) {
 
 /// A folder that everybody may write to, like `/tmp`, in which another user made `.obsync` (with `staging` in it, if
 /// `inner`); `None` where that is not allowed.
-fn prepared_by_another(inner: bool) -> Option<Destination> {
-    let destination = Destination::new();
+fn prepared_by_another(inner: bool) -> Option<TestFolder> {
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.path(".obsync/staging")).unwrap();
     let theirs = if inner { ".obsync/staging" } else { ".obsync" };
     for path in [".obsync/staging", ".obsync"] {
@@ -40,7 +40,7 @@ fn prepared_by_another(inner: bool) -> Option<Destination> {
 }
 
 /// Has another user overwrite every file below the destination that this user may reach.
-fn overwrite_as_another(destination: &Destination) {
+fn overwrite_as_another(destination: &TestFolder) {
     let script = "find . -type f 2>/dev/null | while read -r f; do echo evil > \"$f\"; \
                   rm -f \"$f\" && echo evil > \"$f\"; done 2>/dev/null; true";
     let mut command = Command::new("sh");
@@ -77,7 +77,7 @@ async fn staging_that_another_user_prepared_is_left_alone_and_nothing_is_replace
 #[tokio::test]
 async fn a_file_or_a_link_of_another_user_in_place_of_the_own_folder_is_left_alone() {
     for is_link in [false, true] {
-        let destination = Destination::new();
+        let destination = TestFolder::new();
         fs::create_dir_all(destination.root()).unwrap();
         let theirs = destination.path(".obsync");
         match is_link {
@@ -131,7 +131,7 @@ async fn what_a_killed_run_staged_elsewhere_is_used_by_the_next_one() {
 
 #[tokio::test]
 async fn staging_of_this_user_that_was_open_to_others_is_closed_to_them_and_not_trusted() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let content = b"as promised";
     destination.write(&format!(".obsync/staging/{}", ContentHash::of(content)), content);
     set_mode(&destination.path(".obsync"), 0o777);
@@ -147,7 +147,7 @@ async fn staging_of_this_user_that_was_open_to_others_is_closed_to_them_and_not_
 
 #[tokio::test]
 async fn a_pipe_at_the_place_of_the_lock_is_refused_without_waiting() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.path(".obsync")).unwrap();
     let made = Command::new("mkfifo").arg(destination.path(".obsync/lock")).status().unwrap();
     assert!(made.success());

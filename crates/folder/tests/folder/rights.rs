@@ -6,26 +6,26 @@ use std::process::Command;
 
 use obsync_conformance::confined::{Confinement, OTHERS, confined};
 use obsync_conformance::{at, meta, not_tested, place};
-use obsync_core::{Expect, Publication, PublicationContent, VaultStore, Wanted};
+use obsync_core::{Destination, Expect, Publication, PublicationContent, Wanted};
 use obsync_folder::{Durability, FolderOptions, FolderStore};
 
-use crate::destination::{Destination, mtime};
+use crate::destination::{TestFolder, mtime};
 
 /// A group that nobody here is in.
 const GROUP: u32 = 65_534;
 
-fn mode(destination: &Destination, path: &str) -> u32 {
+fn mode(destination: &TestFolder, path: &str) -> u32 {
     fs::metadata(destination.path(path)).unwrap().mode() & 0o7777
 }
 
-fn set_mode(destination: &Destination, path: &str, mode: u32) {
+fn set_mode(destination: &TestFolder, path: &str, mode: u32) {
     fs::set_permissions(destination.path(path), fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[tokio::test]
 async fn a_replaced_file_keeps_its_mode_and_is_nothing_to_run() {
     for durability in [Durability::EachFile, FolderOptions::default().durability] {
-        let destination = Destination::with(FolderOptions { durability, ..FolderOptions::default() });
+        let destination = TestFolder::with(FolderOptions { durability, ..FolderOptions::default() });
         let store = destination.store();
         for (was, is) in [(0o600, 0o600), (0o640, 0o640), (0o444, 0o444), (0o666, 0o666), (0o4755, 0o644)] {
             place(&store, "a.md", b"one", 0, None).await;
@@ -39,7 +39,7 @@ async fn a_replaced_file_keeps_its_mode_and_is_nothing_to_run() {
 
 #[tokio::test]
 async fn a_replaced_file_keeps_its_group() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     place(&store, "a.md", b"one", 0, None).await;
     if chown(destination.path("a.md"), None, Some(GROUP)).is_err() {
@@ -55,7 +55,7 @@ async fn a_replaced_file_keeps_its_group() {
 #[tokio::test]
 #[cfg(target_os = "linux")]
 async fn a_replaced_file_keeps_its_access_list() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     place(&store, "a.md", b"one", 0, None).await;
     let file = destination.path("a.md");

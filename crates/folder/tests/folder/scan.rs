@@ -11,21 +11,21 @@ use std::time::{Duration, SystemTime};
 
 use obsync_conformance::at;
 use obsync_core::{
-    FileMeta, KnownContent, LocalFacts, LocalTree, Record, RecordKind, ScanInput, Unknown, UnknownCause,
-    VaultStore,
+    Destination, FileMeta, KnownContent, LocalFacts, LocalTree, Record, RecordKind, ScanInput, Unknown,
+    UnknownCause,
 };
 use obsync_folder::FolderStore;
 use obsync_protocol::{ContentHash, FileType, FileTypes, Filter, Uid, VaultPath};
 use tokio::io::AsyncReadExt;
 
-use crate::destination::Destination;
+use crate::destination::TestFolder;
 
 const NFC: &str = "Caf\u{e9}.md";
 const NFD: &str = "Cafe\u{301}.md";
 
 /// A destination with obsync's own folder, by which the file system's time is found out.
-pub(crate) fn destination() -> Destination {
-    let destination = Destination::new();
+pub(crate) fn destination() -> TestFolder {
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.path(".obsync")).unwrap();
     destination
 }
@@ -463,7 +463,7 @@ async fn a_folder_that_git_rewrites_is_in_flux() {
 
 #[tokio::test]
 async fn of_a_destination_that_is_not_there_everything_is_unknown() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let tree = scan(&destination.store(), &[record("a.md", b"")]).await;
     assert!(tree.absent.is_empty() && tree.is_unknown(&at("a.md")));
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use obsync_core::{KnownContent, LocalTree};
 use proptest::prelude::*;
 
-use crate::destination::Destination;
+use crate::destination::TestFolder;
 use crate::scan::{destination, recorded, scan};
 
 /// Few paths, so that they meet: files that are folders elsewhere, and names that differ in case alone.
@@ -37,7 +37,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-fn apply(destination: &Destination, edit: &Edit) {
+fn apply(destination: &TestFolder, edit: &Edit) {
     let at = |index: &usize| destination.path(PATHS[*index]);
     // What does not go, because something else is there, is not done.
     let _ = match edit {

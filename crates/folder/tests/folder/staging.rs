@@ -3,10 +3,10 @@
 use std::fs;
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::VaultStore;
+use obsync_core::Destination;
 use obsync_protocol::ContentHash;
 
-use crate::destination::{Destination, mtime};
+use crate::destination::{TestFolder, mtime};
 
 /// The staging folder's path of a content, with something added to its name.
 fn staged(content: &[u8], suffix: &str) -> String {
@@ -15,7 +15,7 @@ fn staged(content: &[u8], suffix: &str) -> String {
 
 #[tokio::test]
 async fn what_a_killed_run_had_complete_is_used_and_what_it_had_not_is_removed() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write(&staged(b"complete", ""), b"complete");
     destination.write(&staged(b"cut off", ""), b"cut");
     destination.write(&staged(b"garbled", ""), b"GARBLED");
@@ -35,7 +35,7 @@ async fn what_a_killed_run_had_complete_is_used_and_what_it_had_not_is_removed()
 
 #[tokio::test]
 async fn one_content_staged_twice_is_recovered_twice_or_not_at_all_if_spoiled() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write(&staged(b"text", ""), b"TEXT");
     destination.write(&staged(b"text", "-1"), b"text");
     destination.write(&staged(b"text", "-2"), b"text");
@@ -50,7 +50,7 @@ async fn one_content_staged_twice_is_recovered_twice_or_not_at_all_if_spoiled() 
 
 #[tokio::test]
 async fn what_is_staged_anew_does_not_disturb_what_was_left() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write(&staged(b"text", ""), b"te");
     let store = destination.store();
     place(&store, "a.md", b"text", 0, None).await;
@@ -64,7 +64,7 @@ async fn what_is_staged_anew_does_not_disturb_what_was_left() {
 
 #[tokio::test]
 async fn a_file_named_obsync_is_left_alone_and_files_are_staged_elsewhere() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write(".obsync", b"somebody's");
     let store = destination.store();
     place(&store, "a.md", b"text", 0, None).await;
@@ -78,7 +78,7 @@ async fn a_file_named_obsync_is_left_alone_and_files_are_staged_elsewhere() {
 
 #[tokio::test]
 async fn staging_that_is_removed_meanwhile_ends_the_run_with_a_sentence() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     let gone = stage(&store, "a.md", b"text", 0).await;
     fs::remove_dir_all(destination.path(".obsync")).unwrap();

@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
-    Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore, Wanted,
+    Destination, Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError,
+    Wanted,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{ContentHash, NameFolding};
 
-use crate::destination::{Destination, mtime};
+use crate::destination::{TestFolder, mtime};
 
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_made_by_the_first_write_only() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     store.lock().unwrap();
     look_at_everything(&store).await;
@@ -27,7 +28,7 @@ async fn a_folder_that_is_not_there_is_made_by_the_first_write_only() {
 
 #[tokio::test]
 async fn looking_changes_nothing_in_a_folder() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write("a.md", b"text");
     let before = fs::metadata(destination.root()).unwrap();
     let store = destination.store();
@@ -46,7 +47,7 @@ async fn look_at_everything(store: &FolderStore) {
     store.list().await.unwrap();
     store.holds(Vec::new()).await.unwrap();
     assert!(store.recover(&at("b.md"), &meta(b"b", 0)).await.unwrap().is_none());
-    assert!(store.copy(&at("b.md"), &at("c.md"), &meta(b"b", 0), true).await.unwrap().is_none());
+    assert!(store.copy(&at("b.md"), &at("c.md"), &meta(b"b", 0)).await.unwrap().is_none());
     assert!(store.publish(Vec::new()).await.is_empty());
     drop(store.begin(&at("b.md"), &meta(b"b", 0)).await.unwrap());
     store.flush().await.unwrap();
@@ -55,7 +56,7 @@ async fn look_at_everything(store: &FolderStore) {
 
 #[tokio::test]
 async fn when_all_is_done_nothing_of_obsync_is_left() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     place(&store, "a/b.md", b"text", 0, None).await;
     let _left = stage(&store, "c.md", b"never published", 0).await;
@@ -67,7 +68,7 @@ async fn when_all_is_done_nothing_of_obsync_is_left() {
 
 #[tokio::test]
 async fn files_have_the_mode_of_any_new_file_and_staging_is_private() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     let staged = stage(&store, "a.md", b"text", 0).await;
     let mode = |path: &str| fs::metadata(destination.path(path)).unwrap().permissions().mode() & 0o777;
@@ -80,7 +81,7 @@ async fn files_have_the_mode_of_any_new_file_and_staging_is_private() {
 
 #[tokio::test]
 async fn an_empty_folder_in_the_way_of_a_file_is_removed() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.path("a/note")).unwrap();
     place(&destination.store(), "a/note", b"a file", 0, None).await;
     assert_eq!(destination.read("a/note"), "a file");
@@ -88,7 +89,7 @@ async fn an_empty_folder_in_the_way_of_a_file_is_removed() {
 
 #[tokio::test]
 async fn a_folder_with_files_in_the_way_is_named_and_the_content_can_be_published_after_all() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write("a/note/inner.md", b"somebody's");
     let store = destination.store();
     let staged = stage(&store, "a/note", b"a file", 0).await;
@@ -102,7 +103,7 @@ async fn a_folder_with_files_in_the_way_is_named_and_the_content_can_be_publishe
 
 #[tokio::test]
 async fn a_file_in_the_way_of_a_folder_is_named() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write("a/b", b"a file");
     let store = destination.store();
     let staged = stage(&store, "a/b/c/d.md", b"text", 0).await;
@@ -119,7 +120,7 @@ async fn a_file_in_the_way_of_a_folder_is_named() {
 
 #[tokio::test]
 async fn what_is_neither_file_nor_folder_is_set_aside_unread() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.root()).unwrap();
     // Reading a pipe would wait for somebody to write into it.
     let made = Command::new("mkfifo").arg(destination.path("a.md")).status().unwrap();
@@ -132,7 +133,7 @@ async fn what_is_neither_file_nor_folder_is_set_aside_unread() {
 
 #[tokio::test]
 async fn a_conflicted_copy_never_takes_the_place_of_another() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     let mut kept = Vec::new();
     for number in 0..5 {
@@ -147,7 +148,7 @@ async fn a_conflicted_copy_never_takes_the_place_of_another() {
 
 #[tokio::test]
 async fn a_failed_publication_does_not_hold_the_others_back() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write("b/inner.md", b"somebody's");
     let store = destination.store();
     let mut batch = Vec::new();
@@ -162,7 +163,7 @@ async fn a_failed_publication_does_not_hold_the_others_back() {
 
 #[tokio::test]
 async fn a_time_that_no_file_system_has_becomes_the_nearest_one() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     let times = [i64::MIN, -1, 0, 253_402_300_800_000, i64::MAX];
     for (number, time) in times.into_iter().enumerate() {
@@ -176,7 +177,7 @@ async fn a_time_that_no_file_system_has_becomes_the_nearest_one() {
 
 #[tokio::test]
 async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     // Each reading of one of these would take minutes.
     for name in ["in-the-way.md", "ours-once.md", "to-be-removed.md", "source.md"] {
@@ -190,12 +191,12 @@ async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
     assert_eq!(store.remove_files(vec![removable]).await.pop().unwrap().unwrap(), Removal::Kept);
     let wanted = Wanted { path: at("source.md"), hash: ContentHash::of(b"text"), size: 4 };
     assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
-    assert!(store.copy(&at("source.md"), &at("b.md"), &meta(b"text", 0), true).await.unwrap().is_none());
+    assert!(store.copy(&at("source.md"), &at("b.md"), &meta(b"text", 0)).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn one_store_at_a_time_has_the_lock() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.root()).unwrap();
     let first = destination.store();
     let second = destination.store();
@@ -213,7 +214,7 @@ async fn one_store_at_a_time_has_the_lock() {
 
 #[tokio::test]
 async fn a_lock_is_given_back_though_children_of_the_process_are_being_started() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write(".obsync/lock", b"");
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -230,7 +231,7 @@ async fn a_lock_is_given_back_though_children_of_the_process_are_being_started()
 
 #[tokio::test]
 async fn the_lock_of_a_killed_run_is_free_and_its_name_is_not_told_again() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write(".obsync/lock", b"host long-gone, process 1 since 2001");
     let (first, second) = (destination.store(), destination.store());
     first.lock().unwrap();
@@ -239,7 +240,7 @@ async fn the_lock_of_a_killed_run_is_free_and_its_name_is_not_told_again() {
 
 #[tokio::test]
 async fn whoever_reads_the_folder_cannot_keep_its_owner_out() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     fs::create_dir_all(destination.root()).unwrap();
     let reader = fs::File::open(destination.root()).unwrap();
     reader.lock().unwrap();
@@ -252,7 +253,7 @@ async fn whoever_reads_the_folder_cannot_keep_its_owner_out() {
 
 #[tokio::test]
 async fn a_lock_on_a_folder_that_is_not_there_yet_is_taken_when_it_is_made() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let (first, second) = (destination.store(), destination.store());
     first.lock().unwrap();
     second.lock().unwrap();
@@ -264,7 +265,7 @@ async fn a_lock_on_a_folder_that_is_not_there_yet_is_taken_when_it_is_made() {
 
 #[tokio::test]
 async fn whether_names_are_folded_is_found_out_without_leaving_anything() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let absent = destination.store().folds_names(false).await.unwrap();
     fs::create_dir_all(destination.root()).unwrap();
     let empty = destination.store().folds_names(false).await.unwrap();
@@ -288,13 +289,13 @@ async fn whether_names_are_folded_is_found_out_without_leaving_anything() {
 async fn what_is_known_of_names_can_be_told_to_the_store() {
     for folds in [NameFolding::Case, NameFolding::Normalization, NameFolding::Nothing] {
         let options = FolderOptions { folds_names: Some(folds), ..FolderOptions::default() };
-        assert_eq!(Destination::with(options).store().folds_names(false).await.unwrap(), folds);
+        assert_eq!(TestFolder::with(options).store().folds_names(false).await.unwrap(), folds);
     }
 }
 
 #[tokio::test]
 async fn files_are_listed_with_their_sizes_and_obsyncs_own_are_not() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write("a/b/c.md", b"12345");
     destination.write(".obsidian/app.json", b"{}");
     fs::create_dir_all(destination.path("empty")).unwrap();
@@ -310,7 +311,7 @@ async fn files_are_listed_with_their_sizes_and_obsyncs_own_are_not() {
 
 #[tokio::test]
 async fn a_file_changed_since_obsync_wrote_it_survives_with_its_own_time() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     place(&store, "a.md", b"ours", 0, None).await;
     // Same size and same time as what obsync wrote: only reading it tells.
@@ -327,7 +328,7 @@ async fn a_file_changed_since_obsync_wrote_it_survives_with_its_own_time() {
 
 #[tokio::test]
 async fn a_file_that_was_changed_since_it_was_looked_at_is_not_taken_for_what_it_was() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     destination.write("a.md", b"text");
     let store = destination.store();
     let meta = meta(b"text", 5_000);

@@ -3,16 +3,16 @@
 use std::fs;
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{KnownContent, Removable, Removal, ScanInput, VaultStore};
+use obsync_core::{Destination, KnownContent, Removable, Removal, ScanInput};
 use obsync_folder::{FolderOptions, FolderStore, Step};
 use obsync_protocol::VaultPath;
 
-use crate::destination::{Destination, mtime};
+use crate::destination::{TestFolder, mtime};
 
 const TIME: i64 = 1_700_000_000_000;
 
-fn destination() -> Destination {
-    Destination::with(FolderOptions { trash: true, ..FolderOptions::default() })
+fn destination() -> TestFolder {
+    TestFolder::with(FolderOptions { trash: true, ..FolderOptions::default() })
 }
 
 async fn remove(store: &FolderStore, path: &str, content: &[u8]) -> Removal {
@@ -23,7 +23,7 @@ async fn remove(store: &FolderStore, path: &str, content: &[u8]) -> Removal {
 }
 
 /// What is in the trash: each run's folder, the path in it, the text. Runs are numbered in their order.
-fn trashed(destination: &Destination) -> Vec<(usize, String, String)> {
+fn trashed(destination: &TestFolder) -> Vec<(usize, String, String)> {
     let trash = destination.path(".obsync/trash");
     let mut runs: Vec<_> = fs::read_dir(trash).into_iter().flatten().map(|run| run.unwrap().path()).collect();
     runs.sort();
@@ -71,7 +71,7 @@ async fn what_is_replaced_or_removed_is_in_the_trash_with_its_path_and_time() {
 
 #[tokio::test]
 async fn without_the_option_nothing_is_kept() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     place(&store, "note.md", b"one", TIME, None).await;
     place(&store, "note.md", b"two", TIME, Some(b"one")).await;

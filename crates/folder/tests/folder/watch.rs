@@ -10,13 +10,13 @@ use obsync_folder::watch::{LocalEvent, WatchOptions, Watcher};
 use obsync_protocol::{Filter, VaultPath};
 use tokio::time::timeout;
 
-use crate::destination::Destination;
+use crate::destination::TestFolder;
 
 const LONG: Duration = Duration::from_secs(20);
 
 /// A destination with two folders, and a watcher that is at work.
-async fn watched(filter: Filter) -> (Destination, Watcher) {
-    let destination = Destination::new();
+async fn watched(filter: Filter) -> (TestFolder, Watcher) {
+    let destination = TestFolder::new();
     for folder in ["a/b", ".git", ".obsync", "a/.venv", ".obsidian/plugins/x"] {
         fs::create_dir_all(destination.path(folder)).unwrap();
     }
@@ -120,7 +120,7 @@ async fn what_never_syncs_is_not_told() {
 
 #[tokio::test]
 async fn more_folders_than_may_be_watched_are_said() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     for number in 0..60 {
         fs::create_dir_all(destination.path(&format!("folder {number}"))).unwrap();
     }
@@ -135,7 +135,7 @@ async fn more_folders_than_may_be_watched_are_said() {
 
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_said() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let mut watcher = Watcher::new(&destination.root(), Filter::default(), WatchOptions::default());
     let event = timeout(LONG, watcher.next()).await.unwrap().unwrap();
     assert!(matches!(event, LocalEvent::Failed(_)), "{event:?}");

@@ -51,7 +51,7 @@ async fn a_vault_whose_list_takes_too_much_memory_is_refused_with_a_sentence_and
                     let report = report(answer);
                     let listed = report["failures"].as_array().unwrap().len() as u64;
                     let unlisted = report["failures_unlisted"].as_u64().unwrap();
-                    assert_eq!(listed + unlisted, *count as u64, "{answer}");
+                    assert_eq!(listed + unlisted, count as u64, "{answer}");
                 } else {
                     answered(&invocation);
                 }

@@ -79,7 +79,7 @@ pub(crate) fn commit_of(count: u64) -> Commit {
     let folder = |number: u64| Record::new(at(&format!("folder {number}")), RecordKind::Folder(Uid(number)));
     Commit {
         records: (0..count).flat_map(|number| [file(number), folder(number)]).collect(),
-        settled: vec![DeferredKey::plain(&at("never deferred.md"))],
+        resolved: vec![DeferredKey::plain(&at("never deferred.md"))],
         state: VaultState { version: count, listed: true, ..VaultState::default() },
         ..Commit::default()
     }

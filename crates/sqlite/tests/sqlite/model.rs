@@ -103,11 +103,11 @@ fn deferred() -> impl Strategy<Value = Deferred> {
 
 fn commit() -> impl Strategy<Value = Commit> {
     let state = (number(), any::<bool>(), option::of(any::<String>()), prop::option::of(0..2_000_u64))
-        .prop_map(|(version, listed, filter, rechecking)| VaultState {
+        .prop_map(|(version, listed, filter, full_up_to)| VaultState {
             version,
             listed,
             filter,
-            rechecking,
+            full_up_to,
             ..VaultState::default()
         });
     (
@@ -118,10 +118,10 @@ fn commit() -> impl Strategy<Value = Commit> {
         prop::collection::vec(intent(), 0..3),
         state,
     )
-        .prop_map(|(forgotten, records, settled, deferred, intents, state)| Commit {
+        .prop_map(|(forgotten, records, resolved, deferred, intents, state)| Commit {
             forgotten,
             records,
-            settled,
+            resolved,
             deferred,
             intents,
             state,
@@ -147,7 +147,7 @@ impl Model {
         }
         self.records.extend(by_path(commit.records));
         self.intents = commit.intents;
-        for key in &commit.settled {
+        for key in &commit.resolved {
             self.deferred.remove(key);
         }
         self.deferred.extend(commit.deferred.into_iter().map(|deferred| (deferred.key.clone(), deferred)));

@@ -242,7 +242,7 @@ async fn more_failed_changes_than_any_run_remembers_are_forgotten_and_everything
     drop((state, looked_at));
     for _ in 0..2 {
         let state = file.state();
-        assert_eq!(state.load().await.unwrap().rechecking, Some(0));
+        assert_eq!(state.load().await.unwrap().full_up_to, Some(0));
         assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), []);
         assert_eq!(state.deferred(DeferredKind::Filtered).await.unwrap(), std::slice::from_ref(&filtered));
     }
@@ -259,14 +259,14 @@ async fn more_filtered_changes_than_a_listing_may_have_are_forgotten_and_everyth
     let fill = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number LIMIT ?1)
                 INSERT INTO deferred SELECT 'k' || n, 0, NULL, n, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL FROM number";
     database.execute(fill, [FILTERED_CHANGES as i64]).unwrap();
-    assert_eq!(file.state().load().await.unwrap().rechecking, None, "so many are kept");
+    assert_eq!(file.state().load().await.unwrap().full_up_to, None, "so many are kept");
     database
         .execute_batch(
             "INSERT INTO deferred VALUES ('more', 0, NULL, 1, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL)",
         )
         .unwrap();
     let state = file.state();
-    assert_eq!(state.load().await.unwrap().rechecking, Some(0));
+    assert_eq!(state.load().await.unwrap().full_up_to, Some(0));
     assert_eq!(state.deferred(DeferredKind::Filtered).await.unwrap(), []);
 }
 

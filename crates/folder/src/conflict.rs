@@ -6,9 +6,9 @@ use obsync_protocol::VaultPath;
 use rustix::io::Errno;
 
 use super::entry::{Facts, Kind, content_of, look};
+use super::error::{Action, ErrorContext};
 use super::rename::rename_new;
 use super::root::Root;
-use super::site::{Action, Site};
 use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.
@@ -19,7 +19,7 @@ const COMPARED: usize = 100;
 /// Renames what is at `path`, whose open parent is `dir`, and tells its new path. Nothing is overwritten but a conflicted copy
 /// with the same content, and a link is renamed itself.
 pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<VaultPath, StoreError> {
-    let failed = |error| root.site.error(Action::SetAside, path.as_str(), error);
+    let failed = |error| root.errors.error(Action::SetAside, path.as_str(), error);
     let facts = look(dir, path.file_name()).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
     let ends_with_mark = facts.kind == Kind::Folder || conflicted_copy::is_configuration(path);
     if facts.kind == Kind::File
@@ -29,7 +29,7 @@ pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<Vaul
         && rustix::fs::renameat(dir, path.file_name(), dir, &copy).is_ok()
     {
         root.touched(path.parent().as_ref());
-        return beside(&root.site, path, &copy);
+        return beside(&root.errors, path, &copy);
     }
     move_beside(root, dir, path.file_name(), dir, path, ends_with_mark)
 }
@@ -53,12 +53,12 @@ fn move_beside(
     path: &VaultPath,
     ends_with_mark: bool,
 ) -> Result<VaultPath, StoreError> {
-    let failed = |error| root.site.error(Action::SetAside, path.as_str(), error);
-    let stamp = conflicted_copy::stamp();
+    let failed = |error| root.errors.error(Action::SetAside, path.as_str(), error);
+    let timestamp = conflicted_copy::timestamp();
     let limit = root.name_max();
     for copy in 1..=COPIES {
-        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, limit);
-        let aside = beside(&root.site, path, &name)?;
+        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &timestamp, copy, limit);
+        let aside = beside(&root.errors, path, &name)?;
         match rename_new(from, old, dir, &name) {
             Ok(()) => {
                 root.touched(path.parent().as_ref());
@@ -114,11 +114,11 @@ pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, aside: &VaultPa
     }
 }
 
-fn beside(site: &Site, path: &VaultPath, name: &str) -> Result<VaultPath, StoreError> {
+fn beside(errors: &ErrorContext, path: &VaultPath, name: &str) -> Result<VaultPath, StoreError> {
     let aside = match path.parent() {
         Some(folder) => folder.join(name),
         None => VaultPath::parse(name),
     };
     // The one thing that can be wrong with it is the length of the whole.
-    aside.map_err(|_| site.too_long(path.as_str()))
+    aside.map_err(|_| errors.too_long(path.as_str()))
 }

@@ -9,32 +9,32 @@ use object_store::path::Path;
 use obsync_core::{KnownContent, StoreError};
 use obsync_protocol::{ContentHash, VaultPath};
 
+use super::error::{Action, ErrorContext, RequestError};
 use super::keys::Keys;
-use super::known::{Known, Occupant};
 use super::listing::Listing;
 use super::location::BucketLocation;
 use super::marker::MarkerSeen;
+use super::memory::MemoryBudget;
+use super::metadata::Facts;
+use super::object_cache::{ObjectCache, Occupant};
 use super::objects::Objects;
 use super::options::BucketOptions;
-use super::room::Room;
-use super::stages::Stages;
-use super::stamp::Facts;
+use super::staging::Stages;
 use super::traffic::Traffic;
-use super::trouble::{Action, Site, Trouble};
 use obsync_core::blocking::lock;
 
 /// The state of a bucket store.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Context {
     pub(super) location: BucketLocation,
     pub(super) options: BucketOptions,
-    pub(super) site: Site,
+    pub(super) errors: ErrorContext,
     pub(super) keys: Keys,
     pub(super) objects: Objects,
     pub(super) traffic: Traffic,
     pub(super) stages: Stages,
-    pub(super) room: Room,
-    pub(super) known: Known,
+    pub(super) budget: MemoryBudget,
+    pub(super) cache: ObjectCache,
     pub(super) listing: Listing,
     pub(super) marker: MarkerSeen,
     /// Tells this run's parked copies from another's.
@@ -49,25 +49,25 @@ pub(super) struct Shared {
     pub(super) swept: AtomicBool,
 }
 
-impl Shared {
+impl Context {
     pub(super) fn new(
         location: BucketLocation,
         options: BucketOptions,
         objects: Objects,
         traffic: Traffic,
     ) -> Arc<Self> {
-        let site = Site::new(location.to_string());
+        let errors = ErrorContext::new(location.to_string());
         #[cfg(feature = "s3")]
         if let Some(address) = objects.address() {
-            site.at_address(address);
+            errors.at_address(address);
         }
-        Arc::new(Shared {
-            site,
+        Arc::new(Context {
+            errors,
             keys: Keys::new(&location),
             objects,
             stages: Stages::default(),
-            room: Room::new(options.memory),
-            known: Known::default(),
+            budget: MemoryBudget::new(options.memory),
+            cache: ObjectCache::default(),
             listing: Listing::default(),
             marker: MarkerSeen::default(),
             run: RandomState::new().hash_one(std::process::id()),
@@ -83,16 +83,15 @@ impl Shared {
 
     /// Looks at what is at a path, and remembers it.
     pub(super) async fn look(&self, path: &VaultPath, key: &Path) -> Result<Occupant, StoreError> {
-        let found =
-            self.objects.head(key).await.map_err(|trouble| self.failed(Action::Look, path, &trouble))?;
+        let found = self.objects.head(key).await.map_err(|error| self.failed(Action::Look, path, &error))?;
         let occupant = found.map_or(Occupant::Nothing, |facts| Occupant::Object(Box::new(facts)));
-        self.known.put(path, occupant.clone());
+        self.cache.put(path, occupant.clone());
         Ok(occupant)
     }
 
     /// What is known of a path, else what is found there.
     pub(super) async fn recall(&self, path: &VaultPath, key: &Path) -> Result<Occupant, StoreError> {
-        match self.known.get(path) {
+        match self.cache.get(path) {
             Some(occupant) => Ok(occupant),
             None => self.look(path, key).await,
         }
@@ -124,31 +123,31 @@ impl Shared {
         }
         match self.objects.hash(key, &facts.version).await {
             Ok(content) => {
-                self.known.put(path, Occupant::Object(Box::new(facts.clone().with_content(content))));
+                self.cache.put(path, Occupant::Object(Box::new(facts.clone().with_content(content))));
                 Ok(Some(content))
             }
-            Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {
-                self.known.forget(path);
+            Err(error) if error.is_conflict() || error.is_missing_object() => {
+                self.cache.forget(path);
                 Ok(None)
             }
-            Err(trouble) => Err(self.failed(Action::Read, path, &trouble)),
+            Err(error) => Err(self.failed(Action::Read, path, &error)),
         }
     }
 
     /// The error that a content is needed again, which the engine gets from the vault. Asked for once for each file in a run, so
     /// that nothing goes round in circles.
-    pub(super) fn content_needed(&self, path: &VaultPath, trouble: &Trouble) -> StoreError {
+    pub(super) fn content_needed(&self, path: &VaultPath, error: &RequestError) -> StoreError {
         if !lock(&self.needed).insert(path.clone()) {
-            return self.failed(Action::Write, path, &trouble.clone().into_final());
+            return self.failed(Action::Write, path, &error.clone().into_final());
         }
         StoreError::ContentNeeded {
             path: path.as_str().to_owned(),
-            location: self.site.location(),
-            reason: trouble.said(),
+            location: self.errors.location(),
+            reason: error.said(),
         }
     }
 
-    pub(super) fn failed(&self, action: Action, path: &VaultPath, trouble: &Trouble) -> StoreError {
-        self.site.error(action, path.as_str(), trouble)
+    pub(super) fn failed(&self, action: Action, path: &VaultPath, error: &RequestError) -> StoreError {
+        self.errors.error(action, path.as_str(), error)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A file gets there in two steps. It is *staged* first: written completely, checked by the engine, and not
 //! visible under its name. A batch of staged files is then *published*: each becomes visible atomically, and when
-//! [`VaultStore::publish`] returns the whole batch is durable, so that the state may claim it. In a folder staging is a
+//! [`Destination::publish`] returns the whole batch is durable, so that the state may claim it. In a folder staging is a
 //! file in a hidden directory of the same file system and publishing a rename; in an object store it is an
 //! upload that is not completed yet.
 //!
@@ -23,7 +23,7 @@ use crate::repositories::repository_parts_among;
 use crate::scan::{LocalTree, OpenFile, ScanInput};
 
 /// A file that is complete and checked but not visible yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Staged {
     /// Where it is to appear.
     pub path: VaultPath,
@@ -33,7 +33,7 @@ pub struct Staged {
     pub handle: String,
 }
 
-/// One file to be made visible by [`VaultStore::publish`].
+/// One file to be made visible by [`Destination::publish`].
 #[derive(Debug)]
 pub struct Publication {
     /// What is made visible.
@@ -50,7 +50,7 @@ pub enum Expect {
     Absent,
     /// A file with this content: obsync put it there last, or the vault had it there before.
     Content(KnownContent),
-    /// This version, which the store [kept beside](VaultStore::keep_beside) already, by the store's own name for it.
+    /// This version, which the store [kept beside](Destination::keep_beside) already, by the store's own name for it.
     Version(String),
 }
 
@@ -84,6 +84,9 @@ pub struct KeptBeside {
 pub enum PublicationContent {
     /// A staged file takes the place of whatever is there.
     Staged(Staged),
+    /// A copy of a staged file does, and the file stays staged for further paths: all but the last that want its content. The
+    /// first is the path that it was staged for. A copy that was not published is handed back as a staged file of its own.
+    CopyOfStaged(Staged),
     /// The store holds this very content at this path already; only its times are to be set.
     InPlace {
         /// The path in question.
@@ -104,7 +107,7 @@ impl PublicationContent {
     /// What is staged, if it is not in place.
     pub fn staged(&self) -> Option<&Staged> {
         match self {
-            PublicationContent::Staged(staged) => Some(staged),
+            PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged) => Some(staged),
             PublicationContent::InPlace { .. } => None,
         }
     }
@@ -112,7 +115,7 @@ impl PublicationContent {
     /// Where it is, or is to be.
     pub fn path(&self) -> &VaultPath {
         match self {
-            PublicationContent::Staged(staged) => &staged.path,
+            PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged) => &staged.path,
             PublicationContent::InPlace { path, .. } => path,
         }
     }
@@ -120,7 +123,7 @@ impl PublicationContent {
     /// What it carries.
     pub fn meta(&self) -> &FileMeta {
         match self {
-            PublicationContent::Staged(staged) => &staged.meta,
+            PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged) => &staged.meta,
             PublicationContent::InPlace { meta, .. } => meta,
         }
     }
@@ -169,7 +172,7 @@ pub struct Removable {
     pub content: KnownContent,
 }
 
-/// A question of [`VaultStore::holds`]: is this content at this path?
+/// A question of [`Destination::holds`]: is this content at this path?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The path to look at.
@@ -180,7 +183,7 @@ pub struct Wanted {
     pub size: u64,
 }
 
-/// An answer of [`VaultStore::check`].
+/// An answer of [`Destination::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// Whether the content is the one that is wanted.
@@ -200,7 +203,7 @@ pub enum CheckedBy {
     Metadata,
 }
 
-/// An answer of [`VaultStore::look`].
+/// An answer of [`Destination::look`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The content that is wanted.
@@ -220,7 +223,7 @@ pub struct Marked {
     pub tag: Option<String>,
 }
 
-/// A file found by [`VaultStore::list`].
+/// A file found by [`Destination::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFile {
     /// Where it is, relative to the store's root. Not a [`VaultPath`]: a store can hold names that no vault can.
@@ -229,7 +232,7 @@ pub struct StoredFile {
     pub size: u64,
 }
 
-/// What [`VaultStore::list`] found.
+/// What [`Destination::list`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// The files, in no order.
@@ -245,7 +248,7 @@ pub struct BatchLimit {
     pub files: usize,
     /// How many bytes of content. A batch is closed by the file that reaches it.
     pub bytes: u64,
-    /// How many of its files go to one [`VaultStore::publish`], while those that follow are announced to the state. Fewer
+    /// How many of its files go to one [`Destination::publish`], while those that follow are announced to the state. Fewer
     /// than `files` where that takes round trips.
     pub portion: usize,
 }
@@ -271,7 +274,7 @@ pub trait FileWriter: Send {
 
 /// A place for a vault's files. See the module's text for the two steps of staging and publishing.
 #[async_trait]
-pub trait VaultStore: Send + Sync + 'static {
+pub trait Destination: Send + Sync + 'static {
     /// The place as a person would name it, for messages.
     fn location(&self) -> String;
 
@@ -358,8 +361,8 @@ pub trait VaultStore: Send + Sync + 'static {
     ///
     /// A store where that costs too much tells only what [`holds`](Self::holds) does.
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
-        let held = self.holds(wanted).await?;
-        Ok(held.into_iter().map(|held| if held { Found::Wanted } else { Found::Unknown }).collect())
+        let present = self.holds(wanted).await?;
+        Ok(present.into_iter().map(|present| if present { Found::Wanted } else { Found::Unknown }).collect())
     }
 
     /// Tells for each question whether the store holds exactly that content at that path, by reading it.
@@ -391,16 +394,13 @@ pub trait VaultStore: Send + Sync + 'static {
     /// Content that an interrupted run left staged, checked against its hash; `None` when there is none.
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError>;
 
-    /// Stages a copy of what is at `from`, checking it; `None` when `from` does not hold `meta.hash`.
-    ///
-    /// `source_stays` promises that what is at `from` is neither removed nor replaced by obsync until the copy is
-    /// published, so that a store may leave the copying until then.
+    /// Stages a copy of what is at `from`, checking it; `None` when `from` does not hold `meta.hash`. What the store itself
+    /// removes or replaces at `from` until the copy is published makes no difference to the copy.
     async fn copy(
         &self,
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-        source_stays: bool,
     ) -> Result<Option<Staged>, StoreError>;
 
     /// Does ahead what [`publish`](Self::publish) would have to do before it can make what has these

@@ -15,9 +15,9 @@ use obsync_core::blocking::lock;
 /// Objects of up to this many bytes take about the same time on their way.
 const SMALL: usize = 64 << 10;
 
-/// Turns to send requests. Clones share them.
+/// RequestLimit to send requests. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Turns {
+pub(super) struct RequestLimit {
     free: Arc<Semaphore>,
     state: Arc<Mutex<State>>,
     traffic: Traffic,
@@ -34,45 +34,45 @@ struct State {
 
 /// The right to send one request. Whoever drops it without a word of the answer gave the request up.
 #[derive(Debug)]
-pub(super) struct Turn {
-    turns: Turns,
-    permit: Option<OwnedSemaphorePermit>,
+pub(super) struct RequestPermit {
+    owner: RequestLimit,
+    slot: Option<OwnedSemaphorePermit>,
     /// No other request could be begun beside this one.
     is_last: bool,
     sort: Sort,
     sent: Instant,
 }
 
-impl Turns {
+impl RequestLimit {
     /// At most so many at a time. What that comes to is told to `traffic`.
     pub(super) fn new(most: usize, traffic: Traffic) -> Self {
         let pace = Pace::new(most);
         let given = pace.requests();
         traffic.set_at_a_time(given);
         let state = Arc::new(Mutex::new(State { pace, given, rest: None }));
-        Turns { free: Arc::new(Semaphore::new(given)), state, traffic }
+        RequestLimit { free: Arc::new(Semaphore::new(given)), state, traffic }
     }
 
     /// Waits for the turn of a request: as long as those before it take, and each of them has a limit of time.
-    pub(super) async fn take(&self, request: &HttpRequest) -> Turn {
+    pub(super) async fn take(&self, request: &HttpRequest) -> RequestPermit {
         // It is never closed.
-        let permit = self.free.clone().acquire_owned().await.ok();
+        let slot = self.free.clone().acquire_owned().await.ok();
         let is_last = self.free.available_permits() == 0;
         let rest = lock(&self.state).rest;
         if let Some(rest) = rest {
             tokio::time::sleep_until(rest.into()).await;
         }
-        Turn { turns: self.clone(), permit, is_last, sort: sort(request), sent: Instant::now() }
+        RequestPermit { owner: self.clone(), slot, is_last, sort: sort(request), sent: Instant::now() }
     }
 
     /// Takes a turn back, and brings their number in step with the pace.
-    fn take_back(&self, permit: OwnedSemaphorePermit) {
+    fn take_back(&self, slot: OwnedSemaphorePermit) {
         let mut state = lock(&self.state);
         let wanted = state.pace.requests();
         self.traffic.set_at_a_time(wanted);
         if wanted < state.given {
             // Whoever waits would get it at once if it were given back.
-            permit.forget();
+            slot.forget();
             state.given -= 1;
             return;
         }
@@ -81,30 +81,30 @@ impl Turns {
     }
 }
 
-impl Turn {
+impl RequestPermit {
     /// Takes note of how the request went.
     pub(super) fn end(self, outcome: &Result<HttpResponse, HttpError>) {
         let now = Instant::now();
-        let mut state = lock(&self.turns.state);
+        let mut state = lock(&self.owner.state);
         match outcome {
             Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => {
-                state.pace.trouble(self.sent, now);
+                state.pace.error(self.sent, now);
                 let rest = retry_after(answer.headers()).map(|pause| now + pause.min(RETRY_AFTER));
                 state.rest = state.rest.max(rest);
             }
             Ok(answer) if answer.status().as_u16() < 500 => {
                 state.pace.answered(self.sort, self.sent, now, self.is_last);
             }
-            Err(error) if error.kind() == HttpErrorKind::Timeout => state.pace.trouble(self.sent, now),
+            Err(error) if error.kind() == HttpErrorKind::Timeout => state.pace.error(self.sent, now),
             _ => {}
         }
     }
 }
 
-impl Drop for Turn {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            self.turns.take_back(permit);
+        if let Some(slot) = self.slot.take() {
+            self.owner.take_back(slot);
         }
     }
 }

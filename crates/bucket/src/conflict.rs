@@ -5,11 +5,11 @@ use object_store::path::Path;
 use obsync_core::{Expect, KeptBeside, StoreError};
 use obsync_protocol::VaultPath;
 
-use super::known::Occupant;
+use super::context::Context;
+use super::error::{Action, RequestError};
+use super::metadata::Facts;
+use super::object_cache::Occupant;
 use super::objects::{Guard, Listed};
-use super::shared::Shared;
-use super::stamp::Facts;
-use super::trouble::{Action, Trouble};
 use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.
@@ -21,15 +21,15 @@ const COMPARED: usize = 8;
 const LISTED: usize = 1000;
 
 /// Copies the object at a path to a free name beside its own. It stays in its place until another takes it.
-pub(super) async fn keep_in_place(shared: &Shared, path: &VaultPath) -> Result<KeptBeside, StoreError> {
-    let key = shared.keys.of(path)?;
-    let changed = || shared.site.changed(path, None);
-    let Occupant::Object(facts) = shared.recall(path, &key).await? else { return Err(changed()) };
+pub(super) async fn keep_in_place(context: &Context, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+    let key = context.keys.of(path)?;
+    let changed = || context.errors.changed(path, None);
+    let Occupant::Object(facts) = context.recall(path, &key).await? else { return Err(changed()) };
     let Some(version) = facts.version.e_tag.clone() else {
-        return Err(shared.site.io(Action::Copy, path.as_str(), "the service names no version of it"));
+        return Err(context.errors.io(Action::Copy, path.as_str(), "the service names no version of it"));
     };
-    let Some(kept_as) = keep_beside(shared, path, &key, &facts).await? else {
-        shared.known.forget(path);
+    let Some(kept_as) = keep_beside(context, path, &key, &facts).await? else {
+        context.cache.forget(path);
         return Err(changed());
     };
     Ok(KeptBeside { kept_as, expect: Expect::Version(version) })
@@ -38,60 +38,60 @@ pub(super) async fn keep_in_place(shared: &Shared, path: &VaultPath) -> Result<K
 /// Copies an object to a free name beside its own and tells it, or the name of a copy that is there already. `None`: it is
 /// another object by now.
 pub(super) async fn keep_beside(
-    shared: &Shared,
+    context: &Context,
     path: &VaultPath,
     key: &Path,
     facts: &Facts,
 ) -> Result<Option<VaultPath>, StoreError> {
-    if let Some(aside) = equal_copy(shared, path, key, facts).await? {
-        return Ok(Some(aside));
+    if let Some(kept_as) = equal_copy(context, path, key, facts).await? {
+        return Ok(Some(kept_as));
     }
     let ends_with_mark = conflicted_copy::is_configuration(path);
-    let stamp = conflicted_copy::stamp();
-    let limit = shared.keys.room_beside(path);
+    let timestamp = conflicted_copy::timestamp();
+    let limit = context.keys.room_beside(path);
     // Whether a copy to this name was tried already.
     let (mut copy, mut tried) = (1, false);
     for _ in 0..COPIES {
-        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, limit);
-        let aside = beside(path, &name).ok_or_else(|| StoreError::NameTooLong {
+        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &timestamp, copy, limit);
+        let kept_as = beside(path, &name).ok_or_else(|| StoreError::NameTooLong {
             path: path.as_str().to_owned(),
-            location: shared.site.location(),
+            location: context.errors.location(),
         })?;
-        let aside_key = shared.keys.of(&aside)?;
-        if let Occupant::Object(there) = shared.look(&aside, &aside_key).await? {
+        let kept_key = context.keys.of(&kept_as)?;
+        if let Occupant::Object(there) = context.look(&kept_as, &kept_key).await? {
             // If the answer to the copy was lost, its repetition met the copy itself.
-            if tried && is_copy(shared, (path, key, facts), (&aside, &aside_key, &there)).await? {
-                shared.listing.wrote(&aside_key, facts.size);
-                return Ok(Some(aside));
+            if tried && is_copy(context, (path, key, facts), (&kept_as, &kept_key, &there)).await? {
+                context.listing.wrote(&kept_key, facts.size);
+                return Ok(Some(kept_as));
             }
             (copy, tried) = (copy + 1, false);
             continue;
         }
         tried = true;
-        shared.known.forget(&aside);
-        match shared.objects.copy(key, &facts.version, &aside_key, None, &Guard::Nothing).await {
+        context.cache.forget(&kept_as);
+        match context.objects.copy(key, &facts.version, &kept_key, None, &Guard::Nothing).await {
             Ok(_) => {
-                shared.listing.wrote(&aside_key, facts.size);
-                return Ok(Some(aside));
+                context.listing.wrote(&kept_key, facts.size);
+                return Ok(Some(kept_as));
             }
             // Either there is something at the name by now, or it is not this object any more that is to be kept.
-            Err(trouble) if trouble.is_conflict() || trouble.is_missing_object() => {
-                let now = shared.objects.head(key).await;
-                let now = now.map_err(|trouble| shared.failed(Action::Look, path, &trouble))?;
+            Err(error) if error.is_conflict() || error.is_missing_object() => {
+                let now = context.objects.head(key).await;
+                let now = now.map_err(|error| context.failed(Action::Look, path, &error))?;
                 if now.is_none_or(|now| now.version.e_tag != facts.version.e_tag) {
                     return Ok(None);
                 }
             }
-            Err(trouble) => return Err(shared.failed(Action::Copy, path, &trouble)),
+            Err(error) => return Err(context.failed(Action::Copy, path, &error)),
         }
     }
-    Err(shared.site.io(Action::Copy, path.as_str(), "there are too many conflicted copies of it"))
+    Err(context.errors.io(Action::Copy, path.as_str(), "there are too many conflicted copies of it"))
 }
 
 /// A conflicted copy of an object that has its content, if there is one: a program that writes the same thing again and again
 /// would leave one more in each run.
 async fn equal_copy(
-    shared: &Shared,
+    context: &Context,
     path: &VaultPath,
     key: &Path,
     facts: &Facts,
@@ -99,7 +99,7 @@ async fn equal_copy(
     let ends_with_mark = conflicted_copy::is_configuration(path);
     let own_name = path.file_name();
     let folder = key.as_ref().strip_suffix(own_name).unwrap_or_default();
-    let limit = shared.keys.room_beside(path);
+    let limit = context.keys.room_beside(path);
     let beginning = format!("{folder}{}", conflicted_copy::beginning(own_name, ends_with_mark, limit));
     let name_of = |listed: &Listed| {
         let name = listed.key.strip_prefix(folder)?;
@@ -107,22 +107,22 @@ async fn equal_copy(
             listed.size == facts.size && conflicted_copy::is_copy_of(name, own_name, ends_with_mark, limit);
         is_copy.then(|| name.to_owned())
     };
-    let listed: Result<Vec<Listed>, Trouble> =
-        shared.objects.list(&beginning, LISTED).take(LISTED).try_collect().await;
-    let mut copies = listed.map_err(|trouble| shared.failed(Action::List, path, &trouble))?;
+    let listed: Result<Vec<Listed>, RequestError> =
+        context.objects.list(&beginning, LISTED).take(LISTED).try_collect().await;
+    let mut copies = listed.map_err(|error| context.failed(Action::List, path, &error))?;
     // Those that most probably have it come first.
     copies.sort_by_key(|copy| copy.e_tag != facts.version.e_tag);
     let mut original = facts.clone();
     for name in copies.iter().filter_map(name_of).take(COMPARED) {
         let Some(copy) = beside(path, &name) else { continue };
-        let copy_key = shared.keys.of(&copy)?;
-        let Occupant::Object(there) = shared.look(&copy, &copy_key).await? else { continue };
+        let copy_key = context.keys.of(&copy)?;
+        let Occupant::Object(there) = context.look(&copy, &copy_key).await? else { continue };
         if there.version.e_tag != facts.version.e_tag
-            && let Some(content) = shared.content_of(path, key, &original).await?
+            && let Some(content) = context.content_of(path, key, &original).await?
         {
             original = original.with_content(content);
         }
-        if is_copy(shared, (path, key, &original), (&copy, &copy_key, &there)).await? {
+        if is_copy(context, (path, key, &original), (&copy, &copy_key, &there)).await? {
             return Ok(Some(copy));
         }
     }
@@ -133,15 +133,15 @@ async fn equal_copy(
 type Found<'a> = (&'a VaultPath, &'a Path, &'a Facts);
 
 /// Whether an object has the content of another. A copy has its ETag, too, unless it went up in parts or is encrypted.
-async fn is_copy(shared: &Shared, original: Found<'_>, copy: Found<'_>) -> Result<bool, StoreError> {
+async fn is_copy(context: &Context, original: Found<'_>, copy: Found<'_>) -> Result<bool, StoreError> {
     if original.2.size != copy.2.size {
         return Ok(false);
     }
     if copy.2.version.e_tag.is_some() && original.2.version.e_tag == copy.2.version.e_tag {
         return Ok(true);
     }
-    let wanted = shared.content_of(original.0, original.1, original.2).await?;
-    Ok(wanted.is_some() && shared.content_of(copy.0, copy.1, copy.2).await? == wanted)
+    let wanted = context.content_of(original.0, original.1, original.2).await?;
+    Ok(wanted.is_some() && context.content_of(copy.0, copy.1, copy.2).await? == wanted)
 }
 
 fn beside(path: &VaultPath, name: &str) -> Option<VaultPath> {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use obsync_core::StoreError;
 
-use super::shared::Shared;
-use super::site::again;
+use super::context::Context;
+use super::error::again;
 use obsync_core::blocking::lock;
 
 /// A flush is begun when so many files are complete since the last one began. Their bytes do not count: flushing large
@@ -18,9 +18,9 @@ const FILES: u64 = 512;
 
 /// What is known of the durability of staged files.
 #[derive(Debug, Default)]
-pub(super) struct Early {
+pub(super) struct FlushTracker {
     account: Mutex<Account>,
-    /// Held while a flush is under way.
+    /// WriteBuffer while a flush is under way.
     flushing: Mutex<()>,
 }
 
@@ -40,7 +40,7 @@ struct Account {
     failed: Option<StoreError>,
 }
 
-impl Early {
+impl FlushTracker {
     /// Notes that the staged file of this name is complete.
     pub(super) fn completed(&self, name: &str) {
         let mut account = lock(&self.account);
@@ -131,18 +131,18 @@ impl Early {
     }
 }
 
-impl Shared {
+impl Context {
     /// Flushes what is staged and not durable yet. Blocks.
     pub(super) fn flush_behind(&self) {
-        if !self.options.durability.is_by_file() && !self.early.is_level() {
-            self.early.flush(|| self.flush_root());
+        if !self.options.durability.is_by_file() && !self.flushes.is_level() {
+            self.flushes.flush(|| self.flush_root());
         }
     }
 
     /// Flushes everything, and lets go of the files that were taken out of their places. Blocks.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        let flushed = self.early.flush_all(|| self.flush_root());
-        self.settle()?;
+        let flushed = self.flushes.flush_all(|| self.flush_root());
+        self.release_all_taken()?;
         flushed
     }
 
@@ -151,14 +151,14 @@ impl Shared {
     }
 
     /// Has what is staged flushed by a thread of its own, if it is time for that. For threads that may block.
-    pub(super) fn flush_early(self: &Arc<Self>) {
-        if self.options.durability.is_by_file() || !self.early.is_due() {
+    pub(super) fn flush_in_background(self: &Arc<Self>) {
+        if self.options.durability.is_by_file() || !self.flushes.is_due() {
             return;
         }
-        let shared = self.clone();
+        let context = self.clone();
         // Not waited for here: publishing does, and discarding.
         drop(tokio::task::spawn_blocking(move || {
-            shared.early.flush(|| shared.flush_root());
+            context.flushes.flush(|| context.flush_root());
         }));
     }
 }
@@ -172,9 +172,9 @@ mod tests {
     }
 
     /// Whether publishing these files would flush.
-    fn flushes(early: &Early, names: &[&str]) -> bool {
+    fn would_flush(flushes: &FlushTracker, names: &[&str]) -> bool {
         let mut flushed = false;
-        early
+        flushes
             .make_durable(names.iter().copied(), || {
                 flushed = true;
                 Ok(())
@@ -185,59 +185,59 @@ mod tests {
 
     #[test]
     fn only_what_was_complete_when_a_flush_began_is_durable() {
-        let early = Early::default();
-        early.completed("a");
-        early.flush(|| {
-            early.completed("b");
+        let flushes = FlushTracker::default();
+        flushes.completed("a");
+        flushes.flush(|| {
+            flushes.completed("b");
             Ok(())
         });
-        assert!(!flushes(&early, &["a"]));
-        assert!(flushes(&early, &["b"]));
-        early.completed("c");
-        early.completed("d");
-        assert!(flushes(&early, &["c"]));
-        assert!(!flushes(&early, &["d"]));
-        assert!(!flushes(&early, &[]));
+        assert!(!would_flush(&flushes, &["a"]));
+        assert!(would_flush(&flushes, &["b"]));
+        flushes.completed("c");
+        flushes.completed("d");
+        assert!(would_flush(&flushes, &["c"]));
+        assert!(!would_flush(&flushes, &["d"]));
+        assert!(!would_flush(&flushes, &[]));
     }
 
     #[test]
     fn what_nothing_is_known_of_is_not_durable() {
-        let early = Early::default();
-        early.completed("a");
-        early.flush(|| Ok(()));
-        assert!(flushes(&early, &["a", "left by another run"]));
+        let flushes = FlushTracker::default();
+        flushes.completed("a");
+        flushes.flush(|| Ok(()));
+        assert!(would_flush(&flushes, &["a", "left by another run"]));
         // Nor is a name that was asked for before: another file may have it now.
-        assert!(flushes(&early, &["a"]));
+        assert!(would_flush(&flushes, &["a"]));
     }
 
     #[test]
     fn a_failed_flush_fails_whatever_is_published_after_it() {
-        let early = Early::default();
-        early.completed("a");
-        early.flush(|| Err(failure()));
-        early.completed("b");
+        let flushes = FlushTracker::default();
+        flushes.completed("a");
+        flushes.flush(|| Err(failure()));
+        flushes.completed("b");
         for name in ["a", "b"] {
-            let published = early.make_durable([name].into_iter(), || Ok(()));
+            let published = flushes.make_durable([name].into_iter(), || Ok(()));
             assert!(matches!(published, Err(StoreError::Unavailable { .. })), "{published:?}");
         }
-        let folders = early.flush_all(|| Ok(()));
+        let folders = flushes.flush_all(|| Ok(()));
         assert!(matches!(folders, Err(StoreError::Unavailable { .. })), "{folders:?}");
-        early.forget();
-        early.completed("c");
-        assert!(flushes(&early, &["c"]));
+        flushes.forget();
+        flushes.completed("c");
+        assert!(would_flush(&flushes, &["c"]));
     }
 
     #[test]
     fn a_flush_is_due_after_so_many_files_and_ordered_once() {
-        let early = Early::default();
-        (1..FILES).for_each(|number| early.completed(&number.to_string()));
-        assert!(!early.is_due());
-        early.completed("one more");
-        assert!(early.is_due());
-        assert!(!early.is_due());
-        early.flush(|| Ok(()));
-        assert!(!early.is_due());
-        (0..FILES).for_each(|number| early.completed(&format!("again {number}")));
-        assert!(early.is_due());
+        let flushes = FlushTracker::default();
+        (1..FILES).for_each(|number| flushes.completed(&number.to_string()));
+        assert!(!flushes.is_due());
+        flushes.completed("one more");
+        assert!(flushes.is_due());
+        assert!(!flushes.is_due());
+        flushes.flush(|| Ok(()));
+        assert!(!flushes.is_due());
+        (0..FILES).for_each(|number| flushes.completed(&format!("again {number}")));
+        assert!(flushes.is_due());
     }
 }

@@ -81,7 +81,7 @@ pub(super) struct NoCredentials(pub(super) String);
 
 /// A request that failed.
 #[derive(Clone, Debug)]
-pub(super) struct Trouble {
+pub(super) struct RequestError {
     pub(super) kind: Kind,
     /// The service's name for it, such as `NoSuchBucket`.
     code: Option<String>,
@@ -100,7 +100,7 @@ struct Asked {
     status: u16,
 }
 
-impl Trouble {
+impl RequestError {
     /// The trouble that an answer with this status and body speaks of.
     pub(super) fn of_answer(status: u16, body: &str) -> Self {
         let code = element(body, "Code").map(printable);
@@ -136,7 +136,7 @@ impl Trouble {
         };
         let asked =
             Some(Asked { operation: Operation::Look, conditional: false, checksummed: false, status });
-        Trouble { kind, code, message, asked }
+        RequestError { kind, code, message, asked }
     }
 
     /// The trouble that a row about one object speaks of, in the answer to a request about many.
@@ -153,18 +153,18 @@ impl Trouble {
             _ => 400,
         };
         let body = format!("<Code>{code}</Code><Message>{message}</Message>");
-        Trouble::of_answer(status, &body).at(operation, conditional, false)
+        RequestError::of_answer(status, &body).at(operation, conditional, false)
     }
 
     /// The trouble that there is no answer, or none that can be read.
     pub(super) fn without_answer(kind: Kind, message: &str) -> Self {
-        Trouble { kind, code: None, message: printable(message), asked: None }
+        RequestError { kind, code: None, message: printable(message), asked: None }
     }
 
     /// The same as an answer to this.
     pub(super) fn at(self, operation: Operation, conditional: bool, checksummed: bool) -> Self {
         let asked = self.asked.map(|asked| Asked { operation, conditional, checksummed, ..asked });
-        Trouble { asked, ..self }
+        RequestError { asked, ..self }
     }
 
     /// What to do next by the table of refusals; `None` if there was no answer.
@@ -205,9 +205,9 @@ impl Trouble {
         #[cfg(feature = "http")]
         if let Some(closed) = std::error::Error::source(failure).and_then(|source| source.downcast_ref()) {
             let super::http::NoWay(reason) = closed;
-            return Trouble::without_answer(Kind::NoWay, reason);
+            return RequestError::without_answer(Kind::NoWay, reason);
         }
-        Trouble::without_answer(Kind::Unreachable, &innermost(failure))
+        RequestError::without_answer(Kind::Unreachable, &innermost(failure))
     }
 
     /// Whether something else came to be at the key than was expected there.
@@ -236,14 +236,14 @@ impl Trouble {
 
     /// The same as one after which to look again.
     pub(super) fn into_conflict(self) -> Self {
-        Trouble { kind: Kind::Changed, ..self }
+        RequestError { kind: Kind::Changed, ..self }
     }
 
     /// The same as one that looking again does not help against.
     pub(super) fn into_final(self) -> Self {
         match self.kind {
             Kind::Missing | Kind::Taken | Kind::Changed if !self.is_of_bucket() => {
-                Trouble { kind: Kind::Other, asked: None, ..self }
+                RequestError { kind: Kind::Other, asked: None, ..self }
             }
             _ => self,
         }
@@ -262,21 +262,21 @@ impl Trouble {
     }
 }
 
-impl From<object_store::Error> for Trouble {
+impl From<object_store::Error> for RequestError {
     fn from(error: object_store::Error) -> Self {
         use object_store::Error;
         if let Some(missing) = find::<NoCredentials>(&error) {
-            return Trouble::without_answer(Kind::Unauthenticated, &missing.to_string());
+            return RequestError::without_answer(Kind::Unauthenticated, &missing.to_string());
         }
         #[cfg(feature = "http")]
         if let Some(closed) = find::<super::http::NoWay>(&error) {
-            return Trouble::without_answer(Kind::NoWay, &closed.to_string());
+            return RequestError::without_answer(Kind::NoWay, &closed.to_string());
         }
         // The library keeps the status and the body of an answer to itself, except in its text.
         let text = error.to_string();
         let status = status_in(&text);
         if let (None, Some(failure)) = (status, find::<HttpError>(&error)) {
-            return Trouble::unreachable(failure);
+            return RequestError::unreachable(failure);
         }
         let kind = match &error {
             Error::NotFound { .. } => Some(Kind::Missing),
@@ -287,16 +287,16 @@ impl From<object_store::Error> for Trouble {
             _ => None,
         };
         match status {
-            Some(status) => Trouble::of_answer(status, &text),
-            None => Trouble::without_answer(kind.unwrap_or(Kind::Other), &innermost(&error)),
+            Some(status) => RequestError::of_answer(status, &text),
+            None => RequestError::without_answer(kind.unwrap_or(Kind::Other), &innermost(&error)),
         }
         .with_kind(kind)
     }
 }
 
-impl Trouble {
+impl RequestError {
     fn with_kind(self, kind: Option<Kind>) -> Self {
-        Trouble { kind: kind.unwrap_or(self.kind), ..self }
+        RequestError { kind: kind.unwrap_or(self.kind), ..self }
     }
 }
 
@@ -335,7 +335,7 @@ fn element<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
 
 /// Tells troubles as the engine's [`StoreError`].
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct ErrorContext {
     location: String,
     /// The address that is asked, and how the bucket is named in it.
     address: OnceLock<String>,
@@ -345,9 +345,14 @@ pub(super) struct Site {
     refusals: Mutex<HashMap<Action, (String, u32)>>,
 }
 
-impl Site {
+impl ErrorContext {
     pub(super) fn new(location: String) -> Self {
-        Site { location, address: OnceLock::new(), wrote: AtomicBool::new(false), refusals: Mutex::default() }
+        ErrorContext {
+            location,
+            address: OnceLock::new(),
+            wrote: AtomicBool::new(false),
+            refusals: Mutex::default(),
+        }
     }
 
     pub(super) fn location(&self) -> String {
@@ -385,18 +390,18 @@ impl Site {
     }
 
     /// The error for trouble with the object at a path.
-    pub(super) fn error(&self, action: Action, path: &str, trouble: &Trouble) -> StoreError {
-        if let Some(error) = self.of_store(action, trouble) {
+    pub(super) fn error(&self, action: Action, path: &str, error: &RequestError) -> StoreError {
+        if let Some(error) = self.of_store(action, error) {
             return error;
         }
-        let (path, location, said) = (path.to_owned(), self.location(), trouble.said());
-        if trouble.code.as_deref() == Some("KeyTooLongError") {
+        let (path, location, said) = (path.to_owned(), self.location(), error.said());
+        if error.code.as_deref() == Some("KeyTooLongError") {
             return StoreError::NameTooLong { path, location };
         }
-        if trouble.kind == Kind::Denied && trouble.is_general() && self.is_first(action) {
+        if error.kind == Kind::Denied && error.is_general() && self.is_first(action) {
             return self.unavailable(denied(action, &said));
         }
-        if self.is_pointless(action, trouble.code.as_deref().unwrap_or(&said)) {
+        if self.is_pointless(action, error.code.as_deref().unwrap_or(&said)) {
             return self.unavailable(format!(
                 "it refused {REFUSALS} times in a row to {} a file, the last time {path:?} ({said}); mend that, and run \
                  the same command again, it goes on where it stopped",
@@ -412,21 +417,21 @@ impl Site {
     }
 
     /// The error for trouble with the bucket as a whole: it ends the run.
-    pub(super) fn bucket_error(&self, action: Action, trouble: &Trouble) -> StoreError {
-        self.of_store(action, trouble).unwrap_or_else(|| match trouble.kind {
-            Kind::Denied => self.unavailable(denied(action, &trouble.said())),
-            _ => self.unavailable(format!("cannot {} it: {}", action.text(), trouble.said())),
+    pub(super) fn bucket_error(&self, action: Action, error: &RequestError) -> StoreError {
+        self.of_store(action, error).unwrap_or_else(|| match error.kind {
+            Kind::Denied => self.unavailable(denied(action, &error.said())),
+            _ => self.unavailable(format!("cannot {} it: {}", action.text(), error.said())),
         })
     }
 
     /// The error for trouble that all other objects would have as well.
-    fn of_store(&self, action: Action, trouble: &Trouble) -> Option<StoreError> {
-        let message = &trouble.said();
-        let reason = match (trouble.kind, trouble.code.as_deref()) {
+    fn of_store(&self, action: Action, error: &RequestError) -> Option<StoreError> {
+        let message = &error.said();
+        let reason = match (error.kind, error.code.as_deref()) {
             (_, Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage")) => {
                 return Some(StoreError::Full { location: self.location() });
             }
-            _ if trouble.is_of_bucket() => format!(
+            _ if error.is_of_bucket() => format!(
                 "there is no such bucket ({message}){}; create it (`obsync aws init` can), or check its name and the region",
                 self.asked_at()
             ),

@@ -14,9 +14,9 @@ const MOST: usize = 8192;
 
 /// Files with the content that was found in them, until somebody asks.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<HashMap<VaultPath, (ContentHash, Facts)>>);
+pub(super) struct HashCache(Mutex<HashMap<VaultPath, (ContentHash, Facts)>>);
 
-impl Seen {
+impl HashCache {
     /// The file at `path` had this content when it had these facts.
     pub(super) fn note(&self, path: &VaultPath, content: ContentHash, facts: Facts) {
         let mut files = lock(&self.0);

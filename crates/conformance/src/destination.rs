@@ -1,8 +1,9 @@
-//! The promises of [`VaultStore`] about what is visible.
+//! The promises of [`Destination`] about what is visible.
 
 use async_trait::async_trait;
 use obsync_core::{
-    Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError, VaultStore, Wanted,
+    Destination, Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError,
+    Wanted,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 
@@ -16,9 +17,9 @@ const OLD_TIME: i64 = -86_400_001;
 
 /// A place for one vault store, and a way to look at it that does not go through the store.
 #[async_trait]
-pub trait VaultStoreSite: Send + Sync {
+pub trait DestinationSite: Send + Sync {
     /// The kind of store.
-    type Store: VaultStore;
+    type Store: Destination;
 
     /// The store, opened as a new run opens it.
     async fn open(&self) -> Self::Store;
@@ -43,12 +44,12 @@ pub trait VaultStoreSite: Send + Sync {
     }
 }
 
-/// Checks all promises of [`VaultStore`], each at an empty site made by `fresh`.
+/// Checks all promises of [`Destination`], each at an empty site made by `fresh`.
 ///
 /// # Panics
 ///
 /// If a promise is broken.
-pub async fn check_vault_store<S: VaultStoreSite>(fresh: impl AsyncFn() -> S) {
+pub async fn check_destination<S: DestinationSite>(fresh: impl AsyncFn() -> S) {
     what_is_published_is_there_with_its_time(&fresh().await).await;
     a_batch_is_answered_in_its_order(&fresh().await).await;
     what_is_not_expected_is_left_alone_and_told(&fresh().await).await;
@@ -74,23 +75,25 @@ pub async fn check_vault_store<S: VaultStoreSite>(fresh: impl AsyncFn() -> S) {
     staging::a_copy_is_checked(&fresh().await).await;
     staging::a_content_of_another_size_than_listed_is_not_there(&fresh().await).await;
     staging::a_copy_can_outlast_its_source(&fresh().await).await;
+    staging::a_content_is_staged_once_for_any_number_of_paths(&fresh().await).await;
+    staging::a_path_that_fails_takes_no_other_with_it(&fresh().await).await;
 }
 
 /// Checks that the content and the time at a path are these.
-pub(super) async fn assert_file(site: &impl VaultStoreSite, path: &str, content: &[u8], mtime: i64) {
+pub(super) async fn assert_file(site: &impl DestinationSite, path: &str, content: &[u8], mtime: i64) {
     assert_eq!(site.content(path).await.as_deref(), Some(content), "content of {path}");
     assert_eq!(site.mtime(path).await, Some(mtime), "modification time of {path}");
 }
 
 /// The paths of all files, sorted.
-pub(super) async fn listed(store: &impl VaultStore) -> Vec<String> {
+pub(super) async fn listed(store: &impl Destination) -> Vec<String> {
     let mut paths: Vec<String> =
         store.list().await.expect("list").files.into_iter().map(|file| file.path).collect();
     paths.sort();
     paths
 }
 
-async fn what_is_published_is_there_with_its_time(site: &impl VaultStoreSite) {
+async fn what_is_published_is_there_with_its_time(site: &impl DestinationSite) {
     let store = site.open().await;
     assert_eq!(place(&store, "deep/er/Note é.md", b"text", TIME, None).await.conflict, None);
     place(&store, "empty.md", b"", OLD_TIME, None).await;
@@ -99,7 +102,7 @@ async fn what_is_published_is_there_with_its_time(site: &impl VaultStoreSite) {
     assert_eq!(listed(&store).await, ["deep/er/Note é.md", "empty.md"]);
 }
 
-async fn a_batch_is_answered_in_its_order(site: &impl VaultStoreSite) {
+async fn a_batch_is_answered_in_its_order(site: &impl DestinationSite) {
     let store = site.open().await;
     site.plant("c.md", b"foreign").await;
     let mut batch = Vec::new();
@@ -116,7 +119,7 @@ async fn a_batch_is_answered_in_its_order(site: &impl VaultStoreSite) {
     assert_eq!(site.content("c.md").await.as_deref(), Some(&b"foreign"[..]));
 }
 
-async fn what_is_not_expected_is_left_alone_and_told(site: &impl VaultStoreSite) {
+async fn what_is_not_expected_is_left_alone_and_told(site: &impl DestinationSite) {
     let store = site.open().await;
     let rejected = async |expect: Expect| {
         let content = PublicationContent::Staged(stage(&store, "a.md", b"new one", TIME).await);
@@ -139,7 +142,7 @@ async fn what_is_not_expected_is_left_alone_and_told(site: &impl VaultStoreSite)
     assert_eq!(listed(&store).await, ["a.md"]);
 }
 
-async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl VaultStoreSite) {
+async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl DestinationSite) {
     let store = site.open().await;
     site.plant("a.md", b"a user's").await;
     let content = PublicationContent::Staged(stage(&store, "a.md", b"new", TIME).await);
@@ -153,7 +156,7 @@ async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl Vau
     assert!(matches!(store.keep_beside(&at("missing.md")).await, Err(StoreError::Changed { .. })));
 }
 
-async fn what_obsync_wrote_is_replaced(site: &impl VaultStoreSite) {
+async fn what_obsync_wrote_is_replaced(site: &impl DestinationSite) {
     let store = site.open().await;
     place(&store, "a.md", b"first", TIME, None).await;
     assert_eq!(place(&store, "a.md", b"second", TIME + 1, Some(b"first")).await.conflict, None);
@@ -161,7 +164,7 @@ async fn what_obsync_wrote_is_replaced(site: &impl VaultStoreSite) {
     assert_eq!(listed(&store).await, ["a.md"]);
 }
 
-async fn what_obsync_did_not_write_is_kept_beside(site: &impl VaultStoreSite) {
+async fn what_obsync_did_not_write_is_kept_beside(site: &impl DestinationSite) {
     let store = site.open().await;
     place(&store, "a.md", b"first", TIME, None).await;
     site.plant("a.md", b"edited here").await;
@@ -174,7 +177,7 @@ async fn what_obsync_did_not_write_is_kept_beside(site: &impl VaultStoreSite) {
     );
 }
 
-async fn what_is_there_already_is_adopted(site: &impl VaultStoreSite) {
+async fn what_is_there_already_is_adopted(site: &impl DestinationSite) {
     let store = site.open().await;
     site.plant("a.md", b"same").await;
     assert_eq!(place(&store, "a.md", b"same", TIME, None).await.conflict, None);
@@ -182,7 +185,7 @@ async fn what_is_there_already_is_adopted(site: &impl VaultStoreSite) {
     assert_eq!(listed(&store).await, ["a.md"]);
 }
 
-async fn times_are_set_in_place(site: &impl VaultStoreSite) {
+async fn times_are_set_in_place(site: &impl DestinationSite) {
     let store = site.open().await;
     site.plant("a.md", b"same").await;
     let in_place = |path: VaultPath| Publication {
@@ -198,7 +201,7 @@ async fn times_are_set_in_place(site: &impl VaultStoreSite) {
     assert_file(site, "a.md", b"same", OLD_TIME).await;
 }
 
-async fn only_the_very_content_is_held(site: &impl VaultStoreSite) {
+async fn only_the_very_content_is_held(site: &impl DestinationSite) {
     let store = site.open().await;
     let wanted = |path: &str, content: &[u8]| Wanted {
         path: at(path),
@@ -221,7 +224,7 @@ async fn only_the_very_content_is_held(site: &impl VaultStoreSite) {
     assert_eq!(held, [true, false, false, false, false, false, true]);
 }
 
-async fn only_what_obsync_wrote_is_removed(site: &impl VaultStoreSite) {
+async fn only_what_obsync_wrote_is_removed(site: &impl DestinationSite) {
     let store = site.open().await;
     let file = |path: &str, content: &[u8]| Removable { path: at(path), content: KnownContent::of(content) };
     place(&store, "a.md", b"ours", TIME, None).await;
@@ -239,7 +242,7 @@ async fn only_what_obsync_wrote_is_removed(site: &impl VaultStoreSite) {
     assert_eq!(listed(&store).await, ["b.md"]);
 }
 
-async fn folders_are_made_and_removed_when_empty(site: &impl VaultStoreSite) {
+async fn folders_are_made_and_removed_when_empty(site: &impl DestinationSite) {
     let store = site.open().await;
     let made: Vec<bool> = store
         .create_folders(vec![at("a/b/c"), at("a/b"), at("d")])
@@ -262,7 +265,7 @@ async fn folders_are_made_and_removed_when_empty(site: &impl VaultStoreSite) {
     assert_eq!(listed(&store).await, ["a/b/note.md"]);
 }
 
-async fn what_is_set_aside_gets_a_free_name(site: &impl VaultStoreSite) {
+async fn what_is_set_aside_gets_a_free_name(site: &impl DestinationSite) {
     let store = site.open().await;
     let mut names = Vec::new();
     for content in ["one", "two", "three"] {
@@ -278,7 +281,7 @@ async fn what_is_set_aside_gets_a_free_name(site: &impl VaultStoreSite) {
     assert!(store.set_aside(&at("a/note.md")).await.is_err());
 }
 
-async fn an_empty_store_says_so(site: &impl VaultStoreSite) {
+async fn an_empty_store_says_so(site: &impl DestinationSite) {
     let store = site.open().await;
     assert!(store.is_empty().await.expect("is_empty"));
     assert!(listed(&store).await.is_empty());

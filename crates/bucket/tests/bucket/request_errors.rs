@@ -2,7 +2,7 @@
 
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{StoreError, VaultStore};
+use obsync_core::{Destination, StoreError};
 use obsync_testcloud::{Refusal, ServiceFaults};
 use obsync_testkit::Chance;
 
@@ -139,7 +139,7 @@ async fn throttling_is_waited_for() {
                 _ => faults.s3.lost_answer = two,
             }
         });
-        let copy = store.copy(&at("a.md"), &at(fault), &meta(b"text", TIME), true).await.unwrap().unwrap();
+        let copy = store.copy(&at("a.md"), &at(fault), &meta(b"text", TIME)).await.unwrap().unwrap();
         publish_one(&store, copy, None).await.unwrap();
         assert_eq!(bucket.text(fault).as_deref(), Some("text"));
     }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use obsync_protocol::VaultPath;
 
-use super::stamp::Facts;
+use super::metadata::Facts;
 use obsync_core::blocking::lock;
 
 /// How many paths are remembered at most; a few hundred bytes each.
@@ -34,9 +34,9 @@ impl Occupant {
 
 /// What is known of paths.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<HashMap<VaultPath, Occupant>>);
+pub(super) struct ObjectCache(Mutex<HashMap<VaultPath, Occupant>>);
 
-impl Known {
+impl ObjectCache {
     pub(super) fn get(&self, path: &VaultPath) -> Option<Occupant> {
         lock(&self.0).get(path).cloned()
     }

@@ -15,7 +15,7 @@ const SIZE: &str = "size";
 /// The user metadata that obsync gives an object. Other programs may keep it when they write other content, so that it is
 /// believed only if its size is that of the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct ObjectMetadata {
     /// SHA-256 of the content.
     pub(super) hash: ContentHash,
     /// Milliseconds since the epoch.
@@ -30,10 +30,10 @@ pub(super) struct Stamp {
     size: Option<u64>,
 }
 
-impl Stamp {
+impl ObjectMetadata {
     /// The stamp of a file of this vault.
     pub(super) fn of(meta: &FileMeta, vault: Option<&VaultId>) -> Self {
-        Stamp {
+        ObjectMetadata {
             hash: meta.hash,
             mtime: Some(meta.mtime),
             ctime: Some(meta.ctime),
@@ -51,7 +51,7 @@ impl Stamp {
         let uid = Uid(text(UID)?.parse().ok()?);
         let vault = text(VAULT).map(str::parse).transpose().ok()?;
         let size = text(SIZE).map(str::parse).transpose().ok()?;
-        Some(Stamp { hash, mtime: time(MTIME), ctime: time(CTIME), uid, vault, size })
+        Some(ObjectMetadata { hash, mtime: time(MTIME), ctime: time(CTIME), uid, vault, size })
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) struct Facts {
     /// Bytes of its content.
     pub(super) size: u64,
     /// What obsync wrote about it.
-    pub(super) stamp: Option<Stamp>,
+    pub(super) metadata: Option<ObjectMetadata>,
     /// SHA-256 of its content, if it was read for lack of a stamp.
     read: Option<ContentHash>,
 }
@@ -105,13 +105,14 @@ impl Facts {
     /// The facts of an object with these attributes.
     pub(super) fn new(version: UpdateVersion, size: u64, attributes: &Attributes) -> Self {
         // Some programs keep what an object says of itself when they change its content.
-        let stamp = Stamp::read(attributes).filter(|stamp| stamp.size.is_none_or(|said| said == size));
-        Facts { version, size, stamp, read: None }
+        let metadata =
+            ObjectMetadata::read(attributes).filter(|metadata| metadata.size.is_none_or(|said| said == size));
+        Facts { version, size, metadata, read: None }
     }
 
     /// The facts of an object as it was just written.
     pub(super) fn of_written(version: UpdateVersion, meta: &FileMeta, vault: Option<&VaultId>) -> Self {
-        Facts { version, size: meta.size, stamp: Some(Stamp::of(meta, vault)), read: None }
+        Facts { version, size: meta.size, metadata: Some(ObjectMetadata::of(meta, vault)), read: None }
     }
 
     /// The same with what was found by reading it.
@@ -122,8 +123,8 @@ impl Facts {
     /// SHA-256 of the content, if it is known. An object that does not say the size of what obsync wrote can have been changed
     /// since.
     pub(super) fn content(&self) -> Option<ContentHash> {
-        let said = self.stamp.as_ref().filter(|stamp| stamp.size.is_some());
-        self.read.or(said.map(|stamp| stamp.hash))
+        let said = self.metadata.as_ref().filter(|metadata| metadata.size.is_some());
+        self.read.or(said.map(|metadata| metadata.hash))
     }
 
     /// Whether it has this content; `None` if only reading it can tell. What an object says is believed if the content that is
@@ -132,19 +133,19 @@ impl Facts {
         if self.size != known.size {
             return Some(false);
         }
-        let hash = self.read.or(self.stamp.as_ref().map(|stamp| stamp.hash));
+        let hash = self.read.or(self.metadata.as_ref().map(|metadata| metadata.hash));
         hash.map(|hash| hash == known.hash)
     }
 
     /// What it says of itself, if it says the size, or if its content (where that was read) is the one that it says.
-    pub(super) fn proven_stamp(&self) -> Option<&Stamp> {
-        self.stamp.as_ref().filter(|stamp| self.content() == Some(stamp.hash))
+    pub(super) fn proven_metadata(&self) -> Option<&ObjectMetadata> {
+        self.metadata.as_ref().filter(|metadata| self.content() == Some(metadata.hash))
     }
 
     /// Whether it is exactly what obsync would write for this file of this vault.
     pub(super) fn is_exactly(&self, meta: &FileMeta, vault: Option<&VaultId>) -> bool {
-        let expected = Stamp::of(meta, vault);
-        let said = self.stamp.clone().map(|stamp| Stamp { size: expected.size, ..stamp });
+        let expected = ObjectMetadata::of(meta, vault);
+        let said = self.metadata.clone().map(|metadata| ObjectMetadata { size: expected.size, ..metadata });
         self.size == meta.size && said == Some(expected)
     }
 }
@@ -178,17 +179,17 @@ mod tests {
     #[test]
     fn an_object_without_its_hash_or_uid_was_not_written_by_obsync() {
         let whole = attributes(&at("a.md"), &meta(b"text", 1, 2, 3), None, None);
-        assert!(Stamp::read(&whole).is_some());
+        assert!(ObjectMetadata::read(&whole).is_some());
         for missing in [SHA256, UID] {
             let rest: Attributes = whole
                 .iter()
                 .filter(|(name, _)| **name != Attribute::Metadata(missing.into()))
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect();
-            assert_eq!(Stamp::read(&rest), None);
+            assert_eq!(ObjectMetadata::read(&rest), None);
         }
         let other: Attributes = [(Attribute::Metadata(SHA256.into()), "abc")].into_iter().collect();
-        assert_eq!(Stamp::read(&other), None);
+        assert_eq!(ObjectMetadata::read(&other), None);
     }
 
     proptest! {
@@ -199,7 +200,7 @@ mod tests {
             let meta = meta(&content, mtime, ctime, uid);
             let vault: Option<VaultId> = vault.map(|vault| vault.parse().unwrap());
             let attributes = attributes(&at("a.md"), &meta, vault.as_ref(), Some("STANDARD_IA"));
-            prop_assert_eq!(Stamp::read(&attributes), Some(Stamp::of(&meta, vault.as_ref())));
+            prop_assert_eq!(ObjectMetadata::read(&attributes), Some(ObjectMetadata::of(&meta, vault.as_ref())));
             let version = UpdateVersion { e_tag: None, version: None };
             prop_assert!(Facts::new(version, meta.size, &attributes).is_exactly(&meta, vault.as_ref()));
         }

@@ -9,39 +9,41 @@ use obsync_core::{FileMeta, Staged, StoreError};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::FolderOptions;
-use super::early::Early;
+use super::background_flush::FlushTracker;
+use super::copies::Copied;
 use super::entry::{hash, open_file, set_file_time};
+use super::error::{Action, ErrorContext};
 use super::exchange::Taken;
 use super::file_system;
-use super::held::Held;
+use super::hash_cache::HashCache;
 use super::parents::Parents;
 use super::pin;
 use super::root::{COMMON_NAME_MAX, Root};
-use super::seen::Seen;
-use super::site::{Action, Site};
 use super::staging::{StagedFile, Staging, StagingFolder, is_own_name};
 use super::steps::Steps;
+use super::write_buffer::WriteBuffer;
 use obsync_core::blocking::{Stopped, lock};
 
 /// The state of a folder store. Its methods block.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) site: Site,
+pub(super) struct Context {
+    pub(super) errors: ErrorContext,
     pub(super) dest: PathBuf,
     pub(super) options: FolderOptions,
     pub(super) folds_case: OnceLock<bool>,
     pub(super) folds_normalization: OnceLock<bool>,
     colons: OnceLock<Option<&'static str>>,
     root: Mutex<Option<Arc<Root>>>,
-    /// Held while the root is made: until that is durable nobody else may claim what is in it.
+    /// WriteBuffer while the root is made: until that is durable nobody else may claim what is in it.
     making: Mutex<()>,
     lock_wanted: AtomicBool,
     /// What is to be written before anything else is.
     pin: Mutex<Option<Pin>>,
     staging: Mutex<Staging>,
-    pub(super) held: Held,
-    pub(super) early: Early,
-    pub(super) seen: Seen,
+    pub(super) write_buffer: WriteBuffer,
+    pub(super) flushes: FlushTracker,
+    pub(super) hashes: HashCache,
+    pub(super) copied: Copied,
     /// There are files whose times obsync may not set.
     pub(super) untimed: AtomicBool,
     /// Files that came out of their places and are to be compared once more.
@@ -55,10 +57,10 @@ pub(super) struct Shared {
     pub(super) steps: Steps,
 }
 
-impl Shared {
+impl Context {
     pub(super) fn new(dest: PathBuf, options: FolderOptions) -> Self {
-        Shared {
-            site: Site::new(dest.display().to_string()),
+        Context {
+            errors: ErrorContext::new(dest.display().to_string()),
             dest,
             options,
             folds_case: OnceLock::new(),
@@ -69,9 +71,10 @@ impl Shared {
             lock_wanted: AtomicBool::new(false),
             pin: Mutex::default(),
             staging: Mutex::default(),
-            held: Held::default(),
-            early: Early::default(),
-            seen: Seen::default(),
+            write_buffer: WriteBuffer::default(),
+            flushes: FlushTracker::default(),
+            hashes: HashCache::default(),
+            copied: Copied::default(),
             untimed: AtomicBool::new(false),
             taken: Mutex::default(),
             kept: Mutex::default(),
@@ -85,7 +88,7 @@ impl Shared {
     pub(super) fn root(&self) -> Result<Option<Arc<Root>>, StoreError> {
         let mut kept = lock(&self.root);
         if kept.is_none() {
-            let Some(root) = Root::open(&self.site, &self.dest, self.options)? else {
+            let Some(root) = Root::open(&self.errors, &self.dest, self.options)? else {
                 return Ok(None);
             };
             if self.lock_wanted.load(Ordering::Acquire) {
@@ -102,8 +105,9 @@ impl Shared {
         if let Some(root) = self.root_to_write()? {
             return Ok(root);
         }
-        Root::create(&self.site, &self.dest)?;
-        self.root_to_write()?.ok_or_else(|| self.site.unavailable("it was removed at once after it was made"))
+        Root::create(&self.errors, &self.dest)?;
+        self.root_to_write()?
+            .ok_or_else(|| self.errors.unavailable("it was removed at once after it was made"))
     }
 
     /// The root, if the folder is there, with the lock that writing to it needs, and with the pin in it.
@@ -143,7 +147,7 @@ impl Shared {
     pub(super) fn admit(&self, path: &VaultPath) -> Result<(), StoreError> {
         if is_own(path) {
             return Err(self
-                .site
+                .errors
                 .refused(path.as_str(), "obsync keeps its own files in a folder of this name"));
         }
         if path.as_str().contains(':')
@@ -152,12 +156,12 @@ impl Shared {
             let reason = format!(
                 "a name with a colon is not a file of its own on this file system ({kind}); rename it in Obsidian"
             );
-            return Err(self.site.refused(path.as_str(), &reason));
+            return Err(self.errors.refused(path.as_str(), &reason));
         }
         // A folder that is not there yet is not looked for anew for every path.
         let name_max = lock(&self.root).as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
         match path.segments().any(|segment| segment.len() > name_max) {
-            true => Err(self.site.too_long(path.as_str())),
+            true => Err(self.errors.too_long(path.as_str())),
             false => Ok(()),
         }
     }
@@ -178,7 +182,7 @@ impl Shared {
     /// Says that a staged file is complete, closes it and gives its name.
     pub(super) fn keep(&self, staged: StagedFile) -> String {
         let name = staged.keep();
-        self.early.completed(&name);
+        self.flushes.completed(&name);
         name
     }
 
@@ -236,19 +240,19 @@ impl Shared {
         let Some(dir) = Parents::new(&root).find(from.parent().as_ref())? else {
             return Ok(None);
         };
-        let unread = |error| self.site.error(Action::Read, from.as_str(), error);
+        let unread = |error| self.errors.error(Action::Read, from.as_str(), error);
         let source = match open_file(&*dir, from.file_name()).map_err(unread)? {
             Some((source, facts)) if facts.size == meta.size => source,
             _ => return Ok(None),
         };
         let mut staged = self.stage(&to, &meta)?;
-        let unwritten = |error| self.site.error(Action::Write, to.as_str(), error);
+        let unwritten = |error| self.errors.error(Action::Write, to.as_str(), error);
         let copied = hash(&source, meta.size, &mut |part| std::io::Write::write_all(&mut staged.file, part))
             .map_err(unwritten)?;
         if copied != meta.hash {
             return Ok(None);
         }
-        let untimed = |error| self.site.error(Action::SetTimes, to.as_str(), error);
+        let untimed = |error| self.errors.error(Action::SetTimes, to.as_str(), error);
         set_file_time(&staged.file, meta.mtime).map_err(untimed)?;
         Ok(Some(Staged { path: to, meta, handle: self.keep(staged) }))
     }
@@ -263,7 +267,7 @@ impl Shared {
         }) else {
             return Ok(None);
         };
-        let Some(free) = room(&facts) else { return Ok(None) };
+        let Some(free) = free_bytes(&facts) else { return Ok(None) };
         let staged = match self.root()? {
             Some(root) => lock(&self.staging).find(&root)?.map_or(0, |folder| folder.size()),
             None => 0,
@@ -273,17 +277,18 @@ impl Shared {
 
     /// Removes everything that is staged.
     pub(super) fn discard_staged(&self) -> Result<(), StoreError> {
-        self.settle()?;
-        self.held.discard();
-        self.early.forget();
-        self.seen.clear();
+        self.release_all_taken()?;
+        self.write_buffer.discard();
+        self.flushes.forget();
+        self.hashes.clear();
+        self.copied.clear();
         let Some(root) = self.root()? else { return Ok(()) };
         lock(&self.staging).discard(&root)
     }
 
     /// The error for work that was not begun any more.
     pub(super) fn stopped(&self, _: Stopped) -> StoreError {
-        self.site.unavailable(Stopped::REASON)
+        self.errors.unavailable(Stopped::REASON)
     }
 }
 
@@ -293,13 +298,13 @@ pub(super) fn is_own(path: &VaultPath) -> bool {
 }
 
 /// Bytes that a user may still write to a file system; `None` if it does not say.
-fn room(facts: &rustix::fs::StatVfs) -> Option<u64> {
+fn free_bytes(facts: &rustix::fs::StatVfs) -> Option<u64> {
     (facts.f_blocks > 0).then(|| facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::room;
+    use super::free_bytes;
 
     #[test]
     fn a_file_system_that_reports_nothing_but_0_is_not_judged() {
@@ -307,7 +312,7 @@ mod tests {
         facts.f_frsize = 4096;
         for (blocks, available, expected) in [(0, 0, None), (10, 0, Some(0)), (10, 3, Some(3 * 4096))] {
             (facts.f_blocks, facts.f_bavail) = (blocks, available);
-            assert_eq!(room(&facts), expected);
+            assert_eq!(free_bytes(&facts), expected);
         }
     }
 }

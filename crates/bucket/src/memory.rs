@@ -1,6 +1,6 @@
 //! The memory that contents may take together between their arrival and their publication.
 //!
-//! Room is taken for the whole of a content before it begins: one that waits for room holds none, so that those which are
+//! MemoryBudget is taken for the whole of a content before it begins: one that waits for room holds none, so that those which are
 //! on their way always come to their end and make some free.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Room is counted in units of this many bytes.
+/// MemoryBudget is counted in units of this many bytes.
 const UNIT: u64 = 1024;
 /// The most units: 256 GiB, and less than a semaphore has permits anywhere.
 const UNITS_MAX: u32 = 1 << 28;
@@ -16,18 +16,18 @@ const UNITS_MAX: u32 = 1 << 28;
 /// of the network.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
-/// Room for contents.
+/// MemoryBudget for contents.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct MemoryBudget {
     free: Arc<Semaphore>,
     units: u32,
 }
 
-impl Room {
-    /// Room for `bytes` in all.
+impl MemoryBudget {
+    /// MemoryBudget for `bytes` in all.
     pub(super) fn new(bytes: usize) -> Self {
         let units = units(bytes as u64).clamp(1, UNITS_MAX);
-        Room { free: Arc::new(Semaphore::new(units as usize)), units }
+        MemoryBudget { free: Arc::new(Semaphore::new(units as usize)), units }
     }
 
     /// Waits for room for `bytes`, or for all of it if that is less. `None` if there is none for a very long time.
@@ -49,21 +49,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_content_waits_until_there_is_room_for_all_of_it() {
-        let room = Room::new(10 << 10);
-        let most = room.take(7 << 10).await.unwrap();
-        assert!(room.take(4 << 10).now_or_never().is_none(), "there is room for 3 KiB");
-        assert!(room.take(3 << 10).now_or_never().is_some());
+        let budget = MemoryBudget::new(10 << 10);
+        let most = budget.take(7 << 10).await.unwrap();
+        assert!(budget.take(4 << 10).now_or_never().is_none(), "there is room for 3 KiB");
+        assert!(budget.take(3 << 10).now_or_never().is_some());
         drop(most);
-        assert!(room.take(4 << 10).now_or_never().is_some());
+        assert!(budget.take(4 << 10).now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn a_content_that_is_larger_than_all_room_gets_all_of_it() {
-        let room = Room::new(10 << 10);
-        let all = room.take(u64::MAX).await.unwrap();
-        assert!(room.take(1).now_or_never().is_none());
-        assert!(room.take(0).now_or_never().is_some(), "what needs no room does not wait");
+        let budget = MemoryBudget::new(10 << 10);
+        let all = budget.take(u64::MAX).await.unwrap();
+        assert!(budget.take(1).now_or_never().is_none());
+        assert!(budget.take(0).now_or_never().is_some(), "what needs no room does not wait");
         drop(all);
-        assert!(room.take(1).now_or_never().is_some());
+        assert!(budget.take(1).now_or_never().is_some());
     }
 }

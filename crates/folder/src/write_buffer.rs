@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use obsync_core::{Staged, StoreError};
 
+use super::error::again;
 use super::writer::Portion;
 use obsync_core::blocking::lock;
 
@@ -23,11 +24,11 @@ const ENOUGH: usize = 32;
 const ENOUGH_BYTES: usize = 1 << 20;
 /// What the handles of waiting contents begin with. Files in the staging folder are named after their content, in
 /// hexadecimal digits.
-const MARK: &str = "held-";
+const MARK: &str = "buffered-";
 
 /// The contents that wait, and those that were written since and are not asked for yet.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<Inner>);
+pub(super) struct WriteBuffer(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -55,20 +56,20 @@ enum Content {
 }
 
 /// What became of a content that was to be held.
-pub(super) enum Holding {
-    /// It waits; the handle is in here. `wake` says that a thread is to be woken for [`Held::write_all`].
-    Held { staged: Staged, wake: bool },
+pub(super) enum Buffering {
+    /// It waits; the handle is in here. `wake` says that a thread is to be woken for [`WriteBuffer::write_all`].
+    Buffered { staged: Staged, wake: bool },
     /// There is no room for it.
     Refused(Portion),
 }
 
-impl Held {
+impl WriteBuffer {
     /// Takes a complete content of which nothing is written yet, if it is small and there is room.
-    pub(super) fn hold(&self, portion: Portion) -> Holding {
-        let size = portion.held();
+    pub(super) fn add(&self, portion: Portion) -> Buffering {
+        let size = portion.len();
         let mut inner = lock(&self.0);
         if size > SMALL || inner.bytes + size > ROOM || !portion.may_wait() {
-            return Holding::Refused(portion);
+            return Buffering::Refused(portion);
         }
         inner.next += 1;
         let staged = portion.staged_as(format!("{MARK}{}", inner.next));
@@ -78,7 +79,7 @@ impl Held {
         inner.bytes += size;
         let wake = !inner.writing && (inner.queue.len() >= ENOUGH || inner.bytes >= ENOUGH_BYTES);
         inner.writing |= wake;
-        Holding::Held { staged, wake }
+        Buffering::Buffered { staged, wake }
     }
 
     /// Writes what waits, until nothing does. Blocks; for the thread that was to be woken.
@@ -108,21 +109,28 @@ impl Held {
         }
     }
 
-    /// Has what waits of a batch written, and gives each of these its file in the staging folder. Blocks.
+    /// Has what waits of a batch written, and gives each of these its file in the staging folder; with each, whether it stays
+    /// staged for a later one. Blocks.
     ///
     /// # Errors
     ///
     /// Those of the contents that could not be written, by their place in `batch`.
-    pub(super) fn settle<'s>(
+    pub(super) fn write_out<'s>(
         &self,
-        batch: impl Iterator<Item = Option<&'s mut Staged>>,
+        batch: impl Iterator<Item = Option<(&'s mut Staged, bool)>>,
     ) -> HashMap<usize, StoreError> {
         let mut failed = HashMap::new();
         for (index, staged) in batch.enumerate() {
-            let Some(staged) = staged.filter(|staged| staged.handle.starts_with(MARK)) else { continue };
-            let Some(slot) = lock(&self.0).slots.remove(&staged.handle) else { continue };
-            match slot.take() {
-                Some(Ok(written)) => staged.handle = written.handle,
+            let Some((staged, stays)) = staged.filter(|(staged, _)| staged.handle.starts_with(MARK)) else {
+                continue;
+            };
+            let slot = match stays {
+                true => lock(&self.0).slots.get(&staged.handle).cloned(),
+                false => lock(&self.0).slots.remove(&staged.handle),
+            };
+            let Some(slot) = slot else { continue };
+            match slot.written() {
+                Some(Ok(handle)) => staged.handle = handle,
                 Some(Err(error)) => {
                     failed.insert(index, error);
                 }
@@ -152,11 +160,12 @@ impl Slot {
         lock(&self.content).write();
     }
 
-    /// Takes the written content out.
-    fn take(&self) -> Option<Result<Staged, StoreError>> {
+    /// The handle of the written content.
+    fn written(&self) -> Option<Result<String, StoreError>> {
         self.write();
-        match std::mem::replace(&mut *lock(&self.content), Content::Taken) {
-            Content::Written(result) => Some(result),
+        match &*lock(&self.content) {
+            Content::Written(Ok(staged)) => Some(Ok(staged.handle.clone())),
+            Content::Written(Err(error)) => Some(Err(again(error))),
             Content::Waiting(_) | Content::Taken => None,
         }
     }
@@ -175,7 +184,7 @@ impl Content {
 mod tests {
     use std::thread;
 
-    use obsync_core::{FileMeta, VaultStore};
+    use obsync_core::{Destination, FileMeta};
     use obsync_protocol::{ContentHash, Uid, VaultPath};
 
     use super::super::{FolderOptions, FolderStore};
@@ -195,12 +204,12 @@ mod tests {
         let store = FolderStore::open(home.path(), FolderOptions::default()).unwrap();
         stage(&store, "first.md").await;
         let handle = stage(&store, "second.md").await.handle;
-        let held = &store.shared.held;
-        let slot = lock(&held.0).slots[&handle].clone();
+        let buffer = &store.context.write_buffer;
+        let slot = lock(&buffer.0).slots[&handle].clone();
         let mut content = lock(&slot.content);
         thread::scope(|scope| {
-            let discarding = scope.spawn(|| store.shared.discard_staged());
-            while !lock(&held.0).slots.is_empty() {
+            let discarding = scope.spawn(|| store.context.discard_staged());
+            while !lock(&buffer.0).slots.is_empty() {
                 thread::yield_now();
             }
             assert!(matches!(*content, Content::Waiting(_)));

@@ -3,10 +3,10 @@
 use std::fs;
 
 use obsync_conformance::{place, publish_one, stage};
-use obsync_core::{Expect, Publication, PublicationContent, Staged, VaultStore};
+use obsync_core::{Destination, Expect, Publication, PublicationContent, Staged};
 use obsync_folder::FolderStore;
 
-use crate::destination::{Destination, mtime};
+use crate::destination::{TestFolder, mtime};
 
 async fn stage_many(store: &FolderStore, count: usize, size: usize) -> Vec<Staged> {
     let mut staged = Vec::new();
@@ -18,7 +18,7 @@ async fn stage_many(store: &FolderStore, count: usize, size: usize) -> Vec<Stage
     staged
 }
 
-fn staged_files(destination: &Destination) -> usize {
+fn staged_files(destination: &TestFolder) -> usize {
     fs::read_dir(destination.path(".obsync/staging")).map_or(0, Iterator::count)
 }
 
@@ -33,7 +33,7 @@ async fn publish_all(store: &FolderStore, staged: Vec<Staged>) {
 
 #[tokio::test]
 async fn many_small_files_come_out_exact_with_their_times() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     let staged = stage_many(&store, 300, 40).await;
     assert_eq!(
@@ -53,7 +53,7 @@ async fn many_small_files_come_out_exact_with_their_times() {
 
 #[tokio::test]
 async fn what_is_prepared_is_written_and_only_that() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     let mut staged = stage_many(&store, 20, 40).await;
     let later = staged.split_off(10);
@@ -66,7 +66,7 @@ async fn what_is_prepared_is_written_and_only_that() {
 
 #[tokio::test]
 async fn the_first_file_is_written_at_once_and_the_next_small_ones_wait() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     let first = stage(&store, "first.md", b"first", 0).await;
     assert_eq!(staged_files(&destination), 1);
@@ -81,7 +81,7 @@ async fn the_first_file_is_written_at_once_and_the_next_small_ones_wait() {
 
 #[tokio::test]
 async fn what_waits_has_its_bounds() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     // 20 MB: more than may wait.
     let staged = stage_many(&store, 100, 200 << 10).await;
@@ -92,7 +92,7 @@ async fn what_waits_has_its_bounds() {
 
 #[tokio::test]
 async fn what_waits_is_discarded_with_all_that_is_staged() {
-    let destination = Destination::new();
+    let destination = TestFolder::new();
     let store = destination.store();
     place(&store, "kept.md", b"kept", 0, None).await;
     let mut staged = stage_many(&store, 100, 10).await;

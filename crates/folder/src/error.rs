@@ -44,11 +44,11 @@ impl Action {
 
 /// The destination's name, with which every error is told.
 #[derive(Clone, Debug)]
-pub(super) struct Site(Arc<str>);
+pub(super) struct ErrorContext(Arc<str>);
 
-impl Site {
+impl ErrorContext {
     pub(super) fn new(location: String) -> Self {
-        Site(location.into())
+        ErrorContext(location.into())
     }
 
     pub(super) fn location(&self) -> String {
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     fn told(action: Action, errno: Errno) -> StoreError {
-        Site::new("vault".to_owned()).error(action, "a.md", errno)
+        ErrorContext::new("vault".to_owned()).error(action, "a.md", errno)
     }
 
     #[test]
@@ -211,6 +211,6 @@ mod tests {
     fn a_read_only_file_system_ends_the_run_but_one_forbidden_file_does_not() {
         assert!(told(Action::Place, Errno::ROFS).is_fatal());
         assert!(!told(Action::Place, Errno::ACCESS).is_fatal());
-        assert!(Site::new("vault".to_owned()).root_error(Action::Write, Errno::ACCESS).is_fatal());
+        assert!(ErrorContext::new("vault".to_owned()).root_error(Action::Write, Errno::ACCESS).is_fatal());
     }
 }

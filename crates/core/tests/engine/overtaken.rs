@@ -1,0 +1,98 @@
+//! Contents that the vault replaces between the listing and the transfer.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use obsync_core::{Mode, Outcome, Phase, Progress, Report};
+use obsync_testkit::VaultHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+/// Changes the vault once a plan is carried out.
+struct Overtakes(VaultHandle, Mutex<Option<fn(&VaultHandle)>>);
+
+impl Progress for Overtakes {
+    fn phase(&self, phase: Phase) {
+        if phase == Phase::Transferring
+            && let Some(change) = self.1.lock().unwrap().take()
+        {
+            change(&self.0);
+        }
+    }
+}
+
+/// Pulls from a server that has the content of `uid` no longer, and whose vault changes when it was listed.
+async fn pull_overtaken(bench: &Bench, uid: u64, change: fn(&VaultHandle)) -> Report {
+    bench.server.faults().set(format!("gone-answer=uid:{uid}").parse().unwrap());
+    let progress = Overtakes(bench.vault.clone(), Mutex::new(Some(change)));
+    let report = bench.pull_with(Arc::new(progress), CancellationToken::new()).await.unwrap();
+    bench.server.faults().clear();
+    report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_replaced_after_it_was_listed_comes_as_it_is_then_and_nothing_else_is_repeated() {
+    let bench = Bench::new().await;
+    for n in 0..50 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    let old = bench.vault.write("a.md", "old", T).unwrap();
+    let report = pull_overtaken(&bench, old.0, |vault| {
+        vault.write("a.md", "new", T + 5000).unwrap();
+        vault.write("b.md", "also new", T + 5000).unwrap();
+    });
+    let report = report.await;
+    assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 52), "{report:#?}");
+    assert!(report.failures.is_empty(), "{report:#?}");
+    assert!(report.listed <= 51 + 3, "{} entries were listed", report.listed);
+    bench.assert_exact().await;
+    assert_eq!(bench.pull().await.requests, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_after_it_was_listed_is_not_missed() {
+    let bench = Bench::new().await;
+    bench.vault.write("kept.md", "text", T).unwrap();
+    let old = bench.vault.write("a.md", "old", T).unwrap();
+    let report = pull_overtaken(&bench, old.0, |vault| {
+        vault.delete("a.md").unwrap();
+    });
+    let report = report.await;
+    assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 1), "{report:#?}");
+    assert!(report.failures.is_empty(), "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_has_no_longer_and_lists_no_newer_fails_alone_and_is_tried_again() {
+    let bench = Bench::new().await;
+    bench.vault.write("b.md", "text", T).unwrap();
+    let old = bench.vault.write("a.md", "old", T).unwrap();
+    let report = pull_overtaken(&bench, old.0, |_| ()).await;
+    let [failure] = &report.failures[..] else { panic!("{report:#?}") };
+    assert_eq!((failure.path.as_str(), report.outcome), ("a.md", Outcome::Failures));
+    assert!(failure.reason.contains("lists no newer one"), "{failure:?}");
+    assert_eq!(bench.read("b.md"), "text");
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+/// A full pull finds the file missing that the state claims; its content is touched anew meanwhile, so that the newer entry
+/// names the very content that is recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_file_that_is_touched_meanwhile_is_not_taken_for_present() {
+    let mut bench = Bench::new().await;
+    let old = bench.vault.write("a.md", "text", T).unwrap();
+    bench.vault.write("b.md", "another", T).unwrap();
+    bench.pull().await;
+    std::fs::remove_file(bench.dest().join("a.md")).unwrap();
+    bench.options.mode = Mode::Full;
+    let report = pull_overtaken(&bench, old.0, |vault| {
+        vault.write("a.md", "text", T + 5000).unwrap();
+    });
+    assert_eq!(report.await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+}
