@@ -168,6 +168,7 @@ impl HttpService for Paced {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let outcome = HttpService::call(&self.client, request).await.map_err(|error| settled(&host, error));
         turn.end(&outcome);
+        self.traffic.count_answer();
         match outcome {
             Ok(answer) if is_of_content && answer.status().is_success() => Ok(answer),
             Ok(answer) => bounded(answer).await,

@@ -118,6 +118,11 @@ impl BucketStore {
         self.shared.traffic.requests()
     }
 
+    /// How many of them were answered.
+    pub fn answered(&self) -> u64 {
+        self.shared.traffic.answered()
+    }
+
     /// The files whose keys begin with `prefix`, which is that of the place or goes on from it.
     async fn list_below(&self, prefix: &str) -> Result<Vec<StoredFile>, StoreError> {
         let shared = &self.shared;

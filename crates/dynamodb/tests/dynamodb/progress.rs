@@ -30,6 +30,7 @@ pub(crate) fn record() -> ProgressRecord {
         last_version: 1,
         resume_token: Some("in flight".to_owned()),
         invocations: 2,
+        hurdle: None,
     }
 }
 
