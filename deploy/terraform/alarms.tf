@@ -25,6 +25,12 @@ locals {
       period      = 3600
       periods     = 2
     }
+    ended-chains = {
+      description = "The function stopped going on by itself with work left. The log says why; the next scheduled invocation goes on."
+      namespace   = "Obsync"
+      metric      = "ended_chains"
+      period      = 3600
+    }
     failed-files = {
       description = "Some files of a vault cannot be synced. An invocation's answer says which."
       namespace   = "Obsync"

@@ -94,9 +94,9 @@ data "aws_iam_policy_document" "function" {
     }
   }
 
-  # Messages that can never be understood go there at once.
+  # What is left of a vault goes back to the queue. Messages that can never be understood go to the other at once.
   dynamic "statement" {
-    for_each = aws_sqs_queue.dead_letters[*].arn
+    for_each = concat(aws_sqs_queue.vaults[*].arn, aws_sqs_queue.dead_letters[*].arn)
 
     content {
       actions   = ["sqs:SendMessage"]

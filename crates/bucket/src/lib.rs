@@ -119,6 +119,11 @@ impl BucketStore {
         self.context.traffic.requests()
     }
 
+    /// How many of them were answered.
+    pub fn answered(&self) -> u64 {
+        self.context.traffic.answered()
+    }
+
     /// The files whose keys begin with `prefix`, which is that of the place or goes on from it.
     async fn list_below(&self, prefix: &str) -> Result<Vec<StoredFile>, StoreError> {
         let context = &self.context;

@@ -1,6 +1,6 @@
 //! How a bucket store works.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use obsync_net::Network;
 use obsync_protocol::VaultId;
@@ -46,6 +46,9 @@ pub struct BucketOptions {
     /// counts as left by a run that was killed, and is removed. A lease on the state lets this be zero; without one, it must
     /// be longer than another machine may take for one file.
     pub abandoned_after: Duration,
+    /// Uploads and copies that are younger than this are another run's: that of a run which took this one's lease over. When
+    /// this run is killed, if that is known.
+    pub abandoned_before: Option<SystemTime>,
     /// How long what is under way may take to end once the run is told to stop. What takes longer is given up; whether it
     /// happened is seen by the next run.
     pub grace: Duration,
@@ -70,6 +73,7 @@ impl Default for BucketOptions {
             memory: 128 << 20,
             batch_files: 256,
             abandoned_after: Duration::from_secs(3600),
+            abandoned_before: None,
             grace: Duration::from_secs(10),
             endpoint: None,
             retries: Retries::default(),

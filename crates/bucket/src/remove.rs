@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use object_store::path::Path;
 use obsync_core::{Removable, Removal, StoreError};
 use obsync_protocol::VaultPath;
@@ -210,8 +211,9 @@ impl Context {
         let (own, age) = (self.keys.own_prefix(), self.options.abandoned_after);
         let left = self.objects.list(&own, PAGE).try_filter_map(async |object| {
             // A younger one may be in the hands of another machine.
-            let is_left = object.modified.is_some_and(|modified| is_older(modified, age))
-                && self.keys.is_own(&object.key);
+            let is_left =
+                object.modified.is_some_and(|modified| is_older(modified, age) && self.may_be_left(modified))
+                    && self.keys.is_own(&object.key);
             Ok(if is_left { Path::parse(object.key).ok() } else { None })
         });
         let left: Vec<Path> = left.try_collect().await.map_err(list)?;
@@ -230,7 +232,7 @@ impl Context {
     /// others, such as other vaults' and other programs', are for their owners and the bucket's life cycle rules.
     async fn abort_uploads(&self) -> Result<usize, RequestError> {
         let open = self.objects.open_uploads(self.keys.prefix(), self.options.abandoned_after).await?;
-        stream::iter(open)
+        stream::iter(open.into_iter().filter(|upload| self.may_be_left(upload.begun)))
             .map(|upload| async move {
                 let is_left = match self.is_ours(&upload.key).await? {
                     Some(is_ours) => is_ours,
@@ -241,6 +243,11 @@ impl Context {
             .buffer_unordered(self.options.concurrency)
             .try_fold(0, async |aborted, was_open| Ok(aborted + usize::from(was_open)))
             .await
+    }
+
+    /// Whether something of this time can be this run's, or that of one before it.
+    fn may_be_left(&self, time: Timestamp) -> bool {
+        self.options.abandoned_before.is_none_or(|end| Timestamp::try_from(end).is_ok_and(|end| time <= end))
     }
 
     /// Whether an upload for this key is ours: this run began one, or what is there is this vault's. `None`: there is nothing

@@ -5,8 +5,9 @@
 //! go through at all: contents are streamed, so what it really holds is bounded.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 /// What one permit of the semaphore stands for, in bytes: a `u32` of permits is enough for terabytes then.
 const GRAIN: u64 = 4096;
@@ -17,6 +18,16 @@ pub struct Governor {
     /// `None`: no limit.
     budget: Option<Budget>,
     paused: watch::Sender<bool>,
+    count: Arc<Count>,
+}
+
+/// How many transfers are admitted, and may be.
+#[derive(Debug)]
+struct Count {
+    admitted: AtomicUsize,
+    most: AtomicUsize,
+    /// One of them changed.
+    changed: Notify,
 }
 
 #[derive(Clone, Debug)]
@@ -29,11 +40,38 @@ struct Budget {
 #[derive(Debug, Default)]
 pub struct Reservation {
     _permit: Option<OwnedSemaphorePermit>,
+    _counted: Option<Counted>,
+}
+
+/// One admitted transfer.
+#[derive(Debug)]
+struct Counted(Arc<Count>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.admitted.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl Count {
+    /// Counts one more, if there may be one. One may always be.
+    fn admit(self: &Arc<Self>) -> Option<Counted> {
+        let most = self.most.load(Ordering::Acquire).max(1);
+        let one_more = |admitted: usize| (admitted < most).then(|| admitted + 1);
+        let admitted = self.admitted.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        admitted.ok().map(|_| Counted(Arc::clone(self)))
+    }
 }
 
 impl Default for Governor {
     fn default() -> Self {
-        Governor { budget: None, paused: watch::Sender::new(false) }
+        let count = Count {
+            admitted: AtomicUsize::new(0),
+            most: AtomicUsize::new(usize::MAX),
+            changed: Notify::new(),
+        };
+        Governor { budget: None, paused: watch::Sender::new(false), count: Arc::new(count) }
     }
 }
 
@@ -55,6 +93,17 @@ impl Governor {
         *self.paused.borrow()
     }
 
+    /// Admits no more than this many transfers at a time, and one always. What was admitted is not touched.
+    pub fn limit(&self, most: usize) {
+        self.count.most.store(most, Ordering::Release);
+        self.count.changed.notify_waiters();
+    }
+
+    /// How many transfers are admitted and not given back.
+    pub fn admitted(&self) -> usize {
+        self.count.admitted.load(Ordering::Acquire)
+    }
+
     /// Bytes that may still be reserved; `None` without a limit.
     pub fn available(&self) -> Option<u64> {
         self.budget.as_ref().map(|budget| budget.semaphore.available_permits() as u64 * GRAIN)
@@ -72,10 +121,26 @@ impl Governor {
         let mut paused = self.paused.subscribe();
         // The sender is `self`, so waiting can only end with admission open.
         let _ = paused.wait_for(|paused| !paused).await;
-        let Some(budget) = &self.budget else { return Reservation::default() };
+        let counted = self.counted().await;
+        let Some(budget) = &self.budget else {
+            return Reservation { _permit: None, _counted: Some(counted) };
+        };
         let grains = grains(bytes).min(budget.grains);
         let permit = budget.semaphore.clone().acquire_many_owned(grains).await;
-        Reservation { _permit: permit.ok() }
+        Reservation { _permit: permit.ok(), _counted: Some(counted) }
+    }
+
+    async fn counted(&self) -> Counted {
+        loop {
+            let changed = self.count.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if let Some(counted) = self.count.admit() {
+                return counted;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -114,6 +179,27 @@ mod tests {
         drop(large);
         assert_eq!(governor.available(), Some(10 * GRAIN));
         assert!(governor.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_are_admitted_than_may_be_at_a_time_and_one_always() {
+        let governor = Governor::default();
+        governor.limit(2);
+        let (first, second) = (is_admitted(&governor, 1).await, is_admitted(&governor, 1).await);
+        assert!(first.is_some() && second.is_some() && is_admitted(&governor, 1).await.is_none());
+        governor.limit(0);
+        drop(first);
+        assert!(is_admitted(&governor, 1).await.is_none());
+        drop(second);
+        let one = is_admitted(&governor, 1).await;
+        assert!(one.is_some());
+        let waiting = governor.clone();
+        let waiting = tokio::spawn(async move { waiting.admit(1).await });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        governor.limit(usize::MAX);
+        drop(waiting.await.unwrap());
+        drop(one);
+        assert_eq!(governor.admitted(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -63,6 +63,8 @@ pub enum Ending {
     TooOld,
     /// Nothing was done, because another obsync works on the destination.
     Skipped,
+    /// Nothing was done, because another invocation of the function has done it or is at it; nothing is left to do.
+    Superseded,
     /// It could not be done.
     Failed,
 }

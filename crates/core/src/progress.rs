@@ -1,6 +1,6 @@
 //! How the engine tells a program what it is doing. The engine knows no terminal; a program draws.
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{Uid, VaultPath};
 
 /// Takes news of a running pull. All methods have an empty default; they are called often and must return at once.
 pub trait Progress: Send + Sync {
@@ -19,6 +19,9 @@ pub trait Progress: Send + Sync {
 
     /// Plaintext bytes have arrived from the server.
     fn received(&self, _bytes: u64) {}
+
+    /// Of a content, the one of this entry, so many of its bytes have arrived.
+    fn receiving(&self, _uid: Uid, _received: u64, _bytes: u64) {}
 
     /// A file is in place: downloaded, copied or found there.
     fn placed(&self, _bytes: u64) {}

@@ -110,6 +110,7 @@ impl Incoming<'_> {
             return Err(self.wrong_size());
         }
         self.receiver.progress.received(plain.len() as u64);
+        self.receiver.progress.receiving(self.job.targets[0].uid, self.received, self.job.size);
         let writer = self.take_writer().await?;
         self.writer.insert(writer).write(plain).await?;
         Ok(())

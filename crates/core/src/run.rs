@@ -15,6 +15,7 @@ use crate::earlier::Earlier;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
+use crate::hurdle::Hurdle;
 use crate::identity::Doubt;
 use crate::ledger::Ledger;
 use crate::model::{DeferredKey, Deletions, Direction, Record};
@@ -73,6 +74,8 @@ pub struct PullOptions {
     pub governor: Governor,
     /// How much the listing may take in memory, in bytes; `None`: [`LISTING_MEMORY`](obsync_protocol::limits::LISTING_MEMORY).
     pub listing_memory: Option<u64>,
+    /// A content that did not come through in the time of the run before.
+    pub hurdle: Option<Hurdle>,
 }
 
 /// Brings a destination in step with a vault.
@@ -414,7 +417,17 @@ impl Run<'_> {
             publisher.create_folders(std::mem::take(&mut folders)).await?;
         }
         publisher.refuse_what_does_not_fit(&mut transfers, scout).await?;
-        while !transfers.is_empty() && !self.stop.is_cancelled() {
+        let mut later = match &self.options.hurdle {
+            Some(hurdle) => hurdle.take(&mut transfers, publisher.ledger),
+            None => Vec::new(),
+        };
+        while !self.stop.is_cancelled() {
+            if transfers.is_empty() {
+                transfers = std::mem::take(&mut later);
+            }
+            if transfers.is_empty() {
+                break;
+            }
             let folders = std::mem::take(&mut folders);
             let keys = &self.source.keys;
             let summary = publisher.transfer(folders, transfers, scout, link, keys, &self.stop).await?;

@@ -5,6 +5,7 @@ use obsync_core::{CursorEntry, Deletions, DestinationIdentity, Direction, Random
 use obsync_protocol::Uid;
 
 use super::attributes::{Changes, Damage, Item, Reader, number, text};
+use super::chain::Chain;
 use super::pages::MOST_PAGES;
 use super::rows::content_hash;
 
@@ -57,9 +58,21 @@ pub(super) mod names {
     pub(crate) const DELETIONS: &str = "deletions";
     pub(crate) const CHECKED: &str = "checked";
     pub(crate) const KEEPING: &str = "keeping";
+    pub(crate) const CHAIN_ID: &str = "chain_id";
+    pub(crate) const CHAIN_STEP: &str = "chain_step";
+    pub(crate) const CHAIN_OPEN: &str = "chain_open";
+    pub(crate) const CHAIN_DUE: &str = "chain_due";
+    pub(crate) const CHAIN_HANDED: &str = "chain_handed";
+    pub(crate) const CHAIN_IDLE: &str = "chain_idle";
+    pub(crate) const INVOCATIONS: &str = "invocations";
+    pub(crate) const DAY: &str = "day";
+    pub(crate) const DAY_BASE: &str = "day_base";
 
     /// What tells who works on the destination.
     pub(crate) const LEASE: [&str; 3] = [LEASE_OWNER, LEASE_ID, LEASE_EXPIRES];
+    /// What tells which step of a chain of invocations comes next.
+    pub(crate) const CHAIN: [&str; 6] =
+        [CHAIN_ID, CHAIN_STEP, CHAIN_OPEN, CHAIN_DUE, CHAIN_HANDED, CHAIN_IDLE];
     /// What tells of the vault and its files.
     pub(crate) const STATE: [&str; 27] = [
         LAST_SYNC,
@@ -157,6 +170,8 @@ pub(super) struct Head {
     /// Whether a reset was begun and did not come to its end: some items are gone, and others may be there.
     pub(super) resetting: bool,
     pub(super) holder: Option<Holder>,
+    /// The chain of invocations that a function works in.
+    pub(super) chain: Chain,
 }
 
 impl Head {
@@ -210,6 +225,7 @@ impl Head {
             revision: item.find_number(names::REVISION)?.unwrap_or_default(),
             resetting: item.flag(names::RESETTING)?,
             holder: Holder::read(item)?,
+            chain: Chain::read(item)?,
         })
     }
 

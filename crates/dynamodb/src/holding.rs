@@ -8,14 +8,18 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::chain::{Chain, ChainEnd};
 use super::keys::ItemKeys;
 use super::lease::{self, Lease};
+use super::state::read_head;
 use super::table::DynamoTable;
 
 /// A lease, and what has become of it.
 #[derive(Debug)]
 pub(super) struct Holding {
     pub(super) lease: Lease,
+    /// The chain that it is held by a step of.
+    chain: Option<Chain>,
     /// See [`Writer::revisions`](super::transaction::Writer::revisions).
     pub(super) revisions: AtomicU64,
     /// When it was last taken or renewed.
@@ -55,9 +59,10 @@ impl Keeper {
 
 impl Holding {
     /// A lease that was taken this moment.
-    pub(super) fn new(lease: Lease) -> Self {
+    pub(super) fn new(lease: Lease, chain: Option<Chain>) -> Self {
         Holding {
             lease,
+            chain,
             revisions: AtomicU64::new(0),
             renewed: watch::Sender::new(Instant::now()),
             lost: watch::Sender::new(false),
@@ -105,14 +110,41 @@ impl Holding {
         self.checked.store(at, Ordering::Relaxed);
     }
 
-    /// Lets others have it, unless they have it already. Can be called again after an error.
-    pub(super) async fn release(&self, table: &DynamoTable, keys: &ItemKeys) -> Result<(), StateError> {
-        if !self.is_lost() && !self.released.load(Ordering::Relaxed) {
-            let checked = self.checked.load(Ordering::Relaxed);
-            lease::release(table, keys, &self.lease, (checked > 0).then_some(checked)).await?;
-            self.released.store(true, Ordering::Relaxed);
+    /// Lets others have it, unless they have it already. Can be called again after an error. Whether it was this call that
+    /// did.
+    pub(super) async fn release(
+        &self,
+        table: &DynamoTable,
+        keys: &ItemKeys,
+        end: ChainEnd,
+    ) -> Result<bool, StateError> {
+        if self.is_lost() || self.released.load(Ordering::Relaxed) {
+            return Ok(false);
         }
-        Ok(())
+        let checked = self.checked.load(Ordering::Relaxed);
+        let chain = self.chain.as_ref().map(|chain| (chain, end));
+        let is_done =
+            lease::release(table, keys, &self.lease, (checked > 0).then_some(checked), chain).await?;
+        self.released.store(true, Ordering::Relaxed);
+        match (is_done, chain) {
+            (false, Some((chain, ChainEnd::HandOn { .. }))) => self.has_handed_on(table, keys, chain).await,
+            _ => Ok(is_done),
+        }
+    }
+
+    /// Whether an attempt to hand on was carried out whose answer was lost.
+    async fn has_handed_on(
+        &self,
+        table: &DynamoTable,
+        keys: &ItemKeys,
+        chain: &Chain,
+    ) -> Result<bool, StateError> {
+        let head = read_head(table, keys).await?;
+        Ok(head.is_some_and(|head| {
+            head.fencing == self.lease.fencing
+                && head.chain.id == chain.id
+                && head.chain.due == Some(chain.step.saturating_add(1))
+        }))
     }
 
     /// Renews the lease whenever a third of it has passed, unless a commit did.

@@ -29,6 +29,7 @@ use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use obsync_core::StateError;
 
 use super::attributes::{Changes, Damage, Item, Reader, key, number, text};
+use super::chain::{Chain, ChainEnd, ChainEntry};
 use super::errors::{CallError, trouble};
 use super::head::{FORMAT, Head, Holder, names};
 use super::keys::{ItemKeys, StateKey};
@@ -41,6 +42,10 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// How far ahead the end of a lease can be by a clock that is wrong, in milliseconds.
 const FARTHEST: i64 = 24 * 60 * 60 * 1000;
+/// How long a lease may outlast its holder's deadline.
+const AFTER_DEADLINE: Duration = Duration::from_secs(2);
+/// How often a lease that is free is asked for when the chain in its head moved meanwhile.
+const ATTEMPTS: usize = 4;
 /// How long it may take to give back a lease that is not used.
 const GIVING_BACK: Duration = Duration::from_secs(3);
 /// The longest name of a vault or an owner that is kept whole, in bytes.
@@ -54,12 +59,29 @@ pub struct LeaseOptions {
     /// How long after the last sign of life another run may take over. Renewed at a third of it. Less than 100 ms is
     /// taken as that, more than an hour as an hour.
     pub duration: Duration,
+    /// When its holder is killed, if that is known: the lease ends two seconds later, however often it is renewed.
+    pub deadline: Option<SystemTime>,
+    /// How long another's lease is waited for that runs out soon.
+    pub patience: Duration,
 }
 
 impl LeaseOptions {
     /// A lease of a minute.
     pub fn new(owner: impl Into<String>) -> Self {
-        LeaseOptions { owner: owner.into(), duration: Duration::from_secs(60) }
+        LeaseOptions {
+            owner: owner.into(),
+            duration: Duration::from_secs(60),
+            deadline: None,
+            patience: Duration::ZERO,
+        }
+    }
+
+    fn lease(&self, id: String) -> Lease {
+        let latest = self.deadline.map(|deadline| {
+            let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default() + AFTER_DEADLINE;
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        });
+        Lease { fencing: 0, id, duration: self.duration.clamp(SHORTEST, LONGEST), latest }
     }
 }
 
@@ -72,9 +94,17 @@ pub(super) struct Lease {
     pub(super) id: String,
     /// How long it lasts without being renewed.
     pub(super) duration: Duration,
+    /// When it ends at the latest, milliseconds since the epoch.
+    pub(super) latest: Option<i64>,
 }
 
 impl Lease {
+    /// When it runs out if it is taken or renewed now, milliseconds since the epoch.
+    pub(super) fn expiry(&self, now: i64) -> i64 {
+        let expiry = now.saturating_add(milliseconds(self.duration));
+        self.latest.map_or(expiry, |latest| expiry.min(latest))
+    }
+
     /// Whether a head has this lease.
     pub(super) fn holds(&self, head: &Head) -> bool {
         head.fencing == self.fencing && head.holder.as_ref().is_some_and(|holder| holder.id == self.id)
@@ -125,87 +155,175 @@ impl From<Denied> for StateError {
     }
 }
 
+/// What came of asking for a lease in one head.
+enum Attempt {
+    /// It was given; the head as it is then.
+    Given(Item),
+    /// The head is that of another destination.
+    Others,
+    /// The step of a chain that it was asked for has passed.
+    Superseded,
+    /// It is free, but the chain wants it to be asked for in this way.
+    Again(Option<ChainEntry>, StateError),
+    /// Another run has it.
+    Held {
+        /// Until then, milliseconds since the epoch, unless it is renewed.
+        expires: i64,
+        /// That run is the step that it was asked for.
+        is_this_step: bool,
+        /// What to say of that.
+        error: StateError,
+    },
+}
+
 /// Takes the lease of a state. One request, for a vault's further destinations two.
 pub(super) async fn take(
     table: &DynamoTable,
     state: &StateKey,
     options: &LeaseOptions,
 ) -> Result<Taken, Denied> {
-    let id = random_id(table).map_err(Denied::Error)?;
-    let duration = options.duration.clamp(SHORTEST, LONGEST);
-    let (vaults, destinations) = (ItemKeys::of_vault(&state.vault_id), ItemKeys::of_destination(state));
-    let (keys, item) = match take_head(table, state, options, &vaults, &id).await? {
-        Some(item) => (vaults, item),
-        None => match take_head(table, state, options, &destinations, &id).await? {
-            Some(item) => (destinations, item),
-            None => {
-                let damage = "it is the state of another destination".to_owned();
-                return Err(Denied::damaged(table, destinations, damage));
-            }
-        },
-    };
-    match Head::read(&item) {
-        Ok(head) => Ok(Taken { lease: Lease { fencing: head.fencing, id, duration }, keys, head }),
+    let locked = || Denied::Error(StateError::Locked { destination: state.destination.clone() });
+    take_for(table, state, options, None).await?.ok_or_else(locked)
+}
+
+/// Takes the lease of a state for a step of a chain, or for none. `None`: the step has passed, or is under way.
+pub(super) async fn take_for(
+    table: &DynamoTable,
+    state: &StateKey,
+    options: &LeaseOptions,
+    entry: Option<ChainEntry>,
+) -> Result<Option<Taken>, Denied> {
+    let lease = options.lease(random_id(table).map_err(Denied::Error)?);
+    for keys in [ItemKeys::of_vault(&state.vault_id), ItemKeys::of_destination(state)] {
+        let asking = Asking { table, state, options, keys: &keys, lease: &lease };
+        match asking.take(entry).await? {
+            Attempt::Given(item) => return ready(table, keys, lease, &item).await.map(Some),
+            Attempt::Others => {}
+            Attempt::Superseded | Attempt::Held { is_this_step: true, .. } => return Ok(None),
+            Attempt::Again(_, error) | Attempt::Held { error, .. } => return Err(Denied::Error(error)),
+        }
+    }
+    let damage = "it is the state of another destination".to_owned();
+    Err(Denied::damaged(table, ItemKeys::of_destination(state), damage))
+}
+
+/// Reads the head whose lease was given.
+async fn ready(table: &DynamoTable, keys: ItemKeys, lease: Lease, item: &Item) -> Result<Taken, Denied> {
+    match Head::read(item) {
+        Ok(head) => Ok(Taken { lease: Lease { fencing: head.fencing, ..lease }, keys, head }),
         Err(damage) => {
             // It is of no use to us, and must not keep a reset out.
-            give_back(table, &keys, &id).await;
+            give_back(table, &keys, &lease.id).await;
             Err(Denied::damaged(table, keys, damage))
         }
     }
 }
 
-/// Takes the lease in one head. `None`: it is that of another destination.
-async fn take_head(
-    table: &DynamoTable,
-    state: &StateKey,
-    options: &LeaseOptions,
-    keys: &ItemKeys,
-    id: &str,
-) -> Result<Option<Item>, Denied> {
-    let (changes, condition) = taking(state, options, id);
-    // Whether the latest attempt is known not to have been carried out.
-    let refused = AtomicBool::new(false);
-    let request = |client: &Client| {
-        refused.store(false, Ordering::Relaxed);
-        updating(client, table, keys, &changes, &condition)
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-    };
-    let judge = |error: &SdkError<UpdateItemError>| {
-        refused.store(
-            error.raw_response().is_some_and(|answer| answer.status().is_client_error()),
-            Ordering::Relaxed,
-        );
-        trouble(error)
-    };
-    match table.call_judged(request, judge).await {
-        Ok(answer) => Ok(Some(answer.attributes.unwrap_or_default())),
-        Err(CallError::Failed(error @ StateError::Corrupt { .. })) => {
-            Err(Denied::Damaged { keys: keys.clone(), error })
-        }
-        Err(CallError::Failed(error)) => {
-            if !refused.load(Ordering::Relaxed) {
-                give_back(table, keys, id).await;
-            }
-            Err(Denied::Error(error))
-        }
-        Err(CallError::Refused(refusal)) => {
-            let found = found_item(refusal).unwrap_or_default();
-            let damaged = |damage| Denied::damaged(table, keys.clone(), damage);
-            match is_others(state, &found).map_err(damaged)? {
-                true => Ok(None),
-                false => match obstacle(table, state, &found, id).map_err(damaged)? {
-                    None => Ok(Some(found)),
-                    Some(error) => Err(Denied::Error(error)),
-                },
+/// Asks for the lease in one head.
+struct Asking<'a> {
+    table: &'a DynamoTable,
+    state: &'a StateKey,
+    options: &'a LeaseOptions,
+    keys: &'a ItemKeys,
+    lease: &'a Lease,
+}
+
+impl Asking<'_> {
+    /// Asks until there is an answer that holds: while the chain moves, and while another's lease runs out soon.
+    async fn take(&self, entry: Option<ChainEntry>) -> Result<Attempt, Denied> {
+        let patient_until = now().saturating_add(milliseconds(self.options.patience));
+        let (mut asked, mut attempts) = (entry, 0);
+        loop {
+            match self.ask(asked).await? {
+                Attempt::Again(next, _) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    asked = next;
+                }
+                Attempt::Held { expires, .. } if expires < patient_until => {
+                    let left = u64::try_from(expires.saturating_sub(now())).unwrap_or_default();
+                    tokio::time::sleep(Duration::from_millis(left + 1)).await;
+                    asked = entry;
+                }
+                attempt => return Ok(attempt),
             }
         }
+    }
+
+    /// Asks once.
+    async fn ask(&self, entry: Option<ChainEntry>) -> Result<Attempt, Denied> {
+        let Asking { table, state, options, keys, lease } = *self;
+        let (changes, condition) = taking(state, options, lease, entry);
+        // Whether the latest attempt is known not to have been carried out.
+        let refused = AtomicBool::new(false);
+        let request = |client: &Client| {
+            refused.store(false, Ordering::Relaxed);
+            updating(client, table, keys, &changes, &condition)
+                .return_values(ReturnValue::AllNew)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+                .send()
+        };
+        let judge = |error: &SdkError<UpdateItemError>| {
+            refused.store(
+                error.raw_response().is_some_and(|answer| answer.status().is_client_error()),
+                Ordering::Relaxed,
+            );
+            trouble(error)
+        };
+        match table.call_judged(request, judge).await {
+            Ok(answer) => Ok(Attempt::Given(answer.attributes.unwrap_or_default())),
+            Err(CallError::Failed(error @ StateError::Corrupt { .. })) => {
+                Err(Denied::Damaged { keys: keys.clone(), error })
+            }
+            Err(CallError::Failed(error)) => {
+                if !refused.load(Ordering::Relaxed) {
+                    give_back(table, keys, &lease.id).await;
+                }
+                Err(Denied::Error(error))
+            }
+            Err(CallError::Refused(refusal)) => {
+                let found = found_item(refusal).unwrap_or_default();
+                let damaged = |damage| Denied::damaged(table, keys.clone(), damage);
+                match is_others(state, &found).map_err(damaged)? {
+                    true => Ok(Attempt::Others),
+                    false => self.judge_refusal(found, entry),
+                }
+            }
+        }
+    }
+
+    /// What a refusal over this head means.
+    fn judge_refusal(&self, found: Item, entry: Option<ChainEntry>) -> Result<Attempt, Denied> {
+        let damaged = |damage| Denied::damaged(self.table, self.keys.clone(), damage);
+        let error = match obstacle(self.table, self.state, &found, &self.lease.id).map_err(damaged)? {
+            None => return Ok(Attempt::Given(found)),
+            Some(error @ StateError::Locked { .. }) => error,
+            Some(error) => return Err(Denied::Error(error)),
+        };
+        let mut next = None;
+        if let Some(entry) = entry {
+            next = entry.after_refusal(&found, now()).map_err(damaged)?;
+            if next.is_none() {
+                return Ok(Attempt::Superseded);
+            }
+        }
+        let holder = Holder::read(Reader(&found)).map_err(damaged)?;
+        Ok(match holder.filter(|holder| holder.expires >= now()) {
+            None => Attempt::Again(next, error),
+            Some(Holder { expires, .. }) => {
+                let is_this_step = entry.is_some_and(|entry| entry.is_under_way(&found));
+                Attempt::Held { expires, is_this_step, error }
+            }
+        })
     }
 }
 
 /// The update that takes a lease, and the condition that it is free.
-fn taking(state: &StateKey, options: &LeaseOptions, id: &str) -> (Changes, String) {
+fn taking(
+    state: &StateKey,
+    options: &LeaseOptions,
+    lease: &Lease,
+    entry: Option<ChainEntry>,
+) -> (Changes, String) {
     let now = now();
     let mut changes = Changes::default();
     changes.set(names::FORMAT, number(FORMAT));
@@ -213,9 +331,8 @@ fn taking(state: &StateKey, options: &LeaseOptions, id: &str) -> (Changes, Strin
     changes.set(names::PLACE, text(&state.destination));
     changes.remove(names::DESTINATION);
     changes.set(names::LEASE_OWNER, text(shorten(&options.owner, LONGEST_NAME)));
-    changes.set(names::LEASE_ID, text(id));
-    changes
-        .set(names::LEASE_EXPIRES, number(seconds(expiry(now, options.duration.clamp(SHORTEST, LONGEST)))));
+    changes.set(names::LEASE_ID, text(&lease.id));
+    changes.set(names::LEASE_EXPIRES, number(seconds(lease.expiry(now))));
     changes.set(names::REVISION, number(0));
     for (name, value) in
         [("zero", number(0)), ("one", number(1)), ("now", number(seconds(now))), ("now_ms", number(now))]
@@ -224,11 +341,15 @@ fn taking(state: &StateKey, options: &LeaseOptions, id: &str) -> (Changes, Strin
     }
     changes.set_expression(names::FENCING, "if_not_exists(#fencing, :zero) + :one");
     changes.set_expression(names::CREATED, "if_not_exists(#created, :now_ms)");
-    let condition = "(attribute_not_exists(#place) OR #place = :place) \
-                     AND (attribute_not_exists(#destination) OR #destination = :place) \
-                     AND (attribute_not_exists(#format) OR #format <= :format) \
-                     AND (attribute_not_exists(#lease_expires) OR #lease_expires < :now)";
-    (changes, condition.to_owned())
+    let free = "(attribute_not_exists(#place) OR #place = :place) \
+                AND (attribute_not_exists(#destination) OR #destination = :place) \
+                AND (attribute_not_exists(#format) OR #format <= :format) \
+                AND (attribute_not_exists(#lease_expires) OR #lease_expires < :now)";
+    let condition = match entry.map(|entry| entry.begin(&mut changes, &lease.id, now)) {
+        Some(begins) => format!("{free} AND {begins}"),
+        None => free.to_owned(),
+    };
+    (changes, condition)
 }
 
 /// Whether a head is that of another destination.
@@ -284,23 +405,29 @@ pub(super) fn too_new(table: &DynamoTable, format: i64) -> Option<StateError> {
 /// Gives a lease another term. `false`: it is not ours any more.
 pub(super) async fn renew(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
     let mut changes = Changes::default();
-    changes.set(names::LEASE_EXPIRES, number(seconds(expiry(now(), lease.duration))));
+    changes.set(names::LEASE_EXPIRES, number(seconds(lease.expiry(now()))));
     update_held(table, keys, lease, changes).await
 }
 
-/// Lets go of a lease, and notes when its holder last found the destination up to date, if it did. `false`: it was not ours
-/// any more.
+/// Lets go of a lease, and notes when its holder last found the destination up to date, if it did, and what becomes of the
+/// chain that it is a step of. `false`: it was not ours any more.
 pub(super) async fn release(
     table: &DynamoTable,
     keys: &ItemKeys,
     lease: &Lease,
     checked: Option<i64>,
+    chain: Option<(&Chain, ChainEnd)>,
 ) -> Result<bool, StateError> {
     let mut changes = Changes::default();
     if let Some(checked) = checked {
         changes.set(names::CHECKED, number(checked));
     }
-    names::LEASE.iter().for_each(|name| changes.remove(name));
+    if let Some((chain, end)) = chain {
+        chain.ending(end, now(), &mut changes);
+    }
+    if !matches!(chain, Some((_, ChainEnd::HandOn { is_quiet: false, .. }))) {
+        names::LEASE.iter().for_each(|name| changes.remove(name));
+    }
     update_held(table, keys, lease, changes).await
 }
 
@@ -376,9 +503,8 @@ pub(super) fn now() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// When a lease runs out that is taken or renewed now.
-pub(super) fn expiry(now: i64, duration: Duration) -> i64 {
-    now.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Milliseconds as a number of seconds, as DynamoDB's own times are.

@@ -54,11 +54,12 @@
 //! - `table`: the way to the table; `options`: patience with it; `errors`: what it says.
 //! - `keys`: names of items; `attributes`: between attributes and values; `batch`: many items at once.
 //! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
-//! - `lease`: one run at a time; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
+//! - `lease`: one run at a time; `chain`: invocations that hand on; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
 //! - `progress`: how far a run is; `tracker`: counting that. `places`: where vaults lie. `pins`: how they are encrypted. `summary`: a state at a glance. `reset`: removing one.
 
 mod attributes;
 mod batch;
+mod chain;
 mod commit;
 mod deferred;
 mod errors;
@@ -85,12 +86,13 @@ mod table;
 mod tracker;
 mod transaction;
 
+pub use self::chain::{ChainEnd, ChainEntry, ChainStep, Opened};
 pub use self::keys::StateKey;
 pub use self::lease::LeaseOptions;
 pub use self::options::DynamoOptions;
 pub use self::pins::TablePins;
 pub use self::places::Places;
-pub use self::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgress};
+pub use self::progress::{ProgressRecord, ProgressStatus, Resumption, SlowFile, StoredProgress};
 pub use self::state::DynamoState;
 pub use self::summary::{DynamoSummary, FoundState, LeaseHolder};
 pub use self::table::{DynamoTable, TableName, TableNameError};

@@ -81,6 +81,20 @@ pub struct ProgressRecord {
     /// What went wrong last, in this run or an earlier one.
     #[serde(default)]
     pub last_error: Option<RunError>,
+    /// A file that did not come through in the time there was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hurdle: Option<SlowFile>,
+}
+
+/// A file that did not come through in the time of an invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowFile {
+    /// The entry that it is asked for by.
+    pub uid: u64,
+    /// In how many invocations in a row it did not.
+    pub tries: u32,
+    /// How many seconds it needs, at the pace at which it came.
+    pub seconds: u64,
 }
 
 mod rfc3339 {

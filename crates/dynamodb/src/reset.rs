@@ -90,7 +90,7 @@ impl DynamoTable {
     /// the next destination to be opened would take the place that belongs to this one.
     async fn empty_head(&self, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
         let mut changes = Changes::default();
-        names::STATE.iter().chain(&names::LEASE).for_each(|name| changes.remove(name));
+        names::STATE.iter().chain(&names::LEASE).chain(&names::CHAIN).for_each(|name| changes.remove(name));
         lease::update_held(self, keys, lease, changes).await
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::attributes::Item;
 use super::batch::Wanted;
+use super::chain::{ChainEnd, ChainEntry, Opened};
 use super::commit::{Known, look_up, read_record};
 use super::deferred::{self, DeferredPages};
 use super::head::Head;
@@ -60,12 +61,43 @@ impl DynamoState {
         key: StateKey,
         options: &LeaseOptions,
     ) -> Result<Self, StateError> {
-        let mut taken = lease::take(table, &key, options).await?;
+        let taken = lease::take(table, &key, options).await?;
+        DynamoState::of(table, key, taken, false).await
+    }
+
+    /// The same for an invocation of a function that hands on: it becomes a step of a chain, if that step may begin.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub async fn open_step(
+        table: &DynamoTable,
+        key: StateKey,
+        options: &LeaseOptions,
+        entry: ChainEntry,
+    ) -> Result<Opened, StateError> {
+        match lease::take_for(table, &key, options, Some(entry)).await? {
+            None => Ok(Opened::Superseded),
+            Some(taken) => {
+                let step = taken.head.chain.run(lease::now());
+                Ok(Opened::Step(Box::new(DynamoState::of(table, key, taken, true).await?), step))
+            }
+        }
+    }
+
+    /// The state whose lease was taken.
+    async fn of(
+        table: &DynamoTable,
+        key: StateKey,
+        mut taken: lease::Taken,
+        is_step: bool,
+    ) -> Result<Self, StateError> {
         if let Err(error) = make_ready(table, &key, &mut taken).await {
             lease::give_back(table, &taken.keys, &taken.lease.id).await;
             return Err(error);
         }
-        let holding = Arc::new(Holding::new(taken.lease));
+        let chain = is_step.then(|| taken.head.chain.clone());
+        let holding = Arc::new(Holding::new(taken.lease, chain));
         let keeper = Keeper::of(table, &taken.keys, &holding);
         Ok(DynamoState::new(table, key, taken.keys, Some((holding, keeper)), taken.head))
     }
@@ -103,12 +135,22 @@ impl DynamoState {
     ///
     /// [`StateError::Unavailable`] if the table cannot be used; the lease runs out by itself then.
     pub async fn close(&self) -> Result<(), StateError> {
-        let Some((holding, keeper)) = &self.held else { return Ok(()) };
+        self.close_step(ChainEnd::Again).await.map(drop)
+    }
+
+    /// The same, and says what becomes of the chain that this is a step of: the last write of the step. `false`: it was not
+    /// written, because another run has the lease.
+    ///
+    /// # Errors
+    ///
+    /// As for [`close`](Self::close).
+    pub async fn close_step(&self, end: ChainEnd) -> Result<bool, StateError> {
+        let Some((holding, keeper)) = &self.held else { return Ok(false) };
         holding.close();
         keeper.stop();
         // A commit that is under way comes to its end first.
         let _alone = self.known.lock().await;
-        holding.release(&self.table, &self.keys).await
+        holding.release(&self.table, &self.keys, end).await
     }
 
     /// Returns when it turns out that another run has the lease now: whatever is still done is of no use. Does not return

@@ -1,18 +1,19 @@
 //! How far the run on a vault is, for its progress record and for whoever reports on it; over all the invocations that it
 //! takes, be they of a function or of the command line.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, LastRun, Outcome, ProblemCode, Progress, Record, Report,
+    Commit, Deferred, DeferredKind, Hurdle, Intent, LastRun, Outcome, ProblemCode, Progress, Record, Report,
     RunError, StateError, StateStore, Tally, VaultState,
 };
-use obsync_protocol::{ContentHash, VaultId, VaultPath};
+use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
 
-use super::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgress};
+use super::progress::{ProgressRecord, ProgressStatus, Resumption, SlowFile, StoredProgress};
 use super::state::DynamoState;
 use obsync_core::blocking::lock;
 
@@ -26,6 +27,15 @@ pub struct Tracker {
     before: Before,
     planned: Count,
     placed: Count,
+    /// What of it is recorded.
+    durable: Mutex<Tally>,
+    begun: Instant,
+    /// Larger contents that are on their way.
+    receiving: Mutex<HashMap<Uid, Receiving>>,
+    /// The file that did not come through before.
+    hurdle: Option<SlowFile>,
+    /// It is not tried again.
+    gave_up: AtomicBool,
     versions: Mutex<Versions>,
 }
 
@@ -35,6 +45,19 @@ struct Versions {
     /// When the run began; `None` before that.
     before: Option<u64>,
     now: u64,
+}
+
+/// Contents of this size and more can take all the time there is.
+const LARGE: u64 = 1 << 20;
+/// In so many invocations in a row a file is tried that does not come through.
+const TRIES: u32 = 2;
+
+/// A content on its way.
+#[derive(Clone, Copy, Debug)]
+struct Receiving {
+    begun: Instant,
+    received: u64,
+    bytes: u64,
 }
 
 /// What the progress record of an earlier invocation adds to this one.
@@ -100,6 +123,14 @@ impl Tracker {
             before,
             planned: Count::default(),
             placed: Count::default(),
+            durable: Mutex::default(),
+            begun: Instant::now(),
+            receiving: Mutex::default(),
+            hurdle: match stored {
+                StoredProgress::Found(record) => record.hurdle,
+                _ => None,
+            },
+            gave_up: AtomicBool::new(false),
             versions: Mutex::default(),
         }
     }
@@ -114,9 +145,9 @@ impl Tracker {
         lock(&self.versions).before.unwrap_or_default()
     }
 
-    /// What is in place because of this invocation.
-    pub fn placed_so_far(&self) -> Tally {
-        self.placed.get()
+    /// What is in place because of this invocation, and recorded.
+    pub fn durable_so_far(&self) -> Tally {
+        *lock(&self.durable)
     }
 
     /// Whether this goes on with a run of the same kind that was cut short.
@@ -124,12 +155,56 @@ impl Tracker {
         self.before.invocations > 0
     }
 
-    /// What was planned and is not in place.
+    /// What was planned and is not recorded.
     pub fn remaining(&self) -> Tally {
-        let (planned, placed) = (self.planned.get(), self.placed.get());
+        let (planned, durable) = (self.planned.get(), self.durable_so_far());
         Tally {
-            files: planned.files.saturating_sub(placed.files),
-            bytes: planned.bytes.saturating_sub(placed.bytes),
+            files: planned.files.saturating_sub(durable.files),
+            bytes: planned.bytes.saturating_sub(durable.bytes),
+        }
+    }
+
+    /// The file that did not come through in the invocation before, and what a run is to do about it that has this much
+    /// time: bring it first and alone, or give it up after that, unless the time suffices.
+    pub fn hurdle(&self, time: Duration) -> Option<Hurdle> {
+        let SlowFile { uid, tries, seconds } = self.hurdle?;
+        let gives_up = tries >= TRIES && time.as_secs() < seconds;
+        self.gave_up.store(gives_up, Ordering::Relaxed);
+        let give_up = gives_up.then(|| {
+            format!(
+                "it did not come through in {tries} invocations: at the pace at which it came it needs about {seconds} s, \
+                 and an invocation has {}; give the function more time, or more memory, with which it is faster",
+                time.as_secs()
+            )
+        });
+        Some(Hurdle { uid: Uid(uid), give_up })
+    }
+
+    /// The file that took at least half of the time until now and has not come through.
+    fn slow_file(&self) -> Option<SlowFile> {
+        let receiving = lock(&self.receiving);
+        let (uid, slowest) = receiving.iter().min_by_key(|(_, receiving)| receiving.begun)?;
+        let (took, time) = (slowest.begun.elapsed(), self.begun.elapsed());
+        if took * 2 < time {
+            return None;
+        }
+        let seconds = took.as_secs_f64() * slowest.bytes as f64 / slowest.received.max(1) as f64;
+        let before = self.hurdle.filter(|before| before.uid == uid.0).map_or(0, |before| before.tries);
+        Some(SlowFile { uid: uid.0, tries: before + 1, seconds: seconds.ceil() as u64 })
+    }
+
+    /// Whether the next invocation does without a file that did not come through in this one.
+    pub fn gives_up_next(&self) -> bool {
+        self.slow_file().is_some_and(|slow| slow.tries >= TRIES)
+    }
+
+    /// What the next invocation is to know of a file that does not come through.
+    fn next_hurdle(&self, status: ProgressStatus) -> Option<SlowFile> {
+        let given_up = self.hurdle.filter(|_| self.gave_up.load(Ordering::Relaxed));
+        match status {
+            ProgressStatus::Running => self.hurdle,
+            ProgressStatus::Interrupted => self.slow_file().or(given_up),
+            ProgressStatus::Complete | ProgressStatus::Failed => given_up,
         }
     }
 
@@ -194,6 +269,7 @@ impl Tracker {
             invocations: self.invocations(),
             failures_in_a_row,
             last_error: last_error.or_else(|| self.before.last_error.clone()),
+            hurdle: self.next_hurdle(status),
         }
     }
 }
@@ -205,6 +281,25 @@ impl Progress for Tracker {
 
     fn placed(&self, bytes: u64) {
         self.placed.add(1, bytes);
+    }
+
+    fn receiving(&self, uid: Uid, received: u64, bytes: u64) {
+        if bytes < LARGE {
+            return;
+        }
+        let mut receiving = lock(&self.receiving);
+        if received >= bytes {
+            receiving.remove(&uid);
+            return;
+        }
+        let fresh = Receiving { begun: Instant::now(), received, bytes };
+        match receiving.get_mut(&uid) {
+            Some(known) if known.received <= received => known.received = received,
+            // It begins anew.
+            _ => {
+                receiving.insert(uid, fresh);
+            }
+        }
     }
 
     /// Not above this level: there are titles in it.
@@ -281,7 +376,10 @@ impl StateStore for TrackedState {
         if self.notes {
             self.state.note_progress(self.tracker.record(ProgressStatus::Running, version, None));
         }
+        // The commit records what was placed before it.
+        let placed = self.tracker.placed.get();
         self.state.commit(commit).await?;
+        *lock(&self.tracker.durable) = placed;
         lock(&self.tracker.versions).now = version;
         Ok(())
     }
@@ -303,6 +401,8 @@ mod tests {
         for _ in 0..4 {
             tracker.placed(100);
         }
+        assert_eq!(tracker.remaining(), Tally { files: 10, bytes: 1000 }, "nothing is recorded");
+        *lock(&tracker.durable) = tracker.placed.get();
         assert_eq!(tracker.remaining(), Tally { files: 6, bytes: 600 });
         tracker.record(ProgressStatus::Interrupted, 7, None)
     }
@@ -318,6 +418,32 @@ mod tests {
         assert_eq!((last.files_total, last.files_complete, last.bytes_complete), (10, 10, 1000));
         assert_eq!((last.invocations, last.start_time), (2, first.start_time));
         assert_eq!((last.resumable, last.resume_token), (false, None));
+    }
+
+    #[test]
+    fn a_file_that_does_not_come_through_is_tried_alone_and_then_given_up_unless_there_is_more_time() {
+        let mut stored = StoredProgress::Missing;
+        for tries in 1..=TRIES {
+            let tracker = tracker(&stored);
+            let alone = (tries > 1).then_some(Hurdle { uid: Uid(7), give_up: None });
+            assert_eq!(tracker.hurdle(Duration::ZERO), alone);
+            tracker.receiving(Uid(7), 1 << 20, 100 << 20);
+            tracker.receiving(Uid(8), 10, 100);
+            let record = tracker.record(ProgressStatus::Interrupted, 0, None);
+            assert_eq!(record.hurdle.map(|slow| (slow.uid, slow.tries)), Some((7, tries)));
+            let hurdle = Some(SlowFile { uid: 7, tries, seconds: 900 });
+            stored = StoredProgress::Found(ProgressRecord { hurdle, ..record });
+        }
+        let last = tracker(&stored);
+        assert_eq!(last.hurdle(Duration::from_secs(901)).unwrap().give_up, None);
+        let reason = last.hurdle(Duration::from_secs(60)).unwrap().give_up.unwrap();
+        assert!(reason.contains("needs about 900 s, and an invocation has 60;"), "{reason}");
+        let known = last.record(ProgressStatus::Complete, 0, None).hurdle;
+        assert!(known.is_some(), "the next run need not try it again");
+        let through = tracker(&stored);
+        through.receiving(Uid(7), 1 << 20, 100 << 20);
+        through.receiving(Uid(7), 100 << 20, 100 << 20);
+        assert_eq!(through.record(ProgressStatus::Complete, 0, None).hurdle, None);
     }
 
     #[test]

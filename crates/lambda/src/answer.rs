@@ -25,6 +25,8 @@ pub(crate) enum VaultStatus {
     Incomplete,
     /// Another run works on it.
     Skipped,
+    /// The step of a chain that the event asks for is done, or another invocation is at it.
+    Superseded,
     /// The vault as a whole could not be synced.
     Failed,
 }
@@ -37,6 +39,7 @@ impl VaultStatus {
             VaultStatus::Partial => Ending::Failures,
             VaultStatus::Incomplete => Ending::Interrupted,
             VaultStatus::Skipped => Ending::Skipped,
+            VaultStatus::Superseded => Ending::Superseded,
             VaultStatus::Failed => Ending::Failed,
         }
     }
@@ -44,7 +47,7 @@ impl VaultStatus {
     /// The code where nothing more precise is known.
     fn code(self) -> Option<ProblemCode> {
         match self {
-            VaultStatus::Complete => None,
+            VaultStatus::Complete | VaultStatus::Superseded => None,
             VaultStatus::Partial => Some(ProblemCode::Failures),
             VaultStatus::Incomplete => Some(ProblemCode::Interrupted),
             VaultStatus::Skipped => Some(ProblemCode::AlreadyRunning),
@@ -138,6 +141,36 @@ pub(crate) struct VaultReport {
     pub(crate) duration_ms: u64,
     /// In how many invocations the run got here.
     pub(crate) invocations: u32,
+    /// The chain of invocations that it is a step of.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) chain: String,
+    /// The step's number; the first is 0.
+    pub(crate) step: u32,
+    /// What follows of it.
+    #[serde(skip)]
+    pub(crate) follow_up: FollowUp,
+    /// A file took all the time, and is not tried again by the next invocation.
+    #[serde(skip)]
+    pub(crate) is_held_up: bool,
+    /// It failed, and will fail again until somebody does something: another attempt is of no use.
+    #[serde(skip)]
+    pub(crate) is_final: bool,
+}
+
+/// What follows of the work on a vault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FollowUp {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The vault's turn did not come.
+    SameStep,
+    /// It was handed on to this step.
+    Step(u32),
+    /// An invocation for that was asked for.
+    Sent,
+    /// The chain ended with work left.
+    Ended(&'static str),
 }
 
 impl VaultReport {
@@ -177,6 +210,11 @@ impl VaultReport {
             s3_requests: 0,
             duration_ms: 0,
             invocations: 1,
+            chain: String::new(),
+            step: 0,
+            follow_up: FollowUp::default(),
+            is_held_up: false,
+            is_final: false,
         }
     }
 
@@ -264,6 +302,11 @@ impl VaultReport {
         self.pulled.bytes + self.copied.bytes + self.adopted.bytes
     }
 
+    /// Whether another invocation was asked to go on with it.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.follow_up == FollowUp::Sent
+    }
+
     /// Whether anything came of it.
     pub(crate) fn is_progress(&self) -> bool {
         self.files() + self.deleted.files > 0 || self.version > self.previous_version
@@ -287,7 +330,7 @@ pub(crate) struct Answer {
     pub(crate) error: Option<Problem>,
     /// Nothing failed. What is left to do is no failure.
     pub(crate) success: bool,
-    /// `complete`, `incomplete`, `partial`, `skipped`, `failed`; `ok` for the action `status`; `ignored`.
+    /// `complete`, `incomplete`, `partial`, `skipped`, `superseded`, `failed`; `ok` for the action `status`; `ignored`.
     pub(crate) status: &'static str,
     /// The same in a sentence.
     pub(crate) message: String,
@@ -302,24 +345,29 @@ pub(crate) struct Answer {
     /// A report for each vault.
     #[cfg_attr(test, schemars(with = "Vec<crate::schemas::VaultAnswer>"))]
     pub(crate) vaults: Vec<Value>,
+    /// Another attempt would end as this one did.
+    #[serde(skip)]
+    pub(crate) is_final: bool,
 }
 
 impl Answer {
     /// The answer to a sync, of its reports.
     pub(crate) fn of_sync(reports: &[VaultReport]) -> Self {
         let count = |status| reports.iter().filter(|report| report.status == status).count();
-        let [complete, partial, incomplete, skipped, failed] = [
+        let [complete, partial, incomplete, skipped, superseded, failed] = [
             VaultStatus::Complete,
             VaultStatus::Partial,
             VaultStatus::Incomplete,
             VaultStatus::Skipped,
+            VaultStatus::Superseded,
             VaultStatus::Failed,
         ]
         .map(count);
         let status = match reports.len() {
             0 => "complete",
             all if failed == all => "failed",
-            all if skipped == all => "skipped",
+            all if superseded == all => "superseded",
+            all if skipped + superseded == all => "skipped",
             _ if failed + partial > 0 => "partial",
             _ if incomplete > 0 => "incomplete",
             _ => "complete",
@@ -329,6 +377,7 @@ impl Answer {
             (partial, "with failures"),
             (incomplete, "incomplete"),
             (skipped, "skipped, as another run works on it"),
+            (superseded, "superseded by another invocation"),
             (failed, "failed"),
         ];
         let told: Vec<String> = counts
@@ -343,6 +392,7 @@ impl Answer {
         let outcome = match status {
             "failed" => Ending::Failed,
             "skipped" => Ending::Skipped,
+            "superseded" => Ending::Superseded,
             "partial" => Ending::Failures,
             "incomplete" => Ending::Interrupted,
             _ => Ending::Complete,
@@ -356,7 +406,7 @@ impl Answer {
         Answer {
             schema_version: SCHEMA_VERSION,
             outcome,
-            error: wrong.filter(|_| outcome != Ending::Complete),
+            error: wrong.filter(|_| !matches!(outcome, Ending::Complete | Ending::Superseded)),
             success: failed + partial == 0,
             status,
             message,
@@ -365,6 +415,7 @@ impl Answer {
             errors: errors.collect(),
             metadata: Value::Null,
             vaults: reports.iter().map(|report| serde_json::to_value(report).unwrap_or_default()).collect(),
+            is_final: reports.iter().all(|report| report.is_final),
         }
     }
 
@@ -382,6 +433,7 @@ impl Answer {
             errors: Vec::new(),
             metadata: Value::Null,
             vaults,
+            is_final: false,
         }
     }
 
@@ -415,7 +467,7 @@ impl InvocationError {
     /// The failure that an answer is in which nothing succeeded; else the answer.
     pub(crate) fn unless_any_success(answer: Answer) -> Result<Answer, Self> {
         match answer.status {
-            "failed" => Err(InvocationError::new("SyncFailed", answer.errors.join("; "))),
+            "failed" if !answer.is_final => Err(InvocationError::new("SyncFailed", answer.errors.join("; "))),
             _ => Ok(answer),
         }
     }
@@ -505,11 +557,14 @@ mod tests {
 
     #[test]
     fn the_whole_is_what_its_worst_part_is_unless_all_failed() {
-        use VaultStatus::{Complete, Failed, Incomplete, Partial, Skipped};
+        use VaultStatus::{Complete, Failed, Incomplete, Partial, Skipped, Superseded};
         assert_eq!(status(&[]), ("complete", true));
         assert_eq!(status(&[Complete, Complete]), ("complete", true));
         assert_eq!(status(&[Complete, Skipped]), ("complete", true));
         assert_eq!(status(&[Skipped]), ("skipped", true));
+        assert_eq!(status(&[Superseded]), ("superseded", true));
+        assert_eq!(status(&[Superseded, Skipped]), ("skipped", true));
+        assert_eq!(status(&[Superseded, Complete]), ("complete", true));
         assert_eq!(status(&[Complete, Incomplete]), ("incomplete", true));
         assert_eq!(status(&[Partial, Incomplete]), ("partial", false));
         assert_eq!(status(&[Complete, Failed]), ("partial", false));

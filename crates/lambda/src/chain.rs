@@ -1,70 +1,245 @@
-//! Going on by itself: an invocation whose time was over invokes the function again for what is left.
+//! Going on by itself: an invocation whose time was over hands each vault that is not finished on to another one.
 //!
-//! That ends when everything is done, when an invocation got nowhere, or when the chain has its longest
-//! length, whichever is first: a function must not be able to run for ever at its owner's expense.
+//! A chain ends when everything is done, when two of its steps made nothing durable, when it has its longest length, or when
+//! the vault had as many invocations in a day as it may: a function must not be able to run for ever at its owner's expense.
+//! Which step a vault is at stands in the table (`obsync_dynamodb::ChainEntry`); an event carries no more than the number.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_lambda::config::retry::RetryConfig;
+use aws_sdk_lambda::error::{DisplayErrorContext, SdkError};
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use obsync_dynamodb::{ChainEnd, ChainStep};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::answer::{VaultReport, VaultStatus};
+use crate::answer::{FollowUp, VaultReport, VaultStatus};
 use crate::event::SyncRequest;
 
-/// What becomes of an unfinished run.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Continuation {
-    /// Nothing is left, or the function is not set to go on by itself.
-    None,
-    /// It goes on with this event.
-    Event(Value),
-    /// It should go on, but must not.
-    Refused(&'static str),
+/// Steps in a row without anything durable that end a chain.
+const IDLE_STEPS: u32 = 2;
+/// The pause of a step after one that made nothing durable; it doubles with each further one.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The part of its time that a step pauses at most.
+const PAUSE_PART: u32 = 10;
+/// The pause before the second attempt to send a continuation; it doubles with each further one.
+const RETRY: Duration = Duration::from_millis(50);
+/// The longest of these pauses.
+const RETRY_MOST: Duration = Duration::from_secs(2);
+/// The longest continuation, in bytes: Lambda takes asynchronous events, and SQS messages, of 1 MiB.
+const EVENT_BYTES: usize = 1_000_000;
+/// Bytes of a continuation besides the names of its vaults.
+const EVENT_FRAME: usize = 8 << 10;
+
+/// How long chains may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Steps after the first; 0: the function does not go on by itself.
+    pub(crate) steps: u32,
+    /// Invocations of a vault in a day.
+    pub(crate) daily: u64,
 }
 
-/// What is to be done about what these reports left undone, when `limit` continuations are allowed.
-pub(crate) fn continuation(request: &SyncRequest, reports: &[VaultReport], limit: u32) -> Continuation {
-    let left: Vec<&VaultReport> =
-        reports.iter().filter(|report| report.status == VaultStatus::Incomplete).collect();
-    if left.is_empty() || limit == 0 {
-        return Continuation::None;
+/// What becomes of a chain after a step that came to this report, and why it ends if there is work left.
+pub(crate) fn end_of(
+    step: &ChainStep,
+    report: &VaultReport,
+    is_quiet: bool,
+    limits: Limits,
+) -> (ChainEnd, Option<&'static str>) {
+    let over = |reason| (ChainEnd::Over, Some(reason));
+    match report.status {
+        VaultStatus::Complete | VaultStatus::Partial => return (ChainEnd::Over, None),
+        VaultStatus::Failed | VaultStatus::Skipped | VaultStatus::Superseded => {
+            return (ChainEnd::Again, None);
+        }
+        VaultStatus::Incomplete => {}
     }
-    if request.continuation >= limit {
-        return Continuation::Refused(
-            "the function has invoked itself as often as OBSYNC_SELF_CONTINUE_LIMIT allows",
-        );
+    let idle = if report.is_progress() { 0 } else { step.idle.saturating_add(1) };
+    // The next step does without the file that held this one and the one before up.
+    let most = IDLE_STEPS + u32::from(report.is_held_up);
+    match limits {
+        Limits { steps: 0, .. } => (ChainEnd::Over, None),
+        _ if idle >= most => {
+            over("two invocations in a row made nothing durable; give the function more time or memory")
+        }
+        Limits { steps, .. } if step.step >= steps => {
+            over("the function has invoked itself as often as OBSYNC_SELF_CONTINUE_LIMIT allows")
+        }
+        Limits { daily, .. } if step.today >= daily => {
+            over("the vault had as many invocations today as OBSYNC_DAILY_INVOCATIONS allows")
+        }
+        _ => (ChainEnd::HandOn { idle, is_quiet }, None),
     }
-    if !left.iter().any(|report| report.is_progress()) {
-        return Continuation::Refused("nothing was done in the time there was; give the function more of it");
-    }
-    Continuation::Event(request.continued(left.iter().map(|report| report.vault_id.clone())))
 }
 
-/// Invokes a function with an event, without waiting for what comes of it.
+/// How long a step waits before it begins, after so many that made nothing durable, if it has this long to work.
+pub(crate) fn pause(idle: u32, left: Duration) -> Duration {
+    match idle.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => PAUSE.saturating_mul(1 << doublings.min(10)).min(left / PAUSE_PART),
+    }
+}
+
+/// The vaults that are to be gone on with, by their steps. A vault whose turn did not come is asked for as before, as long as
+/// others get somewhere: or that would never end.
+pub(crate) fn rest(
+    request: &SyncRequest,
+    reports: &[VaultReport],
+    limits: Limits,
+) -> BTreeMap<u32, Vec<String>> {
+    let gets_somewhere = reports.iter().any(VaultReport::is_progress);
+    let mut rest: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for report in reports {
+        let step = match report.follow_up {
+            FollowUp::Step(step) => step,
+            FollowUp::SameStep if limits.steps > 0 && gets_somewhere => request.continuation,
+            _ => continue,
+        };
+        rest.entry(step).or_default().push(report.vault_id.clone());
+    }
+    rest
+}
+
+/// The events that ask for these vaults, none of them too long to be sent.
+pub(crate) fn events(request: &SyncRequest, step: u32, vaults: &[String]) -> Vec<(Vec<String>, Value)> {
+    let mut events: Vec<Vec<String>> = Vec::new();
+    let mut bytes = 0;
+    for vault in vaults {
+        // What JSON makes of a name at most.
+        let length = 6 * vault.len() + 3;
+        bytes += length;
+        match events.last_mut() {
+            Some(names) if bytes + EVENT_FRAME <= EVENT_BYTES => names.push(vault.clone()),
+            _ => {
+                bytes = length;
+                events.push(vec![vault.clone()]);
+            }
+        }
+    }
+    events.into_iter().map(|names| (names.clone(), request.continued(names, step))).collect()
+}
+
+/// Invokes a function with an event, without waiting for what comes of it. Tried again until `until` while it is throttled.
 ///
 /// # Errors
-/// A sentence about why that was not possible before `until`.
+/// A sentence about why that was not possible.
 pub(crate) async fn invoke(
     aws: &aws_config::SdkConfig,
     function: &str,
     event: &Value,
     until: Instant,
 ) -> Result<(), String> {
-    use aws_sdk_lambda::error::DisplayErrorContext;
-    use aws_sdk_lambda::primitives::Blob;
-    use aws_sdk_lambda::types::InvocationType;
+    let config = aws_sdk_lambda::config::Builder::from(aws).retry_config(RetryConfig::disabled()).build();
+    let client = aws_sdk_lambda::Client::from_conf(config);
+    let send = || {
+        client
+            .invoke()
+            .function_name(function)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(event.to_string()))
+            .send()
+    };
+    let advice = "allow its role lambda:InvokeFunction on itself, and recursive invocations";
+    persistently(send, until, "the function could not invoke itself to go on", advice).await.map(drop)
+}
 
-    let request = aws_sdk_lambda::Client::new(aws)
-        .invoke()
-        .function_name(function)
-        .invocation_type(InvocationType::Event)
-        .payload(Blob::new(event.to_string()));
-    match timeout_at(until, request.send()).await {
-        Err(_) => Err("there was no time to invoke the function again".to_owned()),
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!(
-            "the function could not invoke itself to go on ({}); allow its role lambda:InvokeFunction on \
-             itself",
-            DisplayErrorContext(&error)
-        )),
+/// A queue that a continuation goes back to, and the group that it belongs to there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queue<'a> {
+    /// Its ARN, as it came with the message.
+    pub(crate) arn: &'a str,
+    /// The group, in a FIFO queue.
+    pub(crate) group: Option<&'a str>,
+}
+
+/// Sends an event to a queue. Tried again until `until` while that is throttled. `id` tells it from others.
+///
+/// # Errors
+/// A sentence about why that was not possible.
+pub(crate) async fn enqueue(
+    aws: &aws_config::SdkConfig,
+    queue: Queue<'_>,
+    event: &Value,
+    id: &str,
+    until: Instant,
+) -> Result<(), String> {
+    let config = aws_sdk_sqs::config::Builder::from(aws).retry_config(RetryConfig::disabled()).build();
+    let client = aws_sdk_sqs::Client::from_conf(config);
+    let url = queue_url(queue.arn).ok_or_else(|| format!("{:?} names no queue", queue.arn))?;
+    let entry = SendMessageBatchRequestEntry::builder().id("0").message_body(event.to_string());
+    let entry = match queue.group {
+        Some(group) => entry.message_group_id(group).message_deduplication_id(id),
+        None => entry,
+    };
+    let entry = entry.build().map_err(|error| error.to_string())?;
+    let send = || client.send_message_batch().queue_url(&url).entries(entry.clone()).send();
+    let what = "the message that goes on could not be sent to its queue";
+    let answer = persistently(send, until, what, "allow the function's role sqs:SendMessage on it").await?;
+    match answer.failed().first() {
+        None => Ok(()),
+        Some(failed) => Err(format!("{what} ({})", obsync_protocol::escaped(failed.code()))),
+    }
+}
+
+/// The URL of the queue of an ARN (`arn:aws:sqs:REGION:ACCOUNT:NAME`).
+fn queue_url(arn: &str) -> Option<String> {
+    let mut parts = arn.split(':');
+    let (Some("arn"), Some(partition), Some("sqs"), Some(region), Some(account), Some(name), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let domain = if partition == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
+    let is_plain = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    [region, account, name]
+        .into_iter()
+        .all(is_plain)
+        .then(|| format!("https://sqs.{region}.{domain}/{account}/{name}"))
+}
+
+/// Sends a request until it is answered, with growing pauses while the service has too much to do or cannot be reached.
+async fn persistently<T, E, F: Future<Output = Result<T, SdkError<E>>>>(
+    mut send: impl FnMut() -> F,
+    until: Instant,
+    what: &str,
+    advice: &str,
+) -> Result<T, String>
+where
+    SdkError<E>: std::error::Error,
+{
+    let mut pause = RETRY;
+    let mut last = "there was no time for it".to_owned();
+    loop {
+        match timeout_at(until, send()).await {
+            Err(_) => return Err(format!("{what} ({last})")),
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if is_passing(&error) => last = DisplayErrorContext(&error).to_string(),
+            Ok(Err(error)) => return Err(format!("{what} ({}); {advice}", DisplayErrorContext(&error))),
+        }
+        if Instant::now() + pause >= until {
+            return Err(format!("{what} ({last})"));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MOST);
+    }
+}
+
+/// Whether another attempt can be of use.
+fn is_passing<E>(error: &SdkError<E>) -> bool {
+    match error.raw_response() {
+        Some(answer) => {
+            answer.status().as_u16() == 429 || answer.status().is_server_error() || {
+                let body = answer.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
+                body.contains("Throttl")
+            }
+        }
+        None => !matches!(error, SdkError::ConstructionFailure(_)),
     }
 }
 
@@ -74,6 +249,8 @@ mod tests {
 
     use super::*;
 
+    const LIMITS: Limits = Limits { steps: 3, daily: 100 };
+
     fn incomplete(id: &str, files: u64) -> VaultReport {
         VaultReport {
             pulled: Tally { files, bytes: files },
@@ -81,25 +258,91 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_left_is_gone_on_with() {
-        let done = VaultReport { status: VaultStatus::Complete, ..incomplete("a", 1) };
-        let reports = [done, incomplete("b", 1), incomplete("c", 0)];
-        let Continuation::Event(event) = continuation(&SyncRequest::default(), &reports, 3) else { panic!() };
-        assert_eq!(event["vaults"], serde_json::json!(["b", "c"]));
-        assert_eq!(event["continuation"], 1);
+    fn step(step: u32, idle: u32, today: u64) -> ChainStep {
+        ChainStep { chain: "c".to_owned(), step, idle, today }
     }
 
     #[test]
-    fn a_chain_ends() {
-        let request = SyncRequest { continuation: 3, ..SyncRequest::default() };
-        let is_refused = |request: &SyncRequest, report: VaultReport, limit| {
-            matches!(continuation(request, &[report], limit), Continuation::Refused(_))
-        };
-        assert!(is_refused(&request, incomplete("a", 1), 3));
-        assert!(!is_refused(&request, incomplete("a", 1), 4));
-        assert!(is_refused(&SyncRequest::default(), incomplete("a", 0), 3));
-        assert_eq!(continuation(&request, &[incomplete("a", 1)], 0), Continuation::None);
-        assert_eq!(continuation(&request, &[], 3), Continuation::None);
+    fn a_chain_goes_on_until_it_is_done_idle_long_or_expensive() {
+        let hand_on = |idle| ChainEnd::HandOn { idle, is_quiet: true };
+        for (at, files, limits, end, has_reason) in [
+            (step(0, 0, 1), 1, LIMITS, hand_on(0), false),
+            (step(2, 1, 1), 1, LIMITS, hand_on(0), false),
+            (step(1, 0, 1), 0, LIMITS, hand_on(1), false),
+            (step(1, 1, 1), 0, LIMITS, ChainEnd::Over, true),
+            (step(3, 0, 1), 1, LIMITS, ChainEnd::Over, true),
+            (step(1, 0, 100), 1, LIMITS, ChainEnd::Over, true),
+            (step(0, 0, 1), 1, Limits { steps: 0, ..LIMITS }, ChainEnd::Over, false),
+        ] {
+            let (found, reason) = end_of(&at, &incomplete("a", files), true, limits);
+            assert_eq!((found, reason.is_some()), (end, has_reason), "{at:?} {files}");
+        }
+    }
+
+    #[test]
+    fn a_chain_outlives_the_file_that_held_it_up() {
+        let report = VaultReport { is_held_up: true, ..incomplete("a", 0) };
+        let (end, _) = end_of(&step(1, 1, 1), &report, true, LIMITS);
+        assert_eq!(end, ChainEnd::HandOn { idle: 2, is_quiet: true });
+        assert_eq!(end_of(&step(2, 2, 1), &report, true, LIMITS).0, ChainEnd::Over);
+    }
+
+    #[test]
+    fn what_failed_may_begin_again_and_what_is_done_may_not() {
+        for (status, end) in [
+            (VaultStatus::Complete, ChainEnd::Over),
+            (VaultStatus::Partial, ChainEnd::Over),
+            (VaultStatus::Failed, ChainEnd::Again),
+            (VaultStatus::Skipped, ChainEnd::Again),
+        ] {
+            let report = VaultReport { status, ..incomplete("a", 1) };
+            assert_eq!(end_of(&step(0, 0, 1), &report, true, LIMITS), (end, None));
+        }
+    }
+
+    #[test]
+    fn vaults_are_gone_on_with_at_their_own_steps() {
+        let at = |id, files, follow_up| VaultReport { follow_up, ..incomplete(id, files) };
+        let request = SyncRequest { continuation: 2, ..SyncRequest::default() };
+        let reports = [
+            at("a", 1, FollowUp::Step(3)),
+            at("b", 0, FollowUp::SameStep),
+            at("c", 1, FollowUp::Step(8)),
+            at("d", 1, FollowUp::Ended("")),
+        ];
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let wanted = BTreeMap::from([(2, named(&["b"])), (3, named(&["a"])), (8, named(&["c"]))]);
+        assert_eq!(rest(&request, &reports, LIMITS), wanted);
+        let waiting = [at("b", 0, FollowUp::SameStep)];
+        assert!(rest(&request, &waiting, LIMITS).is_empty(), "nothing gets anywhere");
+    }
+
+    #[test]
+    fn no_continuation_is_longer_than_lambda_and_sqs_take() {
+        let vaults: Vec<String> =
+            (0..1000).map(|number| format!("{number:04}{}", "\u{1}".repeat(1000))).collect();
+        let events = events(&SyncRequest::default(), 1, &vaults);
+        assert!(events.len() > 1);
+        assert!(events.iter().all(|(_, event)| event.to_string().len() <= 1 << 20));
+        let sent: Vec<String> = events.into_iter().flat_map(|(names, _)| names).collect();
+        assert_eq!(sent, vaults);
+    }
+
+    #[test]
+    fn pauses_grow_within_a_tenth_of_the_time() {
+        let minutes = Duration::from_secs(600);
+        let seconds: Vec<u64> = (0..4).map(|idle| pause(idle, minutes).as_secs()).collect();
+        assert_eq!(seconds, [0, 2, 4, 8]);
+        assert_eq!(pause(9, Duration::from_secs(4)), Duration::from_millis(400));
+    }
+
+    #[test]
+    fn a_queue_is_found_by_its_arn() {
+        let url = "https://sqs.eu-central-1.amazonaws.com/123456789012/notes.fifo";
+        assert_eq!(queue_url("arn:aws:sqs:eu-central-1:123456789012:notes.fifo").as_deref(), Some(url));
+        for arn in ["", "arn:aws:sns:r:1:n", "arn:aws:sqs:r:1:n:x", "arn:aws:sqs:evil/:1:n", "arn:aws:sqs:::"]
+        {
+            assert_eq!(queue_url(arn), None, "{arn}");
+        }
     }
 }

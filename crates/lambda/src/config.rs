@@ -22,6 +22,7 @@ use obsync_protocol::{ConfigCategories, FileTypes, Filter, VaultPath, parse_conf
 use secrecy::ExposeSecret;
 use url::Url;
 
+use crate::chain::Limits;
 use crate::variables::Variables;
 
 /// How long before its end an invocation begins nothing new, unless it is set otherwise.
@@ -57,7 +58,7 @@ pub struct Config {
     /// How many bytes of `/tmp` must be free for the function to be at ease.
     pub(crate) scratch: u64,
     /// How often an unfinished run may be gone on with by invoking the function again; 0: never.
-    pub(crate) continuations: u32,
+    pub(crate) chains: Limits,
     /// The URL of the queue that messages go to which can never be understood.
     pub(crate) dead_letters: Option<String>,
     /// How long a lease lasts without a sign of life.
@@ -159,6 +160,7 @@ impl Config {
     /// | `OBSYNC_KEEP_DELETED` | keep what the vault deletes | `false` |
     /// | `OBSYNC_SELF_CONTINUE` | go on by invoking itself | `false` |
     /// | `OBSYNC_SELF_CONTINUE_LIMIT` | how often in a row | 50 |
+    /// | `OBSYNC_DAILY_INVOCATIONS` | how many invocations a vault may have in a day before it stops doing so | 2000 |
     /// | `OBSYNC_DEAD_LETTER_QUEUE` | URL of the queue for messages that cannot be understood | – |
     /// | `OBSYNC_RESUME_SECONDS` | how long the details of an interrupted run count | 3600 |
     /// | `OBSYNC_LEASE_SECONDS` | how long a dead run keeps others out | 60 |
@@ -205,6 +207,7 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
     let memory_check = seconds(variables.number("OBSYNC_MEMORY_CHECK_SECONDS", 1..=60), 5);
     let scratch = variables.number("OBSYNC_TMP_BUDGET_MB", 0..=10_240).unwrap_or(400) << 20;
     let limit = variables.number("OBSYNC_SELF_CONTINUE_LIMIT", 1..=1000).unwrap_or(50);
+    let daily = variables.number("OBSYNC_DAILY_INVOCATIONS", 1..=1_000_000).unwrap_or(2000);
     let continues = variables.flag("OBSYNC_SELF_CONTINUE", false);
     let dead_letters = read_dead_letters(variables);
     let network = read_network(variables);
@@ -230,7 +233,7 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
         resume_within,
         memory_check,
         scratch,
-        continuations: if continues { u32::try_from(limit).unwrap_or(u32::MAX) } else { 0 },
+        chains: Limits { steps: if continues { u32::try_from(limit).unwrap_or(u32::MAX) } else { 0 }, daily },
         dead_letters,
         lease,
         client: client?,
@@ -445,7 +448,7 @@ mod tests {
         assert_eq!((config.checkpoint_files, config.concurrency), (100, 5));
         assert_eq!((config.timeout_buffer, config.memory), (None, None));
         assert!(config.progress);
-        assert_eq!(config.continuations, 0);
+        assert_eq!(config.chains, Limits { steps: 0, daily: 2000 });
         assert_eq!(config.resume_within, Duration::from_secs(3600));
         assert_eq!(config.memory_check, Duration::from_secs(5));
         assert_eq!(config.scratch, 400 << 20);
@@ -477,7 +480,7 @@ mod tests {
         assert_eq!((config.checkpoint_files, config.concurrency), (7, 2));
         assert_eq!(config.timeout_buffer, Some(Duration::from_secs(10)));
         assert!(!config.progress);
-        assert_eq!(config.continuations, 3);
+        assert_eq!(config.chains.steps, 3);
         assert_eq!(config.filter.excluded.len(), 2);
         assert_eq!(config.filter.config_dirs, [".obsidian", ".obsidian-mobile"]);
         assert_eq!(config.objects.storage_class.as_deref(), Some("STANDARD_IA"));

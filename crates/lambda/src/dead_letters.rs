@@ -123,7 +123,7 @@ mod tests {
 
     fn message(bytes: usize) -> Message {
         let action = Err(EventError::NoAction);
-        Message { id: None, group: None, body: "é".repeat(bytes / 2), action }
+        Message { id: None, queue: None, group: None, body: "é".repeat(bytes / 2), action }
     }
 
     #[test]

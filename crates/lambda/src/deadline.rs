@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::TIMEOUT_BUFFER;
 
+/// The part of an invocation that is kept for its end at most.
+const BUFFER_PART: u32 = 5;
 /// The least part of the buffer that is kept for the answer.
 const ANSWER_PART: u32 = 5;
 /// The part of the buffer in which what is under way may end; what follows is for recording it.
@@ -28,8 +30,12 @@ const ANSWER_MOST_PART: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Deadline {
     stop: CancellationToken,
+    /// When it is cancelled.
+    stop_at: Instant,
     grace: Duration,
     over: Instant,
+    /// When the function is killed, by the clock.
+    killed: SystemTime,
     /// How long after `over` the function is killed.
     answer: Duration,
     clock: AbortHandle,
@@ -56,7 +62,15 @@ impl Deadline {
         });
         let answer = answer_for(buffer);
         let over = begun + left.saturating_sub(answer);
-        Deadline { stop, grace: buffer / GRACE_PART, over, answer, clock: clock.abort_handle() }
+        Deadline {
+            stop,
+            stop_at: at,
+            grace: buffer / GRACE_PART,
+            over,
+            killed: SystemTime::now() + left,
+            answer,
+            clock: clock.abort_handle(),
+        }
     }
 
     /// Cancelled when nothing new is to be begun.
@@ -69,9 +83,29 @@ impl Deadline {
         self.grace
     }
 
+    /// When the function is killed.
+    pub(crate) fn killed(&self) -> SystemTime {
+        self.killed
+    }
+
+    /// When what is under way has to be published.
+    pub(crate) fn published(&self) -> Instant {
+        self.over.min(self.stop_at + self.grace)
+    }
+
+    /// How long there is until nothing new is begun.
+    pub(crate) fn left(&self) -> Duration {
+        self.stop_at.saturating_duration_since(Instant::now())
+    }
+
     /// Returns when what has not ended must be dropped.
     pub(crate) async fn over(&self) {
         tokio::time::sleep_until(self.over).await;
+    }
+
+    /// Until when what was dropped may take to end; then ends are recorded all the same.
+    pub(crate) fn settled(&self) -> Instant {
+        self.over + self.answer / 4
     }
 
     /// Until when leases are let go of and ends are recorded, those of all vaults and one after the other.
@@ -97,7 +131,7 @@ impl Drop for Deadline {
 fn buffer_for(left: Duration, set: Option<Duration>) -> Duration {
     match set {
         Some(buffer) => buffer.min(left / 2),
-        None => TIMEOUT_BUFFER.min(left / 5),
+        None => TIMEOUT_BUFFER.min(left / BUFFER_PART),
     }
 }
 
@@ -134,6 +168,7 @@ mod tests {
         let deadline = Deadline::after(seconds(100), None);
         deadline.stop().cancelled().await;
         assert_eq!(begun.elapsed().as_secs(), 80);
+        assert_eq!(deadline.published() - begun, seconds(90));
         deadline.over().await;
         assert_eq!(begun.elapsed().as_secs(), 98);
         assert_eq!(deadline.farewell() - begun, seconds(99));

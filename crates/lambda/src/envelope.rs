@@ -139,7 +139,13 @@ impl Event {
             // A rule reads no answer, and would only try again.
             Err(error) if form.is_from_event_bridge() => {
                 let body = text.to_owned();
-                Ok(Event::Batch(vec![Message { id: None, group: None, body, action: Err(error) }]))
+                Ok(Event::Batch(vec![Message {
+                    id: None,
+                    queue: None,
+                    group: None,
+                    body,
+                    action: Err(error),
+                }]))
             }
             Err(error) => Err(error),
         }
@@ -317,7 +323,13 @@ fn batch(records: &str) -> Result<Event, EventError> {
         || Err(EventError::bad_field("one of the \"Records\" is no message of an SQS queue or an SNS topic"));
     let messages = elements.into_iter().map(|element| match record(element.get()).map(|it| it.message()) {
         Some(Some(message)) => message,
-        _ => Message { id: None, group: None, body: element.get().to_owned(), action: not_a_message() },
+        _ => Message {
+            id: None,
+            queue: None,
+            group: None,
+            body: element.get().to_owned(),
+            action: not_a_message(),
+        },
     });
     Ok(Event::Batch(messages.collect()))
 }
@@ -331,6 +343,7 @@ fn list(list: &str) -> Result<Event, EventError> {
     let messages = elements.into_iter().map(|element| {
         record(element.get()).and_then(|record| record.message()).unwrap_or_else(|| Message {
             id: None,
+            queue: None,
             group: None,
             body: element.get().to_owned(),
             action: action(element.get(), "an element of the list", true),
@@ -354,16 +367,17 @@ impl Record<'_> {
     fn message(&self) -> Option<Message> {
         if let Some(reason) = self.of_another_service() {
             let action = Ok(Action::Ignore { reason });
-            return Some(Message { id: None, group: None, body: String::new(), action });
+            return Some(Message { id: None, queue: None, group: None, body: String::new(), action });
         }
         if let Some(sns) = self.sns {
             let body = inner(sns.get())?.message.and_then(text_of)?;
             let action = action(&body, "the notification", true);
-            return Some(Message { id: None, group: None, body, action });
+            return Some(Message { id: None, queue: None, group: None, body, action });
         }
         let (id, body) = (text_of(self.message_id?)?, text_of(self.body?)?);
         let action = action(&body, "the message", true);
-        Some(Message { id: Some(id), group: self.group(), body, action })
+        let queue = self.event_source_arn.and_then(text_of);
+        Some(Message { id: Some(id), queue, group: self.group(), body, action })
     }
 
     /// The group, if the queue keeps an order. Messages of other queues can have a group, too, that means no order.

@@ -36,6 +36,8 @@ pub(crate) enum Event {
 pub(crate) struct Message {
     /// The queue's name for it; none outside of queues.
     pub(crate) id: Option<String>,
+    /// The ARN of its queue.
+    pub(crate) queue: Option<String>,
     /// Its group, in a FIFO queue: the messages of a group are served in their order.
     pub(crate) group: Option<String>,
     /// What it carries, as it came.
@@ -72,7 +74,7 @@ pub(crate) struct SyncRequest {
     pub(crate) bucket: Option<String>,
     /// The prefix, for this event only.
     pub(crate) prefix: Option<String>,
-    /// How often the function has invoked itself to get here.
+    /// The step of a chain that it asks for: how often the function has invoked itself to get here.
     pub(crate) continuation: u32,
 }
 
@@ -229,13 +231,14 @@ impl Fields {
 }
 
 impl SyncRequest {
-    /// The event that asks for the rest of this: these vaults, one more time.
-    pub(crate) fn continued(&self, vaults: impl IntoIterator<Item = String>) -> Value {
+    /// The event that asks for the rest of this: these vaults, at this step. Older and newer releases of the function must
+    /// understand it, so it has no field that was not always there.
+    pub(crate) fn continued(&self, vaults: impl IntoIterator<Item = String>, step: u32) -> Value {
         let mut event = serde_json::json!({
             "action": "sync",
             "vaults": vaults.into_iter().collect::<Vec<_>>(),
             "sync_type": self.sync_type(),
-            "continuation": self.continuation.saturating_add(1),
+            "continuation": step,
         });
         for (name, value) in [("dest_bucket", &self.bucket), ("dest_prefix", &self.prefix)] {
             if let Some(value) = value {
@@ -337,7 +340,7 @@ pub(crate) mod tests {
     #[test]
     fn a_continued_event_is_understood_as_the_rest_of_the_first() {
         let first = SyncRequest { mode: Mode::Full, prefix: Some(String::new()), ..sync(&["a", "b"]) };
-        let next = first.continued(["b".to_owned()]);
+        let next = first.continued(["b".to_owned()], 1);
         let wanted = SyncRequest { vaults: sync(&["b"]).vaults, continuation: 1, ..first };
         assert_eq!(direct(next), Ok(Action::Sync(wanted)));
     }

@@ -38,10 +38,11 @@ fn an_action_can_be_gone_on_with(action: &Action) {
         true => ["vault-1".to_owned()].into(),
         false => request.vaults.clone(),
     };
-    let continued = Event::parse(&request.continued(vaults.iter().cloned()).to_string());
+    let step = request.continuation.saturating_add(1);
+    let continued = Event::parse(&request.continued(vaults.iter().cloned(), step).to_string());
     let Ok(Event::Direct(Action::Sync(next))) = continued else { panic!("{continued:?}") };
     assert_eq!(next.vaults, vaults);
-    assert_eq!(next.continuation, request.continuation.saturating_add(1));
+    assert_eq!(next.continuation, step);
     assert_eq!((next.mode, &next.bucket, &next.prefix), (request.mode, &request.bucket, &request.prefix));
 }
 

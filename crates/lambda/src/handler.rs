@@ -8,18 +8,19 @@ use lambda_runtime::Context;
 use obsync_bucket::BucketLocation;
 use obsync_core::pin::VaultKind;
 use obsync_core::{Governor, StateError};
-use obsync_dynamodb::Places;
+use obsync_dynamodb::{ChainEntry, Places};
 use obsync_protocol::VaultId;
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, InvocationError, VaultReport, VaultStatus, http_answer};
-use crate::chain::{self, Continuation};
+use crate::answer::{Answer, FollowUp, InvocationError, VaultReport, VaultStatus, http_answer};
+use crate::chain;
 use crate::choice::{self, Choice, Listed};
 use crate::config::{Config, ConfigError, location};
 use crate::deadline::Deadline;
-use crate::event::{Action, Event, EventError, SyncRequest};
+use crate::event::{Action, Event, EventError, Message, SyncRequest};
 use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
+use crate::pacing::Pacing;
 use crate::queue::{self, Refused, Synced};
 use crate::sync::{Invocation, Job};
 use crate::warm::{Account, AccountError, Warm};
@@ -91,6 +92,10 @@ impl queue::Service for Call<'_> {
         dead_letters::send(&self.warm.aws, queue, refused, &self.context.request_id, until).await
     }
 
+    async fn hand_on(&self, event: &Value, origin: &Message) -> bool {
+        self.send(event, Some(origin)).await
+    }
+
     fn is_over(&self) -> bool {
         self.deadline.stop().is_cancelled()
     }
@@ -100,7 +105,15 @@ impl Call<'_> {
     async fn act(&self, action: &Action) -> Result<Answer, InvocationError> {
         match action {
             Action::Sync(request) => {
-                let Synced { reports, goes_on, notice } = self.sync_all(request).await?;
+                let Synced { mut reports, rest, notice } = self.sync_all(request).await?;
+                for (step, vaults) in rest {
+                    for (vaults, event) in chain::events(request, step, &vaults) {
+                        if self.send(&event, None).await {
+                            queue::note_sent(&mut reports, &vaults);
+                        }
+                    }
+                }
+                let goes_on = reports.iter().any(VaultReport::goes_on);
                 let mut answer = Answer::of_sync(&reports);
                 if let Some(notice) = notice {
                     answer.message = format!("{}; {notice}", answer.message);
@@ -154,7 +167,7 @@ impl Call<'_> {
         })
     }
 
-    /// Syncs what is asked for, and goes on by another invocation where the function is set to.
+    /// Syncs what is asked for, and tells what is to be gone on with.
     async fn sync_all(&self, request: &SyncRequest) -> Result<Synced, InvocationError> {
         let deadline = &self.deadline;
         let root = self.root(request)?;
@@ -172,8 +185,8 @@ impl Call<'_> {
         // No metric of theirs: whatever an event calls a vault would become one of its own.
         reports.iter().for_each(note);
         reports.extend(self.sync_jobs(request, account, deadline, jobs).await);
-        let goes_on = self.go_on(request, &reports, deadline).await;
-        Ok(Synced { reports, goes_on, notice })
+        let rest = chain::rest(request, &reports, self.warm.config.chains);
+        Ok(Synced { reports, rest, notice })
     }
 
     /// Where vaults go, for this event: where the settings say, unless the event names another place that the settings
@@ -290,6 +303,7 @@ impl Call<'_> {
         let governor = Governor::with_budget(allowance.budget);
         let watch = Watch { gauge: self.gauge.clone(), scratch: config.scratch, every: config.memory_check };
         let _watcher = watch.start(governor.clone());
+        let pacing = Pacing::start(governor.clone(), deadline.published());
         let invocation = Invocation {
             warm: Arc::clone(self.warm),
             account,
@@ -300,6 +314,12 @@ impl Call<'_> {
             mode: request.mode,
             sync_type: request.sync_type(),
             owner: format!("{} {}", self.context.env_config.function_name, self.context.request_id),
+            pacing,
+            entry: match request.continuation {
+                0 => ChainEntry::First,
+                step => ChainEntry::Step(step),
+            },
+            limits: config.chains,
         };
         let measure = |report: &VaultReport| {
             note(report);
@@ -308,22 +328,28 @@ impl Call<'_> {
         fan_out::sync_all(invocation, jobs, width, measure).await
     }
 
-    /// Invokes the function again for what is left, where it is set to. Tells whether it does.
-    async fn go_on(&self, request: &SyncRequest, reports: &[VaultReport], deadline: &Deadline) -> bool {
-        let refused = match chain::continuation(request, reports, self.warm.config.continuations) {
-            Continuation::None => return false,
-            Continuation::Refused(reason) => Err(reason.to_owned()),
-            Continuation::Event(event) => {
-                let function = &self.context.invoked_function_arn;
-                chain::invoke(&self.warm.aws, function, &event, deadline.last_call()).await
+    /// Sends a continuation the way that the event came: to its queue, or by invoking the function. Whether that was done; if
+    /// not, the next event goes on.
+    async fn send(&self, event: &Value, origin: Option<&Message>) -> bool {
+        let (aws, until) = (&self.warm.aws, self.deadline.last_call());
+        let queue = origin.and_then(|message| {
+            let arn = message.queue.as_deref()?;
+            Some(chain::Queue { arn, group: message.group.as_deref() })
+        });
+        let sent = match queue {
+            None => chain::invoke(aws, &self.context.invoked_function_arn, event, until).await,
+            Some(queue) => {
+                let own = origin.and_then(|message| message.id.as_deref()).unwrap_or_default();
+                let id = format!("{}-{own}-{}", self.context.request_id, event["continuation"]);
+                chain::enqueue(aws, queue, event, &id, until).await
             }
         };
-        match &refused {
+        match &sent {
             Ok(()) => tracing::info!("another invocation goes on with what is left"),
             // The next scheduled one goes on in any case.
             Err(reason) => tracing::error!(reason, "the run does not go on by itself"),
         }
-        refused.is_ok()
+        sent.is_ok()
     }
 
     async fn status(&self, wanted: &BTreeSet<String>) -> Result<Vec<Value>, InvocationError> {
@@ -421,6 +447,14 @@ fn note(report: &VaultReport) {
             s3_requests = report.s3_requests,
             "the vault is done for now"
         ),
+    }
+    if let FollowUp::Ended(reason) = report.follow_up {
+        tracing::error!(
+            vault_id = report.vault_id,
+            reason,
+            step = report.step,
+            "the run does not go on by itself"
+        );
     }
     for warning in &report.warnings {
         tracing::warn!(vault_id = report.vault_id, "{}", untitled(warning));

@@ -8,7 +8,7 @@
 //! - `config` (of `variables`), `secrets`: what the function is given. `trust`: what it does not take the service's word
 //!   for. `warm`: what it keeps between
 //!   invocations.
-//! - `memory` (by `gauge`) and `deadline`: the two limits that it works within. `chain`: going on by itself.
+//! - `memory` (by `gauge`), `deadline`, `pacing`: the limits that it works within. `chain`: going on by itself.
 //! - `answer`, `queue`, `status`: what is answered. `dead_letters`: where messages go that cannot be understood. `logging`, `metrics`: what CloudWatch is told.
 
 mod answer;
@@ -30,6 +30,7 @@ mod logging;
 mod memory;
 mod metrics;
 mod nesting;
+mod pacing;
 mod placement;
 mod queue;
 #[cfg(test)]

@@ -6,14 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::answer::{VaultReport, VaultStatus};
+use crate::answer::{FollowUp, VaultReport, VaultStatus};
 use crate::gauge;
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "Obsync";
 
 /// What is measured, with the unit that CloudWatch is told.
-const METRICS: [(&str, &str); 7] = [
+const METRICS: [(&str, &str); 8] = [
     ("files_synced", "Count"),
     ("bytes_synced", "Bytes"),
     ("duration_ms", "Milliseconds"),
@@ -21,6 +21,7 @@ const METRICS: [(&str, &str); 7] = [
     ("failed_files", "Count"),
     ("failures", "Count"),
     ("older_vaults", "Count"),
+    ("ended_chains", "Count"),
 ];
 
 /// The line about one vault, without a line break.
@@ -52,6 +53,7 @@ fn document(report: &VaultReport, now_ms: u64, peak: u64) -> Value {
         "failed_files": report.failed_files,
         "failures": u8::from(failed),
         "older_vaults": u8::from(report.older_vault.is_some()),
+        "ended_chains": u8::from(matches!(report.follow_up, FollowUp::Ended(_))),
         "success": !failed && report.failed_files == 0 && report.older_vault.is_none(),
         "status": report.status,
     })

@@ -6,12 +6,13 @@
 //!
 //! A message that can never be understood is logged, sent to the dead-letter queue, and not named: it does not come again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use obsync_protocol::limits::{EVENT_REFUSALS, EVENT_VAULTS};
 use serde_json::{Value, json};
 
-use crate::answer::{InvocationError, VaultReport, VaultStatus};
+use crate::answer::{FollowUp, InvocationError, VaultReport, VaultStatus};
+use crate::chain;
 use crate::event::{Action, Message, SyncRequest};
 
 /// How many reasons the error of an invocation has.
@@ -22,8 +23,8 @@ const REASONS: usize = 20;
 pub(crate) struct Synced {
     /// A report for each vault.
     pub(crate) reports: Vec<VaultReport>,
-    /// Another invocation was started for what is left.
-    pub(crate) goes_on: bool,
+    /// What another invocation is to go on with: vaults by the step of their chains.
+    pub(crate) rest: BTreeMap<u32, Vec<String>>,
     /// What whoever asked should know besides.
     pub(crate) notice: Option<String>,
 }
@@ -44,6 +45,9 @@ pub(crate) trait Service {
 
     /// Sends messages to the dead-letter queue, if there is one. Whether each of them need not come again.
     async fn bury(&self, refused: &[Refused<'_>]) -> Vec<bool>;
+
+    /// Sends an event that goes on with what is left the way that a message came. Whether that was done.
+    async fn hand_on(&self, event: &Value, origin: &Message) -> bool;
 
     /// Whether nothing new is to be begun.
     fn is_over(&self) -> bool;
@@ -89,10 +93,22 @@ pub(crate) async fn answer(messages: &[Message], service: &impl Service) -> Resu
             continue;
         }
         request.vaults = members.iter().flat_map(|(_, own)| own.vaults.iter().cloned()).collect();
-        let result = service.sync(&request).await;
-        match &result {
+        let mut result = service.sync(&request).await;
+        match &mut result {
             Ok(synced) => {
+                // Before the messages are acknowledged: what is sent twice does no harm.
+                hand_on(synced, &request, messages, &members, service).await;
                 let failed = synced.reports.iter().filter(|report| report.status == VaultStatus::Failed);
+                let (final_ones, failed): (Vec<_>, Vec<_>) = failed.partition(|report| report.is_final);
+                for report in final_ones {
+                    let reason = &report.message;
+                    tracing::error!(
+                        vault_id = report.vault_id,
+                        reason,
+                        "a message is of no use; it does not come again"
+                    );
+                }
+                let failed = failed.into_iter();
                 reasons.extend(failed.map(|report| format!("{}: {}", report.vault_id, report.message)));
             }
             Err(error) => reasons.push(error.to_string()),
@@ -147,6 +163,50 @@ fn first(mut reasons: Vec<String>, most: usize) -> Vec<String> {
         reasons.push(format!("and {more} more"));
     }
     reasons
+}
+
+/// Sends what is left of these vaults the way that their messages came: those of each group together.
+async fn hand_on(
+    synced: &mut Synced,
+    request: &SyncRequest,
+    messages: &[Message],
+    members: &[(usize, SyncRequest)],
+    service: &impl Service,
+) {
+    let names: HashMap<String, String> =
+        synced.reports.iter().map(|report| (report.vault_id.clone(), report.name.clone())).collect();
+    let origin_of = |vault: &String| {
+        let name = names.get(vault);
+        let is_meant = |own: &SyncRequest| {
+            own.vaults.is_empty()
+                || own.vaults.contains(vault)
+                || name.is_some_and(|name| own.vaults.contains(name))
+        };
+        let (index, _) = members.iter().find(|(_, own)| is_meant(own)).or(members.first())?;
+        messages.get(*index)
+    };
+    for (step, vaults) in std::mem::take(&mut synced.rest) {
+        let mut by_group: BTreeMap<Option<&str>, (&Message, Vec<String>)> = BTreeMap::new();
+        for vault in vaults {
+            if let Some(origin) = origin_of(&vault) {
+                by_group.entry(origin.group.as_deref()).or_insert((origin, Vec::new())).1.push(vault);
+            }
+        }
+        for (origin, vaults) in by_group.into_values() {
+            for (vaults, event) in chain::events(request, step, &vaults) {
+                if service.hand_on(&event, origin).await {
+                    note_sent(&mut synced.reports, &vaults);
+                }
+            }
+        }
+    }
+}
+
+/// Notes that another invocation goes on with these vaults.
+pub(crate) fn note_sent(reports: &mut [VaultReport], vaults: &[String]) {
+    for report in reports.iter_mut().filter(|report| vaults.contains(&report.vault_id)) {
+        report.follow_up = FollowUp::Sent;
+    }
 }
 
 /// Logs the messages that can never be understood, and has them sent to the dead-letter queue: the number of each, and
@@ -234,12 +294,15 @@ fn fate_of(request: &SyncRequest, synced: &Synced) -> Fate {
             || request.vaults.contains(&report.vault_id)
             || request.vaults.contains(&report.name)
     };
-    let statuses: Vec<VaultStatus> =
-        synced.reports.iter().filter(is_meant).map(|report| report.status).collect();
-    let has = |status: VaultStatus| statuses.contains(&status);
-    if has(VaultStatus::Failed) || (statuses.is_empty() && !request.vaults.is_empty()) {
+    let reports: Vec<&VaultReport> = synced.reports.iter().filter(is_meant).collect();
+    let has = |is_so: fn(&VaultReport) -> bool| reports.iter().any(|report| is_so(report));
+    if has(|report| report.status == VaultStatus::Failed && !report.is_final)
+        || (reports.is_empty() && !request.vaults.is_empty())
+    {
         Fate::Failed
-    } else if (has(VaultStatus::Incomplete) && !synced.goes_on) || has(VaultStatus::Skipped) {
+    } else if has(|report| report.status == VaultStatus::Incomplete && !report.goes_on())
+        || has(|report| report.status == VaultStatus::Skipped)
+    {
         Fate::Again
     } else {
         Fate::Served
@@ -257,6 +320,7 @@ mod tests {
         let vaults = [vault].into_iter().filter(|vault| !vault.is_empty()).map(str::to_owned).collect();
         Message {
             id: Some(id.to_owned()).filter(|id| !id.is_empty()),
+            queue: None,
             group: None,
             body: "the body".to_owned(),
             action: Ok(Action::Sync(SyncRequest { vaults, ..SyncRequest::default() })),
@@ -285,12 +349,15 @@ mod tests {
     #[derive(Default)]
     struct Given {
         reports: Vec<VaultReport>,
+        /// Another invocation can be asked to go on.
         goes_on: bool,
         has_no_dead_letters: bool,
         /// After how many syncs the time is over.
         over_after: Option<usize>,
         asked: RefCell<Vec<SyncRequest>>,
         buried: RefCell<Vec<String>>,
+        /// The groups and vaults of what was handed on.
+        handed_on: RefCell<Vec<(Option<String>, Value)>>,
     }
 
     impl Service for Given {
@@ -301,7 +368,16 @@ mod tests {
                     || request.vaults.contains(&report.vault_id)
                     || request.vaults.contains(&report.name)
             });
-            Ok(Synced { reports: meant.cloned().collect(), goes_on: self.goes_on, notice: None })
+            let reports: Vec<VaultReport> = meant.cloned().collect();
+            let left = reports.iter().filter(|report| report.status == VaultStatus::Incomplete);
+            let left: Vec<String> = left.map(|report| report.vault_id.clone()).collect();
+            let rest = BTreeMap::from([(1, left)]);
+            Ok(Synced { reports, rest, notice: None })
+        }
+
+        async fn hand_on(&self, event: &Value, origin: &Message) -> bool {
+            self.handed_on.borrow_mut().push((origin.group.clone(), event["vaults"].clone()));
+            self.goes_on
         }
 
         async fn bury(&self, refused: &[Refused<'_>]) -> Vec<bool> {
@@ -383,6 +459,27 @@ mod tests {
     #[tokio::test]
     async fn what_another_invocation_goes_on_with_is_served() {
         let service = Given { goes_on: true, ..given(&[("a", VaultStatus::Incomplete)]) };
+        assert!(ids(&answer(&[message("m", "a")], &service).await.unwrap()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_left_goes_back_to_the_group_that_it_came_from() {
+        let left = [("a", VaultStatus::Incomplete), ("b", VaultStatus::Incomplete), ("c", COMPLETE)];
+        let service = Given { goes_on: true, ..given(&left) };
+        let messages = [
+            of_group("g", message("m0", "a")),
+            of_group("h", message("m1", "name of b")),
+            of_group("h", message("m2", "c")),
+        ];
+        assert!(ids(&answer(&messages, &service).await.unwrap()).is_empty());
+        let sent = [("g", json!(["a"])), ("h", json!(["b"]))];
+        assert_eq!(*service.handed_on.borrow(), sent.map(|(group, vaults)| (Some(group.to_owned()), vaults)));
+    }
+
+    #[tokio::test]
+    async fn what_fails_for_good_does_not_come_again() {
+        let report = VaultReport { is_final: true, ..report("a", FAILED) };
+        let service = Given { reports: vec![report], ..Given::default() };
         assert!(ids(&answer(&[message("m", "a")], &service).await.unwrap()).is_empty());
     }
 

@@ -11,20 +11,27 @@ use obsync_core::{
     StoreError, Tally, pull,
 };
 use obsync_dynamodb::{
-    DynamoState, LeaseOptions, ProgressStatus, StateKey, StoredProgress, TrackedState, Tracker,
+    ChainEnd, ChainEntry, ChainStep, DynamoState, LeaseOptions, Opened, ProgressStatus, StateKey,
+    StoredProgress, TrackedState, Tracker,
 };
 use obsync_protocol::VaultKeys;
-use tokio::time::timeout_at;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout_at};
 
-use crate::answer::{VaultReport, VaultStatus};
+use crate::answer::{FollowUp, VaultReport, VaultStatus};
+use crate::chain::{self, Limits};
 use crate::choice::Listed;
 use crate::deadline::Deadline;
 use crate::memory::Allowance;
 use crate::nesting::{Nested, nested};
+use crate::pacing::Pacing;
 use crate::warm::{Account, AccountError, Warm};
 
 /// How often pins are judged anew because another run wrote one meanwhile.
 const PIN_ATTEMPTS: usize = 5;
+/// How long another's lease is waited for that runs out soon: that of an invocation that was killed does, two seconds after
+/// its time.
+const LEASE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What all vaults of an invocation share.
 pub(crate) struct Invocation {
@@ -46,6 +53,12 @@ pub(crate) struct Invocation {
     pub(crate) sync_type: &'static str,
     /// Who takes leases, as told to others.
     pub(crate) owner: String,
+    /// Limits what is fetched to what can be published.
+    pub(crate) pacing: Pacing,
+    /// Which step of a chain the event asks for.
+    pub(crate) entry: ChainEntry,
+    /// How long chains may become.
+    pub(crate) limits: Limits,
 }
 
 /// A vault and where it goes.
@@ -82,6 +95,10 @@ enum SyncError {
     PinsChange,
     #[error("another run took the vault over while this one was held up; what this one had recorded counts")]
     TakenOver,
+    #[error(
+        "this part of the work is done, or another invocation is at it; nothing is left to do for this one"
+    )]
+    Superseded,
 }
 
 impl SyncError {
@@ -113,13 +130,14 @@ impl SyncError {
             SyncError::Pull(error) => error.into(),
             SyncError::Nested(_) => ProblemCode::Usage,
             SyncError::CutOff | SyncError::NotBegun | SyncError::PinsChange => ProblemCode::Interrupted,
-            SyncError::TakenOver => ProblemCode::AlreadyRunning,
+            SyncError::TakenOver | SyncError::Superseded => ProblemCode::AlreadyRunning,
         }
     }
 
     fn status(&self) -> VaultStatus {
         match self {
             SyncError::State(StateError::Locked { .. }) | SyncError::TakenOver => VaultStatus::Skipped,
+            SyncError::Superseded => VaultStatus::Superseded,
             SyncError::CutOff | SyncError::NotBegun => VaultStatus::Incomplete,
             _ => VaultStatus::Failed,
         }
@@ -160,20 +178,94 @@ impl Invocation {
             vault_name: job.vault.info.name.clone(),
             destination: job.place.to_string(),
         };
-        let lease = LeaseOptions { owner: self.owner.clone(), duration: self.warm.config.lease };
-        let opened = self.or_cut_off(DynamoState::open(&self.warm.table, key, &lease)).await?;
-        let state = Arc::new(opened?);
-        let mut result = self.pull_under_lease(&source, job, &state).await;
+        let (state, step) = self.open_state(key).await?;
+        self.pause(&step).await;
+        let (mut result, is_quiet) = self.pull_under_lease(&source, job, &state).await;
         if let Ok(report) = &mut result {
             report.warnings.splice(0..0, notices);
         }
-        // What was not let go of runs out by itself.
-        match timeout_at(self.deadline.farewell(), state.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lease could not be given back"),
-            Err(_) => tracing::warn!("there was no time to give the lease back"),
+        self.let_go(job, &state, &step, result, is_quiet).await
+    }
+
+    /// Takes the lease. That is not given up at the deadline: a request that is on its way could be carried out, and nobody
+    /// would know that this run has the lease.
+    async fn open_state(&self, key: StateKey) -> Result<(Arc<DynamoState>, ChainStep), SyncError> {
+        let lease = LeaseOptions {
+            duration: self.warm.config.lease,
+            deadline: Some(self.deadline.killed()),
+            patience: LEASE_PATIENCE.min(self.deadline.left()),
+            ..LeaseOptions::new(self.owner.clone())
+        };
+        let (sender, mut receiver) = oneshot::channel();
+        let (table, entry) = (self.warm.table.clone(), self.entry);
+        tokio::spawn(async move {
+            let opened = DynamoState::open_step(&table, key, &lease, entry).await;
+            // Nobody waits for it any more.
+            if let Err(Ok(Opened::Step(state, _))) = sender.send(opened) {
+                give_back(&state).await;
+            }
+        });
+        match self.or_cut_off(&mut receiver).await {
+            Ok(Ok(Ok(Opened::Step(state, step)))) => Ok((Arc::from(state), step)),
+            Ok(Ok(Ok(Opened::Superseded))) => Err(SyncError::Superseded),
+            Ok(Ok(Err(error))) => Err(error.into()),
+            Ok(Err(_)) => Err(SyncError::CutOff),
+            Err(cut_off) => {
+                if let Ok(Ok(Ok(Opened::Step(state, _)))) =
+                    timeout_at(self.deadline.farewell(), &mut receiver).await
+                {
+                    let _ = timeout_at(self.deadline.last_call(), give_back(&state)).await;
+                }
+                Err(cut_off)
+            }
         }
-        result
+    }
+
+    /// Gives whatever kept the steps before from getting anywhere some time to pass.
+    async fn pause(&self, step: &ChainStep) {
+        let pause = chain::pause(step.idle, self.deadline.left());
+        if !pause.is_zero() {
+            tracing::info!(?pause, "the invocation before made nothing durable");
+            sleep(pause).await;
+        }
+    }
+
+    /// Lets go of the lease, and says in the same write what becomes of the chain. That is the last write of this run.
+    async fn let_go(
+        &self,
+        job: &Job,
+        state: &DynamoState,
+        step: &ChainStep,
+        result: Result<VaultReport, SyncError>,
+        is_quiet: bool,
+    ) -> Result<VaultReport, SyncError> {
+        let seen = match &result {
+            Ok(report) => report.clone(),
+            Err(error) => unfinished(job, error),
+        };
+        let (end, reason) = chain::end_of(step, &seen, is_quiet, self.limits);
+        let written = timeout_at(self.deadline.farewell(), state.close_step(end)).await;
+        // What was not let go of runs out by itself.
+        let is_written = match written {
+            Ok(Ok(is_written)) => is_written,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lease could not be given back");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("there was no time to give the lease back");
+                false
+            }
+        };
+        let mut report = result?;
+        report.chain.clone_from(&step.chain);
+        report.step = step.step;
+        report.follow_up = match (end, reason) {
+            (ChainEnd::HandOn { .. }, _) if is_written => FollowUp::Step(step.step.saturating_add(1)),
+            (_, Some(reason)) => FollowUp::Ended(reason),
+            _ => FollowUp::Nothing,
+        };
+        Ok(report)
     }
 
     /// The keys of a vault that may be opened as it is listed, and what its owner should know about that. How it is
@@ -202,12 +294,56 @@ impl Invocation {
         Err(SyncError::PinsChange)
     }
 
+    /// Pulls, and tells whether all work has ended with that.
     async fn pull_under_lease(
         &self,
         source: &PullSource,
         job: &Job,
         state: &Arc<DynamoState>,
-    ) -> Result<VaultReport, SyncError> {
+    ) -> (Result<VaultReport, SyncError>, bool) {
+        let opened = self.open_store(job, state).await;
+        let (store, tracker) = match opened {
+            Ok(opened) => {
+                self.pacing.watch(&opened.0);
+                opened
+            }
+            Err(error @ SyncError::CutOff) => return (Ok(unfinished(job, &error)), true),
+            Err(error) => return (Err(error), true),
+        };
+        let pulled = self.pull(source, &store, state, &tracker).await;
+        // What it had in flight is not to be there still when the next invocation begins.
+        let is_quiet = match &pulled {
+            Ok(_) => true,
+            Err(_) => timeout_at(self.deadline.settled(), store.end_run()).await.is_ok(),
+        };
+        if self.warm.config.progress {
+            self.record_end(state, &tracker, &pulled).await;
+        }
+        let remaining = tracker.remaining();
+        let report = match pulled {
+            Ok(report) => VaultReport::of_pull(report, remaining),
+            // The token may be renewed, and all of this tried again.
+            Err(error) if error.refusal().is_some() => return (Err(error), is_quiet),
+            Err(error) => {
+                let remaining = if matches!(error, SyncError::CutOff) { remaining } else { Tally::default() };
+                VaultReport { remaining, ..so_far(&tracker, unfinished(job, &error)) }
+            }
+        };
+        let report = VaultReport {
+            s3_requests: store.requests(),
+            invocations: tracker.invocations(),
+            is_held_up: self.warm.config.progress && tracker.gives_up_next(),
+            ..report
+        };
+        (Ok(report), is_quiet)
+    }
+
+    /// Opens the bucket, and reads how far the run is.
+    async fn open_store(
+        &self,
+        job: &Job,
+        state: &Arc<DynamoState>,
+    ) -> Result<(Arc<BucketStore>, Arc<Tracker>), SyncError> {
         if let Some(nested) = self.or_cut_off(nested(state, &job.place)).await?? {
             return Err(nested.into());
         }
@@ -216,29 +352,10 @@ impl Invocation {
             true => self.or_cut_off(state.progress()).await??,
             false => StoredProgress::Missing,
         };
-        let vault = &job.vault.info.id;
-        let tracker = Arc::new(Tracker::new(vault, self.sync_type, &stored, config.resume_within));
-        let store = self
-            .or_cut_off(BucketStore::open_s3(&job.place, self.store_options(job), &self.warm.aws))
-            .await?;
-        let store = Arc::new(store?);
-        let pulled = self.pull(source, &store, state, &tracker).await;
-        if config.progress {
-            self.record_end(state, &tracker, &pulled).await;
-        }
-        let remaining = tracker.remaining();
-        let report = match pulled {
-            Ok(report) => VaultReport::of_pull(report, remaining),
-            // The token may be renewed, and all of this tried again.
-            Err(error) if error.refusal().is_some() => return Err(error),
-            Err(error) => {
-                // What it had in flight is not to be there still when the next invocation begins.
-                let _ = timeout_at(self.deadline.farewell(), store.end_run()).await;
-                let remaining = if matches!(error, SyncError::CutOff) { remaining } else { Tally::default() };
-                VaultReport { remaining, ..so_far(&tracker, unfinished(job, &error)) }
-            }
-        };
-        Ok(VaultReport { s3_requests: store.requests(), invocations: tracker.invocations(), ..report })
+        let tracker = Tracker::new(&job.vault.info.id, self.sync_type, &stored, config.resume_within);
+        let opening = BucketStore::open_s3(&job.place, self.store_options(job), &self.warm.aws);
+        let store = self.or_cut_off(opening).await?;
+        Ok((Arc::new(store?), Arc::new(tracker)))
     }
 
     fn store_options(&self, job: &Job) -> BucketOptions {
@@ -253,6 +370,7 @@ impl Invocation {
             batch_files: self.warm.config.checkpoint_files,
             // Whoever holds the lease knows that nobody else is at work below the prefix.
             abandoned_after: Duration::ZERO,
+            abandoned_before: Some(self.deadline.killed()),
             grace: self.deadline.grace(),
             network: self.warm.config.network.clone(),
             ..BucketOptions::default()
@@ -275,6 +393,7 @@ impl Invocation {
             governor: self.governor.clone(),
             listing_memory: Some(self.allowance.listing),
             max_delete: self.warm.config.max_delete,
+            hurdle: tracker.hurdle(self.deadline.left()),
             ..PullOptions::default()
         };
         let notes = self.warm.config.progress;
@@ -327,13 +446,33 @@ fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
     let (id, name) = (job.vault.info.id.as_str(), &job.vault.info.name);
     let destination = job.place.to_string();
     let nothing = VaultReport::nothing(id, name, error.status(), error.to_string());
-    VaultReport { destination, ..nothing.coded(error.code()) }
+    VaultReport {
+        destination,
+        follow_up: match error {
+            SyncError::CutOff | SyncError::NotBegun => FollowUp::SameStep,
+            _ => FollowUp::Nothing,
+        },
+        // A newer release may be put back; this one will never be able to read what that one wrote.
+        is_final: matches!(error, SyncError::State(StateError::Newer { .. })),
+        ..match error {
+            // Nothing is wrong.
+            SyncError::Superseded => nothing,
+            _ => nothing.coded(error.code()),
+        }
+    }
+}
+
+/// Lets go of a lease that was taken too late to be of use.
+async fn give_back(state: &DynamoState) {
+    if let Err(error) = state.close().await {
+        tracing::warn!(%error, "the lease could not be given back");
+    }
 }
 
 /// The same with what the run did until then.
 fn so_far(tracker: &Tracker, report: VaultReport) -> VaultReport {
     VaultReport {
-        pulled: tracker.placed_so_far(),
+        pulled: tracker.durable_so_far(),
         version: tracker.version(),
         previous_version: tracker.previous_version(),
         ..report

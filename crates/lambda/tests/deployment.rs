@@ -33,7 +33,7 @@ const RIGHTS: [(&str, &str); 23] = [
     ("sqs:DeleteMessage", "Queue"),
     ("sqs:GetQueueAttributes", "Queue"),
     ("sqs:ReceiveMessage", "Queue"),
-    ("sqs:SendMessage", "DeadLetterQueue"),
+    ("sqs:SendMessage", "Queue"),
 ];
 
 fn deploy() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,6 +18,8 @@ pub struct ServiceFaults {
     pub operations: Vec<String>,
     /// How long each of these requests waits before it is looked at.
     pub latency: Duration,
+    /// The least time between two of these requests: those that come faster wait for their turn, in their order.
+    pub pace: Duration,
     /// The request is never answered.
     pub hang: Chance,
     /// The connection is closed without an answer, and nothing is done.
@@ -99,12 +101,32 @@ struct State {
     events: HashMap<Kind, u64>,
     strikes: HashMap<Kind, u64>,
     objects_written: u64,
+    /// When the next request is served of the services that have a pace.
+    turns: HashMap<Service, Instant>,
 }
 
 impl State {
     fn new(faults: CloudFaults) -> Self {
         let draws = ChaCha8Rng::seed_from_u64(faults.seed);
-        Self { faults, draws, events: HashMap::new(), strikes: HashMap::new(), objects_written: 0 }
+        Self {
+            faults,
+            draws,
+            events: HashMap::new(),
+            strikes: HashMap::new(),
+            objects_written: 0,
+            turns: HashMap::new(),
+        }
+    }
+
+    /// How long a request waits for its turn.
+    fn turn(&mut self, service: Service, pace: Duration) -> Duration {
+        if pace.is_zero() {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let turn = self.turns.get(&service).copied().unwrap_or(now).max(now);
+        self.turns.insert(service, turn + pace);
+        turn - now
     }
 
     fn strikes(&mut self, kind: Kind, chance: &Chance) -> bool {
@@ -182,7 +204,8 @@ impl CloudFaultControl {
         let struck = verdicts
             .into_iter()
             .find(|(verdict, chance)| state.strikes(Kind::Service(service, *verdict), chance));
-        (faults.latency, struck.map_or(Verdict::Pass, |(verdict, _)| verdict))
+        let wait = faults.latency + state.turn(service, faults.pace);
+        (wait, struck.map_or(Verdict::Pass, |(verdict, _)| verdict))
     }
 
     /// The refusal that a request to S3 meets.

@@ -1,6 +1,6 @@
 //! Large contents go up in parts, and no part is left that nobody sees.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, meta, place, publish_one, stage};
@@ -208,6 +208,20 @@ async fn what_another_machine_may_still_be_writing_is_left_alone() {
     bucket.cloud.s3().age_uploads(BUCKET, Duration::from_secs(3601));
     let store = bucket.store().await;
     store.discard_staged().await.unwrap();
+    assert_eq!(bucket.open_uploads(), 0);
+}
+
+#[tokio::test]
+async fn a_run_whose_time_is_over_spares_the_uploads_of_its_successor() {
+    let bucket = bucket().await;
+    place(&bucket.store().await, "a.bin", b"an earlier version", TIME, None).await;
+    let successor = bucket.store().await;
+    std::mem::forget(half_written(&successor).await);
+    let ended = SystemTime::now() - Duration::from_secs(5);
+    let of = |end| bucket.store_with(BucketOptions { abandoned_before: end, ..bucket.options.clone() });
+    of(Some(ended)).await.discard_staged().await.unwrap();
+    assert_eq!(bucket.open_uploads(), 1);
+    of(Some(SystemTime::now() + Duration::from_secs(5))).await.discard_staged().await.unwrap();
     assert_eq!(bucket.open_uploads(), 0);
 }
 

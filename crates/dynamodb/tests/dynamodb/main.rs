@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
+mod chain;
 mod commits;
 mod conformance;
 mod cost;

@@ -78,7 +78,7 @@ impl Site {
     }
 
     pub(crate) fn lease_of(&self, owner: &str) -> LeaseOptions {
-        LeaseOptions { owner: owner.to_owned(), duration: self.lease }
+        LeaseOptions { duration: self.lease, ..LeaseOptions::new(owner) }
     }
 
     /// Opens the state as soon as the lease of whoever has it ran out.

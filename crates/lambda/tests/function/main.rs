@@ -7,6 +7,7 @@ mod destinations;
 mod encryption;
 mod events;
 mod exact;
+mod handing_on;
 mod interrupted;
 mod memory;
 mod recheck;

@@ -1,0 +1,131 @@
+//! Fetches no more than the destination can publish in the time that is left.
+//!
+//! What is fetched and not published when an invocation ends has to be fetched again by the next one. So the rate at which
+//! the destination answers is watched, and only as many transfers are admitted as it can take until the end at that rate.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use obsync_bucket::BucketStore;
+use obsync_core::Governor;
+use obsync_core::blocking::lock;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+
+/// How many transfers are admitted before anything is known of the destination.
+const FIRST: usize = 48;
+/// How often the destination is looked at.
+const EVERY: Duration = Duration::from_millis(25);
+/// The share of what could be published that is admitted: some requests are for other things than files.
+const SHARE: f64 = 0.98;
+/// How far back answers count.
+const WINDOW: Duration = Duration::from_millis(1500);
+/// With less time than this, fewer than [`FIRST`] are admitted.
+const SHORT: Duration = Duration::from_secs(3);
+/// A rate is known from this time on.
+const LEAST: Duration = Duration::from_millis(100);
+
+/// The destinations of an invocation, watched until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pacing {
+    stores: Arc<Mutex<Vec<Weak<BucketStore>>>>,
+    watcher: AbortHandle,
+}
+
+impl Drop for Pacing {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl Pacing {
+    /// Begins to limit what `governor` admits, for an invocation that publishes nothing after `end`. Must be called within
+    /// a runtime.
+    pub(crate) fn start(governor: Governor, end: Instant) -> Self {
+        let stores: Arc<Mutex<Vec<Weak<BucketStore>>>> = Arc::default();
+        let watched = Arc::clone(&stores);
+        governor.limit(FIRST);
+        let watcher = tokio::spawn(async move {
+            let mut rate = Rate::default();
+            loop {
+                let answered =
+                    lock(&watched).iter().filter_map(Weak::upgrade).map(|store| store.answered()).sum();
+                let now = Instant::now();
+                rate.note(now, answered);
+                governor.limit(most(rate.per_second(now), end.saturating_duration_since(now)));
+                sleep(EVERY).await;
+            }
+        });
+        Pacing { stores, watcher: watcher.abort_handle() }
+    }
+
+    /// Watches this destination, too.
+    pub(crate) fn watch(&self, store: &Arc<BucketStore>) {
+        lock(&self.stores).push(Arc::downgrade(store));
+    }
+}
+
+/// How many transfers may wait to be published, at this rate and with so much time left.
+fn most(rate: Option<f64>, left: Duration) -> usize {
+    let left = left.as_secs_f64();
+    let most = match rate {
+        None => FIRST as f64 * (left / SHORT.as_secs_f64()).min(1.0),
+        Some(rate) => rate * left * SHARE,
+    };
+    // What is not a number of transfers becomes none.
+    most as usize
+}
+
+/// How many requests were answered, and when.
+#[derive(Debug, Default)]
+struct Rate(VecDeque<(Instant, u64)>);
+
+impl Rate {
+    fn note(&mut self, now: Instant, answered: u64) {
+        // Stores that are done are not counted any more, and time before the first answer tells nothing.
+        if self.0.back().is_some_and(|(_, before)| answered < *before) || answered == 0 {
+            self.0.clear();
+        }
+        self.0.push_back((now, answered));
+        while self.0.get(1).is_some_and(|(at, _)| now - *at >= WINDOW) {
+            self.0.pop_front();
+        }
+    }
+
+    fn per_second(&self, now: Instant) -> Option<f64> {
+        let ((begin, before), (_, after)) = (self.0.front()?, self.0.back()?);
+        let passed = now - *begin;
+        (passed >= LEAST && after > before).then(|| (after - before) as f64 / passed.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_admitted_as_can_be_published_in_the_time_that_is_left() {
+        assert_eq!(most(None, Duration::from_secs(900)), FIRST);
+        assert_eq!(most(None, Duration::from_secs(1)), FIRST / 3);
+        assert_eq!(most(Some(30.0), Duration::from_secs(3)), 88);
+        assert_eq!(most(Some(30.0), Duration::ZERO), 0);
+        assert_eq!(most(Some(f64::NAN), Duration::from_secs(3)), 0);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_moments() {
+        let begun = Instant::now();
+        let at = |ms: u64| begun + Duration::from_millis(ms);
+        let mut rate = Rate::default();
+        assert_eq!(rate.per_second(at(0)), None);
+        for step in 0..=40 {
+            rate.note(at(step * 100), step.min(20) * 10);
+        }
+        let per_second = rate.per_second(at(4000));
+        assert_eq!(per_second, None, "nothing was answered lately");
+        let mut rate = Rate::default();
+        (0..=40).for_each(|step| rate.note(at(step * 100), step * 3));
+        assert!((rate.per_second(at(4000)).unwrap() - 30.0).abs() < 0.1);
+    }
+}
