@@ -124,10 +124,10 @@ pub trait Observer: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Woken {
     /// The vault has news, or the destination, or it is time.
-    ToRun,
+    Run,
     /// The session is over.
-    ToReconnect,
-    ToStop,
+    Reconnect,
+    Stop,
 }
 
 /// Follows until it is told to stop.
@@ -174,8 +174,8 @@ pub async fn follow(
             Err(error) => Err(error),
         };
         match waited {
-            Ok(Woken::ToStop) => return Ok(()),
-            Ok(Woken::ToRun | Woken::ToReconnect) => {}
+            Ok(Woken::Stop) => return Ok(()),
+            Ok(Woken::Run | Woken::Reconnect) => {}
             Err(error) if !passes(&error) => return Err(error),
             Err(error) => {
                 let after = pauses.next().unwrap_or(options.retry.max_delay);
@@ -258,17 +258,17 @@ async fn wait(
     };
     let target = run.target();
     let opening = Session::open(&source.client, &target, known.version, !known.listed);
-    let Some(session) = stop.run_until_cancelled(opening).await else { return Ok(Woken::ToStop) };
+    let Some(session) = stop.run_until_cancelled(opening).await else { return Ok(Woken::Stop) };
     let mut session = session?;
     let mut live = session.live_changes();
     let mut has_news = false;
     let mut note = |entry: PushMessage| has_news |= entry.uid.0 > known.version;
     match stop.run_until_cancelled(session.listing(&mut note)).await {
-        None => return Ok(Woken::ToStop),
+        None => return Ok(Woken::Stop),
         Some(listed) => listed.map(|_| ())?,
     };
     if has_news && overdue.replace(known.version) != Some(known.version) {
-        return Ok(Woken::ToRun);
+        return Ok(Woken::Run);
     }
     observer.following(&Following::Waiting);
     let scans = matches!(options.way, FollowWay::Sync(_));
@@ -282,17 +282,17 @@ async fn wait(
     };
     let woken = tokio::select! {
         biased;
-        () = stop.cancelled() => Woken::ToStop,
-        _ = live.next() => Woken::ToRun,
+        () = stop.cancelled() => Woken::Stop,
+        _ = live.next() => Woken::Run,
         error = session.idle() => {
             tracing::debug!(%error, "the session that listens is over");
-            Woken::ToReconnect
+            Woken::Reconnect
         }
-        () = changed => Woken::ToRun,
-        () = tokio::time::sleep(every) => Woken::ToRun,
-        () = clock_jumps() => Woken::ToReconnect,
+        () = changed => Woken::Run,
+        () = tokio::time::sleep(every) => Woken::Run,
+        () = clock_jumps() => Woken::Reconnect,
     };
-    if woken != Woken::ToReconnect {
+    if woken != Woken::Reconnect {
         // It may be dead; nobody waits for its goodbye for long.
         let _ = tokio::time::timeout(Duration::from_millis(100), session.close()).await;
     }

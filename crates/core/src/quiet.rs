@@ -356,7 +356,7 @@ mod tests {
         let (now, path) = (Instant::now(), VaultPath::parse("a.md").unwrap());
         let mut quiet = Quiet::new(QuietRule::default());
         quiet.touch(&path, Touch::Saved { size: Some(120) }, Some(100), now);
-        assert_eq!(quiet.take(now), [path.clone()]);
+        assert_eq!(quiet.take(now), std::slice::from_ref(&path));
         quiet.put_back(&path, now);
         assert!(quiet.take(now).is_empty() && quiet.waiting() == 1);
         assert_eq!(quiet.due(), Some(now + Duration::from_millis(QUIET)));

@@ -123,7 +123,7 @@ pub enum StoredProgress {
         reason: String,
     },
     /// A record.
-    Found(ProgressRecord),
+    Found(Box<ProgressRecord>),
 }
 
 /// What a next run can go on with.
@@ -230,7 +230,7 @@ impl StoredProgress {
                 return Ok(StoredProgress::Missing);
             }
             let record = serde_json::from_str(item.text(DATA)?).map_err(|error| error.to_string())?;
-            Ok(StoredProgress::Found(record))
+            Ok(StoredProgress::Found(Box::new(record)))
         };
         read().unwrap_or_else(|reason| StoredProgress::Unreadable { reason })
     }

@@ -411,7 +411,7 @@ mod tests {
     fn counts_go_on_over_invocations() {
         let first = interrupted();
         assert_eq!((first.files_total, first.files_complete, first.invocations), (10, 4, 1));
-        let second = tracker(&StoredProgress::Found(first.clone()));
+        let second = tracker(&StoredProgress::Found(Box::new(first.clone())));
         second.planned(6, 600);
         (0..6).for_each(|_| second.placed(100));
         let last = second.record(ProgressStatus::Complete, 10, None);
@@ -432,7 +432,7 @@ mod tests {
             let record = tracker.record(ProgressStatus::Interrupted, 0, None);
             assert_eq!(record.hurdle.map(|slow| (slow.uid, slow.tries)), Some((7, tries)));
             let hurdle = Some(SlowFile { uid: 7, tries, seconds: 900 });
-            stored = StoredProgress::Found(ProgressRecord { hurdle, ..record });
+            stored = StoredProgress::Found(Box::new(ProgressRecord { hurdle, ..record }));
         }
         let last = tracker(&stored);
         assert_eq!(last.hurdle(Duration::from_secs(901)).unwrap().give_up, None);
@@ -455,7 +455,7 @@ mod tests {
         let not_resumable = ProgressRecord { resumable: false, ..interrupted() };
         let other = ProgressRecord { resume_token: Some("complete/1".to_owned()), ..interrupted() };
         let unreadable = StoredProgress::Unreadable { reason: "x".to_owned() };
-        let found = [old, not_resumable, other].map(StoredProgress::Found);
+        let found = [old, not_resumable, other].map(|record| StoredProgress::Found(Box::new(record)));
         for stored in found.into_iter().chain([unreadable, StoredProgress::Missing]) {
             let record = tracker(&stored).record(ProgressStatus::Running, 0, None);
             assert_eq!((record.invocations, record.files_complete), (1, 0), "{stored:?}");

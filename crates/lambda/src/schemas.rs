@@ -11,8 +11,8 @@ use crate::status::VaultState;
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(crate) enum VaultAnswer {
-    Report(VaultReport),
-    State(VaultState),
+    Report(Box<VaultReport>),
+    State(Box<VaultState>),
 }
 
 #[test]

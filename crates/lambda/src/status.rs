@@ -80,7 +80,7 @@ pub(crate) async fn of_vault(
     let encryption = warm.pinned_kind(vault, &key.destination).await?;
     let unfinished = if summary.is_some() { Unfinished::of(&state).await? } else { Vec::new() };
     let last_check = state.last_check().await?.and_then(time);
-    let status = work(summary.as_ref(), progress.as_ref());
+    let status = work(summary.as_ref(), progress.as_deref());
     let number = |of: fn(&DynamoSummary) -> u64| summary.as_ref().map_or(0, of);
     let state = VaultState {
         vault_id: key.vault_id.to_string(),

@@ -58,7 +58,6 @@ pub(crate) struct StateRow {
     invocations: Option<u32>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 fn time_or_null<S: Serializer>(milliseconds: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
     milliseconds.and_then(answer::time).serialize(serializer)
 }

@@ -49,16 +49,14 @@ pub(crate) fn settle(sent: SentChange, device: &str, seen: &[Seen]) -> Settlemen
     let is_ours = |seen: &Seen| seen.device == device && sent.kind.is_said_by(seen.entry.kind);
     let Some(ours) = news().find(|seen| is_ours(seen)) else { return Settlement::default() };
     let uid = ours.entry.uid;
-    let overwritten = news()
-        .filter(|seen| seen.entry.uid < uid && !is_ours(seen))
-        .filter(|seen| match seen.entry.kind {
+    let overwritten =
+        news().filter(|seen| seen.entry.uid < uid && !is_ours(seen)).rfind(|seen| match seen.entry.kind {
             // What the change was made from, or what it says, is nobody's text that could be lost.
             EntryKind::File { hash, .. } => {
                 Some(hash) != sent.base_content && sent.kind != SentKind::File(hash)
             }
             EntryKind::Folder | EntryKind::Deleted { .. } => false,
-        })
-        .last();
+        });
     Settlement {
         ours: Some(uid),
         overwritten: overwritten.map(|seen| seen.entry.clone()),
@@ -109,7 +107,8 @@ mod tests {
     fn a_change_is_settled_by_its_echo_and_by_what_came_before_it() {
         let ours = SentKind::File(hash("ours"));
         let echo = || seen(9, "here", Some("ours"));
-        let cases: [(&str, Vec<Seen>, (Option<u64>, Option<u64>, bool)); 9] = [
+        type Settled = (Option<u64>, Option<u64>, bool);
+        let cases: [(&str, Vec<Seen>, Settled); 9] = [
             ("nothing", vec![], (None, None, false)),
             ("the echo", vec![echo()], (Some(9), None, false)),
             ("another device's only", vec![seen(8, "there", Some("x"))], (None, None, false)),

@@ -30,7 +30,8 @@ async fn edit_state(bench: &Bench, edit: impl FnOnce(&mut VaultState)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_did_not_come_to_its_end_is_never_clean() {
-    let edits: [(fn(&mut VaultState), Unfinished); 4] = [
+    type Edit = fn(&mut VaultState);
+    let edits: [(Edit, Unfinished); 4] = [
         (|known| known.listed = false, Unfinished::FirstPull),
         (|known| known.full_up_to = Some(1), Unfinished::FullPull),
         (|known| known.filter = None, Unfinished::OtherChoice),

@@ -48,7 +48,7 @@ async fn progress_that_is_noted_comes_with_the_next_commit_and_costs_nothing() {
     state.commit(commit_of(files(4), 43)).await.unwrap();
     assert_eq!(site.requests_since(&before).total(Service::DynamoDb), 2);
     let found = state.progress().await.unwrap();
-    assert_eq!(found, StoredProgress::Found(ProgressRecord { last_version: 42, ..latest }));
+    assert_eq!(found, StoredProgress::Found(Box::new(ProgressRecord { last_version: 42, ..latest })));
     assert_eq!(site.table().progress(&key("").vault_id).await.unwrap(), found);
 }
 
