@@ -128,7 +128,7 @@ impl Publisher<'_, '_> {
         }
         let blocked = self.try_create_folders(folders).await?;
         let occupants = blocked.iter().filter_map(|(_, error)| occupant(error)).collect();
-        let cleared = self.clear(occupants).await?;
+        let cleared = self.clear(occupants, &BTreeSet::new()).await?;
         let (retried, refused): (Vec<_>, Vec<_>) = blocked
             .into_iter()
             .partition(|(_, error)| occupant(error).is_some_and(|path| cleared.contains(&path)));

@@ -305,9 +305,10 @@ impl<'a, 'r> Publisher<'a, 'r> {
             unpublished.into_iter().partition(|unpublished| unpublished.error.is_fatal());
         let stops = !fatal.is_empty();
         let occupants = unpublished.iter().filter_map(|unpublished| occupant(&unpublished.error));
+        let places = unpublished.iter().map(|unpublished| unpublished.ready.content.path().clone()).collect();
         let cleared = match stops {
             true => Ok(BTreeSet::new()),
-            false => self.clear(occupants.collect()).await,
+            false => self.clear(occupants.collect(), &places).await,
         };
         let cleared = match cleared {
             Ok(cleared) => cleared,
@@ -463,10 +464,12 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
     }
 
-    /// Moves files and folders aside that are in the way and that the vault knows nothing of. Tells which.
+    /// Moves files and folders aside that are in the way and that the vault knows nothing of. Tells which. At the `places` of
+    /// files it is a folder that is in the way, whatever file is recorded there.
     pub(crate) async fn clear(
         &mut self,
         occupants: BTreeSet<VaultPath>,
+        places: &BTreeSet<VaultPath>,
     ) -> Result<BTreeSet<VaultPath>, PullError> {
         let mut cleared = BTreeSet::new();
         if occupants.is_empty() {
@@ -477,8 +480,10 @@ impl<'a, 'r> Publisher<'a, 'r> {
         // of the vault without being one of its folders.
         let records = self.state.all_records().await?;
         for occupant in occupants {
-            let is_vaults =
-                records.iter().any(|record| record.path == occupant || record.path.is_below(&occupant));
+            let is_vaults = records.iter().any(|record| {
+                let is_at = record.path == occupant && !(places.contains(&occupant) && record.file().is_some());
+                is_at || record.path.is_below(&occupant)
+            });
             if is_vaults {
                 continue;
             }

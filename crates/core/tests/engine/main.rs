@@ -5,6 +5,7 @@
 mod bench;
 mod brake;
 mod emptied;
+mod following;
 mod full_pulls;
 mod histories;
 mod identity;

@@ -350,3 +350,16 @@ async fn a_full_vault_is_told_and_the_rest_goes_on() {
     assert_eq!((report.outcome, report.pushed.files), (Outcome::Complete, 1), "{report:#?}");
     bench.assert_in_step().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_in_the_place_of_a_file_that_the_vault_edited_is_kept_beside() {
+    let bench = in_step(&[("x", "text"), ("kept.md", "k")]).await;
+    fs::remove_file(bench.dest().join("x")).unwrap();
+    bench.edit("x/c.md", "mine");
+    bench.vault.write("x", "edited there", T + 5000).unwrap();
+    let report = bench.sync().await;
+    assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 1), "{report:#?}");
+    assert_eq!(bench.read("x"), "edited there");
+    assert_eq!(bench.read(format!("{}/c.md", report.conflicts[0].kept_as)), "mine");
+    bench.assert_in_step().await;
+}

@@ -1,0 +1,201 @@
+//! Followers: changes of either side go as they come, and what passes is waited for.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use obsync_client::RetryPolicy;
+use obsync_core::{
+    FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, PullError, Report, SyncOptions, Watch,
+    follow,
+};
+use obsync_protocol::ContentHash;
+use obsync_testkit::Chance;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+/// How long anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Tells of changes when it is told to.
+struct ToldOf(Arc<Notify>);
+
+#[async_trait]
+impl Watch for ToldOf {
+    async fn changed(&mut self) {
+        self.0.notified().await;
+    }
+}
+
+/// What a follower said of itself.
+#[derive(Default)]
+struct Said {
+    states: Mutex<Vec<String>>,
+    reports: Mutex<Vec<Report>>,
+}
+
+impl Observer for Said {
+    fn following(&self, following: &Following) {
+        let state = match following {
+            Following::Running => "running".to_owned(),
+            Following::Waiting => "waiting".to_owned(),
+            Following::Retrying { reason, .. } => format!("retrying: {reason}"),
+        };
+        self.states.lock().unwrap().push(state);
+    }
+
+    fn ran(&self, report: &Report) {
+        self.reports.lock().unwrap().push(report.clone());
+    }
+}
+
+/// A follower at work.
+struct Follower {
+    changed: Arc<Notify>,
+    said: Arc<Said>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), PullError>>,
+}
+
+impl Follower {
+    fn begin(bench: &Bench, syncs: bool) -> Self {
+        let pull = bench.options.clone();
+        let way = match syncs {
+            false => FollowWay::Pull(pull),
+            true => FollowWay::Sync(SyncOptions {
+                pull,
+                max_delete_in_vault: MaxDelete::Unlimited,
+                second_look: Duration::ZERO,
+                ..SyncOptions::default()
+            }),
+        };
+        let retry = RetryPolicy {
+            attempts: usize::MAX,
+            min_delay: Duration::from_millis(20),
+            max_delay: Duration::from_millis(50),
+        };
+        let options = FollowOptions { retry, ..FollowOptions::new(way) };
+        let (changed, said, stop) = (Arc::new(Notify::new()), Arc::new(Said::default()), CancellationToken::new());
+        let watch: Box<dyn Watch> = Box::new(ToldOf(changed.clone()));
+        let (source, store, state) = (bench.source.clone(), bench.store(), bench.state());
+        let (observer, stopped) = (said.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            let progress = Arc::new(NoProgress);
+            follow(&source, store, state, &options, Some(watch), progress, observer.as_ref(), stopped).await
+        });
+        Follower { changed, said, stop, task }
+    }
+
+    /// Waits until it waits for changes, after `runs` runs at least.
+    async fn at_rest(&self, runs: usize) {
+        until("it waits", || {
+            self.said.reports.lock().unwrap().len() >= runs
+                && self.said.states.lock().unwrap().last().is_some_and(|state| state == "waiting")
+        })
+        .await;
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        let begun = Instant::now();
+        self.task.await.unwrap().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    begun.elapsed()
+}
+
+fn has_text(path: &Path, text: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|found| found == text)
+}
+
+fn in_vault(bench: &Bench, path: &str, text: &str) -> bool {
+    let sha256 = ContentHash::of(text.as_bytes()).to_string();
+    bench.vault.expected().unwrap().files.iter().any(|file| file.path == path && file.sha256 == sha256)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_vault_comes_without_being_asked_for() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "0", T).unwrap();
+    let follower = Follower::begin(&bench, false);
+    follower.at_rest(1).await;
+    let note = bench.dest().join("note.md");
+    let mut times = Vec::new();
+    for n in 1..=20 {
+        let text = n.to_string();
+        bench.vault.write("note.md", &text, T + n).unwrap();
+        times.push(until("it is here", || has_text(&note, &text)).await);
+    }
+    times.sort();
+    assert!(times[10] < Duration::from_secs(2), "{times:?}");
+    follower.end().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_both_sides_go_as_they_come() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    let follower = Follower::begin(&bench, true);
+    follower.at_rest(1).await;
+    bench.edit("here.md", "here");
+    follower.changed.notify_one();
+    until("it is in the vault", || in_vault(&bench, "here.md", "here")).await;
+    bench.vault.write("there.md", "there", T).unwrap();
+    until("it is here", || has_text(&bench.dest().join("there.md"), "there")).await;
+    follower.at_rest(3).await;
+    std::fs::remove_file(bench.dest().join("note.md")).unwrap();
+    follower.changed.notify_one();
+    until("it is gone", || !bench.vault.expected().unwrap().files.iter().any(|file| file.path == "note.md")).await;
+    follower.at_rest(4).await;
+    follower.end().await;
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_away_is_waited_for_without_end() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    let follower = Follower::begin(&bench, true);
+    follower.at_rest(1).await;
+    bench.server.faults().update(|faults| faults.refuse_upgrade = Chance::always());
+    bench.server.disconnect_all();
+    until("it tries again", || {
+        let states = follower.said.states.lock().unwrap();
+        states.iter().filter(|state| state.starts_with("retrying")).count() >= 2
+    })
+    .await;
+    bench.vault.write("note.md", "later", T + 1).unwrap();
+    bench.edit("mine.md", "mine");
+    bench.server.faults().clear();
+    until("it is here", || has_text(&bench.dest().join("note.md"), "later")).await;
+    until("it is there", || in_vault(&bench, "mine.md", "mine")).await;
+    follower.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_mended_ends_a_follower() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    let follower = Follower::begin(&bench, false);
+    follower.at_rest(1).await;
+    bench.server.set_subscription_expired(true).unwrap();
+    bench.server.disconnect_all();
+    let ended = tokio::time::timeout(PATIENCE, follower.task).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(PullError::Client(_))), "{ended:?}");
+}
