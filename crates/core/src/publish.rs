@@ -481,7 +481,8 @@ impl<'a, 'r> Publisher<'a, 'r> {
         let records = self.state.all_records().await?;
         for occupant in occupants {
             let is_vaults = records.iter().any(|record| {
-                let is_at = record.path == occupant && !(places.contains(&occupant) && record.file().is_some());
+                let is_at =
+                    record.path == occupant && !(places.contains(&occupant) && record.file().is_some());
                 is_at || record.path.is_below(&occupant)
             });
             if is_vaults {

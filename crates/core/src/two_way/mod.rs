@@ -225,6 +225,7 @@ impl TwoWay<'_, '_> {
                 sends_configuration: self.options.sends_configuration,
                 unapplied: &unapplied,
                 held_back: &held_back,
+                now: jiff::Timestamp::now().as_millisecond(),
                 may_delete: !self.is_first,
             })
         };

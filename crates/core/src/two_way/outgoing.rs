@@ -9,7 +9,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 
 use crate::model::{FileMeta, LocalFacts, Record, RecordKind};
+use crate::quiet::is_litter;
 use crate::scan::{LocalFile, LocalTree};
+
+/// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
+const LITTER_LASTS: u64 = 60_000;
 
 /// What the decision rests on.
 pub(crate) struct OutgoingInput<'a> {
@@ -22,6 +26,8 @@ pub(crate) struct OutgoingInput<'a> {
     pub(crate) unapplied: &'a HashSet<VaultPath>,
     /// Paths that the vault deleted and that are kept here until somebody confirms it.
     pub(crate) held_back: &'a HashSet<VaultPath>,
+    /// Milliseconds since the epoch.
+    pub(crate) now: i64,
     /// Whether anything may be deleted in the vault at all.
     pub(crate) may_delete: bool,
 }
@@ -214,10 +220,15 @@ impl Outgoing {
         let waits = |path: &VaultPath| {
             input.unapplied.contains(path) || (input.held_back.contains(path) && !records.contains_key(path))
         };
+        // What an editor has beside the file that it saves is gone in a moment.
+        let is_passing = |file: &LocalFile| {
+            is_litter(file.path.file_name()) && input.now.abs_diff(file.mtime) < LITTER_LASTS
+        };
         let wanted: Vec<LocalFile> = input
             .tree
             .files
             .iter()
+            .filter(|file| records.contains_key(&file.path) || !is_passing(file))
             .filter(|file| match input.sends(&file.path, false) {
                 Ok(true) if waits(&file.path) => {
                     self.waiting.push(file.path.clone());

@@ -68,6 +68,7 @@ impl Case {
             sends_configuration: self.sends_configuration,
             unapplied: &self.unapplied,
             held_back: &self.held_back,
+            now: 1000,
             may_delete: self.may_delete,
         })
     }
@@ -184,6 +185,14 @@ fn configuration_goes_only_when_it_is_wanted_and_hidden_files_never() {
     assert_eq!(case.steps(), nothing);
     case.sends_configuration = true;
     assert_eq!(case.steps(), ["send .obsidian/app.json"]);
+}
+
+#[test]
+fn an_editors_litter_is_not_sent_as_long_as_it_is_new() {
+    let mut case = Case::new(&[]).found(&[("note.md~", "x"), ("note.md", "x")], &[], &[]);
+    assert_eq!(case.steps(), ["send note.md"]);
+    case.tree.files[0].mtime = -600_000;
+    assert_eq!(case.steps(), ["send note.md", "send note.md~"]);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use obsync_client::RetryPolicy;
 use obsync_core::{
-    FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, PullError, Report, SyncOptions, Watch,
-    follow,
+    FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, PullError, Report, SyncOptions,
+    Watch, follow,
 };
 use obsync_protocol::ContentHash;
 use obsync_testkit::Chance;
@@ -82,7 +82,8 @@ impl Follower {
             max_delay: Duration::from_millis(50),
         };
         let options = FollowOptions { retry, ..FollowOptions::new(way) };
-        let (changed, said, stop) = (Arc::new(Notify::new()), Arc::new(Said::default()), CancellationToken::new());
+        let (changed, said, stop) =
+            (Arc::new(Notify::new()), Arc::new(Said::default()), CancellationToken::new());
         let watch: Box<dyn Watch> = Box::new(ToldOf(changed.clone()));
         let (source, store, state) = (bench.source.clone(), bench.store(), bench.state());
         let (observer, stopped) = (said.clone(), stop.clone());
@@ -161,7 +162,8 @@ async fn changes_of_both_sides_go_as_they_come() {
     follower.at_rest(3).await;
     std::fs::remove_file(bench.dest().join("note.md")).unwrap();
     follower.changed.notify_one();
-    until("it is gone", || !bench.vault.expected().unwrap().files.iter().any(|file| file.path == "note.md")).await;
+    until("it is gone", || !bench.vault.expected().unwrap().files.iter().any(|file| file.path == "note.md"))
+        .await;
     follower.at_rest(4).await;
     follower.end().await;
     bench.assert_in_step().await;
