@@ -223,6 +223,10 @@ impl VaultStore for BucketStore {
         marker::write(&self.shared, marker).await.map(Some)
     }
 
+    async fn unmark(&self) -> Result<bool, StoreError> {
+        marker::remove(&self.shared).await
+    }
+
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
         holds::look(&self.shared, wanted).await
     }

@@ -11,7 +11,7 @@ use obsync_core::blocking::lock;
 use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
 
 use super::FEW;
-use super::objects::{Guard, Listed};
+use super::objects::{Doomed, Guard, Listed};
 use super::shared::Shared;
 use super::trouble::{Action, Kind};
 
@@ -98,4 +98,15 @@ pub(super) async fn write(shared: &Shared, marker: &Marker) -> Result<Marked, St
     let version = put.await.map_err(|trouble| shared.site.error(Action::Write, key.as_ref(), &trouble))?;
     shared.site.wrote();
     Ok(Marked { tag: version.e_tag })
+}
+
+/// Removes the marker. `false`: there is none.
+pub(super) async fn remove(shared: &Shared) -> Result<bool, StoreError> {
+    let key = shared.keys.of_marker();
+    let doomed = Doomed { key: key.clone(), version: None };
+    match shared.objects.delete(vec![doomed]).await.pop().unwrap_or(Ok(())) {
+        Ok(()) => Ok(true),
+        Err(trouble) if trouble.is_missing_object() => Ok(false),
+        Err(trouble) => Err(shared.site.error(Action::Remove, key.as_ref(), &trouble)),
+    }
 }

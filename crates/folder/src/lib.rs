@@ -275,6 +275,10 @@ impl VaultStore for FolderStore {
         self.run(move |shared| marker::write(&*shared.make_root()?, &marker)).await
     }
 
+    async fn unmark(&self) -> Result<bool, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(false), |root| marker::remove(&root))).await
+    }
+
     async fn facts(&self, paths: Vec<VaultPath>) -> Result<Option<Vec<Option<LocalFacts>>>, StoreError> {
         self.run(move |shared| {
             let Some(root) = shared.root()? else { return Ok(Some(vec![None; paths.len()])) };
