@@ -4,10 +4,12 @@
 //! from standard input or from the environment.
 
 mod cloud;
+mod monitoring;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use obsync_client::DEFAULT_API_URL;
@@ -23,6 +25,7 @@ pub(crate) use cloud::{
     Aws, AwsCommand, AwsInit, Credentials, CredentialsCommand, CredentialsExport, CredentialsRevoke, Objects,
     StateOption,
 };
+pub(crate) use monitoring::Monitoring;
 
 /// How the help of the program as a whole ends.
 const AFTER_HELP: &str = "\
@@ -47,6 +50,7 @@ Environment:
   HTTPS_PROXY, ALL_PROXY, NO_PROXY      the way out; loopback and plain http go direct
   OBSYNC_MAX_DELETE                     how many files a pull may delete, as --max-delete
   OBSYNC_MIN_SPEED                      least speed of the service, as --min-speed
+  OBSYNC_PING_URL                       monitor to be told of runs, as --ping
   OBSYNC_LEASE_SECONDS                  with a table: how long a run that died keeps others out [60]
   AWS_PROFILE, AWS_REGION, …            s3:// and dynamodb://: as AWS's own tools have it
   AWS_ENDPOINT_URL_S3                   address of an S3-compatible service of another maker
@@ -148,12 +152,14 @@ pub(crate) enum Command {
     Login(Login),
     Logout(Logout),
     Vaults(Vaults),
+    Create(Create),
     Pull(Pull),
     Sync(Sync),
     Push(Push),
     Status(Status),
     Verify(Verify),
     Reset(Reset),
+    Unlink(Unlink),
     Confirm(Confirm),
     Credentials(Credentials),
     Aws(Aws),
@@ -205,6 +211,37 @@ Examples:
   obsync vaults
   obsync vaults --json | jq -r '.vaults[].name'")]
 pub(crate) struct Vaults {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Make a vault
+///
+/// Its name must not be that of another vault of the account. The password of an end-to-end encrypted vault is asked for twice;
+/// nobody can restore it, nor the vault without it. The key derived from it is kept as `obsync pull` does.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync create \"My Vault\"
+  obsync create \"My Vault\" --encryption standard
+  pass vault | obsync create \"My Vault\" --password-stdin --json")]
+pub(crate) struct Create {
+    /// Name of the vault
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) name: String,
+    /// Who can read it: end-to-end (only you have the password) or standard (the service makes a password and has it)
+    #[arg(long, value_name = "KIND", default_value = "end-to-end")]
+    pub(crate) encryption: VaultKind,
+    /// Where the service keeps it [default: the service chooses]
+    #[arg(long, value_name = "REGION", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) region: Option<String>,
+    /// Read the vault password from the first line of standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Take the vault password from the output of a program, run without a shell
+    #[arg(long, value_name = "COMMAND", conflicts_with = "password_stdin")]
+    pub(crate) password_command: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -293,6 +330,8 @@ pub(crate) struct Pull {
     pub(crate) choice: Choice,
     #[command(flatten)]
     pub(crate) objects: Objects,
+    #[command(flatten)]
+    pub(crate) monitoring: Monitoring,
 }
 
 /// Keep a folder and a vault the same, both ways (experimental)
@@ -447,6 +486,23 @@ pub(crate) struct Verify {
 /// another vault, and removes a state that is damaged.
 #[derive(Debug, Args)]
 pub(crate) struct Reset {
+    /// The folder or bucket
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: Destination,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Part a folder or a bucket from its vault; no note is touched
+///
+/// Forgets the state as `obsync reset` does, and removes the marker (.obsync/id) by which a folder is known again where it is
+/// moved to. What is left is a folder like any other: it can go to another vault, or be synced for the first time again, which
+/// deletes nothing. The vault keeps everything.
+#[derive(Debug, Args)]
+pub(crate) struct Unlink {
     /// The folder or bucket
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,

@@ -14,6 +14,7 @@ mod exit;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
 mod home;
 mod install;
 mod private_file;
@@ -108,7 +109,10 @@ fn report(console: &Console, failed: &Failed) {
 fn wants_json(command: &Command) -> bool {
     match command {
         Command::Vaults(options) => options.json,
+        Command::Create(options) => options.json,
         Command::Pull(options) => options.json,
+        Command::Sync(options) => options.pull.json,
+        Command::Push(options) => options.sync.pull.json,
         Command::Status(options) => options.json,
         Command::Verify(options) => options.json,
         Command::Aws(Aws { command: AwsCommand::Init(options) }) => options.json,

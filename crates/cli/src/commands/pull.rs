@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::following::Teller;
+use super::following::{Both, Teller};
 use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
 use crate::account::vault_choice::choose;
@@ -23,6 +23,7 @@ use crate::account::vault_keys::{Lock, Unlocked};
 use crate::args::{Choice, Pull, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::health::Health;
 use crate::target::followed::Followed;
 use crate::target::known::Known;
 use crate::target::states::State;
@@ -44,8 +45,11 @@ pub(super) async fn push(options: &Push, context: &Context, verbose: bool) -> Re
 }
 
 async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    let health = Health::begin(way.options(), way.name(), context).await?;
     let limit = TimeLimit::begin(way.options().max_time, &context.stop);
-    bring(way, context, verbose, &limit).await.map_err(|failed| limit.explain(failed))
+    let result = bring(way, context, verbose, &limit, &health).await.map_err(|failed| limit.explain(failed));
+    health.end(&result).await;
+    result
 }
 
 /// Which ways a vault and a destination are brought in step.
@@ -63,6 +67,15 @@ impl<'a> Way<'a> {
             Way::Pull(options) => options,
             Way::Both(options) => &options.pull,
             Way::Push(options) => &options.sync.pull,
+        }
+    }
+
+    /// The command.
+    fn name(self) -> &'static str {
+        match self {
+            Way::Pull(_) => "pull",
+            Way::Both(_) => "sync",
+            Way::Push(_) => "push",
         }
     }
 
@@ -161,10 +174,18 @@ impl Drop for TimeLimit {
     }
 }
 
-async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit) -> Result<Exit, Failed> {
+async fn bring(
+    way: Way<'_>,
+    context: &Context,
+    verbose: bool,
+    limit: &TimeLimit,
+    health: &Arc<Health>,
+) -> Result<Exit, Failed> {
     let options = way.options();
     let objects = options.objects.for_destination(&options.destination)?;
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
+    // A run that is to stop is told so by what comes next.
+    let _ = context.stop.run_until_cancelled(health.remember(&known)).await;
     let Opened { source, key, mut admitted } = context.or_stopped(source(way, &known, context)).await?;
     if admitted.is_changed(&key) {
         // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
@@ -181,11 +202,11 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
         };
         let store = context.or_stopped(known.store(objects, options.dry_run, context)).await?;
         if options.dry_run {
-            return bring_into(&source, store, &state, way, manner, context, verbose).await;
+            return bring_into(&source, store, &state, way, manner, context, verbose, health).await;
         }
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
-        let report = bring_into(&source, store, &state, way, manner, context, verbose).await?;
+        let report = bring_into(&source, store, &state, way, manner, context, verbose, health).await?;
         // The state of an empty vault says nothing that a pin would have to protect.
         if report.version > 0 {
             known.keep_waiting_pin().await?;
@@ -195,7 +216,11 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
     let result = pulling.await;
     state.close().await;
     let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
-    conclude(&context.unless_stopped(result)?, admitted.kind(), &confirm, options, context, limit)
+    let report = context.unless_stopped(result)?;
+    if !options.follow {
+        health.reported(&report);
+    }
+    conclude(&report, admitted.kind(), &confirm, options, context, limit)
 }
 
 /// What a pull is to heed besides its options.
@@ -210,6 +235,7 @@ struct Manner {
 }
 
 /// Pulls or syncs, and has a table say how far that is and how it ended.
+#[expect(clippy::too_many_arguments, reason = "what a run needs, once")]
 async fn bring_into(
     source: &PullSource,
     store: Arc<dyn VaultStore>,
@@ -218,6 +244,7 @@ async fn bring_into(
     manner: Manner,
     context: &Context,
     verbose: bool,
+    health: &Arc<Health>,
 ) -> Result<Report, Failed> {
     let options = way.options();
     let display = Display::new(Arc::clone(&context.console));
@@ -233,14 +260,16 @@ async fn bring_into(
         Some(followed) => (followed.store(), followed.progress(display.clone())),
         None => (state.store(), display.clone() as Arc<dyn Progress>),
     };
+    let progress = health.progress(progress);
     let stop = context.stop.child_token();
     let ways = async {
         if !options.follow {
             return way.run(source, store, states, pull_options, progress, stop.clone()).await;
         }
         let teller = Teller::new(Arc::clone(&context.console), options.json, encryption);
+        let observer = Both(&teller, health.as_ref());
         let follow_options = FollowOptions::new(way.follow(pull_options));
-        follow(source, store, states, &follow_options, None, progress, &teller, stop.clone()).await?;
+        follow(source, store, states, &follow_options, None, progress, &observer, stop.clone()).await?;
         // It ends when it is told to, which is its proper end.
         let nothing = || PullError::from(StoreError::Stopped { location: options.destination.to_string() });
         teller.last().ok_or_else(nothing)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use obsync_core::pin::VaultKind;
-use obsync_core::{Deferred, DeferredCause, DeferredKind, StateError, StateStore};
+use obsync_core::{Deferred, DeferredCause, DeferredKind, Direction, StateError, StateStore};
 use obsync_dynamodb::{
     DynamoState, DynamoSummary, LeaseHolder, ProgressRecord, ProgressStatus, StateKey, StoredProgress,
 };
@@ -23,6 +23,8 @@ pub(crate) struct StateRow {
     vault: String,
     /// How the vault was encrypted when it was last opened; unknown where no pin says so.
     pub(crate) encryption: Option<VaultKind>,
+    /// Which way the destination is synced: `pull`, `push` or `both`.
+    direction: &'static str,
     version: u64,
     /// Whether a first pull has listed the whole vault.
     listed: bool,
@@ -38,6 +40,9 @@ pub(crate) struct StateRow {
     /// Deletions that are not made before somebody confirms them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     held_back: Vec<String>,
+    /// Deletions in the vault that are not made before somebody confirms them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    held_back_in_vault: Vec<String>,
     /// When a pull last found the destination up to date, or made it so: milliseconds since the epoch.
     last_check: Option<i64>,
     /// Milliseconds since the epoch.
@@ -75,7 +80,8 @@ impl StateRow {
         let Some(summary) = state.summary()? else { return Ok(None) };
         let deferred = state.deferred(DeferredKind::Failed).await?;
         let last_check = state.last_check().await?;
-        Ok(Some(StateRow { last_check, ..summary.into() }.with(&deferred, redactor)))
+        let direction = direction(state.load().await?.direction);
+        Ok(Some(StateRow { last_check, direction, ..summary.into() }.with(&deferred, redactor)))
     }
 
     /// What an entry of a table says, of which this was found.
@@ -94,7 +100,8 @@ impl StateRow {
             StoredProgress::Missing | StoredProgress::Unreadable { .. } => None,
         };
         let last_check = state.last_check().await?;
-        let row = StateRow { progress, last_check, ..StateRow::of_summary(state.key(), summary) };
+        let direction = direction(state.load().await?.direction);
+        let row = StateRow { progress, last_check, direction, ..StateRow::of_summary(state.key(), summary) };
         Ok(row.with(&deferred, redactor))
     }
 
@@ -107,6 +114,9 @@ impl StateRow {
                 }
                 DeferredCause::Acknowledged { reason } => {
                     self.accepted.push(FailureRow::new(deferred, reason, redactor));
+                }
+                DeferredCause::HeldBack { confirmed: None } if deferred.key.is_outgoing() => {
+                    self.held_back_in_vault.push(deferred.key.shown().to_owned());
                 }
                 DeferredCause::HeldBack { confirmed: None } => {
                     self.held_back.push(deferred.key.shown().to_owned());
@@ -130,6 +140,7 @@ impl StateRow {
             vault_id: key.vault_id.to_string(),
             vault: summary.vault_name.clone(),
             encryption: None,
+            direction: direction(Direction::Pull),
             version: summary.version,
             listed: summary.listed,
             files: summary.files,
@@ -139,6 +150,7 @@ impl StateRow {
             failures: Vec::new(),
             accepted: Vec::new(),
             held_back: Vec::new(),
+            held_back_in_vault: Vec::new(),
             last_check: None,
             last_change: summary.committed,
             lease: summary.holder.as_ref().map(LeaseRow::new),
@@ -162,6 +174,7 @@ impl StateRow {
             self.destination.clone(),
             format!("  vault      {:?} ({})", self.vault, self.vault_id),
             format!("  encryption {}", self.encryption.map_or("unknown", VaultKind::as_str)),
+            format!("  direction  {}", self.direction_for_people()),
             format!(
                 "  contents   {} ({}), {}",
                 human::files(self.files),
@@ -185,6 +198,14 @@ impl StateRow {
         lines.join("\n")
     }
 
+    fn direction_for_people(&self) -> &'static str {
+        match self.direction {
+            "push" => "from here to the vault",
+            "both" => "both ways",
+            _ => "from the vault to here",
+        }
+    }
+
     fn describe_failures(&self, lines: &mut Vec<String>) {
         let mut describe = |failures: &[FailureRow], label: &str, what_now: &str| {
             if failures.is_empty() {
@@ -199,12 +220,17 @@ impl StateRow {
         };
         describe(&self.failures, "failed", ", tried again by the next pull");
         describe(&self.accepted, "accepted", " that cannot be had here");
-        if !self.held_back.is_empty() {
-            let count = human::counted(self.held_back.len() as u64, "deletion", "deletions");
+        let mut describe_held_back = |paths: &[String], side: &str| {
+            if paths.is_empty() {
+                return;
+            }
+            let count = human::counted(paths.len() as u64, "deletion", "deletions");
             let command = shell::command("confirm", &[&self.destination], &[]);
-            lines.push(format!("  held back  {count}; `{command}` lets them go:"));
-            lines.extend(self.held_back.iter().map(|path| format!("    {}", shown_name(path))));
-        }
+            lines.push(format!("  held back  {count}{side}; `{command}` lets them go:"));
+            lines.extend(paths.iter().map(|path| format!("    {}", shown_name(path))));
+        };
+        describe_held_back(&self.held_back, "");
+        describe_held_back(&self.held_back_in_vault, " in the vault");
     }
 }
 
@@ -215,6 +241,7 @@ impl From<StateSummary> for StateRow {
             vault_id: summary.identity.vault_id.to_string(),
             vault: summary.identity.vault_name,
             encryption: None,
+            direction: direction(Direction::Pull),
             version: summary.version,
             listed: summary.listed,
             files: summary.files,
@@ -224,6 +251,7 @@ impl From<StateSummary> for StateRow {
             failures: Vec::new(),
             accepted: Vec::new(),
             held_back: Vec::new(),
+            held_back_in_vault: Vec::new(),
             last_check: None,
             last_change: Some(summary.committed),
             lease: None,
@@ -254,6 +282,15 @@ impl LeaseRow {
             shown_name(&self.owner),
             human::time(self.expires)
         )
+    }
+}
+
+/// A direction for scripts.
+fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Pull => "pull",
+        Direction::Push => "push",
+        Direction::Both => "both",
     }
 }
 
