@@ -219,6 +219,10 @@ impl Destination for BucketStore {
         scan::open(&self.context, path).await
     }
 
+    async fn unmark(&self) -> Result<bool, StoreError> {
+        marker::remove(&self.context).await
+    }
+
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
         holds::look(&self.context, wanted).await
     }

@@ -13,7 +13,7 @@ use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
 use super::FEW;
 use super::context::Context;
 use super::error::{Action, Kind};
-use super::objects::{Guard, Listed};
+use super::objects::{Doomed, Guard, Listed};
 
 /// Bytes of a marker. It has some 200.
 const LONGEST: usize = 4096;
@@ -99,4 +99,15 @@ pub(super) async fn write(context: &Context, marker: &Marker) -> Result<Marked, 
     let version = put.await.map_err(|error| context.errors.error(Action::Write, key.as_ref(), &error))?;
     context.errors.wrote();
     Ok(Marked { tag: version.e_tag })
+}
+
+/// Removes the marker. `false`: there is none.
+pub(super) async fn remove(context: &Context) -> Result<bool, StoreError> {
+    let key = context.keys.of_marker();
+    let doomed = Doomed { key: key.clone(), version: None };
+    match context.objects.delete(vec![doomed]).await.pop().unwrap_or(Ok(())) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_missing_object() => Ok(false),
+        Err(error) => Err(context.errors.error(Action::Remove, key.as_ref(), &error)),
+    }
 }

@@ -5,10 +5,12 @@
 
 mod cloud;
 mod help;
+mod monitoring;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use obsync_client::DEFAULT_API_URL;
@@ -26,6 +28,7 @@ pub(crate) use cloud::{
 };
 use help::FIRST_SCREEN;
 pub(crate) use help::{Help, OPTIONS, TOPICS};
+pub(crate) use monitoring::Monitoring;
 
 /// Brings Obsidian Sync vaults to a folder or a bucket: exactly, and whatever happens on the way.
 #[derive(Debug, Parser)]
@@ -106,12 +109,14 @@ pub(crate) enum Command {
     Login(Login),
     Logout(Logout),
     Vaults(Vaults),
+    Create(Create),
     Pull(Pull),
     Sync(Sync),
     Push(Push),
     Status(Status),
     Verify(Verify),
     Reset(Reset),
+    Unlink(Unlink),
     Confirm(Confirm),
     Credentials(Credentials),
     Aws(Aws),
@@ -164,6 +169,37 @@ Examples:
   obsync vaults
   obsync vaults --json | jq -r '.vaults[].vault'")]
 pub(crate) struct Vaults {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Make a vault
+///
+/// Its name must not be that of another vault of the account. The password of an end-to-end encrypted vault is asked for twice;
+/// nobody can restore it, nor the vault without it. The key derived from it is kept as `obsync pull` does.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync create \"My Vault\"
+  obsync create \"My Vault\" --encryption standard
+  pass vault | obsync create \"My Vault\" --password-stdin --json")]
+pub(crate) struct Create {
+    /// Name of the vault
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) name: String,
+    /// Who can read it: end-to-end (only you have the password) or standard (the service makes a password and has it)
+    #[arg(long, value_name = "KIND", default_value = "end-to-end")]
+    pub(crate) encryption: VaultKind,
+    /// Where the service keeps it [default: the service chooses]
+    #[arg(long, value_name = "REGION", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) region: Option<String>,
+    /// Read the vault password from the first line of standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Take the vault password from the output of a program, run without a shell
+    #[arg(long, value_name = "COMMAND", conflicts_with = "password_stdin")]
+    pub(crate) password_command: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -255,6 +291,8 @@ pub(crate) struct Pull {
     pub(crate) choice: Choice,
     #[command(flatten)]
     pub(crate) objects: Objects,
+    #[command(flatten)]
+    pub(crate) monitoring: Monitoring,
 }
 
 /// Keep a folder and a vault the same, both ways (experimental)
@@ -417,6 +455,23 @@ pub(crate) struct Verify {
 /// another vault, and removes a state that is damaged.
 #[derive(Debug, Args)]
 pub(crate) struct Reset {
+    /// The folder or bucket
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: Destination,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Part a folder or a bucket from its vault; no note is touched
+///
+/// Forgets the state as `obsync reset` does, and removes the marker (.obsync/id) by which a folder is known again where it is
+/// moved to. What is left is a folder like any other: it can go to another vault, or be synced for the first time again, which
+/// deletes nothing. The vault keeps everything.
+#[derive(Debug, Args)]
+pub(crate) struct Unlink {
     /// The folder or bucket
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,

@@ -9,6 +9,7 @@ use crate::exit::{Exit, Failed};
 mod aws;
 mod completions;
 mod confirm;
+mod create;
 mod credentials;
 mod following;
 mod help;
@@ -20,6 +21,7 @@ mod reset;
 mod schemas;
 mod status;
 mod totp;
+mod unlink;
 mod vaults;
 mod verify;
 mod watching;
@@ -37,9 +39,11 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         Command::Login(options) => context.or_stopped(login::run(options, context)).await,
         Command::Logout(options) => context.or_stopped(logout::run(options, context)).await,
         Command::Vaults(options) => context.or_stopped(vaults::run(options, context)).await,
+        Command::Create(options) => context.or_stopped(create::run(options, context)).await,
         Command::Status(options) => context.or_stopped(status::run(options, context)).await,
         Command::Verify(options) => context.or_stopped(verify::run(options, context)).await,
         Command::Reset(options) => context.or_stopped(reset::run(options, context)).await,
+        Command::Unlink(options) => context.or_stopped(unlink::run(options, context)).await,
         Command::Confirm(options) => context.or_stopped(confirm::run(options, context)).await,
         Command::Credentials(credentials) => match &credentials.command {
             CredentialsCommand::Export(options) => {

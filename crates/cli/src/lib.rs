@@ -15,6 +15,7 @@ mod exit;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
 mod home;
 mod install;
 mod private_file;
@@ -127,6 +128,7 @@ fn report(console: &Console, failed: &Failed) {
 fn wants_json(command: &Command) -> bool {
     match command {
         Command::Vaults(options) => options.json,
+        Command::Create(options) => options.json,
         Command::Pull(options) => options.json && !options.follow,
         Command::Sync(options) => options.pull.json && !options.pull.follow,
         Command::Push(options) => options.sync.pull.json && !options.sync.pull.follow,

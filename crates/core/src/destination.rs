@@ -336,6 +336,11 @@ pub trait Destination: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Removes the marker, so that the destination belongs to no state any more. `false`: there is none.
+    async fn unmark(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// What the store says of these files without reading them, in order; `None` for what is no file, or is not there.
     /// Nothing at all where that is no small thing to ask.
     async fn facts(&self, paths: Vec<VaultPath>) -> Result<Option<Vec<Option<LocalFacts>>>, StoreError> {

@@ -298,6 +298,10 @@ impl Destination for FolderStore {
         self.run(move |context| marker::write(&*context.make_root()?, &marker)).await
     }
 
+    async fn unmark(&self) -> Result<bool, StoreError> {
+        self.run(|shared| shared.root()?.map_or(Ok(false), |root| marker::remove(&root))).await
+    }
+
     async fn facts(&self, paths: Vec<VaultPath>) -> Result<Option<Vec<Option<LocalFacts>>>, StoreError> {
         self.run(move |context| {
             let Some(root) = context.root()? else { return Ok(Some(vec![None; paths.len()])) };

@@ -4,6 +4,7 @@ use std::io;
 
 use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
 
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::error::Action;
@@ -67,5 +68,19 @@ pub(super) fn write(root: &Root, marker: &Marker) -> Result<Option<Marked>, Stor
             Ok(None)
         }
         Err(error) => Err(root.errors.root_error(Action::Write, error)),
+    }
+}
+
+/// Removes the marker durably. `false`: there is none of this user's.
+pub(super) fn remove(root: &Root) -> Result<bool, StoreError> {
+    let Own::Private(own) = own_folder(root)? else { return Ok(false) };
+    match rustix::fs::unlinkat(&own, FILE, AtFlags::empty()) {
+        Ok(()) => {
+            rustix::fs::fsync(&own)
+                .map_err(|error| root.errors.root_error(Action::Write, io::Error::from(error)))?;
+            Ok(true)
+        }
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(root.errors.root_error(Action::Write, io::Error::from(error))),
     }
 }

@@ -74,6 +74,20 @@ impl Lock<'_> {
         }
     }
 
+    /// Opens a vault with a password that was given for it, and keeps the key.
+    ///
+    /// # Errors
+    /// That the password is wrong, or what the service says.
+    pub(crate) async fn open_with(
+        &self,
+        password: &SecretString,
+        admitted: &Admitted,
+    ) -> Result<Unlocked, Failed> {
+        let version = self.vault.encryption().map_err(|error| Failed::of(Exit::Error, &error))?;
+        let subject = Subject::new(self.context.api_url(), &self.vault.id, &self.vault.salt, version);
+        self.open_and_keep(password, version, &subject, admitted).await
+    }
+
     /// Keeping the key only spares its derivation, so nothing that happens to the file is worth more than a line in the
     /// log. The kept one is tried first: the service, which knows the password, refuses one that was made of another.
     async fn open_managed(

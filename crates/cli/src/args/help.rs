@@ -10,14 +10,14 @@ Usage: {usage}
 
 Every day:
   login, logout    sign in and keep the token; sign out and forget it
-  vaults           list the vaults of the account
+  vaults, create   list the vaults of the account; make one
   pull             bring a vault to a folder or a bucket, or what is new in it
   sync, push       keep a folder and a vault the same; send only (experimental)
   status           what is known of pulled vaults, and what failed
   verify           check every pulled file by its content
 Now and then:
-  confirm          let the deletions go that a pull held back
-  reset            forget what is known of a destination; no note is touched
+  confirm          let the deletions go that a run held back
+  reset, unlink    forget a destination's state; part it from its vault
   credentials      export a secret for a function or a container; revoke it
   aws              make a bucket and a table at AWS
   totp, completions  print a two-factor code; the completion script of a shell
@@ -61,6 +61,7 @@ obsync:
   OBSYNC_MAX_DELETE          how many files a pull may delete, as --max-delete
   OBSYNC_MAX_DELETE_IN_VAULT
                              how many files a sync may delete in the vault
+  OBSYNC_PING_URL            monitor to be told of runs, as --ping
   OBSYNC_LEASE_SECONDS       with a table: how long a run that died keeps others
                              out [60]
   OBSYNC_API_URL, OBSYNC_ALLOW_HOST, OBSYNC_TIMEOUT, OBSYNC_MIN_SPEED

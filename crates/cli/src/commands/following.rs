@@ -63,6 +63,21 @@ impl Teller {
     }
 }
 
+/// Hands news on to two who want them.
+pub(super) struct Both<'a, A, B>(pub(super) &'a A, pub(super) &'a B);
+
+impl<A: Observer, B: Observer> Observer for Both<'_, A, B> {
+    fn following(&self, following: &Following) {
+        self.0.following(following);
+        self.1.following(following);
+    }
+
+    fn ran(&self, report: &Report) {
+        self.0.ran(report);
+        self.1.ran(report);
+    }
+}
+
 impl Observer for Teller {
     fn following(&self, following: &Following) {
         let mut said = self.lock();

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::following::Teller;
+use super::following::{Both, Teller};
 use super::watching::FolderWatch;
 use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
@@ -26,6 +26,7 @@ use crate::answer::Answer;
 use crate::args::{Choice, Pull, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::health::Health;
 use crate::target::destination::Destination;
 use crate::target::followed::{Followed, note_failure};
 use crate::target::known::{Known, Nested};
@@ -49,11 +50,13 @@ pub(super) async fn push(options: &Push, context: &Context, verbose: bool) -> Re
 }
 
 async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    let health = Health::begin(way.options(), way.name(), context).await?;
     let limit = TimeLimit::begin(way.options().max_time, &context.stop);
-    let result = bring(way, context, verbose, &limit).await.map_err(|failed| limit.explain(failed));
+    let result = bring(way, context, verbose, &limit, &health).await.map_err(|failed| limit.explain(failed));
     if let Err(failed) = &result {
         note(way.options(), context, failed).await;
     }
+    health.end(&result).await;
     result
 }
 
@@ -72,6 +75,15 @@ impl<'a> Way<'a> {
             Way::Pull(options) => options,
             Way::Both(options) => &options.pull,
             Way::Push(options) => &options.sync.pull,
+        }
+    }
+
+    /// The command.
+    fn name(self) -> &'static str {
+        match self {
+            Way::Pull(_) => "pull",
+            Way::Both(_) => "sync",
+            Way::Push(_) => "push",
         }
     }
 
@@ -190,10 +202,18 @@ impl Drop for TimeLimit {
     }
 }
 
-async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit) -> Result<Exit, Failed> {
+async fn bring(
+    way: Way<'_>,
+    context: &Context,
+    verbose: bool,
+    limit: &TimeLimit,
+    health: &Arc<Health>,
+) -> Result<Exit, Failed> {
     let options = way.options();
     let objects = options.objects.for_destination(&options.destination)?;
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
+    // A run that is to stop is told so by what comes next.
+    let _ = context.stop.run_until_cancelled(health.remember(&known)).await;
     let Opened { source, key, mut admitted, listed } =
         context.or_stopped(source(way, &known, context)).await?;
     if admitted.is_changed(&key) {
@@ -213,7 +233,7 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
             .or_stopped(known.store(objects, options.dry_run, way.sending().is_some(), context))
             .await?;
         if options.dry_run {
-            return bring_into(&source, store, &state, way, manner, context, verbose).await;
+            return bring_into(&source, store, &state, way, manner, context, verbose, health).await;
         }
         // It is only said: each keeps to its own files.
         if state.store().load().await?.version == 0 {
@@ -221,7 +241,7 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
         }
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
-        let report = bring_into(&source, store, &state, way, manner, context, verbose).await?;
+        let report = bring_into(&source, store, &state, way, manner, context, verbose, health).await?;
         // The state of an empty vault says nothing that a pin would have to protect.
         if report.version > 0 {
             known.keep_waiting_pin().await?;
@@ -232,6 +252,9 @@ async fn bring(way: Way<'_>, context: &Context, verbose: bool, limit: &TimeLimit
     state.close().await;
     let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
     let report = context.unless_stopped(result)?;
+    if !options.follow {
+        health.reported(&report);
+    }
     let document = Document { report, encryption: admitted.kind() };
     conclude(document, &confirm, options, context, limit)
 }
@@ -260,6 +283,7 @@ struct Manner {
 }
 
 /// Pulls or syncs, and notes where the state is how far that is and how it ended.
+#[expect(clippy::too_many_arguments, reason = "what a run needs, once")]
 async fn bring_into(
     source: &PullSource,
     store: Arc<dyn obsync_core::Destination>,
@@ -268,6 +292,7 @@ async fn bring_into(
     manner: Manner,
     context: &Context,
     verbose: bool,
+    health: &Arc<Health>,
 ) -> Result<Report, Failed> {
     let options = way.options();
     let display = Display::new(Arc::clone(&context.console));
@@ -284,6 +309,7 @@ async fn bring_into(
         Some(followed) => (followed.store(), followed.progress(display.clone())),
         None => (state.store(), display.clone() as Arc<dyn Progress>),
     };
+    let progress = health.progress(progress);
     let stop = context.stop.child_token();
     let ways = async {
         if !options.follow {
@@ -291,9 +317,10 @@ async fn bring_into(
         }
         let pull_filter = filter(&options.choice);
         let teller = Teller::new(Arc::clone(&context.console), options.json, encryption);
+        let observer = Both(&teller, health.as_ref());
         let follow_options = FollowOptions::new(way.follow(pull_options));
         let watch = way.watch(&pull_filter, &states);
-        follow(source, store, states, &follow_options, watch, progress, &teller, stop.clone()).await?;
+        follow(source, store, states, &follow_options, watch, progress, &observer, stop.clone()).await?;
         // It ends when it is told to, which is its proper end.
         let nothing = || PullError::from(StoreError::Stopped { location: options.destination.to_string() });
         teller.last().ok_or_else(nothing)

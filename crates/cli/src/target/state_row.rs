@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Deferred, DeferredCause, DeferredKind, LastRun, RunOutcome, StateError, StateStore, Unfinished,
+    Deferred, DeferredCause, DeferredKind, Direction, LastRun, RunOutcome, StateError, StateStore, Unfinished,
 };
 use obsync_dynamodb::{DynamoState, DynamoSummary, LeaseHolder, StateKey, StoredProgress};
 use obsync_folder::{FolderOptions, FolderStore};
@@ -29,6 +29,8 @@ pub(crate) struct StateRow {
     vault: String,
     /// How the vault was encrypted when it was last opened; unknown where no pin says so.
     pub(crate) encryption: Option<VaultKind>,
+    /// Which way the destination is synced: `pull`, `push` or `both`.
+    direction: &'static str,
     version: u64,
     /// Why the destination is not the whole vault.
     unfinished: Vec<Unfinished>,
@@ -42,6 +44,9 @@ pub(crate) struct StateRow {
     accepted: Vec<FailureRow>,
     /// Deletions that are not made before somebody confirms them.
     held_back: Vec<String>,
+    /// Deletions in the vault that are not made before somebody confirms them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    held_back_in_vault: Vec<String>,
     /// When a pull last found the destination up to date, or made it so.
     #[serde(serialize_with = "time_or_null")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
@@ -95,8 +100,10 @@ impl StateRow {
         let folder = Path::new(&summary.identity.destination);
         let present = folder.is_absolute().then(|| folder.is_dir());
         let at_work = (may_be && state.is_at_work()).then(|| AtWork { owner: holder(folder), until: None });
+        let direction = direction(state.load().await?.direction);
         let row = StateRow {
             present,
+            direction,
             last_check: state.last_check().await?,
             unfinished: Unfinished::of(state).await?,
             at_work,
@@ -118,7 +125,9 @@ impl StateRow {
             // Nothing depends on it.
             StoredProgress::Missing | StoredProgress::Unreadable { .. } => None,
         };
+        let direction = direction(state.load().await?.direction);
         let row = StateRow {
+            direction,
             invocations: progress.as_ref().map(|record| record.invocations),
             last_run: progress.map(|record| record.last_run()),
             last_check: state.last_check().await?,
@@ -140,6 +149,9 @@ impl StateRow {
                 }
                 DeferredCause::Acknowledged { reason } => {
                     self.accepted.push(FailureRow::new(deferred, reason, redactor));
+                }
+                DeferredCause::HeldBack { confirmed: None } if deferred.key.is_outgoing() => {
+                    self.held_back_in_vault.push(deferred.key.shown().to_owned());
                 }
                 DeferredCause::HeldBack { confirmed: None } => {
                     self.held_back.push(deferred.key.shown().to_owned());
@@ -164,6 +176,7 @@ impl StateRow {
             vault_id: key.vault_id.to_string(),
             vault: summary.vault_name.clone(),
             encryption: None,
+            direction: direction(Direction::Pull),
             version: summary.version,
             unfinished: Vec::new(),
             files: summary.files,
@@ -173,6 +186,7 @@ impl StateRow {
             failures: Vec::new(),
             accepted: Vec::new(),
             held_back: Vec::new(),
+            held_back_in_vault: Vec::new(),
             last_check: None,
             last_change: summary.committed,
             last_run: None,
@@ -197,6 +211,7 @@ impl StateRow {
             self.destination.clone(),
             format!("  vault      {:?} ({})", self.vault, self.vault_id),
             format!("  encryption {}", self.encryption.map_or("unknown", VaultKind::as_str)),
+            format!("  direction  {}", self.direction_for_people()),
             format!(
                 "  contents   {} ({}), {}",
                 human::files(self.files),
@@ -220,6 +235,14 @@ impl StateRow {
         }
         self.describe_failures(&mut lines);
         lines.join("\n")
+    }
+
+    fn direction_for_people(&self) -> &'static str {
+        match self.direction {
+            "push" => "from here to the vault",
+            "both" => "both ways",
+            _ => "from the vault to here",
+        }
     }
 
     fn describe_run(&self, run: &LastRun, lines: &mut Vec<String>) {
@@ -286,12 +309,17 @@ impl StateRow {
         };
         describe(&self.failures, "failed", ", tried again by the next pull");
         describe(&self.accepted, "accepted", " that cannot be had here");
-        if !self.held_back.is_empty() {
-            let count = human::counted(self.held_back.len() as u64, "deletion", "deletions");
+        let mut describe_held_back = |paths: &[String], side: &str| {
+            if paths.is_empty() {
+                return;
+            }
+            let count = human::counted(paths.len() as u64, "deletion", "deletions");
             let command = shell::command("confirm", &[&self.destination], &[]);
-            lines.push(format!("  held back  {count}; `{command}` lets them go:"));
-            lines.extend(self.held_back.iter().map(|path| format!("    {}", shown_name(path))));
-        }
+            lines.push(format!("  held back  {count}{side}; `{command}` lets them go:"));
+            lines.extend(paths.iter().map(|path| format!("    {}", shown_name(path))));
+        };
+        describe_held_back(&self.held_back, "");
+        describe_held_back(&self.held_back_in_vault, " in the vault");
     }
 }
 
@@ -303,6 +331,7 @@ impl From<StateSummary> for StateRow {
             vault_id: summary.identity.vault_id.to_string(),
             vault: summary.identity.vault_name,
             encryption: None,
+            direction: direction(Direction::Pull),
             version: summary.version,
             unfinished: Vec::new(),
             files: summary.files,
@@ -312,6 +341,7 @@ impl From<StateSummary> for StateRow {
             failures: Vec::new(),
             accepted: Vec::new(),
             held_back: Vec::new(),
+            held_back_in_vault: Vec::new(),
             last_check: None,
             last_change: Some(summary.committed),
             last_run: None,
@@ -344,6 +374,15 @@ impl AtWork {
             format!(", until {} unless it goes on", human::time(until.as_millisecond()))
         });
         format!("  at work    {owner}{until}")
+    }
+}
+
+/// A direction for scripts.
+fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Pull => "pull",
+        Direction::Push => "push",
+        Direction::Both => "both",
     }
 }
 

@@ -30,7 +30,7 @@ fn a_vault_that_was_emptied_is_told_of_and_empties_nothing_until_that_is_confirm
         pulled.stderr
     );
     assert!(
-        pulled.stderr.contains("`obsync confirm notes` lets the next pull delete them"),
+        pulled.stderr.contains("`obsync confirm notes` lets the next run delete them"),
         "{}",
         pulled.stderr
     );

@@ -40,6 +40,7 @@ fn the_status_of_every_destination_is_shown_without_a_connection() {
     [DIR]/elsewhere
       vault      "Notes" ([ID of Notes])
       encryption standard
+      direction  from the vault to here
       contents   3 files (40 bytes), 2 folders
       version    5
       checked    [DATE] [TIME]
@@ -47,6 +48,7 @@ fn the_status_of_every_destination_is_shown_without_a_connection() {
     [DIR]/notes
       vault      "Notes" ([ID of Notes])
       encryption standard
+      direction  from the vault to here
       contents   2 files (20 bytes), 2 folders
       version    5
       checked    [DATE] [TIME]

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod around;
 mod bad_input;
 mod bad_server;
 mod certificates;
@@ -13,12 +14,14 @@ mod deletions;
 mod destinations;
 mod disks;
 mod fixtures;
+mod health;
 mod help;
 mod json;
 mod kept_keys;
 mod kill;
 #[cfg(target_os = "linux")]
 mod locks;
+mod monitor;
 mod networks;
 mod noop;
 mod others;

@@ -188,6 +188,21 @@ fn a_login_asks_for_what_is_missing() {
 }
 
 #[test]
+fn the_password_of_a_new_vault_is_asked_for_until_it_was_typed_twice() {
+    let world = World::new();
+    let mut terminal = Terminal::run(&world, &["create", "Journal"], &CREDENTIALS);
+    for (again, told) in [("other", "These are two different ones."), (VAULT_PASSWORD, "is made")] {
+        terminal.expect_secretly("Password for the vault \"Journal\": ");
+        terminal.press(&format!("{VAULT_PASSWORD}\n"));
+        terminal.expect_secretly("The same again: ");
+        terminal.press(&format!("{again}\n"));
+        terminal.expect(told);
+    }
+    assert_eq!(terminal.end().0, Some(0));
+    world.must(&["pull", "Journal", "notes"]);
+}
+
+#[test]
 fn a_login_asks_for_a_code_again_when_it_was_wrong() {
     let world = World::without_account(|builder| {
         builder.user_with_totp(EMAIL, PASSWORD, "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")

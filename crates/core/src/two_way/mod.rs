@@ -143,6 +143,7 @@ impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
         run.settle_intents(report).await?;
+        self.note_direction().await?;
         if self.is_full {
             self.list_all_again().await?;
         }
@@ -184,6 +185,17 @@ impl TwoWay<'_, '_> {
         }
         run.warn("the vault kept changing while this ran; the next run goes on".to_owned(), report);
         Ok(())
+    }
+
+    /// Notes which way the destination is synced from now on.
+    async fn note_direction(&self) -> Result<(), PullError> {
+        let (known, direction) = (self.run.state.load().await?, self.run.direction);
+        if known.direction == direction || self.run.options.dry_run {
+            return Ok(());
+        }
+        let intents = self.run.state.intents().await?;
+        let state = VaultState { direction, ..known };
+        Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
     }
 
     /// Forgets up to where the vault is known, so that all of it is listed and compared again.

@@ -152,6 +152,19 @@ fn a_bucket_whose_state_was_forgotten_is_adopted() {
 }
 
 #[test]
+fn a_bucket_that_was_parted_from_its_vault_has_its_files_and_no_marker() {
+    let place = pulled();
+    let marker = format!("{PREFIX}/.obsync/id");
+    let files = place.cloud.s3().files(BUCKET, PREFIX).len();
+    assert!(place.cloud.s3().object(BUCKET, &marker).is_some());
+    place.must(&["unlink", DEST, "--yes"]);
+    assert!(place.cloud.s3().object(BUCKET, &marker).is_none());
+    assert_eq!(place.cloud.s3().files(BUCKET, PREFIX).len(), files);
+    place.run(&["status", DEST]).expect(4);
+    assert_eq!(place.pull(&[])["adopted"]["files"], 3);
+}
+
+#[test]
 fn status_lists_folders_and_buckets() {
     let place = pulled();
     place.must(&["pull", "Notes", "notes"]);

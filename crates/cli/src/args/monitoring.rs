@@ -1,0 +1,65 @@
+//! The part of the command line that is about telling others how runs end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use url::Url;
+
+/// Who is told how runs end.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Monitoring")]
+pub(crate) struct Monitoring {
+    /// Tell a monitor when a run starts and how it ends, by the protocol of healthchecks.io; the end comes with the report,
+    /// which can name notes. A ping that fails is no failure of the run
+    #[arg(long, value_name = "URL", env = "OBSYNC_PING_URL", hide_env_values = true, value_parser = ping_url)]
+    ping: Option<PingUrl>,
+    /// Write how the run ended to this file, for Prometheus: give it a name that ends in .prom, in the folder that node
+    /// exporter's textfile collector reads
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
+    /// Answer /healthz, /readyz and /metrics at this address (such as 127.0.0.1:9187). Whoever reaches it can read the names
+    /// of vault and folder
+    #[arg(long, value_name = "ADDRESS", requires = "follow")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Monitoring {
+    /// Where pings go.
+    pub(crate) fn ping(&self) -> Option<&Url> {
+        self.ping.as_ref().and_then(|PingUrl(url)| url.as_ref())
+    }
+}
+
+/// Where pings go, if anywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PingUrl(Option<Url>);
+
+/// An address of a check. An empty variable counts as unset.
+fn ping_url(text: &str) -> Result<PingUrl, String> {
+    if text.is_empty() {
+        return Ok(PingUrl(None));
+    }
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("it is an address that begins with https://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a user's name or password in it would not be sent; leave them out".to_owned());
+    }
+    Ok(PingUrl(Some(url)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_goes_to_an_address_of_the_web() {
+        assert_eq!(ping_url(""), Ok(PingUrl(None)));
+        assert!(ping_url("https://hc-ping.com/5e1f").is_ok());
+        for wrong in ["hc-ping.com/5e1f", "file:///etc/passwd", "https://me:secret@hc-ping.com/x"] {
+            assert!(ping_url(wrong).is_err(), "{wrong}");
+        }
+    }
+}

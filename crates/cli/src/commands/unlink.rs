@@ -1,0 +1,44 @@
+//! `obsync unlink`: parts a destination from its vault.
+
+use obsync_bucket::BucketOptions;
+use obsync_core::MarkerFound;
+
+use crate::args::Unlink;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::target::known::Known;
+use crate::ui::ask;
+
+pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Failed> {
+    let destination = &options.destination;
+    let known = Known::of(destination, &options.state.place, context).await?;
+    let found = known.found_there().await;
+    if !options.yes {
+        if !ask::can_ask() {
+            let message =
+                format!("there is nobody to ask whether to part {destination} from its vault; give --yes");
+            return Err(Failed::new(Exit::Usage, message));
+        }
+        if !ask::yes(&format!("Part {destination} from its vault? No note is touched.")).await? {
+            context.say("Nothing was done.")?;
+            return Ok(Exit::Done);
+        }
+    }
+    // Locked to the end, so that no run begins meanwhile.
+    let store = known.store(BucketOptions::default(), false, false, context).await?;
+    let states = match found {
+        // The state was lost or reset; the marker is all that is left.
+        Err(failed) if failed.exit == Exit::NotFound => match store.identify(None).await? {
+            MarkerFound::Absent => return Err(failed),
+            _ => Vec::new(),
+        },
+        found => found?,
+    };
+    // The marker last: as long as it is there, the command can be run again.
+    for state in &states {
+        context.unless_stopped(known.forget(state).await)?;
+    }
+    store.unmark().await?;
+    context.say(&format!("{destination} is parted from its vault; no note was touched, here or there."))?;
+    Ok(Exit::Done)
+}

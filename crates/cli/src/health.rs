@@ -1,0 +1,399 @@
+//! Tells others how runs and followers are: a monitor by pings, Prometheus by a file or over HTTP, systemd by `sd_notify`.
+//!
+//! Nothing here fails a run once it has begun. A follower feeds it as an [`Observer`], other runs by their report.
+
+mod metrics;
+mod ping;
+mod readiness;
+mod server;
+mod service_manager;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use jiff::Timestamp;
+use obsync_core::{Following, Observer, Outcome, Phase, Progress, Report};
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::args::Pull;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::target::known::Known;
+use crate::target::state_place::StatePlace;
+use crate::ui::console::Console;
+use crate::ui::{pull_report, shell};
+use metrics::{Labels, Metrics, MetricsFile};
+use ping::{Ping, Signal};
+use readiness::Readiness;
+use server::Answer;
+use service_manager::ServiceManager;
+
+/// Pings of a follower for the same news are this far apart.
+const PING_EVERY: Duration = Duration::from_secs(60);
+/// A follower that cannot reach the service for this long is a failure for the monitor.
+const OUTAGE: Duration = Duration::from_secs(300);
+/// How long the last pings may take.
+const LAST_PINGS: Duration = Duration::from_secs(40);
+/// The same where the program is to end.
+const LAST_PINGS_STOPPED: Duration = Duration::from_millis(700);
+
+/// How a run, or a follower, is.
+pub(crate) struct Health {
+    console: Arc<Console>,
+    stop: CancellationToken,
+    /// What lets held-back deletions go.
+    confirm: String,
+    metrics: Metrics,
+    file: Option<MetricsFile>,
+    /// Whether somebody reads the metrics.
+    is_measured: bool,
+    /// Wakes the task that writes the file.
+    changed: Arc<Notify>,
+    ping: Option<Ping>,
+    told: Mutex<Told>,
+    follower: Option<Follower>,
+    /// Held for its Drop: ends the tasks.
+    _tasks: DropGuard,
+}
+
+/// What only a follower has.
+#[derive(Debug)]
+struct Follower {
+    readiness: Readiness,
+    manager: ServiceManager,
+}
+
+/// What the monitor was told, or is to be.
+#[derive(Debug, Default)]
+struct Told {
+    /// The report of the last run.
+    report: Option<String>,
+    /// Whether the last ping of a follower was a success, and when it was sent.
+    last: Option<(bool, Instant)>,
+    /// Since when a follower cannot reach the service.
+    unreachable: Option<Instant>,
+}
+
+impl Health {
+    /// Begins to tell, before anything else is done. A dry run tells nobody.
+    ///
+    /// # Errors
+    /// When an address cannot be listened at, a file has no folder, or certificates cannot be used.
+    pub(crate) async fn begin(
+        options: &Pull,
+        command: &'static str,
+        context: &Context,
+    ) -> Result<Arc<Self>, Failed> {
+        let monitoring = &options.monitoring;
+        let file = monitoring.metrics_file.as_deref().filter(|_| !options.dry_run);
+        let file = file.map(MetricsFile::at).transpose()?;
+        let url = monitoring.ping().filter(|_| !options.dry_run);
+        let console = &context.console;
+        let ping = url.map(|url| Ping::to(url, context.network(), Arc::clone(console))).transpose()?;
+        let listener = match monitoring.listen {
+            Some(address) => Some(server::listen(address).await?),
+            None => None,
+        };
+        let destination = options.destination.to_string();
+        let labels = Labels { vault: options.vault.clone(), destination, command };
+        let tasks = CancellationToken::new();
+        let health = Arc::new(Health {
+            console: Arc::clone(console),
+            stop: context.stop.clone(),
+            confirm: confirm_command(options),
+            metrics: Metrics::new(labels, options.follow),
+            is_measured: file.is_some() || listener.is_some(),
+            file,
+            changed: Arc::default(),
+            ping,
+            told: Mutex::default(),
+            follower: options
+                .follow
+                .then(|| Follower { readiness: Readiness::new(), manager: ServiceManager::default() }),
+            _tasks: tasks.clone().drop_guard(),
+        });
+        health.ping(Signal::Start);
+        if let Some((listener, address)) = listener {
+            console.note(&format!("obsync: listening at http://{address}"));
+            let answering = Arc::downgrade(&health);
+            let answer = move |path: &str| match answering.upgrade() {
+                Some(health) => health.answer(path),
+                None => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "it ends\n"),
+            };
+            tokio::spawn(tasks.clone().run_until_cancelled_owned(server::serve(listener, answer)));
+        }
+        health.spawn_followers_tasks(&tasks);
+        Ok(health)
+    }
+
+    /// The tasks of a follower: the file is written whenever something changed, the watchdog fed as long as nothing hangs.
+    fn spawn_followers_tasks(self: &Arc<Self>, tasks: &CancellationToken) {
+        let Some(follower) = &self.follower else { return };
+        if self.file.is_some() {
+            let (health, changed) = (Arc::downgrade(self), Arc::clone(&self.changed));
+            tokio::spawn(tasks.clone().run_until_cancelled_owned(async move {
+                loop {
+                    changed.notified().await;
+                    let Some(health) = health.upgrade() else { return };
+                    health.write_file().await;
+                }
+            }));
+        }
+        if let Some(every) = follower.manager.watchdog() {
+            let health = Arc::downgrade(self);
+            tokio::spawn(tasks.clone().run_until_cancelled_owned(async move {
+                while let Some(health) = health.upgrade() {
+                    health.feed_watchdog();
+                    drop(health);
+                    tokio::time::sleep(every).await;
+                }
+            }));
+        }
+    }
+
+    fn feed_watchdog(&self) {
+        if let Some(Follower { readiness, manager }) = &self.follower
+            && readiness.is_alive(Instant::now())
+        {
+            manager.alive();
+        }
+    }
+
+    /// Takes in what earlier runs left of a destination, so that a run that fails does not hide it.
+    pub(crate) async fn remember(&self, known: &Known) {
+        if !self.is_measured {
+            return;
+        }
+        // The run itself says what is wrong with a state that cannot be read.
+        let Ok(state) = known.only_state().await else { return };
+        let state = state.store();
+        let (checked, loaded) = (state.last_check().await, state.load().await);
+        let mut values = self.metrics.values();
+        values.last_check = checked.ok().flatten();
+        values.version = loaded.ok().map(|state| state.version);
+    }
+
+    /// Progress that is counted as well as shown.
+    pub(crate) fn progress(self: &Arc<Self>, shown: Arc<dyn Progress>) -> Arc<dyn Progress> {
+        match self.is_measured {
+            true => Arc::new(Counted { shown, health: Arc::clone(self) }),
+            false => shown,
+        }
+    }
+
+    /// Takes in what a run did that is no follower's.
+    pub(crate) fn reported(&self, report: &Report) {
+        self.metrics.ran(report, Timestamp::now());
+        self.told().report = Some(self.text_of(report));
+    }
+
+    /// Tells how it ended, and waits for that for a while.
+    pub(crate) async fn end(&self, result: &Result<Exit, Failed>) {
+        if let Some(Follower { manager, .. }) = &self.follower {
+            manager.stopping();
+        }
+        let exit = match result {
+            Ok(exit) => *exit,
+            Err(failed) => failed.exit,
+        };
+        self.metrics.ended(exit, Timestamp::now());
+        self.write_file().await;
+        let report = self.told().report.take();
+        match result {
+            // It was told to end, which is no news for a monitor.
+            _ if self.follower.is_some() && self.stop.is_cancelled() => {}
+            Ok(exit) if metrics::is_success(*exit) => self.ping(Signal::Success(report.unwrap_or_default())),
+            Err(failed) if metrics::is_success(failed.exit) => {
+                self.ping(Signal::Success(failed.message.clone()));
+            }
+            Ok(exit) => self.ping(Signal::Failure(failure(*exit, &report.unwrap_or_default()))),
+            Err(failed) => self.ping(Signal::Failure(failure(failed.exit, &failed.message))),
+        }
+        if let Some(ping) = &self.ping {
+            let limit = match self.stop.is_cancelled() {
+                true if self.follower.is_some() => Duration::ZERO,
+                true => LAST_PINGS_STOPPED,
+                false => LAST_PINGS,
+            };
+            ping.finish(limit).await;
+        }
+    }
+
+    fn ping(&self, signal: Signal) {
+        if let Some(ping) = &self.ping {
+            ping.send(signal);
+        }
+    }
+
+    /// Pings for a follower, unless the monitor has just been told the same.
+    fn ping_for_follower(&self, is_success: bool, report: &str) {
+        {
+            let now = Instant::now();
+            let mut told = self.told();
+            if told.last.is_some_and(|(last, at)| last == is_success && now - at < PING_EVERY) {
+                return;
+            }
+            told.last = Some((is_success, now));
+        }
+        self.ping(match is_success {
+            true => Signal::Success(report.to_owned()),
+            false => Signal::Failure(report.to_owned()),
+        });
+    }
+
+    /// A report as a person reads it.
+    fn text_of(&self, report: &Report) -> String {
+        let parts = [
+            Some(pull_report::sentences(report)),
+            pull_report::failures(report),
+            pull_report::held_back(report, &self.confirm),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    async fn write_file(&self) {
+        let Some(file) = self.file.clone() else { return };
+        let text = self.metrics.text();
+        let written = tokio::task::spawn_blocking(move || file.write(&text)).await;
+        if let Ok(Err(failed)) = written {
+            self.console.warn(&failed.message);
+        }
+    }
+
+    /// The answer to a request for a path.
+    fn answer(&self, path: &str) -> Answer {
+        let Some(Follower { readiness, .. }) = &self.follower else {
+            return Answer::text(StatusCode::NOT_FOUND, "nothing is followed\n");
+        };
+        match path {
+            "/healthz" if readiness.is_alive(Instant::now()) => Answer::text(StatusCode::OK, "alive\n"),
+            "/healthz" => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "it hangs\n"),
+            "/readyz" => match readiness.missing() {
+                None => Answer::text(StatusCode::OK, "ready\n"),
+                Some(missing) => {
+                    let since = missing.since.strftime("%Y-%m-%dT%H:%M:%SZ");
+                    let body = format!("not ready since {since}: {}\n", missing.reason);
+                    Answer::text(StatusCode::SERVICE_UNAVAILABLE, body)
+                }
+            },
+            "/metrics" => Answer {
+                status: StatusCode::OK,
+                content_type: metrics::CONTENT_TYPE,
+                body: self.metrics.text(),
+            },
+            _ => Answer::text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+        }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        // Nothing that can panic runs under the lock.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// News of a follower.
+impl Observer for Health {
+    fn following(&self, following: &Following) {
+        let Some(Follower { readiness, manager }) = &self.follower else { return };
+        let reason = match following {
+            Following::Retrying { reason, .. } => self.console.printable(reason).replace('\n', " "),
+            Following::Running | Following::Waiting => String::new(),
+        };
+        readiness.following(following, &reason, (Instant::now(), Timestamp::now()));
+        match following {
+            Following::Running => manager.ready(),
+            Following::Waiting => {
+                self.told().unreachable = None;
+                manager.status("in step, waiting for changes");
+            }
+            Following::Retrying { .. } => {
+                let since = *self.told().unreachable.get_or_insert_with(Instant::now);
+                if since.elapsed() >= OUTAGE {
+                    self.ping_for_follower(false, &reason);
+                }
+            }
+        }
+        match readiness.missing() {
+            Some(missing) => {
+                let since = missing.since.strftime("%Y-%m-%d %H:%M:%S UTC");
+                manager.status(&format!("not ready since {since}: {}", missing.reason));
+            }
+            None if matches!(following, Following::Running) => manager.status("running"),
+            None => {}
+        }
+        if let Some(totals) = &mut self.metrics.values().totals {
+            totals.is_ready = readiness.missing().is_none();
+        }
+        if !matches!(following, Following::Running) {
+            self.changed.notify_one();
+        }
+    }
+
+    fn ran(&self, report: &Report) {
+        let exit = match report.outcome {
+            Outcome::Complete | Outcome::DryRun => Exit::Done,
+            Outcome::Failures => Exit::Failures,
+            Outcome::HeldBack => Exit::HeldBack,
+            Outcome::VaultOlder => Exit::VaultOlder,
+            // What cut it off is told with the next attempt.
+            Outcome::Interrupted => Exit::Unfinished,
+        };
+        self.metrics.ran(report, Timestamp::now());
+        self.metrics.ended(exit, Timestamp::now());
+        self.changed.notify_one();
+        if exit != Exit::Unfinished {
+            self.ping_for_follower(exit == Exit::Done, &self.text_of(report));
+        }
+    }
+}
+
+/// Counts what is shown.
+struct Counted {
+    shown: Arc<dyn Progress>,
+    health: Arc<Health>,
+}
+
+impl Progress for Counted {
+    fn phase(&self, phase: Phase) {
+        self.shown.phase(phase);
+    }
+
+    fn listed(&self, entries: u64) {
+        self.shown.listed(entries);
+    }
+
+    fn planned(&self, files: u64, bytes: u64) {
+        self.shown.planned(files, bytes);
+        self.health.metrics.planned(files);
+    }
+
+    fn received(&self, bytes: u64) {
+        self.shown.received(bytes);
+    }
+
+    fn placed(&self, bytes: u64) {
+        self.shown.placed(bytes);
+        self.health.metrics.placed();
+    }
+
+    fn notice(&self, text: &str) {
+        self.shown.notice(text);
+    }
+}
+
+/// A failure for the monitor.
+fn failure(exit: Exit, report: &str) -> String {
+    format!("exit status {}\n{report}", exit.code())
+}
+
+/// The command that lets held-back deletions go.
+fn confirm_command(options: &Pull) -> String {
+    let place = match &options.state.place {
+        StatePlace::Local => None,
+        table @ StatePlace::Table(_) => Some(table.to_string()),
+    };
+    let state: Vec<&str> = place.iter().flat_map(|table| ["--state", table.as_str()]).collect();
+    shell::command("confirm", &[&options.destination.to_string()], &state)
+}

@@ -1,0 +1,276 @@
+//! The numbers of a destination for Prometheus: served by a follower, or written to a file of node exporter's textfile
+//! collector.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use obsync_core::{Outcome, Report};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::exit::{Exit, Failed};
+
+/// The media type of the text.
+pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// The numbers, and how they are written.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    numbers: Arc<Numbers>,
+    registry: Registry,
+}
+
+/// What all have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Labels {
+    pub(super) vault: String,
+    pub(super) destination: String,
+    pub(super) command: &'static str,
+}
+
+#[derive(Debug, Default)]
+struct Numbers(Mutex<Values>);
+
+/// The values; those that are not known yet are left out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Values {
+    /// When the destination was last found in step with the vault, or brought so: milliseconds since the epoch.
+    pub(super) last_check: Option<i64>,
+    /// When the last run ended: milliseconds since the epoch.
+    last_run: Option<i64>,
+    exit: Option<Exit>,
+    /// Seconds.
+    duration: Option<f64>,
+    pub(super) version: Option<u64>,
+    pending: u64,
+    failures: Option<u64>,
+    held_back: Option<u64>,
+    received: Option<u64>,
+    sent: Option<u64>,
+    /// Of a follower, since it began.
+    pub(super) totals: Option<Totals>,
+}
+
+/// What a follower counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Totals {
+    runs: u64,
+    received: u64,
+    sent: u64,
+    pub(super) is_ready: bool,
+}
+
+impl Metrics {
+    pub(super) fn new(labels: Labels, follows: bool) -> Self {
+        let values = Values { totals: follows.then(Totals::default), ..Values::default() };
+        let numbers = Arc::new(Numbers(Mutex::new(values)));
+        let labels = [
+            ("vault", Cow::Owned(labels.vault)),
+            ("destination", Cow::Owned(labels.destination)),
+            ("command", Cow::Borrowed(labels.command)),
+        ];
+        let labels = labels.into_iter().map(|(name, value)| (Cow::Borrowed(name), value));
+        let mut registry = Registry::with_prefix_and_labels("obsync", labels);
+        registry.register_collector(Box::new(Arc::clone(&numbers)));
+        Metrics { numbers, registry }
+    }
+
+    /// The values, to be changed.
+    pub(super) fn values(&self) -> MutexGuard<'_, Values> {
+        self.numbers.lock()
+    }
+
+    /// Takes in what a run did.
+    pub(super) fn ran(&self, report: &Report, now: Timestamp) {
+        let mut values = self.values();
+        let (received, sent) = (report.bytes_received, report.pushed.bytes);
+        if report.outcome == Outcome::Complete {
+            values.last_check = Some(now.as_millisecond());
+        }
+        values.last_run = Some(now.as_millisecond());
+        values.duration = Some(report.duration_ms as f64 / 1000.0);
+        values.version = Some(report.version);
+        values.failures = Some(report.failed());
+        values.held_back = Some(report.held_back());
+        (values.received, values.sent) = (Some(received), Some(sent));
+        if report.outcome != Outcome::Interrupted {
+            values.pending = 0;
+        }
+        if let Some(totals) = &mut values.totals {
+            totals.runs += 1;
+            totals.received = totals.received.saturating_add(received);
+            totals.sent = totals.sent.saturating_add(sent);
+        }
+    }
+
+    /// Takes in how a run ended.
+    pub(super) fn ended(&self, exit: Exit, now: Timestamp) {
+        let mut values = self.values();
+        values.last_run = Some(now.as_millisecond());
+        values.exit = Some(exit);
+    }
+
+    /// So many files are to be brought or sent.
+    pub(super) fn planned(&self, files: u64) {
+        self.values().pending = files;
+    }
+
+    /// One of them is in place.
+    pub(super) fn placed(&self) {
+        let mut values = self.values();
+        values.pending = values.pending.saturating_sub(1);
+    }
+
+    /// All of them in the text format of Prometheus.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        // A string takes everything.
+        let _ = prometheus_text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Numbers {
+    fn lock(&self) -> MutexGuard<'_, Values> {
+        // Nothing that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Numbers {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let values = self.lock().clone();
+        let mut writer = Writer(encoder);
+        writer.run(&values)?;
+        writer.state(&values)?;
+        values.totals.as_ref().map_or(Ok(()), |totals| writer.totals(totals))
+    }
+}
+
+/// Writes one metric after the other.
+struct Writer<'a>(DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    /// How the last run ended.
+    fn run(&mut self, values: &Values) -> fmt::Result {
+        self.time("last_run_timestamp_seconds", "When the last run ended", values.last_run)?;
+        let success = values.exit.map(|exit| if is_success(exit) { 1.0 } else { 0.0 });
+        self.gauge("last_run_success", "Whether the last run did all of its work", success)?;
+        let code = values.exit.map(|exit| f64::from(exit.code()));
+        self.gauge("last_run_exit_status", "Exit status, as obsync --help has it", code)?;
+        self.gauge("last_run_duration_seconds", "How long the last run took", values.duration)?;
+        let received = values.received.map(float);
+        self.gauge("last_run_received_bytes", "Content that the last run got from the service", received)?;
+        self.gauge(
+            "last_run_sent_bytes",
+            "Content that the last run sent to the vault",
+            values.sent.map(float),
+        )
+    }
+
+    /// What is known of the destination.
+    fn state(&mut self, values: &Values) -> fmt::Result {
+        let help = "When the destination was last found in step with the vault, or brought so";
+        self.time("last_check_timestamp_seconds", help, values.last_check)?;
+        if values.totals.is_some() {
+            let age = |checked: i64| (Timestamp::now().as_millisecond() - checked).max(0) as f64 / 1000.0;
+            self.gauge("last_check_age_seconds", "How long ago that was", values.last_check.map(age))?;
+        }
+        let version = values.version.map(float);
+        self.gauge("vault_version", "The vault's version that the destination is complete up to", version)?;
+        let pending = Some(float(values.pending));
+        self.gauge(
+            "pending_files",
+            "Files that the run at work, or cut off, has yet to bring or send",
+            pending,
+        )?;
+        self.gauge("failed_changes", "Changes that could not be applied", values.failures.map(float))?;
+        let held_back = values.held_back.map(float);
+        self.gauge("held_back_deletions", "Deletions that wait for obsync confirm", held_back)
+    }
+
+    fn totals(&mut self, totals: &Totals) -> fmt::Result {
+        let ready = Some(if totals.is_ready { 1.0 } else { 0.0 });
+        self.gauge("ready", "Whether the follower is connected and in step", ready)?;
+        self.counter("runs", "Runs since the follower began", totals.runs)?;
+        self.counter("received_bytes", "Content from the service since the follower began", totals.received)?;
+        self.counter("sent_bytes", "Content sent to the vault since the follower began", totals.sent)
+    }
+
+    fn time(&mut self, name: &str, help: &str, milliseconds: Option<i64>) -> fmt::Result {
+        self.gauge(name, help, milliseconds.map(|milliseconds| milliseconds as f64 / 1000.0))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+        let Some(value) = value else { return Ok(()) };
+        let gauge = ConstGauge::new(value);
+        gauge.encode(self.0.encode_descriptor(name, help, None, gauge.metric_type())?)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let counter = ConstCounter::new(value);
+        counter.encode(self.0.encode_descriptor(name, help, None, counter.metric_type())?)
+    }
+}
+
+/// Exact up to 2^53, which no count here reaches.
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// Whether a monitor has nothing to complain about. That another obsync is at work is no failure: it does this run's work.
+pub(super) fn is_success(exit: Exit) -> bool {
+    matches!(exit, Exit::Done | Exit::AlreadyRunning)
+}
+
+/// A file that node exporter's textfile collector reads.
+#[derive(Clone, Debug)]
+pub(super) struct MetricsFile(PathBuf);
+
+impl MetricsFile {
+    /// A file in this place.
+    ///
+    /// # Errors
+    /// When its folder is not there.
+    pub(super) fn at(path: &Path) -> Result<Self, Failed> {
+        let file = MetricsFile(path.to_owned());
+        match file.folder().is_dir() {
+            true => Ok(file),
+            false => {
+                let message = format!("--metrics-file: there is no folder {}", file.folder().display());
+                Err(Failed::new(Exit::Usage, message))
+            }
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        match self.0.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        }
+    }
+
+    /// Puts the text in place of the one before it, so that a reader sees either. It is read by another user.
+    pub(super) fn write(&self, text: &str) -> Result<(), Failed> {
+        let write = || {
+            let mut file = tempfile::Builder::new()
+                .prefix(".obsync-metrics-")
+                .permissions(std::fs::Permissions::from_mode(0o644))
+                .tempfile_in(self.folder())?;
+            file.write_all(text.as_bytes())?;
+            file.persist(&self.0).map_err(|error| error.error)
+        };
+        match write() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failed::cannot(format_args!("write {}", self.0.display()), &error)),
+        }
+    }
+}

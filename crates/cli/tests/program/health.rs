@@ -1,0 +1,216 @@
+//! Who is told how runs and followers are: a monitor, Prometheus, systemd.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+
+use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
+use obsync_testkit::{Server, VaultSpec};
+
+use crate::monitor::{Follower, Monitor, is_silent};
+use crate::world::{World, put, ran};
+
+const NOON: i64 = 1_767_268_800_000;
+
+fn furnished() -> World {
+    let world = World::new();
+    world.vault("Notes").write("Welcome.md", "# Welcome", NOON).unwrap();
+    world
+}
+
+/// The value of a metric in Prometheus's text.
+#[track_caller]
+fn metric(text: &str, name: &str) -> f64 {
+    let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")));
+    let value = line.and_then(|line| line.rsplit(' ').next()).unwrap_or_else(|| panic!("no {name}: {text}"));
+    value.parse().unwrap()
+}
+
+/// Ends the server; nobody listens at its address any more.
+fn end_server(world: &mut World) {
+    let stand_in = world.runtime.block_on(Server::builder().start()).unwrap();
+    let server = std::mem::replace(&mut world.server, stand_in);
+    world.runtime.block_on(server.shutdown());
+}
+
+#[test]
+fn a_run_pings_its_start_and_its_success_with_one_id_and_the_report() {
+    let world = furnished();
+    for (command, said) in [("pull", "Pulled 1 file"), ("sync", "is up to date"), ("push", "is up to date")] {
+        let monitor = Monitor::answering(200);
+        world.must(&[command, "Notes", "notes", "--ping", &monitor.url()]);
+        let (start, success) = (monitor.next(), monitor.next());
+        let run = start.path.strip_prefix("/check-5e1f/start?rid=").unwrap();
+        assert_eq!((run.len(), start.body.as_str()), (36, ""));
+        assert_eq!((success.method.as_str(), &success.path), ("POST", &format!("/check-5e1f?rid={run}")));
+        assert!(success.body.contains(said), "{command}: {}", success.body);
+        assert!(monitor.rest().is_empty());
+    }
+}
+
+#[test]
+fn a_failure_is_pinged_with_its_reason_and_without_secrets() {
+    let password = "a-passphrase-of-25-bytes!";
+    let world = World::with(|builder| builder.vault(VaultSpec::end_to_end("Private", password)));
+    let monitor = Monitor::answering(200);
+    let url = monitor.url();
+    world.run(&["pull", "Nowhere", "notes", "--ping", &url]).expect(4);
+    monitor.next();
+    let failure = monitor.next();
+    assert!(failure.path.starts_with("/check-5e1f/fail?rid="), "{failure:?}");
+    assert!(failure.body.starts_with("exit status 4\nthere is no vault \"Nowhere\""), "{failure:?}");
+
+    // A note is named like the password of the vault.
+    let name = format!("{password}.md");
+    world.vault("Private").write(&name, "of the vault", NOON).unwrap();
+    put(&world.path("notes").join(&name), "of the folder");
+    let mut pull = world.command(&["pull", "Private", "notes"]);
+    ran(pull.env("OBSYNC_PING_URL", &url).env("OBSYNC_VAULT_PASSWORD", password)).expect(0);
+    let (_, success) = (monitor.next(), monitor.next());
+    assert!(success.body.contains("In the way of a file of the vault"), "{success:?}");
+    assert!(success.body.contains("[secret].md") && !success.body.contains(password), "{success:?}");
+}
+
+#[test]
+fn a_monitor_that_is_away_or_refuses_fails_no_run_and_its_address_stays_secret() {
+    let world = furnished();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = Monitor::answering(404);
+    for (url, reason) in [(format!("http://{free}/check-5e1f"), ""), (refusing.url(), "it answered 404")] {
+        let told = world.must(&["pull", "Notes", "notes", "--ping", &url]).stderr;
+        let warning = format!("the ping of 127.0.0.1 did not arrive: {reason}");
+        assert_eq!(told.matches(&warning).count(), 1, "{told}");
+        assert!(!told.contains("5e1f"), "{told}");
+    }
+}
+
+#[test]
+fn pings_go_through_the_proxy_and_trust_the_certificates_of_the_user() {
+    let world = furnished();
+    let monitor = Monitor::answering(200);
+    let authority = Authority::new().unwrap();
+    let config = authority.server(&["monitor.example"], Flaw::None).unwrap();
+    let front = world.runtime.block_on(TlsFront::on(IpAddr::V4(Ipv4Addr::LOCALHOST), config)).unwrap();
+    front.lead_to(monitor.address);
+    let rules = ProxyRules { server: front.address(), password: None, status: None };
+    let proxy = world.runtime.block_on(ConnectProxy::start(rules)).unwrap();
+    fs::write(world.path("ca.pem"), authority.pem()).unwrap();
+    let pull = ["pull", "Notes", "notes", "--ping", "https://monitor.example/check-5e1f"];
+    let command = || {
+        let mut command = world.command(&pull);
+        command.env("HTTPS_PROXY", format!("http://{}", proxy.address()));
+        command
+    };
+    let told = ran(&mut command()).expect(0).stderr;
+    assert!(told.contains("the ping of monitor.example did not arrive"), "{told}");
+    assert!(monitor.rest().is_empty());
+    let told = ran(command().arg("--ca-file").arg(world.path("ca.pem"))).expect(0).stderr;
+    assert!(!told.contains("warning"), "{told}");
+    assert_eq!(monitor.rest().len(), 2);
+    assert!(proxy.asked().iter().all(|asked| asked.contains("monitor.example:443")), "{:?}", proxy.asked());
+}
+
+#[test]
+fn a_file_for_node_exporter_says_how_the_last_run_ended_and_when_one_last_succeeded() {
+    let mut world = furnished();
+    let pull = ["pull", "Notes", "notes", "--metrics-file", "obsync.prom"];
+    world.must(&pull);
+    let file = world.path("obsync.prom");
+    let text = fs::read_to_string(&file).unwrap();
+    let labels = r#"{vault="Notes",destination="notes",command="pull"}"#;
+    assert!(text.contains(&format!("\nobsync_last_run_success{labels} 1")), "{text}");
+    assert_eq!(metric(&text, "obsync_vault_version"), 1.0);
+    assert!(metric(&text, "obsync_last_run_received_bytes") > 9.0);
+    for name in ["obsync_pending_files", "obsync_failed_changes", "obsync_held_back_deletions"] {
+        assert_eq!(metric(&text, name), 0.0, "{name}");
+    }
+    assert!(metric(&text, "obsync_last_run_duration_seconds") > 0.0);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+    let checked = metric(&text, "obsync_last_check_timestamp_seconds");
+
+    end_server(&mut world);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut failing = world.command(&pull);
+    ran(failing.env("OBSYNC_API_URL", format!("http://{free}")).args(["--timeout", "1"])).expect(8);
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(metric(&text, "obsync_last_run_success"), 0.0);
+    assert_eq!(metric(&text, "obsync_last_run_exit_status"), 8.0);
+    let kept = metric(&text, "obsync_last_check_timestamp_seconds");
+    assert!((kept - checked).abs() < 60.0 && kept <= metric(&text, "obsync_last_run_timestamp_seconds"));
+    let names: Vec<_> =
+        fs::read_dir(world.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().contains("metrics-")), "{names:?}");
+}
+
+#[test]
+fn a_dry_run_tells_nobody() {
+    let world = furnished();
+    let monitor = Monitor::answering(200);
+    let (url, file) = (monitor.url(), "obsync.prom");
+    world.must(&["pull", "Notes", "notes", "--dry-run", "--ping", &url, "--metrics-file", file]);
+    assert!(is_silent(&monitor) && !world.path(file).exists());
+}
+
+#[test]
+fn what_cannot_be_told_to_anybody_is_refused_before_anything_is_done() {
+    let world = furnished();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (options, code) in [
+        (["--listen", "127.0.0.1:0", "-q"].as_slice(), 2),
+        (&["--follow", "--listen", &address], 1),
+        (&["--metrics-file", "nowhere/obsync.prom"], 2),
+        (&["--ping", "ftp://monitor.example/x"], 2),
+    ] {
+        let args: Vec<&str> = ["pull", "Notes", "notes"].iter().chain(options).copied().collect();
+        world.run(&args).expect(code);
+    }
+    assert_eq!(world.server.stats().rest_requests, 0);
+    assert!(!world.path("notes").exists());
+}
+
+#[test]
+fn a_follower_is_ready_when_it_is_in_step_and_alive_but_not_ready_while_the_service_is_away() {
+    let mut world = furnished();
+    let monitor = Monitor::answering(200);
+    let url = monitor.url();
+    let args = ["pull", "Notes", "notes", "--ping", &url, "--metrics-file", "obsync.prom"];
+    let follower = Follower::start(&world, &args, &[]);
+    assert_eq!(follower.until("/readyz", 200), "ready\n");
+    assert_eq!(world.files("notes").len(), 1);
+    let text = follower.until("/metrics", 200);
+    assert_eq!(metric(&text, "obsync_ready"), 1.0);
+    assert!(metric(&text, "obsync_last_check_age_seconds") < 60.0);
+    assert!(metric(&text, "obsync_runs_total") >= 1.0);
+    assert_eq!(follower.get("/other").0, 404);
+    let (start, success) = (monitor.next(), monitor.next());
+    assert!(start.path.contains("/start?") && success.path.starts_with("/check-5e1f?"), "{success:?}");
+    assert!(success.body.contains("Pulled 1 file"), "{success:?}");
+
+    end_server(&mut world);
+    let missing = follower.until("/readyz", 503);
+    assert!(missing.starts_with("not ready since 20"), "{missing}");
+    assert_eq!(follower.get("/healthz"), (200, "alive\n".to_owned()));
+    assert_eq!(metric(&follower.until("/metrics", 200), "obsync_ready"), 0.0);
+    follower.stop();
+    assert!(fs::read_to_string(world.path("obsync.prom")).unwrap().contains("obsync_ready{"));
+    assert!(monitor.rest().is_empty(), "a short outage is no failure");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_follower_tells_systemd_that_it_began_what_it_does_and_that_it_is_alive() {
+    use crate::monitor::until_said;
+    let world = furnished();
+    let socket = world.path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let environment = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
+    let follower = Follower::start(&world, &["pull", "Notes", "notes"], &environment);
+    let begun = until_said(&manager, "READY=1");
+    assert!(begun.iter().all(|text| !text.contains("in step")), "{begun:?}");
+    until_said(&manager, "STATUS=in step, waiting for changes");
+    until_said(&manager, "WATCHDOG=1");
+    until_said(&manager, "WATCHDOG=1");
+    assert_eq!(follower.stop().0, 0);
+    until_said(&manager, "STOPPING=1");
+}
