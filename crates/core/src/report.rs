@@ -10,7 +10,7 @@ use crate::entry::EntryKind;
 use crate::identity::Doubt;
 use crate::ledger::Accepted;
 use crate::listing::Listing;
-use crate::model::{Deferred, DeferredCause, DeferredKey};
+use crate::model::{Deferred, DeferredCause, DeferredKey, Direction};
 use crate::schedule::Schedule;
 use crate::two_way::Outgoing;
 
@@ -160,6 +160,8 @@ pub struct Report {
     pub vault: String,
     /// Where it was pulled to.
     pub destination: String,
+    /// Which way they were synced.
+    pub direction: Direction,
     /// The vault's version that the destination is complete up to (its watermark).
     pub version: u64,
     /// The watermark before this pull.
@@ -301,6 +303,7 @@ impl Report {
             vault_id: vault.id.clone(),
             vault: vault.name.clone(),
             destination,
+            direction: Direction::Pull,
             version,
             previous_version: version,
             older_vault: None,

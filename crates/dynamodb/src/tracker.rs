@@ -429,6 +429,8 @@ mod tests {
             assert_eq!(tracker.hurdle(Duration::ZERO), alone);
             tracker.receiving(Uid(7), 1 << 20, 100 << 20);
             tracker.receiving(Uid(8), 10, 100);
+            // Most of the time that it had.
+            std::thread::sleep(Duration::from_millis(20));
             let record = tracker.record(ProgressStatus::Interrupted, 0, None);
             assert_eq!(record.hurdle.map(|slow| (slow.uid, slow.tries)), Some((7, tries)));
             let hurdle = Some(SlowFile { uid: 7, tries, seconds: 900 });

@@ -50,7 +50,7 @@ pub(crate) const OPTIONS: &str = "options";
 const ENVIRONMENT: &str = "\
 Sign-in (each of these five can be in a file: its name with _FILE):
   OBSIDIAN_EMAIL, OBSIDIAN_PASSWORD   sign in without being asked
-  OBSIDIAN_TOTP_SECRET                base32 secret from which codes are computed
+  OBSIDIAN_TOTP_SECRET                base32 secret that makes the codes
   OBSIDIAN_AUTH_TOKEN                 a token, instead of signing in
   OBSYNC_VAULT_PASSWORD               password of an end-to-end encrypted vault
 
@@ -103,7 +103,7 @@ Every command ends with one of these:
   6  interrupted or cut off midway; the next run goes on where this one stopped
   7  another obsync is working on the destination
   8  the service was not reached, or may not be talked to; nothing was done
-  9  finished, but for deletions that are too many: `obsync confirm` lets them go
+  9  finished, but for too many deletions: `obsync confirm` lets them go
  10  the last successful pull is too old (status --max-age)
  11  the vault on the server is older than the destination; nothing was removed
 

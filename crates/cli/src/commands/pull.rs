@@ -8,8 +8,9 @@ use obsync_client::FetchOptions;
 use obsync_core::pin::VaultKind;
 use obsync_core::quiet::QuietRule;
 use obsync_core::{
-    Doubt, FollowOptions, FollowWay, Mode, Outcome, Problem, ProblemCode, Progress, PullError, PullOptions,
-    PullSource, Report, StateStore, StoreError, SyncDirection, SyncOptions, Watch, follow, pull, sync,
+    Direction, Doubt, FollowOptions, FollowWay, Mode, NoProgress, Outcome, Problem, ProblemCode, Progress,
+    PullError, PullOptions, PullSource, Report, StateStore, StoreError, SyncDirection, SyncOptions, Watch,
+    follow, pull, sync,
 };
 use obsync_protocol::{Filter, MasterKey, VaultId};
 use serde::Serialize;
@@ -32,6 +33,7 @@ use crate::target::followed::{Followed, note_failure};
 use crate::target::known::{Known, Nested};
 use crate::target::state_place::StatePlace;
 use crate::target::states::State;
+use crate::ui::ask;
 use crate::ui::progress::Display;
 use crate::ui::{human, pull_report};
 
@@ -232,6 +234,11 @@ async fn bring(
         let store = context
             .or_stopped(known.store(objects, options.dry_run, way.sending().is_some(), context))
             .await?;
+        if way.sending().is_some_and(|(sync, _)| !sync.yes)
+            && !may_begin(&source, store.clone(), &state, way, manner, context).await?
+        {
+            return Err(Failed::new(Exit::Unfinished, "nothing was done"));
+        }
         if options.dry_run {
             return bring_into(&source, store, &state, way, manner, context, verbose, health).await;
         }
@@ -257,6 +264,30 @@ async fn bring(
     }
     let document = Document { report, encryption: admitted.kind() };
     conclude(document, &confirm, options, context, limit)
+}
+
+/// Shows somebody at a terminal what the first run that sends would do, and asks.
+async fn may_begin(
+    source: &PullSource,
+    store: Arc<dyn obsync_core::Destination>,
+    state: &State,
+    way: Way<'_>,
+    manner: Manner,
+    context: &Context,
+) -> Result<bool, Failed> {
+    let options = way.options();
+    let known = state.store().load().await?;
+    let is_first = known.direction == Direction::Pull || !known.listed;
+    if !is_first || options.dry_run || options.json || context.console.is_quiet() || !ask::can_ask() {
+        return Ok(true);
+    }
+    let Manner { doubt, keep_everything, .. } = manner;
+    let pull_options = PullOptions { doubt, keep_everything, dry_run: true, ..pull_options(options) };
+    let (progress, stop) = (Arc::new(NoProgress), context.stop.child_token());
+    let plan = way.run(source, store, state.store(), pull_options, progress, stop).await;
+    let plan = plan.map_err(|error| failed(error, true))?;
+    context.say(&pull_report::sentences(&plan))?;
+    ask::yes("The first run deletes nothing on either side. Go on?").await
 }
 
 /// Says before a first pull that another destination lies inside this one, or around it.

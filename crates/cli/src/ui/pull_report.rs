@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use obsync_core::{Outcome, Report, Step, StepAction, Tally};
+use obsync_core::{Direction, Outcome, Report, Step, StepAction, Tally};
 use obsync_protocol::{printable, shown_name};
 
 use crate::ui::human;
@@ -104,11 +104,19 @@ fn done(report: &Report, lines: &mut Vec<String>) {
         ));
         return;
     }
-    lines.push(format!(
-        "Pulled {} from {vault:?} to {destination} in {time} (version {}).",
-        tally(report.pulled),
-        report.version
-    ));
+    let version = report.version;
+    match report.direction {
+        Direction::Pull => lines.push(format!(
+            "Pulled {} from {vault:?} to {destination} in {time} (version {version}).",
+            tally(report.pulled)
+        )),
+        Direction::Push | Direction::Both => {
+            lines.push(format!("Synced {destination} and {vault:?} in {time} (version {version})."));
+            if report.pulled.files > 0 {
+                lines.push(format!("Brought here: {}.", tally(report.pulled)));
+            }
+        }
+    }
     sent(report, lines);
     if report.adopted.files > 0 {
         lines.push(format!("Found in place, so not downloaded: {}.", tally(report.adopted)));
@@ -215,13 +223,23 @@ fn steps(report: &Report, lines: &mut Vec<String>) {
     }
 }
 
+/// What would be done, in a word.
+fn run_of(report: &Report) -> &'static str {
+    match report.direction {
+        Direction::Pull => "A pull",
+        Direction::Push => "A push",
+        Direction::Both => "A sync",
+    }
+}
+
 /// What a dry run found, in one sentence: the last one, as steps can be many.
 fn would_take(report: &Report) -> String {
     let (vault, destination) = (&report.vault, &report.destination);
     match report.steps.len() as u64 {
-        0 => format!("A pull of {vault:?} to {destination} would change nothing."),
+        0 => format!("{} of {vault:?} to {destination} would change nothing.", run_of(report)),
         steps => format!(
-            "A pull of {vault:?} to {destination} would take {}: {}.",
+            "{} of {vault:?} to {destination} would take {}: {}.",
+            run_of(report),
             human::counted(steps, "step", "steps"),
             deeds(report)
         ),
@@ -240,6 +258,9 @@ fn deeds(report: &Report) -> String {
         (report.deleted.files, "delete", human::files),
         (report.folders_created, "make", human::folders),
         (count(StepAction::RemoveFolder), "delete", human::folders),
+        (count(StepAction::Push), "send", human::files),
+        (count(StepAction::PushFolder), "make there", human::folders),
+        (count(StepAction::DeleteInVault), "delete in the vault", human::files),
     ];
     deeds.extend(
         counted

@@ -44,7 +44,8 @@ fn the_status_of_every_destination_is_shown_without_a_connection() {
       contents   3 files (40 bytes), 2 folders
       version    5
       checked    [DATE] [TIME]
-      changed    [DATE]
+      changed    [DATE] [TIME]
+      last run   complete, ended [DATE] [TIME]
     [DIR]/notes
       vault      "Notes" ([ID of Notes])
       encryption standard
@@ -52,7 +53,8 @@ fn the_status_of_every_destination_is_shown_without_a_connection() {
       contents   2 files (20 bytes), 2 folders
       version    5
       checked    [DATE] [TIME]
-      changed    [DATE]
+      changed    [DATE] [TIME]
+      last run   complete, ended [DATE] [TIME]
       left out   1 change
     "#);
 }
@@ -158,7 +160,7 @@ fn verify_finds_what_is_missing_changed_and_extra() {
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
     assert_eq!(verified["clean"], false);
     assert_eq!(verified["missing"], json!(["Welcome.md"]));
-    assert_eq!(verified["changed"], json!(["Daily/2026-01-01.md"]));
+    assert_eq!(verified["changed"], json!([{ "path": "Daily/2026-01-01.md", "checked_by": "read" }]));
     assert_eq!(verified["extra"], json!(["New.md"]));
 
     // What it says to do brings everything back and loses nothing.

@@ -91,6 +91,8 @@ fn commands_that_are_refused_print_one_value_with_the_exit_status() {
         [("pull", ["pull", "Notes", "notes", "--json"].as_slice()), ("vaults", &["vaults", "--json"])]
     {
         let mut stranger = world.anonymous(args);
+        // A home that has no token.
+        stranger.env("OBSYNC_HOME", world.path("nobody"));
         let document = check(command, &ran(&mut stranger), 3);
         assert_eq!(document["error"]["code"], "not_signed_in");
         let mut away = world.command(args);

@@ -112,6 +112,7 @@ pub async fn sync(
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     // The first run of a direction deletes nothing on either side.
     let direction = Direction::from(options.direction);
+    report.direction = direction;
     let is_first = known.direction == Direction::Pull || !known.listed;
     let mut pull = options.pull.clone();
     if is_first && pull.max_delete != MaxDelete::Unlimited {

@@ -144,6 +144,8 @@ async fn a_change_of_the_vault_comes_without_being_asked_for() {
     }
     times.sort();
     assert!(times[10] < Duration::from_secs(2), "{times:?}");
+    let is_done = || follower.said.reports.lock().unwrap().last().is_some_and(|report| report.version == 21);
+    until("it is done", is_done).await;
     follower.end().await;
     bench.assert_exact().await;
 }

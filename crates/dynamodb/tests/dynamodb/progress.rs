@@ -75,6 +75,8 @@ async fn the_item_is_as_documented() {
         "last_version": 1,
         "resume_token": "in flight",
         "invocations": 2,
+        "failures_in_a_row": 0,
+        "last_error": null,
     });
     assert_eq!(data, wanted);
     let ttl: i64 = item["ttl"]["N"].as_str().unwrap().parse().unwrap();

@@ -32,7 +32,7 @@ fn what_is_told_of_a_bucket() {
     insta::assert_snapshot!(place.run(&["verify", DEST]).told(&place.world), @"
     exit status 0
     --- stdout
-    All is well: 1 file (9 bytes) of s3://vaults/my notes as pulled (version 1).
+    All is well: 1 file (9 bytes) of s3://vaults/my notes as pulled (version 1); 1 compared by the SHA-256 and size that the objects say, 0 read.
     ");
     insta::assert_snapshot!(place.run(&["reset", DEST, "--yes"]).told(&place.world), @"
     exit status 0
@@ -132,7 +132,7 @@ fn verify_finds_what_is_missing_changed_and_extra() {
     place.cloud.s3().put(BUCKET, &key("New.md"), "of mine", &[]);
     let verified = place.run(&["verify", DEST, "--json"]).expect(5).json();
     assert_eq!(verified["missing"], json!(["Welcome.md"]));
-    assert_eq!(verified["changed"], json!(["Daily/2026-01-01.md"]));
+    assert_eq!(verified["changed"], json!([{ "path": "Daily/2026-01-01.md", "checked_by": "read" }]));
     assert_eq!(verified["extra"], json!(["New.md"]));
     let told = place.run(&["verify", DEST]).expect(5).stdout;
     assert!(told.contains("`obsync pull Notes 's3://vaults/my notes' --full`"), "{told}");

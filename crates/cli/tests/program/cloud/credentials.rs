@@ -179,7 +179,7 @@ fn a_file_is_only_for_its_owner_and_not_replaced_unasked() {
 fn without_a_name_what_cannot_be_opened_is_left_out_and_told() {
     let world = World::new();
     let exported = world.must(&["credentials", "export"]);
-    let secret = exported.json();
+    let secret: serde_json::Value = serde_json::from_str(&exported.stdout).unwrap();
     assert_eq!(secret["vaults"].as_object().unwrap().len(), 0);
     assert!(secret["auth"]["token"].as_str().is_some_and(|token| !token.is_empty()));
     assert!(exported.stderr.contains("\"Private\" is left out"), "{}", exported.stderr);
@@ -187,6 +187,7 @@ fn without_a_name_what_cannot_be_opened_is_left_out_and_told() {
     // One that was named is wanted.
     world.run(&["credentials", "export", "Private"]).expect(3);
     world.run(&["credentials", "export", "Nothing"]).expect(4);
-    let exported = world.must(&["credentials", "export", "Notes"]).json();
+    let exported: serde_json::Value =
+        serde_json::from_str(&world.must(&["credentials", "export", "Notes"]).stdout).unwrap();
     assert_eq!(exported["vaults"], serde_json::json!({}));
 }
