@@ -109,20 +109,14 @@ impl Rehearsal<'_, '_> {
     /// What goes from one path of the destination to others.
     async fn rescues(&mut self, rescues: &[Transfer]) -> Result<(), StoreError> {
         for rescue in rescues {
-            let mut missing = Vec::new();
             for (target, action) in rescue.targets.iter().zip(self.decide(rescue).await?) {
-                // What is there as recorded is only looked at.
-                if action == Action::Adopt && target.is_recorded_as(rescue.hash) {
-                    continue;
-                }
                 self.beside(target, action);
-                missing.push(target);
             }
             let source = match rescue.source.local() {
                 Some(from) if self.has(from, rescue).await? => Some(from.clone()),
                 _ => None,
             };
-            self.bring(rescue, missing, source);
+            self.bring(rescue, rescue.targets.iter().collect(), source);
         }
         Ok(())
     }

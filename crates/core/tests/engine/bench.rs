@@ -1,5 +1,6 @@
 //! A vault on a development server and a destination that it is pulled to, as every test here needs them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,6 +203,11 @@ impl Bench {
     /// The paths of all files of the destination.
     pub(crate) fn files(&self) -> Vec<String> {
         self.tree().files.into_iter().map(|file| file.path).collect()
+    }
+
+    /// All files of the destination by path, each as the SHA-256 of its content.
+    pub(crate) fn contents(&self) -> BTreeMap<String, String> {
+        self.tree().files.into_iter().map(|file| (file.path, file.sha256)).collect()
     }
 
     /// The text of a file of the destination.

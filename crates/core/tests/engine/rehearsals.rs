@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use obsync_core::{Mode, Report, Step, StepAction};
+use obsync_core::{Mode, Report, Step, StepAction, Tally};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -101,16 +101,24 @@ async fn runs(bench: &mut Bench, mode: Mode) -> (Report, Report) {
     (said, did)
 }
 
-fn compare(said: &Report, did: &Report) {
-    let of_run = deeds(did.changes.as_deref().unwrap());
-    assert_eq!(deeds(&said.steps), of_run, "said: {said:#?}\ndid: {did:#?}");
+/// Compares both. At the `unchanged` paths each may copy or not: what is there already is copied over itself only where
+/// it might be the very file that is about to go.
+fn compare(said: &Report, did: &Report, unchanged: &BTreeSet<String>) {
+    let all = [deeds(&said.steps), deeds(did.changes.as_deref().unwrap())];
+    let [of_dry_run, of_run] = all.clone().map(|deeds| -> BTreeSet<_> {
+        deeds.into_iter().filter(|(action, path)| action != "Copy" || !unchanged.contains(path)).collect()
+    });
+    assert_eq!(of_dry_run, of_run, "said: {said:#?}\ndid: {did:#?}");
+    let are_alike = all[0] == all[1];
     let tallies = |report: &Report| {
-        [report.pulled, report.copied, report.adopted, report.deleted, report.retained, report.skipped]
+        let copied = if are_alike { report.copied } else { Tally::default() };
+        [report.pulled, copied, report.adopted, report.deleted, report.retained, report.skipped]
     };
     assert_eq!(tallies(said), tallies(did), "said: {said:#?}\ndid: {did:#?}");
     assert_eq!(said.kept, did.kept);
     let beside = said.steps.iter().filter(|step| step.action == StepAction::KeepBeside).count();
-    assert_eq!(beside, did.conflicts.len(), "said: {said:#?}\ndid: {did:#?}");
+    // Where a vault lists a file and something below it, one of them has no place, and which is not foreseen.
+    assert!(beside >= did.conflicts.len(), "said: {said:#?}\ndid: {did:#?}");
     assert_eq!((said.held_back(), said.failed()), (did.held_back(), did.failed()));
 }
 
@@ -136,7 +144,7 @@ async fn a_dry_run_of_a_first_pull_says_everything() {
     bench.vault.write("folder/b.md", "text", T).unwrap();
     bench.vault.create_folder("empty").unwrap();
     let (said, did) = runs(&mut bench, Mode::Incremental).await;
-    compare(&said, &did);
+    compare(&said, &did, &BTreeSet::new());
     assert_eq!((said.pulled.files, said.copied.files, said.folders_created), (1, 1, did.folders_created));
 }
 
@@ -162,8 +170,12 @@ proptest! {
             bench.pull().await;
             then.iter().for_each(|event| happen(&bench, event));
             let mode = if full { Mode::Full } else { Mode::Incremental };
+            fs::create_dir_all(bench.dest()).unwrap();
+            let before = bench.contents();
             let (said, did) = runs(&mut bench, mode).await;
-            compare(&said, &did);
+            let after = bench.contents();
+            let is_same = |path: &&String| before.get(*path) == after.get(*path);
+            compare(&said, &did, &before.keys().filter(is_same).cloned().collect());
         });
     }
 }
