@@ -39,6 +39,8 @@ use super::staging::{Original, Stage};
 
 /// How often a publication is tried while somebody else keeps changing what is at its path.
 const ATTEMPTS: usize = 8;
+/// How often a service may say that there is something where it shows nothing, before it is not asked any more.
+const CONTRADICTIONS: u32 = 2;
 
 type Answer = Result<Published, PublishFailure>;
 
@@ -238,6 +240,8 @@ impl Place<'_> {
     async fn take(&mut self, expect: &Expect) -> Result<Published, StoreError> {
         let Staged { path, meta, .. } = self.staged;
         let mut remembered = self.remembered(expect).await?;
+        // How often a condition was refused that there be nothing, right after nothing was found.
+        let mut contradictions = 0;
         for _ in 0..ATTEMPTS {
             let was_remembered = remembered.is_some();
             let found = match remembered.take() {
@@ -252,6 +256,8 @@ impl Place<'_> {
                     return Ok(Published { facts });
                 }
                 None => continue,
+                // versitygw takes the marker of a deletion for an object, which S3 does not: the look has to do.
+                Some(Verdict::Free) if contradictions >= CONTRADICTIONS => Guard::Anything,
                 Some(Verdict::Free) => Guard::Nothing,
                 Some(Verdict::Replace(version)) => Guard::Version(version),
                 Some(Verdict::Newer) => return Err(self.is_behind()),
@@ -267,6 +273,7 @@ impl Place<'_> {
                     return Err(self.context.content_needed(path, &error));
                 }
                 Err(error) if error.is_conflict() || error.is_missing_object() => {
+                    contradictions += u32::from(matches!(guard, Guard::Nothing) && !was_remembered);
                     self.check_original(&error).await?;
                 }
                 Err(error) => return Err(self.context.failed(Action::Write, path, &error)),

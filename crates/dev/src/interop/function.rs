@@ -118,7 +118,8 @@ async fn sync_all(client: &reqwest::Client, server: &Server, services: &Services
         bail!("the function answered {answer}");
     }
     for vault in server.vaults() {
-        let place = answer["vaults"].as_array().into_iter().flatten().find(|one| one["name"] == vault.name());
+        let place =
+            answer["vaults"].as_array().into_iter().flatten().find(|one| one["vault"] == vault.name());
         let place =
             place.and_then(|one| one["destination"].as_str()).context("no destination in the answer")?;
         let place = format!("{}/", place.strip_prefix("s3://vaults/").unwrap_or(place));
