@@ -16,6 +16,7 @@ use crate::report::{Report, Step, StepAction};
 use crate::run::Run;
 use crate::schedule::{FileRemoval, FolderChange, Schedule, Source, Target, Transfer};
 use crate::survey::Survey;
+use crate::transfer::wanted;
 
 /// How many files are looked at at a time.
 const BATCH: usize = 256;
@@ -283,17 +284,4 @@ impl Rehearsal<'_, '_> {
         };
         targets.for_each(|target| self.copy(&target.path, transfer.size, from.clone()));
     }
-}
-
-/// What the targets of these transfers are to hold, in order.
-fn wanted(transfers: &[Transfer]) -> Vec<Wanted> {
-    let targets =
-        transfers.iter().flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)));
-    targets
-        .map(|(transfer, target)| Wanted {
-            path: target.path.clone(),
-            hash: transfer.hash,
-            size: transfer.size,
-        })
-        .collect()
 }

@@ -100,15 +100,7 @@ pub async fn pull(
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop };
     let outcome = run.pull(&mut report).await;
-    report.warnings.extend(run.store.warnings());
-    run.store.end_run().await;
-    report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    outcome?;
-    report.conclude(options.dry_run, run.stop.is_cancelled());
-    if report.outcome == Outcome::Complete {
-        run.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
-    }
-    Ok(report)
+    run.conclude(outcome, report, begun).await
 }
 
 pub(crate) struct Run<'a> {
@@ -123,6 +115,24 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Ends a run, however it went.
+    pub(crate) async fn conclude(
+        &self,
+        outcome: Result<(), PullError>,
+        mut report: Report,
+        begun: Instant,
+    ) -> Result<Report, PullError> {
+        report.warnings.extend(self.store.warnings());
+        self.store.end_run().await;
+        report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        outcome?;
+        report.conclude(self.options.dry_run, self.stop.is_cancelled());
+        if report.outcome == Outcome::Complete {
+            self.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
+        }
+        Ok(report)
+    }
+
     pub(crate) fn warn(&self, warning: String, report: &mut Report) {
         self.progress.notice(&warning);
         report.warn(warning);

@@ -228,7 +228,7 @@ impl Scout {
 }
 
 /// What the targets of these transfers are to hold, in order.
-fn wanted(transfers: &[Transfer]) -> Vec<Wanted> {
+pub(crate) fn wanted(transfers: &[Transfer]) -> Vec<Wanted> {
     let targets =
         transfers.iter().flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)));
     targets

@@ -27,7 +27,7 @@ use crate::error::PullError;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::reconcile::Mode;
-use crate::report::{Outcome, Report};
+use crate::report::Report;
 use crate::run::{PullOptions, PullSource, Run};
 use crate::scan::{LocalTree, ScanInput};
 use crate::state::{Commit, StateStore, VaultState};
@@ -109,6 +109,7 @@ pub async fn sync(
     let begun = Instant::now();
     let known = state.load().await?;
     let mut report = Report::new(&source.vault, store.location(), known.version);
+    report.changes = options.pull.list_changes.then(Vec::new);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     // The first run of a direction deletes nothing on either side.
     let direction = Direction::from(options.direction);
@@ -122,15 +123,7 @@ pub async fn sync(
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
     let run = Run { source, store, state, options: &pull, direction, progress, stop };
     let outcome = TwoWay { run: &run, options, is_first, is_full }.rounds(&mut report).await;
-    report.warnings.extend(run.store.warnings());
-    run.store.end_run().await;
-    report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    outcome?;
-    report.conclude(pull.dry_run, run.stop.is_cancelled());
-    if report.outcome == Outcome::Complete {
-        run.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
-    }
-    Ok(report)
+    run.conclude(outcome, report, begun).await
 }
 
 struct TwoWay<'s, 'r> {
