@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use object_store::client::HttpError;
-use obsync_core::{KnownContent, StoreError};
+use obsync_core::{KnownContent, ProblemCode, StoreError};
 use obsync_protocol::VaultPath;
 use obsync_protocol::printable;
 
@@ -65,13 +65,26 @@ pub(super) enum Kind {
     Unreachable,
     /// There is no way to it: a certificate that is not accepted, a proxy that wants another password.
     #[cfg(feature = "http")]
-    NoWay,
+    NoWay(ProblemCode),
     /// It is somewhere else.
     Moved,
     /// The service does not know this kind of request.
     Unsupported,
     /// Anything else.
     Other,
+}
+
+/// Why a bucket cannot be opened with the configuration that was found.
+#[derive(Debug)]
+pub(super) struct ConfigurationError {
+    pub(super) code: ProblemCode,
+    pub(super) reason: String,
+}
+
+impl From<String> for ConfigurationError {
+    fn from(reason: String) -> Self {
+        ConfigurationError { code: ProblemCode::Destination, reason }
+    }
 }
 
 /// There are no credentials to sign a request with. Found again in the chain of reasons of the library's error.
@@ -204,8 +217,8 @@ impl RequestError {
     pub(super) fn unreachable(failure: &HttpError) -> Self {
         #[cfg(feature = "http")]
         if let Some(closed) = std::error::Error::source(failure).and_then(|source| source.downcast_ref()) {
-            let super::http::NoWay(reason) = closed;
-            return RequestError::without_answer(Kind::NoWay, reason);
+            let super::http::NoWay { code, reason } = closed;
+            return RequestError::without_answer(Kind::NoWay(*code), reason);
         }
         RequestError::without_answer(Kind::Unreachable, &innermost(failure))
     }
@@ -270,7 +283,7 @@ impl From<object_store::Error> for RequestError {
         }
         #[cfg(feature = "http")]
         if let Some(closed) = find::<super::http::NoWay>(&error) {
-            return RequestError::without_answer(Kind::NoWay, &closed.to_string());
+            return RequestError::without_answer(Kind::NoWay(closed.code), &closed.reason);
         }
         // The library keeps the status and the body of an answer to itself, except in its text.
         let text = error.to_string();
@@ -399,7 +412,7 @@ impl ErrorContext {
             return StoreError::NameTooLong { path, location };
         }
         if error.kind == Kind::Denied && error.is_general() && self.is_first(action) {
-            return self.unavailable(denied(action, &said));
+            return self.unusable(ProblemCode::AccessDenied, denied(action, &said));
         }
         if self.is_pointless(action, error.code.as_deref().unwrap_or(&said)) {
             return self.unavailable(format!(
@@ -419,7 +432,7 @@ impl ErrorContext {
     /// The error for trouble with the bucket as a whole: it ends the run.
     pub(super) fn bucket_error(&self, action: Action, error: &RequestError) -> StoreError {
         self.of_store(action, error).unwrap_or_else(|| match error.kind {
-            Kind::Denied => self.unavailable(denied(action, &error.said())),
+            Kind::Denied => self.unusable(ProblemCode::AccessDenied, denied(action, &error.said())),
             _ => self.unavailable(format!("cannot {} it: {}", action.text(), error.said())),
         })
     }
@@ -427,22 +440,29 @@ impl ErrorContext {
     /// The error for trouble that all other objects would have as well.
     fn of_store(&self, action: Action, error: &RequestError) -> Option<StoreError> {
         let message = &error.said();
-        let reason = match (error.kind, error.code.as_deref()) {
+        let (code, reason) = match (error.kind, error.code.as_deref()) {
             (_, Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage")) => {
                 return Some(StoreError::Full { location: self.location() });
             }
-            _ if error.is_of_bucket() => format!(
-                "there is no such bucket ({message}){}; create it (`obsync aws init` can), or check its name and the region",
-                self.asked_at()
+            _ if error.is_of_bucket() => (
+                ProblemCode::NoSuchPlace,
+                format!(
+                    "there is no such bucket ({message}){}; create it (`obsync aws init` can), or check its name and the region",
+                    self.asked_at()
+                ),
             ),
-            (_, Some("SecondLevelDomainForbidden")) => format!(
-                "it wants the bucket named in the host ({message}){}; set AWS_S3_ADDRESSING_STYLE=virtual",
-                self.asked_at()
+            (_, Some("SecondLevelDomainForbidden")) => (
+                ProblemCode::Destination,
+                format!(
+                    "it wants the bucket named in the host ({message}){}; set AWS_S3_ADDRESSING_STYLE=virtual",
+                    self.asked_at()
+                ),
             ),
-            (_, Some("RequestTimeTooSkewed")) => {
+            (_, Some("RequestTimeTooSkewed")) => (
+                ProblemCode::Credentials,
                 "the clock of this machine is wrong, so that requests are not accepted; set it right"
-                    .to_owned()
-            }
+                    .to_owned(),
+            ),
             (
                 _,
                 Some(
@@ -456,10 +476,11 @@ impl ErrorContext {
                 ),
             )
             | (Kind::Unauthenticated, _) => {
-                format!("the credentials cannot be used ({message}); check or renew them")
+                let reason = format!("the credentials cannot be used ({message}); check or renew them");
+                (ProblemCode::Credentials, reason)
             }
             #[cfg(feature = "http")]
-            (Kind::NoWay, _) => format!("there is no way to it: {message}"),
+            (Kind::NoWay(code), _) => (code, format!("there is no way to it: {message}")),
             (Kind::Moved, _)
             | (
                 _,
@@ -469,31 +490,45 @@ impl ErrorContext {
                     | "IllegalLocationConstraintException",
                 ),
             ) => {
-                format!("the bucket is in another region ({message}); set AWS_REGION to that one")
+                let reason =
+                    format!("the bucket is in another region ({message}); set AWS_REGION to that one");
+                (ProblemCode::Region, reason)
             }
             (_, Some("InvalidStorageClass")) => {
-                format!("it does not have the storage class that was asked for ({message}); choose another")
+                let reason = format!(
+                    "it does not have the storage class that was asked for ({message}); choose another"
+                );
+                (ProblemCode::Destination, reason)
             }
             (_, Some(code)) if code.starts_with("KMS.") => {
-                format!("the KMS key cannot be used ({message}); check the key and the right to use it")
+                let reason =
+                    format!("the KMS key cannot be used ({message}); check the key and the right to use it");
+                (ProblemCode::AccessDenied, reason)
             }
-            (Kind::Throttled, _) => format!(
-                "it throttles: too many requests at a time, still after repeated attempts ({message}); run the same command \
+            (Kind::Throttled, _) => (
+                ProblemCode::Overloaded,
+                format!(
+                    "it throttles: too many requests at a time, still after repeated attempts ({message}); run the same command \
                  again later, it goes on where it stopped"
+                ),
             ),
-            (Kind::Failing, _) => format!(
-                "it keeps failing when asked to {} ({message}); run the same command again later, it goes on where it stopped",
-                action.text()
+            (Kind::Failing, _) => (
+                ProblemCode::Overloaded,
+                format!(
+                    "it keeps failing when asked to {} ({message}); run the same command again later, it goes on where it stopped",
+                    action.text()
+                ),
             ),
             (Kind::Unreachable, _) => {
                 let at = self.asked_at();
-                format!(
+                let reason = format!(
                     "it cannot be reached ({message}){at}; check the network and the address of the service"
-                )
+                );
+                (ProblemCode::Unreachable, reason)
             }
             _ => return None,
         };
-        Some(self.unavailable(reason))
+        Some(self.unusable(code, reason))
     }
 
     /// Where was asked, for a sentence.
@@ -506,7 +541,12 @@ impl ErrorContext {
     }
 
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> StoreError {
-        StoreError::Unavailable { location: self.location(), reason: reason.into() }
+        self.unusable(ProblemCode::Destination, reason)
+    }
+
+    /// The same for a reason that has a code of its own.
+    pub(super) fn unusable(&self, code: ProblemCode, reason: impl Into<String>) -> StoreError {
+        StoreError::Unavailable { location: self.location(), reason: reason.into(), code }
     }
 
     pub(super) fn changed(&self, path: &VaultPath, found: Option<KnownContent>) -> StoreError {
@@ -538,9 +578,13 @@ pub(super) fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Full { location } => StoreError::Full { location: location.clone() },
         StoreError::Stopped { location } => StoreError::Stopped { location: location.clone() },
-        StoreError::Unavailable { location, reason } => {
-            StoreError::Unavailable { location: location.clone(), reason: reason.clone() }
+        StoreError::Unavailable { location, reason, code } => {
+            StoreError::Unavailable { location: location.clone(), reason: reason.clone(), code: *code }
         }
-        other => StoreError::Unavailable { location: String::new(), reason: other.to_string() },
+        other => StoreError::Unavailable {
+            location: String::new(),
+            reason: other.to_string(),
+            code: ProblemCode::Destination,
+        },
     }
 }

@@ -15,6 +15,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 use object_store::signer::Method;
+use obsync_core::ProblemCode;
 use obsync_net::{CertificateProblem, NameWait, Network, NetworkError, Proxies, Proxy, is_refused};
 use obsync_protocol::{limits, with_reasons};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -129,23 +130,34 @@ fn proxy(url: &str, direct: &str) -> Result<reqwest::Proxy, String> {
 
 /// A way that is closed, and will be the next time as well.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct NoWay(pub(super) String);
+#[error("{reason}")]
+pub(super) struct NoWay {
+    /// Why, for scripts.
+    pub(super) code: ProblemCode,
+    /// Why, for people.
+    pub(super) reason: String,
+}
+
+impl NoWay {
+    fn error(code: ProblemCode, reason: impl Into<String>) -> HttpError {
+        HttpError::new(HttpErrorKind::Unknown, NoWay { code, reason: reason.into() })
+    }
+}
 
 /// The same error, but as one after which nobody tries again if that cannot help: of a certificate that is not accepted,
 /// of a proxy that wants another password, of a host that has never answered and where nobody listens.
 fn settled(host: &str, is_unknown: bool, error: HttpError) -> HttpError {
     if let Some(problem) = CertificateProblem::within(host, &error) {
-        return HttpError::new(HttpErrorKind::Unknown, NoWay(problem.to_string()));
+        return NoWay::error(ProblemCode::Certificate, problem.to_string());
     }
     if with_reasons(&error).contains("proxy authorization required") {
         let reason =
             "the proxy wants another user and password than the address in HTTPS_PROXY or ALL_PROXY has";
-        return HttpError::new(HttpErrorKind::Unknown, NoWay(reason.to_owned()));
+        return NoWay::error(ProblemCode::Proxy, reason);
     }
     if is_unknown && is_refused(&error) {
         let reason = format!("{host} cannot be reached ({}); check the address", innermost(&error));
-        return HttpError::new(HttpErrorKind::Unknown, NoWay(reason));
+        return NoWay::error(ProblemCode::Unreachable, reason);
     }
     error
 }

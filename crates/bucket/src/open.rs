@@ -10,6 +10,7 @@ use obsync_core::StoreError;
 
 use super::BucketStore;
 use super::context::Context;
+use super::error::ConfigurationError;
 use super::location::{BucketLocation, Service};
 use super::objects::Objects;
 use super::options::BucketOptions;
@@ -53,7 +54,7 @@ impl BucketStore {
         let traffic = Traffic::new(options.concurrency);
         let s3 = super::s3::open(location.bucket(), &options, config, &traffic)
             .await
-            .map_err(|reason| unavailable(location, reason))?;
+            .map_err(|error| unavailable(location, error))?;
         Ok(Self::with(location, Objects::of_s3(s3, &options), options, traffic))
     }
 
@@ -144,6 +145,7 @@ fn built_without(service: &str) -> String {
     format!("this obsync was built without {service}; choose another destination, or a build that has it")
 }
 
-fn unavailable(location: &BucketLocation, reason: String) -> StoreError {
-    StoreError::Unavailable { location: location.to_string(), reason }
+fn unavailable(location: &BucketLocation, error: impl Into<ConfigurationError>) -> StoreError {
+    let ConfigurationError { code, reason } = error.into();
+    StoreError::Unavailable { location: location.to_string(), reason, code }
 }

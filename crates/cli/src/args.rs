@@ -289,6 +289,9 @@ pub(crate) struct Pull {
     pub(crate) list_changes: bool,
     #[command(flatten)]
     pub(crate) choice: Choice,
+    /// Keep files that the vault deletes, and those that it renames under their old name, too
+    #[arg(long)]
+    pub(crate) keep_deleted: bool,
     #[command(flatten)]
     pub(crate) objects: Objects,
     #[command(flatten)]
@@ -466,6 +469,9 @@ pub(crate) struct Reset {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Print JSON (needs --yes)
+    #[arg(long, requires = "yes")]
+    pub(crate) json: bool,
 }
 
 /// Part a folder or a bucket from its vault; no note is touched
@@ -483,6 +489,9 @@ pub(crate) struct Unlink {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Print JSON (needs --yes)
+    #[arg(long, requires = "yes")]
+    pub(crate) json: bool,
 }
 
 /// Let the deletions go that a pull held back
@@ -500,6 +509,9 @@ pub(crate) struct Confirm {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Print JSON (needs --yes)
+    #[arg(long, requires = "yes")]
+    pub(crate) json: bool,
 }
 
 /// Print the two-factor code of OBSIDIAN_TOTP_SECRET

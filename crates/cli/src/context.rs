@@ -17,6 +17,7 @@ use url::Url;
 use crate::account::credentials::Credentials;
 use crate::account::keys::KeyFile;
 use crate::account::pins::PinFile;
+use crate::answer::Answer;
 use crate::args::Global;
 use crate::exit::{Exit, Failed};
 use crate::home::Home;
@@ -169,6 +170,20 @@ impl Context {
     /// Prints a sentence about what was done to standard output; not with `-q`.
     pub(crate) fn say(&self, text: &str) -> Result<(), Failed> {
         if self.console.is_quiet() { Ok(()) } else { self.console.result(text) }
+    }
+
+    /// Says what a command did: as the answer for scripts with `json`, else as a sentence.
+    pub(crate) fn did<T: serde::Serialize>(
+        &self,
+        json: bool,
+        document: T,
+        sentence: &str,
+    ) -> Result<Exit, Failed> {
+        match json {
+            true => self.console.answer(&Answer::new(Exit::Done, None, document))?,
+            false => self.say(sentence)?,
+        }
+        Ok(Exit::Done)
     }
 
     /// Ends early with [`Failed::interrupted`] when the program is to end.

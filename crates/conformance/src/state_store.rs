@@ -178,7 +178,7 @@ async fn deferred_changes_come_by_kind_and_version(site: &impl StateStoreSite) {
         |uid: u64, cause: DeferredCause| deferred(DeferredKey::encoded(&uid.to_string()), uid, cause);
     let all = [
         change(30, failed()),
-        change(4, DeferredCause::Filtered),
+        change(4, DeferredCause::Retained),
         change(20, failed()),
         change(1, DeferredCause::Filtered),
     ];
@@ -297,6 +297,9 @@ async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreSite
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), changes);
     assert_eq!(state.deferred(DeferredKind::Filtered).await.expect("deferred"), []);
     // From one cause to another, and to none.
+    let retained = deferred(DeferredKey::encoded("9"), 9, DeferredCause::Retained);
+    commit(&state, Commit { deferred: vec![retained.clone()], ..Commit::default() }).await;
+    assert_eq!(state.deferred(DeferredKind::Filtered).await.expect("deferred"), [retained]);
     let key = changes[0].key.clone();
     let held_back = deferred(key.clone(), 1, DeferredCause::HeldBack { confirmed: None });
     commit(&state, Commit { deferred: vec![held_back.clone()], ..Commit::default() }).await;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::{Marker, MarkerFound};
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
+use crate::problem::ProblemCode;
 use crate::repositories::repository_parts_among;
 use crate::scan::{LocalTree, OpenFile, ScanInput};
 
@@ -359,6 +360,7 @@ pub trait Destination: Send + Sync + 'static {
         Err(StoreError::Unavailable {
             location: self.location(),
             reason: format!("{path} cannot be read from there to be sent"),
+            code: ProblemCode::Destination,
         })
     }
 
@@ -606,6 +608,8 @@ pub enum StoreError {
         location: String,
         /// What is wrong and what to do.
         reason: String,
+        /// The same for scripts.
+        code: ProblemCode,
     },
     /// Anything else the system says about one path.
     #[error("cannot {action} {path:?} in {location}: {source}")]

@@ -52,6 +52,8 @@ impl Run<'_> {
                 DeferredCause::HeldBack { confirmed } if confirmed.is_some() || lets_go => {
                     earlier.confirmed.extend(self.source.keys.decode_path(&deferred.message.path));
                 }
+                // The file stays, whatever this run is told: it is nobody's but the user's from then on.
+                DeferredCause::Retained => continue,
                 _ => {}
             }
             match survey.is_whole() || survey.disbelieved {
@@ -85,7 +87,7 @@ impl Run<'_> {
                 }
                 return;
             }
-            DeferredCause::HeldBack { .. } | DeferredCause::Filtered => {}
+            DeferredCause::HeldBack { .. } | DeferredCause::Filtered | DeferredCause::Retained => {}
         }
         let key = deferred.key.clone();
         if !survey.listing.add_deferred(deferred, keys) {

@@ -53,12 +53,15 @@ impl Publisher<'_, '_> {
             match outcome {
                 Ok(removal) => {
                     match removal {
+                        Removal::Retained => {
+                            self.ledger.retained(file.path, size, uid);
+                            continue;
+                        }
                         Removal::Removed => {
                             self.ledger.report.note_removal(&file.path, size);
                             self.progress.file(&file.path, FileAction::Deleted);
                             self.ledger.deleted(u64::from(counts));
                         }
-                        Removal::Retained => self.ledger.report.retained.add(size),
                         Removal::Missing => {}
                         Removal::Kept => {
                             self.progress.notice(&format!(

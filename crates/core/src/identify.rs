@@ -10,6 +10,7 @@ use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::ledger::Ledger;
 use crate::model::{DeferredKind, LocalFacts, Record};
+use crate::problem::ProblemCode;
 use crate::report::Report;
 use crate::run::Run;
 use crate::schedule::Schedule;
@@ -136,6 +137,7 @@ impl Run<'_> {
             RandomId::draw().map_err(|error| StoreError::Unavailable {
                 location: self.store.location(),
                 reason: format!("the system has no random numbers ({error})"),
+                code: ProblemCode::Error,
             })
         };
         let next = draw()?;

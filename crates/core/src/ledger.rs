@@ -151,6 +151,15 @@ impl<'a> Ledger<'a> {
         self.pending.forgotten.push(path);
     }
 
+    /// A file stays that the vault deleted, and is the vault's no more.
+    pub(crate) fn retained(&mut self, path: VaultPath, size: u64, uid: Uid) {
+        let kind = EntryKind::Deleted { folder: false };
+        let deleted = RemoteEntry { path: path.clone(), uid, kind, mtime: 0, ctime: 0 };
+        self.report.retained.add(size);
+        self.forgotten(path, uid);
+        self.defer(deleted.defer(DeferredCause::Retained, &self.keys));
+    }
+
     /// What was deferred of a path is obsolete.
     fn resolve(&mut self, path: &VaultPath) {
         let key = DeferredKey::plain(path);

@@ -187,7 +187,7 @@ impl Deferred {
         let Deferred { key, message, cause } = self;
         let reason = match cause {
             DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } => reason.len(),
-            DeferredCause::Filtered | DeferredCause::HeldBack { .. } => 0,
+            DeferredCause::Filtered | DeferredCause::Retained | DeferredCause::HeldBack { .. } => 0,
         };
         let texts =
             2 * key.as_str().len() + message.path.as_str().len() + message.hash.as_str().len() + reason;
@@ -284,6 +284,8 @@ pub enum DeferredCause {
         /// When it was confirmed, milliseconds since the epoch.
         confirmed: Option<i64>,
     },
+    /// A deletion that is not made, because the destination keeps what the vault deletes.
+    Retained,
     /// It can never be applied here, and the user said that this is fine.
     Acknowledged {
         /// A sentence about what went wrong.
@@ -295,7 +297,7 @@ impl DeferredCause {
     /// What it is loaded with.
     pub fn kind(&self) -> DeferredKind {
         match self {
-            DeferredCause::Filtered => DeferredKind::Filtered,
+            DeferredCause::Filtered | DeferredCause::Retained => DeferredKind::Filtered,
             DeferredCause::Failed { .. }
             | DeferredCause::HeldBack { .. }
             | DeferredCause::Acknowledged { .. } => DeferredKind::Failed,
@@ -306,7 +308,7 @@ impl DeferredCause {
 /// Which deferred changes to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeferredKind {
-    /// Those that the filter left out. They matter when the filter changes.
+    /// Those that the filter left out, which matter when the filter changes, and deletions of files that are kept.
     Filtered,
     /// Those that failed, are held back or were acknowledged. They matter in each run.
     Failed,

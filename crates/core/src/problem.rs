@@ -163,6 +163,14 @@ codes! {
     VaultTooLarge, "vault_too_large", false, None;
     /// The destination is full.
     DestinationFull, "destination_full", false, Some("free some space and run the same command again");
+    /// The credentials of the destination or of the state's table are missing, refused or expired.
+    Credentials, "credentials", false, Some("`aws sts get-caller-identity` says whose they are; renew them, or choose another profile");
+    /// The credentials are good, but not for this.
+    AccessDenied, "access_denied", false, Some("`obsync aws init --dry-run` prints the rights that are needed");
+    /// No region is set, or the bucket is in another one.
+    Region, "region", false, Some("set AWS_REGION");
+    /// There is no such bucket, container or table.
+    NoSuchPlace, "no_such_place", false, Some("check the name and the region; `obsync aws init` makes bucket and table");
     /// The destination cannot be used.
     Destination, "destination", false, None;
     /// The state cannot be read or written.
@@ -226,6 +234,7 @@ impl From<&StoreError> for ProblemCode {
             StoreError::Full { .. } => ProblemCode::DestinationFull,
             StoreError::Locked { .. } => ProblemCode::AlreadyRunning,
             StoreError::Stopped { .. } => ProblemCode::Interrupted,
+            StoreError::Unavailable { code, .. } => *code,
             _ => ProblemCode::Destination,
         }
     }
@@ -237,7 +246,7 @@ impl From<&StateError> for ProblemCode {
             StateError::Corrupt { .. } => ProblemCode::StateDamaged,
             StateError::Newer { .. } => ProblemCode::StateNewer,
             StateError::Locked { .. } | StateError::LeaseLost { .. } => ProblemCode::AlreadyRunning,
-            StateError::Unavailable { .. } => ProblemCode::State,
+            StateError::Unavailable { code, .. } => *code,
         }
     }
 }

@@ -9,6 +9,7 @@ use obsync_protocol::{ContentHash, VaultPath};
 use crate::identity::DestinationIdentity;
 use crate::last_run::LastRun;
 use crate::model::{CursorEntry, Deferred, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record};
+use crate::problem::ProblemCode;
 
 /// What is known of the vault as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,5 +159,7 @@ pub enum StateError {
         database: String,
         /// What is wrong.
         reason: String,
+        /// The same for scripts.
+        code: ProblemCode,
     },
 }

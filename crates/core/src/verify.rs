@@ -2,7 +2,7 @@
 //! also what the state itself knows to be missing: a pull that did not come to its end, changes that failed, deletions that
 //! are held back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use obsync_protocol::VaultPath;
 use serde::Serialize;
@@ -217,13 +217,16 @@ pub async fn verify(
             verification.take(wanted, checked, &mut killed, store).await?;
         }
     }
+    let known_as_retained = retained_paths(state).await?;
     let rest: Vec<StoredFile> = found.into_iter().map(|(path, size)| StoredFile { path, size }).collect();
     for batch in rest.chunks(BATCH) {
         let retained = store.retained(batch.to_vec()).await?;
         for (file, is_retained) in batch.iter().zip(retained) {
             match killed.put(&file.path, store).await? {
                 Some(path) => verification.left_by_killed_run.push(path),
-                None if is_retained => verification.retained.push(file.path.clone()),
+                None if is_retained || known_as_retained.contains(&file.path) => {
+                    verification.retained.push(file.path.clone())
+                }
                 None => verification.extra.push(file.path.clone()),
             }
         }
@@ -269,10 +272,19 @@ async fn add_deferred(state: &dyn StateStore, verification: &mut Verification) -
                 verification.held_back.push(deferred.key.shown().to_owned());
             }
             DeferredCause::Acknowledged { .. } => verification.accepted_failures += 1,
-            DeferredCause::HeldBack { confirmed: Some(_) } | DeferredCause::Filtered => {}
+            DeferredCause::HeldBack { confirmed: Some(_) }
+            | DeferredCause::Filtered
+            | DeferredCause::Retained => {}
         }
     }
     Ok(())
+}
+
+/// The paths of files that were kept when the vault deleted them.
+async fn retained_paths(state: &dyn StateStore) -> Result<HashSet<String>, StateError> {
+    let mut deferred = state.deferred(DeferredKind::Filtered).await?;
+    deferred.retain(|deferred| deferred.cause == DeferredCause::Retained);
+    Ok(deferred.into_iter().map(|deferred| deferred.key.shown().to_owned()).collect())
 }
 
 /// What a run that was killed was about to do.

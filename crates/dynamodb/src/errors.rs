@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use obsync_core::StateError;
+use obsync_core::{ProblemCode, StateError};
 use obsync_net::CertificateProblem;
 use obsync_protocol::with_reasons;
 
@@ -42,11 +42,13 @@ pub(super) enum Trouble {
     /// No answer, or one that says that the service is not well.
     Unreachable(String),
     /// There is no way to the service, and there will be none in a moment.
-    NoWay(String),
+    NoWay(ProblemCode, String),
     /// There is no such table.
     NoTable,
     /// The caller may not do this.
     Forbidden(String),
+    /// Nobody said in which region the table is.
+    NoRegion,
     /// Nobody knows who is calling.
     NoCredentials(String),
     /// The clock here is too far from that of AWS for signatures to be valid.
@@ -97,11 +99,30 @@ impl Trouble {
             Trouble::NoCredentials(reason) => {
                 format!("there are no valid AWS credentials ({reason}); sign in to AWS, or check the profile")
             }
+            Trouble::NoRegion => {
+                "no AWS region is set; set AWS_REGION, such as eu-central-1, or the region of the profile"
+                    .to_owned()
+            }
             Trouble::WrongClock(reason) => format!("the clock of this machine is wrong ({reason}); set it"),
             Trouble::WrongKey(reason) => format!(
                 "its key is not a text named `vault_id` alone ({reason}); have `obsync aws init` make another table"
             ),
-            Trouble::NoWay(reason) | Trouble::Damaged(reason) | Trouble::Other(reason) => reason.clone(),
+            Trouble::NoWay(_, reason) | Trouble::Damaged(reason) | Trouble::Other(reason) => reason.clone(),
+        }
+    }
+
+    /// The same for scripts.
+    pub(super) fn code(&self) -> ProblemCode {
+        match self {
+            Trouble::Throttled | Trouble::Contended => ProblemCode::Overloaded,
+            Trouble::Unreachable(_) => ProblemCode::Unreachable,
+            Trouble::NoWay(code, _) => *code,
+            Trouble::NoTable => ProblemCode::NoSuchPlace,
+            Trouble::Forbidden(_) => ProblemCode::AccessDenied,
+            Trouble::NoCredentials(_) | Trouble::WrongClock(_) => ProblemCode::Credentials,
+            Trouble::NoRegion => ProblemCode::Region,
+            Trouble::Damaged(_) => ProblemCode::StateDamaged,
+            Trouble::Condition | Trouble::WrongKey(_) | Trouble::Other(_) => ProblemCode::State,
         }
     }
 }
@@ -112,7 +133,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     if let Some(problem) = CertificateProblem::within("DynamoDB", error) {
-        return Trouble::NoWay(problem.to_string());
+        return Trouble::NoWay(ProblemCode::Certificate, problem.to_string());
     }
     match error {
         SdkError::ServiceError(service) => {
@@ -127,6 +148,9 @@ where
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) | _ => {
             let reason = with_reasons(error);
             match reason.to_ascii_lowercase() {
+                text if text.contains("a region must be set") || text.contains("missing region") => {
+                    Trouble::NoRegion
+                }
                 text if text.contains("credential") || text.contains("identity") => {
                     Trouble::NoCredentials(reason)
                 }

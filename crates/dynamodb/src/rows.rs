@@ -202,6 +202,7 @@ pub(super) struct DeferredRow {
 enum RarerCause {
     HeldBack,
     Acknowledged,
+    Retained,
 }
 
 impl From<&Deferred> for DeferredRow {
@@ -209,6 +210,7 @@ impl From<&Deferred> for DeferredRow {
         let (reason, rarer, confirmed) = match cause {
             DeferredCause::Filtered => (None, None, None),
             DeferredCause::Failed { reason } => (Some(reason), None, None),
+            DeferredCause::Retained => (None, Some(RarerCause::Retained), None),
             DeferredCause::HeldBack { confirmed } => (None, Some(RarerCause::HeldBack), *confirmed),
             DeferredCause::Acknowledged { reason } => (Some(reason), Some(RarerCause::Acknowledged), None),
         };
@@ -251,6 +253,7 @@ impl DeferredRow {
         let cause = match (self.cause, self.reason) {
             (None, None) => DeferredCause::Filtered,
             (None, Some(reason)) => DeferredCause::Failed { reason },
+            (Some(RarerCause::Retained), _) => DeferredCause::Retained,
             (Some(RarerCause::HeldBack), _) => DeferredCause::HeldBack { confirmed: self.confirmed },
             (Some(RarerCause::Acknowledged), reason) => {
                 DeferredCause::Acknowledged { reason: reason.unwrap_or_default() }

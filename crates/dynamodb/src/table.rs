@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
-use obsync_core::StateError;
+use obsync_core::{ProblemCode, StateError};
 use obsync_net::{Throttle, WAITS, is_refused};
 use obsync_protocol::with_reasons;
 use tokio::sync::watch;
@@ -301,7 +301,10 @@ impl DynamoTable {
             {
                 let reason =
                     failure.as_connector_error().map_or_else(String::new, |error| with_reasons(error));
-                Trouble::NoWay(format!("it does not answer ({reason}); check the address"))
+                Trouble::NoWay(
+                    ProblemCode::Unreachable,
+                    format!("it does not answer ({reason}); check the address"),
+                )
             }
             SdkError::ServiceError(_) => {
                 self.inner.answered.store(true, Ordering::Relaxed);
@@ -316,12 +319,17 @@ impl DynamoTable {
         if let Trouble::Damaged(reason) = trouble {
             return StateError::Corrupt { database: self.inner.name.to_string(), reason };
         }
-        self.unavailable(trouble.sentence(&self.inner.name, attempts))
+        let (database, reason) = (self.inner.name.to_string(), trouble.sentence(&self.inner.name, attempts));
+        StateError::Unavailable { database, reason, code: trouble.code() }
     }
 
     /// The error for a table that cannot be used.
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
-        StateError::Unavailable { database: self.inner.name.to_string(), reason: reason.into() }
+        StateError::Unavailable {
+            database: self.inner.name.to_string(),
+            reason: reason.into(),
+            code: ProblemCode::State,
+        }
     }
 
     /// The error for an item that is not what obsync wrote.

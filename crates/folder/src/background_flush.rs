@@ -165,10 +165,16 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
+    use obsync_core::ProblemCode;
+
     use super::*;
 
     fn failure() -> StoreError {
-        StoreError::Unavailable { location: "here".to_owned(), reason: "the disk is gone".to_owned() }
+        StoreError::Unavailable {
+            location: "here".to_owned(),
+            reason: "the disk is gone".to_owned(),
+            code: ProblemCode::Destination,
+        }
     }
 
     /// Whether publishing these files would flush.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use obsync_core::{KnownContent, StoreError};
+use obsync_core::{KnownContent, ProblemCode, StoreError};
 use rustix::io::Errno;
 
 /// What was tried when an error came up; completes the sentence "cannot … the file".
@@ -104,7 +104,11 @@ impl ErrorContext {
     }
 
     pub(super) fn unavailable(&self, reason: &str) -> StoreError {
-        StoreError::Unavailable { location: self.location(), reason: reason.to_owned() }
+        StoreError::Unavailable {
+            location: self.location(),
+            reason: reason.to_owned(),
+            code: ProblemCode::Destination,
+        }
     }
 
     pub(super) fn leads_out(&self, path: &str) -> StoreError {
@@ -171,8 +175,8 @@ pub(super) fn again(error: &StoreError) -> StoreError {
         StoreError::Locked { location } => StoreError::Locked { location: location.clone() },
         StoreError::Full { location } => StoreError::Full { location: location.clone() },
         StoreError::Stopped { location } => StoreError::Stopped { location: location.clone() },
-        StoreError::Unavailable { location, reason } => {
-            StoreError::Unavailable { location: location.clone(), reason: reason.clone() }
+        StoreError::Unavailable { location, reason, code } => {
+            StoreError::Unavailable { location: location.clone(), reason: reason.clone(), code: *code }
         }
         StoreError::Io { action, path, location, source } => StoreError::Io {
             action,

@@ -90,6 +90,8 @@ pub struct FolderOptions {
     pub durability: Durability,
     /// Whether what is replaced or removed is kept in `.obsync/trash` for 30 days.
     pub trash: bool,
+    /// Whether files stay that the vault deletes, or renames, under their old name.
+    pub keep_deleted: bool,
 }
 
 /// A vault as files of a local folder. The folder need not exist: it is made when something is first written.
@@ -391,6 +393,10 @@ impl Destination for FolderStore {
         published.unwrap_or_else(|stopped| {
             publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.context.stopped(stopped))
         })
+    }
+
+    fn keeps_deleted(&self) -> bool {
+        self.context.options.keep_deleted
     }
 
     async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {

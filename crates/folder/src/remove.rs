@@ -41,6 +41,9 @@ pub(super) fn remove_file(
     if content != Some(file.content.hash) {
         return Ok(Removal::Kept);
     }
+    if context.options.keep_deleted {
+        return Ok(Removal::Retained);
+    }
     context.steps.reach(Step::ToBeRemoved, Some(path));
     let expected = Replaced { facts, content: file.content.hash };
     let removed = match context.staging_folder() {

@@ -183,7 +183,7 @@ fn defer(transaction: &Transaction<'_>, deferred: &[Deferred]) -> Written {
     let mut statement = transaction.prepare_cached(sql)?;
     for Deferred { key, message, cause } in deferred {
         let (reason, confirmed) = match cause {
-            DeferredCause::Filtered => (None, None),
+            DeferredCause::Filtered | DeferredCause::Retained => (None, None),
             DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } => (Some(reason), None),
             DeferredCause::HeldBack { confirmed } => (None, *confirmed),
         };

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use obsync_core::StateError;
+use obsync_core::{ProblemCode, StateError};
 use obsync_private::LockError;
 use rusqlite::{ErrorCode, ffi};
 
@@ -33,7 +33,7 @@ impl Database {
     }
 
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
-        StateError::Unavailable { database: self.text(), reason: reason.into() }
+        StateError::Unavailable { database: self.text(), reason: reason.into(), code: ProblemCode::State }
     }
 
     /// The error for what SQLite answered.

@@ -250,8 +250,8 @@ fn sources_by_reading(connection: &Connection, contents: &[ContentHash]) -> Read
 /// The deferred changes of one kind; of those that failed not more than any run remembers.
 pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<Deferred>> {
     let (causes, most) = match kind {
-        DeferredKind::Failed => ("cause > 0", i64::try_from(DEFERRED_CHANGES).unwrap_or(i64::MAX)),
-        DeferredKind::Filtered => ("cause = 0", i64::try_from(FILTERED_CHANGES).unwrap_or(i64::MAX)),
+        DeferredKind::Failed => ("cause IN (1, 2, 3)", i64::try_from(DEFERRED_CHANGES).unwrap_or(i64::MAX)),
+        DeferredKind::Filtered => ("cause IN (0, 4)", i64::try_from(FILTERED_CHANGES).unwrap_or(i64::MAX)),
     };
     let sql = format!(
         "SELECT key, cause, reason, confirmed, uid, path, related_path, hash, size, ctime, mtime, folder, deleted, device,
@@ -267,6 +267,7 @@ pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<
             1 => DeferredCause::Failed { reason: row.get(2)? },
             2 => DeferredCause::HeldBack { confirmed: row.get(3)? },
             3 => DeferredCause::Acknowledged { reason: row.get(2)? },
+            4 => DeferredCause::Retained,
             cause => return Err(ReadError::Value(format!("no change is deferred for a cause {cause}"))),
         };
         let key = DeferredKey::from_stored(row.get(0)?);
@@ -282,6 +283,7 @@ pub(super) fn cause_number(cause: &DeferredCause) -> i64 {
         DeferredCause::Failed { .. } => 1,
         DeferredCause::HeldBack { .. } => 2,
         DeferredCause::Acknowledged { .. } => 3,
+        DeferredCause::Retained => 4,
     }
 }
 

@@ -13,6 +13,7 @@ use aws_types::service_config::ServiceConfigKey;
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::signer::Method;
+use obsync_core::ProblemCode;
 use obsync_net::{Network, NetworkError, Proxies};
 use obsync_protocol::with_reasons;
 
@@ -20,6 +21,7 @@ use super::S3;
 use super::address::{Address, Style};
 use super::answers::bounded;
 use super::credentials::Chain;
+use crate::error::ConfigurationError;
 use crate::http::Connector;
 use crate::options::BucketOptions;
 use crate::traffic::Traffic;
@@ -92,7 +94,7 @@ pub(crate) async fn open(
     options: &BucketOptions,
     config: &SdkConfig,
     traffic: &Traffic,
-) -> Result<S3, String> {
+) -> Result<S3, ConfigurationError> {
     let endpoint = endpoint(options, config);
     let plain = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let network = &options.network;
@@ -171,8 +173,11 @@ fn style_in(section: &str) -> Option<&str> {
 }
 
 /// The region of a bucket of Amazon's, which it tells everybody.
-async fn region_of(bucket: &str, connector: &Connector) -> Result<String, String> {
-    let unknown = || "no region is set, and the bucket does not tell; set AWS_REGION".to_owned();
+async fn region_of(bucket: &str, connector: &Connector) -> Result<String, ConfigurationError> {
+    let unknown = || {
+        let reason = "no region is set, and the bucket does not tell; set AWS_REGION".to_owned();
+        ConfigurationError { code: ProblemCode::Region, reason }
+    };
     let uri = format!("https://{bucket}.s3.amazonaws.com/").parse().map_err(|_| unknown())?;
     let mut request = HttpRequest::new(HttpRequestBody::empty());
     *request.method_mut() = Method::HEAD;

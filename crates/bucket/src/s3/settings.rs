@@ -6,7 +6,7 @@ use obsync_core::StoreError;
 
 use super::S3;
 use super::request::Request;
-use crate::error::{Action, ErrorContext, RequestError};
+use crate::error::{Action, ConfigurationError, ErrorContext, RequestError};
 use crate::options::BucketOptions;
 use crate::refusal::Operation;
 use crate::traffic::Traffic;
@@ -44,7 +44,7 @@ impl BucketSettings {
                 errors.at_address(s3.address().url.clone());
                 Ok(BucketSettings { s3, errors })
             }
-            Err(reason) => Err(errors.unavailable(reason)),
+            Err(ConfigurationError { code, reason }) => Err(errors.unusable(code, reason)),
         }
     }
 

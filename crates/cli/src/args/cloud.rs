@@ -28,9 +28,6 @@ pub(crate) struct StateOption {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Buckets only")]
 pub(crate) struct Objects {
-    /// Keep objects that the vault deletes, and those that it renames under their old name, too
-    #[arg(long)]
-    pub(crate) keep_deleted: bool,
     /// KMS key that S3 encrypts objects with, by id, ARN or alias [default: as the bucket is set]
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) sse_kms_key: Option<String>,

@@ -30,7 +30,7 @@ use crate::exit::{Exit, Failed};
 use crate::health::Health;
 use crate::target::destination::Destination;
 use crate::target::followed::{Followed, note_failure};
-use crate::target::known::{Known, Nested};
+use crate::target::known::{Known, Nested, Purpose};
 use crate::target::state_place::StatePlace;
 use crate::target::states::State;
 use crate::ui::ask;
@@ -95,6 +95,16 @@ impl<'a> Way<'a> {
             Way::Pull(_) => None,
             Way::Both(options) => Some((options, SyncDirection::Both)),
             Way::Push(options) => Some((&options.sync, SyncDirection::Push { mirrors: options.mirror })),
+        }
+    }
+
+    /// What the destination is opened for.
+    fn purpose(self) -> Purpose {
+        let options = self.options();
+        Purpose {
+            looks: options.dry_run,
+            trashes: self.sending().is_some(),
+            keeps_deleted: options.keep_deleted,
         }
     }
 
@@ -212,6 +222,15 @@ async fn bring(
     health: &Arc<Health>,
 ) -> Result<Exit, Failed> {
     let options = way.options();
+    if options.keep_deleted && way.sending().is_some() {
+        // The next scan would find the file and bring it back to the vault.
+        let message = format!(
+            "--keep-deleted is for `obsync pull`: `obsync {}` would send what is kept to the vault again; the trash \
+             (.obsync/trash) has what it deletes",
+            way.name()
+        );
+        return Err(Failed::new(Exit::Usage, message));
+    }
     let objects = options.objects.for_destination(&options.destination)?;
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
     // A run that is to stop is told so by what comes next.
@@ -231,9 +250,7 @@ async fn bring(
             doubt: known.doubt(&state).await?,
             keep_everything: admitted.is_changed(&key),
         };
-        let store = context
-            .or_stopped(known.store(objects, options.dry_run, way.sending().is_some(), context))
-            .await?;
+        let store = context.or_stopped(known.store(objects, way.purpose(), context)).await?;
         if way.sending().is_some_and(|(sync, _)| !sync.yes)
             && !may_begin(&source, store.clone(), &state, way, manner, context).await?
         {

@@ -1,12 +1,23 @@
 //! `obsync reset`: forgets the state of a destination.
 
 use obsync_bucket::BucketOptions;
+use serde::Serialize;
 
 use crate::args::Reset;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::target::known::Known;
+use crate::target::known::{Known, Purpose};
 use crate::ui::ask;
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
+    /// The folder or bucket.
+    destination: String,
+    /// How many states of it were forgotten.
+    forgotten: u64,
+}
 
 pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;
@@ -25,12 +36,13 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
         }
     }
     // Held to the end, so that no pull begins meanwhile.
-    let _store = known.store(BucketOptions::default(), false, false, context).await?;
+    let _store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
     for state in &states {
         context.unless_stopped(known.forget(state).await)?;
     }
-    context.say(&format!(
+    let document = Document { destination: destination.to_string(), forgotten: states.len() as u64 };
+    let sentence = format!(
         "The state of {destination} is forgotten. The next pull compares every file and downloads only what differs."
-    ))?;
-    Ok(Exit::Done)
+    );
+    context.did(options.json, document, &sentence)
 }

@@ -143,7 +143,8 @@ async fn row(registry: &Registry, found: &Found, redactor: &Redactor) -> Result<
         },
         (State::Entry(state), Found::Database(database)) => {
             let reason = format!("it is not that of {}", state.key().destination);
-            Err(StateError::Unavailable { database: database.display().to_string(), reason }.into())
+            let (database, code) = (database.display().to_string(), ProblemCode::State);
+            Err(StateError::Unavailable { database, reason, code }.into())
         }
     }
 }

@@ -2,12 +2,23 @@
 
 use obsync_bucket::BucketOptions;
 use obsync_core::MarkerFound;
+use serde::Serialize;
 
 use crate::args::Unlink;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::target::known::Known;
+use crate::target::known::{Known, Purpose};
 use crate::ui::ask;
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
+    /// The folder or bucket.
+    destination: String,
+    /// How many states of it were forgotten: none where only its marker was left.
+    forgotten: u64,
+}
 
 pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Failed> {
     let destination = &options.destination;
@@ -25,7 +36,7 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
         }
     }
     // Locked to the end, so that no run begins meanwhile.
-    let store = known.store(BucketOptions::default(), false, false, context).await?;
+    let store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
     let states = match found {
         // The state was lost or reset; the marker is all that is left.
         Err(failed) if failed.exit == Exit::NotFound => match store.identify(None).await? {
@@ -39,6 +50,7 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
         context.unless_stopped(known.forget(state).await)?;
     }
     store.unmark().await?;
-    context.say(&format!("{destination} is parted from its vault; no note was touched, here or there."))?;
-    Ok(Exit::Done)
+    let document = Document { destination: destination.to_string(), forgotten: states.len() as u64 };
+    let sentence = format!("{destination} is parted from its vault; no note was touched, here or there.");
+    context.did(options.json, document, &sentence)
 }

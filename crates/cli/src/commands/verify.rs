@@ -11,7 +11,7 @@ use crate::answer::Answer;
 use crate::args::Verify;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
-use crate::target::known::{Known, Nested};
+use crate::target::known::{Known, Nested, Purpose};
 use crate::target::states::StateVault;
 use crate::ui::human;
 use crate::ui::listing::named;
@@ -72,7 +72,7 @@ async fn take_nested(known: &Known, verification: &mut Verification) -> Result<V
 pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let state = known.only_state().await?;
-    let store = known.store(BucketOptions::default(), false, false, context).await?;
+    let store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
     let display = Display::new(Arc::clone(&context.console));
     display.phase(Phase::Transferring);
     let drawing = display.draw(false);

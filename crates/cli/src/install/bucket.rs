@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use obsync_bucket::{BucketSettings, SettingsError};
-use obsync_core::StoreError;
+use obsync_core::{ProblemCode, StoreError};
 use quick_xml::escape::escape;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -287,16 +287,20 @@ impl BucketInstaller {
 
     fn failed(&self, step: BucketStep, refused: SettingsError) -> StoreError {
         match is_denial(&refused) {
-            true => self.unavailable(format!(
-                "access is denied when asked to {step}: the credentials need {}, and the bucket must be of their account",
-                step.rights()
-            )),
+            true => self.unusable(
+                ProblemCode::AccessDenied,
+                format!(
+                    "access is denied when asked to {step}: the credentials need {}, and the bucket must be of their account",
+                    step.rights()
+                ),
+            ),
             false => refused.source,
         }
     }
 
     fn not_ours(&self) -> StoreError {
-        self.unavailable(
+        self.unusable(
+            ProblemCode::AccessDenied,
             "there is such a bucket, but not for these credentials: it is somebody else's (the names of buckets are the \
              same for all of AWS, so choose another), or the credentials lack s3:ListBucket",
         )
@@ -307,7 +311,11 @@ impl BucketInstaller {
     }
 
     fn unavailable(&self, reason: impl Into<String>) -> StoreError {
-        StoreError::Unavailable { location: self.location.clone(), reason: reason.into() }
+        self.unusable(ProblemCode::Destination, reason)
+    }
+
+    fn unusable(&self, code: ProblemCode, reason: impl Into<String>) -> StoreError {
+        StoreError::Unavailable { location: self.location.clone(), reason: reason.into(), code }
     }
 }
 

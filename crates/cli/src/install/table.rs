@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
     TableStatus as Status, TimeToLiveSpecification, TimeToLiveStatus,
 };
-use obsync_core::StateError;
+use obsync_core::{ProblemCode, StateError};
 use obsync_dynamodb::DynamoTable;
 use tokio::time::Instant;
 
@@ -156,7 +156,11 @@ impl TableInstaller {
 
     /// The error for a table that cannot be used.
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
-        StateError::Unavailable { database: self.table.name().to_string(), reason: reason.into() }
+        StateError::Unavailable {
+            database: self.table.name().to_string(),
+            reason: reason.into(),
+            code: ProblemCode::State,
+        }
     }
 
     async fn create(&self) -> Result<(), StateError> {

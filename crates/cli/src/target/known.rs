@@ -66,6 +66,17 @@ impl KnownPins {
     }
 }
 
+/// What a destination is opened for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Purpose {
+    /// It is only looked at.
+    pub(crate) looks: bool,
+    /// What is replaced or removed in a folder is kept for a while.
+    pub(crate) trashes: bool,
+    /// What the vault deletes stays.
+    pub(crate) keeps_deleted: bool,
+}
+
 impl Known {
     /// Of a destination given by the user, whose state is in this place.
     ///
@@ -156,22 +167,25 @@ impl Known {
     }
 
     /// Opens the place itself, for the vault of the state that was opened before, if one was. A folder is locked, unless it is only
-    /// to be `looked` at; a bucket is as locked as its state is. With `trash`, what is replaced or removed in a folder is kept for
-    /// a while.
+    /// looked at; a bucket is as locked as its state is.
     ///
     /// # Errors
     /// When it cannot be used, or another process works on it.
     pub(crate) async fn store(
         &self,
         options: BucketOptions,
-        looks: bool,
-        trash: bool,
+        purpose: Purpose,
         context: &Context,
     ) -> Result<Arc<dyn obsync_core::Destination>, Failed> {
         match &self.destination {
             Destination::Folder(path) => {
-                let folder = FolderStore::open(path, FolderOptions { trash, ..FolderOptions::default() })?;
-                if !looks {
+                let options = FolderOptions {
+                    trash: purpose.trashes,
+                    keep_deleted: purpose.keeps_deleted,
+                    ..FolderOptions::default()
+                };
+                let folder = FolderStore::open(path, options)?;
+                if !purpose.looks {
                     folder.lock()?;
                     self.folder.get_or_init(|| folder.clone());
                 }
@@ -186,7 +200,9 @@ impl Known {
                 let retries = context.bucket_retries();
                 let vault = self.pulled.get().cloned();
                 let network = context.network().clone();
-                let options = BucketOptions { vault, abandoned_after, retries, network, ..options };
+                let keep_deleted = purpose.keeps_deleted;
+                let options =
+                    BucketOptions { vault, abandoned_after, retries, network, keep_deleted, ..options };
                 Ok(Arc::new(open_bucket(location, options, context).await?))
             }
         }

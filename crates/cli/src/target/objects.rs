@@ -14,7 +14,6 @@ impl Objects {
     pub(crate) fn for_destination(&self, destination: &Destination) -> Result<BucketOptions, Failed> {
         let Destination::Bucket(bucket) = destination else {
             let given = [
-                (self.keep_deleted, "--keep-deleted"),
                 (self.sse_kms_key.is_some(), "--sse-kms-key"),
                 (self.storage_class.is_some(), "--storage-class"),
             ];
@@ -27,7 +26,6 @@ impl Objects {
             return Err(only_for("--sse-kms-key", "buckets of S3", destination));
         }
         Ok(BucketOptions {
-            keep_deleted: self.keep_deleted,
             sse_kms_key: self.sse_kms_key.clone(),
             storage_class: self.storage_class.clone(),
             ..BucketOptions::default()

@@ -157,7 +157,9 @@ impl StateRow {
                     self.held_back.push(deferred.key.shown().to_owned());
                 }
                 // The next pull makes it.
-                DeferredCause::HeldBack { confirmed: Some(_) } | DeferredCause::Filtered => {}
+                DeferredCause::HeldBack { confirmed: Some(_) }
+                | DeferredCause::Filtered
+                | DeferredCause::Retained => {}
             }
         }
         self

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use obsync_core::{StateError, StateStore};
+use obsync_core::{ProblemCode, StateError, StateStore};
 use obsync_dynamodb::{DynamoState, DynamoTable, FoundState, StateKey};
 use obsync_protocol::VaultInfo;
 use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
@@ -178,6 +178,7 @@ impl Registry {
             (Registry::Local(_), Found::Entry(state)) => Err(StateError::Unavailable {
                 database: state.key.destination.clone(),
                 reason: "it is in a table".to_owned(),
+                code: ProblemCode::State,
             }),
         }
     }

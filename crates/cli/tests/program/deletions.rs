@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::world::World;
+use crate::world::{World, put};
 
 const NOON: i64 = 1_767_268_800_000;
 
@@ -49,7 +49,7 @@ fn a_vault_that_was_emptied_is_told_of_and_empties_nothing_until_that_is_confirm
     let confirmed = world.must(&["confirm", "notes", "--yes"]);
     assert_eq!(
         confirmed.stdout,
-        "Confirmed: 20 deletions. The next pull makes them, each if the file still is as it was pulled.\n"
+        "Confirmed: 20 deletions. The next run makes them, each if the file still is as it was.\n"
     );
     assert!(world.must(&["confirm", "notes", "--yes"]).stdout.contains("No deletion is held back"));
     world.must(&["pull", "Notes", "notes"]);
@@ -69,6 +69,58 @@ fn the_limit_is_an_option_and_a_variable() {
     let mut command = world.command(&["pull", "Notes", "notes"]);
     crate::world::ran(command.env("OBSYNC_MAX_DELETE", "none")).expect(0);
     assert_eq!(world.files("notes"), []);
+}
+
+#[test]
+fn files_that_the_vault_deletes_stay_in_a_folder_when_they_are_to_be_kept() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    for name in ["Gone.md", "Old name.md", "Mine.md", "Stays.md"] {
+        vault.write(name, &format!("text of {name}"), NOON).unwrap();
+    }
+    world.must(&["pull", "Notes", "notes"]);
+    put(&world.path("notes/Mine.md"), "an edit of mine");
+    vault.delete("Gone.md").unwrap();
+    vault.delete("Mine.md").unwrap();
+    vault.rename("Old name.md", "New name.md").unwrap();
+    let pull = ["pull", "Notes", "notes", "--keep-deleted"];
+    let foreseen = world.must(&[&pull[..], &["--dry-run", "--json"]].concat()).json();
+    let report = world.must(&[&pull[..], &["--json"]].concat()).json();
+    for report in [&foreseen, &report] {
+        assert_eq!((&report["retained"]["files"], &report["deleted"]["files"]), (&2.into(), &0.into()));
+        assert_eq!(report["kept"], serde_json::json!(["Mine.md"]), "an edit is kept in any case");
+    }
+    std::fs::remove_file(world.path("notes/Mine.md")).unwrap();
+    let here = |world: &World| world.files("notes").into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let all = ["Gone.md", "New name.md", "Old name.md", "Stays.md"];
+    assert_eq!(here(&world), all);
+    let verified = world.must(&["verify", "notes", "--json"]).json();
+    assert_eq!((&verified["clean"], &verified["extra"]), (&true.into(), &serde_json::json!([])));
+    assert_eq!(verified["retained"], serde_json::json!(["Gone.md", "Old name.md"]));
+
+    // What was kept is nobody's but the user's: no later run removes it, whatever it is told.
+    for later in [&["--full"][..], &["--exclude", "Stays"], &["--full", "--max-delete", "none"]] {
+        world.run(&[&["pull", "Notes", "notes"], later].concat()).expect(0);
+        assert_eq!(here(&world), all, "{later:?}");
+        assert_eq!(world.must(&["verify", "notes", "--json"]).json()["retained"], verified["retained"]);
+    }
+    // The vault has the path again, and then as something else.
+    vault.write("Gone.md", "a new text", NOON).unwrap();
+    vault.write("Old name.md/inside.md", "below a name that is taken", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    assert!(world.files("notes").contains(&("Gone.md".to_owned(), "a new text".to_owned())));
+    assert!(world.path("notes/Old name.md/inside.md").exists());
+    let verified = world.must(&["verify", "notes", "--json"]).json();
+    assert_eq!((&verified["clean"], &verified["retained"]), (&true.into(), &serde_json::json!([])));
+}
+
+#[test]
+fn a_sync_keeps_no_deleted_files_in_their_places() {
+    let world = World::new();
+    for command in ["sync", "push"] {
+        let refused = world.run(&[command, "Notes", "notes", "--keep-deleted"]).expect(2);
+        assert!(refused.stderr.contains("--keep-deleted is for `obsync pull`"), "{}", refused.stderr);
+    }
 }
 
 #[test]

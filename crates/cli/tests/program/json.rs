@@ -142,8 +142,20 @@ fn commands_that_do_their_work_print_one_value_with_the_exit_status() {
     let held_back = check("pull", &world.run(&["pull", "Notes", "notes", "--json"]), 9);
     assert!(held_back["error"]["hint"].as_str().unwrap().contains("obsync confirm notes"), "{held_back:#}");
     assert_eq!(check("verify", &world.run(&["verify", "notes", "--json"]), 5)["clean"], false);
-    let deleted = check("pull", &world.run(&["pull", "Notes", "notes", "--max-delete", "none", "--json"]), 0);
+    let confirmed = check("confirm", &world.run(&["confirm", "notes", "--yes", "--json"]), 0);
+    assert_eq!(confirmed["confirmed"].as_array().unwrap().len(), 19, "{confirmed:#}");
+    let again = check("confirm", &world.run(&["confirm", "notes", "--yes", "--json"]), 0);
+    assert_eq!(again["confirmed"], serde_json::json!([]));
+    let deleted = check("pull", &world.run(&["pull", "Notes", "notes", "--json"]), 0);
     assert_eq!(deleted["deleted_files"].as_array().unwrap().len(), 19, "{deleted:#}");
+    let forgotten = check("reset", &world.run(&["reset", "notes", "--yes", "--json"]), 0);
+    assert_eq!(forgotten["forgotten"], 1);
+    let unlinked = check("unlink", &world.run(&["unlink", "notes", "--yes", "--json"]), 0);
+    assert_eq!(unlinked["forgotten"], 0, "its marker alone was left");
+    for command in ["confirm", "reset", "unlink"] {
+        let unasked = world.run(&[command, "notes", "--json"]);
+        assert_eq!(check(command, &unasked, 2)["error"]["code"], "usage", "a script cannot be asked");
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::destination::{Destination, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
+use crate::problem::ProblemCode;
 use crate::progress::{Phase, Progress};
 use crate::reconcile::Mode;
 use crate::report::Report;
@@ -216,6 +217,7 @@ impl TwoWay<'_, '_> {
             return Err(StoreError::Unavailable {
                 location: run.store.location(),
                 reason: "it cannot be scanned, so it can only be pulled to".to_owned(),
+                code: ProblemCode::Destination,
             }
             .into());
         };
@@ -252,6 +254,7 @@ impl TwoWay<'_, '_> {
                 location: run.store.location(),
                 reason: "it is not the place any more that it was when this run began; nothing was deleted"
                     .to_owned(),
+                code: ProblemCode::Destination,
             }
             .into());
         }

@@ -37,8 +37,6 @@ fn a_bucket_that_may_not_be_used() {
     let place = with_a_note();
     place.fault(|faults| faults.s3.forbidden = Chance::always());
     tells(place.run(&["pull", "Notes", DEST]), 1, &["access is denied", "s3:ListBucket", "s3:PutObject"]);
-    let json = place.run(&["pull", "Notes", DEST, "--json"]).expect(1).json();
-    assert_eq!(json["error"]["code"], "destination");
 }
 
 #[test]
@@ -88,6 +86,59 @@ fn credentials_that_are_not_there() {
         pull.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
         tells(ran(&mut pull), 1, &[told]);
     }
+}
+
+/// The code and whether it is worth trying again, of a pull with some changed variables (`None`: not set).
+#[track_caller]
+fn code_of(place: &Place, args: &[&str], variables: &[(&str, Option<&str>)]) -> (String, bool) {
+    let mut pull = place.command(&[&["pull", "Notes"], args, &["--json", "--timeout", "3"]].concat());
+    for (name, value) in variables {
+        match value {
+            Some(value) => pull.env(name, value),
+            None => pull.env_remove(name),
+        };
+    }
+    let error = ran(&mut pull).expect(1).json()["error"].clone();
+    (error["code"].as_str().unwrap().to_owned(), error["retryable"].as_bool().unwrap())
+}
+
+#[test]
+fn scripts_tell_credentials_rights_region_place_and_network_apart() {
+    let place = with_a_note();
+    let lasting = |code: &str| (code.to_owned(), false);
+    let passing = |code: &str| (code.to_owned(), true);
+    let (bucket, table) = (&[DEST][..], &[DEST, "--state", TABLE][..]);
+    let no_credentials = [("AWS_ACCESS_KEY_ID", None), ("AWS_SECRET_ACCESS_KEY", None)];
+    let wrong_secret = [("AWS_SECRET_ACCESS_KEY", Some("wr0ng-s3cret"))];
+    let no_region = [("AWS_REGION", None), ("AWS_DEFAULT_REGION", None)];
+    for args in [bucket, table] {
+        assert_eq!(code_of(&place, args, &no_credentials), lasting("credentials"), "{args:?}");
+        assert_eq!(code_of(&place, args, &wrong_secret), lasting("credentials"), "{args:?}");
+    }
+    assert_eq!(code_of(&place, table, &no_region), lasting("region"));
+    assert_eq!(code_of(&place, &["s3://not-there/notes"], &[]), lasting("no_such_place"));
+    assert_eq!(code_of(&place, &[DEST, "--state", "dynamodb://not-there"], &[]), lasting("no_such_place"));
+    let nobody = Some("http://127.0.0.1:9");
+    assert_eq!(code_of(&place, bucket, &[("AWS_ENDPOINT_URL_S3", nobody)]), passing("unreachable"));
+    assert_eq!(code_of(&place, table, &[("AWS_ENDPOINT_URL_DYNAMODB", nobody)]), passing("unreachable"));
+
+    place.fault(|faults| faults.s3.forbidden = Chance::always());
+    assert_eq!(code_of(&place, bucket, &[]), lasting("access_denied"));
+    place.fault(|faults| {
+        faults.s3.forbidden = Chance::never();
+        faults.dynamodb.forbidden = Chance::always();
+    });
+    assert_eq!(code_of(&place, table, &[]), lasting("access_denied"));
+    place.fault(|faults| {
+        faults.dynamodb.forbidden = Chance::never();
+        faults.s3.throttled = Chance::always();
+    });
+    assert_eq!(code_of(&place, bucket, &[]), passing("overloaded"));
+    place.fault(|faults| {
+        faults.s3.throttled = Chance::never();
+        faults.dynamodb.throttled = Chance::always();
+    });
+    assert_eq!(code_of(&place, table, &[]), passing("overloaded"));
 }
 
 #[test]
