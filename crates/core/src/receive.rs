@@ -11,6 +11,9 @@ use crate::progress::Progress;
 use crate::schedule::Transfer;
 use crate::transfer::Job;
 
+/// How many bytes are decrypted at a time. A frame has up to 16 MiB: its plaintext need not be there as a whole beside it.
+const PLAIN_PIECE: usize = 512 << 10;
+
 /// The engine's side of the fetch pool.
 pub(crate) struct ContentReceiver {
     pub(crate) store: Arc<dyn Destination>,
@@ -71,11 +74,13 @@ impl Receiver for ContentReceiver {
         };
         let is_empty = content.size() == 0;
         let mut decryptor = self.keys.content_decryptor();
-        while let Some(piece) = content.next_piece().await? {
-            let mut plain = Vec::with_capacity(piece.len());
-            decryptor.update(&piece, &mut plain)?;
-            drop(piece);
-            content.keep_alive_while(incoming.take(plain)).await?;
+        while let Some(mut piece) = content.next_piece().await? {
+            while !piece.is_empty() {
+                let part = piece.split_to(piece.len().min(PLAIN_PIECE));
+                let mut plain = Vec::with_capacity(part.len());
+                decryptor.update(&part, &mut plain)?;
+                content.keep_alive_while(incoming.take(plain)).await?;
+            }
         }
         // An empty file is not encrypted: it has neither nonce nor tag (protocol.md section 1).
         if !is_empty {
