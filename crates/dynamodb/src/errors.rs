@@ -148,7 +148,7 @@ where
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) | _ => {
             let reason = with_reasons(error);
             match reason.to_ascii_lowercase() {
-                text if text.contains("a region must be set") || text.contains("missing region") => {
+                text if text.contains("a region must be set") || text.contains("missing signing region") => {
                     Trouble::NoRegion
                 }
                 text if text.contains("credential") || text.contains("identity") => {

@@ -31,6 +31,8 @@ pub(super) fn remove_file(
     let failed = |error: std::io::Error| root.errors.error(Action::Remove, path.as_str(), error);
     match look(&*dir, name).map_err(|error| failed(error.into()))? {
         None => return Ok(Removal::Missing),
+        // Whosever it is.
+        Some(_) if context.options.keep_deleted => return Ok(Removal::Retained),
         // A file of another size is not worth reading.
         Some(facts) if facts.kind == Kind::File && facts.size == file.content.size => {}
         Some(_) => return Ok(Removal::Kept),
@@ -40,9 +42,6 @@ pub(super) fn remove_file(
     };
     if content != Some(file.content.hash) {
         return Ok(Removal::Kept);
-    }
-    if context.options.keep_deleted {
-        return Ok(Removal::Retained);
     }
     context.steps.reach(Step::ToBeRemoved, Some(path));
     let expected = Replaced { facts, content: file.content.hash };

@@ -143,7 +143,7 @@ fn commands_that_do_their_work_print_one_value_with_the_exit_status() {
     assert!(held_back["error"]["hint"].as_str().unwrap().contains("obsync confirm notes"), "{held_back:#}");
     assert_eq!(check("verify", &world.run(&["verify", "notes", "--json"]), 5)["clean"], false);
     let confirmed = check("confirm", &world.run(&["confirm", "notes", "--yes", "--json"]), 0);
-    assert_eq!(confirmed["confirmed"].as_array().unwrap().len(), 19, "{confirmed:#}");
+    assert_eq!(confirmed["confirmed"].as_array().unwrap().len(), 20, "{confirmed:#}");
     let again = check("confirm", &world.run(&["confirm", "notes", "--yes", "--json"]), 0);
     assert_eq!(again["confirmed"], serde_json::json!([]));
     let deleted = check("pull", &world.run(&["pull", "Notes", "notes", "--json"]), 0);
