@@ -348,7 +348,7 @@ pub(crate) struct Answer {
     pub(crate) error: Option<Problem>,
     /// Nothing failed. What is left to do is no failure.
     pub(crate) success: bool,
-    /// `complete`, `incomplete`, `partial`, `skipped`, `superseded`, `failed`; `ok` for the action `status`; `ignored`.
+    /// `complete`, `incomplete`, `partial`, `skipped`, `superseded`, `failed`; `queued`; `ok` for the action `status`; `ignored`.
     pub(crate) status: &'static str,
     /// The same in a sentence.
     pub(crate) message: String,

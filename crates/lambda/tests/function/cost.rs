@@ -328,6 +328,12 @@ fn block<'p>(page: &'p str, name: &str) -> &'p str {
         .0
 }
 
+/// The page with this between two marks.
+fn with_block(page: &str, name: &str, text: &str) -> String {
+    let old = format!("<!-- {name} -->\n{}<!-- end", block(page, name));
+    page.replace(&old, &format!("<!-- {name} -->\n{text}<!-- end"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_on_cost_is_what_is_counted_and_what_that_costs() {
     let path = root().join("docs/COST.md");
@@ -337,9 +343,8 @@ async fn the_page_on_cost_is_what_is_counted_and_what_that_costs() {
         let mut all = parsed(block(&page, "counts"));
         all.extend(counted);
         let table = counts_table(&all);
-        let page = page.replace(block(&page, "counts"), &table);
-        let page = page.replace(block(&page, "money"), &money(&parsed(&table), &prices));
-        fs::write(&path, page).unwrap();
+        let page = with_block(&page, "counts", &table);
+        fs::write(&path, with_block(&page, "money", &money(&parsed(&table), &prices))).unwrap();
         return;
     }
     let told = parsed(block(&page, "counts"));
