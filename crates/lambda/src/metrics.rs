@@ -76,7 +76,7 @@ pub(crate) fn line(report: &VaultReport, metrics: Metrics) -> String {
 /// The line about all of them, if there is anything to be said.
 pub(crate) fn oldest_line(oldest: &OldestSuccess, metrics: Metrics) -> Option<String> {
     let (vault, age) = oldest.oldest.as_ref()?;
-    let mut line = frame("Oldest success", metrics.min_function(), &OF_ALL, Timestamp::now());
+    let mut line = frame("Oldest success", metrics.without_vaults(), &OF_ALL, Timestamp::now());
     line.insert("metric_type".to_owned(), json!("freshness"));
     line.insert("vault_id".to_owned(), json!(vault));
     line.insert("oldest_success_age_s".to_owned(), json!(age));
@@ -87,7 +87,7 @@ pub(crate) fn oldest_line(oldest: &OldestSuccess, metrics: Metrics) -> Option<St
 
 impl Metrics {
     /// The same for what is of no single vault.
-    fn min_function(self) -> Self {
+    fn without_vaults(self) -> Self {
         if self == Metrics::Off { Metrics::Off } else { Metrics::Function }
     }
 }
