@@ -1,5 +1,7 @@
 locals {
   of_function = { FunctionName = aws_lambda_function.obsync.function_name }
+  # The function's own metrics are filed under the name that it logs.
+  of_obsync = { function_name = aws_lambda_function.obsync.function_name }
 
   # Each rings at the first of what it counts; what else it does not say is said below.
   alarms = {
@@ -14,6 +16,7 @@ locals {
     failed-vaults = {
       description = "A vault cannot be synced, though others may be. The log says which and why."
       namespace   = "Obsync"
+      dimensions  = local.of_obsync
       metric      = "failures"
       period      = 3600
       periods     = 2
@@ -21,6 +24,7 @@ locals {
     older-vaults = {
       description = "A vault on the server is older than what was synced of it, as after a restored backup. Nothing is removed until it has caught up."
       namespace   = "Obsync"
+      dimensions  = local.of_obsync
       metric      = "older_vaults"
       period      = 3600
       periods     = 2
@@ -28,16 +32,37 @@ locals {
     ended-chains = {
       description = "The function stopped going on by itself with work left. The log says why; the next scheduled invocation goes on."
       namespace   = "Obsync"
+      dimensions  = local.of_obsync
       metric      = "ended_chains"
       period      = 3600
     }
     failed-files = {
       description = "Some files of a vault cannot be synced. An invocation's answer says which."
       namespace   = "Obsync"
+      dimensions  = local.of_obsync
       metric      = "failed_files"
       statistic   = "Maximum"
       period      = 3600
       periods     = 24
+    }
+    oldest-success = {
+      wanted      = var.metrics != "off"
+      description = "A vault was not found up to date for too long, whatever the reason. The log line \"Oldest success\" says which."
+      namespace   = "Obsync"
+      dimensions  = local.of_obsync
+      metric      = "oldest_success_age_s"
+      statistic   = "Minimum"
+      period      = 3600
+      threshold   = var.oldest_success_seconds
+      # Invocations that fail as a whole measure nothing; then it stays what it was.
+      if_missing = "ignore"
+    }
+    dropped-events = {
+      description = "Lambda dropped an event for the function: it failed for good, was throttled for too long, or the function's concurrency is used up. The queue of failed events has it."
+      namespace   = "AWS/Lambda"
+      metric      = "AsyncEventsDropped"
+      dimensions  = local.of_function
+      period      = 300
     }
     silence = {
       description = "The function is not invoked any more."
@@ -79,8 +104,9 @@ resource "aws_cloudwatch_metric_alarm" "obsync" {
   statistic           = lookup(each.value, "statistic", "Sum")
   period              = each.value.period
   evaluation_periods  = lookup(each.value, "periods", 1)
-  threshold           = 1
+  threshold           = lookup(each.value, "threshold", 1)
   comparison_operator = lookup(each.value, "comparison", "GreaterThanOrEqualToThreshold")
   treat_missing_data  = lookup(each.value, "if_missing", "notBreaching")
   alarm_actions       = var.alarm_topic_arn == "" ? [] : [var.alarm_topic_arn]
+  tags                = local.tags
 }

@@ -18,6 +18,11 @@ output "queue_url" {
   value       = join("", aws_sqs_queue.vaults[*].url)
 }
 
+output "failed_events_queue_url" {
+  description = "For aws sqs receive-message, to see which events failed for good."
+  value       = aws_sqs_queue.failed_events.url
+}
+
 output "url" {
   description = "For requests signed with AWS credentials. Empty without a URL."
   value       = join("", aws_lambda_function_url.obsync[*].function_url)

@@ -28,6 +28,7 @@ data "aws_iam_policy_document" "assume" {
 resource "aws_iam_role" "function" {
   name_prefix        = "${var.name}-"
   assume_role_policy = data.aws_iam_policy_document.assume.json
+  tags               = local.tags
 }
 
 data "aws_iam_policy_document" "function" {
@@ -94,7 +95,14 @@ data "aws_iam_policy_document" "function" {
     }
   }
 
-  # What is left of a vault goes back to the queue. Messages that can never be understood go to the other at once.
+  # Lambda sends failed events there in the function's name.
+  statement {
+    actions   = ["sqs:SendMessage"]
+    resources = [aws_sqs_queue.failed_events.arn]
+  }
+
+  # An event for many vaults becomes a message for each, and what is left of one goes back to the queue. Messages that can
+  # never be understood go to the other at once.
   dynamic "statement" {
     for_each = concat(aws_sqs_queue.vaults[*].arn, aws_sqs_queue.dead_letters[*].arn)
 

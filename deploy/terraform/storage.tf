@@ -3,6 +3,7 @@
 resource "aws_s3_bucket" "vaults" {
   bucket        = var.bucket_name == "" ? null : var.bucket_name
   bucket_prefix = var.bucket_name == "" ? "${var.name}-" : null
+  tags          = local.tags
 
   lifecycle {
     prevent_destroy = true
@@ -102,6 +103,7 @@ resource "aws_dynamodb_table" "state" {
   name         = "${var.name}-state"
   billing_mode = "PAY_PER_REQUEST"
   hash_key     = "vault_id"
+  tags         = local.tags
 
   attribute {
     name = "vault_id"

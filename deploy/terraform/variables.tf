@@ -98,6 +98,53 @@ variable "enable_function_url" {
   default     = false
 }
 
+variable "reserved_concurrency" {
+  description = "How many invocations there may be at a time, kept free for the function out of the account's limit. Null for neither."
+  type        = number
+  default     = null
+}
+
+variable "queue_concurrency" {
+  description = "How many invocations the queue may have at a time, from 2 to 1000. Null for no limit of its own."
+  type        = number
+  default     = null
+}
+
+variable "log_level" {
+  description = "What the function logs: TRACE, DEBUG, INFO, WARN, ERROR or FATAL."
+  type        = string
+  default     = "INFO"
+}
+
+variable "metrics" {
+  description = "Of what there are metrics: off, function or vaults. Those of each vault cost about 2.40 USD a month for each."
+  type        = string
+  default     = "function"
+
+  validation {
+    condition     = contains(["off", "function", "vaults"], var.metrics)
+    error_message = "There are off, function and vaults."
+  }
+}
+
+variable "oldest_success_seconds" {
+  description = "Age of the oldest last success of a vault at which an alarm rings: more than the schedule leaves between two, and than a first sync takes."
+  type        = number
+  default     = 86400
+}
+
+variable "enable_dashboard" {
+  description = "Whether there is a dashboard (three of an account are free)."
+  type        = bool
+  default     = false
+}
+
+variable "tags" {
+  description = "Tags for everything, besides application = obsync."
+  type        = map(string)
+  default     = {}
+}
+
 variable "alarm_topic_arn" {
   description = "SNS topic that is told of alarms. Empty for none."
   type        = string

@@ -124,6 +124,11 @@ impl BucketStore {
         self.context.traffic.answered()
     }
 
+    /// How long batches were being published in all.
+    pub fn publishing(&self) -> std::time::Duration {
+        self.context.traffic.publishing()
+    }
+
     /// The files whose keys begin with `prefix`, which is that of the place or goes on from it.
     async fn list_below(&self, prefix: &str) -> Result<Vec<StoredFile>, StoreError> {
         let context = &self.context;

@@ -15,6 +15,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -56,6 +57,7 @@ pub(super) async fn publish(
     if let Err(error) = context.park_originals(batch.iter().map(Publication::path)).await {
         return batch.into_iter().map(|publication| failure(publication, again(&error))).collect();
     }
+    let begun = Instant::now();
     let fatal: OnceLock<StoreError> = OnceLock::new();
     let mut queue = Queue::new(batch);
     let (mut under_way, mut answers, mut parked) = (FuturesUnordered::new(), Vec::new(), Vec::new());
@@ -71,6 +73,7 @@ pub(super) async fn publish(
         answers.push((done.index, done.answer));
     }
     context.discard_parked(parked).await;
+    context.traffic.note_publishing(begun.elapsed());
     answers.sort_unstable_by_key(|(index, _)| *index);
     answers.into_iter().map(|(_, answer)| answer).collect()
 }

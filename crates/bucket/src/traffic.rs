@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The requests of one store. Clones share them.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ struct Numbers {
     requests: AtomicU64,
     answered: AtomicU64,
     at_a_time: AtomicUsize,
+    /// Microseconds.
+    publishing: AtomicU64,
 }
 
 impl Traffic {
@@ -21,6 +24,7 @@ impl Traffic {
             requests: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             at_a_time: AtomicUsize::new(at_a_time),
+            publishing: AtomicU64::new(0),
         }))
     }
 
@@ -37,6 +41,17 @@ impl Traffic {
     /// How many requests may be under way now.
     pub(super) fn at_a_time(&self) -> usize {
         self.0.at_a_time.load(Ordering::Relaxed)
+    }
+
+    /// How long batches were being published in all.
+    pub(super) fn publishing(&self) -> Duration {
+        Duration::from_micros(self.0.publishing.load(Ordering::Relaxed))
+    }
+
+    /// Adds the time that a batch took.
+    pub(super) fn note_publishing(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.0.publishing.fetch_add(took, Ordering::Relaxed);
     }
 
     /// Counts one.

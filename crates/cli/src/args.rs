@@ -277,6 +277,10 @@ pub(crate) struct Pull {
     /// Stop in good order after this time, as for Ctrl-C (such as 90s, 30m or 2h); the next pull goes on
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_time: Option<Duration>,
+    /// Wait this long for another obsync that is working on the destination (such as 90s, 30m or 2h), in place of ending with
+    /// status 7 at once
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
     /// Stay connected, and go on with every change as it comes, until interrupted. With --json one report is printed for each
     /// run that did something, on a line of its own
     #[arg(long, conflicts_with_all = ["dry_run", "max_time", "full", "accept_encryption_change"])]

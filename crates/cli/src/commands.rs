@@ -24,6 +24,7 @@ mod totp;
 mod unlink;
 mod vaults;
 mod verify;
+mod waiting;
 mod watching;
 
 /// Runs a command; the answer is the exit status of one that did its work.

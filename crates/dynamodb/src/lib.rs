@@ -55,14 +55,16 @@
 //! - `keys`: names of items; `attributes`: between attributes and values; `batch`: many items at once.
 //! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
 //! - `lease`: one run at a time; `chain`: invocations that hand on; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
-//! - `progress`: how far a run is; `tracker`: counting that. `places`: where vaults lie. `pins`: how they are encrypted. `summary`: a state at a glance. `reset`: removing one.
+//! - `progress`: how far a run is; `tracker`: counting that; `durations`: timing that. `places`: where vaults lie. `pins`: how they are encrypted. `summary`: a state at a glance; `freshness`: how old many are. `reset`: removing one.
 
 mod attributes;
 mod batch;
 mod chain;
 mod commit;
 mod deferred;
+mod durations;
 mod errors;
+mod freshness;
 /// Entry point of the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -87,6 +89,8 @@ mod tracker;
 mod transaction;
 
 pub use self::chain::{ChainEnd, ChainEntry, ChainStep, Opened};
+pub use self::durations::RunDurations;
+pub use self::freshness::Freshness;
 pub use self::keys::StateKey;
 pub use self::lease::LeaseOptions;
 pub use self::options::DynamoOptions;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Hurdle, Intent, LastRun, Outcome, ProblemCode, Progress, Record, Report,
-    RunError, StateError, StateStore, Tally, VaultState,
+    Commit, Deferred, DeferredKind, Hurdle, Intent, LastRun, Outcome, Phase, ProblemCode, Progress, Record,
+    Report, RunError, StateError, StateStore, Tally, VaultState,
 };
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
 
+use super::durations::{RunDurations, Stopwatch};
 use super::progress::{ProgressRecord, ProgressStatus, Resumption, SlowFile, StoredProgress};
 use super::state::DynamoState;
 use obsync_core::blocking::lock;
@@ -37,6 +38,7 @@ pub struct Tracker {
     /// It is not tried again.
     gave_up: AtomicBool,
     versions: Mutex<Versions>,
+    stopwatch: Stopwatch,
 }
 
 /// The versions that the destination was known to be complete up to.
@@ -132,6 +134,7 @@ impl Tracker {
             },
             gave_up: AtomicBool::new(false),
             versions: Mutex::default(),
+            stopwatch: Stopwatch::start(),
         }
     }
 
@@ -208,6 +211,11 @@ impl Tracker {
         }
     }
 
+    /// How long this invocation took for what.
+    pub fn durations(&self) -> RunDurations {
+        self.stopwatch.durations()
+    }
+
     /// In how many invocations the run got here, this one included.
     pub fn invocations(&self) -> u32 {
         self.before.invocations.saturating_add(1)
@@ -275,6 +283,14 @@ impl Tracker {
 }
 
 impl Progress for Tracker {
+    fn phase(&self, phase: Phase) {
+        self.stopwatch.phase(phase);
+    }
+
+    fn received(&self, _bytes: u64) {
+        self.stopwatch.received();
+    }
+
     fn planned(&self, files: u64, bytes: u64) {
         self.planned.add(files, bytes);
     }
@@ -378,7 +394,10 @@ impl StateStore for TrackedState {
         }
         // The commit records what was placed before it.
         let placed = self.tracker.placed.get();
-        self.state.commit(commit).await?;
+        let begun = Instant::now();
+        let committed = self.state.commit(commit).await;
+        self.tracker.stopwatch.committed(begun.elapsed());
+        committed?;
         *lock(&self.tracker.durable) = placed;
         lock(&self.tracker.versions).now = version;
         Ok(())

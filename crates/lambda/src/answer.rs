@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::closing::Stages;
+
 /// How many paths of a kind are listed for a vault; Lambda takes answers of 6 MB.
 const MOST_LISTED: usize = 100;
 
@@ -32,6 +34,18 @@ pub(crate) enum VaultStatus {
 }
 
 impl VaultStatus {
+    /// The word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            VaultStatus::Complete => "complete",
+            VaultStatus::Partial => "partial",
+            VaultStatus::Incomplete => "incomplete",
+            VaultStatus::Skipped => "skipped",
+            VaultStatus::Superseded => "superseded",
+            VaultStatus::Failed => "failed",
+        }
+    }
+
     /// The word that the command line has for it.
     fn outcome(self) -> Ending {
         match self {
@@ -139,6 +153,9 @@ pub(crate) struct VaultReport {
     pub(crate) s3_requests: u64,
     /// Wall time.
     pub(crate) duration_ms: u64,
+    /// How long its stages took.
+    #[serde(skip)]
+    pub(crate) stages: Stages,
     /// In how many invocations the run got here.
     pub(crate) invocations: u32,
     /// The chain of invocations that it is a step of.
@@ -209,6 +226,7 @@ impl VaultReport {
             deleted_files: Vec::new(),
             s3_requests: 0,
             duration_ms: 0,
+            stages: Stages::default(),
             invocations: 1,
             chain: String::new(),
             step: 0,
@@ -330,7 +348,7 @@ pub(crate) struct Answer {
     pub(crate) error: Option<Problem>,
     /// Nothing failed. What is left to do is no failure.
     pub(crate) success: bool,
-    /// `complete`, `incomplete`, `partial`, `skipped`, `superseded`, `failed`; `ok` for the action `status`; `ignored`.
+    /// `complete`, `incomplete`, `partial`, `skipped`, `superseded`, `failed`; `queued`; `ok` for the action `status`; `ignored`.
     pub(crate) status: &'static str,
     /// The same in a sentence.
     pub(crate) message: String,
@@ -417,6 +435,23 @@ impl Answer {
             vaults: reports.iter().map(|report| serde_json::to_value(report).unwrap_or_default()).collect(),
             is_final: reports.iter().all(|report| report.is_final),
         }
+    }
+
+    /// The same where so many vaults were handed to the queue, besides those of the reports.
+    pub(crate) fn with_queued(mut self, queued: usize) -> Self {
+        if queued == 0 {
+            return self;
+        }
+        let told = format!("{queued} vaults are in the queue, a message each");
+        (self.status, self.message) = match self.vaults.is_empty() {
+            true => ("queued", told),
+            false if self.status == "failed" => ("partial", format!("{told}; {}", self.message)),
+            false => (self.status, format!("{told}; {}", self.message)),
+        };
+        if self.outcome == Ending::Failed {
+            self.outcome = Ending::Failures;
+        }
+        self
     }
 
     /// The answer to the question how things are.

@@ -203,8 +203,21 @@ fn queue_url(arn: &str) -> Option<String> {
         .then(|| format!("https://sqs.{region}.{domain}/{account}/{name}"))
 }
 
+/// Growing pauses between attempts.
+#[derive(Debug, Default)]
+pub(crate) struct Pauses(Option<Duration>);
+
+impl Pauses {
+    /// The next one.
+    pub(crate) fn next(&mut self) -> Duration {
+        let pause = self.0.map_or(RETRY, |last| (last * 2).min(RETRY_MOST));
+        self.0 = Some(pause);
+        pause
+    }
+}
+
 /// Sends a request until it is answered, with growing pauses while the service has too much to do or cannot be reached.
-async fn persistently<T, E, F: Future<Output = Result<T, SdkError<E>>>>(
+pub(crate) async fn persistently<T, E, F: Future<Output = Result<T, SdkError<E>>>>(
     mut send: impl FnMut() -> F,
     until: Instant,
     what: &str,
@@ -213,7 +226,7 @@ async fn persistently<T, E, F: Future<Output = Result<T, SdkError<E>>>>(
 where
     SdkError<E>: std::error::Error,
 {
-    let mut pause = RETRY;
+    let mut pauses = Pauses::default();
     let mut last = "there was no time for it".to_owned();
     loop {
         match timeout_at(until, send()).await {
@@ -222,11 +235,11 @@ where
             Ok(Err(error)) if is_passing(&error) => last = DisplayErrorContext(&error).to_string(),
             Ok(Err(error)) => return Err(format!("{what} ({}); {advice}", DisplayErrorContext(&error))),
         }
+        let pause = pauses.next();
         if Instant::now() + pause >= until {
             return Err(format!("{what} ({last})"));
         }
         sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MOST);
     }
 }
 

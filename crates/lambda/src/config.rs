@@ -23,6 +23,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::chain::Limits;
+use crate::metrics::Metrics;
 use crate::variables::Variables;
 
 /// How long before its end an invocation begins nothing new, unless it is set otherwise.
@@ -59,6 +60,10 @@ pub struct Config {
     pub(crate) scratch: u64,
     /// How often an unfinished run may be gone on with by invoking the function again; 0: never.
     pub(crate) chains: Limits,
+    /// The URL of the function's own queue, which many vaults go to as a message each.
+    pub(crate) queue: Option<String>,
+    /// Of what there are metrics.
+    pub(crate) metrics: Metrics,
     /// The URL of the queue that messages go to which can never be understood.
     pub(crate) dead_letters: Option<String>,
     /// How long a lease lasts without a sign of life.
@@ -161,6 +166,8 @@ impl Config {
     /// | `OBSYNC_SELF_CONTINUE` | go on by invoking itself | `false` |
     /// | `OBSYNC_SELF_CONTINUE_LIMIT` | how often in a row | 50 |
     /// | `OBSYNC_DAILY_INVOCATIONS` | how many invocations a vault may have in a day before it stops doing so | 2000 |
+    /// | `OBSYNC_QUEUE` | URL of the function's own queue: an event for many vaults becomes a message for each | – |
+    /// | `OBSYNC_METRICS` | `off`, `function` or `vaults`: of what there are metrics | `function` |
     /// | `OBSYNC_DEAD_LETTER_QUEUE` | URL of the queue for messages that cannot be understood | – |
     /// | `OBSYNC_RESUME_SECONDS` | how long the details of an interrupted run count | 3600 |
     /// | `OBSYNC_LEASE_SECONDS` | how long a dead run keeps others out | 60 |
@@ -209,7 +216,9 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
     let limit = variables.number("OBSYNC_SELF_CONTINUE_LIMIT", 1..=1000).unwrap_or(50);
     let daily = variables.number("OBSYNC_DAILY_INVOCATIONS", 1..=1_000_000).unwrap_or(2000);
     let continues = variables.flag("OBSYNC_SELF_CONTINUE", false);
-    let dead_letters = read_dead_letters(variables);
+    let dead_letters = read_queue(variables, "OBSYNC_DEAD_LETTER_QUEUE");
+    let queue = read_queue(variables, "OBSYNC_QUEUE");
+    let metrics = variables.parsed("OBSYNC_METRICS").unwrap_or_default();
     let network = read_network(variables);
     let aws_http =
         AwsHttp::new(&network).map_err(|error| variables.refuse("HTTPS_PROXY", refused(&error))).ok();
@@ -234,6 +243,8 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
         memory_check,
         scratch,
         chains: Limits { steps: if continues { u32::try_from(limit).unwrap_or(u32::MAX) } else { 0 }, daily },
+        queue,
+        metrics,
         dead_letters,
         lease,
         client: client?,
@@ -314,15 +325,12 @@ fn read_destinations(variables: &mut Variables<'_>) -> Vec<BucketLocation> {
     destinations
 }
 
-fn read_dead_letters(variables: &mut Variables<'_>) -> Option<String> {
-    let url = variables.text("OBSYNC_DEAD_LETTER_QUEUE")?;
+fn read_queue(variables: &mut Variables<'_>, name: &'static str) -> Option<String> {
+    let url = variables.text(name)?;
     let is_url = Url::parse(&url)
         .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host() && url.path().len() > 1);
     if !is_url {
-        variables.refuse(
-            "OBSYNC_DEAD_LETTER_QUEUE",
-            "is not the URL of a queue (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME)",
-        );
+        variables.refuse(name, "is not the URL of a queue (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME)");
     }
     Some(url).filter(|_| is_url)
 }
@@ -472,6 +480,8 @@ mod tests {
             ("S3_STORAGE_CLASS", "STANDARD_IA"),
             ("OBSYNC_KEEP_DELETED", "1"),
             ("OBSYNC_DEAD_LETTER_QUEUE", "https://sqs.eu-central-1.amazonaws.com/123456789012/letters"),
+            ("OBSYNC_QUEUE", "https://sqs.eu-central-1.amazonaws.com/123456789012/vaults"),
+            ("OBSYNC_METRICS", "vaults"),
         ])
         .unwrap();
         assert_eq!(config.root.to_string(), "s3://my-bucket/notes/all");
@@ -485,6 +495,8 @@ mod tests {
         assert_eq!(config.filter.config_dirs, [".obsidian", ".obsidian-mobile"]);
         assert_eq!(config.objects.storage_class.as_deref(), Some("STANDARD_IA"));
         assert!(config.objects.keep_deleted);
+        assert!(config.queue.is_some_and(|queue| queue.ends_with("/vaults")));
+        assert_eq!(config.metrics, Metrics::Vaults);
         assert!(config.dead_letters.is_some_and(|queue| queue.ends_with("/letters")));
     }
 
@@ -515,6 +527,8 @@ mod tests {
             ("OBSYNC_API_URL", "http://example.com"),
             ("OBSYNC_ENCRYPTION", "strong"),
             ("OBSYNC_DEAD_LETTER_QUEUE", "letters"),
+            ("OBSYNC_QUEUE", "vaults"),
+            ("OBSYNC_METRICS", "some"),
             ("OBSYNC_FILE_TYPES", "images"),
             ("OBSYNC_CONFIG_DIR", ".obsidian,a/b"),
             ("OBSYNC_EXCLUDE", "../x"),
@@ -537,6 +551,8 @@ mod tests {
                 "OBSYNC_ENCRYPTION",
                 "OBSYNC_EXCLUDE",
                 "OBSYNC_FILE_TYPES",
+                "OBSYNC_METRICS",
+                "OBSYNC_QUEUE",
                 "S3_PREFIX",
                 "STATE_TABLE_NAME",
             ]

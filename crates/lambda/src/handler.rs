@@ -2,19 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use lambda_runtime::Context;
 use obsync_bucket::BucketLocation;
 use obsync_core::pin::VaultKind;
 use obsync_core::{Governor, StateError};
-use obsync_dynamodb::{ChainEntry, Places};
+use obsync_dynamodb::{ChainEntry, Places, StateKey};
 use obsync_protocol::VaultId;
 use serde_json::{Value, json};
+use tokio::time::timeout_at;
 
-use crate::answer::{Answer, FollowUp, InvocationError, VaultReport, VaultStatus, http_answer};
+use crate::answer::{Answer, InvocationError, VaultReport, VaultStatus, http_answer};
 use crate::chain;
 use crate::choice::{self, Choice, Listed};
+use crate::closing::{self, Beginning};
 use crate::config::{Config, ConfigError, location};
 use crate::deadline::Deadline;
 use crate::event::{Action, Event, EventError, Message, SyncRequest};
@@ -22,14 +25,19 @@ use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
 use crate::pacing::Pacing;
 use crate::queue::{self, Refused, Synced};
+use crate::spread::{Letter, Spread};
 use crate::sync::{Invocation, Job};
 use crate::warm::{Account, AccountError, Warm};
-use crate::{dead_letters, fan_out, logging, metrics, placement, status};
+use crate::{dead_letters, fan_out, freshness, logging, metrics, placement, status};
 
 /// Everything that a process keeps, or why it cannot work.
 pub(crate) struct Handler {
     warm: Result<Arc<Warm>, ConfigError>,
     gauge: Gauge,
+    /// How long starting took.
+    pub(crate) init: Duration,
+    /// Whether an event was answered already.
+    is_warm: AtomicBool,
 }
 
 /// One invocation's circumstances.
@@ -39,6 +47,8 @@ struct Call<'a> {
     context: &'a Context,
     deadline: Arc<Deadline>,
     begun: Instant,
+    /// How long starting the process took, for the first invocation of it.
+    init: Duration,
 }
 
 impl Handler {
@@ -55,23 +65,31 @@ impl Handler {
                 Err(error)
             }
         };
-        Handler { warm, gauge }
+        Handler { warm, gauge, init: Duration::ZERO, is_warm: AtomicBool::new(false) }
     }
 
     /// Answers an event.
     pub(crate) async fn handle(&self, payload: &str, context: &Context) -> Result<Value, InvocationError> {
+        let is_cold = !self.is_warm.swap(true, Ordering::Relaxed);
+        logging::begin(context, is_cold);
+        let init = if is_cold { self.init } else { Duration::ZERO };
         // Boxed, for the compiler gives up on a type as deep as the whole of it.
-        let result = Box::pin(self.answer(payload, context)).await;
+        let result = Box::pin(self.answer(payload, context, init)).await;
         if let Err(error) = &result {
             failed(error, "the invocation failed");
         }
         result
     }
 
-    async fn answer(&self, payload: &str, context: &Context) -> Result<Value, InvocationError> {
+    async fn answer(
+        &self,
+        payload: &str,
+        context: &Context,
+        init: Duration,
+    ) -> Result<Value, InvocationError> {
         let warm = self.warm.as_ref().map_err(|error| InvocationError::new("InvalidConfiguration", error))?;
         let deadline = Arc::new(Deadline::at(context.deadline, warm.config.timeout_buffer));
-        let call = Call { warm, gauge: &self.gauge, context, deadline, begun: Instant::now() };
+        let call = Call { warm, gauge: &self.gauge, context, deadline, begun: Instant::now(), init };
         let event = Event::parse(payload).map_err(|error| InvocationError::new("InvalidEvent", error))?;
         match event {
             Event::Direct(action) => Ok(call.act(&action).await?.json()),
@@ -83,7 +101,8 @@ impl Handler {
 
 impl queue::Service for Call<'_> {
     async fn sync(&self, request: &SyncRequest) -> Result<Synced, InvocationError> {
-        self.sync_all(request).await
+        // Vaults that were named are the work of this invocation: they may be the messages of an earlier one.
+        self.sync_all(request, request.vaults.is_empty()).await
     }
 
     async fn bury(&self, refused: &[Refused<'_>]) -> Vec<bool> {
@@ -105,7 +124,7 @@ impl Call<'_> {
     async fn act(&self, action: &Action) -> Result<Answer, InvocationError> {
         match action {
             Action::Sync(request) => {
-                let Synced { mut reports, rest, notice } = self.sync_all(request).await?;
+                let Synced { mut reports, rest, queued, notice } = self.sync_all(request, true).await?;
                 for (step, vaults) in rest {
                     for (vaults, event) in chain::events(request, step, &vaults) {
                         if self.send(&event, None).await {
@@ -114,12 +133,13 @@ impl Call<'_> {
                     }
                 }
                 let goes_on = reports.iter().any(VaultReport::goes_on);
-                let mut answer = Answer::of_sync(&reports);
+                let mut answer = Answer::of_sync(&reports).with_queued(queued);
                 if let Some(notice) = notice {
                     answer.message = format!("{}; {notice}", answer.message);
                 }
                 answer.metadata = self.metadata("sync");
-                answer.metadata["goes_on_by_itself"] = json!(goes_on);
+                answer.metadata["goes_on_by_itself"] = json!(goes_on || queued > 0);
+                answer.metadata["queued"] = json!(queued);
                 answer.metadata["sync_type"] = json!(request.sync_type());
                 answer.metadata["continuation"] = json!(request.continuation);
                 InvocationError::unless_any_success(answer)
@@ -167,11 +187,13 @@ impl Call<'_> {
         })
     }
 
-    /// Syncs what is asked for, and tells what is to be gone on with.
-    async fn sync_all(&self, request: &SyncRequest) -> Result<Synced, InvocationError> {
-        let deadline = &self.deadline;
+    /// Syncs what is asked for, and tells what is to be gone on with. Several vaults may be put into the function's queue in
+    /// place of that, if there is one and `may_spread`.
+    async fn sync_all(&self, request: &SyncRequest, may_spread: bool) -> Result<Synced, InvocationError> {
+        let (deadline, asked) = (&self.deadline, Instant::now());
         let root = self.root(request)?;
         let (account, vaults) = self.vaults(deadline).await?;
+        let beginning = Beginning { init: self.init, sign_in: asked.elapsed() };
         let known = within(deadline, self.places(&root)).await?;
         let choice = self.choose(&account, &vaults, &request.vaults, &known);
         let notice = choice.notice();
@@ -183,10 +205,71 @@ impl Call<'_> {
         let mut reports = choice.mistaken;
         reports.extend(placeless);
         // No metric of theirs: whatever an event calls a vault would become one of its own.
-        reports.iter().for_each(note);
-        reports.extend(self.sync_jobs(request, account, deadline, jobs).await);
-        let rest = chain::rest(request, &reports, self.warm.config.chains);
-        Ok(Synced { reports, rest, notice })
+        reports.iter().for_each(|report| closing::note(report, beginning));
+        let states: Vec<StateKey> = jobs.iter().map(freshness::key_of).collect();
+        let queue = self.warm.config.queue.as_deref().filter(|_| may_spread && request.continuation == 0);
+        let mut synced = Synced { notice, ..Synced::default() };
+        match queue.filter(|_| jobs.len() > 1) {
+            Some(queue) => {
+                let unsent = self.spread(queue, request, &jobs).await;
+                synced.queued = jobs.len().saturating_sub(unsent.len());
+                reports.extend(unsent);
+            }
+            None => reports.extend(self.sync_jobs(request, account, deadline, jobs, beginning).await),
+        }
+        if synced.queued > 0 || (request.vaults.is_empty() && request.continuation == 0) {
+            self.tell_oldest(&states).await;
+        }
+        synced.rest = chain::rest(request, &reports, self.warm.config.chains);
+        synced.reports = reports;
+        Ok(synced)
+    }
+
+    /// Puts vaults into the function's queue, a message each. A report on each whose message could not be sent.
+    async fn spread(&self, queue: &str, request: &SyncRequest, jobs: &[Job]) -> Vec<VaultReport> {
+        let spread = Spread::new(&self.warm.aws, queue, &self.context.request_id, self.deadline.last_call());
+        // A schedule that comes faster than the queue is served must not make it longer and longer.
+        if request.vaults.is_empty() && spread.waiting().await.is_ok_and(|waiting| waiting >= jobs.len()) {
+            tracing::warn!(
+                vaults = jobs.len(),
+                "the messages of the last round still wait in the queue; none is added: have more invocations serve it at a \
+                 time, or schedule more rarely"
+            );
+            return Vec::new();
+        }
+        let id = |job: &Job| job.vault.info.id.to_string();
+        let letter = |job: &Job| Letter { vault: id(job), event: request.continued([id(job)], 0) };
+        let letters: Vec<Letter> = jobs.iter().map(letter).collect();
+        let unsent: BTreeMap<String, String> = spread.send(&letters).await.into_iter().collect();
+        let sent = letters.len().saturating_sub(unsent.len());
+        match unsent.values().next() {
+            None => tracing::info!(sent, "each vault has a message in the queue"),
+            Some(reason) => tracing::error!(
+                sent,
+                unsent = unsent.len(),
+                reason,
+                "not every vault has a message in the queue"
+            ),
+        }
+        let report = |job: &Job| {
+            let (name, reason) = (&job.vault.info.name, unsent.get(job.vault.info.id.as_str())?);
+            Some(VaultReport::nothing(&id(job), name, VaultStatus::Incomplete, reason.clone()))
+        };
+        jobs.iter().filter_map(report).collect()
+    }
+
+    /// Measures how long ago the vaults of the function were last found up to date.
+    async fn tell_oldest(&self, states: &[StateKey]) {
+        let reading = freshness::oldest(&self.warm.table, states);
+        match timeout_at(self.deadline.farewell(), reading).await {
+            Ok(Ok(oldest)) => {
+                if let Some(line) = metrics::oldest_line(&oldest, self.warm.config.metrics) {
+                    logging::line(&line);
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the age of the oldest success is unknown"),
+            Err(_) => tracing::warn!("there was no time to find out the age of the oldest success"),
+        }
     }
 
     /// Where vaults go, for this event: where the settings say, unless the event names another place that the settings
@@ -294,6 +377,7 @@ impl Call<'_> {
         account: Arc<Account>,
         deadline: &Arc<Deadline>,
         jobs: Vec<Job>,
+        beginning: Beginning,
     ) -> Vec<VaultReport> {
         let config = &self.warm.config;
         let used = self.gauge.used().unwrap_or(0);
@@ -322,8 +406,8 @@ impl Call<'_> {
             limits: config.chains,
         };
         let measure = |report: &VaultReport| {
-            note(report);
-            logging::line(&metrics::line(report));
+            closing::note(report, beginning);
+            logging::line(&metrics::line(report, config.metrics));
         };
         fan_out::sync_all(invocation, jobs, width, measure).await
     }
@@ -415,49 +499,6 @@ fn failed(error: &InvocationError, what: &str) {
     match error.kind {
         "SyncFailed" => tracing::error!(kind = error.kind, "{what}: no vault could be synced"),
         kind => tracing::error!(kind, %error, "{what}"),
-    }
-}
-
-/// What is logged about a vault: nothing that its owner wrote.
-fn note(report: &VaultReport) {
-    // Errors may name the vault.
-    let untitled = |text: &str| match report.name.as_str() {
-        "" => text.to_owned(),
-        name => text.replace(&format!("{name:?}"), "(name not logged)"),
-    };
-    match report.status {
-        VaultStatus::Failed => {
-            tracing::error!(
-                vault_id = report.vault_id,
-                encryption = report.encryption,
-                reason = untitled(&report.message),
-                "the vault could not be synced"
-            );
-        }
-        status => tracing::info!(
-            vault_id = report.vault_id,
-            encryption = report.encryption,
-            ?status,
-            version = report.version,
-            files = report.files(),
-            deleted = report.deleted.files,
-            failed_files = report.failed_files,
-            conflicts = report.conflicts.len(),
-            left = report.remaining.files,
-            s3_requests = report.s3_requests,
-            "the vault is done for now"
-        ),
-    }
-    if let FollowUp::Ended(reason) = report.follow_up {
-        tracing::error!(
-            vault_id = report.vault_id,
-            reason,
-            step = report.step,
-            "the run does not go on by itself"
-        );
-    }
-    for warning in &report.warnings {
-        tracing::warn!(vault_id = report.vault_id, "{}", untitled(warning));
     }
 }
 

@@ -2,24 +2,26 @@
 //! takes.
 //!
 //! The way of an event: `envelope` finds the `event` in whatever form it comes in, `handler` finds the vaults that are meant (`choice`) and their places
-//! (`placement`), `fan_out` works on several at a time, `sync` on each: lease, a look at the other places
+//! (`placement`), `spread` puts many as messages into the function's queue, `fan_out` works on several at a time, `sync` on each: lease, a look at the other places
 //! (`nesting`), pull, progress, report. Around that:
 //!
 //! - `config` (of `variables`), `secrets`: what the function is given. `trust`: what it does not take the service's word
 //!   for. `warm`: what it keeps between
 //!   invocations.
 //! - `memory` (by `gauge`), `deadline`, `pacing`: the limits that it works within. `chain`: going on by itself.
-//! - `answer`, `queue`, `status`: what is answered. `dead_letters`: where messages go that cannot be understood. `logging`, `metrics`: what CloudWatch is told.
+//! - `answer`, `queue`, `status`: what is answered. `dead_letters`: where messages go that cannot be understood. `logging`, `closing`, `metrics`, `freshness`: what CloudWatch is told.
 
 mod answer;
 mod chain;
 mod choice;
+mod closing;
 mod config;
 mod dead_letters;
 mod deadline;
 mod envelope;
 mod event;
 mod fan_out;
+mod freshness;
 /// Entry points of the fuzz targets.
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -36,6 +38,7 @@ mod queue;
 #[cfg(test)]
 mod schemas;
 mod secrets;
+mod spread;
 mod status;
 mod sync;
 mod trust;
@@ -45,6 +48,7 @@ mod warm;
 use std::env;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -72,6 +76,7 @@ pub fn serve() -> Pin<Box<dyn Future<Output = ExitCode>>> {
 }
 
 async fn serve_all() -> ExitCode {
+    let begun = Instant::now();
     logging::start();
     if let Some(missing) = RUNTIME.iter().find(|name| env::var_os(name).is_none()) {
         eprintln!(
@@ -80,7 +85,8 @@ async fn serve_all() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let handler = Handler::new(Config::from_env()).await;
+    let mut handler = Handler::new(Config::from_env()).await;
+    handler.init = begun.elapsed();
     let service = service_fn(|event: LambdaEvent<Box<RawValue>>| {
         let handler = &handler;
         // Boxed, for the compiler gives up on a type as deep as the whole of it.

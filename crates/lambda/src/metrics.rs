@@ -1,19 +1,23 @@
-//! The line `Sync metrics`: a log line that is also a metric of CloudWatch (embedded metric format,
-//! specification in the CloudWatch user guide), in the namespace `Obsync`, with and without the vault as a
-//! dimension.
+//! Log lines that are also metrics of CloudWatch (embedded metric format, specification in the CloudWatch user guide), in
+//! the namespace `Obsync`: `Sync metrics` for the work on a vault, and `Oldest success` for all vaults of the function.
+//!
+//! Each metric costs money in every month in which it has a value, and one of each vault is a metric of its own. So they
+//! are of the function as a whole, unless it is set to more.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::str::FromStr;
 
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tracing::Level;
 
 use crate::answer::{FollowUp, VaultReport, VaultStatus};
-use crate::gauge;
+use crate::{gauge, logging};
 
 /// The namespace of all metrics.
 const NAMESPACE: &str = "Obsync";
 
-/// What is measured, with the unit that CloudWatch is told.
-const METRICS: [(&str, &str); 8] = [
+/// What is measured of the work on a vault, with the unit that CloudWatch is told.
+const OF_VAULT: [(&str, &str); 8] = [
     ("files_synced", "Count"),
     ("bytes_synced", "Bytes"),
     ("duration_ms", "Milliseconds"),
@@ -24,26 +28,104 @@ const METRICS: [(&str, &str); 8] = [
     ("ended_chains", "Count"),
 ];
 
-/// The line about one vault, without a line break.
-pub(crate) fn line(report: &VaultReport) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    document(report, now, gauge::peak().unwrap_or(0)).to_string()
+/// What is measured of all vaults together.
+const OF_ALL: [(&str, &str); 1] = [("oldest_success_age_s", "Seconds")];
+
+/// Of what there are metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Metrics {
+    /// Of nothing: the lines are logged all the same.
+    Off,
+    /// Of the function.
+    #[default]
+    Function,
+    /// Of each vault besides.
+    Vaults,
 }
 
-fn document(report: &VaultReport, now_ms: u64, peak: u64) -> Value {
+impl FromStr for Metrics {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word.to_ascii_lowercase().as_str() {
+            "off" => Ok(Metrics::Off),
+            "function" => Ok(Metrics::Function),
+            "vaults" => Ok(Metrics::Vaults),
+            _ => Err("there are `off`, `function` and `vaults`"),
+        }
+    }
+}
+
+/// How long ago the vaults of a function were last found up to date.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OldestSuccess {
+    /// How many vaults were looked at.
+    pub(crate) vaults: usize,
+    /// How many of them no run has begun with.
+    pub(crate) not_begun: usize,
+    /// The vault whose last success is the longest ago, and how many seconds. Where there never was one, since its first
+    /// run began.
+    pub(crate) oldest: Option<(String, u64)>,
+}
+
+/// The line about one vault, without a line break.
+pub(crate) fn line(report: &VaultReport, metrics: Metrics) -> String {
+    document(report, metrics, Timestamp::now(), gauge::peak().unwrap_or(0)).to_string()
+}
+
+/// The line about all of them, if there is anything to be said.
+pub(crate) fn oldest_line(oldest: &OldestSuccess, metrics: Metrics) -> Option<String> {
+    let (vault, age) = oldest.oldest.as_ref()?;
+    let mut line = frame("Oldest success", metrics.without_vaults(), &OF_ALL, Timestamp::now());
+    line.insert("metric_type".to_owned(), json!("freshness"));
+    line.insert("vault_id".to_owned(), json!(vault));
+    line.insert("oldest_success_age_s".to_owned(), json!(age));
+    line.insert("vaults".to_owned(), json!(oldest.vaults));
+    line.insert("not_begun".to_owned(), json!(oldest.not_begun));
+    Some(Value::Object(line).to_string())
+}
+
+impl Metrics {
+    /// The same for what is of no single vault.
+    fn without_vaults(self) -> Self {
+        if self == Metrics::Off { Metrics::Off } else { Metrics::Function }
+    }
+}
+
+/// What every such line begins with.
+fn frame(message: &str, metrics: Metrics, measured: &[(&str, &str)], now: Timestamp) -> Map<String, Value> {
+    let mut line = logging::invocation_fields();
+    let dimensions = match metrics {
+        Metrics::Off => None,
+        Metrics::Function => Some(json!([["function_name"]])),
+        Metrics::Vaults => Some(json!([["function_name"], ["function_name", "vault_id"]])),
+    };
+    if let Some(dimensions) = dimensions {
+        let measured: Vec<Value> =
+            measured.iter().map(|(name, unit)| json!({ "Name": name, "Unit": unit })).collect();
+        let directive = json!({ "Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": measured });
+        line.insert(
+            "_aws".to_owned(),
+            json!({ "Timestamp": now.as_millisecond(), "CloudWatchMetrics": [directive] }),
+        );
+    }
+    line.entry("function_name").or_insert_with(|| json!(logging::service()));
+    line.insert("level".to_owned(), json!(level(logging::level())));
+    line.insert("timestamp".to_owned(), json!(format!("{now:.3}")));
+    line.insert("service".to_owned(), json!(logging::service()));
+    line.insert("message".to_owned(), json!(message));
+    line
+}
+
+/// The level of such a line. Lambda leaves out lines below the function's level, and their metrics with them.
+fn level(functions: Level) -> &'static str {
+    functions.min(Level::INFO).as_str()
+}
+
+fn document(report: &VaultReport, metrics: Metrics, now: Timestamp, peak: u64) -> Value {
     let failed = report.status == VaultStatus::Failed;
-    let metrics: Vec<Value> =
-        METRICS.iter().map(|(name, unit)| json!({ "Name": name, "Unit": unit })).collect();
-    json!({
-        "_aws": {
-            "Timestamp": now_ms,
-            "CloudWatchMetrics": [
-                { "Namespace": NAMESPACE, "Dimensions": [[], ["vault_id"]], "Metrics": metrics },
-            ],
-        },
-        "level": "INFO",
-        "message": "Sync metrics",
+    let mut line = frame("Sync metrics", metrics, &OF_VAULT, now);
+    let fields = json!({
         "metric_type": "sync_performance",
         "vault_id": report.vault_id,
         "files_synced": report.files() + report.deleted.files,
@@ -56,7 +138,11 @@ fn document(report: &VaultReport, now_ms: u64, peak: u64) -> Value {
         "ended_chains": u8::from(matches!(report.follow_up, FollowUp::Ended(_))),
         "success": !failed && report.failed_files == 0 && report.older_vault.is_none(),
         "status": report.status,
-    })
+    });
+    if let Value::Object(fields) = fields {
+        line.extend(fields);
+    }
+    Value::Object(line)
 }
 
 #[cfg(test)]
@@ -65,18 +151,20 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_line_is_a_valid_embedded_metric() {
-        let report = VaultReport {
+    fn moment() -> Timestamp {
+        Timestamp::from_millisecond(1_700_000_000_000).unwrap()
+    }
+
+    fn report() -> VaultReport {
+        VaultReport {
             pulled: Tally { files: 2, bytes: 30 },
             duration_ms: 40,
             ..VaultReport::nothing("v", "Notes", VaultStatus::Complete, String::new())
-        };
-        let line = document(&report, 1_700_000_000_000, 61 << 20);
-        assert_eq!(line["metric_type"], "sync_performance");
-        assert_eq!(line["message"], "Sync metrics");
-        assert_eq!((&line["files_synced"], &line["bytes_synced"]), (&json!(2), &json!(30)));
-        assert_eq!((&line["memory_used_mb"], &line["success"]), (&json!(61), &json!(true)));
+        }
+    }
+
+    /// That CloudWatch takes a line for what it is meant to be.
+    fn assert_valid(line: &Value) {
         assert!(line["_aws"]["Timestamp"].is_u64());
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(directive["Namespace"], "Obsync");
@@ -84,17 +172,60 @@ mod tests {
             let name = metric["Name"].as_str().unwrap();
             assert!(line[name].is_number(), "{name} must be a number at the root");
         }
-        for dimension in
-            directive["Dimensions"].as_array().unwrap().iter().flat_map(|set| set.as_array().unwrap())
-        {
+        let dimensions = directive["Dimensions"].as_array().unwrap().iter();
+        for dimension in dimensions.flat_map(|set| set.as_array().unwrap()) {
             assert!(line[dimension.as_str().unwrap()].is_string(), "{dimension} must be a text at the root");
         }
     }
 
     #[test]
+    fn the_line_is_a_valid_embedded_metric() {
+        let line = document(&report(), Metrics::Function, moment(), 61 << 20);
+        assert_eq!(line["metric_type"], "sync_performance");
+        assert_eq!(line["message"], "Sync metrics");
+        assert_eq!((&line["files_synced"], &line["bytes_synced"]), (&json!(2), &json!(30)));
+        assert_eq!((&line["memory_used_mb"], &line["success"]), (&json!(61), &json!(true)));
+        assert_valid(&line);
+    }
+
+    #[test]
+    fn there_are_metrics_of_each_vault_only_if_they_are_asked_for() {
+        let dimensions = |metrics| {
+            let line = document(&report(), metrics, moment(), 0);
+            line["_aws"]["CloudWatchMetrics"][0]["Dimensions"].clone()
+        };
+        assert_eq!("".parse::<Metrics>().ok(), None);
+        assert_eq!(dimensions(Metrics::default()), json!([["function_name"]]));
+        assert_eq!(
+            dimensions("Vaults".parse().unwrap()),
+            json!([["function_name"], ["function_name", "vault_id"]])
+        );
+        assert_eq!(dimensions("off".parse().unwrap()), Value::Null);
+        assert_valid(&document(&report(), Metrics::Vaults, moment(), 0));
+    }
+
+    #[test]
+    fn the_oldest_success_is_one_metric_of_the_function() {
+        let mut oldest = OldestSuccess { vaults: 3, not_begun: 1, oldest: Some(("v".to_owned(), 90_000)) };
+        let line: Value = serde_json::from_str(&oldest_line(&oldest, Metrics::Vaults).unwrap()).unwrap();
+        assert_valid(&line);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["function_name"]]));
+        assert_eq!((&line["oldest_success_age_s"], &line["vault_id"]), (&json!(90_000), &json!("v")));
+        oldest.oldest = None;
+        assert_eq!(oldest_line(&oldest, Metrics::Function), None);
+    }
+
+    #[test]
+    fn no_level_leaves_metrics_out() {
+        assert_eq!(level(Level::DEBUG), "INFO");
+        assert_eq!(level(Level::INFO), "INFO");
+        assert_eq!(level(Level::ERROR), "ERROR");
+    }
+
+    #[test]
     fn no_title_is_in_it() {
         let report = VaultReport::nothing("v", "Secret Diary", VaultStatus::Failed, "a/b.md".to_owned());
-        let line = line(&report);
+        let line = line(&report, Metrics::Vaults);
         assert!(!line.contains("Diary") && !line.contains(".md") && !line.contains('\n'));
         assert!(line.contains("\"success\":false"));
     }

@@ -25,6 +25,8 @@ pub(crate) struct Synced {
     pub(crate) reports: Vec<VaultReport>,
     /// What another invocation is to go on with: vaults by the step of their chains.
     pub(crate) rest: BTreeMap<u32, Vec<String>>,
+    /// How many vaults were put into the function's queue, a message each.
+    pub(crate) queued: usize,
     /// What whoever asked should know besides.
     pub(crate) notice: Option<String>,
 }
@@ -236,7 +238,7 @@ async fn bury(messages: &[Message], service: &impl Service) -> Vec<(usize, bool)
     }
     for Refused { message, reason } in refused.iter().take(EVENT_REFUSALS) {
         tracing::error!(
-            message = message.id,
+            message_id = message.id,
             reason,
             "a message cannot be understood; it does not come again"
         );
@@ -372,7 +374,7 @@ mod tests {
             let left = reports.iter().filter(|report| report.status == VaultStatus::Incomplete);
             let left: Vec<String> = left.map(|report| report.vault_id.clone()).collect();
             let rest = BTreeMap::from([(1, left)]);
-            Ok(Synced { reports, rest, notice: None })
+            Ok(Synced { reports, rest, ..Synced::default() })
         }
 
         async fn hand_on(&self, event: &Value, origin: &Message) -> bool {

@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout_at};
 use crate::answer::{FollowUp, VaultReport, VaultStatus};
 use crate::chain::{self, Limits};
 use crate::choice::Listed;
+use crate::closing::Stages;
 use crate::deadline::Deadline;
 use crate::memory::Allowance;
 use crate::nesting::{Nested, nested};
@@ -330,6 +331,7 @@ impl Invocation {
             }
         };
         let report = VaultReport {
+            stages: Stages { run: tracker.durations(), publish: store.publishing() },
             s3_requests: store.requests(),
             invocations: tracker.invocations(),
             is_held_up: self.warm.config.progress && tracker.gives_up_next(),

@@ -87,14 +87,16 @@ fn statements() -> Vec<Value> {
 
 #[test]
 fn the_function_may_do_what_it_does_and_nothing_else() {
-    let mut granted = BTreeMap::new();
+    let mut granted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for statement in statements() {
         assert_eq!(statement["Effect"], "Allow");
         let places = texts(&statement["Resource"]);
         assert!(!places.is_empty() && places.iter().all(|place| place != "*"), "{statement:?}");
         for action in texts(&statement["Action"]) {
             assert!(!action.contains('*'), "{action}");
-            assert!(granted.insert(action.clone(), places.clone()).is_none(), "{action} is granted twice");
+            let known = granted.entry(action.clone()).or_default();
+            assert!(places.iter().all(|place| !known.contains(place)), "{action} is granted twice");
+            known.extend(places.clone());
         }
     }
     let wanted: BTreeSet<&str> = RIGHTS.iter().map(|(action, _)| *action).collect();
@@ -248,5 +250,137 @@ fn images_are_named_by_digest() {
     for name in ["RUST_IMAGE", "DEBIAN_IMAGE"] {
         assert!(text.contains(&format!("\nARG {name}\n")), "{name} has no default");
         assert!(text.contains(&format!("case \"${name}\" in *@sha256:*) ;; *)")), "{name} needs a digest");
+    }
+}
+
+/// What alarms look at: namespace, metric, dimension and, where it is no text, nothing of the threshold.
+fn alarms() -> BTreeSet<(String, String)> {
+    let is_alarm = |resource: &&Value| resource["Type"] == "AWS::CloudWatch::Alarm";
+    let of = |resource: &Value| {
+        let text = |name: &str| resource["Properties"][name].as_str().unwrap().to_owned();
+        (text("Namespace"), text("MetricName"))
+    };
+    resources().values().filter(is_alarm).map(of).collect()
+}
+
+/// The value behind `name = "` in each of these lines.
+fn settings(text: &str, name: &str) -> Vec<String> {
+    let value = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
+    };
+    text.lines().filter_map(value).collect()
+}
+
+#[test]
+fn both_have_the_same_alarms() {
+    let terraform = read("terraform/alarms.tf");
+    let (namespaces, metrics) = (settings(&terraform, "namespace"), settings(&terraform, "metric"));
+    let found: BTreeSet<(String, String)> = namespaces.into_iter().zip(metrics).collect();
+    assert_eq!(found, alarms());
+    for (namespace, metric) in [
+        ("AWS/Lambda", "AsyncEventsDropped"),
+        ("AWS/Lambda", "Errors"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+        ("Obsync", "oldest_success_age_s"),
+    ] {
+        assert!(found.contains(&(namespace.to_owned(), metric.to_owned())), "{metric}");
+    }
+}
+
+#[test]
+fn alarms_look_at_metrics_that_the_function_has() {
+    let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics.rs")).unwrap();
+    for (name, resource) in resources().iter().filter(|(_, found)| found["Type"] == "AWS::CloudWatch::Alarm")
+    {
+        let properties = &resource["Properties"];
+        if properties["Namespace"] == "Obsync" {
+            let metric = properties["MetricName"].as_str().unwrap();
+            assert!(source.contains(&format!("(\"{metric}\", ")), "{name}: {metric}");
+            assert_eq!(texts(&properties["Dimensions"]), ["function_name", "ObsyncFunction"], "{name}");
+        }
+        assert!(texts(&properties["AlarmActions"]).contains(&"AlarmTopicArn".to_owned()), "{name}");
+    }
+}
+
+/// Words of a text, with what stands between them left out.
+fn words(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '@');
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn both_save_the_same_queries_and_these_ask_for_what_is_logged() {
+    let terraform = read("terraform/dashboard.tf");
+    let source = |name: &str| {
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name)).unwrap()
+    };
+    let logged = [source("closing.rs"), source("logging.rs"), source("handler.rs")].concat();
+    let all = words(&terraform);
+    let mut count = 0;
+    for query in resources().values().filter(|found| found["Type"] == "AWS::Logs::QueryDefinition") {
+        let text = query["Properties"]["QueryString"].as_str().unwrap();
+        let wanted = words(text);
+        assert!(all.windows(wanted.len()).any(|found| found == wanted), "Terraform has not: {text}");
+        let name = texts(&query["Properties"]["Name"])[0].clone();
+        let name = name.split_once('/').unwrap().1;
+        assert!(terraform.contains(&format!("\"{name}\"")), "{name}");
+        let fields = wanted.iter().filter(|word| word.ends_with("_ms") || word.ends_with("_id"));
+        for field in fields.chain(&["files", "deleted", "status", "reason", "bytes"].map(str::to_owned)) {
+            assert!(logged.contains(field.as_str()), "{field} of {name} is not logged");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 5);
+    assert_eq!(terraform.matches("<<-EOT").count(), count);
+}
+
+#[test]
+fn both_have_the_same_dashboard() {
+    let dashboard = resources()["Dashboard"]["Properties"]["DashboardBody"].clone();
+    let body: serde_json::Value = serde_json::from_str(&texts(&dashboard)[0]).unwrap();
+    let terraform = read("terraform/dashboard.tf");
+    let widgets = body["widgets"].as_array().unwrap();
+    assert_eq!(widgets.len(), 6);
+    for widget in widgets {
+        let properties = &widget["properties"];
+        assert!(terraform.contains(&format!("\"{}\"", properties["title"].as_str().unwrap())), "{widget}");
+        for metric in properties["metrics"].as_array().into_iter().flatten() {
+            let name = metric[1].as_str().unwrap();
+            assert!(terraform.contains(&format!("\"{name}\"")), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_operators_set_is_in_both_and_nothing_is_limited_unasked() {
+    let function = resources()["ObsyncFunction"]["Properties"].clone();
+    assert_eq!(function["LoggingConfig"]["LogFormat"], "JSON");
+    assert_eq!(texts(&function["LoggingConfig"]["ApplicationLogLevel"]), ["LogLevel"]);
+    let failure = &function["EventInvokeConfig"]["DestinationConfig"]["OnFailure"];
+    assert_eq!(texts(failure), ["SQS", "FailedEventsQueue.Arn"]);
+    let parameters = template()["Parameters"].clone();
+    for name in ["ReservedConcurrency", "QueueConcurrency"] {
+        assert_eq!(parameters[name]["Default"], "", "{name} limits nothing unless it is set");
+    }
+    assert_eq!(parameters["Metrics"]["Default"], "function");
+    assert_eq!(texts(&resources()["QueueMapping"]["Properties"]["ScalingConfig"])[1], "QueueConcurrency");
+    for name in ["Bucket", "StateTable", "LogGroup", "FunctionRole", "Queue", "FailedEventsQueue"] {
+        assert_eq!(texts(&resources()[name]["Properties"]["Tags"]), ["application", "obsync"], "{name}");
+    }
+    let (main, variables) = (read("terraform/main.tf"), read("terraform/variables.tf"));
+    for part in [
+        "log_format            = \"JSON\"",
+        "application_log_level = var.log_level",
+        "destination = aws_sqs_queue.failed_events.arn",
+        "maximum_concurrency = scaling_config.value",
+        "retention_in_days = var.log_retention_days",
+    ] {
+        assert!(main.contains(part), "{part}");
+    }
+    for name in ["reserved_concurrency", "queue_concurrency"] {
+        let part = variables.split(&format!("variable \"{name}\"")).nth(1).unwrap();
+        let part = part.split("\nvariable ").next().unwrap();
+        assert_eq!(settings(part, "default"), ["null"], "{name}");
     }
 }

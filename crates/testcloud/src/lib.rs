@@ -26,7 +26,7 @@ use std::time::Duration;
 use gate::Gate;
 use http::Tasks;
 
-pub use dynamodb::DynamoDb;
+pub use dynamodb::{Capacity, DynamoDb};
 pub use error::CloudError;
 pub use faults::{CloudFaultControl, CloudFaults, ServiceFaults};
 #[cfg(unix)]

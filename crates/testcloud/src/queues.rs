@@ -1,6 +1,7 @@
-//! SQS: queues that take messages, so that tests can look at what was sent. Nothing is handed out.
+//! SQS: queues that take messages, so that tests can look at what was sent. No client is handed any; tests hand them to
+//! functions as an event source mapping does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::HEXLOWER;
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::credentials::ACCOUNT;
+use super::credentials::{ACCOUNT, REGION};
 use super::faults::Verdict;
 use super::gate::Gate;
 use super::http::{self, Dropped, FullBody, Tasks, withhold};
@@ -42,7 +43,15 @@ pub struct SentMessage {
 #[serde(rename_all = "PascalCase")]
 struct Call {
     queue_url: String,
+    #[serde(default)]
     entries: Vec<Entry>,
+}
+
+/// A queue: every message that it took, and those that nobody has served yet.
+#[derive(Debug, Default)]
+struct Queue {
+    taken: Vec<SentMessage>,
+    waiting: VecDeque<SentMessage>,
 }
 
 #[derive(Deserialize)]
@@ -87,10 +96,22 @@ struct Failure {
     message: String,
 }
 
+impl Failure {
+    fn absent() -> Self {
+        let message = "The specified queue does not exist.".to_owned();
+        Failure { kind: "com.amazonaws.sqs#QueueDoesNotExist", message }
+    }
+}
+
+/// The name of a queue by its URL.
+fn name_of(url: &str) -> &str {
+    url.rsplit_once('/').map_or("", |(_, name)| name)
+}
+
 /// The queues of a cloud, by name; its requests are counted, those of this type's methods are not.
 #[derive(Debug, Clone, Default)]
 pub struct Queues {
-    queues: Arc<Mutex<BTreeMap<String, Vec<SentMessage>>>>,
+    queues: Arc<Mutex<BTreeMap<String, Queue>>>,
     endpoint: String,
 }
 
@@ -103,15 +124,55 @@ impl Queues {
 
     /// The messages that a queue took, in order; none of one that is not there.
     pub fn messages(&self, name: &str) -> Vec<SentMessage> {
-        self.lock().get(name).cloned().unwrap_or_default()
+        self.lock().get(name).map(|queue| queue.taken.clone()).unwrap_or_default()
+    }
+
+    /// How many messages of a queue wait to be served.
+    pub fn waiting(&self, name: &str) -> usize {
+        self.lock().get(name).map_or(0, |queue| queue.waiting.len())
+    }
+
+    /// Takes up to `most` messages out of a queue to serve them, those that have waited longest.
+    pub fn take(&self, name: &str, most: usize) -> Vec<SentMessage> {
+        let mut queues = self.lock();
+        let Some(queue) = queues.get_mut(name) else { return Vec::new() };
+        let count = queue.waiting.len().min(most);
+        queue.waiting.drain(..count).collect()
+    }
+
+    /// Puts a message back that was not served. It comes after all others.
+    pub fn give_back(&self, name: &str, message: SentMessage) {
+        self.lock().entry(name.to_owned()).or_default().waiting.push_back(message);
+    }
+
+    /// The ARN of a queue.
+    pub fn arn(name: &str) -> String {
+        format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
+    }
+
+    /// Carries out `GetQueueAttributes`.
+    fn attributes(&self, call: &Call) -> Result<Value, Failure> {
+        match self.lock().get(name_of(&call.queue_url)) {
+            Some(queue) => Ok(json!({
+                "Attributes": { "ApproximateNumberOfMessages": queue.waiting.len().to_string() },
+            })),
+            None => Err(Failure::absent()),
+        }
+    }
+
+    fn carry_out(&self, operation: &str, call: Call) -> Result<Value, Failure> {
+        match operation {
+            "GetQueueAttributes" => self.attributes(&call),
+            _ => self.send(call),
+        }
     }
 
     fn send(&self, call: Call) -> Result<Value, Failure> {
         let fail = |kind, message: &str| Err(Failure { kind, message: message.to_owned() });
-        let name = call.queue_url.rsplit_once('/').map_or("", |(_, name)| name).to_owned();
+        let name = name_of(&call.queue_url).to_owned();
         let mut queues = self.lock();
         let Some(queue) = queues.get_mut(&name) else {
-            return fail("com.amazonaws.sqs#QueueDoesNotExist", "The specified queue does not exist.");
+            return Err(Failure::absent());
         };
         if call.entries.is_empty() || call.entries.len() > BATCH_ENTRIES {
             return fail(
@@ -140,20 +201,22 @@ impl Queues {
             }
             successful.push(json!({
                 "Id": entry.id,
-                "MessageId": format!("{name}-{}", queue.len()),
+                "MessageId": format!("{name}-{}", queue.taken.len()),
                 "MD5OfMessageBody": HEXLOWER.encode(&Md5::digest(entry.message_body.as_bytes())),
             }));
             let attributes = entry.message_attributes.into_iter();
-            queue.push(SentMessage {
+            let message = SentMessage {
                 body: entry.message_body,
                 attributes: attributes.map(|(name, attribute)| (name, attribute.string_value)).collect(),
                 group: entry.message_group_id,
-            });
+            };
+            queue.taken.push(message.clone());
+            queue.waiting.push_back(message);
         }
         Ok(json!({ "Successful": successful, "Failed": failed }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<SentMessage>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Queue>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -190,11 +253,12 @@ async fn answer(
         (None, _) if !is_signed => {
             refuse("MissingAuthenticationTokenException", "Missing Authentication Token")
         }
-        (None, _) if operation != "SendMessageBatch" => {
-            refuse("UnknownOperationException", "only SendMessageBatch is served here")
-        }
+        (None, _) if !["SendMessageBatch", "GetQueueAttributes"].contains(&operation.as_str()) => refuse(
+            "UnknownOperationException",
+            "only SendMessageBatch and GetQueueAttributes are served here",
+        ),
         (None, Err(error)) => refuse("SerializationException", &error.to_string()),
-        (None, Ok(call)) => match queues.send(call) {
+        (None, Ok(call)) => match queues.carry_out(&operation, call) {
             Ok(answer) => json_answer(StatusCode::OK, JSON, &answer),
             Err(failure) => refuse(failure.kind, &failure.message),
         },
@@ -229,6 +293,13 @@ mod tests {
         assert_eq!(unordered.ok().unwrap()["Failed"][0]["Code"], "MissingParameter");
         let long = json!([{ "Id": "0", "MessageBody": "b".repeat(BATCH_MAX + 1) }]);
         assert!(queues.send(call("plain", &long)).is_err());
+        assert_eq!(
+            (queues.waiting("plain"), queues.take("plain", 10).len(), queues.waiting("plain")),
+            (1, 1, 0)
+        );
+        queues.give_back("plain", queues.messages("plain")[0].clone());
+        let attributes = queues.attributes(&call("plain", &json!([]))).ok().unwrap();
+        assert_eq!(attributes["Attributes"]["ApproximateNumberOfMessages"], "1");
         assert!(queues.send(call("absent", &json!([{ "Id": "0", "MessageBody": "b" }]))).is_err());
     }
 }

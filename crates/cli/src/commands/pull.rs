@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::following::{Both, Teller};
+use super::waiting::patiently;
 use super::watching::FolderWatch;
 use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
@@ -54,7 +55,9 @@ pub(super) async fn push(options: &Push, context: &Context, verbose: bool) -> Re
 async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     let health = Health::begin(way.options(), way.name(), context).await?;
     let limit = TimeLimit::begin(way.options().max_time, &context.stop);
-    let result = bring(way, context, verbose, &limit, &health).await.map_err(|failed| limit.explain(failed));
+    let attempt = async || bring(way, context, verbose, &limit, &health).await;
+    let result = patiently(way.options().wait, &context.stop, attempt).await;
+    let result = result.map_err(|failed| limit.explain(failed));
     if let Err(failed) = &result {
         note(way.options(), context, failed).await;
     }

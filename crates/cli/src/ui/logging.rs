@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::ui::console::Console;
 
 /// The events that say why nothing moves (`obsync_core::WAITS`).
-const WAITS: &str = "obsync::waits";
+pub(crate) const WAITS: &str = "obsync::waits";
 
 /// Starts logging for `-v` given `verbosity` times. A program that has its own logging keeps it.
 pub(crate) fn start(verbosity: u8, console: &Arc<Console>) {

@@ -282,7 +282,11 @@ fn two_pulls_at_once_are_one_too_many() {
     let second = world.run(&["pull", "Notes", "notes"]).expect(7);
     assert_eq!(second.stdout, "");
     assert!(second.stderr.starts_with("obsync: another obsync is working on notes"), "{}", second.stderr);
-    assert!(second.stderr.ends_with("; wait for it to end, or stop it\n"), "{}", second.stderr);
+    assert!(
+        second.stderr.ends_with("; wait for it to end (`--wait 10m` does), or stop it\n"),
+        "{}",
+        second.stderr
+    );
     assert_eq!(
         world.run(&["pull", "Notes", "notes", "--json"]).expect(7).json()["error"]["code"],
         "already_running"
@@ -291,6 +295,25 @@ fn two_pulls_at_once_are_one_too_many() {
     first.wait().unwrap();
     world.server.faults().clear();
     world.must(&["pull", "Notes", "notes"]);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
+
+#[test]
+fn a_pull_waits_for_another_one_as_long_as_it_is_told_to() {
+    let world = furnished();
+    let mut first = stalled_pull(&world);
+    let short = world.run(&["pull", "Notes", "notes", "--wait", "1s"]).expect(7);
+    assert!(short.stderr.contains("waiting for up to 1 s\n"), "{}", short.stderr);
+    assert!(short.stderr.ends_with("; it was waited for 1 s; wait longer, or stop it\n"), "{}", short.stderr);
+    world.server.faults().clear();
+    let end = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        first.kill().unwrap();
+        first.wait().unwrap();
+    });
+    let second = world.must(&["pull", "Notes", "notes", "--wait", "5m"]);
+    end.join().unwrap();
+    assert!(second.stderr.contains("another obsync is working on notes"), "{}", second.stderr);
     assert_eq!(world.differences("Notes", "notes"), [""; 0]);
 }
 

@@ -90,10 +90,13 @@ fn a_run_in_whose_way_another_is_says_which_one_that_is() {
     let lock = fs::File::open(world.path("notes/.obsync/lock")).unwrap();
     lock.lock().unwrap();
     let told = "obsync: another obsync is working on notes (held by host elsewhere, process 123 since 2026-11-26 \
-                01:02:03 UTC); wait for it to end, or stop it\n";
-    for command in [["pull", "Notes", "notes"].as_slice(), &["verify", "notes"], &["reset", "notes", "--yes"]]
-    {
-        assert_eq!(world.run(command).expect(7).stderr, told);
+                01:02:03 UTC); wait for it to end";
+    for (command, advice) in [
+        (["pull", "Notes", "notes"].as_slice(), " (`--wait 10m` does), or stop it\n"),
+        (&["verify", "notes"], ", or stop it\n"),
+        (&["reset", "notes", "--yes"], ", or stop it\n"),
+    ] {
+        assert_eq!(world.run(command).expect(7).stderr, format!("{told}{advice}"));
     }
     drop(lock);
     world.must(&["pull", "Notes", "notes"]);

@@ -2,11 +2,11 @@
 
 use obsync_conformance::placing;
 use obsync_core::{Commit, DeferredKey, DeferredKind, StateStore};
-use obsync_dynamodb::DynamoState;
-use obsync_protocol::VaultPath;
+use obsync_dynamodb::{DynamoState, StateKey};
+use obsync_protocol::{VaultId, VaultPath};
 use obsync_testcloud::Service;
 
-use crate::site::{Site, commit_of, file, files, version};
+use crate::site::{DESTINATION, Site, commit_of, file, files, key, version};
 
 /// What the engine does with the state in an incremental run that brings these files.
 async fn incremental_run(state: &DynamoState, changed: Vec<obsync_core::Record>, at_version: u64) {
@@ -134,4 +134,32 @@ async fn lookups_are_made_a_hundred_at_a_time() {
     let twice: Vec<VaultPath> = paths.iter().chain(&paths).cloned().collect();
     assert_eq!(state.records(&twice).await.unwrap().iter().flatten().count(), 2);
     assert_eq!(site.requests_since(&before).of(Service::DynamoDb, "BatchGetItem"), 3);
+}
+
+#[tokio::test]
+async fn how_fresh_many_states_are_costs_a_request_for_every_hundred() {
+    let site = Site::new().await;
+    // The vault's first destination was found up to date, its second was begun only.
+    let states = [key(DESTINATION), key("s3://bucket/copy")];
+    for (state, checked) in states.iter().zip([Some(7), None]) {
+        let lease = site.lease_of("a test");
+        let opened = DynamoState::open(&site.table(), state.clone(), &lease).await.unwrap();
+        if let Some(at) = checked {
+            opened.note_check(at).await;
+        }
+        opened.close().await.unwrap();
+    }
+    let unknown = (0..150).map(|number| StateKey {
+        vault_id: VaultId::try_new(format!("unknown-{number}")).unwrap(),
+        ..key(DESTINATION)
+    });
+    let asked: Vec<StateKey> = states.into_iter().chain(unknown).collect();
+    let before = site.cloud.counts();
+    let found = site.table().freshness(&asked).await.unwrap();
+    assert_eq!(found[0].unwrap().checked, Some(7));
+    assert!(found[1].is_some_and(|second| second.checked.is_none() && second.created > 0));
+    assert!(found[2..].iter().all(Option::is_none) && found.len() == asked.len());
+    // Those that are found under the vault are not looked for under the destination.
+    let requests = site.requests_since(&before);
+    assert_eq!(requests.of(Service::DynamoDb, "BatchGetItem"), 2 + 2, "{requests}");
 }

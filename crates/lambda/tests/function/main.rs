@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
 mod choice;
+mod cost;
 mod destinations;
 mod encryption;
 mod events;
@@ -10,7 +11,9 @@ mod exact;
 mod handing_on;
 mod interrupted;
 mod memory;
+mod operators;
 mod recheck;
+mod spreading;
 mod together;
 mod troubles;
 mod warm;

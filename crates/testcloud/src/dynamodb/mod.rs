@@ -2,6 +2,7 @@
 
 mod backups;
 mod batch;
+mod capacity;
 mod engine;
 mod proxy;
 mod view;
@@ -13,6 +14,8 @@ use tokio::net::TcpListener;
 use super::CloudError;
 use super::gate::Gate;
 use super::http::Tasks;
+pub use capacity::Capacity;
+use capacity::Meter;
 use engine::Engine;
 pub use view::DynamoDb;
 
@@ -20,6 +23,7 @@ pub use view::DynamoDb;
 pub(super) fn start(listener: TcpListener, tasks: &Tasks, gate: Gate) -> Result<DynamoDb, CloudError> {
     let engine = Arc::new(Engine::start()?);
     // The proxy is what clients see; the engine behind it listens on a port of its own.
-    proxy::serve(listener, tasks, gate, Arc::clone(&engine));
-    Ok(DynamoDb::new(engine))
+    let meter = Meter::default();
+    proxy::serve(listener, tasks, gate, Arc::clone(&engine), meter.clone());
+    Ok(DynamoDb::new(engine, meter))
 }

@@ -21,6 +21,7 @@ use super::super::json_api::{fault_answer, json_error};
 use super::super::log::Service;
 use super::backups::Backups;
 use super::batch::{self, HeldBack};
+use super::capacity::Meter;
 use super::engine::Engine;
 
 /// The largest request that DynamoDB takes, in bytes.
@@ -37,12 +38,13 @@ struct Proxy {
     engine: Arc<Engine>,
     client: Client<HttpConnector, Full<Bytes>>,
     backups: Backups,
+    meter: Meter,
 }
 
 /// Serves clients at `listener` by asking the engine.
-pub(super) fn serve(listener: TcpListener, tasks: &Tasks, gate: Gate, engine: Arc<Engine>) {
+pub(super) fn serve(listener: TcpListener, tasks: &Tasks, gate: Gate, engine: Arc<Engine>, meter: Meter) {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let proxy = Arc::new(Proxy { gate, engine, client, backups: Backups::default() });
+    let proxy = Arc::new(Proxy { gate, engine, client, backups: Backups::default(), meter });
     http::serve(listener, tasks, move |request| {
         let proxy = Arc::clone(&proxy);
         async move { proxy.answer(request).await }
@@ -83,17 +85,17 @@ impl Proxy {
             let Some(first) = first else {
                 return http::answer(StatusCode::OK, JSON, held_back.alone());
             };
-            let response = self.forward(parts, first).await;
+            let response = self.forward(parts, operation, first).await;
             return held_back.add_to(response).await;
         }
         if let Some(answer) = self.backups.answer(&self.engine, operation, &body) {
             return answer;
         }
-        self.forward(parts, body).await
+        self.forward(parts, operation, body).await
     }
 
-    async fn forward(&self, parts: Parts, body: Bytes) -> Response<FullBody> {
-        match self.ask(parts, body).await {
+    async fn forward(&self, parts: Parts, operation: &str, body: Bytes) -> Response<FullBody> {
+        match self.ask(parts, operation, Meter::asking(operation, body)).await {
             Ok(response) => response,
             Err(error) => {
                 tracing::warn!(error, "the database engine cannot be asked");
@@ -102,7 +104,12 @@ impl Proxy {
         }
     }
 
-    async fn ask(&self, mut parts: Parts, body: Bytes) -> Result<Response<FullBody>, String> {
+    async fn ask(
+        &self,
+        mut parts: Parts,
+        operation: &str,
+        body: Bytes,
+    ) -> Result<Response<FullBody>, String> {
         let uri = format!("http://{}/", self.engine.address);
         parts.uri = uri.parse::<Uri>().map_err(|error| error.to_string())?;
         // Both speak of the connection and the body that came, not of those that go on.
@@ -119,6 +126,7 @@ impl Proxy {
         let in_time = timeout(ENGINE_LIMIT, whole).await;
         let (mut parts, body) = in_time.map_err(|_| format!("no answer within {ENGINE_LIMIT:?}"))??;
         parts.headers.remove(header::TRANSFER_ENCODING);
+        self.meter.note(operation, &body);
         Ok(Response::from_parts(parts, Full::new(body)))
     }
 }

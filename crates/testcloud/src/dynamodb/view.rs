@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::CloudError;
+use super::capacity::{Capacity, Meter};
 use super::engine::Engine;
 
 /// The tables of a cloud, seen from inside: no request is counted, no fault strikes.
@@ -12,6 +13,7 @@ use super::engine::Engine;
 /// Items are in the JSON of the DynamoDB API: `{"vault_id": {"S": "…"}, …}`.
 pub struct DynamoDb {
     engine: Arc<Engine>,
+    meter: Meter,
 }
 
 impl std::fmt::Debug for DynamoDb {
@@ -21,8 +23,13 @@ impl std::fmt::Debug for DynamoDb {
 }
 
 impl DynamoDb {
-    pub(super) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+    pub(super) fn new(engine: Arc<Engine>, meter: Meter) -> Self {
+        Self { engine, meter }
+    }
+
+    /// What requests used so far of reading and writing. What was refused uses nothing here.
+    pub fn capacity(&self) -> Capacity {
+        self.meter.read()
     }
 
     /// Makes a table with the hash key `vault_id`, paid by request.

@@ -1,0 +1,121 @@
+//! Many vaults as one message each on the function's own queue, so that as many invocations serve them at a time as the
+//! queue's mapping allows, and a vault that takes long or fails holds up no other.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::chain::{Pauses, persistently};
+
+/// Messages of one request at most (SQS quotas).
+const ENTRIES: usize = 10;
+
+/// A message for one vault.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    /// The vault's id.
+    pub(crate) vault: String,
+    /// The event that asks for it.
+    pub(crate) event: Value,
+}
+
+/// The queue of a function.
+pub(crate) struct Spread<'a> {
+    client: aws_sdk_sqs::Client,
+    queue: &'a str,
+    request_id: &'a str,
+    until: Instant,
+}
+
+impl<'a> Spread<'a> {
+    /// The queue of this URL. Nothing is sent after `until`.
+    pub(crate) fn new(
+        aws: &aws_config::SdkConfig,
+        queue: &'a str,
+        request_id: &'a str,
+        until: Instant,
+    ) -> Self {
+        let config = aws_sdk_sqs::config::Builder::from(aws).retry_config(RetryConfig::disabled()).build();
+        Spread { client: aws_sdk_sqs::Client::from_conf(config), queue, request_id, until }
+    }
+
+    /// About how many messages wait in the queue.
+    ///
+    /// # Errors
+    /// A sentence about why that cannot be known.
+    pub(crate) async fn waiting(&self) -> Result<usize, String> {
+        let name = QueueAttributeName::ApproximateNumberOfMessages;
+        let ask =
+            || self.client.get_queue_attributes().queue_url(self.queue).attribute_names(name.clone()).send();
+        let advice = "allow the function's role sqs:GetQueueAttributes on it";
+        let answer =
+            persistently(ask, self.until, "the queue did not say how much waits in it", advice).await?;
+        let count = answer.attributes().and_then(|all| all.get(&name)).and_then(|count| count.parse().ok());
+        Ok(count.unwrap_or(0))
+    }
+
+    /// Sends these. The vaults whose messages could not be sent, and why.
+    pub(crate) async fn send(&self, letters: &[Letter]) -> Vec<(String, String)> {
+        let mut unsent = Vec::new();
+        for batch in letters.chunks(ENTRIES) {
+            if let Err((vaults, reason)) = self.send_batch(batch).await {
+                unsent.extend(vaults.into_iter().map(|vault| (vault, reason.clone())));
+            }
+        }
+        unsent
+    }
+
+    /// Sends up to ten messages, those that the queue has no time for again.
+    async fn send_batch(&self, batch: &[Letter]) -> Result<(), (BTreeSet<String>, String)> {
+        let mut left: BTreeSet<String> = batch.iter().map(|letter| letter.vault.clone()).collect();
+        let mut pauses = Pauses::default();
+        let what = "a vault's message could not be sent to the queue";
+        loop {
+            let entries = batch.iter().enumerate().filter(|(_, letter)| left.contains(&letter.vault));
+            let entries: Vec<_> = entries.filter_map(|(number, letter)| self.entry(number, letter)).collect();
+            let send = || {
+                self.client
+                    .send_message_batch()
+                    .queue_url(self.queue)
+                    .set_entries(Some(entries.clone()))
+                    .send()
+            };
+            let advice = "allow the function's role sqs:SendMessage on it";
+            let answer = match persistently(send, self.until, what, advice).await {
+                Ok(answer) => answer,
+                Err(reason) => return Err((left, reason)),
+            };
+            let vault_of = |id: &str| Some(batch.get(id.parse::<usize>().ok()?)?.vault.clone());
+            for sent in answer.successful().iter().filter_map(|entry| vault_of(entry.id())) {
+                left.remove(&sent);
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+            let refused = answer.failed().iter().find(|entry| entry.sender_fault());
+            let code = answer.failed().first().map_or("no answer about it", |entry| entry.code());
+            let reason = format!("{what} ({})", obsync_protocol::escaped(code));
+            let pause = pauses.next();
+            if refused.is_some() || Instant::now() + pause >= self.until {
+                return Err((left, reason));
+            }
+            sleep(pause).await;
+        }
+    }
+
+    fn entry(&self, number: usize, letter: &Letter) -> Option<SendMessageBatchRequestEntry> {
+        let entry = SendMessageBatchRequestEntry::builder().id(number.to_string());
+        let entry = entry.message_body(letter.event.to_string());
+        let entry = match self.queue.ends_with(".fifo") {
+            false => entry,
+            // A vault's messages are served in order, those of others meanwhile.
+            true => entry
+                .message_group_id(&letter.vault)
+                .message_deduplication_id(format!("{}-{}", self.request_id, letter.vault)),
+        };
+        entry.build().ok()
+    }
+}

@@ -1,0 +1,202 @@
+//! Many vaults: a message for each in the function's queue, and ten invocations at a time that serve them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use obsync_testcloud::{LambdaRuntime, Outcome, Queues, SentMessage, Service};
+use obsync_testkit::{Chance, VaultSpec};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::world::{World, answered, invoke, sync, write_notes};
+
+/// The function's queue.
+const QUEUE: &str = "obsync-vaults";
+/// Invocations at a time.
+const CONCURRENCY: usize = 10;
+/// How often a message may be handed out: what the template sets is many times that.
+const DELIVERIES: usize = 8;
+
+/// How many vaults there are: 2,000 with `OBSYNC_TEST_LARGE`, which takes minutes.
+fn vaults() -> usize {
+    if std::env::var_os("OBSYNC_TEST_LARGE").is_some() { 2000 } else { 40 }
+}
+
+fn name(number: usize) -> String {
+    format!("vault {number}")
+}
+
+async fn world() -> Arc<World> {
+    let count = vaults();
+    let specs = (0..count).map(|number| VaultSpec::managed(&name(number)));
+    let world = World::with(|builder| specs.fold(builder, |builder, spec| builder.vault(spec))).await;
+    for number in 0..count {
+        let content = format!("the note of {}", name(number));
+        world.vault(&name(number)).write("note.md", content, 1_700_000_000_000).unwrap();
+    }
+    Arc::new(world)
+}
+
+/// What a message asks for.
+fn vault_of(message: &SentMessage) -> String {
+    let body: Value = serde_json::from_str(&message.body).unwrap();
+    assert_eq!((&body["action"], body["vaults"].as_array().unwrap().len()), (&json!("sync"), 1), "{body}");
+    body["vaults"][0].as_str().unwrap().to_owned()
+}
+
+/// Hands messages of the queue to functions, as an event source mapping does, until none is left. How often each was handed
+/// out.
+async fn serve(world: &Arc<World>, batch: usize) -> BTreeMap<String, usize> {
+    let deliveries: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let mut pollers = JoinSet::new();
+    for _ in 0..CONCURRENCY {
+        let (world, deliveries, under_way) = (world.clone(), deliveries.clone(), under_way.clone());
+        pollers.spawn(async move {
+            let function = world.function();
+            loop {
+                under_way.fetch_add(1, Ordering::SeqCst);
+                let messages = world.cloud.queues().take(QUEUE, batch);
+                if messages.is_empty() {
+                    if under_way.fetch_sub(1, Ordering::SeqCst) == 1 {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+                let again = hand_over(&function, &messages).await;
+                for (number, message) in messages.into_iter().enumerate() {
+                    let mut deliveries = deliveries.lock().unwrap();
+                    let count = deliveries.entry(vault_of(&message)).or_default();
+                    *count += 1;
+                    if again.contains(&number) && *count < DELIVERIES {
+                        world.cloud.queues().give_back(QUEUE, message);
+                    }
+                }
+                under_way.fetch_sub(1, Ordering::SeqCst);
+            }
+        });
+    }
+    while let Some(ended) = pollers.join_next().await {
+        ended.unwrap();
+    }
+    deliveries.lock().unwrap().clone()
+}
+
+/// Runs a function with these messages; the numbers of those that are to come again.
+async fn hand_over(function: &LambdaRuntime, messages: &[SentMessage]) -> BTreeSet<usize> {
+    let record = |(number, message): (usize, &SentMessage)| {
+        json!({
+            "messageId": number.to_string(), "eventSource": "aws:sqs", "eventSourceARN": Queues::arn(QUEUE),
+            "body": message.body,
+        })
+    };
+    let records: Vec<Value> = messages.iter().enumerate().map(record).collect();
+    let invocation = invoke(function, &json!({ "Records": records })).await;
+    match &invocation.outcome {
+        Outcome::Answer(answer) => {
+            let failures = answer["batchItemFailures"].as_array().unwrap().iter();
+            failures.map(|item| item["itemIdentifier"].as_str().unwrap().parse().unwrap()).collect()
+        }
+        // Then all come again.
+        _ => (0..messages.len()).collect(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_vaults_are_served_ten_at_a_time_and_none_starves() {
+    let (count, batch) = (vaults(), if vaults() > 100 { 10 } else { 2 });
+    let world = world().await;
+    let queue = world.cloud.queues().create(QUEUE);
+    let dispatcher = world.function_with(&[("OBSYNC_QUEUE", &queue)]);
+    world.cloud.faults().update(|faults| {
+        faults.sqs.throttled = Chance::probability(0.3);
+        faults.s3.throttled = Chance::probability(0.05);
+        faults.dynamodb.throttled = Chance::probability(0.05);
+    });
+    // No event names more than a thousand.
+    for first in (0..count).step_by(1000) {
+        let names: Vec<String> = (first..count.min(first + 1000)).map(name).collect();
+        let invocation = invoke(&dispatcher, &json!({ "action": "sync", "vaults": names })).await;
+        let answer = answered(&invocation);
+        assert_eq!((&answer["status"], &answer["success"]), (&json!("queued"), &json!(true)), "{answer}");
+        assert_eq!(answer["metadata"]["queued"], json!(names.len()));
+    }
+    // One message for each vault, ten in a request, and those that were throttled again.
+    let sent = world.cloud.queues().messages(QUEUE);
+    let wanted: BTreeSet<String> =
+        (0..count).map(|number| world.vault(&name(number)).id().to_string()).collect();
+    assert_eq!(sent.iter().map(vault_of).collect::<BTreeSet<_>>(), wanted);
+    assert_eq!(sent.len(), count);
+    assert!(world.cloud.counts().of(Service::Sqs, "SendMessageBatch") >= count.div_ceil(10) as u64);
+    // A schedule that comes before they are served adds nothing.
+    let early = invoke(&dispatcher, &json!({ "action": "sync" })).await;
+    assert_eq!(answered(&early)["status"], "queued");
+    assert!(early.logs.iter().any(|line| line.contains("still wait in the queue")), "{:?}", early.logs);
+    assert_eq!(world.cloud.queues().messages(QUEUE).len(), count);
+
+    // An unknown vault, whose message comes again and again, holds nobody up.
+    let unknown = SentMessage {
+        body: json!({ "action": "sync", "vaults": ["no such vault"] }).to_string(),
+        ..sent[0].clone()
+    };
+    world.cloud.queues().give_back(QUEUE, unknown);
+    let mut deliveries = serve(&world, batch).await;
+    assert_eq!(deliveries.remove("no such vault"), Some(DELIVERIES));
+    assert_eq!(deliveries.keys().cloned().collect::<BTreeSet<_>>(), wanted);
+    assert!(deliveries.values().all(|times| *times < DELIVERIES), "{deliveries:?}");
+    for number in 0..count {
+        let vault = name(number);
+        let expected = world.vault(&vault).expected().unwrap();
+        assert_eq!(world.differences(&vault, &expected), [""; 0], "{vault}");
+    }
+
+    // From now on the schedule means all of them, and each is up to date.
+    world.cloud.faults().clear();
+    let scheduled = invoke(&dispatcher, &json!({})).await;
+    assert_eq!(answered(&scheduled)["metadata"]["queued"], json!(count));
+    assert_eq!(world.cloud.queues().waiting(QUEUE), count);
+    let logs = scheduled.json_logs();
+    let oldest = logs.iter().find(|line| line["message"] == "Oldest success").unwrap();
+    assert_eq!((&oldest["vaults"], &oldest["not_begun"]), (&json!(count), &json!(0)), "{oldest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_sent_is_said_and_one_vault_needs_no_message() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 3);
+    let absent = format!("{}/123456789012/absent", world.cloud.endpoint(Service::Sqs));
+    let function = world.function_with(&[("OBSYNC_QUEUE", &absent), ("OBSYNC_VAULTS", "Notes,Private")]);
+    let answer = invoke(&function, &sync("Notes")).await;
+    assert_eq!(answered(&answer)["status"], "complete");
+    let invocation = invoke(&function, &json!({})).await;
+    let answer = answered(&invocation);
+    assert_eq!(
+        (&answer["status"], &answer["metadata"]["queued"]),
+        (&json!("incomplete"), &json!(0)),
+        "{answer}"
+    );
+    let messages =
+        answer["vaults"].as_array().unwrap().iter().map(|vault| vault["message"].as_str().unwrap());
+    assert!(
+        messages.clone().count() == 2 && messages.clone().all(|text| text.contains("QueueDoesNotExist")),
+        "{answer}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_a_queue_that_name_their_vaults_are_served_and_not_sent_again() {
+    let world = World::new().await;
+    let queue = world.cloud.queues().create(QUEUE);
+    let function = world.function_with(&[("OBSYNC_QUEUE", &queue), ("OBSYNC_VAULTS", "Notes,Private")]);
+    let body =
+        |event: &Value| SentMessage { body: event.to_string(), attributes: BTreeMap::new(), group: None };
+    let named = [body(&sync("Notes")), body(&sync("Private"))];
+    assert_eq!(hand_over(&function, &named).await, BTreeSet::new());
+    assert_eq!(world.cloud.queues().messages(QUEUE), []);
+    // One for every vault becomes one for each.
+    assert_eq!(hand_over(&function, &[body(&json!({ "action": "sync" }))]).await, BTreeSet::new());
+    assert_eq!(world.cloud.queues().messages(QUEUE).len(), 2);
+}
