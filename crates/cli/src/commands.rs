@@ -13,6 +13,7 @@ mod create;
 mod credentials;
 mod following;
 mod help;
+mod log;
 mod login;
 mod logout;
 mod pull;
@@ -24,7 +25,6 @@ mod totp;
 mod unlink;
 mod vaults;
 mod verify;
-mod watching;
 
 /// Runs a command; the answer is the exit status of one that did its work.
 ///
@@ -44,6 +44,7 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         Command::Verify(options) => context.or_stopped(verify::run(options, context)).await,
         Command::Reset(options) => context.or_stopped(reset::run(options, context)).await,
         Command::Unlink(options) => context.or_stopped(unlink::run(options, context)).await,
+        Command::Log(options) => context.or_stopped(log::run(options, context)).await,
         Command::Confirm(options) => context.or_stopped(confirm::run(options, context)).await,
         Command::Credentials(credentials) => match &credentials.command {
             CredentialsCommand::Export(options) => {

@@ -129,10 +129,11 @@ fn wants_json(command: &Command) -> bool {
     match command {
         Command::Vaults(options) => options.json,
         Command::Create(options) => options.json,
-        Command::Pull(options) => options.json && !options.follow,
+        Command::Pull(options) => options.pull.json && !options.pull.follow,
         Command::Sync(options) => options.pull.json && !options.pull.follow,
         Command::Push(options) => options.sync.pull.json && !options.sync.pull.follow,
         Command::Status(options) => options.json,
+        Command::Log(options) => options.json,
         Command::Verify(options) => options.json,
         Command::Aws(Aws { command: AwsCommand::Init(options) }) => options.json,
         _ => false,

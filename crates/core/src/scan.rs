@@ -137,6 +137,11 @@ impl LocalTree {
         })
     }
 
+    /// Whether a scan of a few paths can be relied on: nothing is missing, and no name is in doubt.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.absent.is_empty() && self.respelled.is_empty() && self.unknown.is_empty() && !self.is_in_flux
+    }
+
     /// Sorts every list by path.
     pub fn sort(&mut self) {
         self.files.sort_unstable_by(|one, other| one.path.cmp(&other.path));

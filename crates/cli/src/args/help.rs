@@ -13,7 +13,7 @@ Every day:
   vaults, create   list the vaults of the account; make one
   pull             bring a vault to a folder or a bucket, or what is new in it
   sync, push       keep a folder and a vault the same; send only (experimental)
-  status           what is known of pulled vaults, and what failed
+  status, log      what is known of pulled vaults; what was changed, and by whom
   verify           check every pulled file by its content
 Now and then:
   confirm          let the deletions go that a run held back

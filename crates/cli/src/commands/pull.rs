@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use obsync_client::FetchOptions;
+use obsync_core::conflicted_copy::DeviceName;
 use obsync_core::pin::VaultKind;
 use obsync_core::quiet::QuietRule;
 use obsync_core::{
@@ -12,19 +13,19 @@ use obsync_core::{
     PullError, PullOptions, PullSource, Report, StateStore, StoreError, SyncDirection, SyncOptions, Watch,
     follow, pull, sync,
 };
+use obsync_folder::FolderWatch;
 use obsync_protocol::{Filter, MasterKey, VaultId};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::following::{Both, Teller};
-use super::watching::FolderWatch;
 use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
 use crate::account::vault_choice::choose;
 use crate::account::vault_keys::{Lock, Unlocked};
 use crate::answer::Answer;
-use crate::args::{Choice, Pull, Push, Sync};
+use crate::args::{Choice, Pull, PullHere, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::health::Health;
@@ -37,7 +38,11 @@ use crate::ui::ask;
 use crate::ui::progress::Display;
 use crate::ui::{human, pull_report};
 
-pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(options: &PullHere, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    if options.mirror && !matches!(options.pull.destination, Destination::Folder(_)) {
+        let message = "--mirror is for folders: a bucket has no trash for what it would take back";
+        return Err(Failed::new(Exit::Usage, message));
+    }
     go(Way::Pull(options), context, verbose).await
 }
 
@@ -65,7 +70,7 @@ async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Fail
 /// Which ways a vault and a destination are brought in step.
 #[derive(Clone, Copy, Debug)]
 enum Way<'a> {
-    Pull(&'a Pull),
+    Pull(&'a PullHere),
     Both(&'a Sync),
     Push(&'a Push),
 }
@@ -74,7 +79,7 @@ impl<'a> Way<'a> {
     /// What all have.
     fn options(self) -> &'a Pull {
         match self {
-            Way::Pull(options) => options,
+            Way::Pull(options) => &options.pull,
             Way::Both(options) => &options.pull,
             Way::Push(options) => &options.sync.pull,
         }
@@ -87,6 +92,11 @@ impl<'a> Way<'a> {
             Way::Both(_) => "sync",
             Way::Push(_) => "push",
         }
+    }
+
+    /// Whether what was changed here is taken back.
+    fn takes_back(self) -> bool {
+        matches!(self, Way::Pull(options) if options.mirror)
     }
 
     /// What those have that send.
@@ -212,7 +222,10 @@ async fn bring(
     health: &Arc<Health>,
 ) -> Result<Exit, Failed> {
     let options = way.options();
-    let objects = options.objects.for_destination(&options.destination)?;
+    let mut objects = options.objects.for_destination(&options.destination)?;
+    if let Some((sync, _)) = way.sending() {
+        objects.device = DeviceName::new(&device_name(sync));
+    }
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
     // A run that is to stop is told so by what comes next.
     let _ = context.stop.run_until_cancelled(health.remember(&known)).await;
@@ -231,9 +244,8 @@ async fn bring(
             doubt: known.doubt(&state).await?,
             keep_everything: admitted.is_changed(&key),
         };
-        let store = context
-            .or_stopped(known.store(objects, options.dry_run, way.sending().is_some(), context))
-            .await?;
+        let has_trash = way.sending().is_some() || way.takes_back();
+        let store = context.or_stopped(known.store(objects, options.dry_run, has_trash, context)).await?;
         if way.sending().is_some_and(|(sync, _)| !sync.yes)
             && !may_begin(&source, store.clone(), &state, way, manner, context).await?
         {
@@ -331,7 +343,8 @@ async fn bring_into(
     // A follower mostly waits.
     let _drawing = (!options.follow).then(|| display.draw(verbose));
     let Manner { doubt, keep_everything, encryption } = manner;
-    let pull_options = PullOptions { doubt, keep_everything, ..pull_options(options) };
+    let mirrors = way.takes_back();
+    let pull_options = PullOptions { doubt, keep_everything, mirrors, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
         false => Some(Followed::begin(state, pull_options.mode).await?),

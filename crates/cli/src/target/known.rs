@@ -157,7 +157,7 @@ impl Known {
 
     /// Opens the place itself, for the vault of the state that was opened before, if one was. A folder is locked, unless it is only
     /// to be `looked` at; a bucket is as locked as its state is. With `trash`, what is replaced or removed in a folder is kept for
-    /// a while.
+    /// a while. Of a folder only the name of the device counts among the options.
     ///
     /// # Errors
     /// When it cannot be used, or another process works on it.
@@ -170,7 +170,9 @@ impl Known {
     ) -> Result<Arc<dyn obsync_core::Destination>, Failed> {
         match &self.destination {
             Destination::Folder(path) => {
-                let folder = FolderStore::open(path, FolderOptions { trash, ..FolderOptions::default() })?;
+                let device = options.device;
+                let folder =
+                    FolderStore::open(path, FolderOptions { trash, device, ..FolderOptions::default() })?;
                 if !looks {
                     folder.lock()?;
                     self.folder.get_or_init(|| folder.clone());

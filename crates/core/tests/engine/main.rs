@@ -5,13 +5,17 @@
 mod bench;
 mod brake;
 mod emptied;
+mod follow_times;
 mod following;
 mod full_pulls;
 mod histories;
 mod identity;
+mod journal;
 mod kills;
 mod meddled;
+mod mirrors;
 mod older_vaults;
+mod open_session;
 mod overtaken;
 mod refusals;
 mod rehearsals;
