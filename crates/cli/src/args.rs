@@ -115,6 +115,7 @@ pub(crate) enum Command {
     Push(Push),
     Status(Status),
     Log(Log),
+    CheckService(CheckService),
     Verify(Verify),
     Reset(Reset),
     Unlink(Unlink),
@@ -482,6 +483,24 @@ pub(crate) struct Log {
     /// Show so many changes at most, the newest first
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     pub(crate) limit: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Find out on a scratch vault whether the service does what two-way sync rests on
+///
+/// Makes a vault on your account, writes some small files to it over several connections, prints what it found, and deletes the
+/// vault again. Your other vaults are not touched. Exit status 0: everything is as expected; 5: something is not, and `obsync
+/// sync` and `obsync push` are better not used.
+#[derive(Debug, Args)]
+pub(crate) struct CheckService {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Leave the scratch vault
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

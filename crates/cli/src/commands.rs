@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failed};
 
 mod aws;
+mod check_service;
 mod completions;
 mod confirm;
 mod create;
@@ -40,6 +41,7 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         Command::Logout(options) => context.or_stopped(logout::run(options, context)).await,
         Command::Vaults(options) => context.or_stopped(vaults::run(options, context)).await,
         Command::Create(options) => context.or_stopped(create::run(options, context)).await,
+        Command::CheckService(options) => check_service::run(options, context).await,
         Command::Status(options) => context.or_stopped(status::run(options, context)).await,
         Command::Verify(options) => context.or_stopped(verify::run(options, context)).await,
         Command::Reset(options) => context.or_stopped(reset::run(options, context)).await,

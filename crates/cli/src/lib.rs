@@ -134,6 +134,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Push(options) => options.sync.pull.json && !options.sync.pull.follow,
         Command::Status(options) => options.json,
         Command::Log(options) => options.json,
+        Command::CheckService(options) => options.json,
         Command::Verify(options) => options.json,
         Command::Aws(Aws { command: AwsCommand::Init(options) }) => options.json,
         _ => false,

@@ -52,6 +52,7 @@ mod schedule;
 #[cfg(feature = "schema")]
 #[doc(hidden)]
 pub mod schema;
+mod service_check;
 mod space;
 mod state;
 mod survey;
@@ -92,4 +93,5 @@ pub use model::{
     KnownContent, LocalFacts, Record, RecordKind,
 };
 pub use scan::{LocalFile, LocalTree, OpenFile, Respelled, ScanInput, Spelling, Unknown, UnknownCause};
+pub use service_check::{Finding, ServiceFact, check_service};
 pub use state::{Commit, StateError, StateStore, VaultState};

@@ -20,6 +20,7 @@ Now and then:
   reset, unlink    forget a destination's state; part it from its vault
   credentials      export a secret for a function or a container; revoke it
   aws              make a bucket and a table at AWS
+  check-service    find out whether the service does what sync rests on
   totp, completions  print a two-factor code; the completion script of a shell
 
 Examples:

@@ -22,6 +22,7 @@ mod rehearsals;
 mod rescues;
 mod saved_meanwhile;
 mod semantics;
+mod service;
 mod sizes;
 mod steps;
 mod stopping;
