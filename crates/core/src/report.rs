@@ -153,6 +153,9 @@ pub struct Report {
     /// How it ended. Not part of the JSON: the frame around it says that.
     #[serde(skip)]
     pub outcome: Outcome,
+    /// The newest version of the vault that this run heard of.
+    #[serde(skip)]
+    pub vault_version: u64,
     /// A file was changed again before it was sent, or could not be read: a later scan is to find it.
     #[serde(skip)]
     pub(crate) was_overtaken: bool,
@@ -310,6 +313,7 @@ impl Report {
     pub(crate) fn new(vault: &VaultInfo, destination: String, version: u64) -> Self {
         Report {
             outcome: Outcome::Complete,
+            vault_version: version,
             was_overtaken: false,
             vault_id: vault.id.clone(),
             vault: vault.name.clone(),
@@ -545,6 +549,7 @@ impl Report {
             && self.deleted_in_vault.files == 0
             && self.folders_deleted_in_vault == 0
             && self.merged.is_empty()
+            && self.set_aside.is_empty()
             && self.diverged.is_empty()
             && self.conflicts.is_empty()
             && self.failures.is_empty()

@@ -390,6 +390,7 @@ impl Run<'_> {
         let refused = listing.refused.values().map(|refused| refused.deferred.message.uid);
         let ledger = &mut *publisher.ledger;
         ledger.extend(survey.version, plan.pending().chain(refused));
+        ledger.report.vault_version = ledger.report.vault_version.max(survey.version);
         ledger.devices = std::mem::take(&mut listing.devices);
         std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.resolved(key));
         let refused = std::mem::take(&mut listing.refused).into_values();

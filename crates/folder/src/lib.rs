@@ -37,6 +37,7 @@ mod rename;
 mod rights;
 mod root;
 mod scan;
+mod spelling;
 mod staging;
 mod steps;
 mod sync;

@@ -145,7 +145,8 @@ pub(crate) async fn sync_over(
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
     let run = Run { source, store, state, options: &pull, direction, progress, stop, lines };
     let mut outcome = TwoWay { run: &run, options, is_first, is_full }.rounds(&mut report).await;
-    if outcome.is_ok() && direction == Direction::Both && !options.pull.dry_run {
+    let has_news = !options.pull.dry_run && !report.is_unchanged();
+    if outcome.is_ok() && direction == Direction::Both && has_news {
         outcome = run.keep_texts().await;
     }
     run.conclude(outcome, report, begun).await
@@ -295,7 +296,10 @@ impl TwoWay<'_, '_> {
         let records = Arc::new(records);
         let reason = "it cannot be scanned, so it can only be pulled to".to_owned();
         let location = self.run.store.location();
-        let tree = self.scan(&records).await?.ok_or(StoreError::Unavailable { location, reason })?;
+        let mut tree = self.scan(&records).await?.ok_or(StoreError::Unavailable { location, reason })?;
+        if !self.run.store.has_folders() {
+            tree.add_folders(&records);
+        }
         Ok((records, tree))
     }
 

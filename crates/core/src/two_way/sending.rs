@@ -512,6 +512,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             self.commit(Vec::new(), Vec::new(), Vec::new()).await?;
             report.version = self.newest;
         }
+        report.vault_version = report.vault_version.max(self.newest);
         let sent =
             Sent { needs_another_round: self.has_foreign || self.has_restored, lost: self.lost.take() };
         match self.run.lines.keeps() {

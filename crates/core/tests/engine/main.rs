@@ -24,6 +24,7 @@ mod saved_meanwhile;
 mod semantics;
 mod service;
 mod sizes;
+mod spellings;
 mod steps;
 mod stopping;
 mod two_way;
