@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use obsync_core::conflicted_copy::DeviceName;
 use obsync_net::Network;
 use obsync_protocol::VaultId;
 
@@ -23,6 +24,8 @@ pub struct BucketOptions {
     /// The vault whose files are written. Objects carry it, so that those of another vault in the same place are told from
     /// earlier versions of this one's. `None` where nothing is written.
     pub vault: Option<VaultId>,
+    /// The name of this device, for the names of conflicted copies.
+    pub device: DeviceName,
     /// The KMS key that S3 is to encrypt objects with; `None`: what the bucket is set to.
     pub sse_kms_key: Option<String>,
     /// The storage class of objects, as the service calls it (`STANDARD_IA`, `NEARLINE`, `Cool`); `None`: the service's
@@ -65,6 +68,7 @@ impl Default for BucketOptions {
     fn default() -> Self {
         BucketOptions {
             vault: None,
+            device: DeviceName::default(),
             sse_kms_key: None,
             storage_class: None,
             keep_deleted: false,

@@ -110,10 +110,12 @@ pub(crate) enum Command {
     Logout(Logout),
     Vaults(Vaults),
     Create(Create),
-    Pull(Pull),
+    Pull(PullHere),
     Sync(Sync),
     Push(Push),
     Status(Status),
+    Log(Log),
+    CheckService(CheckService),
     Verify(Verify),
     Reset(Reset),
     Unlink(Unlink),
@@ -205,31 +207,8 @@ pub(crate) struct Create {
     pub(crate) json: bool,
 }
 
-/// Bring a vault to a folder or a bucket, or what is new in it since the last pull
-///
-/// Files appear complete and checked, with their times, or not at all. What is there already is not
-/// downloaded, and a file that obsync did not write is never overwritten: it is kept as a conflicted copy. A
-/// pull that was stopped by anything goes on when it is run again.
-///
-/// All file types and the configuration are pulled unless you choose fewer.
+/// What everything that syncs has in common.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  obsync pull \"My Vault\" ./notes
-  obsync pull \"My Vault\" ./notes --configs none --exclude Archive
-  obsync pull \"My Vault\" s3://bucket/notes
-  obsync pull \"My Vault\" s3://bucket/notes --state dynamodb://obsync-state
-  obsync pull 4f2a… /backup/notes --json --quiet < /dev/null
-  pass vault | obsync pull \"My Vault\" ./notes --password-stdin
-
-In a bucket each file is one object, with its SHA-256 and its times as metadata (sha256, mtime, ctime, uid). A vault has a \
-bucket, or a prefix in it, to itself. The bucket must be there: `obsync aws init` makes one.
-
-The password of an end-to-end encrypted vault is asked for once; the key derived from it is kept, readable only by you. \
-How a vault is encrypted is written down when it is first opened, here and with the destination; a vault that the service \
-lists otherwise later is refused. If you converted it yourself in Obsidian, say --accept-encryption-change once.
-
-`obsync help exit-codes` lists the exit status.")]
 pub(crate) struct Pull {
     /// Name of the vault, its id, or the beginning of its id
     #[arg(value_name = "VAULT")]
@@ -293,13 +272,48 @@ pub(crate) struct Pull {
     pub(crate) list_changes: bool,
     #[command(flatten)]
     pub(crate) choice: Choice,
-    /// Keep files that the vault deletes, and those that it renames under their old name, too
-    #[arg(long)]
-    pub(crate) keep_deleted: bool,
     #[command(flatten)]
     pub(crate) objects: Objects,
     #[command(flatten)]
     pub(crate) monitoring: Monitoring,
+}
+
+/// Bring a vault to a folder or a bucket, or what is new in it since the last pull
+///
+/// Files appear complete and checked, with their times, or not at all. What is there already is not
+/// downloaded, and a file that obsync did not write is never overwritten: it is kept as a conflicted copy. A
+/// pull that was stopped by anything goes on when it is run again.
+///
+/// All file types and the configuration are pulled unless you choose fewer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  obsync pull \"My Vault\" ./notes
+  obsync pull \"My Vault\" ./notes --configs none --exclude Archive
+  obsync pull \"My Vault\" ./notes --mirror
+  obsync pull \"My Vault\" s3://bucket/notes
+  obsync pull \"My Vault\" s3://bucket/notes --state dynamodb://obsync-state
+  obsync pull 4f2a… /backup/notes --json --quiet < /dev/null
+  pass vault | obsync pull \"My Vault\" ./notes --password-stdin
+
+In a bucket each file is one object, with its SHA-256 and its times as metadata (sha256, mtime, ctime, uid). A vault has a \
+bucket, or a prefix in it, to itself. The bucket must be there: `obsync aws init` makes one.
+
+The password of an end-to-end encrypted vault is asked for once; the key derived from it is kept, readable only by you. \
+How a vault is encrypted is written down when it is first opened, here and with the destination; a vault that the service \
+lists otherwise later is refused. If you converted it yourself in Obsidian, say --accept-encryption-change once.
+
+`obsync help exit-codes` lists the exit status.")]
+pub(crate) struct PullHere {
+    #[command(flatten)]
+    pub(crate) pull: Pull,
+    /// Take back what was changed or added in the folder: it goes to .obsync/trash in it, where it stays for 30 days, and
+    /// everything is checked again. Held back when there is more than --max-delete
+    #[arg(long, conflicts_with_all = ["follow", "accept_encryption_change", "accept_older_vault"])]
+    pub(crate) mirror: bool,
+    /// Keep files that the vault deletes, and those that it renames under their old name, too. They are yours from then on
+    #[arg(long, conflicts_with = "mirror")]
+    pub(crate) keep_deleted: bool,
 }
 
 /// Keep a folder and a vault the same, both ways (experimental)
@@ -454,6 +468,46 @@ pub(crate) struct Verify {
     /// Name every file that was looked at, and whether it was read or compared by its metadata
     #[arg(long)]
     pub(crate) list_files: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show what was changed on which side, by which device, and from which version
+///
+/// Runs note every change that they make in the destination or in the vault, but for what a first run brings. Local states keep
+/// the newest 20,000 changes of the last 90 days; a state in a table keeps none.
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// The folder or bucket
+    #[arg(value_name = "DEST")]
+    pub(crate) destination: Destination,
+    /// A file or folder of the vault; everything, if none is given
+    #[arg(value_name = "PATH", value_parser = vault_folder)]
+    pub(crate) path: Option<VaultPath>,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
+    /// Show so many changes at most, the newest first
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    pub(crate) limit: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Find out on a scratch vault whether the service does what two-way sync rests on
+///
+/// Makes a vault on your account, writes some small files to it over several connections, prints what it found, and deletes the
+/// vault again. Your other vaults are not touched. Exit status 0: everything is as expected; 5: something is not, and `obsync
+/// sync` and `obsync push` are better not used.
+#[derive(Debug, Args)]
+pub(crate) struct CheckService {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Leave the scratch vault
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,12 +7,14 @@ use crate::context::Context;
 use crate::exit::{Exit, Failed};
 
 mod aws;
+mod check_service;
 mod completions;
 mod confirm;
 mod create;
 mod credentials;
 mod following;
 mod help;
+mod log;
 mod login;
 mod logout;
 mod pull;
@@ -25,7 +27,6 @@ mod unlink;
 mod vaults;
 mod verify;
 mod waiting;
-mod watching;
 
 /// Runs a command; the answer is the exit status of one that did its work.
 ///
@@ -41,10 +42,12 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         Command::Logout(options) => context.or_stopped(logout::run(options, context)).await,
         Command::Vaults(options) => context.or_stopped(vaults::run(options, context)).await,
         Command::Create(options) => context.or_stopped(create::run(options, context)).await,
+        Command::CheckService(options) => check_service::run(options, context).await,
         Command::Status(options) => context.or_stopped(status::run(options, context)).await,
         Command::Verify(options) => context.or_stopped(verify::run(options, context)).await,
         Command::Reset(options) => context.or_stopped(reset::run(options, context)).await,
         Command::Unlink(options) => context.or_stopped(unlink::run(options, context)).await,
+        Command::Log(options) => context.or_stopped(log::run(options, context)).await,
         Command::Confirm(options) => context.or_stopped(confirm::run(options, context)).await,
         Command::Credentials(credentials) => match &credentials.command {
             CredentialsCommand::Export(options) => {

@@ -2,9 +2,9 @@
 
 use obsync_protocol::limits::HANDED_OUT_PASSWORDS_KNOWN;
 use obsync_protocol::{
-    CreateVaultRequest, CreatedVault, ExposeSecret, KeyHash, MasterKey, Region, RegionsRequest,
-    SUPPORTED_ENCRYPTION_VERSION, SecretString, SignInRequest, SignOutRequest, UserInfo, UserInfoRequest,
-    VaultAccessRequest, VaultInfo, VaultKeys, VaultList, VaultListRequest,
+    CreateVaultRequest, CreatedVault, DeleteVaultRequest, ExposeSecret, KeyHash, MasterKey, Region,
+    RegionsRequest, SUPPORTED_ENCRYPTION_VERSION, SecretString, SignInRequest, SignOutRequest, UserInfo,
+    UserInfoRequest, VaultAccessRequest, VaultId, VaultInfo, VaultKeys, VaultList, VaultListRequest,
 };
 use tracing::warn;
 
@@ -180,6 +180,15 @@ impl Client {
             encryption_version: SUPPORTED_ENCRYPTION_VERSION,
         };
         self.call(&request, Manner::Plain, Repeat::Unsent).await
+    }
+
+    /// Deletes a vault with all that is in it.
+    ///
+    /// # Errors
+    /// As for [`Client::vaults`], and [`ClientError::Service`] when the service does not do it.
+    pub async fn delete_vault(&self, token: &Token, vault: &VaultId) -> Result<(), ClientError> {
+        let request = DeleteVaultRequest { token: self.known(token), vault_uid: vault.clone() };
+        self.call(&request, Manner::Plain, Repeat::Unsent).await.map(|_| ())
     }
 
     /// Asks the service whether a key is the vault's.

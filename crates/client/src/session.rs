@@ -24,7 +24,7 @@ pub use live::{LiveChanges, LiveEnd};
 pub use pull::Content;
 pub use push::{OldPath, PushFailure, PushFile, Pushed, Renamed};
 pub use queries::{History, VaultSize};
-pub use writing::{UnlistedSession, WritingSession};
+pub use writing::{UnlistedSession, WritePermit, WritingSession};
 
 pub(crate) use pull::{ContentHeader, PullAnswer};
 
@@ -51,8 +51,8 @@ pub struct SessionTarget {
     pub keys: VaultKeys,
 }
 
-/// An open session that reads. It has no method that changes the vault: that is what a [`WritingSession`] is for, and one
-/// cannot be made of the other.
+/// An open session that reads. It has no method that changes the vault: that is what a [`WritingSession`] is for, and none can
+/// be made of it without the [`WritePermit`] of one.
 ///
 /// Receiving the listing can be cancelled and taken up again. A question that is cancelled leaves an answer on its way that
 /// nobody waits for: do not use the session after that.
@@ -262,6 +262,12 @@ impl Session {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Whether the listing was received to its end.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.ready
     }
 
     /// The largest file that the vault takes, in bytes of plaintext.

@@ -150,6 +150,7 @@ async fn a_commit_is_applied_in_its_order(site: &impl StateStoreSite) {
         deferred: vec![deferred(keys[1].clone(), 7, failed())],
         intents: Vec::new(),
         state: VaultState { version: 7, ..VaultState::default() },
+        ..Commit::default()
     };
     commit(&state, second).await;
     let records = sorted(state.all_records().await.expect("all_records"));

@@ -1,21 +1,71 @@
 //! The names of conflicted copies: what is in the way and was not written by obsync is kept under a name beside its own.
 
+use std::fmt;
+
 use obsync_protocol::VaultPath;
 
-/// When a conflicted copy is made, as its name tells it: year, month, day, hour and minute, local time.
-pub fn timestamp() -> String {
-    jiff::Zoned::now().strftime("%Y%m%d%H%M").to_string()
+/// The longest name of a device in the name of a copy, in bytes.
+const DEVICE: usize = 40;
+
+/// The name of a device as it stands in the names of conflicted copies: without what no file name may have, and short.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct DeviceName {
+    bytes: [u8; DEVICE],
+    length: usize,
+}
+
+impl DeviceName {
+    /// What can be kept of a name; `obsync` where that is nothing.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let is_allowed = |c: &char| !c.is_control() && !r#"()[]#^|\/:*?"<>"#.contains(*c);
+        let allowed: String = name.chars().filter(is_allowed).collect();
+        let words = allowed.split_whitespace().collect::<Vec<_>>().join(" ");
+        let kept = words.get(..words.floor_char_boundary(DEVICE)).unwrap_or_default();
+        let kept = kept.trim_end_matches([' ', '.']);
+        let kept = if kept.is_empty() { "obsync" } else { kept };
+        let mut bytes = [0; DEVICE];
+        bytes[..kept.len()].copy_from_slice(kept.as_bytes());
+        DeviceName { bytes, length: kept.len() }
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.length]).unwrap_or("obsync")
+    }
+}
+
+impl Default for DeviceName {
+    fn default() -> Self {
+        DeviceName::new("obsync")
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// Who makes a conflicted copy and when, as its name tells it: the device, and year, month, day, hour and minute, local time.
+pub fn stamp(device: DeviceName) -> String {
+    format!("{device} {}", jiff::Zoned::now().strftime("%Y%m%d%H%M"))
 }
 
 /// What the mark of a copy begins with.
-const MARK: &str = " (Conflicted copy obsync ";
-/// The longest mark, in bytes: a time, and the number of a copy made at it.
-const LONGEST_MARK: usize = MARK.len() + "202501312359 4294967295)".len();
+const MARK: &str = " (Conflicted copy ";
+/// The longest mark, in bytes: a device, a time, and the number of a copy made at it.
+const LONGEST_MARK: usize = MARK.len() + DEVICE + " 202501312359 4294967295)".len();
 
-/// `name (Conflicted copy obsync 202501312359).md`, and from the second copy on `… 2).md`; at most `limit` bytes long.
+/// `name (Conflicted copy laptop 202501312359).md`, and from the second copy on `… 2).md`; at most `limit` bytes long.
 /// With `ends_with_mark` the extension is a part of the name, as that of a folder is, and the mark comes last.
-pub fn name(name: &str, ends_with_mark: bool, timestamp: &str, copy: u32, limit: usize) -> String {
-    let number = if copy == 1 { timestamp.to_owned() } else { format!("{timestamp} {copy}") };
+pub fn name(name: &str, ends_with_mark: bool, stamp: &str, copy: u32, limit: usize) -> String {
+    let number = if copy == 1 { stamp.to_owned() } else { format!("{stamp} {copy}") };
     marked(name, ends_with_mark, &number, limit)
 }
 
@@ -47,14 +97,21 @@ pub fn is_configuration(path: &VaultPath) -> bool {
     path.as_str().starts_with('.')
 }
 
-/// Whether a name is that of a copy of `name`, as [`name`] makes it.
+/// Whether a name is that of a copy of `name`, as [`name`] makes it for some device.
 pub fn is_copy_of(copy: &str, name: &str, ends_with_mark: bool, limit: usize) -> bool {
     let number = copy.rfind(MARK).and_then(|at| copy.get(at + MARK.len()..)?.split_once(')'));
-    number.is_some_and(|(number, _)| {
-        !number.is_empty()
-            && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ')
-            && marked(name, ends_with_mark, number, limit) == copy
-    })
+    number.is_some_and(|(number, _)| is_stamp(number) && marked(name, ends_with_mark, number, limit) == copy)
+}
+
+/// Whether this is a device with a time, and the number of a copy or none.
+fn is_stamp(text: &str) -> bool {
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let is_time = |word: &str| word.len() == 12 && is_number(word);
+    let Some((before, last)) = text.rsplit_once(' ') else { return false };
+    let with_number = before
+        .rsplit_once(' ')
+        .is_some_and(|(device, time)| !device.is_empty() && is_time(time) && is_number(last));
+    with_number || (!before.is_empty() && is_time(last))
 }
 
 /// What comes before the mark of a copy, and what after.
@@ -69,7 +126,7 @@ fn parts(name: &str, ends_with_mark: bool) -> (&str, &str) {
 mod tests {
     use super::*;
 
-    const TIMESTAMP: &str = "202501312359";
+    const TIMESTAMP: &str = "obsync 202501312359";
 
     #[test]
     fn the_mark_goes_before_the_extension() {
@@ -83,6 +140,23 @@ mod tests {
             ".hidden (Conflicted copy obsync 202501312359)"
         );
         assert_eq!(name("v1.2", true, TIMESTAMP, 1, 255), "v1.2 (Conflicted copy obsync 202501312359)");
+    }
+
+    #[test]
+    fn a_copy_bears_the_name_of_its_device_without_what_no_name_may_have() {
+        let of =
+            |device: &str| name("Note.md", false, &format!("{} {TIME}", DeviceName::new(device)), 2, 255);
+        const TIME: &str = "202501312359";
+        assert_eq!(of("Ada's laptop"), "Note (Conflicted copy Ada's laptop 202501312359 2).md");
+        assert_eq!(of("../a:b\\c*|?(x) [y]"), "Note (Conflicted copy ..abcx y 202501312359 2).md");
+        assert_eq!(of(" \n.  "), "Note (Conflicted copy obsync 202501312359 2).md");
+        let long = "語".repeat(60);
+        assert_eq!(DeviceName::new(&long).to_string(), "語".repeat(13));
+        for device in ["Ada's laptop", "box 7", "202501312359", &long] {
+            let copy = of(device);
+            assert!(is_copy_of(&copy, "Note.md", false, 255), "{copy}");
+            assert!(copy.starts_with(beginning("Note.md", false, 255)), "{copy}");
+        }
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl CursorCheck {
         CursorCheck { version, known, is_confirmed: known.is_none(), newest: None, no_news: 0 }
     }
 
+    /// A check that needs no proof: one unbroken session heard everything since `version`.
+    pub(crate) fn unbroken(version: u64, known: Option<CursorEntry>) -> Self {
+        CursorCheck { is_confirmed: true, ..CursorCheck::new(version, known) }
+    }
+
     /// The version to ask from: the cursor's entry comes, too, or the newest one where none is known yet.
     pub(crate) fn start(&self) -> u64 {
         let cursor = self.known.map_or(self.version, |cursor| cursor.uid.0.min(self.version));

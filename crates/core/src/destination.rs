@@ -9,8 +9,9 @@
 //! Nothing here trusts the paths that it is given beyond what [`VaultPath`] guarantees: a store must stay inside its
 //! own root whatever symbolic links lie there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use obsync_protocol::{ContentHash, NameFolding, RepositoryPart, VaultPath};
@@ -352,6 +353,17 @@ pub trait Destination: Send + Sync + 'static {
     /// What the place holds, compared with what is recorded. `None`: it cannot be scanned.
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, StoreError> {
         let _ = input;
+        Ok(None)
+    }
+
+    /// The same for a few paths: nothing is said of others but of folders on the way to them. The input has the records of
+    /// these paths and of the folders that they lie in. `None`: everything is to be scanned.
+    async fn scan_few(
+        &self,
+        input: ScanInput,
+        paths: Arc<HashSet<VaultPath>>,
+    ) -> Result<Option<LocalTree>, StoreError> {
+        let _ = (input, paths);
         Ok(None)
     }
 

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::destination::{Removal, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::journal::JournalChange;
 use crate::model::{Record, RecordKind};
 use crate::progress::FileAction;
 use crate::publish::Publisher;
@@ -59,6 +60,7 @@ impl Publisher<'_, '_> {
                         }
                         Removal::Removed => {
                             self.ledger.report.note_removal(&file.path, size);
+                            self.ledger.journal(JournalChange::Delete, &file.path, uid, None);
                             self.progress.file(&file.path, FileAction::Deleted);
                             self.ledger.deleted(u64::from(counts));
                         }
@@ -110,6 +112,9 @@ impl Publisher<'_, '_> {
                 // A folder that is not empty holds something that is not the vault's (or not yet removed).
                 Ok(removed) => {
                     self.ledger.report.folders_deleted += u64::from(removed);
+                    if removed {
+                        self.ledger.journal(JournalChange::DeleteFolder, &path, uid, None);
+                    }
                     self.ledger.forgotten(path, uid);
                 }
                 Err(error) if error.is_fatal() => return Err(error.into()),
@@ -163,6 +168,9 @@ impl Publisher<'_, '_> {
             match outcome {
                 Ok(made) => {
                     self.ledger.report.folders_created += u64::from(made);
+                    if made {
+                        self.ledger.journal(JournalChange::CreateFolder, &folder.path, folder.uid, None);
+                    }
                     if folder.recorded && !made {
                         self.ledger.confirmed(folder.uid);
                     } else {

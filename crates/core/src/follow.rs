@@ -1,26 +1,26 @@
 //! Following: one loop that runs again whenever the vault or the destination was changed, and in any case from time to time.
 //!
-//! Between two runs a session listens to what the vault tells. It is opened at the version that the last run ended with, so that
-//! nothing falls between: what came since is in its listing. Changes of the destination come from a [`Watch`], which is never
-//! relied on alone. The loop always knows how old its knowledge is, and tells its [`Observer`].
+//! The session of the first run stays open: it hears what the vault tells, and later runs list, fetch and send over it
+//! ([`crate::line`]). Changes of the destination come from a [`Watch`], which is never relied on alone: from time to time, and
+//! whenever a session ends, a run lists over a new one and scans everything. The loop always knows how old its knowledge is, and tells its [`Observer`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use obsync_client::{ClientError, RetryPolicy, Session};
-use obsync_protocol::{PushMessage, VaultPath};
+use obsync_client::{ClientError, RetryPolicy};
+use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::Destination;
 use crate::error::PullError;
-use crate::model::Direction;
+use crate::line::{Line, Lines};
 use crate::progress::Progress;
-use crate::report::Report;
-use crate::run::{PullOptions, PullSource, Run, pull};
+use crate::report::{Outcome, Report};
+use crate::run::{PullOptions, PullSource, pull_over};
 use crate::state::StateStore;
-use crate::two_way::{SyncOptions, sync};
+use crate::two_way::{SyncOptions, sync_over};
 
 /// How often a wall clock is compared with the time that passed.
 const TICK: Duration = Duration::from_secs(10);
@@ -28,6 +28,8 @@ const TICK: Duration = Duration::from_secs(10);
 const JUMP: Duration = Duration::from_secs(30);
 /// How long a run that is to stop may take to end in good order.
 const PATIENCE: Duration = Duration::from_millis(700);
+/// How long a session that is closed is waited for.
+const GOODBYE: Duration = Duration::from_millis(100);
 
 /// How to follow.
 #[derive(Clone, Debug)]
@@ -52,11 +54,11 @@ pub enum FollowWay {
 }
 
 impl FollowWay {
-    /// The same, for paths that have come to rest.
-    fn without(&self, restless: HashSet<VaultPath>) -> Self {
+    /// The same, for paths that have come to rest, and where that is known for what was changed here alone.
+    fn only(&self, only: Option<HashSet<VaultPath>>, restless: HashSet<VaultPath>) -> Self {
         match self {
             FollowWay::Pull(options) => FollowWay::Pull(options.clone()),
-            FollowWay::Sync(options) => FollowWay::Sync(SyncOptions { restless, ..options.clone() }),
+            FollowWay::Sync(options) => FollowWay::Sync(SyncOptions { restless, only, ..options.clone() }),
         }
     }
 }
@@ -87,6 +89,12 @@ pub trait Watch: Send {
     /// The paths that were changed and have not come to rest yet: a run leaves them alone.
     fn restless(&self) -> HashSet<VaultPath> {
         HashSet::new()
+    }
+
+    /// The paths that were changed and came to rest since this was asked last. `None`: nobody knows them all, and everything is
+    /// to be looked at.
+    fn touched(&mut self) -> Option<HashSet<VaultPath>> {
+        None
     }
 
     /// Why it does not see every change, if it does not.
@@ -123,10 +131,10 @@ pub trait Observer: Send + Sync {
 /// What woke a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Woken {
-    /// The vault has news, or the destination, or it is time.
-    Run,
-    /// The session is over.
-    Reconnect,
+    /// The vault has news, or the destination.
+    News,
+    /// It is time to look at everything, or the session is over.
+    Anew,
     Stop,
 }
 
@@ -148,17 +156,21 @@ pub async fn follow(
     stop: CancellationToken,
 ) -> Result<(), PullError> {
     let mut pauses = options.retry.pauses();
-    // The version below which the vault was found to have news: a change that cannot be applied is news for ever.
-    let mut overdue = None;
+    let lines = Lines::kept(matches!(options.way, FollowWay::Sync(_)));
+    // Whether all that was changed here since is what the watch tells of.
+    let mut is_settled = false;
     loop {
         observer.following(&Following::Running);
         let restless = watch.as_ref().map(|watch| watch.restless()).unwrap_or_default();
-        let way = options.way.without(restless);
-        let run = one_run(source, &store, &state, &way, &progress, &stop);
+        let touched = watch.as_mut().and_then(|watch| watch.touched());
+        let only = touched.filter(|_| std::mem::take(&mut is_settled));
+        let way = options.way.only(only, restless);
+        let run = one_run(&lines, source, &store, &state, &way, &progress, &stop);
         let outcome = match run.await {
             Ok(report) => {
                 observer.ran(&report);
                 pauses = options.retry.pauses();
+                is_settled = report.outcome == Outcome::Complete && !report.was_overtaken;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -166,24 +178,22 @@ pub async fn follow(
         if stop.is_cancelled() {
             return outcome;
         }
-        let waited = match outcome {
-            Ok(()) => {
-                let watch = watch.as_deref_mut();
-                wait(source, &store, &state, options, watch, observer, &stop, &mut overdue).await
-            }
-            Err(error) => Err(error),
-        };
-        match waited {
-            Ok(Woken::Stop) => return Ok(()),
-            Ok(Woken::Run | Woken::Reconnect) => {}
+        let woken = match outcome {
+            Ok(()) => wait(&lines, options, watch.as_deref_mut(), observer, &stop).await,
             Err(error) if !passes(&error) => return Err(error),
             Err(error) => {
                 let after = pauses.next().unwrap_or(options.retry.max_delay);
                 observer.following(&Following::Retrying { reason: error.to_string(), after });
-                if stop.run_until_cancelled(tokio::time::sleep(after)).await.is_none() {
-                    return Ok(());
+                match stop.run_until_cancelled(tokio::time::sleep(after)).await {
+                    Some(()) => Woken::Anew,
+                    None => Woken::Stop,
                 }
             }
+        };
+        match woken {
+            Woken::Stop => return Ok(()),
+            Woken::News => is_settled &= watch.as_ref().is_some_and(|watch| watch.blind().is_none()),
+            Woken::Anew => is_settled = false,
         }
     }
 }
@@ -204,6 +214,7 @@ fn is_passing(error: &ClientError) -> bool {
 }
 
 async fn one_run(
+    lines: &Lines,
     source: &PullSource,
     store: &Arc<dyn Destination>,
     state: &Arc<dyn StateStore>,
@@ -214,8 +225,12 @@ async fn one_run(
     let (store, state, progress) = (store.clone(), state.clone(), progress.clone());
     let run = async {
         match way {
-            FollowWay::Pull(options) => pull(source, store, state, options, progress, stop.clone()).await,
-            FollowWay::Sync(options) => sync(source, store, state, options, progress, stop.clone()).await,
+            FollowWay::Pull(options) => {
+                pull_over(lines, source, store, state, options, progress, stop.clone()).await
+            }
+            FollowWay::Sync(options) => {
+                sync_over(lines, source, store, state, options, progress, stop.clone()).await
+            }
         }
     };
     let mut run = Box::pin(run);
@@ -230,73 +245,67 @@ async fn one_run(
     }
 }
 
-/// Waits for news of either side.
-#[expect(clippy::too_many_arguments, reason = "as for the loop that it is a part of")]
+/// Waits for news of either side, over the session that the last run left open.
 async fn wait(
-    source: &PullSource,
-    store: &Arc<dyn Destination>,
-    state: &Arc<dyn StateStore>,
+    lines: &Lines,
     options: &FollowOptions,
     watch: Option<&mut (dyn Watch + 'static)>,
     observer: &dyn Observer,
     stop: &CancellationToken,
-    overdue: &mut Option<u64>,
-) -> Result<Woken, PullError> {
-    let known = state.load().await?;
-    let pull_options = match &options.way {
-        FollowWay::Pull(options) => options,
-        FollowWay::Sync(options) => &options.pull,
-    };
-    let run = Run {
-        source,
-        store: store.clone(),
-        state: state.clone(),
-        options: pull_options,
-        direction: Direction::Pull,
-        progress: Arc::new(crate::progress::NoProgress),
-        stop: stop.clone(),
-    };
-    let target = run.target();
-    let opening = Session::open(&source.client, &target, known.version, !known.listed);
-    let Some(session) = stop.run_until_cancelled(opening).await else { return Ok(Woken::Stop) };
-    let mut session = session?;
-    let mut live = session.live_changes();
-    let mut has_news = false;
-    let mut note = |entry: PushMessage| has_news |= entry.uid.0 > known.version;
-    match stop.run_until_cancelled(session.listing(&mut note)).await {
-        None => return Ok(Woken::Stop),
-        Some(listed) => listed.map(|_| ())?,
-    };
-    if has_news && overdue.replace(known.version) != Some(known.version) {
-        return Ok(Woken::Run);
-    }
-    observer.following(&Following::Waiting);
+) -> Woken {
     let scans = matches!(options.way, FollowWay::Sync(_));
     let is_blind = watch.as_ref().is_none_or(|watch| watch.blind().is_some());
     let every = if is_blind && scans { options.scan_every_unwatched } else { options.scan_every };
+    let Some(mut line) = lines.take() else {
+        // The run lost it; the next one opens another.
+        return match stop.run_until_cancelled(tokio::time::sleep(options.retry.min_delay)).await {
+            Some(()) => Woken::Anew,
+            None => Woken::Stop,
+        };
+    };
+    if !line.gather() {
+        return Woken::Anew;
+    }
+    if line.has_news() {
+        lines.put(line);
+        return Woken::News;
+    }
+    observer.following(&Following::Waiting);
     let changed = async {
         match watch {
             Some(watch) => watch.changed().await,
             None => std::future::pending().await,
         }
     };
+    let Line { session: Some(session), live, backlog, .. } = &mut line else { return Woken::Anew };
     let woken = tokio::select! {
         biased;
         () = stop.cancelled() => Woken::Stop,
-        _ = live.next() => Woken::Run,
+        told = live.next() => match told {
+            Ok(change) => {
+                backlog.push(change);
+                Woken::News
+            }
+            Err(_) => Woken::Anew,
+        },
         error = session.idle() => {
             tracing::debug!(%error, "the session that listens is over");
-            Woken::Reconnect
+            return Woken::Anew;
         }
-        () = changed => Woken::Run,
-        () = tokio::time::sleep(every) => Woken::Run,
-        () = clock_jumps() => Woken::Reconnect,
+        () = changed => Woken::News,
+        () = tokio::time::sleep(every) => Woken::Anew,
+        // It may be dead without a word.
+        () = clock_jumps() => return Woken::Anew,
     };
-    if woken != Woken::Reconnect {
-        // It may be dead; nobody waits for its goodbye for long.
-        let _ = tokio::time::timeout(Duration::from_millis(100), session.close()).await;
+    match (woken, line.session.take()) {
+        (Woken::News, session) => lines.put(Line { session, ..line }),
+        // Nobody waits for its goodbye for long.
+        (_, Some(session)) => {
+            let _ = tokio::time::timeout(GOODBYE, session.close()).await;
+        }
+        (_, None) => {}
     }
-    Ok(woken)
+    woken
 }
 
 /// Returns once the wall clock has jumped.

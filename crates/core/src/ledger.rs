@@ -11,6 +11,7 @@ use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 use crate::brake;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::identity::DestinationIdentity;
+use crate::journal::{Devices, JournalChange, JournalEntry, Side};
 use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Deletions, Intent, Record};
 use crate::report::{Failure, Report};
 use crate::schedule::Transfer;
@@ -95,6 +96,8 @@ pub(crate) struct Ledger<'a> {
     pub(crate) accepted: Accepted,
     /// The paths of deletions that somebody confirmed.
     pub(crate) confirmed_deletions: HashSet<VaultPath>,
+    /// Which device made which version.
+    pub(crate) devices: Devices,
     /// A commit failed.
     failed: bool,
 }
@@ -127,6 +130,7 @@ impl<'a> Ledger<'a> {
             remembered,
             accepted: Accepted::default(),
             confirmed_deletions: HashSet::new(),
+            devices: Devices::default(),
             failed: false,
         }
     }
@@ -158,6 +162,15 @@ impl<'a> Ledger<'a> {
         self.report.retained.add(size);
         self.forgotten(path, uid);
         self.defer(deleted.defer(DeferredCause::Retained, &self.keys));
+    }
+
+    /// Something was changed here as the vault has it. A first listing is no change of anything.
+    pub(crate) fn journal(&mut self, change: JournalChange, path: &VaultPath, uid: Uid, size: Option<u64>) {
+        if self.written.listed {
+            let device = self.devices.of(uid);
+            let entry = JournalEntry::new(Side::Here, change, path.clone(), uid);
+            self.pending.journal.push(JournalEntry { device, size, ..entry });
+        }
     }
 
     /// What was deferred of a path is obsolete.

@@ -25,10 +25,13 @@ mod history;
 mod hurdle;
 mod identify;
 mod identity;
+mod journal;
 mod last_run;
 mod ledger;
+mod line;
 mod listing;
 pub mod merge;
+mod mirror;
 mod model;
 pub mod pin;
 mod problem;
@@ -49,6 +52,7 @@ mod schedule;
 #[cfg(feature = "schema")]
 #[doc(hidden)]
 pub mod schema;
+mod service_check;
 mod space;
 mod state;
 mod survey;
@@ -64,6 +68,7 @@ pub use error::PullError;
 pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
 pub use hurdle::Hurdle;
+pub use journal::{JournalChange, JournalEntry, Side};
 pub use last_run::{LastRun, RunError, RunOutcome, RunProgress};
 pub use obsync_protocol::Filter;
 pub use problem::{Ending, Problem, ProblemCode, SCHEMA_VERSION};
@@ -88,4 +93,5 @@ pub use model::{
     KnownContent, LocalFacts, Record, RecordKind,
 };
 pub use scan::{LocalFile, LocalTree, OpenFile, Respelled, ScanInput, Spelling, Unknown, UnknownCause};
+pub use service_check::{Finding, ServiceFact, check_service};
 pub use state::{Commit, StateError, StateStore, VaultState};

@@ -9,6 +9,7 @@ use obsync_protocol::limits::{
 use obsync_protocol::{PushMessage, Uid, VaultKeys, VaultPath};
 
 use crate::entry::{Place, RemoteEntry, Undecodable};
+use crate::journal::Devices;
 use crate::model::{Deferred, DeferredCause, DeferredKey};
 use crate::report::Failure;
 
@@ -127,6 +128,8 @@ pub(crate) struct Listing {
     pub(crate) received: u64,
     /// The highest uid that was received.
     pub(crate) newest: u64,
+    /// Which device made which version.
+    pub(crate) devices: Devices,
     /// Set when nothing more is taken in.
     pub(crate) excess: Option<Excess>,
     /// Bytes that paths take, and what is not taken in any more would take.
@@ -152,6 +155,7 @@ impl Listing {
             refused: HashMap::new(),
             withdrawn: HashMap::new(),
             impossible: Vec::new(),
+            devices: Devices::default(),
             received: 0,
             newest: 0,
             excess: None,
@@ -178,6 +182,7 @@ impl Listing {
         if message.has_sound_uid() {
             self.newest = self.newest.max(message.uid.0);
         }
+        self.devices.note(&message);
         match RemoteEntry::decode(&message, keys) {
             Ok(entry) => self.add_sound(entry),
             Err(error) if !message.has_sound_uid() => self.add_impossible(&message, error),

@@ -13,6 +13,7 @@ use crate::destination::{
 use crate::error::PullError;
 use crate::folders::occupant;
 use crate::governor::Reservation;
+use crate::journal::JournalChange;
 use crate::ledger::Ledger;
 use crate::model::{FileMeta, KnownContent, Record, RecordKind};
 use crate::progress::{FileAction, Progress};
@@ -459,6 +460,9 @@ impl<'a, 'r> Publisher<'a, 'r> {
         if origin == Origin::Touched && is_known {
             self.ledger.confirmed(target.uid);
         } else {
+            if matches!(origin, Origin::Pulled | Origin::Copied) {
+                self.ledger.journal(JournalChange::Write, &target.path, target.uid, Some(meta.size));
+            }
             let kind = RecordKind::File(meta.clone());
             self.ledger.recorded(Record::seen(target.path.clone(), kind, published.facts));
         }

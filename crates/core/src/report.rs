@@ -153,6 +153,12 @@ pub struct Report {
     /// How it ended. Not part of the JSON: the frame around it says that.
     #[serde(skip)]
     pub outcome: Outcome,
+    /// The newest version of the vault that this run heard of.
+    #[serde(skip)]
+    pub vault_version: u64,
+    /// A file was changed again before it was sent, or could not be read: a later scan is to find it.
+    #[serde(skip)]
+    pub(crate) was_overtaken: bool,
     /// The vault's id.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub vault_id: VaultId,
@@ -162,6 +168,9 @@ pub struct Report {
     pub destination: String,
     /// Which way they were synced.
     pub direction: Direction,
+    /// The name of this device in the vault's history and in the names of conflicted copies, where changes are sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// The vault's version that the destination is complete up to (its watermark).
     pub version: u64,
     /// The watermark before this pull.
@@ -250,6 +259,10 @@ pub struct Report {
     /// Files of that kind that are not in `held_back`.
     #[serde(skip_serializing_if = "is_zero")]
     pub held_back_unlisted: u64,
+    /// Changed or added here, and taken back by a mirror: they are in the destination's trash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub set_aside: Vec<VaultPath>,
     /// Set aside because they were in the way.
     pub conflicts: Vec<Conflict>,
     /// What the user should know though nothing failed.
@@ -300,10 +313,13 @@ impl Report {
     pub(crate) fn new(vault: &VaultInfo, destination: String, version: u64) -> Self {
         Report {
             outcome: Outcome::Complete,
+            vault_version: version,
+            was_overtaken: false,
             vault_id: vault.id.clone(),
             vault: vault.name.clone(),
             destination,
             direction: Direction::Pull,
+            device: None,
             version,
             previous_version: version,
             older_vault: None,
@@ -335,6 +351,7 @@ impl Report {
             kept: Vec::new(),
             held_back: Vec::new(),
             held_back_unlisted: 0,
+            set_aside: Vec::new(),
             conflicts: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
@@ -532,6 +549,7 @@ impl Report {
             && self.deleted_in_vault.files == 0
             && self.folders_deleted_in_vault == 0
             && self.merged.is_empty()
+            && self.set_aside.is_empty()
             && self.diverged.is_empty()
             && self.conflicts.is_empty()
             && self.failures.is_empty()

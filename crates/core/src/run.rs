@@ -18,6 +18,7 @@ use crate::governor::Governor;
 use crate::hurdle::Hurdle;
 use crate::identity::Doubt;
 use crate::ledger::Ledger;
+use crate::line::Lines;
 use crate::model::{DeferredKey, Deletions, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
@@ -52,6 +53,8 @@ pub struct PullOptions {
     pub mode: Mode,
     /// Only tell what would be done.
     pub dry_run: bool,
+    /// Take back what was changed here: it is set aside, and everything is looked at again.
+    pub mirrors: bool,
     /// Take a vault for what it says that is older on the server than in the destination: the version of the destination
     /// falls to that of the vault. What the vault does not list is only removed in [`Mode::Full`].
     pub accept_older_vault: bool,
@@ -93,13 +96,31 @@ pub async fn pull(
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
 ) -> Result<Report, PullError> {
+    pull_over(&Lines::none(), source, store, state, options, progress, stop).await
+}
+
+/// The same over a session that stays open.
+pub(crate) async fn pull_over(
+    lines: &Lines,
+    source: &PullSource,
+    store: Arc<dyn Destination>,
+    state: Arc<dyn StateStore>,
+    options: &PullOptions,
+    progress: Arc<dyn Progress>,
+    stop: CancellationToken,
+) -> Result<Report, PullError> {
     let begun = Instant::now();
     let version = state.load().await?.version;
     let mut report = Report::new(&source.vault, store.location(), version);
     report.changes = options.list_changes.then(Vec::new);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
-    let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop };
-    let outcome = run.pull(&mut report).await;
+    let mirroring = PullOptions { mode: Mode::Full, ..options.clone() };
+    let options = if options.mirrors { &mirroring } else { options };
+    let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop, lines };
+    let outcome = match options.mirrors {
+        true => run.mirror(&mut report).await,
+        false => run.pull(&mut report).await,
+    };
     run.conclude(outcome, report, begun).await
 }
 
@@ -112,6 +133,8 @@ pub(crate) struct Run<'a> {
     pub(crate) direction: Direction,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) stop: CancellationToken,
+    /// The session of a follower, if this is one of its runs.
+    pub(crate) lines: &'a Lines,
 }
 
 impl Run<'_> {
@@ -131,6 +154,13 @@ impl Run<'_> {
             self.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
         }
         Ok(report)
+    }
+
+    async fn mirror(&self, report: &mut Report) -> Result<(), PullError> {
+        match self.take_back(report).await? {
+            true => self.pull(report).await,
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn warn(&self, warning: String, report: &mut Report) {
@@ -321,6 +351,7 @@ impl Run<'_> {
             version: survey.version,
             options: self.options.fetch.clone(),
             session: survey.session.take(),
+            keeps: self.lines.keeps(),
             governor: self.options.governor.clone(),
         };
         let (store, state, progress) = (self.store.clone(), self.state.clone(), self.progress.clone());
@@ -340,7 +371,11 @@ impl Run<'_> {
             ledger.identify(destination);
         }
         // A session that nothing was fetched over is one connection all the same.
-        ledger.report.connections += u64::from(link.session.is_some()) + survey.scout.connections();
+        let is_unused = link.session.is_some() && !self.lines.keeps();
+        ledger.report.connections += u64::from(is_unused) + survey.scout.connections();
+        if self.lines.keeps() {
+            self.lines.give_back(link.session.take());
+        }
         self.finish(ledger, earlier.obsolete, &survey).await
     }
 
@@ -355,6 +390,8 @@ impl Run<'_> {
         let refused = listing.refused.values().map(|refused| refused.deferred.message.uid);
         let ledger = &mut *publisher.ledger;
         ledger.extend(survey.version, plan.pending().chain(refused));
+        ledger.report.vault_version = ledger.report.vault_version.max(survey.version);
+        ledger.devices = std::mem::take(&mut listing.devices);
         std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.resolved(key));
         let refused = std::mem::take(&mut listing.refused).into_values();
         refused.for_each(|refused| ledger.undecodable(refused.deferred));

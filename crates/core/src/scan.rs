@@ -137,6 +137,26 @@ impl LocalTree {
         })
     }
 
+    /// Whether a scan of a few paths can be relied on: nothing is missing, and no name is in doubt.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.absent.is_empty() && self.respelled.is_empty() && self.unknown.is_empty() && !self.is_in_flux
+    }
+
+    /// Adds the folders that files lie in and that are not recorded, where the place has none of its own.
+    pub(crate) fn add_folders(&mut self, records: &[Record]) {
+        let known: HashSet<&VaultPath> =
+            records.iter().filter(|record| record.file().is_none()).map(|record| &record.path).collect();
+        let above = |path: &VaultPath| std::iter::successors(path.parent(), VaultPath::parent);
+        let folders: HashSet<VaultPath> = self
+            .files
+            .iter()
+            .flat_map(|file| above(&file.path))
+            .filter(|path| !known.contains(path))
+            .collect();
+        self.folders.extend(folders);
+        self.folders.sort_unstable();
+    }
+
     /// Sorts every list by path.
     pub fn sort(&mut self) {
         self.files.sort_unstable_by(|one, other| one.path.cmp(&other.path));

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::identity::DestinationIdentity;
+use crate::journal::JournalEntry;
 use crate::last_run::LastRun;
 use crate::model::{CursorEntry, Deferred, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record};
 use crate::problem::ProblemCode;
@@ -52,6 +53,8 @@ pub struct Commit {
     /// What is done next. Should the process die between that and the commit of its records, the next run knows by this
     /// that what it finds is its own work and no one else's.
     pub intents: Vec<Intent>,
+    /// Lines for the journal: what these records say was changed, and where.
+    pub journal: Vec<JournalEntry>,
     /// The vault as a whole.
     pub state: VaultState,
 }
@@ -88,6 +91,32 @@ pub trait StateStore: Send + Sync + 'static {
 
     /// What the last commit was about to do.
     async fn intents(&self) -> Result<Vec<Intent>, StateError>;
+
+    /// The newest lines of the journal, newest first, of one path and what is below it if that is given. A database that keeps
+    /// no journal has none.
+    async fn journal(&self, path: Option<&VaultPath>, limit: usize) -> Result<Vec<JournalEntry>, StateError> {
+        let _ = (path, limit);
+        Ok(Vec::new())
+    }
+
+    /// Some recorded files of at most `largest` bytes, the newest first, of whose texts it is not known yet whether they are kept
+    /// for merges. A database that keeps none wants none.
+    async fn texts_wanted(&self, largest: u64, most: usize) -> Result<Vec<Record>, StateError> {
+        let _ = (largest, most);
+        Ok(Vec::new())
+    }
+
+    /// Keeps texts for merges, or that there is none of a content. `false`: there is no room for more, or they cannot be kept.
+    async fn keep_texts(&self, texts: Vec<(ContentHash, Option<Vec<u8>>)>) -> bool {
+        let _ = texts;
+        false
+    }
+
+    /// A text that was kept. The caller compares its hash.
+    async fn text(&self, hash: &ContentHash) -> Option<Vec<u8>> {
+        let _ = hash;
+        None
+    }
 
     /// Applies one transaction; durable when it returns.
     async fn commit(&self, commit: Commit) -> Result<(), StateError>;

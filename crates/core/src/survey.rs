@@ -11,6 +11,7 @@ use crate::cursor::{CursorCheck, REGROWN};
 use crate::error::PullError;
 use crate::history::Historian;
 use crate::identity::MarkerFound;
+use crate::line::Line;
 use crate::listing::{Excess, Listing};
 use crate::model::CursorEntry;
 use crate::progress::Phase;
@@ -70,6 +71,8 @@ pub(crate) struct Listed {
     pub(crate) session: Session,
     /// The version that was asked from.
     start: u64,
+    /// It is what a session heard that was open all the time, so that nothing is asked of the server.
+    is_heard: bool,
 }
 
 impl Listed {
@@ -80,7 +83,8 @@ impl Listed {
 
     /// The newest version that the server knows of, by its own word or by an entry.
     fn server_version(&self) -> u64 {
-        self.session.server_version().unwrap_or_default().max(self.listing.newest)
+        let heard = if self.is_heard { self.start } else { 0 };
+        self.session.server_version().unwrap_or_default().max(self.listing.newest).max(heard)
     }
 }
 
@@ -123,7 +127,16 @@ impl Run<'_> {
             Mode::Incremental if !keeps => known.version,
             _ => 0,
         };
-        let mut listed = self.list(start, &known).await?;
+        let may_be_heard = mode == Mode::Incremental
+            && !keeps
+            && !self.options.dry_run
+            && known.listed
+            && report.doubt.is_none();
+        let heard = if may_be_heard { self.heard(&known) } else { None };
+        let mut listed = match heard {
+            Some(listed) => listed,
+            None => self.list(start, &known).await?,
+        };
         report.listed += listed.listing.received;
         let server = listed.server_version();
         // What is recorded may have been forgotten; the newest entry that was listed is not.
@@ -200,6 +213,21 @@ impl Run<'_> {
         }
     }
 
+    /// What the session of a follower heard since the last run, as a listing. `None`: it has none that heard everything.
+    fn heard(&self, known: &VaultState) -> Option<Listed> {
+        let (session, news) = self.lines.news(known.version)?;
+        let mut listing = Listing::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY));
+        for message in news {
+            listing.add(message, &self.source.keys);
+        }
+        if listing.excess.is_some() {
+            return None;
+        }
+        let mut cursor = CursorCheck::unbroken(known.version, known.cursor);
+        cursor.see_news(listing.entries.iter());
+        Some(Listed { listing, cursor, session, start: known.version, is_heard: true })
+    }
+
     /// Lists the entries after `start`.
     async fn list(&self, start: u64, known: &VaultState) -> Result<Listed, PullError> {
         self.list_from(start, start == 0 || !known.listed, known.cursor).await
@@ -220,7 +248,8 @@ impl Run<'_> {
         let (mut from, mut breaks) = (cursor.start(), 0);
         loop {
             self.progress.phase(Phase::Connecting);
-            let mut session = Session::open(&self.source.client, &self.target(), from, initial).await?;
+            let (mut session, line) =
+                self.lines.open(&self.source.client, &self.target(), from, initial).await?;
             self.progress.phase(Phase::Listing);
             let (before, newest) = (listing.received, listing.newest);
             let listed = self.receive(&mut session, &mut listing, &mut cursor).await;
@@ -230,7 +259,11 @@ impl Run<'_> {
             let error = match listed {
                 Ok(_) => {
                     cursor.see_news(listing.entries.iter());
-                    return Ok(Listed { listing, cursor, session, start });
+                    let listed = Listed { listing, cursor, session, start, is_heard: false };
+                    if let Some(line) = line {
+                        self.lines.put(Line { taken: listed.version(), ..line });
+                    }
+                    return Ok(listed);
                 }
                 Err(error) if !error.is_retryable() => return Err(error.into()),
                 Err(error) => error,

@@ -43,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) options: FetchOptions,
     /// The session that the listing came over, until it is used up.
     pub(crate) session: Option<Session>,
+    /// That session is to stay open.
+    pub(crate) keeps: bool,
     /// Admits what is to be downloaded.
     pub(crate) governor: Governor,
 }
@@ -289,7 +291,15 @@ impl Publisher<'_, '_> {
             }
             outcome
         };
-        let ((), fetched, published) = tokio::join!(feed, fetch.run(), publish);
+        let keeps = link.keeps;
+        let fetch = async move {
+            match keeps {
+                true => fetch.run_keeping().await,
+                false => (fetch.run().await, None),
+            }
+        };
+        let ((), (fetched, session), published) = tokio::join!(feed, fetch, publish);
+        link.session = session;
         published?;
         let mut fetched = fetched?;
         // The session that the listing came over counts even if nothing was to be fetched over it.

@@ -23,6 +23,7 @@ mod entry;
 mod error;
 mod exchange;
 mod file_system;
+mod folder_watch;
 mod folding;
 mod hash_cache;
 mod lock;
@@ -36,6 +37,7 @@ mod rename;
 mod rights;
 mod root;
 mod scan;
+mod spelling;
 mod staging;
 mod steps;
 mod sync;
@@ -46,13 +48,14 @@ pub mod watch;
 mod write_buffer;
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use obsync_core::conflicted_copy::DeviceName;
 use obsync_core::pin::Pin;
 use obsync_core::{
     Destination, Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts,
@@ -61,6 +64,7 @@ use obsync_core::{
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 
+pub use self::folder_watch::FolderWatch;
 pub use self::pin::FolderPin;
 pub use self::steps::Step;
 pub use self::sync::Durability;
@@ -92,6 +96,8 @@ pub struct FolderOptions {
     pub trash: bool,
     /// Whether files stay that the vault deletes, or renames, under their old name.
     pub keep_deleted: bool,
+    /// The name of this device, for the names of conflicted copies.
+    pub device: DeviceName,
 }
 
 /// A vault as files of a local folder. The folder need not exist: it is made when something is first written.
@@ -316,7 +322,17 @@ impl Destination for FolderStore {
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, StoreError> {
         let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
         let stopped = stop.0.clone();
-        self.run(move |context| scan::scan(context, &input, &stopped).map(Some)).await
+        self.run(move |context| scan::scan(context, &input, None, &stopped).map(Some)).await
+    }
+
+    async fn scan_few(
+        &self,
+        input: ScanInput,
+        paths: Arc<HashSet<VaultPath>>,
+    ) -> Result<Option<LocalTree>, StoreError> {
+        let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
+        let stopped = stop.0.clone();
+        self.run(move |context| scan::scan(context, &input, Some(&paths), &stopped).map(Some)).await
     }
 
     async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, StoreError> {

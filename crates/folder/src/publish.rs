@@ -28,6 +28,7 @@ use super::parents::Parents;
 use super::rename::rename_new;
 use super::rights;
 use super::root::Root;
+use super::spelling::{respell, spell};
 use super::staging::StagingFolder;
 use super::steps::Step;
 use super::transplant::{Part, sweep, transplant};
@@ -209,7 +210,7 @@ impl Publisher<'_> {
         let missing = || self.root.errors.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
         match self.adopt_unchanged(&dir, path, meta) {
-            Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path, meta) }),
+            Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path.file_name(), meta) }),
             Ok(None) => Err(StoreError::ContentNeeded {
                 path: path.as_str().to_owned(),
                 location: self.root.errors.location(),
@@ -279,9 +280,14 @@ impl Publisher<'_> {
         replaces: Option<KnownContent>,
     ) -> Result<Published, StoreError> {
         let dir = self.parents.make(staged.path.parent().as_ref(), &staged.path)?;
+        let name = staged.path.file_name();
+        // What is replaced may be there under another spelling, which it keeps.
+        let spelling = replaces.and_then(|_| respell(&dir, name));
         self.take_place(staging, staged, replaces, &dir)?;
         self.root.touched(staged.path.parent().as_ref());
-        Ok(Published { facts: facts_of(&dir, &staged.path, &staged.meta) })
+        let spelling = spelling.filter(|spelling| spell(&dir, name, spelling));
+        let name = spelling.as_deref().unwrap_or(name);
+        Ok(Published { facts: facts_of(&dir, name, &staged.meta) })
     }
 
     fn take_place(
@@ -436,8 +442,8 @@ impl Publisher<'_> {
 
 /// What is to be remembered of a file that was just put in place or compared; nothing if it has not the size and time that
 /// obsync gave it: somebody was quick.
-fn facts_of(dir: &Dir, path: &VaultPath, meta: &FileMeta) -> Option<LocalFacts> {
-    let found = look(dir, path.file_name()).ok().flatten()?;
+fn facts_of(dir: &Dir, name: &str, meta: &FileMeta) -> Option<LocalFacts> {
+    let found = look(dir, name).ok().flatten()?;
     let is_as_made =
         found.kind == Kind::File && (found.size, found.modified) == (meta.size, moment(meta.mtime));
     is_as_made.then(|| found.local())

@@ -11,6 +11,7 @@ use super::error::Action;
 use super::exchange::{Replaced, remove_after_a_look};
 use super::parents::Parents;
 use super::root::Root;
+use super::spelling::respell;
 use super::steps::Step;
 
 /// Removes one file if its content is what obsync wrote: it is taken out of its place, compared, and gone with the next flush.
@@ -29,6 +30,7 @@ pub(super) fn remove_file(
         return Ok(Removal::Missing);
     };
     let failed = |error: std::io::Error| root.errors.error(Action::Remove, path.as_str(), error);
+    respell(&dir, name);
     match look(&*dir, name).map_err(|error| failed(error.into()))? {
         None => return Ok(Removal::Missing),
         // Whosever it is.

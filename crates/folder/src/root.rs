@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use cap_std::fs::Dir;
 use obsync_core::StoreError;
+use obsync_core::conflicted_copy::DeviceName;
 use obsync_private::Access;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -33,6 +34,7 @@ pub(super) struct Root {
     /// What was changed and is not known to be durable.
     pub(super) unsynced: Unsynced,
     name_max: usize,
+    device_name: DeviceName,
     lock: Mutex<Option<FolderLock>>,
     /// The lock is held for writing, as far as there is one.
     claimed: AtomicBool,
@@ -70,6 +72,7 @@ impl Root {
             handle,
             unsynced: Unsynced::new(durability),
             name_max,
+            device_name: options.device,
             lock: Mutex::default(),
             claimed: AtomicBool::new(false),
         }))
@@ -136,6 +139,11 @@ impl Root {
             *held = FolderLock::take(self, access)?;
         }
         Ok(held)
+    }
+
+    /// The name of this device, for the names of conflicted copies.
+    pub(super) fn device_name(&self) -> DeviceName {
+        self.device_name
     }
 
     /// The longest segment, in bytes, that may be tried here.

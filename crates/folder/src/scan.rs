@@ -11,10 +11,12 @@ mod names;
 mod open;
 mod walk;
 
+use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
 use obsync_core::{LocalTree, ScanInput, StoreError, Unknown, UnknownCause};
+use obsync_protocol::VaultPath;
 use rustix::fs::{AtFlags, CWD};
 
 use self::walk::{Walk, open_folder};
@@ -27,8 +29,13 @@ pub(super) use self::open::open;
 /// How many threads look through a folder at most. More are no faster, since they wait for the same disk.
 const THREADS: usize = 4;
 
-/// Looks through the destination. Whoever sets `stop` wants no answer any more.
-pub(super) fn scan(context: &Context, input: &ScanInput, stop: &AtomicBool) -> Result<LocalTree, StoreError> {
+/// Looks through the destination, or at a few paths only. Whoever sets `stop` wants no answer any more.
+pub(super) fn scan(
+    context: &Context,
+    input: &ScanInput,
+    only: Option<&HashSet<VaultPath>>,
+    stop: &AtomicBool,
+) -> Result<LocalTree, StoreError> {
     let Some(root) = context.root()? else {
         let why = UnknownCause::Unreadable { reason: "it is not there".to_owned() };
         return Ok(LocalTree { unknown: vec![Unknown { path: String::new(), why }], ..LocalTree::default() });
@@ -41,7 +48,7 @@ pub(super) fn scan(context: &Context, input: &ScanInput, stop: &AtomicBool) -> R
         .thread_name(|number| format!("scan-{number}"))
         .build()
         .map_err(|error| context.errors.unavailable(&format!("it cannot be looked through: {error}")))?;
-    let mut tree = pool.install(|| Walk::new(&root, input, stop).run())?;
+    let mut tree = pool.install(|| Walk::new(&root, input, only, stop).run())?;
     tree.is_in_flux = was_in_flux || is_in_flux(&root);
     // Nothing of it is true if another disk is there now.
     check_place(context, &root)?;

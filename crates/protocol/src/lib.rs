@@ -55,9 +55,9 @@ pub use name_folding::NameFolding;
 pub use path::{EncodedHash, EncodedPath, PathError, VaultPath, normalize_local_name};
 pub use redactor::Redactor;
 pub use rest::{
-    CreateVaultRequest, CreatedVault, Done, Region, Regions, RegionsRequest, RestError, RestReply,
-    RestRequest, SUPPORTED_ENCRYPTION_VERSION, ServiceError, SignInRequest, SignOutRequest, SignedIn,
-    UserInfo, UserInfoRequest, VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
+    CreateVaultRequest, CreatedVault, DeleteVaultRequest, Done, Region, Regions, RegionsRequest, RestError,
+    RestReply, RestRequest, SUPPORTED_ENCRYPTION_VERSION, ServiceError, SignInRequest, SignOutRequest,
+    SignedIn, UserInfo, UserInfoRequest, VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
 };
 pub use secrecy::{ExposeSecret, SecretString};
 pub use untrusted::{escaped, escaped_json, escaped_lines, printable, short_name, shown_name, with_reasons};

@@ -8,8 +8,8 @@ mod requests;
 
 pub use replies::{CreatedVault, Done, Region, Regions, SignedIn, UserInfo, VaultInfo, VaultList};
 pub use requests::{
-    CreateVaultRequest, RegionsRequest, SUPPORTED_ENCRYPTION_VERSION, SignInRequest, SignOutRequest,
-    UserInfoRequest, VaultAccessRequest, VaultListRequest,
+    CreateVaultRequest, DeleteVaultRequest, RegionsRequest, SUPPORTED_ENCRYPTION_VERSION, SignInRequest,
+    SignOutRequest, UserInfoRequest, VaultAccessRequest, VaultListRequest,
 };
 
 use serde::Serialize;

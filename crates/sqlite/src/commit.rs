@@ -8,6 +8,7 @@ use obsync_protocol::{ContentHash, EncodedPath};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::identity::{self, StateIdentity};
+use super::journal;
 use super::rows::{ReadError, cause_number, direction_number, intent_number, intents, vault_state};
 use super::schema;
 
@@ -28,7 +29,7 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
-type Written<T = ()> = Result<T, WriteError>;
+pub(super) type Written<T = ()> = Result<T, WriteError>;
 
 /// Applies a commit; durable when it returns. One that changes nothing does not touch the file.
 pub(super) fn apply(connection: &mut Connection, identity: &StateIdentity, commit: &Commit) -> Written {
@@ -41,6 +42,7 @@ pub(super) fn apply(connection: &mut Connection, identity: &StateIdentity, commi
     if vault_state(&transaction).map_err(WriteError::Read)?.listed {
         schema::index_contents(&transaction)?;
     }
+    journal::write(&transaction, &commit.journal)?;
     forget(&transaction, commit)?;
     put_records(&transaction, &commit.records)?;
     settle(&transaction, commit)?;
@@ -254,6 +256,6 @@ fn set_state(
     Ok(())
 }
 
-fn signed(value: u64, what: &'static str) -> Written<i64> {
+pub(super) fn signed(value: u64, what: &'static str) -> Written<i64> {
     i64::try_from(value).map_err(|_| WriteError::OutOfRange(what))
 }

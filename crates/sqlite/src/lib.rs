@@ -6,7 +6,7 @@
 //!
 //! - `schema`: its tables, and opening it. `rows`: between rows and what they mean. `commit`: the one way to write.
 //! - `lock`: one process at a time. `identity`: whose state it is. `errors`: what SQLite says.
-//! - `checked`: when a run last found all well. `last_run`: how the last one went. `catalog`: where the databases of a machine are. `summary`: one at a glance.
+//! - `checked`: when a run last found all well. `last_run`: how the last one went. `catalog`: where the databases of a machine are. `journal`: what was changed, by whom. `texts`: what merges start from. `summary`: one at a glance.
 
 mod catalog;
 mod checked;
@@ -17,19 +17,21 @@ mod errors;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
+mod journal;
 mod last_run;
 mod lock;
 mod rows;
 mod schema;
 mod shrink;
 mod summary;
+mod texts;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, LastRun, Record, StateError, StateStore, VaultState,
+    Commit, Deferred, DeferredKind, Intent, JournalEntry, LastRun, Record, StateError, StateStore, VaultState,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 use rusqlite::Connection;
@@ -175,6 +177,16 @@ impl Inner {
         commit::apply(connection, identity, commit).map_err(|error| self.database.write_error(error))
     }
 
+    /// Keeps texts where there is a database already.
+    fn keep_texts(&self, texts: &[(ContentHash, Option<Vec<u8>>)]) -> Result<bool, StateError> {
+        match (self.access, &mut *lock(&self.connection)) {
+            (Access::Write, Some(connection)) => {
+                texts::keep(connection, texts).map_err(|error| self.database.error(&error))
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Notes a run where there is a database already.
     fn note_run(&self, run: &LastRun) -> Result<(), StateError> {
         if lock(&self.connection).is_none() {
@@ -226,6 +238,28 @@ impl StateStore for SqliteState {
 
     async fn intents(&self) -> Result<Vec<Intent>, StateError> {
         self.query(Vec::new(), rows::intents).await
+    }
+
+    async fn journal(&self, path: Option<&VaultPath>, limit: usize) -> Result<Vec<JournalEntry>, StateError> {
+        let path = path.cloned();
+        self.query(Vec::new(), move |connection| journal::read(connection, path.as_ref(), limit)).await
+    }
+
+    async fn texts_wanted(&self, largest: u64, most: usize) -> Result<Vec<Record>, StateError> {
+        self.query(Vec::new(), move |connection| texts::wanted(connection, largest, most)).await
+    }
+
+    async fn keep_texts(&self, texts: Vec<(ContentHash, Option<Vec<u8>>)>) -> bool {
+        let kept = self.run(move |inner| inner.keep_texts(&texts)).await;
+        kept.unwrap_or_else(|error| {
+            tracing::debug!(%error, "texts for merges are not kept");
+            false
+        })
+    }
+
+    async fn text(&self, hash: &ContentHash) -> Option<Vec<u8>> {
+        let hash = *hash;
+        self.query(None, move |connection| texts::find(connection, &hash)).await.ok().flatten()
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {

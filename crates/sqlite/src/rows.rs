@@ -27,7 +27,7 @@ impl From<rusqlite::Error> for ReadError {
     }
 }
 
-type Read<T> = Result<T, ReadError>;
+pub(super) type Read<T> = Result<T, ReadError>;
 
 /// The row of the vault as a whole.
 pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
@@ -100,7 +100,7 @@ fn direction(number: i64) -> Read<Direction> {
 }
 
 /// The columns of a record but for its path.
-const RECORD: &str =
+pub(super) const RECORD: &str =
     "uid, hash, size, mtime, ctime, witnessed, seen_size, modified, changed, inode, entity_tag";
 
 /// The records of some paths.
@@ -306,7 +306,7 @@ fn message(row: &Row<'_>, first: usize) -> Read<PushMessage> {
 }
 
 /// The columns of [`RECORD`] from `first` on.
-fn record(path: VaultPath, row: &Row<'_>, first: usize) -> Read<Record> {
+pub(super) fn record(path: VaultPath, row: &Row<'_>, first: usize) -> Read<Record> {
     let kind = record_kind(row, first)?;
     let witnessed = row.get(first + 5)?;
     Ok(Record { path, kind, facts: facts(row, first + 6)?, witnessed })
@@ -349,11 +349,11 @@ fn content_hash(hash: &[u8]) -> Read<ContentHash> {
     Ok(ContentHash::from_bytes(hash))
 }
 
-fn text<'a>(row: &'a Row<'_>, column: usize) -> Read<&'a str> {
+pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> Read<&'a str> {
     Ok(row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
 }
 
-fn vault_path(path: &str) -> Read<VaultPath> {
+pub(super) fn vault_path(path: &str) -> Read<VaultPath> {
     VaultPath::parse(path).map_err(|error| ReadError::Value(format!("a record's path is not one: {error}")))
 }
 

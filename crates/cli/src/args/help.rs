@@ -13,13 +13,14 @@ Every day:
   vaults, create   list the vaults of the account; make one
   pull             bring a vault to a folder or a bucket, or what is new in it
   sync, push       keep a folder and a vault the same; send only (experimental)
-  status           what is known of pulled vaults, and what failed
+  status, log      what is known of pulled vaults; what was changed, and by whom
   verify           check every pulled file by its content
 Now and then:
   confirm          let the deletions go that a run held back
   reset, unlink    forget a destination's state; part it from its vault
   credentials      export a secret for a function or a container; revoke it
   aws              make a bucket and a table at AWS
+  check-service    find out whether the service does what sync rests on
   totp, completions  print a two-factor code; the completion script of a shell
 
 Examples:

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use obsync_client::FetchOptions;
+use obsync_core::conflicted_copy::DeviceName;
 use obsync_core::pin::VaultKind;
 use obsync_core::quiet::QuietRule;
 use obsync_core::{
@@ -12,6 +13,7 @@ use obsync_core::{
     PullError, PullOptions, PullSource, Report, StateStore, StoreError, SyncDirection, SyncOptions, Watch,
     follow, pull, sync,
 };
+use obsync_folder::FolderWatch;
 use obsync_protocol::{Filter, MasterKey, VaultId};
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -19,13 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::following::{Both, Teller};
 use super::waiting::patiently;
-use super::watching::FolderWatch;
 use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
 use crate::account::vault_choice::choose;
 use crate::account::vault_keys::{Lock, Unlocked};
 use crate::answer::Answer;
-use crate::args::{Choice, Pull, Push, Sync};
+use crate::args::{Choice, Pull, PullHere, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::health::Health;
@@ -38,7 +39,11 @@ use crate::ui::ask;
 use crate::ui::progress::Display;
 use crate::ui::{human, pull_report};
 
-pub(super) async fn run(options: &Pull, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+pub(super) async fn run(options: &PullHere, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    if options.mirror && !matches!(options.pull.destination, Destination::Folder(_)) {
+        let message = "--mirror is for folders: a bucket has no trash for what it would take back";
+        return Err(Failed::new(Exit::Usage, message));
+    }
     go(Way::Pull(options), context, verbose).await
 }
 
@@ -68,7 +73,7 @@ async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Fail
 /// Which ways a vault and a destination are brought in step.
 #[derive(Clone, Copy, Debug)]
 enum Way<'a> {
-    Pull(&'a Pull),
+    Pull(&'a PullHere),
     Both(&'a Sync),
     Push(&'a Push),
 }
@@ -77,7 +82,7 @@ impl<'a> Way<'a> {
     /// What all have.
     fn options(self) -> &'a Pull {
         match self {
-            Way::Pull(options) => options,
+            Way::Pull(options) => &options.pull,
             Way::Both(options) => &options.pull,
             Way::Push(options) => &options.sync.pull,
         }
@@ -92,6 +97,11 @@ impl<'a> Way<'a> {
         }
     }
 
+    /// Whether what was changed here is taken back.
+    fn takes_back(self) -> bool {
+        matches!(self, Way::Pull(options) if options.mirror)
+    }
+
     /// What those have that send.
     fn sending(self) -> Option<(&'a Sync, SyncDirection)> {
         match self {
@@ -103,11 +113,10 @@ impl<'a> Way<'a> {
 
     /// What the destination is opened for.
     fn purpose(self) -> Purpose {
-        let options = self.options();
         Purpose {
-            looks: options.dry_run,
-            trashes: self.sending().is_some(),
-            keeps_deleted: options.keep_deleted,
+            looks: self.options().dry_run,
+            trashes: self.sending().is_some() || self.takes_back(),
+            keeps_deleted: matches!(self, Way::Pull(options) if options.keep_deleted),
         }
     }
 
@@ -225,16 +234,10 @@ async fn bring(
     health: &Arc<Health>,
 ) -> Result<Exit, Failed> {
     let options = way.options();
-    if options.keep_deleted && way.sending().is_some() {
-        // The next scan would find the file and bring it back to the vault.
-        let message = format!(
-            "--keep-deleted is for `obsync pull`: `obsync {}` would send what is kept to the vault again; the trash \
-             (.obsync/trash) has what it deletes",
-            way.name()
-        );
-        return Err(Failed::new(Exit::Usage, message));
+    let mut objects = options.objects.for_destination(&options.destination)?;
+    if let Some((sync, _)) = way.sending() {
+        objects.device = DeviceName::new(&device_name(sync));
     }
-    let objects = options.objects.for_destination(&options.destination)?;
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
     // A run that is to stop is told so by what comes next.
     let _ = context.stop.run_until_cancelled(health.remember(&known)).await;
@@ -351,7 +354,8 @@ async fn bring_into(
     // A follower mostly waits.
     let _drawing = (!options.follow).then(|| display.draw(verbose));
     let Manner { doubt, keep_everything, encryption } = manner;
-    let pull_options = PullOptions { doubt, keep_everything, ..pull_options(options) };
+    let mirrors = way.takes_back();
+    let pull_options = PullOptions { doubt, keep_everything, mirrors, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
         false => Some(Followed::begin(state, pull_options.mode).await?),

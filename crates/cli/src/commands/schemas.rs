@@ -4,7 +4,7 @@ use obsync_core::schema::{any_of, keep_current, of};
 use obsync_core::{Ending, Problem};
 use schemars::JsonSchema;
 
-use super::{aws, confirm, create, pull, reset, status, unlink, vaults, verify};
+use super::{aws, check_service, confirm, create, log, pull, reset, status, unlink, vaults, verify};
 use crate::answer::Answer;
 
 /// What is printed of a command that did not do its work: there is always an error.
@@ -36,6 +36,8 @@ fn the_schemas_of_the_program_are_current_and_no_field_changes_without_a_version
         check::<confirm::Document>("confirm"),
         check::<reset::Document>("reset"),
         check::<unlink::Document>("unlink"),
+        check::<log::Document>("log"),
+        check::<check_service::Document>("check-service"),
     ];
     let wrong: Vec<String> = checked.into_iter().filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -50,6 +50,8 @@ pub(super) struct Values {
     /// Seconds.
     duration: Option<f64>,
     pub(super) version: Option<u64>,
+    /// How many versions the vault was ahead of the destination when the last run ended.
+    lag: Option<u64>,
     pending: u64,
     failures: Option<u64>,
     held_back: Option<u64>,
@@ -98,6 +100,7 @@ impl Metrics {
         values.last_run = Some(now.as_millisecond());
         values.duration = Some(report.duration_ms as f64 / 1000.0);
         values.version = Some(report.version);
+        values.lag = Some(report.vault_version.saturating_sub(report.version));
         values.failures = Some(report.failed());
         values.held_back = Some(report.held_back());
         (values.received, values.sent) = (Some(received), Some(sent));
@@ -186,6 +189,8 @@ impl Writer<'_> {
         }
         let version = values.version.map(float);
         self.gauge("vault_version", "The vault's version that the destination is complete up to", version)?;
+        let lag = values.lag.map(float);
+        self.gauge("version_lag", "How many versions the vault was ahead when the last run ended", lag)?;
         let pending = Some(float(values.pending));
         self.gauge(
             "pending_files",

@@ -167,7 +167,7 @@ impl Known {
     }
 
     /// Opens the place itself, for the vault of the state that was opened before, if one was. A folder is locked, unless it is only
-    /// looked at; a bucket is as locked as its state is.
+    /// looked at; a bucket is as locked as its state is. Of a folder only the name of the device counts among the options.
     ///
     /// # Errors
     /// When it cannot be used, or another process works on it.
@@ -182,6 +182,7 @@ impl Known {
                 let options = FolderOptions {
                     trash: purpose.trashes,
                     keep_deleted: purpose.keeps_deleted,
+                    device: options.device,
                     ..FolderOptions::default()
                 };
                 let folder = FolderStore::open(path, options)?;

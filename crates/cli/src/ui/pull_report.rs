@@ -194,6 +194,14 @@ fn reasons(report: &Report) -> String {
 }
 
 fn kept(report: &Report, lines: &mut Vec<String>) {
+    if !report.set_aside.is_empty() {
+        let files = human::files(report.set_aside.len() as u64);
+        let verb = if report.outcome == Outcome::DryRun { "Would be taken back" } else { "Taken back" };
+        lines.push(format!(
+            "{verb}, as they were changed or added here: {files} (in .obsync/trash for 30 days)."
+        ));
+        named(report.set_aside.iter().map(ToString::to_string), lines);
+    }
     if !report.kept.is_empty() {
         lines.push(format!(
             "Deleted in the vault but changed here, so kept: {}.",

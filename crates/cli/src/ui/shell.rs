@@ -63,6 +63,7 @@ mod tests {
         let line = command("pull", &["-v", "--help"], &["--full", "--state", "dynamodb://table"]);
         let arguments = Arguments::try_parse_from(shlex::split(&line).unwrap()).unwrap();
         let Command::Pull(pull) = arguments.command else { panic!("{line} is another command") };
+        let pull = pull.pull;
         assert_eq!((pull.vault.as_str(), pull.full), ("-v", true));
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
-use obsync_testkit::{Server, VaultSpec};
+use obsync_testkit::{Chance, Server, VaultSpec};
 
 use crate::monitor::{Follower, Monitor, is_silent};
 use crate::world::{World, put, ran};
@@ -195,6 +195,25 @@ fn a_follower_is_ready_when_it_is_in_step_and_alive_but_not_ready_while_the_serv
     follower.stop();
     assert!(fs::read_to_string(world.path("obsync.prom")).unwrap().contains("obsync_ready{"));
     assert!(monitor.rest().is_empty(), "a short outage is no failure");
+}
+
+#[test]
+fn a_follower_is_ready_again_when_the_service_is_back_and_has_no_lag() {
+    let world = furnished();
+    let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &[]);
+    follower.until("/readyz", 200);
+    world.server.faults().update(|faults| faults.refuse_upgrade = Chance::always());
+    world.server.disconnect_all();
+    let missing = follower.until("/readyz", 503);
+    assert!(missing.starts_with("not ready since 20"), "{missing}");
+    world.vault("Notes").write("Meanwhile.md", "of the vault", NOON).unwrap();
+    world.server.faults().clear();
+    assert_eq!(follower.until("/readyz", 200), "ready\n");
+    // Ready is what is in step.
+    assert_eq!(world.files("notes").len(), 2);
+    let text = follower.until("/metrics", 200);
+    assert_eq!((metric(&text, "obsync_ready"), metric(&text, "obsync_version_lag")), (1.0, 0.0));
+    assert_eq!(follower.stop().0, 0);
 }
 
 #[test]

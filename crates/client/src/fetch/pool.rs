@@ -48,6 +48,20 @@ pub struct FetchPool<R: Receiver> {
     pub first_session: Option<Session>,
 }
 
+/// A place for one session.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SessionSlot(Arc<Mutex<Option<Session>>>);
+
+impl SessionSlot {
+    fn take(&self) -> Option<Session> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn put(&self, session: Session) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+}
+
 /// What all connections of a run share.
 pub(super) struct Shared<R: Receiver> {
     pub(super) client: Client,
@@ -132,6 +146,7 @@ struct Run<R: Receiver> {
     stop: CancellationToken,
     workers: JoinSet<End>,
     first_session: Option<Session>,
+    give_back: Option<SessionSlot>,
     closed: bool,
 }
 
@@ -146,6 +161,17 @@ impl<R: Receiver> FetchPool<R> {
     /// connection can be made or held, the server is too slow ([`ClientError::TooSlow`]) or overloaded for long
     /// ([`ClientError::OverloadedForLong`]).
     pub async fn run(self) -> Result<FetchSummary, ClientError> {
+        self.run_with(None).await
+    }
+
+    /// The same, and gives the first session back if it is in order still, instead of closing it.
+    pub async fn run_keeping(self) -> (Result<FetchSummary, ClientError>, Option<Session>) {
+        let slot = SessionSlot::default();
+        let outcome = self.run_with(Some(slot.clone())).await;
+        (outcome, slot.take())
+    }
+
+    async fn run_with(self, give_back: Option<SessionSlot>) -> Result<FetchSummary, ClientError> {
         let stop = self.cancel.child_token();
         // Whatever ends this future ends the connections.
         let _guard = stop.clone().drop_guard();
@@ -172,6 +198,7 @@ impl<R: Receiver> FetchPool<R> {
             stop,
             workers: JoinSet::new(),
             first_session: self.first_session,
+            give_back,
             closed: false,
         };
         run.finish().await
@@ -183,6 +210,10 @@ impl<R: Receiver> Run<R> {
         let outcome = self.drive().await;
         self.stop.cancel();
         self.workers.shutdown().await;
+        // Where nothing was to be fetched, nobody used it.
+        if let (Some(slot), Some(session)) = (&self.give_back, self.first_session.take()) {
+            slot.put(session);
+        }
         outcome.map(|()| self.shared.counters.summary())
     }
 
@@ -240,7 +271,9 @@ impl<R: Receiver> Run<R> {
         let warranted = self.shared.queue.connections_warranted(in_flight, open == 0);
         for _ in 0..warranted.min(room) {
             self.shared.limit.opening();
-            let worker = Worker::new(Arc::clone(&self.shared), self.first_session.take());
+            let first = self.first_session.take();
+            let give_back = first.is_some().then(|| self.give_back.take()).flatten();
+            let worker = Worker::new(Arc::clone(&self.shared), first, give_back);
             let stop = self.stop.clone();
             self.workers.spawn(async move {
                 stop.run_until_cancelled_owned(worker.run()).await.unwrap_or(End::Finished)

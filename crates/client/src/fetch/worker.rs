@@ -11,7 +11,7 @@ use tracing::{debug, info};
 
 use super::Receiver;
 use super::pace::Pace;
-use super::pool::{Counters, Shared};
+use super::pool::{Counters, SessionSlot, Shared};
 use super::queue::{Pending, Window, Work};
 use crate::error::ClientError;
 use crate::session::Session;
@@ -70,10 +70,16 @@ pub(super) struct Worker<R: Receiver> {
     serving: bool,
     /// It is one connection too many: no new requests.
     let_go: bool,
+    /// Takes the session back that the caller gave, as long as that is the one in use.
+    give_back: Option<SessionSlot>,
 }
 
 impl<R: Receiver> Worker<R> {
-    pub(super) fn new(shared: Arc<Shared<R>>, session: Option<Session>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared<R>>,
+        session: Option<Session>,
+        give_back: Option<SessionSlot>,
+    ) -> Self {
         shared.queue.set_hungry(true);
         let had_connection = session.is_some();
         if had_connection {
@@ -94,6 +100,7 @@ impl<R: Receiver> Worker<R> {
             had_connection,
             serving: false,
             let_go: false,
+            give_back,
         }
     }
 
@@ -110,8 +117,10 @@ impl<R: Receiver> Worker<R> {
         if self.serving {
             self.shared.limit.served();
         }
-        if let Some(session) = self.session.take() {
-            session.close().await;
+        match (self.session.take(), self.give_back.take()) {
+            (Some(session), Some(slot)) => slot.put(session),
+            (Some(session), None) => session.close().await,
+            (None, _) => {}
         }
         end
     }
@@ -198,6 +207,7 @@ impl<R: Receiver> Worker<R> {
         };
         match opened {
             Ok(session) => {
+                self.give_back = None;
                 Counters::add(&self.shared.counters.connections, 1);
                 if std::mem::replace(&mut self.had_connection, true) {
                     Counters::add(&self.shared.counters.reconnects, 1);

@@ -47,7 +47,39 @@ impl UnlistedSession {
     }
 }
 
+impl UnlistedSession {
+    /// Takes it apart, to be read with first: the permit makes a writing session of it again.
+    #[must_use]
+    pub fn into_parts(self) -> (Session, LiveChanges, WritePermit) {
+        (self.session, self.live, WritePermit(()))
+    }
+}
+
+/// What makes a [`WritingSession`] of a session whose listing was received. It comes out of a session that was opened to write,
+/// and nowhere else.
+#[derive(Debug)]
+pub struct WritePermit(());
+
+impl WritePermit {
+    /// The session to write with.
+    ///
+    /// # Errors
+    /// The session, whose listing was not received to its end.
+    pub fn writing(self, session: Session) -> Result<WritingSession, Box<Session>> {
+        match session.is_listed() {
+            true => Ok(WritingSession { session: Some(session) }),
+            false => Err(Box::new(session)),
+        }
+    }
+}
+
 impl WritingSession {
+    /// The session to read with, and what makes a writing one of it again. `None`: it is over.
+    #[must_use]
+    pub fn into_reading(self) -> Option<(Session, WritePermit)> {
+        Some((self.session?, WritePermit(())))
+    }
+
     /// Opens a session as [`Session::open`] does. Receive its listing next.
     ///
     /// # Errors

@@ -78,6 +78,10 @@ impl Run<'_> {
             .iter()
             .map(|version| (version.content.hash == ContentHash::EMPTY).then(Vec::new))
             .collect();
+        for (text, version) in texts.iter_mut().zip(&versions).filter(|(text, _)| text.is_none()) {
+            let kept = self.state.text(&version.content.hash).await;
+            *text = kept.filter(|text| KnownContent::of(text) == version.content);
+        }
         let wanted: Vec<Version> = versions
             .iter()
             .zip(&texts)

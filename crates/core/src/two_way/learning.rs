@@ -79,8 +79,10 @@ impl Run<'_> {
         }
         ledger.commit().await?;
         ledger.report.connections += 1;
-        if let Some(session) = survey.session.take() {
-            session.close().await;
+        match survey.session.take() {
+            session if self.lines.keeps() => self.lines.give_back(session),
+            Some(session) => session.close().await,
+            None => {}
         }
         Ok(true)
     }

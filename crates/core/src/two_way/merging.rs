@@ -9,6 +9,7 @@ use obsync_protocol::VaultPath;
 use crate::destination::Expect;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::merge::{MergeKind, merge};
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::report::Report;
@@ -144,10 +145,15 @@ impl Run<'_> {
         }
         let KnownContent { hash, size } = listed;
         let meta = FileMeta { hash, size, mtime: entry.mtime, ctime: entry.ctime, uid: entry.uid };
+        let line = JournalEntry::new(Side::Here, JournalChange::Merge, entry.path.clone(), entry.uid);
+        let device = Some(self.source.client.options().device.clone());
+        let journal = vec![JournalEntry { device, size: Some(wanted.size), ..line }];
         let record = Record::seen(entry.path, RecordKind::File(meta), facts);
         let intents = self.state.intents().await?;
         let state = known.clone();
-        self.state.commit(Commit { records: vec![record], intents, state, ..Commit::default() }).await?;
+        self.state
+            .commit(Commit { records: vec![record], journal, intents, state, ..Commit::default() })
+            .await?;
         Ok(true)
     }
 

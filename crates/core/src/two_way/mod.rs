@@ -4,6 +4,7 @@
 //! destination, and the sending of what differs from the records. What another device writes meanwhile begins another round.
 //! Pushing alone is the same without the pull: what only the vault changed is left, and told.
 
+mod base_texts;
 mod contents;
 mod learning;
 mod local;
@@ -17,13 +18,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{VaultPath, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
 use crate::destination::{Destination, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::line::Lines;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
 use crate::problem::ProblemCode;
 use crate::progress::{Phase, Progress};
@@ -39,6 +41,8 @@ use sending::Outbox;
 
 /// How often a run goes round because the vault changed while it was at work.
 const ROUNDS: usize = 6;
+/// Up to so many paths are looked at by themselves.
+const FEW_PATHS: usize = 200;
 
 /// How to sync.
 #[derive(Clone, Debug)]
@@ -53,6 +57,9 @@ pub struct SyncOptions {
     pub sends_configuration: bool,
     /// Paths that are being changed at this moment, which a run leaves alone: a later one sends them.
     pub restless: HashSet<VaultPath>,
+    /// The only paths that can have been changed here since the last run, where that is known: a run that begins with them
+    /// does not scan the rest.
+    pub only: Option<HashSet<VaultPath>>,
     /// How long after a scan a second one has to find the same absent before anything is deleted in the vault.
     pub second_look: Duration,
 }
@@ -87,6 +94,7 @@ impl Default for SyncOptions {
             max_delete_in_vault: MaxDelete::InVault,
             sends_configuration: false,
             restless: HashSet::new(),
+            only: None,
             second_look: Duration::from_secs(2),
         }
     }
@@ -107,6 +115,19 @@ pub async fn sync(
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
 ) -> Result<Report, PullError> {
+    sync_over(&Lines::none(), source, store, state, options, progress, stop).await
+}
+
+/// The same over a session that stays open.
+pub(crate) async fn sync_over(
+    lines: &Lines,
+    source: &PullSource,
+    store: Arc<dyn Destination>,
+    state: Arc<dyn StateStore>,
+    options: &SyncOptions,
+    progress: Arc<dyn Progress>,
+    stop: CancellationToken,
+) -> Result<Report, PullError> {
     let begun = Instant::now();
     let known = state.load().await?;
     let mut report = Report::new(&source.vault, store.location(), known.version);
@@ -115,6 +136,7 @@ pub async fn sync(
     // The first run of a direction deletes nothing on either side.
     let direction = Direction::from(options.direction);
     report.direction = direction;
+    report.device = Some(source.client.options().device.clone());
     let is_first = known.direction == Direction::Pull || !known.listed;
     let mut pull = options.pull.clone();
     if is_first && pull.max_delete != MaxDelete::Unlimited {
@@ -122,8 +144,12 @@ pub async fn sync(
     }
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
-    let run = Run { source, store, state, options: &pull, direction, progress, stop };
-    let outcome = TwoWay { run: &run, options, is_first, is_full }.rounds(&mut report).await;
+    let run = Run { source, store, state, options: &pull, direction, progress, stop, lines };
+    let mut outcome = TwoWay { run: &run, options, is_first, is_full }.rounds(&mut report).await;
+    let has_news = !options.pull.dry_run && !report.is_unchanged();
+    if outcome.is_ok() && direction == Direction::Both && has_news {
+        outcome = run.keep_texts().await;
+    }
     run.conclude(outcome, report, begun).await
 }
 
@@ -156,7 +182,7 @@ impl TwoWay<'_, '_> {
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
             }
-            let Some(outgoing) = self.outgoing(self.is_full && round == 1, report).await? else {
+            let Some(outgoing) = self.outgoing(round, report).await? else {
                 return Ok(());
             };
             if run.options.dry_run {
@@ -205,21 +231,16 @@ impl TwoWay<'_, '_> {
     }
 
     /// Finds out what the vault is to get. `None`: nobody can tell.
-    async fn outgoing(&self, reads_all: bool, report: &mut Report) -> Result<Option<Outgoing>, PullError> {
+    async fn outgoing(&self, round: usize, report: &mut Report) -> Result<Option<Outgoing>, PullError> {
         let run = self.run;
         run.progress.phase(Phase::Scanning);
-        let mut records = run.state.all_records().await?;
-        if reads_all {
-            records.iter_mut().for_each(|record| record.facts = None);
-        }
-        let records = Arc::new(records);
-        let Some(tree) = self.scan(&records).await? else {
-            return Err(StoreError::Unavailable {
-                location: run.store.location(),
-                reason: "it cannot be scanned, so it can only be pulled to".to_owned(),
-                code: ProblemCode::Destination,
-            }
-            .into());
+        let few = match round {
+            1 => self.scan_few(report).await?,
+            _ => None,
+        };
+        let (records, tree) = match few {
+            Some(few) => few,
+            None => self.scan_all(self.is_full && round == 1).await?,
         };
         let looked = tokio::time::Instant::now();
         self.tell_unknown(&tree, report);
@@ -266,6 +287,50 @@ impl TwoWay<'_, '_> {
             run.warn(format!("{path} stays here only: {reason}"), report);
         }
         Ok(Some(outgoing))
+    }
+
+    /// Looks at everything, with what is recorded.
+    async fn scan_all(&self, reads_all: bool) -> Result<(Arc<Vec<Record>>, LocalTree), PullError> {
+        let mut records = self.run.state.all_records().await?;
+        if reads_all {
+            records.iter_mut().for_each(|record| record.facts = None);
+        }
+        let records = Arc::new(records);
+        let reason = "it cannot be scanned, so it can only be pulled to".to_owned();
+        let location = self.run.store.location();
+        let code = ProblemCode::Destination;
+        let tree = self.scan(&records).await?;
+        let mut tree = tree.ok_or(StoreError::Unavailable { location, reason, code })?;
+        if !self.run.store.has_folders() {
+            tree.add_folders(&records);
+        }
+        Ok((records, tree))
+    }
+
+    /// Looks at the few paths that can have been changed, where that is known, and at what this run put here. `None`: that is
+    /// not enough to tell, because something is absent, or a name has twins.
+    async fn scan_few(&self, report: &Report) -> Result<Option<(Arc<Vec<Record>>, LocalTree)>, PullError> {
+        let Some(only) = self.options.only.as_ref().filter(|_| !self.is_first && !self.is_full) else {
+            return Ok(None);
+        };
+        let put_here = report.merged.iter().chain(report.conflicts.iter().map(|conflict| &conflict.kept_as));
+        let paths: HashSet<VaultPath> = only.iter().chain(put_here).cloned().collect();
+        let is_plain = |path: &VaultPath| normalize_local_name(path.as_str()) == path.as_str();
+        if paths.len() > FEW_PATHS || !paths.iter().all(is_plain) {
+            return Ok(None);
+        }
+        let ancestors = paths.iter().flat_map(outgoing::ancestors);
+        let recorded: HashSet<VaultPath> = ancestors.chain(paths.iter().cloned()).collect();
+        let recorded: Vec<VaultPath> = recorded.into_iter().collect();
+        let records = self.run.state.records(&recorded).await?;
+        let records = Arc::new(records.into_iter().flatten().collect::<Vec<Record>>());
+        let filter = self.run.options.filter.clone();
+        let input = ScanInput { records: records.clone(), filter };
+        let scan = self.run.store.scan_few(input, Arc::new(paths));
+        let Some(tree) = self.run.stop.run_until_cancelled(scan).await.transpose()?.flatten() else {
+            return Ok(None);
+        };
+        Ok(tree.is_certain().then_some((records, tree)))
     }
 
     async fn scan(&self, records: &Arc<Vec<Record>>) -> Result<Option<LocalTree>, PullError> {

@@ -345,7 +345,7 @@ impl OutgoingInput<'_> {
 }
 
 /// The folders that a path lies in, the innermost first.
-fn ancestors(path: &VaultPath) -> impl Iterator<Item = VaultPath> + use<> {
+pub(super) fn ancestors(path: &VaultPath) -> impl Iterator<Item = VaultPath> + use<> {
     std::iter::successors(path.parent(), VaultPath::parent)
 }
 

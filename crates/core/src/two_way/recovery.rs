@@ -4,7 +4,7 @@
 use obsync_client::Session;
 use obsync_protocol::{Uid, VaultPath};
 
-use crate::conflicted_copy;
+use crate::conflicted_copy::{self, DeviceName};
 use crate::destination::{Expect, Publication, PublicationContent, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
@@ -164,11 +164,10 @@ impl Run<'_> {
         after: u64,
         report: &mut Report,
     ) -> Result<(), PullError> {
-        let timestamp = conflicted_copy::timestamp();
+        let stamp = conflicted_copy::stamp(DeviceName::new(&self.source.client.options().device));
         let ends_with_mark = conflicted_copy::is_configuration(path);
         for copy in 1..NAMES {
-            let name =
-                conflicted_copy::name(path.file_name(), ends_with_mark, &timestamp, copy, LONGEST_NAME);
+            let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, LONGEST_NAME);
             let kept_as = match path.parent() {
                 Some(parent) => VaultPath::parse(&format!("{parent}/{name}")),
                 None => VaultPath::parse(&name),

@@ -20,6 +20,8 @@ use crate::cursor::newest_entry;
 use crate::destination::{Destination, StoreError};
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
+use crate::journal::{JournalChange, JournalEntry, Side};
+use crate::line::Line;
 use crate::model::{CursorEntry, Intent, KnownContent, Record, RecordKind};
 use crate::progress::Phase;
 use crate::report::{Failure, Report};
@@ -72,7 +74,11 @@ pub(super) struct Outbox<'s, 'r> {
     run: &'s Run<'r>,
     session: WritingSession,
     live: LiveChanges,
+    /// All that it heard, where the session is to stay open.
+    told: Vec<PushMessage>,
     known: VaultState,
+    /// What the next commit adds to the journal.
+    journal: Vec<JournalEntry>,
     heard: HashMap<VaultPath, Vec<Seen>>,
     /// What changed since and is not from here.
     has_foreign: bool,
@@ -96,23 +102,33 @@ impl<'s, 'r> Outbox<'s, 'r> {
         report: &mut Report,
     ) -> Result<Option<Self>, PullError> {
         run.progress.phase(Phase::Sending);
-        report.connections += 1;
-        let session =
-            WritingSession::open(&run.source.client, &run.target(), known.version, !known.listed).await?;
-        let mut has_news = false;
-        let version = known.version;
-        let (session, live) = session.listing(&mut |entry| has_news |= entry.uid.0 > version).await?;
-        if has_news {
-            session.close().await;
-            return Ok(None);
-        }
+        let (session, live) = match run.kept_session(&known).await {
+            Kept::News => return Ok(None),
+            Kept::Open(session, live) => (session, live),
+            Kept::None => {
+                report.connections += 1;
+                let session =
+                    WritingSession::open(&run.source.client, &run.target(), known.version, !known.listed)
+                        .await?;
+                let mut has_news = false;
+                let version = known.version;
+                let (session, live) = session.listing(&mut |entry| has_news |= entry.uid.0 > version).await?;
+                if has_news {
+                    session.close().await;
+                    return Ok(None);
+                }
+                (session, live)
+            }
+        };
         Ok(Some(Outbox {
             run,
             session,
             live,
+            told: Vec::new(),
             newest: known.version,
             cursor: known.cursor,
             known,
+            journal: Vec::new(),
             heard: HashMap::new(),
             has_foreign: false,
             has_restored: false,
@@ -324,7 +340,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 None => pending.push((change, true)),
                 Some(NotTaken::Unknown) => pending.push((change, false)),
                 Some(NotTaken::Refused(reason)) => report.fail(failure(&change, reason)),
-                Some(NotTaken::Overtaken) => {}
+                Some(NotTaken::Overtaken) => report.was_overtaken = true,
                 Some(NotTaken::Lost(error)) => self.lost = Some(error),
                 Some(NotTaken::Full(reason)) => {
                     report.fail(failure(&change, reason.clone()));
@@ -381,6 +397,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
     }
 
     fn take_note(&mut self, message: &PushMessage) {
+        if self.run.lines.keeps() {
+            self.told.push(message.clone());
+        }
         self.newest = self.newest.max(message.uid.0);
         let Ok(entry) = RemoteEntry::decode(message, &self.run.source.keys) else {
             self.has_foreign = true;
@@ -440,6 +459,15 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 forgotten.push(absent.path().clone());
             }
         }
+        let line = JournalEntry::new(Side::Vault, change.in_journal(), change.path().clone(), uid(0));
+        let device = Some(self.run.source.client.options().device.clone());
+        self.journal.push(match change {
+            Change::File(file) => {
+                let from = file.from.as_ref().map(|from| from.path().clone());
+                JournalEntry { device, from, size: Some(file.local.content.size), ..line }
+            }
+            Change::Folder(_) | Change::Deletion(_) => JournalEntry { device, ..line },
+        });
         if let Change::Deletion(absent) = change
             && !absent.is_folder()
         {
@@ -466,8 +494,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
         forgotten: Vec<VaultPath>,
         intents: Vec<Intent>,
     ) -> Result<(), PullError> {
-        let state = self.known.clone();
-        Ok(self.run.state.commit(Commit { records, forgotten, intents, state, ..Commit::default() }).await?)
+        let (state, journal) = (self.known.clone(), std::mem::take(&mut self.journal));
+        let commit = Commit { records, forgotten, intents, journal, state, ..Commit::default() };
+        Ok(self.run.state.commit(commit).await?)
     }
 
     /// Ends the session. Where everything that was heard is from here, and settled, the destination is complete up to there.
@@ -483,8 +512,56 @@ impl<'s, 'r> Outbox<'s, 'r> {
             self.commit(Vec::new(), Vec::new(), Vec::new()).await?;
             report.version = self.newest;
         }
-        self.session.close().await;
-        Ok(Sent { needs_another_round: self.has_foreign || self.has_restored, lost: self.lost })
+        report.vault_version = report.vault_version.max(self.newest);
+        let sent =
+            Sent { needs_another_round: self.has_foreign || self.has_restored, lost: self.lost.take() };
+        match self.run.lines.keeps() {
+            true => self.keep(is_whole),
+            false => self.session.close().await,
+        }
+        Ok(sent)
+    }
+
+    /// Leaves the session open for the next run. What it heard and that is not accounted for is that one's listing.
+    fn keep(self, is_whole: bool) {
+        let Some((session, permit)) = self.session.into_reading() else { return };
+        let backlog = if is_whole { Vec::new() } else { self.told };
+        let (session, permit) = (Some(session), Some(permit));
+        self.run.lines.put(Line { session, permit, live: self.live, backlog, taken: self.known.version });
+    }
+}
+
+/// The session of a follower, for sending.
+enum Kept {
+    Open(WritingSession, LiveChanges),
+    /// It told of changes that are to be applied here first.
+    News,
+    /// There is none.
+    None,
+}
+
+impl Run<'_> {
+    async fn kept_session(&self, known: &VaultState) -> Kept {
+        let Some(mut line) = self.lines.take().filter(|line| line.taken == known.version) else {
+            return Kept::None;
+        };
+        if !line.gather() {
+            return Kept::None;
+        }
+        // A late echo of what is recorded is no news.
+        line.backlog.retain(|change| change.uid.0 >= known.version);
+        if line.has_news() {
+            self.lines.put(line);
+            return Kept::News;
+        }
+        let Line { session: Some(session), permit: Some(permit), live, .. } = line else { return Kept::None };
+        match permit.writing(session) {
+            Ok(session) => Kept::Open(session, live),
+            Err(session) => {
+                session.close().await;
+                Kept::None
+            }
+        }
     }
 }
 
@@ -494,6 +571,15 @@ impl Change {
             Change::Folder(path) => path,
             Change::File(file) => &file.local.path,
             Change::Deletion(absent) => absent.path(),
+        }
+    }
+
+    fn in_journal(&self) -> JournalChange {
+        match self {
+            Change::Folder(_) => JournalChange::CreateFolder,
+            Change::File(_) => JournalChange::Write,
+            Change::Deletion(absent) if absent.is_folder() => JournalChange::DeleteFolder,
+            Change::Deletion(_) => JournalChange::Delete,
         }
     }
 

@@ -66,6 +66,7 @@ fn commit() -> impl Strategy<Value = Commit> {
             deferred,
             intents,
             state,
+            ..Commit::default()
         })
 }
 

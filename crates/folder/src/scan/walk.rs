@@ -3,6 +3,7 @@
 //! Every folder is opened by one name in the open folder above it, without following a link, so that nothing leads out. A
 //! folder is listed to its end before anything in it is looked at: what could not be listed whole has no absences.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,12 +36,20 @@ pub(super) struct Walk<'a> {
     root: &'a Root,
     known: Known<'a>,
     filter: &'a Filter,
+    /// Only these paths are looked at, and the folders on the way to them.
+    only: Option<Few<'a>>,
     clock: Clock,
     stop: &'a AtomicBool,
     tree: Mutex<LocalTree>,
     found: AtomicU64,
     read: AtomicU64,
     failed: Mutex<Option<StoreError>>,
+}
+
+/// A few paths, and the folders on the way to them.
+struct Few<'a> {
+    paths: &'a HashSet<VaultPath>,
+    folders: HashSet<VaultPath>,
 }
 
 /// An open folder.
@@ -68,11 +77,17 @@ struct Spot<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(root: &'a Root, input: &'a ScanInput, stop: &'a AtomicBool) -> Self {
+    pub(super) fn new(
+        root: &'a Root,
+        input: &'a ScanInput,
+        only: Option<&'a HashSet<VaultPath>>,
+        stop: &'a AtomicBool,
+    ) -> Self {
         Walk {
             root,
             known: Known::new(&input.records),
             filter: &input.filter,
+            only: only.map(Few::new),
             clock: Clock::new(root),
             stop,
             tree: Mutex::default(),
@@ -100,6 +115,16 @@ impl<'a> Walk<'a> {
 
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether something is to be said of a path.
+    fn is_wanted(&self, path: &VaultPath) -> bool {
+        self.only.as_ref().is_none_or(|few| few.paths.contains(path))
+    }
+
+    /// Whether a folder leads to such a path.
+    fn is_on_the_way(&self, path: &VaultPath) -> bool {
+        self.only.as_ref().is_none_or(|few| few.folders.contains(path))
     }
 
     /// Lists a folder, and has what is in it looked at.
@@ -158,7 +183,9 @@ impl<'a> Walk<'a> {
             match refused {
                 None => listed.entries.push((shown.into_owned(), entry.file_type())),
                 Some(reason) => {
-                    self.unknown(folder.at(&shown), UnknownCause::Name { reason });
+                    if self.only.is_none() {
+                        self.unknown(folder.at(&shown), UnknownCause::Name { reason });
+                    }
                     listed.others.push(shown.into_owned());
                 }
             }
@@ -197,7 +224,12 @@ impl<'a> Walk<'a> {
             None => folder.vault_path(&entries[place.entry].0),
         };
         for (entry, place) in &matched.twins {
-            if let Ok(of) = VaultPath::parse(&name_of(&matched.places[*place], &entries)) {
+            let of = VaultPath::parse(&name_of(&matched.places[*place], &entries)).ok();
+            let of = of.filter(|of| {
+                let twin = VaultPath::parse(&folder.vault_path(&entries[*entry].0));
+                self.is_wanted(of) || twin.is_ok_and(|twin| self.is_wanted(&twin))
+            });
+            if let Some(of) = of {
                 self.unknown(folder.at(&entries[*entry].0), UnknownCause::Twin { of });
             }
         }
@@ -216,6 +248,7 @@ impl<'a> Walk<'a> {
             let (name, kind) =
                 std::mem::replace(&mut entries[place.entry], (String::new(), FileType::Unknown));
             match path {
+                Ok(path) if !self.is_wanted(&path) && !self.is_on_the_way(&path) => {}
                 Ok(path) => {
                     if place.name.is_some() {
                         let spelling = Spelling { path: path.clone(), name: folder.at(&name) };
@@ -223,6 +256,7 @@ impl<'a> Walk<'a> {
                     }
                     spots.push(Spot { name, kind, path, record });
                 }
+                Err(_) if self.only.is_some() => {}
                 Err(error) => {
                     self.unknown(folder.at(&name), UnknownCause::Name { reason: error.to_string() });
                 }
@@ -260,7 +294,7 @@ impl<'a> Walk<'a> {
         if syncs && record.is_none_or(|record| record.file().is_some()) {
             lock(&self.tree).folders.push(path.clone());
         }
-        if !self.filter.reaches(&path) {
+        if !self.filter.reaches(&path) || !self.is_on_the_way(&path) {
             return;
         }
         let above = above.clone();
@@ -361,6 +395,13 @@ impl<'a> Walk<'a> {
     fn fail(&self, error: StoreError) {
         *lock(&self.failed) = Some(error);
         self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<'a> Few<'a> {
+    fn new(paths: &'a HashSet<VaultPath>) -> Self {
+        let above = |path: &VaultPath| std::iter::successors(path.parent(), VaultPath::parent);
+        Few { folders: paths.iter().flat_map(above).collect(), paths }
     }
 }
 

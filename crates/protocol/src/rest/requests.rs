@@ -100,6 +100,16 @@ pub struct VaultAccessRequest {
     pub encryption_version: EncryptionVersion,
 }
 
+/// Deletes a vault with all that is in it. Not observed: the path is that of independent clients.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeleteVaultRequest {
+    /// The token.
+    #[serde(serialize_with = "expose")]
+    pub token: SecretString,
+    /// The vault: its [`VaultInfo::id`](super::VaultInfo::id), in spite of the name.
+    pub vault_uid: VaultId,
+}
+
 impl RestRequest for SignInRequest {
     const PATH: &'static str = "/user/signin";
     type Reply = SignedIn;
@@ -130,6 +140,11 @@ impl RestRequest for RegionsRequest {
 impl RestRequest for CreateVaultRequest {
     const PATH: &'static str = "/vault/create";
     type Reply = CreatedVault;
+}
+
+impl RestRequest for DeleteVaultRequest {
+    const PATH: &'static str = "/vault/delete";
+    type Reply = Done;
 }
 
 impl RestRequest for VaultAccessRequest {

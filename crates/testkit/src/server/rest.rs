@@ -1,9 +1,9 @@
 //! The REST calls (protocol.md section 2): bodies in, bodies out; nothing of HTTP here.
 
 use obsync_protocol::{
-    CreateVaultRequest, Done, EncryptionVersion, ExposeSecret, Region, Regions, RegionsRequest, RestRequest,
-    SecretString, ServiceError, SignInRequest, SignOutRequest, SignedIn, UserInfo, UserInfoRequest,
-    VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
+    CreateVaultRequest, DeleteVaultRequest, Done, EncryptionVersion, ExposeSecret, Region, Regions,
+    RegionsRequest, RestRequest, SecretString, ServiceError, SignInRequest, SignOutRequest, SignedIn,
+    UserInfo, UserInfoRequest, VaultAccessRequest, VaultInfo, VaultList, VaultListRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,6 +28,7 @@ const PATHS: &[&str] = &[
     VaultListRequest::PATH,
     RegionsRequest::PATH,
     CreateVaultRequest::PATH,
+    DeleteVaultRequest::PATH,
     VaultAccessRequest::PATH,
 ];
 
@@ -82,6 +83,14 @@ pub(super) async fn call(path: &str, body: &[u8], shared: &Shared) -> Result<Str
             reply(&Regions { regions: vec![region] })
         }
         CreateVaultRequest::PATH => reply(&create(read(body)?, shared).await?),
+        DeleteVaultRequest::PATH => {
+            let request: DeleteVaultRequest = read(body)?;
+            let person = holder(shared, &request.token)?;
+            match shared.remove_vault(request.vault_uid.as_str(), &person) {
+                true => reply(&Done {}),
+                false => Err(Failure::Error("Vault not found".to_owned())),
+            }
+        }
         VaultAccessRequest::PATH => {
             access(&read(body)?, shared)?;
             reply(&Done {})

@@ -76,6 +76,16 @@ impl Shared {
         Ok(vault)
     }
 
+    /// Removes a vault of the person's own. What the server keeps of it on disk stays.
+    pub(crate) fn remove_vault(&self, id: &str, person: &Person) -> bool {
+        let mut vaults = self.lock_vaults();
+        let before = vaults.len();
+        vaults.retain(|vault| {
+            vault.record.id.as_str() != id || vault.record.standing(&person.email) != Standing::Own
+        });
+        vaults.len() < before
+    }
+
     /// All vaults, in the order in which they were added.
     pub(crate) fn vaults(&self) -> Vec<Arc<Vault>> {
         self.lock_vaults().clone()

@@ -253,6 +253,14 @@ impl VaultHandle {
         Ok(self.vault.roll_back(to)?)
     }
 
+    /// Forgets every version but the latest of each path, as a service does where they expire.
+    ///
+    /// # Errors
+    /// When the data folder cannot be written.
+    pub fn purge(&self) -> Result<(), WriteError> {
+        Ok(self.vault.purge()?)
+    }
+
     /// What a full pull of the vault must produce now.
     ///
     /// # Errors

@@ -9,3 +9,4 @@ mod pins;
 pub(crate) mod place;
 mod table;
 mod troubles;
+mod two_way;

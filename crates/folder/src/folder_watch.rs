@@ -1,6 +1,7 @@
 //! What wakes a follower that sends: changes of the folder that have come to rest.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,22 +9,26 @@ use std::time::Instant;
 use async_trait::async_trait;
 use obsync_core::quiet::{Quiet, QuietRule};
 use obsync_core::{StateStore, Watch};
-use obsync_folder::watch::{LocalEvent, WatchOptions, Watcher};
 use obsync_protocol::{Filter, VaultPath};
 
+use super::watch::{LocalEvent, WatchOptions, Watcher};
+
 /// A folder that is watched.
-pub(super) struct FolderWatch {
+pub struct FolderWatch {
     watcher: Option<Watcher>,
     state: Arc<dyn StateStore>,
     quiet: Quiet,
+    /// What came to rest; `None`: something was missed.
+    touched: Option<HashSet<VaultPath>>,
     /// Why it does not see every change.
     blind: Option<String>,
 }
 
 impl FolderWatch {
-    pub(super) fn new(folder: &Path, filter: Filter, rule: QuietRule, state: Arc<dyn StateStore>) -> Self {
+    /// Begins to watch a folder. What is recorded in the state says whether a file shrank.
+    pub fn new(folder: &Path, filter: Filter, rule: QuietRule, state: Arc<dyn StateStore>) -> Self {
         let watcher = Some(Watcher::new(folder, filter, WatchOptions::default()));
-        FolderWatch { watcher, state, quiet: Quiet::new(rule), blind: None }
+        FolderWatch { watcher, state, quiet: Quiet::new(rule), touched: Some(HashSet::new()), blind: None }
     }
 
     /// Takes in what the system says. `true`: the folder is to be scanned at once.
@@ -55,11 +60,19 @@ impl FolderWatch {
     }
 }
 
+impl fmt::Debug for FolderWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FolderWatch").field("waiting", &self.quiet.waiting()).finish_non_exhaustive()
+    }
+}
+
 #[async_trait]
 impl Watch for FolderWatch {
     async fn changed(&mut self) {
         loop {
-            if !self.quiet.take(Instant::now()).is_empty() {
+            let quiet = self.quiet.take(Instant::now());
+            if !quiet.is_empty() {
+                self.touched.iter_mut().for_each(|touched| touched.extend(quiet.iter().cloned()));
                 return;
             }
             let due = self.quiet.due();
@@ -76,6 +89,7 @@ impl Watch for FolderWatch {
                 biased;
                 event = watcher.next() => {
                     if self.take(event).await {
+                        self.touched = None;
                         return;
                     }
                 }
@@ -86,6 +100,10 @@ impl Watch for FolderWatch {
 
     fn restless(&self) -> HashSet<VaultPath> {
         self.quiet.paths().cloned().collect()
+    }
+
+    fn touched(&mut self) -> Option<HashSet<VaultPath>> {
+        std::mem::replace(&mut self.touched, Some(HashSet::new()))
     }
 
     fn blind(&self) -> Option<String> {

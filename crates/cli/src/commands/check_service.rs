@@ -1,0 +1,123 @@
+//! `obsync check-service`: finds out on a scratch vault whether the service does what two-way sync rests on.
+
+use obsync_client::{Client, NewVault, NewVaultEncryption, SessionTarget, Token};
+use obsync_core::{Finding, Problem, ProblemCode, ServiceFact, check_service};
+use obsync_protocol::{VaultInfo, VaultKeys};
+use secrecy::SecretString;
+use serde::Serialize;
+
+use crate::account::sign_in;
+use crate::answer::Answer;
+use crate::args::CheckService;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::ui::{ask, human};
+
+/// What the scratch vault's name begins with.
+const NAME: &str = "obsync check";
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
+    facts: Vec<ServiceFact>,
+    /// The scratch vault, if it could not be deleted or was to be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vault_left: Option<String>,
+}
+
+pub(super) async fn run(options: &CheckService, context: &Context) -> Result<Exit, Failed> {
+    if !options.yes {
+        if !ask::can_ask() {
+            let message =
+                "there is nobody to ask whether to make a scratch vault on this account; give --yes";
+            return Err(Failed::new(Exit::Usage, message));
+        }
+        if !ask::yes("Make a scratch vault on your account, and delete it again?").await? {
+            context.say("Nothing was done.")?;
+            return Ok(Exit::Done);
+        }
+    }
+    let device = format!("{NAME} {}", jiff::Timestamp::now().as_second());
+    let client = context.client_as(device.clone())?;
+    let make = async { scratch_vault(&device, &client, context).await };
+    let (token, vault, keys) = context.or_stopped(make).await?;
+    let target =
+        SessionTarget { token: token.clone(), vault_id: vault.id.clone(), host: vault.host.clone(), keys };
+    // Stopped or not, the vault goes.
+    let facts = context.stop.run_until_cancelled(check_service(&client, &target)).await;
+    let vault_left = match options.keep {
+        true => Some(vault.name.clone()),
+        false => delete(&client, &token, &vault, context).await,
+    };
+    let Some(facts) = facts else { return Err(Failed::new(Exit::Unfinished, "interrupted")) };
+    let is_good = facts.iter().all(|fact| matches!(fact.finding, Finding::AsExpected | Finding::Observed));
+    let exit = if is_good { Exit::Done } else { Exit::Failures };
+    if options.json {
+        let problem = (!is_good).then(|| {
+            Problem::new(
+                ProblemCode::Failures,
+                "the service does not do everything that two-way sync rests on",
+            )
+        });
+        context.console.answer(&Answer::new(exit, problem, Document { facts, vault_left }))?;
+    } else {
+        context.console.result(&described(&facts))?;
+        if let Some(name) = vault_left {
+            context.say(&format!("The vault {name:?} is still there."))?;
+        }
+    }
+    Ok(exit)
+}
+
+async fn scratch_vault(
+    name: &str,
+    client: &Client,
+    context: &Context,
+) -> Result<(Token, VaultInfo, VaultKeys), Failed> {
+    let (token, _) =
+        sign_in::with_token(context, client, async |token| client.vault_list(token).await).await?;
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| Failed::cannot("draw a password", &error))?;
+    let password = SecretString::from(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let derived = tokio::task::spawn_blocking(move || NewVaultEncryption::end_to_end(&password)).await;
+    let (encryption, keys) = derived.map_err(|error| Failed::cannot("derive the vault's key", &error))??;
+    let vault = NewVault { name: name.to_owned(), region: String::new(), encryption };
+    let created = client.create_vault(&token, vault).await?;
+    let vaults = client.vaults(&token).await?;
+    let vault = vaults.into_iter().find(|vault| vault.id == created.id);
+    let vault = vault.ok_or_else(|| Failed::from(obsync_client::ClientError::VaultNotFound))?;
+    Ok((token, vault, keys))
+}
+
+/// Deletes the scratch vault. Its name, if it is still there.
+async fn delete(client: &Client, token: &Token, vault: &VaultInfo, context: &Context) -> Option<String> {
+    let Err(error) = client.delete_vault(token, &vault.id).await else { return None };
+    context.console.warn(&format!(
+        "the scratch vault {:?} cannot be deleted ({error}); delete it in Obsidian's settings",
+        vault.name
+    ));
+    Some(vault.name.clone())
+}
+
+fn described(facts: &[ServiceFact]) -> String {
+    let lines = facts.iter().map(|fact| {
+        let word = match fact.finding {
+            Finding::AsExpected => "yes",
+            Finding::Observed => "either",
+            Finding::Differs => "NO",
+            Finding::Unknown => "unknown",
+        };
+        format!("{word:8}{}: {}", fact.expected, fact.details)
+    });
+    let differ =
+        facts.iter().filter(|fact| matches!(fact.finding, Finding::Differs | Finding::Unknown)).count();
+    let end = match differ {
+        0 => "Everything that two-way sync rests on is as expected.".to_owned(),
+        differ => format!(
+            "{} not as expected: two-way sync is better not used with this service.",
+            human::counted(differ as u64, "thing is", "things are")
+        ),
+    };
+    lines.chain([end]).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,34 @@
+//! A bucket and a vault that are kept the same, both ways.
+
+use super::place::{BUCKET, DEST, PREFIX, Place};
+
+fn has(place: &Place, path: &str) -> bool {
+    place.world.vault("Notes").expected().unwrap().files.iter().any(|file| file.path == path)
+}
+
+#[test]
+fn objects_that_others_put_reach_the_vault_and_objects_that_are_gone_delete_nothing() {
+    let place = Place::new();
+    place.write("a.md", "a");
+    place.write("b.md", "b");
+    place.must(&["sync", "Notes", DEST, "--yes"]);
+    place.cloud.s3().put(BUCKET, &format!("{PREFIX}/new/folder/c.md"), "of another program", &[]);
+    place.cloud.s3().put(BUCKET, &format!("{PREFIX}/a.md"), "edited in the bucket", &[]);
+    place.cloud.s3().delete(BUCKET, &format!("{PREFIX}/b.md"));
+    place.must(&["sync", "Notes", DEST]);
+    let files = place.world.vault("Notes").contents().unwrap();
+    assert_eq!(files["a.md"], b"edited in the bucket");
+    assert_eq!(files["new/folder/c.md"], b"of another program");
+    // Objects expire by rules, and nobody sees them go.
+    assert!(has(&place, "b.md"));
+    // Devices want the folders of what they get.
+    let folders = place.world.vault("Notes").expected().unwrap().folders;
+    assert!(folders.contains(&"new/folder".into()), "{folders:?}");
+    // What the vault changes comes to the bucket, and nothing is sent twice.
+    place.write("a.md", "edited in the vault");
+    place.must(&["sync", "Notes", DEST]);
+    assert_eq!(&place.object("a.md").unwrap().content[..], b"edited in the vault");
+    let version = place.world.vault("Notes").version();
+    place.must(&["sync", "Notes", DEST]);
+    assert_eq!(place.world.vault("Notes").version(), version);
+}

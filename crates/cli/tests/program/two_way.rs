@@ -1,0 +1,95 @@
+//! What goes with two-way sync: the log, mirrors, the device's name, and what is found out of the service.
+
+use std::fs;
+
+use crate::world::{World, put};
+
+const NOON: i64 = 1_767_268_800_000;
+
+fn in_step() -> World {
+    let world = World::new();
+    world.vault("Notes").write("a.md", "a", NOON).unwrap();
+    world.must(&["sync", "Notes", "notes", "--yes", "--device-name", "laptop"]);
+    world
+}
+
+fn sync(world: &World) {
+    world.must(&["sync", "Notes", "notes", "--device-name", "laptop"]);
+}
+
+#[test]
+fn the_log_shows_what_was_changed_by_whom_the_newest_first() {
+    let world = in_step();
+    assert_eq!(world.must(&["log", "notes"]).stdout, "No change is noted.\n");
+    world.vault("Notes").as_device("phone").write("a.md", "edited there", NOON + 1).unwrap();
+    sync(&world);
+    put(&world.path("notes/b.md"), "new here");
+    sync(&world);
+    let log = world.must(&["log", "notes"]).stdout;
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    assert!(lines[1].contains("vault") && lines[1].contains("laptop") && lines[1].ends_with("b.md"), "{log}");
+    assert!(lines[2].contains("here") && lines[2].contains("1 -> 2") && lines[2].contains("phone"), "{log}");
+    let document = world.must(&["log", "notes", "a.md", "--json"]).json();
+    let [entry] = &document["entries"].as_array().unwrap()[..] else { panic!("{document:#}") };
+    assert_eq!(
+        (&entry["side"], &entry["change"], &entry["device"]),
+        (&"here".into(), &"write".into(), &"phone".into())
+    );
+    assert_eq!((&entry["base"], &entry["version"]), (&1.into(), &2.into()), "{entry:#}");
+    assert_eq!(world.must(&["log", "notes", "--limit", "1"]).stdout.lines().count(), 2);
+    world.run(&["log", "nowhere"]).expect(4);
+}
+
+#[test]
+fn conflicted_copies_and_reports_name_the_device() {
+    let world = in_step();
+    put(&world.path("notes/a.md"), "mine");
+    world.vault("Notes").write("a.md", "theirs", NOON + 1).unwrap();
+    let report = world.must(&["sync", "Notes", "notes", "--device-name", "Ada's laptop", "--json"]).json();
+    assert_eq!(report["device"], "Ada's laptop", "{report:#}");
+    let kept_as = report["conflicts"][0]["kept_as"].as_str().unwrap();
+    assert!(kept_as.starts_with("a (Conflicted copy Ada's laptop 2"), "{kept_as}");
+    assert!(world.differences("Notes", "notes").is_empty());
+}
+
+#[test]
+fn a_mirror_takes_local_changes_back_into_the_trash() {
+    let world = World::new();
+    for n in 0..5 {
+        world.vault("Notes").write(&format!("{n}.md"), "text", NOON).unwrap();
+    }
+    world.must(&["pull", "Notes", "notes"]);
+    put(&world.path("notes/1.md"), "mine");
+    put(&world.path("notes/added.md"), "added");
+    fs::remove_file(world.path("notes/2.md")).unwrap();
+    let plan = world.must(&["pull", "Notes", "notes", "--mirror", "--dry-run"]).stdout;
+    assert!(plan.contains("Would be taken back") && plan.contains("added.md"), "{plan}");
+    let told = world.must(&["pull", "Notes", "notes", "--mirror"]).stdout;
+    assert!(told.contains("Taken back, as they were changed or added here: 2 files"), "{told}");
+    assert!(world.differences("Notes", "notes").is_empty());
+    assert!(fs::read_dir(world.path("notes/.obsync/trash")).unwrap().next().is_some());
+    world.run(&["pull", "Notes", "s3://bucket/notes", "--mirror"]).expect(2);
+}
+
+#[test]
+fn what_sync_rests_on_is_found_out_on_a_scratch_vault_that_goes_again() {
+    let world = World::new();
+    let before = world.server.vaults().len();
+    let document = world.must(&["check-service", "--yes", "--json"]).json();
+    let facts = document["facts"].as_array().unwrap();
+    assert_eq!(facts.len(), 11, "{document:#}");
+    assert!(
+        facts.iter().all(|fact| fact["finding"] == "as_expected" || fact["name"] == "rename"),
+        "{document:#}"
+    );
+    assert_eq!(world.server.vaults().len(), before);
+    let told = world.must(&["check-service", "--yes", "--keep"]).stdout;
+    assert!(
+        told.contains("Everything that two-way sync rests on is as expected.")
+            && told.contains("still there")
+    );
+    assert_eq!(world.server.vaults().len(), before + 1);
+    // Nobody is asked where there is nobody.
+    world.run(&["check-service"]).expect(2);
+}

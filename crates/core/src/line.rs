@@ -1,0 +1,132 @@
+//! The session that a follower keeps open from one run to the next, so that a change of either side costs no new connection.
+//!
+//! Nothing that the vault tells meanwhile is lost: it stays in the session's [`LiveChanges`] or in the backlog until a run takes
+//! it in as its listing. Where that chain is broken in any way there is no line, and the next run lists over a new session.
+
+use std::sync::{Mutex, PoisonError};
+
+use obsync_client::{Client, ClientError, LiveChanges, Session, SessionTarget, WritePermit, WritingSession};
+use obsync_protocol::PushMessage;
+
+/// How many changes are kept that no run has taken in. Beyond them a new listing is cheaper.
+const BACKLOG: usize = 10_000;
+
+/// An open session, and what it heard.
+pub(crate) struct Line {
+    /// `None` while a run uses it.
+    pub(crate) session: Option<Session>,
+    /// What makes a writing session of it, where changes are sent.
+    pub(crate) permit: Option<WritePermit>,
+    pub(crate) live: LiveChanges,
+    /// What came since [`Self::taken`] and that no run has taken in, in order.
+    pub(crate) backlog: Vec<PushMessage>,
+    /// The version up to which runs took everything in.
+    pub(crate) taken: u64,
+}
+
+/// The line of a follower; a run that stands alone has none.
+pub(crate) struct Lines {
+    keeps: bool,
+    writes: bool,
+    line: Mutex<Option<Line>>,
+}
+
+impl Lines {
+    /// For a run that stands alone.
+    pub(crate) fn none() -> Self {
+        Lines { keeps: false, writes: false, line: Mutex::new(None) }
+    }
+
+    /// For a follower that reads, or writes as well.
+    pub(crate) fn kept(writes: bool) -> Self {
+        Lines { keeps: true, writes, line: Mutex::new(None) }
+    }
+
+    /// Whether sessions are to stay open.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Opens a session. What it hears after its listing is kept where sessions stay open.
+    pub(crate) async fn open(
+        &self,
+        client: &Client,
+        target: &SessionTarget,
+        version: u64,
+        initial: bool,
+    ) -> Result<(Session, Option<Line>), ClientError> {
+        self.take();
+        if self.writes {
+            let unlisted = WritingSession::open(client, target, version, initial).await?;
+            let (session, live, permit) = unlisted.into_parts();
+            return Ok((session, Some(Line::new(Some(permit), live))));
+        }
+        let mut session = Session::open(client, target, version, initial).await?;
+        let line = self.keeps.then(|| Line::new(None, session.live_changes()));
+        Ok((session, line))
+    }
+
+    /// Keeps a line whose session is in use.
+    pub(crate) fn put(&self, line: Line) {
+        *self.lock() = Some(line);
+    }
+
+    /// Takes the whole line, its session included; whatever else there is goes.
+    pub(crate) fn take(&self) -> Option<Line> {
+        self.lock().take().filter(|line| line.session.is_some())
+    }
+
+    /// The session, and all that came since `known`, which is as far as the destination is. The line stays, for the session to
+    /// be [given back](Self::give_back) to.
+    pub(crate) fn news(&self, known: u64) -> Option<(Session, Vec<PushMessage>)> {
+        let mut place = self.lock();
+        let mut line = place.take().filter(|line| line.taken <= known)?;
+        let session = line.session.take()?;
+        if !line.gather() {
+            return None;
+        }
+        let news: Vec<PushMessage> = std::mem::take(&mut line.backlog);
+        // The two entries of a rename can share a version (protocol.md section 3), and come apart.
+        let news: Vec<PushMessage> = news.into_iter().filter(|change| change.uid.0 >= known).collect();
+        line.taken = news.iter().map(|change| change.uid.0).fold(known, u64::max);
+        *place = Some(line);
+        Some((session, news))
+    }
+
+    /// Gives a session back that is in order.
+    pub(crate) fn give_back(&self, session: Option<Session>) {
+        let mut place = self.lock();
+        match place.as_mut() {
+            Some(line) if session.is_some() => line.session = session,
+            _ => *place = None,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Line>> {
+        // Nothing that can panic runs under the lock.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn new(permit: Option<WritePermit>, live: LiveChanges) -> Self {
+        Line { session: None, permit, live, backlog: Vec::new(), taken: 0 }
+    }
+
+    /// Takes in what the session heard. `false`: something of it was lost, or it is over, so that the line is of no use.
+    pub(crate) fn gather(&mut self) -> bool {
+        while self.backlog.len() < BACKLOG {
+            match self.live.try_next() {
+                Ok(Some(change)) => self.backlog.push(change),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// Whether the vault told of something that no run has taken in.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+}

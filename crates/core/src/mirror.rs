@@ -1,0 +1,108 @@
+//! `pull --mirror`: takes back what was changed here. Files that are not as the vault had them last go to the destination's trash,
+//! where no scan looks; the full pull that follows brings what the vault has.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use obsync_protocol::VaultPath;
+
+use crate::destination::{Removable, Removal, StoreError};
+use crate::error::PullError;
+use crate::identity::MarkerFound;
+use crate::model::{Direction, Record};
+use crate::problem::ProblemCode;
+use crate::report::Report;
+use crate::run::Run;
+use crate::scan::{LocalFile, LocalTree, ScanInput};
+
+impl Run<'_> {
+    /// Sets aside what was changed or added here. `false`: there is too much of it, or nobody can tell what belongs here, and
+    /// nothing is to be done.
+    pub(crate) async fn take_back(&self, report: &mut Report) -> Result<bool, PullError> {
+        let known = self.state.load().await?;
+        if known.direction != Direction::Pull || !known.listed || !self.is_known_place().await? {
+            return Err(
+                self.refused("what obsync put there is not known; pull it once without --mirror first")
+            );
+        }
+        let records = Arc::new(self.state.all_records().await?);
+        let filter = self.options.filter.clone();
+        let input = ScanInput { records: records.clone(), filter };
+        let Some(scanned) = self.stop.run_until_cancelled(self.store.scan(input)).await else {
+            return Ok(false);
+        };
+        let tree =
+            scanned?.ok_or_else(|| self.refused("it cannot be scanned, so nothing can be taken back"))?;
+        for sentence in tree.unknown.iter().filter_map(crate::scan::Unknown::sentence) {
+            self.warn(sentence, report);
+        }
+        if tree.is_in_flux {
+            return Err(self.refused("git is rewriting it; run the same command again when that is done"));
+        }
+        let files = self.state.files().await?;
+        let count = tree.files.len() as u64;
+        report.set_aside.extend(tree.files.iter().map(|file| file.path.clone()));
+        if !self.options.max_delete.allows(count, files.max(count)) {
+            let warning = format!(
+                "{count} files were changed or added here, more than the limit; nothing was taken back. Look at the folder, then \
+                 give --max-delete none"
+            );
+            self.warn(warning, report);
+            tree.files.iter().for_each(|file| report.hold_back(&file.path, false));
+            report.set_aside.clear();
+            return Ok(false);
+        }
+        if !self.options.dry_run {
+            self.set_all_aside(tree, &records, report).await?;
+        }
+        Ok(true)
+    }
+
+    /// Moves files to the trash, and removes folders that are empty then and that the vault does not have.
+    async fn set_all_aside(
+        &self,
+        tree: LocalTree,
+        records: &[Record],
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let removable = |file: &LocalFile| Removable { path: file.path.clone(), content: file.content };
+        let removals: Vec<Removable> = tree.files.iter().map(removable).collect();
+        let outcomes = self.store.remove_files(removals).await;
+        for (file, outcome) in tree.files.iter().zip(outcomes) {
+            match outcome {
+                Ok(Removal::Removed | Removal::Missing) => {}
+                // It was changed once more: the pull that follows keeps it beside.
+                Ok(Removal::Kept | Removal::Retained) => {
+                    report.set_aside.retain(|path| *path != file.path);
+                }
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(error) => {
+                    report.set_aside.retain(|path| *path != file.path);
+                    self.warn(format!("{} could not be set aside: {error}", file.path), report);
+                }
+            }
+        }
+        let recorded: HashMap<&VaultPath, &Record> =
+            records.iter().map(|record| (&record.path, record)).collect();
+        let mut folders: Vec<VaultPath> =
+            tree.folders.into_iter().filter(|path| !recorded.contains_key(path)).collect();
+        folders.sort_by_key(|path| std::cmp::Reverse(path.segments().count()));
+        // One that is not empty holds what is not synced.
+        let removed = self.store.remove_folders(folders).await;
+        if let Some(error) = removed.into_iter().filter_map(Result::err).find(StoreError::is_fatal) {
+            return Err(error.into());
+        }
+        Ok(self.store.flush().await?)
+    }
+
+    async fn is_known_place(&self) -> Result<bool, PullError> {
+        let Some(known) = self.state.load().await?.destination else { return Ok(false) };
+        let found = self.store.identify(None).await?;
+        Ok(matches!(found, MarkerFound::Marker { marker, .. } if marker.id == known.id))
+    }
+
+    fn refused(&self, reason: &str) -> PullError {
+        let (location, code) = (self.store.location(), ProblemCode::Destination);
+        StoreError::Unavailable { location, reason: reason.to_owned(), code }.into()
+    }
+}

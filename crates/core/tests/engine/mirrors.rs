@@ -1,0 +1,85 @@
+//! `pull --mirror`: what was changed here is taken back, and is in the trash.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use obsync_core::{MaxDelete, Outcome, PullError};
+use obsync_folder::FolderOptions;
+
+use crate::bench::Bench;
+
+const T: i64 = 1_700_000_000_000;
+
+async fn pulled(notes: &[(&str, &str)]) -> Bench {
+    let mut bench = Bench::new().await;
+    bench.folder = FolderOptions { trash: true, ..bench.folder };
+    for (path, text) in notes {
+        bench.vault.write(path, text, T).unwrap();
+    }
+    bench.pull().await;
+    bench
+}
+
+/// The texts of all files below a folder.
+fn texts(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut pending: Vec<PathBuf> = vec![folder.to_path_buf()];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type().unwrap().is_dir() {
+                true => pending.push(entry.path()),
+                false => found.push(fs::read_to_string(entry.path()).unwrap()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_takes_every_change_back_and_loses_no_text() {
+    let mut bench = pulled(&[("a.md", "a"), ("b.md", "b"), ("x/c.md", "c"), ("d.md", "d")]).await;
+    bench.edit("a.md", "mine");
+    fs::remove_file(bench.dest().join("b.md")).unwrap();
+    fs::rename(bench.dest().join("x"), bench.dest().join("y")).unwrap();
+    bench.edit("new/folder/e.md", "added");
+    bench.vault.write("d.md", "d of the vault", T + 1).unwrap();
+    bench.edit("d.md", "d of mine");
+    bench.options.max_delete = MaxDelete::Unlimited;
+    bench.options.mirrors = true;
+    // A dry run names it and changes nothing.
+    bench.options.dry_run = true;
+    let plan = bench.pull().await;
+    bench.options.dry_run = false;
+    assert_eq!((plan.set_aside.len(), bench.read("a.md")), (4, "mine".to_owned()), "{plan:#?}");
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
+    let mut set_aside: Vec<&str> = report.set_aside.iter().map(|path| path.as_str()).collect();
+    set_aside.sort_unstable();
+    assert_eq!(set_aside, ["a.md", "d.md", "new/folder/e.md", "y/c.md"]);
+    bench.assert_exact().await;
+    assert!(!bench.dest().join("new").exists() && !bench.dest().join("y").exists());
+    assert_eq!(texts(&bench.dest().join(".obsync/trash")), ["added", "c", "d of mine", "mine"]);
+    // Then there is nothing to take back.
+    let report = bench.pull().await;
+    assert!(report.set_aside.is_empty() && report.outcome == Outcome::Complete, "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_takes_nothing_back_where_it_is_too_much_or_the_place_is_not_known() {
+    let notes: Vec<(String, &str)> = (0..20).map(|n| (format!("{n}.md"), "text")).collect();
+    let notes: Vec<(&str, &str)> = notes.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+    let mut bench = pulled(&notes).await;
+    for (path, _) in &notes[..15] {
+        bench.edit(path, "mine");
+    }
+    bench.options.max_delete = MaxDelete::default();
+    bench.options.mirrors = true;
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.held_back.len()), (Outcome::HeldBack, 15), "{report:#?}");
+    assert_eq!(bench.read("3.md"), "mine");
+    bench.lose_state();
+    let refused = bench.try_pull().await;
+    assert!(matches!(refused, Err(PullError::Store(_))), "{refused:?}");
+    assert_eq!(bench.read("3.md"), "mine");
+}

@@ -1,0 +1,27 @@
+//! Files whose names are other spellings of their paths in the vault: a name may be kept in decomposed form (protocol.md
+//! section 4).
+
+use cap_std::fs::Dir;
+use obsync_protocol::normalize_local_name;
+
+use super::entry::{Kind, look};
+use super::rename::rename_new;
+
+/// Gives a recorded file that is there under another spelling of its name that very name, so that it is not missed. Tells the
+/// spelling that it had.
+pub(super) fn respell(dir: &Dir, name: &str) -> Option<String> {
+    if name.is_ascii() || !matches!(look(dir, name), Ok(None)) {
+        return None;
+    }
+    let names = dir.entries().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut spelled = names.filter(|found| found != name && normalize_local_name(found) == name);
+    // Of two nobody can say which it is.
+    let (spelling, None) = (spelled.next()?, spelled.next()) else { return None };
+    let is_file = look(dir, &spelling).ok().flatten().is_some_and(|facts| facts.kind == Kind::File);
+    (is_file && rename_new(dir, &spelling, dir, name).is_ok()).then_some(spelling)
+}
+
+/// Gives a file the spelling again that its user chose. Tells whether it has it.
+pub(super) fn spell(dir: &Dir, name: &str, spelling: &str) -> bool {
+    rename_new(dir, name, dir, spelling).is_ok()
+}
