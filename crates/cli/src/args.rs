@@ -213,7 +213,7 @@ pub(crate) struct Pull {
     /// Name of the vault, its id, or the beginning of its id
     #[arg(value_name = "VAULT")]
     pub(crate) vault: String,
-    /// Folder to bring it to, made if it is not there; or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX,
+    /// Folder, made if it is not there (`push` needs one that is); or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX,
     /// gs://BUCKET/PREFIX (untested)
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
@@ -246,10 +246,10 @@ pub(crate) struct Pull {
     /// vault changes it. `status` goes on naming it
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) accept_failures: bool,
-    /// Only tell what a pull would do
+    /// Only tell what a run would do
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Most connections to download over, 1 to 10. A pull starts with up to four and adds more while each one more makes
+    /// Most connections to download over, 1 to 10. A run starts with up to four and adds more while each one more makes
     /// it faster
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10), default_value = "10")]
     pub(crate) connections: u8,
@@ -412,7 +412,7 @@ pub(crate) struct Choice {
     /// themes and snippets. What was pulled earlier stays
     #[arg(long)]
     pub(crate) no_code: bool,
-    /// Folder of the vault to leave out, with what is below it (repeatable)
+    /// Folder or file of the vault to leave out, a folder with what is below it (repeatable)
     #[arg(long, value_name = "FOLDER", value_parser = vault_folder)]
     pub(crate) exclude: Vec<VaultPath>,
     /// Name of the vault's configuration folder, if it was changed in Obsidian (repeatable: devices can use different ones)
@@ -622,12 +622,13 @@ fn patience(text: &str) -> Result<Patience, String> {
 
 /// A whole number of seconds, minutes or hours: `90s`, `30m`, `2h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "it is a number followed by s, m or h, such as 90s, 30m or 2h".to_owned();
+    let wrong = || "it is a number above 0 followed by s, m, h or d, such as 90s, 30m, 2h or 7d".to_owned();
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
     let seconds = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
+        "d" => 86_400,
         _ => return Err(wrong()),
     };
     let number: u32 = number.parse().map_err(|_| wrong())?;
@@ -686,7 +687,8 @@ mod tests {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("30m"), Ok(Duration::from_secs(1800)));
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
-        for wrong in ["", "90", "0s", "s", "1.5h", "2d", "-1s", "9ü"] {
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
+        for wrong in ["", "90", "0s", "s", "1.5h", "2w", "-1s", "9ü"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

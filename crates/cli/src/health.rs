@@ -245,7 +245,9 @@ impl Health {
 
     /// A report as a person reads it.
     fn text_of(&self, report: &Report) -> String {
+        let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
         let parts = [
+            is_doubtful.then(|| report.warnings.join("\n")),
             Some(pull_report::sentences(report)),
             pull_report::failures(report),
             pull_report::held_back(report, &self.confirm),

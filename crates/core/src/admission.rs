@@ -138,7 +138,11 @@ impl Schedule {
         for removal in self.removals.extract_if(.., |removal| kept.contains(&removal.file.path)) {
             let kind = EntryKind::Deleted { folder: false };
             let entry = RemoteEntry { path: removal.file.path, uid: removal.uid, kind, mtime: 0, ctime: 0 };
-            self.refused.push((entry, "kept, because this destination cannot have its new name".to_owned()));
+            self.refused.push((
+                entry,
+                "kept: the vault has the same content under another name, which cannot be had here"
+                    .to_owned(),
+            ));
         }
         for FolderChange { path, uid, .. } in
             self.folders.extract_if(.., |folder| admits(&folder.path).is_err())

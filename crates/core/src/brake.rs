@@ -169,8 +169,8 @@ impl Schedule {
     }
 }
 
-/// Confirms deletions that are held back, by the paths that [`held_back`] told: the next run makes exactly these. Tells their
-/// paths.
+/// Confirms deletions that are held back, by the paths that [`held_back`] told: the next run makes exactly these, and removes
+/// the folders that are empty then. Tells their paths.
 ///
 /// # Errors
 ///
@@ -185,10 +185,11 @@ pub async fn confirm(
     let deferred: Vec<Deferred> = waiting(state)
         .await?
         .into_iter()
-        .filter(|deferred| wanted.contains(deferred.key.shown()))
+        .filter(|deferred| deferred.message.folder || wanted.contains(deferred.key.shown()))
         .map(|deferred| Deferred { cause: confirmed.clone(), ..deferred })
         .collect();
-    let paths = deferred.iter().map(|deferred| deferred.key.shown().to_owned()).collect();
+    let files = deferred.iter().filter(|deferred| !deferred.message.folder);
+    let paths = files.map(|deferred| deferred.key.shown().to_owned()).collect();
     if !deferred.is_empty() {
         // What a killed run announced stays announced.
         let (now, intents) = (state.load().await?, state.intents().await?);
@@ -197,13 +198,15 @@ pub async fn confirm(
     Ok(paths)
 }
 
-/// The paths of the deletions that are held back and that nobody confirmed.
+/// The paths of the files whose deletions are held back and that nobody confirmed.
 ///
 /// # Errors
 ///
 /// When the state cannot be read.
 pub async fn held_back(state: &dyn StateStore) -> Result<Vec<String>, StateError> {
-    Ok(waiting(state).await?.iter().map(|deferred| deferred.key.shown().to_owned()).collect())
+    let waiting = waiting(state).await?;
+    let files = waiting.iter().filter(|deferred| !deferred.message.folder);
+    Ok(files.map(|deferred| deferred.key.shown().to_owned()).collect())
 }
 
 async fn waiting(state: &dyn StateStore) -> Result<Vec<Deferred>, StateError> {

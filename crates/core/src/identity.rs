@@ -231,8 +231,8 @@ impl Doubt {
                  file is compared with the vault"
             }
             Doubt::OtherGeneration => {
-                "the destination is not as the last pull left it: it is a copy of itself or a restored backup. Nothing that \
-                 is recorded of it is believed, and every file is compared with the vault"
+                "the destination is not as the last pull left it: it is a copy of itself or a restored backup, or \
+                 another computer or --state was used for it. Nothing that is recorded of it is believed, and every file is compared with the vault"
             }
             Doubt::OtherDestination => {
                 "the destination has the marker of another one: another disk is here, or another computer pulls to it, too. \

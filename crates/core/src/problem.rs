@@ -194,7 +194,7 @@ codes! {
     /// The last successful check is too old.
     TooOld, "too_old", false, None;
     /// The vault on the server is older than the destination.
-    VaultOlder, "vault_older", false, Some("README.md, \"Exit status\"");
+    VaultOlder, "vault_older", false, Some("look at the vault in Obsidian; if it is as it should be, run the same with --accept-older-vault");
     /// The result could not be written.
     Output, "output", false, None;
 }

@@ -230,7 +230,6 @@ pub struct Report {
     #[serde(skip_serializing_if = "is_zero")]
     pub diverged_unlisted: u64,
     /// Deleted here, and kept in the vault until somebody confirms it; the first [`FAILURES_LISTED`] files.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub held_back_in_vault: Vec<VaultPath>,
     /// Files of that kind that are not in `held_back_in_vault`.
@@ -253,7 +252,6 @@ pub struct Report {
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub kept: Vec<VaultPath>,
     /// Deletions that are not made before somebody confirms them; the first [`FAILURES_LISTED`] files.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub held_back: Vec<VaultPath>,
     /// Files of that kind that are not in `held_back`.
@@ -279,7 +277,6 @@ pub struct Report {
     #[serde(skip_serializing_if = "is_zero")]
     pub accepted_failures: u64,
     /// What a dry run would do.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
     /// Connections opened.
     pub connections: u64,

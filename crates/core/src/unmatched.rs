@@ -37,7 +37,8 @@ impl Run<'_> {
         survey.listing.entries.iter().for_each(|entry| see(&entry.path));
         if survey.floor > 0 && !survey.is_whole() {
             self.state.all_records().await?.iter().for_each(|record| see(&record.path));
-            let left_out = self.state.deferred(DeferredKind::Filtered).await?;
+            let mut left_out = self.state.deferred(DeferredKind::Filtered).await?;
+            left_out.extend(self.state.deferred(DeferredKind::Failed).await?);
             left_out
                 .iter()
                 .filter_map(|deferred| VaultPath::parse(deferred.key.shown()).ok())

@@ -268,6 +268,8 @@ async fn add_deferred(state: &dyn StateStore, verification: &mut Verification) -
     for deferred in state.deferred(DeferredKind::Failed).await? {
         match &deferred.cause {
             DeferredCause::Failed { .. } => verification.failures.extend(Failure::of_deferred(&deferred)),
+            // Folders that are empty then go with their files.
+            DeferredCause::HeldBack { confirmed: None } if deferred.message.folder => {}
             DeferredCause::HeldBack { confirmed: None } => {
                 verification.held_back.push(deferred.key.shown().to_owned());
             }

@@ -60,6 +60,12 @@ impl ErrorContext {
         Path::new(&*self.0)
     }
 
+    /// Whether the destination as a whole can only be read, as far as that can be found out.
+    fn is_read_only(&self) -> bool {
+        let found = rustix::fs::statvfs(self.path());
+        found.map_or(true, |found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    }
+
     /// The error for what the system answered when `action` was tried on `path`.
     pub(super) fn error(&self, action: Action, path: &str, error: impl Into<io::Error>) -> StoreError {
         let error = error.into();
@@ -75,6 +81,12 @@ impl ErrorContext {
             Some(Errno::INVAL) if action.gives_name() => {
                 self.refused(&path, "the file system does not allow this name")
             }
+            Some(Errno::ROFS) if !self.is_read_only() => StoreError::Io {
+                action: action.text(),
+                path,
+                location,
+                source: io::Error::other("the file system of its folder can only be read"),
+            },
             Some(Errno::ROFS) => self.unavailable(
                 "its file system can only be read; mount it for writing, or choose another destination",
             ),

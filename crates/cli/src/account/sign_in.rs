@@ -202,11 +202,16 @@ impl AccountOptions<'_> {
 }
 
 fn not_signed_in() -> Failed {
-    Failed::new(
-        Exit::SignIn,
-        "you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD",
-    )
-    .coded(ProblemCode::NotSignedIn)
+    let has_home = ["HOME", "OBSYNC_HOME"].iter().any(|name| std::env::var_os(name).is_some());
+    let why = if has_home {
+        ""
+    } else {
+        " (neither HOME nor OBSYNC_HOME is set, so a kept sign-in cannot be found)"
+    };
+    let message = format!(
+        "you are not signed in{why}; run `obsync login`, or set OBSIDIAN_AUTH_TOKEN, or OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD"
+    );
+    Failed::new(Exit::SignIn, message).coded(ProblemCode::NotSignedIn)
 }
 
 fn no_password(email: &str) -> Failed {

@@ -16,7 +16,7 @@ pub(crate) struct Monitoring {
     ping: Option<PingUrl>,
     /// Write how the run ended to this file, for Prometheus: give it a name that ends in .prom, in the folder that node
     /// exporter's textfile collector reads
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = metrics_file)]
     pub(crate) metrics_file: Option<PathBuf>,
     /// Answer /healthz, /readyz and /metrics at this address (such as 127.0.0.1:9187). Whoever reaches it can read the names
     /// of vault and folder
@@ -61,5 +61,14 @@ mod tests {
         for wrong in ["hc-ping.com/5e1f", "file:///etc/passwd", "https://me:secret@hc-ping.com/x"] {
             assert!(ping_url(wrong).is_err(), "{wrong}");
         }
+    }
+}
+
+/// A file that node exporter's textfile collector reads.
+fn metrics_file(text: &str) -> Result<PathBuf, String> {
+    let file = PathBuf::from(text);
+    match file.extension().is_some_and(|extension| extension == "prom") {
+        true => Ok(file),
+        false => Err("its name has to end in .prom, or node exporter does not read it".to_owned()),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use obsync_client::FetchOptions;
 use obsync_core::conflicted_copy::DeviceName;
 use obsync_core::pin::VaultKind;
@@ -58,13 +59,19 @@ pub(super) async fn push(options: &Push, context: &Context, verbose: bool) -> Re
 }
 
 async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Failed> {
+    let began = Timestamp::now();
+    if let (Way::Push(_), true) = (way, way.options().destination.is_missing_folder()) {
+        let message =
+            format!("there is no folder {} to send from; check the path", way.options().destination);
+        return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::DestinationUnknown));
+    }
     let health = Health::begin(way.options(), way.name(), context).await?;
     let limit = TimeLimit::begin(way.options().max_time, &context.stop);
     let attempt = async || bring(way, context, verbose, &limit, &health).await;
     let result = patiently(way.options().wait, &context.stop, attempt).await;
     let result = result.map_err(|failed| limit.explain(failed));
     if let Err(failed) = &result {
-        note(way.options(), context, failed).await;
+        note(way.options(), context, failed, began).await;
     }
     health.end(&result).await;
     result
@@ -166,14 +173,15 @@ impl<'a> Way<'a> {
 }
 
 /// Notes a run that failed where the state of its destination is, for `obsync status`.
-async fn note(options: &Pull, context: &Context, failed: &Failed) {
-    let is_run = !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage);
+async fn note(options: &Pull, context: &Context, failed: &Failed, began: Timestamp) {
+    let is_run =
+        !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage | Exit::NotFound);
     if !is_run || options.state.place != StatePlace::Local {
         return;
     }
     let Ok(known) = Known::of(&options.destination, &options.state.place, context).await else { return };
     if let Ok(state) = known.only_state().await {
-        note_failure(&state, failed).await;
+        note_failure(&state, failed, began).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! `obsync status`: what is known of destinations, without a connection to the service.
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use obsync_core::pin::{Pin, VaultEncryption, VaultKind};
@@ -61,19 +62,24 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     if let Some(failed) = unreadable {
         return Err(failed);
     }
-    let now = Timestamp::now();
-    let too_old = |age| -> Option<String> {
-        let row = rows.iter().find(|row| row.is_older_than(age, now));
-        let what = row.map(|row| format!("the last successful check of {} is too old", row.destination()));
-        what.or_else(|| rows.is_empty().then(|| "nothing was pulled yet".to_owned()))
-    };
-    let too_old = options.max_age.and_then(too_old);
-    let exit = if too_old.is_some() { Exit::TooOld } else { Exit::Done };
+    let too_old = options.max_age.map_or_else(Vec::new, |age| too_old(&rows, age));
+    let exit = if too_old.is_empty() { Exit::Done } else { Exit::TooOld };
     if options.json {
-        let problem = too_old.map(|message| Problem::new(ProblemCode::TooOld, message));
+        let problem = (exit == Exit::TooOld).then(|| Problem::new(ProblemCode::TooOld, too_old.join("; ")));
         context.console.answer(&Answer::new(exit, problem, Document { destinations: rows }))?;
+    } else {
+        too_old.iter().for_each(|sentence| context.console.error(&format!("obsync: {sentence}")));
     }
     Ok(exit)
+}
+
+/// Which destinations were not checked within this time, a sentence each.
+fn too_old(rows: &[StateRow], age: Duration) -> Vec<String> {
+    if rows.is_empty() {
+        return vec!["nothing was pulled yet".to_owned()];
+    }
+    let now = Timestamp::now();
+    rows.iter().filter_map(|row| row.too_old(age, now)).collect()
 }
 
 /// How the vault of a state is encrypted: by the pins of this user, else by the one in the folder, or those in the table. One

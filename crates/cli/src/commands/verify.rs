@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use obsync_bucket::BucketOptions;
-use obsync_core::{Phase, Problem, ProblemCode, Progress, Unfinished, Verification, VerifyError, verify};
+use obsync_core::{
+    Direction, Phase, Problem, ProblemCode, Progress, Unfinished, Verification, VerifyError, verify,
+};
 use obsync_protocol::{escaped, printable, shown_name};
 use serde::Serialize;
 
@@ -81,7 +83,8 @@ pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Fai
     let mut verification = result.map_err(failed)?;
     let nested = take_nested(&known, &mut verification).await?;
     let vault = state.vault();
-    let commands = commands(&known, vault.as_ref(), &verification, options);
+    let direction = state.store().load().await?.direction;
+    let commands = commands(&known, vault.as_ref(), direction, &verification, options);
     let exit = if verification.is_clean() { Exit::Done } else { Exit::Failures };
     if options.json {
         let problem = problem(&verification, &commands);
@@ -147,12 +150,18 @@ fn problem(verification: &Verification, commands: &[String]) -> Option<Problem> 
 fn commands(
     known: &Known,
     vault: Option<&StateVault>,
+    direction: Direction,
     verification: &Verification,
     options: &Verify,
 ) -> Vec<String> {
     let destination = options.destination.to_string();
     let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
-    let pull = |options: &[&str]| known.command("pull", &[vault, &destination], options);
+    let command = match direction {
+        Direction::Pull => "pull",
+        Direction::Push => "push",
+        Direction::Both => "sync",
+    };
+    let pull = |options: &[&str]| known.command(command, &[vault, &destination], options);
     let mut commands = Vec::new();
     let is_behind = !verification.unfinished.is_empty()
         || !verification.failures.is_empty()
@@ -184,6 +193,12 @@ fn tell(
         ways(verification)
     );
     let mut lines = Vec::new();
+    if options.destination.is_missing_folder() {
+        lines.push(format!(
+            "{} is not there: the folder is missing, or its disk is not mounted.",
+            options.destination
+        ));
+    }
     for folder in &verification.unreadable {
         lines.push(format!("Not read, for lack of permission: {}", escaped(folder)));
     }
@@ -233,7 +248,7 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::FullPull => "A full pull did not come to its end.",
         Unfinished::OtherChoice => "A pull with another choice of files did not come to its end.",
         Unfinished::KeepEverything => "A pull that keeps everything did not come to its end.",
-        Unfinished::Killed => "A pull was killed while it put files in place.",
+        Unfinished::Killed => "A run ended while it put files in place: it was killed, or could not go on.",
         Unfinished::Interrupted => "Not the whole vault: the last pull was interrupted before its end.",
     }
 }
@@ -243,7 +258,11 @@ fn faults(verification: &Verification, lines: &mut Vec<String>) {
         |paths: &[obsync_protocol::VaultPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
     list("Missing", paths(&verification.missing).into_iter(), lines);
     list("Changed", verification.changed.iter().map(|file| file.path.to_string()), lines);
-    list("Left by a pull that was killed", paths(&verification.left_by_killed_run).into_iter(), lines);
+    list(
+        "Left by a run that did not come to its end",
+        paths(&verification.left_by_killed_run).into_iter(),
+        lines,
+    );
     list("In folders that cannot be read", paths(&verification.unverified).into_iter(), lines);
     list("Not of the vault", verification.extra.iter().cloned(), lines);
     if !verification.failures.is_empty() {

@@ -52,6 +52,11 @@ impl Destination {
         }
     }
 
+    /// Whether it is a folder that is not there.
+    pub(crate) fn is_missing_folder(&self) -> bool {
+        matches!(self, Destination::Folder(path) if !path.exists())
+    }
+
     /// The one text for the place, whatever way leads to it.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use obsync_core::{
     FileAction, LastRun, Mode, Phase, Problem, Progress, Report, RunOutcome, RunProgress, StateStore,
 };
@@ -135,7 +136,7 @@ impl Local {
 }
 
 /// Notes beside a local state that a run failed, which may not have come as far as to begin there.
-pub(crate) async fn note_failure(state: &State, failed: &Failed) {
+pub(crate) async fn note_failure(state: &State, failed: &Failed, began: Timestamp) {
     let State::Database(state) = state else { return };
     // Another's run is not over because this one failed.
     let Ok(last) = state.last_run().await else { return };
@@ -144,7 +145,7 @@ pub(crate) async fn note_failure(state: &State, failed: &Failed) {
     }
     let run = match last {
         Some(run) if run.ended.is_none() => run,
-        last => LastRun::begin(last.as_ref()),
+        last => LastRun { began, ..LastRun::begin(last.as_ref()) },
     };
     let outcome = match failed.exit {
         Exit::Unfinished => RunOutcome::Interrupted,

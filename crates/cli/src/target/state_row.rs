@@ -150,6 +150,8 @@ impl StateRow {
                 DeferredCause::Acknowledged { reason } => {
                     self.accepted.push(FailureRow::new(deferred, reason, redactor));
                 }
+                // Folders that are empty then go with their files.
+                DeferredCause::HeldBack { confirmed: None } if deferred.message.folder => {}
                 DeferredCause::HeldBack { confirmed: None } if deferred.key.is_outgoing() => {
                     self.held_back_in_vault.push(deferred.key.shown().to_owned());
                 }
@@ -165,10 +167,22 @@ impl StateRow {
         self
     }
 
-    /// Whether no pull found the destination up to date, or made it so, within this time before `now`.
-    pub(crate) fn is_older_than(&self, age: Duration, now: Timestamp) -> bool {
-        let oldest = now.as_millisecond().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-        self.last_check.is_none_or(|checked| checked < oldest)
+    /// Says that no run found the destination up to date, or made it so, within this time before `now`, or that there is no
+    /// destination; `None` if all is well.
+    pub(crate) fn too_old(&self, age: Duration, now: Timestamp) -> Option<String> {
+        let destination = &self.destination;
+        if self.present == Some(false) {
+            return Some(format!("{destination} is not there: it is missing, or its disk is not mounted"));
+        }
+        let Some(checked) = self.last_check else {
+            return Some(format!("no run to {destination} was successful yet"));
+        };
+        let passed = u64::try_from(now.as_millisecond().saturating_sub(checked)).unwrap_or_default();
+        let passed = Duration::from_millis(passed);
+        (passed > age).then(|| {
+            let (passed, age) = (human::rough(passed), human::rough(age));
+            format!("the last successful run to {destination} was {passed} ago, more than {age}")
+        })
     }
 
     fn of_summary(key: &StateKey, summary: &DynamoSummary) -> Self {
@@ -399,7 +413,7 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::FullPull => "a full pull is not complete",
         Unfinished::OtherChoice => "a pull with another choice of files is not complete",
         Unfinished::KeepEverything => "a pull that keeps everything is not complete",
-        Unfinished::Killed => "a pull was killed while it put files in place",
+        Unfinished::Killed => "a run ended while it put files in place: it was killed, or could not go on",
         Unfinished::Interrupted => "the last pull was interrupted",
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
     }
     let count = report.failed();
     let mut lines = vec![format!(
-        "{} could not be pulled; the next pull tries again:",
+        "{} could not be pulled; the next run tries again:",
         human::counted(count, "change", "changes")
     )];
     lines.extend(report.failures.iter().map(|failure| {
@@ -79,11 +79,18 @@ pub(crate) fn held_back(report: &Report, command: &str) -> Option<String> {
         return None;
     }
     let files = human::files(report.held_back());
-    let mut lines = vec![format!("Not deleted, because there are too many: {files}:")];
+    let is_dry = report.outcome == Outcome::DryRun;
+    let verb = if is_dry { "Would not be deleted" } else { "Not deleted" };
+    let mut lines = vec![format!("{verb}, because there are too many: {files}:")];
     let shown = report.held_back.iter().chain(&report.held_back_in_vault).take(HELD_BACK_SHOWN);
     lines.extend(shown.map(|path| format!("  {}", shown_name(path.as_str()))));
     if let Some(more @ 1..) = report.held_back().checked_sub(HELD_BACK_SHOWN as u64) {
-        lines.push(format!("  and {} more; `obsync status` names them", human::number(more)));
+        let where_from = if is_dry { "" } else { "; `obsync status` names them" };
+        lines.push(format!("  and {} more{where_from}", human::number(more)));
+    }
+    if is_dry {
+        lines.push("The run itself would end with exit status 9.".to_owned());
+        return Some(lines.join("\n"));
     }
     let looked_at = match report.held_back_in_vault.is_empty() {
         true => "the vault in Obsidian",
@@ -98,10 +105,14 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     let time = human::duration(Duration::from_millis(report.duration_ms));
     let (vault, destination) = (&report.vault, &report.destination);
     if report.is_unchanged() && report.outcome == Outcome::Complete {
-        lines.push(format!(
-            "{destination} is up to date with {vault:?} (version {}, {time}).",
-            report.version
-        ));
+        lines.push(match report.version {
+            0 => {
+                format!("The vault {vault:?} is empty: there is nothing to bring to {destination} ({time}).")
+            }
+            version => {
+                format!("Nothing new in {vault:?} for {destination} since version {version} ({time}).")
+            }
+        });
         return;
     }
     let version = report.version;
@@ -110,7 +121,10 @@ fn done(report: &Report, lines: &mut Vec<String>) {
             "Pulled {} from {vault:?} to {destination} in {time} (version {version}).",
             tally(report.pulled)
         )),
-        Direction::Push | Direction::Both => {
+        Direction::Push => {
+            lines.push(format!("Sent {destination} to {vault:?} in {time} (version {version})."));
+        }
+        Direction::Both => {
             lines.push(format!("Synced {destination} and {vault:?} in {time} (version {version})."));
             if report.pulled.files > 0 {
                 lines.push(format!("Brought here: {}.", tally(report.pulled)));
@@ -129,11 +143,11 @@ fn done(report: &Report, lines: &mut Vec<String>) {
         lines.push(format!("Made {}.", human::folders(report.folders_created)));
     }
     if report.deleted.files > 0 || report.folders_deleted > 0 {
-        lines.push(format!(
-            "Deleted, as in the vault: {} and {}.",
-            human::files(report.deleted.files),
-            human::folders(report.folders_deleted)
-        ));
+        let deleted = files_and_folders(
+            (report.deleted.files > 0).then(|| human::files(report.deleted.files)),
+            report.folders_deleted,
+        );
+        lines.push(format!("Deleted, as in the vault: {deleted}."));
     }
     if report.retained.files > 0 {
         lines
@@ -143,21 +157,23 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     code(report, lines);
 }
 
+/// Files and folders, as far as there are any.
+fn files_and_folders(files: Option<String>, folders: u64) -> String {
+    let folders = (folders > 0).then(|| human::folders(folders));
+    files.into_iter().chain(folders).collect::<Vec<_>>().join(" and ")
+}
+
 /// What the vault got.
 fn sent(report: &Report, lines: &mut Vec<String>) {
     if report.pushed.files > 0 || report.folders_pushed > 0 {
-        lines.push(format!(
-            "Sent to the vault: {} and {}.",
-            tally(report.pushed),
-            human::folders(report.folders_pushed)
-        ));
+        let sent = (report.pushed.files > 0).then(|| tally(report.pushed));
+        lines.push(format!("Sent to the vault: {}.", files_and_folders(sent, report.folders_pushed)));
     }
     if report.deleted_in_vault.files > 0 || report.folders_deleted_in_vault > 0 {
-        lines.push(format!(
-            "Deleted in the vault, as here: {} and {}.",
-            human::files(report.deleted_in_vault.files),
-            human::folders(report.folders_deleted_in_vault)
-        ));
+        let files = report.deleted_in_vault.files;
+        let deleted =
+            files_and_folders((files > 0).then(|| human::files(files)), report.folders_deleted_in_vault);
+        lines.push(format!("Deleted in the vault, as here: {deleted}."));
     }
     if !report.merged.is_empty() {
         lines
@@ -244,6 +260,11 @@ fn run_of(report: &Report) -> &'static str {
 fn would_take(report: &Report) -> String {
     let (vault, destination) = (&report.vault, &report.destination);
     match report.steps.len() as u64 {
+        0 if report.held_back() > 0 => format!(
+            "{} of {vault:?} to {destination} would hold back {} and change nothing.",
+            run_of(report),
+            human::counted(report.held_back(), "deletion", "deletions")
+        ),
         0 => format!("{} of {vault:?} to {destination} would change nothing.", run_of(report)),
         steps => format!(
             "{} of {vault:?} to {destination} would take {}: {}.",
@@ -257,7 +278,10 @@ fn would_take(report: &Report) -> String {
 /// What the steps come to.
 fn deeds(report: &Report) -> String {
     let count = |action| report.steps.iter().filter(|step| step.action == action).count() as u64;
-    let mut deeds = vec![format!("download {}", tally(report.pulled))];
+    let mut deeds = Vec::new();
+    if report.pulled.files > 0 {
+        deeds.push(format!("download {}", tally(report.pulled)));
+    }
     let counted = [
         (report.copied.files, "copy", human::files as fn(u64) -> String),
         (count(StepAction::Adopt), "take as they are", human::files),

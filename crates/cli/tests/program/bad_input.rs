@@ -239,7 +239,7 @@ fn a_link_that_leads_out_is_not_followed() {
     --- stdout
     Pulled 1 file (9 bytes) from "Notes" to notes in [TIME] s (version 3).
     --- stderr
-    2 changes could not be pulled; the next pull tries again:
+    2 changes could not be pulled; the next run tries again:
       Out (version 2): "Out" leads out of notes through a symbolic link, which obsync does not follow; remove the link
       Out/Secret.md (version 3): "Out/Secret.md" leads out of notes through a symbolic link, which obsync does not follow; remove the link
     "#);
@@ -263,7 +263,7 @@ fn a_name_too_long_for_the_file_system_does_not_hold_the_others_back() {
     --- stdout
     Pulled 2 files (17 bytes) from "Notes" to notes in [TIME] s (version 3).
     --- stderr
-    1 change could not be pulled; the next pull tries again:
+    1 change could not be pulled; the next run tries again:
       [LONG NAME] (version 2): the name is too long for notes; shorten it in Obsidian
     What can never be had here is no failure any more after one pull with `--accept-failures`; or rename it in Obsidian, or leave it out with `--exclude`.
     "#);

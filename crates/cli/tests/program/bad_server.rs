@@ -376,7 +376,7 @@ fn a_file_that_lies_about_itself_is_never_written() {
     --- stdout
     Pulled 3 files (10.0 kB) from "Notes" to notes in [TIME] s (version 6).
     --- stderr
-    3 changes could not be pulled; the next pull tries again:
+    3 changes could not be pulled; the next run tries again:
       Damaged.md (version 5): what the server sent is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
       Other.md (version 6): what the server sent is not the file that the vault lists (its SHA-256 is 6b376d889fee6f0084d859551757679f73276de4767a43e1d37f8a1c992e83ca, not f73f16ede021d01efecf627b5e658be52293f167cfe06c6b8d0e591cb25b68c9)
       Size.md (version 4): the server offered 44 bytes for version 4, where the vault lists 7000000; if this repeats, upload the file again

@@ -239,7 +239,7 @@ fn later_pulls_bring_what_is_new_and_tell_what_was_done() {
     insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @r#"
     exit status 0
     --- stdout
-    notes is up to date with "Notes" (version 22, [TIME] s).
+    Nothing new in "Notes" for notes since version 22 ([TIME] s).
     "#);
 }
 

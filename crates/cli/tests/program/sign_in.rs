@@ -201,7 +201,7 @@ fn a_token_never_goes_to_another_address() {
     insta::assert_snapshot!(ran(&mut vaults).told(&world), @"
     exit status 3
     --- stderr
-    obsync: you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD
+    obsync: you are not signed in; run `obsync login`, or set OBSIDIAN_AUTH_TOKEN, or OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD
     ");
     assert_eq!(other.server.stats().rest_requests, 0);
 }

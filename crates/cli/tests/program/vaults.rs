@@ -68,13 +68,13 @@ fn who_is_not_signed_in_is_told_how() {
       "exit_code": 3,
       "error": {
         "code": "not_signed_in",
-        "message": "you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD",
+        "message": "you are not signed in; run `obsync login`, or set OBSIDIAN_AUTH_TOKEN, or OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD",
         "retryable": false,
         "hint": "run `obsync login`, or set OBSIDIAN_AUTH_TOKEN"
       }
     }
     --- stderr
-    obsync: you are not signed in; run `obsync login`, or set OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD
+    obsync: you are not signed in; run `obsync login`, or set OBSIDIAN_AUTH_TOKEN, or OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD
     "#);
 }
 

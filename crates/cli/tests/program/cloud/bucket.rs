@@ -27,7 +27,7 @@ fn what_is_told_of_a_bucket() {
     insta::assert_snapshot!(place.run(&["pull", "Notes", DEST]).told(&place.world), @r#"
     exit status 0
     --- stdout
-    s3://vaults/my notes is up to date with "Notes" (version 1, [TIME] s).
+    Nothing new in "Notes" for s3://vaults/my notes since version 1 ([TIME] s).
     "#);
     insta::assert_snapshot!(place.run(&["verify", DEST]).told(&place.world), @"
     exit status 0
