@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// The commands with `--json`, each with the validator of its schema.
 static SCHEMAS: LazyLock<Vec<(&str, Validator)>> = LazyLock::new(|| {
-    ["pull", "verify", "status", "vaults", "aws-init", "create"]
+    ["pull", "verify", "status", "vaults", "aws-init", "create", "log", "check-service"]
         .into_iter()
         .map(|name| (name, validator(name)))
         .collect()
