@@ -16,6 +16,7 @@ mod disks;
 mod fixtures;
 mod health;
 mod help;
+mod idle;
 mod json;
 mod kept_keys;
 mod kill;

@@ -10,10 +10,22 @@ use serde_json::Value;
 
 /// The commands with `--json`, each with the validator of its schema.
 static SCHEMAS: LazyLock<Vec<(&str, Validator)>> = LazyLock::new(|| {
-    ["pull", "verify", "status", "vaults", "aws-init", "create", "confirm", "reset", "unlink"]
-        .into_iter()
-        .map(|name| (name, validator(name)))
-        .collect()
+    [
+        "pull",
+        "verify",
+        "status",
+        "vaults",
+        "aws-init",
+        "create",
+        "confirm",
+        "reset",
+        "unlink",
+        "log",
+        "check-service",
+    ]
+    .into_iter()
+    .map(|name| (name, validator(name)))
+    .collect()
 });
 
 fn validator(name: &str) -> Validator {

@@ -67,7 +67,8 @@ fn a_mirror_takes_local_changes_back_into_the_trash() {
     assert!(plan.contains("Would be taken back") && plan.contains("added.md"), "{plan}");
     let told = world.must(&["pull", "Notes", "notes", "--mirror"]).stdout;
     assert!(told.contains("Taken back, as they were changed or added here: 2 files"), "{told}");
-    assert!(world.differences("Notes", "notes").is_empty());
+    let differences = world.differences("Notes", "notes");
+    assert!(differences.iter().all(|line| line.contains("\".obsync")), "{differences:#?}");
     assert!(fs::read_dir(world.path("notes/.obsync/trash")).unwrap().next().is_some());
     world.run(&["pull", "Notes", "s3://bucket/notes", "--mirror"]).expect(2);
 }

@@ -75,7 +75,7 @@ pub(super) struct Outbox<'s, 'r> {
     session: WritingSession,
     live: LiveChanges,
     /// All that it heard, where the session is to stay open.
-    told: Vec<PushMessage>,
+    messages: Vec<PushMessage>,
     known: VaultState,
     /// What the next commit adds to the journal.
     journal: Vec<JournalEntry>,
@@ -124,7 +124,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             run,
             session,
             live,
-            told: Vec::new(),
+            messages: Vec::new(),
             newest: known.version,
             cursor: known.cursor,
             known,
@@ -398,7 +398,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
 
     fn take_note(&mut self, message: &PushMessage) {
         if self.run.lines.keeps() {
-            self.told.push(message.clone());
+            self.messages.push(message.clone());
         }
         self.newest = self.newest.max(message.uid.0);
         let Ok(entry) = RemoteEntry::decode(message, &self.run.source.keys) else {
@@ -525,7 +525,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
     /// Leaves the session open for the next run. What it heard and that is not accounted for is that one's listing.
     fn keep(self, is_whole: bool) {
         let Some((session, permit)) = self.session.into_reading() else { return };
-        let backlog = if is_whole { Vec::new() } else { self.told };
+        let backlog = if is_whole { Vec::new() } else { self.messages };
         let (session, permit) = (Some(session), Some(permit));
         self.run.lines.put(Line { session, permit, live: self.live, backlog, taken: self.known.version });
     }
