@@ -94,12 +94,19 @@ pub async fn pull(
     stop: CancellationToken,
 ) -> Result<Report, PullError> {
     let begun = Instant::now();
-    let version = state.load().await?.version;
-    let mut report = Report::new(&source.vault, store.location(), version);
+    let known = state.load().await?;
+    let mut report = Report::new(&source.vault, store.location(), known.version);
     report.changes = options.list_changes.then(Vec::new);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop };
-    let outcome = run.pull(&mut report).await;
+    let outcome = async {
+        run.warn_of_direction(&known, &mut report);
+        if known.direction != Direction::Pull {
+            run.settle_intents(&mut report).await?;
+        }
+        run.pull(&mut report).await
+    };
+    let outcome = outcome.await;
     run.conclude(outcome, report, begun).await
 }
 
@@ -153,6 +160,7 @@ impl Run<'_> {
         self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;
         if self.direction == Direction::Both && !self.options.dry_run {
+            self.carry_edits(&mut survey).await?;
             self.merge_contested(&mut survey, report).await?;
         }
         let mut plan = self.plan(&mut survey).await?;

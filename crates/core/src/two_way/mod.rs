@@ -4,7 +4,11 @@
 //! destination, and the sending of what differs from the records. What another device writes meanwhile begins another round.
 //! Pushing alone is the same without the pull: what only the vault changed is left, and told.
 
+mod carrying;
 mod contents;
+mod generation;
+#[cfg(test)]
+mod interleavings_tests;
 mod learning;
 mod local;
 mod merging;
@@ -12,6 +16,7 @@ mod outgoing;
 mod recovery;
 mod sending;
 mod settlement;
+mod witness;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,6 +29,7 @@ use crate::brake::{self, MaxDelete};
 use crate::destination::{Destination, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::identity::RandomId;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::reconcile::Mode;
@@ -122,7 +128,9 @@ pub async fn sync(
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
     let run = Run { source, store, state, options: &pull, direction, progress, stop };
-    let outcome = TwoWay { run: &run, options, is_first, is_full }.rounds(&mut report).await;
+    run.warn_of_direction(&known, &mut report);
+    let generation = known.destination.as_ref().map(|destination| destination.generation);
+    let outcome = TwoWay { run: &run, options, is_first, is_full, generation }.rounds(&mut report).await;
     run.conclude(outcome, report, begun).await
 }
 
@@ -131,12 +139,17 @@ struct TwoWay<'s, 'r> {
     options: &'s SyncOptions,
     is_first: bool,
     is_full: bool,
+    /// The destination's generation when the run began.
+    generation: Option<RandomId>,
 }
 
 impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
         run.settle_intents(report).await?;
+        if self.is_first {
+            self.forget_missing().await?;
+        }
         self.note_direction().await?;
         if self.is_full {
             self.list_all_again().await?;
@@ -152,6 +165,9 @@ impl TwoWay<'_, '_> {
                     }
                 }
             }
+            if !report.merged.is_empty() {
+                run.renew_generation(self.generation).await?;
+            }
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
             }
@@ -165,6 +181,7 @@ impl TwoWay<'_, '_> {
             if outgoing.is_empty() || run.stop.is_cancelled() {
                 return Ok(());
             }
+            run.renew_generation(self.generation).await?;
             let known = run.state.load().await?;
             let sent = match Outbox::open(run, known, report).await? {
                 Some(outbox) => outbox.send(outgoing, report).await?,
@@ -219,6 +236,7 @@ impl TwoWay<'_, '_> {
             }
             .into());
         };
+        let records = self.note_witness(records, &tree).await?;
         let looked = tokio::time::Instant::now();
         self.tell_unknown(&tree, report);
         let (unapplied, held_back) = self.unapplied().await?;
@@ -236,8 +254,10 @@ impl TwoWay<'_, '_> {
             })
         };
         let mut outgoing = decide(tree.clone());
-        if outgoing.has_absent() && !run.options.dry_run {
-            // Absence counts when it is seen twice: a mount that is going, an editor that saves by rename.
+        let shrunk = outgoing.shrunk();
+        if (outgoing.has_absent() || !shrunk.is_empty()) && !run.options.dry_run {
+            // Absence counts when it is seen twice: a mount that is going, an editor that saves by rename. So does what lost
+            // its text: a program may be about to write it anew.
             let look = tokio::time::sleep_until(looked + self.options.second_look);
             if run.stop.run_until_cancelled(look).await.is_none() {
                 return Ok(None);
@@ -245,15 +265,12 @@ impl TwoWay<'_, '_> {
             let Some(again) = self.scan(&records).await? else { return Ok(None) };
             let absent = again.absent_as_in(&tree);
             outgoing = decide(LocalTree { absent, ..again });
+            outgoing.leave_what_shrank_but(&shrunk);
         }
         self.bring_up_to_date(&mut outgoing).await?;
-        if outgoing.has_absent() && !self.is_the_same_place().await? {
-            return Err(StoreError::Unavailable {
-                location: run.store.location(),
-                reason: "it is not the place any more that it was when this run began; nothing was deleted"
-                    .to_owned(),
-            }
-            .into());
+        if outgoing.has_absent() {
+            let known = run.state.load().await?.destination;
+            run.must_be_the_same_place(known.as_ref()).await?;
         }
         self.hold_back(&mut outgoing, report).await?;
         if matches!(self.options.direction, SyncDirection::Push { .. }) {
@@ -307,17 +324,6 @@ impl TwoWay<'_, '_> {
         }
         let (state, intents) = (self.run.state.load().await?, self.run.state.intents().await?);
         Ok(self.run.state.commit(Commit { records, intents, state, ..Commit::default() }).await?)
-    }
-
-    /// Whether the destination is the one still that the run began with.
-    async fn is_the_same_place(&self) -> Result<bool, PullError> {
-        let known = self.run.state.load().await?.destination;
-        let Some(known) = known else { return Ok(true) };
-        Ok(match self.run.store.identify(None).await? {
-            crate::identity::MarkerFound::Marker { marker, .. } => marker.id == known.id,
-            crate::identity::MarkerFound::Impossible => true,
-            _ => false,
-        })
     }
 
     /// Holds the deletions back if there are too many for the vault.

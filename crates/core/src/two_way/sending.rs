@@ -175,6 +175,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
             if portion.is_empty() {
                 continue;
             }
+            if portion.iter().any(Change::deletes) {
+                self.run.must_be_the_same_place(self.known.destination.as_ref()).await?;
+            }
             let intents = portion.iter().map(Change::intent).collect();
             self.commit(Vec::new(), Vec::new(), intents).await?;
             let outcomes = match in_turn || portion.len() <= FEW {
@@ -489,6 +492,15 @@ impl<'s, 'r> Outbox<'s, 'r> {
 }
 
 impl Change {
+    /// Whether something is gone from the vault after it.
+    fn deletes(&self) -> bool {
+        match self {
+            Change::Folder(_) => false,
+            Change::File(file) => file.from.is_some(),
+            Change::Deletion(_) => true,
+        }
+    }
+
     fn path(&self) -> &VaultPath {
         match self {
             Change::Folder(path) => path,
@@ -523,7 +535,7 @@ impl Change {
     }
 
     /// What is sent for each path that it changes, after so much was applied here.
-    fn sent(&self, above: Uid) -> Vec<(VaultPath, SentChange)> {
+    pub(super) fn sent(&self, above: Uid) -> Vec<(VaultPath, SentChange)> {
         match self {
             Change::Folder(path) => {
                 vec![(path.clone(), SentChange { kind: SentKind::Folder, above, base_content: None })]

@@ -5,6 +5,7 @@
 mod bench;
 mod brake;
 mod emptied;
+mod field;
 mod following;
 mod full_pulls;
 mod histories;
@@ -23,5 +24,6 @@ mod steps;
 mod stopping;
 mod two_way;
 mod two_way_histories;
+mod two_way_kills;
 mod verifications;
 mod watched;
