@@ -160,6 +160,7 @@ impl Run<'_> {
         self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;
         if self.direction == Direction::Both && !self.options.dry_run {
+            self.give_way(&mut survey, report).await?;
             self.carry_edits(&mut survey).await?;
             self.merge_contested(&mut survey, report).await?;
         }

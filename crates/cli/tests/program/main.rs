@@ -35,6 +35,7 @@ mod sign_in;
 mod surroundings;
 mod terminal;
 mod truth;
+mod two_way_cases;
 mod vaults;
 mod waits;
 mod world;

@@ -70,6 +70,8 @@ struct World {
     replicas: [Replica; 2],
     /// Whether the server leaves the old path of a rename to the client.
     keeps_related: bool,
+    /// Whether both replicas go by one name.
+    are_alike: bool,
     words: usize,
     copies: usize,
     written: BTreeSet<String>,
@@ -98,11 +100,12 @@ fn merged(path: &VaultPath, base: Option<&str>, local: &str, remote: &str) -> Op
 
 impl World {
     /// Both are in step with a vault that has a text at each path.
-    fn new(keeps_related: bool) -> Self {
+    fn new(keeps_related: bool, are_alike: bool) -> Self {
         let mut world = World {
             vault: Vec::new(),
             replicas: [Replica::default(), Replica::default()],
             keeps_related,
+            are_alike,
             words: 0,
             copies: 0,
             written: BTreeSet::new(),
@@ -337,6 +340,11 @@ impl World {
         true
     }
 
+    fn name(&self, device: usize) -> String {
+        let name = if self.are_alike { device.max(1) } else { device };
+        name.to_string()
+    }
+
     /// The history of a path, as a device sees it.
     fn seen(&self, path: &VaultPath) -> Vec<Seen> {
         let entries = self.vault.iter().filter(|entry| entry.path == *path);
@@ -351,7 +359,7 @@ impl World {
                 };
                 let entry_of =
                     RemoteEntry { path: path.clone(), uid: Uid(entry.uid), kind, mtime: 0, ctime: 0 };
-                Seen { entry: entry_of, device: entry.device.to_string() }
+                Seen { entry: entry_of, device: self.name(entry.device) }
             })
             .collect()
     }
@@ -359,11 +367,14 @@ impl World {
     /// Records what was sent. Tells whether others wrote meanwhile, or something was put here.
     fn settle(&mut self, on: usize, changes: &[Change]) -> bool {
         let version = self.replicas[on].version;
-        let mut again = self.vault.iter().any(|entry| entry.uid > version && entry.device != on);
+        let mut heard: BTreeSet<VaultPath> = self.listing(version).into_keys().collect();
+        let (mut has_foreign, mut has_restored) = (false, false);
         for change in changes {
             for (path, sent_change) in change.sent(Uid(version)) {
-                let settlement = settle(sent_change, &on.to_string(), &self.seen(&path));
+                let settlement = settle(sent_change, &self.name(on), &self.seen(&path));
                 let uid = settlement.ours.expect("the vault has it");
+                has_foreign |= settlement.has_later;
+                heard.remove(&path);
                 let replica = &mut self.replicas[on];
                 let ours = match change {
                     Change::File(file) if file.local.path == path => Some(file),
@@ -377,16 +388,17 @@ impl World {
                     None => drop(replica.records.remove(&path)),
                 }
                 if let Some(lost) = settlement.overwritten {
-                    again = true;
+                    has_restored = true;
                     let base = ours.and_then(|file| file.base.as_ref()).map(|base| base.uid.0);
                     self.bring_back(on, &path, base, lost.uid.0, ours.is_some());
                 }
             }
         }
-        if !again {
+        has_foreign |= !heard.is_empty();
+        if !has_foreign {
             self.replicas[on].version = self.vault.len() as u64;
         }
-        again
+        has_foreign || has_restored
     }
 
     fn bring_back(&mut self, on: usize, path: &VaultPath, base: Option<u64>, lost: u64, is_file: bool) {
@@ -414,7 +426,7 @@ impl World {
             (self.replicas[on].version, std::mem::take(&mut self.replicas[on].announced));
         for change in &announced {
             for (path, sent_change) in change.sent(Uid(version)) {
-                let settlement = settle(sent_change, &on.to_string(), &self.seen(&path));
+                let settlement = settle(sent_change, &self.name(on), &self.seen(&path));
                 if let Some(lost) = settlement.overwritten {
                     let text = self.vault[lost.uid.0 as usize - 1].text.clone().unwrap();
                     self.keep_copy(on, &path, &text);
@@ -479,14 +491,15 @@ fn all_interleavings_of_two_replicas_and_two_paths_end_equal_and_lose_nothing() 
         .copied()
         .filter(|op| matches!(op, Op::Edit(0, _) | Op::Delete(0, _) | Op::Rename(0, _)))
         .collect();
-    let jobs: Vec<(bool, Op)> =
-        [false, true].into_iter().flat_map(|keeps| first.iter().map(move |op| (keeps, *op))).collect();
+    let servers = [(false, false), (true, false), (false, true)];
+    let jobs = servers.into_iter().flat_map(|server| first.iter().map(move |op| (server, *op)));
+    let jobs: Vec<((bool, bool), Op)> = jobs.collect();
     let (jobs, tried) = (Mutex::new(jobs), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
-                while let Some((keeps, op)) = { jobs.lock().unwrap().pop() } {
-                    let mut world = World::new(keeps);
+                while let Some(((keeps_related, are_alike), op)) = { jobs.lock().unwrap().pop() } {
+                    let mut world = World::new(keeps_related, are_alike);
                     if world.happen(op, None) {
                         tried.fetch_add(1, Ordering::Relaxed);
                         world.clone().check(&[op]);

@@ -7,6 +7,7 @@
 mod carrying;
 mod contents;
 mod generation;
+mod giving_way;
 #[cfg(test)]
 mod interleavings_tests;
 mod learning;
@@ -147,9 +148,7 @@ impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
         run.settle_intents(report).await?;
-        if self.is_first {
-            self.forget_missing().await?;
-        }
+        self.forget_missing().await?;
         self.note_direction().await?;
         if self.is_full {
             self.list_all_again().await?;

@@ -157,7 +157,7 @@ impl Run<'_> {
     }
 
     /// Keeps a content under a name beside its own.
-    async fn keep_copy(
+    pub(super) async fn keep_copy(
         &self,
         path: &VaultPath,
         lost: &RemoteEntry,

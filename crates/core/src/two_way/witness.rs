@@ -49,22 +49,28 @@ impl TwoWay<'_, '_> {
         Ok(records)
     }
 
-    /// Before the first run of a direction: what is not here is nobody's deletion. It is forgotten, so that the vault brings it
-    /// again.
+    /// Before the first run of a direction, and under another filter than before: what is not here, and what nobody saw here
+    /// since it was left out, is nobody's deletion. It is forgotten, so that the vault brings it again.
     pub(super) async fn forget_missing(&self) -> Result<(), PullError> {
         let run = self.run;
         let known = run.state.load().await?;
-        if run.options.dry_run || !known.listed {
+        let is_refiltered = known.filter.as_deref() != Some(run.options.filter.fingerprint().as_str());
+        if run.options.dry_run || !known.listed || !(self.is_first || is_refiltered) {
             return Ok(());
         }
         let records = Arc::new(run.state.all_records().await?);
         let Some(tree) = self.scan(&records).await? else { return Ok(()) };
-        if tree.absent.is_empty() {
+        let is_forgotten = |record: &&Record| {
+            (self.is_first || !record.witnessed) && tree.absent.binary_search(&record.path).is_ok()
+        };
+        let forgotten: Vec<VaultPath> =
+            records.iter().filter(is_forgotten).map(|record| record.path.clone()).collect();
+        if forgotten.is_empty() {
             return Ok(());
         }
         let intents = run.state.intents().await?;
         let state = VaultState { version: 0, full_up_to: None, ..known };
-        Ok(run.state.commit(Commit { forgotten: tree.absent, state, intents, ..Commit::default() }).await?)
+        Ok(run.state.commit(Commit { forgotten, state, intents, ..Commit::default() }).await?)
     }
 }
 

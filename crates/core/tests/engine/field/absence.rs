@@ -240,6 +240,7 @@ async fn filter_and_absence_what_went_while_it_was_left_out_is_no_deletion() {
         nothing_deleted(&bench.sync().await);
     }
     assert_eq!(paths_in_vault(&bench), ["Archive/b.md", "Archive/c.png", "a.md"]);
+    bench.assert_in_step().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -189,3 +189,24 @@ async fn trees_that_are_not_notes_while_git_rewrites_them_lose_nothing() {
     assert!((0..300).all(|number| texts[&format!("{number}.md")] == format!("note {number}").as_bytes()));
     assert_eq!(bench.files().len(), 300);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept() {
+    let bench = in_step(&[("kept.md", "k")]).await;
+    bench.edit("x", "a file");
+    let other = bench.vault.as_device("B");
+    bench
+        .sync_while(move || {
+            other.write("x/c.md", "in a folder", T).unwrap();
+        })
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(bench.sync().await.outcome, Outcome::Complete);
+    }
+    bench.assert_in_step().await;
+    let texts = bench.vault.contents().unwrap();
+    assert_eq!(texts.get("x/c.md").map(Vec::as_slice), Some(&b"in a folder"[..]), "{texts:?}");
+    assert!(texts.values().any(|text| text == b"a file"), "{texts:?}");
+    assert!(bench.sync().await.is_unchanged());
+}

@@ -41,8 +41,9 @@ fn with_word(before: &str, word: &str, in_front: bool) -> String {
 impl World {
     pub(super) async fn new() -> Self {
         let bench = Bench::new().await;
-        let replicas =
-            (0..REPLICAS).map(|number| Replica::new(&bench, &format!("device {number}"))).collect();
+        // Two folders of one computer, and another computer.
+        let name = |number: usize| format!("computer {}", number / 2);
+        let replicas = (0..REPLICAS).map(|number| Replica::new(&bench, &name(number))).collect();
         let other = bench.vault.as_device("other");
         World {
             bench,
