@@ -223,7 +223,11 @@ impl TwoWay<'_, '_> {
     async fn outgoing(&self, reads_all: bool, report: &mut Report) -> Result<Option<Outgoing>, PullError> {
         let run = self.run;
         run.progress.phase(Phase::Scanning);
-        let mut records = run.state.all_records().await?;
+        let mut records = match run.options.dry_run && report.doubt.is_some() {
+            // They are not believed, though a dry run does not forget them.
+            true => Vec::new(),
+            false => run.state.all_records().await?,
+        };
         if reads_all {
             records.iter_mut().for_each(|record| record.facts = None);
         }
@@ -267,7 +271,7 @@ impl TwoWay<'_, '_> {
             outgoing.leave_what_shrank_but(&shrunk);
         }
         self.bring_up_to_date(&mut outgoing).await?;
-        if outgoing.has_absent() {
+        if outgoing.has_absent() && !run.options.dry_run {
             let known = run.state.load().await?.destination;
             run.must_be_the_same_place(known.as_ref()).await?;
         }

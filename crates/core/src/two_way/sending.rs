@@ -20,7 +20,7 @@ use crate::cursor::newest_entry;
 use crate::destination::{Destination, StoreError};
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
-use crate::model::{CursorEntry, Intent, KnownContent, Record, RecordKind};
+use crate::model::{CursorEntry, DeferredKey, Intent, KnownContent, Record, RecordKind};
 use crate::progress::Phase;
 use crate::report::{Failure, Report};
 use crate::run::Run;
@@ -470,7 +470,11 @@ impl<'s, 'r> Outbox<'s, 'r> {
         intents: Vec<Intent>,
     ) -> Result<(), PullError> {
         let state = self.known.clone();
-        Ok(self.run.state.commit(Commit { records, forgotten, intents, state, ..Commit::default() }).await?)
+        // What was sent takes the place of an earlier change of the vault that waits, a deletion that is held back above all.
+        let settled = records.iter().map(|record| &record.path).chain(&forgotten);
+        let resolved = settled.map(DeferredKey::plain).collect();
+        let commit = Commit { records, forgotten, resolved, intents, state, ..Commit::default() };
+        Ok(self.run.state.commit(commit).await?)
     }
 
     /// Ends the session. Where everything that was heard is from here, and settled, the destination is complete up to there.

@@ -256,3 +256,22 @@ async fn settings_that_fight_are_not_pushed_unless_asked_for_and_workspaces_neve
         bench.vault.expected().unwrap().files.into_iter().map(|file| file.path).collect();
     assert_eq!(paths, [data, "note.md"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_edited_an_edit_takes_the_place_of_a_deletion_that_is_held_back() {
+    let bench = in_step(&[("note.md", "n"), ("kept.md", "k")]).await;
+    let careful = |options: &mut obsync_core::SyncOptions| {
+        options.pull.max_delete = obsync_core::MaxDelete::Files(0);
+    };
+    bench.vault.delete("note.md").unwrap();
+    assert_eq!(bench.sync_with(careful).await.unwrap().held_back(), 1);
+    bench.edit("note.md", "edited");
+    bench.sync_with(careful).await.unwrap();
+    assert!(has(&bench, "note.md", "edited"));
+    // What is let go now is nothing: the vault has the note again.
+    for _ in 0..2 {
+        bench.sync().await;
+        assert_eq!(bench.read("note.md"), "edited");
+    }
+    bench.assert_in_step().await;
+}

@@ -210,3 +210,27 @@ async fn swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept() {
     assert!(texts.values().any(|text| text == b"a file"), "{texts:?}");
     assert!(bench.sync().await.is_unchanged());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_renames_by_case_or_normalisation_only_and_names_that_no_vault_may_get() {
+    let bench =
+        in_step(&[("note.md", "by case"), ("Caf\u{e9}.md", "by normalisation"), ("kept.md", "k")]).await;
+    let at = |name: &str| bench.dest().join(name);
+    fs::rename(at("note.md"), at("Note.md")).unwrap();
+    fs::rename(at("Caf\u{e9}.md"), at("Cafe\u{301}.md")).unwrap();
+    for name in ["back\\slash.md", "tab\there.md"] {
+        fs::write(at(name), "stays here").unwrap();
+    }
+    let report = bench.sync().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    for name in ["slash.md", "here.md"] {
+        let is_said = |warning: &String| warning.contains(name) && warning.contains("stays here only");
+        assert!(report.warnings.iter().any(is_said), "{name}: {report:#?}");
+        assert!(!paths_in_vault(&bench).iter().any(|path| path.contains(name)));
+    }
+    bench.sync().await;
+    let texts = bench.vault.contents().unwrap();
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    assert_eq!(texts.get("Note.md").map(Vec::as_slice), Some(&b"by case"[..]), "{texts:?}");
+    assert_eq!(texts.values().filter(|text| *text == b"by normalisation").count(), 1, "{texts:?}");
+}

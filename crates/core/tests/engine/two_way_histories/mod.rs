@@ -25,12 +25,13 @@ use counted::Counted;
 use world::World;
 
 const PATHS: [&str; 6] = ["a.md", "b.md", "x/c.md", "x/y/d.md", "picture.png", "x"];
+const FOLDERS: [&str; 2] = ["x", "x/y"];
 
 /// The replicas, and the vault itself as a device of its own behind them.
 const REPLICAS: usize = 3;
 const DEVICES: usize = 4;
 
-const FAULTS: [&str; 12] = [
+const FAULTS: [&str; 13] = [
     "rival-push",
     "lose-echo",
     "lose-answer",
@@ -43,6 +44,7 @@ const FAULTS: [&str; 12] = [
     "drop-in-content",
     "refuse-push",
     "vault-full",
+    "init-error",
 ];
 
 /// How many histories are tried where nobody says otherwise.
@@ -72,10 +74,16 @@ enum Event {
     Pull {
         on: usize,
     },
-    /// A run of a replica that dies after so many tenths of a millisecond.
+    /// A run of a replica that dies after so many pieces of news. Perhaps a pull comes next.
     Killed {
         on: usize,
         after: u64,
+        then_pulls: bool,
+    },
+    /// Somebody removes a folder with everything in it.
+    RemoveFolder {
+        on: usize,
+        at: usize,
     },
     /// From now on runs of a replica leave a folder out, or do not.
     Choose {
@@ -109,7 +117,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         20 => (device.clone(), path.clone(), any::<bool>(), clock)
             .prop_map(|(on, at, in_front, clock)| Event::Edit(Edit { on, at, in_front, clock })),
-        5 => (device.clone(), path.clone()).prop_map(|(on, at)| Event::Delete { on, at }),
+        7 => (device.clone(), path.clone()).prop_map(|(on, at)| Event::Delete { on, at }),
         5 => (device, path.clone(), path.clone()).prop_map(|(on, from, to)| Event::Rename { on, from, to }),
         18 => (
             replica.clone(),
@@ -118,10 +126,12 @@ fn event() -> impl Strategy<Value = Event> {
         )
             .prop_map(|(on, fault, meanwhile)| Event::Sync { on, fault, meanwhile }),
         1 => replica.clone().prop_map(|on| Event::Pull { on }),
-        7 => (replica.clone(), 1..400_u64).prop_map(|(on, after)| Event::Killed { on, after }),
+        8 => (replica.clone(), 1..30_u64, prop::bool::weighted(0.3))
+            .prop_map(|(on, after, then_pulls)| Event::Killed { on, after, then_pulls }),
+        4 => (0..DEVICES, 0..FOLDERS.len()).prop_map(|(on, at)| Event::RemoveFolder { on, at }),
         2 => (replica.clone(), any::<bool>()).prop_map(|(on, narrow)| Event::Choose { on, narrow }),
-        1 => replica.clone().prop_map(|on| Event::Careful { on }),
-        1 => replica.prop_map(|on| Event::Confirm { on }),
+        2 => replica.clone().prop_map(|on| Event::Careful { on }),
+        3 => replica.prop_map(|on| Event::Confirm { on }),
     ]
 }
 

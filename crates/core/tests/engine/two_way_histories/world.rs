@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use obsync_core::{NoProgress, Outcome, Phase, Progress};
 use obsync_protocol::Uid;
 use obsync_testkit::{Expected, VaultHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
 
 use super::counted::Counted;
 use super::replica::Replica;
-use super::{Edit, Event, FAULTS, PATHS, REPLICAS};
+use super::{Edit, Event, FAULTS, FOLDERS, PATHS, REPLICAS};
 
 /// What users did, and what there is.
 pub(super) struct World {
@@ -130,7 +131,13 @@ impl World {
             }
             Event::Sync { on, fault, meanwhile } => self.sync(*on, *fault, *meanwhile).await,
             Event::Pull { on } => self.pull(*on).await,
-            Event::Killed { on, after } => self.killed(*on, Duration::from_micros(after * 100)).await,
+            Event::Killed { on, after, then_pulls } => {
+                self.killed(*on, *after).await;
+                if *then_pulls {
+                    self.pull(*on).await;
+                }
+            }
+            Event::RemoveFolder { on, at } => self.remove_folder(*on, FOLDERS[*at]),
             Event::Choose { on, narrow } => self.replicas[*on].is_narrow = *narrow,
             Event::Careful { on } => self.replicas[*on].is_careful = true,
             Event::Confirm { on } => {
@@ -199,9 +206,27 @@ impl World {
         }
     }
 
-    async fn killed(&mut self, on: usize, after: Duration) {
+    fn remove_folder(&mut self, on: usize, folder: &str) {
+        let below = format!("{folder}/");
+        let texts = self.files(on).into_iter().filter(|(path, _)| path.starts_with(&below));
+        let seen: Vec<String> = texts.map(|(_, text)| text).collect();
+        let is_removed = match self.replicas.get(on) {
+            Some(replica) => fs::remove_dir_all(replica.dest().join(folder)).is_ok(),
+            None => self.other.delete_folder(folder).is_ok(),
+        };
+        if is_removed {
+            self.removed.extend(seen.iter().flat_map(|text| words(text)));
+        }
+    }
+
+    async fn killed(&mut self, on: usize, after: u64) {
         let replica = &self.replicas[on];
-        let is_killed = tokio::time::timeout(after, replica.sync(Arc::new(NoProgress))).await.is_err();
+        let death = Arc::new(Death { left: AtomicU64::new(after), dies: CancellationToken::new() });
+        let is_killed = tokio::select! {
+            biased;
+            () = death.dies.cancelled() => true,
+            _ = replica.sync(death.clone()) => false,
+        };
         replica.until_dead().await;
         if is_killed {
             let intents = replica.intents().await;
@@ -244,6 +269,38 @@ impl World {
             .filter(|word| !here.contains(*word) && !self.removed.contains(*word))
             .collect();
         assert!(lost.is_empty(), "lost: {lost:?}");
+    }
+}
+
+/// A run dies after so many pieces of news.
+struct Death {
+    left: AtomicU64,
+    dies: CancellationToken,
+}
+
+impl Death {
+    fn come_closer(&self) {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.dies.cancel();
+        }
+    }
+}
+
+impl Progress for Death {
+    fn phase(&self, _phase: Phase) {
+        self.come_closer();
+    }
+
+    fn planned(&self, _files: u64, _bytes: u64) {
+        self.come_closer();
+    }
+
+    fn placed(&self, _bytes: u64) {
+        self.come_closer();
+    }
+
+    fn notice(&self, _text: &str) {
+        self.come_closer();
     }
 }
 
