@@ -159,6 +159,7 @@ pub async fn follow(
     let lines = Lines::kept(matches!(options.way, FollowWay::Sync(_)));
     // Whether all that was changed here since is what the watch tells of.
     let mut is_settled = false;
+    let mut said_blind = false;
     loop {
         observer.following(&Following::Running);
         let restless = watch.as_ref().map(|watch| watch.restless()).unwrap_or_default();
@@ -177,6 +178,10 @@ pub async fn follow(
         };
         if stop.is_cancelled() {
             return outcome;
+        }
+        if let Some(reason) = watch.as_ref().and_then(|watch| watch.blind()).filter(|_| !said_blind) {
+            said_blind = true;
+            progress.notice(&blind(&reason, options.scan_every_unwatched));
         }
         let woken = match outcome {
             Ok(()) => wait(&lines, options, watch.as_deref_mut(), observer, &stop).await,
@@ -308,16 +313,45 @@ async fn wait(
     woken
 }
 
+/// Says that changes of the destination may be missed.
+fn blind(reason: &str, scan_every: Duration) -> String {
+    format!(
+        "not every change of the folder is seen at once ({reason}); it is scanned every {} s",
+        scan_every.as_secs_f32()
+    )
+}
+
 /// Returns once the wall clock has jumped.
 async fn clock_jumps() {
     let (mut wall, mut steady) = (SystemTime::now(), Instant::now());
     loop {
         tokio::time::sleep(TICK).await;
         let (now, passed) = (SystemTime::now(), steady.elapsed());
-        let by_wall = now.duration_since(wall).unwrap_or_default();
-        if by_wall.abs_diff(passed) > JUMP || passed > TICK + JUMP {
+        if has_jumped(now.duration_since(wall).unwrap_or_default(), passed) {
             return;
         }
         (wall, steady) = (now, Instant::now());
+    }
+}
+
+/// Whether the computer slept, the process was stopped, or somebody set the clock during a [`TICK`]: the time that passed by
+/// the wall clock, and by the steady one.
+fn has_jumped(by_wall: Duration, passed: Duration) -> bool {
+    by_wall.abs_diff(passed) > JUMP || passed > TICK + JUMP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleep_a_stop_and_a_set_clock_are_jumps_and_a_busy_machine_is_none() {
+        let seconds = Duration::from_secs;
+        assert!(has_jumped(seconds(600), TICK), "slept, with a steady clock that stood still");
+        assert!(has_jumped(seconds(600), seconds(600)), "stopped");
+        assert!(has_jumped(Duration::ZERO, TICK + JUMP), "the clock was set back");
+        assert!(has_jumped(seconds(45), TICK), "the clock was set forward");
+        assert!(!has_jumped(TICK, TICK) && !has_jumped(seconds(35), seconds(38)));
+        assert!(!has_jumped(Duration::ZERO, TICK), "a second was set back");
     }
 }

@@ -3,16 +3,20 @@
 //! Nothing is believed of a destination that is in doubt: what is recorded of it is forgotten, and the run goes on as a first
 //! one into a place that holds something.
 
-use obsync_protocol::Verdict;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use obsync_protocol::{ContentHash, Verdict};
 
 use crate::destination::StoreError;
 use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::ledger::Ledger;
-use crate::model::{DeferredKind, LocalFacts, Record};
+use crate::model::{DeferredKind, Direction, LocalFacts, Record};
 use crate::problem::ProblemCode;
 use crate::report::Report;
 use crate::run::Run;
+use crate::scan::ScanInput;
 use crate::schedule::Schedule;
 use crate::state::{Commit, VaultState};
 
@@ -88,7 +92,23 @@ impl Run<'_> {
         let paths = sample.iter().map(|record| record.path.clone()).collect();
         let Some(found) = self.store.facts(paths).await? else { return Ok(None) };
         let are_others = sample.iter().zip(&found).all(|(record, found)| is_other(record, found.as_ref()));
-        Ok((are_others && !sample.is_empty()).then_some(Doubt::OtherFiles))
+        let is_doubtful = are_others && !sample.is_empty() && !self.were_moved(&sample).await?;
+        Ok(is_doubtful.then_some(Doubt::OtherFiles))
+    }
+
+    /// Whether files are gone because a user gave them, or the folders above them, other names. Only where what a user does here
+    /// goes to the vault it makes a difference.
+    async fn were_moved(&self, sample: &[Record]) -> Result<bool, PullError> {
+        if self.direction == Direction::Pull {
+            return Ok(false);
+        }
+        let records = Arc::new(self.state.all_records().await?);
+        let filter = self.options.filter.clone();
+        let Some(tree) = self.store.scan(ScanInput { records, filter }).await? else { return Ok(false) };
+        let found: HashSet<ContentHash> =
+            tree.files.iter().filter(|file| file.content.size > 0).map(|file| file.content.hash).collect();
+        let is_moved = |record: &&Record| record.file().is_some_and(|file| found.contains(&file.hash));
+        Ok(sample.iter().filter(is_moved).count() * 2 >= sample.len())
     }
 
     /// Forgets what is recorded, and which changes wait: all of it is listed and looked at again.

@@ -326,7 +326,7 @@ pub enum Intent {
         path: VaultPath,
         /// The staged file's name.
         staged: String,
-        /// What is expected to come out; `None`: nothing.
+        /// What is put there: found outside, it is not what a user had there.
         expected: Option<KnownContent>,
     },
     /// A file is removed here.

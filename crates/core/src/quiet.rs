@@ -148,7 +148,7 @@ impl Quiet {
 }
 
 /// Whether a file became empty or lost half of its bytes or more. One that cannot be looked at may have.
-fn shrank(size: Option<u64>, known: Option<u64>) -> bool {
+pub(crate) fn shrank(size: Option<u64>, known: Option<u64>) -> bool {
     match (size, known) {
         (None, _) => true,
         (Some(0), Some(known)) => known > 0,

@@ -19,8 +19,14 @@ impl Run<'_> {
         let intents = self.state.intents().await?;
         let announced = intents.iter().filter_map(Intent::placed);
         let announced = announced.map(|record| (record.path.clone(), record.file().map(KnownContent::from)));
+        let exchanged = intents.iter().filter_map(|intent| match intent {
+            Intent::Exchange { path, expected, .. } => Some((path.clone(), *expected)),
+            _ => None,
+        });
         // What is announced comes last: of two entries of one path it counts.
-        for (path, kept_as) in self.store.return_taken(records.chain(announced).collect()).await? {
+        for (path, kept_as) in
+            self.store.return_taken(records.chain(announced).chain(exchanged).collect()).await?
+        {
             let path = path.unwrap_or_else(|| kept_as.clone());
             self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
             report.conflicts.push(Conflict { path, kept_as });

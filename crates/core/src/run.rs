@@ -110,17 +110,24 @@ pub(crate) async fn pull_over(
     stop: CancellationToken,
 ) -> Result<Report, PullError> {
     let begun = Instant::now();
-    let version = state.load().await?.version;
-    let mut report = Report::new(&source.vault, store.location(), version);
+    let known = state.load().await?;
+    let mut report = Report::new(&source.vault, store.location(), known.version);
     report.changes = options.list_changes.then(Vec::new);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let mirroring = PullOptions { mode: Mode::Full, ..options.clone() };
     let options = if options.mirrors { &mirroring } else { options };
     let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop, lines };
-    let outcome = match options.mirrors {
-        true => run.mirror(&mut report).await,
-        false => run.pull(&mut report).await,
+    let outcome = async {
+        run.warn_of_direction(&known, &mut report);
+        if known.direction != Direction::Pull {
+            run.settle_intents(&mut report).await?;
+        }
+        match options.mirrors {
+            true => run.mirror(&mut report).await,
+            false => run.pull(&mut report).await,
+        }
     };
+    let outcome = outcome.await;
     run.conclude(outcome, report, begun).await
 }
 
@@ -183,6 +190,8 @@ impl Run<'_> {
         self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;
         if self.direction == Direction::Both && !self.options.dry_run {
+            self.give_way(&mut survey, report).await?;
+            self.carry_edits(&mut survey).await?;
             self.merge_contested(&mut survey, report).await?;
         }
         let mut plan = self.plan(&mut survey).await?;

@@ -298,7 +298,13 @@ impl Destination for FolderStore {
     }
 
     async fn identify(&self, _known: Option<&str>) -> Result<MarkerFound, StoreError> {
-        self.run(|context| context.root()?.map_or(Ok(MarkerFound::Absent), |root| marker::read(&root))).await
+        self.run(|context| {
+            let Some(root) = context.root()? else { return Ok(MarkerFound::Absent) };
+            // The marker of a folder that is not in its place any more says nothing of what is there now.
+            scan::check_place(context, &root)?;
+            marker::read(&root)
+        })
+        .await
     }
 
     async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {

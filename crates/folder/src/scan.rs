@@ -56,7 +56,7 @@ pub(super) fn scan(
 }
 
 /// Makes sure that the open folder is the one that the destination's name leads to: it may have been unmounted or replaced.
-fn check_place(context: &Context, root: &Root) -> Result<(), StoreError> {
+pub(super) fn check_place(context: &Context, root: &Root) -> Result<(), StoreError> {
     let failed = |error| root.errors.root_error(Action::Read, error);
     let open = rustix::fs::fstat(&root.handle).map_err(failed)?;
     let there = rustix::fs::statat(CWD, &context.dest, AtFlags::empty());

@@ -6,8 +6,9 @@ use tokio::io::AsyncReadExt;
 
 use crate::destination::{Expect, Publication, PublicationContent, Published, StoreError};
 use crate::error::PullError;
-use crate::model::{FileMeta, KnownContent};
+use crate::model::{FileMeta, Intent, KnownContent};
 use crate::run::Run;
+use crate::state::Commit;
 
 impl Run<'_> {
     /// The content of a file here that is small enough to be merged. `None`: it is not, or cannot be read.
@@ -47,8 +48,19 @@ impl Run<'_> {
         if content.hash != ContentHash::EMPTY {
             writer.write(text).await?;
         }
-        let content = PublicationContent::Staged(writer.finish().await?);
-        let published = self.store.publish(vec![Publication { content, expect }]).await.into_iter().next();
+        let staged = writer.finish().await?;
+        let replaces = expect != Expect::Absent;
+        if replaces {
+            // Should this process die while the two change places, the next run knows which one is its own.
+            let staged = staged.handle.clone();
+            self.announce(Some(Intent::Exchange { path: path.clone(), staged, expected: Some(content) }))
+                .await?;
+        }
+        let publication = Publication { content: PublicationContent::Staged(staged), expect };
+        let published = self.store.publish(vec![publication]).await.into_iter().next();
+        if replaces {
+            self.announce(None).await?;
+        }
         match published {
             Some(Ok(published)) => Ok(Some(published)),
             Some(Err(failure)) => match failure.error {
@@ -57,5 +69,13 @@ impl Run<'_> {
             },
             None => Ok(None),
         }
+    }
+
+    /// Announces an exchange beside what is announced already, or that the last one is done.
+    async fn announce(&self, exchange: Option<Intent>) -> Result<(), PullError> {
+        let (state, mut intents) = (self.state.load().await?, self.state.intents().await?);
+        intents.retain(|intent| !matches!(intent, Intent::Exchange { .. }));
+        intents.extend(exchange);
+        Ok(self.state.commit(Commit { state, intents, ..Commit::default() }).await?)
     }
 }

@@ -5,7 +5,12 @@
 //! Pushing alone is the same without the pull: what only the vault changed is left, and told.
 
 mod base_texts;
+mod carrying;
 mod contents;
+mod generation;
+mod giving_way;
+#[cfg(test)]
+mod interleavings_tests;
 mod learning;
 mod local;
 mod merging;
@@ -13,6 +18,7 @@ mod outgoing;
 mod recovery;
 mod sending;
 mod settlement;
+mod witness;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,6 +32,7 @@ use crate::destination::{Destination, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::line::Lines;
+use crate::identity::RandomId;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
 use crate::problem::ProblemCode;
 use crate::progress::{Phase, Progress};
@@ -145,7 +152,10 @@ pub(crate) async fn sync_over(
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
     let run = Run { source, store, state, options: &pull, direction, progress, stop, lines };
-    let mut outcome = TwoWay { run: &run, options, is_first, is_full }.rounds(&mut report).await;
+    run.warn_of_direction(&known, &mut report);
+    let generation = known.destination.as_ref().map(|destination| destination.generation);
+    let two_way = TwoWay { run: &run, options, is_first, is_full, generation };
+    let mut outcome = two_way.rounds(&mut report).await;
     let has_news = !options.pull.dry_run && !report.is_unchanged();
     if outcome.is_ok() && direction == Direction::Both && has_news {
         outcome = run.keep_texts().await;
@@ -158,12 +168,23 @@ struct TwoWay<'s, 'r> {
     options: &'s SyncOptions,
     is_first: bool,
     is_full: bool,
+    /// The destination's generation when the run began.
+    generation: Option<RandomId>,
+}
+
+/// Whether a file lost half of its bytes or more.
+fn has_shrunk(tree: &LocalTree, records: &[Record]) -> bool {
+    tree.files.iter().any(|found| {
+        let base = records.iter().find(|record| record.path == found.path).and_then(Record::file);
+        base.is_some_and(|base| shrank(Some(found.content.size), Some(base.size)))
+    })
 }
 
 impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
         run.settle_intents(report).await?;
+        self.forget_missing().await?;
         self.note_direction().await?;
         if self.is_full {
             self.list_all_again().await?;
@@ -179,6 +200,9 @@ impl TwoWay<'_, '_> {
                     }
                 }
             }
+            if !report.merged.is_empty() {
+                run.renew_generation(self.generation).await?;
+            }
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
             }
@@ -192,6 +216,7 @@ impl TwoWay<'_, '_> {
             if outgoing.is_empty() || run.stop.is_cancelled() {
                 return Ok(());
             }
+            run.renew_generation(self.generation).await?;
             let known = run.state.load().await?;
             let sent = match Outbox::open(run, known, report).await? {
                 Some(outbox) => outbox.send(outgoing, report).await?,
@@ -240,8 +265,13 @@ impl TwoWay<'_, '_> {
         };
         let (records, tree) = match few {
             Some(few) => few,
-            None => self.scan_all(self.is_full && round == 1).await?,
+            None => {
+                // Records that are not believed are none, though a dry run does not forget them.
+                let believes = !(run.options.dry_run && report.doubt.is_some());
+                self.scan_all(self.is_full && round == 1, believes).await?
+            }
         };
+        let records = self.note_witness(records, &tree).await?;
         let looked = tokio::time::Instant::now();
         self.tell_unknown(&tree, report);
         let (unapplied, held_back) = self.unapplied().await?;
@@ -259,8 +289,10 @@ impl TwoWay<'_, '_> {
             })
         };
         let mut outgoing = decide(tree.clone());
-        if outgoing.has_absent() && !run.options.dry_run {
-            // Absence counts when it is seen twice: a mount that is going, an editor that saves by rename.
+        let shrunk = outgoing.shrunk();
+        if (outgoing.has_absent() || !shrunk.is_empty()) && !run.options.dry_run {
+            // Absence counts when it is seen twice: a mount that is going, an editor that saves by rename. So does what lost
+            // its text: a program may be about to write it anew.
             let look = tokio::time::sleep_until(looked + self.options.second_look);
             if run.stop.run_until_cancelled(look).await.is_none() {
                 return Ok(None);
@@ -268,16 +300,12 @@ impl TwoWay<'_, '_> {
             let Some(again) = self.scan(&records).await? else { return Ok(None) };
             let absent = again.absent_as_in(&tree);
             outgoing = decide(LocalTree { absent, ..again });
+            outgoing.leave_what_shrank_but(&shrunk);
         }
         self.bring_up_to_date(&mut outgoing).await?;
-        if outgoing.has_absent() && !self.is_the_same_place().await? {
-            return Err(StoreError::Unavailable {
-                location: run.store.location(),
-                reason: "it is not the place any more that it was when this run began; nothing was deleted"
-                    .to_owned(),
-                code: ProblemCode::Destination,
-            }
-            .into());
+        if outgoing.has_absent() && !run.options.dry_run {
+            let known = run.state.load().await?.destination;
+            run.must_be_the_same_place(known.as_ref()).await?;
         }
         self.hold_back(&mut outgoing, report).await?;
         if matches!(self.options.direction, SyncDirection::Push { .. }) {
@@ -290,8 +318,15 @@ impl TwoWay<'_, '_> {
     }
 
     /// Looks at everything, with what is recorded.
-    async fn scan_all(&self, reads_all: bool) -> Result<(Arc<Vec<Record>>, LocalTree), PullError> {
-        let mut records = self.run.state.all_records().await?;
+    async fn scan_all(
+        &self,
+        reads_all: bool,
+        believes: bool,
+    ) -> Result<(Arc<Vec<Record>>, LocalTree), PullError> {
+        let mut records = match believes {
+            true => self.run.state.all_records().await?,
+            false => Vec::new(),
+        };
         if reads_all {
             records.iter_mut().for_each(|record| record.facts = None);
         }
@@ -308,7 +343,7 @@ impl TwoWay<'_, '_> {
     }
 
     /// Looks at the few paths that can have been changed, where that is known, and at what this run put here. `None`: that is
-    /// not enough to tell, because something is absent, or a name has twins.
+    /// not enough to tell, because something is absent or lost half of its bytes, which is looked at twice, or a name has twins.
     async fn scan_few(&self, report: &Report) -> Result<Option<(Arc<Vec<Record>>, LocalTree)>, PullError> {
         let Some(only) = self.options.only.as_ref().filter(|_| !self.is_first && !self.is_full) else {
             return Ok(None);
@@ -330,7 +365,7 @@ impl TwoWay<'_, '_> {
         let Some(tree) = self.run.stop.run_until_cancelled(scan).await.transpose()?.flatten() else {
             return Ok(None);
         };
-        Ok(tree.is_certain().then_some((records, tree)))
+        Ok((tree.is_certain() && !has_shrunk(&tree, &records)).then_some((records, tree)))
     }
 
     async fn scan(&self, records: &Arc<Vec<Record>>) -> Result<Option<LocalTree>, PullError> {
@@ -375,17 +410,6 @@ impl TwoWay<'_, '_> {
         }
         let (state, intents) = (self.run.state.load().await?, self.run.state.intents().await?);
         Ok(self.run.state.commit(Commit { records, intents, state, ..Commit::default() }).await?)
-    }
-
-    /// Whether the destination is the one still that the run began with.
-    async fn is_the_same_place(&self) -> Result<bool, PullError> {
-        let known = self.run.state.load().await?.destination;
-        let Some(known) = known else { return Ok(true) };
-        Ok(match self.run.store.identify(None).await? {
-            crate::identity::MarkerFound::Marker { marker, .. } => marker.id == known.id,
-            crate::identity::MarkerFound::Impossible => true,
-            _ => false,
-        })
     }
 
     /// Holds the deletions back if there are too many for the vault.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 
 use crate::model::{FileMeta, LocalFacts, Record, RecordKind};
-use crate::quiet::is_litter;
+use crate::quiet::{is_litter, shrank};
 use crate::scan::{LocalFile, LocalTree};
 
 /// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
@@ -125,6 +125,17 @@ impl Outgoing {
     /// Whether anything is.
     pub(crate) fn has_absent(&self) -> bool {
         self.absent().next().is_some()
+    }
+
+    /// The files that lost half of their bytes or more.
+    pub(crate) fn shrunk(&self) -> HashSet<VaultPath> {
+        let shrunk = self.files.iter().filter(|file| file.is_shrunk());
+        shrunk.map(|file| file.local.path.clone()).collect()
+    }
+
+    /// Leaves the files that did so to a later run, but for those that were found so before.
+    pub(crate) fn leave_what_shrank_but(&mut self, before: &HashSet<VaultPath>) {
+        self.files.retain(|file| !file.is_shrunk() || before.contains(&file.local.path));
     }
 
     /// The files whose deletion counts for the limit: without what is sent under another name, with files that became empty.
@@ -320,6 +331,10 @@ impl Outgoing {
 }
 
 impl SendFile {
+    fn is_shrunk(&self) -> bool {
+        self.base.as_ref().is_some_and(|base| shrank(Some(self.local.content.size), Some(base.size)))
+    }
+
     /// Whether it had a content before and has none any more.
     fn is_emptied(&self) -> bool {
         self.local.content.size == 0 && self.base.as_ref().is_some_and(|base| base.size > 0)

@@ -191,8 +191,15 @@ fn configuration_goes_only_when_it_is_wanted_and_hidden_files_never() {
 fn an_editors_litter_is_not_sent_as_long_as_it_is_new() {
     let mut case = Case::new(&[]).found(&[("note.md~", "x"), ("note.md", "x")], &[], &[]);
     assert_eq!(case.steps(), ["send note.md"]);
-    case.tree.files[0].mtime = -600_000;
-    assert_eq!(case.steps(), ["send note.md", "send note.md~"]);
+    case.tree.files[0].mtime = -58_999;
+    assert_eq!(case.steps(), ["send note.md"]);
+    // A minute old, or of a clock that is ahead.
+    for mtime in [-59_000, -600_000, 61_000] {
+        case.tree.files[0].mtime = mtime;
+        assert_eq!(case.steps(), ["send note.md", "send note.md~"]);
+    }
+    let recorded = Case::new(&[("a.tmp", Some("x"))]).found(&[("a.tmp", "y")], &[], &[]);
+    assert_eq!(recorded.steps(), ["send a.tmp"], "what the vault has is no litter");
 }
 
 #[test]
@@ -239,4 +246,39 @@ fn nothing_is_sent_where_a_change_of_the_vault_waits() {
     let mut case = Case::new(&[("b.md", Some("b"))]).found(&[("a.md", "old"), ("b.md", "edited")], &[], &[]);
     case.held_back = HashSet::from([path("a.md"), path("b.md")]);
     assert_eq!(case.steps(), ["send b.md"], "an edit survives a deletion that waits");
+}
+
+#[test]
+fn what_lost_half_of_its_bytes_is_left_unless_it_was_found_so_before() {
+    let records = ["a.md", "b.md", "c.md"].map(|at| (at, Some("12345678")));
+    let found = [("a.md", "1234"), ("b.md", "12345"), ("c.md", ""), ("new.md", "x")];
+    let mut outgoing = Case::new(&records).found(&found, &[], &[]).outgoing();
+    assert_eq!(outgoing.shrunk(), HashSet::from([path("a.md"), path("c.md")]));
+    outgoing.leave_what_shrank_but(&HashSet::from([path("c.md")]));
+    let left: Vec<&VaultPath> = outgoing.files.iter().map(|file| &file.local.path).collect();
+    assert_eq!(left, [&path("c.md"), &path("new.md"), &path("b.md")]);
+}
+
+#[test]
+fn a_folder_of_the_configuration_is_never_sent_nor_deleted() {
+    let mut case = Case::new(&[(".obsidian/plugins", None)]).found(
+        &[],
+        &[".obsidian", ".obsidian/themes"],
+        &[".obsidian/plugins"],
+    );
+    case.sends_configuration = true;
+    let nothing: [&str; 0] = [];
+    assert_eq!(case.steps(), nothing);
+}
+
+#[test]
+fn whatever_is_deleted_is_named_once_a_rename_among_it() {
+    let case = Case::new(&[("a.md", Some("A")), ("b.md", Some("B")), ("x", None), ("y", Some("text"))])
+        .found(&[("c.md", "A"), ("y/n.md", "n")], &["y"], &["a.md", "b.md", "x"]);
+    let outgoing = case.outgoing();
+    let mut absent: Vec<&str> = outgoing.absent().map(|absent| absent.path().as_str()).collect();
+    absent.sort_unstable();
+    assert_eq!(absent, ["a.md", "b.md", "x", "y"]);
+    assert!(outgoing.has_absent() && !outgoing.is_empty());
+    assert!(!Case::new(&[]).outgoing().has_absent());
 }

@@ -68,7 +68,7 @@ impl Run<'_> {
 
     /// Settles what a run that died had announced to send. What the vault has of it is recorded by the pull that follows, as
     /// everything that the vault has; here only what another device wrote in between is brought back.
-    pub(super) async fn settle_intents(&self, report: &mut Report) -> Result<(), PullError> {
+    pub(crate) async fn settle_intents(&self, report: &mut Report) -> Result<(), PullError> {
         let intents = self.state.intents().await?;
         let (pushes, others): (Vec<Intent>, Vec<Intent>) =
             intents.into_iter().partition(|intent| matches!(intent, Intent::Push { .. }));
@@ -157,7 +157,7 @@ impl Run<'_> {
     }
 
     /// Keeps a content under a name beside its own.
-    async fn keep_copy(
+    pub(super) async fn keep_copy(
         &self,
         path: &VaultPath,
         lost: &RemoteEntry,

@@ -22,7 +22,7 @@ use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::line::Line;
-use crate::model::{CursorEntry, Intent, KnownContent, Record, RecordKind};
+use crate::model::{CursorEntry, DeferredKey, Intent, KnownContent, Record, RecordKind};
 use crate::progress::Phase;
 use crate::report::{Failure, Report};
 use crate::run::Run;
@@ -190,6 +190,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
             let portion = self.still_so(self.without_content(portion, report)).await?;
             if portion.is_empty() {
                 continue;
+            }
+            if portion.iter().any(Change::deletes) {
+                self.run.must_be_the_same_place(self.known.destination.as_ref()).await?;
             }
             let intents = portion.iter().map(Change::intent).collect();
             self.commit(Vec::new(), Vec::new(), intents).await?;
@@ -494,8 +497,11 @@ impl<'s, 'r> Outbox<'s, 'r> {
         forgotten: Vec<VaultPath>,
         intents: Vec<Intent>,
     ) -> Result<(), PullError> {
+        // What was sent takes the place of an earlier change of the vault that waits, a deletion that is held back above all.
+        let settled = records.iter().map(|record| &record.path).chain(&forgotten);
+        let resolved = settled.map(DeferredKey::plain).collect();
         let (state, journal) = (self.known.clone(), std::mem::take(&mut self.journal));
-        let commit = Commit { records, forgotten, intents, journal, state, ..Commit::default() };
+        let commit = Commit { records, forgotten, resolved, intents, journal, state, ..Commit::default() };
         Ok(self.run.state.commit(commit).await?)
     }
 
@@ -566,6 +572,15 @@ impl Run<'_> {
 }
 
 impl Change {
+    /// Whether something is gone from the vault after it.
+    fn deletes(&self) -> bool {
+        match self {
+            Change::Folder(_) => false,
+            Change::File(file) => file.from.is_some(),
+            Change::Deletion(_) => true,
+        }
+    }
+
     fn path(&self) -> &VaultPath {
         match self {
             Change::Folder(path) => path,
@@ -609,7 +624,7 @@ impl Change {
     }
 
     /// What is sent for each path that it changes, after so much was applied here.
-    fn sent(&self, above: Uid) -> Vec<(VaultPath, SentChange)> {
+    pub(super) fn sent(&self, above: Uid) -> Vec<(VaultPath, SentChange)> {
         match self {
             Change::Folder(path) => {
                 vec![(path.clone(), SentChange { kind: SentKind::Folder, above, base_content: None })]

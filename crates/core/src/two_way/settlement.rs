@@ -47,7 +47,8 @@ pub(crate) struct Settlement {
 pub(crate) fn settle(sent: SentChange, device: &str, seen: &[Seen]) -> Settlement {
     let news = || seen.iter().filter(|seen| seen.entry.uid > sent.above);
     let is_ours = |seen: &Seen| seen.device == device && sent.kind.is_said_by(seen.entry.kind);
-    let Some(ours) = news().find(|seen| is_ours(seen)) else { return Settlement::default() };
+    // Of several the last: another folder of this computer may go by the same name, and what came before ours must be found.
+    let Some(ours) = news().rfind(|seen| is_ours(seen)) else { return Settlement::default() };
     let uid = ours.entry.uid;
     let overwritten =
         news().filter(|seen| seen.entry.uid < uid && !is_ours(seen)).rfind(|seen| match seen.entry.kind {
@@ -132,7 +133,10 @@ mod tests {
     fn an_echo_is_consumed_once_and_a_twin_of_it_is_no_news() {
         let ours = SentKind::Deletion;
         let twice = [seen(8, "here", None), seen(9, "here", None)];
-        assert_eq!(settled(ours, &twice), (Some(8), None, false));
+        assert_eq!(settled(ours, &twice), (Some(9), None, false));
+        // Another folder of this computer deleted it first, and a device edited it in between.
+        let alike = [seen(7, "here", None), seen(8, "there", Some("edited")), seen(9, "here", None)];
+        assert_eq!(settled(ours, &alike), (Some(9), Some(8), false));
         let edited = [seen(7, "there", Some("edited")), seen(8, "here", None)];
         assert_eq!(settled(ours, &edited), (Some(8), Some(7), false));
     }

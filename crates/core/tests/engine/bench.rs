@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use obsync_client::{Client, ClientOptions, FetchOptions};
+use obsync_client::{Client, ClientOptions, FetchOptions, Timeouts};
 use obsync_core::{
-    Filter, MaxDelete, Mode, NoProgress, Progress, PullError, PullOptions, PullSource, Report, StateStore,
-    SyncOptions, Verification, pull, sync, verify,
+    Filter, MaxDelete, Mode, NoProgress, Phase, Progress, PullError, PullOptions, PullSource, Report,
+    StateStore, SyncOptions, Verification, pull, sync, verify,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{MasterKey, SecretString, VaultKeys};
@@ -88,7 +89,7 @@ impl Bench {
         self.home.path().join("notes")
     }
 
-    fn identity(&self) -> StateIdentity {
+    pub(crate) fn identity(&self) -> StateIdentity {
         identity(&self.source, &self.dest())
     }
 
@@ -154,6 +155,32 @@ impl Bench {
         change(&mut options);
         let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
         sync(&self.source, self.store(), self.state(), &options, progress, stop).await
+    }
+
+    /// Syncs with a destination, news and a way to stop that are given.
+    pub(crate) async fn sync_through(
+        &self,
+        store: FolderStore,
+        progress: Arc<dyn Progress>,
+        stop: CancellationToken,
+    ) -> Result<Report, PullError> {
+        let options = SyncOptions {
+            pull: self.options.clone(),
+            max_delete_in_vault: MaxDelete::Unlimited,
+            second_look: Duration::ZERO,
+            ..SyncOptions::default()
+        };
+        sync(&self.source, Arc::new(store), self.state(), &options, progress, stop).await
+    }
+
+    /// Syncs; something happens when everything is ready to be sent.
+    pub(crate) async fn sync_while(&self, act: impl FnOnce() + Send + 'static) -> Result<Report, PullError> {
+        let store = FolderStore::open(&self.dest(), self.folder).unwrap();
+        let progress = Arc::new(BeforeSending {
+            is_sending: AtomicBool::new(false),
+            act: Mutex::new(Some(Box::new(act))),
+        });
+        self.sync_through(store, progress, CancellationToken::new()).await
     }
 
     /// Syncs, which must succeed.
@@ -223,6 +250,26 @@ impl Bench {
     }
 }
 
+/// Does something once a session to write with is open and nothing is sent yet.
+struct BeforeSending {
+    is_sending: AtomicBool,
+    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Progress for BeforeSending {
+    fn phase(&self, phase: Phase) {
+        self.is_sending.store(phase == Phase::Sending, Ordering::Relaxed);
+    }
+
+    fn planned(&self, _files: u64, _bytes: u64) {
+        if self.is_sending.load(Ordering::Relaxed)
+            && let Some(act) = self.act.lock().unwrap().take()
+        {
+            act();
+        }
+    }
+}
+
 /// What the state of a destination says of itself.
 pub(crate) fn identity(source: &PullSource, dest: &Path) -> StateIdentity {
     StateIdentity {
@@ -238,7 +285,12 @@ async fn source(server: &Server) -> PullSource {
 
 /// The vault on the server at this address.
 pub(crate) async fn source_at(url: &str) -> PullSource {
-    let options = ClientOptions { api_url: url.to_owned(), ..ClientOptions::default() };
+    source_with(url, Timeouts::default()).await
+}
+
+/// The same, with limits of its own.
+pub(crate) async fn source_with(url: &str, timeouts: Timeouts) -> PullSource {
+    let options = ClientOptions { api_url: url.to_owned(), timeouts, ..ClientOptions::default() };
     let client = Client::new(options).unwrap();
     let token = client.sign_in(EMAIL, &SecretString::from(PASSWORD), None).await.unwrap().token;
     let vault = client.vaults(&token).await.unwrap().into_iter().find(|vault| vault.name == VAULT).unwrap();

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use obsync_client::RetryPolicy;
 use obsync_core::{
-    FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, PullError, Report, SyncOptions,
-    Watch, follow,
+    FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, Progress, PullError, Report,
+    SyncOptions, Watch, follow,
 };
 use obsync_protocol::ContentHash;
 use obsync_testkit::Chance;
@@ -56,8 +56,18 @@ impl Observer for Said {
     }
 }
 
+/// What was told while it worked.
+#[derive(Default)]
+pub(crate) struct Told(pub(crate) Mutex<Vec<String>>);
+
+impl Progress for Told {
+    fn notice(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
 /// A follower at work.
-struct Follower {
+pub(crate) struct Follower {
     changed: Arc<Notify>,
     said: Arc<Said>,
     stop: CancellationToken,
@@ -65,7 +75,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn begin(bench: &Bench, syncs: bool) -> Self {
+    pub(crate) fn begin(bench: &Bench, syncs: bool) -> Self {
         let pull = bench.options.clone();
         let way = match syncs {
             false => FollowWay::Pull(pull),
@@ -82,20 +92,46 @@ impl Follower {
             max_delay: Duration::from_millis(50),
         };
         let options = FollowOptions { retry, ..FollowOptions::new(way) };
-        let (changed, said, stop) =
-            (Arc::new(Notify::new()), Arc::new(Said::default()), CancellationToken::new());
+        let changed = Arc::new(Notify::new());
         let watch: Box<dyn Watch> = Box::new(ToldOf(changed.clone()));
+        Self::start(bench, options, changed, watch, Arc::new(NoProgress))
+    }
+
+    /// One that syncs and that something else tells of changes.
+    pub(crate) fn watching(
+        bench: &Bench,
+        watch: Box<dyn Watch>,
+        progress: Arc<dyn Progress>,
+        change: impl FnOnce(&mut FollowOptions),
+    ) -> Self {
+        let mut options = FollowOptions::new(FollowWay::Sync(SyncOptions {
+            pull: bench.options.clone(),
+            max_delete_in_vault: MaxDelete::Unlimited,
+            second_look: Duration::ZERO,
+            ..SyncOptions::default()
+        }));
+        change(&mut options);
+        Self::start(bench, options, Arc::new(Notify::new()), watch, progress)
+    }
+
+    fn start(
+        bench: &Bench,
+        options: FollowOptions,
+        changed: Arc<Notify>,
+        watch: Box<dyn Watch>,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
+        let (said, stop) = (Arc::new(Said::default()), CancellationToken::new());
         let (source, store, state) = (bench.source.clone(), bench.store(), bench.state());
         let (observer, stopped) = (said.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            let progress = Arc::new(NoProgress);
             follow(&source, store, state, &options, Some(watch), progress, observer.as_ref(), stopped).await
         });
         Follower { changed, said, stop, task }
     }
 
     /// Waits until it waits for changes, after `runs` runs at least.
-    async fn at_rest(&self, runs: usize) {
+    pub(crate) async fn at_rest(&self, runs: usize) {
         until("it waits", || {
             self.said.reports.lock().unwrap().len() >= runs
                 && self.said.states.lock().unwrap().last().is_some_and(|state| state == "waiting")
@@ -103,7 +139,7 @@ impl Follower {
         .await;
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.cancel();
         let begun = Instant::now();
         self.task.await.unwrap().unwrap();
@@ -111,7 +147,7 @@ impl Follower {
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < PATIENCE, "{what}");

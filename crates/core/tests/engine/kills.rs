@@ -148,7 +148,7 @@ async fn die(at: usize) {
 }
 
 /// Makes `to` what `from` is, with the times of the files.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     if to.exists() {
         for entry in fs::read_dir(to).unwrap() {
             let path = entry.unwrap().path();

@@ -11,7 +11,7 @@ use crate::bench::Bench;
 const T: i64 = 1_700_000_000_000;
 
 /// A bench whose vault and folder have these notes and are in step.
-async fn in_step(notes: &[(&str, &str)]) -> Bench {
+pub(crate) async fn in_step(notes: &[(&str, &str)]) -> Bench {
     let bench = Bench::new().await;
     for (path, text) in notes {
         bench.vault.write(path, text, T).unwrap();
@@ -22,7 +22,7 @@ async fn in_step(notes: &[(&str, &str)]) -> Bench {
 }
 
 /// Whether the vault has this text at a path.
-fn has(bench: &Bench, path: &str, text: &str) -> bool {
+pub(crate) fn has(bench: &Bench, path: &str, text: &str) -> bool {
     let files = bench.vault.expected().unwrap().files;
     let sha256 = ContentHash::of(text.as_bytes()).to_string();
     files.into_iter().any(|file| file.path == path && file.sha256 == sha256)

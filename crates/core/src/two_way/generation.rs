@@ -1,0 +1,83 @@
+//! Gives the destination a new generation in every run that changes something on either side.
+//!
+//! A copy that was made before is told apart by it: what this run sends is an edit to such a copy, and the text that it takes
+//! the place of would look like a user's newest one.
+
+use crate::destination::StoreError;
+use crate::error::PullError;
+use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
+use crate::problem::ProblemCode;
+use crate::run::Run;
+use crate::state::{Commit, VaultState};
+
+impl Run<'_> {
+    /// Draws a generation, unless this run did so already: it began with `first`. A destination without a marker gets one.
+    ///
+    /// The state knows it before the destination has it: after a crash either is right.
+    pub(super) async fn renew_generation(&self, first: Option<RandomId>) -> Result<(), PullError> {
+        let known = self.state.load().await?;
+        let generation = known.destination.as_ref().map(|destination| destination.generation);
+        if self.options.dry_run || generation != first {
+            return Ok(());
+        }
+        let found = self.store.identify(None).await?;
+        if found == MarkerFound::Impossible {
+            return Ok(());
+        }
+        let next = self.draw()?;
+        let identity = match (known.destination.clone(), found) {
+            (Some(identity), _) => DestinationIdentity { next: Some(next), ..identity },
+            // The state was lost, and the destination is the one that it was.
+            (None, MarkerFound::Marker { marker, .. })
+                if marker.vault == self.source.vault.id && self.options.doubt != Some(Doubt::Copy) =>
+            {
+                let Marker { id, generation, .. } = marker;
+                DestinationIdentity { id, generation, next: Some(next), tag: None }
+            }
+            (None, _) => {
+                DestinationIdentity { id: self.draw()?, generation: next, next: Some(next), tag: None }
+            }
+        };
+        let (id, vault) = (identity.id, self.source.vault.id.clone());
+        self.commit_identity(&known, Some(identity)).await?;
+        let marker = Marker { format: MARKER_FORMAT, id, vault, generation: next };
+        let marked = self.store.mark(&marker).await?;
+        self.commit_identity(&known, marked.map(|marked| marker.identity(marked))).await
+    }
+
+    fn draw(&self) -> Result<RandomId, StoreError> {
+        RandomId::draw().map_err(|error| StoreError::Unavailable {
+            location: self.store.location(),
+            reason: format!("the system has no random numbers ({error})"),
+            code: ProblemCode::Error,
+        })
+    }
+
+    async fn commit_identity(
+        &self,
+        known: &VaultState,
+        destination: Option<DestinationIdentity>,
+    ) -> Result<(), PullError> {
+        let intents = self.state.intents().await?;
+        let state = VaultState { destination, ..known.clone() };
+        Ok(self.state.commit(Commit { state, intents, ..Commit::default() }).await?)
+    }
+
+    /// Makes sure that the destination is the one still that the state speaks of: before anything is deleted in the vault.
+    ///
+    /// # Errors
+    /// When it is another one, or there is none any more.
+    pub(super) async fn must_be_the_same_place(
+        &self,
+        known: Option<&DestinationIdentity>,
+    ) -> Result<(), PullError> {
+        let found = self.store.identify(None).await?;
+        if known.is_none() || judge(known, true, &found, &self.source.vault.id).is_ok() {
+            return Ok(());
+        }
+        let reason =
+            "it is not the place any more that it was when this run began; nothing was deleted in the vault";
+        let (location, code) = (self.store.location(), ProblemCode::Destination);
+        Err(StoreError::Unavailable { location, reason: reason.to_owned(), code }.into())
+    }
+}

@@ -1,0 +1,48 @@
+//! A file and a folder that were made at one path on two sides at once: the file gives way.
+//!
+//! The protocol knows no such conflict, so a vault can list a file and something below it. The file is kept here under another
+//! name, what lies in the folder comes, and the scan that follows sends both: the copy, and the folder in the file's place.
+
+use std::collections::HashSet;
+
+use obsync_protocol::VaultPath;
+
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::error::PullError;
+use crate::report::{Conflict, Report};
+use crate::run::Run;
+use crate::state::Commit;
+use crate::survey::Survey;
+
+impl Run<'_> {
+    /// Sets the files aside below which the vault lists something, and takes them out of the listing.
+    pub(crate) async fn give_way(&self, survey: &mut Survey, report: &mut Report) -> Result<(), PullError> {
+        let live = survey.listing.entries.iter().filter(|entry| entry.is_live());
+        let folders: HashSet<VaultPath> = live.flat_map(|entry| entry.path.ancestors()).collect();
+        let is_file = |entry: &&RemoteEntry| matches!(entry.kind, EntryKind::File { .. });
+        let entries = survey.listing.entries.iter().filter(is_file);
+        let files: Vec<RemoteEntry> =
+            entries.filter(|entry| folders.contains(&entry.path)).cloned().collect();
+        for file in files {
+            let path = &file.path;
+            let is_recorded =
+                self.state.records(std::slice::from_ref(path)).await?.iter().any(Option::is_some);
+            let facts = self.store.facts(vec![path.clone()]).await?;
+            let is_here = facts.is_some_and(|facts| facts.iter().any(Option::is_some));
+            if is_here {
+                let kept_as = self.store.set_aside(path).await?;
+                self.progress
+                    .notice(&format!("{path} is a folder in the vault, too; kept the file as {kept_as}"));
+                report.conflicts.push(Conflict { path: path.clone(), kept_as });
+            }
+            if !(is_here && is_recorded) {
+                self.keep_copy(path, &file, survey.version, report).await?;
+            }
+            let (state, intents) = (survey.known.clone(), self.state.intents().await?);
+            let forgotten = vec![path.clone()];
+            self.state.commit(Commit { forgotten, state, intents, ..Commit::default() }).await?;
+            survey.listing.entries.remove(path);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! Keeps account of what was seen in the destination: only that can be missed, and its absence be a deletion.
+
+use std::sync::Arc;
+
+use obsync_protocol::{VaultPath, Verdict};
+
+use crate::error::PullError;
+use crate::model::{Direction, Record};
+use crate::report::Report;
+use crate::run::Run;
+use crate::scan::LocalTree;
+use crate::state::{Commit, VaultState};
+
+use super::TwoWay;
+
+impl TwoWay<'_, '_> {
+    /// Notes what a scan saw. What the filter leaves out loses its witness: whether it is there when the filter has it again
+    /// says nothing of its user's will. What is there gets one.
+    pub(super) async fn note_witness(
+        &self,
+        mut records: Arc<Vec<Record>>,
+        tree: &LocalTree,
+    ) -> Result<Arc<Vec<Record>>, PullError> {
+        let filter = &self.run.options.filter;
+        let mut noted = Vec::new();
+        for record in records.iter() {
+            let is_in = filter.verdict(&record.path, record.file().is_none()) == Verdict::Sync;
+            if record.witnessed != is_in && (!is_in || sees(tree, record)) {
+                noted.push(Record { witnessed: is_in, ..record.clone() });
+            }
+        }
+        if noted.is_empty() {
+            return Ok(records);
+        }
+        let changed: std::collections::HashMap<&VaultPath, bool> =
+            noted.iter().map(|record| (&record.path, record.witnessed)).collect();
+        for record in Arc::make_mut(&mut records) {
+            record.witnessed = changed.get(&record.path).copied().unwrap_or(record.witnessed);
+        }
+        if !self.run.options.dry_run {
+            let (state, intents) = (self.run.state.load().await?, self.run.state.intents().await?);
+            // The facts as they are recorded: a run that reads everything again leaves them out.
+            let paths: Vec<VaultPath> = noted.iter().map(|record| record.path.clone()).collect();
+            let stored = self.run.state.records(&paths).await?.into_iter().flatten();
+            let records = stored.zip(noted).map(|(stored, noted)| Record { facts: stored.facts, ..noted });
+            let records = records.collect();
+            self.run.state.commit(Commit { records, state, intents, ..Commit::default() }).await?;
+        }
+        Ok(records)
+    }
+
+    /// Before the first run of a direction, and under another filter than before: what is not here, and what nobody saw here
+    /// since it was left out, is nobody's deletion. It is forgotten, so that the vault brings it again.
+    pub(super) async fn forget_missing(&self) -> Result<(), PullError> {
+        let run = self.run;
+        let known = run.state.load().await?;
+        let is_refiltered = known.filter.as_deref() != Some(run.options.filter.fingerprint().as_str());
+        if run.options.dry_run || !known.listed || !(self.is_first || is_refiltered) {
+            return Ok(());
+        }
+        let records = Arc::new(run.state.all_records().await?);
+        let Some(tree) = self.scan(&records).await? else { return Ok(()) };
+        let is_forgotten = |record: &&Record| {
+            (self.is_first || !record.witnessed) && tree.absent.binary_search(&record.path).is_ok()
+        };
+        let forgotten: Vec<VaultPath> =
+            records.iter().filter(is_forgotten).map(|record| record.path.clone()).collect();
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        let intents = run.state.intents().await?;
+        let state = VaultState { version: 0, full_up_to: None, ..known };
+        Ok(run.state.commit(Commit { forgotten, state, intents, ..Commit::default() }).await?)
+    }
+}
+
+impl Run<'_> {
+    /// Tells that a destination is synced in another direction than before.
+    pub(crate) fn warn_of_direction(&self, known: &VaultState, report: &mut Report) {
+        if known.version == 0 || known.direction == self.direction {
+            return;
+        }
+        let words = |direction| match direction {
+            Direction::Pull => "only brought what the vault has",
+            Direction::Push => "only sent what is here",
+            Direction::Both => "synced both ways",
+        };
+        let (before, now) = (words(known.direction), words(self.direction));
+        self.warn(format!("earlier runs {before}; this one {now}"), report);
+    }
+}
+
+/// Whether a scan found what is recorded in its place.
+fn sees(tree: &LocalTree, record: &Record) -> bool {
+    let path = &record.path;
+    let has_other_kind = match record.file() {
+        Some(_) => tree.folders.binary_search(path).is_ok(),
+        None => tree.files.binary_search_by(|file| file.path.cmp(path)).is_ok(),
+    };
+    !has_other_kind
+        && tree.absent.binary_search(path).is_err()
+        && !tree.respelled.iter().any(|respelled| respelled.recorded == *path)
+        && !tree.is_unknown(path)
+}

@@ -1,0 +1,270 @@
+//! Absence: what is not there is deleted in the vault only if its user certainly removed it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use obsync_core::{
+    Doubt, Filter, MaxDelete, Outcome, PullError, Report, StateStore, SyncDirection, SyncOptions,
+};
+use obsync_protocol::VaultPath;
+
+use super::{T, has, in_step};
+use crate::bench::Bench;
+
+/// The limits that apply where nobody says otherwise.
+fn usual(options: &mut SyncOptions) {
+    options.max_delete_in_vault = MaxDelete::InVault;
+}
+
+fn paths_in_vault(bench: &Bench) -> Vec<String> {
+    bench.vault.expected().unwrap().files.into_iter().map(|file| file.path).collect()
+}
+
+/// A vault and a folder with so many notes.
+async fn with_notes(count: usize) -> Bench {
+    let bench = Bench::new().await;
+    for number in 0..count {
+        bench.vault.write(&format!("{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.sync().await;
+    bench
+}
+
+fn nothing_deleted(report: &Report) {
+    let deleted = (report.deleted.files, report.deleted_in_vault.files, report.folders_deleted_in_vault);
+    assert_eq!(deleted, (0, 0, 0), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_folder_without_a_state_and_with_one_is_filled_and_deletes_nothing() {
+    let bench = with_notes(60).await;
+    // No state: another computer's first run.
+    bench.lose_state();
+    fs::remove_dir_all(bench.dest()).unwrap();
+    fs::create_dir(bench.dest()).unwrap();
+    nothing_deleted(&bench.sync_with(usual).await.unwrap());
+    bench.assert_in_step().await;
+    // A state, and a folder that has nothing but its marker.
+    for file in bench.files() {
+        fs::remove_file(bench.dest().join(file)).unwrap();
+    }
+    let report = bench.sync_with(usual).await.unwrap();
+    nothing_deleted(&report);
+    assert_eq!((report.doubt, report.pulled.files), (Some(Doubt::OtherFiles), 60), "{report:#?}");
+    // A state, and nothing at all; the limit does not come into it.
+    for is_there in [true, false] {
+        fs::remove_dir_all(bench.dest()).unwrap();
+        if is_there {
+            fs::create_dir(bench.dest()).unwrap();
+        }
+        nothing_deleted(&bench.sync().await);
+        bench.assert_in_step().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_folder_but_for_10_of_1000_files_asks_before_anything_is_deleted() {
+    let bench = with_notes(1000).await;
+    for number in 10..1000 {
+        fs::remove_file(bench.dest().join(format!("{number}.md"))).unwrap();
+    }
+    let report = bench.sync_with(usual).await.unwrap();
+    nothing_deleted(&report);
+    assert_eq!((report.outcome, report.held_back()), (Outcome::HeldBack, 990));
+    assert_eq!(paths_in_vault(&bench).len(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_folder_state_that_is_older_than_the_folder_deletes_nothing() {
+    let bench = with_notes(20).await;
+    let (state, old) = (bench.home().join("state.sqlite"), bench.home().join("old.sqlite"));
+    fs::copy(&state, &old).unwrap();
+    for number in 0..5 {
+        fs::remove_file(bench.dest().join(format!("{number}.md"))).unwrap();
+    }
+    bench.edit("7.md", "edited");
+    bench.edit("new.md", "new");
+    bench.sync().await;
+    // Somebody puts the five back by another device, and the state of before comes back.
+    bench.vault.write("3.md", "back", T + 1000).unwrap();
+    fs::copy(&old, &state).unwrap();
+    let report = bench.sync_with(usual).await.unwrap();
+    nothing_deleted(&report);
+    assert_eq!(report.doubt, Some(Doubt::OtherGeneration), "{report:#?}");
+    bench.assert_in_step().await;
+    assert!(has(&bench, "7.md", "edited") && has(&bench, "3.md", "back") && has(&bench, "new.md", "new"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_folder_what_was_removed_before_the_first_sync_comes_back() {
+    let bench = Bench::new().await;
+    for name in ["a.md", "b.md", "x/c.md"] {
+        bench.vault.write(name, name, T).unwrap();
+    }
+    bench.pull().await;
+    fs::remove_file(bench.dest().join("a.md")).unwrap();
+    fs::remove_dir_all(bench.dest().join("x")).unwrap();
+    let report = bench.sync().await;
+    nothing_deleted(&report);
+    assert_eq!(report.pulled.files, 2, "{report:#?}");
+    assert!(report.warnings.iter().any(|warning| warning.contains("both ways")), "{report:#?}");
+    bench.assert_in_step().await;
+    // Nor does the second run.
+    assert!(bench.sync().await.is_unchanged());
+    // A push brings nothing back, and deletes nothing that was never missed before its eyes.
+    let bench = Bench::new().await;
+    bench.vault.write("a.md", "a", T).unwrap();
+    bench.vault.write("b.md", "b", T).unwrap();
+    bench.pull().await;
+    fs::remove_file(bench.dest().join("a.md")).unwrap();
+    let push = |options: &mut SyncOptions| options.direction = SyncDirection::Push { mirrors: false };
+    for _ in 0..2 {
+        nothing_deleted(&bench.sync_with(push).await.unwrap());
+    }
+    assert_eq!(paths_in_vault(&bench), ["a.md", "b.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wider_filter_brings_in_what_it_left_out_and_deletes_nothing() {
+    let mut bench = Bench::new().await;
+    let files = ["a.md", "b.excalidraw", "c.tex", "d.png", "Archive/e.md", ".obsidian/app.json"];
+    for path in files {
+        bench.vault.write(path, path, T).unwrap();
+    }
+    let mut narrow = Filter { file_types: "image".parse().unwrap(), ..Filter::default() };
+    narrow.configs = "none".parse().unwrap();
+    narrow.excluded = vec![VaultPath::parse("Archive").unwrap()];
+    bench.filter(narrow.clone());
+    bench.sync().await;
+    assert_eq!(bench.files(), ["a.md", "d.png"]);
+    fs::create_dir_all(bench.dest().join(".obsidian")).unwrap();
+    bench.filter(Filter { file_types: Filter::default().file_types, ..narrow.clone() });
+    nothing_deleted(&bench.sync().await);
+    bench.filter(Filter { excluded: narrow.excluded, ..Filter::default() });
+    nothing_deleted(&bench.sync_with(|options| options.sends_configuration = true).await.unwrap());
+    bench.filter(Filter::default());
+    nothing_deleted(&bench.sync_with(|options| options.sends_configuration = true).await.unwrap());
+    assert_eq!(paths_in_vault(&bench).len(), files.len());
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_lost_say_the_direction_and_are_never_more_dangerous() {
+    let bench = with_notes(12).await;
+    let report = bench.pull().await;
+    assert!(
+        report.warnings[0].contains("earlier runs synced both ways; this one only brought"),
+        "{report:#?}"
+    );
+    bench.vault.write("more.md", "more", T).unwrap();
+    bench.pull().await;
+    // The first run of a direction again.
+    for number in 0..4 {
+        fs::remove_file(bench.dest().join(format!("{number}.md"))).unwrap();
+    }
+    let report = bench.sync().await;
+    nothing_deleted(&report);
+    assert!(report.warnings[0].contains("both ways"), "{report:#?}");
+    // A state that is lost, empty, cut or of another make.
+    let state = bench.home().join("state.sqlite");
+    let whole = fs::read(&state).unwrap();
+    for broken in [&whole[..whole.len() / 2], b"", b"no database"] {
+        fs::write(&state, broken).unwrap();
+        fs::remove_file(bench.dest().join("5.md")).unwrap();
+        let opened = obsync_sqlite::SqliteState::open(&state, &bench.identity());
+        let loaded = match opened {
+            Ok(opened) => opened.load().await.is_ok(),
+            Err(_) => false,
+        };
+        if loaded {
+            nothing_deleted(&bench.sync().await);
+        } else {
+            bench.lose_state();
+            nothing_deleted(&bench.sync().await);
+        }
+        bench.assert_in_step().await;
+    }
+    assert_eq!(paths_in_vault(&bench).len(), 13);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_are_not_there_any_more_when_deletions_are_sent_delete_nothing() {
+    let bench = with_notes(10).await;
+    fs::remove_file(bench.dest().join("1.md")).unwrap();
+    let (dest, aside) = (bench.dest(), bench.home().join("aside"));
+    let (from, to) = (dest.clone(), aside.clone());
+    let unmount = move || {
+        fs::rename(&from, &to).unwrap();
+        fs::create_dir(&from).unwrap();
+    };
+    let error = bench.sync_while(unmount).await.unwrap_err();
+    assert!(matches!(error, PullError::Store(_)), "{error}");
+    assert_eq!(paths_in_vault(&bench).len(), 10);
+    // Not there at all.
+    fs::remove_dir_all(&dest).unwrap();
+    fs::rename(&aside, &dest).unwrap();
+    assert_eq!(bench.sync().await.deleted_in_vault.files, 1);
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_are_not_there_for_the_scan_make_nothing_below_them_absent() {
+    let bench = in_step(&[("a.md", "a"), ("x/b.md", "b"), ("x/y/c.md", "c")]).await;
+    // A link, a pipe and a file in the place of a folder, of which nobody can tell what it should hold.
+    let aside = bench.home().join("x aside");
+    fs::rename(bench.dest().join("x"), &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, bench.dest().join("x")).unwrap();
+    nothing_deleted(&bench.sync().await);
+    assert_eq!(paths_in_vault(&bench).len(), 3);
+    fs::remove_file(bench.dest().join("x")).unwrap();
+    fs::rename(&aside, bench.dest().join("x")).unwrap();
+    // Unreadable for whoever is no superuser.
+    fs::set_permissions(bench.dest().join("x"), fs::Permissions::from_mode(0o000)).unwrap();
+    let report = bench.try_sync().await;
+    fs::set_permissions(bench.dest().join("x"), fs::Permissions::from_mode(0o755)).unwrap();
+    nothing_deleted(&report.unwrap());
+    bench.sync().await;
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filter_and_absence_what_went_while_it_was_left_out_is_no_deletion() {
+    let mut bench = in_step(&[("a.md", "a"), ("Archive/b.md", "b"), ("Archive/c.png", "c")]).await;
+    let excluded = vec![VaultPath::parse("Archive").unwrap()];
+    bench.filter(Filter { excluded, ..Filter::default() });
+    nothing_deleted(&bench.sync().await);
+    fs::remove_dir_all(bench.dest().join("Archive")).unwrap();
+    nothing_deleted(&bench.sync().await);
+    bench.filter(Filter::default());
+    for _ in 0..2 {
+        nothing_deleted(&bench.sync().await);
+    }
+    assert_eq!(paths_in_vault(&bench), ["Archive/b.md", "Archive/c.png", "a.md"]);
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filter_and_absence_what_is_seen_again_can_be_missed_again() {
+    let mut bench = in_step(&[("a.md", "a"), ("Archive/b.md", "b")]).await;
+    let excluded = vec![VaultPath::parse("Archive").unwrap()];
+    bench.filter(Filter { excluded, ..Filter::default() });
+    bench.sync().await;
+    bench.filter(Filter::default());
+    bench.sync().await;
+    fs::remove_file(bench.dest().join("Archive/b.md")).unwrap();
+    assert_eq!(bench.sync().await.deleted_in_vault.files, 1);
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filter_and_absence_another_spelling_of_a_name_is_there() {
+    let decomposed = "Cafe\u{301}.md";
+    let bench = in_step(&[(decomposed, "text"), ("a.md", "a")]).await;
+    // An editor or a file system composes the name.
+    fs::rename(bench.dest().join(decomposed), bench.dest().join("Caf\u{e9}.md")).unwrap();
+    bench.sync().await;
+    bench.sync().await;
+    let texts = bench.vault.contents().unwrap();
+    assert_eq!(texts.values().filter(|text| *text == b"text").count(), 1, "{texts:?}");
+    assert_eq!(texts.len(), 2);
+}

@@ -1,0 +1,192 @@
+//! Backups: of the folder, of the state, of the server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use obsync_core::{Doubt, Outcome};
+use obsync_protocol::Uid;
+
+use super::{T, has, in_step};
+use crate::bench::Bench;
+
+fn copy_tree(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+/// A folder in step, a copy of it from before the last changes, made here or there.
+async fn with_backup() -> (Bench, PathBuf) {
+    let bench = in_step(&[
+        ("here.md", "of last week"),
+        ("there.md", "of last week, too"),
+        ("deleted.md", "was deleted"),
+        ("kept.md", "k"),
+        ("mine.md", "as it was"),
+    ])
+    .await;
+    let backup = bench.home().join("backup");
+    copy_tree(&bench.dest(), &backup);
+    bench.edit("here.md", "edited here and sent");
+    bench.sync().await;
+    bench.vault.write("there.md", "edited there", T + 1000).unwrap();
+    bench.vault.delete("deleted.md").unwrap();
+    bench.sync().await;
+    bench.assert_in_step().await;
+    (bench, backup)
+}
+
+fn restore(bench: &Bench, backup: &Path) {
+    fs::remove_dir_all(bench.dest()).unwrap();
+    copy_tree(backup, &bench.dest());
+    bench.edit("mine.md", "a user's text in the backup");
+}
+
+/// The newest texts are in the vault, and the old ones nowhere.
+async fn assert_newest(bench: &Bench) {
+    assert!(has(bench, "here.md", "edited here and sent"), "{:?}", bench.vault.contents());
+    assert!(has(bench, "there.md", "edited there"));
+    let texts = bench.vault.contents().unwrap();
+    assert!(texts.values().any(|text| text == b"a user's text in the backup"), "{texts:?}");
+    assert!(!texts.values().any(|text| text.starts_with(b"of last week")), "{texts:?}");
+    assert!(!texts.contains_key("deleted.md"), "it does not come back by itself: {texts:?}");
+    assert_eq!(bench.read("here.md"), "edited here and sent");
+    assert_eq!(bench.read("there.md"), "edited there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_of_the_folder_with_its_marker_is_nobodys_change() {
+    let (bench, backup) = with_backup().await;
+    restore(&bench, &backup);
+    let report = bench.sync().await;
+    assert_eq!(report.doubt, Some(Doubt::OtherGeneration), "{report:#?}");
+    bench.sync().await;
+    assert_newest(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_made_before_a_run_that_only_sent_or_only_merged_is_known_as_one() {
+    for merges in [false, true] {
+        let bench = in_step(&[("note.md", "a\nb\nc\n"), ("kept.md", "k")]).await;
+        let backup = bench.home().join("backup");
+        copy_tree(&bench.dest(), &backup);
+        bench.edit("note.md", "A\nb\nc\n");
+        if merges {
+            bench.vault.write("note.md", "a\nb\nC\n", T + 1000).unwrap();
+        }
+        let report = bench.sync().await;
+        assert_eq!((report.merged.len(), report.pulled.files), (usize::from(merges), 0), "{report:#?}");
+        let newest = bench.read("note.md");
+        fs::remove_dir_all(bench.dest()).unwrap();
+        copy_tree(&backup, &bench.dest());
+        let report = bench.sync().await;
+        assert_eq!(report.doubt, Some(Doubt::OtherGeneration), "merges: {merges}");
+        assert!(has(&bench, "note.md", &newest));
+        bench.assert_in_step().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_without_a_state_is_nobodys_change() {
+    let (bench, backup) = with_backup().await;
+    restore(&bench, &backup);
+    bench.lose_state();
+    bench.sync().await;
+    bench.sync().await;
+    assert_newest(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_made_before_the_first_run_that_sent_has_no_marker_and_is_known_by_that() {
+    let bench = Bench::new().await;
+    bench.edit("note.md", "first");
+    let backup = bench.home().join("backup");
+    copy_tree(&bench.dest(), &backup);
+    bench.sync().await;
+    bench.edit("note.md", "second");
+    bench.sync().await;
+    fs::remove_dir_all(bench.dest()).unwrap();
+    copy_tree(&backup, &bench.dest());
+    bench.sync().await;
+    assert!(has(&bench, "note.md", "second"), "{:?}", bench.vault.contents());
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_of_the_state_alone_sends_nothing_old() {
+    let bench = in_step(&[("here.md", "old"), ("deleted.md", "d"), ("kept.md", "k")]).await;
+    let (state, old) = (bench.home().join("state.sqlite"), bench.home().join("old.sqlite"));
+    fs::copy(&state, &old).unwrap();
+    bench.edit("here.md", "sent");
+    bench.sync().await;
+    bench.vault.write("here.md", "edited there", T + 1000).unwrap();
+    bench.vault.delete("deleted.md").unwrap();
+    fs::copy(&old, &state).unwrap();
+    let report = bench.sync().await;
+    assert_eq!(report.doubt, Some(Doubt::OtherGeneration), "{report:#?}");
+    bench.sync().await;
+    assert!(has(&bench, "here.md", "edited there"), "{:?}", bench.vault.contents());
+    assert!(report.conflicts.is_empty(), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_a_marker_that_came_to_another_machine_makes_no_old_text_new() {
+    let (bench, backup) = with_backup().await;
+    // git or Syncthing brought the folder with its marker; this machine has a state of an earlier folder of its own.
+    let elsewhere = bench.home().join("elsewhere");
+    copy_tree(&backup, &elsewhere);
+    fs::remove_dir_all(bench.dest()).unwrap();
+    bench.lose_state();
+    fs::create_dir(bench.dest()).unwrap();
+    bench.sync().await;
+    restore(&bench, &elsewhere);
+    let report = bench.sync().await;
+    assert_eq!(report.doubt, Some(Doubt::OtherDestination), "{report:#?}");
+    bench.sync().await;
+    assert_newest(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_restored_and_grown_again_sends_what_it_has_now_and_nothing_is_deleted() {
+    let bench = Bench::new().await;
+    for number in 0..30 {
+        bench.vault.write(&format!("{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.sync().await;
+    bench.edit("0.md", "edited here");
+    bench.sync().await;
+    bench.assert_in_step().await;
+    // 20 of them and the edit are taken back; as many and ten more come.
+    bench.vault.roll_back(Uid(10)).unwrap();
+    for number in 0..31 {
+        let path = format!("other {number}.md");
+        bench.vault.write(&path, format!("other {number}"), T + 1000).unwrap();
+    }
+    bench.vault.write("5.md", "edited there", T + 2000).unwrap();
+    let report = bench.sync().await;
+    assert!(report.vault_restored, "{report:#?}");
+    assert_eq!((report.deleted.files, report.deleted_in_vault.files), (0, 0), "{report:#?}");
+    bench.sync().await;
+    let report = bench.sync().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.assert_in_step().await;
+    let texts: Vec<String> =
+        bench.vault.contents().unwrap().into_values().map(|text| String::from_utf8(text).unwrap()).collect();
+    let has_text = |text: &str| texts.iter().any(|other| other == text);
+    assert!((0..31).all(|number| has_text(&format!("other {number}"))));
+    assert!((6..30).all(|number| has_text(&format!("note {number}"))), "{texts:?}");
+    assert!(has_text("edited there") && has_text("edited here"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_restored_and_still_older_is_sent_nothing_and_deletes_nothing() {
+    let bench = in_step(&[("a.md", "a"), ("b.md", "b"), ("c.md", "c")]).await;
+    let here = bench.files();
+    bench.vault.roll_back(Uid(1)).unwrap();
+    bench.edit("new.md", "new");
+    fs::remove_file(bench.dest().join("a.md")).unwrap();
+    let pushes = bench.server.stats().pushes;
+    let report = bench.sync().await;
+    assert_eq!((report.older_vault, report.deleted_in_vault.files), (Some(1), 0), "{report:#?}");
+    assert_eq!(bench.server.stats().pushes, pushes);
+    assert_eq!(bench.files().len(), here.len(), "one is new, one was removed by its user");
+}

@@ -1,0 +1,122 @@
+//! Followers that are not told, or not in time.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use obsync_client::Timeouts;
+use obsync_core::Watch;
+
+use super::{T, has, in_step};
+use crate::bench::source_with;
+use crate::following::{Follower, Told, until};
+
+/// Sees nothing, and says so.
+struct Blind;
+
+#[async_trait]
+impl Watch for Blind {
+    async fn changed(&mut self) {
+        std::future::pending().await
+    }
+
+    fn blind(&self) -> Option<String> {
+        Some("it is on a network drive".to_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blind_watchers_are_made_up_for_by_scans_and_are_said() {
+    let bench = in_step(&[("note.md", "text")]).await;
+    let told = Arc::new(Told::default());
+    let follower = Follower::watching(&bench, Box::new(Blind), told.clone(), |options| {
+        options.scan_every = Duration::from_secs(3600);
+        options.scan_every_unwatched = Duration::from_millis(100);
+    });
+    follower.at_rest(1).await;
+    for number in 0..3 {
+        let text = format!("text {number}");
+        bench.edit("note.md", &text);
+        until("it is in the vault", || has(&bench, "note.md", &text)).await;
+    }
+    follower.end().await;
+    let told = told.0.lock().unwrap();
+    assert_eq!(told.iter().filter(|text| text.contains("it is on a network drive")).count(), 1, "{told:?}");
+}
+
+/// Hands bytes on between a client and the server until it is told to do so no more, without a word to either.
+struct Wire {
+    address: SocketAddr,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Wire {
+    fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, is_cut) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let cut = is_cut.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
+                let was_cut = cut.load(Ordering::Relaxed);
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let cut = cut.clone();
+                    thread::spawn(move || {
+                        Self::hand_on(from, to, &|| !was_cut && cut.load(Ordering::Relaxed))
+                    });
+                }
+            }
+        });
+        Wire { address, is_cut }
+    }
+
+    fn hand_on(mut from: TcpStream, mut to: TcpStream, is_cut: &dyn Fn() -> bool) {
+        let mut bytes = [0; 16 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            // What comes then is swallowed.
+            if !is_cut() && to.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        if !is_cut() {
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_pushes() {
+    let mut bench = in_step(&[("note.md", "text"), ("gone.md", "g")]).await;
+    let wire = Wire::to(bench.server.address());
+    let timeouts = Timeouts {
+        ping_after: Duration::from_millis(300),
+        silence: Duration::from_secs(2),
+        ..Timeouts::default()
+    };
+    bench.source = source_with(&format!("http://{}", wire.address), timeouts).await;
+    bench.source.vault.host = wire.address.to_string();
+    let follower = Follower::begin(&bench, true);
+    follower.at_rest(1).await;
+    // The line is dead from here on, and nobody says so. Both sides go on.
+    wire.is_cut.store(true, Ordering::Relaxed);
+    bench.vault.write("note.md", "edited there", T + 1000).unwrap();
+    bench.vault.write("new.md", "new", T + 1000).unwrap();
+    bench.edit("mine.md", "mine");
+    fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    until("it is here", || {
+        fs::read_to_string(bench.dest().join("note.md")).is_ok_and(|text| text == "edited there")
+    })
+    .await;
+    until("it is there", || has(&bench, "mine.md", "mine")).await;
+    until("it is gone there", || !has(&bench, "gone.md", "g")).await;
+    follower.end().await;
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert!(has(&bench, "note.md", "edited there"));
+}

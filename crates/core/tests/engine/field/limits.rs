@@ -1,0 +1,229 @@
+//! Limits and ends: a full vault, a run that is stopped, a run that is killed while others write.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use obsync_core::{NoProgress, Outcome, Phase, Progress, StateStore};
+use obsync_folder::FolderStore;
+use obsync_testkit::{Chance, Faults};
+use tokio_util::sync::CancellationToken;
+
+use super::{T, has, in_step};
+use crate::bench::Bench;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_vault_takes_what_fits_again_once_the_limit_is_raised() {
+    let bench = in_step(&[("a.md", "a"), ("b.md", "b")]).await;
+    bench.edit("large.bin", &"x".repeat(100_000));
+    bench.edit("small.md", "s");
+    fs::remove_file(bench.dest().join("b.md")).unwrap();
+    bench.vault.write("there.md", "there", T).unwrap();
+    bench.server.faults().update(|faults| {
+        faults.storage_limit = Some(50_000);
+    });
+    let report = bench.sync().await;
+    let done = (report.outcome, report.pulled.files, report.pushed.files, report.deleted_in_vault.files);
+    assert_eq!(done, (Outcome::Failures, 1, 1, 1), "{report:#?}");
+    let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+    assert_eq!(failed, ["large.bin"]);
+    // A file that is over the limit of one file is named with it before anything of it is sent.
+    bench.server.faults().update(|faults| {
+        faults.storage_limit = None;
+        faults.per_file_max = Some(1000);
+    });
+    let before = bench.server.stats().content_bytes_received;
+    let report = bench.sync().await;
+    assert!(report.failures[0].reason.contains("files of at most 1000"), "{report:#?}");
+    assert_eq!(bench.server.stats().content_bytes_received, before);
+    bench.server.faults().clear();
+    assert_eq!(bench.sync().await.outcome, Outcome::Complete);
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_vault_subscription_that_expires_midway_ends_the_run_and_loses_nothing() {
+    let bench = in_step(&[("a.md", "a")]).await;
+    for number in 0..3 {
+        bench.edit(format!("{number}.md"), "text");
+    }
+    bench.server.faults().update(|faults| {
+        faults.refuse_push = Chance::always().after(1);
+        faults.refuse_push_text = "Your subscription to Obsidian Sync has expired".to_owned();
+    });
+    let error = bench.try_sync().await.unwrap_err();
+    assert!(error.to_string().contains("subscription"), "{error}");
+    bench.server.faults().clear();
+    assert_eq!(bench.sync().await.outcome, Outcome::Complete);
+    bench.assert_in_step().await;
+    let copies = bench.files().iter().filter(|file| file.contains("Conflicted")).count();
+    assert_eq!((copies, bench.files().len()), (0, 4));
+}
+
+/// Calls for a halt after so many files were sent.
+struct StopAfter {
+    left: AtomicUsize,
+    is_sending: std::sync::atomic::AtomicBool,
+    stop: CancellationToken,
+}
+
+impl Progress for StopAfter {
+    fn phase(&self, phase: Phase) {
+        self.is_sending.store(phase == Phase::Sending, Ordering::Relaxed);
+    }
+
+    fn placed(&self, _bytes: u64) {
+        if self.is_sending.load(Ordering::Relaxed) && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.stop.cancel();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_midway_records_what_is_done_and_repeats_nothing() {
+    for (after, deletes) in [(1, false), (3, false), (40, false), (1, true), (20, true)] {
+        let bench = Bench::new().await;
+        for number in 0..120 {
+            bench.vault.write(&format!("{number}.md"), format!("note {number}"), T).unwrap();
+        }
+        bench.sync().await;
+        let before = bench.vault.version().0;
+        for number in 0..60 {
+            let path = bench.dest().join(format!("{number}.md"));
+            match deletes {
+                true => fs::remove_file(path).unwrap(),
+                false => fs::rename(path, bench.dest().join(format!("renamed {number}.md"))).unwrap(),
+            }
+        }
+        let stop = CancellationToken::new();
+        let progress = Arc::new(StopAfter {
+            left: AtomicUsize::new(after),
+            is_sending: std::sync::atomic::AtomicBool::new(false),
+            stop: stop.clone(),
+        });
+        let store = FolderStore::open(&bench.dest(), bench.folder).unwrap();
+        bench.sync_through(store, progress, stop).await.unwrap();
+        bench.sync().await;
+        bench.assert_in_step().await;
+        let pushed = bench.vault.version().0 - before;
+        let expected = if deletes { 60 } else { 120 };
+        assert_eq!(pushed, expected, "after {after}, deletes {deletes}: nothing is sent twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_midway_of_a_large_file_sends_it_whole_the_next_time() {
+    let bench = in_step(&[("a.md", "a")]).await;
+    bench.edit("large.bin", &"x".repeat(20 << 20));
+    let stop = CancellationToken::new();
+    let store = FolderStore::open(&bench.dest(), bench.folder).unwrap();
+    let halt = async {
+        bench.server.wait_for(|stats| stats.changes_requested > 0).await;
+        stop.cancel();
+    };
+    let sync = bench.sync_through(store, Arc::new(NoProgress), stop.clone());
+    let (report, ()) = tokio::join!(sync, halt);
+    report.unwrap();
+    // At once, and a second one finds the first's lock free.
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(bench.vault.version().0, 2);
+}
+
+/// Syncs until the server recorded a push, then dies. (A process that dies takes its calls with it; here they are waited for.)
+async fn killed_after_a_push(bench: &Bench) {
+    let before = bench.server.stats().pushes;
+    {
+        let sync = bench.try_sync();
+        tokio::select! {
+            biased;
+            () = bench.server.wait_for(|stats| stats.pushes > before) => {}
+            report = sync => drop(report),
+        }
+    }
+    bench.until_dead().await;
+}
+
+/// What another device writes just before a push is recorded begins so.
+const RIVAL: &str = "a rival wrote this";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_and_kill_what_came_just_before_ours_is_found_by_the_history() {
+    type Act = fn(&Bench);
+    let ours: [(&str, &str, Act); 4] = [
+        ("an edit", "note.md", |bench| bench.edit("note.md", "mine\n")),
+        ("a new note", "new.md", |bench| bench.edit("new.md", "new")),
+        ("a deletion", "note.md", |bench| fs::remove_file(bench.dest().join("note.md")).unwrap()),
+        ("a rename", "renamed.md", |bench| {
+            fs::rename(bench.dest().join("note.md"), bench.dest().join("renamed.md")).unwrap();
+        }),
+    ];
+    for then_pulls in [false, true] {
+        for (what, path, act) in &ours {
+            let bench = in_step(&[("note.md", "base\n"), ("kept.md", "k")]).await;
+            act(&bench);
+            let set = |faults: &mut Faults| {
+                faults.rival_push = Chance::next(1);
+                faults.lose_echo = Chance::next(1);
+            };
+            bench.server.faults().update(set);
+            killed_after_a_push(&bench).await;
+            bench.server.faults().clear();
+            assert!(!bench.state().intents().await.unwrap().is_empty(), "{what}: it was announced");
+            if then_pulls {
+                bench.pull().await;
+            }
+            bench.sync().await;
+            bench.sync().await;
+            bench.assert_in_step().await;
+            let texts = bench.vault.contents().unwrap();
+            let rivals = texts.values().filter(|text| text.starts_with(RIVAL.as_bytes())).count();
+            assert_eq!(rivals, 1, "{what} of {path}, pulls {then_pulls}: {texts:?}");
+            match *what {
+                "an edit" => assert!(has(&bench, "note.md", "mine\n"), "{texts:?}"),
+                "a new note" => assert!(has(&bench, "new.md", "new"), "{texts:?}"),
+                "a rename" => assert!(has(&bench, "renamed.md", "base\n"), "{texts:?}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_and_kill_an_old_content_pushed_again_meanwhile_takes_nothing_away() {
+    let bench = in_step(&[("note.md", "old\n")]).await;
+    bench.edit("note.md", "mine\n");
+    let other = bench.vault.as_device("B");
+    bench
+        .sync_while(move || {
+            other.write("note.md", "old\n", T + 1000).unwrap();
+        })
+        .await
+        .unwrap();
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert!(has(&bench, "note.md", "mine\n"));
+    assert_eq!(bench.files().len(), 1);
+    // Ours, which they have now too, pushed once more by them: an echo is consumed once.
+    bench.vault.as_device("B").write("note.md", "old\n", T + 2000).unwrap();
+    bench.sync().await;
+    assert_eq!((bench.read("note.md").as_str(), bench.files().len()), ("old\n", 1));
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_and_kill_a_connection_cut_at_any_moment_of_an_upload_repeats_nothing() {
+    let bench = in_step(&[("note.md", "base\n")]).await;
+    for (number, fault) in
+        ["drop-on-request", "drop-in-upload", "lose-echo", "lose-answer"].iter().enumerate()
+    {
+        bench.edit(format!("{number}.bin"), &number.to_string().repeat(3 << 20));
+        bench.server.faults().update(|faults| faults.set(&format!("{fault}=next:1")).unwrap());
+        let _ = tokio::time::timeout(Duration::from_secs(60), bench.try_sync()).await.unwrap();
+        bench.server.faults().clear();
+        bench.sync().await;
+        bench.assert_in_step().await;
+        assert_eq!(bench.vault.version().0, number as u64 + 2, "{fault}");
+    }
+}

@@ -1,0 +1,54 @@
+//! What people report about clients that sync two ways, as inputs. Each test begins with the name of its case.
+//!
+//! | case | tests here | others |
+//! | --- | --- | --- |
+//! | stale copy | `edits::stale_copy_*` | `quiet` (unit tests) |
+//! | empty folder | `absence::empty_folder_*` | `two_way::a_folder_that_was_emptied_empties_nothing`, `two_way_kills` |
+//! | wider filter | `absence::wider_filter_*` | |
+//! | settings lost | `absence::settings_lost_*` | `cli::a_damaged_state_is_told_and_can_be_reset` |
+//! | folders that are not there | `absence::folders_that_are_not_there_*` | `folder::below_a_folder_that_cannot_be_read_nothing_is_absent` |
+//! | both edited | `edits::both_edited_*` | `two_way`, `merge` (unit tests) |
+//! | false renames | `names::false_renames_*` | `outgoing::a_rename_is_what_certainly_is_one` |
+//! | save by rename | `edits::save_by_rename_*` | `quiet`, `cli::save_by_rename_is_one_change` |
+//! | half-written | `edits::half_written_*` | `quiet`, `cli::half_written_files_wait` |
+//! | blind watchers | `followers::blind_watchers_*` | `folder::of_20000_events_none_is_missed_without_a_word` |
+//! | asleep | `followers::asleep_*` | `follow` (unit test), `cli::asleep_while_both_sides_change_*` |
+//! | settings that fight | `edits::settings_that_fight_*` | |
+//! | trees that are not notes | `names::trees_that_are_not_notes_*` | `cli::another_branch_and_back_after_a_moment_is_no_change`, `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
+//! | full vault | `limits::full_vault_*` | `two_way::a_full_vault_is_told_and_the_rest_goes_on` |
+//! | stopped midway | `limits::stopped_midway_*` | `cli::stopped_midway_*` |
+//! | race and kill | `limits::race_and_kill_*` | `two_way_kills`, `settlement` (unit tests) |
+//! | swapped names | `names::swapped_names_*` | `two_way::swapped_names_and_chains_arrive` |
+//! | old backup | `backups::old_backup_*` | `identity` |
+//! | filter and absence | `absence::filter_and_absence_*` | |
+//! | server restored | `backups::server_restored_*` | `identity` |
+//!
+//! Bad input, and where it is tried:
+//!
+//! | input | tests |
+//! | --- | --- |
+//! | folder unmounted or replaced | `absence::folders_that_are_not_there_*`, `identity` |
+//! | half restored, half readable | `backups::old_backup_*`, `folder::below_a_folder_that_cannot_be_read_nothing_is_absent` |
+//! | filter narrowed and widened | `absence::wider_filter_*`, `absence::filter_and_absence_*` |
+//! | settings lost | `absence::settings_lost_*` |
+//! | state newer, older, damaged | `cli::a_state_from_the_future_is_told_and_kept`, `backups::old_backup_of_the_state_alone_*`, `absence::settings_lost_*` |
+//! | file over the limit, vault full, subscription expired midway | `limits::full_vault_*` |
+//! | password changed on the server | `cli::a_kept_key_that_is_not_accepted_any_more_is_told` |
+//! | two obsyncs on one folder | `cli::stopped_midway_a_push_ends_soon_and_the_next_one_sends_all_of_it_once`, `folder::one_store_at_a_time_has_the_lock` |
+//! | file and folder at once | `names::swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept`, `two_way::a_folder_in_the_place_of_a_file_that_the_vault_edited_is_kept_beside` |
+//! | renames by case or normalisation only, names that the vault must not get | `names::bad_input_*`, `absence::filter_and_absence_another_spelling_of_a_name_is_there` |
+//! | binary files named `.md` | `edits::both_edited_without_a_base_*` |
+//! | 20,000 events in a second | `folder::of_20000_events_none_is_missed_without_a_word` |
+//! | watch limits | `folder::more_folders_than_may_be_watched_are_said`, `followers::blind_watchers_*` |
+//! | pipe, socket, device | `names::trees_that_are_not_notes_stay_here_*`, `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
+
+mod absence;
+mod backups;
+mod edits;
+mod followers;
+mod limits;
+mod names;
+
+pub(crate) use super::two_way::{has, in_step};
+
+const T: i64 = 1_700_000_000_000;

@@ -1,0 +1,236 @@
+//! Names: renames that are none, names that change places, and trees that are not notes.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use obsync_core::Outcome;
+
+use super::{T, has, in_step};
+use crate::bench::Bench;
+
+fn paths_in_vault(bench: &Bench) -> Vec<String> {
+    bench.vault.expected().unwrap().files.into_iter().map(|file| file.path).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn false_renames_of_empty_and_of_equal_notes_touch_no_third_file() {
+    let bench = Bench::new().await;
+    for number in 0..10 {
+        bench.vault.write(&format!("empty {number}.md"), "", T).unwrap();
+    }
+    bench.vault.write("template 1.md", "the same", T).unwrap();
+    bench.vault.write("template 2.md", "the same", T).unwrap();
+    bench.sync().await;
+    let at = |name: &str| bench.dest().join(name);
+    fs::remove_file(at("empty 3.md")).unwrap();
+    fs::write(at("empty new.md"), "").unwrap();
+    fs::remove_file(at("template 1.md")).unwrap();
+    fs::rename(at("template 2.md"), at("template.md")).unwrap();
+    let report = bench.sync().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.assert_in_step().await;
+    assert_eq!(paths_in_vault(&bench).len(), 11);
+    assert!(has(&bench, "template.md", "the same") && has(&bench, "empty new.md", ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn false_renames_a_rename_with_an_edit_and_an_exchange_arrive_as_they_are() {
+    let bench = in_step(&[("a.md", "A"), ("b.md", "B"), ("c.md", "C")]).await;
+    let at = |name: &str| bench.dest().join(name);
+    fs::rename(at("a.md"), at("t")).unwrap();
+    fs::rename(at("b.md"), at("a.md")).unwrap();
+    fs::rename(at("t"), at("b.md")).unwrap();
+    fs::rename(at("c.md"), at("d.md")).unwrap();
+    fs::write(at("d.md"), "C, edited").unwrap();
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(paths_in_vault(&bench), ["a.md", "b.md", "d.md"]);
+    assert!(has(&bench, "a.md", "B") && has(&bench, "b.md", "A") && has(&bench, "d.md", "C, edited"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn false_renames_a_folder_of_1000_is_renamed_while_one_note_changes_there() {
+    let bench = Bench::new().await;
+    for number in 0..1000 {
+        bench.vault.write(&format!("old/{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.sync().await;
+    fs::rename(bench.dest().join("old"), bench.dest().join("new")).unwrap();
+    let other = bench.vault.as_device("B");
+    let edit = move || {
+        other.write("old/500.md", "edited there", T + 1000).unwrap();
+    };
+    let report = bench.sync_while(edit).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.sync().await;
+    bench.assert_in_step().await;
+    let paths = paths_in_vault(&bench);
+    let texts = bench.vault.contents().unwrap();
+    assert!(texts.values().any(|text| text == b"edited there"));
+    assert!((1000..=1001).contains(&paths.len()), "{}", paths.len());
+    let moved = paths.iter().filter(|path| path.starts_with("new/")).count();
+    assert!(moved >= 999, "{moved}");
+    let content = bench.server.stats();
+    assert!(content.pushes_without_content >= 999, "contents are not sent again: {content:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_names_and_a_chain_made_there_arrive_here() {
+    let bench = in_step(&[("a.md", "A"), ("b.md", "B"), ("c.md", "C")]).await;
+    let other = bench.vault.as_device("B");
+    for (from, to) in [("a.md", "t.md"), ("b.md", "a.md"), ("t.md", "b.md"), ("c.md", "d.md")] {
+        other.rename(from, to).unwrap();
+    }
+    bench.edit("e.md", "mine");
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert!(has(&bench, "a.md", "B") && has(&bench, "b.md", "A") && has(&bench, "d.md", "C"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_names_an_edit_here_goes_along_with_a_rename_there() {
+    let bench = in_step(&[("a.md", "text of some length\n"), ("kept.md", "k")]).await;
+    bench.edit("a.md", "text of some length\nand an edit\n");
+    bench.vault.as_device("B").rename("a.md", "folder/b.md").unwrap();
+    let report = bench.sync().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    bench.assert_in_step().await;
+    assert_eq!(paths_in_vault(&bench), ["folder/b.md", "kept.md"], "{report:#?}");
+    assert!(has(&bench, "folder/b.md", "text of some length\nand an edit\n"));
+    assert!(report.conflicts.is_empty(), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_names_an_edit_stays_where_it_is_if_the_new_name_is_taken_here() {
+    let bench = in_step(&[("a.md", "text of some length\n"), ("kept.md", "k")]).await;
+    bench.edit("a.md", "text of some length\nand an edit\n");
+    bench.edit("b.md", "another note");
+    bench.vault.as_device("B").rename("a.md", "b.md").unwrap();
+    bench.sync().await;
+    bench.sync().await;
+    bench.assert_in_step().await;
+    let texts: Vec<String> =
+        bench.vault.contents().unwrap().into_values().map(|text| String::from_utf8(text).unwrap()).collect();
+    for text in ["text of some length\nand an edit\n", "another note"] {
+        assert!(texts.iter().any(|other| other == text), "{texts:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trees_that_are_not_notes_stay_here_and_links_are_left_alone() {
+    let bench = in_step(&[("note.md", "n")]).await;
+    let outside = bench.home().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret.md"), "secret").unwrap();
+    for hidden in [
+        ".git/config",
+        ".git/objects/ab/cdef",
+        "venv/.hidden/x.py",
+        ".trash/old.md",
+        "inner/.obsidian/app.json",
+    ] {
+        bench.edit(hidden, "not a note");
+    }
+    bench.edit("inner/note.md", "of a vault in the vault");
+    let links = [
+        ("../outside/secret.md", "out.md"),
+        ("../outside", "outer"),
+        (".", "itself"),
+        ("nowhere.md", "dangling.md"),
+    ];
+    for (target, link) in links {
+        symlink(target, bench.dest().join(link)).unwrap();
+    }
+    assert!(Command::new("mkfifo").arg(bench.dest().join("pipe.md")).status().unwrap().success());
+    let _socket = UnixListener::bind(bench.dest().join("socket.md")).unwrap();
+    let report = bench.sync().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    assert_eq!(paths_in_vault(&bench), ["inner/note.md", "note.md"]);
+    for (target, link) in links {
+        assert_eq!(fs::read_link(bench.dest().join(link)).unwrap().to_str(), Some(target));
+    }
+    assert!(report.warnings.iter().any(|warning| warning.contains("symbolic link")), "{report:#?}");
+    // A link in the place of a note is neither followed nor a deletion.
+    fs::rename(bench.dest().join("note.md"), outside.join("note.md")).unwrap();
+    symlink(outside.join("note.md"), bench.dest().join("note.md")).unwrap();
+    bench.vault.write("note.md", "changed there", T + 1000).unwrap();
+    bench.sync().await;
+    assert!(has(&bench, "note.md", "changed there"));
+    assert_eq!(fs::read_to_string(outside.join("note.md")).unwrap(), "n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trees_that_are_not_notes_while_git_rewrites_them_lose_nothing() {
+    let bench = Bench::new().await;
+    for number in 0..300 {
+        bench.vault.write(&format!("{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.sync().await;
+    // Another branch: 240 are others, 30 are gone. It is under way.
+    bench.edit(".git/index.lock", "");
+    for number in 0..240 {
+        bench.edit(format!("{number}.md"), &format!("of the branch {number}"));
+    }
+    for number in 240..270 {
+        fs::remove_file(bench.dest().join(format!("{number}.md"))).unwrap();
+    }
+    let report = bench.sync().await;
+    assert_eq!(report.deleted_in_vault.files, 0, "{report:#?}");
+    // And back.
+    for number in 0..270 {
+        bench.edit(format!("{number}.md"), &format!("note {number}"));
+    }
+    fs::remove_file(bench.dest().join(".git/index.lock")).unwrap();
+    bench.sync().await;
+    assert_eq!(paths_in_vault(&bench).len(), 300);
+    let texts = bench.vault.contents().unwrap();
+    assert!((0..300).all(|number| texts[&format!("{number}.md")] == format!("note {number}").as_bytes()));
+    assert_eq!(bench.files().len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept() {
+    let bench = in_step(&[("kept.md", "k")]).await;
+    bench.edit("x", "a file");
+    let other = bench.vault.as_device("B");
+    bench
+        .sync_while(move || {
+            other.write("x/c.md", "in a folder", T).unwrap();
+        })
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(bench.sync().await.outcome, Outcome::Complete);
+    }
+    bench.assert_in_step().await;
+    let texts = bench.vault.contents().unwrap();
+    assert_eq!(texts.get("x/c.md").map(Vec::as_slice), Some(&b"in a folder"[..]), "{texts:?}");
+    assert!(texts.values().any(|text| text == b"a file"), "{texts:?}");
+    assert!(bench.sync().await.is_unchanged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_renames_by_case_or_normalisation_only_and_names_that_no_vault_may_get() {
+    let bench =
+        in_step(&[("note.md", "by case"), ("Caf\u{e9}.md", "by normalisation"), ("kept.md", "k")]).await;
+    let at = |name: &str| bench.dest().join(name);
+    fs::rename(at("note.md"), at("Note.md")).unwrap();
+    fs::rename(at("Caf\u{e9}.md"), at("Cafe\u{301}.md")).unwrap();
+    for name in ["back\\slash.md", "tab\there.md"] {
+        fs::write(at(name), "stays here").unwrap();
+    }
+    let report = bench.sync().await;
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    for name in ["slash.md", "here.md"] {
+        let is_said = |warning: &String| warning.contains(name) && warning.contains("stays here only");
+        assert!(report.warnings.iter().any(is_said), "{name}: {report:#?}");
+        assert!(!paths_in_vault(&bench).iter().any(|path| path.contains(name)));
+    }
+    bench.sync().await;
+    let texts = bench.vault.contents().unwrap();
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    assert_eq!(texts.get("Note.md").map(Vec::as_slice), Some(&b"by case"[..]), "{texts:?}");
+    assert_eq!(texts.values().filter(|text| *text == b"by normalisation").count(), 1, "{texts:?}");
+}

@@ -1,0 +1,96 @@
+//! What occurred over all histories: a history in which nothing happens proves nothing.
+
+use std::collections::BTreeMap;
+
+use obsync_core::{Intent, Report};
+
+use super::FAULTS;
+
+/// Every kind of decision, race and recovery that is to occur. (Those that occur only now and then have tests of their own.)
+const KINDS: [&str; 24] = [
+    "decision: downloaded",
+    "decision: copied here",
+    "decision: removed here",
+    "decision: folder made here",
+    "decision: folder removed here",
+    "decision: sent",
+    "decision: folder sent",
+    "decision: deleted in the vault",
+    "decision: folder deleted in the vault",
+    "decision: merged",
+    "decision: kept under two names",
+    "decision: kept though the vault deleted it",
+    "decision: held back here",
+    "decision: held back in the vault",
+    "decision: left out",
+    "decision: failed",
+    "direction changed",
+    "race: wrote while it was sent",
+    "race: in a run that ended well",
+    "recovery: run ended by an error",
+    "recovery: killed at work",
+    "recovery: announced pushes",
+    "clock: behind",
+    "clock: ahead",
+];
+
+/// How often each kind occurred.
+#[derive(Debug, Default)]
+pub(super) struct Counted(BTreeMap<String, u64>);
+
+impl Counted {
+    pub(super) fn note(&mut self, kind: impl Into<String>) {
+        self.add(kind, 1);
+    }
+
+    pub(super) fn add(&mut self, kind: impl Into<String>, times: u64) {
+        if times > 0 {
+            *self.0.entry(kind.into()).or_default() += times;
+        }
+    }
+
+    pub(super) fn extend(&mut self, other: &Counted) {
+        for (kind, times) in &other.0 {
+            self.add(kind.clone(), *times);
+        }
+    }
+
+    pub(super) fn report(&mut self, report: &Report) {
+        let kinds = [
+            ("downloaded", report.pulled.files),
+            ("copied here", report.copied.files),
+            ("removed here", report.deleted.files),
+            ("folder made here", report.folders_created),
+            ("folder removed here", report.folders_deleted),
+            ("sent", report.pushed.files),
+            ("folder sent", report.folders_pushed),
+            ("deleted in the vault", report.deleted_in_vault.files),
+            ("folder deleted in the vault", report.folders_deleted_in_vault),
+            ("merged", report.merged.len() as u64),
+            ("kept under two names", report.conflicts.len() as u64),
+            ("kept though the vault deleted it", report.kept.len() as u64),
+            ("held back here", report.held_back.len() as u64),
+            ("held back in the vault", report.held_back_in_vault.len() as u64),
+            ("left out", report.skipped.files),
+            ("failed", report.failures.len() as u64),
+        ];
+        for (kind, times) in kinds {
+            self.add(format!("decision: {kind}"), times);
+        }
+    }
+
+    /// Notes what a run that did not come to its end left announced.
+    pub(super) fn announced(&mut self, intents: &[Intent]) {
+        let is_push = |intent: &Intent| matches!(intent, Intent::Push { .. });
+        self.add("recovery: announced pushes", u64::from(intents.iter().any(is_push)));
+        self.add("recovery: announced files", u64::from(intents.iter().any(|intent| !is_push(intent))));
+    }
+
+    /// Every kind occurred, and every fault struck.
+    pub(super) fn assert_all(&self) {
+        let faults = FAULTS.iter().map(|fault| format!("fault: {fault}"));
+        let kinds = KINDS.iter().map(|kind| (*kind).to_owned()).chain(faults);
+        let missing: Vec<String> = kinds.filter(|kind| !self.0.contains_key(kind)).collect();
+        assert!(missing.is_empty(), "never occurred: {missing:?}");
+    }
+}

@@ -1,0 +1,228 @@
+//! Random histories of three replicas and a vault that another device writes to, with kills, cuts, lost answers, rivals, clocks
+//! that jump, filters that change and deletions that are held back: in the end all are equal, and no text is lost.
+//!
+//! Every edit adds a word that was never used before to the text that its author sees. A word may be missing in the end only if
+//! a user took it out, or deleted the file, while it was there to be seen. Nothing else excuses it: that the vault's history has
+//! it is no excuse, for every push is in there.
+//!
+//! `OBSYNC_HISTORIES=5000` tries more than the usual [`USUAL`]; `OBSYNC_HISTORY=17` tries one again, and makes it smaller if it
+//! fails.
+
+mod counted;
+mod replica;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use counted::Counted;
+use world::World;
+
+const PATHS: [&str; 6] = ["a.md", "b.md", "x/c.md", "x/y/d.md", "picture.png", "x"];
+const FOLDERS: [&str; 2] = ["x", "x/y"];
+
+/// The replicas, and the vault itself as a device of its own behind them.
+const REPLICAS: usize = 3;
+const DEVICES: usize = 4;
+
+const FAULTS: [&str; 13] = [
+    "rival-push",
+    "lose-echo",
+    "lose-answer",
+    "late-echo",
+    "double-echo",
+    "drop-in-upload",
+    "keep-related",
+    "drop-on-request",
+    "drop-in-listing",
+    "drop-in-content",
+    "refuse-push",
+    "vault-full",
+    "init-error",
+];
+
+/// How many histories are tried where nobody says otherwise.
+const USUAL: u64 = 500;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Event {
+    /// Somebody adds a word to a file, at its beginning or at its end.
+    Edit(Edit),
+    Delete {
+        on: usize,
+        at: usize,
+    },
+    Rename {
+        on: usize,
+        from: usize,
+        to: usize,
+    },
+    /// A run of a replica, perhaps under a fault, perhaps while another device writes just before it sends.
+    Sync {
+        on: usize,
+        fault: Option<usize>,
+        meanwhile: Option<usize>,
+    },
+    /// A pull in between: the next sync is the first of its direction.
+    Pull {
+        on: usize,
+    },
+    /// A run of a replica that dies after so many pieces of news. Perhaps a pull comes next.
+    Killed {
+        on: usize,
+        after: u64,
+        then_pulls: bool,
+    },
+    /// Somebody removes a folder with everything in it.
+    RemoveFolder {
+        on: usize,
+        at: usize,
+    },
+    /// From now on runs of a replica leave a folder out, or do not.
+    Choose {
+        on: usize,
+        narrow: bool,
+    },
+    /// From now on runs of a replica hold every deletion back, on both sides.
+    Careful {
+        on: usize,
+    },
+    /// Somebody confirms what a replica holds back.
+    Confirm {
+        on: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Edit {
+    on: usize,
+    at: usize,
+    in_front: bool,
+    /// By how many hours the author's clock is off.
+    clock: i64,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let device = 0..DEVICES;
+    let replica = 0..REPLICAS;
+    let path = 0..PATHS.len();
+    let clock = prop_oneof![6 => Just(0_i64), 1 => Just(-9000_i64), 1 => Just(9000_i64)];
+    prop_oneof![
+        20 => (device.clone(), path.clone(), any::<bool>(), clock)
+            .prop_map(|(on, at, in_front, clock)| Event::Edit(Edit { on, at, in_front, clock })),
+        7 => (device.clone(), path.clone()).prop_map(|(on, at)| Event::Delete { on, at }),
+        5 => (device, path.clone(), path.clone()).prop_map(|(on, from, to)| Event::Rename { on, from, to }),
+        18 => (
+            replica.clone(),
+            prop::option::weighted(0.4, 0..FAULTS.len()),
+            prop::option::weighted(0.3, path),
+        )
+            .prop_map(|(on, fault, meanwhile)| Event::Sync { on, fault, meanwhile }),
+        1 => replica.clone().prop_map(|on| Event::Pull { on }),
+        8 => (replica.clone(), 1..30_u64, prop::bool::weighted(0.3))
+            .prop_map(|(on, after, then_pulls)| Event::Killed { on, after, then_pulls }),
+        4 => (0..DEVICES, 0..FOLDERS.len()).prop_map(|(on, at)| Event::RemoveFolder { on, at }),
+        2 => (replica.clone(), any::<bool>()).prop_map(|(on, narrow)| Event::Choose { on, narrow }),
+        2 => replica.clone().prop_map(|on| Event::Careful { on }),
+        3 => replica.prop_map(|on| Event::Confirm { on }),
+    ]
+}
+
+/// The history of a seed, always the same.
+fn history(seed: u64) -> Vec<Event> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    prop::collection::vec(event(), 1..30).new_tree(&mut runner).unwrap().current()
+}
+
+/// Plays a history to its end. The error says what was lost.
+fn play(world: &mut World, runtime: &tokio::runtime::Runtime, events: &[Event]) -> Result<(), String> {
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            world.begin();
+            for event in events {
+                world.happen(event).await;
+            }
+            world.come_to_rest().await;
+            world.check();
+        });
+    }));
+    played.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    })
+}
+
+/// Leaves events out as long as the rest still fails.
+fn smaller(world: &mut World, runtime: &tokio::runtime::Runtime, mut events: Vec<Event>) -> Vec<Event> {
+    let mut at = 0;
+    while at < events.len() {
+        let mut fewer = events.clone();
+        fewer.remove(at);
+        match play(world, runtime, &fewer) {
+            Err(_) => events = fewer,
+            Ok(()) => at += 1,
+        }
+    }
+    events
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn whatever_happens_on_all_sides_they_end_equal_and_no_text_is_lost() {
+    if let Some(seed) = number("OBSYNC_HISTORY") {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut world = runtime.block_on(World::new());
+        let failure = play(&mut world, &runtime, &history(seed));
+        if let Err(failure) = failure {
+            let events = smaller(&mut world, &runtime, history(seed));
+            panic!("{failure}\nhistory {seed}, as small as it fails: {events:#?}");
+        }
+        return;
+    }
+    let histories = number("OBSYNC_HISTORIES").unwrap_or(USUAL);
+    let (next, failures, counted) =
+        (AtomicU64::new(0), Mutex::new(Vec::new()), Mutex::new(Counted::default()));
+    let workers = thread::available_parallelism().map_or(2, usize::from).min(8);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(1)
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                let mut world = runtime.block_on(World::new());
+                while failures.lock().unwrap().len() < 3 {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= histories {
+                        break;
+                    }
+                    if let Err(failure) = play(&mut world, &runtime, &history(seed)) {
+                        failures.lock().unwrap().push(format!("OBSYNC_HISTORY={seed}: {failure}"));
+                    }
+                }
+                counted.lock().unwrap().extend(&world.counted);
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{failures:#?}");
+    let counted = counted.into_inner().unwrap();
+    println!("{histories} histories: {counted:#?}");
+    if histories >= USUAL {
+        counted.assert_all();
+    }
+}

@@ -1,0 +1,115 @@
+//! A folder that is synced with the vault.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use obsync_client::{Client, ClientOptions, RetryPolicy};
+use obsync_core::{
+    Filter, MaxDelete, Progress, PullError, PullSource, Report, StateError, StateStore, SyncOptions, confirm,
+    held_back, pull, sync,
+};
+use obsync_folder::{FolderOptions, FolderStore};
+use obsync_protocol::VaultPath;
+use obsync_sqlite::SqliteState;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::{Bench, identity};
+
+pub(super) struct Replica {
+    home: TempDir,
+    source: PullSource,
+    pub(super) is_narrow: bool,
+    pub(super) is_careful: bool,
+}
+
+/// A place whose files need not survive the computer: flushing them costs nothing there.
+fn new_home() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => TempDir::new_in(memory).unwrap(),
+        false => TempDir::new().unwrap(),
+    }
+}
+
+impl Replica {
+    pub(super) fn new(bench: &Bench, name: &str) -> Self {
+        let home = new_home();
+        std::fs::create_dir(home.path().join("notes")).unwrap();
+        let retry = RetryPolicy {
+            attempts: 3,
+            min_delay: Duration::from_millis(1),
+            max_delay: Duration::from_millis(4),
+        };
+        let options = ClientOptions {
+            api_url: bench.server.url(),
+            device: name.to_owned(),
+            retry,
+            ..ClientOptions::default()
+        };
+        let client = Client::new(options).unwrap();
+        let source = PullSource { client, ..bench.source.clone() };
+        Replica { home, source, is_narrow: false, is_careful: false }
+    }
+
+    /// Forgets everything: a new folder.
+    pub(super) fn begin(&mut self) {
+        self.home = new_home();
+        std::fs::create_dir(self.dest()).unwrap();
+        (self.is_narrow, self.is_careful) = (false, false);
+    }
+
+    pub(super) fn dest(&self) -> PathBuf {
+        self.home.path().join("notes")
+    }
+
+    pub(super) fn state(&self) -> Result<SqliteState, StateError> {
+        SqliteState::open(&self.home.path().join("state.sqlite"), &identity(&self.source, &self.dest()))
+    }
+
+    fn options(&self) -> SyncOptions {
+        let mut options = SyncOptions { second_look: Duration::ZERO, ..SyncOptions::default() };
+        let limit = if self.is_careful { MaxDelete::Files(0) } else { MaxDelete::Unlimited };
+        options.pull.max_delete = limit;
+        options.max_delete_in_vault = limit;
+        if self.is_narrow {
+            let excluded = vec![VaultPath::parse("x").unwrap()];
+            options.pull.filter = Filter { excluded, ..Filter::default() };
+        }
+        options
+    }
+
+    pub(super) async fn sync(&self, progress: Arc<dyn Progress>) -> Result<Report, PullError> {
+        let store = Arc::new(FolderStore::open(&self.dest(), FolderOptions::default()).unwrap());
+        let (state, stop) = (Arc::new(self.state().unwrap()), CancellationToken::new());
+        sync(&self.source, store, state, &self.options(), progress, stop).await
+    }
+
+    pub(super) async fn pull(&self, progress: Arc<dyn Progress>) -> Result<Report, PullError> {
+        let store = Arc::new(FolderStore::open(&self.dest(), FolderOptions::default()).unwrap());
+        let (state, stop) = (Arc::new(self.state().unwrap()), CancellationToken::new());
+        pull(&self.source, store, state, &self.options().pull, progress, stop).await
+    }
+
+    /// Confirms what is held back; how much that was.
+    pub(super) async fn confirm(&self) -> u64 {
+        let state = self.state().unwrap();
+        let waiting = held_back(&state).await.unwrap();
+        confirm(&state, &waiting, jiff::Timestamp::now()).await.unwrap().len() as u64
+    }
+
+    /// Whether anything that a run announced is not settled.
+    pub(super) async fn intents(&self) -> Vec<obsync_core::Intent> {
+        self.state().unwrap().intents().await.unwrap()
+    }
+
+    /// Waits until nothing of a run whose future was dropped runs on: a process that dies takes its calls with it.
+    pub(super) async fn until_dead(&self) {
+        while FolderStore::open(&self.dest(), FolderOptions::default()).unwrap().lock().is_err()
+            || self.state().is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
