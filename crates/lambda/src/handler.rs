@@ -11,6 +11,7 @@ use obsync_core::{Governor, StateError};
 use obsync_dynamodb::{ChainEntry, Places};
 use obsync_protocol::VaultId;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::answer::{Answer, FollowUp, InvocationError, VaultReport, VaultStatus, http_answer};
 use crate::chain;
@@ -26,9 +27,13 @@ use crate::sync::{Invocation, Job};
 use crate::warm::{Account, AccountError, Warm};
 use crate::{dead_letters, fan_out, logging, metrics, placement, status};
 
-/// Everything that a process keeps, or why it cannot work.
-pub(crate) struct Handler {
-    warm: Result<Arc<Warm>, ConfigError>,
+/// Everything that a process keeps, or why it cannot work: made for the first event, since nobody waits for it before.
+#[derive(Default)]
+pub(crate) struct Handler(OnceCell<Result<Kept, ConfigError>>);
+
+/// What a process keeps that can work.
+struct Kept {
+    warm: Arc<Warm>,
     gauge: Gauge,
 }
 
@@ -42,20 +47,11 @@ struct Call<'a> {
 }
 
 impl Handler {
-    /// Prepares what does not depend on events. A configuration that is wrong is told in every invocation,
-    /// where people see it, rather than by a process that does not start.
-    pub(crate) async fn new(config: Result<Config, ConfigError>) -> Self {
-        let set = config.as_ref().ok().and_then(|config| config.memory);
-        let function_mb = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").ok();
-        let gauge = Gauge::new(set, function_mb.as_deref());
-        let warm = match config {
-            Ok(config) => Ok(Arc::new(Warm::new(config).await)),
-            Err(error) => {
-                tracing::error!(%error, "the function cannot work");
-                Err(error)
-            }
-        };
-        Handler { warm, gauge }
+    /// What does not depend on events. A configuration that is wrong is told in every invocation, where people see it, rather
+    /// than by a process that does not start.
+    async fn kept(&self) -> Result<&Kept, InvocationError> {
+        let kept = self.0.get_or_init(|| Box::pin(Kept::new())).await;
+        kept.as_ref().map_err(|error| InvocationError::new("InvalidConfiguration", error))
     }
 
     /// Answers an event.
@@ -69,15 +65,26 @@ impl Handler {
     }
 
     async fn answer(&self, payload: &str, context: &Context) -> Result<Value, InvocationError> {
-        let warm = self.warm.as_ref().map_err(|error| InvocationError::new("InvalidConfiguration", error))?;
+        let begun = Instant::now();
+        let Kept { warm, gauge } = self.kept().await?;
         let deadline = Arc::new(Deadline::at(context.deadline, warm.config.timeout_buffer));
-        let call = Call { warm, gauge: &self.gauge, context, deadline, begun: Instant::now() };
+        let call = Call { warm, gauge, context, deadline, begun };
         let event = Event::parse(payload).map_err(|error| InvocationError::new("InvalidEvent", error))?;
         match event {
             Event::Direct(action) => Ok(call.act(&action).await?.json()),
             Event::Http(action) => Ok(call.act_for_http(action).await),
             Event::Batch(messages) => queue::answer(&messages, &call).await,
         }
+    }
+}
+
+impl Kept {
+    async fn new() -> Result<Self, ConfigError> {
+        let config =
+            Config::from_env().inspect_err(|error| tracing::error!(%error, "the function cannot work"))?;
+        let function_mb = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").ok();
+        let gauge = Gauge::new(config.memory, function_mb.as_deref());
+        Ok(Kept { warm: Arc::new(Warm::new(config).await), gauge })
     }
 }
 

@@ -80,7 +80,7 @@ async fn serve_all() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let handler = Handler::new(Config::from_env()).await;
+    let handler = Handler::default();
     let service = service_fn(|event: LambdaEvent<Box<RawValue>>| {
         let handler = &handler;
         // Boxed, for the compiler gives up on a type as deep as the whole of it.

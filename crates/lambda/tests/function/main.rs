@@ -11,6 +11,7 @@ mod handing_on;
 mod interrupted;
 mod memory;
 mod recheck;
+mod start;
 mod together;
 mod troubles;
 mod warm;
