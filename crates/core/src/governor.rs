@@ -26,6 +26,8 @@ pub struct Governor {
 struct Count {
     admitted: AtomicUsize,
     most: AtomicUsize,
+    /// How many were given back since the beginning.
+    released: AtomicUsize,
     /// One of them changed.
     changed: Notify,
 }
@@ -50,6 +52,7 @@ struct Counted(Arc<Count>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.admitted.fetch_sub(1, Ordering::AcqRel);
+        self.0.released.fetch_add(1, Ordering::AcqRel);
         self.0.changed.notify_waiters();
     }
 }
@@ -69,6 +72,7 @@ impl Default for Governor {
         let count = Count {
             admitted: AtomicUsize::new(0),
             most: AtomicUsize::new(usize::MAX),
+            released: AtomicUsize::new(0),
             changed: Notify::new(),
         };
         Governor { budget: None, paused: watch::Sender::new(false), count: Arc::new(count) }
@@ -102,6 +106,26 @@ impl Governor {
     /// How many transfers are admitted and not given back.
     pub fn admitted(&self) -> usize {
         self.count.admitted.load(Ordering::Acquire)
+    }
+
+    /// How many transfers were given back since the beginning.
+    pub fn released(&self) -> usize {
+        self.count.released.load(Ordering::Acquire)
+    }
+
+    /// Returns when no more than `count` transfers are admitted and no other may be: whoever has these waits in vain for more.
+    /// Never returns without a limit. Safe to cancel.
+    pub async fn exhausted_by(&self, count: usize) {
+        loop {
+            let changed = self.count.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let admitted = self.admitted();
+            if admitted <= count && admitted >= self.count.most.load(Ordering::Acquire).max(1) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Bytes that may still be reserved; `None` without a limit.
@@ -200,6 +224,26 @@ mod tests {
         drop(waiting.await.unwrap());
         drop(one);
         assert_eq!(governor.admitted(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_all_that_may_be_admitted_need_not_wait_for_more() {
+        let soon = Duration::from_millis(50);
+        let governor = Governor::default();
+        let first = is_admitted(&governor, 1).await;
+        assert!(tokio::time::timeout(soon, governor.exhausted_by(1)).await.is_err(), "there is no limit");
+        governor.limit(2);
+        assert!(tokio::time::timeout(soon, governor.exhausted_by(1)).await.is_err(), "another may come");
+        let second = is_admitted(&governor, 1).await;
+        assert!(tokio::time::timeout(soon, governor.exhausted_by(1)).await.is_err(), "another will come");
+        let waiting = governor.exhausted_by(1);
+        let release = async {
+            drop(first);
+            governor.limit(1);
+        };
+        tokio::join!(waiting, release);
+        drop(second);
+        assert_eq!(governor.released(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -88,12 +88,11 @@ async fn a_slow_destination_is_used_to_the_end_of_each_invocation_and_little_is_
     world.cloud.faults().clear();
     let requests = world.cloud.counts().since(&before).total(Service::S3);
     let needed = requests.div_ceil(u64::from(PER_SECOND) * SECONDS);
-    // 1.2 times is the aim, and 1.18 to 1.27 were seen on an idle machine. What is published counts when its whole batch is, so
-    // some time goes unused at the end of each.
     assert!(
-        invocations * 10 <= needed * 15,
+        invocations * 10 <= needed * 12,
         "{invocations} invocations where {needed} would do for {requests} requests: {each:?}"
     );
+    println!("{invocations} invocations, {needed} needed for {requests} requests: {each:?}");
     let pulls = world.server.stats().pulls;
     assert!(pulls * 100 <= FILES * 105, "{pulls} pulls: {each:?}");
     // A commit whose answer came too late counts for nothing.
@@ -232,6 +231,41 @@ async fn each_continuation_delivered_twice_and_once_more_at_the_end_changes_noth
         assert_eq!(answered(&run(&function, event).await)["status"], "superseded");
     }
     assert_eq!(world.cloud.lambda().waiting(), []);
+    world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_continuation_that_comes_90_s_late_goes_on_and_so_does_the_one_after_it() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 200);
+    takes(&world, 30);
+    let function = world.function_with(&ON);
+    run(&function, &sync("Notes")).await;
+    // As if all that the head says had been written so long ago.
+    let pass = |seconds: f64| {
+        set_head(&world, |head| {
+            for (name, unit) in [("chain_handed", 1000.0), ("lease_expires", 1.0)] {
+                let Some(text) = head[name]["N"].as_str() else { continue };
+                let then = text.parse::<f64>().unwrap() - seconds * unit;
+                head[name] = json!({ "N": format!("{then:.0}") });
+            }
+        });
+    };
+    for step in 1..=2 {
+        let event = continuation(&world);
+        pass(90.0);
+        let late = run(&function, &event).await;
+        let answer = answered(&late);
+        assert!(matches!(answer["status"].as_str(), Some("complete" | "incomplete")), "{answer}");
+        assert_eq!(report(answer)["step"], json!(step), "{answer}");
+        // Its twin comes later still.
+        pass(90.0);
+        assert_eq!(answered(&run(&function, &event).await)["status"], "superseded");
+        if answer["status"] == "complete" {
+            break;
+        }
+    }
+    finish(&world, &function).await;
     world.assert_exact("Notes");
 }
 
