@@ -92,13 +92,13 @@ async fn a_table_is_reached_through_a_socks_proxy() {
     assert_eq!(proxy.asked().len(), 1);
 }
 
-/// A resolver that does not work for the first few times.
+/// A resolver that does not know the table's host for the first two times.
 #[derive(Debug)]
 struct AfterBoot(AtomicUsize);
 
 impl Resolve for AfterBoot {
-    fn resolve<'a>(&'a self, _: &'a str, port: u16) -> Resolving<'a> {
-        let is_early = self.0.fetch_add(1, Ordering::Relaxed) < 3;
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+        let is_early = host == "dynamodb.test" && self.0.fetch_add(1, Ordering::Relaxed) < 2;
         Box::pin(async move {
             match is_early {
                 true => Err(io::Error::other("failed to lookup address information: Try again")),
@@ -119,7 +119,7 @@ async fn a_table_is_waited_for_while_the_resolver_does_not_work_yet() {
     let options = DynamoOptions { attempts: 1, ..quick() };
     let table = DynamoTable::new(&client, "obsync-state".parse().unwrap(), options);
     assert!(table.states().await.unwrap().is_empty());
-    assert!(resolver.0.load(Ordering::Relaxed) > 3);
+    assert!(resolver.0.load(Ordering::Relaxed) >= 3);
 }
 
 #[test]
