@@ -47,16 +47,13 @@ impl Pacing {
         let watched = Arc::clone(&stores);
         governor.limit(FIRST);
         let watcher = tokio::spawn(async move {
-            let (mut rate, mut landed) = (Rate::default(), Landed::default());
+            let mut rate = Rate::default();
             loop {
                 let answered =
                     lock(&watched).iter().filter_map(Weak::upgrade).map(|store| store.answered()).sum();
                 let now = Instant::now();
                 rate.note(now, answered);
-                let left = end.saturating_duration_since(now);
-                let admitted = governor.admitted();
-                let landed = landed.since_release(answered, governor.released(), admitted == 0).min(admitted);
-                governor.limit(most(rate.per_second(now), left).saturating_add(landed));
+                governor.limit(most(rate.per_second(now), end.saturating_duration_since(now)));
                 sleep(EVERY).await;
             }
         });
@@ -78,23 +75,6 @@ fn most(rate: Option<f64>, left: Duration) -> usize {
     };
     // What is not a number of transfers becomes none.
     most as usize
-}
-
-/// What is published already and counts as waiting: a whole portion is given back at once, when its last file is published.
-#[derive(Debug, Default)]
-struct Landed {
-    released: usize,
-    answered: u64,
-}
-
-impl Landed {
-    /// How many requests were answered since transfers were last given back.
-    fn since_release(&mut self, answered: u64, released: usize, is_idle: bool) -> usize {
-        if is_idle || released != self.released || answered < self.answered {
-            *self = Landed { released, answered };
-        }
-        usize::try_from(answered - self.answered).unwrap_or(usize::MAX)
-    }
 }
 
 /// How many requests were answered, and when.
@@ -131,16 +111,6 @@ mod tests {
         assert_eq!(most(Some(30.0), Duration::from_secs(3)), 88);
         assert_eq!(most(Some(30.0), Duration::ZERO), 0);
         assert_eq!(most(Some(f64::NAN), Duration::from_secs(3)), 0);
-    }
-
-    #[test]
-    fn what_is_published_makes_room_before_its_portion_is_given_back() {
-        let mut landed = Landed::default();
-        assert_eq!(landed.since_release(10, 0, true), 0, "nothing is admitted yet");
-        assert_eq!(landed.since_release(30, 0, false), 20);
-        assert_eq!(landed.since_release(32, 20, false), 0, "a portion was given back");
-        assert_eq!(landed.since_release(40, 20, false), 8);
-        assert_eq!(landed.since_release(5, 20, false), 0, "another store");
     }
 
     #[test]
