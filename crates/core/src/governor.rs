@@ -26,8 +26,6 @@ pub struct Governor {
 struct Count {
     admitted: AtomicUsize,
     most: AtomicUsize,
-    /// How many were given back since the beginning.
-    released: AtomicUsize,
     /// One of them changed.
     changed: Notify,
 }
@@ -52,7 +50,6 @@ struct Counted(Arc<Count>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.admitted.fetch_sub(1, Ordering::AcqRel);
-        self.0.released.fetch_add(1, Ordering::AcqRel);
         self.0.changed.notify_waiters();
     }
 }
@@ -72,7 +69,6 @@ impl Default for Governor {
         let count = Count {
             admitted: AtomicUsize::new(0),
             most: AtomicUsize::new(usize::MAX),
-            released: AtomicUsize::new(0),
             changed: Notify::new(),
         };
         Governor { budget: None, paused: watch::Sender::new(false), count: Arc::new(count) }
@@ -106,11 +102,6 @@ impl Governor {
     /// How many transfers are admitted and not given back.
     pub fn admitted(&self) -> usize {
         self.count.admitted.load(Ordering::Acquire)
-    }
-
-    /// How many transfers were given back since the beginning.
-    pub fn released(&self) -> usize {
-        self.count.released.load(Ordering::Acquire)
     }
 
     /// Returns when no more than `count` transfers are admitted and no other may be: whoever has these waits in vain for more.
@@ -243,7 +234,6 @@ mod tests {
         };
         tokio::join!(waiting, release);
         drop(second);
-        assert_eq!(governor.released(), 2);
     }
 
     #[tokio::test(start_paused = true)]
