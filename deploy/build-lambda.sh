@@ -44,5 +44,11 @@ zip=target/lambda/obsync-lambda-$architecture.zip
 notices=target/lambda/THIRD-PARTY-NOTICES-$architecture.txt
 deploy/notices.py obsync-lambda "$target" > "$notices"
 deploy/pack-lambda.py "$directory/$target/lambda/bootstrap" "$notices" "$zip"
+# What is small starts quickly (docs/decisions/0017-small-function.md).
+most=$((6 * 1024 * 1024))
+if [ "$(wc -c < "$zip")" -gt "$most" ]; then
+  echo "$0: the zip has more than 6 MiB ($(wc -c < "$zip") bytes)" >&2
+  exit 1
+fi
 cp "$zip" target/lambda/obsync-lambda.zip
 ls -l "$zip"

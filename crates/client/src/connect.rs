@@ -10,8 +10,9 @@ pub(crate) fn from_connect(error: &ConnectError, what: &'static str) -> ClientEr
         ConnectError::NoAddress { host, reason, temporary } => {
             ClientError::NoAddress { host, reason, temporary }
         }
-        ConnectError::Unreachable { host, reason } => ClientError::Unreachable { host, reason },
+        ConnectError::Unreachable { host, reason, .. } => ClientError::Unreachable { host, reason },
         ConnectError::Certificate(problem) => ClientError::Certificate { problem, clock: None },
+        ConnectError::Trust(error) => from_network(&error),
         ConnectError::TimedOut { after, .. } => ClientError::TimedOut { what, after },
         ConnectError::Tls { host, reason } => ClientError::Tls { reason: format!("{host}: {reason}") },
         error => ClientError::Proxy { reason: error.to_string(), temporary: error.is_temporary() },

@@ -104,6 +104,21 @@ impl Governor {
         self.count.admitted.load(Ordering::Acquire)
     }
 
+    /// Returns when no more than `count` transfers are admitted and no other may be: whoever has these waits in vain for more.
+    /// Never returns without a limit. Safe to cancel.
+    pub async fn exhausted_by(&self, count: usize) {
+        loop {
+            let changed = self.count.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let admitted = self.admitted();
+            if admitted <= count && admitted >= self.count.most.load(Ordering::Acquire).max(1) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Bytes that may still be reserved; `None` without a limit.
     pub fn available(&self) -> Option<u64> {
         self.budget.as_ref().map(|budget| budget.semaphore.available_permits() as u64 * GRAIN)
@@ -200,6 +215,25 @@ mod tests {
         drop(waiting.await.unwrap());
         drop(one);
         assert_eq!(governor.admitted(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_all_that_may_be_admitted_need_not_wait_for_more() {
+        let soon = Duration::from_millis(50);
+        let governor = Governor::default();
+        let first = is_admitted(&governor, 1).await;
+        assert!(tokio::time::timeout(soon, governor.exhausted_by(1)).await.is_err(), "there is no limit");
+        governor.limit(2);
+        assert!(tokio::time::timeout(soon, governor.exhausted_by(1)).await.is_err(), "another may come");
+        let second = is_admitted(&governor, 1).await;
+        assert!(tokio::time::timeout(soon, governor.exhausted_by(1)).await.is_err(), "another will come");
+        let waiting = governor.exhausted_by(1);
+        let release = async {
+            drop(first);
+            governor.limit(1);
+        };
+        tokio::join!(waiting, release);
+        drop(second);
     }
 
     #[tokio::test(start_paused = true)]

@@ -113,6 +113,11 @@ impl Ready {
         self.origin != Origin::Touched
     }
 
+    /// Whether it is counted among the transfers that are admitted.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.reservation.is_some()
+    }
+
     /// Bytes of its content.
     pub(crate) fn size(&self) -> u64 {
         self.content.meta().size

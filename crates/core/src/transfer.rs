@@ -12,7 +12,7 @@ use obsync_client::{
 use obsync_protocol::{ContentHash, VaultKeys, VaultPath};
 use tokio::sync::mpsc;
 use tokio::task::unconstrained;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{Destination, Found, Staged, StoreError, Wanted};
@@ -279,7 +279,12 @@ impl Publisher<'_, '_> {
             cancel: halt.clone(),
             first_session: given,
         };
-        let mut inbox = Inbox { arrivals: arrival_queue, fetched: fetched_queue, overtaken: Vec::new() };
+        let mut inbox = Inbox {
+            arrivals: arrival_queue,
+            fetched: fetched_queue,
+            overtaken: Vec::new(),
+            governor: link.governor.clone(),
+        };
         let publish = async {
             let outcome = match self.create_folders(folders).await {
                 Ok(()) => self.publish_arrivals(&mut inbox).await,
@@ -351,9 +356,9 @@ impl Publisher<'_, '_> {
                     Some(arrival) => arrival,
                     None => break,
                 },
-                Some(deadline) => match timeout_at(deadline, inbox.next()).await {
-                    Ok(arrival) => arrival,
-                    Err(_) => break,
+                Some(deadline) => match inbox.next_until(deadline, batch).await {
+                    Some(arrival) => arrival,
+                    None => break,
                 },
             };
             match arrival {
@@ -461,9 +466,23 @@ struct Inbox {
     arrivals: mpsc::Receiver<Arrival>,
     fetched: mpsc::Receiver<FetchResult<ContentReceiver>>,
     overtaken: Vec<Transfer>,
+    governor: Governor,
 }
 
 impl Inbox {
+    /// The next arrival, if one can be expected until then beside what is in `batch`. Safe to cancel.
+    async fn next_until(&mut self, deadline: Instant, batch: &[Ready]) -> Option<Option<Arrival>> {
+        let reserved = batch.iter().filter(|ready| ready.is_reserved()).count();
+        let governor = self.governor.clone();
+        tokio::select! {
+            biased;
+            arrival = self.next() => Some(arrival),
+            // A destination that has nothing to do would wait for files that are not admitted before it has done these.
+            () = governor.exhausted_by(reserved) => None,
+            () = sleep_until(deadline) => None,
+        }
+    }
+
     /// The next arrival; `None` when both sources have ended. Safe to cancel.
     async fn next(&mut self) -> Option<Arrival> {
         loop {

@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use obsync_core::{ProblemCode, StateError};
-use obsync_net::{Throttle, WAITS, is_refused};
+use obsync_net::{ConnectError, NameWait, Throttle, WAITS, is_refused};
 use obsync_protocol::with_reasons;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -104,6 +104,8 @@ struct Inner {
 
 /// The time between two events that say why requests are repeated.
 const WAIT_EVERY: Duration = Duration::from_secs(10);
+/// For how long a resolver that does not work yet is asked again.
+const NAMES_LIMIT: Duration = Duration::from_secs(90);
 /// How long a call may last that is under way when the program is asked to end.
 const UNDER_WAY: Duration = Duration::from_secs(3);
 /// How long a call may last at least that is made after that, such as one that lets a lease go.
@@ -262,6 +264,7 @@ impl DynamoTable {
         F: Future<Output = Result<T, SdkError<E>>>,
     {
         let mut pauses = self.inner.options.pauses();
+        let mut names = NameWait::new(NAMES_LIMIT.min(self.inner.options.within));
         loop {
             let error = match request(&self.inner.client).await {
                 Ok(answer) => {
@@ -270,6 +273,9 @@ impl DynamoTable {
                 }
                 Err(error) => error,
             };
+            if names.pause_after(connect_error(&error)).await {
+                continue;
+            }
             let trouble = self.settled(judge(&error), &error);
             if trouble.passes()
                 && let Some(pause) = pauses.next()
@@ -339,6 +345,12 @@ impl DynamoTable {
             reason: format!("item {item}: {reason}"),
         }
     }
+}
+
+/// Why no connection came about, if that is the error.
+fn connect_error<E>(error: &SdkError<E>) -> Option<ConnectError> {
+    let SdkError::DispatchFailure(failure) = error else { return None };
+    ConnectError::within(failure.as_connector_error()?).cloned()
 }
 
 /// Counts what is sent.

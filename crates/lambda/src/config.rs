@@ -353,8 +353,8 @@ fn read_network(variables: &mut Variables<'_>) -> Network {
         Network::default()
     });
     let network = Network { ca_file: variables.text("OBSYNC_CA_FILE").map(PathBuf::from), ..network };
-    match network.pem_for_aws() {
-        Ok(_) => network,
+    match network.check_files() {
+        Ok(()) => network,
         Err(error) => {
             let name = if network.ca_file.is_some() { "OBSYNC_CA_FILE" } else { "AWS_CA_BUNDLE" };
             variables.refuse(name, refused(&error));

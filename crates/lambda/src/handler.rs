@@ -12,6 +12,7 @@ use obsync_core::{Governor, StateError};
 use obsync_dynamodb::{ChainEntry, Places, StateKey};
 use obsync_protocol::VaultId;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 use tokio::time::timeout_at;
 
 use crate::answer::{Answer, InvocationError, VaultReport, VaultStatus, http_answer};
@@ -30,14 +31,19 @@ use crate::sync::{Invocation, Job};
 use crate::warm::{Account, AccountError, Warm};
 use crate::{dead_letters, fan_out, freshness, logging, metrics, placement, status};
 
-/// Everything that a process keeps, or why it cannot work.
+/// Everything that a process keeps, or why it cannot work: made for the first event, since nobody waits for it before.
 pub(crate) struct Handler {
-    warm: Result<Arc<Warm>, ConfigError>,
-    gauge: Gauge,
+    kept: OnceCell<Result<Kept, ConfigError>>,
     /// How long starting took.
-    pub(crate) init: Duration,
+    init: Duration,
     /// Whether an event was answered already.
     is_warm: AtomicBool,
+}
+
+/// What a process keeps that can work.
+struct Kept {
+    warm: Arc<Warm>,
+    gauge: Gauge,
 }
 
 /// One invocation's circumstances.
@@ -52,20 +58,16 @@ struct Call<'a> {
 }
 
 impl Handler {
-    /// Prepares what does not depend on events. A configuration that is wrong is told in every invocation,
-    /// where people see it, rather than by a process that does not start.
-    pub(crate) async fn new(config: Result<Config, ConfigError>) -> Self {
-        let set = config.as_ref().ok().and_then(|config| config.memory);
-        let function_mb = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").ok();
-        let gauge = Gauge::new(set, function_mb.as_deref());
-        let warm = match config {
-            Ok(config) => Ok(Arc::new(Warm::new(config).await)),
-            Err(error) => {
-                tracing::error!(%error, "the function cannot work");
-                Err(error)
-            }
-        };
-        Handler { warm, gauge, init: Duration::ZERO, is_warm: AtomicBool::new(false) }
+    /// Nothing that depends on events. `init` is how long starting took so far.
+    pub(crate) fn new(init: Duration) -> Self {
+        Handler { kept: OnceCell::new(), init, is_warm: AtomicBool::new(false) }
+    }
+
+    /// What does not depend on events. A configuration that is wrong is told in every invocation, where people see it, rather
+    /// than by a process that does not start.
+    async fn kept(&self) -> Result<&Kept, InvocationError> {
+        let kept = self.kept.get_or_init(|| Box::pin(Kept::new())).await;
+        kept.as_ref().map_err(|error| InvocationError::new("InvalidConfiguration", error))
     }
 
     /// Answers an event.
@@ -87,15 +89,28 @@ impl Handler {
         context: &Context,
         init: Duration,
     ) -> Result<Value, InvocationError> {
-        let warm = self.warm.as_ref().map_err(|error| InvocationError::new("InvalidConfiguration", error))?;
+        let begun = Instant::now();
+        let Kept { warm, gauge } = self.kept().await?;
+        // What the first event waits for is starting, too.
+        let init = if init.is_zero() { init } else { init + begun.elapsed() };
         let deadline = Arc::new(Deadline::at(context.deadline, warm.config.timeout_buffer));
-        let call = Call { warm, gauge: &self.gauge, context, deadline, begun: Instant::now(), init };
+        let call = Call { warm, gauge, context, deadline, begun, init };
         let event = Event::parse(payload).map_err(|error| InvocationError::new("InvalidEvent", error))?;
         match event {
             Event::Direct(action) => Ok(call.act(&action).await?.json()),
             Event::Http(action) => Ok(call.act_for_http(action).await),
             Event::Batch(messages) => queue::answer(&messages, &call).await,
         }
+    }
+}
+
+impl Kept {
+    async fn new() -> Result<Self, ConfigError> {
+        let config =
+            Config::from_env().inspect_err(|error| tracing::error!(%error, "the function cannot work"))?;
+        let function_mb = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").ok();
+        let gauge = Gauge::new(config.memory, function_mb.as_deref());
+        Ok(Kept { warm: Arc::new(Warm::new(config).await), gauge })
     }
 }
 

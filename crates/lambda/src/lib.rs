@@ -85,8 +85,7 @@ async fn serve_all() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let mut handler = Handler::new(Config::from_env()).await;
-    handler.init = begun.elapsed();
+    let handler = Handler::new(begun.elapsed());
     let service = service_fn(|event: LambdaEvent<Box<RawValue>>| {
         let handler = &handler;
         // Boxed, for the compiler gives up on a type as deep as the whole of it.

@@ -14,12 +14,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use obsync_client::totp::{Generator, NotBase32};
 use obsync_client::{Password, Token};
+use obsync_net::{ConnectError, NameWait};
 use obsync_protocol::{ContentHash, EncryptionVersion, MasterKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{IgnoredAny, Visitor};
@@ -27,6 +29,9 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use crate::choice::Listed;
+
+/// For how long a resolver that does not work yet is asked again.
+const NAMES_LIMIT: Duration = Duration::from_secs(90);
 
 /// What a secret holds.
 #[derive(Default)]
@@ -165,10 +170,16 @@ struct Vault {
 }
 
 impl Secret {
-    /// Reads the current version of a secret.
+    /// Reads the current version of a secret. A resolver that does not work yet is waited for.
     pub(crate) async fn load(client: &Client, name: &str) -> Result<Self, SecretError> {
-        let answer = client.get_secret_value().secret_id(name).send().await;
-        let mut answer = answer.map_err(|error| failed(name, &error))?;
+        let mut names = NameWait::new(NAMES_LIMIT);
+        let mut answer = loop {
+            match client.get_secret_value().secret_id(name).send().await {
+                Ok(answer) => break answer,
+                Err(error) if names.pause_after(ConnectError::within(&error).cloned()).await => {}
+                Err(error) => return Err(failed(name, &error)),
+            }
+        };
         let text = Zeroizing::new(answer.secret_string.take().unwrap_or_default());
         let secret = Secret::parse(&text);
         let secret = secret.map_err(|problem| SecretError::Malformed { name: name.to_owned(), problem })?;

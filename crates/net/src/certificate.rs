@@ -8,6 +8,8 @@ use obsync_protocol::printable;
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
+use crate::ConnectError;
+
 /// A certificate that is not accepted. Trying again does not help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateProblem {
@@ -30,6 +32,9 @@ impl CertificateProblem {
     /// The problem that is the reason of an error, if one is, anywhere in its chain of reasons.
     #[must_use]
     pub fn within(host: &str, error: &(dyn Error + 'static)) -> Option<Self> {
+        if let Some(ConnectError::Certificate(problem)) = ConnectError::within(error) {
+            return Some(problem.clone());
+        }
         let tls = tls_error(error)?;
         let rustls::Error::InvalidCertificate(problem) = tls else { return None };
         let (reason, remedy) = explain(problem);

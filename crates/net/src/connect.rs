@@ -3,14 +3,12 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use obsync_protocol::{printable, with_reasons};
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,13 +20,13 @@ use crate::names::{NameWait, is_temporary};
 use crate::proxy::bracketed;
 use crate::race::race;
 use crate::tunnel::Tunnel;
-use crate::{CertificateProblem, ConnectError, Network, Stream};
+use crate::{CertificateProblem, ConnectError, Network, Stream, Tls};
 
 /// Opens connections. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Connector {
     network: Network,
-    tls: Arc<ClientConfig>,
+    tls: Tls,
     /// From the addresses to the end of the TLS handshake.
     limit: Duration,
     /// For a resolver that does not work yet.
@@ -46,8 +44,8 @@ struct Place<'a> {
 impl Connector {
     /// Connections by `network`, with `tls` where TLS is wanted, each within `limit`.
     #[must_use]
-    pub fn new(network: Network, tls: Arc<ClientConfig>, limit: Duration) -> Self {
-        Self { network, tls, limit, names: Duration::ZERO }
+    pub fn new(network: Network, tls: impl Into<Tls>, limit: Duration) -> Self {
+        Self { network, tls: tls.into(), limit, names: Duration::ZERO }
     }
 
     /// The same, but a resolver that does not work yet is asked again for that long.
@@ -97,6 +95,7 @@ impl Connector {
         let unreachable = |error: io::Error| ConnectError::Unreachable {
             host: place.shown(),
             reason: printable(&error.to_string()),
+            refused: error.kind() == io::ErrorKind::ConnectionRefused,
         };
         let connecting = async { race(addresses, TcpStream::connect).await.map_err(unreachable) };
         let tcp = self.within_limit(place, connecting).await?;
@@ -110,7 +109,8 @@ impl Connector {
             host: printable(place.host),
             reason: "the name cannot be that of a server".to_owned(),
         })?;
-        let connected = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await;
+        let tls = self.tls.config().map_err(ConnectError::Trust)?;
+        let connected = TlsConnector::from(tls).connect(name, stream).await;
         connected.map(Stream::new).map_err(|error| {
             if let Some(problem) = CertificateProblem::within(place.host, &error) {
                 return ConnectError::Certificate(problem);
@@ -118,7 +118,7 @@ impl Connector {
             let reason = printable(&with_reasons(&error));
             match tls_error(&error) {
                 Some(_) => ConnectError::Tls { host: place.shown(), reason },
-                None => ConnectError::Unreachable { host: place.shown(), reason },
+                None => ConnectError::Unreachable { host: place.shown(), reason, refused: false },
             }
         })
     }

@@ -39,6 +39,8 @@ pub enum ConnectError {
         host: String,
         /// What the system or the other side said.
         reason: String,
+        /// Whether nobody listens there.
+        refused: bool,
     },
     /// The proxy did not let the connection through.
     #[error("the proxy {proxy} does not connect to {host}: {reason}")]
@@ -63,6 +65,9 @@ pub enum ConnectError {
         /// What the TLS library said.
         reason: String,
     },
+    /// No certificates can be trusted: those that are named, or the system's, cannot be used.
+    #[error(transparent)]
+    Trust(NetworkError),
     /// It took too long.
     #[error("no connection to {host} within {} s", after.as_secs_f32())]
     TimedOut {
@@ -89,7 +94,7 @@ impl ConnectError {
         match self {
             Self::NoAddress { temporary, .. } | Self::Proxy { temporary, .. } => *temporary,
             Self::Unreachable { .. } | Self::TimedOut { .. } => true,
-            Self::Certificate(_) | Self::Tls { .. } => false,
+            Self::Certificate(_) | Self::Tls { .. } | Self::Trust(_) => false,
         }
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::ConnectError;
+
 /// The pause before the resolver is asked for the second time; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -64,6 +66,16 @@ impl NameWait {
     #[must_use]
     pub fn may_help(error: &io::Error) -> bool {
         is_temporary(error)
+    }
+
+    /// As [`pause`](Self::pause), where a connection failed because the resolver does not work yet; otherwise `false` at once.
+    pub async fn pause_after(&mut self, failed: Option<ConnectError>) -> bool {
+        match failed {
+            Some(ConnectError::NoAddress { host, reason, temporary: true }) => {
+                self.pause(&host, &reason).await
+            }
+            _ => false,
+        }
     }
 
     /// Waits before the resolver is asked once more, and says so the first time; `false` if the limit is near.

@@ -23,15 +23,6 @@ pub struct Network {
     pub resolver: Arc<dyn Resolve>,
 }
 
-/// The certificates for clients that take PEM.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PemTrust {
-    /// Whether the system's are trusted as well.
-    pub system: bool,
-    /// PEM texts, each checked to hold certificates only.
-    pub pem: Vec<Vec<u8>>,
-}
-
 impl Default for Network {
     fn default() -> Self {
         Self { proxies: Proxies::default(), ca_file: None, aws_ca_bundle: None, resolver: Arc::new(System) }
@@ -92,15 +83,14 @@ impl Network {
         }
     }
 
-    /// The same as [`tls_for_aws`](Self::tls_for_aws) for clients that take PEM.
+    /// Reads the files with certificates that are named, and nothing of the system's: whether they can be used.
     ///
     /// # Errors
     ///
-    /// As [`tls`](Self::tls).
-    pub fn pem_for_aws(&self) -> Result<PemTrust, NetworkError> {
-        let (aws, more) = (self.aws()?, self.more()?);
-        let system = aws.is_none();
-        Ok(PemTrust { system, pem: [aws, more].into_iter().flatten().map(|bundle| bundle.pem).collect() })
+    /// What is wrong with which of them.
+    pub fn check_files(&self) -> Result<(), NetworkError> {
+        self.aws()?;
+        self.more().map(drop)
     }
 
     /// A configuration that trusts nobody, for what goes without TLS: it needs no certificates, of which a container

@@ -15,6 +15,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(not(any(windows, target_vendor = "apple")))]
+use std::sync::LazyLock;
 
 use obsync_protocol::limits::CERTIFICATE_FILE;
 use obsync_protocol::with_reasons;
@@ -22,14 +24,12 @@ use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::Verifier;
 
 use crate::NetworkError;
 
-/// The certificates of a PEM file, and its text.
+/// The certificates of a PEM file.
 #[derive(Clone, Default)]
 pub(crate) struct Bundle {
-    pub(crate) pem: Vec<u8>,
     certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -52,7 +52,7 @@ impl Bundle {
         }
         let certificates =
             Self::parse(&pem).map_err(|reason| failed(format!("{}: {reason}", path.display())))?;
-        Ok(Self { pem, certificates })
+        Ok(Self { certificates })
     }
 
     fn parse(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -73,10 +73,41 @@ impl Bundle {
 }
 
 /// Trusts what the system does, and more.
+#[cfg(not(any(windows, target_vendor = "apple")))]
+pub(crate) fn system_and(more: Bundle) -> Result<ClientConfig, NetworkError> {
+    let mut roots = system_roots();
+    for certificate in more.certificates {
+        roots.add(certificate).map_err(unusable)?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(rustls::Error::General("the system has none".to_owned())));
+    }
+    trusting(roots)
+}
+
+/// The authorities that the system trusts. They are read once in a process: there are some 140, and a function at its start
+/// has no time for reading them thrice.
+#[cfg(not(any(windows, target_vendor = "apple")))]
+fn system_roots() -> RootCertStore {
+    static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
+        let found = rustls_native_certs::load_native_certs();
+        for error in found.errors {
+            tracing::debug!(%error, "some of the system's certificates cannot be read");
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found.certs);
+        roots
+    });
+    ROOTS.clone()
+}
+
+/// Trusts what the system does, and more.
+#[cfg(any(windows, target_vendor = "apple"))]
 pub(crate) fn system_and(more: Bundle) -> Result<ClientConfig, NetworkError> {
     let provider = Arc::new(ring::default_provider());
     let verifier =
-        Verifier::new_with_extra_roots(more.certificates, Arc::clone(&provider)).map_err(unusable)?;
+        rustls_platform_verifier::Verifier::new_with_extra_roots(more.certificates, Arc::clone(&provider))
+            .map_err(unusable)?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
@@ -92,6 +123,10 @@ pub(crate) fn only(bundles: impl IntoIterator<Item = Bundle>) -> Result<ClientCo
     for certificate in bundles.into_iter().flat_map(|bundle| bundle.certificates) {
         roots.add(certificate).map_err(unusable)?;
     }
+    trusting(roots)
+}
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, NetworkError> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(unusable)?

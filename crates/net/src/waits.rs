@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use obsync_protocol::with_reasons;
 
+use crate::ConnectError;
+
 /// The target of these events. Their level is INFO, and their message a whole sentence without a full stop.
 pub const WAITS: &str = "obsync::waits";
 
@@ -60,6 +62,9 @@ pub async fn watched<F: Future>(work: F, mut say: impl FnMut(Duration)) -> F::Ou
 /// never answered, it will not be there in a moment either.
 #[must_use]
 pub fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    if let Some(ConnectError::Unreachable { refused: true, .. }) = ConnectError::within(error) {
+        return true;
+    }
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {

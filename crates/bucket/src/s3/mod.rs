@@ -4,12 +4,13 @@
 //!
 //! - [`request`]: one request, signed, repeated as the table of refusals says. [`address`]: where it goes.
 //! - [`put`], [`upload`], [`copy`], [`delete`], [`list`], [`uploads`]: the kinds of requests.
-//! - [`answers`], [`pages`]: bounds on what the service answers.
+//! - [`answers`], [`pages`]: bounds on what the service answers. [`aws_http`]: connections of the SDK's clients.
 //! - [`settings`]: the bucket as a whole and its settings, for installers.
 //! - [`credentials`]: where the signature comes from. [`open`]: the bucket, set up as the AWS tools are.
 
 mod address;
 mod answers;
+mod aws_http;
 mod copy;
 mod credentials;
 mod delete;
@@ -30,7 +31,8 @@ use object_store::client::HttpClient;
 
 use super::retries::Retries;
 
-pub use open::{AwsHttp, load_aws_config};
+pub use aws_http::AwsHttp;
+pub use open::load_aws_config;
 pub use settings::{BucketSettings, SettingsError};
 
 pub(super) use address::{Address, Maker};

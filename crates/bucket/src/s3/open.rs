@@ -1,25 +1,19 @@
 //! Sets the library's S3 client up, as the AWS tools are set up: region, address and credentials from wherever the SDK's
 //! standard chains find them.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_types::service_config::ServiceConfigKey;
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::signer::Method;
 use obsync_core::ProblemCode;
-use obsync_net::{Network, NetworkError, Proxies};
-use obsync_protocol::with_reasons;
+use obsync_net::Network;
 
 use super::S3;
 use super::address::{Address, Style};
-use super::answers::bounded;
+use super::aws_http::AwsHttp;
 use super::credentials::Chain;
 use crate::error::ConfigurationError;
 use crate::http::Connector;
@@ -29,59 +23,9 @@ use crate::traffic::Traffic;
 /// The region that signatures name where a service of another maker does not care.
 const ANY_REGION: &str = "us-east-1";
 
-/// The way to AWS for the SDK's clients: with ring's TLS, and with bounds on what is read as an answer
-/// ([`limits::CLOUD_ANSWER`](obsync_protocol::limits::CLOUD_ANSWER) and its like).
-#[derive(Clone, Debug)]
-pub struct AwsHttp(SharedHttpClient);
-
-impl AwsHttp {
-    /// A way by `network`. Nothing is connected yet.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the certificates or the proxy.
-    pub fn new(network: &Network) -> Result<Self, NetworkError> {
-        let trust = network.pem_for_aws()?;
-        let mut store = TrustStore::empty().with_native_roots(trust.system);
-        for pem in trust.pem {
-            store.add_pem_certificate(pem);
-        }
-        let refused = |error: &dyn Error| NetworkError::new(with_reasons(error));
-        let tls = TlsContext::builder().with_trust_store(store).build().map_err(|error| refused(&error))?;
-        let proxy = proxy(&network.proxies)?;
-        let http =
-            aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
-                let mut connector = aws_smithy_http_client::Connector::builder();
-                connector.set_connector_settings(settings.cloned());
-                connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-                connector.set_proxy_config(Some(proxy.clone()));
-                connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
-            });
-        Ok(Self(bounded(http)))
-    }
-
-    /// The client, for configurations of one's own.
-    #[must_use]
-    pub fn client(&self) -> SharedHttpClient {
-        self.0.clone()
-    }
-}
-
-/// The proxy for connections with TLS. Its address is not repeated in errors: it may hold a password.
-fn proxy(proxies: &Proxies) -> Result<ProxyConfig, NetworkError> {
-    let Some(url) = proxies.url() else { return Ok(ProxyConfig::disabled()) };
-    let refused =
-        "AWS cannot be reached through a proxy of this kind; set HTTPS_PROXY to one with http:// or https://";
-    if url.starts_with("socks") {
-        return Err(NetworkError::new(refused));
-    }
-    let proxy = ProxyConfig::https(url).map_err(|_| NetworkError::new(refused))?;
-    Ok(proxy.no_proxy(proxies.direct()))
-}
-
 /// What the AWS SDK finds in the environment: credentials, region, addresses. One can serve many stores and clients.
 pub async fn load_aws_config(http: AwsHttp) -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::latest()).http_client(http.0).load().await
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http.client()).load().await
 }
 
 /// Opens a bucket.

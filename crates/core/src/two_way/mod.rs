@@ -31,8 +31,8 @@ use crate::brake::{self, MaxDelete};
 use crate::destination::{Destination, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
-use crate::line::Lines;
 use crate::identity::RandomId;
+use crate::line::Lines;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
 use crate::problem::ProblemCode;
 use crate::progress::{Phase, Progress};
@@ -42,6 +42,7 @@ use crate::run::{PullOptions, PullSource, Run};
 use crate::scan::{LocalTree, ScanInput};
 use crate::state::{Commit, StateStore, VaultState};
 
+use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
 use outgoing::{Absent, OutgoingInput, renewed};
 use sending::Outbox;

@@ -5,8 +5,8 @@
 mod bench;
 mod brake;
 mod emptied;
-mod follow_times;
 mod field;
+mod follow_times;
 mod following;
 mod full_pulls;
 mod histories;

@@ -1,16 +1,19 @@
 //! The way to AWS for the SDK's clients: private authorities, bad certificates and proxies.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::Client;
 use obsync_bucket::{AwsHttp, load_aws_config};
-use obsync_dynamodb::DynamoTable;
-use obsync_net::{Network, Proxies};
+use obsync_dynamodb::{DynamoOptions, DynamoTable};
+use obsync_net::{Network, Proxies, Resolve, Resolving};
 use obsync_testcloud::{Cloud, CloudOptions, Service};
-use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
+use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, SocksProxy, TlsFront};
 
 use crate::site::quick;
 
@@ -79,11 +82,49 @@ async fn a_table_whose_certificate_is_not_accepted_is_given_up_at_once() {
     assert!(secured.front.connections() <= 3, "{error}");
 }
 
+#[tokio::test]
+async fn a_table_is_reached_through_a_socks_proxy() {
+    let secured = Secured::new(Flaw::None).await;
+    let proxy = SocksProxy::start(secured.front.address(), None).await.unwrap();
+    let proxies = Proxies::new(&format!("socks5h://{}", proxy.address()), "").unwrap();
+    let network = Network { proxies, ..secured.trusting() };
+    secured.client("dynamodb.test", &network).await.list_tables().send().await.unwrap();
+    assert_eq!(proxy.asked().len(), 1);
+}
+
+/// A resolver that does not know the table's host for the first two times.
+#[derive(Debug)]
+struct AfterBoot(AtomicUsize);
+
+impl Resolve for AfterBoot {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+        let is_early = host == "dynamodb.test" && self.0.fetch_add(1, Ordering::Relaxed) < 2;
+        Box::pin(async move {
+            match is_early {
+                true => Err(io::Error::other("failed to lookup address information: Try again")),
+                false => Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))]),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_table_is_waited_for_while_the_resolver_does_not_work_yet() {
+    let secured = Secured::new(Flaw::None).await;
+    secured.cloud.dynamodb().create_table("obsync-state").unwrap();
+    let resolver = Arc::new(AfterBoot(AtomicUsize::new(0)));
+    let network = Network { resolver: resolver.clone(), ..secured.trusting() };
+    let client = secured.client("dynamodb.test", &network).await;
+    // One attempt at a request: the resolver's troubles are none of the table's.
+    let options = DynamoOptions { attempts: 1, ..quick() };
+    let table = DynamoTable::new(&client, "obsync-state".parse().unwrap(), options);
+    assert!(table.states().await.unwrap().is_empty());
+    assert!(resolver.0.load(Ordering::Relaxed) >= 3);
+}
+
 #[test]
-fn a_socks_proxy_and_bad_certificates_are_refused_with_their_setting() {
-    let refused = |network: Network| AwsHttp::new(&network).unwrap_err().to_string();
-    let proxies = Proxies::new("socks5h://proxy", "").unwrap();
-    assert!(refused(Network { proxies, ..Network::default() }).contains("HTTPS_PROXY"));
-    let bundle = Some("/nowhere.pem".into());
-    assert!(refused(Network { aws_ca_bundle: bundle, ..Network::default() }).contains("AWS_CA_BUNDLE"));
+fn bad_certificates_are_refused_with_their_setting() {
+    let network = Network { aws_ca_bundle: Some("/nowhere.pem".into()), ..Network::default() };
+    let error = AwsHttp::new(&network).unwrap_err().to_string();
+    assert!(error.contains("AWS_CA_BUNDLE"), "{error}");
 }

@@ -59,21 +59,31 @@ async fn finish(world: &World, function: &LambdaRuntime) -> usize {
     invocations
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_destination_is_used_to_the_end_of_each_invocation_and_little_is_pulled_twice() {
-    const FILES: u64 = 1200;
+/// What a slow destination cost.
+#[derive(Debug)]
+struct Slow {
+    invocations: u64,
+    /// How many would have done for all requests.
+    needed: u64,
+    pulls: u64,
+    files: u64,
+    /// Of each invocation: files, pulls until its end, milliseconds.
+    _each: Vec<(u64, u64, u128)>,
+}
+
+/// Brings so many notes to a destination that takes 30 requests a second, in invocations of four seconds.
+async fn slowly(notes: u64) -> Slow {
     const PER_SECOND: u32 = 30;
     const SECONDS: u64 = 4;
     let world = World::new().await;
-    write_notes(&world.vault("Notes"), FILES as usize);
+    write_notes(&world.vault("Notes"), notes as usize);
     let function = world.function();
     // The first start of the program is no part of this.
     answered(&invoke(&function, &sync("Private")).await);
     let before = world.cloud.counts();
     takes(&world, PER_SECOND);
-    let (mut files, mut invocations, mut each) = (0, 0, Vec::new());
+    let (mut files, mut each) = (0, Vec::new());
     loop {
-        invocations += 1;
         let invocation = invoke_for(&function, &sync("Notes"), SECONDS * 1000).await;
         let answer = answered(&invocation);
         let done = answer["files_count"].as_u64().unwrap();
@@ -83,22 +93,33 @@ async fn a_slow_destination_is_used_to_the_end_of_each_invocation_and_little_is_
             "complete" => break,
             status => assert_eq!(status, "incomplete", "{answer}"),
         }
-        assert!(invocations < 30, "files, pulls in all, milliseconds: {each:?}");
+        assert!(each.len() < 40, "{each:?}");
     }
     world.cloud.faults().clear();
     let requests = world.cloud.counts().since(&before).total(Service::S3);
     let needed = requests.div_ceil(u64::from(PER_SECOND) * SECONDS);
-    // 1.2 times is the aim, and 1.18 to 1.27 were seen on an idle machine. What is published counts when its whole batch is, so
-    // some time goes unused at the end of each.
-    assert!(
-        invocations * 10 <= needed * 15,
-        "{invocations} invocations where {needed} would do for {requests} requests: {each:?}"
-    );
-    let pulls = world.server.stats().pulls;
-    assert!(pulls * 100 <= FILES * 105, "{pulls} pulls: {each:?}");
-    // A commit whose answer came too late counts for nothing.
-    assert!(files <= FILES && files * 100 >= FILES * 90, "{files} files are counted");
     world.assert_exact("Notes");
+    Slow { invocations: each.len() as u64, needed, pulls: world.server.stats().pulls, files, _each: each }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_destination_is_used_to_the_end_of_each_invocation_and_little_is_pulled_twice() {
+    const FILES: u64 = 1200;
+    let mut seen = Vec::new();
+    // A machine that does much else loses whole invocations: one of three tries has to show what can be done.
+    for _ in 0..3 {
+        let slow = slowly(FILES).await;
+        // A commit whose answer came too late counts for nothing.
+        let is_counted = slow.files <= FILES && slow.files * 100 >= FILES * 90;
+        let is_quick = slow.invocations * 10 <= slow.needed * 12;
+        let is_thrifty = slow.pulls * 100 <= FILES * 105;
+        println!("{slow:?}");
+        seen.push(slow);
+        if is_counted && is_quick && is_thrifty {
+            return;
+        }
+    }
+    panic!("{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,6 +253,41 @@ async fn each_continuation_delivered_twice_and_once_more_at_the_end_changes_noth
         assert_eq!(answered(&run(&function, event).await)["status"], "superseded");
     }
     assert_eq!(world.cloud.lambda().waiting(), []);
+    world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_continuation_that_comes_90_s_late_goes_on_and_so_does_the_one_after_it() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 200);
+    takes(&world, 30);
+    let function = world.function_with(&ON);
+    run(&function, &sync("Notes")).await;
+    // As if all that the head says had been written so long ago.
+    let pass = |seconds: f64| {
+        set_head(&world, |head| {
+            for (name, unit) in [("chain_handed", 1000.0), ("lease_expires", 1.0)] {
+                let Some(text) = head[name]["N"].as_str() else { continue };
+                let then = text.parse::<f64>().unwrap() - seconds * unit;
+                head[name] = json!({ "N": format!("{then:.0}") });
+            }
+        });
+    };
+    for step in 1..=2 {
+        let event = continuation(&world);
+        pass(90.0);
+        let late = run(&function, &event).await;
+        let answer = answered(&late);
+        assert!(matches!(answer["status"].as_str(), Some("complete" | "incomplete")), "{answer}");
+        assert_eq!(report(answer)["step"], json!(step), "{answer}");
+        // Its twin comes later still.
+        pass(90.0);
+        assert_eq!(answered(&run(&function, &event).await)["status"], "superseded");
+        if answer["status"] == "complete" {
+            break;
+        }
+    }
+    finish(&world, &function).await;
     world.assert_exact("Notes");
 }
 

@@ -14,6 +14,7 @@ mod memory;
 mod operators;
 mod recheck;
 mod spreading;
+mod start;
 mod together;
 mod troubles;
 mod warm;
