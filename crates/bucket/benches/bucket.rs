@@ -15,7 +15,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
-use obsync_core::{Destination, Expect, FileMeta, Publication, PublicationContent};
+use obsync_core::{Destination, DestinationExt, Expect, FileMeta, Publication, PublicationContent};
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use obsync_testcloud::{Cloud, CloudOptions, Service};
 use tokio::runtime::Runtime;
@@ -101,7 +101,7 @@ async fn publish_all(cloud: &Cloud) {
     };
     let store = BucketStore::open_s3(&location, options, &config).await.unwrap();
     let files: Vec<usize> = (0..FILES).collect();
-    for chunk in files.chunks(store.batch_limit().files) {
+    for chunk in files.chunks(store.traits().batch_limit.files) {
         let mut batch = Vec::with_capacity(chunk.len());
         for number in chunk {
             let content = content(*number);

@@ -8,12 +8,8 @@ use super::context::Context;
 use super::error::Action;
 use super::object_cache::Occupant;
 
-/// Answers in the order of the questions. What cannot be looked at counts as not held, unless nothing can.
-pub(super) async fn holds(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
-    Ok(check(context, wanted).await?.into_iter().map(|checked| checked.holds).collect())
-}
-
-/// The same with how it was found out: an object that says its SHA-256 is not read.
+/// Answers in the order of the questions, and how each was found out: an object that says its SHA-256 is not read. What
+/// cannot be looked at counts as not there, unless nothing can.
 pub(super) async fn check(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
     let prepared = context.listing.prepare(&context.objects, context.keys.prefix(), wanted.len()).await;
     prepared.map_err(|error| context.errors.bucket_error(Action::List, &error))?;

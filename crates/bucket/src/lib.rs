@@ -74,9 +74,10 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use obsync_core::{
-    BatchLimit, Checked, Destination, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent,
-    LocalTree, Marked, Marker, MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable,
-    Removal, ScanInput, Staged, StoreError, StoredFile, Wanted, repository_parts_among,
+    Applied, BatchLimit, Change, ChangeBatch, ChangeOutcome, Checked, Destination, FileMeta, FileWriter,
+    FoldingProbe, Found, Inventory, KeptBeside, KnownContent, LocalTree, Marked, Marker, MarkerFound,
+    OpenFile, PlaceTraits, Rejected, ScanInput, Staged, StoreError, StoredFile, Wanted,
+    repository_parts_among,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -147,12 +148,24 @@ impl Destination for BucketStore {
         self.context.errors.location()
     }
 
-    async fn folds_names(&self, _accented: bool) -> Result<NameFolding, StoreError> {
-        Ok(NameFolding::Nothing)
+    fn traits(&self) -> PlaceTraits {
+        let options = &self.context.options;
+        let portion = options.batch_files;
+        PlaceTraits {
+            has_folders: false,
+            keeps_deleted: options.keep_deleted,
+            at_a_time: options.concurrency,
+            batch_limit: BatchLimit {
+                files: portion.saturating_mul(PORTIONS),
+                // Half of the memory: so much is published while as much arrives.
+                bytes: (options.memory as u64 / 2).max(1),
+                portion,
+            },
+        }
     }
 
-    fn has_folders(&self) -> bool {
-        false
+    async fn folds_names(&self, _probe: FoldingProbe) -> Result<NameFolding, StoreError> {
+        Ok(NameFolding::Nothing)
     }
 
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
@@ -232,10 +245,6 @@ impl Destination for BucketStore {
         holds::look(&self.context, wanted).await
     }
 
-    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
-        holds::holds(&self.context, wanted).await
-    }
-
     async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
         holds::check(&self.context, wanted).await
     }
@@ -271,34 +280,34 @@ impl Destination for BucketStore {
         Ok(Some(Staged { path, meta, handle }))
     }
 
-    async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
-        publish::publish(&self.context, batch, &CancellationToken::new()).await
-    }
-
-    async fn publish_until(
-        &self,
-        batch: Vec<Publication>,
-        stop: &CancellationToken,
-    ) -> Vec<Result<Published, PublishFailure>> {
-        publish::publish(&self.context, batch, stop).await
-    }
-
-    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
-        remove::remove_files(&self.context, files).await
-    }
-
-    /// There are no objects for folders: each is taken to be there.
-    fn keeps_deleted(&self) -> bool {
-        self.context.options.keep_deleted
-    }
-
-    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        folders.iter().map(|folder| self.context.keys.of(folder).map(|_| false)).collect()
-    }
-
-    /// There are no objects for folders: a folder goes with the last file in it.
-    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        folders.iter().map(|_| Ok(true)).collect()
+    /// There are no objects for folders: each is taken to be there, and goes with the last file in it.
+    async fn apply(&self, changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome> {
+        let context = &self.context;
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for batch in ChangeBatch::split(changes) {
+            match batch {
+                ChangeBatch::Put(batch) => {
+                    let answers = publish::publish(context, batch, stop).await.into_iter();
+                    outcomes.extend(answers.map(|answer| answer.map(Applied::Put).map_err(Rejected::Put)));
+                }
+                ChangeBatch::Remove(files) => {
+                    let answers = remove::remove_files(context, files).await.into_iter();
+                    outcomes
+                        .extend(answers.map(|answer| answer.map(Applied::Remove).map_err(Rejected::Other)));
+                }
+                ChangeBatch::MakeFolders(folders) => {
+                    let answers = folders.iter().map(|folder| context.keys.of(folder));
+                    outcomes.extend(answers.map(|answer| match answer {
+                        Ok(_) => Ok(Applied::MakeFolder(false)),
+                        Err(error) => Err(Rejected::Other(error)),
+                    }));
+                }
+                ChangeBatch::RemoveFolders(folders) => {
+                    outcomes.extend(folders.iter().map(|_| Ok(Applied::RemoveFolder(true))));
+                }
+            }
+        }
+        outcomes
     }
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
@@ -337,17 +346,6 @@ impl Destination for BucketStore {
     /// What waits here, and what is between the network and here.
     fn memory_for(&self, size: u64) -> u64 {
         self.context.options.memory_for(size).saturating_add(size.min(TWO_PIECES))
-    }
-
-    fn at_a_time(&self) -> usize {
-        self.context.options.concurrency
-    }
-
-    /// Half of the memory: so much is published while as much arrives.
-    fn batch_limit(&self) -> BatchLimit {
-        let portion = self.context.options.batch_files;
-        let files = portion.saturating_mul(PORTIONS);
-        BatchLimit { files, bytes: (self.context.options.memory as u64 / 2).max(1), portion }
     }
 
     async fn list(&self) -> Result<Inventory, StoreError> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::{at, peak_memory, publish_one, stage};
-use obsync_core::{Destination, StoreError};
+use obsync_core::{Destination, DestinationExt, StoreError};
 use obsync_protocol::{ContentHash, limits};
 use obsync_testcloud::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
 

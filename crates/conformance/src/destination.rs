@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use obsync_core::{
-    Destination, Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError,
-    Wanted,
+    Destination, DestinationExt, Expect, KnownContent, Publication, PublicationContent, Removable, Removal,
+    StoreError, Wanted,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 

@@ -1,8 +1,8 @@
 //! The promises of [`Destination`] about what is staged.
 
 use obsync_core::{
-    Destination, Expect, FileMeta, Found, KnownContent, Publication, PublicationContent, Removable, Removal,
-    Staged, StoreError, Wanted,
+    Destination, DestinationExt, Expect, FileMeta, Found, KnownContent, Publication, PublicationContent,
+    Removable, Removal, Staged, StoreError, Wanted,
 };
 
 use super::destination::{DestinationSite, TIME, assert_file, listed};

@@ -1,8 +1,8 @@
 //! Short ways to do with a store what most checks begin with.
 
 use obsync_core::{
-    Destination, FileMeta, KeptBeside, KnownContent, LocalFacts, Publication, PublicationContent,
-    PublishFailure, Staged, StoreError,
+    Destination, DestinationExt, FileMeta, KeptBeside, KnownContent, LocalFacts, Publication,
+    PublicationContent, PublishFailure, Staged, StoreError,
 };
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 

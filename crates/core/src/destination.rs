@@ -2,7 +2,7 @@
 //!
 //! A file gets there in two steps. It is *staged* first: written completely, checked by the engine, and not
 //! visible under its name. A batch of staged files is then *published*: each becomes visible atomically, and when
-//! [`Destination::publish`] returns the whole batch is durable, so that the state may claim it. In a folder staging is a
+//! [`Destination::apply`] returns the whole batch is durable, so that the state may claim it. In a folder staging is a
 //! file in a hidden directory of the same file system and publishing a rename; in an object store it is an
 //! upload that is not completed yet.
 //!
@@ -18,6 +18,7 @@ use obsync_protocol::{ContentHash, NameFolding, RepositoryPart, VaultPath};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::change::{Change, ChangeOutcome};
 use crate::identity::{Marker, MarkerFound};
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::problem::ProblemCode;
@@ -35,7 +36,7 @@ pub struct Staged {
     pub handle: String,
 }
 
-/// One file to be made visible by [`Destination::publish`].
+/// One file to be made visible by [`Destination::apply`].
 #[derive(Debug)]
 pub struct Publication {
     /// What is made visible.
@@ -174,7 +175,7 @@ pub struct Removable {
     pub content: KnownContent,
 }
 
-/// A question of [`Destination::holds`]: is this content at this path?
+/// A question of [`Destination::check`]: is this content at this path?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The path to look at.
@@ -250,7 +251,7 @@ pub struct BatchLimit {
     pub files: usize,
     /// How many bytes of content. A batch is closed by the file that reaches it.
     pub bytes: u64,
-    /// How many of its files go to one [`Destination::publish`], while those that follow are announced to the state. Fewer
+    /// How many of its files go to one [`Destination::apply`], while those that follow are announced to the state. Fewer
     /// than `files` where that takes round trips.
     pub portion: usize,
 }
@@ -260,6 +261,42 @@ impl Default for BatchLimit {
     fn default() -> Self {
         BatchLimit { files: 4096, bytes: 256 << 20, portion: 4096 }
     }
+}
+
+/// What a place can do, and how it is asked best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaceTraits {
+    /// Folders are something of their own, which can be empty and have to be removed.
+    pub has_folders: bool,
+    /// The place keeps what the vault deletes, because its owner says so.
+    pub keeps_deleted: bool,
+    /// How many files to look for and to copy at a time, before they are staged. Many where each costs a round trip.
+    pub at_a_time: usize,
+    /// How much to publish in one go.
+    pub batch_limit: BatchLimit,
+}
+
+impl Default for PlaceTraits {
+    /// As suits a file system.
+    fn default() -> Self {
+        PlaceTraits {
+            has_folders: true,
+            keeps_deleted: false,
+            at_a_time: 1,
+            batch_limit: BatchLimit::default(),
+        }
+    }
+}
+
+/// How much may be done to find out which names are one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoldingProbe {
+    /// Nothing is written, so that the answer may be a guess: for a run that is not to change anything.
+    LookOnly,
+    /// A file may be written to try the case of letters.
+    Case,
+    /// The same, and to try Unicode forms: there are names to be placed that can be written in several.
+    Normalization,
 }
 
 /// Takes one file's content, in order, and stages it.
@@ -280,29 +317,18 @@ pub trait Destination: Send + Sync + 'static {
     /// The place as a person would name it, for messages.
     fn location(&self) -> String;
 
-    /// Which names are one name here. With `accented` there are names to be held that can be written in several Unicode
-    /// forms, so that it is worth writing something to find out.
-    async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError>;
-
-    /// The same, found out without writing anything, and so perhaps only a guess: for a run that is not to change anything.
-    async fn seems_to_fold_names(&self) -> Result<NameFolding, StoreError> {
-        self.folds_names(false).await
+    /// What the place can do, and how it is asked best.
+    fn traits(&self) -> PlaceTraits {
+        PlaceTraits::default()
     }
 
-    /// Whether folders are something of their own here, which can be empty and have to be removed.
-    fn has_folders(&self) -> bool {
-        true
-    }
+    /// Which names are one name here.
+    async fn folds_names(&self, probe: FoldingProbe) -> Result<NameFolding, StoreError>;
 
     /// Which of these folders are there. Answers in order.
     async fn have_folders(&self, folders: Vec<VaultPath>) -> Result<Vec<bool>, StoreError> {
         // A place without folders has them all.
-        Ok(vec![!self.has_folders(); folders.len()])
-    }
-
-    /// Whether the store is told to keep what the vault deletes.
-    fn keeps_deleted(&self) -> bool {
-        false
+        Ok(vec![!self.traits().has_folders; folders.len()])
     }
 
     /// Whether the store could have a file or folder of this path, as far as that can be told without trying.
@@ -378,23 +404,21 @@ pub trait Destination: Send + Sync + 'static {
 
     /// What is at these paths, in order: for a file that has not the content that is wanted, which one it has.
     ///
-    /// A store where that costs too much tells only what [`holds`](Self::holds) does.
+    /// A store where that costs too much tells only what [`check`](Self::check) does.
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
-        let present = self.holds(wanted).await?;
-        Ok(present.into_iter().map(|present| if present { Found::Wanted } else { Found::Unknown }).collect())
+        let checked = self.check(wanted).await?;
+        Ok(checked
+            .into_iter()
+            .map(|checked| if checked.holds { Found::Wanted } else { Found::Unknown })
+            .collect())
     }
 
-    /// Tells for each question whether the store holds exactly that content at that path, by reading it.
-    /// What cannot be read counts as not held.
-    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError>;
+    /// Whether exactly these contents are at these paths, in order, and how that was found out. What cannot be read is not
+    /// there. Apart from [`look`](Self::look), because the size alone often answers it without reading.
+    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError>;
 
-    /// The same with how it was found out.
-    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
-        let held = self.holds(wanted).await?;
-        Ok(held.into_iter().map(|holds| Checked { holds, by: CheckedBy::Read }).collect())
-    }
-
-    /// Bytes of memory that a content of `size` bytes holds at most from its first piece until it is published.
+    /// Bytes of memory that a content of `size` bytes takes at most from its first piece until it is published. Not among
+    /// the [`traits`](Self::traits): the parts of a large upload grow with its size.
     fn memory_for(&self, size: u64) -> u64 {
         /// A piece as it came, and decrypted.
         const TWO_PIECES: u64 = 4 << 20;
@@ -422,37 +446,19 @@ pub trait Destination: Send + Sync + 'static {
         meta: &FileMeta,
     ) -> Result<Option<Staged>, StoreError>;
 
-    /// Does ahead what [`publish`](Self::publish) would have to do before it can make what has these
-    /// [handles](Staged::handle) visible, as far as that is possible. A help, not a duty: what goes wrong is told when it is
-    /// published.
+    /// Does ahead what [`apply`](Self::apply) would have to do before it can make what has these [handles](Staged::handle)
+    /// visible, as far as that is possible. A help, not a duty: what goes wrong is an error of `apply`.
     async fn prepare(&self, _handles: Vec<String>) {}
 
-    /// Makes a batch visible, each file atomically, parents made as needed, and durable. The answers are in the
-    /// order of the batch. An `Err` for one does not stop the others, unless it [is fatal](StoreError::is_fatal):
-    /// then the rest fails with it.
-    async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>>;
-
-    /// [Publishes](Self::publish) for a run that may be told to stop meanwhile. A store that needs long for a batch begins
-    /// nothing more then, and gives up what does not end soon: both fail with [`StoreError::Stopped`].
-    async fn publish_until(
-        &self,
-        batch: Vec<Publication>,
-        stop: &CancellationToken,
-    ) -> Vec<Result<Published, PublishFailure>> {
-        let _ = stop;
-        self.publish(batch).await
-    }
-
-    /// Removes files that still are what obsync wrote. Answers in order; durable after [`flush`](Self::flush).
-    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>>;
-
-    /// Makes folders with their parents. Answers in order: `true` for one that was made, `false` for one that was there
-    /// already. Durable after [`flush`](Self::flush).
-    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>>;
-
-    /// Removes folders, each only if it is empty, in the order given (so deepest first). `true`: it is gone (or was
-    /// not there). Durable after [`flush`](Self::flush).
-    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>>;
+    /// Makes changes. Answers in order, so that each change has one, of its own kind. A rejected change does not stop the
+    /// others, unless its error [is fatal](StoreError::is_fatal): then the rest of its kind fails with it.
+    ///
+    /// - A put makes its file visible atomically, parents made as needed. The puts that stand together in `changes` are
+    ///   durable when this returns.
+    /// - Removals and folders are durable after [`flush`](Self::flush): one flush is enough for several calls.
+    /// - Once `stop` is cancelled, a store that needs long for a batch of puts begins no more of them, and gives up on those
+    ///   that do not end soon: both fail with [`StoreError::Stopped`].
+    async fn apply(&self, changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome>;
 
     /// Moves whatever is at `path` to a free name beside it that says "Conflicted copy", and tells that name.
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError>;
@@ -500,17 +506,6 @@ pub trait Destination: Send + Sync + 'static {
     /// What the store found out about the place that people should know, as sentences for the report.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
-    }
-
-    /// How many files to look for and to copy at a time, before they are staged. Where each costs a round trip, many are
-    /// worth it.
-    fn at_a_time(&self) -> usize {
-        1
-    }
-
-    /// How much to publish in one go.
-    fn batch_limit(&self) -> BatchLimit {
-        BatchLimit::default()
     }
 
     /// All files of the place, obsync's own bookkeeping left out. A folder that cannot be read is passed over.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::change::DestinationExt;
 use crate::destination::{Removal, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
@@ -85,7 +86,7 @@ impl Publisher<'_, '_> {
 
     /// Removes empty folders that are not the vault's: they only existed because something was in them.
     async fn prune(&mut self, folders: BTreeSet<VaultPath>) -> Result<(), PullError> {
-        if !self.store.has_folders() {
+        if !self.store.traits().has_folders {
             return Ok(());
         }
         let folders: Vec<VaultPath> = folders.into_iter().collect();

@@ -12,6 +12,7 @@ pub mod benching;
 pub mod blocking;
 mod brake;
 mod catch_up;
+mod change;
 pub mod conflicted_copy;
 mod cursor;
 mod destination;
@@ -80,10 +81,11 @@ pub use run::{PullOptions, PullSource, pull};
 pub use two_way::{SyncDirection, SyncOptions, sync};
 pub use verify::{ChangedFile, Unfinished, Verification, VerifiedFile, VerifyError, verify};
 
+pub use change::{Applied, Change, ChangeBatch, ChangeOutcome, DestinationExt, Rejected};
 pub use destination::{
-    BatchLimit, Checked, CheckedBy, Destination, Expect, FileWriter, Found, Inventory, KeptBeside, Marked,
-    Publication, PublicationContent, PublishFailure, Published, Removable, Removal, Staged, StoreError,
-    StoredFile, Wanted,
+    BatchLimit, Checked, CheckedBy, Destination, Expect, FileWriter, FoldingProbe, Found, Inventory,
+    KeptBeside, Marked, PlaceTraits, Publication, PublicationContent, PublishFailure, Published, Removable,
+    Removal, Staged, StoreError, StoredFile, Wanted,
 };
 pub use identity::{
     DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerError, MarkerFound, RandomId, RandomIdError,

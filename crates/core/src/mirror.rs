@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use obsync_protocol::VaultPath;
 
+use crate::change::DestinationExt;
 use crate::destination::{Removable, Removal, StoreError};
 use crate::error::PullError;
 use crate::identity::MarkerFound;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
+use crate::change::DestinationExt;
 use crate::destination::{
     BatchLimit, Destination, KeptBeside, Publication, PublicationContent, PublishFailure, Published, Staged,
     StoreError,
@@ -233,7 +234,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
     /// announced and not recorded, at most.
     async fn publish_batch(&mut self, batch: Vec<Ready>) -> Result<Vec<Unpublished>, PullError> {
         let mut unpublished = Vec::new();
-        let mut portions = portions(batch, self.store.batch_limit());
+        let mut portions = portions(batch, self.store.traits().batch_limit);
         let Some(mut portion) = portions.next() else { return Ok(unpublished) };
         self.announce(&portion, Vec::new()).await?;
         loop {

@@ -2,6 +2,7 @@
 
 use obsync_protocol::VaultPath;
 
+use crate::change::DestinationExt;
 use crate::destination::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
 use crate::error::PullError;
 use crate::model::{FileMeta, Intent, KnownContent, Record};

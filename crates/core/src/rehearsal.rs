@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use obsync_protocol::{ContentHash, VaultPath};
 
+use crate::change::DestinationExt;
 use crate::destination::{Found, StoreError, Wanted};
 use crate::error::PullError;
 use crate::history::Historian;
@@ -123,7 +124,7 @@ impl Rehearsal<'_, '_> {
     }
 
     async fn removals(&mut self, removals: &[FileRemoval]) -> Result<(), StoreError> {
-        let keeps = self.run.store.keeps_deleted();
+        let keeps = self.run.store.traits().keeps_deleted;
         for batch in removals.chunks(BATCH) {
             let asked = batch.iter().map(|removal| Wanted {
                 path: removal.file.path.clone(),
@@ -181,7 +182,7 @@ impl Rehearsal<'_, '_> {
             .filter(|step| step.is_arrival())
             .flat_map(|step| step.path.ancestors())
             .collect();
-        let present = match self.is_empty && self.run.store.has_folders() {
+        let present = match self.is_empty && self.run.store.traits().has_folders {
             true => vec![false; paths.len()],
             false => self.run.store.have_folders(paths).await?,
         };

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
+use crate::change::DestinationExt;
 use crate::destination::{Staged, StoreError, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;

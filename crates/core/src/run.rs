@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
 use crate::catch_up::{SEQUELS, Unfinished};
-use crate::destination::{Destination, StoreError};
+use crate::destination::{Destination, FoldingProbe, StoreError};
 use crate::earlier::Earlier;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
@@ -223,8 +223,11 @@ impl Run<'_> {
             return Ok(Schedule::default());
         }
         let folds_names = match self.options.dry_run {
-            true => self.store.seems_to_fold_names().await?,
-            false => self.store.folds_names(entries.iter().any(is_accented)).await?,
+            true => self.store.folds_names(FoldingProbe::LookOnly).await?,
+            false if entries.iter().any(is_accented) => {
+                self.store.folds_names(FoldingProbe::Normalization).await?
+            }
+            false => self.store.folds_names(FoldingProbe::Case).await?,
         };
         let records = match !is_partial || folds_names.is_any() {
             // It was not forgotten, because this run is not to write anything.

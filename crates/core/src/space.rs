@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::change::DestinationExt;
 use crate::destination::{Destination, Wanted};
 use crate::error::PullError;
 use crate::publish::Publisher;
@@ -39,7 +40,7 @@ impl Publisher<'_, '_> {
             false => missing_space(self.store.as_ref(), transfers).await?,
         };
         // Complete and not yet in place are a batch, and what arrives while it is published.
-        let staged_at_once = self.store.batch_limit().files + BACKLOG;
+        let staged_at_once = self.store.traits().batch_limit.files + BACKLOG;
         let (fitting, too_large) = divide(std::mem::take(transfers), needs, free, staged_at_once);
         *transfers = fitting;
         for (transfer, need) in too_large {

@@ -15,6 +15,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::change::DestinationExt;
 use crate::destination::{Destination, Found, Staged, StoreError, Wanted};
 use crate::error::PullError;
 use crate::governor::{Governor, Reservation};
@@ -193,7 +194,7 @@ impl Scout {
                 let staged = self.stage(&transfer).await;
                 (transfer, staged)
             })
-            .buffered(self.store.at_a_time().max(1));
+            .buffered(self.store.traits().at_a_time.max(1));
         let mut outcomes = Vec::new();
         // To the end, before anything else is waited for: requests that nobody drives would hold what others wait for.
         while let Some((transfer, staged)) = staging.next().await {
@@ -345,7 +346,7 @@ impl Publisher<'_, '_> {
         inbox: &mut Inbox,
         batch: &mut Vec<Ready>,
     ) -> Result<Option<StoreError>, PullError> {
-        let limit = self.store.batch_limit();
+        let limit = self.store.traits().batch_limit;
         let mut bytes = 0_u64;
         let mut deadline = None;
         while batch.len() < limit.files.max(1) && bytes < limit.bytes.max(1) {
@@ -406,7 +407,7 @@ impl Feeder<'_> {
     async fn feed(self, transfers: Vec<Transfer>, halt: &CancellationToken) {
         // Not more than becomes visible in one go: what was looked at and is not committed is looked at again when the run is
         // cut short.
-        let at_once = SURVEY.min(self.scout.store.batch_limit().portion).max(1);
+        let at_once = SURVEY.min(self.scout.store.traits().batch_limit.portion).max(1);
         let mut rest = transfers.into_iter().peekable();
         while rest.peek().is_some() && !halt.is_cancelled() && !self.jobs.is_closed() {
             let chunk = rest.by_ref().take(at_once).collect();

@@ -6,8 +6,8 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use obsync_conformance::{at, meta, stage};
 use obsync_core::{
-    Commit, Destination, Expect, FileMeta, Publication, PublicationContent, Record, RecordKind, StateStore,
-    VaultState,
+    Commit, Destination, DestinationExt, Expect, FileMeta, Publication, PublicationContent, Record,
+    RecordKind, StateStore, VaultState,
 };
 use obsync_folder::{Durability, FolderOptions, FolderStore};
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};

@@ -15,6 +15,7 @@
 
 #![cfg(unix)]
 
+mod apply;
 mod background_flush;
 mod conflict;
 mod context;
@@ -51,18 +52,19 @@ mod writer;
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use obsync_core::conflicted_copy::DeviceName;
 use obsync_core::pin::Pin;
 use obsync_core::{
-    Destination, Expect, FileMeta, FileWriter, Found, Inventory, KeptBeside, KnownContent, LocalFacts,
-    LocalTree, Marked, Marker, MarkerFound, OpenFile, Publication, PublishFailure, Published, Removable,
-    Removal, ScanInput, Staged, StoreError, Wanted,
+    Applied, Change, ChangeBatch, ChangeOutcome, Checked, CheckedBy, Destination, Expect, FileMeta,
+    FileWriter, FoldingProbe, Found, Inventory, KeptBeside, KnownContent, LocalFacts, LocalTree, Marked,
+    Marker, MarkerFound, OpenFile, PlaceTraits, Rejected, ScanInput, Staged, StoreError, Wanted,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
+use tokio_util::sync::CancellationToken;
 
 pub use self::folder_watch::FolderWatch;
 pub use self::pin::FolderPin;
@@ -242,20 +244,27 @@ impl Destination for FolderStore {
         self.context.errors.location()
     }
 
+    fn traits(&self) -> PlaceTraits {
+        PlaceTraits { keeps_deleted: self.context.options.keep_deleted, ..PlaceTraits::default() }
+    }
+
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
         self.context.admit(path)
     }
 
-    async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError> {
+    async fn folds_names(&self, probe: FoldingProbe) -> Result<NameFolding, StoreError> {
         if let Some(folds) = self.context.options.folds_names {
             return Ok(folds);
         }
         self.run(move |context| {
             let root = context.root()?;
+            if probe == FoldingProbe::LookOnly {
+                return Ok(folding::seems_to_fold_names(root.as_deref(), &context.dest));
+            }
             if *context.folds_case.get_or_init(|| folding::folds_case(root.as_deref(), &context.dest)) {
                 return Ok(NameFolding::Case);
             }
-            if !accented {
+            if probe == FoldingProbe::Case {
                 return Ok(NameFolding::Nothing);
             }
             let root = root.map_or_else(|| context.make_root(), Ok)?;
@@ -263,13 +272,6 @@ impl Destination for FolderStore {
             Ok(if folds { NameFolding::Normalization } else { NameFolding::Nothing })
         })
         .await
-    }
-
-    async fn seems_to_fold_names(&self) -> Result<NameFolding, StoreError> {
-        if let Some(folds) = self.context.options.folds_names {
-            return Ok(folds);
-        }
-        self.run(|context| Ok(folding::seems_to_fold_names(context.root()?.as_deref(), &context.dest))).await
     }
 
     async fn repository_parts(
@@ -357,13 +359,14 @@ impl Destination for FolderStore {
         .await
     }
 
-    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
+    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
+        let read = |holds| Checked { holds, by: CheckedBy::Read };
         self.run(move |context| {
             let Some(root) = context.root()? else {
-                return Ok(vec![false; wanted.len()]);
+                return Ok(vec![read(false); wanted.len()]);
             };
             let mut parents = Parents::new(&root);
-            Ok(wanted.iter().map(|wanted| holds(context, &mut parents, wanted)).collect())
+            Ok(wanted.iter().map(|wanted| read(holds(context, &mut parents, wanted))).collect())
         })
         .await
     }
@@ -406,45 +409,34 @@ impl Destination for FolderStore {
         .await;
     }
 
-    async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
-        // Context with the thread, so that nothing of the batch is lost if that never runs.
-        let batch = Arc::new(Mutex::new(batch));
-        let (context, handed) = (self.context.clone(), batch.clone());
-        let published =
-            blocking(move || publish::publish(&context, std::mem::take(&mut *lock(&handed)))).await;
-        published.unwrap_or_else(|stopped| {
-            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.context.stopped(stopped))
-        })
-    }
-
-    fn keeps_deleted(&self) -> bool {
-        self.context.options.keep_deleted
-    }
-
-    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
-        self.for_each(files, false, || Removal::Missing, remove::remove_file).await
-    }
-
-    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        let context = self.context.clone();
-        let create = move |_: &Context, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
-            context.admit(folder)?;
-            if parents.find(Some(folder))?.is_some() {
-                return Ok(false);
+    async fn apply(&self, changes: Vec<Change>, _stop: &CancellationToken) -> Vec<ChangeOutcome> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for batch in ChangeBatch::split(changes) {
+            match batch {
+                ChangeBatch::Put(batch) => {
+                    let answers = self.put(batch).await.into_iter();
+                    outcomes.extend(answers.map(|answer| answer.map(Applied::Put).map_err(Rejected::Put)));
+                }
+                ChangeBatch::Remove(files) => {
+                    let answers = self.remove_recorded(files).await.into_iter();
+                    outcomes
+                        .extend(answers.map(|answer| answer.map(Applied::Remove).map_err(Rejected::Other)));
+                }
+                ChangeBatch::MakeFolders(folders) => {
+                    let answers = self.make_folders(folders).await.into_iter();
+                    outcomes.extend(
+                        answers.map(|answer| answer.map(Applied::MakeFolder).map_err(Rejected::Other)),
+                    );
+                }
+                ChangeBatch::RemoveFolders(folders) => {
+                    let answers = self.remove_empty(folders).await.into_iter();
+                    outcomes.extend(
+                        answers.map(|answer| answer.map(Applied::RemoveFolder).map_err(Rejected::Other)),
+                    );
+                }
             }
-            parents.make(Some(folder), folder).map(|_| true)
-        };
-        self.for_each(folders, true, || false, create).await
-    }
-
-    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        self.for_each(
-            folders,
-            false,
-            || true,
-            |_, root, parents, folder| remove::remove_folder(root, parents, folder),
-        )
-        .await
+        }
+        outcomes
     }
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {

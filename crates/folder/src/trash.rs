@@ -201,7 +201,9 @@ fn copy(dir: &Dir, name: &str, trash: &OwnedFd, to: &str) -> io::Result<()> {
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use obsync_core::{Destination, Expect, FileMeta, KnownContent, Publication, PublicationContent};
+    use obsync_core::{
+        Destination, DestinationExt, Expect, FileMeta, KnownContent, Publication, PublicationContent,
+    };
     use obsync_protocol::{ContentHash, Uid};
 
     use super::super::{FolderOptions, FolderStore};

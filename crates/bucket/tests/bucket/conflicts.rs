@@ -2,7 +2,9 @@
 
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::{Placed, at, meta, place, publish_one, stage};
-use obsync_core::{Destination, Expect, FileMeta, KnownContent, Publication, PublicationContent};
+use obsync_core::{
+    Destination, DestinationExt, Expect, FileMeta, KnownContent, Publication, PublicationContent,
+};
 use obsync_protocol::{ContentHash, Uid, VaultId};
 use obsync_testcloud::{Service, ServiceFaults};
 use obsync_testkit::Chance;

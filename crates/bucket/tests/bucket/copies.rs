@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::{at, meta, place, publish_one};
-use obsync_core::{Destination, KnownContent, Removable, Removal};
+use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal};
 
 use crate::sites::{MemoryBucket, S3Bucket, options};
 

@@ -56,6 +56,6 @@ fn the_engine_is_told_what_a_content_holds() {
     assert_eq!(options.memory_for(8 << 20), 8 << 20);
     assert_eq!(options.memory_for(190 << 20), 10 << 20, "two parts");
     let store = MemoryBucket::new().open(options);
-    assert_eq!(store.batch_limit().bytes, 64 << 20);
+    assert_eq!(store.traits().batch_limit.bytes, 64 << 20);
     assert_eq!(store.memory_for(190 << 20), 14 << 20, "and what is between the network and the store");
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use obsync_conformance::{DestinationSite as _, at, meta, publish_one, stage};
-use obsync_core::{Destination, KnownContent, Removable, Removal, Wanted};
+use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
 use proptest::prelude::*;
 

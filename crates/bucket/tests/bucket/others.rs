@@ -13,7 +13,7 @@ use object_store::path::Path;
 use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
 use obsync_conformance::{DestinationSite, at, check_destination, meta, place, publish_one, stage};
-use obsync_core::{Destination, KnownContent, Removable, Removal};
+use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal};
 
 use crate::sites::{BUCKET, config, options};
 

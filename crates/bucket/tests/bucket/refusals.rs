@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
-    Destination, Expect, KnownContent, Outcome, Publication, PublicationContent, Removable, Removal,
-    StoreError,
+    Destination, DestinationExt, Expect, KnownContent, Outcome, Publication, PublicationContent, Removable,
+    Removal, StoreError,
 };
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{Refusal, Service};

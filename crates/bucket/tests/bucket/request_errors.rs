@@ -2,7 +2,7 @@
 
 use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Destination, StoreError};
+use obsync_core::{Destination, DestinationExt, StoreError};
 use obsync_testcloud::{Refusal, ServiceFaults};
 use obsync_testkit::Chance;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::stage;
-use obsync_core::{Destination, Expect, Publication, PublicationContent, StoreError};
+use obsync_core::{Destination, DestinationExt, Expect, Publication, PublicationContent, StoreError};
 use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use obsync_protocol::{ContentHash, VaultPath, Verdict};
 
+use crate::change::DestinationExt;
 use crate::destination::{Expect, Removable, Removal};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;

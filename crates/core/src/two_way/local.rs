@@ -4,6 +4,7 @@ use obsync_protocol::limits::MERGED_TEXT;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use tokio::io::AsyncReadExt;
 
+use crate::change::DestinationExt;
 use crate::destination::{Expect, Publication, PublicationContent, Published, StoreError};
 use crate::error::PullError;
 use crate::model::{FileMeta, Intent, KnownContent};

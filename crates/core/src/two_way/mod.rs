@@ -337,7 +337,7 @@ impl TwoWay<'_, '_> {
         let code = ProblemCode::Destination;
         let tree = self.scan(&records).await?;
         let mut tree = tree.ok_or(StoreError::Unavailable { location, reason, code })?;
-        if !self.run.store.has_folders() {
+        if !self.run.store.traits().has_folders {
             tree.add_folders(&records);
         }
         Ok((records, tree))

@@ -4,6 +4,7 @@
 use obsync_client::Session;
 use obsync_protocol::{Uid, VaultPath};
 
+use crate::change::DestinationExt;
 use crate::conflicted_copy::{self, DeviceName};
 use crate::destination::{Expect, Publication, PublicationContent, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
-    BatchLimit, Destination, FileMeta, FileWriter, Inventory, KeptBeside, Publication, PublishFailure,
-    Published, Removable, Removal, Staged, StoreError, Wanted,
+    Change, ChangeOutcome, Checked, Destination, FileMeta, FileWriter, FoldingProbe, Inventory, KeptBeside,
+    PlaceTraits, Staged, StoreError, Wanted,
 };
 use obsync_folder::FolderStore;
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
+use tokio_util::sync::CancellationToken;
 
 /// What is done, once.
 type Deed = Box<dyn FnOnce() + Send>;
@@ -37,8 +38,12 @@ impl Destination for MeddledStore {
         self.store.location()
     }
 
-    async fn folds_names(&self, accented: bool) -> Result<NameFolding, StoreError> {
-        self.store.folds_names(accented).await
+    fn traits(&self) -> PlaceTraits {
+        self.store.traits()
+    }
+
+    async fn folds_names(&self, probe: FoldingProbe) -> Result<NameFolding, StoreError> {
+        self.store.folds_names(probe).await
     }
 
     fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
@@ -56,8 +61,8 @@ impl Destination for MeddledStore {
         self.store.is_empty().await
     }
 
-    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
-        self.store.holds(wanted).await
+    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
+        self.store.check(wanted).await
     }
 
     async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
@@ -77,21 +82,11 @@ impl Destination for MeddledStore {
         self.store.copy(from, to, meta).await
     }
 
-    async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
-        self.meddle();
-        self.store.publish(batch).await
-    }
-
-    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
-        self.store.remove_files(files).await
-    }
-
-    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        self.store.create_folders(folders).await
-    }
-
-    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
-        self.store.remove_folders(folders).await
+    async fn apply(&self, changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome> {
+        if changes.iter().any(|change| matches!(change, Change::Put(_))) {
+            self.meddle();
+        }
+        self.store.apply(changes, stop).await
     }
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
@@ -116,10 +111,6 @@ impl Destination for MeddledStore {
 
     async fn end_run(&self) {
         self.store.end_run().await;
-    }
-
-    fn batch_limit(&self) -> BatchLimit {
-        self.store.batch_limit()
     }
 
     async fn list(&self) -> Result<Inventory, StoreError> {

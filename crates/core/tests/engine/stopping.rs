@@ -46,7 +46,7 @@ async fn what_a_stopped_run_left_out_comes_with_the_filter_of_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_told_to_stop_makes_no_more_copies_and_the_next_makes_them() {
     let bench = Bench::new().await;
-    let portion = bench.store().batch_limit().portion as u64;
+    let portion = bench.store().traits().batch_limit.portion as u64;
     for n in 0..portion + 100 {
         bench.vault.write(&format!("{n}.md"), "the same template", T + n as i64).unwrap();
     }
@@ -64,7 +64,7 @@ async fn a_run_that_is_told_to_stop_makes_no_more_copies_and_the_next_makes_them
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_are_published_in_batches_of_what_the_store_takes() {
     let bench = Bench::new().await;
-    let most = bench.store().batch_limit().files;
+    let most = bench.store().traits().batch_limit.files;
     for n in 0..most + 100 {
         bench.vault.write(&format!("{}/{n}.md", n % 10), "the same template", T).unwrap();
     }

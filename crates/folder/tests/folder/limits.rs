@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use obsync_conformance::{at, meta, not_tested, place, publish_one, stage};
 use obsync_core::{
-    Destination, Expect, FileWriter, KnownContent, Publication, PublicationContent, PublishFailure,
-    Removable, Removal, Staged, StoreError,
+    Destination, DestinationExt, Expect, FileWriter, KnownContent, Publication, PublicationContent,
+    PublishFailure, Removable, Removal, Staged, StoreError,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{ContentHash, VaultPath};

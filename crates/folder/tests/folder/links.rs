@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Destination, KnownContent, Removable, Removal, StoreError, Wanted};
+use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal, StoreError, Wanted};
 
 use crate::destination::TestFolder;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use obsync_conformance::{at, meta, publish_one, stage};
-use obsync_core::{Destination, KnownContent, Removable, Removal, StoreError};
+use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal, StoreError};
 use obsync_folder::{Durability, FolderOptions, FolderStore};
 use obsync_protocol::VaultPath;
 use proptest::prelude::*;

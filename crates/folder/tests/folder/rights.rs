@@ -6,7 +6,7 @@ use std::process::Command;
 
 use obsync_conformance::confined::{Confinement, OTHERS, confined};
 use obsync_conformance::{at, meta, not_tested, place};
-use obsync_core::{Destination, Expect, Publication, PublicationContent, Wanted};
+use obsync_core::{Destination, DestinationExt, Expect, Publication, PublicationContent, Wanted};
 use obsync_folder::{Durability, FolderOptions, FolderStore};
 
 use crate::destination::{TestFolder, mtime};

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
-    Destination, Expect, KnownContent, Publication, PublicationContent, Removable, Removal, StoreError,
-    Wanted,
+    Destination, DestinationExt, Expect, FoldingProbe, KnownContent, Publication, PublicationContent,
+    Removable, Removal, StoreError, Wanted,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{ContentHash, NameFolding};
@@ -43,7 +43,7 @@ async fn looking_changes_nothing_in_a_folder() {
 /// Everything that a run does which has nothing to change.
 async fn look_at_everything(store: &FolderStore) {
     store.is_empty().await.unwrap();
-    store.folds_names(false).await.unwrap();
+    store.folds_names(FoldingProbe::Case).await.unwrap();
     store.list().await.unwrap();
     store.holds(Vec::new()).await.unwrap();
     assert!(store.recover(&at("b.md"), &meta(b"b", 0)).await.unwrap().is_none());
@@ -266,22 +266,22 @@ async fn a_lock_on_a_folder_that_is_not_there_yet_is_taken_when_it_is_made() {
 #[tokio::test]
 async fn whether_names_are_folded_is_found_out_without_leaving_anything() {
     let destination = TestFolder::new();
-    let absent = destination.store().folds_names(false).await.unwrap();
+    let absent = destination.store().folds_names(FoldingProbe::Case).await.unwrap();
     fs::create_dir_all(destination.root()).unwrap();
-    let empty = destination.store().folds_names(false).await.unwrap();
+    let empty = destination.store().folds_names(FoldingProbe::Case).await.unwrap();
     assert_eq!(destination.tree(), [""; 0]);
     destination.write("Note.md", b"text");
-    let filled = destination.store().folds_names(false).await.unwrap();
+    let filled = destination.store().folds_names(FoldingProbe::Case).await.unwrap();
     let truth = match destination.path("nOTE.MD").exists() {
         true => NameFolding::Case,
         false => NameFolding::Nothing,
     };
     assert_eq!((absent, empty, filled), (truth, truth, truth));
     // With accents a probe is made, and removed again.
-    destination.store().folds_names(true).await.unwrap();
+    destination.store().folds_names(FoldingProbe::Normalization).await.unwrap();
     place(&destination.store(), "b.md", b"text", 0, None).await;
     let before = destination.tree();
-    destination.store().folds_names(true).await.unwrap();
+    destination.store().folds_names(FoldingProbe::Normalization).await.unwrap();
     assert_eq!(destination.tree(), before);
 }
 
@@ -289,7 +289,7 @@ async fn whether_names_are_folded_is_found_out_without_leaving_anything() {
 async fn what_is_known_of_names_can_be_told_to_the_store() {
     for folds in [NameFolding::Case, NameFolding::Normalization, NameFolding::Nothing] {
         let options = FolderOptions { folds_names: Some(folds), ..FolderOptions::default() };
-        assert_eq!(TestFolder::with(options).store().folds_names(false).await.unwrap(), folds);
+        assert_eq!(TestFolder::with(options).store().folds_names(FoldingProbe::Case).await.unwrap(), folds);
     }
 }
 

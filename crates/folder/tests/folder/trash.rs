@@ -3,7 +3,7 @@
 use std::fs;
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Destination, KnownContent, Removable, Removal, ScanInput};
+use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal, ScanInput};
 use obsync_folder::{FolderOptions, FolderStore, Step};
 use obsync_protocol::VaultPath;
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use obsync_conformance::{place, publish_one, stage};
-use obsync_core::{Destination, Expect, Publication, PublicationContent, Staged};
+use obsync_core::{Destination, DestinationExt, Expect, Publication, PublicationContent, Staged};
 use obsync_folder::FolderStore;
 
 use crate::destination::{TestFolder, mtime};

@@ -1,0 +1,51 @@
+//! Makes the changes of a run: what [`Destination::apply`](obsync_core::Destination::apply) does for each kind.
+
+use std::sync::{Arc, Mutex};
+
+use obsync_core::blocking::{blocking, lock};
+use obsync_core::{Publication, PublishFailure, Published, Removable, Removal, StoreError};
+use obsync_protocol::VaultPath;
+
+use super::context::Context;
+use super::parents::Parents;
+use super::root::Root;
+use super::{FolderStore, publish, remove};
+
+impl FolderStore {
+    pub(super) async fn put(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
+        // Context with the thread, so that nothing of the batch is lost if that never runs.
+        let batch = Arc::new(Mutex::new(batch));
+        let (context, handed) = (self.context.clone(), batch.clone());
+        let published =
+            blocking(move || publish::publish(&context, std::mem::take(&mut *lock(&handed)))).await;
+        published.unwrap_or_else(|stopped| {
+            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.context.stopped(stopped))
+        })
+    }
+
+    pub(super) async fn remove_recorded(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
+        self.for_each(files, false, || Removal::Missing, remove::remove_file).await
+    }
+
+    pub(super) async fn make_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+        let context = self.context.clone();
+        let create = move |_: &Context, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
+            context.admit(folder)?;
+            if parents.find(Some(folder))?.is_some() {
+                return Ok(false);
+            }
+            parents.make(Some(folder), folder).map(|_| true)
+        };
+        self.for_each(folders, true, || false, create).await
+    }
+
+    pub(super) async fn remove_empty(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+        self.for_each(
+            folders,
+            false,
+            || true,
+            |_, root, parents, folder| remove::remove_folder(root, parents, folder),
+        )
+        .await
+    }
+}
