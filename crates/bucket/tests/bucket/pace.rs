@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::stage;
-use obsync_core::{Destination, DestinationExt, Expect, Publication, PublicationContent};
+use obsync_core::{DestinationExt, Expect, Publication, PublicationContent};
 use obsync_testcloud::{RequestCounts, Service, ServiceFaults};
 use obsync_testkit::Chance;
 

@@ -2,7 +2,7 @@
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, place};
-use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal};
+use obsync_core::{DestinationExt, KnownContent, Removable, Removal};
 use obsync_testcloud::ServiceFaults;
 use obsync_testkit::Chance;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use obsync_conformance::{at, place, publish_one, stage};
-use obsync_core::{Destination, KnownContent, Removable, Removal};
+use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal};
 use obsync_folder::{FolderOptions, FolderStore, Step};
 use tempfile::TempDir;
 
