@@ -103,7 +103,7 @@ impl Watch for FolderWatch {
     }
 
     fn touched(&mut self) -> Option<HashSet<VaultPath>> {
-        std::mem::replace(&mut self.touched, Some(HashSet::new()))
+        self.touched.replace(HashSet::new())
     }
 
     fn blind(&self) -> Option<String> {

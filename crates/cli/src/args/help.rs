@@ -19,8 +19,7 @@ Now and then:
   confirm          let the deletions go that a run held back
   reset, unlink    forget a destination's state; part it from its vault
   credentials      export a secret for a function or a container; revoke it
-  aws              make a bucket and a table at AWS
-  check-service    find out whether the service does what sync rests on
+  aws, check-service  make a bucket and a table at AWS; try what sync rests on
   totp, completions  print a two-factor code; the completion script of a shell
 
 Examples:

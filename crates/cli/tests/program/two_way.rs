@@ -50,7 +50,8 @@ fn conflicted_copies_and_reports_name_the_device() {
     assert_eq!(report["device"], "Ada's laptop", "{report:#}");
     let kept_as = report["conflicts"][0]["kept_as"].as_str().unwrap();
     assert!(kept_as.starts_with("a (Conflicted copy Ada's laptop 2"), "{kept_as}");
-    assert!(world.differences("Notes", "notes").is_empty());
+    let differences = world.differences("Notes", "notes");
+    assert!(differences.iter().all(|line| line.contains("\".obsync")), "{differences:#?}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
         run.progress.phase(Phase::Sending);
         let (session, live) = match run.kept_session(&known).await {
             Kept::News => return Ok(None),
-            Kept::Open(session, live) => (session, live),
+            Kept::Open(session, live) => (*session, live),
             Kept::None => {
                 report.connections += 1;
                 let session =
@@ -539,7 +539,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
 
 /// The session of a follower, for sending.
 enum Kept {
-    Open(WritingSession, LiveChanges),
+    Open(Box<WritingSession>, LiveChanges),
     /// It told of changes that are to be applied here first.
     News,
     /// There is none.
@@ -562,7 +562,7 @@ impl Run<'_> {
         }
         let Line { session: Some(session), permit: Some(permit), live, .. } = line else { return Kept::None };
         match permit.writing(session) {
-            Ok(session) => Kept::Open(session, live),
+            Ok(session) => Kept::Open(Box::new(session), live),
             Err(session) => {
                 session.close().await;
                 Kept::None

@@ -125,6 +125,7 @@ fn commit() -> impl Strategy<Value = Commit> {
             deferred,
             intents,
             state,
+            ..Commit::default()
         })
 }
 
