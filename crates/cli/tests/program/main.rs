@@ -35,7 +35,6 @@ mod sign_in;
 mod surroundings;
 mod terminal;
 mod truth;
-mod two_way_cases;
 mod vaults;
 mod waits;
 mod world;
