@@ -37,7 +37,6 @@ mod surroundings;
 mod terminal;
 mod truth;
 mod two_way;
-mod two_way_cases;
 mod vaults;
 mod waits;
 mod world;

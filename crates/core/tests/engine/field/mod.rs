@@ -9,14 +9,14 @@
 //! | folders that are not there | `absence::folders_that_are_not_there_*` | `folder::below_a_folder_that_cannot_be_read_nothing_is_absent` |
 //! | both edited | `edits::both_edited_*` | `two_way`, `merge` (unit tests) |
 //! | false renames | `names::false_renames_*` | `outgoing::a_rename_is_what_certainly_is_one` |
-//! | save by rename | `edits::save_by_rename_*` | `quiet`, `cli::save_by_rename_is_one_change` |
-//! | half-written | `edits::half_written_*` | `quiet`, `cli::half_written_files_wait` |
+//! | save by rename | `edits::save_by_rename_*` | `quiet` (unit tests) |
+//! | half-written | `edits::half_written_*` | `quiet` (unit tests) |
 //! | blind watchers | `followers::blind_watchers_*` | `folder::of_20000_events_none_is_missed_without_a_word` |
-//! | asleep | `followers::asleep_*` | `follow` (unit test), `cli::asleep_while_both_sides_change_*` |
+//! | asleep | `followers::asleep_*` | `follow` (unit test) |
 //! | settings that fight | `edits::settings_that_fight_*` | |
-//! | trees that are not notes | `names::trees_that_are_not_notes_*` | `cli::another_branch_and_back_after_a_moment_is_no_change`, `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
+//! | trees that are not notes | `names::trees_that_are_not_notes_*` | `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
 //! | full vault | `limits::full_vault_*` | `two_way::a_full_vault_is_told_and_the_rest_goes_on` |
-//! | stopped midway | `limits::stopped_midway_*` | `cli::stopped_midway_*` |
+//! | stopped midway | `limits::stopped_midway_*` | |
 //! | race and kill | `limits::race_and_kill_*` | `two_way_kills`, `settlement` (unit tests) |
 //! | swapped names | `names::swapped_names_*` | `two_way::swapped_names_and_chains_arrive` |
 //! | old backup | `backups::old_backup_*` | `identity` |
@@ -34,7 +34,7 @@
 //! | state newer, older, damaged | `cli::a_state_from_the_future_is_told_and_kept`, `backups::old_backup_of_the_state_alone_*`, `absence::settings_lost_*` |
 //! | file over the limit, vault full, subscription expired midway | `limits::full_vault_*` |
 //! | password changed on the server | `cli::a_kept_key_that_is_not_accepted_any_more_is_told` |
-//! | two obsyncs on one folder | `cli::stopped_midway_a_push_ends_soon_and_the_next_one_sends_all_of_it_once`, `folder::one_store_at_a_time_has_the_lock` |
+//! | two obsyncs on one folder | `cli::two_pulls_at_once_are_one_too_many`, `folder::one_store_at_a_time_has_the_lock` |
 //! | file and folder at once | `names::swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept`, `two_way::a_folder_in_the_place_of_a_file_that_the_vault_edited_is_kept_beside` |
 //! | renames by case or normalisation only, names that the vault must not get | `names::bad_input_*`, `absence::filter_and_absence_another_spelling_of_a_name_is_there` |
 //! | binary files named `.md` | `edits::both_edited_without_a_base_*` |
