@@ -1,5 +1,6 @@
 //! What went wrong with a request, in terms that do not depend on the service, and what to tell people about it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -117,7 +118,7 @@ impl RequestError {
     /// The trouble that an answer with this status and body speaks of.
     pub(super) fn of_answer(status: u16, body: &str) -> Self {
         let code = element(body, "Code").map(printable);
-        let message = element(body, "Message").unwrap_or_default();
+        let message = element(body, "Message").map(unescape).unwrap_or_default();
         let kind = match (status, code.as_deref()) {
             (
                 _,
@@ -165,6 +166,7 @@ impl RequestError {
             "SlowDown" | "ServiceUnavailable" => 503,
             _ => 400,
         };
+        let message = quick_xml::escape::escape(message);
         let body = format!("<Code>{code}</Code><Message>{message}</Message>");
         RequestError::of_answer(status, &body).at(operation, conditional, false)
     }
@@ -344,6 +346,17 @@ fn status_in(text: &str) -> Option<u16> {
 fn element<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
+}
+
+/// The text that an XML document stands for; as it is where it is no XML.
+#[cfg(feature = "http")]
+fn unescape(text: &str) -> Cow<'_, str> {
+    quick_xml::escape::unescape(text).unwrap_or(Cow::Borrowed(text))
+}
+
+#[cfg(not(feature = "http"))]
+fn unescape(text: &str) -> Cow<'_, str> {
+    Cow::Borrowed(text)
 }
 
 /// Tells troubles as the engine's [`StoreError`].
@@ -586,5 +599,30 @@ pub(super) fn again(error: &StoreError) -> StoreError {
             reason: other.to_string(),
             code: ProblemCode::Destination,
         },
+    }
+}
+
+#[cfg(all(test, feature = "http"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_service_are_shown_without_entities() {
+        let body = "<Error><Code>NoSuchKey</Code><Message>no &quot;a &amp; b&quot; &#x2014; &lt;key&gt;</Message></Error>";
+        let error = RequestError::of_answer(404, body);
+        assert_eq!(error.said(), "NoSuchKey: no \"a & b\" \u{2014} <key>");
+    }
+
+    #[test]
+    fn words_that_are_no_xml_are_shown_as_they_are() {
+        let error = RequestError::of_answer(400, "<Code>Odd</Code><Message>a & b &nothing;</Message>");
+        assert_eq!(error.said(), "Odd: a & b &nothing;");
+    }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn the_words_of_a_row_are_decoded_once() {
+        let error = RequestError::of_row(Operation::Look, false, "Odd", "&lt;");
+        assert_eq!(error.said(), "Odd: &lt;");
     }
 }

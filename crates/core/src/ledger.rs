@@ -92,6 +92,8 @@ pub(crate) struct Ledger<'a> {
     deferred: HashSet<DeferredKey>,
     /// What failed in this run and could not be deferred for lack of room.
     unremembered: HashSet<DeferredKey>,
+    /// What is among the failures of the report. A catch-up can bring, or fail, a path again.
+    failures: HashSet<DeferredKey>,
     remembered: Remembered,
     pub(crate) accepted: Accepted,
     /// The paths of deletions that somebody confirmed.
@@ -127,6 +129,7 @@ impl<'a> Ledger<'a> {
             completed: Vec::new(),
             deferred,
             unremembered: HashSet::new(),
+            failures: HashSet::new(),
             remembered,
             accepted: Accepted::default(),
             confirmed_deletions: HashSet::new(),
@@ -179,7 +182,15 @@ impl<'a> Ledger<'a> {
         if !self.deferred.is_empty() {
             self.deferred.remove(&key);
         }
+        self.withdraw_failure(&key, path);
         self.pending.resolved.push(key);
+    }
+
+    /// A path that failed earlier in this run did not fail in the end, or is about to fail once more.
+    fn withdraw_failure(&mut self, key: &DeferredKey, path: &VaultPath) {
+        if !self.failures.is_empty() && self.failures.remove(key) {
+            self.report.withdraw_failure(path);
+        }
     }
 
     /// Nothing is claimed of this path any more.
@@ -206,6 +217,9 @@ impl<'a> Ledger<'a> {
     /// A change could not be applied.
     pub(crate) fn failed(&mut self, entry: &RemoteEntry, reason: String) {
         self.postpone(entry, reason.clone());
+        let key = DeferredKey::plain(&entry.path);
+        self.withdraw_failure(&key, &entry.path);
+        self.failures.insert(key);
         self.report.fail(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
     }
 

@@ -454,6 +454,17 @@ impl Report {
         }
     }
 
+    /// Takes a failure back: the same run applied a later change of the path.
+    pub(crate) fn withdraw_failure(&mut self, path: &VaultPath) {
+        match self.failures.iter().position(|failure| failure.path == path.as_str()) {
+            Some(listed) => drop(self.failures.remove(listed)),
+            None => self.failures_unlisted = self.failures_unlisted.saturating_sub(1),
+        }
+        if self.failed() == 0 {
+            self.has_lasting_failures = false;
+        }
+    }
+
     /// Forgets the changes that were not applied, because all of them are tried again.
     pub(crate) fn forget_failures(&mut self) {
         self.failures.clear();

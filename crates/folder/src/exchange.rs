@@ -35,6 +35,9 @@ const TAKEN: &str = "taken-";
 /// What such a name is made of besides: two hashes in hexadecimal digits, and a dash.
 const DIGITS: usize = 64;
 
+/// The paths that a file in the staging folder may be of, by their hashes, with the content that was to come there.
+type KnownPaths<'k> = HashMap<ContentHash, &'k (VaultPath, Option<KnownContent>)>;
+
 /// A file that came out of its place and is as expected.
 #[derive(Debug)]
 pub(super) struct Taken {
@@ -230,8 +233,12 @@ impl Context {
     /// Whether a killed run left files that it had taken out of their places.
     pub(super) fn has_taken(&self) -> Result<bool, StoreError> {
         let Some(root) = self.root()? else { return Ok(false) };
-        let Some(staging) = self.find_staging(&root)? else { return Ok(false) };
-        Ok(staging.names()?.iter().any(|name| is_taken(name)))
+        for staging in StagingFolder::open_all(&root)? {
+            if staging.names()?.iter().any(|name| is_taken(name)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Judges the files that a killed run had taken out of their places. What has the expected content, or that which was to
@@ -242,33 +249,47 @@ impl Context {
         known: &[(VaultPath, Option<KnownContent>)],
     ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
         let Some(root) = self.root_to_write()? else { return Ok(Vec::new()) };
-        let Some(staging) = self.find_staging(&root)? else { return Ok(Vec::new()) };
-        let paths: HashMap<ContentHash, &(VaultPath, Option<KnownContent>)> =
+        let paths: KnownPaths<'_> =
             known.iter().map(|entry| (ContentHash::of(entry.0.as_str().as_bytes()), entry)).collect();
-        let mut parents = Parents::new(&root);
+        let mut kept = Vec::new();
+        for staging in StagingFolder::open_all(&root)? {
+            kept.extend(self.return_taken_in(&root, &staging, &paths)?);
+            staging.remove_if_needless(&root)?;
+        }
+        root.flush()?;
+        Ok(kept)
+    }
+
+    fn return_taken_in(
+        &self,
+        root: &Root,
+        staging: &StagingFolder,
+        paths: &KnownPaths<'_>,
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
+        let mut parents = Parents::new(root);
         let mut kept = Vec::new();
         for name in staging.names()? {
             let Some((path, expected)) = parse(&name) else { continue };
             let entry = paths.get(&path);
             let to_come = entry.and_then(|entry| entry.1).map(|content| content.hash);
             let path = entry.map(|entry| &entry.0);
-            match self.content_taken(&staging, &name)? {
+            match self.content_taken(staging, &name)? {
                 Some(content) if Some(content) == to_come => {
                     staging.remove_file(&name);
                     continue;
                 }
                 Some(content) if content == expected => {
                     match path {
-                        Some(path) => self.dispose(&root, &staging, &name, path),
-                        None => self.dispose(&root, &staging, &name, &recovered(&self.errors)?),
+                        Some(path) => self.dispose(root, staging, &name, path),
+                        None => self.dispose(root, staging, &name, &recovered(&self.errors)?),
                     }
                     continue;
                 }
                 _ => {}
             }
-            let given_back = match self.give_back(&root, &mut parents, &staging, &name, path) {
+            let given_back = match self.give_back(root, &mut parents, staging, &name, path) {
                 // Its folder is not there any more, or cannot be written to.
-                Err(error) if !error.is_fatal() => self.give_back(&root, &mut parents, &staging, &name, None),
+                Err(error) if !error.is_fatal() => self.give_back(root, &mut parents, staging, &name, None),
                 given_back => given_back,
             };
             let kept_as = match given_back {
@@ -285,7 +306,6 @@ impl Context {
                 kept.push((path.cloned(), kept_as));
             }
         }
-        root.flush()?;
         Ok(kept)
     }
 

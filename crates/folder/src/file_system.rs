@@ -19,6 +19,7 @@ const WITH_STREAMS: &[(u64, &str)] = &[
 
 /// Types of file systems on which flushing the whole of it reaches neither a disk nor a server: behind FUSE nobody passes it
 /// on, and those of networks (9P, SMB, NFS, AFS, Ceph, Lustre) promise it for single files only.
+#[cfg(any(target_os = "linux", test))]
 const FLUSHED_BY_FILE: &[u64] = &[
     0x6573_5546,
     0x0102_1997,

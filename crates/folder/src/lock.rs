@@ -12,6 +12,7 @@ use obsync_core::StoreError;
 use obsync_private::{Access, Folder, LockError, try_lock};
 
 use super::error::{Action, ErrorContext};
+use super::file_system::is_flushed_by_file;
 use super::root::Root;
 use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
@@ -45,7 +46,9 @@ impl FolderLock {
                 Ok(Some(lock))
             }
             Err(LockError::Held) => {
-                Err(StoreError::Locked { location: held_by(&root.errors, name_in(&mut file)) })
+                let is_remote = is_flushed_by_file(&file);
+                let location = held_by(&root.errors, name_in(&mut file));
+                Err(StoreError::Locked { location: with_hint(location, is_remote) })
             }
             // The state's lock keeps out other runs with the same home.
             Err(LockError::NoLocks(error)) => {
@@ -122,6 +125,17 @@ fn open(root: &Root, access: Access) -> Result<Option<File>, StoreError> {
     folder.file(FILE, access).map(|opened| opened.map(|opened| opened.file)).map_err(failed)
 }
 
+/// What to do about a lock that a file server keeps for a computer that is gone: it would be in the way for ever.
+fn with_hint(location: String, is_remote: bool) -> String {
+    match is_remote {
+        true => format!(
+            "{location}, or its file server still keeps the lock of a computer that is gone: if no obsync runs on it anywhere, \
+             remove {OWN_FOLDER}/{FILE} there"
+        ),
+        false => location,
+    }
+}
+
 /// The destination with who holds its lock, as far as a file says that.
 pub(super) fn location_with_holder(root: &Root) -> String {
     held_by(&root.errors, holder(root))
@@ -145,4 +159,17 @@ fn name_in(file: &mut File) -> Option<String> {
     file.take(NAME).read_to_end(&mut name).ok()?;
     let name: String = String::from_utf8_lossy(&name).trim().chars().filter(|c| !c.is_control()).collect();
     (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_on_a_file_server_comes_with_the_way_out_and_one_on_a_disk_does_not() {
+        let remote = StoreError::Locked { location: with_hint("/srv/notes".to_owned(), true) }.to_string();
+        assert!(remote.contains("if no obsync runs on it anywhere, remove .obsync/lock there"), "{remote}");
+        let local = StoreError::Locked { location: with_hint("/srv/notes".to_owned(), false) }.to_string();
+        assert!(!local.contains("remove"), "{local}");
+    }
 }

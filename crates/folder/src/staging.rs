@@ -166,7 +166,35 @@ impl StagingFolder {
         }
     }
 
+    /// Every staging folder that is there, the usual one first. A killed run may have used another, because
+    /// [`OWN_FOLDER`] was open to others then.
+    pub(super) fn open_all(root: &Root) -> Result<Vec<Self>, StoreError> {
+        let usual = match own_folder(root)? {
+            Own::Private(own) => open_judged(root, &own, STAGING)?,
+            Own::Absent | Own::Foreign => Own::Absent,
+        };
+        let mut all = Vec::new();
+        if let Own::Private(dir) = usual {
+            all.push(Self::new(root, dir, None));
+        }
+        all.extend(Self::all_elsewhere(root)?);
+        Ok(all)
+    }
+
+    /// Removes a folder elsewhere that is empty.
+    pub(super) fn remove_if_needless(&self, root: &Root) -> Result<(), StoreError> {
+        match (&self.elsewhere, self.names()?.is_empty()) {
+            (Some(_), true) => self.remove(root),
+            _ => Ok(()),
+        }
+    }
+
     fn open_elsewhere(root: &Root) -> Result<Option<Self>, StoreError> {
+        Ok(Self::all_elsewhere(root)?.into_iter().next())
+    }
+
+    fn all_elsewhere(root: &Root) -> Result<Vec<Self>, StoreError> {
+        let mut all = Vec::new();
         let failed = |error| root.errors.root_error(Action::List, error);
         for entry in root.dir.entries().map_err(failed)? {
             let Ok(name) = entry.map_err(failed)?.file_name().into_string() else { continue };
@@ -174,10 +202,10 @@ impl StagingFolder {
                 && is_own_name(&name)
                 && let Own::Private(dir) = open_judged(root, &root.dir, &name)?
             {
-                return Ok(Some(Self::new(root, dir, Some(name))));
+                all.push(Self::new(root, dir, Some(name)));
             }
         }
-        Ok(None)
+        Ok(all)
     }
 
     fn new(root: &Root, dir: Dir, elsewhere: Option<String>) -> Self {

@@ -11,10 +11,9 @@ use std::path::{Component, Path, PathBuf};
 use obsync_core::{RandomId, StateError};
 use obsync_protocol::{ContentHash, VaultId};
 
-use super::checked;
+use super::companion;
 use super::errors::Database;
 use super::identity::{StateIdentity, rename_destination};
-use super::last_run;
 use super::lock::{LOCK, StateLock, beside};
 
 /// How many digits of the destination's hash are in a database's name.
@@ -23,7 +22,7 @@ const ENDING: &str = ".sqlite";
 /// What comes before the random digits of a further disk. No vault's id has it.
 const DISK: char = '~';
 /// What SQLite may leave beside a database, and what else goes with it.
-const COMPANIONS: [&str; 5] = ["-journal", "-wal", "-shm", checked::ENDING, last_run::ENDING];
+const COMPANIONS: [&str; 5] = ["-journal", "-wal", "-shm", companion::ENDINGS[0], companion::ENDINGS[1]];
 
 /// The state databases in one folder.
 #[derive(Clone, Debug)]
@@ -70,7 +69,7 @@ impl StateCatalog {
         rename_destination(&told, identity)?;
         let failed = |error: io::Error| told.unavailable(format!("it cannot be renamed: {error}"));
         std::fs::rename(database, &moved).map_err(failed)?;
-        for ending in [checked::ENDING, last_run::ENDING] {
+        for ending in companion::ENDINGS {
             gone(std::fs::rename(beside(database, ending), beside(&moved, ending))).map_err(failed)?;
         }
         gone(held.remove()).map_err(failed)?;

@@ -6,11 +6,12 @@
 //!
 //! - `schema`: its tables, and opening it. `rows`: between rows and what they mean. `commit`: the one way to write.
 //! - `lock`: one process at a time. `identity`: whose state it is. `errors`: what SQLite says.
-//! - `checked`: when a run last found all well. `last_run`: how the last one went. `catalog`: where the databases of a machine are. `journal`: what was changed, by whom. `texts`: what merges start from. `summary`: one at a glance.
+//! - `companion`: small files beside the database. `catalog`: where the databases of a machine are. `journal`: what was
+//!   changed, by whom. `texts`: what merges start from. `summary`: one at a glance.
 
 mod catalog;
-mod checked;
 mod commit;
+mod companion;
 mod errors;
 /// Entry point of the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
@@ -18,7 +19,6 @@ mod errors;
 pub mod fuzzing;
 mod identity;
 mod journal;
-mod last_run;
 mod lock;
 mod rows;
 mod schema;
@@ -192,13 +192,13 @@ impl Inner {
         if lock(&self.connection).is_none() {
             return Ok(());
         }
-        last_run::write(&self.database, run)
+        companion::note_run(&self.database, run)
     }
 
     /// Notes the time of a check where there is a database already.
     fn note_check(&self, at: i64) -> Result<(), StateError> {
         match (self.access, &*lock(&self.connection)) {
-            (Access::Write, Some(_)) => checked::write(&self.database, at),
+            (Access::Write, Some(_)) => companion::note_check(&self.database, at),
             _ => Ok(()),
         }
     }
@@ -267,11 +267,11 @@ impl StateStore for SqliteState {
     }
 
     async fn last_check(&self) -> Result<Option<i64>, StateError> {
-        self.run(|inner| Ok(checked::read(&inner.database))).await
+        self.run(|inner| Ok(companion::last_check(&inner.database))).await
     }
 
     async fn last_run(&self) -> Result<Option<LastRun>, StateError> {
-        self.run(|inner| Ok(last_run::read(&inner.database))).await
+        self.run(|inner| Ok(companion::last_run(&inner.database))).await
     }
 
     /// Also of a state that is only looked at: a run can fail before it has its lock.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -256,4 +257,24 @@ async fn without_its_path_a_users_file_is_recovered_at_the_root() {
     let kept = store.return_taken(Vec::new()).await.unwrap();
     assert_eq!(kept, [(None, at("Recovered.md"))]);
     assert_eq!(fs::read_to_string(scene.home.path().join("Recovered.md")).unwrap(), USERS);
+}
+
+#[tokio::test]
+async fn what_was_taken_out_while_the_usual_folder_was_open_to_others_is_judged_once_it_is_not() {
+    let scene = Scene::new().await;
+    let elsewhere = scene.home.path().join(".obsync-0123456789abcdef");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o700)).unwrap();
+    let hash = KnownContent::of(b"x").hash;
+    fs::write(elsewhere.join(format!("taken-{hash}-{hash}")), USERS).unwrap();
+    let staging = scene.home.path().join(".obsync/staging");
+    fs::create_dir_all(&staging).unwrap();
+    for folder in [staging.parent().unwrap(), &staging] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let store = FolderStore::open(scene.home.path(), FolderOptions::default()).unwrap();
+    assert!(store.has_taken().await.unwrap());
+    assert_eq!(store.return_taken(Vec::new()).await.unwrap(), [(None, at("Recovered.md"))]);
+    assert_eq!(fs::read_to_string(scene.home.path().join("Recovered.md")).unwrap(), USERS);
+    assert!(!elsewhere.exists(), "nothing is left in it");
 }
