@@ -24,6 +24,7 @@ fn large() -> Commit {
         deferred: (300..700).map(failure).chain((1_000..1_200).map(left_out)).collect(),
         intents: placing(with_long_paths(2_000)),
         state: version(1_200),
+        ..Commit::default()
     }
 }
 
