@@ -1,7 +1,5 @@
 //! `obsync log`: what was changed on which side, by which device, and from which version.
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use obsync_core::{JournalChange, JournalEntry, Side};
 use obsync_protocol::{Redactor, shown_name};
 use serde::Serialize;
@@ -11,7 +9,7 @@ use crate::args::Log;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::target::known::Known;
-use crate::ui::table;
+use crate::ui::{human, table};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -90,7 +88,7 @@ fn as_table(entries: &[JournalEntry]) -> String {
         };
         let device = entry.device.as_deref().map_or_else(|| "-".into(), shown_name);
         vec![
-            time(entry.at),
+            human::time(entry.at),
             side(entry.side).to_owned(),
             change(entry.change).to_owned(),
             version,
@@ -99,14 +97,6 @@ fn as_table(entries: &[JournalEntry]) -> String {
         ]
     });
     table::columns(&std::iter::once(heading).chain(lines).collect::<Vec<_>>(), &[], usize::MAX)
-}
-
-/// A time as this machine's clock shows it.
-fn time(at: i64) -> String {
-    match Timestamp::from_millisecond(at) {
-        Ok(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        Err(_) => "-".to_owned(),
-    }
 }
 
 fn side(side: Side) -> &'static str {
@@ -147,7 +137,7 @@ mod tests {
         };
         let table = as_table(&[entry(Some("a.md"), 4), entry(None, 0)]);
         let lines: Vec<&str> = table.lines().collect();
-        assert!(lines[1].contains("vault  write   4 -> 9  -       a.md -> b"), "{table}");
+        assert!(lines[1].contains("vault  write   4 -> 9   -       a.md -> b"), "{table}");
         assert!(lines[2].contains("vault  write   9 "), "{table}");
         assert!(!table.contains('\u{202e}'), "{table}");
     }
