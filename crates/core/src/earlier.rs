@@ -24,6 +24,8 @@ pub(crate) struct Earlier {
     pub(crate) accepted: Accepted,
     /// The paths of deletions that somebody confirmed.
     pub(crate) confirmed: HashSet<VaultPath>,
+    /// Deletions that are not made because the destination keeps what the vault deletes.
+    pub(crate) retained: HashSet<DeferredKey>,
 }
 
 impl Run<'_> {
@@ -35,17 +37,25 @@ impl Run<'_> {
     ) -> Result<Earlier, PullError> {
         let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
         let accepted = Accepted { all: self.options.accept_failures, ..Accepted::default() };
-        let mut earlier = Earlier { obsolete: Vec::new(), remembered, accepted, confirmed: HashSet::new() };
+        let mut earlier = Earlier {
+            obsolete: Vec::new(),
+            remembered,
+            accepted,
+            confirmed: HashSet::new(),
+            retained: HashSet::new(),
+        };
         let lets_go = self.options.max_delete == MaxDelete::Unlimited;
         let failed = self.state.deferred(DeferredKind::Failed).await?;
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
-        let filtered = match survey.is_whole() || refiltered {
+        let is_looked_at = survey.is_whole() || refiltered;
+        let filtered = match is_looked_at || self.store.traits().keeps_deleted {
             true => self.state.deferred(DeferredKind::Filtered).await?,
             false => Vec::new(),
         };
         let incoming = failed.into_iter().chain(filtered).filter(|deferred| !deferred.key.is_outgoing());
         for deferred in incoming {
             match deferred.cause {
+                DeferredCause::Filtered if !is_looked_at => continue,
                 DeferredCause::Acknowledged { .. } => {
                     earlier.accepted.known.insert(deferred.key.clone(), deferred.message.uid);
                 }
@@ -53,7 +63,10 @@ impl Run<'_> {
                     earlier.confirmed.extend(self.source.keys.decode_path(&deferred.message.path));
                 }
                 // The file stays, whatever this run is told: it is nobody's but the user's from then on.
-                DeferredCause::Retained => continue,
+                DeferredCause::Retained => {
+                    earlier.retained.insert(deferred.key);
+                    continue;
+                }
                 _ => {}
             }
             match survey.is_whole() || survey.disbelieved {

@@ -98,6 +98,8 @@ pub(crate) struct Ledger<'a> {
     pub(crate) accepted: Accepted,
     /// The paths of deletions that somebody confirmed.
     pub(crate) confirmed_deletions: HashSet<VaultPath>,
+    /// What was deferred because the destination keeps what the vault deletes.
+    pub(crate) retained: HashSet<DeferredKey>,
     /// Which device made which version.
     pub(crate) devices: Devices,
     /// A commit failed.
@@ -132,6 +134,7 @@ impl<'a> Ledger<'a> {
             failures: HashSet::new(),
             remembered,
             accepted: Accepted::default(),
+            retained: HashSet::new(),
             confirmed_deletions: HashSet::new(),
             devices: Devices::default(),
             failed: false,
@@ -200,7 +203,9 @@ impl<'a> Ledger<'a> {
 
     /// A change needs nothing (any more).
     pub(crate) fn resolved(&mut self, key: DeferredKey) {
-        self.pending.resolved.push(key);
+        if !self.retained.contains(&key) {
+            self.pending.resolved.push(key);
+        }
     }
 
     /// The filter leaves a change out.

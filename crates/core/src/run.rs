@@ -357,6 +357,7 @@ impl Run<'_> {
         );
         ledger.accepted = earlier.accepted;
         ledger.confirmed_deletions = earlier.confirmed;
+        ledger.retained = earlier.retained;
         let mut link = Link {
             client: self.source.client.clone(),
             target: self.target(),

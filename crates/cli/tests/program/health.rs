@@ -36,7 +36,8 @@ fn end_server(world: &mut World) {
 #[test]
 fn a_run_pings_its_start_and_its_success_with_one_id_and_the_report() {
     let world = furnished();
-    for (command, said) in [("pull", "Pulled 1 file"), ("sync", "is up to date"), ("push", "is up to date")] {
+    for (command, said) in [("pull", "Pulled 1 file"), ("sync", "Nothing new in"), ("push", "Nothing new in")]
+    {
         let monitor = Monitor::answering(200);
         world.must(&[command, "Notes", "notes", "--ping", &monitor.url()]);
         let (start, success) = (monitor.next(), monitor.next());

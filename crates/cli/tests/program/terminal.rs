@@ -232,7 +232,7 @@ fn a_pull_asks_for_the_vault_password_until_it_is_right_and_then_never_again() {
     terminal.expect("Pulled 1 file");
     assert_eq!(terminal.end().0, Some(0));
     let mut terminal = Terminal::run(&world, &pull, &CREDENTIALS);
-    terminal.expect("is up to date");
+    terminal.expect("Nothing new in");
     assert_eq!(terminal.end().0, Some(0));
 }
 
@@ -266,7 +266,7 @@ fn a_standard_vault_beside_a_password_for_all_vaults_is_opened_after_a_yes_only(
         assert_eq!(world.path("notes/Note.md").exists(), is_there, "{answer:?}");
     }
     let mut terminal = Terminal::run(&world, &["pull", "Notes", "notes"], &environment);
-    terminal.expect("is up to date");
+    terminal.expect("Nothing new in");
     assert_eq!(terminal.end().0, Some(0), "it is pinned, and nothing is asked any more");
 }
 
