@@ -92,7 +92,7 @@ async fn both_edited_lines_are_merged_whoever_was_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_edited_without_a_base_or_what_is_no_text_is_kept_twice_here_and_there() {
+async fn both_edited_without_the_base_on_the_server_is_merged_and_what_cannot_be_is_kept_twice() {
     let bench = in_step(&[
         ("note.md", "a\nb\nc\n"),
         ("board.canvas", "{\"nodes\":[]}"),
@@ -103,8 +103,9 @@ async fn both_edited_without_a_base_or_what_is_no_text_is_kept_twice_here_and_th
     let base = bench.vault.version();
     bench.vault.write("later.md", "so that the base is not the newest", T).unwrap();
     bench.sync().await;
+    bench.edit("note.md", "A\nb\nc\n");
+    bench.vault.write("note.md", "a\nb\nC\n", T + 1000).unwrap();
     let edits = [
-        ("note.md", "A\nb\nc\n", "a\nb\nC\n"),
         ("board.canvas", "{\"nodes\":[1]}", "{\"nodes\":[2]}"),
         ("picture.png", "mine", "theirs"),
         ("binary.md", "\u{0}\u{1}mine", "\u{0}\u{1}theirs"),
@@ -122,6 +123,7 @@ async fn both_edited_without_a_base_or_what_is_no_text_is_kept_twice_here_and_th
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
     bench.sync().await;
     bench.assert_in_step().await;
+    assert!(has(&bench, "note.md", "A\nb\nC\n"), "the state keeps the text that both began with");
     for (path, mine, theirs) in edits {
         assert!(has(&bench, path, theirs), "{path}");
         let copy = report.conflicts.iter().find(|conflict| conflict.path.as_str() == path);

@@ -37,7 +37,7 @@
 //! | two obsyncs on one folder | `cli::two_pulls_at_once_are_one_too_many`, `folder::one_store_at_a_time_has_the_lock` |
 //! | file and folder at once | `names::swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept`, `two_way::a_folder_in_the_place_of_a_file_that_the_vault_edited_is_kept_beside` |
 //! | renames by case or normalisation only, names that the vault must not get | `names::bad_input_*`, `absence::filter_and_absence_another_spelling_of_a_name_is_there` |
-//! | binary files named `.md` | `edits::both_edited_without_a_base_*` |
+//! | binary files named `.md` | `edits::both_edited_without_the_base_*` |
 //! | 20,000 events in a second | `folder::of_20000_events_none_is_missed_without_a_word` |
 //! | watch limits | `folder::more_folders_than_may_be_watched_are_said`, `followers::blind_watchers_*` |
 //! | pipe, socket, device | `names::trees_that_are_not_notes_stay_here_*`, `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
