@@ -14,6 +14,7 @@ locals {
       period = 3600
     }
     failed-vaults = {
+      wanted      = var.metrics != "off"
       description = "A vault cannot be synced, though others may be. The log says which and why."
       namespace   = "Obsync"
       dimensions  = local.of_obsync
@@ -22,6 +23,7 @@ locals {
       periods     = 2
     }
     older-vaults = {
+      wanted      = var.metrics != "off"
       description = "A vault on the server is older than what was synced of it, as after a restored backup. Nothing is removed until it has caught up."
       namespace   = "Obsync"
       dimensions  = local.of_obsync
@@ -30,6 +32,7 @@ locals {
       periods     = 2
     }
     ended-chains = {
+      wanted      = var.metrics != "off"
       description = "The function stopped going on by itself with work left. The log says why; the next scheduled invocation goes on."
       namespace   = "Obsync"
       dimensions  = local.of_obsync
@@ -37,6 +40,7 @@ locals {
       period      = 3600
     }
     failed-files = {
+      wanted      = var.metrics != "off"
       description = "Some files of a vault cannot be synced. An invocation's answer says which."
       namespace   = "Obsync"
       dimensions  = local.of_obsync

@@ -111,7 +111,7 @@ variable "queue_concurrency" {
 }
 
 variable "log_level" {
-  description = "What the function logs: TRACE, DEBUG, INFO, WARN, ERROR or FATAL."
+  description = "What the function logs: TRACE, DEBUG, INFO, WARN or ERROR."
   type        = string
   default     = "INFO"
 }

@@ -201,11 +201,16 @@ impl<'a> Ledger<'a> {
         self.pending.forgotten.push(path);
     }
 
-    /// A change needs nothing (any more).
-    pub(crate) fn resolved(&mut self, key: DeferredKey) {
-        if !self.retained.contains(&key) {
-            self.pending.resolved.push(key);
+    /// A change needs nothing (any more). What the destination keeps stays known as such.
+    pub(crate) fn unneeded(&mut self, path: &VaultPath) {
+        if !self.retained.contains(&DeferredKey::plain(path)) {
+            self.resolve(path);
         }
+    }
+
+    /// An entry that could not be read was replaced.
+    pub(crate) fn resolved(&mut self, key: DeferredKey) {
+        self.pending.resolved.push(key);
     }
 
     /// The filter leaves a change out.

@@ -10,7 +10,7 @@ use crate::change::DestinationExt;
 use crate::destination::{Staged, StoreError, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
-use crate::model::{DeferredKey, Record, RecordKind};
+use crate::model::{Record, RecordKind};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::schedule::{FileRemoval, Schedule, Source, Target, Transfer};
 use crate::space::NextRescues;
@@ -50,7 +50,7 @@ impl Publisher<'_, '_> {
     /// Takes into the account what needs no work. Gives back the plan with the rest.
     pub(crate) fn note(&mut self, mut plan: Schedule) -> Schedule {
         for path in plan.unchanged.drain(..) {
-            self.ledger.resolved(DeferredKey::plain(&path));
+            self.ledger.unneeded(&path);
         }
         plan.renewed.drain(..).for_each(|record| self.ledger.recorded(record));
         plan.filtered.drain(..).for_each(|entry| self.ledger.filtered(&entry));

@@ -248,6 +248,11 @@ impl SyncRequest {
         event
     }
 
+    /// Whether it is about all vaults, in their usual places.
+    pub(crate) fn is_of_all(&self) -> bool {
+        self.vaults.is_empty() && self.bucket.is_none() && self.prefix.is_none()
+    }
+
     /// The word for its mode.
     pub(crate) fn sync_type(&self) -> &'static str {
         match self.mode {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lambda_runtime::Context;
 use obsync_bucket::BucketLocation;
 use obsync_core::pin::VaultKind;
-use obsync_core::{Governor, StateError};
+use obsync_core::{Governor, Mode, StateError};
 use obsync_dynamodb::{ChainEntry, Places, StateKey};
 use obsync_protocol::VaultId;
 use serde_json::{Value, json};
@@ -219,8 +219,11 @@ impl Call<'_> {
         }
         let mut reports = choice.mistaken;
         reports.extend(placeless);
-        // No metric of theirs: whatever an event calls a vault would become one of its own.
-        reports.iter().for_each(|report| closing::note(report, beginning));
+        for report in &reports {
+            closing::note(report, beginning);
+            // No metric of a vault: whatever an event calls one would become one of its own.
+            logging::line(&metrics::line(report, self.warm.config.metrics.without_vaults()));
+        }
         let states: Vec<StateKey> = jobs.iter().map(freshness::key_of).collect();
         let queue = self.warm.config.queue.as_deref().filter(|_| may_spread && request.continuation == 0);
         let mut synced = Synced { notice, ..Synced::default() };
@@ -232,7 +235,8 @@ impl Call<'_> {
             }
             None => reports.extend(self.sync_jobs(request, account, deadline, jobs, beginning).await),
         }
-        if synced.queued > 0 || (request.vaults.is_empty() && request.continuation == 0) {
+        // A part of the vaults, or another place, would hide the age of the others.
+        if request.is_of_all() && request.continuation == 0 {
             self.tell_oldest(&states).await;
         }
         synced.rest = chain::rest(request, &reports, self.warm.config.chains);
@@ -244,7 +248,10 @@ impl Call<'_> {
     async fn spread(&self, queue: &str, request: &SyncRequest, jobs: &[Job]) -> Vec<VaultReport> {
         let spread = Spread::new(&self.warm.aws, queue, &self.context.request_id, self.deadline.last_call());
         // A schedule that comes faster than the queue is served must not make it longer and longer.
-        if request.vaults.is_empty() && spread.waiting().await.is_ok_and(|waiting| waiting >= jobs.len()) {
+        if request.is_of_all()
+            && request.mode == Mode::Incremental
+            && spread.waiting().await.is_ok_and(|waiting| waiting >= jobs.len())
+        {
             tracing::warn!(
                 vaults = jobs.len(),
                 "the messages of the last round still wait in the queue; none is added: have more invocations serve it at a \

@@ -87,7 +87,7 @@ pub(crate) fn oldest_line(oldest: &OldestSuccess, metrics: Metrics) -> Option<St
 
 impl Metrics {
     /// The same for what is of no single vault.
-    fn without_vaults(self) -> Self {
+    pub(crate) fn without_vaults(self) -> Self {
         if self == Metrics::Off { Metrics::Off } else { Metrics::Function }
     }
 }

@@ -250,7 +250,7 @@ fn sources_by_reading(connection: &Connection, contents: &[ContentHash]) -> Read
 /// The deferred changes of one kind; of those that failed not more than any run remembers.
 pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<Deferred>> {
     let (causes, most) = match kind {
-        DeferredKind::Failed => ("cause IN (1, 2, 3)", i64::try_from(DEFERRED_CHANGES).unwrap_or(i64::MAX)),
+        DeferredKind::Failed => ("cause NOT IN (0, 4)", i64::try_from(DEFERRED_CHANGES).unwrap_or(i64::MAX)),
         DeferredKind::Filtered => ("cause IN (0, 4)", i64::try_from(FILTERED_CHANGES).unwrap_or(i64::MAX)),
     };
     let sql = format!(

@@ -25,7 +25,7 @@ pub(super) struct Shrunk {
 /// Forgets changes that were not applied if there are too many, and shortens what is too long.
 pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<Shrunk> {
     let mut forgotten = 0;
-    for (causes, most) in [("cause IN (1, 2, 3)", DEFERRED_CHANGES), ("cause IN (0, 4)", FILTERED_CHANGES)] {
+    for (causes, most) in [("cause NOT IN (0, 4)", DEFERRED_CHANGES), ("cause IN (0, 4)", FILTERED_CHANGES)] {
         forgotten += forget_surplus(connection, causes, most)?;
     }
     let mut count = 0;

@@ -76,7 +76,7 @@ fn files_that_the_vault_deletes_stay_in_a_folder_when_they_are_to_be_kept() {
     let world = World::new();
     let vault = world.vault("Notes");
     for name in ["Gone.md", "Old name.md", "Mine.md", "Stays.md"] {
-        vault.write(name, &format!("text of {name}"), NOON).unwrap();
+        vault.write(name, format!("text of {name}"), NOON).unwrap();
     }
     world.must(&["pull", "Notes", "notes"]);
     put(&world.path("notes/Mine.md"), "an edit of mine");

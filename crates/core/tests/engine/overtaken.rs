@@ -115,3 +115,17 @@ async fn a_path_that_fails_in_both_plans_of_a_run_is_one_failure() {
     assert_eq!((report.outcome, report.failures.len()), (Outcome::Failures, 1), "{report:#?}");
     assert_eq!(bench.read("a.md"), "new");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_failed_and_is_deleted_meanwhile_is_no_failure_of_the_run() {
+    let bench = Bench::new().await;
+    bench.vault.write(&too_long(), "text", T).unwrap();
+    let old = bench.vault.write("a.md", "old", T).unwrap();
+    let report = pull_overtaken(&bench, old.0, |vault| {
+        vault.write("a.md", "new", T + 5000).unwrap();
+        vault.delete(&too_long()).unwrap();
+    });
+    let report = report.await;
+    assert_eq!((report.outcome, &report.failures[..]), (Outcome::Complete, &[][..]), "{report:#?}");
+    bench.assert_exact().await;
+}
