@@ -50,6 +50,15 @@ fn ping_url(text: &str) -> Result<PingUrl, String> {
     Ok(PingUrl(Some(url)))
 }
 
+/// A file that node exporter's textfile collector reads.
+fn metrics_file(text: &str) -> Result<PathBuf, String> {
+    let file = PathBuf::from(text);
+    match file.extension().is_some_and(|extension| extension == "prom") {
+        true => Ok(file),
+        false => Err("its name has to end in .prom, or node exporter does not read it".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,14 +70,5 @@ mod tests {
         for wrong in ["hc-ping.com/5e1f", "file:///etc/passwd", "https://me:secret@hc-ping.com/x"] {
             assert!(ping_url(wrong).is_err(), "{wrong}");
         }
-    }
-}
-
-/// A file that node exporter's textfile collector reads.
-fn metrics_file(text: &str) -> Result<PathBuf, String> {
-    let file = PathBuf::from(text);
-    match file.extension().is_some_and(|extension| extension == "prom") {
-        true => Ok(file),
-        false => Err("its name has to end in .prom, or node exporter does not read it".to_owned()),
     }
 }
