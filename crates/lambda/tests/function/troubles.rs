@@ -156,12 +156,18 @@ async fn one_vault_that_fails_does_not_hold_the_others_back() {
     let world = World::new().await;
     write_notes(&world.vault("Notes"), 3);
     let event = json!({ "action": "sync", "vaults": ["Notes", "No such vault"] });
-    let invocation = invoke(&world.function(), &event).await;
+    let function = world.function_with(&[("OBSYNC_METRICS", "vaults")]);
+    let invocation = invoke(&function, &event).await;
     let answer = answered(&invocation);
     assert_eq!((&answer["status"], &answer["vaults_synced"]), (&json!("partial"), &json!(1)), "{answer}");
     assert!(answer["errors"][0].as_str().unwrap().contains("no vault of this id or name"), "{answer}");
     let measured = invocation.json_logs().into_iter().filter(|line| line["message"] == "Sync metrics");
-    assert_eq!(measured.count(), 1, "what is no vault has no metric");
+    let failures: Vec<u64> = measured.map(|line| line["failures"].as_u64().unwrap()).collect();
+    assert_eq!(failures, [1, 0], "a vault that is not there, or was renamed, rings the alarm on failures");
+    let of_nobody = &invocation.json_logs();
+    let of_nobody = of_nobody.iter().find(|line| line["message"] == "Sync metrics").unwrap();
+    let dimensions = &of_nobody["_aws"]["CloudWatchMetrics"][0]["Dimensions"];
+    assert_eq!(dimensions, &json!([["function_name"]]), "and whatever an event says makes no metric");
     let invocation = invoke(&world.function(), &sync("No such vault")).await;
     assert_eq!(failed(&invocation).0, "SyncFailed");
 }
