@@ -508,8 +508,8 @@ pub(crate) struct CheckService {
     /// Leave the scratch vault
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Print JSON
-    #[arg(long)]
+    /// Print JSON (needs --yes)
+    #[arg(long, requires = "yes")]
     pub(crate) json: bool,
 }
 

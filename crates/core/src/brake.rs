@@ -116,7 +116,7 @@ impl Schedule {
     /// Marks the removals that count as deletions, and tells how many there are, with the files that become empty.
     pub(crate) fn count_deletions(&mut self, confirmed: &HashSet<VaultPath>) -> u64 {
         if self.removals.is_empty() {
-            return self.emptied(confirmed).count() as u64;
+            return self.count_emptied(confirmed);
         }
         let mut elsewhere: HashMap<ContentHash, usize> = HashMap::new();
         // That a file becomes empty is no move of an empty one.
@@ -139,6 +139,11 @@ impl Schedule {
         }
         let removed = self.removals.iter().filter(|removal| removal.counts).count();
         (removed + self.emptied(confirmed).count()) as u64
+    }
+
+    /// How many files become empty.
+    pub(crate) fn count_emptied(&self, confirmed: &HashSet<VaultPath>) -> u64 {
+        self.emptied(confirmed).count() as u64
     }
 
     /// The paths of files that become empty.

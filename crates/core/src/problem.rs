@@ -164,13 +164,13 @@ codes! {
     /// The destination is full.
     DestinationFull, "destination_full", false, Some("free some space and run the same command again");
     /// The credentials of the destination or of the state's table are missing, refused or expired.
-    Credentials, "credentials", false, Some("`aws sts get-caller-identity` says whose they are; renew them, or choose another profile");
+    Credentials, "credentials", false, Some("renew them, or choose another profile or account; set the clock if it is wrong");
     /// The credentials are good, but not for this.
-    AccessDenied, "access_denied", false, Some("`obsync aws init --dry-run` prints the rights that are needed");
+    AccessDenied, "access_denied", false, Some("allow it to these credentials; for AWS `obsync aws init --dry-run` prints the rights that are needed");
     /// No region is set, or the bucket is in another one.
     Region, "region", false, Some("set AWS_REGION");
     /// There is no such bucket, container or table.
-    NoSuchPlace, "no_such_place", false, Some("check the name and the region; `obsync aws init` makes bucket and table");
+    NoSuchPlace, "no_such_place", false, Some("check the name and the region; on AWS `obsync aws init` makes bucket and table");
     /// The destination cannot be used.
     Destination, "destination", false, None;
     /// The state cannot be read or written.

@@ -280,7 +280,11 @@ impl Run<'_> {
         confirmed: &HashSet<VaultPath>,
         report: &mut Report,
     ) -> Result<(), PullError> {
-        let now = plan.count_deletions(confirmed);
+        let now = match self.store.traits().keeps_deleted {
+            // No file goes, but texts can.
+            true => plan.count_emptied(confirmed),
+            false => plan.count_deletions(confirmed),
+        };
         if now == 0 {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! Removes files that still are what obsync wrote, and folders that are empty.
 
+use cap_std::fs::Dir;
 use obsync_core::{Removable, Removal, StoreError};
 use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
@@ -11,7 +12,7 @@ use super::error::Action;
 use super::exchange::{Replaced, remove_after_a_look};
 use super::parents::Parents;
 use super::root::Root;
-use super::spelling::respell;
+use super::spelling::{respell, spell};
 use super::steps::Step;
 
 /// Removes one file if its content is what obsync wrote: it is taken out of its place, compared, and gone with the next flush.
@@ -29,9 +30,22 @@ pub(super) fn remove_file(
     let Some(dir) = parents.find(folder.as_ref())? else {
         return Ok(Removal::Missing);
     };
+    let spelling = respell(&dir, name);
+    let removed = remove_in(context, root, &dir, file);
+    if let Some(spelling) = spelling
+        && !matches!(removed, Ok(Removal::Removed))
+    {
+        // It stays under the name that its user chose.
+        spell(&dir, name, &spelling);
+    }
+    removed
+}
+
+fn remove_in(context: &Context, root: &Root, dir: &Dir, file: &Removable) -> Result<Removal, StoreError> {
+    let (path, name) = (&file.path, file.path.file_name());
+    let folder = path.parent();
     let failed = |error: std::io::Error| root.errors.error(Action::Remove, path.as_str(), error);
-    respell(&dir, name);
-    match look(&*dir, name).map_err(|error| failed(error.into()))? {
+    match look(dir, name).map_err(|error| failed(error.into()))? {
         None => return Ok(Removal::Missing),
         // Whosever it is.
         Some(_) if context.options.keep_deleted => return Ok(Removal::Retained),
@@ -39,7 +53,7 @@ pub(super) fn remove_file(
         Some(facts) if facts.kind == Kind::File && facts.size == file.content.size => {}
         Some(_) => return Ok(Removal::Kept),
     }
-    let Some((content, facts)) = content_of(&*dir, name, &[file.content.size]).map_err(failed)? else {
+    let Some((content, facts)) = content_of(dir, name, &[file.content.size]).map_err(failed)? else {
         return Ok(Removal::Missing);
     };
     if content != Some(file.content.hash) {
@@ -48,7 +62,7 @@ pub(super) fn remove_file(
     context.steps.reach(Step::ToBeRemoved, Some(path));
     let expected = Replaced { facts, content: file.content.hash };
     let removed = match context.staging_folder() {
-        Ok(staging) => context.take_out(root, &staging, &dir, path, expected),
+        Ok(staging) => context.take_out(root, &staging, dir, path, expected),
         // To remove is what makes room on a full disk.
         Err(error) => {
             tracing::debug!(%error, "there is no staging folder to take a file out to");
@@ -59,10 +73,10 @@ pub(super) fn remove_file(
         // Staging is in another file system, or has a file that came out of this place before and is not judged yet.
         Err(Errno::XDEV | Errno::EXIST) => {
             let facts = match context.options.trash {
-                true => context.copy_to_trash(root, &dir, path, expected).map_err(failed)?,
+                true => context.copy_to_trash(root, dir, path, expected).map_err(failed)?,
                 false => Some(facts),
             };
-            facts.map_or(Ok(false), |facts| remove_after_a_look(&dir, name, &facts))
+            facts.map_or(Ok(false), |facts| remove_after_a_look(dir, name, &facts))
         }
         removed => removed,
     };

@@ -60,11 +60,6 @@ pub(super) async fn push(options: &Push, context: &Context, verbose: bool) -> Re
 
 async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     let began = Timestamp::now();
-    if let (Way::Push(_), true) = (way, way.options().destination.is_missing_folder()) {
-        let message =
-            format!("there is no folder {} to send from; check the path", way.options().destination);
-        return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::DestinationUnknown));
-    }
     let health = Health::begin(way.options(), way.name(), context).await?;
     let limit = TimeLimit::begin(way.options().max_time, &context.stop);
     let attempt = async || bring(way, context, verbose, &limit, &health).await;
@@ -174,13 +169,17 @@ impl<'a> Way<'a> {
 
 /// Notes a run that failed where the state of its destination is, for `obsync status`.
 async fn note(options: &Pull, context: &Context, failed: &Failed, began: Timestamp) {
-    let is_run =
-        !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage | Exit::NotFound);
+    let is_run = !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage);
     if !is_run || options.state.place != StatePlace::Local {
         return;
     }
     let Ok(known) = Known::of(&options.destination, &options.state.place, context).await else { return };
-    if let Ok(state) = known.only_state().await {
+    let Ok(state) = known.only_state().await else { return };
+    // A slip of the pen is no run to this destination.
+    let is_meant = state
+        .vault()
+        .is_some_and(|vault| vault.name == options.vault || vault.id.starts_with(options.vault.as_str()));
+    if is_meant || failed.exit != Exit::NotFound {
         note_failure(&state, failed, began).await;
     }
 }
@@ -242,6 +241,10 @@ async fn bring(
     health: &Arc<Health>,
 ) -> Result<Exit, Failed> {
     let options = way.options();
+    if matches!(way, Way::Push(_)) && options.destination.is_missing_folder() {
+        let message = format!("there is no folder {} to send from; check the path", options.destination);
+        return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::DestinationUnknown));
+    }
     let mut objects = options.objects.for_destination(&options.destination)?;
     if let Some((sync, _)) = way.sending() {
         objects.device = DeviceName::new(&device_name(sync));

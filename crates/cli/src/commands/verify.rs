@@ -156,12 +156,13 @@ fn commands(
 ) -> Vec<String> {
     let destination = options.destination.to_string();
     let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
-    let command = match direction {
+    // To a sync what is missing here was deleted, and what is damaged was edited: only a pull brings it back.
+    let pull = |options: &[&str]| known.command("pull", &[vault, &destination], options);
+    let go_on = match direction {
         Direction::Pull => "pull",
         Direction::Push => "push",
         Direction::Both => "sync",
     };
-    let pull = |options: &[&str]| known.command(command, &[vault, &destination], options);
     let mut commands = Vec::new();
     let is_behind = !verification.unfinished.is_empty()
         || !verification.failures.is_empty()
@@ -169,7 +170,7 @@ fn commands(
     if !verification.missing.is_empty() || !verification.changed.is_empty() {
         commands.push(pull(&["--full"]));
     } else if is_behind {
-        commands.push(pull(&[]));
+        commands.push(known.command(go_on, &[vault, &destination], &[]));
     }
     if !verification.held_back.is_empty() {
         commands.push(known.command("confirm", &[&destination], &[]));

@@ -75,6 +75,7 @@ fn the_limit_is_an_option_and_a_variable() {
 fn files_that_the_vault_deletes_stay_in_a_folder_when_they_are_to_be_kept() {
     let world = World::new();
     let vault = world.vault("Notes");
+    // More than half of twelve files would be too many to delete, if any was to go.
     for name in ["Gone.md", "Old name.md", "Mine.md", "Stays.md"] {
         vault.write(name, format!("text of {name}"), NOON).unwrap();
     }
@@ -97,7 +98,7 @@ fn files_that_the_vault_deletes_stay_in_a_folder_when_they_are_to_be_kept() {
     assert_eq!((&verified["clean"], &verified["extra"]), (&true.into(), &serde_json::json!([])));
     assert_eq!(verified["retained"], serde_json::json!(["Gone.md", "Old name.md"]));
 
-    // What was kept is nobody's but the user's: no later run removes it, whatever it is told.
+    // What was kept is nobody's but the user's: no later run removes it.
     for later in [&["--full"][..], &["--exclude", "Stays"], &["--full", "--max-delete", "none"]] {
         world.run(&[&["pull", "Notes", "notes"], later].concat()).expect(0);
         assert_eq!(here(&world), all, "{later:?}");
@@ -113,6 +114,14 @@ fn files_that_the_vault_deletes_stay_in_a_folder_when_they_are_to_be_kept() {
     assert_eq!(verified["retained"], serde_json::json!([]));
     let extra = verified["extra"][0].as_str().unwrap();
     assert!(extra.starts_with("Old name (Conflicted copy obsync "), "it is a file of the user's: {extra}");
+}
+
+#[test]
+fn where_deleted_files_are_kept_none_is_held_back() {
+    let world = emptied();
+    let report = world.must(&["pull", "Notes", "notes", "--keep-deleted", "--json"]).json();
+    assert_eq!((&report["retained"]["files"], &report["held_back"]), (&20.into(), &serde_json::json!([])));
+    assert_eq!(world.files("notes").len(), 20);
 }
 
 #[test]

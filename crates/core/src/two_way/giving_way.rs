@@ -25,8 +25,10 @@ impl Run<'_> {
             entries.filter(|entry| folders.contains(&entry.path)).cloned().collect();
         for file in files {
             let path = &file.path;
-            let is_recorded =
-                self.state.records(std::slice::from_ref(path)).await?.iter().any(Option::is_some);
+            let records = self.state.records(std::slice::from_ref(path)).await?;
+            let recorded = records.iter().flatten().find_map(|record| Some(record.file()?.hash));
+            // What is here is, or was made from, what the vault lists; anything newer there is kept as well.
+            let is_recorded = matches!(file.kind, EntryKind::File { hash, .. } if recorded == Some(hash));
             let facts = self.store.facts(vec![path.clone()]).await?;
             let is_here = facts.is_some_and(|facts| facts.iter().any(Option::is_some));
             if is_here {

@@ -193,6 +193,10 @@ impl TwoWay<'_, '_> {
         for round in 1..=ROUNDS {
             // A round tries all again that failed in the one before.
             report.forget_failures();
+            if round > 1 {
+                // What was sent and not heard of, before a pull takes what another device made of it for all there is.
+                run.settle_intents(report).await?;
+            }
             match self.options.direction {
                 SyncDirection::Both => run.pull(report).await?,
                 SyncDirection::Push { mirrors } => {
@@ -230,6 +234,7 @@ impl TwoWay<'_, '_> {
                 None => {}
             }
         }
+        report.was_overtaken = true;
         run.warn("the vault kept changing while this ran; the next run goes on".to_owned(), report);
         Ok(())
     }
@@ -264,6 +269,7 @@ impl TwoWay<'_, '_> {
             1 => self.scan_few(report).await?,
             _ => None,
         };
+        let is_few = few.is_some();
         let (records, tree) = match few {
             Some(few) => few,
             None => {
@@ -291,6 +297,10 @@ impl TwoWay<'_, '_> {
         };
         let mut outgoing = decide(tree.clone());
         let shrunk = outgoing.shrunk();
+        if is_few && (outgoing.has_absent() || !shrunk.is_empty()) {
+            // A second look needs all records: with some of them everything else would be new.
+            return Box::pin(self.outgoing(round + 1, report)).await;
+        }
         if (outgoing.has_absent() || !shrunk.is_empty()) && !run.options.dry_run {
             // Absence counts when it is seen twice: a mount that is going, an editor that saves by rename. So does what lost
             // its text: a program may be about to write it anew.
@@ -346,7 +356,9 @@ impl TwoWay<'_, '_> {
     /// Looks at the few paths that can have been changed, where that is known, and at what this run put here. `None`: that is
     /// not enough to tell, because something is absent or lost half of its bytes, which is looked at twice, or a name has twins.
     async fn scan_few(&self, report: &Report) -> Result<Option<(Arc<Vec<Record>>, LocalTree)>, PullError> {
-        let Some(only) = self.options.only.as_ref().filter(|_| !self.is_first && !self.is_full) else {
+        let has_news = self.options.direction == SyncDirection::Push { mirrors: true } && report.listed > 0;
+        let is_enough = !self.is_first && !self.is_full && !has_news && report.doubt.is_none();
+        let Some(only) = self.options.only.as_ref().filter(|_| is_enough) else {
             return Ok(None);
         };
         let put_here = report.merged.iter().chain(report.conflicts.iter().map(|conflict| &conflict.kept_as));

@@ -86,6 +86,8 @@ pub(super) struct Outbox<'s, 'r> {
     has_restored: bool,
     /// Everything that was sent is settled.
     is_settled: bool,
+    /// What is not: it stays announced until the history of its path tells what became of it.
+    unsettled: Vec<Intent>,
     newest: u64,
     cursor: Option<CursorEntry>,
     /// Why no further content is taken, where that is so.
@@ -133,6 +135,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             has_foreign: false,
             has_restored: false,
             is_settled: true,
+            unsettled: Vec::new(),
             full: None,
             lost: None,
         }))
@@ -361,11 +364,15 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 }
                 false if is_certain => {
                     self.is_settled = false;
+                    self.unsettled.push(change.intent());
                     let reason = "the vault took it and does not tell of it; the next run looks again";
                     report.fail(failure(&change, reason.to_owned()));
                 }
-                // The vault does not have it, and the next scan finds it again.
-                false => self.is_settled = false,
+                // The vault does not have it yet: it may still take it, or the next scan finds it again.
+                false => {
+                    self.is_settled = false;
+                    self.unsettled.push(change.intent());
+                }
             }
         }
         self.commit(records, forgotten, Vec::new()).await
@@ -495,8 +502,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
         &mut self,
         records: Vec<Record>,
         forgotten: Vec<VaultPath>,
-        intents: Vec<Intent>,
+        mut intents: Vec<Intent>,
     ) -> Result<(), PullError> {
+        intents.extend(self.unsettled.iter().cloned());
         // What was sent takes the place of an earlier change of the vault that waits, a deletion that is held back above all.
         let settled = records.iter().map(|record| &record.path).chain(&forgotten);
         let resolved = settled.map(DeferredKey::plain).collect();
@@ -519,8 +527,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
             report.version = self.newest;
         }
         report.vault_version = report.vault_version.max(self.newest);
-        let sent =
-            Sent { needs_another_round: self.has_foreign || self.has_restored, lost: self.lost.take() };
+        let needs_another_round = self.has_foreign || self.has_restored || !self.unsettled.is_empty();
+        let sent = Sent { needs_another_round, lost: self.lost.take() };
         match self.run.lines.keeps() {
             true => self.keep(is_whole),
             false => self.session.close().await,
