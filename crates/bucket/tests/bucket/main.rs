@@ -12,7 +12,6 @@ mod memory;
 mod model;
 mod networks;
 mod objects;
-mod others;
 mod pace;
 mod portions;
 mod refusals;
