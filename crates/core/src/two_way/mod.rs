@@ -18,6 +18,7 @@ mod outgoing;
 mod recovery;
 mod sending;
 mod settlement;
+mod vault_change;
 mod witness;
 
 use std::collections::HashSet;

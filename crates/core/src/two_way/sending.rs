@@ -8,28 +8,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use obsync_client::{
-    ClientError, LiveChanges, PushFailure, PushFile, Upload, UploadFailure, UploadOptions, UploadPool,
-    UploadSource, WritingSession,
+    ClientError, LiveChanges, PushFailure, Upload, UploadFailure, UploadOptions, UploadPool, UploadSource,
+    WritingSession,
 };
 use obsync_protocol::{PushMessage, Uid, VaultPath};
-use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cursor::newest_entry;
-use crate::destination::{Destination, StoreError};
+use crate::destination::StoreError;
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
-use crate::journal::{JournalChange, JournalEntry, Side};
+use crate::journal::{JournalEntry, Side};
 use crate::line::Line;
-use crate::model::{CursorEntry, DeferredKey, Intent, KnownContent, Record, RecordKind};
+use crate::model::{CursorEntry, DeferredKey, Intent, Record, RecordKind};
 use crate::progress::Phase;
-use crate::report::{Failure, Report};
+use crate::report::Report;
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
 
-use super::outgoing::{Absent, Outgoing, SendFile, sent};
-use super::settlement::{Seen, SentChange, SentKind, Settlement, settle};
+use super::outgoing::{Outgoing, SendFile, sent};
+use super::settlement::{Seen, SentChange, Settlement, settle};
+use super::vault_change::{Contents, VaultChange, failure};
 
 /// How many changes are announced and sent before they are recorded.
 const PORTION: usize = 256;
@@ -37,14 +37,6 @@ const PORTION: usize = 256;
 const FEW: usize = 4;
 /// How long to wait for an echo that did not come with its answer.
 const ECHO: Duration = Duration::from_secs(10);
-
-/// One change of the vault.
-#[derive(Clone, Debug)]
-pub(super) enum Change {
-    Folder(VaultPath),
-    File(Box<SendFile>),
-    Deletion(Absent),
-}
 
 /// What sending came to.
 #[derive(Clone, Debug, Default)]
@@ -147,16 +139,20 @@ impl<'s, 'r> Outbox<'s, 'r> {
         let files: Vec<SendFile> = self.within_limit(files, report);
         let total = files.iter().map(|file| file.local.content.size).sum();
         self.run.progress.planned(files.len() as u64, total);
-        let deletion = |absent| Change::Deletion(absent);
+        let deletion = |absent| VaultChange::Deletion(absent);
         let in_turn = [
             replaced.into_iter().map(deletion).collect::<Vec<_>>(),
-            folders.into_iter().map(Change::Folder).collect(),
+            folders.into_iter().map(VaultChange::Folder).collect(),
         ];
         for changes in in_turn {
             self.send_all(changes, true, report).await?;
         }
-        self.send_all(files.into_iter().map(|file| Change::File(Box::new(file))).collect(), false, report)
-            .await?;
+        self.send_all(
+            files.into_iter().map(|file| VaultChange::File(Box::new(file))).collect(),
+            false,
+            report,
+        )
+        .await?;
         self.send_all(deletions.into_iter().map(deletion).collect(), false, report).await?;
         self.send_all(folder_deletions.into_iter().map(deletion).collect(), true, report).await?;
         self.close(report).await
@@ -172,7 +168,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 "it has {} bytes, and the vault takes files of at most {limit}; it stays here only",
                 file.local.content.size
             );
-            report.fail(failure(&Change::File(Box::new(file)), reason));
+            report.fail(failure(&VaultChange::File(Box::new(file)), reason));
         }
         fit
     }
@@ -180,13 +176,13 @@ impl<'s, 'r> Outbox<'s, 'r> {
     /// Sends changes in portions: each is announced durably, sent, settled and recorded.
     async fn send_all(
         &mut self,
-        changes: Vec<Change>,
+        changes: Vec<VaultChange>,
         in_turn: bool,
         report: &mut Report,
     ) -> Result<(), PullError> {
         let mut rest = changes.into_iter();
         loop {
-            let portion: Vec<Change> = rest.by_ref().take(PORTION).collect();
+            let portion: Vec<VaultChange> = rest.by_ref().take(PORTION).collect();
             if portion.is_empty() || self.lost.is_some() || self.run.stop.is_cancelled() {
                 return Ok(());
             }
@@ -194,10 +190,10 @@ impl<'s, 'r> Outbox<'s, 'r> {
             if portion.is_empty() {
                 continue;
             }
-            if portion.iter().any(Change::deletes) {
+            if portion.iter().any(VaultChange::deletes) {
                 self.run.must_be_the_same_place(self.known.destination.as_ref()).await?;
             }
-            let intents = portion.iter().map(Change::intent).collect();
+            let intents = portion.iter().map(VaultChange::intent).collect();
             self.commit(Vec::new(), Vec::new(), intents).await?;
             let outcomes = match in_turn || portion.len() <= FEW {
                 true => self.push_in_turn(portion).await?,
@@ -208,20 +204,20 @@ impl<'s, 'r> Outbox<'s, 'r> {
     }
 
     /// Takes out the files once the vault has no room for them.
-    fn without_content(&self, changes: Vec<Change>, report: &mut Report) -> Vec<Change> {
+    fn without_content(&self, changes: Vec<VaultChange>, report: &mut Report) -> Vec<VaultChange> {
         let Some(full) = &self.full else { return changes };
         let (files, others): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|change| matches!(change, Change::File(_)));
+            changes.into_iter().partition(|change| matches!(change, VaultChange::File(_)));
         files.iter().for_each(|change| report.fail(failure(change, full.clone())));
         others
     }
 
     /// Takes out what is not so any more: a file that is to be deleted and is there again.
-    async fn still_so(&self, changes: Vec<Change>) -> Result<Vec<Change>, PullError> {
-        let gone = |change: &Change| match change {
-            Change::Deletion(absent) if !absent.is_folder() => Some(absent.path().clone()),
-            Change::File(file) => file.from.as_ref().map(|from| from.path().clone()),
-            Change::Deletion(_) | Change::Folder(_) => None,
+    async fn still_so(&self, changes: Vec<VaultChange>) -> Result<Vec<VaultChange>, PullError> {
+        let gone = |change: &VaultChange| match change {
+            VaultChange::Deletion(absent) if !absent.is_folder() => Some(absent.path().clone()),
+            VaultChange::File(file) => file.from.as_ref().map(|from| from.path().clone()),
+            VaultChange::Deletion(_) | VaultChange::Folder(_) => None,
         };
         let paths: Vec<VaultPath> = changes.iter().filter_map(gone).collect();
         if paths.is_empty() {
@@ -239,8 +235,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
     /// Sends one change after the other over the session that hears everything.
     async fn push_in_turn(
         &mut self,
-        changes: Vec<Change>,
-    ) -> Result<Vec<(Change, Option<NotTaken>)>, PullError> {
+        changes: Vec<VaultChange>,
+    ) -> Result<Vec<(VaultChange, Option<NotTaken>)>, PullError> {
         let contents = Contents { store: self.run.store.clone() };
         let mut outcomes = Vec::new();
         for change in changes {
@@ -276,9 +272,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
     /// Sends changes over several connections, while the session hears what comes of them.
     async fn push_at_once(
         &mut self,
-        changes: Vec<Change>,
+        changes: Vec<VaultChange>,
         report: &mut Report,
-    ) -> Result<Vec<(Change, Option<NotTaken>)>, PullError> {
+    ) -> Result<Vec<(VaultChange, Option<NotTaken>)>, PullError> {
         let count = changes.len();
         let (jobs, job_queue) = mpsc::channel(count);
         let (results, mut result_queue) = mpsc::channel(count);
@@ -337,7 +333,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
     /// Finds out what became of a portion, and records it.
     async fn take_in(
         &mut self,
-        outcomes: Vec<(Change, Option<NotTaken>)>,
+        outcomes: Vec<(VaultChange, Option<NotTaken>)>,
         report: &mut Report,
     ) -> Result<(), PullError> {
         let mut pending = Vec::new();
@@ -379,7 +375,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
     }
 
     /// Takes in what the session heard, and waits a little for echoes that did not come yet.
-    async fn hear(&mut self, pending: &[(Change, bool)]) {
+    async fn hear(&mut self, pending: &[(VaultChange, bool)]) {
         let until = Instant::now() + ECHO;
         loop {
             while let Ok(Some(message)) = self.live.try_next() {
@@ -426,7 +422,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
     }
 
     /// What became of each path of a change.
-    async fn settle(&mut self, change: &Change) -> Result<Vec<(VaultPath, Settlement)>, PullError> {
+    async fn settle(&mut self, change: &VaultChange) -> Result<Vec<(VaultPath, Settlement)>, PullError> {
         let mut settlements = Vec::new();
         for (path, sent) in change.sent(Uid(self.known.version)) {
             let mut settlement = self.seen(&path, sent);
@@ -443,7 +439,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
 
     async fn record(
         &mut self,
-        change: &Change,
+        change: &VaultChange,
         settlements: &[(VaultPath, Settlement)],
         records: &mut Vec<Record>,
         forgotten: &mut Vec<VaultPath>,
@@ -452,16 +448,16 @@ impl<'s, 'r> Outbox<'s, 'r> {
         let uid =
             |at: usize| settlements.get(at).and_then(|(_, settlement)| settlement.ours).unwrap_or_default();
         match change {
-            Change::Folder(path) => {
+            VaultChange::Folder(path) => {
                 report.folders_pushed += 1;
                 records.push(Record::seen(path.clone(), RecordKind::Folder(uid(0)), None));
             }
-            Change::File(file) => {
+            VaultChange::File(file) => {
                 report.pushed.add(file.local.content.size);
                 records.push(sent(&file.local, uid(0)));
                 forgotten.extend(file.from.iter().map(|from| from.path().clone()));
             }
-            Change::Deletion(absent) => {
+            VaultChange::Deletion(absent) => {
                 match absent.file() {
                     Some(file) => report.deleted_in_vault.add(file.size),
                     None => report.folders_deleted_in_vault += 1,
@@ -472,13 +468,13 @@ impl<'s, 'r> Outbox<'s, 'r> {
         let line = JournalEntry::new(Side::Vault, change.in_journal(), change.path().clone(), uid(0));
         let device = Some(self.run.source.client.options().device.clone());
         self.journal.push(match change {
-            Change::File(file) => {
+            VaultChange::File(file) => {
                 let from = file.from.as_ref().map(|from| from.path().clone());
                 JournalEntry { device, from, size: Some(file.local.content.size), ..line }
             }
-            Change::Folder(_) | Change::Deletion(_) => JournalEntry { device, ..line },
+            VaultChange::Folder(_) | VaultChange::Deletion(_) => JournalEntry { device, ..line },
         });
-        if let Change::Deletion(absent) = change
+        if let VaultChange::Deletion(absent) = change
             && !absent.is_folder()
         {
             super::note_deletion(&mut self.known);
@@ -486,7 +482,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
         for (path, settlement) in settlements {
             let Some(lost) = &settlement.overwritten else { continue };
             let ours = match change {
-                Change::File(file) if file.local.path == *path => Some(&**file),
+                VaultChange::File(file) if file.local.path == *path => Some(&**file),
                 _ => None,
             };
             self.has_restored = true;
@@ -579,84 +575,6 @@ impl Run<'_> {
     }
 }
 
-impl Change {
-    /// Whether something is gone from the vault after it.
-    fn deletes(&self) -> bool {
-        match self {
-            Change::Folder(_) => false,
-            Change::File(file) => file.from.is_some(),
-            Change::Deletion(_) => true,
-        }
-    }
-
-    fn path(&self) -> &VaultPath {
-        match self {
-            Change::Folder(path) => path,
-            Change::File(file) => &file.local.path,
-            Change::Deletion(absent) => absent.path(),
-        }
-    }
-
-    fn in_journal(&self) -> JournalChange {
-        match self {
-            Change::Folder(_) => JournalChange::CreateFolder,
-            Change::File(_) => JournalChange::Write,
-            Change::Deletion(absent) if absent.is_folder() => JournalChange::DeleteFolder,
-            Change::Deletion(_) => JournalChange::Delete,
-        }
-    }
-
-    fn size(&self) -> u64 {
-        match self {
-            Change::File(file) => file.local.content.size,
-            Change::Folder(_) | Change::Deletion(_) => 0,
-        }
-    }
-
-    fn base(&self) -> Uid {
-        match self {
-            Change::Folder(_) => Uid(0),
-            Change::File(file) => file.base.as_ref().map_or(Uid(0), |base| base.uid),
-            Change::Deletion(absent) => absent.uid(),
-        }
-    }
-
-    fn intent(&self) -> Intent {
-        let (from, content) = match self {
-            Change::File(file) => {
-                (file.from.as_ref().map(|from| from.path().clone()), Some(file.local.content))
-            }
-            Change::Folder(_) | Change::Deletion(_) => (None, None),
-        };
-        Intent::Push { path: self.path().clone(), from, content, base: self.base() }
-    }
-
-    /// What is sent for each path that it changes, after so much was applied here.
-    pub(super) fn sent(&self, above: Uid) -> Vec<(VaultPath, SentChange)> {
-        match self {
-            Change::Folder(path) => {
-                vec![(path.clone(), SentChange { kind: SentKind::Folder, above, base_content: None })]
-            }
-            Change::Deletion(absent) => vec![deletion(absent, above)],
-            Change::File(file) => {
-                let kind = SentKind::File(file.local.content.hash);
-                let base_content = file.base.as_ref().map(|base| base.hash);
-                let sent = (file.local.path.clone(), SentChange { kind, above, base_content });
-                std::iter::once(sent).chain(file.from.iter().map(|from| deletion(from, above))).collect()
-            }
-        }
-    }
-}
-
-fn deletion(absent: &Absent, above: Uid) -> (VaultPath, SentChange) {
-    let base_content = absent.file().map(|file| file.hash);
-    (absent.path().clone(), SentChange { kind: SentKind::Deletion, above, base_content })
-}
-
-fn failure(change: &Change, reason: String) -> Failure {
-    Failure { path: change.path().as_str().to_owned(), uid: change.base(), reason }
-}
-
 /// What a failed push means for its change.
 ///
 /// # Errors
@@ -676,34 +594,5 @@ fn not_taken(failure: &PushFailure) -> Result<NotTaken, PullError> {
         PushFailure::NotRecorded(error) if error.is_retryable() => Ok(NotTaken::Lost(error.clone())),
         PushFailure::NotRecorded(error) => Ok(NotTaken::Refused(error.to_string())),
         PushFailure::Unknown(_) => Ok(NotTaken::Unknown),
-    }
-}
-
-/// Opens what is sent.
-struct Contents {
-    store: Arc<dyn Destination>,
-}
-
-impl UploadSource for Contents {
-    type Job = Change;
-    type Content = Box<dyn AsyncRead + Send + Unpin>;
-    type Error = StoreError;
-
-    fn upload<'a>(&self, change: &'a Change) -> Upload<'a> {
-        match change {
-            Change::Folder(path) => Upload::Folder(path),
-            Change::Deletion(absent) => Upload::Deletion { path: absent.path(), folder: absent.is_folder() },
-            Change::File(file) => {
-                let local = &file.local;
-                let KnownContent { hash, size } = local.content;
-                let related = file.from.as_ref().map(Absent::path);
-                let (ctime, mtime) = (local.ctime, local.mtime);
-                Upload::File(PushFile { path: &local.path, hash, ctime, mtime, related }, size)
-            }
-        }
-    }
-
-    async fn open(&self, change: &Change) -> Result<Self::Content, StoreError> {
-        Ok(self.store.open_file(change.path()).await?.content)
     }
 }

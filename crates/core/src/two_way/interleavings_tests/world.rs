@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use obsync_protocol::{Filter, Uid, VaultPath};
 
 use super::super::outgoing::{Outgoing, OutgoingInput, sent};
-use super::super::sending::Change;
 use super::super::settlement::{Seen, settle};
+use super::super::vault_change::VaultChange;
 use super::{Op, PATHS};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::merge::{MergeKind, merge};
@@ -33,7 +33,7 @@ struct Replica {
     /// With the texts that they speak of.
     records: BTreeMap<VaultPath, (Record, String)>,
     version: u64,
-    announced: Vec<Change>,
+    announced: Vec<VaultChange>,
 }
 
 #[derive(Clone)]
@@ -142,7 +142,8 @@ impl World {
                 return has_changed;
             }
             has_changed = true;
-            let landed: Vec<Change> = changes.into_iter().filter(|change| self.land(on, change)).collect();
+            let landed: Vec<VaultChange> =
+                changes.into_iter().filter(|change| self.land(on, change)).collect();
             if dies {
                 self.replicas[on].announced = landed;
                 return true;
@@ -255,7 +256,7 @@ impl World {
     }
 
     /// What is sent, in its order.
-    fn outgoing(&self, on: usize) -> Vec<Change> {
+    fn outgoing(&self, on: usize) -> Vec<VaultChange> {
         let replica = &self.replicas[on];
         let is_new = |path: &VaultPath, text: &String| {
             replica.records.get(path).is_none_or(|(_, known)| known != text)
@@ -282,16 +283,16 @@ impl World {
             now: i64::MAX,
             may_delete: true,
         });
-        let files = outgoing.files.into_iter().map(|file| Change::File(Box::new(file)));
-        let deletions = outgoing.replaced.into_iter().chain(outgoing.deletions).map(Change::Deletion);
+        let files = outgoing.files.into_iter().map(|file| VaultChange::File(Box::new(file)));
+        let deletions = outgoing.replaced.into_iter().chain(outgoing.deletions).map(VaultChange::Deletion);
         files.chain(deletions).collect()
     }
 
     /// The vault takes a change, unless it is not so any more.
-    fn land(&mut self, on: usize, change: &Change) -> bool {
+    fn land(&mut self, on: usize, change: &VaultChange) -> bool {
         let files = &self.replicas[on].files;
         match change {
-            Change::File(file) => {
+            VaultChange::File(file) => {
                 let Some(text) = files.get(&file.local.path).cloned() else { return false };
                 let is_back = file.from.as_ref().is_some_and(|from| files.contains_key(from.path()));
                 if content(&text) != file.local.content || is_back {
@@ -305,9 +306,9 @@ impl World {
                     self.record_there(from.path().clone(), None, on);
                 }
             }
-            Change::Deletion(absent) if files.contains_key(absent.path()) => return false,
-            Change::Deletion(absent) => self.record_there(absent.path().clone(), None, on),
-            Change::Folder(_) => unreachable!("there are no folders"),
+            VaultChange::Deletion(absent) if files.contains_key(absent.path()) => return false,
+            VaultChange::Deletion(absent) => self.record_there(absent.path().clone(), None, on),
+            VaultChange::Folder(_) => unreachable!("there are no folders"),
         }
         true
     }
@@ -337,7 +338,7 @@ impl World {
     }
 
     /// Records what was sent. Tells whether others wrote meanwhile, or something was put here.
-    fn settle(&mut self, on: usize, changes: &[Change]) -> bool {
+    fn settle(&mut self, on: usize, changes: &[VaultChange]) -> bool {
         let version = self.replicas[on].version;
         let mut heard: BTreeSet<VaultPath> = self.listing(version).into_keys().collect();
         let (mut has_foreign, mut has_restored) = (false, false);
@@ -349,7 +350,7 @@ impl World {
                 heard.remove(&path);
                 let replica = &mut self.replicas[on];
                 let ours = match change {
-                    Change::File(file) if file.local.path == path => Some(file),
+                    VaultChange::File(file) if file.local.path == path => Some(file),
                     _ => None,
                 };
                 match ours {

@@ -1,0 +1,133 @@
+//! One change that the vault is to get: what is announced, sent and waited for.
+
+use std::sync::Arc;
+
+use obsync_client::{PushFile, Upload, UploadSource};
+use obsync_protocol::{Uid, VaultPath};
+use tokio::io::AsyncRead;
+
+use crate::destination::{Destination, StoreError};
+use crate::journal::JournalChange;
+use crate::model::{Intent, KnownContent};
+use crate::report::Failure;
+
+use super::outgoing::{Absent, SendFile};
+use super::settlement::{SentChange, SentKind};
+
+/// One change of the vault.
+#[derive(Clone, Debug)]
+pub(super) enum VaultChange {
+    Folder(VaultPath),
+    File(Box<SendFile>),
+    Deletion(Absent),
+}
+
+impl VaultChange {
+    /// Whether something is gone from the vault after it.
+    pub(super) fn deletes(&self) -> bool {
+        match self {
+            VaultChange::Folder(_) => false,
+            VaultChange::File(file) => file.from.is_some(),
+            VaultChange::Deletion(_) => true,
+        }
+    }
+
+    pub(super) fn path(&self) -> &VaultPath {
+        match self {
+            VaultChange::Folder(path) => path,
+            VaultChange::File(file) => &file.local.path,
+            VaultChange::Deletion(absent) => absent.path(),
+        }
+    }
+
+    pub(super) fn in_journal(&self) -> JournalChange {
+        match self {
+            VaultChange::Folder(_) => JournalChange::CreateFolder,
+            VaultChange::File(_) => JournalChange::Write,
+            VaultChange::Deletion(absent) if absent.is_folder() => JournalChange::DeleteFolder,
+            VaultChange::Deletion(_) => JournalChange::Delete,
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            VaultChange::File(file) => file.local.content.size,
+            VaultChange::Folder(_) | VaultChange::Deletion(_) => 0,
+        }
+    }
+
+    pub(super) fn base(&self) -> Uid {
+        match self {
+            VaultChange::Folder(_) => Uid(0),
+            VaultChange::File(file) => file.base.as_ref().map_or(Uid(0), |base| base.uid),
+            VaultChange::Deletion(absent) => absent.uid(),
+        }
+    }
+
+    pub(super) fn intent(&self) -> Intent {
+        let (from, content) = match self {
+            VaultChange::File(file) => {
+                (file.from.as_ref().map(|from| from.path().clone()), Some(file.local.content))
+            }
+            VaultChange::Folder(_) | VaultChange::Deletion(_) => (None, None),
+        };
+        Intent::Push { path: self.path().clone(), from, content, base: self.base() }
+    }
+
+    /// What is sent for each path that it changes, after so much was applied here.
+    pub(super) fn sent(&self, above: Uid) -> Vec<(VaultPath, SentChange)> {
+        match self {
+            VaultChange::Folder(path) => {
+                vec![(path.clone(), SentChange { kind: SentKind::Folder, above, base_content: None })]
+            }
+            VaultChange::Deletion(absent) => vec![deletion(absent, above)],
+            VaultChange::File(file) => {
+                let kind = SentKind::File(file.local.content.hash);
+                let base_content = file.base.as_ref().map(|base| base.hash);
+                let sent = (file.local.path.clone(), SentChange { kind, above, base_content });
+                std::iter::once(sent).chain(file.from.iter().map(|from| deletion(from, above))).collect()
+            }
+        }
+    }
+}
+
+fn deletion(absent: &Absent, above: Uid) -> (VaultPath, SentChange) {
+    let base_content = absent.file().map(|file| file.hash);
+    (absent.path().clone(), SentChange { kind: SentKind::Deletion, above, base_content })
+}
+
+/// That it could not be sent.
+pub(super) fn failure(change: &VaultChange, reason: String) -> Failure {
+    Failure { path: change.path().as_str().to_owned(), uid: change.base(), reason }
+}
+
+/// Opens what is sent.
+pub(super) struct Contents {
+    pub(super) store: Arc<dyn Destination>,
+}
+
+impl UploadSource for Contents {
+    type Job = VaultChange;
+    type Content = Box<dyn AsyncRead + Send + Unpin>;
+    type Error = StoreError;
+
+    fn upload<'a>(&self, change: &'a VaultChange) -> Upload<'a> {
+        match change {
+            VaultChange::Folder(path) => Upload::Folder(path),
+            VaultChange::Deletion(absent) => {
+                Upload::Deletion { path: absent.path(), folder: absent.is_folder() }
+            }
+            VaultChange::File(file) => {
+                let local = &file.local;
+                let KnownContent { hash, size } = local.content;
+                let related = file.from.as_ref().map(Absent::path);
+                let (ctime, mtime) = (local.ctime, local.mtime);
+                Upload::File(PushFile { path: &local.path, hash, ctime, mtime, related }, size)
+            }
+        }
+    }
+
+    async fn open(&self, change: &VaultChange) -> Result<Self::Content, StoreError> {
+        Ok(self.store.open_file(change.path()).await?.content)
+    }
+}
