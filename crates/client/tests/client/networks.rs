@@ -48,7 +48,7 @@ impl Resolve for Book {
 struct Site {
     bed: Bed,
     authority: Authority,
-    front: TlsFront,
+    front: Arc<TlsFront>,
     ca_file: tempfile::NamedTempFile,
 }
 
@@ -61,7 +61,7 @@ impl Site {
         front.lead_to(bed.server.address());
         let ca_file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(ca_file.path(), authority.pem()).unwrap();
-        Self { bed, authority, front, ca_file }
+        Self { bed, authority, front: Arc::new(front), ca_file }
     }
 
     /// A network that trusts the authority.
@@ -148,7 +148,7 @@ async fn a_certificate_of_an_unknown_authority_or_for_other_names_says_how_to_go
     let config = site.authority.server(&["other.test"], Flaw::None).unwrap();
     let front = TlsFront::on(LOCALHOST, config).await.unwrap();
     front.lead_to(site.bed.server.address());
-    let error = Site { front, ..site };
+    let error = Site { front: Arc::new(front), ..site };
     let error = error.both("127.0.0.1", error.network()).await.unwrap_err().to_string();
     assert!(error.contains("it is for other.test"), "{error}");
 }
@@ -289,6 +289,35 @@ async fn a_proxy_that_dies_in_the_middle_of_a_run_ends_it_with_its_name_and_what
     assert!(error.is_retryable() && error.to_string().contains(&address), "{error:?}");
     assert!(!error.to_string().contains("eim"), "{error}");
     // Some of the answers were in the tunnels.
+    assert!((50..1000).contains(&fetched.files.len()), "{}", fetched.files.len());
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_in_the_middle_of_a_run_costs_no_file_that_comes_over_open_connections() {
+    let mut site = Site::start(Flaw::None).await;
+    let ended = site.authority.server(&[NAME], Flaw::Expired).unwrap();
+    let (_proxy, network) = proxied(&site, rules(&site), "me:geh%3Aeim@", "").await;
+    let front = Arc::clone(&site.front);
+    let fetched = site.fetch(1000, network, || front.show(ended)).await;
+    assert_eq!((fetched.files.len(), fetched.failures.len()), (1000, 0), "{:?}", fetched.run);
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_before_a_reconnect_ends_the_run_with_its_reason_and_what_came_is_reported() {
+    let mut site = Site::start(Flaw::None).await;
+    let ended = site.authority.server(&[NAME], Flaw::Expired).unwrap();
+    let (proxy, network) = proxied(&site, rules(&site), "me:geh%3Aeim@", "").await;
+    let front = Arc::clone(&site.front);
+    let fetched = site
+        .fetch(1000, network, || {
+            front.show(ended);
+            proxy.cut();
+        })
+        .await;
+    let error = fetched.run.unwrap_err();
+    assert!(matches!(error, ClientError::Certificate { .. }) && !error.is_retryable(), "{error:?}");
+    let text = error.to_string();
+    assert!([NAME, "it expired", "renewed"].iter().all(|part| text.contains(part)), "{text}");
     assert!((50..1000).contains(&fetched.files.len()), "{}", fetched.files.len());
 }
 

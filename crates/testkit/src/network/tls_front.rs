@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::ServerConfig;
 use tokio::io::copy_bidirectional;
@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub struct TlsFront {
     address: SocketAddr,
     server: Arc<OnceLock<SocketAddr>>,
+    config: Arc<Mutex<Arc<ServerConfig>>>,
     connections: Arc<AtomicUsize>,
     _stop: DropGuard,
 }
@@ -32,15 +33,18 @@ impl TlsFront {
         let front = Self {
             address: listener.local_addr()?,
             server: Arc::default(),
+            config: Arc::new(Mutex::new(config)),
             connections: Arc::default(),
             _stop: stop.clone().drop_guard(),
         };
         let (server, connections) = (Arc::clone(&front.server), Arc::clone(&front.connections));
+        let config = Arc::clone(&front.config);
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             let mut tasks = JoinSet::new();
             while let Ok((tcp, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::Relaxed);
-                let acceptor = TlsAcceptor::from(Arc::clone(&config));
+                let config = Arc::clone(&config.lock().unwrap_or_else(PoisonError::into_inner));
+                let acceptor = TlsAcceptor::from(config);
                 let server = server.get().copied();
                 tasks.spawn(async move {
                     let (mut tls, Some(server)) = (acceptor.accept(tcp).await?, server) else {
@@ -58,6 +62,11 @@ impl TlsFront {
     pub fn lead_to(&self, server: SocketAddr) {
         // A second server would be a mistake of the test, which then sees the first one's answers.
         let _ = self.server.set(server);
+    }
+
+    /// Shows another certificate from now on, on new connections: that of today ended, or was replaced.
+    pub fn show(&self, config: Arc<ServerConfig>) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     /// Where it listens.
