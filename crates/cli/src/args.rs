@@ -32,7 +32,7 @@ pub(crate) use monitoring::Monitoring;
 
 /// Brings Obsidian Sync vaults to a folder or a bucket: exactly, and whatever happens on the way.
 #[derive(Debug, Parser)]
-#[command(name = "obsync", version, help_template = FIRST_SCREEN, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "obsync", version, help_template = FIRST_SCREEN, disable_help_subcommand = true, max_term_width = 80)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -552,11 +552,11 @@ pub(crate) struct Unlink {
     pub(crate) json: bool,
 }
 
-/// Let the deletions go that a pull held back
+/// Let the deletions go that a run held back
 ///
-/// A pull that would delete too many files does everything else, names them and ends with exit status 9. After this command
-/// the next pull deletes exactly those that are named now, each if it still is as it was pulled. What the vault changes or
-/// brings back until then stays.
+/// A run that would delete too many files does everything else, names them and ends with exit status 9. After this command
+/// the next run deletes exactly those that are named now, each if it still is as it was synced. What is changed or brought
+/// back until then stays. If a follower or a function is working on the destination, it takes the confirmation over.
 #[derive(Debug, Args)]
 pub(crate) struct Confirm {
     /// The folder or bucket

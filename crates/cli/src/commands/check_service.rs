@@ -1,8 +1,8 @@
 //! `obsync check-service`: finds out on a scratch vault whether the service does what two-way sync rests on.
 
-use obsync_client::{Client, NewVault, NewVaultEncryption, SessionTarget, Token};
+use obsync_client::{Client, ClientError, NewVault, NewVaultEncryption, SessionTarget, Token};
 use obsync_core::{Finding, Problem, ProblemCode, ServiceFact, check_service};
-use obsync_protocol::{VaultInfo, VaultKeys};
+use obsync_protocol::{VaultId, VaultInfo, VaultKeys};
 use secrecy::SecretString;
 use serde::Serialize;
 
@@ -40,15 +40,16 @@ pub(super) async fn run(options: &CheckService, context: &Context) -> Result<Exi
     }
     let device = format!("{NAME} {}", jiff::Timestamp::now().as_second());
     let client = context.client_as(device.clone())?;
-    let make = async { scratch_vault(&device, &client, context).await };
-    let (token, vault, keys) = context.or_stopped(make).await?;
+    let prepare = async { prepared(&client, context).await };
+    let (token, encryption, keys) = context.or_stopped(prepare).await?;
+    let vault = scratch_vault(&device, &client, &token, encryption, context).await?;
     let target =
         SessionTarget { token: token.clone(), vault_id: vault.id.clone(), host: vault.host.clone(), keys };
     // Stopped or not, the vault goes.
     let facts = context.stop.run_until_cancelled(check_service(&client, &target)).await;
     let vault_left = match options.keep {
         true => Some(vault.name.clone()),
-        false => delete(&client, &token, &vault, context).await,
+        false => delete(&client, &token, &vault.id, &vault.name, context).await,
     };
     let Some(facts) = facts else { return Err(Failed::new(Exit::Unfinished, "interrupted")) };
     let is_good = facts.iter().all(|fact| matches!(fact.finding, Finding::AsExpected | Finding::Observed));
@@ -70,11 +71,11 @@ pub(super) async fn run(options: &CheckService, context: &Context) -> Result<Exi
     Ok(exit)
 }
 
-async fn scratch_vault(
-    name: &str,
+/// A token, and the key of a vault that is to be made.
+async fn prepared(
     client: &Client,
     context: &Context,
-) -> Result<(Token, VaultInfo, VaultKeys), Failed> {
+) -> Result<(Token, NewVaultEncryption, VaultKeys), Failed> {
     let (token, _) =
         sign_in::with_token(context, client, async |token| client.vault_list(token).await).await?;
     let mut random = [0; 32];
@@ -82,22 +83,60 @@ async fn scratch_vault(
     let password = SecretString::from(random.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     let derived = tokio::task::spawn_blocking(move || NewVaultEncryption::end_to_end(&password)).await;
     let (encryption, keys) = derived.map_err(|error| Failed::cannot("derive the vault's key", &error))??;
+    Ok((token, encryption, keys))
+}
+
+/// Makes the vault. It is not dropped halfway: a vault that was asked for is deleted again, whatever comes between.
+async fn scratch_vault(
+    name: &str,
+    client: &Client,
+    token: &Token,
+    encryption: NewVaultEncryption,
+    context: &Context,
+) -> Result<VaultInfo, Failed> {
     let vault = NewVault { name: name.to_owned(), region: String::new(), encryption };
-    let created = client.create_vault(&token, vault).await?;
-    let vaults = client.vaults(&token).await?;
-    let vault = vaults.into_iter().find(|vault| vault.id == created.id);
-    let vault = vault.ok_or_else(|| Failed::from(obsync_client::ClientError::VaultNotFound))?;
-    Ok((token, vault, keys))
+    let asked = client.create_vault(token, vault).await;
+    let listed = match asked {
+        Ok(_) => {
+            context.stop.run_until_cancelled(client.vaults(token)).await.unwrap_or_else(|| Ok(Vec::new()))
+        }
+        Err(_) => client.vaults(token).await,
+    };
+    // Its answer may have been lost. No other vault has this name.
+    let made = |vault: &VaultInfo| match &asked {
+        Ok(created) => vault.id == created.id,
+        Err(_) => vault.name == name,
+    };
+    let found = listed.as_ref().ok().and_then(|vaults| vaults.iter().find(|vault| made(vault)).cloned());
+    let error = match (asked, listed, found) {
+        (Ok(_), _, Some(vault)) if !context.stop.is_cancelled() => return Ok(vault),
+        (asked, listed, found) => {
+            let id = found.map(|vault| vault.id).or(asked.as_ref().ok().map(|created| created.id.clone()));
+            if let Some(id) = id {
+                delete(client, token, &id, name, context).await;
+            }
+            asked.err().or(listed.err()).unwrap_or(ClientError::VaultNotFound)
+        }
+    };
+    match context.stop.is_cancelled() {
+        true => Err(Failed::new(Exit::Unfinished, "interrupted")),
+        false => Err(error.into()),
+    }
 }
 
 /// Deletes the scratch vault. Its name, if it is still there.
-async fn delete(client: &Client, token: &Token, vault: &VaultInfo, context: &Context) -> Option<String> {
-    let Err(error) = client.delete_vault(token, &vault.id).await else { return None };
+async fn delete(
+    client: &Client,
+    token: &Token,
+    id: &VaultId,
+    name: &str,
+    context: &Context,
+) -> Option<String> {
+    let Err(error) = client.delete_vault(token, id).await else { return None };
     context.console.warn(&format!(
-        "the scratch vault {:?} cannot be deleted ({error}); delete it in Obsidian's settings",
-        vault.name
+        "the scratch vault {name:?} cannot be deleted ({error}); delete it in Obsidian's settings"
     ));
-    Some(vault.name.clone())
+    Some(name.to_owned())
 }
 
 fn described(facts: &[ServiceFact]) -> String {

@@ -56,6 +56,8 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
         // A document that says nothing of what is damaged would mislead a script.
         Some(failed) if options.json => return Err(failed),
         _ if options.json => {}
+        // Then it is said below.
+        _ if states.is_empty() && options.max_age.is_some() => {}
         _ if states.is_empty() => context.say("Nothing was pulled yet. `obsync pull --help` tells how.")?,
         _ => context.console.result(&rows.iter().map(StateRow::describe).collect::<Vec<_>>().join("\n"))?,
     }

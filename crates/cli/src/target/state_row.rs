@@ -295,10 +295,12 @@ impl StateRow {
             ));
         }
         if let Some(error) = &run.last_error {
+            let is_mended = run.outcome == RunOutcome::Complete && error.at < run.began;
             lines.push(format!(
-                "  last error {} ({}): {}",
+                "  last error {} ({}{}): {}",
                 moment(error.at),
                 error.code,
+                if is_mended { ", mended since" } else { "" },
                 printable(&error.message)
             ));
         }

@@ -42,7 +42,7 @@ fn check(command: &str, ran: &Ran, code: i32) -> Value {
 }
 
 /// A command of the world as a process of its own.
-fn start(world: &World, args: &[&str]) -> Command {
+pub(crate) fn start(world: &World, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_obsync"));
     command
         .args(args)
@@ -183,6 +183,27 @@ fn ten_runs_of_every_kind_follow_the_schemas() {
         check("vaults", &world.run(&["vaults", "--json"]), 0);
         check("pull", &world.run(&["pull", &name, "notes", "--json"]), 4);
         check("verify", &world.run(&["verify", &name, "--json"]), 4);
+        check("confirm", &world.run(&["confirm", "notes", "--yes", "--json"]), 0);
+    }
+}
+
+#[test]
+fn ten_runs_of_every_kind_that_writes_to_a_vault_follow_the_schemas() {
+    let world = furnished();
+    for round in 0..10 {
+        let (name, place) = (format!("Made {round}"), format!("pushed {round}"));
+        check("create", &world.run(&["create", &name, "--encryption", "standard", "--json"]), 0);
+        put(&world.path("both").join(format!("Mine {round}.md")), "mine");
+        put(&world.path(&place).join("Note.md"), &name);
+        check("pull", &world.run(&["sync", "Notes", "both", "--yes", "--json", "--list-changes"]), 0);
+        check("pull", &world.run(&["push", &name, &place, "--yes", "--json"]), 0);
+        check("log", &world.run(&["log", "both", "--json"]), 0);
+        check("reset", &world.run(&["reset", &place, "--yes", "--json"]), 0);
+        check("pull", &world.run(&["sync", "Notes", "both", "--dry-run", "--json"]), 0);
+        check("unlink", &world.run(&["unlink", &place, "--yes", "--json"]), 0);
+    }
+    for _ in 0..10 {
+        check("check-service", &world.run(&["check-service", "--yes", "--json"]), 0);
     }
 }
 

@@ -153,6 +153,8 @@ fn status_differs_after_a_success_after_nothing_new_and_after_a_failure() {
         (&json!("complete"), &json!(0))
     );
     assert_eq!(mended["last_run"]["last_error"]["code"], "unreachable", "it stays the last one");
+    let text = world.must(&["status", "notes"]).stdout;
+    assert!(text.contains(" (unreachable, mended since): "), "{text}");
     fs::remove_dir_all(world.path("notes")).unwrap();
     assert_eq!(row()["present"], false);
     assert!(world.must(&["status", "notes"]).stdout.contains("not there  the folder is missing"));

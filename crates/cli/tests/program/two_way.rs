@@ -1,7 +1,13 @@
 //! What goes with two-way sync: the log, mirrors, the device's name, and what is found out of the service.
 
 use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
 
+use obsync_testkit::{Chance, Faults};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::json::start;
 use crate::world::{World, put};
 
 const NOON: i64 = 1_767_268_800_000;
@@ -72,6 +78,33 @@ fn a_mirror_takes_local_changes_back_into_the_trash() {
     assert!(differences.iter().all(|line| line.contains("\".obsync")), "{differences:#?}");
     assert!(fs::read_dir(world.path("notes/.obsync/trash")).unwrap().next().is_some());
     world.run(&["pull", "Notes", "s3://bucket/notes", "--mirror"]).expect(2);
+}
+
+#[test]
+fn a_scratch_vault_goes_also_when_the_check_is_stopped_right_after_it_was_made() {
+    let world = World::new();
+    let before = world.server.vaults().len();
+    world.must(&["vaults"]);
+    // The list that is asked for before the vault is made is answered, the one after it is not.
+    let hang = Chance::always().after(1);
+    world.server.faults().set(Faults {
+        rest_hang: hang,
+        rest_path: Some("/vault/list".to_owned()),
+        ..Faults::default()
+    });
+    let check = start(&world, &["check-service", "--yes", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    world.runtime.block_on(async {
+        let made = async {
+            while world.server.vaults().len() == before {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), made).await.unwrap();
+    });
+    kill_process(Pid::from_child(&check), Signal::INT).unwrap();
+    let ended = check.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(6), "{ended:?}");
+    assert_eq!(world.server.vaults().len(), before);
 }
 
 #[test]
