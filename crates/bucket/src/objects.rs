@@ -449,6 +449,23 @@ impl Objects {
         Ok(Vec::new())
     }
 
+    /// Why it cannot be told of a missing object that somebody deleted it, if so: a rule that expires objects, or a service
+    /// whose rules nobody can ask for here.
+    pub(super) async fn why_absence_says_nothing(
+        &self,
+        prefix: &str,
+    ) -> Result<Option<String>, RequestError> {
+        #[cfg(feature = "s3")]
+        if let Some(s3) = &self.s3 {
+            let rule = s3.expiring_rule(prefix).await?;
+            return Ok(
+                rule.map(|rule| format!("the lifecycle rule {rule:?} of the bucket expires objects there"))
+            );
+        }
+        let _ = prefix;
+        Ok(Some("the rules by which objects expire can be asked for at s3:// only".to_owned()))
+    }
+
     /// Aborts an upload; `false` if it is not there any more.
     pub(super) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, RequestError> {
         #[cfg(feature = "s3")]

@@ -33,6 +33,8 @@ pub struct BucketOptions {
     pub storage_class: Option<String>,
     /// Whether objects stay that the vault deleted. Renamed files stay under their old name as well.
     pub keep_deleted: bool,
+    /// Whether a recorded object that is missing in a scan counts as deleted by somebody. Refused where objects expire by rules.
+    pub misses_deleted: bool,
     /// Bytes of the largest content that waits in memory and becomes visible by one PUT. At least 5 MiB. A larger one goes up
     /// in parts of 5 MiB, which take no longer than larger ones and less memory.
     pub part_size: usize,
@@ -72,6 +74,7 @@ impl Default for BucketOptions {
             sse_kms_key: None,
             storage_class: None,
             keep_deleted: false,
+            misses_deleted: false,
             part_size: 8 << 20,
             concurrency: 64,
             memory: 128 << 20,

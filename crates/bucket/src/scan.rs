@@ -1,7 +1,8 @@
 //! Compares a bucket with what is recorded of it, by one list, and opens its objects to be sent.
 //!
 //! An object with the entity tag of its record is not read. That a recorded one is not there says nothing: objects expire by
-//! rules, and nobody sees them go. So nothing here is ever absent, and there are no folders.
+//! rules, and nobody sees them go. So nothing here is absent unless the owner says that somebody deleted what is missing
+//! ([`BucketOptions::misses_deleted`](super::BucketOptions::misses_deleted)); and there are no folders.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -9,8 +10,8 @@ use std::io;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::UpdateVersion;
 use obsync_core::{
-    KnownContent, LocalFacts, LocalFile, LocalTree, OpenFile, Record, ScanInput, StoreError, Unknown,
-    UnknownCause,
+    KnownContent, LocalFacts, LocalFile, LocalTree, OpenFile, ProblemCode, Record, ScanInput, StoreError,
+    Unknown, UnknownCause,
 };
 use obsync_protocol::{VaultPath, Verdict, normalize_local_name};
 use tokio_util::io::StreamReader;
@@ -41,6 +42,8 @@ enum Outcome {
 pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTree, StoreError> {
     let records: HashMap<&str, &Record> =
         input.records.iter().map(|record| (record.path.as_str(), record)).collect();
+    must_tell_of_absence(context).await?;
+    let mut seen: HashSet<&VaultPath> = HashSet::with_capacity(records.len());
     let mut folded: Option<HashSet<String>> = None;
     let (mut tree, mut unread) = (LocalTree::default(), Vec::new());
     let mut objects = context.objects.list(context.keys.prefix(), PAGE);
@@ -50,7 +53,10 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
         let Some(path) = context.keys.path_of(&listed.key) else { continue };
         let record = records.get(path).copied();
         let path = match (record, path_of(path)) {
-            (Some(record), _) => record.path.clone(),
+            (Some(record), _) => {
+                seen.insert(&record.path);
+                record.path.clone()
+            }
             (None, Ok(path)) => path,
             (None, Err(reason)) => {
                 if !path.starts_with('.') && !path.contains("/.") {
@@ -91,8 +97,37 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
         }
     }
     drop(outcomes);
+    let gone = input.records.iter().filter(|record| {
+        let is_wanted = input.filter.verdict(&record.path, false) == Verdict::Sync;
+        record.file().is_some() && is_wanted && !seen.contains(&record.path) && !tree.is_unknown(&record.path)
+    });
+    let gone: Vec<VaultPath> = gone.map(|record| record.path.clone()).collect();
+    match context.options.misses_deleted {
+        true => tree.absent = gone,
+        false => tree.missing = gone,
+    }
     tree.sort();
     Ok(tree)
+}
+
+/// Refuses to take missing objects for deleted ones where they may have expired.
+async fn must_tell_of_absence(context: &Context) -> Result<(), StoreError> {
+    if !context.options.misses_deleted {
+        return Ok(());
+    }
+    let said = context.objects.why_absence_says_nothing(context.keys.prefix()).await;
+    let why = match said {
+        Ok(None) => return Ok(()),
+        Ok(Some(why)) => why,
+        Err(error) => format!(
+            "whether objects expire there cannot be found out ({}; it needs s3:GetLifecycleConfiguration)",
+            error.said()
+        ),
+    };
+    let reason = format!(
+        "deletions in the bucket cannot be sent to the vault: {why}. Remove the rule, or leave OBSYNC_BUCKET_DELETES unset"
+    );
+    Err(context.errors.unusable(ProblemCode::Destination, reason))
 }
 
 /// The path that a name stands for, which must be one already: objects cannot be renamed on the way.

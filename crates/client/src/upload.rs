@@ -60,6 +60,12 @@ pub trait UploadSource: Send + Sync + 'static {
     /// What to send.
     fn upload<'a>(&self, job: &'a Self::Job) -> Upload<'a>;
 
+    /// Asked for each attempt, right before the change is sent: an error takes it back.
+    fn check(&self, job: &Self::Job) -> Result<(), Self::Error> {
+        let _ = job;
+        Ok(())
+    }
+
     /// Opens the content of a file. Called for each attempt, before the server is asked whether it has the content already.
     fn open(&self, job: &Self::Job) -> impl Future<Output = Result<Self::Content, Self::Error>> + Send;
 }

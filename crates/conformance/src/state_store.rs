@@ -23,6 +23,9 @@ pub trait StateStoreSite: Send + Sync {
 
     /// The database, opened as a new run opens it. An earlier one was dropped before.
     async fn open(&self) -> Self::State;
+
+    /// The database, opened to be looked at while another process may have it.
+    async fn look(&self) -> Self::State;
 }
 
 /// Checks all promises of [`StateStore`], each at an empty site made by `fresh`.
@@ -42,6 +45,7 @@ pub async fn check_state_store<S: StateStoreSite>(fresh: impl AsyncFn() -> S) {
     facts_and_witness_stay_with_a_record(&fresh().await).await;
     what_is_known_of_vault_and_destination_is_there_in_the_next_run(&fresh().await).await;
     each_cause_of_a_deferred_change_stays_itself(&fresh().await).await;
+    a_confirmation_is_left_for_whoever_has_the_lock(&fresh().await).await;
 }
 
 fn file(path: &str, content: &[u8], uid: u64) -> Record {
@@ -307,4 +311,29 @@ async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreSite
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred")[0], held_back);
     commit(&state, Commit { resolved: vec![key], ..Commit::default() }).await;
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), changes[1..]);
+}
+
+async fn a_confirmation_is_left_for_whoever_has_the_lock(site: &impl StateStoreSite) {
+    let held = site.open().await;
+    let change = deferred(DeferredKey::plain(&at("gone.md")), 7, DeferredCause::HeldBack { confirmed: None });
+    commit(&held, Commit { deferred: vec![change], ..Commit::default() }).await;
+    assert_eq!(held.confirmations().await.expect("confirmations"), [0; 0]);
+    let other = site.look().await;
+    other.leave_confirmations(vec![7, 9]).await.expect("leave_confirmations");
+    other.leave_confirmations(vec![7, 1 << 53]).await.expect("leave_confirmations");
+    let mut left = held.confirmations().await.expect("confirmations");
+    left.sort_unstable();
+    left.dedup();
+    assert_eq!(left, [7, 9, 1 << 53]);
+    held.forget_confirmations(&[7, 1 << 53]).await.expect("forget_confirmations");
+    assert_eq!(held.confirmations().await.expect("confirmations"), [9]);
+    // The commit of a run leaves them alone.
+    commit(&held, commit_of_nothing()).await;
+    assert_eq!(site.look().await.confirmations().await.expect("confirmations"), [9]);
+    held.forget_confirmations(&[9]).await.expect("forget_confirmations");
+    assert_eq!(held.confirmations().await.expect("confirmations"), [0; 0]);
+}
+
+fn commit_of_nothing() -> Commit {
+    Commit { state: VaultState { version: 8, ..VaultState::default() }, ..Commit::default() }
 }

@@ -10,9 +10,8 @@ use std::str::FromStr;
 use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::entry::{EntryKind, RemoteEntry};
-use crate::model::{Deferred, DeferredCause, DeferredKind, Deletions};
+use crate::model::Deletions;
 use crate::schedule::{Schedule, Transfer, is_at_or_below};
-use crate::state::{Commit, StateError, StateStore};
 
 /// How far back deletions count, in minutes.
 const WINDOW: i64 = 60;
@@ -172,52 +171,6 @@ impl Schedule {
         }
         self.transfers.retain(|transfer| !transfer.targets.is_empty());
     }
-}
-
-/// Confirms deletions that are held back, by the paths that [`held_back`] told: the next run makes exactly these, and removes
-/// the folders that are empty then. Tells their paths.
-///
-/// # Errors
-///
-/// When the state cannot be read or written.
-pub async fn confirm(
-    state: &dyn StateStore,
-    paths: &[String],
-    at: jiff::Timestamp,
-) -> Result<Vec<String>, StateError> {
-    let wanted: HashSet<&str> = paths.iter().map(String::as_str).collect();
-    let confirmed = DeferredCause::HeldBack { confirmed: Some(at.as_millisecond()) };
-    let deferred: Vec<Deferred> = waiting(state)
-        .await?
-        .into_iter()
-        .filter(|deferred| deferred.message.folder || wanted.contains(deferred.key.shown()))
-        .map(|deferred| Deferred { cause: confirmed.clone(), ..deferred })
-        .collect();
-    let files = deferred.iter().filter(|deferred| !deferred.message.folder);
-    let paths = files.map(|deferred| deferred.key.shown().to_owned()).collect();
-    if !deferred.is_empty() {
-        // What a killed run announced stays announced.
-        let (now, intents) = (state.load().await?, state.intents().await?);
-        state.commit(Commit { deferred, intents, state: now, ..Commit::default() }).await?;
-    }
-    Ok(paths)
-}
-
-/// The paths of the files whose deletions are held back and that nobody confirmed.
-///
-/// # Errors
-///
-/// When the state cannot be read.
-pub async fn held_back(state: &dyn StateStore) -> Result<Vec<String>, StateError> {
-    let waiting = waiting(state).await?;
-    let files = waiting.iter().filter(|deferred| !deferred.message.folder);
-    Ok(files.map(|deferred| deferred.key.shown().to_owned()).collect())
-}
-
-async fn waiting(state: &dyn StateStore) -> Result<Vec<Deferred>, StateError> {
-    let deferred = state.deferred(DeferredKind::Failed).await?.into_iter();
-    let is_held_back = |deferred: &Deferred| deferred.cause == DeferredCause::HeldBack { confirmed: None };
-    Ok(deferred.filter(is_held_back).collect())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use obsync_protocol::VaultPath;
 use obsync_protocol::limits::LISTING_MEMORY;
 
 use crate::brake::MaxDelete;
+use crate::confirmation;
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::ledger::{Accepted, Remembered};
@@ -45,7 +46,10 @@ impl Run<'_> {
             retained: HashSet::new(),
         };
         let lets_go = self.options.max_delete == MaxDelete::Unlimited;
-        let failed = self.state.deferred(DeferredKind::Failed).await?;
+        let mut failed = self.state.deferred(DeferredKind::Failed).await?;
+        if !self.options.dry_run {
+            confirmation::take_over(self.state.as_ref(), &mut failed).await?;
+        }
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
         let is_looked_at = survey.is_whole() || refiltered;
         let filtered = match is_looked_at || self.store.traits().keeps_deleted {

@@ -13,6 +13,7 @@ use obsync_client::{ClientError, RetryPolicy};
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
+use crate::confirmation;
 use crate::destination::Destination;
 use crate::error::PullError;
 use crate::line::{Line, Lines};
@@ -184,7 +185,7 @@ pub async fn follow(
             progress.notice(&blind(&reason, options.scan_every_unwatched));
         }
         let woken = match outcome {
-            Ok(()) => wait(&lines, options, watch.as_deref_mut(), observer, &stop).await,
+            Ok(()) => wait(&lines, options, &state, watch.as_deref_mut(), observer, &stop).await,
             Err(error) if !passes(&error) => return Err(error),
             Err(error) => {
                 let after = pauses.next().unwrap_or(options.retry.max_delay);
@@ -254,6 +255,7 @@ async fn one_run(
 async fn wait(
     lines: &Lines,
     options: &FollowOptions,
+    state: &Arc<dyn StateStore>,
     watch: Option<&mut (dyn Watch + 'static)>,
     observer: &dyn Observer,
     stop: &CancellationToken,
@@ -299,6 +301,12 @@ async fn wait(
         }
         () = changed => Woken::News,
         () = tokio::time::sleep(every) => Woken::Anew,
+        () = state.confirmed() => {
+            if let Err(error) = confirmation::take_all_over(state.as_ref()).await {
+                tracing::warn!(%error, "confirmations of deletions could not be taken over");
+            }
+            Woken::Anew
+        }
         // It may be dead without a word.
         () = clock_jumps() => return Woken::Anew,
     };

@@ -13,6 +13,7 @@ pub mod blocking;
 mod brake;
 mod catch_up;
 mod change;
+mod confirmation;
 pub mod conflicted_copy;
 mod cursor;
 mod destination;
@@ -64,7 +65,7 @@ mod vanished;
 mod verify;
 mod watermark;
 
-pub use brake::{MaxDelete, MaxDeleteError, confirm, held_back};
+pub use brake::{MaxDelete, MaxDeleteError};
 pub use error::PullError;
 pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
@@ -82,6 +83,7 @@ pub use two_way::{SyncDirection, SyncOptions, sync};
 pub use verify::{ChangedFile, Unfinished, Verification, VerifiedFile, VerifyError, verify};
 
 pub use change::{Applied, Change, ChangeBatch, ChangeOutcome, DestinationExt, Rejected};
+pub use confirmation::{confirm, held_back, leave_confirmation};
 pub use destination::{
     BatchLimit, Checked, CheckedBy, Destination, Expect, FileWriter, FoldingProbe, Found, Inventory,
     KeptBeside, Marked, PlaceTraits, Publication, PublicationContent, PublishFailure, Published, Removable,

@@ -31,6 +31,8 @@ pub struct LocalTree {
     /// place that holds something else (a link, a folder in a file's place, a name that is the same but for case or
     /// normalisation) is no absence.
     pub absent: Vec<VaultPath>,
+    /// Recorded files of which nothing is there, in a place where that says nothing: objects may have expired. By path.
+    pub missing: Vec<VaultPath>,
     /// Recorded paths of which nothing is there but a name that is the same except for case or normalisation, which is among
     /// the files or folders: a file that was renamed so. By recorded path.
     pub respelled: Vec<Respelled>,
@@ -163,6 +165,7 @@ impl LocalTree {
         self.folders.sort_unstable();
         self.renewed.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         self.absent.sort_unstable();
+        self.missing.sort_unstable();
         self.respelled.sort_unstable_by(|one, other| one.recorded.cmp(&other.recorded));
         self.spellings.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         self.unknown.sort_unstable_by(|one, other| one.path.cmp(&other.path));

@@ -121,6 +121,40 @@ pub trait StateStore: Send + Sync + 'static {
     /// Applies one transaction; durable when it returns.
     async fn commit(&self, commit: Commit) -> Result<(), StateError>;
 
+    /// Whether the destination is still this process's alone, as far as that is known without asking: what cannot be taken back
+    /// is done only then. A lock of the system stays; a lease ends with its time.
+    fn is_held(&self) -> bool {
+        true
+    }
+
+    /// Keeps a confirmation for whoever has the lock, or will have it: the uids of held-back deletions. Durable when it
+    /// returns. The one method that writes from a state that was opened to be looked at.
+    async fn leave_confirmations(&self, uids: Vec<u64>) -> Result<(), StateError> {
+        let _ = uids;
+        Err(StateError::Unavailable {
+            database: "in use".to_owned(),
+            reason: "it takes no confirmations while a run is at work; confirm again when it ended"
+                .to_owned(),
+            code: ProblemCode::State,
+        })
+    }
+
+    /// The confirmations that were left.
+    async fn confirmations(&self) -> Result<Vec<u64>, StateError> {
+        Ok(Vec::new())
+    }
+
+    /// Forgets confirmations that were taken over.
+    async fn forget_confirmations(&self, uids: &[u64]) -> Result<(), StateError> {
+        let _ = uids;
+        Ok(())
+    }
+
+    /// Returns some time after a confirmation was left, for a process that waits. Can be cancelled without loss.
+    async fn confirmed(&self) {
+        std::future::pending().await
+    }
+
     /// When a run last found the destination up to date, or made it so, milliseconds since the epoch.
     async fn last_check(&self) -> Result<Option<i64>, StateError>;
 

@@ -24,6 +24,8 @@ pub(super) struct Holding {
     pub(super) revisions: AtomicU64,
     /// When it was last taken or renewed.
     renewed: watch::Sender<Instant>,
+    /// The same by the clock, in milliseconds since the epoch: a process that was frozen has a steady clock that stood still.
+    renewed_at: AtomicI64,
     /// Whether another run has it now.
     lost: watch::Sender<bool>,
     /// Nothing is to be written under it any more.
@@ -65,6 +67,7 @@ impl Holding {
             chain,
             revisions: AtomicU64::new(0),
             renewed: watch::Sender::new(Instant::now()),
+            renewed_at: AtomicI64::new(lease::now()),
             lost: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             released: AtomicBool::new(false),
@@ -75,6 +78,19 @@ impl Holding {
     /// Notes that the lease was renewed, with a commit or without.
     pub(super) fn note_renewal(&self) {
         self.renewed.send_replace(Instant::now());
+        self.renewed_at.store(lease::now(), Ordering::Relaxed);
+    }
+
+    /// Whether nobody else can have the lease yet: it has not run out by either clock. What a request takes on its way is left
+    /// out of its time.
+    pub(super) fn is_held(&self) -> bool {
+        let surely = self.lease.duration - self.lease.duration / 12;
+        let now = lease::now();
+        let by_wall = now.saturating_sub(self.renewed_at.load(Ordering::Relaxed));
+        let is_within = self.renewed.borrow().elapsed() < surely
+            && u128::try_from(by_wall).is_ok_and(|passed| passed < surely.as_millis())
+            && self.lease.latest.is_none_or(|latest| now < latest);
+        is_within && !self.is_lost() && !self.is_closed()
     }
 
     /// Notes that another run has the lease.
@@ -165,5 +181,42 @@ impl Holding {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn holding() -> Holding {
+        let lease =
+            Lease { fencing: 1, id: "a lease".to_owned(), duration: Duration::from_secs(60), latest: None };
+        Holding::new(lease, None)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_ran_out_by_either_clock_is_not_held() {
+        let held = holding();
+        assert!(held.is_held());
+        tokio::time::advance(Duration::from_secs(54)).await;
+        assert!(held.is_held());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(!held.is_held(), "a request could still be on its way when it ends");
+        held.note_renewal();
+        assert!(held.is_held());
+        // The process was frozen: its steady clock stood still.
+        held.renewed_at.fetch_sub(56_000, Ordering::Relaxed);
+        assert!(!held.is_held());
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_lost_closed_or_over_is_not_held() {
+        let (lost, closed, over) = (holding(), holding(), holding());
+        lost.note_loss();
+        closed.close();
+        let lease = Lease { latest: Some(lease::now() - 1), ..over.lease };
+        assert!(!lost.is_held() && !closed.is_held() && !Holding::new(lease, None).is_held());
     }
 }

@@ -85,6 +85,11 @@ impl ItemKeys {
         }
     }
 
+    /// The deletions that were confirmed while a run was at work.
+    pub(super) fn confirmed(&self) -> String {
+        format!("confirmed#{}", self.base)
+    }
+
     /// How far a run is.
     pub(super) fn progress(&self) -> String {
         format!("progress#{}", self.base)

@@ -9,6 +9,7 @@
 //! | `file#<key>#<hash of path>` | one file or folder: path, content hash, uid, size, times |
 //! | `failed#<key>`, `filtered#<key>` | changes that were not applied, paged when there are many |
 //! | `announced#<key>` | the files that are published next |
+//! | `confirmed#<key>` | deletions that were confirmed while a run was at work: uids, with a `ttl` |
 //! | `progress#<key>` | how far a run has come, as JSON, with a `ttl` |
 //! | `places#<hash of a place>` | the names below that place which vaults were given, by their ids |
 //! | `pin#<hash>` | how a vault was encrypted when it was last opened, under the vault, its name and the destination |
@@ -55,12 +56,13 @@
 //! - `keys`: names of items; `attributes`: between attributes and values; `batch`: many items at once.
 //! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
 //! - `lease`: one run at a time; `chain`: invocations that hand on; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
-//! - `progress`: how far a run is; `tracker`: counting that; `durations`: timing that. `places`: where vaults lie. `pins`: how they are encrypted. `summary`: a state at a glance; `freshness`: how old many are. `reset`: removing one.
+//! - `progress`: how far a run is; `tracker`: counting that; `durations`: timing that. `confirmations`: left for whoever has the lease. `places`: where vaults lie. `pins`: how they are encrypted. `summary`: a state at a glance; `freshness`: how old many are. `reset`: removing one.
 
 mod attributes;
 mod batch;
 mod chain;
 mod commit;
+mod confirmations;
 mod deferred;
 mod durations;
 mod errors;

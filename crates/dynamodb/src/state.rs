@@ -14,6 +14,7 @@ use super::attributes::Item;
 use super::batch::Wanted;
 use super::chain::{ChainEnd, ChainEntry, Opened};
 use super::commit::{Known, look_up, read_record};
+use super::confirmations;
 use super::deferred::{self, DeferredPages};
 use super::head::Head;
 use super::holding::{Holding, Keeper};
@@ -499,6 +500,31 @@ impl StateStore for DynamoState {
     /// Costs nothing: the lease came with it.
     async fn files(&self) -> Result<u64, StateError> {
         Ok(u64::try_from(self.known().await?.get().head.counts.files).unwrap_or_default())
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.as_ref().is_some_and(|(holding, _)| holding.is_held())
+    }
+
+    async fn leave_confirmations(&self, uids: Vec<u64>) -> Result<(), StateError> {
+        confirmations::add(&self.table, &self.keys, &uids).await
+    }
+
+    async fn confirmations(&self) -> Result<Vec<u64>, StateError> {
+        confirmations::read(&self.table, &self.keys).await
+    }
+
+    async fn forget_confirmations(&self, uids: &[u64]) -> Result<(), StateError> {
+        confirmations::remove(&self.table, &self.keys, uids).await
+    }
+
+    async fn confirmed(&self) {
+        loop {
+            tokio::time::sleep(confirmations::LOOKED_FOR).await;
+            if self.confirmations().await.is_ok_and(|uids| !uids.is_empty()) {
+                return;
+            }
+        }
     }
 
     /// One request. What cannot be read is not known.

@@ -374,6 +374,18 @@ impl StateStore for TrackedState {
         self.state.files().await
     }
 
+    fn is_held(&self) -> bool {
+        self.state.is_held()
+    }
+
+    async fn confirmations(&self) -> Result<Vec<u64>, StateError> {
+        self.state.confirmations().await
+    }
+
+    async fn forget_confirmations(&self, uids: &[u64]) -> Result<(), StateError> {
+        self.state.forget_confirmations(uids).await
+    }
+
     async fn last_run(&self) -> Result<Option<LastRun>, StateError> {
         self.state.last_run().await
     }

@@ -22,7 +22,8 @@ const ENDING: &str = ".sqlite";
 /// What comes before the random digits of a further disk. No vault's id has it.
 const DISK: char = '~';
 /// What SQLite may leave beside a database, and what else goes with it.
-const COMPANIONS: [&str; 5] = ["-journal", "-wal", "-shm", companion::ENDINGS[0], companion::ENDINGS[1]];
+const COMPANIONS: [&str; 6] =
+    ["-journal", "-wal", "-shm", companion::ENDINGS[0], companion::ENDINGS[1], companion::ENDINGS[2]];
 
 /// The state databases in one folder.
 #[derive(Clone, Debug)]

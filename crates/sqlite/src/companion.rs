@@ -1,8 +1,10 @@
-//! Small files beside the database: when a run last found the destination up to date, and how the last run went.
+//! Small files beside the database: when a run last found the destination up to date, how the last run went, and the deletions
+//! that somebody confirmed while another process had the database.
 //!
-//! They are written in each run and without a flush, which a database does not survive unharmed when the power fails. So they
-//! are not in the database. What cannot be read is not known.
+//! The first two are written in each run and without a flush, which a database does not survive unharmed when the power fails.
+//! So they are not in the database. What cannot be read is not known.
 
+use std::collections::HashSet;
 use std::io::{Read, Seek, Write};
 
 use obsync_core::{LastRun, StateError};
@@ -12,10 +14,12 @@ use super::errors::Database;
 use super::lock::{parts, private_folder};
 
 /// What the names of these files have behind the database's.
-pub(super) const ENDINGS: [&str; 2] = [LAST_CHECK.ending, LAST_RUN.ending];
+pub(super) const ENDINGS: [&str; 3] = [LAST_CHECK.ending, LAST_RUN.ending, CONFIRMED.ending];
 
 const LAST_CHECK: Companion = Companion { ending: "-checked", most: 32, holds: "the time of a check" };
 const LAST_RUN: Companion = Companion { ending: "-run", most: 64 << 10, holds: "the last run" };
+/// The uids of deletions, one a line.
+const CONFIRMED: Companion = Companion { ending: "-confirmed", most: 64 << 20, holds: "confirmed deletions" };
 
 struct Companion {
     ending: &'static str,
@@ -47,6 +51,13 @@ impl Companion {
         write().map_err(failed)
     }
 
+    /// Durably, the whole or nothing.
+    fn replace(&self, database: &Database, text: &str) -> Result<(), StateError> {
+        let (folder, name) = private_folder(database)?;
+        let replaced = folder.replace(&(name + self.ending), text.as_bytes());
+        replaced.map_err(|error| self.failed(database, &error))
+    }
+
     fn failed(&self, database: &Database, error: &std::io::Error) -> StateError {
         database.unavailable(format!("{}: {error}", self.holds))
     }
@@ -72,4 +83,31 @@ pub(super) fn note_run(database: &Database, run: &LastRun) -> Result<(), StateEr
     let text = serde_json::to_string(run)
         .map_err(|error| LAST_RUN.failed(database, &std::io::Error::from(error)))?;
     LAST_RUN.write(database, &text)
+}
+
+/// The uids of the deletions that were confirmed and not taken over yet.
+pub(super) fn confirmations(database: &Database) -> Vec<u64> {
+    let text = CONFIRMED.read(database).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Adds to them.
+pub(super) fn leave_confirmations(database: &Database, uids: &[u64]) -> Result<(), StateError> {
+    let mut all = confirmations(database);
+    all.extend(uids);
+    CONFIRMED.replace(database, &lines(all))
+}
+
+/// Takes from them. One that is left in this very moment can be lost: its deletion stays held back, and can be confirmed again.
+pub(super) fn forget_confirmations(database: &Database, uids: &[u64]) -> Result<(), StateError> {
+    let all = confirmations(database);
+    if all.is_empty() {
+        return Ok(());
+    }
+    let gone: HashSet<u64> = uids.iter().copied().collect();
+    CONFIRMED.replace(database, &lines(all.into_iter().filter(|uid| !gone.contains(uid))))
+}
+
+fn lines(uids: impl IntoIterator<Item = u64>) -> String {
+    uids.into_iter().map(|uid| format!("{uid}\n")).collect()
 }

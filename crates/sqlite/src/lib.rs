@@ -28,6 +28,7 @@ mod texts;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use obsync_core::{
@@ -44,6 +45,9 @@ use self::errors::Database;
 use self::lock::StateLock;
 use self::schema::Access;
 use obsync_core::blocking::{Stopped, blocking, lock};
+
+/// How often a process that waits looks for confirmations.
+const CONFIRMATIONS: Duration = Duration::from_secs(2);
 
 /// What is known of one destination, in one SQLite database.
 #[derive(Debug)]
@@ -264,6 +268,28 @@ impl StateStore for SqliteState {
 
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
         self.run(move |inner| inner.commit(&commit)).await
+    }
+
+    async fn leave_confirmations(&self, uids: Vec<u64>) -> Result<(), StateError> {
+        self.run(move |inner| companion::leave_confirmations(&inner.database, &uids)).await
+    }
+
+    async fn confirmations(&self) -> Result<Vec<u64>, StateError> {
+        self.run(|inner| Ok(companion::confirmations(&inner.database))).await
+    }
+
+    async fn forget_confirmations(&self, uids: &[u64]) -> Result<(), StateError> {
+        let uids = uids.to_vec();
+        self.run(move |inner| companion::forget_confirmations(&inner.database, &uids)).await
+    }
+
+    async fn confirmed(&self) {
+        loop {
+            tokio::time::sleep(CONFIRMATIONS).await;
+            if self.confirmations().await.is_ok_and(|uids| !uids.is_empty()) {
+                return;
+            }
+        }
     }
 
     async fn last_check(&self) -> Result<Option<i64>, StateError> {

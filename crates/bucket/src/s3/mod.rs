@@ -14,6 +14,7 @@ mod aws_http;
 mod copy;
 mod credentials;
 mod delete;
+mod lifecycle;
 mod list;
 mod open;
 mod pages;

@@ -1,8 +1,8 @@
-//! `obsync confirm`: lets the deletions go that a pull held back.
+//! `obsync confirm`: lets the deletions go that a run held back, also while another process works on the destination.
 
 use std::collections::BTreeSet;
 
-use obsync_core::confirm;
+use obsync_core::{confirm, leave_confirmation};
 use obsync_protocol::shown_name;
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use crate::args::Confirm;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::target::known::Known;
+use crate::target::states::Found;
 use crate::ui::{ask, human};
 
 /// What `--json` prints.
@@ -18,18 +19,20 @@ use crate::ui::{ask, human};
 pub(crate) struct Document {
     /// The folder or bucket.
     destination: String,
-    /// The deletions that the next run makes.
+    /// The deletions that the next run makes, or the one that is at work.
     confirmed: Vec<String>,
+    /// Whether another process has the destination, and makes them.
+    in_use: bool,
 }
 
 pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let destination = &options.destination;
     let waiting = obsync_core::held_back(known.only_state().await?.store().as_ref()).await?;
-    let document = |confirmed| Document { destination: destination.to_string(), confirmed };
+    let document = |confirmed, in_use| Document { destination: destination.to_string(), confirmed, in_use };
     if waiting.is_empty() {
         let sentence = format!("No deletion is held back in {destination}.");
-        return context.did(options.json, document(Vec::new()), &sentence);
+        return context.did(options.json, document(Vec::new(), false), &sentence);
     }
     if !options.yes {
         for path in &waiting {
@@ -46,15 +49,33 @@ pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Fa
         }
     }
     let mut confirmed = BTreeSet::new();
+    let mut in_use = false;
     for found in known.found_there().await? {
-        let state = known.open_found(&found).await?;
-        let paths = confirm(state.store().as_ref(), &waiting, jiff::Timestamp::now()).await;
-        state.close().await;
-        confirmed.extend(paths?);
+        let (paths, is_left) = confirm_in(&known, &found, &waiting).await?;
+        confirmed.extend(paths);
+        in_use |= is_left;
     }
-    let sentence = format!(
-        "Confirmed: {}. The next run makes them, each if the file still is as it was.",
-        human::counted(confirmed.len() as u64, "deletion", "deletions")
-    );
-    context.did(options.json, document(confirmed.into_iter().collect()), &sentence)
+    let whoever = match in_use {
+        true => "Whoever is at work on it takes that over within a minute, or with the next run",
+        false => "The next run makes them",
+    };
+    let count = human::counted(confirmed.len() as u64, "deletion", "deletions");
+    let sentence = format!("Confirmed: {count}. {whoever}, each if the file still is as it was.");
+    context.did(options.json, document(confirmed.into_iter().collect(), in_use), &sentence)
+}
+
+/// Confirms these deletions in one state. Tells which, and whether that was left for another process, which has it.
+async fn confirm_in(known: &Known, found: &Found, waiting: &[String]) -> Result<(Vec<String>, bool), Failed> {
+    match known.open_found(found).await {
+        Ok(state) => {
+            let paths = confirm(state.store().as_ref(), waiting, jiff::Timestamp::now()).await;
+            state.close().await;
+            Ok((paths?, false))
+        }
+        Err(failed) if failed.exit == Exit::AlreadyRunning => {
+            let state = known.read_found(found).await?;
+            Ok((leave_confirmation(state.store().as_ref(), waiting).await?, true))
+        }
+        Err(failed) => Err(failed),
+    }
 }

@@ -318,6 +318,11 @@ impl Known {
         self.registry.open_found(found).await.map_err(|failed| self.with_holder(failed))
     }
 
+    /// Opens a state that was found there, to look at it.
+    pub(crate) async fn read_found(&self, found: &Found) -> Result<State, Failed> {
+        Ok(self.registry.read(found).await?)
+    }
+
     /// Forgets what a state says.
     pub(crate) async fn forget(&self, found: &Found) -> Result<(), Failed> {
         self.registry.forget(found, &self.canonical).await

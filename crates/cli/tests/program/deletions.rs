@@ -1,7 +1,8 @@
 //! Deletions that are too many, failures that last, and how old a destination is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::monitor::Follower;
 use crate::world::{World, put};
 
 const NOON: i64 = 1_767_268_800_000;
@@ -164,4 +165,48 @@ fn a_destination_that_is_too_old_has_an_exit_status_of_its_own() {
     // A pull with nothing new is a check; one that does not reach the service is none.
     world.must(&["pull", "Notes", "notes"]);
     world.must(&["status", "notes", "--max-age", "1s"]);
+}
+
+/// Waits until there is such an end.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn deletions_are_confirmed_while_a_follower_has_the_destination() {
+    let world = emptied();
+    let follower = Follower::start(&world, &["pull", "Notes", "notes"], &[]);
+    let status = || world.run(&["status", "notes"]);
+    until("nothing is held back", || status().stdout.contains("held back  20 deletions"));
+    let confirmed = world.run(&["confirm", "notes", "--yes", "--json"]).expect(0).json();
+    assert_eq!(
+        (confirmed["in_use"].as_bool(), confirmed["confirmed"].as_array().unwrap().len()),
+        (Some(true), 20)
+    );
+    until("the follower deletes nothing", || world.files("notes").is_empty());
+    assert_eq!(follower.stop().0, 0);
+    assert!(world.must(&["confirm", "notes", "--yes"]).stdout.contains("No deletion is held back"));
+}
+
+#[test]
+fn a_confirmation_for_a_follower_that_stopped_is_the_next_runs() {
+    let world = emptied();
+    let follower = Follower::start(&world, &["pull", "Notes", "notes"], &[]);
+    until("nothing is held back", || {
+        world.run(&["status", "notes"]).stdout.contains("held back  20 deletions")
+    });
+    let confirmed = world.must(&["confirm", "notes", "--yes"]);
+    assert_eq!(
+        confirmed.stdout,
+        "Confirmed: 20 deletions. Whoever is at work on it takes that over within a minute, or with the next run, each if the \
+         file still is as it was.\n"
+    );
+    follower.stop();
+    world.must(&["pull", "Notes", "notes"]);
+    assert_eq!(world.files("notes"), []);
 }

@@ -210,6 +210,7 @@ async fn push<S: UploadSource>(
     session: &mut WritingSession,
     job: &S::Job,
 ) -> Result<Uploaded, UploadFailure<S::Error>> {
+    source.check(job).map_err(UploadFailure::Source)?;
     let pushed = match source.upload(job) {
         Upload::Folder(path) => session.push_folder(path).await,
         Upload::Deletion { path, folder } => session.push_deletion(path, folder).await,

@@ -6,7 +6,7 @@
 
 use obsync_protocol::VaultPath;
 
-use crate::destination::Expect;
+use crate::destination::{Expect, Found, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
@@ -73,12 +73,9 @@ impl Run<'_> {
 
     /// Which of them were changed here as well, and can be merged.
     async fn contested(&self, changed: &[(Record, RemoteEntry)]) -> Result<Vec<Contested>, PullError> {
-        let paths = changed.iter().map(|(record, _)| record.path.clone()).collect();
-        let facts = self.store.facts(paths).await?;
+        let untouched = self.untouched(changed).await?;
         let mut contested = Vec::new();
-        for (at, (record, entry)) in changed.iter().enumerate() {
-            let found = facts.as_ref().and_then(|facts| facts.get(at)?.as_ref());
-            let is_untouched = found.is_none() || found == record.facts.as_ref();
+        for ((record, entry), is_untouched) in changed.iter().zip(untouched) {
             let (Some(base), Some(kind), false) =
                 (record.file(), MergeKind::of(&record.path, &self.config_dir(&record.path)), is_untouched)
             else {
@@ -90,6 +87,24 @@ impl Run<'_> {
             }
         }
         Ok(contested)
+    }
+
+    /// Which of these files are not there, or are as they are recorded: by their facts, else by what the destination says of
+    /// their contents.
+    async fn untouched(&self, changed: &[(Record, RemoteEntry)]) -> Result<Vec<bool>, PullError> {
+        let paths = changed.iter().map(|(record, _)| record.path.clone()).collect();
+        if let Some(facts) = self.store.facts(paths).await? {
+            let records = changed.iter().map(|(record, _)| record);
+            let is_untouched =
+                |(found, record): (Option<LocalFacts>, &Record)| found.is_none() || found == record.facts;
+            return Ok(facts.into_iter().zip(records).map(is_untouched).collect());
+        }
+        let wanted = changed.iter().filter_map(|(record, _)| {
+            let KnownContent { hash, size } = record.file()?.into();
+            Some(Wanted { path: record.path.clone(), hash, size })
+        });
+        let found = self.store.look(wanted.collect()).await?;
+        Ok(found.into_iter().map(|found| matches!(found, Found::Wanted | Found::Nothing)).collect())
     }
 
     async fn merge_some(

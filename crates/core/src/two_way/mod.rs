@@ -29,6 +29,7 @@ use obsync_protocol::{VaultPath, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
+use crate::confirmation;
 use crate::destination::{Destination, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
@@ -429,7 +430,10 @@ impl TwoWay<'_, '_> {
     /// Holds the deletions back if there are too many for the vault.
     async fn hold_back(&self, outgoing: &mut Outgoing, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
-        let waiting = run.state.deferred(DeferredKind::Failed).await?;
+        let mut waiting = run.state.deferred(DeferredKind::Failed).await?;
+        if !run.options.dry_run {
+            confirmation::take_over(run.state.as_ref(), &mut waiting).await?;
+        }
         let waiting = waiting.into_iter().filter(|deferred| deferred.key.is_outgoing());
         let (mut confirmed, mut known) = (HashSet::new(), Vec::new());
         for deferred in waiting {

@@ -25,7 +25,7 @@ use crate::model::{CursorEntry, DeferredKey, Intent, Record, RecordKind};
 use crate::progress::Phase;
 use crate::report::Report;
 use crate::run::Run;
-use crate::state::{Commit, VaultState};
+use crate::state::{Commit, StateError, VaultState};
 
 use super::outgoing::{Outgoing, SendFile, sent};
 use super::settlement::{Seen, SentChange, Settlement, settle};
@@ -237,13 +237,14 @@ impl<'s, 'r> Outbox<'s, 'r> {
         &mut self,
         changes: Vec<VaultChange>,
     ) -> Result<Vec<(VaultChange, Option<NotTaken>)>, PullError> {
-        let contents = Contents { store: self.run.store.clone() };
+        let contents = Contents { store: self.run.store.clone(), state: self.run.state.clone() };
         let mut outcomes = Vec::new();
         for change in changes {
             if self.run.stop.is_cancelled() {
                 outcomes.push((change, Some(NotTaken::Overtaken)));
                 continue;
             }
+            must_be_held(self.run)?;
             let pushed = match contents.upload(&change) {
                 Upload::Folder(path) => self.session.push_folder(path).await.map(|_| ()),
                 Upload::Deletion { path, folder } => {
@@ -288,13 +289,14 @@ impl<'s, 'r> Outbox<'s, 'r> {
             target: self.run.target(),
             version: self.known.version,
             options: UploadOptions::default(),
-            source: Arc::new(Contents { store: self.run.store.clone() }),
+            source: Arc::new(Contents { store: self.run.store.clone(), state: self.run.state.clone() }),
             jobs: job_queue,
             results,
             cancel: self.run.stop.clone(),
             first_session: None,
         };
         let mut outcomes = Vec::with_capacity(count);
+        let run = self.run;
         let collect = async {
             while let Some(result) = result_queue.recv().await {
                 let size = result.job.size();
@@ -302,6 +304,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 let not_taken = match result.outcome {
                     Ok(_) => None,
                     Err(UploadFailure::Source(error)) if StoreError::is_fatal(&error) => {
+                        must_be_held(run)?;
                         return Err(error.into());
                     }
                     Err(UploadFailure::Source(error)) => {
@@ -594,5 +597,13 @@ fn not_taken(failure: &PushFailure) -> Result<NotTaken, PullError> {
         PushFailure::NotRecorded(error) if error.is_retryable() => Ok(NotTaken::Lost(error.clone())),
         PushFailure::NotRecorded(error) => Ok(NotTaken::Refused(error.to_string())),
         PushFailure::Unknown(_) => Ok(NotTaken::Unknown),
+    }
+}
+
+/// Nothing is sent once another run may have the destination.
+fn must_be_held(run: &Run<'_>) -> Result<(), PullError> {
+    match run.state.is_held() {
+        true => Ok(()),
+        false => Err(StateError::LeaseLost { destination: run.store.location() }.into()),
     }
 }

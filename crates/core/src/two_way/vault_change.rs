@@ -1,15 +1,19 @@
 //! One change that the vault is to get: what is announced, sent and waited for.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use obsync_client::{PushFile, Upload, UploadSource};
 use obsync_protocol::{Uid, VaultPath};
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::destination::{Destination, StoreError};
 use crate::journal::JournalChange;
 use crate::model::{Intent, KnownContent};
 use crate::report::Failure;
+use crate::state::StateStore;
 
 use super::outgoing::{Absent, SendFile};
 use super::settlement::{SentChange, SentKind};
@@ -101,14 +105,36 @@ pub(super) fn failure(change: &VaultChange, reason: String) -> Failure {
     Failure { path: change.path().as_str().to_owned(), uid: change.base(), reason }
 }
 
-/// Opens what is sent.
+/// Opens what is sent, as long as the destination is held.
 pub(super) struct Contents {
     pub(super) store: Arc<dyn Destination>,
+    pub(super) state: Arc<dyn StateStore>,
 }
+
+/// A content that is read as long as the destination is held: the last frame of a file is not sent after that.
+pub(super) struct HeldContent {
+    content: Box<dyn AsyncRead + Send + Unpin>,
+    state: Arc<dyn StateStore>,
+}
+
+impl AsyncRead for HeldContent {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.state.is_held() {
+            true => Pin::new(&mut self.content).poll_read(context, buffer),
+            false => Poll::Ready(Err(io::Error::other(NOT_HELD))),
+        }
+    }
+}
+
+const NOT_HELD: &str = "another run may have the destination by now";
 
 impl UploadSource for Contents {
     type Job = VaultChange;
-    type Content = Box<dyn AsyncRead + Send + Unpin>;
+    type Content = HeldContent;
     type Error = StoreError;
 
     fn upload<'a>(&self, change: &'a VaultChange) -> Upload<'a> {
@@ -127,7 +153,15 @@ impl UploadSource for Contents {
         }
     }
 
+    fn check(&self, _: &VaultChange) -> Result<(), StoreError> {
+        match self.state.is_held() {
+            true => Ok(()),
+            false => Err(StoreError::Stopped { location: self.store.location() }),
+        }
+    }
+
     async fn open(&self, change: &VaultChange) -> Result<Self::Content, StoreError> {
-        Ok(self.store.open_file(change.path()).await?.content)
+        let content = self.store.open_file(change.path()).await?.content;
+        Ok(HeldContent { content, state: self.state.clone() })
     }
 }

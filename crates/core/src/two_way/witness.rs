@@ -15,7 +15,7 @@ use super::TwoWay;
 
 impl TwoWay<'_, '_> {
     /// Notes what a scan saw. What the filter leaves out loses its witness: whether it is there when the filter has it again
-    /// says nothing of its user's will. What is there gets one.
+    /// says nothing of its user's will. Neither does what is missing where objects expire. What is there gets one.
     pub(super) async fn note_witness(
         &self,
         mut records: Arc<Vec<Record>>,
@@ -24,7 +24,8 @@ impl TwoWay<'_, '_> {
         let filter = &self.run.options.filter;
         let mut noted = Vec::new();
         for record in records.iter() {
-            let is_in = filter.verdict(&record.path, record.file().is_none()) == Verdict::Sync;
+            let is_in = filter.verdict(&record.path, record.file().is_none()) == Verdict::Sync
+                && tree.missing.binary_search(&record.path).is_err();
             if record.witnessed != is_in && (!is_in || sees(tree, record)) {
                 noted.push(Record { witnessed: is_in, ..record.clone() });
             }

@@ -1,6 +1,6 @@
 //! Deletions that are too many are held back until somebody confirms them.
 
-use obsync_core::{MaxDelete, Outcome, Report, confirm, held_back};
+use obsync_core::{MaxDelete, Outcome, Report, StateStore, confirm, held_back, leave_confirmation};
 
 use crate::bench::Bench;
 
@@ -199,4 +199,38 @@ async fn only_what_was_shown_is_confirmed() {
     let confirmed = confirm(bench.state().as_ref(), &shown, jiff::Timestamp::now()).await.unwrap();
     assert_eq!(confirmed.len(), 25);
     assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 25, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmation_that_was_left_beside_the_state_counts_for_exactly_what_it_names() {
+    let bench = bench(40).await;
+    delete(&bench, 0..25);
+    bench.pull().await;
+    let state = bench.state();
+    let shown = held_back(state.as_ref()).await.unwrap();
+    assert_eq!(leave_confirmation(state.as_ref(), &shown[..20]).await.unwrap(), shown[..20]);
+    assert_eq!(
+        held_back(state.as_ref()).await.unwrap().len(),
+        25,
+        "nothing is confirmed before a run takes that over"
+    );
+    drop(state);
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 20, 5));
+    assert_eq!(bench.state().confirmations().await.unwrap(), [0; 0]);
+    assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_changed_since_survives_a_confirmation_that_was_left() {
+    let bench = bench(20).await;
+    delete(&bench, 0..20);
+    bench.pull().await;
+    let state = bench.state();
+    let shown = held_back(state.as_ref()).await.unwrap();
+    leave_confirmation(state.as_ref(), &shown).await.unwrap();
+    drop(state);
+    bench.edit(note(7), "mine");
+    bench.pull().await;
+    assert_eq!(bench.read(note(7)), "mine");
+    assert_eq!(bench.files().len(), 1);
 }

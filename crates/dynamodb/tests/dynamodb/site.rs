@@ -138,6 +138,10 @@ impl StateStoreSite for Site {
     async fn open(&self) -> DynamoState {
         self.state_after("a run").await
     }
+
+    async fn look(&self) -> DynamoState {
+        DynamoState::read(&self.table(), key(DESTINATION)).await.unwrap()
+    }
 }
 
 /// A client for an endpoint.

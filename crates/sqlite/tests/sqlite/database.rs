@@ -60,6 +60,10 @@ impl StateStoreSite for DatabaseFile {
     async fn open(&self) -> SqliteState {
         self.state()
     }
+
+    async fn look(&self) -> SqliteState {
+        SqliteState::read(&self.path()).unwrap()
+    }
 }
 
 /// A commit of `count` files and as many folders, and one settled change.

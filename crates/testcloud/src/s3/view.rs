@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use s3s::dto::BucketVersioningStatus;
+use s3s::dto::{
+    BucketLifecycleConfiguration, BucketVersioningStatus, ExpirationStatus, LifecycleExpiration,
+    LifecycleRule, LifecycleRuleFilter,
+};
 
 use super::store::{Attributes, Bucket, Object, Store};
 
@@ -206,6 +209,29 @@ impl S3 {
     pub fn delete(&self, bucket: &str, key: &str) -> bool {
         let mut state = self.store.lock();
         state.buckets.get_mut(bucket).is_some_and(|bucket| bucket.objects.remove(key).is_some())
+    }
+
+    /// Sets a lifecycle rule, as somebody else would: it would expire the objects below a prefix after so many days. Nothing
+    /// here does.
+    pub fn expire_after_days(&self, bucket: &str, prefix: &str, days: i32) {
+        let rule = LifecycleRule {
+            expiration: Some(LifecycleExpiration { days: Some(days), ..LifecycleExpiration::default() }),
+            filter: Some(LifecycleRuleFilter {
+                prefix: Some(prefix.to_owned()),
+                ..LifecycleRuleFilter::default()
+            }),
+            id: Some("expire".to_owned()),
+            status: ExpirationStatus::from_static(ExpirationStatus::ENABLED),
+            abort_incomplete_multipart_upload: None,
+            noncurrent_version_expiration: None,
+            noncurrent_version_transitions: None,
+            prefix: None,
+            transitions: None,
+        };
+        let mut state = self.store.lock();
+        if let Some(bucket) = state.buckets.get_mut(bucket) {
+            bucket.settings.lifecycle = Some(BucketLifecycleConfiguration { rules: vec![rule] });
+        }
     }
 
     /// The multipart uploads of a bucket that are in progress, in the order in which they began.

@@ -1,0 +1,79 @@
+//! Deletions that somebody confirmed while a run had the lease: an item of their uids beside the state, written without the
+//! lease.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use obsync_core::StateError;
+
+use super::attributes::{key, number};
+use super::keys::ItemKeys;
+use super::lease::now;
+use super::table::DynamoTable;
+
+/// How often a process that waits looks for them.
+pub(super) const LOOKED_FOR: Duration = Duration::from_secs(30);
+/// The attribute that has the uids.
+const UIDS: &str = "uids";
+/// How many uids a request adds at most: an item has room for 400 KB.
+const MOST: usize = 10_000;
+/// How long they are kept, in seconds, if no run takes them over.
+const KEPT: i64 = 30 * 24 * 3600;
+
+/// The uids that were confirmed.
+pub(super) async fn read(table: &DynamoTable, keys: &ItemKeys) -> Result<Vec<u64>, StateError> {
+    let item = table.get(&keys.confirmed()).await?.unwrap_or_default();
+    let Some(AttributeValue::Ns(uids)) = item.get(UIDS) else { return Ok(Vec::new()) };
+    Ok(uids.iter().filter_map(|uid| uid.parse().ok()).collect())
+}
+
+/// Adds to them.
+pub(super) async fn add(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> Result<(), StateError> {
+    if uids.len() > MOST {
+        let reason = format!(
+            "{} deletions are too many to be confirmed while a run is at work ({MOST} can be); confirm them when it ended",
+            uids.len()
+        );
+        return Err(table.unavailable(reason));
+    }
+    let ttl = number(now() / 1000 + KEPT);
+    let expression = "ADD #uids :uids SET #ttl = :ttl";
+    update(table, keys, uids, expression, Some(ttl)).await
+}
+
+/// Takes from them. Others that are added in this moment stay.
+pub(super) async fn remove(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> Result<(), StateError> {
+    if uids.is_empty() {
+        return Ok(());
+    }
+    update(table, keys, uids, "DELETE #uids :uids", None).await
+}
+
+async fn update(
+    table: &DynamoTable,
+    keys: &ItemKeys,
+    uids: &[u64],
+    expression: &str,
+    ttl: Option<AttributeValue>,
+) -> Result<(), StateError> {
+    let name = table.name().as_str();
+    let set = AttributeValue::Ns(uids.iter().map(u64::to_string).collect());
+    let request = |client: &Client| {
+        let request = client
+            .update_item()
+            .table_name(name)
+            .set_key(Some(key(keys.confirmed())))
+            .update_expression(expression)
+            .expression_attribute_names("#uids", UIDS)
+            .expression_attribute_values(":uids", set.clone());
+        match ttl.clone() {
+            Some(ttl) => request
+                .expression_attribute_names("#ttl", super::progress::TTL)
+                .expression_attribute_values(":ttl", ttl)
+                .send(),
+            None => request.send(),
+        }
+    };
+    table.send(request).await.map(drop)
+}
