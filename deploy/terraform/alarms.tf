@@ -19,8 +19,10 @@ locals {
       namespace   = "Obsync"
       dimensions  = local.of_obsync
       metric      = "failures"
-      period      = 3600
-      periods     = 2
+      # Twice in two days: a schedule may be as slow as once a day.
+      period     = 3600
+      periods    = 49
+      datapoints = 2
     }
     older-vaults = {
       wanted      = var.metrics != "off"
@@ -29,7 +31,8 @@ locals {
       dimensions  = local.of_obsync
       metric      = "older_vaults"
       period      = 3600
-      periods     = 2
+      periods     = 49
+      datapoints  = 2
     }
     ended-chains = {
       wanted      = var.metrics != "off"
@@ -46,8 +49,9 @@ locals {
       dimensions  = local.of_obsync
       metric      = "failed_files"
       statistic   = "Maximum"
-      period      = 3600
-      periods     = 24
+      # On two days in a row.
+      period  = 86400
+      periods = 2
     }
     oldest-success = {
       wanted      = var.metrics != "off"
@@ -108,6 +112,7 @@ resource "aws_cloudwatch_metric_alarm" "obsync" {
   statistic           = lookup(each.value, "statistic", "Sum")
   period              = each.value.period
   evaluation_periods  = lookup(each.value, "periods", 1)
+  datapoints_to_alarm = lookup(each.value, "datapoints", null)
   threshold           = lookup(each.value, "threshold", 1)
   comparison_operator = lookup(each.value, "comparison", "GreaterThanOrEqualToThreshold")
   treat_missing_data  = lookup(each.value, "if_missing", "notBreaching")

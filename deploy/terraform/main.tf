@@ -43,6 +43,8 @@ resource "aws_lambda_function" "obsync" {
       OBSYNC_ALLOW_DESTINATIONS = join(",", var.allow_destinations)
       OBSYNC_SELF_CONTINUE      = tostring(var.self_continue)
       OBSYNC_METRICS            = var.metrics
+      OBSYNC_DIRECTION          = var.direction
+      OBSYNC_BUCKET_DELETES     = tostring(var.bucket_deletes)
       OBSYNC_QUEUE              = join("", aws_sqs_queue.vaults[*].url)
       OBSYNC_DEAD_LETTER_QUEUE  = join("", aws_sqs_queue.dead_letters[*].url)
     }

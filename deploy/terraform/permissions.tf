@@ -45,7 +45,8 @@ data "aws_iam_policy_document" "function" {
   # Without a condition on the prefix: with one, S3 answers the question after an object that is not there with 403
   # instead of 404.
   statement {
-    actions   = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
+    # The last: whether objects expire, where what is missing is deleted in the vault.
+    actions   = ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetLifecycleConfiguration"]
     resources = [aws_s3_bucket.vaults.arn]
   }
 

@@ -116,6 +116,23 @@ variable "log_level" {
   default     = "INFO"
 }
 
+variable "direction" {
+  description = "Which way (experimental but for pull): with sync what others put into the bucket reaches the vault, too; with push only that. An event can narrow it."
+  type        = string
+  default     = "pull"
+
+  validation {
+    condition     = contains(["pull", "sync", "push"], var.direction)
+    error_message = "There are pull, sync and push."
+  }
+}
+
+variable "bucket_deletes" {
+  description = "With the direction sync or push, an object that is missing is deleted in the vault. Refused where objects expire by a rule."
+  type        = bool
+  default     = false
+}
+
 variable "metrics" {
   description = "Of what there are metrics: off, function or vaults. Those of each vault cost about 2.40 USD a month for each."
   type        = string

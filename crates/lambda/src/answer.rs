@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lambda_runtime::Diagnostic;
-use obsync_core::{Conflict, Ending, Failure, Outcome, Problem, ProblemCode, Report, SCHEMA_VERSION, Tally};
+use obsync_core::{
+    Conflict, Direction, Ending, Failure, Outcome, Problem, ProblemCode, Report, SCHEMA_VERSION, Tally,
+};
 use obsync_protocol::{VaultPath, escaped, escaped_json};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -107,6 +109,20 @@ pub(crate) struct VaultReport {
     pub(crate) adopted: Tally,
     /// Removed.
     pub(crate) deleted: Tally,
+    /// Sent to the vault.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) pushed: Tally,
+    /// Deleted in the vault.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) deleted_in_vault: Tally,
+    /// Changed on both sides, and merged; the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) merged: Vec<VaultPath>,
+    /// Changed in the vault and left there by a push; the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) diverged: Vec<VaultPath>,
     /// Left where they were though the vault deleted them, because the function is told to.
     pub(crate) retained: Tally,
     /// Left out by the filter.
@@ -146,6 +162,13 @@ pub(crate) struct VaultReport {
     pub(crate) held_back: Vec<VaultPath>,
     /// Those that are not in `held_back`.
     pub(crate) held_back_unlisted: u64,
+    /// Deletions in the vault that are not made before somebody confirms them; the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) held_back_in_vault: Vec<VaultPath>,
+    /// Those that are not in `held_back_in_vault`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) held_back_in_vault_unlisted: u64,
     /// What was removed, by name; the first of them.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) deleted_files: Vec<VaultPath>,
@@ -209,6 +232,10 @@ impl VaultReport {
             copied: Tally::default(),
             adopted: Tally::default(),
             deleted: Tally::default(),
+            pushed: Tally::default(),
+            deleted_in_vault: Tally::default(),
+            merged: Vec::new(),
+            diverged: Vec::new(),
             retained: Tally::default(),
             skipped: Tally::default(),
             skipped_reasons: BTreeMap::new(),
@@ -223,6 +250,8 @@ impl VaultReport {
             kept: Vec::new(),
             held_back: Vec::new(),
             held_back_unlisted: 0,
+            held_back_in_vault: Vec::new(),
+            held_back_in_vault_unlisted: 0,
             deleted_files: Vec::new(),
             s3_requests: 0,
             duration_ms: 0,
@@ -259,9 +288,12 @@ impl VaultReport {
                 format!("all but {} changes are applied; those are tried again next time", report.failed())
             }
             _ if report.is_unchanged() => "nothing had changed".to_owned(),
+            _ if report.direction != Direction::Pull => "the vault has what is new in the bucket".to_owned(),
             _ => "the bucket is what the vault is".to_owned(),
         };
-        let (failed, held_back) = (report.failed(), report.held_back());
+        let failed = report.failed();
+        let in_vault = report.held_back_in_vault.len() as u64 + report.held_back_in_vault_unlisted;
+        let held_back = report.held_back().saturating_sub(in_vault);
         let outcome: Ending = report.outcome.into();
         let code = match report.outcome {
             Outcome::VaultOlder => Some(ProblemCode::VaultOlder),
@@ -272,6 +304,7 @@ impl VaultReport {
         let unlisted = |all: u64, listed: usize| all.saturating_sub(listed.min(MOST_LISTED) as u64);
         let failures_unlisted = unlisted(failed, report.failures.len());
         let held_back_unlisted = unlisted(held_back, report.held_back.len());
+        let held_back_in_vault_unlisted = unlisted(in_vault, report.held_back_in_vault.len());
         let remaining = if status == VaultStatus::Incomplete { remaining } else { Tally::default() };
         VaultReport {
             destination: report.destination,
@@ -284,6 +317,10 @@ impl VaultReport {
             copied: report.copied,
             adopted: report.adopted,
             deleted: report.deleted,
+            pushed: report.pushed,
+            deleted_in_vault: report.deleted_in_vault,
+            merged: first(report.merged),
+            diverged: first(report.diverged),
             retained: report.retained,
             skipped: report.skipped,
             skipped_reasons: report.skipped_reasons,
@@ -298,6 +335,8 @@ impl VaultReport {
             kept: first(report.kept),
             held_back: first(report.held_back),
             held_back_unlisted,
+            held_back_in_vault: first(report.held_back_in_vault),
+            held_back_in_vault_unlisted,
             deleted_files: first(report.deleted_files),
             duration_ms: report.duration_ms,
             ..VaultReport::nothing(report.vault_id.as_str(), &report.vault, status, message)
@@ -327,8 +366,19 @@ impl VaultReport {
 
     /// Whether anything came of it.
     pub(crate) fn is_progress(&self) -> bool {
-        self.files() + self.deleted.files > 0 || self.version > self.previous_version
+        let there = self.pushed.files + self.deleted_in_vault.files;
+        self.files() + self.deleted.files + there > 0 || self.version > self.previous_version
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// Whether there is nothing of it.
+fn is_none(tally: &Tally) -> bool {
+    *tally == Tally::default()
 }
 
 fn first<T>(mut list: Vec<T>) -> Vec<T> {

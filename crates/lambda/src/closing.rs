@@ -60,6 +60,8 @@ pub(crate) fn note(report: &VaultReport, beginning: Beginning) {
             files = report.files(),
             bytes = report.bytes(),
             deleted = report.deleted.files,
+            pushed = report.pushed.files,
+            deleted_in_vault = report.deleted_in_vault.files,
             failed_files = report.failed_files,
             conflicts = report.conflicts.len(),
             left = report.remaining.files,

@@ -23,6 +23,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::chain::Limits;
+use crate::direction::Direction;
 use crate::metrics::Metrics;
 use crate::variables::Variables;
 
@@ -83,6 +84,21 @@ pub struct Config {
     /// What is synced.
     pub(crate) filter: Filter,
     /// How many files may be deleted before deletions are held back.
+    pub(crate) max_delete: MaxDelete,
+    /// What is sent to vaults, if anything is.
+    pub(crate) sending: SendingSettings,
+}
+
+/// Which way vaults are synced, and what of the bucket they get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SendingSettings {
+    /// Which way.
+    pub(crate) direction: Direction,
+    /// Objects that are missing count as deleted.
+    pub(crate) deletes: bool,
+    /// The configuration folder is sent, too.
+    pub(crate) configuration: bool,
+    /// How many files may be deleted in a vault before deletions are held back.
     pub(crate) max_delete: MaxDelete,
 }
 
@@ -159,6 +175,10 @@ impl Config {
     /// | `OBSYNC_CA_FILE`, `AWS_CA_BUNDLE` | certificates to trust besides the system's; in place of them, for AWS | – |
     /// | `OBSYNC_FILE_TYPES`, `OBSYNC_CONFIGS`, `OBSYNC_EXCLUDE` | what is synced | everything |
     /// | `OBSYNC_MAX_DELETE` | how many files may be deleted: a number, a part (`20%`) or `none` | more than 50 and 20 %, or more than half of ten or more, are held back |
+    /// | `OBSYNC_DIRECTION` | `pull`, `sync` or `push`: which way; an event can narrow it | `pull` |
+    /// | `OBSYNC_BUCKET_DELETES` | `true`: an object that is missing is deleted in the vault, unless objects expire there by a rule | `false` |
+    /// | `OBSYNC_PUSH_CONFIGS` | `true`: changes of the configuration folder are sent, too | `false` |
+    /// | `OBSYNC_MAX_DELETE_IN_VAULT` | how many files may be deleted in a vault, as `OBSYNC_MAX_DELETE` | more than 20 and 5 %, more than 50, or more than half of ten or more, are held back |
     /// | `OBSYNC_CONFIG_DIR` | the vault's configuration folders | `.obsidian` |
     /// | `OBSYNC_MIN_SPEED` | Bytes a second that the service sends at least, over ten minutes; `0`: any | 1024 |
     /// | `OBSYNC_NO_CODE` | `true`: plugins, themes and snippets are left out | `false` |
@@ -225,6 +245,7 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
     let client = read_service(variables, &network);
     let filter = read_filter(variables);
     let max_delete = variables.parsed("OBSYNC_MAX_DELETE").unwrap_or_default();
+    let sending = read_sending(variables);
     let encryption = variables.parsed("OBSYNC_ENCRYPTION");
     let destinations = read_destinations(variables);
     let vaults = items(&variables.text("OBSYNC_VAULTS").unwrap_or_default()).map(str::to_owned).collect();
@@ -255,7 +276,17 @@ fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
         encryption,
         filter,
         max_delete,
+        sending,
     })
+}
+
+fn read_sending(variables: &mut Variables<'_>) -> SendingSettings {
+    SendingSettings {
+        direction: variables.parsed("OBSYNC_DIRECTION").unwrap_or_default(),
+        deletes: variables.flag("OBSYNC_BUCKET_DELETES", false),
+        configuration: variables.flag("OBSYNC_PUSH_CONFIGS", false),
+        max_delete: variables.parsed("OBSYNC_MAX_DELETE_IN_VAULT").unwrap_or(MaxDelete::InVault),
+    }
 }
 
 fn read_account(variables: &mut Variables<'_>, has_secret: bool) -> AccountSettings {

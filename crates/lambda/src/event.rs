@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::config::location;
+use crate::direction::Direction;
 use crate::envelope::kind_of;
 
 /// The longest name or id of a vault, in bytes.
@@ -74,6 +75,8 @@ pub(crate) struct SyncRequest {
     pub(crate) bucket: Option<String>,
     /// The prefix, for this event only.
     pub(crate) prefix: Option<String>,
+    /// Which way, where the event says so.
+    pub(crate) direction: Option<Direction>,
     /// The step of a chain that it asks for: how often the function has invoked itself to get here.
     pub(crate) continuation: u32,
 }
@@ -132,6 +135,7 @@ struct Fields {
     sync_type: Option<SyncType>,
     dest_bucket: Option<String>,
     dest_prefix: Option<String>,
+    direction: Option<Direction>,
     #[serde(default)]
     continuation: u32,
     /// What Step Functions adds to the input of an execution that another one starts.
@@ -188,6 +192,7 @@ impl Fields {
             ("sync_type", self.sync_type.is_some()),
             ("dest_bucket", self.dest_bucket.is_some()),
             ("dest_prefix", self.dest_prefix.is_some()),
+            ("direction", self.direction.is_some()),
         ];
         if let Some((name, _)) = is_of_sync.into_iter().find(|(_, is_there)| !is_sync && *is_there) {
             let reason = format!("\"{name}\" means nothing to the action \"{}\"", self.action);
@@ -225,6 +230,7 @@ impl Fields {
             },
             bucket: self.dest_bucket,
             prefix: self.dest_prefix,
+            direction: self.direction,
             continuation: self.continuation,
         }
     }
@@ -232,7 +238,7 @@ impl Fields {
 
 impl SyncRequest {
     /// The event that asks for the rest of this: these vaults, at this step. Older and newer releases of the function must
-    /// understand it, so it has no field that was not always there.
+    /// understand it, so it has no field that was not always there, but for a direction that the event itself had.
     pub(crate) fn continued(&self, vaults: impl IntoIterator<Item = String>, step: u32) -> Value {
         let mut event = serde_json::json!({
             "action": "sync",
@@ -240,9 +246,15 @@ impl SyncRequest {
             "sync_type": self.sync_type(),
             "continuation": step,
         });
-        for (name, value) in [("dest_bucket", &self.bucket), ("dest_prefix", &self.prefix)] {
+        let direction = self.direction.map(Direction::as_str);
+        let own = [
+            ("dest_bucket", self.bucket.as_deref()),
+            ("dest_prefix", self.prefix.as_deref()),
+            ("direction", direction),
+        ];
+        for (name, value) in own {
             if let Some(value) = value {
-                event[name] = Value::from(value.as_str());
+                event[name] = Value::from(value);
             }
         }
         event

@@ -21,6 +21,7 @@ use crate::choice::{self, Choice, Listed};
 use crate::closing::{self, Beginning};
 use crate::config::{Config, ConfigError, location};
 use crate::deadline::Deadline;
+use crate::direction::Direction;
 use crate::event::{Action, Event, EventError, Message, SyncRequest};
 use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
@@ -115,9 +116,8 @@ impl Kept {
 }
 
 impl queue::Service for Call<'_> {
-    async fn sync(&self, request: &SyncRequest) -> Result<Synced, InvocationError> {
-        // Vaults that were named are the work of this invocation: they may be the messages of an earlier one.
-        self.sync_all(request, request.vaults.is_empty()).await
+    async fn sync(&self, request: &SyncRequest, spreads: bool) -> Result<Synced, InvocationError> {
+        self.sync_all(request, spreads).await
     }
 
     async fn bury(&self, refused: &[Refused<'_>]) -> Vec<bool> {
@@ -206,7 +206,7 @@ impl Call<'_> {
     /// place of that, if there is one and `may_spread`.
     async fn sync_all(&self, request: &SyncRequest, may_spread: bool) -> Result<Synced, InvocationError> {
         let (deadline, asked) = (&self.deadline, Instant::now());
-        let root = self.root(request)?;
+        let (root, direction) = (self.root(request)?, self.direction(request)?);
         let (account, vaults) = self.vaults(deadline).await?;
         let beginning = Beginning { init: self.init, sign_in: asked.elapsed() };
         let known = within(deadline, self.places(&root)).await?;
@@ -233,7 +233,9 @@ impl Call<'_> {
                 synced.queued = jobs.len().saturating_sub(unsent.len());
                 reports.extend(unsent);
             }
-            None => reports.extend(self.sync_jobs(request, account, deadline, jobs, beginning).await),
+            None => {
+                reports.extend(self.sync_jobs(request, direction, account, deadline, jobs, beginning).await)
+            }
         }
         // A part of the vaults, or another place, would hide the age of the others.
         if request.is_of_all() && request.continuation == 0 {
@@ -318,6 +320,19 @@ impl Call<'_> {
         }
     }
 
+    /// Which way, as the settings say and the event narrows it.
+    fn direction(&self, request: &SyncRequest) -> Result<Direction, InvocationError> {
+        let set = self.warm.config.sending.direction;
+        set.narrowed(request.direction).ok_or_else(|| {
+            let asked = request.direction.unwrap_or_default().as_str();
+            let reason = format!(
+                "the event asks for the direction {asked:?}, and OBSYNC_DIRECTION is {:?}: an event can only narrow it",
+                set.as_str()
+            );
+            InvocationError::new("InvalidEvent", reason)
+        })
+    }
+
     async fn vaults(&self, deadline: &Deadline) -> Result<(Arc<Account>, Vec<Listed>), InvocationError> {
         let listed = async {
             let listed = self.warm.vaults().await;
@@ -396,6 +411,7 @@ impl Call<'_> {
     async fn sync_jobs(
         &self,
         request: &SyncRequest,
+        direction: Direction,
         account: Arc<Account>,
         deadline: &Arc<Deadline>,
         jobs: Vec<Job>,
@@ -419,6 +435,7 @@ impl Call<'_> {
             connections: (allowance.connections / width).max(1),
             mode: request.mode,
             sync_type: request.sync_type(),
+            direction,
             owner: format!("{} {}", self.context.env_config.function_name, self.context.request_id),
             pacing,
             entry: match request.continuation {

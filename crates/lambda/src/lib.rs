@@ -18,6 +18,7 @@ mod closing;
 mod config;
 mod dead_letters;
 mod deadline;
+mod direction;
 mod envelope;
 mod event;
 mod fan_out;

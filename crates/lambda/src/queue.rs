@@ -4,6 +4,8 @@
 //! vault was not finished in the time there was, those that another run kept from being served, and, of a FIFO queue,
 //! the rest of their groups. Messages that differ in nothing but the vault are served together.
 //!
+//! A message for several vaults is put into the function's queue as one message for each, if there is such a queue.
+//!
 //! A message that can never be understood is logged, sent to the dead-letter queue, and not named: it does not come again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -42,8 +44,8 @@ pub(crate) struct Refused<'m> {
 
 /// Serves what messages ask for.
 pub(crate) trait Service {
-    /// Syncs what is asked for.
-    async fn sync(&self, request: &SyncRequest) -> Result<Synced, InvocationError>;
+    /// Syncs what is asked for, or `spreads` it: puts a message for each vault into the function's queue, if there is one.
+    async fn sync(&self, request: &SyncRequest, spreads: bool) -> Result<Synced, InvocationError>;
 
     /// Sends messages to the dead-letter queue, if there is one. Whether each of them need not come again.
     async fn bury(&self, refused: &[Refused<'_>]) -> Vec<bool>;
@@ -72,6 +74,9 @@ enum Fate {
 /// itself.
 struct Batch {
     request: SyncRequest,
+    /// Whether each of them is for several vaults, or for all. One for a single vault is this invocation's work: it may be what
+    /// an earlier one made of such a message.
+    spreads: bool,
     members: Vec<(usize, SyncRequest)>,
 }
 
@@ -86,7 +91,7 @@ pub(crate) async fn answer(messages: &[Message], service: &impl Service) -> Resu
     }
     let mut reasons = Vec::new();
     let mut stopped: HashSet<&str> = HashSet::new();
-    for Batch { mut request, members } in batches(messages) {
+    for Batch { mut request, spreads, members } in batches(messages) {
         let is_stopped = |index: usize| group(messages, index).is_some_and(|group| stopped.contains(group));
         let (late, members): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|(index, _)| service.is_over() || is_stopped(*index));
@@ -95,7 +100,7 @@ pub(crate) async fn answer(messages: &[Message], service: &impl Service) -> Resu
             continue;
         }
         request.vaults = members.iter().flat_map(|(_, own)| own.vaults.iter().cloned()).collect();
-        let mut result = service.sync(&request).await;
+        let mut result = service.sync(&request, spreads).await;
         match &mut result {
             Ok(synced) => {
                 // Before the messages are acknowledged: what is sent twice does no harm.
@@ -260,12 +265,15 @@ fn batches(messages: &[Message]) -> Vec<Batch> {
         let group = message.group.as_deref();
         let least = group.and_then(|group| reached.get(group)).copied().unwrap_or_default();
         let fits = |batch: &Batch| {
-            go_together(&batch.request, own) && batch.request.vaults.len() + own.vaults.len() <= EVENT_VAULTS
+            go_together(&batch.request, own)
+                && batch.spreads == is_for_several(own)
+                && batch.request.vaults.len() + own.vaults.len() <= EVENT_VAULTS
         };
         let place = batches.iter().skip(least).position(fits).map(|place| place + least);
         let place = place.unwrap_or_else(|| {
             let vaults = Default::default();
-            batches.push(Batch { request: SyncRequest { vaults, ..own.clone() }, members: Vec::new() });
+            let request = SyncRequest { vaults, ..own.clone() };
+            batches.push(Batch { request, spreads: is_for_several(own), members: Vec::new() });
             batches.len() - 1
         });
         if let Some(batch) = batches.get_mut(place) {
@@ -279,13 +287,18 @@ fn batches(messages: &[Message]) -> Vec<Batch> {
     batches
 }
 
+fn is_for_several(request: &SyncRequest) -> bool {
+    request.vaults.len() != 1
+}
+
 /// Whether two requests differ in nothing but the vaults. One for every vault goes with its like only.
 fn go_together(one: &SyncRequest, other: &SyncRequest) -> bool {
-    let SyncRequest { vaults, mode, bucket, prefix, continuation } = one;
+    let SyncRequest { vaults, mode, bucket, prefix, direction, continuation } = one;
     vaults.is_empty() == other.vaults.is_empty()
         && *mode == other.mode
         && *bucket == other.bucket
         && *prefix == other.prefix
+        && *direction == other.direction
         && *continuation == other.continuation
 }
 
@@ -299,7 +312,7 @@ fn fate_of(request: &SyncRequest, synced: &Synced) -> Fate {
     let reports: Vec<&VaultReport> = synced.reports.iter().filter(is_meant).collect();
     let has = |is_so: fn(&VaultReport) -> bool| reports.iter().any(|report| is_so(report));
     if has(|report| report.status == VaultStatus::Failed && !report.is_final)
-        || (reports.is_empty() && !request.vaults.is_empty())
+        || (reports.is_empty() && !request.vaults.is_empty() && synced.queued == 0)
     {
         Fate::Failed
     } else if has(|report| report.status == VaultStatus::Incomplete && !report.goes_on())
@@ -363,7 +376,7 @@ mod tests {
     }
 
     impl Service for Given {
-        async fn sync(&self, request: &SyncRequest) -> Result<Synced, InvocationError> {
+        async fn sync(&self, request: &SyncRequest, _spreads: bool) -> Result<Synced, InvocationError> {
             self.asked.borrow_mut().push(request.clone());
             let meant = self.reports.iter().filter(|report| {
                 request.vaults.is_empty()

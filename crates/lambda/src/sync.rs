@@ -8,7 +8,7 @@ use obsync_client::{ClientError, FetchOptions};
 use obsync_core::pin::VaultKind;
 use obsync_core::{
     Destination as _, Governor, Mode, ProblemCode, PullError, PullOptions, PullSource, Report, StateError,
-    StoreError, Tally, pull,
+    StoreError, SyncOptions, Tally, pull, sync,
 };
 use obsync_dynamodb::{
     ChainEnd, ChainEntry, ChainStep, DynamoState, LeaseOptions, Opened, ProgressStatus, StateKey,
@@ -17,12 +17,14 @@ use obsync_dynamodb::{
 use obsync_protocol::VaultKeys;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::answer::{FollowUp, VaultReport, VaultStatus};
 use crate::chain::{self, Limits};
 use crate::choice::Listed;
 use crate::closing::Stages;
 use crate::deadline::Deadline;
+use crate::direction::Direction;
 use crate::memory::Allowance;
 use crate::nesting::{Nested, nested};
 use crate::pacing::Pacing;
@@ -52,6 +54,8 @@ pub(crate) struct Invocation {
     pub(crate) mode: Mode,
     /// The word for that.
     pub(crate) sync_type: &'static str,
+    /// Which way.
+    pub(crate) direction: Direction,
     /// Who takes leases, as told to others.
     pub(crate) owner: String,
     /// Limits what is fetched to what can be published.
@@ -367,6 +371,7 @@ impl Invocation {
             sse_kms_key: objects.sse_kms_key.clone(),
             storage_class: objects.storage_class.clone(),
             keep_deleted: objects.keep_deleted,
+            misses_deleted: self.direction.sends().is_some() && self.warm.config.sending.deletes,
             part_size: self.allowance.part_size,
             memory: usize::try_from(self.allowance.budget).unwrap_or(usize::MAX),
             batch_files: self.warm.config.checkpoint_files,
@@ -401,17 +406,41 @@ impl Invocation {
         let notes = self.warm.config.progress;
         let states = Arc::new(TrackedState::new(state.clone(), tracker.clone(), notes));
         let stop = self.deadline.stop().child_token();
-        let pulling = pull(source, store.clone(), states, &options, tracker.clone(), stop.clone());
+        let run = self.run(source, store.clone(), states, options, tracker.clone(), stop);
         tokio::select! {
             biased;
             // Nothing that this run could still do would count.
             () = state.lost() => Err(SyncError::TakenOver),
-            report = pulling => match report {
+            report = run => match report {
                 Err(PullError::State(StateError::LeaseLost { .. })) => Err(SyncError::TakenOver),
                 report => Ok(report?),
             },
             () = self.deadline.over() => Err(SyncError::CutOff),
         }
+    }
+
+    /// Pulls, or syncs where something is to be sent.
+    async fn run(
+        &self,
+        source: &PullSource,
+        store: Arc<BucketStore>,
+        state: Arc<TrackedState>,
+        options: PullOptions,
+        progress: Arc<Tracker>,
+        stop: CancellationToken,
+    ) -> Result<Report, PullError> {
+        let Some(direction) = self.direction.sends() else {
+            return pull(source, store, state, &options, progress, stop).await;
+        };
+        let sending = self.warm.config.sending;
+        let options = SyncOptions {
+            pull: options,
+            direction,
+            max_delete_in_vault: sending.max_delete,
+            sends_configuration: sending.configuration,
+            ..SyncOptions::default()
+        };
+        sync(source, store, state, &options, progress, stop).await
     }
 
     /// Says in the progress record how it ended.

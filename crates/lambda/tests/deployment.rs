@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_norway::Value;
 
 /// Everything that the function asks of AWS, and what it may ask it of.
-const RIGHTS: [(&str, &str); 23] = [
+const RIGHTS: [(&str, &str); 24] = [
     ("dynamodb:BatchGetItem", "StateTable"),
     ("dynamodb:ConditionCheckItem", "StateTable"),
     ("dynamodb:DeleteItem", "StateTable"),
@@ -25,6 +25,7 @@ const RIGHTS: [(&str, &str); 23] = [
     ("logs:PutLogEvents", "LogGroup"),
     ("s3:AbortMultipartUpload", "Bucket.Arn}/"),
     ("s3:DeleteObject", "Bucket.Arn}/"),
+    ("s3:GetLifecycleConfiguration", "Bucket.Arn"),
     ("s3:GetObject", "Bucket.Arn}/"),
     ("s3:ListBucket", "Bucket.Arn"),
     ("s3:ListBucketMultipartUploads", "Bucket.Arn"),
@@ -365,7 +366,11 @@ fn what_operators_set_is_in_both_and_nothing_is_limited_unasked() {
     }
     assert_eq!(parameters["Metrics"]["Default"], "function");
     assert_eq!(texts(&resources()["QueueMapping"]["Properties"]["ScalingConfig"])[1], "QueueConcurrency");
-    for name in ["Bucket", "StateTable", "LogGroup", "FunctionRole", "Queue", "FailedEventsQueue"] {
+    let alarms = resources().into_iter().filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm");
+    let alarms: Vec<String> = alarms.map(|(name, _)| name).collect();
+    let others =
+        ["Bucket", "StateTable", "LogGroup", "FunctionRole", "Queue", "FailedEventsQueue", "QueueMapping"];
+    for name in alarms.iter().map(String::as_str).chain(others) {
         assert_eq!(texts(&resources()[name]["Properties"]["Tags"]), ["application", "obsync"], "{name}");
     }
     let (main, variables) = (read("terraform/main.tf"), read("terraform/variables.tf"));

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
+mod both_ways;
 mod choice;
 mod cost;
 mod destinations;
@@ -9,6 +10,7 @@ mod encryption;
 mod events;
 mod exact;
 mod handing_on;
+mod held_back;
 mod interrupted;
 mod memory;
 mod operators;

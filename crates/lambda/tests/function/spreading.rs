@@ -187,7 +187,7 @@ async fn what_cannot_be_sent_is_said_and_one_vault_needs_no_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_of_a_queue_that_name_their_vaults_are_served_and_not_sent_again() {
+async fn messages_of_a_queue_that_name_one_vault_are_served_and_others_become_one_for_each() {
     let world = World::new().await;
     let queue = world.cloud.queues().create(QUEUE);
     let function = world.function_with(&[("OBSYNC_QUEUE", &queue), ("OBSYNC_VAULTS", "Notes,Private")]);
@@ -196,7 +196,15 @@ async fn messages_of_a_queue_that_name_their_vaults_are_served_and_not_sent_agai
     let named = [body(&sync("Notes")), body(&sync("Private"))];
     assert_eq!(hand_over(&function, &named).await, BTreeSet::new());
     assert_eq!(world.cloud.queues().messages(QUEUE), []);
-    // One for every vault becomes one for each.
-    assert_eq!(hand_over(&function, &[body(&json!({ "action": "sync" }))]).await, BTreeSet::new());
-    assert_eq!(world.cloud.queues().messages(QUEUE).len(), 2);
+    for several in [json!({ "action": "sync" }), json!({ "action": "sync", "vaults": ["Notes", "Private"] })]
+    {
+        // Beside one that is served at once.
+        assert_eq!(hand_over(&function, &[body(&several), body(&sync("Notes"))]).await, BTreeSet::new());
+        let sent = world.cloud.queues().take(QUEUE, 10);
+        let wanted = ["Notes", "Private"].map(|name| world.vault(name).id().to_string());
+        assert_eq!(sent.iter().map(vault_of).collect::<BTreeSet<_>>(), BTreeSet::from(wanted));
+    }
+    // One that names another vault, too, which there is not.
+    let odd = body(&json!({ "action": "sync", "vaults": ["Notes", "Private", "no such vault"] }));
+    assert_eq!(hand_over(&function, &[odd]).await, BTreeSet::from([0]));
 }

@@ -1,0 +1,164 @@
+//! A function that sends, too: what others put into the bucket reaches the vault.
+
+use obsync_testcloud::{Invocation, Service};
+use obsync_testkit::VaultHandle;
+use serde_json::{Value, json};
+
+use crate::world::{BUCKET, PREFIX, World, answered, failed, invoke, report, sync, write_notes};
+
+/// The key of a file of the vault `Notes`.
+fn key(path: &str) -> String {
+    format!("{PREFIX}/Notes/{path}")
+}
+
+/// Puts an object into the bucket, as another program does.
+fn put(world: &World, path: &str, text: &str) {
+    world.cloud.s3().put(BUCKET, &key(path), text.to_owned(), &[]);
+}
+
+fn text_in_vault(vault: &VaultHandle, path: &str) -> Option<String> {
+    vault.contents().unwrap().remove(path).map(|content| String::from_utf8(content).unwrap())
+}
+
+fn text_in_bucket(world: &World, path: &str) -> Option<String> {
+    let object = world.cloud.s3().object(BUCKET, &key(path));
+    object.map(|object| String::from_utf8(object.content.to_vec()).unwrap())
+}
+
+async fn run(world: &World, variables: &[(&str, &str)]) -> Value {
+    report(answered(&ran(world, variables, sync("Notes")).await)).clone()
+}
+
+async fn ran(world: &World, variables: &[(&str, &str)], event: Value) -> Invocation {
+    invoke(&world.function_with(variables), &event).await
+}
+
+const SYNC: (&str, &str) = ("OBSYNC_DIRECTION", "sync");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_put_into_the_bucket_reaches_the_vault_and_the_other_way_round() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 5);
+    run(&world, &[SYNC]).await;
+    put(&world, "New/from a script.md", "made in the bucket");
+    vault.write("here.md", "made in the vault", 1_700_000_000_000).unwrap();
+    let done = run(&world, &[SYNC]).await;
+    assert_eq!((&done["pushed"]["files"], &done["pulled"]["files"]), (&json!(1), &json!(1)), "{done}");
+    assert_eq!(text_in_vault(&vault, "New/from a script.md").as_deref(), Some("made in the bucket"));
+    assert_eq!(text_in_bucket(&world, "here.md").as_deref(), Some("made in the vault"));
+    // Both sides change one note, in different lines.
+    vault.write("list.md", "a\nb\nc\n", 1_700_000_000_000).unwrap();
+    run(&world, &[SYNC]).await;
+    vault.write("list.md", "a\nb\nc in the vault\n", 1_700_000_001_000).unwrap();
+    put(&world, "list.md", "a in the bucket\nb\nc\n");
+    let merged = run(&world, &[SYNC]).await;
+    assert_eq!(merged["merged"], json!(["list.md"]), "{merged}");
+    let both = "a in the bucket\nb\nc in the vault\n";
+    assert_eq!(text_in_vault(&vault, "list.md").as_deref(), Some(both));
+    assert_eq!(text_in_bucket(&world, "list.md").as_deref(), Some(both));
+    // Nothing is left to do.
+    let version = vault.version();
+    let idle = run(&world, &[SYNC]).await;
+    assert_eq!((idle["message"].as_str(), vault.version()), (Some("nothing had changed"), version), "{idle}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_setting_nothing_is_ever_sent() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 3);
+    run(&world, &[]).await;
+    let version = vault.version();
+    put(&world, "stranger.md", "not the vault's");
+    run(&world, &[]).await;
+    assert_eq!(vault.version(), version);
+    for asked in ["sync", "push"] {
+        let event = json!({ "action": "sync", "vault_id": "Notes", "direction": asked });
+        let refused = ran(&world, &[], event).await;
+        let (kind, message) = failed(&refused);
+        assert_eq!(kind, "InvalidEvent");
+        assert!(message.contains("an event can only narrow it"), "{message}");
+    }
+    assert_eq!(vault.version(), version);
+    assert_eq!(text_in_bucket(&world, "stranger.md").as_deref(), Some("not the vault's"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_narrows_the_direction() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 3);
+    run(&world, &[SYNC]).await;
+    put(&world, "mine.md", "mine");
+    vault.write("theirs.md", "theirs", 1_700_000_000_000).unwrap();
+    let event = |direction: &str| json!({ "action": "sync", "vault_id": "Notes", "direction": direction });
+    answered(&ran(&world, &[SYNC], event("push")).await);
+    assert_eq!(text_in_vault(&vault, "mine.md").as_deref(), Some("mine"));
+    assert_eq!(text_in_bucket(&world, "theirs.md"), None, "a push applies nothing here");
+    put(&world, "mine too.md", "mine");
+    answered(&ran(&world, &[SYNC], event("pull")).await);
+    assert_eq!(text_in_bucket(&world, "theirs.md").as_deref(), Some("theirs"));
+    assert_eq!(text_in_vault(&vault, "mine too.md"), None, "a pull sends nothing");
+    let wrong = ran(&world, &[SYNC], event("both")).await;
+    assert_eq!(failed(&wrong).0, "InvalidEvent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_object_deletes_nothing_in_the_vault_unless_the_owner_says_that_it_does() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    for number in 0..8 {
+        vault.write(&format!("{number}.md"), format!("note {number}"), 1_700_000_000_000).unwrap();
+    }
+    run(&world, &[SYNC]).await;
+    world.cloud.s3().delete(BUCKET, &key("1.md"));
+    run(&world, &[SYNC]).await;
+    assert!(text_in_vault(&vault, "1.md").is_some(), "it may have expired");
+    // What was missing before is nobody's deletion; what goes from now on is one.
+    let deletes = [SYNC, ("OBSYNC_BUCKET_DELETES", "true")];
+    run(&world, &deletes).await;
+    assert!(text_in_vault(&vault, "1.md").is_some());
+    world.cloud.s3().delete(BUCKET, &key("2.md"));
+    let deleted = run(&world, &deletes).await;
+    assert_eq!(deleted["deleted_in_vault"]["files"], 1, "{deleted}");
+    assert_eq!(text_in_vault(&vault, "2.md"), None);
+    assert!(text_in_vault(&vault, "1.md").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_are_refused_where_objects_expire() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 3);
+    let deletes = [SYNC, ("OBSYNC_BUCKET_DELETES", "true")];
+    run(&world, &deletes).await;
+    world.cloud.s3().expire_after_days(BUCKET, "notes/", 30);
+    let version = vault.version();
+    let refused = ran(&world, &deletes, sync("Notes")).await;
+    let (kind, message) = failed(&refused);
+    assert_eq!(kind, "SyncFailed");
+    assert!(
+        message.contains("expires objects there") && message.contains("OBSYNC_BUCKET_DELETES"),
+        "{message}"
+    );
+    assert_eq!(vault.version(), version);
+    // Without it the rule is nobody's trouble.
+    run(&world, &[SYNC]).await;
+    assert_eq!(world.cloud.counts().of(Service::S3, "GetBucketLifecycleConfiguration"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_bucket_empties_no_vault() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 20);
+    let deletes = [SYNC, ("OBSYNC_BUCKET_DELETES", "true")];
+    run(&world, &deletes).await;
+    let files = vault.expected().unwrap().files;
+    for file in &files {
+        world.cloud.s3().delete(BUCKET, &key(&file.path));
+    }
+    run(&world, &deletes).await;
+    assert_eq!(vault.expected().unwrap().files.len(), files.len());
+}
