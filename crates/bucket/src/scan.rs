@@ -10,8 +10,8 @@ use std::io;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::UpdateVersion;
 use obsync_core::{
-    KnownContent, LocalFacts, LocalFile, LocalTree, OpenFile, ProblemCode, Record, ScanInput, StoreError,
-    Unknown, UnknownCause,
+    KnownContent, LocalFacts, LocalFile, LocalTree, OpenFile, Record, ScanInput, StoreError, Unknown,
+    UnknownCause,
 };
 use obsync_protocol::{VaultPath, Verdict, normalize_local_name};
 use tokio_util::io::StreamReader;
@@ -42,7 +42,7 @@ enum Outcome {
 pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTree, StoreError> {
     let records: HashMap<&str, &Record> =
         input.records.iter().map(|record| (record.path.as_str(), record)).collect();
-    must_tell_of_absence(context).await?;
+    let misses_deleted = context.options.misses_deleted && absence_tells(context).await;
     let mut seen: HashSet<&VaultPath> = HashSet::with_capacity(records.len());
     let mut folded: Option<HashSet<String>> = None;
     let (mut tree, mut unread) = (LocalTree::default(), Vec::new());
@@ -102,7 +102,7 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
         record.file().is_some() && is_wanted && !seen.contains(&record.path) && !tree.is_unknown(&record.path)
     });
     let gone: Vec<VaultPath> = gone.map(|record| record.path.clone()).collect();
-    match context.options.misses_deleted {
+    match misses_deleted {
         true => tree.absent = gone,
         false => tree.missing = gone,
     }
@@ -110,24 +110,22 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
     Ok(tree)
 }
 
-/// Refuses to take missing objects for deleted ones where they may have expired.
-async fn must_tell_of_absence(context: &Context) -> Result<(), StoreError> {
-    if !context.options.misses_deleted {
-        return Ok(());
-    }
+/// Whether a missing object was deleted by somebody. Where it may have expired, a warning says so, and its record loses its
+/// witness: it is no deletion either once the rule is gone.
+async fn absence_tells(context: &Context) -> bool {
     let said = context.objects.why_absence_says_nothing(context.keys.prefix()).await;
     let why = match said {
-        Ok(None) => return Ok(()),
+        Ok(None) => return true,
         Ok(Some(why)) => why,
         Err(error) => format!(
             "whether objects expire there cannot be found out ({}; it needs s3:GetLifecycleConfiguration)",
             error.said()
         ),
     };
-    let reason = format!(
-        "deletions in the bucket cannot be sent to the vault: {why}. Remove the rule, or leave OBSYNC_BUCKET_DELETES unset"
-    );
-    Err(context.errors.unusable(ProblemCode::Destination, reason))
+    context.objects.warn(format!(
+        "no deletion in the bucket is sent to the vault: {why}. Remove the rule, or leave OBSYNC_BUCKET_DELETES unset"
+    ));
+    false
 }
 
 /// The path that a name stands for, which must be one already: objects cannot be renamed on the way.

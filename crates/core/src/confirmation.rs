@@ -52,7 +52,7 @@ pub async fn leave_confirmation(state: &dyn StateStore, paths: &[String]) -> Res
 }
 
 /// Takes over the confirmations that were left for whoever has the lock, if any of these changes is held back. One that names a
-/// change that waits no more is dropped: a change of the vault keeps its uid for ever.
+/// change that waits no more is dropped.
 pub(crate) async fn take_over(state: &dyn StateStore, deferred: &mut [Deferred]) -> Result<(), StateError> {
     if !deferred.iter().any(is_held_back) {
         return Ok(());

@@ -302,10 +302,17 @@ async fn wait(
         () = changed => Woken::News,
         () = tokio::time::sleep(every) => Woken::Anew,
         () = state.confirmed() => {
-            if let Err(error) = confirmation::take_all_over(state.as_ref()).await {
-                tracing::warn!(%error, "confirmations of deletions could not be taken over");
+            match confirmation::take_all_over(state.as_ref()).await {
+                Ok(()) => Woken::Anew,
+                Err(error) => {
+                    tracing::warn!(%error, "confirmations of deletions could not be taken over");
+                    // They would wake it again at once.
+                    match stop.run_until_cancelled(tokio::time::sleep(options.scan_every_unwatched)).await {
+                        Some(()) => Woken::Anew,
+                        None => Woken::Stop,
+                    }
+                }
             }
-            Woken::Anew
         }
         // It may be dead without a word.
         () = clock_jumps() => return Woken::Anew,

@@ -79,6 +79,8 @@ pub struct PullOptions {
     pub listing_memory: Option<u64>,
     /// A content that did not come through in the time of the run before.
     pub hurdle: Option<Hurdle>,
+    /// A pull of what is synced both ways otherwise: that stays noted, so that the next sync is no first one.
+    pub is_narrowed: bool,
 }
 
 /// Brings a destination in step with a vault.
@@ -118,7 +120,9 @@ pub(crate) async fn pull_over(
     let options = if options.mirrors { &mirroring } else { options };
     let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop, lines };
     let outcome = async {
-        run.warn_of_direction(&known, &mut report);
+        if !options.is_narrowed {
+            run.warn_of_direction(&known, &mut report);
+        }
         if known.direction != Direction::Pull {
             run.settle_intents(&mut report).await?;
         }

@@ -105,7 +105,9 @@ impl Run<'_> {
         let is_empty = self.store.is_empty().await?;
         // Before anything is committed: intents say where the files were.
         self.return_taken(report).await?;
-        known.direction = self.direction;
+        if !self.options.is_narrowed {
+            known.direction = self.direction;
+        }
         let had_identity = known.destination.is_some();
         let marker = self.judge_destination(&mut known, is_empty, report).await?;
         // An identity that is not known any more, or is doubted, says that there may be files of an earlier run.

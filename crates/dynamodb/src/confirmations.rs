@@ -7,9 +7,10 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use obsync_core::StateError;
 
-use super::attributes::{key, number};
+use super::attributes::{Reader, key, number};
 use super::keys::ItemKeys;
 use super::lease::now;
+use super::progress::TTL;
 use super::table::DynamoTable;
 
 /// How often a process that waits looks for them.
@@ -18,12 +19,16 @@ pub(super) const LOOKED_FOR: Duration = Duration::from_secs(30);
 const UIDS: &str = "uids";
 /// How many uids a request adds at most: an item has room for 400 KB.
 const MOST: usize = 10_000;
-/// How long they are kept, in seconds, if no run takes them over.
-const KEPT: i64 = 30 * 24 * 3600;
+/// How long they count, in seconds, if no run takes them over: what is deleted again after that is another question.
+const KEPT: i64 = 7 * 24 * 3600;
 
 /// The uids that were confirmed.
 pub(super) async fn read(table: &DynamoTable, keys: &ItemKeys) -> Result<Vec<u64>, StateError> {
     let item = table.get(&keys.confirmed()).await?.unwrap_or_default();
+    // DynamoDB removes an item up to some days after its time.
+    if Reader(&item).find_number::<i64>(TTL).ok().flatten().is_some_and(|ttl| ttl <= now() / 1000) {
+        return Ok(Vec::new());
+    }
     let Some(AttributeValue::Ns(uids)) = item.get(UIDS) else { return Ok(Vec::new()) };
     Ok(uids.iter().filter_map(|uid| uid.parse().ok()).collect())
 }
@@ -69,7 +74,7 @@ async fn update(
             .expression_attribute_values(":uids", set.clone());
         match ttl.clone() {
             Some(ttl) => request
-                .expression_attribute_names("#ttl", super::progress::TTL)
+                .expression_attribute_names("#ttl", TTL)
                 .expression_attribute_values(":ttl", ttl)
                 .send(),
             None => request.send(),

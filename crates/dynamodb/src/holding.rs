@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use obsync_core::StateError;
 use tokio::sync::watch;
@@ -14,6 +15,21 @@ use super::lease::{self, Lease};
 use super::state::read_head;
 use super::table::DynamoTable;
 
+/// A moment by both clocks, taken before the request that a lease counts from is sent: its answer may come late. A process that
+/// was frozen has a steady clock that stood still.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    steady: Instant,
+    /// Milliseconds since the epoch.
+    wall: i64,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Moment { steady: Instant::now(), wall: lease::now() }
+    }
+}
+
 /// A lease, and what has become of it.
 #[derive(Debug)]
 pub(super) struct Holding {
@@ -23,9 +39,7 @@ pub(super) struct Holding {
     /// See [`Writer::revisions`](super::transaction::Writer::revisions).
     pub(super) revisions: AtomicU64,
     /// When it was last taken or renewed.
-    renewed: watch::Sender<Instant>,
-    /// The same by the clock, in milliseconds since the epoch: a process that was frozen has a steady clock that stood still.
-    renewed_at: AtomicI64,
+    renewed: watch::Sender<Moment>,
     /// Whether another run has it now.
     lost: watch::Sender<bool>,
     /// Nothing is to be written under it any more.
@@ -60,14 +74,13 @@ impl Keeper {
 }
 
 impl Holding {
-    /// A lease that was taken this moment.
-    pub(super) fn new(lease: Lease, chain: Option<Chain>) -> Self {
+    /// A lease that was asked for at this moment.
+    pub(super) fn new(lease: Lease, chain: Option<Chain>, taken: Moment) -> Self {
         Holding {
             lease,
             chain,
             revisions: AtomicU64::new(0),
-            renewed: watch::Sender::new(Instant::now()),
-            renewed_at: AtomicI64::new(lease::now()),
+            renewed: watch::Sender::new(taken),
             lost: watch::Sender::new(false),
             closed: AtomicBool::new(false),
             released: AtomicBool::new(false),
@@ -75,21 +88,18 @@ impl Holding {
         }
     }
 
-    /// Notes that the lease was renewed, with a commit or without.
-    pub(super) fn note_renewal(&self) {
-        self.renewed.send_replace(Instant::now());
-        self.renewed_at.store(lease::now(), Ordering::Relaxed);
+    /// Notes that the lease was renewed by a request of this moment, with a commit or without.
+    pub(super) fn note_renewal(&self, asked: Moment) {
+        self.renewed.send_replace(asked);
     }
 
-    /// Whether nobody else can have the lease yet: it has not run out by either clock. What a request takes on its way is left
-    /// out of its time.
+    /// Whether nobody else can have the lease yet: it has not run out by either clock.
     pub(super) fn is_held(&self) -> bool {
-        let surely = self.lease.duration - self.lease.duration / 12;
-        let now = lease::now();
-        let by_wall = now.saturating_sub(self.renewed_at.load(Ordering::Relaxed));
-        let is_within = self.renewed.borrow().elapsed() < surely
-            && u128::try_from(by_wall).is_ok_and(|passed| passed < surely.as_millis())
-            && self.lease.latest.is_none_or(|latest| now < latest);
+        let (now, renewed) = (Moment::now(), *self.renewed.borrow());
+        let by_wall = u64::try_from(now.wall.saturating_sub(renewed.wall)).map(Duration::from_millis);
+        let is_within = renewed.steady.elapsed() < self.lease.duration
+            && by_wall.is_ok_and(|passed| passed < self.lease.duration)
+            && self.lease.latest.is_none_or(|latest| now.wall < latest);
         is_within && !self.is_lost() && !self.is_closed()
     }
 
@@ -167,13 +177,14 @@ impl Holding {
     async fn keep(&self, table: &DynamoTable, keys: &ItemKeys) {
         let (due, soon) = (self.lease.duration / 3, self.lease.duration / 12);
         loop {
-            let left = due.saturating_sub(self.renewed.borrow().elapsed());
+            let left = due.saturating_sub(self.renewed.borrow().steady.elapsed());
             if !left.is_zero() {
                 tokio::time::sleep(left).await;
                 continue;
             }
+            let asked = Moment::now();
             match lease::renew(table, keys, &self.lease).await {
-                Ok(true) => self.note_renewal(),
+                Ok(true) => self.note_renewal(asked),
                 Ok(false) => return self.note_loss(),
                 Err(error) => {
                     tracing::warn!(%error, "the lease could not be renewed; trying again");
@@ -186,37 +197,43 @@ impl Holding {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn lease() -> Lease {
+        Lease { fencing: 1, id: "a lease".to_owned(), duration: MINUTE, latest: None }
+    }
+
     fn holding() -> Holding {
-        let lease =
-            Lease { fencing: 1, id: "a lease".to_owned(), duration: Duration::from_secs(60), latest: None };
-        Holding::new(lease, None)
+        Holding::new(lease(), None, Moment::now())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_ran_out_by_either_clock_is_not_held() {
         let held = holding();
+        let asked = Moment::now();
+        tokio::time::advance(MINUTE - Duration::from_secs(1)).await;
         assert!(held.is_held());
-        tokio::time::advance(Duration::from_secs(54)).await;
-        assert!(held.is_held());
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(!held.is_held(), "a request could still be on its way when it ends");
-        held.note_renewal();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!held.is_held());
+        // The answer of a request came late: the lease counts from when that was sent.
+        held.note_renewal(asked);
+        assert!(!held.is_held());
+        held.note_renewal(Moment::now());
         assert!(held.is_held());
         // The process was frozen: its steady clock stood still.
-        held.renewed_at.fetch_sub(56_000, Ordering::Relaxed);
+        held.note_renewal(Moment { wall: lease::now() - 60_000, ..Moment::now() });
         assert!(!held.is_held());
     }
 
     #[tokio::test]
     async fn a_lease_that_is_lost_closed_or_over_is_not_held() {
-        let (lost, closed, over) = (holding(), holding(), holding());
+        let (lost, closed) = (holding(), holding());
         lost.note_loss();
         closed.close();
-        let lease = Lease { latest: Some(lease::now() - 1), ..over.lease };
-        assert!(!lost.is_held() && !closed.is_held() && !Holding::new(lease, None).is_held());
+        let over = Lease { latest: Some(lease::now() - 1), ..lease() };
+        assert!(!lost.is_held() && !closed.is_held());
+        assert!(!Holding::new(over, None, Moment::now()).is_held());
     }
 }

@@ -17,7 +17,7 @@ use super::commit::{Known, look_up, read_record};
 use super::confirmations;
 use super::deferred::{self, DeferredPages};
 use super::head::Head;
-use super::holding::{Holding, Keeper};
+use super::holding::{Holding, Keeper, Moment};
 use super::keys::{ItemKeys, StateKey};
 use super::lease::{self, LeaseOptions, too_new};
 use super::progress::{ProgressRecord, StoredProgress};
@@ -62,8 +62,9 @@ impl DynamoState {
         key: StateKey,
         options: &LeaseOptions,
     ) -> Result<Self, StateError> {
+        let asked = Moment::now();
         let taken = lease::take(table, &key, options).await?;
-        DynamoState::of(table, key, taken, false).await
+        DynamoState::of(table, key, taken, asked, false).await
     }
 
     /// The same for an invocation of a function that hands on: it becomes a step of a chain, if that step may begin.
@@ -77,11 +78,12 @@ impl DynamoState {
         options: &LeaseOptions,
         entry: ChainEntry,
     ) -> Result<Opened, StateError> {
+        let asked = Moment::now();
         match lease::take_for(table, &key, options, Some(entry)).await? {
             None => Ok(Opened::Superseded),
             Some(taken) => {
                 let step = taken.head.chain.run(lease::now());
-                Ok(Opened::Step(Box::new(DynamoState::of(table, key, taken, true).await?), step))
+                Ok(Opened::Step(Box::new(DynamoState::of(table, key, taken, asked, true).await?), step))
             }
         }
     }
@@ -91,6 +93,7 @@ impl DynamoState {
         table: &DynamoTable,
         key: StateKey,
         mut taken: lease::Taken,
+        asked: Moment,
         is_step: bool,
     ) -> Result<Self, StateError> {
         if let Err(error) = make_ready(table, &key, &mut taken).await {
@@ -98,7 +101,7 @@ impl DynamoState {
             return Err(error);
         }
         let chain = is_step.then(|| taken.head.chain.clone());
-        let holding = Arc::new(Holding::new(taken.lease, chain));
+        let holding = Arc::new(Holding::new(taken.lease, chain, asked));
         let keeper = Keeper::of(table, &taken.keys, &holding);
         Ok(DynamoState::new(table, key, taken.keys, Some((holding, keeper)), taken.head))
     }
@@ -374,9 +377,10 @@ impl DynamoState {
         plan: WritePlan,
         known: &mut Known,
     ) -> Result<bool, StateError> {
+        let asked = Moment::now();
         match self.writer(holding).carry_out(plan, &mut known.head).await {
             Ok(()) => {
-                holding.note_renewal();
+                holding.note_renewal(asked);
                 Ok(true)
             }
             Err(WriteError::State(error)) => Err(error),

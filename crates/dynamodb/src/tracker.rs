@@ -382,6 +382,14 @@ impl StateStore for TrackedState {
         self.state.confirmations().await
     }
 
+    async fn leave_confirmations(&self, uids: Vec<u64>) -> Result<(), StateError> {
+        self.state.leave_confirmations(uids).await
+    }
+
+    async fn confirmed(&self) {
+        self.state.confirmed().await;
+    }
+
     async fn forget_confirmations(&self, uids: &[u64]) -> Result<(), StateError> {
         self.state.forget_confirmations(uids).await
     }

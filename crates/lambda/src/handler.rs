@@ -27,7 +27,7 @@ use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
 use crate::pacing::Pacing;
 use crate::queue::{self, Refused, Synced};
-use crate::spread::{Letter, Spread};
+use crate::spread::{Letter, Spread, Spreading};
 use crate::sync::{Invocation, Job};
 use crate::warm::{Account, AccountError, Warm};
 use crate::{dead_letters, fan_out, freshness, logging, metrics, placement, status};
@@ -56,6 +56,18 @@ struct Call<'a> {
     begun: Instant,
     /// How long starting the process took, for the first invocation of it.
     init: Duration,
+}
+
+/// A vault that gets a message, by its id or what an event called it.
+struct Named {
+    id: String,
+    name: String,
+}
+
+impl Named {
+    fn of_job(job: &Job) -> Self {
+        Named { id: job.vault.info.id.to_string(), name: job.vault.info.name.clone() }
+    }
 }
 
 impl Handler {
@@ -117,7 +129,7 @@ impl Kept {
 
 impl queue::Service for Call<'_> {
     async fn sync(&self, request: &SyncRequest, spreads: bool) -> Result<Synced, InvocationError> {
-        self.sync_all(request, spreads).await
+        self.sync_all(request, if spreads { Spreading::Names } else { Spreading::No }).await
     }
 
     async fn bury(&self, refused: &[Refused<'_>]) -> Vec<bool> {
@@ -139,7 +151,8 @@ impl Call<'_> {
     async fn act(&self, action: &Action) -> Result<Answer, InvocationError> {
         match action {
             Action::Sync(request) => {
-                let Synced { mut reports, rest, queued, notice } = self.sync_all(request, true).await?;
+                let Synced { mut reports, rest, queued, notice } =
+                    self.sync_all(request, Spreading::Vaults).await?;
                 for (step, vaults) in rest {
                     for (vaults, event) in chain::events(request, step, &vaults) {
                         if self.send(&event, None).await {
@@ -203,8 +216,8 @@ impl Call<'_> {
     }
 
     /// Syncs what is asked for, and tells what is to be gone on with. Several vaults may be put into the function's queue in
-    /// place of that, if there is one and `may_spread`.
-    async fn sync_all(&self, request: &SyncRequest, may_spread: bool) -> Result<Synced, InvocationError> {
+    /// place of that, if there is one.
+    async fn sync_all(&self, request: &SyncRequest, spreading: Spreading) -> Result<Synced, InvocationError> {
         let (deadline, asked) = (&self.deadline, Instant::now());
         let (root, direction) = (self.root(request)?, self.direction(request)?);
         let (account, vaults) = self.vaults(deadline).await?;
@@ -217,26 +230,34 @@ impl Call<'_> {
         if let Some(notice) = &notice {
             tracing::warn!("{notice}");
         }
-        let mut reports = choice.mistaken;
-        reports.extend(placeless);
-        for report in &reports {
+        let mut reports = placeless;
+        for report in choice.mistaken.iter().chain(&reports) {
             closing::note(report, beginning);
             // No metric of a vault: whatever an event calls one would become one of its own.
             logging::line(&metrics::line(report, self.warm.config.metrics.without_vaults()));
         }
         let states: Vec<StateKey> = jobs.iter().map(freshness::key_of).collect();
-        let queue = self.warm.config.queue.as_deref().filter(|_| may_spread && request.continuation == 0);
+        let queue = self.warm.config.queue.as_deref();
+        let queue = queue.filter(|_| spreading != Spreading::No && request.continuation == 0);
+        let mut mistaken = choice.mistaken;
         let mut synced = Synced { notice, ..Synced::default() };
         match queue.filter(|_| jobs.len() > 1) {
             Some(queue) => {
-                let unsent = self.spread(queue, request, &jobs).await;
-                synced.queued = jobs.len().saturating_sub(unsent.len());
+                let mut vaults: Vec<Named> = jobs.iter().map(Named::of_job).collect();
+                if spreading == Spreading::Names {
+                    vaults.extend(
+                        mistaken.drain(..).map(|report| Named { id: report.vault_id, name: report.name }),
+                    );
+                }
+                let unsent = self.spread(queue, request, &vaults).await;
+                synced.queued = vaults.len().saturating_sub(unsent.len());
                 reports.extend(unsent);
             }
             None => {
                 reports.extend(self.sync_jobs(request, direction, account, deadline, jobs, beginning).await)
             }
         }
+        reports.extend(mistaken);
         // A part of the vaults, or another place, would hide the age of the others.
         if request.is_of_all() && request.continuation == 0 {
             self.tell_oldest(&states).await;
@@ -247,23 +268,25 @@ impl Call<'_> {
     }
 
     /// Puts vaults into the function's queue, a message each. A report on each whose message could not be sent.
-    async fn spread(&self, queue: &str, request: &SyncRequest, jobs: &[Job]) -> Vec<VaultReport> {
+    async fn spread(&self, queue: &str, request: &SyncRequest, vaults: &[Named]) -> Vec<VaultReport> {
         let spread = Spread::new(&self.warm.aws, queue, &self.context.request_id, self.deadline.last_call());
         // A schedule that comes faster than the queue is served must not make it longer and longer.
         if request.is_of_all()
             && request.mode == Mode::Incremental
-            && spread.waiting().await.is_ok_and(|waiting| waiting >= jobs.len())
+            && spread.waiting().await.is_ok_and(|waiting| waiting >= vaults.len())
         {
             tracing::warn!(
-                vaults = jobs.len(),
+                vaults = vaults.len(),
                 "the messages of the last round still wait in the queue; none is added: have more invocations serve it at a \
                  time, or schedule more rarely"
             );
             return Vec::new();
         }
-        let id = |job: &Job| job.vault.info.id.to_string();
-        let letter = |job: &Job| Letter { vault: id(job), event: request.continued([id(job)], 0) };
-        let letters: Vec<Letter> = jobs.iter().map(letter).collect();
+        let letter = |vault: &Named| Letter {
+            vault: vault.id.clone(),
+            event: request.continued([vault.id.clone()], 0),
+        };
+        let letters: Vec<Letter> = vaults.iter().map(letter).collect();
         let unsent: BTreeMap<String, String> = spread.send(&letters).await.into_iter().collect();
         let sent = letters.len().saturating_sub(unsent.len());
         match unsent.values().next() {
@@ -275,11 +298,11 @@ impl Call<'_> {
                 "not every vault has a message in the queue"
             ),
         }
-        let report = |job: &Job| {
-            let (name, reason) = (&job.vault.info.name, unsent.get(job.vault.info.id.as_str())?);
-            Some(VaultReport::nothing(&id(job), name, VaultStatus::Incomplete, reason.clone()))
+        let report = |vault: &Named| {
+            let reason = unsent.get(&vault.id)?;
+            Some(VaultReport::nothing(&vault.id, &vault.name, VaultStatus::Incomplete, reason.clone()))
         };
-        jobs.iter().filter_map(report).collect()
+        vaults.iter().filter_map(report).collect()
     }
 
     /// Measures how long ago the vaults of the function were last found up to date.

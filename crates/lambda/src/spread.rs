@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
+use obsync_protocol::ContentHash;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -12,6 +13,17 @@ use crate::chain::{Pauses, persistently};
 
 /// Messages of one request at most (SQS quotas).
 const ENTRIES: usize = 10;
+
+/// Whether the vaults of a request may become a message each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spreading {
+    /// They are this invocation's work.
+    No,
+    /// Those that there are. Whoever asked is told of names that mean no vault.
+    Vaults,
+    /// All that a message of a queue names: one that means no vault fails by itself, and does not bring the others again.
+    Names,
+}
 
 /// A message for one vault.
 #[derive(Clone, Debug)]
@@ -114,8 +126,27 @@ impl<'a> Spread<'a> {
             // A vault's messages are served in order, those of others meanwhile.
             true => entry
                 .message_group_id(&letter.vault)
-                .message_deduplication_id(format!("{}-{}", self.request_id, letter.vault)),
+                .message_deduplication_id(deduplication_id(self.request_id, &letter.event.to_string())),
         };
         entry.build().ok()
+    }
+}
+
+/// The same for one message that is sent twice, and another for each that asks for something else.
+fn deduplication_id(request_id: &str, body: &str) -> String {
+    let hash = ContentHash::of(body.as_bytes()).to_string();
+    format!("{request_id}-{}", hash.get(..32).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_ask_for_different_things_are_no_duplicates() {
+        let id = |body: &str| deduplication_id("8e5e5b0e-0000-0000-0000-000000000000", body);
+        assert_eq!(id("{\"sync_type\":\"complete\"}"), id("{\"sync_type\":\"complete\"}"));
+        assert_ne!(id("{\"sync_type\":\"complete\"}"), id("{\"sync_type\":\"incremental\"}"));
+        assert!(id("").len() <= 128, "the limit of SQS");
     }
 }

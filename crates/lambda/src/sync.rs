@@ -401,6 +401,7 @@ impl Invocation {
             listing_memory: Some(self.allowance.listing),
             max_delete: self.warm.config.max_delete,
             hurdle: tracker.hurdle(self.deadline.left()),
+            is_narrowed: self.warm.config.sending.direction != self.direction,
             ..PullOptions::default()
         };
         let notes = self.warm.config.progress;

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Seek, Write};
+use std::time::Duration;
 
 use obsync_core::{LastRun, StateError};
 use obsync_private::{Access, Folder};
@@ -18,6 +19,8 @@ pub(super) const ENDINGS: [&str; 3] = [LAST_CHECK.ending, LAST_RUN.ending, CONFI
 
 const LAST_CHECK: Companion = Companion { ending: "-checked", most: 32, holds: "the time of a check" };
 const LAST_RUN: Companion = Companion { ending: "-run", most: 64 << 10, holds: "the last run" };
+/// How long a confirmation counts that no run takes over: what is deleted again after that is another question.
+const COUNTS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The uids of deletions, one a line.
 const CONFIRMED: Companion = Companion { ending: "-confirmed", most: 64 << 20, holds: "confirmed deletions" };
 
@@ -35,6 +38,15 @@ impl Companion {
         let mut text = String::new();
         opened.file.take(self.most).read_to_string(&mut text).ok()?;
         Some(text)
+    }
+
+    /// The same, unless it was written longer ago.
+    fn read_young(&self, database: &Database, most: Duration) -> Option<String> {
+        let (folder, name) = parts(database).ok()?;
+        let opened = Folder::open(folder).ok()??.file(&(name + self.ending), Access::Read).ok()??;
+        let written = opened.file.metadata().ok()?.modified().ok()?;
+        // A clock that was set back makes nothing old.
+        (written.elapsed().unwrap_or_default() < most).then(|| self.read(database))?
     }
 
     fn write(&self, database: &Database, text: &str) -> Result<(), StateError> {
@@ -85,9 +97,9 @@ pub(super) fn note_run(database: &Database, run: &LastRun) -> Result<(), StateEr
     LAST_RUN.write(database, &text)
 }
 
-/// The uids of the deletions that were confirmed and not taken over yet.
+/// The uids of the deletions that were confirmed in the last days and not taken over yet.
 pub(super) fn confirmations(database: &Database) -> Vec<u64> {
-    let text = CONFIRMED.read(database).unwrap_or_default();
+    let text = CONFIRMED.read_young(database, COUNTS).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn for_pulls(bucket: &str, table: &str, region: &str, kms_key: Option
         }),
         json!({
             "Effect": "Allow",
-            "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
+            "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetLifecycleConfiguration"],
             "Resource": bucket,
         }),
         json!({

@@ -156,7 +156,8 @@ impl WritingSession {
     }
 
     /// Sends a file that was at `from` before, and then the deletion of `from` unless the service deleted it by itself:
-    /// whether it does was not observed (protocol.md section 3).
+    /// whether it does was not observed (protocol.md section 3). `may_delete` is asked right before that: the file may have taken
+    /// long.
     ///
     /// # Errors
     /// As for [`WritingSession::push_file_from`], and only if the file at its new path failed.
@@ -166,11 +167,15 @@ impl WritingSession {
         file: &PushFile<'_>,
         size: u64,
         content: R,
+        may_delete: impl FnOnce() -> bool + Send,
     ) -> Result<Renamed, PushFailure> {
         let file = PushFile { related: Some(from), ..file.clone() };
         let pushed = self.push_file_from(&file, size, content).await?;
         let old = match pushed.related_deleted {
             Some(uid) => OldPath::DeletedByService(uid),
+            None if !may_delete() => {
+                OldPath::NotDeleted(PushFailure::NotRecorded(ClientError::SourceChanged))
+            }
             None => match self.push_deletion(from, false).await {
                 Ok(deletion) => OldPath::Deleted(deletion),
                 Err(failure) => OldPath::NotDeleted(failure),

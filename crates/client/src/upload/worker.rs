@@ -218,7 +218,8 @@ async fn push<S: UploadSource>(
             let content = source.open(job).await.map_err(UploadFailure::Source)?;
             match file.related {
                 Some(from) => {
-                    let renamed = session.push_rename(from, &file, size, content).await;
+                    let renamed =
+                        session.push_rename(from, &file, size, content, || source.check(job).is_ok()).await;
                     return renamed.map(Uploaded::Rename).map_err(UploadFailure::Push);
                 }
                 None => session.push_file_from(&file, size, content).await,

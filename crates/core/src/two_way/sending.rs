@@ -11,12 +11,12 @@ use obsync_client::{
     ClientError, LiveChanges, PushFailure, Upload, UploadFailure, UploadOptions, UploadPool, UploadSource,
     WritingSession,
 };
-use obsync_protocol::{PushMessage, Uid, VaultPath};
+use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cursor::newest_entry;
-use crate::destination::StoreError;
+use crate::destination::{Found, StoreError, Wanted};
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::{JournalEntry, Side};
@@ -223,9 +223,17 @@ impl<'s, 'r> Outbox<'s, 'r> {
         if paths.is_empty() {
             return Ok(changes);
         }
-        let Some(facts) = self.run.store.facts(paths.clone()).await? else { return Ok(changes) };
+        let is_there: Vec<bool> = match self.run.store.facts(paths.clone()).await? {
+            Some(facts) => facts.iter().map(Option::is_some).collect(),
+            None => {
+                let nothing =
+                    |path: &VaultPath| Wanted { path: path.clone(), hash: ContentHash::EMPTY, size: 0 };
+                let found = self.run.store.look(paths.iter().map(nothing).collect()).await?;
+                found.iter().map(|found| *found != Found::Nothing).collect()
+            }
+        };
         let back: HashSet<VaultPath> =
-            paths.into_iter().zip(facts).filter_map(|(path, facts)| facts.map(|_| path)).collect();
+            paths.into_iter().zip(is_there).filter_map(|(path, is_there)| is_there.then_some(path)).collect();
         Ok(changes
             .into_iter()
             .filter(|change| gone(change).is_none_or(|path| !back.contains(&path)))
@@ -259,7 +267,11 @@ impl<'s, 'r> Outbox<'s, 'r> {
                     }
                     Ok(content) => match file.related {
                         None => self.session.push_file_from(&file, size, content).await.map(|_| ()),
-                        Some(from) => self.session.push_rename(from, &file, size, content).await.map(|_| ()),
+                        Some(from) => {
+                            let may_delete = || contents.check(&change).is_ok();
+                            let renamed = self.session.push_rename(from, &file, size, content, may_delete);
+                            renamed.await.map(|_| ())
+                        }
                     },
                 },
             };

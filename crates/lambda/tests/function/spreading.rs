@@ -206,5 +206,9 @@ async fn messages_of_a_queue_that_name_one_vault_are_served_and_others_become_on
     }
     // One that names another vault, too, which there is not.
     let odd = body(&json!({ "action": "sync", "vaults": ["Notes", "Private", "no such vault"] }));
-    assert_eq!(hand_over(&function, &[odd]).await, BTreeSet::from([0]));
+    assert_eq!(hand_over(&function, &[odd]).await, BTreeSet::new(), "it does not bring the others again");
+    let sent: BTreeSet<String> = world.cloud.queues().take(QUEUE, 10).iter().map(vault_of).collect();
+    assert!(sent.len() == 3 && sent.contains("no such vault"), "{sent:?}");
+    let alone = body(&json!({ "action": "sync", "vaults": ["no such vault"] }));
+    assert_eq!(hand_over(&function, &[alone]).await, BTreeSet::from([0]));
 }

@@ -234,6 +234,14 @@ impl S3 {
         }
     }
 
+    /// Takes all lifecycle rules away, as somebody else would.
+    pub fn expire_nothing(&self, bucket: &str) {
+        let mut state = self.store.lock();
+        if let Some(bucket) = state.buckets.get_mut(bucket) {
+            bucket.settings.lifecycle = None;
+        }
+    }
+
     /// The multipart uploads of a bucket that are in progress, in the order in which they began.
     pub fn uploads(&self, bucket: &str) -> Vec<UploadInProgress> {
         let state = self.store.lock();
