@@ -13,6 +13,7 @@ mod histories;
 mod identity;
 mod journal;
 mod kills;
+mod leases;
 mod meddled;
 mod mirrors;
 mod older_vaults;

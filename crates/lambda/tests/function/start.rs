@@ -18,6 +18,8 @@ use crate::world::{World, answered};
 const STARTS: usize = 20;
 /// How long the program may take to be ready, as it is deployed.
 const READY: Duration = Duration::from_millis(15);
+/// How long until its first answer, about the state of a vault: 19 ms were measured (docs/PERFORMANCE.md).
+const ANSWERED: Duration = Duration::from_millis(60);
 
 async fn first(options: LambdaOptions, world: &World, limit: Duration) -> Invocation {
     let function = LambdaRuntime::new(&world.cloud, options);
@@ -123,7 +125,7 @@ async fn the_program_as_deployed_is_ready_within_15_ms_and_answers_no_later_than
         println!("{}: ready after {ready:?}, first answer after {answer:?}", program.display());
     }
     if is_deployed {
-        assert!(times[0].0 <= READY, "{times:?}");
+        assert!(times[0].0 <= READY && times[0].1 <= ANSWERED, "{times:?}");
     }
     if let Some((_, others)) = times.get(1) {
         assert!(times[0].1 <= *others * 21 / 20, "the first answer comes later: {times:?}");
