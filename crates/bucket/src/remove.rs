@@ -221,6 +221,10 @@ impl Context {
         match self.abort_uploads().await {
             Ok(0) => {}
             Ok(aborted) => tracing::info!(aborted, "aborted uploads that an earlier run left"),
+            Err(error) if error.is_unknown_operation() => self.objects.warn(format!(
+                "the service lists no unfinished uploads ({}): those of a run that was killed are for the bucket's own rules",
+                error.said()
+            )),
             // The right to list uploads is one of its own; without it, they are for the bucket's life cycle rules.
             Err(error) => tracing::warn!(?error, "cannot look for uploads that earlier runs left"),
         }

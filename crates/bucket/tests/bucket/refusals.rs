@@ -6,7 +6,7 @@ use obsync_bucket::{BucketOptions, BucketStore};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
     Destination, DestinationExt, Expect, KnownContent, Outcome, Publication, PublicationContent, Removable,
-    Removal, StoreError,
+    Removal, StoreError, Wanted,
 };
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{Refusal, Service};
@@ -305,6 +305,8 @@ async fn a_service_that_lists_no_uploads_is_a_note_and_no_failure() {
     refuse(&bucket, vec![unknown("ListMultipartUploads")]);
     place(&store, "a.md", b"text", TIME, None).await;
     store.discard_staged().await.unwrap();
+    let notes = store.warnings();
+    assert!(notes.len() == 1 && notes[0].contains("lists no unfinished uploads"), "{notes:?}");
 }
 
 #[tokio::test]
@@ -331,16 +333,42 @@ async fn a_service_that_takes_buckets_only_by_host_is_told_in_its_words_and_serv
 }
 
 #[tokio::test]
-async fn retry_after_is_obeyed_by_all_requests() {
+async fn retry_after_is_obeyed_by_requests_of_every_kind() {
     let bucket = S3Bucket::new().await;
+    let busy = |operation| {
+        refuse(
+            &bucket,
+            vec![Refusal {
+                retry_after: Some(1),
+                ..Refusal::new(operation, 503, "SlowDown", "wait").times(1)
+            }],
+        );
+        Instant::now()
+    };
+    let waited = |operation: &str, begun: Instant| {
+        assert!(begun.elapsed() >= Duration::from_millis(990), "{operation}: {:?}", begun.elapsed());
+    };
     let store = bucket.store().await;
-    let busy =
-        Refusal { retry_after: Some(1), ..Refusal::new("PutObject", 503, "SlowDown", "wait").times(1) };
-    refuse(&bucket, vec![busy]);
-    let begun = Instant::now();
+    let begun = busy("PutObject");
     place(&store, "a.md", b"text", TIME, None).await;
-    assert!(begun.elapsed() >= Duration::from_millis(990), "{:?}", begun.elapsed());
-    assert_eq!(bucket.text("a.md").as_deref(), Some("text"));
+    waited("PutObject", begun);
+    let begun = busy("CopyObject");
+    copy(&store, "a.md", "b.md", b"text").await.unwrap();
+    waited("CopyObject", begun);
+    let begun = busy("ListObjectsV2");
+    assert_eq!(store.list().await.unwrap().files.len(), 2);
+    waited("ListObjectsV2", begun);
+    let begun = busy("HeadObject");
+    let another = bucket.store().await;
+    let wanted = Wanted { path: at("a.md"), hash: ContentHash::of(b"text"), size: 4 };
+    assert!(another.check(vec![wanted]).await.unwrap()[0].holds);
+    waited("HeadObject", begun);
+    let begun = busy("DeleteObjects");
+    for removal in store.remove_files(vec![file("a.md", b"text"), file("b.md", b"text")]).await {
+        assert_eq!(removal.unwrap(), Removal::Removed);
+    }
+    waited("DeleteObjects", begun);
+    assert!(bucket.text("a.md").is_none() && bucket.text("b.md").is_none());
 }
 
 /// Publishes so many files; tells the errors.

@@ -61,6 +61,7 @@ obsync:
   OBSYNC_MAX_DELETE          how many files a pull may delete, as --max-delete
   OBSYNC_MAX_DELETE_IN_VAULT
                              how many files a sync may delete in the vault
+  OBSYNC_BUCKET_DELETES      of a bucket: delete in the vault what is missing
   OBSYNC_PING_URL            monitor to be told of runs, as --ping
   OBSYNC_LEASE_SECONDS       with a table: how long a run that died keeps others
                              out [60]

@@ -248,6 +248,7 @@ async fn bring(
     let mut objects = options.objects.for_destination(&options.destination)?;
     if let Some((sync, _)) = way.sending() {
         objects.device = DeviceName::new(&device_name(sync));
+        objects.misses_deleted = sync.bucket_deletes;
     }
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
     // A run that is to stop is told so by what comes next.

@@ -47,6 +47,29 @@ fn what_is_told_of_a_bucket() {
 }
 
 #[test]
+fn the_addressing_style_of_the_variable_and_of_the_profile_is_honoured() {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    place.cloud.faults().update(|faults| faults.s3_manners.hosts_only = true);
+    // A bucket's host below an address of numbers is no host.
+    let endpoint = place.cloud.endpoint(Service::S3).replace("127.0.0.1", "localhost");
+    let pull = || {
+        let mut command = place.command(&["pull", "Notes", DEST, "--full"]);
+        command.env("AWS_ENDPOINT_URL_S3", &endpoint);
+        command
+    };
+    let refused = ran(&mut pull()).expect(1);
+    assert!(refused.stderr.contains("AWS_S3_ADDRESSING_STYLE=virtual"), "{}", refused.stderr);
+    ran(pull().env("AWS_S3_ADDRESSING_STYLE", "virtual")).expect(0);
+    place.assert_exact();
+    let profile = place.world.path("aws-config");
+    std::fs::write(&profile, "[profile hosts]\ns3 =\n  addressing_style = virtual\n").unwrap();
+    place.write("More.md", "more");
+    ran(pull().env("AWS_CONFIG_FILE", &profile).env("AWS_PROFILE", "hosts")).expect(0);
+    place.assert_exact();
+}
+
+#[test]
 fn renames_are_copies_in_the_bucket_and_download_nothing() {
     let place = Place::new();
     for number in 0..50 {

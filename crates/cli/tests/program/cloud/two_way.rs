@@ -24,6 +24,10 @@ fn objects_that_others_put_reach_the_vault_and_objects_that_are_gone_delete_noth
     // Devices want the folders of what they get.
     let folders = place.world.vault("Notes").expected().unwrap().folders;
     assert!(folders.contains(&"new/folder".into()), "{folders:?}");
+    // Whoever owns the bucket says whether that is a deletion: of what was there in the run before.
+    place.cloud.s3().delete(BUCKET, &format!("{PREFIX}/new/folder/c.md"));
+    place.must(&["sync", "Notes", DEST, "--bucket-deletes"]);
+    assert!(!has(&place, "new/folder/c.md") && has(&place, "b.md"));
     // What the vault changes comes to the bucket, and nothing is sent twice.
     place.write("a.md", "edited in the vault");
     place.must(&["sync", "Notes", DEST]);
