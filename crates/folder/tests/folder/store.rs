@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(target_os = "linux")]
+use obsync_conformance::refused_locks::{FLOCK_REFUSALS, Kind, without_locks};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
     Destination, DestinationExt, Expect, FoldingProbe, KnownContent, Publication, PublicationContent,
@@ -192,6 +194,20 @@ async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
     let wanted = Wanted { path: at("source.md"), hash: ContentHash::of(b"text"), size: 4 };
     assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
     assert!(store.copy(&at("source.md"), &at("b.md"), &meta(b"text", 0)).await.unwrap().is_none());
+}
+
+/// As network drives can, one of them by saying of every file that another process has locked it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_whose_file_system_refuses_locks_is_written_to_all_the_same() {
+    let destination = TestFolder::new();
+    destination.write(".obsync/lock", b"");
+    for error in FLOCK_REFUSALS {
+        let store = destination.store();
+        if without_locks(Kind::Flock, error, move || store.lock().unwrap()).is_none() {
+            return;
+        }
+    }
 }
 
 #[tokio::test]
