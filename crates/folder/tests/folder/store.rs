@@ -196,6 +196,15 @@ async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
     assert!(store.copy(&at("source.md"), &at("b.md"), &meta(b"text", 0)).await.unwrap().is_none());
 }
 
+/// Where names are folded the file is found by the other name, too.
+#[tokio::test]
+async fn facts_are_those_of_a_file_of_that_very_name() {
+    let destination = TestFolder::new();
+    destination.write("Note.md", b"text");
+    let found = destination.store().facts(vec![at("Note.md"), at("note.md")]).await.unwrap().unwrap();
+    assert!(found[0].is_some() && found[1].is_none(), "{found:?}");
+}
+
 /// As network drives can, one of them by saying of every file that another process has locked it.
 #[cfg(target_os = "linux")]
 #[test]
