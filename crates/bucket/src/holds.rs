@@ -1,7 +1,7 @@
 //! Tells which contents are where they are wanted, and which objects are of the vault though nobody wants them.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use obsync_core::{Checked, CheckedBy, Found, KnownContent, StoreError, StoredFile, Wanted};
+use obsync_core::{Checked, CheckedBy, Found, KnownContent, Record, StoreError, StoredFile, Wanted};
 use obsync_protocol::VaultPath;
 
 use super::context::Context;
@@ -72,6 +72,31 @@ async fn check_one(context: &Context, wanted: &Wanted) -> Result<Checked, StoreE
 
 fn content_of(wanted: &Wanted) -> KnownContent {
     KnownContent { hash: wanted.hash, size: wanted.size }
+}
+
+/// Whether each recorded file is gone, or an older version of it is there, or a file of another vault. Answers in order. An object
+/// that cannot be looked at is not lost: whoever needs it says what is wrong.
+pub(super) async fn are_lost(context: &Context, records: Vec<Record>) -> Vec<bool> {
+    stream::iter(records)
+        .map(|record| async move {
+            let Ok(key) = context.keys.of(&record.path) else { return false };
+            match context.look(&record.path, &key).await {
+                Ok(Occupant::Nothing) => true,
+                // What does not say what it is, or not of its present content, is a user's.
+                Ok(Occupant::Object(facts)) => facts.proven_metadata().is_some_and(|said| {
+                    let is_recorded = record.file().is_some_and(|file| file.hash == said.hash);
+                    let is_of_other = said.vault.as_ref().zip(context.vault()).is_some_and(|(a, b)| a != b);
+                    !is_recorded && (said.uid < record.uid() || is_of_other)
+                }),
+                Err(error) => {
+                    tracing::debug!(%error, "a recorded file cannot be looked at");
+                    false
+                }
+            }
+        })
+        .buffered(context.options.concurrency)
+        .collect()
+        .await
 }
 
 /// Whether each object says that it is of this vault. Answers in order; none is if nobody said which vault this is.

@@ -76,7 +76,7 @@ use futures_util::TryStreamExt;
 use obsync_core::{
     Applied, BatchLimit, Change, ChangeBatch, ChangeOutcome, Checked, Destination, FileMeta, FileWriter,
     FoldingProbe, Found, Inventory, KeptBeside, KnownContent, LocalTree, Marked, Marker, MarkerFound,
-    OpenFile, PlaceTraits, Rejected, ScanInput, Staged, StoreError, StoredFile, Wanted,
+    OpenFile, PlaceTraits, Record, Rejected, ScanInput, Staged, StoreError, StoredFile, Wanted,
     repository_parts_among,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
@@ -161,6 +161,7 @@ impl Destination for BucketStore {
                 bytes: (options.memory as u64 / 2).max(1),
                 portion,
             },
+            sample: 1,
         }
     }
 
@@ -227,6 +228,10 @@ impl Destination for BucketStore {
 
     async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {
         marker::write(&self.context, marker).await.map(Some)
+    }
+
+    async fn are_lost(&self, records: Vec<Record>) -> Result<Option<Vec<bool>>, StoreError> {
+        Ok(Some(holds::are_lost(&self.context, records).await))
     }
 
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, StoreError> {

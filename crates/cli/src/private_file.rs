@@ -164,8 +164,9 @@ impl PrivateFile {
         let opened = folder.file(LOCK, Access::Write).map_err(|error| cannot(&error))?;
         let file = opened.ok_or_else(|| cannot(&ErrorKind::NotFound.into()))?.file;
         let since = Instant::now();
+        let mut answer = try_lock(&file).map_err(|error| error.judged_in(folder));
         loop {
-            match try_lock(&file) {
+            match answer {
                 Ok(()) => return Ok(file),
                 Err(LockError::Other(error)) => return Err(cannot(&error)),
                 Err(error @ LockError::NoLocks(_)) => {
@@ -186,6 +187,7 @@ impl PrivateFile {
                 }
                 Err(LockError::Held) => std::thread::sleep(Duration::from_millis(20)),
             }
+            answer = try_lock(&file);
         }
     }
 

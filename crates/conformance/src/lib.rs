@@ -20,8 +20,10 @@ pub mod refused_locks;
 mod staging;
 mod state_store;
 mod tools;
+mod watched_state;
 
 pub use destination::{DestinationSite, check_destination};
 pub use not_tested::{not_tested, not_tested_in};
 pub use state_store::{StateStoreSite, check_state_store, placing};
 pub use tools::{Placed, at, meta, peak_memory, place, publish_one, stage};
+pub use watched_state::WatchedState;

@@ -20,9 +20,9 @@ pub enum Kind {
     Records,
 }
 
-/// What file systems answer to `flock`.
-pub const FLOCK_REFUSALS: [Errno; 5] =
-    [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOLCK, Errno::ACCESS, Errno::IO];
+/// What file systems answer to `flock`. `EAGAIN` is also the answer where another process has the lock.
+pub const FLOCK_REFUSALS: [Errno; 6] =
+    [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOLCK, Errno::ACCESS, Errno::IO, Errno::AGAIN];
 
 /// What file systems answer to `fcntl`.
 pub const RECORD_REFUSALS: [Errno; 4] = [Errno::AGAIN, Errno::ACCESS, Errno::NOLCK, Errno::IO];

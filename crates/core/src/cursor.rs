@@ -2,7 +2,7 @@
 //! another one in its place, or none, though its version looks as if nothing had happened.
 
 use obsync_protocol::limits::ENTRIES_RECEIVED;
-use obsync_protocol::{ContentHash, PushMessage, VaultKeys, VaultPath};
+use obsync_protocol::{ContentHash, PushMessage, Uid, VaultKeys, VaultPath};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::model::CursorEntry;
@@ -39,13 +39,24 @@ pub(crate) fn newest_entry(cursor: Option<CursorEntry>, entry: &RemoteEntry) -> 
     cursor.filter(|cursor| cursor.uid >= entry.uid).or_else(|| Some(CursorEntry::of(entry)))
 }
 
+/// What shows that the vault is the one that it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Proof {
+    /// Nothing so far.
+    Missing,
+    /// A newer entry of the cursor's path, at this path. A vault that was restored to before the cursor can have one, too.
+    Newer(VaultPath),
+    /// The entry itself, or none is needed.
+    Given,
+}
+
 /// Looks for the cursor in a listing that begins below it.
 #[derive(Clone, Debug)]
 pub(crate) struct CursorCheck {
     /// The version that the destination has: entries up to it are no news.
     version: u64,
     known: Option<CursorEntry>,
-    is_confirmed: bool,
+    proof: Proof,
     /// The newest of the entries that are no news.
     newest: Option<CursorEntry>,
     no_news: u64,
@@ -54,12 +65,13 @@ pub(crate) struct CursorCheck {
 impl CursorCheck {
     /// A check for a listing of what comes after `version`.
     pub(crate) fn new(version: u64, known: Option<CursorEntry>) -> Self {
-        CursorCheck { version, known, is_confirmed: known.is_none(), newest: None, no_news: 0 }
+        let proof = if known.is_none() { Proof::Given } else { Proof::Missing };
+        CursorCheck { version, known, proof, newest: None, no_news: 0 }
     }
 
     /// A check that needs no proof: one unbroken session heard everything since `version`.
     pub(crate) fn unbroken(version: u64, known: Option<CursorEntry>) -> Self {
-        CursorCheck { is_confirmed: true, ..CursorCheck::new(version, known) }
+        CursorCheck { proof: Proof::Given, ..CursorCheck::new(version, known) }
     }
 
     /// The version to ask from: the cursor's entry comes, too, or the newest one where none is known yet.
@@ -74,11 +86,11 @@ impl CursorCheck {
             return true;
         }
         self.no_news += 1;
-        if (self.no_news <= LOOKED_AT || !self.is_confirmed)
+        if (self.no_news <= LOOKED_AT || !self.is_confirmed())
             && let Ok(entry) = RemoteEntry::decode(message, keys)
         {
+            self.compare(&entry);
             let seen = CursorEntry::of(&entry);
-            self.compare(&seen);
             if self.newest.is_none_or(|newest| newest.uid < seen.uid) {
                 self.newest = Some(seen);
             }
@@ -90,8 +102,8 @@ impl CursorCheck {
     pub(crate) fn see_news<'e>(&mut self, news: impl IntoIterator<Item = &'e RemoteEntry>) {
         let mut newest: Option<&RemoteEntry> = None;
         for entry in news {
-            if !self.is_confirmed && self.known.is_some_and(|known| entry.uid >= known.uid) {
-                self.compare(&CursorEntry::of(entry));
+            if !self.is_confirmed() && self.known.is_some_and(|known| entry.uid >= known.uid) {
+                self.compare(entry);
             }
             if newest.is_none_or(|newest| newest.uid < entry.uid) {
                 newest = Some(entry);
@@ -101,15 +113,31 @@ impl CursorCheck {
     }
 
     /// The entry itself, or a newer one of its path, is the proof.
-    fn compare(&mut self, seen: &CursorEntry) {
-        if let Some(known) = &self.known {
-            self.is_confirmed |= seen == known || (seen.path == known.path && seen.uid > known.uid);
+    fn compare(&mut self, entry: &RemoteEntry) {
+        let (Some(known), seen) = (&self.known, CursorEntry::of(entry)) else { return };
+        if seen == *known {
+            self.proof = Proof::Given;
+        } else if seen.path == known.path && seen.uid > known.uid && self.proof == Proof::Missing {
+            self.proof = Proof::Newer(entry.path.clone());
         }
     }
 
     /// Whether the vault is the one that it was.
     pub(crate) fn is_confirmed(&self) -> bool {
-        self.is_confirmed
+        self.proof != Proof::Missing
+    }
+
+    /// The path and version of the cursor's entry, if the proof is a newer one, which the past of the path has to bear out.
+    pub(crate) fn to_bear_out(&self) -> Option<(&VaultPath, Uid)> {
+        match (&self.proof, &self.known) {
+            (Proof::Newer(path), Some(known)) => Some((path, known.uid)),
+            _ => None,
+        }
+    }
+
+    /// Takes in whether the past of the path has the cursor's entry.
+    pub(crate) fn bear_out(&mut self, has_entry: bool) {
+        self.proof = if has_entry { Proof::Given } else { Proof::Missing };
     }
 
     /// Whether the server repeats what is no news without end.
@@ -123,13 +151,42 @@ impl CursorCheck {
     }
 }
 
+/// What a page of the history of the cursor's path says of its entry, a file of this version and content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// It is there as it was, or the past does not go back that far.
+    SameVault,
+    /// There is another one in its place, or only older and newer ones: the past was another.
+    OtherVault,
+    /// The next page tells.
+    GoesOn,
+}
+
+/// Looks for the cursor's entry in a page of the history of its path, newest entries first.
+///
+/// Old versions are forgotten, the oldest first: that there is none as old as the cursor proves nothing, but one that is older
+/// does.
+pub(crate) fn look_back(page: &[PushMessage], uid: Uid, content: &ContentHash, keys: &VaultKeys) -> Past {
+    if let Some(item) = page.iter().find(|item| item.uid == uid && !item.deleted && !item.folder) {
+        return match keys.decode_hash(&item.hash) {
+            Ok(hash) if hash != *content => Past::OtherVault,
+            _ => Past::SameVault,
+        };
+    }
+    match page.iter().map(|item| item.uid).min() {
+        Some(oldest) if oldest < uid => Past::OtherVault,
+        Some(_) => Past::GoesOn,
+        None => Past::SameVault,
+    }
+}
+
 /// What to tell of a vault that has not the entry any more that it had.
 pub(crate) const REGROWN: &str = "the vault on the server is not the one that was pulled before: it was restored from a backup, or replaced, and has \
      grown since. All of it is listed again, nothing is removed, and what differs is kept under another name";
 
 #[cfg(test)]
 mod tests {
-    use obsync_protocol::{MasterKey, SecretString, Uid};
+    use obsync_protocol::{MasterKey, SecretString};
 
     use super::*;
 
@@ -164,6 +221,50 @@ mod tests {
         assert!(!is_confirmed(&[]));
         assert!(!is_confirmed(&[entry("a.md", 7, "another text"), entry("b.md", 12, "b")]));
         assert!(!is_confirmed(&[entry("c.md", 7, "text"), entry("c.md", 8, "text")]));
+    }
+
+    #[test]
+    fn a_newer_entry_has_to_be_borne_out_and_the_entry_itself_not() {
+        let keys = keys();
+        let known = entry("a.md", 7, "text");
+        let check = |listed: &[RemoteEntry]| {
+            let mut check = CursorCheck::new(9, Some(CursorEntry::of(&known)));
+            listed.iter().for_each(|entry| {
+                check.see(&entry.encode(&keys), &keys);
+            });
+            check.see_news(listed.iter().filter(|entry| entry.uid.0 > 9));
+            check
+        };
+        let newer = entry("a.md", 12, "new text");
+        assert_eq!(check(&[known.clone(), newer.clone()]).to_bear_out(), None);
+        let mut newer = check(&[newer]);
+        assert_eq!(newer.to_bear_out(), Some((&known.path, Uid(7))));
+        newer.bear_out(true);
+        assert!(newer.is_confirmed() && newer.to_bear_out().is_none());
+        newer.bear_out(false);
+        assert!(!newer.is_confirmed());
+        assert_eq!(CursorCheck::unbroken(9, Some(CursorEntry::of(&known))).to_bear_out(), None);
+    }
+
+    #[test]
+    fn the_past_of_a_path_bears_a_newer_entry_out_unless_it_was_another() {
+        let keys = keys();
+        let content = ContentHash::of(b"text");
+        let past = |items: &[RemoteEntry]| {
+            let page: Vec<PushMessage> = items.iter().map(|entry| entry.encode(&keys)).collect();
+            look_back(&page, Uid(7), &content, &keys)
+        };
+        let newer = entry("a.md", 12, "new text");
+        assert_eq!(past(&[newer.clone(), entry("a.md", 7, "text")]), Past::SameVault);
+        assert_eq!(
+            past(&[newer.clone(), entry("a.md", 7, "another"), entry("a.md", 3, "old")]),
+            Past::OtherVault
+        );
+        assert_eq!(past(&[newer.clone(), entry("a.md", 3, "old")]), Past::OtherVault);
+        assert_eq!(past(std::slice::from_ref(&newer)), Past::GoesOn);
+        assert_eq!(past(&[]), Past::SameVault, "nothing that old is kept any more");
+        let deleted = RemoteEntry { kind: EntryKind::Deleted { folder: false }, ..entry("a.md", 7, "") };
+        assert_eq!(past(&[newer, deleted, entry("a.md", 3, "old")]), Past::OtherVault);
     }
 
     #[test]

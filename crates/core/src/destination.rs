@@ -274,6 +274,8 @@ pub struct PlaceTraits {
     pub at_a_time: usize,
     /// How much to publish in one go.
     pub batch_limit: BatchLimit,
+    /// How many recorded files each run looks at, to see whether they are as they were. One where that costs a request.
+    pub sample: usize,
 }
 
 impl Default for PlaceTraits {
@@ -284,7 +286,19 @@ impl Default for PlaceTraits {
             keeps_deleted: false,
             at_a_time: 1,
             batch_limit: BatchLimit::default(),
+            sample: 8,
         }
+    }
+}
+
+/// Whether a file is gone, or older than it was when it was recorded.
+fn is_lost(record: &Record, found: Option<&LocalFacts>) -> bool {
+    match (&record.facts, found) {
+        (_, None) => true,
+        (Some(LocalFacts::File { modified: known, .. }), Some(LocalFacts::File { modified, .. })) => {
+            modified < known
+        }
+        _ => false,
     }
 }
 
@@ -374,6 +388,14 @@ pub trait Destination: Send + Sync + 'static {
     async fn facts(&self, paths: Vec<VaultPath>) -> Result<Option<Vec<Option<LocalFacts>>>, StoreError> {
         let _ = paths;
         Ok(None)
+    }
+
+    /// Which of these recorded files are gone, or have an older content than the recorded one; a file that was edited has not.
+    /// Answers in order, without reading contents. Nothing at all where that is no small thing to ask.
+    async fn are_lost(&self, records: Vec<Record>) -> Result<Option<Vec<bool>>, StoreError> {
+        let paths = records.iter().map(|record| record.path.clone()).collect();
+        let Some(found) = self.facts(paths).await? else { return Ok(None) };
+        Ok(Some(records.iter().zip(&found).map(|(record, found)| is_lost(record, found.as_ref())).collect()))
     }
 
     /// What the place holds, compared with what is recorded. `None`: it cannot be scanned.

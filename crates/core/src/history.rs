@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use obsync_client::{Client, ClientError, Session, SessionTarget};
-use obsync_protocol::{Uid, VaultPath};
+use obsync_protocol::{Uid, VaultKeys, VaultPath};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::model::KnownContent;
+use crate::cursor::{Past, look_back};
+use crate::model::{FileMeta, KnownContent};
 
 /// How long an answer about one path may take, all its pages together.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,4 +104,28 @@ impl Historian {
         }
         Ok(false)
     }
+}
+
+/// Whether the vault had a file at its path as it was pulled, by its version and content, as far as the past of the path goes.
+pub(crate) async fn has_version(
+    session: &mut Session,
+    keys: &VaultKeys,
+    path: &VaultPath,
+    file: &FileMeta,
+) -> Result<bool, ClientError> {
+    let encoded = keys.encode_path(path);
+    let mut last = Uid(0);
+    for _ in 0..PAGES {
+        let page = session.history(&encoded, last).await?;
+        match look_back(&page.items, file.uid, &file.hash, keys) {
+            Past::OtherVault => return Ok(false),
+            Past::SameVault => return Ok(true),
+            Past::GoesOn => {}
+        }
+        match page.items.last().map(|item| item.uid) {
+            Some(uid) if page.more && uid != last => last = uid,
+            _ => break,
+        }
+    }
+    Ok(true)
 }

@@ -12,7 +12,7 @@ use crate::destination::StoreError;
 use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::ledger::Ledger;
-use crate::model::{DeferredKind, Direction, LocalFacts, Record};
+use crate::model::{DeferredKind, Direction, Record};
 use crate::problem::ProblemCode;
 use crate::report::Report;
 use crate::run::Run;
@@ -20,9 +20,7 @@ use crate::scan::ScanInput;
 use crate::schedule::Schedule;
 use crate::state::{Commit, VaultState};
 
-/// How many recorded files a run looks at, to see whether they are as they were.
-const SAMPLE: usize = 8;
-/// How many when all of those are not.
+/// How many recorded files a run looks at when those of the first sample are all lost.
 const LARGER_SAMPLE: usize = 200;
 
 impl Run<'_> {
@@ -67,14 +65,8 @@ impl Run<'_> {
             let has_files = self.state.all_records().await?.iter().any(|record| record.file().is_some());
             return Ok(has_files.then_some(Doubt::OtherFiles));
         }
-        let sample = self.state.sample(SAMPLE).await?;
-        if sample.is_empty() {
-            return Ok(None);
-        }
-        let paths = sample.iter().map(|record| record.path.clone()).collect();
-        let Some(found) = self.store.facts(paths).await? else { return Ok(None) };
-        let are_others = sample.iter().zip(&found).all(|(record, found)| is_other(record, found.as_ref()));
-        match are_others {
+        let sample = self.state.sample(self.store.traits().sample).await?;
+        match self.are_all_lost(sample).await? {
             false => Ok(None),
             true => self.doubt_more_files().await,
         }
@@ -89,11 +81,17 @@ impl Run<'_> {
         });
         let step = records.len().div_ceil(LARGER_SAMPLE).max(1);
         let sample: Vec<Record> = records.into_iter().step_by(step).collect();
-        let paths = sample.iter().map(|record| record.path.clone()).collect();
-        let Some(found) = self.store.facts(paths).await? else { return Ok(None) };
-        let are_others = sample.iter().zip(&found).all(|(record, found)| is_other(record, found.as_ref()));
-        let is_doubtful = are_others && !sample.is_empty() && !self.were_moved(&sample).await?;
+        let is_doubtful = self.are_all_lost(sample.clone()).await? && !self.were_moved(&sample).await?;
         Ok(is_doubtful.then_some(Doubt::OtherFiles))
+    }
+
+    /// Whether there are such records, and none of their files is as it was or an edit of it.
+    async fn are_all_lost(&self, sample: Vec<Record>) -> Result<bool, PullError> {
+        if sample.is_empty() {
+            return Ok(false);
+        }
+        let lost = self.store.are_lost(sample).await?;
+        Ok(lost.is_some_and(|lost| lost.into_iter().all(|is_lost| is_lost)))
     }
 
     /// Whether files are gone because a user gave them, or the folders above them, other names. Only where what a user does here
@@ -195,16 +193,5 @@ impl Run<'_> {
             marked = self.store.mark(marker) => Ok(Some(marked?.map(|marked| marker.identity(marked)))),
             () = self.stop.cancelled() => Ok(None),
         }
-    }
-}
-
-/// Whether a file is not the one that was recorded, and not an edit of it either: it is gone, or has an older content.
-fn is_other(record: &Record, found: Option<&LocalFacts>) -> bool {
-    match (&record.facts, found) {
-        (_, None) => true,
-        (Some(LocalFacts::File { modified: known, .. }), Some(LocalFacts::File { modified, .. })) => {
-            modified < known
-        }
-        _ => false,
     }
 }

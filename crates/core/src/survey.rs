@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::{CursorCheck, REGROWN};
 use crate::error::PullError;
-use crate::history::Historian;
+use crate::history::{self, Historian};
 use crate::identity::MarkerFound;
 use crate::line::Line;
 use crate::listing::{Excess, Listing};
-use crate::model::CursorEntry;
+use crate::model::{CursorEntry, Record};
 use crate::progress::Phase;
 use crate::reconcile::{Mode, Reach};
 use crate::report::Report;
@@ -235,8 +235,35 @@ impl Run<'_> {
         self.list_from(start, start == 0 || !known.listed, known.cursor).await
     }
 
-    /// Lists the entries after `start`, and the one that the cursor tells of.
+    /// Lists the entries after `start`, and the one that the cursor tells of. Finds out whether that is proof.
     pub(crate) async fn list_from(
+        &self,
+        start: u64,
+        initial: bool,
+        known: Option<CursorEntry>,
+    ) -> Result<Listed, PullError> {
+        let mut listed = self.list_entries(start, initial, known).await?;
+        let Some((path, uid)) = listed.cursor.to_bear_out() else { return Ok(listed) };
+        let record = self.state.records(std::slice::from_ref(path)).await?.pop().flatten();
+        let file = record.as_ref().and_then(Record::file).filter(|file| file.uid == uid);
+        let is_borne_out = match file {
+            Some(file) => history::has_version(&mut listed.session, &self.source.keys, path, file).await,
+            None => Ok(true),
+        };
+        match is_borne_out {
+            Ok(is_borne_out) => listed.cursor.bear_out(is_borne_out),
+            // A vault that is taken for another costs a complete listing and copies of what differs, so that what cannot be
+            // found out speaks for it. Nobody knows what comes over that session next.
+            Err(error) => {
+                tracing::debug!(%error, "the past of the newest entry cannot be looked up");
+                listed = self.list_entries(start, initial, known).await?;
+                listed.cursor.bear_out(listed.cursor.is_confirmed());
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn list_entries(
         &self,
         start: u64,
         initial: bool,

@@ -53,6 +53,13 @@ fn seems_to_fold_case(root: Option<&Root>, dest: &Path) -> bool {
     known.unwrap_or(cfg!(target_vendor = "apple"))
 }
 
+/// Whether an entry is found by another spelling of its name, too.
+pub(super) fn has_other_spelling(dir: impl AsFd, name: &OsStr) -> bool {
+    [swap_case, swap_normalization]
+        .into_iter()
+        .any(|respell: Respell| by_entry(&dir, name, respell) == Some(true))
+}
+
 /// Another way to write a name; nothing when there is none.
 type Respell = fn(&OsStr) -> Option<OsString>;
 

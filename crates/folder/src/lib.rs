@@ -521,7 +521,8 @@ impl Drop for StopOnDrop {
 fn facts(parents: &mut Parents<'_>, path: &VaultPath) -> Option<LocalFacts> {
     let dir = parents.find(path.parent().as_ref()).ok().flatten()?;
     let found = entry::look(&*dir, path.file_name()).ok().flatten()?;
-    (found.kind == Kind::File).then(|| found.local())
+    let is_file = found.kind == Kind::File && spelling::is_named(&dir, path.file_name());
+    is_file.then(|| found.local())
 }
 
 /// What is at a path: the content that is wanted, or which other one.

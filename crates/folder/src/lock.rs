@@ -36,10 +36,10 @@ impl FolderLock {
     ///
     /// [`StoreError::Locked`] with the holder's name if another process has it.
     pub(super) fn take(root: &Root, access: Access) -> Result<Option<Self>, StoreError> {
-        let Some(mut file) = open(root, access)? else {
+        let Some((folder, mut file)) = open(root, access)? else {
             return Ok(None);
         };
-        match try_lock(&file) {
+        match try_lock(&file).map_err(|error| error.judged_in(&folder)) {
             Ok(()) => {
                 let lock = FolderLock { file, named: AtomicBool::new(false) };
                 lock.clear();
@@ -98,7 +98,7 @@ impl Drop for FolderLock {
     }
 }
 
-fn open(root: &Root, access: Access) -> Result<Option<File>, StoreError> {
+fn open(root: &Root, access: Access) -> Result<Option<(Folder, File)>, StoreError> {
     if access == Access::Write {
         make_private(root, &root.dir, OWN_FOLDER)?;
     }
@@ -122,7 +122,8 @@ fn open(root: &Root, access: Access) -> Result<Option<File>, StoreError> {
     };
     let handle = dir.into_std_file().into();
     let folder = Folder::of(handle, root.errors.path().join(OWN_FOLDER));
-    folder.file(FILE, access).map(|opened| opened.map(|opened| opened.file)).map_err(failed)
+    let opened = folder.file(FILE, access).map_err(failed)?;
+    Ok(opened.map(|opened| (folder, opened.file)))
 }
 
 /// What to do about a lock that a file server keeps for a computer that is gone: it would be in the way for ever.
@@ -143,7 +144,7 @@ pub(super) fn location_with_holder(root: &Root) -> String {
 
 /// Who holds the lock, as far as its file says that.
 pub(super) fn holder(root: &Root) -> Option<String> {
-    name_in(&mut open(root, Access::Read).ok().flatten()?)
+    name_in(&mut open(root, Access::Read).ok().flatten()?.1)
 }
 
 fn held_by(errors: &ErrorContext, holder: Option<String>) -> String {

@@ -1,10 +1,13 @@
 //! Files whose names are other spellings of their paths in the vault: a name may be kept in decomposed form (protocol.md
 //! section 4).
 
+use std::ffi::OsStr;
+
 use cap_std::fs::Dir;
 use obsync_protocol::normalize_local_name;
 
 use super::entry::{Kind, look};
+use super::folding::has_other_spelling;
 use super::rename::rename_new;
 
 /// Gives a recorded file that is there under another spelling of its name that very name, so that it is not missed. Tells the
@@ -19,6 +22,17 @@ pub(super) fn respell(dir: &Dir, name: &str) -> Option<String> {
     let (spelling, None) = (spelled.next()?, spelled.next()) else { return None };
     let is_file = look(dir, &spelling).ok().flatten().is_some_and(|facts| facts.kind == Kind::File);
     (is_file && rename_new(dir, &spelling, dir, name).is_ok()).then_some(spelling)
+}
+
+/// Whether what is found by a name has that very name, or one that is normalised to it. Where names are folded a file that was
+/// renamed by letter case is found by its old name, too, and is not there any more all the same.
+pub(super) fn is_named(dir: &Dir, name: &str) -> bool {
+    if !has_other_spelling(dir, OsStr::new(name)) {
+        return true;
+    }
+    let Ok(entries) = dir.entries() else { return true };
+    let mut names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.any(|found| found == name || normalize_local_name(&found) == name)
 }
 
 /// Gives a file the spelling again that its user chose. Tells whether it has it.

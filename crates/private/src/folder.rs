@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::trust::{
     Judgement, OPEN, Refusal, can_others_write, close, close_folder, is_ours, judge_folder, keeps_entries,
-    mode, secure_file,
+    mode, random_name, secure_file,
 };
 use crate::walk::Walk;
 
@@ -157,6 +157,15 @@ impl Folder {
     /// What the system says.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?)
+    }
+
+    /// A new file that has no name any more, so that it goes with its handle and nobody else finds it.
+    pub(crate) fn unnamed_file(&self) -> io::Result<File> {
+        let name = random_name().ok_or_else(|| io::Error::other("the system has no random numbers"))?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.handle, &name, flags, Mode::from_raw_mode(0o600))?;
+        rustix::fs::unlinkat(&self.handle, &name, AtFlags::empty())?;
+        Ok(File::from(file))
     }
 
     fn walk(path: &Path) -> io::Result<Self> {

@@ -12,6 +12,8 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::Folder;
+
 /// How often a record lock is tried that another process has: its own probe lasts some microseconds.
 const PROBES: u32 = 5;
 /// The pause between two probes.
@@ -37,11 +39,31 @@ pub enum LockError {
 ///
 /// [`LockError`]
 pub fn try_lock(file: &File) -> Result<(), LockError> {
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => LockError::Held,
-        TryLockError::Error(error) if is_refusal(&error) => LockError::NoLocks(error),
-        TryLockError::Error(error) => LockError::Other(error),
-    })
+    loop {
+        return match file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held),
+            // A request to a file server that a signal broke off.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(TryLockError::Error(error)) if is_refusal(&error) => Err(LockError::NoLocks(error)),
+            Err(TryLockError::Error(error)) => Err(LockError::Other(error)),
+        };
+    }
+}
+
+impl LockError {
+    /// The same, unless the file system answers to every `flock` that another process has it: also for a file that was made
+    /// in this folder just now, of which nobody else knows.
+    #[must_use]
+    pub fn judged_in(self, folder: &Folder) -> Self {
+        let is_refused = |file| matches!(try_lock(&file), Err(LockError::Held | LockError::NoLocks(_)));
+        match self {
+            LockError::Held if folder.unnamed_file().is_ok_and(is_refused) => {
+                LockError::NoLocks(Errno::AGAIN.into())
+            }
+            error => error,
+        }
+    }
 }
 
 /// Whether another process has a `flock` on a whole file. It is shared for an instant to find out.
@@ -55,15 +77,15 @@ pub fn is_locked(file: &File) -> bool {
     }
 }
 
-/// Takes a `flock` on a file that is open for writing, once it is known that the file system has record locks too.
+/// Takes a `flock` on a file of this folder that is open for writing, once it is known that the file system has record locks too.
 ///
 /// # Errors
 ///
 /// [`LockError`]
-pub fn try_lock_beside_records(file: &File) -> Result<(), LockError> {
+pub fn try_lock_beside_records(file: &File, folder: &Folder) -> Result<(), LockError> {
     // Before the lock is taken, which over NFS would be in the way.
     let probed = probe(file);
-    try_lock(file)?;
+    try_lock(file).map_err(|error| error.judged_in(folder))?;
     probed.map_err(LockError::NoLocks).inspect_err(|_| {
         let _ = file.unlock();
     })
@@ -123,30 +145,29 @@ fn is_refusal(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Access;
 
-    fn file() -> (tempfile::TempDir, File) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut options = File::options();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(folder.path().join("lock"))
-            .unwrap();
-        (folder, file)
+    /// A folder with an empty file `lock`.
+    fn site() -> (tempfile::TempDir, Folder, File) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::make(&place.path().join("private")).unwrap();
+        let file = folder.file("lock", Access::Write).unwrap().unwrap().file;
+        (place, folder, file)
     }
 
     #[test]
     fn a_lock_keeps_others_out_until_it_goes() {
-        let (folder, first) = file();
-        let second = File::options().write(true).open(folder.path().join("lock")).unwrap();
-        try_lock_beside_records(&first).unwrap();
-        assert!(matches!(try_lock_beside_records(&second), Err(LockError::Held)));
+        let (_place, folder, first) = site();
+        let second = folder.file("lock", Access::Write).unwrap().unwrap().file;
+        try_lock_beside_records(&first, &folder).unwrap();
+        assert!(matches!(try_lock_beside_records(&second, &folder), Err(LockError::Held)));
         assert!(is_locked(&second));
         drop(first);
         assert!(!is_locked(&second));
-        try_lock_beside_records(&second).unwrap();
+        try_lock_beside_records(&second, &folder).unwrap();
+        let names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["lock"], "nothing is left of the look whether the file system has locks");
     }
 
     #[cfg(target_os = "linux")]
@@ -155,9 +176,9 @@ mod tests {
         use obsync_conformance::refused_locks::{FLOCK_REFUSALS, Kind, RECORD_REFUSALS, without_locks};
 
         let refused = |kind, error| {
-            let (_folder, file) = file();
+            let (_place, folder, file) = site();
             without_locks(kind, error, move || {
-                let refused = matches!(try_lock_beside_records(&file), Err(LockError::NoLocks(_)));
+                let refused = matches!(try_lock_beside_records(&file, &folder), Err(LockError::NoLocks(_)));
                 (refused, look_for_records(&file).is_err())
             })
         };

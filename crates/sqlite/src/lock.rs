@@ -38,7 +38,7 @@ impl StateLock {
                 continue;
             };
             // SQLite's own locks are of the other kind. It takes them with the first commit, when files are in place already.
-            match try_lock_beside_records(&file) {
+            match try_lock_beside_records(&file, &folder) {
                 Ok(()) => {}
                 Err(LockError::Held) => {
                     return Err(StateError::Locked { destination: destination.to_owned() });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::faults::{CloudFaultControl, CloudFaults, Verdict};
-use super::http;
+use super::http::{self, Dropped};
 use super::log::{RequestLog, RequestRecord, Service};
 use super::under_way::UnderWay;
 
@@ -53,12 +53,29 @@ impl Gate {
     /// Writes down a request that never came as far as the gate.
     pub(super) fn note(&self, service: Service, operation: &str, resource: String, body: u64) -> Admitted {
         let operation = operation.to_owned();
-        let number = self.log.arrived(RequestRecord { service, operation, resource, body, status: None });
+        let number = self.log.arrived(RequestRecord {
+            service,
+            operation,
+            resource,
+            body,
+            status: None,
+            is_withheld: false,
+        });
         Admitted { number, verdict: Verdict::Pass }
     }
 
-    /// Writes down what was answered.
-    pub(super) fn answered(&self, admitted: Admitted, status: u16) {
-        self.log.answered(admitted.number, status);
+    /// Writes down how a request ended, and keeps the answer from its client where the verdict says so.
+    pub(super) async fn end(&self, admitted: Admitted, status: u16) -> Result<(), Dropped> {
+        match admitted.verdict {
+            // It was not carried out.
+            Verdict::Dropped => return Err(Dropped),
+            Verdict::LostAnswer | Verdict::Unanswered => self.log.withheld(admitted.number),
+            _ => self.log.answered(admitted.number, status),
+        }
+        match admitted.verdict {
+            Verdict::LostAnswer => Err(Dropped),
+            Verdict::Unanswered => std::future::pending().await,
+            _ => Ok(()),
+        }
     }
 }

@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::CloudError;
-use super::faults::Verdict;
 
 /// How long a client may take to send a body.
 const BODY_LIMIT: Duration = Duration::from_secs(120);
@@ -31,15 +30,6 @@ pub(super) type FullBody = Full<Bytes>;
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is dropped on purpose")]
 pub(super) struct Dropped;
-
-/// Keeps the answer to a request that was carried out from its client, where the verdict says so.
-pub(super) async fn withhold(verdict: Verdict) -> Result<(), Dropped> {
-    match verdict {
-        Verdict::Dropped | Verdict::LostAnswer => Err(Dropped),
-        Verdict::Unanswered => std::future::pending().await,
-        _ => Ok(()),
-    }
-}
 
 /// A server's tasks: where new ones are spawned, and what ends them.
 #[derive(Debug, Clone, Default)]

@@ -20,6 +20,7 @@ mod s3;
 mod secrets;
 mod under_way;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -200,6 +201,16 @@ impl Cloud {
     /// When the minute is over: what the test waits for does not happen.
     pub async fn wait_for(&self, condition: impl Fn(&RequestCounts) -> bool) {
         if tokio::time::timeout(WAIT_LIMIT, self.gate.log.wait_for(condition)).await.is_err() {
+            panic!("what was waited for did not happen; what did: {}", self.counts());
+        }
+    }
+
+    /// Waits until what is remembered of the requests meets a condition, for a minute at most.
+    ///
+    /// # Panics
+    /// When the minute is over: what the test waits for does not happen.
+    pub async fn wait_for_requests(&self, condition: impl Fn(&VecDeque<RequestRecord>) -> bool) {
+        if tokio::time::timeout(WAIT_LIMIT, self.gate.log.wait_for_records(condition)).await.is_err() {
             panic!("what was waited for did not happen; what did: {}", self.counts());
         }
     }

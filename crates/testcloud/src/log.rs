@@ -50,6 +50,8 @@ pub struct RequestRecord {
     pub body: u64,
     /// The status answered; none while it is in work, and for a connection that was dropped.
     pub status: Option<u16>,
+    /// Whether it was carried out and a fault keeps the answer from the client.
+    pub is_withheld: bool,
 }
 
 /// How often each operation was asked for, failed requests and those that a fault struck included.
@@ -127,12 +129,21 @@ impl RequestLog {
 
     /// Adds the answer's status to a request.
     pub(super) fn answered(&self, number: u64, status: u16) {
+        self.adjust(number, |record| record.status = Some(status));
+    }
+
+    /// Adds to a request that it was carried out and is not answered.
+    pub(super) fn withheld(&self, number: u64) {
+        self.adjust(number, |record| record.is_withheld = true);
+    }
+
+    fn adjust(&self, number: u64, adjust: impl FnOnce(&mut RequestRecord)) {
         {
             let mut state = self.lock();
             let first = state.first;
             let index = number.checked_sub(first).and_then(|index| usize::try_from(index).ok());
             if let Some(record) = index.and_then(|index| state.records.get_mut(index)) {
-                record.status = Some(status);
+                adjust(record);
             }
         }
         self.changed.notify_waiters();
@@ -146,13 +157,22 @@ impl RequestLog {
         self.lock().counts.clone()
     }
 
-    /// Waits until `condition` holds; a change between the look and the wait is not missed.
+    /// Waits until `condition` holds for the counts; a change between the look and the wait is not missed.
     pub(super) async fn wait_for(&self, condition: impl Fn(&RequestCounts) -> bool) {
+        self.wait(|state| condition(&state.counts)).await;
+    }
+
+    /// The same for what is remembered of the requests.
+    pub(super) async fn wait_for_records(&self, condition: impl Fn(&VecDeque<RequestRecord>) -> bool) {
+        self.wait(|state| condition(&state.records)).await;
+    }
+
+    async fn wait(&self, condition: impl Fn(&State) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if condition(&self.lock().counts) {
+            if condition(&self.lock()) {
                 return;
             }
             changed.await;

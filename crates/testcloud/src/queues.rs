@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use super::credentials::{ACCOUNT, REGION};
 use super::faults::Verdict;
 use super::gate::Gate;
-use super::http::{self, Dropped, FullBody, Tasks, withhold};
+use super::http::{self, Dropped, FullBody, Tasks};
 use super::json_api::{fault_answer, json_answer, json_error};
 use super::log::Service;
 
@@ -263,8 +263,7 @@ async fn answer(
             Err(failure) => refuse(failure.kind, &failure.message),
         },
     };
-    withhold(admitted.verdict).await?;
-    gate.answered(admitted, response.status().as_u16());
+    gate.end(admitted, response.status().as_u16()).await?;
     Ok(response)
 }
 

@@ -1,11 +1,12 @@
 //! A vault on a development server and a bucket of the loopback cloud that it is pulled to.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use obsync_client::{Client, ClientOptions, FetchOptions};
 use obsync_core::{
-    Mode, NoProgress, Progress, PullError, PullOptions, PullSource, Report, StateStore, Verification, pull,
-    verify,
+    Mode, NoProgress, Progress, PullError, PullOptions, PullSource, Report, StateError, StateStore,
+    Verification, pull, verify,
 };
 use obsync_protocol::{ContentHash, MasterKey, SecretString, VaultKeys};
 use obsync_sqlite::{SqliteState, StateIdentity};
@@ -22,13 +23,12 @@ const VAULT_PASSWORD: &str = "vault password";
 
 /// A server with one vault, and a bucket to pull it to.
 pub(crate) struct Bench {
-    /// Serves as long as this lives.
-    _server: Server,
+    pub(crate) server: Server,
     pub(crate) vault: VaultHandle,
     pub(crate) bucket: S3Bucket,
     pub(crate) options: PullOptions,
-    source: PullSource,
-    home: TempDir,
+    pub(crate) source: PullSource,
+    pub(crate) home: TempDir,
 }
 
 impl Bench {
@@ -40,23 +40,18 @@ impl Bench {
         let spec = VaultSpec::end_to_end(VAULT, VAULT_PASSWORD);
         let server = Server::builder().user(EMAIL, PASSWORD).vault(spec).start().await.unwrap();
         let vault = server.vault(VAULT).unwrap();
-        let source = source(&server).await;
+        let source = source_at(&server.url()).await;
         let options = PullOptions {
             fetch: FetchOptions { connections: 2, ..FetchOptions::default() },
             ..PullOptions::default()
         };
-        Bench { _server: server, vault, bucket, options, source, home: TempDir::new().unwrap() }
+        Bench { server, vault, bucket, options, source, home: TempDir::new().unwrap() }
     }
 
     /// The destination's state, opened (and locked) anew; waits for a run whose future was dropped to let go of it.
     pub(crate) async fn state(&self) -> Arc<SqliteState> {
-        let identity = StateIdentity {
-            vault_id: self.source.vault.id.clone(),
-            vault_name: VAULT.to_owned(),
-            destination: location().to_string(),
-        };
         loop {
-            match SqliteState::open(&self.home.path().join("state.sqlite"), &identity) {
+            match open_state(self.home.path(), &self.source) {
                 Ok(state) => return Arc::new(state),
                 Err(_) => tokio::task::yield_now().await,
             }
@@ -133,8 +128,19 @@ impl Bench {
     }
 }
 
-async fn source(server: &Server) -> PullSource {
-    let options = ClientOptions { api_url: server.url(), ..ClientOptions::default() };
+/// Opens the state of the destination in this folder.
+pub(crate) fn open_state(home: &Path, source: &PullSource) -> Result<SqliteState, StateError> {
+    let identity = StateIdentity {
+        vault_id: source.vault.id.clone(),
+        vault_name: VAULT.to_owned(),
+        destination: location().to_string(),
+    };
+    SqliteState::open(&home.join("state.sqlite"), &identity)
+}
+
+/// The vault on the server at this address.
+pub(crate) async fn source_at(url: &str) -> PullSource {
+    let options = ClientOptions { api_url: url.to_owned(), ..ClientOptions::default() };
     let client = Client::new(options).unwrap();
     let token = client.sign_in(EMAIL, &SecretString::from(PASSWORD), None).await.unwrap().token;
     let vault = client.vaults(&token).await.unwrap().into_iter().find(|vault| vault.name == VAULT).unwrap();

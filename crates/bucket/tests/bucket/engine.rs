@@ -42,7 +42,11 @@ async fn a_second_pull_with_nothing_new_costs_a_handful_of_requests() {
     let before = bench.bucket.cloud.counts();
     assert!(bench.pull().await.is_unchanged());
     let counts = bench.bucket.cloud.counts().since(&before);
-    assert_eq!(counts.total(Service::S3), 3, "is anything there, own objects, open uploads: {counts}");
+    assert_eq!(
+        counts.total(Service::S3),
+        4,
+        "is anything there, a sample, own objects, open uploads: {counts}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,8 +64,8 @@ async fn ten_changes_cost_two_requests_each() {
     let counts = bench.bucket.cloud.counts().since(&before);
     assert_eq!(
         counts.total(Service::S3),
-        25,
-        "and one to find out about conditions, one for the marker: {counts}"
+        26,
+        "and one to find out about conditions, one for the marker, one for a sample: {counts}"
     );
     bench.assert_exact().await;
 }

@@ -7,6 +7,8 @@ mod conflicts;
 mod conformance;
 mod copies;
 mod engine;
+mod identity;
+mod kills;
 mod looking;
 mod memory;
 mod model;

@@ -86,6 +86,10 @@ fn a_state_whose_file_system_refuses_locks_on_files_is_found_out_before_anything
     exit status 1
     --- stderr
     obsync: the state database [DIR]/home/state/[DATABASE] cannot be used: its file system refuses locks, as network drives can: Input/output error (os error 5); set OBSYNC_HOME or XDG_STATE_HOME to a folder on a local disk
+
+    exit status 1
+    --- stderr
+    obsync: the state database [DIR]/home/state/[DATABASE] cannot be used: its file system refuses locks, as network drives can: Resource temporarily unavailable (os error 11); set OBSYNC_HOME or XDG_STATE_HOME to a folder on a local disk
     ");
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 
+use obsync_conformance::WatchedState;
 use obsync_core::{Commit, Intent, Mode, NoProgress, Record, Report, pull};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
-use crate::watched::WatchedState;
 
 const T: i64 = 1_700_000_000_000;
 

@@ -259,6 +259,67 @@ async fn the_newest_entry_of_a_vault_may_be_changed_deleted_or_renamed() {
     }
 }
 
+/// A vault whose newest note was written twice, and pulled: `before` is the version before the second time.
+async fn with_newest_note() -> (Bench, Uid) {
+    let bench = Bench::new().await;
+    for number in 0..5 {
+        bench.vault.write(&format!("{number}.md"), format!("{number}"), T).unwrap();
+    }
+    bench.vault.write("newest.md", "first", T).unwrap();
+    bench.vault.write("last but one.md", "gone after the restoration", T).unwrap();
+    let before = bench.vault.version();
+    bench.vault.write("newest.md", "second", T).unwrap();
+    bench.pull().await;
+    (bench, before)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_was_restored_is_noticed_though_its_newest_note_was_written_anew() {
+    let (bench, before) = with_newest_note().await;
+    bench.vault.roll_back(Uid(before.0 - 1)).unwrap();
+    for text in ["3, in the place of the last but one", "3, another"] {
+        bench.vault.write("3.md", text, T).unwrap();
+    }
+    bench.vault.write("newest.md", "third", T).unwrap();
+    let report = bench.pull().await;
+    assert!(report.vault_restored && report.deleted.files == 0, "{report:#?}");
+    for (path, text) in [("3.md", "3, another"), ("newest.md", "third")] {
+        assert_eq!(bench.read(path), text);
+    }
+    let kept: Vec<String> = report.conflicts.iter().map(|kept| bench.read(kept.kept_as.as_str())).collect();
+    assert_eq!(kept, ["3", "second"], "{report:#?}");
+    assert_eq!(bench.read("last but one.md"), "gone after the restoration");
+    let report = bench.pull().await;
+    assert!(!report.vault_restored && report.is_unchanged(), "{report:#?}");
+}
+
+/// Versions get the numbers that were taken back once more, and one the path of the newest note.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_was_restored_is_noticed_though_its_newest_note_got_the_same_version() {
+    let (bench, before) = with_newest_note().await;
+    bench.vault.roll_back(before).unwrap();
+    for text in ["in the place of the second", "third"] {
+        bench.vault.write("newest.md", text, T).unwrap();
+    }
+    assert!(bench.pull().await.vault_restored);
+    assert_eq!(bench.read("newest.md"), "third");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_the_newest_note_is_an_edit_and_lists_nothing_else() {
+    let (bench, _) = with_newest_note().await;
+    for (number, purges) in [false, true, false].into_iter().enumerate() {
+        bench.vault.write("newest.md", format!("edit {number}"), T + 1000).unwrap();
+        if purges {
+            bench.vault.purge().unwrap();
+        }
+        let report = bench.pull().await;
+        assert_eq!((report.vault_restored, report.listed, report.connections), (false, 1, 1), "{report:#?}");
+        assert_eq!(report.pulled.files, 1, "{report:#?}");
+        bench.assert_exact().await;
+    }
+}
+
 /// A pull between the restoration and the growth sees the older vault, and hides nothing of what follows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vault_that_was_seen_restored_is_noticed_when_it_has_grown_again() {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use obsync_client::FetchOptions;
+use obsync_conformance::WatchedState;
 use obsync_core::{MaxDelete, NoProgress, PullOptions, pull};
 use obsync_folder::{FolderOptions, FolderStore, Step};
 use obsync_sqlite::SqliteState;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, identity, source_at};
-use crate::watched::WatchedState;
 
 /// What the child is told: the server, the folder with destination and state, and the step at which it dies.
 const SERVER: &str = "OBSYNC_TEST_SERVER";

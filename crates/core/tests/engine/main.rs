@@ -33,4 +33,3 @@ mod two_way;
 mod two_way_histories;
 mod two_way_kills;
 mod verifications;
-mod watched;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use obsync_core::{Commit, FileMeta, Filter, Mode, Outcome, Record, RecordKind, StateStore};
+use obsync_core::{Commit, FileMeta, Filter, MaxDelete, Mode, Outcome, Record, RecordKind, StateStore};
 use obsync_protocol::{ContentHash, NameFolding, Uid, VaultPath};
 use obsync_testkit::RawEntry;
 
@@ -369,6 +369,27 @@ async fn of_two_names_that_differ_only_in_case_one_is_had_where_names_are_folded
     assert_eq!(report.failures.len(), 1);
     assert!(report.failures[0].reason.contains("letter case"));
     assert_eq!(bench.files(), ["Note.md"]);
+}
+
+/// Also together with an edit, and below the limit of deletions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_whose_name_changes_only_in_case_is_had_under_its_new_name_where_names_are_folded() {
+    let mut bench = Bench::new().await;
+    bench.folder.folds_names = Some(NameFolding::Case);
+    bench.options.max_delete = MaxDelete::Files(0);
+    for name in ["renamed.md", "edited.md", "folder/inside.md"] {
+        bench.vault.write(name, name, T).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.rename("renamed.md", "Renamed.md").unwrap();
+    bench.vault.rename("edited.md", "Edited.md").unwrap();
+    bench.vault.write("Edited.md", "with another text", T + 1).unwrap();
+    bench.vault.rename("folder", "Folder").unwrap();
+    bench.vault.write("Folder/inside.md", "another text, too", T + 1).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
+    assert_eq!(bench.files(), ["Edited.md", "Folder/inside.md", "Renamed.md"]);
+    bench.assert_exact().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

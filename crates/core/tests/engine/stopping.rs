@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use obsync_conformance::WatchedState;
 use obsync_core::{Destination, Filter, NoProgress, Outcome, Progress, pull};
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
-use crate::watched::WatchedState;
 
 const T: i64 = 1_700_000_000_000;
 

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use obsync_client::FetchOptions;
+use obsync_conformance::WatchedState;
 use obsync_core::{
     FileAction, MaxDelete, NoProgress, Outcome, Phase, Progress, PullOptions, SyncOptions, sync,
 };
@@ -24,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, identity, source_at};
 use crate::kills::copy;
-use crate::watched::WatchedState;
 
 /// What the child is told: the server, the folder with destination and state, and the step at which it dies.
 const SERVER: &str = "OBSYNC_TEST_SYNC_SERVER";

@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(target_os = "linux")]
+use obsync_conformance::refused_locks::{FLOCK_REFUSALS, Kind, without_locks};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
     Destination, DestinationExt, Expect, FoldingProbe, KnownContent, Publication, PublicationContent,
@@ -192,6 +194,29 @@ async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
     let wanted = Wanted { path: at("source.md"), hash: ContentHash::of(b"text"), size: 4 };
     assert_eq!(store.holds(vec![wanted]).await.unwrap(), [false]);
     assert!(store.copy(&at("source.md"), &at("b.md"), &meta(b"text", 0)).await.unwrap().is_none());
+}
+
+/// Where names are folded the file is found by the other name, too.
+#[tokio::test]
+async fn facts_are_those_of_a_file_of_that_very_name() {
+    let destination = TestFolder::new();
+    destination.write("Note.md", b"text");
+    let found = destination.store().facts(vec![at("Note.md"), at("note.md")]).await.unwrap().unwrap();
+    assert!(found[0].is_some() && found[1].is_none(), "{found:?}");
+}
+
+/// As network drives can, one of them by saying of every file that another process has locked it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_whose_file_system_refuses_locks_is_written_to_all_the_same() {
+    let destination = TestFolder::new();
+    destination.write(".obsync/lock", b"");
+    for error in FLOCK_REFUSALS {
+        let store = destination.store();
+        if without_locks(Kind::Flock, error, move || store.lock().unwrap()).is_none() {
+            return;
+        }
+    }
 }
 
 #[tokio::test]

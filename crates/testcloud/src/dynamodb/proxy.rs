@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::super::faults::Verdict;
 use super::super::gate::Gate;
-use super::super::http::{self, Dropped, FullBody, Tasks, withhold};
+use super::super::http::{self, Dropped, FullBody, Tasks};
 use super::super::json_api::{fault_answer, json_error};
 use super::super::log::Service;
 use super::backups::Backups;
@@ -70,8 +70,7 @@ impl Proxy {
             Some(response) => response,
             None => self.carry_out(parts, &operation, body).await,
         };
-        withhold(admitted.verdict).await?;
-        self.gate.answered(admitted, response.status().as_u16());
+        self.gate.end(admitted, response.status().as_u16()).await?;
         Ok(response)
     }
 

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use super::super::credentials::{ACCOUNT, REGION};
 use super::super::faults::Verdict;
 use super::super::gate::Gate;
-use super::super::http::{self, Dropped, FullBody, Tasks, answer, withhold};
+use super::super::http::{self, Dropped, FullBody, Tasks, answer};
 use super::super::json_api::{fault_answer, json_error};
 use super::super::log::Service;
 
@@ -140,8 +140,7 @@ async fn handle(
             json_error(StatusCode::NOT_FOUND, JSON, "UnknownOperationException", "not served here")
         }
     };
-    withhold(admitted.verdict).await?;
-    gate.answered(admitted, response.status().as_u16());
+    gate.end(admitted, response.status().as_u16()).await?;
     Ok(response)
 }
 

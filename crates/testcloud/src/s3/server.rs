@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use super::super::credentials::{ACCESS_KEY, SECRET_KEY};
 use super::super::faults::Verdict;
 use super::super::gate::{Admitted, Gate};
-use super::super::http::{self, Dropped, Tasks, withhold};
+use super::super::http::{self, Dropped, Tasks};
 use super::super::log::Service;
 use super::Backend;
 use super::manners::Asked;
@@ -153,7 +153,6 @@ async fn answer(
         // Refused before its operation was known.
         None => gate.note(Service::S3, "Unknown", path, length),
     };
-    withhold(admitted.verdict).await?;
-    gate.answered(admitted, response.status().as_u16());
+    gate.end(admitted, response.status().as_u16()).await?;
     Ok(response)
 }

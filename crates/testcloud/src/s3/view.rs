@@ -137,6 +137,16 @@ impl S3 {
         self.store.lock().buckets.entry(name.to_owned()).or_insert_with(|| Bucket::new(None));
     }
 
+    /// Makes the objects of a bucket those of another, entity tags and times included, and takes its uploads away; the bucket
+    /// is made if it is not there.
+    pub fn copy_objects(&self, from: &str, to: &str) {
+        let mut state = self.store.lock();
+        let objects = state.buckets.get(from).map(|bucket| bucket.objects.clone()).unwrap_or_default();
+        let bucket = state.buckets.entry(to.to_owned()).or_insert_with(|| Bucket::new(None));
+        bucket.objects = objects;
+        bucket.uploads.clear();
+    }
+
     /// Takes a bucket away with everything in it; [`Self::restore_bucket`] brings it back.
     pub fn remove_bucket(&self, name: &str) {
         self.store.lock().vanish(name);

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use obsync_core::Outcome;
+use obsync_protocol::NameFolding;
 
 use super::{T, has, in_step};
 use crate::bench::Bench;
@@ -233,4 +234,22 @@ async fn bad_input_renames_by_case_or_normalisation_only_and_names_that_no_vault
     assert_eq!(texts.len(), 3, "{texts:?}");
     assert_eq!(texts.get("Note.md").map(Vec::as_slice), Some(&b"by case"[..]), "{texts:?}");
     assert_eq!(texts.values().filter(|text| *text == b"by normalisation").count(), 1, "{texts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn false_renames_by_case_together_with_an_edit_are_done_in_one_run_where_names_are_folded() {
+    let mut bench = in_step(&[("here.md", "h"), ("there.md", "t"), ("kept.md", "k")]).await;
+    bench.folder.folds_names = Some(NameFolding::Case);
+    fs::rename(bench.dest().join("here.md"), bench.dest().join("Here.md")).unwrap();
+    bench.edit("Here.md", "renamed and edited here");
+    let other = bench.vault.as_device("B");
+    other.rename("there.md", "There.md").unwrap();
+    other.write("There.md", "renamed and edited there", T + 1000).unwrap();
+    let report = bench.sync().await;
+    assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
+    assert_eq!(paths_in_vault(&bench), ["Here.md", "There.md", "kept.md"]);
+    bench.assert_in_step().await;
+    assert!(has(&bench, "Here.md", "renamed and edited here"));
+    assert!(has(&bench, "There.md", "renamed and edited there"));
+    assert!(bench.sync().await.is_unchanged());
 }

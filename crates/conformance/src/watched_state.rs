@@ -3,29 +3,31 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use obsync_core::{Commit, Deferred, DeferredKind, Intent, Record, StateError, StateStore, VaultState};
+use obsync_core::{
+    Commit, Deferred, DeferredKind, Intent, JournalEntry, LastRun, Record, StateError, StateStore, VaultState,
+};
 use obsync_protocol::{ContentHash, VaultPath};
-use obsync_sqlite::SqliteState;
 
 /// A state with everything that was committed to it since it was opened.
-pub(crate) struct WatchedState {
-    state: Arc<SqliteState>,
+pub struct WatchedState {
+    state: Arc<dyn StateStore>,
     commits: Mutex<Vec<Commit>>,
     around_commits: Box<dyn Fn() + Send + Sync>,
 }
 
 impl WatchedState {
-    pub(crate) fn new(state: Arc<SqliteState>) -> Self {
+    /// This state, watched.
+    pub fn new(state: Arc<dyn StateStore>) -> Self {
         Self::with(state, || {})
     }
 
     /// The same, with something that is done before and after each commit.
-    pub(crate) fn with(state: Arc<SqliteState>, around_commits: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn with(state: Arc<dyn StateStore>, around_commits: impl Fn() + Send + Sync + 'static) -> Self {
         WatchedState { state, commits: Mutex::default(), around_commits: Box::new(around_commits) }
     }
 
     /// The commits, in order.
-    pub(crate) fn commits(&self) -> Vec<Commit> {
+    pub fn commits(&self) -> Vec<Commit> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -48,6 +50,14 @@ impl StateStore for WatchedState {
         self.state.all_records().await
     }
 
+    async fn files(&self) -> Result<u64, StateError> {
+        self.state.files().await
+    }
+
+    async fn sample(&self, most: usize) -> Result<Vec<Record>, StateError> {
+        self.state.sample(most).await
+    }
+
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
         self.state.deferred(kind).await
     }
@@ -56,16 +66,20 @@ impl StateStore for WatchedState {
         self.state.intents().await
     }
 
-    async fn files(&self) -> Result<u64, StateError> {
-        self.state.files().await
+    async fn journal(&self, path: Option<&VaultPath>, limit: usize) -> Result<Vec<JournalEntry>, StateError> {
+        self.state.journal(path, limit).await
     }
 
-    async fn last_check(&self) -> Result<Option<i64>, StateError> {
-        self.state.last_check().await
+    async fn texts_wanted(&self, largest: u64, most: usize) -> Result<Vec<Record>, StateError> {
+        self.state.texts_wanted(largest, most).await
     }
 
-    async fn note_check(&self, at: i64) {
-        self.state.note_check(at).await;
+    async fn keep_texts(&self, texts: Vec<(ContentHash, Option<Vec<u8>>)>) -> bool {
+        self.state.keep_texts(texts).await
+    }
+
+    async fn text(&self, hash: &ContentHash) -> Option<Vec<u8>> {
+        self.state.text(hash).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
@@ -74,5 +88,21 @@ impl StateStore for WatchedState {
         let committed = self.state.commit(commit).await;
         (self.around_commits)();
         committed
+    }
+
+    async fn last_check(&self) -> Result<Option<i64>, StateError> {
+        self.state.last_check().await
+    }
+
+    async fn last_run(&self) -> Result<Option<LastRun>, StateError> {
+        self.state.last_run().await
+    }
+
+    async fn note_run(&self, run: &LastRun) {
+        self.state.note_run(run).await;
+    }
+
+    async fn note_check(&self, at: i64) {
+        self.state.note_check(at).await;
     }
 }
