@@ -157,10 +157,10 @@ pub(crate) async fn sync_over(
     run.warn_of_direction(&known, &mut report);
     let generation = known.destination.as_ref().map(|destination| destination.generation);
     let two_way = TwoWay { run: &run, options, is_first, is_full, generation };
-    let mut outcome = two_way.rounds(&mut report).await;
+    let outcome = two_way.rounds(&mut report).await;
     let has_news = !options.pull.dry_run && !report.is_unchanged();
     if outcome.is_ok() && direction == Direction::Both && has_news {
-        outcome = run.keep_texts().await;
+        run.keep_texts(&mut report).await;
     }
     run.conclude(outcome, report, begun).await
 }

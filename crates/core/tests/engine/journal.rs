@@ -2,6 +2,7 @@
 //! names of copies.
 
 use std::fs;
+use std::sync::Arc;
 
 use obsync_client::{Client, ClientOptions};
 use obsync_core::conflicted_copy::DeviceName;
@@ -10,6 +11,7 @@ use obsync_folder::FolderOptions;
 use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::bench::Bench;
+use crate::watched::WatchedState;
 
 const T: i64 = 1_700_000_000_000;
 
@@ -144,3 +146,16 @@ async fn conflicted_copies_bear_the_name_of_the_device_here_and_in_the_vault() {
     assert!(conflict.kept_as.as_str().starts_with("note (Conflicted copy laptop 2"), "{report:#?}");
     bench.assert_in_step().await;
 }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_is_complete_though_its_texts_cannot_be_kept() {
+    let bench = in_step(&[("note.md", "text")]).await;
+    bench.edit("note.md", "edited");
+    let state = Arc::new(WatchedState::new(bench.state()).without_texts());
+    let report = bench.sync_recorded_by(state, |_| {}).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    let [warning] = &report.warnings[..] else { panic!("{report:#?}") };
+    assert!(warning.starts_with("texts for later merges could not be kept: "), "{warning}");
+    assert!(has(&bench, "note.md", "edited"));
+    bench.assert_in_step().await;
+}
+

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use obsync_core::{Commit, Deferred, DeferredKind, Intent, Record, StateError, StateStore, VaultState};
+use obsync_core::{
+    Commit, Deferred, DeferredKind, Intent, ProblemCode, Record, StateError, StateStore, VaultState,
+};
 use obsync_protocol::{ContentHash, VaultPath};
 use obsync_sqlite::SqliteState;
 
@@ -12,6 +14,7 @@ pub(crate) struct WatchedState {
     state: Arc<SqliteState>,
     commits: Mutex<Vec<Commit>>,
     around_commits: Box<dyn Fn() + Send + Sync>,
+    has_texts: bool,
 }
 
 impl WatchedState {
@@ -21,7 +24,13 @@ impl WatchedState {
 
     /// The same, with something that is done before and after each commit.
     pub(crate) fn with(state: Arc<SqliteState>, around_commits: impl Fn() + Send + Sync + 'static) -> Self {
-        WatchedState { state, commits: Mutex::default(), around_commits: Box::new(around_commits) }
+        let around_commits = Box::new(around_commits);
+        WatchedState { state, commits: Mutex::default(), around_commits, has_texts: true }
+    }
+
+    /// The same, with a table of texts that cannot be read.
+    pub(crate) fn without_texts(self) -> Self {
+        WatchedState { has_texts: false, ..self }
     }
 
     /// The commits, in order.
@@ -58,6 +67,25 @@ impl StateStore for WatchedState {
 
     async fn files(&self) -> Result<u64, StateError> {
         self.state.files().await
+    }
+
+    async fn texts_wanted(&self, largest: u64, most: usize) -> Result<Vec<Record>, StateError> {
+        match self.has_texts {
+            true => self.state.texts_wanted(largest, most).await,
+            false => Err(StateError::Unavailable {
+                database: "state.sqlite".to_owned(),
+                reason: "the disk is full".to_owned(),
+                code: ProblemCode::Error,
+            }),
+        }
+    }
+
+    async fn keep_texts(&self, texts: Vec<(ContentHash, Option<Vec<u8>>)>) -> bool {
+        self.state.keep_texts(texts).await
+    }
+
+    async fn text(&self, hash: &ContentHash) -> Option<Vec<u8>> {
+        self.state.text(hash).await
     }
 
     async fn last_check(&self) -> Result<Option<i64>, StateError> {
