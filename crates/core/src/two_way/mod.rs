@@ -9,6 +9,7 @@ mod carrying;
 mod contents;
 mod generation;
 mod giving_way;
+mod holding_back;
 #[cfg(test)]
 mod interleavings_tests;
 mod learning;
@@ -30,11 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
 use crate::destination::{Destination, StoreError};
-use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::identity::RandomId;
 use crate::line::Lines;
-use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
+use crate::model::{DeferredCause, DeferredKind, Direction, Record};
 use crate::problem::ProblemCode;
 use crate::progress::{Phase, Progress};
 use crate::reconcile::Mode;
@@ -45,7 +45,7 @@ use crate::state::{Commit, StateStore, VaultState};
 
 use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
-use outgoing::{Absent, OutgoingInput, renewed};
+use outgoing::{OutgoingInput, renewed};
 use sending::Outbox;
 
 /// How often a run goes round because the vault changed while it was at work.
@@ -174,6 +174,9 @@ struct TwoWay<'s, 'r> {
     generation: Option<RandomId>,
 }
 
+/// A scan of few paths: these, what is recorded of them and of the folders above, and what is there.
+type FewScanned = (Arc<HashSet<VaultPath>>, Arc<Vec<Record>>, LocalTree);
+
 /// Whether a file lost half of its bytes or more.
 fn has_shrunk(tree: &LocalTree, records: &[Record]) -> bool {
     tree.files.iter().any(|found| {
@@ -266,17 +269,19 @@ impl TwoWay<'_, '_> {
     async fn outgoing(&self, round: usize, report: &mut Report) -> Result<Option<Outgoing>, PullError> {
         let run = self.run;
         run.progress.phase(Phase::Scanning);
+        let mut waiting = self.waiting().await?;
         let few = match round {
-            1 => self.scan_few(report).await?,
+            // What was confirmed can be anywhere.
+            1 if !waiting.has_confirmed() => self.scan_few(report).await?,
             _ => None,
         };
-        let is_few = few.is_some();
-        let (records, tree) = match few {
-            Some(few) => few,
+        let (few, records, tree) = match few {
+            Some((paths, records, tree)) => (Some(paths), records, tree),
             None => {
                 // Records that are not believed are none, though a dry run does not forget them.
                 let believes = !(run.options.dry_run && report.doubt.is_some());
-                self.scan_all(self.is_full && round == 1, believes).await?
+                let (records, tree) = self.scan_all(self.is_full && round == 1, believes).await?;
+                (None, records, tree)
             }
         };
         let records = self.note_witness(records, &tree).await?;
@@ -296,9 +301,10 @@ impl TwoWay<'_, '_> {
                 may_delete: !self.is_first,
             })
         };
+        waiting.look(&tree, few.as_deref(), &self.options.restless);
         let mut outgoing = decide(tree.clone());
         let shrunk = outgoing.shrunk();
-        if is_few && (outgoing.has_absent() || !shrunk.is_empty()) {
+        if few.is_some() && (outgoing.has_absent() || !shrunk.is_empty()) {
             // A second look needs all records: with some of them everything else would be new.
             return Box::pin(self.outgoing(round + 1, report)).await;
         }
@@ -310,6 +316,7 @@ impl TwoWay<'_, '_> {
                 return Ok(None);
             }
             let Some(again) = self.scan(&records).await? else { return Ok(None) };
+            waiting.look(&again, None, &self.options.restless);
             let absent = again.absent_as_in(&tree);
             outgoing = decide(LocalTree { absent, ..again });
             outgoing.leave_what_shrank_but(&shrunk);
@@ -319,7 +326,7 @@ impl TwoWay<'_, '_> {
             let known = run.state.load().await?.destination;
             run.must_be_the_same_place(known.as_ref()).await?;
         }
-        self.hold_back(&mut outgoing, report).await?;
+        self.hold_back(&mut outgoing, waiting, report).await?;
         if matches!(self.options.direction, SyncDirection::Push { .. }) {
             outgoing.waiting.iter().for_each(|path| report.diverge(path));
         }
@@ -356,7 +363,7 @@ impl TwoWay<'_, '_> {
 
     /// Looks at the few paths that can have been changed, where that is known, and at what this run put here. `None`: that is
     /// not enough to tell, because something is absent or lost half of its bytes, which is looked at twice, or a name has twins.
-    async fn scan_few(&self, report: &Report) -> Result<Option<(Arc<Vec<Record>>, LocalTree)>, PullError> {
+    async fn scan_few(&self, report: &Report) -> Result<Option<FewScanned>, PullError> {
         let has_news = self.options.direction == SyncDirection::Push { mirrors: true } && report.listed > 0;
         let is_enough = !self.is_first && !self.is_full && !has_news && report.doubt.is_none();
         let Some(only) = self.options.only.as_ref().filter(|_| is_enough) else {
@@ -375,11 +382,12 @@ impl TwoWay<'_, '_> {
         let records = Arc::new(records.into_iter().flatten().collect::<Vec<Record>>());
         let filter = self.run.options.filter.clone();
         let input = ScanInput { records: records.clone(), filter };
-        let scan = self.run.store.scan_few(input, Arc::new(paths));
+        let paths = Arc::new(paths);
+        let scan = self.run.store.scan_few(input, paths.clone());
         let Some(tree) = self.run.stop.run_until_cancelled(scan).await.transpose()?.flatten() else {
             return Ok(None);
         };
-        Ok((tree.is_certain() && !has_shrunk(&tree, &records)).then_some((records, tree)))
+        Ok((tree.is_certain() && !has_shrunk(&tree, &records)).then_some((paths, records, tree)))
     }
 
     async fn scan(&self, records: &Arc<Vec<Record>>) -> Result<Option<LocalTree>, PullError> {
@@ -426,57 +434,6 @@ impl TwoWay<'_, '_> {
         Ok(self.run.state.commit(Commit { records, intents, state, ..Commit::default() }).await?)
     }
 
-    /// Holds the deletions back if there are too many for the vault.
-    async fn hold_back(&self, outgoing: &mut Outgoing, report: &mut Report) -> Result<(), PullError> {
-        let run = self.run;
-        let waiting = run.state.deferred(DeferredKind::Failed).await?;
-        let waiting = waiting.into_iter().filter(|deferred| deferred.key.is_outgoing());
-        let (mut confirmed, mut known) = (HashSet::new(), Vec::new());
-        for deferred in waiting {
-            if matches!(deferred.cause, DeferredCause::HeldBack { confirmed: Some(_) }) {
-                confirmed.extend(run.source.keys.decode_path(&deferred.message.path));
-            }
-            known.push(deferred.key);
-        }
-        let now = outgoing.count_deletions(&confirmed);
-        let state = run.state.load().await?;
-        let recent = brake::recent_there(&state.deletions, brake::this_minute());
-        let files = run.state.files().await?.saturating_add(recent);
-        let is_allowed = self.options.max_delete_in_vault.allows(now.saturating_add(recent), files);
-        let held = match now > 0 && !is_allowed {
-            true => outgoing.hold_back(&confirmed),
-            false => Vec::new(),
-        };
-        for absent in held.iter().filter(|absent| !absent.is_folder()) {
-            report.hold_back_in_vault(absent.path());
-        }
-        if !held.is_empty() {
-            run.warn(held_back_in_vault(now, recent, files), report);
-        }
-        if run.options.dry_run || (held.is_empty() && known.is_empty()) {
-            return Ok(());
-        }
-        let deferred: Vec<Deferred> = held.iter().map(|absent| self.waiting(absent)).collect();
-        let kept: HashSet<DeferredKey> = deferred.iter().map(|deferred| deferred.key.clone()).collect();
-        // What was confirmed stays so until the vault has it.
-        let gone: HashSet<DeferredKey> =
-            outgoing.absent().map(|absent| DeferredKey::outgoing(absent.path())).collect();
-        let settled = known.into_iter().filter(|key| !kept.contains(key) && !gone.contains(key)).collect();
-        let intents = run.state.intents().await?;
-        Ok(run
-            .state
-            .commit(Commit { deferred, resolved: settled, intents, state, ..Commit::default() })
-            .await?)
-    }
-
-    /// A deletion in the vault that waits until it is confirmed.
-    fn waiting(&self, absent: &Absent) -> Deferred {
-        let kind = EntryKind::Deleted { folder: absent.is_folder() };
-        let entry = RemoteEntry { path: absent.path().clone(), uid: absent.uid(), kind, mtime: 0, ctime: 0 };
-        let cause = DeferredCause::HeldBack { confirmed: None };
-        Deferred { key: DeferredKey::outgoing(absent.path()), ..entry.defer(cause, &self.run.source.keys) }
-    }
-
     fn describe(&self, outgoing: &Outgoing, report: &mut Report) {
         report.describe_outgoing(outgoing);
     }
@@ -485,16 +442,4 @@ impl TwoWay<'_, '_> {
 /// Notes that a file was deleted in the vault.
 fn note_deletion(known: &mut VaultState) {
     brake::note_there(&mut known.deletions, 1, brake::this_minute());
-}
-
-/// What to tell of deletions that are too many for the vault.
-fn held_back_in_vault(now: u64, recent: u64, files: u64) -> String {
-    let before = match recent {
-        0 => String::new(),
-        recent => format!(", after {recent} in the last hour"),
-    };
-    format!(
-        "{now} of the {files} files were deleted or emptied here{before}, more than the limit; the vault keeps them. Look at the \
-         folder, then `obsync confirm` lets exactly these deletions go"
-    )
 }

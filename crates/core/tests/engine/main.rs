@@ -32,4 +32,5 @@ mod two_way;
 mod two_way_histories;
 mod two_way_kills;
 mod verifications;
+mod waiting_changes;
 mod watched;
