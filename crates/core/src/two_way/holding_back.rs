@@ -36,6 +36,17 @@ impl Waiting {
         !self.confirmed.is_empty()
     }
 
+    /// The paths of files that wait and are no deletions.
+    pub(super) fn files(&self) -> impl Iterator<Item = &VaultPath> {
+        let files = self.changes.iter().filter(|change| !change.deferred.message.deleted);
+        files.filter_map(|change| change.path.as_ref())
+    }
+
+    /// Whether a change of this key waits.
+    pub(super) fn has(&self, key: &DeferredKey) -> bool {
+        self.changes.iter().any(|change| change.deferred.key == *key)
+    }
+
     /// Takes note of what a scan said nothing of: of all but `few` paths, if there are such, of what was being changed, and of
     /// places that it could not look at. A change that waits there waits on.
     pub(super) fn look(
@@ -99,6 +110,7 @@ impl TwoWay<'_, '_> {
         report: &mut Report,
     ) -> Result<(), PullError> {
         let run = self.run;
+        let (mut deferred, paused) = self.hold_flapping(outgoing, &waiting, report).await?;
         let now = outgoing.count_deletions(&waiting.confirmed);
         let state = run.state.load().await?;
         let recent = brake::recent_there(&state.deletions, brake::this_minute());
@@ -116,10 +128,10 @@ impl TwoWay<'_, '_> {
         if run.options.dry_run {
             return Ok(());
         }
-        let deferred: Vec<Deferred> = held.iter().map(|absent| self.deletion_that_waits(absent)).collect();
+        deferred.extend(held.iter().map(|absent| self.deletion_that_waits(absent)));
         // What was confirmed stays so until the vault has it.
         let gone = outgoing.absent().map(|absent| DeferredKey::outgoing(absent.path()));
-        let still = deferred.iter().map(|deferred| deferred.key.clone()).chain(gone).collect();
+        let still = deferred.iter().map(|deferred| deferred.key.clone()).chain(gone).chain(paused).collect();
         let resolved = waiting.settled(&still);
         if deferred.is_empty() && resolved.is_empty() {
             return Ok(());

@@ -7,6 +7,7 @@
 mod base_texts;
 mod carrying;
 mod contents;
+mod flapping;
 mod generation;
 mod giving_way;
 mod holding_back;
