@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::brake::{self, MaxDelete};
 use crate::destination::{Destination, StoreError};
 use crate::error::PullError;
-use crate::identity::RandomId;
+use crate::identity::DestinationIdentity;
 use crate::line::Lines;
 use crate::model::{DeferredCause, DeferredKind, Direction, Record};
 use crate::problem::ProblemCode;
@@ -156,8 +156,7 @@ pub(crate) async fn sync_over(
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
     let run = Run { source, store, state, options: &pull, direction, progress, stop, lines };
     run.warn_of_direction(&known, &mut report);
-    let generation = known.destination.as_ref().map(|destination| destination.generation);
-    let two_way = TwoWay { run: &run, options, is_first, is_full, generation };
+    let two_way = TwoWay { run: &run, options, is_first, is_full, destination: known.destination };
     let outcome = two_way.rounds(&mut report).await;
     let has_news = !options.pull.dry_run && !report.is_unchanged();
     if outcome.is_ok() && direction == Direction::Both && has_news {
@@ -171,8 +170,8 @@ struct TwoWay<'s, 'r> {
     options: &'s SyncOptions,
     is_first: bool,
     is_full: bool,
-    /// The destination's generation when the run began.
-    generation: Option<RandomId>,
+    /// What was known of the destination when the run began.
+    destination: Option<DestinationIdentity>,
 }
 
 /// A scan of few paths: these, what is recorded of them and of the folders above, and what is there.
@@ -211,7 +210,7 @@ impl TwoWay<'_, '_> {
                 }
             }
             if !report.merged.is_empty() {
-                run.renew_generation(self.generation).await?;
+                run.renew_generation(self.destination.as_ref()).await?;
             }
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
@@ -226,7 +225,7 @@ impl TwoWay<'_, '_> {
             if outgoing.is_empty() || run.stop.is_cancelled() {
                 return Ok(());
             }
-            run.renew_generation(self.generation).await?;
+            run.renew_generation(self.destination.as_ref()).await?;
             let known = run.state.load().await?;
             let sent = match Outbox::open(run, known, report).await? {
                 Some(outbox) => outbox.send(outgoing, report).await?,
