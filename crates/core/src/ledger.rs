@@ -179,6 +179,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// A file was kept under another name. That is a change also where nothing was listed before.
+    pub(crate) fn kept(&mut self, path: &VaultPath, kept_as: &VaultPath) {
+        let device = self.report.device.clone();
+        self.pending.journal.push(JournalEntry::conflicted_copy(path, kept_as, Uid(0), device));
+    }
+
     /// What was deferred of a path is obsolete.
     fn resolve(&mut self, path: &VaultPath) {
         let key = DeferredKey::plain(path);
@@ -400,7 +406,8 @@ impl<'a> Ledger<'a> {
             && pending.forgotten.is_empty()
             && pending.resolved.is_empty()
             && pending.deferred.is_empty()
-            && pending.intents.is_empty();
+            && pending.intents.is_empty()
+            && pending.journal.is_empty();
         if is_empty && self.next == self.written {
             return Ok(());
         }

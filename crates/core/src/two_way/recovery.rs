@@ -9,6 +9,7 @@ use crate::conflicted_copy::{self, DeviceName};
 use crate::destination::{Expect, Publication, PublicationContent, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::merge::{MergeKind, merge};
 use crate::model::{Intent, KnownContent, Record};
 use crate::report::{Conflict, Report};
@@ -117,18 +118,29 @@ impl Run<'_> {
     ) -> Result<Option<Record>, PullError> {
         let Some(ours) = ours else {
             // An edit survives a deletion.
-            if self.put_version(path, lost, after).await? != Put::Done {
-                self.keep_copy(path, lost, after, report).await?;
+            match self.put_version(path, lost, after).await? {
+                Put::Done => self.note_brought_back(path, JournalChange::Write, lost.uid).await?,
+                Put::Occupied | Put::Gone => self.keep_copy(path, lost, after, report).await?,
             }
             return Ok(None);
         };
         if self.merge_lost(path, ours, lost, after).await? {
             report.merged.push(path.clone());
+            self.note_brought_back(path, JournalChange::Merge, lost.uid).await?;
             let record = sent(&ours.local, uid);
             return Ok(Some(Record { facts: None, ..record }));
         }
         self.keep_copy(path, lost, after, report).await?;
         Ok(None)
+    }
+
+    async fn note_brought_back(
+        &self,
+        path: &VaultPath,
+        change: JournalChange,
+        uid: Uid,
+    ) -> Result<(), PullError> {
+        self.note_in_journal(vec![JournalEntry::new(Side::Here, change, path.clone(), uid)]).await
     }
 
     /// Merges a content that was overwritten into the file here.
@@ -177,8 +189,9 @@ impl Run<'_> {
             match self.put_version(&kept_as, lost, after).await? {
                 Put::Done => {
                     self.progress.notice(&format!("kept what another device wrote to {path} as {kept_as}"));
+                    let line = JournalEntry::conflicted_copy(path, &kept_as, lost.uid, report.device.clone());
                     report.conflicts.push(Conflict { path: path.clone(), kept_as });
-                    return Ok(());
+                    return self.note_in_journal(vec![line]).await;
                 }
                 Put::Occupied => {}
                 Put::Gone => break,
