@@ -13,6 +13,7 @@ pub mod blocking;
 mod brake;
 mod catch_up;
 mod change;
+mod clock;
 pub mod conflicted_copy;
 mod cursor;
 mod destination;
@@ -65,6 +66,7 @@ mod verify;
 mod watermark;
 
 pub use brake::{MaxDelete, MaxDeleteError, confirm, held_back};
+pub use clock::{Clock, SystemClock};
 pub use error::PullError;
 pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
