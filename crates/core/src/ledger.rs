@@ -98,8 +98,8 @@ pub(crate) struct Ledger<'a> {
     pub(crate) accepted: Accepted,
     /// The paths of deletions that somebody confirmed.
     pub(crate) confirmed_deletions: HashSet<VaultPath>,
-    /// What was deferred because the destination keeps what the vault deletes.
-    pub(crate) retained: HashSet<DeferredKey>,
+    /// What was deferred because the destination keeps what the vault deletes. `None`: nobody looked.
+    pub(crate) retained: Option<HashSet<DeferredKey>>,
     /// Which device made which version.
     pub(crate) devices: Devices,
     /// A commit failed.
@@ -134,7 +134,7 @@ impl<'a> Ledger<'a> {
             failures: HashSet::new(),
             remembered,
             accepted: Accepted::default(),
-            retained: HashSet::new(),
+            retained: None,
             confirmed_deletions: HashSet::new(),
             devices: Devices::default(),
             failed: false,
@@ -209,7 +209,8 @@ impl<'a> Ledger<'a> {
 
     /// A change needs nothing (any more). What the destination keeps stays known as such.
     pub(crate) fn unneeded(&mut self, path: &VaultPath) {
-        if !self.retained.contains(&DeferredKey::plain(path)) {
+        let key = DeferredKey::plain(path);
+        if !self.retained.as_ref().is_some_and(|retained| retained.contains(&key)) {
             self.resolve(path);
         }
     }

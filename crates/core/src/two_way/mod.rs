@@ -54,6 +54,9 @@ const ROUNDS: usize = 6;
 /// Up to so many paths are looked at by themselves.
 const FEW_PATHS: usize = 200;
 
+/// How many paths a warning names.
+const NAMED: usize = 5;
+
 /// How to sync.
 #[derive(Clone, Debug)]
 pub struct SyncOptions {
@@ -174,6 +177,17 @@ struct TwoWay<'s, 'r> {
     destination: Option<DestinationIdentity>,
 }
 
+/// The paths of changes of the vault that were not applied here.
+#[derive(Default)]
+struct Unapplied {
+    /// Those with a change that waits.
+    paths: HashSet<VaultPath>,
+    /// Those with a deletion that is held back.
+    held_back: HashSet<VaultPath>,
+    /// Those of files that were kept when the vault deleted them, which are among the first, too.
+    retained: HashSet<VaultPath>,
+}
+
 /// A scan of few paths: these, what is recorded of them and of the folders above, and what is there.
 type FewScanned = (Arc<HashSet<VaultPath>>, Arc<Vec<Record>>, LocalTree);
 
@@ -287,7 +301,7 @@ impl TwoWay<'_, '_> {
         let records = self.note_witness(records, &tree).await?;
         let looked = tokio::time::Instant::now();
         self.tell_unknown(&tree, report);
-        let (unapplied, held_back) = self.unapplied().await?;
+        let unapplied = self.unapplied().await?;
         let decide = |mut tree: LocalTree| {
             tree.leave(&self.options.restless);
             Outgoing::decide(OutgoingInput {
@@ -295,8 +309,8 @@ impl TwoWay<'_, '_> {
                 tree,
                 filter: &run.options.filter,
                 sends_configuration: self.options.sends_configuration,
-                unapplied: &unapplied,
-                held_back: &held_back,
+                unapplied: &unapplied.paths,
+                held_back: &unapplied.held_back,
                 now: jiff::Timestamp::now().as_millisecond(),
                 may_delete: !self.is_first,
             })
@@ -327,6 +341,7 @@ impl TwoWay<'_, '_> {
             run.must_be_the_same_place(known.as_ref()).await?;
         }
         self.hold_back(&mut outgoing, waiting, report).await?;
+        self.tell_retained(&outgoing, &unapplied, report);
         if matches!(self.options.direction, SyncDirection::Push { .. }) {
             outgoing.waiting.iter().for_each(|path| report.diverge(path));
         }
@@ -407,21 +422,34 @@ impl TwoWay<'_, '_> {
         }
     }
 
-    /// The paths with a change of the vault that waits, and those with a deletion that is held back.
-    async fn unapplied(&self) -> Result<(HashSet<VaultPath>, HashSet<VaultPath>), PullError> {
+    /// The paths with changes of the vault that were not applied here.
+    async fn unapplied(&self) -> Result<Unapplied, PullError> {
         let keys = &self.run.source.keys;
-        let (mut paths, mut held_back) = (HashSet::new(), HashSet::new());
+        let mut unapplied = Unapplied::default();
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
-            for deferred in self.run.state.deferred(kind).await? {
+            let deferred = self.run.state.deferred(kind).await?;
+            for deferred in deferred.into_iter().filter(|deferred| !deferred.key.is_outgoing()) {
                 let path = keys.decode_path(&deferred.message.path);
                 match deferred.cause {
-                    _ if deferred.key.is_outgoing() => {}
-                    DeferredCause::HeldBack { .. } => held_back.extend(path),
-                    _ => paths.extend(path),
+                    DeferredCause::HeldBack { .. } => unapplied.held_back.extend(path),
+                    DeferredCause::Retained => {
+                        unapplied.retained.extend(path.clone());
+                        unapplied.paths.extend(path);
+                    }
+                    _ => unapplied.paths.extend(path),
                 }
             }
         }
-        Ok((paths, held_back))
+        Ok(unapplied)
+    }
+
+    /// Says which files here are not sent because the vault deleted them and an earlier pull kept them.
+    fn tell_retained(&self, outgoing: &Outgoing, unapplied: &Unapplied, report: &mut Report) {
+        let retained: Vec<&VaultPath> =
+            outgoing.waiting.iter().filter(|path| unapplied.retained.contains(*path)).collect();
+        if !retained.is_empty() {
+            self.run.warn(stays_here(&retained), report);
+        }
     }
 
     /// Records new facts of files that have their content still, so that they are not read again.
@@ -437,6 +465,21 @@ impl TwoWay<'_, '_> {
     fn describe(&self, outgoing: &Outgoing, report: &mut Report) {
         report.describe_outgoing(outgoing);
     }
+}
+
+/// What to tell of files that are kept though the vault deleted them.
+fn stays_here(retained: &[&VaultPath]) -> String {
+    let named: Vec<&str> = retained.iter().take(NAMED).map(|path| path.as_str()).collect();
+    let more = match retained.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{} of the files here are not sent, because the vault deleted them and an earlier pull kept them: {}{more}. A copy under \
+         another name is sent",
+        retained.len(),
+        named.join(", ")
+    )
 }
 
 /// Notes that a file was deleted in the vault.
