@@ -35,15 +35,10 @@ impl Run<'_> {
             journal.push(JournalEntry::conflicted_copy(&path, &kept_as, Uid(0), report.device.clone()));
             report.conflicts.push(Conflict { path, kept_as });
         }
-        self.note_in_journal(journal).await
-    }
-
-    /// Adds lines to the journal, and changes nothing else.
-    pub(crate) async fn note_in_journal(&self, journal: Vec<JournalEntry>) -> Result<(), PullError> {
         if journal.is_empty() {
             return Ok(());
         }
-        let (state, intents) = (self.state.load().await?, self.state.intents().await?);
+        let state = self.state.load().await?;
         Ok(self.state.commit(Commit { journal, state, intents, ..Commit::default() }).await?)
     }
 

@@ -41,7 +41,7 @@ impl Run<'_> {
                 report.conflicts.push(Conflict { path: path.clone(), kept_as });
             }
             if !(is_here && is_recorded) {
-                self.keep_copy(path, &file, survey.version, report).await?;
+                journal.extend(self.keep_copy(path, &file, survey.version, report).await?);
             }
             let (state, intents) = (survey.known.clone(), self.state.intents().await?);
             let forgotten = vec![path.clone()];

@@ -486,7 +486,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 _ => None,
             };
             self.has_restored = true;
-            if let Some(record) = self.run.bring_back(path, ours, uid(0), lost, self.newest, report).await? {
+            let back = self.run.bring_back(path, ours, uid(0), lost, self.newest, report).await?;
+            self.journal.extend(back.line);
+            if let Some(record) = back.record {
                 records.retain(|other| other.path != record.path);
                 records.push(record);
             }

@@ -105,7 +105,7 @@ async fn the_journal_says_what_was_changed_where_by_whom_and_from_which_version(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_journal_has_conflicted_copies_under_both_of_their_names() {
     use JournalChange::{ConflictedCopy, Write};
-    let bench = in_step(&[("picture.png", "old"), ("note.md", "a\n")]).await;
+    let bench = in_step(&[("picture.png", "old"), ("note.md", "a\n"), ("gone.md", "g")]).await;
     let copy = |entries: &[JournalEntry]| {
         let found = entries.iter().find(|entry| entry.change == ConflictedCopy);
         found.cloned().unwrap_or_else(|| panic!("{entries:#?}"))
@@ -141,6 +141,19 @@ async fn the_journal_has_conflicted_copies_under_both_of_their_names() {
     let of_note = copy(&journal(&bench, Some("note.md")).await);
     assert_eq!(of_note.path, report.conflicts[0].kept_as);
     assert!(of_note.uid.0 > of_note.base.0, "the version that was kept: {of_note:?}");
+    // And what it wrote before a deletion of ours, which it survives.
+    fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    bench.server.faults().update(|faults| faults.rival_push = obsync_testkit::Chance::next(1));
+    bench.sync().await;
+    bench.server.faults().clear();
+    let of_gone: Vec<_> =
+        journal(&bench, Some("gone.md")).await.iter().map(|entry| (entry.side, entry.change)).collect();
+    use JournalChange::Delete;
+    assert_eq!(
+        of_gone,
+        [(Side::Vault, Write), (Side::Here, Write), (Side::Vault, Delete)],
+        "the newest first"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
