@@ -109,6 +109,8 @@ fn what_is_gone_is_deleted_the_deepest_folder_last_but_one() {
         Case::new(&[("a", None), ("a/b", None), ("a/b/note.md", Some("text")), ("kept.md", Some("k"))])
             .found(&[], &[], &["a", "a/b", "a/b/note.md"]);
     assert_eq!(case.steps(), ["delete a/b/note.md", "delete a/b", "delete a"]);
+    let outgoing = case.outgoing();
+    assert!(outgoing.absent().all(|absent| absent.uid() == Uid(7)), "the version that is to go is named");
 }
 
 #[test]
