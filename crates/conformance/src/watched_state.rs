@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, JournalEntry, LastRun, Record, StateError, StateStore, VaultState,
+    Commit, Deferred, DeferredKind, Intent, JournalEntry, LastRun, ProblemCode, Record, StateError,
+    StateStore, VaultState,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 
@@ -13,6 +14,7 @@ pub struct WatchedState {
     state: Arc<dyn StateStore>,
     commits: Mutex<Vec<Commit>>,
     around_commits: Box<dyn Fn() + Send + Sync>,
+    has_texts: bool,
 }
 
 impl WatchedState {
@@ -23,7 +25,14 @@ impl WatchedState {
 
     /// The same, with something that is done before and after each commit.
     pub fn with(state: Arc<dyn StateStore>, around_commits: impl Fn() + Send + Sync + 'static) -> Self {
-        WatchedState { state, commits: Mutex::default(), around_commits: Box::new(around_commits) }
+        let around_commits = Box::new(around_commits);
+        WatchedState { state, commits: Mutex::default(), around_commits, has_texts: true }
+    }
+
+    /// The same, with a table of texts that cannot be read.
+    #[must_use]
+    pub fn without_texts(self) -> Self {
+        WatchedState { has_texts: false, ..self }
     }
 
     /// The commits, in order.
@@ -71,7 +80,14 @@ impl StateStore for WatchedState {
     }
 
     async fn texts_wanted(&self, largest: u64, most: usize) -> Result<Vec<Record>, StateError> {
-        self.state.texts_wanted(largest, most).await
+        match self.has_texts {
+            true => self.state.texts_wanted(largest, most).await,
+            false => Err(StateError::Unavailable {
+                database: "state.sqlite".to_owned(),
+                reason: "the disk is full".to_owned(),
+                code: ProblemCode::Error,
+            }),
+        }
     }
 
     async fn keep_texts(&self, texts: Vec<(ContentHash, Option<Vec<u8>>)>) -> bool {

@@ -25,8 +25,8 @@ pub(crate) struct Earlier {
     pub(crate) accepted: Accepted,
     /// The paths of deletions that somebody confirmed.
     pub(crate) confirmed: HashSet<VaultPath>,
-    /// Deletions that are not made because the destination keeps what the vault deletes.
-    pub(crate) retained: HashSet<DeferredKey>,
+    /// Deletions that are not made because the destination keeps what the vault deletes. `None`: nobody looked.
+    pub(crate) retained: Option<HashSet<DeferredKey>>,
 }
 
 impl Run<'_> {
@@ -38,13 +38,8 @@ impl Run<'_> {
     ) -> Result<Earlier, PullError> {
         let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
         let accepted = Accepted { all: self.options.accept_failures, ..Accepted::default() };
-        let mut earlier = Earlier {
-            obsolete: Vec::new(),
-            remembered,
-            accepted,
-            confirmed: HashSet::new(),
-            retained: HashSet::new(),
-        };
+        let mut earlier =
+            Earlier { obsolete: Vec::new(), remembered, accepted, confirmed: HashSet::new(), retained: None };
         let lets_go = self.options.max_delete == MaxDelete::Unlimited;
         let mut failed = self.state.deferred(DeferredKind::Failed).await?;
         if !self.options.dry_run {
@@ -53,7 +48,10 @@ impl Run<'_> {
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
         let is_looked_at = survey.is_whole() || refiltered;
         let filtered = match is_looked_at || self.store.traits().keeps_deleted {
-            true => self.state.deferred(DeferredKind::Filtered).await?,
+            true => {
+                earlier.retained = Some(HashSet::new());
+                self.state.deferred(DeferredKind::Filtered).await?
+            }
             false => Vec::new(),
         };
         let incoming = failed.into_iter().chain(filtered).filter(|deferred| !deferred.key.is_outgoing());
@@ -68,7 +66,7 @@ impl Run<'_> {
                 }
                 // The file stays, whatever this run is told: it is nobody's but the user's from then on.
                 DeferredCause::Retained => {
-                    earlier.retained.insert(deferred.key);
+                    earlier.retained.get_or_insert_default().insert(deferred.key);
                     continue;
                 }
                 _ => {}
@@ -111,6 +109,12 @@ impl Run<'_> {
             earlier.obsolete.push(key);
         }
     }
+}
+
+/// The deletions among these that were not made because the destination keeps what the vault deletes.
+pub(crate) fn retained(deferred: Vec<Deferred>) -> HashSet<DeferredKey> {
+    let retained = deferred.into_iter().filter(|deferred| deferred.cause == DeferredCause::Retained);
+    retained.map(|deferred| deferred.key).collect()
 }
 
 /// What to tell of deferred changes that cannot be read and are too many.

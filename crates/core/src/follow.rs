@@ -6,13 +6,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use obsync_client::{ClientError, RetryPolicy};
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{Clock, ClockWatch, SystemClock};
 use crate::confirmation;
 use crate::destination::Destination;
 use crate::error::PullError;
@@ -23,10 +24,6 @@ use crate::run::{PullOptions, PullSource, pull_over};
 use crate::state::StateStore;
 use crate::two_way::{SyncOptions, sync_over};
 
-/// How often a wall clock is compared with the time that passed.
-const TICK: Duration = Duration::from_secs(10);
-/// A wall clock that is off by more has jumped: the computer slept, and the session may be dead without a word.
-const JUMP: Duration = Duration::from_secs(30);
 /// How long a run that is to stop may take to end in good order.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// How long a session that is closed is waited for.
@@ -43,6 +40,8 @@ pub struct FollowOptions {
     pub scan_every_unwatched: Duration,
     /// How to go on where the service cannot be reached. It is tried without end.
     pub retry: RetryPolicy,
+    /// By which it notices that the computer slept.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What is done in each run.
@@ -77,6 +76,7 @@ impl FollowOptions {
                 min_delay: Duration::from_secs(1),
                 max_delay: Duration::from_secs(300),
             },
+            clock: Arc::new(SystemClock),
         }
     }
 }
@@ -161,6 +161,7 @@ pub async fn follow(
     // Whether all that was changed here since is what the watch tells of.
     let mut is_settled = false;
     let mut said_blind = false;
+    let clock = ClockWatch::new(options.clock.as_ref());
     loop {
         observer.following(&Following::Running);
         let restless = watch.as_ref().map(|watch| watch.restless()).unwrap_or_default();
@@ -168,6 +169,7 @@ pub async fn follow(
         let only = touched.filter(|_| std::mem::take(&mut is_settled));
         let way = options.way.only(only, restless);
         let run = one_run(&lines, source, &store, &state, &way, &progress, &stop);
+        clock.begin();
         let outcome = match run.await {
             Ok(report) => {
                 observer.ran(&report);
@@ -185,7 +187,12 @@ pub async fn follow(
             progress.notice(&blind(&reason, options.scan_every_unwatched));
         }
         let woken = match outcome {
-            Ok(()) => wait(&lines, options, &state, watch.as_deref_mut(), observer, &stop).await,
+            // The session may be dead without a word.
+            Ok(()) if clock.has_slept() => {
+                lines.take();
+                Woken::Anew
+            }
+            Ok(()) => wait(&lines, options, &state, watch.as_deref_mut(), observer, &clock, &stop).await,
             Err(error) if !passes(&error) => return Err(error),
             Err(error) => {
                 let after = pauses.next().unwrap_or(options.retry.max_delay);
@@ -258,6 +265,7 @@ async fn wait(
     state: &Arc<dyn StateStore>,
     watch: Option<&mut (dyn Watch + 'static)>,
     observer: &dyn Observer,
+    clock: &ClockWatch<'_>,
     stop: &CancellationToken,
 ) -> Woken {
     let scans = matches!(options.way, FollowWay::Sync(_));
@@ -315,8 +323,13 @@ async fn wait(
             }
         }
         // It may be dead without a word.
-        () = clock_jumps() => return Woken::Anew,
+        () = clock.jumps() => return Woken::Anew,
     };
+    // What was changed here while the computer slept is seen before the clock is looked at, and is not sent over a session that
+    // may be dead.
+    if woken == Woken::News && clock.has_jumped() {
+        return Woken::Anew;
+    }
     match (woken, line.session.take()) {
         (Woken::News, session) => lines.put(Line { session, ..line }),
         // Nobody waits for its goodbye for long.
@@ -334,39 +347,4 @@ fn blind(reason: &str, scan_every: Duration) -> String {
         "not every change of the folder is seen at once ({reason}); it is scanned every {} s",
         scan_every.as_secs_f32()
     )
-}
-
-/// Returns once the wall clock has jumped.
-async fn clock_jumps() {
-    let (mut wall, mut steady) = (SystemTime::now(), Instant::now());
-    loop {
-        tokio::time::sleep(TICK).await;
-        let (now, passed) = (SystemTime::now(), steady.elapsed());
-        if has_jumped(now.duration_since(wall).unwrap_or_default(), passed) {
-            return;
-        }
-        (wall, steady) = (now, Instant::now());
-    }
-}
-
-/// Whether the computer slept, the process was stopped, or somebody set the clock during a [`TICK`]: the time that passed by
-/// the wall clock, and by the steady one.
-fn has_jumped(by_wall: Duration, passed: Duration) -> bool {
-    by_wall.abs_diff(passed) > JUMP || passed > TICK + JUMP
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sleep_a_stop_and_a_set_clock_are_jumps_and_a_busy_machine_is_none() {
-        let seconds = Duration::from_secs;
-        assert!(has_jumped(seconds(600), TICK), "slept, with a steady clock that stood still");
-        assert!(has_jumped(seconds(600), seconds(600)), "stopped");
-        assert!(has_jumped(Duration::ZERO, TICK + JUMP), "the clock was set back");
-        assert!(has_jumped(seconds(45), TICK), "the clock was set forward");
-        assert!(!has_jumped(TICK, TICK) && !has_jumped(seconds(35), seconds(38)));
-        assert!(!has_jumped(Duration::ZERO, TICK), "a second was set back");
-    }
 }

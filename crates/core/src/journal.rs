@@ -38,6 +38,8 @@ pub enum JournalChange {
     CreateFolder,
     /// A folder is gone.
     DeleteFolder,
+    /// A file was kept under another name, because its place was taken by another content.
+    ConflictedCopy,
 }
 
 /// One line of the journal.
@@ -51,13 +53,13 @@ pub struct JournalEntry {
     pub change: JournalChange,
     /// The path.
     pub path: VaultPath,
-    /// The path that the file had before, if it was renamed.
+    /// The path that the file had before, if it was renamed; that of which it is a conflicted copy.
     pub from: Option<VaultPath>,
     /// The device that made the change, as far as that is known.
     pub device: Option<String>,
     /// The version that was recorded of the path before; 0: none. The state fills it in.
     pub base: Uid,
-    /// The version that the change has in the vault.
+    /// The version that the change has in the vault; 0: it has none yet.
     pub uid: Uid,
     /// The size of the content in bytes.
     pub size: Option<u64>,
@@ -68,6 +70,17 @@ impl JournalEntry {
     pub(crate) fn new(side: Side, change: JournalChange, path: VaultPath, uid: Uid) -> Self {
         let at = jiff::Timestamp::now().as_millisecond();
         JournalEntry { at, side, change, path, from: None, device: None, base: Uid(0), uid, size: None }
+    }
+
+    /// That a content of `path` was kept under another name here, by `device`. `uid` is its version in the vault, if it has one.
+    pub(crate) fn conflicted_copy(
+        path: &VaultPath,
+        kept_as: &VaultPath,
+        uid: Uid,
+        device: Option<String>,
+    ) -> Self {
+        let line = JournalEntry::new(Side::Here, JournalChange::ConflictedCopy, kept_as.clone(), uid);
+        JournalEntry { from: Some(path.clone()), device, ..line }
     }
 }
 

@@ -98,8 +98,8 @@ pub(crate) struct Ledger<'a> {
     pub(crate) accepted: Accepted,
     /// The paths of deletions that somebody confirmed.
     pub(crate) confirmed_deletions: HashSet<VaultPath>,
-    /// What was deferred because the destination keeps what the vault deletes.
-    pub(crate) retained: HashSet<DeferredKey>,
+    /// What was deferred because the destination keeps what the vault deletes. `None`: nobody looked.
+    pub(crate) retained: Option<HashSet<DeferredKey>>,
     /// Which device made which version.
     pub(crate) devices: Devices,
     /// A commit failed.
@@ -134,7 +134,7 @@ impl<'a> Ledger<'a> {
             failures: HashSet::new(),
             remembered,
             accepted: Accepted::default(),
-            retained: HashSet::new(),
+            retained: None,
             confirmed_deletions: HashSet::new(),
             devices: Devices::default(),
             failed: false,
@@ -179,6 +179,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// A file was kept under another name. That is a change also where nothing was listed before.
+    pub(crate) fn kept(&mut self, path: &VaultPath, kept_as: &VaultPath) {
+        let device = self.report.device.clone();
+        self.pending.journal.push(JournalEntry::conflicted_copy(path, kept_as, Uid(0), device));
+    }
+
     /// What was deferred of a path is obsolete.
     fn resolve(&mut self, path: &VaultPath) {
         let key = DeferredKey::plain(path);
@@ -203,7 +209,8 @@ impl<'a> Ledger<'a> {
 
     /// A change needs nothing (any more). What the destination keeps stays known as such.
     pub(crate) fn unneeded(&mut self, path: &VaultPath) {
-        if !self.retained.contains(&DeferredKey::plain(path)) {
+        let key = DeferredKey::plain(path);
+        if !self.retained.as_ref().is_some_and(|retained| retained.contains(&key)) {
             self.resolve(path);
         }
     }
@@ -400,7 +407,8 @@ impl<'a> Ledger<'a> {
             && pending.forgotten.is_empty()
             && pending.resolved.is_empty()
             && pending.deferred.is_empty()
-            && pending.intents.is_empty();
+            && pending.intents.is_empty()
+            && pending.journal.is_empty();
         if is_empty && self.next == self.written {
             return Ok(());
         }

@@ -13,6 +13,7 @@ pub mod blocking;
 mod brake;
 mod catch_up;
 mod change;
+mod clock;
 mod confirmation;
 pub mod conflicted_copy;
 mod cursor;
@@ -66,6 +67,7 @@ mod verify;
 mod watermark;
 
 pub use brake::{MaxDelete, MaxDeleteError};
+pub use clock::{Clock, SystemClock};
 pub use error::PullError;
 pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};

@@ -513,6 +513,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
 
     fn conflict(&mut self, path: VaultPath, kept_as: VaultPath) {
         self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
+        self.ledger.kept(&path, &kept_as);
         self.ledger.report.conflicts.push(Conflict { path, kept_as });
     }
 }

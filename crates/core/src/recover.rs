@@ -1,10 +1,11 @@
 //! Records what a run that died had put in place.
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{Uid, VaultPath};
 
 use crate::change::DestinationExt;
 use crate::destination::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
 use crate::error::PullError;
+use crate::journal::JournalEntry;
 use crate::model::{FileMeta, Intent, KnownContent, Record};
 use crate::report::{Conflict, Report};
 use crate::run::Run;
@@ -24,15 +25,21 @@ impl Run<'_> {
             Intent::Exchange { path, expected, .. } => Some((path.clone(), *expected)),
             _ => None,
         });
+        let mut journal = Vec::new();
         // What is announced comes last: of two entries of one path it counts.
         for (path, kept_as) in
             self.store.return_taken(records.chain(announced).chain(exchanged).collect()).await?
         {
             let path = path.unwrap_or_else(|| kept_as.clone());
             self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
+            journal.push(JournalEntry::conflicted_copy(&path, &kept_as, Uid(0), report.device.clone()));
             report.conflicts.push(Conflict { path, kept_as });
         }
-        Ok(())
+        if journal.is_empty() {
+            return Ok(());
+        }
+        let state = self.state.load().await?;
+        Ok(self.state.commit(Commit { journal, state, intents, ..Commit::default() }).await?)
     }
 
     /// Records what a run that died had put in place but not recorded yet.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::brake::{self, MaxDelete};
 use crate::catch_up::{SEQUELS, Unfinished};
 use crate::destination::{Destination, FoldingProbe, StoreError};
-use crate::earlier::Earlier;
+use crate::earlier::{Earlier, retained};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::governor::Governor;
@@ -19,7 +19,7 @@ use crate::hurdle::Hurdle;
 use crate::identity::Doubt;
 use crate::ledger::Ledger;
 use crate::line::Lines;
-use crate::model::{DeferredKey, Deletions, Direction, Record};
+use crate::model::{DeferredKey, DeferredKind, Deletions, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::reconcile::{Mode, Reach};
@@ -407,6 +407,11 @@ impl Run<'_> {
         mut plan: Schedule,
         survey: &mut Survey,
     ) -> Result<Schedule, PullError> {
+        if !plan.unchanged.is_empty() && publisher.ledger.retained.is_none() {
+            // Of what needs nothing some may be deletions of files that an earlier run kept. They stay known as that.
+            let filtered = self.state.deferred(DeferredKind::Filtered).await?;
+            publisher.ledger.retained = Some(retained(filtered));
+        }
         let listing = &mut survey.listing;
         let refused = listing.refused.values().map(|refused| refused.deferred.message.uid);
         let ledger = &mut *publisher.ledger;

@@ -420,3 +420,138 @@ fn an_entry_that_lies_about_its_size_is_a_transfer_of_its_own() {
     ]);
     assert_eq!(plan.transfers.iter().map(targets).collect::<Vec<_>>(), [vec!["a.md", "c.md"], vec!["b.md"]]);
 }
+
+#[test]
+fn a_plan_has_work_whatever_kind_of_work_it_is() {
+    let transfer = || given([]).plan([file("a.md", "one", 1)]).transfers;
+    let removal = || given([known_file("a.md", "one", 1)]).plan([deleted("a.md", 2)]).removals;
+    let change = || given([]).plan([folder("f", 1)]).folders;
+    let kinds = [
+        Schedule { rescues: transfer(), ..Schedule::default() },
+        Schedule { touches: transfer(), ..Schedule::default() },
+        Schedule { transfers: transfer(), ..Schedule::default() },
+        Schedule { removals: removal(), ..Schedule::default() },
+        Schedule { folder_removals: change(), ..Schedule::default() },
+        Schedule { folders: change(), ..Schedule::default() },
+    ];
+    for plan in kinds {
+        assert!(plan.has_work(), "{plan:?}");
+    }
+    let unchanged = given([known_file("a.md", "one", 4)]).plan([file("a.md", "one", 9)]);
+    assert!(!unchanged.renewed.is_empty() && !unchanged.has_work(), "a record costs the destination nothing");
+}
+
+#[test]
+fn a_transfer_knows_which_of_its_paths_have_the_content_already() {
+    let records = [known_file("same.md", "text", 1), known_file("other.md", "old", 2)];
+    let listed = [file("same.md", "text", 1), file("other.md", "text", 3), file("new.md", "text", 4)];
+    let plan = Given { mode: Mode::Full, ..given(records) }.plan(listed.clone());
+    let [transfer] = &plan.transfers[..] else { panic!("{plan:#?}") };
+    let renewed: Vec<&str> = transfer.renewed_targets().map(|target| target.path.as_str()).collect();
+    assert_eq!(renewed, ["other.md", "new.md"]);
+    assert_eq!(transfer.confirmed_targets().collect::<Vec<_>>(), ["text".len() as u64]);
+    assert_eq!(transfer.entries().collect::<Vec<_>>(), listed, "it stands for what was listed");
+    let meta = transfer.targets[0].meta(transfer.hash, transfer.size);
+    assert_eq!(Some(&meta), known_file("same.md", "text", 1).file());
+}
+
+#[test]
+fn what_a_plan_brings_or_looks_at_again_is_wanted() {
+    let plan = given([known_file("old.md", "text", 1), known_file("t.md", "t", 1)]).plan([
+        deleted("old.md", 2),
+        file("rescued.md", "text", 3),
+        file("fetched.md", "new", 4),
+        folder("f", 5),
+        RemoteEntry { mtime: 7, ..file("t.md", "t", 6) },
+    ]);
+    let wanted: Vec<&str> = plan.wanted_paths().map(VaultPath::as_str).collect();
+    assert_eq!(wanted, ["rescued.md", "fetched.md", "f"]);
+}
+
+#[test]
+fn a_sequel_of_a_plan_that_keeps_everything_gives_up_only_what_it_lists() {
+    let known = || [known_file("listed.md", "mine", 5), known_file("unlisted.md", "mine too", 5)];
+    let keeping = |is_sequel| Given { reach: Reach::KeepEverything, is_sequel, ..given(known()) };
+    let listed = || [file("listed.md", "theirs", 6)];
+    assert_eq!(keeping(true).plan(listed()).released, [path("listed.md")]);
+    assert_eq!(keeping(false).plan(listed()).released, [path("listed.md"), path("unlisted.md")]);
+}
+
+#[test]
+fn what_is_moved_aside_by_a_plan_that_keeps_everything_is_rescued_before() {
+    let known = [known_file("a.md", "text", 5), known_file("deleted.md", "more", 5)];
+    let plan = Given { reach: Reach::KeepEverything, ..given(known) }.plan([
+        file("a.md", "other", 6),
+        file("b.md", "text", 7),
+        deleted("deleted.md", 8),
+        file("c.md", "more", 9),
+    ]);
+    let rescues: Vec<_> =
+        plan.rescues.iter().map(|rescue| (rescue.source.local(), targets(rescue))).collect();
+    assert_eq!(rescues, [(Some(&path("a.md")), vec!["b.md"])]);
+    // What stays in its place under the vault's own deletion is no source that goes.
+    let sources: Vec<_> = plan.transfers.iter().map(|transfer| transfer.source.local()).collect();
+    assert_eq!(sources, [None, Some(&path("deleted.md"))]);
+}
+
+#[test]
+fn a_sequel_removes_nothing_that_it_does_not_list() {
+    let records = || [known_file("a.md", "one", 1), known_file("unlisted.md", "two", 2)];
+    let full = |is_sequel| Given { mode: Mode::Full, is_sequel, ..given(records()) };
+    assert!(full(true).plan([file("a.md", "one", 1)]).removals.is_empty());
+    assert_eq!(removed(&full(false).plan([file("a.md", "one", 1)])), ["unlisted.md"]);
+}
+
+#[test]
+fn a_removal_is_in_the_way_of_what_comes_to_its_place_above_or_below_it() {
+    let known = [
+        known_file("at", "text", 1),
+        known_file("becomes a folder", "other", 1),
+        known_file("below/a.md", "deep", 1),
+        known_folder("below", 1),
+        known_file("elsewhere.md", "else", 1),
+    ];
+    let plan = given(known).plan([
+        deleted("at", 2),
+        file("at/new.md", "text", 3),
+        folder("becomes a folder", 4),
+        deleted("below/a.md", 5),
+        file("below", "deep", 6),
+        deleted("elsewhere.md", 7),
+    ]);
+    let in_the_way: Vec<(&str, bool)> =
+        plan.removals.iter().map(|removal| (removal.file.path.as_str(), removal.in_the_way)).collect();
+    let wanted = [("at", true), ("becomes a folder", true), ("below/a.md", true), ("elsewhere.md", false)];
+    assert_eq!(in_the_way, wanted);
+    // Names that begin alike lie elsewhere.
+    let paths: BTreeSet<String> = ["a/b".to_owned(), "ab/c".to_owned()].into();
+    for (path, is_there, is_in_its_way) in [
+        ("a", true, true),
+        ("a/b", true, true),
+        ("a/b/c", false, true),
+        ("ab", true, true),
+        ("a/", false, false),
+    ] {
+        assert_eq!(is_at_or_below(path, &paths), is_there, "{path}");
+        assert_eq!(is_obstructed(path, &paths), is_in_its_way, "{path}");
+    }
+    assert!(!is_at_or_below("b", &paths) && !is_obstructed("a-b", &paths));
+}
+
+#[test]
+fn a_content_that_is_at_its_path_already_is_no_source_for_another_that_replaces_it() {
+    // The only file with the content is to get another one, and is wanted with it elsewhere.
+    let plan =
+        given([known_file("a.md", "text", 1)]).plan([file("a.md", "other", 2), file("b.md", "text", 3)]);
+    assert_eq!(plan.rescues.iter().map(targets).collect::<Vec<_>>(), [vec!["b.md"]]);
+    assert_eq!(plan.transfers.iter().map(targets).collect::<Vec<_>>(), [vec!["a.md"]]);
+    // Nothing is rescued of a file that becomes empty for one that is empty.
+    let plan = given([known_file("a.md", "", 1)]).plan([deleted("a.md", 2), file("b.md", "", 3)]);
+    assert!(plan.rescues.is_empty() && plan.transfers[0].source == Source::Remote);
+}
+
+#[test]
+fn a_newer_uid_for_a_folder_only_renews_the_record() {
+    let plan = given([known_folder("f", 4)]).plan([folder("f", 9)]);
+    assert_eq!(plan, Schedule { renewed: vec![known_folder("f", 9)], ..Schedule::default() });
+}

@@ -267,6 +267,8 @@ impl Verification {
 async fn add_deferred(state: &dyn StateStore, verification: &mut Verification) -> Result<(), StateError> {
     for deferred in state.deferred(DeferredKind::Failed).await? {
         match &deferred.cause {
+            // What the vault is to get is as it should be here.
+            DeferredCause::Failed { .. } if deferred.key.is_outgoing() => {}
             DeferredCause::Failed { .. } => verification.failures.extend(Failure::of_deferred(&deferred)),
             // Folders that are empty then go with their files.
             DeferredCause::HeldBack { confirmed: None } if deferred.message.folder => {}

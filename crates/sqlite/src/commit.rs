@@ -59,7 +59,8 @@ fn is_nothing(connection: &Connection, identity: &StateIdentity, commit: &Commit
         && commit.records.is_empty()
         && commit.resolved.is_empty()
         && commit.deferred.is_empty()
-        && commit.intents.is_empty();
+        && commit.intents.is_empty()
+        && commit.journal.is_empty();
     empty
         && intents(connection).is_ok_and(|known| known.is_empty())
         && vault_state(connection).is_ok_and(|known| known == commit.state)

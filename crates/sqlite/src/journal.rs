@@ -21,7 +21,7 @@ const TABLE: &str = "
         at INTEGER NOT NULL,
         -- 0: here; 1: in the vault.
         side INTEGER NOT NULL,
-        -- 0: written; 1: merged; 2: deleted; 3: a folder made; 4: a folder deleted.
+        -- 0: written; 1: merged; 2: deleted; 3: a folder made; 4: a folder deleted; 5: a conflicted copy.
         change INTEGER NOT NULL,
         path TEXT NOT NULL,
         from_path TEXT,
@@ -129,6 +129,7 @@ fn change_number(change: JournalChange) -> i64 {
         JournalChange::Delete => 2,
         JournalChange::CreateFolder => 3,
         JournalChange::DeleteFolder => 4,
+        JournalChange::ConflictedCopy => 5,
     }
 }
 
@@ -139,6 +140,7 @@ fn change(number: u64) -> Option<JournalChange> {
         2 => JournalChange::Delete,
         3 => JournalChange::CreateFolder,
         4 => JournalChange::DeleteFolder,
+        5 => JournalChange::ConflictedCopy,
         _ => return None,
     })
 }

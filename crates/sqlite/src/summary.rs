@@ -31,6 +31,8 @@ pub struct StateSummary {
     pub filtered: u64,
     /// Changes that could not be applied.
     pub failed: u64,
+    /// Files that were kept when the vault deleted them.
+    pub retained: u64,
 }
 
 impl SqliteState {
@@ -70,5 +72,6 @@ pub(super) fn summary(connection: &Connection) -> Result<StateSummary, ReadError
         folders,
         filtered: count(0)?,
         failed: count(1)?,
+        retained: count(4)?,
     })
 }

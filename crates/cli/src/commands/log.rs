@@ -30,7 +30,7 @@ struct Row {
     side: Side,
     change: JournalChange,
     path: String,
-    /// The path that a renamed file had before.
+    /// The path that a renamed file had before, or of which it is a conflicted copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
     /// The device that made the change, where that is known.
@@ -38,7 +38,7 @@ struct Row {
     device: Option<String>,
     /// The version that the change was made from; 0 where nothing was recorded.
     base: u64,
-    /// The version of the change in the vault.
+    /// The version of the change in the vault; 0 where it has none yet.
     version: u64,
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,9 +82,11 @@ fn as_table(entries: &[JournalEntry]) -> String {
             Some(from) => format!("{} -> {path}", shown_name(from.as_str())),
             None => path.into_owned(),
         };
-        let version = match entry.base.0 {
-            0 => entry.uid.0.to_string(),
-            base => format!("{base} -> {}", entry.uid.0),
+        let version = match (entry.base.0, entry.uid.0) {
+            (0, 0) => "-".to_owned(),
+            (base, 0) => base.to_string(),
+            (0, version) => version.to_string(),
+            (base, version) => format!("{base} -> {version}"),
         };
         let device = entry.device.as_deref().map_or_else(|| "-".into(), shown_name);
         vec![
@@ -113,6 +115,7 @@ fn change(change: JournalChange) -> &'static str {
         JournalChange::Delete => "delete",
         JournalChange::CreateFolder => "create folder",
         JournalChange::DeleteFolder => "delete folder",
+        JournalChange::ConflictedCopy => "conflicted copy",
     }
 }
 
@@ -135,10 +138,13 @@ mod tests {
             uid: Uid(9),
             size: Some(3),
         };
-        let table = as_table(&[entry(Some("a.md"), 4), entry(None, 0)]);
+        let copy =
+            JournalEntry { uid: Uid(0), change: JournalChange::ConflictedCopy, ..entry(Some("a.md"), 4) };
+        let table = as_table(&[entry(Some("a.md"), 4), entry(None, 0), copy]);
         let lines: Vec<&str> = table.lines().collect();
-        assert!(lines[1].contains("vault  write   4 -> 9   -       a.md -> b"), "{table}");
-        assert!(lines[2].contains("vault  write   9 "), "{table}");
+        assert!(lines[1].contains("vault  write            4 -> 9   -       a.md -> b"), "{table}");
+        assert!(lines[2].contains("vault  write            9 "), "{table}");
+        assert!(lines[3].contains("vault  conflicted copy  4        -       a.md -> b"), "{table}");
         assert!(!table.contains('\u{202e}'), "{table}");
     }
 }

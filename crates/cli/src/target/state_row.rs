@@ -42,6 +42,12 @@ pub(crate) struct StateRow {
     failures: Vec<FailureRow>,
     /// Changes that can never be applied here, which the user accepted.
     accepted: Vec<FailureRow>,
+    /// Changes made here that wait before they are sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<FailureRow>,
+    /// Files that were kept when the vault deleted them, as a local state counts them.
+    #[serde(skip_serializing_if = "is_zero")]
+    retained: u64,
     /// Deletions that are not made before somebody confirms them.
     held_back: Vec<String>,
     /// Deletions in the vault that are not made before somebody confirms them.
@@ -61,6 +67,11 @@ pub(crate) struct StateRow {
     at_work: Option<AtWork>,
     /// In how many invocations the last run got where it is, as a table knows.
     invocations: Option<u32>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 fn time_or_null<S: Serializer>(milliseconds: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -144,6 +155,9 @@ impl StateRow {
         }
         for deferred in deferred {
             match &deferred.cause {
+                DeferredCause::Failed { reason } if deferred.key.is_outgoing() => {
+                    self.waiting.push(FailureRow::new(deferred, reason, redactor));
+                }
                 DeferredCause::Failed { reason } => {
                     self.failures.push(FailureRow::new(deferred, reason, redactor));
                 }
@@ -201,6 +215,8 @@ impl StateRow {
             filtered: summary.filtered,
             failures: Vec::new(),
             accepted: Vec::new(),
+            waiting: Vec::new(),
+            retained: 0,
             held_back: Vec::new(),
             held_back_in_vault: Vec::new(),
             last_check: None,
@@ -248,6 +264,10 @@ impl StateRow {
         }
         if self.filtered > 0 {
             lines.push(format!("  left out   {}", human::counted(self.filtered, "change", "changes")));
+        }
+        if self.retained > 0 {
+            let files = human::files(self.retained);
+            lines.push(format!("  kept       {files} that the vault deleted; `obsync verify` names them"));
         }
         self.describe_failures(&mut lines);
         lines.join("\n")
@@ -327,6 +347,7 @@ impl StateRow {
         };
         describe(&self.failures, "failed", ", tried again by the next pull");
         describe(&self.accepted, "accepted", " that cannot be had here");
+        describe(&self.waiting, "waiting", " to be sent");
         let mut describe_held_back = |paths: &[String], side: &str| {
             if paths.is_empty() {
                 return;
@@ -358,6 +379,8 @@ impl From<StateSummary> for StateRow {
             filtered: summary.filtered,
             failures: Vec::new(),
             accepted: Vec::new(),
+            waiting: Vec::new(),
+            retained: summary.retained,
             held_back: Vec::new(),
             held_back_in_vault: Vec::new(),
             last_check: None,

@@ -98,6 +98,12 @@ fn files_that_the_vault_deletes_stay_in_a_folder_when_they_are_to_be_kept() {
     let verified = world.must(&["verify", "notes", "--json"]).json();
     assert_eq!((&verified["clean"], &verified["extra"]), (&true.into(), &serde_json::json!([])));
     assert_eq!(verified["retained"], serde_json::json!(["Gone.md", "Old name.md"]));
+    let status = world.must(&["status", "notes", "--json"]).json();
+    assert_eq!(
+        status["destinations"][0]["retained"], 3,
+        "as many as were kept, whatever became of them since"
+    );
+    assert!(world.must(&["status", "notes"]).stdout.contains("kept       3 files that the vault deleted"));
 
     // What was kept is nobody's but the user's: no later run removes it.
     for later in [&["--full"][..], &["--exclude", "Stays"], &["--full", "--max-delete", "none"]] {

@@ -82,7 +82,6 @@ fn merge_lines<'a>(base: &[&'a str], local: &[&'a str], remote: &[&'a str]) -> R
     let (mut merged, mut at) = (Vec::with_capacity(local.len().max(remote.len())), 0);
     loop {
         let (hunk, after) = match (ours.peek(), theirs.peek()) {
-            (None, None) => break,
             (Some(one), Some(other)) if collide(one, other) => {
                 let is_same = one.before == other.before
                     && of(&local_tokens, &one.after) == of(&remote_tokens, &other.after);

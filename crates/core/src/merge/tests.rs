@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use obsync_protocol::limits::COMPARED_LINES;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -26,6 +27,7 @@ fn changes_of_different_lines_are_merged() {
     assert_eq!(lines("a\nb\nc\n", "A\nb\nc\n", "a\nb\nC\n").unwrap(), "A\nb\nC\n");
     // Neighbours, too.
     assert_eq!(lines("a\nb\nc\n", "A\nb\nc\n", "a\nB\nc\n").unwrap(), "A\nB\nc\n");
+    assert_eq!(lines("a\nb\nc\n", "a\nB\nc\n", "A\nb\nc\n").unwrap(), "A\nB\nc\n");
     assert_eq!(lines("a\nb\nc\n", "a\nc\n", "a\nb\nc\nd\n").unwrap(), "a\nc\nd\n");
     assert_eq!(
         lines("a\nb\nc\nd\n", "new\na\nb\nc\nd\n", "a\nb\nc\nd\nend\n").unwrap(),
@@ -92,6 +94,25 @@ fn texts_that_are_too_large_are_not_merged() {
     assert_eq!(lines(&base, "a\n", "b\n"), Err(NoMerge::TooLarge));
     let wide = "x".repeat(MERGED_TEXT + 1);
     assert_eq!(lines("a\n", &wide, "b\n"), Err(NoMerge::TooLarge));
+}
+
+#[test]
+fn texts_as_large_as_the_limits_are_merged() {
+    let filler = "x".repeat(MERGED_TEXT - "a\n\nb\n".len());
+    let [base, local, remote] =
+        [("a", "b"), ("A", "b"), ("a", "B")].map(|(a, b)| format!("{a}\n{filler}\n{b}\n"));
+    assert_eq!(base.len(), MERGED_TEXT);
+    assert_eq!(lines(&base, &local, &remote), Ok(format!("A\n{filler}\nB\n")));
+    // A rewrite is compared as long as the lines before times those after it are within the limit.
+    let compared = |lines_of_each: usize| {
+        let text = |name: &str| (0..lines_of_each).map(|n| format!("{name} {n}\n")).collect::<String>();
+        let (base, rewritten) = (text("before"), text("after"));
+        lines(&base, &rewritten, &base.replacen("before 0", "edited", 1))
+    };
+    let side = COMPARED_LINES.isqrt();
+    assert_eq!(side * side, COMPARED_LINES);
+    assert_eq!(compared(side), Err(NoMerge::Overlap));
+    assert_eq!(compared(side + 1), Err(NoMerge::TooLarge));
 }
 
 /// Texts of as many lines, of so many kinds, in any order.
@@ -165,6 +186,8 @@ fn a_list_of_names_has_what_either_side_added_and_not_what_either_removed() {
 fn json_is_written_as_the_remote_side_wrote_it() {
     let merged = keys("{\"a\":1}\n", "{\"a\":1,\"b\":[\"ß\"]}", "{\n\t\"a\": 2\n}\n").unwrap();
     assert_eq!(merged, "{\n\t\"a\": 2,\n\t\"b\": [\n\t\t\"ß\"\n\t]\n}\n");
+    let merged = keys("{\"a\":1}", "{\"a\":1,\"b\":3}", "{\n    \"a\": 2\n}").unwrap();
+    assert_eq!(merged, "{\n    \"a\": 2,\n    \"b\": 3\n}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use obsync_protocol::ContentHash;
 use crate::error::PullError;
 use crate::merge::MergeKind;
 use crate::model::{KnownContent, Record};
+use crate::report::Report;
 use crate::run::Run;
 
 /// The largest text that is kept, in bytes.
@@ -18,8 +19,14 @@ const LARGEST: u64 = 1 << 20;
 const AT_A_TIME: usize = 64;
 
 impl Run<'_> {
-    /// Keeps the texts of what was recorded.
-    pub(super) async fn keep_texts(&self) -> Result<(), PullError> {
+    /// Keeps the texts of what was recorded. The run is done when it is called: a failure is a warning.
+    pub(super) async fn keep_texts(&self, report: &mut Report) {
+        if let Err(error) = self.keep_wanted_texts().await {
+            self.warn(format!("texts for later merges could not be kept: {error}"), report);
+        }
+    }
+
+    async fn keep_wanted_texts(&self) -> Result<(), PullError> {
         while !self.stop.is_cancelled() {
             let wanted = self.state.texts_wanted(LARGEST, AT_A_TIME).await?;
             if wanted.is_empty() {

@@ -12,6 +12,7 @@ use crate::change::DestinationExt;
 use crate::destination::{Expect, Removable, Removal};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::run::Run;
 use crate::state::Commit;
@@ -106,7 +107,11 @@ impl Run<'_> {
         let meta = FileMeta { hash, size, mtime: entry.mtime, ctime: entry.ctime, uid: entry.uid };
         let (state, intents) = (survey.known.clone(), self.state.intents().await?);
         let records = vec![Record::seen(to.clone(), RecordKind::File(meta), None)];
-        self.state.commit(Commit { records, state, intents, ..Commit::default() }).await?;
+        let line = JournalEntry::new(Side::Here, JournalChange::Write, to.clone(), entry.uid);
+        let device = survey.listing.devices.of(entry.uid);
+        let journal =
+            vec![JournalEntry { from: Some(from.clone()), device, size: Some(content.size), ..line }];
+        self.state.commit(Commit { records, journal, state, intents, ..Commit::default() }).await?;
         let old = Removable { path: from.clone(), content };
         let removed = self.store.remove_files(vec![old]).await.into_iter().next();
         if !matches!(removed, Some(Ok(Removal::Removed | Removal::Missing))) {

@@ -11,13 +11,16 @@ use crate::run::Run;
 use crate::state::{Commit, VaultState};
 
 impl Run<'_> {
-    /// Draws a generation, unless this run did so already: it began with `first`. A destination without a marker gets one.
+    /// Draws a generation, unless this run did so already: it began with what `first` says. A destination without a marker
+    /// gets one.
     ///
     /// The state knows it before the destination has it: after a crash either is right.
-    pub(super) async fn renew_generation(&self, first: Option<RandomId>) -> Result<(), PullError> {
+    pub(super) async fn renew_generation(
+        &self,
+        first: Option<&DestinationIdentity>,
+    ) -> Result<(), PullError> {
         let known = self.state.load().await?;
-        let generation = known.destination.as_ref().map(|destination| destination.generation);
-        if self.options.dry_run || generation != first {
+        if self.options.dry_run || has_drawn(first, known.destination.as_ref()) {
             return Ok(());
         }
         let found = self.store.identify(None).await?;
@@ -26,6 +29,12 @@ impl Run<'_> {
         }
         let next = self.draw()?;
         let identity = match (known.destination.clone(), found) {
+            // A run that was killed had written the one that it announced, and may not have come to say so.
+            (Some(identity), MarkerFound::Marker { marker, .. })
+                if marker.id == identity.id && Some(marker.generation) == identity.next =>
+            {
+                DestinationIdentity { generation: marker.generation, next: Some(next), ..identity }
+            }
             (Some(identity), _) => DestinationIdentity { next: Some(next), ..identity },
             // The state was lost, and the destination is the one that it was.
             (None, MarkerFound::Marker { marker, .. })
@@ -79,5 +88,15 @@ impl Run<'_> {
             "it is not the place any more that it was when this run began; nothing was deleted in the vault";
         let (location, code) = (self.store.location(), ProblemCode::Destination);
         Err(StoreError::Unavailable { location, reason: reason.to_owned(), code }.into())
+    }
+}
+
+/// Whether a run that began with `first` has drawn a generation since: one that it did not know then, not even as the one that a
+/// killed run was about to write.
+fn has_drawn(first: Option<&DestinationIdentity>, now: Option<&DestinationIdentity>) -> bool {
+    match (first, now) {
+        (Some(first), Some(now)) => now.generation != first.generation && Some(now.generation) != first.next,
+        (None, None) => false,
+        (None, Some(_)) | (Some(_), None) => true,
     }
 }

@@ -5,10 +5,11 @@
 
 use std::collections::HashSet;
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{Uid, VaultPath};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::journal::JournalEntry;
 use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::Commit;
@@ -31,18 +32,20 @@ impl Run<'_> {
             let is_recorded = matches!(file.kind, EntryKind::File { hash, .. } if recorded == Some(hash));
             let facts = self.store.facts(vec![path.clone()]).await?;
             let is_here = facts.is_some_and(|facts| facts.iter().any(Option::is_some));
+            let mut journal = Vec::new();
             if is_here {
                 let kept_as = self.store.set_aside(path).await?;
                 self.progress
                     .notice(&format!("{path} is a folder in the vault, too; kept the file as {kept_as}"));
+                journal.push(JournalEntry::conflicted_copy(path, &kept_as, Uid(0), report.device.clone()));
                 report.conflicts.push(Conflict { path: path.clone(), kept_as });
             }
             if !(is_here && is_recorded) {
-                self.keep_copy(path, &file, survey.version, report).await?;
+                journal.extend(self.keep_copy(path, &file, survey.version, report).await?);
             }
             let (state, intents) = (survey.known.clone(), self.state.intents().await?);
             let forgotten = vec![path.clone()];
-            self.state.commit(Commit { forgotten, state, intents, ..Commit::default() }).await?;
+            self.state.commit(Commit { forgotten, journal, state, intents, ..Commit::default() }).await?;
             survey.listing.entries.remove(path);
         }
         Ok(())

@@ -7,8 +7,10 @@
 mod base_texts;
 mod carrying;
 mod contents;
+mod flapping;
 mod generation;
 mod giving_way;
+mod holding_back;
 #[cfg(test)]
 mod interleavings_tests;
 mod learning;
@@ -29,13 +31,11 @@ use obsync_protocol::{VaultPath, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
-use crate::confirmation;
 use crate::destination::{Destination, StoreError};
-use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
-use crate::identity::RandomId;
+use crate::identity::DestinationIdentity;
 use crate::line::Lines;
-use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind, Direction, Record};
+use crate::model::{DeferredCause, DeferredKind, Direction, Record};
 use crate::problem::ProblemCode;
 use crate::progress::{Phase, Progress};
 use crate::reconcile::Mode;
@@ -46,13 +46,16 @@ use crate::state::{Commit, StateStore, VaultState};
 
 use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
-use outgoing::{Absent, OutgoingInput, renewed};
+use outgoing::{OutgoingInput, renewed};
 use sending::Outbox;
 
 /// How often a run goes round because the vault changed while it was at work.
 const ROUNDS: usize = 6;
 /// Up to so many paths are looked at by themselves.
 const FEW_PATHS: usize = 200;
+
+/// How many paths a warning names.
+const NAMED: usize = 5;
 
 /// How to sync.
 #[derive(Clone, Debug)]
@@ -156,12 +159,11 @@ pub(crate) async fn sync_over(
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
     let run = Run { source, store, state, options: &pull, direction, progress, stop, lines };
     run.warn_of_direction(&known, &mut report);
-    let generation = known.destination.as_ref().map(|destination| destination.generation);
-    let two_way = TwoWay { run: &run, options, is_first, is_full, generation };
-    let mut outcome = two_way.rounds(&mut report).await;
+    let two_way = TwoWay { run: &run, options, is_first, is_full, destination: known.destination };
+    let outcome = two_way.rounds(&mut report).await;
     let has_news = !options.pull.dry_run && !report.is_unchanged();
     if outcome.is_ok() && direction == Direction::Both && has_news {
-        outcome = run.keep_texts().await;
+        run.keep_texts(&mut report).await;
     }
     run.conclude(outcome, report, begun).await
 }
@@ -171,9 +173,23 @@ struct TwoWay<'s, 'r> {
     options: &'s SyncOptions,
     is_first: bool,
     is_full: bool,
-    /// The destination's generation when the run began.
-    generation: Option<RandomId>,
+    /// What was known of the destination when the run began.
+    destination: Option<DestinationIdentity>,
 }
+
+/// The paths of changes of the vault that were not applied here.
+#[derive(Default)]
+struct Unapplied {
+    /// Those with a change that waits.
+    paths: HashSet<VaultPath>,
+    /// Those with a deletion that is held back.
+    held_back: HashSet<VaultPath>,
+    /// Those of files that were kept when the vault deleted them, which are among the first, too.
+    retained: HashSet<VaultPath>,
+}
+
+/// A scan of few paths: these, what is recorded of them and of the folders above, and what is there.
+type FewScanned = (Arc<HashSet<VaultPath>>, Arc<Vec<Record>>, LocalTree);
 
 /// Whether a file lost half of its bytes or more.
 fn has_shrunk(tree: &LocalTree, records: &[Record]) -> bool {
@@ -208,7 +224,7 @@ impl TwoWay<'_, '_> {
                 }
             }
             if !report.merged.is_empty() {
-                run.renew_generation(self.generation).await?;
+                run.renew_generation(self.destination.as_ref()).await?;
             }
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
@@ -223,7 +239,7 @@ impl TwoWay<'_, '_> {
             if outgoing.is_empty() || run.stop.is_cancelled() {
                 return Ok(());
             }
-            run.renew_generation(self.generation).await?;
+            run.renew_generation(self.destination.as_ref()).await?;
             let known = run.state.load().await?;
             let sent = match Outbox::open(run, known, report).await? {
                 Some(outbox) => outbox.send(outgoing, report).await?,
@@ -267,23 +283,25 @@ impl TwoWay<'_, '_> {
     async fn outgoing(&self, round: usize, report: &mut Report) -> Result<Option<Outgoing>, PullError> {
         let run = self.run;
         run.progress.phase(Phase::Scanning);
+        let mut waiting = self.waiting().await?;
         let few = match round {
-            1 => self.scan_few(report).await?,
+            // What was confirmed can be anywhere.
+            1 if !waiting.has_confirmed() => self.scan_few(report).await?,
             _ => None,
         };
-        let is_few = few.is_some();
-        let (records, tree) = match few {
-            Some(few) => few,
+        let (few, records, tree) = match few {
+            Some((paths, records, tree)) => (Some(paths), records, tree),
             None => {
                 // Records that are not believed are none, though a dry run does not forget them.
                 let believes = !(run.options.dry_run && report.doubt.is_some());
-                self.scan_all(self.is_full && round == 1, believes).await?
+                let (records, tree) = self.scan_all(self.is_full && round == 1, believes).await?;
+                (None, records, tree)
             }
         };
         let records = self.note_witness(records, &tree).await?;
         let looked = tokio::time::Instant::now();
         self.tell_unknown(&tree, report);
-        let (unapplied, held_back) = self.unapplied().await?;
+        let unapplied = self.unapplied().await?;
         let decide = |mut tree: LocalTree| {
             tree.leave(&self.options.restless);
             Outgoing::decide(OutgoingInput {
@@ -291,15 +309,16 @@ impl TwoWay<'_, '_> {
                 tree,
                 filter: &run.options.filter,
                 sends_configuration: self.options.sends_configuration,
-                unapplied: &unapplied,
-                held_back: &held_back,
+                unapplied: &unapplied.paths,
+                held_back: &unapplied.held_back,
                 now: jiff::Timestamp::now().as_millisecond(),
                 may_delete: !self.is_first,
             })
         };
+        waiting.look(&tree, few.as_deref(), &self.options.restless);
         let mut outgoing = decide(tree.clone());
         let shrunk = outgoing.shrunk();
-        if is_few && (outgoing.has_absent() || !shrunk.is_empty()) {
+        if few.is_some() && (outgoing.has_absent() || !shrunk.is_empty()) {
             // A second look needs all records: with some of them everything else would be new.
             return Box::pin(self.outgoing(round + 1, report)).await;
         }
@@ -311,6 +330,7 @@ impl TwoWay<'_, '_> {
                 return Ok(None);
             }
             let Some(again) = self.scan(&records).await? else { return Ok(None) };
+            waiting.look(&again, None, &self.options.restless);
             let absent = again.absent_as_in(&tree);
             outgoing = decide(LocalTree { absent, ..again });
             outgoing.leave_what_shrank_but(&shrunk);
@@ -320,7 +340,8 @@ impl TwoWay<'_, '_> {
             let known = run.state.load().await?.destination;
             run.must_be_the_same_place(known.as_ref()).await?;
         }
-        self.hold_back(&mut outgoing, report).await?;
+        self.hold_back(&mut outgoing, waiting, report).await?;
+        self.tell_retained(&outgoing, &unapplied, report);
         if matches!(self.options.direction, SyncDirection::Push { .. }) {
             outgoing.waiting.iter().for_each(|path| report.diverge(path));
         }
@@ -357,7 +378,7 @@ impl TwoWay<'_, '_> {
 
     /// Looks at the few paths that can have been changed, where that is known, and at what this run put here. `None`: that is
     /// not enough to tell, because something is absent or lost half of its bytes, which is looked at twice, or a name has twins.
-    async fn scan_few(&self, report: &Report) -> Result<Option<(Arc<Vec<Record>>, LocalTree)>, PullError> {
+    async fn scan_few(&self, report: &Report) -> Result<Option<FewScanned>, PullError> {
         let has_news = self.options.direction == SyncDirection::Push { mirrors: true } && report.listed > 0;
         let is_enough = !self.is_first && !self.is_full && !has_news && report.doubt.is_none();
         let Some(only) = self.options.only.as_ref().filter(|_| is_enough) else {
@@ -376,11 +397,12 @@ impl TwoWay<'_, '_> {
         let records = Arc::new(records.into_iter().flatten().collect::<Vec<Record>>());
         let filter = self.run.options.filter.clone();
         let input = ScanInput { records: records.clone(), filter };
-        let scan = self.run.store.scan_few(input, Arc::new(paths));
+        let paths = Arc::new(paths);
+        let scan = self.run.store.scan_few(input, paths.clone());
         let Some(tree) = self.run.stop.run_until_cancelled(scan).await.transpose()?.flatten() else {
             return Ok(None);
         };
-        Ok((tree.is_certain() && !has_shrunk(&tree, &records)).then_some((records, tree)))
+        Ok((tree.is_certain() && !has_shrunk(&tree, &records)).then_some((paths, records, tree)))
     }
 
     async fn scan(&self, records: &Arc<Vec<Record>>) -> Result<Option<LocalTree>, PullError> {
@@ -400,21 +422,34 @@ impl TwoWay<'_, '_> {
         }
     }
 
-    /// The paths with a change of the vault that waits, and those with a deletion that is held back.
-    async fn unapplied(&self) -> Result<(HashSet<VaultPath>, HashSet<VaultPath>), PullError> {
+    /// The paths with changes of the vault that were not applied here.
+    async fn unapplied(&self) -> Result<Unapplied, PullError> {
         let keys = &self.run.source.keys;
-        let (mut paths, mut held_back) = (HashSet::new(), HashSet::new());
+        let mut unapplied = Unapplied::default();
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
-            for deferred in self.run.state.deferred(kind).await? {
+            let deferred = self.run.state.deferred(kind).await?;
+            for deferred in deferred.into_iter().filter(|deferred| !deferred.key.is_outgoing()) {
                 let path = keys.decode_path(&deferred.message.path);
                 match deferred.cause {
-                    _ if deferred.key.is_outgoing() => {}
-                    DeferredCause::HeldBack { .. } => held_back.extend(path),
-                    _ => paths.extend(path),
+                    DeferredCause::HeldBack { .. } => unapplied.held_back.extend(path),
+                    DeferredCause::Retained => {
+                        unapplied.retained.extend(path.clone());
+                        unapplied.paths.extend(path);
+                    }
+                    _ => unapplied.paths.extend(path),
                 }
             }
         }
-        Ok((paths, held_back))
+        Ok(unapplied)
+    }
+
+    /// Says which files here are not sent because the vault deleted them and an earlier pull kept them.
+    fn tell_retained(&self, outgoing: &Outgoing, unapplied: &Unapplied, report: &mut Report) {
+        let retained: Vec<&VaultPath> =
+            outgoing.waiting.iter().filter(|path| unapplied.retained.contains(*path)).collect();
+        if !retained.is_empty() {
+            self.run.warn(stays_here(&retained), report);
+        }
     }
 
     /// Records new facts of files that have their content still, so that they are not read again.
@@ -427,78 +462,27 @@ impl TwoWay<'_, '_> {
         Ok(self.run.state.commit(Commit { records, intents, state, ..Commit::default() }).await?)
     }
 
-    /// Holds the deletions back if there are too many for the vault.
-    async fn hold_back(&self, outgoing: &mut Outgoing, report: &mut Report) -> Result<(), PullError> {
-        let run = self.run;
-        let mut waiting = run.state.deferred(DeferredKind::Failed).await?;
-        if !run.options.dry_run {
-            confirmation::take_over(run.state.as_ref(), &mut waiting).await?;
-        }
-        let waiting = waiting.into_iter().filter(|deferred| deferred.key.is_outgoing());
-        let (mut confirmed, mut known) = (HashSet::new(), Vec::new());
-        for deferred in waiting {
-            if matches!(deferred.cause, DeferredCause::HeldBack { confirmed: Some(_) }) {
-                confirmed.extend(run.source.keys.decode_path(&deferred.message.path));
-            }
-            known.push(deferred.key);
-        }
-        let now = outgoing.count_deletions(&confirmed);
-        let state = run.state.load().await?;
-        let recent = brake::recent_there(&state.deletions, brake::this_minute());
-        let files = run.state.files().await?.saturating_add(recent);
-        let is_allowed = self.options.max_delete_in_vault.allows(now.saturating_add(recent), files);
-        let held = match now > 0 && !is_allowed {
-            true => outgoing.hold_back(&confirmed),
-            false => Vec::new(),
-        };
-        for absent in held.iter().filter(|absent| !absent.is_folder()) {
-            report.hold_back_in_vault(absent.path());
-        }
-        if !held.is_empty() {
-            run.warn(held_back_in_vault(now, recent, files), report);
-        }
-        if run.options.dry_run || (held.is_empty() && known.is_empty()) {
-            return Ok(());
-        }
-        let deferred: Vec<Deferred> = held.iter().map(|absent| self.waiting(absent)).collect();
-        let kept: HashSet<DeferredKey> = deferred.iter().map(|deferred| deferred.key.clone()).collect();
-        // What was confirmed stays so until the vault has it.
-        let gone: HashSet<DeferredKey> =
-            outgoing.absent().map(|absent| DeferredKey::outgoing(absent.path())).collect();
-        let settled = known.into_iter().filter(|key| !kept.contains(key) && !gone.contains(key)).collect();
-        let intents = run.state.intents().await?;
-        Ok(run
-            .state
-            .commit(Commit { deferred, resolved: settled, intents, state, ..Commit::default() })
-            .await?)
-    }
-
-    /// A deletion in the vault that waits until it is confirmed.
-    fn waiting(&self, absent: &Absent) -> Deferred {
-        let kind = EntryKind::Deleted { folder: absent.is_folder() };
-        let entry = RemoteEntry { path: absent.path().clone(), uid: absent.uid(), kind, mtime: 0, ctime: 0 };
-        let cause = DeferredCause::HeldBack { confirmed: None };
-        Deferred { key: DeferredKey::outgoing(absent.path()), ..entry.defer(cause, &self.run.source.keys) }
-    }
-
     fn describe(&self, outgoing: &Outgoing, report: &mut Report) {
         report.describe_outgoing(outgoing);
     }
 }
 
+/// What to tell of files that are kept though the vault deleted them.
+fn stays_here(retained: &[&VaultPath]) -> String {
+    let named: Vec<&str> = retained.iter().take(NAMED).map(|path| path.as_str()).collect();
+    let more = match retained.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{} of the files here are not sent, because the vault deleted them and an earlier pull kept them: {}{more}. A copy under \
+         another name is sent",
+        retained.len(),
+        named.join(", ")
+    )
+}
+
 /// Notes that a file was deleted in the vault.
 fn note_deletion(known: &mut VaultState) {
     brake::note_there(&mut known.deletions, 1, brake::this_minute());
-}
-
-/// What to tell of deletions that are too many for the vault.
-fn held_back_in_vault(now: u64, recent: u64, files: u64) -> String {
-    let before = match recent {
-        0 => String::new(),
-        recent => format!(", after {recent} in the last hour"),
-    };
-    format!(
-        "{now} of the {files} files were deleted or emptied here{before}, more than the limit; the vault keeps them. Look at the \
-         folder, then `obsync confirm` lets exactly these deletions go"
-    )
 }

@@ -109,6 +109,8 @@ fn what_is_gone_is_deleted_the_deepest_folder_last_but_one() {
         Case::new(&[("a", None), ("a/b", None), ("a/b/note.md", Some("text")), ("kept.md", Some("k"))])
             .found(&[], &[], &["a", "a/b", "a/b/note.md"]);
     assert_eq!(case.steps(), ["delete a/b/note.md", "delete a/b", "delete a"]);
+    let outgoing = case.outgoing();
+    assert!(outgoing.absent().all(|absent| absent.uid() == Uid(7)), "the version that is to go is named");
 }
 
 #[test]
@@ -246,6 +248,9 @@ fn nothing_is_sent_where_a_change_of_the_vault_waits() {
     let mut case = Case::new(&[("b.md", Some("b"))]).found(&[("a.md", "old"), ("b.md", "edited")], &[], &[]);
     case.held_back = HashSet::from([path("a.md"), path("b.md")]);
     assert_eq!(case.steps(), ["send b.md"], "an edit survives a deletion that waits");
+    let mut case = Case::new(&[]).found(&[], &["f", "g"], &[]);
+    case.unapplied.insert(path("f"));
+    assert_eq!(case.steps(), ["folder g"]);
 }
 
 #[test]
@@ -281,4 +286,58 @@ fn whatever_is_deleted_is_named_once_a_rename_among_it() {
     assert_eq!(absent, ["a.md", "b.md", "x", "y"]);
     assert!(outgoing.has_absent() && !outgoing.is_empty());
     assert!(!Case::new(&[]).outgoing().has_absent());
+}
+
+#[test]
+fn there_is_something_to_send_whatever_kind_of_change_it_is() {
+    let gone = || vec![Absent::of(&record("a.md", Some("a")))];
+    let file = || Case::new(&[]).found(&[("new.md", "n")], &[], &[]).outgoing().files;
+    let kinds = [
+        Outgoing { replaced: gone(), ..Outgoing::default() },
+        Outgoing { folders: vec![path("f")], ..Outgoing::default() },
+        Outgoing { files: file(), ..Outgoing::default() },
+        Outgoing { deletions: gone(), ..Outgoing::default() },
+        Outgoing { folder_deletions: gone(), ..Outgoing::default() },
+    ];
+    for outgoing in kinds {
+        assert!(!outgoing.is_empty(), "{outgoing:?}");
+    }
+    assert!(Outgoing { waiting: vec![path("a.md")], ..Outgoing::default() }.is_empty(), "that is not sent");
+}
+
+#[test]
+fn a_deletion_counts_unless_its_content_has_a_new_place_of_its_own() {
+    let counted = |records: &[(&str, Option<&str>)], found: &[(&str, &str)]| {
+        let absent: Vec<&str> = records.iter().map(|(at, _)| *at).collect();
+        Case::new(records).found(found, &[], &absent).outgoing().count_deletions(&HashSet::new())
+    };
+    let two = [("a.md", Some("text")), ("b.md", Some("text"))];
+    assert_eq!(counted(&two, &[]), 2);
+    assert_eq!(counted(&two, &[("x.md", "text")]), 1);
+    assert_eq!(counted(&two, &[("x.md", "text"), ("y.md", "text")]), 0);
+    assert_eq!(counted(&[two[0], two[1], ("c.md", Some("text"))], &[("x.md", "text"), ("y.md", "text")]), 1);
+    assert_eq!(counted(&[("a.md", Some(""))], &[("x.md", "")]), 1, "no empty file is another one's");
+}
+
+#[test]
+fn only_what_would_take_the_place_of_what_stays_waits() {
+    let case =
+        Case::new(&[("a", Some("text"))]).found(&[("a/note.md", "n"), ("b/x.md", "x")], &["a", "b"], &[]);
+    let mut outgoing = case.outgoing();
+    assert_eq!(outgoing.hold_back(&HashSet::new()).len(), 1);
+    assert_eq!(outgoing.folders, [path("b")]);
+    let files: Vec<&VaultPath> = outgoing.files.iter().map(|file| &file.local.path).collect();
+    assert_eq!(files, [&path("b/x.md")]);
+}
+
+#[test]
+fn recorded_files_with_other_facts_and_the_same_content_are_renewed() {
+    let mut case = Case::new(&[("a.md", Some("a"))]);
+    case.tree.renewed = vec![(path("a.md"), facts(1)), (path("unrecorded.md"), facts(2))];
+    let outgoing = case.outgoing();
+    assert_eq!(outgoing.renewed, [(record("a.md", Some("a")), facts(1))]);
+    assert!(outgoing.is_empty());
+    let (known, facts) = outgoing.renewed[0].clone();
+    let record = renewed((known.clone(), facts.clone()));
+    assert_eq!(record, Record { facts: Some(facts), ..known });
 }

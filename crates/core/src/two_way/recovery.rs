@@ -9,6 +9,7 @@ use crate::conflicted_copy::{self, DeviceName};
 use crate::destination::{Expect, Publication, PublicationContent, StoreError};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::merge::{MergeKind, merge};
 use crate::model::{Intent, KnownContent, Record};
 use crate::report::{Conflict, Report};
@@ -81,6 +82,7 @@ impl Run<'_> {
             Session::open(&self.source.client, &self.target(), known.version, !known.listed).await?;
         session.listing(&mut |_| {}).await?;
         report.connections += 1;
+        let mut journal = Vec::new();
         for intent in pushes {
             let Intent::Push { path, from, content, base } = intent else { continue };
             if content.is_none() && base == Uid(0) {
@@ -95,17 +97,18 @@ impl Run<'_> {
                 let sent = SentChange { kind, above: Uid(known.version), base_content };
                 let settlement = self.settle_over(&mut session, &at, sent).await?;
                 if let Some(lost) = settlement.overwritten {
-                    self.keep_copy(&at, &lost, known.version, report).await?;
+                    journal.extend(self.keep_copy(&at, &lost, known.version, report).await?);
                 }
             }
         }
         session.close().await;
-        Ok(self.state.commit(Commit { intents: others, state: known, ..Commit::default() }).await?)
+        let commit = Commit { intents: others, journal, state: known, ..Commit::default() };
+        Ok(self.state.commit(commit).await?)
     }
 
     /// Brings a content back that another device wrote while a change of the same path was under way and that the vault shows
     /// no longer: merged with the file here, as the file that was deleted here, or under a name of its own. The scan that
-    /// follows finds it. Tells the record of the file that was sent, where that is another one now.
+    /// follows finds it.
     pub(super) async fn bring_back(
         &self,
         path: &VaultPath,
@@ -114,21 +117,19 @@ impl Run<'_> {
         lost: &RemoteEntry,
         after: u64,
         report: &mut Report,
-    ) -> Result<Option<Record>, PullError> {
-        let Some(ours) = ours else {
-            // An edit survives a deletion.
-            if self.put_version(path, lost, after).await? != Put::Done {
-                self.keep_copy(path, lost, after, report).await?;
+    ) -> Result<BroughtBack, PullError> {
+        let line = |change| JournalEntry::new(Side::Here, change, path.clone(), lost.uid);
+        if let Some(ours) = ours {
+            if self.merge_lost(path, ours, lost, after).await? {
+                report.merged.push(path.clone());
+                let record = Record { facts: None, ..sent(&ours.local, uid) };
+                return Ok(BroughtBack { record: Some(record), line: Some(line(JournalChange::Merge)) });
             }
-            return Ok(None);
-        };
-        if self.merge_lost(path, ours, lost, after).await? {
-            report.merged.push(path.clone());
-            let record = sent(&ours.local, uid);
-            return Ok(Some(Record { facts: None, ..record }));
+        } else if self.put_version(path, lost, after).await? == Put::Done {
+            // An edit survives a deletion.
+            return Ok(BroughtBack { record: None, line: Some(line(JournalChange::Write)) });
         }
-        self.keep_copy(path, lost, after, report).await?;
-        Ok(None)
+        Ok(BroughtBack { record: None, line: self.keep_copy(path, lost, after, report).await? })
     }
 
     /// Merges a content that was overwritten into the file here.
@@ -157,14 +158,14 @@ impl Run<'_> {
         Ok(self.put_text(path, merged, expect, (now, ours.local.ctime)).await?.is_some())
     }
 
-    /// Keeps a content under a name beside its own.
+    /// Keeps a content under a name beside its own. Tells the line for the journal, if that could be done.
     pub(super) async fn keep_copy(
         &self,
         path: &VaultPath,
         lost: &RemoteEntry,
         after: u64,
         report: &mut Report,
-    ) -> Result<(), PullError> {
+    ) -> Result<Option<JournalEntry>, PullError> {
         let stamp = conflicted_copy::stamp(DeviceName::new(&self.source.client.options().device));
         let ends_with_mark = conflicted_copy::is_configuration(path);
         for copy in 1..NAMES {
@@ -177,8 +178,9 @@ impl Run<'_> {
             match self.put_version(&kept_as, lost, after).await? {
                 Put::Done => {
                     self.progress.notice(&format!("kept what another device wrote to {path} as {kept_as}"));
+                    let line = JournalEntry::conflicted_copy(path, &kept_as, lost.uid, report.device.clone());
                     report.conflicts.push(Conflict { path: path.clone(), kept_as });
-                    return Ok(());
+                    return Ok(Some(line));
                 }
                 Put::Occupied => {}
                 Put::Gone => break,
@@ -192,7 +194,7 @@ impl Run<'_> {
             ),
             report,
         );
-        Ok(())
+        Ok(None)
     }
 
     /// Puts a version of the vault at a path where nothing is.
@@ -212,6 +214,14 @@ impl Run<'_> {
             None => Ok(Put::Gone),
         }
     }
+}
+
+/// What came of a content that another device wrote in between.
+pub(super) struct BroughtBack {
+    /// The record of the file that was sent, where that is another one now.
+    pub(super) record: Option<Record>,
+    /// What the journal gets.
+    pub(super) line: Option<JournalEntry>,
 }
 
 /// What came of putting a version at a path.

@@ -501,7 +501,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 _ => None,
             };
             self.has_restored = true;
-            if let Some(record) = self.run.bring_back(path, ours, uid(0), lost, self.newest, report).await? {
+            let back = self.run.bring_back(path, ours, uid(0), lost, self.newest, report).await?;
+            self.journal.extend(back.line);
+            if let Some(record) = back.record {
                 records.retain(|other| other.path != record.path);
                 records.push(record);
             }
@@ -516,9 +518,11 @@ impl<'s, 'r> Outbox<'s, 'r> {
         mut intents: Vec<Intent>,
     ) -> Result<(), PullError> {
         intents.extend(self.unsettled.iter().cloned());
-        // What was sent takes the place of an earlier change of the vault that waits, a deletion that is held back above all.
+        // What was sent takes the place of an earlier change of the vault that waits, a deletion that is held back above all, and
+        // waits no longer itself.
         let settled = records.iter().map(|record| &record.path).chain(&forgotten);
-        let resolved = settled.map(DeferredKey::plain).collect();
+        let resolved =
+            settled.flat_map(|path| [DeferredKey::plain(path), DeferredKey::outgoing(path)]).collect();
         let (state, journal) = (self.known.clone(), std::mem::take(&mut self.journal));
         let commit = Commit { records, forgotten, resolved, intents, journal, state, ..Commit::default() };
         Ok(self.run.state.commit(commit).await?)

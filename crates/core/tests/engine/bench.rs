@@ -146,15 +146,28 @@ impl Bench {
 
     /// Syncs with other options.
     pub(crate) async fn sync_with(&self, change: impl FnOnce(&mut SyncOptions)) -> Result<Report, PullError> {
-        let mut options = SyncOptions {
+        self.sync_recorded_by(self.state(), change).await
+    }
+
+    /// Syncs with other options and a state that is given.
+    pub(crate) async fn sync_recorded_by(
+        &self,
+        state: Arc<dyn StateStore>,
+        change: impl FnOnce(&mut SyncOptions),
+    ) -> Result<Report, PullError> {
+        let mut options = self.sync_options();
+        change(&mut options);
+        let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
+        sync(&self.source, self.store(), state, &options, progress, stop).await
+    }
+
+    fn sync_options(&self) -> SyncOptions {
+        SyncOptions {
             pull: self.options.clone(),
             max_delete_in_vault: MaxDelete::Unlimited,
             second_look: Duration::ZERO,
             ..SyncOptions::default()
-        };
-        change(&mut options);
-        let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
-        sync(&self.source, self.store(), self.state(), &options, progress, stop).await
+        }
     }
 
     /// Syncs with a destination, news and a way to stop that are given.
@@ -164,12 +177,7 @@ impl Bench {
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
-        let options = SyncOptions {
-            pull: self.options.clone(),
-            max_delete_in_vault: MaxDelete::Unlimited,
-            second_look: Duration::ZERO,
-            ..SyncOptions::default()
-        };
+        let options = self.sync_options();
         sync(&self.source, Arc::new(store), self.state(), &options, progress, stop).await
     }
 

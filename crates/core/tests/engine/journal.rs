@@ -2,8 +2,10 @@
 //! names of copies.
 
 use std::fs;
+use std::sync::Arc;
 
 use obsync_client::{Client, ClientOptions};
+use obsync_conformance::WatchedState;
 use obsync_core::conflicted_copy::DeviceName;
 use obsync_core::{JournalChange, JournalEntry, Outcome, PullSource, Side, StateStore};
 use obsync_folder::FolderOptions;
@@ -101,6 +103,88 @@ async fn the_journal_says_what_was_changed_where_by_whom_and_from_which_version(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_journal_has_conflicted_copies_under_both_of_their_names() {
+    use JournalChange::{ConflictedCopy, Write};
+    let bench = in_step(&[("picture.png", "old"), ("note.md", "a\n"), ("gone.md", "g")]).await;
+    let copy = |entries: &[JournalEntry]| {
+        let found = entries.iter().find(|entry| entry.change == ConflictedCopy);
+        found.cloned().unwrap_or_else(|| panic!("{entries:#?}"))
+    };
+    // Changed on both sides.
+    bench.edit("picture.png", "mine");
+    bench.vault.as_device("phone").write("picture.png", "theirs", T + 5000).unwrap();
+    let report = bench.sync().await;
+    let kept_as = report.conflicts[0].kept_as.clone();
+    let of_picture = copy(&journal(&bench, Some("picture.png")).await);
+    assert_eq!((of_picture.side, &of_picture.path, of_picture.uid.0), (Side::Here, &kept_as, 0));
+    assert_eq!(of_picture.from.as_ref().map(VaultPath::as_str), Some("picture.png"));
+    assert_eq!((of_picture.base.0, of_picture.device.as_deref()), (1, Some("laptop")));
+    let of_copy = journal(&bench, Some(kept_as.as_str())).await;
+    assert_eq!(of_copy.iter().map(|entry| entry.change).collect::<Vec<_>>(), [Write, ConflictedCopy]);
+    // A file that gives way to a folder of the same name, which another device makes at the same time.
+    bench.edit("x", "a file");
+    let other = bench.vault.as_device("phone");
+    let report = bench
+        .sync_while(move || {
+            other.write("x/c.md", "in a folder", T).unwrap();
+        })
+        .await
+        .unwrap();
+    let of_x = copy(&journal(&bench, Some("x")).await);
+    assert_eq!((&of_x.path, of_x.device.as_deref()), (&report.conflicts[0].kept_as, Some("laptop")));
+    assert_eq!(bench.read(of_x.path.as_str()), "a file");
+    // What another device wrote in between.
+    bench.edit("note.md", "mine\n");
+    bench.server.faults().update(|faults| faults.rival_push = obsync_testkit::Chance::next(1));
+    let report = bench.sync().await;
+    bench.server.faults().clear();
+    let of_note = copy(&journal(&bench, Some("note.md")).await);
+    assert_eq!(of_note.path, report.conflicts[0].kept_as);
+    assert!(of_note.uid.0 > of_note.base.0, "the version that was kept: {of_note:?}");
+    // And what it wrote before a deletion of ours, which it survives.
+    fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    bench.server.faults().update(|faults| faults.rival_push = obsync_testkit::Chance::next(1));
+    bench.sync().await;
+    bench.server.faults().clear();
+    let of_gone: Vec<_> =
+        journal(&bench, Some("gone.md")).await.iter().map(|entry| (entry.side, entry.change)).collect();
+    use JournalChange::Delete;
+    assert_eq!(
+        of_gone,
+        [(Side::Vault, Write), (Side::Here, Write), (Side::Vault, Delete)],
+        "the newest first"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_has_conflicted_copies_of_a_first_run() {
+    let bench = as_device(Bench::new().await, "laptop");
+    bench.vault.write("note.md", "theirs", T).unwrap();
+    bench.edit("note.md", "mine");
+    let report = bench.pull().await;
+    let entries = journal(&bench, None).await;
+    let [entry] = &entries[..] else { panic!("{entries:#?}") };
+    assert_eq!((entry.change, &entry.path), (JournalChange::ConflictedCopy, &report.conflicts[0].kept_as));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_has_edits_that_were_carried_along_with_a_rename() {
+    let bench = in_step(&[("note.md", "text"), ("kept.md", "k")]).await;
+    bench.edit("note.md", "edited here");
+    bench.vault.as_device("phone").rename("note.md", "moved.md").unwrap();
+    bench.sync().await;
+    bench.assert_in_step().await;
+    let entries = journal(&bench, None).await;
+    use JournalChange::Write;
+    let wanted: [Line<'_>; 2] = [
+        (Side::Vault, Write, "moved.md", None, Some("laptop")),
+        (Side::Here, Write, "moved.md", Some("note.md"), Some("phone")),
+    ];
+    assert_eq!(lines(&entries), wanted);
+    assert_eq!((entries[1].base.0, entries[1].size), (1, Some("edited here".len() as u64)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_merge_needs_no_old_version_of_the_vault() {
     let bench = in_step(&[("note.md", "a\nb\nc\n"), ("new.md", "")]).await;
     bench.edit("new.md", "1\n2\n3\n");
@@ -118,6 +202,19 @@ async fn a_merge_needs_no_old_version_of_the_vault() {
     assert_eq!(report.merged.len(), 2);
     assert_eq!(bench.read("note.md"), "a here\nb\nc there\n");
     assert_eq!(bench.read("new.md"), "1 here\n2\n3 there\n");
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_is_complete_though_its_texts_cannot_be_kept() {
+    let bench = in_step(&[("note.md", "text")]).await;
+    bench.edit("note.md", "edited");
+    let state = Arc::new(WatchedState::new(bench.state()).without_texts());
+    let report = bench.sync_recorded_by(state, |_| {}).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    let [warning] = &report.warnings[..] else { panic!("{report:#?}") };
+    assert!(warning.starts_with("texts for later merges could not be kept: "), "{warning}");
+    assert!(has(&bench, "note.md", "edited"));
     bench.assert_in_step().await;
 }
 

@@ -33,3 +33,4 @@ mod two_way;
 mod two_way_histories;
 mod two_way_kills;
 mod verifications;
+mod waiting_changes;

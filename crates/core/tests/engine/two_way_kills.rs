@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use obsync_client::FetchOptions;
 use obsync_conformance::WatchedState;
 use obsync_core::{
-    FileAction, MaxDelete, NoProgress, Outcome, Phase, Progress, PullOptions, SyncOptions, sync,
+    Destination, FileAction, MarkerFound, MaxDelete, NoProgress, Outcome, Phase, Progress, PullOptions,
+    StateStore, SyncOptions, sync,
 };
 use obsync_folder::{FolderOptions, FolderStore};
 use obsync_protocol::{Uid, VaultPath};
@@ -84,6 +85,58 @@ async fn a_sync_that_is_killed_at_random_moments_is_exact_after_the_next() {
     assert!(killed > MOMENTS as usize / 2, "only {killed} runs were at work when they were killed");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_is_killed_twice_around_its_marker_is_not_doubted() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", TIME).unwrap();
+    bench.sync().await;
+    let version = bench.vault.version();
+    let copies = tempfile::tempdir().unwrap();
+    let (pristine, once) = (copies.path().join("pristine"), copies.path().join("killed once"));
+    copy(bench.home(), &pristine);
+    let mut kills = 0;
+    // In which order the marker is written and recorded: what was found after the first kill.
+    let (mut announced, mut written) = (0, 0);
+    for first in 0.. {
+        copy(&pristine, bench.home());
+        bench.vault.roll_back(version).unwrap();
+        bench.edit("note.md", &format!("edited before kill {first}"));
+        if start(&bench, first).wait().unwrap().signal().is_none() {
+            break;
+        }
+        let identity = bench.state().load().await.unwrap().destination.unwrap();
+        let Some(next) = identity.next else { continue };
+        let MarkerFound::Marker { marker, .. } = bench.store().identify(None).await.unwrap() else {
+            panic!()
+        };
+        assert!([identity.generation, next].contains(&marker.generation), "step {first}");
+        match marker.generation == next {
+            true => written += 1,
+            false => announced += 1,
+        }
+        copy(bench.home(), &once);
+        for second in 0.. {
+            copy(&once, bench.home());
+            bench.vault.roll_back(version).unwrap();
+            let text = format!("edited before kills {first} and {second}");
+            bench.edit("note.md", &text);
+            let is_killed = start(&bench, second).wait().unwrap().signal().is_some();
+            let report = bench.sync().await;
+            assert_eq!((report.doubt, report.outcome), (None, Outcome::Complete), "{first}, {second}");
+            bench.assert_in_step().await;
+            assert_eq!(bench.read("note.md"), text, "{first}, {second}");
+            if !is_killed {
+                break;
+            }
+            kills += 1;
+        }
+    }
+    assert!(
+        announced > 0 && written > 0 && kills > 10,
+        "{announced} announced, {written} written, {kills} kills"
+    );
+}
+
 /// What both sides have at first.
 const BEFORE: [(&str, &str); 12] = [
     ("changed there.md", "one"),
@@ -150,11 +203,7 @@ impl Scene {
 
     /// Begins a run in a process of its own that dies at this step.
     fn start(&self, dies_at: usize) -> Child {
-        let test = "two_way_kills::a_sync_that_is_killed_at_any_of_its_steps_is_exact_after_the_next";
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args([test, "--exact"]).stdout(Stdio::null()).stderr(Stdio::null());
-        child.env(SERVER, self.bench.server.url()).env(HOME, self.bench.home());
-        child.env(DIES_AT, dies_at.to_string()).spawn().unwrap()
+        start(&self.bench, dies_at)
     }
 
     async fn assert_made_good(&self, when: &str, time: usize) {
@@ -194,6 +243,15 @@ impl Scene {
         let sent = bench.vault.version().0 - self.changed.0;
         assert!((12..=16).contains(&sent), "{when}: {sent} versions");
     }
+}
+
+/// Begins a run in a process of its own that dies at this step.
+fn start(bench: &Bench, dies_at: usize) -> Child {
+    let test = "two_way_kills::a_sync_that_is_killed_at_any_of_its_steps_is_exact_after_the_next";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args([test, "--exact"]).stdout(Stdio::null()).stderr(Stdio::null());
+    child.env(SERVER, bench.server.url()).env(HOME, bench.home());
+    child.env(DIES_AT, dies_at.to_string()).spawn().unwrap()
 }
 
 /// What the user wrote here.

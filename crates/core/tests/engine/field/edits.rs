@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use obsync_core::{NoProgress, Outcome};
+use obsync_core::{DeferredKind, NoProgress, Outcome, StateStore};
 use obsync_folder::{FolderStore, Step};
 use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
@@ -257,6 +257,41 @@ async fn settings_that_fight_are_not_pushed_unless_asked_for_and_workspaces_neve
     let paths: Vec<String> =
         bench.vault.expected().unwrap().files.into_iter().map(|file| file.path).collect();
     assert_eq!(paths, [data, "note.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_fight_are_noticed_said_once_and_sent_no_more_for_a_while() {
+    let data = ".obsidian/plugins/x/data.json";
+    let bench = in_step(&[("note.md", "n"), (data, "{\"by\":\"nobody\"}")]).await;
+    let sync = || bench.sync_with(|options| options.sends_configuration = true);
+    // Each rewrites it as soon as it has the other's.
+    let mut said = Vec::new();
+    for turn in 1..=6 {
+        bench.edit(data, &format!("{{\"by\":\"here {turn}\"}}"));
+        let report = sync().await.unwrap();
+        assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+        said.extend(report.warnings.into_iter().filter(|warning| warning.starts_with(data)));
+        bench.vault.as_device("B").write(data, format!("{{\"by\":\"there {turn}\"}}"), T + turn).unwrap();
+        sync().await.unwrap();
+    }
+    assert_eq!(bench.server.stats().pushes, 2, "two turns of each are enough");
+    let [warning] = &said[..] else { panic!("{said:?}") };
+    assert!(warning.contains("two devices rewrite it whenever the other one did"), "{warning}");
+    // What the other device writes goes on to come, and notes go on to be sent.
+    assert_eq!(bench.read(data), "{\"by\":\"there 6\"}");
+    bench.edit(data, "{\"by\":\"here\"}");
+    bench.edit("note.md", "edited");
+    sync().await.unwrap();
+    assert!(has(&bench, "note.md", "edited") && has(&bench, data, "{\"by\":\"there 6\"}"));
+    // The change waits, and is known to.
+    let waiting = bench.state().deferred(DeferredKind::Failed).await.unwrap();
+    let [waiting] = &waiting[..] else { panic!("{waiting:#?}") };
+    assert_eq!((waiting.key.is_outgoing(), waiting.key.shown()), (true, data));
+    assert!(bench.verify().await.failures.is_empty());
+    // That lasts as long as the pause, also where there is nothing to send at the moment.
+    bench.edit(data, "{\"by\":\"there 6\"}");
+    assert!(sync().await.unwrap().warnings.is_empty());
+    assert_eq!(bench.state().deferred(DeferredKind::Failed).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,13 +4,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use obsync_client::Timeouts;
-use obsync_core::Watch;
+use obsync_core::{Clock, NoProgress, Watch};
+
+use tokio::sync::Notify;
 
 use super::{T, has, in_step};
 use crate::bench::source_with;
@@ -88,6 +90,96 @@ impl Wire {
             let _ = to.shutdown(std::net::Shutdown::Write);
         }
     }
+}
+
+/// Clocks that stand still until they are set.
+#[derive(Debug)]
+struct SetClock {
+    begun: (SystemTime, Instant),
+    /// Seconds that passed.
+    passed: AtomicU64,
+    ticks: Notify,
+}
+
+impl SetClock {
+    fn new() -> Self {
+        let (begun, passed) = ((SystemTime::now(), Instant::now()), AtomicU64::new(0));
+        SetClock { begun, passed, ticks: Notify::new() }
+    }
+
+    fn after_begin(&self) -> Duration {
+        Duration::from_secs(self.passed.load(Ordering::SeqCst))
+    }
+}
+
+#[async_trait]
+impl Clock for SetClock {
+    fn wall(&self) -> SystemTime {
+        self.begun.0 + self.after_begin()
+    }
+
+    fn steady(&self) -> Instant {
+        self.begun.1 + self.after_begin()
+    }
+
+    async fn tick(&self) {
+        self.ticks.notified().await;
+    }
+}
+
+/// Tells that something was changed as often as it is told to.
+struct ToldOf(Arc<Notify>);
+
+#[async_trait]
+impl Watch for ToldOf {
+    async fn changed(&mut self) {
+        self.0.notified().await;
+    }
+}
+
+/// A follower that is stopped for ten minutes while its socket dies without a word, and that waits far longer than the test for
+/// an answer over it. What wakes it: its clock, or a change that its user made meanwhile.
+async fn stopped_for_ten_minutes(wakes: impl FnOnce(&SetClock, &Notify)) {
+    let mut bench = in_step(&[("note.md", "a\nb\nc\n"), ("gone.md", "g")]).await;
+    let wire = Wire::to(bench.server.address());
+    let hour = Duration::from_secs(3600);
+    let timeouts = Timeouts { ping_after: hour, silence: hour, ..Timeouts::default() };
+    bench.source = source_with(&format!("http://{}", wire.address), timeouts).await;
+    bench.source.vault.host = wire.address.to_string();
+    let (clock, changed) = (Arc::new(SetClock::new()), Arc::new(Notify::new()));
+    let follower =
+        Follower::watching(&bench, Box::new(ToldOf(changed.clone())), Arc::new(NoProgress), |options| {
+            options.clock = clock.clone();
+            options.scan_every = hour;
+        });
+    follower.at_rest(1).await;
+    let before = bench.server.stats().websocket_connections;
+    wire.is_cut.store(true, Ordering::Relaxed);
+    bench.vault.as_device("B").write("note.md", "a\nb\nC\n", T + 1000).unwrap();
+    bench.vault.as_device("B").write("new.md", "new", T + 1000).unwrap();
+    bench.edit("note.md", "A\nb\nc\n");
+    bench.edit("mine.md", "mine");
+    fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    clock.passed.store(600, Ordering::SeqCst);
+    wakes(&clock, &changed);
+    until("it is there", || has(&bench, "mine.md", "mine") && !has(&bench, "gone.md", "g")).await;
+    // Both edits of one note are in it: the other one was listed before this one was sent.
+    until("it is merged", || has(&bench, "note.md", "A\nb\nC\n")).await;
+    follower.at_rest(2).await;
+    assert!(bench.server.stats().websocket_connections > before, "over a new session");
+    follower.end().await;
+    bench.assert_in_step().await;
+    assert_eq!(bench.files(), ["mine.md", "new.md", "note.md"], "no copy was needed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asleep_a_follower_that_was_stopped_lists_over_a_new_session_before_it_pushes() {
+    stopped_for_ten_minutes(|clock, _| clock.ticks.notify_one()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asleep_what_was_changed_here_meanwhile_does_not_go_over_the_dead_socket() {
+    stopped_for_ten_minutes(|_, changed| changed.notify_one()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

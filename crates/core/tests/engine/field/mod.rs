@@ -12,8 +12,8 @@
 //! | save by rename | `edits::save_by_rename_*` | `quiet` (unit tests) |
 //! | half-written | `edits::half_written_*` | `quiet` (unit tests) |
 //! | blind watchers | `followers::blind_watchers_*` | `folder::of_20000_events_none_is_missed_without_a_word` |
-//! | asleep | `followers::asleep_*` | `follow` (unit test) |
-//! | settings that fight | `edits::settings_that_fight_*` | |
+//! | asleep | `followers::asleep_*` | `clock` (unit test) |
+//! | settings that fight | `edits::settings_that_fight_*` | `flapping` (unit tests) |
 //! | trees that are not notes | `names::trees_that_are_not_notes_*` | `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
 //! | full vault | `limits::full_vault_*` | `two_way::a_full_vault_is_told_and_the_rest_goes_on` |
 //! | stopped midway | `limits::stopped_midway_*` | |

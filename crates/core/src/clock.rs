@@ -1,0 +1,118 @@
+//! Notices that time passed unseen: the computer slept, the process was stopped, or somebody set the clock.
+
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+
+/// How often a wall clock is compared with the time that passed.
+const TICK: Duration = Duration::from_secs(10);
+/// A wall clock that is off by more has jumped.
+const JUMP: Duration = Duration::from_secs(30);
+
+/// Where a follower reads the time.
+#[async_trait]
+pub trait Clock: Debug + Send + Sync {
+    /// The time of day, which can be set, and goes on while the computer sleeps.
+    fn wall(&self) -> SystemTime;
+
+    /// A time that nobody sets. It may stand still while the computer sleeps.
+    fn steady(&self) -> Instant;
+
+    /// Waits until it is time to compare the two again, ten seconds in general.
+    async fn tick(&self);
+}
+
+/// The computer's clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn steady(&self) -> Instant {
+        Instant::now()
+    }
+
+    async fn tick(&self) {
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Compares the two times of a clock again and again.
+pub(crate) struct ClockWatch<'c> {
+    clock: &'c dyn Clock,
+    seen: Mutex<(SystemTime, Instant)>,
+}
+
+impl<'c> ClockWatch<'c> {
+    pub(crate) fn new(clock: &'c dyn Clock) -> Self {
+        ClockWatch { clock, seen: Mutex::new((clock.wall(), clock.steady())) }
+    }
+
+    /// Begins anew: what was before is of no interest.
+    pub(crate) fn begin(&self) {
+        self.passed();
+    }
+
+    /// Whether time passed unseen since it was looked at last. To be asked every [`TICK`].
+    pub(crate) fn has_jumped(&self) -> bool {
+        let (by_wall, passed) = self.passed();
+        has_jumped(by_wall, passed)
+    }
+
+    /// The same over any time, in which a process that was stopped cannot be told from one that was at work.
+    pub(crate) fn has_slept(&self) -> bool {
+        let (by_wall, passed) = self.passed();
+        is_off(by_wall, passed)
+    }
+
+    /// The time that passed since it was looked at last, by the wall clock and by the steady one.
+    fn passed(&self) -> (Duration, Duration) {
+        let now = (self.clock.wall(), self.clock.steady());
+        // Nothing that can panic runs under the lock.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wall, steady) = std::mem::replace(&mut *seen, now);
+        (now.0.duration_since(wall).unwrap_or_default(), now.1.duration_since(steady))
+    }
+
+    /// Returns once time passed unseen.
+    pub(crate) async fn jumps(&self) {
+        loop {
+            self.clock.tick().await;
+            if self.has_jumped() {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the computer slept, the process was stopped, or somebody set the clock during a [`TICK`]: the time that passed by
+/// the wall clock, and by the steady one.
+fn has_jumped(by_wall: Duration, passed: Duration) -> bool {
+    is_off(by_wall, passed) || passed > TICK + JUMP
+}
+
+fn is_off(by_wall: Duration, passed: Duration) -> bool {
+    by_wall.abs_diff(passed) > JUMP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleep_a_stop_and_a_set_clock_are_jumps_and_a_busy_machine_is_none() {
+        let seconds = Duration::from_secs;
+        assert!(has_jumped(seconds(600), TICK), "slept, with a steady clock that stood still");
+        assert!(has_jumped(seconds(600), seconds(600)), "stopped");
+        assert!(has_jumped(Duration::ZERO, TICK + JUMP), "the clock was set back");
+        assert!(has_jumped(seconds(45), TICK), "the clock was set forward");
+        assert!(!has_jumped(TICK, TICK) && !has_jumped(seconds(35), seconds(38)));
+        assert!(!has_jumped(Duration::ZERO, TICK), "a second was set back");
+    }
+}

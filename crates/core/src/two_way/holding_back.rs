@@ -1,0 +1,167 @@
+//! Holds deletions in the vault back that are too many, until somebody confirms them.
+
+use std::collections::HashSet;
+
+use obsync_protocol::VaultPath;
+
+use crate::brake;
+use crate::confirmation;
+use crate::entry::{EntryKind, RemoteEntry};
+use crate::error::PullError;
+use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind};
+use crate::report::Report;
+use crate::scan::LocalTree;
+use crate::state::Commit;
+
+use super::TwoWay;
+use super::outgoing::{Absent, Outgoing};
+
+/// What earlier runs deferred of the changes that the vault is to get.
+pub(super) struct Waiting {
+    changes: Vec<WaitingChange>,
+    /// The paths of deletions that somebody confirmed.
+    confirmed: HashSet<VaultPath>,
+}
+
+struct WaitingChange {
+    deferred: Deferred,
+    /// `None`: it cannot be decoded, so that nothing can be seen of it.
+    path: Option<VaultPath>,
+    /// Whether each scan of this run said something of the path.
+    is_seen: bool,
+}
+
+impl Waiting {
+    /// Whether somebody confirmed a deletion.
+    pub(super) fn has_confirmed(&self) -> bool {
+        !self.confirmed.is_empty()
+    }
+
+    /// The paths of files that wait and are no deletions.
+    pub(super) fn files(&self) -> impl Iterator<Item = &VaultPath> {
+        let files = self.changes.iter().filter(|change| !change.deferred.message.deleted);
+        files.filter_map(|change| change.path.as_ref())
+    }
+
+    /// Whether a change of this key waits.
+    pub(super) fn has(&self, key: &DeferredKey) -> bool {
+        self.changes.iter().any(|change| change.deferred.key == *key)
+    }
+
+    /// Takes note of what a scan said nothing of: of all but `few` paths, if there are such, of what was being changed, and of
+    /// places that it could not look at. A change that waits there waits on.
+    pub(super) fn look(
+        &mut self,
+        tree: &LocalTree,
+        few: Option<&HashSet<VaultPath>>,
+        restless: &HashSet<VaultPath>,
+    ) {
+        for change in &mut self.changes {
+            change.is_seen &= !tree.is_in_flux
+                && change.path.as_ref().is_none_or(|path| {
+                    few.is_none_or(|few| few.contains(path))
+                        && !restless.contains(path)
+                        && !tree.is_unknown(path)
+                });
+        }
+    }
+
+    /// The deletions of files that nobody confirmed and that no scan said anything of.
+    fn unseen(&self) -> impl Iterator<Item = &VaultPath> {
+        let is_held_back = |change: &&WaitingChange| {
+            change.deferred.cause == DeferredCause::HeldBack { confirmed: None }
+                && !change.deferred.message.folder
+        };
+        self.changes
+            .iter()
+            .filter(|change| !change.is_seen)
+            .filter(is_held_back)
+            .filter_map(|change| change.path.as_ref())
+    }
+
+    /// The keys of what waits no longer, if only these do.
+    fn settled(self, still: &HashSet<DeferredKey>) -> Vec<DeferredKey> {
+        let seen = self.changes.into_iter().filter(|change| change.is_seen);
+        seen.map(|change| change.deferred.key).filter(|key| !still.contains(key)).collect()
+    }
+}
+
+impl TwoWay<'_, '_> {
+    /// What waits to be sent.
+    pub(super) async fn waiting(&self) -> Result<Waiting, PullError> {
+        let mut waiting = Waiting { changes: Vec::new(), confirmed: HashSet::new() };
+        let mut failed = self.run.state.deferred(DeferredKind::Failed).await?;
+        if !self.run.options.dry_run {
+            confirmation::take_over(self.run.state.as_ref(), &mut failed).await?;
+        }
+        for deferred in failed {
+            if !deferred.key.is_outgoing() {
+                continue;
+            }
+            let path = self.run.source.keys.decode_path(&deferred.message.path).ok();
+            if matches!(deferred.cause, DeferredCause::HeldBack { confirmed: Some(_) }) {
+                waiting.confirmed.extend(path.clone());
+            }
+            waiting.changes.push(WaitingChange { deferred, path, is_seen: true });
+        }
+        Ok(waiting)
+    }
+
+    /// Holds the deletions back if there are too many for the vault.
+    pub(super) async fn hold_back(
+        &self,
+        outgoing: &mut Outgoing,
+        waiting: Waiting,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let run = self.run;
+        let (mut deferred, paused) = self.hold_flapping(outgoing, &waiting, report).await?;
+        let now = outgoing.count_deletions(&waiting.confirmed);
+        let state = run.state.load().await?;
+        let recent = brake::recent_there(&state.deletions, brake::this_minute());
+        let files = run.state.files().await?.saturating_add(recent);
+        let is_allowed = self.options.max_delete_in_vault.allows(now.saturating_add(recent), files);
+        let held = match now > 0 && !is_allowed {
+            true => outgoing.hold_back(&waiting.confirmed),
+            false => Vec::new(),
+        };
+        let held_files = held.iter().filter(|absent| !absent.is_folder()).map(Absent::path);
+        held_files.chain(waiting.unseen()).for_each(|path| report.hold_back_in_vault(path));
+        if !held.is_empty() {
+            run.warn(held_back_in_vault(now, recent, files), report);
+        }
+        if run.options.dry_run {
+            return Ok(());
+        }
+        deferred.extend(held.iter().map(|absent| self.deletion_that_waits(absent)));
+        // What was confirmed stays so until the vault has it.
+        let gone = outgoing.absent().map(|absent| DeferredKey::outgoing(absent.path()));
+        let still = deferred.iter().map(|deferred| deferred.key.clone()).chain(gone).chain(paused).collect();
+        let resolved = waiting.settled(&still);
+        if deferred.is_empty() && resolved.is_empty() {
+            return Ok(());
+        }
+        let intents = run.state.intents().await?;
+        Ok(run.state.commit(Commit { deferred, resolved, intents, state, ..Commit::default() }).await?)
+    }
+
+    /// A deletion in the vault that waits until it is confirmed.
+    fn deletion_that_waits(&self, absent: &Absent) -> Deferred {
+        let kind = EntryKind::Deleted { folder: absent.is_folder() };
+        let entry = RemoteEntry { path: absent.path().clone(), uid: absent.uid(), kind, mtime: 0, ctime: 0 };
+        let cause = DeferredCause::HeldBack { confirmed: None };
+        Deferred { key: DeferredKey::outgoing(absent.path()), ..entry.defer(cause, &self.run.source.keys) }
+    }
+}
+
+/// What to tell of deletions that are too many for the vault.
+fn held_back_in_vault(now: u64, recent: u64, files: u64) -> String {
+    let before = match recent {
+        0 => String::new(),
+        recent => format!(", after {recent} in the last hour"),
+    };
+    format!(
+        "{now} of the {files} files were deleted or emptied here{before}, more than the limit; the vault keeps them. Look at the \
+         folder, then `obsync confirm` lets exactly these deletions go"
+    )
+}
