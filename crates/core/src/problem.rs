@@ -190,7 +190,7 @@ codes! {
     /// A pull did not come to its end, so the destination is not the whole vault.
     Unfinished, "unfinished", false, None;
     /// Deletions are held back.
-    HeldBack, "held_back", false, Some("look at the vault; `obsync confirm DEST` lets the deletions go");
+    HeldBack, "held_back", false, Some("look at what is to be deleted; `obsync confirm DEST` lets it go");
     /// The last successful check is too old.
     TooOld, "too_old", false, None;
     /// The vault on the server is older than the destination.

@@ -133,6 +133,8 @@ pub enum StepAction {
     PushFolder,
     /// A file or folder would be deleted in the vault.
     DeleteInVault,
+    /// A file that was changed on both sides was merged here.
+    Merge,
     /// A file that is there already would be recorded as the vault's.
     Adopt,
     /// A file that obsync did not write would be kept under another name, as a file of the vault comes to its place.
@@ -215,6 +217,10 @@ pub struct Report {
     /// Deleted in the vault.
     #[serde(skip_serializing_if = "Tally::is_none")]
     pub deleted_in_vault: Tally,
+    /// What was deleted in the vault, by name; the first [`FAILURES_LISTED`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub deleted_in_vault_files: Vec<VaultPath>,
     /// Folders deleted in the vault.
     #[serde(skip_serializing_if = "is_zero")]
     pub folders_deleted_in_vault: u64,
@@ -335,6 +341,7 @@ impl Report {
             pushed: Tally::default(),
             folders_pushed: 0,
             deleted_in_vault: Tally::default(),
+            deleted_in_vault_files: Vec::new(),
             folders_deleted_in_vault: 0,
             merged: Vec::new(),
             diverged: Vec::new(),
@@ -443,6 +450,27 @@ impl Report {
             self.deleted_files.push(path.clone());
         }
         self.note_arrival(StepAction::Remove, path, size, None);
+    }
+
+    /// Takes in a file that was deleted in the vault.
+    pub(crate) fn delete_in_vault(&mut self, path: &VaultPath, size: u64) {
+        self.deleted_in_vault.add(size);
+        if self.deleted_in_vault_files.len() < FAILURES_LISTED {
+            self.deleted_in_vault_files.push(path.clone());
+        }
+    }
+
+    /// Takes in a file that was merged.
+    pub(crate) fn note_merged(&mut self, path: &VaultPath) {
+        self.merged.push(path.clone());
+        self.note_step(StepAction::Merge, path, None);
+    }
+
+    /// Takes in what a sync did with a path, beside what a pull does.
+    pub(crate) fn note_step(&mut self, action: StepAction, path: &VaultPath, size: Option<u64>) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(Step { action, path: path.clone(), size, from: None });
+        }
     }
 
     /// Takes in a change that was not applied.

@@ -1,6 +1,7 @@
 //! Deletions that somebody confirmed while a run had the lease: an item of their uids beside the state, written without the
 //! lease.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -35,6 +36,8 @@ pub(super) async fn read(table: &DynamoTable, keys: &ItemKeys) -> Result<Vec<u64
 
 /// Adds to them.
 pub(super) async fn add(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> Result<(), StateError> {
+    // A rename shares its uid, and a set has nothing twice.
+    let uids: Vec<u64> = uids.iter().copied().collect::<BTreeSet<u64>>().into_iter().collect();
     if uids.len() > MOST {
         let reason = format!(
             "{} deletions are too many to be confirmed while a run is at work ({MOST} can be); confirm them when it ended",
@@ -44,7 +47,7 @@ pub(super) async fn add(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> R
     }
     let ttl = number(now() / 1000 + KEPT);
     let expression = "ADD #uids :uids SET #ttl = :ttl";
-    update(table, keys, uids, expression, Some(ttl)).await
+    update(table, keys, &uids, expression, Some(ttl)).await
 }
 
 /// Takes from them. Others that are added in this moment stay.

@@ -115,6 +115,10 @@ pub(crate) struct VaultReport {
     /// Deleted in the vault.
     #[serde(skip_serializing_if = "is_none")]
     pub(crate) deleted_in_vault: Tally,
+    /// What was deleted there, by name; the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(crate) deleted_in_vault_files: Vec<VaultPath>,
     /// Changed on both sides, and merged; the first of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
@@ -234,6 +238,7 @@ impl VaultReport {
             deleted: Tally::default(),
             pushed: Tally::default(),
             deleted_in_vault: Tally::default(),
+            deleted_in_vault_files: Vec::new(),
             merged: Vec::new(),
             diverged: Vec::new(),
             retained: Tally::default(),
@@ -319,6 +324,7 @@ impl VaultReport {
             deleted: report.deleted,
             pushed: report.pushed,
             deleted_in_vault: report.deleted_in_vault,
+            deleted_in_vault_files: first(report.deleted_in_vault_files),
             merged: first(report.merged),
             diverged: first(report.diverged),
             retained: report.retained,

@@ -125,11 +125,18 @@ impl<'a> Spread<'a> {
             false => entry,
             // A vault's messages are served in order, those of others meanwhile.
             true => entry
-                .message_group_id(&letter.vault)
+                .message_group_id(group_id(&letter.vault))
                 .message_deduplication_id(deduplication_id(self.request_id, &letter.event.to_string())),
         };
         entry.build().ok()
     }
+}
+
+/// The group of a vault's messages: its id, or the hash of a name that a queue would refuse.
+fn group_id(vault: &str) -> String {
+    let is_plain =
+        vault.len() <= 128 && !vault.is_empty() && vault.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_plain { vault.to_owned() } else { ContentHash::of(vault.as_bytes()).to_string() }
 }
 
 /// The same for one message that is sent twice, and another for each that asks for something else.
@@ -148,5 +155,17 @@ mod tests {
         assert_eq!(id("{\"sync_type\":\"complete\"}"), id("{\"sync_type\":\"complete\"}"));
         assert_ne!(id("{\"sync_type\":\"complete\"}"), id("{\"sync_type\":\"incremental\"}"));
         assert!(id("").len() <= 128, "the limit of SQS");
+    }
+
+    #[test]
+    fn any_name_has_a_group_that_a_queue_takes() {
+        assert_eq!(group_id("0123abc"), "0123abc");
+        for name in ["no such vault", "", "Über", &"x".repeat(1024)] {
+            let group = group_id(name);
+            assert!(
+                group.len() == 64 && group.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{name}: {group}"
+            );
+        }
     }
 }

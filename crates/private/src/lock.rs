@@ -56,7 +56,8 @@ impl LockError {
     /// in this folder just now, of which nobody else knows.
     #[must_use]
     pub fn judged_in(self, folder: &Folder) -> Self {
-        let is_refused = |file| matches!(try_lock(&file), Err(LockError::Held | LockError::NoLocks(_)));
+        // No other answer says that the first one was none: then the lock is taken for held.
+        let is_refused = |file| matches!(try_lock(&file), Err(LockError::Held));
         match self {
             LockError::Held if folder.unnamed_file().is_ok_and(is_refused) => {
                 LockError::NoLocks(Errno::AGAIN.into())

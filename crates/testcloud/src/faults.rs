@@ -234,6 +234,11 @@ impl CloudFaultControl {
         self.lock().faults.s3_manners.hosts_only
     }
 
+    /// Whether S3 wants parts of one size.
+    pub(super) fn equal_parts(&self) -> bool {
+        self.lock().faults.s3_manners.equal_parts
+    }
+
     /// Whether this batch is to be left half done.
     pub(super) fn leaves_unprocessed(&self) -> bool {
         let mut state = self.lock();

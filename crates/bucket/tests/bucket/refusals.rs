@@ -438,3 +438,19 @@ async fn a_bucket_that_turns_read_only_midway_ends_the_run_in_its_words_and_lose
     bench.pull().await;
     bench.assert_exact().await;
 }
+
+#[tokio::test]
+async fn a_service_that_wants_parts_of_one_size_gets_them() {
+    let bucket = S3Bucket::new().await;
+    bucket.cloud.faults().update(|faults| faults.s3_manners.equal_parts = true);
+    let store = bucket.store().await;
+    for size in [2 * PART, 4 * PART + 1, 5 * PART - 1] {
+        let content = vec![7; size];
+        place(&store, "a.bin", &content, TIME, None).await;
+        assert_eq!(bucket.object("a.bin").unwrap().content.len(), size);
+        for removal in store.remove_files(vec![file("a.bin", &content)]).await {
+            assert_eq!(removal.unwrap(), Removal::Removed);
+        }
+    }
+    assert!(bucket.count("CompleteMultipartUpload") >= 3, "they went up in parts");
+}

@@ -174,6 +174,7 @@ fn sent(report: &Report, lines: &mut Vec<String>) {
         let deleted =
             files_and_folders((files > 0).then(|| human::files(files)), report.folders_deleted_in_vault);
         lines.push(format!("Deleted in the vault, as here: {deleted}."));
+        named(report.deleted_in_vault_files.iter().map(ToString::to_string), lines);
     }
     if !report.merged.is_empty() {
         lines
@@ -316,6 +317,7 @@ fn step(step: &Step) -> String {
         StepAction::DeleteInVault => "delete there",
         StepAction::Adopt => "take as it is",
         StepAction::KeepBeside => "keep beside",
+        StepAction::Merge => "merge",
     };
     let size = step.size.map(|size| format!(" ({})", human::size(size))).unwrap_or_default();
     let from =

@@ -391,7 +391,7 @@ fn an_owner_who_encrypts_anew_is_asked_for_the_password_again() {
 fn a_standard_vault_may_change_its_password_and_salt() {
     let mut play = Play::with(FORGED);
     ran(&mut play.pull(&[])).expect(0);
-    play.now(Shown { password: "another", salt: "short", note: "later", ..FORGED });
+    play.now(Shown { password: "another", salt: "short", ..FORGED });
     play.world.vault("Notes").write("Note.md", "later", NOON + 1).unwrap();
     assert_eq!(ran(&mut play.pull(&["--quiet"])).expect(0).stderr, "");
     assert_eq!(play.note(), "later");

@@ -128,7 +128,7 @@ impl Run<'_> {
                     if self.put_merged(file, text, &survey.known).await? {
                         self.progress
                             .notice(&format!("merged what was changed here and in the vault: {path}"));
-                        report.merged.push(path.clone());
+                        report.note_merged(&path);
                         merged.push(path);
                     }
                 }

@@ -275,7 +275,8 @@ impl TwoWay<'_, '_> {
         }
         let known = self.run.state.load().await?;
         let intents = self.run.state.intents().await?;
-        let state = VaultState { version: 0, full_up_to: None, cursor: None, ..known };
+        // The cursor stays: by it a vault is told that is older than what is here.
+        let state = VaultState { version: 0, full_up_to: None, ..known };
         Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
     }
 

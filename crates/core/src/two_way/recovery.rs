@@ -121,7 +121,7 @@ impl Run<'_> {
         let line = |change| JournalEntry::new(Side::Here, change, path.clone(), lost.uid);
         if let Some(ours) = ours {
             if self.merge_lost(path, ours, lost, after).await? {
-                report.merged.push(path.clone());
+                report.note_merged(path);
                 let record = Record { facts: None, ..sent(&ours.local, uid) };
                 return Ok(BroughtBack { record: Some(record), line: Some(line(JournalChange::Merge)) });
             }

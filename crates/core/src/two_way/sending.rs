@@ -23,7 +23,7 @@ use crate::journal::{JournalEntry, Side};
 use crate::line::Line;
 use crate::model::{CursorEntry, DeferredKey, Intent, Record, RecordKind};
 use crate::progress::Phase;
-use crate::report::Report;
+use crate::report::{Report, StepAction};
 use crate::run::Run;
 use crate::state::{Commit, StateError, VaultState};
 
@@ -465,18 +465,22 @@ impl<'s, 'r> Outbox<'s, 'r> {
         match change {
             VaultChange::Folder(path) => {
                 report.folders_pushed += 1;
+                report.note_step(StepAction::PushFolder, path, None);
                 records.push(Record::seen(path.clone(), RecordKind::Folder(uid(0)), None));
             }
             VaultChange::File(file) => {
-                report.pushed.add(file.local.content.size);
+                let size = file.local.content.size;
+                report.pushed.add(size);
+                report.note_step(StepAction::Push, &file.local.path, Some(size));
                 records.push(sent(&file.local, uid(0)));
                 forgotten.extend(file.from.iter().map(|from| from.path().clone()));
             }
             VaultChange::Deletion(absent) => {
                 match absent.file() {
-                    Some(file) => report.deleted_in_vault.add(file.size),
+                    Some(file) => report.delete_in_vault(absent.path(), file.size),
                     None => report.folders_deleted_in_vault += 1,
                 }
+                report.note_step(StepAction::DeleteInVault, absent.path(), None);
                 forgotten.push(absent.path().clone());
             }
         }

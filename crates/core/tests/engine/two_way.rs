@@ -1,9 +1,10 @@
 //! A destination and a vault that are both changed, and kept the same.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use obsync_core::{MaxDelete, Outcome, SyncDirection, SyncOptions, confirm, held_back};
-use obsync_protocol::ContentHash;
+use obsync_core::{MaxDelete, Mode, Outcome, StepAction, SyncDirection, SyncOptions, confirm, held_back};
+use obsync_protocol::{ContentHash, Uid};
 use obsync_testkit::{Chance, Faults};
 
 use crate::bench::Bench;
@@ -362,4 +363,60 @@ async fn a_folder_in_the_place_of_a_file_that_the_vault_edited_is_kept_beside() 
     assert_eq!(bench.read("x"), "edited there");
     assert_eq!(bench.read(format!("{}/c.md", report.conflicts[0].kept_as)), "mine");
     bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_sync_of_a_vault_that_was_rolled_back_takes_nothing_old_and_deletes_nothing() {
+    let bench = in_step(&[("a.md", "old"), ("b.md", "b")]).await;
+    bench.vault.write("a.md", "new", T).unwrap();
+    bench.vault.write("c.md", "c", T).unwrap();
+    bench.sync().await;
+    bench.vault.roll_back(Uid(2)).unwrap();
+    for mode in [Mode::Incremental, Mode::Full, Mode::Full] {
+        let report = bench.sync_with(|options| options.pull.mode = mode).await.unwrap();
+        assert_eq!(report.outcome, Outcome::VaultOlder, "{mode:?}: {report:#?}");
+        assert_eq!((bench.read("a.md"), bench.files().len()), ("new".to_owned(), 3), "{mode:?}");
+    }
+    // It grew again, and past what was known.
+    for number in 0..4 {
+        bench.vault.write(&format!("later {number}.md"), "later", T).unwrap();
+    }
+    let report = bench.sync_with(|options| options.pull.mode = Mode::Full).await.unwrap();
+    assert!(report.vault_restored, "{report:#?}");
+    let new = ContentHash::of(b"new").to_string();
+    assert!(bench.contents().into_values().any(|content| content == new), "{:?}", bench.files());
+    assert!(bench.files().contains(&"c.md".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_changes_that_a_report_lists_are_those_of_both_sides() {
+    let bench = in_step(&[("merged.md", "a\nb\nc\n"), ("gone.md", "gone")]).await;
+    bench.vault.write("merged.md", "a there\nb\nc\n", T).unwrap();
+    bench.edit("merged.md", "a\nb\nc here\n");
+    bench.edit("folder/new.md", "new");
+    fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    let report = bench.sync_with(|options| options.pull.list_changes = true).await.unwrap();
+    let changes = report.changes.unwrap();
+    let made: BTreeSet<(String, &str)> = changes
+        .iter()
+        .map(|step| {
+            let action = match step.action {
+                StepAction::Merge => "merge",
+                StepAction::Push => "push",
+                StepAction::PushFolder => "push folder",
+                StepAction::DeleteInVault => "delete in vault",
+                other => panic!("{other:?}"),
+            };
+            (step.path.to_string(), action)
+        })
+        .collect();
+    let wanted = [
+        ("folder", "push folder"),
+        ("folder/new.md", "push"),
+        ("gone.md", "delete in vault"),
+        ("merged.md", "merge"),
+        ("merged.md", "push"),
+    ];
+    assert_eq!(made, wanted.map(|(path, action)| (path.to_owned(), action)).into());
+    assert_eq!(report.deleted_in_vault_files.len(), 1);
 }

@@ -20,6 +20,8 @@ pub struct S3Manners {
     pub keys: ListedKeys,
     /// Buckets are to be named in the host; by path every request is refused.
     pub hosts_only: bool,
+    /// The parts of an upload must have one size, but for the last (Cloudflare R2).
+    pub equal_parts: bool,
 }
 
 /// How keys are written in a listing with `encoding-type=url`.

@@ -125,6 +125,9 @@ pub(super) fn complete(
     let bucket = state.bucket(&input.bucket)?;
     let upload = bucket.upload(&input.key, &input.upload_id)?;
     let object = assemble(upload, &named)?;
+    if backend.gate.faults.equal_parts() && !are_equal(upload, &named) {
+        return Err(s3_error!(InvalidPart, "All non-trailing parts must have the same length."));
+    }
     let there = bucket.objects.get(&input.key).map(Arc::as_ref);
     // An upload whose condition fails stays, to be aborted (S3 user guide, conditional writes).
     let heeded = |condition| backend.heeded("CompleteMultipartUpload", condition);
@@ -141,6 +144,16 @@ pub(super) fn complete(
     bucket.objects.insert(input.key, Arc::new(object));
     backend.written(&mut state, &input.bucket);
     Ok(S3Response::new(output))
+}
+
+/// Whether all parts have one size, and the last no larger one.
+fn are_equal(upload: &Upload, named: &[CompletedPart]) -> bool {
+    let parts = named.iter().filter_map(|part| upload.parts.get(&part.part_number?));
+    let sizes: Vec<u64> = parts.map(|part| part.content.size).collect();
+    match (sizes.first(), sizes.split_last()) {
+        (Some(size), Some((last, others))) => last <= size && others.iter().all(|other| other == size),
+        _ => true,
+    }
 }
 
 /// The object that the named parts make.

@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use assert_cmd::Command;
 use obsync_conformance::not_tested;
 use obsync_testcloud::Service;
-use obsync_testkit::Chance;
+use obsync_testkit::{Chance, Faults};
 use serde_json::{Value, json};
 
 use super::place::{DEST, Place, TABLE};
@@ -250,5 +251,35 @@ fn a_table_tells_how_far_the_last_pull_came() {
     let last = row();
     assert_eq!((&last["last_run"]["outcome"], &last["invocations"]), (&json!("complete"), &json!(2)));
     assert_eq!(last["last_run"]["failures_in_a_row"], 0);
+    place.assert_exact();
+}
+
+#[test]
+fn deletions_are_confirmed_while_another_run_has_the_lease() {
+    let place = Place::new();
+    for number in 0..20 {
+        place.write(&format!("{number}.md"), "note");
+    }
+    place.must(&["pull", "Notes", DEST, "--state", TABLE]);
+    let vault = place.world.vault("Notes");
+    for number in 0..20 {
+        vault.delete(&format!("{number}.md")).unwrap();
+    }
+    place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(9);
+    // A run that gets no further keeps the lease.
+    place.write("large.bin", &"x".repeat(1 << 20));
+    place.world.server.faults().set(Faults { stall_in_content: Chance::always(), ..Faults::default() });
+    let pulls = place.world.server.stats().pulls;
+    let mut other = place.start(&["--state", TABLE], &[("OBSYNC_LEASE_SECONDS", "1")]);
+    place.world.runtime.block_on(async {
+        let stalled = place.world.server.wait_for(|stats| stats.pulls > pulls);
+        tokio::time::timeout(Duration::from_secs(60), stalled).await.unwrap();
+    });
+    let confirmed = place.must(&["confirm", DEST, "--state", TABLE, "--yes", "--json"]).json();
+    assert_eq!((&confirmed["in_use"], confirmed["confirmed"].as_array().unwrap().len()), (&true.into(), 20));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    place.world.server.faults().set(Faults::default());
+    place.must(&["pull", "Notes", DEST, "--state", TABLE, "--wait", "1m"]);
     place.assert_exact();
 }
