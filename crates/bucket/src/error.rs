@@ -202,7 +202,6 @@ impl RequestError {
     }
 
     /// Whether the service does not know this operation at all.
-    #[cfg(feature = "s3")]
     pub(super) fn is_unknown_operation(&self) -> bool {
         self.kind == Kind::Unsupported || self.asked.is_some_and(|asked| asked.status == 405)
     }
