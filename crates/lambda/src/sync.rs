@@ -420,7 +420,8 @@ impl Invocation {
         }
     }
 
-    /// Pulls, or syncs where something is to be sent.
+    /// Pulls, or syncs where something is to be sent. Boxed: without optimisation the two together are more than a thread's
+    /// stack.
     async fn run(
         &self,
         source: &PullSource,
@@ -431,7 +432,7 @@ impl Invocation {
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
         let Some(direction) = self.direction.sends() else {
-            return pull(source, store, state, &options, progress, stop).await;
+            return Box::pin(pull(source, store, state, &options, progress, stop)).await;
         };
         let sending = self.warm.config.sending;
         let options = SyncOptions {
@@ -441,7 +442,7 @@ impl Invocation {
             sends_configuration: sending.configuration,
             ..SyncOptions::default()
         };
-        sync(source, store, state, &options, progress, stop).await
+        Box::pin(sync(source, store, state, &options, progress, stop)).await
     }
 
     /// Says in the progress record how it ended.
