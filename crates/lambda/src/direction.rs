@@ -2,8 +2,10 @@
 
 use std::str::FromStr;
 
-use obsync_core::SyncDirection;
+use obsync_core::{MaxDelete, SyncDirection};
 use serde::Deserialize;
+
+use crate::variables::Variables;
 
 /// Which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -58,6 +60,31 @@ impl Direction {
             Direction::Pull => None,
             Direction::Sync => Some(SyncDirection::Both),
             Direction::Push => Some(SyncDirection::Push { mirrors: false }),
+        }
+    }
+}
+
+/// Which way vaults are synced, and what of the bucket they get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SendingSettings {
+    /// Which way.
+    pub(crate) direction: Direction,
+    /// Objects that are missing count as deleted.
+    pub(crate) deletes: bool,
+    /// The configuration folder is sent, too.
+    pub(crate) configuration: bool,
+    /// How many files may be deleted in a vault before deletions are held back.
+    pub(crate) max_delete: MaxDelete,
+}
+
+impl SendingSettings {
+    /// Reads `OBSYNC_DIRECTION` and what goes with it.
+    pub(crate) fn read(variables: &mut Variables<'_>) -> Self {
+        SendingSettings {
+            direction: variables.parsed("OBSYNC_DIRECTION").unwrap_or_default(),
+            deletes: variables.flag("OBSYNC_BUCKET_DELETES", false),
+            configuration: variables.flag("OBSYNC_PUSH_CONFIGS", false),
+            max_delete: variables.parsed("OBSYNC_MAX_DELETE_IN_VAULT").unwrap_or(MaxDelete::InVault),
         }
     }
 }
