@@ -1,5 +1,6 @@
 //! A state that keeps in mind what was committed to it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -15,6 +16,8 @@ pub struct WatchedState {
     commits: Mutex<Vec<Commit>>,
     around_commits: Box<dyn Fn() + Send + Sync>,
     has_texts: bool,
+    is_held: Box<dyn Fn() -> bool + Send + Sync>,
+    is_lost: AtomicBool,
 }
 
 impl WatchedState {
@@ -26,13 +29,27 @@ impl WatchedState {
     /// The same, with something that is done before and after each commit.
     pub fn with(state: Arc<dyn StateStore>, around_commits: impl Fn() + Send + Sync + 'static) -> Self {
         let around_commits = Box::new(around_commits);
-        WatchedState { state, commits: Mutex::default(), around_commits, has_texts: true }
+        let (commits, is_held) = (Mutex::default(), Box::new(|| true));
+        WatchedState {
+            state,
+            commits,
+            around_commits,
+            has_texts: true,
+            is_held,
+            is_lost: AtomicBool::new(false),
+        }
     }
 
     /// The same, with a table of texts that cannot be read.
     #[must_use]
     pub fn without_texts(self) -> Self {
         WatchedState { has_texts: false, ..self }
+    }
+
+    /// The same, held by a lease that ends once this says so: from then on a commit is refused, as a table does it.
+    #[must_use]
+    pub fn held_while(self, is_held: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        WatchedState { is_held: Box::new(is_held), ..self }
     }
 
     /// The commits, in order.
@@ -101,9 +118,34 @@ impl StateStore for WatchedState {
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner).push(commit.clone());
         (self.around_commits)();
+        if self.is_lost.load(Ordering::SeqCst) {
+            return Err(StateError::LeaseLost { destination: "a test".to_owned() });
+        }
         let committed = self.state.commit(commit).await;
         (self.around_commits)();
         committed
+    }
+
+    fn is_held(&self) -> bool {
+        let is_held = (self.is_held)();
+        self.is_lost.fetch_or(!is_held, Ordering::SeqCst);
+        is_held
+    }
+
+    async fn leave_confirmations(&self, uids: Vec<u64>) -> Result<(), StateError> {
+        self.state.leave_confirmations(uids).await
+    }
+
+    async fn confirmations(&self) -> Result<Vec<u64>, StateError> {
+        self.state.confirmations().await
+    }
+
+    async fn forget_confirmations(&self, uids: &[u64]) -> Result<(), StateError> {
+        self.state.forget_confirmations(uids).await
+    }
+
+    async fn confirmed(&self) {
+        self.state.confirmed().await;
     }
 
     async fn last_check(&self) -> Result<Option<i64>, StateError> {

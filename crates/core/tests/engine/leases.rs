@@ -5,75 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, MaxDelete, NoProgress, PullError, Record, Report, StateError,
-    StateStore, SyncOptions, VaultState, sync,
-};
-use obsync_protocol::{ContentHash, VaultPath};
-use obsync_sqlite::SqliteState;
+use obsync_conformance::WatchedState;
+use obsync_core::{MaxDelete, NoProgress, PullError, Report, StateError, SyncOptions, sync};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
 use crate::two_way::{has, in_step};
 
-/// A state whose lease ends after so many looks at it.
-struct Leased {
-    state: Arc<SqliteState>,
-    looks: AtomicUsize,
-    most: usize,
-}
-
-#[async_trait]
-impl StateStore for Leased {
-    fn is_held(&self) -> bool {
-        self.looks.fetch_add(1, Ordering::SeqCst) < self.most
-    }
-
-    async fn load(&self) -> Result<VaultState, StateError> {
-        self.state.load().await
-    }
-
-    async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError> {
-        self.state.records(paths).await
-    }
-
-    async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError> {
-        self.state.sources(contents).await
-    }
-
-    async fn all_records(&self) -> Result<Vec<Record>, StateError> {
-        self.state.all_records().await
-    }
-
-    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
-        self.state.deferred(kind).await
-    }
-
-    async fn intents(&self) -> Result<Vec<Intent>, StateError> {
-        self.state.intents().await
-    }
-
-    async fn commit(&self, commit: Commit) -> Result<(), StateError> {
-        // As a table does it.
-        match self.looks.load(Ordering::SeqCst) > self.most {
-            true => Err(StateError::LeaseLost { destination: "a test".to_owned() }),
-            false => self.state.commit(commit).await,
-        }
-    }
-
-    async fn last_check(&self) -> Result<Option<i64>, StateError> {
-        self.state.last_check().await
-    }
-
-    async fn note_check(&self, at: i64) {
-        self.state.note_check(at).await;
-    }
-}
-
 /// Syncs under a lease that ends after so many looks. How many there were.
 async fn sync_under(bench: &Bench, most: usize) -> (Result<Report, PullError>, usize) {
-    let leased = Arc::new(Leased { state: bench.state(), looks: AtomicUsize::new(0), most });
+    let looks = Arc::new(AtomicUsize::new(0));
+    let is_held = {
+        let looks = looks.clone();
+        move || looks.fetch_add(1, Ordering::SeqCst) < most
+    };
+    let leased = Arc::new(WatchedState::new(bench.state()).held_while(is_held));
     let options = SyncOptions {
         pull: bench.options.clone(),
         max_delete_in_vault: MaxDelete::Unlimited,
@@ -81,9 +27,8 @@ async fn sync_under(bench: &Bench, most: usize) -> (Result<Report, PullError>, u
         ..SyncOptions::default()
     };
     let stop = CancellationToken::new();
-    let synced =
-        sync(&bench.source, bench.store(), leased.clone(), &options, Arc::new(NoProgress), stop).await;
-    (synced, leased.looks.load(Ordering::SeqCst))
+    let synced = sync(&bench.source, bench.store(), leased, &options, Arc::new(NoProgress), stop).await;
+    (synced, looks.load(Ordering::SeqCst))
 }
 
 /// A folder with a new file of several pieces, a renamed one, an edited one and deleted ones.
