@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::FalseyValueParser;
 use obsync_core::MaxDelete;
 use obsync_core::pin::VaultKind;
 use obsync_protocol::{ConfigCategories, DEFAULT_CONFIG_DIR, FileTypes, VaultPath, parse_config_dir};
@@ -151,7 +150,7 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) push_configs: bool,
     /// Of a bucket: delete in the vault what is missing there since an earlier run, unless objects expire there by a rule
-    #[arg(long, env = "OBSYNC_BUCKET_DELETES", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "OBSYNC_BUCKET_DELETES", hide_env_values = true, value_parser = flag)]
     pub(crate) bucket_deletes: bool,
     /// With --follow: how long a file that changes again and again must be left alone before it is sent (such as 2s or 1m)
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
@@ -229,6 +228,15 @@ pub(crate) struct Choice {
     pub(crate) config_dir: Vec<String>,
 }
 
+/// Whether a variable switches something on. Empty as for the service's address; what is neither yes nor no is refused.
+fn flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "" | "false" | "no" | "off" | "0" => Ok(false),
+        "true" | "yes" | "on" | "1" => Ok(true),
+        _ => Err("it is true or false".to_owned()),
+    }
+}
+
 /// Empty as for the service's address.
 fn wanted_kind(text: &str) -> Result<WantedKind, String> {
     match text {
@@ -247,6 +255,13 @@ pub(super) fn vault_folder(text: &str) -> Result<VaultPath, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_that_is_neither_yes_nor_no_switches_nothing_on() {
+        assert_eq!([flag(""), flag("0"), flag("False")], [Ok(false), Ok(false), Ok(false)]);
+        assert_eq!([flag("1"), flag("true"), flag("YES")], [Ok(true), Ok(true), Ok(true)]);
+        assert!(flag("maybe").is_err() && flag("2").is_err());
+    }
 
     #[test]
     fn folders_are_taken_with_a_slash_at_the_end() {
