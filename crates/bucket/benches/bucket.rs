@@ -14,8 +14,8 @@ use futures_util::{StreamExt, stream};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
-use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
-use obsync_core::{Destination, DestinationExt, Expect, FileMeta, Publication, PublicationContent};
+use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions};
+use obsync_core::{Describe, DestinationExt, Expect, FileMeta, Publication, PublicationContent, Receive};
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use obsync_testcloud::{Cloud, CloudOptions, Service};
 use tokio::runtime::Runtime;
@@ -99,7 +99,7 @@ async fn publish_all(cloud: &Cloud) {
         concurrency: CONCURRENCY,
         ..BucketOptions::default()
     };
-    let store = BucketStore::open_s3(&location, options, &config).await.unwrap();
+    let store = BucketDestination::open_s3(&location, options, &config).await.unwrap();
     let files: Vec<usize> = (0..FILES).collect();
     for chunk in files.chunks(store.traits().batch_limit.files) {
         let mut batch = Vec::with_capacity(chunk.len());

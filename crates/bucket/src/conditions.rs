@@ -48,11 +48,11 @@ pub(super) enum Standing {
 /// What is known of all kinds.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
-    kinds: [Kind; 4],
+    kinds: [KnownCondition; 4],
 }
 
 #[derive(Debug, Default)]
-struct Kind {
+struct KnownCondition {
     standing: AtomicU8,
     /// Held by whoever finds out.
     asking: Mutex<()>,
@@ -99,7 +99,7 @@ impl Conditions {
         (self.standing(kind) == Standing::Unknown).then_some(asking)
     }
 
-    fn kind(&self, kind: Conditional) -> &Kind {
+    fn kind(&self, kind: Conditional) -> &KnownCondition {
         &self.kinds[kind as usize]
     }
 }

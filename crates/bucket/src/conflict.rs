@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use obsync_core::{Expect, KeptBeside, StoreError};
+use obsync_core::{DestinationError, Expect, KeptBeside};
 use obsync_protocol::VaultPath;
 
 use super::context::Context;
@@ -21,7 +21,10 @@ const COMPARED: usize = 8;
 const LISTED: usize = 1000;
 
 /// Copies the object at a path to a free name beside its own. It stays in its place until another takes it.
-pub(super) async fn keep_in_place(context: &Context, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+pub(super) async fn keep_in_place(
+    context: &Context,
+    path: &VaultPath,
+) -> Result<KeptBeside, DestinationError> {
     let key = context.keys.of(path)?;
     let changed = || context.errors.changed(path, None);
     let Occupant::Object(facts) = context.recall(path, &key).await? else { return Err(changed()) };
@@ -42,7 +45,7 @@ pub(super) async fn keep_beside(
     path: &VaultPath,
     key: &Path,
     facts: &Facts,
-) -> Result<Option<VaultPath>, StoreError> {
+) -> Result<Option<VaultPath>, DestinationError> {
     if let Some(kept_as) = equal_copy(context, path, key, facts).await? {
         return Ok(Some(kept_as));
     }
@@ -53,7 +56,7 @@ pub(super) async fn keep_beside(
     let (mut copy, mut tried) = (1, false);
     for _ in 0..COPIES {
         let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, limit);
-        let kept_as = beside(path, &name).ok_or_else(|| StoreError::NameTooLong {
+        let kept_as = beside(path, &name).ok_or_else(|| DestinationError::NameTooLong {
             path: path.as_str().to_owned(),
             location: context.errors.location(),
         })?;
@@ -95,7 +98,7 @@ async fn equal_copy(
     path: &VaultPath,
     key: &Path,
     facts: &Facts,
-) -> Result<Option<VaultPath>, StoreError> {
+) -> Result<Option<VaultPath>, DestinationError> {
     let ends_with_mark = conflicted_copy::is_configuration(path);
     let own_name = path.file_name();
     let folder = key.as_ref().strip_suffix(own_name).unwrap_or_default();
@@ -133,7 +136,7 @@ async fn equal_copy(
 type Found<'a> = (&'a VaultPath, &'a Path, &'a Facts);
 
 /// Whether an object has the content of another. A copy has its ETag, too, unless it went up in parts or is encrypted.
-async fn is_copy(context: &Context, original: Found<'_>, copy: Found<'_>) -> Result<bool, StoreError> {
+async fn is_copy(context: &Context, original: Found<'_>, copy: Found<'_>) -> Result<bool, DestinationError> {
     if original.2.size != copy.2.size {
         return Ok(false);
     }

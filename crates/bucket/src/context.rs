@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use object_store::path::Path;
-use obsync_core::{KnownContent, StoreError};
+use obsync_core::{DestinationError, KnownContent};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::error::{Action, ErrorContext, RequestError};
@@ -82,7 +82,7 @@ impl Context {
     }
 
     /// Looks at what is at a path, and remembers it.
-    pub(super) async fn look(&self, path: &VaultPath, key: &Path) -> Result<Occupant, StoreError> {
+    pub(super) async fn look(&self, path: &VaultPath, key: &Path) -> Result<Occupant, DestinationError> {
         let found = self.objects.head(key).await.map_err(|error| self.failed(Action::Look, path, &error))?;
         let occupant = found.map_or(Occupant::Nothing, |facts| Occupant::Object(Box::new(facts)));
         self.cache.put(path, occupant.clone());
@@ -90,7 +90,7 @@ impl Context {
     }
 
     /// What is known of a path, else what is found there.
-    pub(super) async fn recall(&self, path: &VaultPath, key: &Path) -> Result<Occupant, StoreError> {
+    pub(super) async fn recall(&self, path: &VaultPath, key: &Path) -> Result<Occupant, DestinationError> {
         match self.cache.get(path) {
             Some(occupant) => Ok(occupant),
             None => self.look(path, key).await,
@@ -104,7 +104,7 @@ impl Context {
         key: &Path,
         facts: &Facts,
         wanted: KnownContent,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, DestinationError> {
         match facts.is_content(wanted) {
             Some(answer) => Ok(answer),
             None => Ok(self.content_of(path, key, facts).await? == Some(wanted.hash)),
@@ -117,7 +117,7 @@ impl Context {
         path: &VaultPath,
         key: &Path,
         facts: &Facts,
-    ) -> Result<Option<ContentHash>, StoreError> {
+    ) -> Result<Option<ContentHash>, DestinationError> {
         if let Some(content) = facts.content() {
             return Ok(Some(content));
         }
@@ -136,18 +136,18 @@ impl Context {
 
     /// The error that a content is needed again, which the engine gets from the vault. Asked for once for each file in a run, so
     /// that nothing goes round in circles.
-    pub(super) fn content_needed(&self, path: &VaultPath, error: &RequestError) -> StoreError {
+    pub(super) fn content_needed(&self, path: &VaultPath, error: &RequestError) -> DestinationError {
         if !lock(&self.needed).insert(path.clone()) {
             return self.failed(Action::Write, path, &error.clone().into_final());
         }
-        StoreError::ContentNeeded {
+        DestinationError::ContentNeeded {
             path: path.as_str().to_owned(),
             location: self.errors.location(),
             reason: error.said(),
         }
     }
 
-    pub(super) fn failed(&self, action: Action, path: &VaultPath, error: &RequestError) -> StoreError {
+    pub(super) fn failed(&self, action: Action, path: &VaultPath, error: &RequestError) -> DestinationError {
         self.errors.error(action, path.as_str(), error)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use object_store::client::HttpError;
-use obsync_core::{KnownContent, ProblemCode, StoreError};
+use obsync_core::{DestinationError, KnownContent, ProblemCode};
 use obsync_protocol::VaultPath;
 use obsync_protocol::printable;
 
@@ -358,7 +358,7 @@ fn unescape(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// Tells troubles as the engine's [`StoreError`].
+/// Tells troubles as the engine's [`DestinationError`].
 #[derive(Debug)]
 pub(super) struct ErrorContext {
     location: String,
@@ -415,13 +415,13 @@ impl ErrorContext {
     }
 
     /// The error for trouble with the object at a path.
-    pub(super) fn error(&self, action: Action, path: &str, error: &RequestError) -> StoreError {
+    pub(super) fn error(&self, action: Action, path: &str, error: &RequestError) -> DestinationError {
         if let Some(error) = self.of_store(action, error) {
             return error;
         }
         let (path, location, said) = (path.to_owned(), self.location(), error.said());
         if error.code.as_deref() == Some("KeyTooLongError") {
-            return StoreError::NameTooLong { path, location };
+            return DestinationError::NameTooLong { path, location };
         }
         if error.kind == Kind::Denied && error.is_general() && self.is_first(action) {
             return self.unusable(ProblemCode::AccessDenied, denied(action, &said));
@@ -433,7 +433,7 @@ impl ErrorContext {
                 action.text()
             ));
         }
-        StoreError::Io { action: action.text(), path, location, source: io::Error::other(said) }
+        DestinationError::Io { action: action.text(), path, location, source: io::Error::other(said) }
     }
 
     /// Whether nothing was possible yet that a right to do this would have allowed.
@@ -442,7 +442,7 @@ impl ErrorContext {
     }
 
     /// The error for trouble with the bucket as a whole: it ends the run.
-    pub(super) fn bucket_error(&self, action: Action, error: &RequestError) -> StoreError {
+    pub(super) fn bucket_error(&self, action: Action, error: &RequestError) -> DestinationError {
         self.of_store(action, error).unwrap_or_else(|| match error.kind {
             Kind::Denied => self.unusable(ProblemCode::AccessDenied, denied(action, &error.said())),
             _ => self.unavailable(format!("cannot {} it: {}", action.text(), error.said())),
@@ -450,11 +450,11 @@ impl ErrorContext {
     }
 
     /// The error for trouble that all other objects would have as well.
-    fn of_store(&self, action: Action, error: &RequestError) -> Option<StoreError> {
+    fn of_store(&self, action: Action, error: &RequestError) -> Option<DestinationError> {
         let message = &error.said();
         let (code, reason) = match (error.kind, error.code.as_deref()) {
             (_, Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage")) => {
-                return Some(StoreError::Full { location: self.location() });
+                return Some(DestinationError::Full { location: self.location() });
             }
             _ if error.is_of_bucket() => (
                 ProblemCode::NoSuchPlace,
@@ -548,26 +548,26 @@ impl ErrorContext {
         self.address.get().map(|address| format!(" at {address}")).unwrap_or_default()
     }
 
-    pub(super) fn stopped(&self) -> StoreError {
-        StoreError::Stopped { location: self.location() }
+    pub(super) fn stopped(&self) -> DestinationError {
+        DestinationError::Stopped { location: self.location() }
     }
 
-    pub(super) fn unavailable(&self, reason: impl Into<String>) -> StoreError {
+    pub(super) fn unavailable(&self, reason: impl Into<String>) -> DestinationError {
         self.unusable(ProblemCode::Destination, reason)
     }
 
     /// The same for a reason that has a code of its own.
-    pub(super) fn unusable(&self, code: ProblemCode, reason: impl Into<String>) -> StoreError {
-        StoreError::Unavailable { location: self.location(), reason: reason.into(), code }
+    pub(super) fn unusable(&self, code: ProblemCode, reason: impl Into<String>) -> DestinationError {
+        DestinationError::Unavailable { location: self.location(), reason: reason.into(), code }
     }
 
-    pub(super) fn changed(&self, path: &VaultPath, found: Option<KnownContent>) -> StoreError {
-        StoreError::Changed { path: path.as_str().to_owned(), location: self.location(), found }
+    pub(super) fn changed(&self, path: &VaultPath, found: Option<KnownContent>) -> DestinationError {
+        DestinationError::Changed { path: path.as_str().to_owned(), location: self.location(), found }
     }
 
     /// The error for something at a path that needs no service to be wrong.
-    pub(super) fn io(&self, action: Action, path: &str, reason: &str) -> StoreError {
-        StoreError::Io {
+    pub(super) fn io(&self, action: Action, path: &str, reason: &str) -> DestinationError {
+        DestinationError::Io {
             action: action.text(),
             path: path.to_owned(),
             location: self.location(),
@@ -586,14 +586,14 @@ fn denied(action: Action, said: &str) -> String {
 }
 
 /// A fatal error once more, for the other members of a batch.
-pub(super) fn again(error: &StoreError) -> StoreError {
+pub(super) fn again(error: &DestinationError) -> DestinationError {
     match error {
-        StoreError::Full { location } => StoreError::Full { location: location.clone() },
-        StoreError::Stopped { location } => StoreError::Stopped { location: location.clone() },
-        StoreError::Unavailable { location, reason, code } => {
-            StoreError::Unavailable { location: location.clone(), reason: reason.clone(), code: *code }
+        DestinationError::Full { location } => DestinationError::Full { location: location.clone() },
+        DestinationError::Stopped { location } => DestinationError::Stopped { location: location.clone() },
+        DestinationError::Unavailable { location, reason, code } => {
+            DestinationError::Unavailable { location: location.clone(), reason: reason.clone(), code: *code }
         }
-        other => StoreError::Unavailable {
+        other => DestinationError::Unavailable {
             location: String::new(),
             reason: other.to_string(),
             code: ProblemCode::Destination,

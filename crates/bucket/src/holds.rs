@@ -1,7 +1,7 @@
 //! Tells which contents are where they are wanted, and which objects are of the vault though nobody wants them.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use obsync_core::{Checked, CheckedBy, Found, KnownContent, Record, StoreError, StoredFile, Wanted};
+use obsync_core::{Checked, CheckedBy, DestinationError, Found, KnownContent, Record, StoredFile, Wanted};
 use obsync_protocol::VaultPath;
 
 use super::context::Context;
@@ -10,7 +10,7 @@ use super::object_cache::Occupant;
 
 /// Answers in the order of the questions, and how each was found out: an object that says its SHA-256 is not read. What
 /// cannot be looked at counts as not there, unless nothing can.
-pub(super) async fn check(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
+pub(super) async fn check(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<Checked>, DestinationError> {
     let prepared = context.listing.prepare(&context.objects, context.keys.prefix(), wanted.len()).await;
     prepared.map_err(|error| context.errors.bucket_error(Action::List, &error))?;
     stream::iter(wanted)
@@ -27,7 +27,7 @@ pub(super) async fn check(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<
 
 /// What is where the contents are wanted, in the order of the questions. What another content it is, is told where the object
 /// says so itself: nothing is read for that.
-pub(super) async fn look(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
+pub(super) async fn look(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
     let prepared = context.listing.prepare(&context.objects, context.keys.prefix(), wanted.len()).await;
     prepared.map_err(|error| context.errors.bucket_error(Action::List, &error))?;
     stream::iter(wanted)
@@ -42,7 +42,7 @@ pub(super) async fn look(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<F
         .await
 }
 
-async fn look_at(context: &Context, wanted: &Wanted) -> Result<Found, StoreError> {
+async fn look_at(context: &Context, wanted: &Wanted) -> Result<Found, DestinationError> {
     let key = context.keys.of(&wanted.path)?;
     if !context.listing.may_be(&key) {
         return Ok(Found::Nothing);
@@ -56,7 +56,7 @@ async fn look_at(context: &Context, wanted: &Wanted) -> Result<Found, StoreError
     Ok(facts.content().map_or(Found::Unknown, |hash| Found::Other(KnownContent { hash, size: facts.size })))
 }
 
-async fn check_one(context: &Context, wanted: &Wanted) -> Result<Checked, StoreError> {
+async fn check_one(context: &Context, wanted: &Wanted) -> Result<Checked, DestinationError> {
     let by_metadata = |holds| Checked { holds, by: CheckedBy::Metadata };
     let key = context.keys.of(&wanted.path)?;
     if !context.listing.may_hold(&key, wanted.size) {
@@ -100,7 +100,10 @@ pub(super) async fn are_lost(context: &Context, records: Vec<Record>) -> Vec<boo
 }
 
 /// Whether each object says that it is of this vault. Answers in order; none is if nobody said which vault this is.
-pub(super) async fn are_of_vault(context: &Context, files: Vec<StoredFile>) -> Result<Vec<bool>, StoreError> {
+pub(super) async fn are_of_vault(
+    context: &Context,
+    files: Vec<StoredFile>,
+) -> Result<Vec<bool>, DestinationError> {
     if context.vault().is_none() {
         return Ok(vec![false; files.len()]);
     }

@@ -1,7 +1,7 @@
 //! Between vault paths and object keys: a key is the prefix and the path, exactly.
 
 use object_store::path::Path;
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 use obsync_protocol::VaultPath;
 
 use super::location::BucketLocation;
@@ -39,10 +39,10 @@ impl Keys {
     }
 
     /// The key of a file.
-    pub(super) fn of(&self, path: &VaultPath) -> Result<Path, StoreError> {
+    pub(super) fn of(&self, path: &VaultPath) -> Result<Path, DestinationError> {
         let location = || self.location.clone();
         if path.segments().next() == Some(OWN_FOLDER) {
-            return Err(StoreError::NameRefused {
+            return Err(DestinationError::NameRefused {
                 path: path.as_str().to_owned(),
                 location: location(),
                 reason: "obsync keeps its own objects in a folder of this name".to_owned(),
@@ -50,9 +50,12 @@ impl Keys {
         }
         let key = format!("{}{path}", self.prefix);
         if key.len() > KEY_MAX {
-            return Err(StoreError::NameTooLong { path: path.as_str().to_owned(), location: location() });
+            return Err(DestinationError::NameTooLong {
+                path: path.as_str().to_owned(),
+                location: location(),
+            });
         }
-        Path::parse(&key).map_err(|error| StoreError::NameRefused {
+        Path::parse(&key).map_err(|error| DestinationError::NameRefused {
             path: path.as_str().to_owned(),
             location: location(),
             reason: error.to_string(),
@@ -143,7 +146,7 @@ mod tests {
         assert!(keys.of(&fits).is_ok());
         assert_eq!(keys.room_beside(&fits), fits.as_str().len());
         let error = keys.of(&at(&format!("{fits}n"))).unwrap_err();
-        assert!(matches!(error, StoreError::NameTooLong { .. }), "{error}");
+        assert!(matches!(error, DestinationError::NameTooLong { .. }), "{error}");
     }
 
     #[test]
@@ -154,7 +157,7 @@ mod tests {
             assert_eq!(keys.path_of(key), None, "{key}");
         }
         assert_eq!(keys.path_of("notes//strange"), Some("/strange"));
-        assert!(matches!(keys.of(&at(".obsync/a")), Err(StoreError::NameRefused { .. })));
+        assert!(matches!(keys.of(&at(".obsync/a")), Err(DestinationError::NameRefused { .. })));
     }
 
     proptest! {

@@ -74,10 +74,10 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use obsync_core::{
-    Applied, BatchLimit, Change, ChangeBatch, ChangeOutcome, Checked, Destination, FileMeta, FileWriter,
-    FoldingProbe, Found, Inventory, KeptBeside, KnownContent, LocalTree, Marked, Marker, MarkerFound,
-    OpenFile, PlaceTraits, Record, Rejected, ScanInput, Staged, StoreError, StoredFile, Wanted,
-    repository_parts_among,
+    Applied, BatchLimit, Change, ChangeBatch, ChangeOutcome, Checked, Describe, Destination,
+    DestinationError, FileMeta, FileWriter, FoldingProbe, Found, Inspect, Inventory, KeptBeside,
+    KnownContent, LocalTree, Marked, Marker, MarkerFound, Naming, OpenFile, PlaceTraits, Receive, Record,
+    Rejected, Scan, ScanInput, Staged, StoredFile, Wanted, repository_parts_among,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -105,11 +105,11 @@ const TWO_PIECES: u64 = 4 << 20;
 
 /// A vault as objects of a bucket. See the module's text for what it promises.
 #[derive(Clone, Debug)]
-pub struct BucketStore {
+pub struct BucketDestination {
     context: Arc<Context>,
 }
 
-impl BucketStore {
+impl BucketDestination {
     /// The place.
     pub fn bucket_location(&self) -> &BucketLocation {
         &self.context.location
@@ -131,7 +131,7 @@ impl BucketStore {
     }
 
     /// The files whose keys begin with `prefix`, which is that of the place or goes on from it.
-    async fn list_below(&self, prefix: &str) -> Result<Vec<StoredFile>, StoreError> {
+    async fn list_below(&self, prefix: &str) -> Result<Vec<StoredFile>, DestinationError> {
         let context = &self.context;
         let objects = context.objects.list(prefix, PAGE);
         let files = objects.try_filter_map(async |object| {
@@ -143,7 +143,7 @@ impl BucketStore {
 }
 
 #[async_trait]
-impl Destination for BucketStore {
+impl Describe for BucketDestination {
     fn location(&self) -> String {
         self.context.errors.location()
     }
@@ -165,18 +165,42 @@ impl Destination for BucketStore {
         }
     }
 
-    async fn folds_names(&self, _probe: FoldingProbe) -> Result<NameFolding, StoreError> {
+    /// What waits here, and what is between the network and here.
+    fn memory_for(&self, size: u64) -> u64 {
+        self.context.options.memory_for(size).saturating_add(size.min(TWO_PIECES))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.context.objects.warnings()
+    }
+
+    async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, DestinationError> {
+        marker::read(&self.context, known).await
+    }
+
+    async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, DestinationError> {
+        marker::write(&self.context, marker).await.map(Some)
+    }
+
+    async fn unmark(&self) -> Result<bool, DestinationError> {
+        marker::remove(&self.context).await
+    }
+}
+
+#[async_trait]
+impl Naming for BucketDestination {
+    async fn folds_names(&self, _probe: FoldingProbe) -> Result<NameFolding, DestinationError> {
         Ok(NameFolding::Nothing)
     }
 
-    fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
+    fn admits(&self, path: &VaultPath) -> Result<(), DestinationError> {
         self.context.keys.of(path).map(drop)
     }
 
     async fn repository_parts(
         &self,
         folders: Vec<Option<VaultPath>>,
-    ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
+    ) -> Result<Vec<BTreeSet<RepositoryPart>>, DestinationError> {
         if folders.len() > FEW || folders.contains(&None) {
             let files = self.list().await?.files;
             return Ok(repository_parts_among(files.iter().map(|file| file.path.as_str()), &folders));
@@ -190,8 +214,11 @@ impl Destination for BucketStore {
         }
         Ok(found)
     }
+}
 
-    async fn is_empty(&self) -> Result<bool, StoreError> {
+#[async_trait]
+impl Inspect for BucketDestination {
+    async fn is_empty(&self) -> Result<bool, DestinationError> {
         let context = &self.context;
         // From obsync's own objects on, so that the marker is in the first page, whatever there is before it.
         let marker = context.keys.of_marker();
@@ -222,45 +249,52 @@ impl Destination for BucketStore {
         Ok(empty)
     }
 
-    async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, StoreError> {
-        marker::read(&self.context, known).await
-    }
-
-    async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, StoreError> {
-        marker::write(&self.context, marker).await.map(Some)
-    }
-
-    async fn are_lost(&self, records: Vec<Record>) -> Result<Option<Vec<bool>>, StoreError> {
+    async fn are_lost(&self, records: Vec<Record>) -> Result<Option<Vec<bool>>, DestinationError> {
         Ok(Some(holds::are_lost(&self.context, records).await))
     }
 
-    async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, StoreError> {
-        scan::scan(&self.context, &input).await.map(Some)
-    }
-
-    async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, StoreError> {
-        scan::open(&self.context, path).await
-    }
-
-    async fn unmark(&self) -> Result<bool, StoreError> {
-        marker::remove(&self.context).await
-    }
-
-    async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
+    async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
         holds::look(&self.context, wanted).await
     }
 
-    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
+    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, DestinationError> {
         holds::check(&self.context, wanted).await
     }
 
-    async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
+    async fn list(&self) -> Result<Inventory, DestinationError> {
+        let files = self.list_below(self.context.keys.prefix()).await?;
+        Ok(Inventory { files, unreadable: Vec::new() })
+    }
+
+    async fn retained(&self, files: Vec<StoredFile>) -> Result<Vec<bool>, DestinationError> {
+        holds::are_of_vault(&self.context, files).await
+    }
+}
+
+#[async_trait]
+impl Scan for BucketDestination {
+    async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, DestinationError> {
+        scan::scan(&self.context, &input).await.map(Some)
+    }
+
+    async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, DestinationError> {
+        scan::open(&self.context, path).await
+    }
+}
+
+#[async_trait]
+impl Receive for BucketDestination {
+    async fn begin(
+        &self,
+        path: &VaultPath,
+        meta: &FileMeta,
+    ) -> Result<Box<dyn FileWriter>, DestinationError> {
         let key = self.context.keys.of(path)?;
         Ok(Box::new(BucketWriter::begin(self.context.clone(), key, path, meta).await?))
     }
 
     /// Nothing that is staged outlives the run.
-    async fn recover(&self, _path: &VaultPath, _meta: &FileMeta) -> Result<Option<Staged>, StoreError> {
+    async fn recover(&self, _path: &VaultPath, _meta: &FileMeta) -> Result<Option<Staged>, DestinationError> {
         Ok(None)
     }
 
@@ -269,7 +303,7 @@ impl Destination for BucketStore {
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-    ) -> Result<Option<Staged>, StoreError> {
+    ) -> Result<Option<Staged>, DestinationError> {
         let context = &self.context;
         let (key, _) = (context.keys.of(from)?, context.keys.of(to)?);
         let occupant = context.recall(from, &key).await?;
@@ -285,6 +319,14 @@ impl Destination for BucketStore {
         Ok(Some(Staged { path, meta, handle }))
     }
 
+    async fn discard_staged(&self) -> Result<(), DestinationError> {
+        self.context.discard_stages().await;
+        self.context.sweep().await
+    }
+}
+
+#[async_trait]
+impl Destination for BucketDestination {
     /// There are no objects for folders: each is taken to be there, and goes with the last file in it.
     async fn apply(&self, changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome> {
         let context = &self.context;
@@ -315,22 +357,17 @@ impl Destination for BucketStore {
         outcomes
     }
 
-    async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
-        remove::set_aside(&self.context, path).await
-    }
-
-    async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, StoreError> {
-        conflict::keep_in_place(&self.context, path).await
-    }
-
     /// What the service has confirmed is durable.
-    async fn flush(&self) -> Result<(), StoreError> {
+    async fn flush(&self) -> Result<(), DestinationError> {
         Ok(())
     }
 
-    async fn discard_staged(&self) -> Result<(), StoreError> {
-        self.context.discard_stages().await;
-        self.context.sweep().await
+    async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, DestinationError> {
+        remove::set_aside(&self.context, path).await
+    }
+
+    async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, DestinationError> {
+        conflict::keep_in_place(&self.context, path).await
     }
 
     async fn end_run(&self) {
@@ -342,23 +379,5 @@ impl Destination for BucketStore {
         lock(&self.context.needed).clear();
         self.context.fresh.store(false, Ordering::Relaxed);
         self.context.swept.store(false, Ordering::Relaxed);
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        self.context.objects.warnings()
-    }
-
-    /// What waits here, and what is between the network and here.
-    fn memory_for(&self, size: u64) -> u64 {
-        self.context.options.memory_for(size).saturating_add(size.min(TWO_PIECES))
-    }
-
-    async fn list(&self) -> Result<Inventory, StoreError> {
-        let files = self.list_below(self.context.keys.prefix()).await?;
-        Ok(Inventory { files, unreadable: Vec::new() })
-    }
-
-    async fn retained(&self, files: Vec<StoredFile>) -> Result<Vec<bool>, StoreError> {
-        holds::are_of_vault(&self.context, files).await
     }
 }

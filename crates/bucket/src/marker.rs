@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use futures_util::TryStreamExt;
 use object_store::{Attribute, Attributes, PutPayload, UpdateVersion};
 use obsync_core::blocking::lock;
-use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
+use obsync_core::{DestinationError, Marked, Marker, MarkerError, MarkerFound};
 
 use super::FEW;
 use super::context::Context;
@@ -50,7 +50,7 @@ impl MarkerSeen {
 }
 
 /// What is found where the marker is.
-pub(super) async fn read(context: &Context, known: Option<&str>) -> Result<MarkerFound, StoreError> {
+pub(super) async fn read(context: &Context, known: Option<&str>) -> Result<MarkerFound, DestinationError> {
     let seen = lock(&context.marker.0).clone();
     match seen {
         Seen::Absent => return Ok(MarkerFound::Absent),
@@ -90,7 +90,7 @@ pub(super) async fn read(context: &Context, known: Option<&str>) -> Result<Marke
 }
 
 /// Writes the marker. It is not archived, whatever class the files get: it is read again.
-pub(super) async fn write(context: &Context, marker: &Marker) -> Result<Marked, StoreError> {
+pub(super) async fn write(context: &Context, marker: &Marker) -> Result<Marked, DestinationError> {
     let text =
         marker.to_text().map_err(|error| context.errors.unavailable(format!("its marker: {error}")))?;
     let key = context.keys.of_marker();
@@ -102,7 +102,7 @@ pub(super) async fn write(context: &Context, marker: &Marker) -> Result<Marked, 
 }
 
 /// Removes the marker. `false`: there is none.
-pub(super) async fn remove(context: &Context) -> Result<bool, StoreError> {
+pub(super) async fn remove(context: &Context) -> Result<bool, DestinationError> {
     let key = context.keys.of_marker();
     let doomed = Doomed { key: key.clone(), version: None };
     match context.objects.delete(vec![doomed]).await.pop().unwrap_or(Ok(())) {

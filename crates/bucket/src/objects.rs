@@ -324,8 +324,10 @@ impl Objects {
         let Some(s3) = &self.s3 else { return self.delete_by_library(doomed).await };
         let conditional = self.conditions.are_sent(Conditional::Delete);
         let tag = |object: &Doomed| object.version.as_ref().filter(|_| conditional)?.e_tag.clone();
-        let doomed: Vec<s3::Doomed> =
-            doomed.iter().map(|object| s3::Doomed { key: object.key.clone(), e_tag: tag(object) }).collect();
+        let doomed: Vec<s3::DeleteRow> = doomed
+            .iter()
+            .map(|object| s3::DeleteRow { key: object.key.clone(), e_tag: tag(object) })
+            .collect();
         // XML cannot name every key.
         let is_nameable = !doomed.iter().any(|object| object.key.as_ref().contains(char::is_control));
         if is_nameable && !self.one_by_one.load(Ordering::Relaxed) {
@@ -567,7 +569,7 @@ impl Objects {
     pub(super) async fn find_out_about_removals(&self, doomed: &Doomed) -> bool {
         let Some(s3) = &self.s3 else { return false };
         let Some(_asking) = self.conditions.ask(Conditional::Delete).await else { return false };
-        let first = [s3::Doomed { key: doomed.key.clone(), e_tag: Some(NOBODYS.to_owned()) }];
+        let first = [s3::DeleteRow { key: doomed.key.clone(), e_tag: Some(NOBODYS.to_owned()) }];
         let removed = s3.delete_many(&first).await.map(|mut answers| answers.pop().unwrap_or(Ok(())));
         let standing = match removed {
             Ok(Ok(())) => Standing::Ignored,
@@ -594,7 +596,7 @@ impl Objects {
     ) -> Result<Standing, RequestError> {
         Ok(match outcome {
             Ok(_) => {
-                let doomed = s3::Doomed { key: probe.clone(), e_tag: None };
+                let doomed = s3::DeleteRow { key: probe.clone(), e_tag: None };
                 if let Some(s3) = &self.s3
                     && let Err(error) = s3.delete_one(doomed).await
                 {

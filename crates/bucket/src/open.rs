@@ -6,9 +6,9 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 
-use super::BucketStore;
+use super::BucketDestination;
 use super::context::Context;
 use super::error::ConfigurationError;
 use super::location::{BucketLocation, Service};
@@ -16,14 +16,14 @@ use super::objects::Objects;
 use super::options::BucketOptions;
 use super::traffic::Traffic;
 
-impl BucketStore {
+impl BucketDestination {
     /// Opens a bucket, configured by the environment as its service's own tools are. No request is sent yet (but for the
     /// region of a bucket of Amazon's, if none is set).
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if the configuration cannot be used, or this program was built without the service.
-    pub async fn open(location: &BucketLocation, options: BucketOptions) -> Result<Self, StoreError> {
+    /// [`DestinationError::Unavailable`] if the configuration cannot be used, or this program was built without the service.
+    pub async fn open(location: &BucketLocation, options: BucketOptions) -> Result<Self, DestinationError> {
         match location.service() {
             Service::S3 => open_s3(location, options).await,
             Service::Gcs | Service::Azure | Service::Memory => {
@@ -46,7 +46,7 @@ impl BucketStore {
         location: &BucketLocation,
         options: BucketOptions,
         config: &SdkConfig,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, DestinationError> {
         if location.service() != Service::S3 {
             return Self::open(location, options).await;
         }
@@ -66,19 +66,25 @@ impl BucketStore {
     }
 
     fn with(location: &BucketLocation, objects: Objects, options: BucketOptions, traffic: Traffic) -> Self {
-        BucketStore { context: Context::new(location.clone(), options, objects, traffic) }
+        BucketDestination { context: Context::new(location.clone(), options, objects, traffic) }
     }
 }
 
 #[cfg(feature = "s3")]
-async fn open_s3(location: &BucketLocation, options: BucketOptions) -> Result<BucketStore, StoreError> {
+async fn open_s3(
+    location: &BucketLocation,
+    options: BucketOptions,
+) -> Result<BucketDestination, DestinationError> {
     let http =
         super::AwsHttp::new(&options.network).map_err(|error| unavailable(location, error.to_string()))?;
-    Box::pin(BucketStore::open_s3(location, options, &super::load_aws_config(http).await)).await
+    Box::pin(BucketDestination::open_s3(location, options, &super::load_aws_config(http).await)).await
 }
 
 #[cfg(not(feature = "s3"))]
-async fn open_s3(location: &BucketLocation, _options: BucketOptions) -> Result<BucketStore, StoreError> {
+async fn open_s3(
+    location: &BucketLocation,
+    _options: BucketOptions,
+) -> Result<BucketDestination, DestinationError> {
     Err(unavailable(location, built_without("S3")))
 }
 
@@ -145,7 +151,7 @@ fn built_without(service: &str) -> String {
     format!("this obsync was built without {service}; choose another destination, or a build that has it")
 }
 
-fn unavailable(location: &BucketLocation, error: impl Into<ConfigurationError>) -> StoreError {
+fn unavailable(location: &BucketLocation, error: impl Into<ConfigurationError>) -> DestinationError {
     let ConfigurationError { code, reason } = error.into();
-    StoreError::Unavailable { location: location.to_string(), reason, code }
+    DestinationError::Unavailable { location: location.to_string(), reason, code }
 }

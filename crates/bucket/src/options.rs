@@ -18,7 +18,7 @@ const PARTS_MAX: u64 = 10_000;
 /// How many parts of one upload are held at a time: one that arrives and one that is on its way.
 pub(super) const PARTS_HELD: usize = 2;
 
-/// How a [`BucketStore`](super::BucketStore) works.
+/// How a [`BucketDestination`](super::BucketDestination) works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketOptions {
     /// The vault whose files are written. Objects carry it, so that those of another vault in the same place are told from

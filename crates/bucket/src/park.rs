@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 use obsync_protocol::VaultPath;
 
 use super::context::Context;
@@ -20,7 +20,7 @@ impl Context {
     pub(super) async fn park_originals(
         &self,
         going: impl Iterator<Item = &VaultPath>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DestinationError> {
         let keys: HashSet<Path> = going.filter_map(|path| self.keys.of(path).ok()).collect();
         let originals = self.stages.take_originals(&keys);
         let parking = stream::iter(originals).map(|(number, original)| async move {
@@ -31,7 +31,7 @@ impl Context {
         parking.buffer_unordered(self.options.concurrency).try_collect().await
     }
 
-    async fn park(&self, original: Original) -> Result<Stage, StoreError> {
+    async fn park(&self, original: Original) -> Result<Stage, DestinationError> {
         let Original { key: from, facts, path, meta } = original;
         let key = self.keys.of_parked(self.run, self.stages.number());
         let attributes = self.attributes(&path, &meta);

@@ -22,8 +22,8 @@ use futures_util::stream::FuturesUnordered;
 use object_store::path::Path;
 use object_store::{Attributes, UpdateVersion};
 use obsync_core::{
-    Expect, FileMeta, KnownContent, LocalFacts, Publication, PublicationContent, PublishFailure, Published,
-    Staged, StoreError,
+    DestinationError, Expect, FileMeta, KnownContent, LocalFacts, Publication, PublicationContent,
+    PublishFailure, Published, Staged,
 };
 use obsync_protocol::{VaultId, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ const ATTEMPTS: usize = 8;
 /// How often a service may say that there is something where it shows nothing, before it is not asked any more.
 const CONTRADICTIONS: u32 = 2;
 
-type Answer = Result<Published, PublishFailure>;
+type PutResult = Result<Published, PublishFailure>;
 
 /// Publishes a batch. The answers are in its order. Once `stop` is cancelled nothing more is begun, and what is under way
 /// has [some time](super::BucketOptions::grace) to end.
@@ -53,12 +53,12 @@ pub(super) async fn publish(
     context: &Context,
     batch: Vec<Publication>,
     stop: &CancellationToken,
-) -> Vec<Answer> {
+) -> Vec<PutResult> {
     if let Err(error) = context.park_originals(batch.iter().map(Publication::path)).await {
         return batch.into_iter().map(|publication| failure(publication, again(&error))).collect();
     }
     let begun = Instant::now();
-    let fatal: OnceLock<StoreError> = OnceLock::new();
+    let fatal: OnceLock<DestinationError> = OnceLock::new();
     let mut queue = Queue::new(batch);
     let (mut under_way, mut answers, mut parked) = (FuturesUnordered::new(), Vec::new(), Vec::new());
     loop {
@@ -78,13 +78,13 @@ pub(super) async fn publish(
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-fn failure(publication: Publication, error: StoreError) -> Answer {
+fn failure(publication: Publication, error: DestinationError) -> PutResult {
     Err(PublishFailure { publication: Box::new(publication), error })
 }
 
 /// Publishes one file, unless the run cannot go on.
 async fn publish_unless(
-    fatal: &OnceLock<StoreError>,
+    fatal: &OnceLock<DestinationError>,
     stop: &CancellationToken,
     context: &Context,
     order: Order,
@@ -114,7 +114,7 @@ async fn publish_until(
     publication: &mut Publication,
     stage: Option<Stage>,
     rest: &mut Rest,
-) -> Result<Published, StoreError> {
+) -> Result<Published, DestinationError> {
     if stop.is_cancelled() {
         return Err(context.errors.stopped());
     }
@@ -134,7 +134,7 @@ async fn publish_one(
     publication: &mut Publication,
     stage: Option<Stage>,
     rest: &mut Rest,
-) -> Result<Published, StoreError> {
+) -> Result<Published, DestinationError> {
     let (staged, stays) = match &mut publication.content {
         PublicationContent::InPlace { path, meta } => {
             let facts = touch(context, path, meta).await?;
@@ -158,7 +158,7 @@ async fn publish_one(
     }
     match &outcome {
         // The engine may try again.
-        Err(StoreError::Changed { .. }) => {
+        Err(DestinationError::Changed { .. }) => {
             let again = Staged { handle: context.stages.put(stage), ..staged.clone() };
             publication.content = PublicationContent::Staged(again);
         }
@@ -183,7 +183,7 @@ async fn touch(
     context: &Context,
     path: &VaultPath,
     meta: &FileMeta,
-) -> Result<Option<LocalFacts>, StoreError> {
+) -> Result<Option<LocalFacts>, DestinationError> {
     let key = context.keys.of(path)?;
     let attributes = context.attributes(path, meta);
     for _ in 0..ATTEMPTS {
@@ -240,7 +240,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    async fn take(&mut self, expect: &Expect) -> Result<Published, StoreError> {
+    async fn take(&mut self, expect: &Expect) -> Result<Published, DestinationError> {
         let Staged { path, meta, .. } = self.staged;
         let mut remembered = self.remembered(expect).await?;
         // How often a condition was refused that there be nothing, right after nothing was found.
@@ -286,7 +286,7 @@ impl Place<'_> {
     }
 
     /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
-    async fn remembered(&mut self, expect: &Expect) -> Result<Option<Occupant>, StoreError> {
+    async fn remembered(&mut self, expect: &Expect) -> Result<Option<Occupant>, DestinationError> {
         let context = self.context;
         let kind = match &self.stage {
             Stage::Content { .. } => Conditional::Put,
@@ -333,7 +333,11 @@ impl Place<'_> {
     }
 
     /// `None`: it is something else by now.
-    async fn judge(&mut self, occupant: &Occupant, expect: &Expect) -> Result<Option<Verdict>, StoreError> {
+    async fn judge(
+        &mut self,
+        occupant: &Occupant,
+        expect: &Expect,
+    ) -> Result<Option<Verdict>, DestinationError> {
         let Some(facts) = occupant.facts() else {
             return Ok(Some(Verdict::Free));
         };
@@ -367,7 +371,7 @@ impl Place<'_> {
         }))
     }
 
-    fn is_behind(&self) -> StoreError {
+    fn is_behind(&self) -> DestinationError {
         let reason =
             "a newer version of it is there already, written by another obsync; the next run looks again";
         self.context.errors.io(Action::Write, self.staged.path.as_str(), reason)
@@ -403,7 +407,7 @@ impl Place<'_> {
     }
 
     /// After a conflict: an error if it is the original of a copy that changed and not what is at the copy's place.
-    async fn check_original(&mut self, error: &RequestError) -> Result<(), StoreError> {
+    async fn check_original(&mut self, error: &RequestError) -> Result<(), DestinationError> {
         let Some((from, facts)) = copied_from(&self.stage) else { return Ok(()) };
         let found = self.context.objects.head(from).await;
         let found = found.map_err(|error| self.context.failed(Action::Look, &self.staged.path, &error))?;

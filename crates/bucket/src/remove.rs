@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use object_store::path::Path;
-use obsync_core::{Removable, Removal, StoreError};
+use obsync_core::{DestinationError, Removable, Removal};
 use obsync_protocol::VaultPath;
 
 use super::conditions::Conditional;
@@ -29,7 +29,7 @@ const ATTEMPTS: usize = 4;
 
 /// What is to be done about one file.
 enum Fate {
-    ObjectCache(Result<Removal, StoreError>),
+    ObjectCache(Result<Removal, DestinationError>),
     Doomed(Doomed),
 }
 
@@ -37,14 +37,14 @@ enum Fate {
 pub(super) async fn remove_files(
     context: &Context,
     files: Vec<Removable>,
-) -> Vec<Result<Removal, StoreError>> {
+) -> Vec<Result<Removal, DestinationError>> {
     if context.options.keep_deleted {
         return files.into_iter().map(|_| Ok(Removal::Retained)).collect();
     }
     if let Err(error) = context.park_originals(files.iter().map(|file| &file.path)).await {
         return files.iter().map(|_| Err(again(&error))).collect();
     }
-    let mut answers: Vec<Option<Result<Removal, StoreError>>> = files.iter().map(|_| None).collect();
+    let mut answers: Vec<Option<Result<Removal, DestinationError>>> = files.iter().map(|_| None).collect();
     find_out(context, &files, &mut answers).await;
     for _ in 0..ATTEMPTS {
         let open: Vec<usize> = (0..files.len()).filter(|index| answers[*index].is_none()).collect();
@@ -67,7 +67,7 @@ pub(super) async fn remove_files(
 async fn find_out(
     context: &Context,
     files: &[Removable],
-    answers: &mut [Option<Result<Removal, StoreError>>],
+    answers: &mut [Option<Result<Removal, DestinationError>>],
 ) {
     for (file, answer) in files.iter().zip(answers) {
         if !context.objects.is_unknown(Conditional::Delete) {
@@ -92,7 +92,7 @@ async fn remove_once(
     context: &Context,
     files: &[Removable],
     open: Vec<usize>,
-) -> Vec<(usize, Result<Removal, StoreError>)> {
+) -> Vec<(usize, Result<Removal, DestinationError>)> {
     let fates: Vec<(usize, Fate)> = stream::iter(open)
         .map(|index| async move {
             let fate = fate(context, &files[index]).await;
@@ -130,7 +130,7 @@ async fn remove_once(
     answers
 }
 
-async fn fate(context: &Context, file: &Removable) -> Result<Fate, StoreError> {
+async fn fate(context: &Context, file: &Removable) -> Result<Fate, DestinationError> {
     let key = context.keys.of(&file.path)?;
     // What is known is enough where the removal tells if it is not so any more.
     let known = match context.objects.keeps(Conditional::Delete) {
@@ -151,7 +151,7 @@ async fn fate(context: &Context, file: &Removable) -> Result<Fate, StoreError> {
 }
 
 /// Moves what is at `path` to a free name beside it.
-pub(super) async fn set_aside(context: &Context, path: &VaultPath) -> Result<VaultPath, StoreError> {
+pub(super) async fn set_aside(context: &Context, path: &VaultPath) -> Result<VaultPath, DestinationError> {
     let key = context.keys.of(path)?;
     // A service that calls every removal a conflict would get one copy after the other.
     for _ in 0..ATTEMPTS {
@@ -203,7 +203,7 @@ impl Context {
     }
 
     /// Removes what runs that were killed left: parked copies, and uploads that nobody will complete.
-    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
+    pub(super) async fn sweep(&self) -> Result<(), DestinationError> {
         if self.swept.swap(true, Ordering::Relaxed) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::io;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::UpdateVersion;
 use obsync_core::{
-    KnownContent, LocalFacts, LocalFile, LocalTree, OpenFile, Record, ScanInput, StoreError, Unknown,
+    DestinationError, KnownContent, LocalFacts, LocalFile, LocalTree, OpenFile, Record, ScanInput, Unknown,
     UnknownCause,
 };
 use obsync_protocol::{VaultPath, Verdict, normalize_local_name};
@@ -39,7 +39,7 @@ enum Outcome {
     Unknown(Unknown),
 }
 
-pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTree, StoreError> {
+pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTree, DestinationError> {
     let records: HashMap<&str, &Record> =
         input.records.iter().map(|record| (record.path.as_str(), record)).collect();
     let misses_deleted = context.options.misses_deleted && absence_tells(context).await;
@@ -155,7 +155,7 @@ fn facts(listed: &Listed) -> Option<LocalFacts> {
 }
 
 /// Reads an object. What it says of itself is not believed where its tag says that somebody wrote it since.
-async fn read(context: &Context, unread: Unread) -> Result<Outcome, StoreError> {
+async fn read(context: &Context, unread: Unread) -> Result<Outcome, DestinationError> {
     let Unread { path, listed, recorded, was_never_looked_at } = unread;
     let changing =
         |path: &VaultPath| Outcome::Unknown(Unknown { path: path.to_string(), why: UnknownCause::Changing });
@@ -193,9 +193,9 @@ async fn read(context: &Context, unread: Unread) -> Result<Outcome, StoreError> 
 }
 
 /// Opens an object to be sent. It is read as it is now: if it is replaced meanwhile, reading fails.
-pub(super) async fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, StoreError> {
+pub(super) async fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, DestinationError> {
     let key = context.keys.of(path)?;
-    let changed = || StoreError::Changed {
+    let changed = || DestinationError::Changed {
         path: path.as_str().to_owned(),
         location: context.errors.location(),
         found: None,

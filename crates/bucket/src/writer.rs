@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::path::Path;
-use obsync_core::{FileMeta, FileWriter, Staged, StoreError};
+use obsync_core::{DestinationError, FileMeta, FileWriter, Staged};
 use obsync_protocol::VaultPath;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -38,7 +38,7 @@ impl BucketWriter {
         key: Path,
         path: &VaultPath,
         meta: &FileMeta,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, DestinationError> {
         let options = &context.options;
         if meta.size > options.largest() {
             let reason = format!(
@@ -67,7 +67,7 @@ impl BucketWriter {
 
 #[async_trait]
 impl FileWriter for BucketWriter {
-    async fn write(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
+    async fn write(&mut self, chunk: Vec<u8>) -> Result<(), DestinationError> {
         self.received += chunk.len() as u64;
         if self.received > self.meta.size {
             let reason = format!("it is larger than the {} bytes that the vault lists", self.meta.size);
@@ -87,7 +87,7 @@ impl FileWriter for BucketWriter {
         }
     }
 
-    async fn finish(self: Box<Self>) -> Result<Staged, StoreError> {
+    async fn finish(self: Box<Self>) -> Result<Staged, DestinationError> {
         let BucketWriter { context, path, meta, taken, budget, .. } = *self;
         let stage = match taken {
             Taken::Memory(chunks) => {
@@ -102,6 +102,6 @@ impl FileWriter for BucketWriter {
     }
 }
 
-fn failed(context: &Context, path: &VaultPath, error: &RequestError) -> StoreError {
+fn failed(context: &Context, path: &VaultPath, error: &RequestError) -> DestinationError {
     context.errors.error(Action::Write, path.as_str(), error)
 }

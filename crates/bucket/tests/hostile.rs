@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use obsync_bucket::{BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::{at, peak_memory, publish_one, stage};
-use obsync_core::{Destination, DestinationExt, StoreError};
+use obsync_core::{Destination, DestinationError, DestinationExt, Inspect};
 use obsync_protocol::{ContentHash, limits};
 use obsync_testcloud::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
 
@@ -23,10 +23,12 @@ use sites::{config, location, options};
 const XML: &str = "application/xml";
 
 /// A bucket at a service that answers every request so.
-async fn bucket(answer: impl Fn(&str, &str) -> RogueAnswer + Send + Sync + 'static) -> (Rogue, BucketStore) {
+async fn bucket(
+    answer: impl Fn(&str, &str) -> RogueAnswer + Send + Sync + 'static,
+) -> (Rogue, BucketDestination) {
     let rogue = Rogue::start(answer).await.unwrap();
     let options = BucketOptions { endpoint: Some(rogue.endpoint()), ..options() };
-    let store = BucketStore::open_s3(&location(), options, &config("key", "secret")).await.unwrap();
+    let store = BucketDestination::open_s3(&location(), options, &config("key", "secret")).await.unwrap();
     (rogue, store)
 }
 
@@ -42,7 +44,7 @@ fn page(key: &str, next: &str) -> String {
     )
 }
 
-async fn list_is_refused(store: &BucketStore) -> String {
+async fn list_is_refused(store: &BucketDestination) -> String {
     let begun = Instant::now();
     let refused = store.list().await.map(drop).unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(60), "it took {:?}", begun.elapsed());
@@ -106,7 +108,9 @@ async fn an_object_with_more_content_than_it_has_is_not_read_to_its_end() {
     let wanted = obsync_core::Wanted { path: at("a.md"), hash: ContentHash::of(b""), size: 0 };
     let begun = Instant::now();
     let held = store.holds(vec![wanted]).await;
-    assert!(matches!(held.as_deref(), Ok([false]) | Err(StoreError::Unavailable { .. })) || held.is_err());
+    assert!(
+        matches!(held.as_deref(), Ok([false]) | Err(DestinationError::Unavailable { .. })) || held.is_err()
+    );
     assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
     assert!(rogue.sent() < (64 << 20), "{} bytes", rogue.sent());
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use obsync_client::ClientError;
-use obsync_core::{Ending, Problem, ProblemCode, StateError, StoreError};
+use obsync_core::{DestinationError, Ending, Problem, ProblemCode, StateError};
 use obsync_protocol::with_reasons;
 use serde::Serialize;
 
@@ -186,10 +186,10 @@ impl From<StateError> for Failed {
     }
 }
 
-impl From<StoreError> for Failed {
-    fn from(error: StoreError) -> Self {
+impl From<DestinationError> for Failed {
+    fn from(error: DestinationError) -> Self {
         let exit = match &error {
-            StoreError::Locked { .. } => Exit::AlreadyRunning,
+            DestinationError::Locked { .. } => Exit::AlreadyRunning,
             _ => Exit::Error,
         };
         Failed::of(exit, &error).coded(ProblemCode::from(&error))

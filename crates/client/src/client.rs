@@ -33,11 +33,11 @@ const SIGN_IN_ORIGIN: &str = "https://obsidian.md";
 /// Talks to the service. Cloning is cheap and shares connections.
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
     speed: Arc<Speed>,
 }
 
-struct Inner {
+struct ClientInner {
     http: HttpClient,
     api_url: Url,
     options: ClientOptions,
@@ -91,7 +91,7 @@ impl Client {
         let http = HttpClient::new(connector, &options.user_agent)?;
         let speed = Arc::new(Speed::new(options.min_speed, options.timeouts.speed_over));
         Ok(Self {
-            inner: Arc::new(Inner { http, api_url, options, hosts, clock: Clock::default(), tls }),
+            inner: Arc::new(ClientInner { http, api_url, options, hosts, clock: Clock::default(), tls }),
             speed,
         })
     }
@@ -143,7 +143,7 @@ impl Client {
 
     /// Opens the connections of sessions, with the TLS configuration of REST calls where those use TLS.
     pub(crate) fn session_connector(&self, with_tls: bool) -> Result<Connector, ClientError> {
-        let Inner { options, tls, .. } = &*self.inner;
+        let ClientInner { options, tls, .. } = &*self.inner;
         let config = || options.network.tls().map(Arc::new).map_err(|error| from_network(&error));
         let tls = if with_tls { tls.get_or_init(config).clone()? } else { no_tls()? };
         let limit = options.timeouts.connect;

@@ -25,10 +25,10 @@ pub(crate) struct Speed {
     over: Duration,
     /// Whether an entry of a listing came in this run.
     has_listed: AtomicBool,
-    inner: Mutex<Inner>,
+    inner: Mutex<Measured>,
 }
 
-struct Inner {
+struct Measured {
     /// Connections that wait for something that is due.
     waiting: usize,
     /// When the account was last brought up to date.
@@ -50,7 +50,7 @@ pub(crate) struct Waiting {
 impl Speed {
     /// At least `least` bytes a second over each stretch of `over`; 0 for any speed.
     pub(crate) fn new(least: u64, over: Duration) -> Self {
-        let inner = Inner {
+        let inner = Measured {
             waiting: 0,
             at: Instant::now(),
             waited: Duration::ZERO,
@@ -72,7 +72,7 @@ impl Speed {
         self.has_listed.store(true, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Measured> {
         // Nothing that can panic runs under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +114,7 @@ impl Speed {
     }
 }
 
-impl Inner {
+impl Measured {
     fn advance(&mut self, part: Duration) {
         let now = Instant::now();
         if self.waiting > 0 {

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use obsync_core::{
-    Destination, DestinationExt, Expect, KnownContent, Publication, PublicationContent, Removable, Removal,
-    StoreError, Wanted,
+    Destination, DestinationError, DestinationExt, Expect, Inspect, KnownContent, Publication,
+    PublicationContent, Removable, Removal, Wanted,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 
@@ -125,7 +125,7 @@ async fn what_is_not_expected_is_left_alone_and_told(site: &impl DestinationSite
         let content = PublicationContent::Staged(stage(&store, "a.md", b"new one", TIME).await);
         let failure = store.publish(vec![Publication { content, expect }]).await.pop().expect("one answer");
         match failure.expect_err("rejected").error {
-            StoreError::Changed { path, found, .. } => {
+            DestinationError::Changed { path, found, .. } => {
                 assert_eq!(path, "a.md");
                 found
             }
@@ -153,7 +153,7 @@ async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl Des
     let publication = Publication { expect: kept.expect, ..*failure.publication };
     store.publish(vec![publication]).await.pop().expect("one answer").expect("published");
     assert_file(site, "a.md", b"new", TIME).await;
-    assert!(matches!(store.keep_beside(&at("missing.md")).await, Err(StoreError::Changed { .. })));
+    assert!(matches!(store.keep_beside(&at("missing.md")).await, Err(DestinationError::Changed { .. })));
 }
 
 async fn what_obsync_wrote_is_replaced(site: &impl DestinationSite) {

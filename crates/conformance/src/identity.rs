@@ -1,6 +1,9 @@
 //! What a store tells of itself and of its files: the marker, facts, and a look.
 
-use obsync_core::{Destination, Found, KnownContent, LocalFacts, MARKER_FORMAT, Marker, MarkerFound, Wanted};
+use obsync_core::{
+    Describe, Destination, Found, Inspect, KnownContent, LocalFacts, MARKER_FORMAT, Marker, MarkerFound,
+    Wanted,
+};
 use obsync_protocol::ContentHash;
 
 use super::destination::{DestinationSite, listed};

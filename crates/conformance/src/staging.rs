@@ -1,8 +1,8 @@
 //! The promises of [`Destination`] about what is staged.
 
 use obsync_core::{
-    Destination, DestinationExt, Expect, FileMeta, Found, KnownContent, Publication, PublicationContent,
-    Removable, Removal, Staged, StoreError, Wanted,
+    Destination, DestinationError, DestinationExt, Expect, FileMeta, Found, Inspect, KnownContent,
+    Publication, PublicationContent, Receive, Removable, Removal, Staged, Wanted,
 };
 
 use super::destination::{DestinationSite, TIME, assert_file, listed};
@@ -181,7 +181,7 @@ pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(site: &impl
         answers.extend(store.publish(second).await);
         let failed: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
         let [failure] = &failed[..] else { panic!("all but the user's: {failed:?}") };
-        assert!(matches!(failure.error, StoreError::Changed { .. }), "{}", failure.error);
+        assert!(matches!(failure.error, DestinationError::Changed { .. }), "{}", failure.error);
         // What is handed back can be published by itself.
         let PublicationContent::Staged(again) = &failure.publication.content else { panic!("staged") };
         publish_one(&store, again.clone(), Some(KnownContent::of(b"a user's text"))).await.expect("publish");

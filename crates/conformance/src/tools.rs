@@ -1,8 +1,8 @@
 //! Short ways to do with a store what most checks begin with.
 
 use obsync_core::{
-    Destination, DestinationExt, FileMeta, KeptBeside, KnownContent, LocalFacts, Publication,
-    PublicationContent, PublishFailure, Staged, StoreError,
+    Destination, DestinationError, DestinationExt, FileMeta, KeptBeside, KnownContent, LocalFacts,
+    Publication, PublicationContent, PublishFailure, Staged,
 };
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
@@ -57,7 +57,7 @@ pub async fn publish_one(
             }
             Err(failure) => failure,
         };
-        if !matches!(failure.error, StoreError::Changed { .. }) {
+        if !matches!(failure.error, DestinationError::Changed { .. }) {
             if let Some(kept) = kept {
                 store.put_back(&path, &kept).await;
             }
@@ -69,7 +69,7 @@ pub async fn publish_one(
                 publication.expect = now.expect.clone();
                 kept = Some(now);
             }
-            Err(StoreError::Changed { .. }) => {}
+            Err(DestinationError::Changed { .. }) => {}
             Err(error) => return Err(PublishFailure { publication: Box::new(publication), error }),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
-use obsync_core::benching::{Destination, Entries, Planned, count, list, plan};
+use obsync_core::benching::{Entries, Planned, PlannedDestination, count, list, plan};
 use obsync_core::{FileMeta, Filter, Mode, Record, RecordKind};
 use obsync_protocol::{
     CONTENT_OVERHEAD, ContentHash, EncryptionVersion, MasterKey, NameFolding, PushMessage, Uid, VaultKeys,
@@ -85,13 +85,18 @@ fn renames(keys: &VaultKeys) -> Vec<PushMessage> {
     (0..RENAMES).flat_map(renamed).collect()
 }
 
-fn destination(records: usize, mode: Mode) -> Destination {
+fn destination(records: usize, mode: Mode) -> PlannedDestination {
     let records = (0..records).map(record).collect();
-    Destination { records, sources: HashMap::new(), folds_names: NameFolding::Nothing, mode }
+    PlannedDestination { records, sources: HashMap::new(), folds_names: NameFolding::Nothing, mode }
 }
 
 /// Makes the plan again and again, and checks once that it is the one that is meant.
-fn bench_plan(bencher: Bencher<'_, '_>, entries: &Entries, destination: &Destination, expected: &Planned) {
+fn bench_plan(
+    bencher: Bencher<'_, '_>,
+    entries: &Entries,
+    destination: &PlannedDestination,
+    expected: &Planned,
+) {
     let filter = Filter::default();
     assert_eq!(&plan(entries.clone(), destination.clone(), &filter).summary(), expected);
     bencher
@@ -144,7 +149,7 @@ fn plan_1000_renames(bencher: Bencher<'_, '_>, folds: bool) {
     let entries = list(renames(&keys), &keys).entries();
     let records = if folds { ENTRIES } else { RENAMES };
     let sources = (0..RENAMES).map(|number| (hash(number), path(number))).collect();
-    let destination = Destination { folds_names, sources, ..destination(records, Mode::Incremental) };
+    let destination = PlannedDestination { folds_names, sources, ..destination(records, Mode::Incremental) };
     let expected = Planned { rescues: RENAMES, removals: RENAMES, ..NOTHING };
     bench_plan(bencher.counter(ItemsCount::new(RENAMES)), &entries, &destination, &expected);
 }

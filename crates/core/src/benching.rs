@@ -13,18 +13,18 @@ use crate::schedule::{Schedule, ScheduleInput};
 use crate::watermark::Watermark;
 
 /// What the server listed.
-pub struct Listed(Listing);
+pub struct BenchListing(Listing);
 
 /// Takes in what the server sends, an entry after the other.
-pub fn list(messages: Vec<PushMessage>, keys: &VaultKeys) -> Listed {
+pub fn list(messages: Vec<PushMessage>, keys: &VaultKeys) -> BenchListing {
     let mut listing = Listing::default();
     for message in messages {
         listing.add(message, keys);
     }
-    Listed(listing)
+    BenchListing(listing)
 }
 
-impl Listed {
+impl BenchListing {
     /// Its entries, ready to be planned.
     pub fn entries(mut self) -> Entries {
         Entries(self.0.entries.take())
@@ -44,7 +44,7 @@ impl Entries {
 
 /// What is known of a destination that a plan is made for.
 #[derive(Clone)]
-pub struct Destination {
+pub struct PlannedDestination {
     /// What is recorded.
     pub records: Vec<Record>,
     /// Which paths have a content that is wanted.
@@ -72,8 +72,8 @@ pub struct Planned {
 pub struct Made(Schedule);
 
 /// Makes the plan, for a destination that can hold every name.
-pub fn plan(entries: Entries, destination: Destination, filter: &Filter) -> Made {
-    let Destination { records, sources, folds_names, mode } = destination;
+pub fn plan(entries: Entries, destination: PlannedDestination, filter: &Filter) -> Made {
+    let PlannedDestination { records, sources, folds_names, mode } = destination;
     let records = records.into_iter().map(|record| (record.path.clone(), record)).collect();
     let input = ScheduleInput {
         entries: entries.0,

@@ -19,7 +19,7 @@ pub(crate) const SEQUELS: usize = 2;
 
 /// What a plan left to be done.
 #[derive(Default)]
-pub(crate) struct Unfinished {
+pub(crate) struct Remainder {
     /// Contents that the server has no longer.
     pub(crate) overtaken: Vec<Transfer>,
     /// Files that go when their content is under its new names.
@@ -34,7 +34,7 @@ impl Run<'_> {
         publisher: &mut Publisher<'_, '_>,
         survey: &mut Survey,
         link: &mut Link,
-        unfinished: &mut Unfinished,
+        unfinished: &mut Remainder,
     ) -> Result<Option<Schedule>, PullError> {
         let listed = tokio::select! {
             biased;

@@ -5,7 +5,7 @@ use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{
-    Destination, Publication, PublishFailure, Published, Removable, Removal, StoreError, Wanted,
+    Destination, DestinationError, Publication, PublishFailure, Published, Removable, Removal, Wanted,
 };
 
 /// One change for [`Destination::apply`]. Each says what it expects to find, and nothing else is replaced or removed.
@@ -40,12 +40,12 @@ pub enum Rejected {
     /// A put, handed back with its content for another attempt.
     Put(PublishFailure),
     /// Any other change.
-    Other(StoreError),
+    Other(DestinationError),
 }
 
 impl Rejected {
     /// Why the change was not made.
-    pub fn error(&self) -> &StoreError {
+    pub fn error(&self) -> &DestinationError {
         match self {
             Rejected::Put(failure) => &failure.error,
             Rejected::Other(error) => error,
@@ -53,7 +53,7 @@ impl Rejected {
     }
 
     /// The same, without what was handed back.
-    pub fn into_error(self) -> StoreError {
+    pub fn into_error(self) -> DestinationError {
         match self {
             Rejected::Put(failure) => failure.error,
             Rejected::Other(error) => error,
@@ -135,7 +135,7 @@ pub trait DestinationExt: Destination {
     }
 
     /// Removes files that still are what obsync wrote. Answers in order.
-    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
+    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, DestinationError>> {
         let outcomes =
             self.apply(files.into_iter().map(Change::Remove).collect(), &CancellationToken::new()).await;
         let answers = outcomes.into_iter().map(|outcome| match outcome {
@@ -147,7 +147,7 @@ pub trait DestinationExt: Destination {
     }
 
     /// Makes folders with their parents. Answers in order: whether each was made, else it was there.
-    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
         let outcomes = self
             .apply(folders.into_iter().map(Change::MakeFolder).collect(), &CancellationToken::new())
             .await;
@@ -155,7 +155,7 @@ pub trait DestinationExt: Destination {
     }
 
     /// Removes folders that are empty, in the order given (so deepest first). Whether each is gone.
-    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
         let outcomes = self
             .apply(folders.into_iter().map(Change::RemoveFolder).collect(), &CancellationToken::new())
             .await;
@@ -163,14 +163,14 @@ pub trait DestinationExt: Destination {
     }
 
     /// Whether the destination has exactly these contents at these paths. Answers in order; what cannot be read is not there.
-    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
+    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, DestinationError> {
         Ok(self.check(wanted).await?.into_iter().map(|checked| checked.holds).collect())
     }
 }
 
 impl<D: Destination + ?Sized> DestinationExt for D {}
 
-fn folder_answer(outcome: ChangeOutcome) -> Result<bool, StoreError> {
+fn folder_answer(outcome: ChangeOutcome) -> Result<bool, DestinationError> {
     match outcome {
         Ok(Applied::MakeFolder(made)) => Ok(made),
         Ok(Applied::RemoveFolder(gone)) => Ok(gone),

@@ -2,7 +2,7 @@
 
 use obsync_client::ClientError;
 
-use crate::destination::StoreError;
+use crate::destination::DestinationError;
 use crate::state::StateError;
 
 /// Why a pull could not go on. What was done until then is recorded.
@@ -13,7 +13,7 @@ pub enum PullError {
     Client(#[from] ClientError),
     /// The destination.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] DestinationError),
     /// The state database.
     #[error(transparent)]
     State(#[from] StateError),

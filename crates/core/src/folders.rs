@@ -6,7 +6,7 @@ use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::change::DestinationExt;
-use crate::destination::{Removal, StoreError};
+use crate::destination::{DestinationError, Removal};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::JournalChange;
@@ -94,7 +94,7 @@ impl Publisher<'_, '_> {
         // What lies deeper sorts behind what contains it.
         let implied = folders.into_iter().zip(records).rev().filter(|(_, record)| record.is_none());
         let outcomes = self.store.remove_folders(implied.map(|(path, _)| path).collect()).await;
-        match outcomes.into_iter().filter_map(Result::err).find(StoreError::is_fatal) {
+        match outcomes.into_iter().filter_map(Result::err).find(DestinationError::is_fatal) {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }
@@ -125,7 +125,7 @@ impl Publisher<'_, '_> {
         Ok(())
     }
 
-    fn deletion_failed(&mut self, path: VaultPath, uid: Uid, folder: bool, error: &StoreError) {
+    fn deletion_failed(&mut self, path: VaultPath, uid: Uid, folder: bool, error: &DestinationError) {
         let entry = RemoteEntry { path, uid, kind: EntryKind::Deleted { folder }, mtime: 0, ctime: 0 };
         self.ledger.failed(&entry, error.to_string());
     }
@@ -148,7 +148,7 @@ impl Publisher<'_, '_> {
             self.ledger.abandoned(path.clone());
             let entry = RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 };
             match error {
-                StoreError::NameTooLong { .. } | StoreError::NameRefused { .. } => {
+                DestinationError::NameTooLong { .. } | DestinationError::NameRefused { .. } => {
                     self.ledger.refused(&entry, error.to_string());
                 }
                 _ => self.ledger.failed(&entry, error.to_string()),
@@ -160,7 +160,7 @@ impl Publisher<'_, '_> {
     async fn try_create_folders(
         &mut self,
         folders: Vec<FolderChange>,
-    ) -> Result<Vec<(FolderChange, StoreError)>, PullError> {
+    ) -> Result<Vec<(FolderChange, DestinationError)>, PullError> {
         let mut blocked = Vec::new();
         let outcomes =
             self.store.create_folders(folders.iter().map(|folder| folder.path.clone()).collect()).await;
@@ -188,9 +188,9 @@ impl Publisher<'_, '_> {
 }
 
 /// What is in the way, if that is why something failed.
-pub(crate) fn occupant(error: &StoreError) -> Option<VaultPath> {
+pub(crate) fn occupant(error: &DestinationError) -> Option<VaultPath> {
     match error {
-        StoreError::InTheWay { occupant, .. } => Some(occupant.clone()),
+        DestinationError::InTheWay { occupant, .. } => Some(occupant.clone()),
         _ => None,
     }
 }

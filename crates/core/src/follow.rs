@@ -215,7 +215,7 @@ pub async fn follow(
 fn passes(error: &PullError) -> bool {
     match error {
         PullError::Client(error) => error.is_retryable() || error.ends_run() || is_passing(error),
-        PullError::Store(error) => !matches!(error, crate::destination::StoreError::Locked { .. }),
+        PullError::Store(error) => !matches!(error, crate::destination::DestinationError::Locked { .. }),
         PullError::State(error) => matches!(error, crate::state::StateError::Unavailable { .. }),
         _ => false,
     }
@@ -253,7 +253,7 @@ async fn one_run(
         () = stop.cancelled() => match tokio::time::timeout(PATIENCE, run).await {
             Ok(outcome) => outcome,
             // What it was doing is announced, and the next run settles it.
-            Err(_) => Err(crate::destination::StoreError::Stopped { location: source.vault.name.clone() }.into()),
+            Err(_) => Err(crate::destination::DestinationError::Stopped { location: source.vault.name.clone() }.into()),
         },
     }
 }

@@ -25,13 +25,13 @@ pub(crate) struct Historian {
     target: SessionTarget,
     /// The version of the listing: a session asks for changes after it only.
     version: u64,
-    link: Mutex<Link>,
+    link: Mutex<SessionLink>,
     /// Sessions that were opened.
     connections: AtomicU64,
 }
 
 #[derive(Debug)]
-enum Link {
+enum SessionLink {
     Unopened,
     Open(Box<Session>),
     /// The service does not answer such questions, or does not answer at all.
@@ -44,7 +44,7 @@ impl Historian {
             client,
             target,
             version,
-            link: Mutex::new(Link::Unopened),
+            link: Mutex::new(SessionLink::Unopened),
             connections: AtomicU64::new(0),
         }
     }
@@ -54,7 +54,7 @@ impl Historian {
     pub(crate) async fn had(&self, path: &VaultPath, content: KnownContent) -> bool {
         let mut link = self.link.lock().await;
         for _ in 0..ATTEMPTS {
-            if matches!(*link, Link::Broken) {
+            if matches!(*link, SessionLink::Broken) {
                 return false;
             }
             match timeout(PATIENCE, self.ask(&mut link, path, content)).await {
@@ -63,10 +63,10 @@ impl Historian {
                 Ok(Err(error)) => tracing::debug!(%error, "what the vault had before cannot be looked up"),
                 Err(_) => tracing::debug!("what the vault had before is not told in time"),
             }
-            *link = Link::Unopened;
+            *link = SessionLink::Unopened;
         }
         tracing::warn!("what the vault had before cannot be looked up; files that differ are kept");
-        *link = Link::Broken;
+        *link = SessionLink::Broken;
         false
     }
 
@@ -77,17 +77,17 @@ impl Historian {
 
     async fn ask(
         &self,
-        link: &mut Link,
+        link: &mut SessionLink,
         path: &VaultPath,
         content: KnownContent,
     ) -> Result<bool, ClientError> {
-        if matches!(link, Link::Unopened) {
+        if matches!(link, SessionLink::Unopened) {
             self.connections.fetch_add(1, Ordering::Relaxed);
             let mut session = Session::open(&self.client, &self.target, self.version, false).await?;
             session.listing(&mut |_| {}).await?;
-            *link = Link::Open(Box::new(session));
+            *link = SessionLink::Open(Box::new(session));
         }
-        let Link::Open(session) = link else { return Ok(false) };
+        let SessionLink::Open(session) = link else { return Ok(false) };
         let keys = &self.target.keys;
         let encoded = keys.encode_path(path);
         let mut last = Uid(0);

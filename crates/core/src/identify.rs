@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use obsync_protocol::{ContentHash, Verdict};
 
-use crate::destination::StoreError;
+use crate::destination::DestinationError;
 use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::ledger::Ledger;
@@ -152,7 +152,7 @@ impl Run<'_> {
             return Ok(None);
         }
         let draw = || {
-            RandomId::draw().map_err(|error| StoreError::Unavailable {
+            RandomId::draw().map_err(|error| DestinationError::Unavailable {
                 location: self.store.location(),
                 reason: format!("the system has no random numbers ({error})"),
                 code: ProblemCode::Error,

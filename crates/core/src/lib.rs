@@ -87,9 +87,10 @@ pub use verify::{ChangedFile, Unfinished, Verification, VerifiedFile, VerifyErro
 pub use change::{Applied, Change, ChangeBatch, ChangeOutcome, DestinationExt, Rejected};
 pub use confirmation::{confirm, held_back, leave_confirmation};
 pub use destination::{
-    BatchLimit, Checked, CheckedBy, Destination, Expect, FileWriter, FoldingProbe, Found, Inventory,
-    KeptBeside, Marked, PlaceTraits, Publication, PublicationContent, PublishFailure, Published, Removable,
-    Removal, Staged, StoreError, StoredFile, Wanted,
+    BatchLimit, Checked, CheckedBy, Describe, Destination, DestinationError, Expect, FileWriter,
+    FoldingProbe, Found, Inspect, Inventory, KeptBeside, Marked, Naming, PlaceTraits, Publication,
+    PublicationContent, PublishFailure, Published, Receive, Removable, Removal, Scan, Staged, StoredFile,
+    Wanted,
 };
 pub use identity::{
     DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerError, MarkerFound, RandomId, RandomIdError,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use obsync_protocol::VaultPath;
 
 use crate::change::DestinationExt;
-use crate::destination::{Removable, Removal, StoreError};
+use crate::destination::{DestinationError, Removable, Removal};
 use crate::error::PullError;
 use crate::identity::MarkerFound;
 use crate::model::{Direction, Record};
@@ -90,7 +90,7 @@ impl Run<'_> {
         folders.sort_by_key(|path| std::cmp::Reverse(path.segments().count()));
         // One that is not empty holds what is not synced.
         let removed = self.store.remove_folders(folders).await;
-        if let Some(error) = removed.into_iter().filter_map(Result::err).find(StoreError::is_fatal) {
+        if let Some(error) = removed.into_iter().filter_map(Result::err).find(DestinationError::is_fatal) {
             return Err(error.into());
         }
         Ok(self.store.flush().await?)
@@ -104,6 +104,6 @@ impl Run<'_> {
 
     fn refused(&self, reason: &str) -> PullError {
         let (location, code) = (self.store.location(), ProblemCode::Destination);
-        StoreError::Unavailable { location, reason: reason.to_owned(), code }.into()
+        DestinationError::Unavailable { location, reason: reason.to_owned(), code }.into()
     }
 }

@@ -16,7 +16,7 @@ use obsync_protocol::{ContentHash, EncryptionVersion, UnsupportedEncryption, Vau
 use serde::{Deserialize, Serialize};
 
 pub use decision::{
-    Decision, FoundPin, Opening, PasswordAtHand, PinNotice, PinPlace, PinRefusal, PinSubject, Wish, check,
+    FoundPin, Opening, PasswordAtHand, PinDecision, PinNotice, PinPlace, PinRefusal, PinSubject, Wish, check,
 };
 
 /// The newest form of a written pin that this program knows.

@@ -6,7 +6,7 @@ use obsync_client::ClientError;
 use obsync_protocol::with_reasons;
 use serde::Serialize;
 
-use crate::destination::StoreError;
+use crate::destination::DestinationError;
 use crate::error::PullError;
 use crate::report::Outcome;
 use crate::state::StateError;
@@ -228,13 +228,13 @@ impl From<&ClientError> for ProblemCode {
     }
 }
 
-impl From<&StoreError> for ProblemCode {
-    fn from(error: &StoreError) -> Self {
+impl From<&DestinationError> for ProblemCode {
+    fn from(error: &DestinationError) -> Self {
         match error {
-            StoreError::Full { .. } => ProblemCode::DestinationFull,
-            StoreError::Locked { .. } => ProblemCode::AlreadyRunning,
-            StoreError::Stopped { .. } => ProblemCode::Interrupted,
-            StoreError::Unavailable { code, .. } => *code,
+            DestinationError::Full { .. } => ProblemCode::DestinationFull,
+            DestinationError::Locked { .. } => ProblemCode::AlreadyRunning,
+            DestinationError::Stopped { .. } => ProblemCode::Interrupted,
+            DestinationError::Unavailable { code, .. } => *code,
             _ => ProblemCode::Destination,
         }
     }

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::change::DestinationExt;
 use crate::destination::{
-    BatchLimit, Destination, KeptBeside, Publication, PublicationContent, PublishFailure, Published, Staged,
-    StoreError,
+    BatchLimit, Destination, DestinationError, KeptBeside, Publication, PublicationContent, PublishFailure,
+    Published, Staged,
 };
 use crate::error::PullError;
 use crate::folders::occupant;
@@ -128,7 +128,7 @@ impl Ready {
 /// A file that was not published.
 struct Unpublished {
     ready: Ready,
-    error: StoreError,
+    error: DestinationError,
 }
 
 /// What is to be known of a file once it is published.
@@ -328,10 +328,10 @@ impl<'a, 'r> Publisher<'a, 'r> {
         let mut rest = unpublished.into_iter();
         while let Some(Unpublished { mut ready, error }) = rest.next() {
             match &error {
-                StoreError::Changed { .. } | StoreError::InTheWay { .. } if stops => {
+                DestinationError::Changed { .. } | DestinationError::InTheWay { .. } if stops => {
                     self.put_back(&mut ready).await;
                 }
-                StoreError::Changed { found, .. } => match self.keep_beside(ready, *found).await {
+                DestinationError::Changed { found, .. } => match self.keep_beside(ready, *found).await {
                     Ok(ready) => again.extend(ready),
                     Err(error) => {
                         let rest = rest.map(|unpublished| unpublished.ready);
@@ -339,13 +339,15 @@ impl<'a, 'r> Publisher<'a, 'r> {
                         return Err(error);
                     }
                 },
-                StoreError::InTheWay { occupant, .. } if cleared.contains(occupant) => again.push(ready),
-                StoreError::ContentNeeded { .. } => {
+                DestinationError::InTheWay { occupant, .. } if cleared.contains(occupant) => {
+                    again.push(ready)
+                }
+                DestinationError::ContentNeeded { .. } => {
                     tracing::debug!(%error, "to be downloaded");
                     self.put_back(&mut ready).await;
                     self.refetch.push(Transfer { source: Source::Remote, ..ready.transfer });
                 }
-                StoreError::NameTooLong { .. } | StoreError::NameRefused { .. } => {
+                DestinationError::NameTooLong { .. } | DestinationError::NameRefused { .. } => {
                     self.put_back(&mut ready).await;
                     self.ledger.transfer_refused(&ready.transfer, &error.to_string());
                 }
@@ -390,7 +392,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
                 Err(error.into())
             }
             // It is another file by now, or gone.
-            Err(StoreError::Changed { .. }) => Ok(Some(ready)),
+            Err(DestinationError::Changed { .. }) => Ok(Some(ready)),
             Err(error) => {
                 self.cannot_be_placed(ready, &error.to_string()).await;
                 Ok(None)

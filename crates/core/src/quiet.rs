@@ -46,7 +46,7 @@ pub enum Touch {
 #[derive(Debug, Default)]
 pub struct Quiet {
     rule: QuietRule,
-    waiting: BTreeMap<VaultPath, Waiting>,
+    waiting: BTreeMap<VaultPath, RestlessPath>,
     /// When paths that went were changed last: those that change again soon are not calm.
     busy: BTreeMap<VaultPath, Instant>,
     /// The last change of all.
@@ -54,7 +54,7 @@ pub struct Quiet {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
+struct RestlessPath {
     last: Instant,
     /// It is complete, and was calm before.
     at_once: bool,
@@ -82,7 +82,7 @@ impl Quiet {
             Touch::Saved { size } => !shrank(size, known),
             Touch::Changed | Touch::Gone => false,
         };
-        let waiting = Waiting { last: now, at_once: was_calm && is_complete, was_calm };
+        let waiting = RestlessPath { last: now, at_once: was_calm && is_complete, was_calm };
         self.waiting.insert(path.clone(), waiting);
         self.last = Some(now);
     }
@@ -118,7 +118,7 @@ impl Quiet {
         if self.is_storm() {
             return self.last.map(|last| last + self.rule.quiet_for);
         }
-        let due = |waiting: &Waiting| match waiting.at_once {
+        let due = |waiting: &RestlessPath| match waiting.at_once {
             true => waiting.last,
             false => waiting.last + self.rule.quiet_for,
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use obsync_client::{ClientError, Content, PullRequest, Receiver};
 use obsync_protocol::{CONTENT_OVERHEAD, ContentError, ContentHash, ContentHasher, VaultKeys};
 
-use crate::destination::{Destination, FileWriter, Staged, StoreError};
+use crate::destination::{Destination, DestinationError, FileWriter, Staged};
 use crate::progress::Progress;
 use crate::schedule::Transfer;
 use crate::transfer::Job;
@@ -43,7 +43,7 @@ pub(crate) enum ReceiveError {
     WrongSize { listed: u64, announced: u64 },
     /// It cannot be stored.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] DestinationError),
 }
 
 impl Receiver for ContentReceiver {
@@ -122,7 +122,7 @@ impl Incoming<'_> {
     }
 
     /// The writer of this content, begun when it is first needed.
-    async fn take_writer(&mut self) -> Result<Box<dyn FileWriter>, StoreError> {
+    async fn take_writer(&mut self) -> Result<Box<dyn FileWriter>, DestinationError> {
         match self.writer.take() {
             Some(writer) => Ok(writer),
             None => {

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::change::DestinationExt;
-use crate::destination::{Found, StoreError, Wanted};
+use crate::destination::{DestinationError, Found, Wanted};
 use crate::error::PullError;
 use crate::history::Historian;
 use crate::model::KnownContent;
@@ -74,14 +74,14 @@ impl Rehearsal<'_, '_> {
         self.step(StepAction::Download, path, Some(size));
     }
 
-    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, StoreError> {
+    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, DestinationError> {
         match self.is_empty {
             true => Ok(vec![false; wanted.len()]),
             false => self.run.store.holds(wanted).await,
         }
     }
 
-    async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, StoreError> {
+    async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
         match self.is_empty {
             true => Ok(vec![Found::Nothing; wanted.len()]),
             false => self.run.store.look(wanted).await,
@@ -89,12 +89,12 @@ impl Rehearsal<'_, '_> {
     }
 
     /// Whether a file has a content.
-    async fn has(&self, path: &VaultPath, transfer: &Transfer) -> Result<bool, StoreError> {
+    async fn has(&self, path: &VaultPath, transfer: &Transfer) -> Result<bool, DestinationError> {
         let wanted = Wanted { path: path.clone(), hash: transfer.hash, size: transfer.size };
         Ok(self.holds(vec![wanted]).await?.first().copied().unwrap_or(false))
     }
 
-    async fn touches(&mut self, touches: &[Transfer]) -> Result<(), StoreError> {
+    async fn touches(&mut self, touches: &[Transfer]) -> Result<(), DestinationError> {
         for batch in touches.chunks(BATCH) {
             for (transfer, held) in batch.iter().zip(self.holds(wanted(batch)).await?) {
                 if held {
@@ -109,7 +109,7 @@ impl Rehearsal<'_, '_> {
     }
 
     /// What goes from one path of the destination to others.
-    async fn rescues(&mut self, rescues: &[Transfer]) -> Result<(), StoreError> {
+    async fn rescues(&mut self, rescues: &[Transfer]) -> Result<(), DestinationError> {
         for rescue in rescues {
             for (target, action) in rescue.targets.iter().zip(self.decide(rescue).await?) {
                 self.beside(target, action);
@@ -123,7 +123,7 @@ impl Rehearsal<'_, '_> {
         Ok(())
     }
 
-    async fn removals(&mut self, removals: &[FileRemoval]) -> Result<(), StoreError> {
+    async fn removals(&mut self, removals: &[FileRemoval]) -> Result<(), DestinationError> {
         let keeps = self.run.store.traits().keeps_deleted;
         for batch in removals.chunks(BATCH) {
             let asked = batch.iter().map(|removal| Wanted {
@@ -149,7 +149,11 @@ impl Rehearsal<'_, '_> {
     }
 
     /// Folders go that are empty then.
-    async fn folder_removals(&mut self, folders: &[FolderChange], plan: &Schedule) -> Result<(), StoreError> {
+    async fn folder_removals(
+        &mut self,
+        folders: &[FolderChange],
+        plan: &Schedule,
+    ) -> Result<(), DestinationError> {
         if folders.is_empty() {
             return Ok(());
         }
@@ -172,7 +176,7 @@ impl Rehearsal<'_, '_> {
         Ok(())
     }
 
-    async fn folders(&mut self, folders: &[FolderChange]) -> Result<(), StoreError> {
+    async fn folders(&mut self, folders: &[FolderChange]) -> Result<(), DestinationError> {
         let paths: Vec<VaultPath> = folders.iter().map(|folder| folder.path.clone()).collect();
         // Those that come with what is copied first, or with a folder below.
         let mut implied: HashSet<VaultPath> = self
@@ -196,7 +200,7 @@ impl Rehearsal<'_, '_> {
         Ok(())
     }
 
-    async fn transfers(&mut self, transfers: &[Transfer]) -> Result<(), StoreError> {
+    async fn transfers(&mut self, transfers: &[Transfer]) -> Result<(), DestinationError> {
         for transfer in transfers {
             let actions = self.decide(transfer).await?;
             let (mut missing, mut in_place) = (Vec::new(), None);
@@ -230,7 +234,7 @@ impl Rehearsal<'_, '_> {
     }
 
     /// What is to be done at each target of a transfer.
-    async fn decide(&self, transfer: &Transfer) -> Result<Vec<Action>, StoreError> {
+    async fn decide(&self, transfer: &Transfer) -> Result<Vec<Action>, DestinationError> {
         let content = KnownContent { hash: transfer.hash, size: transfer.size };
         let mut actions = Vec::with_capacity(transfer.targets.len());
         let found = self.look(wanted(std::slice::from_ref(transfer))).await?;

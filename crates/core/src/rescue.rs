@@ -7,7 +7,7 @@ use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::change::DestinationExt;
-use crate::destination::{Staged, StoreError, Wanted};
+use crate::destination::{DestinationError, Staged, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{Record, RecordKind};
@@ -187,7 +187,7 @@ impl Publisher<'_, '_> {
     fn rescue_one(
         &mut self,
         transfer: Transfer,
-        staged: Result<Option<(Staged, Origin)>, StoreError>,
+        staged: Result<Option<(Staged, Origin)>, DestinationError>,
         ready: &mut Vec<Ready>,
         rescued: &mut Rescued,
     ) -> Result<(), PullError> {

@@ -9,8 +9,8 @@ use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
-use crate::catch_up::{SEQUELS, Unfinished};
-use crate::destination::{Destination, FoldingProbe, StoreError};
+use crate::catch_up::{Remainder, SEQUELS};
+use crate::destination::{Destination, DestinationError, FoldingProbe};
 use crate::earlier::{Earlier, retained};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
@@ -385,7 +385,7 @@ impl Run<'_> {
             self.write_marker(marker.as_ref()),
         );
         match applied {
-            Err(PullError::Store(StoreError::Stopped { .. })) => {}
+            Err(PullError::Store(DestinationError::Stopped { .. })) => {}
             applied => applied?,
         }
         if let Some(destination) = marked? {
@@ -437,7 +437,7 @@ impl Run<'_> {
         survey: &mut Survey,
         link: &mut Link,
     ) -> Result<(), PullError> {
-        let mut unfinished = Unfinished::default();
+        let mut unfinished = Remainder::default();
         self.apply(publisher, plan, &survey.scout, link, &mut unfinished).await?;
         for _ in 0..SEQUELS {
             if unfinished.overtaken.is_empty() || self.stop.is_cancelled() {
@@ -463,7 +463,7 @@ impl Run<'_> {
         plan: Schedule,
         scout: &Scout,
         link: &mut Link,
-        unfinished: &mut Unfinished,
+        unfinished: &mut Remainder,
     ) -> Result<(), PullError> {
         let Schedule { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
             publisher.note(plan);

@@ -214,7 +214,7 @@ impl<'a> Check<'a> {
         let entries = self.past("history.md").await?;
         let Some(oldest) = entries.last() else { return Ok((Finding::Unknown, "there is none".to_owned())) };
         let text = b"state 0";
-        let wanted = Wanted { uid: oldest.uid, content: KnownContent::of(text) };
+        let wanted = AskedContent { uid: oldest.uid, content: KnownContent::of(text) };
         let (fetched, _) = self.fetch(vec![wanted]).await?;
         let details = format!("version {}", oldest.uid.0);
         Ok((if fetched == 1 { Finding::AsExpected } else { Finding::Differs }, details))
@@ -276,7 +276,7 @@ impl<'a> Check<'a> {
                 Some(uid) => uid,
                 None => self.past(&name).await?.first().map_or(Uid(0), |entry| entry.uid),
             };
-            wanted.push(Wanted { uid, content: KnownContent::of(text.as_bytes()) });
+            wanted.push(AskedContent { uid, content: KnownContent::of(text.as_bytes()) });
         }
         let (fetched, mixed_up) = self.fetch(wanted).await?;
         Ok(match (fetched, mixed_up) {
@@ -331,7 +331,7 @@ impl<'a> Check<'a> {
     }
 
     /// Fetches contents over one connection, all requests at once. Tells how many came, and how often answers were mixed up.
-    async fn fetch(&self, wanted: Vec<Wanted>) -> Result<(usize, u64), ClientError> {
+    async fn fetch(&self, wanted: Vec<AskedContent>) -> Result<(usize, u64), ClientError> {
         let (jobs, job_queue) = mpsc::channel(wanted.len().max(1));
         let (results, mut result_queue) = mpsc::channel(wanted.len().max(1));
         for job in wanted {
@@ -381,7 +381,7 @@ fn reason(failure: PushFailure) -> ClientError {
 }
 
 /// A content that is wanted.
-struct Wanted {
+struct AskedContent {
     uid: Uid,
     content: KnownContent,
 }
@@ -392,16 +392,16 @@ struct Texts {
 }
 
 impl Receiver for Texts {
-    type Job = Wanted;
+    type Job = AskedContent;
     type Output = ();
     type Error = String;
 
-    fn request(&self, wanted: &Wanted) -> PullRequest {
+    fn request(&self, wanted: &AskedContent) -> PullRequest {
         let KnownContent { hash, size } = wanted.content;
         PullRequest { uid: wanted.uid, hash, size: size + CONTENT_OVERHEAD }
     }
 
-    async fn receive(&self, wanted: &mut Wanted, content: &mut Content<'_>) -> Result<(), String> {
+    async fn receive(&self, wanted: &mut AskedContent, content: &mut Content<'_>) -> Result<(), String> {
         let (mut decryptor, mut text) = (self.keys.content_decryptor(), Vec::new());
         while let Some(piece) = content.next_piece().await.map_err(|error| error.to_string())? {
             decryptor.update(&piece, &mut text).map_err(|error| error.to_string())?;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::change::DestinationExt;
-use crate::destination::{Destination, Found, Staged, StoreError, Wanted};
+use crate::destination::{Destination, DestinationError, Found, Staged, Wanted};
 use crate::error::PullError;
 use crate::governor::{Governor, Reservation};
 use crate::history::Historian;
@@ -80,7 +80,7 @@ enum Arrival {
         transfer: Transfer,
         reason: String,
     },
-    Fatal(StoreError),
+    Fatal(DestinationError),
 }
 
 /// Looks at the destination before anything is downloaded.
@@ -99,7 +99,7 @@ impl Scout {
     }
 
     /// Tells which targets of these transfers hold their content already, and takes them out.
-    pub(crate) async fn survey(&self, transfers: &mut Vec<Transfer>) -> Result<Vec<Ready>, StoreError> {
+    pub(crate) async fn survey(&self, transfers: &mut Vec<Transfer>) -> Result<Vec<Ready>, DestinationError> {
         if self.is_empty {
             return Ok(Vec::new());
         }
@@ -125,7 +125,7 @@ impl Scout {
 
     /// Whether each target has its content. Where nothing is recorded of one and it has another content that the vault once
     /// had there, that is what is to be replaced.
-    async fn are_present(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, StoreError> {
+    async fn are_present(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, DestinationError> {
         let all = wanted(transfers);
         let targets = || transfers.iter().flat_map(|transfer| &transfer.targets);
         let unrecorded: Vec<bool> = targets().map(|target| target.replaces.is_none()).collect();
@@ -173,7 +173,7 @@ impl Scout {
     pub(crate) async fn mark_present(
         &self,
         rescues: &mut [Transfer],
-    ) -> Result<HashSet<VaultPath>, StoreError> {
+    ) -> Result<HashSet<VaultPath>, DestinationError> {
         let present = self.store.holds(wanted(rescues)).await?;
         let targets = rescues.iter_mut().flat_map(|rescue| &mut rescue.targets);
         let present = targets.zip(present).filter(|(_, present)| *present).map(|(target, _)| {
@@ -188,7 +188,7 @@ impl Scout {
     pub(crate) async fn stage_all(
         &self,
         transfers: Vec<Transfer>,
-    ) -> Vec<(Transfer, Result<Option<(Staged, Origin)>, StoreError>)> {
+    ) -> Vec<(Transfer, Result<Option<(Staged, Origin)>, DestinationError>)> {
         let mut staging = stream::iter(transfers)
             .map(|transfer| async move {
                 let staged = self.stage(&transfer).await;
@@ -209,7 +209,7 @@ impl Scout {
 
     /// Stages a content from what is at hand: leftovers of an interrupted run, a file of the destination, or nothing at all
     /// for an empty file. `None`: it must be downloaded.
-    async fn stage(&self, transfer: &Transfer) -> Result<Option<(Staged, Origin)>, StoreError> {
+    async fn stage(&self, transfer: &Transfer) -> Result<Option<(Staged, Origin)>, DestinationError> {
         let Some(target) = transfer.targets.first() else {
             return Ok(None);
         };
@@ -319,7 +319,7 @@ impl Publisher<'_, '_> {
         // However it ended, what is in place is recorded.
         let committed = self.ledger.commit().await;
         match published {
-            Err(PullError::Store(StoreError::Stopped { .. })) => inbox.close(),
+            Err(PullError::Store(DestinationError::Stopped { .. })) => inbox.close(),
             published => published?,
         }
         Ok(committed?)
@@ -345,7 +345,7 @@ impl Publisher<'_, '_> {
         &mut self,
         inbox: &mut Inbox,
         batch: &mut Vec<Ready>,
-    ) -> Result<Option<StoreError>, PullError> {
+    ) -> Result<Option<DestinationError>, PullError> {
         let limit = self.store.traits().batch_limit;
         let mut bytes = 0_u64;
         let mut deadline = None;
@@ -424,7 +424,7 @@ impl Feeder<'_> {
         }
     }
 
-    async fn feed_chunk(&self, mut chunk: Vec<Transfer>) -> Result<(), StoreError> {
+    async fn feed_chunk(&self, mut chunk: Vec<Transfer>) -> Result<(), DestinationError> {
         for ready in self.scout.survey(&mut chunk).await? {
             self.arrive(Arrival::Ready(vec![ready])).await;
         }
@@ -438,8 +438,8 @@ impl Feeder<'_> {
     async fn feed_one(
         &self,
         transfer: Transfer,
-        staged: Result<Option<(Staged, Origin)>, StoreError>,
-    ) -> Result<(), StoreError> {
+        staged: Result<Option<(Staged, Origin)>, DestinationError>,
+    ) -> Result<(), DestinationError> {
         match staged {
             Ok(Some((staged, origin))) => {
                 self.arrive(Arrival::Ready(Ready::staged(staged, origin, transfer))).await;

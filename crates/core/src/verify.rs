@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use obsync_protocol::VaultPath;
 use serde::Serialize;
 
-use crate::destination::{Checked, CheckedBy, Destination, Inventory, StoreError, StoredFile, Wanted};
+use crate::destination::{Checked, CheckedBy, Destination, DestinationError, Inventory, StoredFile, Wanted};
 use crate::last_run::RunOutcome;
 use crate::model::{DeferredCause, DeferredKind, FileMeta, Intent, KnownContent};
 use crate::progress::Progress;
@@ -167,7 +167,7 @@ impl Verification {
 pub enum VerifyError {
     /// The destination cannot be read.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] DestinationError),
     /// The state cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -243,7 +243,7 @@ impl Verification {
         checked: Checked,
         killed: &mut Killed,
         store: &dyn Destination,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DestinationError> {
         let Checked { holds, by } = checked;
         if let Some(files) = &mut self.files {
             files.push(VerifiedFile { path: wanted.path.clone(), intact: holds, checked_by: by });
@@ -321,7 +321,11 @@ impl Killed {
     }
 
     /// The path, if it has the very content that the run was about to put there.
-    async fn put(&mut self, path: &str, store: &dyn Destination) -> Result<Option<VaultPath>, StoreError> {
+    async fn put(
+        &mut self,
+        path: &str,
+        store: &dyn Destination,
+    ) -> Result<Option<VaultPath>, DestinationError> {
         let Ok(path) = VaultPath::parse(path) else { return Ok(None) };
         let Some(meta) = self.put.get(&path) else { return Ok(None) };
         let wanted = Wanted { path: path.clone(), hash: meta.hash, size: meta.size };

@@ -19,7 +19,7 @@ use obsync_conformance::check_destination;
 
 use self::bucket::RemoteBucket;
 use self::questions::Questions;
-use self::row::Row;
+use self::row::InteropRow;
 use crate::args::{InteropBucket, InteropFunction, InteropOptions, InteropSubject};
 use crate::console::{note, say};
 
@@ -38,10 +38,10 @@ pub(crate) async fn run(options: &InteropOptions) -> Result<()> {
     Ok(())
 }
 
-async fn bucket_row(options: &InteropBucket) -> Result<Row> {
+async fn bucket_row(options: &InteropBucket) -> Result<InteropRow> {
     let location = BucketLocation::parse(&options.bucket)?;
     let bucket = RemoteBucket::open(&location)?;
-    let mut row = Row::new(&options.name);
+    let mut row = InteropRow::new(&options.name);
     if location.service() == Service::S3 {
         let questions = Questions::from_environment(location.bucket())?;
         questions.create_bucket(options.versioned, options.object_lock).await?;
@@ -71,8 +71,8 @@ async fn check_conformance(bucket: RemoteBucket) -> Result<()> {
     }
 }
 
-async fn function_row(options: &InteropFunction) -> Result<Row> {
-    let mut row = Row::new(&options.name);
+async fn function_row(options: &InteropFunction) -> Result<InteropRow> {
+    let mut row = InteropRow::new(&options.name);
     row.add(&function::sync_everything(options).await.context("the function in the emulator")?);
     Ok(row)
 }

@@ -6,10 +6,10 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use obsync_conformance::{at, meta, stage};
 use obsync_core::{
-    Commit, Destination, DestinationExt, Expect, FileMeta, Publication, PublicationContent, Record,
-    RecordKind, StateStore, VaultState,
+    Commit, DestinationExt, Expect, FileMeta, Publication, PublicationContent, Receive, Record, RecordKind,
+    StateStore, VaultState,
 };
-use obsync_folder::{Durability, FolderOptions, FolderStore};
+use obsync_folder::{Durability, FolderDestination, FolderOptions};
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
 use obsync_sqlite::{SqliteState, StateIdentity};
 use tempfile::TempDir;
@@ -35,7 +35,7 @@ fn runtime() -> Runtime {
     Runtime::new().expect("a runtime")
 }
 
-async fn stage_and_publish(store: &FolderStore) {
+async fn stage_and_publish(store: &FolderDestination) {
     for first in (0..FILES).step_by(BATCH) {
         let mut batch = Vec::with_capacity(BATCH);
         for number in first..first + BATCH {
@@ -56,7 +56,7 @@ fn pull_10000_files(bencher: Bencher<'_, '_>, durability: &Durability) {
         .counter(ItemsCount::new(FILES))
         .with_inputs(|| {
             let home = TempDir::new().expect("a folder");
-            let store = FolderStore::open(&home.path().join("vault"), options).expect("a store");
+            let store = FolderDestination::open(&home.path().join("vault"), options).expect("a store");
             (home, store)
         })
         .bench_refs(|(_, store)| runtime.block_on(stage_and_publish(store)));
@@ -69,8 +69,8 @@ fn pull_190_megabytes(bencher: Bencher<'_, '_>) {
     let piece = vec![7; 2 << 20];
     bencher.with_inputs(|| TempDir::new().expect("a folder")).bench_refs(|home| {
         runtime.block_on(async {
-            let store =
-                FolderStore::open(&home.path().join("vault"), FolderOptions::default()).expect("a store");
+            let store = FolderDestination::open(&home.path().join("vault"), FolderOptions::default())
+                .expect("a store");
             let mut writer = store.begin(&at("large"), &meta(b"large", 0)).await.expect("begin");
             for _ in 0..91 {
                 writer.write(piece.clone()).await.expect("write");

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use obsync_core::{Destination, FileMeta, LocalTree, Record, RecordKind, ScanInput};
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_core::{FileMeta, LocalTree, Record, RecordKind, Scan, ScanInput};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{Filter, Uid};
 
 const FILES: usize = 100_000;
@@ -30,7 +30,7 @@ fn main() {
     git(&vault, &["init", "--quiet"]);
     git(&vault, &["add", "--all"]);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let store = FolderStore::open(&vault, FolderOptions::default()).expect("a store");
+    let store = FolderDestination::open(&vault, FolderOptions::default()).expect("a store");
     let scan = |records: &Arc<Vec<Record>>| {
         let input = ScanInput { records: records.clone(), filter: Filter::default() };
         runtime.block_on(store.scan(input)).expect("a scan").expect("a scan")

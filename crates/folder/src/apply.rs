@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use obsync_core::blocking::{blocking, lock};
-use obsync_core::{Publication, PublishFailure, Published, Removable, Removal, StoreError};
+use obsync_core::{DestinationError, Publication, PublishFailure, Published, Removable, Removal};
 use obsync_protocol::VaultPath;
 
 use super::context::Context;
 use super::parents::Parents;
 use super::root::Root;
-use super::{FolderStore, publish, remove};
+use super::{FolderDestination, publish, remove};
 
-impl FolderStore {
+impl FolderDestination {
     pub(super) async fn put(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
         // Context with the thread, so that nothing of the batch is lost if that never runs.
         let batch = Arc::new(Mutex::new(batch));
@@ -23,11 +23,14 @@ impl FolderStore {
         })
     }
 
-    pub(super) async fn remove_recorded(&self, files: Vec<Removable>) -> Vec<Result<Removal, StoreError>> {
+    pub(super) async fn remove_recorded(
+        &self,
+        files: Vec<Removable>,
+    ) -> Vec<Result<Removal, DestinationError>> {
         self.for_each(files, false, || Removal::Missing, remove::remove_file).await
     }
 
-    pub(super) async fn make_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+    pub(super) async fn make_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
         let context = self.context.clone();
         let create = move |_: &Context, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
             context.admit(folder)?;
@@ -39,7 +42,7 @@ impl FolderStore {
         self.for_each(folders, true, || false, create).await
     }
 
-    pub(super) async fn remove_empty(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, StoreError>> {
+    pub(super) async fn remove_empty(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
         self.for_each(
             folders,
             false,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 
 use super::context::Context;
 use super::error::again;
@@ -37,7 +37,7 @@ struct Account {
     /// A flush was ordered and has not begun.
     ordered: bool,
     /// Why a flush failed. The system tells it only once.
-    failed: Option<StoreError>,
+    failed: Option<DestinationError>,
 }
 
 impl FlushTracker {
@@ -65,7 +65,7 @@ impl FlushTracker {
     }
 
     /// Flushes what is complete so far. An error is kept for [`make_durable`](Self::make_durable).
-    fn flush(&self, flush: impl FnOnce() -> Result<(), StoreError>) {
+    fn flush(&self, flush: impl FnOnce() -> Result<(), DestinationError>) {
         let _one = lock(&self.flushing);
         if let Err(error) = self.flush_now(flush) {
             lock(&self.account).failed = Some(error);
@@ -80,8 +80,8 @@ impl FlushTracker {
     pub(super) fn make_durable<'n>(
         &self,
         names: impl Iterator<Item = &'n str>,
-        flush: impl FnOnce() -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+        flush: impl FnOnce() -> Result<(), DestinationError>,
+    ) -> Result<(), DestinationError> {
         let _one = lock(&self.flushing);
         if self.covers(names)? { Ok(()) } else { self.flush_now(flush) }
     }
@@ -91,7 +91,10 @@ impl FlushTracker {
     /// # Errors
     ///
     /// That a flush failed, this one or one before it, which may have been told what this one is not.
-    pub(super) fn flush_all(&self, flush: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    pub(super) fn flush_all(
+        &self,
+        flush: impl FnOnce() -> Result<(), DestinationError>,
+    ) -> Result<(), DestinationError> {
         let _one = lock(&self.flushing);
         if let Some(error) = &lock(&self.account).failed {
             return Err(again(error));
@@ -100,7 +103,7 @@ impl FlushTracker {
     }
 
     /// Whether all of these are durable. Each is asked for once.
-    fn covers<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<bool, StoreError> {
+    fn covers<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<bool, DestinationError> {
         let mut account = lock(&self.account);
         if let Some(error) = &account.failed {
             return Err(again(error));
@@ -112,7 +115,10 @@ impl FlushTracker {
     }
 
     /// Flushes, and takes into the account what that covers.
-    fn flush_now(&self, flush: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    fn flush_now(
+        &self,
+        flush: impl FnOnce() -> Result<(), DestinationError>,
+    ) -> Result<(), DestinationError> {
         let covered = {
             let mut account = lock(&self.account);
             (account.files, account.ordered) = (0, false);
@@ -140,13 +146,13 @@ impl Context {
     }
 
     /// Flushes everything, and lets go of the files that were taken out of their places. Blocks.
-    pub(super) fn flush(&self) -> Result<(), StoreError> {
+    pub(super) fn flush(&self) -> Result<(), DestinationError> {
         let flushed = self.flushes.flush_all(|| self.flush_root());
         self.release_all_taken()?;
         flushed
     }
 
-    fn flush_root(&self) -> Result<(), StoreError> {
+    fn flush_root(&self) -> Result<(), DestinationError> {
         self.root()?.map_or(Ok(()), |root| root.flush())
     }
 
@@ -169,8 +175,8 @@ mod tests {
 
     use super::*;
 
-    fn failure() -> StoreError {
-        StoreError::Unavailable {
+    fn failure() -> DestinationError {
+        DestinationError::Unavailable {
             location: "here".to_owned(),
             reason: "the disk is gone".to_owned(),
             code: ProblemCode::Destination,
@@ -224,10 +230,10 @@ mod tests {
         flushes.completed("b");
         for name in ["a", "b"] {
             let published = flushes.make_durable([name].into_iter(), || Ok(()));
-            assert!(matches!(published, Err(StoreError::Unavailable { .. })), "{published:?}");
+            assert!(matches!(published, Err(DestinationError::Unavailable { .. })), "{published:?}");
         }
         let folders = flushes.flush_all(|| Ok(()));
-        assert!(matches!(folders, Err(StoreError::Unavailable { .. })), "{folders:?}");
+        assert!(matches!(folders, Err(DestinationError::Unavailable { .. })), "{folders:?}");
         flushes.forget();
         flushes.completed("c");
         assert!(would_flush(&flushes, &["c"]));

@@ -1,7 +1,7 @@
 //! Conflicted copies: what is in the way and was not written by obsync gets a free name beside its own.
 
 use cap_std::fs::Dir;
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 use obsync_protocol::VaultPath;
 use rustix::io::Errno;
 
@@ -18,7 +18,7 @@ const COMPARED: usize = 100;
 
 /// Renames what is at `path`, whose open parent is `dir`, and tells its new path. Nothing is overwritten but a conflicted copy
 /// with the same content, and a link is renamed itself.
-pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<VaultPath, StoreError> {
+pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<VaultPath, DestinationError> {
     let failed = |error| root.errors.error(Action::SetAside, path.as_str(), error);
     let facts = look(dir, path.file_name()).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
     let ends_with_mark = facts.kind == Kind::Folder || conflicted_copy::is_configuration(path);
@@ -41,7 +41,7 @@ pub(super) fn place_beside(
     name: &str,
     dir: &Dir,
     path: &VaultPath,
-) -> Result<VaultPath, StoreError> {
+) -> Result<VaultPath, DestinationError> {
     move_beside(root, from, name, dir, path, conflicted_copy::is_configuration(path))
 }
 
@@ -52,7 +52,7 @@ fn move_beside(
     dir: &Dir,
     path: &VaultPath,
     ends_with_mark: bool,
-) -> Result<VaultPath, StoreError> {
+) -> Result<VaultPath, DestinationError> {
     let failed = |error| root.errors.error(Action::SetAside, path.as_str(), error);
     let stamp = conflicted_copy::stamp(root.device_name());
     let limit = root.name_max();
@@ -114,7 +114,7 @@ pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, aside: &VaultPa
     }
 }
 
-fn beside(errors: &ErrorContext, path: &VaultPath, name: &str) -> Result<VaultPath, StoreError> {
+fn beside(errors: &ErrorContext, path: &VaultPath, name: &str) -> Result<VaultPath, DestinationError> {
     let aside = match path.parent() {
         Some(folder) => folder.join(name),
         None => VaultPath::parse(name),

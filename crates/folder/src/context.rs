@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use obsync_core::pin::Pin;
-use obsync_core::{FileMeta, Staged, StoreError};
+use obsync_core::{DestinationError, FileMeta, Staged};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::FolderOptions;
@@ -85,7 +85,7 @@ impl Context {
     }
 
     /// The root, if the folder is there.
-    pub(super) fn root(&self) -> Result<Option<Arc<Root>>, StoreError> {
+    pub(super) fn root(&self) -> Result<Option<Arc<Root>>, DestinationError> {
         let mut kept = lock(&self.root);
         if kept.is_none() {
             let Some(root) = Root::open(&self.errors, &self.dest, self.options)? else {
@@ -100,7 +100,7 @@ impl Context {
     }
 
     /// The root, made if it is not there.
-    pub(super) fn make_root(&self) -> Result<Arc<Root>, StoreError> {
+    pub(super) fn make_root(&self) -> Result<Arc<Root>, DestinationError> {
         let _one = lock(&self.making);
         if let Some(root) = self.root_to_write()? {
             return Ok(root);
@@ -111,7 +111,7 @@ impl Context {
     }
 
     /// The root, if the folder is there, with the lock that writing to it needs, and with the pin in it.
-    pub(super) fn root_to_write(&self) -> Result<Option<Arc<Root>>, StoreError> {
+    pub(super) fn root_to_write(&self) -> Result<Option<Arc<Root>>, DestinationError> {
         let Some(root) = self.root()? else { return Ok(None) };
         if self.lock_wanted.load(Ordering::Acquire) {
             root.claim()?;
@@ -131,20 +131,20 @@ impl Context {
     }
 
     /// Writes it now, if one waits. A run that has none to write touches nothing.
-    pub(super) fn write_waiting_pin(&self) -> Result<(), StoreError> {
+    pub(super) fn write_waiting_pin(&self) -> Result<(), DestinationError> {
         let waits = lock(&self.pin).is_some();
         if waits { self.root_to_write().map(drop) } else { Ok(()) }
     }
 
     /// Takes the lock now if its file is there, else before the first write.
-    pub(super) fn lock(&self) -> Result<(), StoreError> {
+    pub(super) fn lock(&self) -> Result<(), DestinationError> {
         let root = self.root()?;
         self.lock_wanted.store(true, Ordering::Release);
         root.map_or(Ok(()), |root| root.lock())
     }
 
     /// Refuses a path that could not be published, before anything is downloaded for it.
-    pub(super) fn admit(&self, path: &VaultPath) -> Result<(), StoreError> {
+    pub(super) fn admit(&self, path: &VaultPath) -> Result<(), DestinationError> {
         if is_own(path) {
             return Err(self
                 .errors
@@ -175,7 +175,7 @@ impl Context {
     }
 
     /// Creates an empty staged file.
-    pub(super) fn stage(&self, path: &VaultPath, meta: &FileMeta) -> Result<StagedFile, StoreError> {
+    pub(super) fn stage(&self, path: &VaultPath, meta: &FileMeta) -> Result<StagedFile, DestinationError> {
         self.staging_folder()?.create(path, meta.hash)
     }
 
@@ -187,12 +187,12 @@ impl Context {
     }
 
     /// The staging folder, made if it is not there.
-    pub(super) fn staging_folder(&self) -> Result<Arc<StagingFolder>, StoreError> {
+    pub(super) fn staging_folder(&self) -> Result<Arc<StagingFolder>, DestinationError> {
         lock(&self.staging).make(&*self.make_root()?)
     }
 
     /// The staging folder, if it is there.
-    pub(super) fn find_staging(&self, root: &Root) -> Result<Option<Arc<StagingFolder>>, StoreError> {
+    pub(super) fn find_staging(&self, root: &Root) -> Result<Option<Arc<StagingFolder>>, DestinationError> {
         lock(&self.staging).find(root)
     }
 
@@ -208,7 +208,11 @@ impl Context {
     }
 
     /// A complete file with this content that an earlier run left staged.
-    pub(super) fn recover(&self, path: VaultPath, meta: FileMeta) -> Result<Option<Staged>, StoreError> {
+    pub(super) fn recover(
+        &self,
+        path: VaultPath,
+        meta: FileMeta,
+    ) -> Result<Option<Staged>, DestinationError> {
         let Some(root) = self.root()? else {
             lock(&self.staging).has_nothing();
             return Ok(None);
@@ -231,7 +235,7 @@ impl Context {
         from: &VaultPath,
         to: VaultPath,
         meta: FileMeta,
-    ) -> Result<Option<Staged>, StoreError> {
+    ) -> Result<Option<Staged>, DestinationError> {
         self.admit(&to)?;
         let Some(root) = self.root()? else { return Ok(None) };
         if is_own(from) {
@@ -259,7 +263,7 @@ impl Context {
 
     /// Bytes that can be written here, counting those of earlier runs that are staged and will be used or removed. `None` if
     /// the file system does not say: some report nothing but zeros.
-    pub(super) fn free_space(&self) -> Result<Option<u64>, StoreError> {
+    pub(super) fn free_space(&self) -> Result<Option<u64>, DestinationError> {
         // A destination that is not there yet is made where the nearest folder above it is.
         let Some(facts) = self.dest.ancestors().find_map(|folder| {
             let folder = if folder.as_os_str().is_empty() { std::path::Path::new(".") } else { folder };
@@ -276,7 +280,7 @@ impl Context {
     }
 
     /// Removes everything that is staged.
-    pub(super) fn discard_staged(&self) -> Result<(), StoreError> {
+    pub(super) fn discard_staged(&self) -> Result<(), DestinationError> {
         self.release_all_taken()?;
         self.write_buffer.discard();
         self.flushes.forget();
@@ -287,7 +291,7 @@ impl Context {
     }
 
     /// The error for work that was not begun any more.
-    pub(super) fn stopped(&self, _: Stopped) -> StoreError {
+    pub(super) fn stopped(&self, _: Stopped) -> DestinationError {
         self.errors.unavailable(Stopped::REASON)
     }
 }

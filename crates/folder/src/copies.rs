@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Mutex;
 
 use obsync_core::blocking::lock;
-use obsync_core::{Publication, PublicationContent, Staged, StoreError};
+use obsync_core::{DestinationError, Publication, PublicationContent, Staged};
 
 use super::context::Context;
 use super::entry::{open_file, set_entry_time, set_file_time};
@@ -37,7 +37,11 @@ impl Copied {
 
 impl Context {
     /// Makes the copies that a batch wants. What could not be copied is in `failed`, by its place in the batch.
-    pub(super) fn make_copies(&self, batch: &mut [Publication], failed: &mut HashMap<usize, StoreError>) {
+    pub(super) fn make_copies(
+        &self,
+        batch: &mut [Publication],
+        failed: &mut HashMap<usize, DestinationError>,
+    ) {
         for (index, publication) in batch.iter_mut().enumerate() {
             if failed.contains_key(&index) {
                 continue;
@@ -57,7 +61,7 @@ impl Context {
         }
     }
 
-    fn copy_of_staged(&self, staged: &Staged) -> Result<Staged, StoreError> {
+    fn copy_of_staged(&self, staged: &Staged) -> Result<Staged, DestinationError> {
         let folder = self.staging_folder()?;
         let copy = self.copy_in(&folder, staged)?;
         self.copied.add(&staged.handle);
@@ -65,7 +69,7 @@ impl Context {
         Ok(copy)
     }
 
-    fn copy_in(&self, folder: &StagingFolder, staged: &Staged) -> Result<Staged, StoreError> {
+    fn copy_in(&self, folder: &StagingFolder, staged: &Staged) -> Result<Staged, DestinationError> {
         let Staged { path, meta, handle } = staged;
         let failed = |error: io::Error| self.errors.error(Action::Write, path.as_str(), error);
         let source = open_file(&folder.dir, handle).map_err(failed)?;

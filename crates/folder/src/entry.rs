@@ -16,6 +16,8 @@ use super::root::device;
 const READ_SIZE: usize = 128 * 1024;
 /// And at least: what a file grew by since it was looked at is not read byte by byte.
 const LEAST_READ: usize = 4 * 1024;
+/// The largest file, in bytes, that is read to see which content it has: the service has limits of 200 MB and less.
+pub(super) const LARGEST_CONTENT: u64 = 1 << 30;
 
 /// What kind of thing an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

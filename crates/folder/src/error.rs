@@ -1,10 +1,10 @@
-//! What the system says about a path, told as the engine's [`StoreError`].
+//! What the system says about a path, told as the engine's [`DestinationError`].
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use obsync_core::{KnownContent, ProblemCode, StoreError};
+use obsync_core::{DestinationError, KnownContent, ProblemCode};
 use rustix::io::Errno;
 
 /// What was tried when an error came up; completes the sentence "cannot … the file".
@@ -67,21 +67,21 @@ impl ErrorContext {
     }
 
     /// The error for what the system answered when `action` was tried on `path`.
-    pub(super) fn error(&self, action: Action, path: &str, error: impl Into<io::Error>) -> StoreError {
+    pub(super) fn error(&self, action: Action, path: &str, error: impl Into<io::Error>) -> DestinationError {
         let error = error.into();
         if is_escape(&error) {
             return self.leads_out(path);
         }
         let (path, location) = (path.to_owned(), self.location());
         match Errno::from_io_error(&error) {
-            Some(Errno::NAMETOOLONG) => StoreError::NameTooLong { path, location },
-            Some(Errno::NOSPC | Errno::DQUOT) => StoreError::Full { location },
-            Some(Errno::LOOP) => StoreError::LeadsOut { path, location },
+            Some(Errno::NAMETOOLONG) => DestinationError::NameTooLong { path, location },
+            Some(Errno::NOSPC | Errno::DQUOT) => DestinationError::Full { location },
+            Some(Errno::LOOP) => DestinationError::LeadsOut { path, location },
             Some(Errno::ILSEQ) => self.refused(&path, "its characters are not allowed there"),
             Some(Errno::INVAL) if action.gives_name() => {
                 self.refused(&path, "the file system does not allow this name")
             }
-            Some(Errno::ROFS) if !self.is_read_only() => StoreError::Io {
+            Some(Errno::ROFS) if !self.is_read_only() => DestinationError::Io {
                 action: action.text(),
                 path,
                 location,
@@ -91,7 +91,7 @@ impl ErrorContext {
                 "its file system can only be read; mount it for writing, or choose another destination",
             ),
             Some(Errno::ACCESS | Errno::PERM) => {
-                StoreError::PermissionDenied { action: action.text(), path, location }
+                DestinationError::PermissionDenied { action: action.text(), path, location }
             }
             Some(Errno::STALE | Errno::NODEV | Errno::NOTCONN) => self.unavailable(
                 "its file system cannot be reached any more; mount it again and run the same command",
@@ -99,51 +99,51 @@ impl ErrorContext {
             Some(Errno::MFILE | Errno::NFILE) => self.unavailable(
                 "too many files are open; allow more (`ulimit -n`) and run the same command again",
             ),
-            _ => StoreError::Io { action: action.text(), path, location, source: error },
+            _ => DestinationError::Io { action: action.text(), path, location, source: error },
         }
     }
 
     /// The error for something that concerns the root as a whole: it ends the run.
-    pub(super) fn root_error(&self, action: Action, error: impl Into<io::Error>) -> StoreError {
+    pub(super) fn root_error(&self, action: Action, error: impl Into<io::Error>) -> DestinationError {
         match self.error(action, ".", error) {
             fatal if fatal.is_fatal() => fatal,
-            StoreError::PermissionDenied { .. } => self.unavailable(
+            DestinationError::PermissionDenied { .. } => self.unavailable(
                 "no permission to write there; check the owner and mode of the folder, or choose another destination",
             ),
-            StoreError::Io { source, .. } => self.unavailable(&format!("cannot {} it: {source}", action.text())),
+            DestinationError::Io { source, .. } => self.unavailable(&format!("cannot {} it: {source}", action.text())),
             other => self.unavailable(&other.to_string()),
         }
     }
 
-    pub(super) fn unavailable(&self, reason: &str) -> StoreError {
-        StoreError::Unavailable {
+    pub(super) fn unavailable(&self, reason: &str) -> DestinationError {
+        DestinationError::Unavailable {
             location: self.location(),
             reason: reason.to_owned(),
             code: ProblemCode::Destination,
         }
     }
 
-    pub(super) fn leads_out(&self, path: &str) -> StoreError {
-        StoreError::LeadsOut { path: path.to_owned(), location: self.location() }
+    pub(super) fn leads_out(&self, path: &str) -> DestinationError {
+        DestinationError::LeadsOut { path: path.to_owned(), location: self.location() }
     }
 
-    pub(super) fn changed(&self, path: &str, found: Option<KnownContent>) -> StoreError {
-        StoreError::Changed { path: path.to_owned(), location: self.location(), found }
+    pub(super) fn changed(&self, path: &str, found: Option<KnownContent>) -> DestinationError {
+        DestinationError::Changed { path: path.to_owned(), location: self.location(), found }
     }
 
-    pub(super) fn too_long(&self, path: &str) -> StoreError {
-        StoreError::NameTooLong { path: path.to_owned(), location: self.location() }
+    pub(super) fn too_long(&self, path: &str) -> DestinationError {
+        DestinationError::NameTooLong { path: path.to_owned(), location: self.location() }
     }
 
-    pub(super) fn refused(&self, path: &str, reason: &str) -> StoreError {
-        StoreError::NameRefused {
+    pub(super) fn refused(&self, path: &str, reason: &str) -> DestinationError {
+        DestinationError::NameRefused {
             path: path.to_owned(),
             location: self.location(),
             reason: reason.to_owned(),
         }
     }
 
-    pub(super) fn not_found(&self, action: Action, path: &str) -> StoreError {
+    pub(super) fn not_found(&self, action: Action, path: &str) -> DestinationError {
         self.error(action, path, Errno::NOENT)
     }
 }
@@ -159,38 +159,40 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
 }
 
 /// The same error once more, for the other members of a batch.
-pub(super) fn again(error: &StoreError) -> StoreError {
+pub(super) fn again(error: &DestinationError) -> DestinationError {
     match error {
-        StoreError::NameTooLong { path, location } => {
-            StoreError::NameTooLong { path: path.clone(), location: location.clone() }
+        DestinationError::NameTooLong { path, location } => {
+            DestinationError::NameTooLong { path: path.clone(), location: location.clone() }
         }
-        StoreError::ContentNeeded { path, location, reason } => StoreError::ContentNeeded {
+        DestinationError::ContentNeeded { path, location, reason } => DestinationError::ContentNeeded {
             path: path.clone(),
             location: location.clone(),
             reason: reason.clone(),
         },
-        StoreError::NameRefused { path, location, reason } => {
-            StoreError::NameRefused { path: path.clone(), location: location.clone(), reason: reason.clone() }
+        DestinationError::NameRefused { path, location, reason } => DestinationError::NameRefused {
+            path: path.clone(),
+            location: location.clone(),
+            reason: reason.clone(),
+        },
+        DestinationError::InTheWay { path, occupant } => {
+            DestinationError::InTheWay { path: path.clone(), occupant: occupant.clone() }
         }
-        StoreError::InTheWay { path, occupant } => {
-            StoreError::InTheWay { path: path.clone(), occupant: occupant.clone() }
+        DestinationError::Changed { path, location, found } => {
+            DestinationError::Changed { path: path.clone(), location: location.clone(), found: *found }
         }
-        StoreError::Changed { path, location, found } => {
-            StoreError::Changed { path: path.clone(), location: location.clone(), found: *found }
+        DestinationError::LeadsOut { path, location } => {
+            DestinationError::LeadsOut { path: path.clone(), location: location.clone() }
         }
-        StoreError::LeadsOut { path, location } => {
-            StoreError::LeadsOut { path: path.clone(), location: location.clone() }
+        DestinationError::PermissionDenied { action, path, location } => {
+            DestinationError::PermissionDenied { action, path: path.clone(), location: location.clone() }
         }
-        StoreError::PermissionDenied { action, path, location } => {
-            StoreError::PermissionDenied { action, path: path.clone(), location: location.clone() }
+        DestinationError::Locked { location } => DestinationError::Locked { location: location.clone() },
+        DestinationError::Full { location } => DestinationError::Full { location: location.clone() },
+        DestinationError::Stopped { location } => DestinationError::Stopped { location: location.clone() },
+        DestinationError::Unavailable { location, reason, code } => {
+            DestinationError::Unavailable { location: location.clone(), reason: reason.clone(), code: *code }
         }
-        StoreError::Locked { location } => StoreError::Locked { location: location.clone() },
-        StoreError::Full { location } => StoreError::Full { location: location.clone() },
-        StoreError::Stopped { location } => StoreError::Stopped { location: location.clone() },
-        StoreError::Unavailable { location, reason, code } => {
-            StoreError::Unavailable { location: location.clone(), reason: reason.clone(), code: *code }
-        }
-        StoreError::Io { action, path, location, source } => StoreError::Io {
+        DestinationError::Io { action, path, location, source } => DestinationError::Io {
             action,
             path: path.clone(),
             location: location.clone(),
@@ -206,21 +208,21 @@ pub(super) fn again(error: &StoreError) -> StoreError {
 mod tests {
     use super::*;
 
-    fn told(action: Action, errno: Errno) -> StoreError {
+    fn told(action: Action, errno: Errno) -> DestinationError {
         ErrorContext::new("vault".to_owned()).error(action, "a.md", errno)
     }
 
     #[test]
     fn a_full_disk_and_a_used_up_quota_are_both_full() {
-        assert!(matches!(told(Action::Write, Errno::NOSPC), StoreError::Full { .. }));
-        assert!(matches!(told(Action::Place, Errno::DQUOT), StoreError::Full { .. }));
+        assert!(matches!(told(Action::Write, Errno::NOSPC), DestinationError::Full { .. }));
+        assert!(matches!(told(Action::Place, Errno::DQUOT), DestinationError::Full { .. }));
     }
 
     #[test]
     fn an_invalid_argument_means_the_name_only_where_a_name_is_given() {
-        assert!(matches!(told(Action::Place, Errno::INVAL), StoreError::NameRefused { .. }));
-        assert!(matches!(told(Action::Read, Errno::INVAL), StoreError::Io { .. }));
-        assert!(matches!(told(Action::Read, Errno::ILSEQ), StoreError::NameRefused { .. }));
+        assert!(matches!(told(Action::Place, Errno::INVAL), DestinationError::NameRefused { .. }));
+        assert!(matches!(told(Action::Read, Errno::INVAL), DestinationError::Io { .. }));
+        assert!(matches!(told(Action::Read, Errno::ILSEQ), DestinationError::NameRefused { .. }));
     }
 
     #[test]

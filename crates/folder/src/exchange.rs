@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use cap_std::fs::Dir;
-use obsync_core::{KnownContent, StoreError};
+use obsync_core::{DestinationError, KnownContent};
 use obsync_protocol::{ContentHash, VaultPath};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -220,7 +220,7 @@ impl Context {
     }
 
     /// The same, wherever staging is.
-    pub(super) fn release_all_taken(&self) -> Result<(), StoreError> {
+    pub(super) fn release_all_taken(&self) -> Result<(), DestinationError> {
         if !lock(&self.taken).is_empty()
             && let Some(root) = self.root()?
             && let Some(staging) = self.find_staging(&root)?
@@ -231,7 +231,7 @@ impl Context {
     }
 
     /// Whether a killed run left files that it had taken out of their places.
-    pub(super) fn has_taken(&self) -> Result<bool, StoreError> {
+    pub(super) fn has_taken(&self) -> Result<bool, DestinationError> {
         let Some(root) = self.root()? else { return Ok(false) };
         for staging in StagingFolder::open_all(&root)? {
             if staging.names()?.iter().any(|name| is_taken(name)) {
@@ -247,7 +247,7 @@ impl Context {
     pub(super) fn return_taken(
         &self,
         known: &[(VaultPath, Option<KnownContent>)],
-    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, DestinationError> {
         let Some(root) = self.root_to_write()? else { return Ok(Vec::new()) };
         let paths: KnownPaths<'_> =
             known.iter().map(|entry| (ContentHash::of(entry.0.as_str().as_bytes()), entry)).collect();
@@ -265,7 +265,7 @@ impl Context {
         root: &Root,
         staging: &StagingFolder,
         paths: &KnownPaths<'_>,
-    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, StoreError> {
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, DestinationError> {
         let mut parents = Parents::new(root);
         let mut kept = Vec::new();
         for name in staging.names()? {
@@ -310,7 +310,11 @@ impl Context {
     }
 
     /// The content of a file in the staging folder, if it can be read.
-    fn content_taken(&self, staging: &StagingFolder, name: &str) -> Result<Option<ContentHash>, StoreError> {
+    fn content_taken(
+        &self,
+        staging: &StagingFolder,
+        name: &str,
+    ) -> Result<Option<ContentHash>, DestinationError> {
         let facts = look(&staging.dir, name).map_err(|error| self.errors.root_error(Action::Read, error))?;
         let Some(facts) = facts.filter(|facts| facts.kind == Kind::File) else { return Ok(None) };
         let found = content_of(&staging.dir, name, &[facts.size]).ok().flatten();
@@ -325,7 +329,7 @@ impl Context {
         staging: &StagingFolder,
         name: &str,
         path: Option<&VaultPath>,
-    ) -> Result<VaultPath, StoreError> {
+    ) -> Result<VaultPath, DestinationError> {
         let recovered = recovered(&self.errors)?;
         let path = path.unwrap_or(&recovered);
         let dir = parents.make(path.parent().as_ref(), path)?;
@@ -341,7 +345,7 @@ impl Context {
 }
 
 /// The name of a file of which nobody knows where it was.
-fn recovered(errors: &ErrorContext) -> Result<VaultPath, StoreError> {
+fn recovered(errors: &ErrorContext) -> Result<VaultPath, DestinationError> {
     VaultPath::parse("Recovered.md").map_err(|_| errors.unavailable("a name is refused"))
 }
 

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 use obsync_private::{Access, Folder, LockError, try_lock};
 
 use super::error::{Action, ErrorContext};
@@ -34,8 +34,8 @@ impl FolderLock {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] with the holder's name if another process has it.
-    pub(super) fn take(root: &Root, access: Access) -> Result<Option<Self>, StoreError> {
+    /// [`DestinationError::Locked`] with the holder's name if another process has it.
+    pub(super) fn take(root: &Root, access: Access) -> Result<Option<Self>, DestinationError> {
         let Some((folder, mut file)) = open(root, access)? else {
             return Ok(None);
         };
@@ -48,7 +48,7 @@ impl FolderLock {
             Err(LockError::Held) => {
                 let is_remote = is_flushed_by_file(&file);
                 let location = held_by(&root.errors, name_in(&mut file));
-                Err(StoreError::Locked { location: with_hint(location, is_remote) })
+                Err(DestinationError::Locked { location: with_hint(location, is_remote) })
             }
             // The state's lock keeps out other runs with the same home.
             Err(LockError::NoLocks(error)) => {
@@ -98,7 +98,7 @@ impl Drop for FolderLock {
     }
 }
 
-fn open(root: &Root, access: Access) -> Result<Option<(Folder, File)>, StoreError> {
+fn open(root: &Root, access: Access) -> Result<Option<(Folder, File)>, DestinationError> {
     if access == Access::Write {
         make_private(root, &root.dir, OWN_FOLDER)?;
     }
@@ -168,9 +168,11 @@ mod tests {
 
     #[test]
     fn a_lock_on_a_file_server_comes_with_the_way_out_and_one_on_a_disk_does_not() {
-        let remote = StoreError::Locked { location: with_hint("/srv/notes".to_owned(), true) }.to_string();
+        let remote =
+            DestinationError::Locked { location: with_hint("/srv/notes".to_owned(), true) }.to_string();
         assert!(remote.contains("if no obsync runs on it anywhere, remove .obsync/lock there"), "{remote}");
-        let local = StoreError::Locked { location: with_hint("/srv/notes".to_owned(), false) }.to_string();
+        let local =
+            DestinationError::Locked { location: with_hint("/srv/notes".to_owned(), false) }.to_string();
         assert!(!local.contains("remove"), "{local}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use obsync_core::{Marked, Marker, MarkerError, MarkerFound, StoreError};
+use obsync_core::{DestinationError, Marked, Marker, MarkerError, MarkerFound};
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -18,7 +18,7 @@ const FILE: &str = "id";
 const LONGEST: usize = 4096;
 
 /// What is found where the marker is.
-pub(super) fn read(root: &Root) -> Result<MarkerFound, StoreError> {
+pub(super) fn read(root: &Root) -> Result<MarkerFound, DestinationError> {
     let own = match own_folder(root)? {
         Own::Private(own) => own,
         Own::Absent => return Ok(MarkerFound::Absent),
@@ -50,7 +50,7 @@ fn is_of_the_file(error: &io::Error) -> bool {
 }
 
 /// Writes the marker durably. `None`: nobody's own folder is there to have it.
-pub(super) fn write(root: &Root, marker: &Marker) -> Result<Option<Marked>, StoreError> {
+pub(super) fn write(root: &Root, marker: &Marker) -> Result<Option<Marked>, DestinationError> {
     let text = marker.to_text().map_err(|error| root.errors.unavailable(&format!("its marker: {error}")))?;
     make_private(root, &root.dir, OWN_FOLDER)?;
     let own = match own_folder(root)? {
@@ -72,7 +72,7 @@ pub(super) fn write(root: &Root, marker: &Marker) -> Result<Option<Marked>, Stor
 }
 
 /// Removes the marker durably. `false`: there is none of this user's.
-pub(super) fn remove(root: &Root) -> Result<bool, StoreError> {
+pub(super) fn remove(root: &Root) -> Result<bool, DestinationError> {
     let Own::Private(own) = own_folder(root)? else { return Ok(false) };
     match rustix::fs::unlinkat(&own, FILE, AtFlags::empty()) {
         Ok(()) => {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 use obsync_protocol::VaultPath;
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -34,7 +34,7 @@ impl<'a> Parents<'a> {
     }
 
     /// The folder, the root when it is `None`; nothing when it is not there or is not a folder.
-    pub(super) fn find(&mut self, folder: Option<&VaultPath>) -> Result<Option<Arc<Dir>>, StoreError> {
+    pub(super) fn find(&mut self, folder: Option<&VaultPath>) -> Result<Option<Arc<Dir>>, DestinationError> {
         match self.open(folder) {
             Ok(dir) => Ok(Some(dir)),
             Err(error) if is_missing(&error) => Ok(None),
@@ -47,7 +47,7 @@ impl<'a> Parents<'a> {
         &mut self,
         folder: Option<&VaultPath>,
         path: &VaultPath,
-    ) -> Result<Arc<Dir>, StoreError> {
+    ) -> Result<Arc<Dir>, DestinationError> {
         let error = match (self.open(folder), folder) {
             (Ok(dir), _) => return Ok(dir),
             (Err(error), Some(folder)) => match Errno::from_io_error(&error) {
@@ -68,7 +68,7 @@ impl<'a> Parents<'a> {
         self.open.retain(|open, _| open != folder && !open.is_below(folder));
     }
 
-    fn make_in_parent(&mut self, folder: &VaultPath, path: &VaultPath) -> Result<Arc<Dir>, StoreError> {
+    fn make_in_parent(&mut self, folder: &VaultPath, path: &VaultPath) -> Result<Arc<Dir>, DestinationError> {
         let above = folder.parent();
         let parent = self.make(above.as_ref(), path)?;
         match rustix::fs::mkdirat(&*parent, folder.file_name(), Mode::from_raw_mode(0o777)) {
@@ -87,7 +87,7 @@ impl<'a> Parents<'a> {
     }
 
     /// The error for a folder that cannot be because it, or one above it, is something else.
-    fn obstructed(&mut self, folder: &VaultPath, path: &VaultPath) -> StoreError {
+    fn obstructed(&mut self, folder: &VaultPath, path: &VaultPath) -> DestinationError {
         let mut above: Vec<VaultPath> = folder.ancestors().collect();
         above.reverse();
         let not_a_folder = |error: std::io::Error| Errno::from_io_error(&error) == Some(Errno::NOTDIR);
@@ -95,8 +95,8 @@ impl<'a> Parents<'a> {
         self.in_the_way(&occupant.unwrap_or_else(|| folder.clone()), path)
     }
 
-    fn in_the_way(&self, occupant: &VaultPath, path: &VaultPath) -> StoreError {
-        StoreError::InTheWay { path: path.as_str().to_owned(), occupant: occupant.clone() }
+    fn in_the_way(&self, occupant: &VaultPath, path: &VaultPath) -> DestinationError {
+        DestinationError::InTheWay { path: path.as_str().to_owned(), occupant: occupant.clone() }
     }
 
     fn open(&mut self, folder: Option<&VaultPath>) -> std::io::Result<Arc<Dir>> {

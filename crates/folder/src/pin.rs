@@ -1,7 +1,7 @@
 //! The pin in the folder: how the vault was encrypted that was brought here last, in `.obsync/pin.json`. It holds no secret
 //! and stays when a run ends, so that neither a lost home nor a lost state makes the next pull a first contact.
 
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 use obsync_core::pin::Pin;
 use obsync_protocol::limits;
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -39,7 +39,7 @@ impl FolderPin {
 /// The pin, if there is one.
 ///
 /// One that cannot be read is an error: it must not pass for a first contact.
-pub(super) fn read(root: &Root) -> Result<FolderPin, StoreError> {
+pub(super) fn read(root: &Root) -> Result<FolderPin, DestinationError> {
     let own = match own_folder(root)? {
         Own::Private(own) => own,
         Own::Absent => return Ok(FolderPin::None),
@@ -76,7 +76,7 @@ fn may_hide_pin(root: &Root) -> bool {
 }
 
 /// Writes the pin durably, in place of the one before it.
-pub(super) fn write(root: &Root, pin: &Pin) -> Result<(), StoreError> {
+pub(super) fn write(root: &Root, pin: &Pin) -> Result<(), DestinationError> {
     let text = pin.to_text().map_err(|error| root.errors.unavailable(&format!("its pin: {error}")))?;
     make_private(root, &root.dir, OWN_FOLDER)?;
     let own = match own_folder(root)? {

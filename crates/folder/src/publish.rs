@@ -13,8 +13,8 @@ use std::thread;
 
 use cap_std::fs::Dir;
 use obsync_core::{
-    FileMeta, KnownContent, LocalFacts, Publication, PublicationContent, PublishFailure, Published, Staged,
-    StoreError,
+    DestinationError, FileMeta, KnownContent, LocalFacts, Publication, PublicationContent, PublishFailure,
+    Published, Staged,
 };
 use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
@@ -57,7 +57,7 @@ pub(super) fn publish(context: &Context, mut batch: Vec<Publication>) -> Vec<Ans
     };
     let mut publisher =
         Publisher { context, root: &root, staging, parents: Parents::new(&root), swept: HashSet::new() };
-    let mut fatal: Option<StoreError> = None;
+    let mut fatal: Option<DestinationError> = None;
     let mut results: Vec<_> = batch.iter().map(|_| Ok(Published::default())).collect();
     for index in by_folder(&batch) {
         let result = match (&fatal, unwritten.remove(&index)) {
@@ -101,7 +101,7 @@ fn by_folder(batch: &[Publication]) -> Vec<usize> {
 }
 
 /// The answers when nothing of a batch could be done.
-pub(super) fn fail_all(batch: Vec<Publication>, error: &StoreError) -> Vec<Answer> {
+pub(super) fn fail_all(batch: Vec<Publication>, error: &DestinationError) -> Vec<Answer> {
     batch
         .into_iter()
         .map(|publication| Err(PublishFailure { publication: Box::new(publication), error: again(error) }))
@@ -112,7 +112,7 @@ pub(super) fn fail_all(batch: Vec<Publication>, error: &StoreError) -> Vec<Answe
 fn prepare(
     context: &Context,
     batch: &[Publication],
-) -> Result<(Arc<Root>, Option<Arc<StagingFolder>>), StoreError> {
+) -> Result<(Arc<Root>, Option<Arc<StagingFolder>>), DestinationError> {
     let root = context.make_root()?;
     let staged: Vec<&Staged> = batch.iter().filter_map(|publication| publication.content.staged()).collect();
     if staged.is_empty() {
@@ -149,7 +149,7 @@ fn staged_in(publication: &mut Publication) -> Option<(&mut Staged, bool)> {
 }
 
 /// Flushes staged files, several at once: a disk takes them together far faster than one after the other.
-fn flush_files(root: &Root, dir: &Dir, staged: &[&Staged]) -> Result<(), StoreError> {
+fn flush_files(root: &Root, dir: &Dir, staged: &[&Staged]) -> Result<(), DestinationError> {
     let flush = |part: &[&Staged]| {
         part.iter().try_for_each(|staged| flush_file(root, dir, &staged.handle, &staged.path))
     };
@@ -161,7 +161,7 @@ fn flush_files(root: &Root, dir: &Dir, staged: &[&Staged]) -> Result<(), StoreEr
 }
 
 /// Flushes one file. One that is not there fails later, by itself.
-fn flush_file(root: &Root, dir: &Dir, name: &str, path: &VaultPath) -> Result<(), StoreError> {
+fn flush_file(root: &Root, dir: &Dir, name: &str, path: &VaultPath) -> Result<(), DestinationError> {
     match open_to_flush(dir, name) {
         Ok(Some(file)) => file.sync_all().map_err(|error| root.errors.root_error(Action::Flush, error)),
         Ok(None) => Ok(()),
@@ -191,7 +191,7 @@ struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    fn publish(&mut self, publication: &Publication) -> Result<Published, StoreError> {
+    fn publish(&mut self, publication: &Publication) -> Result<Published, DestinationError> {
         self.context.admit(publication.path())?;
         match (&publication.content, self.staging.clone()) {
             (PublicationContent::Staged(staged), Some(staging)) => {
@@ -205,19 +205,19 @@ impl Publisher<'_> {
     }
 
     /// Sets the times of a file that has the content already. One that was changed since that was found out is left alone.
-    fn touch(&mut self, path: &VaultPath, meta: &FileMeta) -> Result<Published, StoreError> {
+    fn touch(&mut self, path: &VaultPath, meta: &FileMeta) -> Result<Published, DestinationError> {
         let folder = path.parent();
         let missing = || self.root.errors.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
         match self.adopt_unchanged(&dir, path, meta) {
             Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path.file_name(), meta) }),
-            Ok(None) => Err(StoreError::ContentNeeded {
+            Ok(None) => Err(DestinationError::ContentNeeded {
                 path: path.as_str().to_owned(),
                 location: self.root.errors.location(),
                 reason: "the file there was changed meanwhile".to_owned(),
             }),
             // Another user's file, which has the content: that is what counts.
-            Err(StoreError::PermissionDenied { .. }) => {
+            Err(DestinationError::PermissionDenied { .. }) => {
                 self.context.untimed.store(true, Ordering::Relaxed);
                 Ok(Published::default())
             }
@@ -231,7 +231,7 @@ impl Publisher<'_> {
         dir: &Dir,
         path: &VaultPath,
         meta: &FileMeta,
-    ) -> Result<Option<()>, StoreError> {
+    ) -> Result<Option<()>, DestinationError> {
         let (errors, name) = (&self.root.errors, path.file_name());
         let missing = || errors.not_found(Action::SetTimes, path.as_str());
         let mut seen = self.context.hashes.take(path, meta.hash);
@@ -257,7 +257,13 @@ impl Publisher<'_> {
 
     /// Gives a file that is in place its times, if it has others, and counts it as changed. Tells whether it still is that
     /// file.
-    fn adopt(&self, dir: &Dir, path: &VaultPath, meta: &FileMeta, facts: Facts) -> Result<bool, StoreError> {
+    fn adopt(
+        &self,
+        dir: &Dir,
+        path: &VaultPath,
+        meta: &FileMeta,
+        facts: Facts,
+    ) -> Result<bool, DestinationError> {
         let failed = |error| self.root.errors.error(Action::SetTimes, path.as_str(), error);
         if !look(dir, path.file_name()).map_err(failed)?.is_some_and(|found| found.is_still(&facts)) {
             return Ok(false);
@@ -278,7 +284,7 @@ impl Publisher<'_> {
         staging: &StagingFolder,
         staged: &Staged,
         replaces: Option<KnownContent>,
-    ) -> Result<Published, StoreError> {
+    ) -> Result<Published, DestinationError> {
         let dir = self.parents.make(staged.path.parent().as_ref(), &staged.path)?;
         let name = staged.path.file_name();
         // What is replaced may be there under another spelling, which it keeps.
@@ -296,7 +302,7 @@ impl Publisher<'_> {
         staged: &Staged,
         replaces: Option<KnownContent>,
         dir: &Arc<Dir>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DestinationError> {
         let mut source = Source { staging, handle: &staged.handle, part: None };
         let mut replace = None;
         for _ in 0..ATTEMPTS {
@@ -328,7 +334,7 @@ impl Publisher<'_> {
                     }
                     Ok(false) => {}
                     // It is another user's file. Ours, with the same content, may take its place.
-                    Err(StoreError::PermissionDenied { .. }) => {
+                    Err(DestinationError::PermissionDenied { .. }) => {
                         replace = Some(Replaced { facts, content: staged.meta.hash });
                     }
                     Err(error) => return Err(error),
@@ -370,13 +376,18 @@ impl Publisher<'_> {
         source.rename(dir, name, facts)
     }
 
-    fn busy(&self, path: &VaultPath) -> StoreError {
+    fn busy(&self, path: &VaultPath) -> DestinationError {
         let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another program keeps changing it");
         self.root.errors.error(Action::Place, path.as_str(), busy)
     }
 
     /// Gives a staged file the rights of the one that it is about to replace.
-    fn take_over_rights(&self, source: &Source<'_>, dir: &Dir, staged: &Staged) -> Result<(), StoreError> {
+    fn take_over_rights(
+        &self,
+        source: &Source<'_>,
+        dir: &Dir,
+        staged: &Staged,
+    ) -> Result<(), DestinationError> {
         let failed = |error| self.root.errors.error(Action::Place, staged.path.as_str(), error);
         let (from, handle) = source.place();
         let Some(file) = open_to_flush(from, handle).map_err(failed)? else { return Ok(()) };
@@ -393,7 +404,7 @@ impl Publisher<'_> {
         dir: &Dir,
         staged: &Staged,
         replaces: Option<KnownContent>,
-    ) -> Result<Occupant, StoreError> {
+    ) -> Result<Occupant, DestinationError> {
         let (path, name) = (&staged.path, staged.path.file_name());
         let failed = |error: Errno| self.root.errors.error(Action::Place, path.as_str(), error);
         match look(dir, name).map_err(failed)?.map(|facts| facts.kind) {
@@ -405,7 +416,7 @@ impl Publisher<'_> {
                     Ok(Occupant::Gone)
                 }
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => {
-                    Err(StoreError::InTheWay { path: path.as_str().to_owned(), occupant: path.clone() })
+                    Err(DestinationError::InTheWay { path: path.as_str().to_owned(), occupant: path.clone() })
                 }
                 Err(error) => Err(failed(error)),
             },
@@ -431,7 +442,7 @@ impl Publisher<'_> {
         staging: &StagingFolder,
         staged: &Staged,
         dir: &Arc<Dir>,
-    ) -> Result<Part, StoreError> {
+    ) -> Result<Part, DestinationError> {
         let errors = &self.root.errors;
         if self.swept.insert(staged.path.parent()) {
             sweep(dir).map_err(|error| errors.error(Action::List, staged.path.as_str(), error))?;

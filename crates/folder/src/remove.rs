@@ -1,7 +1,7 @@
 //! Removes files that still are what obsync wrote, and folders that are empty.
 
 use cap_std::fs::Dir;
-use obsync_core::{Removable, Removal, StoreError};
+use obsync_core::{DestinationError, Removable, Removal};
 use obsync_protocol::VaultPath;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -21,7 +21,7 @@ pub(super) fn remove_file(
     root: &Root,
     parents: &mut Parents<'_>,
     file: &Removable,
-) -> Result<Removal, StoreError> {
+) -> Result<Removal, DestinationError> {
     let (path, name) = (&file.path, file.path.file_name());
     if is_own(path) {
         return Ok(Removal::Kept);
@@ -41,7 +41,12 @@ pub(super) fn remove_file(
     removed
 }
 
-fn remove_in(context: &Context, root: &Root, dir: &Dir, file: &Removable) -> Result<Removal, StoreError> {
+fn remove_in(
+    context: &Context,
+    root: &Root,
+    dir: &Dir,
+    file: &Removable,
+) -> Result<Removal, DestinationError> {
     let (path, name) = (&file.path, file.path.file_name());
     let folder = path.parent();
     let failed = |error: std::io::Error| root.errors.error(Action::Remove, path.as_str(), error);
@@ -96,7 +101,7 @@ pub(super) fn remove_folder(
     root: &Root,
     parents: &mut Parents<'_>,
     folder: &VaultPath,
-) -> Result<bool, StoreError> {
+) -> Result<bool, DestinationError> {
     let above = folder.parent();
     let Some(dir) = parents.find(above.as_ref())? else {
         return Ok(true);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cap_std::fs::Dir;
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 use obsync_core::conflicted_copy::DeviceName;
 use obsync_private::Access;
 use rustix::fs::{Mode, OFlags};
@@ -46,7 +46,7 @@ impl Root {
         errors: &ErrorContext,
         dest: &Path,
         options: FolderOptions,
-    ) -> Result<Option<Self>, StoreError> {
+    ) -> Result<Option<Self>, DestinationError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = match rustix::fs::open(dest, flags, Mode::empty()) {
             Ok(handle) => File::from(handle),
@@ -79,7 +79,7 @@ impl Root {
     }
 
     /// Makes the folder with its parents.
-    pub(super) fn create(errors: &ErrorContext, dest: &Path) -> Result<(), StoreError> {
+    pub(super) fn create(errors: &ErrorContext, dest: &Path) -> Result<(), DestinationError> {
         let missing: Vec<PathBuf> = dest
             .ancestors()
             .take_while(|above| {
@@ -111,8 +111,8 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] if another process has it.
-    pub(super) fn lock(&self) -> Result<(), StoreError> {
+    /// [`DestinationError::Locked`] if another process has it.
+    pub(super) fn lock(&self) -> Result<(), DestinationError> {
         self.take_lock(Access::Update).map(drop)
     }
 
@@ -121,7 +121,7 @@ impl Root {
     /// # Errors
     ///
     /// As for [`lock`](Self::lock).
-    pub(super) fn claim(&self) -> Result<(), StoreError> {
+    pub(super) fn claim(&self) -> Result<(), DestinationError> {
         if self.claimed.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -133,7 +133,7 @@ impl Root {
         Ok(())
     }
 
-    fn take_lock(&self, access: Access) -> Result<MutexGuard<'_, Option<FolderLock>>, StoreError> {
+    fn take_lock(&self, access: Access) -> Result<MutexGuard<'_, Option<FolderLock>>, DestinationError> {
         let mut held = mutex::lock(&self.lock);
         if held.is_none() {
             *held = FolderLock::take(self, access)?;

@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
-use obsync_core::{LocalTree, ScanInput, StoreError, Unknown, UnknownCause};
+use obsync_core::{DestinationError, LocalTree, ScanInput, Unknown, UnknownCause};
 use obsync_protocol::VaultPath;
 use rustix::fs::{AtFlags, CWD};
 
@@ -35,7 +35,7 @@ pub(super) fn scan(
     input: &ScanInput,
     only: Option<&HashSet<VaultPath>>,
     stop: &AtomicBool,
-) -> Result<LocalTree, StoreError> {
+) -> Result<LocalTree, DestinationError> {
     let Some(root) = context.root()? else {
         let why = UnknownCause::Unreadable { reason: "it is not there".to_owned() };
         return Ok(LocalTree { unknown: vec![Unknown { path: String::new(), why }], ..LocalTree::default() });
@@ -56,7 +56,7 @@ pub(super) fn scan(
 }
 
 /// Makes sure that the open folder is the one that the destination's name leads to: it may have been unmounted or replaced.
-pub(super) fn check_place(context: &Context, root: &Root) -> Result<(), StoreError> {
+pub(super) fn check_place(context: &Context, root: &Root) -> Result<(), DestinationError> {
     let failed = |error| root.errors.root_error(Action::Read, error);
     let open = rustix::fs::fstat(&root.handle).map_err(failed)?;
     let there = rustix::fs::statat(CWD, &context.dest, AtFlags::empty());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::fs::Dir;
-use obsync_core::{FileMeta, StoreError};
+use obsync_core::{DestinationError, FileMeta};
 use obsync_private::{Judgement, close_folder, judge_folder};
 use obsync_protocol::{ContentHash, VaultPath, alias_key};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -53,7 +53,7 @@ pub(super) struct Staging {
 
 impl Staging {
     /// The folder, made if it is not there.
-    pub(super) fn make(&mut self, root: &Root) -> Result<Arc<StagingFolder>, StoreError> {
+    pub(super) fn make(&mut self, root: &Root) -> Result<Arc<StagingFolder>, DestinationError> {
         if let Some(folder) = &self.folder {
             return Ok(folder.clone());
         }
@@ -68,7 +68,7 @@ impl Staging {
     }
 
     /// The folder, if it is there.
-    pub(super) fn find(&mut self, root: &Root) -> Result<Option<Arc<StagingFolder>>, StoreError> {
+    pub(super) fn find(&mut self, root: &Root) -> Result<Option<Arc<StagingFolder>>, DestinationError> {
         if self.folder.is_none() {
             self.folder = StagingFolder::open(root)?.map(Arc::new);
         }
@@ -80,7 +80,7 @@ impl Staging {
         &mut self,
         root: &Root,
         meta: &FileMeta,
-    ) -> Result<Option<(Arc<StagingFolder>, String)>, StoreError> {
+    ) -> Result<Option<(Arc<StagingFolder>, String)>, DestinationError> {
         let Some(folder) = self.find(root)? else {
             self.has_nothing();
             return Ok(None);
@@ -103,7 +103,7 @@ impl Staging {
     }
 
     /// Removes everything that is staged, and the folder.
-    pub(super) fn discard(&mut self, root: &Root) -> Result<(), StoreError> {
+    pub(super) fn discard(&mut self, root: &Root) -> Result<(), DestinationError> {
         self.leftovers = None;
         let Some(folder) = self.find(root)? else {
             return Ok(());
@@ -125,7 +125,7 @@ pub(super) struct StagingFolder {
 }
 
 impl StagingFolder {
-    pub(super) fn make(root: &Root) -> Result<Self, StoreError> {
+    pub(super) fn make(root: &Root) -> Result<Self, DestinationError> {
         if let Some(folder) = Self::open(root)? {
             return Ok(folder);
         }
@@ -140,7 +140,7 @@ impl StagingFolder {
     }
 
     /// What an earlier run left elsewhere is only looked for where the usual folder cannot be used.
-    pub(super) fn open(root: &Root) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open(root: &Root) -> Result<Option<Self>, DestinationError> {
         let staging = match own_folder(root)? {
             Own::Private(own) => open_judged(root, &own, STAGING)?,
             Own::Absent => Own::Absent,
@@ -153,7 +153,7 @@ impl StagingFolder {
         }
     }
 
-    fn make_elsewhere(root: &Root) -> Result<Self, StoreError> {
+    fn make_elsewhere(root: &Root) -> Result<Self, DestinationError> {
         let random = obsync_private::random_name().ok_or_else(|| root.errors.unavailable(NO_RANDOM))?;
         let name = format!("{ELSEWHERE}{random}");
         tracing::warn!("{OWN_FOLDER} is open to other users and left alone; files are staged in {name}");
@@ -168,7 +168,7 @@ impl StagingFolder {
 
     /// Every staging folder that is there, the usual one first. A killed run may have used another, because
     /// [`OWN_FOLDER`] was open to others then.
-    pub(super) fn open_all(root: &Root) -> Result<Vec<Self>, StoreError> {
+    pub(super) fn open_all(root: &Root) -> Result<Vec<Self>, DestinationError> {
         let usual = match own_folder(root)? {
             Own::Private(own) => open_judged(root, &own, STAGING)?,
             Own::Absent | Own::Foreign => Own::Absent,
@@ -182,18 +182,18 @@ impl StagingFolder {
     }
 
     /// Removes a folder elsewhere that is empty.
-    pub(super) fn remove_if_needless(&self, root: &Root) -> Result<(), StoreError> {
+    pub(super) fn remove_if_needless(&self, root: &Root) -> Result<(), DestinationError> {
         match (&self.elsewhere, self.names()?.is_empty()) {
             (Some(_), true) => self.remove(root),
             _ => Ok(()),
         }
     }
 
-    fn open_elsewhere(root: &Root) -> Result<Option<Self>, StoreError> {
+    fn open_elsewhere(root: &Root) -> Result<Option<Self>, DestinationError> {
         Ok(Self::all_elsewhere(root)?.into_iter().next())
     }
 
-    fn all_elsewhere(root: &Root) -> Result<Vec<Self>, StoreError> {
+    fn all_elsewhere(root: &Root) -> Result<Vec<Self>, DestinationError> {
         let mut all = Vec::new();
         let failed = |error| root.errors.root_error(Action::List, error);
         for entry in root.dir.entries().map_err(failed)? {
@@ -225,7 +225,7 @@ impl StagingFolder {
         self: &Arc<Self>,
         path: &VaultPath,
         content: ContentHash,
-    ) -> Result<StagedFile, StoreError> {
+    ) -> Result<StagedFile, DestinationError> {
         let mut name = content.to_string();
         loop {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -252,7 +252,12 @@ impl StagingFolder {
     }
 
     /// Whether the file of this name is complete; then its times are set. If not it is removed.
-    pub(super) fn check(&self, name: &str, path: &VaultPath, meta: &FileMeta) -> Result<bool, StoreError> {
+    pub(super) fn check(
+        &self,
+        name: &str,
+        path: &VaultPath,
+        meta: &FileMeta,
+    ) -> Result<bool, DestinationError> {
         if has_content(&self.dir, name, meta.hash, meta.size).unwrap_or(false) {
             let failed = |error| self.errors.error(Action::SetTimes, path.as_str(), error);
             set_entry_time(&self.dir, name, meta.mtime).map_err(failed)?;
@@ -277,14 +282,14 @@ impl StagingFolder {
     }
 
     /// Removes all staged files. What came out of its place and nobody judged stays.
-    pub(super) fn clear(&self) -> Result<(), StoreError> {
+    pub(super) fn clear(&self) -> Result<(), DestinationError> {
         for name in self.names()?.into_iter().filter(|name| !is_taken(name)) {
             self.remove_file(&name);
         }
         Ok(())
     }
 
-    pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
+    pub(super) fn names(&self) -> Result<Vec<String>, DestinationError> {
         let failed = |error| self.errors.root_error(Action::List, error);
         let mut names = Vec::new();
         for entry in self.dir.entries().map_err(failed)? {
@@ -298,7 +303,7 @@ impl StagingFolder {
         Ok(names)
     }
 
-    fn leftovers(&self) -> Result<HashMap<ContentHash, Vec<String>>, StoreError> {
+    fn leftovers(&self) -> Result<HashMap<ContentHash, Vec<String>>, DestinationError> {
         let mut leftovers: HashMap<ContentHash, Vec<String>> = HashMap::new();
         for name in self.names()? {
             if let Some(Ok(content)) = name.get(..HASH_DIGITS).map(str::parse) {
@@ -309,7 +314,7 @@ impl StagingFolder {
     }
 
     /// Removes the folder and the one above it, if they are empty.
-    fn remove(&self, root: &Root) -> Result<(), StoreError> {
+    fn remove(&self, root: &Root) -> Result<(), DestinationError> {
         let own = match &self.elsewhere {
             Some(_) => None,
             None => open_own(root, &root.dir, OWN_FOLDER)?,
@@ -355,7 +360,7 @@ impl Drop for StagedFile {
     }
 }
 
-pub(super) fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), StoreError> {
+pub(super) fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), DestinationError> {
     match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(Errno::NOENT) => Err(root.errors.unavailable(REMOVED)),
@@ -381,13 +386,13 @@ pub(super) enum Own {
 }
 
 /// The folder [`OWN_FOLDER`].
-pub(super) fn own_folder(root: &Root) -> Result<Own, StoreError> {
+pub(super) fn own_folder(root: &Root) -> Result<Own, DestinationError> {
     open_judged(root, &root.dir, OWN_FOLDER)
 }
 
 /// Opens one of obsync's own folders, and closes it to others if it is this user's. What they may have put there by then is
 /// not to be trusted, so that files that an earlier run staged are removed.
-fn open_judged(root: &Root, dir: &Dir, name: &str) -> Result<Own, StoreError> {
+fn open_judged(root: &Root, dir: &Dir, name: &str) -> Result<Own, DestinationError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         // Root made it, say.
@@ -434,7 +439,7 @@ fn distrust(root: &Root, dir: &Dir, name: &str) {
 }
 
 /// Opens one of obsync's own folders; a link in its place is not followed.
-pub(super) fn open_own(root: &Root, dir: &Dir, name: &str) -> Result<Option<Dir>, StoreError> {
+pub(super) fn open_own(root: &Root, dir: &Dir, name: &str) -> Result<Option<Dir>, DestinationError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Ok(handle) => Ok(Some(Dir::from_std_file(File::from(handle)))),

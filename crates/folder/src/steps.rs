@@ -31,11 +31,11 @@ pub enum Step {
 }
 
 /// Sees each step before the next one, with the path if it is that of one file.
-type Watch = Arc<dyn Fn(Step, Option<&VaultPath>) + Send + Sync>;
+type StepWatch = Arc<dyn Fn(Step, Option<&VaultPath>) + Send + Sync>;
 
 /// Who watches the steps, if anybody does.
 #[derive(Clone, Default)]
-pub(super) struct Steps(Option<Watch>);
+pub(super) struct Steps(Option<StepWatch>);
 
 impl fmt::Debug for Steps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

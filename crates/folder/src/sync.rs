@@ -6,7 +6,7 @@ use std::fs::File;
 use std::sync::Mutex;
 
 use cap_std::fs::Dir;
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 use obsync_protocol::VaultPath;
 use rustix::fs::{Mode, OFlags};
 
@@ -79,12 +79,12 @@ impl Root {
     }
 
     /// Makes durable what was written by [`Durability::FileSystem`] and every change that was [noted](Self::touched).
-    pub(super) fn flush(&self) -> Result<(), StoreError> {
+    pub(super) fn flush(&self) -> Result<(), DestinationError> {
         if self.unsynced.each_file() { self.flush_folders() } else { self.flush_file_systems() }
     }
 
     #[cfg(target_os = "linux")]
-    fn flush_file_systems(&self) -> Result<(), StoreError> {
+    fn flush_file_systems(&self) -> Result<(), DestinationError> {
         let failed = |error| self.errors.root_error(Action::Flush, error);
         rustix::fs::syncfs(&self.handle).map_err(failed)?;
         for handle in lock(&self.unsynced.mounted).values() {
@@ -94,11 +94,11 @@ impl Root {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn flush_file_systems(&self) -> Result<(), StoreError> {
+    fn flush_file_systems(&self) -> Result<(), DestinationError> {
         self.flush_folders()
     }
 
-    fn flush_folders(&self) -> Result<(), StoreError> {
+    fn flush_folders(&self) -> Result<(), DestinationError> {
         let folders = std::mem::take(&mut *lock(&self.unsynced.folders));
         for folder in folders {
             let flushed = match &folder {

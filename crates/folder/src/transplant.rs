@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
-use obsync_core::{FileMeta, StoreError};
+use obsync_core::{DestinationError, FileMeta};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -41,7 +41,7 @@ pub(super) fn transplant(
     meta: &FileMeta,
     dir: &Arc<Dir>,
     path: &str,
-) -> Result<Part, StoreError> {
+) -> Result<Part, DestinationError> {
     let failed = |error: io::Error| errors.error(Action::Place, path, error);
     let source = open_file(&staging.dir, handle).map_err(failed)?;
     let (source, _) = source.ok_or_else(|| errors.not_found(Action::Read, path))?;

@@ -11,7 +11,7 @@ use cap_std::fs::Dir;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 use obsync_core::blocking::lock;
 use obsync_protocol::VaultPath;
 use rustix::fd::{AsFd, OwnedFd};
@@ -97,7 +97,7 @@ impl Context {
     }
 
     /// Says that what is put into the trash from now on is of another run, and removes what was there long enough.
-    pub(super) fn end_trash_run(&self) -> Result<(), StoreError> {
+    pub(super) fn end_trash_run(&self) -> Result<(), DestinationError> {
         *lock(&self.trash_run) = None;
         if !self.options.trash {
             return Ok(());
@@ -202,14 +202,14 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use obsync_core::{
-        Destination, DestinationExt, Expect, FileMeta, KnownContent, Publication, PublicationContent,
+        DestinationExt, Expect, FileMeta, KnownContent, Publication, PublicationContent, Receive,
     };
     use obsync_protocol::{ContentHash, Uid};
 
-    use super::super::{FolderOptions, FolderStore};
+    use super::super::{FolderDestination, FolderOptions};
     use super::*;
 
-    async fn place(store: &FolderStore, content: &[u8], replaces: Option<&[u8]>) {
+    async fn place(store: &FolderDestination, content: &[u8], replaces: Option<&[u8]>) {
         let (path, hash) = (VaultPath::parse("a/note.md").unwrap(), ContentHash::of(content));
         let meta = FileMeta { hash, size: content.len() as u64, mtime: 0, ctime: 0, uid: Uid(1) };
         let mut writer = store.begin(&path, &meta).await.unwrap();
@@ -223,7 +223,7 @@ mod tests {
     async fn where_files_cannot_change_places_a_replaced_one_is_kept_too() {
         let home = tempfile::tempdir().unwrap();
         let options = FolderOptions { trash: true, ..FolderOptions::default() };
-        let store = FolderStore::open(home.path(), options).unwrap();
+        let store = FolderDestination::open(home.path(), options).unwrap();
         store.context.no_exchange.store(true, Ordering::Relaxed);
         place(&store, b"one", None).await;
         place(&store, b"two", Some(b"one")).await;

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
-use obsync_core::{Inventory, StoreError, StoredFile};
+use obsync_core::{DestinationError, Inventory, StoredFile};
 use obsync_protocol::{RepositoryPart, VaultPath};
 
 use super::error::{Action, is_missing};
@@ -15,7 +15,7 @@ use super::staging::is_own_name;
 use super::transplant::is_part;
 
 /// Whether there is nothing but obsync's own folders.
-pub(super) fn is_empty(root: &Root) -> Result<bool, StoreError> {
+pub(super) fn is_empty(root: &Root) -> Result<bool, DestinationError> {
     let failed = |error| root.errors.error(Action::List, ".", error);
     for entry in root.dir.entries().map_err(failed)? {
         if !entry.map_err(failed)?.file_name().to_str().is_some_and(is_own_name) {
@@ -30,7 +30,7 @@ pub(super) fn is_empty(root: &Root) -> Result<bool, StoreError> {
 pub(super) fn repository_parts(
     root: &Root,
     folders: &[Option<VaultPath>],
-) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
+) -> Result<Vec<BTreeSet<RepositoryPart>>, DestinationError> {
     let mut parents = Parents::new(root);
     let look = |folder: &Option<VaultPath>| {
         let Some(dir) = parents.find(folder.as_ref())? else {
@@ -57,7 +57,7 @@ fn parts_in(dir: &Dir) -> std::io::Result<BTreeSet<RepositoryPart>> {
 }
 
 /// All files and symbolic links; links are not followed. A name that is no text is told as nearly as text can.
-pub(super) fn list(root: &Root) -> Result<Inventory, StoreError> {
+pub(super) fn list(root: &Root) -> Result<Inventory, DestinationError> {
     let mut found = Inventory::default();
     let mut pending = vec![PathBuf::new()];
     while let Some(folder) = pending.pop() {

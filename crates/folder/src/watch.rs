@@ -59,7 +59,7 @@ impl Watcher {
     pub fn new(dest: &Path, filter: Filter, options: WatchOptions) -> Self {
         let (sender, events) = mpsc::channel(SETS_WAITING);
         let stop = Arc::new(AtomicBool::new(false));
-        let place = Place { root: dest.to_path_buf(), filter };
+        let place = WatchedPlace { root: dest.to_path_buf(), filter };
         let (stopped, failing) = (stop.clone(), sender.clone());
         let work = move || {
             if let Some(mut watch) = Watch::begin(place, options, sender, stopped) {
@@ -85,12 +85,12 @@ impl Drop for Watcher {
 }
 
 /// What is watched.
-struct Place {
+struct WatchedPlace {
     root: PathBuf,
     filter: Filter,
 }
 
-impl Place {
+impl WatchedPlace {
     /// The path of what is at a place in the system; `None` for the folder itself, and for what never syncs.
     fn path_of(&self, place: &Path) -> Option<VaultPath> {
         let path = place.strip_prefix(&self.root).ok()?.to_str()?;
@@ -113,7 +113,7 @@ impl Place {
 
 /// The thread that watches.
 struct Watch {
-    place: Place,
+    place: WatchedPlace,
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
     most: usize,
@@ -128,7 +128,7 @@ struct Watch {
 
 impl Watch {
     fn begin(
-        place: Place,
+        place: WatchedPlace,
         options: WatchOptions,
         sender: mpsc::Sender<LocalEvent>,
         stop: Arc<AtomicBool>,

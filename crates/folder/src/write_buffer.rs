@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use obsync_core::{Staged, StoreError};
+use obsync_core::{DestinationError, Staged};
 
 use super::error::again;
 use super::writer::Portion;
@@ -51,7 +51,7 @@ struct Slot {
 #[derive(Debug)]
 enum Content {
     Waiting(Portion),
-    Written(Result<Staged, StoreError>),
+    Written(Result<Staged, DestinationError>),
     Taken,
 }
 
@@ -118,7 +118,7 @@ impl WriteBuffer {
     pub(super) fn write_out<'s>(
         &self,
         batch: impl Iterator<Item = Option<(&'s mut Staged, bool)>>,
-    ) -> HashMap<usize, StoreError> {
+    ) -> HashMap<usize, DestinationError> {
         let mut failed = HashMap::new();
         for (index, staged) in batch.enumerate() {
             let Some((staged, stays)) = staged.filter(|(staged, _)| staged.handle.starts_with(MARK)) else {
@@ -161,7 +161,7 @@ impl Slot {
     }
 
     /// The handle of the written content.
-    fn written(&self) -> Option<Result<String, StoreError>> {
+    fn written(&self) -> Option<Result<String, DestinationError>> {
         self.write();
         match &*lock(&self.content) {
             Content::Written(Ok(staged)) => Some(Ok(staged.handle.clone())),
@@ -184,13 +184,13 @@ impl Content {
 mod tests {
     use std::thread;
 
-    use obsync_core::{Destination, FileMeta};
+    use obsync_core::{FileMeta, Receive};
     use obsync_protocol::{ContentHash, Uid, VaultPath};
 
-    use super::super::{FolderOptions, FolderStore};
+    use super::super::{FolderDestination, FolderOptions};
     use super::*;
 
-    async fn stage(store: &FolderStore, path: &str) -> Staged {
+    async fn stage(store: &FolderDestination, path: &str) -> Staged {
         let hash = ContentHash::of(path.as_bytes());
         let meta = FileMeta { hash, size: path.len() as u64, mtime: 0, ctime: 0, uid: Uid(1) };
         let mut writer = store.begin(&VaultPath::parse(path).unwrap(), &meta).await.unwrap();
@@ -201,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn discarding_waits_for_what_is_being_written_and_removes_it() {
         let home = tempfile::tempdir().unwrap();
-        let store = FolderStore::open(home.path(), FolderOptions::default()).unwrap();
+        let store = FolderDestination::open(home.path(), FolderOptions::default()).unwrap();
         stage(&store, "first.md").await;
         let handle = stage(&store, "second.md").await.handle;
         let buffer = &store.context.write_buffer;

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use obsync_core::{FileMeta, FileWriter, Staged, StoreError};
+use obsync_core::{DestinationError, FileMeta, FileWriter, Staged};
 use obsync_protocol::VaultPath;
 
 use super::context::Context;
@@ -81,7 +81,7 @@ impl Portion {
     }
 
     /// Writes it, creating the file for the first one.
-    fn write(&mut self) -> Result<StagedFile, StoreError> {
+    fn write(&mut self) -> Result<StagedFile, DestinationError> {
         let mut staged = match self.file.take() {
             Some(staged) => staged,
             None => self.context.stage(&self.path, &self.meta)?,
@@ -92,7 +92,7 @@ impl Portion {
     }
 
     /// Writes it as the last one.
-    pub(super) fn finish(mut self) -> Result<Staged, StoreError> {
+    pub(super) fn finish(mut self) -> Result<Staged, DestinationError> {
         let staged = self.write()?;
         let timed = set_file_time(&staged.file, self.meta.mtime);
         timed.map_err(|error| self.context.errors.error(Action::SetTimes, self.path.as_str(), error))?;
@@ -104,7 +104,7 @@ impl Portion {
 
 #[async_trait]
 impl FileWriter for FolderWriter {
-    async fn write(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
+    async fn write(&mut self, chunk: Vec<u8>) -> Result<(), DestinationError> {
         self.received = self.received.saturating_add(chunk.len() as u64);
         if self.received > self.meta.size {
             let reason = format!("it is larger than the {} bytes that the vault lists", self.meta.size);
@@ -127,7 +127,7 @@ impl FileWriter for FolderWriter {
         Ok(())
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<Staged, StoreError> {
+    async fn finish(mut self: Box<Self>) -> Result<Staged, DestinationError> {
         let portion = self.take_out();
         match self.context.write_buffer.add(portion) {
             Buffering::Buffered { staged, wake } => {

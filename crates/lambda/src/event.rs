@@ -128,7 +128,7 @@ pub(crate) enum EventError {
 /// notes to another bucket.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct EventFields {
     action: String,
     vault_id: Option<String>,
     vaults: Option<Vec<String>>,
@@ -166,7 +166,7 @@ impl Action {
         if !matches!(action.as_str(), "sync" | "status") {
             return Err(EventError::UnknownAction { action: quoted(&action) });
         }
-        let fields: Fields =
+        let fields: EventFields =
             serde_json::from_str(object).map_err(|error| EventError::bad_field(error.to_string()))?;
         let is_sync = action == "sync";
         fields.check(is_sync)?;
@@ -185,7 +185,7 @@ impl EventError {
     }
 }
 
-impl Fields {
+impl EventFields {
     /// A status has no destination and is not thorough; a destination is one that there can be.
     fn check(&self, is_sync: bool) -> Result<(), EventError> {
         let is_of_sync = [

@@ -117,7 +117,7 @@ struct Lines(Format);
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
-        let mut fields = Fields::default();
+        let mut fields = LogFields::default();
         event.record(&mut fields);
         let (now, metadata) = (Timestamp::now(), event.metadata());
         line(&match self.0 {
@@ -130,7 +130,7 @@ impl<S: Subscriber> Layer<S> for Lines {
 fn json_line(
     now: Timestamp,
     metadata: &Metadata<'_>,
-    fields: Fields,
+    fields: LogFields,
     of_invocation: Map<String, Value>,
 ) -> String {
     let mut line = Map::new();
@@ -148,7 +148,7 @@ fn json_line(
 fn text_line(
     now: Timestamp,
     metadata: &Metadata<'_>,
-    fields: &Fields,
+    fields: &LogFields,
     of_invocation: &Map<String, Value>,
 ) -> String {
     let request = of_invocation.get("function_request_id").and_then(Value::as_str).unwrap_or("-");
@@ -163,12 +163,12 @@ fn text_line(
 
 /// The fields of an event.
 #[derive(Debug, Default)]
-struct Fields {
+struct LogFields {
     message: String,
     others: Map<String, Value>,
 }
 
-impl Fields {
+impl LogFields {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
@@ -177,7 +177,7 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for LogFields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.add(field, Value::String(format!("{value:?}")));
     }
@@ -241,11 +241,11 @@ mod tests {
 
     /// Keeps the lines of one test.
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<String>>>, bool);
+    struct KeptLines(Arc<Mutex<Vec<String>>>, bool);
 
-    impl<S: Subscriber> Layer<S> for Kept {
+    impl<S: Subscriber> Layer<S> for KeptLines {
         fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
-            let mut fields = Fields::default();
+            let mut fields = LogFields::default();
             event.record(&mut fields);
             let mut context = Context::default();
             context.request_id = "r-1".to_owned();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     fn logged(is_text: bool) -> String {
-        let kept = Kept(Arc::default(), is_text);
+        let kept = KeptLines(Arc::default(), is_text);
         let subscriber = tracing_subscriber::registry().with(kept.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(vault_id = "v", files = 3_u64, reason = "two\nlines", "it is\nso");

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use obsync_bucket::BucketStore;
+use obsync_bucket::BucketDestination;
 use obsync_core::Governor;
 use obsync_core::blocking::lock;
 use tokio::task::AbortHandle;
@@ -29,7 +29,7 @@ const LEAST: Duration = Duration::from_millis(100);
 /// The destinations of an invocation, watched until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pacing {
-    stores: Arc<Mutex<Vec<Weak<BucketStore>>>>,
+    stores: Arc<Mutex<Vec<Weak<BucketDestination>>>>,
     watcher: AbortHandle,
 }
 
@@ -43,7 +43,7 @@ impl Pacing {
     /// Begins to limit what `governor` admits, for an invocation that publishes nothing after `end`. Must be called within
     /// a runtime.
     pub(crate) fn start(governor: Governor, end: Instant) -> Self {
-        let stores: Arc<Mutex<Vec<Weak<BucketStore>>>> = Arc::default();
+        let stores: Arc<Mutex<Vec<Weak<BucketDestination>>>> = Arc::default();
         let watched = Arc::clone(&stores);
         governor.limit(FIRST);
         let watcher = tokio::spawn(async move {
@@ -61,7 +61,7 @@ impl Pacing {
     }
 
     /// Watches this destination, too.
-    pub(crate) fn watch(&self, store: &Arc<BucketStore>) {
+    pub(crate) fn watch(&self, store: &Arc<BucketDestination>) {
         lock(&self.stores).push(Arc::downgrade(store));
     }
 }

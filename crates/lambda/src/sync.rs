@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions};
 use obsync_client::{ClientError, FetchOptions};
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Destination as _, Governor, Mode, ProblemCode, PullError, PullOptions, PullSource, Report, StateError,
-    StoreError, SyncOptions, Tally, pull, sync,
+    Destination as _, DestinationError, Governor, Mode, ProblemCode, PullError, PullOptions, PullSource,
+    Report, StateError, SyncOptions, Tally, pull, sync,
 };
 use obsync_dynamodb::{
     ChainEnd, ChainEntry, ChainStep, DynamoState, LeaseOptions, Opened, ProgressStatus, StateKey,
@@ -83,7 +83,7 @@ enum SyncError {
     #[error(transparent)]
     Account(#[from] AccountError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] DestinationError),
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -349,7 +349,7 @@ impl Invocation {
         &self,
         job: &Job,
         state: &Arc<DynamoState>,
-    ) -> Result<(Arc<BucketStore>, Arc<Tracker>), SyncError> {
+    ) -> Result<(Arc<BucketDestination>, Arc<Tracker>), SyncError> {
         if let Some(nested) = self.or_cut_off(nested(state, &job.place)).await?? {
             return Err(nested.into());
         }
@@ -359,7 +359,7 @@ impl Invocation {
             false => StoredProgress::Missing,
         };
         let tracker = Tracker::new(&job.vault.info.id, self.sync_type, &stored, config.resume_within);
-        let opening = BucketStore::open_s3(&job.place, self.store_options(job), &self.warm.aws);
+        let opening = BucketDestination::open_s3(&job.place, self.store_options(job), &self.warm.aws);
         let store = self.or_cut_off(opening).await?;
         Ok((Arc::new(store?), Arc::new(tracker)))
     }
@@ -388,7 +388,7 @@ impl Invocation {
     async fn pull(
         &self,
         source: &PullSource,
-        store: &Arc<BucketStore>,
+        store: &Arc<BucketDestination>,
         state: &Arc<DynamoState>,
         tracker: &Arc<Tracker>,
     ) -> Result<Report, SyncError> {
@@ -425,7 +425,7 @@ impl Invocation {
     async fn run(
         &self,
         source: &PullSource,
-        store: Arc<BucketStore>,
+        store: Arc<BucketDestination>,
         state: Arc<TrackedState>,
         options: PullOptions,
         progress: Arc<Tracker>,

@@ -7,8 +7,8 @@
 //! says.
 
 use obsync_core::pin::{
-    Decision, FoundPin, Opening, PasswordAtHand, Pin, PinPlace, PinRefusal, VaultEncryption, VaultKind, Wish,
-    check,
+    FoundPin, Opening, PasswordAtHand, Pin, PinDecision, PinPlace, PinRefusal, VaultEncryption, VaultKind,
+    Wish, check,
 };
 
 use crate::secrets::{KeySubject, VaultSecret};
@@ -62,9 +62,9 @@ pub(crate) fn judge(listed: &Pin, known: &Knowledge<'_>) -> Result<Opening, Dist
     let mut found = known.pins.clone();
     found.extend(known.secret.and_then(|secret| pin_of(secret, listed)));
     let opening = match check(listed.clone(), &found, &wish) {
-        Decision::Open(opening) => *opening,
+        PinDecision::Open(opening) => *opening,
         // Nobody can be asked.
-        Decision::Ask(_, refusal) | Decision::Refuse(refusal) => return Err(refusal.into()),
+        PinDecision::Ask(_, refusal) | PinDecision::Refuse(refusal) => return Err(refusal.into()),
     };
     let is_pinned = || found.iter().any(|found| is_same(&found.pin, listed));
     match known.secret {

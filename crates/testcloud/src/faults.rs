@@ -95,7 +95,7 @@ enum Kind {
 }
 
 #[derive(Debug)]
-struct State {
+struct FaultState {
     faults: CloudFaults,
     draws: ChaCha8Rng,
     events: HashMap<Kind, u64>,
@@ -105,7 +105,7 @@ struct State {
     turns: HashMap<Service, Instant>,
 }
 
-impl State {
+impl FaultState {
     fn new(faults: CloudFaults) -> Self {
         let draws = ChaCha8Rng::seed_from_u64(faults.seed);
         Self {
@@ -150,12 +150,12 @@ impl State {
 /// Changing them starts the counts of every [`Chance`] (`next`, `after`, `at-most`) afresh.
 #[derive(Debug)]
 pub struct CloudFaultControl {
-    state: Mutex<State>,
+    state: Mutex<FaultState>,
 }
 
 impl CloudFaultControl {
     pub(super) fn new(faults: CloudFaults) -> Self {
-        Self { state: Mutex::new(State::new(faults)) }
+        Self { state: Mutex::new(FaultState::new(faults)) }
     }
 
     /// The faults now in force.
@@ -165,7 +165,7 @@ impl CloudFaultControl {
 
     /// Replaces the faults.
     pub fn set(&self, faults: CloudFaults) {
-        *self.lock() = State::new(faults);
+        *self.lock() = FaultState::new(faults);
     }
 
     /// Adjusts the faults.
@@ -173,7 +173,7 @@ impl CloudFaultControl {
         let mut state = self.lock();
         let mut faults = state.faults.clone();
         change(&mut faults);
-        *state = State::new(faults);
+        *state = FaultState::new(faults);
     }
 
     /// Turns every fault off.
@@ -253,7 +253,7 @@ impl CloudFaultControl {
         state.faults.bucket_vanishes_after == Some(state.objects_written)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FaultState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -96,7 +96,7 @@ impl fmt::Display for RequestCounts {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LogState {
     counts: RequestCounts,
     records: VecDeque<RequestRecord>,
     /// The number of the first record still remembered.
@@ -106,7 +106,7 @@ struct State {
 /// Where the services write down what they are asked.
 #[derive(Debug, Default)]
 pub(super) struct RequestLog {
-    state: Mutex<State>,
+    state: Mutex<LogState>,
     changed: Notify,
 }
 
@@ -167,7 +167,7 @@ impl RequestLog {
         self.wait(|state| condition(&state.records)).await;
     }
 
-    async fn wait(&self, condition: impl Fn(&State) -> bool) {
+    async fn wait(&self, condition: impl Fn(&LogState) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -179,7 +179,7 @@ impl RequestLog {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

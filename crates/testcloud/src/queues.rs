@@ -41,10 +41,10 @@ pub struct SentMessage {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Call {
+struct QueueCall {
     queue_url: String,
     #[serde(default)]
-    entries: Vec<Entry>,
+    entries: Vec<QueueEntry>,
 }
 
 /// A queue: every message that it took, and those that nobody has served yet.
@@ -56,7 +56,7 @@ struct Queue {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+struct QueueEntry {
     id: String,
     message_body: String,
     #[serde(default)]
@@ -73,7 +73,7 @@ struct Attribute {
     string_value: String,
 }
 
-impl Entry {
+impl QueueEntry {
     /// What SQS counts: the body, and names, types and values of attributes.
     fn size(&self) -> usize {
         let attributes = self.message_attributes.iter();
@@ -91,15 +91,15 @@ impl Entry {
     }
 }
 
-struct Failure {
+struct QueueFailure {
     kind: &'static str,
     message: String,
 }
 
-impl Failure {
+impl QueueFailure {
     fn absent() -> Self {
         let message = "The specified queue does not exist.".to_owned();
-        Failure { kind: "com.amazonaws.sqs#QueueDoesNotExist", message }
+        QueueFailure { kind: "com.amazonaws.sqs#QueueDoesNotExist", message }
     }
 }
 
@@ -151,28 +151,28 @@ impl Queues {
     }
 
     /// Carries out `GetQueueAttributes`.
-    fn attributes(&self, call: &Call) -> Result<Value, Failure> {
+    fn attributes(&self, call: &QueueCall) -> Result<Value, QueueFailure> {
         match self.lock().get(name_of(&call.queue_url)) {
             Some(queue) => Ok(json!({
                 "Attributes": { "ApproximateNumberOfMessages": queue.waiting.len().to_string() },
             })),
-            None => Err(Failure::absent()),
+            None => Err(QueueFailure::absent()),
         }
     }
 
-    fn carry_out(&self, operation: &str, call: Call) -> Result<Value, Failure> {
+    fn carry_out(&self, operation: &str, call: QueueCall) -> Result<Value, QueueFailure> {
         match operation {
             "GetQueueAttributes" => self.attributes(&call),
             _ => self.send(call),
         }
     }
 
-    fn send(&self, call: Call) -> Result<Value, Failure> {
-        let fail = |kind, message: &str| Err(Failure { kind, message: message.to_owned() });
+    fn send(&self, call: QueueCall) -> Result<Value, QueueFailure> {
+        let fail = |kind, message: &str| Err(QueueFailure { kind, message: message.to_owned() });
         let name = name_of(&call.queue_url).to_owned();
         let mut queues = self.lock();
         let Some(queue) = queues.get_mut(&name) else {
-            return Err(Failure::absent());
+            return Err(QueueFailure::absent());
         };
         if call.entries.is_empty() || call.entries.len() > BATCH_ENTRIES {
             return fail(
@@ -180,7 +180,7 @@ impl Queues {
                 "Maximum number of entries per request are 10.",
             );
         }
-        if call.entries.iter().map(Entry::size).sum::<usize>() > BATCH_MAX {
+        if call.entries.iter().map(QueueEntry::size).sum::<usize>() > BATCH_MAX {
             return fail(
                 "com.amazonaws.sqs#BatchRequestTooLong",
                 "Batch requests cannot be longer than 1048576 bytes.",
@@ -241,7 +241,7 @@ async fn answer(
         Ok(body) => body,
         Err(response) => return Ok(response),
     };
-    let call: Result<Call, _> = serde_json::from_slice(&body);
+    let call: Result<QueueCall, _> = serde_json::from_slice(&body);
     let resource = call.as_ref().map(|call| call.queue_url.clone()).unwrap_or_default();
     let admitted = gate.admit(Service::Sqs, &operation, resource, body.len() as u64).await;
     if admitted.verdict == Verdict::Dropped {
@@ -271,7 +271,7 @@ async fn answer(
 mod tests {
     use super::*;
 
-    fn call(queue: &str, entries: &Value) -> Call {
+    fn call(queue: &str, entries: &Value) -> QueueCall {
         serde_json::from_value(json!({ "QueueUrl": format!("http://x/1/{queue}"), "Entries": entries }))
             .unwrap()
     }

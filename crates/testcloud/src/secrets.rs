@@ -41,27 +41,27 @@ enum SecretValue {
 /// The fields of the three requests.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Call {
+struct SecretCall {
     #[serde(alias = "Name")]
     secret_id: Option<String>,
     secret_string: Option<String>,
     secret_binary: Option<String>,
 }
 
-impl Call {
+impl SecretCall {
     fn value(&self) -> Option<SecretValue> {
         let text = self.secret_string.clone().map(SecretValue::Text);
         text.or_else(|| self.secret_binary.clone().map(SecretValue::Binary))
     }
 }
 
-struct Failure {
+struct SecretFailure {
     kind: &'static str,
     message: String,
 }
 
-fn failure(kind: &'static str, message: impl Into<String>) -> Failure {
-    Failure { kind, message: message.into() }
+fn failure(kind: &'static str, message: impl Into<String>) -> SecretFailure {
+    SecretFailure { kind, message: message.into() }
 }
 
 /// The secrets of a cloud, by name; its requests are counted, those of this type's methods are not.
@@ -103,7 +103,7 @@ impl Secrets {
     }
 
     /// The name that a name or an ARN (with or without its last six characters) stands for.
-    fn resolve(&self, id: &str) -> Result<String, Failure> {
+    fn resolve(&self, id: &str) -> Result<String, SecretFailure> {
         let secrets = self.lock();
         let is_meant = |name: &&String, secret: &Secret| {
             let short = secret.arn.rsplit_once('-').map(|(short, _)| short);
@@ -115,8 +115,8 @@ impl Secrets {
         })
     }
 
-    fn call(&self, operation: &str, body: &[u8]) -> Result<Value, Failure> {
-        let call: Call = serde_json::from_slice(body)
+    fn call(&self, operation: &str, body: &[u8]) -> Result<Value, SecretFailure> {
+        let call: SecretCall = serde_json::from_slice(body)
             .map_err(|error| failure("InvalidRequestException", error.to_string()))?;
         let id = call.secret_id.clone().unwrap_or_default();
         if id.is_empty() {
@@ -136,7 +136,7 @@ impl Secrets {
         }
     }
 
-    fn get(&self, name: &str) -> Result<Value, Failure> {
+    fn get(&self, name: &str) -> Result<Value, SecretFailure> {
         let secrets = self.lock();
         let secret = secrets.get(name).ok_or_else(|| failure("ResourceNotFoundException", name))?;
         let mut answer = json!({
@@ -153,7 +153,7 @@ impl Secrets {
         Ok(answer)
     }
 
-    fn change(&self, name: &str, call: &Call) -> Result<Value, Failure> {
+    fn change(&self, name: &str, call: &SecretCall) -> Result<Value, SecretFailure> {
         let value = call.value().ok_or_else(|| {
             failure("InvalidParameterException", "You must provide SecretString or SecretBinary.")
         })?;
@@ -194,7 +194,7 @@ async fn answer(
         Ok(body) => body,
         Err(response) => return Ok(response),
     };
-    let call: Option<Call> = serde_json::from_slice(&body).ok();
+    let call: Option<SecretCall> = serde_json::from_slice(&body).ok();
     let resource = call.and_then(|call| call.secret_id).unwrap_or_default();
     let admitted = gate.admit(Service::SecretsManager, &operation, resource, body.len() as u64).await;
     if admitted.verdict == Verdict::Dropped {

@@ -15,14 +15,14 @@ use crate::refusal::Operation;
 
 /// An object to be removed.
 #[derive(Clone, Debug)]
-pub(crate) struct Doomed {
+pub(crate) struct DeleteRow {
     pub(crate) key: Path,
     /// The version that is to be removed; `None`: whatever is there.
     pub(crate) e_tag: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct DeleteAnswer {
     #[serde(rename = "$value", default)]
     rows: Vec<Row>,
 }
@@ -46,7 +46,7 @@ impl S3 {
     /// Removes as many objects as one request can. Answers in order; an error is one of the request as a whole.
     pub(crate) async fn delete_many(
         &self,
-        doomed: &[Doomed],
+        doomed: &[DeleteRow],
     ) -> Result<Vec<Result<(), RequestError>>, RequestError> {
         let conditional = doomed.iter().any(|object| object.e_tag.is_some());
         // A service that demands checksums here demands this one (S3 API reference, DeleteObjects).
@@ -57,7 +57,7 @@ impl S3 {
             .with_checksum()?;
         let request = if conditional { request.conditional() } else { request };
         let body = self.send(request).await?.body;
-        let answer: Answer = quick_xml::de::from_str(&body).map_err(|error| {
+        let answer: DeleteAnswer = quick_xml::de::from_str(&body).map_err(|error| {
             RequestError::without_answer(
                 Kind::Other,
                 &format!("the answer to a removal cannot be read: {error}"),
@@ -67,7 +67,7 @@ impl S3 {
     }
 
     /// Removes one object. One that is not there counts as removed.
-    pub(crate) async fn delete_one(&self, doomed: Doomed) -> Result<(), RequestError> {
+    pub(crate) async fn delete_one(&self, doomed: DeleteRow) -> Result<(), RequestError> {
         let mut request = Request::of_object(Operation::Delete, Method::DELETE, &doomed.key);
         if let Some(e_tag) = &doomed.e_tag {
             request = request.header("if-match", e_tag)?.conditional();
@@ -80,9 +80,9 @@ impl S3 {
     }
 }
 
-fn list(doomed: &[Doomed]) -> String {
+fn list(doomed: &[DeleteRow]) -> String {
     let mut xml = "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>".to_owned();
-    for Doomed { key, e_tag } in doomed {
+    for DeleteRow { key, e_tag } in doomed {
         xml.push_str(&format!("<Object><Key>{}</Key>", escape(key.as_ref())));
         if let Some(e_tag) = e_tag {
             xml.push_str(&format!("<ETag>{}</ETag>", escape(e_tag)));
@@ -93,13 +93,13 @@ fn list(doomed: &[Doomed]) -> String {
 }
 
 /// Rows are about objects by their keys; what has none is removed.
-fn answers(doomed: &[Doomed], answer: Answer) -> Vec<Result<(), RequestError>> {
+fn answers(doomed: &[DeleteRow], answer: DeleteAnswer) -> Vec<Result<(), RequestError>> {
     let refusals = answer.rows.into_iter().filter_map(|row| match row {
         Row::Error(refusal) => Some((refusal.key.clone(), refusal)),
         Row::Other => None,
     });
     let refusals: HashMap<String, Refusal> = refusals.collect();
-    let answer = |object: &Doomed| {
+    let answer = |object: &DeleteRow| {
         let Some(Refusal { code, message, .. }) = refusals.get(object.key.as_ref()) else { return Ok(()) };
         let (code, message) = (code.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default());
         let error = RequestError::of_row(Operation::Delete, object.e_tag.is_some(), code, message);
@@ -112,8 +112,8 @@ fn answers(doomed: &[Doomed], answer: Answer) -> Vec<Result<(), RequestError>> {
 mod tests {
     use super::*;
 
-    fn doomed(keys: &[&str]) -> Vec<Doomed> {
-        let one = |key: &&str| Doomed { key: Path::parse(key).unwrap(), e_tag: Some("\"1\"".to_owned()) };
+    fn doomed(keys: &[&str]) -> Vec<DeleteRow> {
+        let one = |key: &&str| DeleteRow { key: Path::parse(key).unwrap(), e_tag: Some("\"1\"".to_owned()) };
         keys.iter().map(one).collect()
     }
 
@@ -124,7 +124,7 @@ mod tests {
             <Deleted><Key>d</Key></Deleted>\
             <Error><Key>e</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>\
             <Error><Key>f</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
-        let answer: Answer = quick_xml::de::from_str(xml).unwrap();
+        let answer: DeleteAnswer = quick_xml::de::from_str(xml).unwrap();
         let answers = answers(&doomed(&["a", "b & c", "d", "e", "f"]), answer);
         assert!(answers[0].is_ok() && answers[2].is_ok());
         assert!(answers[1].as_ref().unwrap_err().is_conflict());
@@ -133,7 +133,7 @@ mod tests {
             answers[4].as_ref().is_err_and(RequestError::is_conflict),
             "it is not the version that was looked at"
         );
-        let nothing: Answer = quick_xml::de::from_str("<DeleteResult/>").unwrap();
+        let nothing: DeleteAnswer = quick_xml::de::from_str("<DeleteResult/>").unwrap();
         assert!(nothing.rows.is_empty());
     }
 

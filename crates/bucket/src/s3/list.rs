@@ -30,7 +30,7 @@ pub(crate) struct Page {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct ListAnswer {
     #[serde(default)]
     contents: Vec<Entry>,
     next_continuation_token: Option<String>,
@@ -77,7 +77,7 @@ impl S3 {
     }
 
     /// How the keys of a page are encoded.
-    async fn encoding_of(&self, answer: &Answer, prefix: &str) -> Result<Encoding, RequestError> {
+    async fn encoding_of(&self, answer: &ListAnswer, prefix: &str) -> Result<Encoding, RequestError> {
         let is_encoded = answer.encoding_type.as_deref() == Some("url");
         match Encoding::known(self.encoding.load(Ordering::Relaxed)) {
             Some(known) => return Ok(known),
@@ -176,7 +176,7 @@ fn has_bare_percent(key: &str) -> bool {
     false
 }
 
-fn parse(xml: &str) -> Result<Answer, RequestError> {
+fn parse(xml: &str) -> Result<ListAnswer, RequestError> {
     quick_xml::de::from_str(xml).map_err(|error| {
         RequestError::without_answer(Kind::Other, &format!("the bucket's list cannot be read: {error}"))
     })

@@ -38,7 +38,7 @@ pub use settings::{BucketSettings, SettingsError};
 
 pub(super) use address::{Address, Maker};
 pub(super) use copy::CopyOrder;
-pub(super) use delete::Doomed;
+pub(super) use delete::DeleteRow;
 pub(super) use open::open;
 pub(super) use pages::Pages;
 pub(super) use upload::S3Upload;

@@ -2,7 +2,7 @@
 
 use aws_config::SdkConfig;
 use object_store::signer::Method;
-use obsync_core::StoreError;
+use obsync_core::DestinationError;
 
 use super::S3;
 use super::request::Request;
@@ -27,7 +27,7 @@ pub struct SettingsError {
     /// The service's code, such as `NoSuchLifecycleConfiguration`; empty if it gave none.
     pub code: String,
     /// The same as an error of the bucket.
-    pub source: StoreError,
+    pub source: DestinationError,
 }
 
 impl BucketSettings {
@@ -35,8 +35,12 @@ impl BucketSettings {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if the configuration cannot be used.
-    pub async fn open(bucket: &str, options: &BucketOptions, config: &SdkConfig) -> Result<Self, StoreError> {
+    /// [`DestinationError::Unavailable`] if the configuration cannot be used.
+    pub async fn open(
+        bucket: &str,
+        options: &BucketOptions,
+        config: &SdkConfig,
+    ) -> Result<Self, DestinationError> {
         let errors = ErrorContext::new(format!("s3://{bucket}"));
         let traffic = Traffic::new(options.concurrency);
         match super::open(bucket, options, config, &traffic).await {

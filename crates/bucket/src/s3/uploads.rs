@@ -20,9 +20,9 @@ const MOST: usize = 1000;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct UploadsAnswer {
     #[serde(default)]
-    upload: Vec<Upload>,
+    upload: Vec<ListedUpload>,
     next_key_marker: Option<String>,
     next_upload_id_marker: Option<String>,
     #[serde(default)]
@@ -31,7 +31,7 @@ struct Answer {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Upload {
+struct ListedUpload {
     key: String,
     upload_id: String,
     initiated: String,
@@ -64,7 +64,7 @@ impl S3 {
         &self,
         prefix: &str,
         markers: Vec<(&'static str, String)>,
-    ) -> Result<Answer, RequestError> {
+    ) -> Result<UploadsAnswer, RequestError> {
         let request = Request::of_bucket(Operation::ListUploads, Method::GET).query("uploads", "");
         let request = request.query("prefix", prefix);
         let request = markers.into_iter().fold(request, |request, (name, value)| request.query(name, value));
@@ -81,7 +81,7 @@ impl S3 {
 
 /// An upload, if it was begun at least `age` ago, at a time (ISO 8601) that makes sense, and for a key that obsync could
 /// have written.
-fn old_one(upload: Upload, age: Duration) -> Option<OpenUpload> {
+fn old_one(upload: ListedUpload, age: Duration) -> Option<OpenUpload> {
     let initiated: Timestamp = upload.initiated.parse().ok()?;
     let key = Path::parse(&upload.key).ok()?;
     is_older(initiated, age).then_some(OpenUpload { key, id: upload.upload_id, begun: initiated })
@@ -92,8 +92,11 @@ mod tests {
     use super::*;
 
     fn is_old(initiated: &str, age: Duration) -> bool {
-        let upload =
-            Upload { key: "a.md".to_owned(), upload_id: "1".to_owned(), initiated: initiated.to_owned() };
+        let upload = ListedUpload {
+            key: "a.md".to_owned(),
+            upload_id: "1".to_owned(),
+            initiated: initiated.to_owned(),
+        };
         old_one(upload, age).is_some()
     }
 

@@ -1,9 +1,9 @@
 //! What somebody else wrote is never lost.
 
-use obsync_bucket::{BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::{Placed, at, meta, place, publish_one, stage};
 use obsync_core::{
-    Destination, DestinationExt, Expect, FileMeta, KnownContent, Publication, PublicationContent,
+    DestinationExt, Expect, FileMeta, Inspect, KnownContent, Publication, PublicationContent, Receive,
 };
 use obsync_protocol::{ContentHash, Uid, VaultId};
 use obsync_testcloud::{Service, ServiceFaults};
@@ -142,7 +142,7 @@ fn id(vault: &str) -> Option<VaultId> {
 }
 
 /// Places version `uid` of a file.
-async fn place_version(store: &BucketStore, content: &[u8], uid: u64) -> Result<Placed, String> {
+async fn place_version(store: &BucketDestination, content: &[u8], uid: u64) -> Result<Placed, String> {
     let meta = FileMeta { uid: Uid(uid), ..meta(content, TIME) };
     let mut writer = store.begin(&at("a.md"), &meta).await.unwrap();
     writer.write(content.to_vec()).await.unwrap();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use obsync_bucket::{BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::{at, meta, place, publish_one};
-use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal};
+use obsync_core::{Destination, DestinationExt, Inspect, KnownContent, Receive, Removable, Removal};
 
 use crate::sites::{MemoryBucket, S3Bucket, options};
 
@@ -70,7 +70,7 @@ async fn a_copy_that_outlasts_its_source_leaves_nothing_behind() {
     assert_eq!(bucket.keys(), ["b.md"]);
 }
 
-async fn remove(store: &BucketStore, path: &str, content: &[u8]) {
+async fn remove(store: &BucketDestination, path: &str, content: &[u8]) {
     let file = Removable { path: at(path), content: KnownContent::of(content) };
     assert_eq!(store.remove_files(vec![file]).await.pop().unwrap().unwrap(), Removal::Removed);
 }

@@ -7,7 +7,7 @@ use std::process::{Stdio, abort};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use obsync_bucket::{BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_client::FetchOptions;
 use obsync_conformance::WatchedState;
 use obsync_core::{MaxDelete, NoProgress, Outcome, PullOptions, pull};
@@ -311,7 +311,7 @@ async fn run(dies_at: usize) {
     };
     let bucket = child_options(&std::env::var(ENDPOINT).unwrap(), source.vault.id.as_str());
     let [key, secret] = [KEY, SECRET].map(|name| std::env::var(name).unwrap());
-    let store = BucketStore::open_s3(&location(), bucket, &config(&key, &secret)).await.unwrap();
+    let store = BucketDestination::open_s3(&location(), bucket, &config(&key, &secret)).await.unwrap();
     let state = open_state(&home, &source).unwrap();
     let state = Arc::new(WatchedState::with(Arc::new(state), step));
     let options = PullOptions {

@@ -1,7 +1,7 @@
 //! What is there already is found with few requests.
 
 use obsync_conformance::{at, place};
-use obsync_core::{Destination, DestinationExt, Wanted};
+use obsync_core::{Destination, DestinationExt, Inspect, Wanted};
 use obsync_protocol::ContentHash;
 
 use crate::sites::S3Bucket;

@@ -1,5 +1,6 @@
 //! Contents wait in memory that is bounded.
 
+use obsync_core::{Describe, Receive};
 use std::time::Duration;
 
 use obsync_bucket::BucketOptions;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use obsync_conformance::{DestinationSite as _, at, meta, publish_one, stage};
-use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal, Wanted};
+use obsync_core::{DestinationExt, Inspect, KnownContent, Receive, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
 use proptest::prelude::*;
 
@@ -149,7 +149,7 @@ fn wanted(path: usize, content: &[u8]) -> Wanted {
 /// Publishes what is staged and compares the answer with the model's.
 async fn finish(
     bucket: &MemoryBucket,
-    store: &obsync_bucket::BucketStore,
+    store: &obsync_bucket::BucketDestination,
     model: &mut Model,
     path: usize,
     content: Vec<u8>,

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use obsync_bucket::{BucketOptions, BucketStore, Retries};
+use obsync_bucket::{BucketDestination, BucketOptions, Retries};
 use obsync_conformance::{place, publish_one, stage};
-use obsync_core::{Destination, StoreError};
+use obsync_core::{DestinationError, Inspect};
 use obsync_net::{Network, Proxies, Resolve, Resolving};
 use obsync_testcloud::Service;
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
@@ -42,11 +42,11 @@ impl Secured {
     }
 
     /// Asks the bucket at `host` whether it is empty.
-    async fn ask(&self, host: &str, network: Network) -> Result<bool, StoreError> {
+    async fn ask(&self, host: &str, network: Network) -> Result<bool, DestinationError> {
         let endpoint = Some(format!("https://{host}:{}", self.front.address().port()));
         let options = BucketOptions { endpoint, network, ..BucketOptions::default() };
         let (key, secret) = self.bucket.cloud.credentials();
-        BucketStore::open_s3(&location(), options, &config(key, secret)).await?.is_empty().await
+        BucketDestination::open_s3(&location(), options, &config(key, secret)).await?.is_empty().await
     }
 }
 
@@ -94,14 +94,14 @@ async fn a_bucket_is_reached_through_a_proxy_with_its_password() {
 }
 
 /// A store behind a proxy that does as it is told.
-async fn through(secured: &Secured, rules: ProxyRules) -> (ConnectProxy, BucketStore) {
+async fn through(secured: &Secured, rules: ProxyRules) -> (ConnectProxy, BucketDestination) {
     let proxy = ConnectProxy::start(rules).await.unwrap();
     let proxies = Proxies::new(&format!("http://me:pr0xy@{}", proxy.address()), "").unwrap();
     let network = Network { proxies, ..secured.trusting() };
     let endpoint = Some(format!("https://s3.test:{}", secured.front.address().port()));
     let options = BucketOptions { endpoint, network, ..options() };
     let (key, secret) = secured.bucket.cloud.credentials();
-    let store = BucketStore::open_s3(&location(), options, &config(key, secret)).await.unwrap();
+    let store = BucketDestination::open_s3(&location(), options, &config(key, secret)).await.unwrap();
     (proxy, store)
 }
 
@@ -164,7 +164,7 @@ async fn a_resolver_that_does_not_work_yet_is_waited_for_by_buckets() {
     let retries = Retries { most: 0, ..options().retries };
     let options = BucketOptions { endpoint, network, retries, ..options() };
     let (key, secret) = secured.bucket.cloud.credentials();
-    let store = BucketStore::open_s3(&location(), options, &config(key, secret)).await.unwrap();
+    let store = BucketDestination::open_s3(&location(), options, &config(key, secret)).await.unwrap();
     place(&store, "a.md", b"text", TIME, None).await;
     assert!(resolver.questions.load(Ordering::Relaxed) >= 3);
 }

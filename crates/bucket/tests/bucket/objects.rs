@@ -2,7 +2,7 @@
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, place};
-use obsync_core::{Destination, FileMeta, StoreError};
+use obsync_core::{DestinationError, FileMeta, Inspect, Receive};
 use obsync_protocol::{ContentHash, Uid};
 
 use crate::sites::{BUCKET, PREFIX, S3Bucket, key, options};
@@ -103,7 +103,7 @@ async fn a_bucket_can_be_the_vaults_alone() {
     let (id, secret) = bucket.cloud.credentials();
     let config = crate::sites::config(id, secret);
     let store =
-        obsync_bucket::BucketStore::open_s3(&location, bucket.options.clone(), &config).await.unwrap();
+        obsync_bucket::BucketDestination::open_s3(&location, bucket.options.clone(), &config).await.unwrap();
     assert!(store.is_empty().await.unwrap());
     place(&store, "a/b.md", b"text", 1, None).await;
     assert!(bucket.cloud.s3().object(BUCKET, "a/b.md").is_some());
@@ -135,7 +135,7 @@ async fn a_key_of_1024_bytes_is_written_and_a_longer_one_refused() {
     assert_eq!(key(&longest).len(), 1024);
     assert!(bucket.object(&longest).is_some());
     let error = store.begin(&at(&format!("{longest}n")), &meta(b"text")).await.err().unwrap();
-    assert!(matches!(error, StoreError::NameTooLong { .. }), "{error}");
+    assert!(matches!(error, DestinationError::NameTooLong { .. }), "{error}");
     assert!(!error.is_fatal());
 }
 
@@ -144,5 +144,5 @@ async fn obsyncs_own_folder_is_no_place_for_files() {
     let bucket = S3Bucket::new().await;
     let store = bucket.store().await;
     let error = store.begin(&at(".obsync/a.md"), &meta(b"text")).await.err().unwrap();
-    assert!(matches!(error, StoreError::NameRefused { .. }), "{error}");
+    assert!(matches!(error, DestinationError::NameRefused { .. }), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use obsync_bucket::{BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::stage;
 use obsync_core::{DestinationExt, Expect, Publication, PublicationContent};
 use obsync_testcloud::{RequestCounts, Service, ServiceFaults};
@@ -20,7 +20,7 @@ fn far_away(bucket: &S3Bucket) {
 }
 
 /// Publishes so many small files at once.
-async fn publish(store: &BucketStore, round: &str, files: usize) {
+async fn publish(store: &BucketDestination, round: &str, files: usize) {
     let mut batch = Vec::with_capacity(files);
     for number in 0..files {
         let text = format!("note {number} of {round}");

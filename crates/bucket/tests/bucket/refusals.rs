@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use obsync_bucket::{BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
-    Destination, DestinationExt, Expect, KnownContent, Outcome, Publication, PublicationContent, Removable,
-    Removal, StoreError, Wanted,
+    Describe, DestinationError, DestinationExt, Expect, Inspect, KnownContent, Outcome, Publication,
+    PublicationContent, Receive, Removable, Removal, Wanted,
 };
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{Refusal, Service};
@@ -39,7 +39,12 @@ fn unknown(operation: &str) -> Refusal {
 }
 
 /// Stages a copy of `from` and publishes it.
-async fn copy(store: &BucketStore, from: &str, to: &str, content: &[u8]) -> Result<(), StoreError> {
+async fn copy(
+    store: &BucketDestination,
+    from: &str,
+    to: &str,
+    content: &[u8],
+) -> Result<(), DestinationError> {
     let staged = store.copy(&at(from), &at(to), &meta(content, TIME)).await?.unwrap();
     publish_one(store, staged, None).await.map(drop).map_err(|failure| failure.error)
 }
@@ -48,7 +53,7 @@ fn file(path: &str, content: &[u8]) -> Removable {
     Removable { path: at(path), content: KnownContent::of(content) }
 }
 
-fn whole(error: &StoreError) -> String {
+fn whole(error: &DestinationError) -> String {
     let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     format!("{error} {reason}")
 }
@@ -372,7 +377,7 @@ async fn retry_after_is_obeyed_by_requests_of_every_kind() {
 }
 
 /// Publishes so many files; tells the errors.
-async fn publish_many(store: &BucketStore, files: usize) -> Vec<StoreError> {
+async fn publish_many(store: &BucketDestination, files: usize) -> Vec<DestinationError> {
     let mut batch = Vec::new();
     for n in 0..files {
         let staged = stage(store, &format!("{n}.md"), b"text", TIME).await;

@@ -59,8 +59,8 @@ async fn a_removal_that_fails_as_a_whole_is_told_for_each_file() {
     });
     let answers =
         store.remove_files(vec![file("a.md", b"text"), file("gone.md", b"x"), file("b.md", b"text")]).await;
-    assert!(answers[0].as_ref().is_err_and(obsync_core::StoreError::is_fatal));
+    assert!(answers[0].as_ref().is_err_and(obsync_core::DestinationError::is_fatal));
     assert!(matches!(answers[1], Ok(Removal::Missing)));
-    assert!(answers[2].as_ref().is_err_and(obsync_core::StoreError::is_fatal));
+    assert!(answers[2].as_ref().is_err_and(obsync_core::DestinationError::is_fatal));
     assert_eq!(bucket.keys(), ["a.md", "b.md"]);
 }

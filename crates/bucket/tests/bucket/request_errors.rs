@@ -1,8 +1,8 @@
 //! What goes wrong is told in sentences, and what passes is waited for.
 
-use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions};
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Destination, DestinationExt, StoreError};
+use obsync_core::{Describe, DestinationError, DestinationExt, Inspect, Receive};
 use obsync_testcloud::{Refusal, ServiceFaults};
 use obsync_testkit::Chance;
 
@@ -11,12 +11,12 @@ use crate::sites::{BUCKET, S3Bucket, config, location};
 const TIME: i64 = 1_722_222_222_123;
 
 /// Publishing one small file, which fails.
-async fn publish_fails(store: &BucketStore) -> StoreError {
+async fn publish_fails(store: &BucketDestination) -> DestinationError {
     let staged = stage(store, "a.md", b"text", TIME).await;
     publish_one(store, staged, None).await.unwrap_err().error
 }
 
-fn assert_says(error: &StoreError, words: &[&str]) {
+fn assert_says(error: &DestinationError, words: &[&str]) {
     let text = error.to_string();
     assert!(error.is_fatal(), "{text}");
     for word in words {
@@ -98,7 +98,7 @@ async fn wrong_credentials_are_told_without_showing_them() {
     let (id, _) = bucket.cloud.credentials();
     for (id, secret) in [(id, "wrong secret"), ("AKIAUNKNOWN", "wrong secret")] {
         let config = config(id, secret);
-        let store = BucketStore::open_s3(&location(), bucket.options.clone(), &config).await.unwrap();
+        let store = BucketDestination::open_s3(&location(), bucket.options.clone(), &config).await.unwrap();
         for error in [store.is_empty().await.unwrap_err(), publish_fails(&store).await] {
             assert_says(&error, &["credentials"]);
             assert!(!error.to_string().contains("wrong secret"));
@@ -110,7 +110,7 @@ async fn wrong_credentials_are_told_without_showing_them() {
 async fn no_credentials_at_all_are_told() {
     let bucket = S3Bucket::new().await;
     let nothing = aws_config::SdkConfig::builder().build();
-    let store = BucketStore::open_s3(&location(), bucket.options.clone(), &nothing).await.unwrap();
+    let store = BucketDestination::open_s3(&location(), bucket.options.clone(), &nothing).await.unwrap();
     assert_says(&store.is_empty().await.unwrap_err(), &["no source of AWS credentials"]);
     assert_says(&publish_fails(&store).await, &["no source of AWS credentials"]);
 }
@@ -191,7 +191,7 @@ async fn what_cannot_be_looked_at_is_not_held_unless_nothing_can() {
 #[tokio::test]
 async fn a_location_without_its_service_is_told() {
     let location = BucketLocation::parse("memory://").unwrap();
-    let store = BucketStore::open(&location, BucketOptions::default()).await.unwrap();
+    let store = BucketDestination::open(&location, BucketOptions::default()).await.unwrap();
     place(&store, "a.md", b"text", TIME, None).await;
     assert_eq!(store.list().await.unwrap().files.len(), 1);
     assert_eq!(store.location(), "memory://");

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use obsync_bucket::BucketStore;
+use obsync_bucket::BucketDestination;
 use obsync_conformance::{at, meta, place};
 use obsync_core::{
-    Destination, FileMeta, KnownContent, LocalTree, Record, RecordKind, ScanInput, StoreError, UnknownCause,
+    DestinationError, FileMeta, KnownContent, LocalTree, Record, RecordKind, Scan, ScanInput, UnknownCause,
 };
 use obsync_protocol::{FileType, FileTypes, Filter, VaultPath};
 use tokio::io::AsyncReadExt;
 
 use crate::sites::S3Bucket;
 
-async fn scan(store: &BucketStore, records: &[Record]) -> LocalTree {
+async fn scan(store: &BucketDestination, records: &[Record]) -> LocalTree {
     let input = ScanInput { records: Arc::new(records.to_vec()), filter: Filter::default() };
     store.scan(input).await.unwrap().unwrap()
 }
 
 /// Places a file, and gives the record that a run would keep of it.
-async fn placed(store: &BucketStore, path: &str, content: &[u8]) -> Record {
+async fn placed(store: &BucketDestination, path: &str, content: &[u8]) -> Record {
     let placed = place(store, path, content, 1000, None).await;
     let meta: FileMeta = meta(content, 1000);
     Record::seen(at(path), RecordKind::File(meta), placed.facts)
@@ -108,5 +108,5 @@ async fn an_object_is_opened_to_be_sent() {
     opened.content.read_to_end(&mut read).await.unwrap();
     assert_eq!(read, content);
     let missing: VaultPath = at("nothing.md");
-    assert!(matches!(store.open_file(&missing).await, Err(StoreError::Changed { .. })));
+    assert!(matches!(store.open_file(&missing).await, Err(DestinationError::Changed { .. })));
 }

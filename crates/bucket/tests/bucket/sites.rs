@@ -10,7 +10,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
-use obsync_bucket::{BucketLocation, BucketOptions, BucketStore, Retries};
+use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions, Retries};
 use obsync_conformance::DestinationSite;
 use obsync_testcloud::{Cloud, CloudOptions, Service, StoredObject};
 
@@ -45,8 +45,8 @@ impl MemoryBucket {
         MemoryBucket { store: InMemory::new() }
     }
 
-    pub(crate) fn open(&self, options: BucketOptions) -> BucketStore {
-        BucketStore::over(Arc::new(self.store.clone()), &location(), options)
+    pub(crate) fn open(&self, options: BucketOptions) -> BucketDestination {
+        BucketDestination::over(Arc::new(self.store.clone()), &location(), options)
     }
 
     /// Removes an object, as somebody else than obsync would.
@@ -57,9 +57,9 @@ impl MemoryBucket {
 
 #[async_trait]
 impl DestinationSite for MemoryBucket {
-    type Store = BucketStore;
+    type Store = BucketDestination;
 
-    async fn open(&self) -> BucketStore {
+    async fn open(&self) -> BucketDestination {
         self.open(options())
     }
 
@@ -105,13 +105,13 @@ impl S3Bucket {
     }
 
     /// The store, opened as a new run opens it.
-    pub(crate) async fn store(&self) -> BucketStore {
+    pub(crate) async fn store(&self) -> BucketDestination {
         self.store_with(self.options.clone()).await
     }
 
-    pub(crate) async fn store_with(&self, options: BucketOptions) -> BucketStore {
+    pub(crate) async fn store_with(&self, options: BucketOptions) -> BucketDestination {
         let (key, secret) = self.cloud.credentials();
-        BucketStore::open_s3(&location(), options, &config(key, secret)).await.unwrap()
+        BucketDestination::open_s3(&location(), options, &config(key, secret)).await.unwrap()
     }
 
     /// What is at a path.
@@ -165,9 +165,9 @@ pub(crate) fn config(key: &str, secret: &str) -> SdkConfig {
 
 #[async_trait]
 impl DestinationSite for S3Bucket {
-    type Store = BucketStore;
+    type Store = BucketDestination;
 
-    async fn open(&self) -> BucketStore {
+    async fn open(&self) -> BucketDestination {
         self.store().await
     }
 

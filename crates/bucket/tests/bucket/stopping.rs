@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use obsync_bucket::{BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::stage;
-use obsync_core::{Destination, DestinationExt, Expect, Publication, PublicationContent, StoreError};
+use obsync_core::{Destination, DestinationError, DestinationExt, Expect, Publication, PublicationContent};
 use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use crate::sites::{S3Bucket, options};
 
 const TIME: i64 = 1_722_222_222_123;
 
-async fn staged(store: &BucketStore, path: &str, content: &[u8]) -> Publication {
+async fn staged(store: &BucketDestination, path: &str, content: &[u8]) -> Publication {
     Publication {
         content: PublicationContent::Staged(stage(store, path, content, TIME).await),
         expect: Expect::Absent,
@@ -20,9 +20,9 @@ async fn staged(store: &BucketStore, path: &str, content: &[u8]) -> Publication 
 }
 
 /// Publishes and tells for each file whether it was done; what was not must have been stopped.
-async fn publish(store: &BucketStore, batch: Vec<Publication>, stop: &CancellationToken) -> Vec<bool> {
+async fn publish(store: &BucketDestination, batch: Vec<Publication>, stop: &CancellationToken) -> Vec<bool> {
     let answers = store.publish_until(batch, stop).await.into_iter();
-    let stopped = |error: &StoreError| matches!(error, StoreError::Stopped { .. });
+    let stopped = |error: &DestinationError| matches!(error, DestinationError::Stopped { .. });
     answers.map(|answer| answer.inspect_err(|failure| assert!(stopped(&failure.error))).is_ok()).collect()
 }
 

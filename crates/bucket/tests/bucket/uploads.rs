@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Destination, FileWriter};
+use obsync_core::{Destination, FileWriter, Inspect, Receive};
 use obsync_testcloud::ServiceFaults;
 use obsync_testkit::Chance;
 

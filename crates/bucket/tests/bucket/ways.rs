@@ -1,7 +1,7 @@
 //! Services that differ from Amazon without a word: ignored conditions, and keys that are listed in other ways.
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal, Wanted};
+use obsync_core::{Describe, DestinationExt, Inspect, KnownContent, Receive, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{ListedKeys, Service};
 

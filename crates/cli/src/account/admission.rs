@@ -2,7 +2,7 @@
 
 use obsync_core::ProblemCode;
 use obsync_core::pin::{
-    Decision, FoundPin, Opening, PasswordAtHand, Pin, PinNotice, PinRefusal, VaultKind, Wish, check,
+    FoundPin, Opening, PasswordAtHand, Pin, PinDecision, PinNotice, PinRefusal, VaultKind, Wish, check,
 };
 use obsync_protocol::{MasterKey, VaultInfo};
 
@@ -64,14 +64,14 @@ pub(crate) async fn admit(
     let key_fingerprint = home.key_fingerprint(&listed).map(str::to_owned);
     let home = HomePins::found(&home);
     let opening = match check(listed.clone(), &all(&home, &beside), &wish) {
-        Decision::Open(opening)
+        PinDecision::Open(opening)
             if opening.is_first_contact && beside.are_hidden() && is_doubtful(&listed, &wish) =>
         {
             return Err(hidden(&listed.name));
         }
-        Decision::Open(opening) => opening,
-        Decision::Ask(opening, refusal) => confirm(opening, refusal).await?,
-        Decision::Refuse(refusal) => return Err(refused(&refusal)),
+        PinDecision::Open(opening) => opening,
+        PinDecision::Ask(opening, refusal) => confirm(opening, refusal).await?,
+        PinDecision::Refuse(refusal) => return Err(refused(&refusal)),
     };
     Ok(Admitted { listed, wish, home, beside, opening, key_fingerprint })
 }
@@ -164,8 +164,8 @@ impl Admitted {
             }
             self.beside = known.pins(&self.listed).await?;
             match check(self.listed.clone(), &all(&self.home, &self.beside), &self.wish) {
-                Decision::Open(opening) | Decision::Ask(opening, _) => self.opening = opening,
-                Decision::Refuse(refusal) => return Err(refused(&refusal)),
+                PinDecision::Open(opening) | PinDecision::Ask(opening, _) => self.opening = opening,
+                PinDecision::Refuse(refusal) => return Err(refused(&refusal)),
             }
         }
         Err(Failed::new(

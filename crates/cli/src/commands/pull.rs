@@ -10,9 +10,9 @@ use obsync_core::conflicted_copy::DeviceName;
 use obsync_core::pin::VaultKind;
 use obsync_core::quiet::QuietRule;
 use obsync_core::{
-    Direction, Doubt, FollowOptions, FollowWay, Mode, NoProgress, Outcome, Problem, ProblemCode, Progress,
-    PullError, PullOptions, PullSource, Report, StateStore, StoreError, SyncDirection, SyncOptions, Watch,
-    follow, pull, sync,
+    DestinationError, Direction, Doubt, FollowOptions, FollowWay, Mode, NoProgress, Outcome, Problem,
+    ProblemCode, Progress, PullError, PullOptions, PullSource, Report, StateStore, SyncDirection,
+    SyncOptions, Watch, follow, pull, sync,
 };
 use obsync_folder::FolderWatch;
 use obsync_protocol::{Filter, MasterKey, VaultId};
@@ -389,7 +389,8 @@ async fn bring_into(
         let watch = way.watch(&pull_filter, &states);
         follow(source, store, states, &follow_options, watch, progress, &observer, stop.clone()).await?;
         // It ends when it is told to, which is its proper end.
-        let nothing = || PullError::from(StoreError::Stopped { location: options.destination.to_string() });
+        let nothing =
+            || PullError::from(DestinationError::Stopped { location: options.destination.to_string() });
         teller.last().ok_or_else(nothing)
     };
     let result = or_lost(ways, state, &stop, &display).await;
@@ -604,7 +605,7 @@ fn failed(error: PullError, connected: bool) -> Failed {
 #[cfg(test)]
 mod tests {
     use obsync_client::ClientError;
-    use obsync_core::StoreError;
+    use obsync_core::DestinationError;
 
     use super::*;
 
@@ -620,7 +621,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_says_what_to_do() {
-        let full = failed(PullError::Store(StoreError::Full { location: "notes".to_owned() }), true);
+        let full = failed(PullError::Store(DestinationError::Full { location: "notes".to_owned() }), true);
         assert_eq!(full.exit, Exit::Error);
         assert_eq!(
             full.message,

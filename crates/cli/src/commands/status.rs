@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use obsync_core::pin::{Pin, VaultEncryption, VaultKind};
 use obsync_core::{Problem, ProblemCode, StateError};
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{Redactor, VaultId};
 use serde::Serialize;
 
@@ -100,7 +100,7 @@ async fn encryption(
         // A bucket without a table has no pin of its own.
         Registry::Local(_) => {
             let folder = Some(Path::new(row.destination())).filter(|path| path.is_absolute())?;
-            let folder = FolderStore::open(folder, FolderOptions::default()).ok()?;
+            let folder = FolderDestination::open(folder, FolderOptions::default()).ok()?;
             folder.pin().await.ok()?.pin().cloned().into_iter().collect()
         }
         Registry::Table(table) => {

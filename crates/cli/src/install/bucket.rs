@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use obsync_bucket::{BucketSettings, SettingsError};
-use obsync_core::{ProblemCode, StoreError};
+use obsync_core::{DestinationError, ProblemCode};
 use quick_xml::escape::escape;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -118,8 +118,8 @@ impl BucketInstaller {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if the bucket is somebody else's, or S3 does not answer or does not allow to look.
-    pub(crate) async fn missing(&self) -> Result<Vec<BucketStep>, StoreError> {
+    /// [`DestinationError::Unavailable`] if the bucket is somebody else's, or S3 does not answer or does not allow to look.
+    pub(crate) async fn missing(&self) -> Result<Vec<BucketStep>, DestinationError> {
         if !self.exists().await? {
             return Ok(BucketStep::ALL.to_vec());
         }
@@ -137,7 +137,7 @@ impl BucketInstaller {
     /// # Errors
     ///
     /// As for [`missing`](Self::missing), and if S3 does not allow a step. What was done until then stays.
-    pub(crate) async fn set_up(&self) -> Result<Vec<BucketStep>, StoreError> {
+    pub(crate) async fn set_up(&self) -> Result<Vec<BucketStep>, DestinationError> {
         let missing = self.missing().await?;
         for step in &missing {
             match step {
@@ -154,7 +154,7 @@ impl BucketInstaller {
         Ok(missing)
     }
 
-    async fn exists(&self) -> Result<bool, StoreError> {
+    async fn exists(&self) -> Result<bool, DestinationError> {
         match self.answer(self.settings.head()).await? {
             Ok(()) => Ok(true),
             Err(refused) => match refused.status {
@@ -166,14 +166,14 @@ impl BucketInstaller {
     }
 
     /// Why the bucket may not be looked at. Such an answer has no words, so something is asked that is answered with some.
-    async fn why_denied(&self) -> Result<StoreError, StoreError> {
+    async fn why_denied(&self) -> Result<DestinationError, DestinationError> {
         match self.answer(self.settings.get(VERSIONING)).await? {
             Err(refused) if !is_denial(&refused) => Ok(refused.source),
             _ => Ok(self.not_ours()),
         }
     }
 
-    async fn is_done(&self, step: BucketStep) -> Result<bool, StoreError> {
+    async fn is_done(&self, step: BucketStep) -> Result<bool, DestinationError> {
         match step {
             BucketStep::Create => Ok(true),
             BucketStep::BlockPublicAccess => {
@@ -199,7 +199,7 @@ impl BucketInstaller {
         }
     }
 
-    async fn create(&self) -> Result<(), StoreError> {
+    async fn create(&self) -> Result<(), DestinationError> {
         let document = match self.region.as_str() {
             UNNAMED_REGION => String::new(),
             region => location_constraint(region),
@@ -217,7 +217,7 @@ impl BucketInstaller {
     }
 
     /// Adds a rule to those that there are: they can only be written all at once.
-    async fn abort_uploads(&self) -> Result<(), StoreError> {
+    async fn abort_uploads(&self) -> Result<(), DestinationError> {
         let found = self.lifecycle().await?;
         let document = with_rule(found.as_deref().unwrap_or_default())
             .map_err(|error| self.unreadable(LIFECYCLE, &error))?;
@@ -225,12 +225,12 @@ impl BucketInstaller {
     }
 
     /// Adds a statement to those that there are.
-    async fn require_tls(&self) -> Result<(), StoreError> {
+    async fn require_tls(&self) -> Result<(), DestinationError> {
         let policy = refusing_plain(self.policy().await?, &self.bucket, &self.region);
         self.put(BucketStep::RequireTls, POLICY, &policy.to_string()).await
     }
 
-    async fn policy(&self) -> Result<Option<Value>, StoreError> {
+    async fn policy(&self) -> Result<Option<Value>, DestinationError> {
         let document = self.get(BucketStep::RequireTls, POLICY, "NoSuchBucketPolicy").await?;
         let parse = |document: String| {
             serde_json::from_str(&document).map_err(|error| self.unreadable(POLICY, &error))
@@ -238,7 +238,7 @@ impl BucketInstaller {
         document.map(parse).transpose()
     }
 
-    async fn lifecycle(&self) -> Result<Option<String>, StoreError> {
+    async fn lifecycle(&self) -> Result<Option<String>, DestinationError> {
         self.get(BucketStep::AbortUploads, LIFECYCLE, "NoSuchLifecycleConfiguration").await
     }
 
@@ -248,7 +248,7 @@ impl BucketInstaller {
         step: BucketStep,
         setting: &'static str,
         unset: &str,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<String>, DestinationError> {
         match self.answer(self.settings.get(setting)).await? {
             Ok(document) => Ok(Some(document)),
             Err(refused) if !unset.is_empty() && refused.code == unset => Ok(None),
@@ -261,16 +261,21 @@ impl BucketInstaller {
         step: BucketStep,
         setting: &'static str,
         unset: &str,
-    ) -> Result<Option<T>, StoreError> {
+    ) -> Result<Option<T>, DestinationError> {
         let document = self.get(step, setting, unset).await?;
         document.map(|document| self.parse(setting, &document)).transpose()
     }
 
-    fn parse<T: DeserializeOwned>(&self, setting: &str, document: &str) -> Result<T, StoreError> {
+    fn parse<T: DeserializeOwned>(&self, setting: &str, document: &str) -> Result<T, DestinationError> {
         quick_xml::de::from_str(document).map_err(|error| self.unreadable(setting, &error))
     }
 
-    async fn put(&self, step: BucketStep, setting: &'static str, document: &str) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        step: BucketStep,
+        setting: &'static str,
+        document: &str,
+    ) -> Result<(), DestinationError> {
         let answer = self.answer(self.settings.put(setting, document)).await?;
         answer.map_err(|refused| self.failed(step, refused))
     }
@@ -279,13 +284,13 @@ impl BucketInstaller {
     async fn answer<T>(
         &self,
         request: impl Future<Output = Result<T, SettingsError>>,
-    ) -> Result<Result<T, SettingsError>, StoreError> {
+    ) -> Result<Result<T, SettingsError>, DestinationError> {
         tokio::time::timeout(self.limit, request)
             .await
             .map_err(|_| self.unavailable(format!("S3 did not answer within {} s", self.limit.as_secs_f64())))
     }
 
-    fn failed(&self, step: BucketStep, refused: SettingsError) -> StoreError {
+    fn failed(&self, step: BucketStep, refused: SettingsError) -> DestinationError {
         match is_denial(&refused) {
             true => self.unusable(
                 ProblemCode::AccessDenied,
@@ -298,7 +303,7 @@ impl BucketInstaller {
         }
     }
 
-    fn not_ours(&self) -> StoreError {
+    fn not_ours(&self) -> DestinationError {
         self.unusable(
             ProblemCode::AccessDenied,
             "there is such a bucket, but not for these credentials: it is somebody else's (the names of buckets are the \
@@ -306,16 +311,16 @@ impl BucketInstaller {
         )
     }
 
-    fn unreadable(&self, setting: &str, error: &dyn fmt::Display) -> StoreError {
+    fn unreadable(&self, setting: &str, error: &dyn fmt::Display) -> DestinationError {
         self.unavailable(format!("the answer of S3 about its {setting} cannot be read: {error}"))
     }
 
-    fn unavailable(&self, reason: impl Into<String>) -> StoreError {
+    fn unavailable(&self, reason: impl Into<String>) -> DestinationError {
         self.unusable(ProblemCode::Destination, reason)
     }
 
-    fn unusable(&self, code: ProblemCode, reason: impl Into<String>) -> StoreError {
-        StoreError::Unavailable { location: self.location.clone(), reason: reason.into(), code }
+    fn unusable(&self, code: ProblemCode, reason: impl Into<String>) -> DestinationError {
+        DestinationError::Unavailable { location: self.location.clone(), reason: reason.into(), code }
     }
 }
 

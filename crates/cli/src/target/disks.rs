@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use obsync_core::{Destination, MarkerFound, RandomId, StateError, StateStore};
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_core::{Describe, MarkerFound, RandomId, StateError, StateStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::VaultId;
 use obsync_protocol::limits::DISKS_AT_ONE_PATH;
 use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
@@ -209,7 +209,7 @@ pub(super) async fn is_copy(
 
 /// What is in a folder now.
 pub(super) async fn at(folder: &Path) -> Present {
-    let Ok(store) = FolderStore::open(folder, FolderOptions::default()) else {
+    let Ok(store) = FolderDestination::open(folder, FolderOptions::default()) else {
         return Present::Unclear;
     };
     match store.identify(None).await {

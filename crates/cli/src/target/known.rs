@@ -3,11 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use obsync_bucket::{BucketLocation, BucketOptions, BucketStore, Service};
+use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions, Service};
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
 use obsync_core::{Doubt, ProblemCode};
 use obsync_dynamodb::TablePins;
-use obsync_folder::{FolderOptions, FolderPin, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions, FolderPin};
 use obsync_protocol::{VaultId, VaultInfo};
 
 use crate::context::Context;
@@ -28,7 +28,7 @@ pub(crate) struct Known {
     /// The vault that is pulled to it, once its state is open.
     pulled: OnceLock<VaultId>,
     /// The folder, once it is open for writing.
-    folder: OnceLock<FolderStore>,
+    folder: OnceLock<FolderDestination>,
 }
 
 /// The pins that were found with a destination.
@@ -159,7 +159,7 @@ impl Known {
     fn with_holder(&self, failed: Failed) -> Failed {
         match &self.destination {
             Destination::Folder(path) if failed.exit == Exit::AlreadyRunning => {
-                let folder = FolderStore::open(path, FolderOptions::default());
+                let folder = FolderDestination::open(path, FolderOptions::default());
                 folder.map_or(failed, |folder| folder.locked().into())
             }
             _ => failed,
@@ -185,7 +185,7 @@ impl Known {
                     device: options.device,
                     ..FolderOptions::default()
                 };
-                let folder = FolderStore::open(path, options)?;
+                let folder = FolderDestination::open(path, options)?;
                 if !purpose.looks {
                     folder.lock()?;
                     self.folder.get_or_init(|| folder.clone());
@@ -216,7 +216,7 @@ impl Known {
     pub(crate) async fn pins(&self, listed: &Pin) -> Result<KnownPins, Failed> {
         Ok(match (&self.destination, &self.registry) {
             (Destination::Folder(path), _) => {
-                KnownPins::Folder(FolderStore::open(path, FolderOptions::default())?.pin().await?)
+                KnownPins::Folder(FolderDestination::open(path, FolderOptions::default())?.pin().await?)
             }
             (Destination::Bucket(_), Registry::Table(table)) => {
                 KnownPins::Table(Box::new(table.pins(listed, &self.canonical).await?))
@@ -236,7 +236,7 @@ impl Known {
                 if seen.pin() == Some(pin) {
                     return Ok(true);
                 }
-                let folder = FolderStore::open(path, FolderOptions::default())?;
+                let folder = FolderDestination::open(path, FolderOptions::default())?;
                 if folder.pin().await? != *seen {
                     return Ok(false);
                 }
@@ -420,10 +420,10 @@ async fn open_bucket(
     location: &BucketLocation,
     options: BucketOptions,
     context: &Context,
-) -> Result<BucketStore, Failed> {
+) -> Result<BucketDestination, Failed> {
     let opened = match location.service() {
-        Service::S3 => Box::pin(BucketStore::open_s3(location, options, context.aws().await?)).await,
-        _ => Box::pin(BucketStore::open(location, options)).await,
+        Service::S3 => Box::pin(BucketDestination::open_s3(location, options, context.aws().await?)).await,
+        _ => Box::pin(BucketDestination::open(location, options)).await,
     };
     Ok(opened?)
 }

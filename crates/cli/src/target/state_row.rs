@@ -9,7 +9,7 @@ use obsync_core::{
     Deferred, DeferredCause, DeferredKind, Direction, LastRun, RunOutcome, StateError, StateStore, Unfinished,
 };
 use obsync_dynamodb::{DynamoState, DynamoSummary, LeaseHolder, StateKey, StoredProgress};
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{Redactor, printable, shown_name};
 use obsync_sqlite::{SqliteState, StateSummary};
 use serde::{Serialize, Serializer};
@@ -429,7 +429,7 @@ fn direction(direction: Direction) -> &'static str {
 
 /// Who has the lock of a folder, as far as that says it.
 fn holder(folder: &Path) -> Option<String> {
-    FolderStore::open(folder, FolderOptions::default()).ok()?.holder()
+    FolderDestination::open(folder, FolderOptions::default()).ok()?.holder()
 }
 
 fn unfinished(reason: Unfinished) -> &'static str {

@@ -50,7 +50,7 @@ pub(super) struct Sample {
 pub(super) struct Growth {
     most: usize,
     phase: Phase,
-    window: Option<Window>,
+    window: Option<MeasuredWindow>,
     /// How many are added in the next attempt.
     step: usize,
     /// How long the next failed attempt delays the one after it.
@@ -69,7 +69,7 @@ enum Phase {
 
 /// What came since the answer that began it.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct MeasuredWindow {
     since: Instant,
     serving: usize,
     answers: u64,
@@ -145,7 +145,7 @@ impl Growth {
             return None;
         }
         let Some(window) = self.window.as_mut().filter(|window| window.serving == serving) else {
-            self.window = Some(Window { since: at, serving, answers: 0, work: 0.0 });
+            self.window = Some(MeasuredWindow { since: at, serving, answers: 0, work: 0.0 });
             return None;
         };
         window.answers += 1;

@@ -20,14 +20,14 @@ pub(super) const START: usize = 4;
 /// The number for a run, shared by its connections.
 #[derive(Debug)]
 pub(super) struct Limit {
-    inner: Mutex<Inner>,
+    inner: Mutex<LimitInner>,
     /// One more is allowed.
     raised: Notify,
     start: usize,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct LimitInner {
     now: usize,
     /// Without trouble: the number at the start, and what was added since.
     ceiling: usize,
@@ -51,7 +51,7 @@ impl Limit {
     pub(super) fn new(most: usize, calm: Duration) -> Self {
         let most = most.max(1);
         let start = most.min(START);
-        let inner = Inner {
+        let inner = LimitInner {
             now: start,
             ceiling: start,
             growth: Growth::new(most),
@@ -65,7 +65,7 @@ impl Limit {
         Self { inner: Mutex::new(inner), raised: Notify::new(), start }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, LimitInner> {
         // Nothing that can panic runs under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -176,7 +176,7 @@ impl Limit {
     }
 }
 
-impl Inner {
+impl LimitInner {
     /// Adjusts the number by what the connections bring; whether more are allowed now.
     fn grow(&mut self, bytes: u64, at: Instant) -> bool {
         let sample = Sample { serving: self.serving, allowed: self.now, bytes, at };

@@ -75,7 +75,7 @@ impl Window {
 /// The queue. All methods are quick; nothing waits while the lock is held.
 #[derive(Debug)]
 pub(super) struct Queue<J> {
-    inner: Mutex<Inner<J>>,
+    inner: Mutex<QueueInner<J>>,
     /// Something came in, or the end is reached.
     changed: Notify,
     /// There is room again.
@@ -84,7 +84,7 @@ pub(super) struct Queue<J> {
 }
 
 #[derive(Debug)]
-struct Inner<J> {
+struct QueueInner<J> {
     fresh: VecDeque<Pending<J>>,
     again: VecDeque<Pending<J>>,
     /// Jobs that were added and not settled, wherever they are.
@@ -109,7 +109,7 @@ impl<J> Queue<J> {
     /// A queue that wants to hold about `capacity` jobs.
     pub(super) fn new(capacity: usize) -> Self {
         let inner =
-            Inner { fresh: VecDeque::new(), again: VecDeque::new(), open: 0, closed: false, hungry: 0 };
+            QueueInner { fresh: VecDeque::new(), again: VecDeque::new(), open: 0, closed: false, hungry: 0 };
         Self {
             inner: Mutex::new(inner),
             changed: Notify::new(),
@@ -118,7 +118,7 @@ impl<J> Queue<J> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<J>> {
+    fn lock(&self) -> MutexGuard<'_, QueueInner<J>> {
         // Nothing that can panic runs under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,11 +17,11 @@ pub(super) struct Ticket<J> {
 
 /// The jobs of a run.
 pub(super) struct Order<J> {
-    inner: Mutex<Inner<J>>,
+    inner: Mutex<OrderInner<J>>,
     changed: Notify,
 }
 
-struct Inner<J> {
+struct OrderInner<J> {
     next: u64,
     /// Jobs that nobody has taken.
     waiting: BTreeMap<u64, Ticket<J>>,
@@ -36,7 +36,7 @@ struct Inner<J> {
 
 impl<J> Order<J> {
     pub(super) fn new() -> Self {
-        let inner = Inner {
+        let inner = OrderInner {
             next: 0,
             waiting: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -141,13 +141,13 @@ impl<J> Order<J> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<J>> {
+    fn lock(&self) -> MutexGuard<'_, OrderInner<J>> {
         // Nothing that can panic runs under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<J> Inner<J> {
+impl<J> OrderInner<J> {
     /// Marks a waiting job as ready if it is the first of all its paths.
     fn look_at(&mut self, number: u64) {
         let Some(ticket) = self.waiting.get(&number) else { return };

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::order::Order;
-use super::worker::{End, Worker};
+use super::worker::{UploadEnd, UploadWorker};
 use super::{Upload, UploadOptions, UploadResult, UploadSource, UploadSummary};
 use crate::client::{Client, Pauses};
 use crate::error::ClientError;
@@ -42,7 +42,7 @@ pub struct UploadPool<S: UploadSource> {
 }
 
 /// What all connections of a run share.
-pub(super) struct Shared<S: UploadSource> {
+pub(super) struct UploadShared<S: UploadSource> {
     pub(super) client: Client,
     pub(super) target: SessionTarget,
     pub(super) options: UploadOptions,
@@ -51,21 +51,21 @@ pub(super) struct Shared<S: UploadSource> {
     pub(super) order: Order<S::Job>,
     /// The newest version that was heard of when a connection was opened.
     pub(super) version: AtomicU64,
-    pub(super) counters: Counters,
+    pub(super) counters: UploadCounters,
     /// Connections that have no job: those of the moment and those that are being started.
     pub(super) idle: AtomicUsize,
 }
 
 /// The figures of [`UploadSummary`] while they grow.
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct UploadCounters {
     pub(super) connections: AtomicU64,
     pub(super) reconnects: AtomicU64,
     pub(super) taken: AtomicU64,
     pub(super) bytes: AtomicU64,
 }
 
-impl<S: UploadSource> Shared<S> {
+impl<S: UploadSource> UploadShared<S> {
     pub(super) fn pauses(&self) -> Pauses {
         Pauses::new(&self.client.options().retry)
     }
@@ -90,12 +90,12 @@ impl<S: UploadSource> Shared<S> {
 }
 
 /// A run in progress.
-struct Run<S: UploadSource> {
-    shared: Arc<Shared<S>>,
+struct UploadRun<S: UploadSource> {
+    shared: Arc<UploadShared<S>>,
     jobs: mpsc::Receiver<S::Job>,
     /// Stops all connections; a child of the caller's.
     stop: CancellationToken,
-    workers: JoinSet<End>,
+    workers: JoinSet<UploadEnd>,
     first_session: Option<WritingSession>,
     closed: bool,
     /// How many connections there may be: fewer once the server did not take one.
@@ -116,7 +116,7 @@ impl<S: UploadSource> UploadPool<S> {
         // Whatever ends this future ends the connections.
         let _guard = stop.clone().drop_guard();
         let most = self.options.connections.max(1);
-        let shared = Shared {
+        let shared = UploadShared {
             client: self.client,
             target: self.target,
             options: self.options,
@@ -124,10 +124,10 @@ impl<S: UploadSource> UploadPool<S> {
             results: self.results,
             order: Order::new(),
             version: AtomicU64::new(self.version),
-            counters: Counters::default(),
+            counters: UploadCounters::default(),
             idle: AtomicUsize::new(0),
         };
-        let mut run = Run {
+        let mut run = UploadRun {
             shared: Arc::new(shared),
             jobs: self.jobs,
             stop,
@@ -143,7 +143,7 @@ impl<S: UploadSource> UploadPool<S> {
     }
 }
 
-impl<S: UploadSource> Run<S> {
+impl<S: UploadSource> UploadRun<S> {
     async fn drive(&mut self) -> Result<(), ClientError> {
         loop {
             self.open_connections();
@@ -188,30 +188,32 @@ impl<S: UploadSource> Run<S> {
         let idle = self.shared.idle.load(Ordering::Relaxed);
         let wanted = self.shared.order.ready().saturating_sub(idle).min(room);
         for _ in 0..wanted {
-            let worker = Worker::new(Arc::clone(&self.shared), self.first_session.take());
+            let worker = UploadWorker::new(Arc::clone(&self.shared), self.first_session.take());
             let stop = self.stop.clone();
             self.workers.spawn(async move {
-                stop.run_until_cancelled_owned(worker.run()).await.unwrap_or(End::Finished)
+                stop.run_until_cancelled_owned(worker.run()).await.unwrap_or(UploadEnd::Finished)
             });
         }
     }
 
     /// Draws the consequences of a connection's end; true when the whole run is over.
-    fn after(&mut self, end: End) -> Result<bool, ClientError> {
+    fn after(&mut self, end: UploadEnd) -> Result<bool, ClientError> {
         match end {
-            End::Finished => Ok(false),
-            End::NobodyListens => {
+            UploadEnd::Finished => Ok(false),
+            UploadEnd::NobodyListens => {
                 debug!("the results are no longer wanted");
                 Ok(true)
             }
             // Where nothing is left to do, the last one needs no other.
-            End::GaveUp(error) if self.workers.is_empty() && !self.shared.order.is_finished() => Err(error),
-            End::GaveUp(error) => {
+            UploadEnd::GaveUp(error) if self.workers.is_empty() && !self.shared.order.is_finished() => {
+                Err(error)
+            }
+            UploadEnd::GaveUp(error) => {
                 warn!(%error, "going on with one connection less");
                 self.most = self.workers.len().max(1);
                 Ok(false)
             }
-            End::Hopeless(error) => Err(error),
+            UploadEnd::Hopeless(error) => Err(error),
         }
     }
 }

@@ -8,14 +8,14 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use super::order::Ticket;
-use super::pool::Shared;
+use super::pool::UploadShared;
 use super::{Upload, UploadFailure, UploadResult, UploadSource, Uploaded};
 use crate::client::Pauses;
 use crate::error::ClientError;
 use crate::session::{PushFailure, WritingSession};
 
 /// How a connection's work ended.
-pub(super) enum End {
+pub(super) enum UploadEnd {
     /// There is nothing left to do.
     Finished,
     /// Nobody takes results any more.
@@ -26,8 +26,8 @@ pub(super) enum End {
     Hopeless(ClientError),
 }
 
-pub(super) struct Worker<S: UploadSource> {
-    shared: Arc<Shared<S>>,
+pub(super) struct UploadWorker<S: UploadSource> {
+    shared: Arc<UploadShared<S>>,
     session: Option<WritingSession>,
     had_connection: bool,
     /// Connections that broke in a row without a change in between.
@@ -43,8 +43,8 @@ enum After {
     Again { overloaded: bool },
 }
 
-impl<S: UploadSource> Worker<S> {
-    pub(super) fn new(shared: Arc<Shared<S>>, session: Option<WritingSession>) -> Self {
+impl<S: UploadSource> UploadWorker<S> {
+    pub(super) fn new(shared: Arc<UploadShared<S>>, session: Option<WritingSession>) -> Self {
         let had_connection = session.is_some();
         if had_connection {
             shared.counters.connections.fetch_add(1, Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl<S: UploadSource> Worker<S> {
         Self { shared, session, had_connection, losses: 0, pauses }
     }
 
-    pub(super) async fn run(mut self) -> End {
+    pub(super) async fn run(mut self) -> UploadEnd {
         let end = self.work().await;
         self.shared.idle.fetch_sub(1, Ordering::Relaxed);
         if let Some(session) = self.session.take() {
@@ -63,9 +63,9 @@ impl<S: UploadSource> Worker<S> {
         end
     }
 
-    async fn work(&mut self) -> End {
+    async fn work(&mut self) -> UploadEnd {
         loop {
-            let Some(ticket) = self.next().await else { return End::Finished };
+            let Some(ticket) = self.next().await else { return UploadEnd::Finished };
             self.shared.idle.fetch_sub(1, Ordering::Relaxed);
             let served = self.serve(ticket).await;
             self.shared.idle.fetch_add(1, Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl<S: UploadSource> Worker<S> {
     }
 
     /// Connects, if that is needed, and sends one change.
-    async fn serve(&mut self, ticket: Ticket<S::Job>) -> Result<(), End> {
+    async fn serve(&mut self, ticket: Ticket<S::Job>) -> Result<(), UploadEnd> {
         let mut session = match self.connected().await {
             Ok(session) => session,
             Err(error) => {
@@ -124,7 +124,11 @@ impl<S: UploadSource> Worker<S> {
     }
 
     /// Sends one change, and passes its result on or gives it back.
-    async fn send(&mut self, session: &mut WritingSession, mut ticket: Ticket<S::Job>) -> Result<(), End> {
+    async fn send(
+        &mut self,
+        session: &mut WritingSession,
+        mut ticket: Ticket<S::Job>,
+    ) -> Result<(), UploadEnd> {
         ticket.tries += 1;
         let outcome = push(&*self.shared.source, session, &ticket.job).await;
         let after = match &outcome {
@@ -148,11 +152,11 @@ impl<S: UploadSource> Worker<S> {
         }
     }
 
-    fn after(&mut self, failure: &PushFailure, tries: u32) -> Result<After, End> {
+    fn after(&mut self, failure: &PushFailure, tries: u32) -> Result<After, UploadEnd> {
         let again = tries < self.shared.options.attempts.max(1);
         match failure {
             // Nobody's change is taken any more. Those that have no result were not done.
-            PushFailure::Refused(error) if error.is_auth() => Err(End::Hopeless(error.clone())),
+            PushFailure::Refused(error) if error.is_auth() => Err(UploadEnd::Hopeless(error.clone())),
             PushFailure::Refused(ClientError::Overloaded) if again => Ok(After::Again { overloaded: true }),
             PushFailure::NotRecorded(error) if error.is_retryable() && again => {
                 info!(%error, "a change was not recorded; it is sent again");
@@ -166,23 +170,23 @@ impl<S: UploadSource> Worker<S> {
         &mut self,
         ticket: Ticket<S::Job>,
         outcome: Result<Uploaded, UploadFailure<S::Error>>,
-    ) -> Result<(), End> {
+    ) -> Result<(), UploadEnd> {
         if outcome.is_ok() {
             self.shared.count(&ticket.job);
         }
         let job = self.shared.order.done(ticket);
         let sent = self.shared.results.send(UploadResult { job, outcome }).await;
-        sent.map_err(|_| End::NobodyListens)
+        sent.map_err(|_| UploadEnd::NobodyListens)
     }
 
     /// No connection came about.
-    async fn lost(&mut self, error: ClientError) -> Option<End> {
+    async fn lost(&mut self, error: ClientError) -> Option<UploadEnd> {
         if error.is_auth() {
-            return Some(End::Hopeless(error));
+            return Some(UploadEnd::Hopeless(error));
         }
         self.losses += 1;
         if self.losses >= self.shared.options.attempts.max(1) || !error.is_retryable() {
-            return Some(End::GaveUp(error));
+            return Some(UploadEnd::GaveUp(error));
         }
         if let Some(pause) = self.pauses.next() {
             info!(%error, ?pause, "connecting again after a pause");

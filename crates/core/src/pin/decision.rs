@@ -54,7 +54,7 @@ pub struct Wish {
 
 /// What to do with a listed vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum PinDecision {
     /// Open it, and keep the pin once the service has confirmed the key.
     Open(Box<Opening>),
     /// Ask the user; where nobody can be asked, refuse.
@@ -215,24 +215,28 @@ impl fmt::Display for PinSubject {
 /// Decides whether a listed vault may be opened: `listed` is the [pin of it](Pin::of), `found` every pin that could
 /// concern it, in any order. Pins of other vaults, names and services are passed over.
 #[must_use]
-pub fn check(listed: Pin, found: &[FoundPin], wish: &Wish) -> Decision {
+pub fn check(listed: Pin, found: &[FoundPin], wish: &Wish) -> PinDecision {
     let kind = listed.encryption.kind();
     if let Some(wanted) = wish.encryption.filter(|wanted| *wanted != kind) {
-        return Decision::Refuse(PinRefusal::NotAsWished { name: listed.name.clone(), wanted, listed: kind });
+        return PinDecision::Refuse(PinRefusal::NotAsWished {
+            name: listed.name.clone(),
+            wanted,
+            listed: kind,
+        });
     }
     let relevant = relevant(&listed, found);
     let refusal = conflict(&listed, &relevant);
     if let Some(refusal) = refusal.as_ref().filter(|_| !wish.accepts_change) {
-        return Decision::Refuse(refusal.clone());
+        return PinDecision::Refuse(refusal.clone());
     }
     // No change of the encryption, so that nothing of it can be accepted.
     if let Some(refusal) = password_given(&listed, wish) {
-        return Decision::Refuse(refusal);
+        return PinDecision::Refuse(refusal);
     }
     let mut notices = Vec::new();
     match short_salt(&listed, &relevant) {
         Some(Ok(notice)) => notices.push(notice),
-        Some(Err(refusal)) => return Decision::Refuse(refusal),
+        Some(Err(refusal)) => return PinDecision::Refuse(refusal),
         None => {}
     }
     let known: Vec<&Pin> = of_vault(&relevant).map(|found| &found.pin).collect();
@@ -249,8 +253,8 @@ pub fn check(listed: Pin, found: &[FoundPin], wish: &Wish) -> Decision {
         && wish.password == PasswordAtHand::Unnamed
         && wish.encryption.is_none();
     match in_doubt {
-        true => Decision::Ask(opening, PinRefusal::PasswordUnused { name }),
-        false => Decision::Open(opening),
+        true => PinDecision::Ask(opening, PinRefusal::PasswordUnused { name }),
+        false => PinDecision::Open(opening),
     }
 }
 

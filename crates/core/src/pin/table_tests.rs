@@ -24,17 +24,17 @@ fn silent() -> Wish {
 /// The decision in one word.
 fn word(listed: Pin, pins: &[FoundPin], wish: &Wish) -> &'static str {
     match check(listed, pins, wish) {
-        Decision::Open(opening) if opening.accepted.is_some() => "accepted",
-        Decision::Open(opening) if opening.is_first_contact => "first",
-        Decision::Open(opening) if !opening.notices.is_empty() => "noticed",
-        Decision::Open(_) => "open",
-        Decision::Ask(..) => "ask",
-        Decision::Refuse(PinRefusal::NotAsWished { .. }) => "not as wished",
-        Decision::Refuse(PinRefusal::Weaker { .. }) => "weaker",
-        Decision::Refuse(PinRefusal::Changed { .. }) => "changed",
-        Decision::Refuse(PinRefusal::PasswordGiven { .. }) => "password given",
-        Decision::Refuse(PinRefusal::PasswordUnused { .. }) => "password unused",
-        Decision::Refuse(PinRefusal::ShortSalt { .. }) => "short salt",
+        PinDecision::Open(opening) if opening.accepted.is_some() => "accepted",
+        PinDecision::Open(opening) if opening.is_first_contact => "first",
+        PinDecision::Open(opening) if !opening.notices.is_empty() => "noticed",
+        PinDecision::Open(_) => "open",
+        PinDecision::Ask(..) => "ask",
+        PinDecision::Refuse(PinRefusal::NotAsWished { .. }) => "not as wished",
+        PinDecision::Refuse(PinRefusal::Weaker { .. }) => "weaker",
+        PinDecision::Refuse(PinRefusal::Changed { .. }) => "changed",
+        PinDecision::Refuse(PinRefusal::PasswordGiven { .. }) => "password given",
+        PinDecision::Refuse(PinRefusal::PasswordUnused { .. }) => "password unused",
+        PinDecision::Refuse(PinRefusal::ShortSalt { .. }) => "short salt",
     }
 }
 
@@ -126,7 +126,7 @@ fn who_accepted_a_change_is_kept_although_another_place_does_not_know_it() {
     let known = pin("a", "Notes", VaultEncryption::Standard);
     let accepted = known.clone().accepted_by("me@host");
     let found = [found(PinPlace::Home, known.clone()), found(PinPlace::Table, accepted.clone())];
-    let Decision::Open(opening) = check(known, &found, &silent()) else { panic!("it is refused") };
+    let PinDecision::Open(opening) = check(known, &found, &silent()) else { panic!("it is refused") };
     assert_eq!(opening.pin.accepted, accepted.accepted);
 }
 
@@ -135,7 +135,7 @@ fn a_former_name_stays_pinned_and_the_first_one_for_ever() {
     let mut known = pin("a", "Notes", end_to_end(SALT));
     for name in ["one", "two", "three", "four", "five", "six"] {
         let listed = pin("a", name, end_to_end(SALT));
-        let Decision::Open(opening) = check(listed, &[found(PinPlace::Home, known)], &silent()) else {
+        let PinDecision::Open(opening) = check(listed, &[found(PinPlace::Home, known)], &silent()) else {
             panic!("{name} is refused")
         };
         known = opening.pin;

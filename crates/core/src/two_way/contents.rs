@@ -8,7 +8,7 @@ use obsync_protocol::{CONTENT_OVERHEAD, ContentHash, ContentHasher, Uid, VaultKe
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::destination::{Destination, Staged, StoreError};
+use crate::destination::{Destination, DestinationError, Staged};
 use crate::error::PullError;
 use crate::model::{FileMeta, KnownContent};
 use crate::run::Run;
@@ -122,7 +122,7 @@ enum StagedError {
     #[error("it is damaged, or not what the vault lists")]
     Damaged,
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] DestinationError),
 }
 
 impl Receiver for StagedReceiver {

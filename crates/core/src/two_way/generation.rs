@@ -3,7 +3,7 @@
 //! A copy that was made before is told apart by it: what this run sends is an edit to such a copy, and the text that it takes
 //! the place of would look like a user's newest one.
 
-use crate::destination::StoreError;
+use crate::destination::DestinationError;
 use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::problem::ProblemCode;
@@ -54,8 +54,8 @@ impl Run<'_> {
         self.commit_identity(&known, marked.map(|marked| marker.identity(marked))).await
     }
 
-    fn draw(&self) -> Result<RandomId, StoreError> {
-        RandomId::draw().map_err(|error| StoreError::Unavailable {
+    fn draw(&self) -> Result<RandomId, DestinationError> {
+        RandomId::draw().map_err(|error| DestinationError::Unavailable {
             location: self.store.location(),
             reason: format!("the system has no random numbers ({error})"),
             code: ProblemCode::Error,
@@ -87,7 +87,7 @@ impl Run<'_> {
         let reason =
             "it is not the place any more that it was when this run began; nothing was deleted in the vault";
         let (location, code) = (self.store.location(), ProblemCode::Destination);
-        Err(StoreError::Unavailable { location, reason: reason.to_owned(), code }.into())
+        Err(DestinationError::Unavailable { location, reason: reason.to_owned(), code }.into())
     }
 }
 

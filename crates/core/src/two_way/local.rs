@@ -5,7 +5,7 @@ use obsync_protocol::{ContentHash, Uid, VaultPath};
 use tokio::io::AsyncReadExt;
 
 use crate::change::DestinationExt;
-use crate::destination::{Expect, Publication, PublicationContent, Published, StoreError};
+use crate::destination::{DestinationError, Expect, Publication, PublicationContent, Published};
 use crate::error::PullError;
 use crate::model::{FileMeta, Intent, KnownContent};
 use crate::run::Run;
@@ -65,7 +65,7 @@ impl Run<'_> {
         match published {
             Some(Ok(published)) => Ok(Some(published)),
             Some(Err(failure)) => match failure.error {
-                StoreError::Changed { .. } | StoreError::InTheWay { .. } => Ok(None),
+                DestinationError::Changed { .. } | DestinationError::InTheWay { .. } => Ok(None),
                 error => Err(error.into()),
             },
             None => Ok(None),

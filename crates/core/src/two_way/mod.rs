@@ -31,7 +31,7 @@ use obsync_protocol::{VaultPath, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
-use crate::destination::{Destination, StoreError};
+use crate::destination::{Destination, DestinationError};
 use crate::error::PullError;
 use crate::identity::DestinationIdentity;
 use crate::line::Lines;
@@ -370,7 +370,7 @@ impl TwoWay<'_, '_> {
         let location = self.run.store.location();
         let code = ProblemCode::Destination;
         let tree = self.scan(&records).await?;
-        let mut tree = tree.ok_or(StoreError::Unavailable { location, reason, code })?;
+        let mut tree = tree.ok_or(DestinationError::Unavailable { location, reason, code })?;
         if !self.run.store.traits().has_folders {
             tree.add_folders(&records);
         }

@@ -6,7 +6,7 @@ use obsync_protocol::{Uid, VaultPath};
 
 use crate::change::DestinationExt;
 use crate::conflicted_copy::{self, DeviceName};
-use crate::destination::{Expect, Publication, PublicationContent, StoreError};
+use crate::destination::{DestinationError, Expect, Publication, PublicationContent};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
@@ -208,7 +208,7 @@ impl Run<'_> {
         match self.store.publish(vec![Publication { content, expect }]).await.into_iter().next() {
             Some(Ok(_)) => Ok(Put::Done),
             Some(Err(failure)) => match failure.error {
-                StoreError::Changed { .. } | StoreError::InTheWay { .. } => Ok(Put::Occupied),
+                DestinationError::Changed { .. } | DestinationError::InTheWay { .. } => Ok(Put::Occupied),
                 error => Err(error.into()),
             },
             None => Ok(Put::Gone),

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cursor::newest_entry;
-use crate::destination::{Found, StoreError, Wanted};
+use crate::destination::{DestinationError, Found, Wanted};
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::{JournalEntry, Side};
@@ -315,7 +315,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 self.run.progress.placed(size);
                 let not_taken = match result.outcome {
                     Ok(_) => None,
-                    Err(UploadFailure::Source(error)) if StoreError::is_fatal(&error) => {
+                    Err(UploadFailure::Source(error)) if DestinationError::is_fatal(&error) => {
                         must_be_held(run)?;
                         return Err(error.into());
                     }

@@ -9,7 +9,7 @@ use obsync_client::{PushFile, Upload, UploadSource};
 use obsync_protocol::{Uid, VaultPath};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::destination::{Destination, StoreError};
+use crate::destination::{Destination, DestinationError};
 use crate::journal::JournalChange;
 use crate::model::{Intent, KnownContent};
 use crate::report::Failure;
@@ -135,7 +135,7 @@ const NOT_HELD: &str = "another run may have the destination by now";
 impl UploadSource for Contents {
     type Job = VaultChange;
     type Content = HeldContent;
-    type Error = StoreError;
+    type Error = DestinationError;
 
     fn upload<'a>(&self, change: &'a VaultChange) -> Upload<'a> {
         match change {
@@ -153,14 +153,14 @@ impl UploadSource for Contents {
         }
     }
 
-    fn check(&self, _: &VaultChange) -> Result<(), StoreError> {
+    fn check(&self, _: &VaultChange) -> Result<(), DestinationError> {
         match self.state.is_held() {
             true => Ok(()),
-            false => Err(StoreError::Stopped { location: self.store.location() }),
+            false => Err(DestinationError::Stopped { location: self.store.location() }),
         }
     }
 
-    async fn open(&self, change: &VaultChange) -> Result<Self::Content, StoreError> {
+    async fn open(&self, change: &VaultChange) -> Result<Self::Content, DestinationError> {
         let content = self.store.open_file(change.path()).await?.content;
         Ok(HeldContent { content, state: self.state.clone() })
     }

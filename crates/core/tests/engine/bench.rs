@@ -11,7 +11,7 @@ use obsync_core::{
     Filter, MaxDelete, Mode, NoProgress, Phase, Progress, PullError, PullOptions, PullSource, Report,
     StateStore, SyncOptions, Verification, pull, sync, verify,
 };
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{MasterKey, SecretString, VaultKeys};
 use obsync_sqlite::{SqliteState, StateIdentity, canonical_destination};
 use obsync_testkit::{Expected, Server, ServerBuilder, VaultHandle, VaultSpec};
@@ -104,8 +104,8 @@ impl Bench {
     }
 
     /// The destination, opened anew.
-    pub(crate) fn store(&self) -> Arc<FolderStore> {
-        Arc::new(FolderStore::open(&self.dest(), self.folder).unwrap())
+    pub(crate) fn store(&self) -> Arc<FolderDestination> {
+        Arc::new(FolderDestination::open(&self.dest(), self.folder).unwrap())
     }
 
     /// Waits until nothing of a pull whose future was dropped runs on: a process that dies takes its blocking calls
@@ -173,7 +173,7 @@ impl Bench {
     /// Syncs with a destination, news and a way to stop that are given.
     pub(crate) async fn sync_through(
         &self,
-        store: FolderStore,
+        store: FolderDestination,
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
@@ -183,7 +183,7 @@ impl Bench {
 
     /// Syncs; something happens when everything is ready to be sent.
     pub(crate) async fn sync_while(&self, act: impl FnOnce() + Send + 'static) -> Result<Report, PullError> {
-        let store = FolderStore::open(&self.dest(), self.folder).unwrap();
+        let store = FolderDestination::open(&self.dest(), self.folder).unwrap();
         let progress = Arc::new(BeforeSending {
             is_sending: AtomicBool::new(false),
             act: Mutex::new(Some(Box::new(act))),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use obsync_client::FetchOptions;
 use obsync_conformance::WatchedState;
 use obsync_core::{MaxDelete, NoProgress, PullOptions, pull};
-use obsync_folder::{FolderOptions, FolderStore, Step};
+use obsync_folder::{FolderDestination, FolderOptions, Step};
 use obsync_sqlite::SqliteState;
 use tokio_util::sync::CancellationToken;
 
@@ -135,7 +135,7 @@ async fn die(at: usize) {
         let step = step.clone();
         move |_: Step, _: Option<&obsync_protocol::VaultPath>| step()
     };
-    let store = FolderStore::open_watched(&dest, FolderOptions::default(), watch).unwrap();
+    let store = FolderDestination::open_watched(&dest, FolderOptions::default(), watch).unwrap();
     let state = SqliteState::open(&home.join("state.sqlite"), &identity(&source, &dest)).unwrap();
     let state = Arc::new(WatchedState::with(Arc::new(state), step));
     let options = PullOptions {

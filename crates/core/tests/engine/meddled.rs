@@ -5,25 +5,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Change, ChangeOutcome, Checked, Destination, FileMeta, FileWriter, FoldingProbe, Inventory, KeptBeside,
-    PlaceTraits, Staged, StoreError, Wanted,
+    Change, ChangeOutcome, Checked, Describe, Destination, DestinationError, FileMeta, FileWriter,
+    FoldingProbe, Inspect, Inventory, KeptBeside, Naming, PlaceTraits, Receive, Scan, Staged, Wanted,
 };
-use obsync_folder::FolderStore;
+use obsync_folder::FolderDestination;
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 /// What is done, once.
 type Deed = Box<dyn FnOnce() + Send>;
 
-/// A folder store that does something else before the first batch is published.
-pub(crate) struct MeddledStore {
-    store: Arc<FolderStore>,
+/// A folder that does something else before the first batch is published.
+pub(crate) struct MeddledFolder {
+    store: Arc<FolderDestination>,
     deed: Mutex<Option<Deed>>,
 }
 
-impl MeddledStore {
-    pub(crate) fn before_publishing(store: Arc<FolderStore>, deed: impl FnOnce() + Send + 'static) -> Self {
-        MeddledStore { store, deed: Mutex::new(Some(Box::new(deed))) }
+impl MeddledFolder {
+    pub(crate) fn before_publishing(
+        store: Arc<FolderDestination>,
+        deed: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        MeddledFolder { store, deed: Mutex::new(Some(Box::new(deed))) }
     }
 
     fn meddle(&self) {
@@ -33,7 +36,7 @@ impl MeddledStore {
 }
 
 #[async_trait]
-impl Destination for MeddledStore {
+impl Describe for MeddledFolder {
     fn location(&self) -> String {
         self.store.location()
     }
@@ -41,35 +44,55 @@ impl Destination for MeddledStore {
     fn traits(&self) -> PlaceTraits {
         self.store.traits()
     }
+}
 
-    async fn folds_names(&self, probe: FoldingProbe) -> Result<NameFolding, StoreError> {
+#[async_trait]
+impl Naming for MeddledFolder {
+    async fn folds_names(&self, probe: FoldingProbe) -> Result<NameFolding, DestinationError> {
         self.store.folds_names(probe).await
     }
 
-    fn admits(&self, path: &VaultPath) -> Result<(), StoreError> {
+    fn admits(&self, path: &VaultPath) -> Result<(), DestinationError> {
         self.store.admits(path)
     }
 
     async fn repository_parts(
         &self,
         folders: Vec<Option<VaultPath>>,
-    ) -> Result<Vec<BTreeSet<RepositoryPart>>, StoreError> {
+    ) -> Result<Vec<BTreeSet<RepositoryPart>>, DestinationError> {
         self.store.repository_parts(folders).await
     }
+}
 
-    async fn is_empty(&self) -> Result<bool, StoreError> {
+#[async_trait]
+impl Inspect for MeddledFolder {
+    async fn is_empty(&self) -> Result<bool, DestinationError> {
         self.store.is_empty().await
     }
 
-    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, StoreError> {
+    async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, DestinationError> {
         self.store.check(wanted).await
     }
 
-    async fn begin(&self, path: &VaultPath, meta: &FileMeta) -> Result<Box<dyn FileWriter>, StoreError> {
+    async fn list(&self) -> Result<Inventory, DestinationError> {
+        self.store.list().await
+    }
+}
+
+#[async_trait]
+impl Scan for MeddledFolder {}
+
+#[async_trait]
+impl Receive for MeddledFolder {
+    async fn begin(
+        &self,
+        path: &VaultPath,
+        meta: &FileMeta,
+    ) -> Result<Box<dyn FileWriter>, DestinationError> {
         self.store.begin(path, meta).await
     }
 
-    async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, StoreError> {
+    async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, DestinationError> {
         self.store.recover(path, meta).await
     }
 
@@ -78,10 +101,17 @@ impl Destination for MeddledStore {
         from: &VaultPath,
         to: &VaultPath,
         meta: &FileMeta,
-    ) -> Result<Option<Staged>, StoreError> {
+    ) -> Result<Option<Staged>, DestinationError> {
         self.store.copy(from, to, meta).await
     }
 
+    async fn discard_staged(&self) -> Result<(), DestinationError> {
+        self.store.discard_staged().await
+    }
+}
+
+#[async_trait]
+impl Destination for MeddledFolder {
     async fn apply(&self, changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome> {
         if changes.iter().any(|change| matches!(change, Change::Put(_))) {
             self.meddle();
@@ -89,11 +119,15 @@ impl Destination for MeddledStore {
         self.store.apply(changes, stop).await
     }
 
-    async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, StoreError> {
+    async fn flush(&self) -> Result<(), DestinationError> {
+        self.store.flush().await
+    }
+
+    async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, DestinationError> {
         self.store.set_aside(path).await
     }
 
-    async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, StoreError> {
+    async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, DestinationError> {
         self.store.keep_beside(path).await
     }
 
@@ -101,19 +135,7 @@ impl Destination for MeddledStore {
         self.store.put_back(path, kept).await
     }
 
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.store.flush().await
-    }
-
-    async fn discard_staged(&self) -> Result<(), StoreError> {
-        self.store.discard_staged().await
-    }
-
     async fn end_run(&self) {
         self.store.end_run().await;
-    }
-
-    async fn list(&self) -> Result<Inventory, StoreError> {
-        self.store.list().await
     }
 }

@@ -9,14 +9,14 @@ use obsync_core::{NoProgress, Outcome, Report, pull};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
-use crate::meddled::MeddledStore;
+use crate::meddled::MeddledFolder;
 
 const T: i64 = 1_700_000_000_000;
 
 /// Pulls; somebody saves `text` as `path` between the look at it and the first batch.
 async fn pull_while_saving(bench: &Bench, path: &str, text: &'static str) -> Report {
     let file = bench.dest().join(path);
-    let store = MeddledStore::before_publishing(bench.store(), move || fs::write(file, text).unwrap());
+    let store = MeddledFolder::before_publishing(bench.store(), move || fs::write(file, text).unwrap());
     let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
     pull(&bench.source, Arc::new(store), bench.state(), &bench.options, progress, stop).await.unwrap()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use obsync_conformance::WatchedState;
-use obsync_core::{Destination, Filter, NoProgress, Outcome, Progress, pull};
+use obsync_core::{Describe, Filter, NoProgress, Outcome, Progress, pull};
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use obsync_client::FetchOptions;
 use obsync_conformance::WatchedState;
 use obsync_core::{
-    Destination, FileAction, MarkerFound, MaxDelete, NoProgress, Outcome, Phase, Progress, PullOptions,
+    Describe, FileAction, MarkerFound, MaxDelete, NoProgress, Outcome, Phase, Progress, PullOptions,
     StateStore, SyncOptions, sync,
 };
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{Uid, VaultPath};
 use obsync_sqlite::SqliteState;
 use tempfile::TempDir;
@@ -301,7 +301,7 @@ async fn die(at: usize) {
         let step = step.clone();
         move |_: obsync_folder::Step, _: Option<&VaultPath>| step()
     };
-    let store = FolderStore::open_watched(&dest, FolderOptions::default(), watch).unwrap();
+    let store = FolderDestination::open_watched(&dest, FolderOptions::default(), watch).unwrap();
     let state = SqliteState::open(&home.join("state.sqlite"), &identity(&source, &dest)).unwrap();
     let state = Arc::new(WatchedState::with(Arc::new(state), step.clone()));
     let options = SyncOptions {

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::catalog::Scenario;
 use super::row::{FloorKind, Row, Runs, Step};
-use super::stage::{Device, Pulled, Stage};
+use super::stage::{BenchDevice, Pulled, Stage};
 use super::{bare_puts, floor, vaults};
 
 /// Measures a scenario: a row for each step.
@@ -50,7 +50,7 @@ impl Measuring {
     }
 
     /// The first pull of a device, and the floors for it.
-    fn first(&mut self, device: &Device) -> Result<()> {
+    fn first(&mut self, device: &BenchDevice) -> Result<()> {
         let pulled = self.stage.pull(device)?;
         let mut floors = Vec::new();
         match &self.stage.cloud {
@@ -81,7 +81,7 @@ impl Measuring {
     }
 
     /// A later pull; whether it found nothing to do.
-    fn step(&mut self, step: Step, device: &Device) -> Result<bool> {
+    fn step(&mut self, step: Step, device: &BenchDevice) -> Result<bool> {
         let pulled = self.stage.pull(device)?;
         let is_unchanged = pulled.report.is_unchanged();
         // What is asked of a bucket and a table where there is nothing to do is asked one after the other, too.

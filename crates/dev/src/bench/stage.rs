@@ -44,7 +44,7 @@ pub(super) struct Stage {
 ///
 /// A folder stays until its scenario is over: ext4 is slow to make files for minutes after many were deleted, because
 /// it looks for places that were not in use lately.
-pub(super) struct Device {
+pub(super) struct BenchDevice {
     home: PathBuf,
     obsync: Obsync,
     /// Below which key of the bucket it pulls to.
@@ -96,7 +96,7 @@ impl Stage {
     }
 
     /// A device that has signed in and has nothing yet.
-    pub(super) fn new_device(&self) -> Result<Device> {
+    pub(super) fn new_device(&self) -> Result<BenchDevice> {
         let home = tempfile::tempdir_in(self.work.path()).context("cannot make a folder to pull to")?.keep();
         let mut obsync = Obsync::new(&home.join("home"), &self.server.url(), &self.identity)?;
         if let Some(cloud) = &self.cloud {
@@ -109,11 +109,11 @@ impl Stage {
         // A pull makes its files durable and would have to wait for what others left to write.
         nix::unistd::sync();
         let name = home.file_name().context("a folder without a name")?.to_string_lossy().into_owned();
-        Ok(Device { home, obsync, prefix: self.cloud.as_ref().map(|_| name) })
+        Ok(BenchDevice { home, obsync, prefix: self.cloud.as_ref().map(|_| name) })
     }
 
     /// Pulls, and compares what is there then with the vault.
-    pub(super) fn pull(&self, device: &Device) -> Result<Pulled> {
+    pub(super) fn pull(&self, device: &BenchDevice) -> Result<Pulled> {
         self.nobody_is_connected()?;
         self.server.begin_maxima_anew();
         let (before, cloud_before) = (self.server.stats(), self.cloud_counts());
@@ -141,7 +141,7 @@ impl Stage {
     }
 
     /// What the device brought to the bucket.
-    pub(super) fn objects(&self, device: &Device) -> Vec<StoredObject> {
+    pub(super) fn objects(&self, device: &BenchDevice) -> Vec<StoredObject> {
         match (&self.cloud, &device.prefix) {
             (Some(cloud), Some(prefix)) => cloud.s3().files(BUCKET, &format!("{prefix}/")),
             _ => Vec::new(),
@@ -161,7 +161,7 @@ impl Stage {
     }
 }
 
-impl Device {
+impl BenchDevice {
     pub(super) fn folder(&self) -> PathBuf {
         self.home.join("notes")
     }

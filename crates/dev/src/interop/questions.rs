@@ -12,7 +12,7 @@ use object_store::{ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use obsync_protocol::ContentHasher;
 
 use super::bucket::{RemoteBucket, endpoint};
-use super::row::Row;
+use super::row::InteropRow;
 
 /// An entity tag that no object has.
 const NOBODYS: &str = "\"00000000000000000000000000000000\"";
@@ -114,7 +114,7 @@ impl Questions {
     ///
     /// # Errors
     /// When what every service can do fails.
-    pub(super) async fn ask_all(&self, row: &mut Row) -> Result<()> {
+    pub(super) async fn ask_all(&self, row: &mut InteropRow) -> Result<()> {
         self.must(Method::PUT, "/asked/there", &[], "text").await?;
         let create = [("if-none-match", "*")];
         let replace = [("if-match", NOBODYS)];
@@ -215,7 +215,7 @@ impl Questions {
 ///
 /// # Errors
 /// When what every service can do fails.
-pub(super) async fn ask_library(bucket: &RemoteBucket, row: &mut Row) -> Result<()> {
+pub(super) async fn ask_library(bucket: &RemoteBucket, row: &mut InteropRow) -> Result<()> {
     let store = &bucket.store;
     let (there, copied) = (Path::from("asked/there"), Path::from("asked/copy"));
     store.put(&there, "text".into()).await?;

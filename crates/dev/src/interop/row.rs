@@ -4,11 +4,11 @@ use std::fmt;
 
 /// What came of one service, cell by cell.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct InteropRow {
     cells: Vec<String>,
 }
 
-impl Row {
+impl InteropRow {
     /// The row of a service.
     pub(super) fn new(service: &str) -> Self {
         Self { cells: vec![service.to_owned()] }
@@ -20,7 +20,7 @@ impl Row {
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for InteropRow {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "| {} |", self.cells.join(" | "))
     }
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn a_row_is_a_line_of_a_table() {
-        let mut row = Row::new("a server 1.0");
+        let mut row = InteropRow::new("a server 1.0");
         row.add("kept");
         row.add("one|two");
         assert_eq!(row.to_string(), "| a server 1.0 | kept | one/two |");

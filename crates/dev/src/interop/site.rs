@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
-use obsync_bucket::{BucketLocation, BucketOptions, BucketStore};
+use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions};
 use obsync_conformance::DestinationSite;
 
 use super::bucket::RemoteBucket;
@@ -26,13 +26,13 @@ impl RemoteSite {
 #[async_trait]
 #[expect(clippy::expect_used, reason = "the suite tells a broken promise by a panic")]
 impl DestinationSite for RemoteSite {
-    type Store = BucketStore;
+    type Store = BucketDestination;
 
-    async fn open(&self) -> BucketStore {
+    async fn open(&self) -> BucketDestination {
         let location = format!("{}/{}", self.bucket.place, self.prefix);
         let location = BucketLocation::parse(&location).expect("a location");
         let options = BucketOptions { abandoned_after: Duration::ZERO, ..BucketOptions::default() };
-        BucketStore::open(&location, options).await.expect("open")
+        BucketDestination::open(&location, options).await.expect("open")
     }
 
     async fn plant(&self, path: &str, content: &[u8]) {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::SOAKING;
-use super::worker::{Order, Setup, Told};
+use super::worker::{Order, Told, WorkerSetup};
 
 /// How long a pull may take with all its attempts; more is a hang.
 const PULL_LIMIT: Duration = Duration::from_secs(600);
@@ -39,7 +39,7 @@ impl Process {
             BufReader::new(child.stdout.take().context("the process has no standard output")?).lines();
         let mut process = Self { child, orders, answers };
         let [url, email, password, vault] = [url, email, password, vault].map(str::to_owned);
-        process.tell(&Setup { url, email, password, vault }).await?;
+        process.tell(&WorkerSetup { url, email, password, vault }).await?;
         Ok(process)
     }
 

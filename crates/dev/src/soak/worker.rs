@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use obsync_client::{Client, ClientOptions, RetryPolicy, Timeouts};
 use obsync_core::{NoProgress, Outcome, PullError, PullOptions, PullSource, Report, pull};
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultKeys};
 use obsync_sqlite::{SqliteState, StateIdentity, canonical_destination};
 use secrecy::SecretString;
@@ -34,7 +34,7 @@ const SETTLING: Duration = Duration::from_secs(10);
 
 /// Who it is, and which vault it pulls: the first line. The account is one of a server on loopback, made for this.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Setup {
+pub(super) struct WorkerSetup {
     pub(super) url: String,
     pub(super) email: String,
     pub(super) password: String,
@@ -103,7 +103,7 @@ pub(crate) fn serve() -> ExitCode {
 }
 
 /// Signs in, and opens the vault, whose password the server hands out.
-async fn source(setup: &Setup) -> Result<PullSource> {
+async fn source(setup: &WorkerSetup) -> Result<PullSource> {
     let timeouts = Timeouts {
         answer: SILENCE,
         silence: SILENCE,
@@ -155,7 +155,7 @@ async fn carry_out(source: &PullSource, order: &Order, idle: Held) -> Result<Tol
 }
 
 async fn attempt(source: &PullSource, order: &Order) -> Result<Report, PullError> {
-    let store = Arc::new(FolderStore::open(&order.folder, FolderOptions::default())?);
+    let store = Arc::new(FolderDestination::open(&order.folder, FolderOptions::default())?);
     let identity = StateIdentity {
         vault_id: source.vault.id.clone(),
         vault_name: source.vault.name.clone(),

@@ -10,8 +10,7 @@ use obsync_protocol::VaultPath;
 use rustix::fd::AsFd;
 
 use super::clock::Clock;
-use crate::LARGEST_CONTENT;
-use crate::entry::{hash, look, open_file};
+use crate::entry::{LARGEST_CONTENT, hash, look, open_file};
 
 /// How often a file is read that is changed meanwhile.
 const ATTEMPTS: u32 = 3;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use obsync_core::{OpenFile, StoreError};
+use obsync_core::{DestinationError, OpenFile};
 use obsync_protocol::{VaultPath, normalize_local_name};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use crate::error::Action;
 use crate::root::Root;
 
 /// Opens the file at a path. Where there is no such name, the one name is taken that is normalised to it, if there is one.
-pub(crate) fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, StoreError> {
+pub(crate) fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, DestinationError> {
     let errors = &context.errors;
     let missing = || errors.not_found(Action::Read, path.as_str());
     if is_own(path) {

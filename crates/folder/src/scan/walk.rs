@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use obsync_core::blocking::lock;
 use obsync_core::{
-    LocalFacts, LocalTree, Record, Respelled, ScanInput, Spelling, StoreError, Unknown, UnknownCause,
+    DestinationError, LocalFacts, LocalTree, Record, Respelled, ScanInput, Spelling, Unknown, UnknownCause,
 };
 use obsync_protocol::{Filter, VaultPath, Verdict};
 use rayon::Scope;
@@ -43,7 +43,7 @@ pub(super) struct Walk<'a> {
     tree: Mutex<LocalTree>,
     found: AtomicU64,
     read: AtomicU64,
-    failed: Mutex<Option<StoreError>>,
+    failed: Mutex<Option<DestinationError>>,
 }
 
 /// A few paths, and the folders on the way to them.
@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Looks through everything, in the threads of the current pool.
-    pub(super) fn run(self) -> Result<LocalTree, StoreError> {
+    pub(super) fn run(self) -> Result<LocalTree, DestinationError> {
         rayon::scope(|scope| match open_folder(&self.root.handle, ".") {
             Ok(dir) => self.enter(scope, Folder { dir, path: None, name: String::new() }),
             Err(error) => self.fail(self.root.errors.root_error(Action::List, error)),
@@ -392,7 +392,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn fail(&self, error: StoreError) {
+    fn fail(&self, error: DestinationError) {
         *lock(&self.failed) = Some(error);
         self.stop.store(true, Ordering::Relaxed);
     }

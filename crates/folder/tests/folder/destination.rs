@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use obsync_conformance::DestinationSite;
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 
 /// A folder for one store, removed when this is dropped. The store's root does not exist at first.
 pub(crate) struct TestFolder {
@@ -38,8 +38,8 @@ impl TestFolder {
         self.root().join(path)
     }
 
-    pub(crate) fn store(&self) -> FolderStore {
-        FolderStore::open(&self.root(), self.options).unwrap()
+    pub(crate) fn store(&self) -> FolderDestination {
+        FolderDestination::open(&self.root(), self.options).unwrap()
     }
 
     pub(crate) fn write(&self, path: &str, content: &[u8]) {
@@ -86,9 +86,9 @@ pub(crate) fn mtime(path: &Path) -> Option<i64> {
 
 #[async_trait]
 impl DestinationSite for TestFolder {
-    type Store = FolderStore;
+    type Store = FolderDestination;
 
-    async fn open(&self) -> FolderStore {
+    async fn open(&self) -> FolderDestination {
         self.store()
     }
 

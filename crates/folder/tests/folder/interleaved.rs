@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use obsync_conformance::{at, place, publish_one, stage};
-use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal};
-use obsync_folder::{FolderOptions, FolderStore, Step};
+use obsync_core::{Describe, Destination, DestinationExt, KnownContent, Receive, Removable, Removal};
+use obsync_folder::{FolderDestination, FolderOptions, Step};
 use tempfile::TempDir;
 
 const RECORDED: &str = "recorded";
@@ -52,14 +52,14 @@ impl Scene {
     /// A folder in which obsync put `note.md`.
     async fn new() -> Self {
         let home = TempDir::new().unwrap();
-        let store = FolderStore::open(home.path(), FolderOptions::default()).unwrap();
+        let store = FolderDestination::open(home.path(), FolderOptions::default()).unwrap();
         place(&store, "note.md", RECORDED.as_bytes(), 1_700_000_000_000, None).await;
         let open = OpenOptions::new().append(true).open(home.path().join("note.md")).unwrap();
         Scene { home, open: Arc::new(Mutex::new(open)) }
     }
 
     /// A store in which a user does something when this step is reached first. Tells whether it was.
-    fn store(&self, at_step: Step, deed: Deed) -> (FolderStore, Arc<Mutex<bool>>) {
+    fn store(&self, at_step: Step, deed: Deed) -> (FolderDestination, Arc<Mutex<bool>>) {
         let (path, open) = (self.note(), self.open.clone());
         let done = Arc::new(Mutex::new(false));
         let is_done = done.clone();
@@ -70,7 +70,7 @@ impl Scene {
                 do_it(deed, &path, &open);
             }
         };
-        (FolderStore::open_watched(self.home.path(), FolderOptions::default(), watch).unwrap(), is_done)
+        (FolderDestination::open_watched(self.home.path(), FolderOptions::default(), watch).unwrap(), is_done)
     }
 
     fn note(&self) -> PathBuf {
@@ -205,13 +205,14 @@ async fn what_a_killed_run_had_taken_out_is_judged_by_the_next() {
             (Step::Exchanged, _) => std::panic::panic_any("killed"),
             _ => {}
         };
-        let store = FolderStore::open_watched(scene.home.path(), FolderOptions::default(), watch).unwrap();
+        let store =
+            FolderDestination::open_watched(scene.home.path(), FolderOptions::default(), watch).unwrap();
         let staged = stage(&store, "note.md", FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
         let publishing = tokio::spawn(async move {
             let _ = publish_one(&store, staged, Some(KnownContent::of(RECORDED.as_bytes()))).await;
         });
         assert!(publishing.await.is_err(), "the panic is passed on");
-        let next = FolderStore::open(scene.home.path(), FolderOptions::default()).unwrap();
+        let next = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
         assert!(next.has_taken().await.unwrap());
         let known = vec![(at("note.md"), Some(KnownContent::of(FROM_VAULT.as_bytes())))];
         let kept = next.return_taken(known).await.unwrap();
@@ -233,12 +234,12 @@ async fn a_file_that_was_taken_out_to_be_removed_and_is_a_users_gets_its_name_ba
         Step::TakenOut => std::panic::panic_any("killed"),
         _ => {}
     };
-    let store = FolderStore::open_watched(scene.home.path(), FolderOptions::default(), watch).unwrap();
+    let store = FolderDestination::open_watched(scene.home.path(), FolderOptions::default(), watch).unwrap();
     let file = Removable { path: at("note.md"), content: KnownContent::of(RECORDED.as_bytes()) };
     let removing = tokio::spawn(async move { store.remove_files(vec![file]).await.len() });
     assert!(removing.await.is_err(), "the panic is passed on");
     assert!(!scene.note().exists());
-    let next = FolderStore::open(scene.home.path(), FolderOptions::default()).unwrap();
+    let next = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
     assert_eq!(next.return_taken(vec![(at("note.md"), None)]).await.unwrap(), []);
     assert_eq!(fs::read_to_string(scene.note()).unwrap(), USERS);
 }
@@ -250,7 +251,7 @@ async fn without_its_path_a_users_file_is_recovered_at_the_root() {
     fs::create_dir_all(&staging).unwrap();
     let hash = KnownContent::of(b"x").hash;
     fs::write(staging.join(format!("taken-{hash}-{hash}")), USERS).unwrap();
-    let store = FolderStore::open(scene.home.path(), FolderOptions::default()).unwrap();
+    let store = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
     // As long as nobody judged it, it is not swept away.
     store.discard_staged().await.unwrap();
     assert!(has_users(&scene.texts()));
@@ -272,7 +273,7 @@ async fn what_was_taken_out_while_the_usual_folder_was_open_to_others_is_judged_
     for folder in [staging.parent().unwrap(), &staging] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
     }
-    let store = FolderStore::open(scene.home.path(), FolderOptions::default()).unwrap();
+    let store = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
     assert!(store.has_taken().await.unwrap());
     assert_eq!(store.return_taken(Vec::new()).await.unwrap(), [(None, at("Recovered.md"))]);
     assert_eq!(fs::read_to_string(scene.home.path().join("Recovered.md")).unwrap(), USERS);

@@ -10,21 +10,21 @@ use std::time::Duration;
 
 use obsync_conformance::{at, meta, not_tested, place, publish_one, stage};
 use obsync_core::{
-    Destination, DestinationExt, Expect, FileWriter, KnownContent, Publication, PublicationContent,
-    PublishFailure, Removable, Removal, Staged, StoreError,
+    Describe, Destination, DestinationError, DestinationExt, Expect, FileWriter, Inspect, KnownContent,
+    Naming, Publication, PublicationContent, PublishFailure, Receive, Removable, Removal, Staged,
 };
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::destination::{TestFolder, mtime};
 use obsync_conformance::confined::{Confinement, OTHERS, confined};
 
-fn open(folder: &Path) -> FolderStore {
-    FolderStore::open(folder, FolderOptions::default()).unwrap()
+fn open(folder: &Path) -> FolderDestination {
+    FolderDestination::open(folder, FolderOptions::default()).unwrap()
 }
 
 /// Stages a file of `size` bytes in pieces of 64 KiB.
-async fn try_stage(store: &FolderStore, path: &str, size: usize) -> Result<Staged, StoreError> {
+async fn try_stage(store: &FolderDestination, path: &str, size: usize) -> Result<Staged, DestinationError> {
     let content = vec![b'x'; size];
     let mut writer: Box<dyn FileWriter> = store.begin(&at(path), &meta(&content, 0)).await?;
     for piece in content.chunks(64 * 1024) {
@@ -49,10 +49,10 @@ async fn a_full_disk_is_fatal_and_leaves_no_part_of_the_file() {
     place(&store, "small.md", b"fits", 0, None).await;
     // One that is written piece by piece, and one that is written in one go.
     let large = try_stage(&store, "large.bin", 4 << 20).await.unwrap_err();
-    assert!(matches!(large, StoreError::Full { .. }) && large.is_fatal(), "{large}");
+    assert!(matches!(large, DestinationError::Full { .. }) && large.is_fatal(), "{large}");
     fs::write(disk.join("filler"), vec![0; 1_500_000]).unwrap();
     let gathered = try_stage(&store, "gathered.bin", 900_000).await.unwrap_err();
-    assert!(matches!(gathered, StoreError::Full { .. }), "{gathered}");
+    assert!(matches!(gathered, DestinationError::Full { .. }), "{gathered}");
     assert!(gathered.to_string().contains("free some space"));
     assert_eq!(names(&disk.join(".obsync/staging")), [""; 0]);
     assert_eq!(names(&disk), [".obsync", "filler", "small.md"]);
@@ -119,7 +119,7 @@ async fn a_small_file_that_could_not_be_written_fails_alone_when_it_is_published
     for (number, answer) in store.publish(batch).await.into_iter().enumerate() {
         match answer {
             Ok(_) => assert_ne!(number, 5),
-            Err(PublishFailure { error: StoreError::Io { source, .. }, .. }) => {
+            Err(PublishFailure { error: DestinationError::Io { source, .. }, .. }) => {
                 assert_eq!((number, source.kind()), (5, ErrorKind::FileTooLarge));
             }
             Err(failure) => panic!("{number}: {}", failure.error),
@@ -144,7 +144,7 @@ async fn a_disk_that_is_full_while_publishing_fails_the_rest_of_the_batch_and_gi
     let mut answers = store.publish(batch).await;
     assert!(answers[0].is_ok());
     let failures: Vec<_> = answers.drain(1..).map(Result::unwrap_err).collect();
-    assert!(failures.iter().all(|failure| matches!(failure.error, StoreError::Full { .. })));
+    assert!(failures.iter().all(|failure| matches!(failure.error, DestinationError::Full { .. })));
     assert_eq!(names(&disk), [".obsync", "a"]);
 
     fs::remove_dir_all(disk.join("a")).unwrap();
@@ -227,7 +227,7 @@ async fn a_destination_that_is_not_writable_is_fatal() {
         }
     }
     fs::set_permissions(&forbidden, fs::Permissions::from_mode(0o000)).unwrap();
-    let error = FolderStore::open(&forbidden, FolderOptions::default()).unwrap_err();
+    let error = FolderDestination::open(&forbidden, FolderOptions::default()).unwrap_err();
     assert!(error.is_fatal() && error.to_string().contains("no permission to read it"), "{error}");
     fs::set_permissions(&forbidden, fs::Permissions::from_mode(0o755)).unwrap();
 }
@@ -248,7 +248,7 @@ async fn one_folder_that_is_not_writable_holds_up_only_its_own_files() {
     let answers = store.publish(batch).await;
     for failure in answers.iter().take(2) {
         let error = &failure.as_ref().unwrap_err().error;
-        assert!(matches!(error, StoreError::PermissionDenied { .. }) && !error.is_fatal(), "{error}");
+        assert!(matches!(error, DestinationError::PermissionDenied { .. }) && !error.is_fatal(), "{error}");
     }
     assert!(answers[2].is_ok());
     fs::set_permissions(root.join("forbidden"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -274,7 +274,7 @@ async fn a_destination_that_is_a_file_is_refused() {
     let file = destination.home().join("file");
     fs::write(&file, "text").unwrap();
     for dest in [file.clone(), file.join("below"), file.join("far/below")] {
-        let error = FolderStore::open(&dest, FolderOptions::default()).unwrap_err();
+        let error = FolderDestination::open(&dest, FolderOptions::default()).unwrap_err();
         assert!(error.is_fatal() && error.to_string().contains("not a folder"), "{error}");
         assert!(error.to_string().contains(dest.to_str().unwrap()), "{error}");
     }
@@ -297,10 +297,10 @@ async fn a_name_that_is_too_long_is_refused_before_it_is_downloaded() {
     let store = destination.store();
     for path in [format!("a/{}.md", "x".repeat(253)), format!("{}/a.md", "語".repeat(86))] {
         let error = store.begin(&at(&path), &meta(b"", 0)).await.err().unwrap();
-        assert!(matches!(error, StoreError::NameTooLong { .. }) && !error.is_fatal(), "{error}");
+        assert!(matches!(error, DestinationError::NameTooLong { .. }) && !error.is_fatal(), "{error}");
         assert!(error.to_string().contains("shorten it in Obsidian"));
         let error = store.create_folders(vec![at(&path)]).await.pop().unwrap().unwrap_err();
-        assert!(matches!(error, StoreError::NameTooLong { .. }), "{error}");
+        assert!(matches!(error, DestinationError::NameTooLong { .. }), "{error}");
     }
     let longest = format!("{}/{}", "é".repeat(127), "語".repeat(85));
     place(&store, &longest, b"fits", 0, None).await;
@@ -322,7 +322,7 @@ async fn a_path_that_is_too_long_as_a_whole_fails_alone() {
     assert!(answers.pop().unwrap().is_ok());
     // Whether the system takes it depends on the system; what counts is that it is an answer.
     if let Some(Err(failure)) = answers.pop() {
-        assert!(matches!(failure.error, StoreError::NameTooLong { .. }), "{}", failure.error);
+        assert!(matches!(failure.error, DestinationError::NameTooLong { .. }), "{}", failure.error);
     }
 }
 
@@ -367,7 +367,7 @@ async fn obsyncs_own_folder_is_no_place_for_files_of_a_vault() {
     let destination = TestFolder::new();
     let store = destination.store();
     for path in [".obsync", ".obsync/staging/a", ".OBSYNC/a"].map(at) {
-        let refused = |error: StoreError| matches!(error, StoreError::NameRefused { .. });
+        let refused = |error: DestinationError| matches!(error, DestinationError::NameRefused { .. });
         assert!(refused(store.begin(&path, &meta(b"", 0)).await.err().unwrap()));
         assert!(refused(store.recover(&path, &meta(b"", 0)).await.unwrap_err()));
         assert!(refused(store.copy(&at("a.md"), &path, &meta(b"", 0)).await.unwrap_err()));
@@ -382,13 +382,13 @@ async fn obsyncs_own_folder_is_no_place_for_files_of_a_vault() {
 async fn a_name_with_a_colon_is_refused_where_it_would_name_a_stream_of_another_file() {
     let folder = tempfile::tempdir().unwrap();
     let options = |refuses| FolderOptions { refuses_colons: Some(refuses), ..FolderOptions::default() };
-    let store = FolderStore::open(&folder.path().join("notes"), options(true)).unwrap();
+    let store = FolderDestination::open(&folder.path().join("notes"), options(true)).unwrap();
     for path in ["a.md:x", "a:b/c.md", "a.md::$DATA"] {
-        assert!(matches!(store.admits(&at(path)), Err(StoreError::NameRefused { .. })), "{path}");
+        assert!(matches!(store.admits(&at(path)), Err(DestinationError::NameRefused { .. })), "{path}");
         assert!(try_stage(&store, path, 10).await.is_err(), "{path}");
     }
     store.admits(&at("a.md")).unwrap();
-    let store = FolderStore::open(&folder.path().join("notes"), options(false)).unwrap();
+    let store = FolderDestination::open(&folder.path().join("notes"), options(false)).unwrap();
     store.admits(&at("10:30.md")).unwrap();
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal, StoreError, Wanted};
+use obsync_core::{
+    Destination, DestinationError, DestinationExt, Inspect, KnownContent, Receive, Removable, Removal, Wanted,
+};
 
 use crate::destination::TestFolder;
 
@@ -38,7 +40,7 @@ async fn no_file_is_written_through_a_link_that_leads_out() {
         for path in [format!("{link}/new.md"), format!("{link}/deep/new.md"), format!("{link}/secret.md")] {
             let staged = stage(&store, &path, b"text", 0).await;
             let failure = publish_one(&store, staged, None).await.unwrap_err();
-            assert!(matches!(failure.error, StoreError::LeadsOut { .. }), "{path}: {}", failure.error);
+            assert!(matches!(failure.error, DestinationError::LeadsOut { .. }), "{path}: {}", failure.error);
         }
     }
     assert_untouched(&destination);
@@ -51,7 +53,7 @@ async fn no_folder_is_made_through_a_link_that_leads_out() {
     for link in LINKS {
         for folder in [at(link), at(&format!("{link}/new"))] {
             let error = store.create_folders(vec![folder]).await.pop().unwrap().unwrap_err();
-            assert!(matches!(error, StoreError::LeadsOut { .. }), "{link}: {error}");
+            assert!(matches!(error, DestinationError::LeadsOut { .. }), "{link}: {error}");
         }
     }
     assert_untouched(&destination);
@@ -73,7 +75,7 @@ async fn nothing_is_read_or_removed_through_a_link_that_leads_out() {
             .await
             .pop()
             .unwrap();
-        assert!(matches!(removal, Err(StoreError::LeadsOut { .. })));
+        assert!(matches!(removal, Err(DestinationError::LeadsOut { .. })));
     }
     let listed: Vec<String> = store.list().await.unwrap().files.into_iter().map(|file| file.path).collect();
     assert!(listed.iter().all(|path| !path.contains("secret")), "{listed:?}");
@@ -114,7 +116,7 @@ async fn a_link_to_nowhere_is_in_the_way_of_a_folder() {
     let store = destination.store();
     let staged = stage(&store, "a/b.md", b"text", 0).await;
     let failure = publish_one(&store, staged, None).await.unwrap_err();
-    assert!(matches!(&failure.error, StoreError::InTheWay { occupant, .. } if *occupant == at("a")));
+    assert!(matches!(&failure.error, DestinationError::InTheWay { occupant, .. } if *occupant == at("a")));
     store.set_aside(&at("a")).await.unwrap();
     assert!(store.publish(vec![*failure.publication]).await[0].is_ok());
     assert_eq!(destination.read("a/b.md"), "text");
@@ -130,7 +132,7 @@ async fn links_in_a_circle_are_an_error() {
     let staged = stage(&store, "a/c.md", b"text", 0).await;
     assert!(matches!(
         publish_one(&store, staged, None).await.unwrap_err().error,
-        StoreError::LeadsOut { .. }
+        DestinationError::LeadsOut { .. }
     ));
 }
 

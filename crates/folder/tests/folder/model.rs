@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use obsync_conformance::{at, meta, publish_one, stage};
-use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal, StoreError};
-use obsync_folder::{Durability, FolderOptions, FolderStore};
+use obsync_core::{Destination, DestinationError, DestinationExt, KnownContent, Receive, Removable, Removal};
+use obsync_folder::{Durability, FolderDestination, FolderOptions};
 use obsync_protocol::VaultPath;
 use proptest::prelude::*;
 
@@ -116,7 +116,7 @@ impl Model {
 
 struct World {
     destination: TestFolder,
-    store: FolderStore,
+    store: FolderDestination,
     model: Model,
 }
 
@@ -152,7 +152,7 @@ impl World {
                 self.model.nodes.insert(path.to_owned(), Node::File(content.to_owned()));
             }
             (Err(failure), Err(blocker)) => {
-                let StoreError::InTheWay { occupant, .. } = failure.error else {
+                let DestinationError::InTheWay { occupant, .. } = failure.error else {
                     panic!("{}", failure.error)
                 };
                 assert_eq!(occupant, blocker);
@@ -190,7 +190,7 @@ impl World {
         let answer = self.store.create_folders(vec![at(path)]).await.pop().unwrap();
         match (answer, self.model.blocker(&folders)) {
             (Ok(made), None) => assert_eq!(made, !self.model.nodes.contains_key(path), "{path}"),
-            (Err(StoreError::InTheWay { occupant, .. }), Some(blocker)) => {
+            (Err(DestinationError::InTheWay { occupant, .. }), Some(blocker)) => {
                 assert_eq!(occupant, blocker);
                 return;
             }

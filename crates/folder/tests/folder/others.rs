@@ -1,6 +1,7 @@
 //! Other users of the machine, who may write to the destination, and to whom a staging folder belongs that they prepared.
 //! As root the tests give files to the user "nobody" and act as that user; whoever else runs them cannot, and is told so.
 
+use obsync_core::{Inspect, Receive};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
@@ -8,7 +9,6 @@ use std::path::Path;
 use std::process::Command;
 
 use obsync_conformance::{at, meta, not_tested, place, publish_one, stage};
-use obsync_core::Destination;
 use obsync_core::pin::{Pin, VaultEncryption};
 use obsync_folder::FolderPin;
 use obsync_protocol::ContentHash;

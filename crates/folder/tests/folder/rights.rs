@@ -6,8 +6,8 @@ use std::process::Command;
 
 use obsync_conformance::confined::{Confinement, OTHERS, confined};
 use obsync_conformance::{at, meta, not_tested, place};
-use obsync_core::{Destination, DestinationExt, Expect, Publication, PublicationContent, Wanted};
-use obsync_folder::{Durability, FolderOptions, FolderStore};
+use obsync_core::{Describe, DestinationExt, Expect, Publication, PublicationContent, Wanted};
+use obsync_folder::{Durability, FolderDestination, FolderOptions};
 
 use crate::destination::{TestFolder, mtime};
 
@@ -78,7 +78,7 @@ async fn a_file_of_another_user_with_the_right_content_counts_and_is_told_once()
         not_tested("only root can make a file of another user");
         return;
     }
-    let store = FolderStore::open(&folder, FolderOptions::default()).unwrap();
+    let store = FolderDestination::open(&folder, FolderOptions::default()).unwrap();
     let meta = meta(OTHERS.1.as_bytes(), 5_000);
     let wanted = Wanted { path: at(OTHERS.0), hash: meta.hash, size: meta.size };
     for _ in 0..2 {

@@ -11,10 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use obsync_conformance::at;
 use obsync_core::{
-    Destination, FileMeta, KnownContent, LocalFacts, LocalTree, Record, RecordKind, ScanInput, Unknown,
-    UnknownCause,
+    FileMeta, KnownContent, LocalFacts, LocalTree, Record, RecordKind, Scan, ScanInput, Unknown, UnknownCause,
 };
-use obsync_folder::FolderStore;
+use obsync_folder::FolderDestination;
 use obsync_protocol::{ContentHash, FileType, FileTypes, Filter, Uid, VaultPath};
 use tokio::io::AsyncReadExt;
 
@@ -30,11 +29,11 @@ pub(crate) fn destination() -> TestFolder {
     destination
 }
 
-pub(crate) async fn scan(store: &FolderStore, records: &[Record]) -> LocalTree {
+pub(crate) async fn scan(store: &FolderDestination, records: &[Record]) -> LocalTree {
     scan_with(store, records, Filter::default()).await
 }
 
-pub(crate) async fn scan_with(store: &FolderStore, records: &[Record], filter: Filter) -> LocalTree {
+pub(crate) async fn scan_with(store: &FolderDestination, records: &[Record], filter: Filter) -> LocalTree {
     let input = ScanInput { records: Arc::new(records.to_vec()), filter };
     store.scan(input).await.unwrap().unwrap()
 }

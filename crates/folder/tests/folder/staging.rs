@@ -1,9 +1,9 @@
 //! What interrupted runs leave in the staging folder, and what becomes of it.
 
+use obsync_core::{Inspect, Receive};
 use std::fs;
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::Destination;
 use obsync_protocol::ContentHash;
 
 use crate::destination::{TestFolder, mtime};

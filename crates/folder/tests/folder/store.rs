@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use obsync_conformance::refused_locks::{FLOCK_REFUSALS, Kind, without_locks};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
-    Destination, DestinationExt, Expect, FoldingProbe, KnownContent, Publication, PublicationContent,
-    Removable, Removal, StoreError, Wanted,
+    Destination, DestinationError, DestinationExt, Expect, FoldingProbe, Inspect, KnownContent, Naming,
+    Publication, PublicationContent, Receive, Removable, Removal, Wanted,
 };
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{ContentHash, NameFolding};
 
 use crate::destination::{TestFolder, mtime};
@@ -43,7 +43,7 @@ async fn looking_changes_nothing_in_a_folder() {
 }
 
 /// Everything that a run does which has nothing to change.
-async fn look_at_everything(store: &FolderStore) {
+async fn look_at_everything(store: &FolderDestination) {
     store.is_empty().await.unwrap();
     store.folds_names(FoldingProbe::Case).await.unwrap();
     store.list().await.unwrap();
@@ -96,7 +96,9 @@ async fn a_folder_with_files_in_the_way_is_named_and_the_content_can_be_publishe
     let store = destination.store();
     let staged = stage(&store, "a/note", b"a file", 0).await;
     let failure = publish_one(&store, staged, None).await.unwrap_err();
-    assert!(matches!(&failure.error, StoreError::InTheWay { occupant, .. } if *occupant == at("a/note")));
+    assert!(
+        matches!(&failure.error, DestinationError::InTheWay { occupant, .. } if *occupant == at("a/note"))
+    );
     let aside = store.set_aside(&at("a/note")).await.unwrap();
     assert!(store.publish(vec![*failure.publication]).await[0].is_ok());
     assert_eq!(destination.read("a/note"), "a file");
@@ -110,10 +112,13 @@ async fn a_file_in_the_way_of_a_folder_is_named() {
     let store = destination.store();
     let staged = stage(&store, "a/b/c/d.md", b"text", 0).await;
     let failure = publish_one(&store, staged, None).await.unwrap_err();
-    assert!(matches!(&failure.error, StoreError::InTheWay { occupant, .. } if *occupant == at("a/b")));
+    assert!(matches!(&failure.error, DestinationError::InTheWay { occupant, .. } if *occupant == at("a/b")));
     for folder in ["a/b", "a/b/c"] {
         let error = store.create_folders(vec![at(folder)]).await.pop().unwrap().unwrap_err();
-        assert!(matches!(&error, StoreError::InTheWay { occupant, .. } if *occupant == at("a/b")), "{error}");
+        assert!(
+            matches!(&error, DestinationError::InTheWay { occupant, .. } if *occupant == at("a/b")),
+            "{error}"
+        );
     }
     store.set_aside(&at("a/b")).await.unwrap();
     assert!(store.publish(vec![*failure.publication]).await[0].is_ok());
@@ -284,7 +289,7 @@ async fn a_lock_on_a_folder_that_is_not_there_yet_is_taken_when_it_is_made() {
     second.lock().unwrap();
     place(&first, "a.md", b"text", 0, None).await;
     let error = second.create_folders(vec![at("b")]).await.pop().unwrap().unwrap_err();
-    assert!(error.is_fatal() && matches!(error, StoreError::Locked { .. }), "{error}");
+    assert!(error.is_fatal() && matches!(error, DestinationError::Locked { .. }), "{error}");
     assert!(!destination.path("b").exists());
 }
 
@@ -365,7 +370,7 @@ async fn a_file_that_was_changed_since_it_was_looked_at_is_not_taken_for_what_it
     assert_eq!(store.holds(vec![wanted.clone()]).await.unwrap(), [true]);
     destination.write("a.md", b"mine");
     let error = publish().await.unwrap_err().error;
-    assert!(matches!(error, StoreError::ContentNeeded { .. }), "{error}");
+    assert!(matches!(error, DestinationError::ContentNeeded { .. }), "{error}");
     assert_eq!(destination.read("a.md"), "mine");
     assert_ne!(mtime(&destination.path("a.md")), Some(5_000));
     // Written anew with the same text: it is read once more, and counts.

@@ -3,8 +3,10 @@
 use std::fs;
 
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Destination, DestinationExt, KnownContent, Removable, Removal, ScanInput};
-use obsync_folder::{FolderOptions, FolderStore, Step};
+use obsync_core::{
+    Destination, DestinationExt, Inspect, KnownContent, Naming, Receive, Removable, Removal, Scan, ScanInput,
+};
+use obsync_folder::{FolderDestination, FolderOptions, Step};
 use obsync_protocol::VaultPath;
 
 use crate::destination::{TestFolder, mtime};
@@ -15,7 +17,7 @@ fn destination() -> TestFolder {
     TestFolder::with(FolderOptions { trash: true, ..FolderOptions::default() })
 }
 
-async fn remove(store: &FolderStore, path: &str, content: &[u8]) -> Removal {
+async fn remove(store: &FolderDestination, path: &str, content: &[u8]) -> Removal {
     let file = Removable { path: at(path), content: KnownContent::of(content) };
     let removal = store.remove_files(vec![file]).await.pop().unwrap().unwrap();
     store.flush().await.unwrap();
@@ -105,7 +107,7 @@ async fn what_a_killed_run_had_taken_out_comes_into_the_trash_with_the_next() {
             std::panic::panic_any("killed");
         }
     };
-    let killed = FolderStore::open_watched(&destination.root(), destination.options, kill).unwrap();
+    let killed = FolderDestination::open_watched(&destination.root(), destination.options, kill).unwrap();
     let staged = stage(&killed, "note.md", b"two", TIME).await;
     let died =
         tokio::spawn(

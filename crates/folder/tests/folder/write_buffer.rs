@@ -3,12 +3,12 @@
 use std::fs;
 
 use obsync_conformance::{place, publish_one, stage};
-use obsync_core::{Destination, DestinationExt, Expect, Publication, PublicationContent, Staged};
-use obsync_folder::FolderStore;
+use obsync_core::{DestinationExt, Expect, Publication, PublicationContent, Receive, Staged};
+use obsync_folder::FolderDestination;
 
 use crate::destination::{TestFolder, mtime};
 
-async fn stage_many(store: &FolderStore, count: usize, size: usize) -> Vec<Staged> {
+async fn stage_many(store: &FolderDestination, count: usize, size: usize) -> Vec<Staged> {
     let mut staged = Vec::new();
     for number in 0..count {
         let mut content = format!("{number:010}").into_bytes();
@@ -22,7 +22,7 @@ fn staged_files(destination: &TestFolder) -> usize {
     fs::read_dir(destination.path(".obsync/staging")).map_or(0, Iterator::count)
 }
 
-async fn publish_all(store: &FolderStore, staged: Vec<Staged>) {
+async fn publish_all(store: &FolderDestination, staged: Vec<Staged>) {
     let batch = staged
         .into_iter()
         .map(|staged| Publication { content: PublicationContent::Staged(staged), expect: Expect::Absent });

@@ -16,10 +16,10 @@ const PROGRAM: &str = env!("OBSYNC_DYNAMODB_ENGINE");
 pub(super) struct Engine {
     /// Where it serves the DynamoDB API.
     pub(super) address: SocketAddr,
-    process: Mutex<Process>,
+    process: Mutex<EngineProcess>,
 }
 
-struct Process {
+struct EngineProcess {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -28,7 +28,7 @@ struct Process {
 impl Engine {
     pub(super) fn start() -> Result<Self, CloudError> {
         let failed = |error: io::Error| CloudError::Database(format!("{PROGRAM}: {error}"));
-        let mut process = Process::start().map_err(failed)?;
+        let mut process = EngineProcess::start().map_err(failed)?;
         let port = process.line().map_err(failed)?;
         let port: u16 =
             port.trim().parse().map_err(|_| CloudError::Database(format!("{port:?} is no port")))?;
@@ -49,7 +49,7 @@ impl Engine {
     }
 }
 
-impl Process {
+impl EngineProcess {
     fn start() -> io::Result<Self> {
         let mut child = Command::new(PROGRAM).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         match (child.stdin.take(), child.stdout.take()) {
@@ -73,7 +73,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for EngineProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

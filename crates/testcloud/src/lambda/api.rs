@@ -31,7 +31,7 @@ pub struct QueuedEvent {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ApiState {
     functions: BTreeSet<String>,
     queue: VecDeque<QueuedEvent>,
 }
@@ -39,7 +39,7 @@ struct State {
 /// The functions of a cloud by name, and the events that wait for them.
 #[derive(Debug, Clone, Default)]
 pub struct Lambda {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ApiState>>,
 }
 
 impl Lambda {
@@ -60,7 +60,7 @@ impl Lambda {
         self.lock().queue.iter().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ApiState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

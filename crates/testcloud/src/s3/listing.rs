@@ -18,7 +18,7 @@ use super::store::Object;
 const PAGE_MAX: i32 = 1000;
 
 /// What a listing shows at one place: an object, or a prefix that several share.
-enum Entry<'a> {
+enum ListedEntry<'a> {
     Object(&'a str, &'a Object),
     Prefix(String),
 }
@@ -46,8 +46,10 @@ pub(super) fn list(
     let mut common_prefixes = Vec::new();
     for entry in &entries {
         match entry {
-            Entry::Object(key, object) => contents.push(listed(encode(key), object)),
-            Entry::Prefix(prefix) => common_prefixes.push(CommonPrefix { prefix: Some(encode(prefix)) }),
+            ListedEntry::Object(key, object) => contents.push(listed(encode(key), object)),
+            ListedEntry::Prefix(prefix) => {
+                common_prefixes.push(CommonPrefix { prefix: Some(encode(prefix)) })
+            }
         }
     }
     Ok(S3Response::new(ListObjectsV2Output {
@@ -74,7 +76,7 @@ fn page<'a>(
     delimiter: &str,
     after: Option<&str>,
     most: usize,
-) -> (Vec<Entry<'a>>, Option<String>, bool) {
+) -> (Vec<ListedEntry<'a>>, Option<String>, bool) {
     let from = match after {
         Some(after) if after >= prefix => Bound::Excluded(after),
         _ => Bound::Included(prefix),
@@ -98,8 +100,8 @@ fn page<'a>(
         }
         last = Some(shared.clone().unwrap_or_else(|| key.clone()));
         entries.push(match shared {
-            Some(shared) => Entry::Prefix(shared),
-            None => Entry::Object(key, object),
+            Some(shared) => ListedEntry::Prefix(shared),
+            None => ListedEntry::Object(key, object),
         });
     }
     (entries, last, false)
@@ -144,9 +146,9 @@ mod tests {
         let mut after = None;
         loop {
             let (entries, last, truncated) = page(&objects, prefix, delimiter, after.as_deref(), most);
-            let text = |entry: &Entry<'_>| match entry {
-                Entry::Object(key, _) => (*key).to_owned(),
-                Entry::Prefix(prefix) => prefix.clone(),
+            let text = |entry: &ListedEntry<'_>| match entry {
+                ListedEntry::Object(key, _) => (*key).to_owned(),
+                ListedEntry::Prefix(prefix) => prefix.clone(),
             };
             pages.push(entries.iter().map(text).collect());
             if !truncated {

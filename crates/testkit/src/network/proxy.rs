@@ -28,12 +28,12 @@ pub struct ProxyRules {
 #[derive(Debug)]
 pub struct ConnectProxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyShared>,
     _stop: DropGuard,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ProxyShared {
     rules: ProxyRules,
     asked: Mutex<Vec<String>>,
     /// Cancelled to cut the tunnels of the moment.
@@ -48,7 +48,7 @@ impl ConnectProxy {
     pub async fn start(rules: ProxyRules) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let stop = CancellationToken::new();
-        let shared = Arc::new(Shared { rules, asked: Mutex::default(), tunnels: Mutex::default() });
+        let shared = Arc::new(ProxyShared { rules, asked: Mutex::default(), tunnels: Mutex::default() });
         let address = listener.local_addr()?;
         let serving = Arc::clone(&shared);
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -80,7 +80,7 @@ impl ConnectProxy {
     }
 }
 
-impl Shared {
+impl ProxyShared {
     async fn serve(&self, mut tcp: TcpStream) -> io::Result<()> {
         let head = read_head(&mut tcp).await?;
         let mut first = head.lines().next().unwrap_or_default().split(' ');

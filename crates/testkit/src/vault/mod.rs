@@ -31,11 +31,11 @@ pub(crate) struct Vault {
     pub(crate) record: VaultRecord,
     /// Known when the vault's password is: the server of an end-to-end vault made by a client has none.
     keys: OnceLock<VaultKeys>,
-    state: Mutex<State>,
+    state: Mutex<VaultContents>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct VaultContents {
     log: Vec<Logged>,
     /// Position in the log of the last entry for each path.
     latest: HashMap<EncodedPath, usize>,
@@ -73,7 +73,7 @@ pub(crate) struct Subscription {
 impl Vault {
     /// A vault with the entries given, ascending by uid; later ones are also written to `folder`.
     pub(crate) fn new(record: VaultRecord, entries: Vec<Entry>, folder: Option<VaultFolder>) -> Self {
-        let mut state = State { folder, ..State::default() };
+        let mut state = VaultContents { folder, ..VaultContents::default() };
         for entry in entries {
             state.index(Arc::new(entry));
         }
@@ -191,12 +191,12 @@ impl Vault {
         state.folder.as_mut().map_or(Ok(()), |folder| folder.rewrite(&entries))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, VaultContents> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl VaultContents {
     /// Writes an entry to the data folder, if there is one, then to the log, then to the devices.
     fn record(&mut self, mut entry: Entry) -> io::Result<Arc<Entry>> {
         if let Some(folder) = &mut self.folder {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use obsync_core::{DeferredKind, NoProgress, Outcome, StateStore};
-use obsync_folder::{FolderStore, Step};
+use obsync_folder::{FolderDestination, Step};
 use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ async fn stale_copy_is_not_pushed_over_what_another_device_wrote_meanwhile() {
     let (before, after) = ("b".repeat(2340), "b".repeat(2400));
     other.write("note.md", &before, T + 1000).unwrap();
     let (written, vault, text) = (AtomicBool::new(false), other.clone(), after.clone());
-    let store = FolderStore::open_watched(&bench.dest(), bench.folder, move |step, _| {
+    let store = FolderDestination::open_watched(&bench.dest(), bench.folder, move |step, _| {
         if step == Step::Placed && !written.swap(true, Ordering::Relaxed) {
             vault.write("note.md", &text, T + 2000).unwrap();
         }

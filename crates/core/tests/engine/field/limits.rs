@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use obsync_core::{NoProgress, Outcome, Phase, Progress, StateStore};
-use obsync_folder::FolderStore;
+use obsync_folder::FolderDestination;
 use obsync_testkit::{Chance, Faults};
 use tokio_util::sync::CancellationToken;
 
@@ -102,7 +102,7 @@ async fn stopped_midway_records_what_is_done_and_repeats_nothing() {
             is_sending: std::sync::atomic::AtomicBool::new(false),
             stop: stop.clone(),
         });
-        let store = FolderStore::open(&bench.dest(), bench.folder).unwrap();
+        let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
         bench.sync_through(store, progress, stop).await.unwrap();
         bench.sync().await;
         bench.assert_in_step().await;
@@ -117,7 +117,7 @@ async fn stopped_midway_of_a_large_file_sends_it_whole_the_next_time() {
     let bench = in_step(&[("a.md", "a")]).await;
     bench.edit("large.bin", &"x".repeat(20 << 20));
     let stop = CancellationToken::new();
-    let store = FolderStore::open(&bench.dest(), bench.folder).unwrap();
+    let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
     let halt = async {
         bench.server.wait_for(|stats| stats.changes_requested > 0).await;
         stop.cancel();

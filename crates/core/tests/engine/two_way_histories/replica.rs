@@ -9,7 +9,7 @@ use obsync_core::{
     Filter, MaxDelete, Progress, PullError, PullSource, Report, StateError, StateStore, SyncOptions, confirm,
     held_back, pull, sync,
 };
-use obsync_folder::{FolderOptions, FolderStore};
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::VaultPath;
 use obsync_sqlite::SqliteState;
 use tempfile::TempDir;
@@ -81,13 +81,13 @@ impl Replica {
     }
 
     pub(super) async fn sync(&self, progress: Arc<dyn Progress>) -> Result<Report, PullError> {
-        let store = Arc::new(FolderStore::open(&self.dest(), FolderOptions::default()).unwrap());
+        let store = Arc::new(FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap());
         let (state, stop) = (Arc::new(self.state().unwrap()), CancellationToken::new());
         sync(&self.source, store, state, &self.options(), progress, stop).await
     }
 
     pub(super) async fn pull(&self, progress: Arc<dyn Progress>) -> Result<Report, PullError> {
-        let store = Arc::new(FolderStore::open(&self.dest(), FolderOptions::default()).unwrap());
+        let store = Arc::new(FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap());
         let (state, stop) = (Arc::new(self.state().unwrap()), CancellationToken::new());
         pull(&self.source, store, state, &self.options().pull, progress, stop).await
     }
@@ -106,7 +106,7 @@ impl Replica {
 
     /// Waits until nothing of a run whose future was dropped runs on: a process that dies takes its calls with it.
     pub(super) async fn until_dead(&self) {
-        while FolderStore::open(&self.dest(), FolderOptions::default()).unwrap().lock().is_err()
+        while FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap().lock().is_err()
             || self.state().is_err()
         {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -1,0 +1,42 @@
+//! How a place is scanned for what differs from the records, and read to be sent.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use obsync_protocol::VaultPath;
+
+use super::describe::Describe;
+use super::error::DestinationError;
+use crate::problem::ProblemCode;
+use crate::scan::{LocalTree, OpenFile, ScanInput};
+
+/// How a place is scanned, and read to be sent.
+#[async_trait]
+pub trait Scan: Describe {
+    /// What the place holds, compared with what is recorded. `None`: it cannot be scanned.
+    async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, DestinationError> {
+        let _ = input;
+        Ok(None)
+    }
+
+    /// The same for a few paths: nothing is said of others but of folders on the way to them. The input has the records of
+    /// these paths and of the folders that they lie in. `None`: everything is to be scanned.
+    async fn scan_few(
+        &self,
+        input: ScanInput,
+        paths: Arc<HashSet<VaultPath>>,
+    ) -> Result<Option<LocalTree>, DestinationError> {
+        let _ = (input, paths);
+        Ok(None)
+    }
+
+    /// Opens a file to be sent. The caller compares what it reads with what it expects.
+    async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, DestinationError> {
+        Err(DestinationError::Unavailable {
+            location: self.location(),
+            reason: format!("{path} cannot be read from there to be sent"),
+            code: ProblemCode::Destination,
+        })
+    }
+}
