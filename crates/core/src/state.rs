@@ -23,7 +23,7 @@ pub struct VaultState {
     /// [Fingerprint](obsync_protocol::Filter::fingerprint) of the filter that decided which entries were deferred;
     /// `None` while a run with another filter is at work, so that an interrupted one is not taken for complete.
     pub filter: Option<String>,
-    /// A full pull was begun and has not come to its end: the next one must be full too. Up to this version everything
+    /// A full pull or sync was begun and has not come to its end: the next one must be full too. Up to this version everything
     /// was looked at again already.
     pub full_up_to: Option<u64>,
     /// A pull that keeps everything was begun and has not come to its end: the next one keeps everything, too.

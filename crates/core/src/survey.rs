@@ -13,7 +13,7 @@ use crate::history::{self, Historian};
 use crate::identity::MarkerFound;
 use crate::line::Line;
 use crate::listing::{Excess, Listing};
-use crate::model::{CursorEntry, Record};
+use crate::model::{CursorEntry, Direction, Record};
 use crate::progress::Phase;
 use crate::reconcile::{Mode, Reach};
 use crate::report::Report;
@@ -105,6 +105,7 @@ impl Run<'_> {
         let is_empty = self.store.is_empty().await?;
         // Before anything is committed: intents say where the files were.
         self.return_taken(report).await?;
+        let recorded_direction = known.direction;
         if !self.options.is_narrowed {
             known.direction = self.direction;
         }
@@ -124,7 +125,11 @@ impl Run<'_> {
             known.full_up_to = known.full_up_to.map(|_| 0);
         }
         let asked = mode;
-        let mode = if known.full_up_to.is_some() { Mode::Full } else { mode };
+        // What a sync has to make up for, a sync does: in a full pull what was changed here would count as damaged.
+        let is_due = known.full_up_to.is_some()
+            && self.direction == Direction::Pull
+            && recorded_direction == Direction::Pull;
+        let mode = if is_due { Mode::Full } else { mode };
         let start = match mode {
             Mode::Incremental if !keeps => known.version,
             _ => 0,

@@ -91,7 +91,7 @@ pub struct VerifiedFile {
 pub enum Unfinished {
     /// The first pull did not come to its end.
     FirstPull,
-    /// A full pull did not come to its end.
+    /// A full pull or sync did not come to its end.
     FullPull,
     /// A pull with another choice of files did not come to its end.
     OtherChoice,

@@ -246,7 +246,7 @@ fn ways(verification: &Verification) -> String {
 fn unfinished(reason: Unfinished) -> &'static str {
     match reason {
         Unfinished::FirstPull => "Not the whole vault: the first pull did not come to its end.",
-        Unfinished::FullPull => "A full pull did not come to its end.",
+        Unfinished::FullPull => "A full run did not come to its end.",
         Unfinished::OtherChoice => "A pull with another choice of files did not come to its end.",
         Unfinished::KeepEverything => "A pull that keeps everything did not come to its end.",
         Unfinished::Killed => "A run ended while it put files in place: it was killed, or could not go on.",

@@ -435,7 +435,7 @@ fn holder(folder: &Path) -> Option<String> {
 fn unfinished(reason: Unfinished) -> &'static str {
     match reason {
         Unfinished::FirstPull => "the first pull is not complete",
-        Unfinished::FullPull => "a full pull is not complete",
+        Unfinished::FullPull => "a full run is not complete",
         Unfinished::OtherChoice => "a pull with another choice of files is not complete",
         Unfinished::KeepEverything => "a pull that keeps everything is not complete",
         Unfinished::Killed => "a run ended while it put files in place: it was killed, or could not go on",

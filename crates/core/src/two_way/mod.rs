@@ -156,6 +156,7 @@ pub(crate) async fn sync_over(
         pull.max_delete = MaxDelete::Files(0);
     }
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
+    // A complete run that was cut off is made up for.
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
     let run = Run { source, store, state, options: &pull, direction, progress, stop, lines };
     run.warn_of_direction(&known, &mut report);
@@ -236,7 +237,10 @@ impl TwoWay<'_, '_> {
                 self.describe(&outgoing, report);
                 return Ok(());
             }
-            if outgoing.is_empty() || run.stop.is_cancelled() {
+            if outgoing.is_empty() {
+                return self.note_complete().await;
+            }
+            if run.stop.is_cancelled() {
                 return Ok(());
             }
             run.renew_generation(self.destination.as_ref()).await?;
@@ -248,6 +252,9 @@ impl TwoWay<'_, '_> {
             match sent.lost {
                 Some(error) if round == ROUNDS => return Err(error.into()),
                 Some(error) => run.progress.notice(&format!("{error}; going on")),
+                None if !sent.needs_another_round && !run.stop.is_cancelled() => {
+                    return self.note_complete().await;
+                }
                 None if !sent.needs_another_round => return Ok(()),
                 None => {}
             }
@@ -268,7 +275,8 @@ impl TwoWay<'_, '_> {
         Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
     }
 
-    /// Forgets up to where the vault is known, so that all of it is listed and compared again.
+    /// Forgets up to where the vault is known, so that all of it is listed and compared again; and notes that this is due until
+    /// a run comes to its end.
     async fn list_all_again(&self) -> Result<(), PullError> {
         if self.run.options.dry_run {
             return Ok(());
@@ -276,7 +284,18 @@ impl TwoWay<'_, '_> {
         let known = self.run.state.load().await?;
         let intents = self.run.state.intents().await?;
         // The cursor stays: by it a vault is told that is older than what is here.
-        let state = VaultState { version: 0, full_up_to: None, ..known };
+        let state = VaultState { version: 0, full_up_to: Some(0), ..known };
+        Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
+    }
+
+    /// Notes that everything was listed and looked at again, if that was due: what differed is sent.
+    async fn note_complete(&self) -> Result<(), PullError> {
+        if !self.is_full || self.run.options.dry_run {
+            return Ok(());
+        }
+        let known = self.run.state.load().await?;
+        let intents = self.run.state.intents().await?;
+        let state = VaultState { full_up_to: None, ..known };
         Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
     }
 
@@ -295,7 +314,8 @@ impl TwoWay<'_, '_> {
             None => {
                 // Records that are not believed are none, though a dry run does not forget them.
                 let believes = !(run.options.dry_run && report.doubt.is_some());
-                let (records, tree) = self.scan_all(self.is_full && round == 1, believes).await?;
+                let scanned = self.scan_all(self.is_full && round == 1, believes).await?;
+                let Some((records, tree)) = scanned else { return Ok(None) };
                 (None, records, tree)
             }
         };
@@ -352,12 +372,12 @@ impl TwoWay<'_, '_> {
         Ok(Some(outgoing))
     }
 
-    /// Looks at everything, with what is recorded.
+    /// Looks at everything, with what is recorded. `None`: told to stop.
     async fn scan_all(
         &self,
         reads_all: bool,
         believes: bool,
-    ) -> Result<(Arc<Vec<Record>>, LocalTree), PullError> {
+    ) -> Result<Option<(Arc<Vec<Record>>, LocalTree)>, PullError> {
         let mut records = match believes {
             true => self.run.state.all_records().await?,
             false => Vec::new(),
@@ -370,11 +390,14 @@ impl TwoWay<'_, '_> {
         let location = self.run.store.location();
         let code = ProblemCode::Destination;
         let tree = self.scan(&records).await?;
+        if tree.is_none() && self.run.stop.is_cancelled() {
+            return Ok(None);
+        }
         let mut tree = tree.ok_or(DestinationError::Unavailable { location, reason, code })?;
         if !self.run.store.traits().has_folders {
             tree.add_folders(&records);
         }
-        Ok((records, tree))
+        Ok(Some((records, tree)))
     }
 
     /// Looks at the few paths that can have been changed, where that is known, and at what this run put here. `None`: that is

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use obsync_conformance::WatchedState;
-use obsync_core::{Describe, Filter, NoProgress, Outcome, Progress, pull};
+use obsync_core::{
+    Commit, Describe, Filter, Inspect, Mode, NoProgress, Outcome, Phase, Progress, PullOptions, Record,
+    StateStore, SyncOptions, Unfinished, pull, sync,
+};
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
+use crate::two_way::{has, in_step};
 
 const T: i64 = 1_700_000_000_000;
 
@@ -26,6 +30,39 @@ async fn a_full_pull_that_was_stopped_is_full_again_until_one_comes_to_its_end()
     assert!(pulled < 600, "it was stopped midway");
     bench.pull().await;
     bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_sync_that_was_stopped_is_full_again_until_one_comes_to_its_end() {
+    let bench = in_step(&[("a.md", "a"), ("b.md", "b")]).await;
+    bench.edit("a.md", "z");
+    pretend_that_it_was_seen(&bench, "a.md").await;
+    let full = SyncOptions {
+        pull: PullOptions { mode: Mode::Full, ..bench.options.clone() },
+        ..SyncOptions::default()
+    };
+    assert_eq!(bench.sync().await.pushed.files, 0, "its facts are those that are recorded");
+    let stop = CancellationToken::new();
+    let progress = Arc::new(StopAtScan(stop.clone()));
+    let report = sync(&bench.source, bench.store(), bench.state(), &full, progress, stop).await.unwrap();
+    assert_eq!((report.outcome, report.pushed.files), (Outcome::Interrupted, 0));
+    let unfinished = Unfinished::of(&*bench.state()).await.unwrap();
+    assert!(unfinished.contains(&Unfinished::FullPull), "{unfinished:?}");
+    assert_eq!(bench.sync().await.pushed.files, 1, "the next one makes up for it");
+    bench.assert_in_step().await;
+    assert!(has(&bench, "a.md", "z"));
+    let (report, unfinished) = (bench.sync().await, Unfinished::of(&*bench.state()).await.unwrap());
+    assert_eq!((report.listed, unfinished), (0, vec![]), "once");
+}
+
+/// Records what the file system says of a file now as what it said when it was synced: a change that no facts show.
+async fn pretend_that_it_was_seen(bench: &Bench, path: &str) {
+    let (state, path) = (bench.state(), VaultPath::parse(path).unwrap());
+    let facts = bench.store().facts(vec![path.clone()]).await.unwrap().unwrap().pop().unwrap();
+    let record = state.records(&[path]).await.unwrap().pop().unwrap().unwrap();
+    let records = vec![Record { facts, ..record }];
+    let known = state.load().await.unwrap();
+    state.commit(Commit { records, state: known, ..Commit::default() }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,5 +148,16 @@ struct StopAtFirst(CancellationToken);
 impl Progress for StopAtFirst {
     fn received(&self, _bytes: u64) {
         self.0.cancel();
+    }
+}
+
+/// Stops a run when it begins to look at what is here.
+struct StopAtScan(CancellationToken);
+
+impl Progress for StopAtScan {
+    fn phase(&self, phase: Phase) {
+        if phase == Phase::Scanning {
+            self.0.cancel();
+        }
     }
 }
