@@ -221,7 +221,7 @@ impl Outgoing {
         for path in &input.tree.folders {
             // A place in which a change of the vault waits is left until that is settled.
             let is_free = !input.unapplied.contains(path);
-            match input.sends(path, true) {
+            match input.sends_anew(path, true, records) {
                 Ok(true) if is_free => self.folders.push(path.clone()),
                 Ok(_) => {}
                 Err(reason) => self.refused.push((path.clone(), reason)),
@@ -240,7 +240,7 @@ impl Outgoing {
             .files
             .iter()
             .filter(|file| records.contains_key(&file.path) || !is_passing(file))
-            .filter(|file| match input.sends(&file.path, false) {
+            .filter(|file| match input.sends_anew(&file.path, false, records) {
                 Ok(true) if waits(&file.path) => {
                     self.waiting.push(file.path.clone());
                     false
@@ -356,6 +356,21 @@ impl OutgoingInput<'_> {
         }
         path.check_to_write().map_err(|error| format!("the vault must not get this name: {error}"))?;
         Ok(true)
+    }
+
+    /// The same of what is here, which the vault may not have yet.
+    fn sends_anew(
+        &self,
+        path: &VaultPath,
+        is_folder: bool,
+        records: &HashMap<&VaultPath, &Record>,
+    ) -> Result<bool, String> {
+        let sends = self.sends(path, is_folder)?;
+        // Obsidian writes no file with such a name on any device (protocol.md section 4).
+        if sends && path.as_str().contains(':') && !records.contains_key(path) {
+            return Err("Obsidian cannot have a colon in a name; rename it".to_owned());
+        }
+        Ok(sends)
     }
 }
 

@@ -212,6 +212,15 @@ fn a_name_that_the_vault_must_not_get_is_refused() {
 }
 
 #[test]
+fn a_name_with_a_colon_is_sent_only_where_the_vault_has_it() {
+    let files = [("10:30.md", "y"), ("11:30.md", "new"), ("a:b/c.md", "new")];
+    let case = Case::new(&[("10:30.md", Some("x"))]).found(&files, &["a:b"], &[]);
+    assert_eq!(case.steps(), ["send 10:30.md"]);
+    let refused: Vec<String> = case.outgoing().refused.into_iter().map(|(path, _)| path.to_string()).collect();
+    assert_eq!(refused, ["a:b", "11:30.md", "a:b/c.md"]);
+}
+
+#[test]
 fn deletions_are_counted_without_moves_and_with_emptied_files() {
     let case =
         Case::new(&[("a.md", Some("a")), ("b.md", Some("b")), ("c.md", Some("c")), ("d.md", Some("d"))])
