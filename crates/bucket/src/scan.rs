@@ -60,7 +60,7 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
             (None, Ok(path)) => path,
             (None, Err(reason)) => {
                 if !path.starts_with('.') && !path.contains("/.") {
-                    let why = UnknownCause::Name { reason };
+                    let why = UnknownCause::Name { reason, inode: None };
                     tree.unknown.push(Unknown { path: path.to_owned(), why });
                 }
                 continue;

@@ -103,6 +103,13 @@ pub fn is_copy_of(copy: &str, name: &str, ends_with_mark: bool, limit: usize) ->
     number.is_some_and(|(number, _)| is_stamp(number) && marked(name, ends_with_mark, number, limit) == copy)
 }
 
+/// The name of what this is a copy of, if it is one whose name was not too long for its mark.
+pub(crate) fn original(copy: &str) -> Option<String> {
+    let at = copy.rfind(MARK)?;
+    let (number, extension) = copy.get(at + MARK.len()..)?.split_once(')')?;
+    is_stamp(number).then(|| format!("{}{extension}", &copy[..at]))
+}
+
 /// Whether this is a device with a time, and the number of a copy or none.
 fn is_stamp(text: &str) -> bool {
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());

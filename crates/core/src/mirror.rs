@@ -34,7 +34,7 @@ impl Run<'_> {
         };
         let tree =
             scanned?.ok_or_else(|| self.refused("it cannot be scanned, so nothing can be taken back"))?;
-        for sentence in tree.unknown.iter().filter_map(crate::scan::Unknown::sentence) {
+        for sentence in crate::scan::sentences(&tree.unknown) {
             self.warn(sentence, report);
         }
         if tree.is_in_flux {

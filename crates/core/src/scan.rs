@@ -1,7 +1,7 @@
 //! What a scan of a destination finds, compared with what is recorded. Only differences are named, so that a scan of what
 //! nobody touched costs no memory beyond the records.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use obsync_protocol::{Filter, VaultPath, normalize_local_name};
@@ -107,6 +107,8 @@ pub enum UnknownCause {
     Name {
         /// What is wrong with it.
         reason: String,
+        /// The file's number in its file system, by which it is known under another name.
+        inode: Option<u64>,
     },
     /// It is the same name as another one, but for case or normalisation.
     Twin {
@@ -190,25 +192,52 @@ impl LocalTree {
     }
 }
 
-impl Unknown {
-    /// What to tell of it, where its user may expect it in the vault.
-    pub(crate) fn sentence(&self) -> Option<String> {
-        let path = &self.path;
-        match &self.why {
-            UnknownCause::Unreadable { reason } => Some(format!(
-                "{path:?} cannot be read ({reason}); nothing in it is sent, and nothing is taken for deleted"
-            )),
-            UnknownCause::Name { reason } => Some(format!("{path:?} stays here only: {reason}")),
-            UnknownCause::Twin { of } => Some(format!(
-                "{path:?} and {of:?} are one name to other devices; only the second is synced until one of them is renamed",
-                of = of.as_str()
-            )),
-            UnknownCause::Link => {
-                Some(format!("{path:?} is a symbolic link, which is neither followed nor replaced"))
-            }
-            UnknownCause::Special | UnknownCause::Changing => None,
-        }
+/// How many names a sentence has at most.
+const NAMED: usize = 5;
+
+/// Some of these names, quoted, and how many more there are.
+pub(crate) fn some_of(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
+    match names.len().saturating_sub(NAMED) {
+        0 => quoted.join(", "),
+        more => format!("{} and {more} more", quoted.join(", ")),
     }
+}
+
+/// What to tell of these places, where their user may expect them in the vault: a sentence for each cause, however many they
+/// are.
+pub(crate) fn sentences(unknown: &[Unknown]) -> Vec<String> {
+    let mut by_cause: BTreeMap<(u8, &str), Vec<&str>> = BTreeMap::new();
+    for place in unknown {
+        let cause = match &place.why {
+            UnknownCause::Unreadable { reason } => (0, reason.as_str()),
+            UnknownCause::Name { reason, .. } => (1, reason.as_str()),
+            UnknownCause::Twin { .. } => (2, ""),
+            UnknownCause::Link => (3, ""),
+            UnknownCause::Special | UnknownCause::Changing => continue,
+        };
+        by_cause.entry(cause).or_default().push(&place.path);
+    }
+    let sentence = |((cause, reason), names): ((u8, &str), Vec<&str>)| {
+        let (some, one) = (some_of(&names), names.len() == 1);
+        match cause {
+            0 => format!(
+                "{some} cannot be read ({reason}); nothing in {} is sent, and nothing is taken for deleted",
+                if one { "it" } else { "them" }
+            ),
+            1 => format!("{some} {} here only: {reason}", if one { "stays" } else { "stay" }),
+            2 => format!(
+                "{some} {} one name with another to other devices; only the other is synced until one of them is renamed",
+                if one { "is" } else { "are" }
+            ),
+            _ => format!(
+                "{some} {}, which {} neither followed nor replaced",
+                if one { "is a symbolic link" } else { "are symbolic links" },
+                if one { "is" } else { "are" }
+            ),
+        }
+    };
+    by_cause.into_iter().map(sentence).collect()
 }
 
 impl std::fmt::Debug for OpenFile {

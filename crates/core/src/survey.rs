@@ -108,6 +108,10 @@ impl Run<'_> {
         let recorded_direction = known.direction;
         if !self.options.is_narrowed {
             known.direction = self.direction;
+            if self.direction == Direction::Pull && recorded_direction != Direction::Pull {
+                // What a sync has to make up for, a sync does: in a full pull what was changed here would count as damaged.
+                known.full_up_to = None;
+            }
         }
         let had_identity = known.destination.is_some();
         let marker = self.judge_destination(&mut known, is_empty, report).await?;
@@ -125,7 +129,6 @@ impl Run<'_> {
             known.full_up_to = known.full_up_to.map(|_| 0);
         }
         let asked = mode;
-        // What a sync has to make up for, a sync does: in a full pull what was changed here would count as damaged.
         let is_due = known.full_up_to.is_some()
             && self.direction == Direction::Pull
             && recorded_direction == Direction::Pull;

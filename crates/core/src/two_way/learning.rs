@@ -136,6 +136,8 @@ fn learn(entry: &RemoteEntry, record: Option<&Record>, found: Option<Found>, mir
             Learned::Known(Record { path, kind, facts: None, witnessed: record.witnessed })
         }
         None if found == Some(Found::Wanted) => Learned::Known(Record::seen(path, kind, None)),
+        // What is not here is not replaced, and a later sync brings it.
+        None if mirrors && found == Some(Found::Nothing) => Learned::Diverged,
         // A folder that both have is none of anybody's text.
         None if mirrors || matches!(kind, RecordKind::Folder(_)) => Learned::Known(Record::new(path, kind)),
         Some(_) | None => Learned::Diverged,

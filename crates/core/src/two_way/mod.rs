@@ -23,7 +23,7 @@ mod settlement;
 mod vault_change;
 mod witness;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ use crate::progress::{Phase, Progress};
 use crate::reconcile::Mode;
 use crate::report::Report;
 use crate::run::{PullOptions, PullSource, Run};
-use crate::scan::{LocalTree, ScanInput};
+use crate::scan::{LocalTree, ScanInput, sentences, some_of};
 use crate::state::{Commit, StateStore, VaultState};
 
 use crate::quiet::shrank;
@@ -53,9 +53,6 @@ use sending::Outbox;
 const ROUNDS: usize = 6;
 /// Up to so many paths are looked at by themselves.
 const FEW_PATHS: usize = 200;
-
-/// How many paths a warning names.
-const NAMED: usize = 5;
 
 /// How to sync.
 #[derive(Clone, Debug)]
@@ -152,16 +149,21 @@ pub(crate) async fn sync_over(
     report.device = Some(source.client.options().device.clone());
     let is_first = known.direction == Direction::Pull || !known.listed;
     let mut pull = options.pull.clone();
-    if is_first && pull.max_delete != MaxDelete::Unlimited {
+    if is_first {
         pull.max_delete = MaxDelete::Files(0);
     }
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
-    // A complete run that was cut off is made up for.
-    let is_full = std::mem::take(&mut pull.mode) == Mode::Full || known.full_up_to.is_some();
+    let is_full = std::mem::take(&mut pull.mode) == Mode::Full;
     let run = Run { source, store, state, options: &pull, direction, progress, stop, lines };
     run.warn_of_direction(&known, &mut report);
     let two_way = TwoWay { run: &run, options, is_first, is_full, destination: known.destination };
-    let outcome = two_way.rounds(&mut report).await;
+    let mut outcome = two_way.rounds(&mut report).await;
+    // A complete run that was cut off is made up for, after everything else: it may take longer than there is time.
+    let is_due = !is_full && known.full_up_to.is_some() && !options.pull.dry_run;
+    let is_over = report.older_vault.is_some() || report.was_overtaken || run.stop.is_cancelled();
+    if is_due && outcome.is_ok() && !is_over {
+        outcome = TwoWay { is_first: false, is_full: true, ..two_way }.rounds(&mut report).await;
+    }
     let has_news = !options.pull.dry_run && !report.is_unchanged();
     if outcome.is_ok() && direction == Direction::Both && has_news {
         run.keep_texts(&mut report).await;
@@ -204,7 +206,9 @@ impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
         run.settle_intents(report).await?;
-        self.forget_missing().await?;
+        if !self.forget_missing().await? {
+            return Ok(());
+        }
         self.note_direction().await?;
         if self.is_full {
             self.list_all_again().await?;
@@ -267,7 +271,7 @@ impl TwoWay<'_, '_> {
     /// Notes which way the destination is synced from now on.
     async fn note_direction(&self) -> Result<(), PullError> {
         let (known, direction) = (self.run.state.load().await?, self.run.direction);
-        if known.direction == direction || self.run.options.dry_run {
+        if known.direction == direction || self.run.options.dry_run || self.run.options.is_narrowed {
             return Ok(());
         }
         let intents = self.run.state.intents().await?;
@@ -366,9 +370,7 @@ impl TwoWay<'_, '_> {
         if matches!(self.options.direction, SyncDirection::Push { .. }) {
             outgoing.waiting.iter().for_each(|path| report.diverge(path));
         }
-        for (path, reason) in std::mem::take(&mut outgoing.refused) {
-            run.warn(format!("{path} stays here only: {reason}"), report);
-        }
+        self.tell_refused(&outgoing, report);
         Ok(Some(outgoing))
     }
 
@@ -386,14 +388,7 @@ impl TwoWay<'_, '_> {
             records.iter_mut().for_each(|record| record.facts = None);
         }
         let records = Arc::new(records);
-        let reason = "it cannot be scanned, so it can only be pulled to".to_owned();
-        let location = self.run.store.location();
-        let code = ProblemCode::Destination;
-        let tree = self.scan(&records).await?;
-        if tree.is_none() && self.run.stop.is_cancelled() {
-            return Ok(None);
-        }
-        let mut tree = tree.ok_or(DestinationError::Unavailable { location, reason, code })?;
+        let Some(mut tree) = self.scan(&records).await? else { return Ok(None) };
         if !self.run.store.traits().has_folders {
             tree.add_folders(&records);
         }
@@ -429,21 +424,19 @@ impl TwoWay<'_, '_> {
         Ok((tree.is_certain() && !has_shrunk(&tree, &records)).then_some((paths, records, tree)))
     }
 
+    /// Scans everything. `None`: told to stop.
     async fn scan(&self, records: &Arc<Vec<Record>>) -> Result<Option<LocalTree>, PullError> {
         let filter = self.run.options.filter.clone();
         let scan = self.run.store.scan(ScanInput { records: records.clone(), filter });
-        match self.run.stop.run_until_cancelled(scan).await {
-            Some(tree) => Ok(tree?),
-            None => Ok(None),
-        }
+        let Some(scanned) = self.run.stop.run_until_cancelled(scan).await else { return Ok(None) };
+        let reason = "it cannot be scanned, so it can only be pulled to".to_owned();
+        let location = self.run.store.location();
+        let code = ProblemCode::Destination;
+        Ok(Some(scanned?.ok_or(DestinationError::Unavailable { location, reason, code })?))
     }
 
     fn tell_unknown(&self, tree: &LocalTree, report: &mut Report) {
-        for unknown in &tree.unknown {
-            if let Some(sentence) = unknown.sentence() {
-                self.run.warn(sentence, report);
-            }
-        }
+        sentences(&tree.unknown).into_iter().for_each(|sentence| self.run.warn(sentence, report));
     }
 
     /// The paths with changes of the vault that were not applied here.
@@ -465,6 +458,26 @@ impl TwoWay<'_, '_> {
             }
         }
         Ok(unapplied)
+    }
+
+    /// Says what is not sent because of its name, and what stays in the vault because of that.
+    fn tell_refused(&self, outgoing: &Outgoing, report: &mut Report) {
+        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (path, reason) in &outgoing.refused {
+            by_reason.entry(reason).or_default().push(path.as_str());
+        }
+        for (reason, names) in by_reason {
+            let stay = if names.len() == 1 { "stays" } else { "stay" };
+            self.run.warn(format!("{} {stay} here only: {reason}", some_of(&names)), report);
+        }
+        let kept: Vec<&str> = outgoing.kept.iter().map(VaultPath::as_str).collect();
+        if !kept.is_empty() {
+            let sentence = format!(
+                "not deleted in the vault, because the names that they have here now cannot be sent: {}",
+                some_of(&kept)
+            );
+            self.run.warn(sentence, report);
+        }
     }
 
     /// Says which files here are not sent because the vault deleted them and an earlier pull kept them.
@@ -493,16 +506,12 @@ impl TwoWay<'_, '_> {
 
 /// What to tell of files that are kept though the vault deleted them.
 fn stays_here(retained: &[&VaultPath]) -> String {
-    let named: Vec<&str> = retained.iter().take(NAMED).map(|path| path.as_str()).collect();
-    let more = match retained.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let named: Vec<&str> = retained.iter().map(|path| path.as_str()).collect();
     format!(
-        "{} of the files here are not sent, because the vault deleted them and an earlier pull kept them: {}{more}. A copy under \
+        "{} of the files here are not sent, because the vault deleted them and an earlier pull kept them: {}. A copy under \
          another name is sent",
         retained.len(),
-        named.join(", ")
+        some_of(&named)
     )
 }
 

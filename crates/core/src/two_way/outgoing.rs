@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 
+use crate::conflicted_copy;
 use crate::model::{FileMeta, LocalFacts, Record, RecordKind};
 use crate::quiet::{is_litter, shrank};
-use crate::scan::{LocalFile, LocalTree};
+use crate::scan::{LocalFile, LocalTree, UnknownCause};
 
 /// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
 const LITTER_LASTS: u64 = 60_000;
@@ -90,6 +91,8 @@ pub(crate) struct Outgoing {
     pub(crate) renewed: Vec<(Record, LocalFacts)>,
     /// What is not sent though its user may expect it, and why.
     pub(crate) refused: Vec<(VaultPath, String)>,
+    /// Recorded files that are here under a name that is refused: the vault keeps them under the name that it has.
+    pub(crate) kept: Vec<VaultPath>,
     /// Files that are not recorded and whose place has a change of the vault that waits.
     pub(crate) waiting: Vec<VaultPath>,
 }
@@ -102,7 +105,8 @@ impl Outgoing {
         let mut outgoing = Outgoing::default();
         outgoing.renew(&input, &records);
         let absent = outgoing.gone(&input, &records);
-        outgoing.send(input, &records);
+        let refused = outgoing.send(&input, &records);
+        let absent = outgoing.keep_refused(absent, &refused, &input.tree, &records);
         outgoing.place(absent);
         outgoing
     }
@@ -216,8 +220,40 @@ impl Outgoing {
             .collect()
     }
 
-    /// Sorts out the folders and files that are to be sent.
-    fn send(&mut self, input: OutgoingInput<'_>, records: &HashMap<&VaultPath, &Record>) {
+    /// Takes out what only got a name that the vault must not get: its text is here under that name alone.
+    fn keep_refused(
+        &mut self,
+        mut absent: Vec<Absent>,
+        refused: &[&LocalFile],
+        tree: &LocalTree,
+        records: &HashMap<&VaultPath, &Record>,
+    ) -> Vec<Absent> {
+        let names = tree.unknown.iter().filter_map(|unknown| match unknown.why {
+            UnknownCause::Name { inode, .. } => inode,
+            _ => None,
+        });
+        let inodes: HashSet<u64> =
+            names.chain(refused.iter().filter_map(|file| inode(&file.facts))).collect();
+        let contents: HashSet<ContentHash> =
+            refused.iter().filter(|file| file.content.size > 0).map(|file| file.content.hash).collect();
+        let is_kept = |gone: &mut Absent| {
+            let Some(file) = &gone.file else { return false };
+            let facts = records.get(&gone.path).and_then(|record| record.facts.as_ref());
+            contents.contains(&file.hash)
+                || facts.and_then(inode).is_some_and(|inode| inodes.contains(&inode))
+        };
+        self.kept = absent.extract_if(.., is_kept).map(|gone| gone.path).collect();
+        let occupied: HashSet<VaultPath> = self.kept.iter().flat_map(ancestors).collect();
+        absent.retain(|gone| !gone.is_folder() || !occupied.contains(&gone.path));
+        absent
+    }
+
+    /// Sorts out the folders and files that are to be sent. Tells the files that are refused.
+    fn send<'t>(
+        &mut self,
+        input: &'t OutgoingInput<'_>,
+        records: &HashMap<&VaultPath, &Record>,
+    ) -> Vec<&'t LocalFile> {
         for path in &input.tree.folders {
             // A place in which a change of the vault waits is left until that is settled.
             let is_free = !input.unapplied.contains(path);
@@ -235,6 +271,7 @@ impl Outgoing {
         let is_passing = |file: &LocalFile| {
             is_litter(file.path.file_name()) && input.now.abs_diff(file.mtime) < LITTER_LASTS
         };
+        let mut refused = Vec::new();
         let wanted: Vec<LocalFile> = input
             .tree
             .files
@@ -248,6 +285,7 @@ impl Outgoing {
                 Ok(sends) => sends,
                 Err(reason) => {
                     self.refused.push((file.path.clone(), reason));
+                    refused.push(*file);
                     false
                 }
             })
@@ -264,6 +302,7 @@ impl Outgoing {
         self.files.sort_by(|a, b| {
             (a.local.content.size, &a.local.path).cmp(&(b.local.content.size, &b.local.path))
         });
+        refused
     }
 
     /// Finds the renames among what is gone and what is new, and brings the rest into its order.
@@ -367,10 +406,34 @@ impl OutgoingInput<'_> {
     ) -> Result<bool, String> {
         let sends = self.sends(path, is_folder)?;
         // Obsidian writes no file with such a name on any device (protocol.md section 4).
-        if sends && path.as_str().contains(':') && !records.contains_key(path) {
+        if sends && path.as_str().contains(':') && has_new_colon(path, records) {
             return Err("Obsidian cannot have a colon in a name; rename it".to_owned());
         }
         Ok(sends)
+    }
+}
+
+/// Whether a path has a colon where the vault has no such name yet, nor one of which this is a conflicted copy.
+fn has_new_colon(path: &VaultPath, records: &HashMap<&VaultPath, &Record>) -> bool {
+    if records.contains_key(path) {
+        return false;
+    }
+    let known = ancestors(path).find(|folder| records.contains_key(folder));
+    let below = known.as_ref().map_or(0, |folder| folder.as_str().len());
+    let is_new = path.as_str().get(below..).is_some_and(|rest| rest.contains(':'));
+    let original = || {
+        let name = conflicted_copy::original(path.file_name())?;
+        let folder = path.parent().map_or_else(String::new, |folder| format!("{folder}/"));
+        VaultPath::parse(&format!("{folder}{name}")).ok()
+    };
+    is_new && original().is_none_or(|original| !records.contains_key(&original))
+}
+
+/// The number of a file in its file system.
+fn inode(facts: &LocalFacts) -> Option<u64> {
+    match facts {
+        LocalFacts::File { inode, .. } => Some(*inode),
+        LocalFacts::Object { .. } => None,
     }
 }
 

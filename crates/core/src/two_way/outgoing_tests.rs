@@ -216,8 +216,38 @@ fn a_name_with_a_colon_is_sent_only_where_the_vault_has_it() {
     let files = [("10:30.md", "y"), ("11:30.md", "new"), ("a:b/c.md", "new")];
     let case = Case::new(&[("10:30.md", Some("x"))]).found(&files, &["a:b"], &[]);
     assert_eq!(case.steps(), ["send 10:30.md"]);
-    let refused: Vec<String> = case.outgoing().refused.into_iter().map(|(path, _)| path.to_string()).collect();
+    let refused: Vec<String> =
+        case.outgoing().refused.into_iter().map(|(path, _)| path.to_string()).collect();
     assert_eq!(refused, ["a:b", "11:30.md", "a:b/c.md"]);
+    let copy = "10:30 (Conflicted copy laptop 202501312359).md";
+    let case = Case::new(&[("10:30.md", Some("x")), ("a:b", None)]).found(
+        &[("10:30.md", "y"), (copy, "z"), ("a:b/c.md", "new"), ("a:b/c:d.md", "new")],
+        &[],
+        &[],
+    );
+    assert_eq!(case.steps(), ["send 10:30.md", &format!("send {copy}"), "send a:b/c.md"]);
+}
+
+#[test]
+fn what_got_a_name_that_is_refused_is_not_deleted_there() {
+    let known =
+        [("Meeting.md", Some("text")), ("gone.md", Some("gone")), ("dir", None), ("dir/in.md", Some("in"))];
+    let case = Case::new(&known).found(
+        &[("10:30 Meeting.md", "text"), ("A: b/in.md", "in")],
+        &["A: b"],
+        &["Meeting.md", "gone.md", "dir", "dir/in.md"],
+    );
+    assert_eq!(case.steps(), ["delete gone.md"]);
+    assert_eq!(case.outgoing().kept, [path("Meeting.md"), path("dir/in.md")]);
+    // Edited since, or of a name that is no path at all: by its number in the file system.
+    let mut case = Case::new(&known[..2]).found(&[("10:30.md", "edited")], &[], &["Meeting.md", "gone.md"]);
+    case.records[0].facts = Some(facts(4));
+    assert_eq!(case.steps(), ["delete gone.md"]);
+    let mut case = Case::new(&known[..2]).found(&[], &[], &["Meeting.md", "gone.md"]);
+    case.records[0].facts = Some(facts(4));
+    let why = UnknownCause::Name { reason: "backslash".to_owned(), inode: Some(1) };
+    case.tree.unknown.push(Unknown { path: "a\\b.md".to_owned(), why });
+    assert_eq!(case.steps(), ["delete gone.md"]);
 }
 
 #[test]

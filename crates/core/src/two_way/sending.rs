@@ -61,6 +61,9 @@ enum NotTaken {
     Full(String),
 }
 
+/// What came of changes that were sent in turn, and those that were not sent.
+type InTurn = (Vec<(VaultChange, Option<NotTaken>)>, Vec<VaultChange>);
+
 /// A session to write with, and what it hears.
 pub(super) struct Outbox<'s, 'r> {
     run: &'s Run<'r>,
@@ -196,7 +199,13 @@ impl<'s, 'r> Outbox<'s, 'r> {
             let intents = portion.iter().map(VaultChange::intent).collect();
             self.commit(Vec::new(), Vec::new(), intents).await?;
             let outcomes = match in_turn || portion.len() <= FEW {
-                true => self.push_in_turn(portion).await?,
+                true => {
+                    let (mut outcomes, rest) = self.push_in_turn(portion).await?;
+                    if !rest.is_empty() {
+                        outcomes.extend(self.push_at_once(rest, report).await?);
+                    }
+                    outcomes
+                }
                 false => self.push_at_once(portion, report).await?,
             };
             self.take_in(outcomes, report).await?;
@@ -240,14 +249,13 @@ impl<'s, 'r> Outbox<'s, 'r> {
             .collect())
     }
 
-    /// Sends one change after the other over the session that hears everything.
-    async fn push_in_turn(
-        &mut self,
-        changes: Vec<VaultChange>,
-    ) -> Result<Vec<(VaultChange, Option<NotTaken>)>, PullError> {
+    /// Sends one change after the other over the session that hears everything. Tells what is left where a file that changed
+    /// while it was read ended that session: the others have to do without.
+    async fn push_in_turn(&mut self, changes: Vec<VaultChange>) -> Result<InTurn, PullError> {
         let contents = Contents { store: self.run.store.clone(), state: self.run.state.clone() };
         let mut outcomes = Vec::new();
-        for change in changes {
+        let mut changes = changes.into_iter();
+        while let Some(change) = changes.next() {
             if self.run.stop.is_cancelled() {
                 outcomes.push((change, Some(NotTaken::Overtaken)));
                 continue;
@@ -277,9 +285,13 @@ impl<'s, 'r> Outbox<'s, 'r> {
             };
             let not_taken = pushed.err().map(|failure| not_taken(&failure)).transpose()?;
             self.run.progress.placed(change.size());
+            let is_ended = matches!(not_taken, Some(NotTaken::Overtaken)) && !self.session.is_open();
             outcomes.push((change, not_taken));
+            if is_ended {
+                break;
+            }
         }
-        Ok(outcomes)
+        Ok((outcomes, changes.collect()))
     }
 
     /// Sends changes over several connections, while the session hears what comes of them.

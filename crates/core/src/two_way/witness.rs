@@ -12,10 +12,12 @@ use crate::scan::LocalTree;
 use crate::state::{Commit, VaultState};
 
 use super::TwoWay;
+use crate::conflicted_copy::is_configuration;
 
 impl TwoWay<'_, '_> {
     /// Notes what a scan saw. What the filter leaves out loses its witness: whether it is there when the filter has it again
-    /// says nothing of its user's will. Neither does what is missing where objects expire. What is there gets one.
+    /// says nothing of its user's will; so it is with a configuration that is not sent. Neither does what is missing where objects
+    /// expire. What is there gets one.
     pub(super) async fn note_witness(
         &self,
         mut records: Arc<Vec<Record>>,
@@ -25,6 +27,7 @@ impl TwoWay<'_, '_> {
         let mut noted = Vec::new();
         for record in records.iter() {
             let is_in = filter.verdict(&record.path, record.file().is_none()) == Verdict::Sync
+                && (self.options.sends_configuration || !is_configuration(&record.path))
                 && tree.missing.binary_search(&record.path).is_err();
             if record.witnessed != is_in && (!is_in || sees(tree, record)) {
                 noted.push(Record { witnessed: is_in, ..record.clone() });
@@ -51,34 +54,39 @@ impl TwoWay<'_, '_> {
     }
 
     /// Before the first run of a direction, and under another filter than before: what is not here, and what nobody saw here
-    /// since it was left out, is nobody's deletion. It is forgotten, so that the vault brings it again.
-    pub(super) async fn forget_missing(&self) -> Result<(), PullError> {
+    /// since it was left out, is nobody's deletion. It is forgotten, so that the vault brings it again. `false`: told to stop, so
+    /// that this is still to be done.
+    pub(super) async fn forget_missing(&self) -> Result<bool, PullError> {
         let run = self.run;
         let known = run.state.load().await?;
         let is_refiltered = known.filter.as_deref() != Some(run.options.filter.fingerprint().as_str());
-        if run.options.dry_run || !known.listed || !(self.is_first || is_refiltered) {
-            return Ok(());
+        if run.options.dry_run || !(self.is_first || is_refiltered) {
+            return Ok(true);
         }
         let records = Arc::new(run.state.all_records().await?);
-        let Some(tree) = self.scan(&records).await? else { return Ok(()) };
+        if records.is_empty() {
+            return Ok(true);
+        }
+        let Some(tree) = self.scan(&records).await? else { return Ok(false) };
         let is_forgotten = |record: &&Record| {
             (self.is_first || !record.witnessed) && tree.absent.binary_search(&record.path).is_ok()
         };
         let forgotten: Vec<VaultPath> =
             records.iter().filter(is_forgotten).map(|record| record.path.clone()).collect();
         if forgotten.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let intents = run.state.intents().await?;
-        let state = VaultState { version: 0, full_up_to: None, ..known };
-        Ok(run.state.commit(Commit { forgotten, state, intents, ..Commit::default() }).await?)
+        let state = VaultState { version: 0, ..known };
+        run.state.commit(Commit { forgotten, state, intents, ..Commit::default() }).await?;
+        Ok(true)
     }
 }
 
 impl Run<'_> {
     /// Tells that a destination is synced in another direction than before.
     pub(crate) fn warn_of_direction(&self, known: &VaultState, report: &mut Report) {
-        if known.version == 0 || known.direction == self.direction {
+        if known.version == 0 || known.direction == self.direction || self.options.is_narrowed {
             return;
         }
         let words = |direction| match direction {

@@ -34,3 +34,4 @@ mod two_way_histories;
 mod two_way_kills;
 mod verifications;
 mod waiting_changes;
+mod witnesses;

@@ -1,6 +1,7 @@
 //! Pulls that are told to stop midway, and what is published in one go.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use obsync_conformance::WatchedState;
 use obsync_core::{
@@ -43,7 +44,7 @@ async fn a_full_sync_that_was_stopped_is_full_again_until_one_comes_to_its_end()
     };
     assert_eq!(bench.sync().await.pushed.files, 0, "its facts are those that are recorded");
     let stop = CancellationToken::new();
-    let progress = Arc::new(StopAtScan(stop.clone()));
+    let progress = Arc::new(StopAtScanNumber(stop.clone(), AtomicUsize::new(1)));
     let report = sync(&bench.source, bench.store(), bench.state(), &full, progress, stop).await.unwrap();
     assert_eq!((report.outcome, report.pushed.files), (Outcome::Interrupted, 0));
     let unfinished = Unfinished::of(&*bench.state()).await.unwrap();
@@ -53,6 +54,32 @@ async fn a_full_sync_that_was_stopped_is_full_again_until_one_comes_to_its_end()
     assert!(has(&bench, "a.md", "z"));
     let (report, unfinished) = (bench.sync().await, Unfinished::of(&*bench.state()).await.unwrap());
     assert_eq!((report.listed, unfinished), (0, vec![]), "once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_sync_that_is_due_holds_up_nothing_and_a_pull_does_not_make_up_for_it() {
+    let bench = in_step(&[("a.md", "a"), ("b.md", "b")]).await;
+    let full = |bench: &Bench| SyncOptions {
+        pull: PullOptions { mode: Mode::Full, ..bench.options.clone() },
+        ..SyncOptions::default()
+    };
+    let stopped = async |options: SyncOptions, at: usize| {
+        let stop = CancellationToken::new();
+        let progress = Arc::new(StopAtScanNumber(stop.clone(), AtomicUsize::new(at)));
+        sync(&bench.source, bench.store(), bench.state(), &options, progress, stop).await.unwrap()
+    };
+    stopped(full(&bench), 1).await;
+    bench.edit("a.md", "edited");
+    // Each time it is stopped when it looks for the second time.
+    let ordinary = SyncOptions { pull: bench.options.clone(), ..SyncOptions::default() };
+    let report = stopped(ordinary, 2).await;
+    assert_eq!((report.outcome, report.pushed.files), (Outcome::Interrupted, 1), "{report:#?}");
+    assert!(has(&bench, "a.md", "edited"));
+    bench.edit("b.md", "not sent yet");
+    bench.pull().await;
+    bench.pull().await;
+    assert_eq!(bench.read("b.md"), "not sent yet", "a pull leaves it, and makes no copy");
+    assert_eq!(bench.files().len(), 2);
 }
 
 /// Records what the file system says of a file now as what it said when it was synced: a change that no facts show.
@@ -151,12 +178,12 @@ impl Progress for StopAtFirst {
     }
 }
 
-/// Stops a run when it begins to look at what is here.
-struct StopAtScan(CancellationToken);
+/// Stops a run when it begins to look at what is here for the so manieth time.
+struct StopAtScanNumber(CancellationToken, AtomicUsize);
 
-impl Progress for StopAtScan {
+impl Progress for StopAtScanNumber {
     fn phase(&self, phase: Phase) {
-        if phase == Phase::Scanning {
+        if phase == Phase::Scanning && self.1.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.cancel();
         }
     }

@@ -184,7 +184,10 @@ impl<'a> Walk<'a> {
                 None => listed.entries.push((shown.into_owned(), entry.file_type())),
                 Some(reason) => {
                     if self.only.is_none() {
-                        self.unknown(folder.at(&shown), UnknownCause::Name { reason });
+                        self.unknown(
+                            folder.at(&shown),
+                            UnknownCause::Name { reason, inode: Some(entry.ino()) },
+                        );
                     }
                     listed.others.push(shown.into_owned());
                 }
@@ -258,7 +261,10 @@ impl<'a> Walk<'a> {
                 }
                 Err(_) if self.only.is_some() => {}
                 Err(error) => {
-                    self.unknown(folder.at(&name), UnknownCause::Name { reason: error.to_string() });
+                    self.unknown(
+                        folder.at(&name),
+                        UnknownCause::Name { reason: error.to_string(), inode: None },
+                    );
                 }
             }
         }

@@ -1,0 +1,127 @@
+//! What a sync may take for deleted here: only what it saw here, in a run that came that far.
+
+use std::fs;
+use std::sync::Arc;
+
+use obsync_core::{MaxDelete, NoProgress, Outcome, Progress, SyncDirection, SyncOptions, sync};
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::Bench;
+use crate::two_way::{has, in_step};
+
+const T: i64 = 1_700_000_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_that_is_stopped_while_it_looks_deletes_nothing_in_the_next() {
+    let bench = Bench::new().await;
+    for note in ["a.md", "b.md", "c.md"] {
+        bench.vault.write(note, note, T).unwrap();
+    }
+    bench.pull().await;
+    fs::remove_file(bench.dest().join("b.md")).unwrap();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let (none, options) = (Arc::new(NoProgress), SyncOptions::default());
+    let report = sync(&bench.source, bench.store(), bench.state(), &options, none, stop).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    for _ in 0..2 {
+        let report = bench.sync().await;
+        assert_eq!(report.deleted_in_vault.files, 0, "{report:#?}");
+    }
+    assert!(has(&bench, "b.md", "b.md"));
+    bench.assert_in_step().await;
+    assert_eq!(bench.read("b.md"), "b.md", "what was removed before the first sync comes back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_removed_after_a_first_pull_that_was_cut_off_comes_back() {
+    let bench = Bench::new().await;
+    for n in 0..600 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    let stop = CancellationToken::new();
+    let report = bench.pull_with(Arc::new(StopAtFirstPlaced(stop.clone())), stop).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    let arrived = bench.files().into_iter().next().unwrap();
+    fs::remove_file(bench.dest().join(&arrived)).unwrap();
+    for _ in 0..2 {
+        let report = bench.sync().await;
+        assert_eq!(report.deleted_in_vault.files, 0, "{report:#?}");
+    }
+    bench.assert_in_step().await;
+    assert_eq!(bench.files().len(), 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configuration_that_went_while_it_was_not_sent_is_not_deleted_once_it_is() {
+    let bench = in_step(&[(".obsidian/app.json", "{}"), ("note.md", "text")]).await;
+    fs::remove_dir_all(bench.dest().join(".obsidian")).unwrap();
+    bench.sync().await;
+    for _ in 0..2 {
+        let report = bench.sync_with(|options| options.sends_configuration = true).await.unwrap();
+        assert_eq!(report.deleted_in_vault.files, 0, "{report:#?}");
+    }
+    assert!(has(&bench, ".obsidian/app.json", "{}"));
+    // What is seen while it is sent can be missed.
+    bench.edit(".obsidian/app.json", "{\"a\":1}");
+    bench.sync_with(|options| options.sends_configuration = true).await.unwrap();
+    fs::remove_file(bench.dest().join(".obsidian/app.json")).unwrap();
+    let report = bench.sync_with(|options| options.sends_configuration = true).await.unwrap();
+    assert_eq!(report.deleted_in_vault.files, 1, "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_deletes_nothing_here_whatever_the_limit_is() {
+    let bench = Bench::new().await;
+    for note in ["a.md", "b.md", "c.md"] {
+        bench.vault.write(note, note, T).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.delete("b.md").unwrap();
+    let report = bench.sync_with(|options| options.pull.max_delete = MaxDelete::Unlimited).await.unwrap();
+    assert_eq!(report.outcome, Outcome::HeldBack, "{report:#?}");
+    assert_eq!(bench.read("b.md"), "b.md");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_vault_had_comes_with_the_sync_after_a_push_that_mirrors() {
+    let bench = in_step(&[("both.md", "text")]).await;
+    bench.vault.write("there.md", "there", T).unwrap();
+    let mirror = |options: &mut SyncOptions| options.direction = SyncDirection::Push { mirrors: true };
+    bench.sync_with(mirror).await.unwrap();
+    assert!(has(&bench, "there.md", "there"), "a push deletes nothing that it never saw");
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(bench.read("there.md"), "there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_gets_a_name_that_is_refused_stays_in_the_vault() {
+    let bench = in_step(&[("Meeting.md", "text"), ("other.md", "other"), ("dir/in.md", "in")]).await;
+    fs::rename(bench.dest().join("Meeting.md"), bench.dest().join("10:30 Meeting.md")).unwrap();
+    fs::rename(bench.dest().join("other.md"), bench.dest().join("a\\b.md")).unwrap();
+    fs::rename(bench.dest().join("dir"), bench.dest().join("A: b")).unwrap();
+    for _ in 0..2 {
+        let report = bench.sync().await;
+        assert_eq!(report.deleted_in_vault.files, 0, "{report:#?}");
+        let said = report.warnings.join("\n");
+        for name in ["10:30 Meeting.md", "a\\\\b.md", "not deleted in the vault", "\"other.md\""] {
+            assert!(said.contains(name), "{name}: {said}");
+        }
+    }
+    for (path, text) in [("Meeting.md", "text"), ("other.md", "other"), ("dir/in.md", "in")] {
+        assert!(has(&bench, path, text), "{path}");
+    }
+    fs::rename(bench.dest().join("10:30 Meeting.md"), bench.dest().join("10.30 Meeting.md")).unwrap();
+    bench.sync().await;
+    assert!(has(&bench, "10.30 Meeting.md", "text") && !has(&bench, "Meeting.md", "text"));
+}
+
+/// Stops a pull as soon as a file is in place.
+struct StopAtFirstPlaced(CancellationToken);
+
+impl Progress for StopAtFirstPlaced {
+    fn placed(&self, _bytes: u64) {
+        self.0.cancel();
+    }
+}
