@@ -198,16 +198,14 @@ impl<'s, 'r> Outbox<'s, 'r> {
             }
             let intents = portion.iter().map(VaultChange::intent).collect();
             self.commit(Vec::new(), Vec::new(), intents).await?;
-            let outcomes = match in_turn || portion.len() <= FEW {
-                true => {
-                    let (mut outcomes, rest) = self.push_in_turn(portion).await?;
-                    if !rest.is_empty() {
-                        outcomes.extend(self.push_at_once(rest, report).await?);
-                    }
-                    outcomes
-                }
-                false => self.push_at_once(portion, report).await?,
+            let over_one = (in_turn || portion.len() <= FEW) && self.session.is_open();
+            let (mut outcomes, rest) = match over_one {
+                true => self.push_in_turn(portion).await?,
+                false => (Vec::new(), portion),
             };
+            if !rest.is_empty() {
+                outcomes.extend(self.push_at_once(rest, in_turn, report).await?);
+            }
             self.take_in(outcomes, report).await?;
         }
     }
@@ -294,10 +292,12 @@ impl<'s, 'r> Outbox<'s, 'r> {
         Ok((outcomes, changes.collect()))
     }
 
-    /// Sends changes over several connections, while the session hears what comes of them.
+    /// Sends changes over several connections, or one after the other over one more, while the session hears what comes of
+    /// them.
     async fn push_at_once(
         &mut self,
         changes: Vec<VaultChange>,
+        in_turn: bool,
         report: &mut Report,
     ) -> Result<Vec<(VaultChange, Option<NotTaken>)>, PullError> {
         let count = changes.len();
@@ -312,7 +312,10 @@ impl<'s, 'r> Outbox<'s, 'r> {
             client: self.run.source.client.clone(),
             target: self.run.target(),
             version: self.known.version,
-            options: UploadOptions::default(),
+            options: match in_turn {
+                true => UploadOptions { connections: 1, ..UploadOptions::default() },
+                false => UploadOptions::default(),
+            },
             source: Arc::new(Contents { store: self.run.store.clone(), state: self.run.state.clone() }),
             jobs: job_queue,
             results,

@@ -1,24 +1,29 @@
 //! A folder in which somebody does something at the very moment of a step.
 
 use std::collections::BTreeSet;
+use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
     Change, ChangeOutcome, Checked, Describe, Destination, DestinationError, FileMeta, FileWriter,
-    FoldingProbe, Inspect, Inventory, KeptBeside, Naming, PlaceTraits, Receive, Scan, Staged, Wanted,
+    FoldingProbe, Found, Inspect, Inventory, KeptBeside, LocalFacts, LocalTree, Marked, Marker, MarkerFound,
+    Naming, OpenFile, PlaceTraits, Receive, Scan, ScanInput, Staged, Wanted,
 };
 use obsync_folder::FolderDestination;
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
+use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 /// What is done, once.
 type Deed = Box<dyn FnOnce() + Send>;
 
-/// A folder that does something else before the first batch is published.
+/// A folder that does something else at a certain moment.
 pub(crate) struct MeddledFolder {
     store: Arc<FolderDestination>,
     deed: Mutex<Option<Deed>>,
+    /// A file that has other bytes than a scan saw, whenever it is read to be sent.
+    restless: Option<VaultPath>,
 }
 
 impl MeddledFolder {
@@ -26,7 +31,12 @@ impl MeddledFolder {
         store: Arc<FolderDestination>,
         deed: impl FnOnce() + Send + 'static,
     ) -> Self {
-        MeddledFolder { store, deed: Mutex::new(Some(Box::new(deed))) }
+        MeddledFolder { store, deed: Mutex::new(Some(Box::new(deed))), restless: None }
+    }
+
+    /// Somebody writes to a file whenever it is read to be sent.
+    pub(crate) fn writing_to(store: Arc<FolderDestination>, path: &str) -> Self {
+        MeddledFolder { store, deed: Mutex::new(None), restless: VaultPath::parse(path).ok() }
     }
 
     fn meddle(&self) {
@@ -37,6 +47,14 @@ impl MeddledFolder {
 
 #[async_trait]
 impl Describe for MeddledFolder {
+    async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, DestinationError> {
+        self.store.identify(known).await
+    }
+
+    async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, DestinationError> {
+        self.store.mark(marker).await
+    }
+
     fn location(&self) -> String {
         self.store.location()
     }
@@ -66,6 +84,17 @@ impl Naming for MeddledFolder {
 
 #[async_trait]
 impl Inspect for MeddledFolder {
+    async fn facts(
+        &self,
+        paths: Vec<VaultPath>,
+    ) -> Result<Option<Vec<Option<LocalFacts>>>, DestinationError> {
+        self.store.facts(paths).await
+    }
+
+    async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
+        self.store.look(wanted).await
+    }
+
     async fn is_empty(&self) -> Result<bool, DestinationError> {
         self.store.is_empty().await
     }
@@ -80,7 +109,22 @@ impl Inspect for MeddledFolder {
 }
 
 #[async_trait]
-impl Scan for MeddledFolder {}
+impl Scan for MeddledFolder {
+    async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, DestinationError> {
+        self.store.scan(input).await
+    }
+
+    async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, DestinationError> {
+        let mut opened = self.store.open_file(path).await?;
+        if self.restless.as_ref() == Some(path) {
+            let mut content = Vec::new();
+            opened.content.read_to_end(&mut content).await.unwrap();
+            content.iter_mut().for_each(|byte| *byte ^= 1);
+            opened.content = Box::new(Cursor::new(content));
+        }
+        Ok(opened)
+    }
+}
 
 #[async_trait]
 impl Receive for MeddledFolder {

@@ -2,12 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
 
-use obsync_core::{MaxDelete, Mode, Outcome, StepAction, SyncDirection, SyncOptions, confirm, held_back};
+use obsync_core::{
+    MaxDelete, Mode, NoProgress, Outcome, StepAction, SyncDirection, SyncOptions, confirm, held_back, sync,
+};
 use obsync_protocol::{ContentHash, Uid};
 use obsync_testkit::{Chance, Faults};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::bench::Bench;
+use crate::meddled::MeddledFolder;
 
 const T: i64 = 1_700_000_000_000;
 
@@ -54,6 +61,24 @@ async fn what_is_deleted_here_is_deleted_there() {
     assert_eq!((report.deleted_in_vault.files, report.outcome), (3, Outcome::Complete), "{report:#?}");
     bench.assert_in_step().await;
     assert_eq!(bench.files(), ["kept.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_to_whenever_it_is_read_holds_up_no_other() {
+    let bench =
+        in_step(&[("log.md", "a"), ("note.md", "the larger one"), ("z.md", "the largest of them all")]).await;
+    bench.edit("log.md", "b");
+    bench.edit("note.md", "the larger one, edited");
+    fs::remove_file(bench.dest().join("z.md")).unwrap();
+    let store = Arc::new(MeddledFolder::writing_to(bench.store(), "log.md"));
+    let options = SyncOptions { second_look: Duration::ZERO, ..SyncOptions::default() };
+    let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
+    let report = sync(&bench.source, store, bench.state(), &options, none, stop).await.unwrap();
+    assert!(has(&bench, "note.md", "the larger one, edited"));
+    assert!(has(&bench, "log.md", "a"));
+    assert!(!has(&bench, "z.md", "the largest of them all"), "{report:#?}");
+    bench.sync().await;
+    bench.assert_in_step().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
