@@ -31,7 +31,7 @@ enum Sizes {
     Unasked,
     /// There are so many objects that asking for each file is cheaper.
     TooMany,
-    ObjectCache(HashMap<u64, u64>),
+    Listed(HashMap<u64, u64>),
 }
 
 impl Listing {
@@ -56,14 +56,14 @@ impl Listing {
             }
             sizes.insert(self.hasher.hash_one(object.key.as_str()), object.size);
         }
-        *lock(&self.sizes) = Sizes::ObjectCache(sizes);
+        *lock(&self.sizes) = Sizes::Listed(sizes);
         Ok(())
     }
 
     /// Whether an object of this size can be at a key.
     pub(super) fn may_hold(&self, key: &Path, size: u64) -> bool {
         match &*lock(&self.sizes) {
-            Sizes::ObjectCache(sizes) => sizes.get(&self.hasher.hash_one(key.as_ref())) == Some(&size),
+            Sizes::Listed(sizes) => sizes.get(&self.hasher.hash_one(key.as_ref())) == Some(&size),
             Sizes::Unasked | Sizes::TooMany => true,
         }
     }
@@ -71,14 +71,14 @@ impl Listing {
     /// Whether an object can be at a key.
     pub(super) fn may_be(&self, key: &Path) -> bool {
         match &*lock(&self.sizes) {
-            Sizes::ObjectCache(sizes) => sizes.contains_key(&self.hasher.hash_one(key.as_ref())),
+            Sizes::Listed(sizes) => sizes.contains_key(&self.hasher.hash_one(key.as_ref())),
             Sizes::Unasked | Sizes::TooMany => true,
         }
     }
 
     /// Notes an object that was written.
     pub(super) fn wrote(&self, key: &Path, size: u64) {
-        if let Sizes::ObjectCache(sizes) = &mut *lock(&self.sizes) {
+        if let Sizes::Listed(sizes) = &mut *lock(&self.sizes) {
             sizes.insert(self.hasher.hash_one(key.as_ref()), size);
         }
     }

@@ -1,6 +1,6 @@
 //! The memory that contents may take together between their arrival and their publication.
 //!
-//! MemoryBudget is taken for the whole of a content before it begins: one that waits for room holds none, so that those which are
+//! Memory is taken for the whole of a content before it begins: one that waits for room holds none, so that those which are
 //! on their way always come to their end and make some free.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// MemoryBudget is counted in units of this many bytes.
+/// Memory is counted in units of this many bytes.
 const UNIT: u64 = 1024;
 /// The most units: 256 GiB, and less than a semaphore has permits anywhere.
 const UNITS_MAX: u32 = 1 << 28;
@@ -16,7 +16,7 @@ const UNITS_MAX: u32 = 1 << 28;
 /// of the network.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
-/// MemoryBudget for contents.
+/// Memory for contents.
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
     free: Arc<Semaphore>,
@@ -24,7 +24,7 @@ pub(super) struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// MemoryBudget for `bytes` in all.
+    /// Memory for `bytes` in all.
     pub(super) fn new(bytes: usize) -> Self {
         let units = units(bytes as u64).clamp(1, UNITS_MAX);
         MemoryBudget { free: Arc::new(Semaphore::new(units as usize)), units }

@@ -66,7 +66,7 @@ pub(super) async fn publish(
         let more = context.traffic.at_a_time().saturating_sub(under_way.len());
         under_way.extend(queue.take(more).map(|order| publish_unless(&fatal, stop, context, order)));
         let Some(done) = under_way.next().await else { break };
-        if let Some((handle, stage)) = done.context {
+        if let Some((handle, stage)) = done.further {
             queue.go_on(context, handle, stage);
         }
         parked.extend(done.parked);
@@ -105,7 +105,7 @@ async fn publish_unless(
         fatal.get_or_init(|| again(error));
     }
     let answer = outcome.or_else(|error| failure(publication, error));
-    Done { index, answer, context: handle.map(|handle| (handle, rest.context)), parked: rest.parked }
+    Done { index, answer, further: handle.map(|handle| (handle, rest.further)), parked: rest.parked }
 }
 
 async fn publish_until(
@@ -151,7 +151,7 @@ async fn publish_one(
     let outcome = place.take(&publication.expect).await;
     let Place { key, stage, .. } = place;
     if stays {
-        rest.context = match &outcome {
+        rest.further = match &outcome {
             Ok(published) => Some(original(context, staged, key, published)),
             Err(_) => stage.share(),
         };

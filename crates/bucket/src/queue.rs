@@ -22,7 +22,7 @@ pub(super) struct Order {
 #[derive(Default)]
 pub(super) struct Rest {
     /// The content for further paths.
-    pub(super) context: Option<Stage>,
+    pub(super) further: Option<Stage>,
     /// A parked copy that is not needed any more.
     pub(super) parked: Option<Path>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Done {
     pub(super) index: usize,
     pub(super) answer: Result<Published, PublishFailure>,
     /// Of a content that further paths want: its handle, and what is left of it.
-    pub(super) context: Option<(String, Option<Stage>)>,
+    pub(super) further: Option<(String, Option<Stage>)>,
     pub(super) parked: Option<Path>,
 }
 
@@ -73,7 +73,7 @@ impl Queue {
         let lost =
             || Stage::Lost(RequestError::without_answer(Kind::Other, "it was uploaded for another path"));
         let stage = left.unwrap_or_else(lost);
-        if stage.is_shared_freely() {
+        if stage.is_for_many() {
             let is_last = |(_, publication): &(usize, Publication)| {
                 matches!(publication.content, PublicationContent::Staged(_))
             };

@@ -29,7 +29,7 @@ const ATTEMPTS: usize = 4;
 
 /// What is to be done about one file.
 enum Fate {
-    ObjectCache(Result<Removal, DestinationError>),
+    Decided(Result<Removal, DestinationError>),
     Doomed(Doomed),
 }
 
@@ -81,7 +81,7 @@ async fn find_out(
                 }
                 return;
             }
-            Ok(Fate::ObjectCache(known)) => *answer = Some(known),
+            Ok(Fate::Decided(known)) => *answer = Some(known),
             Err(error) => *answer = Some(Err(error)),
         }
     }
@@ -96,21 +96,21 @@ async fn remove_once(
     let fates: Vec<(usize, Fate)> = stream::iter(open)
         .map(|index| async move {
             let fate = fate(context, &files[index]).await;
-            (index, fate.unwrap_or_else(|error| Fate::ObjectCache(Err(error))))
+            (index, fate.unwrap_or_else(|error| Fate::Decided(Err(error))))
         })
         .buffered(context.options.concurrency)
         .collect()
         .await;
     let doomed = fates.iter().filter_map(|(_, fate)| match fate {
         Fate::Doomed(doomed) => Some(doomed.clone()),
-        Fate::ObjectCache(_) => None,
+        Fate::Decided(_) => None,
     });
     let mut removed = context.objects.delete(doomed.collect()).await.into_iter();
     let mut answers = Vec::with_capacity(fates.len());
     for (index, fate) in fates {
         let path = &files[index].path;
         let answer = match fate {
-            Fate::ObjectCache(answer) => answer,
+            Fate::Decided(answer) => answer,
             Fate::Doomed(_) => match removed.next() {
                 Some(Ok(())) => {
                     context.errors.succeeded(Action::Remove);
@@ -142,11 +142,11 @@ async fn fate(context: &Context, file: &Removable) -> Result<Fate, DestinationEr
         None => context.look(&file.path, &key).await?,
     };
     let Occupant::Object(facts) = occupant else {
-        return Ok(Fate::ObjectCache(Ok(Removal::Missing)));
+        return Ok(Fate::Decided(Ok(Removal::Missing)));
     };
     Ok(match context.has(&file.path, &key, &facts, file.content).await? {
         true => Fate::Doomed(Doomed { key, version: Some(facts.version) }),
-        false => Fate::ObjectCache(Ok(Removal::Kept)),
+        false => Fate::Decided(Ok(Removal::Kept)),
     })
 }
 

@@ -66,7 +66,7 @@ impl Stage {
     }
 
     /// Whether any number of paths can have it at a time, and nothing is gained when one has it.
-    pub(super) fn is_shared_freely(&self) -> bool {
+    pub(super) fn is_for_many(&self) -> bool {
         matches!(self, Stage::Original(_) | Stage::Lost(_))
     }
 
