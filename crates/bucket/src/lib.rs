@@ -342,6 +342,7 @@ impl Destination for BucketStore {
         lock(&self.context.needed).clear();
         self.context.fresh.store(false, Ordering::Relaxed);
         self.context.swept.store(false, Ordering::Relaxed);
+        *self.context.absence_tells.lock().await = None;
     }
 
     fn warnings(&self) -> Vec<String> {
