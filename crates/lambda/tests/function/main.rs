@@ -19,5 +19,6 @@ mod spreading;
 mod start;
 mod together;
 mod troubles;
+mod versions;
 mod warm;
 mod world;
