@@ -17,6 +17,7 @@ mod operators;
 mod recheck;
 mod spreading;
 mod start;
+mod sync_cost;
 mod together;
 mod troubles;
 mod versions;
