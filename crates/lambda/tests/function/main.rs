@@ -18,6 +18,7 @@ mod recheck;
 mod spreading;
 mod start;
 mod sync_cost;
+mod throughput;
 mod together;
 mod troubles;
 mod versions;
