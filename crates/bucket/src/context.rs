@@ -47,6 +47,8 @@ pub(super) struct Context {
     pub(super) needed: Mutex<HashSet<VaultPath>>,
     /// Leftovers of earlier runs were looked for.
     pub(super) swept: AtomicBool,
+    /// Whether a missing object was deleted by somebody, once this run has found that out.
+    pub(super) absence_tells: tokio::sync::Mutex<Option<bool>>,
 }
 
 impl Context {
@@ -75,6 +77,7 @@ impl Context {
             begun: Mutex::default(),
             needed: Mutex::default(),
             swept: AtomicBool::new(false),
+            absence_tells: tokio::sync::Mutex::default(),
             location,
             options,
             traffic,

@@ -379,5 +379,6 @@ impl Destination for BucketDestination {
         lock(&self.context.needed).clear();
         self.context.fresh.store(false, Ordering::Relaxed);
         self.context.swept.store(false, Ordering::Relaxed);
+        *self.context.absence_tells.lock().await = None;
     }
 }

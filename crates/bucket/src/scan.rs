@@ -110,9 +110,18 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
     Ok(tree)
 }
 
-/// Whether a missing object was deleted by somebody. Where it may have expired, a warning says so, and its record loses its
-/// witness: it is no deletion either once the rule is gone.
+/// Whether a missing object was deleted by somebody, found out once in a run: all its scans take the same answer.
 async fn absence_tells(context: &Context) -> bool {
+    let mut known = context.absence_tells.lock().await;
+    match *known {
+        Some(tells) => tells,
+        None => *known.insert(ask_whether_absence_tells(context).await),
+    }
+}
+
+/// Asks for the rules of the bucket. Where a missing object may have expired, a warning says so, and its record loses its
+/// witness: it is no deletion either once the rule is gone.
+async fn ask_whether_absence_tells(context: &Context) -> bool {
     let said = context.objects.why_absence_says_nothing(context.keys.prefix()).await;
     let why = match said {
         Ok(None) => return true,

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use obsync_core::StateError;
 
 use super::attributes::{Reader, key, number};
+use super::errors::CallError;
 use super::keys::ItemKeys;
 use super::lease::now;
 use super::progress::TTL;
@@ -22,6 +24,8 @@ const UIDS: &str = "uids";
 const MOST: usize = 10_000;
 /// How long they count, in seconds, if no run takes them over: what is deleted again after that is another question.
 const KEPT: i64 = 7 * 24 * 3600;
+/// How often they are added when the item runs out or is begun anew in that moment.
+const ATTEMPTS: usize = 3;
 
 /// The uids that were confirmed.
 pub(super) async fn read(table: &DynamoTable, keys: &ItemKeys) -> Result<Vec<u64>, StateError> {
@@ -45,9 +49,30 @@ pub(super) async fn add(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> R
         );
         return Err(table.unavailable(reason));
     }
-    let ttl = number(now() / 1000 + KEPT);
-    let expression = "ADD #uids :uids SET #ttl = :ttl";
-    update(table, keys, &uids, expression, Some(ttl)).await
+    let seconds = now() / 1000;
+    // An item that is past its time can be there still, and must not count again with what is added now.
+    const COUNTS: &str = "attribute_not_exists(#ttl) OR #ttl > :now";
+    let (adding, replacing) = (COUNTS.to_owned(), format!("NOT ({COUNTS})"));
+    for _ in 0..ATTEMPTS {
+        for (expression, condition) in
+            [("ADD #uids :uids SET #ttl = :ttl", &adding), ("SET #uids = :uids, #ttl = :ttl", &replacing)]
+        {
+            let request = |client: &Client| {
+                update(client, table, keys, &uids, expression)
+                    .condition_expression(condition)
+                    .expression_attribute_names("#ttl", TTL)
+                    .expression_attribute_values(":ttl", number(seconds + KEPT))
+                    .expression_attribute_values(":now", number(seconds))
+                    .send()
+            };
+            match table.call(request).await {
+                Ok(_) => return Ok(()),
+                Err(CallError::Refused(_)) => {}
+                Err(CallError::Failed(error)) => return Err(error),
+            }
+        }
+    }
+    Err(table.unavailable("others keep changing the deletions that were confirmed; confirm them again"))
 }
 
 /// Takes from them. Others that are added in this moment stay.
@@ -55,33 +80,21 @@ pub(super) async fn remove(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -
     if uids.is_empty() {
         return Ok(());
     }
-    update(table, keys, uids, "DELETE #uids :uids", None).await
+    table.send(|client| update(client, table, keys, uids, "DELETE #uids :uids").send()).await.map(drop)
 }
 
-async fn update(
+fn update(
+    client: &Client,
     table: &DynamoTable,
     keys: &ItemKeys,
     uids: &[u64],
     expression: &str,
-    ttl: Option<AttributeValue>,
-) -> Result<(), StateError> {
-    let name = table.name().as_str();
-    let set = AttributeValue::Ns(uids.iter().map(u64::to_string).collect());
-    let request = |client: &Client| {
-        let request = client
-            .update_item()
-            .table_name(name)
-            .set_key(Some(key(keys.confirmed())))
-            .update_expression(expression)
-            .expression_attribute_names("#uids", UIDS)
-            .expression_attribute_values(":uids", set.clone());
-        match ttl.clone() {
-            Some(ttl) => request
-                .expression_attribute_names("#ttl", TTL)
-                .expression_attribute_values(":ttl", ttl)
-                .send(),
-            None => request.send(),
-        }
-    };
-    table.send(request).await.map(drop)
+) -> UpdateItemFluentBuilder {
+    client
+        .update_item()
+        .table_name(table.name().as_str())
+        .set_key(Some(key(keys.confirmed())))
+        .update_expression(expression)
+        .expression_attribute_names("#uids", UIDS)
+        .expression_attribute_values(":uids", AttributeValue::Ns(uids.iter().map(u64::to_string).collect()))
 }

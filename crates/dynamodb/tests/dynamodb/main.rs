@@ -4,6 +4,7 @@
 
 mod chain;
 mod commits;
+mod confirmations;
 mod conformance;
 mod cost;
 mod damage;

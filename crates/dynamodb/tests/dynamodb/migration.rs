@@ -3,10 +3,11 @@
 //! `data/format-first.json` has the items of the first release with a table (format 1), `format-last.json` those of the last one
 //! before format 3; each is of a pull that was killed while it put objects in place.
 
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use obsync_conformance::at;
 use obsync_core::{Commit, DeferredKind, StateStore};
 use obsync_dynamodb::{DynamoState, StateKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::site::{Site, TABLE};
 
@@ -64,4 +65,102 @@ async fn a_state_of_an_earlier_format_has_everything_that_it_had() {
         assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), failed);
         assert_eq!(state.last_check().await.unwrap(), Some(7));
     }
+}
+
+/// How the first release takes a lease: its expression and its condition, word for word, with what it gives them.
+async fn take_as_the_first_release(site: &Site, key: &StateKey, now: i64) -> Result<(), String> {
+    let (text, number) = (
+        |value: &str| AttributeValue::S(value.to_owned()),
+        |value: i64| AttributeValue::N(value.to_string()),
+    );
+    let request = site
+        .client()
+        .update_item()
+        .table_name(TABLE)
+        .key("vault_id", text(key.vault_id.as_str()))
+        .update_expression(
+            "SET #format = :format, #destination = :destination, #lease_owner = :lease_owner, #lease_id = :lease_id, \
+             #lease_expires = :lease_expires, #revision = :zero, #fencing = if_not_exists(#fencing, :zero) + :one",
+        )
+        .condition_expression(
+            "(attribute_not_exists(#destination) OR #destination = :destination) \
+             AND (attribute_not_exists(#format) OR #format <= :format) \
+             AND (attribute_not_exists(#lease_expires) OR #lease_expires < :now)",
+        );
+    let names = ["format", "destination", "lease_owner", "lease_id", "lease_expires", "revision", "fencing"];
+    let request = names
+        .iter()
+        .fold(request, |request, name| request.expression_attribute_names(format!("#{name}"), *name))
+        .expression_attribute_values(":format", number(1))
+        .expression_attribute_values(":destination", text(&key.destination))
+        .expression_attribute_values(":lease_owner", text("the first release"))
+        .expression_attribute_values(":lease_id", text("a lease of the first release"))
+        .expression_attribute_values(":lease_expires", number(now + 60))
+        .expression_attribute_values(":zero", number(0))
+        .expression_attribute_values(":one", number(1))
+        .expression_attribute_values(":now", number(now));
+    request.send().await.map(drop).map_err(|error| error.into_service_error().to_string())
+}
+
+/// How the first release commits a file: in a transaction with the head, as long as that has its lease.
+async fn commit_as_the_first_release(site: &Site, key: &StateKey, head: &Value) -> Result<(), String> {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let number = |value: &str| AttributeValue::N(value.to_owned());
+    let update = Update::builder()
+        .table_name(TABLE)
+        .key("vault_id", text(key.vault_id.as_str()))
+        .update_expression("SET #files = :files")
+        .condition_expression("#fencing = :fencing AND #lease_id = :lease_id")
+        .expression_attribute_names("#files", "files")
+        .expression_attribute_names("#fencing", "fencing")
+        .expression_attribute_names("#lease_id", "lease_id")
+        .expression_attribute_values(":files", number("9999"))
+        .expression_attribute_values(":fencing", number(head["fencing"]["N"].as_str().unwrap()))
+        .expression_attribute_values(":lease_id", text(head["lease_id"]["S"].as_str().unwrap()))
+        .build()
+        .unwrap();
+    let put = Put::builder()
+        .table_name(TABLE)
+        .item("vault_id", text(&format!("file#{}#late", key.vault_id)))
+        .build()
+        .unwrap();
+    let items =
+        [TransactWriteItem::builder().put(put).build(), TransactWriteItem::builder().update(update).build()];
+    let request = site.client().transact_write_items().set_transact_items(Some(items.into()));
+    request.send().await.map(drop).map_err(|error| error.into_service_error().to_string())
+}
+
+#[tokio::test]
+async fn of_the_first_release_and_this_one_each_keeps_the_other_out_and_the_first_ends_with_a_reason() {
+    let (site, key) = place(WRITTEN[0]).await;
+    let now = jiff::Timestamp::now().as_second();
+    let head = || site.item(key.vault_id.as_str()).unwrap();
+    let open =
+        || async { DynamoState::open(&site.table(), key.clone(), &site.lease_of("this release")).await };
+
+    // By turns: it has the lease, and this one waits.
+    take_as_the_first_release(&site, &key, now).await.unwrap();
+    let of_the_first = head();
+    let error = open().await.unwrap_err().to_string();
+    assert!(error.contains("the first release") && error.contains("runs out in"), "{error}");
+    assert_eq!(head(), of_the_first, "nothing of it was changed");
+
+    // It dies, this one takes over, and what it had announced is there still.
+    site.spoil(key.vault_id.as_str(), "lease_expires", json!({ "N": (now - 1).to_string() }));
+    let state = open().await.unwrap();
+    let (intents, records) = (state.intents().await.unwrap(), state.all_records().await.unwrap());
+    assert!(!intents.is_empty() && records.len() == 8);
+
+    // At once: it comes back and commits what it was at; then it begins anew, while this one works and afterwards.
+    let error = commit_as_the_first_release(&site, &key, &of_the_first).await.unwrap_err();
+    assert!(error.contains("ConditionalCheckFailed"), "{error}");
+    let error = take_as_the_first_release(&site, &key, now).await.unwrap_err();
+    assert!(error.contains("conditional request failed"), "{error}");
+    assert_eq!(state.all_records().await.unwrap(), records);
+    assert_eq!(state.intents().await.unwrap(), intents);
+    state.close().await.unwrap();
+    take_as_the_first_release(&site, &key, now).await.unwrap_err();
+    // It looks at the format to say why.
+    assert_eq!(head()["format"], json!({ "N": "3" }));
+    assert_eq!(open().await.unwrap().all_records().await.unwrap(), records);
 }

@@ -160,6 +160,25 @@ async fn deletions_are_refused_where_objects_expire() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_asks_once_whether_objects_expire() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 8);
+    let deletes = [SYNC, ("OBSYNC_BUCKET_DELETES", "true")];
+    run(&world, &deletes).await;
+    let asked = || world.cloud.counts().of(Service::S3, "GetBucketLifecycleConfiguration");
+    let function = world.function_with(&deletes);
+    // One process for all of them: each run asks anew.
+    for file in vault.expected().unwrap().files.iter().take(2) {
+        world.cloud.s3().delete(BUCKET, &key(&file.path));
+        let before = asked();
+        let done = report(answered(&invoke(&function, &sync("Notes")).await)).clone();
+        assert_eq!(done["deleted_in_vault"]["files"], 1, "{done}");
+        assert_eq!(asked() - before, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_bucket_empties_no_vault() {
     let world = World::new().await;
     let vault = world.vault("Notes");

@@ -1,4 +1,4 @@
-//! What the function costs: requests and capacity units are counted here, and `docs/COST.md` has them and the money that
+//! What the function costs that only pulls: requests and capacity units are counted here, and `docs/COST.md` has them and the money that
 //! they are by the prices of `deploy/prices.json`.
 //!
 //! With `OBSYNC_UPDATE_COST` set the page is written instead; with `OBSYNC_TEST_LARGE` the row of a vault with 100,000 notes is
@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, fs};
 
@@ -16,50 +18,78 @@ use serde_json::Value;
 use crate::world::{World, answered, invoke, sync};
 
 /// Notes of the vault that is counted in every test run.
-const NOTES: usize = 2_000;
+pub(crate) const NOTES: usize = 2_000;
 /// Notes of the large vault.
 const MANY: usize = 100_000;
 /// Notes that are changed at a time.
-const CHANGED: usize = 1_000;
+pub(crate) const CHANGED: usize = 1_000;
 /// Runs of a month: one in fifteen minutes.
-const RUNS: f64 = 4.0 * 24.0 * 30.0;
+pub(crate) const RUNS: f64 = 4.0 * 24.0 * 30.0;
 /// What Lambda itself logs of an invocation, in bytes.
-const PLATFORM_LOG: f64 = 700.0;
+pub(crate) const PLATFORM_LOG: f64 = 700.0;
 
 /// What an invocation asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Counted {
+pub(crate) struct Counted {
     /// Requests of S3 at the price of `PUT`: listings are among them.
-    s3_writes: f64,
+    pub(crate) s3_writes: f64,
     /// Requests of S3 at the price of `GET`.
-    s3_reads: f64,
-    read_units: f64,
-    write_units: f64,
-    log_bytes: f64,
+    pub(crate) s3_reads: f64,
+    pub(crate) read_units: f64,
+    pub(crate) write_units: f64,
+    pub(crate) log_bytes: f64,
+}
+
+impl Counted {
+    /// Fails if the page has other numbers.
+    #[track_caller]
+    pub(crate) fn assert_is(&self, row: &str, told: &Counted) {
+        // How many files go into one transaction depends on how fast they come.
+        let is_near = |one: f64, other: f64, least: f64| (one - other).abs() <= (other * 0.1).max(least);
+        let is_right = is_near(self.s3_writes, told.s3_writes, 0.0)
+            && is_near(self.s3_reads, told.s3_reads, 0.0)
+            && is_near(self.read_units, told.read_units, 1.0)
+            && is_near(self.write_units, told.write_units, 2.0)
+            && is_near(self.log_bytes, told.log_bytes, 400.0);
+        assert!(
+            is_right,
+            "{row}: {self:?}, and docs/COST.md has {told:?}: write it anew by OBSYNC_UPDATE_COST=1"
+        );
+    }
 }
 
 /// A vault as people have them.
-struct Size {
-    name: &'static str,
-    notes: f64,
+pub(crate) struct Size {
+    pub(crate) name: &'static str,
+    pub(crate) notes: f64,
     /// Bytes of a note on the average, attachments included.
     bytes: f64,
     /// Notes that change in a day.
-    changed: f64,
+    pub(crate) changed: f64,
     /// Runs of a day that find changes.
-    runs: f64,
+    pub(crate) runs: f64,
     /// Memory of the function in GB.
-    memory: f64,
+    pub(crate) memory: f64,
 }
 
-const SIZES: [Size; 3] = [
+impl Size {
+    /// What is stored, in a month.
+    pub(crate) fn storage(&self, prices: &Prices) -> [(&'static str, f64); 2] {
+        [
+            ("storage in S3", self.notes * self.bytes / 1e9 * prices.of("s3_gb_month")),
+            ("storage in DynamoDB", self.notes * STATE_BYTES / 1e9 * prices.of("dynamodb_gb_month")),
+        ]
+    }
+}
+
+pub(crate) const SIZES: [Size; 3] = [
     Size { name: "300 notes", notes: 300.0, bytes: 20e3, changed: 10.0, runs: 5.0, memory: 0.25 },
     Size { name: "5,000 notes", notes: 5e3, bytes: 100e3, changed: 50.0, runs: 20.0, memory: 0.25 },
     Size { name: "100,000 notes", notes: 100e3, bytes: 100e3, changed: 1e3, runs: 40.0, memory: 0.5 },
 ];
 
 /// Seconds that a run takes, and for each changed note besides. Taken, not counted: this machine is not Amazon's.
-const SECONDS: (f64, f64) = (1.0, 0.01);
+pub(crate) const SECONDS: (f64, f64) = (1.0, 0.01);
 /// Bytes that the table has of a note.
 const STATE_BYTES: f64 = 400.0;
 
@@ -82,46 +112,61 @@ fn root() -> PathBuf {
 }
 
 /// A function and what it asked for up to now.
-struct Meter {
-    world: World,
+pub(crate) struct Meter {
+    pub(crate) world: World,
     function: LambdaRuntime,
 }
 
 impl Meter {
-    async fn new() -> Self {
+    pub(crate) async fn new(variables: &[(&str, &str)]) -> Self {
         let world = World::new().await;
         let memory_mb = if large() { 2048 } else { 256 };
-        let options = LambdaOptions { memory_mb, timeout: Duration::from_secs(7200), ..world.options() };
+        let mut options = LambdaOptions { memory_mb, timeout: Duration::from_secs(7200), ..world.options() };
+        options.env.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let function = LambdaRuntime::new(&world.cloud, options);
         Meter { world, function }
     }
 
     /// Writes notes with a content of this round.
-    fn write(&self, notes: std::ops::Range<usize>, round: u32) {
+    pub(crate) fn write(&self, notes: Range<usize>, round: u32) {
         let vault = self.world.vault("Notes");
         for number in notes {
-            let content = format!("note {number} of round {round}\n").repeat(1 + number % 20);
             let time = 1_700_000_000_000 + i64::from(round);
-            vault.write(&format!("folder {}/note {number}.md", number % 50), content, time).unwrap();
+            vault.write(&path(number), content(number, round), time).unwrap();
         }
     }
 
+    /// Runs the function, which brings as many files here, and counts.
+    pub(crate) async fn count(&self, files: usize) -> Counted {
+        let (answer, counted) = self.run().await;
+        assert_eq!(answer["files_count"], files, "{answer}");
+        counted
+    }
+
     /// Runs the function, and counts.
-    async fn count(&self, files: usize) -> Counted {
+    pub(crate) async fn run(&self) -> (Value, Counted) {
         let (counts, capacity) = (self.world.cloud.counts(), self.world.cloud.dynamodb().capacity());
         let invocation = invoke(&self.function, &sync("Notes")).await;
         let answer = answered(&invocation);
-        assert_eq!(
-            (&answer["status"], &answer["files_count"]),
-            (&"complete".into(), &files.into()),
-            "{answer}"
-        );
+        assert_eq!(answer["status"], "complete", "{answer}");
         let requests = self.world.cloud.counts().since(&counts);
         let used = self.world.cloud.dynamodb().capacity().since(capacity);
         let (s3_writes, s3_reads) = priced(&requests);
         let log_bytes = invocation.logs.iter().map(|line| line.len() as f64 + 1.0).sum();
-        Counted { s3_writes, s3_reads, read_units: used.read, write_units: used.write, log_bytes }
+        let counted =
+            Counted { s3_writes, s3_reads, read_units: used.read, write_units: used.write, log_bytes };
+        (answer.clone(), counted)
     }
+}
+
+/// Where a note is.
+pub(crate) fn path(number: usize) -> String {
+    format!("folder {}/note {number}.md", number % 50)
+}
+
+/// What a note has since a round.
+pub(crate) fn content(number: usize, round: u32) -> String {
+    format!("note {number} of round {round}\n").repeat(1 + number % 20)
 }
 
 /// The requests of S3 at the price of `PUT`, and at that of `GET`. Deletions are free.
@@ -140,7 +185,7 @@ fn priced(requests: &RequestCounts) -> (f64, f64) {
 
 /// Counts every row but that of the large vault, unless it is wanted.
 async fn count() -> BTreeMap<&'static str, Counted> {
-    let meter = Meter::new().await;
+    let meter = Meter::new(&[]).await;
     let mut counted = BTreeMap::new();
     // The process and the destination are known from here on.
     meter.write(0..1, 0);
@@ -164,9 +209,9 @@ async fn count() -> BTreeMap<&'static str, Counted> {
 }
 
 /// The table of what was counted.
-fn counts_table(counted: &BTreeMap<&str, Counted>) -> String {
+pub(crate) fn counts_table(rows: &[&str], counted: &BTreeMap<&str, Counted>) -> String {
     let mut table = "| run | S3 writes | S3 reads | read units | write units | log, KB |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
-    for row in ROWS {
+    for row in rows {
         let Some(Counted { s3_writes, s3_reads, read_units, write_units, log_bytes }) = counted.get(row)
         else {
             continue;
@@ -179,11 +224,11 @@ fn counts_table(counted: &BTreeMap<&str, Counted>) -> String {
 }
 
 /// What the page says was counted.
-fn parsed(table: &str) -> BTreeMap<&'static str, Counted> {
+pub(crate) fn parsed<'r>(rows: &[&'r str], table: &str) -> BTreeMap<&'r str, Counted> {
     let mut counted = BTreeMap::new();
     for line in table.lines() {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let Some(row) = ROWS.iter().find(|row| Some(*row) == cells.first()) else { continue };
+        let Some(row) = rows.iter().find(|row| Some(*row) == cells.first()) else { continue };
         let number = |index: usize| cells[index].parse::<f64>().unwrap();
         let counts = Counted {
             s3_writes: number(1),
@@ -197,25 +242,39 @@ fn parsed(table: &str) -> BTreeMap<&'static str, Counted> {
     counted
 }
 
-struct Prices(Value);
+pub(crate) struct Prices(Value);
 
 impl Prices {
-    fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Prices(serde_json::from_str(&fs::read_to_string(root().join("deploy/prices.json")).unwrap()).unwrap())
     }
 
-    fn of(&self, name: &str) -> f64 {
+    pub(crate) fn of(&self, name: &str) -> f64 {
         self.0["prices"][name].as_f64().unwrap_or_else(|| panic!("there is no price {name}"))
     }
 
-    fn s3(&self, counted: &Counted) -> f64 {
+    pub(crate) fn s3(&self, counted: &Counted) -> f64 {
         (counted.s3_writes * self.of("s3_writes_1000") + counted.s3_reads * self.of("s3_reads_1000")) / 1000.0
     }
 
     fn dynamodb(&self, counted: &Counted) -> f64 {
-        (counted.write_units * self.of("dynamodb_write_units_million")
-            + counted.read_units * self.of("dynamodb_read_units_million"))
-            / 1e6
+        self.reading(counted) + self.writing(counted)
+    }
+
+    /// What is read from DynamoDB.
+    pub(crate) fn reading(&self, counted: &Counted) -> f64 {
+        counted.read_units * self.of("dynamodb_read_units_million") / 1e6
+    }
+
+    /// What is written to DynamoDB.
+    pub(crate) fn writing(&self, counted: &Counted) -> f64 {
+        counted.write_units * self.of("dynamodb_write_units_million") / 1e6
+    }
+
+    /// The invocations of a month, of so many seconds in all.
+    pub(crate) fn lambda(&self, size: &Size, seconds: f64) -> f64 {
+        RUNS * self.of("lambda_requests_million") / 1e6
+            + seconds * size.memory * self.of("lambda_gb_second_arm64")
     }
 }
 
@@ -232,18 +291,29 @@ fn month(size: &Size, counted: &BTreeMap<&str, Counted>, prices: &Prices) -> Vec
     };
     let seconds = RUNS * SECONDS.0 + size.changed * 30.0 * SECONDS.1;
     let log = sum(&|counted| counted.log_bytes) + RUNS * PLATFORM_LOG;
+    let [s3, dynamodb] = size.storage(prices);
     vec![
         ("requests of S3", sum(&|counted| prices.s3(counted))),
         ("capacity units of DynamoDB", sum(&|counted| prices.dynamodb(counted))),
-        (
-            "invocations of Lambda",
-            RUNS * prices.of("lambda_requests_million") / 1e6
-                + seconds * size.memory * prices.of("lambda_gb_second_arm64"),
-        ),
+        ("invocations of Lambda", prices.lambda(size, seconds)),
         ("log", log / 1e9 * prices.of("logs_gb")),
-        ("storage in S3", size.notes * size.bytes / 1e9 * prices.of("s3_gb_month")),
-        ("storage in DynamoDB", size.notes * STATE_BYTES / 1e9 * prices.of("dynamodb_gb_month")),
+        s3,
+        dynamodb,
     ]
+}
+
+/// The table of what vaults of each size cost in a month, by kinds.
+pub(crate) fn months_table(months: &[Vec<(&str, f64)>; 3]) -> String {
+    let names = SIZES.map(|size| size.name).join(" | ");
+    let mut text = format!("| a vault, in a month | {names} |\n| --- | --- | --- | --- |\n");
+    for (row, (kind, _)) in months[0].iter().enumerate() {
+        let cells: Vec<String> = months.iter().map(|month| dollars(month[row].1)).collect();
+        let _ = writeln!(text, "| {kind} | {} |", cells.join(" | "));
+    }
+    let sums = months.each_ref().map(|month| month.iter().map(|(_, amount)| amount).sum::<f64>());
+    let _ =
+        writeln!(text, "| **together** | {} |", sums.map(|sum| format!("**{}**", dollars(sum))).join(" | "));
+    text
 }
 
 /// How many alarms and metrics a function has by the template, without a queue and a URL.
@@ -258,22 +328,14 @@ fn watched() -> (f64, f64) {
     (alarms as f64, metrics as f64)
 }
 
-fn dollars(amount: f64) -> String {
+pub(crate) fn dollars(amount: f64) -> String {
     if amount < 0.01 { format!("{amount:.4}") } else { format!("{amount:.2}") }
 }
 
 /// The tables of money.
 fn money(counted: &BTreeMap<&str, Counted>, prices: &Prices) -> String {
     let months = SIZES.each_ref().map(|size| month(size, counted, prices));
-    let names = SIZES.map(|size| size.name).join(" | ");
-    let mut text = format!("| a vault, in a month | {names} |\n| --- | --- | --- | --- |\n");
-    for (row, (kind, _)) in months[0].iter().enumerate() {
-        let cells: Vec<String> = months.iter().map(|month| dollars(month[row].1)).collect();
-        let _ = writeln!(text, "| {kind} | {} |", cells.join(" | "));
-    }
-    let sums = months.each_ref().map(|month| month.iter().map(|(_, amount)| amount).sum::<f64>());
-    let _ =
-        writeln!(text, "| **together** | {} |", sums.map(|sum| format!("**{}**", dollars(sum))).join(" | "));
+    let mut text = months_table(&months);
     let (alarms, metrics) = watched();
     let month_of_nat = 730.0 * prices.of("nat_gateway_hour");
     let _ = writeln!(text, "\n| a function, in a month | |\n| --- | --- |");
@@ -320,7 +382,7 @@ fn money(counted: &BTreeMap<&str, Counted>, prices: &Prices) -> String {
 }
 
 /// What is between two marks of the page.
-fn block<'p>(page: &'p str, name: &str) -> &'p str {
+pub(crate) fn block<'p>(page: &'p str, name: &str) -> &'p str {
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
     page.split_once(&begin)
         .and_then(|(_, rest)| rest.split_once(&end))
@@ -328,40 +390,46 @@ fn block<'p>(page: &'p str, name: &str) -> &'p str {
         .0
 }
 
+/// The page.
+pub(crate) fn page() -> String {
+    fs::read_to_string(root().join("docs/COST.md")).unwrap()
+}
+
+/// Writes blocks of the page anew, if that is asked for. Tests of one process do that one after the other.
+pub(crate) fn update(write: impl FnOnce(&str) -> String) -> bool {
+    static WRITING: Mutex<()> = Mutex::new(());
+    let is_asked_for = env::var_os("OBSYNC_UPDATE_COST").is_some();
+    if is_asked_for {
+        let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::write(root().join("docs/COST.md"), write(&page())).unwrap();
+    }
+    is_asked_for
+}
+
 /// The page with this between two marks.
-fn with_block(page: &str, name: &str, text: &str) -> String {
+pub(crate) fn with_block(page: &str, name: &str, text: &str) -> String {
     let old = format!("<!-- {name} -->\n{}<!-- end", block(page, name));
     page.replace(&old, &format!("<!-- {name} -->\n{text}<!-- end"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_on_cost_is_what_is_counted_and_what_that_costs() {
-    let path = root().join("docs/COST.md");
-    let page = fs::read_to_string(&path).unwrap();
     let (prices, counted) = (Prices::read(), count().await);
-    if env::var_os("OBSYNC_UPDATE_COST").is_some() {
-        let mut all = parsed(block(&page, "counts"));
-        all.extend(counted);
-        let table = counts_table(&all);
-        let page = with_block(&page, "counts", &table);
-        fs::write(&path, with_block(&page, "money", &money(&parsed(&table), &prices))).unwrap();
+    let is_written = update(|page| {
+        let mut all = parsed(&ROWS, block(page, "counts"));
+        all.extend(counted.clone());
+        let table = counts_table(&ROWS, &all);
+        let page = with_block(page, "counts", &table);
+        with_block(&page, "money", &money(&parsed(&ROWS, &table), &prices))
+    });
+    if is_written {
         return;
     }
-    let told = parsed(block(&page, "counts"));
+    let page = page();
+    let told = parsed(&ROWS, block(&page, "counts"));
     assert_eq!(told.keys().copied().collect::<Vec<_>>().len(), ROWS.len(), "every row is in the page");
     for (row, counted) in &counted {
-        let told = &told[row];
-        // How many files go into one transaction depends on how fast they come.
-        let is_near = |one: f64, other: f64, least: f64| (one - other).abs() <= (other * 0.1).max(least);
-        let is_right = is_near(counted.s3_writes, told.s3_writes, 0.0)
-            && is_near(counted.s3_reads, told.s3_reads, 0.0)
-            && is_near(counted.read_units, told.read_units, 1.0)
-            && is_near(counted.write_units, told.write_units, 2.0)
-            && is_near(counted.log_bytes, told.log_bytes, 400.0);
-        assert!(
-            is_right,
-            "{row}: {counted:?}, and docs/COST.md has {told:?}: write it anew by OBSYNC_UPDATE_COST=1"
-        );
+        counted.assert_is(row, &told[row]);
     }
     let money = money(&told, &prices);
     assert_eq!(block(&page, "money"), money, "write docs/COST.md anew by OBSYNC_UPDATE_COST=1");

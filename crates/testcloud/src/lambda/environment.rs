@@ -92,12 +92,13 @@ impl Environment {
         self.idle = false;
         self.process.thaw();
         let mut init = None;
+        let before = if self.fresh { Some(Duration::ZERO) } else { self.process.processor() };
         if self.fresh {
             self.fresh = false;
             let outcome = self.init(orders).await;
             init = Some(self.started.elapsed());
             if let Err(outcome) = outcome {
-                return self.finish(run.request_id, outcome, init, Duration::ZERO);
+                return self.finish(run.request_id, outcome, init, Duration::ZERO, before);
             }
         } else {
             self.process.reset_peak();
@@ -120,7 +121,7 @@ impl Environment {
         if matches!(outcome, Outcome::Answer(_) | Outcome::Failed { .. }) {
             self.settle(deadline, orders).await;
         }
-        self.finish(id, outcome, init, duration)
+        self.finish(id, outcome, init, duration, before)
     }
 
     /// Waits until the program asks for its first event.
@@ -191,10 +192,13 @@ impl Environment {
         outcome: Outcome,
         init: Option<Duration>,
         duration: Duration,
+        processor_before: Option<Duration>,
     ) -> Invocation {
         let max_rss = self.process.look();
+        let used = self.process.processor().zip(processor_before);
+        let processor = used.map(|(now, before)| now.saturating_sub(before));
         let logs = self.process.logs.take();
-        Invocation { request_id, outcome, init, duration, max_rss, logs }
+        Invocation { request_id, outcome, init, duration, max_rss, processor, logs }
     }
 }
 

@@ -70,6 +70,9 @@ pub struct Invocation {
     ///
     /// When the process ended by itself or was killed, that of the last look, 10 ms or less before.
     pub max_rss: Option<u64>,
+    /// Processor time of all threads during the invocation, and before it while starting, in steps of 10 ms; known on Linux
+    /// only, and while the process lives.
+    pub processor: Option<Duration>,
     /// What the function wrote during the invocation (and, before it, while starting), line by line.
     pub logs: Vec<String>,
 }

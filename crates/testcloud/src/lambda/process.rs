@@ -1,6 +1,7 @@
 //! The process that runs a function: started with nothing but Lambda's environment, watched, stopped.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use super::runtime::LambdaOptions;
 
 /// How often the memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Clock ticks in a second, on every machine that Lambda has (proc(5), `utime`).
+const TICKS: u64 = 100;
 
 /// What a test asks of a process while it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +149,12 @@ impl Process {
         self.watched_limit.zip(self.peak).is_some_and(|(limit, peak)| peak > limit)
     }
 
+    /// The processor time of all threads since the process was started.
+    pub(super) fn processor(&self) -> Option<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()?)).ok()?;
+        processor_of(&stat)
+    }
+
     /// Begins a new measurement.
     pub(super) fn reset_peak(&mut self) {
         self.peak = None;
@@ -199,9 +209,31 @@ fn command(program: &Path, args: &[OsString], cgroup: Option<&Cgroup>) -> Comman
     command
 }
 
+/// The processor time that a process's `stat` has (proc(5)): in the program and in the system, fields 14 and 15.
+fn processor_of(stat: &str) -> Option<Duration> {
+    // The name before it may have spaces and brackets in it.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut times = after_name.split_whitespace().skip(11).map(str::parse::<u64>);
+    let (user, system) = (times.next()?.ok()?, times.next()?.ok()?);
+    Some(Duration::from_millis((user + system) * 1000 / TICKS))
+}
+
 /// A number that no other process and no other call of this one has.
 fn unique() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static CALLS: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_time_of_a_process_is_that_of_program_and_system() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 31 0 0 20 0 4 0 100 1000 10";
+        assert_eq!(processor_of(stat), Some(Duration::from_millis(2810)));
+        assert_eq!(processor_of("7 (a"), None);
+        assert_eq!(processor_of("7 (a) S 1"), None);
+    }
 }
