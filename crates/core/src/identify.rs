@@ -23,6 +23,10 @@ use crate::state::{Commit, VaultState};
 /// How many recorded files a run looks at when those of the first sample are all lost.
 const LARGER_SAMPLE: usize = 200;
 
+/// What to tell of a destination that another vault was brought to.
+const OTHER_VAULT: &str = "another vault was brought to this destination: what is there and not in this vault stays, and the next run of \
+                           that vault will look at every file. Two vaults want two destinations";
+
 impl Run<'_> {
     /// Judges the destination by its marker and by a few of its files. What is `known` is forgotten if it is in doubt.
     pub(crate) async fn judge_destination(
@@ -39,6 +43,11 @@ impl Run<'_> {
             Ok(()) if begun => self.doubt_files(is_empty).await?,
             Ok(()) => None,
         };
+        if let (None, MarkerFound::Marker { marker, .. }) = (&known.destination, &found)
+            && marker.vault != self.source.vault.id
+        {
+            self.warn(OTHER_VAULT.to_owned(), report);
+        }
         if let Some(doubt) = doubt {
             self.warn(doubt.sentence().to_owned(), report);
             report.doubt = Some(doubt);

@@ -225,7 +225,7 @@ fn a_name_with_a_colon_is_sent_only_where_the_vault_has_it() {
         &[],
         &[],
     );
-    assert_eq!(case.steps(), ["send 10:30.md", &format!("send {copy}"), "send a:b/c.md"]);
+    assert_eq!(case.steps(), [&format!("send {copy}"), "send 10:30.md", "send a:b/c.md"]);
 }
 
 #[test]

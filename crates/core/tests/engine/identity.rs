@@ -173,6 +173,20 @@ async fn a_damaged_marker_is_told_and_one_of_a_newer_release_ends_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_mark_of_another_vault_is_told_before_it_is_replaced() {
+    let (bench, _) = with_copy().await;
+    let text = fs::read_to_string(marker(&bench)).unwrap();
+    let vault = bench.source.vault.id.to_string();
+    assert!(text.contains(&vault), "{text}");
+    bench.lose_state();
+    fs::write(marker(&bench), text.replace(&vault, &"0".repeat(32))).unwrap();
+    let report = bench.pull().await;
+    assert!(report.warnings.iter().any(|warning| warning.contains("another vault")), "{report:#?}");
+    let report = bench.pull().await;
+    assert_eq!(report.warnings, [""; 0], "it has the mark of this vault now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_changes_something_draws_a_new_generation_and_one_that_does_not_writes_nothing() {
     let (bench, _) = with_copy().await;
     let text = || fs::read_to_string(marker(&bench)).unwrap();
