@@ -27,13 +27,14 @@ use crate::account::sign_in;
 use crate::account::vault_choice::choose;
 use crate::account::vault_keys::{Lock, Unlocked};
 use crate::answer::Answer;
-use crate::args::{Choice, Pull, PullHere, Push, Sync};
+use crate::args::{BucketDeletes, Choice, Pull, PullHere, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::health::Health;
 use crate::target::destination::Destination;
 use crate::target::followed::{Followed, note_failure};
 use crate::target::known::{Known, Nested, Purpose};
+use crate::target::objects::only_for;
 use crate::target::state_place::StatePlace;
 use crate::target::states::State;
 use crate::ui::ask;
@@ -248,7 +249,7 @@ async fn bring(
     let mut objects = options.objects.for_destination(&options.destination)?;
     if let Some((sync, _)) = way.sending() {
         objects.device = DeviceName::new(&device_name(sync));
-        objects.misses_deleted = sync.bucket_deletes;
+        objects.misses_deleted = misses_deleted(sync)?;
     }
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
     // A run that is to stop is told so by what comes next.
@@ -302,6 +303,17 @@ async fn bring(
 }
 
 /// Shows somebody at a terminal what the first run that sends would do, and asks.
+/// Whether what is missing in the destination was deleted there, where that is a bucket.
+fn misses_deleted(options: &Sync) -> Result<bool, Failed> {
+    match (options.bucket_deletes, &options.pull.destination) {
+        (BucketDeletes::OfThisBucket, folder @ Destination::Folder(_)) => {
+            Err(only_for("--bucket-deletes", "buckets", folder))
+        }
+        (BucketDeletes::No, _) => Ok(false),
+        (BucketDeletes::OfAnyBucket | BucketDeletes::OfThisBucket, _) => Ok(true),
+    }
+}
+
 async fn may_begin(
     source: &PullSource,
     store: Arc<dyn obsync_core::Destination>,
