@@ -29,7 +29,7 @@ pub(crate) use cloud::{
 use help::FIRST_SCREEN;
 pub(crate) use help::{Help, OPTIONS, TOPICS};
 use syncing::vault_folder;
-pub(crate) use syncing::{Choice, EncryptionOption, Pull, PullHere, Push, Sync};
+pub(crate) use syncing::{BucketDeletes, Choice, EncryptionOption, Pull, PullHere, Push, Sync};
 
 /// Brings Obsidian Sync vaults to a folder or a bucket: exactly, and whatever happens on the way.
 #[derive(Debug, Parser)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use obsync_bucket::Retries;
 use obsync_client::{Client, ClientError, ClientOptions, RetryPolicy, Timeouts, Token};
+use obsync_core::ProblemCode;
 use obsync_dynamodb::DynamoOptions;
 use obsync_net::Network;
 use tokio::sync::OnceCell;
@@ -204,7 +205,9 @@ impl Context {
             if !self.stop.is_cancelled() || failed.exit != Exit::Error {
                 return failed;
             }
-            tracing::warn!("{failed}");
+            if failed.code != ProblemCode::Interrupted {
+                tracing::warn!("{failed}");
+            }
             Failed::new(Exit::Unfinished, "interrupted")
         })
     }

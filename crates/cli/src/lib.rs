@@ -48,18 +48,23 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     match Arguments::try_parse_from(&args) {
         Ok(arguments) => run(&arguments).into(),
-        Err(mut error) => refuse(&mut error, args.iter().any(|arg| arg == OsStr::new("--json"))).into(),
+        Err(mut error) => {
+            let has = |option| args.iter().any(|arg| arg == OsStr::new(option));
+            let console = Console::new(false).answering_in_lines(has("--follow"));
+            refuse(&mut error, has("--json").then_some(&console)).into()
+        }
     }
 }
 
-/// Help and the version are no errors, but come as such.
-fn refuse(error: &mut clap::Error, json: bool) -> Exit {
+/// Help and the version are no errors, but come as such. The answer for scripts goes to a `console` where one is wanted.
+fn refuse(error: &mut clap::Error, console: Option<&Console>) -> Exit {
     suggestions::correct(error);
     let printed = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return shown(printed),
-        _ if json => report(&Console::default(), &Failed::new(Exit::Usage, error.to_string().trim_end())),
-        _ => {}
+    if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
+        return shown(printed);
+    }
+    if let Some(console) = console {
+        report(console, &Failed::new(Exit::Usage, error.to_string().trim_end()));
     }
     Exit::Usage
 }
@@ -79,6 +84,7 @@ fn shown(printed: io::Result<()>) -> Exit {
 fn run(arguments: &Arguments) -> Exit {
     obsync_private::refuse_core_dumps();
     let console = Console::new(arguments.global.quiet).naming_files(arguments.global.verbose > 0);
+    let console = console.answering_in_lines(is_follower(&arguments.command));
     let console = Arc::new(console);
     ui::logging::start(arguments.global.verbose, &console);
     let result = runtime().and_then(|runtime| {
@@ -129,9 +135,9 @@ fn wants_json(command: &Command) -> bool {
     match command {
         Command::Vaults(options) => options.json,
         Command::Create(options) => options.json,
-        Command::Pull(options) => options.pull.json && !options.pull.follow,
-        Command::Sync(options) => options.pull.json && !options.pull.follow,
-        Command::Push(options) => options.sync.pull.json && !options.sync.pull.follow,
+        Command::Pull(options) => options.pull.json,
+        Command::Sync(options) => options.pull.json,
+        Command::Push(options) => options.sync.pull.json,
         Command::Status(options) => options.json,
         Command::Reset(options) => options.json,
         Command::Unlink(options) => options.json,
@@ -140,6 +146,16 @@ fn wants_json(command: &Command) -> bool {
         Command::CheckService(options) => options.json,
         Command::Verify(options) => options.json,
         Command::Aws(Aws { command: AwsCommand::Init(options) }) => options.json,
+        _ => false,
+    }
+}
+
+/// Whether it goes on until it is stopped, with a report of each run on a line of its own.
+fn is_follower(command: &Command) -> bool {
+    match command {
+        Command::Pull(options) => options.pull.follow,
+        Command::Sync(options) => options.pull.follow,
+        Command::Push(options) => options.sync.pull.follow,
         _ => false,
     }
 }

@@ -284,4 +284,22 @@ mod tests {
         let words: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
         insta::assert_snapshot!(words.join("\n"));
     }
+
+    #[test]
+    fn the_documentation_has_every_code_and_no_other() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/JSON.md");
+        let text = std::fs::read_to_string(file).unwrap();
+        let section = text.split("## Errors").nth(1).unwrap().split("\n## ").next().unwrap();
+        let row = |line: &str| {
+            let (code, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            let (retryable, text) = rest.split_once(" | ")?;
+            (code != "code" && text.len() > 3).then(|| format!("{code} {retryable}"))
+        };
+        let documented: Vec<String> = section.lines().filter_map(row).collect();
+        let of_code = |code: &ProblemCode| {
+            let retryable = if code.is_retryable() { "yes" } else { "no" };
+            format!("{} {retryable}", code.as_str())
+        };
+        assert_eq!(documented, ProblemCode::ALL.iter().map(of_code).collect::<Vec<_>>());
+    }
 }

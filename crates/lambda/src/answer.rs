@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::closing::Stages;
 
 /// How many paths of a kind are listed for a vault; Lambda takes answers of 6 MB.
-const MOST_LISTED: usize = 100;
+pub(crate) const MOST_LISTED: usize = 100;
 
 /// How the work on a vault ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

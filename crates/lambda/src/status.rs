@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use obsync_core::pin::VaultKind;
-use obsync_core::{LastRun, StateError, StateStore as _, Unfinished};
+use obsync_core::{LastRun, Outstanding, StateError, StateStore as _, Unfinished};
 use obsync_dynamodb::{DynamoState, DynamoSummary, ProgressRecord, ProgressStatus, StateKey, StoredProgress};
 use obsync_protocol::VaultInfo;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::answer::MOST_LISTED;
 use crate::warm::Warm;
 
 /// What is known of one vault, in the words of `obsync status --json` (docs/JSON.md).
@@ -26,8 +27,13 @@ pub(crate) struct VaultState {
     unfinished: Vec<Unfinished>,
     files: u64,
     bytes: u64,
-    /// How many changes failed, are held back or are accepted as impossible.
-    deferred: u64,
+    /// What is left to do, by what it waits for; the first of each kind.
+    #[serde(flatten)]
+    outstanding: Outstanding,
+    /// Those that are not in `failures`.
+    failures_unlisted: u64,
+    /// Those that are not in `held_back`.
+    held_back_unlisted: u64,
     /// How many changes the choice leaves out.
     filtered: u64,
     /// When a run last found the bucket up to date, or made it so.
@@ -78,6 +84,15 @@ pub(crate) async fn of_vault(
         StoredProgress::Missing | StoredProgress::Unreadable { .. } => None,
     };
     let encryption = warm.pinned_kind(vault, &key.destination).await?;
+    let mut outstanding = match &summary {
+        Some(summary) if summary.failed > 0 => Outstanding::of(&state, warm.client().redactor()).await?,
+        _ => Outstanding::default(),
+    };
+    let failures_unlisted = truncate(&mut outstanding.failures);
+    let held_back_unlisted = truncate(&mut outstanding.held_back);
+    truncate(&mut outstanding.held_back_in_vault);
+    truncate(&mut outstanding.accepted);
+    truncate(&mut outstanding.waiting);
     let unfinished = if summary.is_some() { Unfinished::of(&state).await? } else { Vec::new() };
     let last_check = state.last_check().await?.and_then(time);
     let status = work(summary.as_ref(), progress.as_deref());
@@ -92,7 +107,9 @@ pub(crate) async fn of_vault(
         unfinished,
         files: number(|summary| summary.files),
         bytes: number(|summary| summary.bytes),
-        deferred: number(|summary| summary.failed),
+        outstanding,
+        failures_unlisted,
+        held_back_unlisted,
         filtered: number(|summary| summary.filtered),
         last_check,
         last_change: summary.as_ref().and_then(|summary| summary.committed).and_then(time),
@@ -118,6 +135,13 @@ fn work(summary: Option<&DynamoSummary>, progress: Option<&ProgressRecord>) -> V
         },
         _ => VaultWork::Idle,
     }
+}
+
+/// Brings a list down to what an answer has room for, and tells how many were left off.
+fn truncate<T>(list: &mut Vec<T>) -> u64 {
+    let unlisted = list.len().saturating_sub(MOST_LISTED);
+    list.truncate(MOST_LISTED);
+    unlisted as u64
 }
 
 /// Milliseconds since the epoch as people write them.

@@ -12,7 +12,7 @@ Every day:
   login, logout    sign in and keep the token; sign out and forget it
   vaults, create   list the vaults of the account; make one
   pull             bring a vault to a folder or a bucket, or what is new in it
-  sync, push       keep a folder and a vault the same; send only (experimental)
+  sync, push       keep the two the same; send only (experimental)
   status, log      what is known of pulled vaults; what was changed, and by whom
   verify           check every pulled file by its content
 Now and then:

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use obsync_core::MaxDelete;
 use obsync_core::pin::VaultKind;
 use obsync_protocol::{ConfigCategories, DEFAULT_CONFIG_DIR, FileTypes, VaultPath, parse_config_dir};
@@ -121,15 +121,16 @@ pub(crate) struct PullHere {
     pub(crate) keep_deleted: bool,
 }
 
-/// Keep a folder and a vault the same, both ways (experimental)
+/// Keep a folder or a bucket and a vault the same, both ways (experimental)
 ///
-/// Brings what the vault changed to the folder, then sends what was changed in the folder. What both sides changed is merged:
-/// text by lines, configuration by keys; what cannot be merged is kept in both forms, the one of the folder as a conflicted
-/// copy, here and in the vault. An edit survives a deletion.
+/// Brings what the vault changed to DEST, then sends what was changed there. What both sides changed is merged: text by lines,
+/// configuration by keys; what cannot be merged is kept in both forms, the one of DEST as a conflicted copy, here and in the
+/// vault. An edit survives a deletion.
 ///
 /// The first run deletes nothing on either side. Later ones delete in the vault only what obsync itself saw in this very
-/// folder and what is gone when it looks twice; deletions that are too many wait for `obsync confirm`. What a run replaces or
-/// removes in the folder stays in .obsync/trash for 30 days, and the vault has its own history.
+/// folder and what is gone when it looks twice, and of a bucket nothing without --bucket-deletes; deletions that are too many
+/// wait for `obsync confirm`. What a run replaces or removes in a folder stays in .obsync/trash for 30 days, and the vault has
+/// its own history.
 ///
 /// Experimental: what the service does with changes was tried with a server of our own and the official client, not with the
 /// service itself.
@@ -138,7 +139,8 @@ pub(crate) struct PullHere {
 Examples:
   obsync sync \"My Vault\" ./notes --dry-run
   obsync sync \"My Vault\" ./notes
-  obsync sync \"My Vault\" ./notes --exclude Archive --push-configs")]
+  obsync sync \"My Vault\" ./notes --exclude Archive --push-configs
+  obsync sync \"My Vault\" s3://bucket/notes")]
 pub(crate) struct Sync {
     #[command(flatten)]
     pub(crate) pull: Pull,
@@ -150,8 +152,15 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) push_configs: bool,
     /// Of a bucket: delete in the vault what is missing there since an earlier run, unless objects expire there by a rule
-    #[arg(long, env = "OBSYNC_BUCKET_DELETES", hide_env_values = true, value_parser = flag)]
-    pub(crate) bucket_deletes: bool,
+    #[arg(
+        long,
+        env = "OBSYNC_BUCKET_DELETES",
+        hide_env_values = true,
+        action = ArgAction::SetTrue,
+        default_missing_value = GIVEN,
+        value_parser = bucket_deletes
+    )]
+    pub(crate) bucket_deletes: BucketDeletes,
     /// With --follow: how long a file that changes again and again must be left alone before it is sent (such as 2s or 1m)
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
     pub(crate) quiet_for: Duration,
@@ -163,10 +172,10 @@ pub(crate) struct Sync {
     pub(crate) device_name: Option<String>,
 }
 
-/// Send what was changed in a folder to a vault, and apply nothing here (experimental)
+/// Send what was changed in a folder or a bucket to a vault, and apply nothing here (experimental)
 ///
 /// For vaults whose truth is a folder: a git repository, the output of a script. What only the vault changed is left there and
-/// told; `--mirror` replaces it by what the folder has. Deletions are as careful as those of `obsync sync`.
+/// told; `--mirror` replaces it by what the folder or bucket has. Deletions are as careful as those of `obsync sync`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -175,7 +184,7 @@ Examples:
 pub(crate) struct Push {
     #[command(flatten)]
     pub(crate) sync: Sync,
-    /// Replace what the vault changed by what the folder has
+    /// Replace what the vault changed by what DEST has
     #[arg(long)]
     pub(crate) mirror: bool,
 }
@@ -228,6 +237,26 @@ pub(crate) struct Choice {
     pub(crate) config_dir: Vec<String>,
 }
 
+/// Whether what is missing in a bucket is deleted in the vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BucketDeletes {
+    No,
+    /// By the variable, which says nothing of folders.
+    OfAnyBucket,
+    /// By the option, which needs a bucket.
+    OfThisBucket,
+}
+
+/// The value of `--bucket-deletes`, which no variable has.
+const GIVEN: &str = "--bucket-deletes";
+
+fn bucket_deletes(text: &str) -> Result<BucketDeletes, String> {
+    match text {
+        GIVEN => Ok(BucketDeletes::OfThisBucket),
+        text => flag(text).map(|is_on| if is_on { BucketDeletes::OfAnyBucket } else { BucketDeletes::No }),
+    }
+}
+
 /// Whether a variable switches something on. Empty as for the service's address; what is neither yes nor no is refused.
 fn flag(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -261,6 +290,13 @@ mod tests {
         assert_eq!([flag(""), flag("0"), flag("False")], [Ok(false), Ok(false), Ok(false)]);
         assert_eq!([flag("1"), flag("true"), flag("YES")], [Ok(true), Ok(true), Ok(true)]);
         assert!(flag("maybe").is_err() && flag("2").is_err());
+    }
+
+    #[test]
+    fn the_option_is_told_from_the_variable() {
+        assert_eq!(bucket_deletes(GIVEN), Ok(BucketDeletes::OfThisBucket));
+        assert_eq!(bucket_deletes("true"), Ok(BucketDeletes::OfAnyBucket));
+        assert_eq!(bucket_deletes("false"), Ok(BucketDeletes::No));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `obsync create`: makes a vault, and keeps its key.
 
 use obsync_client::{Client, ClientError, NewVault, NewVaultEncryption, Token};
+use obsync_core::ProblemCode;
 use obsync_core::pin::{PasswordAtHand, VaultKind, Wish};
 use obsync_protocol::{CreatedVault, VaultInfo, VaultList, shown_name};
 use secrecy::{ExposeSecret, SecretString};
@@ -96,7 +97,8 @@ async fn password(options: &Create) -> Result<SecretString, Failed> {
                 "a password for the vault is needed; pipe it in with --password-stdin, or set {0} or {0}_FILE",
                 environment::VAULT_PASSWORD
             ),
-        )),
+        )
+        .coded(ProblemCode::VaultPassword)),
     }
     .and_then(|password| match password.expose_secret().is_empty() {
         true => Err(Failed::new(Exit::Usage, "the password is empty")),
@@ -113,7 +115,8 @@ async fn ask_twice(name: &str) -> Result<SecretString, Failed> {
         }
         ask::tell("These are two different ones.");
     }
-    Err(Failed::new(Exit::SignIn, "no password was typed twice; nothing was made"))
+    let failed = Failed::new(Exit::SignIn, "no password was typed twice; nothing was made");
+    Err(failed.coded(ProblemCode::VaultPassword))
 }
 
 /// Salt and proof of the password. scrypt takes tens of milliseconds, too long for a thread of the runtime.

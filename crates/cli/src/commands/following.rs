@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use obsync_core::pin::VaultKind;
 use obsync_core::{Following, Observer, Report};
 
-use super::pull::{Document, exit_of, problem};
+use super::pull::{Brought, Document, exit_of, problem};
 use crate::answer::Answer;
 use crate::ui::console::Console;
 use crate::ui::{human, pull_report};
@@ -22,6 +22,8 @@ pub(super) struct Teller {
 #[derive(Default)]
 struct Said {
     last: Option<Report>,
+    /// How many runs came to an end, or were cut short.
+    runs: u64,
     /// Why it is trying again.
     retrying: Option<String>,
 }
@@ -31,14 +33,16 @@ impl Teller {
         Teller { console, json, encryption, said: Mutex::default() }
     }
 
-    /// The report of the last run.
-    pub(super) fn last(&self) -> Option<Report> {
-        self.lock().last.take()
+    /// The last run.
+    pub(super) fn last(&self) -> Option<Brought> {
+        let mut said = self.lock();
+        let is_first = said.runs == 1;
+        said.last.take().map(|report| Brought { report, is_first })
     }
 
     fn print(&self, report: &Report) {
         let printed = match self.json {
-            true => self.console.json_line(&self.answer(report)),
+            true => self.console.json(&self.answer(report)),
             false if self.console.is_quiet() => Ok(()),
             false => self.console.result(&pull_report::sentences(report)),
         };
@@ -102,8 +106,9 @@ impl Observer for Teller {
         // The first tells that it is at work; later ones only what they did.
         let is_news = {
             let mut said = self.lock();
-            let is_first = said.last.replace(report.clone()).is_none();
-            is_first || !report.is_unchanged()
+            said.last = Some(report.clone());
+            said.runs += 1;
+            said.runs == 1 || !report.is_unchanged()
         };
         if is_news {
             self.print(report);

@@ -27,13 +27,14 @@ use crate::account::sign_in;
 use crate::account::vault_choice::choose;
 use crate::account::vault_keys::{Lock, Unlocked};
 use crate::answer::Answer;
-use crate::args::{Choice, Pull, PullHere, Push, Sync};
+use crate::args::{BucketDeletes, Choice, Pull, PullHere, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::health::Health;
 use crate::target::destination::Destination;
 use crate::target::followed::{Followed, note_failure};
 use crate::target::known::{Known, Nested, Purpose};
+use crate::target::objects::only_for;
 use crate::target::state_place::StatePlace;
 use crate::target::states::State;
 use crate::ui::ask;
@@ -248,7 +249,7 @@ async fn bring(
     let mut objects = options.objects.for_destination(&options.destination)?;
     if let Some((sync, _)) = way.sending() {
         objects.device = DeviceName::new(&device_name(sync));
-        objects.misses_deleted = sync.bucket_deletes;
+        objects.misses_deleted = misses_deleted(sync)?;
     }
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
     // A run that is to stop is told so by what comes next.
@@ -283,22 +284,34 @@ async fn bring(
         }
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
-        let report = bring_into(&source, store, &state, way, manner, context, verbose, health).await?;
+        let brought = bring_into(&source, store, &state, way, manner, context, verbose, health).await?;
         // The state of an empty vault says nothing that a pin would have to protect.
-        if report.version > 0 {
+        if brought.report.version > 0 {
             known.keep_waiting_pin().await?;
         }
-        Ok(report)
+        Ok(brought)
     };
     let result = pulling.await;
     state.close().await;
     let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
-    let report = context.unless_stopped(result)?;
-    if !options.follow {
-        health.reported(&report);
+    let Brought { report, is_first } = context.unless_stopped(result)?;
+    if options.follow {
+        return Ok(follower_stopped(&report, is_first, context, limit));
     }
+    health.reported(&report);
     let document = Document { report, encryption: admitted.kind() };
     conclude(document, &confirm, options, context, limit)
+}
+
+/// Whether what is missing in the destination was deleted there, where that is a bucket.
+fn misses_deleted(options: &Sync) -> Result<bool, Failed> {
+    match (options.bucket_deletes, &options.pull.destination) {
+        (BucketDeletes::OfThisBucket, folder @ Destination::Folder(_)) => {
+            Err(only_for("--bucket-deletes", "buckets", folder))
+        }
+        (BucketDeletes::No, _) => Ok(false),
+        (BucketDeletes::OfAnyBucket | BucketDeletes::OfThisBucket, _) => Ok(true),
+    }
 }
 
 /// Shows somebody at a terminal what the first run that sends would do, and asks.
@@ -348,6 +361,13 @@ struct Manner {
     encryption: VaultKind,
 }
 
+/// What a run did, or the last one of a follower.
+pub(super) struct Brought {
+    pub(super) report: Report,
+    /// Whether it was the first one of this process.
+    pub(super) is_first: bool,
+}
+
 /// Pulls or syncs, and notes where the state is how far that is and how it ended.
 #[expect(clippy::too_many_arguments, reason = "what a run needs, once")]
 async fn bring_into(
@@ -359,7 +379,7 @@ async fn bring_into(
     context: &Context,
     verbose: bool,
     health: &Arc<Health>,
-) -> Result<Report, Failed> {
+) -> Result<Brought, Failed> {
     let options = way.options();
     let display = Display::new(Arc::clone(&context.console));
     resume(&display, state.store().as_ref()).await?;
@@ -380,7 +400,8 @@ async fn bring_into(
     let stop = context.stop.child_token();
     let ways = async {
         if !options.follow {
-            return way.run(source, store, states, pull_options, progress, stop.clone()).await;
+            let report = way.run(source, store, states, pull_options, progress, stop.clone()).await?;
+            return Ok(Brought { report, is_first: true });
         }
         let pull_filter = filter(&options.choice);
         let teller = Teller::new(Arc::clone(&context.console), options.json, encryption);
@@ -395,9 +416,10 @@ async fn bring_into(
     };
     let result = or_lost(ways, state, &stop, &display).await;
     if let Some(followed) = followed {
-        let of_report = |report| problem(report, exit_of(report), "obsync confirm", "interrupted");
-        let problem = result.as_ref().ok().and_then(of_report);
-        followed.end(&result, problem.as_ref()).await;
+        let ended = result.as_ref().map(|brought| &brought.report);
+        let of_report = |report: &&Report| problem(report, exit_of(report), "obsync confirm", "interrupted");
+        let problem = ended.as_ref().ok().and_then(of_report);
+        followed.end(ended, problem.as_ref()).await;
     }
     result
 }
@@ -417,11 +439,11 @@ async fn resume(display: &Display, state: &dyn StateStore) -> Result<(), Failed>
 
 /// Pulls until it is done, the program is to end, or another process has the destination.
 async fn or_lost(
-    pulling: impl Future<Output = Result<Report, PullError>>,
+    pulling: impl Future<Output = Result<Brought, PullError>>,
     state: &State,
     stop: &CancellationToken,
     display: &Display,
-) -> Result<Report, Failed> {
+) -> Result<Brought, Failed> {
     let mut pulling = Box::pin(pulling);
     let result = tokio::select! {
         biased;
@@ -510,6 +532,22 @@ fn filter(choice: &Choice) -> Filter {
     }
 }
 
+/// How a follower ends that was stopped, which is its proper end unless not even its first run came to one. Everything else was
+/// told as it came.
+fn follower_stopped(report: &Report, is_first: bool, context: &Context, limit: &TimeLimit) -> Exit {
+    if !is_first || report.outcome != Outcome::Interrupted {
+        return Exit::Done;
+    }
+    context.console.error(&cut_short(limit));
+    Exit::Unfinished
+}
+
+/// What is said of a run that was cut short.
+fn cut_short(limit: &TimeLimit) -> String {
+    let cause = limit.cause();
+    format!("obsync: {cause}; what was pulled is kept, and the next run goes on from here")
+}
+
 /// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
 /// with `-q`.
 fn conclude(
@@ -519,10 +557,6 @@ fn conclude(
     context: &Context,
     limit: &TimeLimit,
 ) -> Result<Exit, Failed> {
-    if options.follow {
-        // Everything was told as it came.
-        return Ok(Exit::Done);
-    }
     let report = &document.report;
     let exit = exit_of(report);
     let problem = problem(report, exit, confirm, &limit.cause());
@@ -535,8 +569,7 @@ fn conclude(
         words.extend(report.warnings.iter().map(|warning| format!("obsync: {warning}")));
     }
     if report.outcome == Outcome::Interrupted {
-        let cause = limit.cause();
-        words.push(format!("obsync: {cause}; what was pulled is kept, and the next run goes on from here"));
+        words.push(cut_short(limit));
     }
     if options.json {
         let outcome = report.outcome.into();

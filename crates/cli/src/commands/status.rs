@@ -25,6 +25,34 @@ use crate::target::states::{Found, Registry, State};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Document {
     destinations: Vec<StateRow>,
+    /// States that cannot be read, so that their destinations are not in the list.
+    unreadable: Vec<Unreadable>,
+}
+
+/// A state that cannot be read.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Unreadable {
+    /// Its file; in a table, its destination.
+    state: String,
+    error: Problem,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+impl Unreadable {
+    /// `is_whose` says whether somebody asked for this very destination.
+    fn new(found: &Found, failed: &Failed, is_whose: bool) -> Self {
+        let state = match found {
+            Found::Database(file) => file.display().to_string(),
+            Found::Entry(entry) => entry.key.destination.clone(),
+        };
+        let mut error = failed.problem();
+        if !is_whose && matches!(found, Found::Database(_)) && error.message.contains("`obsync reset DEST`") {
+            error.message.push_str(" (DEST is the destination that this list lacks)");
+        }
+        Unreadable { state, error, exit: failed.exit }
+    }
 }
 
 pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Failed> {
@@ -34,7 +62,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     let registry = Registry::of(&options.state.place, context).await?;
     let states = wanted(options, &registry, context).await?;
     let mut rows = Vec::new();
-    let mut unreadable = None;
+    let mut unreadable = Vec::new();
     // What it says is shown; what it does not, too.
     let pins = context.pin_file().load(&context.key_file(), &context.console).unwrap_or_else(|failed| {
         context.console.warn(&format!("how vaults are encrypted is not known here: {failed}"));
@@ -48,31 +76,50 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
             }
             Ok(None) => {}
             // The others are still worth showing.
-            Err(failed) => unreadable = Some(failed),
+            Err(failed) => unreadable.push(Unreadable::new(found, &failed, options.wanted.is_some())),
         }
     }
     rows.sort_by(|one: &StateRow, other| one.destination.cmp(&other.destination));
-    match unreadable {
-        // A document that says nothing of what is damaged would mislead a script.
-        Some(failed) if options.json => return Err(failed),
-        _ if options.json => {}
-        // Then it is said below.
-        _ if states.is_empty() && options.max_age.is_some() => {}
-        _ if states.is_empty() => context.say("Nothing was pulled yet. `obsync pull --help` tells how.")?,
-        _ => context.console.result(&rows.iter().map(StateRow::describe).collect::<Vec<_>>().join("\n"))?,
-    }
-    if let Some(failed) = unreadable {
-        return Err(failed);
-    }
-    let too_old = options.max_age.map_or_else(Vec::new, |age| too_old(&rows, age));
-    let exit = if too_old.is_empty() { Exit::Done } else { Exit::TooOld };
+    let too_old = match options.max_age {
+        // Something was pulled, and nobody can say when.
+        Some(_) if rows.is_empty() && !unreadable.is_empty() => Vec::new(),
+        Some(age) => too_old(&rows, age),
+        None => Vec::new(),
+    };
+    let (exit, problem) = end(&unreadable, &too_old);
+    let mut sentences: Vec<String> = unreadable.iter().map(|state| state.error.message.clone()).collect();
     if options.json {
-        let problem = (exit == Exit::TooOld).then(|| Problem::new(ProblemCode::TooOld, too_old.join("; ")));
-        context.console.answer(&Answer::new(exit, problem, Document { destinations: rows }))?;
+        let document = Document { destinations: rows, unreadable };
+        context.console.answer(&Answer::new(exit, problem, document))?;
     } else {
-        too_old.iter().for_each(|sentence| context.console.error(&format!("obsync: {sentence}")));
+        match rows.is_empty() {
+            false => {
+                let rows: Vec<String> = rows.iter().map(StateRow::describe).collect();
+                context.console.result(&rows.join("\n"))?;
+            }
+            // Then it is said below.
+            true if !unreadable.is_empty() || options.max_age.is_some() => {}
+            true => context.say("Nothing was pulled yet. `obsync pull --help` tells how.")?,
+        }
+        sentences.extend(too_old);
     }
+    sentences.iter().for_each(|sentence| context.console.error(&format!("obsync: {sentence}")));
     Ok(exit)
+}
+
+/// The exit status, and what is wrong where something is: a state that cannot be read comes before one that is too old.
+fn end(unreadable: &[Unreadable], too_old: &[String]) -> (Exit, Option<Problem>) {
+    match (unreadable, too_old) {
+        ([], []) => (Exit::Done, None),
+        ([], _) => (Exit::TooOld, Some(Problem::new(ProblemCode::TooOld, too_old.join("; ")))),
+        ([first, more @ ..], _) => {
+            let mut error = first.error.clone();
+            for Unreadable { error: another, .. } in more {
+                error.message = format!("{}; {}", error.message, another.message);
+            }
+            (first.exit, Some(error))
+        }
+    }
 }
 
 /// Which destinations were not checked within this time, a sentence each.
@@ -147,7 +194,7 @@ async fn row(registry: &Registry, found: &Found, redactor: &Redactor) -> Result<
         (State::Database(state), _) => Ok(StateRow::of_database(&state, redactor).await?),
         (State::Entry(state), Found::Entry(entry)) => match &entry.summary {
             Ok(summary) => Ok(Some(StateRow::of_entry(&state, summary, redactor).await?)),
-            Err(error) => Err(Failed::of(Exit::Error, error)),
+            Err(error) => Err(Failed::of(Exit::Error, error).coded(ProblemCode::from(error))),
         },
         (State::Entry(state), Found::Database(database)) => {
             let reason = format!("it is not that of {}", state.key().destination);

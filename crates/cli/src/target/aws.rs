@@ -33,7 +33,10 @@ pub(crate) async fn load(network: &Network, patience: Option<Duration>) -> Resul
         .operation_attempt_timeout(ATTEMPT_LIMIT.min(call))
         .operation_timeout(call)
         .build();
-    Ok(Box::pin(load_aws_config(http)).await.into_builder().timeout_config(limits).build())
+    let found = Box::pin(load_aws_config(http)).await;
+    // An empty variable counts as unset, which AWS's own chain takes for the name of a region.
+    let region = found.region().filter(|region| !region.as_ref().is_empty()).cloned();
+    Ok(found.into_builder().region(region).timeout_config(limits).build())
 }
 
 /// A table of states. Nothing is asked yet.

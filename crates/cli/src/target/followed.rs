@@ -85,10 +85,10 @@ impl Followed {
     }
 
     /// Says how the run ended, with what is left to do. If that cannot be written, it is not the run that failed.
-    pub(crate) async fn end(self, result: &Result<Report, Failed>, problem: Option<&Problem>) {
+    pub(crate) async fn end(self, result: Result<&Report, &Failed>, problem: Option<&Problem>) {
         let (state, tracker) = match self {
             Followed::Table { state, tracker } => (state, tracker),
-            Followed::Local(local) => return local.end(result.as_ref().ok(), problem).await,
+            Followed::Local(local) => return local.end(result.ok(), problem).await,
         };
         let unfinished =
             |status, failed: &Failed| tracker.record(status, tracker.version(), Some(failed.message.clone()));

@@ -33,7 +33,8 @@ impl Objects {
     }
 }
 
-fn only_for(option: &str, places: &str, destination: &Destination) -> Failed {
+/// Refuses an option that such a destination does not have.
+pub(crate) fn only_for(option: &str, places: &str, destination: &Destination) -> Failed {
     Failed::new(
         Exit::Usage,
         format!("{option} is for {places} only, and {destination} is none; leave it out"),

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use obsync_core::pin::VaultKind;
-use obsync_core::{
-    Deferred, DeferredCause, DeferredKind, Direction, LastRun, RunOutcome, StateError, StateStore, Unfinished,
-};
+use obsync_core::{Direction, Failure, LastRun, Outstanding, RunOutcome, StateError, StateStore, Unfinished};
 use obsync_dynamodb::{DynamoState, DynamoSummary, LeaseHolder, StateKey, StoredProgress};
 use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{Redactor, printable, shown_name};
@@ -39,20 +37,11 @@ pub(crate) struct StateRow {
     folders: u64,
     /// Changes that the choice of what to pull leaves out.
     filtered: u64,
-    failures: Vec<FailureRow>,
-    /// Changes that can never be applied here, which the user accepted.
-    accepted: Vec<FailureRow>,
-    /// Changes made here that wait before they are sent.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    waiting: Vec<FailureRow>,
+    #[serde(flatten)]
+    outstanding: Outstanding,
     /// Files that were kept when the vault deleted them, as a local state counts them.
     #[serde(skip_serializing_if = "is_zero")]
     retained: u64,
-    /// Deletions that are not made before somebody confirms them.
-    held_back: Vec<String>,
-    /// Deletions in the vault that are not made before somebody confirms them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    held_back_in_vault: Vec<String>,
     /// When a pull last found the destination up to date, or made it so.
     #[serde(serialize_with = "time_or_null")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
@@ -78,15 +67,6 @@ fn time_or_null<S: Serializer>(milliseconds: &Option<i64>, serializer: S) -> Res
     milliseconds.and_then(answer::time).serialize(serializer)
 }
 
-/// A change that could not be applied.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct FailureRow {
-    path: String,
-    uid: u64,
-    reason: String,
-}
-
 /// Who works on a destination.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -104,7 +84,7 @@ impl StateRow {
         redactor: &Redactor,
     ) -> Result<Option<Self>, StateError> {
         let Some(summary) = state.summary()? else { return Ok(None) };
-        let deferred = state.deferred(DeferredKind::Failed).await?;
+        let outstanding = Outstanding::of(state, redactor).await?;
         let last_run = state.last_run().await?;
         // Where a run may be at work. The lock of others is not touched without need.
         let may_be = !summary.listed || last_run.as_ref().is_some_and(|run| run.ended.is_none());
@@ -115,13 +95,14 @@ impl StateRow {
         let row = StateRow {
             present,
             direction,
+            outstanding,
             last_check: state.last_check().await?,
             unfinished: Unfinished::of(state).await?,
             at_work,
             last_run,
             ..summary.into()
         };
-        Ok(Some(row.with(&deferred, redactor)))
+        Ok(Some(row.presentable(redactor)))
     }
 
     /// What an entry of a table says, of which this was found.
@@ -130,7 +111,7 @@ impl StateRow {
         summary: &DynamoSummary,
         redactor: &Redactor,
     ) -> Result<Self, StateError> {
-        let deferred = state.deferred(DeferredKind::Failed).await?;
+        let outstanding = Outstanding::of(state, redactor).await?;
         let progress = match state.progress().await? {
             StoredProgress::Found(record) => Some(record),
             // Nothing depends on it.
@@ -139,44 +120,20 @@ impl StateRow {
         let direction = direction(state.load().await?.direction);
         let row = StateRow {
             direction,
+            outstanding,
             invocations: progress.as_ref().map(|record| record.invocations),
             last_run: progress.map(|record| record.last_run()),
             last_check: state.last_check().await?,
             unfinished: Unfinished::of(state).await?,
             ..StateRow::of_summary(state.key(), summary)
         };
-        Ok(row.with(&deferred, redactor))
+        Ok(row.presentable(redactor))
     }
 
-    /// The same with the changes that were not applied.
-    fn with(mut self, deferred: &[Deferred], redactor: &Redactor) -> Self {
+    /// The same without secrets that an older release may have stored.
+    fn presentable(mut self, redactor: &Redactor) -> Self {
         if let Some(error) = self.last_run.as_mut().and_then(|run| run.last_error.as_mut()) {
             error.message = redactor.printable(&error.message);
-        }
-        for deferred in deferred {
-            match &deferred.cause {
-                DeferredCause::Failed { reason } if deferred.key.is_outgoing() => {
-                    self.waiting.push(FailureRow::new(deferred, reason, redactor));
-                }
-                DeferredCause::Failed { reason } => {
-                    self.failures.push(FailureRow::new(deferred, reason, redactor));
-                }
-                DeferredCause::Acknowledged { reason } => {
-                    self.accepted.push(FailureRow::new(deferred, reason, redactor));
-                }
-                // Folders that are empty then go with their files.
-                DeferredCause::HeldBack { confirmed: None } if deferred.message.folder => {}
-                DeferredCause::HeldBack { confirmed: None } if deferred.key.is_outgoing() => {
-                    self.held_back_in_vault.push(deferred.key.shown().to_owned());
-                }
-                DeferredCause::HeldBack { confirmed: None } => {
-                    self.held_back.push(deferred.key.shown().to_owned());
-                }
-                // The next pull makes it.
-                DeferredCause::HeldBack { confirmed: Some(_) }
-                | DeferredCause::Filtered
-                | DeferredCause::Retained => {}
-            }
         }
         self
     }
@@ -213,12 +170,8 @@ impl StateRow {
             bytes: summary.bytes,
             folders: summary.folders,
             filtered: summary.filtered,
-            failures: Vec::new(),
-            accepted: Vec::new(),
-            waiting: Vec::new(),
+            outstanding: Outstanding::default(),
             retained: 0,
-            held_back: Vec::new(),
-            held_back_in_vault: Vec::new(),
             last_check: None,
             last_change: summary.committed,
             last_run: None,
@@ -334,7 +287,7 @@ impl StateRow {
     }
 
     fn describe_failures(&self, lines: &mut Vec<String>) {
-        let mut describe = |failures: &[FailureRow], label: &str, what_now: &str| {
+        let mut describe = |failures: &[Failure], label: &str, what_now: &str| {
             if failures.is_empty() {
                 return;
             }
@@ -345,9 +298,9 @@ impl StateRow {
                 format!("    {path} (version {}): {reason}", failure.uid)
             }));
         };
-        describe(&self.failures, "failed", ", tried again by the next pull");
-        describe(&self.accepted, "accepted", " that cannot be had here");
-        describe(&self.waiting, "waiting", " to be sent");
+        describe(&self.outstanding.failures, "failed", ", tried again by the next pull");
+        describe(&self.outstanding.accepted, "accepted", " that cannot be had here");
+        describe(&self.outstanding.waiting, "waiting", " to be sent");
         let mut describe_held_back = |paths: &[String], side: &str| {
             if paths.is_empty() {
                 return;
@@ -357,8 +310,8 @@ impl StateRow {
             lines.push(format!("  held back  {count}{side}; `{command}` lets them go:"));
             lines.extend(paths.iter().map(|path| format!("    {}", shown_name(path))));
         };
-        describe_held_back(&self.held_back, "");
-        describe_held_back(&self.held_back_in_vault, " in the vault");
+        describe_held_back(&self.outstanding.held_back, "");
+        describe_held_back(&self.outstanding.held_back_in_vault, " in the vault");
     }
 }
 
@@ -377,28 +330,13 @@ impl From<StateSummary> for StateRow {
             bytes: summary.bytes,
             folders: summary.folders,
             filtered: summary.filtered,
-            failures: Vec::new(),
-            accepted: Vec::new(),
-            waiting: Vec::new(),
+            outstanding: Outstanding::default(),
             retained: summary.retained,
-            held_back: Vec::new(),
-            held_back_in_vault: Vec::new(),
             last_check: None,
             last_change: Some(summary.committed),
             last_run: None,
             at_work: None,
             invocations: None,
-        }
-    }
-}
-
-impl FailureRow {
-    /// What was stored may be of a release that took no secrets out.
-    fn new(deferred: &Deferred, reason: &str, redactor: &Redactor) -> Self {
-        FailureRow {
-            path: deferred.key.shown().to_owned(),
-            uid: deferred.message.uid.0,
-            reason: redactor.take_out(reason).into_owned(),
         }
     }
 }

@@ -27,6 +27,7 @@ const LAST_WORD: Duration = Duration::from_millis(50);
 pub(crate) struct Console {
     quiet: bool,
     names_files: bool,
+    in_lines: bool,
     redactor: Redactor,
     /// The line below all others, which is drawn anew whenever one is written above it.
     bar: Mutex<Option<String>>,
@@ -43,6 +44,11 @@ impl Console {
     /// The same, which names each file that something is done with.
     pub(crate) fn naming_files(self, names_files: bool) -> Self {
         Console { names_files, ..self }
+    }
+
+    /// The same, whose answers for scripts have a line each where there can be several.
+    pub(crate) fn answering_in_lines(self, in_lines: bool) -> Self {
+        Console { in_lines, ..self }
     }
 
     /// Whether `-v` was given.
@@ -127,17 +133,16 @@ impl Console {
         }
     }
 
-    fn json(&self, document: &impl serde::Serialize) -> Result<(), Failed> {
-        let text = serde_json::to_string_pretty(document)
-            .map_err(|error| Failed::cannot("write the JSON report", &error))?;
-        let text = self.redactor.take_out_of_own(&text);
-        self.write_out(&format!("{}\n", escaped_json(&text)))
-    }
-
-    /// The same on one line, for a program that prints one document after the other.
-    pub(crate) fn json_line(&self, document: &impl serde::Serialize) -> Result<(), Failed> {
-        let text = serde_json::to_string(document)
-            .map_err(|error| Failed::cannot("write the JSON report", &error))?;
+    /// Prints one of the documents of a program that prints several.
+    ///
+    /// # Errors
+    /// As for [`result`](Self::result).
+    pub(crate) fn json(&self, document: &impl serde::Serialize) -> Result<(), Failed> {
+        let text = match self.in_lines {
+            true => serde_json::to_string(document),
+            false => serde_json::to_string_pretty(document),
+        };
+        let text = text.map_err(|error| Failed::cannot("write the JSON report", &error))?;
         let text = self.redactor.take_out_of_own(&text);
         self.write_out(&format!("{}\n", escaped_json(&text)))
     }

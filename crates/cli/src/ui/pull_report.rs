@@ -6,7 +6,7 @@ use obsync_core::{Direction, Outcome, Report, Step, StepAction, Tally};
 use obsync_protocol::{printable, shown_name};
 
 use crate::ui::human;
-use crate::ui::listing::named;
+use crate::ui::listing::{named, named_of};
 
 /// How many deletions that are held back are named.
 const HELD_BACK_SHOWN: usize = 20;
@@ -148,6 +148,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
             report.folders_deleted,
         );
         lines.push(format!("Deleted, as in the vault: {deleted}."));
+        named_of(report.deleted.files, report.deleted_files.iter().map(ToString::to_string), lines);
     }
     if report.retained.files > 0 {
         lines
@@ -174,7 +175,11 @@ fn sent(report: &Report, lines: &mut Vec<String>) {
         let deleted =
             files_and_folders((files > 0).then(|| human::files(files)), report.folders_deleted_in_vault);
         lines.push(format!("Deleted in the vault, as here: {deleted}."));
-        named(report.deleted_in_vault_files.iter().map(ToString::to_string), lines);
+        named_of(
+            report.deleted_in_vault.files,
+            report.deleted_in_vault_files.iter().map(ToString::to_string),
+            lines,
+        );
     }
     if !report.merged.is_empty() {
         lines

@@ -238,6 +238,54 @@ fn a_damaged_state_is_told_and_can_be_reset() {
 }
 
 #[test]
+fn states_that_cannot_be_read_are_named_beside_all_others() {
+    let world = pulled();
+    world.must(&["pull", "Notes", "elsewhere"]);
+    world.must(&["pull", "Notes", "third"]);
+    let mut files: Vec<_> =
+        fs::read_dir(world.home().join("state")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "sqlite"));
+    files.sort();
+    let (damaged, cut_short) = (&files[0], &files[1]);
+    fs::write(damaged, "this is no database, but long enough to look at. ".repeat(100)).unwrap();
+    let whole = fs::read(cut_short).unwrap();
+    fs::write(cut_short, &whole[..whole.len() / 2]).unwrap();
+
+    let status = world.run(&["status"]).expect(1);
+    assert_eq!(status.stdout.matches("  vault      \"Notes\"").count(), 1, "{}", status.stdout);
+    let lines: Vec<&str> = status.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", status.stderr);
+    for (line, file) in lines.iter().zip([damaged, cut_short]) {
+        assert!(line.contains(file.to_str().unwrap()) && line.contains("is damaged"), "{line}");
+        assert!(line.ends_with("(DEST is the destination that this list lacks)"), "{line}");
+    }
+    let status = world.run(&["status", "--json", "--max-age", "1h"]).expect(1).json();
+    assert_eq!((&status["outcome"], &status["error"]["code"]), (&json!("failed"), &json!("state_damaged")));
+    assert_eq!(status["destinations"].as_array().unwrap().len(), 1, "{status:#}");
+    let unreadable = status["unreadable"].as_array().unwrap();
+    let states: Vec<&str> = unreadable.iter().map(|state| state["state"].as_str().unwrap()).collect();
+    assert_eq!(states, [damaged.to_str().unwrap(), cut_short.to_str().unwrap()]);
+    assert!(unreadable.iter().all(|state| state["error"]["code"] == "state_damaged"), "{status:#}");
+
+    for folder in ["notes", "elsewhere", "third"] {
+        world.must(&["reset", folder, "--yes"]);
+    }
+    let none = world.must(&["status"]);
+    assert_eq!(none.stdout, "Nothing was pulled yet. `obsync pull --help` tells how.\n");
+}
+
+#[test]
+fn a_state_that_a_first_run_left_empty_is_as_good_as_none() {
+    let world = pulled();
+    let states = fs::read_dir(world.home().join("state")).unwrap().map(|entry| entry.unwrap().path());
+    for file in states.filter(|file| file.extension().is_some_and(|extension| extension == "sqlite")) {
+        fs::write(file, "").unwrap();
+    }
+    let none = world.must(&["status"]);
+    assert_eq!(none.stdout, "Nothing was pulled yet. `obsync pull --help` tells how.\n");
+}
+
+#[test]
 fn a_state_from_the_future_is_told_and_kept() {
     let world = pulled();
     let database = fs::read_dir(world.home().join("state"))

@@ -28,7 +28,7 @@ fn furnished() -> World {
 
 /// One value, of the schema of its command, that says how the command ended.
 #[track_caller]
-fn check(command: &str, ran: &Ran, code: i32) -> Value {
+pub(crate) fn check(command: &str, ran: &Ran, code: i32) -> Value {
     let document = ran.json();
     assert_eq!(schemas::faults(command, &document), [""; 0], "{document:#}");
     assert_eq!(
@@ -57,7 +57,7 @@ pub(crate) fn start(world: &World, args: &[&str]) -> Command {
     command
 }
 
-fn ended(child: Child) -> Ran {
+pub(crate) fn ended(child: Child) -> Ran {
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran {

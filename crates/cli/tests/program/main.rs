@@ -13,6 +13,7 @@ mod cloud;
 mod deletions;
 mod destinations;
 mod disks;
+mod ends;
 mod fixtures;
 mod health;
 mod help;

@@ -234,6 +234,8 @@ fn later_pulls_bring_what_is_new_and_tell_what_was_done() {
     Copied here, as the vault has the same content twice: 1 file (11 bytes).
     Made 1 folder.
     Deleted, as in the vault: 2 files and 2 folders.
+      Daily/2026-01-01.md
+      Archive/2020/Old.md
     "#);
     assert_eq!(world.differences("Notes", "notes"), ["missing file \".obsidian/workspace.json\""]);
     insta::assert_snapshot!(world.run(&["pull", "Notes", "notes"]).told(&world), @r#"

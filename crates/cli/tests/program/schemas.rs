@@ -50,3 +50,83 @@ pub(crate) fn assert_known(document: &Value) {
     let faults: Vec<_> = SCHEMAS.iter().map(|(name, _)| (name, faults(name, document))).collect();
     panic!("no schema describes {document:#}\n{faults:#?}");
 }
+
+/// Every schema of docs/schemas, by its name.
+fn all() -> Vec<(String, Value)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/schemas");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let read = |file: PathBuf| {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap())
+    };
+    files.map(read).collect()
+}
+
+/// Calls `look` with every value of a schema and where that is.
+fn walk(schema: &Value, place: &str, look: &mut impl FnMut(&str, &Value)) {
+    look(place, schema);
+    match schema {
+        Value::Object(object) => {
+            object.iter().for_each(|(name, value)| walk(value, &format!("{place}/{name}"), look));
+        }
+        Value::Array(values) => values.iter().for_each(|value| walk(value, place, look)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_object_of_every_schema_is_closed() {
+    // A policy as IAM takes it, and the circumstances of an invocation: docs/JSON.md and deploy/README.md say so.
+    let open = ["aws-init/anyOf/properties/policy", "function/properties/metadata"];
+    let schemas = all();
+    assert!(schemas.len() > SCHEMAS.len(), "the function has one, too");
+    let mut found = Vec::new();
+    for (name, schema) in &schemas {
+        walk(schema, name, &mut |place, schema| {
+            let Some(object) = schema.as_object() else { return };
+            let is_type = |wanted| match object.get("type") {
+                Some(Value::String(name)) => name == wanted,
+                Some(Value::Array(names)) => names.iter().any(|name| name == wanted),
+                _ => false,
+            };
+            let is_object = is_type("object") || object.get("properties").is_some_and(Value::is_object);
+            // `false`, or what each further value of a map has to be.
+            let is_closed = object.get("additionalProperties").is_some_and(|more| {
+                *more == Value::Bool(false) || more.as_object().is_some_and(|more| !more.is_empty())
+            });
+            let parent = place.rsplit('/').nth(1);
+            let says_nothing = parent == Some("properties") && object.keys().all(|key| key == "description");
+            if (is_object && !is_closed) || says_nothing {
+                found.push(place.to_owned());
+            }
+        });
+    }
+    found.sort();
+    assert_eq!(found, open);
+}
+
+#[test]
+fn the_documentation_has_every_word_of_the_schemas() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/JSON.md");
+    let text = fs::read_to_string(file).unwrap();
+    for (name, schema) in &all() {
+        for (definition, words) in schema["$defs"].as_object().into_iter().flatten() {
+            if !matches!(definition.as_str(), "Ending" | "ProblemCode" | "Unfinished" | "CheckedBy") {
+                continue;
+            }
+            walk(words, definition, &mut |place, value| {
+                let is_word = place.ends_with("/const") || place.ends_with("/enum");
+                if let Some(word) = value.as_str().filter(|_| is_word) {
+                    assert!(text.contains(&format!("`{word}`")), "{name}: {word} is missing in docs/JSON.md");
+                }
+            });
+        }
+    }
+    // The other way round, of the outcomes.
+    let section = text.split("| `outcome` | exit status |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let outcomes = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let (_, function) = all().into_iter().find(|(name, _)| name == "function").unwrap();
+    for outcome in outcomes {
+        assert!(function["$defs"]["Ending"].to_string().contains(&format!("\"{outcome}\"")), "{outcome}");
+    }
+}

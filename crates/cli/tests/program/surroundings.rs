@@ -1,10 +1,13 @@
-//! Odd surroundings: a full disk behind standard output, closed streams, no home, no terminal. One sentence, the right status.
+//! Odd surroundings: a full disk behind standard output, a reader that goes away, closed streams, no home, a narrow or dumb
+//! terminal, a locale that is not there. One sentence, the right status.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use obsync_testkit::VaultSpec;
 
-use crate::world::{EMAIL, PASSWORD, Ran, World};
+use crate::json::{ended, start};
+use crate::terminal::{CREDENTIALS, Terminal};
+use crate::world::{EMAIL, PASSWORD, Ran, World, put};
 
 /// Runs the program by a shell that does this with its streams.
 fn redirected(world: &World, args: &str, streams: &str) -> Ran {
@@ -92,4 +95,199 @@ fn a_home_that_cannot_be_is_said_in_one_sentence() {
         let errors: Vec<&str> = pull.stderr.lines().filter(|line| !line.contains("warning")).collect();
         assert!(!errors.is_empty() && errors.iter().all(|line| line.starts_with("obsync: ")), "{errors:?}");
     }
+}
+
+/// What `pull`, `verify`, `status` and `vaults` are not: commands that send, that make something, or that forget. Each works on
+/// what the ones before it left; `{n}` is another number in each round.
+const COMMANDS: [&str; 8] = [
+    "sync Notes both --yes",
+    "push Notes sent --yes",
+    "log both",
+    "confirm both --yes",
+    "create Made{n} --encryption standard",
+    "check-service --yes",
+    "reset both --yes",
+    "unlink both --yes",
+];
+
+/// A world for them.
+fn with_a_note_on_both_sides() -> World {
+    let world = with_a_note();
+    put(&world.path("sent/Mine.md"), "mine");
+    world
+}
+
+/// The commands in a world, as words, for people and for scripts.
+fn rounds() -> impl Iterator<Item = Vec<String>> {
+    let json: [&[&str]; 2] = [&[], &["--json"]];
+    (0..).zip(json).flat_map(|(n, json)| {
+        COMMANDS.iter().map(move |line| {
+            let line = line.replace("{n}", &format!("{n}"));
+            line.split(' ').chain(json.iter().copied()).map(str::to_owned).collect()
+        })
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_output_is_one_sentence_of_commands_that_change_something_too() {
+    let world = with_a_note_on_both_sides();
+    for args in rounds() {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let failed = ended(start(&world, &args).stdout(full).spawn().unwrap()).expect(1);
+        let sentence = "obsync: cannot write to standard output: No space left on device (os error 28)\n";
+        assert_eq!(failed.troubles(), sentence, "{args:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_of_commands_that_change_something() {
+    let world = with_a_note_on_both_sides();
+    for args in rounds() {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut child = start(&world, &args).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let quiet = ended(child).expect(0);
+        assert_eq!(quiet.troubles(), "", "{args:?}");
+    }
+    assert_eq!(world.server.vaults().len(), 3, "what was to be made was made");
+}
+
+#[test]
+fn standard_input_that_is_closed_is_no_error_of_commands_that_change_something() {
+    let world = with_a_note_on_both_sides();
+    for args in rounds() {
+        let closed = redirected(&world, &args.join(" "), "<&-").expect(0);
+        assert_eq!(closed.troubles(), "", "{args:?}");
+        if args.last().is_some_and(|last| last == "--json") {
+            closed.json();
+        }
+    }
+    // Nobody can be asked, so nobody is.
+    for line in ["reset both", "unlink both", "check-service"] {
+        let unasked = redirected(&world, line, "<&-");
+        assert!(matches!(unasked.code, 2 | 4), "{line}: {unasked:?}");
+    }
+}
+
+#[test]
+fn a_narrow_or_dumb_terminal_and_a_locale_that_is_not_there_change_no_status() {
+    let world = with_a_note_on_both_sides();
+    let rounds = [("xterm", "C.UTF-8"), ("xterm", "xx_YY.UTF-8"), ("dumb", "C"), ("", "de_DE.ISO-8859-1")];
+    for (n, (name, locale)) in rounds.into_iter().enumerate() {
+        let environment =
+            [CREDENTIALS[0], CREDENTIALS[1], ("TERM", name), ("LANG", locale), ("LC_ALL", locale)];
+        for line in COMMANDS {
+            let line = line.replace("{n}", &format!("{n}"));
+            let args: Vec<&str> = line.split(' ').collect();
+            let mut terminal = Terminal::sized((24, 40), &world, &args, &environment);
+            assert_eq!(terminal.ended(), Some(0), "{name} {line}: {}", terminal.written());
+            assert!(!terminal.screen().contains("[="), "{name} {line}: a bar is left: {}", terminal.screen());
+            if name != "xterm" {
+                assert!(!terminal.written().contains('\u{1b}'), "{name} {line}: {:?}", terminal.written());
+            }
+        }
+    }
+}
+
+#[test]
+fn names_with_escape_sequences_are_shown_escaped_by_commands_that_send() {
+    // The service takes escape sequences in the names of vaults, but not in those of notes.
+    const VAULT: &str = "red \u{1b}[31m \u{202e}tluav";
+    const EVIL: &str = "evil \u{202e}dm.md";
+    const ESCAPED: &str = "evil \\u{202e}dm.md";
+    let world = with_a_note();
+    world.must(&["sync", "Notes", "both", "--yes"]);
+    world.vault("Notes").write(EVIL, "of the vault", 1_700_000_000_000).unwrap();
+    let mut told = vec![world.must(&["sync", "Notes", "both"])];
+    std::fs::remove_file(world.path("both").join(EVIL)).unwrap();
+    told.push(world.must(&["sync", "Notes", "both", "--dry-run"]));
+    told.push(world.must(&["sync", "Notes", "both"]));
+    let log = world.must(&["log", "both"]);
+    assert!(told[1].stdout.contains(ESCAPED) && told[2].stdout.contains(ESCAPED), "{told:#?}");
+    assert!(log.stdout.contains(ESCAPED), "{log:?}");
+    told.push(log);
+    let entries = world.must(&["log", "both", "--json"]);
+    assert_eq!(entries.json()["entries"][0]["path"], EVIL);
+    assert!(!entries.stdout.contains('\u{202e}'), "{entries:?}");
+    told.push(world.must(&["create", VAULT, "--encryption", "standard"]));
+    let made = world.must(&["create", &format!("{VAULT}2"), "--encryption", "standard", "--json"]);
+    assert_eq!(made.json()["vault"], format!("{VAULT}2"));
+    told.push(made);
+    told.push(world.run(&["push", "Notes", VAULT]).expect(4));
+    for Ran { stdout, stderr, .. } in &told {
+        for text in [stdout, stderr] {
+            assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+        }
+    }
+}
+
+/// The program as a user that has no home: `HOME` is not set, and no entry of the password file has one.
+#[cfg(target_os = "linux")]
+fn homeless(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-user=4242", "--map-group=4242", env!("CARGO_BIN_EXE_obsync")])
+        .args(args)
+        .current_dir(world.path(""))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("OBSYNC_API_URL", world.server.url())
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_user_without_a_home_is_told_so_in_one_sentence() {
+    let world = with_a_note();
+    let can_be =
+        Command::new("unshare").args(["--user", "--map-user=4242", "--map-group=4242", "true"]).output();
+    if !can_be.is_ok_and(|output| output.status.success()) {
+        obsync_conformance::not_tested(
+            "this machine does not allow a user without an entry in the password file",
+        );
+        return;
+    }
+    let run = |line: &str, environment: &[(&str, &str)]| {
+        let args: Vec<&str> = line.split(' ').collect();
+        ended(homeless(&world, &args, environment).spawn().unwrap())
+    };
+    let no_home = "obsync: cannot find your home directory; set OBSYNC_HOME to a directory where obsync may keep its data\n";
+    for line in [
+        "pull Notes notes",
+        "sync Notes notes --yes",
+        "push Notes . --yes",
+        "status",
+        "status notes",
+        "verify notes",
+        "log notes",
+        "confirm notes --yes",
+        "reset notes --yes",
+        "unlink notes --yes",
+    ] {
+        // An empty variable counts as unset.
+        for environment in [&CREDENTIALS[..], &[CREDENTIALS[0], CREDENTIALS[1], ("HOME", "")]] {
+            let refused = run(line, environment).expect(1);
+            assert_eq!((refused.stdout.as_str(), refused.stderr.as_str()), ("", no_home), "{line}");
+        }
+        let refused = run(&format!("{line} --json"), &CREDENTIALS).expect(1);
+        assert_eq!(refused.json()["error"]["code"], "error", "{line}");
+    }
+    // What needs nothing that is kept goes on; the sign-in is not kept, which is said.
+    for line in ["vaults --json", "create Made --encryption standard --json", "check-service --yes --json"] {
+        let done = run(line, &CREDENTIALS).expect(0);
+        done.json();
+        assert!(done.stderr.contains("the sign-in is not kept for the next time"), "{line}: {done:?}");
+    }
+    let stranger = run("vaults --json", &[]).expect(3);
+    assert_eq!(stranger.json()["error"]["code"], "not_signed_in");
+    assert!(stranger.stderr.contains("neither HOME nor OBSYNC_HOME is set"), "{stranger:?}");
+    assert_eq!(stranger.stderr.lines().count(), 1, "{stranger:?}");
+    assert_eq!(run("login", &CREDENTIALS).expect(1).stderr.lines().count(), 1);
+    assert!(!world.path("notes").exists());
 }

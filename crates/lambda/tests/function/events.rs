@@ -300,6 +300,21 @@ async fn a_status_tells_how_things_are_and_changes_nothing() {
     assert_eq!(about["destination"], "s3://vaults/notes/Notes");
     assert_eq!(about["encryption"], "standard");
     assert_eq!(about["last_run"]["progress"]["files_complete"], 3);
+    assert_eq!((&about["failures"], &about["failures_unlisted"]), (&json!([]), &json!(0)), "{about}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_names_what_failed_as_the_command_line_does() {
+    let world = World::new().await;
+    world.vault("Notes").write_damaged("Broken.md", "lost").unwrap();
+    let function = world.function();
+    answered(&invoke(&function, &sync("Notes")).await);
+    let told = invoke(&function, &json!({ "action": "status", "vault_id": "Notes" })).await;
+    let about = report(answered(&told));
+    let failure = &about["failures"][0];
+    assert_eq!((&failure["path"], &failure["uid"]), (&json!("Broken.md"), &json!(1)), "{about}");
+    assert!(!failure["reason"].as_str().unwrap().is_empty(), "{about}");
+    assert_eq!((&about["failures_unlisted"], &about["held_back"]), (&json!(0), &json!([])), "{about}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,10 @@
 //! `obsync aws init`.
 
+use std::process::Stdio;
+
 use obsync_testcloud::{BucketSettings, Service};
 use obsync_testkit::Chance;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::place::{Place, TABLE};
 use crate::world::{World, ran};
@@ -172,4 +175,50 @@ fn what_cannot_be_is_refused() {
     let mut wrong = place.command(&INIT);
     let refused = ran(wrong.env("AWS_SECRET_ACCESS_KEY", "wr0ng")).expect(1).stderr;
     assert!(refused.contains("the credentials cannot be used") && !refused.contains("wr0ng"), "{refused}");
+}
+
+#[test]
+fn every_end_is_one_value_of_the_schema_with_its_exit_status() {
+    const JSON: &[&str] = &["--json"];
+    type Environment = &'static [(&'static str, &'static str)];
+    let place = Place::empty(World::new());
+    let check = |options: &[&str], environment: Environment, status: i32, code: &str| {
+        let mut init = place.command(&[&INIT[..], options, JSON].concat());
+        let ran = ran(init.envs(environment.iter().copied()));
+        let document = crate::json::check("aws-init", &ran, status);
+        assert_eq!(document["error"]["code"].as_str().unwrap_or_default(), code, "{document:#}");
+        document
+    };
+    assert_eq!(check(&["--dry-run"], &[], 0, "")["outcome"], "dry_run");
+    check(&[], &[("AWS_SECRET_ACCESS_KEY", "wr0ng")], 1, "credentials");
+    check(&[], &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "")], 2, "usage");
+    check(&["--table", "no table"], &[], 2, "usage");
+    check(&["surplus"], &[], 2, "usage");
+    let gone: Environment = &[
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1"),
+        ("OBSYNC_TIMEOUT", "1"),
+    ];
+    check(&[], gone, 1, "unreachable");
+    place.fault(|faults| faults.s3.forbidden = Chance::always());
+    check(&[], &[], 1, "access_denied");
+    place.fault(|faults| faults.dynamodb.forbidden = Chance::always());
+    check(&[], &[], 1, "access_denied");
+    place.cloud.faults().clear();
+    assert_eq!(check(&[], &[], 0, "")["table"]["steps"][0], "create");
+    assert_eq!(check(&[], &[], 0, "")["bucket"]["steps"], serde_json::json!([]));
+    assert_eq!(check(&["--dry-run"], &[], 0, "")["table"]["steps"], serde_json::json!([]));
+}
+
+#[test]
+fn a_signal_while_aws_does_not_answer_is_one_value() {
+    let place = Place::empty(World::new());
+    place.fault(|faults| faults.s3.hang = Chance::always());
+    let args = [&INIT[..], &["--json"]].concat();
+    let mut init = crate::json::start(&place.world, &args);
+    let child = init.envs(place.cloud.env()).stdout(Stdio::piped()).spawn().unwrap();
+    place.wait_for(|counts| counts.total(Service::S3) > 0);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let document = crate::json::check("aws-init", &crate::json::ended(child), 6);
+    assert_eq!(document["error"]["code"], "interrupted");
 }

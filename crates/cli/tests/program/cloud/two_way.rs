@@ -1,6 +1,7 @@
 //! A bucket and a vault that are kept the same, both ways.
 
 use super::place::{BUCKET, DEST, PREFIX, Place};
+use crate::world::ran;
 
 fn has(place: &Place, path: &str) -> bool {
     place.world.vault("Notes").expected().unwrap().files.iter().any(|file| file.path == path)
@@ -35,4 +36,29 @@ fn objects_that_others_put_reach_the_vault_and_objects_that_are_gone_delete_noth
     let version = place.world.vault("Notes").version();
     place.must(&["sync", "Notes", DEST]);
     assert_eq!(place.world.vault("Notes").version(), version);
+}
+
+#[test]
+fn a_bucket_can_be_pushed_and_its_deletions_are_an_option_of_buckets_only() {
+    let place = Place::new();
+    place.cloud.s3().put(BUCKET, &format!("{PREFIX}/site/index.md"), "of another program", &[]);
+    let told = place.must(&["push", "Notes", DEST, "--yes"]).stdout;
+    assert!(told.contains("Sent to the vault: 1 file"), "{told}");
+    assert_eq!(place.world.vault("Notes").contents().unwrap()["site/index.md"], b"of another program");
+
+    for command in ["sync", "push"] {
+        let refused = place.run(&[command, "Notes", "folder", "--bucket-deletes", "--yes"]);
+        assert_eq!(
+            refused.stderr,
+            match command {
+                "sync" => "obsync: --bucket-deletes is for buckets only, and folder is none; leave it out\n",
+                _ => "obsync: there is no folder folder to send from; check the path\n",
+            }
+        );
+        assert!(!place.world.path("folder").exists());
+    }
+    place.run(&["sync", "Notes", "folder", "--bucket-deletes", "--json"]).expect(2).json();
+    // The variable says it of buckets, so it is none of a folder's business.
+    let mut sync = place.command(&["sync", "Notes", "folder", "--yes"]);
+    ran(sync.env("OBSYNC_BUCKET_DELETES", "true")).expect(0);
 }

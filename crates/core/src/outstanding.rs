@@ -1,0 +1,68 @@
+//! What a state says is left to do, for the `status` of every program.
+
+use obsync_protocol::Redactor;
+use serde::Serialize;
+
+use crate::model::{Deferred, DeferredCause, DeferredKind};
+use crate::report::Failure;
+use crate::state::{StateError, StateStore};
+
+/// The changes that were not applied, by what they wait for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Outstanding {
+    /// Changes that failed; the next run tries them again.
+    pub failures: Vec<Failure>,
+    /// Changes that can never be applied here, which the user accepted.
+    pub accepted: Vec<Failure>,
+    /// Changes made here that wait before they are sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Failure>,
+    /// Deletions that are not made before somebody confirms them.
+    pub held_back: Vec<String>,
+    /// Deletions in the vault that are not made before somebody confirms them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_back_in_vault: Vec<String>,
+}
+
+impl Outstanding {
+    /// Reads it from a state. The reasons may have been stored by a release that took no secrets out.
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be read.
+    pub async fn of(state: &dyn StateStore, redactor: &Redactor) -> Result<Self, StateError> {
+        let deferred = state.deferred(DeferredKind::Failed).await?;
+        Ok(Self::sorted(&deferred, redactor))
+    }
+
+    fn sorted(deferred: &[Deferred], redactor: &Redactor) -> Self {
+        let mut sorted = Outstanding::default();
+        for deferred in deferred {
+            let path = || deferred.key.shown().to_owned();
+            let failure = |reason: &str| Failure {
+                path: path(),
+                uid: deferred.message.uid,
+                reason: redactor.take_out(reason).into_owned(),
+            };
+            match &deferred.cause {
+                DeferredCause::Failed { reason } if deferred.key.is_outgoing() => {
+                    sorted.waiting.push(failure(reason));
+                }
+                DeferredCause::Failed { reason } => sorted.failures.push(failure(reason)),
+                DeferredCause::Acknowledged { reason } => sorted.accepted.push(failure(reason)),
+                // Folders that are empty then go with their files.
+                DeferredCause::HeldBack { confirmed: None } if deferred.message.folder => {}
+                DeferredCause::HeldBack { confirmed: None } if deferred.key.is_outgoing() => {
+                    sorted.held_back_in_vault.push(path());
+                }
+                DeferredCause::HeldBack { confirmed: None } => sorted.held_back.push(path()),
+                // The next run makes it.
+                DeferredCause::HeldBack { confirmed: Some(_) }
+                | DeferredCause::Filtered
+                | DeferredCause::Retained => {}
+            }
+        }
+        sorted
+    }
+}
