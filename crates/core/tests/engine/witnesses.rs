@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use obsync_core::{MaxDelete, NoProgress, Outcome, Progress, SyncDirection, SyncOptions, sync};
+use obsync_core::{NoProgress, Outcome, Progress, SyncDirection, SyncOptions, sync};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
@@ -68,19 +68,6 @@ async fn configuration_that_went_while_it_was_not_sent_is_not_deleted_once_it_is
     fs::remove_file(bench.dest().join(".obsidian/app.json")).unwrap();
     let report = bench.sync_with(|options| options.sends_configuration = true).await.unwrap();
     assert_eq!(report.deleted_in_vault.files, 1, "{report:#?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_first_sync_deletes_nothing_here_whatever_the_limit_is() {
-    let bench = Bench::new().await;
-    for note in ["a.md", "b.md", "c.md"] {
-        bench.vault.write(note, note, T).unwrap();
-    }
-    bench.pull().await;
-    bench.vault.delete("b.md").unwrap();
-    let report = bench.sync_with(|options| options.pull.max_delete = MaxDelete::Unlimited).await.unwrap();
-    assert_eq!(report.outcome, Outcome::HeldBack, "{report:#?}");
-    assert_eq!(bench.read("b.md"), "b.md");
 }
 
 #[tokio::test(flavor = "multi_thread")]
