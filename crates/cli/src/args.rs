@@ -23,8 +23,8 @@ use url::Url;
 use crate::target::destination::Destination;
 
 pub(crate) use cloud::{
-    Aws, AwsCommand, AwsInit, Credentials, CredentialsCommand, CredentialsExport, CredentialsRevoke, Objects,
-    StateOption,
+    Aws, AwsCommand, AwsInit, CredentialsArgs, CredentialsCommand, CredentialsExport, CredentialsRevoke,
+    Objects, StateOption,
 };
 use help::FIRST_SCREEN;
 pub(crate) use help::{Help, OPTIONS, TOPICS};
@@ -121,7 +121,7 @@ pub(crate) enum Command {
     Reset(Reset),
     Unlink(Unlink),
     Confirm(Confirm),
-    Credentials(Credentials),
+    Credentials(CredentialsArgs),
     Aws(Aws),
     Totp(Totp),
     Completions(Completions),

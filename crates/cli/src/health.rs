@@ -27,7 +27,7 @@ use crate::ui::{pull_report, shell};
 use metrics::{Labels, Metrics, MetricsFile};
 use ping::{Ping, Signal};
 use readiness::Readiness;
-use server::Answer;
+use server::HttpAnswer;
 use service_manager::ServiceManager;
 
 /// Pings of a follower for the same news are this far apart.
@@ -120,7 +120,7 @@ impl Health {
             let answering = Arc::downgrade(&health);
             let answer = move |path: &str| match answering.upgrade() {
                 Some(health) => health.answer(path),
-                None => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "it ends\n"),
+                None => HttpAnswer::text(StatusCode::SERVICE_UNAVAILABLE, "it ends\n"),
             };
             tokio::spawn(tasks.clone().run_until_cancelled_owned(server::serve(listener, answer)));
         }
@@ -265,27 +265,27 @@ impl Health {
     }
 
     /// The answer to a request for a path.
-    fn answer(&self, path: &str) -> Answer {
+    fn answer(&self, path: &str) -> HttpAnswer {
         let Some(Follower { readiness, .. }) = &self.follower else {
-            return Answer::text(StatusCode::NOT_FOUND, "nothing is followed\n");
+            return HttpAnswer::text(StatusCode::NOT_FOUND, "nothing is followed\n");
         };
         match path {
-            "/healthz" if readiness.is_alive(Instant::now()) => Answer::text(StatusCode::OK, "alive\n"),
-            "/healthz" => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "it hangs\n"),
+            "/healthz" if readiness.is_alive(Instant::now()) => HttpAnswer::text(StatusCode::OK, "alive\n"),
+            "/healthz" => HttpAnswer::text(StatusCode::SERVICE_UNAVAILABLE, "it hangs\n"),
             "/readyz" => match readiness.missing() {
-                None => Answer::text(StatusCode::OK, "ready\n"),
+                None => HttpAnswer::text(StatusCode::OK, "ready\n"),
                 Some(missing) => {
                     let since = missing.since.strftime("%Y-%m-%dT%H:%M:%SZ");
                     let body = format!("not ready since {since}: {}\n", missing.reason);
-                    Answer::text(StatusCode::SERVICE_UNAVAILABLE, body)
+                    HttpAnswer::text(StatusCode::SERVICE_UNAVAILABLE, body)
                 }
             },
-            "/metrics" => Answer {
+            "/metrics" => HttpAnswer {
                 status: StatusCode::OK,
                 content_type: metrics::CONTENT_TYPE,
                 body: self.metrics.text(),
             },
-            _ => Answer::text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+            _ => HttpAnswer::text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
         }
     }
 

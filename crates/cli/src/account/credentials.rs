@@ -30,20 +30,20 @@ pub(crate) struct Saved {
 
 /// What the file looks like.
 #[derive(Default, Serialize, Deserialize)]
-struct Content {
+struct CredentialsFile {
     #[serde(default)]
-    accounts: BTreeMap<String, Account>,
+    accounts: BTreeMap<String, StoredAccount>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Account {
+struct StoredAccount {
     #[serde(with = "crate::account::secret_text")]
     token: SecretString,
     #[serde(default)]
     email: String,
 }
 
-impl private_file::Content for Content {
+impl private_file::Content for CredentialsFile {
     fn drop_oversized(&mut self) {
         self.accounts.retain(|_, account| {
             account.token.expose_secret().len() <= limits::TOKEN && account.email.len() <= limits::NAME
@@ -60,7 +60,7 @@ impl Credentials {
 
     /// The token for the service at `api_url`, if there is one.
     pub(crate) fn load(&self, api_url: &Url, console: &Console) -> Result<Option<Saved>, Failed> {
-        let mut content: Content = self.file.read(console)?;
+        let mut content: CredentialsFile = self.file.read(console)?;
         for account in content.accounts.values() {
             console.redactor().know(account.token.expose_secret());
         }
@@ -72,8 +72,8 @@ impl Credentials {
 
     /// Keeps a token in place of the one before it.
     pub(crate) fn save(&self, api_url: &Url, saved: &Saved, console: &Console) -> Result<(), Failed> {
-        self.file.update(console, |content: &mut Content| {
-            let account = Account { token: saved.token.expose().into(), email: saved.email.clone() };
+        self.file.update(console, |content: &mut CredentialsFile| {
+            let account = StoredAccount { token: saved.token.expose().into(), email: saved.email.clone() };
             content.accounts.insert(api_url.to_string(), account);
             true
         })
@@ -81,7 +81,9 @@ impl Credentials {
 
     /// Forgets the token for the service at `api_url`.
     pub(crate) fn forget(&self, api_url: &Url, console: &Console) -> Result<(), Failed> {
-        self.file.update(console, |content: &mut Content| content.accounts.remove(api_url.as_str()).is_some())
+        self.file.update(console, |content: &mut CredentialsFile| {
+            content.accounts.remove(api_url.as_str()).is_some()
+        })
     }
 }
 

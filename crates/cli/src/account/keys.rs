@@ -39,7 +39,7 @@ pub(crate) struct Subject {
 
 /// What the file looks like.
 #[derive(Default, Serialize, Deserialize)]
-struct Content {
+struct KeysFile {
     #[serde(default)]
     keys: Vec<Kept>,
 }
@@ -53,7 +53,7 @@ struct Kept {
     master_key: SecretString,
 }
 
-impl private_file::Content for Content {
+impl private_file::Content for KeysFile {
     /// A salt that is too long opens nothing any more, but that there is a key shows that the vault was end-to-end encrypted.
     fn drop_oversized(&mut self) {
         self.keys.retain(|kept| kept.master_key.expose_secret().len() <= limits::NAME);
@@ -103,14 +103,14 @@ impl KeyFile {
     /// The key that was kept for `subject`. One that cannot be understood counts as none: it is asked for
     /// again.
     pub(crate) fn load(&self, subject: &Subject, console: &Console) -> Result<Option<MasterKey>, Failed> {
-        let content: Content = self.file.read(console)?;
+        let content: KeysFile = self.file.read(console)?;
         let kept = content.keys.iter().find(|kept| kept.subject == *subject);
         Ok(kept.and_then(|kept| MasterKey::from_hex(kept.master_key.expose_secret()).ok()))
     }
 
     /// Tells the console what the kept keys are, and what they prove to the service, so that it prints neither.
     pub(crate) fn hide(&self, console: &Console) -> Result<(), Failed> {
-        let content: Content = self.file.read(console)?;
+        let content: KeysFile = self.file.read(console)?;
         for Kept { subject, master_key } in &content.keys {
             console.redactor().know(master_key.expose_secret());
             let version = EncryptionVersion::try_from(u64::from(subject.encryption_version));
@@ -124,7 +124,7 @@ impl KeyFile {
 
     /// The pins that the keys of end-to-end encrypted vaults stand for, one a vault: that of its last key.
     pub(crate) fn pins(&self, console: &Console) -> Result<Vec<KeptPin>, Failed> {
-        let content: Content = self.file.read(console)?;
+        let content: KeysFile = self.file.read(console)?;
         let mut pins: Vec<KeptPin> = Vec::new();
         for kept in content.keys.iter().filter(|kept| !kept.subject.handed_out) {
             let Some(pin) = kept.pin() else { continue };
@@ -136,7 +136,7 @@ impl KeyFile {
 
     /// Keeps a key in place of the one before it.
     pub(crate) fn save(&self, subject: &Subject, key: &MasterKey, console: &Console) -> Result<(), Failed> {
-        self.file.update(console, |content: &mut Content| {
+        self.file.update(console, |content: &mut KeysFile| {
             content.keys.retain(|kept| kept.subject != *subject);
             content.keys.push(Kept { subject: subject.clone(), master_key: key.expose_hex() });
             true
@@ -145,7 +145,7 @@ impl KeyFile {
 
     /// Forgets the keys of all vaults of the service at `api_url`.
     pub(crate) fn forget_all(&self, api_url: &Url, console: &Console) -> Result<(), Failed> {
-        self.file.update(console, |content: &mut Content| {
+        self.file.update(console, |content: &mut KeysFile| {
             let before = content.keys.len();
             content.keys.retain(|kept| kept.subject.api_url != api_url.as_str());
             content.keys.len() != before

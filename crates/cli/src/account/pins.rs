@@ -33,12 +33,12 @@ pub(crate) struct PinFile {
 
 /// What the file looks like.
 #[derive(Default, Serialize, Deserialize)]
-struct Content {
+struct PinsFile {
     format: u32,
     pins: Vec<KeptPin>,
 }
 
-impl private_file::Content for Content {
+impl private_file::Content for PinsFile {
     /// Pins have their bound when they are made.
     fn drop_oversized(&mut self) {}
 }
@@ -71,7 +71,7 @@ impl PinFile {
     /// # Errors
     /// When the file cannot be read or understood; or when it was never written, and the file of keys cannot.
     pub(crate) fn load(&self, keys: &KeyFile, console: &Console) -> Result<HomePins, Failed> {
-        let content: Content = self.file.read(console)?;
+        let content: PinsFile = self.file.read(console)?;
         let of_keys = match (content.format, keys.pins(console)) {
             (0 | FORMAT, Ok(pins)) => pins,
             // The keys were taken over when the file was begun.
@@ -120,7 +120,7 @@ impl PinFile {
             return Ok(());
         }
         // Those of other processes that came meanwhile stay.
-        self.file.update(console, |content: &mut Content| {
+        self.file.update(console, |content: &mut PinsFile| {
             pins.retain(|pin| {
                 !content.pins.iter().any(|known| known.is_of(&pin.pin.service, &pin.pin.vault))
             });
@@ -142,7 +142,7 @@ impl PinFile {
     }
 
     fn is_begun(&self, console: &Console) -> Result<bool, Failed> {
-        Ok(self.file.read::<Content>(console)?.format == FORMAT)
+        Ok(self.file.read::<PinsFile>(console)?.format == FORMAT)
     }
 }
 

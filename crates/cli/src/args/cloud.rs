@@ -38,7 +38,7 @@ pub(crate) struct Objects {
 
 /// Hand the account's credentials on to a function
 #[derive(Debug, Args)]
-pub(crate) struct Credentials {
+pub(crate) struct CredentialsArgs {
     #[command(subcommand)]
     pub(crate) command: CredentialsCommand,
 }

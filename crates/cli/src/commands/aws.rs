@@ -16,7 +16,7 @@ use crate::target::aws;
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct AwsDocument {
     dry_run: bool,
     region: String,
     bucket: Place,
@@ -48,7 +48,7 @@ pub(super) async fn init(options: &AwsInit, context: &Context) -> Result<Exit, F
     let region = region.to_string();
     let key = options.kms_key.as_deref();
     let policy = policy_for_pulls(&options.bucket, options.table.as_str(), &region, key);
-    let document = Document { dry_run: options.dry_run, region, bucket, table, policy };
+    let document = AwsDocument { dry_run: options.dry_run, region, bucket, table, policy };
     match options.json {
         true => {
             let outcome = if options.dry_run { Ending::DryRun } else { Ending::Complete };
@@ -109,7 +109,7 @@ async fn table(options: &AwsInit, config: &SdkConfig, context: &Context) -> Resu
     })
 }
 
-impl Document {
+impl AwsDocument {
     fn describe(&self) -> String {
         let mut lines = Vec::new();
         for place in [&self.bucket, &self.table] {

@@ -19,7 +19,7 @@ const NAME: &str = "obsync check";
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct CheckServiceDocument {
     facts: Vec<ServiceFact>,
     /// The scratch vault, if it could not be deleted or was to be kept.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub(super) async fn run(options: &CheckService, context: &Context) -> Result<Exi
                 "the service does not do everything that two-way sync rests on",
             )
         });
-        context.console.answer(&Answer::new(exit, problem, Document { facts, vault_left }))?;
+        context.console.answer(&Answer::new(exit, problem, CheckServiceDocument { facts, vault_left }))?;
     } else {
         context.console.result(&described(&facts))?;
         if let Some(name) = vault_left {

@@ -16,7 +16,7 @@ use crate::ui::{ask, human};
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct ConfirmDocument {
     /// The folder or bucket.
     destination: String,
     /// The deletions that the next run makes, or the one that is at work.
@@ -29,7 +29,8 @@ pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Fa
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let destination = &options.destination;
     let waiting = obsync_core::held_back(known.only_state().await?.store().as_ref()).await?;
-    let document = |confirmed, in_use| Document { destination: destination.to_string(), confirmed, in_use };
+    let document =
+        |confirmed, in_use| ConfirmDocument { destination: destination.to_string(), confirmed, in_use };
     if waiting.is_empty() {
         let sentence = format!("No deletion is held back in {destination}.");
         return context.did(options.json, document(Vec::new(), false), &sentence);

@@ -24,7 +24,7 @@ const ATTEMPTS: u32 = 3;
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct CreateDocument {
     /// The vault's id.
     vault_id: String,
     /// Its name.
@@ -173,7 +173,7 @@ fn tell(options: &Create, vault: &VaultInfo, context: &Context) -> Result<(), Fa
     let region = context.console.redactor().take_out(&vault.region).into_owned();
     if options.json {
         let (vault_id, vault, encryption) = (vault.id.to_string(), options.name.clone(), options.encryption);
-        let document = Document { vault_id, vault, region, encryption };
+        let document = CreateDocument { vault_id, vault, region, encryption };
         return context.console.answer(&Answer::new(Exit::Done, None, document));
     }
     let sync = shell::command("sync", &[&options.name, "./notes"], &[]);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use obsync_core::pin::VaultKind;
 use obsync_core::{Following, Observer, Report};
 
-use super::pull::{Brought, Document, exit_of, problem};
+use super::pull::{Brought, PullDocument, exit_of, problem};
 use crate::answer::Answer;
 use crate::ui::console::Console;
 use crate::ui::{human, pull_report};
@@ -54,11 +54,11 @@ impl Teller {
         }
     }
 
-    fn answer(&self, report: &Report) -> Answer<Document> {
+    fn answer(&self, report: &Report) -> Answer<PullDocument> {
         let exit = exit_of(report);
         let problem = problem(report, exit, "obsync confirm", "interrupted");
         let (outcome, report) = (report.outcome.into(), report.clone());
-        Answer::new(exit, problem, Document { report, encryption: self.encryption }).with_outcome(outcome)
+        Answer::new(exit, problem, PullDocument { report, encryption: self.encryption }).with_outcome(outcome)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Said> {

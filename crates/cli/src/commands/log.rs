@@ -14,15 +14,15 @@ use crate::ui::{human, table};
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct LogDocument {
     /// The newest first.
-    entries: Vec<Row>,
+    entries: Vec<LogRow>,
 }
 
 /// One change.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Row {
+struct LogRow {
     /// When it was recorded.
     #[serde(serialize_with = "crate::answer::as_time")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
@@ -51,7 +51,7 @@ pub(super) async fn run(options: &Log, context: &Context) -> Result<Exit, Failed
     let entries = state.store().journal(options.path.as_ref(), options.limit).await?;
     if options.json {
         let entries = entries.iter().map(|entry| row(entry, context.console.redactor())).collect();
-        context.console.answer(&Answer::new(Exit::Done, None, Document { entries }))?;
+        context.console.answer(&Answer::new(Exit::Done, None, LogDocument { entries }))?;
     } else if entries.is_empty() {
         context.say("No change is noted.")?;
     } else {
@@ -60,8 +60,8 @@ pub(super) async fn run(options: &Log, context: &Context) -> Result<Exit, Failed
     Ok(Exit::Done)
 }
 
-fn row(entry: &JournalEntry, redactor: &Redactor) -> Row {
-    Row {
+fn row(entry: &JournalEntry, redactor: &Redactor) -> LogRow {
+    LogRow {
         at: entry.at,
         side: entry.side,
         change: entry.change,

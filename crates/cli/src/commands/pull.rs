@@ -299,7 +299,7 @@ async fn bring(
         return Ok(follower_stopped(&report, is_first, context, limit));
     }
     health.reported(&report);
-    let document = Document { report, encryption: admitted.kind() };
+    let document = PullDocument { report, encryption: admitted.kind() };
     conclude(document, &confirm, options, context, limit)
 }
 
@@ -501,7 +501,7 @@ struct Opened {
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct PullDocument {
     #[serde(flatten)]
     pub(super) report: Report,
     /// How the vault is encrypted.
@@ -551,7 +551,7 @@ fn cut_short(limit: &TimeLimit) -> String {
 /// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
 /// with `-q`.
 fn conclude(
-    document: Document,
+    document: PullDocument,
     confirm: &str,
     options: &Pull,
     context: &Context,

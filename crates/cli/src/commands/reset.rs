@@ -12,7 +12,7 @@ use crate::ui::ask;
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct ResetDocument {
     /// The folder or bucket.
     destination: String,
     /// How many states of it were forgotten.
@@ -40,7 +40,7 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
     for state in &states {
         context.unless_stopped(known.forget(state).await)?;
     }
-    let document = Document { destination: destination.to_string(), forgotten: states.len() as u64 };
+    let document = ResetDocument { destination: destination.to_string(), forgotten: states.len() as u64 };
     let sentence = format!(
         "The state of {destination} is forgotten. The next pull compares every file and downloads only what differs."
     );

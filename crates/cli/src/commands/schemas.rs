@@ -27,17 +27,17 @@ fn check<T: JsonSchema>(command: &str) -> Result<(), String> {
 #[test]
 fn the_schemas_of_the_program_are_current_and_no_field_changes_without_a_version() {
     let checked = [
-        check::<pull::Document>("pull"),
-        check::<verify::Document>("verify"),
-        check::<status::Document>("status"),
-        check::<vaults::Document>("vaults"),
-        check::<aws::Document>("aws-init"),
-        check::<create::Document>("create"),
-        check::<confirm::Document>("confirm"),
-        check::<reset::Document>("reset"),
-        check::<unlink::Document>("unlink"),
-        check::<log::Document>("log"),
-        check::<check_service::Document>("check-service"),
+        check::<pull::PullDocument>("pull"),
+        check::<verify::VerifyDocument>("verify"),
+        check::<status::StatusDocument>("status"),
+        check::<vaults::VaultsDocument>("vaults"),
+        check::<aws::AwsDocument>("aws-init"),
+        check::<create::CreateDocument>("create"),
+        check::<confirm::ConfirmDocument>("confirm"),
+        check::<reset::ResetDocument>("reset"),
+        check::<unlink::UnlinkDocument>("unlink"),
+        check::<log::LogDocument>("log"),
+        check::<check_service::CheckServiceDocument>("check-service"),
     ];
     let wrong: Vec<String> = checked.into_iter().filter_map(Result::err).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -23,7 +23,7 @@ use crate::target::states::{Found, Registry, State};
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct StatusDocument {
     destinations: Vec<StateRow>,
     /// States that cannot be read, so that their destinations are not in the list.
     unreadable: Vec<Unreadable>,
@@ -89,7 +89,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     let (exit, problem) = end(&unreadable, &too_old);
     let mut sentences: Vec<String> = unreadable.iter().map(|state| state.error.message.clone()).collect();
     if options.json {
-        let document = Document { destinations: rows, unreadable };
+        let document = StatusDocument { destinations: rows, unreadable };
         context.console.answer(&Answer::new(exit, problem, document))?;
     } else {
         match rows.is_empty() {

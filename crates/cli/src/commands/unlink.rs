@@ -13,7 +13,7 @@ use crate::ui::ask;
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct UnlinkDocument {
     /// The folder or bucket.
     destination: String,
     /// How many states of it were forgotten: none where only its marker was left.
@@ -50,7 +50,7 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
         context.unless_stopped(known.forget(state).await)?;
     }
     store.unmark().await?;
-    let document = Document { destination: destination.to_string(), forgotten: states.len() as u64 };
+    let document = UnlinkDocument { destination: destination.to_string(), forgotten: states.len() as u64 };
     let sentence = format!("{destination} is parted from its vault; no note was touched, here or there.");
     context.did(options.json, document, &sentence)
 }

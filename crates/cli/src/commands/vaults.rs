@@ -18,14 +18,14 @@ const WIDEST_NAME: usize = 20;
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
-    vaults: Vec<Row>,
+pub(crate) struct VaultsDocument {
+    vaults: Vec<VaultRow>,
 }
 
 /// One vault, without its secrets.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Row {
+struct VaultRow {
     vault_id: String,
     /// Its name.
     vault: String,
@@ -50,7 +50,7 @@ pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Fai
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let rows = rows(&list, client.redactor());
     if options.json {
-        context.console.answer(&Answer::new(Exit::Done, None, Document { vaults: rows }))?;
+        context.console.answer(&Answer::new(Exit::Done, None, VaultsDocument { vaults: rows }))?;
     } else if rows.is_empty() {
         context.console.note("The account has no vaults.");
     } else {
@@ -59,14 +59,14 @@ pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-fn rows(list: &VaultList, redactor: &Redactor) -> Vec<Row> {
+fn rows(list: &VaultList, redactor: &Redactor) -> Vec<VaultRow> {
     let own = list.vaults.iter().map(|vault| row(vault, false, redactor));
     own.chain(list.shared.iter().map(|vault| row(vault, true, redactor))).collect()
 }
 
-fn row(vault: &VaultInfo, shared: bool, redactor: &Redactor) -> Row {
+fn row(vault: &VaultInfo, shared: bool, redactor: &Redactor) -> VaultRow {
     let own = |text: &str| redactor.take_out(text).into_owned();
-    Row {
+    VaultRow {
         vault_id: vault.id.to_string(),
         vault: own(&vault.name),
         region: own(&vault.region),
@@ -80,7 +80,7 @@ fn row(vault: &VaultInfo, shared: bool, redactor: &Redactor) -> Row {
 }
 
 /// The name first, and all of it within 80 columns; `--json` has the rest.
-fn as_table(rows: &[Row]) -> String {
+fn as_table(rows: &[VaultRow]) -> String {
     let heading = ["NAME", "SIZE", "ENCRYPTION", "ID"].map(String::from).to_vec();
     let lines = rows.iter().map(|row| {
         let name = shown_name(&row.vault);

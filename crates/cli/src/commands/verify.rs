@@ -22,7 +22,7 @@ use crate::ui::progress::Display;
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Document {
+pub(crate) struct VerifyDocument {
     /// The destination as it was given.
     destination: String,
     /// The vault's name.
@@ -105,9 +105,9 @@ fn document(
     verification: Verification,
     commands: Vec<String>,
     nested: Vec<NestedPlace>,
-) -> Document {
+) -> VerifyDocument {
     let (vault, vault_id) = vault.map(|vault| (vault.name, vault.id)).unzip();
-    Document {
+    VerifyDocument {
         destination: options.destination.to_string(),
         vault,
         vault_id,

@@ -28,15 +28,15 @@ const CONNECTION: Duration = Duration::from_secs(300);
 const LONGEST_HEAD: usize = 8 << 10;
 
 /// An answer.
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
     pub(super) body: String,
 }
 
-impl Answer {
+impl HttpAnswer {
     pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Self {
-        Answer { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+        HttpAnswer { status, content_type: "text/plain; charset=utf-8", body: body.into() }
     }
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAd
 /// Answers requests for paths, without end.
 pub(super) async fn serve<A>(listener: TcpListener, answer: A)
 where
-    A: Fn(&str) -> Answer + Clone + Send + Sync + 'static,
+    A: Fn(&str) -> HttpAnswer + Clone + Send + Sync + 'static,
 {
     let free = Arc::new(Semaphore::new(CONNECTIONS));
     while let Ok(permit) = Arc::clone(&free).acquire_owned().await {
@@ -74,7 +74,7 @@ where
     }
 }
 
-async fn connection(stream: TcpStream, answer: impl Fn(&str) -> Answer) {
+async fn connection(stream: TcpStream, answer: impl Fn(&str) -> HttpAnswer) {
     let service = service_fn(|request: Request<Incoming>| {
         let response = respond(request.method(), request.uri().path(), &answer);
         async move { Ok::<_, Infallible>(response) }
@@ -86,10 +86,10 @@ async fn connection(stream: TcpStream, answer: impl Fn(&str) -> Answer) {
     }
 }
 
-fn respond(method: &Method, path: &str, answer: &impl Fn(&str) -> Answer) -> Response<Full<Bytes>> {
+fn respond(method: &Method, path: &str, answer: &impl Fn(&str) -> HttpAnswer) -> Response<Full<Bytes>> {
     let answer = match *method {
         Method::GET | Method::HEAD => answer(path),
-        _ => Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"),
+        _ => HttpAnswer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"),
     };
     let mut response = Response::new(Full::new(answer.body.into()));
     *response.status_mut() = answer.status;

@@ -40,7 +40,7 @@ impl Present {
 
 /// What is to be done about the state of a destination.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(super) enum DatabaseChoice {
     /// It is this database, which need not exist yet.
     Own(PathBuf),
     /// It is this database, of a folder that was moved here.
@@ -110,12 +110,12 @@ pub(super) async fn choose(
     catalog: &StateCatalog,
     wanted: &StateIdentity,
     present: Present,
-) -> Result<Choice, StateError> {
+) -> Result<DatabaseChoice, StateError> {
     let first = catalog.path_of(&wanted.destination, &wanted.vault_id);
     let here = Candidate::all(catalog.of_destination(&wanted.destination)?).await?;
     let of = |candidate: Candidate| match candidate.is_of(&wanted.vault_id) || candidate.path == first {
-        true => Choice::Own(candidate.path),
-        false => Choice::Taken(candidate.path),
+        true => DatabaseChoice::Own(candidate.path),
+        false => DatabaseChoice::Taken(candidate.path),
     };
     let mut here: Vec<Candidate> =
         here.into_iter().filter(|candidate| present.can_be(candidate.id)).collect();
@@ -125,9 +125,9 @@ pub(super) async fn choose(
         return Ok(of(own));
     }
     if let Some(moved) = moved(catalog, wanted, present.id()).await? {
-        return Ok(Choice::Moved(moved));
+        return Ok(DatabaseChoice::Moved(moved));
     }
-    catalog.free_path_of(&wanted.destination, &wanted.vault_id).map(Choice::Own)
+    catalog.free_path_of(&wanted.destination, &wanted.vault_id).map(DatabaseChoice::Own)
 }
 
 /// Forgets the states of disks that were at a path longest ago, where there are too many: a folder that is emptied before

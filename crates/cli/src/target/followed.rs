@@ -81,7 +81,7 @@ impl Followed {
             Followed::Table { tracker, .. } => Arc::clone(tracker) as Arc<dyn Progress>,
             Followed::Local(local) => Arc::clone(&local.counts) as Arc<dyn Progress>,
         };
-        Arc::new(Both { shown, counted })
+        Arc::new(BothProgress { shown, counted })
     }
 
     /// Says how the run ended, with what is left to do. If that cannot be written, it is not the run that failed.
@@ -188,12 +188,12 @@ impl Progress for Counts {
 }
 
 /// Hands news on to the display and the count.
-struct Both {
+struct BothProgress {
     shown: Arc<Display>,
     counted: Arc<dyn Progress>,
 }
 
-impl Progress for Both {
+impl Progress for BothProgress {
     fn phase(&self, phase: Phase) {
         self.shown.phase(phase);
         self.counted.phase(phase);

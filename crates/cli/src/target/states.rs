@@ -11,7 +11,7 @@ use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
 use crate::context::Context;
 use crate::exit::Failed;
 use crate::target::aws;
-use crate::target::disks::{self, Choice, Present};
+use crate::target::disks::{self, DatabaseChoice, Present};
 use crate::target::state_place::StatePlace;
 
 /// All states in one place.
@@ -120,11 +120,11 @@ impl Registry {
                     destination: canonical.to_owned(),
                 };
                 let database = match disks::choose(catalog, &identity, present).await? {
-                    Choice::Own(database) => database,
-                    Choice::Taken(other) => return Ok(Err(Found::Database(other))),
+                    DatabaseChoice::Own(database) => database,
+                    DatabaseChoice::Taken(other) => return Ok(Err(Found::Database(other))),
                     // A run that only looks leaves it where it is: an empty state is as good.
-                    Choice::Moved(database) if looks => database,
-                    Choice::Moved(database) => catalog.follow(&database, &identity)?,
+                    DatabaseChoice::Moved(database) if looks => database,
+                    DatabaseChoice::Moved(database) => catalog.follow(&database, &identity)?,
                 };
                 let state = match looks {
                     true => SqliteState::read(&database)?,

@@ -36,7 +36,7 @@ pub(crate) fn start(verbosity: u8, console: &Arc<Console>) {
         _ => targets,
     };
     let registry = tracing_subscriber::registry().with(targets);
-    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Log(Arc::clone(console)));
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(LogSink(Arc::clone(console)));
     let _ = match verbosity {
         0 | 1 => registry.with(layer.event_format(Sentence)).try_init(),
         _ => registry.with(layer).try_init(),
@@ -70,9 +70,9 @@ where
 
 /// Writes through the console, so that a progress bar is not torn.
 #[derive(Debug)]
-struct Log(Arc<Console>);
+struct LogSink(Arc<Console>);
 
-impl<'a> MakeWriter<'a> for Log {
+impl<'a> MakeWriter<'a> for LogSink {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {

@@ -24,14 +24,14 @@ use crate::ui::human;
 
 /// The secret, as the function reads it.
 #[derive(Serialize)]
-struct Secret {
-    auth: Auth,
+struct ExportedSecret {
+    auth: ExportedAuth,
     /// By the ids of the vaults.
     vaults: BTreeMap<String, VaultKey>,
 }
 
 #[derive(Serialize)]
-struct Auth {
+struct ExportedAuth {
     #[serde(with = "crate::account::secret_text")]
     token: SecretString,
 }
@@ -58,7 +58,7 @@ pub(in crate::commands) async fn export(
     let client = context.client()?;
     let (token, list) = token(options, context, &client).await?;
     let vaults = keys(options, context, &client, &token, list).await?;
-    let secret = Secret { auth: Auth { token: token.expose().into() }, vaults };
+    let secret = ExportedSecret { auth: ExportedAuth { token: token.expose().into() }, vaults };
     let count = human::counted(secret.vaults.len() as u64, "key", "keys");
     let text = serde_json::to_string_pretty(&secret).map(|text| Zeroizing::new(text + "\n"));
     let text = text.map_err(|error| Failed::cannot("write the secret", &error))?;
