@@ -18,6 +18,7 @@ pub mod fuzzing;
 mod health;
 mod home;
 mod install;
+mod memory;
 mod private_file;
 mod signals;
 mod suggestions;
@@ -83,6 +84,9 @@ fn shown(printed: io::Result<()>) -> Exit {
 
 fn run(arguments: &Arguments) -> Exit {
     obsync_private::refuse_core_dumps();
+    if is_follower(&arguments.command) {
+        memory::keep_little();
+    }
     let console = Console::new(arguments.global.quiet).naming_files(arguments.global.verbose > 0);
     let console = console.answering_in_lines(is_follower(&arguments.command));
     let console = Arc::new(console);
