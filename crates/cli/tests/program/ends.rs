@@ -192,7 +192,7 @@ impl Stage {
         let vaults = ["Notes", "Twin", "Twin", "Broken", "Emptied", "Kept", "Sent", "Refused"];
         let world = World::with(|builder| {
             let private = builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD));
-            vaults.iter().fold(private, |builder, name| builder.vault(VaultSpec::managed(*name)))
+            vaults.iter().fold(private, |builder, name| builder.vault(VaultSpec::managed(name)))
         });
         let notes = |place: &dyn Fn(&str)| (0..20).for_each(|n| place(&format!("{n:02}.md")));
         for vault in ["Notes", "Emptied", "Kept"] {
