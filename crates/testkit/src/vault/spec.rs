@@ -1,8 +1,10 @@
 //! How a vault is described: what a test asks for, and what is kept of it.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use obsync_protocol::{EncryptionVersion, MasterKey, VaultId, VaultKeys};
+use obsync_protocol::{ContentHash, EncryptionVersion, MasterKey, VaultId, VaultKeys};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::accounts::{AccountError, random_hex};
@@ -113,6 +115,21 @@ impl VaultSpec {
     }
 }
 
+/// The key of a password and a salt. Each is derived once in a process, which takes tens of milliseconds: a server with
+/// thousands of vaults can give all of them one password and one salt.
+fn derived(password: &SecretString, salt: &str) -> MasterKey {
+    static DERIVED: LazyLock<Mutex<HashMap<ContentHash, MasterKey>>> = LazyLock::new(Mutex::default);
+    let known = || DERIVED.lock().unwrap_or_else(PoisonError::into_inner);
+    let password_length = password.expose_secret().len();
+    let of = ContentHash::of(format!("{password_length}:{}{salt}", password.expose_secret()).as_bytes());
+    if let Some(key) = known().get(&of) {
+        return key.clone();
+    }
+    // Others derive theirs meanwhile.
+    let key = MasterKey::derive(password, salt);
+    known().entry(of).or_insert(key).clone()
+}
+
 /// How a vault's password is kept.
 #[derive(Debug, Clone)]
 pub(crate) enum Encryption {
@@ -164,7 +181,7 @@ impl VaultRecord {
 
     /// The keys that a password gives.
     pub(crate) fn keys_from(&self, password: &SecretString) -> VaultKeys {
-        VaultKeys::new(&MasterKey::derive(password, &self.salt), self.version, &self.salt)
+        VaultKeys::new(&derived(password, &self.salt), self.version, &self.salt)
     }
 
     /// Whether the key hash is this vault's.
