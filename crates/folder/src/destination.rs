@@ -272,7 +272,7 @@ impl Destination for FolderDestination {
             let missing = || context.errors.not_found(Action::SetAside, path.as_str());
             let root = context.root_to_write()?.ok_or_else(missing)?;
             let dir = Parents::new(&root).find(path.parent().as_ref())?.ok_or_else(missing)?;
-            conflict::set_aside(&root, &dir, &path)
+            conflict::set_aside(context, &root, &dir, &path)
         })
         .await
     }

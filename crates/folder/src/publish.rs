@@ -5,7 +5,7 @@
 //! crash could take back.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Seek};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,10 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::context::Context;
-use super::entry::{Facts, Kind, content_of, look, moment, open_to_flush, set_entry_time};
+use super::entry::{
+    Facts, Kind, LARGEST_REREAD, content_of, facts_of_open, hash, look, moment, open_file, open_to_flush,
+    set_open_time, set_time_to_now,
+};
 use super::error::{Action, again};
 use super::exchange::Replaced;
 use super::parents::Parents;
@@ -181,6 +184,19 @@ enum Occupant {
     Foreign(Option<KnownContent>),
 }
 
+/// What became of a file that is in place and may have the content.
+enum Adoption {
+    /// It counts, with these facts if they are the wanted ones.
+    Adopted(Option<Facts>),
+    /// It has the content, and its time is another user's to set.
+    Untimed,
+    /// It has another content.
+    Other,
+    /// Somebody changed or replaced it in the meantime.
+    Changing,
+    Gone,
+}
+
 struct Publisher<'a> {
     context: &'a Context,
     root: &'a Root,
@@ -209,73 +225,92 @@ impl Publisher<'_> {
         let folder = path.parent();
         let missing = || self.root.errors.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
-        match self.adopt_unchanged(&dir, path, meta) {
-            Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path.file_name(), meta) }),
-            Ok(None) => Err(DestinationError::ContentNeeded {
+        match self.adopt_unchanged(&dir, path, meta)? {
+            Adoption::Adopted(facts) => Ok(Published { facts: facts.map(|facts| facts.local()) }),
+            // Another user's file, which has the content: that is what counts.
+            Adoption::Untimed => {
+                self.context.untimed.store(true, Ordering::Relaxed);
+                Ok(Published::default())
+            }
+            Adoption::Gone => Err(missing()),
+            Adoption::Other | Adoption::Changing => Err(DestinationError::ContentNeeded {
                 path: path.as_str().to_owned(),
                 location: self.root.errors.location(),
                 reason: "the file there was changed meanwhile".to_owned(),
             }),
-            // Another user's file, which has the content: that is what counts.
-            Err(DestinationError::PermissionDenied { .. }) => {
-                self.context.untimed.store(true, Ordering::Relaxed);
-                Ok(Published::default())
-            }
-            Err(error) => Err(error),
         }
     }
 
-    /// [Adopts](Self::adopt) a file that had the content when it was looked at, or has it still. `None`: it has not.
+    /// [Adopts](Self::adopt) a file that had the content when it was looked at, or has it still.
     fn adopt_unchanged(
         &self,
         dir: &Dir,
         path: &VaultPath,
         meta: &FileMeta,
-    ) -> Result<Option<()>, DestinationError> {
-        let (errors, name) = (&self.root.errors, path.file_name());
-        let missing = || errors.not_found(Action::SetTimes, path.as_str());
+    ) -> Result<Adoption, DestinationError> {
         let mut seen = self.context.hashes.take(path, meta.hash);
         for _ in 0..ATTEMPTS {
-            let found =
-                look(dir, name).map_err(|error| errors.error(Action::SetTimes, path.as_str(), error))?;
-            let found = found.filter(|facts| facts.kind == Kind::File).ok_or_else(missing)?;
-            let facts = match seen.take().filter(|seen| found.is_still(seen)) {
-                Some(seen) => seen,
-                None => match content_of(dir, name, &[meta.size]) {
-                    Ok(Some((content, facts))) if content == Some(meta.hash) => facts,
-                    Ok(Some(_)) => return Ok(None),
-                    Ok(None) => return Err(missing()),
-                    Err(error) => return Err(errors.error(Action::Read, path.as_str(), error)),
-                },
-            };
-            if self.adopt(dir, path, meta, facts)? {
-                return Ok(Some(()));
+            match self.adopt(dir, path, meta, seen.take())? {
+                Adoption::Changing => {}
+                adoption => return Ok(adoption),
             }
         }
         Err(self.busy(path))
     }
 
-    /// Gives a file that is in place its times, if it has others, and counts it as changed. Tells whether it still is that
-    /// file.
+    /// Gives a file that is in place and has the content its times, if it has others, and counts it as changed. With the facts
+    /// in `seen` it had the content.
+    ///
+    /// All of it goes through one handle, and only what is sure of the file that has the name in the end counts: a user may
+    /// save at any moment.
     fn adopt(
         &self,
         dir: &Dir,
         path: &VaultPath,
         meta: &FileMeta,
-        facts: Facts,
-    ) -> Result<bool, DestinationError> {
-        let failed = |error| self.root.errors.error(Action::SetTimes, path.as_str(), error);
-        if !look(dir, path.file_name()).map_err(failed)?.is_some_and(|found| found.is_still(&facts)) {
-            return Ok(false);
+        seen: Option<Facts>,
+    ) -> Result<Adoption, DestinationError> {
+        let unread = |error| self.root.errors.error(Action::Read, path.as_str(), error);
+        let failed = |error: Errno| self.root.errors.error(Action::SetTimes, path.as_str(), error);
+        let Some((file, before)) = open_file(dir, path.file_name()).map_err(unread)? else {
+            return Ok(Adoption::Gone);
+        };
+        let has_content = || -> io::Result<bool> {
+            (&file).rewind()?;
+            Ok(before.size == meta.size && hash(&file, meta.size, &mut |_| Ok(()))? == meta.hash)
+        };
+        if seen != Some(before) && !has_content().map_err(unread)? {
+            return Ok(Adoption::Other);
         }
-        if facts.modified != moment(meta.mtime) {
-            set_entry_time(dir, path.file_name(), meta.mtime).map_err(failed)?;
+        let mut expected = before;
+        if before.modified != moment(meta.mtime) {
+            if facts_of_open(&file).map_err(failed)? != before {
+                return Ok(Adoption::Changing);
+            }
+            self.context.steps.reach(Step::Recognized, Some(path));
+            match set_open_time(&file, meta.mtime) {
+                Err(Errno::PERM | Errno::ACCESS) => return Ok(Adoption::Untimed),
+                set => set.map_err(failed)?,
+            }
+            expected = facts_of_open(&file).map_err(failed)?;
+            self.context.steps.reach(Step::Timed, Some(path));
+            // What was saved right before has the time that was set, and no facts tell of it.
+            if before.size <= LARGEST_REREAD && !has_content().map_err(unread)? {
+                if facts_of_open(&file).map_err(failed)?.modified == expected.modified {
+                    set_time_to_now(&file).map_err(failed)?;
+                }
+                return Ok(Adoption::Other);
+            }
         }
+        let after = facts_of_open(&file).map_err(failed)?;
+        let named = look(dir, path.file_name()).map_err(failed)?.filter(|named| named.is_still(&after));
+        let Some(named) = named.filter(|_| after == expected) else { return Ok(Adoption::Changing) };
         self.root.touched(path.parent().as_ref());
-        if self.root.unsynced.each_file() {
+        if self.root.flushes_each_file_in(dir) {
             flush_file(self.root, dir, path.file_name(), path)?;
         }
-        Ok(true)
+        let is_as_wanted = (named.size, named.modified) == (meta.size, moment(meta.mtime));
+        Ok(Adoption::Adopted(is_as_wanted.then_some(named)))
     }
 
     /// Gives a staged file its name.
@@ -327,17 +362,14 @@ impl Publisher<'_> {
                     let content = replaces.map_or(staged.meta.hash, |known| known.hash);
                     replace = Some(Replaced { facts, content });
                 }
-                Occupant::Same(facts) => match self.adopt(dir, &staged.path, &staged.meta, facts) {
-                    Ok(true) => {
+                Occupant::Same(facts) => match self.adopt(dir, &staged.path, &staged.meta, Some(facts))? {
+                    Adoption::Adopted(_) => {
                         staging.remove_file(&staged.handle);
                         return Ok(());
                     }
-                    Ok(false) => {}
                     // It is another user's file. Ours, with the same content, may take its place.
-                    Err(DestinationError::PermissionDenied { .. }) => {
-                        replace = Some(Replaced { facts, content: staged.meta.hash });
-                    }
-                    Err(error) => return Err(error),
+                    Adoption::Untimed => replace = Some(Replaced { facts, content: staged.meta.hash }),
+                    Adoption::Other | Adoption::Changing | Adoption::Gone => {}
                 },
                 Occupant::Foreign(found) => {
                     return Err(self.root.errors.changed(staged.path.as_str(), found));
