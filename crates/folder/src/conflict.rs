@@ -10,6 +10,7 @@ use super::entry::{Facts, Kind, content_of, look};
 use super::error::{Action, ErrorContext};
 use super::exchange::Replaced;
 use super::rename::rename_new;
+use super::rights::Rights;
 use super::root::Root;
 use super::steps::Step;
 use obsync_core::conflicted_copy;
@@ -32,6 +33,7 @@ pub(super) fn set_aside(
     let facts = look(dir, path.file_name()).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
     let ends_with_mark = facts.kind == Kind::Folder || conflicted_copy::is_configuration(path);
     if facts.kind == Kind::File {
+        note_rights(context, dir, path);
         if let Some(copy) = equal_copy(root, dir, path.file_name(), ends_with_mark, facts)
             && goes_for_a_copy(context, root, dir, path, &copy)
         {
@@ -40,6 +42,14 @@ pub(super) fn set_aside(
         }
     }
     move_beside(root, dir, path.file_name(), dir, path, ends_with_mark)
+}
+
+/// Remembers the rights of a file that gets another name, for what comes in its place.
+fn note_rights(context: &Context, dir: &Dir, path: &VaultPath) {
+    match Rights::at(dir, path.file_name()) {
+        Ok(rights) => rights.into_iter().for_each(|rights| context.rights.note(path, rights)),
+        Err(error) => tracing::debug!(%error, "the rights of a file that is set aside are not known"),
+    }
 }
 
 /// Takes a file out that has an equal copy. `false`: it has its place still, or again, because that is not certain any more

@@ -292,6 +292,7 @@ impl Destination for FolderDestination {
         let put_back = self.run(move |context| {
             let Some(root) = context.root_to_write()? else { return Ok(false) };
             let dir = Parents::new(&root).find(path.parent().as_ref())?;
+            context.rights.forget(&path);
             Ok(dir.is_some_and(|dir| conflict::put_back(&root, &dir, &path, &kept_as)))
         });
         put_back.await.unwrap_or(false)

@@ -338,14 +338,17 @@ impl Publisher<'_> {
         replaces: Option<KnownContent>,
         dir: &Arc<Dir>,
     ) -> Result<(), DestinationError> {
-        let mut source = Source { staging, handle: &staged.handle, part: None };
+        let mut source = Source { staging, handle: &staged.handle, part: None, has_rights: false };
         let mut replace = None;
         for _ in 0..ATTEMPTS {
-            if replace.is_some() {
-                self.take_over_rights(&source, dir, staged)?;
-            }
+            self.set_rights(&mut source, dir, staged, replace.is_some())?;
             match self.rename(&source, staged, dir, replace.take()) {
                 Ok(()) => {
+                    self.context.rights.forget(&staged.path);
+                    if let Some(part) = source.part.as_ref().filter(|_| self.root.flushes_each_file_in(dir)) {
+                        let failed = |error| self.root.errors.root_error(Action::Flush, error);
+                        part.file.sync_all().map_err(failed)?;
+                    }
                     self.context.steps.reach(Step::Placed, Some(&staged.path));
                     return Ok(());
                 }
@@ -413,18 +416,35 @@ impl Publisher<'_> {
         self.root.errors.error(Action::Place, path.as_str(), busy)
     }
 
-    /// Gives a staged file the rights of the one that it is about to replace.
-    fn take_over_rights(
+    /// Gives a staged file the rights of the one that it is about to replace, or of the one that was there and has another
+    /// name now, or else those of a file that is made in its folder.
+    fn set_rights(
         &self,
-        source: &Source<'_>,
+        source: &mut Source<'_>,
         dir: &Dir,
         staged: &Staged,
+        replaces: bool,
     ) -> Result<(), DestinationError> {
         let failed = |error| self.root.errors.error(Action::Place, staged.path.as_str(), error);
+        let kept = if replaces { None } else { self.context.rights.of(&staged.path) };
+        let folder = match source.part {
+            // The copy is made in that folder.
+            Some(_) => None,
+            None => rights::group_of_folder(&source.staging.dir, dir).map_err(failed)?,
+        };
+        if !replaces && kept.is_none() && folder.is_none() {
+            return Ok(());
+        }
         let (from, handle) = source.place();
         let Some(file) = open_to_flush(from, handle).map_err(failed)? else { return Ok(()) };
-        rights::take_over(dir, staged.path.file_name(), &file).map_err(failed)?;
-        match self.root.unsynced.each_file() {
+        match (&kept, folder) {
+            _ if replaces => rights::take_over(dir, staged.path.file_name(), &file).map_err(failed)?,
+            (Some(rights), _) => rights.give(&file).map_err(failed)?,
+            (None, Some(group)) => rights::give_group(&source.staging.dir, &file, group),
+            (None, None) => {}
+        }
+        source.has_rights |= replaces || kept.is_some();
+        match self.root.flushes_each_file_in(dir) {
             true => file.sync_all().map_err(|error| self.root.errors.root_error(Action::Flush, error)),
             false => Ok(()),
         }
@@ -479,7 +499,9 @@ impl Publisher<'_> {
         if self.swept.insert(staged.path.parent()) {
             sweep(dir).map_err(|error| errors.error(Action::List, staged.path.as_str(), error))?;
         }
-        transplant(errors, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())
+        let part = transplant(errors, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())?;
+        self.context.steps.reach(Step::Copied, Some(&staged.path));
+        Ok(part)
     }
 }
 
@@ -502,6 +524,8 @@ struct Source<'a> {
     staging: &'a StagingFolder,
     handle: &'a str,
     part: Option<Part>,
+    /// It has the rights of another file.
+    has_rights: bool,
 }
 
 impl Source<'_> {
@@ -519,11 +543,24 @@ impl Source<'_> {
         let (from, handle) = self.place();
         match replace {
             Some(facts) if look(dir, name)? == Some(facts) => rustix::fs::renameat(from, handle, dir, name)?,
-            _ => rename_new(from, handle, dir, name)?,
+            _ => {
+                rename_new(from, handle, dir, name)?;
+                self.widen();
+            }
         }
         if self.part.is_some() {
             self.staging.remove_file(self.handle);
         }
         Ok(())
+    }
+
+    /// Gives a copy that is in its place the rights of the staged file. It stays private where that fails.
+    fn widen(&self) {
+        let Some(part) = self.part.as_ref().filter(|_| !self.has_rights) else { return };
+        let widened = open_file(&self.staging.dir, self.handle).and_then(|staged| match staged {
+            Some((staged, _)) => rights::widen(&self.staging.dir, &staged, &part.file),
+            None => Ok(()),
+        });
+        widened.unwrap_or_else(|error| tracing::debug!(%error, "a file stays its owner's alone"));
     }
 }
