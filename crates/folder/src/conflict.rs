@@ -2,13 +2,17 @@
 
 use cap_std::fs::Dir;
 use obsync_core::DestinationError;
-use obsync_protocol::VaultPath;
+use obsync_protocol::{ContentHash, VaultPath};
 use rustix::io::Errno;
 
+use super::context::Context;
 use super::entry::{Facts, Kind, content_of, look};
 use super::error::{Action, ErrorContext};
+use super::exchange::Replaced;
 use super::rename::rename_new;
+use super::rights::Rights;
 use super::root::Root;
+use super::steps::Step;
 use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.
@@ -16,22 +20,53 @@ const COPIES: u32 = 10_000;
 /// How many of those that are there are read, to find one with the same content.
 const COMPARED: usize = 100;
 
-/// Renames what is at `path`, whose open parent is `dir`, and tells its new path. Nothing is overwritten but a conflicted copy
-/// with the same content, and a link is renamed itself.
-pub(super) fn set_aside(root: &Root, dir: &Dir, path: &VaultPath) -> Result<VaultPath, DestinationError> {
+/// Renames what is at `path`, whose open parent is `dir`, and tells its new path. Nothing is overwritten, and a link is renamed
+/// itself. A file of which a conflicted copy has the content already goes, as one that is removed does: it is taken out of its
+/// place and compared once more.
+pub(super) fn set_aside(
+    context: &Context,
+    root: &Root,
+    dir: &Dir,
+    path: &VaultPath,
+) -> Result<VaultPath, DestinationError> {
     let failed = |error| root.errors.error(Action::SetAside, path.as_str(), error);
     let facts = look(dir, path.file_name()).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
     let ends_with_mark = facts.kind == Kind::Folder || conflicted_copy::is_configuration(path);
-    if facts.kind == Kind::File
-        && let Some((copy, copy_facts)) = equal_copy(root, dir, path.file_name(), ends_with_mark, facts)
-        && look(dir, path.file_name()) == Ok(Some(facts))
-        && look(dir, &copy) == Ok(Some(copy_facts))
-        && rustix::fs::renameat(dir, path.file_name(), dir, &copy).is_ok()
-    {
-        root.touched(path.parent().as_ref());
-        return beside(&root.errors, path, &copy);
+    if facts.kind == Kind::File {
+        note_rights(context, dir, path);
+        if let Some(copy) = equal_copy(root, dir, path.file_name(), ends_with_mark, facts)
+            && goes_for_a_copy(context, root, dir, path, &copy)
+        {
+            root.touched(path.parent().as_ref());
+            return beside(&root.errors, path, &copy.name);
+        }
     }
     move_beside(root, dir, path.file_name(), dir, path, ends_with_mark)
+}
+
+/// Remembers the rights of a file that gets another name, for what comes in its place.
+fn note_rights(context: &Context, dir: &Dir, path: &VaultPath) {
+    match Rights::at(dir, path.file_name()) {
+        Ok(rights) => rights.into_iter().for_each(|rights| context.rights.note(path, rights)),
+        Err(error) => tracing::debug!(%error, "the rights of a file that is set aside are not known"),
+    }
+}
+
+/// Takes a file out that has an equal copy. `false`: it has its place still, or again, because that is not certain any more
+/// or cannot be done here.
+fn goes_for_a_copy(context: &Context, root: &Root, dir: &Dir, path: &VaultPath, copy: &EqualCopy) -> bool {
+    context.steps.reach(Step::CopyFound, Some(path));
+    let taken = context.staging_folder().and_then(|staging| {
+        let replaced = Replaced { facts: copy.facts, content: copy.content };
+        let is_still_there = || look(dir, &copy.name) == Ok(Some(copy.copy_facts));
+        context
+            .take_out_if(root, &staging, dir, path, replaced, is_still_there)
+            .map_err(|error| root.errors.error(Action::SetAside, path.as_str(), error))
+    });
+    taken.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a file with an equal copy is kept beside it");
+        false
+    })
 }
 
 /// Gives a file of another folder a free name beside `path`, whose open parent is `dir`.
@@ -71,14 +106,17 @@ fn move_beside(
     Err(failed(Errno::EXIST))
 }
 
-/// A conflicted copy of the file `name` that has its content, if there is one: each run would leave one more.
-fn equal_copy(
-    root: &Root,
-    dir: &Dir,
-    name: &str,
-    ends_with_mark: bool,
+/// A conflicted copy that has the content of a file.
+struct EqualCopy {
+    name: String,
+    content: ContentHash,
+    /// What the file was like when it was read, and what the copy was.
     facts: Facts,
-) -> Option<(String, Facts)> {
+    copy_facts: Facts,
+}
+
+/// A conflicted copy of the file `name` that has its content, if there is one: each run would leave one more.
+fn equal_copy(root: &Root, dir: &Dir, name: &str, ends_with_mark: bool, facts: Facts) -> Option<EqualCopy> {
     let limit = root.name_max();
     let names = dir.entries().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut copies = names
@@ -92,11 +130,11 @@ fn equal_copy(
         .take(COMPARED)
         .peekable();
     copies.peek()?;
-    let (content, _) = content_of(dir, name, &[facts.size]).ok()??;
+    let (content, facts) = content_of(dir, name, &[facts.size]).ok()??;
     let content = content?;
-    copies.find_map(|copy| {
-        let (found, copy_facts) = content_of(dir, &copy, &[facts.size]).ok()??;
-        (found == Some(content)).then_some((copy, copy_facts))
+    copies.find_map(|name| {
+        let (found, copy_facts) = content_of(dir, &name, &[facts.size]).ok()??;
+        (found == Some(content)).then_some(EqualCopy { name, content, facts, copy_facts })
     })
 }
 

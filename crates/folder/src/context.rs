@@ -18,6 +18,7 @@ use super::file_system;
 use super::hash_cache::HashCache;
 use super::parents::Parents;
 use super::pin;
+use super::rights::{KeptRights, Rights};
 use super::root::{COMMON_NAME_MAX, Root};
 use super::staging::{StagedFile, Staging, StagingFolder, is_own_name};
 use super::steps::Steps;
@@ -52,6 +53,8 @@ pub(super) struct Context {
     pub(super) kept: Mutex<Vec<String>>,
     /// The folder in the trash of the run that is under way, once something is put there.
     pub(super) trash_run: Mutex<Option<String>>,
+    /// The rights of files that were kept under another name.
+    pub(super) rights: KeptRights,
     /// Files cannot change places here.
     pub(super) no_exchange: AtomicBool,
     pub(super) steps: Steps,
@@ -79,6 +82,7 @@ impl Context {
             taken: Mutex::default(),
             kept: Mutex::default(),
             trash_run: Mutex::default(),
+            rights: KeptRights::default(),
             no_exchange: AtomicBool::new(false),
             steps: Steps::default(),
         }
@@ -256,6 +260,8 @@ impl Context {
         if copied != meta.hash {
             return Ok(None);
         }
+        // A file that is renamed in the vault stays as private as it is here.
+        Rights::of(&source).and_then(|rights| rights.give(&staged.file)).map_err(unwritten)?;
         let untimed = |error| self.errors.error(Action::SetTimes, to.as_str(), error);
         set_file_time(&staged.file, meta.mtime).map_err(untimed)?;
         Ok(Some(Staged { path: to, meta, handle: self.keep(staged) }))
@@ -286,6 +292,7 @@ impl Context {
         self.flushes.forget();
         self.hashes.clear();
         self.copied.clear();
+        self.rights.clear();
         let Some(root) = self.root()? else { return Ok(()) };
         lock(&self.staging).discard(&root)
     }

@@ -11,6 +11,7 @@ use obsync_core::{DestinationError, Publication, PublicationContent, Staged};
 use super::context::Context;
 use super::entry::{open_file, set_entry_time, set_file_time};
 use super::error::Action;
+use super::rights::Rights;
 use super::staging::StagingFolder;
 use super::steps::Step;
 
@@ -80,6 +81,7 @@ impl Context {
         if written != meta.size {
             return Err(failed(io::Error::other("the staged file is not complete any more")));
         }
+        Rights::of(&source).and_then(|rights| rights.give(&copy.file)).map_err(failed)?;
         set_file_time(&copy.file, meta.mtime).map_err(|error| failed(error.into()))?;
         Ok(Staged { path: path.clone(), meta: meta.clone(), handle: self.keep(copy) })
     }

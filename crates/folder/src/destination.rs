@@ -272,7 +272,7 @@ impl Destination for FolderDestination {
             let missing = || context.errors.not_found(Action::SetAside, path.as_str());
             let root = context.root_to_write()?.ok_or_else(missing)?;
             let dir = Parents::new(&root).find(path.parent().as_ref())?.ok_or_else(missing)?;
-            conflict::set_aside(&root, &dir, &path)
+            conflict::set_aside(context, &root, &dir, &path)
         })
         .await
     }
@@ -292,6 +292,7 @@ impl Destination for FolderDestination {
         let put_back = self.run(move |context| {
             let Some(root) = context.root_to_write()? else { return Ok(false) };
             let dir = Parents::new(&root).find(path.parent().as_ref())?;
+            context.rights.forget(&path);
             Ok(dir.is_some_and(|dir| conflict::put_back(&root, &dir, &path, &kept_as)))
         });
         put_back.await.unwrap_or(false)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use obsync_core::LocalFacts;
 use obsync_protocol::{ContentHash, ContentHasher};
 use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::root::device;
@@ -16,6 +16,8 @@ use super::root::device;
 const READ_SIZE: usize = 128 * 1024;
 /// And at least: what a file grew by since it was looked at is not read byte by byte.
 const LEAST_READ: usize = 4 * 1024;
+/// The largest file, in bytes, that is read once more where facts leave a doubt of a moment.
+pub(super) const LARGEST_REREAD: u64 = 1 << 20;
 /// The largest file, in bytes, that is read to see which content it has: the service has limits of 200 MB and less.
 pub(super) const LARGEST_CONTENT: u64 = 1 << 30;
 
@@ -37,8 +39,8 @@ pub(super) struct Facts {
     pub(super) identity: (u64, u64),
     /// Seconds and nanoseconds since the epoch of the last change of the content.
     pub(super) modified: (i64, i64),
-    /// The same of the last change of any kind.
-    changed: (i64, i64),
+    /// The same of the last change of any kind, which no program can set.
+    pub(super) changed: (i64, i64),
 }
 
 impl Facts {
@@ -81,6 +83,11 @@ impl From<&Stat> for Facts {
     }
 }
 
+/// What an open file is like.
+pub(super) fn facts_of_open(file: &File) -> rustix::io::Result<Facts> {
+    rustix::fs::fstat(file).map(|stat| Facts::from(&stat))
+}
+
 /// What is at `name` in `dir`, if anything.
 pub(super) fn look(dir: impl AsFd, name: &str) -> rustix::io::Result<Option<Facts>> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -104,7 +111,7 @@ pub(super) fn open_file(dir: impl AsFd, name: &str) -> io::Result<Option<(File, 
         Err(Errno::NOENT | Errno::LOOP | Errno::MLINK) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let facts = Facts::from(&rustix::fs::fstat(&file)?);
+    let facts = facts_of_open(&file)?;
     Ok((facts.kind == Kind::File).then_some((file, facts)))
 }
 
@@ -178,7 +185,7 @@ pub(super) fn moment(milliseconds: i64) -> (i64, i64) {
 /// Sets the modification time of an open file that obsync has just written, milliseconds since the epoch.
 pub(super) fn set_file_time(file: &File, mtime: i64) -> rustix::io::Result<()> {
     static WARNED: AtomicBool = AtomicBool::new(false);
-    match set_time(mtime, |times| rustix::fs::futimens(file, times)) {
+    match set_open_time(file, mtime) {
         // Some file systems of phones and network drives allow it to nobody. The content is worth more.
         Err(error @ (Errno::PERM | Errno::ACCESS)) => {
             if !WARNED.swap(true, Ordering::Relaxed) {
@@ -188,6 +195,17 @@ pub(super) fn set_file_time(file: &File, mtime: i64) -> rustix::io::Result<()> {
         }
         result => result,
     }
+}
+
+/// Sets the modification time of an open file, milliseconds since the epoch.
+pub(super) fn set_open_time(file: &File, mtime: i64) -> rustix::io::Result<()> {
+    set_time(mtime, |times| rustix::fs::futimens(file, times))
+}
+
+/// Sets the modification time of an open file to this moment.
+pub(super) fn set_time_to_now(file: &File) -> rustix::io::Result<()> {
+    let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    rustix::fs::futimens(file, &Timestamps { last_access: at(UTIME_OMIT), last_modification: at(UTIME_NOW) })
 }
 
 /// Sets the modification time of the entry at `name`, milliseconds since the epoch.

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use super::conflict::place_beside;
 use super::context::Context;
-use super::entry::{Facts, Kind, content_of, has_content, look};
+use super::entry::{Facts, Kind, LARGEST_REREAD, content_of, has_content, look};
 use super::error::{Action, ErrorContext};
 use super::parents::Parents;
 use super::rename::{rename_new, swap};
@@ -44,7 +44,9 @@ pub(super) struct Taken {
     path: VaultPath,
     /// Its name in the staging folder.
     name: String,
+    /// What it was like when it had come out.
     facts: Facts,
+    content: ContentHash,
 }
 
 /// The name of a file that comes out of `path`, where `expected` is to be.
@@ -64,14 +66,29 @@ pub(super) fn is_taken(name: &str) -> bool {
     parse(name).is_some()
 }
 
-/// Whether a file that came out is the one that was looked at. To be renamed changes the time of the last change of any kind;
-/// some file systems give a file another number then, so that its content decides.
-fn is_same(staging: &StagingFolder, name: &str, before: &Facts, content: ContentHash) -> bool {
-    let Ok(Some(now)) = look(&staging.dir, name) else { return false };
+/// The facts of a file that came out, if it seems to be the one that was looked at. To be renamed changes the time of the last
+/// change of any kind; some file systems give a file another number then, so that its content decides.
+fn same(staging: &StagingFolder, name: &str, before: &Facts, content: ContentHash) -> Option<Facts> {
+    let now = look(&staging.dir, name).ok()??;
     let looks_alike = (now.kind, now.size, now.modified) == (before.kind, before.size, before.modified);
-    looks_alike
+    let is_same = looks_alike
         && (now.identity == before.identity
-            || has_content(&staging.dir, name, content, before.size).unwrap_or(false))
+            || has_content(&staging.dir, name, content, before.size).unwrap_or(false));
+    is_same.then_some(now)
+}
+
+/// Whether a file that came out has still the content that was expected. A program can set the time back after it wrote, so
+/// small files are read; larger ones are if anything at all changed them since they came out.
+fn is_unchanged(
+    staging: &StagingFolder,
+    name: &str,
+    now: &Facts,
+    facts: &Facts,
+    content: ContentHash,
+) -> bool {
+    let is_alike = (now.size, now.modified) == (facts.size, facts.modified);
+    let is_sure = now.changed == facts.changed && now.size > LARGEST_REREAD;
+    is_alike && (is_sure || has_content(&staging.dir, name, content, facts.size).unwrap_or(false))
 }
 
 /// What is to be replaced: the file with these facts, which has this content.
@@ -119,8 +136,8 @@ impl Context {
             Err(error) => return restore().and(Err(error)),
         }
         self.steps.reach(Step::Exchanged, Some(path));
-        if is_same(staging, &taken, &replaced.facts, replaced.content) {
-            self.note_taken(path, taken, replaced.facts);
+        if let Some(facts) = same(staging, &taken, &replaced.facts, replaced.content) {
+            self.note_taken(path, taken, facts, replaced.content);
             return Ok(());
         }
         swap(&staging.dir, &taken, dir, name)?;
@@ -141,11 +158,26 @@ impl Context {
         path: &VaultPath,
         replaced: Replaced,
     ) -> rustix::io::Result<bool> {
+        self.take_out_if(root, staging, dir, path, replaced, || true)
+    }
+
+    /// The same, if `may_go` says so once it is out; else it has its place back as well.
+    pub(super) fn take_out_if(
+        &self,
+        root: &Root,
+        staging: &StagingFolder,
+        dir: &Dir,
+        path: &VaultPath,
+        replaced: Replaced,
+        may_go: impl FnOnce() -> bool,
+    ) -> rustix::io::Result<bool> {
         let taken = taken_name(path, replaced.content);
         rename_new(dir, path.file_name(), &staging.dir, &taken)?;
         self.steps.reach(Step::TakenOut, Some(path));
-        if is_same(staging, &taken, &replaced.facts, replaced.content) {
-            self.note_taken(path, taken, replaced.facts);
+        if let Some(facts) = same(staging, &taken, &replaced.facts, replaced.content)
+            && may_go()
+        {
+            self.note_taken(path, taken, facts, replaced.content);
             return Ok(true);
         }
         match rename_new(&staging.dir, &taken, dir, path.file_name()) {
@@ -165,8 +197,8 @@ impl Context {
         }
     }
 
-    fn note_taken(&self, path: &VaultPath, name: String, facts: Facts) {
-        lock(&self.taken).push(Taken { path: path.clone(), name, facts });
+    fn note_taken(&self, path: &VaultPath, name: String, facts: Facts, content: ContentHash) {
+        lock(&self.taken).push(Taken { path: path.clone(), name, facts, content });
     }
 
     /// Removes what came out and is still as expected. What a program wrote to that had it open is kept under another name.
@@ -176,17 +208,11 @@ impl Context {
             return;
         }
         let mut parents = Parents::new(root);
-        for Taken { path, name, facts } in taken {
-            let now = look(&staging.dir, &name).ok().flatten();
-            let is_unchanged =
-                now.is_some_and(|now| (now.size, now.modified) == (facts.size, facts.modified));
-            match now {
-                None => continue,
-                Some(_) if is_unchanged => {
-                    self.dispose(root, staging, &name, &path);
-                    continue;
-                }
-                Some(_) => {}
+        for Taken { path, name, facts, content } in taken {
+            let Some(now) = look(&staging.dir, &name).ok().flatten() else { continue };
+            if is_unchanged(staging, &name, &now, &facts, content) {
+                self.dispose(root, staging, &name, &path);
+                continue;
             }
             match self.give_back(root, &mut parents, staging, &name, Some(&path)) {
                 Ok(kept_as) => {

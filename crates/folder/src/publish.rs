@@ -5,7 +5,7 @@
 //! crash could take back.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Seek};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,10 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::context::Context;
-use super::entry::{Facts, Kind, content_of, look, moment, open_to_flush, set_entry_time};
+use super::entry::{
+    Facts, Kind, LARGEST_REREAD, content_of, facts_of_open, hash, look, moment, open_file, open_to_flush,
+    set_open_time, set_time_to_now,
+};
 use super::error::{Action, again};
 use super::exchange::Replaced;
 use super::parents::Parents;
@@ -181,6 +184,19 @@ enum Occupant {
     Foreign(Option<KnownContent>),
 }
 
+/// What became of a file that is in place and may have the content.
+enum Adoption {
+    /// It counts, with these facts if they are the wanted ones.
+    Adopted(Option<Facts>),
+    /// It has the content, and its time is another user's to set.
+    Untimed,
+    /// It has another content.
+    Other,
+    /// Somebody changed or replaced it in the meantime.
+    Changing,
+    Gone,
+}
+
 struct Publisher<'a> {
     context: &'a Context,
     root: &'a Root,
@@ -209,73 +225,92 @@ impl Publisher<'_> {
         let folder = path.parent();
         let missing = || self.root.errors.not_found(Action::SetTimes, path.as_str());
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
-        match self.adopt_unchanged(&dir, path, meta) {
-            Ok(Some(())) => Ok(Published { facts: facts_of(&dir, path.file_name(), meta) }),
-            Ok(None) => Err(DestinationError::ContentNeeded {
+        match self.adopt_unchanged(&dir, path, meta)? {
+            Adoption::Adopted(facts) => Ok(Published { facts: facts.map(|facts| facts.local()) }),
+            // Another user's file, which has the content: that is what counts.
+            Adoption::Untimed => {
+                self.context.untimed.store(true, Ordering::Relaxed);
+                Ok(Published::default())
+            }
+            Adoption::Gone => Err(missing()),
+            Adoption::Other | Adoption::Changing => Err(DestinationError::ContentNeeded {
                 path: path.as_str().to_owned(),
                 location: self.root.errors.location(),
                 reason: "the file there was changed meanwhile".to_owned(),
             }),
-            // Another user's file, which has the content: that is what counts.
-            Err(DestinationError::PermissionDenied { .. }) => {
-                self.context.untimed.store(true, Ordering::Relaxed);
-                Ok(Published::default())
-            }
-            Err(error) => Err(error),
         }
     }
 
-    /// [Adopts](Self::adopt) a file that had the content when it was looked at, or has it still. `None`: it has not.
+    /// [Adopts](Self::adopt) a file that had the content when it was looked at, or has it still.
     fn adopt_unchanged(
         &self,
         dir: &Dir,
         path: &VaultPath,
         meta: &FileMeta,
-    ) -> Result<Option<()>, DestinationError> {
-        let (errors, name) = (&self.root.errors, path.file_name());
-        let missing = || errors.not_found(Action::SetTimes, path.as_str());
+    ) -> Result<Adoption, DestinationError> {
         let mut seen = self.context.hashes.take(path, meta.hash);
         for _ in 0..ATTEMPTS {
-            let found =
-                look(dir, name).map_err(|error| errors.error(Action::SetTimes, path.as_str(), error))?;
-            let found = found.filter(|facts| facts.kind == Kind::File).ok_or_else(missing)?;
-            let facts = match seen.take().filter(|seen| found.is_still(seen)) {
-                Some(seen) => seen,
-                None => match content_of(dir, name, &[meta.size]) {
-                    Ok(Some((content, facts))) if content == Some(meta.hash) => facts,
-                    Ok(Some(_)) => return Ok(None),
-                    Ok(None) => return Err(missing()),
-                    Err(error) => return Err(errors.error(Action::Read, path.as_str(), error)),
-                },
-            };
-            if self.adopt(dir, path, meta, facts)? {
-                return Ok(Some(()));
+            match self.adopt(dir, path, meta, seen.take())? {
+                Adoption::Changing => {}
+                adoption => return Ok(adoption),
             }
         }
         Err(self.busy(path))
     }
 
-    /// Gives a file that is in place its times, if it has others, and counts it as changed. Tells whether it still is that
-    /// file.
+    /// Gives a file that is in place and has the content its times, if it has others, and counts it as changed. With the facts
+    /// in `seen` it had the content.
+    ///
+    /// All of it goes through one handle, and only what is sure of the file that has the name in the end counts: a user may
+    /// save at any moment.
     fn adopt(
         &self,
         dir: &Dir,
         path: &VaultPath,
         meta: &FileMeta,
-        facts: Facts,
-    ) -> Result<bool, DestinationError> {
-        let failed = |error| self.root.errors.error(Action::SetTimes, path.as_str(), error);
-        if !look(dir, path.file_name()).map_err(failed)?.is_some_and(|found| found.is_still(&facts)) {
-            return Ok(false);
+        seen: Option<Facts>,
+    ) -> Result<Adoption, DestinationError> {
+        let unread = |error| self.root.errors.error(Action::Read, path.as_str(), error);
+        let failed = |error: Errno| self.root.errors.error(Action::SetTimes, path.as_str(), error);
+        let Some((file, before)) = open_file(dir, path.file_name()).map_err(unread)? else {
+            return Ok(Adoption::Gone);
+        };
+        let has_content = || -> io::Result<bool> {
+            (&file).rewind()?;
+            Ok(before.size == meta.size && hash(&file, meta.size, &mut |_| Ok(()))? == meta.hash)
+        };
+        if seen != Some(before) && !has_content().map_err(unread)? {
+            return Ok(Adoption::Other);
         }
-        if facts.modified != moment(meta.mtime) {
-            set_entry_time(dir, path.file_name(), meta.mtime).map_err(failed)?;
+        let mut expected = before;
+        if before.modified != moment(meta.mtime) {
+            if facts_of_open(&file).map_err(failed)? != before {
+                return Ok(Adoption::Changing);
+            }
+            self.context.steps.reach(Step::Recognized, Some(path));
+            match set_open_time(&file, meta.mtime) {
+                Err(Errno::PERM | Errno::ACCESS) => return Ok(Adoption::Untimed),
+                set => set.map_err(failed)?,
+            }
+            expected = facts_of_open(&file).map_err(failed)?;
+            self.context.steps.reach(Step::Timed, Some(path));
+            // What was saved right before has the time that was set, and no facts tell of it.
+            if before.size <= LARGEST_REREAD && !has_content().map_err(unread)? {
+                if facts_of_open(&file).map_err(failed)?.modified == expected.modified {
+                    set_time_to_now(&file).map_err(failed)?;
+                }
+                return Ok(Adoption::Other);
+            }
         }
+        let after = facts_of_open(&file).map_err(failed)?;
+        let named = look(dir, path.file_name()).map_err(failed)?.filter(|named| named.is_still(&after));
+        let Some(named) = named.filter(|_| after == expected) else { return Ok(Adoption::Changing) };
         self.root.touched(path.parent().as_ref());
-        if self.root.unsynced.each_file() {
+        if self.root.flushes_each_file_in(dir) {
             flush_file(self.root, dir, path.file_name(), path)?;
         }
-        Ok(true)
+        let is_as_wanted = (named.size, named.modified) == (meta.size, moment(meta.mtime));
+        Ok(Adoption::Adopted(is_as_wanted.then_some(named)))
     }
 
     /// Gives a staged file its name.
@@ -303,14 +338,17 @@ impl Publisher<'_> {
         replaces: Option<KnownContent>,
         dir: &Arc<Dir>,
     ) -> Result<(), DestinationError> {
-        let mut source = Source { staging, handle: &staged.handle, part: None };
+        let mut source = Source { staging, handle: &staged.handle, part: None, has_rights: false };
         let mut replace = None;
         for _ in 0..ATTEMPTS {
-            if replace.is_some() {
-                self.take_over_rights(&source, dir, staged)?;
-            }
+            self.set_rights(&mut source, dir, staged, replace.is_some())?;
             match self.rename(&source, staged, dir, replace.take()) {
                 Ok(()) => {
+                    self.context.rights.forget(&staged.path);
+                    if let Some(part) = source.part.as_ref().filter(|_| self.root.flushes_each_file_in(dir)) {
+                        let failed = |error| self.root.errors.root_error(Action::Flush, error);
+                        part.file.sync_all().map_err(failed)?;
+                    }
                     self.context.steps.reach(Step::Placed, Some(&staged.path));
                     return Ok(());
                 }
@@ -327,17 +365,14 @@ impl Publisher<'_> {
                     let content = replaces.map_or(staged.meta.hash, |known| known.hash);
                     replace = Some(Replaced { facts, content });
                 }
-                Occupant::Same(facts) => match self.adopt(dir, &staged.path, &staged.meta, facts) {
-                    Ok(true) => {
+                Occupant::Same(facts) => match self.adopt(dir, &staged.path, &staged.meta, Some(facts))? {
+                    Adoption::Adopted(_) => {
                         staging.remove_file(&staged.handle);
                         return Ok(());
                     }
-                    Ok(false) => {}
                     // It is another user's file. Ours, with the same content, may take its place.
-                    Err(DestinationError::PermissionDenied { .. }) => {
-                        replace = Some(Replaced { facts, content: staged.meta.hash });
-                    }
-                    Err(error) => return Err(error),
+                    Adoption::Untimed => replace = Some(Replaced { facts, content: staged.meta.hash }),
+                    Adoption::Other | Adoption::Changing | Adoption::Gone => {}
                 },
                 Occupant::Foreign(found) => {
                     return Err(self.root.errors.changed(staged.path.as_str(), found));
@@ -381,18 +416,35 @@ impl Publisher<'_> {
         self.root.errors.error(Action::Place, path.as_str(), busy)
     }
 
-    /// Gives a staged file the rights of the one that it is about to replace.
-    fn take_over_rights(
+    /// Gives a staged file the rights of the one that it is about to replace, or of the one that was there and has another
+    /// name now, or else those of a file that is made in its folder.
+    fn set_rights(
         &self,
-        source: &Source<'_>,
+        source: &mut Source<'_>,
         dir: &Dir,
         staged: &Staged,
+        replaces: bool,
     ) -> Result<(), DestinationError> {
         let failed = |error| self.root.errors.error(Action::Place, staged.path.as_str(), error);
+        let kept = if replaces { None } else { self.context.rights.of(&staged.path) };
+        let folder = match source.part {
+            // The copy is made in that folder.
+            Some(_) => None,
+            None => rights::group_of_folder(&source.staging.dir, dir).map_err(failed)?,
+        };
+        if !replaces && kept.is_none() && folder.is_none() {
+            return Ok(());
+        }
         let (from, handle) = source.place();
         let Some(file) = open_to_flush(from, handle).map_err(failed)? else { return Ok(()) };
-        rights::take_over(dir, staged.path.file_name(), &file).map_err(failed)?;
-        match self.root.unsynced.each_file() {
+        match (&kept, folder) {
+            _ if replaces => rights::take_over(dir, staged.path.file_name(), &file).map_err(failed)?,
+            (Some(rights), _) => rights.give(&file).map_err(failed)?,
+            (None, Some(group)) => rights::give_group(&source.staging.dir, &file, group),
+            (None, None) => {}
+        }
+        source.has_rights |= replaces || kept.is_some();
+        match self.root.flushes_each_file_in(dir) {
             true => file.sync_all().map_err(|error| self.root.errors.root_error(Action::Flush, error)),
             false => Ok(()),
         }
@@ -447,7 +499,9 @@ impl Publisher<'_> {
         if self.swept.insert(staged.path.parent()) {
             sweep(dir).map_err(|error| errors.error(Action::List, staged.path.as_str(), error))?;
         }
-        transplant(errors, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())
+        let part = transplant(errors, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())?;
+        self.context.steps.reach(Step::Copied, Some(&staged.path));
+        Ok(part)
     }
 }
 
@@ -470,6 +524,8 @@ struct Source<'a> {
     staging: &'a StagingFolder,
     handle: &'a str,
     part: Option<Part>,
+    /// It has the rights of another file.
+    has_rights: bool,
 }
 
 impl Source<'_> {
@@ -487,11 +543,24 @@ impl Source<'_> {
         let (from, handle) = self.place();
         match replace {
             Some(facts) if look(dir, name)? == Some(facts) => rustix::fs::renameat(from, handle, dir, name)?,
-            _ => rename_new(from, handle, dir, name)?,
+            _ => {
+                rename_new(from, handle, dir, name)?;
+                self.widen();
+            }
         }
         if self.part.is_some() {
             self.staging.remove_file(self.handle);
         }
         Ok(())
+    }
+
+    /// Gives a copy that is in its place the rights of the staged file. It stays private where that fails.
+    fn widen(&self) {
+        let Some(part) = self.part.as_ref().filter(|_| !self.has_rights) else { return };
+        let widened = open_file(&self.staging.dir, self.handle).and_then(|staged| match staged {
+            Some((staged, _)) => rights::widen(&self.staging.dir, &staged, &part.file),
+            None => Ok(()),
+        });
+        widened.unwrap_or_else(|error| tracing::debug!(%error, "a file stays its owner's alone"));
     }
 }

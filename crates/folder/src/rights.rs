@@ -1,56 +1,165 @@
-//! The rights of a file that takes another's place: its owner may have changed them, and they stay as they were.
+//! The rights of a file that takes another's place, or is a copy of it: its owner may have changed them, and what was private
+//! stays so.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::sync::Mutex;
 
 use cap_std::fs::Dir;
-use rustix::fs::{Gid, Mode, RawMode, Stat, Uid};
+use obsync_core::blocking::lock;
+use obsync_protocol::VaultPath;
+use rustix::fs::{AtFlags, Gid, Mode, RawMode, Stat, Uid};
 use rustix::io::Errno;
 
 use super::entry::open_file;
 
 /// What of a mode is taken over: nobody's right to run it, as the content is another one.
 const TAKEN: RawMode = 0o666;
+/// The rights of a file that nobody but its owner may use.
+const OWNERS: RawMode = 0o600;
 /// The group's part of a mode.
 const GROUP: RawMode = 0o060;
 
-/// Gives `new` the owner (as a superuser), the group, the access list and the mode of the file `name` in `dir`. Where the group
-/// cannot be given, the group that it has may do no more than everybody.
-pub(super) fn take_over(dir: &Dir, name: &str, new: &File) -> io::Result<()> {
-    let Some((old, _)) = open_file(dir, name)? else { return Ok(()) };
-    let (was, is) = (rustix::fs::fstat(&old)?, rustix::fs::fstat(new)?);
-    let list = access_list(&old);
-    let is_alike = (was.st_mode, was.st_uid, was.st_gid) == (is.st_mode, is.st_uid, is.st_gid);
-    if is_alike && list.is_none() {
-        return Ok(());
+/// The rights of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Rights {
+    mode: RawMode,
+    owner: Uid,
+    group: Gid,
+    list: Option<Vec<u8>>,
+}
+
+impl Rights {
+    /// Those of an open file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        Ok(Self::from_stat(&rustix::fs::fstat(file)?, access_list(file)))
     }
-    match give(new, &was, &is, list) {
-        // A file system without modes, such as FAT, which shows the same for every file.
-        Err(Errno::PERM | Errno::ACCESS | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            tracing::debug!(
-                "the file system does not let a file have the rights of the one that it replaces"
-            );
-            Ok(())
+
+    /// Those of the file `name` in `dir`, if there is one. Of a file that cannot be opened its access list is not known: then
+    /// its owner alone may read it.
+    pub(super) fn at(dir: &Dir, name: &str) -> io::Result<Option<Self>> {
+        match open_file(dir, name) {
+            Ok(file) => file.map(|(file, _)| Self::of(&file)).transpose(),
+            Err(_) => {
+                let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                Ok(Some(Rights { mode: OWNERS, ..Self::from_stat(&found, None) }))
+            }
         }
-        given => Ok(given?),
+    }
+
+    fn from_stat(stat: &Stat, list: Option<Vec<u8>>) -> Self {
+        Rights {
+            mode: Mode::from_raw_mode(stat.st_mode).as_raw_mode() & TAKEN,
+            owner: Uid::from_raw(stat.st_uid),
+            group: Gid::from_raw(stat.st_gid),
+            list,
+        }
+    }
+
+    /// Gives `new` the owner (as a superuser), the group, the access list and the mode. Where the group cannot be given, the
+    /// group that it has may do no more than everybody.
+    pub(super) fn give(&self, new: &File) -> io::Result<()> {
+        let is = rustix::fs::fstat(new)?;
+        let mode = Mode::from_raw_mode(is.st_mode).as_raw_mode();
+        let is_alike = (mode, is.st_uid, is.st_gid) == (self.mode, self.owner.as_raw(), self.group.as_raw());
+        if is_alike && self.list.is_none() {
+            return Ok(());
+        }
+        match self.give_to(new, &is) {
+            // A file system without modes, such as FAT, which shows the same for every file.
+            Err(Errno::PERM | Errno::ACCESS | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                tracing::debug!("the file system does not let a file have the rights of another");
+                Ok(())
+            }
+            given => Ok(given?),
+        }
+    }
+
+    fn give_to(&self, new: &File, is: &Stat) -> Result<(), Errno> {
+        let mut mode = self.mode;
+        let has_owner = self.owner.as_raw() != is.st_uid
+            && rustix::fs::fchown(new, Some(self.owner), Some(self.group)).is_ok();
+        if !has_owner
+            && self.group.as_raw() != is.st_gid
+            && let Err(error) = rustix::fs::fchown(new, None, Some(self.group))
+        {
+            tracing::debug!(%error, "a file cannot be given to the group of another");
+            let of_all = (mode & 0o006) << 3;
+            mode = (mode & !GROUP) | (mode & GROUP & of_all);
+        } else if let Some(list) = &self.list {
+            set_access_list(new, list)?;
+        }
+        rustix::fs::fchmod(new, Mode::from_raw_mode(mode))
     }
 }
 
-fn give(new: &File, was: &Stat, is: &Stat, list: Option<Vec<u8>>) -> Result<(), Errno> {
-    let mut mode = Mode::from_raw_mode(was.st_mode).as_raw_mode() & TAKEN;
-    let (owner, group) = (Uid::from_raw(was.st_uid), Gid::from_raw(was.st_gid));
-    let has_owner = was.st_uid != is.st_uid && rustix::fs::fchown(new, Some(owner), Some(group)).is_ok();
-    if !has_owner
-        && was.st_gid != is.st_gid
-        && let Err(error) = rustix::fs::fchown(new, None, Some(group))
-    {
-        tracing::debug!(%error, "a file cannot be given to the group of the one that it replaces");
-        let of_all = (mode & 0o006) << 3;
-        mode = (mode & !GROUP) | (mode & GROUP & of_all);
-    } else if let Some(list) = list {
-        set_access_list(new, &list)?;
+/// Gives `new` the rights of the file `name` in `dir`, if there is one.
+pub(super) fn take_over(dir: &Dir, name: &str, new: &File) -> io::Result<()> {
+    let Some((old, _)) = open_file(dir, name)? else { return Ok(()) };
+    Rights::of(&old)?.give(new)
+}
+
+/// Gives `copy`, which its owner alone can read so far, the rights of the staged file that it was made of. A group that every
+/// file in `staging` has is nobody's choice: then the copy keeps the one that its folder gave it.
+pub(super) fn widen(staging: &Dir, staged: &File, copy: &File) -> io::Result<()> {
+    let rights = Rights::of(staged)?;
+    let is = rustix::fs::fstat(copy)?;
+    let group = if is_chosen(staging, rights.group)? { rights.group } else { Gid::from_raw(is.st_gid) };
+    Rights { group, ..rights }.give(copy)
+}
+
+/// The group that new files of a folder belong to by its mode (set-group-ID), if those in `staging` do not.
+pub(super) fn group_of_folder(staging: &Dir, folder: &Dir) -> io::Result<Option<Gid>> {
+    let folder = rustix::fs::fstat(folder)?;
+    if !Mode::from_raw_mode(folder.st_mode).contains(Mode::SGID) {
+        return Ok(None);
     }
-    rustix::fs::fchmod(new, Mode::from_raw_mode(mode))
+    let staging = rustix::fs::fstat(staging)?;
+    Ok((staging.st_gid != folder.st_gid).then(|| Gid::from_raw(folder.st_gid)))
+}
+
+/// Gives a staged file to this group, unless it has one that is not that of every file in `staging`.
+pub(super) fn give_group(staging: &Dir, file: &File, group: Gid) {
+    let given = (|| {
+        let is = rustix::fs::fstat(file)?;
+        if is_chosen(staging, Gid::from_raw(is.st_gid))? {
+            Ok(())
+        } else {
+            rustix::fs::fchown(file, None, Some(group))
+        }
+    })();
+    given
+        .unwrap_or_else(|error| tracing::debug!(%error, "a file cannot be given to the group of its folder"));
+}
+
+/// Whether a file in `staging` has another group than files have there that nobody gave one.
+fn is_chosen(staging: &Dir, group: Gid) -> rustix::io::Result<bool> {
+    let folder = rustix::fs::fstat(staging)?;
+    Ok(group != Gid::from_raw(folder.st_gid) && group != rustix::process::getegid())
+}
+
+/// The rights of files that were given another name, by the path that they had: what comes to that path takes them over.
+#[derive(Debug, Default)]
+pub(super) struct KeptRights(Mutex<HashMap<VaultPath, Rights>>);
+
+impl KeptRights {
+    pub(super) fn note(&self, path: &VaultPath, rights: Rights) {
+        lock(&self.0).insert(path.clone(), rights);
+    }
+
+    pub(super) fn of(&self, path: &VaultPath) -> Option<Rights> {
+        let kept = lock(&self.0);
+        if kept.is_empty() { None } else { kept.get(path).cloned() }
+    }
+
+    pub(super) fn forget(&self, path: &VaultPath) {
+        lock(&self.0).remove(path);
+    }
+
+    pub(super) fn clear(&self) {
+        lock(&self.0).clear();
+    }
 }
 
 /// The access list of a file, if it has one (POSIX.1e, as Linux keeps it).

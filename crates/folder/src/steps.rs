@@ -28,6 +28,12 @@ pub enum Step {
     ToBeRemoved,
     /// It is out of its place.
     TakenOut,
+    /// A file that is there has the content that is to come; its time is about to be set.
+    Recognized,
+    /// Its time is set.
+    Timed,
+    /// A file that is to be set aside has a copy with the same content.
+    CopyFound,
 }
 
 /// Sees each step before the next one, with the path if it is that of one file.

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cap_std::fs::Dir;
 use obsync_core::DestinationError;
@@ -11,7 +12,8 @@ use obsync_protocol::VaultPath;
 use rustix::fs::{Mode, OFlags};
 
 use super::error::{Action, is_missing};
-use super::root::Root;
+use super::file_system;
+use super::root::{Root, device};
 use obsync_core::blocking::lock;
 
 /// How files and folders are made durable.
@@ -43,14 +45,31 @@ impl Durability {
 pub(super) struct Unsynced {
     durability: Durability,
     /// Other file systems that are mounted below the root, by their device.
-    mounted: Mutex<HashMap<u64, File>>,
+    mounted: Mutex<HashMap<u64, Mounted>>,
+    /// Whether one of them has to be flushed file by file.
+    has_by_file: AtomicBool,
+    /// Tells which do; tests have no such file system.
+    is_flushed_by_file: fn(&Dir) -> bool,
     /// Folders of which entries came or went; `None` is the root.
     folders: Mutex<HashSet<Option<VaultPath>>>,
 }
 
+/// How a file system below the root is flushed.
+#[derive(Debug)]
+enum Mounted {
+    AsAWhole(File),
+    ByFile,
+}
+
 impl Unsynced {
     pub(super) fn new(durability: Durability) -> Self {
-        Unsynced { durability, mounted: Mutex::default(), folders: Mutex::default() }
+        Unsynced {
+            durability,
+            mounted: Mutex::default(),
+            has_by_file: AtomicBool::new(false),
+            is_flushed_by_file: |dir| file_system::is_flushed_by_file(dir),
+            folders: Mutex::default(),
+        }
     }
 
     /// Whether each file has to be flushed by itself.
@@ -62,7 +81,7 @@ impl Unsynced {
 impl Root {
     /// Notes that an entry of `folder` came, went or changed.
     pub(super) fn touched(&self, folder: Option<&VaultPath>) {
-        if self.unsynced.each_file() {
+        if self.unsynced.each_file() || self.unsynced.has_by_file.load(Ordering::Acquire) {
             lock(&self.unsynced.folders).insert(folder.cloned());
         }
     }
@@ -72,10 +91,21 @@ impl Root {
         if device != self.device && !self.unsynced.each_file() {
             let mut mounted = lock(&self.unsynced.mounted);
             if let Entry::Vacant(new) = mounted.entry(device) {
-                new.insert(readable(dir)?);
+                let is_by_file = (self.unsynced.is_flushed_by_file)(dir);
+                new.insert(if is_by_file { Mounted::ByFile } else { Mounted::AsAWhole(readable(dir)?) });
+                self.unsynced.has_by_file.fetch_or(is_by_file, Ordering::Release);
             }
         }
         Ok(())
+    }
+
+    /// Whether each file in a folder that was [entered](Self::entered) has to be flushed by itself.
+    pub(super) fn flushes_each_file_in(&self, dir: &Dir) -> bool {
+        if self.unsynced.each_file() || !self.unsynced.has_by_file.load(Ordering::Acquire) {
+            return self.unsynced.each_file();
+        }
+        let Ok(facts) = rustix::fs::fstat(dir) else { return true };
+        matches!(lock(&self.unsynced.mounted).get(&device(&facts)), Some(Mounted::ByFile))
     }
 
     /// Makes durable what was written by [`Durability::FileSystem`] and every change that was [noted](Self::touched).
@@ -87,10 +117,13 @@ impl Root {
     fn flush_file_systems(&self) -> Result<(), DestinationError> {
         let failed = |error| self.errors.root_error(Action::Flush, error);
         rustix::fs::syncfs(&self.handle).map_err(failed)?;
-        for handle in lock(&self.unsynced.mounted).values() {
-            rustix::fs::syncfs(handle).map_err(failed)?;
+        for mounted in lock(&self.unsynced.mounted).values() {
+            if let Mounted::AsAWhole(handle) = mounted {
+                rustix::fs::syncfs(handle).map_err(failed)?;
+            }
         }
-        Ok(())
+        // Only noted where a file system needs it.
+        self.flush_folders()
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -124,4 +157,37 @@ impl Root {
 fn readable(dir: &Dir) -> rustix::io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(dir, ".", flags, Mode::empty()).map(File::from)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::super::FolderOptions;
+    use super::super::error::ErrorContext;
+    use super::*;
+
+    #[test]
+    fn below_a_mount_that_is_flushed_file_by_file_files_and_folders_are() {
+        let home = tempfile::tempdir().unwrap();
+        let errors = ErrorContext::new("here".to_owned());
+        let mut root = Root::open(&errors, home.path(), FolderOptions::default()).unwrap().unwrap();
+        if root.unsynced.each_file() {
+            return;
+        }
+        std::fs::create_dir(home.path().join("mounted")).unwrap();
+        let path = VaultPath::parse("mounted").unwrap();
+        let dir = root.dir.open_dir("mounted").unwrap();
+        // The folder is said to be the other file system, by which the root is not one.
+        root.device += 1;
+        let own = device(&rustix::fs::fstat(&dir).unwrap());
+        for (is_by_file, noted) in [(false, 0), (true, 1)] {
+            root.unsynced = Unsynced::new(Durability::FileSystem);
+            root.unsynced.is_flushed_by_file = if is_by_file { |_| true } else { |_| false };
+            root.entered(own, &dir).unwrap();
+            root.touched(Some(&path));
+            assert_eq!(root.flushes_each_file_in(&dir), is_by_file);
+            assert_eq!(lock(&root.unsynced.folders).len(), noted, "by file: {is_by_file}");
+            root.flush().unwrap();
+            assert_eq!(lock(&root.unsynced.folders).len(), 0);
+        }
+    }
 }

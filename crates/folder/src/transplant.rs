@@ -22,6 +22,8 @@ const SUFFIX: &str = ".part";
 pub(super) struct Part {
     pub(super) dir: Arc<Dir>,
     pub(super) name: String,
+    /// It is its owner's alone until it has its place.
+    pub(super) file: File,
 }
 
 impl Drop for Part {
@@ -45,13 +47,15 @@ pub(super) fn transplant(
     let failed = |error: io::Error| errors.error(Action::Place, path, error);
     let source = open_file(&staging.dir, handle).map_err(failed)?;
     let (source, _) = source.ok_or_else(|| errors.not_found(Action::Read, path))?;
-    let part = Part { dir: dir.clone(), name: format!("{PREFIX}{}{SUFFIX}", meta.hash) };
-    let copied = create(dir, &part.name).map_err(io::Error::from).and_then(|mut file| {
-        let copied = hash(&source, meta.size, &mut |stretch| io::Write::write_all(&mut file, stretch))?;
-        set_file_time(&file, meta.mtime)?;
-        file.sync_all()?;
-        Ok(copied)
-    });
+    let name = format!("{PREFIX}{}{SUFFIX}", meta.hash);
+    let file = create(dir, &name).map_err(|error| failed(error.into()))?;
+    let part = Part { dir: dir.clone(), name, file };
+    let copied = hash(&source, meta.size, &mut |stretch| io::Write::write_all(&mut &part.file, stretch))
+        .and_then(|copied| {
+            set_file_time(&part.file, meta.mtime)?;
+            part.file.sync_all()?;
+            Ok(copied)
+        });
     if copied.map_err(failed)? != meta.hash {
         return Err(failed(io::Error::other("the staged file was changed by something else")));
     }
@@ -80,5 +84,5 @@ pub(super) fn is_part(name: &str) -> bool {
 
 fn create(dir: &Dir, name: &str) -> rustix::io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o666)).map(File::from)
+    rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600)).map(File::from)
 }

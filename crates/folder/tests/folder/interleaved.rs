@@ -8,10 +8,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use obsync_conformance::{at, place, publish_one, stage};
-use obsync_core::{Describe, Destination, DestinationExt, KnownContent, Receive, Removable, Removal};
+use obsync_conformance::{at, meta, place, publish_one, stage};
+use obsync_core::{
+    Describe, Destination, DestinationError, DestinationExt, Expect, KnownContent, Publication,
+    PublicationContent, Receive, Removable, Removal,
+};
 use obsync_folder::{FolderDestination, FolderOptions, Step};
 use tempfile::TempDir;
+
+use crate::destination::mtime;
 
 const RECORDED: &str = "recorded";
 const FROM_VAULT: &str = "from the vault";
@@ -38,9 +43,11 @@ enum Deed {
     Delete,
     /// Goes on writing to the file that was open before.
     WriteOn,
+    /// Writes another text of the same length into the file, and sets its time back to what it was.
+    Backdate,
 }
 
-const DEEDS: [Deed; 4] = [Deed::Overwrite, Deed::Replace, Deed::Delete, Deed::WriteOn];
+const DEEDS: [Deed; 5] = [Deed::Overwrite, Deed::Replace, Deed::Delete, Deed::WriteOn, Deed::Backdate];
 
 struct Scene {
     home: TempDir,
@@ -101,6 +108,13 @@ fn do_it(deed: Deed, path: &Path, open: &Mutex<File>) {
             let _ = fs::remove_file(path);
         }
         Deed::WriteOn => open.lock().unwrap().write_all(USERS.as_bytes()).unwrap(),
+        Deed::Backdate => {
+            let before = fs::metadata(path).and_then(|facts| facts.modified());
+            fs::write(path, USERS).unwrap();
+            if let Ok(before) = before {
+                File::options().append(true).open(path).unwrap().set_modified(before).unwrap();
+            }
+        }
     }
 }
 
@@ -145,7 +159,8 @@ async fn what_a_user_does_at_any_step_of_publishing_is_kept() {
             if is_before || deed == Deed::WriteOn {
                 assert_eq!(fs::read_to_string(scene.note()).unwrap(), FROM_VAULT, "{step:?}, {deed:?}");
             }
-            if is_before && deed != Deed::Delete {
+            // A text that is found out only when the old file is let go of is kept by then.
+            if is_before && deed != Deed::Delete && deed != Deed::Backdate {
                 assert!(placed.conflict.is_some(), "{step:?}, {deed:?}");
             }
             assert!(!scene.has_staging(), "{step:?}, {deed:?}: {texts:?}");
@@ -174,10 +189,72 @@ async fn what_a_user_does_at_any_step_of_removing_is_kept() {
                 _ => assert!(has_users(&texts), "{step:?}, {deed:?}: {removal:?} {texts:?}"),
             }
             if step == Step::ToBeRemoved && deed != Deed::Delete {
-                assert_eq!(removal, Removal::Kept, "{deed:?}");
+                assert!(removal == Removal::Kept || deed == Deed::Backdate, "{deed:?}");
                 assert!(fs::read_to_string(scene.note()).unwrap().ends_with(USERS), "{deed:?}");
             }
             assert!(!scene.has_staging(), "{step:?}, {deed:?}: {texts:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_user_does_at_any_step_of_adopting_is_kept_and_is_not_the_vaults() {
+    const TIME: i64 = 1_700_000_001_000;
+    for step in [Step::Recognized, Step::Timed] {
+        for deed in DEEDS {
+            let scene = Scene::new().await;
+            let (store, done) = scene.store(step, deed);
+            let content =
+                PublicationContent::InPlace { path: at("note.md"), meta: meta(RECORDED.as_bytes(), TIME) };
+            let expect = Expect::Content(KnownContent::of(RECORDED.as_bytes()));
+            let published = store.publish(vec![Publication { content, expect }]).await.pop().unwrap();
+            assert!(*done.lock().unwrap(), "{step:?}");
+            let error = published.map(drop).unwrap_err().error;
+            if deed == Deed::Delete {
+                assert_eq!(scene.texts(), BTreeSet::new(), "{step:?}");
+                continue;
+            }
+            assert!(matches!(error, DestinationError::ContentNeeded { .. }), "{step:?}, {deed:?}: {error}");
+            assert!(has_users(&scene.texts()), "{step:?}, {deed:?}");
+            assert_ne!(mtime(&scene.note()), Some(TIME), "{step:?}, {deed:?}: it has its own time");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_user_does_while_a_file_goes_of_which_there_is_a_copy_is_kept() {
+    for step in [Step::CopyFound, Step::TakenOut] {
+        for (to_the_copy, deed) in DEEDS.map(|deed| (false, deed)).into_iter().chain([(true, Deed::Replace)])
+        {
+            let scene = Scene::new().await;
+            let first = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
+            let copy = first.set_aside(&at("note.md")).await.unwrap();
+            let copy = scene.home.path().join(copy.as_str());
+            fs::write(scene.note(), RECORDED).unwrap();
+            let open = OpenOptions::new().append(true).open(scene.note()).unwrap();
+            let open = Mutex::new(open);
+            let path = if to_the_copy { copy } else { scene.note() };
+            let done = Arc::new(Mutex::new(false));
+            let is_done = done.clone();
+            let watch = move |reached: Step, _: Option<&obsync_protocol::VaultPath>| {
+                let mut done = is_done.lock().unwrap();
+                if reached == step && !*done {
+                    *done = true;
+                    do_it(deed, &path, &open);
+                }
+            };
+            let store =
+                FolderDestination::open_watched(scene.home.path(), FolderOptions::default(), watch).unwrap();
+            let aside = store.set_aside(&at("note.md")).await;
+            assert!(*done.lock().unwrap(), "{step:?}");
+            store.flush().await.unwrap();
+            store.discard_staged().await.unwrap();
+            let texts = scene.texts();
+            let case = format!("{step:?}, {deed:?}, to the copy: {to_the_copy}: {aside:?} {texts:?}");
+            let is_there = |text: &str| texts.iter().any(|found| found.starts_with(text));
+            assert!(is_there(RECORDED), "{case}");
+            assert!(deed == Deed::Delete || has_users(&texts), "{case}");
+            assert!(!scene.has_staging(), "{case}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use obsync_conformance::{at, meta, not_tested, place, publish_one, stage};
@@ -13,7 +14,7 @@ use obsync_core::{
     Describe, Destination, DestinationError, DestinationExt, Expect, FileWriter, Inspect, KnownContent,
     Naming, Publication, PublicationContent, PublishFailure, Receive, Removable, Removal, Staged,
 };
-use obsync_folder::{FolderDestination, FolderOptions};
+use obsync_folder::{FolderDestination, FolderOptions, Step};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::destination::{TestFolder, mtime};
@@ -188,6 +189,32 @@ async fn files_reach_another_file_system_below_the_destination() {
     let mount = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted).status().unwrap();
     assert!(mount.success());
     publish_into_mounted(&disk.join("vault")).await;
+    replace_a_private_note(&disk.join("vault"), &mounted).await;
+}
+
+/// A copy beside its target shows nobody what is in it, and is as open as any note once it has its place.
+async fn replace_a_private_note(root: &Path, mounted: &Path) {
+    let modes = Arc::new(Mutex::new(Vec::new()));
+    let (seen, folder) = (modes.clone(), mounted.to_owned());
+    let watch = move |step: Step, _: Option<&VaultPath>| {
+        if step == Step::Copied {
+            let parts = names(&folder).into_iter().filter(|name| name.ends_with(".part"));
+            seen.lock().unwrap().extend(parts.map(|name| mode(&folder.join(name))));
+        }
+    };
+    let store = FolderDestination::open_watched(root, FolderOptions::default(), watch).unwrap();
+    let note = mounted.join("private.md");
+    fs::write(&note, "mine").unwrap();
+    let usual = mode(&note);
+    fs::set_permissions(&note, fs::Permissions::from_mode(0o600)).unwrap();
+    place(&store, "mounted/private.md", b"new", 0, Some(b"mine")).await;
+    place(&store, "mounted/open.md", b"open", 0, None).await;
+    assert_eq!((mode(&note), mode(&mounted.join("open.md"))), (0o600, usual));
+    assert_eq!(*modes.lock().unwrap(), [0o600, 0o600]);
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 async fn publish_into_mounted(root: &Path) {

@@ -6,7 +6,9 @@ use std::process::Command;
 
 use obsync_conformance::confined::{Confinement, OTHERS, confined};
 use obsync_conformance::{at, meta, not_tested, place};
-use obsync_core::{Describe, DestinationExt, Expect, Publication, PublicationContent, Wanted};
+use obsync_core::{
+    Describe, Destination, DestinationExt, Expect, Publication, PublicationContent, Receive, Staged, Wanted,
+};
 use obsync_folder::{Durability, FolderDestination, FolderOptions};
 
 use crate::destination::{TestFolder, mtime};
@@ -34,6 +36,109 @@ async fn a_replaced_file_keeps_its_mode_and_is_nothing_to_run() {
             assert_eq!(mode(&destination, "a.md"), is, "{was:o}");
             fs::remove_file(destination.path("a.md")).unwrap();
         }
+    }
+}
+
+#[tokio::test]
+async fn a_private_note_that_was_edited_leaves_no_open_one_under_its_name() {
+    let destination = TestFolder::new();
+    let store = destination.store();
+    place(&store, "a.md", b"recorded", 0, None).await;
+    // In the second round there is a copy with the text already.
+    for (vaults, before) in [("one", "recorded"), ("two", "one")] {
+        destination.write("a.md", b"edited");
+        set_mode(&destination, "a.md", 0o600);
+        let kept =
+            place(&store, "a.md", vaults.as_bytes(), 0, Some(before.as_bytes())).await.conflict.unwrap();
+        assert_eq!(destination.read("a.md"), vaults);
+        assert_eq!(
+            (mode(&destination, "a.md"), mode(&destination, kept.as_str())),
+            (0o600, 0o600),
+            "{vaults}"
+        );
+        store.flush().await.unwrap();
+    }
+    let copies = destination.tree().into_iter().filter(|path| path.contains("Conflicted copy"));
+    assert_eq!(copies.count(), 1);
+    // Another note is as open as ever.
+    place(&store, "b.md", b"b", 0, None).await;
+    destination.write("c.md", b"c");
+    assert_eq!(mode(&destination, "b.md"), mode(&destination, "c.md"));
+}
+
+/// Publishes a content that is here at other paths as well, as the engine does with what was renamed or copied in the vault.
+async fn copy_to_two_places(store: &FolderDestination, from: &str, content: &[u8]) {
+    let meta = meta(content, 0);
+    let staged = store.copy(&at(from), &at("to.md"), &meta).await.unwrap().unwrap();
+    let again = Staged { path: at("again.md"), ..staged.clone() };
+    let contents = [PublicationContent::CopyOfStaged(again), PublicationContent::Staged(staged)];
+    let batch = contents.map(|content| Publication { content, expect: Expect::Absent });
+    let published = store.publish(batch.into()).await;
+    assert!(published.iter().all(Result::is_ok), "{published:?}");
+}
+
+#[tokio::test]
+async fn a_private_note_that_is_renamed_or_copied_in_the_vault_stays_private() {
+    let destination = TestFolder::new();
+    let store = destination.store();
+    place(&store, "a.md", b"text", 0, None).await;
+    set_mode(&destination, "a.md", 0o600);
+    copy_to_two_places(&store, "a.md", b"text").await;
+    assert_eq!((mode(&destination, "to.md"), mode(&destination, "again.md")), (0o600, 0o600));
+}
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_renamed_note_keeps_its_access_list() {
+    let destination = TestFolder::new();
+    let store = destination.store();
+    place(&store, "a.md", b"text", 0, None).await;
+    let is_set = Command::new("setfacl").args(["-m", "u:65534:r"]).arg(destination.path("a.md")).status();
+    if !is_set.is_ok_and(|status| status.success()) {
+        not_tested("there is no setfacl here, or no access list");
+        return;
+    }
+    copy_to_two_places(&store, "a.md", b"text").await;
+    for path in ["to.md", "again.md"] {
+        let list = Command::new("getfacl").arg("-n").arg(destination.path(path)).output().unwrap();
+        let list = String::from_utf8(list.stdout).unwrap();
+        assert!(list.contains("user:65534:r--"), "{path}: {list}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_note_belongs_to_the_group_that_its_folder_gives() {
+    let destination = TestFolder::new();
+    let store = destination.store();
+    place(&store, "first.md", b"text", 0, None).await;
+    // First a folder below the root, then the root with all that is made below it.
+    for (folder, notes) in [("team", vec!["team/a.md"]), ("", vec!["b.md", "new/c.md"])] {
+        let path = destination.path(folder);
+        fs::create_dir_all(&path).unwrap();
+        if chown(&path, None, Some(GROUP)).is_err() {
+            not_tested("only root can give a folder to any group");
+            return;
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o2775)).unwrap();
+        for note in notes {
+            place(&store, note, b"text", 0, None).await;
+            assert_eq!(fs::metadata(destination.path(note)).unwrap().gid(), GROUP, "{note}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn notes_are_as_private_as_the_users_mask_says() {
+    let Some(folder) =
+        confined("rights::notes_are_as_private_as_the_users_mask_says", Confinement::NoPrivileges)
+    else {
+        return;
+    };
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let store = FolderDestination::open(&folder, FolderOptions::default()).unwrap();
+    place(&store, "a/note.md", b"text", 0, None).await;
+    for (path, mode) in [("a", 0o700), ("a/note.md", 0o600)] {
+        assert_eq!(fs::metadata(folder.join(path)).unwrap().mode() & 0o777, mode, "{path}");
     }
 }
 
