@@ -216,7 +216,8 @@ fn a_name_with_a_colon_is_sent_only_where_the_vault_has_it() {
     let files = [("10:30.md", "y"), ("11:30.md", "new"), ("a:b/c.md", "new")];
     let case = Case::new(&[("10:30.md", Some("x"))]).found(&files, &["a:b"], &[]);
     assert_eq!(case.steps(), ["send 10:30.md"]);
-    let refused: Vec<String> = case.outgoing().refused.into_iter().map(|(path, _)| path.to_string()).collect();
+    let refused: Vec<String> =
+        case.outgoing().refused.into_iter().map(|(path, _)| path.to_string()).collect();
     assert_eq!(refused, ["a:b", "11:30.md", "a:b/c.md"]);
 }
 
