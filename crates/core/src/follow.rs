@@ -11,6 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use obsync_client::{ClientError, RetryPolicy};
 use obsync_protocol::VaultPath;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, ClockWatch, SystemClock};
@@ -28,13 +30,15 @@ use crate::two_way::{SyncOptions, sync_over};
 const PATIENCE: Duration = Duration::from_millis(700);
 /// How long a session that is closed is waited for.
 const GOODBYE: Duration = Duration::from_millis(100);
+/// A session that lasted this long shows that the service works: pauses begin again with the shortest.
+const LASTING: Duration = Duration::from_secs(60);
 
 /// How to follow.
 #[derive(Clone, Debug)]
 pub struct FollowOptions {
     /// Which way.
     pub way: FollowWay,
-    /// How long a destination that is watched goes without a scan at most.
+    /// How long a destination that is watched goes without a scan at most, however much news there is meanwhile.
     pub scan_every: Duration,
     /// The same where nothing watches it.
     pub scan_every_unwatched: Duration,
@@ -42,6 +46,8 @@ pub struct FollowOptions {
     pub retry: RetryPolicy,
     /// By which it notices that the computer slept.
     pub clock: Arc<dyn Clock>,
+    /// Ends the present wait when it is notified: a run lists over a new session and scans everything.
+    pub look_again: Arc<Notify>,
 }
 
 /// What is done in each run.
@@ -64,6 +70,16 @@ impl FollowWay {
 }
 
 impl FollowOptions {
+    /// How a service that is away is usually waited for.
+    #[must_use]
+    pub fn usual_retry() -> RetryPolicy {
+        RetryPolicy {
+            attempts: usize::MAX,
+            min_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(300),
+        }
+    }
+
     /// The usual pauses.
     #[must_use]
     pub fn new(way: FollowWay) -> Self {
@@ -71,12 +87,9 @@ impl FollowOptions {
             way,
             scan_every: Duration::from_secs(600),
             scan_every_unwatched: Duration::from_secs(60),
-            retry: RetryPolicy {
-                attempts: usize::MAX,
-                min_delay: Duration::from_secs(1),
-                max_delay: Duration::from_secs(300),
-            },
+            retry: Self::usual_retry(),
             clock: Arc::new(SystemClock),
+            look_again: Arc::default(),
         }
     }
 }
@@ -111,6 +124,13 @@ pub enum Following {
     Running,
     /// Everything is in step; it waits for changes.
     Waiting,
+    /// The session ended, for the first time in a while; another is opened after this time.
+    Reconnecting {
+        /// Why.
+        reason: String,
+        /// When.
+        after: Duration,
+    },
     /// The service or the destination cannot be used; it is tried again after this time.
     Retrying {
         /// Why.
@@ -130,13 +150,66 @@ pub trait Observer: Send + Sync {
 }
 
 /// What woke a follower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Woken {
     /// The vault has news, or the destination.
     News,
-    /// It is time to look at everything, or the session is over.
+    /// It is time to look at everything.
     Anew,
+    /// The session is over, or the run failed, for this reason.
+    Lost {
+        reason: String,
+        is_failure: bool,
+    },
     Stop,
+}
+
+impl Woken {
+    fn lost(reason: impl ToString) -> Self {
+        Woken::Lost { reason: reason.to_string(), is_failure: false }
+    }
+}
+
+/// The pauses before further attempts. They grow until a session lasts.
+struct Pauses<'a> {
+    policy: &'a RetryPolicy,
+    next: Box<dyn Iterator<Item = Duration> + Send>,
+    /// None was made since a session lasted.
+    is_first: bool,
+}
+
+impl<'a> Pauses<'a> {
+    fn new(policy: &'a RetryPolicy) -> Self {
+        Pauses { policy, next: Box::new(policy.pauses()), is_first: true }
+    }
+
+    fn begin_again(&mut self) {
+        *self = Self::new(self.policy);
+    }
+
+    /// Waits before the next attempt. The pause has jitter, so that the followers of a server that was restarted do not all come
+    /// back at once.
+    async fn pause(
+        &mut self,
+        reason: String,
+        is_failure: bool,
+        options: &FollowOptions,
+        observer: &dyn Observer,
+        stop: &CancellationToken,
+    ) -> Woken {
+        let after = self.next.next().unwrap_or(self.policy.max_delay);
+        let is_news = std::mem::take(&mut self.is_first) && !is_failure;
+        observer.following(&match is_news {
+            true => Following::Reconnecting { reason, after },
+            false => Following::Retrying { reason, after },
+        });
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Woken::Stop,
+            () = options.look_again.notified() => Woken::Anew,
+            () = tokio::time::sleep(after) => Woken::Anew,
+        }
+    }
 }
 
 /// Follows until it is told to stop.
@@ -156,10 +229,13 @@ pub async fn follow(
     observer: &dyn Observer,
     stop: CancellationToken,
 ) -> Result<(), PullError> {
-    let mut pauses = options.retry.pauses();
+    let mut pauses = Pauses::new(&options.retry);
     let lines = Lines::kept(matches!(options.way, FollowWay::Sync(_)));
     // Whether all that was changed here since is what the watch tells of.
     let mut is_settled = false;
+    // Whether the next run lists over a new session and scans everything, and when the last one ended that did.
+    let mut is_anew = true;
+    let mut looked = Instant::now();
     let mut said_blind = false;
     let clock = ClockWatch::new(options.clock.as_ref());
     loop {
@@ -173,7 +249,9 @@ pub async fn follow(
         let outcome = match run.await {
             Ok(report) => {
                 observer.ran(&report);
-                pauses = options.retry.pauses();
+                if is_anew {
+                    looked = Instant::now();
+                }
                 is_settled = report.outcome == Outcome::Complete && !report.was_overtaken;
                 Ok(())
             }
@@ -192,22 +270,30 @@ pub async fn follow(
                 lines.take();
                 Woken::Anew
             }
-            Ok(()) => wait(&lines, options, &state, watch.as_deref_mut(), observer, &clock, &stop).await,
+            Ok(()) => {
+                let watch = watch.as_deref_mut();
+                wait(&lines, options, &state, watch, observer, &clock, looked, &mut pauses, &stop).await
+            }
             Err(error) if !passes(&error) => return Err(error),
-            Err(error) => {
-                let after = pauses.next().unwrap_or(options.retry.max_delay);
-                observer.following(&Following::Retrying { reason: error.to_string(), after });
-                match stop.run_until_cancelled(tokio::time::sleep(after)).await {
-                    Some(()) => Woken::Anew,
-                    None => Woken::Stop,
-                }
+            Err(error) => Woken::Lost { reason: error.to_string(), is_failure: true },
+        };
+        let woken = match woken {
+            Woken::Lost { reason, is_failure } => {
+                pauses.pause(reason, is_failure, options, observer, &stop).await
+            }
+            woken => woken,
+        };
+        is_anew = match woken {
+            Woken::Stop => return Ok(()),
+            Woken::News => {
+                is_settled &= watch.as_ref().is_some_and(|watch| watch.blind().is_none());
+                false
+            }
+            Woken::Anew | Woken::Lost { .. } => {
+                is_settled = false;
+                true
             }
         };
-        match woken {
-            Woken::Stop => return Ok(()),
-            Woken::News => is_settled &= watch.as_ref().is_some_and(|watch| watch.blind().is_none()),
-            Woken::Anew => is_settled = false,
-        }
     }
 }
 
@@ -258,7 +344,8 @@ async fn one_run(
     }
 }
 
-/// Waits for news of either side, over the session that the last run left open.
+/// Waits for news of either side, over the session that the last run left open. `looked`: when everything was looked at last.
+#[expect(clippy::too_many_arguments, reason = "the loop's, of which it is a part")]
 async fn wait(
     lines: &Lines,
     options: &FollowOptions,
@@ -266,26 +353,32 @@ async fn wait(
     watch: Option<&mut (dyn Watch + 'static)>,
     observer: &dyn Observer,
     clock: &ClockWatch<'_>,
+    looked: Instant,
+    pauses: &mut Pauses<'_>,
     stop: &CancellationToken,
 ) -> Woken {
     let scans = matches!(options.way, FollowWay::Sync(_));
     let is_blind = watch.as_ref().is_none_or(|watch| watch.blind().is_some());
     let every = if is_blind && scans { options.scan_every_unwatched } else { options.scan_every };
+    let due = looked + every;
     let Some(mut line) = lines.take() else {
-        // The run lost it; the next one opens another.
-        return match stop.run_until_cancelled(tokio::time::sleep(options.retry.min_delay)).await {
-            Some(()) => Woken::Anew,
-            None => Woken::Stop,
-        };
+        return Woken::lost("the session was lost");
     };
     if !line.gather() {
+        return Woken::lost("the session was lost");
+    }
+    if lines.age() >= LASTING {
+        pauses.begin_again();
+    }
+    if Instant::now() >= due {
+        // News that never ends must not keep everything else from being looked at.
+        close(line).await;
         return Woken::Anew;
     }
-    if line.has_news() {
-        lines.put(line);
-        return Woken::News;
+    let has_news = line.has_news();
+    if !has_news {
+        observer.following(&Following::Waiting);
     }
-    observer.following(&Following::Waiting);
     let changed = async {
         match watch {
             Some(watch) => watch.changed().await,
@@ -296,19 +389,21 @@ async fn wait(
     let woken = tokio::select! {
         biased;
         () = stop.cancelled() => Woken::Stop,
+        () = options.look_again.notified() => Woken::Anew,
+        () = std::future::ready(()), if has_news => Woken::News,
         told = live.next() => match told {
             Ok(change) => {
                 backlog.push(change);
                 Woken::News
             }
-            Err(_) => Woken::Anew,
+            Err(error) => Woken::lost(error),
         },
         error = session.idle() => {
             tracing::debug!(%error, "the session that listens is over");
-            return Woken::Anew;
+            Woken::lost(error)
         }
         () = changed => Woken::News,
-        () = tokio::time::sleep(every) => Woken::Anew,
+        () = tokio::time::sleep_until(due) => Woken::Anew,
         () = state.confirmed() => {
             match confirmation::take_all_over(state.as_ref()).await {
                 Ok(()) => Woken::Anew,
@@ -325,20 +420,27 @@ async fn wait(
         // It may be dead without a word.
         () = clock.jumps() => return Woken::Anew,
     };
+    if lines.age() >= LASTING {
+        pauses.begin_again();
+    }
     // What was changed here while the computer slept is seen before the clock is looked at, and is not sent over a session that
     // may be dead.
     if woken == Woken::News && clock.has_jumped() {
         return Woken::Anew;
     }
-    match (woken, line.session.take()) {
-        (Woken::News, session) => lines.put(Line { session, ..line }),
-        // Nobody waits for its goodbye for long.
-        (_, Some(session)) => {
-            let _ = tokio::time::timeout(GOODBYE, session.close()).await;
-        }
-        (_, None) => {}
+    match woken {
+        Woken::News => lines.put(line),
+        Woken::Lost { .. } => {}
+        Woken::Anew | Woken::Stop => close(line).await,
     }
     woken
+}
+
+/// Ends a session. Nobody waits for its goodbye for long.
+async fn close(line: Line) {
+    if let Some(session) = line.session {
+        let _ = tokio::time::timeout(GOODBYE, session.close()).await;
+    }
 }
 
 /// Says that changes of the destination may be missed.

@@ -4,9 +4,11 @@
 //! it in as its listing. Where that chain is broken in any way there is no line, and the next run lists over a new session.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use obsync_client::{Client, ClientError, LiveChanges, Session, SessionTarget, WritePermit, WritingSession};
 use obsync_protocol::PushMessage;
+use tokio::time::Instant;
 
 /// How many changes are kept that no run has taken in. Beyond them a new listing is cheaper.
 const BACKLOG: usize = 10_000;
@@ -29,17 +31,25 @@ pub(crate) struct Lines {
     keeps: bool,
     writes: bool,
     line: Mutex<Option<Line>>,
+    /// When the last session was opened.
+    opened: Mutex<Instant>,
 }
 
 impl Lines {
     /// For a run that stands alone.
     pub(crate) fn none() -> Self {
-        Lines { keeps: false, writes: false, line: Mutex::new(None) }
+        Lines { keeps: false, ..Self::kept(false) }
     }
 
     /// For a follower that reads, or writes as well.
     pub(crate) fn kept(writes: bool) -> Self {
-        Lines { keeps: true, writes, line: Mutex::new(None) }
+        Lines { keeps: true, writes, line: Mutex::new(None), opened: Mutex::new(Instant::now()) }
+    }
+
+    /// How long ago the last session was opened.
+    pub(crate) fn age(&self) -> Duration {
+        // Nothing that can panic runs under the lock.
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Whether sessions are to stay open.
@@ -56,6 +66,7 @@ impl Lines {
         initial: bool,
     ) -> Result<(Session, Option<Line>), ClientError> {
         self.take();
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         if self.writes {
             let unlisted = WritingSession::open(client, target, version, initial).await?;
             let (session, live, permit) = unlisted.into_parts();

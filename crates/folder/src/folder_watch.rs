@@ -16,6 +16,10 @@ use super::watch::{LocalEvent, WatchOptions, Watcher};
 /// A folder that is watched.
 pub struct FolderWatch {
     watcher: Option<Watcher>,
+    /// An event that was received and is not taken in yet: whoever waits may be cancelled in between.
+    received: Option<LocalEvent>,
+    /// Whether everything was watched before the first run looked at the folder; `None` until one did.
+    stood_first: Option<bool>,
     state: Arc<dyn StateStore>,
     quiet: Quiet,
     /// What came to rest; `None`: something was missed.
@@ -27,33 +31,44 @@ pub struct FolderWatch {
 impl FolderWatch {
     /// Begins to watch a folder. What is recorded in the state says whether a file shrank.
     pub fn new(folder: &Path, filter: Filter, rule: QuietRule, state: Arc<dyn StateStore>) -> Self {
-        let watcher = Some(Watcher::new(folder, filter, WatchOptions::default()));
-        FolderWatch { watcher, state, quiet: Quiet::new(rule), touched: Some(HashSet::new()), blind: None }
+        FolderWatch {
+            watcher: Some(Watcher::new(folder, filter, WatchOptions::default())),
+            received: None,
+            stood_first: None,
+            state,
+            quiet: Quiet::new(rule),
+            touched: Some(HashSet::new()),
+            blind: None,
+        }
     }
 
-    /// Takes in what the system says. `true`: the folder is to be scanned at once.
-    async fn take(&mut self, event: Option<LocalEvent>) -> bool {
+    /// Takes in what the system said. `true`: the folder is to be scanned at once. Nothing is lost if it is cancelled.
+    async fn take(&mut self) -> bool {
+        let Some(LocalEvent::Paths(paths)) = &self.received else {
+            return self.received.take().is_some_and(|event| self.is_missing_changes(event));
+        };
+        let names: Vec<VaultPath> = paths.keys().cloned().collect();
+        // Where nobody knows how large a file was it may have lost nothing.
+        let records = self.state.records(&names).await.unwrap_or_default();
+        let Some(LocalEvent::Paths(paths)) = self.received.take() else { return false };
+        let now = Instant::now();
+        for (at, (path, touch)) in paths.into_iter().enumerate() {
+            let record = records.get(at).and_then(Option::as_ref);
+            let known = record.and_then(|record| record.file()).map(|file| file.size);
+            self.quiet.touch(&path, touch, known, now);
+        }
+        false
+    }
+
+    /// Whether an event says that changes may have been missed.
+    fn is_missing_changes(&mut self, event: LocalEvent) -> bool {
         match event {
-            Some(LocalEvent::Paths(paths)) => {
-                let names: Vec<VaultPath> = paths.keys().cloned().collect();
-                // Where nobody knows how large a file was it may have lost nothing.
-                let records = self.state.records(&names).await.unwrap_or_default();
-                let now = Instant::now();
-                for (at, (path, touch)) in paths.into_iter().enumerate() {
-                    let record = records.get(at).and_then(Option::as_ref);
-                    let known = record.and_then(|record| record.file()).map(|file| file.size);
-                    self.quiet.touch(&path, touch, known, now);
-                }
-                false
-            }
-            Some(LocalEvent::Overflow) => true,
-            Some(LocalEvent::Failed(reason)) => {
+            LocalEvent::Paths(_) => false,
+            // The scan of the first run may have been over before.
+            LocalEvent::Standing => self.stood_first != Some(true),
+            LocalEvent::Overflow => true,
+            LocalEvent::Failed(reason) => {
                 self.blind = Some(reason);
-                true
-            }
-            None => {
-                self.watcher = None;
-                self.blind.get_or_insert_with(|| "it is not watched any more".to_owned());
                 true
             }
         }
@@ -70,6 +85,10 @@ impl fmt::Debug for FolderWatch {
 impl Watch for FolderWatch {
     async fn changed(&mut self) {
         loop {
+            if self.received.is_some() && self.take().await {
+                self.touched = None;
+                return;
+            }
             let quiet = self.quiet.take(Instant::now());
             if !quiet.is_empty() {
                 self.touched.iter_mut().for_each(|touched| touched.extend(quiet.iter().cloned()));
@@ -87,22 +106,31 @@ impl Watch for FolderWatch {
             };
             tokio::select! {
                 biased;
-                event = watcher.next() => {
-                    if self.take(event).await {
+                event = watcher.next() => match event {
+                    Some(event) => self.received = Some(event),
+                    None => {
+                        self.watcher = None;
+                        self.blind.get_or_insert_with(|| "it is not watched any more".to_owned());
                         self.touched = None;
                         return;
                     }
-                }
+                },
                 () = rest => {}
             }
         }
     }
 
     fn restless(&self) -> HashSet<VaultPath> {
-        self.quiet.paths().cloned().collect()
+        let received = match &self.received {
+            Some(LocalEvent::Paths(paths)) => Some(paths.keys()),
+            _ => None,
+        };
+        self.quiet.paths().chain(received.into_iter().flatten()).cloned().collect()
     }
 
     fn touched(&mut self) -> Option<HashSet<VaultPath>> {
+        let stands = self.watcher.as_ref().is_some_and(Watcher::stands);
+        self.stood_first.get_or_insert(stands);
         self.touched.replace(HashSet::new())
     }
 

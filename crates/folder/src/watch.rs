@@ -34,6 +34,8 @@ const SETS_WAITING: usize = 64;
 pub enum LocalEvent {
     /// Something happened to these paths, as they are spelled here. Of a folder: to it, and perhaps to anything in it.
     Paths(BTreeMap<VaultPath, Touch>),
+    /// Everything that can be watched is, from now on. Said once; what was changed before is not told.
+    Standing,
     /// Changes were missed: the folder is to be scanned.
     Overflow,
     /// Changes may be missed from now on: the folder is to be scanned often. A sentence says why.
@@ -52,6 +54,7 @@ pub struct WatchOptions {
 pub struct Watcher {
     events: mpsc::Receiver<LocalEvent>,
     stop: Arc<AtomicBool>,
+    stands: Arc<AtomicBool>,
 }
 
 impl Watcher {
@@ -60,21 +63,29 @@ impl Watcher {
         let (sender, events) = mpsc::channel(SETS_WAITING);
         let stop = Arc::new(AtomicBool::new(false));
         let place = WatchedPlace { root: dest.to_path_buf(), filter };
-        let (stopped, failing) = (stop.clone(), sender.clone());
+        let stands = Arc::new(AtomicBool::new(false));
+        let (stopped, failing, standing) = (stop.clone(), sender.clone(), stands.clone());
         let work = move || {
             if let Some(mut watch) = Watch::begin(place, options, sender, stopped) {
+                standing.store(true, Ordering::Release);
+                let _ = watch.sender.blocking_send(LocalEvent::Standing);
                 watch.run();
             }
         };
         if let Err(error) = thread::Builder::new().name("watch".to_owned()).spawn(work) {
             let _ = failing.try_send(LocalEvent::Failed(format!("it cannot be watched: {error}")));
         }
-        Watcher { events, stop }
+        Watcher { events, stop, stands }
     }
 
     /// The next event; `None` once nothing is watched any more, which an event said before.
     pub async fn next(&mut self) -> Option<LocalEvent> {
         self.events.recv().await
+    }
+
+    /// Whether everything that can be watched is.
+    pub fn stands(&self) -> bool {
+        self.stands.load(Ordering::Acquire)
     }
 }
 

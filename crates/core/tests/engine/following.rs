@@ -1,17 +1,21 @@
 //! Followers: changes of either side go as they come, and what passes is waited for.
 
+use std::collections::HashSet;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use obsync_client::RetryPolicy;
+use obsync_core::quiet::QuietRule;
 use obsync_core::{
     FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, Progress, PullError, Report,
     SyncOptions, Watch, follow,
 };
-use obsync_protocol::ContentHash;
+use obsync_folder::FolderWatch;
+use obsync_protocol::{ContentHash, Filter, VaultPath};
 use obsync_testkit::Chance;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -34,6 +38,20 @@ impl Watch for ToldOf {
     }
 }
 
+/// Knows of no change, and wakes its follower after each pause.
+struct NothingAfter(Duration);
+
+#[async_trait]
+impl Watch for NothingAfter {
+    async fn changed(&mut self) {
+        tokio::time::sleep(self.0).await;
+    }
+
+    fn touched(&mut self) -> Option<HashSet<VaultPath>> {
+        Some(HashSet::new())
+    }
+}
+
 /// What a follower said of itself.
 #[derive(Default)]
 struct Said {
@@ -46,6 +64,7 @@ impl Observer for Said {
         let state = match following {
             Following::Running => "running".to_owned(),
             Following::Waiting => "waiting".to_owned(),
+            Following::Reconnecting { reason, .. } => format!("reconnecting: {reason}"),
             Following::Retrying { reason, .. } => format!("retrying: {reason}"),
         };
         self.states.lock().unwrap().push(state);
@@ -143,7 +162,8 @@ impl Follower {
         self.stop.cancel();
         let begun = Instant::now();
         self.task.await.unwrap().unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        // A second is promised. The other tests have the processors as well.
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 }
 
@@ -238,4 +258,102 @@ async fn what_cannot_be_mended_ends_a_follower() {
     bench.server.disconnect_all();
     let ended = tokio::time::timeout(PATIENCE, follower.task).await.unwrap().unwrap();
     assert!(matches!(ended, Err(PullError::Client(_))), "{ended:?}");
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_scanned_from_time_to_time_however_much_news_there_is() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    let watch = Box::new(NothingAfter(Duration::from_millis(10)));
+    let follower = Follower::watching(&bench, watch, Arc::new(NoProgress), |options| {
+        options.scan_every = Duration::from_secs(1);
+    });
+    follower.at_rest(1).await;
+    // No watcher tells of what is named as the litter of an editor. A minute later it is none.
+    bench.edit("kept.tmp", "a note of its own");
+    let file = File::options().write(true).open(bench.dest().join("kept.tmp")).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(120)).unwrap();
+    until("it is in the vault", || in_vault(&bench, "kept.tmp", "a note of its own")).await;
+    follower.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_end_at_once_are_opened_again_after_growing_pauses() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    let watch = Box::new(NothingAfter(HOUR));
+    let follower = Follower::watching(&bench, watch, Arc::new(NoProgress), |options| {
+        options.retry.min_delay = Duration::from_millis(100);
+    });
+    let (begun, mut runs) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(3) {
+        let ended = follower.said.reports.lock().unwrap().len();
+        if ended > runs {
+            runs = ended;
+            bench.server.disconnect_all();
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // Pauses of 0.1, 0.2, 0.4, 0.8 and 1.6 s at least.
+    assert!((2..=6).contains(&runs), "{runs}");
+    let states = follower.said.states.lock().unwrap().clone();
+    let first = states.iter().find(|state| state.contains("ing: ")).unwrap();
+    assert!(first.starts_with("reconnecting: "), "{states:?}");
+    assert!(states.iter().any(|state| state.starts_with("retrying: ")), "{states:?}");
+    follower.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_to_look_again_lists_over_a_new_session_and_scans_everything() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    let mut look_again = None;
+    let follower =
+        Follower::watching(&bench, Box::new(NothingAfter(HOUR)), Arc::new(NoProgress), |options| {
+            options.scan_every = HOUR;
+            look_again = Some(options.look_again.clone());
+        });
+    follower.at_rest(1).await;
+    let before = bench.server.stats().websocket_connections;
+    bench.edit("unseen.md", "nobody tells of it");
+    look_again.unwrap().notify_one();
+    until("it is in the vault", || in_vault(&bench, "unseen.md", "nobody tells of it")).await;
+    assert!(bench.server.stats().websocket_connections > before);
+    follower.end().await;
+}
+
+/// A watcher of the bench's folder that is at work.
+async fn watching_folder(bench: &Bench) -> FolderWatch {
+    bench.vault.write("note.md", "text", T).unwrap();
+    bench.pull().await;
+    FolderWatch::new(&bench.dest(), Filter::default(), QuietRule::default(), bench.state())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_before_everything_was_watched_is_looked_for() {
+    let bench = Bench::new().await;
+    let mut watch = watching_folder(&bench).await;
+    tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
+    assert_eq!(watch.touched(), None);
+}
+
+#[tokio::test]
+async fn a_local_change_survives_a_wait_that_is_cancelled_while_it_is_looked_up() {
+    let bench = Bench::new().await;
+    let mut watch = watching_folder(&bench).await;
+    tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
+    watch.touched();
+    bench.edit("new.md", "new");
+    // Each wait is polled once: it comes as far as the look-up.
+    let mut came = false;
+    for _ in 0..50 {
+        came |= tokio::time::timeout(Duration::ZERO, watch.changed()).await.is_ok();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if !came {
+        tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
+    }
+    assert!(watch.touched().unwrap().contains(&VaultPath::parse("new.md").unwrap()));
 }
