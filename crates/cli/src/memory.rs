@@ -5,7 +5,10 @@
 /// threads. Elsewhere the allocator does as it likes.
 pub(crate) fn keep_little() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(unsafe_code, reason = "the C library has this setting for code alone, or for whoever starts the program")]
+    #[expect(
+        unsafe_code,
+        reason = "the C library has this setting for code alone, or for whoever starts the program"
+    )]
     // SAFETY: mallopt takes two numbers and nothing else; it may be called at any time.
     unsafe {
         // What cannot be set costs memory and nothing else.

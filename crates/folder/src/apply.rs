@@ -13,7 +13,7 @@ use super::{FolderDestination, publish, remove};
 
 impl FolderDestination {
     pub(super) async fn put(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
-        // Context with the thread, so that nothing of the batch is lost if that never runs.
+        // Shared with the thread, so that nothing of the batch is lost if that never runs.
         let batch = Arc::new(Mutex::new(batch));
         let (context, handed) = (self.context.clone(), batch.clone());
         let published =

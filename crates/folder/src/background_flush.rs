@@ -20,7 +20,7 @@ const FILES: u64 = 512;
 #[derive(Debug, Default)]
 pub(super) struct FlushTracker {
     account: Mutex<Account>,
-    /// WriteBuffer while a flush is under way.
+    /// Held while a flush is under way.
     flushing: Mutex<()>,
 }
 

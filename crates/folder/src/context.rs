@@ -35,7 +35,7 @@ pub(super) struct Context {
     pub(super) folds_normalization: OnceLock<bool>,
     colons: OnceLock<Option<&'static str>>,
     root: Mutex<Option<Arc<Root>>>,
-    /// WriteBuffer while the root is made: until that is durable nobody else may claim what is in it.
+    /// Held while the root is made: until that is durable nobody else may claim what is in it.
     making: Mutex<()>,
     lock_wanted: AtomicBool,
     /// What is to be written before anything else is.
