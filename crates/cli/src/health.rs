@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use jiff::Timestamp;
-use obsync_core::{Following, Observer, Outcome, Phase, Progress, Report};
+use obsync_core::{FileAction, Following, Observer, Outcome, Phase, Progress, Report};
+use obsync_protocol::{Uid, VaultPath};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -34,6 +35,9 @@ use service_manager::ServiceManager;
 const PING_EVERY: Duration = Duration::from_secs(60);
 /// A follower that cannot reach the service for this long is a failure for the monitor.
 const OUTAGE: Duration = Duration::from_secs(300);
+/// How long the start of a service may take further, and how often that is said: the first run takes as long as it takes.
+const STARTING: Duration = Duration::from_secs(60);
+const STARTING_EVERY: Duration = Duration::from_secs(20);
 /// How long the last pings may take.
 const LAST_PINGS: Duration = Duration::from_secs(40);
 /// The same where the program is to end.
@@ -141,6 +145,15 @@ impl Health {
                 }
             }));
         }
+        if follower.manager.is_there() {
+            let health = Arc::downgrade(self);
+            tokio::spawn(tasks.clone().run_until_cancelled_owned(async move {
+                while let Some(health) = health.upgrade().filter(|health| health.extend_start()) {
+                    drop(health);
+                    tokio::time::sleep(STARTING_EVERY).await;
+                }
+            }));
+        }
         if let Some(every) = follower.manager.watchdog() {
             let health = Arc::downgrade(self);
             tokio::spawn(tasks.clone().run_until_cancelled_owned(async move {
@@ -151,6 +164,15 @@ impl Health {
                 }
             }));
         }
+    }
+
+    /// Asks for more time for the first run, as long as that does not hang. Whether it is still needed.
+    fn extend_start(&self) -> bool {
+        let Some(Follower { readiness, manager }) = &self.follower else { return false };
+        if readiness.is_alive(Instant::now()) {
+            manager.starting(STARTING);
+        }
+        !manager.is_ready()
     }
 
     fn feed_watchdog(&self) {
@@ -177,7 +199,7 @@ impl Health {
 
     /// Progress that is counted as well as shown.
     pub(crate) fn progress(self: &Arc<Self>, shown: Arc<dyn Progress>) -> Arc<dyn Progress> {
-        match self.is_measured {
+        match self.is_measured || self.follower.is_some() {
             true => Arc::new(Counted { shown, health: Arc::clone(self) }),
             false => shown,
         }
@@ -272,7 +294,7 @@ impl Health {
         match path {
             "/healthz" if readiness.is_alive(Instant::now()) => HttpAnswer::text(StatusCode::OK, "alive\n"),
             "/healthz" => HttpAnswer::text(StatusCode::SERVICE_UNAVAILABLE, "it hangs\n"),
-            "/readyz" => match readiness.missing() {
+            "/readyz" => match readiness.missing(Instant::now()) {
                 None => HttpAnswer::text(StatusCode::OK, "ready\n"),
                 Some(missing) => {
                     let since = missing.since.strftime("%Y-%m-%dT%H:%M:%SZ");
@@ -280,11 +302,14 @@ impl Health {
                     HttpAnswer::text(StatusCode::SERVICE_UNAVAILABLE, body)
                 }
             },
-            "/metrics" => HttpAnswer {
-                status: StatusCode::OK,
-                content_type: metrics::CONTENT_TYPE,
-                body: self.metrics.text(),
-            },
+            "/metrics" => {
+                let is_ready = readiness.missing(Instant::now()).is_none();
+                if let Some(totals) = &mut self.metrics.values().totals {
+                    totals.is_ready = is_ready;
+                }
+                let body = self.metrics.text();
+                HttpAnswer { status: StatusCode::OK, content_type: metrics::CONTENT_TYPE, body }
+            }
             _ => HttpAnswer::text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
         }
     }
@@ -300,14 +325,18 @@ impl Observer for Health {
     fn following(&self, following: &Following) {
         let Some(Follower { readiness, manager }) = &self.follower else { return };
         let reason = match following {
-            Following::Retrying { reason, .. } => self.console.printable(reason).replace('\n', " "),
+            Following::Reconnecting { reason, .. } | Following::Retrying { reason, .. } => {
+                self.console.printable(reason).replace('\n', " ")
+            }
             Following::Running | Following::Waiting => String::new(),
         };
-        readiness.following(following, &reason, (Instant::now(), Timestamp::now()));
+        let now = Instant::now();
+        readiness.following(following, &reason, (now, Timestamp::now()));
         match following {
-            Following::Running => manager.ready(),
+            Following::Running | Following::Reconnecting { .. } => {}
             Following::Waiting => {
                 self.told().unreachable = None;
+                manager.ready();
                 manager.status("in step, waiting for changes");
             }
             Following::Retrying { .. } => {
@@ -317,7 +346,9 @@ impl Observer for Health {
                 }
             }
         }
-        match readiness.missing() {
+        let missing = readiness.missing(now);
+        let is_ready = missing.is_none();
+        match missing {
             Some(missing) => {
                 let since = missing.since.strftime("%Y-%m-%d %H:%M:%S UTC");
                 manager.status(&format!("not ready since {since}: {}", missing.reason));
@@ -326,7 +357,7 @@ impl Observer for Health {
             None => {}
         }
         if let Some(totals) = &mut self.metrics.values().totals {
-            totals.is_ready = readiness.missing().is_none();
+            totals.is_ready = is_ready;
         }
         if !matches!(following, Following::Running) {
             self.changed.notify_one();
@@ -357,27 +388,56 @@ struct Counted {
     health: Arc<Health>,
 }
 
+impl Counted {
+    /// Something got on: a follower's run does not hang.
+    fn progressed(&self) {
+        if let Some(Follower { readiness, .. }) = &self.health.follower {
+            readiness.progressed(Instant::now());
+        }
+    }
+}
+
 impl Progress for Counted {
     fn phase(&self, phase: Phase) {
         self.shown.phase(phase);
+        if let Some(Follower { readiness, .. }) = &self.health.follower {
+            readiness.phase(phase, (Instant::now(), Timestamp::now()));
+        }
     }
 
     fn listed(&self, entries: u64) {
         self.shown.listed(entries);
+        self.progressed();
+    }
+
+    fn in_place(&self, files: u64, bytes: u64) {
+        self.shown.in_place(files, bytes);
     }
 
     fn planned(&self, files: u64, bytes: u64) {
         self.shown.planned(files, bytes);
         self.health.metrics.planned(files);
+        self.progressed();
     }
 
     fn received(&self, bytes: u64) {
         self.shown.received(bytes);
+        self.progressed();
+    }
+
+    fn receiving(&self, uid: Uid, received: u64, bytes: u64) {
+        self.shown.receiving(uid, received, bytes);
     }
 
     fn placed(&self, bytes: u64) {
         self.shown.placed(bytes);
         self.health.metrics.placed();
+        self.progressed();
+    }
+
+    fn file(&self, path: &VaultPath, action: FileAction) {
+        self.shown.file(path, action);
+        self.progressed();
     }
 
     fn notice(&self, text: &str) {

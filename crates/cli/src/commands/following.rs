@@ -1,12 +1,16 @@
-//! `--follow`: tells what each run of a follower did, and what it waits for.
+//! `--follow`: tells what each run of a follower did, and what it waits for; waits for a service that is away from the start.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use obsync_core::pin::VaultKind;
-use obsync_core::{Following, Observer, Report};
+use obsync_core::{FollowOptions, Following, Observer, Report};
+use tokio::sync::Notify;
 
 use super::pull::{Brought, PullDocument, exit_of, problem};
 use crate::answer::Answer;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::health::Health;
 use crate::ui::console::Console;
 use crate::ui::{human, pull_report};
 
@@ -67,6 +71,38 @@ impl Teller {
     }
 }
 
+/// Tries to open a vault until the service can be reached, if `is_known` says that the vault is known from an earlier run. At a first
+/// contact an error is right: the address may be wrong.
+pub(super) async fn until_reached<T>(
+    context: &Context,
+    health: &Health,
+    look_again: &Notify,
+    is_known: impl AsyncFn() -> bool,
+    attempt: impl AsyncFn() -> Result<T, Failed>,
+) -> Result<T, Failed> {
+    let retry = FollowOptions::usual_retry();
+    let mut pauses = retry.pauses();
+    let mut said = None;
+    loop {
+        let failed = match attempt().await {
+            Err(failed) if failed.exit == Exit::Unreachable && is_known().await => failed,
+            result => return result,
+        };
+        let (reason, after) = (failed.message, pauses.next().unwrap_or(retry.max_delay));
+        if said.as_ref() != Some(&reason) {
+            said = Some(reason.clone());
+            let next = human::duration(after);
+            context.console.error(&format!("obsync: {reason}; trying again, next in {next}"));
+        }
+        health.following(&Following::Retrying { reason, after });
+        tokio::select! {
+            () = look_again.notified() => {}
+            () = tokio::time::sleep(after) => {}
+        }
+        health.following(&Following::Running);
+    }
+}
+
 /// Hands news on to two who want them.
 pub(super) struct Both<'a, A, B>(pub(super) &'a A, pub(super) &'a B);
 
@@ -98,7 +134,8 @@ impl Observer for Teller {
                     self.console.error("obsync: connected again");
                 }
             }
-            Following::Running => {}
+            // In general it is back in a moment.
+            Following::Running | Following::Reconnecting { .. } => {}
         }
     }
 

@@ -17,10 +17,11 @@ use obsync_core::{
 use obsync_folder::FolderWatch;
 use obsync_protocol::{Filter, MasterKey, VaultId};
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::following::{Both, Teller};
+use super::following::{Both, Teller, until_reached};
 use super::waiting::patiently;
 use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
@@ -31,6 +32,7 @@ use crate::args::{BucketDeletes, Choice, Pull, PullHere, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::health::Health;
+use crate::signals;
 use crate::target::destination::Destination;
 use crate::target::followed::{Followed, note_failure};
 use crate::target::known::{Known, Nested, Purpose};
@@ -63,7 +65,12 @@ async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Fail
     let began = Timestamp::now();
     let health = Health::begin(way.options(), way.name(), context).await?;
     let limit = TimeLimit::begin(way.options().max_time, &context.stop);
-    let attempt = async || bring(way, context, verbose, &limit, &health).await;
+    let look_again = Arc::new(Notify::new());
+    if way.options().follow {
+        let (stop, console) = (context.stop.clone(), Arc::clone(&context.console));
+        signals::look_again_on_hangup(Arc::clone(&look_again), stop, console);
+    }
+    let attempt = async || bring(way, context, verbose, &limit, &health, &look_again).await;
     let result = patiently(way.options().wait, &context.stop, attempt).await;
     let result = result.map_err(|failed| limit.explain(failed));
     if let Err(failed) = &result {
@@ -177,12 +184,15 @@ async fn note(options: &Pull, context: &Context, failed: &Failed, began: Timesta
     let Ok(known) = Known::of(&options.destination, &options.state.place, context).await else { return };
     let Ok(state) = known.only_state().await else { return };
     // A slip of the pen is no run to this destination.
-    let is_meant = state
-        .vault()
-        .is_some_and(|vault| vault.name == options.vault || vault.id.starts_with(options.vault.as_str()));
-    if is_meant || failed.exit != Exit::NotFound {
+    if is_of(&state, options) || failed.exit != Exit::NotFound {
         note_failure(&state, failed, began).await;
     }
+}
+
+/// Whether a state is that of the vault that is asked for.
+fn is_of(state: &State, options: &Pull) -> bool {
+    let asked = options.vault.as_str();
+    state.vault().is_some_and(|vault| vault.name == asked || vault.id.starts_with(asked))
 }
 
 /// The time that the user gave the run. When it is over, the run is asked to stop as by Ctrl-C.
@@ -240,6 +250,7 @@ async fn bring(
     verbose: bool,
     limit: &TimeLimit,
     health: &Arc<Health>,
+    look_again: &Arc<Notify>,
 ) -> Result<Exit, Failed> {
     let options = way.options();
     if matches!(way, Way::Push(_)) && options.destination.is_missing_folder() {
@@ -254,8 +265,12 @@ async fn bring(
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
     // A run that is to stop is told so by what comes next.
     let _ = context.stop.run_until_cancelled(health.remember(&known)).await;
-    let Opened { source, key, mut admitted, listed } =
-        context.or_stopped(source(way, &known, context)).await?;
+    // Whether an earlier run brought this vault here, so that account and vault are known.
+    let is_known =
+        async || options.follow && known.only_state().await.is_ok_and(|state| is_of(&state, options));
+    let opening = async || source(way, &known, context).await;
+    let opening = until_reached(context, health, look_again, is_known, opening);
+    let Opened { source, key, mut admitted, listed } = context.or_stopped(opening).await?;
     if admitted.is_changed(&key) {
         // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
         // change is accepted: should this run be cut off, the next one keeps everything, too, or is refused.
@@ -276,7 +291,8 @@ async fn bring(
             return Err(Failed::new(Exit::Unfinished, "nothing was done"));
         }
         if options.dry_run {
-            return bring_into(&source, store, &state, way, manner, context, verbose, health).await;
+            return bring_into(&source, store, &state, way, manner, context, verbose, health, look_again)
+                .await;
         }
         // It is only said: each keeps to its own files.
         if state.store().load().await?.version == 0 {
@@ -284,7 +300,8 @@ async fn bring(
         }
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
-        let brought = bring_into(&source, store, &state, way, manner, context, verbose, health).await?;
+        let brought =
+            bring_into(&source, store, &state, way, manner, context, verbose, health, look_again).await?;
         // The state of an empty vault says nothing that a pin would have to protect.
         if brought.report.version > 0 {
             known.keep_waiting_pin().await?;
@@ -379,6 +396,7 @@ async fn bring_into(
     context: &Context,
     verbose: bool,
     health: &Arc<Health>,
+    look_again: &Arc<Notify>,
 ) -> Result<Brought, Failed> {
     let options = way.options();
     let display = Display::new(Arc::clone(&context.console));
@@ -406,7 +424,8 @@ async fn bring_into(
         let pull_filter = filter(&options.choice);
         let teller = Teller::new(Arc::clone(&context.console), options.json, encryption);
         let observer = Both(&teller, health.as_ref());
-        let follow_options = FollowOptions::new(way.follow(pull_options));
+        let look_again = Arc::clone(look_again);
+        let follow_options = FollowOptions { look_again, ..FollowOptions::new(way.follow(pull_options)) };
         let watch = way.watch(&pull_filter, &states);
         follow(source, store, states, &follow_options, watch, progress, &observer, stop.clone()).await?;
         // It ends when it is told to, which is its proper end.

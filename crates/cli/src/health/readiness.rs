@@ -4,12 +4,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use obsync_core::Following;
+use obsync_core::{Following, Phase};
 
 /// A follower that waits runs again at least this often ([`FollowOptions`](obsync_core::FollowOptions)).
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// How much later than due it may do something before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a run may show no progress before it counts as hanging.
+const NO_PROGRESS: Duration = Duration::from_secs(30 * 60);
+/// The same while it scans or sends: a folder that is read for the first time, and a large file on a slow line, show none.
+const NO_PROGRESS_QUIET: Duration = Duration::from_secs(6 * 3600);
+/// How long a run may try to connect, or wait for the vault's list, and still count as connected.
+const CONNECTING: Duration = Duration::from_secs(5);
 
 /// What a follower does, and since when.
 #[derive(Debug)]
@@ -17,9 +23,13 @@ pub(super) struct Readiness(Mutex<Now>);
 
 #[derive(Debug)]
 struct Now {
-    /// When it has to do something else; a run may take as long as it takes.
+    /// When it has to do something else. Progress of a run puts it off.
     due: Option<Instant>,
     missing: Option<NotReady>,
+    /// How long the run that is at work may show no progress.
+    patience: Duration,
+    /// Since when a run tries to connect, or waits for the vault's list.
+    connecting: Option<(Instant, Timestamp)>,
 }
 
 /// Why a follower is not ready.
@@ -33,19 +43,24 @@ impl Readiness {
     /// Of a follower that begins.
     pub(super) fn new() -> Self {
         let missing = NotReady { since: Timestamp::now(), reason: "the first run is at work".to_owned() };
-        Readiness(Mutex::new(Now { due: None, missing: Some(missing) }))
+        let now = Now { due: None, missing: Some(missing), patience: NO_PROGRESS, connecting: None };
+        Readiness(Mutex::new(now))
     }
 
     /// It does something else now. `now` is that of both clocks.
     pub(super) fn following(&self, following: &Following, reason: &str, now: (Instant, Timestamp)) {
         let mut state = self.lock();
+        state.connecting = None;
         match following {
-            Following::Running => state.due = None,
+            Following::Running => {
+                state.patience = NO_PROGRESS;
+                state.due = now.0.checked_add(NO_PROGRESS);
+            }
             Following::Waiting => {
                 state.due = now.0.checked_add(LONGEST_WAIT + PATIENCE);
                 state.missing = None;
             }
-            Following::Retrying { after, .. } => {
+            Following::Reconnecting { after, .. } | Following::Retrying { after, .. } => {
                 state.due = now.0.checked_add(*after + PATIENCE);
                 match &mut state.missing {
                     Some(missing) => reason.clone_into(&mut missing.reason),
@@ -55,9 +70,34 @@ impl Readiness {
         }
     }
 
+    /// A run begins another stretch of its work.
+    pub(super) fn phase(&self, phase: Phase, now: (Instant, Timestamp)) {
+        let mut state = self.lock();
+        let is_connecting = matches!(phase, Phase::Connecting | Phase::Listing);
+        // Each attempt is a part of the same outage.
+        state.connecting = is_connecting.then(|| state.connecting.unwrap_or(now));
+        state.patience = match phase {
+            Phase::Scanning | Phase::Sending => NO_PROGRESS_QUIET,
+            _ => NO_PROGRESS,
+        };
+        state.due = now.0.checked_add(state.patience);
+    }
+
+    /// A run gets on.
+    pub(super) fn progressed(&self, now: Instant) {
+        let mut state = self.lock();
+        state.connecting = None;
+        state.due = now.checked_add(state.patience);
+    }
+
     /// `None`: it is ready.
-    pub(super) fn missing(&self) -> Option<NotReady> {
-        self.lock().missing.clone()
+    pub(super) fn missing(&self, now: Instant) -> Option<NotReady> {
+        let state = self.lock();
+        let is_late = |since: Instant| now.saturating_duration_since(since) > CONNECTING;
+        let connecting = state.connecting.filter(|(since, _)| is_late(*since));
+        let reason = "it is trying to connect";
+        let connecting = connecting.map(|(_, since)| NotReady { since, reason: reason.to_owned() });
+        state.missing.clone().or(connecting)
     }
 
     /// Whether it does not hang.
@@ -85,17 +125,17 @@ mod tests {
     fn a_follower_that_waits_for_the_service_says_since_when_until_it_is_in_step_again() {
         let readiness = Readiness::new();
         let (begin, noon) = (Instant::now(), Timestamp::from_second(1_767_268_800).unwrap());
-        assert_eq!(readiness.missing().unwrap().reason, "the first run is at work");
+        assert_eq!(readiness.missing(begin).unwrap().reason, "the first run is at work");
         readiness.following(&Following::Waiting, "", (begin, noon));
-        assert_eq!(readiness.missing(), None);
+        assert_eq!(readiness.missing(begin), None);
         for (reason, later) in [("refused", 0), ("timed out", 60)] {
             let now = (begin, noon + Duration::from_secs(later));
             readiness.following(&retrying(), reason, now);
             readiness.following(&Following::Running, "", now);
-            assert_eq!(readiness.missing(), Some(NotReady { since: noon, reason: reason.to_owned() }));
+            assert_eq!(readiness.missing(begin), Some(NotReady { since: noon, reason: reason.to_owned() }));
         }
         readiness.following(&Following::Waiting, "", (begin, noon));
-        assert_eq!(readiness.missing(), None);
+        assert_eq!(readiness.missing(begin), None);
     }
 
     #[test]
@@ -107,7 +147,54 @@ mod tests {
         assert!(!readiness.is_alive(begin + LONGEST_WAIT + PATIENCE));
         readiness.following(&retrying(), "", (begin, noon));
         assert!(!readiness.is_alive(begin + RETRY + PATIENCE));
+    }
+
+    #[test]
+    fn a_session_that_is_lost_is_missing_until_the_follower_is_in_step_again() {
+        let readiness = Readiness::new();
+        let (begin, noon) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        readiness.following(&Following::Waiting, "", (begin, noon));
+        let lost = Following::Reconnecting { reason: String::new(), after: RETRY };
+        readiness.following(&lost, "closed", (begin, noon));
         readiness.following(&Following::Running, "", (begin, noon));
-        assert!(readiness.is_alive(begin + 100 * LONGEST_WAIT));
+        assert_eq!(readiness.missing(begin), Some(NotReady { since: noon, reason: "closed".to_owned() }));
+        readiness.following(&Following::Waiting, "", (begin, noon));
+        assert_eq!(readiness.missing(begin), None);
+    }
+
+    #[test]
+    fn a_run_that_cannot_connect_is_not_ready_after_some_seconds_and_alive() {
+        let readiness = Readiness::new();
+        let (begin, noon) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let later = begin + CONNECTING + Duration::from_secs(1);
+        readiness.following(&Following::Waiting, "", (begin, noon));
+        readiness.following(&Following::Running, "", (begin, noon));
+        assert_eq!(readiness.missing(later), None, "it works over the session that is open");
+        readiness.phase(Phase::Connecting, (begin, noon));
+        assert_eq!(readiness.missing(begin + CONNECTING), None);
+        // Another attempt is no beginning.
+        readiness.phase(Phase::Connecting, (later, noon + CONNECTING));
+        assert_eq!(readiness.missing(later).map(|missing| missing.since), Some(noon));
+        assert!(readiness.is_alive(later));
+        readiness.phase(Phase::Planning, (later, noon));
+        assert_eq!(readiness.missing(later), None);
+    }
+
+    #[test]
+    fn a_run_hangs_when_it_shows_no_progress_for_half_an_hour() {
+        let readiness = Readiness::new();
+        let (begin, noon) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let second = Duration::from_secs(1);
+        readiness.following(&Following::Running, "", (begin, noon));
+        assert!(readiness.is_alive(begin + NO_PROGRESS - second));
+        assert!(!readiness.is_alive(begin + NO_PROGRESS));
+        let later = begin + NO_PROGRESS - second;
+        readiness.phase(Phase::Transferring, (begin, noon));
+        readiness.progressed(later);
+        assert!(readiness.is_alive(later + NO_PROGRESS - second));
+        assert!(!readiness.is_alive(later + NO_PROGRESS));
+        readiness.phase(Phase::Sending, (begin, noon));
+        assert!(readiness.is_alive(begin + NO_PROGRESS));
+        assert!(!readiness.is_alive(begin + NO_PROGRESS_QUIET));
     }
 }

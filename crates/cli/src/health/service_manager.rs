@@ -1,5 +1,6 @@
 //! What systemd is told of a follower (`sd_notify`): that it began, what it does, and that it does not hang.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +11,34 @@ use sd_notify::NotifyState;
 pub(super) struct ServiceManager {
     /// The last status, which is not told twice.
     status: Mutex<String>,
+    is_ready: AtomicBool,
 }
 
 impl ServiceManager {
-    /// The follower works from now on.
+    /// The follower is in step, for the first time.
     pub(super) fn ready(&self) {
-        notify(&[NotifyState::Ready]);
+        if !self.is_ready.swap(true, Ordering::Relaxed) {
+            notify(&[NotifyState::Ready]);
+        }
+    }
+
+    /// The follower is at work on its first run, which may take longer than a start of a service: for this long, until it says so
+    /// again.
+    pub(super) fn starting(&self, patience: Duration) {
+        if !self.is_ready.load(Ordering::Relaxed) {
+            let micros = u32::try_from(patience.as_micros()).unwrap_or(u32::MAX);
+            notify(&[NotifyState::ExtendTimeoutUsec(micros)]);
+        }
+    }
+
+    /// Whether anybody wants to know.
+    pub(super) fn is_there(&self) -> bool {
+        std::env::var_os("NOTIFY_SOCKET").is_some()
+    }
+
+    /// Whether the follower was in step once.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
     }
 
     /// What the follower does, in one line.

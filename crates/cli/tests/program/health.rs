@@ -3,9 +3,11 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
 use obsync_testkit::{Chance, Server, VaultSpec};
+use rustix::process::Signal;
 
 use crate::monitor::{Follower, Monitor, is_silent};
 use crate::world::{World, put, ran};
@@ -226,11 +228,108 @@ fn a_follower_tells_systemd_that_it_began_what_it_does_and_that_it_is_alive() {
     let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
     let environment = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
     let follower = Follower::start(&world, &["pull", "Notes", "notes"], &environment);
-    let begun = until_said(&manager, "READY=1");
-    assert!(begun.iter().all(|text| !text.contains("in step")), "{begun:?}");
+    until_said(&manager, "READY=1");
     until_said(&manager, "STATUS=in step, waiting for changes");
     until_said(&manager, "WATCHDOG=1");
     until_said(&manager, "WATCHDOG=1");
     assert_eq!(follower.stop().0, 0);
     until_said(&manager, "STOPPING=1");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn systemd_hears_that_a_follower_is_ready_when_its_first_run_has_ended_well() {
+    use crate::monitor::until_said;
+    let world = furnished();
+    world.server.faults().update(|faults| faults.refuse_upgrade = Chance::always());
+    let socket = world.path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let environment = [("NOTIFY_SOCKET", socket.to_str().unwrap())];
+    let follower = Follower::start(&world, &["pull", "Notes", "notes", "--timeout", "1"], &environment);
+    until_said(&manager, "EXTEND_TIMEOUT_USEC=");
+    follower.until("/healthz", 200);
+    let mut said = until_said(&manager, "STATUS=not ready since");
+    world.server.faults().clear();
+    assert!(!said.iter().any(|text| text.starts_with("READY=1")), "{said:?}");
+    said = until_said(&manager, "READY=1");
+    assert!(!said.iter().any(|text| text.contains("in step")), "{said:?}");
+    assert_eq!(world.files("notes").len(), 1);
+    assert_eq!(follower.stop().0, 0);
+}
+
+#[test]
+fn a_follower_that_begins_while_the_service_is_away_waits_if_it_knows_the_vault() {
+    let world = furnished();
+    let away = || {
+        world.server.faults().update(|faults| faults.rest_status_error = Chance::always());
+    };
+    let args = ["pull", "Notes", "notes", "--timeout", "1"];
+    away();
+    world.run(&["pull", "Notes", "notes", "--timeout", "1", "--follow"]).expect(8);
+    world.server.faults().clear();
+    world.must(&args);
+    away();
+    let follower = Follower::start(&world, &args, &[]);
+    let begun = Instant::now();
+    while follower.until("/readyz", 503).contains("the first run is at work") {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(follower.get("/healthz").0, 200);
+    world.server.faults().clear();
+    follower.until("/readyz", 200);
+    let (exit, said) = follower.stop();
+    assert_eq!((exit, said.matches("trying again").count()), (0, 1), "{said}");
+}
+
+#[test]
+fn a_hangup_has_a_follower_look_at_everything_again() {
+    let world = furnished();
+    let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &[]);
+    follower.until("/readyz", 200);
+    let before = world.server.stats().websocket_connections;
+    follower.signal(Signal::HUP);
+    let begun = Instant::now();
+    while world.server.stats().websocket_connections == before {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it opens no new session");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    follower.until("/readyz", 200);
+    let (exit, said) = follower.stop();
+    assert_eq!(exit, 0);
+    assert!(said.contains("SIGHUP: everything is looked at again"), "{said}");
+}
+
+#[test]
+fn a_follower_that_is_to_end_does_so_within_a_second() {
+    let world = furnished();
+    let args = ["sync", "Notes", "notes", "--yes"];
+    let ends = |follower: Follower, what: &str| {
+        let begun = Instant::now();
+        assert_eq!(follower.stop().0, 0, "{what}");
+        // A second is promised. The other tests have the processors as well.
+        assert!(begun.elapsed() < Duration::from_secs(2), "{what}: {:?}", begun.elapsed());
+    };
+    let ready = || {
+        let follower = Follower::start(&world, &args, &[]);
+        follower.until("/readyz", 200);
+        follower
+    };
+    ends(ready(), "while it waits for changes");
+
+    let follower = ready();
+    world.server.faults().update(|faults| faults.refuse_upgrade = Chance::always());
+    world.server.disconnect_all();
+    follower.until("/readyz", 503);
+    ends(follower, "while the service refuses");
+    world.server.faults().clear();
+
+    let follower = ready();
+    world.server.faults().update(|faults| faults.stall_init = Chance::always());
+    world.server.disconnect_all();
+    let connected = world.server.stats().websocket_connections;
+    while world.server.stats().websocket_connections == connected {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    ends(follower, "while the service does not answer");
 }

@@ -144,9 +144,14 @@ impl Follower {
         }
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.program), signal).unwrap();
+    }
+
     /// Has it end in good order: its exit status, and what it printed on standard error.
     pub(crate) fn stop(mut self) -> (i32, String) {
-        kill_process(Pid::from_child(&self.program), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         let mut errors = String::new();
         self.errors.read_to_string(&mut errors).unwrap();
         (self.program.wait().unwrap().code().unwrap(), errors)

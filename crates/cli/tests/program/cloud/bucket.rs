@@ -1,9 +1,12 @@
 //! A bucket as a destination, from the command line.
 
+use std::time::{Duration, Instant};
+
 use obsync_testcloud::Service;
 use serde_json::json;
 
 use super::place::{BUCKET, DEST, NOON, PREFIX, Place};
+use crate::monitor::Follower;
 use crate::world::{VAULT_PASSWORD, ran};
 
 fn pulled() -> Place {
@@ -286,4 +289,36 @@ fn what_is_kept_is_told_by_pull_and_known_to_verify() {
         told.contains("Deleted or renamed in the vault, kept as you asked: 1 file (11 bytes)."),
         "{told}"
     );
+}
+
+#[test]
+fn a_follower_of_a_bucket_has_a_change_there_within_a_second() {
+    let place = pulled();
+    let environment = place.cloud.env();
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let follower = Follower::start(&place.world, &["pull", "Notes", DEST], &environment);
+    follower.until("/readyz", 200);
+    let mut times = Vec::new();
+    for number in 0..5 {
+        let path = format!("New {number}.md");
+        let begun = Instant::now();
+        place.write(&path, "new");
+        // The metric is that of a run that has ended, whose records are committed.
+        let is_committed = || {
+            let text = follower.get("/metrics").1;
+            let line = text.lines().find(|line| line.starts_with("obsync_vault_version{"));
+            let version = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+            version == Some(place.world.vault("Notes").version().0)
+        };
+        while place.object(&path).is_none() || !is_committed() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{path}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        times.push(begun.elapsed());
+    }
+    // Other tests are at work as well, so the quickest counts.
+    assert!(times.iter().min() < Some(&Duration::from_secs(1)), "{times:?}");
+    assert_eq!(follower.stop().0, 0);
+    place.assert_exact();
 }
