@@ -253,7 +253,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
         let contents = Contents { store: self.run.store.clone(), state: self.run.state.clone() };
         let mut outcomes = Vec::new();
         let mut changes = changes.into_iter();
-        while let Some(change) = changes.next() {
+        for change in changes.by_ref() {
             if self.run.stop.is_cancelled() {
                 outcomes.push((change, Some(NotTaken::Overtaken)));
                 continue;
