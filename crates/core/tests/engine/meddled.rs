@@ -1,12 +1,14 @@
 //! A folder in which somebody does something at the very moment of a step.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
     Change, ChangeOutcome, Checked, Describe, Destination, DestinationError, FileMeta, FileWriter,
-    FoldingProbe, Inspect, Inventory, KeptBeside, Naming, PlaceTraits, Receive, Scan, Staged, Wanted,
+    FoldingProbe, Inspect, Inventory, KeptBeside, Naming, PlaceTraits, PublishFailure, Receive, Rejected,
+    Scan, Staged, Wanted,
 };
 use obsync_folder::FolderDestination;
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
@@ -15,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 /// What is done, once.
 type Deed = Box<dyn FnOnce() + Send>;
 
-/// A folder that does something else before the first batch is published.
+/// A folder that does something else before the first batch is published, or is full then.
 pub(crate) struct MeddledFolder {
     store: Arc<FolderDestination>,
     deed: Mutex<Option<Deed>>,
+    is_full: AtomicBool,
 }
 
 impl MeddledFolder {
@@ -26,7 +29,12 @@ impl MeddledFolder {
         store: Arc<FolderDestination>,
         deed: impl FnOnce() + Send + 'static,
     ) -> Self {
-        MeddledFolder { store, deed: Mutex::new(Some(Box::new(deed))) }
+        MeddledFolder { store, deed: Mutex::new(Some(Box::new(deed))), is_full: AtomicBool::new(false) }
+    }
+
+    /// A folder that has no room for the last file of the first batch.
+    pub(crate) fn full_at_first(store: Arc<FolderDestination>) -> Self {
+        MeddledFolder { store, deed: Mutex::default(), is_full: AtomicBool::new(true) }
     }
 
     fn meddle(&self) {
@@ -112,9 +120,17 @@ impl Receive for MeddledFolder {
 
 #[async_trait]
 impl Destination for MeddledFolder {
-    async fn apply(&self, changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome> {
+    async fn apply(&self, mut changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome> {
         if changes.iter().any(|change| matches!(change, Change::Put(_))) {
             self.meddle();
+        }
+        if let Some(Change::Put(publication)) = changes
+            .pop_if(|last| matches!(last, Change::Put(_)) && self.is_full.swap(false, Ordering::Relaxed))
+        {
+            let mut outcomes = self.store.apply(changes, stop).await;
+            let error = DestinationError::Full { location: self.store.location() };
+            outcomes.push(Err(Rejected::Put(PublishFailure { publication: Box::new(publication), error })));
+            return outcomes;
         }
         self.store.apply(changes, stop).await
     }
