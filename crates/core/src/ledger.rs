@@ -358,13 +358,17 @@ impl<'a> Ledger<'a> {
         self.pending.deferred.push(deferred);
     }
 
-    /// A change that cannot even be decoded; its deferred form says why.
-    pub(crate) fn undecodable(&mut self, deferred: Deferred) {
-        if let DeferredCause::Failed { reason } = &deferred.cause {
+    /// A change that cannot even be decoded; its deferred form says why. If an earlier run remembered it, it comes with the
+    /// cause that it had then.
+    pub(crate) fn undecodable(&mut self, mut deferred: Deferred) {
+        if let DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } = &deferred.cause {
+            let reason = reason.clone();
             let cause = DeferredCause::Acknowledged { reason: reason.clone() };
             if self.accept(Deferred { cause, ..deferred.clone() }) {
                 return;
             }
+            self.report.has_lasting_failures = true;
+            deferred.cause = DeferredCause::Failed { reason };
         }
         if let Some(failure) = Failure::of_deferred(&deferred) {
             self.report.fail(failure);

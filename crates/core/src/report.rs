@@ -70,9 +70,10 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The failure that a deferred change stands for, if it is one.
+    /// The failure that a deferred change stands for, if it is one, accepted or not.
     pub(crate) fn of_deferred(deferred: &Deferred) -> Option<Self> {
-        let DeferredCause::Failed { reason } = &deferred.cause else {
+        let (DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason }) = &deferred.cause
+        else {
             return None;
         };
         let path = deferred.key.shown().to_owned();

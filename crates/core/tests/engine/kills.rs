@@ -1,6 +1,7 @@
 //! A run is killed at each of its steps, one after the other: before and after each commit, and at each step of writing to the
 //! folder. The next run makes it good.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use obsync_client::FetchOptions;
 use obsync_conformance::WatchedState;
-use obsync_core::{MaxDelete, NoProgress, PullOptions, pull};
+use obsync_core::{
+    Commit, DestinationError, Intent, MaxDelete, NoProgress, PullError, PullOptions, StateStore, pull,
+};
 use obsync_folder::{FolderDestination, FolderOptions, Step};
 use obsync_sqlite::SqliteState;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, identity, source_at};
+use crate::meddled::MeddledFolder;
 
 /// What the child is told: the server, the folder with destination and state, and the step at which it dies.
 const SERVER: &str = "OBSYNC_TEST_SERVER";
@@ -48,20 +52,45 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
             break;
         }
         bench.pull().await;
-        assert_users_texts(&bench, steps);
-        let texts: Vec<String> = bench.files();
-        for (path, text) in AFTER {
-            assert_eq!(bench.read(path), *text, "step {steps}: {path}");
-        }
-        for path in ["deleted.md", "renamed.md", "moved/a.md"] {
-            assert!(!texts.contains(&path.to_owned()), "step {steps}: {path} is there: {texts:?}");
-        }
+        assert_files(&bench, steps);
         let verification = bench.verify().await;
         assert_eq!((verification.missing, verification.changed), (vec![], vec![]), "step {steps}");
+        assert!(!bench.dest().join(".obsync/staging").exists(), "step {steps}");
+        let next = bench.pull().await;
+        assert!(next.is_unchanged(), "step {steps}: {next:#?}");
         steps += 1;
     }
     assert!(steps >= 30, "{steps} steps: commits and steps of the folder are counted");
     println!("{steps} kills");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_that_cannot_go_on_keeps_what_was_announced() {
+    let bench = Bench::new().await;
+    for path in ["a.md", "b.md"] {
+        bench.vault.write(path, path.as_bytes(), TIME).unwrap();
+    }
+    bench.pull().await;
+    // As a run leaves it that dies between publishing and recording.
+    let state = bench.state();
+    let left = state.all_records().await.unwrap();
+    let forgotten = left.iter().map(|record| record.path.clone()).collect();
+    let intents = left.into_iter().map(Intent::Place).collect();
+    let known = state.load().await.unwrap();
+    state.commit(Commit { forgotten, intents, state: known, ..Commit::default() }).await.unwrap();
+    let announced = state.intents().await.unwrap();
+    assert_eq!(announced.len(), 2);
+    drop(state);
+    let store = Arc::new(MeddledFolder::full_at_first(bench.store()));
+    let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
+    let stopped =
+        pull(&bench.source, store, bench.state(), &bench.options, progress, stop).await.unwrap_err();
+    assert!(matches!(stopped, PullError::Store(DestinationError::Full { .. })), "{stopped}");
+    let state = bench.state();
+    assert_eq!((state.intents().await.unwrap(), state.all_records().await.unwrap()), (announced, vec![]));
+    drop(state);
+    assert_eq!(bench.pull().await.adopted.files, 2);
+    bench.assert_exact().await;
 }
 
 const BEFORE: &[(&str, &str)] = &[
@@ -100,13 +129,26 @@ fn change(bench: &Bench) {
     }
 }
 
-/// Both texts of the user are there: at their places, or as conflicted copies.
-fn assert_users_texts(bench: &Bench, step: usize) {
-    for name in ["edited (", "edited and deleted"] {
-        let kept = bench.files().into_iter().filter(|path| path.starts_with(name));
-        let texts: Vec<String> = kept.map(|path| bench.read(path)).collect();
-        assert!(texts.iter().any(|text| text == USERS), "step {step}: {name}: {texts:?}");
+/// The folder holds what the vault has, each of the two texts of the user once, and nothing else.
+fn assert_files(bench: &Bench, step: usize) {
+    let expected: BTreeMap<String, String> =
+        bench.vault.expected().unwrap().files.into_iter().map(|file| (file.path, file.sha256)).collect();
+    let mut others = bench.contents();
+    for (path, content) in &expected {
+        assert_eq!(others.remove(path).as_ref(), Some(content), "step {step}: {path}");
     }
+    let texts: Vec<String> = others.keys().map(|path| bench.read(path)).collect();
+    assert!(texts.iter().all(|text| text == USERS), "step {step}: {others:?}");
+    for name in ["edited (", "edited and deleted"] {
+        let kept = others.keys().filter(|path| path.starts_with(name)).count();
+        assert_eq!(kept, 1, "step {step}: {name}: {others:?}");
+    }
+    assert_eq!(others.len(), 2, "step {step}: {others:?}");
+    // What is left of obsync's own.
+    let own = fs::read_dir(bench.dest().join(".obsync")).unwrap();
+    let own: BTreeSet<String> = own.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let known = [".gitignore", "id", "lock", "pin.json"].map(str::to_owned);
+    assert!(own.iter().all(|name| known.contains(name)), "step {step}: {own:?}");
 }
 
 /// Runs a pull in a process of its own that dies at this step. `false`: it has fewer steps.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io::Cursor;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
     Change, ChangeOutcome, Checked, Describe, Destination, DestinationError, FileMeta, FileWriter,
     FoldingProbe, Found, Inspect, Inventory, KeptBeside, LocalFacts, LocalTree, Marked, Marker, MarkerFound,
-    Naming, OpenFile, PlaceTraits, Receive, Scan, ScanInput, Staged, Wanted,
+    Naming, OpenFile, PlaceTraits, PublishFailure, Receive, Rejected, Scan, ScanInput, Staged, Wanted,
 };
 use obsync_folder::FolderDestination;
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
@@ -18,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 /// What is done, once.
 type Deed = Box<dyn FnOnce() + Send>;
 
-/// A folder that does something else at a certain moment.
+/// A folder that does something else at a certain moment, or is full then.
 pub(crate) struct MeddledFolder {
     store: Arc<FolderDestination>,
     deed: Mutex<Option<Deed>>,
     /// A file that has other bytes than a scan saw, whenever it is read to be sent.
     restless: Option<VaultPath>,
+    is_full: AtomicBool,
 }
 
 impl MeddledFolder {
@@ -31,12 +33,21 @@ impl MeddledFolder {
         store: Arc<FolderDestination>,
         deed: impl FnOnce() + Send + 'static,
     ) -> Self {
-        MeddledFolder { store, deed: Mutex::new(Some(Box::new(deed))), restless: None }
+        MeddledFolder { deed: Mutex::new(Some(Box::new(deed))), ..Self::quiet(store) }
     }
 
     /// Somebody writes to a file whenever it is read to be sent.
     pub(crate) fn writing_to(store: Arc<FolderDestination>, path: &str) -> Self {
-        MeddledFolder { store, deed: Mutex::new(None), restless: VaultPath::parse(path).ok() }
+        MeddledFolder { restless: VaultPath::parse(path).ok(), ..Self::quiet(store) }
+    }
+
+    /// A folder that has no room for the last file of the first batch.
+    pub(crate) fn full_at_first(store: Arc<FolderDestination>) -> Self {
+        MeddledFolder { is_full: AtomicBool::new(true), ..Self::quiet(store) }
+    }
+
+    fn quiet(store: Arc<FolderDestination>) -> Self {
+        MeddledFolder { store, deed: Mutex::default(), restless: None, is_full: AtomicBool::new(false) }
     }
 
     fn meddle(&self) {
@@ -156,9 +167,17 @@ impl Receive for MeddledFolder {
 
 #[async_trait]
 impl Destination for MeddledFolder {
-    async fn apply(&self, changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome> {
+    async fn apply(&self, mut changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome> {
         if changes.iter().any(|change| matches!(change, Change::Put(_))) {
             self.meddle();
+        }
+        if let Some(Change::Put(publication)) = changes
+            .pop_if(|last| matches!(last, Change::Put(_)) && self.is_full.swap(false, Ordering::Relaxed))
+        {
+            let mut outcomes = self.store.apply(changes, stop).await;
+            let error = DestinationError::Full { location: self.store.location() };
+            outcomes.push(Err(Rejected::Put(PublishFailure { publication: Box::new(publication), error })));
+            return outcomes;
         }
         self.store.apply(changes, stop).await
     }

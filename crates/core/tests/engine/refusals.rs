@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use obsync_client::{Client, ClientOptions, Timeouts};
 use obsync_core::{Filter, Outcome};
 use obsync_protocol::VaultPath;
+use obsync_testkit::RawEntry;
 
 use crate::bench::Bench;
 
@@ -132,9 +133,18 @@ async fn a_name_with_a_colon_fails_alone_where_it_would_name_a_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_never_be_here_is_accepted_once_and_new_failures_stand_out() {
+    // A name that is too long here, and two that are refused before anybody looks where they would be.
+    let [long, other_long] = ["n", "o"].map(|letter| format!("{}.md", letter.repeat(300)));
+    let cases = [(long.as_str(), other_long.as_str()), ("a\\b.md", "a\\c.md"), ("a\tb.md", "a\tc.md")];
+    for (never, other) in cases {
+        check_acceptance(never, other).await;
+    }
+}
+
+/// Accepts that `never` cannot be here; `other` cannot either.
+async fn check_acceptance(never: &str, other: &str) {
     let mut bench = Bench::new().await;
-    let never = format!("{}.md", "n".repeat(300));
-    bench.vault.write(&never, "text", T).unwrap();
+    bench.vault.write_hostile_path(never, "text").unwrap();
     bench.vault.write("good.md", "good", T).unwrap();
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 0));
@@ -150,16 +160,18 @@ async fn what_can_never_be_here_is_accepted_once_and_new_failures_stand_out() {
     }
 
     // Another one, and the same one with a new content, are failures of their own.
-    bench.vault.write(&format!("{}.md", "o".repeat(300)), "text", T).unwrap();
+    bench.vault.write_hostile_path(other, "text").unwrap();
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 1));
-    bench.vault.write(&never, "another text", T).unwrap();
+    bench.vault.write_hostile_path(never, "another text").unwrap();
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 2, 0));
 
     // Mended in the vault, nothing is left of it.
-    bench.vault.delete(&never).unwrap();
-    bench.vault.delete(&format!("{}.md", "o".repeat(300))).unwrap();
+    for path in [never, other] {
+        let path = bench.source.keys.encode_text(path).unwrap();
+        bench.vault.write_raw(RawEntry { path, deleted: true, ..RawEntry::default() }).unwrap();
+    }
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.accepted_failures), (Outcome::Complete, 0));
 }
