@@ -23,7 +23,7 @@ const SALT: &str = "one salt for all vaults";
 /// How often a message may be handed out: what the template sets is many times that.
 const DELIVERIES: usize = 8;
 
-/// How many vaults there are: 2,000 with `OBSYNC_TEST_LARGE`, as in `.ci/run`, which takes minutes.
+/// How many vaults there are: 2,000 with `OBSYNC_TEST_LARGE`, which takes minutes.
 fn vaults() -> usize {
     if std::env::var_os("OBSYNC_TEST_LARGE").is_some() { 2000 } else { 40 }
 }
