@@ -56,6 +56,10 @@ pub(super) struct Unsynced {
 
 /// How a file system below the root is flushed.
 #[derive(Debug)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "no file system is flushed as a whole there")
+)]
 enum Mounted {
     AsAWhole(File),
     ByFile,
