@@ -96,8 +96,10 @@ async fn files_that_an_earlier_pull_kept_when_the_vault_deleted_them_are_named_a
     for _ in 0..2 {
         let report = bench.sync().await;
         assert_eq!((report.outcome, report.pushed.files), (Outcome::Complete, 0), "{report:#?}");
-        let named =
-            report.warnings.iter().filter(|warning| warning.contains("an earlier pull kept them: gone.md."));
+        let named = report
+            .warnings
+            .iter()
+            .filter(|warning| warning.contains("an earlier pull kept them: \"gone.md\"."));
         assert_eq!(named.count(), 1, "{report:#?}");
     }
     assert!(!has(&bench, "gone.md", "text"));
