@@ -197,47 +197,72 @@ const NAMED: usize = 5;
 
 /// Some of these names, quoted, and how many more there are.
 pub(crate) fn some_of(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
+    some_of_quoted(&names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>())
+}
+
+fn some_of_quoted(names: &[String]) -> String {
+    let some = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(NAMED) {
-        0 => quoted.join(", "),
-        more => format!("{} and {more} more", quoted.join(", ")),
+        0 => some,
+        more => format!("{some} and {more} more"),
     }
 }
 
-/// What to tell of these places, where their user may expect them in the vault: a sentence for each cause, however many they
-/// are.
-pub(crate) fn sentences(unknown: &[Unknown]) -> Vec<String> {
-    let mut by_cause: BTreeMap<(u8, &str), Vec<&str>> = BTreeMap::new();
-    for place in unknown {
-        let cause = match &place.why {
-            UnknownCause::Unreadable { reason } => (0, reason.as_str()),
-            UnknownCause::Name { reason, .. } => (1, reason.as_str()),
-            UnknownCause::Twin { .. } => (2, ""),
-            UnknownCause::Link => (3, ""),
-            UnknownCause::Special | UnknownCause::Changing => continue,
-        };
-        by_cause.entry(cause).or_default().push(&place.path);
+impl Unknown {
+    /// What to call it, and what to say of it and of several such places, where their user may expect them in the vault.
+    fn name_and_words(&self) -> Option<(String, (String, String))> {
+        let path = &self.path;
+        Some(match &self.why {
+            UnknownCause::Unreadable { reason } => {
+                let rest = |it| {
+                    format!(
+                        "cannot be read ({reason}); nothing in {it} is sent, and nothing is taken for deleted"
+                    )
+                };
+                (format!("{path:?}"), (rest("it"), rest("them")))
+            }
+            UnknownCause::Name { reason, .. } => (format!("{path:?}"), stays_here(reason)),
+            UnknownCause::Twin { of } => (
+                format!("{path:?} and {:?}", of.as_str()),
+                (
+                    "are one name to other devices; only the second is synced until one of them is renamed"
+                        .to_owned(),
+                    "are one name each to other devices; only the second is synced until one is renamed"
+                        .to_owned(),
+                ),
+            ),
+            UnknownCause::Link => (
+                format!("{path:?}"),
+                (
+                    "is a symbolic link, which is neither followed nor replaced".to_owned(),
+                    "are symbolic links, which are neither followed nor replaced".to_owned(),
+                ),
+            ),
+            UnknownCause::Special | UnknownCause::Changing => return None,
+        })
     }
-    let sentence = |((cause, reason), names): ((u8, &str), Vec<&str>)| {
-        let (some, one) = (some_of(&names), names.len() == 1);
-        match cause {
-            0 => format!(
-                "{some} cannot be read ({reason}); nothing in {} is sent, and nothing is taken for deleted",
-                if one { "it" } else { "them" }
-            ),
-            1 => format!("{some} {} here only: {reason}", if one { "stays" } else { "stay" }),
-            2 => format!(
-                "{some} {} one name with another to other devices; only the other is synced until one of them is renamed",
-                if one { "is" } else { "are" }
-            ),
-            _ => format!(
-                "{some} {}, which {} neither followed nor replaced",
-                if one { "is a symbolic link" } else { "are symbolic links" },
-                if one { "is" } else { "are" }
-            ),
-        }
+}
+
+/// What to say of one and of several names that are not sent.
+pub(crate) fn stays_here(reason: &str) -> (String, String) {
+    (format!("stays here only: {reason}"), format!("stay here only: {reason}"))
+}
+
+/// What to tell of these places: a sentence for each cause, however many they are.
+pub(crate) fn sentences(unknown: &[Unknown]) -> Vec<String> {
+    grouped(unknown.iter().filter_map(Unknown::name_and_words))
+}
+
+/// A sentence for all names of which the same is said, of one of them and of several.
+pub(crate) fn grouped(named: impl Iterator<Item = (String, (String, String))>) -> Vec<String> {
+    let mut by_words: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for (name, words) in named {
+        by_words.entry(words).or_default().push(name);
+    }
+    let sentence = |((of_one, of_several), names): (_, Vec<String>)| {
+        format!("{} {}", some_of_quoted(&names), if names.len() == 1 { of_one } else { of_several })
     };
-    by_cause.into_iter().map(sentence).collect()
+    by_words.into_iter().map(sentence).collect()
 }
 
 impl std::fmt::Debug for OpenFile {

@@ -105,13 +105,12 @@ impl Run<'_> {
         let is_empty = self.store.is_empty().await?;
         // Before anything is committed: intents say where the files were.
         self.return_taken(report).await?;
-        let recorded_direction = known.direction;
         if !self.options.is_narrowed {
-            known.direction = self.direction;
-            if self.direction == Direction::Pull && recorded_direction != Direction::Pull {
+            if self.direction == Direction::Pull && known.direction != Direction::Pull {
                 // What a sync has to make up for, a sync does: in a full pull what was changed here would count as damaged.
                 known.full_up_to = None;
             }
+            known.direction = self.direction;
         }
         let had_identity = known.destination.is_some();
         let marker = self.judge_destination(&mut known, is_empty, report).await?;
@@ -129,9 +128,7 @@ impl Run<'_> {
             known.full_up_to = known.full_up_to.map(|_| 0);
         }
         let asked = mode;
-        let is_due = known.full_up_to.is_some()
-            && self.direction == Direction::Pull
-            && recorded_direction == Direction::Pull;
+        let is_due = known.full_up_to.is_some() && known.direction == Direction::Pull;
         let mode = if is_due { Mode::Full } else { mode };
         let start = match mode {
             Mode::Incremental if !keeps => known.version,

@@ -23,7 +23,7 @@ mod settlement;
 mod vault_change;
 mod witness;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ use crate::progress::{Phase, Progress};
 use crate::reconcile::Mode;
 use crate::report::Report;
 use crate::run::{PullOptions, PullSource, Run};
-use crate::scan::{LocalTree, ScanInput, sentences, some_of};
+use crate::scan::{LocalTree, ScanInput, grouped, sentences, some_of, stays_here};
 use crate::state::{Commit, StateStore, VaultState};
 
 use crate::quiet::shrank;
@@ -256,10 +256,7 @@ impl TwoWay<'_, '_> {
             match sent.lost {
                 Some(error) if round == ROUNDS => return Err(error.into()),
                 Some(error) => run.progress.notice(&format!("{error}; going on")),
-                None if !sent.needs_another_round && !run.stop.is_cancelled() => {
-                    return self.note_complete().await;
-                }
-                None if !sent.needs_another_round => return Ok(()),
+                None if !sent.needs_another_round => return self.note_complete().await,
                 None => {}
             }
         }
@@ -294,7 +291,8 @@ impl TwoWay<'_, '_> {
 
     /// Notes that everything was listed and looked at again, if that was due: what differed is sent.
     async fn note_complete(&self) -> Result<(), PullError> {
-        if !self.is_full || self.run.options.dry_run {
+        // What was to be sent may have been left when the run was told to stop.
+        if !self.is_full || self.run.options.dry_run || self.run.stop.is_cancelled() {
             return Ok(());
         }
         let known = self.run.state.load().await?;
@@ -462,14 +460,9 @@ impl TwoWay<'_, '_> {
 
     /// Says what is not sent because of its name, and what stays in the vault because of that.
     fn tell_refused(&self, outgoing: &Outgoing, report: &mut Report) {
-        let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (path, reason) in &outgoing.refused {
-            by_reason.entry(reason).or_default().push(path.as_str());
-        }
-        for (reason, names) in by_reason {
-            let stay = if names.len() == 1 { "stays" } else { "stay" };
-            self.run.warn(format!("{} {stay} here only: {reason}", some_of(&names)), report);
-        }
+        let refused = outgoing.refused.iter();
+        let refused = refused.map(|(path, reason)| (format!("{:?}", path.as_str()), stays_here(reason)));
+        grouped(refused).into_iter().for_each(|sentence| self.run.warn(sentence, report));
         let kept: Vec<&str> = outgoing.kept.iter().map(VaultPath::as_str).collect();
         if !kept.is_empty() {
             let sentence = format!(
@@ -485,7 +478,7 @@ impl TwoWay<'_, '_> {
         let retained: Vec<&VaultPath> =
             outgoing.waiting.iter().filter(|path| unapplied.retained.contains(*path)).collect();
         if !retained.is_empty() {
-            self.run.warn(stays_here(&retained), report);
+            self.run.warn(retained_here(&retained), report);
         }
     }
 
@@ -505,7 +498,7 @@ impl TwoWay<'_, '_> {
 }
 
 /// What to tell of files that are kept though the vault deleted them.
-fn stays_here(retained: &[&VaultPath]) -> String {
+fn retained_here(retained: &[&VaultPath]) -> String {
     let named: Vec<&str> = retained.iter().map(|path| path.as_str()).collect();
     format!(
         "{} of the files here are not sent, because the vault deleted them and an earlier pull kept them: {}. A copy under \

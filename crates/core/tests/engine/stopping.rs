@@ -161,7 +161,7 @@ async fn a_run_that_is_told_to_stop_sets_no_more_times_and_the_next_sets_them() 
 }
 
 /// Stops a pull as soon as a file is in place.
-struct StopAtFirstPlaced(CancellationToken);
+pub(crate) struct StopAtFirstPlaced(pub(crate) CancellationToken);
 
 impl Progress for StopAtFirstPlaced {
     fn placed(&self, _bytes: u64) {

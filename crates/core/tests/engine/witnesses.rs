@@ -3,10 +3,11 @@
 use std::fs;
 use std::sync::Arc;
 
-use obsync_core::{NoProgress, Outcome, Progress, SyncDirection, SyncOptions, sync};
+use obsync_core::{NoProgress, Outcome, SyncDirection, SyncOptions, sync};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
+use crate::stopping::StopAtFirstPlaced;
 use crate::two_way::{has, in_step};
 
 const T: i64 = 1_700_000_000_000;
@@ -102,13 +103,4 @@ async fn a_file_that_gets_a_name_that_is_refused_stays_in_the_vault() {
     fs::rename(bench.dest().join("10:30 Meeting.md"), bench.dest().join("10.30 Meeting.md")).unwrap();
     bench.sync().await;
     assert!(has(&bench, "10.30 Meeting.md", "text") && !has(&bench, "Meeting.md", "text"));
-}
-
-/// Stops a pull as soon as a file is in place.
-struct StopAtFirstPlaced(CancellationToken);
-
-impl Progress for StopAtFirstPlaced {
-    fn placed(&self, _bytes: u64) {
-        self.0.cancel();
-    }
 }
