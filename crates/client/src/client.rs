@@ -19,12 +19,12 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 use url::Url;
 
-use crate::clock::{Clock, ClockSkew};
 use crate::connect::from_network;
 use crate::error::ClientError;
 use crate::host::HostRules;
 use crate::http::{Head, HttpClient, is_page, read};
 use crate::options::{ClientOptions, RetryPolicy};
+use crate::skew::{ClockSkew, Skew};
 use crate::speed::Speed;
 
 /// What the service wants to see as the page that a sign-in comes from (protocol.md section 2).
@@ -42,7 +42,7 @@ struct ClientInner {
     api_url: Url,
     options: ClientOptions,
     hosts: HostRules,
-    clock: Clock,
+    skew: Skew,
     /// For sessions; made when the first one wants it, or together with the REST client.
     tls: OnceLock<Result<Arc<ClientConfig>, ClientError>>,
 }
@@ -89,9 +89,10 @@ impl Client {
         };
         let connector = Connector::new(options.network.clone(), rest_tls, options.timeouts.rest_connect);
         let http = HttpClient::new(connector, &options.user_agent)?;
-        let speed = Arc::new(Speed::new(options.min_speed, options.timeouts.speed_over));
+        let speed =
+            Arc::new(Speed::new(options.min_speed, options.timeouts.speed_over, options.clock.clone()));
         Ok(Self {
-            inner: Arc::new(ClientInner { http, api_url, options, hosts, clock: Clock::default(), tls }),
+            inner: Arc::new(ClientInner { http, api_url, options, hosts, skew: Skew::default(), tls }),
             speed,
         })
     }
@@ -100,7 +101,7 @@ impl Client {
     #[must_use]
     pub fn for_run(&self) -> Self {
         let options = self.options();
-        let speed = Speed::new(options.min_speed, options.timeouts.speed_over);
+        let speed = Speed::new(options.min_speed, options.timeouts.speed_over, options.clock.clone());
         Self { inner: Arc::clone(&self.inner), speed: Arc::new(speed) }
     }
 
@@ -122,14 +123,19 @@ impl Client {
 
     /// The service's time in seconds since the epoch, if an answer of it said.
     pub(crate) fn service_time(&self) -> Option<u64> {
-        let service = Timestamp::now().as_second().checked_sub(self.inner.clock.ahead_seconds()?)?;
+        let service = self.now().as_second().checked_sub(self.inner.skew.ahead_seconds()?)?;
         u64::try_from(service).ok()
+    }
+
+    /// The time of day, within what a timestamp can say.
+    fn now(&self) -> Timestamp {
+        Timestamp::try_from(self.options().clock.wall()).unwrap_or_default()
     }
 
     /// How wrong this computer's clock is by the service's last answer, if it is.
     #[must_use]
     pub fn clock_skew(&self) -> Option<ClockSkew> {
-        self.inner.clock.skew()
+        self.inner.skew.skew()
     }
 
     /// An error as it goes to the caller: without secrets, and with the clock where that may be its reason.
@@ -204,7 +210,7 @@ impl Client {
         }
         debug!(call = R::PATH, "calling the service");
         let (head, body) = self.inner.http.send(complete(call, body.into())?).await?.into_parts();
-        self.inner.clock.observe(&head.headers, Timestamp::now());
+        self.inner.skew.observe(&head.headers, self.now());
         let (host, seen) = (self.host(), Head { status: head.status, headers: &head.headers });
         if let Some(error) = seen.not_the_service(host) {
             return Err(error);

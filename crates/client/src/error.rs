@@ -7,7 +7,7 @@ pub(crate) use obsync_protocol::printable;
 use obsync_protocol::{Redactor, Uid, with_reasons};
 use thiserror::Error;
 
-use crate::clock::{ClockSkew, named};
+use crate::skew::{ClockSkew, named};
 
 /// A conversation with the service that did not give what was asked for.
 ///

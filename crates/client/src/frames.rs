@@ -6,10 +6,9 @@
 //! what progress and speed are measured by.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use obsync_protocol::limits::{CONTROL_FRAMES, CONTROL_FRAMES_PER_SECOND};
-use tokio::time::Instant;
 
 /// The longest header: two bytes, a length of eight, a mask of four.
 const LONGEST_HEADER: usize = 14;

@@ -2,10 +2,9 @@
 //!
 //! A panic is a finding; so is a property that does not hold.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use obsync_protocol::limits::CONTROL_FRAMES;
-use tokio::time::Instant;
 
 use crate::frames::{Flood, Frames};
 

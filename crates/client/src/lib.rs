@@ -41,6 +41,7 @@ mod options;
 mod password;
 mod session;
 mod sign_in;
+mod skew;
 mod speed;
 mod token;
 pub mod totp;
@@ -49,7 +50,7 @@ mod upload;
 
 pub use calls::{NewVault, NewVaultEncryption, SignedIn};
 pub use client::Client;
-pub use clock::ClockSkew;
+pub use clock::{Clock, Sleep, SystemClock};
 pub use error::ClientError;
 pub use fetch::{FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, PullRequest, Receiver};
 pub use options::{ClientOptions, DEFAULT_API_URL, RetryPolicy, Timeouts};
@@ -59,6 +60,7 @@ pub use session::{
     SessionTarget, UnlistedSession, VaultSize, WritePermit, WritingSession,
 };
 pub use sign_in::SignIn;
+pub use skew::ClockSkew;
 pub use token::Token;
 pub use upload::{
     Upload, UploadFailure, UploadOptions, UploadPool, UploadResult, UploadSource, UploadSummary, Uploaded,

@@ -1,9 +1,12 @@
 //! What a caller can set about the client: where the service is, what to trust, how long to wait.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use obsync_net::Network;
 use obsync_protocol::{Redactor, limits};
+
+use crate::clock::{Clock, SystemClock};
 
 /// Where the official service answers REST calls (protocol.md section 2).
 pub const DEFAULT_API_URL: &str = "https://api.obsidian.md/";
@@ -31,6 +34,8 @@ pub struct ClientOptions {
     /// The least that the server has to send while an answer is due and this side reads, in bytes a second over
     /// [`Timeouts::speed_over`], all connections of a run together; 0 for any speed. 1,024.
     pub min_speed: u64,
+    /// Where the time comes from: for the limits of sessions, two-factor codes, and the engine above. The computer's.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for ClientOptions {
@@ -45,6 +50,7 @@ impl Default for ClientOptions {
             network: Network::default(),
             redactor: Redactor::default(),
             min_speed: limits::LEAST_SPEED,
+            clock: Arc::new(SystemClock),
         }
     }
 }

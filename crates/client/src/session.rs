@@ -134,11 +134,12 @@ impl Session {
         let connector = client.session_connector(address.tls)?;
         debug!(host = %address.name, port = address.port, vault = %target.vault_id, version, "opening a session");
         let limit = options.timeouts.connect;
-        let socket = Socket::connect(&address, &connector, &options.user_agent, longest, limit)
-            .await
-            .map_err(|error| client.finished(error))?;
+        let socket =
+            Socket::connect(&address, &connector, &options.user_agent, longest, limit, options.clock.clone())
+                .await
+                .map_err(|error| client.finished(error))?;
         let mut session = Self {
-            wire: Wire::new(socket, options.timeouts.clone(), client.speed()),
+            wire: Wire::new(socket, options.timeouts.clone(), client.speed(), options.clock.clone()),
             redactor: redactor.clone(),
             keys: target.keys.clone(),
             device: options.device.clone(),

@@ -12,7 +12,7 @@ use crate::calls::SignedIn;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::password::Password;
-use crate::totp::{Clock, Generator, PERIOD};
+use crate::totp::{self, Generator, PERIOD};
 
 /// A difference of clocks that is no fault: what an answer takes, and the whole seconds of its `Date`.
 const HARMLESS_SKEW: u64 = 5;
@@ -66,17 +66,14 @@ impl<'a> SignIn<'a> {
     ///
     /// # Errors
     /// [`ClientError::ComputedCodesRefused`] when the second code is refused, too; what else [`Client::sign_in`] says.
-    pub async fn with_codes(
-        &mut self,
-        generator: &Generator,
-        clock: &impl Clock,
-    ) -> Result<SignedIn, ClientError> {
-        match self.attempt(Some(&generator.at(clock.now()).digits)).await {
+    pub async fn with_codes(&mut self, generator: &Generator) -> Result<SignedIn, ClientError> {
+        let clock = self.client.options().clock.clone();
+        let now = || totp::seconds(clock.wall());
+        match self.attempt(Some(&generator.at(now()).digits)).await {
             Err(ClientError::MfaWrong { .. }) => {}
             result => return result,
         }
-        let now = clock.now();
-        let second = second_attempt(now, self.client.service_time());
+        let second = second_attempt(now(), self.client.service_time());
         match second.skew {
             Some(skew) => tracing::warn!(
                 "the two-factor code was refused; {}; trying the code of the service's time",
@@ -90,7 +87,7 @@ impl<'a> SignIn<'a> {
         clock.sleep(second.wait).await;
         match self.attempt(Some(&generator.at(second.code_of).digits)).await {
             Err(ClientError::MfaWrong { .. }) => {
-                let skew = skew(clock.now(), self.client.service_time());
+                let skew = skew(now(), self.client.service_time());
                 let clock = skew.map_or_else(String::new, |skew| format!("; {}", clocks(skew)));
                 Err(ClientError::ComputedCodesRefused { clock })
             }

@@ -9,10 +9,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
-
+use crate::clock::Clock;
 use crate::error::ClientError;
 
 /// Into how many parts the time is cut: a server that becomes too slow is noticed within one part more than the time.
@@ -23,6 +22,7 @@ pub(crate) struct Speed {
     /// Bytes a second; 0 allows any speed.
     least: u64,
     over: Duration,
+    clock: Arc<dyn Clock>,
     /// Whether an entry of a listing came in this run.
     has_listed: AtomicBool,
     inner: Mutex<Measured>,
@@ -49,16 +49,16 @@ pub(crate) struct Waiting {
 
 impl Speed {
     /// At least `least` bytes a second over each stretch of `over`; 0 for any speed.
-    pub(crate) fn new(least: u64, over: Duration) -> Self {
+    pub(crate) fn new(least: u64, over: Duration, clock: Arc<dyn Clock>) -> Self {
         let inner = Measured {
             waiting: 0,
-            at: Instant::now(),
+            at: clock.steady(),
             waited: Duration::ZERO,
             bytes: 0,
             parts: VecDeque::new(),
         };
         let (over, has_listed) = (over.max(Duration::from_millis(1)), AtomicBool::new(false));
-        Self { least, over, has_listed, inner: Mutex::new(inner) }
+        Self { least, over, clock, has_listed, inner: Mutex::new(inner) }
     }
 
     /// Whether the first entry of the run's listing came already. Only until then a server may be looking for it; one that
@@ -90,7 +90,7 @@ impl Speed {
     pub(crate) fn wait(self: &Arc<Self>, bytes: u64) -> Waiting {
         let mut inner = self.lock();
         inner.bytes += bytes;
-        inner.advance(self.part());
+        inner.advance(self.clock.steady(), self.part());
         inner.waiting += 1;
         drop(inner);
         Waiting { speed: Arc::clone(self), received: 0 }
@@ -100,7 +100,7 @@ impl Speed {
     pub(crate) fn check(&self, bytes: u64) -> Result<(), ClientError> {
         let mut inner = self.lock();
         inner.bytes += bytes;
-        inner.advance(self.part());
+        inner.advance(self.clock.steady(), self.part());
         if self.least == 0 {
             return Ok(());
         }
@@ -115,8 +115,7 @@ impl Speed {
 }
 
 impl Measured {
-    fn advance(&mut self, part: Duration) {
-        let now = Instant::now();
+    fn advance(&mut self, now: Instant, part: Duration) {
         if self.waiting > 0 {
             self.waited += now.saturating_duration_since(self.at);
         }
@@ -139,7 +138,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let mut inner = self.speed.lock();
         inner.bytes += self.received;
-        inner.advance(self.speed.part());
+        inner.advance(self.speed.clock.steady(), self.speed.part());
         inner.waiting = inner.waiting.saturating_sub(1);
     }
 }
@@ -155,11 +154,12 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::clock::SystemClock;
 
     const OVER: Duration = Duration::from_secs(600);
 
     fn speed() -> Arc<Speed> {
-        Arc::new(Speed::new(1024, OVER))
+        Arc::new(Speed::new(1024, OVER, Arc::new(SystemClock)))
     }
 
     /// Waits for so many minutes and receives so many bytes in each; the minute in which it was too slow.
@@ -214,6 +214,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn any_speed_is_enough_when_the_least_is_none() {
-        assert_eq!(receive(&Arc::new(Speed::new(0, OVER)), 1000, 0).await, None);
+        let speed = Arc::new(Speed::new(0, OVER, Arc::new(SystemClock)));
+        assert_eq!(receive(&speed, 1000, 0).await, None);
     }
 }

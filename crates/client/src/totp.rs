@@ -1,6 +1,6 @@
 //! Sign-in codes (RFC 6238) from the secret that a user keeps, for where nobody can be asked for a code.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use obsync_protocol::{ExposeSecret, SecretString};
 use thiserror::Error;
@@ -9,29 +9,6 @@ use zeroize::Zeroizing;
 
 /// How long a code is valid, in seconds.
 pub(crate) const PERIOD: u64 = 30;
-
-/// Where the time comes from, and what waits. Tests have one that does not wait.
-pub trait Clock: Send + Sync {
-    /// Seconds since the epoch.
-    fn now(&self) -> u64;
-
-    /// Waits.
-    fn sleep(&self, pause: Duration) -> impl Future<Output = ()> + Send;
-}
-
-/// The clock of this machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> u64 {
-        now()
-    }
-
-    async fn sleep(&self, pause: Duration) {
-        tokio::time::sleep(pause).await;
-    }
-}
 
 /// Makes the codes of one account.
 pub struct Generator {
@@ -76,7 +53,7 @@ impl Generator {
     /// The code of this moment.
     #[must_use]
     pub fn current(&self) -> Code {
-        self.at(now())
+        self.at(seconds(SystemTime::now()))
     }
 
     /// The code at `now`, in seconds since the epoch.
@@ -86,9 +63,9 @@ impl Generator {
     }
 }
 
-/// Seconds since the epoch.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+/// A time of day in seconds since the epoch.
+pub(crate) fn seconds(wall: SystemTime) -> u64 {
+    wall.duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 #[cfg(test)]

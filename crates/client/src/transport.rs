@@ -6,8 +6,9 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
@@ -16,7 +17,7 @@ use obsync_net::Connector;
 use obsync_protocol::limits::FIRST_CONNECTION_FRAME;
 use obsync_protocol::limits::{PONG_BUFFER, WRITE_BUFFER};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -25,6 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use crate::clock::Clock;
 use crate::connect::from_connect;
 use crate::error::{ClientError, printable, reasons};
 use crate::frames::{Flood, Frames};
@@ -87,11 +89,12 @@ impl Socket {
         user_agent: &str,
         longest: usize,
         limit: Duration,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, ClientError> {
         let connecting = async {
             let stream = connector.open(&address.name, address.port, address.tls).await;
             let stream = stream.map_err(|error| from_connect(&error, CONNECTION))?;
-            handshake(Box::new(stream), address, user_agent, longest).await
+            handshake(Box::new(stream), address, user_agent, longest, clock).await
         };
         match timeout(limit, connecting).await {
             Ok(connected) => connected,
@@ -102,7 +105,8 @@ impl Socket {
     /// A connection over any stream, for tests of what lies above.
     #[cfg(test)]
     pub(crate) async fn over(stream: tokio::io::DuplexStream) -> Self {
-        let stream = Metered::new(Box::new(stream), Frames::new(Instant::now()));
+        let clock = Arc::new(crate::clock::SystemClock);
+        let stream = Metered::new(Box::new(stream), Frames::new(clock.steady()), clock);
         let role = tokio_tungstenite::tungstenite::protocol::Role::Client;
         let config = config(FIRST_CONNECTION_FRAME);
         Self { websocket: WebSocketStream::from_raw_socket(stream, role, Some(config)).await }
@@ -190,13 +194,14 @@ async fn handshake(
     address: &SyncAddress,
     user_agent: &str,
     longest: usize,
+    clock: Arc<dyn Clock>,
 ) -> Result<Socket, ClientError> {
     let mut request = address.url().into_client_request().map_err(from_websocket)?;
     let agent = HeaderValue::from_str(user_agent).map_err(|_| ClientError::InvalidOption {
         reason: "the user agent has characters that a header cannot carry; use plain ASCII".to_owned(),
     })?;
     request.headers_mut().insert(USER_AGENT, agent);
-    let stream = Metered::new(stream, Frames::after_handshake(Instant::now()));
+    let stream = Metered::new(stream, Frames::after_handshake(clock.steady()), clock);
     let (websocket, _) = client_async_with_config(request, stream, Some(config(longest)))
         .await
         .map_err(|error| refused(&address.authority(), error))?;
@@ -258,6 +263,7 @@ fn from_websocket(error: WsError) -> ClientError {
 /// is anything but dead.
 struct Metered {
     stream: Box<dyn ByteStream>,
+    clock: Arc<dyn Clock>,
     last_read: Instant,
     last_write: Instant,
     frames: Frames,
@@ -266,9 +272,9 @@ struct Metered {
 }
 
 impl Metered {
-    fn new(stream: Box<dyn ByteStream>, frames: Frames) -> Self {
-        let now = Instant::now();
-        Self { stream, last_read: now, last_write: now, frames, pongs_waiting: 0 }
+    fn new(stream: Box<dyn ByteStream>, frames: Frames, clock: Arc<dyn Clock>) -> Self {
+        let now = clock.steady();
+        Self { stream, clock, last_read: now, last_write: now, frames, pongs_waiting: 0 }
     }
 }
 
@@ -281,7 +287,7 @@ impl AsyncRead for Metered {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            let now = Instant::now();
+            let now = self.clock.steady();
             self.last_read = now;
             self.frames.take(&buffer.filled()[before..], now).map_err(io::Error::other)?;
         }
@@ -292,7 +298,7 @@ impl AsyncRead for Metered {
 impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.last_write = Instant::now();
+        self.last_write = self.clock.steady();
         Poll::Ready(Ok(written))
     }
 

@@ -3,7 +3,7 @@
 //! A store's tests implement [`DestinationSite`] or [`StateStoreSite`] for a place where such a store can be opened, and call
 //! [`check_destination`] or [`check_state_store`].
 //!
-//! [`confined`]: children with less than a test has. `refused_locks`: file systems without locks. [`not_tested`](fn@not_tested): tests that cannot run on a machine.
+//! [`confined`]: children with less than a test has. `refused_locks`: file systems without locks. [`SetClock`]: a clock that a test moves. [`not_tested`](fn@not_tested): tests that cannot run on a machine.
 
 #![expect(
     clippy::expect_used,
@@ -17,6 +17,7 @@ mod identity;
 mod not_tested;
 #[cfg(target_os = "linux")]
 pub mod refused_locks;
+mod set_clock;
 mod staging;
 mod state_store;
 mod tools;
@@ -24,6 +25,7 @@ mod watched_state;
 
 pub use destination::{DestinationSite, check_destination};
 pub use not_tested::{not_tested, not_tested_in};
+pub use set_clock::SetClock;
 pub use state_store::{StateStoreSite, check_state_store, placing};
 pub use tools::{Placed, at, meta, peak_memory, place, publish_one, stage};
 pub use watched_state::WatchedState;

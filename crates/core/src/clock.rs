@@ -1,47 +1,14 @@
 //! Notices that time passed unseen: the computer slept, the process was stopped, or somebody set the clock.
 
-use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use async_trait::async_trait;
+use obsync_client::Clock;
 
 /// How often a wall clock is compared with the time that passed.
 const TICK: Duration = Duration::from_secs(10);
 /// A wall clock that is off by more has jumped.
 const JUMP: Duration = Duration::from_secs(30);
-
-/// Where a follower reads the time.
-#[async_trait]
-pub trait Clock: Debug + Send + Sync {
-    /// The time of day, which can be set, and goes on while the computer sleeps.
-    fn wall(&self) -> SystemTime;
-
-    /// A time that nobody sets. It may stand still while the computer sleeps.
-    fn steady(&self) -> Instant;
-
-    /// Waits until it is time to compare the two again, ten seconds in general.
-    async fn tick(&self);
-}
-
-/// The computer's clocks.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
-
-#[async_trait]
-impl Clock for SystemClock {
-    fn wall(&self) -> SystemTime {
-        SystemTime::now()
-    }
-
-    fn steady(&self) -> Instant {
-        Instant::now()
-    }
-
-    async fn tick(&self) {
-        tokio::time::sleep(TICK).await;
-    }
-}
 
 /// Compares the two times of a clock again and again.
 pub(crate) struct ClockWatch<'c> {
@@ -52,6 +19,16 @@ pub(crate) struct ClockWatch<'c> {
 impl<'c> ClockWatch<'c> {
     pub(crate) fn new(clock: &'c dyn Clock) -> Self {
         ClockWatch { clock, seen: Mutex::new((clock.wall(), clock.steady())) }
+    }
+
+    /// The steady time.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.steady()
+    }
+
+    /// Waits for so long by this clock.
+    pub(crate) async fn sleep(&self, pause: Duration) {
+        self.clock.sleep(pause).await;
     }
 
     /// Begins anew: what was before is of no interest.
@@ -83,7 +60,7 @@ impl<'c> ClockWatch<'c> {
     /// Returns once time passed unseen.
     pub(crate) async fn jumps(&self) {
         loop {
-            self.clock.tick().await;
+            self.sleep(TICK).await;
             if self.has_jumped() {
                 return;
             }

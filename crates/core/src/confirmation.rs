@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use crate::model::{Deferred, DeferredCause, DeferredKind};
-use crate::state::{Commit, StateError, StateStore};
+use crate::state::{Commit, StateError, StateStore, commit_beside};
 
 /// Confirms deletions that are held back, by the paths that [`held_back`] told: the next run makes exactly these, and removes
 /// the folders that are empty then. Tells their paths.
@@ -88,9 +88,8 @@ async fn commit(state: &dyn StateStore, deferred: Vec<Deferred>) -> Result<(), S
     if deferred.is_empty() {
         return Ok(());
     }
-    // What a killed run announced stays announced.
-    let (now, intents) = (state.load().await?, state.intents().await?);
-    state.commit(Commit { deferred, intents, state: now, ..Commit::default() }).await
+    let known = state.load().await?;
+    commit_beside(state, Commit { deferred, state: known, ..Commit::default() }).await
 }
 
 /// The changes that wait for a confirmation of these paths, and all folders: they go when they are empty.

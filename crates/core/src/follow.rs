@@ -6,16 +6,15 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use obsync_client::{ClientError, RetryPolicy};
 use obsync_protocol::VaultPath;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, ClockWatch, SystemClock};
+use crate::clock::ClockWatch;
 use crate::confirmation;
 use crate::destination::Destination;
 use crate::error::PullError;
@@ -44,8 +43,6 @@ pub struct FollowOptions {
     pub scan_every_unwatched: Duration,
     /// How to go on where the service cannot be reached. It is tried without end.
     pub retry: RetryPolicy,
-    /// By which it notices that the computer slept.
-    pub clock: Arc<dyn Clock>,
     /// Ends the present wait when it is notified: a run lists over a new session and scans everything.
     pub look_again: Arc<Notify>,
 }
@@ -88,7 +85,6 @@ impl FollowOptions {
             scan_every: Duration::from_secs(600),
             scan_every_unwatched: Duration::from_secs(60),
             retry: Self::usual_retry(),
-            clock: Arc::new(SystemClock),
             look_again: Arc::default(),
         }
     }
@@ -195,6 +191,7 @@ impl<'a> Pauses<'a> {
         is_failure: bool,
         options: &FollowOptions,
         observer: &dyn Observer,
+        clock: &ClockWatch<'_>,
         stop: &CancellationToken,
     ) -> Woken {
         let after = self.next.next().unwrap_or(self.policy.max_delay);
@@ -207,7 +204,7 @@ impl<'a> Pauses<'a> {
             biased;
             () = stop.cancelled() => Woken::Stop,
             () = options.look_again.notified() => Woken::Anew,
-            () = tokio::time::sleep(after) => Woken::Anew,
+            () = clock.sleep(after) => Woken::Anew,
         }
     }
 }
@@ -235,9 +232,9 @@ pub async fn follow(
     let mut is_settled = false;
     // Whether the next run lists over a new session and scans everything, and when the last one ended that did.
     let mut is_anew = true;
-    let mut looked = Instant::now();
+    let clock = ClockWatch::new(source.client.options().clock.as_ref());
+    let mut looked = clock.now();
     let mut said_blind = false;
-    let clock = ClockWatch::new(options.clock.as_ref());
     loop {
         observer.following(&Following::Running);
         let restless = watch.as_ref().map(|watch| watch.restless()).unwrap_or_default();
@@ -250,7 +247,7 @@ pub async fn follow(
             Ok(report) => {
                 observer.ran(&report);
                 if is_anew {
-                    looked = Instant::now();
+                    looked = clock.now();
                 }
                 is_settled = report.outcome == Outcome::Complete && !report.was_overtaken;
                 Ok(())
@@ -279,7 +276,7 @@ pub async fn follow(
         };
         let woken = match woken {
             Woken::Lost { reason, is_failure } => {
-                pauses.pause(reason, is_failure, options, observer, &stop).await
+                pauses.pause(reason, is_failure, options, observer, &clock, &stop).await
             }
             woken => woken,
         };
@@ -367,10 +364,10 @@ async fn wait(
     if !line.gather() {
         return Woken::lost("the session was lost");
     }
-    if lines.age() >= LASTING {
+    if lines.age(clock.now()) >= LASTING {
         pauses.begin_again();
     }
-    if Instant::now() >= due {
+    if clock.now() >= due {
         // News that never ends must not keep everything else from being looked at.
         close(line).await;
         return Woken::Anew;
@@ -403,14 +400,14 @@ async fn wait(
             Woken::lost(error)
         }
         () = changed => Woken::News,
-        () = tokio::time::sleep_until(due) => Woken::Anew,
+        () = clock.sleep(due.saturating_duration_since(clock.now())) => Woken::Anew,
         () = state.confirmed() => {
             match confirmation::take_all_over(state.as_ref()).await {
                 Ok(()) => Woken::Anew,
                 Err(error) => {
                     tracing::warn!(%error, "confirmations of deletions could not be taken over");
                     // They would wake it again at once.
-                    match stop.run_until_cancelled(tokio::time::sleep(options.scan_every_unwatched)).await {
+                    match stop.run_until_cancelled(clock.sleep(options.scan_every_unwatched)).await {
                         Some(()) => Woken::Anew,
                         None => Woken::Stop,
                     }
@@ -420,7 +417,7 @@ async fn wait(
         // It may be dead without a word.
         () = clock.jumps() => return Woken::Anew,
     };
-    if lines.age() >= LASTING {
+    if lines.age(clock.now()) >= LASTING {
         pauses.begin_again();
     }
     // What was changed here while the computer slept is seen before the clock is looked at, and is not sent over a session that

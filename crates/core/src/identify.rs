@@ -160,14 +160,7 @@ impl Run<'_> {
         if matches!(found, MarkerFound::Impossible) || !wants_marker {
             return Ok(None);
         }
-        let draw = || {
-            RandomId::draw().map_err(|error| DestinationError::Unavailable {
-                location: self.store.location(),
-                reason: format!("the system has no random numbers ({error})"),
-                code: ProblemCode::Error,
-            })
-        };
-        let next = draw()?;
+        let next = self.draw_id()?;
         let known = match (ledger.destination().cloned(), found) {
             (Some(known), _) => known,
             // The state was lost, and the destination is the one that it was.
@@ -176,7 +169,7 @@ impl Run<'_> {
             {
                 DestinationIdentity { id: marker.id, generation: marker.generation, next: None, tag: None }
             }
-            (None, _) => DestinationIdentity { id: draw()?, generation: next, next: None, tag: None },
+            (None, _) => DestinationIdentity { id: self.draw_id()?, generation: next, next: None, tag: None },
         };
         let (id, vault) = (known.id, self.source.vault.id.clone());
         let marker = Marker { format: MARKER_FORMAT, id, vault, generation: next };
@@ -188,6 +181,15 @@ impl Run<'_> {
         let marked = self.store.mark(&marker).await?;
         ledger.identify(marked.map(|marked| marker.identity(marked)));
         Ok(None)
+    }
+
+    /// Draws what tells a destination or a generation from others.
+    pub(crate) fn draw_id(&self) -> Result<RandomId, DestinationError> {
+        RandomId::draw().map_err(|error| DestinationError::Unavailable {
+            location: self.store.location(),
+            reason: format!("the system has no random numbers ({error})"),
+            code: ProblemCode::Error,
+        })
     }
 
     /// Writes a marker, unless the run is told to stop before it is done. Tells the identity that the destination has then:

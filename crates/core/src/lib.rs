@@ -68,13 +68,13 @@ mod verify;
 mod watermark;
 
 pub use brake::{MaxDelete, MaxDeleteError};
-pub use clock::{Clock, SystemClock};
 pub use error::PullError;
 pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
 pub use hurdle::Hurdle;
 pub use journal::{JournalChange, JournalEntry, Side};
 pub use last_run::{LastRun, RunError, RunOutcome, RunProgress};
+pub use obsync_client::{Clock, Sleep, SystemClock};
 pub use obsync_protocol::Filter;
 pub use outstanding::Outstanding;
 pub use problem::{Ending, Problem, ProblemCode, SCHEMA_VERSION};

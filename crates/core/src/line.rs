@@ -4,11 +4,10 @@
 //! it in as its listing. Where that chain is broken in any way there is no line, and the next run lists over a new session.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use obsync_client::{Client, ClientError, LiveChanges, Session, SessionTarget, WritePermit, WritingSession};
 use obsync_protocol::PushMessage;
-use tokio::time::Instant;
 
 /// How many changes are kept that no run has taken in. Beyond them a new listing is cheaper.
 const BACKLOG: usize = 10_000;
@@ -31,8 +30,8 @@ pub(crate) struct Lines {
     keeps: bool,
     writes: bool,
     line: Mutex<Option<Line>>,
-    /// When the last session was opened.
-    opened: Mutex<Instant>,
+    /// When the last session was opened, by the client's clock. `None`: none was.
+    opened: Mutex<Option<Instant>>,
 }
 
 impl Lines {
@@ -43,13 +42,14 @@ impl Lines {
 
     /// For a follower that reads, or writes as well.
     pub(crate) fn kept(writes: bool) -> Self {
-        Lines { keeps: true, writes, line: Mutex::new(None), opened: Mutex::new(Instant::now()) }
+        Lines { keeps: true, writes, line: Mutex::new(None), opened: Mutex::default() }
     }
 
-    /// How long ago the last session was opened.
-    pub(crate) fn age(&self) -> Duration {
+    /// How long ago the last session was opened, at `now` of the client's clock.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
         // Nothing that can panic runs under the lock.
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        let opened = *self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.map_or(Duration::ZERO, |opened| now.saturating_duration_since(opened))
     }
 
     /// Whether sessions are to stay open.
@@ -66,7 +66,7 @@ impl Lines {
         initial: bool,
     ) -> Result<(Session, Option<Line>), ClientError> {
         self.take();
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.options().clock.steady());
         if self.writes {
             let unlisted = WritingSession::open(client, target, version, initial).await?;
             let (session, live, permit) = unlisted.into_parts();

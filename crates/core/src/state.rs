@@ -173,6 +173,12 @@ pub trait StateStore: Send + Sync + 'static {
     async fn note_check(&self, at: i64);
 }
 
+/// Commits beside what is announced: that stays announced.
+pub(crate) async fn commit_beside(state: &dyn StateStore, commit: Commit) -> Result<(), StateError> {
+    let intents = state.intents().await?;
+    state.commit(Commit { intents, ..commit }).await
+}
+
 /// What can go wrong with a state database.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {

@@ -9,7 +9,6 @@ use super::deferred::{Changed, DeferredPages};
 use super::head::{Counts, Head};
 use super::index::Index;
 use super::keys::ItemKeys;
-use super::lease::now;
 use super::pages::Fingerprint;
 use super::records::{self, Presence};
 use super::rows::{self, IntentRow};
@@ -81,7 +80,7 @@ impl Known {
         keys: &ItemKeys,
         commit: &Commit,
     ) -> Result<WritePlan, StateError> {
-        let head = Head { state: commit.state.clone(), last_sync: Some(now()), ..self.head.clone() };
+        let head = Head { state: commit.state.clone(), last_sync: Some(table.now()), ..self.head.clone() };
         let mut plan = WritePlan { head, ..WritePlan::default() };
         plan.before = self.plan_records(table, keys, commit).await?;
         let has_moved = self.plan_deferred(table, keys, Changed::of(commit), &mut plan).await?;

@@ -12,7 +12,6 @@ use obsync_core::StateError;
 use super::attributes::{Reader, key, number};
 use super::errors::CallError;
 use super::keys::ItemKeys;
-use super::lease::now;
 use super::progress::TTL;
 use super::table::DynamoTable;
 
@@ -31,7 +30,7 @@ const ATTEMPTS: usize = 3;
 pub(super) async fn read(table: &DynamoTable, keys: &ItemKeys) -> Result<Vec<u64>, StateError> {
     let item = table.get(&keys.confirmed()).await?.unwrap_or_default();
     // DynamoDB removes an item up to some days after its time.
-    if Reader(&item).find_number::<i64>(TTL).ok().flatten().is_some_and(|ttl| ttl <= now() / 1000) {
+    if Reader(&item).find_number::<i64>(TTL).ok().flatten().is_some_and(|ttl| ttl <= table.now() / 1000) {
         return Ok(Vec::new());
     }
     let Some(AttributeValue::Ns(uids)) = item.get(UIDS) else { return Ok(Vec::new()) };
@@ -49,7 +48,7 @@ pub(super) async fn add(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> R
         );
         return Err(table.unavailable(reason));
     }
-    let seconds = now() / 1000;
+    let seconds = table.now() / 1000;
     // An item that is past its time can be there still, and must not count again with what is added now.
     const COUNTS: &str = "attribute_not_exists(#ttl) OR #ttl > :now";
     let (adding, replacing) = (COUNTS.to_owned(), format!("NOT ({COUNTS})"));

@@ -104,7 +104,7 @@ pub fn dynamodb_items(data: &[u8]) {
         let again = Remembered::read(&next.item("places#0", "s3://bucket"));
         assert!(again == Ok(next) || remembered.revision == u64::MAX - 1);
     }
-    let progress = StoredProgress::of_item(Some(&item));
+    let progress = StoredProgress::of_item(Some(&item), TABLE.now());
     let _ = progress.resumption(ProgressRecord::FRESHNESS);
     if let StoredProgress::Found(record) = progress {
         let _ = record.bounded();
@@ -174,7 +174,7 @@ fn read_as_head(item: &Item) {
         again.insert(placeholder.trim_start_matches(':').to_owned(), value);
     }
     assert_eq!(Head::read(&again).as_ref(), Ok(&head));
-    let _ = DynamoSummary::from(head);
+    let _ = DynamoSummary::of(head, TABLE.now());
 }
 
 fn read_as_rows(item: &Item) {

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Instant, SystemTime};
 
-use obsync_core::StateError;
+use obsync_core::{Clock, StateError};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::chain::{Chain, ChainEnd};
 use super::keys::ItemKeys;
@@ -20,13 +19,12 @@ use super::table::DynamoTable;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     steady: Instant,
-    /// Milliseconds since the epoch.
-    wall: i64,
+    wall: SystemTime,
 }
 
 impl Moment {
-    pub(super) fn now() -> Self {
-        Moment { steady: Instant::now(), wall: lease::now() }
+    pub(super) fn now(clock: &dyn Clock) -> Self {
+        Moment { steady: clock.steady(), wall: clock.wall() }
     }
 }
 
@@ -94,12 +92,12 @@ impl Holding {
     }
 
     /// Whether nobody else can have the lease yet: it has not run out by either clock.
-    pub(super) fn is_held(&self) -> bool {
-        let (now, renewed) = (Moment::now(), *self.renewed.borrow());
-        let by_wall = u64::try_from(now.wall.saturating_sub(renewed.wall)).map(Duration::from_millis);
-        let is_within = renewed.steady.elapsed() < self.lease.duration
+    pub(super) fn is_held(&self, clock: &dyn Clock) -> bool {
+        let (now, renewed) = (Moment::now(clock), *self.renewed.borrow());
+        let by_wall = now.wall.duration_since(renewed.wall);
+        let is_within = now.steady.duration_since(renewed.steady) < self.lease.duration
             && by_wall.is_ok_and(|passed| passed < self.lease.duration)
-            && self.lease.latest.is_none_or(|latest| now.wall < latest);
+            && self.lease.latest.is_none_or(|latest| lease::since_epoch(now.wall) < latest);
         is_within && !self.is_lost() && !self.is_closed()
     }
 
@@ -175,20 +173,20 @@ impl Holding {
 
     /// Renews the lease whenever a third of it has passed, unless a commit did.
     async fn keep(&self, table: &DynamoTable, keys: &ItemKeys) {
-        let (due, soon) = (self.lease.duration / 3, self.lease.duration / 12);
+        let (third, soon) = (self.lease.duration / 3, self.lease.duration / 12);
         loop {
-            let left = due.saturating_sub(self.renewed.borrow().steady.elapsed());
-            if !left.is_zero() {
-                tokio::time::sleep(left).await;
+            let due = self.renewed.borrow().steady + third;
+            if table.clock().steady() < due {
+                table.clock().sleep_until(due).await;
                 continue;
             }
-            let asked = Moment::now();
+            let asked = Moment::now(table.clock());
             match lease::renew(table, keys, &self.lease).await {
                 Ok(true) => self.note_renewal(asked),
                 Ok(false) => return self.note_loss(),
                 Err(error) => {
                     tracing::warn!(%error, "the lease could not be renewed; trying again");
-                    tokio::time::sleep(soon).await;
+                    table.clock().sleep(soon).await;
                 }
             }
         }
@@ -197,6 +195,10 @@ impl Holding {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use obsync_core::SystemClock;
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -206,25 +208,25 @@ mod tests {
     }
 
     fn holding() -> Holding {
-        Holding::new(lease(), None, Moment::now())
+        Holding::new(lease(), None, Moment::now(&SystemClock))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_ran_out_by_either_clock_is_not_held() {
-        let held = holding();
-        let asked = Moment::now();
+        let (held, clock) = (holding(), SystemClock);
+        let asked = Moment::now(&clock);
         tokio::time::advance(MINUTE - Duration::from_secs(1)).await;
-        assert!(held.is_held());
+        assert!(held.is_held(&clock));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(!held.is_held());
+        assert!(!held.is_held(&clock));
         // The answer of a request came late: the lease counts from when that was sent.
         held.note_renewal(asked);
-        assert!(!held.is_held());
-        held.note_renewal(Moment::now());
-        assert!(held.is_held());
+        assert!(!held.is_held(&clock));
+        held.note_renewal(Moment::now(&clock));
+        assert!(held.is_held(&clock));
         // The process was frozen: its steady clock stood still.
-        held.note_renewal(Moment { wall: lease::now() - 60_000, ..Moment::now() });
-        assert!(!held.is_held());
+        held.note_renewal(Moment { wall: clock.wall() - MINUTE, ..Moment::now(&clock) });
+        assert!(!held.is_held(&clock));
     }
 
     #[tokio::test]
@@ -232,8 +234,8 @@ mod tests {
         let (lost, closed) = (holding(), holding());
         lost.note_loss();
         closed.close();
-        let over = Lease { latest: Some(lease::now() - 1), ..lease() };
-        assert!(!lost.is_held() && !closed.is_held());
-        assert!(!Holding::new(over, None, Moment::now()).is_held());
+        let over = Lease { latest: Some(lease::since_epoch(SystemClock.wall()) - 1), ..lease() };
+        assert!(!lost.is_held(&SystemClock) && !closed.is_held(&SystemClock));
+        assert!(!Holding::new(over, None, Moment::now(&SystemClock)).is_held(&SystemClock));
     }
 }

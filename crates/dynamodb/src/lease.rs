@@ -77,10 +77,7 @@ impl LeaseOptions {
     }
 
     fn lease(&self, id: String) -> Lease {
-        let latest = self.deadline.map(|deadline| {
-            let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default() + AFTER_DEADLINE;
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        });
+        let latest = self.deadline.map(|deadline| since_epoch(deadline + AFTER_DEADLINE));
         Lease { fencing: 0, id, duration: self.duration.clamp(SHORTEST, LONGEST), latest }
     }
 }
@@ -231,7 +228,7 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Asks until there is an answer that holds: while the chain moves, and while another's lease runs out soon.
     async fn take(&self, entry: Option<ChainEntry>) -> Result<Attempt, Denied> {
-        let patient_until = now().saturating_add(milliseconds(self.options.patience));
+        let patient_until = self.table.now().saturating_add(milliseconds(self.options.patience));
         let (mut asked, mut attempts) = (entry, 0);
         loop {
             match self.ask(asked).await? {
@@ -240,8 +237,8 @@ impl Asking<'_> {
                     asked = next;
                 }
                 Attempt::Held { expires, .. } if expires < patient_until => {
-                    let left = u64::try_from(expires.saturating_sub(now())).unwrap_or_default();
-                    tokio::time::sleep(Duration::from_millis(left + 1)).await;
+                    let left = u64::try_from(expires.saturating_sub(self.table.now())).unwrap_or_default();
+                    self.table.clock().sleep(Duration::from_millis(left + 1)).await;
                     asked = entry;
                 }
                 attempt => return Ok(attempt),
@@ -252,7 +249,7 @@ impl Asking<'_> {
     /// Asks once.
     async fn ask(&self, entry: Option<ChainEntry>) -> Result<Attempt, Denied> {
         let Asking { table, state, options, keys, lease } = *self;
-        let (changes, condition) = taking(state, options, lease, entry);
+        let (changes, condition) = taking(state, options, lease, entry, table.now());
         // Whether the latest attempt is known not to have been carried out.
         let refused = AtomicBool::new(false);
         let request = |client: &Client| {
@@ -301,13 +298,13 @@ impl Asking<'_> {
         };
         let mut next = None;
         if let Some(entry) = entry {
-            next = entry.after_refusal(&found, now()).map_err(damaged)?;
+            next = entry.after_refusal(&found, self.table.now()).map_err(damaged)?;
             if next.is_none() {
                 return Ok(Attempt::Superseded);
             }
         }
         let holder = Holder::read(Reader(&found)).map_err(damaged)?;
-        Ok(match holder.filter(|holder| holder.expires >= now()) {
+        Ok(match holder.filter(|holder| holder.expires >= self.table.now()) {
             None => Attempt::Again(next, error),
             Some(Holder { expires, .. }) => {
                 let is_this_step = entry.is_some_and(|entry| entry.is_under_way(&found));
@@ -323,8 +320,8 @@ fn taking(
     options: &LeaseOptions,
     lease: &Lease,
     entry: Option<ChainEntry>,
+    now: i64,
 ) -> (Changes, String) {
-    let now = now();
     let mut changes = Changes::default();
     changes.set(names::FORMAT, number(FORMAT));
     changes.set(names::VAULT_NAME, text(shorten(&state.vault_name, LONGEST_NAME)));
@@ -372,21 +369,21 @@ pub(super) fn obstacle(
     }
     match Holder::read(reader)? {
         Some(holder) if holder.id == id => Ok(None),
-        Some(holder) if holder.expires > now().saturating_add(FARTHEST) => {
+        Some(holder) if holder.expires > table.now().saturating_add(FARTHEST) => {
             Err(format!("`{}` is further ahead than any lease lasts", names::LEASE_EXPIRES))
         }
         holder => {
-            let destination = held_by(&state.destination, holder);
+            let destination = held_by(&state.destination, holder, table.now());
             Ok(Some(StateError::Locked { destination }))
         }
     }
 }
 
 /// A destination with who works on it.
-fn held_by(destination: &str, holder: Option<Holder>) -> String {
+fn held_by(destination: &str, holder: Option<Holder>, now: i64) -> String {
     match holder {
         Some(Holder { owner, expires, .. }) => {
-            let left = expires.saturating_sub(now()).max(0).saturating_add(999) / 1000;
+            let left = expires.saturating_sub(now).max(0).saturating_add(999) / 1000;
             format!("{destination} ({owner}; its lease runs out in {left} s unless it is renewed)")
         }
         None => destination.to_owned(),
@@ -405,7 +402,7 @@ pub(super) fn too_new(table: &DynamoTable, format: i64) -> Option<StateError> {
 /// Gives a lease another term. `false`: it is not ours any more.
 pub(super) async fn renew(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
     let mut changes = Changes::default();
-    changes.set(names::LEASE_EXPIRES, number(seconds(lease.expiry(now()))));
+    changes.set(names::LEASE_EXPIRES, number(seconds(lease.expiry(table.now()))));
     update_held(table, keys, lease, changes).await
 }
 
@@ -423,7 +420,7 @@ pub(super) async fn release(
         changes.set(names::CHECKED, number(checked));
     }
     if let Some((chain, end)) = chain {
-        chain.ending(end, now(), &mut changes);
+        chain.ending(end, table.now(), &mut changes);
     }
     if !matches!(chain, Some((_, ChainEnd::HandOn { is_quiet: false, .. }))) {
         names::LEASE.iter().for_each(|name| changes.remove(name));
@@ -497,10 +494,9 @@ fn found_item(refusal: UpdateItemError) -> Option<Item> {
     }
 }
 
-/// Now, in milliseconds since the epoch.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+/// A time of day in milliseconds since the epoch.
+pub(super) fn since_epoch(wall: SystemTime) -> i64 {
+    milliseconds(wall.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 fn milliseconds(duration: Duration) -> i64 {

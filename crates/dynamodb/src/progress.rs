@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::attributes::{Damage, Item, Reader, VAULT_ID, number, text};
 use super::head::Counts;
 use super::keys::ItemKeys;
-use super::lease::now;
 use super::table::DynamoTable;
 use super::transaction::Write;
 
@@ -166,10 +165,10 @@ impl ProgressRecord {
         }
     }
 
-    /// The item of a record.
-    fn item(&self, keys: &ItemKeys) -> Result<Item, Damage> {
+    /// The item of a record that is written at `now`, in milliseconds since the epoch.
+    fn item(&self, keys: &ItemKeys, now: i64) -> Result<Item, Damage> {
         let data = serde_json::to_string(&self.bounded()).map_err(|error| error.to_string())?;
-        let ttl = now() / 1000 + KEPT;
+        let ttl = now / 1000 + KEPT;
         Ok(Item::from([
             (VAULT_ID.to_owned(), text(keys.progress())),
             (DATA.to_owned(), text(data)),
@@ -177,9 +176,9 @@ impl ProgressRecord {
         ]))
     }
 
-    /// What writes a record.
-    pub(super) fn write(&self, keys: &ItemKeys) -> Result<Write, Damage> {
-        Ok(Write::put(keys.progress(), self.item(keys)?, Counts::default()))
+    /// What writes a record at `now`.
+    pub(super) fn write(&self, keys: &ItemKeys, now: i64) -> Result<Write, Damage> {
+        Ok(Write::put(keys.progress(), self.item(keys, now)?, Counts::default()))
     }
 
     /// The record, small enough for an item.
@@ -222,11 +221,11 @@ impl StoredProgress {
         }
     }
 
-    pub(super) fn of_item(item: Option<&Item>) -> Self {
+    pub(super) fn of_item(item: Option<&Item>, now: i64) -> Self {
         let Some(item) = item.map(Reader) else { return StoredProgress::Missing };
         let read = || -> Result<Self, Damage> {
             // DynamoDB takes its time, up to days, to remove what is over.
-            if item.find_number::<i64>(TTL)?.is_some_and(|ttl| ttl <= now() / 1000) {
+            if item.find_number::<i64>(TTL)?.is_some_and(|ttl| ttl <= now / 1000) {
                 return Ok(StoredProgress::Missing);
             }
             let record = serde_json::from_str(item.text(DATA)?).map_err(|error| error.to_string())?;
@@ -247,6 +246,6 @@ impl DynamoTable {
     }
 
     pub(super) async fn read_progress(&self, keys: &ItemKeys) -> Result<StoredProgress, StateError> {
-        Ok(StoredProgress::of_item(self.get(&keys.progress()).await?.as_ref()))
+        Ok(StoredProgress::of_item(self.get(&keys.progress()).await?.as_ref(), self.now()))
     }
 }

@@ -9,13 +9,12 @@ use std::sync::atomic::AtomicU64;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use obsync_core::StateError;
-use tokio::time::Instant;
 
 use super::attributes::{Changes, Item, Reader, VAULT_ID, number, text};
 use super::batch::Wanted;
 use super::head::{Counts, FORMAT, names};
 use super::keys::{ItemKeys, StateKey};
-use super::lease::{self, Denied, Lease, LeaseOptions, Taken, now};
+use super::lease::{self, Denied, Lease, LeaseOptions, Taken};
 use super::table::DynamoTable;
 use super::transaction::{WRITES, Write, WriteError, Writer};
 
@@ -66,16 +65,16 @@ impl DynamoTable {
         self.scan(Wanted::KeysWith(keys.head()), take).await?;
         let revisions = AtomicU64::new(0);
         let writer = Writer { table: self, keys, lease, revisions: &revisions };
-        let mut renewed = Instant::now();
+        let mut renewed = self.clock().steady();
         for removals in found.chunks(WRITES) {
             if self.is_hurried() {
                 return Err(self.unavailable("the reset was cut short; the next one goes on"));
             }
-            if renewed.elapsed() > lease.duration / 3 {
+            if self.clock().steady() - renewed > lease.duration / 3 {
                 if !lease::renew(self, keys, lease).await? {
                     return Ok(false);
                 }
-                renewed = Instant::now();
+                renewed = self.clock().steady();
             }
             match writer.write_beside(removals).await {
                 Ok(()) => {}
@@ -113,7 +112,7 @@ impl DynamoTable {
             (VAULT_ID.to_owned(), text(keys.head())),
             (names::FORMAT.to_owned(), number(FORMAT)),
             (names::PLACE.to_owned(), text(&state.destination)),
-            (names::CREATED.to_owned(), number(now())),
+            (names::CREATED.to_owned(), number(self.now())),
             (names::RESETTING.to_owned(), AttributeValue::Bool(true)),
         ]);
         let name = self.name().as_str();

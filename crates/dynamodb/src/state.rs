@@ -62,7 +62,7 @@ impl DynamoState {
         key: StateKey,
         options: &LeaseOptions,
     ) -> Result<Self, StateError> {
-        let asked = Moment::now();
+        let asked = Moment::now(table.clock());
         let taken = lease::take(table, &key, options).await?;
         DynamoState::of(table, key, taken, asked, false).await
     }
@@ -78,11 +78,11 @@ impl DynamoState {
         options: &LeaseOptions,
         entry: ChainEntry,
     ) -> Result<Opened, StateError> {
-        let asked = Moment::now();
+        let asked = Moment::now(table.clock());
         match lease::take_for(table, &key, options, Some(entry)).await? {
             None => Ok(Opened::Superseded),
             Some(taken) => {
-                let step = taken.head.chain.run(lease::now());
+                let step = taken.head.chain.run(table.now());
                 Ok(Opened::Step(Box::new(DynamoState::of(table, key, taken, asked, true).await?), step))
             }
         }
@@ -203,7 +203,8 @@ impl DynamoState {
     pub async fn write_progress(&self, record: &ProgressRecord) -> Result<(), StateError> {
         let holding = self.holding()?;
         *lock(&self.progress) = None;
-        let write = record.write(&self.keys).map_err(|damage| self.table.unavailable(damage))?;
+        let write =
+            record.write(&self.keys, self.table.now()).map_err(|damage| self.table.unavailable(damage))?;
         let _alone = self.known.lock().await;
         match self.writer(holding).write_beside(&[write]).await {
             Ok(()) => Ok(()),
@@ -345,7 +346,8 @@ impl DynamoState {
         let noted = lock(&self.progress).clone();
         if let Some(note) = &noted {
             let note = ProgressRecord { last_version: commit.state.version, ..note.clone() };
-            let note = note.write(&self.keys).map_err(|damage| self.table.unavailable(damage))?;
+            let note =
+                note.write(&self.keys, self.table.now()).map_err(|damage| self.table.unavailable(damage))?;
             plan.with_head.push(note);
         }
         let is_done = self.carry_out(holding, plan, &mut known).await?;
@@ -377,7 +379,7 @@ impl DynamoState {
         plan: WritePlan,
         known: &mut Known,
     ) -> Result<bool, StateError> {
-        let asked = Moment::now();
+        let asked = Moment::now(self.table.clock());
         match self.writer(holding).carry_out(plan, &mut known.head).await {
             Ok(()) => {
                 holding.note_renewal(asked);
@@ -507,7 +509,7 @@ impl StateStore for DynamoState {
     }
 
     fn is_held(&self) -> bool {
-        self.held.as_ref().is_some_and(|(holding, _)| holding.is_held())
+        self.held.as_ref().is_some_and(|(holding, _)| holding.is_held(self.table.clock()))
     }
 
     async fn leave_confirmations(&self, uids: Vec<u64>) -> Result<(), StateError> {
@@ -524,7 +526,7 @@ impl StateStore for DynamoState {
 
     async fn confirmed(&self) {
         loop {
-            tokio::time::sleep(confirmations::LOOKED_FOR).await;
+            self.table.clock().sleep(confirmations::LOOKED_FOR).await;
             if self.confirmations().await.is_ok_and(|uids| !uids.is_empty()) {
                 return;
             }

@@ -7,7 +7,6 @@ use super::attributes::{Item, Reader};
 use super::batch::Wanted;
 use super::head::{Head, names};
 use super::keys::{ItemKeys, StateKey};
-use super::lease::now;
 use super::state::{DynamoState, head_of, read_head};
 use super::table::DynamoTable;
 
@@ -73,14 +72,15 @@ impl FoundState {
             destination: Head::destination(reader).ok()??.to_owned(),
         };
         let head = head_of(table, reader.key().unwrap_or_default(), item);
-        Some(FoundState { key, summary: head.map(DynamoSummary::from) })
+        Some(FoundState { key, summary: head.map(|head| DynamoSummary::of(head, table.now())) })
     }
 }
 
-impl From<Head> for DynamoSummary {
-    fn from(head: Head) -> Self {
+impl DynamoSummary {
+    /// What a head says at `now`, in milliseconds since the epoch.
+    pub(super) fn of(head: Head, now: i64) -> Self {
         let count = |count: i64| u64::try_from(count).unwrap_or_default();
-        let holder = head.holder.filter(|holder| holder.expires > now());
+        let holder = head.holder.filter(|holder| holder.expires > now);
         DynamoSummary {
             vault_name: head.vault_name,
             destination: head.destination,
@@ -106,7 +106,8 @@ impl DynamoTable {
     ///
     /// As for [`DynamoState::read`].
     pub async fn summary(&self, vault: &VaultId) -> Result<Option<DynamoSummary>, StateError> {
-        Ok(read_head(self, &ItemKeys::of_vault(vault)).await?.map(DynamoSummary::from))
+        let head = read_head(self, &ItemKeys::of_vault(vault)).await?;
+        Ok(head.map(|head| DynamoSummary::of(head, self.now())))
     }
 
     /// All states in the table, by destination and vault. Reads the whole table.
@@ -135,6 +136,7 @@ impl DynamoState {
     ///
     /// As for [`DynamoState::read`].
     pub async fn summary(&self) -> Result<Option<DynamoSummary>, StateError> {
-        Ok(read_head(self.table(), self.item_keys()).await?.map(DynamoSummary::from))
+        let head = read_head(self.table(), self.item_keys()).await?;
+        Ok(head.map(|head| DynamoSummary::of(head, self.table().now())))
     }
 }

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
-use obsync_core::{ProblemCode, StateError};
+use obsync_core::{Clock, ProblemCode, StateError, SystemClock};
 use obsync_net::{ConnectError, NameWait, Throttle, WAITS, is_refused};
 use obsync_protocol::with_reasons;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::attributes::VAULT_ID;
 use super::errors::{CallError, Trouble, trouble};
+use super::lease::since_epoch;
 use super::options::DynamoOptions;
 use super::progress::TTL;
 
@@ -86,6 +87,7 @@ impl fmt::Display for TableName {
 #[derive(Clone, Debug)]
 pub struct DynamoTable {
     inner: Arc<Inner>,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug)]
@@ -143,7 +145,25 @@ impl DynamoTable {
                 waits: Throttle::new(WAIT_EVERY),
                 answered: AtomicBool::new(false),
             }),
+            clock: Arc::new(SystemClock),
         }
+    }
+
+    /// The same table with leases and times by another clock.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        DynamoTable { clock, ..self }
+    }
+
+    /// Where leases and times come from.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// Now, in milliseconds since the epoch.
+    pub(super) fn now(&self) -> i64 {
+        since_epoch(self.clock.wall())
     }
 
     /// The table's name.

@@ -14,7 +14,7 @@ use super::attributes::{self, Changes, Item, Reader, key, number};
 use super::errors::{CallError, transaction_trouble};
 use super::head::{Counts, Head, names};
 use super::keys::ItemKeys;
-use super::lease::{Lease, now, seconds};
+use super::lease::{Lease, seconds};
 use super::table::DynamoTable;
 
 /// How many items one transaction writes besides the head. DynamoDB takes 100 altogether.
@@ -216,7 +216,7 @@ impl Writer<'_> {
     fn head_update(&self, head: &Head, revision: u64, seen: u64) -> Result<TransactWriteItem, BuildError> {
         let mut changes = head.changes();
         changes.set(names::REVISION, number(revision));
-        changes.set(names::LEASE_EXPIRES, number(seconds(self.lease.expiry(now()))));
+        changes.set(names::LEASE_EXPIRES, number(seconds(self.lease.expiry(self.table.now()))));
         let held = self.lease.held(&mut changes);
         let seen = changes.operand("seen", number(seen));
         let condition = format!("{held} AND {} = {seen}", changes.attribute(names::REVISION));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use obsync_bucket::load_aws_config;
-use obsync_client::totp::{Generator, SystemClock};
+use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientError, Password, SignIn, Token};
 use obsync_core::StateError;
 use obsync_core::pin::{FoundPin, Opening, Pin, VaultEncryption, VaultKind};
@@ -458,9 +458,7 @@ async fn sign_in(
 ) -> Result<Token, AccountError> {
     let mut sign_in = SignIn::new(client, email, password);
     let signed_in = match sign_in.attempt(None).await {
-        Err(ClientError::MfaRequired) => {
-            sign_in.with_codes(totp.ok_or(AccountError::NoTotp)?, &SystemClock).await?
-        }
+        Err(ClientError::MfaRequired) => sign_in.with_codes(totp.ok_or(AccountError::NoTotp)?).await?,
         result => result?,
     };
     Ok(signed_in.token)

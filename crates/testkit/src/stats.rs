@@ -22,6 +22,8 @@ pub struct Stats {
     pub max_open_websockets: u64,
     /// The `init` messages received, in order.
     pub inits: Vec<InitRecord>,
+    /// Pings answered.
+    pub pings: u64,
     /// Entries sent in listings.
     pub entries_listed: u64,
     /// Pull requests received.

@@ -1,7 +1,7 @@
 //! From what there is — a token in the environment, a saved one, credentials, a person to ask — to a token
 //! that the service accepts.
 
-use obsync_client::totp::{Clock, Generator, SystemClock};
+use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientError, Password, SignIn, SignedIn, Token};
 use obsync_core::ProblemCode;
 
@@ -38,7 +38,7 @@ impl Account {
     /// # Errors
     /// What the service says, or that a code is needed and there is nowhere to get it.
     pub(crate) async fn sign_in(&self, client: &Client) -> Result<Saved, Failed> {
-        self.sign_in_by(client, environment::totp, &SystemClock).await
+        self.sign_in_by(client, environment::totp).await
     }
 
     /// The same with codes from elsewhere.
@@ -46,12 +46,11 @@ impl Account {
         &self,
         client: &Client,
         totp: impl FnOnce() -> Result<Option<Generator>, Failed>,
-        clock: &impl Clock,
     ) -> Result<Saved, Failed> {
         let mut sign_in = SignIn::new(client, &self.email, &self.password);
         let signed_in = match sign_in.attempt(self.mfa.as_deref()).await {
             Err(ClientError::MfaRequired) => match totp()? {
-                Some(generator) => sign_in.with_codes(&generator, clock).await?,
+                Some(generator) => sign_in.with_codes(&generator).await?,
                 None => ask_for_code(&mut sign_in).await?,
             },
             Err(ClientError::WrongCredentials) => {
@@ -224,33 +223,24 @@ fn no_password(email: &str) -> Failed {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use obsync_client::ClientOptions;
+    use obsync_conformance::SetClock;
     use obsync_testkit::Server;
 
     use super::*;
-
-    /// Waits for nothing.
-    struct Hasty;
-
-    impl Clock for Hasty {
-        fn now(&self) -> u64 {
-            SystemClock.now()
-        }
-
-        async fn sleep(&self, _pause: Duration) {}
-    }
 
     #[tokio::test]
     async fn a_wrong_secret_is_told_apart_from_a_wrong_code() {
         let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
         let server = Server::builder().user_with_totp("me@example.com", "pw", secret).start().await.unwrap();
-        let client = Client::new(ClientOptions { api_url: server.url(), ..ClientOptions::default() });
+        let clock = SetClock::new();
+        let options =
+            ClientOptions { api_url: server.url(), clock: clock.clone(), ..ClientOptions::default() };
+        let client = Client::new(options).unwrap();
         let password = Password::exactly("pw".into());
         let account = Account { email: "me@example.com".to_owned(), password, mfa: None };
         let totp = || Ok(Generator::new(&"JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP".into()).ok());
-        let failed = account.sign_in_by(&client.unwrap(), totp, &Hasty).await.unwrap_err();
+        let failed = clock.passing(account.sign_in_by(&client, totp)).await.unwrap_err();
         assert_eq!(failed.exit, Exit::SignIn);
         assert_eq!(
             failed.message,

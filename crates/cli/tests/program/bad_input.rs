@@ -2,6 +2,7 @@
 //! nothing is lost.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -306,14 +307,16 @@ fn a_pull_waits_for_another_one_as_long_as_it_is_told_to() {
     assert!(short.stderr.contains("waiting for up to 1 s\n"), "{}", short.stderr);
     assert!(short.stderr.ends_with("; it was waited for 1 s; wait longer, or stop it\n"), "{}", short.stderr);
     world.server.faults().clear();
-    let end = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(1500));
-        first.kill().unwrap();
-        first.wait().unwrap();
-    });
-    let second = world.must(&["pull", "Notes", "notes", "--wait", "5m"]);
-    end.join().unwrap();
-    assert!(second.stderr.contains("another obsync is working on notes"), "{}", second.stderr);
+    let mut second = start(&world, &world.home(), &["pull", "Notes", "notes", "--wait", "5m"]);
+    let (mut told, mut line) = (BufReader::new(second.stderr.take().unwrap()), String::new());
+    while !line.contains("another obsync is working on notes") {
+        line.clear();
+        assert!(told.read_line(&mut line).unwrap() > 0, "it does not wait");
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    std::io::copy(&mut told, &mut std::io::sink()).unwrap();
+    assert!(second.wait().unwrap().success());
     assert_eq!(world.differences("Notes", "notes"), [""; 0]);
 }
 

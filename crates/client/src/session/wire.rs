@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use obsync_protocol::ClientMessage;
 use obsync_protocol::limits::LEAST_UPLOAD_SPEED;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 use tracing::{debug, trace};
 
+use crate::clock::{Clock, Sleep};
 use crate::error::ClientError;
 use crate::options::Timeouts;
 use crate::speed::Speed;
@@ -29,6 +29,7 @@ const EARLY_OVERHEAD: usize = 128;
 /// A connection with its limits.
 pub(super) struct Wire {
     socket: Socket,
+    clock: Arc<dyn Clock>,
     timeouts: Timeouts,
     /// What came while something was being sent.
     early: VecDeque<Incoming>,
@@ -38,10 +39,21 @@ pub(super) struct Wire {
     last_ping: Instant,
     /// One timer for all limits. It is set to the earliest of them, and when it rings the clock is asked which
     /// have passed: most messages come in time and need not touch it.
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     speed: Arc<Speed>,
     /// The bytes that `speed` knows of.
     counted: Counted,
+}
+
+struct Timer {
+    at: Instant,
+    rings: Sleep,
+}
+
+impl Timer {
+    fn at(at: Instant, clock: &dyn Clock) -> Self {
+        Timer { at, rings: clock.sleep_until(at) }
+    }
 }
 
 /// What is being waited for and until when.
@@ -72,9 +84,9 @@ impl Due {
         }
     }
 
-    fn in_time(what: &'static str, after: Duration) -> Self {
+    fn in_time(what: &'static str, after: Duration, now: Instant) -> Self {
         // A limit too far away for the clock is none.
-        Self { what, after, at: Instant::now().checked_add(after), is_measured: true, ..Self::never() }
+        Self { what, after, at: now.checked_add(after), is_measured: true, ..Self::never() }
     }
 
     fn check(&self, now: Instant) -> Result<(), ClientError> {
@@ -90,8 +102,13 @@ impl Due {
 }
 
 impl Wire {
-    pub(super) fn new(socket: Socket, mut timeouts: Timeouts, speed: Arc<Speed>) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(
+        socket: Socket,
+        mut timeouts: Timeouts,
+        speed: Arc<Speed>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let now = clock.steady();
         for limit in [&mut timeouts.silence, &mut timeouts.ping_after] {
             *limit = (*limit).min(LONGEST);
         }
@@ -102,7 +119,8 @@ impl Wire {
             heartbeat: false,
             last_message: now,
             last_ping: now,
-            timer: Box::pin(sleep(timeouts.ping_after)),
+            timer: Timer::at(now + timeouts.ping_after, clock.as_ref()),
+            clock,
             timeouts,
             speed,
             counted: Counted::default(),
@@ -116,12 +134,12 @@ impl Wire {
 
     /// A limit for the first answer to a request.
     pub(super) fn answer_due(&self, what: &'static str) -> Due {
-        Due::in_time(what, self.timeouts.answer)
+        Due::in_time(what, self.timeouts.answer, self.clock.steady())
     }
 
     /// A limit for the next step of something that is under way.
     pub(super) fn step_due(&self, what: &'static str) -> Due {
-        Due::in_time(what, self.timeouts.stall)
+        Due::in_time(what, self.timeouts.stall, self.clock.steady())
     }
 
     /// A limit for the first entry of a listing, which a server may have to look for.
@@ -142,7 +160,7 @@ impl Wire {
     /// A limit for the next piece of content. Signs of life do not extend it, but the bytes of a piece that is on
     /// its way do; how many have to come is up to the least speed.
     pub(super) fn piece_due(&self, what: &'static str) -> Due {
-        let content_since = Some(Instant::now());
+        let content_since = Some(self.clock.steady());
         Due { what, after: self.timeouts.silence, content_since, is_measured: true, ..Due::never() }
     }
 
@@ -151,7 +169,7 @@ impl Wire {
     pub(super) fn change_due(&self, what: &'static str, sent: usize) -> Due {
         let on_its_way = Duration::from_secs(sent as u64 / LEAST_UPLOAD_SPEED);
         let after = self.timeouts.answer.saturating_add(on_its_way);
-        Due { is_measured: false, on_its_way, ..Due::in_time(what, after) }
+        Due { is_measured: false, on_its_way, ..Due::in_time(what, after, self.clock.steady()) }
     }
 
     /// Counts a text of so many bytes as progress. What says nothing is none: it must not hide that nothing comes.
@@ -171,17 +189,20 @@ impl Wire {
 
     /// Sends what is queued, and fails when the other side takes nothing for too long.
     pub(super) async fn flush(&mut self) -> Result<(), ClientError> {
-        let started = Instant::now();
+        let started = self.clock.steady();
         let silence = self.timeouts.silence;
         // However little at a time it takes, it has to come to an end.
         let last = started.checked_add(self.timeouts.stall);
         loop {
             let give_up = started.max(self.socket.last_write()) + silence;
             let give_up = last.map_or(give_up, |last| give_up.min(last));
-            if let Ok(flushed) = timeout_at(give_up, poll_fn(|cx| self.poll_flush(cx))).await {
-                return flushed;
+            let late = self.clock.sleep_until(give_up);
+            tokio::select! {
+                biased;
+                flushed = poll_fn(|cx| self.poll_flush(cx)) => return flushed,
+                () = late => {}
             }
-            let now = Instant::now();
+            let now = self.clock.steady();
             let is_last = last.is_some_and(|last| last <= now);
             if is_last || started.max(self.socket.last_write()) + silence <= now {
                 return Err(ClientError::TimedOut {
@@ -208,14 +229,14 @@ impl Wire {
     }
 
     fn keep_early(&mut self, message: Incoming) {
-        self.last_message = Instant::now();
+        self.last_message = self.clock.steady();
         self.early_bytes += message.size() + EARLY_OVERHEAD;
         self.early.push_back(message.detached());
     }
 
     /// The next message. Cancelling this loses nothing.
     pub(super) async fn next(&mut self, due: &Due) -> Result<Incoming, ClientError> {
-        let started = Instant::now();
+        let started = self.clock.steady();
         // Here too, for messages that come without a pause would keep the timer from being looked at.
         due.check(started)?;
         self.check_content(due, started)?;
@@ -226,7 +247,7 @@ impl Wire {
         let (mut waiting, mut now) = (None, started);
         loop {
             self.set_timer(due, started, now);
-            let Self { socket, timer, speed, counted, .. } = self;
+            let Self { socket, timer, speed, counted, clock, .. } = self;
             tokio::select! {
                 biased;
                 message = poll_fn(|cx| {
@@ -236,15 +257,15 @@ impl Wire {
                     }
                     received
                 }) => {
-                    self.last_message = Instant::now();
+                    self.last_message = clock.steady();
                     if let Some(waiting) = &mut waiting {
                         waiting.received = counted.progress(socket, due);
                     }
                     return message;
                 }
                 // Its turn comes even if the socket has used up what a task may do at once.
-                () = tokio::task::unconstrained(timer.as_mut()) => {
-                    now = Instant::now();
+                () = tokio::task::unconstrained(timer.rings.as_mut()) => {
+                    now = clock.steady();
                     self.look_at_clock(due, started, now).await?;
                 }
             }
@@ -259,10 +280,10 @@ impl Wire {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                () = sleep_until(self.ping_at()), if self.heartbeat => {}
+                () = self.clock.sleep_until(self.ping_at()), if self.heartbeat => {}
             }
             trace!("showing a sign of life");
-            self.last_ping = Instant::now();
+            self.last_ping = self.clock.steady();
             let sent = tokio::select! {
                 biased;
                 done = &mut work => return done,
@@ -295,8 +316,8 @@ impl Wire {
         if let Some(at) = now.checked_add(self.speed.look_after()).filter(|_| due.is_measured) {
             earliest = earliest.min(at);
         }
-        if self.timer.is_elapsed() || self.timer.deadline() > earliest {
-            self.timer.as_mut().reset(earliest);
+        if self.timer.at <= now || self.timer.at > earliest {
+            self.timer = Timer::at(earliest, self.clock.as_ref());
         }
     }
 
@@ -372,17 +393,19 @@ impl Counted {
 mod tests {
     use futures_util::{SinkExt, StreamExt};
     use obsync_protocol::limits::LEAST_SPEED;
+    use tokio::time::sleep;
     use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::Message;
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
+    use crate::clock::SystemClock;
 
     /// A wire, and the other end of a line that holds 1 KiB.
     async fn narrow(timeouts: Timeouts) -> (Wire, WebSocketStream<tokio::io::DuplexStream>) {
         let (ours, theirs) = tokio::io::duplex(1024);
-        let speed = Arc::new(Speed::new(LEAST_SPEED, timeouts.speed_over));
-        let wire = Wire::new(Socket::over(ours).await, timeouts, speed);
+        let speed = Arc::new(Speed::new(LEAST_SPEED, timeouts.speed_over, Arc::new(SystemClock)));
+        let wire = Wire::new(Socket::over(ours).await, timeouts, speed, Arc::new(SystemClock));
         (wire, WebSocketStream::from_raw_socket(theirs, Role::Server, None).await)
     }
 
@@ -433,12 +456,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_listing_of_250_mb_over_64_kbit_a_second_that_breaks_twice_is_no_slow_server() {
-        let speed = Arc::new(Speed::new(LEAST_SPEED, Timeouts::default().speed_over));
+        let clock = Arc::new(SystemClock);
+        let speed = Arc::new(Speed::new(LEAST_SPEED, Timeouts::default().speed_over, clock.clone()));
         let entry = format!(r#"{{"op":"push","uid":1,"path":"{}"}}"#, "ab".repeat(1900));
         let entries = 250_000_000 / entry.len() / 3;
         for _ in 0..3 {
             let (ours, theirs) = tokio::io::duplex(8192);
-            let mut wire = Wire::new(Socket::over(ours).await, Timeouts::default(), Arc::clone(&speed));
+            let socket = Socket::over(ours).await;
+            let mut wire = Wire::new(socket, Timeouts::default(), Arc::clone(&speed), clock.clone());
             let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
             let text = entry.clone();
             let server = tokio::spawn(async move {

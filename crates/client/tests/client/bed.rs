@@ -1,12 +1,14 @@
 //! What most tests start from: a development server with one account and one vault, and a client of it.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use obsync_client::{
     Client, ClientError, ClientOptions, LiveChanges, RetryPolicy, Session, SessionTarget, Timeouts, Token,
     WritingSession,
 };
+use obsync_conformance::SetClock;
 use obsync_protocol::{PushMessage, VaultKeys};
 use obsync_testkit::{Faults, Server, VaultHandle, VaultSpec};
 
@@ -45,6 +47,40 @@ impl Bed {
         let token = client.sign_in(EMAIL, &PASSWORD.into(), None).await.unwrap().token;
         let host = server.host();
         Self { server, vault, client, token, host }
+    }
+
+    /// With a clock that the test moves.
+    pub(crate) async fn with_clock(
+        change: impl FnOnce(ClientOptions) -> ClientOptions,
+    ) -> (Self, Arc<SetClock>) {
+        let clock = SetClock::new();
+        let options = |options: ClientOptions| ClientOptions { clock: clock.clone(), ..change(options) };
+        (Self::with(options).await, clock)
+    }
+
+    /// Does something, and lets so much time pass whenever nothing moves any more.
+    pub(crate) async fn passing<T>(
+        &self,
+        clock: &SetClock,
+        by: Duration,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let time = async {
+            let mut before = self.server.stats();
+            loop {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let now = self.server.stats();
+                if now == before {
+                    clock.advance(by);
+                }
+                before = now;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = time => unreachable!("time passes without end"),
+        }
     }
 
     pub(crate) fn keys(&self) -> VaultKeys {

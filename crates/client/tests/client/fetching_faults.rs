@@ -1,9 +1,10 @@
 //! Runs of the pool on a server that does things wrong: what is mended, what is reported, and that one file's trouble
 //! is not another's.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use obsync_client::{ClientError, FetchFailure};
+use obsync_client::{ClientError, ClientOptions, Clock, FetchFailure, Timeouts};
+use obsync_conformance::SetClock;
 use obsync_protocol::Uid;
 
 use crate::bed::{Bed, limited};
@@ -19,16 +20,17 @@ async fn bed() -> Bed {
     bed
 }
 
-/// The same, and what never comes is not waited for long. On a busy machine a second can pass without a byte: with
-/// this bed the number of connections says nothing.
-async fn impatient_bed() -> Bed {
-    let bed = Bed::with(|mut options| {
-        options.timeouts.silence = Duration::from_secs(1);
-        options
-    })
-    .await;
+/// The same with a clock. What never comes is not waited for: time passes when nothing moves. On a busy machine that can be
+/// while something is on its way: with this bed the number of connections says nothing.
+async fn impatient_bed() -> (Bed, Arc<SetClock>) {
+    let (bed, clock) = Bed::with_clock(|options| ClientOptions { min_speed: 0, ..options }).await;
     small_files(&bed, FILES);
-    bed
+    (bed, clock)
+}
+
+/// Fetches in such a bed.
+async fn fetch(run: Run, bed: &Bed, clock: &SetClock) -> Fetched {
+    bed.passing(clock, bed.client.options().timeouts.silence, run.fetch(bed)).await
 }
 
 /// The uid of a file in the middle of [`bed`].
@@ -44,7 +46,7 @@ fn assert_complete(fetched: &Fetched, fault: &str) {
 
 #[tokio::test]
 async fn passing_trouble_with_connections_and_frames_is_mended() {
-    let bed = impatient_bed().await;
+    let (bed, clock) = impatient_bed().await;
     for fault in [
         "drop-on-request=next:3",
         "drop-in-content=next:3",
@@ -62,7 +64,7 @@ async fn passing_trouble_with_connections_and_frames_is_mended() {
         let run = Run { session: None, ..Run::of(&bed).await };
         bed.fault(fault);
         // One connection, so that none of the others can take over what is left of a broken one.
-        let fetched = run.connections(1).fetch(&bed).await;
+        let fetched = fetch(run.connections(1), &bed, &clock).await;
         assert_complete(&fetched, fault);
         assert!(fetched.summary().reconnects > 0, "{fault}");
     }
@@ -88,13 +90,13 @@ async fn passing_trouble_with_contents_is_mended_on_the_same_connection() {
 
 #[tokio::test]
 async fn trouble_at_random_everywhere_loses_no_file() {
-    let bed = impatient_bed().await;
+    let (bed, clock) = impatient_bed().await;
     for seed in 0..5 {
         bed.fault(&format!(
             "seed={seed},corrupt-content=2%,drop-in-content=2%,drop-on-request=1%,wrong-hash=2%,\
              missing-piece=1%,extra-piece=2%,refuse-pull=2%,unknown-ops=20%,pieces=random:500"
         ));
-        let fetched = Run::of(&bed).await.fetch(&bed).await;
+        let fetched = fetch(Run::of(&bed).await, &bed, &clock).await;
         assert!(fetched.run.is_ok(), "seed {seed}: {:?}", fetched.run);
         // A file can fail three times in a row by chance, but seldom; none may be lost without a word.
         assert_eq!(fetched.files.len() + fetched.failures.len(), FILES, "seed {seed}");
@@ -146,11 +148,11 @@ async fn a_file_that_always_fails_is_reported_and_the_others_arrive() {
 
 #[tokio::test]
 async fn a_piece_that_never_comes_fails_its_file_only() {
-    let bed = impatient_bed().await;
+    let (bed, clock) = impatient_bed().await;
     bed.fault(&format!("missing-piece=uid:{}", victim(&bed)));
     let mut run = Run::of(&bed).await;
     run.options.attempts = 2;
-    let fetched = run.fetch(&bed).await;
+    let fetched = fetch(run, &bed, &clock).await;
     // Asked for alone, nothing follows that could be in the place of the piece.
     let failure = fetched.failure();
     assert!(matches!(failure, FetchFailure::Transport(ClientError::TimedOut { .. })), "{failure:?}");
@@ -159,10 +161,10 @@ async fn a_piece_that_never_comes_fails_its_file_only() {
 
 #[tokio::test]
 async fn a_file_that_is_never_answered_costs_two_limits_and_the_others_arrive() {
-    const LIMIT: Duration = Duration::from_secs(1);
+    let answer = Timeouts::default().answer;
     for connections in [1, 4] {
-        let bed = Bed::with(|mut options| {
-            options.timeouts.answer = LIMIT;
+        let (bed, clock) = Bed::with_clock(|mut options| {
+            options.timeouts = Timeouts { answer, ..Timeouts::default() };
             options
         })
         .await;
@@ -170,15 +172,15 @@ async fn a_file_that_is_never_answered_costs_two_limits_and_the_others_arrive() 
         let victim = victim(&bed);
         bed.fault(&format!("stall-pull=uid:{victim}"));
         let run = Run::of(&bed).await.connections(connections);
-        let begin = Instant::now();
-        let fetched = run.fetch(&bed).await;
-        let took = begin.elapsed();
+        let begin = clock.steady();
+        let fetched = bed.passing(&clock, answer, run.fetch(&bed)).await;
+        let took = clock.steady() - begin;
         assert!(fetched.run.is_ok(), "{:?}", fetched.run);
         let failure = fetched.failure();
         assert!(matches!(failure, FetchFailure::Transport(ClientError::TimedOut { .. })), "{failure:?}");
         assert_eq!(fetched.files.len(), FILES - 1);
         assert_eq!(bed.server.faults().strikes("stall-pull"), 2);
-        assert!(took < LIMIT * 3, "{connections} connections: {took:?}");
+        assert!(took < answer * 3, "{connections} connections: {took:?}");
     }
 }
 
@@ -244,10 +246,10 @@ async fn one_file_with_a_wrong_hash_does_not_slow_the_others_down() {
 
 #[tokio::test]
 async fn a_content_that_stops_in_the_middle_is_given_up_and_asked_for_again() {
-    let bed = impatient_bed().await;
+    let (bed, clock) = impatient_bed().await;
     for fault in ["stall-in-content=next:2", "stall-request=next:2"] {
         bed.fault(fault);
-        let fetched = Run::of(&bed).await.fetch(&bed).await;
+        let fetched = fetch(Run::of(&bed).await, &bed, &clock).await;
         assert_complete(&fetched, fault);
         assert_eq!(bed.server.faults().strikes(fault.split('=').next().unwrap()), 2, "{fault}");
         assert!(fetched.summary().requests >= FILES as u64 + 2, "{fault}");

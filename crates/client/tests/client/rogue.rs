@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{SinkExt, StreamExt};
 use obsync_client::{Client, ClientOptions, SessionTarget, Token};
+use obsync_conformance::SetClock;
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultId, VaultKeys};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -92,6 +93,8 @@ impl Rogue {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::Relaxed);
+                // A few bytes do not wait for the acknowledgement of those before them.
+                stream.set_nodelay(true).unwrap();
                 if let Ok(websocket) = tokio_tungstenite::accept_async(stream).await {
                     tokio::spawn(script(Peer { websocket }));
                 }
@@ -105,6 +108,20 @@ impl Rogue {
             keys: keys(),
         };
         Self { client, target, connections }
+    }
+
+    /// With a clock that the script moves.
+    pub(crate) async fn with_clock<F>(
+        change: impl FnOnce(ClientOptions) -> ClientOptions,
+        script: impl Fn(Peer, Arc<SetClock>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let clock = SetClock::new();
+        let given = clock.clone();
+        let options = |options| ClientOptions { clock: given, ..change(options) };
+        Self::with(options, move |peer| script(peer, clock.clone())).await
     }
 
     /// How often the client has connected.

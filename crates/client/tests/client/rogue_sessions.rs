@@ -7,6 +7,7 @@ use std::time::Duration;
 use obsync_client::{
     ClientError, ClientOptions, FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary, Session,
 };
+use obsync_conformance::SetClock;
 use obsync_protocol::{ContentHash, Uid};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -322,11 +323,9 @@ async fn signs_of_life_do_not_replace_a_piece_of_content() {
 
 #[tokio::test]
 async fn a_slow_piece_is_not_taken_for_silence() {
-    let quick = |mut options: ClientOptions| {
-        options.timeouts.silence = Duration::from_secs(2);
-        options
-    };
-    let rogue = Rogue::with(quick, |mut peer| async move {
+    // However slow.
+    let any_speed = |options| ClientOptions { min_speed: 0, ..options };
+    let rogue = Rogue::with_clock(any_speed, |mut peer, clock| async move {
         peer.welcome().await;
         peer.text().await;
         let (_, header, blob) = job();
@@ -335,7 +334,7 @@ async fn a_slow_piece_is_not_taken_for_silence() {
         // A few bytes at a time: far longer in all than the connection may be silent.
         for part in frame.chunks(4) {
             peer.send_raw(part).await;
-            tokio::time::sleep(Duration::from_millis(250)).await;
+            pass(&clock, Duration::from_secs(15)).await;
         }
         peer.until_gone().await;
     })
@@ -441,7 +440,14 @@ async fn is_too_slow(rogue: &Rogue) {
     assert!(result.is_none());
 }
 
-/// The least speed holds over each second, so that a test need not last ten minutes.
+/// Lets time pass, after what was sent is read, and has it noticed.
+async fn pass(clock: &SetClock, by: Duration) {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    clock.advance(by);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+/// The least speed holds over each second, which no other limit comes near.
 fn measured_each_second(mut options: ClientOptions) -> ClientOptions {
     options.timeouts.speed_over = Duration::from_secs(1);
     options
@@ -449,7 +455,7 @@ fn measured_each_second(mut options: ClientOptions) -> ClientOptions {
 
 #[tokio::test]
 async fn a_server_that_trickles_ends_the_run_and_no_file_is_blamed() {
-    let rogue = Rogue::with(measured_each_second, |mut peer| async move {
+    let rogue = Rogue::with_clock(measured_each_second, |mut peer, clock| async move {
         peer.welcome().await;
         peer.text().await;
         let (_, header, blob) = job();
@@ -457,7 +463,7 @@ async fn a_server_that_trickles_ends_the_run_and_no_file_is_blamed() {
         peer.send_raw(&[0x82, u8::try_from(blob.len()).unwrap()]).await;
         for byte in blob.chunks(1) {
             peer.send_raw(byte).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            pass(&clock, Duration::from_millis(200)).await;
         }
         peer.until_gone().await;
     })
@@ -467,7 +473,7 @@ async fn a_server_that_trickles_ends_the_run_and_no_file_is_blamed() {
 
 #[tokio::test]
 async fn texts_that_nobody_asked_for_do_not_hide_that_content_trickles() {
-    let rogue = Rogue::with(measured_each_second, |mut peer| async move {
+    let rogue = Rogue::with_clock(measured_each_second, |mut peer, clock| async move {
         peer.welcome().await;
         peer.text().await;
         let (_, header, blob) = job();
@@ -476,7 +482,7 @@ async fn texts_that_nobody_asked_for_do_not_hide_that_content_trickles() {
         for byte in blob {
             peer.send_binary(vec![byte]).await;
             peer.send(&noise).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            pass(&clock, Duration::from_millis(200)).await;
         }
         peer.until_gone().await;
     })
@@ -486,13 +492,13 @@ async fn texts_that_nobody_asked_for_do_not_hide_that_content_trickles() {
 
 #[tokio::test]
 async fn changes_that_nobody_asked_for_do_not_hide_that_no_answer_comes() {
-    let rogue = Rogue::with(measured_each_second, |mut peer| async move {
+    let rogue = Rogue::with_clock(measured_each_second, |mut peer, clock| async move {
         peer.welcome().await;
         peer.text().await;
         let path = keys().encode_text(&"x".repeat(1000)).unwrap();
         for uid in 2..300 {
             peer.send(&format!(r#"{{"op":"push","uid":{uid},"path":"{path}","folder":true}}"#)).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            pass(&clock, Duration::from_millis(100)).await;
         }
     })
     .await;
@@ -501,7 +507,7 @@ async fn changes_that_nobody_asked_for_do_not_hide_that_no_answer_comes() {
 
 #[tokio::test]
 async fn texts_that_say_nothing_do_not_hide_that_a_listing_trickles() {
-    let rogue = Rogue::with(measured_each_second, |mut peer| async move {
+    let rogue = Rogue::with_clock(measured_each_second, |mut peer, clock| async move {
         peer.text().await;
         peer.send(r#"{"res":"ok"}"#).await;
         let noise = format!(r#"{{"op":"noise","text":"{}"}}"#, "x".repeat(2000));
@@ -510,7 +516,7 @@ async fn texts_that_say_nothing_do_not_hide_that_a_listing_trickles() {
             peer.send(&format!(r#"{{"op":"push","uid":{uid},"path":"{path}","folder":true}}"#)).await;
             for _ in 0..5 {
                 peer.send(&noise).await;
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                pass(&clock, Duration::from_millis(100)).await;
             }
         }
     })

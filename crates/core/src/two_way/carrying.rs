@@ -15,7 +15,7 @@ use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::run::Run;
-use crate::state::Commit;
+use crate::state::{Commit, commit_beside};
 use crate::survey::Survey;
 
 /// A file that has another path in the vault now.
@@ -105,13 +105,13 @@ impl Run<'_> {
         }
         let size = record.file().map_or(0, |file| file.size);
         let meta = FileMeta { hash, size, mtime: entry.mtime, ctime: entry.ctime, uid: entry.uid };
-        let (state, intents) = (survey.known.clone(), self.state.intents().await?);
         let records = vec![Record::seen(to.clone(), RecordKind::File(meta), None)];
         let line = JournalEntry::new(Side::Here, JournalChange::Write, to.clone(), entry.uid);
         let device = survey.listing.devices.of(entry.uid);
         let journal =
             vec![JournalEntry { from: Some(from.clone()), device, size: Some(content.size), ..line }];
-        self.state.commit(Commit { records, journal, state, intents, ..Commit::default() }).await?;
+        let commit = Commit { records, journal, state: survey.known.clone(), ..Commit::default() };
+        commit_beside(self.state.as_ref(), commit).await?;
         let old = Removable { path: from.clone(), content };
         let removed = self.store.remove_files(vec![old]).await.into_iter().next();
         if !matches!(removed, Some(Ok(Removal::Removed | Removal::Missing))) {
@@ -119,9 +119,8 @@ impl Run<'_> {
             return Ok(false);
         }
         self.store.flush().await?;
-        let (state, intents) = (survey.known.clone(), self.state.intents().await?);
-        let forgotten = vec![from.clone()];
-        self.state.commit(Commit { forgotten, state, intents, ..Commit::default() }).await?;
+        let (forgotten, state) = (vec![from.clone()], survey.known.clone());
+        commit_beside(self.state.as_ref(), Commit { forgotten, state, ..Commit::default() }).await?;
         Ok(true)
     }
 }

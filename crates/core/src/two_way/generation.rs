@@ -5,10 +5,10 @@
 
 use crate::destination::DestinationError;
 use crate::error::PullError;
-use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
+use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, judge};
 use crate::problem::ProblemCode;
 use crate::run::Run;
-use crate::state::{Commit, VaultState};
+use crate::state::{Commit, VaultState, commit_beside};
 
 impl Run<'_> {
     /// Draws a generation, unless this run did so already: it began with what `first` says. A destination without a marker
@@ -27,7 +27,7 @@ impl Run<'_> {
         if found == MarkerFound::Impossible {
             return Ok(());
         }
-        let next = self.draw()?;
+        let next = self.draw_id()?;
         let identity = match (known.destination.clone(), found) {
             // A run that was killed had written the one that it announced, and may not have come to say so.
             (Some(identity), MarkerFound::Marker { marker, .. })
@@ -44,7 +44,7 @@ impl Run<'_> {
                 DestinationIdentity { id, generation, next: Some(next), tag: None }
             }
             (None, _) => {
-                DestinationIdentity { id: self.draw()?, generation: next, next: Some(next), tag: None }
+                DestinationIdentity { id: self.draw_id()?, generation: next, next: Some(next), tag: None }
             }
         };
         let (id, vault) = (identity.id, self.source.vault.id.clone());
@@ -54,22 +54,13 @@ impl Run<'_> {
         self.commit_identity(&known, marked.map(|marked| marker.identity(marked))).await
     }
 
-    fn draw(&self) -> Result<RandomId, DestinationError> {
-        RandomId::draw().map_err(|error| DestinationError::Unavailable {
-            location: self.store.location(),
-            reason: format!("the system has no random numbers ({error})"),
-            code: ProblemCode::Error,
-        })
-    }
-
     async fn commit_identity(
         &self,
         known: &VaultState,
         destination: Option<DestinationIdentity>,
     ) -> Result<(), PullError> {
-        let intents = self.state.intents().await?;
         let state = VaultState { destination, ..known.clone() };
-        Ok(self.state.commit(Commit { state, intents, ..Commit::default() }).await?)
+        Ok(commit_beside(self.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
     /// Makes sure that the destination is the one still that the state speaks of: before anything is deleted in the vault.

@@ -12,7 +12,7 @@ use crate::error::PullError;
 use crate::journal::JournalEntry;
 use crate::report::{Conflict, Report};
 use crate::run::Run;
-use crate::state::Commit;
+use crate::state::{Commit, commit_beside};
 use crate::survey::Survey;
 
 impl Run<'_> {
@@ -43,9 +43,9 @@ impl Run<'_> {
             if !(is_here && is_recorded) {
                 journal.extend(self.keep_copy(path, &file, survey.version, report).await?);
             }
-            let (state, intents) = (survey.known.clone(), self.state.intents().await?);
-            let forgotten = vec![path.clone()];
-            self.state.commit(Commit { forgotten, journal, state, intents, ..Commit::default() }).await?;
+            let (forgotten, state) = (vec![path.clone()], survey.known.clone());
+            let commit = Commit { forgotten, journal, state, ..Commit::default() };
+            commit_beside(self.state.as_ref(), commit).await?;
             survey.listing.entries.remove(path);
         }
         Ok(())

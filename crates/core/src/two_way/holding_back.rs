@@ -11,7 +11,7 @@ use crate::error::PullError;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind};
 use crate::report::Report;
 use crate::scan::LocalTree;
-use crate::state::Commit;
+use crate::state::{Commit, commit_beside};
 
 use super::TwoWay;
 use super::outgoing::{Absent, Outgoing};
@@ -141,8 +141,8 @@ impl TwoWay<'_, '_> {
         if deferred.is_empty() && resolved.is_empty() {
             return Ok(());
         }
-        let intents = run.state.intents().await?;
-        Ok(run.state.commit(Commit { deferred, resolved, intents, state, ..Commit::default() }).await?)
+        let commit = Commit { deferred, resolved, state, ..Commit::default() };
+        Ok(commit_beside(run.state.as_ref(), commit).await?)
     }
 
     /// A deletion in the vault that waits until it is confirmed.

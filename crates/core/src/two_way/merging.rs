@@ -14,7 +14,7 @@ use crate::merge::{MergeKind, merge};
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::report::Report;
 use crate::run::Run;
-use crate::state::{Commit, VaultState};
+use crate::state::{Commit, VaultState, commit_beside};
 use crate::survey::Survey;
 
 use super::contents::Version;
@@ -164,11 +164,8 @@ impl Run<'_> {
         let device = Some(self.source.client.options().device.clone());
         let journal = vec![JournalEntry { device, size: Some(wanted.size), ..line }];
         let record = Record::seen(entry.path, RecordKind::File(meta), facts);
-        let intents = self.state.intents().await?;
-        let state = known.clone();
-        self.state
-            .commit(Commit { records: vec![record], journal, intents, state, ..Commit::default() })
-            .await?;
+        let commit = Commit { records: vec![record], journal, state: known.clone(), ..Commit::default() };
+        commit_beside(self.state.as_ref(), commit).await?;
         Ok(true)
     }
 

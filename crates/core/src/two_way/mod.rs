@@ -42,7 +42,7 @@ use crate::reconcile::Mode;
 use crate::report::Report;
 use crate::run::{PullOptions, PullSource, Run};
 use crate::scan::{LocalTree, ScanInput, grouped, sentences, some_of, stays_here};
-use crate::state::{Commit, StateStore, VaultState};
+use crate::state::{Commit, StateStore, VaultState, commit_beside};
 
 use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
@@ -271,9 +271,8 @@ impl TwoWay<'_, '_> {
         if known.direction == direction || self.run.options.dry_run || self.run.options.is_narrowed {
             return Ok(());
         }
-        let intents = self.run.state.intents().await?;
         let state = VaultState { direction, ..known };
-        Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
+        Ok(commit_beside(self.run.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
     /// Forgets up to where the vault is known, so that all of it is listed and compared again; and notes that this is due until
@@ -283,10 +282,9 @@ impl TwoWay<'_, '_> {
             return Ok(());
         }
         let known = self.run.state.load().await?;
-        let intents = self.run.state.intents().await?;
         // The cursor stays: by it a vault is told that is older than what is here.
         let state = VaultState { version: 0, full_up_to: Some(0), ..known };
-        Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
+        Ok(commit_beside(self.run.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
     /// Notes that everything was listed and looked at again, if that was due: what differed is sent.
@@ -296,9 +294,8 @@ impl TwoWay<'_, '_> {
             return Ok(());
         }
         let known = self.run.state.load().await?;
-        let intents = self.run.state.intents().await?;
         let state = VaultState { full_up_to: None, ..known };
-        Ok(self.run.state.commit(Commit { state, intents, ..Commit::default() }).await?)
+        Ok(commit_beside(self.run.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
     /// Finds out what the vault is to get. `None`: nobody can tell.
@@ -322,7 +319,8 @@ impl TwoWay<'_, '_> {
             }
         };
         let records = self.note_witness(records, &tree).await?;
-        let looked = tokio::time::Instant::now();
+        let clock = &run.source.client.options().clock;
+        let looked = clock.steady();
         self.tell_unknown(&tree, report);
         let unapplied = self.unapplied().await?;
         let decide = |mut tree: LocalTree| {
@@ -348,7 +346,7 @@ impl TwoWay<'_, '_> {
         if (outgoing.has_absent() || !shrunk.is_empty()) && !run.options.dry_run {
             // Absence counts when it is seen twice: a mount that is going, an editor that saves by rename. So does what lost
             // its text: a program may be about to write it anew.
-            let look = tokio::time::sleep_until(looked + self.options.second_look);
+            let look = clock.sleep_until(looked + self.options.second_look);
             if run.stop.run_until_cancelled(look).await.is_none() {
                 return Ok(None);
             }
@@ -488,8 +486,9 @@ impl TwoWay<'_, '_> {
         if records.is_empty() || self.run.options.dry_run {
             return Ok(());
         }
-        let (state, intents) = (self.run.state.load().await?, self.run.state.intents().await?);
-        Ok(self.run.state.commit(Commit { records, intents, state, ..Commit::default() }).await?)
+        let known = self.run.state.load().await?;
+        let commit = Commit { records, state: known, ..Commit::default() };
+        Ok(commit_beside(self.run.state.as_ref(), commit).await?)
     }
 
     fn describe(&self, outgoing: &Outgoing, report: &mut Report) {

@@ -13,7 +13,6 @@ use obsync_client::{
 };
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::cursor::newest_entry;
 use crate::destination::{DestinationError, Found, Wanted};
@@ -406,7 +405,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
 
     /// Takes in what the session heard, and waits a little for echoes that did not come yet.
     async fn hear(&mut self, pending: &[(VaultChange, bool)]) {
-        let until = Instant::now() + ECHO;
+        let clock = &self.run.source.client.options().clock;
+        let until = clock.steady() + ECHO;
         loop {
             while let Ok(Some(message)) = self.live.try_next() {
                 self.take_note(&message);
@@ -422,7 +422,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             }
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(until) => return,
+                () = clock.sleep_until(until) => return,
                 message = self.live.next() => match message {
                     Ok(message) => self.take_note(&message),
                     Err(_) => return,

@@ -9,7 +9,7 @@ use crate::model::{Direction, Record};
 use crate::report::Report;
 use crate::run::Run;
 use crate::scan::LocalTree;
-use crate::state::{Commit, VaultState};
+use crate::state::{Commit, VaultState, commit_beside};
 
 use super::TwoWay;
 use crate::conflicted_copy::is_configuration;
@@ -42,13 +42,13 @@ impl TwoWay<'_, '_> {
             record.witnessed = changed.get(&record.path).copied().unwrap_or(record.witnessed);
         }
         if !self.run.options.dry_run {
-            let (state, intents) = (self.run.state.load().await?, self.run.state.intents().await?);
+            let known = self.run.state.load().await?;
             // The facts as they are recorded: a run that reads everything again leaves them out.
             let paths: Vec<VaultPath> = noted.iter().map(|record| record.path.clone()).collect();
             let stored = self.run.state.records(&paths).await?.into_iter().flatten();
             let records = stored.zip(noted).map(|(stored, noted)| Record { facts: stored.facts, ..noted });
-            let records = records.collect();
-            self.run.state.commit(Commit { records, state, intents, ..Commit::default() }).await?;
+            let commit = Commit { records: records.collect(), state: known, ..Commit::default() };
+            commit_beside(self.run.state.as_ref(), commit).await?;
         }
         Ok(records)
     }
@@ -76,9 +76,8 @@ impl TwoWay<'_, '_> {
         if forgotten.is_empty() {
             return Ok(true);
         }
-        let intents = run.state.intents().await?;
         let state = VaultState { version: 0, ..known };
-        run.state.commit(Commit { forgotten, state, intents, ..Commit::default() }).await?;
+        commit_beside(run.state.as_ref(), Commit { forgotten, state, ..Commit::default() }).await?;
         Ok(true)
     }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use obsync_client::{Client, ClientOptions, FetchOptions, Timeouts};
+use obsync_client::{Client, ClientOptions, FetchOptions, RetryPolicy};
+use obsync_conformance::SetClock;
 use obsync_core::{
     Filter, MaxDelete, Mode, NoProgress, Phase, Progress, PullError, PullOptions, PullSource, Report,
     StateStore, SyncOptions, Verification, pull, sync, verify,
@@ -67,6 +68,13 @@ impl Bench {
             folder: FolderOptions::default(),
             home: TempDir::new().unwrap(),
         }
+    }
+
+    /// Has all runs take their time from a clock that the test moves.
+    pub(crate) async fn set_clock(&mut self) -> Arc<SetClock> {
+        let clock = SetClock::new();
+        self.source = source_with(&self.server.url(), |options| options.clock = clock.clone()).await;
+        clock
     }
 
     /// The same bench with its destination and its state in another place, which has nothing of it yet.
@@ -293,12 +301,16 @@ async fn source(server: &Server) -> PullSource {
 
 /// The vault on the server at this address.
 pub(crate) async fn source_at(url: &str) -> PullSource {
-    source_with(url, Timeouts::default()).await
+    source_with(url, |_| {}).await
 }
 
-/// The same, with limits of its own.
-pub(crate) async fn source_with(url: &str, timeouts: Timeouts) -> PullSource {
-    let options = ClientOptions { api_url: url.to_owned(), timeouts, ..ClientOptions::default() };
+/// The same, with other options.
+pub(crate) async fn source_with(url: &str, change: impl FnOnce(&mut ClientOptions)) -> PullSource {
+    // As often as by default, but soon.
+    let (min_delay, max_delay) = (Duration::from_millis(1), Duration::from_millis(20));
+    let retry = RetryPolicy { min_delay, max_delay, ..RetryPolicy::default() };
+    let mut options = ClientOptions { api_url: url.to_owned(), retry, ..ClientOptions::default() };
+    change(&mut options);
     let client = Client::new(options).unwrap();
     let token = client.sign_in(EMAIL, &SecretString::from(PASSWORD), None).await.unwrap().token;
     let vault = client.vaults(&token).await.unwrap().into_iter().find(|vault| vault.name == VAULT).unwrap();

@@ -1,13 +1,11 @@
 //! What a pull leaves out, refuses entry by entry, and names because Obsidian would run it.
 
-use std::time::{Duration, Instant};
-
-use obsync_client::{Client, ClientOptions, Timeouts};
 use obsync_core::{Filter, Outcome};
 use obsync_protocol::VaultPath;
 use obsync_testkit::RawEntry;
 
 use crate::bench::Bench;
+use crate::following::until;
 
 const T: i64 = 1_700_000_000_000;
 
@@ -188,11 +186,9 @@ async fn what_fails_for_the_moment_cannot_be_accepted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_never_answered_costs_two_limits_and_the_others_are_in_place_meanwhile() {
-    const LIMIT: Duration = Duration::from_secs(3);
     let mut bench = Bench::new().await;
-    let timeouts = Timeouts { answer: LIMIT, ..Timeouts::default() };
-    let options = ClientOptions { api_url: bench.server.url(), timeouts, ..ClientOptions::default() };
-    bench.source.client = Client::new(options).unwrap();
+    let clock = bench.set_clock().await;
+    let limit = bench.source.client.options().timeouts.answer;
     for number in 0..50 {
         bench.vault.write(&format!("{number}.md"), format!("file {number}"), T).unwrap();
     }
@@ -202,21 +198,21 @@ async fn a_file_that_is_never_answered_costs_two_limits_and_the_others_are_in_pl
         bench.vault.write(&format!("{number}.md"), format!("file {number}"), T).unwrap();
     }
     bench.server.faults().set(format!("stall-pull=uid:{stuck}").parse().unwrap());
-    let begin = Instant::now();
-    let others = async {
-        while (0..100).any(|number| !bench.dest().join(format!("{number}.md")).exists()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        begin.elapsed()
+    let strikes = || bench.server.faults().strikes("stall-pull");
+    let time = async {
+        until("it is stuck", || strikes() == 1).await;
+        clock.advance(limit);
+        until("it is stuck alone", || strikes() == 2).await;
+        let are_others_here = || (0..100).all(|number| bench.dest().join(format!("{number}.md")).exists());
+        until("the others are in place", are_others_here).await;
+        clock.advance(limit);
     };
-    let (report, others) = tokio::join!(bench.pull(), others);
-    let took = begin.elapsed();
+    let (report, ()) = tokio::join!(bench.pull(), time);
     assert_eq!(
         report.failures.iter().map(|failure| failure.path.to_string()).collect::<Vec<_>>(),
         ["stuck.md"]
     );
-    assert_eq!(bench.server.faults().strikes("stall-pull"), 2);
-    assert!(others < took - LIMIT / 2 && took < LIMIT * 3, "the others after {others:?}, all after {took:?}");
+    assert_eq!(strikes(), 2);
     bench.server.faults().clear();
     bench.pull().await;
     bench.assert_exact().await;

@@ -1,8 +1,8 @@
 //! Steps of chains: which begin, and which have passed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use obsync_core::{StateError, StateStore};
+use obsync_core::{Clock, StateError, StateStore};
 use obsync_dynamodb::{ChainEnd, ChainEntry, ChainStep, DynamoState, LeaseOptions, Opened};
 use obsync_testcloud::ServiceFaults;
 use obsync_testkit::Chance;
@@ -67,23 +67,22 @@ async fn an_event_that_comes_between_two_steps_becomes_the_next_one() {
 
 #[tokio::test]
 async fn a_step_that_failed_or_died_begins_again() {
-    let mut site = Site::new().await;
-    site.lease = Duration::from_millis(300);
+    let site = Site::new().await;
     let (first, _) = begin(&site, ChainEntry::First).await;
     first.close_step(HAND_ON).await.unwrap();
     let (failed, _) = begin(&site, ChainEntry::Step(1)).await;
     failed.close().await.unwrap();
     let (died, _) = begin(&site, ChainEntry::Step(1)).await;
     drop(died);
-    let patient = LeaseOptions { patience: Duration::from_secs(5), ..site.lease_of("a step") };
-    let again = open_with(&site, ChainEntry::Step(1), patient).await.unwrap();
+    let patient = LeaseOptions { patience: 2 * site.lease, ..site.lease_of("a step") };
+    let again = site.clock.passing(open_with(&site, ChainEntry::Step(1), patient)).await.unwrap();
     assert_eq!(again.unwrap().1.step, 1);
 }
 
 #[tokio::test]
 async fn a_lease_never_outlasts_its_holders_deadline_by_more_than_two_seconds() {
     let site = Site::new().await;
-    let deadline = SystemTime::now() + Duration::from_secs(3);
+    let deadline = site.clock.wall() + Duration::from_secs(3);
     let options = LeaseOptions { deadline: Some(deadline), ..site.lease_of("a step") };
     let (state, _) = open_with(&site, ChainEntry::First, options).await.unwrap().unwrap();
     let latest = deadline.duration_since(UNIX_EPOCH).unwrap().as_secs_f64() + 2.0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use obsync_conformance::{at, placing};
 use obsync_core::{Commit, DeferredKey, DeferredKind, Record, StateStore, VaultState};
-use obsync_dynamodb::{DynamoState, DynamoTable, TableName};
+use obsync_dynamodb::DynamoState;
 use obsync_protocol::VaultPath;
 use obsync_testcloud::{RequestRecord, Service, ServiceFaults};
 use obsync_testkit::Chance;
@@ -79,8 +79,7 @@ async fn a_run_that_is_cut_off_after_any_request_leaves_a_whole_state() {
     for carried_out in [false, true] {
         let mut done = 0;
         for request in 0.. {
-            let mut site = Site::new().await;
-            site.lease = Duration::from_millis(400);
+            let site = Site::new().await;
             let state = site.state().await;
             state.commit(groundwork()).await.unwrap();
             // From this request on nothing comes back, whether it is carried out or not.
@@ -114,8 +113,7 @@ fn moving(records: u64) -> Commit {
 #[tokio::test]
 async fn a_change_that_failed_and_is_left_out_now_is_never_forgotten() {
     for (records, request) in [97, 98, 99].into_iter().flat_map(|records| (0..4).map(move |n| (records, n))) {
-        let mut site = Site::new().await;
-        site.lease = Duration::from_millis(400);
+        let site = Site::new().await;
         let state = site.state().await;
         let failed = (0..61).map(failure).collect();
         state.commit(Commit { deferred: failed, ..commit_of(Vec::new(), 100) }).await.unwrap();
@@ -171,7 +169,7 @@ async fn is_whole_in_the_end(site: &Site, state: &DynamoState) {
 
 /// A state at the end of a wire, with one file, in a cloud that takes its time over transactions.
 async fn at_the_end_of_a_wire(site: &Site) -> DynamoState {
-    let table = DynamoTable::new(&Wire::to(site).await.client(site), TableName::default(), quick());
+    let table = site.table_over(&Wire::to(site).await.client(site), quick());
     let state = DynamoState::open(&table, key(DESTINATION), &site.lease_of("a test")).await.unwrap();
     state.commit(commit_of(vec![file("a.md", 1)], 1)).await.unwrap();
     state

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_conformance::{at, placing};
 use obsync_core::{Commit, DeferredKind, StateError, StateStore};
-use obsync_dynamodb::{DynamoState, DynamoTable, StateKey, StoredProgress, TableName};
+use obsync_dynamodb::{DynamoState, StateKey, StoredProgress};
 use obsync_testcloud::{Service, ServiceFaults};
 use obsync_testkit::Chance;
 
@@ -13,13 +13,6 @@ use crate::site::{
     DESTINATION, Site, VAULT, change_key, commit_of, failure, file, files, key, quick, version,
 };
 use crate::wire::Wire;
-
-/// A site whose leases run out soon.
-async fn short() -> Site {
-    let mut site = Site::new().await;
-    site.lease = Duration::from_millis(300);
-    site
-}
 
 /// Cuts everybody off from the table.
 fn cut_off(site: &Site) {
@@ -70,14 +63,18 @@ async fn of_many_runs_at_once_exactly_one_works() {
 
 #[tokio::test]
 async fn a_lease_is_renewed_as_long_as_its_run_lives_and_runs_out_when_it_dies() {
-    let mut site = Site::new().await;
-    // Long enough that a machine with much else to do renews it in time.
-    site.lease = Duration::from_millis(1_500);
+    let site = Site::new().await;
     let state = site.state().await;
     let fencing = || site.item(VAULT).unwrap()["fencing"]["N"].clone();
     assert_eq!(fencing(), "1");
-    // The taking of it, and renewals for twice its length.
-    site.cloud.wait_for(|counts| counts.of(Service::DynamoDb, "UpdateItem") > 6).await;
+    let renewals = || site.cloud.counts().of(Service::DynamoDb, "UpdateItem") - 1;
+    // For twice its length.
+    for renewal in 0..6 {
+        site.clock.until_slept(site.lease / 3).await;
+        assert_eq!(renewals(), renewal);
+        site.clock.advance(site.lease / 3);
+        site.cloud.wait_for(|counts| counts.of(Service::DynamoDb, "UpdateItem") > renewal + 1).await;
+    }
     assert!(matches!(site.try_open("another").await, Err(StateError::Locked { .. })));
     drop(state);
     let next = site.state_after("another").await;
@@ -92,16 +89,16 @@ async fn commits_renew_the_lease() {
     let expires =
         || -> f64 { site.item(VAULT).unwrap()["lease_expires"]["N"].as_str().unwrap().parse().unwrap() };
     let before = expires();
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    site.clock.advance(Duration::from_millis(5));
     state.commit(commit_of(files(1), 1)).await.unwrap();
     assert!(expires() > before);
 }
 
 #[tokio::test]
 async fn a_zombie_writes_nothing_at_all() {
-    let site = short().await;
+    let site = Site::new().await;
     let wire = Wire::to(&site).await;
-    let table = DynamoTable::new(&wire.client(&site), TableName::default(), quick());
+    let table = site.table_over(&wire.client(&site), quick());
     let zombie = DynamoState::open(&table, key(DESTINATION), &site.lease_of("zombie")).await.unwrap();
     let first = vec![file("a.md", 1), file("b.md", 2)];
     zombie.commit(commit_of(first, 2)).await.unwrap();
@@ -130,19 +127,20 @@ async fn a_zombie_writes_nothing_at_all() {
 
 #[tokio::test]
 async fn a_run_that_lost_its_lease_learns_of_it_without_committing() {
-    let site = short().await;
+    let site = Site::new().await;
     let run = site.state().await;
     // As if another run had taken over.
     site.spoil(VAULT, "fencing", serde_json::json!({ "N": "9" }));
+    site.clock.advance(site.lease / 3);
     tokio::time::timeout(Duration::from_secs(30), run.lost()).await.unwrap();
     assert!(matches!(run.commit(commit_of(files(1), 1)).await, Err(StateError::LeaseLost { .. })));
 }
 
 #[tokio::test]
 async fn a_zombie_that_reads_is_told_that_it_lost_its_lease_not_that_the_state_is_damaged() {
-    let site = short().await;
+    let site = Site::new().await;
     let wire = Wire::to(&site).await;
-    let table = DynamoTable::new(&wire.client(&site), TableName::default(), quick());
+    let table = site.table_over(&wire.client(&site), quick());
     let zombie = DynamoState::open(&table, key(DESTINATION), &site.lease_of("zombie")).await.unwrap();
     let first = Commit { deferred: vec![failure(1)], intents: placing(files(1)), ..commit_of(Vec::new(), 1) };
     zombie.commit(first).await.unwrap();
@@ -158,16 +156,18 @@ async fn a_zombie_that_reads_is_told_that_it_lost_its_lease_not_that_the_state_i
 
 #[tokio::test]
 async fn nothing_renews_a_lease_whose_owner_is_gone_or_has_let_go_of_it() {
-    let site = short().await;
+    let site = Site::new().await;
     let renewals = || site.cloud.counts().of(Service::DynamoDb, "UpdateItem");
     let closed = site.state().await;
     closed.close().await.unwrap();
     let dropped = DynamoState::open(&site.table(), key("s3://bucket/other"), &site.lease_of("a test")).await;
     drop(dropped.unwrap());
-    // What was on its way by then arrives.
-    tokio::time::sleep(site.lease).await;
     let before = renewals();
-    tokio::time::sleep(2 * site.lease).await;
+    for _ in 0..9 {
+        site.clock.advance(site.lease / 3);
+        // Whoever renewed it would have its turn here.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(renewals(), before);
 }
 
@@ -211,10 +211,10 @@ async fn a_lease_can_be_taken_by_anybody_with_any_name_for_a_bounded_time() {
 
 #[tokio::test]
 async fn a_run_that_was_held_up_goes_on_when_nobody_took_over() {
-    let site = short().await;
+    let site = Site::new().await;
     let state = site.state().await;
     cut_off(&site);
-    tokio::time::sleep(2 * site.lease).await;
+    site.clock.advance(2 * site.lease);
     site.cloud.faults().clear();
     state.commit(commit_of(files(3), 3)).await.unwrap();
     assert_eq!(state.summary().await.unwrap().unwrap().files, 3);

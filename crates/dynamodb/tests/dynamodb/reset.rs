@@ -57,8 +57,7 @@ async fn a_reset_removes_one_state_and_no_other() {
 #[tokio::test]
 async fn a_reset_that_was_cut_off_has_to_be_done_again() {
     for request in 0.. {
-        let mut site = filled(&[DESTINATION]).await;
-        site.lease = Duration::from_millis(300);
+        let site = filled(&[DESTINATION]).await;
         let dropped = Chance::always().after(request);
         site.cloud.faults().update(|all| all.dynamodb = ServiceFaults { dropped, ..Default::default() });
         let outcome = reset(&site, DESTINATION).await;

@@ -1,5 +1,6 @@
 //! A table of a loopback cloud, and short ways to do with it what most tests begin with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Region};
 use aws_sdk_dynamodb::types::TimeToLiveSpecification;
 use obsync_bucket::AwsHttp;
-use obsync_conformance::{StateStoreSite, at};
+use obsync_conformance::{SetClock, StateStoreSite, at};
 use obsync_core::{
     Commit, Deferred, DeferredCause, DeferredKey, FileMeta, Record, RecordKind, StateError, VaultState,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Site {
     pub(crate) cloud: Cloud,
     /// How long leases last.
     pub(crate) lease: Duration,
+    /// The time of all runs: whatever waits for a lease waits for the test.
+    pub(crate) clock: Arc<SetClock>,
 }
 
 impl Site {
@@ -43,7 +46,7 @@ impl Site {
     /// A cloud in which there is no table yet.
     pub(crate) async fn without_table() -> Self {
         let cloud = Cloud::start(CloudOptions::default()).await.unwrap();
-        Site { cloud, lease: Duration::from_secs(60) }
+        Site { cloud, lease: Duration::from_secs(60), clock: SetClock::new() }
     }
 
     /// A client as a program would have it.
@@ -65,7 +68,12 @@ impl Site {
     }
 
     pub(crate) fn table_with(&self, options: DynamoOptions) -> DynamoTable {
-        DynamoTable::new(&self.client(), TableName::default(), options)
+        self.table_over(&self.client(), options)
+    }
+
+    /// The table by a client that is given.
+    pub(crate) fn table_over(&self, client: &Client, options: DynamoOptions) -> DynamoTable {
+        DynamoTable::new(client, TableName::default(), options).with_clock(self.clock.clone())
     }
 
     /// The state, as a run with this name opens it.
@@ -81,17 +89,18 @@ impl Site {
         LeaseOptions { duration: self.lease, ..LeaseOptions::new(owner) }
     }
 
-    /// Opens the state as soon as the lease of whoever has it ran out.
+    /// Opens the state, after the time that the lease of whoever has it lasts.
     pub(crate) async fn state_after(&self, owner: &str) -> DynamoState {
         self.try_open_after(owner).await.unwrap()
     }
 
     pub(crate) async fn try_open_after(&self, owner: &str) -> Result<DynamoState, StateError> {
-        loop {
-            match self.try_open(owner).await {
-                Err(StateError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
-                outcome => return outcome,
+        match self.try_open(owner).await {
+            Err(StateError::Locked { .. }) => {
+                self.clock.advance(self.lease + Duration::from_millis(1));
+                self.try_open(owner).await
             }
+            outcome => outcome,
         }
     }
 

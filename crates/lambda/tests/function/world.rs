@@ -109,6 +109,13 @@ impl World {
         self.server.vault(name).unwrap()
     }
 
+    /// Lets the lease that somebody may have of a vault run out, as if a day had passed for the table. The function is a process of
+    /// its own with the system's clock.
+    pub(crate) fn end_lease(&self, vault: &str) {
+        let id = self.vault(vault).id().to_string();
+        self.cloud.dynamodb().age(TABLE, &id, "lease_expires", 24 * 3600).unwrap();
+    }
+
     /// How the objects below a place differ from what a vault should be; empty when they are exactly that.
     pub(crate) fn differences(&self, place: &str, expected: &Expected) -> Vec<String> {
         let prefix = format!("{PREFIX}/{place}/");

@@ -110,6 +110,24 @@ impl DynamoDb {
         self.engine.call("DeleteItem", request).map(drop)
     }
 
+    /// Makes a time in an item earlier, if it is there: as if so many seconds had passed since it was written.
+    ///
+    /// # Errors
+    /// When there is no such table.
+    pub fn age(&self, table: &str, key: &str, attribute: &str, by: u64) -> Result<(), CloudError> {
+        if self.item(table, key)?.is_none_or(|item| item.get(attribute).is_none()) {
+            return Ok(());
+        }
+        let request = json!({
+            "TableName": table,
+            "Key": { "vault_id": { "S": key } },
+            "UpdateExpression": "SET #time = #time - :by",
+            "ExpressionAttributeNames": { "#time": attribute },
+            "ExpressionAttributeValues": { ":by": { "N": by.to_string() } },
+        });
+        self.engine.call("UpdateItem", request).map(drop)
+    }
+
     /// Deletes what is past its time to live, as AWS does within days; how many items that were.
     ///
     /// # Errors

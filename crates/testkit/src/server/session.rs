@@ -364,7 +364,11 @@ impl Session {
         match request {
             ClientMessage::Pull { uid } => self.pull(uid).await,
             ClientMessage::Push(request) => self.push(request).await,
-            ClientMessage::Ping => self.wire.send_text(ServerMessage::Pong.to_json()).await,
+            ClientMessage::Ping => {
+                self.wire.send_text(ServerMessage::Pong.to_json()).await?;
+                self.shared.recorder.record(|stats| stats.pings += 1);
+                Ok(())
+            }
             ClientMessage::Init(_) => self.send_answer(Answer::failed("init comes once")).await,
             other => self.manage(other).await,
         }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use obsync_core::{DeferredKind, NoProgress, Outcome, StateStore};
+use obsync_conformance::SetClock;
+use obsync_core::{DeferredKind, NoProgress, Outcome, Report, StateStore};
 use obsync_folder::{FolderDestination, Step};
 use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
@@ -44,21 +45,29 @@ async fn stale_copy_is_not_pushed_over_what_another_device_wrote_meanwhile() {
     assert_eq!((bench.server.stats().pushes, copies(&bench)), (0, 0));
 }
 
+/// Syncs; something happens between the first look and the second one.
+async fn sync_while_it_waits(bench: &Bench, clock: &SetClock, act: impl FnOnce()) -> Report {
+    const LOOK: Duration = Duration::from_secs(2);
+    let between = async {
+        clock.until_slept(LOOK).await;
+        act();
+        clock.advance(LOOK);
+    };
+    let synced = bench.sync_with(|options| options.second_look = LOOK);
+    let (report, ()) = tokio::join!(synced, between);
+    report.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stale_copy_that_is_empty_for_a_moment_is_looked_at_again() {
     let text = "a text that is not short\n".repeat(100);
-    let bench = in_step(&[("note.md", &text)]).await;
+    let mut bench = in_step(&[("note.md", &text)]).await;
+    let clock = bench.set_clock().await;
     let note = bench.dest().join("note.md");
     for short in ["", &text[..1000]] {
         fs::write(&note, short).unwrap();
-        let (place, whole) = (note.clone(), text.clone());
-        let writer = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(200));
-            fs::write(place, whole).unwrap();
-        });
-        let report = bench.sync_with(|options| options.second_look = Duration::from_millis(800)).await;
-        writer.join().unwrap();
-        assert_eq!(report.unwrap().pushed.files, 0);
+        let report = sync_while_it_waits(&bench, &clock, || fs::write(&note, &text).unwrap()).await;
+        assert_eq!(report.pushed.files, 0);
     }
     assert_eq!(bench.server.stats().pushes, 0);
     // A user who empties a note means it.
@@ -166,7 +175,8 @@ async fn both_edited_a_change_survives_a_deletion_that_is_under_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn save_by_rename_deletes_nothing_and_leaves_no_litter_in_the_vault() {
     let others = ["b.md", "c.md", "d.md"].map(|path| (path, path));
-    let bench = in_step(&[&[("note.md", "text")], &others[..]].concat()).await;
+    let mut bench = in_step(&[&[("note.md", "text")], &others[..]].concat()).await;
+    let clock = bench.set_clock().await;
     let at = |name: &str| bench.dest().join(name);
     for number in 0..20 {
         let text = format!("text {number}");
@@ -176,14 +186,8 @@ async fn save_by_rename_deletes_nothing_and_leaves_no_litter_in_the_vault() {
         fs::rename(at("note.md"), at("note.md~")).unwrap();
         if number == 10 {
             // A run in the middle of it.
-            let (from, to) = (at("note.md.tmp.123"), at("note.md"));
-            let editor = thread::spawn(move || {
-                thread::sleep(Duration::from_millis(300));
-                fs::rename(from, to).unwrap();
-            });
-            let look = Duration::from_millis(900);
-            let report = bench.sync_with(|options| options.second_look = look).await.unwrap();
-            editor.join().unwrap();
+            let renames = || fs::rename(at("note.md.tmp.123"), at("note.md")).unwrap();
+            let report = sync_while_it_waits(&bench, &clock, renames).await;
             assert_eq!((report.deleted_in_vault.files, report.pushed.files), (0, 1), "{report:#?}");
         } else {
             fs::rename(at("note.md.tmp.123"), at("note.md")).unwrap();

@@ -4,14 +4,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use obsync_client::Timeouts;
-use obsync_core::{Clock, NoProgress, Watch};
-
+use obsync_client::{ClientOptions, Timeouts};
+use obsync_conformance::SetClock;
+use obsync_core::{NoProgress, PullSource, Watch};
 use tokio::sync::Notify;
 
 use super::{T, has, in_step};
@@ -57,7 +57,20 @@ struct Wire {
     is_cut: Arc<AtomicBool>,
 }
 
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+
 impl Wire {
+    /// The bench's vault by this way.
+    async fn source(&self, clock: &Arc<SetClock>, timeouts: Timeouts) -> PullSource {
+        let change = |options: &mut ClientOptions| {
+            options.timeouts = timeouts;
+            options.clock = clock.clone();
+        };
+        let mut source = source_with(&format!("http://{}", self.address), change).await;
+        source.vault.host = self.address.to_string();
+        source
+    }
+
     fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, is_cut) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
@@ -92,41 +105,6 @@ impl Wire {
     }
 }
 
-/// Clocks that stand still until they are set.
-#[derive(Debug)]
-struct SetClock {
-    begun: (SystemTime, Instant),
-    /// Seconds that passed.
-    passed: AtomicU64,
-    ticks: Notify,
-}
-
-impl SetClock {
-    fn new() -> Self {
-        let (begun, passed) = ((SystemTime::now(), Instant::now()), AtomicU64::new(0));
-        SetClock { begun, passed, ticks: Notify::new() }
-    }
-
-    fn after_begin(&self) -> Duration {
-        Duration::from_secs(self.passed.load(Ordering::SeqCst))
-    }
-}
-
-#[async_trait]
-impl Clock for SetClock {
-    fn wall(&self) -> SystemTime {
-        self.begun.0 + self.after_begin()
-    }
-
-    fn steady(&self) -> Instant {
-        self.begun.1 + self.after_begin()
-    }
-
-    async fn tick(&self) {
-        self.ticks.notified().await;
-    }
-}
-
 /// Tells that something was changed as often as it is told to.
 struct ToldOf(Arc<Notify>);
 
@@ -137,19 +115,17 @@ impl Watch for ToldOf {
     }
 }
 
-/// A follower that is stopped for ten minutes while its socket dies without a word, and that waits far longer than the test for
-/// an answer over it. What wakes it: its clock, or a change that its user made meanwhile.
-async fn stopped_for_ten_minutes(wakes: impl FnOnce(&SetClock, &Notify)) {
+/// A follower that does nothing for ten minutes while its socket dies without a word, and that waits far longer for an answer over
+/// it. What wakes it: its clock, or a change that its user made meanwhile.
+async fn away_for_ten_minutes(comes_back: impl FnOnce(&SetClock, &Notify)) {
     let mut bench = in_step(&[("note.md", "a\nb\nc\n"), ("gone.md", "g")]).await;
     let wire = Wire::to(bench.server.address());
     let hour = Duration::from_secs(3600);
     let timeouts = Timeouts { ping_after: hour, silence: hour, ..Timeouts::default() };
-    bench.source = source_with(&format!("http://{}", wire.address), timeouts).await;
-    bench.source.vault.host = wire.address.to_string();
-    let (clock, changed) = (Arc::new(SetClock::new()), Arc::new(Notify::new()));
+    let (clock, changed) = (SetClock::new(), Arc::new(Notify::new()));
+    bench.source = wire.source(&clock, timeouts).await;
     let follower =
         Follower::watching(&bench, Box::new(ToldOf(changed.clone())), Arc::new(NoProgress), |options| {
-            options.clock = clock.clone();
             options.scan_every = hour;
         });
     follower.at_rest(1).await;
@@ -160,8 +136,7 @@ async fn stopped_for_ten_minutes(wakes: impl FnOnce(&SetClock, &Notify)) {
     bench.edit("note.md", "A\nb\nc\n");
     bench.edit("mine.md", "mine");
     fs::remove_file(bench.dest().join("gone.md")).unwrap();
-    clock.passed.store(600, Ordering::SeqCst);
-    wakes(&clock, &changed);
+    comes_back(&clock, &changed);
     until("it is there", || has(&bench, "mine.md", "mine") && !has(&bench, "gone.md", "g")).await;
     // Both edits of one note are in it: the other one was listed before this one was sent.
     until("it is merged", || has(&bench, "note.md", "A\nb\nC\n")).await;
@@ -174,25 +149,26 @@ async fn stopped_for_ten_minutes(wakes: impl FnOnce(&SetClock, &Notify)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asleep_a_follower_that_was_stopped_lists_over_a_new_session_before_it_pushes() {
-    stopped_for_ten_minutes(|clock, _| clock.ticks.notify_one()).await;
+    away_for_ten_minutes(|clock, _| clock.advance(TEN_MINUTES)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asleep_what_was_changed_here_meanwhile_does_not_go_over_the_dead_socket() {
-    stopped_for_ten_minutes(|_, changed| changed.notify_one()).await;
+    // The computer slept, and the clock is not looked at yet.
+    away_for_ten_minutes(|clock, changed| {
+        clock.suspend(TEN_MINUTES);
+        changed.notify_one();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_pushes() {
     let mut bench = in_step(&[("note.md", "text"), ("gone.md", "g")]).await;
     let wire = Wire::to(bench.server.address());
-    let timeouts = Timeouts {
-        ping_after: Duration::from_millis(300),
-        silence: Duration::from_secs(2),
-        ..Timeouts::default()
-    };
-    bench.source = source_with(&format!("http://{}", wire.address), timeouts).await;
-    bench.source.vault.host = wire.address.to_string();
+    let (clock, timeouts) = (SetClock::new(), Timeouts::default());
+    let (ping_after, silence) = (timeouts.ping_after, timeouts.silence);
+    bench.source = wire.source(&clock, timeouts).await;
     let follower = Follower::begin(&bench, true);
     follower.at_rest(1).await;
     // The line is dead from here on, and nobody says so. Both sides go on.
@@ -201,6 +177,16 @@ async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_p
     bench.vault.write("new.md", "new", T + 1000).unwrap();
     bench.edit("mine.md", "mine");
     fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    let sessions = || bench.server.stats().websocket_connections;
+    let (before, mut passed) = (sessions(), Duration::ZERO);
+    // In steps that are no jump of the clock.
+    while sessions() == before {
+        assert!(passed <= 2 * silence, "nobody minds the silence");
+        clock.until_slept(ping_after).await;
+        clock.advance(ping_after);
+        passed += ping_after;
+    }
+    assert!(passed >= silence, "{passed:?}");
     until("it is here", || {
         fs::read_to_string(bench.dest().join("note.md")).is_ok_and(|text| text == "edited there")
     })
