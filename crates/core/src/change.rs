@@ -1,14 +1,10 @@
 //! What a destination is asked to change, and its answers.
 
-use async_trait::async_trait;
 use obsync_protocol::VaultPath;
-use tokio_util::sync::CancellationToken;
 
-use crate::destination::{
-    Destination, DestinationError, Publication, PublishFailure, Published, Removable, Removal, Wanted,
-};
+use crate::destination::{DestinationError, Publication, PublishFailure, Published, Removable, Removal};
 
-/// One change for [`Destination::apply`]. Each says what it expects to find, and nothing else is replaced or removed.
+/// One change for [`Destination::apply`](crate::Destination::apply). Each says what it expects to find, and nothing else is replaced or removed.
 #[derive(Debug)]
 pub enum Change {
     /// Makes staged content visible, or sets the times of content that is in place.
@@ -108,74 +104,6 @@ impl ChangeBatch {
             }
         }
         batches
-    }
-}
-
-/// Shorter ways to ask a destination, for changes of one kind.
-#[async_trait]
-pub trait DestinationExt: Destination {
-    /// Puts a batch in place. Answers in order.
-    async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
-        self.publish_until(batch, &CancellationToken::new()).await
-    }
-
-    /// The same for a run that may be stopped meanwhile.
-    async fn publish_until(
-        &self,
-        batch: Vec<Publication>,
-        stop: &CancellationToken,
-    ) -> Vec<Result<Published, PublishFailure>> {
-        let outcomes = self.apply(batch.into_iter().map(Change::Put).collect(), stop).await;
-        let answers = outcomes.into_iter().map(|outcome| match outcome {
-            Ok(Applied::Put(published)) => Ok(published),
-            Err(Rejected::Put(failure)) => Err(failure),
-            outcome => unreachable!("a put is answered as a put, not with {outcome:?}"),
-        });
-        answers.collect()
-    }
-
-    /// Removes files that still are what obsync wrote. Answers in order.
-    async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, DestinationError>> {
-        let outcomes =
-            self.apply(files.into_iter().map(Change::Remove).collect(), &CancellationToken::new()).await;
-        let answers = outcomes.into_iter().map(|outcome| match outcome {
-            Ok(Applied::Remove(removal)) => Ok(removal),
-            Err(rejected) => Err(rejected.into_error()),
-            outcome => unreachable!("a removal is answered as one, not with {outcome:?}"),
-        });
-        answers.collect()
-    }
-
-    /// Makes folders with their parents. Answers in order: whether each was made, else it was there.
-    async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
-        let outcomes = self
-            .apply(folders.into_iter().map(Change::MakeFolder).collect(), &CancellationToken::new())
-            .await;
-        outcomes.into_iter().map(folder_answer).collect()
-    }
-
-    /// Removes folders that are empty, in the order given (so deepest first). Whether each is gone.
-    async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
-        let outcomes = self
-            .apply(folders.into_iter().map(Change::RemoveFolder).collect(), &CancellationToken::new())
-            .await;
-        outcomes.into_iter().map(folder_answer).collect()
-    }
-
-    /// Whether the destination has exactly these contents at these paths. Answers in order; what cannot be read is not there.
-    async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, DestinationError> {
-        Ok(self.check(wanted).await?.into_iter().map(|checked| checked.holds).collect())
-    }
-}
-
-impl<D: Destination + ?Sized> DestinationExt for D {}
-
-fn folder_answer(outcome: ChangeOutcome) -> Result<bool, DestinationError> {
-    match outcome {
-        Ok(Applied::MakeFolder(made)) => Ok(made),
-        Ok(Applied::RemoveFolder(gone)) => Ok(gone),
-        Err(rejected) => Err(rejected.into_error()),
-        outcome => unreachable!("a folder's change is answered as one, not with {outcome:?}"),
     }
 }
 

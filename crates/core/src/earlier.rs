@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use obsync_protocol::VaultPath;
 use obsync_protocol::limits::LISTING_MEMORY;
 
+use crate::accepted::Accepted;
 use crate::brake::MaxDelete;
 use crate::confirmation;
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
-use crate::ledger::{Accepted, Remembered};
+use crate::ledger::Remembered;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind};
 use crate::report::Report;
 use crate::run::Run;

@@ -1,8 +1,10 @@
 //! Why a pull as a whole could not go on. What concerns one file alone is in the report instead.
 
 use obsync_client::ClientError;
+use obsync_protocol::with_reasons;
 
 use crate::destination::DestinationError;
+use crate::problem::{Problem, ProblemCode};
 use crate::state::StateError;
 
 /// Why a pull could not go on. What was done until then is recorded.
@@ -56,4 +58,24 @@ pub enum PullError {
         /// Bytes of memory that they may take.
         allowed: u64,
     },
+}
+
+impl From<&PullError> for ProblemCode {
+    fn from(error: &PullError) -> Self {
+        match error {
+            PullError::Client(error) => error.into(),
+            PullError::Store(error) => error.into(),
+            PullError::State(error) => error.into(),
+            PullError::TooManyEntries { .. }
+            | PullError::TooManyPaths { .. }
+            | PullError::TooManyUnreadable { .. }
+            | PullError::ListingTooLarge { .. } => ProblemCode::VaultTooLarge,
+        }
+    }
+}
+
+impl From<&PullError> for Problem {
+    fn from(error: &PullError) -> Self {
+        Problem::new(error.into(), with_reasons(error))
+    }
 }

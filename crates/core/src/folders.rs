@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-use crate::change::DestinationExt;
-use crate::destination::{DestinationError, Removal};
+use crate::destination::{DestinationError, DestinationExt, Removable, Removal};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::JournalChange;
@@ -45,7 +44,8 @@ impl Publisher<'_, '_> {
         }
         let parents: BTreeSet<VaultPath> =
             batch.iter().flat_map(|removal| removal.file.path.ancestors()).collect();
-        let files = batch.iter().map(|removal| removal.file.clone()).collect();
+        let files: Vec<Removable> = batch.iter().map(|removal| removal.file.clone()).collect();
+        self.announce_removals(&files).await?;
         let outcomes = self.store.remove_files(files).await;
         // Before the records go: a run that dies here removes the folders when it removes the files once more.
         self.prune(parents).await?;
@@ -76,12 +76,25 @@ impl Publisher<'_, '_> {
                     }
                     self.ledger.forgotten(file.path, uid);
                 }
-                Err(error) if error.is_fatal() => fatal = Some(error),
+                Err(error) if error.is_fatal() => {
+                    self.ledger.removal_still_announced(file);
+                    fatal = Some(error);
+                }
                 Err(error) => self.deletion_failed(file.path, uid, false, &error),
             }
         }
         self.ledger.commit().await?;
         fatal.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Says durably which files are removed next. Without that a run that died in between would leave a record of a file that is
+    /// not there any more, and the vault can have the very content again at this path.
+    async fn announce_removals(&mut self, files: &[Removable]) -> Result<(), PullError> {
+        if self.store.traits().keeps_deleted {
+            return Ok(());
+        }
+        files.iter().cloned().for_each(|file| self.ledger.removal_still_announced(file));
+        Ok(self.ledger.commit().await?)
     }
 
     /// Removes empty folders that are not the vault's: they only existed because something was in them.
@@ -136,11 +149,11 @@ impl Publisher<'_, '_> {
             return Ok(());
         }
         let blocked = self.try_create_folders(folders).await?;
-        let occupants = blocked.iter().filter_map(|(_, error)| occupant(error)).collect();
+        let occupants = blocked.iter().filter_map(|(_, error)| error.occupant()).collect();
         let cleared = self.clear(occupants, &BTreeSet::new()).await?;
         let (retried, refused): (Vec<_>, Vec<_>) = blocked
             .into_iter()
-            .partition(|(_, error)| occupant(error).is_some_and(|path| cleared.contains(&path)));
+            .partition(|(_, error)| error.occupant().is_some_and(|path| cleared.contains(&path)));
         let retried = retried.into_iter().map(|(folder, _)| folder).collect();
         let blocked_again = self.try_create_folders(retried).await?;
         for (FolderChange { path, uid, .. }, error) in refused.into_iter().chain(blocked_again) {
@@ -184,13 +197,5 @@ impl Publisher<'_, '_> {
             }
         }
         Ok(blocked)
-    }
-}
-
-/// What is in the way, if that is why something failed.
-pub(crate) fn occupant(error: &DestinationError) -> Option<VaultPath> {
-    match error {
-        DestinationError::InTheWay { occupant, .. } => Some(occupant.clone()),
-        _ => None,
     }
 }

@@ -20,8 +20,9 @@ use crate::destination::Destination;
 use crate::error::PullError;
 use crate::line::{Line, Lines};
 use crate::progress::Progress;
+use crate::pull::pull_over;
 use crate::report::{Outcome, Report};
-use crate::run::{PullOptions, PullSource, pull_over};
+use crate::run::{PullOptions, PullSource};
 use crate::state::StateStore;
 use crate::two_way::{SyncOptions, sync_over};
 

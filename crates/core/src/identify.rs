@@ -37,7 +37,8 @@ impl Run<'_> {
     ) -> Result<MarkerFound, PullError> {
         let tag = known.destination.as_ref().and_then(|destination| destination.tag.as_deref());
         let found = self.store.identify(tag).await?;
-        let begun = known.version > 0;
+        // A look at everything begins with version 0, and what is recorded counts all the same.
+        let begun = known.version > 0 || known.listed;
         let doubt = match judge(known.destination.as_ref(), begun, &found, &self.source.vault.id) {
             Err(doubt) => Some(doubt),
             Ok(()) if begun => self.doubt_files(is_empty).await?,
@@ -118,10 +119,18 @@ impl Run<'_> {
         Ok(sample.iter().filter(is_moved).count() * 2 >= sample.len())
     }
 
+    /// Doubts the destination in the midst of a run, which has to begin anew.
+    pub(crate) async fn doubt_destination(&self, doubt: Doubt, report: &mut Report) -> Result<(), PullError> {
+        self.warn(doubt.sentence().to_owned(), report);
+        report.doubt = Some(doubt);
+        let mut known = self.state.load().await?;
+        self.forget_base(&mut known, doubt).await
+    }
+
     /// Forgets what is recorded, and which changes wait: all of it is listed and looked at again.
     async fn forget_base(&self, known: &mut VaultState, doubt: Doubt) -> Result<(), PullError> {
         // A destination that lost its marker, or has another's, is given an id of its own.
-        let keeps_id = matches!(doubt, Doubt::OtherGeneration | Doubt::OtherFiles);
+        let keeps_id = matches!(doubt, Doubt::OtherGeneration | Doubt::OtherFiles | Doubt::OlderFiles);
         *known = VaultState {
             cursor: known.cursor,
             direction: known.direction,

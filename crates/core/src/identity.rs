@@ -7,8 +7,6 @@ use std::str::FromStr;
 use obsync_protocol::VaultId;
 use serde::{Deserialize, Serialize};
 
-use crate::destination::Marked;
-
 /// Bytes of a random number that no two destinations share.
 const BYTES: usize = 16;
 
@@ -214,6 +212,8 @@ pub enum Doubt {
     OtherDestination,
     /// None of the files that were looked at is there as it was recorded.
     OtherFiles,
+    /// Several files that would be sent are older than they were when both sides agreed.
+    OlderFiles,
     /// It is a copy of one that is still in its place, and gets an id of its own.
     Copy,
 }
@@ -242,12 +242,24 @@ impl Doubt {
                 "the destination is a copy of another one that is still in its place: it gets an identity of its own, and \
                  every file is compared with the vault"
             }
+            Doubt::OlderFiles => {
+                "several files are older here than they were at the last sync, as when a backup was restored: nothing is sent \
+                 because of it. Nothing that is recorded of the destination is believed, and every file is compared with the \
+                 vault. Where an older text is wanted, put it here once more with the present time (`touch`)"
+            }
             Doubt::OtherFiles => {
                 "none of the files that were looked at is as the last pull left it: the destination was emptied, replaced or \
                  restored. Nothing that is recorded of it is believed, and every file is compared with the vault"
             }
         }
     }
+}
+
+/// A marker that was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marked {
+    /// The destination's name for its bytes, if it has such a thing.
+    pub tag: Option<String>,
 }
 
 /// Whether the destination that was found is the one that a state speaks of.

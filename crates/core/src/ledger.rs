@@ -2,17 +2,19 @@
 //!
 //! Everything durable goes through [`Ledger::commit`], so that state and report cannot disagree.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use obsync_protocol::limits::{FAILED_CHANGES, FAILED_MEMORY};
 use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
 
+use crate::accepted::Accepted;
 use crate::brake;
+use crate::destination::Removable;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::identity::DestinationIdentity;
 use crate::journal::{Devices, JournalChange, JournalEntry, Side};
-use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Deletions, Intent, Record};
+use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Deletions, Direction, Intent, Record};
 use crate::report::{Failure, Report};
 use crate::schedule::Transfer;
 use crate::state::{Commit, StateError, StateStore, VaultState};
@@ -53,21 +55,6 @@ impl Remembered {
             false => self.left_out += 1,
         }
         fits
-    }
-}
-
-/// The lasting failures that are none, because the user accepted them.
-#[derive(Debug, Default)]
-pub(crate) struct Accepted {
-    /// Whatever fails for good in this run is accepted.
-    pub(crate) all: bool,
-    /// What an earlier run accepted, by the version of the change.
-    pub(crate) known: HashMap<DeferredKey, Uid>,
-}
-
-impl Accepted {
-    pub(crate) fn covers(&self, key: &DeferredKey, uid: Uid) -> bool {
-        self.all || self.known.get(key) == Some(&uid)
     }
 }
 
@@ -390,6 +377,11 @@ impl<'a> Ledger<'a> {
         self.pending.intents.push(Intent::Place(record));
     }
 
+    /// A file is to be removed, or it is not known whether it was.
+    pub(crate) fn removal_still_announced(&mut self, file: Removable) {
+        self.pending.intents.push(Intent::Remove { path: file.path, content: file.content });
+    }
+
     /// Writes what came together since the last time, if anything did.
     ///
     /// Nothing is written any more once that failed: what was to be written then is lost, and what comes after it must not
@@ -442,6 +434,11 @@ impl<'a> Ledger<'a> {
     /// The destination has this identity from now on.
     pub(crate) fn identify(&mut self, destination: Option<DestinationIdentity>) {
         self.next.destination = destination;
+    }
+
+    /// The destination is synced in this direction from now on.
+    pub(crate) fn direct(&mut self, direction: Direction) {
+        self.next.direction = direction;
     }
 
     /// The deletions of the last hour.

@@ -4,6 +4,7 @@
 //! This crate knows neither file systems nor databases: destinations implement [`Destination`] and state databases
 //! [`StateStore`]. It knows no terminal either: a program that wants to show progress implements [`Progress`].
 
+mod accepted;
 mod admission;
 /// Entry points of the benchmarks.
 #[cfg(feature = "benching")]
@@ -41,6 +42,7 @@ pub mod pin;
 mod problem;
 mod progress;
 mod publish;
+mod pull;
 pub mod quiet;
 mod receive;
 mod reconcile;
@@ -79,23 +81,25 @@ pub use obsync_protocol::Filter;
 pub use outstanding::Outstanding;
 pub use problem::{Ending, Problem, ProblemCode, SCHEMA_VERSION};
 pub use progress::{FileAction, NoProgress, Phase, Progress};
+pub use pull::pull;
 pub use reconcile::Mode;
 pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;
-pub use run::{PullOptions, PullSource, pull};
+pub use run::{PullOptions, PullSource};
 pub use two_way::{SyncDirection, SyncOptions, sync};
 pub use verify::{ChangedFile, Unfinished, Verification, VerifiedFile, VerifyError, verify};
 
-pub use change::{Applied, Change, ChangeBatch, ChangeOutcome, DestinationExt, Rejected};
+pub use change::{Applied, Change, ChangeBatch, ChangeOutcome, Rejected};
 pub use confirmation::{confirm, held_back, leave_confirmation};
 pub use destination::{
-    BatchLimit, Checked, CheckedBy, Describe, Destination, DestinationError, Expect, FileWriter,
-    FoldingProbe, Found, Inspect, Inventory, KeptBeside, Marked, Naming, PlaceTraits, Publication,
+    BatchLimit, Checked, CheckedBy, Describe, Destination, DestinationError, DestinationExt, Expect,
+    FileWriter, FoldingProbe, Found, Inspect, Inventory, KeptBeside, Naming, PlaceTraits, Publication,
     PublicationContent, PublishFailure, Published, Receive, Removable, Removal, Scan, Staged, StoredFile,
     Wanted,
 };
 pub use identity::{
-    DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerError, MarkerFound, RandomId, RandomIdError,
+    DestinationIdentity, Doubt, MARKER_FORMAT, Marked, Marker, MarkerError, MarkerFound, RandomId,
+    RandomIdError,
 };
 pub use model::{
     CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, Direction, FileMeta, Intent,

@@ -11,12 +11,14 @@
 
 mod keys;
 mod lines;
+mod no_merge;
 #[cfg(test)]
 mod tests;
 
 use obsync_protocol::VaultPath;
 use obsync_protocol::limits::{MERGED_LINES, MERGED_TEXT};
-use thiserror::Error;
+
+pub use self::no_merge::NoMerge;
 
 /// How the contents of a file are merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,27 +47,6 @@ impl MergeKind {
             STRUCTURED.contains(&extension.as_str()) || path.file_name().to_lowercase().ends_with(DRAWING);
         (!is_structured).then_some(Self::Lines)
     }
-}
-
-/// Why two versions are not merged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NoMerge {
-    /// The content that both sides started from is not known.
-    #[error("the version that both sides started from is not available")]
-    NoBase,
-    /// A version is not UTF-8 text.
-    #[error("one of the versions is not text")]
-    NotText,
-    /// A version of a configuration file is not JSON of the expected form.
-    #[error("one of the versions is not JSON that can be merged")]
-    NotJson,
-    /// A version is larger than [`MERGED_TEXT`], has more lines than [`MERGED_LINES`], or differs in too many of them
-    /// ([`COMPARED_LINES`](obsync_protocol::limits::COMPARED_LINES)).
-    #[error("one of the versions is too large to be merged")]
-    TooLarge,
-    /// Both sides changed the same place.
-    #[error("both sides changed the same lines")]
-    Overlap,
 }
 
 /// Merges the changes from `base` to `local` and from `base` to `remote`.

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use obsync_protocol::VaultPath;
 
-use crate::change::DestinationExt;
-use crate::destination::{DestinationError, Removable, Removal};
+use crate::destination::{DestinationError, DestinationExt, Removable, Removal};
 use crate::error::PullError;
 use crate::identity::MarkerFound;
 use crate::model::{Direction, Record};
@@ -15,6 +14,7 @@ use crate::problem::ProblemCode;
 use crate::report::Report;
 use crate::run::Run;
 use crate::scan::{LocalFile, LocalTree, ScanInput};
+use crate::state::{Commit, VaultState, commit_beside};
 
 impl Run<'_> {
     /// Sets aside what was changed or added here. `false`: there is too much of it, or nobody can tell what belongs here, and
@@ -54,6 +54,9 @@ impl Run<'_> {
             return Ok(false);
         }
         if !self.options.dry_run {
+            // What is set aside is recorded as being here. A run that ends before the vault's form of it came leaves a full pull due.
+            let state = VaultState { full_up_to: Some(0), ..known };
+            commit_beside(self.state.as_ref(), Commit { state, ..Commit::default() }).await?;
             self.set_all_aside(tree, &records, report).await?;
         }
         Ok(true)

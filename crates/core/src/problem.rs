@@ -3,13 +3,7 @@
 //! docs/JSON.md lists the codes. A code is never reused for something else and never removed.
 
 use obsync_client::ClientError;
-use obsync_protocol::with_reasons;
 use serde::Serialize;
-
-use crate::destination::DestinationError;
-use crate::error::PullError;
-use crate::report::Outcome;
-use crate::state::StateError;
 
 /// The version of everything that is printed as JSON. It rises when a field is added, removed, renamed or changes its type.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -67,19 +61,6 @@ pub enum Ending {
     Superseded,
     /// It could not be done.
     Failed,
-}
-
-impl From<Outcome> for Ending {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Complete => Ending::Complete,
-            Outcome::Failures => Ending::Failures,
-            Outcome::VaultOlder => Ending::VaultOlder,
-            Outcome::HeldBack => Ending::HeldBack,
-            Outcome::Interrupted => Ending::Interrupted,
-            Outcome::DryRun => Ending::DryRun,
-        }
-    }
 }
 
 macro_rules! codes {
@@ -225,49 +206,6 @@ impl From<&ClientError> for ProblemCode {
             }
             _ => ProblemCode::Service,
         }
-    }
-}
-
-impl From<&DestinationError> for ProblemCode {
-    fn from(error: &DestinationError) -> Self {
-        match error {
-            DestinationError::Full { .. } => ProblemCode::DestinationFull,
-            DestinationError::Locked { .. } => ProblemCode::AlreadyRunning,
-            DestinationError::Stopped { .. } => ProblemCode::Interrupted,
-            DestinationError::Unavailable { code, .. } => *code,
-            _ => ProblemCode::Destination,
-        }
-    }
-}
-
-impl From<&StateError> for ProblemCode {
-    fn from(error: &StateError) -> Self {
-        match error {
-            StateError::Corrupt { .. } => ProblemCode::StateDamaged,
-            StateError::Newer { .. } => ProblemCode::StateNewer,
-            StateError::Locked { .. } | StateError::LeaseLost { .. } => ProblemCode::AlreadyRunning,
-            StateError::Unavailable { code, .. } => *code,
-        }
-    }
-}
-
-impl From<&PullError> for ProblemCode {
-    fn from(error: &PullError) -> Self {
-        match error {
-            PullError::Client(error) => error.into(),
-            PullError::Store(error) => error.into(),
-            PullError::State(error) => error.into(),
-            PullError::TooManyEntries { .. }
-            | PullError::TooManyPaths { .. }
-            | PullError::TooManyUnreadable { .. }
-            | PullError::ListingTooLarge { .. } => ProblemCode::VaultTooLarge,
-        }
-    }
-}
-
-impl From<&PullError> for Problem {
-    fn from(error: &PullError) -> Self {
-        Problem::new(error.into(), with_reasons(error))
     }
 }
 

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
-use crate::change::DestinationExt;
 use crate::destination::{
-    BatchLimit, Destination, DestinationError, KeptBeside, Publication, PublicationContent, PublishFailure,
-    Published, Staged,
+    BatchLimit, Destination, DestinationError, DestinationExt, KeptBeside, Publication, PublicationContent,
+    PublishFailure, Published, Staged,
 };
 use crate::error::PullError;
-use crate::folders::occupant;
 use crate::governor::Reservation;
 use crate::journal::JournalChange;
 use crate::ledger::Ledger;
@@ -107,6 +105,11 @@ impl Ready {
     /// The path that it is for.
     pub(crate) fn path(&self) -> &VaultPath {
         self.content.path()
+    }
+
+    /// What is published; it has one target.
+    pub(crate) fn transfer(&self) -> &Transfer {
+        &self.transfer
     }
 
     /// Whether something else than what obsync wrote there before is to be found at the path afterwards.
@@ -311,7 +314,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         let (fatal, unpublished): (Vec<_>, Vec<_>) =
             unpublished.into_iter().partition(|unpublished| unpublished.error.is_fatal());
         let stops = !fatal.is_empty();
-        let occupants = unpublished.iter().filter_map(|unpublished| occupant(&unpublished.error));
+        let occupants = unpublished.iter().filter_map(|unpublished| unpublished.error.occupant());
         let places = unpublished.iter().map(|unpublished| unpublished.ready.content.path().clone()).collect();
         let cleared = match stops {
             true => Ok(BTreeSet::new()),

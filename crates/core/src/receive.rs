@@ -7,9 +7,16 @@ use obsync_client::{ClientError, Content, PullRequest, Receiver};
 use obsync_protocol::{CONTENT_OVERHEAD, ContentError, ContentHash, ContentHasher, VaultKeys};
 
 use crate::destination::{Destination, DestinationError, FileWriter, Staged};
+use crate::governor::Reservation;
 use crate::progress::Progress;
 use crate::schedule::Transfer;
-use crate::transfer::Job;
+
+/// A content on its way from the server, with the memory that it may hold until it is published.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) transfer: Transfer,
+    pub(crate) reservation: Reservation,
+}
 
 /// How many bytes are decrypted at a time. A frame has up to 16 MiB: its plaintext need not be there as a whole beside it.
 const PLAIN_PIECE: usize = 512 << 10;

@@ -1,9 +1,8 @@
-//! Records what a run that died had put in place.
+//! Finds out what a run that died had put in place or removed.
 
 use obsync_protocol::{Uid, VaultPath};
 
-use crate::change::DestinationExt;
-use crate::destination::{Expect, Publication, PublicationContent, PublishFailure, Wanted};
+use crate::destination::{DestinationExt, Expect, Publication, PublicationContent, PublishFailure, Wanted};
 use crate::error::PullError;
 use crate::journal::JournalEntry;
 use crate::model::{FileMeta, Intent, KnownContent, Record};
@@ -42,12 +41,28 @@ impl Run<'_> {
         Ok(self.state.commit(Commit { journal, state, intents, ..Commit::default() }).await?)
     }
 
-    /// Records what a run that died had put in place but not recorded yet.
+    /// Records what a run that died had put in place but not recorded yet, and claims nothing any more of what it had removed.
     pub(crate) async fn recover(&self, known: &VaultState, report: &mut Report) -> Result<(), PullError> {
         let intents = self.state.intents().await?;
         if intents.is_empty() || self.options.dry_run {
             return Ok(());
         }
+        let records = self.recover_placed(&intents).await?;
+        let forgotten = self.recover_removed(&intents).await?;
+        let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
+        let state = known.clone();
+        self.state.commit(Commit { records, forgotten, state, ..Commit::default() }).await?;
+        // To that run they do not count: it did not come to say so.
+        self.progress.planned(sizes.len() as u64, sizes.iter().sum());
+        for size in sizes {
+            report.adopted.add(size);
+            self.progress.placed(size);
+        }
+        Ok(())
+    }
+
+    /// The records of announced files that are in place.
+    async fn recover_placed(&self, intents: &[Intent]) -> Result<Vec<Record>, PullError> {
         let announced = intents.iter().filter_map(Intent::placed);
         let files: Vec<(&VaultPath, &FileMeta)> =
             announced.filter_map(|record| Some((&record.path, record.file()?))).collect();
@@ -77,15 +92,24 @@ impl Run<'_> {
                 Err(PublishFailure { error, .. }) => tracing::debug!(%error, "not what was announced"),
             }
         }
-        let records = placed;
-        let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
-        self.state.commit(Commit { records, state: known.clone(), ..Commit::default() }).await?;
-        // To that run they do not count: it did not come to say so.
-        self.progress.planned(sizes.len() as u64, sizes.iter().sum());
-        for size in sizes {
-            report.adopted.add(size);
-            self.progress.placed(size);
+        Ok(placed)
+    }
+
+    /// The paths of files whose removal was announced and that are not there any more as they are recorded: the vault may have
+    /// taken the deletion back, and the record would say that the file is here.
+    async fn recover_removed(&self, intents: &[Intent]) -> Result<Vec<VaultPath>, PullError> {
+        let announced = intents.iter().filter_map(|intent| match intent {
+            Intent::Remove { path, content } => {
+                Some(Wanted { path: path.clone(), hash: content.hash, size: content.size })
+            }
+            _ => None,
+        });
+        let announced: Vec<Wanted> = announced.collect();
+        if announced.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(())
+        let present = self.store.holds(announced.clone()).await?;
+        let missing = announced.into_iter().zip(present).filter(|(_, present)| !present);
+        Ok(missing.map(|(wanted, _)| wanted.path).collect())
     }
 }

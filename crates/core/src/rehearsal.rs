@@ -5,15 +5,17 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use obsync_protocol::{ContentHash, VaultPath};
+use obsync_protocol::{ContentHash, Filter, VaultPath, Verdict};
 
-use crate::change::DestinationExt;
-use crate::destination::{DestinationError, Found, Wanted};
+use crate::accepted::Accepted;
+use crate::destination::{DestinationError, DestinationExt, Found, Wanted};
+use crate::entry::EntryKind;
 use crate::error::PullError;
 use crate::history::Historian;
-use crate::model::KnownContent;
+use crate::listing::Listing;
+use crate::model::{DeferredKey, KnownContent};
 use crate::reconcile::{Action, Local, Reach, decide_content};
-use crate::report::{Report, Step, StepAction};
+use crate::report::{Failure, Report, Step, StepAction};
 use crate::run::Run;
 use crate::schedule::{FileRemoval, FolderChange, Schedule, Source, Target, Transfer};
 use crate::survey::Survey;
@@ -31,6 +33,43 @@ struct Rehearsal<'r, 'a> {
     historian: Option<Historian>,
     /// The files that would be gone.
     removed: HashSet<VaultPath>,
+}
+
+impl Report {
+    /// Tells what a plan would leave out, hold back and not apply.
+    pub(crate) fn describe(
+        &mut self,
+        plan: &Schedule,
+        listing: &Listing,
+        filter: &Filter,
+        accepted: &Accepted,
+    ) {
+        plan.held_back.iter().for_each(|entry| self.hold_back(&entry.path, entry.is_folder()));
+        for entry in &plan.filtered {
+            if let (EntryKind::File { size, .. }, Verdict::Skip(reason)) =
+                (entry.kind, filter.verdict(&entry.path, false))
+            {
+                self.skip(&entry.path, reason, size, filter);
+            }
+        }
+        for (entry, reason) in &plan.refused {
+            let (path, uid, reason) = (entry.path.as_str().to_owned(), entry.uid, reason.clone());
+            self.refuse(&DeferredKey::plain(&entry.path), Failure { path, uid, reason }, accepted);
+        }
+        for refused in listing.refused.values() {
+            if let Some(failure) = Failure::of_deferred(&refused.deferred) {
+                self.refuse(&refused.deferred.key, failure, accepted);
+            }
+        }
+        listing.impossible.iter().for_each(|(failure, _)| self.fail(failure.clone()));
+    }
+
+    fn refuse(&mut self, key: &DeferredKey, failure: Failure, accepted: &Accepted) {
+        match accepted.covers(key, failure.uid) {
+            true => self.accepted_failures += 1,
+            false => self.fail(failure),
+        }
+    }
 }
 
 impl Run<'_> {

@@ -3,16 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use obsync_protocol::limits::{CONFIG_DIRS_NAMED, FAILURES_LISTED};
-use obsync_protocol::{Filter, SkipReason, Uid, VaultId, VaultInfo, VaultPath, Verdict};
+use obsync_protocol::{Filter, SkipReason, Uid, VaultId, VaultInfo, VaultPath};
 use serde::Serialize;
 
-use crate::entry::EntryKind;
 use crate::identity::Doubt;
-use crate::ledger::Accepted;
-use crate::listing::Listing;
-use crate::model::{Deferred, DeferredCause, DeferredKey, Direction};
-use crate::schedule::Schedule;
-use crate::two_way::Outgoing;
+use crate::model::{Deferred, DeferredCause, Direction};
+use crate::problem::Ending;
 
 /// How a pull ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +28,19 @@ pub enum Outcome {
     Interrupted,
     /// Nothing was done: this is what a pull would do.
     DryRun,
+}
+
+impl From<Outcome> for Ending {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Complete => Ending::Complete,
+            Outcome::Failures => Ending::Failures,
+            Outcome::VaultOlder => Ending::VaultOlder,
+            Outcome::HeldBack => Ending::HeldBack,
+            Outcome::Interrupted => Ending::Interrupted,
+            Outcome::DryRun => Ending::DryRun,
+        }
+    }
 }
 
 /// A number of files and the bytes of their content.
@@ -521,54 +530,6 @@ impl Report {
     pub(crate) fn note_code(&mut self, path: &VaultPath, filter: &Filter) {
         if self.code.len() < FAILURES_LISTED && filter.is_code(path) {
             self.code.push(path.clone());
-        }
-    }
-
-    /// Tells what a plan would leave out, hold back and not apply.
-    pub(crate) fn describe(
-        &mut self,
-        plan: &Schedule,
-        listing: &Listing,
-        filter: &Filter,
-        accepted: &Accepted,
-    ) {
-        plan.held_back.iter().for_each(|entry| self.hold_back(&entry.path, entry.is_folder()));
-        for entry in &plan.filtered {
-            if let (EntryKind::File { size, .. }, Verdict::Skip(reason)) =
-                (entry.kind, filter.verdict(&entry.path, false))
-            {
-                self.skip(&entry.path, reason, size, filter);
-            }
-        }
-        for (entry, reason) in &plan.refused {
-            let (path, uid, reason) = (entry.path.as_str().to_owned(), entry.uid, reason.clone());
-            self.refuse(&DeferredKey::plain(&entry.path), Failure { path, uid, reason }, accepted);
-        }
-        for refused in listing.refused.values() {
-            if let Some(failure) = Failure::of_deferred(&refused.deferred) {
-                self.refuse(&refused.deferred.key, failure, accepted);
-            }
-        }
-        listing.impossible.iter().for_each(|(failure, _)| self.fail(failure.clone()));
-    }
-
-    /// Tells what the vault would get.
-    pub(crate) fn describe_outgoing(&mut self, outgoing: &Outgoing) {
-        let step = |action, path: &VaultPath| Step { action, path: path.clone(), size: None, from: None };
-        let deletions = outgoing.replaced.iter().chain(&outgoing.deletions).chain(&outgoing.folder_deletions);
-        self.steps.extend(outgoing.folders.iter().map(|path| step(StepAction::PushFolder, path)));
-        self.steps.extend(outgoing.files.iter().map(|file| Step {
-            size: Some(file.local.content.size),
-            from: file.from.as_ref().map(|from| from.path().clone()),
-            ..step(StepAction::Push, &file.local.path)
-        }));
-        self.steps.extend(deletions.map(|absent| step(StepAction::DeleteInVault, absent.path())));
-    }
-
-    fn refuse(&mut self, key: &DeferredKey, failure: Failure, accepted: &Accepted) {
-        match accepted.covers(key, failure.uid) {
-            true => self.accepted_failures += 1,
-            false => self.fail(failure),
         }
     }
 

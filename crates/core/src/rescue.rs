@@ -3,11 +3,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use obsync_protocol::{Uid, VaultPath};
+use obsync_protocol::{ContentHash, Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
-use crate::change::DestinationExt;
-use crate::destination::{DestinationError, Staged, Wanted};
+use crate::destination::{DestinationError, DestinationExt, Staged, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::model::{Record, RecordKind};
@@ -154,6 +153,33 @@ impl Publisher<'_, '_> {
         }
         removals.extend(removable.into_values());
         Ok(rescued)
+    }
+
+    /// Takes out the removals of files whose content is still to come to another path. Of several files of one content only
+    /// one is the source of a copy, and a copy can fail.
+    pub(crate) fn keep_what_is_wanted(
+        &self,
+        removals: &mut Vec<FileRemoval>,
+        transfers: &[Transfer],
+        rescued: &Rescued,
+    ) -> Vec<RenamedFile> {
+        let waiting = rescued.waiting.iter().map(Ready::transfer);
+        let transfers = transfers.iter().chain(&rescued.later).chain(&self.refetch).chain(waiting);
+        let mut wanted: HashMap<ContentHash, Vec<Target>> = HashMap::new();
+        // An empty file can be made without another one.
+        for transfer in transfers.filter(|transfer| transfer.hash != ContentHash::EMPTY) {
+            wanted.entry(transfer.hash).or_default().extend_from_slice(&transfer.targets);
+        }
+        // What needs the place of a file could never come if that stayed; the vault has its content in any case.
+        let is_wanted = |removal: &mut FileRemoval| {
+            !removal.in_the_way && wanted.contains_key(&removal.file.content.hash)
+        };
+        let kept = removals.extract_if(.., is_wanted).collect::<Vec<_>>().into_iter();
+        kept.map(|removal| {
+            let targets = wanted.get(&removal.file.content.hash).cloned().unwrap_or_default();
+            RenamedFile { removal, targets }
+        })
+        .collect()
     }
 
     /// Targets of rescues that are neither in place nor known to be out of reach.

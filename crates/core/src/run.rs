@@ -1,35 +1,24 @@
-//! A run from beginning to end, in the order in which a file goes through it: survey, schedule, carrying it out, finish.
+//! What a run works with: the vault, the destination, the state, and what the user wants; and how every run ends.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use obsync_client::{Client, FetchOptions, SessionTarget, Token};
-use obsync_protocol::{ContentHash, Filter, VaultInfo, VaultKeys, VaultPath};
+use obsync_protocol::{Filter, VaultInfo, VaultKeys};
 use tokio_util::sync::CancellationToken;
 
-use crate::brake::{self, MaxDelete};
-use crate::catch_up::{Remainder, SEQUELS};
-use crate::destination::{Destination, DestinationError, FoldingProbe};
-use crate::earlier::{Earlier, retained};
-use crate::entry::{EntryKind, RemoteEntry};
+use crate::brake::MaxDelete;
+use crate::destination::{Destination, DestinationError};
 use crate::error::PullError;
 use crate::governor::Governor;
 use crate::hurdle::Hurdle;
 use crate::identity::Doubt;
-use crate::ledger::Ledger;
 use crate::line::Lines;
-use crate::model::{DeferredKey, DeferredKind, Deletions, Direction, Record};
-use crate::progress::{Phase, Progress};
-use crate::publish::Publisher;
-use crate::reconcile::{Mode, Reach};
-use crate::report::{Outcome, Report, Tally};
-use crate::repositories::Repositories;
-use crate::schedule::{Schedule, ScheduleInput, Transfer};
+use crate::model::Direction;
+use crate::progress::Progress;
+use crate::reconcile::Mode;
+use crate::report::{Outcome, Report};
 use crate::state::StateStore;
-use crate::survey::Survey;
-use crate::transfer::{Link, Scout};
-use crate::watermark::Watermark;
 
 /// The vault to pull, and what is needed to reach and read it.
 #[derive(Clone, Debug)]
@@ -83,58 +72,6 @@ pub struct PullOptions {
     pub is_narrowed: bool,
 }
 
-/// Brings a destination in step with a vault.
-///
-/// A pull that was told to stop, or that could not apply every change, is a success with a report that says so.
-///
-/// # Errors
-///
-/// When the run as a whole cannot go on. What was done until then is recorded, and the next pull goes on from there.
-pub async fn pull(
-    source: &PullSource,
-    store: Arc<dyn Destination>,
-    state: Arc<dyn StateStore>,
-    options: &PullOptions,
-    progress: Arc<dyn Progress>,
-    stop: CancellationToken,
-) -> Result<Report, PullError> {
-    pull_over(&Lines::none(), source, store, state, options, progress, stop).await
-}
-
-/// The same over a session that stays open.
-pub(crate) async fn pull_over(
-    lines: &Lines,
-    source: &PullSource,
-    store: Arc<dyn Destination>,
-    state: Arc<dyn StateStore>,
-    options: &PullOptions,
-    progress: Arc<dyn Progress>,
-    stop: CancellationToken,
-) -> Result<Report, PullError> {
-    let begun = Instant::now();
-    let known = state.load().await?;
-    let mut report = Report::new(&source.vault, store.location(), known.version);
-    report.changes = options.list_changes.then(Vec::new);
-    let source = &PullSource { client: source.client.for_run(), ..source.clone() };
-    let mirroring = PullOptions { mode: Mode::Full, ..options.clone() };
-    let options = if options.mirrors { &mirroring } else { options };
-    let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop, lines };
-    let outcome = async {
-        if !options.is_narrowed {
-            run.warn_of_direction(&known, &mut report);
-        }
-        if known.direction != Direction::Pull {
-            run.settle_intents(&mut report).await?;
-        }
-        match options.mirrors {
-            true => run.mirror(&mut report).await,
-            false => run.pull(&mut report).await,
-        }
-    };
-    let outcome = outcome.await;
-    run.conclude(outcome, report, begun).await
-}
-
 pub(crate) struct Run<'a> {
     pub(crate) source: &'a PullSource,
     pub(crate) store: Arc<dyn Destination>,
@@ -159,19 +96,15 @@ impl Run<'_> {
         report.warnings.extend(self.store.warnings());
         self.store.end_run().await;
         report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        outcome?;
+        match outcome {
+            Err(PullError::Store(DestinationError::Stopped { .. })) if self.stop.is_cancelled() => {}
+            outcome => outcome?,
+        }
         report.conclude(self.options.dry_run, self.stop.is_cancelled());
         if report.outcome == Outcome::Complete {
             self.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
         }
         Ok(report)
-    }
-
-    async fn mirror(&self, report: &mut Report) -> Result<(), PullError> {
-        match self.take_back(report).await? {
-            true => self.pull(report).await,
-            false => Ok(()),
-        }
     }
 
     pub(crate) fn warn(&self, warning: String, report: &mut Report) {
@@ -187,397 +120,4 @@ impl Run<'_> {
             keys: self.source.keys.clone(),
         }
     }
-
-    pub(crate) async fn pull(&self, report: &mut Report) -> Result<(), PullError> {
-        let Some(mut survey) = self.survey(self.options.mode, report).await? else { return Ok(()) };
-        self.progress.phase(Phase::Planning);
-        self.warn_of_unmatched(&survey, report).await?;
-        let earlier = self.add_deferred(&mut survey, report).await?;
-        if self.direction == Direction::Both && !self.options.dry_run {
-            self.give_way(&mut survey, report).await?;
-            self.carry_edits(&mut survey).await?;
-            self.merge_contested(&mut survey, report).await?;
-        }
-        let mut plan = self.plan(&mut survey).await?;
-        self.hold_back(&mut plan, &survey.known.deletions, &earlier.confirmed, report).await?;
-        self.warn_of(&plan, report);
-        if self.options.dry_run {
-            self.rehearse(&plan, &survey, report).await?;
-            report.describe(&plan, &survey.listing, &self.options.filter, &earlier.accepted);
-            return Ok(());
-        }
-        self.progress.phase(Phase::Transferring);
-        self.carry_out(plan, survey, earlier, report).await
-    }
-
-    /// Tells what is kept that a user may not expect.
-    pub(crate) fn warn_of(&self, plan: &Schedule, report: &mut Report) {
-        if !plan.unlisted.is_empty() {
-            self.warn(kept_unlisted(plan.unlisted.len()), report);
-        }
-        if !plan.released.is_empty() {
-            self.warn(released(plan.released.len()), report);
-        }
-    }
-
-    pub(crate) async fn plan(&self, survey: &mut Survey) -> Result<Schedule, PullError> {
-        let entries = survey.listing.entries.take();
-        let is_partial = survey.mode == Mode::Incremental && survey.reach == Reach::Everything;
-        if entries.is_empty() && is_partial {
-            return Ok(Schedule::default());
-        }
-        let folds_names = match self.options.dry_run {
-            true => self.store.folds_names(FoldingProbe::LookOnly).await?,
-            false if entries.iter().any(is_accented) => {
-                self.store.folds_names(FoldingProbe::Normalization).await?
-            }
-            false => self.store.folds_names(FoldingProbe::Case).await?,
-        };
-        let records = match !is_partial || folds_names.is_any() {
-            // It was not forgotten, because this run is not to write anything.
-            _ if survey.disbelieved => Vec::new(),
-            true => self.state.all_records().await?,
-            false => {
-                let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
-                self.state.records(&paths).await?.into_iter().flatten().collect()
-            }
-        };
-        let mut records: HashMap<VaultPath, Record> =
-            records.into_iter().map(|record| (record.path.clone(), record)).collect();
-        if survey.may_have_vanished(&self.source.vault.id) {
-            let vanished = self.vanished(&entries, &records, survey).await?;
-            records.extend(vanished.into_iter().map(|record| (record.path.clone(), record)));
-        }
-        let sources = self.sources(&entries, &records).await?;
-        let mut in_place = recorded_as_listed(&entries, &records);
-        let mut plan = Schedule::new(ScheduleInput {
-            entries,
-            unclear: survey.listing.unclear(),
-            records,
-            sources,
-            filter: &self.options.filter,
-            mode: survey.mode,
-            reach: survey.reach,
-            is_sequel: survey.is_sequel,
-            full_up_to: survey.known.full_up_to.unwrap_or_default(),
-            folds_names,
-        });
-        // What is to be looked at again counts among what is to be brought.
-        for size in plan.transfers.iter().flat_map(Transfer::confirmed_targets) {
-            in_place.files = in_place.files.saturating_sub(1);
-            in_place.bytes = in_place.bytes.saturating_sub(size);
-        }
-        self.progress.in_place(in_place.files, in_place.bytes);
-        let repositories = self.repositories(&plan, survey.scout.is_empty).await?;
-        plan.refuse(|path| {
-            self.store.admits(path).map_err(|error| error.to_string())?;
-            repositories.admits(path)
-        });
-        Ok(plan)
-    }
-
-    /// Holds the deletions back if there are too many.
-    pub(crate) async fn hold_back(
-        &self,
-        plan: &mut Schedule,
-        deletions: &[Deletions],
-        confirmed: &HashSet<VaultPath>,
-        report: &mut Report,
-    ) -> Result<(), PullError> {
-        let now = match self.store.traits().keeps_deleted {
-            // No file goes, but texts can.
-            true => plan.count_emptied(confirmed),
-            false => plan.count_deletions(confirmed),
-        };
-        if now == 0 {
-            return Ok(());
-        }
-        // What is held back already counts too: a vault that is emptied in several steps is emptied all the same.
-        let now = now.saturating_add(report.held_back_here());
-        let recent = brake::recent(deletions, brake::this_minute());
-        let files = self.state.files().await?.saturating_add(recent);
-        // In a place that is in doubt what was deleted in the vault is a question, where nothing may be lost on either side.
-        let is_question = self.direction == Direction::Both && report.doubt.is_some();
-        let limit = match is_question && self.options.max_delete != MaxDelete::Unlimited {
-            true => MaxDelete::Files(0),
-            false => self.options.max_delete,
-        };
-        if !limit.allows(now.saturating_add(recent), files) {
-            plan.hold_back(confirmed);
-            self.warn(held_back(now, recent, files), report);
-        }
-        Ok(())
-    }
-
-    /// Looks where the plan would complete a bare git repository, in a destination that may be empty.
-    async fn repositories(&self, plan: &Schedule, is_empty: bool) -> Result<Repositories, PullError> {
-        let mut repositories = Repositories::wanted(plan.wanted_paths());
-        if !is_empty {
-            let folders = repositories.folders();
-            if !folders.is_empty() {
-                repositories.present(self.store.repository_parts(folders).await?);
-            }
-        }
-        Ok(repositories)
-    }
-
-    /// Looks up where the destination has the contents that are wanted.
-    async fn sources(
-        &self,
-        entries: &[RemoteEntry],
-        records: &HashMap<VaultPath, Record>,
-    ) -> Result<HashMap<ContentHash, VaultPath>, PullError> {
-        let wanted: HashSet<ContentHash> = entries
-            .iter()
-            .filter_map(|entry| match entry.kind {
-                EntryKind::File { hash, .. } => Some((entry, hash)),
-                EntryKind::Folder | EntryKind::Deleted { .. } => None,
-            })
-            .filter(|(entry, hash)| {
-                let known = records.get(&entry.path).and_then(Record::file);
-                known.is_none_or(|known| known.hash != *hash)
-            })
-            .map(|(_, hash)| hash)
-            .collect();
-        let wanted: Vec<ContentHash> = wanted.into_iter().collect();
-        let found = self.state.sources(&wanted).await?;
-        Ok(wanted.into_iter().zip(found).filter_map(|(hash, path)| Some((hash, path?))).collect())
-    }
-
-    async fn carry_out(
-        &self,
-        plan: Schedule,
-        mut survey: Survey,
-        earlier: Earlier,
-        report: &mut Report,
-    ) -> Result<(), PullError> {
-        let watermark = Watermark::new(survey.floor, survey.version);
-        let full_watermark = (survey.mode == Mode::Full)
-            .then(|| Watermark::new(survey.known.full_up_to.unwrap_or_default(), survey.version));
-        let mut ledger = Ledger::new(
-            self.state.clone(),
-            self.source.keys.clone(),
-            self.options.filter.clone(),
-            (watermark, full_watermark),
-            survey.known.clone(),
-            earlier.remembered,
-            report,
-        );
-        ledger.accepted = earlier.accepted;
-        ledger.confirmed_deletions = earlier.confirmed;
-        ledger.retained = earlier.retained;
-        let mut link = Link {
-            client: self.source.client.clone(),
-            target: self.target(),
-            version: survey.version,
-            options: self.options.fetch.clone(),
-            session: survey.session.take(),
-            keeps: self.lines.keeps(),
-            governor: self.options.governor.clone(),
-        };
-        let (store, state, progress) = (self.store.clone(), self.state.clone(), self.progress.clone());
-        let mut publisher = Publisher::new(store, state, &mut ledger, progress, self.stop.clone());
-        let plan = self.take_on(&mut publisher, plan, &mut survey).await?;
-        publisher.ledger.open(&self.options.filter.fingerprint()).await?;
-        let marker = self.begin_marking(publisher.ledger, &plan, &survey.marker).await?;
-        let (applied, marked) = tokio::join!(
-            self.apply_all(&mut publisher, plan, &mut survey, &mut link),
-            self.write_marker(marker.as_ref()),
-        );
-        match applied {
-            Err(PullError::Store(DestinationError::Stopped { .. })) => {}
-            applied => applied?,
-        }
-        if let Some(destination) = marked? {
-            ledger.identify(destination);
-        }
-        // A session that nothing was fetched over is one connection all the same.
-        let is_unused = link.session.is_some() && !self.lines.keeps();
-        ledger.report.connections += u64::from(is_unused) + survey.scout.connections();
-        if self.lines.keeps() {
-            self.lines.give_back(link.session.take());
-        }
-        self.finish(ledger, earlier.obsolete, &survey).await
-    }
-
-    /// Takes a plan and its listing into the account. Gives back what is to be done.
-    pub(crate) async fn take_on(
-        &self,
-        publisher: &mut Publisher<'_, '_>,
-        mut plan: Schedule,
-        survey: &mut Survey,
-    ) -> Result<Schedule, PullError> {
-        if !plan.unchanged.is_empty() && publisher.ledger.retained.is_none() {
-            // Of what needs nothing some may be deletions of files that an earlier run kept. They stay known as that.
-            let filtered = self.state.deferred(DeferredKind::Filtered).await?;
-            publisher.ledger.retained = Some(retained(filtered));
-        }
-        let listing = &mut survey.listing;
-        let refused = listing.refused.values().map(|refused| refused.deferred.message.uid);
-        let ledger = &mut *publisher.ledger;
-        ledger.extend(survey.version, plan.pending().chain(refused));
-        ledger.report.vault_version = ledger.report.vault_version.max(survey.version);
-        ledger.devices = std::mem::take(&mut listing.devices);
-        std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.resolved(key));
-        let refused = std::mem::take(&mut listing.refused).into_values();
-        refused.for_each(|refused| ledger.undecodable(refused.deferred));
-        std::mem::take(&mut listing.impossible)
-            .into_iter()
-            .for_each(|(failure, _)| ledger.report.fail(failure));
-        publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
-        plan.released.drain(..).for_each(|path| publisher.ledger.abandoned(path));
-        Ok(plan)
-    }
-
-    /// Carries the plan out, and what was listed since of contents that were overtaken meanwhile.
-    async fn apply_all(
-        &self,
-        publisher: &mut Publisher<'_, '_>,
-        plan: Schedule,
-        survey: &mut Survey,
-        link: &mut Link,
-    ) -> Result<(), PullError> {
-        let mut unfinished = Remainder::default();
-        self.apply(publisher, plan, &survey.scout, link, &mut unfinished).await?;
-        for _ in 0..SEQUELS {
-            if unfinished.overtaken.is_empty() || self.stop.is_cancelled() {
-                break;
-            }
-            let Some(plan) = self.catch_up(publisher, survey, link, &mut unfinished).await? else { break };
-            self.apply(publisher, plan, &survey.scout, link, &mut unfinished).await?;
-        }
-        if self.stop.is_cancelled() {
-            return Ok(());
-        }
-        for transfer in unfinished.overtaken {
-            let reason = "the server no longer has this version of it, and lists no newer one";
-            publisher.ledger.transfer_failed(&transfer, reason);
-        }
-        publisher.remove_renamed(unfinished.renamed).await
-    }
-
-    /// Carries a plan out, in the order that its fields are in.
-    async fn apply(
-        &self,
-        publisher: &mut Publisher<'_, '_>,
-        plan: Schedule,
-        scout: &Scout,
-        link: &mut Link,
-        unfinished: &mut Remainder,
-    ) -> Result<(), PullError> {
-        let Schedule { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
-            publisher.note(plan);
-        publisher.ledger.commit().await?;
-        let planned = rescues.iter().chain(&transfers);
-        let (files, bytes) = planned.fold((0, 0_u64), |(files, bytes), transfer| {
-            let targets = transfer.targets.len() as u64;
-            (files + targets, bytes.saturating_add(targets.saturating_mul(transfer.size)))
-        });
-        self.progress.planned(files, bytes);
-        publisher.touch(touches, scout).await?;
-        let rescued = publisher.rescue(rescues, &mut removals, scout, &self.stop).await?;
-        unfinished.renamed.extend(rescued.sources);
-        publisher.remove(removals, folder_removals, &self.stop).await?;
-        if !self.stop.is_cancelled() {
-            publisher.publish(rescued.waiting).await?;
-        }
-        transfers.extend(rescued.later);
-        transfers.extend(std::mem::take(&mut publisher.refetch));
-        // Where there was nothing, no folder is in the way of anything, and nothing in the way of a folder: they are made
-        // while contents are fetched.
-        let may_wait = scout.is_empty && !transfers.is_empty();
-        if !may_wait && !self.stop.is_cancelled() {
-            publisher.create_folders(std::mem::take(&mut folders)).await?;
-        }
-        publisher.refuse_what_does_not_fit(&mut transfers, scout).await?;
-        let mut later = match &self.options.hurdle {
-            Some(hurdle) => hurdle.take(&mut transfers, publisher.ledger),
-            None => Vec::new(),
-        };
-        while !self.stop.is_cancelled() {
-            if transfers.is_empty() {
-                transfers = std::mem::take(&mut later);
-            }
-            if transfers.is_empty() {
-                break;
-            }
-            let folders = std::mem::take(&mut folders);
-            let keys = &self.source.keys;
-            let summary = publisher.transfer(folders, transfers, scout, link, keys, &self.stop).await?;
-            unfinished.overtaken.extend(summary.overtaken);
-            let report = &mut publisher.ledger.report;
-            report.connections += summary.fetched.connections;
-            report.requests += summary.fetched.requests;
-            report.bytes_received += summary.fetched.bytes;
-            // Each time round these are fewer paths.
-            transfers = std::mem::take(&mut publisher.refetch);
-        }
-        Ok(())
-    }
-
-    async fn finish(
-        &self,
-        mut ledger: Ledger<'_>,
-        obsolete: Vec<DeferredKey>,
-        survey: &Survey,
-    ) -> Result<(), PullError> {
-        self.progress.phase(Phase::Finishing);
-        if self.stop.is_cancelled() {
-            // What is staged is kept for the next run.
-            return Ok(ledger.commit().await?);
-        }
-        self.store.discard_staged().await?;
-        // An older vault says nothing of what came after it.
-        let cursor = match survey.reach {
-            Reach::Additions => ledger.cursor(),
-            _ => survey.cursor.next(),
-        };
-        Ok(ledger.close(self.options.filter.fingerprint(), obsolete, cursor).await?)
-    }
-}
-
-/// What to tell of files and folders that a full pull does not remove though the vault does not list them.
-fn kept_unlisted(count: usize) -> String {
-    format!(
-        "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
-         list any more was kept ({count} paths). When that is mended, a full pull removes them"
-    )
-}
-
-/// What to tell of deletions that are too many.
-fn held_back(now: u64, recent: u64, files: u64) -> String {
-    let before = match recent {
-        0 => String::new(),
-        recent => format!(", after {recent} in the last hour"),
-    };
-    format!(
-        "the vault deleted or emptied {now} of the {files} files here{before}, more than the limit; they are kept. Look at the \
-         vault, then `obsync confirm` lets exactly these deletions go"
-    )
-}
-
-/// What to tell of files and folders that a pull that keeps everything does not count to the vault any more.
-fn released(count: usize) -> String {
-    format!(
-        "{count} files and folders of earlier pulls are not as the vault lists them; they were kept, and obsync neither \
-         changes nor removes them any more"
-    )
-}
-
-/// The listed files whose content is recorded at their paths.
-fn recorded_as_listed(entries: &[RemoteEntry], records: &HashMap<VaultPath, Record>) -> Tally {
-    let mut tally = Tally::default();
-    for entry in entries {
-        let EntryKind::File { hash, .. } = entry.kind else { continue };
-        let known = records.get(&entry.path).and_then(Record::file);
-        if let Some(known) = known.filter(|known| known.hash == hash) {
-            tally.add(known.size);
-        }
-    }
-    tally
-}
-
-/// Whether an entry's path can be written in several Unicode forms.
-fn is_accented(entry: &RemoteEntry) -> bool {
-    !entry.path.as_str().is_ascii()
 }

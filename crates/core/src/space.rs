@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::change::DestinationExt;
-use crate::destination::{Destination, Wanted};
+use crate::destination::{Destination, DestinationExt, Wanted};
 use crate::error::PullError;
 use crate::publish::Publisher;
 use crate::schedule::Transfer;

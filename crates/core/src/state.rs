@@ -232,3 +232,14 @@ pub enum StateError {
         code: ProblemCode,
     },
 }
+
+impl From<&StateError> for ProblemCode {
+    fn from(error: &StateError) -> Self {
+        match error {
+            StateError::Corrupt { .. } => ProblemCode::StateDamaged,
+            StateError::Newer { .. } => ProblemCode::StateNewer,
+            StateError::Locked { .. } | StateError::LeaseLost { .. } => ProblemCode::AlreadyRunning,
+            StateError::Unavailable { code, .. } => *code,
+        }
+    }
+}

@@ -110,7 +110,10 @@ impl Run<'_> {
                 // What a sync has to make up for, a sync does: in a full pull what was changed here would count as damaged.
                 known.full_up_to = None;
             }
-            known.direction = self.direction;
+            // The first run of a direction stays that until its pull came to its end.
+            if known.direction != Direction::Pull || !known.listed {
+                known.direction = self.direction;
+            }
         }
         let had_identity = known.destination.is_some();
         let marker = self.judge_destination(&mut known, is_empty, report).await?;
@@ -128,7 +131,8 @@ impl Run<'_> {
             known.full_up_to = known.full_up_to.map(|_| 0);
         }
         let asked = mode;
-        let is_due = known.full_up_to.is_some() && known.direction == Direction::Pull;
+        let is_of_pull = self.options.is_narrowed || self.direction == Direction::Pull;
+        let is_due = known.full_up_to.is_some() && known.direction == Direction::Pull && is_of_pull;
         let mode = if is_due { Mode::Full } else { mode };
         let start = match mode {
             Mode::Incremental if !keeps => known.version,

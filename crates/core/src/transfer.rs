@@ -15,14 +15,13 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::change::DestinationExt;
-use crate::destination::{Destination, DestinationError, Found, Staged, Wanted};
+use crate::destination::{Destination, DestinationError, DestinationExt, Found, Staged, Wanted};
 use crate::error::PullError;
-use crate::governor::{Governor, Reservation};
+use crate::governor::Governor;
 use crate::history::Historian;
 use crate::model::KnownContent;
 use crate::publish::{Origin, Publisher, Ready};
-use crate::receive::{ContentReceiver, ReceiveError};
+use crate::receive::{ContentReceiver, Job, ReceiveError};
 use crate::reconcile::{Action, Local, decide_content};
 use crate::schedule::{FolderChange, Source, Target, Transfer};
 
@@ -48,13 +47,6 @@ pub(crate) struct Link {
     pub(crate) keeps: bool,
     /// Admits what is to be downloaded.
     pub(crate) governor: Governor,
-}
-
-/// A content on its way from the server, with the memory that it may hold until it is published.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) transfer: Transfer,
-    pub(crate) reservation: Reservation,
 }
 
 /// What the transfers of a plan came to, besides what is in the ledger.

@@ -8,11 +8,11 @@ use rustix::io::Errno;
 use super::context::Context;
 use super::entry::{Facts, Kind, content_of, look};
 use super::error::{Action, ErrorContext};
-use super::exchange::Replaced;
 use super::rename::rename_new;
 use super::rights::Rights;
 use super::root::Root;
 use super::steps::Step;
+use super::taken::Replaced;
 use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.

@@ -8,20 +8,21 @@ use obsync_core::pin::Pin;
 use obsync_core::{DestinationError, FileMeta, Staged};
 use obsync_protocol::{ContentHash, VaultPath};
 
-use super::FolderOptions;
-use super::background_flush::FlushTracker;
-use super::copies::Copied;
+use super::copied::Copied;
 use super::entry::{hash, open_file, set_file_time};
 use super::error::{Action, ErrorContext};
-use super::exchange::Taken;
 use super::file_system;
+use super::flush_tracker::FlushTracker;
 use super::hash_cache::HashCache;
+use super::options::FolderOptions;
+use super::own_folder::is_own_name;
 use super::parents::Parents;
 use super::pin;
 use super::rights::{KeptRights, Rights};
 use super::root::{COMMON_NAME_MAX, Root};
-use super::staging::{StagedFile, Staging, StagingFolder, is_own_name};
+use super::staging::{StagedFile, Staging, StagingFolder};
 use super::steps::Steps;
+use super::taken::Taken;
 use super::write_buffer::WriteBuffer;
 use obsync_core::blocking::{Stopped, lock};
 

@@ -1,11 +1,9 @@
 //! Copies of staged files, for contents that go to several paths: each gets a staged file of its own before the batch is
 //! flushed, so that it is published like any other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
-use std::sync::Mutex;
 
-use obsync_core::blocking::lock;
 use obsync_core::{DestinationError, Publication, PublicationContent, Staged};
 
 use super::context::Context;
@@ -14,27 +12,6 @@ use super::error::Action;
 use super::rights::Rights;
 use super::staging::StagingFolder;
 use super::steps::Step;
-
-/// The names of staged files of which copies were made: they have the times of the first path.
-#[derive(Debug, Default)]
-pub(super) struct Copied(Mutex<HashSet<String>>);
-
-impl Copied {
-    fn add(&self, name: &str) {
-        let mut names = lock(&self.0);
-        if !names.contains(name) {
-            names.insert(name.to_owned());
-        }
-    }
-
-    fn remove(&self, name: &str) -> bool {
-        lock(&self.0).remove(name)
-    }
-
-    pub(super) fn clear(&self) {
-        lock(&self.0).clear();
-    }
-}
 
 impl Context {
     /// Makes the copies that a batch wants. What could not be copied is in `failed`, by its place in the batch.

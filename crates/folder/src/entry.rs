@@ -10,7 +10,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
-use super::root::device;
+use super::file_system::device;
 
 /// How much of a file is read at once, in bytes.
 const READ_SIZE: usize = 128 * 1024;

@@ -23,48 +23,17 @@ use super::conflict::place_beside;
 use super::context::Context;
 use super::entry::{Facts, Kind, LARGEST_REREAD, content_of, has_content, look};
 use super::error::{Action, ErrorContext};
+use super::own_folder::OWN_FOLDER;
 use super::parents::Parents;
 use super::rename::{rename_new, swap};
 use super::root::Root;
-use super::staging::{OWN_FOLDER, StagingFolder};
+use super::staging::StagingFolder;
 use super::steps::Step;
+use super::taken::{Replaced, Taken, is_taken, parse, taken_name};
 use obsync_core::blocking::lock;
-
-/// How the names of files in the staging folder begin that came out of their places.
-const TAKEN: &str = "taken-";
-/// What such a name is made of besides: two hashes in hexadecimal digits, and a dash.
-const DIGITS: usize = 64;
 
 /// The paths that a file in the staging folder may be of, by their hashes, with the content that was to come there.
 type KnownPaths<'k> = HashMap<ContentHash, &'k (VaultPath, Option<KnownContent>)>;
-
-/// A file that came out of its place and is as expected.
-#[derive(Debug)]
-pub(super) struct Taken {
-    path: VaultPath,
-    /// Its name in the staging folder.
-    name: String,
-    /// What it was like when it had come out.
-    facts: Facts,
-    content: ContentHash,
-}
-
-/// The name of a file that comes out of `path`, where `expected` is to be.
-fn taken_name(path: &VaultPath, expected: ContentHash) -> String {
-    format!("{TAKEN}{}-{expected}", ContentHash::of(path.as_str().as_bytes()))
-}
-
-/// The hash of the path and the content that was expected, if a name in the staging folder is that of a file that came out.
-fn parse(name: &str) -> Option<(ContentHash, ContentHash)> {
-    let rest = name.strip_prefix(TAKEN)?;
-    let (path, expected) = (rest.get(..DIGITS)?, rest.get(DIGITS + 1..)?);
-    Some((path.parse().ok()?, expected.parse().ok()?))
-}
-
-/// Whether a name in the staging folder is that of a file that came out of its place.
-pub(super) fn is_taken(name: &str) -> bool {
-    parse(name).is_some()
-}
 
 /// The facts of a file that came out, if it seems to be the one that was looked at. To be renamed changes the time of the last
 /// change of any kind; some file systems give a file another number then, so that its content decides.
@@ -89,13 +58,6 @@ fn is_unchanged(
     let is_alike = (now.size, now.modified) == (facts.size, facts.modified);
     let is_sure = now.changed == facts.changed && now.size > LARGEST_REREAD;
     is_alike && (is_sure || has_content(&staging.dir, name, content, facts.size).unwrap_or(false))
-}
-
-/// What is to be replaced: the file with these facts, which has this content.
-#[derive(Clone, Copy)]
-pub(super) struct Replaced {
-    pub(super) facts: Facts,
-    pub(super) content: ContentHash,
 }
 
 impl Context {
@@ -382,19 +344,4 @@ pub(super) fn remove_after_a_look(dir: &Dir, name: &str, before: &Facts) -> rust
     }
     rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_file_that_came_out_says_where_it_was_and_what_was_expected() {
-        let path = VaultPath::parse("a/note.md").unwrap();
-        let expected = ContentHash::of(b"text");
-        let name = taken_name(&path, expected);
-        assert!(name.len() <= 143, "the shortest limit of names that is known");
-        assert_eq!(parse(&name), Some((ContentHash::of(b"a/note.md"), expected)));
-        assert!(!is_taken(&expected.to_string()) && !is_taken(&format!("{expected}-1")));
-    }
 }

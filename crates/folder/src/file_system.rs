@@ -68,6 +68,12 @@ fn type_of(_path: &Path) -> Option<u64> {
     None
 }
 
+/// The device of a file, which has another type on each system.
+#[allow(clippy::unnecessary_cast)]
+pub(super) fn device(facts: &rustix::fs::Stat) -> u64 {
+    facts.st_dev as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

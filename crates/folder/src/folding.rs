@@ -11,8 +11,9 @@ use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use unicode_normalization::UnicodeNormalization;
 
-use super::root::{Root, device};
-use super::staging::OWN_FOLDER;
+use super::file_system::device;
+use super::own_folder::OWN_FOLDER;
+use super::root::Root;
 
 /// How many entries are looked at before giving up on finding one whose name can be written otherwise.
 const ENTRIES: usize = 256;

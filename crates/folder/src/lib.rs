@@ -4,13 +4,16 @@
 //! cap-std, which follows no link out of it (by `openat2` on Linux), and files are named by one segment in an open folder,
 //! where the last segment is never followed if it is a link.
 //!
-//! - `context`: the destination, opened or made when needed; `root`, its handle; `lock`, the lock on it; `parents`, folders in it.
-//! - `destination`: what the engine asks. `staging`, `writer`, `write_buffer`, `background_flush`, `copies`: files that are not visible yet. `publish`: how they become so,
-//!   with `rename`, `conflict` (conflicted copies) and `transplant` (other file systems below the root).
+//! - `options`: how its user wants it. `context`: the destination, opened or made when needed; `root`, its handle; `lock` and `locking`, the
+//!   lock on it; `parents`, folders in it; `own_folder`, what is obsync's own.
+//! - `destination`: what the engine asks. Files that are not visible yet: `staging`, `writer` (by `portion`s), `write_buffer`, `copies` (`copied`),
+//!   `background_flush` (`flush_tracker`). `publish`: how they become so, with `rename`, `exchange` (`taken`: what came out of its place),
+//!   `conflict` (conflicted copies) and `transplant` (other file systems below the root).
 //! - `scan`: what differs from the records, and files opened to be sent.
 //! - `watch`: tells what others change meanwhile.
 //! - `trash`: what was replaced or removed, for a while.
-//! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
+//! - `sync`: what is made durable, and `unsynced`, what is not yet. `remove`, `walk`, `folding`: what their names say. `entry`: one entry of an
+//!   open folder.
 //! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `error`: errors.
 
 #![cfg(unix)]
@@ -19,20 +22,26 @@ mod apply;
 mod background_flush;
 mod conflict;
 mod context;
+mod copied;
 mod copies;
 mod destination;
 mod entry;
 mod error;
 mod exchange;
 mod file_system;
+mod flush_tracker;
 mod folder_watch;
 mod folding;
 mod hash_cache;
 mod lock;
+mod locking;
 mod marker;
+mod options;
 mod own_file;
+mod own_folder;
 mod parents;
 mod pin;
+mod portion;
 mod publish;
 mod remove;
 mod rename;
@@ -43,8 +52,10 @@ mod spelling;
 mod staging;
 mod steps;
 mod sync;
+mod taken;
 mod transplant;
 mod trash;
+mod unsynced;
 mod walk;
 pub mod watch;
 mod write_buffer;
@@ -55,39 +66,19 @@ use std::sync::Arc;
 
 use obsync_core::DestinationError;
 use obsync_core::blocking::blocking;
-use obsync_core::conflicted_copy::DeviceName;
 use obsync_core::pin::Pin;
-use obsync_protocol::{NameFolding, VaultPath};
+use obsync_protocol::VaultPath;
 
 pub use self::folder_watch::FolderWatch;
+pub use self::options::{Durability, FolderOptions};
 pub use self::pin::FolderPin;
 pub use self::steps::Step;
-pub use self::sync::Durability;
 
 use self::context::Context;
 use self::error::again;
 use self::parents::Parents;
 use self::root::Root;
 use self::steps::Steps;
-
-/// How a [`FolderDestination`] works.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FolderOptions {
-    /// Which names are one name; found out when it is `None`.
-    pub folds_names: Option<NameFolding>,
-    /// Whether names must not have a colon; found out by the type of the file system when it is `None`.
-    pub refuses_colons: Option<bool>,
-    /// Bytes that a name may have; what the file system says when it is `None`.
-    pub name_max: Option<usize>,
-    /// How files and folders are made durable.
-    pub durability: Durability,
-    /// Whether what is replaced or removed is kept in `.obsync/trash` for 30 days.
-    pub trash: bool,
-    /// Whether files stay that the vault deletes, or renames, under their old name.
-    pub keep_deleted: bool,
-    /// The name of this device, for the names of conflicted copies.
-    pub device: DeviceName,
-}
 
 /// A vault as files of a local folder. The folder need not exist: it is made when something is first written.
 ///
@@ -142,13 +133,13 @@ impl FolderDestination {
     pub fn locked(&self) -> DestinationError {
         let root = self.context.root().ok().flatten();
         let location =
-            root.map_or_else(|| self.context.errors.location(), |root| lock::location_with_holder(&root));
+            root.map_or_else(|| self.context.errors.location(), |root| locking::location_with_holder(&root));
         DestinationError::Locked { location }
     }
 
     /// Who holds the folder's lock, or held it last, as far as its file says that.
     pub fn holder(&self) -> Option<String> {
-        self.context.root().ok().flatten().and_then(|root| lock::holder(&root))
+        self.context.root().ok().flatten().and_then(|root| locking::holder(&root))
     }
 
     /// How the vault was encrypted that was brought here last.

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::error::Action;
 use super::own_file;
+use super::own_folder::{OWN_FOLDER, Own, make_private, own_folder};
 use super::root::Root;
-use super::staging::{OWN_FOLDER, Own, make_private, own_folder};
 
 /// The marker's file in [`OWN_FOLDER`].
 const FILE: &str = "id";

@@ -10,7 +10,8 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::error::{Action, is_escape, is_missing};
-use super::root::{Root, device};
+use super::file_system::device;
+use super::root::Root;
 
 /// How many folders are kept open at most. A vault's files come roughly folder by folder.
 const KEPT: usize = 64;

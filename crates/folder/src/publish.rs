@@ -26,7 +26,6 @@ use super::entry::{
     set_open_time, set_time_to_now,
 };
 use super::error::{Action, again};
-use super::exchange::Replaced;
 use super::parents::Parents;
 use super::rename::rename_new;
 use super::rights;
@@ -34,6 +33,7 @@ use super::root::Root;
 use super::spelling::{respell, spell};
 use super::staging::StagingFolder;
 use super::steps::Step;
+use super::taken::Replaced;
 use super::transplant::{Part, sweep, transplant};
 
 /// How often a publication is tried while something else keeps changing what is at its path.

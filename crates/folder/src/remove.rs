@@ -9,11 +9,12 @@ use rustix::io::Errno;
 use super::context::{Context, is_own};
 use super::entry::{Kind, content_of, look};
 use super::error::Action;
-use super::exchange::{Replaced, remove_after_a_look};
+use super::exchange::remove_after_a_look;
 use super::parents::Parents;
 use super::root::Root;
 use super::spelling::{respell, spell};
 use super::steps::Step;
+use super::taken::Replaced;
 
 /// Removes one file if its content is what obsync wrote: it is taken out of its place, compared, and gone with the next flush.
 pub(super) fn remove_file(

@@ -2,21 +2,21 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use cap_std::fs::Dir;
 use obsync_core::DestinationError;
 use obsync_core::conflicted_copy::DeviceName;
-use obsync_private::Access;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{Action, ErrorContext, is_missing};
+use super::file_system::{self, device};
 use super::lock::FolderLock;
-use super::sync::{Durability, Unsynced};
-use super::{FolderOptions, file_system};
-use obsync_core::blocking as mutex;
+use super::options::Durability;
+use super::options::FolderOptions;
+use super::unsynced::Unsynced;
 
 /// The longest segment that most file systems take, in bytes.
 pub(super) const COMMON_NAME_MAX: usize = 255;
@@ -35,9 +35,9 @@ pub(super) struct Root {
     pub(super) unsynced: Unsynced,
     name_max: usize,
     device_name: DeviceName,
-    lock: Mutex<Option<FolderLock>>,
+    pub(super) lock: Mutex<Option<FolderLock>>,
     /// The lock is held for writing, as far as there is one.
-    claimed: AtomicBool,
+    pub(super) claimed: AtomicBool,
 }
 
 impl Root {
@@ -107,40 +107,6 @@ impl Root {
         Ok(())
     }
 
-    /// Takes the lock if its file is there. It lasts as long as this root is open and dies with the process.
-    ///
-    /// # Errors
-    ///
-    /// [`DestinationError::Locked`] if another process has it.
-    pub(super) fn lock(&self) -> Result<(), DestinationError> {
-        self.take_lock(Access::Update).map(drop)
-    }
-
-    /// Takes the lock, making its file if need be, and says in it who has it. To be called before something is written.
-    ///
-    /// # Errors
-    ///
-    /// As for [`lock`](Self::lock).
-    pub(super) fn claim(&self) -> Result<(), DestinationError> {
-        if self.claimed.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let held = self.take_lock(Access::Write)?;
-        if let Some(lock) = &*held {
-            lock.name();
-        }
-        self.claimed.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    fn take_lock(&self, access: Access) -> Result<MutexGuard<'_, Option<FolderLock>>, DestinationError> {
-        let mut held = mutex::lock(&self.lock);
-        if held.is_none() {
-            *held = FolderLock::take(self, access)?;
-        }
-        Ok(held)
-    }
-
     /// The name of this device, for the names of conflicted copies.
     pub(super) fn device_name(&self) -> DeviceName {
         self.device_name
@@ -150,12 +116,6 @@ impl Root {
     pub(super) fn name_max(&self) -> usize {
         self.name_max
     }
-}
-
-/// The device of a file, which has another type on each system.
-#[allow(clippy::unnecessary_cast)]
-pub(super) fn device(facts: &rustix::fs::Stat) -> u64 {
-    facts.st_dev as u64
 }
 
 fn not_a_folder(dest: &Path) -> String {

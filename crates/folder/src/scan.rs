@@ -22,7 +22,8 @@ use rustix::fs::{AtFlags, CWD};
 use self::walk::{Walk, open_folder};
 use crate::context::Context;
 use crate::error::Action;
-use crate::root::{Root, device};
+use crate::file_system::device;
+use crate::root::Root;
 
 pub(super) use self::open::open;
 

@@ -1,10 +1,8 @@
 //! Durability: what has to be flushed so that it outlives a power failure, and how.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use cap_std::fs::Dir;
 use obsync_core::DestinationError;
@@ -12,75 +10,10 @@ use obsync_protocol::VaultPath;
 use rustix::fs::{Mode, OFlags};
 
 use super::error::{Action, is_missing};
-use super::file_system;
-use super::root::{Root, device};
+use super::file_system::device;
+use super::root::Root;
+use super::unsynced::Mounted;
 use obsync_core::blocking::lock;
-
-/// How files and folders are made durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The whole file system at once, by `syncfs` (Linux; elsewhere the same as [`EachFile`](Self::EachFile)). Far
-    /// cheaper for many files, but it also waits for what other programs have written there. Where that does not reach the
-    /// disk (FUSE, network drives) it is the same as [`EachFile`](Self::EachFile).
-    FileSystem,
-    /// Each file and each folder that changed, by `fsync`.
-    EachFile,
-}
-
-impl Default for Durability {
-    fn default() -> Self {
-        if cfg!(target_os = "linux") { Durability::FileSystem } else { Durability::EachFile }
-    }
-}
-
-impl Durability {
-    /// Whether each file has to be flushed by itself.
-    pub(super) fn is_by_file(self) -> bool {
-        self == Durability::EachFile || cfg!(not(target_os = "linux"))
-    }
-}
-
-/// What was changed and is not known to be durable.
-#[derive(Debug)]
-pub(super) struct Unsynced {
-    durability: Durability,
-    /// Other file systems that are mounted below the root, by their device.
-    mounted: Mutex<HashMap<u64, Mounted>>,
-    /// Whether one of them has to be flushed file by file.
-    has_by_file: AtomicBool,
-    /// Tells which do; tests have no such file system.
-    is_flushed_by_file: fn(&Dir) -> bool,
-    /// Folders of which entries came or went; `None` is the root.
-    folders: Mutex<HashSet<Option<VaultPath>>>,
-}
-
-/// How a file system below the root is flushed.
-#[derive(Debug)]
-#[cfg_attr(
-    not(target_os = "linux"),
-    expect(dead_code, reason = "no file system is flushed as a whole there")
-)]
-enum Mounted {
-    AsAWhole(File),
-    ByFile,
-}
-
-impl Unsynced {
-    pub(super) fn new(durability: Durability) -> Self {
-        Unsynced {
-            durability,
-            mounted: Mutex::default(),
-            has_by_file: AtomicBool::new(false),
-            is_flushed_by_file: |dir| file_system::is_flushed_by_file(dir),
-            folders: Mutex::default(),
-        }
-    }
-
-    /// Whether each file has to be flushed by itself.
-    pub(super) fn each_file(&self) -> bool {
-        self.durability.is_by_file()
-    }
-}
 
 impl Root {
     /// Notes that an entry of `folder` came, went or changed.
@@ -165,8 +98,9 @@ fn readable(dir: &Dir) -> rustix::io::Result<File> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::super::FolderOptions;
     use super::super::error::ErrorContext;
+    use super::super::options::{Durability, FolderOptions};
+    use super::super::unsynced::Unsynced;
     use super::*;
 
     #[test]

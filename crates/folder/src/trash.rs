@@ -21,13 +21,12 @@ use rustix::io::Errno;
 use super::context::Context;
 use super::entry::{Facts, content_of, open_file, set_file_time};
 use super::error::Action;
-use super::exchange::Replaced;
+use super::own_folder::{Own, TRASH, own_folder};
 use super::rename::rename_new;
 use super::root::Root;
-use super::staging::{Own, StagingFolder, own_folder};
+use super::staging::StagingFolder;
+use super::taken::Replaced;
 
-/// The folder in obsync's own folder.
-pub(super) const TRASH: &str = "trash";
 /// How long its files are kept, in days.
 const KEPT_DAYS: i64 = 30;
 /// How a run's folder is named.

@@ -9,9 +9,9 @@ use obsync_core::{DestinationError, Inventory, StoredFile};
 use obsync_protocol::{RepositoryPart, VaultPath};
 
 use super::error::{Action, is_missing};
+use super::own_folder::is_own_name;
 use super::parents::Parents;
 use super::root::Root;
-use super::staging::is_own_name;
 use super::transplant::is_part;
 
 /// Whether there is nothing but obsync's own folders.

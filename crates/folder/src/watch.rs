@@ -19,7 +19,7 @@ use obsync_protocol::{Filter, VaultPath};
 use tokio::sync::mpsc;
 
 use crate::file_system;
-use crate::staging::is_own_name;
+use crate::own_folder::is_own_name;
 use crate::transplant::is_part;
 
 /// Events of the system that may wait to be looked at. Beyond them it is an overflow.

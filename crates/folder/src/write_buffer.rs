@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 use obsync_core::{DestinationError, Staged};
 
 use super::error::again;
-use super::writer::Portion;
 use obsync_core::blocking::lock;
 
 /// Larger contents are written when they are complete, by a thread of their own.
@@ -48,9 +47,24 @@ struct Slot {
     content: Mutex<Content>,
 }
 
+/// A complete content of which nothing may be written yet.
+pub(super) trait Unwritten: std::fmt::Debug + Send {
+    /// Bytes that it holds.
+    fn len(&self) -> usize;
+
+    /// Whether it is a whole file that may wait.
+    fn may_wait(&self) -> bool;
+
+    /// The file as staged under this handle.
+    fn staged_as(&self, handle: String) -> Staged;
+
+    /// Writes it. Blocks.
+    fn write(self: Box<Self>) -> Result<Staged, DestinationError>;
+}
+
 #[derive(Debug)]
 enum Content {
-    Waiting(Portion),
+    Waiting(Box<dyn Unwritten>),
     Written(Result<Staged, DestinationError>),
     Taken,
 }
@@ -60,20 +74,20 @@ pub(super) enum Buffering {
     /// It waits; the handle is in here. `wake` says that a thread is to be woken for [`WriteBuffer::write_all`].
     Buffered { staged: Staged, wake: bool },
     /// There is no room for it.
-    Refused(Portion),
+    Refused(Box<dyn Unwritten>),
 }
 
 impl WriteBuffer {
     /// Takes a complete content of which nothing is written yet, if it is small and there is room.
-    pub(super) fn add(&self, portion: Portion) -> Buffering {
-        let size = portion.len();
+    pub(super) fn add(&self, content: Box<dyn Unwritten>) -> Buffering {
+        let size = content.len();
         let mut inner = lock(&self.0);
-        if size > SMALL || inner.bytes + size > ROOM || !portion.may_wait() {
-            return Buffering::Refused(portion);
+        if size > SMALL || inner.bytes + size > ROOM || !content.may_wait() {
+            return Buffering::Refused(content);
         }
         inner.next += 1;
-        let staged = portion.staged_as(format!("{MARK}{}", inner.next));
-        let slot = Arc::new(Slot { size, content: Mutex::new(Content::Waiting(portion)) });
+        let staged = content.staged_as(format!("{MARK}{}", inner.next));
+        let slot = Arc::new(Slot { size, content: Mutex::new(Content::Waiting(content)) });
         inner.slots.insert(staged.handle.clone(), slot.clone());
         inner.queue.push_back(slot);
         inner.bytes += size;
@@ -174,7 +188,7 @@ impl Slot {
 impl Content {
     fn write(&mut self) {
         *self = match std::mem::replace(self, Content::Taken) {
-            Content::Waiting(portion) => Content::Written(portion.finish()),
+            Content::Waiting(content) => Content::Written(content.write()),
             done => done,
         };
     }

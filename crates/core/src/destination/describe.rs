@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::error::DestinationError;
-use crate::identity::{Marker, MarkerFound};
+use crate::identity::{Marked, Marker, MarkerFound};
 
 /// What a place can do, and how it is asked best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +50,6 @@ impl Default for BatchLimit {
     fn default() -> Self {
         BatchLimit { files: 4096, bytes: 256 << 20, portion: 4096 }
     }
-}
-
-/// A marker that was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marked {
-    /// The destination's name for its bytes, if it has such a thing.
-    pub tag: Option<String>,
 }
 
 /// What a place is and can do, and whose it is.

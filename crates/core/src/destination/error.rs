@@ -132,4 +132,24 @@ impl DestinationError {
                 | DestinationError::Unavailable { .. }
         )
     }
+
+    /// What is in the way, if that is why something failed.
+    pub(crate) fn occupant(&self) -> Option<VaultPath> {
+        match self {
+            DestinationError::InTheWay { occupant, .. } => Some(occupant.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl From<&DestinationError> for ProblemCode {
+    fn from(error: &DestinationError) -> Self {
+        match error {
+            DestinationError::Full { .. } => ProblemCode::DestinationFull,
+            DestinationError::Locked { .. } => ProblemCode::AlreadyRunning,
+            DestinationError::Stopped { .. } => ProblemCode::Interrupted,
+            DestinationError::Unavailable { code, .. } => *code,
+            _ => ProblemCode::Destination,
+        }
+    }
 }

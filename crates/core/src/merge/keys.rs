@@ -13,7 +13,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::ser::PrettyFormatter;
 use serde_json::{Number, Value};
 
-use super::NoMerge;
+use super::no_merge::NoMerge;
 
 /// Merges the changes of both sides. A side that has the result already is returned as it is written.
 pub(super) fn merge(base: &str, local: &str, remote: &str) -> Result<String, NoMerge> {

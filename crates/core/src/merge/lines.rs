@@ -7,7 +7,7 @@
 use imara_diff::{Algorithm, Diff, Hunk, Interner, Token};
 use obsync_protocol::limits::COMPARED_LINES;
 
-use super::NoMerge;
+use super::no_merge::NoMerge;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 

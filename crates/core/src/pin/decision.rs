@@ -4,7 +4,7 @@ use std::fmt;
 
 use obsync_protocol::{EncryptionVersion, limits};
 
-use super::{Pin, VaultEncryption, VaultKind};
+use super::kept::{Pin, VaultEncryption, VaultKind};
 
 /// Where a pin was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,5 +351,5 @@ fn renewed(listed: Pin, known: &[&Pin]) -> Pin {
     let accepted =
         known.iter().filter(|pin| pin.encryption == listed.encryption).find_map(|pin| pin.accepted.clone());
     let renewed = known.iter().fold(listed, |pin, older| pin.with_names_of(older));
-    Pin { accepted, ..renewed }
+    renewed.with_acceptance(accepted)
 }

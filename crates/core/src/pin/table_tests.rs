@@ -1,5 +1,8 @@
 //! The decision as a table, and pins as texts.
 
+use obsync_protocol::{EncryptionVersion, limits};
+
+use super::kept::FORMER_NAMES;
 use super::*;
 
 const SERVICE: &str = "https://api.example/";

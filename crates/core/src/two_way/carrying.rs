@@ -8,14 +8,13 @@ use std::collections::HashMap;
 
 use obsync_protocol::{ContentHash, VaultPath, Verdict};
 
-use crate::change::DestinationExt;
-use crate::destination::{Expect, Removable, Removal};
+use crate::destination::{DestinationExt, Expect, Removable, Removal};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
-use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
+use crate::model::{FileMeta, Intent, KnownContent, LocalFacts, Record, RecordKind};
 use crate::run::Run;
-use crate::state::{Commit, commit_beside};
+use crate::state::Commit;
 use crate::survey::Survey;
 
 /// A file that has another path in the vault now.
@@ -110,17 +109,19 @@ impl Run<'_> {
         let device = survey.listing.devices.of(entry.uid);
         let journal =
             vec![JournalEntry { from: Some(from.clone()), device, size: Some(content.size), ..line }];
-        let commit = Commit { records, journal, state: survey.known.clone(), ..Commit::default() };
-        commit_beside(self.state.as_ref(), commit).await?;
+        let announced = self.state.intents().await?;
+        let mut intents = announced.clone();
+        intents.push(Intent::Remove { path: from.clone(), content });
+        let commit = Commit { records, journal, intents, state: survey.known.clone(), ..Commit::default() };
+        self.state.commit(commit).await?;
         let old = Removable { path: from.clone(), content };
         let removed = self.store.remove_files(vec![old]).await.into_iter().next();
-        if !matches!(removed, Some(Ok(Removal::Removed | Removal::Missing))) {
-            // It was edited once more: that is a file of its own, and the deletion of the old path is left to the pull.
-            return Ok(false);
-        }
         self.store.flush().await?;
-        let (forgotten, state) = (vec![from.clone()], survey.known.clone());
-        commit_beside(self.state.as_ref(), Commit { forgotten, state, ..Commit::default() }).await?;
-        Ok(true)
+        // Where it was edited once more that is a file of its own, and the deletion of the old path is left to the pull.
+        let is_removed = matches!(removed, Some(Ok(Removal::Removed | Removal::Missing)));
+        let forgotten = if is_removed { vec![from.clone()] } else { Vec::new() };
+        let state = survey.known.clone();
+        self.state.commit(Commit { forgotten, intents: announced, state, ..Commit::default() }).await?;
+        Ok(is_removed)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use obsync_client::{ClientError, Content, FetchPool, PullRequest, Receiver};
+use obsync_client::{ClientError, Content, FetchFailure, FetchPool, PullRequest, Receiver};
 use obsync_protocol::limits::MERGED_TEXT;
 use obsync_protocol::{CONTENT_OVERHEAD, ContentHash, ContentHasher, Uid, VaultKeys, VaultPath};
 use thiserror::Error;
@@ -90,6 +90,11 @@ impl Run<'_> {
             .collect();
         let receiver = TextReceiver { keys: self.source.keys.clone() };
         for (version, text) in self.fetch(receiver, wanted, after).await? {
+            // Without it both forms are kept.
+            let Ok(text) = text.inspect_err(|error| tracing::debug!(%error, "a version cannot be had"))
+            else {
+                continue;
+            };
             let of = versions.iter().position(|other| *other == version);
             if let Some(place) = of.and_then(|at| texts.get_mut(at)) {
                 *place = Some(text);
@@ -176,20 +181,32 @@ impl Run<'_> {
         }
         let (store, keys) = (self.store.clone(), self.source.keys.clone());
         let receiver = StagedReceiver { store, keys, path: path.clone(), meta };
-        Ok(self.fetch(receiver, vec![version], after).await?.into_iter().next().map(|(_, staged)| staged))
+        match self.fetch(receiver, vec![version], after).await?.pop() {
+            Some((_, Ok(staged))) => Ok(Some(staged)),
+            Some((
+                _,
+                Err(FetchFailure::Transport(error) | FetchFailure::Receiver(StagedError::Client(error))),
+            )) if is_passing(&error) => Err(error.into()),
+            Some((_, Err(FetchFailure::Receiver(StagedError::Store(error))))) if error.is_fatal() => {
+                Err(error.into())
+            }
+            Some((_, Err(error))) => {
+                tracing::debug!(%error, uid = version.uid.0, "a version cannot be had");
+                Ok(None)
+            }
+            None => Ok(None),
+        }
     }
 
-    /// Fetches contents. What cannot be had is left out.
+    /// Fetches contents.
     async fn fetch<R: Receiver<Job = Version>>(
         &self,
         receiver: R,
         wanted: Vec<Version>,
         after: u64,
-    ) -> Result<Vec<(Version, R::Output)>, PullError>
-    where
-        R::Error: std::fmt::Display,
-    {
-        if wanted.is_empty() {
+    ) -> Result<Vec<(Version, Result<R::Output, FetchFailure<R::Error>>)>, PullError> {
+        let count = wanted.len();
+        if count == 0 {
             return Ok(Vec::new());
         }
         let (jobs, job_queue) = mpsc::channel(wanted.len());
@@ -211,13 +228,27 @@ impl Run<'_> {
             first_session: None,
         };
         pool.run().await?;
-        let mut fetched = Vec::new();
+        let mut fetched = Vec::with_capacity(count);
         while let Some(result) = result_queue.recv().await {
-            match result.outcome {
-                Ok(output) => fetched.push((result.job, output)),
-                Err(error) => tracing::debug!(%error, uid = result.job.uid.0, "a version cannot be had"),
-            }
+            fetched.push((result.job, result.outcome));
+        }
+        if fetched.len() < count && self.stop.is_cancelled() {
+            // That a content was not asked for does not mean that it cannot be had.
+            return Err(DestinationError::Stopped { location: self.source.vault.name.clone() }.into());
         }
         Ok(fetched)
+    }
+}
+
+/// Whether a later run may have a content that this one could not get. One that is damaged, or that never comes, is not waited for.
+fn is_passing(error: &ClientError) -> bool {
+    match error {
+        ClientError::Unreachable { .. }
+        | ClientError::Overloaded
+        | ClientError::ConnectionLost { .. }
+        | ClientError::NoAddress { .. }
+        | ClientError::Proxy { .. }
+        | ClientError::Http { .. } => error.is_retryable(),
+        _ => error.ends_run(),
     }
 }

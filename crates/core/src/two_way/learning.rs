@@ -71,6 +71,7 @@ impl Run<'_> {
             }
         }
         survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused.deferred));
+        ledger.direct(self.direction);
         ledger.close(self.options.filter.fingerprint(), Vec::new(), survey.cursor.next()).await?;
         // The place is to be known again, or nothing in it could ever be missed.
         let marker = self.begin_marking(&mut ledger, &Schedule::default(), &survey.marker).await?;

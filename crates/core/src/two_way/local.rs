@@ -4,8 +4,9 @@ use obsync_protocol::limits::MERGED_TEXT;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use tokio::io::AsyncReadExt;
 
-use crate::change::DestinationExt;
-use crate::destination::{DestinationError, Expect, Publication, PublicationContent, Published};
+use crate::destination::{
+    DestinationError, DestinationExt, Expect, Publication, PublicationContent, Published,
+};
 use crate::error::PullError;
 use crate::model::{FileMeta, Intent, KnownContent};
 use crate::run::Run;

@@ -30,10 +30,10 @@ use std::time::{Duration, Instant};
 use obsync_protocol::{VaultPath, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
-use crate::brake::{self, MaxDelete};
+use crate::brake::MaxDelete;
 use crate::destination::{Destination, DestinationError};
 use crate::error::PullError;
-use crate::identity::DestinationIdentity;
+use crate::identity::{DestinationIdentity, Doubt};
 use crate::line::Lines;
 use crate::model::{DeferredCause, DeferredKind, Direction, Record};
 use crate::problem::ProblemCode;
@@ -159,10 +159,10 @@ pub(crate) async fn sync_over(
     let two_way = TwoWay { run: &run, options, is_first, is_full, destination: known.destination };
     let mut outcome = two_way.rounds(&mut report).await;
     // A complete run that was cut off is made up for, after everything else: it may take longer than there is time.
-    let is_due = !is_full && known.full_up_to.is_some() && !options.pull.dry_run;
+    let is_due = !is_full && !is_first && known.full_up_to.is_some() && !options.pull.dry_run;
     let is_over = report.older_vault.is_some() || report.was_overtaken || run.stop.is_cancelled();
     if is_due && outcome.is_ok() && !is_over {
-        outcome = TwoWay { is_first: false, is_full: true, ..two_way }.rounds(&mut report).await;
+        outcome = TwoWay { is_full: true, ..two_way }.rounds(&mut report).await;
     }
     let has_news = !options.pull.dry_run && !report.is_unchanged();
     if outcome.is_ok() && direction == Direction::Both && has_news {
@@ -209,7 +209,6 @@ impl TwoWay<'_, '_> {
         if !self.forget_missing().await? {
             return Ok(());
         }
-        self.note_direction().await?;
         if self.is_full {
             self.list_all_again().await?;
         }
@@ -217,6 +216,9 @@ impl TwoWay<'_, '_> {
             // A round tries all again that failed in the one before.
             report.forget_failures();
             if round > 1 {
+                if run.stop.is_cancelled() {
+                    return Ok(());
+                }
                 // What was sent and not heard of, before a pull takes what another device made of it for all there is.
                 run.settle_intents(report).await?;
             }
@@ -237,6 +239,15 @@ impl TwoWay<'_, '_> {
             let Some(outgoing) = self.outgoing(round, report).await? else {
                 return Ok(());
             };
+            // What a push sends is right by definition.
+            let may_go_back = matches!(self.options.direction, SyncDirection::Push { .. });
+            if outgoing.went_back() && !may_go_back && report.doubt.is_none() {
+                run.doubt_destination(Doubt::OlderFiles, report).await?;
+                match run.options.dry_run {
+                    true => return Ok(()),
+                    false => continue,
+                }
+            }
             if run.options.dry_run {
                 self.describe(&outgoing, report);
                 return Ok(());
@@ -263,16 +274,6 @@ impl TwoWay<'_, '_> {
         report.was_overtaken = true;
         run.warn("the vault kept changing while this ran; the next run goes on".to_owned(), report);
         Ok(())
-    }
-
-    /// Notes which way the destination is synced from now on.
-    async fn note_direction(&self) -> Result<(), PullError> {
-        let (known, direction) = (self.run.state.load().await?, self.run.direction);
-        if known.direction == direction || self.run.options.dry_run || self.run.options.is_narrowed {
-            return Ok(());
-        }
-        let state = VaultState { direction, ..known };
-        Ok(commit_beside(self.run.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
     /// Forgets up to where the vault is known, so that all of it is listed and compared again; and notes that this is due until
@@ -505,9 +506,4 @@ fn retained_here(retained: &[&VaultPath]) -> String {
         retained.len(),
         some_of(&named)
     )
-}
-
-/// Notes that a file was deleted in the vault.
-fn note_deletion(known: &mut VaultState) {
-    brake::note_there(&mut known.deletions, 1, brake::this_minute());
 }

@@ -11,10 +11,17 @@ use obsync_protocol::{ContentHash, Filter, Uid, VaultPath, Verdict};
 use crate::conflicted_copy;
 use crate::model::{FileMeta, LocalFacts, Record, RecordKind};
 use crate::quiet::{is_litter, shrank};
+use crate::report::{Report, Step, StepAction};
 use crate::scan::{LocalFile, LocalTree, UnknownCause};
 
 /// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
 const LITTER_LASTS: u64 = 60_000;
+
+/// How many files that went back in time are no coincidence.
+const WENT_BACK: usize = 3;
+
+/// By how much the time of a file that is put back can differ, in milliseconds: FAT has steps of two seconds.
+const COARSE_TIME: i64 = 2000;
 
 /// What the decision rests on.
 pub(crate) struct OutgoingInput<'a> {
@@ -129,6 +136,15 @@ impl Outgoing {
     /// Whether anything is.
     pub(crate) fn has_absent(&self) -> bool {
         self.absent().next().is_some()
+    }
+
+    /// Whether files went back in time together, as when a backup is restored over them: several, and half of the edits at
+    /// least, are older than what both sides agreed on.
+    pub(crate) fn went_back(&self) -> bool {
+        let edits = self.files.iter().filter_map(|file| Some((file.base.as_ref()?.mtime, file.local.mtime)));
+        let (older, newer): (Vec<_>, Vec<_>) =
+            edits.partition(|(base, local)| local.saturating_add(COARSE_TIME) < *base);
+        older.len() >= WENT_BACK && older.len() >= newer.len()
     }
 
     /// The files that lost half of their bytes or more.
@@ -462,6 +478,21 @@ pub(crate) fn sent(local: &LocalFile, uid: Uid) -> Record {
         uid,
     };
     Record::seen(local.path.clone(), RecordKind::File(meta), Some(local.facts.clone()))
+}
+
+impl Report {
+    /// Tells what the vault would get.
+    pub(crate) fn describe_outgoing(&mut self, outgoing: &Outgoing) {
+        let step = |action, path: &VaultPath| Step { action, path: path.clone(), size: None, from: None };
+        let deletions = outgoing.replaced.iter().chain(&outgoing.deletions).chain(&outgoing.folder_deletions);
+        self.steps.extend(outgoing.folders.iter().map(|path| step(StepAction::PushFolder, path)));
+        self.steps.extend(outgoing.files.iter().map(|file| Step {
+            size: Some(file.local.content.size),
+            from: file.from.as_ref().map(|from| from.path().clone()),
+            ..step(StepAction::Push, &file.local.path)
+        }));
+        self.steps.extend(deletions.map(|absent| step(StepAction::DeleteInVault, absent.path())));
+    }
 }
 
 #[cfg(test)]

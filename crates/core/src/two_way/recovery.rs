@@ -4,9 +4,8 @@
 use obsync_client::Session;
 use obsync_protocol::{Uid, VaultPath};
 
-use crate::change::DestinationExt;
 use crate::conflicted_copy::{self, DeviceName};
-use crate::destination::{DestinationError, Expect, Publication, PublicationContent};
+use crate::destination::{DestinationError, DestinationExt, Expect, Publication, PublicationContent};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};

@@ -14,6 +14,7 @@ use obsync_client::{
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use tokio::sync::mpsc;
 
+use crate::brake;
 use crate::cursor::newest_entry;
 use crate::destination::{DestinationError, Found, Wanted};
 use crate::entry::RemoteEntry;
@@ -56,6 +57,8 @@ enum NotTaken {
     Overtaken,
     /// The connection did not last: it is found again by the next scan.
     Lost(ClientError),
+    /// The run was told to stop while it was sent: nobody knows, and there is no time to find out.
+    Stopped,
     /// The vault is full.
     Full(String),
 }
@@ -300,6 +303,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
         report: &mut Report,
     ) -> Result<Vec<(VaultChange, Option<NotTaken>)>, PullError> {
         let count = changes.len();
+        let mut without_answer: HashMap<VaultPath, VaultChange> =
+            changes.iter().map(|change| (change.path().clone(), change.clone())).collect();
         let (jobs, job_queue) = mpsc::channel(count);
         let (results, mut result_queue) = mpsc::channel(count);
         for change in changes {
@@ -356,6 +361,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
         drop(send);
         collected?;
         report.connections += summary?.connections;
+        outcomes.iter().for_each(|(change, _)| drop(without_answer.remove(change.path())));
+        outcomes.extend(without_answer.into_values().map(|change| (change, Some(NotTaken::Stopped))));
         Ok(outcomes)
     }
 
@@ -373,6 +380,11 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 Some(NotTaken::Refused(reason)) => report.fail(failure(&change, reason)),
                 Some(NotTaken::Overtaken) => report.was_overtaken = true,
                 Some(NotTaken::Lost(error)) => self.lost = Some(error),
+                // It stays announced, for the next run to settle by the history.
+                Some(NotTaken::Stopped) => {
+                    self.is_settled = false;
+                    self.unsettled.push(change.intent());
+                }
                 Some(NotTaken::Full(reason)) => {
                     report.fail(failure(&change, reason.clone()));
                     self.full = Some(reason);
@@ -511,7 +523,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
         if let VaultChange::Deletion(absent) = change
             && !absent.is_folder()
         {
-            super::note_deletion(&mut self.known);
+            brake::note_there(&mut self.known.deletions, 1, brake::this_minute());
         }
         for (path, settlement) in settlements {
             let Some(lost) = &settlement.overwritten else { continue };

@@ -73,11 +73,24 @@ impl TwoWay<'_, '_> {
         };
         let forgotten: Vec<VaultPath> =
             records.iter().filter(is_forgotten).map(|record| record.path.clone()).collect();
-        if forgotten.is_empty() {
+        // Before the pull records this filter: were the witness taken away by the scan after it alone, a run that ends in
+        // between would leave one.
+        let is_left_out = |record: &&Record| {
+            let verdict = run.options.filter.verdict(&record.path, record.file().is_none());
+            record.witnessed && verdict != Verdict::Sync && !is_forgotten(record)
+        };
+        let unwitnessed: Vec<Record> = records
+            .iter()
+            .filter(is_left_out)
+            .map(|record| Record { witnessed: false, ..record.clone() })
+            .collect();
+        if forgotten.is_empty() && unwitnessed.is_empty() {
             return Ok(true);
         }
-        let state = VaultState { version: 0, ..known };
-        commit_beside(run.state.as_ref(), Commit { forgotten, state, ..Commit::default() }).await?;
+        let version = if forgotten.is_empty() { known.version } else { 0 };
+        let state = VaultState { version, ..known };
+        let commit = Commit { records: unwitnessed, forgotten, state, ..Commit::default() };
+        commit_beside(run.state.as_ref(), commit).await?;
         Ok(true)
     }
 }

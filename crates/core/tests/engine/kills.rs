@@ -64,6 +64,41 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
     println!("{steps} kills");
 }
 
+/// A note that was removed here is wanted again: its record must not say that it is here still.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() {
+    const NOTES: [(&str, &str); 3] =
+        [("renamed.md", "renamed"), ("deleted.md", "deleted"), ("kept.md", "kept")];
+    for syncs in [false, true] {
+        let run = async |bench: &Bench| if syncs { bench.sync().await } else { bench.pull().await };
+        let mut steps = 0;
+        loop {
+            let bench = Bench::new().await;
+            for (path, text) in NOTES {
+                bench.vault.write(path, text, TIME).unwrap();
+            }
+            run(&bench).await;
+            bench.vault.rename("renamed.md", "new name.md").unwrap();
+            bench.vault.delete("deleted.md").unwrap();
+            if !dies(&bench, steps) {
+                break;
+            }
+            bench.vault.rename("new name.md", "renamed.md").unwrap();
+            bench.vault.write("deleted.md", "deleted", TIME).unwrap();
+            run(&bench).await;
+            run(&bench).await;
+            assert_eq!(bench.files().len(), NOTES.len(), "syncs: {syncs}, step {steps}: {:?}", bench.files());
+            for (path, text) in NOTES {
+                let vaults = bench.vault.contents().unwrap();
+                assert_eq!(bench.read(path), text, "syncs: {syncs}, step {steps}");
+                assert_eq!(vaults.get(path).map(Vec::as_slice), Some(text.as_bytes()), "step {steps}");
+            }
+            steps += 1;
+        }
+        assert!(steps >= 10, "{steps} steps");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recovery_that_cannot_go_on_keeps_what_was_announced() {
     let bench = Bench::new().await;
@@ -183,6 +218,8 @@ async fn die(at: usize) {
     let options = PullOptions {
         fetch: FetchOptions { connections: 2, ..FetchOptions::default() },
         max_delete: MaxDelete::Unlimited,
+        // What is synced otherwise stays that.
+        is_narrowed: true,
         ..PullOptions::default()
     };
     let stop = CancellationToken::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use obsync_core::{MaxDelete, Outcome, PullError};
 use obsync_folder::FolderOptions;
+use obsync_testkit::Chance;
 
 use crate::bench::Bench;
 
@@ -84,4 +85,20 @@ async fn a_mirror_takes_nothing_back_where_it_is_too_much_or_the_place_is_not_kn
     let refused = bench.try_pull().await;
     assert!(matches!(refused, Err(PullError::Store(_))), "{refused:?}");
     assert_eq!(bench.read("3.md"), "mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_mirror_that_was_cut_off_had_set_aside_comes_with_the_next_pull() {
+    let mut bench = pulled(&[("a.md", "a"), ("b.md", "b"), ("c.md", "c")]).await;
+    bench.edit("a.md", "mine");
+    bench.options.max_delete = MaxDelete::Unlimited;
+    bench.options.mirrors = true;
+    bench.server.faults().update(|faults| faults.drop_in_listing = Chance::always());
+    bench.try_pull().await.unwrap_err();
+    assert!(!bench.dest().join("a.md").exists());
+    bench.server.faults().clear();
+    bench.options.mirrors = false;
+    bench.pull().await;
+    assert_eq!(bench.read("a.md"), "a");
+    assert_eq!(texts(&bench.dest().join(".obsync/trash")), ["mine"]);
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 
 use obsync_conformance::confined::{Confinement, confined};
 use obsync_core::Outcome;
+use obsync_testkit::Chance;
 
 use crate::bench::Bench;
 
@@ -51,6 +52,35 @@ async fn a_file_keeps_its_old_name_until_it_has_the_new_one() {
     std::fs::remove_file(bench.dest().join("b")).unwrap();
     bench.pull().await;
     bench.assert_exact().await;
+}
+
+/// Of two files of one content either can be what a copy is made of, and that one can be another's text by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_two_equal_files_keeps_its_old_name_until_the_content_is_under_a_new_one() {
+    for renamed in [&["a1.md", "a2.md"][..], &["a1.md"], &["a2.md"]] {
+        for edited in ["a1.md", "a2.md"] {
+            let bench = Bench::new().await;
+            for path in ["a1.md", "a2.md"] {
+                bench.vault.write(path, "the template", T).unwrap();
+            }
+            bench.pull().await;
+            for path in renamed {
+                bench.vault.rename(path, &format!("new/{path}")).unwrap();
+            }
+            bench.edit(edited, "a user's text");
+            bench.server.faults().update(|faults| faults.refuse_pull = Chance::always());
+            bench.pull().await;
+            let texts: Vec<String> = bench.files().iter().map(|path| bench.read(path)).collect();
+            assert!(texts.iter().any(|text| text == "the template"), "{renamed:?}, {edited}: {texts:?}");
+            bench.server.faults().clear();
+            bench.pull().await;
+            let texts: Vec<String> = bench.files().iter().map(|path| bench.read(path)).collect();
+            assert!(texts.iter().any(|text| text == "a user's text"), "{renamed:?}, {edited}: {texts:?}");
+            for path in renamed {
+                assert_eq!(bench.read(format!("new/{path}")), "the template");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

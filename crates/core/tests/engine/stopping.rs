@@ -179,7 +179,7 @@ impl Progress for StopAtFirst {
 }
 
 /// Stops a run when it begins to look at what is here for the so manieth time.
-struct StopAtScanNumber(CancellationToken, AtomicUsize);
+pub(crate) struct StopAtScanNumber(pub(crate) CancellationToken, pub(crate) AtomicUsize);
 
 impl Progress for StopAtScanNumber {
     fn phase(&self, phase: Phase) {

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use obsync_core::{NoProgress, Outcome, SyncDirection, SyncOptions, sync};
+use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
@@ -103,4 +104,22 @@ async fn a_file_that_gets_a_name_that_is_refused_stays_in_the_vault() {
     fs::rename(bench.dest().join("10:30 Meeting.md"), bench.dest().join("10.30 Meeting.md")).unwrap();
     bench.sync().await;
     assert!(has(&bench, "10.30 Meeting.md", "text") && !has(&bench, "Meeting.md", "text"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_that_did_not_reach_the_service_leaves_the_next_one_a_first_one() {
+    let bench = Bench::new().await;
+    for number in 0..4 {
+        bench.vault.write(&format!("{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.pull().await;
+    bench.server.faults().update(|faults| faults.drop_in_listing = Chance::always());
+    bench.try_sync().await.unwrap_err();
+    bench.server.faults().clear();
+    bench.vault.delete("0.md").unwrap();
+    fs::remove_file(bench.dest().join("1.md")).unwrap();
+    let report = bench.sync().await;
+    let deleted = (report.deleted.files, report.deleted_in_vault.files, report.held_back.len());
+    assert_eq!(deleted, (0, 0, 1), "{report:#?}");
+    assert!(bench.dest().join("0.md").exists() && has(&bench, "1.md", "note 1"));
 }

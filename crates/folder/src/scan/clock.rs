@@ -13,8 +13,8 @@ use obsync_core::LocalFacts;
 use obsync_core::blocking::lock;
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 
+use crate::own_folder::{Own, own_folder};
 use crate::root::Root;
-use crate::staging::{Own, own_folder};
 
 /// The file that is made, and removed at once.
 const STAMP: &str = "now";

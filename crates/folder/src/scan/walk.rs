@@ -24,8 +24,8 @@ use super::known::{Known, Name};
 use super::names::{Matched, Place, match_names};
 use crate::entry::{Kind, look};
 use crate::error::Action;
+use crate::own_folder::is_own_name;
 use crate::root::Root;
-use crate::staging::is_own_name;
 use crate::transplant::is_part;
 
 /// How many entries of one folder are looked at by one thread at a time.

@@ -2,14 +2,19 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use obsync_core::{
-    Doubt, Filter, MaxDelete, Outcome, PullError, Report, StateStore, SyncDirection, SyncOptions,
+    Doubt, Filter, MaxDelete, Mode, Outcome, PullError, Report, StateStore, SyncDirection, SyncOptions,
 };
+use obsync_folder::FolderDestination;
 use obsync_protocol::VaultPath;
+use tokio_util::sync::CancellationToken;
 
 use super::{T, has, in_step};
 use crate::bench::Bench;
+use crate::stopping::StopAtScanNumber;
 
 /// The limits that apply where nobody says otherwise.
 fn usual(options: &mut SyncOptions) {
@@ -267,4 +272,38 @@ async fn filter_and_absence_another_spelling_of_a_name_is_there() {
     let texts = bench.vault.contents().unwrap();
     assert_eq!(texts.values().filter(|text| *text == b"text").count(), 1, "{texts:?}");
     assert_eq!(texts.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_folder_of_few_notes_deletes_nothing_in_a_full_sync() {
+    let bench = with_notes(9).await;
+    for file in bench.files() {
+        fs::remove_file(bench.dest().join(file)).unwrap();
+    }
+    for _ in 0..2 {
+        let report = bench.sync_with(|options| options.pull.mode = Mode::Full).await.unwrap();
+        nothing_deleted(&report);
+    }
+    bench.assert_in_step().await;
+    assert_eq!(bench.files().len(), 9);
+}
+
+/// A run that ends between its pull, which records the filter, and its scan.
+#[tokio::test(flavor = "multi_thread")]
+async fn filter_and_absence_what_went_after_a_run_that_left_it_out_and_was_stopped_is_no_deletion() {
+    let mut bench = in_step(&[("a.md", "a"), ("Archive/b.md", "b"), ("Archive/c.png", "c")]).await;
+    let excluded = vec![VaultPath::parse("Archive").unwrap()];
+    bench.filter(Filter { excluded, ..Filter::default() });
+    let stop = CancellationToken::new();
+    let progress = Arc::new(StopAtScanNumber(stop.clone(), AtomicUsize::new(1)));
+    let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+    let report = bench.sync_through(store, progress, stop).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    fs::remove_dir_all(bench.dest().join("Archive")).unwrap();
+    bench.filter(Filter::default());
+    for _ in 0..2 {
+        nothing_deleted(&bench.sync().await);
+    }
+    assert_eq!(paths_in_vault(&bench), ["Archive/b.md", "Archive/c.png", "a.md"]);
+    bench.assert_in_step().await;
 }

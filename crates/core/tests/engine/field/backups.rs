@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
-use obsync_core::{Doubt, Outcome};
+use obsync_core::{Doubt, Mode, Outcome, SyncOptions};
 use obsync_protocol::Uid;
 
 use super::{T, has, in_step};
@@ -189,4 +190,92 @@ async fn server_restored_and_still_older_is_sent_nothing_and_deletes_nothing() {
     assert_eq!((report.older_vault, report.deleted_in_vault.files), (Some(1), 0), "{report:#?}");
     assert_eq!(bench.server.stats().pushes, pushes);
     assert_eq!(bench.files().len(), here.len(), "one is new, one was removed by its user");
+}
+
+/// As a tool restores that leaves hidden folders out: the marker stays, and what was made since the backup is gone.
+fn restore_without_hidden(bench: &Bench, backup: &Path) {
+    for file in bench.files() {
+        fs::remove_file(bench.dest().join(file)).unwrap();
+    }
+    fs::remove_dir_all(backup.join(".obsync")).unwrap();
+    copy_tree(&backup.join("."), &bench.dest());
+    for file in bench.files() {
+        let file = fs::File::options().append(true).open(bench.dest().join(file)).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
+    }
+}
+
+fn full(options: &mut SyncOptions) {
+    options.pull.mode = Mode::Full;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_beside_its_marker_is_nobodys_change_in_a_full_sync() {
+    for is_full in [false, true] {
+        let bench = Bench::new().await;
+        for number in 0..40 {
+            bench.edit(format!("{number}.md"), &format!("note {number}"));
+        }
+        bench.sync().await;
+        let backup = bench.home().join("backup");
+        copy_tree(&bench.dest(), &backup);
+        // Of most notes the backup has the newest text.
+        bench.edit("1.md", "edited here and sent");
+        for number in 2..5 {
+            bench.vault.write(&format!("{number}.md"), "edited there", T + 1_000_000).unwrap();
+        }
+        bench.sync().await;
+        let newest = bench.vault.contents().unwrap();
+        restore_without_hidden(&bench, &backup);
+        bench.edit("7.md", "a user's text in the backup");
+        let report = match is_full {
+            true => bench.sync_with(full).await.unwrap(),
+            false => bench.sync().await,
+        };
+        assert_eq!(report.doubt, Some(Doubt::OlderFiles), "full: {is_full}: {report:#?}");
+        bench.sync().await;
+        bench.assert_in_step().await;
+        let mut now = bench.vault.contents().unwrap();
+        assert_eq!(now.remove("7.md").unwrap(), newest["7.md"]);
+        let of_user = now.extract_if(.., |_, text| text == b"a user's text in the backup").count();
+        assert_eq!((of_user, now.len()), (1, 39), "{:?}", now.keys());
+        assert!(now.iter().all(|(path, text)| newest[path] == *text));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_of_one_note_that_its_user_put_back_is_an_edit() {
+    let bench = in_step(&[("a.md", "first"), ("b.md", "b"), ("c.md", "c"), ("d.md", "d")]).await;
+    bench.edit("a.md", "second");
+    bench.sync().await;
+    bench.edit("a.md", "first");
+    let file = fs::File::options().append(true).open(bench.dest().join("a.md")).unwrap();
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
+    let report = bench.sync().await;
+    assert_eq!((report.doubt, report.pushed.files), (None, 1), "{report:#?}");
+    assert!(has(&bench, "a.md", "first"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_beside_its_marker_is_nobodys_change_in_the_first_sync() {
+    let bench = Bench::new().await;
+    for number in 0..12 {
+        bench.vault.write(&format!("{number}.md"), format!("old {number}"), T).unwrap();
+    }
+    bench.pull().await;
+    let backup = bench.home().join("backup");
+    copy_tree(&bench.dest(), &backup);
+    for number in 0..12 {
+        bench.vault.write(&format!("{number}.md"), format!("newest {number}"), T + 1000).unwrap();
+    }
+    bench.vault.write("since.md", "made since the backup", T).unwrap();
+    bench.pull().await;
+    restore_without_hidden(&bench, &backup);
+    let before = bench.vault.contents().unwrap();
+    let report = bench.sync().await;
+    assert_eq!((report.doubt, report.pushed.files), (Some(Doubt::OtherFiles), 0), "{report:#?}");
+    assert_eq!(bench.vault.contents().unwrap(), before);
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(bench.vault.contents().unwrap(), before);
 }

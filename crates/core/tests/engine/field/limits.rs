@@ -227,3 +227,71 @@ async fn race_and_kill_a_connection_cut_at_any_moment_of_an_upload_repeats_nothi
         assert_eq!(bench.vault.version().0, number as u64 + 2, "{fault}");
     }
 }
+
+/// How often the vault has what another device wrote just before one of ours.
+fn rivals(bench: &Bench) -> usize {
+    let texts = bench.vault.contents().unwrap();
+    texts.values().filter(|text| text.starts_with(RIVAL.as_bytes())).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_midway_of_several_files_keeps_what_another_device_wrote_meanwhile() {
+    for after in [1, 4, 8] {
+        let notes: Vec<String> = (0..12).map(|number| format!("{number}.md")).collect();
+        let bench = Bench::new().await;
+        for note in &notes {
+            bench.vault.write(note, "base", T).unwrap();
+        }
+        bench.sync().await;
+        notes.iter().for_each(|note| bench.edit(note, &format!("mine of {note}")));
+        bench.server.faults().update(|faults| {
+            faults.rival_push = Chance::next(12);
+            faults.lose_answer = Chance::always();
+            faults.lose_echo = Chance::always();
+        });
+        let (stop, before) = (CancellationToken::new(), bench.server.stats().pushes);
+        let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+        let halt = async {
+            bench.server.wait_for(|stats| stats.pushes >= before + after).await;
+            stop.cancel();
+        };
+        let (ended, ()) = tokio::join!(bench.sync_through(store, Arc::new(NoProgress), stop.clone()), halt);
+        assert_eq!(ended.unwrap().outcome, Outcome::Interrupted);
+        bench.server.faults().clear();
+        let written = bench.server.stats().pushes - before;
+        for _ in 0..3 {
+            bench.sync().await;
+        }
+        bench.assert_in_step().await;
+        assert_eq!(
+            rivals(&bench) as u64,
+            written,
+            "after {after}: {:?}",
+            bench.vault.contents().unwrap().keys()
+        );
+        for note in &notes {
+            assert!(has(&bench, note, &format!("mine of {note}")), "{note}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_and_cut_what_another_device_wrote_is_not_given_up_because_it_cannot_be_had_just_now() {
+    for fault in ["drop-in-content", "overload-pull"] {
+        let bench = in_step(&[("note.bin", "base"), ("kept.md", "k")]).await;
+        bench.edit("note.bin", "mine");
+        bench.server.faults().update(|faults| {
+            faults.rival_push = Chance::next(1);
+            faults.set(&format!("{fault}=always")).unwrap();
+        });
+        let ended = bench.try_sync().await;
+        assert!(ended.is_err(), "{fault}: {ended:?}");
+        bench.server.faults().clear();
+        for _ in 0..2 {
+            bench.sync().await;
+        }
+        bench.assert_in_step().await;
+        assert_eq!(rivals(&bench), 1, "{fault}: {:?}", bench.vault.contents().unwrap());
+        assert!(has(&bench, "note.bin", "mine"));
+    }
+}

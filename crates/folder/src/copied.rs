@@ -1,0 +1,27 @@
+//! The names of staged files of which copies were made.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use obsync_core::blocking::lock;
+
+/// The names of staged files of which copies were made: they have the times of the first path.
+#[derive(Debug, Default)]
+pub(super) struct Copied(Mutex<HashSet<String>>);
+
+impl Copied {
+    pub(super) fn add(&self, name: &str) {
+        let mut names = lock(&self.0);
+        if !names.contains(name) {
+            names.insert(name.to_owned());
+        }
+    }
+
+    pub(super) fn remove(&self, name: &str) -> bool {
+        lock(&self.0).remove(name)
+    }
+
+    pub(super) fn clear(&self) {
+        lock(&self.0).clear();
+    }
+}
