@@ -582,6 +582,7 @@ fn conclude(
     let mut words = Vec::new();
     words.extend(pull_report::failures(report));
     words.extend(pull_report::held_back(report, confirm));
+    words.extend(pull_report::not_taken_back(report));
     // With -q the warnings of the run were not printed.
     let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
     if is_doubtful && context.console.is_quiet() {
@@ -590,13 +591,19 @@ fn conclude(
     if report.outcome == Outcome::Interrupted {
         words.push(cut_short(limit));
     }
+    // What is said before it can be long.
+    let has_summary_last = !options.json && report.outcome == Outcome::DryRun;
+    let summary = pull_report::sentences(report);
     if options.json {
         let outcome = report.outcome.into();
         context.console.answer(&Answer::new(exit, problem, document).with_outcome(outcome))?;
-    } else {
-        context.say(&pull_report::sentences(report))?;
+    } else if !has_summary_last {
+        context.say(&summary)?;
     }
     words.iter().for_each(|words| context.console.error(words));
+    if has_summary_last {
+        context.say(&summary)?;
+    }
     Ok(exit)
 }
 
@@ -621,6 +628,12 @@ pub(super) fn problem(report: &Report, exit: Exit, confirm: &str, cause: &str) -
                 true => problem.with_hint("--accept-failures accepts what can never be had there"),
                 false => problem,
             }
+        }
+        Exit::HeldBack if report.held_back() == 0 => {
+            let count = human::counted(report.not_taken_back(), "file", "files");
+            let message =
+                format!("{count} changed or added here and not taken back, because there are too many");
+            Problem::new(ProblemCode::HeldBack, message).with_hint("--max-delete none takes them back")
         }
         Exit::HeldBack => {
             let count = human::counted(report.held_back(), "deletion", "deletions");
