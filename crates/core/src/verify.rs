@@ -8,7 +8,6 @@ use obsync_protocol::VaultPath;
 use serde::Serialize;
 
 use crate::destination::{Checked, CheckedBy, Destination, DestinationError, Inventory, StoredFile, Wanted};
-use crate::last_run::RunOutcome;
 use crate::model::{DeferredCause, DeferredKind, FileMeta, Intent, KnownContent};
 use crate::progress::Progress;
 use crate::report::{Failure, Tally};
@@ -99,21 +98,24 @@ pub enum Unfinished {
     KeepEverything,
     /// A run was killed while it put files in place.
     Killed,
-    /// The last run was stopped or cut off before its end.
+    /// A run was stopped, was killed or failed before its end, and none after it came to its end.
     Interrupted,
 }
 
 impl Unfinished {
-    /// What a state says of pulls that did not come to their end.
-    pub async fn of(state: &dyn StateStore) -> Result<Vec<Self>, StateError> {
+    /// The runs that did not come to their end, as a state says. Where somebody `is_at_work`, what that run announced and has
+    /// not done yet is no sign of one that was killed.
+    pub async fn of(state: &dyn StateStore, is_at_work: bool) -> Result<Vec<Self>, StateError> {
         let known = state.load().await?;
         let mut unfinished = Self::in_state(&known);
+        if is_at_work {
+            return Ok(unfinished);
+        }
         if !state.intents().await?.is_empty() {
             unfinished.push(Unfinished::Killed);
         }
         let last = state.last_run().await?;
-        let is_cut_off = last.is_some_and(|run| run.outcome == RunOutcome::Interrupted);
-        if unfinished.is_empty() && is_cut_off {
+        if unfinished.is_empty() && last.is_some_and(|run| run.is_cut_short()) {
             unfinished.push(Unfinished::Interrupted);
         }
         Ok(unfinished)
@@ -173,7 +175,7 @@ pub enum VerifyError {
     State(#[from] StateError),
 }
 
-/// Looks at every file of the destination and compares it with the state. Changes nothing. With `lists` every file is named.
+/// Looks at every file of the destination, where nobody is at work, and compares it with the state. Changes nothing. With `lists` every file is named.
 pub async fn verify(
     store: &dyn Destination,
     state: &dyn StateStore,
@@ -186,7 +188,7 @@ pub async fn verify(
     let mut verification = Verification {
         version,
         unreadable,
-        unfinished: Unfinished::of(state).await?,
+        unfinished: Unfinished::of(state, false).await?,
         files: lists.then(Vec::new),
         ..Verification::default()
     };

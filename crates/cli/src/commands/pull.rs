@@ -37,7 +37,6 @@ use crate::target::destination::Destination;
 use crate::target::followed::{Followed, note_failure};
 use crate::target::known::{Known, Nested, Purpose};
 use crate::target::objects::only_for;
-use crate::target::state_place::StatePlace;
 use crate::target::states::State;
 use crate::ui::ask;
 use crate::ui::progress::Display;
@@ -178,7 +177,7 @@ impl<'a> Way<'a> {
 /// Notes a run that failed where the state of its destination is, for `obsync status`.
 async fn note(options: &Pull, context: &Context, failed: &Failed, began: Timestamp) {
     let is_run = !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage);
-    if !is_run || options.state.place != StatePlace::Local {
+    if !is_run {
         return;
     }
     let Ok(known) = Known::of(&options.destination, &options.state.place, context).await else { return };
@@ -269,7 +268,8 @@ async fn bring(
     let is_known =
         async || options.follow && known.only_state().await.is_ok_and(|state| is_of(&state, options));
     let opening = async || source(way, &known, context).await;
-    let opening = until_reached(context, health, look_again, is_known, opening);
+    let note_attempt = async |failed: &Failed| note(options, context, failed, Timestamp::now()).await;
+    let opening = until_reached(context, health, look_again, is_known, note_attempt, opening);
     let Opened { source, key, mut admitted, listed } = context.or_stopped(opening).await?;
     if admitted.is_changed(&key) {
         // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
@@ -408,7 +408,7 @@ async fn bring_into(
     let pull_options = PullOptions { doubt, keep_everything, mirrors, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
-        false => Some(Followed::begin(state, pull_options.mode).await?),
+        false => Some(Followed::begin(state, pull_options.mode, options.follow, left_to_do).await?),
     };
     let (states, progress) = match &followed {
         Some(followed) => (followed.store(), followed.progress(display.clone())),
@@ -423,7 +423,8 @@ async fn bring_into(
         }
         let pull_filter = filter(&options.choice);
         let teller = Teller::new(Arc::clone(&context.console), options.json, encryption);
-        let observer = Both(&teller, health.as_ref());
+        let notes = followed.as_ref().map(Followed::observer).unwrap_or_default();
+        let observer = Both(&teller, &Both(health.as_ref(), &notes));
         let look_again = Arc::clone(look_again);
         let follow_options = FollowOptions { look_again, ..FollowOptions::new(way.follow(pull_options)) };
         let watch = way.watch(&pull_filter, &states);
@@ -436,11 +437,15 @@ async fn bring_into(
     let result = or_lost(ways, state, &stop, &display).await;
     if let Some(followed) = followed {
         let ended = result.as_ref().map(|brought| &brought.report);
-        let of_report = |report: &&Report| problem(report, exit_of(report), "obsync confirm", "interrupted");
-        let problem = ended.as_ref().ok().and_then(of_report);
+        let problem = ended.as_ref().ok().and_then(|report| left_to_do(report));
         followed.end(ended, problem.as_ref()).await;
     }
     result
+}
+
+/// What a report leaves to do, for the record of the last run.
+fn left_to_do(report: &Report) -> Option<Problem> {
+    problem(report, exit_of(report), "obsync confirm", "interrupted")
 }
 
 /// A first pull that goes on is shown with what it brought already.

@@ -74,6 +74,8 @@ async fn take_nested(known: &Known, verification: &mut Verification) -> Result<V
 pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let state = known.only_state().await?;
+    // The lock of a folder keeps runs out while it is looked at. A bucket has none.
+    state.refuse_while_at_work().await.map_err(|error| known.with_holder(error.into()))?;
     let store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
     let display = Display::new(Arc::clone(&context.console));
     display.phase(Phase::Transferring);
@@ -250,7 +252,7 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::OtherChoice => "A pull with another choice of files did not come to its end.",
         Unfinished::KeepEverything => "A pull that keeps everything did not come to its end.",
         Unfinished::Killed => "A run ended while it put files in place: it was killed, or could not go on.",
-        Unfinished::Interrupted => "Not the whole vault: the last pull was interrupted before its end.",
+        Unfinished::Interrupted => "Not the whole vault: a run was interrupted before its end.",
     }
 }
 
