@@ -54,6 +54,10 @@ pub struct Verification {
     pub accepted_failures: u64,
     /// Deletions that nobody confirmed; files of the vault as long as they wait.
     pub held_back: Vec<String>,
+    /// Deletions in the vault that nobody confirmed, of files that were deleted here.
+    pub held_back_in_vault: Vec<String>,
+    /// Deletions, here or in the vault, that somebody confirmed and no run has made yet.
+    pub confirmed: Vec<String>,
     /// Every file of the vault that was looked at, with how. Only on request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<VerifiedFile>>,
@@ -139,6 +143,8 @@ impl Verification {
             && self.unfinished.is_empty()
             && self.failures.is_empty()
             && self.held_back.is_empty()
+            && self.held_back_in_vault.is_empty()
+            && self.confirmed.is_empty()
     }
 
     /// Whether the destination is exactly what the state says, but for what was kept on purpose.
@@ -192,7 +198,7 @@ pub async fn verify(
         files: lists.then(Vec::new),
         ..Verification::default()
     };
-    add_deferred(state, &mut verification).await?;
+    let deleted_here = add_deferred(state, &mut verification).await?;
     let mut killed = Killed::of(state).await?;
     let mut present = Vec::new();
     for record in state.all_records().await? {
@@ -208,6 +214,7 @@ pub async fn verify(
             None if killed.was_about_to_remove(&record.path) => {
                 verification.left_by_killed_run.push(record.path);
             }
+            None if deleted_here.contains(record.path.as_str()) => {}
             None => verification.missing.push(record.path),
         }
     }
@@ -265,25 +272,38 @@ impl Verification {
     }
 }
 
-/// Adds the changes that were not applied.
-async fn add_deferred(state: &dyn StateStore, verification: &mut Verification) -> Result<(), StateError> {
+/// Adds the changes that were not applied. Returns the files that were deleted here and that the vault still has, because
+/// their deletion waits.
+async fn add_deferred(
+    state: &dyn StateStore,
+    verification: &mut Verification,
+) -> Result<HashSet<String>, StateError> {
+    let mut deleted_here = HashSet::new();
     for deferred in state.deferred(DeferredKind::Failed).await? {
+        let path = deferred.key.shown().to_owned();
+        let is_outgoing = deferred.key.is_outgoing();
         match &deferred.cause {
             // What the vault is to get is as it should be here.
-            DeferredCause::Failed { .. } if deferred.key.is_outgoing() => {}
+            DeferredCause::Failed { .. } if is_outgoing => {}
             DeferredCause::Failed { .. } => verification.failures.extend(Failure::of_deferred(&deferred)),
             // Folders that are empty then go with their files.
-            DeferredCause::HeldBack { confirmed: None } if deferred.message.folder => {}
-            DeferredCause::HeldBack { confirmed: None } => {
-                verification.held_back.push(deferred.key.shown().to_owned());
+            DeferredCause::HeldBack { .. } if deferred.message.folder => {}
+            DeferredCause::HeldBack { confirmed } => {
+                if is_outgoing {
+                    deleted_here.insert(path.clone());
+                }
+                let waiting = match (confirmed, is_outgoing) {
+                    (Some(_), _) => &mut verification.confirmed,
+                    (None, true) => &mut verification.held_back_in_vault,
+                    (None, false) => &mut verification.held_back,
+                };
+                waiting.push(path);
             }
             DeferredCause::Acknowledged { .. } => verification.accepted_failures += 1,
-            DeferredCause::HeldBack { confirmed: Some(_) }
-            | DeferredCause::Filtered
-            | DeferredCause::Retained => {}
+            DeferredCause::Filtered | DeferredCause::Retained => {}
         }
     }
-    Ok(())
+    Ok(deleted_here)
 }
 
 /// The paths of files that were kept when the vault deleted them.

@@ -91,6 +91,7 @@ pub(crate) async fn of_vault(
     let failures_unlisted = truncate(&mut outstanding.failures);
     let held_back_unlisted = truncate(&mut outstanding.held_back);
     truncate(&mut outstanding.held_back_in_vault);
+    truncate(&mut outstanding.confirmed);
     truncate(&mut outstanding.accepted);
     truncate(&mut outstanding.waiting);
     let unfinished = match &summary {

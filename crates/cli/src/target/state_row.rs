@@ -313,6 +313,12 @@ impl StateRow {
         };
         describe_held_back(&self.outstanding.held_back, "");
         describe_held_back(&self.outstanding.held_back_in_vault, " in the vault");
+        let confirmed = &self.outstanding.confirmed;
+        if !confirmed.is_empty() {
+            let count = human::counted(confirmed.len() as u64, "deletion", "deletions");
+            lines.push(format!("  confirmed  {count}, made by the next run:"));
+            lines.extend(confirmed.iter().map(|path| format!("    {}", shown_name(path))));
+        }
     }
 }
 
