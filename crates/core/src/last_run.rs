@@ -129,7 +129,7 @@ impl LastRun {
     /// Whether the destination may have only a part of what a run was to bring: one was stopped, or killed, or failed on the
     /// way, and none after it came to its end. Nobody may be at work there now.
     pub fn is_cut_short(&self) -> bool {
-        self.cut_short || matches!(self.outcome, RunOutcome::Running | RunOutcome::Interrupted)
+        self.cut_short || self.outcome == RunOutcome::Running
     }
 
     /// The run with its end.

@@ -232,7 +232,8 @@ impl ProgressRecord {
                 .failures_in_a_row
                 .saturating_add(u32::from(status == ProgressStatus::Failed)),
             last_error: Some(RunError::of(problem, now)),
-            cut_short: last.is_cut_short() || status == ProgressStatus::Interrupted,
+            // It did not come as far as to leave anything undone itself.
+            cut_short: last.is_cut_short(),
             ..counts
         }
     }

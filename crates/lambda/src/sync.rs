@@ -169,6 +169,8 @@ impl Invocation {
         }
         if let Err(error) = &ended
             && error.status() == VaultStatus::Failed
+            // What the table refused to do before it refuses now.
+            && !matches!(error, SyncError::State(_))
         {
             self.note_failure(job, error, began).await;
         }

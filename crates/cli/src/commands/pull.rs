@@ -37,6 +37,7 @@ use crate::target::destination::Destination;
 use crate::target::followed::{Followed, note_failure};
 use crate::target::known::{Known, Nested, Purpose};
 use crate::target::objects::only_for;
+use crate::target::state_place::StatePlace;
 use crate::target::states::State;
 use crate::ui::ask;
 use crate::ui::progress::Display;
@@ -177,7 +178,8 @@ impl<'a> Way<'a> {
 /// Notes a run that failed where the state of its destination is, for `obsync status`.
 async fn note(options: &Pull, context: &Context, failed: &Failed, began: Timestamp) {
     let is_run = !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage);
-    if !is_run {
+    let is_in_table = options.state.place != StatePlace::Local;
+    if !is_run || (failed.of_state && is_in_table) {
         return;
     }
     let Ok(known) = Known::of(&options.destination, &options.state.place, context).await else { return };
@@ -659,7 +661,7 @@ pub(super) fn problem(report: &Report, exit: Exit, confirm: &str, cause: &str) -
 fn failed(error: PullError, connected: bool) -> Failed {
     match error {
         PullError::Client(error) => match Failed::from(error) {
-            Failed { exit: Exit::Unreachable, message, code } if connected => {
+            Failed { exit: Exit::Unreachable, message, code, .. } if connected => {
                 let message =
                     format!("{message}; what was pulled is kept, and the next run goes on from there");
                 Failed::new(Exit::Unfinished, message).coded(code)

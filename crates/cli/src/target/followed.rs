@@ -328,13 +328,18 @@ async fn note_local_failure(state: &SqliteState, failed: &Failed, began: Timesta
         Exit::Unfinished => RunOutcome::Interrupted,
         _ => RunOutcome::Failed,
     };
+    let problem = failed.problem();
     let run = match last {
-        Some(run) if run.ended.is_none() && run.began >= began => run,
+        Some(run) if run.ended.is_none() && run.began >= began => run.end(outcome, Some(&problem)),
         // A follower noted it.
         Some(run) if run.ended.is_some_and(|ended| ended >= began) && run.outcome == outcome => return,
-        last => LastRun { began, ..LastRun::begin(last.as_ref()) },
+        last => {
+            let run = LastRun { began, ..LastRun::begin(last.as_ref()) };
+            // It did not come as far as to leave anything undone.
+            LastRun { cut_short: run.cut_short, ..run.end(outcome, Some(&problem)) }
+        }
     };
-    state.note_run(&run.end(outcome, Some(&failed.problem()))).await;
+    state.note_run(&run).await;
 }
 
 /// Counts what a run does.
