@@ -110,12 +110,14 @@ pub(crate) struct Failed {
     pub(crate) code: ProblemCode,
     /// What happened and what to do.
     pub(crate) message: String,
+    /// It is the state that cannot be used, so nothing can be noted there.
+    pub(crate) of_state: bool,
 }
 
 impl Failed {
     /// A failure with a sentence of its own.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Failed { exit, code: exit.problem(), message: message.into() }
+        Failed { exit, code: exit.problem(), message: message.into(), of_state: false }
     }
 
     /// The same with a code that says more.
@@ -182,7 +184,8 @@ impl From<StateError> for Failed {
             StateError::Locked { .. } | StateError::LeaseLost { .. } => Exit::AlreadyRunning,
             _ => Exit::Error,
         };
-        Failed::of(exit, &error).coded(ProblemCode::from(&error))
+        let failed = Failed::of(exit, &error).coded(ProblemCode::from(&error));
+        Failed { of_state: true, ..failed }
     }
 }
 
@@ -222,6 +225,8 @@ mod tests {
             Exit::Unfinished,
             Exit::AlreadyRunning,
             Exit::Unreachable,
+            Exit::HeldBack,
+            Exit::TooOld,
             Exit::VaultOlder,
         ];
         let codes: Vec<u8> = all.into_iter().map(Exit::code).collect();

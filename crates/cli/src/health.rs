@@ -273,6 +273,7 @@ impl Health {
             Some(pull_report::sentences(report)),
             pull_report::failures(report),
             pull_report::held_back(report, &self.confirm),
+            pull_report::not_taken_back(report),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
     }

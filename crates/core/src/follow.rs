@@ -144,6 +144,9 @@ pub trait Observer: Send + Sync {
 
     /// A run came to its end.
     fn ran(&self, _report: &Report) {}
+
+    /// A run could not go on.
+    fn failed(&self, _error: &PullError) {}
 }
 
 /// What woke a follower.
@@ -253,7 +256,10 @@ pub async fn follow(
                 is_settled = report.outcome == Outcome::Complete && !report.was_overtaken;
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                observer.failed(&error);
+                Err(error)
+            }
         };
         if stop.is_cancelled() {
             return outcome;

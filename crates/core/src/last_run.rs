@@ -26,6 +26,12 @@ pub struct LastRun {
     pub failures_in_a_row: u32,
     /// What went wrong last, in this run or an earlier one.
     pub last_error: Option<RunError>,
+    /// Whether this run, or one before it that none made good, ended while it brought changes over.
+    #[serde(default)]
+    pub cut_short: bool,
+    /// Whether it is one of the runs of a follower (`--follow`), which mostly waits.
+    #[serde(default)]
+    pub of_follower: bool,
     /// How far it came.
     #[serde(default)]
     pub progress: RunProgress,
@@ -91,6 +97,15 @@ pub struct RunError {
     pub message: String,
 }
 
+impl RunError {
+    /// A problem that came up at this time.
+    pub fn of(problem: &Problem, at: Timestamp) -> Self {
+        let end = problem.message.floor_char_boundary(LONGEST_ERROR);
+        let message = problem.message[..end].to_owned();
+        RunError { at, code: problem.code.as_str().to_owned(), message }
+    }
+}
+
 impl LastRun {
     /// A run that begins now, after `before`.
     pub fn begin(before: Option<&LastRun>) -> Self {
@@ -100,6 +115,8 @@ impl LastRun {
             outcome: RunOutcome::Running,
             failures_in_a_row: before.map_or(0, LastRun::failures),
             last_error: before.and_then(|before| before.last_error.clone()),
+            cut_short: before.is_some_and(LastRun::is_cut_short),
+            of_follower: false,
             progress: RunProgress::default(),
         }
     }
@@ -107,6 +124,12 @@ impl LastRun {
     /// The failures in a row up to this run. One that did not live to say how it ended is one.
     fn failures(&self) -> u32 {
         self.failures_in_a_row.saturating_add(u32::from(self.outcome == RunOutcome::Running))
+    }
+
+    /// Whether the destination may have only a part of what a run was to bring: one was stopped, or killed, or failed on the
+    /// way, and none after it came to its end. Nobody may be at work there now.
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short || self.outcome == RunOutcome::Running
     }
 
     /// The run with its end.
@@ -119,16 +142,21 @@ impl LastRun {
             RunOutcome::Interrupted => self.failures_in_a_row,
             _ => self.failures_in_a_row.saturating_add(1),
         };
-        let error = problem.map(|problem| {
-            let end = problem.message.floor_char_boundary(LONGEST_ERROR);
-            let message = problem.message[..end].to_owned();
-            RunError { at: now, code: problem.code.as_str().to_owned(), message }
-        });
+        let cut_short = match outcome {
+            RunOutcome::Interrupted => true,
+            // It may not have begun, but mended nothing either.
+            RunOutcome::Running | RunOutcome::Failed => self.cut_short,
+            RunOutcome::Complete | RunOutcome::Failures | RunOutcome::HeldBack | RunOutcome::VaultOlder => {
+                false
+            }
+        };
+        let error = problem.map(|problem| RunError::of(problem, now));
         LastRun {
             ended: Some(now),
             outcome,
             failures_in_a_row,
             last_error: error.or(self.last_error),
+            cut_short,
             ..self
         }
     }
@@ -150,5 +178,23 @@ mod tests {
         assert_eq!(third.last_error.as_ref().unwrap().code, "unreachable");
         let done = LastRun::begin(Some(&third)).end(RunOutcome::Complete, None);
         assert_eq!((done.failures_in_a_row, done.last_error), (0, third.last_error));
+    }
+
+    #[test]
+    fn a_run_that_did_not_come_to_its_end_counts_until_one_does() {
+        let problem = Problem::new(ProblemCode::Unreachable, "no network");
+        let killed = LastRun::begin(None);
+        let failed_on_the_way =
+            LastRun { cut_short: true, ..LastRun::begin(None) }.end(RunOutcome::Failed, Some(&problem));
+        let stopped = LastRun::begin(None).end(RunOutcome::Interrupted, None);
+        for cut_short in [killed, failed_on_the_way, stopped] {
+            assert!(cut_short.is_cut_short(), "{cut_short:?}");
+            let away = LastRun::begin(Some(&cut_short)).end(RunOutcome::Failed, Some(&problem));
+            assert!(away.is_cut_short(), "one that could not begin mends nothing: {cut_short:?}");
+            let done = LastRun::begin(Some(&away)).end(RunOutcome::Failures, None);
+            assert!(!done.is_cut_short(), "{cut_short:?}");
+        }
+        let never_began = LastRun::begin(None).end(RunOutcome::Failed, Some(&problem));
+        assert!(!never_began.is_cut_short());
     }
 }

@@ -11,15 +11,16 @@ use crate::error::PullError;
 use crate::identity::MarkerFound;
 use crate::model::{Direction, Record};
 use crate::problem::ProblemCode;
+use crate::reconcile::Mode;
 use crate::report::Report;
 use crate::run::Run;
 use crate::scan::{LocalFile, LocalTree, ScanInput};
 use crate::state::{Commit, VaultState, commit_beside};
 
 impl Run<'_> {
-    /// Sets aside what was changed or added here. `false`: there is too much of it, or nobody can tell what belongs here, and
-    /// nothing is to be done.
-    pub(crate) async fn take_back(&self, report: &mut Report) -> Result<bool, PullError> {
+    /// Sets aside what was changed or added here. Returns how the pull that follows goes: where there is too much to take back,
+    /// what was changed stays, and only the vault's news come. `None` if it is to stop.
+    pub(crate) async fn take_back(&self, report: &mut Report) -> Result<Option<Mode>, PullError> {
         let known = self.state.load().await?;
         if known.direction != Direction::Pull || !known.listed || !self.is_known_place().await? {
             return Err(
@@ -30,7 +31,7 @@ impl Run<'_> {
         let filter = self.options.filter.clone();
         let input = ScanInput { records: records.clone(), filter };
         let Some(scanned) = self.stop.run_until_cancelled(self.store.scan(input)).await else {
-            return Ok(false);
+            return Ok(None);
         };
         let tree =
             scanned?.ok_or_else(|| self.refused("it cannot be scanned, so nothing can be taken back"))?;
@@ -42,24 +43,18 @@ impl Run<'_> {
         }
         let files = self.state.files().await?;
         let count = tree.files.len() as u64;
-        report.set_aside.extend(tree.files.iter().map(|file| file.path.clone()));
         if !self.options.max_delete.allows(count, files.max(count)) {
-            let warning = format!(
-                "{count} files were changed or added here, more than the limit; nothing was taken back. Look at the folder, then \
-                 give --max-delete none"
-            );
-            self.warn(warning, report);
-            tree.files.iter().for_each(|file| report.hold_back(&file.path, false));
-            report.set_aside.clear();
-            return Ok(false);
+            tree.files.iter().for_each(|file| report.leave(&file.path));
+            return Ok(Some(Mode::Incremental));
         }
+        report.set_aside.extend(tree.files.iter().map(|file| file.path.clone()));
         if !self.options.dry_run {
             // What is set aside is recorded as being here. A run that ends before the vault's form of it came leaves a full pull due.
             let state = VaultState { full_up_to: Some(0), ..known };
             commit_beside(self.state.as_ref(), Commit { state, ..Commit::default() }).await?;
             self.set_all_aside(tree, &records, report).await?;
         }
-        Ok(true)
+        Ok(Some(Mode::Full))
     }
 
     /// Moves files to the trash, and removes folders that are empty then and that the vault does not have.

@@ -23,6 +23,9 @@ pub struct Outstanding {
     /// Deletions in the vault that are not made before somebody confirms them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held_back_in_vault: Vec<String>,
+    /// Deletions, here or in the vault, that somebody confirmed; the next run makes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub confirmed: Vec<String>,
 }
 
 impl Outstanding {
@@ -52,15 +55,13 @@ impl Outstanding {
                 DeferredCause::Failed { reason } => sorted.failures.push(failure(reason)),
                 DeferredCause::Acknowledged { reason } => sorted.accepted.push(failure(reason)),
                 // Folders that are empty then go with their files.
-                DeferredCause::HeldBack { confirmed: None } if deferred.message.folder => {}
+                DeferredCause::HeldBack { .. } if deferred.message.folder => {}
                 DeferredCause::HeldBack { confirmed: None } if deferred.key.is_outgoing() => {
                     sorted.held_back_in_vault.push(path());
                 }
                 DeferredCause::HeldBack { confirmed: None } => sorted.held_back.push(path()),
-                // The next run makes it.
-                DeferredCause::HeldBack { confirmed: Some(_) }
-                | DeferredCause::Filtered
-                | DeferredCause::Retained => {}
+                DeferredCause::HeldBack { confirmed: Some(_) } => sorted.confirmed.push(path()),
+                DeferredCause::Filtered | DeferredCause::Retained => {}
             }
         }
         sorted

@@ -33,7 +33,7 @@ pub trait Progress: Send + Sync {
     fn notice(&self, _text: &str) {}
 }
 
-/// What was done with a file of the destination.
+/// What was done with a file of the destination, or of the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAction {
     /// It came from the server.
@@ -46,6 +46,12 @@ pub enum FileAction {
     TimesSet,
     /// It was removed.
     Deleted,
+    /// What was changed on both sides was merged.
+    Merged,
+    /// The vault got it.
+    Sent,
+    /// It was removed in the vault.
+    DeletedInVault,
 }
 
 /// The stretches of a pull, in their order.

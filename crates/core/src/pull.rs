@@ -83,13 +83,17 @@ pub(crate) async fn pull_over(
 impl Run<'_> {
     async fn mirror(&self, report: &mut Report) -> Result<(), PullError> {
         match self.take_back(report).await? {
-            true => self.pull(report).await,
-            false => Ok(()),
+            Some(mode) => self.pull_in(mode, report).await,
+            None => Ok(()),
         }
     }
 
     pub(crate) async fn pull(&self, report: &mut Report) -> Result<(), PullError> {
-        let Some(mut survey) = self.survey(self.options.mode, report).await? else { return Ok(()) };
+        self.pull_in(self.options.mode, report).await
+    }
+
+    async fn pull_in(&self, mode: Mode, report: &mut Report) -> Result<(), PullError> {
+        let Some(mut survey) = self.survey(mode, report).await? else { return Ok(()) };
         self.progress.phase(Phase::Planning);
         self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;

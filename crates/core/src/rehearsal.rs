@@ -31,6 +31,8 @@ struct Rehearsal<'r, 'a> {
     /// The destination holds nothing.
     is_empty: bool,
     historian: Option<Historian>,
+    /// The files that a mirror would have taken away before.
+    set_aside: HashSet<VaultPath>,
     /// The files that would be gone.
     removed: HashSet<VaultPath>,
 }
@@ -82,9 +84,9 @@ impl Run<'_> {
     ) -> Result<(), PullError> {
         let historian = (survey.reach != Reach::KeepEverything)
             .then(|| Historian::new(self.source.client.clone(), self.target(), survey.version));
-        let removed = HashSet::new();
-        let mut rehearsal =
-            Rehearsal { run: self, report, is_empty: survey.scout.is_empty, historian, removed };
+        let (set_aside, removed) = (report.set_aside.iter().cloned().collect(), HashSet::new());
+        let is_empty = survey.scout.is_empty;
+        let mut rehearsal = Rehearsal { run: self, report, is_empty, historian, set_aside, removed };
         rehearsal.touches(&plan.touches).await?;
         rehearsal.rescues(&plan.rescues).await?;
         rehearsal.removals(&plan.removals).await?;
@@ -114,17 +116,30 @@ impl Rehearsal<'_, '_> {
     }
 
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, DestinationError> {
-        match self.is_empty {
-            true => Ok(vec![false; wanted.len()]),
-            false => self.run.store.holds(wanted).await,
+        if self.is_empty {
+            return Ok(vec![false; wanted.len()]);
         }
+        let gone = self.gone(&wanted);
+        let held = self.run.store.holds(wanted).await?;
+        Ok(held.into_iter().zip(gone).map(|(held, gone)| held && !gone).collect())
     }
 
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
-        match self.is_empty {
-            true => Ok(vec![Found::Nothing; wanted.len()]),
-            false => self.run.store.look(wanted).await,
+        if self.is_empty {
+            return Ok(vec![Found::Nothing; wanted.len()]);
         }
+        let gone = self.gone(&wanted);
+        let found = self.run.store.look(wanted).await?;
+        Ok(found
+            .into_iter()
+            .zip(gone)
+            .map(|(found, gone)| if gone { Found::Nothing } else { found })
+            .collect())
+    }
+
+    /// Which of these files a mirror would have taken away before.
+    fn gone(&self, wanted: &[Wanted]) -> Vec<bool> {
+        wanted.iter().map(|wanted| self.set_aside.contains(&wanted.path)).collect()
     }
 
     /// Whether a file has a content.

@@ -277,6 +277,14 @@ pub struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub set_aside: Vec<VaultPath>,
+    /// Changed or added here, and left as they are, because they are more than a mirror takes back at once; the first
+    /// [`FAILURES_LISTED`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    pub not_taken_back: Vec<VaultPath>,
+    /// Files of that kind that are not in `not_taken_back`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_taken_back_unlisted: u64,
     /// Set aside because they were in the way.
     pub conflicts: Vec<Conflict>,
     /// What the user should know though nothing failed.
@@ -366,6 +374,8 @@ impl Report {
             held_back: Vec::new(),
             held_back_unlisted: 0,
             set_aside: Vec::new(),
+            not_taken_back: Vec::new(),
+            not_taken_back_unlisted: 0,
             conflicts: Vec::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
@@ -389,7 +399,7 @@ impl Report {
             (true, ..) => Outcome::DryRun,
             (_, true, _) => Outcome::Interrupted,
             _ if self.older_vault.is_some() => Outcome::VaultOlder,
-            _ if self.held_back() > 0 => Outcome::HeldBack,
+            _ if self.held_back() > 0 || self.not_taken_back() > 0 => Outcome::HeldBack,
             (.., false) => Outcome::Failures,
             (.., true) => Outcome::Complete,
         };
@@ -404,6 +414,19 @@ impl Report {
             true => self.held_back.push(path.clone()),
             false => self.held_back_unlisted += 1,
         }
+    }
+
+    /// Takes in a file that a mirror leaves as it is.
+    pub(crate) fn leave(&mut self, path: &VaultPath) {
+        match self.not_taken_back.len() < FAILURES_LISTED {
+            true => self.not_taken_back.push(path.clone()),
+            false => self.not_taken_back_unlisted += 1,
+        }
+    }
+
+    /// How many files a mirror left as they are.
+    pub fn not_taken_back(&self) -> u64 {
+        self.not_taken_back.len() as u64 + self.not_taken_back_unlisted
     }
 
     /// How many deletions are held back, here and in the vault.

@@ -8,7 +8,6 @@ use obsync_protocol::VaultPath;
 use serde::Serialize;
 
 use crate::destination::{Checked, CheckedBy, Destination, DestinationError, Inventory, StoredFile, Wanted};
-use crate::last_run::RunOutcome;
 use crate::model::{DeferredCause, DeferredKind, FileMeta, Intent, KnownContent};
 use crate::progress::Progress;
 use crate::report::{Failure, Tally};
@@ -55,6 +54,10 @@ pub struct Verification {
     pub accepted_failures: u64,
     /// Deletions that nobody confirmed; files of the vault as long as they wait.
     pub held_back: Vec<String>,
+    /// Deletions in the vault that nobody confirmed, of files that were deleted here.
+    pub held_back_in_vault: Vec<String>,
+    /// Deletions, here or in the vault, that somebody confirmed and no run has made yet.
+    pub confirmed: Vec<String>,
     /// Every file of the vault that was looked at, with how. Only on request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<VerifiedFile>>,
@@ -99,21 +102,24 @@ pub enum Unfinished {
     KeepEverything,
     /// A run was killed while it put files in place.
     Killed,
-    /// The last run was stopped or cut off before its end.
+    /// A run was stopped, was killed or failed before its end, and none after it came to its end.
     Interrupted,
 }
 
 impl Unfinished {
-    /// What a state says of pulls that did not come to their end.
-    pub async fn of(state: &dyn StateStore) -> Result<Vec<Self>, StateError> {
+    /// The runs that did not come to their end, as a state says. Where somebody `is_at_work`, what that run announced and has
+    /// not done yet is no sign of one that was killed.
+    pub async fn of(state: &dyn StateStore, is_at_work: bool) -> Result<Vec<Self>, StateError> {
         let known = state.load().await?;
         let mut unfinished = Self::in_state(&known);
+        if is_at_work {
+            return Ok(unfinished);
+        }
         if !state.intents().await?.is_empty() {
             unfinished.push(Unfinished::Killed);
         }
         let last = state.last_run().await?;
-        let is_cut_off = last.is_some_and(|run| run.outcome == RunOutcome::Interrupted);
-        if unfinished.is_empty() && is_cut_off {
+        if unfinished.is_empty() && last.is_some_and(|run| run.is_cut_short()) {
             unfinished.push(Unfinished::Interrupted);
         }
         Ok(unfinished)
@@ -137,6 +143,8 @@ impl Verification {
             && self.unfinished.is_empty()
             && self.failures.is_empty()
             && self.held_back.is_empty()
+            && self.held_back_in_vault.is_empty()
+            && self.confirmed.is_empty()
     }
 
     /// Whether the destination is exactly what the state says, but for what was kept on purpose.
@@ -173,7 +181,7 @@ pub enum VerifyError {
     State(#[from] StateError),
 }
 
-/// Looks at every file of the destination and compares it with the state. Changes nothing. With `lists` every file is named.
+/// Looks at every file of the destination, where nobody is at work, and compares it with the state. Changes nothing. With `lists` every file is named.
 pub async fn verify(
     store: &dyn Destination,
     state: &dyn StateStore,
@@ -186,11 +194,11 @@ pub async fn verify(
     let mut verification = Verification {
         version,
         unreadable,
-        unfinished: Unfinished::of(state).await?,
+        unfinished: Unfinished::of(state, false).await?,
         files: lists.then(Vec::new),
         ..Verification::default()
     };
-    add_deferred(state, &mut verification).await?;
+    let deleted_here = add_deferred(state, &mut verification).await?;
     let mut killed = Killed::of(state).await?;
     let mut present = Vec::new();
     for record in state.all_records().await? {
@@ -206,6 +214,7 @@ pub async fn verify(
             None if killed.was_about_to_remove(&record.path) => {
                 verification.left_by_killed_run.push(record.path);
             }
+            None if deleted_here.contains(record.path.as_str()) => {}
             None => verification.missing.push(record.path),
         }
     }
@@ -263,25 +272,38 @@ impl Verification {
     }
 }
 
-/// Adds the changes that were not applied.
-async fn add_deferred(state: &dyn StateStore, verification: &mut Verification) -> Result<(), StateError> {
+/// Adds the changes that were not applied. Returns the files that were deleted here and that the vault still has, because
+/// their deletion waits.
+async fn add_deferred(
+    state: &dyn StateStore,
+    verification: &mut Verification,
+) -> Result<HashSet<String>, StateError> {
+    let mut deleted_here = HashSet::new();
     for deferred in state.deferred(DeferredKind::Failed).await? {
+        let path = deferred.key.shown().to_owned();
+        let is_outgoing = deferred.key.is_outgoing();
         match &deferred.cause {
             // What the vault is to get is as it should be here.
-            DeferredCause::Failed { .. } if deferred.key.is_outgoing() => {}
+            DeferredCause::Failed { .. } if is_outgoing => {}
             DeferredCause::Failed { .. } => verification.failures.extend(Failure::of_deferred(&deferred)),
             // Folders that are empty then go with their files.
-            DeferredCause::HeldBack { confirmed: None } if deferred.message.folder => {}
-            DeferredCause::HeldBack { confirmed: None } => {
-                verification.held_back.push(deferred.key.shown().to_owned());
+            DeferredCause::HeldBack { .. } if deferred.message.folder => {}
+            DeferredCause::HeldBack { confirmed } => {
+                if is_outgoing {
+                    deleted_here.insert(path.clone());
+                }
+                let waiting = match (confirmed, is_outgoing) {
+                    (Some(_), _) => &mut verification.confirmed,
+                    (None, true) => &mut verification.held_back_in_vault,
+                    (None, false) => &mut verification.held_back,
+                };
+                waiting.push(path);
             }
             DeferredCause::Acknowledged { .. } => verification.accepted_failures += 1,
-            DeferredCause::HeldBack { confirmed: Some(_) }
-            | DeferredCause::Filtered
-            | DeferredCause::Retained => {}
+            DeferredCause::Filtered | DeferredCause::Retained => {}
         }
     }
-    Ok(())
+    Ok(deleted_here)
 }
 
 /// The paths of files that were kept when the vault deleted them.

@@ -5,14 +5,19 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
-use obsync_core::{LastRun, RunError, RunOutcome, RunProgress, StateError};
+use obsync_core::{
+    LastRun, Problem, ProblemCode, RunError, RunOutcome, RunProgress, StateError, StateStore as _,
+};
 use obsync_protocol::VaultId;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{Damage, Item, Reader, VAULT_ID, number, text};
+use super::errors::CallError;
 use super::head::Counts;
 use super::keys::ItemKeys;
+use super::state::DynamoState;
 use super::table::DynamoTable;
 use super::transaction::Write;
 
@@ -80,6 +85,9 @@ pub struct ProgressRecord {
     /// What went wrong last, in this run or an earlier one.
     #[serde(default)]
     pub last_error: Option<RunError>,
+    /// Whether this run, or one before it that none made good, ended while it brought changes over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut_short: bool,
     /// A file that did not come through in the time there was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hurdle: Option<SlowFile>,
@@ -138,6 +146,29 @@ pub enum Resumption {
 }
 
 impl ProgressRecord {
+    /// The record where there is none.
+    fn of_nothing(vault_id: VaultId, began: Timestamp, version: u64) -> Self {
+        ProgressRecord {
+            vault_id,
+            start_time: began,
+            last_update: began,
+            files_total: 0,
+            files_complete: 0,
+            bytes_total: 0,
+            bytes_complete: 0,
+            status: ProgressStatus::Complete,
+            error: None,
+            resumable: false,
+            last_version: version,
+            resume_token: None,
+            invocations: 1,
+            failures_in_a_row: 0,
+            last_error: None,
+            cut_short: false,
+            hurdle: None,
+        }
+    }
+
     /// How long a resume token counts unless something else is said.
     pub const FRESHNESS: Duration = Duration::from_secs(60 * 60);
 
@@ -147,7 +178,7 @@ impl ProgressRecord {
             (ProgressStatus::Running, _) => (None, RunOutcome::Running),
             (ProgressStatus::Interrupted, _) => (Some(self.last_update), RunOutcome::Interrupted),
             (ProgressStatus::Complete, None) => (Some(self.last_update), RunOutcome::Complete),
-            (ProgressStatus::Complete, Some(_)) => (Some(self.last_update), RunOutcome::Failures),
+            (ProgressStatus::Complete, Some(_)) => (Some(self.last_update), self.left_to_do()),
             (ProgressStatus::Failed, _) => (Some(self.last_update), RunOutcome::Failed),
         };
         LastRun {
@@ -156,12 +187,54 @@ impl ProgressRecord {
             outcome,
             failures_in_a_row: self.failures_in_a_row,
             last_error: self.last_error.clone(),
+            cut_short: self.cut_short,
+            of_follower: false,
             progress: RunProgress {
                 files_total: self.files_total,
                 files_complete: self.files_complete,
                 bytes_total: self.bytes_total,
                 bytes_complete: self.bytes_complete,
             },
+        }
+    }
+
+    /// How a run ended that did everything but what its error names.
+    fn left_to_do(&self) -> RunOutcome {
+        let code = self.last_error.as_ref().map(|error| error.code.as_str());
+        match code {
+            Some(code) if code == ProblemCode::HeldBack.as_str() => RunOutcome::HeldBack,
+            Some(code) if code == ProblemCode::VaultOlder.as_str() => RunOutcome::VaultOlder,
+            _ => RunOutcome::Failures,
+        }
+    }
+
+    /// The record after a run that began at this time and ended before it could go on with what this says.
+    fn after_failure(self, status: ProgressStatus, problem: &Problem, began: Timestamp) -> Self {
+        let last = self.last_run();
+        let now = Timestamp::now();
+        let counts = match self.resumable {
+            true => self,
+            false => ProgressRecord {
+                start_time: began,
+                files_total: 0,
+                files_complete: 0,
+                bytes_total: 0,
+                bytes_complete: 0,
+                invocations: 1,
+                ..self
+            },
+        };
+        ProgressRecord {
+            last_update: now,
+            status,
+            error: Some(problem.message.clone()),
+            failures_in_a_row: last
+                .failures_in_a_row
+                .saturating_add(u32::from(status == ProgressStatus::Failed)),
+            last_error: Some(RunError::of(problem, now)),
+            // It did not come as far as to leave anything undone itself.
+            cut_short: last.is_cut_short(),
+            ..counts
         }
     }
 
@@ -247,5 +320,51 @@ impl DynamoTable {
 
     pub(super) async fn read_progress(&self, keys: &ItemKeys) -> Result<StoredProgress, StateError> {
         Ok(StoredProgress::of_item(self.get(&keys.progress()).await?.as_ref(), self.now()))
+    }
+}
+
+impl DynamoState {
+    /// Writes down that a run failed, or was stopped, before it had the lease. What another run wrote meanwhile stays, and so
+    /// does what the run itself wrote since it `began`.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unavailable`] if the table cannot be used.
+    pub async fn note_failure(
+        &self,
+        status: ProgressStatus,
+        problem: &Problem,
+        began: Timestamp,
+    ) -> Result<(), StateError> {
+        let (table, keys) = (self.table(), self.item_keys());
+        let item = table.get(&keys.progress()).await?;
+        let before = match StoredProgress::of_item(item.as_ref(), table.now()) {
+            StoredProgress::Found(record) if record.last_update >= began && record.status == status => {
+                return Ok(());
+            }
+            StoredProgress::Found(record) => *record,
+            StoredProgress::Missing | StoredProgress::Unreadable { .. } => {
+                let version = self.load().await?.version;
+                ProgressRecord::of_nothing(self.key().vault_id.clone(), began, version)
+            }
+        };
+        let record = before.after_failure(status, problem, began);
+        let written = record.item(keys, table.now()).map_err(|damage| table.unavailable(damage))?;
+        let seen = item.and_then(|item| item.get(DATA).cloned());
+        let request = |client: &Client| {
+            let put = client.put_item().table_name(table.name().as_str()).set_item(Some(written.clone()));
+            let put = put.expression_attribute_names("#data", DATA);
+            match &seen {
+                Some(seen) => put
+                    .condition_expression("#data = :seen")
+                    .expression_attribute_values(":seen", seen.clone()),
+                None => put.condition_expression("attribute_not_exists(#data)"),
+            }
+            .send()
+        };
+        match table.call(request).await {
+            Ok(_) | Err(CallError::Refused(_)) => Ok(()),
+            Err(CallError::Failed(error)) => Err(error),
+        }
     }
 }

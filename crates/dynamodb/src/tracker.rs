@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Hurdle, Intent, LastRun, Outcome, Phase, ProblemCode, Progress, Record,
-    Report, RunError, StateError, StateStore, Tally, VaultState,
+    Commit, Deferred, DeferredKind, Hurdle, Intent, LastRun, Outcome, Phase, Problem, ProblemCode, Progress,
+    Record, Report, RunError, StateError, StateStore, Tally, VaultState,
 };
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
 
@@ -26,6 +26,7 @@ pub struct Tracker {
     token: String,
     /// What earlier invocations of this run came to.
     before: Before,
+    history: Mutex<History>,
     planned: Count,
     placed: Count,
     /// What of it is recorded.
@@ -37,6 +38,8 @@ pub struct Tracker {
     hurdle: Option<SlowFile>,
     /// It is not tried again.
     gave_up: AtomicBool,
+    /// The run has come as far as to bring changes over.
+    brings: AtomicBool,
     versions: Mutex<Versions>,
     stopwatch: Stopwatch,
 }
@@ -69,8 +72,15 @@ struct Before {
     files: u64,
     bytes: u64,
     invocations: u32,
+}
+
+/// How the runs before this one ended.
+#[derive(Clone, Debug, Default)]
+struct History {
     failures_in_a_row: u32,
     last_error: Option<RunError>,
+    /// One of them ended while it brought changes over, and none after it came to its end.
+    cut_short: bool,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +100,14 @@ impl Count {
     }
 }
 
+impl History {
+    fn of(record: &ProgressRecord) -> Self {
+        let last = record.last_run();
+        let cut_short = last.is_cut_short();
+        History { failures_in_a_row: last.failures_in_a_row, last_error: last.last_error, cut_short }
+    }
+}
+
 impl Tracker {
     /// Goes on with what was stored, if its resume token counts still and is of the same kind of sync; else
     /// begins at the checkpoint, with new counts. That costs nothing but the counts: what is done is in the
@@ -99,9 +117,9 @@ impl Tracker {
     pub fn new(vault: &VaultId, sync_type: &str, stored: &StoredProgress, within: Duration) -> Self {
         let now = jiff::Timestamp::now();
         let token = format!("{sync_type}/1");
-        let (failures_in_a_row, last_error) = match stored {
-            StoredProgress::Found(record) => (record.failures_in_a_row, record.last_error.clone()),
-            StoredProgress::Missing | StoredProgress::Unreadable { .. } => (0, None),
+        let history = match stored {
+            StoredProgress::Found(record) => History::of(record),
+            StoredProgress::Missing | StoredProgress::Unreadable { .. } => History::default(),
         };
         let before = match (stored.resumption(within), stored) {
             (Resumption::Token(found), StoredProgress::Found(record)) if found == token => Before {
@@ -109,20 +127,19 @@ impl Tracker {
                 files: record.files_complete,
                 bytes: record.bytes_complete,
                 invocations: record.invocations,
-                failures_in_a_row,
-                last_error,
             },
             (resumption, _) => {
                 if let Resumption::Checkpoint { reason } = resumption {
                     tracing::debug!(%vault, reason, "the run begins at the last checkpoint");
                 }
-                Before { start: now, files: 0, bytes: 0, invocations: 0, failures_in_a_row, last_error }
+                Before { start: now, files: 0, bytes: 0, invocations: 0 }
             }
         };
         Tracker {
             vault: vault.clone(),
             token,
             before,
+            history: Mutex::new(history),
             planned: Count::default(),
             placed: Count::default(),
             durable: Mutex::default(),
@@ -133,6 +150,7 @@ impl Tracker {
                 _ => None,
             },
             gave_up: AtomicBool::new(false),
+            brings: AtomicBool::new(false),
             versions: Mutex::default(),
             stopwatch: Stopwatch::start(),
         }
@@ -221,46 +239,49 @@ impl Tracker {
         self.before.invocations.saturating_add(1)
     }
 
-    /// The progress record of a run that came to its end.
-    pub fn record_of(&self, report: &Report) -> ProgressRecord {
-        let (status, error) = match report.outcome {
-            Outcome::Interrupted => (ProgressStatus::Interrupted, None),
-            Outcome::Failures => {
-                let error = format!("{} changes could not be applied", report.failures.len());
-                (ProgressStatus::Complete, Some(error))
-            }
-            Outcome::HeldBack => {
-                let error =
-                    format!("{} deletions are held back, because there are too many", report.held_back());
-                (ProgressStatus::Complete, Some(error))
-            }
-            Outcome::VaultOlder => (
-                ProgressStatus::Complete,
-                Some("the vault on the server is older than the destination".to_owned()),
-            ),
-            Outcome::Complete | Outcome::DryRun => (ProgressStatus::Complete, None),
-        };
-        self.record(status, self.version(), error)
+    /// The next run of a follower begins, after one that ended so.
+    pub fn begin_again(&self, record: &ProgressRecord) {
+        *lock(&self.history) = History::of(record);
+        self.brings.store(false, Ordering::Relaxed);
     }
 
-    /// The progress record as of now.
-    pub fn record(&self, status: ProgressStatus, version: u64, error: Option<String>) -> ProgressRecord {
+    /// The progress record of a run that came to its end.
+    pub fn record_of(&self, report: &Report) -> ProgressRecord {
+        let (status, problem) = match report.outcome {
+            Outcome::Interrupted => (ProgressStatus::Interrupted, None),
+            Outcome::Failures => {
+                let message = format!("{} changes could not be applied", report.failed());
+                (ProgressStatus::Complete, Some(Problem::new(ProblemCode::Failures, message)))
+            }
+            Outcome::HeldBack => {
+                let message =
+                    format!("{} deletions are held back, because there are too many", report.held_back());
+                (ProgressStatus::Complete, Some(Problem::new(ProblemCode::HeldBack, message)))
+            }
+            Outcome::VaultOlder => {
+                let message = "the vault on the server is older than the destination";
+                (ProgressStatus::Complete, Some(Problem::new(ProblemCode::VaultOlder, message)))
+            }
+            Outcome::Complete | Outcome::DryRun => (ProgressStatus::Complete, None),
+        };
+        self.record(status, self.version(), problem.as_ref())
+    }
+
+    /// The progress record as of now, with what is wrong.
+    pub fn record(&self, status: ProgressStatus, version: u64, problem: Option<&Problem>) -> ProgressRecord {
         let (planned, placed) = (self.planned.get(), self.placed.get());
         let resumable = status != ProgressStatus::Complete;
         let now = jiff::Timestamp::now();
-        let failures_in_a_row = match (status, &error) {
+        let history = lock(&self.history).clone();
+        let failures_in_a_row = match (status, problem) {
             (ProgressStatus::Complete, None) => 0,
-            (ProgressStatus::Running | ProgressStatus::Interrupted, _) => self.before.failures_in_a_row,
+            (ProgressStatus::Running | ProgressStatus::Interrupted, _) => history.failures_in_a_row,
             (ProgressStatus::Failed, _) | (ProgressStatus::Complete, Some(_)) => {
-                self.before.failures_in_a_row.saturating_add(1)
+                history.failures_in_a_row.saturating_add(1)
             }
         };
-        let happened = error.clone().filter(|_| status != ProgressStatus::Running);
-        let last_error = happened.map(|message| {
-            let code =
-                if status == ProgressStatus::Complete { ProblemCode::Failures } else { ProblemCode::Error };
-            RunError { at: now, code: code.as_str().to_owned(), message }
-        });
+        let happened = problem.filter(|_| status != ProgressStatus::Running);
+        let last_error = happened.map(|problem| RunError::of(problem, now));
         ProgressRecord {
             vault_id: self.vault.clone(),
             start_time: self.before.start,
@@ -270,13 +291,20 @@ impl Tracker {
             bytes_total: self.before.bytes + planned.bytes,
             bytes_complete: self.before.bytes + placed.bytes,
             status,
-            error,
+            error: problem.map(|problem| problem.message.clone()),
             resumable,
             last_version: version,
             resume_token: resumable.then(|| self.token.clone()),
             invocations: self.invocations(),
             failures_in_a_row,
-            last_error: last_error.or_else(|| self.before.last_error.clone()),
+            last_error: last_error.or(history.last_error),
+            cut_short: match status {
+                ProgressStatus::Complete => false,
+                ProgressStatus::Interrupted => true,
+                ProgressStatus::Running | ProgressStatus::Failed => {
+                    history.cut_short || self.brings.load(Ordering::Relaxed)
+                }
+            },
             hurdle: self.next_hurdle(status),
         }
     }
@@ -284,6 +312,9 @@ impl Tracker {
 
 impl Progress for Tracker {
     fn phase(&self, phase: Phase) {
+        if matches!(phase, Phase::Transferring | Phase::Sending) {
+            self.brings.store(true, Ordering::Relaxed);
+        }
         self.stopwatch.phase(phase);
     }
 
@@ -426,6 +457,8 @@ impl StateStore for TrackedState {
 
 #[cfg(test)]
 mod tests {
+    use obsync_core::RunOutcome;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -460,6 +493,34 @@ mod tests {
     }
 
     #[test]
+    fn the_record_has_the_code_of_what_is_wrong() {
+        let ended = |code| {
+            let problem = Problem::new(code, "it is so");
+            let record =
+                tracker(&StoredProgress::Missing).record(ProgressStatus::Complete, 0, Some(&problem));
+            let last = record.last_run();
+            (last.outcome, last.last_error.unwrap().code)
+        };
+        let of = |outcome, code: &str| (outcome, code.to_owned());
+        assert_eq!(ended(ProblemCode::HeldBack), of(RunOutcome::HeldBack, "held_back"));
+        assert_eq!(ended(ProblemCode::VaultOlder), of(RunOutcome::VaultOlder, "vault_older"));
+        assert_eq!(ended(ProblemCode::Failures), of(RunOutcome::Failures, "failures"));
+    }
+
+    #[test]
+    fn each_run_of_a_follower_counts() {
+        let tracker = tracker(&StoredProgress::Missing);
+        let problem = Problem::new(ProblemCode::Unreachable, "the network is away");
+        for failures in 1..=3 {
+            let record = tracker.record(ProgressStatus::Failed, 0, Some(&problem));
+            assert_eq!(record.failures_in_a_row, failures);
+            tracker.begin_again(&record);
+        }
+        let done = tracker.record(ProgressStatus::Complete, 0, None);
+        assert_eq!(done.failures_in_a_row, 0);
+    }
+
+    #[test]
     fn a_file_that_does_not_come_through_is_tried_alone_and_then_given_up_unless_there_is_more_time() {
         let mut stored = StoredProgress::Missing;
         for tries in 1..=TRIES {
@@ -485,6 +546,27 @@ mod tests {
         through.receiving(Uid(7), 1 << 20, 100 << 20);
         through.receiving(Uid(7), 100 << 20, 100 << 20);
         assert_eq!(through.record(ProgressStatus::Complete, 0, None).hurdle, None);
+    }
+
+    #[test]
+    fn a_run_that_did_not_come_to_its_end_counts_until_one_does() {
+        let failed = |tracker: &Tracker| {
+            let problem = Problem::new(ProblemCode::Unreachable, "the network is away");
+            tracker.record(ProgressStatus::Failed, 0, Some(&problem))
+        };
+        let on_the_way = tracker(&StoredProgress::Missing);
+        on_the_way.phase(Phase::Transferring);
+        let killed = tracker(&StoredProgress::Missing).record(ProgressStatus::Running, 0, None);
+        for cut_short in [interrupted(), killed, failed(&on_the_way)] {
+            assert!(cut_short.last_run().is_cut_short(), "{cut_short:?}");
+            let stored = StoredProgress::Found(Box::new(cut_short));
+            let away = failed(&tracker(&stored));
+            assert!(away.last_run().is_cut_short(), "one that could not begin mends nothing: {stored:?}");
+            let stored = StoredProgress::Found(Box::new(away));
+            let done = tracker(&stored).record(ProgressStatus::Complete, 0, None);
+            assert!(!done.last_run().is_cut_short(), "{stored:?}");
+        }
+        assert!(!failed(&tracker(&StoredProgress::Missing)).last_run().is_cut_short());
     }
 
     #[test]

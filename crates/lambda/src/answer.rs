@@ -400,6 +400,8 @@ pub(crate) struct Answer {
     pub(crate) schema_version: u32,
     /// How it ended, in the words of the command line.
     pub(crate) outcome: Ending,
+    /// The exit status of a command that ends so.
+    pub(crate) exit_code: u8,
     /// What went wrong with the first vault that is not done; null if all are.
     pub(crate) error: Option<Problem>,
     /// Nothing failed. What is left to do is no failure.
@@ -467,6 +469,7 @@ impl Answer {
             "failed" => Ending::Failed,
             "skipped" => Ending::Skipped,
             "superseded" => Ending::Superseded,
+            "partial" if reports.iter().all(is_held_back_or_done) => Ending::HeldBack,
             "partial" => Ending::Failures,
             "incomplete" => Ending::Interrupted,
             _ => Ending::Complete,
@@ -480,6 +483,7 @@ impl Answer {
         Answer {
             schema_version: SCHEMA_VERSION,
             outcome,
+            exit_code: 0,
             error: wrong.filter(|_| !matches!(outcome, Ending::Complete | Ending::Superseded)),
             success: failed + partial == 0,
             status,
@@ -515,6 +519,7 @@ impl Answer {
         Answer {
             schema_version: SCHEMA_VERSION,
             outcome: Ending::Complete,
+            exit_code: 0,
             error: None,
             success: true,
             status: "ok",
@@ -535,7 +540,47 @@ impl Answer {
 
     /// The answer as JSON.
     pub(crate) fn json(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
+        let code = self.error.as_ref().map(|error| error.code);
+        let answer = Answer { exit_code: exit_code(self.outcome, code), ..self.clone() };
+        serde_json::to_value(answer).unwrap_or_default()
+    }
+}
+
+fn is_held_back_or_done(report: &VaultReport) -> bool {
+    matches!(report.outcome, Ending::HeldBack | Ending::Complete)
+}
+
+/// The exit status of a command that ends so.
+fn exit_code(outcome: Ending, code: Option<ProblemCode>) -> u8 {
+    match outcome {
+        Ending::Complete | Ending::DryRun | Ending::Superseded => 0,
+        Ending::Failures => 5,
+        Ending::Interrupted => 6,
+        Ending::Skipped => 7,
+        Ending::HeldBack => 9,
+        Ending::TooOld => 10,
+        Ending::VaultOlder => 11,
+        Ending::Failed => code.map_or(1, exit_code_of_failure),
+    }
+}
+
+fn exit_code_of_failure(code: ProblemCode) -> u8 {
+    match code {
+        ProblemCode::Usage => 2,
+        ProblemCode::NotSignedIn
+        | ProblemCode::SignIn
+        | ProblemCode::SubscriptionExpired
+        | ProblemCode::VaultPassword
+        | ProblemCode::EncryptionChanged => 3,
+        ProblemCode::VaultNotFound | ProblemCode::VaultAmbiguous | ProblemCode::DestinationUnknown => 4,
+        ProblemCode::Unreachable
+        | ProblemCode::TimedOut
+        | ProblemCode::Overloaded
+        | ProblemCode::Certificate
+        | ProblemCode::Proxy
+        | ProblemCode::NotTheService
+        | ProblemCode::HostNotAllowed => 8,
+        _ => 1,
     }
 }
 
@@ -644,6 +689,27 @@ mod tests {
         let reports: Vec<VaultReport> = statuses.iter().map(|status| report("v", *status)).collect();
         let answer = Answer::of_sync(&reports);
         (answer.status, answer.success)
+    }
+
+    #[test]
+    fn an_answer_has_the_exit_status_of_a_command_that_ends_so() {
+        let of = |report: VaultReport| {
+            let answer = Answer::of_sync(&[report]).json();
+            (answer["outcome"].as_str().unwrap().to_owned(), answer["exit_code"].as_u64().unwrap())
+        };
+        let is = |outcome: &str, exit_code: u64| (outcome.to_owned(), exit_code);
+        assert_eq!(of(report("a", VaultStatus::Complete)), is("complete", 0));
+        assert_eq!(of(report("a", VaultStatus::Partial)), is("failures", 5));
+        assert_eq!(of(report("a", VaultStatus::Incomplete)), is("interrupted", 6));
+        assert_eq!(of(report("a", VaultStatus::Skipped)), is("skipped", 7));
+        let held_back = VaultReport { outcome: Ending::HeldBack, ..report("a", VaultStatus::Partial) }
+            .coded(ProblemCode::HeldBack);
+        assert_eq!(of(held_back), is("held_back", 9));
+        let failed = |code| report("a", VaultStatus::Failed).coded(code);
+        assert_eq!(of(failed(ProblemCode::NotSignedIn)), is("failed", 3));
+        assert_eq!(of(failed(ProblemCode::VaultAmbiguous)), is("failed", 4));
+        assert_eq!(of(failed(ProblemCode::Unreachable)), is("failed", 8));
+        assert_eq!(of(failed(ProblemCode::State)), is("failed", 1));
     }
 
     #[test]

@@ -86,9 +86,9 @@ impl<'v> Choice<'v> {
         for name in names {
             match find(vaults, name) {
                 Ok(vault) => drop(chosen.insert(&vault.info.id, vault)),
-                Err(problem) => {
-                    let report = VaultReport::nothing(name, "", VaultStatus::Failed, problem.to_owned())
-                        .coded(ProblemCode::VaultNotFound);
+                Err((code, problem)) => {
+                    let report =
+                        VaultReport::nothing(name, "", VaultStatus::Failed, problem.to_owned()).coded(code);
                     choice.mistaken.push(report);
                 }
             }
@@ -153,7 +153,13 @@ impl Chosen<'_> {
 }
 
 /// A vault by its id, else by its name.
-pub(crate) fn find<'v>(vaults: &'v [Listed], wanted: &str) -> Result<&'v Listed, &'static str> {
+///
+/// # Errors
+/// Code and sentence for a name that means none, or more than one.
+pub(crate) fn find<'v>(
+    vaults: &'v [Listed],
+    wanted: &str,
+) -> Result<&'v Listed, (ProblemCode, &'static str)> {
     if let Some(vault) = vaults.iter().find(|vault| vault.info.id.as_str() == wanted) {
         return Ok(vault);
     }
@@ -161,8 +167,10 @@ pub(crate) fn find<'v>(vaults: &'v [Listed], wanted: &str) -> Result<&'v Listed,
     let mut named = vaults.iter().filter(|vault| vault.goes_by_name).filter(is_named);
     match (named.next(), named.next()) {
         (Some(vault), None) => Ok(vault),
-        (Some(_), Some(_)) => Err("more than one vault has this name; use the id"),
-        (None, _) => Err("the account has no vault of this id or name"),
+        (Some(_), Some(_)) => {
+            Err((ProblemCode::VaultAmbiguous, "more than one vault has this name; use the id"))
+        }
+        (None, _) => Err((ProblemCode::VaultNotFound, "the account has no vault of this id or name")),
     }
 }
 
@@ -185,7 +193,7 @@ mod tests {
     }
 
     fn found<'v>(vaults: &'v [Listed], name: &str) -> Result<&'v str, &'static str> {
-        find(vaults, name).map(|vault| vault.info.id.as_str())
+        find(vaults, name).map(|vault| vault.info.id.as_str()).map_err(|(_, problem)| problem)
     }
 
     #[test]
@@ -202,6 +210,9 @@ mod tests {
         let names = ["Notes".to_owned(), "b".to_owned(), "Work".to_owned()];
         let choice = Choice::of_names(&vaults, &names);
         assert_eq!(ids(&choice), ["b"]);
+        let codes: Vec<_> =
+            choice.mistaken.iter().filter_map(|report| Some(report.error.as_ref()?.code)).collect();
+        assert_eq!(codes, [ProblemCode::VaultAmbiguous, ProblemCode::VaultNotFound]);
         assert_eq!(choice.mistaken.len(), 2);
     }
 

@@ -91,9 +91,13 @@ pub(crate) async fn of_vault(
     let failures_unlisted = truncate(&mut outstanding.failures);
     let held_back_unlisted = truncate(&mut outstanding.held_back);
     truncate(&mut outstanding.held_back_in_vault);
+    truncate(&mut outstanding.confirmed);
     truncate(&mut outstanding.accepted);
     truncate(&mut outstanding.waiting);
-    let unfinished = if summary.is_some() { Unfinished::of(&state).await? } else { Vec::new() };
+    let unfinished = match &summary {
+        Some(summary) => Unfinished::of(&state, summary.holder.is_some()).await?,
+        None => Vec::new(),
+    };
     let last_check = state.last_check().await?.and_then(time);
     let status = work(summary.as_ref(), progress.as_deref());
     let number = |of: fn(&DynamoSummary) -> u64| summary.as_ref().map_or(0, of);
@@ -128,8 +132,8 @@ fn work(summary: Option<&DynamoSummary>, progress: Option<&ProgressRecord>) -> V
         (None, _) => VaultWork::NeverSynced,
         (Some(summary), _) if summary.holder.is_some() => VaultWork::Running,
         (_, Some(record)) => match record.status {
-            ProgressStatus::Running => VaultWork::Running,
-            ProgressStatus::Interrupted => VaultWork::Interrupted,
+            // One that has no lease any more was killed.
+            ProgressStatus::Running | ProgressStatus::Interrupted => VaultWork::Interrupted,
             ProgressStatus::Complete => VaultWork::Complete,
             ProgressStatus::Failed => VaultWork::Failed,
         },

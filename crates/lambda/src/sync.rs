@@ -7,8 +7,8 @@ use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions};
 use obsync_client::{ClientError, FetchOptions};
 use obsync_core::pin::VaultKind;
 use obsync_core::{
-    Destination as _, DestinationError, Governor, Mode, ProblemCode, PullError, PullOptions, PullSource,
-    Report, StateError, SyncOptions, Tally, pull, sync,
+    Destination as _, DestinationError, Governor, Mode, Problem, ProblemCode, PullError, PullOptions,
+    PullSource, Report, StateError, SyncOptions, Tally, pull, sync,
 };
 use obsync_dynamodb::{
     ChainEnd, ChainEntry, ChainStep, DynamoState, LeaseOptions, Opened, ProgressStatus, StateKey,
@@ -117,6 +117,10 @@ impl SyncError {
         }
     }
 
+    fn problem(&self) -> Problem {
+        Problem::new(self.code(), self.to_string())
+    }
+
     /// The code for scripts.
     fn code(&self) -> ProblemCode {
         match self {
@@ -152,7 +156,7 @@ impl SyncError {
 impl Invocation {
     /// Syncs one vault. Whatever happens is in the report.
     pub(crate) async fn sync(&self, job: &Job) -> VaultReport {
-        let begun = Instant::now();
+        let (begun, began) = (Instant::now(), jiff::Timestamp::now());
         let mut ended = self.attempt(job, &self.account).await;
         if let Some(reason) = ended.as_ref().err().and_then(SyncError::refusal).cloned() {
             let remedy = self.warm.remedy(&self.account, &job.vault.info, &reason);
@@ -163,11 +167,34 @@ impl Invocation {
                 Err(error) => Err(error),
             };
         }
+        if let Err(error) = &ended
+            && error.status() == VaultStatus::Failed
+            // What the table refused to do before it refuses now.
+            && !matches!(error, SyncError::State(_))
+        {
+            self.note_failure(job, error, began).await;
+        }
         let mut report = ended.unwrap_or_else(|error| unfinished(job, &error));
         report.encryption = VaultKind::of(&job.vault.info).as_str();
         report.warnings.splice(0..0, job.warning.clone());
         report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         report
+    }
+
+    /// Notes in the table that a run failed, which may not have come as far as to have the lease.
+    async fn note_failure(&self, job: &Job, error: &SyncError, began: jiff::Timestamp) {
+        if !self.warm.config.progress {
+            return;
+        }
+        let noting = async {
+            let state = DynamoState::read(&self.warm.table, key(job)).await?;
+            state.note_failure(ProgressStatus::Failed, &error.problem(), began).await
+        };
+        match timeout_at(self.deadline.farewell(), noting).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "that the run failed could not be written to the table"),
+            Err(_) => tracing::warn!("there was no time to write to the table that the run failed"),
+        }
     }
 
     async fn attempt(&self, job: &Job, account: &Account) -> Result<VaultReport, SyncError> {
@@ -178,12 +205,7 @@ impl Invocation {
             vault: job.vault.info.clone(),
             keys,
         };
-        let key = StateKey {
-            vault_id: job.vault.info.id.clone(),
-            vault_name: job.vault.info.name.clone(),
-            destination: job.place.to_string(),
-        };
-        let (state, step) = self.open_state(key).await?;
+        let (state, step) = self.open_state(key(job)).await?;
         self.pause(&step).await;
         let (mut result, is_quiet) = self.pull_under_lease(&source, job, &state).await;
         if let Ok(report) = &mut result {
@@ -448,7 +470,7 @@ impl Invocation {
     /// Says in the progress record how it ended.
     async fn record_end(&self, state: &DynamoState, tracker: &Tracker, end: &Result<Report, SyncError>) {
         let unfinished =
-            |status, error: &SyncError| tracker.record(status, tracker.version(), Some(error.to_string()));
+            |status, error: &SyncError| tracker.record(status, tracker.version(), Some(&error.problem()));
         let record = match end {
             Ok(report) => tracker.record_of(report),
             // Whoever has the lease now has its own to say.
@@ -471,6 +493,15 @@ impl Invocation {
             result = work => Ok(result),
             () = self.deadline.over() => Err(SyncError::CutOff),
         }
+    }
+}
+
+/// Where the state of a vault is.
+fn key(job: &Job) -> StateKey {
+    StateKey {
+        vault_id: job.vault.info.id.clone(),
+        vault_name: job.vault.info.name.clone(),
+        destination: job.place.to_string(),
     }
 }
 

@@ -188,4 +188,27 @@ impl Filter {
             excluded.join("\n")
         )
     }
+
+    /// The filter that has this [fingerprint](Self::fingerprint); `None` where an older release wrote it, or a name in it is
+    /// too odd to be read back.
+    #[must_use]
+    pub fn of_fingerprint(text: &str) -> Option<Filter> {
+        let mut lines = text.lines();
+        let mut value = |name: &str| lines.next()?.strip_prefix(name);
+        value("rules 2")?;
+        let file_types = value("file types ")?.parse().ok()?;
+        let configs = value("configuration ")?.parse().ok()?;
+        let folders = value("configuration folder ")?;
+        let code = value("code ")?.parse().ok()?;
+        value("excluded")?;
+        let folders = folders.strip_prefix('"')?.strip_suffix('"')?.split("\", \"");
+        let filter = Filter {
+            file_types,
+            configs,
+            excluded: lines.map(VaultPath::parse).collect::<Result<_, _>>().ok()?,
+            config_dirs: folders.map(str::to_owned).collect(),
+            code,
+        };
+        (filter.fingerprint() == text).then_some(filter)
+    }
 }

@@ -46,9 +46,14 @@ fn find(list: VaultList, wanted: &str, redactor: &Redactor) -> Result<VaultInfo,
     }
 }
 
+/// Whether an id begins so, with enough of it.
+pub(crate) fn is_prefix(wanted: &str, id: &str) -> bool {
+    wanted.len() >= LEAST_PREFIX && id.starts_with(wanted)
+}
+
 /// The one vault whose id begins so.
 fn by_prefix(mut vaults: Vec<VaultInfo>, wanted: &str, redactor: &Redactor) -> Result<VaultInfo, Failed> {
-    let begins = |vault: &VaultInfo| wanted.len() >= LEAST_PREFIX && vault.id.as_str().starts_with(wanted);
+    let begins = |vault: &VaultInfo| is_prefix(wanted, vault.id.as_str());
     let found: Vec<usize> = (0..vaults.len()).filter(|index| begins(&vaults[*index])).collect();
     match found.as_slice() {
         [index] => Ok(vaults.swap_remove(*index)),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use obsync_core::pin::VaultKind;
-use obsync_core::{FollowOptions, Following, Observer, Report};
+use obsync_core::{FollowOptions, Following, Observer, PullError, Report};
 use tokio::sync::Notify;
 
 use super::pull::{Brought, PullDocument, exit_of, problem};
@@ -72,12 +72,13 @@ impl Teller {
 }
 
 /// Tries to open a vault until the service can be reached, if `is_known` says that the vault is known from an earlier run. At a first
-/// contact an error is right: the address may be wrong.
+/// contact an error is right: the address may be wrong. Each attempt that failed is noted.
 pub(super) async fn until_reached<T>(
     context: &Context,
     health: &Health,
     look_again: &Notify,
     is_known: impl AsyncFn() -> bool,
+    note: impl AsyncFn(&Failed),
     attempt: impl AsyncFn() -> Result<T, Failed>,
 ) -> Result<T, Failed> {
     let retry = FollowOptions::usual_retry();
@@ -88,6 +89,7 @@ pub(super) async fn until_reached<T>(
             Err(failed) if failed.exit == Exit::Unreachable && is_known().await => failed,
             result => return result,
         };
+        note(&failed).await;
         let (reason, after) = (failed.message, pauses.next().unwrap_or(retry.max_delay));
         if said.as_ref() != Some(&reason) {
             said = Some(reason.clone());
@@ -115,6 +117,11 @@ impl<A: Observer, B: Observer> Observer for Both<'_, A, B> {
     fn ran(&self, report: &Report) {
         self.0.ran(report);
         self.1.ran(report);
+    }
+
+    fn failed(&self, error: &PullError) {
+        self.0.failed(error);
+        self.1.failed(error);
     }
 }
 

@@ -178,7 +178,8 @@ impl<'a> Way<'a> {
 /// Notes a run that failed where the state of its destination is, for `obsync status`.
 async fn note(options: &Pull, context: &Context, failed: &Failed, began: Timestamp) {
     let is_run = !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage);
-    if !is_run || options.state.place != StatePlace::Local {
+    let is_in_table = options.state.place != StatePlace::Local;
+    if !is_run || (failed.of_state && is_in_table) {
         return;
     }
     let Ok(known) = Known::of(&options.destination, &options.state.place, context).await else { return };
@@ -269,7 +270,8 @@ async fn bring(
     let is_known =
         async || options.follow && known.only_state().await.is_ok_and(|state| is_of(&state, options));
     let opening = async || source(way, &known, context).await;
-    let opening = until_reached(context, health, look_again, is_known, opening);
+    let note_attempt = async |failed: &Failed| note(options, context, failed, Timestamp::now()).await;
+    let opening = until_reached(context, health, look_again, is_known, note_attempt, opening);
     let Opened { source, key, mut admitted, listed } = context.or_stopped(opening).await?;
     if admitted.is_changed(&key) {
         // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
@@ -408,7 +410,7 @@ async fn bring_into(
     let pull_options = PullOptions { doubt, keep_everything, mirrors, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
-        false => Some(Followed::begin(state, pull_options.mode).await?),
+        false => Some(Followed::begin(state, pull_options.mode, options.follow, left_to_do).await?),
     };
     let (states, progress) = match &followed {
         Some(followed) => (followed.store(), followed.progress(display.clone())),
@@ -423,7 +425,8 @@ async fn bring_into(
         }
         let pull_filter = filter(&options.choice);
         let teller = Teller::new(Arc::clone(&context.console), options.json, encryption);
-        let observer = Both(&teller, health.as_ref());
+        let notes = followed.as_ref().map(Followed::observer).unwrap_or_default();
+        let observer = Both(&teller, &Both(health.as_ref(), &notes));
         let look_again = Arc::clone(look_again);
         let follow_options = FollowOptions { look_again, ..FollowOptions::new(way.follow(pull_options)) };
         let watch = way.watch(&pull_filter, &states);
@@ -436,11 +439,15 @@ async fn bring_into(
     let result = or_lost(ways, state, &stop, &display).await;
     if let Some(followed) = followed {
         let ended = result.as_ref().map(|brought| &brought.report);
-        let of_report = |report: &&Report| problem(report, exit_of(report), "obsync confirm", "interrupted");
-        let problem = ended.as_ref().ok().and_then(of_report);
+        let problem = ended.as_ref().ok().and_then(|report| left_to_do(report));
         followed.end(ended, problem.as_ref()).await;
     }
     result
+}
+
+/// What a report leaves to do, for the record of the last run.
+fn left_to_do(report: &Report) -> Option<Problem> {
+    problem(report, exit_of(report), "obsync confirm", "interrupted")
 }
 
 /// A first pull that goes on is shown with what it brought already.
@@ -582,6 +589,7 @@ fn conclude(
     let mut words = Vec::new();
     words.extend(pull_report::failures(report));
     words.extend(pull_report::held_back(report, confirm));
+    words.extend(pull_report::not_taken_back(report));
     // With -q the warnings of the run were not printed.
     let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
     if is_doubtful && context.console.is_quiet() {
@@ -590,13 +598,19 @@ fn conclude(
     if report.outcome == Outcome::Interrupted {
         words.push(cut_short(limit));
     }
+    // What is said before it can be long.
+    let has_summary_last = !options.json && report.outcome == Outcome::DryRun;
+    let summary = pull_report::sentences(report);
     if options.json {
         let outcome = report.outcome.into();
         context.console.answer(&Answer::new(exit, problem, document).with_outcome(outcome))?;
-    } else {
-        context.say(&pull_report::sentences(report))?;
+    } else if !has_summary_last {
+        context.say(&summary)?;
     }
     words.iter().for_each(|words| context.console.error(words));
+    if has_summary_last {
+        context.say(&summary)?;
+    }
     Ok(exit)
 }
 
@@ -622,6 +636,12 @@ pub(super) fn problem(report: &Report, exit: Exit, confirm: &str, cause: &str) -
                 false => problem,
             }
         }
+        Exit::HeldBack if report.held_back() == 0 => {
+            let count = human::counted(report.not_taken_back(), "file", "files");
+            let message =
+                format!("{count} changed or added here and not taken back, because there are too many");
+            Problem::new(ProblemCode::HeldBack, message).with_hint("--max-delete none takes them back")
+        }
         Exit::HeldBack => {
             let count = human::counted(report.held_back(), "deletion", "deletions");
             let message = format!("{count} held back, because there are too many");
@@ -641,7 +661,7 @@ pub(super) fn problem(report: &Report, exit: Exit, confirm: &str, cause: &str) -
 fn failed(error: PullError, connected: bool) -> Failed {
     match error {
         PullError::Client(error) => match Failed::from(error) {
-            Failed { exit: Exit::Unreachable, message, code } if connected => {
+            Failed { exit: Exit::Unreachable, message, code, .. } if connected => {
                 let message =
                     format!("{message}; what was pulled is kept, and the next run goes on from there");
                 Failed::new(Exit::Unfinished, message).coded(code)

@@ -11,6 +11,7 @@ use obsync_protocol::{Redactor, VaultId};
 use serde::Serialize;
 
 use crate::account::pins::HomePins;
+use crate::account::vault_choice::is_prefix;
 use crate::answer::Answer;
 use crate::args::Status;
 use crate::context::Context;
@@ -175,10 +176,22 @@ async fn wanted(options: &Status, registry: &Registry, context: &Context) -> Res
 
 async fn of_vault(vault: &str, options: &Status, registry: &Registry) -> Result<Vec<Found>, Failed> {
     let mut states = registry.all().await?;
-    states.retain(|found| match found {
+    let id = |found: &Found| match found {
+        Found::Entry(state) => Some(state.key.vault_id.clone()),
+        Found::Database(_) => None,
+    };
+    let is_meant = |found: &Found| match found {
         Found::Entry(state) => state.key.vault_id.as_str() == vault || state.key.vault_name == vault,
         Found::Database(_) => false,
-    });
+    };
+    match states.iter().any(is_meant) {
+        true => states.retain(is_meant),
+        false => states.retain(|found| id(found).is_some_and(|id| is_prefix(vault, id.as_str()))),
+    }
+    if states.iter().any(|found| id(found) != id(&states[0])) && !states.iter().any(is_meant) {
+        let message = format!("more than one vault has an id that begins with {vault:?}; give more of it");
+        return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::VaultAmbiguous));
+    }
     if states.is_empty() {
         let table = &options.state.place;
         let message = format!(

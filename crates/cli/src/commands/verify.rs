@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use obsync_bucket::BucketOptions;
 use obsync_core::{
-    Direction, Phase, Problem, ProblemCode, Progress, Unfinished, Verification, VerifyError, verify,
+    Direction, Phase, Problem, ProblemCode, Progress, Unfinished, Verification, VerifiedFile, VerifyError,
+    verify,
 };
-use obsync_protocol::{escaped, printable, shown_name};
+use obsync_protocol::{Filter, escaped, printable, shown_name};
 use serde::Serialize;
 
 use crate::answer::Answer;
@@ -74,6 +75,8 @@ async fn take_nested(known: &Known, verification: &mut Verification) -> Result<V
 pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let state = known.only_state().await?;
+    // The lock of a folder keeps runs out while it is looked at. A bucket has none.
+    state.refuse_while_at_work().await.map_err(|error| known.with_holder(error.into()))?;
     let store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
     let display = Display::new(Arc::clone(&context.console));
     display.phase(Phase::Transferring);
@@ -83,18 +86,22 @@ pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Fai
     let mut verification = result.map_err(failed)?;
     let nested = take_nested(&known, &mut verification).await?;
     let vault = state.vault();
-    let direction = state.store().load().await?.direction;
-    let commands = commands(&known, vault.as_ref(), direction, &verification, options);
+    let recorded = state.store().load().await?;
+    let usual = Usual {
+        direction: recorded.direction,
+        choice: recorded.filter.as_deref().and_then(Filter::of_fingerprint).as_ref().map(choice_options),
+    };
+    let commands = commands(&known, vault.as_ref(), &usual, &verification, options);
     let exit = if verification.is_clean() { Exit::Done } else { Exit::Failures };
     if options.json {
-        let problem = problem(&verification, &commands);
+        let problem = problem(&verification, &commands, &usual);
         context.console.answer(&Answer::new(
             exit,
             problem,
             document(options, vault, verification, commands, nested),
         ))?;
     } else {
-        tell(&verification, &commands, &nested, options, context)?;
+        tell(&verification, &commands, &usual, &nested, options, context)?;
     }
     Ok(exit)
 }
@@ -119,7 +126,7 @@ fn document(
 }
 
 /// What is wrong, for scripts: the gravest first.
-fn problem(verification: &Verification, commands: &[String]) -> Option<Problem> {
+fn problem(verification: &Verification, commands: &[String], usual: &Usual) -> Option<Problem> {
     if verification.is_clean() {
         return None;
     }
@@ -135,30 +142,85 @@ fn problem(verification: &Verification, commands: &[String]) -> Option<Problem> 
             (ProblemCode::Failures, format!("{count} of the vault could not be pulled"))
         }
         _ => {
-            let count = human::counted(verification.held_back.len() as u64, "deletion", "deletions");
-            (ProblemCode::HeldBack, format!("{count} of the vault held back"))
+            let held_back = verification.held_back.len() + verification.held_back_in_vault.len();
+            let deletions = |count: usize| human::counted(count as u64, "deletion", "deletions");
+            let message = match held_back {
+                0 => format!("{} confirmed and not made yet", deletions(verification.confirmed.len())),
+                held_back => format!("{} held back", deletions(held_back)),
+            };
+            (ProblemCode::HeldBack, message)
         }
     };
     let problem = Problem::new(code, message);
     Some(match commands.first() {
-        Some(command) => problem.with_hint(format!("`{command}`")),
+        Some(command) if is_confirm(command) => problem.with_hint(format!("`{command}`")),
+        Some(command) => problem.with_hint(format!("`{command}`, {}", usual.missing())),
         None => problem,
     })
+}
+
+/// How the destination is usually brought in step, as far as its state says.
+struct Usual {
+    direction: Direction,
+    /// The options for what syncs; `None` if that is not known.
+    choice: Option<Vec<String>>,
+}
+
+impl Usual {
+    /// What somebody has to add to a command who uses other options.
+    fn missing(&self) -> &'static str {
+        match self.choice {
+            Some(_) => "with the other options of your usual run, such as --keep-deleted",
+            None => "with the options of your usual run, such as --exclude and --keep-deleted",
+        }
+    }
+}
+
+/// A filter as options of a command line.
+fn choice_options(filter: &Filter) -> Vec<String> {
+    let usual = Filter::default();
+    let mut options = Vec::new();
+    let mut give = |name: &str, value: &str| options.extend([name.to_owned(), value.to_owned()]);
+    if filter.file_types != usual.file_types {
+        give("--file-types", &filter.file_types.to_string());
+    }
+    if filter.configs != usual.configs {
+        give("--configs", &filter.configs.to_string());
+    }
+    filter.excluded.iter().for_each(|folder| give("--exclude", folder.as_str()));
+    if filter.config_dirs != usual.config_dirs {
+        filter.config_dirs.iter().for_each(|folder| give("--config-dir", folder));
+    }
+    if !filter.code {
+        options.push("--no-code".to_owned());
+    }
+    options
+}
+
+fn is_confirm(command: &str) -> bool {
+    command.starts_with("obsync confirm")
 }
 
 /// The commands that mend it.
 fn commands(
     known: &Known,
     vault: Option<&StateVault>,
-    direction: Direction,
+    usual: &Usual,
     verification: &Verification,
     options: &Verify,
 ) -> Vec<String> {
     let destination = options.destination.to_string();
     let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
     // To a sync what is missing here was deleted, and what is damaged was edited: only a pull brings it back.
-    let pull = |options: &[&str]| known.command("pull", &[vault, &destination], options);
-    let go_on = match direction {
+    let bring = |subcommand: &str, options: &[&str]| {
+        let choice = usual.choice.iter().flatten().map(String::as_str);
+        // Without it a pull would remove what was kept.
+        let keeps =
+            (!verification.retained.is_empty()).then_some("--keep-deleted").filter(|_| subcommand == "pull");
+        let options: Vec<&str> = options.iter().copied().chain(choice).chain(keeps).collect();
+        known.command(subcommand, &[vault, &destination], &options)
+    };
+    let go_on = match usual.direction {
         Direction::Pull => "pull",
         Direction::Push => "push",
         Direction::Both => "sync",
@@ -166,13 +228,14 @@ fn commands(
     let mut commands = Vec::new();
     let is_behind = !verification.unfinished.is_empty()
         || !verification.failures.is_empty()
+        || !verification.confirmed.is_empty()
         || !verification.left_by_killed_run.is_empty();
     if !verification.missing.is_empty() || !verification.changed.is_empty() {
-        commands.push(pull(&["--full"]));
+        commands.push(bring("pull", &["--full"]));
     } else if is_behind {
-        commands.push(known.command(go_on, &[vault, &destination], &[]));
+        commands.push(bring(go_on, &[]));
     }
-    if !verification.held_back.is_empty() {
+    if !verification.held_back.is_empty() || !verification.held_back_in_vault.is_empty() {
         commands.push(known.command("confirm", &[&destination], &[]));
     }
     commands
@@ -181,6 +244,7 @@ fn commands(
 fn tell(
     verification: &Verification,
     commands: &[String],
+    usual: &Usual,
     nested: &[NestedPlace],
     options: &Verify,
     context: &Context,
@@ -215,20 +279,23 @@ fn tell(
         let count = human::counted(verification.accepted_failures, "change", "changes");
         lines.push(format!("Not here, as you accepted: {count}; `obsync status` names them."));
     }
+    lines.extend(verification.files.iter().flatten().map(looked_at));
     if verification.is_clean() {
-        if let Some(files) = &verification.files {
-            lines.extend(
-                files.iter().map(|file| format!("  {:?}  {}", file.checked_by, file.path).to_lowercase()),
-            );
-        }
         lines.push(format!("All is well: {intact}"));
         return context.say(&lines.join("\n"));
     }
     lines.extend(verification.unfinished.iter().map(|reason| unfinished(*reason).to_owned()));
     faults(verification, &mut lines);
     lines.push(intact);
-    mend(verification, commands, &mut lines);
+    mend(verification, commands, usual, &mut lines);
     context.console.result(&lines.join("\n"))
+}
+
+/// A file of the vault, with how it was compared.
+fn looked_at(file: &VerifiedFile) -> String {
+    let (how, path) = (file.checked_by.as_str(), shown_name(file.path.as_str()));
+    let note = if file.intact { "" } else { " (changed)" };
+    format!("  {how:8}  {path}{note}")
 }
 
 /// How the files were compared, if not all were read.
@@ -250,7 +317,7 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::OtherChoice => "A pull with another choice of files did not come to its end.",
         Unfinished::KeepEverything => "A pull that keeps everything did not come to its end.",
         Unfinished::Killed => "A run ended while it put files in place: it was killed, or could not go on.",
-        Unfinished::Interrupted => "Not the whole vault: the last pull was interrupted before its end.",
+        Unfinished::Interrupted => "Not the whole vault: a run was interrupted before its end.",
     }
 }
 
@@ -275,18 +342,23 @@ fn faults(verification: &Verification, lines: &mut Vec<String>) {
         named(shown.collect::<Vec<_>>().into_iter(), lines);
     }
     list("Deleted in the vault, and held back", verification.held_back.iter().cloned(), lines);
+    list("Deleted here, and held back in the vault", verification.held_back_in_vault.iter().cloned(), lines);
+    list("Deletions that were confirmed and are not made yet", verification.confirmed.iter().cloned(), lines);
 }
 
-fn mend(verification: &Verification, commands: &[String], lines: &mut Vec<String>) {
+fn mend(verification: &Verification, commands: &[String], usual: &Usual, lines: &mut Vec<String>) {
     let brings_back = !verification.missing.is_empty() || !verification.changed.is_empty();
     for command in commands {
         lines.push(match command {
-            _ if command.starts_with("obsync confirm") => format!("`{command}` lets the deletions go."),
+            _ if is_confirm(command) => format!("`{command}` lets the deletions go."),
             _ if brings_back => format!(
                 "`{command}` brings back what is missing or changed; a changed file is kept as a conflicted copy."
             ),
             _ => format!("`{command}` goes on where the last pull stopped."),
         });
+    }
+    if commands.iter().any(|command| !is_confirm(command)) {
+        lines.push(format!("Give it {}.", usual.missing().trim_start_matches("with ")));
     }
 }
 

@@ -2,18 +2,20 @@
 //! function's runs are, one record whichever of them was at work last; beside a local state in a file.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use obsync_core::{
-    FileAction, LastRun, Mode, Phase, Problem, Progress, Report, RunOutcome, RunProgress, StateStore,
+    DestinationError, FileAction, Following, LastRun, Mode, Observer, Phase, Problem, ProblemCode, Progress,
+    PullError, Report, RunOutcome, RunProgress, StateStore,
 };
 use obsync_dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState, Tracker};
-use obsync_sqlite::SqliteState;
-use tokio::task::JoinHandle;
-
 use obsync_protocol::VaultPath;
+use obsync_sqlite::SqliteState;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 
 use crate::exit::{Exit, Failed};
 use crate::target::states::State;
@@ -25,8 +27,27 @@ const LAST_WORD: Duration = Duration::from_secs(10);
 /// How often a run notes beside a local state how far it is.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 
-/// A run that is followed.
-pub(crate) enum Followed {
+/// A run that is followed, or the runs of a follower (`--follow`).
+pub(crate) struct Followed {
+    place: Place,
+    /// Notes from time to time how far a run beside a local state is.
+    noting: Option<Noting>,
+    /// The runs of a follower are noted as they come.
+    notes: Option<(Notes, Noting)>,
+}
+
+/// A task that notes something, and ends with this.
+struct Noting(JoinHandle<()>);
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Where it is noted.
+#[derive(Clone)]
+enum Place {
     /// In a table.
     Table { state: Arc<DynamoState>, tracker: Arc<Tracker> },
     /// In a file beside a local state.
@@ -34,26 +55,105 @@ pub(crate) enum Followed {
 }
 
 /// A run that is followed beside a local state.
-pub(crate) struct Local {
+#[derive(Clone)]
+struct Local {
     state: Arc<SqliteState>,
-    run: LastRun,
+    /// As it was noted last.
+    run: Arc<Mutex<LastRun>>,
     counts: Arc<Counts>,
-    noting: JoinHandle<()>,
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        self.noting.abort();
-    }
 }
 
 impl Followed {
-    /// From now on.
-    pub(crate) async fn begin(state: &State, mode: Mode) -> Result<Self, Failed> {
-        let state = match state {
-            State::Entry(state) => state,
-            State::Database(state) => return Ok(Followed::Local(Local::begin(Arc::clone(state)).await?)),
+    /// From now on. `left_to_do` says what a report of a follower leaves to do.
+    pub(crate) async fn begin(
+        state: &State,
+        mode: Mode,
+        follows: bool,
+        left_to_do: fn(&Report) -> Option<Problem>,
+    ) -> Result<Self, Failed> {
+        let (place, noting) = match state {
+            State::Entry(state) => (Place::of_table(state, mode).await?, None),
+            State::Database(state) => {
+                let local = Local::begin(Arc::clone(state), follows).await?;
+                let noting = Noting(tokio::spawn(local.clone().note_from_time_to_time()));
+                (Place::Local(local), Some(noting))
+            }
         };
+        let notes = follows.then(|| Notes::begin(place.clone(), left_to_do));
+        Ok(Followed { place, noting, notes })
+    }
+
+    /// The state, which takes note of how far the run is with each commit.
+    pub(crate) fn store(&self) -> Arc<dyn StateStore> {
+        match &self.place {
+            Place::Table { state, tracker } => {
+                Arc::new(TrackedState::new(Arc::clone(state), Arc::clone(tracker), true))
+            }
+            Place::Local(local) => Arc::clone(&local.state) as Arc<dyn StateStore>,
+        }
+    }
+
+    /// What is shown, and counted as well.
+    pub(crate) fn progress(&self, shown: Arc<Display>) -> Arc<dyn Progress> {
+        let counted: Arc<dyn Progress> = match &self.place {
+            Place::Table { tracker, .. } => Arc::clone(tracker) as Arc<dyn Progress>,
+            Place::Local(local) => Arc::clone(&local.counts) as Arc<dyn Progress>,
+        };
+        Arc::new(BothProgress { shown, counted })
+    }
+
+    /// Takes note of the runs of a follower.
+    pub(crate) fn observer(&self) -> Notes {
+        self.notes.as_ref().map_or_else(Notes::default, |(notes, _)| notes.clone())
+    }
+
+    /// Says how the run ended, with what is left to do. If that cannot be written, it is not the run that failed.
+    pub(crate) async fn end(self, result: Result<&Report, &Failed>, problem: Option<&Problem>) {
+        let is_follower = self.notes.is_some();
+        if let Some((notes, mut noting)) = self.notes {
+            notes.take(Note::Over);
+            // With it goes its hold on the state.
+            let _ = (&mut noting.0).await;
+        }
+        match self.place {
+            // Each of its runs was noted.
+            Place::Table { .. } if is_follower => {}
+            Place::Table { state, tracker } => end_in_table(&state, &tracker, result).await,
+            Place::Local(local) => local.end(result.ok().filter(|_| !is_follower), problem).await,
+        }
+        if let Some(mut noting) = self.noting {
+            noting.0.abort();
+            let _ = (&mut noting.0).await;
+        }
+    }
+}
+
+async fn end_in_table(state: &DynamoState, tracker: &Tracker, result: Result<&Report, &Failed>) {
+    let record = match result {
+        Ok(report) => tracker.record_of(report),
+        // Whoever works on the destination now has its own to say.
+        Err(Failed { exit: Exit::AlreadyRunning, .. }) => return,
+        Err(failed) => {
+            let status = match failed.exit {
+                Exit::Unfinished => ProgressStatus::Interrupted,
+                _ => ProgressStatus::Failed,
+            };
+            tracker.record(status, tracker.version(), Some(&failed.problem()))
+        }
+    };
+    write(state, &record).await;
+}
+
+async fn write(state: &DynamoState, record: &ProgressRecord) {
+    match tokio::time::timeout(LAST_WORD, state.write_progress(record)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("how the run ended could not be written to the table: {error}"),
+        Err(_) => tracing::warn!("the table took too long to write down how the run ended"),
+    }
+}
+
+impl Place {
+    async fn of_table(state: &Arc<DynamoState>, mode: Mode) -> Result<Self, Failed> {
         let stored = state.progress().await?;
         // The function's words for it: a run of the one is gone on with by the other.
         let sync_type = match mode {
@@ -62,96 +162,184 @@ impl Followed {
         };
         let vault = &state.key().vault_id;
         let tracker = Arc::new(Tracker::new(vault, sync_type, &stored, ProgressRecord::FRESHNESS));
-        Ok(Followed::Table { state: Arc::clone(state), tracker })
+        Ok(Place::Table { state: Arc::clone(state), tracker })
     }
 
-    /// The state, which takes note of how far the run is with each commit.
-    pub(crate) fn store(&self) -> Arc<dyn StateStore> {
+    /// Notes what a follower does.
+    async fn note(&self, note: Note, left_to_do: fn(&Report) -> Option<Problem>) {
         match self {
-            Followed::Table { state, tracker } => {
-                Arc::new(TrackedState::new(Arc::clone(state), Arc::clone(tracker), true))
+            Place::Local(local) => match note {
+                Note::Over => {}
+                Note::Began => local.begin_next().await,
+                Note::Ran(report) => {
+                    local.note_end(report.outcome.into(), left_to_do(&report).as_ref()).await
+                }
+                Note::Failed(outcome, problem) => local.note_end(outcome, Some(&problem)).await,
+            },
+            Place::Table { state, tracker } => {
+                let record = match note {
+                    Note::Began | Note::Over => return,
+                    Note::Ran(report) => tracker.record_of(&report),
+                    Note::Failed(outcome, problem) => {
+                        let status = match outcome {
+                            RunOutcome::Interrupted => ProgressStatus::Interrupted,
+                            _ => ProgressStatus::Failed,
+                        };
+                        tracker.record(status, tracker.version(), Some(&problem))
+                    }
+                };
+                tracker.begin_again(&record);
+                write(state, &record).await;
             }
-            Followed::Local(local) => Arc::clone(&local.state) as Arc<dyn StateStore>,
-        }
-    }
-
-    /// What is shown, and counted as well.
-    pub(crate) fn progress(&self, shown: Arc<Display>) -> Arc<dyn Progress> {
-        let counted: Arc<dyn Progress> = match self {
-            Followed::Table { tracker, .. } => Arc::clone(tracker) as Arc<dyn Progress>,
-            Followed::Local(local) => Arc::clone(&local.counts) as Arc<dyn Progress>,
-        };
-        Arc::new(BothProgress { shown, counted })
-    }
-
-    /// Says how the run ended, with what is left to do. If that cannot be written, it is not the run that failed.
-    pub(crate) async fn end(self, result: Result<&Report, &Failed>, problem: Option<&Problem>) {
-        let (state, tracker) = match self {
-            Followed::Table { state, tracker } => (state, tracker),
-            Followed::Local(local) => return local.end(result.ok(), problem).await,
-        };
-        let unfinished =
-            |status, failed: &Failed| tracker.record(status, tracker.version(), Some(failed.message.clone()));
-        let record = match result {
-            Ok(report) => tracker.record_of(report),
-            // Whoever works on the destination now has its own to say.
-            Err(Failed { exit: Exit::AlreadyRunning, .. }) => return,
-            Err(failed) if failed.exit == Exit::Unfinished => unfinished(ProgressStatus::Interrupted, failed),
-            Err(failed) => unfinished(ProgressStatus::Failed, failed),
-        };
-        match tokio::time::timeout(LAST_WORD, state.write_progress(&record)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!("how the pull ended could not be written to the table: {error}"),
-            Err(_) => tracing::warn!("the table took too long to write down how the pull ended"),
         }
     }
 }
 
 impl Local {
-    async fn begin(state: Arc<SqliteState>) -> Result<Self, Failed> {
-        let run = LastRun::begin(state.last_run().await?.as_ref());
+    async fn begin(state: Arc<SqliteState>, follows: bool) -> Result<Self, Failed> {
+        let run = LastRun { of_follower: follows, ..LastRun::begin(state.last_run().await?.as_ref()) };
         state.note_run(&run).await;
-        let counts = Arc::new(Counts::default());
-        let noting = tokio::spawn({
-            let (state, run, counts) = (Arc::clone(&state), run.clone(), Arc::clone(&counts));
-            async move {
-                loop {
-                    tokio::time::sleep(NOTE_EVERY).await;
-                    state.note_run(&LastRun { progress: counts.get(), ..run.clone() }).await;
-                }
-            }
-        });
-        Ok(Local { state, run, counts, noting })
+        Ok(Local { state, run: Arc::new(Mutex::new(run)), counts: Arc::default() })
     }
 
-    /// A run that failed is noted when its lock is free again ([`note_failure`]).
-    async fn end(mut self, report: Option<&Report>, problem: Option<&Problem>) {
-        self.noting.abort();
-        // With it goes its hold on the state.
-        let _ = (&mut self.noting).await;
-        let Some(report) = report else { return };
-        let run = LastRun { progress: self.counts.get(), ..self.run.clone() };
-        self.state.note_run(&run.end(report.outcome.into(), problem)).await;
+    async fn note_from_time_to_time(self) {
+        loop {
+            tokio::time::sleep(NOTE_EVERY).await;
+            let run = self.run.lock().await;
+            // What has ended is noted.
+            if run.ended.is_none() {
+                self.state.note_run(&self.counts.so_far(&run)).await;
+            }
+        }
+    }
+
+    /// The next run of a follower begins. The first one did with the follower.
+    async fn begin_next(&self) {
+        let mut run = self.run.lock().await;
+        if run.ended.is_none() {
+            return;
+        }
+        self.counts.begin_again();
+        *run = LastRun { of_follower: true, ..LastRun::begin(Some(&run)) };
+        self.state.note_run(&run).await;
+    }
+
+    async fn note_end(&self, outcome: RunOutcome, problem: Option<&Problem>) {
+        let mut run = self.run.lock().await;
+        *run = self.counts.so_far(&run).end(outcome, problem);
+        self.state.note_run(&run).await;
+    }
+
+    /// How a run failed is noted when its lock is free again ([`note_failure`]), and the runs of a follower were noted.
+    async fn end(self, report: Option<&Report>, problem: Option<&Problem>) {
+        if let Some(report) = report {
+            return self.note_end(report.outcome.into(), problem).await;
+        }
+        let run = self.run.lock().await;
+        if run.ended.is_none() {
+            self.state.note_run(&self.counts.so_far(&run)).await;
+        }
     }
 }
 
-/// Notes beside a local state that a run failed, which may not have come as far as to begin there.
+/// News of a follower.
+enum Note {
+    Began,
+    Ran(Box<Report>),
+    Failed(RunOutcome, Problem),
+    /// It ends.
+    Over,
+}
+
+/// Takes note of the runs of a follower.
+#[derive(Clone, Default)]
+pub(crate) struct Notes(Option<UnboundedSender<Note>>);
+
+impl Notes {
+    fn begin(place: Place, left_to_do: fn(&Report) -> Option<Problem>) -> (Self, Noting) {
+        let (sender, mut notes) = unbounded_channel();
+        let noting = tokio::spawn(async move {
+            while let Some(note) = notes.recv().await {
+                if matches!(note, Note::Over) {
+                    return;
+                }
+                place.note(note, left_to_do).await;
+            }
+        });
+        (Notes(Some(sender)), Noting(noting))
+    }
+
+    fn take(&self, note: Note) {
+        if let Some(notes) = &self.0 {
+            // It ends with the follower.
+            let _ = notes.send(note);
+        }
+    }
+}
+
+impl Observer for Notes {
+    fn following(&self, following: &Following) {
+        if matches!(following, Following::Running) {
+            self.take(Note::Began);
+        }
+    }
+
+    fn ran(&self, report: &Report) {
+        self.take(Note::Ran(Box::new(report.clone())));
+    }
+
+    fn failed(&self, error: &PullError) {
+        let outcome = match error {
+            PullError::Store(DestinationError::Stopped { .. }) => RunOutcome::Interrupted,
+            _ => RunOutcome::Failed,
+        };
+        self.take(Note::Failed(outcome, Problem::new(ProblemCode::from(error), error.to_string())));
+    }
+}
+
+/// Notes where a state is that a run failed, which may not have come as far as to begin there.
 pub(crate) async fn note_failure(state: &State, failed: &Failed, began: Timestamp) {
-    let State::Database(state) = state else { return };
     // Another's run is not over because this one failed.
-    let Ok(last) = state.last_run().await else { return };
-    if state.is_at_work() {
+    if state.refuse_while_at_work().await.is_err() {
         return;
     }
-    let run = match last {
-        Some(run) if run.ended.is_none() => run,
-        last => LastRun { began, ..LastRun::begin(last.as_ref()) },
-    };
+    match state {
+        State::Database(state) => note_local_failure(state, failed, began).await,
+        State::Entry(state) => {
+            let status = match failed.exit {
+                Exit::Unfinished => ProgressStatus::Interrupted,
+                _ => ProgressStatus::Failed,
+            };
+            match tokio::time::timeout(LAST_WORD, state.note_failure(status, &failed.problem(), began)).await
+            {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "that the run failed could not be written to the table")
+                }
+                Err(_) => tracing::debug!("the table took too long to write down that the run failed"),
+            }
+        }
+    }
+}
+
+async fn note_local_failure(state: &SqliteState, failed: &Failed, began: Timestamp) {
+    let Ok(last) = state.last_run().await else { return };
     let outcome = match failed.exit {
         Exit::Unfinished => RunOutcome::Interrupted,
         _ => RunOutcome::Failed,
     };
-    state.note_run(&run.end(outcome, Some(&failed.problem()))).await;
+    let problem = failed.problem();
+    let run = match last {
+        Some(run) if run.ended.is_none() && run.began >= began => run.end(outcome, Some(&problem)),
+        // A follower noted it.
+        Some(run) if run.ended.is_some_and(|ended| ended >= began) && run.outcome == outcome => return,
+        last => {
+            let run = LastRun { began, ..LastRun::begin(last.as_ref()) };
+            // It did not come as far as to leave anything undone.
+            LastRun { cut_short: run.cut_short, ..run.end(outcome, Some(&problem)) }
+        }
+    };
+    state.note_run(&run).await;
 }
 
 /// Counts what a run does.
@@ -161,21 +349,39 @@ struct Counts {
     files_complete: AtomicU64,
     bytes_total: AtomicU64,
     bytes_complete: AtomicU64,
+    /// It has come as far as to bring changes over.
+    brings: AtomicBool,
 }
 
 impl Counts {
-    fn get(&self) -> RunProgress {
+    /// For the next run of a follower.
+    fn begin_again(&self) {
+        for count in [&self.files_total, &self.files_complete, &self.bytes_total, &self.bytes_complete] {
+            count.store(0, Ordering::Relaxed);
+        }
+        self.brings.store(false, Ordering::Relaxed);
+    }
+
+    /// The run as far as it has come.
+    fn so_far(&self, run: &LastRun) -> LastRun {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        RunProgress {
+        let progress = RunProgress {
             files_total: get(&self.files_total),
             files_complete: get(&self.files_complete),
             bytes_total: get(&self.bytes_total),
             bytes_complete: get(&self.bytes_complete),
-        }
+        };
+        LastRun { progress, cut_short: run.cut_short || self.brings.load(Ordering::Relaxed), ..run.clone() }
     }
 }
 
 impl Progress for Counts {
+    fn phase(&self, phase: Phase) {
+        if matches!(phase, Phase::Transferring | Phase::Sending) {
+            self.brings.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn planned(&self, files: u64, bytes: u64) {
         self.files_total.fetch_add(files, Ordering::Relaxed);
         self.bytes_total.fetch_add(bytes, Ordering::Relaxed);

@@ -156,7 +156,7 @@ impl Known {
     }
 
     /// Names the holder of a folder's lock, where a state is locked.
-    fn with_holder(&self, failed: Failed) -> Failed {
+    pub(crate) fn with_holder(&self, failed: Failed) -> Failed {
         match &self.destination {
             Destination::Folder(path) if failed.exit == Exit::AlreadyRunning => {
                 let folder = FolderDestination::open(path, FolderOptions::default());

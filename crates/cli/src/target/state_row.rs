@@ -87,7 +87,8 @@ impl StateRow {
         let outstanding = Outstanding::of(state, redactor).await?;
         let last_run = state.last_run().await?;
         // Where a run may be at work. The lock of others is not touched without need.
-        let may_be = !summary.listed || last_run.as_ref().is_some_and(|run| run.ended.is_none());
+        let may_be =
+            !summary.listed || last_run.as_ref().is_some_and(|run| run.ended.is_none() || run.of_follower);
         let folder = Path::new(&summary.identity.destination);
         let present = folder.is_absolute().then(|| folder.is_dir());
         let at_work = (may_be && state.is_at_work()).then(|| AtWork { owner: holder(folder), until: None });
@@ -97,7 +98,7 @@ impl StateRow {
             direction,
             outstanding,
             last_check: state.last_check().await?,
-            unfinished: Unfinished::of(state).await?,
+            unfinished: Unfinished::of(state, at_work.is_some()).await?,
             at_work,
             last_run,
             ..summary.into()
@@ -124,7 +125,7 @@ impl StateRow {
             invocations: progress.as_ref().map(|record| record.invocations),
             last_run: progress.map(|record| record.last_run()),
             last_check: state.last_check().await?,
-            unfinished: Unfinished::of(state).await?,
+            unfinished: Unfinished::of(state, summary.holder.is_some()).await?,
             ..StateRow::of_summary(state.key(), summary)
         };
         Ok(row.presentable(redactor))
@@ -312,6 +313,12 @@ impl StateRow {
         };
         describe_held_back(&self.outstanding.held_back, "");
         describe_held_back(&self.outstanding.held_back_in_vault, " in the vault");
+        let confirmed = &self.outstanding.confirmed;
+        if !confirmed.is_empty() {
+            let count = human::counted(confirmed.len() as u64, "deletion", "deletions");
+            lines.push(format!("  confirmed  {count}, made by the next run:"));
+            lines.extend(confirmed.iter().map(|path| format!("    {}", shown_name(path))));
+        }
     }
 }
 
@@ -377,6 +384,6 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::OtherChoice => "a pull with another choice of files is not complete",
         Unfinished::KeepEverything => "a pull that keeps everything is not complete",
         Unfinished::Killed => "a run ended while it put files in place: it was killed, or could not go on",
-        Unfinished::Interrupted => "the last pull was interrupted",
+        Unfinished::Interrupted => "a run was interrupted before its end",
     }
 }

@@ -249,6 +249,19 @@ impl State {
         }
     }
 
+    /// # Errors
+    /// When a process works on the destination, or the state cannot be read.
+    pub(crate) async fn refuse_while_at_work(&self) -> Result<(), StateError> {
+        let is_at_work = match self {
+            State::Database(state) => state.is_at_work(),
+            State::Entry(state) => state.summary().await?.is_some_and(|summary| summary.holder.is_some()),
+        };
+        match self.destination() {
+            Some(destination) if is_at_work => Err(StateError::Locked { destination }),
+            _ => Ok(()),
+        }
+    }
+
     /// Returns when another process has taken the destination over, with the error that says so. The lock of
     /// a database cannot be taken from its holder.
     pub(crate) async fn lost(&self) -> StateError {

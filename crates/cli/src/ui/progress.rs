@@ -202,6 +202,9 @@ impl Progress for Display {
                 FileAction::Found => "found",
                 FileAction::TimesSet => "set the times of",
                 FileAction::Deleted => "deleted",
+                FileAction::Merged => "merged",
+                FileAction::Sent => "sent",
+                FileAction::DeletedInVault => "deleted in the vault",
             };
             self.console.note(&format!("{action} {}", shown_name(path.as_str())));
         }

@@ -101,6 +101,31 @@ pub(crate) fn held_back(report: &Report, command: &str) -> Option<String> {
     Some(lines.join("\n"))
 }
 
+/// What a mirror left as it is with what to do, or `None` when there is nothing.
+pub(crate) fn not_taken_back(report: &Report) -> Option<String> {
+    let count = report.not_taken_back();
+    if count == 0 {
+        return None;
+    }
+    let is_dry = report.outcome == Outcome::DryRun;
+    let verb = if is_dry { "Would not be taken back" } else { "Not taken back" };
+    let files = human::files(count);
+    let mut lines = vec![format!(
+        "{verb}, because more was changed or added here than may be taken back at once: {files}:"
+    )];
+    let shown = report.not_taken_back.iter().take(HELD_BACK_SHOWN);
+    lines.extend(shown.map(|path| format!("  {}", shown_name(path.as_str()))));
+    if let Some(more @ 1..) = count.checked_sub(HELD_BACK_SHOWN as u64) {
+        lines.push(format!("  and {} more", human::number(more)));
+    }
+    lines.push(match is_dry {
+        true => "The run itself would end with exit status 9.".to_owned(),
+        false => "Look at the folder. If these changes are to go to its trash, run it again with `--max-delete none`."
+            .to_owned(),
+    });
+    Some(lines.join("\n"))
+}
+
 fn done(report: &Report, lines: &mut Vec<String>) {
     let time = human::duration(Duration::from_millis(report.duration_ms));
     let (vault, destination) = (&report.vault, &report.destination);

@@ -215,6 +215,10 @@ fn a_schema_refuses_a_field_that_is_missing_renamed_or_unknown() {
         ("verify", &["verify", "notes", "--json"]),
         ("status", &["status", "--json"]),
         ("vaults", &["vaults", "--json"]),
+        ("log", &["log", "notes", "--json"]),
+        ("confirm", &["confirm", "notes", "--yes", "--json"]),
+        ("create", &["create", "Made", "--encryption", "standard", "--json"]),
+        ("reset", &["reset", "notes", "--yes", "--json"]),
     ] {
         let document = check(command, &world.run(args), 0);
         for name in document.as_object().unwrap().keys() {

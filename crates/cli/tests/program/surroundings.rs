@@ -97,9 +97,13 @@ fn a_home_that_cannot_be_is_said_in_one_sentence() {
     }
 }
 
-/// What `pull`, `verify`, `status` and `vaults` are not: commands that send, that make something, or that forget. Each works on
-/// what the ones before it left; `{n}` is another number in each round.
-const COMMANDS: [&str; 8] = [
+/// Commands that bring, that look, that send, that make something, and that forget. Each works on what the ones before it left;
+/// `{n}` is another number in each round.
+const COMMANDS: [&str; 12] = [
+    "pull Notes first{n}",
+    "verify first{n}",
+    "status",
+    "vaults",
     "sync Notes both --yes",
     "push Notes sent --yes",
     "log both",

@@ -1,13 +1,15 @@
 //! What `verify`, `status` and a dry run say is true: after an interrupted pull, a failed one, and beside others.
 
 use std::fs;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use obsync_testkit::{Faults, VaultSpec};
+use obsync_testkit::{Chance, Faults, VaultSpec};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::monitor::Follower;
 use crate::world::{EMAIL, PASSWORD, World, put, ran};
 
 const NOON: i64 = 1_767_268_800_000;
@@ -24,11 +26,11 @@ fn filled() -> World {
     world
 }
 
-/// Ends a pull by a signal when a part of the vault has come.
-fn cut_off(world: &World, signal: Signal) {
+/// Begins a pull, and waits until a part of the vault has come.
+fn begin_slowly(world: &World) -> Child {
     world.server.faults().set(Faults { latency: Duration::from_millis(2), ..Faults::default() });
     let answered = world.server.stats().pulls_answered;
-    let mut pull = Command::new(env!("CARGO_BIN_EXE_obsync"))
+    let pull = Command::new(env!("CARGO_BIN_EXE_obsync"))
         .args(["pull", "Notes", "notes", "--quiet", "--connections", "1"])
         .current_dir(world.path(""))
         .env_clear()
@@ -44,6 +46,12 @@ fn cut_off(world: &World, signal: Signal) {
         let some = world.server.wait_for(|stats| stats.pulls_answered >= answered + 700);
         tokio::time::timeout(Duration::from_secs(60), some).await.unwrap();
     });
+    pull
+}
+
+/// Ends a pull by a signal when a part of the vault has come.
+fn cut_off(world: &World, signal: Signal) {
+    let mut pull = begin_slowly(world);
     kill_process(Pid::from_child(&pull), signal).unwrap();
     pull.wait().unwrap();
     world.server.faults().clear();
@@ -87,8 +95,8 @@ fn after_a_first_pull_that_was_interrupted_verify_does_not_say_that_all_is_well(
     }
 }
 
-#[test]
-fn after_a_later_pull_that_was_interrupted_verify_says_so_too() {
+/// A complete pull, and then half of one that has much to bring.
+fn cut_off_later(signal: Signal) -> World {
     let world = filled();
     world.must(&["pull", "Notes", "notes"]);
     for number in 0..FILES {
@@ -97,11 +105,31 @@ fn after_a_later_pull_that_was_interrupted_verify_says_so_too() {
             .write(&format!("{}/{number}.md", number % 20), format!("new {number}"), NOON)
             .unwrap();
     }
-    cut_off(&world, Signal::INT);
-    let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
-    assert_eq!(verified["unfinished"], json!(["interrupted"]), "{verified:#}");
-    world.must(&["pull", "Notes", "notes"]);
-    world.must(&["verify", "notes"]);
+    cut_off(&world, signal);
+    world
+}
+
+#[test]
+fn after_a_later_pull_that_was_interrupted_or_killed_verify_says_so_until_one_is_complete() {
+    for signal in [Signal::INT, Signal::KILL] {
+        let world = cut_off_later(signal);
+        let unfinished = || {
+            let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
+            assert_eq!(verified["clean"], false, "{verified:#}");
+            verified["unfinished"].clone()
+        };
+        let cut_off = unfinished();
+        let is_known = cut_off == json!(["interrupted"]) || cut_off == json!(["killed"]);
+        assert!(is_known, "after {signal:?}: {cut_off}");
+        let mut away = world.command(&["pull", "Notes", "notes", "--timeout", "1"]);
+        ran(away
+            .env("OBSYNC_API_URL", "http://127.0.0.1:1/")
+            .env("OBSIDIAN_AUTH_TOKEN", "a-token-of-nobody"))
+        .expect(8);
+        assert_eq!(unfinished(), cut_off, "a run that cannot begin mends nothing, after {signal:?}");
+        world.must(&["pull", "Notes", "notes"]);
+        world.must(&["verify", "notes"]);
+    }
 }
 
 #[test]
@@ -115,6 +143,98 @@ fn after_a_pull_with_failures_verify_names_them() {
     assert!(!verified.stdout.contains("All is well"), "{}", verified.stdout);
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
     assert_eq!((&verified["clean"], &verified["failures"][0]["path"]), (&json!(false), &json!("Broken.md")));
+}
+
+#[test]
+fn the_command_that_verify_names_pulls_what_was_chosen_and_keeps_what_was_kept() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    for path in ["Archive/old ideas/2020.md", "Photo.png", "Gone.md", "Note.md"] {
+        vault.write(path, path, NOON).unwrap();
+    }
+    let usual = [
+        "pull",
+        "Notes",
+        "notes",
+        "--exclude",
+        "Archive/old ideas",
+        "--file-types",
+        "none",
+        "--keep-deleted",
+    ];
+    world.must(&usual);
+    vault.delete("Gone.md").unwrap();
+    world.must(&usual);
+    fs::remove_file(world.path("notes/Note.md")).unwrap();
+    let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
+    let command = verified["commands"][0].as_str().unwrap();
+    assert_eq!(
+        command,
+        "obsync pull Notes notes --full --file-types none --exclude 'Archive/old ideas' --keep-deleted"
+    );
+    let hint = format!("`{command}`, with the other options of your usual run, such as --keep-deleted");
+    assert_eq!(verified["error"]["hint"], hint);
+    let words = [
+        "pull",
+        "Notes",
+        "notes",
+        "--full",
+        "--file-types",
+        "none",
+        "--exclude",
+        "Archive/old ideas",
+        "--keep-deleted",
+    ];
+    world.must(&words);
+    let there: Vec<String> = world.files("notes").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(there, ["Gone.md", "Note.md"]);
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn every_file_is_listed_by_its_own_name_also_where_something_is_wrong() {
+    let world = World::new();
+    for path in ["Daily/\u{dc}ber.md", "Other.md", "Gone.md"] {
+        world.vault("Notes").write(path, path, NOON).unwrap();
+    }
+    world.must(&["pull", "Notes", "notes"]);
+    let listed = world.must(&["verify", "notes", "--list-files"]).stdout;
+    assert!(
+        listed.contains("\n  read      Daily/\u{dc}ber.md\n")
+            || listed.starts_with("  read      Daily/\u{dc}ber.md\n"),
+        "{listed}"
+    );
+    put(&world.path("notes/Other.md"), "another text");
+    fs::remove_file(world.path("notes/Gone.md")).unwrap();
+    let listed = world.run(&["verify", "notes", "--list-files"]).expect(5).stdout;
+    for line in [
+        "  read      Daily/\u{dc}ber.md\n",
+        "  read      Other.md (changed)\n",
+        "Missing: 1 file\n  Gone.md\n",
+    ] {
+        assert!(listed.contains(line), "{listed}");
+    }
+}
+
+#[test]
+fn status_says_who_is_at_work_and_not_that_he_was_killed_and_verify_waits_for_him() {
+    let world = filled();
+    world.must(&["pull", "Notes", "notes"]);
+    for number in 0..FILES {
+        world
+            .vault("Notes")
+            .write(&format!("{}/{number}.md", number % 20), format!("new {number}"), NOON)
+            .unwrap();
+    }
+    let mut pull = begin_slowly(&world);
+    let row = world.must(&["status", "notes", "--json"]).json()["destinations"][0].clone();
+    world.run(&["verify", "notes"]).expect(7);
+    kill_process(Pid::from_child(&pull), Signal::KILL).unwrap();
+    pull.wait().unwrap();
+    assert_eq!(row["unfinished"], json!([]), "{row:#}");
+    assert_eq!(row["last_run"]["outcome"], "running", "{row:#}");
+    let process = format!("process {}", pull.id());
+    assert!(row["at_work"]["owner"].as_str().unwrap().contains(&process), "{row:#}");
 }
 
 #[test]
@@ -244,4 +364,76 @@ fn a_destination_inside_another_is_told_as_what_it_is() {
     // What is beside it is nobody's.
     put(&world.path("notes/mine.md"), "of mine");
     assert_eq!(world.run(&["verify", "notes", "--json"]).expect(5).json()["extra"], json!(["mine.md"]));
+}
+
+#[test]
+fn status_shows_each_run_of_a_follower_and_that_it_is_at_work() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    let follower = Follower::start(&world, &["pull", "Notes", "notes", "--timeout", "1"], &[]);
+    let row = || world.run(&["status", "notes", "--json"]).json()["destinations"][0].clone();
+    let until = |what: &str, is_so: &dyn Fn(&Value) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let row = row();
+            if is_so(&row) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {row:#}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    };
+    until("the first run is not noted", &|row| row["last_run"]["outcome"] == "complete");
+    assert!(row()["at_work"].is_object(), "it waits: {:#}", row());
+    world.server.faults().update(|faults| faults.refuse_upgrade = Chance::always());
+    follower.signal(Signal::HUP);
+    until("failures are not counted", &|row| row["last_run"]["failures_in_a_row"].as_u64() >= Some(2));
+    assert!(row()["last_run"]["last_error"].is_object(), "{:#}", row());
+    world.server.faults().clear();
+    follower.signal(Signal::HUP);
+    until("it is not mended", &|row| {
+        row["last_run"]["outcome"] == "complete" && row["last_run"]["failures_in_a_row"] == 0
+    });
+    assert_eq!(follower.stop().0, 0);
+    assert_eq!(row()["at_work"], Value::Null);
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn what_a_mirror_does_not_take_back_is_named_with_what_takes_it_back() {
+    let world = World::new();
+    for number in 0..20 {
+        world.vault("Notes").write(&format!("{number:02}.md"), "text", NOON).unwrap();
+    }
+    world.must(&["pull", "Notes", "notes"]);
+    for number in 0..15 {
+        put(&world.path(&format!("notes/{number:02}.md")), "mine");
+    }
+    let mirror = ["pull", "Notes", "notes", "--mirror"];
+    let ran = world.run(&mirror).expect(9);
+    assert!(ran.stderr.contains("Not taken back, because more was changed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--max-delete none") && !ran.stderr.contains("confirm"), "{}", ran.stderr);
+    let report = world.run(&[&mirror[..], &["--json"]].concat()).expect(9).json();
+    assert_eq!(report["not_taken_back"].as_array().unwrap().len(), 15, "{report:#}");
+    assert_eq!(report["error"]["hint"], "--max-delete none takes them back");
+    let planned = world.must(&[&mirror[..], &["--dry-run", "--max-delete", "none"]].concat());
+    let summary = planned.stdout.trim_end().lines().last().unwrap_or_default();
+    assert!(summary.starts_with("A pull of \"Notes\" to notes would take"), "{}", planned.stdout);
+    assert!(!planned.stdout.contains("keep beside"), "{}", planned.stdout);
+    world.must(&[&mirror[..], &["--max-delete", "none"]].concat());
+    assert!(world.differences("Notes", "notes").iter().all(|line| line.contains("\".obsync")));
+}
+
+#[test]
+fn status_shows_times_in_the_zone_of_the_user() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    let row = world.must(&["status", "notes", "--json"]).json()["destinations"][0].clone();
+    let checked: jiff::Timestamp = row["last_check"].as_str().unwrap().parse().unwrap();
+    let shown = ran(world.command(&["status", "notes"]).env("TZ", "<+0530>-05:30")).expect(0).stdout;
+    let there = checked.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(5))).datetime();
+    let there = there.checked_add(jiff::Span::new().minutes(30)).unwrap();
+    let line = format!("  checked    {}", there.strftime("%Y-%m-%d %H:%M:%S"));
+    assert!(shown.contains(&line), "{line:?} in {shown}");
 }

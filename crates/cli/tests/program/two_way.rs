@@ -128,3 +128,15 @@ fn what_sync_rests_on_is_found_out_on_a_scratch_vault_that_goes_again() {
     // Nobody is asked where there is nobody.
     world.run(&["check-service"]).expect(2);
 }
+
+#[test]
+fn with_v_a_sync_names_what_the_vault_gets_and_loses() {
+    let world = in_step();
+    put(&world.path("notes/b.md"), "goes later");
+    sync(&world);
+    put(&world.path("notes/new.md"), "new");
+    fs::remove_file(world.path("notes/b.md")).unwrap();
+    let args = ["sync", "Notes", "notes", "-v", "--max-delete-in-vault", "none"];
+    let said = world.must(&args).stderr;
+    assert!(said.contains("sent new.md\n") && said.contains("deleted in the vault b.md\n"), "{said}");
+}

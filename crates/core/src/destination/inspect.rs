@@ -39,6 +39,16 @@ pub enum CheckedBy {
     Metadata,
 }
 
+impl CheckedBy {
+    /// The word for it in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CheckedBy::Read => "read",
+            CheckedBy::Metadata => "metadata",
+        }
+    }
+}
+
 /// An answer of [`Inspect::look`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {

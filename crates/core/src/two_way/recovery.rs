@@ -11,6 +11,7 @@ use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::merge::{MergeKind, merge};
 use crate::model::{Intent, KnownContent, Record};
+use crate::progress::FileAction;
 use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::Commit;
@@ -121,6 +122,7 @@ impl Run<'_> {
         if let Some(ours) = ours {
             if self.merge_lost(path, ours, lost, after).await? {
                 report.note_merged(path);
+                self.progress.file(path, FileAction::Merged);
                 let record = Record { facts: None, ..sent(&ours.local, uid) };
                 return Ok(BroughtBack { record: Some(record), line: Some(line(JournalChange::Merge)) });
             }

@@ -22,7 +22,7 @@ use crate::error::PullError;
 use crate::journal::{JournalEntry, Side};
 use crate::line::Line;
 use crate::model::{CursorEntry, DeferredKey, Intent, Record, RecordKind};
-use crate::progress::Phase;
+use crate::progress::{FileAction, Phase};
 use crate::report::{Report, StepAction};
 use crate::run::Run;
 use crate::state::{Commit, StateError, VaultState};
@@ -499,12 +499,16 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 let size = file.local.content.size;
                 report.pushed.add(size);
                 report.note_step(StepAction::Push, &file.local.path, Some(size));
+                self.run.progress.file(&file.local.path, FileAction::Sent);
                 records.push(sent(&file.local, uid(0)));
                 forgotten.extend(file.from.iter().map(|from| from.path().clone()));
             }
             VaultChange::Deletion(absent) => {
                 match absent.file() {
-                    Some(file) => report.delete_in_vault(absent.path(), file.size),
+                    Some(file) => {
+                        report.delete_in_vault(absent.path(), file.size);
+                        self.run.progress.file(absent.path(), FileAction::DeletedInVault);
+                    }
                     None => report.folders_deleted_in_vault += 1,
                 }
                 report.note_step(StepAction::DeleteInVault, absent.path(), None);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use obsync_core::{MaxDelete, Outcome, PullError};
+use obsync_core::{MaxDelete, Outcome, PullError, StepAction};
 use obsync_folder::FolderOptions;
 use obsync_testkit::Chance;
 
@@ -55,6 +55,10 @@ async fn a_mirror_takes_every_change_back_and_loses_no_text() {
     assert_eq!((plan.set_aside.len(), bench.read("a.md")), (4, "mine".to_owned()), "{plan:#?}");
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
+    let beside: Vec<_> = plan.steps.iter().filter(|step| step.action == StepAction::KeepBeside).collect();
+    assert!(beside.is_empty(), "what is taken back is not kept beside: {beside:#?}");
+    let foreseen = (plan.pulled.files, plan.copied.files, plan.adopted.files);
+    assert_eq!(foreseen, (report.pulled.files, report.copied.files, report.adopted.files));
     let mut set_aside: Vec<&str> = report.set_aside.iter().map(|path| path.as_str()).collect();
     set_aside.sort_unstable();
     assert_eq!(set_aside, ["a.md", "d.md", "new/folder/e.md", "y/c.md"]);
@@ -79,8 +83,17 @@ async fn a_mirror_takes_nothing_back_where_it_is_too_much_or_the_place_is_not_kn
     bench.options.max_delete = MaxDelete::default();
     bench.options.mirrors = true;
     let report = bench.pull().await;
-    assert_eq!((report.outcome, report.held_back.len()), (Outcome::HeldBack, 15), "{report:#?}");
+    assert_eq!((report.outcome, report.not_taken_back.len()), (Outcome::HeldBack, 15), "{report:#?}");
+    assert_eq!(report.held_back(), 0, "nobody can confirm it: {report:#?}");
     assert_eq!(bench.read("3.md"), "mine");
+    // The rest of the run is done.
+    bench.vault.write("new.md", "news", T + 1).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.pulled.files), (Outcome::HeldBack, 1), "{report:#?}");
+    assert_eq!(
+        (report.conflicts.len(), bench.read("3.md"), bench.read("new.md")),
+        (0, "mine".to_owned(), "news".to_owned())
+    );
     bench.lose_state();
     let refused = bench.try_pull().await;
     assert!(matches!(refused, Err(PullError::Store(_))), "{refused:?}");

@@ -47,12 +47,12 @@ async fn a_full_sync_that_was_stopped_is_full_again_until_one_comes_to_its_end()
     let progress = Arc::new(StopAtScanNumber(stop.clone(), AtomicUsize::new(1)));
     let report = sync(&bench.source, bench.store(), bench.state(), &full, progress, stop).await.unwrap();
     assert_eq!((report.outcome, report.pushed.files), (Outcome::Interrupted, 0));
-    let unfinished = Unfinished::of(&*bench.state()).await.unwrap();
+    let unfinished = Unfinished::of(&*bench.state(), false).await.unwrap();
     assert!(unfinished.contains(&Unfinished::FullPull), "{unfinished:?}");
     assert_eq!(bench.sync().await.pushed.files, 1, "the next one makes up for it");
     bench.assert_in_step().await;
     assert!(has(&bench, "a.md", "z"));
-    let (report, unfinished) = (bench.sync().await, Unfinished::of(&*bench.state()).await.unwrap());
+    let (report, unfinished) = (bench.sync().await, Unfinished::of(&*bench.state(), false).await.unwrap());
     assert_eq!((report.listed, unfinished), (0, vec![]), "once");
 }
 

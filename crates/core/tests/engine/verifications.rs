@@ -5,7 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use obsync_conformance::confined::{Confinement, confined};
-use obsync_core::{Commit, Intent, MaxDelete, NoProgress, StateStore, Unfinished, VaultState, verify};
+use obsync_core::{
+    Commit, Intent, MaxDelete, NoProgress, Outstanding, StateStore, Unfinished, VaultState, confirm,
+    held_back, verify,
+};
+use obsync_protocol::Redactor;
 
 use crate::bench::Bench;
 
@@ -64,6 +68,8 @@ async fn what_a_killed_run_put_there_is_called_that_and_what_others_put_there_is
     let left: Vec<&str> = verification.left_by_killed_run.iter().map(|path| path.as_str()).collect();
     assert_eq!((left, verification.extra.as_slice()), (vec!["b.md"], &["mine.md".to_owned()][..]));
     assert_eq!(verification.unfinished, [Unfinished::Killed]);
+    let while_at_work = Unfinished::of(bench.state().as_ref(), true).await.unwrap();
+    assert_eq!(while_at_work, [], "a run that is at work was not killed");
     bench.pull().await;
     fs::remove_file(bench.dest().join("mine.md")).unwrap();
     assert!(bench.verify().await.is_clean());
@@ -80,6 +86,53 @@ async fn failures_and_deletions_that_are_held_back_are_named() {
     assert!(!verification.is_clean() && verification.is_as_recorded(), "{verification:#?}");
     assert_eq!(verification.failures[0].path, "Broken.md");
     assert_eq!(verification.held_back, ["a.md"]);
+}
+
+/// Confirms all deletions that are held back.
+async fn confirm_all(bench: &Bench) {
+    let state = bench.state();
+    let waiting = held_back(state.as_ref()).await.unwrap();
+    confirm(state.as_ref(), &waiting, jiff::Timestamp::now()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_that_were_confirmed_are_named_until_a_run_makes_them() {
+    let mut bench = pulled().await;
+    bench.vault.delete("a.md").unwrap();
+    bench.options.max_delete = MaxDelete::Files(0);
+    bench.pull().await;
+    confirm_all(&bench).await;
+    let verification = bench.verify().await;
+    assert!(!verification.is_clean(), "{verification:#?}");
+    assert_eq!(
+        (verification.held_back.as_slice(), verification.confirmed.as_slice()),
+        (&[][..], &["a.md".to_owned()][..])
+    );
+    let outstanding = Outstanding::of(bench.state().as_ref(), &Redactor::default()).await.unwrap();
+    assert_eq!(outstanding.confirmed, ["a.md"]);
+    bench.pull().await;
+    assert!(bench.verify().await.is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_were_deleted_here_are_not_missing_while_their_deletion_in_the_vault_waits() {
+    let bench = Bench::new().await;
+    for path in ["a.md", "b.md"] {
+        bench.vault.write(path, path, T).unwrap();
+    }
+    bench.sync().await;
+    fs::remove_file(bench.dest().join("a.md")).unwrap();
+    bench.sync_with(|options| options.max_delete_in_vault = MaxDelete::Files(0)).await.unwrap();
+    let verification = bench.verify().await;
+    assert!(!verification.is_clean(), "{verification:#?}");
+    assert_eq!((verification.missing.len(), verification.held_back.len()), (0, 0));
+    assert_eq!(verification.held_back_in_vault, ["a.md"]);
+    confirm_all(&bench).await;
+    let verification = bench.verify().await;
+    assert_eq!(
+        (verification.missing.len(), verification.confirmed.as_slice()),
+        (0, &["a.md".to_owned()][..])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,7 @@ pub(crate) fn record() -> ProgressRecord {
         invocations: 2,
         failures_in_a_row: 0,
         last_error: None,
+        cut_short: false,
         hurdle: None,
     }
 }

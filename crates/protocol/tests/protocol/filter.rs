@@ -383,6 +383,16 @@ fn a_fingerprint_tells_filters_apart_and_does_not_depend_on_the_order_of_folders
     ];
     let prints: std::collections::HashSet<_> = different.iter().map(Filter::fingerprint).collect();
     assert_eq!(prints.len(), different.len());
+    for filter in &different {
+        let print = filter.fingerprint();
+        let is_odd =
+            !filter.config_dirs.iter().all(|folder| folder.starts_with('.') && !folder.contains('"'));
+        match Filter::of_fingerprint(&print) {
+            Some(read) => assert_eq!(read.fingerprint(), print),
+            None => assert!(is_odd || filter.config_dirs.is_empty(), "{print}"),
+        }
+    }
+    assert_eq!(Filter::of_fingerprint("rules 1\n"), None);
     assert_eq!(excluding(&["b", "a", "b"]).fingerprint(), excluding(&["a", "b"]).fingerprint());
     assert_eq!(with_folders(&[".b", ".a", ".b"]).fingerprint(), with_folders(&[".a", ".b"]).fingerprint());
     assert_eq!(

@@ -101,7 +101,8 @@ fn a_user_without_a_home_pulls_with_a_table_and_leaves_no_token() {
 fn the_status_of_a_table_is_shown_by_destination_and_by_vault() {
     let place = pulled();
     let vault = place.world.vault("Notes");
-    for wanted in [&[][..], &["Notes"], &[vault.id().as_str()], &[DEST]] {
+    let beginning = &vault.id().as_str()[..8];
+    for wanted in [&[][..], &["Notes"], &[vault.id().as_str()], &[beginning], &[DEST]] {
         let row = row(&place, wanted);
         assert_eq!((&row["destination"], &row["vault"]), (&json!(DEST), &json!("Notes")));
         assert_eq!((&row["files"], &row["version"]), (&json!(2), &json!(vault.version().0)));
@@ -158,7 +159,10 @@ fn a_second_run_at_once_is_kept_out_and_told_who_is_at_work() {
     let second = place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(7);
     let process = format!("process {}", first.id());
     assert!(second.stderr.contains(&process), "{}", second.stderr);
-    assert!(row(&place, &[])["at_work"]["owner"].as_str().unwrap().contains(&process));
+    let at_work = row(&place, &[]);
+    assert!(at_work["at_work"]["owner"].as_str().unwrap().contains(&process));
+    assert_eq!(at_work["unfinished"], json!([]), "he was not killed");
+    place.run(&["verify", DEST, "--state", TABLE]).expect(7);
     place.run(&["reset", DEST, "--state", TABLE, "--yes"]).expect(7);
     first.kill().unwrap();
     first.wait().unwrap();
@@ -282,4 +286,26 @@ fn deletions_are_confirmed_while_another_run_has_the_lease() {
     place.world.server.faults().set(Faults::default());
     place.must(&["pull", "Notes", DEST, "--state", TABLE, "--wait", "1m"]);
     place.assert_exact();
+}
+
+#[test]
+fn runs_that_fail_before_they_have_the_lease_are_in_the_status() {
+    let place = pulled();
+    for failures in 1..=2 {
+        place.world.server.faults().update(|faults| faults.rest_status_error = Chance::always());
+        place.run(&["pull", "Notes", DEST, "--state", TABLE, "--timeout", "1"]).expect(8);
+        place.world.server.faults().clear();
+        let run = row(&place, &[])["last_run"].clone();
+        assert_eq!(
+            (&run["outcome"], &run["failures_in_a_row"]),
+            (&json!("failed"), &json!(failures)),
+            "{run:#}"
+        );
+        assert!(run["last_error"]["code"].is_string() && run["last_error"]["code"] != "error", "{run:#}");
+        assert_eq!(run["cut_short"], false, "{run:#}");
+    }
+    place.must(&["verify", DEST, "--state", TABLE]);
+    place.pull(&WITH);
+    let run = row(&place, &[])["last_run"].clone();
+    assert_eq!((&run["outcome"], &run["failures_in_a_row"]), (&json!("complete"), &json!(0)), "{run:#}");
 }
