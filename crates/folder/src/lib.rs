@@ -11,7 +11,7 @@
 //! - `watch`: tells what others change meanwhile.
 //! - `trash`: what was replaced or removed, for a while.
 //! - `remove`, `walk`, `folding`, `sync`: what their names say. `entry`: one entry of an open folder.
-//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `error`: errors.
+//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `mounts`: other file systems in it. `own_file`: all three are such. `error`: errors.
 
 #![cfg(unix)]
 
@@ -30,6 +30,7 @@ mod folding;
 mod hash_cache;
 mod lock;
 mod marker;
+mod mounts;
 mod own_file;
 mod parents;
 mod pin;
