@@ -99,6 +99,8 @@ pub enum UnknownCause {
         /// The system's word.
         reason: String,
     },
+    /// Another file system was mounted there in an earlier scan, and none is now.
+    NotMounted,
     /// A symbolic link. It is not followed.
     Link,
     /// A device, a socket or a pipe.
@@ -109,6 +111,11 @@ pub enum UnknownCause {
         reason: String,
         /// The file's number in its file system, by which it is known under another name.
         inode: Option<u64>,
+    },
+    /// A vault cannot have such a name, which a folder has: it may be any that is missing.
+    FolderName {
+        /// What is wrong with it.
+        reason: String,
     },
     /// It is the same name as another one, but for case or normalisation.
     Twin {
@@ -221,7 +228,25 @@ impl Unknown {
                 };
                 (format!("{path:?}"), (rest("it"), rest("them")))
             }
+            UnknownCause::NotMounted => {
+                let words = |was, it| {
+                    format!(
+                        "{was} not mounted any more; nothing in {it} is sent, and nothing is taken for deleted. Mount {it} again, \
+                         or remove {it} from the list in .obsync/mounts if no file system is to be there any more"
+                    )
+                };
+                (format!("{path:?}"), (words("is", "it"), words("are", "them")))
+            }
             UnknownCause::Name { reason, .. } => (format!("{path:?}"), stays_here(reason)),
+            UnknownCause::FolderName { reason } => {
+                let words = |stay, it| {
+                    format!(
+                        "{stay} here only: {reason}. As long as {it} so named, no folder that is missing here is deleted in the \
+                         vault; rename it"
+                    )
+                };
+                (format!("{path:?}"), (words("stays", "it is"), words("stay", "they are")))
+            }
             UnknownCause::Twin { of } => (
                 format!("{path:?} and {:?}", of.as_str()),
                 (

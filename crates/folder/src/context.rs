@@ -14,6 +14,7 @@ use super::error::{Action, ErrorContext};
 use super::file_system;
 use super::flush_tracker::FlushTracker;
 use super::hash_cache::HashCache;
+use super::mounts::{self, Mounts};
 use super::options::FolderOptions;
 use super::own_folder::is_own_name;
 use super::parents::Parents;
@@ -42,6 +43,8 @@ pub(super) struct Context {
     /// What is to be written before anything else is.
     pin: Mutex<Option<Pin>>,
     staging: Mutex<Staging>,
+    /// What is known to be mounted below the root, once it was asked for.
+    mounts: Mutex<Option<Arc<Mounts>>>,
     pub(super) write_buffer: WriteBuffer,
     pub(super) flushes: FlushTracker,
     pub(super) hashes: HashCache,
@@ -75,6 +78,7 @@ impl Context {
             lock_wanted: AtomicBool::new(false),
             pin: Mutex::default(),
             staging: Mutex::default(),
+            mounts: Mutex::default(),
             write_buffer: WriteBuffer::default(),
             flushes: FlushTracker::default(),
             hashes: HashCache::default(),
@@ -164,11 +168,34 @@ impl Context {
             return Err(self.errors.refused(path.as_str(), &reason));
         }
         // A folder that is not there yet is not looked for anew for every path.
-        let name_max = lock(&self.root).as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
+        let root = lock(&self.root).clone();
+        let name_max = root.as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
+        root.map_or(Ok(()), |root| mounts::check(self, &root, path))?;
         match path.segments().any(|segment| segment.len() > name_max) {
             true => Err(self.errors.too_long(path.as_str())),
             false => Ok(()),
         }
+    }
+
+    /// The file systems that are known to be mounted below the root.
+    pub(super) fn mounts(&self, root: &Root) -> Result<Arc<Mounts>, DestinationError> {
+        let mut mounts = lock(&self.mounts);
+        if mounts.is_none() {
+            *mounts = Some(Arc::new(Mounts::read(root)?));
+        }
+        Ok(mounts.clone().unwrap_or_default())
+    }
+
+    /// The same, read anew: their user may have changed the list.
+    pub(super) fn read_mounts(&self, root: &Root) -> Result<Arc<Mounts>, DestinationError> {
+        *lock(&self.mounts) = None;
+        self.mounts(root)
+    }
+
+    /// Remembers these.
+    pub(super) fn remember_mounts(&self, root: &Root, mounts: Mounts) {
+        mounts.write(root);
+        *lock(&self.mounts) = Some(Arc::new(mounts));
     }
 
     /// The type of the file system, if names on it must not have a colon.

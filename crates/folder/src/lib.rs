@@ -14,7 +14,8 @@
 //! - `trash`: what was replaced or removed, for a while.
 //! - `sync`: what is made durable, and `unsynced`, what is not yet. `remove`, `walk`, `folding`: what their names say. `entry`: one entry of an
 //!   open folder.
-//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `own_file`: both are such. `error`: errors.
+//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `mounts`: other file systems in it. `own_file`: all three are such.
+//!   `error`: errors.
 
 #![cfg(unix)]
 
@@ -36,6 +37,7 @@ mod hash_cache;
 mod lock;
 mod locking;
 mod marker;
+mod mounts;
 mod options;
 mod own_file;
 mod own_folder;

@@ -12,7 +12,7 @@ mod open;
 mod walk;
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 
 use obsync_core::{DestinationError, LocalTree, ScanInput, Unknown, UnknownCause};
@@ -49,10 +49,14 @@ pub(super) fn scan(
         .thread_name(|number| format!("scan-{number}"))
         .build()
         .map_err(|error| context.errors.unavailable(&format!("it cannot be looked through: {error}")))?;
-    let mut tree = pool.install(|| Walk::new(&root, input, only, stop).run())?;
+    let mounts = context.read_mounts(&root)?;
+    let (mut tree, mounted) = pool.install(|| Walk::new(&root, input, only, &mounts, stop).run())?;
     tree.is_in_flux = was_in_flux || is_in_flux(&root);
     // Nothing of it is true if another disk is there now.
     check_place(context, &root)?;
+    if only.is_none() && mounted != *mounts && !stop.load(Ordering::Relaxed) {
+        context.remember_mounts(&root, mounted);
+    }
     Ok(tree)
 }
 

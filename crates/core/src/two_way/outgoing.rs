@@ -12,7 +12,7 @@ use crate::conflicted_copy;
 use crate::model::{FileMeta, LocalFacts, Record, RecordKind};
 use crate::quiet::{is_litter, shrank};
 use crate::report::{Report, Step, StepAction};
-use crate::scan::{LocalFile, LocalTree, UnknownCause};
+use crate::scan::{LocalFile, LocalTree, Unknown, UnknownCause};
 
 /// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
 const LITTER_LASTS: u64 = 60_000;
@@ -252,7 +252,11 @@ impl Outgoing {
             names.chain(refused.iter().filter_map(|file| inode(&file.facts))).collect();
         let contents: HashSet<ContentHash> =
             refused.iter().filter(|file| file.content.size > 0).map(|file| file.content.hash).collect();
+        let may_be_renamed = went_with_a_folder(&absent, tree, records);
         let is_kept = |gone: &mut Absent| {
+            if may_be_renamed.contains(&gone.path) {
+                return true;
+            }
             let Some(file) = &gone.file else { return false };
             let facts = records.get(&gone.path).and_then(|record| record.facts.as_ref());
             contents.contains(&file.hash)
@@ -443,6 +447,25 @@ fn has_new_colon(path: &VaultPath, records: &HashMap<&VaultPath, &Record>) -> bo
         VaultPath::parse(&format!("{folder}{name}")).ok()
     };
     is_new && original().is_none_or(|original| !records.contains_key(&original))
+}
+
+/// What is missing with the folder that it was in, and such folders, if a folder is here whose name no vault can have: it may be
+/// any of them.
+fn went_with_a_folder(
+    absent: &[Absent],
+    tree: &LocalTree,
+    records: &HashMap<&VaultPath, &Record>,
+) -> HashSet<VaultPath> {
+    let is_such = |unknown: &Unknown| matches!(unknown.why, UnknownCause::FolderName { .. });
+    if !tree.unknown.iter().any(is_such) {
+        return HashSet::new();
+    }
+    let folders: HashSet<&VaultPath> =
+        absent.iter().filter(|gone| gone.is_folder()).map(|gone| &gone.path).collect();
+    // Of a folder that is not recorded nobody knows whether it is there.
+    let may_be_missing = |folder: VaultPath| folders.contains(&folder) || !records.contains_key(&folder);
+    let went = |gone: &&Absent| gone.is_folder() || gone.path.parent().is_some_and(may_be_missing);
+    absent.iter().filter(went).map(|gone| gone.path.clone()).collect()
 }
 
 /// The number of a file in its file system.

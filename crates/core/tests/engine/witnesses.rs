@@ -85,6 +85,33 @@ async fn what_only_the_vault_had_comes_with_the_sync_after_a_push_that_mirrors()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_gets_a_name_that_no_vault_can_have_stays_in_the_vault() {
+    let notes =
+        [("dir/in.md", "in"), ("dir/deep/b.md", "b"), ("gone.md", "gone"), ("stays/gone.md", "gone too")];
+    let bench = in_step(&[&notes[..], &[("stays/here.md", "here")]].concat()).await;
+    fs::rename(bench.dest().join("dir"), bench.dest().join("a\\b")).unwrap();
+    fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    fs::remove_file(bench.dest().join("stays/gone.md")).unwrap();
+    let report = bench.sync().await;
+    assert_eq!(report.deleted_in_vault.files, 2, "{report:#?}");
+    let said = report.warnings.join("\n");
+    assert!(said.contains("a\\\\b") && said.contains("no folder that is missing"), "{said}");
+    let report = bench.sync().await;
+    assert_eq!((report.deleted_in_vault.files, report.folders_deleted_in_vault), (0, 0), "{report:#?}");
+    for (path, text) in &notes[..2] {
+        assert!(has(&bench, path, text), "{path}");
+    }
+    // Under a name that a vault can have it goes as the rename that it is.
+    fs::rename(bench.dest().join("a\\b"), bench.dest().join("a b")).unwrap();
+    bench.sync().await;
+    assert!(
+        has(&bench, "a b/in.md", "in")
+            && has(&bench, "a b/deep/b.md", "b")
+            && !has(&bench, "dir/in.md", "in")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_gets_a_name_that_is_refused_stays_in_the_vault() {
     let bench = in_step(&[("Meeting.md", "text"), ("other.md", "other"), ("dir/in.md", "in")]).await;
     fs::rename(bench.dest().join("Meeting.md"), bench.dest().join("10:30 Meeting.md")).unwrap();

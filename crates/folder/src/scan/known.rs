@@ -66,6 +66,11 @@ impl<'r> Known<'r> {
         names
     }
 
+    /// Whether anything below a path is recorded.
+    pub(super) fn has_below(&self, path: &str) -> bool {
+        self.folders.get(path).is_some_and(|names| !names.is_empty())
+    }
+
     /// The records of everything below a path.
     pub(super) fn below(&self, path: &str) -> Vec<&'r Record> {
         let mut found = Vec::new();

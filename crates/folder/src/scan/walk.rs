@@ -12,11 +12,12 @@ use obsync_core::blocking::lock;
 use obsync_core::{
     DestinationError, LocalFacts, LocalTree, Record, Respelled, ScanInput, Spelling, Unknown, UnknownCause,
 };
-use obsync_protocol::{Filter, VaultPath, Verdict};
+use obsync_protocol::{Filter, VaultPath, Verdict, normalize_local_name};
 use rayon::Scope;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::clock::Clock;
 use super::file::{Unread, read};
@@ -24,6 +25,7 @@ use super::known::{Known, Name};
 use super::names::{Matched, Place, match_names};
 use crate::entry::{Kind, look};
 use crate::error::Action;
+use crate::mounts::{Mounts, is_mount};
 use crate::own_folder::is_own_name;
 use crate::root::Root;
 use crate::transplant::is_part;
@@ -39,6 +41,10 @@ pub(super) struct Walk<'a> {
     /// Only these paths are looked at, and the folders on the way to them.
     only: Option<Few<'a>>,
     clock: Clock,
+    /// Where other file systems were mounted in earlier scans.
+    mounts: &'a Mounts,
+    /// And where they are now.
+    mounted: Mutex<Mounts>,
     stop: &'a AtomicBool,
     tree: Mutex<LocalTree>,
     found: AtomicU64,
@@ -81,6 +87,7 @@ impl<'a> Walk<'a> {
         root: &'a Root,
         input: &'a ScanInput,
         only: Option<&'a HashSet<VaultPath>>,
+        mounts: &'a Mounts,
         stop: &'a AtomicBool,
     ) -> Self {
         Walk {
@@ -89,6 +96,8 @@ impl<'a> Walk<'a> {
             filter: &input.filter,
             only: only.map(Few::new),
             clock: Clock::new(root),
+            mounts,
+            mounted: Mutex::default(),
             stop,
             tree: Mutex::default(),
             found: AtomicU64::new(0),
@@ -97,8 +106,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Looks through everything, in the threads of the current pool.
-    pub(super) fn run(self) -> Result<LocalTree, DestinationError> {
+    /// Looks through everything, in the threads of the current pool. Tells the file systems below the root, too.
+    pub(super) fn run(self) -> Result<(LocalTree, Mounts), DestinationError> {
         rayon::scope(|scope| match open_folder(&self.root.handle, ".") {
             Ok(dir) => self.enter(scope, Folder { dir, path: None, name: String::new() }),
             Err(error) => self.fail(self.root.errors.root_error(Action::List, error)),
@@ -107,10 +116,12 @@ impl<'a> Walk<'a> {
             return Err(error);
         }
         let mut tree = std::mem::take(&mut *lock(&self.tree));
+        let mut mounted = std::mem::take(&mut *lock(&self.mounted));
+        mounted.0.extend(self.mounts.0.iter().filter(|name| self.has_records_below(name)).cloned());
         tree.found = self.found.into_inner();
         tree.read = self.read.into_inner();
         tree.sort();
-        Ok(tree)
+        Ok((tree, mounted))
     }
 
     fn is_over(&self) -> bool {
@@ -184,10 +195,11 @@ impl<'a> Walk<'a> {
                 None => listed.entries.push((shown.into_owned(), entry.file_type())),
                 Some(reason) => {
                     if self.only.is_none() {
-                        self.unknown(
-                            folder.at(&shown),
-                            UnknownCause::Name { reason, inode: Some(entry.ino()) },
-                        );
+                        let why = match is_folder(folder, name, entry.file_type()) {
+                            true => UnknownCause::FolderName { reason },
+                            false => UnknownCause::Name { reason, inode: Some(entry.ino()) },
+                        };
+                        self.unknown(folder.at(&shown), why);
                     }
                     listed.others.push(shown.into_owned());
                 }
@@ -202,7 +214,13 @@ impl<'a> Walk<'a> {
         for index in &matched.missing {
             let name = known[*index];
             let record = name.record.map(|index| self.known.record(index));
-            let below = self.known.below(&folder.vault_path(name.name));
+            let path = folder.vault_path(name.name);
+            // A mount point may go with its file system.
+            if self.mounts.at_or_below(&path).any(|mount| self.has_records_below(mount)) {
+                self.unknown(path, UnknownCause::NotMounted);
+                continue;
+            }
+            let below = self.known.below(&path);
             self.absent(record.into_iter().chain(below));
         }
     }
@@ -261,10 +279,12 @@ impl<'a> Walk<'a> {
                 }
                 Err(_) if self.only.is_some() => {}
                 Err(error) => {
-                    self.unknown(
-                        folder.at(&name),
-                        UnknownCause::Name { reason: error.to_string(), inode: None },
-                    );
+                    let reason = error.to_string();
+                    let why = match is_folder(folder, name.as_str(), kind) {
+                        true => UnknownCause::FolderName { reason },
+                        false => UnknownCause::Name { reason, inode: None },
+                    };
+                    self.unknown(folder.at(&name), why);
                 }
             }
         }
@@ -308,7 +328,13 @@ impl<'a> Walk<'a> {
             let shown = above.at(&name);
             match open_folder(&above.dir, &name) {
                 Ok(dir) => {
+                    let is_mounted = self.note_mount(&above, &dir, &shown);
                     drop(above);
+                    match is_mounted {
+                        Ok(true) => {}
+                        Ok(false) => return self.unknown(shown, UnknownCause::NotMounted),
+                        Err(error) => return self.unreadable(shown, error.into()),
+                    }
                     self.enter(scope, Folder { dir, path: Some(path), name: shown });
                 }
                 // It was there a moment ago.
@@ -318,6 +344,20 @@ impl<'a> Walk<'a> {
                 Err(error) => self.unreadable(shown, error.into()),
             }
         });
+    }
+
+    /// Notes a folder that is a file system of its own. `false`: it was one, and is not now.
+    fn note_mount(&self, above: &Folder, dir: &OwnedFd, name: &str) -> rustix::io::Result<bool> {
+        if is_mount(dir, &above.dir)? {
+            lock(&self.mounted).0.insert(name.to_owned());
+            return Ok(true);
+        }
+        Ok(!self.mounts.0.contains(name) || !self.has_records_below(name))
+    }
+
+    /// Whether anything is recorded in a folder of this name.
+    fn has_records_below(&self, name: &str) -> bool {
+        self.known.has_below(name) || (!name.is_ascii() && self.known.has_below(&normalize_local_name(name)))
     }
 
     fn look_at_entry<'s>(&'s self, scope: &Scope<'s>, folder: &Arc<Folder>, mut spot: Spot<'s>) {
@@ -420,6 +460,15 @@ impl Folder {
     /// The path in the vault of an entry.
     fn vault_path(&self, name: &str) -> String {
         join(self.path.as_ref().map_or("", VaultPath::as_str), name)
+    }
+}
+
+/// Whether an entry is a folder. Some file systems give no type in their lists.
+fn is_folder(above: &Folder, name: impl Arg, listed: FileType) -> bool {
+    match listed {
+        FileType::Unknown => rustix::fs::statat(&above.dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Directory),
+        listed => listed == FileType::Directory,
     }
 }
 

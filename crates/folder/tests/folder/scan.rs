@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use obsync_conformance::at;
+use obsync_conformance::confined::{Confinement, confined};
 use obsync_core::{
-    FileMeta, KnownContent, LocalFacts, LocalTree, Record, RecordKind, Scan, ScanInput, Unknown, UnknownCause,
+    FileMeta, KnownContent, LocalFacts, LocalTree, Naming, Record, RecordKind, Scan, ScanInput, Unknown,
+    UnknownCause,
 };
-use obsync_folder::FolderDestination;
+use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{ContentHash, FileType, FileTypes, Filter, Uid, VaultPath};
 use tokio::io::AsyncReadExt;
 
@@ -377,14 +379,27 @@ async fn of_twins_one_is_had_and_the_others_are_unknown() {
 #[tokio::test]
 async fn names_that_no_vault_can_have_are_unknown() {
     let destination = destination();
-    for path in ["back\\slash.md", "tab\t.md", "git~1/config"] {
+    for path in ["back\\slash.md", "fol\\der/note.md", "tab\t.md", "git~1/config"] {
         destination.write(path, b"text");
     }
     fs::write(destination.root().join(std::ffi::OsStr::from_bytes(b"latin-\xe9.md")), "text").unwrap();
     let tree = scan(&destination.store(), &[]).await;
     assert!(files(&tree).is_empty());
-    assert_eq!(tree.unknown.len(), 4);
-    assert!(tree.unknown.iter().all(|unknown| matches!(unknown.why, UnknownCause::Name { .. })));
+    let is_folder = |why: &UnknownCause| match why {
+        UnknownCause::Name { .. } => Some(false),
+        UnknownCause::FolderName { .. } => Some(true),
+        _ => None,
+    };
+    let folders: Vec<(&str, Option<bool>)> =
+        unknown(&tree).into_iter().map(|(path, why)| (path, is_folder(why))).collect();
+    let expected = [
+        ("back\\slash.md", Some(false)),
+        ("fol\\der", Some(true)),
+        ("git~1", Some(true)),
+        ("latin-\u{fffd}.md", Some(false)),
+        ("tab\t.md", Some(false)),
+    ];
+    assert_eq!(folders, expected);
 }
 
 #[tokio::test]
@@ -550,4 +565,75 @@ async fn only_a_file_of_the_destination_itself_is_opened() {
         let error = store.open_file(&at(path)).await.unwrap_err();
         assert!(!error.is_fatal(), "{path}: {error}");
     }
+}
+
+/// Writes the list of mounted folders, as an earlier scan does.
+fn remember_mounts(destination: &TestFolder, names: &str) {
+    let list = destination.path(".obsync/mounts");
+    fs::write(&list, names).unwrap();
+    fs::set_permissions(&list, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn below_a_folder_that_was_mounted_and_is_not_nothing_is_absent_found_or_written() {
+    let destination = destination();
+    destination.write("Media/under the mount.md", b"hidden by it before");
+    destination.write("Other/note.md", b"text");
+    fs::create_dir_all(destination.path("Nothing recorded")).unwrap();
+    remember_mounts(&destination, "Deep/Media\nMedia\nNothing recorded\n");
+    let records =
+        [folder("Media"), record("Media/a.md", b"a"), record("Deep/Media/b.md", b"b"), folder("Deep")];
+    let store = destination.store();
+    let tree = scan(&store, &records).await;
+    let not_mounted = &UnknownCause::NotMounted;
+    assert_eq!(unknown(&tree), [("Deep", not_mounted), ("Media", not_mounted)]);
+    assert!(tree.absent.is_empty(), "{:?}", tree.absent);
+    assert_eq!(files(&tree), ["Other/note.md"]);
+    assert_eq!(destination.read(".obsync/mounts"), "Deep/Media\nMedia\n");
+    // What the vault has for it is not written where the file system would hide it.
+    let error = store.admits(&at("Media/a.md")).unwrap_err();
+    assert!(!error.is_fatal() && error.to_string().contains("not mounted"), "{error}");
+    store.admits(&at("Other/note.md")).unwrap();
+    // Its user says that it is an ordinary folder from now on.
+    remember_mounts(&destination, "");
+    let tree = scan(&store, &records).await;
+    assert_eq!(texts(&tree.absent), ["Deep", "Deep/Media/b.md", "Media/a.md"]);
+    store.admits(&at("Media/a.md")).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_system_that_is_mounted_in_the_destination_is_remembered_and_missed_when_it_is_gone() {
+    let test =
+        "scan::a_file_system_that_is_mounted_in_the_destination_is_remembered_and_missed_when_it_is_gone";
+    let Some(disk) = confined(test, Confinement::Disk("size=4m")) else { return };
+    let root = disk.join("vault");
+    let mount = |arguments: &[&str], place: &str| {
+        let status = Command::new("mount").args(arguments).arg(root.join(place)).status().unwrap();
+        assert!(status.success(), "{place}");
+    };
+    for place in [".obsync", "Media", "Again", "Plain"] {
+        fs::create_dir_all(root.join(place)).unwrap();
+    }
+    fs::set_permissions(root.join(".obsync"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(disk.join("elsewhere")).unwrap();
+    mount(&["-t", "tmpfs", "none"], "Media");
+    // The same file system once more: by its device it is none of its own.
+    mount(&["--bind", disk.join("elsewhere").to_str().unwrap()], "Again");
+    for path in ["Media/a.md", "Again/b.md", "Plain/c.md"] {
+        fs::write(root.join(path), "text").unwrap();
+    }
+    let store = FolderDestination::open(&root, FolderOptions::default()).unwrap();
+    let records = recorded(&scan(&store, &[]).await);
+    let list = root.join(".obsync/mounts");
+    assert_eq!(fs::read_to_string(&list).unwrap(), "Again\nMedia\n");
+    assert_eq!(fs::metadata(&list).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(scan(&store, &records).await, unchanged(3));
+
+    for place in ["Media", "Again"] {
+        assert!(Command::new("umount").arg(root.join(place)).status().unwrap().success());
+    }
+    fs::remove_file(root.join("Plain/c.md")).unwrap();
+    let tree = scan(&store, &records).await;
+    assert_eq!(texts(&tree.absent), ["Plain/c.md"]);
+    assert_eq!(unknown(&tree), [("Again", &UnknownCause::NotMounted), ("Media", &UnknownCause::NotMounted)]);
 }

@@ -1,0 +1,117 @@
+//! Folders of a destination on which other file systems are mounted, remembered in `.obsync/mounts`, one name a line.
+//!
+//! Without its file system such a folder is an ordinary, empty one: everything in it would seem to be deleted, and what the
+//! vault sends for it would be written where the file system hides it later. Only a list from earlier tells the two apart.
+
+use std::collections::BTreeSet;
+
+use obsync_core::DestinationError;
+use obsync_protocol::{VaultPath, normalize_local_name};
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags};
+
+use super::context::Context;
+use super::error::Action;
+use super::own_file;
+use super::root::{Root, device};
+use super::staging::{OWN_FOLDER, Own, own_folder};
+
+/// The list's file in [`OWN_FOLDER`].
+const FILE: &str = "mounts";
+/// Bytes of the list.
+const LONGEST: usize = 1 << 20;
+
+/// The names of the folders on which file systems were mounted, relative to the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mounts(pub(super) BTreeSet<String>);
+
+impl Mounts {
+    /// The remembered ones.
+    ///
+    /// A list that cannot be read is an error: without it an unmounted folder passes for an emptied one.
+    pub(super) fn read(root: &Root) -> Result<Self, DestinationError> {
+        let Own::Private(own) = own_folder(root)? else { return Ok(Mounts::default()) };
+        let text = own_file::read(&own, FILE, LONGEST)
+            .map_err(|error| root.errors.root_error(Action::Read, error))?
+            .unwrap_or_default();
+        Ok(Mounts(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()))
+    }
+
+    /// Remembers them. Where nobody's own folder is, nothing can be remembered.
+    pub(super) fn write(&self, root: &Root) {
+        let text: String = self.0.iter().flat_map(|name| [name, "\n"]).collect();
+        let written = match own_folder(root) {
+            Ok(Own::Private(own)) if text.len() <= LONGEST => own_file::write(root, &own, FILE, &text),
+            _ => return,
+        };
+        if let Err(error) = written {
+            let location = root.errors.location();
+            tracing::warn!(%error, "{OWN_FOLDER}/{FILE} in {location}, the list of mounted folders, cannot be written");
+        }
+    }
+
+    /// Those at a path of the vault or below it.
+    pub(super) fn at_or_below(&self, path: &str) -> impl Iterator<Item = &String> {
+        self.0.iter().filter(move |name| is_at_or_below(name, path) || is_at_or_below(&normal(name), path))
+    }
+
+    /// Those that a path of the vault is at or below.
+    fn above(&self, path: &VaultPath) -> impl Iterator<Item = &String> {
+        let path = path.as_str();
+        self.0.iter().filter(move |name| is_at_or_below(path, name) || is_at_or_below(path, &normal(name)))
+    }
+}
+
+fn normal(name: &str) -> String {
+    if name.is_ascii() { name.to_owned() } else { normalize_local_name(name) }
+}
+
+fn is_at_or_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Refuses, for now, a path below a folder that was a mounted file system and is none.
+pub(super) fn check(context: &Context, root: &Root, path: &VaultPath) -> Result<(), DestinationError> {
+    let mounts = context.mounts(root)?;
+    match mounts.above(path).find(|name| is_unmounted(root, name)) {
+        None => Ok(()),
+        Some(name) => Err(root.errors.error(
+            Action::Write,
+            path.as_str(),
+            std::io::Error::other(format!(
+                "the file system of {name:?} is not mounted; mount it again, or remove its line from {OWN_FOLDER}/{FILE} if it \
+                 is an ordinary folder from now on"
+            )),
+        )),
+    }
+}
+
+/// Whether a folder is there and is no file system of its own. What cannot be looked at is met by whoever opens it.
+fn is_unmounted(root: &Root, name: &str) -> bool {
+    let above = name.rsplit_once('/').map_or(".", |(above, _)| above);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |name| rustix::fs::openat(&root.handle, name, flags, Mode::empty());
+    match (open(above), open(name)) {
+        (Ok(above), Ok(folder)) => is_mount(&folder, &above).is_ok_and(|is_mount| !is_mount),
+        _ => false,
+    }
+}
+
+/// Whether a folder is another file system than the folder that it is in, or the same one mounted once more.
+pub(super) fn is_mount(folder: impl AsFd, above: impl AsFd) -> rustix::io::Result<bool> {
+    let device_of = |folder| rustix::fs::fstat(folder).map(|facts| device(&facts));
+    Ok(is_mount_root(&folder) || device_of(folder.as_fd())? != device_of(above.as_fd())?)
+}
+
+/// What Linux says of it, from 5.8 on: a folder that is mounted a second time has no device of its own.
+#[cfg(target_os = "linux")]
+fn is_mount_root(folder: impl AsFd) -> bool {
+    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+    rustix::fs::statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
+        .is_ok_and(|facts| facts.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_mount_root(_: impl AsFd) -> bool {
+    false
+}
