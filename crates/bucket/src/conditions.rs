@@ -1,5 +1,5 @@
 //! Which conditions a service keeps, known separately for each kind of request: a service can know `If-None-Match` of a PUT
-//! and ignore `<ETag>` of removals.
+//! and ignore `If-Match`, or `<ETag>` of removals.
 //!
 //! A condition that is kept spares a look before the request. A condition that is refused (501) is not sent any more. One that
 //! is ignored without a word is the dangerous case: it is found out by a request whose condition cannot hold.
@@ -8,22 +8,41 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::objects::Guard;
+
 /// The kinds of requests that can have a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Conditional {
-    Put,
+    /// PUT where nothing is to be (`If-None-Match`).
+    Create,
+    /// PUT over a version (`If-Match`).
+    Replace,
+    /// Completing an upload, either way: it is not relied upon.
     Complete,
-    Copy,
+    /// Copies to where nothing is to be.
+    CopyNew,
+    /// Copies over a version.
+    CopyOver,
     Delete,
 }
 
 impl Conditional {
+    /// The kind of a PUT with this condition.
+    pub(super) fn of_put(guard: &Guard) -> Self {
+        if matches!(guard, Guard::Nothing) { Conditional::Create } else { Conditional::Replace }
+    }
+
+    /// The kind of a copy with this condition.
+    pub(super) fn of_copy(guard: &Guard) -> Self {
+        if matches!(guard, Guard::Nothing) { Conditional::CopyNew } else { Conditional::CopyOver }
+    }
+
     /// Completes the sentence "the service … conditions on …".
     pub(super) fn text(self) -> &'static str {
         match self {
-            Conditional::Put => "writes",
+            Conditional::Create | Conditional::Replace => "writes",
             Conditional::Complete => "completing uploads",
-            Conditional::Copy => "copies",
+            Conditional::CopyNew | Conditional::CopyOver => "copies",
             Conditional::Delete => "removals",
         }
     }
@@ -48,7 +67,7 @@ pub(super) enum Standing {
 /// What is known of all kinds.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
-    kinds: [KnownCondition; 4],
+    kinds: [KnownCondition; 6],
 }
 
 #[derive(Debug, Default)]
@@ -108,8 +127,9 @@ impl Conditions {
 mod tests {
     use super::*;
 
-    const KINDS: [Conditional; 4] =
-        [Conditional::Put, Conditional::Complete, Conditional::Copy, Conditional::Delete];
+    use Conditional::*;
+
+    const KINDS: [Conditional; 6] = [Create, Replace, Complete, CopyNew, CopyOver, Delete];
 
     #[test]
     fn each_kind_is_known_by_itself() {
@@ -127,13 +147,13 @@ mod tests {
     #[tokio::test]
     async fn one_finds_out_and_the_others_wait_for_it() {
         let conditions = Conditions::default();
-        let asking = conditions.ask(Conditional::Put).await.unwrap();
-        let other = conditions.ask(Conditional::Put);
+        let asking = conditions.ask(Create).await.unwrap();
+        let other = conditions.ask(Create);
         tokio::pin!(other);
         assert!(futures_util::poll!(&mut other).is_pending());
-        conditions.learn(Conditional::Put, Standing::Kept);
+        conditions.learn(Create, Standing::Kept);
         drop(asking);
         assert!(other.await.is_none());
-        assert!(conditions.ask(Conditional::Copy).await.is_some());
+        assert!(conditions.ask(CopyNew).await.is_some());
     }
 }

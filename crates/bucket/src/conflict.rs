@@ -74,6 +74,7 @@ pub(super) async fn keep_beside(
         context.cache.forget(&kept_as);
         match context.objects.copy(key, &facts.version, &kept_key, None, &Guard::Nothing).await {
             Ok(_) => {
+                context.errors.succeeded(Action::Copy);
                 context.listing.wrote(&kept_key, facts.size);
                 return Ok(Some(kept_as));
             }
@@ -113,6 +114,7 @@ async fn equal_copy(
     let listed: Result<Vec<Listed>, RequestError> =
         context.objects.list(&beginning, LISTED).take(LISTED).try_collect().await;
     let mut copies = listed.map_err(|error| context.failed(Action::List, path, &error))?;
+    context.errors.succeeded(Action::List);
     // Those that most probably have it come first.
     copies.sort_by_key(|copy| copy.e_tag != facts.version.e_tag);
     let mut original = facts.clone();

@@ -87,6 +87,7 @@ impl Context {
     /// Looks at what is at a path, and remembers it.
     pub(super) async fn look(&self, path: &VaultPath, key: &Path) -> Result<Occupant, DestinationError> {
         let found = self.objects.head(key).await.map_err(|error| self.failed(Action::Look, path, &error))?;
+        self.errors.succeeded(Action::Look);
         let occupant = found.map_or(Occupant::Nothing, |facts| Occupant::Object(Box::new(facts)));
         self.cache.put(path, occupant.clone());
         Ok(occupant)
@@ -126,6 +127,7 @@ impl Context {
         }
         match self.objects.hash(key, &facts.version).await {
             Ok(content) => {
+                self.errors.succeeded(Action::Read);
                 self.cache.put(path, Occupant::Object(Box::new(facts.clone().with_content(content))));
                 Ok(Some(content))
             }

@@ -132,7 +132,7 @@ impl RequestError {
                 ),
             ) => Kind::Throttled,
             (_, Some("NotImplemented")) | (501, _) => Kind::Unsupported,
-            (_, Some("InternalError" | "RequestTimeout")) => Kind::Failing,
+            (_, Some("InternalError" | "RequestTimeout" | "TemporaryRedirect")) => Kind::Failing,
             (301 | 302 | 307 | 308, _) => Kind::Moved,
             (401, _) => Kind::Unauthenticated,
             (403, _) => Kind::Denied,
@@ -174,6 +174,14 @@ impl RequestError {
     /// The trouble that there is no answer, or none that can be read.
     pub(super) fn without_answer(kind: Kind, message: &str) -> Self {
         RequestError { kind, code: None, message: printable(message), asked: None }
+    }
+
+    /// The trouble that something else on the way answers in place of the service.
+    pub(super) fn web_page(status: u16) -> Self {
+        let message = format!(
+            "a web page with status {status} came in place of the service's answer; is there a portal, or a proxy that blocks it?"
+        );
+        RequestError::without_answer(Kind::Other, &message)
     }
 
     /// The same as an answer to this.
@@ -421,6 +429,7 @@ impl ErrorContext {
         }
         let (path, location, said) = (path.to_owned(), self.location(), error.said());
         if error.code.as_deref() == Some("KeyTooLongError") {
+            tracing::debug!("a name is too long: {said}");
             return DestinationError::NameTooLong { path, location };
         }
         if error.kind == Kind::Denied && error.is_general() && self.is_first(action) {
@@ -454,6 +463,7 @@ impl ErrorContext {
         let message = &error.said();
         let (code, reason) = match (error.kind, error.code.as_deref()) {
             (_, Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage")) => {
+                tracing::warn!("the service takes nothing more: {message}");
                 return Some(DestinationError::Full { location: self.location() });
             }
             _ if error.is_of_bucket() => (
@@ -472,8 +482,9 @@ impl ErrorContext {
             ),
             (_, Some("RequestTimeTooSkewed")) => (
                 ProblemCode::Credentials,
-                "the clock of this machine is wrong, so that requests are not accepted; set it right"
-                    .to_owned(),
+                format!(
+                    "the clock of this machine is wrong, so that requests are not accepted ({message}); set it right"
+                ),
             ),
             (
                 _,

@@ -101,11 +101,12 @@ pub(super) async fn write(context: &Context, marker: &Marker) -> Result<Marked, 
     Ok(Marked { tag: version.e_tag })
 }
 
-/// Removes the marker. `false`: there is none.
+/// Removes the marker, and the object for finding out about conditions with it. `false`: there is none.
 pub(super) async fn remove(context: &Context) -> Result<bool, DestinationError> {
     let key = context.keys.of_marker();
-    let doomed = Doomed { key: key.clone(), version: None };
-    match context.objects.delete(vec![doomed]).await.pop().unwrap_or(Ok(())) {
+    let doomed = [key.clone(), context.keys.of_probe()].map(|key| Doomed { key, version: None });
+    let removed = context.objects.delete(doomed.to_vec()).await.into_iter().next();
+    match removed.unwrap_or(Ok(())) {
         Ok(()) => Ok(true),
         Err(error) if error.is_missing_object() => Ok(false),
         Err(error) => Err(context.errors.error(Action::Remove, key.as_ref(), &error)),

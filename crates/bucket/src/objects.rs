@@ -10,8 +10,8 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::{
-    Attributes, CopyMode, CopyOptions, GetOptions, ObjectStore, PutMode, PutMultipartOptions, PutOptions,
-    PutPayload, UpdateVersion,
+    Attribute, Attributes, CopyMode, CopyOptions, GetOptions, ObjectStore, PutMode, PutMultipartOptions,
+    PutOptions, PutPayload, UpdateVersion,
 };
 use obsync_protocol::{ContentHash, ContentHasher, limits};
 use tokio_util::task::TaskTracker;
@@ -94,6 +94,22 @@ pub(super) fn is_older(time: Timestamp, age: Duration) -> bool {
     age.is_zero() || time <= now && time.duration_until(now).unsigned_abs() >= age
 }
 
+/// Whether a content type is that of web pages.
+pub(super) fn is_html(kind: &str) -> bool {
+    kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"))
+}
+
+fn has_html(attributes: &Attributes) -> bool {
+    attributes.get(&Attribute::ContentType).is_some_and(|kind| is_html(kind))
+}
+
+/// Whether an answer has the version that was asked for, if one was. Services write an entity tag with quotes or without, and
+/// as a weak one where they compress.
+fn is_same_version(asked: Option<&str>, answered: Option<&str>) -> bool {
+    let bare = |tag: &str| tag.trim_start_matches("W/").trim_matches('"').to_owned();
+    asked.is_none_or(|asked| answered.is_some_and(|answered| bare(answered) == bare(asked)))
+}
+
 /// The objects of a bucket.
 #[derive(Debug)]
 pub(super) struct Objects {
@@ -101,6 +117,9 @@ pub(super) struct Objects {
     #[cfg(feature = "s3")]
     s3: Option<S3>,
     conditions: Conditions,
+    /// Held by whoever uses the key at which conditions are found out.
+    #[cfg(feature = "s3")]
+    probing: tokio::sync::Mutex<()>,
     /// The service turned out not to copy at all.
     #[cfg(feature = "s3")]
     copies_not: AtomicBool,
@@ -120,8 +139,11 @@ impl Objects {
     pub(super) fn new(store: Arc<dyn ObjectStore>, options: &BucketOptions) -> Self {
         let conditions = Conditions::default();
         // Both services document it. Their copies and removals have none by way of the library.
-        conditions.learn(Conditional::Put, Standing::Kept);
-        for kind in [Conditional::Complete, Conditional::Copy, Conditional::Delete] {
+        for kind in [Conditional::Create, Conditional::Replace] {
+            conditions.learn(kind, Standing::Kept);
+        }
+        for kind in [Conditional::Complete, Conditional::CopyNew, Conditional::CopyOver, Conditional::Delete]
+        {
             conditions.learn(kind, Standing::Unclear);
         }
         Objects {
@@ -129,6 +151,8 @@ impl Objects {
             #[cfg(feature = "s3")]
             s3: None,
             conditions,
+            #[cfg(feature = "s3")]
+            probing: tokio::sync::Mutex::default(),
             #[cfg(feature = "s3")]
             copies_not: AtomicBool::new(false),
             #[cfg(feature = "s3")]
@@ -155,6 +179,10 @@ impl Objects {
     pub(super) async fn head(&self, key: &Path) -> Result<Option<Facts>, RequestError> {
         let options = GetOptions { head: true, ..GetOptions::default() };
         match self.store.get_opts(key, options).await.map_err(RequestError::from) {
+            // The answer to HEAD has no body to tell by, and every service names the version of what it has.
+            Ok(found) if found.meta.e_tag.is_none() && has_html(&found.attributes) => {
+                Err(RequestError::web_page(200))
+            }
             Ok(found) => {
                 let version = UpdateVersion { e_tag: found.meta.e_tag, version: found.meta.version };
                 Ok(Some(Facts::new(version, found.meta.size, &found.attributes)))
@@ -174,6 +202,10 @@ impl Objects {
         let found = self.store.get_opts(key, options).await;
         let found = found
             .map_err(|error| RequestError::from(error).at(Operation::Read, version.e_tag.is_some(), false))?;
+        if self.is_s3() && !is_same_version(version.e_tag.as_deref(), found.meta.e_tag.as_deref()) {
+            let reason = "what came is not the version that was asked for; is there a portal, or a proxy that blocks it?";
+            return Err(RequestError::without_answer(Kind::Other, reason));
+        }
         let (attributes, mut left) = (found.attributes.clone(), found.meta.size);
         let bounded = found.into_stream().map_err(RequestError::from).and_then(move |stretch| {
             let rest = left.checked_sub(stretch.len() as u64);
@@ -211,11 +243,12 @@ impl Objects {
         attributes: Attributes,
         guard: &Guard,
     ) -> Result<UpdateVersion, RequestError> {
-        let guard = self.sent(Conditional::Put, guard);
+        let kind = Conditional::of_put(guard);
+        let guard = self.sent(kind, guard);
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
             let put = s3.put(key, content, hash, &attributes, guard).await;
-            return self.learn(Conditional::Put, guard, put);
+            return self.learn(kind, guard, put);
         }
         let _ = hash;
         let mode = match guard {
@@ -230,7 +263,7 @@ impl Objects {
         let put = self.retries.through_silence(put).await;
         let conditional = !matches!(guard, Guard::Anything);
         let put = put.map_err(|error| error.at(Operation::Put, conditional, false));
-        self.learn(Conditional::Put, guard, put.map(UpdateVersion::from))
+        self.learn(kind, guard, put.map(UpdateVersion::from))
     }
 
     /// Begins a multipart upload in parts of this size.
@@ -284,9 +317,10 @@ impl Objects {
         if let Some(s3) = &self.s3
             && !self.copies_not.load(Ordering::Relaxed)
         {
-            let sent = self.sent(Conditional::Copy, guard);
+            let kind = Conditional::of_copy(guard);
+            let sent = self.sent(kind, guard);
             let copied = s3.copy(&CopyOrder { from, version, to, attributes, guard: sent }).await;
-            let refused = match self.learn(Conditional::Copy, sent, copied) {
+            let refused = match self.learn(kind, sent, copied) {
                 Err(error) if error.next() == Some(Next::AnotherWay) => error,
                 copied => return copied,
             };
@@ -332,7 +366,10 @@ impl Objects {
         let is_nameable = !doomed.iter().any(|object| object.key.as_ref().contains(char::is_control));
         if is_nameable && !self.one_by_one.load(Ordering::Relaxed) {
             let refused = match s3.delete_many(&doomed).await {
-                Ok(answers) => return answers,
+                Ok(answers) => {
+                    let learn = |answer| self.learn(Conditional::Delete, &Guard::Anything, answer);
+                    return answers.into_iter().map(learn).collect();
+                }
                 Err(refused) => refused,
             };
             match refused.next() {
@@ -527,39 +564,56 @@ impl Objects {
         false
     }
 
-    /// Finds out, by at most one request, whether the service keeps conditions of writes: `probe` is a key of obsync's own at
-    /// which there is nothing.
+    /// Finds out whether the service keeps a kind of condition of writes or copies, unless that is known, by a request whose
+    /// condition does not hold. `probe` is the key of the empty object that is there for this, `from` the object that is to be
+    /// copied.
     #[cfg(feature = "s3")]
-    pub(super) async fn find_out_about_writes(&self, probe: &Path) -> Result<(), RequestError> {
+    pub(super) async fn find_out_about(
+        &self,
+        kind: Conditional,
+        from: Option<&Path>,
+        probe: &Path,
+    ) -> Result<(), RequestError> {
         let Some(s3) = &self.s3 else { return Ok(()) };
-        let Some(_asking) = self.conditions.ask(Conditional::Put).await else { return Ok(()) };
-        let nothing = PutPayload::default();
-        let put = s3.put(probe, nothing, None, &Attributes::new(), &Guard::nobodys()).await;
-        self.note(Conditional::Put, self.verdict(probe, put).await?);
-        Ok(())
-    }
-
-    /// Finds out, by at most two requests, whether the service keeps conditions of copies, by copying an object of the vault
-    /// to a key of obsync's own at which there is nothing.
-    #[cfg(feature = "s3")]
-    pub(super) async fn find_out_about_copies(&self, from: &Path, probe: &Path) -> Result<(), RequestError> {
-        let Some(s3) = &self.s3 else { return Ok(()) };
-        if self.copies_not.load(Ordering::Relaxed) {
+        if from.is_some() && self.copies_not.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let Some(_asking) = self.conditions.ask(Conditional::Copy).await else { return Ok(()) };
+        let Some(_asking) = self.conditions.ask(kind).await else { return Ok(()) };
+        let _alone = self.probing.lock().await;
+        let put =
+            async |guard: &Guard| s3.put(probe, PutPayload::default(), None, &Attributes::new(), guard).await;
         let any = UpdateVersion { e_tag: None, version: None };
-        let guard = Guard::nobodys();
-        let order = CopyOrder { from, version: &any, to: probe, attributes: None, guard: &guard };
-        let copied = s3.copy(&order).await;
-        let standing = match copied {
-            // That can be a word about the original.
-            Err(error) if error.kind == Kind::Missing && !matches!(self.head(from).await, Ok(Some(_))) => {
-                return Ok(());
-            }
-            copied => self.verdict(probe, copied).await?,
+        let copy = async |from, guard| {
+            s3.copy(&CopyOrder { from, version: &any, to: probe, attributes: None, guard }).await
         };
-        self.note(Conditional::Copy, standing);
+        let nobodys = Guard::nobodys();
+        let outcome = match (kind, from) {
+            (Conditional::CopyNew, Some(from)) => match put(&Guard::Nothing).await {
+                Err(error) if error.is_of_all_requests() => Err(error),
+                _ => copy(from, &Guard::Nothing).await,
+            },
+            (_, Some(from)) => copy(from, &nobodys).await,
+            (Conditional::Create, None) => match put(&Guard::Nothing).await {
+                // There was nothing, or the condition is ignored.
+                Ok(_) => put(&Guard::Nothing).await,
+                outcome => outcome,
+            },
+            (_, None) => put(&nobodys).await,
+        };
+        if from.is_some()
+            && outcome.is_ok()
+            && let Err(error) = put(&Guard::Anything).await
+        {
+            tracing::debug!(?error, "a copy stays at the key for finding out about conditions");
+        }
+        if let (Err(error), Some(from)) = (&outcome, from)
+            && error.kind == Kind::Missing
+            && !matches!(self.head(from).await, Ok(Some(_)))
+        {
+            // That was a word about the original.
+            return Ok(());
+        }
+        self.note(kind, verdict(outcome)?);
         Ok(())
     }
 
@@ -574,7 +628,7 @@ impl Objects {
         let standing = match removed {
             Ok(Ok(())) => Standing::Ignored,
             Ok(Err(error)) if error.is_conflict() => Standing::Kept,
-            Err(error) if error.next() == Some(Next::WithoutCondition) => Standing::Refused,
+            Ok(Err(error)) | Err(error) if error.next() == Some(Next::WithoutCondition) => Standing::Refused,
             Ok(Err(_)) | Err(_) => Standing::Unclear,
         };
         self.note(Conditional::Delete, standing);
@@ -584,34 +638,6 @@ impl Objects {
     #[cfg(not(feature = "s3"))]
     pub(super) async fn find_out_about_removals(&self, _doomed: &Doomed) -> bool {
         false
-    }
-
-    /// What a request on a condition that cannot hold showed. What it made nevertheless is removed. An error is one that every
-    /// other request would meet.
-    #[cfg(feature = "s3")]
-    async fn verdict(
-        &self,
-        probe: &Path,
-        outcome: Result<UpdateVersion, RequestError>,
-    ) -> Result<Standing, RequestError> {
-        Ok(match outcome {
-            Ok(_) => {
-                let doomed = s3::DeleteRow { key: probe.clone(), e_tag: None };
-                if let Some(s3) = &self.s3
-                    && let Err(error) = s3.delete_one(doomed).await
-                {
-                    tracing::debug!(?error, "an empty object below .obsync/ stays until a later run");
-                }
-                Standing::Ignored
-            }
-            Err(error) if error.is_conflict() => Standing::Kept,
-            Err(error) if error.next() == Some(Next::WithoutCondition) => Standing::Refused,
-            Err(error) if error.is_of_all_requests() => return Err(error),
-            Err(error) => {
-                tracing::debug!(?error, "whether conditions are kept cannot be found out");
-                Standing::Unclear
-            }
-        })
     }
 
     /// The guard as it is sent: none where the service does not know what to do with it.
@@ -639,7 +665,7 @@ impl Objects {
         );
         tracing::debug!("{warning}");
         // The others have no promise that they would take back: SEMANTICS.md says so.
-        if kind == Conditional::Put {
+        if matches!(kind, Conditional::Create | Conditional::Replace) {
             self.warn(warning);
         }
     }
@@ -666,6 +692,21 @@ impl Objects {
             answer => answer,
         }
     }
+}
+
+/// What a request on a condition that does not hold showed. An error is one that every other request would meet.
+#[cfg(feature = "s3")]
+fn verdict(outcome: Result<UpdateVersion, RequestError>) -> Result<Standing, RequestError> {
+    Ok(match outcome {
+        Ok(_) => Standing::Ignored,
+        Err(error) if error.is_conflict() => Standing::Kept,
+        Err(error) if error.next() == Some(Next::WithoutCondition) => Standing::Refused,
+        Err(error) if error.is_of_all_requests() => return Err(error),
+        Err(error) => {
+            tracing::debug!(?error, "whether conditions are kept cannot be found out");
+            Standing::Unclear
+        }
+    })
 }
 
 fn too_many() -> String {

@@ -38,7 +38,10 @@ impl Context {
         let copied =
             self.objects.copy(&from, &facts.version, &key, Some(&attributes), &Guard::Anything).await;
         match copied {
-            Ok(version) => Ok(Stage::Parked(key.into(), Facts::of_written(version, &meta, self.vault()))),
+            Ok(version) => {
+                self.errors.succeeded(Action::Copy);
+                Ok(Stage::Parked(key.into(), Facts::of_written(version, &meta, self.vault())))
+            }
             Err(error) if error.is_conflict() || error.is_missing_object() => {
                 let reason = "the file that it was to be a copy of was changed meanwhile";
                 Ok(Stage::Lost(RequestError::without_answer(Kind::Other, reason)))

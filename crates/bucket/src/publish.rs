@@ -213,7 +213,9 @@ async fn touch(
             Err(error) => return Err(context.failed(Action::Write, path, &error)),
         }
     }
-    Err(context.errors.io(Action::Write, path.as_str(), "it was changed or removed meanwhile"))
+    // With the content from the vault, what is there now is judged, and kept beside if it is a user's.
+    let changed = RequestError::without_answer(Kind::Other, "it was changed or removed meanwhile");
+    Err(context.content_needed(path, &changed))
 }
 
 /// What to do about what is at the path of a publication.
@@ -288,9 +290,14 @@ impl Place<'_> {
     /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
     async fn remembered(&mut self, expect: &Expect) -> Result<Option<Occupant>, DestinationError> {
         let context = self.context;
+        let supposed_free = (*expect == Expect::Absent).then_some(Occupant::Nothing);
+        let supposed = context.cache.get(&self.staged.path).or(supposed_free);
+        let is_free = matches!(supposed, Some(Occupant::Nothing));
         let kind = match &self.stage {
-            Stage::Content { .. } => Conditional::Put,
-            Stage::Original(_) | Stage::Parked(..) => Conditional::Copy,
+            Stage::Content { .. } if is_free => Conditional::Create,
+            Stage::Content { .. } => Conditional::Replace,
+            Stage::Original(_) | Stage::Parked(..) if is_free => Conditional::CopyNew,
+            Stage::Original(_) | Stage::Parked(..) => Conditional::CopyOver,
             Stage::Upload { .. } | Stage::Lost(_) => return Ok(None),
         };
         let fresh = context.fresh.load(Ordering::Relaxed);
@@ -302,22 +309,15 @@ impl Place<'_> {
         if !fresh && !context.objects.keeps(kind) {
             return Ok(None);
         }
-        let supposed_free = (*expect == Expect::Absent).then_some(Occupant::Nothing);
-        Ok(context.cache.get(&self.staged.path).or(supposed_free))
+        Ok(supposed)
     }
 
     /// Finds out whether the service keeps conditions of such a write, unless that is known.
     #[cfg(feature = "s3")]
     async fn find_out_about(&mut self, kind: Conditional) -> Result<(), RequestError> {
-        let objects = &self.context.objects;
-        let probe = self.context.keys.of_probe(self.context.run);
-        match (kind, &self.stage) {
-            (Conditional::Put, _) => objects.find_out_about_writes(&probe).await,
-            (_, stage) => match copied_from(stage) {
-                Some((from, _)) => objects.find_out_about_copies(from, &probe).await,
-                None => Ok(()),
-            },
-        }
+        let probe = self.context.keys.of_probe();
+        let from = copied_from(&self.stage).map(|(from, _)| from);
+        self.context.objects.find_out_about(kind, from, &probe).await
     }
 
     #[cfg(not(feature = "s3"))]

@@ -81,6 +81,8 @@ const PASSING: &[&str] = &[
     "ServiceUnavailable",
     "InternalError",
     "RequestTimeout",
+    // While the name of a bucket that was just made spreads (S3 API reference, "Error responses").
+    "TemporaryRedirect",
 ];
 /// Codes for what is wrong with the bucket, the account, the address or the clock, whatever is asked.
 const GENERAL: &[&str] = &[
@@ -113,6 +115,7 @@ pub(super) fn next(refused: &Refused<'_>) -> Next {
     let is_copy = operation == Operation::Copy;
     match (operation, status, code) {
         (_, _, code) if GENERAL.contains(&code) => Next::EndRun,
+        (_, _, code) if PASSING.contains(&code) => Next::Repeat,
         (_, 301 | 302 | 307 | 308 | 401, _) => Next::EndRun,
         // "NotImplemented" says which header is not known, but in words that differ: the condition is the youngest.
         (_, 501, _) | (_, _, "NotImplemented") if conditional => Next::WithoutCondition,
@@ -135,7 +138,6 @@ pub(super) fn next(refused: &Refused<'_>) -> Next {
         (Operation::Copy, 400, _) => Next::AnotherWay,
         (_, _, code) if is_copy && code.starts_with("KMS.") => Next::AnotherWay,
         (_, 501 | 405, _) | (_, _, "NotImplemented") => Next::Fail,
-        (_, _, code) if PASSING.contains(&code) => Next::Repeat,
         (_, 408 | 429 | 500 | 502.., _) => Next::Repeat,
         // Whoever completes an upload while its key changes is to begin anew (S3 API reference).
         (Operation::Complete, 409, _) => Next::AnotherWay,
@@ -162,6 +164,8 @@ mod tests {
         (Copy, 403, "AccessDenied", false, false, Next::AnotherWay),
         (Copy, 400, "InvalidRequest", false, false, Next::AnotherWay),
         (Copy, 400, "KMS.DisabledException", true, false, Next::AnotherWay),
+        (Copy, 403, "KMS.DisabledException", true, false, Next::AnotherWay),
+        (Copy, 500, "KMS.InternalException", true, false, Next::AnotherWay),
         (Copy, 501, "NotImplemented", false, false, Next::AnotherWay),
         (Copy, 405, "MethodNotAllowed", false, false, Next::AnotherWay),
         (Copy, 501, "NotImplemented", true, false, Next::WithoutCondition),
@@ -199,6 +203,10 @@ mod tests {
         (Put, 403, "InvalidAccessKeyId", true, false, Next::EndRun),
         (Put, 400, "InvalidStorageClass", false, false, Next::EndRun),
         (Put, 507, "InsufficientStorage", false, false, Next::EndRun),
+        (Put, 507, "", false, false, Next::Repeat),
+        (Put, 400, "MissingContentMD5", false, false, Next::WithChecksum),
+        (Put, 405, "MethodNotAllowed", false, false, Next::Fail),
+        (Put, 401, "", false, false, Next::EndRun),
         // Uploads.
         (Complete, 409, "ConditionalRequestConflict", true, false, Next::AnotherWay),
         (Complete, 409, "OperationAborted", false, false, Next::AnotherWay),
@@ -219,6 +227,9 @@ mod tests {
         (Read, 412, "PreconditionFailed", true, false, Next::LookAgain),
         (List, 403, "SecondLevelDomainForbidden", false, false, Next::EndRun),
         (List, 301, "PermanentRedirect", false, false, Next::EndRun),
+        (List, 302, "", false, false, Next::EndRun),
+        (List, 307, "", false, false, Next::EndRun),
+        (List, 308, "", false, false, Next::EndRun),
         // What passes.
         (Put, 503, "SlowDown", true, false, Next::Repeat),
         (List, 503, "ServiceUnavailable", false, false, Next::Repeat),
@@ -226,7 +237,40 @@ mod tests {
         (Look, 500, "", false, false, Next::Repeat),
         (Part, 400, "RequestTimeout", false, true, Next::Repeat),
         (Complete, 200, "InternalError", true, false, Next::Repeat),
+        (List, 307, "TemporaryRedirect", false, false, Next::Repeat),
     ];
+
+    const OPERATIONS: [Operation; 13] = [
+        Look,
+        Read,
+        Put,
+        Begin,
+        Part,
+        Complete,
+        Abort,
+        Copy,
+        Delete,
+        DeleteMany,
+        List,
+        ListUploads,
+        Settings,
+    ];
+
+    #[test]
+    fn codes_that_are_about_everything_and_codes_that_pass_are_so_for_every_operation() {
+        let codes = GENERAL.iter().map(|code| (*code, Next::EndRun));
+        let codes = codes.chain(PASSING.iter().map(|code| (*code, Next::Repeat)));
+        for (code, expected) in codes {
+            for operation in OPERATIONS {
+                for (status, conditional) in
+                    [(400, false), (403, true), (404, true), (409, false), (503, true)]
+                {
+                    let refused = Refused { operation, conditional, checksummed: false, status, code };
+                    assert_eq!(next(&refused), expected, "{refused:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_row_of_the_table_says_what_to_do_next() {

@@ -86,12 +86,14 @@ impl RequestPermit {
     pub(super) fn end(self, outcome: &Result<HttpResponse, HttpError>) {
         let now = Instant::now();
         let mut state = lock(&self.owner.state);
+        if let Ok(answer) = outcome
+            && answer.status().as_u16() >= 400
+        {
+            let rest = retry_after(answer.headers()).map(|pause| now + pause.min(RETRY_AFTER));
+            state.rest = state.rest.max(rest);
+        }
         match outcome {
-            Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => {
-                state.pace.error(self.sent, now);
-                let rest = retry_after(answer.headers()).map(|pause| now + pause.min(RETRY_AFTER));
-                state.rest = state.rest.max(rest);
-            }
+            Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => state.pace.error(self.sent, now),
             Ok(answer) if answer.status().as_u16() < 500 => {
                 state.pace.answered(self.sort, self.sent, now, self.is_last);
             }

@@ -8,6 +8,7 @@ use object_store::{Attributes, UpdateVersion};
 
 use tokio::sync::Semaphore;
 
+use super::conditions::Conditional;
 use super::error::{Kind, RequestError};
 use super::objects::{Guard, Objects};
 
@@ -45,11 +46,15 @@ pub(super) async fn rewrite(
             return objects.complete(&mut upload, guard).await;
         }
     }
+    // Whoever asked for this copy relied upon conditions of copies, if upon any.
+    if !objects.keeps(Conditional::of_put(guard)) {
+        expect(objects, to, guard).await?;
+    }
     objects.put(to, small.into_iter().collect(), None, attributes, guard).await
 }
 
-/// Looks whether what must be at a key is there, at the last moment: not every service completes an upload on a condition. There,
-/// what somebody writes between this look and that request is lost.
+/// Looks whether what must be at a key is there, at the last moment: not every service completes an upload or writes an object on a condition.
+/// There, what somebody writes between this look and that request is lost.
 async fn expect(objects: &Objects, key: &Path, guard: &Guard) -> Result<(), RequestError> {
     let is_as_expected = match guard {
         Guard::Anything => true,

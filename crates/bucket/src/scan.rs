@@ -183,7 +183,10 @@ async fn read(context: &Context, unread: Unread) -> Result<Outcome, DestinationE
         return Ok(Outcome::Renewed(path, facts));
     }
     let hash = match context.objects.hash(&key, &found.version).await {
-        Ok(hash) => hash,
+        Ok(hash) => {
+            context.errors.succeeded(Action::Read);
+            hash
+        }
         Err(error) if error.is_conflict() || error.is_missing_object() => return Ok(changing(&path)),
         Err(error) => match context.failed(Action::Read, &path, &error) {
             fatal if fatal.is_fatal() => return Err(fatal),

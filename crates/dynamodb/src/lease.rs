@@ -43,7 +43,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// How far ahead the end of a lease can be by a clock that is wrong, in milliseconds.
 const FARTHEST: i64 = 24 * 60 * 60 * 1000;
 /// How long a lease may outlast its holder's deadline.
-const AFTER_DEADLINE: Duration = Duration::from_secs(2);
+pub const LEASE_AFTER_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a lease that is free is asked for when the chain in its head moved meanwhile.
 const ATTEMPTS: usize = 4;
 /// How long it may take to give back a lease that is not used.
@@ -77,7 +77,7 @@ impl LeaseOptions {
     }
 
     fn lease(&self, id: String) -> Lease {
-        let latest = self.deadline.map(|deadline| since_epoch(deadline + AFTER_DEADLINE));
+        let latest = self.deadline.map(|deadline| since_epoch(deadline + LEASE_AFTER_DEADLINE));
         Lease { fencing: 0, id, duration: self.duration.clamp(SHORTEST, LONGEST), latest }
     }
 }

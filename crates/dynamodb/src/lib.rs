@@ -94,7 +94,7 @@ pub use self::chain::{ChainEnd, ChainEntry, ChainStep, Opened};
 pub use self::durations::RunDurations;
 pub use self::freshness::Freshness;
 pub use self::keys::StateKey;
-pub use self::lease::LeaseOptions;
+pub use self::lease::{LEASE_AFTER_DEADLINE, LeaseOptions};
 pub use self::options::DynamoOptions;
 pub use self::pins::TablePins;
 pub use self::places::Places;

@@ -223,8 +223,13 @@ impl Publisher<'_> {
     /// Sets the times of a file that has the content already. One that was changed since that was found out is left alone.
     fn touch(&mut self, path: &VaultPath, meta: &FileMeta) -> Result<Published, DestinationError> {
         let folder = path.parent();
-        let missing = || self.root.errors.not_found(Action::SetTimes, path.as_str());
-        let dir = self.parents.find(folder.as_ref())?.ok_or_else(missing)?;
+        let needed = |reason: &str| DestinationError::ContentNeeded {
+            path: path.as_str().to_owned(),
+            location: self.root.errors.location(),
+            reason: reason.to_owned(),
+        };
+        let gone = "the file there was removed meanwhile";
+        let dir = self.parents.find(folder.as_ref())?.ok_or_else(|| needed(gone))?;
         match self.adopt_unchanged(&dir, path, meta)? {
             Adoption::Adopted(facts) => Ok(Published { facts: facts.map(|facts| facts.local()) }),
             // Another user's file, which has the content: that is what counts.
@@ -232,12 +237,8 @@ impl Publisher<'_> {
                 self.context.untimed.store(true, Ordering::Relaxed);
                 Ok(Published::default())
             }
-            Adoption::Gone => Err(missing()),
-            Adoption::Other | Adoption::Changing => Err(DestinationError::ContentNeeded {
-                path: path.as_str().to_owned(),
-                location: self.root.errors.location(),
-                reason: "the file there was changed meanwhile".to_owned(),
-            }),
+            Adoption::Gone => Err(needed(gone)),
+            Adoption::Other | Adoption::Changing => Err(needed("the file there was changed meanwhile")),
         }
     }
 

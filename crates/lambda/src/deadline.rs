@@ -20,7 +20,7 @@ const ANSWER_PART: u32 = 5;
 /// The part of the buffer in which what is under way may end; what follows is for recording it.
 const GRACE_PART: u32 = 2;
 /// How long an answer takes at most.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// What an answer needs in any case, so that a short buffer leaves enough for it.
 const ANSWER_LEAST: Duration = Duration::from_millis(300);
 /// The most of the buffer that is kept for the answer: less than what follows the grace.

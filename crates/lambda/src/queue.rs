@@ -8,7 +8,7 @@
 //!
 //! A message that can never be understood is logged, sent to the dead-letter queue, and not named: it does not come again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use obsync_protocol::limits::{EVENT_REFUSALS, EVENT_VAULTS};
 use serde_json::{Value, json};
@@ -86,13 +86,15 @@ struct Batch {
 /// When every message failed, or one that the answer cannot name: then the invocation has.
 pub(crate) async fn answer(messages: &[Message], service: &impl Service) -> Result<Value, InvocationError> {
     let mut fates = vec![Fate::Served; messages.len()];
+    // Of each group, the first message that comes again: those after it wait for it.
+    let mut stopped: HashMap<&str, usize> = HashMap::new();
     for (index, is_done) in bury(messages, service).await {
         set(&mut fates, index, if is_done { Fate::Served } else { Fate::Untouched });
+        stop(&mut stopped, group(messages, index).filter(|_| !is_done), index);
     }
     let mut reasons = Vec::new();
-    let mut stopped: HashSet<&str> = HashSet::new();
     for Batch { mut request, spreads, members } in batches(messages) {
-        let is_stopped = |index: usize| group(messages, index).is_some_and(|group| stopped.contains(group));
+        let is_stopped = |index: usize| waits(&stopped, group(messages, index), index);
         let (late, members): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|(index, _)| service.is_over() || is_stopped(*index));
         late.iter().for_each(|(index, _)| set(&mut fates, *index, Fate::Untouched));
@@ -123,11 +125,11 @@ pub(crate) async fn answer(messages: &[Message], service: &impl Service) -> Resu
         for (index, own) in members {
             let fate = result.as_ref().map_or(Fate::Failed, |synced| fate_of(&own, synced));
             let group = group(messages, index);
-            let fate = match group.is_some_and(|group| stopped.contains(group)) {
+            let fate = match waits(&stopped, group, index) {
                 true if fate == Fate::Served => Fate::Untouched,
                 _ => fate,
             };
-            stopped.extend(group.filter(|_| fate != Fate::Served));
+            stop(&mut stopped, group.filter(|_| fate != Fate::Served), index);
             set(&mut fates, index, fate);
         }
     }
@@ -156,6 +158,19 @@ fn set(fates: &mut [Fate], index: usize, fate: Fate) {
     if let Some(slot) = fates.get_mut(index) {
         *slot = fate;
     }
+}
+
+/// Notes that a message of a group comes again.
+fn stop<'m>(stopped: &mut HashMap<&'m str, usize>, group: Option<&'m str>, index: usize) {
+    if let Some(group) = group {
+        let first = stopped.entry(group).or_insert(index);
+        *first = index.min(*first);
+    }
+}
+
+/// Whether one before this message in its group comes again.
+fn waits(stopped: &HashMap<&str, usize>, group: Option<&str>, index: usize) -> bool {
+    group.and_then(|group| stopped.get(group)).is_some_and(|first| *first < index)
 }
 
 fn group(messages: &[Message], index: usize) -> Option<&str> {
@@ -438,6 +453,22 @@ mod tests {
             "messages that differ in the vault only are served together"
         );
         assert_eq!(*service.buried.borrow(), ["m5"]);
+    }
+
+    #[tokio::test]
+    async fn what_follows_in_its_group_waits_for_what_the_dead_letter_queue_does_not_take() {
+        let messages = [
+            of_group("one", message("m0", "a")),
+            of_group("one", poison("m1")),
+            of_group("one", message("m2", "b")),
+            of_group("two", message("m3", "c")),
+        ];
+        let reports = [("a", COMPLETE), ("b", COMPLETE), ("c", COMPLETE)];
+        let service = Given { has_no_dead_letters: true, ..given(&reports) };
+        assert_eq!(ids(&answer(&messages, &service).await.unwrap()), ["m1", "m2"]);
+        assert_eq!(service.asked.borrow()[0].vaults, ["a", "c"]);
+        let service = given(&reports);
+        assert!(ids(&answer(&messages, &service).await.unwrap()).is_empty());
     }
 
     #[tokio::test]

@@ -11,8 +11,8 @@ use obsync_core::{
     PullSource, Report, StateError, SyncOptions, Tally, pull, sync,
 };
 use obsync_dynamodb::{
-    ChainEnd, ChainEntry, ChainStep, DynamoState, LeaseOptions, Opened, ProgressStatus, StateKey,
-    StoredProgress, TrackedState, Tracker,
+    ChainEnd, ChainEntry, ChainStep, DynamoState, LEASE_AFTER_DEADLINE, LeaseOptions, Opened, ProgressStatus,
+    StateKey, StoredProgress, TrackedState, Tracker,
 };
 use obsync_protocol::VaultKeys;
 use tokio::sync::oneshot;
@@ -23,7 +23,7 @@ use crate::answer::{FollowUp, VaultReport, VaultStatus};
 use crate::chain::{self, Limits};
 use crate::choice::Listed;
 use crate::closing::Stages;
-use crate::deadline::Deadline;
+use crate::deadline::{ANSWER_LIMIT, Deadline};
 use crate::direction::Direction;
 use crate::memory::Allowance;
 use crate::nesting::{Nested, nested};
@@ -33,8 +33,11 @@ use crate::warm::{Account, AccountError, Warm};
 /// How often pins are judged anew because another run wrote one meanwhile.
 const PIN_ATTEMPTS: usize = 5;
 /// How long another's lease is waited for that runs out soon: that of an invocation that was killed does, two seconds after
-/// its time.
-const LEASE_PATIENCE: Duration = Duration::from_secs(3);
+/// its time, and so does that of a predecessor which handed on before its background work ended.
+const LEASE_PATIENCE: Duration = Duration::from_secs(5);
+// A predecessor hands on at the earliest when the part of its time begins that is kept for the answer.
+const _: () =
+    assert!(LEASE_PATIENCE.as_millis() > LEASE_AFTER_DEADLINE.as_millis() + ANSWER_LIMIT.as_millis());
 
 /// What all vaults of an invocation share.
 pub(crate) struct Invocation {

@@ -219,9 +219,13 @@ impl CloudFaultControl {
         Some(refusal)
     }
 
-    /// Whether S3 carries this operation out whatever its conditions say.
-    pub(super) fn ignores_conditions(&self, operation: &str) -> bool {
-        self.lock().faults.s3_manners.ignored_conditions.iter().any(|ignored| ignored == operation)
+    /// Whether S3 carries this operation out whatever this header of it says.
+    pub(super) fn ignores_conditions(&self, operation: &str, header: &str) -> bool {
+        let ignored = &self.lock().faults.s3_manners.ignored_conditions;
+        ignored.iter().any(|ignored| match ignored.split_once(' ') {
+            Some((of, only)) => of == operation && only.eq_ignore_ascii_case(header),
+            None => ignored == operation,
+        })
     }
 
     /// How S3 writes keys in listings.

@@ -7,7 +7,7 @@ use object_store::{Attributes, UpdateVersion};
 use super::S3;
 use super::address::Maker;
 use super::request::{Request, escaped};
-use crate::error::{Kind, RequestError};
+use crate::error::RequestError;
 use crate::objects::Guard;
 use crate::refusal::Operation;
 
@@ -27,20 +27,15 @@ pub(crate) struct CopyOrder<'a> {
 #[derive(serde::Deserialize)]
 struct CopyResult {
     #[serde(rename = "ETag")]
-    e_tag: Option<String>,
+    e_tag: String,
 }
 
 impl S3 {
     /// Makes a copy and tells its version.
     pub(crate) async fn copy(&self, order: &CopyOrder<'_>) -> Result<UpdateVersion, RequestError> {
         let answer = self.send(self.copy_request(order)?).await?;
-        let result: CopyResult = quick_xml::de::from_str(&answer.body).map_err(|error| {
-            RequestError::without_answer(
-                Kind::Other,
-                &format!("the answer to a copy cannot be read: {error}"),
-            )
-        })?;
-        Ok(UpdateVersion { e_tag: result.e_tag, version: None })
+        let result: CopyResult = answer.document("CopyObjectResult")?;
+        Ok(UpdateVersion { e_tag: Some(result.e_tag), version: None })
     }
 
     fn copy_request(&self, order: &CopyOrder<'_>) -> Result<Request, RequestError> {

@@ -2,6 +2,7 @@
 //! one (`DeleteObject`).
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use object_store::path::Path;
 use object_store::signer::Method;
@@ -9,9 +10,10 @@ use quick_xml::escape::escape;
 use serde::Deserialize;
 
 use super::S3;
-use super::request::Request;
-use crate::error::{Kind, RequestError};
-use crate::refusal::Operation;
+use super::request::{Request, no_answer};
+use crate::error::RequestError;
+use crate::refusal::{Next, Operation};
+use obsync_core::blocking::lock;
 
 /// An object to be removed.
 #[derive(Clone, Debug)]
@@ -44,10 +46,38 @@ struct Refusal {
 
 impl S3 {
     /// Removes as many objects as one request can. Answers in order; an error is one of the request as a whole.
+    ///
+    /// Rows that fail for what passes are asked for again: the service answers status 200 with rows `SlowDown` when it has much
+    /// to do.
     pub(crate) async fn delete_many(
         &self,
         doomed: &[DeleteRow],
     ) -> Result<Vec<Result<(), RequestError>>, RequestError> {
+        let answers: Mutex<Vec<Option<Result<(), RequestError>>>> = Mutex::new(vec![None; doomed.len()]);
+        let asked = self.retries.repeat(|| async {
+            let open = open_rows(&lock(&answers));
+            let rows: Vec<DeleteRow> = open.iter().map(|index| doomed[*index].clone()).collect();
+            // The request as a whole was repeated already.
+            let answered = self.delete_once(&rows).await.map_err(|error| (error, false))?;
+            let passing =
+                answered.iter().filter_map(|answer| answer.as_ref().err()).find(|error| passes(error));
+            let passing = passing.cloned();
+            let mut answers = lock(&answers);
+            for (index, answer) in open.into_iter().zip(answered) {
+                answers[index] = Some(answer);
+            }
+            passing.map_or(Ok(()), |error| Err((error, true)))
+        });
+        let asked = asked.await;
+        let answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (asked, answers.into_iter().collect()) {
+            (_, Some(answers)) => Ok(answers),
+            (Err(refused), None) => Err(refused),
+            (Ok(()), None) => Err(no_answer("rows are missing")),
+        }
+    }
+
+    async fn delete_once(&self, doomed: &[DeleteRow]) -> Result<Vec<Result<(), RequestError>>, RequestError> {
         let conditional = doomed.iter().any(|object| object.e_tag.is_some());
         // A service that demands checksums here demands this one (S3 API reference, DeleteObjects).
         let request = Request::of_bucket(Operation::DeleteMany, Method::POST)
@@ -56,13 +86,7 @@ impl S3 {
             .body(list(doomed).into_bytes().into(), None)
             .with_checksum()?;
         let request = if conditional { request.conditional() } else { request };
-        let body = self.send(request).await?.body;
-        let answer: DeleteAnswer = quick_xml::de::from_str(&body).map_err(|error| {
-            RequestError::without_answer(
-                Kind::Other,
-                &format!("the answer to a removal cannot be read: {error}"),
-            )
-        })?;
+        let answer: DeleteAnswer = self.send(request).await?.document("DeleteResult")?;
         Ok(answers(doomed, answer))
     }
 
@@ -78,6 +102,19 @@ impl S3 {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The rows that have no answer yet, or one that passes.
+fn open_rows(answers: &[Option<Result<(), RequestError>>]) -> Vec<usize> {
+    let is_open = |answer: &Option<Result<(), RequestError>>| match answer {
+        None => true,
+        Some(answer) => answer.as_ref().is_err_and(passes),
+    };
+    (0..answers.len()).filter(|index| is_open(&answers[*index])).collect()
+}
+
+fn passes(error: &RequestError) -> bool {
+    error.next() == Some(Next::Repeat)
 }
 
 fn list(doomed: &[DeleteRow]) -> String {

@@ -26,7 +26,7 @@ impl S3 {
             .describe(attributes)?
             .guard(guard, "if-match", "if-none-match")?;
         let answer = self.send(self.checked(self.encrypted(request)?)?).await?;
-        Ok(UpdateVersion { e_tag: answer.e_tag(), version: None })
+        Ok(UpdateVersion { e_tag: Some(answer.e_tag()?), version: None })
     }
 
     /// Adds the encryption that was asked for.

@@ -11,10 +11,11 @@ use object_store::signer::{HeaderName, HeaderValue, Method};
 use object_store::{Attribute, Attributes, HeaderMap, PutPayload};
 use obsync_protocol::{ContentHash, ContentHasher};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use serde::de::DeserializeOwned;
 
 use super::S3;
 use crate::error::{Kind, RequestError};
-use crate::objects::Guard;
+use crate::objects::{Guard, is_html};
 use crate::refusal::{Next, Operation};
 
 /// The longest answer that is read, in bytes: a page of a listing has about 1 MB.
@@ -48,8 +49,26 @@ pub(super) struct Answer {
 
 impl Answer {
     /// The entity tag in the headers.
-    pub(super) fn e_tag(&self) -> Option<String> {
-        Some(self.headers.get("etag")?.to_str().ok()?.to_owned())
+    ///
+    /// # Errors
+    ///
+    /// That there is none: no service of S3's protocol stores anything without naming its version, so this is the answer of
+    /// something else on the way.
+    pub(super) fn e_tag(&self) -> Result<String, RequestError> {
+        let e_tag = self.headers.get("etag").and_then(|value| value.to_str().ok());
+        e_tag.map(str::to_owned).ok_or_else(|| no_answer("it has no entity tag"))
+    }
+
+    /// The XML document in the body.
+    ///
+    /// # Errors
+    ///
+    /// That it is another one: the reader itself would take every document for one in which all optional elements are missing.
+    pub(super) fn document<T: DeserializeOwned>(&self, root: &str) -> Result<T, RequestError> {
+        if root_of(&self.body) != Some(root) {
+            return Err(no_answer(&format!("it is no {root}")));
+        }
+        quick_xml::de::from_str(&self.body).map_err(|error| no_answer(&error.to_string()))
     }
 }
 
@@ -176,6 +195,9 @@ impl S3 {
         let answer = self.http.execute(signed).await.map_err(lost)?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let body = read(answer).await?;
+        if is_web_page(status, &headers, &body) {
+            return Err((RequestError::web_page(status), false));
+        }
         // What takes long is begun with status 200 and may fail nevertheless (S3 API reference, CopyObject). Rows about single
         // objects are no answer of the request as a whole.
         if (200..300).contains(&status) && !is_error(&body) {
@@ -232,14 +254,39 @@ pub(super) fn escaped(key: &str) -> PercentEncode<'_> {
     utf8_percent_encode(key, IN_KEY)
 }
 
+/// Something was answered that a request of this kind is not answered by.
+pub(super) fn no_answer(why: &str) -> RequestError {
+    RequestError::without_answer(Kind::Other, &format!("the service's answer cannot be read: {why}"))
+}
+
 /// Whether an answer is an error, whatever its status says.
 fn is_error(body: &str) -> bool {
+    root_of(body) == Some("Error")
+}
+
+/// The name of an XML document's root element.
+fn root_of(body: &str) -> Option<&str> {
     let root = body.trim_start_matches('\u{feff}').trim_start();
     let root = match root.strip_prefix("<?xml").and_then(|rest| rest.split_once("?>")) {
         Some((_, rest)) => rest.trim_start(),
         None => root,
     };
-    root.starts_with("<Error>") || root.starts_with("<Error ")
+    let name =
+        root.strip_prefix('<')?.split(|next: char| next.is_whitespace() || "/>".contains(next)).next()?;
+    // Without the prefix of its namespace.
+    name.rsplit(':').next()
+}
+
+/// Whether a portal or a proxy on the way answers in place of the service. Pages about a server that is overloaded or failing
+/// are left to their status: that passes.
+fn is_web_page(status: u16, headers: &HeaderMap, body: &str) -> bool {
+    let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_page = match root_of(body) {
+        Some(root) => root.eq_ignore_ascii_case("html") || root.eq_ignore_ascii_case("!doctype"),
+        None => !body.is_empty() && is_html(kind),
+    };
+    // No service of S3's protocol sends 302 or 303.
+    is_page && matches!(status, 200..300 | 403 | 511) || matches!(status, 302 | 303)
 }
 
 async fn read(answer: HttpResponse) -> Result<String, (RequestError, bool)> {
@@ -267,6 +314,8 @@ fn lost(error: HttpError) -> (RequestError, bool) {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::CONTENT_TYPE;
+
     use super::*;
 
     #[test]
@@ -279,5 +328,21 @@ mod tests {
         assert!(is_error("<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code></Error>"));
         assert!(!is_error("<DeleteResult><Error><Key>a</Key></Error></DeleteResult>"));
         assert!(!is_error(""));
+    }
+
+    #[test]
+    fn a_web_page_is_known_by_its_root_or_by_its_type() {
+        let typed = |kind: &str| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(kind).unwrap())]);
+        let (html, xml) = (typed("Text/HTML; charset=utf-8"), typed("application/xml"));
+        assert!(is_web_page(200, &xml, "\r\n <!DOCTYPE html><html></html>"));
+        assert!(is_web_page(204, &HeaderMap::new(), "<HTML lang=\"en\"></HTML>"));
+        assert!(is_web_page(200, &html, "Please sign in"));
+        assert!(is_web_page(403, &html, "<html>blocked</html>"));
+        assert!(is_web_page(302, &HeaderMap::new(), ""), "to the page of a portal");
+        assert!(!is_web_page(301, &xml, ""), "to another region");
+        assert!(!is_web_page(503, &html, "<html>overloaded</html>"), "that passes");
+        assert!(!is_web_page(404, &html, "<html>not found</html>"), "the status says enough");
+        assert!(!is_web_page(200, &html, ""), "some services call every answer that");
+        assert!(!is_web_page(200, &html, "<CopyObjectResult><ETag>1</ETag></CopyObjectResult>"));
     }
 }

@@ -8,8 +8,8 @@ use object_store::{Attributes, PutPayload, UpdateVersion};
 use serde::Deserialize;
 
 use super::S3;
-use super::request::Request;
-use crate::error::{Kind, RequestError};
+use super::request::{Request, no_answer};
+use crate::error::RequestError;
 use crate::objects::Guard;
 use crate::refusal::Operation;
 use obsync_core::blocking::lock;
@@ -33,7 +33,7 @@ struct Begun {
 #[derive(Deserialize)]
 struct Completed {
     #[serde(rename = "ETag")]
-    e_tag: Option<String>,
+    e_tag: String,
 }
 
 impl S3 {
@@ -45,7 +45,7 @@ impl S3 {
     ) -> Result<S3Upload, RequestError> {
         let request = Request::of_object(Operation::Begin, Method::POST, key).query("uploads", "");
         let answer = self.send(self.encrypted(request.describe(attributes)?)?).await?;
-        let begun: Begun = understood(&answer.body)?;
+        let begun: Begun = answer.document("InitiateMultipartUploadResult")?;
         Ok(S3Upload { s3: self.clone(), key: key.clone(), id: begun.upload_id, parts: Arc::default() })
     }
 
@@ -75,7 +75,7 @@ impl S3Upload {
             .query("uploadId", &self.id)
             .body(part, None);
         let answer = self.s3.send(self.s3.checked(request)?).await?;
-        let e_tag = answer.e_tag().ok_or_else(|| unclear("a part has no entity tag"))?;
+        let e_tag = answer.e_tag()?;
         if let Some(part) = lock(&self.parts).get_mut(number - 1) {
             *part = Some(e_tag);
         }
@@ -87,7 +87,7 @@ impl S3Upload {
         let mut body =
             "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".to_owned();
         for (index, e_tag) in lock(&self.parts).iter().enumerate() {
-            let e_tag = e_tag.as_deref().ok_or_else(|| unclear("a part did not arrive"))?;
+            let e_tag = e_tag.as_deref().ok_or_else(|| no_answer("a part did not arrive"))?;
             let (number, e_tag) = (index + 1, quick_xml::escape::escape(e_tag));
             body.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{e_tag}</ETag></Part>"));
         }
@@ -97,20 +97,12 @@ impl S3Upload {
             .header("content-type", "application/xml")?
             .body(body.into_bytes().into(), None)
             .guard(guard, "if-match", "if-none-match")?;
-        let completed: Completed = understood(&self.s3.send(request).await?.body)?;
-        Ok(UpdateVersion { e_tag: completed.e_tag, version: None })
+        let completed: Completed = self.s3.send(request).await?.document("CompleteMultipartUploadResult")?;
+        Ok(UpdateVersion { e_tag: Some(completed.e_tag), version: None })
     }
 
     /// Lets the service forget the parts.
     pub(crate) async fn abort(&self) -> Result<bool, RequestError> {
         self.s3.abort(&self.key, &self.id).await
     }
-}
-
-fn understood<'a, T: Deserialize<'a>>(xml: &'a str) -> Result<T, RequestError> {
-    quick_xml::de::from_str(xml).map_err(|error| unclear(&error.to_string()))
-}
-
-fn unclear(why: &str) -> RequestError {
-    RequestError::without_answer(Kind::Other, &format!("the answer about an upload cannot be read: {why}"))
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::S3;
 use super::pages::Pages;
 use super::request::Request;
-use crate::error::{Kind, RequestError};
+use crate::error::RequestError;
 use crate::objects::{OpenUpload, is_older};
 use crate::refusal::Operation;
 
@@ -68,9 +68,7 @@ impl S3 {
         let request = Request::of_bucket(Operation::ListUploads, Method::GET).query("uploads", "");
         let request = request.query("prefix", prefix);
         let request = markers.into_iter().fold(request, |request, (name, value)| request.query(name, value));
-        quick_xml::de::from_str(&self.send(request).await?.body).map_err(|error| {
-            RequestError::without_answer(Kind::Other, &format!("the list of uploads cannot be read: {error}"))
-        })
+        self.send(request).await?.document("ListMultipartUploadsResult")
     }
 
     /// Aborts an upload; `false` if it is not there any more.

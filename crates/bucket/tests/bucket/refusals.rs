@@ -138,7 +138,7 @@ async fn a_bucket_with_object_lock_gets_the_checksums_that_it_demands() {
     place(&store, "large.bin", &large, TIME, None).await;
     let asked = store.requests();
     place(&store, "a.md", b"text", TIME, None).await;
-    assert!(store.requests() - asked <= 2, "what was learned is remembered");
+    assert!(store.requests() - asked <= 3, "what was learned is remembered");
     assert_eq!(bucket.text("a.md").as_deref(), Some("text"));
     assert_eq!(bucket.object("large.bin").unwrap().content, large);
 }
@@ -206,6 +206,70 @@ async fn rows_about_single_files_in_a_successful_answer_are_those_files_failures
         whole(error)
     );
     assert_eq!(bucket.keys(), ["locked.md"]);
+}
+
+#[tokio::test]
+async fn rows_that_pass_are_asked_for_again_and_only_those() {
+    for (status, code) in [(503, "SlowDown"), (500, "InternalError"), (503, "ServiceUnavailable")] {
+        let bucket = S3Bucket::new().await;
+        let store = bucket.store().await;
+        for path in ["a.md", "b.md", "c.md"] {
+            place(&store, path, b"text", TIME, None).await;
+        }
+        refuse(
+            &bucket,
+            vec![Refusal::new("DeleteObjects row", status, code, "later").about("b.md").times(2)],
+        );
+        let files = ["a.md", "b.md", "c.md"].map(|path| file(path, b"text"));
+        for removal in store.remove_files(files.to_vec()).await {
+            assert_eq!(removal.unwrap(), Removal::Removed, "{code}");
+        }
+        assert_eq!(bucket.count("DeleteObjects"), 4, "{code}: one to find out, and b.md three times");
+        assert!(bucket.keys().is_empty(), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_do_not_pass_after_all_end_the_run() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    refuse(&bucket, vec![Refusal::new("DeleteObjects row", 503, "SlowDown", "later")]);
+    let error = store.remove_files(vec![file("a.md", b"text")]).await.pop().unwrap().unwrap_err();
+    assert!(error.is_fatal() && error.to_string().contains("SlowDown: later"), "{error}");
+    assert_eq!(bucket.text("a.md").as_deref(), Some("text"));
+}
+
+#[tokio::test]
+async fn conditions_that_rows_do_not_know_are_forgotten_for_removals() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    for path in ["a.md", "b.md", "c.md"] {
+        place(&store, path, b"text", TIME, None).await;
+    }
+    refuse(&bucket, vec![unknown("DeleteObjects row").conditional()]);
+    let files = ["a.md", "b.md", "c.md"].map(|path| file(path, b"text"));
+    for removal in store.remove_files(files.to_vec()).await {
+        assert_eq!(removal.unwrap(), Removal::Removed);
+    }
+    assert!(bucket.keys().is_empty());
+}
+
+#[tokio::test]
+async fn single_removals_are_remembered_as_the_way_only_once_one_succeeded() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    for path in ["a.md", "b.md"] {
+        place(&store, path, b"text", TIME, None).await;
+    }
+    let denied = Refusal::new("DeleteObject", 403, "AccessDenied", "no");
+    refuse(&bucket, vec![unknown("DeleteObjects"), denied]);
+    assert!(store.remove_files(vec![file("a.md", b"text")]).await.pop().unwrap().is_err());
+    refuse(&bucket, Vec::new());
+    let asked = bucket.count("DeleteObjects");
+    let removed = store.remove_files(vec![file("b.md", b"text")]).await.pop().unwrap().unwrap();
+    assert_eq!(removed, Removal::Removed);
+    assert!(bucket.count("DeleteObjects") > asked, "it is asked again");
 }
 
 #[tokio::test]
@@ -340,16 +404,12 @@ async fn a_service_that_takes_buckets_only_by_host_is_told_in_its_words_and_serv
 #[tokio::test]
 async fn retry_after_is_obeyed_by_requests_of_every_kind() {
     let bucket = S3Bucket::new().await;
-    let busy = |operation| {
-        refuse(
-            &bucket,
-            vec![Refusal {
-                retry_after: Some(1),
-                ..Refusal::new(operation, 503, "SlowDown", "wait").times(1)
-            }],
-        );
+    let busy_as = |operation, status, code| {
+        let refusal = Refusal::new(operation, status, code, "wait").times(1);
+        refuse(&bucket, vec![Refusal { retry_after: Some(1), ..refusal }]);
         Instant::now()
     };
+    let busy = |operation| busy_as(operation, 503, "SlowDown");
     let waited = |operation: &str, begun: Instant| {
         assert!(begun.elapsed() >= Duration::from_millis(990), "{operation}: {:?}", begun.elapsed());
     };
@@ -360,7 +420,7 @@ async fn retry_after_is_obeyed_by_requests_of_every_kind() {
     let begun = busy("CopyObject");
     copy(&store, "a.md", "b.md", b"text").await.unwrap();
     waited("CopyObject", begun);
-    let begun = busy("ListObjectsV2");
+    let begun = busy_as("ListObjectsV2", 500, "InternalError");
     assert_eq!(store.list().await.unwrap().files.len(), 2);
     waited("ListObjectsV2", begun);
     let begun = busy("HeadObject");
@@ -399,7 +459,7 @@ async fn the_same_refusal_ten_times_in_a_row_ends_the_run_with_one_sentence() {
         last.contains("10 times in a row to write a file") && last.contains("InvalidTag: The tag is wrong"),
         "{last}"
     );
-    assert_eq!(bucket.count("PutObject"), 12, "the first file, what is asked of its conditions, and ten");
+    assert_eq!(bucket.count("PutObject"), 13, "the first file, two to find out about conditions, and ten");
 }
 
 #[tokio::test]
@@ -412,6 +472,21 @@ async fn a_refusal_now_and_then_fails_those_files_alone() {
     let errors = publish_many(&store, 120).await;
     assert!(errors.iter().all(|error| !error.is_fatal()));
     assert!(errors.len() >= 11, "{}", errors.len());
+}
+
+#[tokio::test]
+async fn objects_that_cannot_be_read_among_others_that_can_do_not_end_the_run() {
+    let bucket = S3Bucket::with(BucketOptions { concurrency: 1, ..options() }).await;
+    let store = bucket.store().await;
+    for n in 0..120 {
+        bucket.put(&format!("{n:03}.md"), b"text");
+    }
+    let archived = Refusal::new("GetObject", 403, "InvalidObjectState", "archived").about("5.md");
+    refuse(&bucket, vec![archived]);
+    let wanted =
+        |n: usize| Wanted { path: at(&format!("{n:03}.md")), hash: ContentHash::of(b"text"), size: 4 };
+    let held = store.holds((0..120).map(wanted).collect()).await.unwrap();
+    assert_eq!(held.iter().filter(|held| !**held).count(), 12);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions};
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Describe, DestinationError, DestinationExt, Inspect, Receive};
+use obsync_core::{Describe, DestinationError, DestinationExt, Inspect, Receive, Scan};
 use obsync_testcloud::{Refusal, ServiceFaults};
 use obsync_testkit::Chance;
 
@@ -12,8 +12,12 @@ const TIME: i64 = 1_722_222_222_123;
 
 /// Publishing one small file, which fails.
 async fn publish_fails(store: &BucketDestination) -> DestinationError {
-    let staged = stage(store, "a.md", b"text", TIME).await;
-    publish_one(store, staged, None).await.unwrap_err().error
+    failure_at(store, "a.md").await
+}
+
+async fn failure_at(store: &BucketDestination, path: &str) -> DestinationError {
+    let staged = stage(store, path, b"text", TIME).await;
+    publish_one(store, staged, None).await.map(drop).unwrap_err().error
 }
 
 fn assert_says(error: &DestinationError, words: &[&str]) {
@@ -40,7 +44,7 @@ async fn a_bucket_that_is_missing_is_told_by_every_first_request() {
 async fn a_bucket_that_disappears_midway_ends_the_run() {
     let bucket = S3Bucket::new().await;
     let store = bucket.store().await;
-    bucket.cloud.faults().update(|faults| faults.bucket_vanishes_after = Some(3));
+    bucket.cloud.faults().update(|faults| faults.bucket_vanishes_after = Some(4));
     let mut batch = Vec::new();
     for number in 0..200 {
         let staged = stage(&store, &format!("{number}.md"), b"text", TIME).await;
@@ -49,6 +53,7 @@ async fn a_bucket_that_disappears_midway_ends_the_run() {
     }
     let before = store.requests();
     let answers = store.publish(batch).await;
+    // One of the four was for finding out about conditions.
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
     for failure in answers.into_iter().filter_map(Result::err) {
         assert_says(&failure.error, &["no such bucket"]);
@@ -197,12 +202,72 @@ async fn a_location_without_its_service_is_told() {
     assert_eq!(store.location(), "memory://");
 }
 
+#[tokio::test]
+async fn a_web_page_in_place_of_an_answer_is_no_success_of_any_request() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "old.md", b"text", TIME, None).await;
+    place(&store, "kept.md", b"kept", TIME, None).await;
+    let pages = |operations: &[&str]| {
+        let pages = operations.iter().map(|operation| Refusal::page(operation, 200)).collect();
+        bucket.cloud.faults().update(|faults| faults.s3_manners.refusals = pages);
+    };
+    let says = |error: DestinationError, word: &str| {
+        let reason = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let text = format!("{error} {reason}");
+        assert!(text.contains(word), "{text}");
+    };
+    pages(&["PutObject"]);
+    let asked = bucket.count("PutObject");
+    says(publish_fails(&store).await, "a web page");
+    assert_eq!(bucket.count("PutObject") - asked, 1, "it is not repeated");
+    pages(&["CopyObject"]);
+    let copy = store.copy(&at("old.md"), &at("new.md"), &meta(b"text", TIME)).await.unwrap().unwrap();
+    says(publish_one(&store, copy, None).await.unwrap_err().error, "a web page");
+    pages(&["CompleteMultipartUpload"]);
+    let large = stage(&store, "large.bin", &vec![1; 9 << 20], TIME).await;
+    says(publish_one(&store, large, None).await.unwrap_err().error, "a web page");
+    pages(&["DeleteObjects", "DeleteObject"]);
+    let file = obsync_core::Removable { path: at("old.md"), content: obsync_core::KnownContent::of(b"text") };
+    says(store.remove_files(vec![file]).await.pop().unwrap().unwrap_err(), "a web page");
+    pages(&["HeadObject"]);
+    says(store.open_file(&at("kept.md")).await.map(drop).unwrap_err(), "a web page");
+    pages(&["ListObjectsV2"]);
+    says(store.is_empty().await.unwrap_err(), "a web page");
+    assert_eq!(bucket.keys(), ["kept.md", "old.md"]);
+}
+
+#[tokio::test]
+async fn a_web_page_in_place_of_an_object_is_not_its_content() {
+    let bucket = S3Bucket::new().await;
+    bucket.put("a.md", b"written by somebody else");
+    let store = bucket.store().await;
+    bucket.cloud.faults().update(|faults| {
+        faults.s3_manners.refusals = vec![Refusal::page("GetObject", 200)];
+    });
+    assert!(store.open_file(&at("a.md")).await.is_err());
+}
+
+/// Amazon answers so while the name of a bucket that was just made spreads.
+#[tokio::test]
+async fn a_redirect_that_is_temporary_is_waited_for_and_not_called_another_region() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    let words = "Please re-send this request to the specified temporary endpoint";
+    let refusal = Refusal::new("ListObjectsV2", 307, "TemporaryRedirect", words);
+    bucket.cloud.faults().update(|faults| faults.s3_manners.refusals = vec![refusal.clone().times(2)]);
+    assert!(store.is_empty().await.unwrap());
+    bucket.cloud.faults().update(|faults| faults.s3_manners.refusals = vec![refusal]);
+    let error = store.is_empty().await.unwrap_err();
+    assert_says(&error, &["keeps failing", words, "run the same command again later"]);
+    assert!(!error.to_string().contains("region"), "{error}");
+}
+
 /// A bucket at an address of another region answers everything but what names it (S3 API reference, "Error responses").
 #[tokio::test]
 async fn an_endpoint_that_redirects_to_another_region_ends_the_run_at_once_and_says_what_to_set() {
     for (status, code, words) in [
         (301, "PermanentRedirect", "must be addressed using the specified endpoint"),
-        (307, "TemporaryRedirect", "Please re-send this request to the specified temporary endpoint"),
         (400, "AuthorizationHeaderMalformed", "the region is wrong; expecting eu-west-1"),
     ] {
         let bucket = S3Bucket::new().await;

@@ -51,7 +51,7 @@ async fn what_is_under_way_may_end_and_the_rest_is_not_begun() {
     let (done, ()) = tokio::join!(publish(&store, batch, &stop), later);
     assert_eq!(done, [true, false]);
     assert_eq!(bucket.text("a.md").as_deref(), Some("a"));
-    assert_eq!(bucket.count("PutObject"), 2, "and one to find out about conditions");
+    assert_eq!(bucket.count("PutObject"), 3, "and two to find out about conditions");
 }
 
 #[tokio::test]

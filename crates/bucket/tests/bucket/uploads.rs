@@ -39,7 +39,7 @@ async fn content_of_one_part_is_put_and_more_goes_up_in_parts() {
         assert_eq!(bucket.object(path).unwrap().content, content, "{path}");
         assert_eq!(bucket.count("UploadPart") - before, parts, "{path}");
     }
-    assert_eq!(bucket.count("PutObject"), 2, "one to find out about conditions");
+    assert_eq!(bucket.count("PutObject"), 3, "two to find out about conditions");
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn no_upload_outlives_runs_that_are_killed_at_any_moment() {
         // A future that is dropped stops in the middle of a request, as a process does that is killed.
         let _ = tokio::time::timeout(Duration::from_millis(7 * moment as u64), run).await;
         drop(store);
-        for object in bucket.cloud.s3().objects(BUCKET, &key("")) {
+        for object in bucket.cloud.s3().files(BUCKET, &key("")) {
             let hash = object.metadata["sha256"].clone();
             assert_eq!(obsync_protocol::ContentHash::of(&object.content).to_string(), hash, "{}", object.key);
         }

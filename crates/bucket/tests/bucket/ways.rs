@@ -3,7 +3,7 @@
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{Describe, DestinationExt, Inspect, KnownContent, Receive, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
-use obsync_testcloud::{ListedKeys, Service};
+use obsync_testcloud::{ListedKeys, Refusal, Service};
 
 use crate::bench::Bench;
 use crate::sites::{BUCKET, PREFIX, S3Bucket, location, options};
@@ -18,7 +18,7 @@ fn ignoring(bucket: &S3Bucket, operations: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_service_that_ignores_conditions_is_found_out_by_one_request_and_looked_at_before_each_write() {
+async fn a_service_that_ignores_conditions_is_found_out_and_looked_at_before_each_write() {
     let bucket = S3Bucket::new().await;
     ignoring(&bucket, &ALL);
     for n in 0..20 {
@@ -29,11 +29,57 @@ async fn a_service_that_ignores_conditions_is_found_out_by_one_request_and_looke
         let aside = place(&store, &format!("{n}.md"), b"ours", TIME, None).await.conflict.unwrap();
         assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
     }
-    assert_eq!(bucket.count("PutObject"), 21, "one to find out");
+    assert_eq!(
+        bucket.count("PutObject"),
+        23,
+        "two to find out about new names, one about names that are taken"
+    );
     let warnings = store.warnings();
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].contains("ignores conditions on writes"), "{warnings:?}");
     assert_eq!(bucket.keys().len(), 40, "and nothing of obsync's own is left: {:?}", bucket.keys());
+}
+
+#[tokio::test]
+async fn a_service_that_keeps_one_of_the_two_conditions_is_looked_at_where_it_ignores_the_other() {
+    for ignored in ["PutObject If-None-Match", "PutObject If-Match"] {
+        let bucket = S3Bucket::new().await;
+        ignoring(&bucket, &[ignored]);
+        let store = bucket.store().await;
+        place(&store, "b.md", b"first", TIME, None).await;
+        bucket.put("a.md", b"somebody else's");
+        let aside = place(&store, "a.md", b"ours", TIME, None).await.conflict.unwrap();
+        assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"), "{ignored}");
+        bucket.put("b.md", b"edited");
+        let aside = place(&store, "b.md", b"second", TIME, Some(b"first")).await.conflict.unwrap();
+        assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("edited"), "{ignored}");
+        assert_eq!(store.warnings().len(), 1, "{ignored}");
+    }
+    let bucket = S3Bucket::new().await;
+    ignoring(&bucket, &["CopyObject If-None-Match"]);
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    bucket.put("b.md", b"somebody else's");
+    let copy = store.copy(&at("a.md"), &at("b.md"), &meta(b"text", TIME)).await.unwrap().unwrap();
+    let aside = publish_one(&store, copy, None).await.unwrap().conflict.unwrap();
+    assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
+    assert_eq!(bucket.keys().len(), 3, "nothing of obsync's own is left: {:?}", bucket.keys());
+}
+
+#[tokio::test]
+async fn a_copy_that_passes_through_here_overwrites_nothing_where_writes_have_no_conditions() {
+    let bucket = S3Bucket::new().await;
+    ignoring(&bucket, &["PutObject"]);
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    bucket.put("b.md", b"somebody else's");
+    let words = "The operation is not valid for the object's storage class";
+    let refusal = Refusal::new("CopyObject", 403, "InvalidObjectState", words).about("/b.md");
+    bucket.cloud.faults().update(|faults| faults.s3_manners.refusals = vec![refusal]);
+    let copy = store.copy(&at("a.md"), &at("b.md"), &meta(b"text", TIME)).await.unwrap().unwrap();
+    let aside = publish_one(&store, copy, None).await.unwrap().conflict.unwrap();
+    assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
+    assert_eq!(bucket.text("b.md").as_deref(), Some("text"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,7 +40,8 @@ impl Secured {
 
     /// Trusts the authority as AWS's tools do.
     fn trusting(&self) -> Network {
-        Network { aws_ca_bundle: Some(self.ca_file.path().to_owned()), ..Network::default() }
+        let file = self.ca_file.path().to_str().unwrap();
+        Network::read(|name| (name == "AWS_CA_BUNDLE").then(|| file.to_owned())).unwrap()
     }
 
     async fn client(&self, host: &str, network: &Network) -> Client {

@@ -9,12 +9,16 @@ use s3s::{S3Error, S3ErrorCode};
 
 use obsync_testkit::Chance;
 
+/// Marks an answer in whose place a web page is sent.
+pub(super) const PAGE: &str = "x-testcloud-page";
+
 /// Ways of a service; Amazon's by default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct S3Manners {
     /// Requests that are refused, by the first that fits.
     pub refusals: Vec<Refusal>,
-    /// Operations (such as `PutObject`) that are carried out whatever their conditions say.
+    /// Operations (such as `PutObject`) that are carried out whatever their conditions say, or one header of them (such as
+    /// `PutObject If-None-Match`).
     pub ignored_conditions: Vec<String>,
     /// How keys are written in listings that are asked for encoded ones.
     pub keys: ListedKeys,
@@ -91,6 +95,8 @@ pub struct Refusal {
     pub message: String,
     /// Seconds that the service asks to wait.
     pub retry_after: Option<u64>,
+    /// A web page is answered in place of the service's error.
+    pub page: bool,
     /// When it strikes.
     pub chance: Chance,
 }
@@ -106,8 +112,14 @@ impl Refusal {
             code: code.to_owned(),
             message: message.to_owned(),
             retry_after: None,
+            page: false,
             chance: Chance::always(),
         }
+    }
+
+    /// Answers every request of an operation by a web page, as a portal or a proxy on the way does.
+    pub fn page(operation: &str, status: u16) -> Self {
+        Self { page: true, ..Self::new(operation, status, "WebPage", "") }
     }
 
     /// The same for requests with a condition only.
@@ -150,9 +162,14 @@ impl Refusal {
         if let Ok(status) = StatusCode::from_u16(self.status) {
             error.set_status_code(status);
         }
+        let mut headers = HeaderMap::new();
         if let Some(seconds) = self.retry_after {
-            error.set_headers(HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from(seconds))]));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if self.page {
+            headers.insert(PAGE, HeaderValue::from_static("1"));
+        }
+        error.set_headers(headers);
         error
     }
 }
@@ -166,8 +183,8 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// A row of a request.
-    pub(super) fn nothing() -> Self {
-        Self { conditional: false, checked: false }
+    pub(super) fn row(conditional: bool) -> Self {
+        Self { conditional, checked: false }
     }
 
     pub(super) fn by(headers: &Headers) -> Self {

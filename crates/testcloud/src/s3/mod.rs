@@ -36,9 +36,9 @@ struct Backend {
 }
 
 impl Backend {
-    /// The condition of an operation, unless it is ignored.
-    fn heeded<C>(&self, operation: &str, condition: Option<C>) -> Option<C> {
-        condition.filter(|_| !self.gate.faults.ignores_conditions(operation))
+    /// The condition that a request of this operation has in this header, unless it is ignored.
+    fn heeded<C>(&self, operation: &str, header: &str, condition: Option<C>) -> Option<C> {
+        condition.filter(|_| !self.gate.faults.ignores_conditions(operation, header))
     }
 
     /// Counts an object written, for the fault that makes its bucket vanish.

@@ -84,8 +84,8 @@ pub(super) async fn put(
     let bucket = state.bucket(&input.bucket)?;
     let there = bucket.objects.get(&input.key).map(Arc::as_ref);
     let (if_match, if_none_match) = (input.if_match.as_ref(), input.if_none_match.as_ref());
-    let heeded = |condition| backend.heeded("PutObject", condition);
-    check_write(there, heeded(if_match), heeded(if_none_match))?;
+    let heeded = |header, condition| backend.heeded("PutObject", header, condition);
+    check_write(there, heeded("if-match", if_match), heeded("if-none-match", if_none_match))?;
     let object = Object { checksum: checksum.clone(), ..Object::whole(content, attributes) };
     let output = PutObjectOutput {
         e_tag: etag(&object.etag),
@@ -233,8 +233,9 @@ pub(super) fn copy(
     let attributes = settle(given, &mut state, &input.bucket)?;
     let bucket = state.bucket(&input.bucket)?;
     let there = bucket.objects.get(&input.key).map(Arc::as_ref);
-    let heeded = |condition| backend.heeded("CopyObject", condition);
-    check_write(there, heeded(if_match.as_ref()), heeded(if_none_match.as_ref()))?;
+    let heeded = |header, condition| backend.heeded("CopyObject", header, condition);
+    let if_none_match = heeded("if-none-match", if_none_match.as_ref());
+    check_write(there, heeded("if-match", if_match.as_ref()), if_none_match)?;
     let mut object = Object::whole(source.content.clone(), attributes);
     object.checksum = source.checksum.clone();
     let output = CopyObjectOutput {
@@ -259,7 +260,7 @@ pub(super) fn delete(
     let input = req.input;
     let mut state = backend.store.lock();
     let bucket = state.bucket(&input.bucket)?;
-    if let Some(if_match) = backend.heeded("DeleteObject", input.if_match.as_ref()) {
+    if let Some(if_match) = backend.heeded("DeleteObject", "if-match", input.if_match.as_ref()) {
         let there = bucket.objects.get(&input.key).map(Arc::as_ref);
         check_write(there, Some(if_match), None)?;
     }
@@ -287,8 +288,8 @@ pub(super) fn delete_many(
     for object in input.delete.objects {
         // Each row fails for itself (S3 user guide, conditional deletes).
         let resource = format!("{}/{}", input.bucket, object.key);
-        let refusal = backend.gate.faults.refusal(ROW, &resource, Asked::nothing());
-        let condition = backend.heeded("DeleteObjects", object.e_tag.map(ETagCondition::ETag));
+        let refusal = backend.gate.faults.refusal(ROW, &resource, Asked::row(object.e_tag.is_some()));
+        let condition = backend.heeded("DeleteObjects", "if-match", object.e_tag.map(ETagCondition::ETag));
         let there = bucket.objects.get(&object.key).map(Arc::as_ref);
         let checked = match (refusal, &condition) {
             (Some(refusal), _) => Err(refusal.error()),

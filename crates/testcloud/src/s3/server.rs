@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::host::{S3Host, VirtualHost};
@@ -18,7 +19,7 @@ use super::super::gate::{Admitted, Gate};
 use super::super::http::{self, Dropped, Tasks};
 use super::super::log::Service;
 use super::Backend;
-use super::manners::Asked;
+use super::manners::{Asked, PAGE};
 
 /// The largest body taken, in bytes: parts of an upload are far smaller.
 const BODY_MAX: usize = 512 * 1024 * 1024;
@@ -141,6 +142,7 @@ async fn answer(
     parts.extensions.insert(passage.clone());
     let length = body.len() as u64;
     let path = parts.uri.path().to_owned();
+    let is_head = parts.method == Method::HEAD;
     let response = service.call(Request::from_parts(parts, Body::from(body))).await;
     let response = response.unwrap_or_else(|error| {
         tracing::warn!(?error, "an S3 request failed");
@@ -154,5 +156,16 @@ async fn answer(
         None => gate.note(Service::S3, "Unknown", path, length),
     };
     gate.end(admitted, response.status().as_u16()).await?;
-    Ok(response)
+    Ok(if response.headers().contains_key(PAGE) { page(response.status(), is_head) } else { response })
+}
+
+/// A web page, well-formed as XML.
+fn page(status: StatusCode, is_head: bool) -> Response<Body> {
+    let text = "<!DOCTYPE html>\n<html><body><p>This site is blocked.</p></body></html>";
+    let body = if is_head { Body::empty() } else { Body::from(text.to_owned()) };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    response
 }

@@ -130,8 +130,9 @@ pub(super) fn complete(
     }
     let there = bucket.objects.get(&input.key).map(Arc::as_ref);
     // An upload whose condition fails stays, to be aborted (S3 user guide, conditional writes).
-    let heeded = |condition| backend.heeded("CompleteMultipartUpload", condition);
-    check_write(there, heeded(input.if_match.as_ref()), heeded(input.if_none_match.as_ref()))?;
+    let heeded = |header, condition| backend.heeded("CompleteMultipartUpload", header, condition);
+    let if_none_match = heeded("if-none-match", input.if_none_match.as_ref());
+    check_write(there, heeded("if-match", input.if_match.as_ref()), if_none_match)?;
     let output = CompleteMultipartUploadOutput {
         bucket: Some(input.bucket.clone()),
         key: Some(input.key.clone()),

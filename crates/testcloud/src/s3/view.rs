@@ -191,10 +191,14 @@ impl S3 {
         listed.iter().map(|(key, object)| StoredObject::new(key, object)).collect()
     }
 
-    /// The same without the marker by which obsync knows a destination (`.obsync/id`).
+    /// The same without what obsync leaves of its own: the marker by which it knows a destination (`.obsync/id`), and an empty
+    /// object for finding out about conditions (`.obsync/probe`).
     pub fn files(&self, bucket: &str, prefix: &str) -> Vec<StoredObject> {
         let mut files = self.objects(bucket, prefix);
-        files.retain(|object| object.key != ".obsync/id" && !object.key.ends_with("/.obsync/id"));
+        let is_own = |key: &str, name: &str| {
+            key.strip_suffix(name).is_some_and(|at| at.is_empty() || at.ends_with('/'))
+        };
+        files.retain(|object| ![".obsync/id", ".obsync/probe"].iter().any(|name| is_own(&object.key, name)));
         files
     }
 

@@ -87,8 +87,8 @@ fn renames_are_copies_in_the_bucket_and_download_nothing() {
     let of = |operation| counts.of(Service::S3, operation);
     assert_eq!(
         (of("CopyObject"), of("GetObject"), of("PutObject")),
-        (51, 0, 1),
-        "and one to find out about conditions: {counts}"
+        (51, 0, 2),
+        "and to find out about conditions a copy, and the object that is there for it: {counts}"
     );
     assert_eq!(place.world.server.stats().pulls, pulls);
     place.assert_exact();
