@@ -13,8 +13,9 @@ use rustix::fs::{Mode, OFlags};
 use super::context::Context;
 use super::error::Action;
 use super::own_file;
-use super::root::{Root, device};
-use super::staging::{OWN_FOLDER, Own, own_folder};
+use super::file_system::device;
+use super::own_folder::{OWN_FOLDER, Own, own_folder};
+use super::root::Root;
 
 /// The list's file in [`OWN_FOLDER`].
 const FILE: &str = "mounts";
