@@ -56,7 +56,7 @@ pub(crate) struct Health {
     /// Wakes the task that writes the file.
     changed: Arc<Notify>,
     ping: Option<Ping>,
-    told: Mutex<Told>,
+    notified: Mutex<Notified>,
     follower: Option<Follower>,
     /// Held for its Drop: ends the tasks.
     _tasks: DropGuard,
@@ -71,7 +71,7 @@ struct Follower {
 
 /// What the monitor was told, or is to be.
 #[derive(Debug, Default)]
-struct Told {
+struct Notified {
     /// The report of the last run.
     report: Option<String>,
     /// Whether the last ping of a follower was a success, and when it was sent.
@@ -112,7 +112,7 @@ impl Health {
             file,
             changed: Arc::default(),
             ping,
-            told: Mutex::default(),
+            notified: Mutex::default(),
             follower: options
                 .follow
                 .then(|| Follower { readiness: Readiness::new(), manager: ServiceManager::default() }),
@@ -208,7 +208,7 @@ impl Health {
     /// Takes in what a run did that is no follower's.
     pub(crate) fn reported(&self, report: &Report) {
         self.metrics.ran(report, Timestamp::now());
-        self.told().report = Some(self.text_of(report));
+        self.notified().report = Some(self.text_of(report));
     }
 
     /// Tells how it ended, and waits for that for a while.
@@ -222,7 +222,7 @@ impl Health {
         };
         self.metrics.ended(exit, Timestamp::now());
         self.write_file().await;
-        let report = self.told().report.take();
+        let report = self.notified().report.take();
         match result {
             // It was told to end, which is no news for a monitor.
             _ if self.follower.is_some() && self.stop.is_cancelled() => {}
@@ -253,7 +253,7 @@ impl Health {
     fn ping_for_follower(&self, is_success: bool, report: &str) {
         {
             let now = Instant::now();
-            let mut told = self.told();
+            let mut told = self.notified();
             if told.last.is_some_and(|(last, at)| last == is_success && now - at < PING_EVERY) {
                 return;
             }
@@ -315,9 +315,9 @@ impl Health {
         }
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+    fn notified(&self) -> std::sync::MutexGuard<'_, Notified> {
         // Nothing that can panic runs under the lock.
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -336,12 +336,12 @@ impl Observer for Health {
         match following {
             Following::Running | Following::Reconnecting { .. } => {}
             Following::Waiting => {
-                self.told().unreachable = None;
+                self.notified().unreachable = None;
                 manager.ready();
                 manager.status("in step, waiting for changes");
             }
             Following::Retrying { .. } => {
-                let since = *self.told().unreachable.get_or_insert_with(Instant::now);
+                let since = *self.notified().unreachable.get_or_insert_with(Instant::now);
                 if since.elapsed() >= OUTAGE {
                     self.ping_for_follower(false, &reason);
                 }

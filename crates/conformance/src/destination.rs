@@ -17,7 +17,7 @@ const OLD_TIME: i64 = -86_400_001;
 
 /// A place for one vault store, and a way to look at it that does not go through the store.
 #[async_trait]
-pub trait DestinationSite: Send + Sync {
+pub trait DestinationUnderTest: Send + Sync {
     /// The kind of store.
     type Store: Destination;
 
@@ -49,7 +49,7 @@ pub trait DestinationSite: Send + Sync {
 /// # Panics
 ///
 /// If a promise is broken.
-pub async fn check_destination<S: DestinationSite>(fresh: impl AsyncFn() -> S) {
+pub async fn check_destination<S: DestinationUnderTest>(fresh: impl AsyncFn() -> S) {
     what_is_published_is_there_with_its_time(&fresh().await).await;
     a_batch_is_answered_in_its_order(&fresh().await).await;
     what_is_not_expected_is_left_alone_and_told(&fresh().await).await;
@@ -80,7 +80,7 @@ pub async fn check_destination<S: DestinationSite>(fresh: impl AsyncFn() -> S) {
 }
 
 /// Checks that the content and the time at a path are these.
-pub(super) async fn assert_file(site: &impl DestinationSite, path: &str, content: &[u8], mtime: i64) {
+pub(super) async fn assert_file(site: &impl DestinationUnderTest, path: &str, content: &[u8], mtime: i64) {
     assert_eq!(site.content(path).await.as_deref(), Some(content), "content of {path}");
     assert_eq!(site.mtime(path).await, Some(mtime), "modification time of {path}");
 }
@@ -93,7 +93,7 @@ pub(super) async fn listed(store: &impl Destination) -> Vec<String> {
     paths
 }
 
-async fn what_is_published_is_there_with_its_time(site: &impl DestinationSite) {
+async fn what_is_published_is_there_with_its_time(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     assert_eq!(place(&store, "deep/er/Note é.md", b"text", TIME, None).await.conflict, None);
     place(&store, "empty.md", b"", OLD_TIME, None).await;
@@ -102,7 +102,7 @@ async fn what_is_published_is_there_with_its_time(site: &impl DestinationSite) {
     assert_eq!(listed(&store).await, ["deep/er/Note é.md", "empty.md"]);
 }
 
-async fn a_batch_is_answered_in_its_order(site: &impl DestinationSite) {
+async fn a_batch_is_answered_in_its_order(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     site.plant("c.md", b"foreign").await;
     let mut batch = Vec::new();
@@ -119,7 +119,7 @@ async fn a_batch_is_answered_in_its_order(site: &impl DestinationSite) {
     assert_eq!(site.content("c.md").await.as_deref(), Some(&b"foreign"[..]));
 }
 
-async fn what_is_not_expected_is_left_alone_and_told(site: &impl DestinationSite) {
+async fn what_is_not_expected_is_left_alone_and_told(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     let rejected = async |expect: Expect| {
         let content = PublicationContent::Staged(stage(&store, "a.md", b"new one", TIME).await);
@@ -142,7 +142,7 @@ async fn what_is_not_expected_is_left_alone_and_told(site: &impl DestinationSite
     assert_eq!(listed(&store).await, ["a.md"]);
 }
 
-async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl DestinationSite) {
+async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     site.plant("a.md", b"a user's").await;
     let content = PublicationContent::Staged(stage(&store, "a.md", b"new", TIME).await);
@@ -156,7 +156,7 @@ async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl Des
     assert!(matches!(store.keep_beside(&at("missing.md")).await, Err(DestinationError::Changed { .. })));
 }
 
-async fn what_obsync_wrote_is_replaced(site: &impl DestinationSite) {
+async fn what_obsync_wrote_is_replaced(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     place(&store, "a.md", b"first", TIME, None).await;
     assert_eq!(place(&store, "a.md", b"second", TIME + 1, Some(b"first")).await.conflict, None);
@@ -164,7 +164,7 @@ async fn what_obsync_wrote_is_replaced(site: &impl DestinationSite) {
     assert_eq!(listed(&store).await, ["a.md"]);
 }
 
-async fn what_obsync_did_not_write_is_kept_beside(site: &impl DestinationSite) {
+async fn what_obsync_did_not_write_is_kept_beside(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     place(&store, "a.md", b"first", TIME, None).await;
     site.plant("a.md", b"edited here").await;
@@ -177,7 +177,7 @@ async fn what_obsync_did_not_write_is_kept_beside(site: &impl DestinationSite) {
     );
 }
 
-async fn what_is_there_already_is_adopted(site: &impl DestinationSite) {
+async fn what_is_there_already_is_adopted(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     site.plant("a.md", b"same").await;
     assert_eq!(place(&store, "a.md", b"same", TIME, None).await.conflict, None);
@@ -185,7 +185,7 @@ async fn what_is_there_already_is_adopted(site: &impl DestinationSite) {
     assert_eq!(listed(&store).await, ["a.md"]);
 }
 
-async fn times_are_set_in_place(site: &impl DestinationSite) {
+async fn times_are_set_in_place(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     site.plant("a.md", b"same").await;
     let in_place = |path: VaultPath| Publication {
@@ -208,7 +208,7 @@ async fn times_are_set_in_place(site: &impl DestinationSite) {
     assert_file(site, "a.md", b"same", OLD_TIME).await;
 }
 
-async fn only_the_very_content_is_held(site: &impl DestinationSite) {
+async fn only_the_very_content_is_held(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     let wanted = |path: &str, content: &[u8]| Wanted {
         path: at(path),
@@ -231,7 +231,7 @@ async fn only_the_very_content_is_held(site: &impl DestinationSite) {
     assert_eq!(held, [true, false, false, false, false, false, true]);
 }
 
-async fn only_what_obsync_wrote_is_removed(site: &impl DestinationSite) {
+async fn only_what_obsync_wrote_is_removed(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     let file = |path: &str, content: &[u8]| Removable { path: at(path), content: KnownContent::of(content) };
     place(&store, "a.md", b"ours", TIME, None).await;
@@ -249,7 +249,7 @@ async fn only_what_obsync_wrote_is_removed(site: &impl DestinationSite) {
     assert_eq!(listed(&store).await, ["b.md"]);
 }
 
-async fn folders_are_made_and_removed_when_empty(site: &impl DestinationSite) {
+async fn folders_are_made_and_removed_when_empty(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     let made: Vec<bool> = store
         .create_folders(vec![at("a/b/c"), at("a/b"), at("d")])
@@ -272,7 +272,7 @@ async fn folders_are_made_and_removed_when_empty(site: &impl DestinationSite) {
     assert_eq!(listed(&store).await, ["a/b/note.md"]);
 }
 
-async fn what_is_set_aside_gets_a_free_name(site: &impl DestinationSite) {
+async fn what_is_set_aside_gets_a_free_name(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     let mut names = Vec::new();
     for content in ["one", "two", "three"] {
@@ -288,7 +288,7 @@ async fn what_is_set_aside_gets_a_free_name(site: &impl DestinationSite) {
     assert!(store.set_aside(&at("a/note.md")).await.is_err());
 }
 
-async fn an_empty_store_says_so(site: &impl DestinationSite) {
+async fn an_empty_store_says_so(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     assert!(store.is_empty().await.expect("is_empty"));
     assert!(listed(&store).await.is_empty());

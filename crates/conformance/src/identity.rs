@@ -6,7 +6,7 @@ use obsync_core::{
 };
 use obsync_protocol::ContentHash;
 
-use super::destination::{DestinationSite, listed};
+use super::destination::{DestinationUnderTest, listed};
 use super::tools::{at, place};
 
 fn marker(digit: char) -> Marker {
@@ -19,7 +19,7 @@ fn is(found: &MarkerFound, wanted: &Marker) -> bool {
     matches!(found, MarkerFound::Marker { marker, .. } if marker == wanted)
 }
 
-pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl DestinationSite) {
+pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     assert!(store.is_empty().await.expect("is_empty"));
     assert_eq!(store.identify(None).await.expect("identify"), MarkerFound::Absent);
@@ -38,7 +38,7 @@ pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl Destina
     }
 }
 
-pub(super) async fn a_look_tells_which_content_is_there(site: &impl DestinationSite) {
+pub(super) async fn a_look_tells_which_content_is_there(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     place(&store, "a.md", b"text", 1_700_000_000_000, None).await;
     let wanted = |path: &str, content: &[u8]| Wanted {
@@ -58,7 +58,9 @@ pub(super) async fn a_look_tells_which_content_is_there(site: &impl DestinationS
     assert_eq!(found, [Found::Wanted, text, text, Found::Nothing, Found::Nothing]);
 }
 
-pub(super) async fn facts_are_those_of_the_file_as_long_as_nobody_changes_it(site: &impl DestinationSite) {
+pub(super) async fn facts_are_those_of_the_file_as_long_as_nobody_changes_it(
+    site: &impl DestinationUnderTest,
+) {
     let store = site.open().await;
     let published = place(&store, "a.md", b"text", 1_700_000_000_000, None).await;
     let facts = published.facts.expect("facts of a file that was just put there");

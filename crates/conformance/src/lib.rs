@@ -1,6 +1,6 @@
 //! What every store must pass: the promises of the engine's two storage traits, as checks that panic when one is broken.
 //!
-//! A store's tests implement [`DestinationSite`] or [`StateStoreSite`] for a place where such a store can be opened, and call
+//! A store's tests implement [`DestinationUnderTest`] or [`StateStoreUnderTest`] for a place where such a store can be opened, and call
 //! [`check_destination`] or [`check_state_store`].
 //!
 //! [`confined`]: children with less than a test has. `refused_locks`: file systems without locks. [`SetClock`]: a clock that a test moves. [`not_tested`](fn@not_tested): tests that cannot run on a machine.
@@ -23,9 +23,9 @@ mod state_store;
 mod tools;
 mod watched_state;
 
-pub use destination::{DestinationSite, check_destination};
+pub use destination::{DestinationUnderTest, check_destination};
 pub use not_tested::{not_tested, not_tested_in};
 pub use set_clock::SetClock;
-pub use state_store::{StateStoreSite, check_state_store, placing};
+pub use state_store::{StateStoreUnderTest, check_state_store, placing};
 pub use tools::{Placed, at, meta, peak_memory, place, publish_one, stage};
 pub use watched_state::WatchedState;

@@ -5,10 +5,10 @@ use obsync_core::{
     Publication, PublicationContent, Receive, Removable, Removal, Staged, Wanted,
 };
 
-use super::destination::{DestinationSite, TIME, assert_file, listed};
+use super::destination::{DestinationUnderTest, TIME, assert_file, listed};
 use super::tools::{at, meta, place, publish_one, stage};
 
-pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl DestinationSite) {
+pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     site.plant("a.md", b"old").await;
     let staged = stage(&store, "a.md", b"new", TIME).await;
@@ -18,7 +18,7 @@ pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl Destin
     assert_file(site, "a.md", b"new", TIME).await;
 }
 
-pub(super) async fn a_file_can_come_in_pieces_of_any_size(site: &impl DestinationSite) {
+pub(super) async fn a_file_can_come_in_pieces_of_any_size(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     let content: Vec<u8> = (0..5_000_003_u32).map(|byte| (byte % 251) as u8).collect();
     for (path, size) in [("one piece", content.len()), ("large", 2 << 20), ("odd", 65_537), ("small", 4_099)]
@@ -34,7 +34,7 @@ pub(super) async fn a_file_can_come_in_pieces_of_any_size(site: &impl Destinatio
     }
 }
 
-pub(super) async fn a_writer_that_is_dropped_leaves_nothing(site: &impl DestinationSite) {
+pub(super) async fn a_writer_that_is_dropped_leaves_nothing(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     let content = vec![7; 3 << 20];
     let mut writer = store.begin(&at("a.md"), &meta(&content, TIME)).await.expect("begin");
@@ -46,7 +46,7 @@ pub(super) async fn a_writer_that_is_dropped_leaves_nothing(site: &impl Destinat
     assert!(store.is_empty().await.expect("is_empty"));
 }
 
-pub(super) async fn staged_content_outlives_the_run(site: &impl DestinationSite) {
+pub(super) async fn staged_content_outlives_the_run(site: &impl DestinationUnderTest) {
     if !site.keeps_staged() {
         return;
     }
@@ -60,7 +60,7 @@ pub(super) async fn staged_content_outlives_the_run(site: &impl DestinationSite)
     assert_file(site, "b.md", b"text", TIME + 5).await;
 }
 
-pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(site: &impl DestinationSite) {
+pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     drop(stage(&store, "a.md", b"text", TIME).await);
     site.plant("b.md", b"copied").await;
@@ -77,7 +77,7 @@ pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(site: &impl Dest
     assert_eq!(listed(&store).await, ["b.md"]);
 }
 
-pub(super) async fn what_does_not_hold_its_content_is_not_recovered(site: &impl DestinationSite) {
+pub(super) async fn what_does_not_hold_its_content_is_not_recovered(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     // As a run leaves it that said what was coming and was killed before it had come.
     for (promised, came) in [(&b"the whole text"[..], &b"the who"[..]), (b"text", b"TEXT")] {
@@ -92,7 +92,7 @@ pub(super) async fn what_does_not_hold_its_content_is_not_recovered(site: &impl 
     }
 }
 
-pub(super) async fn a_copy_is_checked(site: &impl DestinationSite) {
+pub(super) async fn a_copy_is_checked(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     site.plant("a.md", b"text").await;
     let copy = async |from: &str, content: &[u8]| {
@@ -110,7 +110,7 @@ pub(super) async fn a_copy_is_checked(site: &impl DestinationSite) {
 
 /// A vault can list a size that is not that of the content. Every destination takes it at its word: there is no such content,
 /// be the hash that of what is there.
-pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &impl DestinationSite) {
+pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     place(&store, "a.md", b"text", TIME, None).await;
     site.plant("planted.md", b"text").await;
@@ -131,7 +131,7 @@ pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &im
     assert_file(site, "a.md", b"text", TIME).await;
 }
 
-pub(super) async fn a_copy_can_outlast_its_source(site: &impl DestinationSite) {
+pub(super) async fn a_copy_can_outlast_its_source(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     for (path, content) in [("a.md", &b"one"[..]), ("b.md", b"two")] {
         place(&store, path, content, TIME, None).await;
@@ -156,7 +156,7 @@ pub(super) async fn a_copy_can_outlast_its_source(site: &impl DestinationSite) {
     assert_eq!(listed(&store).await, ["a.md", "b.md", "c.md"]);
 }
 
-pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(site: &impl DestinationSite) {
+pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(site: &impl DestinationUnderTest) {
     // Small enough to wait in memory, and large enough to go up in parts.
     for content in [b"text".to_vec(), vec![b'x'; 9 << 20]] {
         let store = site.open().await;
@@ -200,7 +200,7 @@ pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(site: &impl
     }
 }
 
-pub(super) async fn a_path_that_fails_takes_no_other_with_it(site: &impl DestinationSite) {
+pub(super) async fn a_path_that_fails_takes_no_other_with_it(site: &impl DestinationUnderTest) {
     let store = site.open().await;
     site.plant("first.md", b"a user's text").await;
     let content = vec![b'x'; 100];

@@ -17,7 +17,7 @@ pub fn placing(records: impl IntoIterator<Item = Record>) -> Vec<Intent> {
 
 /// A place for one state database.
 #[async_trait]
-pub trait StateStoreSite: Send + Sync {
+pub trait StateStoreUnderTest: Send + Sync {
     /// The kind of database.
     type State: StateStore;
 
@@ -33,7 +33,7 @@ pub trait StateStoreSite: Send + Sync {
 /// # Panics
 ///
 /// If a promise is broken.
-pub async fn check_state_store<S: StateStoreSite>(fresh: impl AsyncFn() -> S) {
+pub async fn check_state_store<S: StateStoreUnderTest>(fresh: impl AsyncFn() -> S) {
     a_new_destination_has_the_default_state(&fresh().await).await;
     what_is_committed_is_there_in_the_next_run(&fresh().await).await;
     records_are_looked_up_in_the_order_of_the_paths(&fresh().await).await;
@@ -92,7 +92,7 @@ async fn look_up(state: &impl StateStore, paths: &[&str]) -> Vec<Option<Record>>
     state.records(&paths).await.expect("records")
 }
 
-async fn a_new_destination_has_the_default_state(site: &impl StateStoreSite) {
+async fn a_new_destination_has_the_default_state(site: &impl StateStoreUnderTest) {
     let state = site.open().await;
     assert_eq!(state.load().await.expect("load"), VaultState::default());
     assert_eq!(look_up(&state, &["a.md", "b.md"]).await, [None, None]);
@@ -105,7 +105,7 @@ async fn a_new_destination_has_the_default_state(site: &impl StateStoreSite) {
     }
 }
 
-async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreSite) {
+async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreUnderTest) {
     let records = vec![file("Ünï/Note.md", b"text", 1 << 52), folder("Ünï", 3)];
     let filtered = deferred(DeferredKey::plain(&at("c.png")), 4, DeferredCause::Filtered);
     let failing = deferred(DeferredKey::encoded("0f"), 5, failed());
@@ -129,7 +129,7 @@ async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreSite) 
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), [failing]);
 }
 
-async fn records_are_looked_up_in_the_order_of_the_paths(site: &impl StateStoreSite) {
+async fn records_are_looked_up_in_the_order_of_the_paths(site: &impl StateStoreUnderTest) {
     let state = site.open().await;
     let records = vec![file("a.md", b"a", 1), folder("b", 2)];
     commit(&state, Commit { records, ..Commit::default() }).await;
@@ -138,7 +138,7 @@ async fn records_are_looked_up_in_the_order_of_the_paths(site: &impl StateStoreS
     assert_eq!(found, wanted);
 }
 
-async fn a_commit_is_applied_in_its_order(site: &impl StateStoreSite) {
+async fn a_commit_is_applied_in_its_order(site: &impl StateStoreUnderTest) {
     let state = site.open().await;
     let keys = [DeferredKey::plain(&at("x")), DeferredKey::plain(&at("y"))];
     let first = Commit {
@@ -164,7 +164,7 @@ async fn a_commit_is_applied_in_its_order(site: &impl StateStoreSite) {
     assert_eq!(state.load().await.expect("load").version, 7);
 }
 
-async fn a_source_has_the_content_that_is_asked_for(site: &impl StateStoreSite) {
+async fn a_source_has_the_content_that_is_asked_for(site: &impl StateStoreUnderTest) {
     let state = site.open().await;
     let records = vec![file("a.md", b"a", 1), file("b.md", b"b", 2), folder("c", 3)];
     commit(&state, Commit { records, ..Commit::default() }).await;
@@ -177,7 +177,7 @@ async fn a_source_has_the_content_that_is_asked_for(site: &impl StateStoreSite) 
     }
 }
 
-async fn deferred_changes_come_by_kind_and_version(site: &impl StateStoreSite) {
+async fn deferred_changes_come_by_kind_and_version(site: &impl StateStoreUnderTest) {
     let state = site.open().await;
     let change =
         |uid: u64, cause: DeferredCause| deferred(DeferredKey::encoded(&uid.to_string()), uid, cause);
@@ -195,7 +195,7 @@ async fn deferred_changes_come_by_kind_and_version(site: &impl StateStoreSite) {
     assert_eq!(uids(DeferredKind::Filtered).await, [1, 4]);
 }
 
-async fn a_later_change_takes_the_place_of_a_deferred_one(site: &impl StateStoreSite) {
+async fn a_later_change_takes_the_place_of_a_deferred_one(site: &impl StateStoreUnderTest) {
     let state = site.open().await;
     let key = DeferredKey::plain(&at("a.md"));
     for (uid, cause) in [(1, failed()), (2, DeferredCause::Filtered)] {
@@ -207,7 +207,7 @@ async fn a_later_change_takes_the_place_of_a_deferred_one(site: &impl StateStore
     assert_eq!(filtered, [deferred(key, 2, DeferredCause::Filtered)]);
 }
 
-async fn what_is_about_to_be_done_is_known_until_the_next_commit(site: &impl StateStoreSite) {
+async fn what_is_about_to_be_done_is_known_until_the_next_commit(site: &impl StateStoreUnderTest) {
     let content = KnownContent::of(b"b");
     let first = vec![
         Intent::Place(file("a.md", b"a", 1)),
@@ -230,7 +230,7 @@ async fn what_is_about_to_be_done_is_known_until_the_next_commit(site: &impl Sta
     assert_eq!(intents().await, []);
 }
 
-async fn facts_and_witness_stay_with_a_record(site: &impl StateStoreSite) {
+async fn facts_and_witness_stay_with_a_record(site: &impl StateStoreUnderTest) {
     let object = LocalFacts::Object { size: 3, entity_tag: "\"a\\tag\"".to_owned() };
     let at_the_limits =
         LocalFacts::File { size: 1 << 52, modified: i64::MIN, changed: i64::MAX, inode: u64::MAX };
@@ -250,7 +250,7 @@ async fn facts_and_witness_stay_with_a_record(site: &impl StateStoreSite) {
     assert_eq!(look_up(&state, &["b.md"]).await, [Some(file("b.md", b"b2", 5))]);
 }
 
-async fn what_is_known_of_vault_and_destination_is_there_in_the_next_run(site: &impl StateStoreSite) {
+async fn what_is_known_of_vault_and_destination_is_there_in_the_next_run(site: &impl StateStoreUnderTest) {
     let id = |digit: char| -> RandomId { digit.to_string().repeat(32).parse().expect("an id") };
     let whole = VaultState {
         version: 9,
@@ -286,7 +286,7 @@ async fn what_is_known_of_vault_and_destination_is_there_in_the_next_run(site: &
     }
 }
 
-async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreSite) {
+async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreUnderTest) {
     let causes = [
         failed(),
         DeferredCause::HeldBack { confirmed: None },
@@ -313,7 +313,7 @@ async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreSite
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), changes[1..]);
 }
 
-async fn a_confirmation_is_left_for_whoever_has_the_lock(site: &impl StateStoreSite) {
+async fn a_confirmation_is_left_for_whoever_has_the_lock(site: &impl StateStoreUnderTest) {
     let held = site.open().await;
     let change = deferred(DeferredKey::plain(&at("gone.md")), 7, DeferredCause::HeldBack { confirmed: None });
     commit(&held, Commit { deferred: vec![change], ..Commit::default() }).await;

@@ -6,7 +6,7 @@ use obsync_core::StateError;
 use obsync_protocol::limits;
 
 use super::attributes::{Item, VAULT_ID, key, text};
-use super::errors::{CallError, Trouble};
+use super::errors::{CallError, CallFault};
 use super::options::Pauses;
 use super::table::DynamoTable;
 
@@ -110,7 +110,7 @@ impl DynamoTable {
         }
         let pause = match left < asked {
             true => self.options().min_delay,
-            false => pauses.next().ok_or_else(|| self.error(Trouble::Throttled, pauses.attempts()))?,
+            false => pauses.next().ok_or_else(|| self.error(CallFault::Throttled, pauses.attempts()))?,
         };
         tracing::debug!(asked, left, ?pause, "DynamoDB left a part of a batch undone");
         tokio::time::sleep(pause).await;
@@ -119,6 +119,6 @@ impl DynamoTable {
 
     /// The error of a request that has no condition.
     pub(super) fn without_condition<E>(&self, error: CallError<E>) -> StateError {
-        error.unconditional(|| self.error(Trouble::Condition, 1))
+        error.unconditional(|| self.error(CallFault::Condition, 1))
     }
 }

@@ -32,7 +32,7 @@ impl<E> CallError<E> {
 
 /// What is wrong with a request, or with the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum CallFault {
     /// A condition was not met.
     Condition,
     /// The table or the account takes no more requests for now.
@@ -61,17 +61,17 @@ pub(super) enum Trouble {
     Other(String),
 }
 
-impl Trouble {
+impl CallFault {
     /// Whether the same request can succeed a little later.
     pub(super) fn passes(&self) -> bool {
-        matches!(self, Trouble::Throttled | Trouble::Contended | Trouble::Unreachable(_))
+        matches!(self, CallFault::Throttled | CallFault::Contended | CallFault::Unreachable(_))
     }
 
     /// Why a request is repeated, as the end of a sentence about the table; `None` where that is usual.
     pub(super) fn reason_to_wait(&self) -> Option<String> {
         match self {
-            Trouble::Throttled => Some("throttles requests".to_owned()),
-            Trouble::Unreachable(reason) => Some(format!("does not answer ({reason})")),
+            CallFault::Throttled => Some("throttles requests".to_owned()),
+            CallFault::Unreachable(reason) => Some(format!("does not answer ({reason})")),
             _ => None,
         }
     }
@@ -80,60 +80,62 @@ impl Trouble {
     pub(super) fn sentence(&self, table: &TableName, attempts: usize) -> String {
         let name = table.as_str();
         match self {
-            Trouble::Condition => "a request was refused that has no condition".to_owned(),
-            Trouble::Throttled => format!(
+            CallFault::Condition => "a request was refused that has no condition".to_owned(),
+            CallFault::Throttled => format!(
                 "it throttled {attempts} attempts in a row; give it on-demand capacity, or run again later: what was done is \
                  recorded"
             ),
-            Trouble::Contended => {
+            CallFault::Contended => {
                 format!("{attempts} attempts in a row met other work on the same items; run again")
             }
-            Trouble::Unreachable(reason) => format!("it does not answer ({reason}); run again later"),
-            Trouble::NoTable => format!(
+            CallFault::Unreachable(reason) => format!("it does not answer ({reason}); run again later"),
+            CallFault::NoTable => format!(
                 "there is no table {name} in this account and region; make it with `obsync aws init`, or check the table's \
                  name and AWS_REGION"
             ),
-            Trouble::Forbidden(reason) => {
+            CallFault::Forbidden(reason) => {
                 format!("AWS does not allow it ({reason}); allow this role or user to use the table {name}")
             }
-            Trouble::NoCredentials(reason) => {
+            CallFault::NoCredentials(reason) => {
                 format!("there are no valid AWS credentials ({reason}); sign in to AWS, or check the profile")
             }
-            Trouble::NoRegion => {
+            CallFault::NoRegion => {
                 "no AWS region is set; set AWS_REGION, such as eu-central-1, or the region of the profile"
                     .to_owned()
             }
-            Trouble::WrongClock(reason) => format!("the clock of this machine is wrong ({reason}); set it"),
-            Trouble::WrongKey(reason) => format!(
+            CallFault::WrongClock(reason) => format!("the clock of this machine is wrong ({reason}); set it"),
+            CallFault::WrongKey(reason) => format!(
                 "its key is not a text named `vault_id` alone ({reason}); have `obsync aws init` make another table"
             ),
-            Trouble::NoWay(_, reason) | Trouble::Damaged(reason) | Trouble::Other(reason) => reason.clone(),
+            CallFault::NoWay(_, reason) | CallFault::Damaged(reason) | CallFault::Other(reason) => {
+                reason.clone()
+            }
         }
     }
 
     /// The same for scripts.
     pub(super) fn code(&self) -> ProblemCode {
         match self {
-            Trouble::Throttled | Trouble::Contended => ProblemCode::Overloaded,
-            Trouble::Unreachable(_) => ProblemCode::Unreachable,
-            Trouble::NoWay(code, _) => *code,
-            Trouble::NoTable => ProblemCode::NoSuchPlace,
-            Trouble::Forbidden(_) => ProblemCode::AccessDenied,
-            Trouble::NoCredentials(_) | Trouble::WrongClock(_) => ProblemCode::Credentials,
-            Trouble::NoRegion => ProblemCode::Region,
-            Trouble::Damaged(_) => ProblemCode::StateDamaged,
-            Trouble::Condition | Trouble::WrongKey(_) | Trouble::Other(_) => ProblemCode::State,
+            CallFault::Throttled | CallFault::Contended => ProblemCode::Overloaded,
+            CallFault::Unreachable(_) => ProblemCode::Unreachable,
+            CallFault::NoWay(code, _) => *code,
+            CallFault::NoTable => ProblemCode::NoSuchPlace,
+            CallFault::Forbidden(_) => ProblemCode::AccessDenied,
+            CallFault::NoCredentials(_) | CallFault::WrongClock(_) => ProblemCode::Credentials,
+            CallFault::NoRegion => ProblemCode::Region,
+            CallFault::Damaged(_) => ProblemCode::StateDamaged,
+            CallFault::Condition | CallFault::WrongKey(_) | CallFault::Other(_) => ProblemCode::State,
         }
     }
 }
 
 /// What is wrong when a request ended with this error.
-pub(super) fn trouble<E>(error: &SdkError<E>) -> Trouble
+pub(super) fn fault<E>(error: &SdkError<E>) -> CallFault
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     if let Some(problem) = CertificateProblem::within("DynamoDB", error) {
-        return Trouble::NoWay(ProblemCode::Certificate, problem.to_string());
+        return CallFault::NoWay(ProblemCode::Certificate, problem.to_string());
     }
     match error {
         SdkError::ServiceError(service) => {
@@ -141,20 +143,20 @@ where
             by_code(code.unwrap_or_default(), message.unwrap_or_default(), service.raw().status().as_u16())
         }
         SdkError::DispatchFailure(failure) if failure.as_connector_error().is_some_and(broke_off) => {
-            Trouble::Unreachable(with_reasons(error))
+            CallFault::Unreachable(with_reasons(error))
         }
-        SdkError::TimeoutError(_) => Trouble::Unreachable("the time for an answer ran out".to_owned()),
-        SdkError::ResponseError(_) => Trouble::Unreachable(with_reasons(error)),
+        SdkError::TimeoutError(_) => CallFault::Unreachable("the time for an answer ran out".to_owned()),
+        SdkError::ResponseError(_) => CallFault::Unreachable(with_reasons(error)),
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) | _ => {
             let reason = with_reasons(error);
             match reason.to_ascii_lowercase() {
                 text if text.contains("a region must be set") || text.contains("missing signing region") => {
-                    Trouble::NoRegion
+                    CallFault::NoRegion
                 }
                 text if text.contains("credential") || text.contains("identity") => {
-                    Trouble::NoCredentials(reason)
+                    CallFault::NoCredentials(reason)
                 }
-                _ => Trouble::Other(reason),
+                _ => CallFault::Other(reason),
             }
         }
     }
@@ -166,43 +168,43 @@ fn broke_off(error: &ConnectorError) -> bool {
     error.is_io() || error.is_timeout() || error.as_other().is_some()
 }
 
-/// As [`trouble`], for a transaction: a cancelled one says for each of its items why.
-pub(super) fn transaction_trouble(error: &SdkError<TransactWriteItemsError>) -> Trouble {
+/// As [`fault`], for a transaction: a cancelled one says for each of its items why.
+pub(super) fn transaction_fault(error: &SdkError<TransactWriteItemsError>) -> CallFault {
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error()
     else {
-        return trouble(error);
+        return fault(error);
     };
     let reasons = cancelled.cancellation_reasons();
     let has = |code: &str| reasons.iter().any(|reason| reason.code() == Some(code));
     if has("ConditionalCheckFailed") {
-        return Trouble::Condition;
+        return CallFault::Condition;
     }
     if has("ProvisionedThroughputExceeded") || has("ThrottlingError") {
-        return Trouble::Throttled;
+        return CallFault::Throttled;
     }
     if has("TransactionConflict") {
-        return Trouble::Contended;
+        return CallFault::Contended;
     }
     let told = reasons.iter().find_map(|reason| reason.message());
-    Trouble::Other(told.or(cancelled.message()).unwrap_or("a transaction was cancelled").to_owned())
+    CallFault::Other(told.or(cancelled.message()).unwrap_or("a transaction was cancelled").to_owned())
 }
 
-fn by_code(code: &str, message: &str, status: u16) -> Trouble {
+fn by_code(code: &str, message: &str, status: u16) -> CallFault {
     let told = || if message.is_empty() { code.to_owned() } else { message.to_owned() };
     match code {
-        "ConditionalCheckFailedException" => Trouble::Condition,
+        "ConditionalCheckFailedException" => CallFault::Condition,
         "ProvisionedThroughputExceededException"
         | "RequestLimitExceeded"
         | "ThrottlingException"
-        | "Throttling" => Trouble::Throttled,
-        "TransactionConflictException" | "TransactionInProgressException" => Trouble::Contended,
-        "ResourceNotFoundException" | "TableNotFoundException" => Trouble::NoTable,
-        "AccessDeniedException" | "AccessDenied" => Trouble::Forbidden(told()),
-        "RequestExpired" | "RequestTimeTooSkewed" => Trouble::WrongClock(told()),
+        | "Throttling" => CallFault::Throttled,
+        "TransactionConflictException" | "TransactionInProgressException" => CallFault::Contended,
+        "ResourceNotFoundException" | "TableNotFoundException" => CallFault::NoTable,
+        "AccessDeniedException" | "AccessDenied" => CallFault::Forbidden(told()),
+        "RequestExpired" | "RequestTimeTooSkewed" => CallFault::WrongClock(told()),
         "InvalidSignatureException"
             if message.contains("Signature expired") || message.contains("not yet current") =>
         {
-            Trouble::WrongClock(told())
+            CallFault::WrongClock(told())
         }
         "UnrecognizedClientException"
         | "ExpiredTokenException"
@@ -210,13 +212,13 @@ fn by_code(code: &str, message: &str, status: u16) -> Trouble {
         | "InvalidSignatureException"
         | "MissingAuthenticationTokenException"
         | "IncompleteSignatureException"
-        | "InvalidClientTokenId" => Trouble::NoCredentials(told()),
+        | "InvalidClientTokenId" => CallFault::NoCredentials(told()),
         "ValidationException" if WRONG_KEY.iter().any(|part| message.contains(part)) => {
-            Trouble::WrongKey(told())
+            CallFault::WrongKey(told())
         }
-        "ValidationException" if message.contains("incorrect data type") => Trouble::Damaged(told()),
-        _ if status >= 500 => Trouble::Unreachable(told()),
-        _ => Trouble::Other(told()),
+        "ValidationException" if message.contains("incorrect data type") => CallFault::Damaged(told()),
+        _ if status >= 500 => CallFault::Unreachable(told()),
+        _ => CallFault::Other(told()),
     }
 }
 
@@ -228,8 +230,8 @@ mod tests {
     fn what_the_service_says_is_told_as_what_to_do() {
         let table = TableName::default();
         let told = |code: &str, message: &str, status| {
-            let trouble = by_code(code, message, status);
-            (trouble.passes(), trouble.sentence(&table, 3))
+            let fault = by_code(code, message, status);
+            (fault.passes(), fault.sentence(&table, 3))
         };
         let lasting = |code: &str, message: &str, part: &str| {
             let (passes, sentence) = told(code, message, 400);

@@ -30,7 +30,7 @@ use obsync_core::StateError;
 
 use super::attributes::{Changes, Damage, Item, Reader, key, number, text};
 use super::chain::{Chain, ChainEnd, ChainEntry};
-use super::errors::{CallError, trouble};
+use super::errors::{CallError, fault};
 use super::head::{FORMAT, Head, Holder, names};
 use super::keys::{ItemKeys, StateKey};
 use super::rows::shorten;
@@ -264,7 +264,7 @@ impl Asking<'_> {
                 error.raw_response().is_some_and(|answer| answer.status().is_client_error()),
                 Ordering::Relaxed,
             );
-            trouble(error)
+            fault(error)
         };
         match table.call_judged(request, judge).await {
             Ok(answer) => Ok(Attempt::Given(answer.attributes.unwrap_or_default())),

@@ -12,7 +12,7 @@ use obsync_core::StateError;
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
 
 use super::attributes::{Damage, Item, Reader, VAULT_ID, text};
-use super::errors::{CallError, transaction_trouble};
+use super::errors::{CallError, transaction_fault};
 use super::keys;
 use super::table::DynamoTable;
 
@@ -98,7 +98,7 @@ impl DynamoTable {
         let puts: Vec<TransactWriteItem> = puts.collect::<Result<_, _>>()?;
         let request =
             |client: &Client| client.transact_write_items().set_transact_items(Some(puts.clone())).send();
-        match self.call_judged(request, transaction_trouble).await {
+        match self.call_judged(request, transaction_fault).await {
             Ok(_) => Ok(true),
             Err(CallError::Refused(_)) => Ok(false),
             Err(CallError::Failed(error)) => Err(error),

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::attributes::VAULT_ID;
-use super::errors::{CallError, Trouble, trouble};
+use super::errors::{CallError, CallFault, fault};
 use super::lease::since_epoch;
 use super::options::DynamoOptions;
 use super::progress::TTL;
@@ -224,8 +224,8 @@ impl DynamoTable {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let judge = |error: &SdkError<E>| match error.as_service_error().and_then(E::code) {
-            Some(code) if code == refusal => Trouble::Condition,
-            _ => trouble(error),
+            Some(code) if code == refusal => CallFault::Condition,
+            _ => fault(error),
         };
         match self.call_judged(request, judge).await {
             Ok(answer) => Ok(Some(answer)),
@@ -253,14 +253,14 @@ impl DynamoTable {
         F: Future<Output = Result<T, SdkError<E>>>,
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        self.call_judged(request, trouble).await
+        self.call_judged(request, fault).await
     }
 
     /// As [`call`](Self::call), with another judgement of errors.
     pub(super) async fn call_judged<T, E, F>(
         &self,
         request: impl Fn(&Client) -> F,
-        judge: impl Fn(&SdkError<E>) -> Trouble,
+        judge: impl Fn(&SdkError<E>) -> CallFault,
     ) -> Result<T, CallError<E>>
     where
         F: Future<Output = Result<T, SdkError<E>>>,
@@ -278,7 +278,7 @@ impl DynamoTable {
     async fn call_patiently<T, E, F>(
         &self,
         request: impl Fn(&Client) -> F,
-        judge: impl Fn(&SdkError<E>) -> Trouble,
+        judge: impl Fn(&SdkError<E>) -> CallFault,
     ) -> Result<T, CallError<E>>
     where
         F: Future<Output = Result<T, SdkError<E>>>,
@@ -296,12 +296,12 @@ impl DynamoTable {
             if names.pause_after(connect_error(&error)).await {
                 continue;
             }
-            let trouble = self.settled(judge(&error), &error);
-            if trouble.passes()
+            let fault = self.settled(judge(&error), &error);
+            if fault.passes()
                 && let Some(pause) = pauses.next()
             {
-                tracing::debug!(table = self.name().as_str(), ?trouble, ?pause, "asking DynamoDB again");
-                if let Some(reason) = trouble.reason_to_wait()
+                tracing::debug!(table = self.name().as_str(), ?fault, ?pause, "asking DynamoDB again");
+                if let Some(reason) = fault.reason_to_wait()
                     && self.inner.waits.passes()
                 {
                     tracing::info!(target: WAITS, "the table {} {reason}; asking again", self.name().as_str());
@@ -309,17 +309,17 @@ impl DynamoTable {
                 tokio::time::sleep(pause).await;
                 continue;
             }
-            return Err(match (trouble, error) {
-                (Trouble::Condition, SdkError::ServiceError(refused)) => {
+            return Err(match (fault, error) {
+                (CallFault::Condition, SdkError::ServiceError(refused)) => {
                     CallError::Refused(refused.into_err())
                 }
-                (trouble, _) => CallError::Failed(self.error(trouble, pauses.attempts())),
+                (fault, _) => CallError::Failed(self.error(fault, pauses.attempts())),
             });
         }
     }
 
     /// The same trouble, but as one that does not pass, where a service that has never answered refuses the connection.
-    fn settled<E>(&self, trouble: Trouble, error: &SdkError<E>) -> Trouble {
+    fn settled<E>(&self, fault: CallFault, error: &SdkError<E>) -> CallFault {
         match error {
             SdkError::DispatchFailure(failure)
                 if !self.inner.answered.load(Ordering::Relaxed)
@@ -327,26 +327,26 @@ impl DynamoTable {
             {
                 let reason =
                     failure.as_connector_error().map_or_else(String::new, |error| with_reasons(error));
-                Trouble::NoWay(
+                CallFault::NoWay(
                     ProblemCode::Unreachable,
                     format!("it does not answer ({reason}); check the address"),
                 )
             }
             SdkError::ServiceError(_) => {
                 self.inner.answered.store(true, Ordering::Relaxed);
-                trouble
+                fault
             }
-            _ => trouble,
+            _ => fault,
         }
     }
 
     /// The error for what is wrong after this many attempts.
-    pub(super) fn error(&self, trouble: Trouble, attempts: usize) -> StateError {
-        if let Trouble::Damaged(reason) = trouble {
+    pub(super) fn error(&self, fault: CallFault, attempts: usize) -> StateError {
+        if let CallFault::Damaged(reason) = fault {
             return StateError::Corrupt { database: self.inner.name.to_string(), reason };
         }
-        let (database, reason) = (self.inner.name.to_string(), trouble.sentence(&self.inner.name, attempts));
-        StateError::Unavailable { database, reason, code: trouble.code() }
+        let (database, reason) = (self.inner.name.to_string(), fault.sentence(&self.inner.name, attempts));
+        StateError::Unavailable { database, reason, code: fault.code() }
     }
 
     /// The error for a table that cannot be used.

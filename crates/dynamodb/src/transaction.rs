@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{
 use obsync_core::StateError;
 
 use super::attributes::{self, Changes, Item, Reader, key, number};
-use super::errors::{CallError, transaction_trouble};
+use super::errors::{CallError, transaction_fault};
 use super::head::{Counts, Head, names};
 use super::keys::ItemKeys;
 use super::lease::{Lease, seconds};
@@ -200,7 +200,7 @@ impl Writer<'_> {
     async fn send(&self, items: Vec<TransactWriteItem>) -> Result<Option<Item>, WriteError> {
         let request =
             |client: &Client| client.transact_write_items().set_transact_items(Some(items.clone())).send();
-        match self.table.call_judged(request, transaction_trouble).await {
+        match self.table.call_judged(request, transaction_fault).await {
             Ok(_) => Ok(None),
             Err(CallError::Failed(error)) => Err(WriteError::State(error)),
             Err(CallError::Refused(TransactWriteItemsError::TransactionCanceledException(cancelled))) => {

@@ -14,7 +14,7 @@ use super::error::{Action, ErrorContext};
 use super::file_system;
 use super::flush_tracker::FlushTracker;
 use super::hash_cache::HashCache;
-use super::mounts::{self, Mounts};
+use super::mounts::Mounts;
 use super::options::FolderOptions;
 use super::own_folder::is_own_name;
 use super::parents::Parents;
@@ -170,7 +170,7 @@ impl Context {
         // A folder that is not there yet is not looked for anew for every path.
         let root = lock(&self.root).clone();
         let name_max = root.as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
-        root.map_or(Ok(()), |root| mounts::check(self, &root, path))?;
+        root.map_or(Ok(()), |root| self.mounts(&root)?.check(&root, path))?;
         match path.segments().any(|segment| segment.len() > name_max) {
             true => Err(self.errors.too_long(path.as_str())),
             false => Ok(()),

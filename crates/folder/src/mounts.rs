@@ -10,10 +10,9 @@ use obsync_protocol::{VaultPath, normalize_local_name};
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 
-use super::context::Context;
 use super::error::Action;
-use super::own_file;
 use super::file_system::device;
+use super::own_file;
 use super::own_folder::{OWN_FOLDER, Own, own_folder};
 use super::root::Root;
 
@@ -56,6 +55,21 @@ impl Mounts {
         self.0.iter().filter(move |name| is_at_or_below(name, path) || is_at_or_below(&normal(name), path))
     }
 
+    /// Refuses, for now, a path below a folder that was a mounted file system and is none.
+    pub(super) fn check(&self, root: &Root, path: &VaultPath) -> Result<(), DestinationError> {
+        match self.above(path).find(|name| is_unmounted(root, name)) {
+            None => Ok(()),
+            Some(name) => Err(root.errors.error(
+                Action::Write,
+                path.as_str(),
+                std::io::Error::other(format!(
+                    "the file system of {name:?} is not mounted; mount it again, or remove its line from {OWN_FOLDER}/{FILE} if it \
+                     is an ordinary folder from now on"
+                )),
+            )),
+        }
+    }
+
     /// Those that a path of the vault is at or below.
     fn above(&self, path: &VaultPath) -> impl Iterator<Item = &String> {
         let path = path.as_str();
@@ -69,22 +83,6 @@ fn normal(name: &str) -> String {
 
 fn is_at_or_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Refuses, for now, a path below a folder that was a mounted file system and is none.
-pub(super) fn check(context: &Context, root: &Root, path: &VaultPath) -> Result<(), DestinationError> {
-    let mounts = context.mounts(root)?;
-    match mounts.above(path).find(|name| is_unmounted(root, name)) {
-        None => Ok(()),
-        Some(name) => Err(root.errors.error(
-            Action::Write,
-            path.as_str(),
-            std::io::Error::other(format!(
-                "the file system of {name:?} is not mounted; mount it again, or remove its line from {OWN_FOLDER}/{FILE} if it \
-                 is an ordinary folder from now on"
-            )),
-        )),
-    }
 }
 
 /// Whether a folder is there and is no file system of its own. What cannot be looked at is met by whoever opens it.

@@ -114,7 +114,7 @@ async fn where_the_service_cannot_copy_with_metadata_a_large_content_still_gets_
     place(&store, "a.bin", &content, TIME, None).await;
     let copy = store.copy(&at("a.bin"), &at("b.bin"), &meta(&content, TIME + 1)).await.unwrap().unwrap();
     publish_one(&store, copy, None).await.unwrap();
-    use obsync_conformance::DestinationSite as _;
+    use obsync_conformance::DestinationUnderTest as _;
     assert_eq!(bucket.content("b.bin").await.unwrap(), content);
     assert_eq!(bucket.mtime("b.bin").await, Some(TIME + 1));
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use obsync_conformance::{DestinationSite as _, at, meta, publish_one, stage};
+use obsync_conformance::{DestinationUnderTest as _, at, meta, publish_one, stage};
 use obsync_core::{DestinationExt, Inspect, KnownContent, Receive, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
 use proptest::prelude::*;

@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions, Retries};
-use obsync_conformance::DestinationSite;
+use obsync_conformance::DestinationUnderTest;
 use obsync_testcloud::{Cloud, CloudOptions, Service, StoredObject};
 
 /// The bucket of every test.
@@ -56,7 +56,7 @@ impl MemoryBucket {
 }
 
 #[async_trait]
-impl DestinationSite for MemoryBucket {
+impl DestinationUnderTest for MemoryBucket {
     type Store = BucketDestination;
 
     async fn open(&self) -> BucketDestination {
@@ -164,7 +164,7 @@ pub(crate) fn config(key: &str, secret: &str) -> SdkConfig {
 }
 
 #[async_trait]
-impl DestinationSite for S3Bucket {
+impl DestinationUnderTest for S3Bucket {
     type Store = BucketDestination;
 
     async fn open(&self) -> BucketDestination {

@@ -181,7 +181,7 @@ mod tests {
         /// The requests of one connection one after another, each in this time.
         PerConnection(Duration),
         /// All requests one after another, each in this time.
-        Shared(Duration),
+        PoolContext(Duration),
     }
 
     /// What a simulated run came to.
@@ -233,7 +233,7 @@ mod tests {
             }
             let next = match service {
                 Service::PerConnection(each) => at + each,
-                Service::Shared(each) => {
+                Service::PoolContext(each) => {
                     busy_until = busy_until.max(at) + each;
                     busy_until
                 }
@@ -255,7 +255,7 @@ mod tests {
     fn a_service_with_one_capacity_for_all_keeps_its_connections_and_is_tried_seldom() {
         for each in [1, 5, 20].map(Duration::from_millis) {
             let files = (Duration::from_secs(120).as_millis() / each.as_millis()) as u64;
-            let outcome = simulate(Service::Shared(each), files);
+            let outcome = simulate(Service::PoolContext(each), files);
             assert!(outcome.numbers.iter().all(|number| *number <= START + 1), "{:?}", outcome.numbers);
             // After 0, 2, 4, 8, 16, 32 and 64 seconds at most, each one there and back.
             assert!((2..=14).contains(&outcome.numbers.len()), "{each:?}: {:?}", outcome.numbers);

@@ -63,7 +63,7 @@ impl SessionSlot {
 }
 
 /// What all connections of a run share.
-pub(super) struct Shared<R: Receiver> {
+pub(super) struct PoolContext<R: Receiver> {
     pub(super) client: Client,
     pub(super) target: SessionTarget,
     /// The newest version that was heard of over any connection: further ones begin there.
@@ -81,7 +81,7 @@ pub(super) struct Shared<R: Receiver> {
     pub(super) overload: Throttle,
 }
 
-impl<R: Receiver> Shared<R> {
+impl<R: Receiver> PoolContext<R> {
     pub(super) fn newest(&self) -> u64 {
         self.newest.load(Ordering::Relaxed)
     }
@@ -140,7 +140,7 @@ impl Counters {
 
 /// A run in progress.
 struct Run<R: Receiver> {
-    shared: Arc<Shared<R>>,
+    shared: Arc<PoolContext<R>>,
     jobs: mpsc::Receiver<R::Job>,
     /// Stops all connections; a child of the caller's.
     stop: CancellationToken,
@@ -178,7 +178,7 @@ impl<R: Receiver> FetchPool<R> {
         let connections = self.options.connections.max(1);
         let calm = self.client.options().retry.min_delay.saturating_mul(CALM);
         let capacity = connections.saturating_mul(self.options.in_flight.max(1)).saturating_mul(2);
-        let shared = Shared {
+        let shared = PoolContext {
             client: self.client,
             target: self.target,
             newest: AtomicU64::new(self.version),

@@ -11,7 +11,7 @@ use tracing::{debug, info};
 
 use super::Receiver;
 use super::pace::Pace;
-use super::pool::{Counters, SessionSlot, Shared};
+use super::pool::{Counters, PoolContext, SessionSlot};
 use super::queue::{Pending, Window, Work};
 use crate::error::ClientError;
 use crate::session::Session;
@@ -47,7 +47,7 @@ pub(super) enum Stop {
 }
 
 pub(super) struct Worker<R: Receiver> {
-    pub(super) shared: Arc<Shared<R>>,
+    pub(super) shared: Arc<PoolContext<R>>,
     session: Option<Session>,
     /// Requests whose answers are due, in their order.
     pub(super) window: VecDeque<Pending<R::Job>>,
@@ -76,7 +76,7 @@ pub(super) struct Worker<R: Receiver> {
 
 impl<R: Receiver> Worker<R> {
     pub(super) fn new(
-        shared: Arc<Shared<R>>,
+        shared: Arc<PoolContext<R>>,
         session: Option<Session>,
         give_back: Option<SessionSlot>,
     ) -> Self {
@@ -386,7 +386,7 @@ impl<R: Receiver> Worker<R> {
     }
 }
 
-async fn open<R: Receiver>(shared: &Shared<R>) -> Result<Session, ClientError> {
+async fn open<R: Receiver>(shared: &PoolContext<R>) -> Result<Session, ClientError> {
     // With one connection at a time, this one takes the place of the first.
     let longest =
         if shared.options.connections <= 1 { FIRST_CONNECTION_FRAME } else { FURTHER_CONNECTION_FRAME };
@@ -397,6 +397,6 @@ async fn open<R: Receiver>(shared: &Shared<R>) -> Result<Session, ClientError> {
     Ok(session)
 }
 
-pub(super) fn endless_pauses<R: Receiver>(shared: &Shared<R>) -> ExponentialBackoff {
+pub(super) fn endless_pauses<R: Receiver>(shared: &PoolContext<R>) -> ExponentialBackoff {
     shared.client.options().retry.backoff().without_max_times().build()
 }

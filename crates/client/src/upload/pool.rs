@@ -42,7 +42,7 @@ pub struct UploadPool<S: UploadSource> {
 }
 
 /// What all connections of a run share.
-pub(super) struct UploadShared<S: UploadSource> {
+pub(super) struct UploadContext<S: UploadSource> {
     pub(super) client: Client,
     pub(super) target: SessionTarget,
     pub(super) options: UploadOptions,
@@ -65,7 +65,7 @@ pub(super) struct UploadCounters {
     pub(super) bytes: AtomicU64,
 }
 
-impl<S: UploadSource> UploadShared<S> {
+impl<S: UploadSource> UploadContext<S> {
     pub(super) fn pauses(&self) -> Pauses {
         Pauses::new(&self.client.options().retry)
     }
@@ -91,7 +91,7 @@ impl<S: UploadSource> UploadShared<S> {
 
 /// A run in progress.
 struct UploadRun<S: UploadSource> {
-    shared: Arc<UploadShared<S>>,
+    shared: Arc<UploadContext<S>>,
     jobs: mpsc::Receiver<S::Job>,
     /// Stops all connections; a child of the caller's.
     stop: CancellationToken,
@@ -116,7 +116,7 @@ impl<S: UploadSource> UploadPool<S> {
         // Whatever ends this future ends the connections.
         let _guard = stop.clone().drop_guard();
         let most = self.options.connections.max(1);
-        let shared = UploadShared {
+        let shared = UploadContext {
             client: self.client,
             target: self.target,
             options: self.options,

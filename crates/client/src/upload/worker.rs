@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use super::order::Ticket;
-use super::pool::UploadShared;
+use super::pool::UploadContext;
 use super::{Upload, UploadFailure, UploadResult, UploadSource, Uploaded};
 use crate::client::Pauses;
 use crate::error::ClientError;
@@ -27,7 +27,7 @@ pub(super) enum UploadEnd {
 }
 
 pub(super) struct UploadWorker<S: UploadSource> {
-    shared: Arc<UploadShared<S>>,
+    shared: Arc<UploadContext<S>>,
     session: Option<WritingSession>,
     had_connection: bool,
     /// Connections that broke in a row without a change in between.
@@ -44,7 +44,7 @@ enum After {
 }
 
 impl<S: UploadSource> UploadWorker<S> {
-    pub(super) fn new(shared: Arc<UploadShared<S>>, session: Option<WritingSession>) -> Self {
+    pub(super) fn new(shared: Arc<UploadContext<S>>, session: Option<WritingSession>) -> Self {
         let had_connection = session.is_some();
         if had_connection {
             shared.counters.connections.fetch_add(1, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use object_store::{Attribute, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, Service};
 use obsync_testcloud::StoredObject;
 
-use super::site::RemoteSite;
+use super::site::RemotePlace;
 
 /// A bucket, found as the variables say that obsync reads, too.
 #[derive(Clone, Debug)]
@@ -47,9 +47,9 @@ impl RemoteBucket {
     }
 
     /// An empty place in it.
-    pub(super) fn fresh_site(&self) -> RemoteSite {
+    pub(super) fn fresh_site(&self) -> RemotePlace {
         let number = self.sites.fetch_add(1, Ordering::Relaxed);
-        RemoteSite { bucket: self.clone(), prefix: format!("conformance/{number}/My Vault") }
+        RemotePlace { bucket: self.clone(), prefix: format!("conformance/{number}/My Vault") }
     }
 
     /// The files below a prefix, but for what obsync keeps for itself.

@@ -6,17 +6,17 @@ use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions};
-use obsync_conformance::DestinationSite;
+use obsync_conformance::DestinationUnderTest;
 
 use super::bucket::RemoteBucket;
 
 /// A prefix of a bucket.
-pub(super) struct RemoteSite {
+pub(super) struct RemotePlace {
     pub(super) bucket: RemoteBucket,
     pub(super) prefix: String,
 }
 
-impl RemoteSite {
+impl RemotePlace {
     #[expect(clippy::expect_used, reason = "the suite tells a broken promise by a panic")]
     fn key(&self, path: &str) -> Path {
         Path::parse(format!("{}/{path}", self.prefix)).expect("a key")
@@ -25,7 +25,7 @@ impl RemoteSite {
 
 #[async_trait]
 #[expect(clippy::expect_used, reason = "the suite tells a broken promise by a panic")]
-impl DestinationSite for RemoteSite {
+impl DestinationUnderTest for RemotePlace {
     type Store = BucketDestination;
 
     async fn open(&self) -> BucketDestination {

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Region};
 use aws_sdk_dynamodb::types::TimeToLiveSpecification;
 use obsync_bucket::AwsHttp;
-use obsync_conformance::{SetClock, StateStoreSite, at};
+use obsync_conformance::{SetClock, StateStoreUnderTest, at};
 use obsync_core::{
     Commit, Deferred, DeferredCause, DeferredKey, FileMeta, Record, RecordKind, StateError, VaultState,
 };
@@ -141,7 +141,7 @@ impl Site {
 
 /// A site for the suite: every opening is a new run, after the one before let go of its lease by dying.
 #[async_trait]
-impl StateStoreSite for Site {
+impl StateStoreUnderTest for Site {
     type State = DynamoState;
 
     async fn open(&self) -> DynamoState {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
-use obsync_conformance::DestinationSite;
+use obsync_conformance::DestinationUnderTest;
 use obsync_folder::{FolderDestination, FolderOptions};
 
 /// A folder for one store, removed when this is dropped. The store's root does not exist at first.
@@ -85,7 +85,7 @@ pub(crate) fn mtime(path: &Path) -> Option<i64> {
 }
 
 #[async_trait]
-impl DestinationSite for TestFolder {
+impl DestinationUnderTest for TestFolder {
     type Store = FolderDestination;
 
     async fn open(&self) -> FolderDestination {

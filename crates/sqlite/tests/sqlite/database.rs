@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use obsync_conformance::{StateStoreSite, at};
+use obsync_conformance::{StateStoreUnderTest, at};
 use obsync_core::{Commit, DeferredKey, FileMeta, Record, RecordKind, StateError, VaultState};
 use obsync_protocol::{ContentHash, Uid, VaultId};
 use obsync_sqlite::{SqliteState, StateIdentity};
@@ -54,7 +54,7 @@ impl DatabaseFile {
 }
 
 #[async_trait]
-impl StateStoreSite for DatabaseFile {
+impl StateStoreUnderTest for DatabaseFile {
     type State = SqliteState;
 
     async fn open(&self) -> SqliteState {
