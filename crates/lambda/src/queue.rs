@@ -466,7 +466,7 @@ mod tests {
         let reports = [("a", COMPLETE), ("b", COMPLETE), ("c", COMPLETE)];
         let service = Given { has_no_dead_letters: true, ..given(&reports) };
         assert_eq!(ids(&answer(&messages, &service).await.unwrap()), ["m1", "m2"]);
-        assert_eq!(service.asked.borrow()[0].vaults, ["a", "c"]);
+        assert!(service.asked.borrow()[0].vaults.iter().eq(["a", "c"]));
         let service = given(&reports);
         assert!(ids(&answer(&messages, &service).await.unwrap()).is_empty());
     }
