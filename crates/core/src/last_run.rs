@@ -29,6 +29,9 @@ pub struct LastRun {
     /// How far it came.
     #[serde(default)]
     pub progress: RunProgress,
+    /// Why a follower does not see every change of the destination at once, and scans it each minute, if that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwatched: Option<String>,
 }
 
 /// How far a run came; all zero as long as it has no plan, and where there was nothing to bring.
@@ -101,6 +104,7 @@ impl LastRun {
             failures_in_a_row: before.map_or(0, LastRun::failures),
             last_error: before.and_then(|before| before.last_error.clone()),
             progress: RunProgress::default(),
+            unwatched: None,
         }
     }
 

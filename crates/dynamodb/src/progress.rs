@@ -162,6 +162,7 @@ impl ProgressRecord {
                 bytes_total: self.bytes_total,
                 bytes_complete: self.bytes_complete,
             },
+            unwatched: None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! How a run goes is written down where its state is, so that `obsync status` and whoever watches see it: in a table as the
 //! function's runs are, one record whichever of them was at work last; beside a local state in a file.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -117,7 +117,7 @@ impl Local {
             async move {
                 loop {
                     tokio::time::sleep(NOTE_EVERY).await;
-                    state.note_run(&LastRun { progress: counts.get(), ..run.clone() }).await;
+                    state.note_run(&counts.of(&run)).await;
                 }
             }
         });
@@ -130,7 +130,7 @@ impl Local {
         // With it goes its hold on the state.
         let _ = (&mut self.noting).await;
         let Some(report) = report else { return };
-        let run = LastRun { progress: self.counts.get(), ..self.run.clone() };
+        let run = self.counts.of(&self.run);
         self.state.note_run(&run.end(report.outcome.into(), problem)).await;
     }
 }
@@ -161,9 +161,17 @@ struct Counts {
     files_complete: AtomicU64,
     bytes_total: AtomicU64,
     bytes_complete: AtomicU64,
+    unwatched: Mutex<Option<String>>,
 }
 
 impl Counts {
+    /// What is known of a run by now.
+    fn of(&self, run: &LastRun) -> LastRun {
+        // Nothing that can panic runs under the lock.
+        let unwatched = self.unwatched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        LastRun { progress: self.get(), unwatched, ..run.clone() }
+    }
+
     fn get(&self) -> RunProgress {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         RunProgress {
@@ -184,6 +192,10 @@ impl Progress for Counts {
     fn placed(&self, bytes: u64) {
         self.files_complete.fetch_add(1, Ordering::Relaxed);
         self.bytes_complete.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn unwatched(&self, reason: &str) {
+        *self.unwatched.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 }
 
@@ -226,6 +238,10 @@ impl Progress for BothProgress {
 
     fn file(&self, path: &VaultPath, action: FileAction) {
         self.shown.file(path, action);
+    }
+
+    fn unwatched(&self, reason: &str) {
+        self.counted.unwatched(reason);
     }
 
     /// For people, so not counted.
