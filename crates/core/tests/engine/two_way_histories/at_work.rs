@@ -123,6 +123,7 @@ impl Progress for AtWork {
 
     fn file(&self, _path: &VaultPath, action: FileAction) {
         self.times_set.fetch_add(u64::from(action == FileAction::TimesSet), Ordering::Relaxed);
+        self.news();
     }
 
     fn notice(&self, text: &str) {

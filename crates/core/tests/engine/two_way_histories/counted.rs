@@ -7,7 +7,7 @@ use obsync_core::{Intent, JournalChange, JournalEntry, Report, Side};
 use super::FAULTS;
 
 /// Every kind of decision, race and recovery that is to occur. (Those that occur only now and then have tests of their own.)
-const KINDS: [&str; 35] = [
+const KINDS: [&str; 39] = [
     "decision: downloaded",
     "decision: copied here",
     "decision: removed here",
@@ -25,9 +25,12 @@ const KINDS: [&str; 35] = [
     "decision: left out",
     "decision: failed",
     "decision: adopted",
+    "decision: times set",
     "decision: rename sent",
+    "decision: an edit went along with a rename",
     "decision: gave way to a folder",
     "decision: name refused",
+    "confirmed",
     "direction changed",
     "filter: something went while it was left out",
     "race: wrote while it was sent",
@@ -39,6 +42,7 @@ const KINDS: [&str; 35] = [
     "recovery: killed at work",
     "recovery: stopped at work",
     "recovery: announced pushes",
+    "recovery: announced files",
     "recovery: settled by a pull",
     "clock: behind",
     "clock: ahead",

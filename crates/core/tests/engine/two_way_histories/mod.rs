@@ -127,9 +127,20 @@ enum Event {
     Careful {
         on: usize,
     },
-    /// Somebody confirms what a replica holds back.
+    /// A file is removed, which a replica holds back, and somebody confirms what it holds back.
     Confirm {
         on: usize,
+        at: usize,
+    },
+    /// Another device renames a file that a user changes here.
+    Carry {
+        on: usize,
+        from: usize,
+        to: usize,
+    },
+    /// Another device gives a file another time, and its text stays as it is.
+    Touch {
+        at: usize,
     },
 }
 
@@ -177,7 +188,10 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0..DEVICES, 0..FOLDERS.len()).prop_map(|(on, at)| Event::RemoveFolder { on, at }),
         2 => (replica.clone(), any::<bool>()).prop_map(|(on, narrow)| Event::Choose { on, narrow }),
         2 => replica.clone().prop_map(|on| Event::Careful { on }),
-        3 => replica.prop_map(|on| Event::Confirm { on }),
+        3 => (replica, 0..PATHS.len()).prop_map(|(on, at)| Event::Confirm { on, at }),
+        2 => (0..PATHS.len()).prop_map(|at| Event::Touch { at }),
+        2 => (0..REPLICAS, 0..PATHS.len(), 0..PATHS.len())
+            .prop_map(|(on, from, to)| Event::Carry { on, from, to }),
     ]
 }
 
@@ -196,7 +210,7 @@ fn history(seed: u64) -> Vec<Event> {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    prop::collection::vec(event(), 1..30).new_tree(&mut runner).unwrap().current()
+    prop::collection::vec(event(), 4..32).new_tree(&mut runner).unwrap().current()
 }
 
 /// Plays a history to its end. The error says what was lost.

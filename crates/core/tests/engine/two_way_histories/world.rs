@@ -117,12 +117,7 @@ impl World {
     pub(super) async fn happen(&mut self, event: &Event) {
         match event {
             Event::Edit(edit) => self.edit(*edit),
-            Event::Delete { on, at } => {
-                if let Some(text) = self.files(*on).remove(PATHS[*at]) {
-                    self.remove(*on, PATHS[*at]);
-                    self.removed.extend(words(&text));
-                }
-            }
+            Event::Delete { on, at } => self.delete(*on, PATHS[*at]),
             Event::Rename { from, to, .. } if from == to => {}
             Event::Rename { on, from, to } => {
                 let mut files = self.files(*on);
@@ -152,11 +147,48 @@ impl World {
             Event::RemoveFolder { on, at } => self.remove_folder(*on, FOLDERS[*at]),
             Event::Choose { on, narrow } => self.replicas[*on].is_narrow = *narrow,
             Event::Careful { on } => self.replicas[*on].is_careful = true,
-            Event::Confirm { on } => {
-                let confirmed = self.replicas[*on].confirm().await;
-                self.counted.add("confirmed", confirmed);
+            Event::Confirm { on, at } => self.confirm(*on, PATHS[*at]).await,
+            Event::Carry { on, from, to } => self.carry(*on, *from, *to).await,
+            Event::Touch { at } => {
+                let on = self.replicas.len();
+                if let Some(text) = self.files(on).remove(PATHS[*at]) {
+                    self.put(on, PATHS[*at], &text, 0);
+                }
             }
         }
+    }
+
+    fn delete(&mut self, on: usize, path: &str) {
+        if let Some(text) = self.files(on).remove(path) {
+            self.remove(on, path);
+            self.removed.extend(words(&text));
+        }
+    }
+
+    async fn carry(&mut self, on: usize, from: usize, to: usize) {
+        self.sync(on, None, None).await;
+        let is_here = self.files(on).contains_key(PATHS[from]);
+        let there = vault_texts(&self.other);
+        let is_in_the_way = |other: &String| {
+            let is_below = |path: &str, above: &str| path.starts_with(&format!("{above}/"));
+            other == PATHS[to] || is_below(other, PATHS[to]) || is_below(PATHS[to], other)
+        };
+        if is_here && there.contains_key(PATHS[from]) && !there.keys().any(is_in_the_way) {
+            self.edit(Edit { on, at: from, in_front: false, clock: 0 });
+            // A folder may have the name, of which no file tells.
+            let is_renamed = self.other.rename(PATHS[from], PATHS[to]).is_ok();
+            self.counted.add("renamed there, edited here", u64::from(is_renamed));
+        }
+    }
+
+    async fn confirm(&mut self, on: usize, path: &str) {
+        let was_careful = std::mem::replace(&mut self.replicas[on].is_careful, true);
+        self.sync(on, None, None).await;
+        self.delete(on, path);
+        self.sync(on, None, None).await;
+        let confirmed = self.replicas[on].confirm().await;
+        self.counted.add("confirmed", confirmed);
+        self.replicas[on].is_careful = was_careful;
     }
 
     fn edit(&mut self, edit: Edit) {
