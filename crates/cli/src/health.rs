@@ -441,6 +441,10 @@ impl Progress for Counted {
         self.progressed();
     }
 
+    fn unwatched(&self, reason: &str) {
+        self.shown.unwatched(reason);
+    }
+
     fn notice(&self, text: &str) {
         self.shown.notice(text);
     }

@@ -266,6 +266,7 @@ pub async fn follow(
         }
         if let Some(reason) = watch.as_ref().and_then(|watch| watch.blind()).filter(|_| !said_blind) {
             said_blind = true;
+            progress.unwatched(&reason);
             progress.notice(&blind(&reason, options.scan_every_unwatched));
         }
         let woken = match outcome {

@@ -35,6 +35,9 @@ pub struct LastRun {
     /// How far it came.
     #[serde(default)]
     pub progress: RunProgress,
+    /// Why a follower does not see every change of the destination at once, and scans it each minute, if that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwatched: Option<String>,
 }
 
 /// How far a run came; all zero as long as it has no plan, and where there was nothing to bring.
@@ -118,6 +121,7 @@ impl LastRun {
             cut_short: before.is_some_and(LastRun::is_cut_short),
             of_follower: false,
             progress: RunProgress::default(),
+            unwatched: None,
         }
     }
 

@@ -29,6 +29,9 @@ pub trait Progress: Send + Sync {
     /// This was done with a file. Names of files are the user's: not for logs that others read.
     fn file(&self, _path: &VaultPath, _action: FileAction) {}
 
+    /// Not every change of the destination is seen at once, for this reason: it is scanned more often.
+    fn unwatched(&self, _reason: &str) {}
+
     /// Something the user should see now, in one line.
     fn notice(&self, _text: &str) {}
 }

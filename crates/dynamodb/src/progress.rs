@@ -195,6 +195,7 @@ impl ProgressRecord {
                 bytes_total: self.bytes_total,
                 bytes_complete: self.bytes_complete,
             },
+            unwatched: None,
         }
     }
 

@@ -7,6 +7,8 @@ use crate::args::Reset;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::target::known::{Known, Purpose};
+use crate::target::state_row::direction;
+use crate::target::states::Found;
 use crate::ui::ask;
 
 /// What `--json` prints.
@@ -17,6 +19,8 @@ pub(crate) struct ResetDocument {
     destination: String,
     /// How many states of it were forgotten.
     forgotten: u64,
+    /// Which way it was synced: `pull`, `push` or `both`; unknown of a state that cannot be read.
+    direction: Option<&'static str>,
 }
 
 pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Failed> {
@@ -35,14 +39,35 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
             return Ok(Exit::Done);
         }
     }
+    let direction = direction_of(&known, &states).await;
     // Held to the end, so that no pull begins meanwhile.
     let _store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
     for state in &states {
         context.unless_stopped(known.forget(state).await)?;
     }
-    let document = ResetDocument { destination: destination.to_string(), forgotten: states.len() as u64 };
-    let sentence = format!(
-        "The state of {destination} is forgotten. The next pull compares every file and downloads only what differs."
-    );
+    let document =
+        ResetDocument { destination: destination.to_string(), forgotten: states.len() as u64, direction };
+    let next = match direction {
+        Some("both") => {
+            "It was synced both ways: the next sync compares every file, brings and sends what differs, and deletes nothing"
+        }
+        Some("push") => {
+            "It was sent from here to the vault: the next push compares every file, sends what differs, and deletes nothing"
+        }
+        _ => "The next pull compares every file and downloads only what differs",
+    };
+    let sentence = format!("The state of {destination} is forgotten. {next}.");
     context.did(options.json, document, &sentence)
+}
+
+/// Which way a destination was synced, as far as its states can be read: they are forgotten anyway.
+async fn direction_of(known: &Known, states: &[Found]) -> Option<&'static str> {
+    for found in states {
+        if let Ok(state) = known.read_found(found).await
+            && let Ok(state) = state.store().load().await
+        {
+            return Some(direction(state.direction));
+        }
+    }
+    None
 }

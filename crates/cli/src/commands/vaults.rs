@@ -9,6 +9,9 @@ use crate::answer::Answer;
 use crate::args::Vaults;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::target::state_place::StatePlace;
+use crate::target::state_row::{direction, direction_for_people};
+use crate::target::states::Registry;
 use crate::ui::human;
 use crate::ui::table;
 
@@ -42,29 +45,58 @@ struct VaultRow {
     created: i64,
     /// Whether somebody else shares it with the account.
     shared: bool,
+    /// The destinations on this computer that it is synced with.
+    destinations: Vec<SyncedWith>,
+}
+
+/// A destination of a vault, as the state on this computer knows it.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct SyncedWith {
+    /// The folder or bucket.
+    destination: String,
+    /// Which way: `pull`, `push` or `both`.
+    direction: &'static str,
 }
 
 pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Failed> {
     let client = context.client()?;
     let (_, list) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
-    let rows = rows(&list, client.redactor());
+    let synced = synced(context).await;
+    let rows = rows(&list, &synced, client.redactor());
     if options.json {
         context.console.answer(&Answer::new(Exit::Done, None, VaultsDocument { vaults: rows }))?;
     } else if rows.is_empty() {
         context.console.note("The account has no vaults.");
     } else {
-        context.console.result(&as_table(&rows))?;
+        context.console.result(&[vec![as_table(&rows)], destinations(&rows)].concat().join("\n"))?;
     }
     Ok(Exit::Done)
 }
 
-fn rows(list: &VaultList, redactor: &Redactor) -> Vec<VaultRow> {
-    let own = list.vaults.iter().map(|vault| row(vault, false, redactor));
-    own.chain(list.shared.iter().map(|vault| row(vault, true, redactor))).collect()
+/// The destinations of each vault that states on this computer know. A state that cannot be read is the trouble of `status`.
+async fn synced(context: &Context) -> Vec<(String, SyncedWith)> {
+    let Ok(registry) = Registry::of(&StatePlace::Local, context).await else { return Vec::new() };
+    let mut synced = Vec::new();
+    for found in registry.all().await.unwrap_or_default() {
+        let Ok(state) = registry.read(&found).await else { continue };
+        let (Some(vault), Some(destination)) = (state.vault(), state.destination()) else { continue };
+        if let Ok(known) = state.store().load().await {
+            synced.push((vault.id, SyncedWith { destination, direction: direction(known.direction) }));
+        }
+    }
+    synced.sort_by(|(_, one), (_, other)| one.destination.cmp(&other.destination));
+    synced
 }
 
-fn row(vault: &VaultInfo, shared: bool, redactor: &Redactor) -> VaultRow {
+fn rows(list: &VaultList, synced: &[(String, SyncedWith)], redactor: &Redactor) -> Vec<VaultRow> {
+    let own = list.vaults.iter().map(|vault| row(vault, false, synced, redactor));
+    own.chain(list.shared.iter().map(|vault| row(vault, true, synced, redactor))).collect()
+}
+
+fn row(vault: &VaultInfo, shared: bool, synced: &[(String, SyncedWith)], redactor: &Redactor) -> VaultRow {
+    let destinations = synced.iter().filter(|(id, _)| *id == vault.id.as_str());
     let own = |text: &str| redactor.take_out(text).into_owned();
     VaultRow {
         vault_id: vault.id.to_string(),
@@ -76,7 +108,19 @@ fn row(vault: &VaultInfo, shared: bool, redactor: &Redactor) -> VaultRow {
         size: vault.size,
         created: vault.created,
         shared,
+        destinations: destinations.map(|(_, destination)| destination.clone()).collect(),
     }
+}
+
+/// Lines about what vaults are synced with.
+fn destinations(rows: &[VaultRow]) -> Vec<String> {
+    let lines = rows.iter().flat_map(|row| {
+        row.destinations.iter().map(|synced| {
+            let (name, destination) = (shown_name(&row.vault), shown_name(&synced.destination));
+            format!("{name} is synced with {destination} ({})", direction_for_people(synced.direction))
+        })
+    });
+    lines.collect()
 }
 
 /// The name first, and all of it within 80 columns; `--json` has the rest.

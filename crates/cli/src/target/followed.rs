@@ -1,8 +1,8 @@
 //! How a run goes is written down where its state is, so that `obsync status` and whoever watches see it: in a table as the
 //! function's runs are, one record whichever of them was at work last; beside a local state in a file.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -351,6 +351,8 @@ struct Counts {
     bytes_complete: AtomicU64,
     /// It has come as far as to bring changes over.
     brings: AtomicBool,
+    /// Why not every change of the destination is seen at once.
+    unwatched: StdMutex<Option<String>>,
 }
 
 impl Counts {
@@ -371,7 +373,10 @@ impl Counts {
             bytes_total: get(&self.bytes_total),
             bytes_complete: get(&self.bytes_complete),
         };
-        LastRun { progress, cut_short: run.cut_short || self.brings.load(Ordering::Relaxed), ..run.clone() }
+        let cut_short = run.cut_short || self.brings.load(Ordering::Relaxed);
+        // Nothing that can panic runs under the lock.
+        let unwatched = self.unwatched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        LastRun { progress, cut_short, unwatched, ..run.clone() }
     }
 }
 
@@ -390,6 +395,10 @@ impl Progress for Counts {
     fn placed(&self, bytes: u64) {
         self.files_complete.fetch_add(1, Ordering::Relaxed);
         self.bytes_complete.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn unwatched(&self, reason: &str) {
+        *self.unwatched.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 }
 
@@ -432,6 +441,10 @@ impl Progress for BothProgress {
 
     fn file(&self, path: &VaultPath, action: FileAction) {
         self.shown.file(path, action);
+    }
+
+    fn unwatched(&self, reason: &str) {
+        self.counted.unwatched(reason);
     }
 
     /// For people, so not counted.

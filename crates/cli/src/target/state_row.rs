@@ -228,11 +228,7 @@ impl StateRow {
     }
 
     fn direction_for_people(&self) -> &'static str {
-        match self.direction {
-            "push" => "from here to the vault",
-            "both" => "both ways",
-            _ => "from the vault to here",
-        }
+        direction_for_people(self.direction)
     }
 
     fn describe_run(&self, run: &LastRun, lines: &mut Vec<String>) {
@@ -261,6 +257,9 @@ impl StateRow {
                 human::size(progress.bytes_complete),
                 human::size(progress.bytes_total)
             ));
+        }
+        if let Some(reason) = run.unwatched.as_ref().filter(|_| self.at_work.is_some()) {
+            lines.push(format!("  watching   not every change is seen at once: {}", printable(reason)));
         }
         if run.failures_in_a_row > 1 {
             lines.push(format!(
@@ -364,11 +363,20 @@ impl AtWork {
 }
 
 /// A direction for scripts.
-fn direction(direction: Direction) -> &'static str {
+pub(crate) fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::Pull => "pull",
         Direction::Push => "push",
         Direction::Both => "both",
+    }
+}
+
+/// The same for people.
+pub(crate) fn direction_for_people(direction: &str) -> &'static str {
+    match direction {
+        "push" => "from here to the vault",
+        "both" => "both ways",
+        _ => "from the vault to here",
     }
 }
 

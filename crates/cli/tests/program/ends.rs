@@ -43,6 +43,8 @@ const STRANGER: How = With(&[("OBSYNC_HOME", "nobody"), ("OBSIDIAN_EMAIL", ""), 
 const WRONG_PASSWORD: How = With(&[("OBSYNC_HOME", "nobody"), ("OBSIDIAN_PASSWORD", "wr0ng")]);
 /// All states are damaged.
 const DAMAGED: How = With(&[("OBSYNC_HOME", "damaged")]);
+/// All states are those of a later release.
+const FUTURE: How = With(&[("OBSYNC_HOME", "future")]);
 /// The file with the kept token is damaged.
 const SCRIBBLED: How = With(&[("OBSYNC_HOME", "scribbled")]);
 const AWAY: How = With(&[("OBSYNC_API_URL", "http://127.0.0.1:1/"), ("OBSYNC_TIMEOUT", "1")]);
@@ -87,6 +89,12 @@ const ROWS: &[Row] = &[
     (So, "sync Notes busy", 7, "already_running"),
     (AWAY, "sync Notes both", 8, "unreachable"),
     (So, "sync Kept kept", 9, "held_back"),
+    (FUTURE, "sync Notes both", 1, "state_newer"),
+    (Fault("vault-full=always"), "sync Refused refused --yes", 5, "failures"),
+    (Fault("per-file-max=4"), "sync Refused refused", 5, "failures"),
+    (So, "sync Lost emptied-wholly", 0, ""),
+    (So, "sync Lost emptied-but-for-ours", 0, ""),
+    (So, "sync Lost removed", 0, ""),
     (So, "push Notes both --yes", 0, ""),
     (So, "push Notes file --yes", 1, "destination"),
     (So, "push Kept both --yes", 1, "other_vault"),
@@ -99,6 +107,9 @@ const ROWS: &[Row] = &[
     (So, "push Notes nowhere", 4, "destination_unknown"),
     (So, "push Nots both", 4, "vault_not_found"),
     (So, "push Twin both", 4, "vault_ambiguous"),
+    (FUTURE, "push Notes both", 1, "state_newer"),
+    (Fault("vault-full=always"), "push Refused refused", 5, "failures"),
+    (Fault("per-file-max=4"), "push Refused refused", 5, "failures"),
     (Fault("refuse-push=always"), "push Refused refused --yes", 5, "failures"),
     (Stopped, "push Notes both", 6, "interrupted"),
     (So, "push Notes busy", 7, "already_running"),
@@ -178,6 +189,8 @@ const OLDER: &[Row] = &[
     (So, "pull Notes notes --dry-run", 11, "vault_older"),
     (So, "sync Notes both", 11, "vault_older"),
     (So, "push Notes both", 11, "vault_older"),
+    (So, "sync Private opened", 3, "encryption_changed"),
+    (So, "push Private opened", 3, "encryption_changed"),
 ];
 
 /// A server, and folders in every condition.
@@ -189,13 +202,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let vaults = ["Notes", "Twin", "Twin", "Broken", "Emptied", "Kept", "Sent", "Refused"];
+        let vaults = ["Notes", "Twin", "Twin", "Broken", "Emptied", "Kept", "Sent", "Refused", "Lost"];
         let world = World::with(|builder| {
             let private = builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD));
             vaults.iter().fold(private, |builder, name| builder.vault(VaultSpec::managed(name)))
         });
         let notes = |place: &dyn Fn(&str)| (0..20).for_each(|n| place(&format!("{n:02}.md")));
-        for vault in ["Notes", "Emptied", "Kept"] {
+        for vault in ["Notes", "Emptied", "Kept", "Lost"] {
             notes(&|name| {
                 world.vault(vault).write(name, name, NOON).unwrap();
             });
@@ -221,11 +234,34 @@ impl Stage {
             (0..15).for_each(|n| fs::remove_file(world.path(&format!("{folder}/{n:02}.md"))).unwrap());
         }
         put(&world.path("refused/Note.md"), "nobody takes it");
+        for folder in ["emptied-wholly", "emptied-but-for-ours", "removed"] {
+            world.must(&["sync", "Lost", folder, "--yes"]);
+            for entry in fs::read_dir(world.path(folder)).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_name() != ".obsync" {
+                    fs::remove_file(entry.path()).unwrap();
+                }
+            }
+        }
+        fs::remove_dir_all(world.path("emptied-wholly/.obsync")).unwrap();
+        fs::remove_dir_all(world.path("removed")).unwrap();
+        let mut opens = world.command(&["sync", "Private", "opened", "--yes"]);
+        ran(opens.env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
         copy(&world.home(), &world.path("damaged"));
         for entry in fs::read_dir(world.path("damaged/state")).unwrap() {
             let file = entry.unwrap().path();
             if file.extension().is_some_and(|extension| extension == "sqlite") {
                 fs::write(file, "this is no database, but long enough to look at. ".repeat(100)).unwrap();
+            }
+        }
+        copy(&world.home(), &world.path("future"));
+        for entry in fs::read_dir(world.path("future/state")).unwrap() {
+            let file = entry.unwrap().path();
+            if file.extension().is_some_and(|extension| extension == "sqlite") {
+                // SQLite keeps `user_version`, the format, as four bytes from the 60th on.
+                let mut bytes = fs::read(&file).unwrap();
+                bytes[60..64].copy_from_slice(&9999_u32.to_be_bytes());
+                fs::write(&file, bytes).unwrap();
             }
         }
         copy(&world.home().join("config"), &world.path("scribbled/config"));
@@ -342,8 +378,14 @@ fn every_exit_status_of_every_command_is_one_value_with_a_documented_code() {
     };
     run(&stage, ROWS);
     stage.busy.kill().unwrap();
+    let lost = stage.world.vault("Lost").expected().unwrap().files.len();
+    assert_eq!(lost, 20, "a folder that was emptied or removed took notes of the vault with it");
     let id = stage.world.vault("Notes").id().clone();
-    stage.world.serve_instead(|server| server.vault(VaultSpec::managed("Notes").id(&id)));
+    let private = stage.world.vault("Private").id().clone();
+    stage.world.serve_instead(|server| {
+        let other_password = VaultSpec::end_to_end("Private", "an0ther-passphrase").id(&private);
+        server.vault(VaultSpec::managed("Notes").id(&id)).vault(other_password)
+    });
     stage.world.vault("Notes").write("One.md", "one", NOON).unwrap();
     run(&stage, OLDER);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

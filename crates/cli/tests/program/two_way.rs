@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use obsync_testkit::{Chance, Faults};
 use rustix::process::{Pid, Signal, kill_process};
@@ -58,6 +58,73 @@ fn conflicted_copies_and_reports_name_the_device() {
     assert!(kept_as.starts_with("a (Conflicted copy Ada's laptop 2"), "{kept_as}");
     let differences = world.differences("Notes", "notes");
     assert!(differences.iter().all(|line| line.contains("\".obsync")), "{differences:#?}");
+}
+
+#[test]
+fn what_a_sync_replaces_merges_and_removes_here_is_in_the_trash() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    for (path, text) in
+        [("gone.md", "gone"), ("merged.md", "1\n2\n3\n"), ("replaced.md", "old"), ("stays.md", "s")]
+    {
+        vault.write(path, text, NOON).unwrap();
+    }
+    world.must(&["sync", "Notes", "notes", "--yes"]);
+    vault.delete("gone.md").unwrap();
+    vault.write("merged.md", "1 there\n2\n3\n", NOON + 1).unwrap();
+    vault.write("replaced.md", "new", NOON + 1).unwrap();
+    put(&world.path("notes/merged.md"), "1\n2\n3 here\n");
+    world.must(&["sync", "Notes", "notes"]);
+    assert_eq!(fs::read_to_string(world.path("notes/merged.md")).unwrap(), "1 there\n2\n3 here\n");
+    let mut texts: Vec<String> =
+        world.files("notes/.obsync/trash").into_iter().map(|(_, text)| text).collect();
+    texts.sort();
+    assert_eq!(texts, ["1\n2\n3 here\n", "gone", "old"]);
+}
+
+/// A follower that is at work: a change of the vault has come.
+fn follower(world: &World, options: &[&str]) -> std::process::Child {
+    let args = [&["sync", "Notes", "notes", "--yes", "--follow", "--quiet"], options].concat();
+    let follower = start(world, &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    world.vault("Notes").write("begin.md", "begun", NOON).unwrap();
+    until("the follower is at work", || world.path("notes/begin.md").exists());
+    follower
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_is_edited_again_and_again_waits_as_long_as_it_is_to() {
+    let world = World::new();
+    let follower = follower(&world, &["--quiet-for", "1h"]);
+    let text = |name: &str| {
+        let contents = world.vault("Notes").contents().unwrap();
+        contents.get(name).map(|content| String::from_utf8(content.clone()).unwrap()).unwrap_or_default()
+    };
+    put(&world.path("notes/log.md"), "first");
+    until("what was calm goes at once", || text("log.md") == "first");
+    put(&world.path("notes/log.md"), "second");
+    // Longer than an edit waits where nothing is said (2 s); others go meanwhile.
+    let (edited, mut number) = (Instant::now(), 0);
+    while edited.elapsed() < Duration::from_secs(4) {
+        number += 1;
+        let name = format!("{number}.md");
+        put(&world.path("notes").join(&name), "calm");
+        until("another one goes at once", || text(&name) == "calm");
+    }
+    assert_eq!(text("log.md"), "first");
+    kill_process(Pid::from_child(&follower), Signal::TERM).unwrap();
+    let mut follower = follower;
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    // A run that looks at everything does not wait.
+    world.must(&["sync", "Notes", "notes"]);
+    assert_eq!(text("log.md"), "second");
 }
 
 #[test]

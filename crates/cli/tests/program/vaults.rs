@@ -32,6 +32,7 @@ fn vaults_are_listed_for_scripts_without_secrets() {
         fields,
         [
             "created",
+            "destinations",
             "encryption",
             "encryption_version",
             "fingerprint",
@@ -43,6 +44,30 @@ fn vaults_are_listed_for_scripts_without_secrets() {
         ],
         "no password, no salt"
     );
+}
+
+#[test]
+fn vaults_and_resets_say_which_way_a_destination_is_synced() {
+    let world = several();
+    world.must(&["sync", "Journal", "both", "--yes"]);
+    world.must(&["pull", "Journal", "copy"]);
+    let row = world.must(&["vaults", "--json"]).json()["vaults"][0].clone();
+    let directions: Vec<&str> = row["destinations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["direction"].as_str().unwrap())
+        .collect();
+    assert_eq!(directions, ["both", "pull"], "{row:#}");
+    let told = world.redacted(&world.must(&["vaults"]).stdout);
+    assert!(told.contains("\nJournal is synced with [DIR]/both (both ways)\n"), "{told}");
+    let told = world.must(&["reset", "both", "--yes"]).stdout;
+    assert!(
+        told.contains("It was synced both ways: the next sync") && told.contains("deletes nothing"),
+        "{told}"
+    );
+    let document = world.must(&["reset", "copy", "--yes", "--json"]).json();
+    assert_eq!(document["direction"], "pull", "{document:#}");
 }
 
 #[test]

@@ -127,6 +127,23 @@ async fn many_small_runs_within_an_hour_are_held_back_like_a_large_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_small_syncs_within_an_hour_are_held_back_in_the_vault_like_a_large_one() {
+    let bench = bench(20).await;
+    let sync =
+        async || bench.sync_with(|options| options.max_delete_in_vault = MaxDelete::InVault).await.unwrap();
+    sync().await;
+    let (mut deleted, mut held) = (0, 0);
+    for number in 0..15 {
+        std::fs::remove_file(bench.dest().join(note(number))).unwrap();
+        let report = sync().await;
+        deleted += report.deleted_in_vault.files;
+        held = report.held_back_in_vault.len();
+    }
+    assert_eq!((deleted, held), (10, 5), "half of the files");
+    assert_eq!(bench.vault.expected().unwrap().files.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_ones_own_counts_and_none_lets_go_what_was_held_back() {
     let mut bench = bench(20).await;
     bench.options.max_delete = "0".parse().unwrap();

@@ -83,6 +83,10 @@ impl Progress for Told {
     fn notice(&self, text: &str) {
         self.0.lock().unwrap().push(text.to_owned());
     }
+
+    fn unwatched(&self, reason: &str) {
+        self.0.lock().unwrap().push(format!("unwatched: {reason}"));
+    }
 }
 
 /// A follower at work.

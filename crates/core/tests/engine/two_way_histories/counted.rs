@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use obsync_core::{Intent, Report};
+use obsync_core::{Intent, JournalChange, JournalEntry, Report, Side};
 
 use super::FAULTS;
 
 /// Every kind of decision, race and recovery that is to occur. (Those that occur only now and then have tests of their own.)
-const KINDS: [&str; 24] = [
+const KINDS: [&str; 39] = [
     "decision: downloaded",
     "decision: copied here",
     "decision: removed here",
@@ -24,14 +24,29 @@ const KINDS: [&str; 24] = [
     "decision: held back in the vault",
     "decision: left out",
     "decision: failed",
+    "decision: adopted",
+    "decision: times set",
+    "decision: rename sent",
+    "decision: an edit went along with a rename",
+    "decision: gave way to a folder",
+    "decision: name refused",
+    "confirmed",
     "direction changed",
+    "filter: something went while it was left out",
     "race: wrote while it was sent",
     "race: in a run that ended well",
+    "race: what was overwritten was found",
+    "race: the official client was in the midst of sending",
+    "official client: sent",
     "recovery: run ended by an error",
     "recovery: killed at work",
+    "recovery: stopped at work",
     "recovery: announced pushes",
+    "recovery: announced files",
+    "recovery: settled by a pull",
     "clock: behind",
     "clock: ahead",
+    "clock: jumped in a run",
 ];
 
 /// How often each kind occurred.
@@ -59,6 +74,7 @@ impl Counted {
         let kinds = [
             ("downloaded", report.pulled.files),
             ("copied here", report.copied.files),
+            ("adopted", report.adopted.files),
             ("removed here", report.deleted.files),
             ("folder made here", report.folders_created),
             ("folder removed here", report.folders_deleted),
@@ -76,6 +92,18 @@ impl Counted {
         ];
         for (kind, times) in kinds {
             self.add(format!("decision: {kind}"), times);
+        }
+    }
+
+    /// Notes what only the journal of a replica tells.
+    pub(super) fn journal(&mut self, entries: &[JournalEntry]) {
+        let renames =
+            entries.iter().filter(|entry| entry.from.is_some() && entry.change == JournalChange::Write);
+        for entry in renames {
+            self.note(match entry.side {
+                Side::Vault => "decision: rename sent",
+                Side::Here => "decision: an edit went along with a rename",
+            });
         }
     }
 

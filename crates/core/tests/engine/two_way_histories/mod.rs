@@ -1,5 +1,6 @@
-//! Random histories of three replicas and a vault that another device writes to, with kills, cuts, lost answers, rivals, clocks
-//! that jump, filters that change and deletions that are held back: in the end all are equal, and no text is lost.
+//! Random histories of three replicas and a vault that another device writes to, with kills, stops, cuts, lost answers, rivals,
+//! an official client that sends in its own order, clocks that jump, filters that change and deletions that are held back: in
+//! the end all are equal, and no text is lost.
 //!
 //! Every edit adds a word that was never used before to the text that its author sees. A word may be missing in the end only if
 //! a user took it out, or deleted the file, while it was there to be seen. Nothing else excuses it: that the vault's history has
@@ -8,7 +9,10 @@
 //! `OBSYNC_HISTORIES=5000` tries more than the usual [`USUAL`]; `OBSYNC_HISTORY=17` tries one again, and makes it smaller if it
 //! fails.
 
+mod at_work;
+mod clock;
 mod counted;
+mod official;
 mod replica;
 mod world;
 
@@ -22,6 +26,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use counted::Counted;
+use official::Act;
 use world::World;
 
 const PATHS: [&str; 6] = ["a.md", "b.md", "x/c.md", "x/y/d.md", "picture.png", "x"];
@@ -80,6 +85,34 @@ enum Event {
         after: u64,
         then_pulls: bool,
     },
+    /// A run of a replica that is told to stop after so many pieces of news, perhaps under a fault, perhaps while another device
+    /// writes just before it sends.
+    Stopped {
+        on: usize,
+        after: u64,
+        fault: Option<usize>,
+        meanwhile: Option<usize>,
+    },
+    /// A run of a replica in the midst of which its clock jumps by so many hours.
+    Jump {
+        on: usize,
+        after: u64,
+        hours: i64,
+    },
+    /// A run of a replica leaves a folder out, a file in it goes, and the folder is left out no more.
+    LeftOut {
+        on: usize,
+        at: usize,
+    },
+    /// A file has a name for the length of a run that no vault can have.
+    BadName {
+        on: usize,
+        at: usize,
+    },
+    /// The user of the official client does these things.
+    Official(Vec<Act>),
+    /// The official client sends so many changes.
+    OfficialSends(usize),
     /// Somebody removes a folder with everything in it.
     RemoveFolder {
         on: usize,
@@ -94,9 +127,20 @@ enum Event {
     Careful {
         on: usize,
     },
-    /// Somebody confirms what a replica holds back.
+    /// A file is removed, which a replica holds back, and somebody confirms what it holds back.
     Confirm {
         on: usize,
+        at: usize,
+    },
+    /// Another device renames a file that a user changes here.
+    Carry {
+        on: usize,
+        from: usize,
+        to: usize,
+    },
+    /// Another device gives a file another time, and its text stays as it is.
+    Touch {
+        at: usize,
     },
 }
 
@@ -128,10 +172,35 @@ fn event() -> impl Strategy<Value = Event> {
         1 => replica.clone().prop_map(|on| Event::Pull { on }),
         8 => (replica.clone(), 1..30_u64, prop::bool::weighted(0.3))
             .prop_map(|(on, after, then_pulls)| Event::Killed { on, after, then_pulls }),
+        6 => (
+            replica.clone(),
+            1..20_u64,
+            prop::option::weighted(0.3, 0..FAULTS.len()),
+            prop::option::weighted(0.5, 0..PATHS.len()),
+        )
+            .prop_map(|(on, after, fault, meanwhile)| Event::Stopped { on, after, fault, meanwhile }),
+        2 => (replica.clone(), 1..20_u64, prop_oneof![Just(-30_i64), Just(1), Just(9000)])
+            .prop_map(|(on, after, hours)| Event::Jump { on, after, hours }),
+        2 => (replica.clone(), 2..4_usize).prop_map(|(on, at)| Event::LeftOut { on, at }),
+        1 => (replica.clone(), 0..5_usize).prop_map(|(on, at)| Event::BadName { on, at }),
+        3 => prop::collection::vec(act(), 1..5).prop_map(Event::Official),
+        5 => (1..5_usize).prop_map(Event::OfficialSends),
         4 => (0..DEVICES, 0..FOLDERS.len()).prop_map(|(on, at)| Event::RemoveFolder { on, at }),
         2 => (replica.clone(), any::<bool>()).prop_map(|(on, narrow)| Event::Choose { on, narrow }),
         2 => replica.clone().prop_map(|on| Event::Careful { on }),
-        3 => replica.prop_map(|on| Event::Confirm { on }),
+        3 => (replica, 0..PATHS.len()).prop_map(|(on, at)| Event::Confirm { on, at }),
+        2 => (0..PATHS.len()).prop_map(|at| Event::Touch { at }),
+        2 => (0..REPLICAS, 0..PATHS.len(), 0..PATHS.len())
+            .prop_map(|(on, from, to)| Event::Carry { on, from, to }),
+    ]
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let path = 0..PATHS.len();
+    prop_oneof![
+        3 => path.clone().prop_map(|at| Act::Edit { at }),
+        3 => (path.clone(), path).prop_map(|(from, to)| Act::Rename { from, to }),
+        1 => (0..FOLDERS.len()).prop_map(|at| Act::RemoveFolder { at }),
     ]
 }
 
@@ -141,7 +210,7 @@ fn history(seed: u64) -> Vec<Event> {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    prop::collection::vec(event(), 1..30).new_tree(&mut runner).unwrap().current()
+    prop::collection::vec(event(), 4..32).new_tree(&mut runner).unwrap().current()
 }
 
 /// Plays a history to its end. The error says what was lost.

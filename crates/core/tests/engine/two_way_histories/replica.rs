@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use obsync_client::{Client, ClientOptions, RetryPolicy};
 use obsync_core::{
-    Filter, MaxDelete, Progress, PullError, PullSource, Report, StateError, StateStore, SyncOptions, confirm,
-    held_back, pull, sync,
+    Filter, JournalEntry, MaxDelete, Progress, PullError, PullSource, Report, StateError, StateStore,
+    SyncOptions, confirm, held_back, pull, sync,
 };
 use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::VaultPath;
@@ -17,11 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, identity};
 
+use super::clock::JumpingClock;
+
 pub(super) struct Replica {
     home: TempDir,
     source: PullSource,
     pub(super) is_narrow: bool,
     pub(super) is_careful: bool,
+    pub(super) clock: Arc<JumpingClock>,
 }
 
 /// A place whose files need not survive the computer: flushing them costs nothing there.
@@ -42,7 +45,9 @@ impl Replica {
             min_delay: Duration::from_millis(1),
             max_delay: Duration::from_millis(4),
         };
+        let clock = JumpingClock::new();
         let options = ClientOptions {
+            clock: clock.clone(),
             api_url: bench.server.url(),
             device: name.to_owned(),
             retry,
@@ -50,7 +55,7 @@ impl Replica {
         };
         let client = Client::new(options).unwrap();
         let source = PullSource { client, ..bench.source.clone() };
-        Replica { home, source, is_narrow: false, is_careful: false }
+        Replica { home, source, is_narrow: false, is_careful: false, clock }
     }
 
     /// Forgets everything: a new folder.
@@ -58,6 +63,7 @@ impl Replica {
         self.home = new_home();
         std::fs::create_dir(self.dest()).unwrap();
         (self.is_narrow, self.is_careful) = (false, false);
+        self.clock.set_right();
     }
 
     pub(super) fn dest(&self) -> PathBuf {
@@ -81,8 +87,16 @@ impl Replica {
     }
 
     pub(super) async fn sync(&self, progress: Arc<dyn Progress>) -> Result<Report, PullError> {
+        self.sync_until(progress, CancellationToken::new()).await
+    }
+
+    pub(super) async fn sync_until(
+        &self,
+        progress: Arc<dyn Progress>,
+        stop: CancellationToken,
+    ) -> Result<Report, PullError> {
         let store = Arc::new(FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap());
-        let (state, stop) = (Arc::new(self.state().unwrap()), CancellationToken::new());
+        let state = Arc::new(self.state().unwrap());
         sync(&self.source, store, state, &self.options(), progress, stop).await
     }
 
@@ -97,6 +111,11 @@ impl Replica {
         let state = self.state().unwrap();
         let waiting = held_back(&state).await.unwrap();
         confirm(&state, &waiting, jiff::Timestamp::now()).await.unwrap().len() as u64
+    }
+
+    /// What its journal has.
+    pub(super) async fn journal(&self) -> Vec<JournalEntry> {
+        self.state().unwrap().journal(None, 10_000).await.unwrap()
     }
 
     /// Whether anything that a run announced is not settled.

@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use obsync_core::{NoProgress, Outcome, Phase, Progress};
+use obsync_core::{Clock, NoProgress, Outcome, Report};
 use obsync_protocol::Uid;
 use obsync_testkit::{Expected, VaultHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
 
+use super::at_work::AtWork;
 use super::counted::Counted;
+use super::official::{Act, Official};
 use super::replica::Replica;
 use super::{Edit, Event, FAULTS, FOLDERS, PATHS, REPLICAS};
 
@@ -23,6 +24,7 @@ pub(super) struct World {
     bench: Bench,
     replicas: Vec<Replica>,
     other: VaultHandle,
+    official: Official,
     words: u64,
     written: BTreeSet<String>,
     /// Words that a user removed while they were there to be seen.
@@ -31,11 +33,11 @@ pub(super) struct World {
     pub(super) counted: Counted,
 }
 
-fn words(text: &str) -> BTreeSet<String> {
+pub(super) fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-fn with_word(before: &str, word: &str, in_front: bool) -> String {
+pub(super) fn with_word(before: &str, word: &str, in_front: bool) -> String {
     if in_front { format!("{word}\n{before}") } else { format!("{before}{word}\n") }
 }
 
@@ -50,6 +52,7 @@ impl World {
             bench,
             replicas,
             other,
+            official: Official::default(),
             words: 0,
             written: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -63,6 +66,7 @@ impl World {
         self.bench.server.faults().clear();
         self.bench.vault.roll_back(Uid(0)).unwrap();
         self.replicas.iter_mut().for_each(Replica::begin);
+        self.official.forget();
         self.written.clear();
         self.removed.clear();
         self.time = 1_700_000_000_000;
@@ -113,12 +117,7 @@ impl World {
     pub(super) async fn happen(&mut self, event: &Event) {
         match event {
             Event::Edit(edit) => self.edit(*edit),
-            Event::Delete { on, at } => {
-                if let Some(text) = self.files(*on).remove(PATHS[*at]) {
-                    self.remove(*on, PATHS[*at]);
-                    self.removed.extend(words(&text));
-                }
-            }
+            Event::Delete { on, at } => self.delete(*on, PATHS[*at]),
             Event::Rename { from, to, .. } if from == to => {}
             Event::Rename { on, from, to } => {
                 let mut files = self.files(*on);
@@ -137,14 +136,59 @@ impl World {
                     self.pull(*on).await;
                 }
             }
+            Event::Stopped { on, after, fault, meanwhile } => {
+                self.stopped(*on, *after, *fault, *meanwhile).await;
+            }
+            Event::Jump { on, after, hours } => self.jump(*on, *after, *hours).await,
+            Event::LeftOut { on, at } => self.left_out(*on, PATHS[*at]).await,
+            Event::BadName { on, at } => self.bad_name(*on, PATHS[*at]).await,
+            Event::Official(acts) => self.official(acts),
+            Event::OfficialSends(most) => self.official_sends(*most),
             Event::RemoveFolder { on, at } => self.remove_folder(*on, FOLDERS[*at]),
             Event::Choose { on, narrow } => self.replicas[*on].is_narrow = *narrow,
             Event::Careful { on } => self.replicas[*on].is_careful = true,
-            Event::Confirm { on } => {
-                let confirmed = self.replicas[*on].confirm().await;
-                self.counted.add("confirmed", confirmed);
+            Event::Confirm { on, at } => self.confirm(*on, PATHS[*at]).await,
+            Event::Carry { on, from, to } => self.carry(*on, *from, *to).await,
+            Event::Touch { at } => {
+                let on = self.replicas.len();
+                if let Some(text) = self.files(on).remove(PATHS[*at]) {
+                    self.put(on, PATHS[*at], &text, 0);
+                }
             }
         }
+    }
+
+    fn delete(&mut self, on: usize, path: &str) {
+        if let Some(text) = self.files(on).remove(path) {
+            self.remove(on, path);
+            self.removed.extend(words(&text));
+        }
+    }
+
+    async fn carry(&mut self, on: usize, from: usize, to: usize) {
+        self.sync(on, None, None).await;
+        let is_here = self.files(on).contains_key(PATHS[from]);
+        let there = vault_texts(&self.other);
+        let is_in_the_way = |other: &String| {
+            let is_below = |path: &str, above: &str| path.starts_with(&format!("{above}/"));
+            other == PATHS[to] || is_below(other, PATHS[to]) || is_below(PATHS[to], other)
+        };
+        if is_here && there.contains_key(PATHS[from]) && !there.keys().any(is_in_the_way) {
+            self.edit(Edit { on, at: from, in_front: false, clock: 0 });
+            // A folder may have the name, of which no file tells.
+            let is_renamed = self.other.rename(PATHS[from], PATHS[to]).is_ok();
+            self.counted.add("renamed there, edited here", u64::from(is_renamed));
+        }
+    }
+
+    async fn confirm(&mut self, on: usize, path: &str) {
+        let was_careful = std::mem::replace(&mut self.replicas[on].is_careful, true);
+        self.sync(on, None, None).await;
+        self.delete(on, path);
+        self.sync(on, None, None).await;
+        let confirmed = self.replicas[on].confirm().await;
+        self.counted.add("confirmed", confirmed);
+        self.replicas[on].is_careful = was_careful;
     }
 
     fn edit(&mut self, edit: Edit) {
@@ -157,43 +201,144 @@ impl World {
     }
 
     async fn sync(&mut self, on: usize, fault: Option<usize>, meanwhile: Option<usize>) {
+        self.run(on, AtWork::default(), fault, meanwhile, CancellationToken::new()).await;
+    }
+
+    async fn stopped(&mut self, on: usize, after: u64, fault: Option<usize>, meanwhile: Option<usize>) {
+        let stop = CancellationToken::new();
+        let at_work = AtWork::default().that_ends(after, &stop);
+        let outcome = self.run(on, at_work, fault, meanwhile, stop.clone()).await;
+        let was_stopped = outcome.is_none_or(|outcome| outcome == Outcome::Interrupted);
+        if was_stopped && stop.is_cancelled() {
+            self.counted.note("recovery: stopped at work");
+            let intents = self.replicas[on].intents().await;
+            self.counted.announced(&intents);
+        }
+    }
+
+    async fn jump(&mut self, on: usize, after: u64, hours: i64) {
+        let at_work = AtWork::default().with_jump(after, &self.replicas[on].clock, hours);
+        let before = self.replicas[on].clock.wall();
+        self.run(on, at_work, None, None, CancellationToken::new()).await;
+        let jumped = self.replicas[on].clock.wall().duration_since(before);
+        let has_jumped = jumped.is_err() || jumped.is_ok_and(|by| by > Duration::from_secs(1800));
+        self.counted.add("clock: jumped in a run", u64::from(has_jumped));
+    }
+
+    /// Runs a replica. What it could not do the next one does. `None`: it ended by an error.
+    async fn run(
+        &mut self,
+        on: usize,
+        at_work: AtWork,
+        fault: Option<usize>,
+        meanwhile: Option<usize>,
+        stop: CancellationToken,
+    ) -> Option<Outcome> {
         let faults = self.bench.server.faults();
         if let Some(fault) = fault {
             faults.update(|faults| faults.set(&format!("{}=next:1", FAULTS[fault])).unwrap());
         }
-        self.words += 1;
-        let word = format!("w{}", self.words);
-        let writer = Arc::new(Meanwhile {
-            vault: self.other.clone(),
-            path: meanwhile.map(|at| PATHS[at]),
-            word: word.clone(),
-            time: self.time,
-            is_sending: AtomicBool::new(false),
-            has_written: Mutex::new(None),
-        });
-        // What it could not do the next one does.
-        let outcome = self.replicas[on].sync(writer.clone()).await;
+        self.counted.add(
+            "race: the official client was in the midst of sending",
+            u64::from(self.official.is_sending()),
+        );
+        let word = self.new_word();
+        let path = meanwhile.map(|at| PATHS[at]);
+        let at_work = Arc::new(at_work.with_rival(&self.other, path, &word, self.time));
+        let outcome = self.replicas[on].sync_until(at_work.clone(), stop).await;
         if let Some(fault) = fault {
             let name = FAULTS[fault];
             self.counted.add(format!("fault: {name}"), self.bench.server.faults().strikes(name));
         }
         self.bench.server.faults().clear();
-        let has_written = writer.has_written.lock().unwrap().unwrap_or_default();
-        if has_written {
-            self.written.insert(word);
+        at_work.count(&mut self.counted);
+        if let Some((_, word)) = at_work.written() {
+            self.written.insert(word.to_owned());
             self.counted.note("race: wrote while it was sent");
         }
         match outcome {
             Ok(report) => {
                 self.counted.report(&report);
-                self.counted.add("race: in a run that ended well", u64::from(has_written));
+                if let Some((path, word)) = at_work.written() {
+                    self.counted.note("race: in a run that ended well");
+                    let found = self.has_found(on, &report, path, word);
+                    self.counted.add("race: what was overwritten was found", u64::from(found));
+                }
+                Some(report.outcome)
             }
             Err(_) => {
                 self.counted.note("recovery: run ended by an error");
                 let intents = self.replicas[on].intents().await;
                 self.counted.announced(&intents);
+                None
             }
         }
+    }
+
+    /// Whether a run merged or kept what another device wrote to a path while it sent the same one.
+    fn has_found(&self, on: usize, report: &Report, path: &str, word: &str) -> bool {
+        let conflicts = report.conflicts.iter().map(|conflict| &conflict.path);
+        report.merged.iter().chain(conflicts).any(|at| at.as_str() == path)
+            && self.files(on).values().any(|text| words(text).contains(word))
+    }
+
+    /// What went while the filter left it out is nobody's deletion: what the vault has of it is to stay.
+    async fn left_out(&mut self, on: usize, path: &'static str) {
+        self.replicas[on].is_narrow = true;
+        let outcome = self.run(on, AtWork::default(), None, None, CancellationToken::new()).await;
+        if let Some(text) = self.files(on).remove(path) {
+            self.remove(on, path);
+            let in_vault: BTreeSet<String> =
+                vault_texts(&self.bench.vault).values().flat_map(|text| words(text)).collect();
+            let is_known = outcome.is_some_and(|outcome| outcome != Outcome::Interrupted);
+            let lost = words(&text).into_iter().filter(|word| !is_known || !in_vault.contains(word));
+            self.removed.extend(lost);
+            self.counted.note("filter: something went while it was left out");
+        }
+        self.replicas[on].is_narrow = false;
+    }
+
+    /// A file has a name that no vault can have, until its user sees that.
+    async fn bad_name(&mut self, on: usize, path: &'static str) {
+        let dest = self.replicas[on].dest();
+        let Some(text) = self.files(on).remove(path) else { return };
+        let bad = dest.join("no: name.md");
+        fs::rename(dest.join(path), &bad).unwrap();
+        let said = |report: &Report| report.warnings.iter().any(|warning| warning.contains("no: name.md"));
+        let outcome = self.replicas[on].sync(Arc::new(NoProgress)).await;
+        self.counted.add("decision: name refused", u64::from(outcome.as_ref().is_ok_and(said)));
+        // What the vault brought meanwhile is there, too.
+        let files = self.files(on);
+        let Some(there) = files.get(path) else {
+            let back = dest.join(path);
+            let is_free = !back.exists() && fs::create_dir_all(back.parent().unwrap()).is_ok();
+            let back = if is_free { back } else { dest.join(format!("{}.md", self.new_word())) };
+            return fs::rename(bad, back).unwrap();
+        };
+        fs::remove_file(bad).unwrap();
+        if !words(&text).is_subset(&words(there)) {
+            assert!(self.put(on, path, &format!("{there}{text}"), 0));
+        }
+    }
+
+    fn official(&mut self, acts: &[Act]) {
+        // It sends what it has before its user goes on.
+        self.official_sends(usize::MAX);
+        let mut words = self.words;
+        let new_word = || {
+            words += 1;
+            format!("w{words}")
+        };
+        let (written, removed) = self.official.act(&self.other, acts, new_word);
+        self.words = words;
+        self.written.extend(written);
+        self.removed.extend(removed);
+    }
+
+    fn official_sends(&mut self, most: usize) {
+        self.time += 1000;
+        let sent = self.official.send(&self.other, most, self.time);
+        self.counted.add("official client: sent", sent);
     }
 
     async fn pull(&mut self, on: usize) {
@@ -221,11 +366,12 @@ impl World {
 
     async fn killed(&mut self, on: usize, after: u64) {
         let replica = &self.replicas[on];
-        let death = Arc::new(Death { left: AtomicU64::new(after), dies: CancellationToken::new() });
+        let dies = CancellationToken::new();
+        let at_work = Arc::new(AtWork::default().that_ends(after, &dies));
         let is_killed = tokio::select! {
             biased;
-            () = death.dies.cancelled() => true,
-            _ = replica.sync(death.clone()) => false,
+            () = dies.cancelled() => true,
+            _ = replica.sync(at_work) => false,
         };
         replica.until_dead().await;
         if is_killed {
@@ -237,18 +383,24 @@ impl World {
 
     /// Runs all until nothing changes any more. What was left out and held back is so no longer.
     pub(super) async fn come_to_rest(&mut self) {
+        self.official_sends(usize::MAX);
         for replica in &mut self.replicas {
             (replica.is_narrow, replica.is_careful) = (false, false);
         }
         for _ in 0..16 {
             let mut changed = false;
             for replica in &self.replicas {
-                let report = replica.sync(Arc::new(NoProgress)).await.unwrap();
+                let at_work = Arc::new(AtWork::default());
+                let report = replica.sync(at_work.clone()).await.unwrap();
+                at_work.count(&mut self.counted);
                 assert!(matches!(report.outcome, Outcome::Complete | Outcome::Failures), "{report:#?}");
                 changed |= !report.is_unchanged();
                 self.counted.report(&report);
             }
             if !changed {
+                for replica in &self.replicas {
+                    self.counted.journal(&replica.journal().await);
+                }
                 return;
             }
         }
@@ -272,74 +424,14 @@ impl World {
     }
 }
 
-/// A run dies after so many pieces of news.
-struct Death {
-    left: AtomicU64,
-    dies: CancellationToken,
-}
-
-impl Death {
-    fn come_closer(&self) {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.dies.cancel();
-        }
-    }
-}
-
-impl Progress for Death {
-    fn phase(&self, _phase: Phase) {
-        self.come_closer();
-    }
-
-    fn planned(&self, _files: u64, _bytes: u64) {
-        self.come_closer();
-    }
-
-    fn placed(&self, _bytes: u64) {
-        self.come_closer();
-    }
-
-    fn notice(&self, _text: &str) {
-        self.come_closer();
-    }
-}
-
-/// Another device writes once a session to write with is open and nothing is sent yet.
-struct Meanwhile {
-    vault: VaultHandle,
-    path: Option<&'static str>,
-    word: String,
-    time: i64,
-    is_sending: AtomicBool,
-    has_written: Mutex<Option<bool>>,
-}
-
-impl Progress for Meanwhile {
-    fn phase(&self, phase: Phase) {
-        self.is_sending.store(phase == Phase::Sending, Ordering::Relaxed);
-    }
-
-    fn planned(&self, _files: u64, _bytes: u64) {
-        let mut has_written = self.has_written.lock().unwrap();
-        if self.is_sending.load(Ordering::Relaxed)
-            && has_written.is_none()
-            && let Some(path) = self.path
-        {
-            let before = vault_texts(&self.vault).remove(path).unwrap_or_default();
-            let text = with_word(&before, &self.word, true);
-            *has_written = Some(write(&self.vault, path, &text, self.time + 500));
-        }
-    }
-}
-
 /// Writes a file as another device does. `false`: something is in its way.
-fn write(vault: &VaultHandle, path: &str, text: &str, time: i64) -> bool {
+pub(super) fn write(vault: &VaultHandle, path: &str, text: &str, time: i64) -> bool {
     let is_in_the_way =
         |other: &String| other.starts_with(&format!("{path}/")) || path.starts_with(&format!("{other}/"));
     !vault_texts(vault).keys().any(is_in_the_way) && vault.write(path, text, time).is_ok()
 }
 
-fn vault_texts(vault: &VaultHandle) -> BTreeMap<String, String> {
+pub(super) fn vault_texts(vault: &VaultHandle) -> BTreeMap<String, String> {
     let contents = vault.contents().unwrap().into_iter();
     contents.map(|(path, content)| (path, String::from_utf8(content).unwrap())).collect()
 }

@@ -1,0 +1,145 @@
+//! What happens while a run is at work, by the news that it gives of itself, and what it tells that no report has.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use obsync_core::{FileAction, Phase, Progress};
+use obsync_protocol::VaultPath;
+use obsync_testkit::VaultHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::JumpingClock;
+use super::counted::Counted;
+use super::world::{vault_texts, with_word, write};
+
+/// A run at work.
+#[derive(Default)]
+pub(super) struct AtWork {
+    midway: Option<Midway>,
+    rival: Option<Rival>,
+    times_set: AtomicU64,
+    gave_way: AtomicU64,
+}
+
+/// What comes over a run after so many pieces of news.
+struct Midway {
+    left: AtomicU64,
+    what: WhatHappens,
+}
+
+enum WhatHappens {
+    /// It dies, or is told to stop: who waits for this token says which.
+    End(CancellationToken),
+    /// Its clocks jump.
+    Jump(Arc<JumpingClock>, i64),
+}
+
+/// Another device writes once a session to write with is open and nothing is sent yet.
+struct Rival {
+    vault: VaultHandle,
+    path: &'static str,
+    word: String,
+    time: i64,
+    is_sending: AtomicBool,
+    has_written: Mutex<Option<bool>>,
+}
+
+impl AtWork {
+    /// After so many pieces of news `ends` is cancelled.
+    pub(super) fn that_ends(mut self, after: u64, ends: &CancellationToken) -> Self {
+        self.midway = Some(Midway { left: AtomicU64::new(after), what: WhatHappens::End(ends.clone()) });
+        self
+    }
+
+    /// After so many pieces of news the clock jumps by so many hours.
+    pub(super) fn with_jump(mut self, after: u64, clock: &Arc<JumpingClock>, hours: i64) -> Self {
+        let what = WhatHappens::Jump(clock.clone(), hours);
+        self.midway = Some(Midway { left: AtomicU64::new(after), what });
+        self
+    }
+
+    /// Another device writes a word into this file meanwhile.
+    pub(super) fn with_rival(
+        mut self,
+        vault: &VaultHandle,
+        path: Option<&'static str>,
+        word: &str,
+        time: i64,
+    ) -> Self {
+        self.rival = path.map(|path| Rival {
+            vault: vault.clone(),
+            path,
+            word: word.to_owned(),
+            time,
+            is_sending: AtomicBool::new(false),
+            has_written: Mutex::new(None),
+        });
+        self
+    }
+
+    /// The path and the word that another device wrote meanwhile, if it did.
+    pub(super) fn written(&self) -> Option<(&'static str, &str)> {
+        let rival = self.rival.as_ref()?;
+        let has_written = rival.has_written.lock().unwrap().unwrap_or_default();
+        has_written.then_some((rival.path, rival.word.as_str()))
+    }
+
+    /// Counts what it told.
+    pub(super) fn count(&self, counted: &mut Counted) {
+        counted.add("decision: times set", self.times_set.load(Ordering::Relaxed));
+        counted.add("decision: gave way to a folder", self.gave_way.load(Ordering::Relaxed));
+    }
+
+    fn news(&self) {
+        if let Some(Midway { left, what }) = &self.midway
+            && left.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            match what {
+                WhatHappens::End(ends) => ends.cancel(),
+                WhatHappens::Jump(clock, hours) => clock.jump(*hours),
+            }
+        }
+    }
+}
+
+impl Progress for AtWork {
+    fn phase(&self, phase: Phase) {
+        if let Some(rival) = &self.rival {
+            rival.is_sending.store(phase == Phase::Sending, Ordering::Relaxed);
+        }
+        self.news();
+    }
+
+    fn planned(&self, _files: u64, _bytes: u64) {
+        if let Some(rival) = &self.rival {
+            rival.write();
+        }
+        self.news();
+    }
+
+    fn placed(&self, _bytes: u64) {
+        self.news();
+    }
+
+    fn file(&self, _path: &VaultPath, action: FileAction) {
+        self.times_set.fetch_add(u64::from(action == FileAction::TimesSet), Ordering::Relaxed);
+        self.news();
+    }
+
+    fn notice(&self, text: &str) {
+        let gave_way = text.contains("is a folder in the vault, too");
+        self.gave_way.fetch_add(u64::from(gave_way), Ordering::Relaxed);
+        self.news();
+    }
+}
+
+impl Rival {
+    fn write(&self) {
+        let mut has_written = self.has_written.lock().unwrap();
+        if self.is_sending.load(Ordering::Relaxed) && has_written.is_none() {
+            let before = vault_texts(&self.vault).remove(self.path).unwrap_or_default();
+            let text = with_word(&before, &self.word, true);
+            *has_written = Some(write(&self.vault, self.path, &text, self.time + 500));
+        }
+    }
+}
