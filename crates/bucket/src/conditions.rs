@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::objects::Guard;
+use super::guard::Guard;
 
 /// The kinds of requests that can have a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

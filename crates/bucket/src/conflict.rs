@@ -7,9 +7,10 @@ use obsync_protocol::VaultPath;
 
 use super::context::Context;
 use super::error::{Action, RequestError};
+use super::guard::Guard;
 use super::metadata::Facts;
 use super::object_cache::Occupant;
-use super::objects::{Guard, Listed};
+use super::objects::Listed;
 use obsync_core::conflicted_copy;
 
 /// How many conflicted copies of one file can be made within one minute.

@@ -13,7 +13,7 @@ use super::error::{Action, ErrorContext, RequestError};
 use super::keys::Keys;
 use super::listing::Listing;
 use super::location::BucketLocation;
-use super::marker::MarkerSeen;
+use super::marker_seen::MarkerSeen;
 use super::memory::MemoryBudget;
 use super::metadata::Facts;
 use super::object_cache::{ObjectCache, Occupant};

@@ -11,6 +11,7 @@ use obsync_core::{DestinationError, KnownContent, ProblemCode};
 use obsync_protocol::VaultPath;
 use obsync_protocol::printable;
 
+use super::reasons::innermost;
 use super::refusal::{self, Next, Operation, Refused};
 use obsync_core::blocking::lock;
 
@@ -332,15 +333,6 @@ fn find<E: std::error::Error + 'static>(error: &object_store::Error) -> Option<&
         next = current.source();
     }
     None
-}
-
-/// The last of a chain of reasons, which says most.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 /// The status in "… status code: 503 Service Unavailable …".

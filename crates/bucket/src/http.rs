@@ -21,7 +21,7 @@ use obsync_protocol::{limits, with_reasons};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::ClientConfig;
 
-use super::error::innermost;
+use super::reasons::innermost;
 use super::request_limit::RequestLimit;
 use super::traffic::Traffic;
 use super::waits::Waits;
@@ -265,4 +265,9 @@ impl HttpService for Paced {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a content type is that of web pages.
+pub(super) fn is_html(kind: &str) -> bool {
+    kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"))
 }

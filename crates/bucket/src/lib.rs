@@ -31,6 +31,7 @@ mod conditions;
 mod conflict;
 mod context;
 mod error;
+mod guard;
 mod holds;
 #[cfg(feature = "http")]
 mod http;
@@ -38,6 +39,7 @@ mod keys;
 mod listing;
 mod location;
 mod marker;
+mod marker_seen;
 mod memory;
 mod metadata;
 mod object_cache;
@@ -51,6 +53,7 @@ mod parts;
 mod publish;
 mod queue;
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
+mod reasons;
 mod refusal;
 mod remove;
 #[cfg(feature = "http")]
@@ -91,12 +94,11 @@ pub use self::s3::{AwsHttp, BucketSettings, SettingsError, load_aws_config};
 use self::context::Context;
 use self::error::Action;
 use self::listing::PAGE;
+use self::marker_seen::FEW;
 use self::staging::{Original, Stage};
 use self::writer::BucketWriter;
 use obsync_core::blocking::lock;
 
-/// How many objects are asked for to see whether there is any.
-const FEW: usize = 10;
 /// How many portions, each of as many files as become visible in one go, make a batch: one is announced while another is
 /// published.
 const PORTIONS: usize = 4;

@@ -3,55 +3,22 @@
 //! The first page of the list, with which each run begins, nearly always tells whether it is there and by which entity tag,
 //! so that it is read only when it is another than the one that was written last.
 
-use std::sync::Mutex;
-
 use futures_util::TryStreamExt;
 use object_store::{Attribute, Attributes, PutPayload, UpdateVersion};
-use obsync_core::blocking::lock;
 use obsync_core::{DestinationError, Marked, Marker, MarkerError, MarkerFound};
 
-use super::FEW;
 use super::context::Context;
 use super::error::{Action, Kind};
-use super::objects::{Doomed, Guard, Listed};
+use super::guard::Guard;
+use super::marker_seen::Seen;
+use super::objects::Doomed;
 
 /// Bytes of a marker. It has some 200.
 const LONGEST: usize = 4096;
 
-/// What the first page of the list says of the marker.
-#[derive(Debug, Default)]
-pub(super) struct MarkerSeen(Mutex<Seen>);
-
-#[derive(Clone, Debug, Default)]
-enum Seen {
-    #[default]
-    Unknown,
-    Absent,
-    /// With this entity tag, if the service lists such.
-    Present(Option<String>),
-}
-
-impl MarkerSeen {
-    /// Takes in the beginning of the list, whose keys are in order.
-    pub(super) fn note(&self, key: &str, beginning: &[Listed]) {
-        let found = beginning.iter().find(|object| object.key == key);
-        let is_past = beginning.len() < FEW || beginning.last().is_some_and(|last| last.key.as_str() > key);
-        *lock(&self.0) = match found {
-            Some(object) => Seen::Present(object.e_tag.clone()),
-            None if is_past => Seen::Absent,
-            None => Seen::Unknown,
-        };
-    }
-
-    /// Forgets it, at the end of a run.
-    pub(super) fn clear(&self) {
-        *lock(&self.0) = Seen::Unknown;
-    }
-}
-
 /// What is found where the marker is.
 pub(super) async fn read(context: &Context, known: Option<&str>) -> Result<MarkerFound, DestinationError> {
-    let seen = lock(&context.marker.0).clone();
+    let seen = context.marker.get();
     match seen {
         Seen::Absent => return Ok(MarkerFound::Absent),
         Seen::Present(Some(tag)) if Some(tag.as_str()) == known => return Ok(MarkerFound::Unchanged),

@@ -10,19 +10,20 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, CopyMode, CopyOptions, GetOptions, ObjectStore, PutMode, PutMultipartOptions,
-    PutOptions, PutPayload, UpdateVersion,
+    Attribute, Attributes, GetOptions, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    UpdateVersion,
 };
 use obsync_protocol::{ContentHash, ContentHasher, limits};
 use tokio_util::task::TaskTracker;
 
 use super::conditions::{Conditional, Conditions, Standing};
 use super::error::{Kind, RequestError};
+use super::guard::{Guard, NOBODYS};
+use super::http::is_html;
 use super::metadata::Facts;
 use super::options::BucketOptions;
 use super::refusal::{Next, Operation};
 use super::retries::Retries;
-use super::rewrite;
 #[cfg(feature = "s3")]
 use super::s3::{self, CopyOrder, Maker, Pages, S3};
 use super::upload::{Open, Upload};
@@ -31,31 +32,9 @@ use obsync_core::blocking::lock;
 /// How many objects are removed one by one at a time.
 #[cfg(feature = "s3")]
 const SINGLES: usize = 16;
-/// An entity tag that no object has: whoever keeps conditions refuses what is to happen to the object that has it.
-#[cfg(feature = "s3")]
-const NOBODYS: &str = "\"00000000000000000000000000000000\"";
 
 /// How many objects the services remove by one request (S3 API reference, DeleteObjects).
 const DELETE_MAX: usize = 1000;
-
-/// What must be at a key for a write to happen.
-#[derive(Clone, Debug)]
-pub(super) enum Guard {
-    /// Nothing.
-    Nothing,
-    /// This version of an object.
-    Version(UpdateVersion),
-    /// It does not matter.
-    Anything,
-}
-
-impl Guard {
-    /// The version that nothing has.
-    #[cfg(feature = "s3")]
-    fn nobodys() -> Self {
-        Guard::Version(UpdateVersion { e_tag: Some(NOBODYS.to_owned()), version: None })
-    }
-}
 
 /// An object to be removed.
 #[derive(Clone, Debug)]
@@ -94,11 +73,6 @@ pub(super) fn is_older(time: Timestamp, age: Duration) -> bool {
     age.is_zero() || time <= now && time.duration_until(now).unsigned_abs() >= age
 }
 
-/// Whether a content type is that of web pages.
-pub(super) fn is_html(kind: &str) -> bool {
-    kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"))
-}
-
 fn has_html(attributes: &Attributes) -> bool {
     attributes.get(&Attribute::ContentType).is_some_and(|kind| is_html(kind))
 }
@@ -113,16 +87,16 @@ fn is_same_version(asked: Option<&str>, answered: Option<&str>) -> bool {
 /// The objects of a bucket.
 #[derive(Debug)]
 pub(super) struct Objects {
-    store: Arc<dyn ObjectStore>,
+    pub(super) store: Arc<dyn ObjectStore>,
     #[cfg(feature = "s3")]
-    s3: Option<S3>,
+    pub(super) s3: Option<S3>,
     conditions: Conditions,
     /// Held by whoever uses the key at which conditions are found out.
     #[cfg(feature = "s3")]
     probing: tokio::sync::Mutex<()>,
     /// The service turned out not to copy at all.
     #[cfg(feature = "s3")]
-    copies_not: AtomicBool,
+    pub(super) copies_not: AtomicBool,
     /// The service turned out to remove objects only one by one.
     #[cfg(feature = "s3")]
     one_by_one: AtomicBool,
@@ -299,48 +273,6 @@ impl Objects {
                 upload.complete(&Guard::Anything).await
             }
             completed => completed,
-        }
-    }
-
-    /// Copies this version of an object and tells the version of the copy. It is to carry `attributes`; `None`: what the
-    /// original does. Where the service does not copy it, the content passes through here. An error of which
-    /// [`Next::AnotherWay`] is to come means that it cannot be read either.
-    pub(super) async fn copy(
-        &self,
-        from: &Path,
-        version: &UpdateVersion,
-        to: &Path,
-        attributes: Option<&Attributes>,
-        guard: &Guard,
-    ) -> Result<UpdateVersion, RequestError> {
-        #[cfg(feature = "s3")]
-        if let Some(s3) = &self.s3
-            && !self.copies_not.load(Ordering::Relaxed)
-        {
-            let kind = Conditional::of_copy(guard);
-            let sent = self.sent(kind, guard);
-            let copied = s3.copy(&CopyOrder { from, version, to, attributes, guard: sent }).await;
-            let refused = match self.learn(kind, sent, copied) {
-                Err(error) if error.next() == Some(Next::AnotherWay) => error,
-                copied => return copied,
-            };
-            if refused.is_unknown_operation() && !self.copies_not.swap(true, Ordering::Relaxed) {
-                tracing::info!(?refused, "the service does not copy; copies pass through here");
-            }
-            let passed = rewrite::rewrite(self, from, version, to, attributes.cloned(), guard).await;
-            return passed.map_err(|error| if error.is_denied() { refused } else { error });
-        }
-        match attributes {
-            None if !self.is_s3() => {
-                let mode = match guard {
-                    Guard::Nothing => CopyMode::Create,
-                    _ => CopyMode::Overwrite,
-                };
-                let options = CopyOptions::new().with_mode(mode);
-                self.store.copy_opts(from, to, options).await?;
-                Ok(UpdateVersion { e_tag: None, version: None })
-            }
-            attributes => rewrite::rewrite(self, from, version, to, attributes.cloned(), guard).await,
         }
     }
 
@@ -557,7 +489,7 @@ impl Objects {
         self.s3.as_ref().map(|s3| s3.address().url.clone())
     }
 
-    fn is_s3(&self) -> bool {
+    pub(super) fn is_s3(&self) -> bool {
         #[cfg(feature = "s3")]
         return self.s3.is_some();
         #[cfg(not(feature = "s3"))]
@@ -641,7 +573,7 @@ impl Objects {
     }
 
     /// The guard as it is sent: none where the service does not know what to do with it.
-    fn sent<'g>(&self, kind: Conditional, guard: &'g Guard) -> &'g Guard {
+    pub(super) fn sent<'g>(&self, kind: Conditional, guard: &'g Guard) -> &'g Guard {
         if self.conditions.are_sent(kind) { guard } else { &Guard::Anything }
     }
 
@@ -672,7 +604,7 @@ impl Objects {
 
     /// Remembers when the service does not know conditions of a kind. The trouble then is a conflict for each request that had
     /// one (many are in flight at a time), so that whoever meets it looks again and tries once more.
-    fn learn<T>(
+    pub(super) fn learn<T>(
         &self,
         kind: Conditional,
         guard: &Guard,

@@ -9,8 +9,8 @@ use obsync_protocol::VaultPath;
 
 use super::context::Context;
 use super::error::{Action, Kind, RequestError};
+use super::guard::Guard;
 use super::metadata::Facts;
-use super::objects::Guard;
 use super::refusal::Next;
 use super::staging::{Original, Stage};
 

@@ -1,22 +1,73 @@
-//! Copies of objects with other attributes where the service cannot make them: the content passes through here, in bounded
-//! memory.
+//! Copies of objects; where the service cannot make one, or not with other attributes, the content passes through here, in
+//! bounded memory.
+
+#[cfg(feature = "s3")]
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
-use object_store::{Attributes, UpdateVersion};
-
+use object_store::{Attributes, CopyMode, CopyOptions, ObjectStore, UpdateVersion};
 use tokio::sync::Semaphore;
 
 use super::conditions::Conditional;
 use super::error::{Kind, RequestError};
-use super::objects::{Guard, Objects};
+use super::guard::Guard;
+use super::objects::Objects;
+#[cfg(feature = "s3")]
+use super::refusal::Next;
+#[cfg(feature = "s3")]
+use super::s3::CopyOrder;
 
 /// How many contents pass through at a time: each takes up to two parts of memory, which nothing else accounts for.
 static PASSING: Semaphore = Semaphore::const_new(4);
 
+impl Objects {
+    /// Copies this version of an object and tells the version of the copy. It is to carry `attributes`; `None`: what the
+    /// original does. Where the service does not copy it, the content passes through here. An error of which
+    /// [`Next::AnotherWay`] is to come means that it cannot be read either.
+    pub(super) async fn copy(
+        &self,
+        from: &Path,
+        version: &UpdateVersion,
+        to: &Path,
+        attributes: Option<&Attributes>,
+        guard: &Guard,
+    ) -> Result<UpdateVersion, RequestError> {
+        #[cfg(feature = "s3")]
+        if let Some(s3) = &self.s3
+            && !self.copies_not.load(Ordering::Relaxed)
+        {
+            let kind = Conditional::of_copy(guard);
+            let sent = self.sent(kind, guard);
+            let copied = s3.copy(&CopyOrder { from, version, to, attributes, guard: sent }).await;
+            let refused = match self.learn(kind, sent, copied) {
+                Err(error) if error.next() == Some(Next::AnotherWay) => error,
+                copied => return copied,
+            };
+            if refused.is_unknown_operation() && !self.copies_not.swap(true, Ordering::Relaxed) {
+                tracing::info!(?refused, "the service does not copy; copies pass through here");
+            }
+            let passed = rewrite(self, from, version, to, attributes.cloned(), guard).await;
+            return passed.map_err(|error| if error.is_denied() { refused } else { error });
+        }
+        match attributes {
+            None if !self.is_s3() => {
+                let mode = match guard {
+                    Guard::Nothing => CopyMode::Create,
+                    _ => CopyMode::Overwrite,
+                };
+                let options = CopyOptions::new().with_mode(mode);
+                self.store.copy_opts(from, to, options).await?;
+                Ok(UpdateVersion { e_tag: None, version: None })
+            }
+            attributes => rewrite(self, from, version, to, attributes.cloned(), guard).await,
+        }
+    }
+}
+
 /// Reads `from` and writes it to `to` (which may be the same key), with these attributes or with its own.
-pub(super) async fn rewrite(
+async fn rewrite(
     objects: &Objects,
     from: &Path,
     version: &UpdateVersion,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::error::{Kind, RequestError};
-use super::objects::Guard;
+use super::guard::Guard;
 use super::options::PARTS_HELD;
 use super::parts::Parts;
 #[cfg(feature = "s3")]

@@ -1,4 +1,4 @@
-//! The REST calls themselves: signing in and out, the vaults of an account, making one (protocol.md section 2).
+//! The REST calls themselves: signing in and out, the vaults of an account, making one (docs/PROTOCOL.md section 2).
 
 use obsync_protocol::limits::HANDED_OUT_PASSWORDS_KNOWN;
 use obsync_protocol::{
@@ -212,7 +212,7 @@ impl Client {
         };
         match self.call(&request, Manner::Plain, Repeat::Harmless).await {
             Ok(_) => Ok(()),
-            // Any refusal in words that are not known means the key (protocol.md section 2).
+            // Any refusal in words that are not known means the key (docs/PROTOCOL.md section 2).
             Err(ClientError::Service { .. }) => Err(ClientError::WrongVaultPassword),
             Err(error) => Err(error),
         }

@@ -27,7 +27,7 @@ use crate::options::{ClientOptions, RetryPolicy};
 use crate::skew::{ClockSkew, Skew};
 use crate::speed::Speed;
 
-/// What the service wants to see as the page that a sign-in comes from (protocol.md section 2).
+/// What the service wants to see as the page that a sign-in comes from (docs/PROTOCOL.md section 2).
 const SIGN_IN_ORIGIN: &str = "https://obsidian.md";
 
 /// Talks to the service. Cloning is cheap and shares connections.

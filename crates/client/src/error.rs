@@ -326,7 +326,7 @@ impl ClientError {
     }
 
     /// The error that a text of the server's stands for wherever it comes: known ones by substring
-    /// (protocol.md section 3), anything else as [`ClientError::Service`], without the secrets that `redactor` knows.
+    /// (docs/PROTOCOL.md section 3), anything else as [`ClientError::Service`], without the secrets that `redactor` knows.
     pub(crate) fn from_server_text(text: &str, redactor: &Redactor) -> Self {
         let lower = text.to_lowercase();
         let says = |part: &str| lower.contains(part);
@@ -347,7 +347,7 @@ impl ClientError {
         }
     }
 
-    /// The error that a refusal of a sign-in stands for. Texts are matched by substring (protocol.md section 2), before
+    /// The error that a refusal of a sign-in stands for. Texts are matched by substring (docs/PROTOCOL.md section 2), before
     /// anything is taken out of them.
     pub(crate) fn from_sign_in_refusal(text: &str, redactor: &Redactor) -> Self {
         let lower = text.to_lowercase();

@@ -8,7 +8,7 @@ use obsync_protocol::{Redactor, limits};
 
 use crate::clock::{Clock, SystemClock};
 
-/// Where the official service answers REST calls (protocol.md section 2).
+/// Where the official service answers REST calls (docs/PROTOCOL.md section 2).
 pub const DEFAULT_API_URL: &str = "https://api.obsidian.md/";
 
 /// Settings of a [`Client`](crate::Client). Start from [`ClientOptions::default`] and change what differs.
@@ -55,7 +55,7 @@ impl Default for ClientOptions {
     }
 }
 
-/// Limits of every wait. The defaults are the protocol's (protocol.md section 3) where it has one; tests use
+/// Limits of every wait. The defaults are the protocol's (docs/PROTOCOL.md section 3) where it has one; tests use
 /// milliseconds.
 #[derive(Clone, Debug)]
 pub struct Timeouts {

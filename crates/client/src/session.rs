@@ -1,4 +1,4 @@
-//! A session: one WebSocket connection to one vault (protocol.md section 3).
+//! A session: one WebSocket connection to one vault (docs/PROTOCOL.md section 3).
 //!
 //! A session is owned by whoever uses it and has no task of its own: it reads, pings and keeps its limits while one
 //! of its methods is being awaited. What a cancelled call had queued for sending is not lost.

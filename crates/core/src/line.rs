@@ -97,7 +97,7 @@ impl Lines {
             return None;
         }
         let news: Vec<PushMessage> = std::mem::take(&mut line.backlog);
-        // The two entries of a rename can share a version (protocol.md section 3), and come apart.
+        // The two entries of a rename can share a version (docs/PROTOCOL.md section 3), and come apart.
         let news: Vec<PushMessage> = news.into_iter().filter(|change| change.uid.0 >= known).collect();
         line.taken = news.iter().map(|change| change.uid.0).fold(known, u64::max);
         *place = Some(line);

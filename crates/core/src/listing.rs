@@ -198,7 +198,7 @@ impl Listing {
             }
             self.forget_refused(&key);
         }
-        // A rename can give the deletion and the new entry one uid (protocol.md section 3): for one path
+        // A rename can give the deletion and the new entry one uid (docs/PROTOCOL.md section 3): for one path
         // what came last in the listing counts.
         let (uid, cost) = (entry.uid, PATH + entry.path.as_str().len() as u64);
         if self.entries.put(entry, |known| known.uid <= uid) {

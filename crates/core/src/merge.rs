@@ -7,7 +7,7 @@
 //! - merging its result with either side again changes nothing, so a run that was interrupted after it wrote the merged
 //!   file merges it once more without harm;
 //! - text does not depend on which side is called local. In configuration the remote value of a key wins, as it does in
-//!   the official client (protocol.md section 6).
+//!   the official client (docs/PROTOCOL.md section 6).
 
 mod keys;
 mod lines;

@@ -68,7 +68,7 @@ impl Receiver for ContentReceiver {
 
     async fn receive(&self, job: &mut Job, content: &mut Content<'_>) -> Result<Staged, ReceiveError> {
         let (listed, announced) = (encrypted_size(&job.transfer), content.size());
-        // 12 bytes are a nonce alone, which is another way to say nothing (protocol.md section 1).
+        // 12 bytes are a nonce alone, which is another way to say nothing (docs/PROTOCOL.md section 1).
         if announced != listed && (job.transfer.size, announced) != (0, 12) {
             return Err(ReceiveError::WrongSize { listed, announced });
         }
@@ -89,7 +89,7 @@ impl Receiver for ContentReceiver {
                 content.keep_alive_while(incoming.take(plain)).await?;
             }
         }
-        // An empty file is not encrypted: it has neither nonce nor tag (protocol.md section 1).
+        // An empty file is not encrypted: it has neither nonce nor tag (docs/PROTOCOL.md section 1).
         if !is_empty {
             decryptor.finish()?;
         }

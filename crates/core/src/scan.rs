@@ -70,7 +70,7 @@ pub struct Spelling {
 /// A file as a scan found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalFile {
-    /// Its path in the vault: the local name as it is where that is a known path, else normalised (protocol.md section 4).
+    /// Its path in the vault: the local name as it is where that is a known path, else normalised (docs/PROTOCOL.md section 4).
     pub path: VaultPath,
     /// Its content.
     pub content: KnownContent,

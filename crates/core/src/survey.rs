@@ -306,7 +306,7 @@ impl Run<'_> {
                 Err(error) if !error.is_retryable() => return Err(error.into()),
                 Err(error) => error,
             };
-            // The highest uid that was received once more: a rename's two entries can share one (protocol.md section 3).
+            // The highest uid that was received once more: a rename's two entries can share one (docs/PROTOCOL.md section 3).
             from = from.max(session.version().saturating_sub(1));
             // The same entries over and over are no progress, and nothing goes on in ever smaller steps.
             let is_good = listing.received - before >= GOOD_PART && listing.newest > newest;

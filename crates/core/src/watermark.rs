@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use obsync_protocol::Uid;
 
-/// Counts the changes still to be done by uid (several can share one, protocol.md section 3).
+/// Counts the changes still to be done by uid (several can share one, docs/PROTOCOL.md section 3).
 #[derive(Debug)]
 pub(crate) struct Watermark {
     /// Where it stood when the run began: it never falls below.

@@ -122,7 +122,7 @@ impl Editor {
         Ok(format!("Removed {path} ({}).", human::files(files.len() as u64)))
     }
 
-    /// A rename is the deletion of the old path, then the new one with its content (protocol.md section 3).
+    /// A rename is the deletion of the old path, then the new one with its content (docs/PROTOCOL.md section 3).
     async fn rename(&mut self, from: &VaultPath, to: &VaultPath) -> Result<String> {
         if to == from || to.is_below(from) {
             bail!("{from} cannot be moved to {to}");
@@ -169,7 +169,7 @@ impl Editor {
         Ok(())
     }
 
-    /// Not in the configuration folder: its folders have no entries (protocol.md section 3).
+    /// Not in the configuration folder: its folders have no entries (docs/PROTOCOL.md section 3).
     async fn make_parents(&mut self, path: &VaultPath) -> Result<()> {
         let mut parents: Vec<VaultPath> = path.ancestors().collect();
         parents.reverse();

@@ -6,7 +6,7 @@ use obsync_core::StateError;
 use obsync_protocol::limits;
 
 use super::attributes::{Item, VAULT_ID, key, text};
-use super::errors::{CallError, CallFault};
+use super::error::{CallError, CallFault};
 use super::options::Pauses;
 use super::table::DynamoTable;
 

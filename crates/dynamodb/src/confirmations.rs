@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use obsync_core::StateError;
 
 use super::attributes::{Reader, key, number};
-use super::errors::CallError;
+use super::error::CallError;
 use super::keys::ItemKeys;
 use super::progress::TTL;
 use super::table::DynamoTable;

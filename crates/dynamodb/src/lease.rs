@@ -30,7 +30,7 @@ use obsync_core::StateError;
 
 use super::attributes::{Changes, Damage, Item, Reader, key, number, text};
 use super::chain::{Chain, ChainEnd, ChainEntry};
-use super::errors::{CallError, fault};
+use super::error::{CallError, fault};
 use super::head::{FORMAT, Head, Holder, names};
 use super::keys::{ItemKeys, StateKey};
 use super::rows::shorten;

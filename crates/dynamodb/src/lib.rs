@@ -52,7 +52,7 @@
 //!
 //! # Rooms
 //!
-//! - `table`: the way to the table; `options`: patience with it; `errors`: what it says.
+//! - `table`: the way to the table; `options`: patience with it; `error`: what it says.
 //! - `keys`: names of items; `attributes`: between attributes and values; `batch`: many items at once.
 //! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
 //! - `lease`: one run at a time; `chain`: invocations that hand on; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
@@ -65,7 +65,7 @@ mod commit;
 mod confirmations;
 mod deferred;
 mod durations;
-mod errors;
+mod error;
 mod freshness;
 /// Entry point of the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]

@@ -12,7 +12,7 @@ use obsync_core::StateError;
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
 
 use super::attributes::{Damage, Item, Reader, VAULT_ID, text};
-use super::errors::{CallError, transaction_fault};
+use super::error::{CallError, transaction_fault};
 use super::keys;
 use super::table::DynamoTable;
 

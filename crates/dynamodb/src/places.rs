@@ -12,7 +12,7 @@ use obsync_core::StateError;
 use obsync_protocol::VaultId;
 
 use super::attributes::{Damage, Item, Reader, VAULT_ID, number, text};
-use super::errors::CallError;
+use super::error::CallError;
 use super::keys;
 use super::table::DynamoTable;
 

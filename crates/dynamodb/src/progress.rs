@@ -14,7 +14,7 @@ use obsync_protocol::VaultId;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{Damage, Item, Reader, VAULT_ID, number, text};
-use super::errors::CallError;
+use super::error::CallError;
 use super::head::Counts;
 use super::keys::ItemKeys;
 use super::state::DynamoState;

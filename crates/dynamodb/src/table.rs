@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::attributes::VAULT_ID;
-use super::errors::{CallError, CallFault, fault};
+use super::error::{CallError, CallFault, fault};
 use super::lease::since_epoch;
 use super::options::DynamoOptions;
 use super::progress::TTL;

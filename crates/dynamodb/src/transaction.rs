@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{
 use obsync_core::StateError;
 
 use super::attributes::{self, Changes, Item, Reader, key, number};
-use super::errors::{CallError, transaction_fault};
+use super::error::{CallError, transaction_fault};
 use super::head::{Counts, Head, names};
 use super::keys::ItemKeys;
 use super::lease::{Lease, seconds};

@@ -1,4 +1,4 @@
-//! Files whose names are other spellings of their paths in the vault: a name may be kept in decomposed form (protocol.md
+//! Files whose names are other spellings of their paths in the vault: a name may be kept in decomposed form (docs/PROTOCOL.md
 //! section 4).
 
 use std::ffi::OsStr;

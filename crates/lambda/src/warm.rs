@@ -49,7 +49,7 @@ pub(crate) struct Warm {
     account: AsyncMutex<Option<Arc<Account>>>,
     /// Keys that the service accepted.
     keys: Mutex<HashMap<Subject, VaultKeys>>,
-    /// Keys are derived one at a time: each takes 32 MiB of memory for a moment (protocol.md section 1).
+    /// Keys are derived one at a time: each takes 32 MiB of memory for a moment (docs/PROTOCOL.md section 1).
     deriving: Arc<AsyncMutex<()>>,
 }
 

@@ -1,7 +1,7 @@
 //! File content: encrypted and decrypted piece by piece, in memory that does not grow with the file.
 //!
 //! A blob is nonce (12 bytes) ‖ ciphertext ‖ tag (16 bytes), AES-256-GCM without associated data
-//! (protocol.md section 1). An empty file has no blob at all; a blob of exactly 12 bytes is taken for an
+//! (docs/PROTOCOL.md section 1). An empty file has no blob at all; a blob of exactly 12 bytes is taken for an
 //! empty content too, as the official client does.
 
 use thiserror::Error;

@@ -1,6 +1,6 @@
 //! Which entries of a vault sync: by kind of file, by kind of configuration, by folder.
 //!
-//! The rules and their order are those of the official client (protocol.md section 5), so that both see the
+//! The rules and their order are those of the official client (docs/PROTOCOL.md section 5), so that both see the
 //! same vault. Two things differ: everything is on by default, and a path with a dot segment below the root is left out.
 //! The official client takes such a path from the server, but no scan of it finds one, so no honest device lists it,
 //! while programs act on many of them (`.envrc`, `.vscode`).

@@ -79,7 +79,7 @@ pub struct IdError;
 /// The number of one change in a vault: the vault's version after it.
 ///
 /// Uids grow; the highest one for a path says what the path is now. A rename may give the same uid to two
-/// paths, so a uid alone does not name an entry (protocol.md section 3).
+/// paths, so a uid alone does not name an entry (docs/PROTOCOL.md section 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Uid(pub u64);
@@ -96,7 +96,7 @@ impl From<u64> for Uid {
     }
 }
 
-/// How a vault is encrypted (protocol.md section 1). Versions 2 and 3 are one algorithm under two numbers.
+/// How a vault is encrypted (docs/PROTOCOL.md section 1). Versions 2 and 3 are one algorithm under two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub enum EncryptionVersion {

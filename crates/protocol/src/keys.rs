@@ -1,4 +1,4 @@
-//! From a vault's password to its keys, and with them the encoded forms of names (protocol.md section 1).
+//! From a vault's password to its keys, and with them the encoded forms of names (docs/PROTOCOL.md section 1).
 
 use std::borrow::Cow;
 use std::fmt;

@@ -14,7 +14,7 @@
 //! - [`with_reasons`], [`printable`] and [`escaped`]: errors with their reasons, and texts of others made safe to print;
 //!   [`Redactor`]: the secrets that no such text may repeat.
 //!
-//! "protocol.md section N" in the documentation of an item names the part of docs/PROTOCOL.md that the item implements.
+//! "docs/PROTOCOL.md section N" in the documentation of an item names the part of docs/PROTOCOL.md that the item implements.
 
 mod content;
 mod filter;

@@ -15,7 +15,7 @@ const MIB: usize = 1 << 20;
 pub const WRITE_BUFFER: usize = 4 * MIB;
 /// Bytes of [`WRITE_BUFFER`] that pongs may take. A server that sends pings and reads no pongs is disconnected.
 pub const PONG_BUFFER: usize = 64 * KIB;
-/// The longest frame on the first connection of a run, in bytes. The official client sends 2 MiB (protocol.md section 3).
+/// The longest frame on the first connection of a run, in bytes. The official client sends 2 MiB (docs/PROTOCOL.md section 3).
 pub const FIRST_CONNECTION_FRAME: usize = 16 * MIB;
 /// The longest frame on every further connection, in bytes.
 pub const FURTHER_CONNECTION_FRAME: usize = 4 * MIB;

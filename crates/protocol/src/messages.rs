@@ -1,4 +1,4 @@
-//! The text frames of a session, in both directions (protocol.md section 3).
+//! The text frames of a session, in both directions (docs/PROTOCOL.md section 3).
 
 mod client;
 mod server;

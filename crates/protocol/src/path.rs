@@ -18,7 +18,7 @@ const MAX_PATH: usize = 4096;
 /// The plain path of an entry: relative, separated by `/`, safe to join to a root.
 ///
 /// A value of this type has no empty, `.` or `..` segment, no backslash and no control character, so no
-/// path that a server sends can lead out of the folder that it is joined to by way of its text (protocol.md
+/// path that a server sends can lead out of the folder that it is joined to by way of its text (docs/PROTOCOL.md
 /// section 4). It is otherwise kept exactly as it came: two paths that differ in Unicode normalisation are
 /// two paths. The order is that of the bytes. Cloning is cheap, the text is shared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ impl VaultPath {
     }
 
     /// What the protocol calls the extension: the lower-case part of the name after its last dot; empty
-    /// when there is no dot or it is the name's first or last character (protocol.md section 3).
+    /// when there is no dot or it is the name's first or last character (docs/PROTOCOL.md section 3).
     #[must_use]
     pub fn extension(&self) -> String {
         self.lower_case_extension().into_owned()
@@ -235,7 +235,7 @@ pub enum PathError {
 }
 
 /// Brings a name from a local file system to the form that paths have in a vault: NFC, no-break spaces
-/// (U+00A0, U+202F) as spaces, no empty segments (protocol.md section 4).
+/// (U+00A0, U+202F) as spaces, no empty segments (docs/PROTOCOL.md section 4).
 ///
 /// Separators other than `/` are the caller's to replace, since only it knows the platform: on Linux a
 /// backslash is part of a name, and turning it into a separator would name another file.

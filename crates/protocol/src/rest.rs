@@ -1,4 +1,4 @@
-//! The bodies of the HTTP calls, in both directions (protocol.md section 2).
+//! The bodies of the HTTP calls, in both directions (docs/PROTOCOL.md section 2).
 //!
 //! A call is a POST of a [`RestRequest`] to its [`RestRequest::PATH`]; the body of a 2xx answer is read by
 //! [`RestReply::parse`]. An application error comes with status 200 too, and is [`RestError::Service`].

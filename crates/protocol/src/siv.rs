@@ -1,7 +1,7 @@
 //! AES-SIV as the official client uses it for names: RFC 5297, but with a counter of 16 bits.
 //!
 //! The client encrypts by WebCrypto's AES-CTR with `length: 16`: only the last 16 bits of the counter block
-//! count, and they wrap without a carry (protocol.md section 1). A standard AES-SIV gives another text
+//! count, and they wrap without a carry (docs/PROTOCOL.md section 1). A standard AES-SIV gives another text
 //! whenever they do, which is about one name in 13,000; hence this module instead of a crate.
 
 use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};

@@ -12,7 +12,7 @@ use obsync_core::{RandomId, StateError};
 use obsync_protocol::{ContentHash, VaultId};
 
 use super::companion;
-use super::errors::Database;
+use super::error::Database;
 use super::identity::{StateIdentity, rename_destination};
 use super::lock::{LOCK, StateLock, beside};
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use obsync_core::{LastRun, StateError};
 use obsync_private::{Access, Folder};
 
-use super::errors::Database;
+use super::error::Database;
 use super::lock::{parts, private_folder};
 
 /// What the names of these files have behind the database's.

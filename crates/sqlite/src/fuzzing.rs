@@ -8,7 +8,7 @@ use obsync_protocol::{ContentHash, VaultPath};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::errors::Database;
+use super::error::Database;
 use super::identity::{self, StateIdentity};
 use super::{commit, rows, schema, summary};
 use obsync_protocol::fuzzing::Input;

@@ -4,7 +4,7 @@ use obsync_core::StateError;
 use obsync_protocol::VaultId;
 use rusqlite::Connection;
 
-use super::errors::Database;
+use super::error::Database;
 use super::rows::ReadError;
 use super::schema::{self, Access};
 

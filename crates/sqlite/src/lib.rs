@@ -5,14 +5,14 @@
 //! reads leaves no other file beside the database.
 //!
 //! - `schema`: its tables, and opening it. `rows`: between rows and what they mean. `commit`: the one way to write.
-//! - `lock`: one process at a time. `identity`: whose state it is. `errors`: what SQLite says.
+//! - `lock`: one process at a time. `identity`: whose state it is. `error`: what SQLite says.
 //! - `companion`: small files beside the database. `catalog`: where the databases of a machine are. `journal`: what was
 //!   changed, by whom. `texts`: what merges start from. `summary`: one at a glance.
 
 mod catalog;
 mod commit;
 mod companion;
-mod errors;
+mod error;
 /// Entry point of the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -41,7 +41,7 @@ pub use self::catalog::{StateCatalog, canonical_destination};
 pub use self::identity::StateIdentity;
 pub use self::summary::StateSummary;
 
-use self::errors::Database;
+use self::error::Database;
 use self::lock::StateLock;
 use self::schema::Access;
 use obsync_core::blocking::{Stopped, blocking, lock};

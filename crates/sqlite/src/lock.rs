@@ -11,7 +11,7 @@ use obsync_private::{
     Access, Folder, LockError, Opened, is_locked, look_for_records, try_lock_beside_records,
 };
 
-use super::errors::Database;
+use super::error::Database;
 
 /// What the lock file's name has behind the database's.
 pub(super) const LOCK: &str = ".lock";

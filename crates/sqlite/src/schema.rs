@@ -8,7 +8,7 @@ use obsync_core::StateError;
 use obsync_private::{Folder, Refusal};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::errors::Database;
+use super::error::Database;
 use super::identity::StateIdentity;
 use super::lock::{parts, private_folder};
 

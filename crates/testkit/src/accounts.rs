@@ -18,7 +18,7 @@ use totp_rs::Totp;
 
 use crate::disk::write_atomically;
 
-/// Why a sign-in was refused; the texts are those of the service (protocol.md section 2).
+/// Why a sign-in was refused; the texts are those of the service (docs/PROTOCOL.md section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SignInError {
     #[error("Login failed, please double check your email and password.")]

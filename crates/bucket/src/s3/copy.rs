@@ -4,11 +4,11 @@ use object_store::path::Path;
 use object_store::signer::Method;
 use object_store::{Attributes, UpdateVersion};
 
-use super::S3;
 use super::address::Maker;
+use super::client::S3;
 use super::request::{Request, escaped};
 use crate::error::RequestError;
-use crate::objects::Guard;
+use crate::guard::Guard;
 use crate::refusal::Operation;
 
 /// A copy to be made.

@@ -9,7 +9,7 @@ use object_store::signer::Method;
 use quick_xml::escape::escape;
 use serde::Deserialize;
 
-use super::S3;
+use super::client::S3;
 use super::request::{Request, no_answer};
 use crate::error::RequestError;
 use crate::refusal::{Next, Operation};

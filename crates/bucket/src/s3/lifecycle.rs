@@ -3,7 +3,7 @@
 use object_store::signer::Method;
 use serde::Deserialize;
 
-use super::S3;
+use super::client::S3;
 use super::request::Request;
 use crate::error::{Kind, RequestError};
 use crate::refusal::Operation;

@@ -13,8 +13,8 @@ use object_store::{GetOptions, ObjectStore};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::S3;
 use super::address::Maker;
+use super::client::S3;
 use super::request::Request;
 use crate::error::{Kind, RequestError};
 use crate::objects::Listed;

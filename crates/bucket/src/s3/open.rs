@@ -11,9 +11,9 @@ use object_store::signer::Method;
 use obsync_core::ProblemCode;
 use obsync_net::Network;
 
-use super::S3;
 use super::address::{Address, Style};
 use super::aws_http::AwsHttp;
+use super::client::S3;
 use super::credentials::Chain;
 use crate::error::ConfigurationError;
 use crate::http::Connector;

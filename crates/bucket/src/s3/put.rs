@@ -5,10 +5,10 @@ use object_store::signer::Method;
 use object_store::{Attributes, PutPayload, UpdateVersion};
 use obsync_protocol::ContentHash;
 
-use super::S3;
+use super::client::S3;
 use super::request::Request;
 use crate::error::RequestError;
-use crate::objects::Guard;
+use crate::guard::Guard;
 use crate::refusal::Operation;
 
 impl S3 {

@@ -13,9 +13,10 @@ use obsync_protocol::{ContentHash, ContentHasher};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
-use super::S3;
+use super::client::S3;
 use crate::error::{Kind, RequestError};
-use crate::objects::{Guard, is_html};
+use crate::guard::Guard;
+use crate::http::is_html;
 use crate::refusal::{Next, Operation};
 
 /// The longest answer that is read, in bytes: a page of a listing has about 1 MB.

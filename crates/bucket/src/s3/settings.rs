@@ -4,7 +4,7 @@ use aws_config::SdkConfig;
 use object_store::signer::Method;
 use obsync_core::DestinationError;
 
-use super::S3;
+use super::client::S3;
 use super::request::Request;
 use crate::error::{Action, ConfigurationError, ErrorContext, RequestError};
 use crate::options::BucketOptions;
@@ -43,7 +43,7 @@ impl BucketSettings {
     ) -> Result<Self, DestinationError> {
         let errors = ErrorContext::new(format!("s3://{bucket}"));
         let traffic = Traffic::new(options.concurrency);
-        match super::open(bucket, options, config, &traffic).await {
+        match super::open::open(bucket, options, config, &traffic).await {
             Ok(s3) => {
                 errors.at_address(s3.address().url.clone());
                 Ok(BucketSettings { s3, errors })

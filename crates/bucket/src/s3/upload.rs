@@ -7,10 +7,10 @@ use object_store::signer::Method;
 use object_store::{Attributes, PutPayload, UpdateVersion};
 use serde::Deserialize;
 
-use super::S3;
+use super::client::S3;
 use super::request::{Request, no_answer};
 use crate::error::RequestError;
-use crate::objects::Guard;
+use crate::guard::Guard;
 use crate::refusal::Operation;
 use obsync_core::blocking::lock;
 

@@ -8,7 +8,7 @@ use object_store::path::Path;
 use object_store::signer::Method;
 use serde::Deserialize;
 
-use super::S3;
+use super::client::S3;
 use super::pages::Pages;
 use super::request::Request;
 use crate::error::RequestError;

@@ -217,6 +217,23 @@ fn a_destination_that_is_a_file_is_left_alone() {
 }
 
 #[test]
+fn a_destination_that_is_a_link_is_what_it_leads_to_or_told() {
+    let world = furnished();
+    fs::create_dir(world.path("real")).unwrap();
+    symlink("real", world.path("link")).unwrap();
+    world.must(&["pull", "Notes", "link"]);
+    assert!(world.path("real/Welcome.md").exists());
+    symlink("nowhere", world.path("dangling")).unwrap();
+    symlink("circle", world.path("circle")).unwrap();
+    for link in ["dangling", "circle"] {
+        let refused = world.run(&["pull", "Notes", link]).expect(1);
+        assert!(refused.stderr.contains(link) && refused.stderr.lines().count() == 1, "{}", refused.stderr);
+        assert!(fs::symlink_metadata(world.path(link)).unwrap().is_symlink(), "it was left alone");
+    }
+    assert!(!world.path("nowhere").exists());
+}
+
+#[test]
 fn a_destination_that_cannot_be_made_is_told() {
     let world = furnished();
     // Nobody can make a folder there, not even root.

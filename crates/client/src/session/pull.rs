@@ -83,7 +83,7 @@ impl Session {
 }
 
 impl ContentHeader {
-    /// Whether so many bytes can come in so many pieces. Pieces may have any length (protocol.md section 3), so some may
+    /// Whether so many bytes can come in so many pieces. Pieces may have any length (docs/PROTOCOL.md section 3), so some may
     /// be short or empty, but not without end.
     pub(crate) fn has_possible_pieces(&self) -> bool {
         let most = CONTENT_FRAMES.saturating_add(self.size / BYTES_PER_CONTENT_FRAME);

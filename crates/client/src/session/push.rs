@@ -1,4 +1,4 @@
-//! Sending changes: folders, deletions, files in pieces (protocol.md section 3).
+//! Sending changes: folders, deletions, files in pieces (docs/PROTOCOL.md section 3).
 
 use bytes::Bytes;
 use obsync_protocol::limits::TEXT_MESSAGE;
@@ -141,7 +141,7 @@ impl Session {
         if size == 0 && file.hash != ContentHash::EMPTY {
             return Err(PushFailure::NotRecorded(ClientError::SourceChanged));
         }
-        // An empty file is not encrypted (protocol.md section 1).
+        // An empty file is not encrypted (docs/PROTOCOL.md section 1).
         let encrypted = if size == 0 { 0 } else { size + CONTENT_OVERHEAD };
         let request = PushRequest {
             path: self.keys.encode_path(file.path),

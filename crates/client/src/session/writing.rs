@@ -156,7 +156,7 @@ impl WritingSession {
     }
 
     /// Sends a file that was at `from` before, and then the deletion of `from` unless the service deleted it by itself:
-    /// whether it does was not observed (protocol.md section 3). `may_delete` is asked right before that: the file may have taken
+    /// whether it does was not observed (docs/PROTOCOL.md section 3). `may_delete` is asked right before that: the file may have taken
     /// long.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Takes an edit of a file along where the vault renamed that file.
 //!
-//! A rename arrives as a deletion of the old path and an entry for the new one (protocol.md section 3). The file here is put at
+//! A rename arrives as a deletion of the old path and an entry for the new one (docs/PROTOCOL.md section 3). The file here is put at
 //! its new path before the listing is applied, and recorded there as what the vault has: the scan which follows finds it edited
 //! and sends it. Killed in between, the edit is at both paths.
 

@@ -241,7 +241,10 @@ impl TwoWay<'_, '_> {
             };
             // What a push sends is right by definition.
             let may_go_back = matches!(self.options.direction, SyncDirection::Push { .. });
-            if outgoing.went_back() && !may_go_back && report.doubt.is_none() {
+            if outgoing.went_back(jiff::Timestamp::now().as_millisecond())
+                && !may_go_back
+                && report.doubt.is_none()
+            {
                 run.doubt_destination(Doubt::OlderFiles, report).await?;
                 match run.options.dry_run {
                     true => return Ok(()),

@@ -139,11 +139,11 @@ impl Outgoing {
     }
 
     /// Whether files went back in time together, as when a backup is restored over them: several, and half of the edits at
-    /// least, are older than what both sides agreed on.
-    pub(crate) fn went_back(&self) -> bool {
+    /// least, are older than what both sides agreed on. What comes from a device whose clock is ahead of `now` says nothing.
+    pub(crate) fn went_back(&self, now: i64) -> bool {
         let edits = self.files.iter().filter_map(|file| Some((file.base.as_ref()?.mtime, file.local.mtime)));
         let (older, newer): (Vec<_>, Vec<_>) =
-            edits.partition(|(base, local)| local.saturating_add(COARSE_TIME) < *base);
+            edits.partition(|(base, local)| *base <= now && local.saturating_add(COARSE_TIME) < *base);
         older.len() >= WENT_BACK && older.len() >= newer.len()
     }
 
@@ -425,7 +425,7 @@ impl OutgoingInput<'_> {
         records: &HashMap<&VaultPath, &Record>,
     ) -> Result<bool, String> {
         let sends = self.sends(path, is_folder)?;
-        // Obsidian writes no file with such a name on any device (protocol.md section 4).
+        // Obsidian writes no file with such a name on any device (docs/PROTOCOL.md section 4).
         if sends && path.as_str().contains(':') && has_new_colon(path, records) {
             return Err("Obsidian cannot have a colon in a name; rename it".to_owned());
         }

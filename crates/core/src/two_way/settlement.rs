@@ -1,6 +1,6 @@
 //! Finds out what became of a change that was sent: whether the vault has it, and what another device wrote in between.
 //!
-//! The protocol has no compare-and-set, and its `ok` carries no version (protocol.md section 3). What the vault tells of a path
+//! The protocol has no compare-and-set, and its `ok` carries no version (docs/PROTOCOL.md section 3). What the vault tells of a path
 //! above the version that a change was made from, live or from its history, says both.
 
 use obsync_protocol::{ContentHash, Uid};

@@ -154,7 +154,7 @@ fn change(vault: &VaultHandle, model: &mut Model, event: &Event) {
         }
         Event::Remove { at } => remove(vault, model, PATHS[*at]),
         Event::Rename { from, to } => rename(vault, model, PATHS[*from], PATHS[*to]),
-        // The configuration folder has no folder entries (protocol.md section 3).
+        // The configuration folder has no folder entries (docs/PROTOCOL.md section 3).
         Event::Folder { at } if !PATHS[*at].starts_with(CONFIG) => {
             let path = PATHS[*at];
             make_way(vault, model, path, false);

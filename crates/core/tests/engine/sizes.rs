@@ -45,6 +45,22 @@ async fn a_size_beyond_all_space_fails_alone_before_anything_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sizes_that_no_number_holds_hold_nobody_up_in_any_run() {
+    for size in [1 << 63, u64::MAX] {
+        let mut bench = Bench::new().await;
+        bench.vault.write_lying_size("senseless.bin", "x", size).unwrap();
+        bench.vault.write_lying_size("another.bin", "y", size).unwrap();
+        bench.vault.write("honest.md", "text", T).unwrap();
+        let report = bench.pull().await;
+        assert_eq!((report.failures.len(), report.pulled.files), (2, 1), "{report:#?}");
+        bench.vault.write("later.md", "text, too", T).unwrap();
+        assert_eq!(bench.pull().await.pulled.files, 1);
+        bench.pull_full().await;
+        assert_eq!(bench.files(), ["honest.md", "later.md"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_already_needs_no_space() {
     let bench = Bench::new().await;
     // A file with a hole as large as the disk: it is there, though nothing of its size could be written.

@@ -165,6 +165,21 @@ async fn a_folder_where_a_file_must_be_is_kept_under_another_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_in_the_place_of_a_file_that_was_pulled_is_set_aside_when_the_vault_changes_that() {
+    let bench = Bench::new().await;
+    bench.vault.write("a", "one", T).unwrap();
+    bench.pull().await;
+    std::fs::remove_file(bench.dest().join("a")).unwrap();
+    bench.edit("a/mine.md", "mine");
+    assert!(bench.pull().await.is_unchanged(), "nobody changed it there");
+    bench.vault.write("a", "two", T + 1000).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 1), "{report:#?}");
+    assert_eq!(bench.read("a"), "two");
+    assert_eq!(bench.read(format!("{}/mine.md", report.conflicts[0].kept_as)), "mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_folder_where_a_file_must_be_makes_way() {
     let bench = Bench::new().await;
     bench.vault.write("a", "from the vault", T).unwrap();

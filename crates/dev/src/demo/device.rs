@@ -1,6 +1,6 @@
 //! The device that writes: what it has, and its session with the service.
 //!
-//! It works as the official client does (protocol.md sections 3 and 4): a folder before what lies in it, a rename as a
+//! It works as the official client does (docs/PROTOCOL.md sections 3 and 4): a folder before what lies in it, a rename as a
 //! deletion and a new entry, and no folder entries for the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,6 +7,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use obsync_conformance::at;
 use obsync_core::{Commit, DeferredKind, StateStore};
 use obsync_dynamodb::{DynamoState, StateKey};
+use obsync_testcloud::ServiceFaults;
+use obsync_testkit::Chance;
 use serde_json::{Value, json};
 
 use crate::site::{Site, TABLE};
@@ -64,6 +66,39 @@ async fn a_state_of_an_earlier_format_has_everything_that_it_had() {
         assert_eq!(state.intents().await.unwrap(), []);
         assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), failed);
         assert_eq!(state.last_check().await.unwrap(), Some(7));
+    }
+}
+
+/// Whatever request is the last that comes through, or whose answer is lost: the next run finds everything.
+#[tokio::test]
+async fn a_migration_that_was_cut_off_after_any_request_is_made_again() {
+    for written in WRITTEN {
+        for (request, carried_out) in (0..8).flat_map(|request| [(request, false), (request, true)]) {
+            let (site, key) = place(written).await;
+            let before = DynamoState::read(&site.table(), key.clone()).await.unwrap();
+            let known = (before.load().await.unwrap(), before.intents().await.unwrap());
+            let dropped = Chance::always().after(request + u64::from(carried_out));
+            let mut faults = ServiceFaults { dropped, ..ServiceFaults::default() };
+            if carried_out {
+                faults.lost_answer = Chance::next(1).after(request);
+            }
+            site.cloud.faults().update(|all| all.dynamodb = faults);
+            let opened = DynamoState::open(&site.table(), key.clone(), &site.lease_of("one that dies")).await;
+            if let Ok(state) = opened {
+                let _ = state.commit(Commit { state: known.0.clone(), ..Commit::default() }).await;
+            }
+            site.cloud.faults().clear();
+            // Its lease runs out.
+            let now = jiff::Timestamp::now().as_second();
+            site.spoil(key.vault_id.as_str(), "lease_expires", json!({ "N": (now - 1).to_string() }));
+            let state = DynamoState::open(&site.table(), key, &site.lease_of("the next")).await.unwrap();
+            assert_eq!(state.all_records().await.unwrap().len(), 8, "{request}, {carried_out}");
+            assert_eq!(state.load().await.unwrap(), known.0, "{request}, {carried_out}");
+            let intents = state.intents().await.unwrap();
+            assert!(intents == known.1 || intents.is_empty(), "{request}, {carried_out}: all or none");
+            assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap().len(), 1);
+            assert_eq!(state.deferred(DeferredKind::Filtered).await.unwrap().len(), 7);
+        }
     }
 }
 

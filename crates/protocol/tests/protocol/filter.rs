@@ -1,4 +1,4 @@
-//! The rules of protocol.md section 5, in their order.
+//! The rules of docs/PROTOCOL.md section 5, in their order.
 
 use obsync_protocol::{
     Choice, ConfigCategories, ConfigCategory, FileType, FileTypes, Filter, SkipReason, VaultPath, Verdict,

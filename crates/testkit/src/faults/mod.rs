@@ -56,7 +56,7 @@ pub enum PieceSizes {
     Whole,
 }
 
-/// The length of a piece as the service sends it (protocol.md section 3), in bytes.
+/// The length of a piece as the service sends it (docs/PROTOCOL.md section 3), in bytes.
 pub const PIECE_SIZE: u32 = 2 * 1024 * 1024;
 
 impl Default for PieceSizes {

@@ -1,4 +1,4 @@
-//! The REST calls (protocol.md section 2): bodies in, bodies out; nothing of HTTP here.
+//! The REST calls (docs/PROTOCOL.md section 2): bodies in, bodies out; nothing of HTTP here.
 
 use obsync_protocol::{
     CreateVaultRequest, DeleteVaultRequest, Done, EncryptionVersion, ExposeSecret, Region, Regions,
@@ -17,7 +17,7 @@ use crate::vault::{Encryption, REGION, Standing, Vault, VaultRecord, VaultSpec, 
 /// How many vaults an account may have, as `/vault/list` gives it. Not enforced.
 const VAULT_LIMIT: u64 = 1000;
 
-/// The service's words for an expired subscription (protocol.md section 3).
+/// The service's words for an expired subscription (docs/PROTOCOL.md section 3).
 pub(super) const SUBSCRIPTION_EXPIRED: &str = "Your subscription to Obsidian Sync has expired";
 
 /// The calls there are.

@@ -1,4 +1,4 @@
-//! A WebSocket session (protocol.md section 3): the opening, the listing, then requests in their order.
+//! A WebSocket session (docs/PROTOCOL.md section 3): the opening, the listing, then requests in their order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

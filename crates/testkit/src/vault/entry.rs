@@ -81,7 +81,7 @@ impl Content {
 }
 
 impl Entry {
-    /// The entry as a device is told of it (protocol.md section 3).
+    /// The entry as a device is told of it (docs/PROTOCOL.md section 3).
     pub(crate) fn to_message(&self) -> PushMessage {
         PushMessage {
             uid: self.uid,

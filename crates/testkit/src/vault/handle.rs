@@ -70,7 +70,7 @@ pub struct Times {
 /// A vault of the server, written as a device would.
 ///
 /// Like a device, it makes folder entries for the parents of what it writes, but for those that begin with a
-/// dot (protocol.md section 3), each with a uid of its own. Cheap to clone.
+/// dot (docs/PROTOCOL.md section 3), each with a uid of its own. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct VaultHandle {
     pub(crate) vault: Arc<Vault>,

@@ -31,7 +31,7 @@ pub struct RawEntry {
     pub good: bool,
 }
 
-/// Paths that a client must refuse (protocol.md section 4): none may lead to a file anywhere.
+/// Paths that a client must refuse (docs/PROTOCOL.md section 4): none may lead to a file anywhere.
 pub(crate) const HOSTILE_PATHS: &[&str] = &[
     "../outside.md",
     "",

@@ -1,5 +1,5 @@
 //! The pure core through all interleavings of two replicas, two paths and up to five operations: reconciling, deciding what is
-//! sent, merging and settling are the engine's own; a vault that behaves as protocol.md section 6 says is simulated around
+//! sent, merging and settling are the engine's own; a vault that behaves as docs/PROTOCOL.md section 6 says is simulated around
 //! them. In the end both are equal to the vault, and no text is lost.
 
 mod world;
