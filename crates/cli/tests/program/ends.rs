@@ -45,6 +45,8 @@ const WRONG_PASSWORD: How = With(&[("OBSYNC_HOME", "nobody"), ("OBSIDIAN_PASSWOR
 const DAMAGED: How = With(&[("OBSYNC_HOME", "damaged")]);
 /// All states are those of a later release.
 const FUTURE: How = With(&[("OBSYNC_HOME", "future")]);
+/// Of whoever has opened the vault with a password.
+const OPENER: How = With(&[("OBSYNC_HOME", "opener")]);
 /// The file with the kept token is damaged.
 const SCRIBBLED: How = With(&[("OBSYNC_HOME", "scribbled")]);
 const AWAY: How = With(&[("OBSYNC_API_URL", "http://127.0.0.1:1/"), ("OBSYNC_TIMEOUT", "1")]);
@@ -189,8 +191,8 @@ const OLDER: &[Row] = &[
     (So, "pull Notes notes --dry-run", 11, "vault_older"),
     (So, "sync Notes both", 11, "vault_older"),
     (So, "push Notes both", 11, "vault_older"),
-    (So, "sync Private opened", 3, "encryption_changed"),
-    (So, "push Private opened", 3, "encryption_changed"),
+    (OPENER, "sync Private opened", 3, "encryption_changed"),
+    (OPENER, "push Private opened", 3, "encryption_changed"),
 ];
 
 /// A server, and folders in every condition.
@@ -245,7 +247,9 @@ impl Stage {
         }
         fs::remove_dir_all(world.path("emptied-wholly/.obsync")).unwrap();
         fs::remove_dir_all(world.path("removed")).unwrap();
+        put(&world.path("opened/Note.md"), "text");
         let mut opens = world.command(&["sync", "Private", "opened", "--yes"]);
+        opens.env("OBSYNC_HOME", world.path("opener"));
         ran(opens.env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
         copy(&world.home(), &world.path("damaged"));
         for entry in fs::read_dir(world.path("damaged/state")).unwrap() {

@@ -109,6 +109,9 @@ fn what_is_edited_again_and_again_waits_as_long_as_it_is_to() {
     };
     put(&world.path("notes/log.md"), "first");
     until("what was calm goes at once", || text("log.md") == "first");
+    // It may be the first change that the follower hears of, which goes at once as well; the one after it does not.
+    put(&world.path("notes/log.md"), "once more");
+    std::thread::sleep(Duration::from_millis(500));
     put(&world.path("notes/log.md"), "second");
     // Longer than an edit waits where nothing is said (2 s); others go meanwhile.
     let (edited, mut number) = (Instant::now(), 0);
@@ -118,7 +121,7 @@ fn what_is_edited_again_and_again_waits_as_long_as_it_is_to() {
         put(&world.path("notes").join(&name), "calm");
         until("another one goes at once", || text(&name) == "calm");
     }
-    assert_eq!(text("log.md"), "first");
+    assert_ne!(text("log.md"), "second");
     kill_process(Pid::from_child(&follower), Signal::TERM).unwrap();
     let mut follower = follower;
     assert_eq!(follower.wait().unwrap().code(), Some(0));

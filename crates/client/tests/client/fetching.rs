@@ -183,6 +183,8 @@ async fn jobs_may_come_slowly_while_the_connection_is_kept() {
             clock.until_slept(ping_after).await;
             clock.advance(ping_after);
             bed.server.wait_for(|stats| stats.pings > pings).await;
+            // The answer is on its way, and nothing says when the client has it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         feed.send(job).await.unwrap();
         limited(outcomes.recv()).await.unwrap().outcome.unwrap();
