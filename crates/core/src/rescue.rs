@@ -78,11 +78,17 @@ impl Publisher<'_, '_> {
             self.publish(ready).await?;
             // Changed after they were looked at.
             changed.append(&mut self.refetch);
-            for transfer in changed {
-                for target in &transfer.targets {
-                    let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
-                    self.ledger.recorded(Record::new(target.path.clone(), kind));
-                }
+            let targets: Vec<(&Transfer, &Target)> = changed
+                .iter()
+                .flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)))
+                .collect();
+            let paths: Vec<VaultPath> = targets.iter().map(|(_, target)| target.path.clone()).collect();
+            let known = self.state.records(&paths).await?;
+            for ((transfer, target), known) in targets.into_iter().zip(known) {
+                let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
+                // A file that its user removed can be missed still: its time is not what they wanted to be rid of.
+                let witnessed = known.is_some_and(|known| known.witnessed);
+                self.ledger.recorded(Record { witnessed, ..Record::new(target.path.clone(), kind) });
             }
             self.ledger.commit().await?;
         }

@@ -47,6 +47,7 @@ fn answer(database: &Database, line: &str) -> Result<Value, Failure> {
         "PutItem" => call(request, |request| database.put_item(request)),
         "Scan" => call(request, |request| database.scan(request)),
         "SweepTtl" => Ok(json!(database.sweep_ttl()?)),
+        "UpdateItem" => call(request, |request| database.update_item(request)),
         other => Err(format!("there is no operation {other:?}").into()),
     }
 }

@@ -168,6 +168,7 @@ async fn a_folder_where_a_file_must_be_is_kept_under_another_name() {
 async fn a_folder_in_the_place_of_a_file_that_was_pulled_is_set_aside_when_the_vault_changes_that() {
     let bench = Bench::new().await;
     bench.vault.write("a", "one", T).unwrap();
+    bench.vault.write("kept.md", "by which the place is known", T).unwrap();
     bench.pull().await;
     std::fs::remove_file(bench.dest().join("a")).unwrap();
     bench.edit("a/mine.md", "mine");

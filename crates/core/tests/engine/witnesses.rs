@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use obsync_core::{NoProgress, Outcome, SyncDirection, SyncOptions, sync};
+use obsync_core::{MaxDelete, NoProgress, Outcome, SyncDirection, SyncOptions, sync};
 use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
 
@@ -145,8 +145,20 @@ async fn a_first_sync_that_did_not_reach_the_service_leaves_the_next_one_a_first
     bench.server.faults().clear();
     bench.vault.delete("0.md").unwrap();
     fs::remove_file(bench.dest().join("1.md")).unwrap();
-    let report = bench.sync().await;
+    let limited = |options: &mut SyncOptions| options.pull.max_delete = MaxDelete::Files(100);
+    let report = bench.sync_with(limited).await.unwrap();
     let deleted = (report.deleted.files, report.deleted_in_vault.files, report.held_back.len());
     assert_eq!(deleted, (0, 0, 1), "{report:#?}");
     assert!(bench.dest().join("0.md").exists() && has(&bench, "1.md", "note 1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_removed_here_while_only_its_time_changed_there_is_deleted_there() {
+    let bench = in_step(&[("a.md", "a"), ("b.md", "b")]).await;
+    fs::remove_file(bench.dest().join("a.md")).unwrap();
+    bench.vault.write("a.md", "a", T + 5_000).unwrap();
+    bench.sync().await;
+    bench.sync().await;
+    assert!(!has(&bench, "a.md", "a"), "{:?}", bench.vault.contents());
+    bench.assert_in_step().await;
 }

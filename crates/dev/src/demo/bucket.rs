@@ -41,7 +41,7 @@ const CHECKPOINT_MAX: usize = 16;
 const MOST_INVOCATIONS: usize = 200;
 
 /// The most requests to S3 and DynamoDB together that an invocation for a few changes may cost.
-const FEW_REQUESTS: u64 = 40;
+const FEW_REQUESTS: u64 = 48;
 
 /// How many objects are shown.
 const SHOWN: usize = 6;

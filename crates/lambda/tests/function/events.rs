@@ -338,7 +338,7 @@ async fn ten_changes_in_a_large_vault_cost_few_requests() {
     let since = world.cloud.counts().since(&before);
     let requests = since.total(Service::S3) + since.total(Service::DynamoDb);
     println!("{requests} requests");
-    // Up to four of them ask once in a run whether the service keeps conditions of writes, copies and removals; one writes
-    // the marker, and one commits that it is written.
-    assert!(requests <= 46, "{since}");
+    // Up to six of them ask once in a run whether the service keeps conditions of writes, copies and removals; one writes
+    // the marker, and one commits that it is written. Two announce what is removed: the source of the rename, and the rest.
+    assert!(requests <= 50, "{since}");
 }

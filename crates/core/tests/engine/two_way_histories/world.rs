@@ -243,7 +243,9 @@ impl World {
             u64::from(self.official.is_sending()),
         );
         let word = self.new_word();
-        let path = meanwhile.map(|at| PATHS[at]);
+        // The server's rival would write over that without having seen it, which is no fault of a replica.
+        let path =
+            meanwhile.filter(|_| fault.is_none_or(|fault| FAULTS[fault] != "rival-push")).map(|at| PATHS[at]);
         let at_work = Arc::new(at_work.with_rival(&self.other, path, &word, self.time));
         let outcome = self.replicas[on].sync_until(at_work.clone(), stop).await;
         if let Some(fault) = fault {
