@@ -14,7 +14,13 @@ use super::scan::Scan;
 use crate::change::{Change, ChangeOutcome};
 use crate::model::KnownContent;
 
-/// A place for a vault's files. See the text of the [module](super) for the two steps of staging and publishing.
+/// A place for a vault's files.
+///
+/// A file gets there in two steps. It is *staged* first: written completely, checked by the engine, and not
+/// visible under its name. A batch of staged files is then *published*: each becomes visible atomically, and when
+/// [`apply`](Destination::apply) returns the whole batch is durable, so that the state may claim it. In a folder staging is a
+/// file in a hidden directory of the same file system and publishing a rename; in an object store it is an
+/// upload that is not completed yet.
 #[async_trait]
 pub trait Destination: Describe + Naming + Inspect + Scan + Receive {
     /// Makes changes. Answers in order, so that each change has one, of its own kind. A rejected change does not stop the

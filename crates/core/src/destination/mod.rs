@@ -4,12 +4,6 @@
 //! - [`Inspect`]: questions about what is there. [`Scan`]: what differs from the records, and files to be sent.
 //! - [`Receive`] and [`Destination`]: how it is changed.
 //!
-//! A file gets there in two steps. It is *staged* first: written completely, checked by the engine, and not
-//! visible under its name. A batch of staged files is then *published*: each becomes visible atomically, and when
-//! [`Destination::apply`] returns the whole batch is durable, so that the state may claim it. In a folder staging is a
-//! file in a hidden directory of the same file system and publishing a rename; in an object store it is an
-//! upload that is not completed yet.
-//!
 //! Nothing here trusts the paths that it is given beyond what [`VaultPath`](obsync_protocol::VaultPath) guarantees: a destination must stay inside its
 //! own root whatever symbolic links lie there.
 
