@@ -52,8 +52,8 @@ mod park;
 mod parts;
 mod publish;
 mod queue;
-#[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod reasons;
+#[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod refusal;
 mod remove;
 #[cfg(feature = "http")]

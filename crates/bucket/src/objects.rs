@@ -18,7 +18,9 @@ use tokio_util::task::TaskTracker;
 
 use super::conditions::{Conditional, Conditions, Standing};
 use super::error::{Kind, RequestError};
-use super::guard::{Guard, NOBODYS};
+use super::guard::Guard;
+#[cfg(feature = "s3")]
+use super::guard::NOBODYS;
 use super::http::is_html;
 use super::metadata::Facts;
 use super::options::BucketOptions;
