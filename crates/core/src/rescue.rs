@@ -169,17 +169,25 @@ impl Publisher<'_, '_> {
         transfers: &[Transfer],
         rescued: &Rescued,
     ) -> Vec<RenamedFile> {
-        let waiting = rescued.waiting.iter().map(Ready::transfer);
-        let transfers = transfers.iter().chain(&rescued.later).chain(&self.refetch).chain(waiting);
-        let mut wanted: HashMap<ContentHash, Vec<Target>> = HashMap::new();
-        // An empty file can be made without another one.
-        for transfer in transfers.filter(|transfer| transfer.hash != ContentHash::EMPTY) {
-            wanted.entry(transfer.hash).or_default().extend_from_slice(&transfer.targets);
+        // What needs the place of a file could never come if that stayed; the vault has its content in any case. An empty file
+        // can be made without another one.
+        let may_stay =
+            |removal: &FileRemoval| !removal.in_the_way && removal.file.content.hash != ContentHash::EMPTY;
+        let vanishing = removals.iter().filter(|removal| may_stay(removal));
+        let mut wanted: HashMap<ContentHash, Vec<Target>> =
+            vanishing.map(|removal| (removal.file.content.hash, Vec::new())).collect();
+        if wanted.is_empty() {
+            return Vec::new();
         }
-        // What needs the place of a file could never come if that stayed; the vault has its content in any case.
-        let is_wanted = |removal: &mut FileRemoval| {
-            !removal.in_the_way && wanted.contains_key(&removal.file.content.hash)
-        };
+        let waiting = rescued.waiting.iter().map(Ready::transfer);
+        for transfer in transfers.iter().chain(&rescued.later).chain(&self.refetch).chain(waiting) {
+            if let Some(targets) = wanted.get_mut(&transfer.hash) {
+                targets.extend_from_slice(&transfer.targets);
+            }
+        }
+        wanted.retain(|_, targets| !targets.is_empty());
+        let is_wanted =
+            |removal: &mut FileRemoval| may_stay(removal) && wanted.contains_key(&removal.file.content.hash);
         let kept = removals.extract_if(.., is_wanted).collect::<Vec<_>>().into_iter();
         kept.map(|removal| {
             let targets = wanted.get(&removal.file.content.hash).cloned().unwrap_or_default();

@@ -17,7 +17,7 @@
 //! | trees that are not notes | `names::trees_that_are_not_notes_*` | `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
 //! | full vault | `limits::full_vault_*` | `two_way::a_full_vault_is_told_and_the_rest_goes_on` |
 //! | stopped midway | `limits::stopped_midway_*` | |
-//! | race and kill | `limits::race_and_kill_*` | `two_way_kills`, `settlement` (unit tests) |
+//! | race and kill | `limits::race_and_kill_*`, `limits::race_and_cut_*` | `two_way_kills`, `settlement` (unit tests) |
 //! | swapped names | `names::swapped_names_*` | `two_way::swapped_names_and_chains_arrive` |
 //! | old backup | `backups::old_backup_*` | `identity` |
 //! | filter and absence | `absence::filter_and_absence_*` | |

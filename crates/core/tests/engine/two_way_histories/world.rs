@@ -211,6 +211,8 @@ impl World {
         let was_stopped = outcome.is_none_or(|outcome| outcome == Outcome::Interrupted);
         if was_stopped && stop.is_cancelled() {
             self.counted.note("recovery: stopped at work");
+            // Calls that were under way may hold the state for a moment still.
+            self.replicas[on].until_dead().await;
             let intents = self.replicas[on].intents().await;
             self.counted.announced(&intents);
         }
