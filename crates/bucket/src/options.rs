@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use obsync_core::conflicted_copy::DeviceName;
 use obsync_net::Network;
 use obsync_protocol::VaultId;
+use tokio::time::Instant;
 
 use super::retries::Retries;
 
@@ -57,6 +58,9 @@ pub struct BucketOptions {
     /// How long what is under way may take to end once the run is told to stop. What takes longer is given up; whether it
     /// happened is seen by the next run.
     pub grace: Duration,
+    /// Until when what is staged may still be begun after the run is told to stop, for runs whose end is known long before.
+    /// What is not begun then was fetched for nothing. `None`: nothing is begun once the run is told to stop.
+    pub begins_until: Option<Instant>,
     /// The service's address, for S3-compatible services; buckets are named in the path there. `None`: as
     /// `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile say, else Amazon's.
     pub endpoint: Option<String>,
@@ -82,6 +86,7 @@ impl Default for BucketOptions {
             abandoned_after: Duration::from_secs(3600),
             abandoned_before: None,
             grace: Duration::from_secs(10),
+            begins_until: None,
             endpoint: None,
             retries: Retries::default(),
             network: Network::default(),

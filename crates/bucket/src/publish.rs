@@ -15,7 +15,6 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -26,6 +25,7 @@ use obsync_core::{
     PublishFailure, Published, Staged,
 };
 use obsync_protocol::{VaultId, VaultPath};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::conditions::Conditional;
@@ -45,8 +45,9 @@ const CONTRADICTIONS: u32 = 2;
 
 type PutResult = Result<Published, PublishFailure>;
 
-/// Publishes a batch. The answers are in its order. Once `stop` is cancelled nothing more is begun, and what is under way
-/// has [some time](super::BucketOptions::grace) to end.
+/// Publishes a batch. The answers are in its order. Once `stop` is cancelled nothing more is begun (or nothing after [a
+/// moment that is set](super::BucketOptions::begins_until)), and what is under way has [some
+/// time](super::BucketOptions::grace) to end.
 ///
 /// What could not be published is not staged any more: it would take memory until the end of the run.
 pub(super) async fn publish(
@@ -115,12 +116,16 @@ async fn publish_until(
     stage: Option<Stage>,
     rest: &mut Rest,
 ) -> Result<Published, DestinationError> {
-    if stop.is_cancelled() {
+    let begins_until = context.options.begins_until;
+    if stop.is_cancelled() && begins_until.is_none_or(|until| until <= Instant::now()) {
         return Err(context.errors.stopped());
     }
     let too_late = async {
         stop.cancelled().await;
-        tokio::time::sleep(context.options.grace).await;
+        match begins_until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => tokio::time::sleep(context.options.grace).await,
+        }
     };
     tokio::select! {
         biased;

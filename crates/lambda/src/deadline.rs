@@ -78,11 +78,6 @@ impl Deadline {
         &self.stop
     }
 
-    /// How long after that what is under way may take.
-    pub(crate) fn grace(&self) -> Duration {
-        self.grace
-    }
-
     /// When the function is killed.
     pub(crate) fn killed(&self) -> SystemTime {
         self.killed

@@ -403,7 +403,7 @@ impl Invocation {
             // Whoever holds the lease knows that nobody else is at work below the prefix.
             abandoned_after: Duration::ZERO,
             abandoned_before: Some(self.deadline.killed()),
-            grace: self.deadline.grace(),
+            begins_until: Some(self.deadline.published()),
             network: self.warm.config.network.clone(),
             ..BucketOptions::default()
         }

@@ -6,6 +6,7 @@ use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::stage;
 use obsync_core::{Destination, DestinationError, DestinationExt, Expect, Publication, PublicationContent};
 use obsync_testkit::Chance;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::sites::{S3Bucket, options};
@@ -52,6 +53,36 @@ async fn what_is_under_way_may_end_and_the_rest_is_not_begun() {
     assert_eq!(done, [true, false]);
     assert_eq!(bucket.text("a.md").as_deref(), Some("a"));
     assert_eq!(bucket.count("PutObject"), 3, "and two to find out about conditions");
+}
+
+#[tokio::test]
+async fn where_the_end_is_known_what_is_staged_is_begun_until_shortly_before_it() {
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let begins_until = |from_now: Duration| Some(Instant::now() + from_now);
+    for (begins_until, begins) in [
+        (begins_until(Duration::from_secs(60)), true),
+        // It is over already.
+        (begins_until(Duration::ZERO), false),
+    ] {
+        let bucket = S3Bucket::with(BucketOptions { begins_until, ..options() }).await;
+        let store = bucket.store().await;
+        let batch = vec![staged(&store, "a.md", b"a").await, staged(&store, "b.md", b"b").await];
+        assert_eq!(publish(&store, batch, &stop).await, [begins; 2]);
+        assert_eq!(bucket.text("b.md").as_deref(), begins.then_some("b"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_begun_late_ends_in_time_too() {
+    let begins_until = Some(Instant::now() + Duration::from_millis(300));
+    let bucket = S3Bucket::with(BucketOptions { begins_until, ..options() }).await;
+    let store = bucket.store().await;
+    let batch = vec![staged(&store, "a.md", b"a").await];
+    bucket.cloud.faults().update(|faults| faults.s3.hang = Chance::always());
+    let stop = CancellationToken::new();
+    stop.cancel();
+    assert_eq!(publish(&store, batch, &stop).await, [false]);
 }
 
 #[tokio::test]
