@@ -334,7 +334,8 @@ pub(crate) struct DemoOptions {
 Examples:
   obsync-dev bench
   obsync-dev bench --only small-100k,large-1gb --runs 1
-  obsync-dev bench --full --json > bench.json")]
+  obsync-dev bench --full --json > bench.json
+  obsync-dev bench --runs 15 --obsync target/release/obsync --against ~/.cargo/bin/obsync")]
 pub(crate) struct BenchOptions {
     /// Only these scenarios (repeatable, or a list)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -351,6 +352,12 @@ pub(crate) struct BenchOptions {
     /// How often to measure; the medians are shown
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) runs: u32,
+    /// Measure this program in place of the obsync that is built into this one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) obsync: Option<PathBuf>,
+    /// Measure this other obsync as well, by turns with the first, and tell how many times as long and as large the first is
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
     /// Pull to this folder's file system [default: that of the temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,

@@ -15,6 +15,8 @@ mod stage;
 mod table;
 mod vaults;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -22,6 +24,7 @@ use tempfile::TempDir;
 use crate::args::BenchOptions;
 use crate::console::{note, say};
 use machine::Machine;
+use measuring::Programs;
 use row::Row;
 
 /// What was measured, and where.
@@ -45,10 +48,11 @@ pub(crate) async fn run(options: &BenchOptions) -> Result<()> {
     let scenarios = catalog::chosen(options)?;
     let machine = Machine::describe(folder(options)?.path());
     note(&machine.to_string());
+    let programs = Programs { measured: program(&options.obsync)?, against: program(&options.against)? };
     let mut rows = Vec::new();
     for scenario in &scenarios {
         note(&format!("{}: {scenario} ...", scenario.name));
-        let measured = measuring::measure(scenario, folder(options)?, options.runs).await;
+        let measured = measuring::measure(scenario, folder(options)?, options.runs, programs.clone()).await;
         rows.extend(measured.with_context(|| format!("{} cannot be measured", scenario.name))?);
     }
     let results = Results { machine, runs: options.runs, rows };
@@ -58,6 +62,14 @@ pub(crate) async fn run(options: &BenchOptions) -> Result<()> {
         table::of(&results.rows, results.runs)
     });
     Ok(())
+}
+
+/// The file of a program, from wherever it is run.
+fn program(given: &Option<PathBuf>) -> Result<Option<PathBuf>> {
+    let found = |path: &PathBuf| {
+        path.canonicalize().with_context(|| format!("cannot measure the program {}", path.display()))
+    };
+    given.as_ref().map(found).transpose()
 }
 
 /// A folder on the file system that is to be pulled to.

@@ -1,7 +1,7 @@
 //! The program obsync as a process of its own: this program, run again under another command, and measured.
 //!
-//! `obsync-dev obsync ARGS…` is the program obsync; `obsync-dev measured FILE ARGS…` runs that, waits for it, and
-//! writes to FILE what it took; `obsync-dev bootstrap` is the function for AWS Lambda; `obsync-dev soaking` pulls for the
+//! `obsync-dev obsync ARGS…` is the program obsync; `obsync-dev measured FILE PROGRAM ARGS…` runs a program, waits for it,
+//! and writes to FILE what it took; `obsync-dev bootstrap` is the function for AWS Lambda; `obsync-dev soaking` pulls for the
 //! soak test. All come before the command line of this program is looked at, so that obsync has the process to itself.
 
 use std::ffi::{OsStr, OsString};
@@ -21,7 +21,7 @@ use crate::soak::{self, SOAKING};
 /// The command that is the program obsync.
 const OBSYNC: &str = "obsync";
 
-/// The command that runs obsync and measures it.
+/// The command that runs a program and measures it.
 const MEASURED: &str = "measured";
 
 /// The command that is the function for AWS Lambda, the program `bootstrap`.
@@ -53,12 +53,11 @@ fn bootstrap() -> ExitCode {
 }
 
 fn measured(args: &[OsString]) -> ExitCode {
-    let Some(file) = args.get(2) else {
+    let [_, _, file, program, args @ ..] = args else {
         return ExitCode::FAILURE;
     };
     let run = || -> Result<Option<i32>> {
-        let mut command = Command::new(std::env::current_exe()?);
-        let (code, usage) = run_measured(command.arg(OBSYNC).args(&args[3..]))?;
+        let (code, usage) = run_measured(Command::new(program).args(args))?;
         fs::write(file, serde_json::to_vec(&usage)?)?;
         Ok(code)
     };
@@ -74,7 +73,10 @@ fn measured(args: &[OsString]) -> ExitCode {
 /// Runs obsync as one user of one server, with a home folder of its own.
 #[derive(Debug)]
 pub(crate) struct Obsync {
-    program: PathBuf,
+    /// This program.
+    measurer: PathBuf,
+    /// What is run, with the arguments that make it obsync.
+    program: (PathBuf, &'static [&'static str]),
     home: PathBuf,
     environment: Vec<(String, SecretString)>,
 }
@@ -110,8 +112,14 @@ impl Obsync {
         ];
         let vault_password = identity.vault_password.clone();
         environment.extend(vault_password.map(|password| ("OBSYNC_VAULT_PASSWORD".to_owned(), password)));
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        Ok(Self { program, home: home.to_path_buf(), environment })
+        let measurer = std::env::current_exe().context("cannot find this program's own file")?;
+        let program = (measurer.clone(), &[OBSYNC][..]);
+        Ok(Self { measurer, program, home: home.to_path_buf(), environment })
+    }
+
+    /// Takes another obsync than the one that is in this program.
+    pub(crate) fn with_program(&mut self, program: &Path) {
+        self.program = (program.to_path_buf(), &[]);
     }
 
     /// Gives it more variables, by which it finds a cloud.
@@ -125,8 +133,15 @@ impl Obsync {
     /// When it cannot be run, or ends with another status than 0.
     pub(crate) fn run(&self, args: &[&OsStr]) -> Result<Finished> {
         let usage_file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-        let mut command = Command::new(&self.program);
-        command.arg(MEASURED).arg(usage_file.path()).args(args).stdin(Stdio::null());
+        let (program, first) = &self.program;
+        let mut command = Command::new(&self.measurer);
+        command
+            .arg(MEASURED)
+            .arg(usage_file.path())
+            .arg(program)
+            .args(*first)
+            .args(args)
+            .stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             if is_ours(&name) {
                 command.env_remove(name);

@@ -176,7 +176,17 @@ mod tests {
 
     fn options(only: &[&str], full: bool) -> BenchOptions {
         let only = only.iter().map(|name| (*name).to_owned()).collect();
-        BenchOptions { only, list: false, full, scale: 0.5, runs: 1, dir: None, json: false }
+        BenchOptions {
+            only,
+            list: false,
+            full,
+            scale: 0.5,
+            runs: 1,
+            obsync: None,
+            against: None,
+            dir: None,
+            json: false,
+        }
     }
 
     #[test]

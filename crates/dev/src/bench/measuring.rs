@@ -1,6 +1,7 @@
 //! The steps of a scenario, in order and as often as they are to be measured, each beside its floors.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,25 @@ use super::row::{FloorKind, Row, Runs, Step};
 use super::stage::{BenchDevice, Pulled, Stage};
 use super::{bare_puts, floor, vaults};
 
+/// The programs that are measured.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    /// The one that the rows are of; `None`: the one that is built in.
+    pub(super) measured: Option<PathBuf>,
+    /// Another one, which takes turns with it.
+    pub(super) against: Option<PathBuf>,
+}
+
 /// Measures a scenario: a row for each step.
-pub(super) async fn measure(scenario: &Scenario, work: TempDir, runs: u32) -> Result<Vec<Row>> {
+pub(super) async fn measure(
+    scenario: &Scenario,
+    work: TempDir,
+    runs: u32,
+    programs: Programs,
+) -> Result<Vec<Row>> {
     let stage = Arc::new(Stage::start(scenario, work).await?);
-    let measuring = Measuring { scenario: *scenario, stage: Arc::clone(&stage), steps: BTreeMap::new() };
+    let steps = BTreeMap::new();
+    let measuring = Measuring { scenario: *scenario, stage: Arc::clone(&stage), programs, steps };
     // Away from the runtime, where the server is.
     let rows =
         tokio::task::spawn_blocking(move || measuring.run(runs)).await.context("the measurement failed")?;
@@ -29,29 +45,62 @@ pub(super) async fn measure(scenario: &Scenario, work: TempDir, runs: u32) -> Re
 struct Measuring {
     scenario: Scenario,
     stage: Arc<Stage>,
+    programs: Programs,
     steps: BTreeMap<Step, Runs>,
+}
+
+/// The devices of one round.
+struct Devices {
+    measured: BenchDevice,
+    /// That of the other program.
+    against: Option<BenchDevice>,
+    /// Whether the other program comes first in this round.
+    is_other_first: bool,
+}
+
+impl Devices {
+    /// What each of them does, one after the other.
+    fn each<T>(&self, mut act: impl FnMut(&BenchDevice) -> Result<T>) -> Result<(T, Option<T>)> {
+        let other =
+            |act: &mut dyn FnMut(&BenchDevice) -> Result<T>| self.against.as_ref().map(act).transpose();
+        if self.is_other_first {
+            let against = other(&mut act)?;
+            return Ok((act(&self.measured)?, against));
+        }
+        Ok((act(&self.measured)?, other(&mut act)?))
+    }
 }
 
 impl Measuring {
     fn run(mut self, runs: u32) -> Result<Vec<Row>> {
         for round in 0..runs {
-            let device = self.stage.new_device()?;
-            self.first(&device)?;
-            let pulled = self.step(Step::Again, &device)?;
+            let devices = self.devices(round)?;
+            self.first(&devices)?;
+            let pulled = self.step(Step::Again, &devices)?;
             ensure!(pulled, "a pull with nothing new did something");
             vaults::change_one_percent(&self.stage.vault, round)?;
-            self.step(Step::Changed, &device)?;
+            self.step(Step::Changed, &devices)?;
             if self.scenario.is_of_small_files() {
                 vaults::rename(&self.stage.vault, round)?;
-                self.step(Step::Renamed, &device)?;
+                self.step(Step::Renamed, &devices)?;
             }
         }
         Ok(self.steps.iter().map(|(step, runs)| runs.row(&self.scenario, *step)).collect())
     }
 
+    fn devices(&self, round: u32) -> Result<Devices> {
+        let new = |program: Option<&Path>| self.stage.new_device(program);
+        Ok(Devices {
+            measured: new(self.programs.measured.as_deref())?,
+            against: self.programs.against.as_deref().map(|other| new(Some(other))).transpose()?,
+            is_other_first: round % 2 == 1,
+        })
+    }
+
     /// The first pull of a device, and the floors for it.
-    fn first(&mut self, device: &BenchDevice) -> Result<()> {
-        let pulled = self.stage.pull(device)?;
+    fn first(&mut self, devices: &Devices) -> Result<()> {
+        let (pulled, against) = devices.each(|device| self.stage.pull(device))?;
+        let device = &devices.measured;
         let mut floors = Vec::new();
         match &self.stage.cloud {
             // Where round trips are waited for, they are the floor.
@@ -75,21 +124,21 @@ impl Measuring {
             floors.push((FloorKind::Service, self.service(&pulled)));
         }
         let runs = self.steps.entry(Step::First).or_default();
-        runs.pulls.push(pulled);
+        runs.add(pulled, against);
         runs.floors.extend(floors);
         Ok(())
     }
 
     /// A later pull; whether it found nothing to do.
-    fn step(&mut self, step: Step, device: &BenchDevice) -> Result<bool> {
-        let pulled = self.stage.pull(device)?;
+    fn step(&mut self, step: Step, devices: &Devices) -> Result<bool> {
+        let (pulled, against) = devices.each(|device| self.stage.pull(device))?;
         let is_unchanged = pulled.report.is_unchanged();
         // What is asked of a bucket and a table where there is nothing to do is asked one after the other, too.
         let trips = pulled.trips + if is_unchanged { pulled.cloud_requests } else { 0 };
         let trip = self.scenario.round_trip + self.scenario.service_time;
         let trips = trip.saturating_mul(u32::try_from(trips)?);
         let runs = self.steps.entry(step).or_default();
-        runs.pulls.push(pulled);
+        runs.add(pulled, against);
         runs.floors.push((FloorKind::Trips, trips));
         Ok(is_unchanged)
     }

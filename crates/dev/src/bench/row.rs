@@ -77,6 +77,19 @@ pub(super) struct Floor {
     pub(super) ratio: f64,
 }
 
+/// What another program took for the same step, by turns with the one of the row.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Against {
+    /// The medians of its runs.
+    pub(super) wall_seconds: f64,
+    pub(super) cpu_seconds: f64,
+    pub(super) peak_memory_bytes: u64,
+    /// How many times as long, as busy and as large the row's program was: medians over the pairs.
+    pub(super) wall_ratio: f64,
+    pub(super) cpu_ratio: f64,
+    pub(super) memory_ratio: f64,
+}
+
 /// What one step took: the medians of its runs.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
@@ -105,6 +118,8 @@ pub(super) struct Row {
     pub(super) cloud_requests: u64,
     /// What the wall time is compared with.
     pub(super) floors: Vec<Floor>,
+    /// The other program, where one was measured.
+    pub(super) against: Option<Against>,
     /// What the project wants of it, and whether it is so.
     pub(super) aims: Vec<Finding>,
 }
@@ -112,11 +127,19 @@ pub(super) struct Row {
 /// The runs of one step: what each pull took, and the floors that were measured beside it.
 #[derive(Default)]
 pub(super) struct Runs {
-    pub(super) pulls: Vec<Pulled>,
+    pulls: Vec<Pulled>,
+    /// What the other program took beside each of these.
+    against: Vec<Usage>,
     pub(super) floors: Vec<(FloorKind, Duration)>,
 }
 
 impl Runs {
+    /// Takes a pull in, and that of the other program which took turns with it.
+    pub(super) fn add(&mut self, pulled: Pulled, against: Option<Pulled>) {
+        self.pulls.push(pulled);
+        self.against.extend(against.map(|pulled| pulled.usage));
+    }
+
     /// The medians.
     pub(super) fn row(&self, scenario: &Scenario, step: Step) -> Row {
         let usage =
@@ -139,6 +162,7 @@ impl Runs {
             bytes_received: report(|report| report.bytes_received),
             cloud_requests: self.median_of(|pulled| pulled.cloud_requests),
             floors: self.floors(wall_seconds),
+            against: self.against(),
             aims: Vec::new(),
         };
         Row { aims: super::aims::of(scenario, &row), ..row }
@@ -146,6 +170,26 @@ impl Runs {
 
     fn median_of<T: Ord + Copy + Default>(&self, value: impl Fn(&Pulled) -> T) -> T {
         median(self.pulls.iter().map(value)).unwrap_or_default()
+    }
+
+    fn against(&self) -> Option<Against> {
+        let of = |value: fn(&Usage) -> u64| -> Option<(u64, f64)> {
+            let other = median(self.against.iter().map(value))?;
+            let pairs = self.pulls.iter().zip(&self.against);
+            // In thousandths, which have an order.
+            let ratios = pairs.map(|(pulled, other)| {
+                value(&pulled.usage).saturating_mul(1000).checked_div(value(other)).unwrap_or_default()
+            });
+            Some((other, median(ratios)? as f64 / 1000.0))
+        };
+        let ((wall, wall_ratio), (cpu, cpu_ratio), (peak_memory_bytes, memory_ratio)) = (
+            of(|usage| u64::try_from(usage.wall.as_micros()).unwrap_or(u64::MAX))?,
+            of(|usage| u64::try_from(usage.cpu.as_micros()).unwrap_or(u64::MAX))?,
+            of(|usage| usage.peak_memory)?,
+        );
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let (wall_seconds, cpu_seconds) = (seconds(wall), seconds(cpu));
+        Some(Against { wall_seconds, cpu_seconds, peak_memory_bytes, wall_ratio, cpu_ratio, memory_ratio })
     }
 
     fn floors(&self, wall: f64) -> Vec<Floor> {

@@ -1,7 +1,7 @@
 //! What a scenario is measured on: a server with the vault, a cloud where there is a bucket, and devices that pull.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -95,10 +95,13 @@ impl Stage {
         Ok(Self { server, cloud, has_table, vault, identity, work })
     }
 
-    /// A device that has signed in and has nothing yet.
-    pub(super) fn new_device(&self) -> Result<BenchDevice> {
+    /// A device with this obsync (the one that is built in where none is given) that has signed in and has nothing yet.
+    pub(super) fn new_device(&self, program: Option<&Path>) -> Result<BenchDevice> {
         let home = tempfile::tempdir_in(self.work.path()).context("cannot make a folder to pull to")?.keep();
         let mut obsync = Obsync::new(&home.join("home"), &self.server.url(), &self.identity)?;
+        if let Some(program) = program {
+            obsync.with_program(program);
+        }
         if let Some(cloud) = &self.cloud {
             obsync.with_environment(cloud.env());
         }

@@ -29,6 +29,7 @@ pub(super) fn of(rows: &[Row], runs: u32) -> String {
         .map(|column| lines.iter().map(|line| width(&line[column])).max().unwrap_or(0))
         .collect();
     let mut text: Vec<String> = lines.iter().map(|line| aligned(line, &widths)).collect();
+    text.extend(against(rows));
     text.extend(aims(rows));
     let measured = if runs == 1 { "Measured once.".to_owned() } else { format!("Medians of {runs} runs.") };
     text.push(format!(
@@ -79,6 +80,30 @@ fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 
+/// How each row compares with the other program, where there was one.
+fn against(rows: &[Row]) -> Vec<String> {
+    let compared = rows.iter().filter_map(|row| Some((row, row.against?)));
+    let lines = compared.map(|(row, other)| {
+        let seconds = |seconds| human::seconds(Duration::from_secs_f64(seconds));
+        format!(
+            "  {}, {}: {:.2} × its time ({}), {:.2} × its processor time ({}), {:.2} × its memory ({})",
+            row.scenario,
+            row.step.name(),
+            other.wall_ratio,
+            seconds(other.wall_seconds),
+            other.cpu_ratio,
+            seconds(other.cpu_seconds),
+            other.memory_ratio,
+            human::size(other.peak_memory_bytes),
+        )
+    });
+    let mut lines: Vec<String> = lines.collect();
+    if !lines.is_empty() {
+        lines.insert(0, "\nBeside the other program (medians over the pairs):".to_owned());
+    }
+    lines
+}
+
 /// What is wanted and holds, and what does not.
 fn aims(rows: &[Row]) -> Vec<String> {
     let findings = rows.iter().flat_map(|row| row.aims.iter().map(move |finding| (row, finding)));
@@ -96,7 +121,7 @@ fn aims(rows: &[Row]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::aims::Finding;
-    use super::super::row::{Floor, FloorKind, Step};
+    use super::super::row::{Against, Floor, FloorKind, Step};
     use super::*;
 
     fn row(step: Step, floors: Vec<Floor>, aims: Vec<Finding>) -> Row {
@@ -116,6 +141,7 @@ mod tests {
             bytes_received: 50_280_000,
             cloud_requests: 0,
             floors,
+            against: None,
             aims,
         }
     }
@@ -134,5 +160,20 @@ mod tests {
         assert_eq!(place(lines[0], "to the cloud"), place(lines[2], "  0"), "{text}");
         assert!(text.contains("MISSED  small-10k, first pull: at most 2.00 × copy: 2.50"), "{text}");
         assert!(text.contains("Medians of 3 runs."), "{text}");
+    }
+
+    #[test]
+    fn the_other_program_stands_with_its_ratios() {
+        let against = Against {
+            wall_seconds: 2.5,
+            cpu_seconds: 2.5,
+            peak_memory_bytes: 50_000_000,
+            wall_ratio: 0.8,
+            cpu_ratio: 1.0,
+            memory_ratio: 0.96,
+        };
+        let text = of(&[Row { against: Some(against), ..row(Step::First, Vec::new(), Vec::new()) }], 3);
+        let line = "small-10k, first pull: 0.80 × its time (2.50 s), 1.00 × its processor time (2.50 s)";
+        assert!(text.contains(line), "{text}");
     }
 }
