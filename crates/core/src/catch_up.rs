@@ -8,7 +8,7 @@ use obsync_protocol::{Uid, VaultPath};
 use crate::error::PullError;
 use crate::publish::Publisher;
 use crate::reconcile::Mode;
-use crate::rescue::RenamedFile;
+use crate::rescue::Renamed;
 use crate::run::Run;
 use crate::schedule::{Schedule, Target, Transfer};
 use crate::survey::Survey;
@@ -23,7 +23,7 @@ pub(crate) struct Remainder {
     /// Contents that the server has no longer.
     pub(crate) overtaken: Vec<Transfer>,
     /// Files that go when their content is under its new names.
-    pub(crate) renamed: Vec<RenamedFile>,
+    pub(crate) renamed: Vec<Renamed>,
 }
 
 impl Run<'_> {
@@ -70,8 +70,10 @@ impl Run<'_> {
         let targets = superseded.iter().flat_map(|transfer| &transfer.targets);
         targets.for_each(|target| publisher.ledger.superseded(target.uid));
         // What has a newer entry is that entry's.
-        for file in unfinished.renamed.extract_if(.., |file| newer.contains_key(file.path())) {
-            publisher.ledger.superseded(file.uid());
+        for renamed in &mut unfinished.renamed {
+            for removal in renamed.removals.extract_if(.., |removal| newer.contains_key(&removal.file.path)) {
+                publisher.ledger.superseded(removal.uid);
+            }
         }
         Ok(Some(plan))
     }

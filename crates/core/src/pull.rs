@@ -24,7 +24,7 @@ use crate::repositories::Repositories;
 use crate::run::{PullOptions, PullSource, Run};
 use crate::schedule::{Schedule, ScheduleInput, Transfer};
 use crate::state::StateStore;
-use crate::survey::Survey;
+use crate::survey::{CatchesUp, Survey};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 
@@ -83,17 +83,17 @@ pub(crate) async fn pull_over(
 impl Run<'_> {
     async fn mirror(&self, report: &mut Report) -> Result<(), PullError> {
         match self.take_back(report).await? {
-            Some(mode) => self.pull_in(mode, report).await,
+            Some(mode) => self.pull_in(mode, CatchesUp::No, report).await,
             None => Ok(()),
         }
     }
 
     pub(crate) async fn pull(&self, report: &mut Report) -> Result<(), PullError> {
-        self.pull_in(self.options.mode, report).await
+        self.pull_in(self.options.mode, CatchesUp::Yes, report).await
     }
 
-    async fn pull_in(&self, mode: Mode, report: &mut Report) -> Result<(), PullError> {
-        let Some(mut survey) = self.survey(mode, report).await? else { return Ok(()) };
+    async fn pull_in(&self, mode: Mode, catches_up: CatchesUp, report: &mut Report) -> Result<(), PullError> {
+        let Some(mut survey) = self.survey(mode, catches_up, report).await? else { return Ok(()) };
         self.progress.phase(Phase::Planning);
         self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;
@@ -380,7 +380,7 @@ impl Run<'_> {
         self.progress.planned(files, bytes);
         publisher.touch(touches, scout).await?;
         let rescued = publisher.rescue(rescues, &mut removals, scout, &self.stop).await?;
-        unfinished.renamed.extend(publisher.keep_what_is_wanted(&mut removals, &transfers, &rescued));
+        unfinished.renamed.extend(publisher.keep_what_is_wanted(&mut removals, &transfers, &rescued).await?);
         unfinished.renamed.extend(rescued.sources);
         publisher.remove(removals, folder_removals, &self.stop).await?;
         if !self.stop.is_cancelled() {

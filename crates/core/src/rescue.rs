@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use obsync_protocol::{ContentHash, Uid, VaultPath};
+use obsync_protocol::{ContentHash, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{DestinationError, DestinationExt, Staged, Wanted};
@@ -13,7 +13,7 @@ use crate::model::{Record, RecordKind};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::schedule::{FileRemoval, Schedule, Source, Target, Transfer};
 use crate::space::NextRescues;
-use crate::transfer::Scout;
+use crate::transfer::{Scout, wanted};
 
 /// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
 const BATCH: usize = 256;
@@ -26,23 +26,14 @@ pub(crate) struct Rescued {
     /// Not staged: copies of what is published now, or content that is to be downloaded after all.
     pub(crate) later: Vec<Transfer>,
     /// Sources of these, to be removed once they are in place.
-    pub(crate) sources: Vec<RenamedFile>,
+    pub(crate) sources: Vec<Renamed>,
 }
 
-/// A file that goes when its content is at other paths.
-pub(crate) struct RenamedFile {
-    removal: FileRemoval,
+/// Files that go when their content is at other paths. Those of one content are together: each of a thousand equal files
+/// can come to each of a thousand new paths.
+pub(crate) struct Renamed {
+    pub(crate) removals: Vec<FileRemoval>,
     targets: Vec<Target>,
-}
-
-impl RenamedFile {
-    pub(crate) fn path(&self) -> &VaultPath {
-        &self.removal.file.path
-    }
-
-    pub(crate) fn uid(&self) -> Uid {
-        self.removal.uid
-    }
 }
 
 impl Publisher<'_, '_> {
@@ -149,7 +140,7 @@ impl Publisher<'_, '_> {
                     copied.contains(&path) && !targets.iter().any(|target| present.contains(&target.path));
                 // What needs its place could never come if it stayed; the vault has its content in any case.
                 let may_stay = are_apart && !removal.in_the_way;
-                let renamed = RenamedFile { removal, targets };
+                let renamed = Renamed { removals: vec![removal], targets };
                 match is_missing && may_stay {
                     true => rescued.sources.push(renamed),
                     false => done.push(renamed),
@@ -163,37 +154,49 @@ impl Publisher<'_, '_> {
 
     /// Takes out the removals of files whose content is still to come to another path. Of several files of one content only
     /// one is the source of a copy, and a copy can fail.
-    pub(crate) fn keep_what_is_wanted(
+    pub(crate) async fn keep_what_is_wanted(
         &self,
         removals: &mut Vec<FileRemoval>,
         transfers: &[Transfer],
         rescued: &Rescued,
-    ) -> Vec<RenamedFile> {
+    ) -> Result<Vec<Renamed>, PullError> {
         // What needs the place of a file could never come if that stayed; the vault has its content in any case. An empty file
         // can be made without another one.
         let may_stay =
             |removal: &FileRemoval| !removal.in_the_way && removal.file.content.hash != ContentHash::EMPTY;
         let vanishing = removals.iter().filter(|removal| may_stay(removal));
-        let mut wanted: HashMap<ContentHash, Vec<Target>> =
-            vanishing.map(|removal| (removal.file.content.hash, Vec::new())).collect();
-        if wanted.is_empty() {
-            return Vec::new();
+        let vanishing: HashSet<ContentHash> = vanishing.map(|removal| removal.file.content.hash).collect();
+        if vanishing.is_empty() {
+            return Ok(Vec::new());
         }
         let waiting = rescued.waiting.iter().map(Ready::transfer);
-        for transfer in transfers.iter().chain(&rescued.later).chain(&self.refetch).chain(waiting) {
-            if let Some(targets) = wanted.get_mut(&transfer.hash) {
-                targets.extend_from_slice(&transfer.targets);
+        let coming = transfers.iter().chain(&rescued.later).chain(&self.refetch).chain(waiting);
+        let coming: Vec<Transfer> =
+            coming.filter(|transfer| vanishing.contains(&transfer.hash)).cloned().collect();
+        // Where names are folded, or through a link, what seems to be at its new path already may be the file that is to go.
+        let present = self.store.holds(wanted(&coming)).await?;
+        let mut present = present.into_iter();
+        let mut renamed: HashMap<ContentHash, Renamed> = HashMap::new();
+        let mut unclear = HashSet::new();
+        for transfer in coming {
+            let is_there = transfer.targets.iter().filter(|_| present.next().unwrap_or(false)).count() > 0;
+            if is_there {
+                unclear.insert(transfer.hash);
+            }
+            let of_content = renamed
+                .entry(transfer.hash)
+                .or_insert_with(|| Renamed { removals: Vec::new(), targets: Vec::new() });
+            of_content.targets.extend(transfer.targets);
+        }
+        renamed.retain(|hash, _| !unclear.contains(hash));
+        let kept = removals
+            .extract_if(.., |removal| may_stay(removal) && renamed.contains_key(&removal.file.content.hash));
+        for removal in kept.collect::<Vec<_>>() {
+            if let Some(of_content) = renamed.get_mut(&removal.file.content.hash) {
+                of_content.removals.push(removal);
             }
         }
-        wanted.retain(|_, targets| !targets.is_empty());
-        let is_wanted =
-            |removal: &mut FileRemoval| may_stay(removal) && wanted.contains_key(&removal.file.content.hash);
-        let kept = removals.extract_if(.., is_wanted).collect::<Vec<_>>().into_iter();
-        kept.map(|removal| {
-            let targets = wanted.get(&removal.file.content.hash).cloned().unwrap_or_default();
-            RenamedFile { removal, targets }
-        })
-        .collect()
+        Ok(renamed.into_values().filter(|renamed| !renamed.removals.is_empty()).collect())
     }
 
     /// Targets of rescues that are neither in place nor known to be out of reach.
@@ -204,12 +207,14 @@ impl Publisher<'_, '_> {
     }
 
     /// Removes files whose content is at its other paths now; those of which a path failed are kept.
-    pub(crate) async fn remove_renamed(&mut self, files: Vec<RenamedFile>) -> Result<(), PullError> {
+    pub(crate) async fn remove_renamed(&mut self, files: Vec<Renamed>) -> Result<(), PullError> {
         let mut done = Vec::new();
-        for RenamedFile { removal, targets } in files {
+        for Renamed { removals, targets } in files {
             match targets.iter().find(|target| self.ledger.has_deferred(&target.path)) {
-                None => done.push(removal),
-                Some(target) => self.keep_until_renamed(removal, target),
+                None => done.extend(removals),
+                Some(target) => {
+                    removals.into_iter().for_each(|removal| self.keep_until_renamed(removal, target));
+                }
             }
         }
         self.remove_files(done).await

@@ -428,7 +428,7 @@ impl Scheduler {
         schedule.folds_names = self.folds_names;
         schedule.folder_removals.sort_by(|a, b| b.path.cmp(&a.path));
         schedule.folders.sort_by(|a, b| a.path.cmp(&b.path));
-        if schedule.rescues.is_empty() {
+        if schedule.rescues.is_empty() && schedule.removals.is_empty() {
             return self.schedule;
         }
         let key = |path: &VaultPath| self.folds_names.key(path).into_owned();

@@ -38,6 +38,14 @@ pub struct VaultState {
     pub deletions: Vec<Deletions>,
 }
 
+impl VaultState {
+    /// Whether what was recorded was forgotten because the destination was in doubt, and the run that was to look at
+    /// everything anew did not come to its end: only a listing that was handled to its end leaves a cursor otherwise.
+    pub(crate) fn was_doubted(&self) -> bool {
+        !self.listed && self.cursor.is_some()
+    }
+}
+
 /// One transaction. In this order: `forgotten` records go, `records` are put (over older ones of their path),
 /// `settled` deferred changes go, `deferred` ones are put, `intents` take the place of those before, `state` is set.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -24,6 +24,14 @@ use crate::transfer::Scout;
 /// A listing that broke off after so many entries is no failed attempt.
 const GOOD_PART: u64 = 256;
 
+/// Whether a run makes up for a full pull that was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CatchesUp {
+    Yes,
+    /// What was changed here is to stay: in a full pull it would count as damaged.
+    No,
+}
+
 /// What a run found out before it does anything.
 pub(crate) struct Survey {
     pub(crate) mode: Mode,
@@ -90,17 +98,27 @@ impl Listed {
 
 impl Run<'_> {
     /// Connects and lists. `None`: told to stop.
-    pub(crate) async fn survey(&self, mode: Mode, report: &mut Report) -> Result<Option<Survey>, PullError> {
+    pub(crate) async fn survey(
+        &self,
+        mode: Mode,
+        catches_up: CatchesUp,
+        report: &mut Report,
+    ) -> Result<Option<Survey>, PullError> {
         // A service that does not answer must not keep whoever wants to stop waiting.
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(None),
-            survey = self.look(mode, report) => survey.map(Some),
+            survey = self.look(mode, catches_up, report) => survey.map(Some),
         }
     }
 
     /// Looks at the state, the destination and the vault.
-    async fn look(&self, mode: Mode, report: &mut Report) -> Result<Survey, PullError> {
+    async fn look(
+        &self,
+        mode: Mode,
+        catches_up: CatchesUp,
+        report: &mut Report,
+    ) -> Result<Survey, PullError> {
         let mut known = self.state.load().await?;
         let is_empty = self.store.is_empty().await?;
         // Before anything is committed: intents say where the files were.
@@ -118,7 +136,7 @@ impl Run<'_> {
         let had_identity = known.destination.is_some();
         let marker = self.judge_destination(&mut known, is_empty, report).await?;
         // An identity that is not known any more, or is doubted, says that there may be files of an earlier run.
-        let is_lost = !had_identity || report.doubt.is_some();
+        let is_lost = !had_identity || report.doubt.is_some() || known.was_doubted();
         if self.options.keep_everything && !known.keeping && !self.options.dry_run {
             known.keeping = true;
             let intents = self.state.intents().await?;
@@ -133,7 +151,7 @@ impl Run<'_> {
         let asked = mode;
         let is_of_pull = self.options.is_narrowed || self.direction == Direction::Pull;
         let is_due = known.full_up_to.is_some() && known.direction == Direction::Pull && is_of_pull;
-        let mode = if is_due { Mode::Full } else { mode };
+        let mode = if is_due && catches_up == CatchesUp::Yes { Mode::Full } else { mode };
         let start = match mode {
             Mode::Incremental if !keeps => known.version,
             _ => 0,

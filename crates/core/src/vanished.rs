@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
-use crate::destination::{Found, Wanted};
+use crate::destination::{DestinationError, Found, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::history::Historian;
@@ -43,7 +43,11 @@ impl Run<'_> {
                 };
                 let had = tokio::select! {
                     biased;
-                    () = self.stop.cancelled() => return Ok(vanished),
+                    // Without these the plan would pass deletions as if there were nothing to remove.
+                    () = self.stop.cancelled() => {
+                        let location = self.store.location();
+                        return Err(DestinationError::Stopped { location }.into());
+                    }
                     had = historian.had(path, content) => had,
                 };
                 if had {

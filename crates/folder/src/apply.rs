@@ -43,12 +43,6 @@ impl FolderDestination {
     }
 
     pub(super) async fn remove_empty(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
-        self.for_each(
-            folders,
-            false,
-            || true,
-            |_, root, parents, folder| remove::remove_folder(root, parents, folder),
-        )
-        .await
+        self.for_each(folders, false, || true, remove::remove_folder).await
     }
 }

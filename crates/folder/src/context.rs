@@ -170,7 +170,7 @@ impl Context {
         // A folder that is not there yet is not looked for anew for every path.
         let root = lock(&self.root).clone();
         let name_max = root.as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
-        root.map_or(Ok(()), |root| self.mounts(&root)?.check(&root, path))?;
+        root.map_or(Ok(()), |root| self.mounts(&root)?.check(&root, path, Action::Write))?;
         match path.segments().any(|segment| segment.len() > name_max) {
             true => Err(self.errors.too_long(path.as_str())),
             false => Ok(()),

@@ -1,7 +1,9 @@
 //! Folders of a destination on which other file systems are mounted, remembered in `.obsync/mounts`, one name a line.
 //!
 //! Without its file system such a folder is an ordinary, empty one: everything in it would seem to be deleted, and what the
-//! vault sends for it would be written where the file system hides it later. Only a list from earlier tells the two apart.
+//! vault sends for it would be written where the file system hides it later, and what the vault deletes in it would seem to be
+//! gone already. Only a list from earlier tells the two apart, and only its user takes a line out of it: what is recorded may be
+//! forgotten while the file system is away.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +11,7 @@ use obsync_core::DestinationError;
 use obsync_protocol::{VaultPath, normalize_local_name};
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::error::Action;
 use super::file_system::device;
@@ -55,12 +58,17 @@ impl Mounts {
         self.0.iter().filter(move |name| is_at_or_below(name, path) || is_at_or_below(&normal(name), path))
     }
 
-    /// Refuses, for now, a path below a folder that was a mounted file system and is none.
-    pub(super) fn check(&self, root: &Root, path: &VaultPath) -> Result<(), DestinationError> {
+    /// Refuses, for now, a path at or below a folder that was a mounted file system and is none.
+    pub(super) fn check(
+        &self,
+        root: &Root,
+        path: &VaultPath,
+        action: Action,
+    ) -> Result<(), DestinationError> {
         match self.above(path).find(|name| is_unmounted(root, name)) {
             None => Ok(()),
             Some(name) => Err(root.errors.error(
-                Action::Write,
+                action,
                 path.as_str(),
                 std::io::Error::other(format!(
                     "the file system of {name:?} is not mounted; mount it again, or remove its line from {OWN_FOLDER}/{FILE} if it \
@@ -85,14 +93,16 @@ fn is_at_or_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a folder is there and is no file system of its own. What cannot be looked at is met by whoever opens it.
+/// Whether a folder is no file system of its own. It can have gone with its file system, and what is above it, too. What
+/// cannot be looked at is met by whoever opens it.
 fn is_unmounted(root: &Root, name: &str) -> bool {
     let above = name.rsplit_once('/').map_or(".", |(above, _)| above);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |name| rustix::fs::openat(&root.handle, name, flags, Mode::empty());
-    match (open(above), open(name)) {
-        (Ok(above), Ok(folder)) => is_mount(&folder, &above).is_ok_and(|is_mount| !is_mount),
-        _ => false,
+    let folders = open(above).and_then(|above| Ok((open(name)?, above)));
+    match folders {
+        Ok((folder, above)) => is_mount(&folder, &above).is_ok_and(|is_mount| !is_mount),
+        Err(error) => matches!(error, Errno::NOENT | Errno::NOTDIR),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::reconcile::Mode;
 use crate::report::Report;
 use crate::run::Run;
 use crate::schedule::Schedule;
+use crate::survey::CatchesUp;
 use crate::watermark::Watermark;
 
 /// Why a change of the vault is not applied by a push.
@@ -36,7 +37,9 @@ enum Learned {
 impl Run<'_> {
     /// Learns what the vault has. `false`: told to stop, or nothing may be sent.
     pub(super) async fn learn(&self, mirrors: bool, report: &mut Report) -> Result<bool, PullError> {
-        let Some(mut survey) = self.survey(Mode::Incremental, report).await? else { return Ok(false) };
+        let Some(mut survey) = self.survey(Mode::Incremental, CatchesUp::Yes, report).await? else {
+            return Ok(false);
+        };
         if report.older_vault.is_some() {
             return Ok(false);
         }

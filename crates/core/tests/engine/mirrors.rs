@@ -115,3 +115,28 @@ async fn what_a_mirror_that_was_cut_off_had_set_aside_comes_with_the_next_pull()
     assert_eq!(bench.read("a.md"), "a");
     assert_eq!(texts(&bench.dest().join(".obsync/trash")), ["mine"]);
 }
+
+/// What is too much to take back stays as it is, though a full pull is due: that would take the changes for damage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_takes_nothing_back_leaves_all_as_it_is_after_one_that_was_cut_off() {
+    let notes: Vec<(String, &str)> = (0..20).map(|n| (format!("{n}.md"), "text")).collect();
+    let notes: Vec<(&str, &str)> = notes.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+    let mut bench = pulled(&notes).await;
+    bench.options.mirrors = true;
+    bench.edit("0.md", "mine");
+    bench.server.faults().update(|faults| faults.drop_in_listing = Chance::always());
+    bench.try_pull().await.unwrap_err();
+    bench.server.faults().clear();
+    for (path, _) in &notes[1..16] {
+        bench.edit(path, "mine");
+    }
+    bench.options.max_delete = MaxDelete::default();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.not_taken_back.len()), (Outcome::HeldBack, 15), "{report:#?}");
+    assert!(report.conflicts.is_empty(), "{report:#?}");
+    assert!(notes[1..16].iter().all(|(path, _)| bench.read(path) == "mine"));
+    // What the one that was cut off had set aside comes once nothing is left to take back.
+    bench.options.max_delete = MaxDelete::Unlimited;
+    bench.pull().await;
+    assert!(notes.iter().all(|(path, text)| bench.read(path) == *text));
+}

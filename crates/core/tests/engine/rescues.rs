@@ -83,6 +83,54 @@ async fn each_of_two_equal_files_keeps_its_old_name_until_the_content_is_under_a
     }
 }
 
+/// Beside a file of the same content that stays, so that the copy is made of that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_becomes_a_folder_goes_for_its_content_that_is_below_it_now() {
+    let bench = Bench::new().await;
+    bench.vault.write("a", "the template", T).unwrap();
+    bench.vault.write("stays.md", "the template", T).unwrap();
+    bench.pull().await;
+    bench.vault.delete("a").unwrap();
+    bench.vault.write("a/x.md", "the template", T).unwrap();
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+/// A name that leads to the very file that is to go is no place where its content is safe.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_seen_under_its_new_name_through_a_link_is_not_lost() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("A/note.md", "the template", T).unwrap();
+    bench.vault.write("stays.md", "the template", T).unwrap();
+    bench.pull().await;
+    symlink("A", bench.dest().join("B")).unwrap();
+    bench.vault.rename("A/note.md", "B/note.md").unwrap();
+    bench.pull().await;
+    assert_eq!(bench.read("B/note.md"), "the template");
+    std::fs::remove_file(bench.dest().join("B")).unwrap();
+    bench.pull_full().await;
+    assert_eq!(bench.read("B/note.md"), "the template");
+}
+
+/// Each of many equal files can come to each of as many new names: what is kept in mind of that must not be all pairs.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_equal_files_are_renamed_at_once() {
+    const FILES: usize = 3_000;
+    let bench = Bench::new().await;
+    bench.vault.write("template.md", "the template", T).unwrap();
+    for number in 0..FILES {
+        bench.vault.write(&format!("notes/{number}.md"), "the template", T).unwrap();
+    }
+    bench.pull().await;
+    for number in 0..FILES {
+        bench.vault.rename(&format!("notes/{number}.md"), &format!("days/{number}.md")).unwrap();
+    }
+    let begun = std::time::Instant::now();
+    bench.pull().await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+    bench.assert_exact().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_becomes_a_folder_is_not_lost_when_the_folder_cannot_be_made() {
     let bench = Bench::new().await;

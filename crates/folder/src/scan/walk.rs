@@ -117,7 +117,7 @@ impl<'a> Walk<'a> {
         }
         let mut tree = std::mem::take(&mut *lock(&self.tree));
         let mut mounted = std::mem::take(&mut *lock(&self.mounted));
-        mounted.0.extend(self.mounts.0.iter().filter(|name| self.has_records_below(name)).cloned());
+        mounted.0.extend(self.mounts.0.iter().cloned());
         tree.found = self.found.into_inner();
         tree.read = self.read.into_inner();
         tree.sort();
@@ -352,7 +352,7 @@ impl<'a> Walk<'a> {
             lock(&self.mounted).0.insert(name.to_owned());
             return Ok(true);
         }
-        Ok(!self.mounts.0.contains(name) || !self.has_records_below(name))
+        Ok(!self.mounts.0.contains(name))
     }
 
     /// Whether anything is recorded in a folder of this name.

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use obsync_conformance::at;
 use obsync_conformance::confined::{Confinement, confined};
 use obsync_core::{
-    FileMeta, KnownContent, LocalFacts, LocalTree, Naming, Record, RecordKind, Scan, ScanInput, Unknown,
-    UnknownCause,
+    DestinationExt as _, FileMeta, KnownContent, LocalFacts, LocalTree, Naming, Record, RecordKind,
+    Removable, Removal, Scan, ScanInput, Unknown, UnknownCause,
 };
 use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{ContentHash, FileType, FileTypes, Filter, Uid, VaultPath};
@@ -586,14 +586,34 @@ async fn below_a_folder_that_was_mounted_and_is_not_nothing_is_absent_found_or_w
     let store = destination.store();
     let tree = scan(&store, &records).await;
     let not_mounted = &UnknownCause::NotMounted;
-    assert_eq!(unknown(&tree), [("Deep", not_mounted), ("Media", not_mounted)]);
+    assert_eq!(
+        unknown(&tree),
+        [("Deep", not_mounted), ("Media", not_mounted), ("Nothing recorded", not_mounted)]
+    );
     assert!(tree.absent.is_empty(), "{:?}", tree.absent);
     assert_eq!(files(&tree), ["Other/note.md"]);
-    assert_eq!(destination.read(".obsync/mounts"), "Deep/Media\nMedia\n");
-    // What the vault has for it is not written where the file system would hide it.
-    let error = store.admits(&at("Media/a.md")).unwrap_err();
-    assert!(!error.is_fatal() && error.to_string().contains("not mounted"), "{error}");
+    // Nor while nothing is recorded there, as when a destination in doubt is looked at anew.
+    let tree = scan(&store, &[]).await;
+    assert_eq!(files(&tree), ["Other/note.md"]);
+    assert_eq!(destination.read(".obsync/mounts"), "Deep/Media\nMedia\nNothing recorded\n");
+    // What the vault has for it is not written where the file system would hide it, though a mount point went with that.
+    for path in ["Media/a.md", "Deep/Media/b.md"] {
+        let error = store.admits(&at(path)).unwrap_err();
+        assert!(!error.is_fatal() && error.to_string().contains("not mounted"), "{error}");
+    }
     store.admits(&at("Other/note.md")).unwrap();
+    // What the vault deletes there is not gone because it cannot be seen.
+    let content = KnownContent::of(b"a");
+    let removals = ["Media/a.md", "Deep/Media/b.md", "Other/gone.md"];
+    let removals = removals.map(|path| Removable { path: at(path), content }).to_vec();
+    let outcomes = store.remove_files(removals).await;
+    assert!(
+        outcomes[..2].iter().all(|outcome| outcome.as_ref().is_err_and(|error| !error.is_fatal())),
+        "{outcomes:?}"
+    );
+    assert!(matches!(outcomes[2], Ok(Removal::Missing)), "{outcomes:?}");
+    let outcomes = store.remove_folders(vec![at("Nothing recorded"), at("Deep")]).await;
+    assert!(outcomes[0].is_err() && destination.path("Nothing recorded").is_dir(), "{outcomes:?}");
     // Its user says that it is an ordinary folder from now on.
     remember_mounts(&destination, "");
     let tree = scan(&store, &records).await;

@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use obsync_core::{Doubt, Mode, Outcome, SyncOptions};
+use obsync_core::{Doubt, Mode, Outcome, Phase, Progress, StateStore as _, SyncOptions, sync};
 use obsync_protocol::Uid;
+use tokio_util::sync::CancellationToken;
 
 use super::{T, has, in_step};
 use crate::bench::Bench;
@@ -241,6 +244,52 @@ async fn old_backup_beside_its_marker_is_nobodys_change_in_a_full_sync() {
         assert_eq!((of_user, now.len()), (1, 39), "{:?}", now.keys());
         assert!(now.iter().all(|(path, text)| newest[path] == *text));
     }
+}
+
+struct StopAtSecondListing(CancellationToken, AtomicUsize);
+
+impl Progress for StopAtSecondListing {
+    fn phase(&self, phase: Phase) {
+        if phase == Phase::Listing && self.1.fetch_add(1, Ordering::SeqCst) == 1 {
+            self.0.cancel();
+        }
+    }
+}
+
+/// The doubt is told in the run that finds it; the next one must know of it, though that one did not come to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_that_was_noticed_by_a_sync_that_was_cut_off_brings_nothing_back() {
+    let bench = Bench::new().await;
+    for number in 0..12 {
+        bench.edit(format!("{number}.md"), &format!("note {number}"));
+    }
+    bench.sync().await;
+    let backup = bench.home().join("backup");
+    copy_tree(&bench.dest(), &backup);
+    for number in 0..4 {
+        bench.vault.write(&format!("{number}.md"), "edited there", T + 1_000_000).unwrap();
+    }
+    bench.vault.delete("11.md").unwrap();
+    bench.sync().await;
+    let newest = bench.vault.contents().unwrap();
+    restore_without_hidden(&bench, &backup);
+    bench.edit("7.md", "a user's text in the backup");
+    // The news is listed first; the list of everything follows the doubt.
+    let stop = CancellationToken::new();
+    let progress = Arc::new(StopAtSecondListing(stop.clone(), AtomicUsize::new(0)));
+    let options = SyncOptions { pull: bench.options.clone(), ..SyncOptions::default() };
+    let report = sync(&bench.source, bench.store(), bench.state(), &options, progress, stop).await.unwrap();
+    assert_eq!(
+        (report.outcome, report.doubt),
+        (Outcome::Interrupted, Some(Doubt::OlderFiles)),
+        "{report:#?}"
+    );
+    assert!(bench.state().all_records().await.unwrap().is_empty());
+    let report = bench.sync().await;
+    assert_eq!((report.deleted.files, report.pushed.files), (1, 1), "{report:#?}");
+    let mut now = bench.vault.contents().unwrap();
+    let of_user = now.extract_if(.., |_, text| text == b"a user's text in the backup").count();
+    assert_eq!((of_user, now), (1, newest));
 }
 
 #[tokio::test(flavor = "multi_thread")]
