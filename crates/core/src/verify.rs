@@ -115,11 +115,15 @@ impl Unfinished {
         if is_at_work {
             return Ok(unfinished);
         }
-        if !state.intents().await?.is_empty() {
+        let intents = state.intents().await?;
+        // What was to be sent says nothing of files here: a run that is told to stop leaves it, too.
+        let (sent, put): (Vec<&Intent>, Vec<&Intent>) =
+            intents.iter().partition(|intent| matches!(intent, Intent::Push { .. }));
+        if !put.is_empty() {
             unfinished.push(Unfinished::Killed);
         }
         let last = state.last_run().await?;
-        if unfinished.is_empty() && last.is_some_and(|run| run.is_cut_short()) {
+        if unfinished.is_empty() && (!sent.is_empty() || last.is_some_and(|run| run.is_cut_short())) {
             unfinished.push(Unfinished::Interrupted);
         }
         Ok(unfinished)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use obsync_core::{NoProgress, Outcome, Phase, Progress, StateStore};
+use obsync_core::{NoProgress, Outcome, Phase, Progress, StateStore, Unfinished};
 use obsync_folder::FolderDestination;
 use obsync_testkit::{Chance, Faults};
 use tokio_util::sync::CancellationToken;
@@ -258,6 +258,8 @@ async fn stopped_midway_of_several_files_keeps_what_another_device_wrote_meanwhi
         let (ended, ()) = tokio::join!(bench.sync_through(store, Arc::new(NoProgress), stop.clone()), halt);
         assert_eq!(ended.unwrap().outcome, Outcome::Interrupted);
         bench.server.faults().clear();
+        let unfinished = Unfinished::of(&*bench.state(), false).await.unwrap();
+        assert_eq!(unfinished, [Unfinished::Interrupted], "it put nothing in place here");
         let written = bench.server.stats().pushes - before;
         for _ in 0..3 {
             bench.sync().await;
