@@ -309,3 +309,15 @@ fn runs_that_fail_before_they_have_the_lease_are_in_the_status() {
     let run = row(&place, &[])["last_run"].clone();
     assert_eq!((&run["outcome"], &run["failures_in_a_row"]), (&json!("complete"), &json!(0)), "{run:#}");
 }
+
+#[test]
+fn files_that_were_kept_are_counted_apart_from_what_is_left_out() {
+    let place = pulled();
+    place.write(".obsidian/app.json", "{}");
+    place.world.vault("Notes").delete("Welcome.md").unwrap();
+    place.pull(&["--state", TABLE, "--keep-deleted", "--configs", "none"]);
+    let row = row(&place, &[]);
+    assert_eq!((&row["retained"], &row["filtered"]), (&json!(1), &json!(1)), "{row:#}");
+    let shown = place.must(&["status", "--state", TABLE]).stdout;
+    assert!(shown.contains("kept       1 file that the vault deleted"), "{shown}");
+}
