@@ -140,6 +140,13 @@ impl DynamoState {
         Ok(head.map(|head| DynamoSummary::of(head, self.table().now())))
     }
 
+    /// What the state said when it was opened to be looked at, or when it was last read; `None` if there was none yet. No
+    /// request.
+    pub async fn seen(&self) -> Option<DynamoSummary> {
+        let head = self.seen_head().await.filter(|head| !head.destination.is_empty())?;
+        Some(DynamoSummary::of(head, self.table().now()))
+    }
+
     /// How many files were kept when the vault deleted them, of what a summary counts as left out by the filter. No request
     /// where nothing was left out, else one for each page of that.
     ///

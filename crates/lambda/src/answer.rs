@@ -475,7 +475,7 @@ impl Answer {
             _ => Ending::Complete,
         };
         let is_wrong = |report: &&VaultReport| report.status.outcome() == outcome || report.error.is_some();
-        let wrong = reports.iter().filter(is_wrong).find_map(|report| report.error.clone());
+        let wrong = reports.iter().filter(is_wrong).find(|report| report.error.is_some());
         let errors = reports
             .iter()
             .filter(|report| matches!(report.status, VaultStatus::Failed | VaultStatus::Partial))
@@ -484,7 +484,9 @@ impl Answer {
             schema_version: SCHEMA_VERSION,
             outcome,
             exit_code: 0,
-            error: wrong.filter(|_| !matches!(outcome, Ending::Complete | Ending::Superseded)),
+            error: wrong
+                .and_then(|report| report.error.clone())
+                .filter(|_| !matches!(outcome, Ending::Complete | Ending::Superseded)),
             success: failed + partial == 0,
             status,
             message,
@@ -590,38 +592,51 @@ fn exit_code_of_failure(code: ProblemCode) -> u8 {
 pub struct InvocationError {
     /// What kind of failure it is, as alarms and logs see it.
     pub kind: &'static str,
+    /// The code for scripts.
+    pub(crate) code: ProblemCode,
     /// What went wrong and what to do.
     pub message: String,
 }
 
 impl InvocationError {
-    /// A failure of a kind.
+    /// A failure of a kind, with the code that is usual for it.
     pub(crate) fn new(kind: &'static str, error: impl ToString) -> Self {
-        InvocationError { kind, message: error.to_string() }
+        let code = match kind {
+            "InvalidEvent" => ProblemCode::Usage,
+            "VaultNotFound" => ProblemCode::VaultNotFound,
+            "TimeOver" => ProblemCode::TimedOut,
+            "StateUnavailable" => ProblemCode::State,
+            _ => ProblemCode::Error,
+        };
+        InvocationError { kind, code, message: error.to_string() }
+    }
+
+    /// The same with a more precise code.
+    pub(crate) fn coded(self, code: ProblemCode) -> Self {
+        InvocationError { code, ..self }
+    }
+
+    /// What went wrong, for scripts.
+    pub(crate) fn problem(&self) -> Problem {
+        Problem::new(self.code, self.message.clone())
     }
 
     /// The failure that an answer is in which nothing succeeded; else the answer.
     pub(crate) fn unless_any_success(answer: Answer) -> Result<Answer, Self> {
         match answer.status {
-            "failed" if !answer.is_final => Err(InvocationError::new("SyncFailed", answer.errors.join("; "))),
+            "failed" if !answer.is_final => {
+                let code = answer.error.as_ref().map_or(ProblemCode::Error, |error| error.code);
+                Err(InvocationError::new("SyncFailed", answer.errors.join("; ")).coded(code))
+            }
             _ => Ok(answer),
         }
     }
 
     /// The answer for scripts: an answer of which nothing came.
     fn body(&self) -> Value {
-        let code = match self.kind {
-            "InvalidEvent" => ProblemCode::Usage,
-            "VaultNotFound" => ProblemCode::VaultNotFound,
-            "SecretUnavailable" | "SignInFailed" => ProblemCode::SignIn,
-            "VaultLocked" => ProblemCode::VaultPassword,
-            "ServiceUnavailable" => ProblemCode::Unreachable,
-            "StateUnavailable" => ProblemCode::State,
-            _ => ProblemCode::Error,
-        };
         let answer = Answer {
             outcome: Ending::Failed,
-            error: Some(Problem::new(code, self.message.clone())),
+            error: Some(self.problem()),
             success: false,
             status: "failed",
             errors: vec![self.message.clone()],

@@ -5,7 +5,8 @@ use obsync_testkit::Chance;
 use serde_json::json;
 
 use crate::world::{
-    BUCKET, SECRET, TABLE, World, answered, failed, invoke, invoke_for, report, sync, write_notes,
+    BUCKET, EMAIL, PASSWORD, SECRET, TABLE, VAULT_PASSWORD, World, answered, failed, invoke, invoke_for,
+    report, sync, write_notes,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,6 +46,59 @@ async fn a_secret_that_is_missing_forbidden_or_malformed() {
     world.cloud.faults().update(|faults| faults.secrets_manager.forbidden = Chance::always());
     let invocation = invoke(&world.function(), &sync("Notes")).await;
     assert!(failed(&invocation).1.contains("secretsmanager:GetSecretValue"), "{:?}", invocation.outcome);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_fail_before_the_vaults_are_listed_are_counted_of_those_that_the_table_knows() {
+    let world = World::new().await;
+    for vault in ["Notes", "Private"] {
+        write_notes(&world.vault(vault), 1);
+        answered(&invoke(&world.function(), &sync(vault)).await);
+    }
+    let last_run = async |vault: &str| {
+        let event = json!({ "action": "status", "vaults": [vault] });
+        let invocation = invoke(&world.function(), &event).await;
+        let status = report(answered(&invocation)).clone();
+        let (run, word) = (&status["last_run"], status["status"].clone());
+        (word, run["failures_in_a_row"].as_u64().unwrap(), run["last_error"]["code"].clone())
+    };
+    world.cloud.faults().update(|faults| faults.secrets_manager.forbidden = Chance::always());
+    for event in [json!({}), sync("Notes")] {
+        assert_eq!(failed(&invoke(&world.function(), &event).await).0, "SecretUnavailable");
+    }
+    world.cloud.faults().clear();
+    let (failure, denied) = (json!("failed"), json!("access_denied"));
+    assert_eq!(last_run("Notes").await, (failure.clone(), 2, denied.clone()));
+    assert_eq!(
+        last_run("Private").await,
+        (failure.clone(), 1, denied.clone()),
+        "the other event meant Notes alone"
+    );
+
+    let secret = |password: &str| {
+        json!({
+            "auth": { "email": EMAIL, "password": password },
+            "vaults": { "Private": { "password": VAULT_PASSWORD } },
+        })
+    };
+    // Another run is at work on one of them, and is not over because this one failed.
+    let private = world.vault("Private").id().to_string();
+    let free = world.cloud.dynamodb().item(TABLE, &private).unwrap().unwrap();
+    let mut held = free.clone();
+    held["lease_owner"] = json!({ "S": "somebody else" });
+    held["lease_id"] = json!({ "S": "0123456789abcdef" });
+    held["lease_expires"] = json!({ "N": "99999999999999" });
+    world.cloud.dynamodb().put_item(TABLE, held).unwrap();
+    world.put_secret(&secret("not the password"));
+    assert_eq!(failed(&invoke(&world.function(), &json!({})).await).0, "SignInFailed");
+    world.put_secret(&secret(PASSWORD));
+    world.cloud.dynamodb().put_item(TABLE, free).unwrap();
+    assert_eq!(last_run("Notes").await, (failure.clone(), 3, json!("sign_in")));
+    assert_eq!(last_run("Private").await, (failure, 1, denied));
+
+    answered(&invoke(&world.function(), &sync("Notes")).await);
+    let (word, failures, _) = last_run("Notes").await;
+    assert_eq!((word, failures), (json!("complete"), 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
