@@ -199,6 +199,9 @@ pub(crate) struct VaultReport {
     /// It failed, and will fail again until somebody does something: another attempt is of no use.
     #[serde(skip)]
     pub(crate) is_final: bool,
+    /// The bucket or the table is to blame, for which a command has another exit status than for the service.
+    #[serde(skip)]
+    pub(crate) is_of_place: bool,
 }
 
 /// What follows of the work on a vault.
@@ -267,6 +270,7 @@ impl VaultReport {
             follow_up: FollowUp::default(),
             is_held_up: false,
             is_final: false,
+            is_of_place: false,
         }
     }
 
@@ -424,6 +428,9 @@ pub(crate) struct Answer {
     /// Another attempt would end as this one did.
     #[serde(skip)]
     pub(crate) is_final: bool,
+    /// The error is one of a bucket or the table.
+    #[serde(skip)]
+    pub(crate) is_of_place: bool,
 }
 
 impl Answer {
@@ -487,6 +494,7 @@ impl Answer {
             error: wrong
                 .and_then(|report| report.error.clone())
                 .filter(|_| !matches!(outcome, Ending::Complete | Ending::Superseded)),
+            is_of_place: wrong.is_some_and(|report| report.is_of_place),
             success: failed + partial == 0,
             status,
             message,
@@ -532,6 +540,7 @@ impl Answer {
             metadata: Value::Null,
             vaults,
             is_final: false,
+            is_of_place: false,
         }
     }
 
@@ -542,7 +551,7 @@ impl Answer {
 
     /// The answer as JSON.
     pub(crate) fn json(&self) -> Value {
-        let code = self.error.as_ref().map(|error| error.code);
+        let code = self.error.as_ref().map(|error| error.code).filter(|_| !self.is_of_place);
         let answer = Answer { exit_code: exit_code(self.outcome, code), ..self.clone() };
         serde_json::to_value(answer).unwrap_or_default()
     }
@@ -594,6 +603,8 @@ pub struct InvocationError {
     pub kind: &'static str,
     /// The code for scripts.
     pub(crate) code: ProblemCode,
+    /// The bucket or the table is to blame.
+    pub(crate) is_of_place: bool,
     /// What went wrong and what to do.
     pub message: String,
 }
@@ -608,7 +619,8 @@ impl InvocationError {
             "StateUnavailable" => ProblemCode::State,
             _ => ProblemCode::Error,
         };
-        InvocationError { kind, code, message: error.to_string() }
+        let is_of_place = kind == "StateUnavailable";
+        InvocationError { kind, code, is_of_place, message: error.to_string() }
     }
 
     /// The same with a more precise code.
@@ -626,7 +638,8 @@ impl InvocationError {
         match answer.status {
             "failed" if !answer.is_final => {
                 let code = answer.error.as_ref().map_or(ProblemCode::Error, |error| error.code);
-                Err(InvocationError::new("SyncFailed", answer.errors.join("; ")).coded(code))
+                let failed = InvocationError::new("SyncFailed", answer.errors.join("; ")).coded(code);
+                Err(InvocationError { is_of_place: answer.is_of_place, ..failed })
             }
             _ => Ok(answer),
         }
@@ -640,6 +653,7 @@ impl InvocationError {
             success: false,
             status: "failed",
             errors: vec![self.message.clone()],
+            is_of_place: self.is_of_place,
             ..Answer::of_nothing(&self.message)
         };
         answer.json()

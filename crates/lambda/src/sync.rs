@@ -139,6 +139,17 @@ impl SyncError {
         }
     }
 
+    /// Whether the bucket or the table is to blame.
+    fn is_of_place(&self) -> bool {
+        matches!(
+            self,
+            SyncError::Store(_)
+                | SyncError::State(_)
+                | SyncError::Account(AccountError::State(_))
+                | SyncError::Pull(PullError::Store(_) | PullError::State(_))
+        )
+    }
+
     fn status(&self) -> VaultStatus {
         match self {
             SyncError::State(StateError::Locked { .. }) | SyncError::TakenOver => VaultStatus::Skipped,
@@ -489,6 +500,7 @@ fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
             _ => FollowUp::Nothing,
         },
         // A newer release may be put back; this one will never be able to read what that one wrote.
+        is_of_place: error.is_of_place(),
         is_final: matches!(error, SyncError::State(StateError::Newer { .. })),
         ..match error {
             // Nothing is wrong.
