@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lambda_runtime::Diagnostic;
 use obsync_core::{
-    Conflict, Direction, Ending, Failure, Outcome, Problem, ProblemCode, Report, SCHEMA_VERSION, Tally,
+    Conflict, Direction, Doubt, Ending, Failure, Outcome, Problem, ProblemCode, Report, SCHEMA_VERSION, Tally,
 };
 use obsync_protocol::{VaultPath, escaped, escaped_json};
 use serde::Serialize;
@@ -101,6 +101,12 @@ pub(crate) struct VaultReport {
     /// The version of the vault on the server, where that is below what the destination was complete up to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) older_vault: Option<u64>,
+    /// Why what was recorded of the bucket was not believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) doubt: Option<Doubt>,
+    /// The vault has not the newest entry any more that it had: it was restored from a backup, or replaced.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) vault_restored: bool,
     /// Downloaded.
     pub(crate) pulled: Tally,
     /// Copied within the bucket.
@@ -235,6 +241,8 @@ impl VaultReport {
             version: 0,
             previous_version: 0,
             older_vault: None,
+            doubt: None,
+            vault_restored: false,
             pulled: Tally::default(),
             copied: Tally::default(),
             adopted: Tally::default(),
@@ -322,6 +330,8 @@ impl VaultReport {
             version: report.version,
             previous_version: report.previous_version,
             older_vault: report.older_vault,
+            doubt: report.doubt,
+            vault_restored: report.vault_restored,
             pulled: report.pulled,
             copied: report.copied,
             adopted: report.adopted,
