@@ -391,8 +391,9 @@ impl VaultReport {
     }
 }
 
+/// Whether there is nothing to count.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn is_zero(value: &u64) -> bool {
+pub(crate) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
