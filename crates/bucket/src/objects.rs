@@ -598,8 +598,9 @@ impl Objects {
             kind.text()
         );
         tracing::debug!("{warning}");
-        // The others have no promise that they would take back: SEMANTICS.md says so.
-        if matches!(kind, Conditional::Create | Conditional::Replace) {
+        // Many services do not know conditions of the other kinds, and say so; that is in SEMANTICS.md. One that takes a
+        // condition and ignores it is another matter.
+        if standing == Standing::Ignored || matches!(kind, Conditional::Create | Conditional::Replace) {
             self.warn(warning);
         }
     }

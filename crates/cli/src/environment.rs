@@ -12,6 +12,8 @@ use crate::exit::{Exit, Failed};
 
 /// The variable with the vault password.
 pub(crate) const VAULT_PASSWORD: &str = "OBSYNC_VAULT_PASSWORD";
+/// The variable with the address of a monitor.
+const PING_URL: &str = "OBSYNC_PING_URL";
 
 /// `OBSIDIAN_EMAIL`, or the file that `OBSIDIAN_EMAIL_FILE` names: with a password in a file the address is there, too.
 pub(crate) fn email() -> Result<Option<String>, Failed> {
@@ -44,6 +46,16 @@ pub(crate) fn totp() -> Result<Option<Generator>, Failed> {
              when you turned two-factor authentication on (letters and the digits 2 to 7)",
         )
     })
+}
+
+/// `OBSYNC_PING_URL`, or the file that `OBSYNC_PING_URL_FILE` names: the address is as good as a password.
+pub(crate) fn ping_url() -> Result<Option<SecretString>, Failed> {
+    word(PING_URL, "OBSYNC_PING_URL_FILE")
+}
+
+/// Whether `OBSYNC_PING_URL` is set.
+pub(crate) fn has_ping_url() -> Result<bool, Failed> {
+    Ok(variable(PING_URL)?.is_some())
 }
 
 /// `OBSYNC_LEASE_SECONDS`: how long a process that died keeps others out of a destination whose state is in a

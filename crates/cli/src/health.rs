@@ -93,9 +93,9 @@ impl Health {
         let monitoring = &options.monitoring;
         let file = monitoring.metrics_file.as_deref().filter(|_| !options.dry_run);
         let file = file.map(MetricsFile::at).transpose()?;
-        let url = monitoring.ping().filter(|_| !options.dry_run);
+        let url = if options.dry_run { None } else { monitoring.ping()? };
         let console = &context.console;
-        let ping = url.map(|url| Ping::to(url, context.network(), Arc::clone(console))).transpose()?;
+        let ping = url.map(|url| Ping::to(&url, context.network(), Arc::clone(console))).transpose()?;
         let listener = match monitoring.listen {
             Some(address) => Some(server::listen(address).await?),
             None => None,

@@ -49,6 +49,8 @@ pub(super) enum CallFault {
     Forbidden(String),
     /// Nobody said in which region the table is.
     NoRegion,
+    /// It is asked at the address of another region.
+    OtherRegion(String),
     /// Nobody knows who is calling.
     NoCredentials(String),
     /// The clock here is too far from that of AWS for signatures to be valid.
@@ -103,6 +105,10 @@ impl CallFault {
                 "no AWS region is set; set AWS_REGION, such as eu-central-1, or the region of the profile"
                     .to_owned()
             }
+            CallFault::OtherRegion(reason) => format!(
+                "its address is one of another region ({reason}); set AWS_REGION to the region of the table, or correct \
+                 AWS_ENDPOINT_URL_DYNAMODB"
+            ),
             CallFault::WrongClock(reason) => format!("the clock of this machine is wrong ({reason}); set it"),
             CallFault::WrongKey(reason) => format!(
                 "its key is not a text named `vault_id` alone ({reason}); have `obsync aws init` make another table"
@@ -122,7 +128,7 @@ impl CallFault {
             CallFault::NoTable => ProblemCode::NoSuchPlace,
             CallFault::Forbidden(_) => ProblemCode::AccessDenied,
             CallFault::NoCredentials(_) | CallFault::WrongClock(_) => ProblemCode::Credentials,
-            CallFault::NoRegion => ProblemCode::Region,
+            CallFault::NoRegion | CallFault::OtherRegion(_) => ProblemCode::Region,
             CallFault::Damaged(_) => ProblemCode::StateDamaged,
             CallFault::Condition | CallFault::WrongKey(_) | CallFault::Other(_) => ProblemCode::State,
         }
@@ -190,7 +196,11 @@ pub(super) fn transaction_fault(error: &SdkError<TransactWriteItemsError>) -> Ca
 }
 
 fn by_code(code: &str, message: &str, status: u16) -> CallFault {
-    let told = || if message.is_empty() { code.to_owned() } else { message.to_owned() };
+    let told = || match (message, code) {
+        ("", "") => format!("it answers with status {status}"),
+        ("", code) => code.to_owned(),
+        (message, _) => message.to_owned(),
+    };
     match code {
         "ConditionalCheckFailedException" => CallFault::Condition,
         "ProvisionedThroughputExceededException"
@@ -206,6 +216,7 @@ fn by_code(code: &str, message: &str, status: u16) -> CallFault {
         {
             CallFault::WrongClock(told())
         }
+        "InvalidSignatureException" if message.contains("valid region") => CallFault::OtherRegion(told()),
         "UnrecognizedClientException"
         | "ExpiredTokenException"
         | "ExpiredToken"
@@ -217,6 +228,7 @@ fn by_code(code: &str, message: &str, status: u16) -> CallFault {
             CallFault::WrongKey(told())
         }
         "ValidationException" if message.contains("incorrect data type") => CallFault::Damaged(told()),
+        _ if matches!(status, 301 | 302 | 307 | 308) => CallFault::OtherRegion(told()),
         _ if status >= 500 => CallFault::Unreachable(told()),
         _ => CallFault::Other(told()),
     }
@@ -241,6 +253,9 @@ mod tests {
         lasting("AccessDeniedException", "not authorized to perform: dynamodb:Scan", "dynamodb:Scan");
         lasting("ExpiredTokenException", "expired", "sign in");
         lasting("InvalidSignatureException", "does not match the signature", "sign in");
+        let scope = "Credential should be scoped to a valid region, not 'us-east-1'.";
+        lasting("InvalidSignatureException", scope, "AWS_REGION");
+        assert_eq!(by_code("", "", 301).code(), ProblemCode::Region);
         lasting("InvalidSignatureException", "Signature expired: 2020 is now earlier than 2026", "clock");
         lasting("InvalidSignatureException", "Signature not yet current: 2026 is still later", "clock");
         let schema = "The provided key element does not match the schema";

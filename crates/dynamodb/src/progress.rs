@@ -25,8 +25,8 @@ use super::transaction::Write;
 const DATA: &str = "data";
 /// The attribute by which DynamoDB removes the item, in seconds since the epoch.
 pub(super) const TTL: &str = "ttl";
-/// How long a record is kept, in seconds.
-const KEPT: i64 = 24 * 60 * 60;
+/// How long a record is kept, in seconds: a function that runs once a month is to know of its failures in a row, too.
+const KEPT: i64 = 90 * 24 * 60 * 60;
 /// The longest error that is kept whole, in bytes.
 const LONGEST_ERROR: usize = 4 << 10;
 /// The longest resume token that is kept, in bytes of JSON: an item has at most 400 KB.
@@ -326,7 +326,8 @@ impl DynamoTable {
 
 impl DynamoState {
     /// Writes down that a run failed, or was stopped, before it had the lease. What another run wrote meanwhile stays, and so
-    /// does what the run itself wrote since it `began`.
+    /// does what the run itself wrote since it `began`. A run that had the lease when this state was opened to be looked at is
+    /// not over because another one failed: then nothing is written.
     ///
     /// # Errors
     ///
@@ -337,6 +338,9 @@ impl DynamoState {
         problem: &Problem,
         began: Timestamp,
     ) -> Result<(), StateError> {
+        if self.seen().await.is_some_and(|summary| summary.holder.is_some()) {
+            return Ok(());
+        }
         let (table, keys) = (self.table(), self.item_keys());
         let item = table.get(&keys.progress()).await?;
         let before = match StoredProgress::of_item(item.as_ref(), table.now()) {

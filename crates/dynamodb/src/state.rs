@@ -258,6 +258,11 @@ impl DynamoState {
         Ok(KnownGuard(place))
     }
 
+    /// The head as it was last read, if nothing went wrong since.
+    pub(super) async fn seen_head(&self) -> Option<Head> {
+        self.known.lock().await.as_ref().map(|known| known.head.clone())
+    }
+
     /// The head as it is now, as long as no other run has the lease.
     async fn read_head(&self) -> Result<Head, StateError> {
         let head = read_head(&self.table, &self.keys).await?;

@@ -1,6 +1,6 @@
 //! A state at a glance, for `obsync status` and the function's `status`.
 
-use obsync_core::StateError;
+use obsync_core::{DeferredCause, DeferredKind, StateError, StateStore as _};
 use obsync_protocol::VaultId;
 
 use super::attributes::{Item, Reader};
@@ -31,7 +31,7 @@ pub struct DynamoSummary {
     pub bytes: u64,
     /// Folders that the vault has as such.
     pub folders: u64,
-    /// Changes that the filter left out.
+    /// Changes that the filter left out, and files that were kept when the vault deleted them.
     pub filtered: u64,
     /// Changes that could not be applied.
     pub failed: u64,
@@ -138,5 +138,26 @@ impl DynamoState {
     pub async fn summary(&self) -> Result<Option<DynamoSummary>, StateError> {
         let head = read_head(self.table(), self.item_keys()).await?;
         Ok(head.map(|head| DynamoSummary::of(head, self.table().now())))
+    }
+
+    /// What the state said when it was opened to be looked at, or when it was last read; `None` if there was none yet. No
+    /// request.
+    pub async fn seen(&self) -> Option<DynamoSummary> {
+        let head = self.seen_head().await.filter(|head| !head.destination.is_empty())?;
+        Some(DynamoSummary::of(head, self.table().now()))
+    }
+
+    /// How many files were kept when the vault deleted them, of what a summary counts as left out by the filter. No request
+    /// where nothing was left out, else one for each page of that.
+    ///
+    /// # Errors
+    ///
+    /// As for [`DynamoState::read`].
+    pub async fn retained(&self, summary: &DynamoSummary) -> Result<u64, StateError> {
+        if summary.filtered == 0 {
+            return Ok(0);
+        }
+        let deferred = self.deferred(DeferredKind::Filtered).await?;
+        Ok(deferred.iter().filter(|deferred| deferred.cause == DeferredCause::Retained).count() as u64)
     }
 }

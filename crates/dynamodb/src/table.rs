@@ -319,7 +319,11 @@ impl DynamoTable {
     }
 
     /// The same trouble, but as one that does not pass, where a service that has never answered refuses the connection.
+    /// So is one of a proxy that wants another password.
     fn settled<E>(&self, fault: CallFault, error: &SdkError<E>) -> CallFault {
+        if let Some(refused @ ConnectError::Proxy { temporary: false, .. }) = connect_error(error) {
+            return CallFault::NoWay(ProblemCode::Proxy, format!("there is no way to it: {refused}"));
+        }
         match error {
             SdkError::DispatchFailure(failure)
                 if !self.inner.answered.load(Ordering::Relaxed)

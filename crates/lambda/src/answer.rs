@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lambda_runtime::Diagnostic;
 use obsync_core::{
-    Conflict, Direction, Ending, Failure, Outcome, Problem, ProblemCode, Report, SCHEMA_VERSION, Tally,
+    Conflict, Direction, Doubt, Ending, Failure, Outcome, Problem, ProblemCode, Report, SCHEMA_VERSION, Tally,
 };
 use obsync_protocol::{VaultPath, escaped, escaped_json};
 use serde::Serialize;
@@ -101,6 +101,12 @@ pub(crate) struct VaultReport {
     /// The version of the vault on the server, where that is below what the destination was complete up to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) older_vault: Option<u64>,
+    /// Why what was recorded of the bucket was not believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) doubt: Option<Doubt>,
+    /// The vault has not the newest entry any more that it had: it was restored from a backup, or replaced.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) vault_restored: bool,
     /// Downloaded.
     pub(crate) pulled: Tally,
     /// Copied within the bucket.
@@ -199,6 +205,9 @@ pub(crate) struct VaultReport {
     /// It failed, and will fail again until somebody does something: another attempt is of no use.
     #[serde(skip)]
     pub(crate) is_final: bool,
+    /// The bucket or the table is to blame, for which a command has another exit status than for the service.
+    #[serde(skip)]
+    pub(crate) is_of_place: bool,
 }
 
 /// What follows of the work on a vault.
@@ -232,6 +241,8 @@ impl VaultReport {
             version: 0,
             previous_version: 0,
             older_vault: None,
+            doubt: None,
+            vault_restored: false,
             pulled: Tally::default(),
             copied: Tally::default(),
             adopted: Tally::default(),
@@ -267,6 +278,7 @@ impl VaultReport {
             follow_up: FollowUp::default(),
             is_held_up: false,
             is_final: false,
+            is_of_place: false,
         }
     }
 
@@ -318,6 +330,8 @@ impl VaultReport {
             version: report.version,
             previous_version: report.previous_version,
             older_vault: report.older_vault,
+            doubt: report.doubt,
+            vault_restored: report.vault_restored,
             pulled: report.pulled,
             copied: report.copied,
             adopted: report.adopted,
@@ -377,8 +391,9 @@ impl VaultReport {
     }
 }
 
+/// Whether there is nothing to count.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn is_zero(value: &u64) -> bool {
+pub(crate) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
@@ -424,6 +439,9 @@ pub(crate) struct Answer {
     /// Another attempt would end as this one did.
     #[serde(skip)]
     pub(crate) is_final: bool,
+    /// The error is one of a bucket or the table.
+    #[serde(skip)]
+    pub(crate) is_of_place: bool,
 }
 
 impl Answer {
@@ -475,7 +493,7 @@ impl Answer {
             _ => Ending::Complete,
         };
         let is_wrong = |report: &&VaultReport| report.status.outcome() == outcome || report.error.is_some();
-        let wrong = reports.iter().filter(is_wrong).find_map(|report| report.error.clone());
+        let wrong = reports.iter().filter(is_wrong).find(|report| report.error.is_some());
         let errors = reports
             .iter()
             .filter(|report| matches!(report.status, VaultStatus::Failed | VaultStatus::Partial))
@@ -484,7 +502,10 @@ impl Answer {
             schema_version: SCHEMA_VERSION,
             outcome,
             exit_code: 0,
-            error: wrong.filter(|_| !matches!(outcome, Ending::Complete | Ending::Superseded)),
+            error: wrong
+                .and_then(|report| report.error.clone())
+                .filter(|_| !matches!(outcome, Ending::Complete | Ending::Superseded)),
+            is_of_place: wrong.is_some_and(|report| report.is_of_place),
             success: failed + partial == 0,
             status,
             message,
@@ -530,6 +551,7 @@ impl Answer {
             metadata: Value::Null,
             vaults,
             is_final: false,
+            is_of_place: false,
         }
     }
 
@@ -540,7 +562,7 @@ impl Answer {
 
     /// The answer as JSON.
     pub(crate) fn json(&self) -> Value {
-        let code = self.error.as_ref().map(|error| error.code);
+        let code = self.error.as_ref().map(|error| error.code).filter(|_| !self.is_of_place);
         let answer = Answer { exit_code: exit_code(self.outcome, code), ..self.clone() };
         serde_json::to_value(answer).unwrap_or_default()
     }
@@ -590,41 +612,59 @@ fn exit_code_of_failure(code: ProblemCode) -> u8 {
 pub struct InvocationError {
     /// What kind of failure it is, as alarms and logs see it.
     pub kind: &'static str,
+    /// The code for scripts.
+    pub(crate) code: ProblemCode,
+    /// The bucket or the table is to blame.
+    pub(crate) is_of_place: bool,
     /// What went wrong and what to do.
     pub message: String,
 }
 
 impl InvocationError {
-    /// A failure of a kind.
+    /// A failure of a kind, with the code that is usual for it.
     pub(crate) fn new(kind: &'static str, error: impl ToString) -> Self {
-        InvocationError { kind, message: error.to_string() }
+        let code = match kind {
+            "InvalidEvent" => ProblemCode::Usage,
+            "VaultNotFound" => ProblemCode::VaultNotFound,
+            "TimeOver" => ProblemCode::TimedOut,
+            "StateUnavailable" => ProblemCode::State,
+            _ => ProblemCode::Error,
+        };
+        let is_of_place = kind == "StateUnavailable";
+        InvocationError { kind, code, is_of_place, message: error.to_string() }
+    }
+
+    /// The same with a more precise code.
+    pub(crate) fn coded(self, code: ProblemCode) -> Self {
+        InvocationError { code, ..self }
+    }
+
+    /// What went wrong, for scripts.
+    pub(crate) fn problem(&self) -> Problem {
+        Problem::new(self.code, self.message.clone())
     }
 
     /// The failure that an answer is in which nothing succeeded; else the answer.
     pub(crate) fn unless_any_success(answer: Answer) -> Result<Answer, Self> {
         match answer.status {
-            "failed" if !answer.is_final => Err(InvocationError::new("SyncFailed", answer.errors.join("; "))),
+            "failed" if !answer.is_final => {
+                let code = answer.error.as_ref().map_or(ProblemCode::Error, |error| error.code);
+                let failed = InvocationError::new("SyncFailed", answer.errors.join("; ")).coded(code);
+                Err(InvocationError { is_of_place: answer.is_of_place, ..failed })
+            }
             _ => Ok(answer),
         }
     }
 
     /// The answer for scripts: an answer of which nothing came.
     fn body(&self) -> Value {
-        let code = match self.kind {
-            "InvalidEvent" => ProblemCode::Usage,
-            "VaultNotFound" => ProblemCode::VaultNotFound,
-            "SecretUnavailable" | "SignInFailed" => ProblemCode::SignIn,
-            "VaultLocked" => ProblemCode::VaultPassword,
-            "ServiceUnavailable" => ProblemCode::Unreachable,
-            "StateUnavailable" => ProblemCode::State,
-            _ => ProblemCode::Error,
-        };
         let answer = Answer {
             outcome: Ending::Failed,
-            error: Some(Problem::new(code, self.message.clone())),
+            error: Some(self.problem()),
             success: false,
             status: "failed",
             errors: vec![self.message.clone()],
+            is_of_place: self.is_of_place,
             ..Answer::of_nothing(&self.message)
         };
         answer.json()

@@ -23,6 +23,7 @@ use crate::config::{Config, ConfigError, location};
 use crate::deadline::Deadline;
 use crate::direction::Direction;
 use crate::event::{Action, Event, EventError, Message, SyncRequest};
+use crate::failure::Failure;
 use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
 use crate::pacing::Pacing;
@@ -220,7 +221,15 @@ impl Call<'_> {
     async fn sync_all(&self, request: &SyncRequest, spreading: Spreading) -> Result<Synced, InvocationError> {
         let (deadline, asked) = (&self.deadline, Instant::now());
         let (root, direction) = (self.root(request)?, self.direction(request)?);
-        let (account, vaults) = self.vaults(deadline).await?;
+        let began = jiff::Timestamp::now();
+        let (account, vaults) = match self.vaults(deadline).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                let failure = Failure { problem: error.problem(), began };
+                failure.note_unlisted(self.warm, &root, &request.vaults, deadline).await;
+                return Err(error);
+            }
+        };
         let beginning = Beginning { init: self.init, sign_in: asked.elapsed() };
         let known = within(deadline, self.places(&root)).await?;
         let choice = self.choose(&account, &vaults, &request.vaults, &known);
@@ -359,7 +368,7 @@ impl Call<'_> {
     async fn vaults(&self, deadline: &Deadline) -> Result<(Arc<Account>, Vec<Listed>), InvocationError> {
         let listed = async {
             let listed = self.warm.vaults().await;
-            listed.map_err(|error| InvocationError::new(kind_of(&error), error))
+            listed.map_err(|error| InvocationError::new(kind_of(&error), &error).coded(error.code()))
         };
         within(deadline, listed).await
     }
@@ -367,7 +376,7 @@ impl Call<'_> {
     /// What the table remembers of the places below a root.
     async fn places(&self, root: &BucketLocation) -> Result<Places, InvocationError> {
         let places = self.warm.table.places(&root.to_string(), |_| BTreeMap::new()).await;
-        places.map_err(|error| InvocationError::new("StateUnavailable", error))
+        places.map_err(|error| state_unavailable(&error))
     }
 
     /// The vaults that are meant.
@@ -514,7 +523,7 @@ impl Call<'_> {
 
     /// What the table knows of these vaults.
     async fn documents(&self, choice: &Choice<'_>, known: &Places) -> Result<Vec<Value>, InvocationError> {
-        let failed = |error: StateError| InvocationError::new("StateUnavailable", error);
+        let failed = |error: StateError| state_unavailable(&error);
         let root = &self.warm.config.root;
         let mut documents = Vec::new();
         for vault in choice.vaults.iter().map(|chosen| &chosen.vault.info) {
@@ -562,6 +571,10 @@ fn failed(error: &InvocationError, what: &str) {
         "SyncFailed" => tracing::error!(kind = error.kind, "{what}: no vault could be synced"),
         kind => tracing::error!(kind, %error, "{what}"),
     }
+}
+
+fn state_unavailable(error: &StateError) -> InvocationError {
+    InvocationError::new("StateUnavailable", error).coded(error.into())
 }
 
 /// What kind of failure it is that there is no account.

@@ -21,6 +21,7 @@ mod deadline;
 mod direction;
 mod envelope;
 mod event;
+mod failure;
 mod fan_out;
 mod freshness;
 /// Entry points of the fuzz targets.

@@ -8,7 +8,7 @@ use obsync_protocol::VaultInfo;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::answer::MOST_LISTED;
+use crate::answer::{MOST_LISTED, is_zero};
 use crate::warm::Warm;
 
 /// What is known of one vault, in the words of `obsync status --json` (docs/JSON.md).
@@ -36,6 +36,9 @@ pub(crate) struct VaultState {
     held_back_unlisted: u64,
     /// How many changes the choice leaves out.
     filtered: u64,
+    /// Files that were kept when the vault deleted them.
+    #[serde(skip_serializing_if = "is_zero")]
+    retained: u64,
     /// When a run last found the bucket up to date, or made it so.
     last_check: Option<String>,
     /// When something was last recorded.
@@ -98,6 +101,10 @@ pub(crate) async fn of_vault(
         Some(summary) => Unfinished::of(&state, summary.holder.is_some()).await?,
         None => Vec::new(),
     };
+    let retained = match &summary {
+        Some(summary) => state.retained(summary).await?,
+        None => 0,
+    };
     let last_check = state.last_check().await?.and_then(time);
     let status = work(summary.as_ref(), progress.as_deref());
     let number = |of: fn(&DynamoSummary) -> u64| summary.as_ref().map_or(0, of);
@@ -114,7 +121,8 @@ pub(crate) async fn of_vault(
         outstanding,
         failures_unlisted,
         held_back_unlisted,
-        filtered: number(|summary| summary.filtered),
+        filtered: number(|summary| summary.filtered).saturating_sub(retained),
+        retained,
         last_check,
         last_change: summary.as_ref().and_then(|summary| summary.committed).and_then(time),
         invocations: progress.as_ref().map(|record| record.invocations),

@@ -25,6 +25,8 @@ use crate::choice::Listed;
 use crate::closing::Stages;
 use crate::deadline::{ANSWER_LIMIT, Deadline};
 use crate::direction::Direction;
+use crate::failure::Failure;
+use crate::freshness::key_of;
 use crate::memory::Allowance;
 use crate::nesting::{Nested, nested};
 use crate::pacing::Pacing;
@@ -127,23 +129,25 @@ impl SyncError {
     /// The code for scripts.
     fn code(&self) -> ProblemCode {
         match self {
-            SyncError::Account(AccountError::Client(error)) => error.into(),
-            SyncError::Account(AccountError::NoPassword) => ProblemCode::VaultPassword,
-            SyncError::Account(AccountError::Encryption(_) | AccountError::Distrust(_)) => {
-                ProblemCode::EncryptionChanged
-            }
-            SyncError::Account(
-                AccountError::Secret(_) | AccountError::NoCredentials | AccountError::NoTotp,
-            ) => ProblemCode::SignIn,
-            SyncError::Account(AccountError::TokenRefused) => ProblemCode::NotSignedIn,
-            SyncError::Account(AccountError::State(error)) | SyncError::State(error) => error.into(),
-            SyncError::Account(AccountError::Derivation(_)) => ProblemCode::Error,
+            SyncError::Account(error) => error.code(),
+            SyncError::State(error) => error.into(),
             SyncError::Store(error) => error.into(),
             SyncError::Pull(error) => error.into(),
             SyncError::Nested(_) => ProblemCode::Usage,
             SyncError::CutOff | SyncError::NotBegun | SyncError::PinsChange => ProblemCode::Interrupted,
             SyncError::TakenOver | SyncError::Superseded => ProblemCode::AlreadyRunning,
         }
+    }
+
+    /// Whether the bucket or the table is to blame.
+    fn is_of_place(&self) -> bool {
+        matches!(
+            self,
+            SyncError::Store(_)
+                | SyncError::State(_)
+                | SyncError::Account(AccountError::State(_))
+                | SyncError::Pull(PullError::Store(_) | PullError::State(_))
+        )
     }
 
     fn status(&self) -> VaultStatus {
@@ -175,29 +179,14 @@ impl Invocation {
             // What the table refused to do before it refuses now.
             && !matches!(error, SyncError::State(_))
         {
-            self.note_failure(job, error, began).await;
+            let failure = Failure { problem: error.problem(), began };
+            failure.note(&self.warm, vec![key_of(job)], &self.deadline).await;
         }
         let mut report = ended.unwrap_or_else(|error| unfinished(job, &error));
         report.encryption = VaultKind::of(&job.vault.info).as_str();
         report.warnings.splice(0..0, job.warning.clone());
         report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         report
-    }
-
-    /// Notes in the table that a run failed, which may not have come as far as to have the lease.
-    async fn note_failure(&self, job: &Job, error: &SyncError, began: jiff::Timestamp) {
-        if !self.warm.config.progress {
-            return;
-        }
-        let noting = async {
-            let state = DynamoState::read(&self.warm.table, key(job)).await?;
-            state.note_failure(ProgressStatus::Failed, &error.problem(), began).await
-        };
-        match timeout_at(self.deadline.farewell(), noting).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "that the run failed could not be written to the table"),
-            Err(_) => tracing::warn!("there was no time to write to the table that the run failed"),
-        }
     }
 
     async fn attempt(&self, job: &Job, account: &Account) -> Result<VaultReport, SyncError> {
@@ -208,7 +197,7 @@ impl Invocation {
             vault: job.vault.info.clone(),
             keys,
         };
-        let (state, step) = self.open_state(key(job)).await?;
+        let (state, step) = self.open_state(key_of(job)).await?;
         self.pause(&step).await;
         let (mut result, is_quiet) = self.pull_under_lease(&source, job, &state).await;
         if let Ok(report) = &mut result {
@@ -499,15 +488,6 @@ impl Invocation {
     }
 }
 
-/// Where the state of a vault is.
-fn key(job: &Job) -> StateKey {
-    StateKey {
-        vault_id: job.vault.info.id.clone(),
-        vault_name: job.vault.info.name.clone(),
-        destination: job.place.to_string(),
-    }
-}
-
 /// The report on a vault whose run came to no end.
 fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
     let (id, name) = (job.vault.info.id.as_str(), &job.vault.info.name);
@@ -520,6 +500,7 @@ fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
             _ => FollowUp::Nothing,
         },
         // A newer release may be put back; this one will never be able to read what that one wrote.
+        is_of_place: error.is_of_place(),
         is_final: matches!(error, SyncError::State(StateError::Newer { .. })),
         ..match error {
             // Nothing is wrong.

@@ -13,8 +13,8 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use obsync_bucket::load_aws_config;
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientError, Password, SignIn, Token};
-use obsync_core::StateError;
 use obsync_core::pin::{FoundPin, Opening, Pin, VaultEncryption, VaultKind};
+use obsync_core::{ProblemCode, StateError};
 use obsync_dynamodb::{DynamoOptions, DynamoTable};
 use obsync_protocol::{
     EncryptionVersion, MasterKey, UnsupportedEncryption, VaultId, VaultInfo, VaultKeys, VaultList, short_name,
@@ -107,6 +107,24 @@ pub(crate) enum AccountError {
     State(StateError),
     #[error("the key could not be derived: {0}")]
     Derivation(String),
+}
+
+impl AccountError {
+    /// The code for scripts.
+    pub(crate) fn code(&self) -> ProblemCode {
+        match self {
+            AccountError::Secret(SecretError::Forbidden { .. }) => ProblemCode::AccessDenied,
+            AccountError::Secret(_) | AccountError::NoCredentials | AccountError::NoTotp => {
+                ProblemCode::SignIn
+            }
+            AccountError::Client(error) => error.into(),
+            AccountError::TokenRefused => ProblemCode::NotSignedIn,
+            AccountError::NoPassword => ProblemCode::VaultPassword,
+            AccountError::Encryption(_) | AccountError::Distrust(_) => ProblemCode::EncryptionChanged,
+            AccountError::State(error) => error.into(),
+            AccountError::Derivation(_) => ProblemCode::Error,
+        }
+    }
 }
 
 impl Warm {

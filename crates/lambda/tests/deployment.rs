@@ -165,6 +165,11 @@ fn bucket_and_table_are_private_encrypted_and_outlive_the_stack() {
         "hash_key     = \"vault_id\"",
         "attribute_name = \"ttl\"",
         "restrict_public_buckets = true",
+        "object_ownership = \"BucketOwnerEnforced\"",
+        "days_after_initiation = 1",
+        "noncurrent_days = 90",
+        "server_side_encryption {",
+        "tags         = local.tags",
         "prevent_destroy = true",
     ] {
         assert!(storage.contains(part), "{part}");

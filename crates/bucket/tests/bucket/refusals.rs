@@ -109,6 +109,26 @@ async fn where_the_service_does_not_copy_the_content_passes_through_here() {
     assert_eq!(bucket.object(aside.as_str()).unwrap().metadata["author"], "somebody");
 }
 
+/// A key that the credentials may write with (`kms:GenerateDataKey`), and not read with (`kms:Decrypt`), which a copy needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn renamed_notes_whose_copies_are_refused_for_their_key_arrive_by_a_pull() {
+    for (status, code, words) in [
+        (403, "AccessDenied", "not authorized to perform: kms:Decrypt on the resource"),
+        (400, "KMS.DisabledException", "the key is disabled"),
+    ] {
+        let bench = Bench::new().await;
+        for number in 0..20 {
+            bench.vault.write(&format!("Inbox/{number}.md"), format!("note {number}"), TIME).unwrap();
+        }
+        bench.pull().await;
+        bench.vault.rename("Inbox", "Archive").unwrap();
+        refuse(&bench.bucket, vec![Refusal::new("CopyObject", status, code, words)]);
+        let report = bench.pull().await;
+        assert_eq!((report.outcome, report.failed()), (Outcome::Complete, 0), "{code}: {report:#?}");
+        bench.assert_exact().await;
+    }
+}
+
 #[tokio::test]
 async fn conditions_that_copies_do_not_know_are_forgotten_for_copies_only() {
     let bucket = S3Bucket::new().await;

@@ -95,6 +95,23 @@ async fn ignored_conditions_are_said_in_the_report() {
     bench.assert_exact().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ignored_conditions_of_copies_and_removals_are_said_in_the_report_too() {
+    for (ignored, kind) in [("CopyObject", "copies"), ("DeleteObjects", "removals")] {
+        let bench = Bench::new().await;
+        ignoring(&bench.bucket, &[ignored]);
+        bench.vault.write("a.md", "text", TIME).unwrap();
+        bench.vault.write("b.md", "another text", TIME).unwrap();
+        assert!(bench.pull().await.warnings.is_empty(), "{ignored}");
+        bench.vault.rename("a.md", "c.md").unwrap();
+        bench.vault.delete("b.md").unwrap();
+        let warnings = bench.pull().await.warnings;
+        let said = format!("the service ignores conditions on {kind}");
+        assert!(warnings.len() == 1 && warnings[0].contains(&said), "{ignored}: {warnings:?}");
+        bench.assert_exact().await;
+    }
+}
+
 #[tokio::test]
 async fn each_kind_of_request_is_looked_after_by_itself() {
     for ignored in ALL {
@@ -116,7 +133,9 @@ async fn each_kind_of_request_is_looked_after_by_itself() {
         let removals: Vec<Removal> =
             store.remove_files(files.to_vec()).await.into_iter().map(Result::unwrap).collect();
         assert_eq!(removals, [Removal::Removed, Removal::Kept], "{ignored}");
-        assert_eq!(store.warnings().len(), usize::from(ignored == "PutObject"), "{ignored}");
+        // Completing uploads is not found out about, and removals one by one are where those by the hundred were refused.
+        let is_said = ["PutObject", "CopyObject", "DeleteObjects"].contains(&ignored);
+        assert_eq!(store.warnings().len(), usize::from(is_said), "{ignored}");
     }
 }
 

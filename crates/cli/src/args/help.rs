@@ -62,7 +62,8 @@ obsync:
   OBSYNC_MAX_DELETE_IN_VAULT
                              how many files a sync may delete in the vault
   OBSYNC_BUCKET_DELETES      of a bucket: delete in the vault what is missing
-  OBSYNC_PING_URL            monitor to be told of runs, as --ping
+  OBSYNC_PING_URL            monitor to be told of runs, as --ping; or in the
+                             file that OBSYNC_PING_URL_FILE names
   OBSYNC_LEASE_SECONDS       with a table: how long a run that died keeps others
                              out [60]
   OBSYNC_API_URL, OBSYNC_ALLOW_HOST, OBSYNC_TIMEOUT, OBSYNC_MIN_SPEED

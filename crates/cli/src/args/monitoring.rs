@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use secrecy::ExposeSecret as _;
 use url::Url;
+
+use crate::environment;
+use crate::exit::{Exit, Failed};
 
 /// Who is told how runs end.
 #[derive(Debug, Args)]
@@ -25,9 +29,22 @@ pub(crate) struct Monitoring {
 }
 
 impl Monitoring {
-    /// Where pings go.
-    pub(crate) fn ping(&self) -> Option<&Url> {
-        self.ping.as_ref().and_then(|PingUrl(url)| url.as_ref())
+    /// Where pings go: as the option says, else the variable, else the file that `OBSYNC_PING_URL_FILE` names.
+    ///
+    /// # Errors
+    /// When variable and file are both set, the file cannot be read, or has no such address in it.
+    pub(crate) fn ping(&self) -> Result<Option<Url>, Failed> {
+        let given = self.ping.as_ref().and_then(|PingUrl(url)| url.clone());
+        if given.is_some() && !environment::has_ping_url()? {
+            return Ok(given);
+        }
+        let Some(text) = environment::ping_url()?.filter(|_| given.is_none()) else { return Ok(given) };
+        let PingUrl(url) = ping_url(text.expose_secret()).map_err(|reason| {
+            let message =
+                format!("the address in the file that OBSYNC_PING_URL_FILE names cannot be used: {reason}");
+            Failed::new(Exit::Usage, message)
+        })?;
+        Ok(url)
     }
 }
 

@@ -136,10 +136,13 @@ impl AwsDocument {
 fn bucket_word(step: BucketStep) -> &'static str {
     match step {
         BucketStep::Create => "create",
+        BucketStep::Tag => "tag",
+        BucketStep::OwnObjects => "own_objects",
         BucketStep::BlockPublicAccess => "block_public_access",
         BucketStep::KeepVersions => "keep_versions",
         BucketStep::Encrypt => "encrypt",
         BucketStep::AbortUploads => "abort_uploads",
+        BucketStep::ForgetVersions => "forget_versions",
         BucketStep::RequireTls => "require_tls",
     }
 }

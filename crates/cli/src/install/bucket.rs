@@ -18,10 +18,17 @@ use super::policy::{refuses_plain, refusing_plain};
 
 /// The region that is not named when a bucket is made in it (S3 API reference, "CreateBucket").
 const UNNAMED_REGION: &str = "us-east-1";
-/// The name of the lifecycle rule that is added.
-const RULE: &str = "obsync-abort-unfinished-uploads";
-/// After how many days an upload that nobody finished is aborted.
-const UPLOAD_DAYS: u32 = 1;
+/// The lifecycle rules that are added, each with its name and what it does.
+const ABORTS: (&str, &str) = (
+    "obsync-abort-unfinished-uploads",
+    "<AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload>",
+);
+const FORGETS: (&str, &str) = (
+    "obsync-forget-old-versions",
+    "<NoncurrentVersionExpiration><NoncurrentDays>90</NoncurrentDays></NoncurrentVersionExpiration>",
+);
+/// The tag of everything that obsync makes, as in deploy/template.yaml.
+pub(super) const TAG: (&str, &str) = ("application", "obsync");
 /// The namespace of all documents.
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
@@ -31,12 +38,18 @@ const VERSIONING: &str = "versioning";
 const ENCRYPTION: &str = "encryption";
 const LIFECYCLE: &str = "lifecycle";
 const POLICY: &str = "policy";
+const OWNERSHIP: &str = "ownershipControls";
+const TAGGING: &str = "tagging";
 
 /// Something to be done before a bucket is as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BucketStep {
     /// Make the bucket.
     Create,
+    /// Tag it as obsync's. A bucket that is there already is somebody's, and gets no tag.
+    Tag,
+    /// Have it own every object, and no access lists count.
+    OwnObjects,
     /// Close it to the public.
     BlockPublicAccess,
     /// Keep earlier versions of objects.
@@ -45,18 +58,24 @@ pub(crate) enum BucketStep {
     Encrypt,
     /// Have uploads aborted that nobody finished.
     AbortUploads,
+    /// Have versions go that were replaced long ago. Not where a bucket that is not obsync's kept versions before: what its
+    /// owner keeps is not to go.
+    ForgetVersions,
     /// Refuse connections without TLS.
     RequireTls,
 }
 
 impl BucketStep {
     /// All steps, in the order in which they are done.
-    const ALL: [BucketStep; 6] = [
+    const ALL: [BucketStep; 9] = [
         BucketStep::Create,
+        BucketStep::Tag,
+        BucketStep::OwnObjects,
         BucketStep::BlockPublicAccess,
         BucketStep::KeepVersions,
         BucketStep::Encrypt,
         BucketStep::AbortUploads,
+        BucketStep::ForgetVersions,
         BucketStep::RequireTls,
     ];
 
@@ -64,12 +83,16 @@ impl BucketStep {
     fn rights(self) -> &'static str {
         match self {
             BucketStep::Create => "s3:ListBucket and s3:CreateBucket",
+            BucketStep::Tag => "s3:GetBucketTagging and s3:PutBucketTagging",
+            BucketStep::OwnObjects => "s3:GetBucketOwnershipControls and s3:PutBucketOwnershipControls",
             BucketStep::BlockPublicAccess => {
                 "s3:GetBucketPublicAccessBlock and s3:PutBucketPublicAccessBlock"
             }
             BucketStep::KeepVersions => "s3:GetBucketVersioning and s3:PutBucketVersioning",
             BucketStep::Encrypt => "s3:GetEncryptionConfiguration and s3:PutEncryptionConfiguration",
-            BucketStep::AbortUploads => "s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration",
+            BucketStep::AbortUploads | BucketStep::ForgetVersions => {
+                "s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration"
+            }
             BucketStep::RequireTls => "s3:GetBucketPolicy and s3:PutBucketPolicy",
         }
     }
@@ -79,10 +102,13 @@ impl fmt::Display for BucketStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             BucketStep::Create => "make the bucket",
+            BucketStep::Tag => "tag it with application=obsync",
+            BucketStep::OwnObjects => "have it own all of its objects, without access lists",
             BucketStep::BlockPublicAccess => "close it to the public",
             BucketStep::KeepVersions => "keep earlier versions of objects",
             BucketStep::Encrypt => "encrypt objects",
             BucketStep::AbortUploads => "abort uploads that were not finished within a day",
+            BucketStep::ForgetVersions => "forget versions that were replaced 90 days ago",
             BucketStep::RequireTls => "refuse connections without TLS",
         })
     }
@@ -142,12 +168,15 @@ impl BucketInstaller {
         for step in &missing {
             match step {
                 BucketStep::Create => self.create().await?,
+                BucketStep::Tag => self.put(*step, TAGGING, &tagging()).await?,
+                BucketStep::OwnObjects => self.put(*step, OWNERSHIP, &ownership()).await?,
                 BucketStep::BlockPublicAccess => self.put(*step, PUBLIC_ACCESS, &public_access()).await?,
                 BucketStep::KeepVersions => self.put(*step, VERSIONING, &versioning()).await?,
                 BucketStep::Encrypt => {
                     self.put(*step, ENCRYPTION, &encryption(self.kms_key.as_deref())).await?;
                 }
-                BucketStep::AbortUploads => self.abort_uploads().await?,
+                BucketStep::AbortUploads => self.add_rule(*step, ABORTS).await?,
+                BucketStep::ForgetVersions => self.add_rule(*step, FORGETS).await?,
                 BucketStep::RequireTls => self.require_tls().await?,
             }
         }
@@ -175,26 +204,26 @@ impl BucketInstaller {
 
     async fn is_done(&self, step: BucketStep) -> Result<bool, DestinationError> {
         match step {
-            BucketStep::Create => Ok(true),
+            BucketStep::Create | BucketStep::Tag => Ok(true),
+            BucketStep::OwnObjects => {
+                let unset = "OwnershipControlsNotFoundError";
+                let controls: Option<Ownership> = self.read(step, OWNERSHIP, unset).await?;
+                Ok(controls.is_some_and(|controls| controls.is_enforced()))
+            }
             BucketStep::BlockPublicAccess => {
                 let unset = "NoSuchPublicAccessBlockConfiguration";
                 let block: Option<PublicAccess> = self.read(step, PUBLIC_ACCESS, unset).await?;
                 Ok(block.is_some_and(|block| block.is_closed()))
             }
-            BucketStep::KeepVersions => {
-                let versioning: Option<Versioning> = self.read(step, VERSIONING, "").await?;
-                Ok(versioning.is_some_and(|versioning| versioning.status.as_deref() == Some("Enabled")))
-            }
+            BucketStep::KeepVersions => self.keeps_versions().await,
             BucketStep::Encrypt => {
                 let unset = "ServerSideEncryptionConfigurationNotFoundError";
                 let encryption: Option<Encryption> = self.read(step, ENCRYPTION, unset).await?;
                 Ok(encryption.is_some_and(|encryption| encryption.is_by(self.kms_key.as_deref())))
             }
-            BucketStep::AbortUploads => {
-                let lifecycle = self.lifecycle().await?;
-                let lifecycle = lifecycle.map(|document| self.parse::<Lifecycle>(LIFECYCLE, &document));
-                Ok(lifecycle.transpose()?.is_some_and(|found| found.rules.iter().any(Rule::aborts_uploads)))
-            }
+            BucketStep::AbortUploads => self.has_rule(Rule::aborts_uploads).await,
+            BucketStep::ForgetVersions => Ok(self.has_rule(Rule::forgets_versions).await?
+                || (self.keeps_versions().await? && !self.is_tagged().await?)),
             BucketStep::RequireTls => Ok(self.policy().await?.is_some_and(|found| refuses_plain(&found))),
         }
     }
@@ -216,12 +245,30 @@ impl BucketInstaller {
         }
     }
 
+    async fn keeps_versions(&self) -> Result<bool, DestinationError> {
+        let versioning: Option<Versioning> = self.read(BucketStep::KeepVersions, VERSIONING, "").await?;
+        Ok(versioning.is_some_and(|versioning| versioning.status.as_deref() == Some("Enabled")))
+    }
+
+    /// Whether obsync made the bucket.
+    async fn is_tagged(&self) -> Result<bool, DestinationError> {
+        let tagging: Option<Tagging> = self.read(BucketStep::Tag, TAGGING, "NoSuchTagSet").await?;
+        let is_ours = |tag: &BucketTag| (tag.key.as_str(), tag.value.as_str()) == TAG;
+        Ok(tagging.is_some_and(|tagging| tagging.tag_set.tags.iter().any(is_ours)))
+    }
+
+    async fn has_rule(&self, is_meant: impl Fn(&Rule) -> bool) -> Result<bool, DestinationError> {
+        let lifecycle = self.lifecycle().await?;
+        let lifecycle = lifecycle.map(|document| self.parse::<Lifecycle>(LIFECYCLE, &document));
+        Ok(lifecycle.transpose()?.is_some_and(|found| found.rules.iter().any(is_meant)))
+    }
+
     /// Adds a rule to those that there are: they can only be written all at once.
-    async fn abort_uploads(&self) -> Result<(), DestinationError> {
+    async fn add_rule(&self, step: BucketStep, rule: (&str, &str)) -> Result<(), DestinationError> {
         let found = self.lifecycle().await?;
-        let document = with_rule(found.as_deref().unwrap_or_default())
+        let document = with_rule(found.as_deref().unwrap_or_default(), rule)
             .map_err(|error| self.unreadable(LIFECYCLE, &error))?;
-        self.put(BucketStep::AbortUploads, LIFECYCLE, &document).await
+        self.put(step, LIFECYCLE, &document).await
     }
 
     /// Adds a statement to those that there are.
@@ -354,7 +401,24 @@ fn versioning() -> String {
     )
 }
 
-/// PutBucketEncryption. With a KMS key, one key for the whole bucket: otherwise each request for an object costs one to KMS.
+/// PutBucketOwnershipControls.
+fn ownership() -> String {
+    format!(
+        "<OwnershipControls xmlns=\"{NAMESPACE}\"><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule>\
+         </OwnershipControls>"
+    )
+}
+
+/// PutBucketTagging.
+fn tagging() -> String {
+    let (key, value) = TAG;
+    format!(
+        "<Tagging xmlns=\"{NAMESPACE}\"><TagSet><Tag><Key>{key}</Key><Value>{value}</Value></Tag></TagSet></Tagging>"
+    )
+}
+
+/// PutBucketEncryption. Where it is by a KMS key, one key for the whole bucket: otherwise each request for an object costs one
+/// to KMS.
 fn encryption(kms_key: Option<&str>) -> String {
     let by = match kms_key {
         None => "<SSEAlgorithm>AES256</SSEAlgorithm>".to_owned(),
@@ -363,16 +427,15 @@ fn encryption(kms_key: Option<&str>) -> String {
             format!("<SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>{key}</KMSMasterKeyID>")
         }
     };
-    let bucket_key = kms_key.is_some();
     format!(
         "<ServerSideEncryptionConfiguration xmlns=\"{NAMESPACE}\"><Rule><ApplyServerSideEncryptionByDefault>{by}\
-         </ApplyServerSideEncryptionByDefault><BucketKeyEnabled>{bucket_key}</BucketKeyEnabled></Rule>\
+         </ApplyServerSideEncryptionByDefault><BucketKeyEnabled>true</BucketKeyEnabled></Rule>\
          </ServerSideEncryptionConfiguration>"
     )
 }
 
-/// PutBucketLifecycleConfiguration: the rules of `document` (empty: none), to the letter, and the one that aborts uploads.
-fn with_rule(document: &str) -> Result<String, String> {
+/// PutBucketLifecycleConfiguration: the rules of `document` (empty: none), to the letter, and this one, by name and action.
+fn with_rule(document: &str, (name, action): (&str, &str)) -> Result<String, String> {
     let mut rules = String::new();
     if !document.is_empty() {
         let parsed: Lifecycle = quick_xml::de::from_str(document).map_err(|error| error.to_string())?;
@@ -380,13 +443,12 @@ fn with_rule(document: &str) -> Result<String, String> {
         if texts.len() != parsed.rules.len() {
             return Err(format!("it has {} rules, of which {} are clear", parsed.rules.len(), texts.len()));
         }
-        let others = parsed.rules.iter().zip(texts).filter(|(rule, _)| rule.id.as_deref() != Some(RULE));
+        let others = parsed.rules.iter().zip(texts).filter(|(rule, _)| rule.id.as_deref() != Some(name));
         rules.extend(others.map(|(_, text)| text));
     }
     Ok(format!(
-        "<LifecycleConfiguration xmlns=\"{NAMESPACE}\">{rules}<Rule><ID>{RULE}</ID><Filter><Prefix></Prefix></Filter>\
-         <Status>Enabled</Status><AbortIncompleteMultipartUpload><DaysAfterInitiation>{UPLOAD_DAYS}</DaysAfterInitiation>\
-         </AbortIncompleteMultipartUpload></Rule></LifecycleConfiguration>"
+        "<LifecycleConfiguration xmlns=\"{NAMESPACE}\">{rules}<Rule><ID>{name}</ID><Filter><Prefix></Prefix></Filter>\
+         <Status>Enabled</Status>{action}</Rule></LifecycleConfiguration>"
     ))
 }
 
@@ -415,6 +477,46 @@ impl PublicAccess {
             && self.block_public_policy
             && self.restrict_public_buckets
     }
+}
+
+/// GetBucketOwnershipControls.
+#[derive(Deserialize)]
+struct Ownership {
+    #[serde(rename = "Rule", default)]
+    rules: Vec<OwnershipRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OwnershipRule {
+    object_ownership: Option<String>,
+}
+
+impl Ownership {
+    fn is_enforced(&self) -> bool {
+        self.rules.iter().any(|rule| rule.object_ownership.as_deref() == Some("BucketOwnerEnforced"))
+    }
+}
+
+/// GetBucketTagging.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Tagging {
+    tag_set: TagSet,
+}
+
+#[derive(Deserialize)]
+struct TagSet {
+    #[serde(rename = "Tag", default)]
+    tags: Vec<BucketTag>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BucketTag {
+    key: String,
+    #[serde(default)]
+    value: String,
 }
 
 /// GetBucketVersioning.
@@ -467,6 +569,7 @@ struct Rule {
     status: String,
     filter: Option<RuleFilter>,
     abort_incomplete_multipart_upload: Option<AbortUploads>,
+    noncurrent_version_expiration: Option<ForgetVersions>,
 }
 
 #[derive(Deserialize)]
@@ -485,9 +588,28 @@ struct AbortUploads {
     days_after_initiation: Option<u32>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ForgetVersions {
+    noncurrent_days: Option<u32>,
+}
+
 impl Rule {
     /// Whether it aborts all uploads that were not finished soon.
     fn aborts_uploads(&self) -> bool {
+        let days =
+            self.abort_incomplete_multipart_upload.as_ref().and_then(|abort| abort.days_after_initiation);
+        self.is_for_all() && days.is_some()
+    }
+
+    /// Whether it forgets all versions some time after they were replaced.
+    fn forgets_versions(&self) -> bool {
+        let days = self.noncurrent_version_expiration.as_ref().and_then(|forget| forget.noncurrent_days);
+        self.is_for_all() && days.is_some()
+    }
+
+    /// Whether it is in force for every object.
+    fn is_for_all(&self) -> bool {
         let is_for_all = self.filter.as_ref().is_some_and(|filter| {
             filter.prefix.as_deref().unwrap_or_default().is_empty()
                 && filter.tag.is_none()
@@ -495,9 +617,7 @@ impl Rule {
                 && filter.object_size_greater_than.is_none()
                 && filter.object_size_less_than.is_none()
         });
-        let days =
-            self.abort_incomplete_multipart_upload.as_ref().and_then(|abort| abort.days_after_initiation);
-        is_for_all && self.status == "Enabled" && days.is_some()
+        is_for_all && self.status == "Enabled"
     }
 }
 
@@ -515,24 +635,31 @@ mod tests {
         lifecycle.rules.iter().map(Rule::aborts_uploads).collect()
     }
 
+    fn forgetting(document: &str) -> Vec<bool> {
+        let lifecycle: Lifecycle = quick_xml::de::from_str(document).unwrap();
+        lifecycle.rules.iter().map(Rule::forgets_versions).collect()
+    }
+
     #[test]
     fn other_rules_of_a_lifecycle_stay_to_the_letter() {
         let found = format!(
             "<?xml version=\"1.0\"?><LifecycleConfiguration xmlns=\"{NAMESPACE}\">{OTHERS}</LifecycleConfiguration>"
         );
         assert_eq!(aborting(&found), [false, false]);
-        let written = with_rule(&found).unwrap();
+        let written = with_rule(&found, ABORTS).unwrap();
         assert!(written.contains(OTHERS), "{written}");
         assert_eq!(aborting(&written), [false, false, true]);
     }
 
     #[test]
     fn a_rule_of_the_same_name_is_replaced() {
-        let once = with_rule("").unwrap();
+        let once = with_rule("", ABORTS).unwrap();
         assert_eq!(aborting(&once), [true]);
         let disabled = once.replace("Enabled", "Disabled");
         assert_eq!(aborting(&disabled), [false]);
-        assert_eq!(with_rule(&disabled).unwrap(), once);
+        assert_eq!(with_rule(&disabled, ABORTS).unwrap(), once);
+        let both = with_rule(&once, FORGETS).unwrap();
+        assert_eq!((aborting(&both), forgetting(&both)), (vec![true, false], vec![false, true]));
     }
 
     #[test]
@@ -541,7 +668,7 @@ mod tests {
             "no document",
             "<LifecycleConfiguration><Rule a=\"b\"><Status>Enabled</Status></Rule></LifecycleConfiguration>",
         ] {
-            assert!(with_rule(unclear).is_err(), "{unclear}");
+            assert!(with_rule(unclear, ABORTS).is_err(), "{unclear}");
         }
     }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
-    TableStatus as Status, TimeToLiveSpecification, TimeToLiveStatus,
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, SseSpecification,
+    TableDescription, TableStatus as Status, Tag, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use obsync_core::{ProblemCode, StateError};
 use obsync_dynamodb::DynamoTable;
 use tokio::time::Instant;
+
+use super::bucket::TAG;
 
 /// How long a table may take to become ready. It usually is within seconds.
 pub(super) const SETTLING: Duration = Duration::from_secs(180);
@@ -60,7 +62,7 @@ impl fmt::Display for TableStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             TableStep::Create => {
-                "make the table, with the key `vault_id`, billed by request, encrypted at rest"
+                "make the table, with the key `vault_id`, billed by request, encrypted with a key of KMS"
             }
             TableStep::ExpireItems => "have items removed when their `ttl` is over",
             TableStep::MakeRestorable => "turn point-in-time recovery on",
@@ -170,6 +172,8 @@ impl TableInstaller {
         let key = key.build().map_err(failed)?;
         let attribute = AttributeDefinition::builder().attribute_name(DynamoTable::KEY_ATTRIBUTE);
         let attribute = attribute.attribute_type(ScalarAttributeType::S).build().map_err(failed)?;
+        let (key_of_tag, value) = TAG;
+        let tag = Tag::builder().key(key_of_tag).value(value).build().map_err(failed)?;
         let request = |client: &Client| {
             client
                 .create_table()
@@ -177,6 +181,8 @@ impl TableInstaller {
                 .key_schema(key.clone())
                 .attribute_definitions(attribute.clone())
                 .billing_mode(BillingMode::PayPerRequest)
+                .sse_specification(SseSpecification::builder().enabled(true).build())
+                .tags(tag.clone())
                 .send()
         };
         // Somebody else makes it at this very moment.

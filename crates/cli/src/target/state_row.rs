@@ -119,9 +119,12 @@ impl StateRow {
             StoredProgress::Missing | StoredProgress::Unreadable { .. } => None,
         };
         let direction = direction(state.load().await?.direction);
+        let retained = state.retained(summary).await?;
         let row = StateRow {
             direction,
             outstanding,
+            filtered: summary.filtered.saturating_sub(retained),
+            retained,
             invocations: progress.as_ref().map(|record| record.invocations),
             last_run: progress.map(|record| record.last_run()),
             last_check: state.last_check().await?,

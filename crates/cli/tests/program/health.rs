@@ -75,6 +75,33 @@ fn a_failure_is_pinged_with_its_reason_and_without_secrets() {
 }
 
 #[test]
+fn the_address_of_a_monitor_can_be_in_a_file() {
+    let world = furnished();
+    let (monitor, other) = (Monitor::answering(200), Monitor::answering(200));
+    let file = world.path("ping-url");
+    put(&file, &format!("{}\n", monitor.url()));
+    let pull = |more: &[&str]| {
+        let mut pull = world.command(&[&["pull", "Notes", "notes"], more].concat());
+        pull.env("OBSYNC_PING_URL_FILE", &file);
+        pull
+    };
+    ran(&mut pull(&[])).expect(0);
+    assert!(monitor.next().path.starts_with("/check-5e1f/start") && monitor.next().method == "POST");
+    // The option counts before it.
+    ran(&mut pull(&["--ping", &other.url()])).expect(0);
+    assert!(other.next().path.starts_with("/check-5e1f/start"));
+    assert!(monitor.rest().is_empty());
+    let both = ran(pull(&[]).env("OBSYNC_PING_URL", other.url())).expect(2);
+    assert!(both.stderr.contains("both OBSYNC_PING_URL and OBSYNC_PING_URL_FILE"), "{}", both.stderr);
+    put(&file, "s3cret: no address");
+    let wrong = ran(&mut pull(&[])).expect(2);
+    let told = &wrong.stderr;
+    assert!(told.contains("OBSYNC_PING_URL_FILE") && !told.contains("s3cret"), "{told}");
+    let missing = ran(pull(&[]).env("OBSYNC_PING_URL_FILE", world.path("nowhere"))).expect(2);
+    assert!(missing.stderr.contains("OBSYNC_PING_URL_FILE"), "{}", missing.stderr);
+}
+
+#[test]
 fn a_monitor_that_is_away_or_refuses_fails_no_run_and_its_address_stays_secret() {
     let world = furnished();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

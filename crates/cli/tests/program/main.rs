@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod alterations;
 mod around;
 mod bad_input;
 mod bad_server;

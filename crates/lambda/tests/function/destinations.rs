@@ -3,7 +3,7 @@
 use obsync_testcloud::LambdaRuntime;
 use serde_json::{Value, json};
 
-use crate::world::{BUCKET, TABLE, World, answered, failed, invoke, report, sync, write_notes};
+use crate::world::{BUCKET, PREFIX, TABLE, World, answered, failed, invoke, report, sync, write_notes};
 
 fn to(bucket: &str, prefix: &str) -> Value {
     json!({ "action": "sync", "vault_id": "Notes", "dest_bucket": bucket, "dest_prefix": prefix })
@@ -120,4 +120,26 @@ async fn a_damaged_place_in_the_table_fails_one_vault_and_not_the_run() {
     world.cloud.dynamodb().put_item(TABLE, places).unwrap();
     let invocation = invoke(&function, &sync("Private")).await;
     assert_eq!(report(answered(&invocation))["status"], "complete");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_whose_marker_is_another_ones_is_in_doubt_and_the_answer_says_so() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 3);
+    let function = world.function();
+    let first = invoke(&function, &sync("Notes")).await;
+    assert_eq!(report(answered(&first)).get("doubt"), None);
+    let key = format!("{PREFIX}/Notes/.obsync/id");
+    let mut marker: Value =
+        serde_json::from_slice(&world.cloud.s3().object(BUCKET, &key).unwrap().content).unwrap();
+    let id = marker["id"].as_str().unwrap().replace(|digit| digit != '0', "0");
+    marker["id"] = json!(id);
+    world.cloud.s3().put(BUCKET, &key, marker.to_string(), &[]);
+    let second = invoke(&function, &sync("Notes")).await;
+    let answer = answered(&second);
+    assert_eq!(report(answer)["doubt"], "other_destination", "{answer}");
+    assert_eq!(report(answer)["adopted"]["files"], 3, "{answer}");
+    let third = invoke(&function, &sync("Notes")).await;
+    assert_eq!(report(answered(&third)).get("doubt"), None);
+    world.assert_exact("Notes");
 }

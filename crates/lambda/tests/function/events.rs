@@ -5,7 +5,8 @@ use obsync_testcloud::{Invocation, Service};
 use obsync_testkit::Chance;
 use serde_json::{Value, json};
 
-use crate::world::{World, answered, failed, invoke, many, report, sync, write_notes};
+use crate::alterations::{Alteration, altered};
+use crate::world::{World, answered, failed, invoke, many, report, schema_faults, sync, write_notes};
 
 fn message(id: &str, body: &Value) -> Value {
     text_message(id, &body.to_string())
@@ -341,4 +342,26 @@ async fn ten_changes_in_a_large_vault_cost_few_requests() {
     // Up to six of them ask once in a run whether the service keeps conditions of writes, copies and removals; one writes
     // the marker, and one commits that it is written. Two announce what is removed: the source of the rename, and the rest.
     assert!(requests <= 50, "{since}");
+}
+
+/// Fields that are only there when there is something to say.
+const OPTIONAL: &[&str] = &["vaults.0.chain", "vaults.0.encryption"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_refuses_a_field_that_is_missing_renamed_or_unknown() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 3);
+    let function = world.function();
+    let status = json!({ "action": "status", "vaults": ["Notes"] });
+    for event in [sync("Notes"), status] {
+        let invocation = invoke(&function, &event).await;
+        let answer = answered(&invocation);
+        for (alteration, path, altered) in altered(answer) {
+            // An object that is open: deploy/README.md says so.
+            let is_open = path.starts_with("metadata.");
+            let is_optional = alteration == Alteration::Removed && OPTIONAL.contains(&path.as_str());
+            let is_refused = schema_faults(&altered) != [""; 0];
+            assert!(is_refused || is_open || is_optional, "{path} {alteration:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use obsync_testcloud::Service;
 use serde_json::{Value, json};
 
-use crate::world::{TABLE, World, answered, invoke, sync, write_notes};
+use crate::world::{TABLE, World, answered, invoke, report, sync, write_notes};
 
 /// The line of an invocation with this message.
 #[track_caller]
@@ -149,4 +149,18 @@ async fn the_age_of_the_oldest_success_is_measured_over_all_vaults() {
     let logs = invoke(&function, &everything).await.json_logs();
     let oldest = line(&logs, "Oldest success");
     assert!(oldest["oldest_success_age_s"].as_u64().unwrap() < 600, "{oldest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_counts_files_that_were_kept_apart_from_what_is_left_out() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 3);
+    let function = world.function_with(&[("OBSYNC_KEEP_DELETED", "true")]);
+    answered(&invoke(&function, &sync("Notes")).await);
+    vault.delete("folder 0/note 0.md").unwrap();
+    answered(&invoke(&function, &sync("Notes")).await);
+    let status = invoke(&function, &json!({ "action": "status", "vaults": ["Notes"] })).await;
+    let status = report(answered(&status)).clone();
+    assert_eq!((&status["retained"], &status["filtered"]), (&json!(1), &json!(0)), "{status}");
 }

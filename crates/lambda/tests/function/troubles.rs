@@ -1,11 +1,13 @@
 //! What can be wrong with everything around the function: each has its clear word, and nothing is lost.
 
-use obsync_testcloud::Service;
+use obsync_testcloud::{LambdaRuntime, Refusal, Service};
 use obsync_testkit::Chance;
-use serde_json::json;
+use obsync_testkit::network::{ConnectProxy, ProxyRules};
+use serde_json::{Value, json};
 
 use crate::world::{
-    BUCKET, SECRET, TABLE, World, answered, failed, invoke, invoke_for, report, sync, write_notes,
+    BUCKET, EMAIL, PASSWORD, SECRET, TABLE, VAULT_PASSWORD, World, answered, failed, invoke, invoke_for,
+    report, sync, write_notes,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,6 +47,59 @@ async fn a_secret_that_is_missing_forbidden_or_malformed() {
     world.cloud.faults().update(|faults| faults.secrets_manager.forbidden = Chance::always());
     let invocation = invoke(&world.function(), &sync("Notes")).await;
     assert!(failed(&invocation).1.contains("secretsmanager:GetSecretValue"), "{:?}", invocation.outcome);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_fail_before_the_vaults_are_listed_are_counted_of_those_that_the_table_knows() {
+    let world = World::new().await;
+    for vault in ["Notes", "Private"] {
+        write_notes(&world.vault(vault), 1);
+        answered(&invoke(&world.function(), &sync(vault)).await);
+    }
+    let last_run = async |vault: &str| {
+        let event = json!({ "action": "status", "vaults": [vault] });
+        let invocation = invoke(&world.function(), &event).await;
+        let status = report(answered(&invocation)).clone();
+        let (run, word) = (&status["last_run"], status["status"].clone());
+        (word, run["failures_in_a_row"].as_u64().unwrap(), run["last_error"]["code"].clone())
+    };
+    world.cloud.faults().update(|faults| faults.secrets_manager.forbidden = Chance::always());
+    for event in [json!({}), sync("Notes")] {
+        assert_eq!(failed(&invoke(&world.function(), &event).await).0, "SecretUnavailable");
+    }
+    world.cloud.faults().clear();
+    let (failure, denied) = (json!("failed"), json!("access_denied"));
+    assert_eq!(last_run("Notes").await, (failure.clone(), 2, denied.clone()));
+    assert_eq!(
+        last_run("Private").await,
+        (failure.clone(), 1, denied.clone()),
+        "the other event meant Notes alone"
+    );
+
+    let secret = |password: &str| {
+        json!({
+            "auth": { "email": EMAIL, "password": password },
+            "vaults": { "Private": { "password": VAULT_PASSWORD } },
+        })
+    };
+    // Another run is at work on one of them, and is not over because this one failed.
+    let private = world.vault("Private").id().to_string();
+    let free = world.cloud.dynamodb().item(TABLE, &private).unwrap().unwrap();
+    let mut held = free.clone();
+    held["lease_owner"] = json!({ "S": "somebody else" });
+    held["lease_id"] = json!({ "S": "0123456789abcdef" });
+    held["lease_expires"] = json!({ "N": "99999999999999" });
+    world.cloud.dynamodb().put_item(TABLE, held).unwrap();
+    world.put_secret(&secret("not the password"));
+    assert_eq!(failed(&invoke(&world.function(), &json!({})).await).0, "SignInFailed");
+    world.put_secret(&secret(PASSWORD));
+    world.cloud.dynamodb().put_item(TABLE, free).unwrap();
+    assert_eq!(last_run("Notes").await, (failure.clone(), 3, json!("sign_in")));
+    assert_eq!(last_run("Private").await, (failure, 1, denied));
+
+    answered(&invoke(&world.function(), &sync("Notes")).await);
+    let (word, failures, _) = last_run("Notes").await;
+    assert_eq!((word, failures), (json!("complete"), 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,5 +299,65 @@ async fn a_vault_that_is_older_on_the_server_is_told_and_measured_and_nothing_is
     assert_eq!((&vault["older_vault"], &vault["deleted"]["files"]), (&json!(3), &json!(0)), "{answer}");
     let metrics = invocation.json_logs().into_iter().find(|line| line["message"] == "Sync metrics").unwrap();
     assert_eq!((&metrics["older_vaults"], &metrics["success"]), (&json!(1), &json!(false)), "{metrics}");
+    world.assert_exact("Notes");
+}
+
+/// The answer to an HTTP request for a sync of `Notes`, which says why where a failed invocation has a sentence only: outcome,
+/// exit status and code, as the command has them.
+async fn answer_over_http(function: &LambdaRuntime) -> (Value, Value, Value) {
+    let request = json!({ "httpMethod": "POST", "requestContext": {}, "body": sync("Notes").to_string() });
+    let invocation = invoke(function, &request).await;
+    let answer: Value = serde_json::from_str(answered(&invocation)["body"].as_str().unwrap()).unwrap();
+    (answer["outcome"].clone(), answer["exit_code"].clone(), answer["error"]["code"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bucket_and_table_that_cannot_be_used_have_the_code_and_the_exit_status_of_the_command() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 30);
+    let failed = |code: &str| (json!("failed"), json!(1), json!(code));
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    for (password, status, code) in
+        [(Some("me:pr0xy".to_owned()), None, "proxy"), (None, Some(502), "unreachable")]
+    {
+        let proxy = ConnectProxy::start(ProxyRules { server: nowhere, password, status }).await.unwrap();
+        let url = format!("http://me:wr0ng@{}", proxy.address());
+        for (variable, endpoint) in [
+            ("AWS_ENDPOINT_URL_S3", "https://s3.test"),
+            ("AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.test"),
+        ] {
+            let function = world.function_with(&[(variable, endpoint), ("HTTPS_PROXY", &url)]);
+            let request =
+                json!({ "httpMethod": "POST", "requestContext": {}, "body": sync("Notes").to_string() });
+            let invocation = invoke_for(&function, &request, 20_000).await;
+            let body = answered(&invocation)["body"].as_str().unwrap().to_owned();
+            let answer: Value = serde_json::from_str(&body).unwrap();
+            let end = (&answer["exit_code"], &answer["error"]["code"]);
+            // What keeps failing is tried as long as there is time.
+            let is_over = [json!("timed_out"), json!("interrupted")].contains(&answer["error"]["code"]);
+            assert!(end == (&json!(1), &json!(code)) || (status.is_some() && is_over), "{variable}: {body}");
+            assert!(!body.contains("wr0ng") && !invocation.logs.join("\n").contains("wr0ng"), "{body}");
+        }
+    }
+    let function = world.function();
+    for (status, code) in [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed")] {
+        let refusal = |operation: &str| Refusal::new(operation, status, code, "another region");
+        world.cloud.faults().update(|faults| {
+            faults.s3_manners.refusals =
+                ["ListObjectsV2", "PutObject", "HeadObject", "GetObject"].map(refusal).to_vec();
+        });
+        assert_eq!(answer_over_http(&function).await, failed("region"), "{code}");
+    }
+    let read_only = Refusal {
+        chance: Chance::always().after(10),
+        ..Refusal::new("PutObject", 403, "AccessDenied", "Access Denied")
+    };
+    world.cloud.faults().update(|faults| faults.s3_manners.refusals = vec![read_only]);
+    assert_eq!(answer_over_http(&function).await, failed("destination"));
+    world.cloud.faults().clear();
+    world.cloud.faults().update(|faults| faults.dynamodb.forbidden = Chance::always());
+    assert_eq!(answer_over_http(&function).await, failed("access_denied"));
+    world.cloud.faults().clear();
+    assert_eq!(answer_over_http(&function).await, (json!("complete"), json!(0), Value::Null));
     world.assert_exact("Notes");
 }

@@ -212,9 +212,12 @@ fn assert_follows_schema(answer: &Value) {
         return;
     }
     let answer: &Value = body.as_ref().unwrap_or(answer);
-    let faults: Vec<String> =
-        SCHEMA.iter_errors(answer).map(|error| format!("{}: {error}", error.instance_path)).collect();
-    assert_eq!(faults, [""; 0], "{answer:#}");
+    assert_eq!(schema_faults(answer), [""; 0], "{answer:#}");
+}
+
+/// Why a document is not what the function answers; nothing if it is.
+pub(crate) fn schema_faults(answer: &Value) -> Vec<String> {
+    SCHEMA.iter_errors(answer).map(|error| format!("{}: {error}", error.instance_path)).collect()
 }
 
 /// The kind and message of an invocation that failed.

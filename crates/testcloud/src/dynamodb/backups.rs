@@ -16,6 +16,11 @@ use super::proxy::JSON;
 pub(super) struct Backups(Mutex<HashSet<String>>);
 
 impl Backups {
+    /// Whether a table can be restored.
+    pub(super) fn is_restorable(&self, table: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(table)
+    }
+
     /// Answers what is asked about recovery; `None` for what is not.
     pub(super) fn answer(&self, engine: &Engine, operation: &str, body: &[u8]) -> Option<Response<FullBody>> {
         let request: Value = match operation {

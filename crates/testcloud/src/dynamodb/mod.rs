@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use super::CloudError;
 use super::gate::Gate;
 use super::http::Tasks;
+use backups::Backups;
 pub use capacity::Capacity;
 use capacity::Meter;
 use engine::Engine;
@@ -23,7 +24,7 @@ pub use view::DynamoDb;
 pub(super) fn start(listener: TcpListener, tasks: &Tasks, gate: Gate) -> Result<DynamoDb, CloudError> {
     let engine = Arc::new(Engine::start()?);
     // The proxy is what clients see; the engine behind it listens on a port of its own.
-    let meter = Meter::default();
-    proxy::serve(listener, tasks, gate, Arc::clone(&engine), meter.clone());
-    Ok(DynamoDb::new(engine, meter))
+    let (meter, backups) = (Meter::default(), Arc::new(Backups::default()));
+    proxy::serve(listener, tasks, gate, Arc::clone(&engine), meter.clone(), Arc::clone(&backups));
+    Ok(DynamoDb::new(engine, meter, backups))
 }

@@ -37,14 +37,21 @@ struct Proxy {
     gate: Gate,
     engine: Arc<Engine>,
     client: Client<HttpConnector, Full<Bytes>>,
-    backups: Backups,
+    backups: Arc<Backups>,
     meter: Meter,
 }
 
 /// Serves clients at `listener` by asking the engine.
-pub(super) fn serve(listener: TcpListener, tasks: &Tasks, gate: Gate, engine: Arc<Engine>, meter: Meter) {
+pub(super) fn serve(
+    listener: TcpListener,
+    tasks: &Tasks,
+    gate: Gate,
+    engine: Arc<Engine>,
+    meter: Meter,
+    backups: Arc<Backups>,
+) {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let proxy = Arc::new(Proxy { gate, engine, client, backups: Backups::default(), meter });
+    let proxy = Arc::new(Proxy { gate, engine, client, backups, meter });
     http::serve(listener, tasks, move |request| {
         let proxy = Arc::clone(&proxy);
         async move { proxy.answer(request).await }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::CloudError;
+use super::backups::Backups;
 use super::capacity::{Capacity, Meter};
 use super::engine::Engine;
 
@@ -14,6 +15,7 @@ use super::engine::Engine;
 pub struct DynamoDb {
     engine: Arc<Engine>,
     meter: Meter,
+    backups: Arc<Backups>,
 }
 
 impl std::fmt::Debug for DynamoDb {
@@ -23,8 +25,39 @@ impl std::fmt::Debug for DynamoDb {
 }
 
 impl DynamoDb {
-    pub(super) fn new(engine: Arc<Engine>, meter: Meter) -> Self {
-        Self { engine, meter }
+    pub(super) fn new(engine: Arc<Engine>, meter: Meter, backups: Arc<Backups>) -> Self {
+        Self { engine, meter, backups }
+    }
+
+    /// How a table is set up, in the words of CloudFormation's `AWS::DynamoDB::Table`, without what is not set.
+    ///
+    /// # Errors
+    /// When there is no such table.
+    pub fn properties(&self, table: &str) -> Result<Value, CloudError> {
+        let mut answer = self.engine.call("DescribeTable", json!({ "TableName": table }))?;
+        let mut described = answer["Table"].take();
+        let tags = self.engine.call("ListTagsOfResource", json!({ "ResourceArn": described["TableArn"] }))?;
+        let ttl = self.engine.call("DescribeTimeToLive", json!({ "TableName": table }))?;
+        let ttl = &ttl["TimeToLiveDescription"];
+        let mut properties = json!({
+            "BillingMode": described["BillingModeSummary"]["BillingMode"],
+            "AttributeDefinitions": described["AttributeDefinitions"].take(),
+            "KeySchema": described["KeySchema"].take(),
+        });
+        if ttl["TimeToLiveStatus"] == "ENABLED" {
+            properties["TimeToLiveSpecification"] =
+                json!({ "AttributeName": ttl["AttributeName"], "Enabled": true });
+        }
+        if self.backups.is_restorable(table) {
+            properties["PointInTimeRecoverySpecification"] = json!({ "PointInTimeRecoveryEnabled": true });
+        }
+        if described["SSEDescription"]["Status"] == "ENABLED" {
+            properties["SSESpecification"] = json!({ "SSEEnabled": true });
+        }
+        if tags["Tags"].as_array().is_some_and(|tags| !tags.is_empty()) {
+            properties["Tags"] = tags["Tags"].clone();
+        }
+        Ok(properties)
     }
 
     /// What requests used so far of reading and writing. What was refused uses nothing here.

@@ -205,3 +205,46 @@ pub(super) fn policy(
     }
     Ok(S3Response::new(GetBucketPolicyOutput { policy }))
 }
+
+pub(super) fn put_ownership(
+    backend: &Backend,
+    req: S3Request<PutBucketOwnershipControlsInput>,
+) -> S3Result<S3Response<PutBucketOwnershipControlsOutput>> {
+    let input = req.input;
+    backend.store.lock().bucket(&input.bucket)?.settings.ownership = Some(input.ownership_controls);
+    Ok(S3Response::new(PutBucketOwnershipControlsOutput::default()))
+}
+
+pub(super) fn ownership(
+    backend: &Backend,
+    req: S3Request<GetBucketOwnershipControlsInput>,
+) -> S3Result<S3Response<GetBucketOwnershipControlsOutput>> {
+    let mut state = backend.store.lock();
+    let ownership_controls = state.bucket(&req.input.bucket)?.settings.ownership.clone();
+    if ownership_controls.is_none() {
+        return Err(not_set(
+            "OwnershipControlsNotFoundError",
+            "The bucket ownership controls were not found",
+        ));
+    }
+    Ok(S3Response::new(GetBucketOwnershipControlsOutput { ownership_controls }))
+}
+
+pub(super) fn put_tagging(
+    backend: &Backend,
+    req: S3Request<PutBucketTaggingInput>,
+) -> S3Result<S3Response<PutBucketTaggingOutput>> {
+    let input = req.input;
+    backend.store.lock().bucket(&input.bucket)?.settings.tagging = Some(input.tagging);
+    Ok(S3Response::new(PutBucketTaggingOutput::default()))
+}
+
+pub(super) fn tagging(
+    backend: &Backend,
+    req: S3Request<GetBucketTaggingInput>,
+) -> S3Result<S3Response<GetBucketTaggingOutput>> {
+    let mut state = backend.store.lock();
+    let set = state.bucket(&req.input.bucket)?.settings.tagging.clone();
+    let set = set.ok_or_else(|| not_set("NoSuchTagSet", "The TagSet does not exist"))?;
+    Ok(S3Response::new(GetBucketTaggingOutput { tag_set: set.tag_set }))
+}

@@ -11,6 +11,7 @@ mod content;
 mod listing;
 mod manners;
 mod objects;
+mod properties;
 mod server;
 mod service;
 mod store;

@@ -35,6 +35,10 @@ operations! {
     get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput => GetBucketLifecycleConfigurationOutput) = buckets::lifecycle;
     put_bucket_policy(PutBucketPolicyInput => PutBucketPolicyOutput) = buckets::put_policy;
     get_bucket_policy(GetBucketPolicyInput => GetBucketPolicyOutput) = buckets::policy;
+    put_bucket_ownership_controls(PutBucketOwnershipControlsInput => PutBucketOwnershipControlsOutput) = buckets::put_ownership;
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput => GetBucketOwnershipControlsOutput) = buckets::ownership;
+    put_bucket_tagging(PutBucketTaggingInput => PutBucketTaggingOutput) = buckets::put_tagging;
+    get_bucket_tagging(GetBucketTaggingInput => GetBucketTaggingOutput) = buckets::tagging;
     put_object(PutObjectInput => PutObjectOutput) = objects::put, await;
     get_object(GetObjectInput => GetObjectOutput) = objects::get;
     head_object(HeadObjectInput => HeadObjectOutput) = objects::head;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{
-    BucketLifecycleConfiguration, Checksum, PublicAccessBlockConfiguration,
-    ServerSideEncryptionConfiguration, VersioningConfiguration,
+    BucketLifecycleConfiguration, Checksum, OwnershipControls, PublicAccessBlockConfiguration,
+    ServerSideEncryptionConfiguration, Tagging, VersioningConfiguration,
 };
 use s3s::{S3Result, s3_error};
 
@@ -148,6 +148,8 @@ pub(super) struct Settings {
     pub(super) public_access: Option<PublicAccessBlockConfiguration>,
     pub(super) lifecycle: Option<BucketLifecycleConfiguration>,
     pub(super) policy: Option<String>,
+    pub(super) ownership: Option<OwnershipControls>,
+    pub(super) tagging: Option<Tagging>,
     pub(super) region: Option<String>,
 }
 

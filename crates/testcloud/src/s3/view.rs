@@ -10,6 +10,7 @@ use s3s::dto::{
     LifecycleRule, LifecycleRuleFilter,
 };
 
+use super::properties;
 use super::store::{Attributes, Bucket, Object, Store};
 
 /// An object as it lies in its bucket.
@@ -172,6 +173,18 @@ impl S3 {
     /// What is set for a bucket, if it is there.
     pub fn settings(&self, bucket: &str) -> Option<BucketSettings> {
         self.store.lock().buckets.get(bucket).map(BucketSettings::new)
+    }
+
+    /// The same in the words of CloudFormation's `AWS::S3::Bucket`, without what is not set.
+    pub fn properties(&self, bucket: &str) -> Option<serde_json::Value> {
+        self.store.lock().buckets.get(bucket).map(|bucket| properties::of(&bucket.settings))
+    }
+
+    /// Takes the tags of a bucket away, as somebody else would.
+    pub fn forget_tags(&self, bucket: &str) {
+        if let Some(bucket) = self.store.lock().buckets.get_mut(bucket) {
+            bucket.settings.tagging = None;
+        }
     }
 
     /// The objects whose keys begin with `prefix`, by key; none when there is no such bucket.

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use obsync_testcloud::{BucketSettings, Service};
 use obsync_testkit::Chance;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 use super::place::{Place, TABLE};
 use crate::world::{World, ran};
@@ -29,7 +30,7 @@ fn without_policy(told: &str) -> String {
 fn the_policy_for_whoever_pulls_there_is_printed() {
     let place = Place::empty(World::new());
     let told = place.run(&INIT).expect(0).stdout;
-    let printed: serde_json::Value = serde_json::from_str(policy(&told)).unwrap();
+    let printed: Value = serde_json::from_str(policy(&told)).unwrap();
     let made = place.run(&[&INIT[..], &["--json"]].concat()).json();
     assert_eq!(printed, made["policy"]);
     assert!(policy(&told).contains("arn:aws:dynamodb:us-east-1:*:table/obsync-state"), "{told}");
@@ -51,13 +52,16 @@ fn a_bucket_and_a_table_are_made_once_and_can_be_pulled_to() {
     --- stdout
     s3://my-notes in us-east-1, done:
       make the bucket
+      tag it with application=obsync
+      have it own all of its objects, without access lists
       close it to the public
       keep earlier versions of objects
       encrypt objects
       abort uploads that were not finished within a day
+      forget versions that were replaced 90 days ago
       refuse connections without TLS
     dynamodb://obsync-state in us-east-1, done:
-      make the table, with the key `vault_id`, billed by request, encrypted at rest
+      make the table, with the key `vault_id`, billed by request, encrypted with a key of KMS
       have items removed when their `ttl` is over
       turn point-in-time recovery on
     Whoever pulls there needs this policy (IAM, "Create policy", JSON):
@@ -66,7 +70,7 @@ fn a_bucket_and_a_table_are_made_once_and_can_be_pulled_to() {
     "#);
     let made = settings(&place);
     assert!(made.versioned && made.public_access_blocked, "{made:?}");
-    assert_eq!((made.encryption.as_deref(), made.lifecycle_rules), (Some("AES256"), 1));
+    assert_eq!((made.encryption.as_deref(), made.lifecycle_rules), (Some("AES256"), 2));
     insta::assert_snapshot!(without_policy(&place.run(&INIT).told(&place.world)), @r#"
     exit status 0
     --- stdout
@@ -90,13 +94,16 @@ fn a_dry_run_tells_what_is_to_be_done_and_does_nothing() {
     --- stdout
     s3://my-notes in us-east-1, to be done:
       make the bucket
+      tag it with application=obsync
+      have it own all of its objects, without access lists
       close it to the public
       keep earlier versions of objects
       encrypt objects
       abort uploads that were not finished within a day
+      forget versions that were replaced 90 days ago
       refuse connections without TLS
     dynamodb://obsync-state in us-east-1, to be done:
-      make the table, with the key `vault_id`, billed by request, encrypted at rest
+      make the table, with the key `vault_id`, billed by request, encrypted with a key of KMS
       have items removed when their `ttl` is over
       turn point-in-time recovery on
     Whoever pulls there needs this policy (IAM, "Create policy", JSON):
@@ -133,11 +140,118 @@ fn what_is_there_gets_what_it_lacks_and_keeps_what_it_has() {
     place.cloud.s3().put("my-notes", "mine.txt", "mine", &[]);
     place.cloud.dynamodb().create_table("obsync-state").unwrap();
     let done = place.must(&[&INIT[..], &["--json"]].concat()).json();
-    let steps = done["bucket"]["steps"].as_array().unwrap();
-    assert!(steps.contains(&"keep_versions".into()) && !steps.contains(&"create".into()), "{done}");
-    assert_eq!(done["table"]["steps"], serde_json::json!(["expire_items", "make_restorable"]));
+    assert_eq!(
+        done["bucket"]["steps"],
+        json!([
+            "own_objects",
+            "block_public_access",
+            "keep_versions",
+            "abort_uploads",
+            "forget_versions",
+            "require_tls"
+        ])
+    );
+    assert_eq!(done["table"]["steps"], json!(["expire_items", "make_restorable"]));
     assert!(settings(&place).versioned);
     assert!(place.cloud.s3().object("my-notes", "mine.txt").is_some());
+    let again = place.must(&[&INIT[..], &["--json"]].concat()).json();
+    assert_eq!(again["bucket"]["steps"], json!([]));
+}
+
+#[test]
+fn versions_that_the_owner_of_a_bucket_kept_before_are_not_forgotten() {
+    let place = Place::empty(World::new());
+    place.must(&INIT);
+    // A bucket that keeps versions, and that obsync did not make.
+    place.cloud.s3().forget_tags("my-notes");
+    place.cloud.s3().expire_nothing("my-notes");
+    let done = place.must(&[&INIT[..], &["--json"]].concat()).json();
+    assert_eq!(done["bucket"]["steps"], json!(["abort_uploads"]));
+}
+
+/// The properties of a resource of deploy/template.yaml, as a stack with this KMS key for the bucket has them.
+fn in_template(resource: &str, kms_key: Option<&str>) -> Value {
+    let template: serde_norway::Value =
+        serde_norway::from_str(include_str!("../../../../../deploy/template.yaml")).unwrap();
+    resolved(&template["Resources"][resource]["Properties"], kms_key).unwrap()
+}
+
+/// A value of a template with what its functions stand for; `None` where that is nothing.
+fn resolved(value: &serde_norway::Value, kms_key: Option<&str>) -> Option<Value> {
+    use serde_norway::Value as Yaml;
+    const ARN: &str = "arn:aws:s3:::my-notes";
+    Some(match value {
+        Yaml::Tagged(tagged) => match (tagged.tag.to_string().as_str(), &tagged.value) {
+            ("!If", Yaml::Sequence(parts)) => {
+                assert_eq!(parts[0], "HasKmsKey");
+                return resolved(&parts[if kms_key.is_some() { 1 } else { 2 }], kms_key);
+            }
+            ("!Ref", Yaml::String(name)) => match name.as_str() {
+                "AWS::NoValue" => return None,
+                "KmsKeyArn" => json!(kms_key.unwrap()),
+                "Bucket" => json!("my-notes"),
+                other => panic!("{other}"),
+            },
+            ("!GetAtt", Yaml::String(name)) if name == "Bucket.Arn" => json!(ARN),
+            ("!Sub", Yaml::String(text)) => json!(text.replace("${Bucket.Arn}", ARN)),
+            (tag, value) => panic!("{tag} {value:?}"),
+        },
+        Yaml::Sequence(items) => items.iter().filter_map(|item| resolved(item, kms_key)).collect(),
+        Yaml::Mapping(fields) => {
+            let field =
+                |(name, value): (&Yaml, &Yaml)| Some((name.as_str()?.to_owned(), resolved(value, kms_key)?));
+            Value::Object(fields.iter().filter_map(field).collect())
+        }
+        other => serde_json::to_value(other).unwrap(),
+    })
+}
+
+/// The same without the names of lifecycle rules, which mean nothing.
+fn without_names(mut properties: Value) -> Value {
+    for rule in properties["LifecycleConfiguration"]["Rules"].as_array_mut().unwrap() {
+        rule.as_object_mut().unwrap().remove("Id");
+    }
+    properties
+}
+
+#[test]
+fn bucket_and_table_are_as_the_template_makes_them() {
+    for kms_key in [None, Some("arn:aws:kms:us-east-1:123456789012:key/notes")] {
+        let place = Place::empty(World::new());
+        let key = kms_key.map(|key| ["--kms-key", key]);
+        place.must(&[&INIT[..], key.as_ref().map_or(&[], |key| &key[..])].concat());
+        let bucket = place.cloud.s3().properties("my-notes").unwrap();
+        assert_eq!(without_names(bucket), without_names(in_template("Bucket", kms_key)));
+        let policy: Value = serde_json::from_str(&settings(&place).policy.unwrap()).unwrap();
+        assert_eq!(policy, in_template("BucketPolicy", kms_key)["PolicyDocument"]);
+        let table = place.cloud.dynamodb().properties("obsync-state").unwrap();
+        assert_eq!(table, in_template("StateTable", kms_key));
+    }
+}
+
+#[test]
+fn ten_runs_of_every_kind_follow_the_schema() {
+    let place = Place::empty(World::new());
+    for round in 0..10 {
+        let (bucket, table) = (format!("notes-{round}"), format!("states-{round}"));
+        let init = ["aws", "init", "--bucket", &bucket, "--table", &table, "--json"];
+        let run = |more: &[&str], status: i32| {
+            crate::json::check("aws-init", &place.run(&[&init[..], more].concat()), status)
+        };
+        assert_eq!(run(&["--dry-run"], 0)["bucket"]["steps"][0], "create");
+        place.fault(|faults| {
+            faults.s3.operations = vec!["PutBucketPolicy".to_owned()];
+            faults.s3.forbidden = Chance::always();
+        });
+        assert_eq!(run(&[], 1)["error"]["code"], "access_denied");
+        place.cloud.faults().clear();
+        assert_eq!(run(&[], 0)["bucket"]["steps"], json!(["require_tls"]));
+        assert_eq!(run(&["--region", "eu-central-1"], 0)["table"]["steps"], json!([]));
+        run(&["--surplus"], 2);
+        if round == 0 {
+            crate::json::assert_closed("aws-init", &run(&["--dry-run"], 0));
+        }
+    }
 }
 
 #[test]
@@ -206,8 +320,8 @@ fn every_end_is_one_value_of_the_schema_with_its_exit_status() {
     check(&[], &[], 1, "access_denied");
     place.cloud.faults().clear();
     assert_eq!(check(&[], &[], 0, "")["table"]["steps"][0], "create");
-    assert_eq!(check(&[], &[], 0, "")["bucket"]["steps"], serde_json::json!([]));
-    assert_eq!(check(&["--dry-run"], &[], 0, "")["table"]["steps"], serde_json::json!([]));
+    assert_eq!(check(&[], &[], 0, "")["bucket"]["steps"], json!([]));
+    assert_eq!(check(&["--dry-run"], &[], 0, "")["table"]["steps"], json!([]));
 }
 
 #[test]

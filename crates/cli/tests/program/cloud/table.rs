@@ -246,7 +246,7 @@ fn a_table_tells_how_far_the_last_pull_came() {
     let failed = row();
     let run = &failed["last_run"];
     assert_eq!((&run["outcome"], &run["failures_in_a_row"]), (&json!("failed"), &json!(2)), "{failed:#}");
-    assert!(run["last_error"]["message"].as_str().unwrap().contains("access is denied"), "{failed:#}");
+    assert_eq!(run["last_error"]["code"], "access_denied", "{failed:#}");
 
     place.cloud.faults().clear();
     place.pull(&["--state", TABLE, "--dry-run"]);
@@ -291,11 +291,12 @@ fn deletions_are_confirmed_while_another_run_has_the_lease() {
 #[test]
 fn runs_that_fail_before_they_have_the_lease_are_in_the_status() {
     let place = pulled();
+    let last_run = || row(&place, &[])["last_run"].clone();
     for failures in 1..=2 {
         place.world.server.faults().update(|faults| faults.rest_status_error = Chance::always());
         place.run(&["pull", "Notes", DEST, "--state", TABLE, "--timeout", "1"]).expect(8);
         place.world.server.faults().clear();
-        let run = row(&place, &[])["last_run"].clone();
+        let run = last_run();
         assert_eq!(
             (&run["outcome"], &run["failures_in_a_row"]),
             (&json!("failed"), &json!(failures)),
@@ -304,8 +305,25 @@ fn runs_that_fail_before_they_have_the_lease_are_in_the_status() {
         assert!(run["last_error"]["code"].is_string() && run["last_error"]["code"] != "error", "{run:#}");
         assert_eq!(run["cut_short"], false, "{run:#}");
     }
+    let mut refused = place.command(&["pull", "Notes", DEST, "--state", TABLE]);
+    ran(refused.env("OBSIDIAN_AUTH_TOKEN", "not a token")).expect(3);
+    let run = last_run();
+    let code = &run["last_error"]["code"];
+    assert_eq!((&run["failures_in_a_row"], code), (&json!(3), &json!("not_signed_in")), "{run:#}");
     place.must(&["verify", DEST, "--state", TABLE]);
     place.pull(&WITH);
-    let run = row(&place, &[])["last_run"].clone();
+    let run = last_run();
     assert_eq!((&run["outcome"], &run["failures_in_a_row"]), (&json!("complete"), &json!(0)), "{run:#}");
+}
+
+#[test]
+fn files_that_were_kept_are_counted_apart_from_what_is_left_out() {
+    let place = pulled();
+    place.write(".obsidian/app.json", "{}");
+    place.world.vault("Notes").delete("Welcome.md").unwrap();
+    place.pull(&["--state", TABLE, "--keep-deleted", "--configs", "none"]);
+    let row = row(&place, &[]);
+    assert_eq!((&row["retained"], &row["filtered"]), (&json!(1), &json!(1)), "{row:#}");
+    let shown = place.must(&["status", "--state", TABLE]).stdout;
+    assert!(shown.contains("kept       1 file that the vault deleted"), "{shown}");
 }

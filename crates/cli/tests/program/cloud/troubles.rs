@@ -1,7 +1,12 @@
 //! Buckets and tables that cannot be used: what is told, and with which exit status.
 
-use obsync_testcloud::Service;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread;
+
+use obsync_testcloud::{Refusal, Service};
 use obsync_testkit::Chance;
+use obsync_testkit::network::{ConnectProxy, ProxyRules};
 
 use super::place::{BUCKET, DEST, Place, TABLE};
 use crate::world::{Ran, ran};
@@ -118,6 +123,19 @@ fn scripts_tell_credentials_rights_region_place_and_network_apart() {
     assert_eq!(code_of(&place, table, &no_region), lasting("region"));
     assert_eq!(code_of(&place, &["s3://not-there/notes"], &[]), lasting("no_such_place"));
     assert_eq!(code_of(&place, &[DEST, "--state", "dynamodb://not-there"], &[]), lasting("no_such_place"));
+    for (status, code, words) in [
+        (301, "PermanentRedirect", "must be addressed using the specified endpoint"),
+        (400, "AuthorizationHeaderMalformed", "the region is wrong; expecting eu-west-1"),
+    ] {
+        let refusal = |operation: &str| Refusal::new(operation, status, code, words);
+        place.fault(|faults| {
+            faults.s3_manners.refusals =
+                ["ListObjectsV2", "PutObject", "HeadObject", "GetObject"].map(refusal).to_vec();
+        });
+        assert_eq!(code_of(&place, bucket, &[]), lasting("region"), "{code}");
+    }
+    place.cloud.faults().clear();
+    assert_eq!(place.world.server.stats().pulls, 0, "nothing was fetched for a place that cannot be used");
     let nobody = Some("http://127.0.0.1:9");
     assert_eq!(code_of(&place, bucket, &[("AWS_ENDPOINT_URL_S3", nobody)]), passing("unreachable"));
     assert_eq!(code_of(&place, table, &[("AWS_ENDPOINT_URL_DYNAMODB", nobody)]), passing("unreachable"));
@@ -168,4 +186,91 @@ fn a_table_that_does_not_answer_is_given_up_in_the_time_that_was_given() {
     tells(pull, 1, &["it does not answer", "run again later"]);
     // Attempts of ten seconds, ten times, would be what it does of itself.
     assert_eq!(place.cloud.counts().total(Service::DynamoDb), 1);
+}
+
+/// A server that answers every request with this.
+fn answering(answer: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 16 << 10];
+            // As much of it as comes at once is enough.
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn a_table_at_the_address_of_another_region() {
+    let place = with_a_note();
+    let body = "{\"__type\":\"com.amazon.coral.service#InvalidSignatureException\",\"message\":\"Credential should be scoped to \
+                a valid region, not 'us-east-1'. \"}";
+    let elsewhere = "Location: https://dynamodb.eu-west-1.amazonaws.com/";
+    for (head, body) in [
+        (format!("301 Moved Permanently\r\n{elsewhere}"), ""),
+        ("400 Bad Request\r\nContent-Type: application/x-amz-json-1.0".to_owned(), body),
+    ] {
+        let length = body.len();
+        let endpoint = answering(format!(
+            "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        ));
+        let variables = [("AWS_ENDPOINT_URL_DYNAMODB", Some(endpoint.as_str()))];
+        let failed = code_of(&place, &[DEST, "--state", TABLE], &variables);
+        assert_eq!(failed, ("region".to_owned(), false), "{head}");
+    }
+    assert_eq!(place.world.server.stats().pulls, 0);
+}
+
+#[test]
+fn a_proxy_that_wants_a_password_or_answers_502_before_a_bucket_and_a_table() {
+    let place = with_a_note();
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    for (password, status, code) in
+        [(Some("me:pr0xy".to_owned()), None, ("proxy", false)), (None, Some(502), ("unreachable", true))]
+    {
+        let rules = ProxyRules { server: nowhere, password, status };
+        let proxy = place.world.runtime.block_on(ConnectProxy::start(rules)).unwrap();
+        let url = format!("http://me:wr0ng@{}", proxy.address());
+        for (args, endpoint) in [
+            (&[DEST][..], ("AWS_ENDPOINT_URL_S3", Some("https://s3.test"))),
+            (&[DEST, "--state", TABLE], ("AWS_ENDPOINT_URL_DYNAMODB", Some("https://dynamodb.test"))),
+        ] {
+            let variables = [endpoint, ("HTTPS_PROXY", Some(url.as_str()))];
+            assert_eq!(code_of(&place, args, &variables), (code.0.to_owned(), code.1), "{args:?}");
+            let asked = proxy.asked();
+            assert!(asked.iter().all(|host| host.contains(".test:443")) && !asked.is_empty(), "{asked:?}");
+        }
+    }
+    assert_eq!(place.world.server.stats().pulls, 0);
+}
+
+#[test]
+fn a_bucket_that_turns_read_only_midway() {
+    let place = Place::new();
+    for number in 0..60 {
+        place.write(&format!("{number}.md"), &format!("note {number}"));
+    }
+    let refusal = |operation: &str, after: u64| Refusal {
+        chance: Chance::always().after(after),
+        ..Refusal::new(operation, 403, "AccessDenied", "Access Denied")
+    };
+    place.fault(|faults| faults.s3_manners.refusals = vec![refusal("PutObject", 20)]);
+    let failed = place.run(&["pull", "Notes", DEST, "--json"]).expect(1).json();
+    assert_eq!((&failed["outcome"], &failed["error"]["code"]), (&"failed".into(), &"destination".into()));
+    assert!(failed["error"]["message"].as_str().unwrap().contains("AccessDenied"), "{failed:#}");
+    // A few that are refused fail alone.
+    place.cloud.faults().clear();
+    place.pull(&[]);
+    place.write("new.md", "new");
+    place.fault(|faults| faults.s3_manners.refusals = vec![refusal("PutObject", 0).about("new.md")]);
+    let failed = place.run(&["pull", "Notes", DEST, "--json"]).expect(5).json();
+    assert_eq!((&failed["outcome"], &failed["error"]["code"]), (&"failures".into(), &"failures".into()));
+    assert!(failed["failures"][0]["reason"].as_str().unwrap().contains("AccessDenied"), "{failed:#}");
+    place.cloud.faults().clear();
+    place.pull(&[]);
+    place.assert_exact();
 }
