@@ -248,7 +248,7 @@ fn a_destination_that_may_not_be_read_is_told_and_left_alone() {
     for destination in ["notes", "fresh"] {
         let folder = world.path(destination);
         let before = fs::metadata(&folder).unwrap().permissions();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
         let Some(refused) = without_privileges(&world, &["pull", "Notes", destination]) else { return };
         let refused = refused.expect(1);
         assert!(refused.stderr.contains(destination), "{}", refused.stderr);
