@@ -94,6 +94,29 @@ async fn an_entry_that_lies_about_its_size_fails_alone_until_it_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_some_file_system_refuses_are_keys_and_what_is_no_name_anywhere_is_accepted_once() {
+    let mut bench = Bench::new().await;
+    for path in ["CON.md", "trailing. ", "folder. /note.md", "RE:FRAME (2026).md"] {
+        bench.vault.write(path, path, T).unwrap();
+    }
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+    bench.vault.write_hostile_path("a\nb.md", "text").unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failed()), (Outcome::Failures, 1), "{report:#?}");
+    bench.options.accept_failures = true;
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.options.accept_failures = false;
+    for report in [bench.pull().await, bench.pull_full().await] {
+        assert_eq!((report.outcome, report.accepted_failures), (Outcome::Complete, 1), "{report:#?}");
+    }
+    bench.vault.write_hostile_path("a\nc.md", "text").unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 1));
+    assert_eq!(bench.bucket.keys().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn renames_download_nothing() {
     let bench = Bench::new().await;
     for n in 0..200 {
@@ -194,6 +217,36 @@ async fn a_bucket_whose_state_was_lost_is_adopted() {
     // The marker is read, and written.
     assert_eq!((of("PutObject"), of("CopyObject"), of("GetObject")), (1, 0, 1), "{counts}");
     bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_obsync_wrote_and_the_vault_forgot_an_earlier_version_is_replaced_and_a_later_one_stays() {
+    let bench = Bench::new().await;
+    for path in ["earlier.md", "later.md"] {
+        bench.vault.write(path, "first", T).unwrap();
+    }
+    bench.pull().await;
+    for path in ["earlier.md", "later.md"] {
+        bench.vault.write(path, "second", T).unwrap();
+    }
+    bench.vault.purge().unwrap();
+    // As another obsync leaves it that is further than this one.
+    let key = crate::sites::key("later.md");
+    let mut metadata = bench.bucket.object("later.md").unwrap().metadata;
+    metadata.insert("uid".to_owned(), "1000000".to_owned());
+    let metadata: Vec<(&str, &str)> =
+        metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    bench.bucket.cloud.s3().put(crate::sites::BUCKET, &key, b"first".to_vec(), &metadata);
+    bench.lose_state();
+    for _ in 0..2 {
+        let report = bench.pull().await;
+        assert!(report.conflicts.is_empty(), "{report:#?}");
+        let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+        assert_eq!(failed, ["later.md"], "{report:#?}");
+        assert!(report.failures[0].reason.contains("a newer version of it is there already"), "{report:#?}");
+        assert_eq!(bench.bucket.text("earlier.md").as_deref(), Some("second"));
+        assert_eq!(bench.bucket.text("later.md").as_deref(), Some("first"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
