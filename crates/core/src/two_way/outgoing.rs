@@ -14,6 +14,8 @@ use crate::quiet::{is_litter, shrank};
 use crate::report::{Report, Step, StepAction};
 use crate::scan::{LocalFile, LocalTree, Unknown, UnknownCause};
 
+use super::refusals::Refusals;
+
 /// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
 const LITTER_LASTS: u64 = 60_000;
 
@@ -102,6 +104,8 @@ pub(crate) struct Outgoing {
     pub(crate) kept: Vec<VaultPath>,
     /// Files that are not recorded and whose place has a change of the vault that waits.
     pub(crate) waiting: Vec<VaultPath>,
+    /// The earlier refusals of what is sent.
+    pub(crate) refusals: Refusals,
 }
 
 impl Outgoing {
