@@ -214,7 +214,7 @@ fn has_shrunk(tree: &LocalTree, records: &[Record]) -> bool {
 impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
-        run.settle_intents(report).await?;
+        let mut undecided = run.settle_intents(report).await?;
         if !self.forget_missing().await? {
             return Ok(());
         }
@@ -229,7 +229,7 @@ impl TwoWay<'_, '_> {
                     return Ok(());
                 }
                 // What was sent and not heard of, before a pull takes what another device made of it for all there is.
-                run.settle_intents(report).await?;
+                undecided.extend(run.settle_intents(report).await?);
             }
             match self.options.direction {
                 SyncDirection::Both => run.pull(report).await?,
@@ -245,6 +245,8 @@ impl TwoWay<'_, '_> {
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
             }
+            // Before the scan: it is to find what is brought back.
+            undecided = run.settle_late(undecided, report).await?;
             let Some(outgoing) = self.outgoing(round, report).await? else {
                 return Ok(());
             };
@@ -273,7 +275,10 @@ impl TwoWay<'_, '_> {
             run.renew_generation(self.destination.as_ref()).await?;
             let known = run.state.load().await?;
             let sent = match Outbox::open(run, known, report).await? {
-                Some(outbox) => outbox.send(outgoing, report).await?,
+                Some(outbox) => {
+                    undecided.clear();
+                    outbox.send(outgoing, report).await?
+                }
                 None => continue,
             };
             match sent.lost {

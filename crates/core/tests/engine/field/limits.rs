@@ -382,3 +382,36 @@ async fn race_and_cut_what_another_device_wrote_is_not_given_up_because_it_canno
     assert_eq!(rivals(&bench), 1, "{:?}", bench.vault.contents().unwrap());
     assert!(has(&bench, "note.bin", "mine"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_and_cut_a_change_that_the_vault_takes_late_hides_nothing_of_what_another_device_wrote() {
+    type Act = fn(&Bench);
+    // After how many looks at a history the vault takes it: each path is looked up when the connection is lost and once more
+    // before the vault is listed.
+    let ours: [(&str, u64, Act); 4] = [
+        ("an edit", 2, |bench| bench.edit("note.md", "mine\n")),
+        ("a new note", 2, |bench| bench.edit("new.md", "new")),
+        ("a deletion", 2, |bench| fs::remove_file(bench.dest().join("note.md")).unwrap()),
+        ("a rename", 4, |bench| {
+            fs::rename(bench.dest().join("note.md"), bench.dest().join("renamed.md")).unwrap();
+        }),
+    ];
+    for (what, late_after, act) in ours {
+        let bench = in_step(&[("note.md", "base\n"), ("kept.md", "k")]).await;
+        act(&bench);
+        bench.server.faults().update(|faults| {
+            faults.late_push = Chance::next(1);
+            faults.late_after = late_after;
+            faults.rival_push = Chance::next(1);
+        });
+        bench.sync().await;
+        assert_eq!(bench.server.faults().strikes("late-push"), 1, "{what}");
+        bench.server.faults().clear();
+        for _ in 0..2 {
+            bench.sync().await;
+        }
+        bench.assert_in_step().await;
+        assert_eq!(rivals(&bench), 1, "{what}: {:?}", bench.vault.contents().unwrap());
+        assert!(bench.state().intents().await.unwrap().is_empty(), "{what}");
+    }
+}
