@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use obsync_core::Outcome;
+use obsync_core::{Outcome, StateStore};
 use obsync_protocol::NameFolding;
 
 use super::{T, has, in_step};
@@ -34,6 +34,23 @@ async fn false_renames_of_empty_and_of_equal_notes_touch_no_third_file() {
     bench.assert_in_step().await;
     assert_eq!(paths_in_vault(&bench).len(), 11);
     assert!(has(&bench, "template.md", "the same") && has(&bench, "empty new.md", ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn false_renames_of_equal_notes_that_are_the_same_files_are_renames() {
+    let bench = in_step(&[("a.md", "the same"), ("b.md", "the same"), ("c.md", "the same")]).await;
+    let at = |name: &str| bench.dest().join(name);
+    fs::rename(at("a.md"), at("x.md")).unwrap();
+    fs::rename(at("b.md"), at("y.md")).unwrap();
+    fs::copy(at("c.md"), at("copy.md")).unwrap();
+    fs::rename(at("c.md"), at("z.md")).unwrap();
+    bench.sync().await;
+    bench.assert_in_step().await;
+    let journal = bench.state().journal(None, 10).await.unwrap();
+    let mut renamed: Vec<String> =
+        journal.iter().filter_map(|line| Some(format!("{} to {}", line.from.as_ref()?, line.path))).collect();
+    renamed.sort();
+    assert_eq!(renamed, ["a.md to x.md", "b.md to y.md", "c.md to z.md"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
