@@ -8,6 +8,7 @@ use obsync_testkit::{Chance, Faults};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::json::start;
+use crate::monitor::Follower;
 use crate::world::{World, put};
 
 const NOON: i64 = 1_767_268_800_000;
@@ -203,4 +204,35 @@ fn with_v_a_sync_names_what_the_vault_gets_and_loses() {
     let args = ["sync", "Notes", "notes", "-v", "--max-delete-in-vault", "none"];
     let said = world.must(&args).stderr;
     assert!(said.contains("sent new.md\n") && said.contains("deleted in the vault b.md\n"), "{said}");
+}
+
+#[test]
+fn a_follower_tells_once_that_a_file_is_refused_and_status_says_when_it_goes_again() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    vault.write("there.md", "there", 1_700_000_000_000).unwrap();
+    world.must(&["sync", "Notes", "notes", "--yes"]);
+    world.server.faults().update(|faults: &mut Faults| faults.vault_full = Chance::always());
+    let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &[]);
+    follower.until("/readyz", 200);
+    put(&world.path("notes/refused.md"), "refused");
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let waiting = || world.must(&["status", "notes", "--json"]).json()["destinations"][0]["waiting"].clone();
+    until("it is not refused", &|| waiting()[0]["path"] == "refused.md");
+    for number in 0..2 {
+        let name = format!("new {number}.md");
+        vault.write(&name, "new", 1_700_000_000_000).unwrap();
+        until("nothing comes", &|| world.path("notes").join(&name).exists());
+    }
+    let reason = waiting()[0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("; a follower sends it again after 20"), "{reason}");
+    assert_eq!(world.server.stats().changes_requested, 1);
+    let (code, told) = follower.stop();
+    assert_eq!((code, told.matches("refused.md").count()), (0, 1), "{told}");
 }
