@@ -236,3 +236,30 @@ fn a_follower_tells_once_that_a_file_is_refused_and_status_says_when_it_goes_aga
     let (code, told) = follower.stop();
     assert_eq!((code, told.matches("refused.md").count()), (0, 1), "{told}");
 }
+
+#[test]
+fn a_sync_that_begins_while_another_ends_gets_the_folder_when_nothing_of_that_goes_on() {
+    let world = World::new();
+    let sync = ["sync", "Notes", "notes", "--yes"];
+    let vault = world.vault("Notes");
+    vault.write("there.md", "there", 1_700_000_000_000).unwrap();
+    world.must(&sync);
+    for number in 0..200 {
+        put(&world.path(&format!("notes/{number}.md")), &format!("note {number}"));
+    }
+    world.server.faults().update(|faults: &mut Faults| faults.service_time = Duration::from_millis(10));
+    let mut first = start(&world, &sync).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    world.runtime.block_on(world.server.wait_for(|stats| stats.pushes >= 20));
+    kill_process(Pid::from_child(&first), Signal::TERM).unwrap();
+    let second = loop {
+        let second = world.run(&sync);
+        // It has the folder still.
+        if second.code != 7 {
+            break second.expect(0);
+        }
+    };
+    let pushes = world.server.stats().pushes;
+    assert_eq!(first.wait().unwrap().code(), Some(6), "{}", second.stdout);
+    assert_eq!((pushes, world.server.stats().pushes), (200, 200), "nothing is sent twice, or afterwards");
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
