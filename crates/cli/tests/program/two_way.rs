@@ -263,3 +263,36 @@ fn a_sync_that_begins_while_another_ends_gets_the_folder_when_nothing_of_that_go
     assert_eq!((pushes, world.server.stats().pushes), (200, 200), "nothing is sent twice, or afterwards");
     assert_eq!(world.differences("Notes", "notes"), [""; 0]);
 }
+
+#[test]
+fn vaults_and_reset_know_what_the_last_run_left_to_be_sent() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    for number in 0..20 {
+        vault.write(&format!("{number}.md"), "text", 1_700_000_000_000).unwrap();
+    }
+    let sync = ["sync", "Notes", "notes", "--yes"];
+    world.must(&sync);
+    let synced_with = || {
+        let vaults = world.must(&["vaults"]).stdout;
+        let line = vaults.lines().find(|line| line.starts_with("Notes is synced with"));
+        line.unwrap_or_else(|| panic!("{vaults}")).to_owned()
+    };
+    assert!(synced_with().ends_with("(both ways)"), "{}", synced_with());
+    world.server.faults().update(|faults: &mut Faults| faults.vault_full = Chance::always());
+    put(&world.path("notes/refused.md"), "refused");
+    world.run(&sync).expect(5);
+    assert!(synced_with().ends_with("(both ways; 1 change waits to be sent)"), "{}", synced_with());
+    world.server.faults().clear();
+    for number in 0..20 {
+        fs::remove_file(world.path(&format!("notes/{number}.md"))).unwrap();
+    }
+    world.run(&sync).expect(9);
+    assert!(synced_with().ends_with("(both ways; 20 changes wait to be sent)"), "{}", synced_with());
+    let forgotten = world.must(&["reset", "notes", "--yes"]).stdout;
+    let told = "20 deletions here waited to be confirmed: each of those files comes back.";
+    assert!(forgotten.contains(told), "{forgotten}");
+    world.must(&sync);
+    assert_eq!(world.files("notes").len(), 21);
+    assert_eq!(vault.contents().unwrap().len(), 21);
+}
