@@ -205,6 +205,11 @@ impl Health {
         }
     }
 
+    /// The command that lets held-back deletions go.
+    pub(crate) fn confirm(&self) -> &str {
+        &self.confirm
+    }
+
     /// Takes in what a run did that is no follower's.
     pub(crate) fn reported(&self, report: &Report) {
         self.metrics.ran(report, Timestamp::now());
@@ -296,7 +301,7 @@ impl Health {
             "/healthz" if readiness.is_alive(Instant::now()) => HttpAnswer::text(StatusCode::OK, "alive\n"),
             "/healthz" => HttpAnswer::text(StatusCode::SERVICE_UNAVAILABLE, "it hangs\n"),
             "/readyz" => match readiness.missing(Instant::now()) {
-                None => HttpAnswer::text(StatusCode::OK, "ready\n"),
+                None => HttpAnswer::text(StatusCode::OK, format!("{}\n", readiness.ready())),
                 Some(missing) => {
                     let since = missing.since.strftime("%Y-%m-%dT%H:%M:%SZ");
                     let body = format!("not ready since {since}: {}\n", missing.reason);
@@ -307,6 +312,7 @@ impl Health {
                 let is_ready = readiness.missing(Instant::now()).is_none();
                 if let Some(totals) = &mut self.metrics.values().totals {
                     totals.is_ready = is_ready;
+                    totals.is_unwatched = !readiness.is_watched();
                 }
                 let body = self.metrics.text();
                 HttpAnswer { status: StatusCode::OK, content_type: metrics::CONTENT_TYPE, body }
@@ -359,6 +365,7 @@ impl Observer for Health {
         }
         if let Some(totals) = &mut self.metrics.values().totals {
             totals.is_ready = is_ready;
+            totals.is_unwatched = !readiness.is_watched();
         }
         if !matches!(following, Following::Running) {
             self.changed.notify_one();
@@ -443,6 +450,9 @@ impl Progress for Counted {
 
     fn unwatched(&self, reason: &str) {
         self.shown.unwatched(reason);
+        if let Some(Follower { readiness, .. }) = &self.health.follower {
+            readiness.unwatched(&self.health.console.printable(reason).replace('\n', " "));
+        }
     }
 
     fn notice(&self, text: &str) {

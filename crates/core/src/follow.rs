@@ -62,7 +62,9 @@ impl FollowWay {
     fn only(&self, only: Option<HashSet<VaultPath>>, restless: HashSet<VaultPath>) -> Self {
         match self {
             FollowWay::Pull(options) => FollowWay::Pull(options.clone()),
-            FollowWay::Sync(options) => FollowWay::Sync(SyncOptions { restless, only, ..options.clone() }),
+            FollowWay::Sync(options) => {
+                FollowWay::Sync(SyncOptions { restless, only, respects_refusals: true, ..options.clone() })
+            }
         }
     }
 }
@@ -240,6 +242,7 @@ pub async fn follow(
     let mut looked = clock.now();
     let mut said_blind = false;
     loop {
+        let mut retry_at = None;
         observer.following(&Following::Running);
         let restless = watch.as_ref().map(|watch| watch.restless()).unwrap_or_default();
         let touched = watch.as_mut().and_then(|watch| watch.touched());
@@ -254,6 +257,7 @@ pub async fn follow(
                     looked = clock.now();
                 }
                 is_settled = report.outcome == Outcome::Complete && !report.was_overtaken;
+                retry_at = report.retry_at;
                 Ok(())
             }
             Err(error) => {
@@ -277,7 +281,8 @@ pub async fn follow(
             }
             Ok(()) => {
                 let watch = watch.as_deref_mut();
-                wait(&lines, options, &state, watch, observer, &clock, looked, &mut pauses, &stop).await
+                let times = Times { looked, retry_at };
+                wait(&lines, options, &state, watch, observer, &clock, times, &mut pauses, &stop).await
             }
             Err(error) if !passes(&error) => return Err(error),
             Err(error) => Woken::Lost { reason: error.to_string(), is_failure: true },
@@ -349,7 +354,24 @@ async fn one_run(
     }
 }
 
-/// Waits for news of either side, over the session that the last run left open. `looked`: when everything was looked at last.
+/// What a follower wakes by when there is no news.
+#[derive(Clone, Copy)]
+struct Times {
+    /// When everything was looked at last.
+    looked: Instant,
+    /// When a file that the vault refused is sent again, in milliseconds since the epoch.
+    retry_at: Option<i64>,
+}
+
+impl Times {
+    /// How long it is until a file is sent again. `None`: none waits.
+    fn until_retry(self) -> Option<Duration> {
+        let left = self.retry_at?.saturating_sub(jiff::Timestamp::now().as_millisecond());
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()))
+    }
+}
+
+/// Waits for news of either side, over the session that the last run left open.
 #[expect(clippy::too_many_arguments, reason = "the loop's, of which it is a part")]
 async fn wait(
     lines: &Lines,
@@ -358,14 +380,14 @@ async fn wait(
     watch: Option<&mut (dyn Watch + 'static)>,
     observer: &dyn Observer,
     clock: &ClockWatch<'_>,
-    looked: Instant,
+    times: Times,
     pauses: &mut Pauses<'_>,
     stop: &CancellationToken,
 ) -> Woken {
     let scans = matches!(options.way, FollowWay::Sync(_));
     let is_blind = watch.as_ref().is_none_or(|watch| watch.blind().is_some());
     let every = if is_blind && scans { options.scan_every_unwatched } else { options.scan_every };
-    let due = looked + every;
+    let due = times.looked + every;
     let Some(mut line) = lines.take() else {
         return Woken::lost("the session was lost");
     };
@@ -390,6 +412,12 @@ async fn wait(
             None => std::future::pending().await,
         }
     };
+    let retry = async {
+        match times.until_retry() {
+            Some(left) => clock.sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
     let Line { session: Some(session), live, backlog, .. } = &mut line else { return Woken::Anew };
     let woken = tokio::select! {
         biased;
@@ -408,6 +436,7 @@ async fn wait(
             Woken::lost(error)
         }
         () = changed => Woken::News,
+        () = retry => Woken::News,
         () = clock.sleep(due.saturating_duration_since(clock.now())) => Woken::Anew,
         () = state.confirmed() => {
             match confirmation::take_all_over(state.as_ref()).await {

@@ -73,6 +73,8 @@ pub(crate) struct Ledger<'a> {
     pub(crate) report: &'a mut Report,
     /// What the next commit will hold.
     pending: Commit,
+    /// Changes that were sent and that each commit announces once more: it is not known yet what became of them.
+    pushes: Vec<Intent>,
     /// Changes that the next commit completes.
     completed: Vec<Uid>,
     /// What was deferred in this run.
@@ -115,6 +117,7 @@ impl<'a> Ledger<'a> {
             next,
             report,
             pending: Commit::default(),
+            pushes: Vec::new(),
             completed: Vec::new(),
             deferred,
             unremembered: HashSet::new(),
@@ -126,6 +129,13 @@ impl<'a> Ledger<'a> {
             devices: Devices::default(),
             failed: false,
         }
+    }
+
+    /// Keeps announced what was sent and may still be taken by the vault.
+    pub(crate) async fn carry_pushes(&mut self) -> Result<(), StateError> {
+        self.pushes = self.state.intents().await?;
+        self.pushes.retain(Intent::is_push);
+        Ok(())
     }
 
     /// A file or folder is in place, durably.
@@ -408,7 +418,8 @@ impl<'a> Ledger<'a> {
         if is_empty && self.next == self.written {
             return Ok(());
         }
-        let committed = self.state.commit(Commit { state: self.next.clone(), ..pending }).await;
+        let intents = pending.intents.into_iter().chain(self.pushes.iter().cloned()).collect();
+        let committed = self.state.commit(Commit { state: self.next.clone(), intents, ..pending }).await;
         self.failed = committed.is_err();
         committed?;
         self.written = self.next.clone();

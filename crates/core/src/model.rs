@@ -350,6 +350,11 @@ pub enum Intent {
 }
 
 impl Intent {
+    /// Whether it is sent to the vault.
+    pub(crate) fn is_push(&self) -> bool {
+        matches!(self, Intent::Push { .. })
+    }
+
     /// The record that a file put in place will have.
     pub fn placed(&self) -> Option<&Record> {
         match self {

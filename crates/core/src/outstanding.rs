@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::model::{Deferred, DeferredCause, DeferredKind};
 use crate::report::Failure;
 use crate::state::{StateError, StateStore};
+use crate::two_way::Refusal;
 
 /// The changes that were not applied, by what they wait for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -50,7 +51,8 @@ impl Outstanding {
             };
             match &deferred.cause {
                 DeferredCause::Failed { reason } if deferred.key.is_outgoing() => {
-                    sorted.waiting.push(failure(reason));
+                    let until = Refusal::of(deferred).map_or_else(String::new, again);
+                    sorted.waiting.push(failure(&format!("{reason}{until}")));
                 }
                 DeferredCause::Failed { reason } => sorted.failures.push(failure(reason)),
                 DeferredCause::Acknowledged { reason } => sorted.accepted.push(failure(reason)),
@@ -66,4 +68,10 @@ impl Outstanding {
         }
         sorted
     }
+}
+
+/// When a file that the vault refused is sent again.
+fn again(refusal: Refusal) -> String {
+    let until = jiff::Timestamp::from_millisecond(refusal.until()).unwrap_or_default();
+    format!("; a follower sends it again after {until:.0}, any other run at once")
 }

@@ -68,12 +68,18 @@ pub(crate) async fn pull_over(
         if !options.is_narrowed {
             run.warn_of_direction(&known, &mut report);
         }
-        if known.direction != Direction::Pull {
-            run.settle_intents(&mut report).await?;
-        }
+        let undecided = match known.direction {
+            Direction::Pull => Vec::new(),
+            _ => run.settle_intents(&mut report).await?,
+        };
         match options.mirrors {
-            true => run.mirror(&mut report).await,
-            false => run.pull(&mut report).await,
+            true => run.mirror(&mut report).await?,
+            false => run.pull(&mut report).await?,
+        }
+        match run.stop.is_cancelled() {
+            // It stays announced.
+            true => Ok(()),
+            false => run.settle_late(undecided, &mut report).await.map(drop),
         }
     };
     let outcome = outcome.await;
@@ -267,6 +273,7 @@ impl Run<'_> {
             earlier.remembered,
             report,
         );
+        ledger.carry_pushes().await?;
         ledger.accepted = earlier.accepted;
         ledger.confirmed_deletions = earlier.confirmed;
         ledger.retained = earlier.retained;

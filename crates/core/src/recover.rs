@@ -50,9 +50,10 @@ impl Run<'_> {
         }
         let records = self.recover_placed(&intents).await?;
         let forgotten = self.recover_removed(&intents).await?;
+        let pushes: Vec<Intent> = intents.into_iter().filter(Intent::is_push).collect();
         let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
         let state = known.clone();
-        self.state.commit(Commit { records, forgotten, state, ..Commit::default() }).await?;
+        self.state.commit(Commit { records, forgotten, state, intents: pushes, ..Commit::default() }).await?;
         // To that run they do not count: it did not come to say so.
         self.progress.planned(sizes.len() as u64, sizes.iter().sum());
         for size in sizes {

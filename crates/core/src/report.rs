@@ -171,6 +171,9 @@ pub struct Report {
     /// A file was changed again before it was sent, or could not be read: a later scan is to find it.
     #[serde(skip)]
     pub(crate) was_overtaken: bool,
+    /// When the first of the files that the vault refused is sent again, in milliseconds since the epoch.
+    #[serde(skip)]
+    pub(crate) retry_at: Option<i64>,
     /// The vault's id.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub vault_id: VaultId,
@@ -336,6 +339,7 @@ impl Report {
             outcome: Outcome::Complete,
             vault_version: version,
             was_overtaken: false,
+            retry_at: None,
             vault_id: vault.id.clone(),
             vault: vault.name.clone(),
             destination,
@@ -534,6 +538,7 @@ impl Report {
         self.held_back_in_vault.clear();
         self.held_back_in_vault_unlisted = 0;
         self.failures_unlisted = 0;
+        self.retry_at = None;
         self.accepted_failures = 0;
         self.has_lasting_failures = false;
     }
@@ -558,6 +563,11 @@ impl Report {
 
     /// Whether nothing had to be done.
     pub fn is_unchanged(&self) -> bool {
+        self.did_nothing() && self.failures.is_empty()
+    }
+
+    /// Whether nothing was done, whatever could not be.
+    pub fn did_nothing(&self) -> bool {
         self.pulled.files == 0
             && self.copied.files == 0
             && self.adopted.files == 0
@@ -573,7 +583,6 @@ impl Report {
             && self.set_aside.is_empty()
             && self.diverged.is_empty()
             && self.conflicts.is_empty()
-            && self.failures.is_empty()
             && self.kept.is_empty()
     }
 }

@@ -10,7 +10,7 @@ use crate::error::PullError;
 use crate::history::Historian;
 use crate::model::{FileMeta, KnownContent, Record, RecordKind};
 use crate::run::Run;
-use crate::state::Commit;
+use crate::state::{Commit, commit_beside};
 use crate::survey::Survey;
 
 /// How many files are looked at at a time.
@@ -59,7 +59,8 @@ impl Run<'_> {
             if !found_now.is_empty() && !self.options.dry_run {
                 // Should their removal have to wait, a later run must know of them.
                 let (records, state) = (found_now.clone(), survey.known.clone());
-                self.state.commit(Commit { records, state, ..Commit::default() }).await?;
+                let commit = Commit { records, state, ..Commit::default() };
+                commit_beside(self.state.as_ref(), commit).await?;
             }
             vanished.extend(found_now);
         }

@@ -454,6 +454,8 @@ impl Invocation {
             direction,
             max_delete_in_vault: sending.max_delete,
             sends_configuration: sending.configuration,
+            // Nobody waits for it, and it may come each minute.
+            respects_refusals: true,
             ..SyncOptions::default()
         };
         Box::pin(sync(source, store, state, &options, progress, stop)).await

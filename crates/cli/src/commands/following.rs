@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use obsync_core::pin::VaultKind;
-use obsync_core::{FollowOptions, Following, Observer, PullError, Report};
+use obsync_core::{Failure, FollowOptions, Following, Observer, Outcome, PullError, Report};
+use obsync_protocol::VaultPath;
 use tokio::sync::Notify;
 
 use super::pull::{Brought, PullDocument, exit_of, problem};
@@ -19,6 +20,8 @@ pub(super) struct Teller {
     console: Arc<Console>,
     json: bool,
     encryption: VaultKind,
+    /// The command that lets held-back deletions go.
+    confirm: String,
     said: Mutex<Said>,
 }
 
@@ -30,11 +33,53 @@ struct Said {
     runs: u64,
     /// Why it is trying again.
     retrying: Option<String>,
+    /// What could not be brought over.
+    failures: Vec<Failure>,
+    /// The files whose deletion waits to be confirmed.
+    held_back: Vec<VaultPath>,
+}
+
+/// What is to be said of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct News {
+    /// It did something, or is the first.
+    is_work: bool,
+    /// It failed to bring over what the one before did not fail to.
+    has_failures: bool,
+    /// Other deletions wait than after the one before.
+    is_held_back: bool,
+}
+
+impl Said {
+    /// Takes in a run.
+    fn take(&mut self, report: &Report) -> News {
+        self.last = Some(report.clone());
+        self.runs += 1;
+        let held_back: Vec<VaultPath> =
+            report.held_back.iter().chain(&report.held_back_in_vault).cloned().collect();
+        let news = News {
+            is_work: self.runs == 1 || !report.did_nothing(),
+            has_failures: !report.failures.is_empty() && report.failures != self.failures,
+            is_held_back: !held_back.is_empty() && held_back != self.held_back,
+        };
+        // A run that was cut off does not know all of them.
+        if report.outcome != Outcome::Interrupted {
+            self.failures.clone_from(&report.failures);
+            self.held_back = held_back;
+        }
+        news
+    }
+}
+
+impl News {
+    fn is_any(self) -> bool {
+        self.is_work || self.has_failures || self.is_held_back
+    }
 }
 
 impl Teller {
-    pub(super) fn new(console: Arc<Console>, json: bool, encryption: VaultKind) -> Self {
-        Teller { console, json, encryption, said: Mutex::default() }
+    pub(super) fn new(console: Arc<Console>, json: bool, encryption: VaultKind, confirm: &str) -> Self {
+        Teller { console, json, encryption, confirm: confirm.to_owned(), said: Mutex::default() }
     }
 
     /// The last run.
@@ -44,23 +89,24 @@ impl Teller {
         said.last.take().map(|report| Brought { report, is_first })
     }
 
-    fn print(&self, report: &Report) {
+    fn print(&self, report: &Report, news: News) {
         let printed = match self.json {
             true => self.console.json(&self.answer(report)),
+            false if !news.is_work => Ok(()),
             false if self.console.is_quiet() => Ok(()),
             false => self.console.result(&pull_report::sentences(report)),
         };
         if let Err(error) = printed {
             tracing::debug!(error = error.message, "a report cannot be printed");
         }
-        if let Some(failures) = pull_report::failures(report) {
-            self.console.error(&failures);
-        }
+        let failures = pull_report::failures(report).filter(|_| news.has_failures);
+        let held_back = pull_report::held_back(report, &self.confirm).filter(|_| news.is_held_back);
+        failures.into_iter().chain(held_back).for_each(|words| self.console.error(&words));
     }
 
     fn answer(&self, report: &Report) -> Answer<PullDocument> {
         let exit = exit_of(report);
-        let problem = problem(report, exit, "obsync confirm", "interrupted");
+        let problem = problem(report, exit, &self.confirm, "interrupted");
         let (outcome, report) = (report.outcome.into(), report.clone());
         Answer::new(exit, problem, PullDocument { report, encryption: self.encryption }).with_outcome(outcome)
     }
@@ -147,15 +193,10 @@ impl Observer for Teller {
     }
 
     fn ran(&self, report: &Report) {
-        // The first tells that it is at work; later ones only what they did.
-        let is_news = {
-            let mut said = self.lock();
-            said.last = Some(report.clone());
-            said.runs += 1;
-            said.runs == 1 || !report.is_unchanged()
-        };
-        if is_news {
-            self.print(report);
+        // The first tells that it is at work; later ones only what they did, and what waits that did not before.
+        let news = self.lock().take(report);
+        if news.is_any() {
+            self.print(report, news);
         }
     }
 }

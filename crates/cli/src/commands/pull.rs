@@ -424,7 +424,7 @@ async fn bring_into(
             return Ok(Brought { report, is_first: true });
         }
         let pull_filter = filter(&options.choice);
-        let teller = Teller::new(Arc::clone(&context.console), options.json, encryption);
+        let teller = Teller::new(Arc::clone(&context.console), options.json, encryption, health.confirm());
         let notes = followed.as_ref().map(Followed::observer).unwrap_or_default();
         let observer = Both(&teller, &Both(health.as_ref(), &notes));
         let look_again = Arc::clone(look_again);

@@ -1,6 +1,7 @@
 //! `obsync reset`: forgets the state of a destination.
 
 use obsync_bucket::BucketOptions;
+use obsync_core::Outstanding;
 use serde::Serialize;
 
 use crate::args::Reset;
@@ -9,7 +10,7 @@ use crate::exit::{Exit, Failed};
 use crate::target::known::{Known, Purpose};
 use crate::target::state_row::direction;
 use crate::target::states::Found;
-use crate::ui::ask;
+use crate::ui::{ask, human};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -39,7 +40,7 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
             return Ok(Exit::Done);
         }
     }
-    let direction = direction_of(&known, &states).await;
+    let (direction, waiting) = known_of(&known, &states, context).await;
     // Held to the end, so that no pull begins meanwhile.
     let _store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
     for state in &states {
@@ -56,18 +57,28 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
         }
         _ => "The next pull compares every file and downloads only what differs",
     };
-    let sentence = format!("The state of {destination} is forgotten. {next}.");
+    let forgotten = match waiting {
+        0 => String::new(),
+        waiting => format!(
+            " {} to be confirmed: {} comes back.",
+            human::counted(waiting, "deletion here waited", "deletions here waited"),
+            if waiting == 1 { "that file" } else { "each of those files" }
+        ),
+    };
+    let sentence = format!("The state of {destination} is forgotten. {next}.{forgotten}");
     context.did(options.json, document, &sentence)
 }
 
-/// Which way a destination was synced, as far as its states can be read: they are forgotten anyway.
-async fn direction_of(known: &Known, states: &[Found]) -> Option<&'static str> {
+/// Which way a destination was synced, and how many deletions wait that the vault is to get, as far as its states can be read:
+/// they are forgotten anyway.
+async fn known_of(known: &Known, states: &[Found], context: &Context) -> (Option<&'static str>, u64) {
     for found in states {
-        if let Ok(state) = known.read_found(found).await
-            && let Ok(state) = state.store().load().await
-        {
-            return Some(direction(state.direction));
+        let Ok(state) = known.read_found(found).await else { continue };
+        let store = state.store();
+        if let Ok(state) = store.load().await {
+            let left = Outstanding::of(store.as_ref(), context.console.redactor()).await.unwrap_or_default();
+            return (Some(direction(state.direction)), left.held_back_in_vault.len() as u64);
         }
     }
-    None
+    (None, 0)
 }

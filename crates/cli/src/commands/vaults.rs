@@ -1,5 +1,6 @@
 //! `obsync vaults`: the vaults of the account and those shared with it.
 
+use obsync_core::Outstanding;
 use obsync_core::pin::{VaultKind, fingerprint};
 use obsync_protocol::{Redactor, VaultInfo, VaultList, shown_name};
 use serde::Serialize;
@@ -57,13 +58,15 @@ struct SyncedWith {
     destination: String,
     /// Which way: `pull`, `push` or `both`.
     direction: &'static str,
+    /// Changes made here that the last run did not send: the vault refused them, or they wait to be confirmed.
+    waiting: u64,
 }
 
 pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Failed> {
     let client = context.client()?;
     let (_, list) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
-    let synced = synced(context).await;
+    let synced = synced(context, client.redactor()).await;
     let rows = rows(&list, &synced, client.redactor());
     if options.json {
         context.console.answer(&Answer::new(Exit::Done, None, VaultsDocument { vaults: rows }))?;
@@ -76,14 +79,18 @@ pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Fai
 }
 
 /// The destinations of each vault that states on this computer know. A state that cannot be read is the trouble of `status`.
-async fn synced(context: &Context) -> Vec<(String, SyncedWith)> {
+async fn synced(context: &Context, redactor: &Redactor) -> Vec<(String, SyncedWith)> {
     let Ok(registry) = Registry::of(&StatePlace::Local, context).await else { return Vec::new() };
     let mut synced = Vec::new();
     for found in registry.all().await.unwrap_or_default() {
         let Ok(state) = registry.read(&found).await else { continue };
         let (Some(vault), Some(destination)) = (state.vault(), state.destination()) else { continue };
-        if let Ok(known) = state.store().load().await {
-            synced.push((vault.id, SyncedWith { destination, direction: direction(known.direction) }));
+        let store = state.store();
+        let (known, left) = (store.load().await, Outstanding::of(store.as_ref(), redactor).await);
+        if let (Ok(known), Ok(left)) = (known, left) {
+            let direction = direction(known.direction);
+            let waiting = (left.waiting.len() + left.held_back_in_vault.len()) as u64;
+            synced.push((vault.id, SyncedWith { destination, direction, waiting }));
         }
     }
     synced.sort_by(|(_, one), (_, other)| one.destination.cmp(&other.destination));
@@ -117,7 +124,16 @@ fn destinations(rows: &[VaultRow]) -> Vec<String> {
     let lines = rows.iter().flat_map(|row| {
         row.destinations.iter().map(|synced| {
             let (name, destination) = (shown_name(&row.vault), shown_name(&synced.destination));
-            format!("{name} is synced with {destination} ({})", direction_for_people(synced.direction))
+            let waiting = match synced.waiting {
+                0 => String::new(),
+                waiting => {
+                    format!("; {} to be sent", human::counted(waiting, "change waits", "changes wait"))
+                }
+            };
+            format!(
+                "{name} is synced with {destination} ({}{waiting})",
+                direction_for_people(synced.direction)
+            )
         })
     });
     lines.collect()

@@ -68,6 +68,8 @@ pub(super) struct Totals {
     received: u64,
     sent: u64,
     pub(super) is_ready: bool,
+    /// Whether changes of the folder are seen late.
+    pub(super) is_unwatched: bool,
 }
 
 impl Metrics {
@@ -205,6 +207,9 @@ impl Writer<'_> {
     fn totals(&mut self, totals: &Totals) -> fmt::Result {
         let ready = Some(if totals.is_ready { 1.0 } else { 0.0 });
         self.gauge("ready", "Whether the follower is connected and in step", ready)?;
+        let unwatched = Some(if totals.is_unwatched { 1.0 } else { 0.0 });
+        let help = "Whether changes of the folder may be seen only when it is scanned, each minute";
+        self.gauge("folder_unwatched", help, unwatched)?;
         self.counter("runs", "Runs since the follower began", totals.runs)?;
         self.counter("received_bytes", "Content from the service since the follower began", totals.received)?;
         self.counter("sent_bytes", "Content sent to the vault since the follower began", totals.sent)

@@ -30,6 +30,8 @@ struct Now {
     patience: Duration,
     /// Since when a run tries to connect, or waits for the vault's list.
     connecting: Option<(Instant, Timestamp)>,
+    /// Why not every change of the folder is seen at once.
+    unwatched: Option<String>,
 }
 
 /// Why a follower is not ready.
@@ -43,8 +45,13 @@ impl Readiness {
     /// Of a follower that begins.
     pub(super) fn new() -> Self {
         let missing = NotReady { since: Timestamp::now(), reason: "the first run is at work".to_owned() };
-        let now = Now { due: None, missing: Some(missing), patience: NO_PROGRESS, connecting: None };
-        Readiness(Mutex::new(now))
+        Readiness(Mutex::new(Now {
+            due: None,
+            missing: Some(missing),
+            patience: NO_PROGRESS,
+            connecting: None,
+            unwatched: None,
+        }))
     }
 
     /// It does something else now. `now` is that of both clocks.
@@ -88,6 +95,24 @@ impl Readiness {
         let mut state = self.lock();
         state.connecting = None;
         state.due = now.checked_add(state.patience);
+    }
+
+    /// Not every change of the folder is seen at once, for this reason: it is scanned from time to time.
+    pub(super) fn unwatched(&self, reason: &str) {
+        self.lock().unwatched = Some(reason.to_owned());
+    }
+
+    /// Whether every change of the folder is seen at once, as far as anybody knows.
+    pub(super) fn is_watched(&self) -> bool {
+        self.lock().unwatched.is_none()
+    }
+
+    /// What is said of a follower that is ready.
+    pub(super) fn ready(&self) -> String {
+        match &self.lock().unwatched {
+            None => "ready".to_owned(),
+            Some(reason) => format!("ready; the folder is scanned each minute, because {reason}"),
+        }
     }
 
     /// `None`: it is ready.
@@ -136,6 +161,17 @@ mod tests {
         }
         readiness.following(&Following::Waiting, "", (begin, noon));
         assert_eq!(readiness.missing(begin), None);
+    }
+
+    #[test]
+    fn a_follower_that_does_not_see_every_change_is_ready_and_says_why() {
+        let readiness = Readiness::new();
+        readiness.following(&Following::Waiting, "", (Instant::now(), Timestamp::UNIX_EPOCH));
+        assert_eq!((readiness.ready().as_str(), readiness.is_watched()), ("ready", true));
+        readiness.unwatched("it was moved");
+        assert_eq!(readiness.missing(Instant::now()), None);
+        assert_eq!(readiness.ready(), "ready; the folder is scanned each minute, because it was moved");
+        assert!(!readiness.is_watched());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Shows a running pull: a bar on a terminal, a line every few seconds elsewhere, nothing with `-q`.
 
+use std::collections::VecDeque;
 use std::env;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,10 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Time between two redraws of the bar.
 const DRAW_EVERY: Duration = Duration::from_millis(120);
+
+/// How long a notice is not given again, and how many are remembered.
+const NOTICES_LAST: Duration = Duration::from_secs(24 * 3600);
+const NOTICES_KEPT: usize = 256;
 
 /// Columns that the bar leaves free: for the `^C` of whoever interrupts, and the last one, which makes some terminals begin
 /// another line.
@@ -44,6 +49,8 @@ pub(crate) struct Display {
     bytes_placed: AtomicU64,
     bytes_received: AtomicU64,
     rate: Mutex<Rate>,
+    /// The notices of the last day: the runs of a follower have the same to say again and again.
+    noticed: Mutex<VecDeque<(Instant, String)>>,
 }
 
 /// Redraws until it is dropped; then the terminal is as before.
@@ -72,6 +79,7 @@ impl Display {
             bytes_placed: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             rate: Mutex::default(),
+            noticed: Mutex::default(),
         })
     }
 
@@ -123,6 +131,21 @@ impl Display {
             _ if !self.planned.load(Ordering::Relaxed) => Shown::Before("preparing".to_owned()),
             _ => self.moving(now),
         }
+    }
+
+    /// Whether a notice was not given within a day.
+    fn is_news(&self, text: &str, now: Instant) -> bool {
+        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        while noticed.len() >= NOTICES_KEPT
+            || noticed.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= NOTICES_LAST)
+        {
+            noticed.pop_front();
+        }
+        let is_news = !noticed.iter().any(|(_, known)| known == text);
+        if is_news {
+            noticed.push_back((now, text.to_owned()));
+        }
+        is_news
     }
 
     fn moving(&self, now: Instant) -> Shown {
@@ -211,7 +234,9 @@ impl Progress for Display {
     }
 
     fn notice(&self, text: &str) {
-        self.console.warn(text);
+        if self.is_news(text, Instant::now()) {
+            self.console.warn(text);
+        }
     }
 }
 

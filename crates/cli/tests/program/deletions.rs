@@ -1,5 +1,6 @@
 //! Deletions that are too many, failures that last, and how old a destination is.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::monitor::Follower;
@@ -181,6 +182,54 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// How many deletions a follower says that are held back.
+fn held_back(follower: &Follower) -> Option<u64> {
+    let metrics = follower.get("/metrics").1;
+    let line = metrics.lines().find(|line| line.starts_with("obsync_held_back_deletions{"))?;
+    line.rsplit(' ').next()?.parse::<f64>().ok().map(|count| count as u64)
+}
+
+#[test]
+fn a_follower_names_deletions_that_are_held_back_once_and_again_when_they_change() {
+    let world = emptied();
+    let follower = Follower::start(&world, &["pull", "Notes", "notes"], &[]);
+    until("nothing is held back", || held_back(&follower) == Some(20));
+    world.vault("Notes").write("new.md", "new", NOON).unwrap();
+    until("nothing comes", || world.path("notes/new.md").exists());
+    world.vault("Notes").write("07.md", "it is back", NOON).unwrap();
+    until("it does not come back", || held_back(&follower) == Some(19));
+    let (code, told) = follower.stop();
+    assert_eq!(code, 0);
+    for count in [20, 19] {
+        let sentence = format!("Not deleted, because there are too many: {count} files:");
+        assert_eq!(told.matches(&sentence).count(), 1, "{told}");
+    }
+    assert!(told.contains("`obsync confirm notes`"), "{told}");
+}
+
+#[test]
+fn a_follower_names_deletions_that_the_vault_does_not_get_once() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    for number in 0..20 {
+        vault.write(&format!("{number:02}.md"), "text", NOON).unwrap();
+    }
+    world.must(&["sync", "Notes", "notes", "--yes"]);
+    let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &[]);
+    follower.until("/readyz", 200);
+    for number in 0..20 {
+        fs::remove_file(world.path(&format!("notes/{number:02}.md"))).unwrap();
+    }
+    until("nothing is held back", || held_back(&follower) == Some(20));
+    vault.write("new.md", "new", NOON).unwrap();
+    until("nothing comes", || world.path("notes/new.md").exists());
+    let (code, told) = follower.stop();
+    assert_eq!(code, 0);
+    assert_eq!(told.matches("Not deleted, because there are too many: 20 files:").count(), 1, "{told}");
+    assert_eq!(told.matches("more than the limit").count(), 1, "{told}");
+    assert_eq!(vault.contents().unwrap().len(), 21);
 }
 
 #[test]

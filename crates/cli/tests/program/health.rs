@@ -360,3 +360,22 @@ fn a_follower_that_is_to_end_does_so_within_a_second() {
     }
     ends(follower, "while the service does not answer");
 }
+
+#[test]
+fn a_follower_that_does_not_see_every_change_any_more_says_why_where_it_is_asked() {
+    let world = furnished();
+    let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &[]);
+    let unwatched = || metric(&follower.get("/metrics").1, "obsync_folder_unwatched");
+    assert_eq!(follower.until("/readyz", 200), "ready\n");
+    assert!(unwatched() < 0.5);
+    fs::rename(world.path("notes"), world.path("elsewhere")).unwrap();
+    let begun = Instant::now();
+    while unwatched() < 0.5 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it says nothing");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    fs::rename(world.path("elsewhere"), world.path("notes")).unwrap();
+    let ready = follower.until("/readyz", 200);
+    assert_eq!(ready, "ready; the folder is scanned each minute, because it was removed or moved\n");
+    assert_eq!(follower.stop().0, 0);
+}

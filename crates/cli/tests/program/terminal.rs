@@ -13,7 +13,7 @@ use obsync_testkit::{Faults, VaultSpec};
 use pty_process::blocking::{Command, open};
 use rustix::termios::{LocalModes, tcgetattr};
 
-use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World};
+use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, put};
 
 /// Nothing takes as long to appear, unless it never does.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -234,6 +234,40 @@ fn a_pull_asks_for_the_vault_password_until_it_is_right_and_then_never_again() {
     let mut terminal = Terminal::run(&world, &pull, &CREDENTIALS);
     terminal.expect("Nothing new in");
     assert_eq!(terminal.end().0, Some(0));
+}
+
+#[test]
+fn the_first_run_that_sends_shows_its_plan_and_does_nothing_without_a_yes() {
+    let world =
+        World::with(|builder| builder.vault(VaultSpec::managed("sync")).vault(VaultSpec::managed("push")));
+    for (way, brings) in [("sync", true), ("push", false)] {
+        let vault = world.vault(way);
+        vault.write("there.md", "there", 1_700_000_000_000).unwrap();
+        let (folder, here) = (world.path(way), world.path(way).join("here.md"));
+        put(&here, "here");
+        let in_vault = || -> Vec<String> { vault.contents().unwrap().into_keys().collect() };
+        let command = [way, way, way];
+        for refusal in ["n\n", "\n", "certainly not\n", "\u{4}"] {
+            let mut terminal = Terminal::run(&world, &command, &CREDENTIALS);
+            terminal.expect("here.md");
+            terminal.expect("The first run deletes nothing on either side. Go on? [y/N] ");
+            terminal.press(refusal);
+            terminal.expect("nothing was done");
+            assert_eq!(terminal.end().0, Some(6), "{way} {refusal:?}");
+            assert_eq!(in_vault(), ["there.md"], "{way} {refusal:?}");
+            assert!(!folder.join("there.md").exists(), "{way} {refusal:?}");
+        }
+        let mut terminal = Terminal::run(&world, &command, &CREDENTIALS);
+        terminal.expect("Go on? [y/N] ");
+        terminal.press("yes\n");
+        assert_eq!(terminal.end().0, Some(0), "{way}");
+        assert_eq!(in_vault(), ["here.md", "there.md"], "{way}");
+        assert_eq!(folder.join("there.md").exists(), brings, "{way}");
+        // It is asked once.
+        fs::write(&here, "changed here").unwrap();
+        let (code, shown) = Terminal::run(&world, &command, &CREDENTIALS).end();
+        assert!(code == Some(0) && !shown.contains("Go on?"), "{way}: {shown}");
+    }
 }
 
 #[test]

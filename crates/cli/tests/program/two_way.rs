@@ -8,6 +8,7 @@ use obsync_testkit::{Chance, Faults};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::json::start;
+use crate::monitor::Follower;
 use crate::world::{World, put};
 
 const NOON: i64 = 1_767_268_800_000;
@@ -203,4 +204,95 @@ fn with_v_a_sync_names_what_the_vault_gets_and_loses() {
     let args = ["sync", "Notes", "notes", "-v", "--max-delete-in-vault", "none"];
     let said = world.must(&args).stderr;
     assert!(said.contains("sent new.md\n") && said.contains("deleted in the vault b.md\n"), "{said}");
+}
+
+#[test]
+fn a_follower_tells_once_that_a_file_is_refused_and_status_says_when_it_goes_again() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    vault.write("there.md", "there", 1_700_000_000_000).unwrap();
+    world.must(&["sync", "Notes", "notes", "--yes"]);
+    world.server.faults().update(|faults: &mut Faults| faults.vault_full = Chance::always());
+    let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &[]);
+    follower.until("/readyz", 200);
+    put(&world.path("notes/refused.md"), "refused");
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let waiting = || world.must(&["status", "notes", "--json"]).json()["destinations"][0]["waiting"].clone();
+    until("it is not refused", &|| waiting()[0]["path"] == "refused.md");
+    for number in 0..2 {
+        let name = format!("new {number}.md");
+        vault.write(&name, "new", 1_700_000_000_000).unwrap();
+        until("nothing comes", &|| world.path("notes").join(&name).exists());
+    }
+    let reason = waiting()[0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("; a follower sends it again after 20"), "{reason}");
+    assert_eq!(world.server.stats().changes_requested, 1);
+    let (code, told) = follower.stop();
+    assert_eq!((code, told.matches("refused.md").count()), (0, 1), "{told}");
+}
+
+#[test]
+fn a_sync_that_begins_while_another_ends_gets_the_folder_when_nothing_of_that_goes_on() {
+    let world = World::new();
+    let sync = ["sync", "Notes", "notes", "--yes"];
+    let vault = world.vault("Notes");
+    vault.write("there.md", "there", 1_700_000_000_000).unwrap();
+    world.must(&sync);
+    for number in 0..200 {
+        put(&world.path(&format!("notes/{number}.md")), &format!("note {number}"));
+    }
+    world.server.faults().update(|faults: &mut Faults| faults.service_time = Duration::from_millis(10));
+    let mut first = start(&world, &sync).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    world.runtime.block_on(world.server.wait_for(|stats| stats.pushes >= 20));
+    kill_process(Pid::from_child(&first), Signal::TERM).unwrap();
+    let second = loop {
+        let second = world.run(&sync);
+        // It has the folder still.
+        if second.code != 7 {
+            break second.expect(0);
+        }
+    };
+    let pushes = world.server.stats().pushes;
+    assert_eq!(first.wait().unwrap().code(), Some(6), "{}", second.stdout);
+    assert_eq!((pushes, world.server.stats().pushes), (200, 200), "nothing is sent twice, or afterwards");
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
+
+#[test]
+fn vaults_and_reset_know_what_the_last_run_left_to_be_sent() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    for number in 0..20 {
+        vault.write(&format!("{number}.md"), "text", 1_700_000_000_000).unwrap();
+    }
+    let sync = ["sync", "Notes", "notes", "--yes"];
+    world.must(&sync);
+    let synced_with = || {
+        let vaults = world.must(&["vaults"]).stdout;
+        let line = vaults.lines().find(|line| line.starts_with("Notes is synced with"));
+        line.unwrap_or_else(|| panic!("{vaults}")).to_owned()
+    };
+    assert!(synced_with().ends_with("(both ways)"), "{}", synced_with());
+    world.server.faults().update(|faults: &mut Faults| faults.vault_full = Chance::always());
+    put(&world.path("notes/refused.md"), "refused");
+    world.run(&sync).expect(5);
+    assert!(synced_with().ends_with("(both ways; 1 change waits to be sent)"), "{}", synced_with());
+    world.server.faults().clear();
+    for number in 0..20 {
+        fs::remove_file(world.path(&format!("notes/{number}.md"))).unwrap();
+    }
+    world.run(&sync).expect(9);
+    assert!(synced_with().ends_with("(both ways; 20 changes wait to be sent)"), "{}", synced_with());
+    let forgotten = world.must(&["reset", "notes", "--yes"]).stdout;
+    let told = "20 deletions here waited to be confirmed: each of those files comes back.";
+    assert!(forgotten.contains(told), "{forgotten}");
+    world.must(&sync);
+    assert_eq!(world.files("notes").len(), 21);
+    assert_eq!(vault.contents().unwrap().len(), 21);
 }

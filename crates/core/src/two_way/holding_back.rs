@@ -39,8 +39,13 @@ impl Waiting {
 
     /// The paths of files that wait and are no deletions.
     pub(super) fn files(&self) -> impl Iterator<Item = &VaultPath> {
+        self.deferred_files().map(|(path, ..)| path)
+    }
+
+    /// The same, with what is known of them, and whether each scan of this run said something of the path.
+    pub(super) fn deferred_files(&self) -> impl Iterator<Item = (&VaultPath, &Deferred, bool)> {
         let files = self.changes.iter().filter(|change| !change.deferred.message.deleted);
-        files.filter_map(|change| change.path.as_ref())
+        files.filter_map(|change| Some((change.path.as_ref()?, &change.deferred, change.is_seen)))
     }
 
     /// Whether a change of this key waits.
@@ -116,6 +121,7 @@ impl TwoWay<'_, '_> {
     ) -> Result<(), PullError> {
         let run = self.run;
         let (mut deferred, paused) = self.hold_flapping(outgoing, &waiting, report).await?;
+        let refused = self.hold_refused(outgoing, &waiting, report);
         let now = outgoing.count_deletions(&waiting.confirmed);
         let state = run.state.load().await?;
         let recent = brake::recent_there(&state.deletions, brake::this_minute());
@@ -136,7 +142,9 @@ impl TwoWay<'_, '_> {
         deferred.extend(held.iter().map(|absent| self.deletion_that_waits(absent)));
         // What was confirmed stays so until the vault has it.
         let gone = outgoing.absent().map(|absent| DeferredKey::outgoing(absent.path()));
-        let still = deferred.iter().map(|deferred| deferred.key.clone()).chain(gone).chain(paused).collect();
+        let still =
+            deferred.iter().map(|deferred| deferred.key.clone()).chain(gone).chain(paused).chain(refused);
+        let still = still.collect();
         let resolved = waiting.settled(&still);
         if deferred.is_empty() && resolved.is_empty() {
             return Ok(());

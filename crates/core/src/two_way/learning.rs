@@ -65,6 +65,7 @@ impl Run<'_> {
             remembered,
             report,
         );
+        ledger.carry_pushes().await?;
         for (entry, learned) in entries.iter().zip(learned) {
             match learned {
                 Learned::Known(record) => ledger.recorded(record),

@@ -18,6 +18,7 @@ mod local;
 mod merging;
 mod outgoing;
 mod recovery;
+mod refusals;
 mod sending;
 mod settlement;
 mod vault_change;
@@ -47,6 +48,7 @@ use crate::state::{Commit, StateStore, VaultState, commit_beside};
 use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
 use outgoing::{OutgoingInput, renewed};
+pub(crate) use refusals::Refusal;
 use sending::Outbox;
 
 /// How often a run goes round because the vault changed while it was at work.
@@ -70,6 +72,8 @@ pub struct SyncOptions {
     /// The only paths that can have been changed here since the last run, where that is known: a run that begins with them
     /// does not scan the rest.
     pub only: Option<HashSet<VaultPath>>,
+    /// Whether files wait that the vault refused a while ago. A run that somebody started sends them all the same, once.
+    pub respects_refusals: bool,
     /// How long after a scan a second one has to find the same absent before anything is deleted in the vault.
     pub second_look: Duration,
 }
@@ -105,6 +109,7 @@ impl Default for SyncOptions {
             sends_configuration: false,
             restless: HashSet::new(),
             only: None,
+            respects_refusals: false,
             second_look: Duration::from_secs(2),
         }
     }
@@ -156,7 +161,9 @@ pub(crate) async fn sync_over(
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full;
     let run = Run { source, store, state, options: &pull, direction, progress, stop, lines };
     run.warn_of_direction(&known, &mut report);
-    let two_way = TwoWay { run: &run, options, is_first, is_full, destination: known.destination };
+    let now = jiff::Timestamp::now().as_millisecond();
+    let two_way =
+        TwoWay { run: &run, options, begun: now, is_first, is_full, destination: known.destination };
     let mut outcome = two_way.rounds(&mut report).await;
     // A complete run that was cut off is made up for, after everything else: it may take longer than there is time.
     let is_due = !is_full && !is_first && known.full_up_to.is_some() && !options.pull.dry_run;
@@ -174,6 +181,8 @@ pub(crate) async fn sync_over(
 struct TwoWay<'s, 'r> {
     run: &'s Run<'r>,
     options: &'s SyncOptions,
+    /// When the run began, in milliseconds since the epoch.
+    begun: i64,
     is_first: bool,
     is_full: bool,
     /// What was known of the destination when the run began.
@@ -205,7 +214,7 @@ fn has_shrunk(tree: &LocalTree, records: &[Record]) -> bool {
 impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
-        run.settle_intents(report).await?;
+        let mut undecided = run.settle_intents(report).await?;
         if !self.forget_missing().await? {
             return Ok(());
         }
@@ -220,7 +229,7 @@ impl TwoWay<'_, '_> {
                     return Ok(());
                 }
                 // What was sent and not heard of, before a pull takes what another device made of it for all there is.
-                run.settle_intents(report).await?;
+                undecided.extend(run.settle_intents(report).await?);
             }
             match self.options.direction {
                 SyncDirection::Both => run.pull(report).await?,
@@ -236,6 +245,8 @@ impl TwoWay<'_, '_> {
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
             }
+            // Before the scan: it is to find what is brought back.
+            undecided = run.settle_late(undecided, report).await?;
             let Some(outgoing) = self.outgoing(round, report).await? else {
                 return Ok(());
             };
@@ -264,7 +275,10 @@ impl TwoWay<'_, '_> {
             run.renew_generation(self.destination.as_ref()).await?;
             let known = run.state.load().await?;
             let sent = match Outbox::open(run, known, report).await? {
-                Some(outbox) => outbox.send(outgoing, report).await?,
+                Some(outbox) => {
+                    undecided.clear();
+                    outbox.send(outgoing, report).await?
+                }
                 None => continue,
             };
             match sent.lost {

@@ -14,6 +14,8 @@ use crate::quiet::{is_litter, shrank};
 use crate::report::{Report, Step, StepAction};
 use crate::scan::{LocalFile, LocalTree, Unknown, UnknownCause};
 
+use super::refusals::Refusals;
+
 /// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
 const LITTER_LASTS: u64 = 60_000;
 
@@ -102,6 +104,8 @@ pub(crate) struct Outgoing {
     pub(crate) kept: Vec<VaultPath>,
     /// Files that are not recorded and whose place has a change of the vault that waits.
     pub(crate) waiting: Vec<VaultPath>,
+    /// The earlier refusals of what is sent.
+    pub(crate) refusals: Refusals,
 }
 
 impl Outgoing {
@@ -114,7 +118,7 @@ impl Outgoing {
         let absent = outgoing.gone(&input, &records);
         let refused = outgoing.send(&input, &records);
         let absent = outgoing.keep_refused(absent, &refused, &input.tree, &records);
-        outgoing.place(absent);
+        outgoing.place(absent, &records);
         outgoing
     }
 
@@ -326,8 +330,8 @@ impl Outgoing {
     }
 
     /// Finds the renames among what is gone and what is new, and brings the rest into its order.
-    fn place(&mut self, absent: Vec<Absent>) {
-        let renamed = self.renames(&absent);
+    fn place(&mut self, absent: Vec<Absent>, records: &HashMap<&VaultPath, &Record>) {
+        let renamed = self.renames(&absent, records);
         let there: HashSet<VaultPath> = self
             .folders
             .iter()
@@ -368,8 +372,8 @@ impl Outgoing {
     }
 
     /// The new files that certainly are a recorded one under another name: of one content that is not empty there is one that
-    /// is gone, and one that is new.
-    fn renames(&self, absent: &[Absent]) -> Vec<(usize, Absent)> {
+    /// is gone, and one that is new; where there are several, those that are the same file of the file system.
+    fn renames(&self, absent: &[Absent], records: &HashMap<&VaultPath, &Record>) -> Vec<(usize, Absent)> {
         let mut gone: BTreeMap<ContentHash, Vec<&Absent>> = BTreeMap::new();
         for absent in absent {
             if let Some(file) = absent.file().filter(|file| file.size > 0) {
@@ -380,12 +384,36 @@ impl Outgoing {
         for (at, file) in self.files.iter().enumerate().filter(|(_, file)| file.base.is_none()) {
             new.entry(file.local.content.hash).or_default().push(at);
         }
-        gone.into_iter()
-            .filter_map(|(hash, gone)| match (&gone[..], new.get(&hash).map(Vec::as_slice)) {
-                ([from], Some([to])) => Some((*to, (*from).clone())),
+        let pairs = gone.into_iter().flat_map(|(hash, gone)| {
+            match (&gone[..], new.get(&hash).map(Vec::as_slice).unwrap_or_default()) {
+                ([from], [to]) => vec![(*to, *from)],
+                (gone, new) => self.same_files(gone, new, records),
+            }
+        });
+        pairs.map(|(to, from)| (to, from.clone())).collect()
+    }
+
+    /// Of files with one content, those that are gone and have a new name. Such a number says nothing of the content: that of a
+    /// file that is gone is given to another one.
+    fn same_files<'a>(
+        &self,
+        gone: &[&'a Absent],
+        new: &[usize],
+        records: &HashMap<&VaultPath, &Record>,
+    ) -> Vec<(usize, &'a Absent)> {
+        let number_of_gone = |gone: &Absent| records.get(&gone.path)?.facts.as_ref().and_then(inode);
+        let number_of_new = |at: usize| self.files.get(at).and_then(|file| inode(&file.local.facts));
+        let pair = |to: &usize| {
+            let number = number_of_new(*to)?;
+            let mut from = gone.iter().filter(|gone| number_of_gone(gone) == Some(number));
+            // Hard links are one file under several names.
+            let is_only = new.iter().filter(|at| number_of_new(**at) == Some(number)).count() == 1;
+            match (from.next(), from.next()) {
+                (Some(from), None) if is_only => Some((*to, *from)),
                 _ => None,
-            })
-            .collect()
+            }
+        };
+        new.iter().filter_map(pair).collect()
     }
 }
 

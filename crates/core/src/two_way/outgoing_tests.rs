@@ -358,6 +358,53 @@ fn a_deletion_counts_unless_its_content_has_a_new_place_of_its_own() {
     assert_eq!(counted(&[("a.md", Some(""))], &[("x.md", "")]), 1, "no empty file is another one's");
 }
 
+/// A file of this number in its file system.
+fn numbered(inode: u64, size: u64) -> LocalFacts {
+    LocalFacts::File { size, modified: 1, changed: 1, inode }
+}
+
+/// The renames among equal notes that are gone and equal notes that are new, each with its number in the file system.
+fn renamed_among(text: &str, gone: &[(&str, u64)], new: &[(&str, &str, u64)]) -> Vec<String> {
+    let records: Vec<(&str, Option<&str>)> = gone.iter().map(|(at, _)| (*at, Some(text))).collect();
+    let files: Vec<(&str, &str)> = new.iter().map(|(at, text, _)| (*at, *text)).collect();
+    let absent: Vec<&str> = gone.iter().map(|(at, _)| *at).collect();
+    let mut case = Case::new(&records).found(&files, &[], &absent);
+    for (record, (_, inode)) in case.records.iter_mut().zip(gone) {
+        record.facts = Some(numbered(*inode, text.len() as u64));
+    }
+    for (file, (_, text, inode)) in case.tree.files.iter_mut().zip(new) {
+        file.facts = numbered(*inode, text.len() as u64);
+    }
+    case.steps().into_iter().filter(|step| step.starts_with("rename")).collect()
+}
+
+#[test]
+fn of_equal_notes_those_are_renamed_that_are_the_same_file() {
+    let gone = [("a.md", 1), ("b.md", 2)];
+    let renamed = |new: &[(&str, &str, u64)]| renamed_among("text", &gone, new);
+    assert_eq!(
+        renamed(&[("x.md", "text", 2), ("y.md", "text", 1)]),
+        ["rename b.md to x.md", "rename a.md to y.md"]
+    );
+    assert_eq!(renamed(&[("x.md", "text", 2)]), ["rename b.md to x.md"], "the other is gone");
+    assert_eq!(renamed(&[("x.md", "text", 2), ("y.md", "text", 9)]), ["rename b.md to x.md"], "and a copy");
+    let copied = renamed_among("text", &gone[..1], &[("copy.md", "text", 9), ("x.md", "text", 1)]);
+    assert_eq!(copied, ["rename a.md to x.md"]);
+}
+
+#[test]
+fn the_number_of_a_file_alone_makes_no_rename() {
+    let nothing: [&str; 0] = [];
+    let gone = [("a.md", 1), ("b.md", 2)];
+    let renamed = |new: &[(&str, &str, u64)]| renamed_among("text", &gone, new);
+    assert_eq!(renamed(&[("x.md", "other", 1), ("y.md", "other", 2)]), nothing, "it was given to another");
+    assert_eq!(renamed(&[("x.md", "text", 8), ("y.md", "text", 9)]), nothing, "which is which?");
+    assert_eq!(renamed(&[("x.md", "text", 1), ("y.md", "text", 1)]), nothing, "links to one file");
+    let linked = [("a.md", 1), ("b.md", 1)];
+    assert_eq!(renamed_among("text", &linked, &[("x.md", "text", 1)]), nothing, "it had two names");
+    assert_eq!(renamed_among("", &gone, &[("x.md", "", 1), ("y.md", "", 2)]), nothing, "they are empty");
+}
+
 #[test]
 fn only_what_would_take_the_place_of_what_stays_waits() {
     let case =

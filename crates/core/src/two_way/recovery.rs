@@ -15,7 +15,7 @@ use crate::progress::FileAction;
 use crate::publish::publish_one;
 use crate::report::{Conflict, Report};
 use crate::run::Run;
-use crate::state::Commit;
+use crate::state::{Commit, VaultState};
 
 use super::contents::Version;
 use super::outgoing::{SendFile, sent};
@@ -70,41 +70,75 @@ impl Run<'_> {
     }
 
     /// Settles what a run that died had announced to send. What the vault has of it is recorded by the pull that follows, as
-    /// everything that the vault has; here only what another device wrote in between is brought back.
-    pub(crate) async fn settle_intents(&self, report: &mut Report) -> Result<(), PullError> {
-        let intents = self.state.intents().await?;
+    /// everything that the vault has; here only what another device wrote in between is brought back. Gives back what the vault
+    /// does not have yet and may still take: it stays announced until [`settle_late`](Self::settle_late).
+    pub(crate) async fn settle_intents(&self, report: &mut Report) -> Result<Vec<Undecided>, PullError> {
         let (pushes, others): (Vec<Intent>, Vec<Intent>) =
-            intents.into_iter().partition(|intent| matches!(intent, Intent::Push { .. }));
+            self.state.intents().await?.into_iter().partition(Intent::is_push);
         if pushes.is_empty() || self.options.dry_run {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let known = self.state.load().await?;
+        let undecided = pushes.into_iter().filter_map(|push| Undecided::of(push, known.version)).collect();
+        let (undecided, journal) = self.settle_all(undecided, &known, report).await?;
+        let mut intents = others;
+        intents.extend(undecided.iter().map(|undecided| undecided.intent.clone()));
+        self.state.commit(Commit { intents, journal, state: known, ..Commit::default() }).await?;
+        Ok(undecided)
+    }
+
+    /// Settles what the vault did not have before the vault was listed: it may have taken that since, and the listing shows nothing
+    /// of what another device wrote before it. Gives back what it still does not have; that is announced no longer.
+    pub(crate) async fn settle_late(
+        &self,
+        undecided: Vec<Undecided>,
+        report: &mut Report,
+    ) -> Result<Vec<Undecided>, PullError> {
+        if undecided.is_empty() {
+            return Ok(undecided);
+        }
+        let known = self.state.load().await?;
+        let (undecided, journal) = self.settle_all(undecided, &known, report).await?;
+        let mut intents = self.state.intents().await?;
+        intents.retain(|intent| !intent.is_push());
+        self.state.commit(Commit { intents, journal, state: known, ..Commit::default() }).await?;
+        Ok(undecided)
+    }
+
+    /// Looks all of them up over one session. Gives back what the vault does not have, and what the journal gets.
+    async fn settle_all(
+        &self,
+        all: Vec<Undecided>,
+        known: &VaultState,
+        report: &mut Report,
+    ) -> Result<(Vec<Undecided>, Vec<JournalEntry>), PullError> {
+        if all.is_empty() {
+            return Ok((all, Vec::new()));
+        }
         let mut session =
             Session::open(&self.source.client, &self.target(), known.version, !known.listed).await?;
         session.listing(&mut |_| {}).await?;
         report.connections += 1;
-        let mut journal = Vec::new();
-        for intent in pushes {
-            let Intent::Push { path, from, content, base } = intent else { continue };
-            if content.is_none() && base == Uid(0) {
-                // A folder: it takes the place of no text.
-                continue;
-            }
-            let kind = content.map_or(SentKind::Deletion, |content| SentKind::File(content.hash));
-            let old = from.map(|from| (from, SentKind::Deletion));
-            for (at, kind) in std::iter::once((path, kind)).chain(old) {
+        let (mut still, mut journal) = (Vec::new(), Vec::new());
+        for mut undecided in all {
+            for (at, kind) in std::mem::take(&mut undecided.left) {
                 let record = self.state.records(std::slice::from_ref(&at)).await?.pop().flatten();
                 let base_content = record.as_ref().and_then(Record::file).map(|file| file.hash);
-                let sent = SentChange { kind, above: Uid(known.version), base_content };
+                let sent = SentChange { kind, above: undecided.above, base_content };
                 let settlement = self.settle_over(&mut session, &at, sent).await?;
                 if let Some(lost) = settlement.overwritten {
                     journal.extend(self.keep_copy(&at, &lost, known.version, report).await?);
                 }
+                if settlement.ours.is_none() {
+                    undecided.left.push((at, kind));
+                }
+            }
+            if !undecided.left.is_empty() {
+                still.push(undecided);
             }
         }
         session.close().await;
-        let commit = Commit { intents: others, journal, state: known, ..Commit::default() };
-        Ok(self.state.commit(commit).await?)
+        Ok((still, journal))
     }
 
     /// Brings a content back that another device wrote while a change of the same path was under way and that the vault shows
@@ -208,6 +242,32 @@ impl Run<'_> {
         };
         let published = publish_one(self.store.as_ref(), staged, Expect::Absent).await?;
         Ok(published.map_or(Put::Occupied, |_| Put::Done))
+    }
+}
+
+/// A change that was sent and that the vault may or may not have.
+pub(crate) struct Undecided {
+    intent: Intent,
+    /// Whatever the vault tells of its paths above this version came after what it was made from.
+    above: Uid,
+    /// What was sent for each path of which the vault did not tell yet.
+    left: Vec<(VaultPath, SentKind)>,
+}
+
+impl Undecided {
+    /// What was announced when the vault was known up to this version. `None`: a folder, which takes the place of no text.
+    fn of(intent: Intent, version: u64) -> Option<Self> {
+        let Intent::Push { path, from, content, base } = &intent else { return None };
+        let above = match *base {
+            Uid(0) if content.is_none() => return None,
+            Uid(0) => Uid(version),
+            // A pull may have passed what came after it.
+            base => base.min(Uid(version)),
+        };
+        let kind = content.map_or(SentKind::Deletion, |content| SentKind::File(content.hash));
+        let old = from.iter().map(|from| (from.clone(), SentKind::Deletion));
+        let left = std::iter::once((path.clone(), kind)).chain(old).collect();
+        Some(Undecided { intent, above, left })
     }
 }
 

@@ -21,13 +21,14 @@ use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::{JournalEntry, Side};
 use crate::line::Line;
-use crate::model::{CursorEntry, DeferredKey, Intent, Record, RecordKind};
+use crate::model::{CursorEntry, Deferred, DeferredKey, Intent, Record, RecordKind};
 use crate::progress::{FileAction, Phase};
 use crate::report::{Report, StepAction};
 use crate::run::Run;
 use crate::state::{Commit, StateError, VaultState};
 
 use super::outgoing::{Outgoing, SendFile, sent};
+use super::refusals::{Refusal, Refusals};
 use super::settlement::{Seen, SentChange, Settlement, settle};
 use super::vault_change::{Contents, VaultChange, failure};
 
@@ -89,6 +90,9 @@ pub(super) struct Outbox<'s, 'r> {
     cursor: Option<CursorEntry>,
     /// Why no further content is taken, where that is so.
     full: Option<String>,
+    refusals: Refusals,
+    /// The refusals that the next commit remembers.
+    refused: Vec<Deferred>,
     /// What ended a connection before everything was sent.
     lost: Option<ClientError>,
 }
@@ -134,13 +138,16 @@ impl<'s, 'r> Outbox<'s, 'r> {
             is_settled: true,
             unsettled: Vec::new(),
             full: None,
+            refusals: Refusals::default(),
+            refused: Vec::new(),
             lost: None,
         }))
     }
 
     /// Sends everything, in the order that the fields of [`Outgoing`] are in.
     pub(super) async fn send(mut self, outgoing: Outgoing, report: &mut Report) -> Result<Sent, PullError> {
-        let Outgoing { replaced, folders, files, deletions, folder_deletions, .. } = outgoing;
+        let Outgoing { replaced, folders, files, deletions, folder_deletions, refusals, .. } = outgoing;
+        self.refusals = refusals;
         let files: Vec<SendFile> = self.within_limit(files, report);
         let total = files.iter().map(|file| file.local.content.size).sum();
         self.run.progress.planned(files.len() as u64, total);
@@ -164,7 +171,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
     }
 
     /// Takes out the files that are larger than the vault takes.
-    fn within_limit(&self, files: Vec<SendFile>, report: &mut Report) -> Vec<SendFile> {
+    fn within_limit(&mut self, files: Vec<SendFile>, report: &mut Report) -> Vec<SendFile> {
         let limit = self.session.file_limit();
         let (fit, large): (Vec<_>, Vec<_>) =
             files.into_iter().partition(|file| file.local.content.size <= limit);
@@ -173,6 +180,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 "it has {} bytes, and the vault takes files of at most {limit}; it stays here only",
                 file.local.content.size
             );
+            self.refused.extend(self.refusals.note_too_large(&file, &reason, &self.run.source.keys));
             report.fail(failure(&VaultChange::File(Box::new(file)), reason));
         }
         fit
@@ -191,7 +199,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
             if portion.is_empty() || self.lost.is_some() || self.run.stop.is_cancelled() {
                 return Ok(());
             }
-            let portion = self.still_so(self.without_content(portion, report)).await?;
+            let portion = self.without_content(portion, report);
+            let portion = self.still_so(portion).await?;
             if portion.is_empty() {
                 continue;
             }
@@ -213,12 +222,23 @@ impl<'s, 'r> Outbox<'s, 'r> {
     }
 
     /// Takes out the files once the vault has no room for them.
-    fn without_content(&self, changes: Vec<VaultChange>, report: &mut Report) -> Vec<VaultChange> {
-        let Some(full) = &self.full else { return changes };
+    fn without_content(&mut self, changes: Vec<VaultChange>, report: &mut Report) -> Vec<VaultChange> {
+        let Some(full) = self.full.clone() else { return changes };
         let (files, others): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|change| matches!(change, VaultChange::File(_)));
-        files.iter().for_each(|change| report.fail(failure(change, full.clone())));
+        files.iter().for_each(|change| self.refuse(change, &full, report));
         others
+    }
+
+    /// Takes in a change that the vault does not take. A file is sent again after a pause.
+    fn refuse(&mut self, change: &VaultChange, reason: &str, report: &mut Report) {
+        report.fail(failure(change, reason.to_owned()));
+        if let VaultChange::File(file) = change {
+            let now = jiff::Timestamp::now().as_millisecond();
+            let refused = self.refusals.note(file, reason, now, &self.run.source.keys);
+            refused.iter().filter_map(Refusal::of).for_each(|refusal| report.retry_at(refusal));
+            self.refused.extend(refused);
+        }
     }
 
     /// Takes out what is not so any more: a file that is to be deleted and is there again.
@@ -377,7 +397,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             match not_taken {
                 None => pending.push((change, true)),
                 Some(NotTaken::Unknown) => pending.push((change, false)),
-                Some(NotTaken::Refused(reason)) => report.fail(failure(&change, reason)),
+                Some(NotTaken::Refused(reason)) => self.refuse(&change, &reason, report),
                 Some(NotTaken::Overtaken) => report.was_overtaken = true,
                 Some(NotTaken::Lost(error)) => self.lost = Some(error),
                 // It stays announced, for the next run to settle by the history.
@@ -386,7 +406,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                     self.unsettled.push(change.intent());
                 }
                 Some(NotTaken::Full(reason)) => {
-                    report.fail(failure(&change, reason.clone()));
+                    self.refuse(&change, &reason, report);
                     self.full = Some(reason);
                 }
             }
@@ -559,7 +579,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
         let resolved =
             settled.flat_map(|path| [DeferredKey::plain(path), DeferredKey::outgoing(path)]).collect();
         let (state, journal) = (self.known.clone(), std::mem::take(&mut self.journal));
-        let commit = Commit { records, forgotten, resolved, intents, journal, state, ..Commit::default() };
+        let deferred = std::mem::take(&mut self.refused);
+        let commit = Commit { records, forgotten, resolved, deferred, intents, journal, state };
         Ok(self.run.state.commit(commit).await?)
     }
 
@@ -569,6 +590,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
             self.take_note(&message);
         }
         self.has_foreign |= !self.heard.is_empty();
+        if !self.refused.is_empty() {
+            self.commit(Vec::new(), Vec::new(), Vec::new()).await?;
+        }
         let is_whole = self.is_settled && self.session.is_open() && !self.has_foreign;
         if is_whole && self.newest > self.known.version {
             self.known.version = self.newest;

@@ -16,6 +16,7 @@ use obsync_core::{
 };
 use obsync_folder::FolderWatch;
 use obsync_protocol::{ContentHash, Filter, VaultPath};
+use obsync_sqlite::SqliteState;
 use obsync_testkit::Chance;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -137,6 +138,21 @@ impl Follower {
         Self::start(bench, options, Arc::new(Notify::new()), watch, progress)
     }
 
+    /// One that syncs and that watches its folder, as the program's does.
+    pub(crate) fn of_folder(bench: &Bench, second_look: Duration) -> Self {
+        let options = FollowOptions::new(FollowWay::Sync(SyncOptions {
+            pull: bench.options.clone(),
+            max_delete_in_vault: MaxDelete::Unlimited,
+            second_look,
+            ..SyncOptions::default()
+        }));
+        let state = bench.state();
+        let rule = QuietRule::default();
+        let watch = FolderWatch::new(&bench.dest(), Filter::default(), rule, state.clone());
+        let changed = Arc::new(Notify::new());
+        Self::start_with(bench, state, options, changed, Box::new(watch), Arc::new(NoProgress))
+    }
+
     fn start(
         bench: &Bench,
         options: FollowOptions,
@@ -144,8 +160,19 @@ impl Follower {
         watch: Box<dyn Watch>,
         progress: Arc<dyn Progress>,
     ) -> Self {
+        Self::start_with(bench, bench.state(), options, changed, watch, progress)
+    }
+
+    fn start_with(
+        bench: &Bench,
+        state: Arc<SqliteState>,
+        options: FollowOptions,
+        changed: Arc<Notify>,
+        watch: Box<dyn Watch>,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
         let (said, stop) = (Arc::new(Said::default()), CancellationToken::new());
-        let (source, store, state) = (bench.source.clone(), bench.store(), bench.state());
+        let (source, store) = (bench.source.clone(), bench.store());
         let (observer, stopped) = (said.clone(), stop.clone());
         let task = tokio::spawn(async move {
             follow(&source, store, state, &options, Some(watch), progress, observer.as_ref(), stopped).await
@@ -160,6 +187,11 @@ impl Follower {
                 && self.said.states.lock().unwrap().last().is_some_and(|state| state == "waiting")
         })
         .await;
+    }
+
+    /// How many runs came to an end.
+    pub(crate) fn runs(&self) -> usize {
+        self.said.reports.lock().unwrap().len()
     }
 
     pub(crate) async fn end(self) {

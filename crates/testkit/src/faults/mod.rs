@@ -98,6 +98,8 @@ macro_rules! faults {
             /// What an account may hold, in bytes of encrypted content: a push of a file beyond it is refused (name
             /// `storage-limit`).
             pub storage_limit: Option<u64>,
+            /// After how many requests for a history a late push is recorded (name `late-after`).
+            pub late_after: u64,
             /// The `host` that `/vault/list` gives instead of the server's own (name `listing-host`).
             pub listing_host: Option<String>,
             /// The name that `/vault/list` gives every vault (name `listing-name`).
@@ -144,6 +146,7 @@ macro_rules! faults {
                     refuse_push_text: "The change cannot be taken just now".to_owned(),
                     per_file_max: None,
                     storage_limit: None,
+                    late_after: 1,
                     listing_host: None,
                     listing_name: None,
                     listing_password: None,
@@ -248,6 +251,8 @@ faults! {
     late_echo LateEcho "late-echo",
     /// The echo of a push comes twice.
     double_echo DoubleEcho "double-echo",
+    /// A push is recorded only after `late-after` requests for a `history`; its connection is dropped at once.
+    late_push LatePush "late-push",
     /// Another device writes the path of a push just before that is recorded.
     rival_push RivalPush "rival-push",
     /// A push with `relatedpath` leaves the old path as it is.
@@ -297,6 +302,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("refuse-push-text", "The text of refuse-push."),
     ("per-file-max", "The largest file in bytes of plaintext, instead of the server's own limit."),
     ("storage-limit", "Bytes of content that an account may hold; files beyond it are refused."),
+    ("late-after", "After how many requests for a history a push struck by late-push is recorded."),
     ("listing-host", "The host that /vault/list gives instead of the server's own."),
     ("ready-version", "The version that `ready` says instead of the vault's own."),
     ("flood", "Entries that each listing has after those of the vault, such as undecodable:1000000."),
@@ -338,6 +344,7 @@ impl Faults {
             "refuse-push-text" => self.refuse_push_text = value.to_owned(),
             "per-file-max" => self.per_file_max = Some(parsed("per-file-max", value, NUMBER)?),
             "storage-limit" => self.storage_limit = Some(parsed("storage-limit", value, NUMBER)?),
+            "late-after" => self.late_after = parsed("late-after", value, NUMBER)?,
             "listing-host" => self.listing_host = Some(value.to_owned()),
             "listing-name" => self.listing_name = Some(value.to_owned()),
             "listing-password" => self.listing_password = Some(value.to_owned()),

@@ -14,6 +14,7 @@ const STORAGE_LIMIT: u64 = 100 * 1024 * 1024 * 1024;
 
 impl Session {
     pub(super) async fn manage(&mut self, request: ClientMessage) -> Result<(), End> {
+        let is_history = matches!(request, ClientMessage::History { .. });
         let answer = match request {
             ClientMessage::Deleted { suppress_renames } => self.deleted(suppress_renames),
             ClientMessage::History { path, last } => self.history(&path, last),
@@ -29,6 +30,9 @@ impl Session {
             }
             _ => Answer::failed("This request is not for now"),
         };
+        if is_history {
+            self.record_late_pushes()?;
+        }
         self.send_answer(answer).await
     }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::session::Session;
+use super::shared::LatePush;
 use super::wire::End;
 use crate::faults::FaultKind;
 use crate::vault::{Content, Entry, Told, VaultHandle};
@@ -96,17 +97,11 @@ impl Session {
     async fn record(&mut self, request: &PushRequest, content: Option<Content>) -> Result<(), End> {
         let shared = Arc::clone(&self.shared);
         let strikes = |kind| shared.faults.strikes_at(kind, self.number);
-        if strikes(FaultKind::RivalPush) {
-            self.write_as_rival(request)?;
+        if strikes(FaultKind::LatePush) {
+            shared.push_later(request.clone(), content);
+            return Err(End::Dropped);
         }
-        let mut changes = Vec::new();
-        if !strikes(FaultKind::KeepRelated) {
-            changes.extend(self.deletion_of_related(request));
-        }
-        let size = content.as_ref().map_or(0, Content::len);
-        changes.push(Entry { size, content, ..self.entry(request.clone()) });
-        let recorded = self.vault.record(changes, false).map_err(End::Disk)?;
-        self.shared.recorder.record(|stats| stats.pushes += 1);
+        let recorded = self.take(request, content)?;
         if strikes(FaultKind::LoseEcho) {
             return Err(End::Dropped);
         }
@@ -124,6 +119,31 @@ impl Session {
             return Err(End::Dropped);
         }
         self.send_answer(Answer::ok()).await
+    }
+
+    /// Records the pushes that were to come late, now that a history was looked up.
+    pub(super) fn record_late_pushes(&self) -> Result<(), End> {
+        for LatePush { request, content, .. } in self.shared.due_pushes() {
+            self.take(&request, content)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a change into the vault, after what a rival had under way.
+    fn take(&self, request: &PushRequest, content: Option<Content>) -> Result<Vec<Arc<Entry>>, End> {
+        let strikes = |kind| self.shared.faults.strikes_at(kind, self.number);
+        if strikes(FaultKind::RivalPush) {
+            self.write_as_rival(request)?;
+        }
+        let mut changes = Vec::new();
+        if !strikes(FaultKind::KeepRelated) {
+            changes.extend(self.deletion_of_related(request));
+        }
+        let size = content.as_ref().map_or(0, Content::len);
+        changes.push(Entry { size, content, ..self.entry(request.clone()) });
+        let recorded = self.vault.record(changes, false).map_err(End::Disk)?;
+        self.shared.recorder.record(|stats| stats.pushes += 1);
+        Ok(recorded)
     }
 
     /// The deletion of the path that an entry had before its rename.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use obsync_protocol::PushRequest;
 use tokio_util::sync::CancellationToken;
 
 use super::ServerError;
@@ -10,7 +11,16 @@ use crate::accounts::{Accounts, Person};
 use crate::disk::VaultFolder;
 use crate::faults::FaultControl;
 use crate::stats::Recorder;
-use crate::vault::{Standing, Vault, VaultRecord};
+use crate::vault::{Content, Standing, Vault, VaultRecord};
+
+/// A push that was received and that is recorded later.
+#[derive(Debug)]
+pub(crate) struct LatePush {
+    pub(crate) request: PushRequest,
+    pub(crate) content: Option<Content>,
+    /// So many requests for a history come before.
+    histories: u64,
+}
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -24,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) host: String,
     pub(crate) data_dir: Option<PathBuf>,
     vaults: Mutex<Vec<Arc<Vault>>>,
+    /// Pushes that were received and that are recorded later.
+    late_pushes: Mutex<Vec<LatePush>>,
     /// Ends every connection of the moment; a new one takes its place.
     connections: Mutex<CancellationToken>,
     shutdown: CancellationToken,
@@ -51,6 +63,7 @@ impl Shared {
             host: parts.host,
             data_dir: parts.data_dir,
             vaults: Mutex::new(vaults),
+            late_pushes: Mutex::default(),
             connections: Mutex::new(parts.shutdown.child_token()),
             shutdown: parts.shutdown,
         }
@@ -100,6 +113,19 @@ impl Shared {
         vaults.iter().find(visible).cloned()
     }
 
+    /// Keeps a push that is to be recorded later.
+    pub(crate) fn push_later(&self, request: PushRequest, content: Option<Content>) {
+        let histories = self.faults.read(|faults| faults.late_after);
+        self.lock_late_pushes().push(LatePush { request, content, histories });
+    }
+
+    /// A history was asked for. Gives back the pushes that are to be recorded now.
+    pub(crate) fn due_pushes(&self) -> Vec<LatePush> {
+        let mut late = self.lock_late_pushes();
+        late.iter_mut().for_each(|push| push.histories = push.histories.saturating_sub(1));
+        late.extract_if(.., |push| push.histories == 0).collect()
+    }
+
     /// Cancelled when the connections of this moment are to end.
     pub(crate) fn connection_token(&self) -> CancellationToken {
         self.lock_connections().clone()
@@ -114,6 +140,10 @@ impl Shared {
 
     fn lock_vaults(&self) -> MutexGuard<'_, Vec<Arc<Vault>>> {
         self.vaults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_late_pushes(&self) -> MutexGuard<'_, Vec<LatePush>> {
+        self.late_pushes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_connections(&self) -> MutexGuard<'_, CancellationToken> {

@@ -202,3 +202,20 @@ impl Merge for Value {
         self
     }
 }
+
+#[tokio::test]
+async fn a_late_push_is_recorded_when_so_many_histories_were_asked_for() -> Outcome {
+    let (server, vault, mut one) = writer("late-push=next:1,late-after=2,rival-push=next:1").await?;
+    send(&mut one, note(&vault, "new.md", b"late")?).await?;
+    assert!(!matches!(one.frame().await, Ok(Some(_))));
+    let mut two = Device::listed(&server, &vault, "two", 1).await?.0;
+    let history = json!({
+        "op": "history", "path": vault.keys()?.encode_path(&VaultPath::parse("new.md")?), "last": 0,
+    });
+    for (asked, versions) in [(1, 1), (2, 3)] {
+        two.send(history.clone()).await?;
+        while !matches!(two.message().await?, ServerMessage::Answer(_)) {}
+        assert_eq!(vault.version(), Uid(versions), "after {asked}");
+    }
+    Ok(())
+}

@@ -232,6 +232,47 @@ async fn folders_that_are_not_there_for_the_scan_make_nothing_below_them_absent(
     bench.assert_in_step().await;
 }
 
+/// Runs a test as a user who may not do everything.
+fn as_a_mere_user(test: impl Future<Output = ()> + Send + 'static) {
+    let run = || {
+        if rustix::process::geteuid().is_root() {
+            let nobody = rustix::thread::Uid::from_raw(65_534);
+            // Of this thread alone, and of those that it starts.
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        }
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(test);
+    };
+    std::thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[test]
+fn folders_that_are_not_there_half_of_a_folder_that_cannot_be_read_is_not_missing() {
+    as_a_mere_user(async {
+        let notes = ["closed/c.md", "closed/deep/d.md", "gone.md", "half/e.md", "open/b.md", "unreadable.md"];
+        let bench = in_step(&notes.map(|path| (path, path))).await;
+        let set_mode = |path: &str, mode| {
+            fs::set_permissions(bench.dest().join(path), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        // Of one folder nothing can be told, of another the names alone.
+        let closed = [("closed", 0o000, 0o755), ("half", 0o444, 0o755), ("unreadable.md", 0o000, 0o644)];
+        closed.iter().for_each(|(path, mode, _)| set_mode(path, *mode));
+        fs::remove_file(bench.dest().join("gone.md")).unwrap();
+        bench.edit("open/b.md", "edited here");
+        let report = bench.try_sync().await;
+        closed.iter().for_each(|(path, _, mode)| set_mode(path, *mode));
+        let report = report.unwrap();
+        let done = (report.deleted_in_vault.files, report.pushed.files, report.deleted.files);
+        assert_eq!(done, (1, 1, 0), "{report:#?}");
+        for (path, ..) in closed {
+            let is_said = |warning: &String| warning.contains(path) && warning.contains("denied");
+            assert!(report.warnings.iter().any(is_said), "{path}: {report:#?}");
+        }
+        assert!(bench.sync().await.is_unchanged());
+        bench.assert_in_step().await;
+        assert_eq!(paths_in_vault(&bench).len(), 5);
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn filter_and_absence_what_went_while_it_was_left_out_is_no_deletion() {
     let mut bench = in_step(&[("a.md", "a"), ("Archive/b.md", "b"), ("Archive/c.png", "c")]).await;

@@ -1,21 +1,23 @@
 //! Followers that are not told, or not in time.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use obsync_client::{ClientOptions, Timeouts};
+use obsync_client::{ClientOptions, Session, SessionTarget, Timeouts};
 use obsync_conformance::SetClock;
-use obsync_core::{NoProgress, PullSource, Watch};
-use tokio::sync::Notify;
+use obsync_core::{NoProgress, PullSource, StateStore, Watch};
+use obsync_protocol::{Uid, VaultPath};
+use tokio::sync::{Notify, mpsc};
 
 use super::{T, has, in_step};
-use crate::bench::source_with;
+use crate::bench::{Bench, source_with};
 use crate::following::{Follower, Told, until};
 
 /// Sees nothing, and says so.
@@ -205,4 +207,188 @@ async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_p
     bench.sync().await;
     bench.assert_in_step().await;
     assert!(has(&bench, "note.md", "edited there"));
+}
+
+/// Tells of paths when it is told to.
+struct Reports(mpsc::UnboundedReceiver<VaultPath>, HashSet<VaultPath>);
+
+#[async_trait]
+impl Watch for Reports {
+    async fn changed(&mut self) {
+        match self.0.recv().await {
+            Some(path) => drop(self.1.insert(path)),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn touched(&mut self) -> Option<HashSet<VaultPath>> {
+        Some(std::mem::take(&mut self.1))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_copy_a_follower_sends_nothing_when_its_own_writes_are_reported_late() {
+    let bench = in_step(&[("note.md", "text")]).await;
+    let (report, reports) = mpsc::unbounded_channel();
+    let watch = Box::new(Reports(reports, HashSet::new()));
+    let follower = Follower::watching(&bench, watch, Arc::new(NoProgress), |_| {});
+    follower.at_rest(1).await;
+    let note = bench.dest().join("note.md");
+    for number in 0..3 {
+        let text = format!("{number}: another device wrote this");
+        bench.vault.as_device("B").write("note.md", &text, T + 1 + number).unwrap();
+        until("it is here", || fs::read_to_string(&note).is_ok_and(|found| found == text)).await;
+    }
+    let runs = follower.runs();
+    // What it wrote is reported only now; and somebody touches the file.
+    report.send(VaultPath::parse("note.md").unwrap()).unwrap();
+    until("it looks", || follower.runs() > runs).await;
+    fs::File::options().write(true).open(&note).unwrap().set_modified(SystemTime::now()).unwrap();
+    report.send(VaultPath::parse("note.md").unwrap()).unwrap();
+    until("it looks again", || follower.runs() > runs + 1).await;
+    // While another version is under way.
+    bench.vault.as_device("B").write("note.md", "the newest", T + 9).unwrap();
+    report.send(VaultPath::parse("note.md").unwrap()).unwrap();
+    until("it is here", || fs::read_to_string(&note).is_ok_and(|found| found == "the newest")).await;
+    follower.end().await;
+    bench.sync().await;
+    assert_eq!(bench.server.stats().pushes, 0);
+    bench.assert_in_step().await;
+    assert_eq!(bench.files(), ["note.md"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trees_that_are_not_notes_another_branch_for_a_moment_costs_the_vault_nothing() {
+    let bench = Bench::new().await;
+    let name = |number: usize| format!("{}/{number}.md", number % 10);
+    for number in 0..1000 {
+        bench.vault.write(&name(number), format!("note {number}"), T).unwrap();
+    }
+    bench.sync().await;
+    let before = bench.vault.version();
+    let follower = Follower::of_folder(&bench, Duration::from_secs(2));
+    // Everything is watched once one change was seen.
+    follower.at_rest(1).await;
+    bench.edit("watched.md", "w");
+    until("it is sent", || has(&bench, "watched.md", "w")).await;
+    // git checkout other: 800 are others, 100 are gone; the lock is gone when it is done. And git checkout back.
+    for number in 0..800 {
+        bench.edit(name(number), &format!("of the other branch {number}"));
+    }
+    (800..900).for_each(|number| fs::remove_file(bench.dest().join(name(number))).unwrap());
+    // The half of the time that such changes wait.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for number in 0..900 {
+        bench.edit(name(number), &format!("note {number}"));
+    }
+    bench.edit("after.md", "a");
+    until("it goes on", || has(&bench, "after.md", "a")).await;
+    follower.end().await;
+    bench.sync().await;
+    // The texts are what they were, whatever the times: none is sent.
+    assert_eq!(bench.vault.version().0, before.0 + 2, "only the two notes were sent");
+    assert_eq!(bench.state().load().await.unwrap().version, bench.vault.version().0);
+    assert_eq!(bench.files().len(), 1002);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trees_that_are_not_notes_another_branch_that_stays_for_long_is_taken_back_whole() {
+    let bench = Bench::new().await;
+    for number in 0..300 {
+        bench.vault.write(&format!("{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.sync().await;
+    let follower = Follower::of_folder(&bench, Duration::ZERO);
+    follower.at_rest(1).await;
+    for number in 0..240 {
+        bench.edit(format!("{number}.md"), &format!("of the other branch {number}"));
+    }
+    (240..270).for_each(|number| fs::remove_file(bench.dest().join(format!("{number}.md"))).unwrap());
+    until("it is in the vault", || {
+        has(&bench, "239.md", "of the other branch 239") && bench.vault.contents().unwrap().len() == 270
+    })
+    .await;
+    (0..270).for_each(|number| bench.edit(format!("{number}.md"), &format!("note {number}")));
+    until("it is taken back", || {
+        let texts = bench.vault.contents().unwrap();
+        texts.len() == 300 && (0..300).all(|n| texts[&format!("{n}.md")] == format!("note {n}").as_bytes())
+    })
+    .await;
+    follower.end().await;
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(bench.files().len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn save_by_rename_of_sed_and_a_file_that_is_empty_for_a_moment_leave_nothing_in_the_vault() {
+    let bench = in_step(&[("note.md", "number 0\n"), ("cut.md", "a text of some length\n")]).await;
+    let follower = Follower::of_folder(&bench, Duration::from_secs(2));
+    follower.at_rest(1).await;
+    bench.edit("watched.md", "w");
+    until("it is sent", || has(&bench, "watched.md", "w")).await;
+    let before = bench.server.stats().pushes;
+    for number in 0..20 {
+        let script = format!("s/number {number}/number {}/", number + 1);
+        let sed = std::process::Command::new("sed");
+        let status = { sed }.arg("-i").arg(script).arg(bench.dest().join("note.md")).status().unwrap();
+        assert!(status.success());
+    }
+    // Truncated, written 50 ms later.
+    let cut = fs::File::options().write(true).open(bench.dest().join("cut.md")).unwrap();
+    cut.set_len(0).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    bench.edit("cut.md", "another text of some length\n");
+    drop(cut);
+    until("sed is done", || has(&bench, "note.md", "number 20\n")).await;
+    until("it is written", || has(&bench, "cut.md", "another text of some length\n")).await;
+    follower.end().await;
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(bench.files(), ["cut.md", "note.md", "watched.md"]);
+    // The first of sed's twenty may go at once, and one more while they are looked at; the empty file never does.
+    let pushes = bench.server.stats().pushes - before;
+    assert!((2..=4).contains(&pushes), "{pushes}");
+    let history = versions_of(&bench, "cut.md").await;
+    assert!(history.iter().all(|size| *size > 0), "{history:?}");
+}
+
+/// The sizes of all versions of a note that the vault has, as it tells them.
+async fn versions_of(bench: &Bench, path: &str) -> Vec<u64> {
+    let PullSource { client, token, vault, keys } = bench.source.clone();
+    let path = keys.encode_path(&VaultPath::parse(path).unwrap());
+    let target = SessionTarget { token, vault_id: vault.id, host: vault.host, keys };
+    let mut session = Session::open(&client, &target, bench.vault.version().0, false).await.unwrap();
+    session.listing(&mut |_| {}).await.unwrap();
+    let page = session.history(&path, Uid(0)).await.unwrap();
+    session.close().await;
+    page.items.iter().map(|item| item.size).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blind_watchers_after_20000_events_the_vault_has_exactly_what_is_here() {
+    let bench = in_step(&[("note.md", "text")]).await;
+    let follower = Follower::of_folder(&bench, Duration::from_secs(2));
+    follower.at_rest(1).await;
+    let dest = bench.dest();
+    // Each writing is three events: it is changed twice, and closed.
+    let storm = tokio::task::spawn_blocking(move || {
+        for number in 0..7000 {
+            fs::write(dest.join(format!("{}.md", number % 100)), format!("text {number}")).unwrap();
+        }
+        for number in 0..50 {
+            fs::remove_file(dest.join(format!("{number}.md"))).unwrap();
+        }
+    });
+    storm.await.unwrap();
+    let is_exact = || {
+        let texts = bench.vault.contents().unwrap();
+        texts.len() == 51
+            && (50..100)
+                .all(|n| texts.get(&format!("{n}.md")) == Some(&format!("text {}", 6900 + n).into_bytes()))
+    };
+    until("it is exact", is_exact).await;
+    follower.end().await;
+    bench.sync().await;
+    bench.assert_in_step().await;
 }

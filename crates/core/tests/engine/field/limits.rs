@@ -5,13 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use obsync_core::{NoProgress, Outcome, Phase, Progress, StateStore, Unfinished};
+use obsync_core::{
+    Commit, DeferredKind, NoProgress, Outcome, Outstanding, Phase, Progress, PullError, Report, StateStore,
+    Unfinished,
+};
 use obsync_folder::FolderDestination;
+use obsync_protocol::Redactor;
 use obsync_testkit::{Chance, Faults};
 use tokio_util::sync::CancellationToken;
 
 use super::{T, has, in_step};
 use crate::bench::Bench;
+use crate::following::{Follower, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_vault_takes_what_fits_again_once_the_limit_is_raised() {
@@ -37,8 +42,93 @@ async fn full_vault_takes_what_fits_again_once_the_limit_is_raised() {
     let report = bench.sync().await;
     assert!(report.failures[0].reason.contains("files of at most 1000"), "{report:#?}");
     assert_eq!(bench.server.stats().content_bytes_received, before);
+    let waiting = Outstanding::of(bench.state().as_ref(), &Redactor::default()).await.unwrap().waiting;
+    assert_eq!(waiting, report.failures, "it is among what waits to be sent");
     bench.server.faults().clear();
     assert_eq!(bench.sync().await.outcome, Outcome::Complete);
+    bench.assert_in_step().await;
+    let left = Outstanding::of(bench.state().as_ref(), &Redactor::default()).await.unwrap();
+    assert_eq!(left, Outstanding::default());
+}
+
+/// The refusal that is remembered: how long the file waits, in minutes.
+async fn pause(bench: &Bench) -> Option<i64> {
+    let deferred = bench.state().deferred(DeferredKind::Failed).await.unwrap();
+    let [refused] = &deferred[..] else { return None };
+    assert!(refused.key.is_outgoing(), "{refused:?}");
+    Some((refused.message.mtime - refused.message.ctime) / 60_000)
+}
+
+/// Moves what is remembered of refusals so far into the past, in milliseconds.
+async fn age_refusals(bench: &Bench, by: i64) {
+    let state = bench.state();
+    let (known, mut deferred) =
+        (state.load().await.unwrap(), state.deferred(DeferredKind::Failed).await.unwrap());
+    for refused in &mut deferred {
+        refused.message.ctime -= by;
+        refused.message.mtime -= by;
+    }
+    state.commit(Commit { deferred, state: known, ..Commit::default() }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_vault_a_file_that_is_refused_waits_twice_as_long_each_time_and_goes_at_once_when_it_changes() {
+    const MINUTE: i64 = 60_000;
+    let bench = in_step(&[("a.md", "a")]).await;
+    bench.edit("note.md", "refused");
+    for fault in ["vault-full", "refuse-push"] {
+        bench.server.faults().update(|faults| faults.set(fault).unwrap());
+        let as_follower = || bench.sync_with(|options| options.respects_refusals = true);
+        let tried = async |run: Result<Report, PullError>, before: u64| {
+            let report = run.unwrap();
+            assert_eq!(report.outcome, Outcome::Failures);
+            assert_eq!(report.failures[0].path, "note.md", "it is told as long as the vault has not got it");
+            bench.server.stats().changes_requested - before
+        };
+        let requested = || bench.server.stats().changes_requested;
+        let before = requested();
+        assert_eq!((tried(as_follower().await, before).await, pause(&bench).await), (1, Some(1)), "{fault}");
+        let before = requested();
+        assert_eq!((tried(as_follower().await, before).await, pause(&bench).await), (0, Some(1)));
+        age_refusals(&bench, MINUTE).await;
+        assert_eq!((tried(as_follower().await, before).await, pause(&bench).await), (1, Some(2)));
+        let before = requested();
+        age_refusals(&bench, MINUTE).await;
+        assert_eq!((tried(as_follower().await, before).await, pause(&bench).await), (0, Some(2)));
+        // A run that somebody starts tries it all the same: once, however often it goes round.
+        let other = bench.vault.as_device("B");
+        let path = format!("{fault}.md");
+        let write = move || {
+            other.write(&path, "b", T).unwrap();
+        };
+        let run = bench.sync_while(write).await;
+        assert!(bench.files().contains(&format!("{fault}.md")), "it went round again");
+        assert_eq!((tried(run, before).await, pause(&bench).await), (1, Some(4)));
+        // Other content was never refused.
+        let before = requested();
+        bench.edit("note.md", fault);
+        assert_eq!((tried(as_follower().await, before).await, pause(&bench).await), (1, Some(1)));
+        bench.server.faults().clear();
+        age_refusals(&bench, MINUTE).await;
+        assert_eq!(as_follower().await.unwrap().outcome, Outcome::Complete);
+        assert_eq!(pause(&bench).await, None);
+        bench.assert_in_step().await;
+        bench.edit("note.md", "refused again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_vault_a_follower_wakes_when_a_file_that_was_refused_is_to_go_again() {
+    let bench = in_step(&[("a.md", "a")]).await;
+    bench.edit("note.md", "refused");
+    bench.server.faults().update(|faults| faults.refuse_push = Chance::next(1));
+    assert_eq!(bench.sync().await.outcome, Outcome::Failures);
+    age_refusals(&bench, 58_000).await;
+    // Nothing tells it of a change, and it is not time to scan.
+    let follower = Follower::begin(&bench, true);
+    until("the note is sent", || bench.vault.contents().unwrap().contains_key("note.md")).await;
+    follower.at_rest(1).await;
+    follower.end().await;
     bench.assert_in_step().await;
 }
 
@@ -294,4 +384,37 @@ async fn race_and_cut_what_another_device_wrote_is_not_given_up_because_it_canno
     bench.assert_in_step().await;
     assert_eq!(rivals(&bench), 1, "{:?}", bench.vault.contents().unwrap());
     assert!(has(&bench, "note.bin", "mine"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_and_cut_a_change_that_the_vault_takes_late_hides_nothing_of_what_another_device_wrote() {
+    type Act = fn(&Bench);
+    // After how many looks at a history the vault takes it: each path is looked up when the connection is lost and once more
+    // before the vault is listed.
+    let ours: [(&str, u64, Act); 4] = [
+        ("an edit", 2, |bench| bench.edit("note.md", "mine\n")),
+        ("a new note", 2, |bench| bench.edit("new.md", "new")),
+        ("a deletion", 2, |bench| fs::remove_file(bench.dest().join("note.md")).unwrap()),
+        ("a rename", 4, |bench| {
+            fs::rename(bench.dest().join("note.md"), bench.dest().join("renamed.md")).unwrap();
+        }),
+    ];
+    for (what, late_after, act) in ours {
+        let bench = in_step(&[("note.md", "base\n"), ("kept.md", "k")]).await;
+        act(&bench);
+        bench.server.faults().update(|faults| {
+            faults.late_push = Chance::next(1);
+            faults.late_after = late_after;
+            faults.rival_push = Chance::next(1);
+        });
+        bench.sync().await;
+        assert_eq!(bench.server.faults().strikes("late-push"), 1, "{what}");
+        bench.server.faults().clear();
+        for _ in 0..2 {
+            bench.sync().await;
+        }
+        bench.assert_in_step().await;
+        assert_eq!(rivals(&bench), 1, "{what}: {:?}", bench.vault.contents().unwrap());
+        assert!(bench.state().intents().await.unwrap().is_empty(), "{what}");
+    }
 }

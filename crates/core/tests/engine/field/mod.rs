@@ -2,21 +2,21 @@
 //!
 //! | case | tests here | others |
 //! | --- | --- | --- |
-//! | stale copy | `edits::stale_copy_*` | `quiet` (unit tests) |
+//! | stale copy | `edits::stale_copy_*`, `followers::stale_copy_*` | `quiet` (unit tests) |
 //! | empty folder | `absence::empty_folder_*` | `two_way::a_folder_that_was_emptied_empties_nothing`, `two_way_kills` |
 //! | wider filter | `absence::wider_filter_*` | |
 //! | settings lost | `absence::settings_lost_*` | `cli::a_damaged_state_is_told_and_can_be_reset` |
 //! | folders that are not there | `absence::folders_that_are_not_there_*` | `folder::below_a_folder_that_cannot_be_read_nothing_is_absent` |
 //! | both edited | `edits::both_edited_*` | `two_way`, `merge` (unit tests) |
 //! | false renames | `names::false_renames_*` | `outgoing::a_rename_is_what_certainly_is_one` |
-//! | save by rename | `edits::save_by_rename_*` | `quiet` (unit tests) |
-//! | half-written | `edits::half_written_*` | `quiet` (unit tests) |
+//! | save by rename | `edits::save_by_rename_*`, `followers::save_by_rename_*` | `quiet` (unit tests) |
+//! | half-written | `edits::half_written_*`, `followers::save_by_rename_*` | `quiet` (unit tests) |
 //! | blind watchers | `followers::blind_watchers_*` | `folder::of_20000_events_none_is_missed_without_a_word` |
 //! | asleep | `followers::asleep_*` | `clock` (unit test) |
 //! | settings that fight | `edits::settings_that_fight_*` | `flapping` (unit tests) |
-//! | trees that are not notes | `names::trees_that_are_not_notes_*` | `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
+//! | trees that are not notes | `names::trees_that_are_not_notes_*`, `followers::trees_that_are_not_notes_*` | `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
 //! | full vault | `limits::full_vault_*` | `two_way::a_full_vault_is_told_and_the_rest_goes_on` |
-//! | stopped midway | `limits::stopped_midway_*` | |
+//! | stopped midway | `limits::stopped_midway_*` | `cli::a_sync_that_begins_while_another_ends_gets_the_folder_when_nothing_of_that_goes_on` |
 //! | race and kill | `limits::race_and_kill_*`, `limits::race_and_cut_*` | `two_way_kills`, `settlement` (unit tests) |
 //! | swapped names | `names::swapped_names_*` | `two_way::swapped_names_and_chains_arrive` |
 //! | old backup | `backups::old_backup_*` | `identity` |
@@ -28,17 +28,17 @@
 //! | input | tests |
 //! | --- | --- |
 //! | folder unmounted or replaced | `absence::folders_that_are_not_there_*`, `identity` |
-//! | half restored, half readable | `backups::old_backup_*`, `folder::below_a_folder_that_cannot_be_read_nothing_is_absent` |
+//! | half restored, half readable | `backups::old_backup_*`, `absence::folders_that_are_not_there_half_*`, `folder::below_a_folder_that_cannot_be_read_nothing_is_absent` |
 //! | filter narrowed and widened | `absence::wider_filter_*`, `absence::filter_and_absence_*` |
 //! | settings lost | `absence::settings_lost_*` |
 //! | state newer, older, damaged | `cli::a_state_from_the_future_is_told_and_kept`, `backups::old_backup_of_the_state_alone_*`, `absence::settings_lost_*` |
 //! | file over the limit, vault full, subscription expired midway | `limits::full_vault_*` |
 //! | password changed on the server | `cli::a_kept_key_that_is_not_accepted_any_more_is_told` |
-//! | two obsyncs on one folder | `cli::two_pulls_at_once_are_one_too_many`, `folder::one_store_at_a_time_has_the_lock` |
-//! | file and folder at once | `names::swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept`, `two_way::a_folder_in_the_place_of_a_file_that_the_vault_edited_is_kept_beside` |
+//! | two obsyncs on one folder | `cli::two_pulls_at_once_are_one_too_many`, `folder::one_store_at_a_time_has_the_lock`, `cli::a_sync_that_begins_while_another_ends_gets_the_folder_when_nothing_of_that_goes_on` |
+//! | file and folder at once | `names::swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept`, `names::swapped_names_a_folder_here_and_a_file_there_at_once_are_both_kept`, `two_way::a_folder_in_the_place_of_a_file_that_the_vault_edited_is_kept_beside` |
 //! | renames by case or normalisation only, names that the vault must not get | `names::bad_input_*`, `absence::filter_and_absence_another_spelling_of_a_name_is_there` |
 //! | binary files named `.md` | `edits::both_edited_without_the_base_*` |
-//! | 20,000 events in a second | `folder::of_20000_events_none_is_missed_without_a_word` |
+//! | 20,000 events in a second | `folder::of_20000_events_none_is_missed_without_a_word`, `followers::blind_watchers_after_20000_events_*` |
 //! | watch limits | `folder::more_folders_than_may_be_watched_are_said`, `followers::blind_watchers_*` |
 //! | pipe, socket, device | `names::trees_that_are_not_notes_stay_here_*`, `folder::links_pipes_and_sockets_are_unknown_and_never_opened_or_followed` |
 

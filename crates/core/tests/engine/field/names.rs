@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use obsync_core::Outcome;
+use obsync_core::{Outcome, StateStore};
 use obsync_protocol::NameFolding;
 
 use super::{T, has, in_step};
@@ -34,6 +34,23 @@ async fn false_renames_of_empty_and_of_equal_notes_touch_no_third_file() {
     bench.assert_in_step().await;
     assert_eq!(paths_in_vault(&bench).len(), 11);
     assert!(has(&bench, "template.md", "the same") && has(&bench, "empty new.md", ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn false_renames_of_equal_notes_that_are_the_same_files_are_renames() {
+    let bench = in_step(&[("a.md", "the same"), ("b.md", "the same"), ("c.md", "the same")]).await;
+    let at = |name: &str| bench.dest().join(name);
+    fs::rename(at("a.md"), at("x.md")).unwrap();
+    fs::rename(at("b.md"), at("y.md")).unwrap();
+    fs::copy(at("c.md"), at("copy.md")).unwrap();
+    fs::rename(at("c.md"), at("z.md")).unwrap();
+    bench.sync().await;
+    bench.assert_in_step().await;
+    let journal = bench.state().journal(None, 10).await.unwrap();
+    let mut renamed: Vec<String> =
+        journal.iter().filter_map(|line| Some(format!("{} to {}", line.from.as_ref()?, line.path))).collect();
+    renamed.sort();
+    assert_eq!(renamed, ["a.md to x.md", "b.md to y.md", "c.md to z.md"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,6 +163,8 @@ async fn trees_that_are_not_notes_stay_here_and_links_are_left_alone() {
     }
     assert!(Command::new("mkfifo").arg(bench.dest().join("pipe.md")).status().unwrap().success());
     let _socket = UnixListener::bind(bench.dest().join("socket.md")).unwrap();
+    // A device, where whoever runs this may make one: that of a terminal, which nobody could read to its end.
+    let _ = Command::new("mknod").arg(bench.dest().join("device.md")).args(["c", "5", "0"]).output();
     let report = bench.sync().await;
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
     assert_eq!(paths_in_vault(&bench), ["inner/note.md", "note.md"]);
@@ -209,6 +228,29 @@ async fn swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept() {
     let texts = bench.vault.contents().unwrap();
     assert_eq!(texts.get("x/c.md").map(Vec::as_slice), Some(&b"in a folder"[..]), "{texts:?}");
     assert!(texts.values().any(|text| text == b"a file"), "{texts:?}");
+    assert!(bench.sync().await.is_unchanged());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_names_a_folder_here_and_a_file_there_at_once_are_both_kept() {
+    let bench = in_step(&[("kept.md", "k")]).await;
+    bench.edit("x/c.md", "in a folder");
+    let other = bench.vault.as_device("B");
+    bench
+        .sync_while(move || {
+            other.write("x", "a file", T).unwrap();
+        })
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        assert_eq!(bench.sync().await.outcome, Outcome::Complete);
+    }
+    bench.assert_in_step().await;
+    let texts = bench.vault.contents().unwrap();
+    for text in ["in a folder", "a file"] {
+        assert!(texts.values().any(|other| other == text.as_bytes()), "{text}: {texts:?}");
+    }
+    assert_eq!(texts.len(), 3, "nothing is there twice: {texts:?}");
     assert!(bench.sync().await.is_unchanged());
 }
 

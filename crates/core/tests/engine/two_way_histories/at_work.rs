@@ -1,5 +1,8 @@
 //! What happens while a run is at work, by the news that it gives of itself, and what it tells that no report has.
 
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -32,6 +35,15 @@ enum WhatHappens {
     End(CancellationToken),
     /// Its clocks jump.
     Jump(Arc<JumpingClock>, i64),
+    /// Its user adds a word to a file.
+    Edit(UsersEdit),
+}
+
+/// What a user adds to a file, which nobody else had a chance to look at in between.
+struct UsersEdit {
+    file: PathBuf,
+    word: String,
+    is_made: AtomicBool,
 }
 
 /// Another device writes once a session to write with is open and nothing is sent yet.
@@ -56,6 +68,19 @@ impl AtWork {
         let what = WhatHappens::Jump(clock.clone(), hours);
         self.midway = Some(Midway { left: AtomicU64::new(after), what });
         self
+    }
+
+    /// After so many pieces of news the user adds a word to this file.
+    pub(super) fn with_edit(mut self, after: u64, file: PathBuf, word: &str) -> Self {
+        let edit = UsersEdit { file, word: word.to_owned(), is_made: AtomicBool::new(false) };
+        self.midway = Some(Midway { left: AtomicU64::new(after), what: WhatHappens::Edit(edit) });
+        self
+    }
+
+    /// Whether the user did.
+    pub(super) fn has_edited(&self) -> bool {
+        let what = self.midway.as_ref().map(|midway| &midway.what);
+        matches!(what, Some(WhatHappens::Edit(edit)) if edit.is_made.load(Ordering::Relaxed))
     }
 
     /// Another device writes a word into this file meanwhile.
@@ -97,6 +122,7 @@ impl AtWork {
             match what {
                 WhatHappens::End(ends) => ends.cancel(),
                 WhatHappens::Jump(clock, hours) => clock.jump(*hours),
+                WhatHappens::Edit(edit) => edit.make(),
             }
         }
     }
@@ -130,6 +156,16 @@ impl Progress for AtWork {
         let gave_way = text.contains("is a folder in the vault, too");
         self.gave_way.fetch_add(u64::from(gave_way), Ordering::Relaxed);
         self.news();
+    }
+}
+
+impl UsersEdit {
+    /// Appends it: what came to the file since its user looked stays.
+    fn make(&self) {
+        let _ = self.file.parent().map(fs::create_dir_all);
+        let file = fs::File::options().append(true).create(true).open(&self.file);
+        let is_made = file.and_then(|mut file| file.write_all(format!("{}\n", self.word).as_bytes())).is_ok();
+        self.is_made.store(is_made, Ordering::Relaxed);
     }
 }
 

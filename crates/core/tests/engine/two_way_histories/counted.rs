@@ -7,7 +7,7 @@ use obsync_core::{Intent, JournalChange, JournalEntry, Report, Side};
 use super::FAULTS;
 
 /// Every kind of decision, race and recovery that is to occur. (Those that occur only now and then have tests of their own.)
-const KINDS: [&str; 39] = [
+const KINDS: [&str; 41] = [
     "decision: downloaded",
     "decision: copied here",
     "decision: removed here",
@@ -36,6 +36,8 @@ const KINDS: [&str; 39] = [
     "race: wrote while it was sent",
     "race: in a run that ended well",
     "race: what was overwritten was found",
+    "race: its user edited while it ran",
+    "race: edited in a run that ended well",
     "race: the official client was in the midst of sending",
     "official client: sent",
     "recovery: run ended by an error",

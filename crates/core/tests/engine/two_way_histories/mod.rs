@@ -36,7 +36,8 @@ const FOLDERS: [&str; 2] = ["x", "x/y"];
 const REPLICAS: usize = 3;
 const DEVICES: usize = 4;
 
-const FAULTS: [&str; 13] = [
+const FAULTS: [&str; 14] = [
+    "late-push",
     "rival-push",
     "lose-echo",
     "lose-answer",
@@ -98,6 +99,12 @@ enum Event {
         on: usize,
         after: u64,
         hours: i64,
+    },
+    /// A run of a replica in the midst of which, after so many pieces of news, its user adds a word to a file.
+    EditedAtWork {
+        on: usize,
+        at: usize,
+        after: u64,
     },
     /// A run of a replica leaves a folder out, a file in it goes, and the folder is left out no more.
     LeftOut {
@@ -181,6 +188,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(on, after, fault, meanwhile)| Event::Stopped { on, after, fault, meanwhile }),
         2 => (replica.clone(), 1..20_u64, prop_oneof![Just(-30_i64), Just(1), Just(9000)])
             .prop_map(|(on, after, hours)| Event::Jump { on, after, hours }),
+        8 => (replica.clone(), 0..PATHS.len(), 1..16_u64)
+            .prop_map(|(on, at, after)| Event::EditedAtWork { on, at, after }),
         2 => (replica.clone(), 2..4_usize).prop_map(|(on, at)| Event::LeftOut { on, at }),
         1 => (replica.clone(), 0..5_usize).prop_map(|(on, at)| Event::BadName { on, at }),
         3 => prop::collection::vec(act(), 1..5).prop_map(Event::Official),

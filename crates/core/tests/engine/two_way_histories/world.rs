@@ -140,6 +140,7 @@ impl World {
                 self.stopped(*on, *after, *fault, *meanwhile).await;
             }
             Event::Jump { on, after, hours } => self.jump(*on, *after, *hours).await,
+            Event::EditedAtWork { on, at, after } => self.edited_at_work(*on, PATHS[*at], *after).await,
             Event::LeftOut { on, at } => self.left_out(*on, PATHS[*at]).await,
             Event::BadName { on, at } => self.bad_name(*on, PATHS[*at]).await,
             Event::Official(acts) => self.official(acts),
@@ -227,6 +228,18 @@ impl World {
         self.counted.add("clock: jumped in a run", u64::from(has_jumped));
     }
 
+    async fn edited_at_work(&mut self, on: usize, path: &'static str, after: u64) {
+        let word = self.new_word();
+        let file = self.replicas[on].dest().join(path);
+        let at_work = Arc::new(AtWork::default().with_edit(after, file, &word));
+        let outcome = self.run_as(on, at_work.clone(), None, CancellationToken::new()).await;
+        if at_work.has_edited() {
+            self.written.insert(word);
+            self.counted.note("race: its user edited while it ran");
+            self.counted.add("race: edited in a run that ended well", u64::from(outcome.is_some()));
+        }
+    }
+
     /// Runs a replica. What it could not do the next one does. `None`: it ended by an error.
     async fn run(
         &mut self,
@@ -236,19 +249,33 @@ impl World {
         meanwhile: Option<usize>,
         stop: CancellationToken,
     ) -> Option<Outcome> {
-        let faults = self.bench.server.faults();
-        if let Some(fault) = fault {
-            faults.update(|faults| faults.set(&format!("{}=next:1", FAULTS[fault])).unwrap());
-        }
-        self.counted.add(
-            "race: the official client was in the midst of sending",
-            u64::from(self.official.is_sending()),
-        );
         let word = self.new_word();
         // The server's rival would write over that without having seen it, which is no fault of a replica.
         let path =
             meanwhile.filter(|_| fault.is_none_or(|fault| FAULTS[fault] != "rival-push")).map(|at| PATHS[at]);
         let at_work = Arc::new(at_work.with_rival(&self.other, path, &word, self.time));
+        self.run_as(on, at_work, fault, stop).await
+    }
+
+    async fn run_as(
+        &mut self,
+        on: usize,
+        at_work: Arc<AtWork>,
+        fault: Option<usize>,
+        stop: CancellationToken,
+    ) -> Option<Outcome> {
+        let faults = self.bench.server.faults();
+        if let Some(fault) = fault {
+            faults.update(|faults| {
+                faults.set(&format!("{}=next:1", FAULTS[fault])).unwrap();
+                // Looked for when its connection is lost, and again before the vault is listed; then it is there.
+                faults.late_after = 2;
+            });
+        }
+        self.counted.add(
+            "race: the official client was in the midst of sending",
+            u64::from(self.official.is_sending()),
+        );
         let outcome = self.replicas[on].sync_until(at_work.clone(), stop).await;
         if let Some(fault) = fault {
             let name = FAULTS[fault];
