@@ -169,6 +169,7 @@ pub(crate) async fn sync_over(
     let is_due = !is_full && !is_first && known.full_up_to.is_some() && !options.pull.dry_run;
     let is_over = report.older_vault.is_some() || report.was_overtaken || run.stop.is_cancelled();
     if is_due && outcome.is_ok() && !is_over {
+        report.forget_failures();
         outcome = TwoWay { is_full: true, ..two_way }.rounds(&mut report).await;
     }
     let has_news = !options.pull.dry_run && !report.is_unchanged();
@@ -222,12 +223,12 @@ impl TwoWay<'_, '_> {
             self.list_all_again().await?;
         }
         for round in 1..=ROUNDS {
-            // A round tries all again that failed in the one before.
-            report.forget_failures();
             if round > 1 {
                 if run.stop.is_cancelled() {
                     return Ok(());
                 }
+                // A round tries all again that failed in the one before.
+                report.forget_failures();
                 // What was sent and not heard of, before a pull takes what another device made of it for all there is.
                 undecided.extend(run.settle_intents(report).await?);
             }

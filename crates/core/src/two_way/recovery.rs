@@ -13,7 +13,7 @@ use crate::merge::{MergeKind, merge};
 use crate::model::{Intent, KnownContent, Record};
 use crate::progress::FileAction;
 use crate::publish::publish_one;
-use crate::report::{Conflict, Report};
+use crate::report::{Conflict, Failure, Report};
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
 
@@ -80,11 +80,8 @@ impl Run<'_> {
         }
         let known = self.state.load().await?;
         let undecided = pushes.into_iter().filter_map(|push| Undecided::of(push, known.version)).collect();
-        let (undecided, journal) = self.settle_all(undecided, &known, report).await?;
-        let mut intents = others;
-        intents.extend(undecided.iter().map(|undecided| undecided.intent.clone()));
-        self.state.commit(Commit { intents, journal, state: known, ..Commit::default() }).await?;
-        Ok(undecided)
+        let settled = self.settle_all(undecided, &known, report).await?;
+        self.note_settled(settled, others, true).await
     }
 
     /// Settles what the vault did not have before the vault was listed: it may have taken that since, and the listing shows nothing
@@ -98,47 +95,98 @@ impl Run<'_> {
             return Ok(undecided);
         }
         let known = self.state.load().await?;
-        let (undecided, journal) = self.settle_all(undecided, &known, report).await?;
-        let mut intents = self.state.intents().await?;
-        intents.retain(|intent| !intent.is_push());
-        self.state.commit(Commit { intents, journal, state: known, ..Commit::default() }).await?;
-        Ok(undecided)
+        let looked_up: Vec<Intent> = undecided.iter().map(|undecided| undecided.intent.clone()).collect();
+        let settled = self.settle_all(undecided, &known, report).await?;
+        let mut others = self.state.intents().await?;
+        others.retain(|intent| !looked_up.contains(intent));
+        self.note_settled(settled, others, false).await
     }
 
-    /// Looks all of them up over one session. Gives back what the vault does not have, and what the journal gets.
+    /// Commits what was settled, so that no later run brings the same text back once more. What waits stays announced, and what
+    /// the vault does not have if it `stays`.
+    async fn note_settled(
+        &self,
+        settled: Settled,
+        others: Vec<Intent>,
+        stays: bool,
+    ) -> Result<Vec<Undecided>, PullError> {
+        let Settled { still, waiting, journal, ended } = settled;
+        let mut intents = others;
+        intents.extend(waiting);
+        if stays || ended.is_err() {
+            intents.extend(still.iter().map(|undecided| undecided.intent.clone()));
+        }
+        let state = self.state.load().await?;
+        self.state.commit(Commit { intents, journal, state, ..Commit::default() }).await?;
+        ended.map(|()| still)
+    }
+
+    /// Looks all of them up over one session.
     async fn settle_all(
         &self,
         all: Vec<Undecided>,
         known: &VaultState,
         report: &mut Report,
-    ) -> Result<(Vec<Undecided>, Vec<JournalEntry>), PullError> {
+    ) -> Result<Settled, PullError> {
+        let mut settled =
+            Settled { still: Vec::new(), waiting: Vec::new(), journal: Vec::new(), ended: Ok(()) };
         if all.is_empty() {
-            return Ok((all, Vec::new()));
+            return Ok(settled);
         }
         let mut session =
             Session::open(&self.source.client, &self.target(), known.version, !known.listed).await?;
         session.listing(&mut |_| {}).await?;
         report.connections += 1;
-        let (mut still, mut journal) = (Vec::new(), Vec::new());
-        for mut undecided in all {
-            for (at, kind) in std::mem::take(&mut undecided.left) {
-                let record = self.state.records(std::slice::from_ref(&at)).await?.pop().flatten();
-                let base_content = record.as_ref().and_then(Record::file).map(|file| file.hash);
-                let sent = SentChange { kind, above: undecided.above, base_content };
-                let settlement = self.settle_over(&mut session, &at, sent).await?;
-                if let Some(lost) = settlement.overwritten {
-                    journal.extend(self.keep_copy(&at, &lost, known.version, report).await?);
+        let mut all = all.into_iter();
+        while let Some(mut undecided) = all.next() {
+            let looked_up = self.settle_one(&mut session, &mut undecided, known, &mut settled, report).await;
+            match looked_up {
+                Ok(()) if undecided.left.is_empty() => {}
+                Ok(()) => settled.still.push(undecided),
+                // One text that the vault does not give keeps nothing else waiting, if it can be found again later.
+                Err(PullError::Client(error)) if undecided.can_wait() => {
+                    let path = undecided.path().as_str().to_owned();
+                    let reason = format!(
+                        "what another device wrote to it just before this one cannot be had from the vault for the moment \
+                         ({error}); the next run tries again"
+                    );
+                    report.fail(Failure { path, uid: undecided.above, reason });
+                    settled.waiting.push(undecided.intent);
                 }
-                if settlement.ours.is_none() {
-                    undecided.left.push((at, kind));
+                Err(error) => {
+                    settled.still.push(undecided);
+                    settled.ended = Err(error);
+                    break;
                 }
-            }
-            if !undecided.left.is_empty() {
-                still.push(undecided);
             }
         }
+        settled.still.extend(all);
         session.close().await;
-        Ok((still, journal))
+        Ok(settled)
+    }
+
+    /// Looks one of them up. What the vault does not have yet stays in it.
+    async fn settle_one(
+        &self,
+        session: &mut Session,
+        undecided: &mut Undecided,
+        known: &VaultState,
+        settled: &mut Settled,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        for (at, kind) in std::mem::take(&mut undecided.left) {
+            let record = self.state.records(std::slice::from_ref(&at)).await?.pop().flatten();
+            let base_content = record.as_ref().and_then(Record::file).map(|file| file.hash);
+            let sent = SentChange { kind, above: undecided.above, base_content };
+            let settlement = self.settle_over(session, &at, sent).await?;
+            if let Some(lost) = settlement.overwritten {
+                settled.journal.extend(self.keep_copy(&at, &lost, known.version, report).await?);
+            }
+            if settlement.ours.is_none() {
+                undecided.left.push((at, kind));
+            }
+        }
+        Ok(())
     }
 
     /// Brings a content back that another device wrote while a change of the same path was under way and that the vault shows
@@ -254,7 +302,33 @@ pub(crate) struct Undecided {
     left: Vec<(VaultPath, SentKind)>,
 }
 
+/// What became of changes that were looked up.
+struct Settled {
+    /// Those that the vault does not have, and those that were not looked up any more.
+    still: Vec<Undecided>,
+    /// Those that it has, over a text that it does not give for the moment.
+    waiting: Vec<Intent>,
+    /// What the journal gets.
+    journal: Vec<JournalEntry>,
+    /// Why not all were looked up.
+    ended: Result<(), PullError>,
+}
+
 impl Undecided {
+    fn path(&self) -> &VaultPath {
+        let (Intent::Place(Record { path, .. })
+        | Intent::Remove { path, .. }
+        | Intent::Exchange { path, .. }
+        | Intent::Push { path, .. }) = &self.intent;
+        path
+    }
+
+    /// Whether a run that goes on without it leaves enough behind to find its text again: the version that it was made from.
+    /// Of a new file only the vault's version tells where to begin, and a pull passes that.
+    fn can_wait(&self) -> bool {
+        matches!(&self.intent, Intent::Push { base, .. } if *base > Uid(0))
+    }
+
     /// What was announced when the vault was known up to this version. `None`: a folder, which takes the place of no text.
     fn of(intent: Intent, version: u64) -> Option<Self> {
         let Intent::Push { path, from, content, base } = &intent else { return None };

@@ -86,6 +86,8 @@ pub(super) struct Outbox<'s, 'r> {
     is_settled: bool,
     /// What is not: it stays announced until the history of its path tells what became of it.
     unsettled: Vec<Intent>,
+    /// What earlier runs sent, over a text of another device that cannot be had for the moment: it stays announced.
+    waiting: Vec<Intent>,
     newest: u64,
     cursor: Option<CursorEntry>,
     /// Why no further content is taken, where that is so.
@@ -123,6 +125,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 (session, live)
             }
         };
+        let mut waiting = run.state.intents().await?;
+        waiting.retain(Intent::is_push);
         Ok(Some(Outbox {
             run,
             session,
@@ -137,6 +141,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             has_restored: false,
             is_settled: true,
             unsettled: Vec::new(),
+            waiting,
             full: None,
             refusals: Refusals::default(),
             refused: Vec::new(),
@@ -572,7 +577,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
         forgotten: Vec<VaultPath>,
         mut intents: Vec<Intent>,
     ) -> Result<(), PullError> {
-        intents.extend(self.unsettled.iter().cloned());
+        intents.extend(self.unsettled.iter().chain(&self.waiting).cloned());
         // What was sent takes the place of an earlier change of the vault that waits, a deletion that is held back above all, and
         // waits no longer itself.
         let settled = records.iter().map(|record| &record.path).chain(&forgotten);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use obsync_conformance::at;
@@ -50,6 +51,18 @@ async fn last_of(watcher: &mut Watcher, path: &str) -> Touch {
         told.extend(paths);
     }
     told[&at(path)]
+}
+
+#[tokio::test]
+async fn a_folder_that_is_named_relative_to_the_current_one_is_watched() {
+    let destination = TestFolder::new();
+    let up: String = std::env::current_dir().unwrap().components().skip(1).map(|_| "../").collect();
+    let relative = format!("{up}{}/", destination.root().strip_prefix("/").unwrap().display());
+    let mut watcher = Watcher::new(Path::new(&relative), Filter::default(), WatchOptions::default());
+    assert_eq!(timeout(LONG, watcher.next()).await.unwrap(), Some(LocalEvent::Standing));
+    until_silent(&mut watcher).await;
+    fs::write(destination.path("note.md"), "text").unwrap();
+    assert_eq!(last_of(&mut watcher, "note.md").await, Touch::Saved { size: Some(4) });
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use obsync_core::{
     Unfinished,
 };
 use obsync_folder::FolderDestination;
-use obsync_protocol::Redactor;
+use obsync_protocol::{Redactor, Uid};
 use obsync_testkit::{Chance, Faults};
 use tokio_util::sync::CancellationToken;
 
@@ -365,6 +365,50 @@ async fn stopped_midway_of_several_files_keeps_what_another_device_wrote_meanwhi
             assert!(has(&bench, note, &format!("mine of {note}")), "{note}");
         }
     }
+}
+
+/// One text that never comes keeps neither the others nor the rest of a sync waiting, and nothing is brought back twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn race_and_cut_a_text_that_cannot_be_had_is_named_and_waited_for_while_all_else_goes_on() {
+    let bench = in_step(&[("a.bin", "base"), ("b.bin", "base of b"), ("kept.md", "k")]).await;
+    bench.edit("a.bin", "mine of a");
+    bench.edit("b.bin", "mine of b");
+    bench.server.faults().update(|faults| {
+        faults.rival_push = Chance::next(2);
+        faults.lose_answer = Chance::always();
+        faults.lose_echo = Chance::always();
+    });
+    let (stop, before, version) =
+        (CancellationToken::new(), bench.server.stats().pushes, bench.vault.version().0);
+    let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+    let halt = async {
+        bench.server.wait_for(|stats| stats.pushes >= before + 2).await;
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(bench.sync_through(store, Arc::new(NoProgress), stop.clone()), halt);
+    assert_eq!(ended.unwrap().outcome, Outcome::Interrupted);
+    bench.server.faults().clear();
+    assert_eq!(bench.server.stats().pushes - before, 2, "both were taken, over a rival each");
+    // A rival's and ours, and once more.
+    bench.server.faults().update(|faults| {
+        faults.drop_in_content = Chance::always().for_uid(Uid(version + 3));
+    });
+    bench.vault.write("news.md", "news", T + 1).unwrap();
+    for _ in 0..3 {
+        let report = bench.try_sync().await.unwrap();
+        assert_eq!((report.outcome, report.failures.len()), (Outcome::Failures, 1), "{report:#?}");
+        assert!(report.failures[0].path.ends_with(".bin"), "{report:#?}");
+        assert_eq!(bench.read("news.md"), "news");
+        assert_eq!(rivals(&bench), 1, "{:?}", bench.vault.contents().unwrap().keys());
+        bench.edit("kept.md", &format!("sent beside {}", bench.vault.version().0));
+    }
+    bench.server.faults().clear();
+    for _ in 0..2 {
+        bench.sync().await;
+    }
+    bench.assert_in_step().await;
+    assert_eq!(rivals(&bench), 2, "{:?}", bench.vault.contents().unwrap().keys());
+    assert!(has(&bench, "a.bin", "mine of a") && has(&bench, "b.bin", "mine of b"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
