@@ -393,11 +393,19 @@ impl Objects {
             return s3_list(s3, prefix.to_owned(), after.map(str::to_owned), page).boxed();
         }
         let _ = page;
-        let prefix = Path::parse(prefix).ok().filter(|prefix| !prefix.is_root());
+        // The library lists whole folders only: the beginning of a name is one that keys come after, and the first key that does not
+        // begin so ends the list.
+        let (folder, begun) = prefix.rsplit_once('/').unwrap_or(("", prefix));
+        let after = after.or(Some(prefix).filter(|_| !begun.is_empty()));
+        let folder = Path::parse(folder).ok().filter(|folder| !folder.is_root());
         let list = match after.and_then(|after| Path::parse(after).ok()) {
-            Some(after) => self.store.list_with_offset(prefix.as_ref(), &after),
-            None => self.store.list(prefix.as_ref()),
+            Some(after) => self.store.list_with_offset(folder.as_ref(), &after),
+            None => self.store.list(folder.as_ref()),
         };
+        let prefix = prefix.to_owned();
+        let list = list.try_take_while(move |object| {
+            std::future::ready(Ok(object.location.as_ref().starts_with(&prefix)))
+        });
         list.map_ok(|object| Listed {
             key: object.location.into(),
             size: object.size,
